@@ -1,0 +1,83 @@
+"""Activations: each a function of x into y, and beside it dx from y and dy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.plan import Array
+from dlsys_bench.spec.layers import Activation
+
+Forward = Callable[[Array, Array, float], object]
+Backward = Callable[[Array, Array, Array, float], object]
+
+
+def _sigmoid(x: Array, y: Array, slope: float) -> None:
+    # As a tanh, which cannot overflow: sigmoid(x) = (1 + tanh(x / 2)) / 2.
+    np.multiply(x, x.dtype.type(0.5), out=y)
+    np.tanh(y, out=y)
+    y += 1
+    y *= x.dtype.type(0.5)
+
+
+def _d_sigmoid(y: Array, dy: Array, dx: Array, slope: float) -> None:
+    np.subtract(1, y, out=dx)
+    dx *= y
+    dx *= dy
+
+
+def _d_tanh(y: Array, dy: Array, dx: Array, slope: float) -> None:
+    np.multiply(y, y, out=dx)
+    np.subtract(1, dx, out=dx)
+    dx *= dy
+
+
+def _leaky_relu(x: Array, y: Array, slope: float) -> None:
+    np.multiply(x, x.dtype.type(slope), out=y)
+    # The slope is at most one, so the larger of the two is the right one on either side of zero.
+    np.maximum(x, y, out=y)
+
+
+def _d_leaky_relu(y: Array, dy: Array, dx: Array, slope: float) -> None:
+    np.multiply(dy, dy.dtype.type(slope), out=dx)
+    np.copyto(dx, dy, where=y > 0)
+
+
+def _softmax(x: Array, y: Array, slope: float) -> None:
+    np.subtract(x, x.max(axis=1, keepdims=True), out=y)
+    np.exp(y, out=y)
+    y /= y.sum(axis=1, keepdims=True)
+
+
+def _d_softmax(y: Array, dy: Array, dx: Array, slope: float) -> None:
+    np.multiply(y, dy, out=dx)
+    np.subtract(dy, dx.sum(axis=1, keepdims=True), out=dx)
+    dx *= y
+
+
+FUNCTIONS: dict[str, tuple[Forward, Backward]] = {
+    "linear": (lambda x, y, slope: np.copyto(y, x), lambda y, dy, dx, slope: np.copyto(dx, dy)),
+    "sigmoid": (_sigmoid, _d_sigmoid),
+    "tanh": (lambda x, y, slope: np.tanh(x, out=y), _d_tanh),
+    "relu": (lambda x, y, slope: np.maximum(x, 0, out=y), lambda y, dy, dx, slope: np.multiply(dy, y > 0, out=dx)),
+    "leaky_relu": (_leaky_relu, _d_leaky_relu),
+    "softmax": (_softmax, _d_softmax),
+}
+
+
+class ActivationRule(Rule[Activation]):
+    """y = f(x), by the table above."""
+
+    def forward(self, x: Array, training: bool) -> Array:
+        self.y = self.buffer("y", x.shape, x.dtype)
+        FUNCTIONS[self.layer.function][0](x, self.y, self.layer.negative_slope)
+        return self.y
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        if not wants_dx:
+            return None
+        dx = self.buffer("dx", dy.shape, dy.dtype)
+        FUNCTIONS[self.layer.function][1](self.y, dy, dx, self.layer.negative_slope)
+        return dx

@@ -1,0 +1,53 @@
+"""The fully connected layer, and the flattening before it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.plan import Array
+from dlsys_bench.spec.layers import Dense, Flatten
+
+
+class DenseRule(Rule[Dense]):
+    """y = kernel^T x + bias."""
+
+    def forward(self, x: Array, training: bool) -> Array:
+        self.x = x
+        kernel = self.tensors["kernel"]
+        y = self.buffer("y", (kernel.shape[0], self.layer.units, x.shape[-1]), x.dtype)
+        np.matmul(kernel.swapaxes(1, 2), x, out=y)
+        if self.layer.use_bias:
+            y += self.tensors["bias"][..., None]
+        return y
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        np.matmul(self.x, dy.swapaxes(1, 2), out=self.gradients["kernel"])
+        if self.layer.use_bias:
+            np.sum(dy, axis=-1, out=self.gradients["bias"])
+        if not wants_dx:
+            return None
+        kernel = self.tensors["kernel"]
+        dx = self.buffer("dx", (dy.shape[0], kernel.shape[1], dy.shape[-1]), dy.dtype)
+        return np.matmul(kernel, dy, out=dx)
+
+
+class FlattenRule(Rule[Flatten]):
+    """(R, C, H, W, N) -> (R, H W C, N): outside, the channel is the fastest axis of an image."""
+
+    def forward(self, x: Array, training: bool) -> Array:
+        if x.ndim == 3:
+            return x
+        r, c, h, w, n = x.shape
+        y = self.buffer("y", (r, h, w, c, n), x.dtype)
+        np.copyto(y, x.transpose(0, 2, 3, 1, 4))
+        return y.reshape(r, -1, n)
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        if not wants_dx or len(self.shape) == 1:
+            return dy
+        h, w, c = self.shape
+        r, _, n = dy.shape
+        dx = self.buffer("dx", (r, c, h, w, n), dy.dtype)
+        np.copyto(dx, dy.reshape(r, h, w, c, n).transpose(0, 3, 1, 2, 4))
+        return dx

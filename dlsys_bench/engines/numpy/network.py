@@ -1,0 +1,112 @@
+"""A model with its numbers: forward, backward, and one flat vector each of parameters, gradients and state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.engines.numpy.activation import ActivationRule
+from dlsys_bench.engines.numpy.convolution import Conv2DRule
+from dlsys_bench.engines.numpy.dense import DenseRule, FlattenRule
+from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
+from dlsys_bench.engines.numpy.pooling import AveragePoolRule, MaxPoolRule
+from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.plan import Array, Weights
+from dlsys_bench.spec.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    MaxPool,
+)
+from dlsys_bench.spec.model import Model
+
+RULES: dict[type[Layer], type[Rule[Any]]] = {
+    Conv2D: Conv2DRule,
+    AveragePool: AveragePoolRule,
+    MaxPool: MaxPoolRule,
+    BatchNorm: BatchNormRule,
+    Dropout: DropoutRule,
+    Flatten: FlattenRule,
+    Dense: DenseRule,
+    Activation: ActivationRule,
+}
+
+
+def inward(x: NDArray[Any]) -> NDArray[Any]:
+    """(N, H, W, C) -> (1, C, H, W, N), (N, units) -> (1, units, N): a view, the replica axis in front."""
+    return (x.transpose(3, 1, 2, 0) if x.ndim == 4 else x.T)[None]
+
+
+def outward(y: Array) -> Array:
+    """The first replica of (R, C, H, W, N) as (N, H, W, C), of (R, units, N) as (N, units): a view."""
+    return y[0].transpose(3, 1, 2, 0) if y.ndim == 5 else y[0].T
+
+
+class Network:
+    """R replicas of one model. `parameters` and `gradient` are (R, P), `state` (R, S); the rules hold views of them."""
+
+    def __init__(self, model: Model, dtype: str, replicas: int = 1) -> None:
+        self.model, self.replicas = model, replicas
+        counts = model.counts
+        self.parameters = np.zeros((replicas, counts.trainable), dtype)
+        self.gradient = np.zeros_like(self.parameters)
+        self.state = np.zeros((replicas, counts.non_trainable), dtype)
+        self.tensors: dict[str, Array] = {}
+        self.gradients: dict[str, Array] = {}
+        used = {True: 0, False: 0}
+        for tensor in model.tensors:
+            here = slice(used[tensor.trainable], used[tensor.trainable] + tensor.size)
+            used[tensor.trainable] = here.stop
+            home = self.parameters if tensor.trainable else self.state
+            self.tensors[tensor.name] = home[:, here].reshape(replicas, *tensor.shape)
+            if tensor.trainable:
+                self.gradients[tensor.name] = self.gradient[:, here].reshape(replicas, *tensor.shape)
+        self.rules = [self._rule(number) for number in range(len(model.layers))]
+        self.dropouts = {place: rule for place, rule in enumerate(self.rules) if isinstance(rule, DropoutRule)}
+        trained = [place for place in range(len(model.layers)) if any(t.trainable for t in model.tensors_of(place))]
+        self.first_trained = min(trained, default=len(model.layers))
+
+    def _rule(self, number: int) -> Rule[Any]:
+        prefix = self.model.names[number] + "."
+        mine = [{n.removeprefix(prefix): view for n, view in views.items() if n.startswith(prefix)}
+                for views in (self.tensors, self.gradients)]  # fmt: skip
+        layer = self.model.layers[number]
+        return RULES[type(layer)](layer, self.model.shapes[number], mine[0], mine[1])
+
+    def load(self, weights: Mapping[str, Array]) -> None:
+        """Every tensor from arrays of its own shape, the same for each replica."""
+        for name, view in self.tensors.items():
+            view[...] = weights[name]
+
+    def seed(self, seed: int) -> None:
+        """Give each dropout layer a stream of its own."""
+        for place, rule in self.dropouts.items():
+            rule.generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, place))))
+
+    def keep(self, masks: Mapping[int, NDArray[np.bool_]] | None) -> None:
+        """Hand each dropout layer what it keeps in the next passes, (N, ...) of bool; None: it draws."""
+        for place, rule in self.dropouts.items():
+            rule.mask = None if masks is None else inward(masks[place])
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Outputs (R, K, N) of x (1 or R, ..., N)."""
+        for rule in self.rules:
+            x = rule.forward(x, training)
+        return x
+
+    def backward(self, dy: Array, wants_dx: bool = False) -> Array | None:
+        """Fill `gradient`. What nobody uses is not computed: no dx below the lowest layer with parameters."""
+        for place in range(len(self.rules) - 1, -1, -1):
+            dx = self.rules[place].backward(dy, wants_dx or place > self.first_trained)
+            if dx is None:
+                return None
+            dy = dx
+        return dy

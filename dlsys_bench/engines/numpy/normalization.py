@@ -1,0 +1,93 @@
+"""Batch normalisation and dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.engines.numpy.rule import Rule, rows
+from dlsys_bench.plan import Array
+from dlsys_bench.spec.layers import BatchNorm, Dropout
+
+
+class BatchNormRule(Rule[BatchNorm]):
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, by channel. Ioffe & Szegedy 2015."""
+
+    def forward(self, x: Array, training: bool) -> Array:
+        self.training = training
+        flat = rows(x)
+        samples = flat.shape[-1]
+        centred = self.centred = self.buffer("centred", flat.shape, x.dtype)
+        if training:
+            mean = flat.mean(axis=-1)
+            np.subtract(flat, mean[..., None], out=centred)
+            variance = np.vecdot(centred, centred) / samples
+            self._move(mean, variance, samples)
+        else:
+            mean, variance = self.tensors["moving_mean"], self.tensors["moving_variance"]
+            np.subtract(flat, mean[..., None], out=centred)
+        self.inverse = 1.0 / np.sqrt(variance + x.dtype.type(self.layer.epsilon))
+        y = self.buffer("y", flat.shape, x.dtype)
+        np.multiply(centred, (self.tensors["gamma"] * self.inverse)[..., None], out=y)
+        y += self.tensors["beta"][..., None]
+        return y.reshape(x.shape)
+
+    def _move(self, mean: Array, variance: Array, samples: int) -> None:
+        if self.layer.moving_variance == "unbiased":
+            variance = variance * (samples / max(samples - 1, 1))
+        for moving, now in ((self.tensors["moving_mean"], mean), (self.tensors["moving_variance"], variance)):
+            moving *= self.layer.moving_decay
+            moving += (1.0 - self.layer.moving_decay) * now
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        flat = rows(dy)
+        samples = flat.shape[-1]
+        d_gamma, d_beta = self.gradients["gamma"], self.gradients["beta"]
+        np.sum(flat, axis=-1, out=d_beta)
+        np.multiply(np.vecdot(flat, self.centred), self.inverse, out=d_gamma)
+        if not wants_dx:
+            return None
+        scale = self.tensors["gamma"] * self.inverse
+        dx = self.buffer("dx", flat.shape, dy.dtype)
+        np.multiply(flat, scale[..., None], out=dx)
+        if self.training:
+            # What the mean and the variance pass on: they too move with x.
+            self.centred *= (scale * self.inverse * d_gamma / samples)[..., None]
+            dx -= self.centred
+            dx -= (scale * d_beta / samples)[..., None]
+        return dx.reshape(dy.shape)
+
+
+class DropoutRule(Rule[Dropout]):
+    """y = x / (1 - drop_rate) where kept, 0 where dropped; x itself outside training.
+
+    What is kept comes from `mask` (as x, of bool) where one is set, otherwise from `generator`.
+    """
+
+    mask: NDArray[np.bool_] | None = None
+    generator: np.random.Generator | None = None
+
+    def forward(self, x: Array, training: bool) -> Array:
+        rate = self.layer.drop_rate
+        self.kept: NDArray[Any] | None = None
+        if not training or (self.mask is None and rate == 0.0):
+            return x
+        kept = self.kept = self.buffer("kept", x.shape, x.dtype)
+        if self.mask is not None:
+            kept[...] = self.mask
+        else:
+            assert self.generator is not None
+            # Single precision decides in both: a drawn double costs twice as much and changes no rate that is asked for.
+            drawn = self.buffer("drawn", x.shape, np.float32)
+            self.generator.random(out=drawn, dtype=np.float32)
+            np.greater_equal(drawn, np.float32(rate), out=kept)
+        kept *= kept.dtype.type(1.0 / (1.0 - rate))
+        y = self.buffer("y", x.shape, x.dtype)
+        return np.multiply(x, kept, out=y)
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        if self.kept is not None:
+            dy *= self.kept
+        return dy

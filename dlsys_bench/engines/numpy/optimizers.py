@@ -1,0 +1,116 @@
+"""The optimisers, each one pass over the flat vector of all parameters (R, P)."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from dlsys_bench.plan import Array
+from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
+
+O = TypeVar("O", bound=Optimizer)  # noqa: E741
+
+
+class Stepper(Generic[O]):
+    """One optimiser at work on one network: what it remembers, and the step. `gradient` is used as scratch."""
+
+    def __init__(self, optimizer: O, parameters: Array) -> None:
+        self.optimizer = optimizer
+        self.steps = 0
+        self.scratch = np.empty_like(parameters)
+        self.start(parameters)
+
+    def start(self, parameters: Array) -> None:
+        """Allocate what is remembered from step to step."""
+
+    def step(self, parameters: Array, gradient: Array) -> None:
+        raise NotImplementedError
+
+
+class SGDStepper(Stepper[SGD]):
+    def start(self, parameters: Array) -> None:
+        self.velocity = np.zeros_like(parameters) if self.optimizer.momentum else None
+
+    def step(self, parameters: Array, gradient: Array) -> None:
+        optimizer, velocity = self.optimizer, self.velocity
+        rate, momentum = optimizer.learning_rate, optimizer.momentum
+        self.steps += 1
+        if velocity is None:
+            gradient *= rate
+            parameters -= gradient
+        elif optimizer.velocity == "rate":
+            gradient *= -rate
+            velocity *= momentum
+            velocity += gradient
+            if optimizer.nesterov:
+                np.multiply(velocity, momentum, out=self.scratch)
+                parameters += self.scratch
+                parameters += gradient
+            else:
+                parameters += velocity
+        else:
+            velocity *= momentum
+            # torch's first velocity is the gradient itself: only later ones are dampened.
+            np.multiply(gradient, 1.0 if self.steps == 1 else 1.0 - optimizer.dampening, out=self.scratch)
+            velocity += self.scratch
+            if optimizer.nesterov:
+                np.multiply(velocity, momentum, out=self.scratch)
+                self.scratch += gradient
+                self.scratch *= rate
+            else:
+                np.multiply(velocity, rate, out=self.scratch)
+            parameters -= self.scratch
+
+
+class AdamStepper(Stepper[Adam]):
+    def start(self, parameters: Array) -> None:
+        self.mean, self.square = np.zeros_like(parameters), np.zeros_like(parameters)
+
+    def step(self, parameters: Array, gradient: Array) -> None:
+        optimizer, scratch = self.optimizer, self.scratch
+        self.steps += 1
+        self.mean *= optimizer.beta_1
+        np.multiply(gradient, 1.0 - optimizer.beta_1, out=scratch)
+        self.mean += scratch
+        self.square *= optimizer.beta_2
+        gradient *= gradient
+        gradient *= 1.0 - optimizer.beta_2
+        self.square += gradient
+        mean_correction = 1.0 - optimizer.beta_1**self.steps
+        root_correction = (1.0 - optimizer.beta_2**self.steps) ** 0.5
+        np.sqrt(self.square, out=scratch)
+        if optimizer.epsilon_added == "after":
+            scratch *= 1.0 / root_correction
+            rate = optimizer.learning_rate / mean_correction
+        else:
+            rate = optimizer.learning_rate * root_correction / mean_correction
+        scratch += optimizer.epsilon
+        np.divide(self.mean, scratch, out=scratch)
+        scratch *= rate
+        parameters -= scratch
+
+
+class RMSpropStepper(Stepper[RMSprop]):
+    def start(self, parameters: Array) -> None:
+        self.square = np.zeros_like(parameters)
+
+    def step(self, parameters: Array, gradient: Array) -> None:
+        optimizer, scratch = self.optimizer, self.scratch
+        self.steps += 1
+        self.square *= optimizer.rho
+        np.multiply(gradient, gradient, out=scratch)
+        scratch *= 1.0 - optimizer.rho
+        self.square += scratch
+        if optimizer.epsilon_added == "inside":
+            np.add(self.square, optimizer.epsilon, out=scratch)
+            np.sqrt(scratch, out=scratch)
+        else:
+            np.sqrt(self.square, out=scratch)
+            scratch += optimizer.epsilon
+        np.divide(gradient, scratch, out=scratch)
+        scratch *= optimizer.learning_rate
+        parameters -= scratch
+
+
+STEPPERS: dict[type[Optimizer], type[Stepper]] = {SGD: SGDStepper, Adam: AdamStepper, RMSprop: RMSpropStepper}  # type: ignore[type-arg]

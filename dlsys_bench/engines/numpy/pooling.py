@@ -1,0 +1,79 @@
+"""Average and max pools; windows may overlap."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+
+from dlsys_bench.engines.numpy.convolution import windows
+from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.plan import Array
+from dlsys_bench.spec.layers import AveragePool, MaxPool
+
+P = TypeVar("P", AveragePool, MaxPool)
+
+
+class _PoolRule(Rule[P]):
+    def places(self, x: Array) -> list[Array]:
+        """For each place in a window, a view of x there: (R, C, H', W', N)."""
+        out = self.layer.output_shape(self.shape)
+        return [x[(..., *at, slice(None))] for _, _, at in windows(self.layer.pool_size, self.layer.steps, out)]
+
+    def empty(self, name: str, shape: tuple[int, int], like: Array) -> Array:
+        return self.buffer(name, (*like.shape[:2], *shape, like.shape[-1]), like.dtype)
+
+    def cleared_dx(self, dy: Array) -> Array:
+        dx = self.empty("dx", (self.shape[0], self.shape[1]), dy)
+        dx.fill(0)
+        return dx
+
+
+class AveragePoolRule(_PoolRule[AveragePool]):
+    """y = the mean of each window."""
+
+    def forward(self, x: Array, training: bool) -> Array:
+        ho, wo, _ = self.layer.output_shape(self.shape)
+        y = self.empty("y", (ho, wo), x)
+        first, *others = self.places(x)
+        np.copyto(y, first)
+        for other in others:
+            y += other
+        y *= y.dtype.type(1.0 / (len(others) + 1))
+        return y
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        if not wants_dx:
+            return None
+        dx = self.cleared_dx(dy)
+        places = self.places(dx)
+        dy *= dy.dtype.type(1.0 / len(places))
+        for place in places:
+            place += dy
+        return dx
+
+
+class MaxPoolRule(_PoolRule[MaxPool]):
+    """y = the largest of each window, the first of equals."""
+
+    def forward(self, x: Array, training: bool) -> Array:
+        ho, wo, _ = self.layer.output_shape(self.shape)
+        y = self.empty("y", (ho, wo), x)
+        self.winner = self.buffer("winner", y.shape, np.int32)
+        larger = self.buffer("larger", y.shape, np.bool_)
+        first, *others = self.places(x)
+        np.copyto(y, first)
+        self.winner.fill(0)
+        for number, other in enumerate(others, start=1):
+            np.greater(other, y, out=larger)
+            np.copyto(y, other, where=larger)
+            np.copyto(self.winner, number, where=larger)
+        return y
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        if not wants_dx:
+            return None
+        dx = self.cleared_dx(dy)
+        for number, place in enumerate(self.places(dx)):
+            np.add(place, dy, out=place, where=self.winner == number)
+        return dx

@@ -1,0 +1,65 @@
+"""Which engines there are, and why one is not available."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from importlib.metadata import entry_points
+from typing import NamedTuple
+
+from dlsys_bench.engines.base import Engine
+from dlsys_bench.errors import EngineError, nearest
+
+GROUP = "dlsys_bench.engines"
+
+
+class Entry(NamedTuple):
+    """Where an engine's class is, the modules it needs, and how one gets them."""
+
+    target: str
+    needs: tuple[str, ...] = ()
+    install: str = ""
+
+
+BUILT_IN: dict[str, Entry] = {
+    "numpy": Entry("dlsys_bench.engines.numpy:NumpyEngine"),
+    "torch": Entry("dlsys_bench.engines.torch:TorchEngine", ("torch",), "pip install 'dlsys-bench[torch]'"),
+    "keras": Entry(
+        "dlsys_bench.engines.keras:KerasEngine", ("keras", "tensorflow"), "pip install 'dlsys-bench[tensorflow]'"
+    ),
+    "keras-jax": Entry("dlsys_bench.engines.keras:KerasJaxEngine", ("keras", "jax"), "pip install 'dlsys-bench[jax]'"),
+}
+
+
+def engines() -> dict[str, Entry]:
+    """Every engine by name: the built-in ones and those that installed packages bring."""
+    return BUILT_IN | {entry.name: Entry(entry.value) for entry in entry_points(group=GROUP)}
+
+
+def unavailable(name: str) -> str | None:
+    """Why an engine cannot be used here, with the command that mends it; None when it can. Imports nothing."""
+    missing = [module for module in engines()[name].needs if importlib.util.find_spec(module) is None]
+    return f'engine "{name}" is not installed: {engines()[name].install}' if missing else None
+
+
+def available() -> list[str]:
+    """The engines that can be used here."""
+    return [name for name in engines() if unavailable(name) is None]
+
+
+def create(name: str, device: str = "cpu", dtype: str = "float32") -> Engine:
+    """An engine by name, or by "package.module:Class". Errors: EngineError, with the nearest name or what to install."""
+    known = engines()
+    entry = Entry(name) if ":" in name else known.get(name)
+    if entry is None:
+        raise EngineError(
+            f"unknown engine {name!r}{nearest(name, known)}; known: {', '.join(known)}, or package.module:Class"
+        )
+    if name in known and (reason := unavailable(name)):
+        raise EngineError(f"{reason}; available: {', '.join(available())}")
+    module, _, attribute = entry.target.partition(":")
+    try:
+        engine: Engine = getattr(importlib.import_module(module), attribute)(device, dtype)
+    except (ImportError, AttributeError) as error:
+        raise EngineError(f"engine {name!r} cannot be loaded from {entry.target}: {error}") from error
+    return engine

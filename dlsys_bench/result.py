@@ -1,0 +1,82 @@
+"""What a training leaves behind, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch. The running figures are means over its batches in training mode, weighted by their size: what Keras
+    prints. The others are evaluated at its end. `steps` counts updates from the start; `seconds` is training alone."""
+
+    epoch: int
+    steps: int
+    seconds: float
+    running_loss: float
+    running_accuracy: float | None = None
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+
+
+History = list[Epoch]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run: what was trained, on what, by which engine, and how it went, epoch by epoch.
+
+    `status` is "finished", or "diverged": the loss was no longer finite, and `reason` says where.
+    """
+
+    study: str
+    arm: str
+    dataset: str
+    tier: str
+    engine: str
+    device: str
+    dtype: str
+    convention: str
+    seed: int
+    recipe: dict[str, Any]
+    history: History
+    seconds: float
+    status: Literal["finished", "diverged"] = "finished"
+    reason: str | None = None
+    parameters: int = 0
+    provenance: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def last(self) -> Epoch | None:
+        """The last epoch that was finished."""
+        return self.history[-1] if self.history else None
+
+    def metric(self, name: str) -> float | None:
+        """A figure of the last epoch of a finished run."""
+        if self.status != "finished" or self.last is None:
+            return None
+        value: float | None = getattr(self.last, name)
+        return value
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON values; figures that were not taken are left out."""
+        values = asdict(self)
+        values["history"] = [{k: v for k, v in epoch.items() if v is not None} for epoch in values["history"]]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Result:
+        """The result that `to_dict` wrote. KeyError or TypeError where it is not one; what is not known is dropped."""
+        known = {f.name for f in fields(cls)}
+        kept = {name: value for name, value in values.items() if name in known}
+        names = {f.name for f in fields(Epoch)}
+        kept["history"] = [Epoch(**{k: v for k, v in epoch.items() if k in names}) for epoch in values["history"]]
+        return cls(**kept)

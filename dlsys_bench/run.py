@@ -1,0 +1,100 @@
+"""One run: a model from the spec, on data, by an engine, evaluated after every epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dlsys_bench.data import Data, Dataset, Samples, prepare
+from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
+from dlsys_bench.errors import DivergedError, UserError, nearest
+from dlsys_bench.plan import Array, Plan
+from dlsys_bench.provenance import provenance
+from dlsys_bench.result import Epoch, History, Result
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.losses import Loss
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.studies.base import Case
+
+# Runs that judge never share a seed with runs that made the band: those count up from 0, these from here.
+FIRST_SEED = 10_000
+
+Progress = Callable[[Epoch], None]
+
+
+def evaluate(outputs: Array, samples: Samples, loss: Loss) -> tuple[float, float | None]:
+    """Loss and accuracy of given outputs (N, K), in double precision whatever the engine's."""
+    rows = np.asarray(outputs, np.float64).T[None]
+    y = samples.y[None] if samples.y.ndim == 1 else samples.y.T[None]
+    right = hits(loss, rows, y)
+    return float(value_and_gradient(loss, rows, y)[0][0]), None if right is None else float(right[0]) / len(samples.x)
+
+
+def _evaluated(engine: Engine, net: Any, data: Data, recipe: Recipe, epoch: Epoch) -> Epoch:
+    """The epoch with its figures on every split. A loss that is not finite is left to the next batch to report."""
+    limit = recipe.evaluate
+    train = Samples(data.train.x[:limit], data.train.y[:limit])
+    figures: dict[str, float | None] = {}
+    for split, samples in (("train", train), ("validation", data.validation), ("test", data.test)):
+        if samples is not None:
+            loss, accuracy = evaluate(engine.predict(net, samples.x), samples, recipe.loss)
+            figures |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
+    return replace(epoch, **figures)  # type: ignore[arg-type]
+
+
+def train(
+    engine: Engine, model: Model, recipe: Recipe, data: Data, plan: Plan, on_epoch: Progress | None = None
+) -> tuple[Any, History, DivergedError | None]:
+    """Build, train and evaluate. Returns the network, the history, and the error if the loss left the finite."""
+    engine.check(model, recipe)
+    net = engine.build(model, seed=plan.seed)
+    history: History = []
+
+    def record(epoch: Epoch) -> None:
+        history.append(_evaluated(engine, net, data, recipe, epoch))
+        if on_epoch is not None:
+            on_epoch(history[-1])
+
+    try:
+        engine.fit(net, data.train, recipe, plan, record)
+    except DivergedError as error:
+        return net, history, error
+    return net, history, None
+
+
+def run(
+    case: Case, engine: Engine, dataset: Dataset, *, tier: str = "quick", seed: int = FIRST_SEED,
+    on_epoch: Progress | None = None,
+) -> Result:  # fmt: skip
+    """Train one arm once and say how it went.
+
+    The model and the recipe are rewritten to the engine's own convention, which the result names. Errors: UserError
+    where the arm has no such tier, the data do not fit the model, or the engine cannot do it.
+    """
+    if tier not in case.arm.recipes:
+        raise UserError(f"arm {case.name!r} has no tier {tier!r}{nearest(tier, case.arm.recipes)}")
+    model = follow(engine.convention, case.arm.model)
+    recipe = follow(engine.convention, case.arm.recipes[tier])
+    if dataset.x_train.shape[1:] != model.input_shape:
+        raise UserError(
+            f"dataset {dataset.name!r} has samples of shape {dataset.x_train.shape[1:]}, "
+            f"but model {model.name!r} takes {model.input_shape}"
+        )
+    started = time.perf_counter()
+    data = prepare(
+        dataset, scaling=recipe.scaling, validation_split=recipe.validation_split, split=recipe.split, seed=seed,
+        dtype=engine.dtype,
+    )  # fmt: skip
+    _, history, error = train(engine, model, recipe, data, Plan(seed), on_epoch)
+    return Result(
+        study=case.study.name, arm=case.arm.name, dataset=dataset.name, tier=tier, engine=engine.name,
+        device=engine.device, dtype=engine.dtype, convention=engine.convention, seed=seed, recipe=recipe.to_dict(),
+        history=history, seconds=time.perf_counter() - started, status="diverged" if error else "finished",
+        reason=str(error) if error else None, parameters=model.counts.total, provenance=provenance(),
+    )  # fmt: skip

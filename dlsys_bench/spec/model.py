@@ -1,0 +1,116 @@
+"""A network as a list of layers: its shapes, its counts, its summary."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, NamedTuple
+
+from dlsys_bench.errors import SpecError
+from dlsys_bench.spec.initializers import Fans, Initializer
+from dlsys_bench.spec.layers import Layer, Shape
+from dlsys_bench.spec.record import Record, check
+
+
+class Tensor(NamedTuple):
+    """One tensor of a model: its full name 'dense_1.kernel', shape, law of start and whether a gradient moves it."""
+
+    name: str
+    shape: Shape
+    trainable: bool
+    initializer: Initializer
+    fans: Fans
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+class Counts(NamedTuple):
+    """Numbers of parameters, as Keras counts them: the moving statistics of a batch norm are not trainable."""
+
+    total: int
+    trainable: int
+    non_trainable: int
+
+
+@dataclass(frozen=True)
+class Model(Record):
+    """A chain of layers on an input of shape (height, width, channels) or (units,), without the batch.
+
+    Layers are called by kind and place: conv2d_1, conv2d_2, dense_1. A layer that does not fit is a SpecError that
+    names it. A classifier ends in logits; the softmax belongs to the loss.
+    """
+
+    name: str
+    input_shape: Shape
+    layers: tuple[Layer, ...]
+
+    kind: ClassVar[str] = "model"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "input_shape", tuple(self.input_shape))
+        check(
+            len(self.input_shape) in (1, 3) and all(isinstance(n, int) and n >= 1 for n in self.input_shape),
+            f"model {self.name!r}: input_shape is {self.input_shape}; "
+            "it takes (height, width, channels) or (units,), each from 1",
+        )
+        check(len(self.layers) > 0, f"model {self.name!r} has no layers")
+        for layer in self.layers:
+            check(isinstance(layer, Layer), f"model {self.name!r}: {layer!r} is not a layer")
+        _ = self.shapes
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """A name for each layer."""
+        seen: Counter[str] = Counter()
+        names = []
+        for layer in self.layers:
+            seen[layer.kind] += 1
+            names.append(f"{layer.kind}_{seen[layer.kind]}")
+        return tuple(names)
+
+    @cached_property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The input shape, then the output shape of each layer: one more than layers."""
+        shapes = [self.input_shape]
+        for number, layer in enumerate(self.layers):
+            try:
+                shapes.append(layer.output_shape(shapes[-1]))
+            except SpecError as error:
+                raise SpecError(f"model {self.name!r}, layer {number + 1} of {len(self.layers)}: {error}") from None
+        return tuple(shapes)
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.shapes[-1]
+
+    def tensors_of(self, number: int) -> Iterator[Tensor]:
+        """The tensors of one layer: parameters, then state."""
+        layer, shape, name = self.layers[number], self.shapes[number], self.names[number]
+        starts = layer.initializers()
+        for part, trainable in ((layer.parameters(shape), True), (layer.state(shape), False)):
+            for tensor, size in part.items():
+                yield Tensor(f"{name}.{tensor}", size, trainable, starts[tensor], layer.fans(shape))
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Every tensor of the model, layer by layer."""
+        return tuple(tensor for number in range(len(self.layers)) for tensor in self.tensors_of(number))
+
+    @cached_property
+    def counts(self) -> Counts:
+        trainable = sum(tensor.size for tensor in self.tensors if tensor.trainable)
+        total = sum(tensor.size for tensor in self.tensors)
+        return Counts(total, trainable, total - trainable)
+
+    def rows(self) -> list[tuple[str, str, Shape, int]]:
+        """The summary's rows: name, options, output shape, parameters."""
+        return [
+            (name, layer.title(), shape, sum(tensor.size for tensor in self.tensors_of(number)))
+            for number, (name, layer, shape) in enumerate(zip(self.names, self.layers, self.shapes[1:], strict=True))
+        ]

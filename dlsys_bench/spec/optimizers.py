@@ -1,0 +1,119 @@
+"""How a gradient becomes a step. Where Keras and torch differ, the record says whose way is meant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from dlsys_bench.spec.record import Record, check, check_choice, check_number
+
+
+@dataclass(frozen=True)
+class Optimizer(Record):
+    """An optimiser by name. `choices` are valid values of each option, for drawing."""
+
+    learning_rate: float
+    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    def __post_init__(self) -> None:
+        check_number(self.kind, "learning_rate", self.learning_rate, 0.0, math.inf, open_high=True)
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Gradient descent, with momentum if asked. Polyak 1964, Nesterov 1983.
+
+    velocity "rate" (Keras): v <- momentum v - rate g, w <- w + v. velocity "gradient" (torch): v <- momentum v +
+    (1 - dampening) g, the first v being g itself, w <- w - rate v. The same while the rate stays and nothing is
+    dampened.
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+    velocity: Literal["rate", "gradient"] = "rate"
+
+    kind: ClassVar[str] = "sgd"
+    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (0.01, 0.1),
+        "momentum": (0.0, 0.9),
+        "nesterov": (False, True),
+        "dampening": (0.0, 0.5),
+        "velocity": ("rate", "gradient"),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.kind, "momentum", self.momentum, 0.0, 1.0, open_high=True)
+        check_number(self.kind, "dampening", self.dampening, 0.0, 1.0)
+        check_choice(self.kind, "velocity", self.velocity, ("rate", "gradient"))
+        if self.nesterov:
+            check(
+                self.momentum > 0 and self.dampening == 0,
+                f"{self.kind}: nesterov needs a momentum above 0 and no dampening, "
+                f"but momentum is {self.momentum:g} and dampening {self.dampening:g}",
+            )
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adaptive moments. Kingma & Ba 2015.
+
+    epsilon_added "before" (Keras): the step size carries the bias correction and epsilon joins the uncorrected root;
+    "after" (torch): epsilon joins the corrected root.
+    """
+
+    learning_rate: float = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-7
+    epsilon_added: Literal["before", "after"] = "before"
+
+    kind: ClassVar[str] = "adam"
+    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (0.001, 0.01),
+        "beta_1": (0.9, 0.5),
+        "beta_2": (0.999, 0.9),
+        "epsilon": (1e-7, 1e-3),
+        "epsilon_added": ("before", "after"),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.kind, "beta_1", self.beta_1, 0.0, 1.0, open_high=True)
+        check_number(self.kind, "beta_2", self.beta_2, 0.0, 1.0, open_high=True)
+        check_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf)
+        check_choice(self.kind, "epsilon_added", self.epsilon_added, ("before", "after"))
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """A gradient over the root of its moving square. Hinton 2012.
+
+    epsilon_added "inside" (Keras) or "outside" (torch) the root.
+    """
+
+    learning_rate: float = 0.001
+    rho: float = 0.9
+    epsilon: float = 1e-7
+    epsilon_added: Literal["inside", "outside"] = "inside"
+
+    kind: ClassVar[str] = "rmsprop"
+    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "learning_rate": (0.001, 0.01),
+        "rho": (0.9, 0.99),
+        "epsilon": (1e-7, 1e-3),
+        "epsilon_added": ("inside", "outside"),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(self.kind, "rho", self.rho, 0.0, 1.0, open_high=True)
+        check_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf)
+        check_choice(self.kind, "epsilon_added", self.epsilon_added, ("inside", "outside"))
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {record.kind: record for record in (SGD, Adam, RMSprop)}

@@ -1,0 +1,103 @@
+"""Frozen records that know their kind, check themselves and travel as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+from dlsys_bench.errors import SpecError, nearest
+
+RECORDS: dict[str, type[Record]] = {}
+
+
+@dataclass(frozen=True)
+class Record:
+    """The base of every record of the spec: plain values, checked when made, `kind` its name in JSON."""
+
+    kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        if cls.kind:
+            RECORDS[cls.kind] = cls
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """The record with these options; an option that it does not have is a SpecError that names the nearest."""
+        known = [field.name for field in fields(cls)]
+        for option in options:
+            if option not in known:
+                raise SpecError(
+                    f"{cls.kind} has no option {option!r}{nearest(option, known)}; it takes {', '.join(known) or 'none'}"
+                )
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise SpecError(f"{cls.kind}: {str(error).removeprefix(cls.__name__ + '.__init__() ')}") from None
+
+    def map(self, change: Callable[[Record], Record]) -> Self:
+        """This record with `change` applied to it and to every record inside it, innermost first."""
+
+        def inside(value: Any) -> Any:
+            if isinstance(value, Record):
+                return value.map(change)
+            if isinstance(value, tuple):
+                return tuple(inside(item) for item in value)
+            return value
+
+        inner = {f.name: inside(getattr(self, f.name)) for f in fields(self)}
+        changed = {name: value for name, value in inner.items() if value != getattr(self, name)}
+        return change(replace(self, **changed) if changed else self)  # type: ignore[return-value]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON values, `kind` first."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, Record):
+                return value.to_dict()
+            if isinstance(value, tuple):
+                return [plain(item) for item in value]
+            return value
+
+        return {"kind": self.kind, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
+
+
+def from_dict(values: Mapping[str, Any]) -> Record:
+    """The record that `to_dict` wrote. A kind or an option that is not known is a SpecError."""
+
+    def record(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return from_dict(value)
+        if isinstance(value, list):
+            return tuple(record(item) for item in value)
+        return value
+
+    options = dict(values)
+    kind = options.pop("kind", None)
+    if kind not in RECORDS:
+        raise SpecError(f"unknown kind {kind!r}{nearest(str(kind), RECORDS)}; known: {', '.join(sorted(RECORDS))}")
+    return RECORDS[kind].of(**{name: record(value) for name, value in options.items()})
+
+
+def check(condition: bool, message: str) -> None:
+    """Raise a SpecError unless the condition holds."""
+    if not condition:
+        raise SpecError(message)
+
+
+def check_count(where: str, name: str, value: object) -> None:
+    """A whole number from 1."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    check(whole, f"{where}: {name} is {value!r}; it takes a whole number from 1")
+
+
+def check_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
+    """One of a few words."""
+    check(value in choices, f"{where}: {name} is {value!r}{nearest(str(value), choices)}; it takes {', '.join(choices)}")
+
+
+def check_number(where: str, name: str, value: object, low: float, high: float, *, open_high: bool = False) -> None:
+    """A number in [low, high], or in [low, high) when `open_high`."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    inside = number and low <= value and (value < high if open_high else value <= high)  # type: ignore[operator]
+    check(inside, f"{where}: {name} is {value!r}; it takes a number in [{low:g}, {high:g}{')' if open_high else ']'}")

@@ -1,0 +1,97 @@
+"""Results on disk: one JSON line a run, written as it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+
+from dlsys_bench.errors import StoreError
+from dlsys_bench.result import Result
+
+
+def line_of(result: Result) -> str:
+    """The JSON line of a result. Figures keep seven significant digits, all that single precision holds."""
+
+    def shortened(value: object) -> object:
+        if isinstance(value, float):
+            return float(f"{value:.7g}")
+        if isinstance(value, dict):
+            return {key: shortened(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [shortened(item) for item in value]
+        return value
+
+    # The recipe is what the run obeyed, to the last digit: only what was measured is shortened.
+    values = result.to_dict()
+    measured = {key: shortened(values[key]) for key in ("history", "seconds")}
+    return json.dumps(values | measured, separators=(",", ":")) + "\n"
+
+
+def append(path: Path, result: Result) -> None:
+    """Add a run to a file, durably and whole: a write that fails takes back what it had begun. Errors: StoreError."""
+    data = line_of(result).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
+    try:
+        end = os.fstat(descriptor).st_size
+        if end and os.pread(descriptor, 1, end - 1) != b"\n":
+            # A line that a crash cut off must not swallow this one.
+            data = b"\n" + data
+        try:
+            written = os.write(descriptor, data)
+            if written < len(data):
+                raise OSError(28, "no space left on device")
+            os.fsync(descriptor)
+        except OSError as error:
+            os.ftruncate(descriptor, end)
+            raise StoreError(
+                f"cannot write results to {path}: {error.strerror}; the runs written before are kept"
+            ) from error
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> list[Result]:
+    """Every run of a file. A damaged line is named in a warning and left out. Errors: StoreError if unreadable."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise StoreError(f"cannot read results from {path}: {error.strerror}") from error
+    results = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            results.append(Result.from_dict(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            warnings.warn(f"{path}, line {number} is not a run and was left out: {error!r}", stacklevel=2)
+    return results
+
+
+def reference_folder() -> Path:
+    """The tracked reference runs: beside the package in a checkout, inside it when installed."""
+    inside = Path(str(files("dlsys_bench"))) / "reference"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "reports" / "reference"
+
+
+def reference_path(study: str, dataset: str, tier: str) -> Path:
+    """The file of a study's reference runs."""
+    return reference_folder() / f"{study.replace('/', '.')}.{dataset}.{tier}.jsonl"
+
+
+def reference_runs(study: str, arm: str, dataset: str, tier: str) -> list[Result]:
+    """The reference runs of an arm, none if there are none."""
+    path = reference_path(study, dataset, tier)
+    return [run for run in read(path) if run.arm == arm] if path.exists() else []
+
+
+def done(results: Iterable[Result]) -> set[tuple[str, str, str, str, str, int]]:
+    """What need not be run again: (study, arm, dataset, tier, engine, seed)."""
+    return {(r.study, r.arm, r.dataset, r.tier, r.engine, r.seed) for r in results}

@@ -1,0 +1,29 @@
+"""The studies, by name. A prefix names a group: `regularization` is all of `regularization/...`."""
+
+from __future__ import annotations
+
+from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.studies import regularization
+from dlsys_bench.studies.base import TIERS, Arm, Case, Study, load_attribute
+
+STUDIES: dict[str, Study] = {study.name: study for study in regularization.STUDIES}
+
+
+def find(name: str) -> list[Case]:
+    """The cases of a study, a group, one arm ("study/arm") or "package.module:STUDY". Errors: UserError."""
+    if ":" in name:
+        study = load_attribute(name, "study")
+        if not isinstance(study, Study):
+            raise UserError(f"{name!r} is {type(study).__name__}, not a dlsys_bench.studies.Study")
+        return [Case(study, arm) for arm in study.arms]
+    everything = [Case(study, arm) for study in STUDIES.values() for arm in study.arms]
+    found = [case for case in everything if name in ("all", case.study.name, case.name)]
+    found = found or [case for case in everything if case.study.name.startswith(name.rstrip("/") + "/")]
+    if not found:
+        groups = {key.split("/")[0] for key in STUDIES}
+        choices = ["all", *groups, *STUDIES, *(case.name for case in everything)]
+        raise UserError(f"unknown study {name!r}{nearest(name, choices)}; known: {', '.join([*groups, *STUDIES])}")
+    return found
+
+
+__all__ = ["STUDIES", "TIERS", "Arm", "Case", "Study", "find", "load_attribute"]

@@ -1,0 +1,72 @@
+"""What a study is: arms that are trained alike and compared."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
+
+TIERS = ("quick", "full")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One variant: a model and its recipe at each tier. `unjudged` says, by (dataset, tier) or tier alone, why a run of
+    it there says nothing yet; it is still run and shown, never passed or failed."""
+
+    name: str
+    model: Model
+    recipes: Mapping[str, Recipe]
+    unjudged: Mapping[str | tuple[str, str], str] = field(default_factory=dict)
+
+    def reason_unjudged(self, dataset: str, tier: str) -> str | None:
+        """Why this arm is not judged there; None where it is."""
+        return self.unjudged.get((dataset, tier), self.unjudged.get(tier))
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms on one dataset, judged by one metric of their last epoch. `source` is the notebook it reproduces; `plots`
+    are keys of the report's table."""
+
+    name: str
+    title: str
+    source: str
+    dataset: str
+    arms: tuple[Arm, ...]
+    metric: str = "test_accuracy"
+    plots: tuple[str, ...] = ("curves",)
+
+    def arm(self, name: str) -> Arm:
+        """An arm by name; a UserError names the nearest."""
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        names = [arm.name for arm in self.arms]
+        raise UserError(f"study {self.name!r} has no arm {name!r}{nearest(name, names)}; it has {', '.join(names)}")
+
+
+class Case(NamedTuple):
+    """One arm of one study."""
+
+    study: Study
+    arm: Arm
+
+    @property
+    def name(self) -> str:
+        return f"{self.study.name}/{self.arm.name}"
+
+
+def load_attribute(target: str, what: str) -> object:
+    """The object that "package.module:attribute" names. Errors: UserError."""
+    module, _, attribute = target.partition(":")
+    try:
+        found: object = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{what} {target!r} cannot be loaded: {error}") from error
+    return found
