@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlsys_bench.data import Data, Dataset, Samples, prepare
+from dlsys_bench.data import Data, Dataset, Samples, at_hand, load, prepare
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
 from dlsys_bench.errors import DivergedError, UserError, nearest
@@ -38,11 +38,10 @@ def evaluate(outputs: Array, samples: Samples, loss: Loss) -> tuple[float, float
 
 def _evaluated(engine: Engine, net: Any, data: Data, recipe: Recipe, epoch: Epoch) -> Epoch:
     """The epoch with its figures on every split. A loss that is not finite is left to the next batch to report."""
-    limit = recipe.evaluate
-    train = Samples(data.train.x[:limit], data.train.y[:limit])
     figures: dict[str, float | None] = {}
-    for split, samples in (("train", train), ("validation", data.validation), ("test", data.test)):
-        if samples is not None:
+    for split, whole in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        if whole is not None:
+            samples = Samples(whole.x[: recipe.evaluate], whole.y[: recipe.evaluate])
             loss, accuracy = evaluate(engine.predict(net, samples.x), samples, recipe.loss)
             figures |= {f"{split}_loss": loss, f"{split}_accuracy": accuracy}
     return replace(epoch, **figures)  # type: ignore[arg-type]
@@ -79,8 +78,8 @@ def run(
     """
     if tier not in case.arm.recipes:
         raise UserError(f"arm {case.name!r} has no tier {tier!r}{nearest(tier, case.arm.recipes)}")
-    model = follow(engine.convention, case.arm.model)
     recipe = follow(engine.convention, case.arm.recipes[tier])
+    model = follow(engine.convention, recipe.adapt(case.arm.model))
     if dataset.x_train.shape[1:] != model.input_shape:
         raise UserError(
             f"dataset {dataset.name!r} has samples of shape {dataset.x_train.shape[1:]}, "
@@ -98,3 +97,15 @@ def run(
         history=history, seconds=time.perf_counter() - started, status="diverged" if error else "finished",
         reason=str(error) if error else None, parameters=model.counts.total, provenance=provenance(),
     )  # fmt: skip
+
+
+def choose_dataset(case: Case, asked: str | None, data_dir: str | None) -> tuple[Dataset, str | None]:
+    """The dataset that was asked for; else the study's own where it is at hand, and digits where it is not.
+
+    Returns it with a line that says what was left out, or None. Errors: DataError.
+    """
+    own = case.study.dataset
+    if asked is None and not at_hand(own, data_dir):
+        line = f"{own} is not at hand: running on digits; to bring it: dlsys-bench data fetch {own}"
+        return load("digits"), line
+    return load(asked or own, data_dir), None

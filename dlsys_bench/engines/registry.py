@@ -47,16 +47,23 @@ def available() -> list[str]:
     return [name for name in engines() if unavailable(name) is None]
 
 
-def create(name: str, device: str = "cpu", dtype: str = "float32") -> Engine:
-    """An engine by name, or by "package.module:Class". Errors: EngineError, with the nearest name or what to install."""
+def check_name(name: str) -> Entry:
+    """Where a named engine is. Errors: EngineError, with the nearest name or what to install. Imports nothing."""
+    if ":" in name:
+        return Entry(name)
     known = engines()
-    entry = Entry(name) if ":" in name else known.get(name)
-    if entry is None:
+    if name not in known:
         raise EngineError(
             f"unknown engine {name!r}{nearest(name, known)}; known: {', '.join(known)}, or package.module:Class"
         )
-    if name in known and (reason := unavailable(name)):
+    if reason := unavailable(name):
         raise EngineError(f"{reason}; available: {', '.join(available())}")
+    return known[name]
+
+
+def create(name: str, device: str = "cpu", dtype: str = "float32") -> Engine:
+    """An engine by name, or by "package.module:Class". Errors: EngineError."""
+    entry = check_name(name)
     module, _, attribute = entry.target.partition(":")
     try:
         engine: Engine = getattr(importlib.import_module(module), attribute)(device, dtype)

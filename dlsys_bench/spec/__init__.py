@@ -1,0 +1,1 @@
+"""What a network, a recipe and the conventions are: frozen records, no arrays."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.losses import CategoricalCrossEntropy, Loss
+from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Optimizer
 from dlsys_bench.spec.record import Record, check_choice, check_count, check_number
 
@@ -19,8 +21,9 @@ class Recipe(Record):
     The data are shuffled every epoch and the last, smaller batch is used. `steps` stops after that many updates, in
     the middle of an epoch if need be. `scaling` prepares the images: "raw" as they are, "unit" x / 255, "standard"
     (x / 255 - m) / s with the two scalars of the training set. `validation_split` is the fraction of the training set
-    kept for validation: the "last" of it, before shuffling, or a "random" one. `evaluate` caps how many training
-    samples the evaluated training figures are taken on.
+    kept for validation: the "last" of it, before shuffling, or a "random" one. `evaluate` caps how many samples of each
+    split the evaluated figures are taken on. `moving_decay` replaces that of every batch norm: what is remembered over
+    hundreds of steps is still half its start when a short training ends.
     """
 
     optimizer: Optimizer = SGD()
@@ -33,6 +36,7 @@ class Recipe(Record):
     validation_split: float = 0.0
     split: Literal["last", "random"] = "last"
     evaluate: int | None = None
+    moving_decay: float | None = None
 
     kind: ClassVar[str] = "recipe"
 
@@ -45,3 +49,12 @@ class Recipe(Record):
         check_choice(self.kind, "scaling", self.scaling, SCALINGS)
         check_choice(self.kind, "split", self.split, ("last", "random"))
         check_number(self.kind, "validation_split", self.validation_split, 0.0, 1.0, open_high=True)
+        if self.moving_decay is not None:
+            check_number(self.kind, "moving_decay", self.moving_decay, 0.0, 1.0)
+
+    def adapt(self, model: Model) -> Model:
+        """The model as this recipe trains it."""
+        if self.moving_decay is None:
+            return model
+        decay = self.moving_decay
+        return model.map(lambda inner: replace(inner, moving_decay=decay) if isinstance(inner, BatchNorm) else inner)

@@ -21,8 +21,8 @@ from dlsys_bench.spec.zoo import (
 )
 from dlsys_bench.studies.base import Arm, Study
 
-QUICK = Recipe(optimizer=SGD(0.1), batch_size=64, epochs=1000, steps=200, evaluate=2000)
-QUICK_ADAM = replace(QUICK, optimizer=Adam(0.003))
+QUICK = Recipe(SGD(0.05, momentum=0.9), batch_size=64, epochs=1000, steps=200, evaluate=2000, moving_decay=0.9)
+QUICK_ADAM = replace(QUICK, optimizer=Adam(0.001))
 
 
 def _tiers(full: Recipe, quick: Recipe) -> dict[str, Recipe]:
@@ -77,7 +77,7 @@ SIGMOID = Study(
         Arm(
             arm,
             lenet5_sigmoid(arm),
-            _tiers(replace(NB4, epochs=15 if "dropout" in arm else 5), QUICK_ADAM),
+            _tiers(replace(NB4, epochs=15 if "dropout" in arm else 5), replace(QUICK_ADAM, steps=300)),
         )
         for arm in LENET_ARMS
     ),
@@ -89,7 +89,7 @@ FASHION = Study(
     "nb1",
     "fashion_mnist",
     (
-        Arm("ffn", fashion_ffn(), _tiers(replace(NB1, epochs=20), QUICK_ADAM)),
+        Arm("ffn", fashion_ffn(), _tiers(replace(NB1, epochs=20), replace(QUICK_ADAM, steps=800))),
         *(
             Arm(arm, fashion_lenet5_relu(arm), _tiers(replace(NB1, epochs=epochs), QUICK_ADAM))
             for arm, epochs in (("lenet5-relu", 10), ("lenet5-relu+dropout", 15), ("lenet5-relu+bn", 15))
@@ -103,7 +103,7 @@ MLP = Study(
     "nb3",
     "fashion_mnist",
     tuple(
-        Arm(arm, fashion_mlp(arm), _tiers(NB3, replace(QUICK_ADAM, steps=400)))
+        Arm(arm, fashion_mlp(arm), _tiers(NB3, replace(QUICK_ADAM, steps=800)))
         for arm in ("vanilla", "dropout", "bn", "bn+dropout")
     ),
 )

@@ -1,0 +1,1 @@
+"""Checks that any engine can be put through."""

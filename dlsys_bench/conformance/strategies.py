@@ -1,0 +1,129 @@
+"""Hypothesis strategies for networks and data, drawn from the tables of the spec. They shrink to few, small layers."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from dlsys_bench.engines.base import Batch
+from dlsys_bench.errors import SpecError
+from dlsys_bench.plan import Array, Plan, Weights
+from dlsys_bench.spec.layers import LAYERS, Activation, Dense, Flatten, Layer, MaxPool, Shape
+from dlsys_bench.spec.losses import LOSSES, Loss
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import OPTIMIZERS, Optimizer
+
+IMAGES: tuple[Shape, ...] = ((4, 4, 1), (5, 4, 2), (6, 7, 1), (8, 8, 3))
+VECTORS: tuple[Shape, ...] = ((3,), (1,), (7,))
+
+
+class Example(NamedTuple):
+    """A network with weights, a batch for it, and a loss."""
+
+    model: Model
+    weights: Weights
+    batch: Batch
+    loss: Loss
+    seed: int
+
+
+def layers(kind: str) -> st.SearchStrategy[Layer]:
+    """A layer of a kind with any of its choices."""
+    record = LAYERS[kind]
+    options = {name: st.sampled_from(values) for name, values in record.choices.items()}
+    return st.fixed_dictionaries(options).map(lambda chosen: record.of(**chosen))
+
+
+@st.composite
+def models(draw: st.DrawFn, outputs: int | None = None, most_layers: int = 6, kinds: tuple[str, ...] = tuple(LAYERS)) -> Model:
+    """A network whose layers fit, ending in a dense layer of `outputs` (default: 1 to 4)."""
+    shape = start = draw(st.sampled_from(VECTORS + IMAGES))
+    chain: list[Layer] = []
+    for _ in range(draw(st.integers(0, most_layers))):
+        layer = draw(layers(draw(st.sampled_from(kinds))))
+        try:
+            shape = layer.output_shape(shape)
+        except SpecError:
+            continue
+        chain.append(layer)
+    if len(shape) == 3:
+        chain.append(Flatten())
+    chain.append(Dense(draw(st.integers(1, 4)) if outputs is None else outputs))
+    return Model("drawn", start, tuple(chain))
+
+
+@st.composite
+def losses(draw: st.DrawFn) -> Loss:
+    """Any loss."""
+    return LOSSES[draw(st.sampled_from(sorted(LOSSES)))].of()
+
+
+@st.composite
+def optimizers(draw: st.DrawFn) -> Optimizer:
+    """Any optimiser with any of its choices that go together."""
+    record = OPTIMIZERS[draw(st.sampled_from(sorted(OPTIMIZERS)))]
+    options = {name: draw(st.sampled_from(values)) for name, values in record.choices.items()}
+    if options.get("nesterov"):
+        options |= {"momentum": 0.9, "dampening": 0.0}
+    return record.of(**options)
+
+
+def targets(loss: Loss, outputs: int, samples: int, generator: np.random.Generator) -> NDArray[Any]:
+    """Targets as the loss takes them."""
+    if loss.targets == "labels":
+        return generator.integers(0, outputs, samples)
+    if loss.targets == "signs":
+        return generator.choice(np.array([-1, 1]), samples)
+    return generator.standard_normal((samples, outputs))
+
+
+def nonzero_weights(model: Model, seed: int) -> Weights:
+    """Weights of which none is at its special start: a bias of zero or a gamma of one would hide a missing term."""
+    generator = np.random.default_rng((seed, 1))
+    weights = Plan(seed).weights(model)
+    for tensor in model.tensors:
+        part = tensor.name.split(".")[1]
+        if part in ("bias", "beta", "moving_mean"):
+            weights[tensor.name] = generator.normal(0.0, 0.3, tensor.shape)
+        elif part in ("gamma", "moving_variance"):
+            weights[tensor.name] = generator.uniform(0.5, 1.5, tensor.shape)
+    return weights
+
+
+@st.composite
+def examples(draw: st.DrawFn, training: bool | None = None, **options: Any) -> Example:
+    """A network with weights, data, dropout masks and a loss that fits its outputs. Batches of 3 to 6."""
+    loss = draw(losses())
+    model = draw(models(outputs=1 if loss.targets == "signs" else None, **options))
+    seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(3, 6))
+    generator = np.random.default_rng((seed, 0))
+    batch = Batch(
+        generator.standard_normal((samples, *model.input_shape)),
+        targets(loss, model.output_shape[0], samples, generator),
+        Plan(seed).masks(model, 0, samples),
+        draw(st.booleans()) if training is None else training,
+    )
+    return Example(model, nonzero_weights(model, seed), batch, loss, seed)
+
+
+def kink_distance(model: Model, x: Array, outputs: list[Array]) -> float:
+    """How far the pass stands from a point without a derivative: a relu's zero, or two equals in a max pool.
+
+    Exact zeros and exact equals do not count: they come from units that are dropped or dead, which a small change of
+    the weights leaves dropped or dead.
+    """
+    nearest = np.inf
+    for layer, given in zip(model.layers, [x, *outputs], strict=False):
+        gaps = np.empty(0)
+        if isinstance(layer, Activation) and layer.function in ("relu", "leaky_relu"):
+            gaps = np.abs(given)
+        elif isinstance(layer, MaxPool):
+            windows = np.lib.stride_tricks.sliding_window_view(given, layer.pool_size, axis=(1, 2))
+            windows = windows[:, :: layer.steps[0], :: layer.steps[1]].reshape(-1, layer.pool_size[0] * layer.pool_size[1])
+            ordered = np.sort(windows, axis=1)
+            gaps = np.diff(ordered[:, -2:], axis=1) if ordered.shape[1] > 1 else gaps
+        nearest = min(nearest, float(gaps[gaps > 0].min(initial=np.inf)))
+    return nearest

@@ -1,0 +1,75 @@
+"""Data sets of one's own: an archive of arrays, or a callable that makes one."""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.data.dataset import ARRAYS, Dataset
+from dlsys_bench.errors import DataError, nearest
+
+# More classes than this in an archive that names none are labels gone wrong.
+MOST_CLASSES = 65_536
+
+
+def from_archive(path: Path) -> Dataset:
+    """The data set in an .npz: x_train, y_train, x_test, y_test, and optionally classes (K,) of names.
+
+    Without classes, labels are named by their numbers. Errors: DataError where the file cannot be read, an array is
+    missing or holds Python objects (these are never unpickled), or the arrays are no data set.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is one array, not an .npz; numpy.savez writes one")
+            for name in (*ARRAYS, "classes"):
+                if name in archive.files:
+                    arrays[name] = archive[name]
+                elif name in ARRAYS:
+                    raise DataError(
+                        f"{path} has no array {name!r}{nearest(name, archive.files)}; it takes {', '.join(ARRAYS)} "
+                        f"and optionally classes, and has {', '.join(archive.files) or 'none'}"
+                    )
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"cannot read {path}: {reason}") from error
+    classes = arrays.pop("classes", None)
+    names = _classes(arrays["y_train"], arrays["y_test"]) if classes is None else tuple(map(str, classes.ravel()))
+    return Dataset(path.stem, **arrays, classes=names)
+
+
+def _classes(*labels: NDArray[Any]) -> tuple[str, ...]:
+    """The numbers up to the largest label; none for the targets of a regression."""
+    if not all(y.dtype.kind in "iu" and y.size for y in labels):
+        return ()
+    largest = max(int(y.max()) for y in labels)
+    return tuple(map(str, range(min(max(largest, 0) + 1, MOST_CLASSES))))
+
+
+def from_callable(name: str) -> Dataset:
+    """The data set that `package.module:callable` returns.
+
+    Errors: DataError where it cannot be imported, or returns something else. What the callable raises is its own.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise DataError(f"dataset {name!r}: cannot import {module_name!r}: {error}") from error
+    make = getattr(module, attribute, None)
+    if not callable(make):
+        problem = f"has no callable {attribute!r}{nearest(attribute, vars(module))}"
+        raise DataError(f"dataset {name!r}: {module_name} {problem}; a dataset is package.module:callable")
+    dataset = make()
+    if not isinstance(dataset, Dataset):
+        raise DataError(
+            f"dataset {name!r} returned {type(dataset).__name__}; it has to return dlsys_bench.data.Dataset"
+        )
+    return dataset

@@ -1,0 +1,99 @@
+"""A data set in memory, checked when made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.errors import DataError
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test samples with their labels, or targets.
+
+    x (N, H, W, C) images or (N, units) vectors, uint8 or float; images without channels (N, H, W) get one. y (N,)
+    labels into `classes`, kept as int64; or (N, K) float targets of a regression, which has no classes.
+    Errors: DataError that names the array, the first wrong place and what is accepted.
+    """
+
+    name: str
+    x_train: NDArray[Any]
+    y_train: NDArray[Any]
+    x_test: NDArray[Any]
+    y_test: NDArray[Any]
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+        for split in ("train", "test"):
+            x, y = np.asarray(getattr(self, f"x_{split}")), np.asarray(getattr(self, f"y_{split}"))
+            x = self._inputs(f"x_{split}", x)
+            if len(x) != len(np.atleast_1d(y)):
+                raise self._error(f"x_{split} has {len(x)} samples, but y_{split} has {len(np.atleast_1d(y))}")
+            y = self._targets(f"y_{split}", y) if y.dtype.kind == "f" else self._labels(f"y_{split}", y)
+            object.__setattr__(self, f"x_{split}", x)
+            object.__setattr__(self, f"y_{split}", y)
+        for name in ("x", "y"):
+            train, test = getattr(self, f"{name}_train"), getattr(self, f"{name}_test")
+            if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+                raise self._error(
+                    f"{name}_train has samples of {_sample(train)}, but {name}_test of {_sample(test)}: "
+                    "both splits take the same"
+                )
+
+    def _error(self, message: str) -> DataError:
+        return DataError(f'dataset "{self.name}": {message}')
+
+    def _inputs(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
+        if x.dtype != np.uint8 and x.dtype.kind != "f":
+            raise self._error(f"{name} is {x.dtype}; it takes uint8 (pixels 0 to 255) or float")
+        if x.ndim == 3:
+            x = x[..., np.newaxis]
+        if x.ndim not in (2, 4):
+            raise self._error(f"{name} has shape {x.shape}; it takes (N, H, W, C), (N, H, W) or (N, units)")
+        if x.size == 0:
+            raise self._error(
+                f"{name} is empty: its shape is {x.shape}; it takes at least one sample of at least one value"
+            )
+        self._finite(name, x)
+        return x
+
+    def _targets(self, name: str, y: NDArray[Any]) -> NDArray[Any]:
+        if y.ndim != 2 or y.shape[1] == 0:
+            raise self._error(
+                f"{name} is {y.dtype} of shape {y.shape}; it takes labels (N,) of whole numbers, "
+                "or targets of a regression (N, K) of floats"
+            )
+        if self.classes:
+            raise self._error(
+                f"{name} is {y.dtype}, targets of a regression, but there are {len(self.classes)} classes"
+            )
+        self._finite(name, y)
+        return y
+
+    def _labels(self, name: str, y: NDArray[Any]) -> NDArray[Any]:
+        if y.dtype.kind not in "iu" or y.ndim != 1:
+            one_hot = "; argmax(axis=1) turns one-hot rows into labels" if y.ndim == 2 else ""
+            raise self._error(f"{name} is {y.dtype} of shape {y.shape}; labels are (N,) of whole numbers{one_hot}")
+        wrong = np.flatnonzero((y < 0) | (y >= len(self.classes)))
+        if wrong.size:
+            accepted = f"labels are 0 to {len(self.classes) - 1}" if self.classes else "name the classes"
+            raise self._error(
+                f"{name}[{wrong[0]}] is {y[wrong[0]]}, but there are {len(self.classes)} classes: {accepted}"
+            )
+        return y.astype(np.int64)
+
+    def _finite(self, name: str, values: NDArray[Any]) -> None:
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            place = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
+            raise self._error(f"{name}{list(place)} is {values[place]}; every value has to be finite")
+
+
+def _sample(values: NDArray[Any]) -> str:
+    return f"shape {values.shape[1:]} and type {values.dtype}"

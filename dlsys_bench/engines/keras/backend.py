@@ -1,0 +1,75 @@
+"""The backend under keras: how a process comes to it, whether it has a GPU, how it takes a gradient."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from dlsys_bench.errors import EngineError
+
+Tensors = list[Any]
+Forward = Callable[[Tensors], tuple[Any, Any]]
+
+
+class Backend(NamedTuple):
+    """What differs between backends. `differentiate` gives the value of a function of some tensors, what it returns
+    beside the value, and the value's gradient in each tensor."""
+
+    has_gpu: Callable[[], bool]
+    differentiate: Callable[[Forward, Tensors], tuple[Any, Any, Tensors]]
+
+
+def _tensorflow_has_gpu() -> bool:
+    import tensorflow
+
+    return bool(tensorflow.config.list_physical_devices("GPU"))
+
+
+def _tensorflow_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, Any, Tensors]:
+    import tensorflow
+
+    with tensorflow.GradientTape() as tape:
+        tape.watch(tensors)
+        value, beside = forward(tensors)
+    return value, beside, tape.gradient(value, tensors, unconnected_gradients="zero")
+
+
+def _jax_has_gpu() -> bool:
+    import jax
+
+    return any(device.platform == "gpu" for device in jax.devices())
+
+
+def _jax_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, Any, Tensors]:
+    import jax
+
+    (value, beside), gradients = jax.value_and_grad(forward, has_aux=True)(tensors)
+    return value, beside, gradients
+
+
+BACKENDS: dict[str, Backend] = {
+    "tensorflow": Backend(_tensorflow_has_gpu, _tensorflow_differentiate),
+    "jax": Backend(_jax_has_gpu, _jax_differentiate),
+}
+
+
+def start(engine: str, backend: str, device: str) -> None:
+    """Import keras on a backend, or find it there. Errors: EngineError where the process already runs keras on another backend, or has no GPU for "cuda".
+    """
+    running = importlib.import_module("keras").config.backend() if "keras" in sys.modules else None
+    if running not in (None, backend):
+        raise EngineError(
+            f'engine "{engine}" needs keras on {backend}, but this process already runs it on {running}: '
+            "give it a process of its own"
+        )
+    os.environ["KERAS_BACKEND"] = backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Other people's deprecations are no business of ours.
+        importlib.import_module("keras")
+    if device == "cuda" and not BACKENDS[backend].has_gpu():
+        raise EngineError(f'engine "{engine}" finds no CUDA device on this machine: use --device cpu')

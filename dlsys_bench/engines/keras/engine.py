@@ -1,0 +1,166 @@
+"""The engine on keras, for TensorFlow and for JAX. Imports no keras until an engine is created."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from dlsys_bench.data import Samples
+from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
+from dlsys_bench.engines.keras.backend import BACKENDS, start
+from dlsys_bench.errors import EngineError
+from dlsys_bench.plan import Array, Plan, Weights
+from dlsys_bench.result import History
+from dlsys_bench.spec.losses import Loss
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.record import Record
+
+if TYPE_CHECKING:
+    from dlsys_bench.engines.keras.network import Net
+
+PREDICTED_AT_ONCE = 1000
+
+
+def _undampened(record: Record) -> Record:
+    if isinstance(record, SGD) and record.dampening:
+        raise EngineError(f"keras has no dampening, but sgd has dampening {record.dampening:g}: use the torch engine")
+    return record
+
+
+class KerasEngine(Engine):
+    """Keras on TensorFlow, on the CPU or on CUDA, compiled as Keras does by default.
+
+    Figures of an epoch are Keras's own, which are float32 whatever the dtype of the network.
+    """
+
+    name = "keras"
+    convention = "keras"
+    conventions = ("keras",)
+    devices = ("cpu", "cuda")
+    backend: ClassVar[str] = "tensorflow"
+
+    def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
+        super().__init__(device, dtype)
+        start(self.name, self.backend, device)
+
+    def _device(self) -> contextlib.AbstractContextManager[Any]:
+        """The CPU, where a GPU would be taken unasked; a GPU is taken unasked."""
+        import keras
+
+        return keras.device("cpu:0") if self.device == "cpu" else contextlib.nullcontext()  # type: ignore[no-any-return]
+
+    def check(self, *records: Record) -> None:
+        super().check(*records)
+        for record in records:
+            record.map(_undampened)
+
+    def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Net:
+        from dlsys_bench.engines.keras.network import Net
+
+        self.check(model)
+        with self._device():
+            net = Net(model, self.dtype, seed)
+            net.seed(seed)
+            if weights is not None:
+                net.assign(weights)
+        return net
+
+    def weights(self, net: Net) -> Weights:
+        return {name: np.array(variable) for name, variable in net.tensors.items()}
+
+    def predict(self, net: Net, x: Array) -> Array:
+        x = np.asarray(x, self.dtype)
+        if not len(x):
+            return np.empty((0, *net.model.output_shape), self.dtype)
+        parts = []
+        with self._device():
+            for begin in range(0, len(x), PREDICTED_AT_ONCE):
+                part = x[begin : begin + PREDICTED_AT_ONCE]
+                short = PREDICTED_AT_ONCE - len(part) if begin else 0
+                # A last batch of another size would be compiled anew; filled up, it costs nothing.
+                filled = np.concatenate([part, np.zeros((short, *x.shape[1:]), self.dtype)]) if short else part
+                parts.append(net.sequential.predict_on_batch(filled)[: len(part)])
+        return np.concatenate(parts)
+
+    def gradients(self, net: Net, batch: Batch, loss: Loss) -> Gradients:
+        import keras
+
+        from dlsys_bench.engines.keras.training import LOSSES, targets
+
+        check_targets(loss, batch.y, net.model.output_shape)
+        loss_of = LOSSES[type(loss)](self.dtype)
+        network = net.sequential
+        with self._device(), net.keeping(batch.masks):
+            y = keras.ops.convert_to_tensor(targets(loss, batch.y, net.model.output_shape[-1], self.dtype))
+            held = [keras.ops.copy(variable) for variable in network.non_trainable_variables]
+
+            def forward(tensors: list[Any]) -> tuple[Any, Any]:
+                x, *trained = tensors
+                outputs, moved = network.stateless_call(trained, held, x, training=batch.training)
+                return loss_of(y, outputs), moved
+
+            x = keras.ops.convert_to_tensor(np.asarray(batch.x, self.dtype))
+            trained = [keras.ops.copy(variable) for variable in network.trainable_variables]
+            value, moved, (dx, *found) = BACKENDS[self.backend].differentiate(forward, [x, *trained])
+            net.draw_on(network, moved)
+        weights = {name: np.array(gradient) for name, gradient in zip(net.trained, found, strict=True)}
+        return Gradients(float(value), weights, np.array(dx))
+
+    def trace(self, net: Net, batch: Batch) -> list[Array]:
+        network = net.every_layer
+        with self._device(), net.keeping(batch.masks):
+            outputs, moved = network.stateless_call(
+                network.trainable_variables, network.non_trainable_variables, np.asarray(batch.x, self.dtype),
+                training=batch.training,
+            )  # fmt: skip
+            net.draw_on(network, moved)
+        return [np.array(output) for output in outputs]
+
+    def fit(
+        self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None
+    ) -> History:
+        """As `Engine.fit` says. A loss that is not finite shows in the running mean, whose value the error names."""
+        from dlsys_bench.engines.keras.training import ACCURACIES, LOSSES, OPTIMIZERS, Watch, data, seeded, targets
+
+        self.check(recipe)
+        check_targets(recipe.loss, samples.y, net.model.output_shape)
+        x = np.asarray(samples.x, self.dtype)
+        y = targets(recipe.loss, samples.y, net.model.output_shape[-1], self.dtype)
+        accuracy = ACCURACIES.get(type(recipe.loss))
+        watch = Watch(net, len(x), recipe, plan, on_epoch)
+        with self._device(), seeded(plan.seed), net.keeping(None):
+            net.seed(plan.seed)
+            net.sequential.compile(
+                OPTIMIZERS[type(recipe.optimizer)](recipe.optimizer),
+                LOSSES[type(recipe.loss)](self.dtype),
+                metrics=[accuracy(self.dtype)] if accuracy else None,
+                # Masks that come from outside are new at every step, and a compiled step would keep the first.
+                run_eagerly=plan.parity and bool(net.dropouts),
+            )
+            if not plan.parity:
+                batches = data(x, y, recipe.batch_size, recipe.shuffle)
+                net.sequential.fit(**batches, epochs=recipe.epochs, verbose=0, callbacks=[watch])
+                return watch.history
+            for epoch in range(recipe.epochs):
+                order = plan.order(epoch + 1, len(x), recipe.shuffle)
+                batches = data(x[order], y[order], recipe.batch_size, shuffle=False)
+                net.sequential.fit(**batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[watch])
+                if watch.finished:
+                    break
+        return watch.history
+
+
+class KerasJaxEngine(KerasEngine):
+    """Keras on JAX, on the CPU or on CUDA, compiled as Keras does by default.
+
+    It has no float64: on JAX, Keras takes a float64 layer but computes much of it in float32 (means, tanh, batch norm),
+    even where JAX itself is told to keep 64 bits.
+    """
+
+    name = "keras-jax"
+    dtypes = ("float32",)
+    backend = "jax"

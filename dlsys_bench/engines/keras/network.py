@@ -1,0 +1,144 @@
+# mypy: disallow-subclassing-any=False
+"""A model of the spec as a keras.Sequential. Imports keras: only an engine that has chosen its backend imports this."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.plan import Weights
+from dlsys_bench.spec import initializers, layers
+from dlsys_bench.spec.initializers import Law
+from dlsys_bench.spec.model import Model, Tensor
+
+Masks = Mapping[int, NDArray[np.bool_]]
+
+
+class Dropout(keras.layers.Dropout):
+    """Keras's own, unless it is told what to keep."""
+
+    kept: NDArray[np.bool_] | None = None
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if self.kept is None or not training:
+            return super().call(inputs, training=training)
+        return inputs * keras.ops.cast(self.kept, inputs.dtype) / (1.0 - self.rate)
+
+
+def _activation(layer: layers.Activation, **options: Any) -> Any:
+    if layer.function == "leaky_relu":
+        return keras.layers.LeakyReLU(layer.negative_slope, **options)
+    return keras.layers.Activation(layer.function, **options)
+
+
+# The layout is said where it matters: a user's keras.json may have another default.
+NHWC = "channels_last"
+
+LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
+    layers.Conv2D: lambda layer, **options: keras.layers.Conv2D(
+        layer.filters, layer.kernel_size, layer.strides, layer.padding, NHWC, use_bias=layer.use_bias, **options
+    ),
+    layers.AveragePool: lambda layer, **options: keras.layers.AveragePooling2D(
+        layer.pool_size, layer.steps, data_format=NHWC, **options
+    ),
+    layers.MaxPool: lambda layer, **options: keras.layers.MaxPooling2D(
+        layer.pool_size, layer.steps, data_format=NHWC, **options
+    ),
+    layers.BatchNorm: lambda layer, **options: keras.layers.BatchNormalization(
+        momentum=layer.moving_decay, epsilon=layer.epsilon, **options
+    ),
+    layers.Dropout: lambda layer, **options: Dropout(layer.drop_rate, **options),
+    layers.Flatten: lambda layer, **options: keras.layers.Flatten(NHWC, **options),
+    layers.Dense: lambda layer, **options: keras.layers.Dense(layer.units, use_bias=layer.use_bias, **options),
+    layers.Activation: _activation,
+}
+
+SCALED: dict[type[initializers.Initializer], Any] = {
+    initializers.GlorotUniform: keras.initializers.GlorotUniform,
+    initializers.GlorotNormal: keras.initializers.GlorotNormal,
+    initializers.HeUniform: keras.initializers.HeUniform,
+    initializers.HeNormal: keras.initializers.HeNormal,
+}
+
+FAMILIES: dict[str, Callable[[Law, int], Any]] = {
+    "constant": lambda law, seed: keras.initializers.Constant(law.value),
+    "uniform": lambda law, seed: keras.initializers.RandomUniform(law.low, law.high, seed=seed),
+    "normal": lambda law, seed: keras.initializers.RandomNormal(0.0, law.stddev, seed=seed),
+    "truncated_normal": lambda law, seed: keras.initializers.TruncatedNormal(0.0, law.stddev, seed=seed),
+}
+
+
+def seed_of(seed: int, *stream: int) -> int:
+    """A seed of 31 bits, as keras takes them, for one use of a run's seed."""
+    return int(np.random.SeedSequence((seed, *stream)).generate_state(1)[0] >> 1)
+
+
+def initializer(tensor: Tensor, seed: int) -> Any:
+    """Keras's initialiser of this name. Keras would scale a vector by its own length where the spec takes the fans of
+    the layer's kernel, so a bias that starts by a scaled law gets the law itself."""
+    native = SCALED.get(type(tensor.initializer)) if len(tensor.shape) > 1 else None
+    if native is not None:
+        return native(seed=seed)
+    law = tensor.initializer.law(tensor.fans)
+    return FAMILIES[law.family](law, seed)
+
+
+class Net:
+    """A keras.Sequential of the model's layers under the model's names, and its tensors by theirs."""
+
+    def __init__(self, model: Model, dtype: str, seed: int) -> None:
+        self.model = model
+        self.layers = []
+        self.tensors: dict[str, Any] = {}
+        for place, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
+            starts = {
+                f"{tensor.name.split('.')[1]}_initializer": initializer(tensor, seed_of(seed, place, number))
+                for number, tensor in enumerate(model.tensors_of(place))
+            }
+            self.layers.append(LAYERS[type(layer)](layer, name=name, dtype=dtype, **starts))
+        self.sequential = keras.Sequential([keras.Input(model.input_shape, dtype=dtype), *self.layers])
+        self.every_layer = keras.Model(self.sequential.inputs[0], [layer.output for layer in self.layers])
+        for place, layer in enumerate(self.layers):
+            for tensor in model.tensors_of(place):
+                self.tensors[tensor.name] = getattr(layer, tensor.name.split(".")[1])
+        self.trained = [tensor.name for tensor in model.tensors if tensor.trainable]
+        self.dropouts: dict[int, Dropout] = {
+            place: layer for place, layer in enumerate(self.layers) if isinstance(layer, Dropout)
+        }
+
+    def assign(self, weights: Weights) -> None:
+        """Take these values, by name."""
+        for name, variable in self.tensors.items():
+            variable.assign(weights[name])
+
+    def seed(self, seed: int) -> None:
+        """Let the dropout layers draw afresh from a seed."""
+        for place, layer in self.dropouts.items():
+            if layer.rate > 0:
+                layer.seed_generator.state.assign([seed_of(seed, place), 0])
+
+    def keep(self, masks: Masks | None) -> None:
+        """Hand each dropout layer what it keeps, or let it draw."""
+        for place, layer in self.dropouts.items():
+            layer.kept = None if masks is None else masks[place]
+
+    @contextlib.contextmanager
+    def keeping(self, masks: Masks | None) -> Iterator[None]:
+        """`keep` for one pass."""
+        self.keep(masks)
+        try:
+            yield
+        finally:
+            self.keep(None)
+
+    def draw_on(self, network: Any, non_trainable: list[Any]) -> None:
+        """After a pass that left all state alone, move on what the dropout layers draw from, and only that."""
+        generators = {id(layer.seed_generator.state) for layer in self.dropouts.values() if layer.rate > 0}
+        for variable, value in zip(network.non_trainable_variables, non_trainable, strict=True):
+            if id(variable) in generators:
+                variable.assign(value)

@@ -1,0 +1,187 @@
+# mypy: disallow-subclassing-any=False
+"""What `compile` and `fit` are given. Imports keras: only an engine that has chosen its backend imports this."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.engines.base import OnEpoch
+from dlsys_bench.engines.keras.network import Net, seed_of
+from dlsys_bench.errors import DivergedError
+from dlsys_bench.plan import Array, Plan, steps_of
+from dlsys_bench.result import Epoch, History
+from dlsys_bench.spec import losses, optimizers
+from dlsys_bench.spec.recipe import Recipe
+
+
+class _OfRawOutputs:
+    """Under TensorFlow, Keras looks behind an output that a softmax made and takes the cross-entropy of its input
+    instead. A copy hides where the output came from, so that the loss is of what the network gives."""
+
+    def call(self, y: Any, outputs: Any) -> Any:
+        return super().call(y, keras.ops.copy(outputs))  # type: ignore[misc]
+
+
+class CategoricalCrossentropy(_OfRawOutputs, keras.losses.CategoricalCrossentropy):
+    """Keras's own, of the raw outputs."""
+
+
+class SparseCategoricalCrossentropy(_OfRawOutputs, keras.losses.SparseCategoricalCrossentropy):
+    """Keras's own, of the raw outputs."""
+
+
+class HalfSquaredError(keras.losses.Loss):
+    """Half the sum of the squares over a sample's outputs."""
+
+    def call(self, y: Any, outputs: Any) -> Any:
+        return keras.ops.sum(keras.ops.square(outputs - y), axis=tuple(range(1, len(outputs.shape)))) / 2
+
+
+class Margin(keras.losses.Loss):
+    """max(0, margin - y output), y (N, 1): no slope where it just reaches zero, as relu has none."""
+
+    def __init__(self, margin: float, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.margin = margin
+
+    def call(self, y: Any, outputs: Any) -> Any:
+        return keras.ops.relu(self.margin - y * outputs)[:, 0]
+
+
+def _sign_accuracy(y: Any, outputs: Any) -> Any:
+    return keras.ops.equal(y, keras.ops.sign(outputs))
+
+
+# Losses and metrics compute in keras's floatx unless they are told their dtype.
+LOSSES: dict[type[losses.Loss], Callable[[str], Any]] = {
+    losses.CategoricalCrossEntropy: lambda dtype: CategoricalCrossentropy(from_logits=True, dtype=dtype),
+    losses.SparseCategoricalCrossEntropy: lambda dtype: SparseCategoricalCrossentropy(from_logits=True, dtype=dtype),
+    losses.MeanSquaredError: lambda dtype: keras.losses.MeanSquaredError(dtype=dtype),
+    losses.HalfMeanSquaredError: lambda dtype: HalfSquaredError(dtype=dtype),
+    losses.PerceptronCriterion: lambda dtype: Margin(0.0, dtype),
+    losses.Hinge: lambda dtype: Margin(1.0, dtype),
+}
+
+ACCURACIES: dict[type[losses.Loss], Callable[[str], Any]] = {
+    losses.CategoricalCrossEntropy: lambda dtype: keras.metrics.CategoricalAccuracy("accuracy", dtype),
+    losses.SparseCategoricalCrossEntropy: lambda dtype: keras.metrics.SparseCategoricalAccuracy("accuracy", dtype),
+    losses.PerceptronCriterion: lambda dtype: keras.metrics.MeanMetricWrapper(_sign_accuracy, "accuracy", dtype),
+    losses.Hinge: lambda dtype: keras.metrics.MeanMetricWrapper(_sign_accuracy, "accuracy", dtype),
+}
+
+OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[[Any], Any]] = {
+    optimizers.SGD: lambda record: keras.optimizers.SGD(
+        record.learning_rate, momentum=record.momentum, nesterov=record.nesterov
+    ),
+    optimizers.Adam: lambda record: keras.optimizers.Adam(
+        record.learning_rate, record.beta_1, record.beta_2, record.epsilon
+    ),
+    optimizers.RMSprop: lambda record: keras.optimizers.RMSprop(
+        record.learning_rate, record.rho, epsilon=record.epsilon
+    ),
+}
+
+
+def targets(loss: losses.Loss, y: NDArray[Any], outputs: int, dtype: str) -> NDArray[Any]:
+    """y (N,) or (N, K) as the native loss takes it: one-hot (N, K), labels (N,), signs (N, 1) or values (N, K)."""
+    if isinstance(loss, losses.CategoricalCrossEntropy):
+        return np.asarray(keras.utils.to_categorical(y, outputs), dtype)
+    if loss.targets == "labels":
+        return np.asarray(y, "int32")
+    return np.asarray(y[:, None] if loss.targets == "signs" else y, dtype)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches in double precision. Keras casts arrays given to `fit` to its floatx, but takes a dataset's as they are."""
+
+    def __init__(self, x: Array, y: NDArray[Any], batch_size: int, shuffle: bool) -> None:
+        super().__init__()
+        self.x, self.y, self.batch_size, self.shuffle = x, y, batch_size, shuffle
+        self.order = np.arange(len(x))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.x) / self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[Array, NDArray[Any]]:
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        return self.x[chosen], self.y[chosen]
+
+    def on_epoch_begin(self) -> None:
+        if self.shuffle:
+            self.order = np.random.permutation(len(self.x))
+
+
+def data(x: Array, y: NDArray[Any], batch_size: int, shuffle: bool) -> dict[str, Any]:
+    """The data arguments of `fit`."""
+    if x.dtype == np.float64:
+        return {"x": Batches(x, y, batch_size, shuffle), "shuffle": False}
+    return {"x": x, "y": y, "batch_size": batch_size, "shuffle": shuffle}
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """keras.utils.set_random_seed, with Python's and numpy's generators put back afterwards."""
+    states = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed_of(seed))
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+class Watch(keras.callbacks.Callback):
+    """Counts the updates and ends the training at the last, keeps the running figures, and finds a loss that is not
+    finite. In parity mode it hands out the masks of each step."""
+
+    # Keras then reads the losses off the device in a thread, as it does for its own progress bar, and no step waits.
+    async_safe = True
+
+    def __init__(self, net: Net, samples: int, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None) -> None:
+        super().__init__()
+        self.net, self.samples, self.recipe, self.plan, self.on_epoch = net, samples, recipe, plan, on_epoch
+        self.last = steps_of(samples, recipe, plan)
+        self.step = 0
+        self.history: History = []
+        self.broken: dict[int, float] = {}
+        self.started = 0.0
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.last
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self.plan.parity and self.net.dropouts:
+            size = min(self.recipe.batch_size, self.samples - batch * self.recipe.batch_size)
+            self.net.keep(self.plan.masks(self.net.model, self.step, size))
+        self.step += 1
+        if self.finished:
+            self.model.stop_training = True  # Keras looks after the batch that now begins.
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        # The running mean is not finite from the first batch on whose loss is not.
+        if not math.isfinite(logs["loss"]):
+            self.broken[batch] = logs["loss"]
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        seconds = time.perf_counter() - self.started
+        if self.broken:
+            first = min(self.broken)
+            raise DivergedError(epoch + 1, first + 1, self.broken[first])
+        record = Epoch(epoch + 1, self.step, seconds, logs["loss"], logs.get("accuracy"))
+        self.history.append(record)
+        if self.on_epoch is not None:
+            self.on_epoch(record)

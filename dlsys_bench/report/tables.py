@@ -1,0 +1,114 @@
+"""Results and verdicts as tables, for a terminal or for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from dlsys_bench.result import Result
+from dlsys_bench.spec.model import Model
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+    from dlsys_bench.verdict.bands import Verdict
+
+NONE = "-"
+
+
+class Table(NamedTuple):
+    """A title, the column heads and the rows, all text. A head that starts with ">" is of numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def markdown(self) -> str:
+        """A Markdown table under its title."""
+        heads = [column.lstrip(">") for column in self.columns]
+        rule = ["--:" if column.startswith(">") else "---" for column in self.columns]
+        lines = [heads, rule, *([cell.replace("|", "\\|") for cell in row] for row in self.rows)]
+        return f"### {self.title}\n\n" + "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+    def rich(self) -> RichTable:
+        """A table for a terminal."""
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(title=self.title, title_justify="left", title_style="bold")
+        for column in self.columns:
+            table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+        colours = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow"}
+        for row in self.rows:
+            table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in row))
+        return table
+
+
+def _figure(values: Iterable[float | None], digits: int = 4) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return NONE
+    mean = f"{np.mean(known):.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ± {np.std(known, ddof=1):.{digits}f}"
+
+
+def results_table(results: Sequence[Result]) -> Table:
+    """A row an arm and engine: the mean of its seeds, and their spread where there are several."""
+
+    def key(run: Result) -> tuple[str, ...]:
+        return run.study, run.arm, run.dataset, run.tier, run.engine, run.device
+
+    # Sorted by name but for the arms, which keep the order in which they were run.
+    places = {key(run)[:2]: place for place, run in reversed(list(enumerate(results)))}
+    ordered = sorted(results, key=lambda run: (places[key(run)[:2]], key(run)))
+    rows = []
+    for (study, arm, dataset, tier, engine, device), group in groupby(ordered, key):
+        runs = list(group)
+        good = [run.last for run in runs if run.status == "finished" and run.last is not None]
+        seconds = [run.last.seconds for run in runs if run.last is not None]
+        rows.append((
+            f"{study}/{arm}", dataset, tier, engine if device == "cpu" else f"{engine} ({device})", str(len(runs)),
+            _figure(epoch.running_accuracy for epoch in good), _figure(epoch.train_accuracy for epoch in good),
+            _figure(epoch.validation_accuracy for epoch in good), _figure(epoch.test_accuracy for epoch in good),
+            _figure(epoch.test_loss for epoch in good), _figure(seconds, 2),
+            "" if len(good) == len(runs) else f"{len(runs) - len(good)} diverged",
+        ))  # fmt: skip
+    columns = (
+        "arm", "dataset", "tier", "engine", ">seeds", ">running acc", ">train acc", ">val acc", ">test acc",
+        ">test loss", ">s/epoch", "",
+    )  # fmt: skip
+    return Table("Results (mean ± spread of the seeds, last epoch)", columns, rows)
+
+
+def verdict_table(verdicts: Sequence[Verdict], title: str = "Verdicts") -> Table:
+    """A row a verdict: measured, band, what the band can see."""
+    rows = []
+    for verdict in verdicts:
+        band, interval = verdict.band, verdict.interval
+        rows.append((
+            f"{verdict.study}/{verdict.arm}", verdict.dataset, verdict.engine, str(len(verdict.seeds)),
+            NONE if verdict.measured is None else f"{verdict.measured:.4f}",
+            f"[{interval.low:.4f}, {interval.high:.4f}]" if interval else NONE,
+            str(band.n) if band else NONE,
+            NONE if verdict.smallest_shift is None else f"{verdict.smallest_shift:.4f}",
+            verdict.outcome.value,
+        ))  # fmt: skip
+    columns = ("arm", "dataset", "engine", ">seeds", ">measured", ">band", ">runs in it", ">sees from", "verdict")
+    return Table(title, columns, rows)
+
+
+def summary_table(model: Model) -> Table:
+    """A model as Keras's users know it: layer, output shape, parameters."""
+    rows = [
+        (name, title, "(None, " + ", ".join(map(str, shape)) + ")", f"{count:,}")
+        for name, title, shape, count in model.rows()
+    ]
+    counts = model.counts
+    title = (
+        f"{model.name}: {counts.total:,} parameters, {counts.trainable:,} trainable, "
+        f"{counts.non_trainable:,} non-trainable"
+    )
+    return Table(title, ("layer", "options", ">output shape", ">parameters"), rows)

@@ -1,0 +1,1 @@
+"""Judging: bands from stored runs, and the gate."""

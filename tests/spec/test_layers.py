@@ -1,0 +1,78 @@
+"""The layer table: shapes, parameters, bad options. Every test loops over LAYERS, so a new layer is tested by being there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlsys_bench.conformance import strategies
+from dlsys_bench.errors import SpecError
+from dlsys_bench.spec.layers import LAYERS, AveragePool, Conv2D, Layer, MaxPool, Shape
+from dlsys_bench.spec.record import from_dict
+
+INPUTS: tuple[Shape, ...] = ((6, 7, 3), (5,))
+
+
+def fits(layer: Layer, shape: Shape) -> bool:
+    try:
+        layer.output_shape(shape)
+    except SpecError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@given(data=st.data())
+def test_a_layer_survives_json(kind: str, data: st.DataObject) -> None:
+    layer = data.draw(strategies.layers(kind))
+    assert from_dict(layer.to_dict()) == layer
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@given(data=st.data())
+def test_every_tensor_of_a_layer_has_an_initialiser(kind: str, data: st.DataObject) -> None:
+    layer = data.draw(strategies.layers(kind))
+    shape = next(shape for shape in INPUTS if fits(layer, shape) or shape is INPUTS[-1])
+    if fits(layer, shape):
+        assert {*layer.parameters(shape), *layer.state(shape)} <= set(layer.initializers())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "shape", "said"), [(kind, *bad) for kind, layer in LAYERS.items() for bad in layer.bad]
+)
+def test_bad_options_are_named(kind: str, options: dict[str, Any], shape: Shape, said: str) -> None:
+    with pytest.raises(SpecError) as error:
+        LAYERS[kind].of(**options).output_shape(shape)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@given(
+    size=st.integers(1, 12), kernel=st.integers(1, 5), stride=st.integers(1, 4), padding=st.sampled_from(["valid", "same"])
+)
+def test_a_convolution_has_as_many_outputs_as_windows(size: int, kernel: int, stride: int, padding: str) -> None:
+    layer = Conv2D.of(filters=1, kernel_size=kernel, strides=stride, padding=padding)
+    if padding == "valid" and kernel > size:
+        return
+    (before, after), _ = layer.pads((size, size, 1))
+    starts = range(0, size + before + after - kernel + 1, stride)
+    assert layer.output_shape((size, size, 1)) == (len(starts), len(starts), 1)
+    if padding == "same":
+        # As few zeros as will do, the odd one at the end.
+        assert len(starts) == -(-size // stride)
+        assert after - before in (0, 1)
+
+
+@given(
+    size=st.integers(1, 12), pool=st.integers(1, 4), stride=st.none() | st.integers(1, 4),
+    kind=st.sampled_from([AveragePool, MaxPool]),
+)  # fmt: skip
+def test_a_pool_has_as_many_outputs_as_windows(size: int, pool: int, stride: int | None, kind: type[AveragePool]) -> None:
+    if pool > size:
+        return
+    layer = kind.of(pool_size=pool, strides=stride)
+    starts = range(0, size - pool + 1, stride or pool)
+    assert layer.output_shape((size, size, 2)) == (len(starts), len(starts), 2)

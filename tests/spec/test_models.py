@@ -1,0 +1,131 @@
+"""Models: the published counts from the spec alone, names, JSON, and what a layer that does not fit says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from dlsys_bench.claims import claims
+from dlsys_bench.conformance import strategies
+from dlsys_bench.errors import SpecError
+from dlsys_bench.report.tables import summary_table
+from dlsys_bench.spec.convention import CONVENTIONS, departures, follow
+from dlsys_bench.spec.initializers import INITIALIZERS, Fans
+from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Flatten
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Adam
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.record import from_dict
+from dlsys_bench.spec.zoo import MODELS
+
+COUNTS = [claim for claim in claims() if claim.get("metric", "").startswith("params_")]
+
+
+def test_there_are_48_published_counts() -> None:
+    assert len(COUNTS) == 48
+
+
+@pytest.mark.parametrize("claim", COUNTS, ids=lambda claim: claim["id"])
+def test_the_spec_counts_what_the_notebooks_print(claim: dict[str, object]) -> None:
+    model = MODELS[f"{str(claim['study']).removeprefix('regularization/')}/{claim['arm']}"]
+    assert getattr(model.counts, str(claim["metric"]).removeprefix("params_")) == claim["value"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_the_zoo_survives_json(name: str) -> None:
+    assert from_dict(MODELS[name].to_dict()) == MODELS[name]
+
+
+def test_the_published_shapes_of_the_overlapping_lenet() -> None:
+    shapes = MODELS["lenet5-overlap-tanh/dropout"].shapes
+    for shape in ((28, 28, 6), (27, 27, 6), (23, 23, 16), (11, 11, 16), (7, 7, 120), (5880,)):
+        assert shape in shapes
+
+
+@given(model=strategies.models())
+def test_a_summary_adds_up(model: Model) -> None:
+    rows = summary_table(model).rows
+    assert sum(int(row[-1].replace(",", "")) for row in rows) == model.counts.total
+    assert len(set(model.names)) == len(rows)
+
+
+def test_a_layer_that_does_not_fit_is_named() -> None:
+    with pytest.raises(SpecError, match=r"model 'mine', layer 2 of 2: conv2d: the kernel 5x5 is larger than its input 4x4x2"):
+        Model("mine", (6, 6, 1), (Conv2D(2, (3, 3)), Conv2D(2, (5, 5))))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (28, 28), (28, 28, -1)])
+def test_an_input_shape_that_cannot_be_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(SpecError, match="input_shape is"):
+        Model("mine", shape, (Flatten(),))
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_following_a_convention_leaves_no_departure(convention: str) -> None:
+    model = Model("mine", (4,), (Dense(2), BatchNorm()))
+    for record in (model, Recipe(Adam()), Recipe(SGD(momentum=0.9)), *(kind.of() for kind in INITIALIZERS.values())):
+        assert departures(convention, follow(convention, record)) == []
+
+
+def test_the_conventions_depart_from_each_other_in_every_record_they_name() -> None:
+    everything = [BatchNorm(), *(kind.of() for kind in (*OPTIMIZERS.values(), *INITIALIZERS.values()))]
+    named = {kind for choices in CONVENTIONS.values() for kind in choices}
+    found = {r.kind for r in everything if departures("torch", follow("keras", r))}
+    assert found == named
+
+
+def test_an_unknown_convention_is_named() -> None:
+    with pytest.raises(SpecError, match="unknown convention 'kears'"):
+        follow("kears", BatchNorm())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"epochs": -1}, "epochs is -1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"scaling": "zscore"}, "scaling is 'zscore'"),
+        ({"validation_split": 1.0}, "validation_split is 1.0"),
+        ({"optimiser": 3}, "no option 'optimiser' (did you mean \"optimizer\"?)"),
+    ],
+)
+def test_a_bad_recipe_is_named(options: dict[str, object], said: str) -> None:
+    with pytest.raises(SpecError) as error:
+        Recipe.of(**options)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"learning_rate": -0.1}, "learning_rate is -0.1"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"nesterov": True}, "nesterov needs a momentum"),
+        ({"momentum": 0.9, "dampening": 0.1, "nesterov": True}, "nesterov needs a momentum"),
+    ],
+)
+def test_a_bad_optimizer_is_named(options: dict[str, object], said: str) -> None:
+    with pytest.raises(SpecError) as error:
+        SGD.of(**options)
+    assert said in str(error.value)
+
+
+def test_a_recipe_shortens_the_memory_of_every_batch_norm_and_nothing_else() -> None:
+    model = MODELS["lenet5-tanh/bn+bn"]
+    adapted = Recipe(moving_decay=0.5).adapt(model)
+    norms = [layer for layer in adapted.layers if isinstance(layer, BatchNorm)]
+    assert {layer.moving_decay for layer in norms} == {0.5}
+    assert len(norms) == sum(isinstance(layer, BatchNorm) for layer in model.layers)
+    assert Recipe().adapt(model) is model
+
+
+def test_the_laws_of_the_initialisers() -> None:
+    fans = Fans(50, 100)
+    laws = {kind: record.of().law(fans) for kind, record in INITIALIZERS.items()}
+    assert laws["glorot_uniform"].high == pytest.approx((6 / 150) ** 0.5)
+    assert laws["he_uniform"].high == pytest.approx((6 / 50) ** 0.5)
+    assert laws["fan_in_uniform"].high == pytest.approx(50**-0.5)
+    assert laws["glorot_normal"].stddev * 0.8796256610342398 == pytest.approx((2 / 150) ** 0.5)
+    assert laws["he_normal"].stddev * 0.8796256610342398 == pytest.approx((2 / 50) ** 0.5)
+    assert INITIALIZERS["he_normal"].of(truncated=False).law(fans).stddev == pytest.approx(0.2)
