@@ -38,7 +38,8 @@ def save(path: Path, model: Model, weights: Weights) -> None:
 def load(path: Path) -> tuple[Model, Weights]:
     """The model and its tensors. Errors: StoreError if the file is unreadable, damaged, or not one of these."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because numpy leaves a damaged file open.
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         model = from_dict(json.loads(arrays.pop(MODEL).tobytes()))
     except OSError as error:

@@ -231,7 +231,7 @@ def _work(
 def _steps(case: Case, data: Dataset, tier: str) -> int:
     from dlsys_bench.plan import Plan, steps_of
 
-    recipe = case.arm.recipes[tier]
+    recipe = case.arm.recipe(tier)
     return steps_of(int(len(data.x_train) * (1 - recipe.validation_split)), recipe, Plan(0))
 
 

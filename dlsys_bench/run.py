@@ -12,7 +12,7 @@ import numpy as np
 from dlsys_bench.data import Data, Dataset, Samples, at_hand, load, prepare
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
-from dlsys_bench.errors import DivergedError, UserError, nearest
+from dlsys_bench.errors import DivergedError, UserError
 from dlsys_bench.plan import Array, Plan
 from dlsys_bench.provenance import provenance
 from dlsys_bench.result import Epoch, History, Result
@@ -76,9 +76,7 @@ def run(
     The model and the recipe are rewritten to the engine's own convention, which the result names. Errors: UserError
     where the arm has no such tier, the data do not fit the model, or the engine cannot do it.
     """
-    if tier not in case.arm.recipes:
-        raise UserError(f"arm {case.name!r} has no tier {tier!r}{nearest(tier, case.arm.recipes)}")
-    recipe = follow(engine.convention, case.arm.recipes[tier])
+    recipe = follow(engine.convention, case.arm.recipe(tier))
     model = follow(engine.convention, recipe.adapt(case.arm.model))
     if dataset.x_train.shape[1:] != model.input_shape:
         raise UserError(
@@ -108,4 +106,6 @@ def choose_dataset(case: Case, asked: str | None, data_dir: str | None) -> tuple
     if asked is None and not at_hand(own, data_dir):
         line = f"{own} is not at hand: running on digits; to bring it: dlsys-bench data fetch {own}"
         return load("digits"), line
-    return load(asked or own, data_dir), None
+    dataset = load(asked or own, data_dir)
+    # Called by what finds it again: a result must say where its data came from.
+    return replace(dataset, name=asked or own), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from importlib.resources import files
@@ -83,10 +84,11 @@ def reference_folder() -> Path:
 
 def reference_path(study: str, dataset: str, tier: str) -> Path:
     """The file of a study's reference runs."""
-    return reference_folder() / f"{study.replace('/', '.')}.{dataset}.{tier}.jsonl"
+    name = re.sub(r"[^\w+-]+", ".", f"{study}.{dataset}.{tier}")
+    return reference_folder() / f"{name}.jsonl"
 
 
-def reference_runs(study: str, arm: str, dataset: str, tier: str) -> list[Result]:
+def reference_runs(study: str, dataset: str, tier: str, *, arm: str) -> list[Result]:
     """The reference runs of an arm, none if there are none."""
     path = reference_path(study, dataset, tier)
     return [run for run in read(path) if run.arm == arm] if path.exists() else []

@@ -26,7 +26,9 @@ def from_archive(path: Path) -> Dataset:
     """
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: given a path, np.load leaves the file open where it turns out to be no archive.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is one array, not an .npz; numpy.savez writes one")
             for name in (*ARRAYS, "classes"):
@@ -37,7 +39,7 @@ def from_archive(path: Path) -> Dataset:
                         f"{path} has no array {name!r}{nearest(name, archive.files)}; it takes {', '.join(ARRAYS)} "
                         f"and optionally classes, and has {', '.join(archive.files) or 'none'}"
                     )
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"cannot read {path}: {reason}") from error
     classes = arrays.pop("classes", None)
@@ -63,7 +65,9 @@ def from_callable(name: str) -> Dataset:
         module = importlib.import_module(module_name)
     except (ImportError, ValueError) as error:
         raise DataError(f"dataset {name!r}: cannot import {module_name!r}: {error}") from error
-    make = getattr(module, attribute, None)
+    make: object = module
+    for part in attribute.split("."):
+        make = getattr(make, part, None)
     if not callable(make):
         problem = f"has no callable {attribute!r}{nearest(attribute, vars(module))}"
         raise DataError(f"dataset {name!r}: {module_name} {problem}; a dataset is package.module:callable")

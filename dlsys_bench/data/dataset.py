@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,10 @@ class Dataset:
     """
 
     name: str
-    x_train: NDArray[Any]
-    y_train: NDArray[Any]
-    x_test: NDArray[Any]
-    y_test: NDArray[Any]
+    x_train: NDArray[Any] = field(repr=False)
+    y_train: NDArray[Any] = field(repr=False)
+    x_test: NDArray[Any] = field(repr=False)
+    y_test: NDArray[Any] = field(repr=False)
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -51,5 +51,8 @@ def parse_idx(content: bytes, where: str) -> NDArray[Any]:
     if len(content) != expected:
         problem = "is cut off" if len(content) < expected else "has something behind its end"
         raise DataError(f"{where} {problem}: {shape} of {dtype.name} take {expected} bytes, it has {len(content)}")
-    values = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    try:
+        values = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    except ValueError as error:
+        raise DataError(f"{where} has sizes that numpy cannot hold, {axes} axes {shape}: {error}") from error
     return values.astype(dtype.newbyteorder("="), copy=False)

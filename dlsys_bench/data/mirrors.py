@@ -46,9 +46,7 @@ def download(source: Source, file: str, folder: Path) -> None:
             time.sleep(PAUSE)
         for mirror in mirrors:
             try:
-                pooch.retrieve(
-                    mirror + file, f"sha256:{source.files[file]}", fname=file, path=folder, downloader=_save
-                )  # fmt: skip
+                pooch.retrieve(mirror + file, source.files[file], fname=file, path=folder, downloader=_save)
             except _Failure as failure:
                 failures[mirror] = failure
             except ValueError as error:

@@ -44,7 +44,8 @@ class Engine(ABC):
     """A way to train. Arrays go in and come out in one layout: images (N, H, W, C), kernels (h, w, in, out) and
     (in, out), whatever the engine keeps inside. What `build` returns is the engine's own and is only handed back.
 
-    `convention` is the way the engine takes where frameworks differ (`spec.convention`), `conventions` all it can.
+    `convention` is the way the engine takes where frameworks differ (`spec.convention`), `conventions` all it can;
+    `origin` is what creates it again, a name or "package.module:Class".
     """
 
     name: ClassVar[str]
@@ -59,6 +60,7 @@ class Engine(ABC):
         if dtype not in self.dtypes:
             raise EngineError(f'engine "{self.name}" has no dtype {dtype!r}; it has {", ".join(self.dtypes)}')
         self.device, self.dtype = device, dtype
+        self.origin = self.name
 
     def check(self, *records: Record) -> None:
         """Raise an EngineError that names what this engine cannot do in these records."""

@@ -69,4 +69,5 @@ def create(name: str, device: str = "cpu", dtype: str = "float32") -> Engine:
         engine: Engine = getattr(importlib.import_module(module), attribute)(device, dtype)
     except (ImportError, AttributeError) as error:
         raise EngineError(f"engine {name!r} cannot be loaded from {entry.target}: {error}") from error
+    engine.origin = name
     return engine

@@ -10,12 +10,16 @@ STUDIES: dict[str, Study] = {study.name: study for study in regularization.STUDI
 
 
 def find(name: str) -> list[Case]:
-    """The cases of a study, a group, one arm ("study/arm") or "package.module:STUDY". Errors: UserError."""
+    """The cases of a study, a group, one arm ("study/arm"), or "package.module:STUDY", or an arm of that.
+
+    Errors: UserError, with the nearest name.
+    """
     if ":" in name:
-        study = load_attribute(name, "study")
+        home, _, arm_name = name.partition("/")
+        study = load_attribute(home, "study")
         if not isinstance(study, Study):
-            raise UserError(f"{name!r} is {type(study).__name__}, not a dlsys_bench.studies.Study")
-        return [Case(study, arm) for arm in study.arms]
+            raise UserError(f"{home!r} is {type(study).__name__}, not a dlsys_bench.studies.Study")
+        return [Case(study, arm, home) for arm in ([study.arm(arm_name)] if arm_name else study.arms)]
     everything = [Case(study, arm) for study in STUDIES.values() for arm in study.arms]
     found = [case for case in everything if name in ("all", case.study.name, case.name)]
     found = found or [case for case in everything if case.study.name.startswith(name.rstrip("/") + "/")]

@@ -24,6 +24,12 @@ class Arm:
     recipes: Mapping[str, Recipe]
     unjudged: Mapping[str | tuple[str, str], str] = field(default_factory=dict)
 
+    def recipe(self, tier: str) -> Recipe:
+        """The recipe of a tier; a UserError names those there are."""
+        if tier not in self.recipes:
+            raise UserError(f"arm {self.name!r} has no tier {tier!r}; it has {', '.join(self.recipes)}")
+        return self.recipes[tier]
+
     def reason_unjudged(self, dataset: str, tier: str) -> str | None:
         """Why this arm is not judged there; None where it is."""
         return self.unjudged.get((dataset, tier), self.unjudged.get(tier))
@@ -52,14 +58,20 @@ class Study:
 
 
 class Case(NamedTuple):
-    """One arm of one study."""
+    """One arm of one study. `home` is what names a study that is not in the package, "package.module:STUDY"."""
 
     study: Study
     arm: Arm
+    home: str | None = None
 
     @property
     def name(self) -> str:
         return f"{self.study.name}/{self.arm.name}"
+
+    @property
+    def target(self) -> str:
+        """What finds this case again."""
+        return f"{self.home or self.study.name}/{self.arm.name}"
 
 
 def load_attribute(target: str, what: str) -> object:

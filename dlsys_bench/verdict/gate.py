@@ -30,21 +30,16 @@ def gate(
         results.append(run(case, engine, dataset, tier=tier, seed=seed, on_epoch=on_epoch))
         if on_result is not None:
             on_result(results[-1])
-    return verdict_of(case, results, resolution=1.0 / len(dataset.x_test), alpha=alpha)
-
-
-def verdict_of(case: Case, results: Sequence[Result], *, resolution: float, alpha: float) -> Verdict:
-    """Judge finished runs of one arm by one engine."""
-    first = results[0]
-    key = (first.study, first.dataset, first.tier)
+    key = (case.study.name, dataset.name, tier)
     replay = (
-        f"dlsys-bench gate '{case.name}' --engine {first.engine} --device {first.device} --dataset {first.dataset} "
-        f"--tier {first.tier} --seeds {len(results)} --first-seed {first.seed}"
+        f"dlsys-bench gate '{case.target}' --engine {engine.origin} --device {engine.device} --dataset {dataset.name} "
+        f"--tier {tier} --seeds {seeds} --first-seed {first_seed}"
     )
+    evaluated = min(len(dataset.x_test), case.arm.recipe(tier).evaluate or len(dataset.x_test))
     return judge(
-        results, reference_runs(first.study, first.arm, first.dataset, first.tier), case.study.metric, alpha=alpha,
-        source=f"reports/reference/{reference_path(*key).name}", replay=replay, resolution=resolution,
-        unjudged=case.arm.reason_unjudged(first.dataset, first.tier),
+        results, reference_runs(*key, arm=case.arm.name), case.study.metric, alpha=alpha,
+        source=f"reports/reference/{reference_path(*key).name}", replay=replay, resolution=1.0 / evaluated,
+        unjudged=case.arm.reason_unjudged(dataset.name, tier),
     )  # fmt: skip
 
 

@@ -31,6 +31,13 @@ def _undampened(record: Record) -> Record:
     return record
 
 
+def _array(tensor: Any) -> Array:
+    """A copy, of a tensor or of a variable: one that numpy reads itself warns under numpy 2."""
+    import keras
+
+    return np.array(keras.ops.convert_to_numpy(keras.ops.copy(tensor)))
+
+
 class KerasEngine(Engine):
     """Keras on TensorFlow, on the CPU or on CUDA, compiled as Keras does by default.
 
@@ -70,7 +77,7 @@ class KerasEngine(Engine):
         return net
 
     def weights(self, net: Net) -> Weights:
-        return {name: np.array(variable) for name, variable in net.tensors.items()}
+        return {name: _array(variable) for name, variable in net.tensors.items()}
 
     def predict(self, net: Net, x: Array) -> Array:
         x = np.asarray(x, self.dtype)
@@ -107,8 +114,8 @@ class KerasEngine(Engine):
             trained = [keras.ops.copy(variable) for variable in network.trainable_variables]
             value, moved, (dx, *found) = BACKENDS[self.backend].differentiate(forward, [x, *trained])
             net.draw_on(network, moved)
-        weights = {name: np.array(gradient) for name, gradient in zip(net.trained, found, strict=True)}
-        return Gradients(float(value), weights, np.array(dx))
+        weights = {name: _array(gradient) for name, gradient in zip(net.trained, found, strict=True)}
+        return Gradients(float(value), weights, _array(dx))
 
     def trace(self, net: Net, batch: Batch) -> list[Array]:
         network = net.every_layer
@@ -118,7 +125,7 @@ class KerasEngine(Engine):
                 training=batch.training,
             )  # fmt: skip
             net.draw_on(network, moved)
-        return [np.array(output) for output in outputs]
+        return [_array(output) for output in outputs]
 
     def fit(
         self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None

@@ -159,6 +159,10 @@ class Watch(keras.callbacks.Callback):
     def finished(self) -> bool:
         return self.step >= self.last
 
+    def _stop(self) -> None:
+        # Not self.model: on JAX that property moves the weights back into the model, in the middle of a step.
+        self.net.sequential.stop_training = True
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started = time.perf_counter()
 
@@ -168,13 +172,13 @@ class Watch(keras.callbacks.Callback):
             self.net.keep(self.plan.masks(self.net.model, self.step, size))
         self.step += 1
         if self.finished:
-            self.model.stop_training = True  # Keras looks after the batch that now begins.
+            self._stop()  # Keras looks after the batch that now begins.
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         # The running mean is not finite from the first batch on whose loss is not.
         if not math.isfinite(logs["loss"]):
             self.broken[batch] = logs["loss"]
-            self.model.stop_training = True
+            self._stop()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         seconds = time.perf_counter() - self.started

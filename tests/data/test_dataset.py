@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlsys_bench.data import Dataset
+from dlsys_bench.errors import DataError
+
+
+def dataset(**changed: Any) -> Dataset:
+    """Six images and three, of two classes, but for what is changed."""
+    arrays = {
+        "x_train": np.zeros((6, 4, 4, 1), np.uint8),
+        "y_train": np.array([0, 1, 0, 1, 0, 1]),
+        "x_test": np.zeros((3, 4, 4, 1), np.uint8),
+        "y_test": np.array([0, 1, 0]),
+        "classes": ("no", "yes"),
+    }
+    return Dataset(changed.pop("name", "mine"), **(arrays | changed))
+
+
+def filled(shape: tuple[int, ...], place: tuple[int, ...], value: float) -> np.ndarray:
+    values = np.zeros(shape)
+    values[place] = value
+    return values
+
+
+FLOATS = {"x_train": np.zeros((6, 4, 4, 1)), "x_test": np.zeros((3, 4, 4, 1))}
+TARGETS = {"y_train": np.zeros((6, 2)), "y_test": np.zeros((3, 2)), "classes": ()}
+
+BAD = {
+    "empty train": (
+        {"x_train": np.zeros((0, 4, 4, 1), np.uint8), "y_train": np.array([], int)},
+        "x_train is empty: its shape is (0, 4, 4, 1)",
+    ),
+    "empty test": ({"x_test": np.zeros((0, 4, 4, 1), np.uint8), "y_test": np.array([], int)}, "x_test is empty"),
+    "no pixels": ({"x_train": np.zeros((6, 0, 4, 1), np.uint8)}, "x_train is empty: its shape is (6, 0, 4, 1)"),
+    "train lengths": ({"y_train": np.zeros(5, int)}, "x_train has 6 samples, but y_train has 5"),
+    "test lengths": ({"y_test": np.zeros(4, int)}, "x_test has 3 samples, but y_test has 4"),
+    "label too large": (
+        {"y_train": np.array([0, 1, 1, 2, 3, 0])},
+        "y_train[3] is 2, but there are 2 classes: labels are 0 to 1",
+    ),
+    "label negative": (
+        {"y_test": np.array([0, -1, -2])},
+        "y_test[1] is -1, but there are 2 classes: labels are 0 to 1",
+    ),
+    "label wraps": ({"y_test": np.array([0, 1, 2**64 - 1], np.uint64)}, "y_test[2] is 18446744073709551615"),
+    "labels without classes": ({"classes": ()}, "y_train[0] is 0, but there are 0 classes: name the classes"),
+    "float labels": (
+        {"y_train": np.zeros(6)},
+        "y_train is float64 of shape (6,); it takes labels (N,) of whole numbers",
+    ),
+    "bool labels": ({"y_test": np.zeros(3, bool)}, "y_test is bool of shape (3,); labels are (N,) of whole numbers"),
+    "text labels": ({"y_test": np.array(["a", "b", "c"])}, "y_test is <U1 of shape (3,)"),
+    "one-hot": (
+        {"y_train": np.eye(2, dtype=int)[[0, 1, 0, 1, 0, 1]]},
+        "y_train is int64 of shape (6, 2); labels are (N,) of whole numbers; argmax(axis=1)",
+    ),
+    "targets and classes": (
+        {"y_train": np.zeros((6, 2))},
+        "y_train is float64, targets of a regression, but there are 2 classes",
+    ),
+    "target nan": (
+        TARGETS | {"y_test": filled((3, 2), (2, 1), np.nan)},
+        "y_test[2, 1] is nan; every value has to be finite",
+    ),
+    "no targets": (TARGETS | {"y_train": np.zeros((6, 0))}, "y_train is float64 of shape (6, 0)"),
+    "other targets": (
+        TARGETS | {"y_test": np.zeros((3, 1))},
+        "y_train has samples of shape (2,) and type float64, but y_test of shape (1,)",
+    ),
+    "targets in one split": ({"y_test": np.zeros((3, 2)), "classes": ()}, "name the classes"),
+    "nan": (
+        FLOATS | {"x_train": filled((6, 4, 4, 1), (3, 0, 2, 0), np.nan)},
+        "x_train[3, 0, 2, 0] is nan; every value has to be finite",
+    ),
+    "infinite": (FLOATS | {"x_test": filled((3, 4, 4, 1), (1, 3, 3, 0), -np.inf)}, "x_test[1, 3, 3, 0] is -inf"),
+    "other shape": (
+        {"x_test": np.zeros((3, 4, 5, 1), np.uint8)},
+        "x_train has samples of shape (4, 4, 1) and type uint8, but x_test of shape (4, 5, 1)",
+    ),
+    "other type": ({"x_test": np.zeros((3, 4, 4, 1))}, "type uint8, but x_test of shape (4, 4, 1) and type float64"),
+    "one axis": ({"x_train": np.zeros(6)}, "x_train has shape (6,); it takes (N, H, W, C), (N, H, W) or (N, units)"),
+    "five axes": ({"x_train": np.zeros((6, 4, 4, 1, 1))}, "x_train has shape (6, 4, 4, 1, 1)"),
+    "a number": ({"x_train": np.float64(1)}, "x_train has shape ()"),
+    "whole-number pixels": (
+        {"x_train": np.zeros((6, 4, 4, 1), np.int64)},
+        "x_train is int64; it takes uint8 (pixels 0 to 255) or float",
+    ),
+    "text": ({"x_test": np.full((3, 4, 4, 1), "a")}, "x_test is <U1; it takes uint8"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_is_said(case: str) -> None:
+    changed, said = BAD[case]
+    with pytest.raises(DataError) as caught:
+        dataset(**changed)
+    assert str(caught.value).startswith('dataset "mine": ')
+    assert said in str(caught.value)
+
+
+def test_images_without_channels_get_one() -> None:
+    made = dataset(x_train=np.arange(96, dtype=np.uint8).reshape(6, 4, 4), x_test=np.zeros((3, 4, 4), np.uint8))
+    assert made.x_train.shape == (6, 4, 4, 1)
+    assert made.x_test.shape == (3, 4, 4, 1)
+    np.testing.assert_array_equal(made.x_train.ravel(), np.arange(96))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.uint64])
+def test_labels_become_int64(dtype: type) -> None:
+    made = dataset(y_train=np.array([0, 1, 0, 1, 1, 1], dtype))
+    assert made.y_train.dtype == made.y_test.dtype == np.int64
+    assert made.y_train.tolist() == [0, 1, 0, 1, 1, 1]
+
+
+def test_vectors_and_targets_are_kept() -> None:
+    made = dataset(x_train=np.ones((6, 5), np.float32), x_test=np.ones((3, 5), np.float32), **TARGETS)
+    assert made.x_train.shape == (6, 5)
+    assert made.x_train.dtype == np.float32
+    assert made.y_train.shape == (6, 2)
+    assert made.classes == ()
+
+
+def test_a_class_may_be_absent() -> None:
+    assert dataset(classes=["no", "yes", "perhaps"]).classes == ("no", "yes", "perhaps")

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from dlsys_bench.data.idx import TYPES, parse_idx, read_idx
+from dlsys_bench.errors import DataError
+
+Encode = Callable[[np.ndarray], bytes]
+
+SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+ARRAYS = hnp.arrays(st.sampled_from(sorted(TYPES.values())).map(np.dtype), SHAPES)
+
+
+@given(values=ARRAYS)
+def test_what_is_written_is_read(encode: Encode, values: np.ndarray) -> None:
+    read = parse_idx(encode(values), "here")
+    assert read.dtype == values.dtype.newbyteorder("=")
+    assert read.dtype.isnative
+    np.testing.assert_array_equal(read, values, strict=False)
+    assert read.shape == values.shape
+
+
+@given(values=ARRAYS, data=st.data())
+def test_another_length_is_an_error(encode: Encode, values: np.ndarray, data: st.DataObject) -> None:
+    content = encode(values)
+    cut = data.draw(st.integers(0, len(content) - 1))
+    with pytest.raises(DataError, match=r"^here (is cut off|is not an IDX file)"):
+        parse_idx(content[:cut], "here")
+    with pytest.raises(DataError, match=r"^here has something behind its end: .* it has \d+$"):
+        parse_idx(content + data.draw(st.binary(min_size=1, max_size=9)), "here")
+
+
+@given(content=st.binary(max_size=64))
+def test_no_bytes_end_in_another_error(content: bytes) -> None:
+    with suppress(DataError):
+        parse_idx(b"\0\0" + content, "here")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "begins with nothing"),
+        (b"\0\0\x07\x01\0\0\0\0", "begins with 00000701"),
+        (b"\x01\0\x08\x01\0\0\0\0", "begins with 01000801"),
+        (b"\0\0\x08\x03\0\0\0\x02\0\0\0\x02", "sizes of its 3 axes take 16 bytes, it has 12"),
+        (b"\0\0\x08\x41" + b"\0\0\0\x01" * 65 + b"\7", "65 axes"),
+        (b"\0\0\x08\x03\0\0\0\0" + b"\xff" * 8, "numpy cannot hold"),
+        (
+            b"\0\0\x08\x02\xff\xff\xff\xff\xff\xff\xff\xff",
+            r"\(4294967295, 4294967295\) of uint8 take 18446744065119617037",
+        ),
+    ],
+)
+def test_damage_is_described(content: bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        parse_idx(content, "here")
+
+
+def test_a_file_is_read(encode: Encode, tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
+    path = tmp_path / "file.gz"
+    path.write_bytes(gzip.compress(encode(values)))
+    np.testing.assert_array_equal(read_idx(path), values)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1], lambda b: b[:-8] + bytes([b[-8] ^ 1]) + b[-7:], lambda b: b"no gzip"]
+)
+def test_a_damaged_file_is_named(encode: Encode, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "file.gz"
+    path.write_bytes(damage(gzip.compress(encode(np.arange(3)[:0].astype(np.uint8)))))
+    with pytest.raises(DataError, match=r"file\.gz is not a whole gzip file"):
+        read_idx(path)
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot read .*none\.gz: No such file"):
+        read_idx(tmp_path / "none.gz")

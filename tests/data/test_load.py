@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlsys_bench.data import DATASETS, at_hand, load, prepare
+from dlsys_bench.errors import DataError
+
+MODULE = """
+import numpy as np
+from dlsys_bench.data import Dataset
+
+class Makers:
+    @staticmethod
+    def make():
+        return mine()
+
+def mine():
+    x = np.zeros((4, 3))
+    return Dataset("mine", x, x, x, x)
+
+def nothing():
+    pass
+
+def broken():
+    raise ZeroDivisionError
+
+number = 3
+"""
+
+
+@pytest.fixture(params=["mnist", "fashion_mnist"])
+def real(request: pytest.FixtureRequest) -> str:
+    if not at_hand(request.param):
+        pytest.skip(
+            f"{request.param} is not at hand: set DLSYS_BENCH_DATA to a folder that has it, "
+            f"or fill the cache with dlsys_bench.data.fetch({request.param!r})"
+        )
+    return str(request.param)
+
+
+def test_the_real_data(real: str) -> None:
+    dataset = load(real, offline=True)
+    assert (dataset.x_train.shape, dataset.x_test.shape) == ((60_000, 28, 28, 1), (10_000, 28, 28, 1))
+    assert dataset.x_train.dtype == np.uint8
+    assert dataset.classes == DATASETS[real].classes
+    if real == "mnist":
+        assert dataset.y_train[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+        assert dataset.y_test[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+        assert np.bincount(dataset.y_train).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+        mean, deviation = 0.1307, 0.3081
+    else:
+        assert dataset.y_train[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
+        assert np.bincount(dataset.y_train).tolist() == [6000] * 10
+        mean, deviation = 0.2860, 0.3530
+    # The scalars that everyone standardises with.
+    assert dataset.x_train.mean() / 255 == pytest.approx(mean, abs=5e-5)
+    assert dataset.x_train.std() / 255 == pytest.approx(deviation, abs=5e-5)
+
+
+def test_the_real_data_are_fast(real: str) -> None:
+    def best(call: Any) -> float:
+        seconds = []
+        for _ in range(3):
+            start = time.process_time()
+            call()
+            seconds.append(time.process_time() - start)
+        return min(seconds)
+
+    dataset = load(real, offline=True)
+    # Three times what it takes on a slow machine: this is to notice a slower way, not a slower machine.
+    assert best(lambda: load(real, offline=True)) < 1.5
+    assert best(lambda: prepare(dataset, scaling="standard")) < 1.5
+
+
+@pytest.fixture
+def arrays() -> dict[str, np.ndarray]:
+    return {
+        "x_train": np.zeros((5, 4, 4), np.uint8),
+        "y_train": np.array([0, 1, 2, 3, 0]),
+        "x_test": np.ones((2, 4, 4), np.uint8),
+        "y_test": np.array([4, 0]),
+    }
+
+
+def test_an_archive(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    assert not at_hand(str(path))
+    np.savez(path, **arrays)
+    assert at_hand(str(path))
+    dataset = load(str(path))
+    assert (dataset.name, dataset.classes) == ("own", ("0", "1", "2", "3", "4"))
+    assert dataset.x_train.shape == (5, 4, 4, 1)
+    assert dataset.x_test.all()
+    np.testing.assert_array_equal(dataset.y_train, arrays["y_train"])
+
+
+@pytest.mark.parametrize("compress", [np.savez, np.savez_compressed])
+def test_an_archive_with_classes(arrays: dict[str, np.ndarray], tmp_path: Path, compress: Any) -> None:
+    compress(tmp_path / "own.npz", **arrays, classes=np.array(list("abcdef")), other=np.ones(3))
+    assert load(str(tmp_path / "own.npz")).classes == tuple("abcdef")
+
+
+def test_an_archive_of_targets(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", **(arrays | {"y_train": np.zeros((5, 2)), "y_test": np.zeros((2, 2))}))
+    assert load(str(tmp_path / "own.npz")).classes == ()
+
+
+def test_a_home_folder_is_expanded(
+    arrays: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    np.savez(tmp_path / "own.npz", **arrays)
+    assert at_hand("~/own.npz")
+    assert load("~/own.npz").name == "own"
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"y_test": None}, "has no array 'y_test'.*; it takes x_train, .* has x_train, y_train, x_test, classes"),
+        ({"y_train": np.array([0, 1, 2, 3, -1])}, r"y_train\[4\] is -1, but there are 5 classes"),
+        # A label this large must not become a list of as many names.
+        (
+            {"y_train": np.array([0, 1, 2, 3, 2**62])},
+            r"y_train\[4\] is 4611686018427387904, but there are 65536 classes",
+        ),
+        ({"y_train": np.array([0, 1, 2, 3, None])}, "cannot read .*allow_pickle"),
+        ({"classes": np.array(["a"])}, "there are 1 classes"),
+    ],
+)
+def test_a_wrong_archive(arrays: dict[str, np.ndarray], tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+    if "classes" in said and "y_test" in changed:
+        arrays["classes"] = np.array(list("abcde"))
+    np.savez(tmp_path / "own.npz", **{k: v for k, v in (arrays | changed).items() if v is not None})
+    with pytest.raises(DataError, match=said):
+        load(str(tmp_path / "own.npz"))
+
+
+@pytest.mark.parametrize("damage", ["missing", "text", "empty", "cut", "flipped", "array"])
+def test_a_damaged_archive(arrays: dict[str, np.ndarray], tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "own.npz"
+    np.savez_compressed(path, **(arrays | {"x_train": np.random.default_rng(0).integers(0, 256, (5, 4, 4), np.uint8)}))
+    content = bytearray(path.read_bytes())
+    content[120] ^= 255
+    damaged = {"text": b"text", "empty": b"", "cut": content[:-100], "flipped": content}
+    if damage == "missing":
+        path.unlink()
+    elif damage == "array":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    else:
+        path.write_bytes(damaged[damage])
+    with pytest.raises(DataError, match=r"own\.npz"):
+        load(str(path))
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "own_data.py").write_text(MODULE)
+    (tmp_path / "own_broken.py").write_text("import no_such_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("own_data", "own_broken"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return "own_data"
+
+
+@pytest.mark.parametrize("maker", ["mine", "Makers.make"])
+def test_a_callable(module: str, maker: str) -> None:
+    assert at_hand(f"{module}:{maker}")
+    assert load(f"{module}:{maker}").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_such_module:mine", "cannot import 'no_such_module': No module named"),
+        ("own_broken:mine", "cannot import 'own_broken': No module named 'no_such_module'"),
+        (":mine", "cannot import ''"),
+        ("own_data:mime", r'own_data has no callable \'mime\' \(did you mean "mine"\?\)'),
+        ("own_data:number", "has no callable 'number'"),
+        ("own_data:", "has no callable ''"),
+        ("own_data:nothing", "returned NoneType; it has to return dlsys_bench.data.Dataset"),
+    ],
+)
+def test_a_wrong_callable(module: str, name: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        load(name)
+
+
+def test_what_a_callable_raises_is_its_own(module: str) -> None:
+    with pytest.raises(ZeroDivisionError):
+        load(f"{module}:broken")
+
+
+@pytest.mark.parametrize("call", [load, at_hand])
+def test_an_unknown_name_gets_the_nearest_and_the_list(call: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        call("mnits")
+    said = "unknown dataset 'mnits' (did you mean \"mnist\"?); it takes mnist, fashion_mnist, digits, "
+    assert str(caught.value) == said + "the path of an .npz, or package.module:callable"

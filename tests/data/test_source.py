@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from dlsys_bench.data import DATASETS, Source
+
+
+@pytest.mark.parametrize("source", DATASETS.values(), ids=DATASETS)
+def test_a_record_is_whole(source: Source) -> None:
+    assert DATASETS[source.name] is source
+    assert source.title
+    assert source.licence
+    assert source.citation
+    assert len(set(source.classes)) == len(source.classes) == 10
+    assert source.shape == (28, 28, 1)
+    assert bool(source.files) != bool(source.factory)
+
+
+@pytest.mark.parametrize("source", [source for source in DATASETS.values() if source.files], ids=lambda s: s.name)
+def test_files_can_be_checked_and_had(source: Source) -> None:
+    kinds = [re.sub("-idx.*", "", file) for file in source.files]
+    assert kinds == ["train-images", "train-labels", "t10k-images", "t10k-labels"]
+    assert all(re.fullmatch("[0-9a-f]{64}", sha) for sha in source.files.values())
+    assert len(source.mirrors) >= 2
+    assert source.mirrors[0].startswith("https://")
+    assert all(re.fullmatch(r"https?://.*/", mirror) for mirror in source.mirrors)
+
+
+def test_no_file_is_in_two_datasets() -> None:
+    hashes = [sha for source in DATASETS.values() for sha in source.files.values()]
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_importing_is_light() -> None:
+    heavy = {"pooch", "requests", "sklearn", "scipy", "ssl", "urllib.request", "certifi"}
+    code = "import sys, dlsys_bench.data; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "dlsys_bench.data.files" in loaded
+    assert not heavy & set(loaded)
+    ours = [name for name in loaded if name.startswith("dlsys_bench.") and not name.startswith("dlsys_bench.data")]
+    assert ours == ["dlsys_bench.errors"]

@@ -1,0 +1,196 @@
+"""The command line, run as a person runs it: in a process, in an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlsys_bench.store import read
+
+STUDY = '''
+import numpy as np
+from dlsys_bench.data import Dataset
+from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.errors import DivergedError
+from dlsys_bench.spec.layers import Activation, Conv2D, Dense, Flatten
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.studies import Arm, Study
+
+def study(name, model, recipe):
+    return Study(name, "mine", "mine", "digits", (Arm("only", model, {"quick": recipe}),))
+
+SMALL = Model("small", (28, 28, 1), (Flatten(), Dense(8), Activation("relu"), Dense(10)))
+MINE = study("mine", SMALL, Recipe(SGD(0.1), batch_size=16, epochs=2))
+WILD = study("wild", SMALL, Recipe(SGD(1e30), batch_size=64, epochs=5))
+LONG = study("long", SMALL, Recipe(SGD(0.1), batch_size=1, epochs=10_000))
+NARROW = study("narrow", Model("narrow", (28, 28, 1), (Flatten(), Dense(3))), Recipe(epochs=1))
+VECTOR = study("vector", Model("vector", (784,), (Dense(10),)), Recipe(epochs=1))
+
+def drawn():
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, (60, 28, 28, 1)).astype("uint8")
+    y = generator.integers(0, 10, 60)
+    return Dataset("drawn", x, y, x[:20], y[:20], tuple("abcdefghij"))
+
+class LabelNoise(NumpyEngine):
+    """A broken engine: every label is one off."""
+    name = "label-noise"
+    def fit(self, net, samples, recipe, plan, on_epoch=None):
+        return super().fit(net, type(samples)(samples.x, (samples.y + 1) % 10), recipe, plan, on_epoch)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(STUDY)
+    return tmp_path
+
+
+def call(folder: Path, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "dlsys_bench", *arguments], cwd=folder, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "DLSYS_BENCH_DATA": ""} | environment,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_list_names_everything(folder: Path) -> None:
+    listed = json.loads(call(folder, "list", "--json").stdout)
+    assert len(listed["claims"]) == 195
+    assert {record["engine"] for record in listed["engines"]} >= {"numpy", "torch", "keras", "keras-jax"}
+    assert len(listed["studies"]) == 5
+    assert "lenet5-tanh/bn+bn" in call(folder, "list", "models").stdout
+
+
+def test_summary_shows_what_keras_shows(folder: Path) -> None:
+    assert "62,614" in call(folder, "summary", "lenet5-tanh/bn+bn").stdout
+    shown = json.loads(call(folder, "summary", "lenet5-tanh/bn+bn", "--json").stdout)
+    assert shown["params_non_trainable"] == 454
+    (folder / "model.json").write_text(json.dumps({k: v for k, v in shown.items() if not k.startswith("params")}))
+    assert json.loads(call(folder, "summary", "model.json", "--json").stdout) == shown
+    assert "6,370" in call(folder, "summary", "mine:SMALL").stdout
+
+
+def test_a_study_that_is_not_in_the_package_runs_is_kept_and_is_reported(folder: Path) -> None:
+    done = call(folder, "run", "mine:MINE", "--seeds", "2", "--json")
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    stored = read(folder / "reports" / "runs.jsonl")
+    assert [run.seed for run in stored] == [run["seed"] for run in printed] == [10_000, 10_001]
+    assert [len(run.history) for run in stored] == [2, 2]
+    assert all(run.history[-1].test_accuracy > 0.5 for run in stored)
+    assert "0 runs written" in call(folder, "run", "mine:MINE", "--seeds", "2", "--resume").stderr
+    shown = call(folder, "report").stdout
+    assert "mine/only" in shown
+    assert (folder / "reports" / "report.md").read_text().count("| mine/only |") == 1
+    assert (folder / "reports" / "mine.digits.quick.curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_that_are_not_in_the_package_are_trained_on(folder: Path) -> None:
+    assert "mine/only on mine:drawn" in call(folder, "run", "mine:MINE", "--dataset", "mine:drawn").stderr
+    generator = np.random.default_rng(0)
+    x, y = generator.integers(0, 256, (50, 28, 28)).astype("uint8"), generator.integers(0, 10, 50)
+    np.savez(folder / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    assert "mine/only on own.npz" in call(folder, "run", "mine:MINE", "--dataset", "own.npz").stderr
+
+
+def test_the_gate_fails_a_broken_engine_and_passes_a_healthy_one(folder: Path) -> None:
+    arm = ("gate", "regularization/lenet5-tanh/dropout", "--dataset", "digits", "--json")
+    healthy = json.loads(call(folder, *arm).stdout)
+    assert healthy["outcome"] == "PASS"
+    broken = json.loads(call(folder, *arm, "--engine", "mine:LabelNoise", code=1).stdout)["verdicts"][0]
+    assert broken["outcome"] == "FAIL"
+    assert broken["measured"] < broken["band"]["low"] == healthy["verdicts"][0]["band"]["low"]
+    replayed = json.loads(call(folder, *shlex.split(broken["replay"])[1:], "--json", code=1).stdout)["verdicts"][0]
+    assert replayed["values"] == broken["values"]
+
+
+def test_a_gate_without_stored_runs_is_inconclusive(folder: Path) -> None:
+    assert "a band needs 3" in call(folder, "gate", "mine:MINE", code=3).stderr
+
+
+def test_a_loss_that_leaves_the_finite_is_named_by_epoch_and_batch_and_fails_the_gate(folder: Path) -> None:
+    assert "the loss became nan in epoch 1, batch" in call(folder, "gate", "mine:WILD", code=1).stderr
+    (run,) = read(folder / "reports" / "runs.jsonl")
+    assert run.status == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "regularisation"), 'did you mean "regularization"?'),
+        (("run", "regularization/lenet5-tahn"), 'did you mean "regularization/lenet5-tanh"?'),
+        (("summary", "lenet5-tanh/bn-bn"), 'did you mean "lenet5-tanh/bn+bn"?'),
+        (("run", "mine:MINE", "--engine", "nunpy"), 'did you mean "numpy"?'),
+        (("run", "mine:MINE", "--engine", "nowhere:Engine"), "cannot be loaded"),
+        (("run", "mine:MINE", "--dataset", "mnits"), 'did you mean "mnist"?'),
+        (("run", "mine:MINE", "--device", "cuda"), 'engine "numpy" has no device'),
+        (("run", "mine:MINE", "--device", "tpu"), 'engine "numpy" has no device'),
+        (("run", "mine:NOTHING"), "study 'mine:NOTHING' cannot be loaded"),
+        (("run", "mine:SMALL"), "not a dlsys_bench.studies.Study"),
+        (("run", "mine:MINE", "--seeds", "0"), "--seeds"),
+        (("run", "mine:MINE", "--tier", "full"), "has no tier 'full'"),
+        (("run", "mine:NARROW"), "labels are 0 to 2"),
+        (("run", "mine:VECTOR"), "samples of shape (28, 28, 1)"),
+        (("run", "mine:MINE", "--dataset", "mnist", "--data-dir", "nowhere"), "nowhere"),
+        (("report",), "cannot read results from reports/runs.jsonl"),
+        (("gate", "mine:MINE", "--alpha", "2"), "--alpha"),
+        (("lits",), "No such command 'lits'"),
+        (("summary", "missing.json"), "missing.json"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_exit_code_2(folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = call(folder, *arguments, code=2)
+    assert said in done.stderr
+    assert done.stdout == ""
+    assert not (folder / "reports").exists()
+
+
+def test_results_that_cannot_be_written_are_named_before_anything_is_lost(folder: Path) -> None:
+    (folder / "reports").write_text("in the way")
+    assert "cannot write results to reports/runs.jsonl" in call(folder, "run", "mine:MINE", code=2).stderr
+
+
+def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
+    call(folder, "run", "mine:MINE")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlsys_bench", "run", "mine:LONG"], cwd=folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "every run that had finished is kept" in said
+    assert "Traceback" not in said
+    assert [run.study for run in read(folder / "reports" / "runs.jsonl")] == ["mine"]
+
+
+@pytest.mark.parametrize("code", ["import dlsys_bench", "import dlsys_bench.cli", "import dlsys_bench.plugin"])
+def test_importing_loads_no_framework(code: str) -> None:
+    probe = f"{code}; import sys; print([m for m in ('torch', 'tensorflow', 'keras', 'jax', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_loads_no_framework_and_no_numpy(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "dlsys_bench", "--help"], cwd=folder, capture_output=True, text=True,
+        check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert not loaded & {"torch", "tensorflow", "keras", "jax", "numpy", "matplotlib", "rich"}
+    assert "gate" in done.stdout

@@ -1,0 +1,157 @@
+"""Results on disk: whole lines, nothing lost, damage named."""
+
+from __future__ import annotations
+
+import multiprocessing
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlsys_bench import checkpoint
+from dlsys_bench.engines import create, unavailable
+from dlsys_bench.errors import StoreError
+from dlsys_bench.plan import Plan
+from dlsys_bench.result import Epoch, Result
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Flatten
+from dlsys_bench.spec.model import Model
+from dlsys_bench.store import append, done, read
+
+
+def result(seed: int = 1, **changes: object) -> Result:
+    history = [Epoch(1, 10, 0.5, 1.25, 0.5, 1.2, 0.6, None, None, 1.1, 0.7), Epoch(2, 20, 0.5, 1.0, 0.75)]
+    made = Result("study", "arm", "digits", "quick", "numpy", "cpu", "float32", "keras", seed, {}, history, 2.0)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "runs.jsonl"
+    append(path, result(1))
+    append(path, result(2, status="diverged", reason="NaN", history=[]))
+    assert read(path) == [result(1), result(2, status="diverged", reason="NaN", history=[])]
+    assert done(read(path)) == {("study", "arm", "digits", "quick", "numpy", seed) for seed in (1, 2)}
+
+
+def test_a_line_that_a_crash_cut_off_is_named_and_the_next_run_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    append(path, result(1))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[: len(whole) // 2])
+    append(path, result(3))
+    with pytest.warns(UserWarning, match=r"runs.jsonl, line 2 is not a run"):
+        assert [run.seed for run in read(path)] == [1, 3]
+
+
+@pytest.mark.parametrize("line", ["null", "[]", "{}", '{"history": 3}', "not json", '{"study": "s"}'])
+def test_what_is_not_a_run_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text(line + "\n")
+    append(path, result(1))
+    with pytest.warns(UserWarning, match="line 1 is not a run"):
+        assert len(read(path)) == 1
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot read results from .*nowhere.jsonl: No such file"):
+        read(tmp_path / "nowhere.jsonl")
+
+
+def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot write results to .*: Is a directory"):
+        append(tmp_path, result())
+
+
+def test_a_full_disk_leaves_every_run_that_was_written(tmp_path: Path) -> None:
+    # A limit on the size of a file stands in for the full disk: the write stops half way, just so.
+    path = tmp_path / "runs.jsonl"
+    append(path, result(1))
+    script = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_store import result
+from dlsys_bench.errors import StoreError
+from dlsys_bench.store import append
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+size = Path({str(path)!r}).stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))
+try:
+    append(Path({str(path)!r}), result(2))
+except StoreError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "the runs written before are kept" in done.stdout
+    assert [run.seed for run in read(path)] == [1]
+    append(path, result(3))
+    assert [run.seed for run in read(path)] == [1, 3]
+
+
+def _append_many(path: Path, first: int) -> None:
+    for seed in range(first, first + 50):
+        append(path, result(seed))
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_append_many, args=(path, first)) for first in (0, 50, 100)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(run.seed for run in read(path)) == list(range(150))
+
+
+MODEL = Model(
+    "small", (8, 8, 2),
+    (Conv2D(3, (3, 2), (2, 1), "same"), BatchNorm(), Activation("tanh"), Flatten(), Dense(4)),
+)  # fmt: skip
+ENGINES = [name for name in ("numpy", "torch", "keras") if unavailable(name) is None]
+
+
+@pytest.mark.parametrize("writer", ENGINES)
+def test_every_engine_predicts_the_same_from_one_file(tmp_path: Path, writer: str) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 8, 8, 2))
+    engine = create(writer, dtype="float64")
+    net = engine.build(follow(engine.convention, MODEL), seed=4)
+    path = tmp_path / "weights.npz"
+    checkpoint.save(path, MODEL, engine.weights(net))
+    for reader in ENGINES:
+        model, weights = checkpoint.load(path)
+        other = create(reader, dtype="float64")
+        found = other.predict(other.build(follow(other.convention, model), weights), x)
+        np.testing.assert_allclose(found, engine.predict(net, x), rtol=1e-12, atol=1e-12, err_msg=reader)
+
+
+def test_damaged_and_foreign_weights_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "weights.npz"
+    weights = Plan(0).weights(MODEL)
+    checkpoint.save(path, MODEL, weights)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:100], b"not a file of weights", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError, match=r"weights\.npz"):
+            checkpoint.load(path)
+    np.savez(path, other=np.zeros(3))
+    with pytest.raises(StoreError, match="holds no model"):
+        checkpoint.load(path)
+    np.savez(path, allow_pickle=True, **{"model.json": np.array([{"a": 1}], dtype=object)})  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match="holds no model"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("change", ["missing", "shape", "extra"])
+def test_weights_that_are_not_the_models_are_refused(tmp_path: Path, change: str) -> None:
+    weights = Plan(0).weights(MODEL)
+    if change == "missing":
+        del weights["dense_1.bias"]
+    else:
+        weights["dense_1.bias" if change == "shape" else "dense_2.bias"] = np.zeros(9)
+    with pytest.raises(StoreError, match=r"dense_[12]\.bias"):
+        checkpoint.save(tmp_path / "weights.npz", MODEL, weights)
+    assert not list(tmp_path.iterdir())
