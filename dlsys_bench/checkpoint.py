@@ -19,7 +19,7 @@ MODEL = "model.json"
 
 
 def save(path: Path, model: Model, weights: Weights) -> None:
-    """Write a model and its tensors, whole or not at all. Errors: StoreError if it cannot be written or they disagree."""
+    """Write a model and its tensors, whole or not at all. Errors: StoreError if they disagree or cannot be written."""
     _agree(path, model, weights)
     arrays = {MODEL: np.frombuffer(json.dumps(model.to_dict()).encode(), np.uint8), **weights}
     try:
@@ -57,6 +57,5 @@ def _agree(path: Path, model: Model, weights: Weights) -> None:
     found = {name: array.shape for name, array in weights.items()}
     for name in {**expected, **found}:
         if expected.get(name) != found.get(name):
-            raise StoreError(
-                f"{path}: {name} is {found.get(name, 'missing')}, but model {model.name!r} has {expected.get(name, 'none')}"
-            )
+            here, there = found.get(name, "missing"), expected.get(name, "none")
+            raise StoreError(f"{path}: {name} is {here}, but model {model.name!r} has {there}")

@@ -34,7 +34,7 @@ def training_options(command: F) -> F:
     """What every command that trains takes."""
     options = (
         click.option("--engine", "engine_names", multiple=True, default=("numpy",), envvar="DLSYS_BENCH_ENGINE",
-                     help="numpy, torch, keras, keras-jax, or package.module:Class; may be repeated.", show_default=True),
+                     show_default=True, help="numpy, torch, keras, keras-jax, or package.module:Class; repeatable."),
         click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
         click.option("--dataset", help="mnist, fashion_mnist, digits, a .npz file, or package.module:callable. "
                      "Default: the study's own where it is at hand, else digits."),
@@ -299,7 +299,8 @@ def run_command(
                 say(_line(result))
     if results and not as_json:
         show(results_table(results))
-    say(f"{len(results)} runs written to {', '.join(sorted({str(item[4]) for item in work})) or 'nowhere: none was left'}")
+    where = sorted({str(item[4]) for item in work}) or ["nowhere: none was left"]
+    say(f"{len(results)} runs written to {', '.join(where)}")
 
 
 @cli.command("gate")
@@ -333,7 +334,9 @@ def gate_command(
                 say(f"{verdict.outcome}: {verdict.message() if verdict.outcome != Outcome.PASS else verdict.reason}")
     outcome = overall([verdict.outcome for verdict in verdicts])
     if as_json:
-        click.echo(json.dumps({"outcome": outcome, "alpha": alpha, "verdicts": [v.to_dict() for v in verdicts]}, indent=1))
+        click.echo(
+            json.dumps({"outcome": outcome, "alpha": alpha, "verdicts": [v.to_dict() for v in verdicts]}, indent=1)
+        )
     else:
         show(verdict_table(verdicts, f"Gate: {outcome} (alpha {alpha:g} over {len(work)} arms, {each:.1e} each)"))
     sys.exit(EXIT_CODES[outcome])
@@ -351,7 +354,9 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
 
     results = [run for path in runs or (RUNS,) for run in read(path)]
     if not results:
-        raise UserError(f"no runs in {', '.join(map(str, runs or (RUNS,)))}: `dlsys-bench run regularization` makes some")
+        raise UserError(
+            f"no runs in {', '.join(map(str, runs or (RUNS,)))}: `dlsys-bench run regularization` makes some"
+        )
     if as_json:
         click.echo(json.dumps([result.to_dict() for result in results]))
         return

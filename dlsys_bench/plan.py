@@ -61,9 +61,7 @@ class Plan:
     def weights(self, model: Model) -> Weights:
         """Every tensor of the model at its start, float64, by name."""
         return {
-            tensor.name: draw(
-                tensor.initializer.law(tensor.fans), tensor.shape, self._generator(_WEIGHTS, place)
-            )
+            tensor.name: draw(tensor.initializer.law(tensor.fans), tensor.shape, self._generator(_WEIGHTS, place))
             for place, tensor in enumerate(model.tensors)
         }
 

@@ -11,7 +11,7 @@ A test that takes `dlsys_case` runs once for each arm of its `dlsys_study` marke
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -39,19 +39,33 @@ class EngineCase(NamedTuple):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("dlsys", "dlsys_bench: training engines held to their accuracy")
-    group.addoption("--dlsys-engine", action="append", metavar="NAME", help="engine to judge; may be repeated: numpy, "
-                    "torch, keras, keras-jax, package.module:Class, or all (every one installed). Default: all")
+    group.addoption(
+        "--dlsys-engine",
+        action="append",
+        metavar="NAME",
+        help="engine to judge; may be repeated: numpy, "
+        "torch, keras, keras-jax, package.module:Class, or all (every one installed). Default: all",
+    )
     group.addoption("--dlsys-device", default="cpu", metavar="DEVICE", help="cpu or cuda. Default: cpu")
-    group.addoption("--dlsys-dataset", metavar="NAME", help="mnist, fashion_mnist, digits, a .npz file or "
-                    "package.module:callable. Default: each study's own where it is at hand, else digits")
-    group.addoption("--dlsys-data-dir", metavar="DIR", help="folder with the datasets' files. Default: DLSYS_BENCH_DATA, "
-                    "else the cache")
+    group.addoption(
+        "--dlsys-dataset",
+        metavar="NAME",
+        help="mnist, fashion_mnist, digits, a .npz file or "
+        "package.module:callable. Default: each study's own where it is at hand, else digits",
+    )
+    group.addoption(
+        "--dlsys-data-dir",
+        metavar="DIR",
+        help="folder with the datasets' files. Default: DLSYS_BENCH_DATA, else the cache",
+    )
     group.addoption("--dlsys-tier", default="quick", choices=("quick", "full"), help="Default: quick")
     group.addoption("--dlsys-seeds", type=int, default=1, metavar="N", help="runs of each arm. Default: 1")  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "dlsys_study(name): the study, group or arm whose cases `dlsys_case` goes through")
+    config.addinivalue_line(
+        "markers", "dlsys_study(name): the study, group or arm whose cases `dlsys_case` goes through"
+    )
     config.addinivalue_line("markers", "gate: trains an arm and holds it to its accuracy band")
     if config.getoption("dlsys_seeds") < 1:
         raise pytest.UsageError(f"--dlsys-seeds is {config.getoption('dlsys_seeds')}; it takes a whole number from 1")
@@ -151,8 +165,8 @@ def dlsys_judge(request: pytest.FixtureRequest) -> Judge:
 
 
 @pytest.fixture
-def dlsys_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> Iterator[Callable[[EngineCase], Verdict]]:
-    """A call that trains a case and fails the test outside its band; a case that cannot be judged skips it, saying why."""
+def dlsys_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> Callable[[EngineCase], Verdict]:
+    """A call that trains a case and fails the test outside its band; where it cannot be judged, it skips, saying why."""
     from dlsys_bench.verdict.bands import Outcome
 
     def check(engine_case: EngineCase) -> Verdict:
@@ -167,7 +181,7 @@ def dlsys_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> Iterator[C
             pytest.skip(f"INCONCLUSIVE: {verdict.reason}")
         return verdict
 
-    yield check
+    return check
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

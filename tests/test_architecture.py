@@ -1,4 +1,4 @@
-"""Imports point one way: cli, plugin -> report -> verdict -> run -> studies -> engines, data, claims -> result -> spec."""
+"""Imports point one way: cli, plugin, report, verdict, run, studies, engines, data, result, spec."""
 
 from __future__ import annotations
 

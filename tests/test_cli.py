@@ -57,10 +57,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def call(folder: Path, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+def call(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "dlsys_bench", *arguments], cwd=folder, capture_output=True, text=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "DLSYS_BENCH_DATA": ""} | environment,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "DLSYS_BENCH_DATA": ""},
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -181,7 +181,9 @@ def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
 
 @pytest.mark.parametrize("code", ["import dlsys_bench", "import dlsys_bench.cli", "import dlsys_bench.plugin"])
 def test_importing_loads_no_framework(code: str) -> None:
-    probe = f"{code}; import sys; print([m for m in ('torch', 'tensorflow', 'keras', 'jax', 'numpy') if m in sys.modules])"
+    probe = (
+        f"{code}; import sys; print([m for m in ('torch', 'tensorflow', 'keras', 'jax', 'numpy') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

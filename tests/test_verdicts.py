@@ -55,7 +55,10 @@ def test_a_failure_says_measured_band_source_and_replay() -> None:
 
 
 def test_a_run_that_diverged_fails_whatever_the_others_say() -> None:
-    results = [*runs([0.92], 100), *runs([0.92], 200, status="diverged", reason="the loss became nan in epoch 1, batch 3")]
+    results = [
+        *runs([0.92], 100),
+        *runs([0.92], 200, status="diverged", reason="the loss became nan in epoch 1, batch 3"),
+    ]
     verdict = judge(results, STORED, "test_accuracy", alpha=0.01, source="f", replay="r")
     assert verdict.outcome is Outcome.FAIL
     assert "seed 200: the loss became nan in epoch 1, batch 3" in verdict.reason
@@ -108,7 +111,9 @@ def test_a_healthy_engine_fails_as_often_as_the_band_says(m: int) -> None:
     generator = np.random.default_rng(12345)
     gates = 10_000
     outside = 0
-    for stored, new in zip(generator.normal(0.9, 0.01, (gates, 8)), generator.normal(0.9, 0.01, (gates, m)), strict=True):
+    for stored, new in zip(
+        generator.normal(0.9, 0.01, (gates, 8)), generator.normal(0.9, 0.01, (gates, m)), strict=True
+    ):
         interval = Band.of(stored.tolist(), "file").interval(0.05, m)
         outside += not interval.low <= new.mean() <= interval.high
     assert outside / gates == pytest.approx(0.05, abs=5 * math.sqrt(0.05 * 0.95 / gates))

@@ -85,7 +85,5 @@ def _within(
         difference = _largest({name: gradients[0][name]}, {name: gradients[1][name]})[1]
         if difference > tolerance:
             return f"the gradient of {name}", difference
-    name, difference = _largest(
-        *(_trained(engine, model, recipe, samples, plan, step) for engine in (left, right))
-    )
+    name, difference = _largest(*(_trained(engine, model, recipe, samples, plan, step) for engine in (left, right)))
     return f"{name} after the update", difference

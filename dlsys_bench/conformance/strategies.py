@@ -38,7 +38,9 @@ def layers(kind: str) -> st.SearchStrategy[Layer]:
 
 
 @st.composite
-def models(draw: st.DrawFn, outputs: int | None = None, most_layers: int = 6, kinds: tuple[str, ...] = tuple(LAYERS)) -> Model:
+def models(
+    draw: st.DrawFn, outputs: int | None = None, most_layers: int = 6, kinds: tuple[str, ...] = tuple(LAYERS)
+) -> Model:
     """A network whose layers fit, ending in a dense layer of `outputs` (default: 1 to 4)."""
     shape = start = draw(st.sampled_from(VECTORS + IMAGES))
     chain: list[Layer] = []
@@ -122,7 +124,9 @@ def kink_distance(model: Model, x: Array, outputs: list[Array]) -> float:
             gaps = np.abs(given)
         elif isinstance(layer, MaxPool):
             windows = np.lib.stride_tricks.sliding_window_view(given, layer.pool_size, axis=(1, 2))
-            windows = windows[:, :: layer.steps[0], :: layer.steps[1]].reshape(-1, layer.pool_size[0] * layer.pool_size[1])
+            windows = windows[:, :: layer.steps[0], :: layer.steps[1]].reshape(
+                -1, layer.pool_size[0] * layer.pool_size[1]
+            )
             ordered = np.sort(windows, axis=1)
             gaps = np.diff(ordered[:, -2:], axis=1) if ordered.shape[1] > 1 else gaps
         nearest = min(nearest, float(gaps[gaps > 0].min(initial=np.inf)))

@@ -93,9 +93,7 @@ class Engine(ABC):
         """The output of every layer, in order. Neither weights nor state move."""
 
     @abstractmethod
-    def fit(
-        self, net: Any, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None
-    ) -> History:
+    def fit(self, net: Any, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
         """Train, and return the running figures by epoch; `on_epoch` gets each as its epoch ends.
 
         The last epoch may be cut short by a limit on the steps. Errors: DivergedError as soon as a batch's loss is
@@ -118,6 +116,8 @@ def check_targets(loss: Loss, y: NDArray[Any], output: tuple[int, ...]) -> None:
             )
     elif loss.targets == "signs":
         if y.ndim != 1 or not np.isin(y, (-1, 1)).all() or output != (1,):
-            raise DataError(f"{loss.kind} takes y (N,) of -1 and +1 and a network of one output, not y {y.shape} and {output}")
+            raise DataError(
+                f"{loss.kind} takes y (N,) of -1 and +1 and a network of one output, not y {y.shape} and {output}"
+            )
     elif y.shape[1:] != output:
         raise DataError(f"{loss.kind} takes y of the outputs' shape (N, {output[-1]}), but y is {y.shape}")

@@ -1,4 +1,4 @@
-"""The torch engine, as a torch user would write it: nn layers, torch.optim, an eager loop over tensors on the device."""
+"""The torch engine, as its users would write it: nn layers, torch.optim, an eager loop over tensors on the device."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Net(nn.Module):
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """torch's tensors by the model's names. Looked up each time: moving a module to a device replaces its buffers."""
+        """Its own tensors by the model's names. Looked up each time: moving to a device replaces the buffers."""
         return {name: getattr(module, part) for name, (module, part) in self.homes.items()}
 
     def outputs(self, x: Tensor) -> Iterator[Tensor]:
@@ -171,7 +171,7 @@ def _channel_last(y: Tensor) -> Array:
 
 
 def _kernel_out(name: str, tensor: Tensor) -> Array:
-    """torch's (out, in, h, w) and (out, in) as (h, w, in, out) and (in, out), a copy."""
+    """Torch's (out, in, h, w) and (out, in) as (h, w, in, out) and (in, out), a copy."""
     order = {4: (2, 3, 1, 0), 2: (1, 0)}.get(tensor.ndim) if name.endswith(".kernel") else None
     return np.ascontiguousarray((tensor.permute(order) if order else tensor).detach().cpu().numpy()).copy()
 
@@ -213,7 +213,11 @@ class TorchEngine(Engine):
         return {name: _kernel_out(name, tensor) for name, tensor in net.tensors.items()}
 
     def _x(self, x: Array) -> Tensor:
-        return _channel_first(torch.as_tensor(np.ascontiguousarray(x), dtype=self.torch_dtype)).to(self.device).contiguous()
+        return (
+            _channel_first(torch.as_tensor(np.ascontiguousarray(x), dtype=self.torch_dtype))
+            .to(self.device)
+            .contiguous()
+        )
 
     def _y(self, loss: losses.Loss, y: NDArray[Any]) -> Tensor:
         dtype = torch.int64 if loss.targets == "labels" else self.torch_dtype
@@ -230,7 +234,7 @@ class TorchEngine(Engine):
 
     @contextlib.contextmanager
     def _pass(self, net: Net, batch: Batch) -> Iterator[Tensor]:
-        """x on the device, the network in the batch's mode with its masks; afterwards the state as it was."""
+        """X on the device, the network in the batch's mode with its masks; afterwards the state as it was."""
         state = {name: buffer.clone() for name, buffer in net.named_buffers()}
         net.train(batch.training)
         net.keep(batch.masks)
@@ -255,9 +259,7 @@ class TorchEngine(Engine):
         with torch.no_grad(), self._pass(net, batch) as x:
             return [_channel_last(y).copy() for y in net.outputs(x)]
 
-    def fit(
-        self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None
-    ) -> History:
+    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         _check_last_batch(net.model, len(samples.x), recipe)
@@ -302,7 +304,9 @@ class TorchEngine(Engine):
     def _order(self, epoch: int, samples: int, recipe: Recipe, plan: Plan) -> Tensor:
         if plan.parity:
             return torch.from_numpy(plan.order(epoch, samples, recipe.shuffle)).to(self.device)
-        return torch.randperm(samples, device=self.device) if recipe.shuffle else torch.arange(samples, device=self.device)
+        return (
+            torch.randperm(samples, device=self.device) if recipe.shuffle else torch.arange(samples, device=self.device)
+        )
 
 
 def _hits(loss: losses.Loss, outputs: Tensor, y: Tensor) -> Tensor:
@@ -314,7 +318,13 @@ def _hits(loss: losses.Loss, outputs: Tensor, y: Tensor) -> Tensor:
 
 
 def _epoch(
-    epoch: int, step: int, values: list[Tensor], right: list[Tensor], sizes: list[int], loss: losses.Loss, started: float
+    epoch: int,
+    step: int,
+    values: list[Tensor],
+    right: list[Tensor],
+    sizes: list[int],
+    loss: losses.Loss,
+    started: float,
 ) -> Epoch:
     """The running means of an epoch. The device is asked once, here, so that no step waits for it."""
     found = torch.stack(values).double().cpu().numpy()
@@ -328,7 +338,7 @@ def _epoch(
 
 
 def _check_last_batch(model: Model, samples: int, recipe: Recipe) -> None:
-    """torch refuses to normalise a batch of one value per channel; say so before the epoch is spent."""
+    """Torch refuses to normalise a batch of one value per channel; say so before the epoch is spent."""
     alone = recipe.batch_size == 1 or samples % recipe.batch_size == 1
     for name, layer, shape in zip(model.names, model.layers, model.shapes, strict=False):
         if alone and isinstance(layer, layers.BatchNorm) and math.prod(shape[:-1]) == 1:

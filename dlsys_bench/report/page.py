@@ -43,13 +43,17 @@ def write(results: Sequence[Result], folder: Path, verdicts: Sequence[Verdict] =
                 pictures.append((f"{study} on {dataset}, {tier}: {plot}", PLOTS[plot](runs, folder / name)))
     provenance = results[0].provenance
     machine, versions = provenance.get("machine", {}), provenance.get("versions", {})
-    text = Environment(trim_blocks=True, autoescape=False).from_string(TEMPLATE).render(
-        results=results,
-        versions=f"{machine.get('processor', '')}, {machine.get('cores', '?')} cores; "
-        + ", ".join(f"{name} {version}" for name, version in versions.items()),
-        table=results_table(results).markdown(),
-        verdicts=verdict_table(verdicts).markdown() if verdicts else "",
-        pictures=[(title, path.name) for title, path in pictures],
+    text = (
+        Environment(trim_blocks=True, autoescape=False)
+        .from_string(TEMPLATE)
+        .render(
+            results=results,
+            versions=f"{machine.get('processor', '')}, {machine.get('cores', '?')} cores; "
+            + ", ".join(f"{name} {version}" for name, version in versions.items()),
+            table=results_table(results).markdown(),
+            verdicts=verdict_table(verdicts).markdown() if verdicts else "",
+            pictures=[(title, path.name) for title, path in pictures],
+        )
     )
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / "report.md"

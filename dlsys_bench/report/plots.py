@@ -37,7 +37,9 @@ def curves(results: Sequence[Result], path: Path) -> Path:
                 _line(axis, runs, f"{split}_{what}", label, colour, dashes)
             axis.grid(alpha=0.3)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes[0][column].set_title(f"{arm.replace(')', '')}, {len(runs)} seed{'s' if len(runs) > 1 else ''})", fontsize=10)
+        axes[0][column].set_title(
+            f"{arm.replace(')', '')}, {len(runs)} seed{'s' if len(runs) > 1 else ''})", fontsize=10
+        )
         axes[1][column].set_xlabel("epoch")
     axes[0][0].set_ylabel("loss (cross-entropy, nats)")
     axes[1][0].set_ylabel("accuracy (fraction right)")

@@ -52,7 +52,8 @@ class Layer(Record):
 
 def _image(kind: str, shape: Shape) -> tuple[int, int, int]:
     check(
-        len(shape) == 3, f"{kind} takes an image (height, width, channels), but its input is {shape}: put it before flatten"
+        len(shape) == 3,
+        f"{kind} takes an image (height, width, channels), but its input is {shape}: put it before flatten",
     )
     return shape[0], shape[1], shape[2]
 
@@ -295,7 +296,9 @@ class Dense(Layer):
         check_count(self.kind, "units", self.units)
 
     def output_shape(self, shape: Shape) -> Shape:
-        check(len(shape) == 1, f"{self.kind} takes a vector (units,), but its input is {shape}: put a flatten before it")
+        check(
+            len(shape) == 1, f"{self.kind} takes a vector (units,), but its input is {shape}: put a flatten before it"
+        )
         return (self.units,)
 
     def parameters(self, shape: Shape) -> dict[str, Shape]:

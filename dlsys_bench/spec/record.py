@@ -28,7 +28,8 @@ class Record:
         for option in options:
             if option not in known:
                 raise SpecError(
-                    f"{cls.kind} has no option {option!r}{nearest(option, known)}; it takes {', '.join(known) or 'none'}"
+                    f"{cls.kind} has no option {option!r}{nearest(option, known)}; "
+                    f"it takes {', '.join(known) or 'none'}"
                 )
         try:
             return cls(**options)
@@ -93,7 +94,9 @@ def check_count(where: str, name: str, value: object) -> None:
 
 def check_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
     """One of a few words."""
-    check(value in choices, f"{where}: {name} is {value!r}{nearest(str(value), choices)}; it takes {', '.join(choices)}")
+    check(
+        value in choices, f"{where}: {name} is {value!r}{nearest(str(value), choices)}; it takes {', '.join(choices)}"
+    )
 
 
 def check_number(where: str, name: str, value: object, low: float, high: float, *, open_high: bool = False) -> None:

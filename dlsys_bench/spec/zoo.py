@@ -29,7 +29,8 @@ def _conv(filters: int, padding: str = "valid", start: Initializer | None = None
 
 def _entry(arm: str) -> Layers:
     """What an arm puts on the input: dropout comes before batch norm except where a network says otherwise."""
-    return {"standard+bn": [], "bn+bn": [BatchNorm()], "dropout": [Dropout(0.2)]}[arm]
+    entries: dict[str, Layers] = {"standard+bn": [], "bn+bn": [BatchNorm()], "dropout": [Dropout(0.2)]}
+    return entries[arm]
 
 
 def lenet5_overlap_tanh(arm: str) -> Model:
@@ -87,7 +88,8 @@ def fashion_lenet5_relu(arm: str) -> Model:
     """nb1: LeNet-5 with ReLU, max pools and a second convolution that keeps its size."""
     relu, he = Activation("relu"), HeUniform()
     first = Uniform(-0.05, 0.05) if arm == "lenet5-relu+bn" else he
-    after: Layers = {"lenet5-relu+dropout": [Dropout(0.1)], "lenet5-relu+bn": [BatchNorm()]}.get(arm, [])
+    extra: dict[str, Layers] = {"lenet5-relu+dropout": [Dropout(0.1)], "lenet5-relu+bn": [BatchNorm()]}
+    after = extra.get(arm, [])
     last: Layers = [Dropout(0.5)] if arm == "lenet5-relu+dropout" else []
     layers = [
         _conv(6, "same", first), relu, *after, MaxPool(), _conv(16, "same", he), relu, *after, MaxPool(),
@@ -99,9 +101,10 @@ def fashion_lenet5_relu(arm: str) -> Model:
 def fashion_mlp(arm: str) -> Model:
     """nb3: 784-196-49-10 ReLU, or twice as wide and one deeper with dropout."""
     widths = (392, 98, 24) if arm == "dropout" else (196, 49)
-    after: Layers = {
+    extra: dict[str, Layers] = {
         "vanilla": [], "dropout": [Dropout(0.5)], "bn": [BatchNorm()], "bn+dropout": [Dropout(0.5), BatchNorm()],
-    }[arm]  # fmt: skip
+    }  # fmt: skip
+    after = extra[arm]
     hidden = [layer for width in widths for layer in (Dense(width), Activation("relu"), *after)]
     return Model(f"fashion-mlp/{arm}", IMAGE, (Flatten(), *hidden, Dense(10)))
 

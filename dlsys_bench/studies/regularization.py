@@ -25,7 +25,10 @@ QUICK = Recipe(SGD(0.05, momentum=0.9), batch_size=64, epochs=1000, steps=200, e
 QUICK_ADAM = replace(QUICK, optimizer=Adam(0.001))
 
 
-AT_CHANCE = "still at chance after the quick steps, as published: it stays there for its first four epochs; judge it at --tier full"
+AT_CHANCE = (
+    "still at chance after the quick steps, as in the notebook, where it stays there for four epochs; "
+    "--tier full judges it"
+)
 
 
 def _tiers(full: Recipe, quick: Recipe) -> dict[str, Recipe]:

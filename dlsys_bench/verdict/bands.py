@@ -145,13 +145,15 @@ def judge(
     if band is None or interval is None:
         return verdict(
             Outcome.INCONCLUSIVE,
-            f"{len(known)} reference runs in {source}, a band needs {FEWEST_RUNS}: dlsys-bench run --reference stores more",
+            f"{len(known)} reference runs in {source}, a band needs {FEWEST_RUNS}: "
+            "dlsys-bench run --reference stores more",
         )
     measured = float(np.mean(values))
     inside = interval.low <= measured <= interval.high
     runs = f"{metric} {measured:.4f}" + (f" (mean of {len(values)} seeds)" if len(values) > 1 else "")
     where = (
         f"{runs} is {'inside' if inside else 'outside'} [{interval.low:.4f}, {interval.high:.4f}], "
-        f"the band of {band.n} stored runs (mean {band.mean:.4f}, spread {band.spread:.4f}, alpha {alpha:.1e}; {source})"
+        f"the band of {band.n} stored runs "
+        f"(mean {band.mean:.4f}, spread {band.spread:.4f}, alpha {alpha:.1e}; {source})"
     )
     return verdict(Outcome.PASS if inside else Outcome.FAIL, where)

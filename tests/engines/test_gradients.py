@@ -89,7 +89,8 @@ def test_gradients_are_those_of_central_differences(example: Example) -> None:
         direction = generator.standard_normal(gradient.shape)
         direction /= np.linalg.norm(direction)
         near, far = (
-            (loss_at(name, step * direction) - loss_at(name, -step * direction)) / (2 * step) for step in (STEP, 2 * STEP)
+            (loss_at(name, step * direction) - loss_at(name, -step * direction)) / (2 * step)
+            for step in (STEP, 2 * STEP)
         )
         # The error of each is quadratic in its step, and cancels between the two.
         slope = (4 * near - far) / 3

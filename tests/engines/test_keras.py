@@ -23,7 +23,9 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 REASONS = {name: unavailable(name) for name in ("keras", "keras-jax")}
-ENGINE = os.environ.get("DLSYS_KERAS_ENGINE") or ("keras-jax" if REASONS["keras"] and not REASONS["keras-jax"] else "keras")
+ENGINE = os.environ.get("DLSYS_KERAS_ENGINE") or (
+    "keras-jax" if REASONS["keras"] and not REASONS["keras-jax"] else "keras"
+)
 OTHER = "keras-jax" if ENGINE == "keras" else "keras"
 
 pytestmark = pytest.mark.skipif(bool(REASONS[ENGINE]), reason=str(REASONS[ENGINE]))
@@ -461,13 +463,17 @@ def test_an_own_draw_follows_the_law_of_each_initializer(engine: Engine) -> None
         for name, tolerance in (("dense_1.kernel", 0.02), ("dense_1.bias", 0.15)):
             values = found[name]
             assert values.std() == pytest.approx(wide, rel=tolerance), f"{record.kind} {name}"
-            assert values.mean() == pytest.approx(middle, abs=4 * wide / math.sqrt(values.size)), f"{record.kind} {name}"
+            assert values.mean() == pytest.approx(middle, abs=4 * wide / math.sqrt(values.size)), (
+                f"{record.kind} {name}"
+            )
         if wide:
             assert abs(np.corrcoef(found["dense_1.kernel"][0], found["dense_2.kernel"][0])[0, 1]) < 0.3, record.kind
 
 
 def test_a_seed_gives_the_same_draw_and_another_seed_another(engine: Engine) -> None:
-    first, again, other = (engine.weights(engine.build(linear(5, 4), seed=seed))["dense_1.kernel"] for seed in (0, 0, 1))
+    first, again, other = (
+        engine.weights(engine.build(linear(5, 4), seed=seed))["dense_1.kernel"] for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first, again)
     assert (first != other).all()
 

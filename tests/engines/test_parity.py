@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -39,10 +38,10 @@ def images() -> Samples:
 
 
 @pytest.fixture(scope="module", params=["torch", "keras"])
-def other(request: pytest.FixtureRequest) -> Iterator[Engine]:
+def other(request: pytest.FixtureRequest) -> Engine:
     if reason := unavailable(request.param):
         pytest.skip(reason)
-    yield create(request.param, dtype="float64")
+    return create(request.param, dtype="float64")
 
 
 def recipe_of(case: Case, convention: str) -> Recipe:
@@ -54,7 +53,9 @@ def adam_in_single_betas() -> type[AdamStepper]:
 
     class Single(AdamStepper):
         def __init__(self, optimizer: Adam, parameters: Array) -> None:
-            rounded = {name: float(np.float32(getattr(optimizer, name))) for name in ("beta_1", "beta_2", "learning_rate")}
+            rounded = {
+                name: float(np.float32(getattr(optimizer, name))) for name in ("beta_1", "beta_2", "learning_rate")
+            }
             super().__init__(replace(optimizer, **rounded), parameters)
 
     return Single

@@ -1,4 +1,4 @@
-"""The layer table: shapes, parameters, bad options. Every test loops over LAYERS, so a new layer is tested by being there."""
+"""The layer table: shapes, parameters, bad options. Every test loops over LAYERS: a new layer is tested by being there."""
 
 from __future__ import annotations
 
@@ -51,7 +51,10 @@ def test_bad_options_are_named(kind: str, options: dict[str, Any], shape: Shape,
 
 
 @given(
-    size=st.integers(1, 12), kernel=st.integers(1, 5), stride=st.integers(1, 4), padding=st.sampled_from(["valid", "same"])
+    size=st.integers(1, 12),
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 4),
+    padding=st.sampled_from(["valid", "same"]),
 )
 def test_a_convolution_has_as_many_outputs_as_windows(size: int, kernel: int, stride: int, padding: str) -> None:
     layer = Conv2D.of(filters=1, kernel_size=kernel, strides=stride, padding=padding)
@@ -70,7 +73,9 @@ def test_a_convolution_has_as_many_outputs_as_windows(size: int, kernel: int, st
     size=st.integers(1, 12), pool=st.integers(1, 4), stride=st.none() | st.integers(1, 4),
     kind=st.sampled_from([AveragePool, MaxPool]),
 )  # fmt: skip
-def test_a_pool_has_as_many_outputs_as_windows(size: int, pool: int, stride: int | None, kind: type[AveragePool]) -> None:
+def test_a_pool_has_as_many_outputs_as_windows(
+    size: int, pool: int, stride: int | None, kind: type[AveragePool]
+) -> None:
     if pool > size:
         return
     layer = kind.of(pool_size=pool, strides=stride)

@@ -50,7 +50,9 @@ def test_a_summary_adds_up(model: Model) -> None:
 
 
 def test_a_layer_that_does_not_fit_is_named() -> None:
-    with pytest.raises(SpecError, match=r"model 'mine', layer 2 of 2: conv2d: the kernel 5x5 is larger than its input 4x4x2"):
+    with pytest.raises(
+        SpecError, match=r"model 'mine', layer 2 of 2: conv2d: the kernel 5x5 is larger than its input 4x4x2"
+    ):
         Model("mine", (6, 6, 1), (Conv2D(2, (3, 3)), Conv2D(2, (5, 5))))
 
 

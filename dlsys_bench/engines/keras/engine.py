@@ -127,9 +127,7 @@ class KerasEngine(Engine):
             net.draw_on(network, moved)
         return [_array(output) for output in outputs]
 
-    def fit(
-        self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None
-    ) -> History:
+    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
         """As `Engine.fit` says. A loss that is not finite shows in the running mean, whose value the error names."""
         from dlsys_bench.engines.keras.training import ACCURACIES, LOSSES, OPTIMIZERS, Watch, data, seeded, targets
 

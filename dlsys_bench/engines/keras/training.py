@@ -92,7 +92,7 @@ OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[[Any], Any]] = {
 
 
 def targets(loss: losses.Loss, y: NDArray[Any], outputs: int, dtype: str) -> NDArray[Any]:
-    """y (N,) or (N, K) as the native loss takes it: one-hot (N, K), labels (N,), signs (N, 1) or values (N, K)."""
+    """Y (N,) or (N, K) as the native loss takes it: one-hot (N, K), labels (N,), signs (N, 1) or values (N, K)."""
     if isinstance(loss, losses.CategoricalCrossEntropy):
         return np.asarray(keras.utils.to_categorical(y, outputs), dtype)
     if loss.targets == "labels":

@@ -136,7 +136,7 @@ class _Source:
         self.memory = np.empty(0, dtype)
 
     def batches(self, order: NDArray[np.intp], batch_size: int) -> Iterator[tuple[Array, NDArray[Any]]]:
-        """x (1, ..., N) in memory that the next batch overwrites, and y."""
+        """X (1, ..., N) in memory that the next batch overwrites, and y."""
         features = self.rows.shape[1]
         if self.memory.size < batch_size * features:
             self.memory = np.empty(batch_size * features, self.rows.dtype)

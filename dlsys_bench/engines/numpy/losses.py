@@ -63,10 +63,10 @@ def value_and_gradient(loss: Loss, outputs: Array, y: Targets) -> tuple[Array, A
     return value, d.astype(outputs.dtype, copy=False)
 
 
-def hits(loss: Loss, outputs: Array, y: Targets) -> NDArray[np.intp] | None:
+def hits(loss: Loss, outputs: Array, y: Targets) -> NDArray[Any] | None:
     """How many of the batch each replica has right (R,); None where there is no right or wrong."""
-    if loss.targets == "labels":
-        return np.count_nonzero(outputs.argmax(axis=1) == y, axis=-1)
-    if loss.targets == "signs":
-        return np.count_nonzero(np.sign(outputs[:, 0]) == y, axis=-1)
-    return None
+    if loss.targets == "values":
+        return None
+    given = outputs.argmax(axis=1) if loss.targets == "labels" else np.sign(outputs[:, 0])
+    right: NDArray[Any] = (given == y).sum(axis=-1)
+    return right

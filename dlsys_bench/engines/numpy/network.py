@@ -14,7 +14,7 @@ from dlsys_bench.engines.numpy.dense import DenseRule, FlattenRule
 from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
 from dlsys_bench.engines.numpy.pooling import AveragePoolRule, MaxPoolRule
 from dlsys_bench.engines.numpy.rule import Rule
-from dlsys_bench.plan import Array, Weights
+from dlsys_bench.plan import Array
 from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,

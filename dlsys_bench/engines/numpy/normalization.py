@@ -79,13 +79,14 @@ class DropoutRule(Rule[Dropout]):
             kept[...] = self.mask
         else:
             assert self.generator is not None
-            # Single precision decides in both: a drawn double costs twice as much and changes no rate that is asked for.
+            # Single precision decides in both: a drawn double costs twice as much, and no rate asked for needs it.
             drawn = self.buffer("drawn", x.shape, np.float32)
             self.generator.random(out=drawn, dtype=np.float32)
             np.greater_equal(drawn, np.float32(rate), out=kept)
         kept *= kept.dtype.type(1.0 / (1.0 - rate))
         y = self.buffer("y", x.shape, x.dtype)
-        return np.multiply(x, kept, out=y)
+        np.multiply(x, kept, out=y)
+        return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
         if self.kept is not None:

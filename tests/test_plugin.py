@@ -1,0 +1,132 @@
+"""The plugin, by real pytest runs from another project's folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TEST = """
+import pytest
+
+@pytest.mark.dlsys_study("{study}")
+def test_accuracy(dlsys_case, dlsys_gate):
+    dlsys_gate(dlsys_case)
+
+def test_of_its_own():
+    pass
+"""
+ENGINE = """
+from dlsys_bench.engines.numpy import NumpyEngine
+
+class Shifted(NumpyEngine):
+    name = "shifted"
+    def fit(self, net, samples, recipe, plan, on_epoch=None):
+        return super().fit(net, type(samples)(samples.x, (samples.y + 1) % 10), recipe, plan, on_epoch)
+"""
+FAST = "regularization/fashion-mlp"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "test_mine.py").write_text(TEST.format(study=f"{FAST}/vanilla"))
+    (tmp_path / "mine.py").write_text(ENGINE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
+    return tmp_path
+
+
+def run(project: Path, *arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "dlsys_bench.plugin", *arguments], cwd=project,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(project), *sys.path])},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+NUMPY = ("--dlsys-engine", "numpy", "--dlsys-dataset", "digits")
+
+
+@pytest.mark.parametrize("more", [(), ("-n", "2"), ("-p", "no:benchmark"), ("-p", "no:xdist"), ("--dlsys-seeds", "2")])
+def test_a_healthy_engine_passes_and_is_in_the_table(project: Path, more: tuple[str, ...]) -> None:
+    if "-n" in more:
+        pytest.importorskip("xdist", reason="pip install pytest-xdist")
+    printed = run(project, *NUMPY, *more)
+    assert "2 passed" in printed
+    (row,) = [line for line in printed.splitlines() if line.startswith(f"{FAST}/vanilla  digits")]
+    assert row.endswith("PASS")
+
+
+def test_a_broken_engine_fails_with_measured_band_source_and_replay(project: Path) -> None:
+    printed = run(project, "--dlsys-engine", "mine:Shifted", "--dlsys-dataset", "digits", code=1)
+    assert "1 failed, 1 passed" in printed
+    for said in (
+        "is outside [",
+        "stored runs",
+        "reports/reference/",
+        "replay: dlsys-bench gate",
+        "--engine mine:Shifted",
+    ):
+        assert said in printed
+    assert printed.rstrip().splitlines()
+
+
+def test_an_arm_that_cannot_be_judged_is_skipped_with_its_reason(project: Path) -> None:
+    (project / "test_mine.py").write_text(TEST.format(study="regularization/lenet5-sigmoid/dropout"))
+    printed = run(project, *NUMPY, "-rs")
+    assert "INCONCLUSIVE: still at chance" in printed
+    assert "1 passed, 1 skipped" in printed
+
+
+def test_collecting_loads_no_framework(project: Path) -> None:
+    (project / "conftest.py").write_text(
+        "import sys\n"
+        "def pytest_unconfigure():\n"
+        "    print('LOADED', sorted({'torch', 'tensorflow', 'keras', 'jax'} & set(sys.modules)))\n"
+    )
+    printed = run(project, "--collect-only", "-q", "-s", "--dlsys-engine", "numpy", "--dlsys-engine", "numpy")
+    assert "test_accuracy[numpy:regularization/fashion-mlp/vanilla" in printed
+    assert "LOADED []" in printed
+
+
+def test_the_header_says_what_is_left_out_and_how_to_get_it(project: Path) -> None:
+    printed = run(project, "--collect-only", *NUMPY, "--dlsys-data-dir", str(project))
+    assert "left out: mnist, fashion_mnist: dlsys-bench data fetch" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--dlsys-engine", "nunpy"), 'did you mean "numpy"?'),
+        (("--dlsys-seeds", "0"), "--dlsys-seeds is 0"),
+        (("--dlsys-tier", "slow"), "invalid choice: 'slow'"),
+    ],
+)
+def test_a_bad_option_is_a_usage_error(project: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "dlsys_bench.plugin", *arguments], cwd=project, capture_output=True,
+        text=True, timeout=60, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert said in done.stderr
+
+
+def test_an_unknown_study_is_an_error_that_names_the_nearest(project: Path) -> None:
+    (project / "test_mine.py").write_text(TEST.format(study="regularization/fashion-mpl"))
+    assert 'did you mean "regularization/fashion-mlp"?' in run(project, *NUMPY, code=2)
+
+
+@pytest.mark.parametrize("dataset", ["mnits", "nowhere.npz"])
+def test_a_dataset_that_is_not_there_fails_the_test_in_one_line(project: Path, dataset: str) -> None:
+    printed = run(project, "--dlsys-engine", "numpy", "--dlsys-dataset", dataset, code=1)
+    assert dataset in printed
+    assert "Traceback" not in printed
+
+
+def test_conftest_and_entry_point_load_the_plugin_once(project: Path) -> None:
+    (project / "conftest.py").write_text('pytest_plugins = ["dlsys_bench.plugin"]\n')
+    assert "2 tests collected" in run(project, "--collect-only", "-q", *NUMPY)
