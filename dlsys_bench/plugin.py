@@ -166,7 +166,7 @@ def dlsys_judge(request: pytest.FixtureRequest) -> Judge:
 
 @pytest.fixture
 def dlsys_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> Callable[[EngineCase], Verdict]:
-    """A call that trains a case and fails the test outside its band; where it cannot be judged, it skips, saying why."""
+    """A call that trains a case and fails the test outside its band; what cannot be judged is skipped, saying so."""
     from dlsys_bench.verdict.bands import Outcome
 
     def check(engine_case: EngineCase) -> Verdict:

@@ -96,17 +96,17 @@ def nonzero_weights(model: Model, seed: int) -> Weights:
 
 
 @st.composite
-def examples(draw: st.DrawFn, training: bool | None = None, **options: Any) -> Example:
+def examples(draw: st.DrawFn) -> Example:
     """A network with weights, data, dropout masks and a loss that fits its outputs. Batches of 3 to 6."""
     loss = draw(losses())
-    model = draw(models(outputs=1 if loss.targets == "signs" else None, **options))
+    model = draw(models(outputs=1 if loss.targets == "signs" else None))
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(3, 6))
     generator = np.random.default_rng((seed, 0))
     batch = Batch(
         generator.standard_normal((samples, *model.input_shape)),
         targets(loss, model.output_shape[0], samples, generator),
         Plan(seed).masks(model, 0, samples),
-        draw(st.booleans()) if training is None else training,
+        draw(st.booleans()),
     )
     return Example(model, nonzero_weights(model, seed), batch, loss, seed)
 

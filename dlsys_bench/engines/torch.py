@@ -277,7 +277,7 @@ class TorchEngine(Engine):
                 values: list[Tensor] = []
                 right: list[Tensor] = []
                 sizes: list[int] = []
-                for indices in order.split(recipe.batch_size):
+                for indices in order.split(recipe.batch_size):  # type: ignore[no-untyped-call]
                     if plan.parity:
                         net.keep(plan.masks(net.model, step, len(indices)))
                     target = y[indices]

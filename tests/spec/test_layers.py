@@ -1,4 +1,4 @@
-"""The layer table: shapes, parameters, bad options. Every test loops over LAYERS: a new layer is tested by being there."""
+"""The layer table: shapes, parameters, bad options. Tests loop over it: a new layer is tested by being there."""
 
 from __future__ import annotations
 

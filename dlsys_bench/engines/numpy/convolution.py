@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +12,13 @@ from dlsys_bench.plan import Array
 from dlsys_bench.spec.layers import Conv2D, Pair, Shape
 
 
-def windows(window: Pair, strides: Pair, out: Shape) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
-    """For each place in a window, the slices of an image that stand at that place in each of the `out` windows."""
+def windows(window: Pair, strides: Pair, out: Shape) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
+    """For each place (i, j) in a window, the index into (..., H, W, N) of what stands there in the `out` windows."""
     for i in range(window[0]):
         for j in range(window[1]):
             down = slice(i, i + strides[0] * (out[0] - 1) + 1, strides[0])
             across = slice(j, j + strides[1] * (out[1] - 1) + 1, strides[1])
-            yield i, j, (down, across)
+            yield i, j, (..., down, across, slice(None))
 
 
 class Conv2DRule(Rule[Conv2D]):
@@ -36,7 +37,7 @@ class Conv2DRule(Rule[Conv2D]):
         ho, wo, _ = self.layer.output_shape(self.shape)
         gathered = self.buffer("windows", (r, *self.layer.kernel_size, c, ho, wo, n), x.dtype)
         for i, j, at in windows(self.layer.kernel_size, self.layer.strides, (ho, wo)):
-            gathered[:, i, j] = x[(..., *at, slice(None))]
+            gathered[:, i, j] = x[at]
         self.padded_shape = x.shape
         self.gathered = gathered.reshape(r, -1, ho * wo * n)
         y = self.buffer("y", (replicas, filters, ho * wo * n), x.dtype)
@@ -61,6 +62,6 @@ class Conv2DRule(Rule[Conv2D]):
         dx = self.buffer("dx", (replicas, *self.padded_shape[1:]), dy.dtype)
         dx.fill(0)
         for i, j, at in windows(self.layer.kernel_size, self.layer.strides, (ho, wo)):
-            dx[(..., *at, slice(None))] += d_places[:, i, j]
+            dx[at] += d_places[:, i, j]
         (top, _), (left, _) = self.layer.pads(self.shape)
         return dx[:, :, top : top + self.shape[0], left : left + self.shape[1]]

@@ -47,7 +47,8 @@ def inward(x: NDArray[Any]) -> NDArray[Any]:
 
 def outward(y: Array) -> Array:
     """The first replica of (R, C, H, W, N) as (N, H, W, C), of (R, units, N) as (N, units): a view."""
-    return y[0].transpose(3, 1, 2, 0) if y.ndim == 5 else y[0].T
+    first: Array = y[0]
+    return first.transpose(3, 1, 2, 0) if first.ndim == 4 else first.T
 
 
 class Network:

@@ -18,7 +18,7 @@ class _PoolRule(Rule[P]):
     def places(self, x: Array) -> list[Array]:
         """For each place in a window, a view of x there: (R, C, H', W', N)."""
         out = self.layer.output_shape(self.shape)
-        return [x[(..., *at, slice(None))] for _, _, at in windows(self.layer.pool_size, self.layer.steps, out)]
+        return [x[at] for _, _, at in windows(self.layer.pool_size, self.layer.steps, out)]
 
     def empty(self, name: str, shape: tuple[int, int], like: Array) -> Array:
         return self.buffer(name, (*like.shape[:2], *shape, like.shape[-1]), like.dtype)
