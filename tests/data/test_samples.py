@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dlsys_bench.data import Dataset, Samples, prepare
@@ -37,6 +37,7 @@ def numbers(samples: Samples | None) -> list[int]:
     return samples.y.tolist()
 
 
+@example(count=10, fraction=1e-17, split="last")
 @given(count=st.integers(2, 60), fraction=st.floats(0.01, 0.99), split=st.sampled_from(["last", "random"]))
 def test_the_parts_are_the_whole(count: int, fraction: float, split: Any) -> None:
     border = math.floor(count * (1.0 - fraction))
@@ -114,6 +115,8 @@ def test_standard_has_the_scalars_of_all_training_pixels(count: int) -> None:
     single = prepare(dataset, scaling="standard")
     assert single.train.x.dtype == np.float32
     np.testing.assert_allclose(single.train.x, (x - x.mean()) / x.std(), rtol=1e-5, atol=1e-6)
+    half = prepare(dataset, scaling="standard", dtype="float16")
+    np.testing.assert_array_equal(half.train.x, single.train.x.astype(np.float16))
 
 
 def test_raw_is_raw() -> None:
