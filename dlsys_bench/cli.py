@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -265,14 +266,16 @@ def _line(result: Result) -> str:
 @click.option("--first-seed", type=click.IntRange(min=0), help="Default 10000; with --reference, 0.")
 @click.option("--resume", is_flag=True, help="Leave out what the file already holds.")
 @click.option("--reference", is_flag=True, help="Store the runs as reference runs, which bands are made of.")
+@click.option("--weights", type=click.Path(file_okay=False, path_type=Path), help="Folder for the trained weights.")
 def run_command(
     study: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str,
     seeds: int, output: Path, as_json: bool, first_seed: int | None, resume: bool, reference: bool,
+    weights: Path | None,
 ) -> None:  # fmt: skip
     """Train STUDY: a study, a group, study/arm, "all", or package.module:STUDY."""
     from dlsys_bench.report.tables import results_table
     from dlsys_bench.run import FIRST_SEED, run
-    from dlsys_bench.store import append, done, read, reference_path
+    from dlsys_bench.store import append, done, opened, read, reference_path
 
     start = (0 if reference else FIRST_SEED) if first_seed is None else first_seed
     work = [
@@ -286,11 +289,13 @@ def run_command(
             item for item in work
             if (item[0].study.name, item[0].arm.name, item[2].name, tier, item[1].name, item[3]) not in kept
         ]  # fmt: skip
+    for path in {item[4] for item in work}:
+        os.close(opened(path))
     results: list[Result] = []
     with progress(sum(_steps(case, data, tier) for case, _, data, _, _ in work)) as advance:
         for case, engine, data, seed, path in work:
             watch = _Advance(f"{case.name} {engine.name} seed {seed}", advance)
-            result = run(case, engine, data, tier=tier, seed=seed, on_epoch=watch)
+            result = run(case, engine, data, tier=tier, seed=seed, on_epoch=watch, weights=weights)
             append(path, result)
             results.append(result)
             if as_json:
@@ -315,12 +320,13 @@ def gate_command(
 ) -> None:  # fmt: skip
     """Train STUDY and hold each arm to its band. Exit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive."""
     from dlsys_bench.report.tables import verdict_table
-    from dlsys_bench.store import append
+    from dlsys_bench.store import append, opened
     from dlsys_bench.verdict.bands import Outcome
     from dlsys_bench.verdict.gate import EXIT_CODES, gate, overall, share
 
     work = _work(study, engine_names, device, dataset, data_dir)
     each = share(len(work), alpha)
+    os.close(opened(output))
     verdicts = []
     with progress(sum(_steps(case, data, tier) for case, _, data in work) * seeds) as advance:
         for case, engine, data in work:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dlsys_bench import checkpoint
 from dlsys_bench.data import Data, Dataset, Samples, at_hand, load, prepare
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
@@ -20,6 +22,7 @@ from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.store import file_name
 from dlsys_bench.studies.base import Case
 
 # Runs that judge never share a seed with runs that made the band: those count up from 0, these from here.
@@ -69,9 +72,9 @@ def train(
 
 def run(
     case: Case, engine: Engine, dataset: Dataset, *, tier: str = "quick", seed: int = FIRST_SEED,
-    on_epoch: Progress | None = None,
+    on_epoch: Progress | None = None, weights: Path | None = None,
 ) -> Result:  # fmt: skip
-    """Train one arm once and say how it went.
+    """Train one arm once and say how it went; `weights` names a folder for what it learned, which any engine loads.
 
     The model and the recipe are rewritten to the engine's own convention, which the result names. Errors: UserError
     where the arm has no such tier, the data do not fit the model, or the engine cannot do it.
@@ -88,7 +91,10 @@ def run(
         dataset, scaling=recipe.scaling, validation_split=recipe.validation_split, split=recipe.split, seed=seed,
         dtype=engine.dtype,
     )  # fmt: skip
-    _, history, error = train(engine, model, recipe, data, Plan(seed), on_epoch)
+    net, history, error = train(engine, model, recipe, data, Plan(seed), on_epoch)
+    if weights is not None:
+        name = file_name(case.name, dataset.name, tier, engine.name, seed)
+        checkpoint.save(weights / f"{name}.npz", model, engine.weights(net))
     return Result(
         study=case.study.name, arm=case.arm.name, dataset=dataset.name, tier=tier, engine=engine.name,
         device=engine.device, dtype=engine.dtype, convention=engine.convention, seed=seed, recipe=recipe.to_dict(),

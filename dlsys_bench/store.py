@@ -32,14 +32,22 @@ def line_of(result: Result) -> str:
     return json.dumps(values | measured, separators=(",", ":")) + "\n"
 
 
+def opened(path: Path) -> int:
+    """A descriptor that appends to the file, made if it is not there. Errors: StoreError.
+
+    Called before a long training too, whose result would otherwise find out that it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
+
+
 def append(path: Path, result: Result) -> None:
     """Add a run to a file, durably and whole: a write that fails takes back what it had begun. Errors: StoreError."""
     data = line_of(result).encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError as error:
-        raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
+    descriptor = opened(path)
     try:
         end = os.fstat(descriptor).st_size
         if end and os.pread(descriptor, 1, end - 1) != b"\n":
@@ -82,10 +90,14 @@ def reference_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "reports" / "reference"
 
 
+def file_name(*parts: object) -> str:
+    """Parts as one name that every file system takes."""
+    return re.sub(r"[^\w+-]+", ".", ".".join(map(str, parts)))
+
+
 def reference_path(study: str, dataset: str, tier: str) -> Path:
     """The file of a study's reference runs."""
-    name = re.sub(r"[^\w+-]+", ".", f"{study}.{dataset}.{tier}")
-    return reference_folder() / f"{name}.jsonl"
+    return reference_folder() / f"{file_name(study, dataset, tier)}.jsonl"
 
 
 def reference_runs(study: str, dataset: str, tier: str, *, arm: str) -> list[Result]:

@@ -14,6 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dlsys_bench import checkpoint
+from dlsys_bench.data import load, prepare
+from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.run import evaluate
+from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.store import read
 
 STUDY = '''
@@ -85,12 +90,16 @@ def test_summary_shows_what_keras_shows(folder: Path) -> None:
 
 
 def test_a_study_that_is_not_in_the_package_runs_is_kept_and_is_reported(folder: Path) -> None:
-    done = call(folder, "run", "mine:MINE", "--seeds", "2", "--json")
+    done = call(folder, "run", "mine:MINE", "--seeds", "2", "--json", "--weights", "weights")
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     stored = read(folder / "reports" / "runs.jsonl")
     assert [run.seed for run in stored] == [run["seed"] for run in printed] == [10_000, 10_001]
     assert [len(run.history) for run in stored] == [2, 2]
     assert all(run.history[-1].test_accuracy > 0.5 for run in stored)
+    model, weights = checkpoint.load(folder / "weights" / "mine.only.digits.quick.numpy.10001.npz")
+    engine, data = NumpyEngine(), prepare(load("digits"))
+    loss, accuracy = evaluate(engine.predict(engine.build(model, weights), data.test.x), data.test, Recipe().loss)
+    assert (accuracy, loss) == pytest.approx((stored[1].history[-1].test_accuracy, stored[1].history[-1].test_loss))
     assert "0 runs written" in call(folder, "run", "mine:MINE", "--seeds", "2", "--resume").stderr
     shown = call(folder, "report").stdout
     assert "mine/only" in shown

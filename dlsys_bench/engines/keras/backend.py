@@ -1,4 +1,4 @@
-"""The backend under keras: how a process comes to it, whether it has a GPU, how it takes a gradient."""
+"""The backend under keras: how a process comes to it, whether it has a GPU, how it takes gradients and data."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
 
 from dlsys_bench.errors import EngineError
+from dlsys_bench.plan import Array
 
 Tensors = list[Any]
 Forward = Callable[[Tensors], tuple[Any, Any]]
+
+
+class Feed(Protocol):
+    """The data arguments of `fit`."""
+
+    def __call__(self, x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool, seed: int) -> dict[str, Any]: ...
 
 
 class Backend(NamedTuple):
@@ -21,6 +30,7 @@ class Backend(NamedTuple):
 
     has_gpu: Callable[[], bool]
     differentiate: Callable[[Forward, Tensors], tuple[Any, Any, Tensors]]
+    feed: Feed
 
 
 def _tensorflow_has_gpu() -> bool:
@@ -38,6 +48,26 @@ def _tensorflow_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, 
     return value, beside, tape.gradient(value, tensors, unconnected_gradients="zero")
 
 
+def _tensorflow_feed(x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool, seed: int) -> dict[str, Any]:
+    """A tf.data.Dataset, which keeps its dtype: Keras casts the arrays that it is given to its floatx.
+
+    Its autotuner is off. With it, dropping an iterator can wait for the tuner's next round, which comes the later the
+    longer the iterator lived (TensorFlow 2.21): epochs then take up to twice their time at random.
+    """
+    import tensorflow
+
+    options = tensorflow.data.Options()
+    options.autotune.enabled = False
+    with tensorflow.device("cpu:0"):
+        held = tensorflow.constant(x), tensorflow.constant(y)
+        order = tensorflow.data.Dataset.range(len(x))
+        if shuffle:
+            order = order.shuffle(len(x), seed=seed)
+        batches = order.batch(batch_size).map(lambda chosen: tuple(tensorflow.gather(part, chosen) for part in held))
+    # Keras would shuffle a dataset no further, and says so unless it is told not to.
+    return {"x": batches.prefetch(2).with_options(options), "shuffle": False}
+
+
 def _jax_has_gpu() -> bool:
     import jax
 
@@ -51,9 +81,14 @@ def _jax_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, Any, Te
     return value, beside, gradients
 
 
+def _jax_feed(x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool, seed: int) -> dict[str, Any]:
+    """The arrays as they are. Keras shuffles them by numpy's global generator, which is seeded already."""
+    return {"x": x, "y": y, "batch_size": batch_size, "shuffle": shuffle}
+
+
 BACKENDS: dict[str, Backend] = {
-    "tensorflow": Backend(_tensorflow_has_gpu, _tensorflow_differentiate),
-    "jax": Backend(_jax_has_gpu, _jax_differentiate),
+    "tensorflow": Backend(_tensorflow_has_gpu, _tensorflow_differentiate, _tensorflow_feed),
+    "jax": Backend(_jax_has_gpu, _jax_differentiate, _jax_feed),
 }
 
 

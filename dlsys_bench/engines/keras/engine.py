@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -129,7 +130,8 @@ class KerasEngine(Engine):
 
     def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
         """As `Engine.fit` says. A loss that is not finite shows in the running mean, whose value the error names."""
-        from dlsys_bench.engines.keras.training import ACCURACIES, LOSSES, OPTIMIZERS, Watch, data, seeded, targets
+        from dlsys_bench.engines.keras.network import seed_of
+        from dlsys_bench.engines.keras.training import ACCURACIES, LOSSES, OPTIMIZERS, Watch, seeded, targets
 
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
@@ -146,13 +148,14 @@ class KerasEngine(Engine):
                 # Masks that come from outside are new at every step, and a compiled step would keep the first.
                 run_eagerly=plan.parity and bool(net.dropouts),
             )
+            feed = functools.partial(BACKENDS[self.backend].feed, batch_size=recipe.batch_size, seed=seed_of(plan.seed))
             if not plan.parity:
-                batches = data(x, y, recipe.batch_size, recipe.shuffle)
+                batches = feed(x, y, shuffle=recipe.shuffle)
                 net.sequential.fit(**batches, epochs=recipe.epochs, verbose=0, callbacks=[watch])
                 return watch.history
             for epoch in range(recipe.epochs):
                 order = plan.order(epoch + 1, len(x), recipe.shuffle)
-                batches = data(x[order], y[order], recipe.batch_size, shuffle=False)
+                batches = feed(x[order], y[order], shuffle=False)
                 net.sequential.fit(**batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[watch])
                 if watch.finished:
                     break

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.base import OnEpoch
 from dlsys_bench.engines.keras.network import Net, seed_of
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Array, Plan, steps_of
+from dlsys_bench.plan import Plan, steps_of
 from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec import losses, optimizers
 from dlsys_bench.spec.recipe import Recipe
@@ -98,33 +98,6 @@ def targets(loss: losses.Loss, y: NDArray[Any], outputs: int, dtype: str) -> NDA
     if loss.targets == "labels":
         return np.asarray(y, "int32")
     return np.asarray(y[:, None] if loss.targets == "signs" else y, dtype)
-
-
-class Batches(keras.utils.PyDataset):
-    """Batches in double precision. Keras casts arrays given to `fit` to its floatx, but takes a dataset's as they are."""
-
-    def __init__(self, x: Array, y: NDArray[Any], batch_size: int, shuffle: bool) -> None:
-        super().__init__()
-        self.x, self.y, self.batch_size, self.shuffle = x, y, batch_size, shuffle
-        self.order = np.arange(len(x))
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.x) / self.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[Array, NDArray[Any]]:
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self.x[chosen], self.y[chosen]
-
-    def on_epoch_begin(self) -> None:
-        if self.shuffle:
-            self.order = np.random.permutation(len(self.x))
-
-
-def data(x: Array, y: NDArray[Any], batch_size: int, shuffle: bool) -> dict[str, Any]:
-    """The data arguments of `fit`."""
-    if x.dtype == np.float64:
-        return {"x": Batches(x, y, batch_size, shuffle), "shuffle": False}
-    return {"x": x, "y": y, "batch_size": batch_size, "shuffle": shuffle}
 
 
 @contextlib.contextmanager
