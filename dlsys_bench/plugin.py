@@ -81,20 +81,16 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(str(error)) from None
 
 
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    """What will be judged and what is left out, with the command that brings it."""
+def _left_out(config: pytest.Config) -> list[str]:
+    """What is not judged here, with the command that brings it."""
     from dlsys_bench.data import DATASETS, at_hand
     from dlsys_bench.engines.registry import BUILT_IN, unavailable
 
-    data_dir = config.getoption("dlsys_data_dir")
-    missing = [reason for name in BUILT_IN if (reason := unavailable(name))]
-    away = [name for name in DATASETS if not at_hand(name, data_dir)]
-    lines = [f"dlsys_bench: engines {', '.join(_engine_names(config))}; tier {config.getoption('dlsys_tier')}; "
-             f"datasets at hand: {', '.join(name for name in DATASETS if name not in away)}"]  # fmt: skip
-    lines += [f"dlsys_bench: left out: {reason}" for reason in missing]
+    lines = [reason for name in BUILT_IN if (reason := unavailable(name))]
+    away = [name for name in DATASETS if not at_hand(name, config.getoption("dlsys_data_dir"))]
     if away:
-        lines.append(f"dlsys_bench: left out: {', '.join(away)}: dlsys-bench data fetch, or --dlsys-data-dir DIR")
-    return lines
+        lines.append(f"{', '.join(away)}: dlsys-bench data fetch, or --dlsys-data-dir DIR")
+    return [f"left out: {line}" for line in lines]
 
 
 def _engine_names(config: pytest.Config) -> list[str]:
@@ -184,8 +180,8 @@ def dlsys_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> Callable[[
     return check
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Every verdict of the session, gathered from the reports, so that it works under xdist too."""
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Every verdict, gathered from the reports so that it works under xdist too, and what was left out."""
     found = [
         json.loads(value)
         for reports in terminalreporter.stats.values()
@@ -208,3 +204,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         terminalreporter.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in _left_out(config):
+        terminalreporter.line(line)

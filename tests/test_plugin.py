@@ -93,9 +93,17 @@ def test_collecting_loads_no_framework(project: Path) -> None:
     assert "LOADED []" in printed
 
 
-def test_the_header_says_what_is_left_out_and_how_to_get_it(project: Path) -> None:
-    printed = run(project, "--collect-only", *NUMPY, "--dlsys-data-dir", str(project))
+def test_the_end_says_what_is_left_out_and_how_to_get_it(project: Path) -> None:
+    printed = run(project, *NUMPY, "--dlsys-data-dir", str(project))
     assert "left out: mnist, fashion_mnist: dlsys-bench data fetch" in printed
+
+
+def test_a_project_that_does_not_use_the_plugin_does_not_hear_of_it(project: Path) -> None:
+    (project / "test_mine.py").write_text("def test_of_its_own():\n    pass\n")
+    printed = run(project)
+    assert "1 passed" in printed
+    assert "left out" not in printed
+    assert "verdicts" not in printed
 
 
 @pytest.mark.parametrize(

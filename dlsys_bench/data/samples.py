@@ -126,8 +126,7 @@ def _check(
     ):
         if value not in choices:
             raise DataError(f"{option} is {value!r}{nearest(str(value), choices)}; it takes {', '.join(choices)}")
-    number = isinstance(validation_split, int | float) and not isinstance(validation_split, bool)
-    if not (number and 0 <= validation_split < 1):  # type: ignore[operator]
+    if not (isinstance(validation_split, int | float) and 0 <= validation_split < 1):
         raise DataError(f"validation_split is {validation_split!r}; it takes a number in [0, 1)")
     for option, value, least in (("seed", seed, 0), ("limit", limit, 1)):
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
