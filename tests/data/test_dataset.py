@@ -23,7 +23,8 @@ def dataset(**changed: Any) -> Dataset:
 
 def filled(shape: tuple[int, ...], place: tuple[int, ...], value: float) -> np.ndarray:
     values = np.zeros(shape)
-    values[place] = value
+    # The last one too: the first is to be named.
+    values[place] = values[(-1,) * len(shape)] = value
     return values
 
 
@@ -64,8 +65,8 @@ BAD = {
         "y_train is float64, targets of a regression, but there are 2 classes",
     ),
     "target nan": (
-        TARGETS | {"y_test": filled((3, 2), (2, 1), np.nan)},
-        "y_test[2, 1] is nan; every value has to be finite",
+        TARGETS | {"y_test": filled((3, 2), (1, 1), np.nan)},
+        "y_test[1, 1] is nan; every value has to be finite",
     ),
     "no targets": (TARGETS | {"y_train": np.zeros((6, 0))}, "y_train is float64 of shape (6, 0)"),
     "other targets": (

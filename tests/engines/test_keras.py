@@ -273,7 +273,10 @@ def test_labels_out_of_range_are_refused(engine: Engine) -> None:
 def test_same_padding_puts_the_odd_row_and_column_at_the_end(engine: Engine) -> None:
     model = Model("conv", (3, 3, 1), (layers.Conv2D(1, (2, 2), padding="same", use_bias=False),))
     net = engine.build(model, {"conv2d_1.kernel": np.ones((2, 2, 1, 1))})
-    assert engine.predict(net, np.ones((1, 3, 3, 1)))[0, :, :, 0].tolist() == [[4, 4, 2], [4, 4, 2], [2, 2, 1]]
+    expected = [[4, 4, 2], [4, 4, 2], [2, 2, 1]]
+    assert engine.predict(net, np.ones((1, 3, 3, 1)))[0, :, :, 0].tolist() == expected
+    (traced,) = engine.trace(net, Batch(np.ones((1, 3, 3, 1)), np.zeros((1, 3, 3, 1))))
+    assert traced[0, :, :, 0].tolist() == expected
 
 
 def test_kernels_and_images_keep_the_canonical_layout(engine: Engine, generator: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import warnings
@@ -92,6 +93,10 @@ BACKENDS: dict[str, Backend] = {
 }
 
 
+def _is_not_about_retracing(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
 def start(engine: str, backend: str, device: str) -> None:
     """Import keras on a backend, or find it there. Errors: EngineError where the process already runs keras on another backend, or has no GPU for "cuda"."""
     running = importlib.import_module("keras").config.backend() if "keras" in sys.modules else None
@@ -105,5 +110,7 @@ def start(engine: str, backend: str, device: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Other people's deprecations are no business of ours.
         importlib.import_module("keras")
+    # TensorFlow takes many networks, each compiled once, for one function compiled over and over, and warns.
+    logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
     if device == "cuda" and not BACKENDS[backend].has_gpu():
         raise EngineError(f'engine "{engine}" finds no CUDA device on this machine: use --device cpu')

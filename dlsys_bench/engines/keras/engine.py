@@ -126,7 +126,8 @@ class KerasEngine(Engine):
                 training=batch.training,
             )  # fmt: skip
             net.draw_on(network, moved)
-        return [_array(output) for output in outputs]
+        # Keras unpacks a list of one output.
+        return [_array(output) for output in (outputs if isinstance(outputs, list) else [outputs])]
 
     def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
         """As `Engine.fit` says. A loss that is not finite shows in the running mean, whose value the error names."""
