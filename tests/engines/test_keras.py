@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import subprocess
 import sys
 import time
@@ -62,13 +63,13 @@ def trained(
 
 # --- the optimisers, on half the squared error of a linear network: its gradient is x'(xw - y) / n ---
 
-Step = Callable[[Array], Array]
+Step = Callable[[Any], Any]
 
 
 def sgd(rate: float, momentum: float = 0.0, nesterov: bool = False, outside: bool = False) -> Step:
     v: Any = 0.0
 
-    def step(g: Array) -> Array:
+    def step(g: Any) -> Any:
         nonlocal v
         if outside:
             v = momentum * v + g
@@ -84,7 +85,7 @@ def adam(rate: float, b1: float, b2: float, epsilon: float, after: bool = False)
     v: Any = 0.0
     t = 0
 
-    def step(g: Array) -> Array:
+    def step(g: Any) -> Any:
         nonlocal m, v, t
         m, v, t = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g, t + 1
         if after:
@@ -97,7 +98,7 @@ def adam(rate: float, b1: float, b2: float, epsilon: float, after: bool = False)
 def rmsprop(rate: float, rho: float, epsilon: float, outside: bool = False) -> Step:
     v: Any = 0.0
 
-    def step(g: Array) -> Array:
+    def step(g: Any) -> Any:
         nonlocal v
         v = rho * v + (1 - rho) * g * g
         return -rate * g / (np.sqrt(v) + epsilon if outside else np.sqrt(v + epsilon))
@@ -170,7 +171,7 @@ def seen(engine: Engine, samples: int, steps: int, plan: Plan, shuffle: bool = T
 
 
 def test_native_shuffling_differs_between_epochs_and_follows_the_seed(engine: Engine) -> None:
-    everything = set(range(16))
+    everything, state = set(range(16)), random.getstate()
     first, second = seen(engine, 16, 3, Plan(1))[0], seen(engine, 16, 11, Plan(1))
     assert second[0] == everything
     assert len(first) == len(second[1]) == 6
@@ -178,6 +179,7 @@ def test_native_shuffling_differs_between_epochs_and_follows_the_seed(engine: En
     assert first == seen(engine, 16, 3, Plan(1))[0], "the same seed gave another order"
     assert first != seen(engine, 16, 3, Plan(2))[0], "another seed gave the same order"
     assert seen(engine, 16, 11, Plan(1), shuffle=False) == [everything, set(range(6))]
+    assert random.getstate() == state, "training left Python's own generator seeded"
 
 
 def test_parity_follows_the_order_of_the_plan(engine: Engine) -> None:
@@ -246,8 +248,8 @@ def test_a_loss_that_is_not_finite_is_named_by_epoch_and_batch(engine: Engine, p
     epochs: list[Epoch] = []
 
     def fit(x: Array, y: Array, recipe: Recipe) -> DivergedError:
+        net = engine.build(linear(1), kernel([[1.0]]))
         with pytest.raises(DivergedError) as caught:
-            net = engine.build(linear(1), kernel([[1.0]]))
             engine.fit(net, Samples(x, y), recipe, Plan(0, parity=parity), epochs.append)
         return caught.value
 
@@ -281,11 +283,11 @@ def test_same_padding_puts_the_odd_row_and_column_at_the_end(engine: Engine) -> 
 
 def test_kernels_and_images_keep_the_canonical_layout(engine: Engine, generator: np.random.Generator) -> None:
     model = Model("layout", (2, 3, 2), (layers.Conv2D(3, (1, 2)), layers.Flatten(), layers.Dense(4)))
-    weights = {tensor.name: generator.normal(size=tensor.shape) for tensor in model.tensors}
+    weights: Weights = {tensor.name: generator.normal(size=tensor.shape) for tensor in model.tensors}
     x = generator.normal(size=(5, 2, 3, 2))
     windows = np.stack([x[:, :, 0:2], x[:, :, 1:3]], axis=2)  # (n, row, column, w, channel)
-    conv = np.einsum("nrcwi,wio->nrco", windows, weights["conv2d_1.kernel"][0]) + weights["conv2d_1.bias"]
-    expected = conv.reshape(5, -1) @ weights["dense_1.kernel"] + weights["dense_1.bias"]
+    conv: Array = np.einsum("nrcwi,wio->nrco", windows, weights["conv2d_1.kernel"][0]) + weights["conv2d_1.bias"]
+    expected: Array = conv.reshape(5, -1) @ weights["dense_1.kernel"] + weights["dense_1.bias"]
     np.testing.assert_allclose(engine.predict(engine.build(model, weights), x), expected, atol=10 * CLOSE)
 
 
@@ -364,7 +366,7 @@ def test_native_dropout_follows_the_seed_of_the_plan(engine: Engine) -> None:
     samples = Samples(np.ones((4, 50)), np.ones((4, 1)))
     recipe = Recipe(optimizers.SGD(0.125), 4, 1, loss=losses.HalfMeanSquaredError())
     net = engine.build(model, start := kernel(np.zeros((50, 1))))
-    ends = []
+    ends: list[Array] = []
     for seed in (1, 1, 2):
         net = engine.build(model, start, seed=len(ends))
         engine.fit(net, samples, recipe, Plan(seed))
@@ -514,11 +516,21 @@ def test_what_keras_cannot_do_is_refused_by_name(engine: Engine) -> None:
         engine.build(Model("plain", (2,), (dense,)))
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
-    try:
+def test_a_device_that_is_not_there_is_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dlsys_bench.engines.keras import backend
+
+    name = {"keras": "tensorflow", "keras-jax": "jax"}[ENGINE]
+    without = backend.BACKENDS[name]._replace(has_gpu=lambda: False)
+    monkeypatch.setitem(backend.BACKENDS, name, without)
+    with pytest.raises(EngineError) as caught:
         create(ENGINE, device="cuda")
-    except EngineError as error:
-        assert str(error) == f'engine "{ENGINE}" finds no CUDA device on this machine: use --device cpu'
+    assert str(caught.value) == f'engine "{ENGINE}" finds no CUDA device on this machine: use --device cpu'
+
+
+@pytest.mark.skipif(ENGINE != "keras-jax", reason="keras on TensorFlow has float64")
+def test_jax_has_no_float64() -> None:
+    with pytest.raises(EngineError, match="no dtype 'float64'; it has float32"):
+        create(ENGINE, dtype="float64")
 
 
 def test_a_second_backend_in_one_process_is_refused(engine: Engine) -> None:

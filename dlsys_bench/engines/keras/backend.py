@@ -98,7 +98,10 @@ def _is_not_about_retracing(record: logging.LogRecord) -> bool:
 
 
 def start(engine: str, backend: str, device: str) -> None:
-    """Import keras on a backend, or find it there. Errors: EngineError where the process already runs keras on another backend, or has no GPU for "cuda"."""
+    """Import keras on a backend, or find it there.
+
+    Errors: EngineError where the process already runs keras on another backend, or has no GPU for "cuda".
+    """
     running = importlib.import_module("keras").config.backend() if "keras" in sys.modules else None
     if running not in (None, backend):
         raise EngineError(

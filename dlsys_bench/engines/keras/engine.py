@@ -59,7 +59,7 @@ class KerasEngine(Engine):
         """The CPU, where a GPU would be taken unasked; a GPU is taken unasked."""
         import keras
 
-        return keras.device("cpu:0") if self.device == "cpu" else contextlib.nullcontext()  # type: ignore[no-any-return]
+        return keras.device("cpu:0") if self.device == "cpu" else contextlib.nullcontext()
 
     def check(self, *records: Record) -> None:
         super().check(*records)

@@ -103,13 +103,14 @@ def targets(loss: losses.Loss, y: NDArray[Any], outputs: int, dtype: str) -> NDA
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """keras.utils.set_random_seed, with Python's and numpy's generators put back afterwards."""
-    states = random.getstate(), np.random.get_state()
+    # The global generators, because those are what Keras seeds and draws from.
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
     keras.utils.set_random_seed(seed_of(seed))
     try:
         yield
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
 
 
 class Watch(keras.callbacks.Callback):
