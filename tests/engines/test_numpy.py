@@ -144,7 +144,8 @@ def test_buffers_of_one_batch_do_not_leak_into_the_next() -> None:
     """Batches of changing size share memory: a small one after a large one must not see what lies behind it."""
     model = Model(
         "mixed", (7, 6, 2),
-        (Conv2D(3, (3, 2), (2, 1), "same"), BatchNorm(), Activation("relu"), MaxPool((2, 2), (1, 1)), Flatten(), Dense(3)),
+        (Conv2D(3, (3, 2), (2, 1), "same"), BatchNorm(), Activation("relu"), MaxPool((2, 2), (1, 1)), Flatten(),
+         Dense(3)),
     )  # fmt: skip
     engine = NumpyEngine(dtype="float64")
     weights = Plan(1).weights(model)
