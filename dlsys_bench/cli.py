@@ -16,6 +16,7 @@ from dlsys_bench.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset
+    from dlsys_bench.engines import Engine
     from dlsys_bench.report.tables import Table
     from dlsys_bench.result import Epoch, Result
     from dlsys_bench.studies import Case
@@ -210,11 +211,11 @@ def progress(total: int) -> Iterator[Callable[[str, int], None]]:
 
 
 def _work(
-    study: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None
+    study: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str
 ) -> list[tuple[Case, Any, Dataset]]:
     """Every (case, engine, dataset) to be run. All that can be wrong is found here, before anything is trained."""
     from dlsys_bench.engines import create
-    from dlsys_bench.run import choose_dataset
+    from dlsys_bench.run import choose_dataset, fitted
     from dlsys_bench.studies import find
 
     cases = find(study)
@@ -226,7 +227,10 @@ def _work(
             say(note)
             said.add(note)
         chosen.append((case, data))
-    return [(case, engine, data) for engine in engines for case, data in chosen]
+    work = [(case, engine, data) for engine in engines for case, data in chosen]
+    for item in work:
+        fitted(*item, tier)
+    return work
 
 
 def _steps(case: Case, data: Dataset, tier: str) -> int:
@@ -275,20 +279,23 @@ def run_command(
     """Train STUDY: a study, a group, study/arm, "all", or package.module:STUDY."""
     from dlsys_bench.report.tables import results_table
     from dlsys_bench.run import FIRST_SEED, run
-    from dlsys_bench.store import append, done, opened, read, reference_path
+    from dlsys_bench.spec.convention import follow
+    from dlsys_bench.store import append, done, key_of, opened, read, reference_path
 
     start = (0 if reference else FIRST_SEED) if first_seed is None else first_seed
     work = [
         (case, engine, data, seed, reference_path(case.study.name, data.name, tier) if reference else output)
-        for case, engine, data in _work(study, engine_names, device, dataset, data_dir)
+        for case, engine, data in _work(study, engine_names, device, dataset, data_dir, tier)
         for seed in range(start, start + seeds)
     ]
     if resume:
         kept = done(run for path in {item[4] for item in work} if path.exists() for run in read(path))
-        work = [
-            item for item in work
-            if (item[0].study.name, item[0].arm.name, item[2].name, tier, item[1].name, item[3]) not in kept
-        ]  # fmt: skip
+
+        def key(case: Case, engine: Engine, data: Dataset, seed: int) -> tuple[object, ...]:
+            recipe = follow(engine.convention, case.arm.recipe(tier)).to_dict()
+            return key_of(case.study.name, case.arm.name, data.name, tier, engine.name, seed, recipe)
+
+        work = [item for item in work if key(*item[:4]) not in kept]
     for path in {item[4] for item in work}:
         os.close(opened(path))
     results: list[Result] = []
@@ -324,7 +331,7 @@ def gate_command(
     from dlsys_bench.verdict.bands import Outcome
     from dlsys_bench.verdict.gate import EXIT_CODES, gate, overall, share
 
-    work = _work(study, engine_names, device, dataset, data_dir)
+    work = _work(study, engine_names, device, dataset, data_dir, tier)
     each = share(len(work), alpha)
     os.close(opened(output))
     verdicts = []

@@ -12,7 +12,7 @@ import numpy as np
 
 from dlsys_bench import checkpoint
 from dlsys_bench.data import Data, Dataset, Samples, at_hand, load, prepare
-from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.base import Engine, check_targets
 from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
 from dlsys_bench.errors import DivergedError, UserError
 from dlsys_bench.plan import Array, Plan
@@ -70,22 +70,34 @@ def train(
     return net, history, None
 
 
+def fitted(case: Case, engine: Engine, dataset: Dataset, tier: str) -> tuple[Model, Recipe]:
+    """The model and the recipe as this engine trains them on this dataset.
+
+    Errors: UserError where the arm has no such tier, the data do not fit the model, or the engine cannot do it; nothing
+    else of these can be wrong once a training has begun.
+    """
+    recipe = follow(engine.convention, case.arm.recipe(tier))
+    model = follow(engine.convention, recipe.adapt(case.arm.model))
+    engine.check(model, recipe)
+    if dataset.x_train.shape[1:] != model.input_shape:
+        raise UserError(
+            f"dataset {dataset.name!r} has samples of shape {dataset.x_train.shape[1:]}, "
+            f"but model {model.name!r} takes {model.input_shape}"
+        )
+    for y in (dataset.y_train, dataset.y_test):
+        check_targets(recipe.loss, y, model.output_shape)
+    return model, recipe
+
+
 def run(
     case: Case, engine: Engine, dataset: Dataset, *, tier: str = "quick", seed: int = FIRST_SEED,
     on_epoch: Progress | None = None, weights: Path | None = None,
 ) -> Result:  # fmt: skip
     """Train one arm once and say how it went; `weights` names a folder for what it learned, which any engine loads.
 
-    The model and the recipe are rewritten to the engine's own convention, which the result names. Errors: UserError
-    where the arm has no such tier, the data do not fit the model, or the engine cannot do it.
+    The model and the recipe are rewritten to the engine's own convention, which the result names. Errors: as `fitted`.
     """
-    recipe = follow(engine.convention, case.arm.recipe(tier))
-    model = follow(engine.convention, recipe.adapt(case.arm.model))
-    if dataset.x_train.shape[1:] != model.input_shape:
-        raise UserError(
-            f"dataset {dataset.name!r} has samples of shape {dataset.x_train.shape[1:]}, "
-            f"but model {model.name!r} takes {model.input_shape}"
-        )
+    model, recipe = fitted(case, engine, dataset, tier)
     started = time.perf_counter()
     data = prepare(
         dataset, scaling=recipe.scaling, validation_split=recipe.validation_split, split=recipe.split, seed=seed,

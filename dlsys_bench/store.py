@@ -6,12 +6,15 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
 from dlsys_bench.errors import StoreError
 from dlsys_bench.result import Result
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.record import from_dict
 
 
 def line_of(result: Result) -> str:
@@ -84,28 +87,49 @@ def read(path: Path) -> list[Result]:
     return results
 
 
-def reference_folder() -> Path:
-    """The tracked reference runs: beside the package in a checkout, inside it when installed."""
-    inside = Path(str(files("dlsys_bench"))) / "reference"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "reports" / "reference"
-
-
 def file_name(*parts: object) -> str:
     """Parts as one name that every file system takes."""
     return re.sub(r"[^\w+-]+", ".", ".".join(map(str, parts)))
 
 
-def reference_path(study: str, dataset: str, tier: str) -> Path:
+REFERENCE = Path("reports/reference")
+"""Where reference runs are written, and looked for first: in the folder that a person works in."""
+
+
+def reference_path(study: str, dataset: str, tier: str, folder: Path = REFERENCE) -> Path:
     """The file of a study's reference runs."""
-    return reference_folder() / f"{file_name(study, dataset, tier)}.jsonl"
+    return folder / f"{file_name(study, dataset, tier)}.jsonl"
 
 
-def reference_runs(study: str, dataset: str, tier: str, *, arm: str) -> list[Result]:
-    """The reference runs of an arm, none if there are none."""
-    path = reference_path(study, dataset, tier)
-    return [run for run in read(path) if run.arm == arm] if path.exists() else []
+def find_reference(study: str, dataset: str, tier: str) -> Path:
+    """The file to read: the person's own, else the package's, which in a checkout lies beside it."""
+    inside = Path(str(files("dlsys_bench"))) / "reference"
+    beside = Path(__file__).parent.parent / REFERENCE
+    paths = [reference_path(study, dataset, tier, folder) for folder in (REFERENCE, inside, beside)]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
-def done(results: Iterable[Result]) -> set[tuple[str, str, str, str, str, int]]:
-    """What need not be run again: (study, arm, dataset, tier, engine, seed)."""
-    return {(r.study, r.arm, r.dataset, r.tier, r.engine, r.seed) for r in results}
+def reference_runs(path: Path, arm: str, recipe: Recipe) -> list[Result]:
+    """The runs of an arm in a file that were trained by this recipe, whatever the engine's convention; none if none.
+
+    A recipe that has changed since makes no band of the runs before it.
+    """
+    same = json.dumps(follow("keras", recipe).to_dict())
+    return [
+        run
+        for run in (read(path) if path.exists() else [])
+        if run.arm == arm and json.dumps(follow("keras", from_dict(run.recipe)).to_dict()) == same
+    ]
+
+
+Key = tuple[str, str, str, str, str, int, str]
+
+
+def key_of(study: str, arm: str, dataset: str, tier: str, engine: str, seed: int, recipe: Mapping[str, object]) -> Key:
+    """What makes two runs the same run."""
+    return study, arm, dataset, tier, engine, seed, json.dumps(recipe)
+
+
+def done(results: Iterable[Result]) -> set[Key]:
+    """What need not be run again."""
+    return {key_of(r.study, r.arm, r.dataset, r.tier, r.engine, r.seed, r.recipe) for r in results}

@@ -19,7 +19,9 @@ from dlsys_bench.result import Epoch, Result
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Flatten
 from dlsys_bench.spec.model import Model
-from dlsys_bench.store import append, done, read
+from dlsys_bench.spec.optimizers import Adam
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.store import append, done, find_reference, read, reference_path, reference_runs
 
 
 def result(seed: int = 1, **changes: object) -> Result:
@@ -33,7 +35,28 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     append(path, result(1))
     append(path, result(2, status="diverged", reason="NaN", history=[]))
     assert read(path) == [result(1), result(2, status="diverged", reason="NaN", history=[])]
-    assert done(read(path)) == {("study", "arm", "digits", "quick", "numpy", seed) for seed in (1, 2)}
+    assert done(read(path)) == {("study", "arm", "digits", "quick", "numpy", seed, "{}") for seed in (1, 2)}
+
+
+def test_a_band_is_made_of_runs_of_the_same_recipe_in_either_convention(tmp_path: Path) -> None:
+    path = tmp_path / "reference.jsonl"
+    recipe = Recipe(Adam(0.001), steps=5)
+    append(path, result(1, recipe=follow("torch", recipe).to_dict()))
+    append(path, result(2, recipe=follow("keras", recipe).to_dict()))
+    append(path, result(3, recipe=replace(recipe, steps=6).to_dict()))
+    append(path, result(4, recipe=recipe.to_dict(), arm="other"))
+    assert [run.seed for run in reference_runs(path, "arm", recipe)] == [1, 2]
+    assert reference_runs(tmp_path / "nowhere.jsonl", "arm", recipe) == []
+
+
+def test_a_persons_own_reference_runs_come_before_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    key = ("regularization/lenet5-tanh", "digits", "quick")
+    packaged = find_reference(*key)
+    assert packaged.exists()
+    assert not packaged.is_relative_to(tmp_path)
+    append(reference_path(*key), result(1))
+    assert find_reference(*key) == reference_path(*key)
 
 
 def test_a_line_that_a_crash_cut_off_is_named_and_the_next_run_is_whole(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def results_table(results: Sequence[Result]) -> Table:
     for (study, arm, dataset, tier, engine, device), group in groupby(ordered, key):
         runs = list(group)
         good = [run.last for run in runs if run.status == "finished" and run.last is not None]
-        seconds = [run.last.seconds for run in runs if run.last is not None]
+        seconds = [float(np.median([epoch.seconds for epoch in run.history])) for run in runs if run.history]
         rows.append((
             f"{study}/{arm}", dataset, tier, engine if device == "cpu" else f"{engine} ({device})", str(len(runs)),
             _figure(epoch.running_accuracy for epoch in good), _figure(epoch.train_accuracy for epoch in good),

@@ -8,7 +8,7 @@ from dlsys_bench.data import Dataset
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.result import Epoch, Result
 from dlsys_bench.run import FIRST_SEED, run
-from dlsys_bench.store import reference_path, reference_runs
+from dlsys_bench.store import find_reference, reference_runs
 from dlsys_bench.studies.base import Case
 from dlsys_bench.verdict.bands import SUITE_ALPHA, Outcome, Verdict, judge
 
@@ -30,15 +30,15 @@ def gate(
         results.append(run(case, engine, dataset, tier=tier, seed=seed, on_epoch=on_epoch))
         if on_result is not None:
             on_result(results[-1])
-    key = (case.study.name, dataset.name, tier)
+    source, recipe = find_reference(case.study.name, dataset.name, tier), case.arm.recipe(tier)
     replay = (
         f"dlsys-bench gate '{case.target}' --engine {engine.origin} --device {engine.device} --dataset {dataset.name} "
         f"--tier {tier} --seeds {seeds} --first-seed {first_seed}"
     )
-    evaluated = min(len(dataset.x_test), case.arm.recipe(tier).evaluate or len(dataset.x_test))
+    evaluated = min(len(dataset.x_test), recipe.evaluate or len(dataset.x_test))
     return judge(
-        results, reference_runs(*key, arm=case.arm.name), case.study.metric, alpha=alpha,
-        source=f"reports/reference/{reference_path(*key).name}", replay=replay, resolution=1.0 / evaluated,
+        results, reference_runs(source, case.arm.name, recipe), case.study.metric, alpha=alpha,
+        source=f"{source.parent.name}/{source.name}", replay=replay, resolution=1.0 / evaluated,
         unjudged=case.arm.reason_unjudged(dataset.name, tier),
     )  # fmt: skip
 
