@@ -67,7 +67,7 @@ def test_a_broken_engine_fails_with_measured_band_source_and_replay(project: Pat
     for said in (
         "is outside [",
         "stored runs",
-        "reports/reference/",
+        "reference/regularization.fashion-mlp.digits.quick.jsonl",
         "replay: dlsys-bench gate",
         "--engine mine:Shifted",
     ):

@@ -176,6 +176,7 @@ def test_native_shuffling_differs_between_epochs_and_follows_the_seed(engine: En
     assert second[0] == everything
     assert len(first) == len(second[1]) == 6
     assert first != second[1], "the second epoch began as the first"
+    assert max(first | second[1]) > 8, "only neighbours change places"
     assert first == seen(engine, 16, 3, Plan(1))[0], "the same seed gave another order"
     assert first != seen(engine, 16, 3, Plan(2))[0], "another seed gave the same order"
     assert seen(engine, 16, 11, Plan(1), shuffle=False) == [everything, set(range(6))]
@@ -279,6 +280,31 @@ def test_same_padding_puts_the_odd_row_and_column_at_the_end(engine: Engine) -> 
     assert engine.predict(net, np.ones((1, 3, 3, 1)))[0, :, :, 0].tolist() == expected
     (traced,) = engine.trace(net, Batch(np.ones((1, 3, 3, 1)), np.zeros((1, 3, 3, 1))))
     assert traced[0, :, :, 0].tolist() == expected
+
+
+FUNCTIONS: dict[str, Callable[[Array], Any]] = {
+    "linear": lambda x: x,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.25 * x),
+    "softmax": lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True),
+}
+
+
+def test_activations_and_pools(engine: Engine, generator: np.random.Generator) -> None:
+    assert tuple(FUNCTIONS) == layers.FUNCTIONS
+    x = generator.normal(size=(3, 4, 4, 2))
+    squares = np.stack([x[:, r : r + 3, c : c + 3] for r in (0, 1) for c in (0, 1)], axis=1)[:, :, :2]
+    squares = squares.reshape(3, 2, 2, 2, 3, 2)  # (n, row, column, 2, 3, channel): windows 2x3, one apart
+    expected = {layers.Activation.of(function=name, negative_slope=0.25): f(x) for name, f in FUNCTIONS.items()}
+    expected |= {
+        layers.AveragePool((2, 3), (1, 1)): squares.mean((3, 4)), layers.MaxPool((2, 3), (1, 1)): squares.max((3, 4)),
+    }  # fmt: skip
+    for layer, y in expected.items():
+        found = engine.predict(engine.build(Model("one", (4, 4, 2), (layer,))), x)
+        shown = found[:, :2] if layer.kind.endswith("pool") else found  # the third row of windows is left out
+        np.testing.assert_allclose(shown, y, atol=CLOSE, err_msg=str(layer))
 
 
 def test_kernels_and_images_keep_the_canonical_layout(engine: Engine, generator: np.random.Generator) -> None:
@@ -445,7 +471,10 @@ def test_looking_moves_neither_weights_nor_state(engine: Engine, generator: np.r
     found = engine.gradients(net, batch, losses.CategoricalCrossEntropy())
     assert list(found.weights) == [tensor.name for tensor in model.tensors if tensor.trainable]
     assert [y.shape[1:] for y in engine.trace(net, batch)] == list(model.shapes[1:])
-    engine.predict(net, batch.x)
+    held = engine.gradients(net, batch._replace(training=False), losses.CategoricalCrossEntropy())
+    outputs = engine.predict(net, batch.x)
+    assert held.loss == pytest.approx(VALUES[losses.CategoricalCrossEntropy()](outputs, batch.y), abs=10 * CLOSE)
+    assert abs(found.loss - held.loss) > 1e-3
     for name, values in engine.weights(net).items():
         np.testing.assert_array_equal(values, before[name], err_msg=name)
 

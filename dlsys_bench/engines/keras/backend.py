@@ -20,9 +20,9 @@ Forward = Callable[[Tensors], tuple[Any, Any]]
 
 
 class Feed(Protocol):
-    """The data arguments of `fit`."""
+    """The data arguments of `fit`. The shuffling follows keras.utils.set_random_seed."""
 
-    def __call__(self, x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool, seed: int) -> dict[str, Any]: ...
+    def __call__(self, x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool) -> dict[str, Any]: ...
 
 
 class Backend(NamedTuple):
@@ -49,7 +49,7 @@ def _tensorflow_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, 
     return value, beside, tape.gradient(value, tensors, unconnected_gradients="zero")
 
 
-def _tensorflow_feed(x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool, seed: int) -> dict[str, Any]:
+def _tensorflow_feed(x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool) -> dict[str, Any]:
     """A tf.data.Dataset, which keeps its dtype: Keras casts the arrays that it is given to its floatx.
 
     Its autotuner is off. With it, dropping an iterator can wait for the tuner's next round, which comes the later the
@@ -63,7 +63,7 @@ def _tensorflow_feed(x: Array, y: NDArray[Any], *, batch_size: int, shuffle: boo
         held = tensorflow.constant(x), tensorflow.constant(y)
         order = tensorflow.data.Dataset.range(len(x))
         if shuffle:
-            order = order.shuffle(len(x), seed=seed)
+            order = order.shuffle(len(x))
         batches = order.batch(batch_size).map(lambda chosen: tuple(tensorflow.gather(part, chosen) for part in held))
     # Keras would shuffle a dataset no further, and says so unless it is told not to.
     return {"x": batches.prefetch(2).with_options(options), "shuffle": False}
@@ -82,8 +82,8 @@ def _jax_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, Any, Te
     return value, beside, gradients
 
 
-def _jax_feed(x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool, seed: int) -> dict[str, Any]:
-    """The arrays as they are. Keras shuffles them by numpy's global generator, which is seeded already."""
+def _jax_feed(x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool) -> dict[str, Any]:
+    """The arrays as they are."""
     return {"x": x, "y": y, "batch_size": batch_size, "shuffle": shuffle}
 
 

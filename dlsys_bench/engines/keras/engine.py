@@ -131,7 +131,6 @@ class KerasEngine(Engine):
 
     def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
         """As `Engine.fit` says. A loss that is not finite shows in the running mean, whose value the error names."""
-        from dlsys_bench.engines.keras.network import seed_of
         from dlsys_bench.engines.keras.training import ACCURACIES, LOSSES, OPTIMIZERS, Watch, seeded, targets
 
         self.check(recipe)
@@ -149,7 +148,7 @@ class KerasEngine(Engine):
                 # Masks that come from outside are new at every step, and a compiled step would keep the first.
                 run_eagerly=plan.parity and bool(net.dropouts),
             )
-            feed = functools.partial(BACKENDS[self.backend].feed, batch_size=recipe.batch_size, seed=seed_of(plan.seed))
+            feed = functools.partial(BACKENDS[self.backend].feed, batch_size=recipe.batch_size)
             if not plan.parity:
                 batches = feed(x, y, shuffle=recipe.shuffle)
                 net.sequential.fit(**batches, epochs=recipe.epochs, verbose=0, callbacks=[watch])
