@@ -297,7 +297,9 @@ def test_activations_and_pools(engine: Engine, generator: np.random.Generator) -
     x = generator.normal(size=(3, 4, 4, 2))
     squares = np.stack([x[:, r : r + 3, c : c + 3] for r in (0, 1) for c in (0, 1)], axis=1)[:, :, :2]
     squares = squares.reshape(3, 2, 2, 2, 3, 2)  # (n, row, column, 2, 3, channel): windows 2x3, one apart
-    expected = {layers.Activation.of(function=name, negative_slope=0.25): f(x) for name, f in FUNCTIONS.items()}
+    expected: dict[layers.Layer, Any] = {
+        layers.Activation.of(function=name, negative_slope=0.25): f(x) for name, f in FUNCTIONS.items()
+    }
     expected |= {
         layers.AveragePool((2, 3), (1, 1)): squares.mean((3, 4)), layers.MaxPool((2, 3), (1, 1)): squares.max((3, 4)),
     }  # fmt: skip

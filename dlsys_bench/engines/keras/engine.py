@@ -28,12 +28,12 @@ PREDICTED_AT_ONCE = 1000
 
 def _undampened(record: Record) -> Record:
     if isinstance(record, SGD) and record.dampening:
-        raise EngineError(f"keras has no dampening, but sgd has dampening {record.dampening:g}: use the torch engine")
+        raise EngineError(f"keras has no dampening, but sgd has dampening {record.dampening:g}: leave it at 0")
     return record
 
 
 def _array(tensor: Any) -> Array:
-    """A copy, of a tensor or of a variable: one that numpy reads itself warns under numpy 2."""
+    """A copy of a tensor or a variable. Through a tensor, because numpy 2 warns where it reads a variable itself."""
     import keras
 
     return np.array(keras.ops.convert_to_numpy(keras.ops.copy(tensor)))
