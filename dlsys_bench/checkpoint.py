@@ -18,6 +18,16 @@ from dlsys_bench.spec.record import from_dict
 MODEL = "model.json"
 
 
+def writable(folder: Path) -> None:
+    """Raise a StoreError unless weights can be written there: found out before a training, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(f"cannot write weights to {folder}: {error.strerror}") from error
+
+
 def save(path: Path, model: Model, weights: Weights) -> None:
     """Write a model and its tensors, whole or not at all. Errors: StoreError if they disagree or cannot be written."""
     _agree(path, model, weights)
@@ -26,7 +36,7 @@ def save(path: Path, model: Model, weights: Weights) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
             try:
-                np.savez(file, allow_pickle=False, **arrays)
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes an array for its flag
             except BaseException:
                 os.unlink(file.name)
                 raise

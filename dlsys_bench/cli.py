@@ -277,10 +277,10 @@ def run_command(
     weights: Path | None,
 ) -> None:  # fmt: skip
     """Train STUDY: a study, a group, study/arm, "all", or package.module:STUDY."""
+    from dlsys_bench.checkpoint import writable
     from dlsys_bench.report.tables import results_table
     from dlsys_bench.run import FIRST_SEED, run
-    from dlsys_bench.spec.convention import follow
-    from dlsys_bench.store import append, done, key_of, opened, read, reference_path
+    from dlsys_bench.store import append, done, opened, read, reference_path
 
     start = (0 if reference else FIRST_SEED) if first_seed is None else first_seed
     work = [
@@ -291,13 +291,15 @@ def run_command(
     if resume:
         kept = done(run for path in {item[4] for item in work} if path.exists() for run in read(path))
 
-        def key(case: Case, engine: Engine, data: Dataset, seed: int) -> tuple[object, ...]:
-            recipe = follow(engine.convention, case.arm.recipe(tier)).to_dict()
-            return key_of(case.study.name, case.arm.name, data.name, tier, engine.name, seed, recipe)
+        def key(case: Case, engine: Engine, data: Dataset, seed: int) -> tuple[str | int, ...]:
+            names = case.study.name, case.arm.name, data.name, tier, engine.name, engine.device
+            return *names, seed, case.arm.protocol(tier)
 
         work = [item for item in work if key(*item[:4]) not in kept]
     for path in {item[4] for item in work}:
         os.close(opened(path))
+    if weights is not None:
+        writable(weights)
     results: list[Result] = []
     with progress(sum(_steps(case, data, tier) for case, _, data, _, _ in work)) as advance:
         for case, engine, data, seed, path in work:
@@ -374,12 +376,18 @@ def report(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
         click.echo(json.dumps([result.to_dict() for result in results]))
         return
     show(results_table(results))
-    for path in page.write(results, output):
+    try:
+        written = page.write(results, output)
+    except OSError as error:
+        raise UserError(f"cannot write the report to {output}: {error.strerror}") from error
+    for path in written:
         click.echo(path)
 
 
 def main() -> None:
     """Run the command line; what a person can mend is one line on stderr and exit code 2."""
+    # package.module:attribute names what lies in the folder that a person works in, as `python -m` would find it.
+    sys.path.insert(0, "")
     try:
         cli.main(standalone_mode=False)
     except UserError as error:

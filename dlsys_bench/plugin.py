@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="engine to judge; may be repeated: numpy, "
         "torch, keras, keras-jax, package.module:Class, or all (every one installed). Default: all",
     )
-    group.addoption("--dlsys-device", default="cpu", metavar="DEVICE", help="cpu or cuda. Default: cpu")
+    group.addoption("--dlsys-device", default="cpu", choices=("cpu", "cuda"), help="Default: cpu")
     group.addoption(
         "--dlsys-dataset",
         metavar="NAME",
@@ -100,7 +100,8 @@ def _engine_names(config: pytest.Config) -> list[str]:
     if "all" not in asked:
         return list(asked)
     # Keras runs on one backend in a process; the first that is there stands for both.
-    names = [name for name in BUILT_IN if unavailable(name) is None]
+    device = config.getoption("dlsys_device")
+    names = [name for name, entry in BUILT_IN.items() if unavailable(name) is None and device in entry.devices]
     return [name for name in names if not (name == "keras-jax" and "keras" in names)]
 
 
@@ -173,8 +174,8 @@ def dlsys_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> Callable[[
         request.node.user_properties.append((PROPERTY, json.dumps(verdict.to_dict())))
         if verdict.outcome is Outcome.FAIL:
             pytest.fail(verdict.message(), pytrace=False)
-        if verdict.outcome is Outcome.INCONCLUSIVE:
-            pytest.skip(f"INCONCLUSIVE: {verdict.reason}")
+        if verdict.outcome is not Outcome.PASS:
+            pytest.skip(f"{verdict.outcome}: {verdict.reason}")
         return verdict
 
     return check

@@ -39,14 +39,17 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _commit() -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=here.parent, capture_output=True, text=True, timeout=5,
+                                  check=True)  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    here = Path(__file__)
+    # Installed inside somebody's repository, the commit would be theirs.
+    return git("describe", "--always", "--dirty", "--abbrev=12") if git("ls-files", here.name) else None
 
 
 def cores() -> int:

@@ -33,7 +33,9 @@ History = list[Epoch]
 class Result:
     """One run: what was trained, on what, by which engine, and how it went, epoch by epoch.
 
-    `status` is "finished", or "diverged": the loss was no longer finite, and `reason` says where.
+    `protocol` is a digest of the model and the recipe, the same in every convention: runs of one arm whose protocols
+    differ are not comparable. `status` is "finished", or "diverged": the loss was no longer finite, and `reason` says
+    where.
     """
 
     study: str
@@ -45,6 +47,7 @@ class Result:
     dtype: str
     convention: str
     seed: int
+    protocol: str
     recipe: dict[str, Any]
     history: History
     seconds: float

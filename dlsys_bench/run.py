@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,6 +67,11 @@ def train(
 
     try:
         engine.fit(net, data.train, recipe, plan, record)
+        last = history[-1]
+        # The loss of the last batch was finite, but what its update left may not be.
+        if last.test_loss is not None and not math.isfinite(last.test_loss):
+            history.pop()
+            raise DivergedError(last.epoch, last.steps, last.test_loss)
     except DivergedError as error:
         return net, history, error
     return net, history, None
@@ -79,6 +86,8 @@ def fitted(case: Case, engine: Engine, dataset: Dataset, tier: str) -> tuple[Mod
     recipe = follow(engine.convention, case.arm.recipe(tier))
     model = follow(engine.convention, recipe.adapt(case.arm.model))
     engine.check(model, recipe)
+    if not model.counts.trainable:
+        raise UserError(f"model {model.name!r} has no parameters: there is nothing to train")
     if dataset.x_train.shape[1:] != model.input_shape:
         raise UserError(
             f"dataset {dataset.name!r} has samples of shape {dataset.x_train.shape[1:]}, "
@@ -109,7 +118,8 @@ def run(
         checkpoint.save(weights / f"{name}.npz", model, engine.weights(net))
     return Result(
         study=case.study.name, arm=case.arm.name, dataset=dataset.name, tier=tier, engine=engine.name,
-        device=engine.device, dtype=engine.dtype, convention=engine.convention, seed=seed, recipe=recipe.to_dict(),
+        device=engine.device, dtype=engine.dtype, convention=engine.convention, seed=seed,
+        protocol=case.arm.protocol(tier), recipe=recipe.to_dict(),
         history=history, seconds=time.perf_counter() - started, status="diverged" if error else "finished",
         reason=str(error) if error else None, parameters=model.counts.total, provenance=provenance(),
     )  # fmt: skip
@@ -121,7 +131,9 @@ def choose_dataset(case: Case, asked: str | None, data_dir: str | None) -> tuple
     Returns it with a line that says what was left out, or None. Errors: DataError.
     """
     own = case.study.dataset
-    if asked is None and not at_hand(own, data_dir):
+    # A folder that was named is meant: what is wrong with it is said, not stepped around.
+    named = data_dir or os.environ.get("DLSYS_BENCH_DATA")
+    if asked is None and not named and not at_hand(own):
         line = f"{own} is not at hand: running on digits; to bring it: dlsys-bench data fetch {own}"
         return load("digits"), line
     dataset = load(asked or own, data_dir)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
 from dlsys_bench.errors import StoreError
 from dlsys_bench.result import Result
-from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.spec.record import from_dict
 
 
 def line_of(result: Result) -> str:
@@ -62,7 +60,8 @@ def append(path: Path, result: Result) -> None:
                 raise OSError(28, "no space left on device")
             os.fsync(descriptor)
         except OSError as error:
-            os.ftruncate(descriptor, end)
+            with contextlib.suppress(OSError):  # A device cannot be shortened; what failed is said below.
+                os.ftruncate(descriptor, end)
             raise StoreError(
                 f"cannot write results to {path}: {error.strerror}; the runs written before are kept"
             ) from error
@@ -109,27 +108,11 @@ def find_reference(study: str, dataset: str, tier: str) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
 
 
-def reference_runs(path: Path, arm: str, recipe: Recipe) -> list[Result]:
-    """The runs of an arm in a file that were trained by this recipe, whatever the engine's convention; none if none.
-
-    A recipe that has changed since makes no band of the runs before it.
-    """
-    same = json.dumps(follow("keras", recipe).to_dict())
-    return [
-        run
-        for run in (read(path) if path.exists() else [])
-        if run.arm == arm and json.dumps(follow("keras", from_dict(run.recipe)).to_dict()) == same
-    ]
+def reference_runs(path: Path, arm: str, protocol: str) -> list[Result]:
+    """The runs of an arm in a file by this protocol, none if there are none: runs of another make no band."""
+    return [run for run in (read(path) if path.exists() else []) if (run.arm, run.protocol) == (arm, protocol)]
 
 
-Key = tuple[str, str, str, str, str, int, str]
-
-
-def key_of(study: str, arm: str, dataset: str, tier: str, engine: str, seed: int, recipe: Mapping[str, object]) -> Key:
-    """What makes two runs the same run."""
-    return study, arm, dataset, tier, engine, seed, json.dumps(recipe)
-
-
-def done(results: Iterable[Result]) -> set[Key]:
-    """What need not be run again."""
-    return {key_of(r.study, r.arm, r.dataset, r.tier, r.engine, r.seed, r.recipe) for r in results}
+def done(results: Iterable[Result]) -> set[tuple[str | int, ...]]:
+    """What need not be run again: (study, arm, dataset, tier, engine, device, seed, protocol) of each run."""
+    return {(r.study, r.arm, r.dataset, r.tier, r.engine, r.device, r.seed, r.protocol) for r in results}

@@ -22,11 +22,12 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import Adam
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.store import append, done, find_reference, read, reference_path, reference_runs
+from dlsys_bench.studies.base import Arm
 
 
 def result(seed: int = 1, **changes: object) -> Result:
     history = [Epoch(1, 10, 0.5, 1.25, 0.5, 1.2, 0.6, None, None, 1.1, 0.7), Epoch(2, 20, 0.5, 1.0, 0.75)]
-    made = Result("study", "arm", "digits", "quick", "numpy", "cpu", "float32", "keras", seed, {}, history, 2.0)
+    made = Result("study", "arm", "digits", "quick", "numpy", "cpu", "float32", "keras", seed, "p", {}, history, 2.0)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -35,18 +36,24 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     append(path, result(1))
     append(path, result(2, status="diverged", reason="NaN", history=[]))
     assert read(path) == [result(1), result(2, status="diverged", reason="NaN", history=[])]
-    assert done(read(path)) == {("study", "arm", "digits", "quick", "numpy", seed, "{}") for seed in (1, 2)}
+    assert done(read(path)) == {("study", "arm", "digits", "quick", "numpy", "cpu", seed, "p") for seed in (1, 2)}
 
 
-def test_a_band_is_made_of_runs_of_the_same_recipe_in_either_convention(tmp_path: Path) -> None:
+def test_a_band_is_made_of_runs_of_one_arm_by_one_protocol(tmp_path: Path) -> None:
     path = tmp_path / "reference.jsonl"
+    append(path, result(1))
+    append(path, result(2, protocol="another"))
+    append(path, result(3, arm="other"))
+    assert [run.seed for run in reference_runs(path, "arm", "p")] == [1]
+    assert reference_runs(tmp_path / "nowhere.jsonl", "arm", "p") == []
+
+
+def test_a_protocol_is_the_same_in_every_convention_and_no_other() -> None:
     recipe = Recipe(Adam(0.001), steps=5)
-    append(path, result(1, recipe=follow("torch", recipe).to_dict()))
-    append(path, result(2, recipe=follow("keras", recipe).to_dict()))
-    append(path, result(3, recipe=replace(recipe, steps=6).to_dict()))
-    append(path, result(4, recipe=recipe.to_dict(), arm="other"))
-    assert [run.seed for run in reference_runs(path, "arm", recipe)] == [1, 2]
-    assert reference_runs(tmp_path / "nowhere.jsonl", "arm", recipe) == []
+    arm = Arm("arm", MODEL, {"quick": recipe, "torch": follow("torch", recipe), "longer": replace(recipe, steps=6)})
+    wider = replace(arm, model=replace(MODEL, layers=(*MODEL.layers[:-1], Dense(5))))
+    assert arm.protocol("quick") == arm.protocol("torch")
+    assert len({arm.protocol("quick"), arm.protocol("longer"), wider.protocol("quick")}) == 3
 
 
 def test_a_persons_own_reference_runs_come_before_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from dlsys_bench.verdict.gate import EXIT_CODES, overall, share
 
 
 def runs(values: list[float], first_seed: int = 0, **changes: object) -> list[Result]:
-    made = Result("study", "arm", "digits", "quick", "numpy", "cpu", "float32", "keras", 0, {}, [], 1.0)
+    made = Result("study", "arm", "digits", "quick", "numpy", "cpu", "float32", "keras", 0, "p", {}, [], 1.0)
     return [
         replace(made, seed=first_seed + i, history=[Epoch(1, 1, 1.0, 1.0, test_accuracy=v)], **changes)  # type: ignore[arg-type]
         for i, v in enumerate(values)
@@ -85,7 +85,7 @@ def test_a_run_cannot_vouch_for_itself() -> None:
 
 def test_an_arm_that_cannot_be_judged_says_so() -> None:
     verdict = judged([0.92], unjudged="still at chance")
-    assert (verdict.outcome, verdict.reason) == (Outcome.INCONCLUSIVE, "still at chance")
+    assert (verdict.outcome, verdict.reason) == (Outcome.UNJUDGED, "still at chance")
 
 
 def test_runs_that_agree_to_the_last_step_have_not_shown_a_spread_of_zero() -> None:
@@ -134,3 +134,5 @@ def test_the_budget_is_shared_and_the_exit_codes_are_the_documented_ones() -> No
     assert overall([Outcome.PASS, Outcome.INCONCLUSIVE]) is Outcome.INCONCLUSIVE
     assert overall([Outcome.PASS]) is Outcome.PASS
     assert overall([]) is Outcome.INCONCLUSIVE
+    assert overall([Outcome.PASS, Outcome.UNJUDGED]) is Outcome.PASS
+    assert overall([Outcome.UNJUDGED]) is Outcome.INCONCLUSIVE

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
-from dlsys_bench.errors import EngineError
+from dlsys_bench.errors import DataError, EngineError
 from dlsys_bench.plan import Array, Plan, Weights
 from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.convention import departures
@@ -103,9 +103,11 @@ class Engine(ABC):
 
 def check_targets(loss: Loss, y: NDArray[Any], output: tuple[int, ...]) -> None:
     """Raise a DataError unless y is what the loss takes for outputs of this shape (without the batch)."""
-    from dlsys_bench.errors import DataError
-
     if loss.targets == "labels":
+        if len(output) != 1:
+            raise DataError(
+                f"{loss.kind} takes outputs (N, classes), but the network gives {output}: end it in a dense"
+            )
         classes = output[-1]
         if y.ndim != 1 or y.dtype.kind not in "iu":
             raise DataError(f"{loss.kind} takes labels (N,) of whole numbers, but y is {y.dtype} {y.shape}")

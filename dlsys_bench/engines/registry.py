@@ -14,15 +14,16 @@ GROUP = "dlsys_bench.engines"
 
 
 class Entry(NamedTuple):
-    """Where an engine's class is, the modules it needs, and how one gets them."""
+    """Where an engine's class is, the modules it needs, how one gets them, and the devices it can have."""
 
     target: str
     needs: tuple[str, ...] = ()
     install: str = ""
+    devices: tuple[str, ...] = ("cpu", "cuda")
 
 
 BUILT_IN: dict[str, Entry] = {
-    "numpy": Entry("dlsys_bench.engines.numpy:NumpyEngine"),
+    "numpy": Entry("dlsys_bench.engines.numpy:NumpyEngine", devices=("cpu",)),
     "torch": Entry("dlsys_bench.engines.torch:TorchEngine", ("torch",), "pip install 'dlsys-bench[torch]'"),
     "keras": Entry(
         "dlsys_bench.engines.keras:KerasEngine", ("keras", "tensorflow"), "pip install 'dlsys-bench[tensorflow]'"

@@ -92,6 +92,21 @@ INITIALIZERS: dict[type[initializers.Initializer], Callable[..., object]] = {
     initializers.Ones: lambda record, t, fans, g: nn.init.ones_(t),
 }
 
+
+def _start(
+    record: initializers.Initializer, target: Tensor, fans: initializers.Fans, generator: torch.Generator
+) -> None:
+    """Draw torch's way; where torch cannot (it finds the fans of kernels alone), from the law itself."""
+    if target.ndim > 1 or type(record) in (initializers.Zeros, initializers.Ones):
+        INITIALIZERS[type(record)](record, target, fans, generator)
+    else:
+        law = record.law(fans)
+        if law.family == "uniform":
+            nn.init.uniform_(target, law.low, law.high, generator=generator)
+        else:
+            nn.init.normal_(target, 0.0, law.stddev, generator=generator)
+
+
 LOSSES: dict[type[losses.Loss], Callable[[Tensor, Tensor], Tensor]] = {
     losses.CategoricalCrossEntropy: lambda out, y: functional.cross_entropy(
         out, functional.one_hot(y, out.shape[1]).to(out.dtype)
@@ -206,7 +221,7 @@ class TorchEngine(Engine):
                 if weights is not None:
                     target.copy_(_kernel_in(tensor.name, weights[tensor.name]))
                 else:
-                    INITIALIZERS[type(tensor.initializer)](tensor.initializer, target, tensor.fans, generator)
+                    _start(tensor.initializer, target, tensor.fans, generator)
         return net.to(self.device)
 
     def weights(self, net: Net) -> Weights:
@@ -238,11 +253,13 @@ class TorchEngine(Engine):
         state = {name: buffer.clone() for name, buffer in net.named_buffers()}
         net.train(batch.training)
         net.keep(batch.masks)
-        yield self._x(batch.x)
-        net.keep(None)
-        with torch.no_grad():
-            for name, buffer in net.named_buffers():
-                buffer.copy_(state[name])
+        try:
+            yield self._x(batch.x)
+        finally:
+            net.keep(None)
+            with torch.no_grad():
+                for name, buffer in net.named_buffers():
+                    buffer.copy_(state[name])
 
     def gradients(self, net: Net, batch: Batch, loss: losses.Loss) -> Gradients:
         check_targets(loss, batch.y, net.model.output_shape)
@@ -262,7 +279,7 @@ class TorchEngine(Engine):
     def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
-        _check_last_batch(net.model, len(samples.x), recipe)
+        _check_last_batch(net.model, len(samples.x), recipe, plan)
         x, y = self._x(samples.x), self._y(recipe.loss, samples.y)
         optimizer = OPTIMIZERS[type(recipe.optimizer)](recipe.optimizer, net.parameters())
         loss_of = LOSSES[type(recipe.loss)]
@@ -337,9 +354,10 @@ def _epoch(
     return Epoch(epoch, step, seconds, float(np.average(found, weights=sizes)), accuracy)
 
 
-def _check_last_batch(model: Model, samples: int, recipe: Recipe) -> None:
+def _check_last_batch(model: Model, samples: int, recipe: Recipe, plan: Plan) -> None:
     """Torch refuses to normalise a batch of one value per channel; say so before the epoch is spent."""
-    alone = recipe.batch_size == 1 or samples % recipe.batch_size == 1
+    whole = -(-samples // recipe.batch_size)
+    alone = recipe.batch_size == 1 or (samples % recipe.batch_size == 1 and steps_of(samples, recipe, plan) >= whole)
     for name, layer, shape in zip(model.names, model.layers, model.shapes, strict=False):
         if alone and isinstance(layer, layers.BatchNorm) and math.prod(shape[:-1]) == 1:
             raise EngineError(

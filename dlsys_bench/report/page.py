@@ -9,6 +9,7 @@ from pathlib import Path
 from dlsys_bench.report.plots import PLOTS
 from dlsys_bench.report.tables import results_table, verdict_table
 from dlsys_bench.result import Result
+from dlsys_bench.store import file_name
 from dlsys_bench.studies import STUDIES
 from dlsys_bench.verdict.bands import Verdict
 
@@ -39,7 +40,7 @@ def write(results: Sequence[Result], folder: Path, verdicts: Sequence[Verdict] =
         runs = list(group)
         for plot in STUDIES[study].plots if study in STUDIES else ("curves",):
             if any(run.history for run in runs):
-                name = f"{study.replace('/', '.')}.{dataset}.{tier}.{plot}.png"
+                name = f"{file_name(study, dataset, tier, plot)}.png"
                 pictures.append((f"{study} on {dataset}, {tier}: {plot}", PLOTS[plot](runs, folder / name)))
     provenance = results[0].provenance
     machine, versions = provenance.get("machine", {}), provenance.get("versions", {})

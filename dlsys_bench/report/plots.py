@@ -41,7 +41,7 @@ def curves(results: Sequence[Result], path: Path) -> Path:
             f"{arm.replace(')', '')}, {len(runs)} seed{'s' if len(runs) > 1 else ''})", fontsize=10
         )
         axes[1][column].set_xlabel("epoch")
-    axes[0][0].set_ylabel("loss (cross-entropy, nats)")
+    axes[0][0].set_ylabel("loss (mean of a batch)")
     axes[1][0].set_ylabel("accuracy (fraction right)")
     first = results[0]
     figure.suptitle(f"{first.study} on {first.dataset}, tier {first.tier}", fontsize=12)

@@ -41,7 +41,7 @@ class Table(NamedTuple):
         table = RichTable(title=self.title, title_justify="left", title_style="bold")
         for column in self.columns:
             table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
-        colours = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow"}
+        colours = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "UNJUDGED": "dim"}
         for row in self.rows:
             table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in row))
         return table

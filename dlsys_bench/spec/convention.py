@@ -6,6 +6,8 @@ asked for what it can do, and a result can say which convention it was run in.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -43,6 +45,12 @@ def follow(convention: str, record: R) -> R:
         )
     choices = CONVENTIONS[convention]
     return record.map(lambda inner: replace(inner, **choices.get(inner.kind, {})))
+
+
+def protocol(*records: Record) -> str:
+    """A digest of records that is the same in every convention: what was done, whoever did it."""
+    text = json.dumps([follow("keras", record).to_dict() for record in records], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def departures(convention: str, record: Record) -> list[str]:

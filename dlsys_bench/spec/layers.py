@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dlsys_bench.spec.initializers import Fans, GlorotUniform, Initializer, Ones, Zeros
-from dlsys_bench.spec.record import Record, check, check_choice, check_count, check_number
+from dlsys_bench.spec.initializers import INITIALIZERS, Fans, GlorotUniform, Initializer, Ones, Zeros
+from dlsys_bench.spec.record import Record, check, check_choice, check_count, check_kind, check_number
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -77,6 +77,11 @@ def _windows(kind: str, what: str, shape: Shape, window: Pair, strides: Pair) ->
     return (height - window[0]) // strides[0] + 1, (width - window[1]) // strides[1] + 1
 
 
+def _check_initializers(layer: Layer) -> None:
+    for tensor, initializer in layer.initializers().items():
+        check_kind(layer.kind, f"{tensor}_initializer", initializer, Initializer, INITIALIZERS)
+
+
 @dataclass(frozen=True)
 class Conv2D(Layer):
     """2-D convolution (cross-correlation). x (N, H, W, C) -> (N, H', W', filters), kernel (h, w, C, filters).
@@ -113,6 +118,7 @@ class Conv2D(Layer):
     def __post_init__(self) -> None:
         check_count(self.kind, "filters", self.filters)
         check_choice(self.kind, "padding", self.padding, ("valid", "same"))
+        _check_initializers(self)
         object.__setattr__(self, "kernel_size", _pair(self.kind, "kernel_size", self.kernel_size))
         object.__setattr__(self, "strides", _pair(self.kind, "strides", self.strides))
 
@@ -289,11 +295,13 @@ class Dense(Layer):
     bad: ClassVar[tuple[BadSample, ...]] = (
         ({"units": -1}, (4,), "units is -1"),
         ({"units": 2.5}, (4,), "units is 2.5"),
+        ({"units": 2, "kernel_initializer": "he_uniform"}, (4,), "it takes a record, such as HeUniform()"),
         ({"units": 3}, (4, 4, 1), "takes a vector"),
     )
 
     def __post_init__(self) -> None:
         check_count(self.kind, "units", self.units)
+        _check_initializers(self)
 
     def output_shape(self, shape: Shape) -> Shape:
         check(

@@ -50,6 +50,10 @@ class SGD(Optimizer):
         check_number(self.kind, "momentum", self.momentum, 0.0, 1.0, open_high=True)
         check_number(self.kind, "dampening", self.dampening, 0.0, 1.0)
         check_choice(self.kind, "velocity", self.velocity, ("rate", "gradient"))
+        check(
+            self.velocity == "gradient" or self.dampening == 0,
+            f'{self.kind}: dampening {self.dampening:g} needs velocity "gradient", which is torch\'s; Keras has none',
+        )
         if self.nesterov:
             check(
                 self.momentum > 0 and self.dampening == 0,

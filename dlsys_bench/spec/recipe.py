@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from dlsys_bench.spec.layers import BatchNorm
-from dlsys_bench.spec.losses import CategoricalCrossEntropy, Loss
+from dlsys_bench.spec.losses import LOSSES, CategoricalCrossEntropy, Loss
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import SGD, Optimizer
-from dlsys_bench.spec.record import Record, check_choice, check_count, check_number
+from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Optimizer
+from dlsys_bench.spec.record import Record, check_choice, check_count, check_kind, check_number
 
 SCALINGS = ("raw", "unit", "standard")
 
@@ -41,6 +41,8 @@ class Recipe(Record):
     kind: ClassVar[str] = "recipe"
 
     def __post_init__(self) -> None:
+        check_kind(self.kind, "optimizer", self.optimizer, Optimizer, OPTIMIZERS)
+        check_kind(self.kind, "loss", self.loss, Loss, LOSSES)
         check_count(self.kind, "batch_size", self.batch_size)
         check_count(self.kind, "epochs", self.epochs)
         for name in ("steps", "evaluate"):

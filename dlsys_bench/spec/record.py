@@ -73,9 +73,11 @@ def from_dict(values: Mapping[str, Any]) -> Record:
             return tuple(record(item) for item in value)
         return value
 
+    if not isinstance(values, Mapping):
+        raise SpecError(f"a record is an object with a kind, but this is {values!r}")
     options = dict(values)
     kind = options.pop("kind", None)
-    if kind not in RECORDS:
+    if not isinstance(kind, str) or kind not in RECORDS:
         raise SpecError(f"unknown kind {kind!r}{nearest(str(kind), RECORDS)}; known: {', '.join(sorted(RECORDS))}")
     return RECORDS[kind].of(**{name: record(value) for name, value in options.items()})
 
@@ -84,6 +86,16 @@ def check(condition: bool, message: str) -> None:
     """Raise a SpecError unless the condition holds."""
     if not condition:
         raise SpecError(message)
+
+
+def check_kind(where: str, name: str, value: object, kind: type[Record], known: Mapping[str, Any]) -> None:
+    """A record of a kind, not its name."""
+    offer = (
+        f"it takes a record, such as {known[value].__name__}()"
+        if isinstance(value, str) and value in known
+        else (f"it takes one of {', '.join(record.__name__ for record in known.values())}")
+    )
+    check(isinstance(value, kind), f"{where}: {name} is {value!r}; {offer}")
 
 
 def check_count(where: str, name: str, value: object) -> None:

@@ -131,14 +131,18 @@ def deep_dense(activation: str, start: Initializer | None = None) -> Model:
     return Model(f"initialization/{activation}", IMAGE, tuple(layers))
 
 
-def narrow(activation: str, depth: int = 10, width: int = 2, start: Initializer | None = None) -> Model:
-    """nb2, nb4: many hidden layers of width 2 on one input."""
+def narrow(
+    activation: str, depth: int = 10, width: int = 2, start: Initializer | None = None, linear_first: bool = False
+) -> Model:
+    """nb2: many hidden layers of width 2 on one input. nb4: one more, linear, in front."""
     options = {} if start is None else {"kernel_initializer": start}
     hidden: Layers = [
         layer for _ in range(depth)
         for layer in (Dense.of(units=width, **options), Activation.of(function=activation))
     ]  # fmt: skip
-    return Model(f"dying-relu/{activation}", (1,), (*hidden, Dense.of(units=1, **options)))
+    front: Layers = [Dense.of(units=width, **options)] if linear_first else []
+    name = f"dying-relu/{'linear+' if linear_first else ''}{activation}"
+    return Model(name, (1,), (*front, *hidden, Dense.of(units=1, **options)))
 
 
 EGGHOLDER_WIDTHS: tuple[tuple[int, ...], ...] = (
@@ -173,7 +177,7 @@ MODELS: dict[str, Model] = {
         two_layer_sigmoid(),
         perceptron(),
         *(deep_dense(activation) for activation in ("tanh", "sigmoid", "relu")),
-        *(narrow(activation) for activation in ("relu", "leaky_relu")),
+        *(narrow(activation, linear_first=first) for activation in ("relu", "leaky_relu") for first in (False, True)),
         *(eggholder(widths) for widths in EGGHOLDER_WIDTHS),
     )
 }

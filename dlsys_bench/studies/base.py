@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.result import Epoch
+from dlsys_bench.spec.convention import protocol
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 TIERS = ("quick", "full")
+METRICS = tuple(field.name for field in fields(Epoch) if field.name.endswith(("_loss", "_accuracy")))
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Arm:
             raise UserError(f"arm {self.name!r} has no tier {tier!r}; it has {', '.join(self.recipes)}")
         return self.recipes[tier]
 
+    def protocol(self, tier: str) -> str:
+        """A digest of what is trained at a tier and how."""
+        recipe = self.recipe(tier)
+        return protocol(recipe.adapt(self.model), recipe)
+
     def reason_unjudged(self, dataset: str, tier: str) -> str | None:
         """Why this arm is not judged there; None where it is."""
         return self.unjudged.get((dataset, tier), self.unjudged.get(tier))
@@ -47,6 +55,14 @@ class Study:
     arms: tuple[Arm, ...]
     metric: str = "test_accuracy"
     plots: tuple[str, ...] = ("curves",)
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise UserError(f"study {self.name!r}: metric is {self.metric!r}{nearest(self.metric, METRICS)}; "
+                            f"it takes {', '.join(METRICS)}")  # fmt: skip
+        names = [arm.name for arm in self.arms]
+        if not names or len(set(names)) < len(names):
+            raise UserError(f"study {self.name!r} takes one arm at least, each of its own name, but has {names}")
 
     def arm(self, name: str) -> Arm:
         """An arm by name; a UserError names the nearest."""

@@ -22,11 +22,12 @@ SUITE_ALPHA = 1e-3
 
 
 class Outcome(StrEnum):
-    """What became of a judgement."""
+    """What became of a judgement. UNJUDGED: the arm declares that this tier cannot judge it; it counts nowhere."""
 
     PASS = "PASS"
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
+    UNJUDGED = "UNJUDGED"
 
 
 class Interval(NamedTuple):
@@ -117,8 +118,9 @@ def judge(
 ) -> Verdict:  # fmt: skip
     """Judge the runs of one arm by one engine against the stored runs of the same arm.
 
-    FAIL if a run diverged or the mean lies outside the band; INCONCLUSIVE where the arm says so of itself or too few
-    runs are stored; PASS otherwise. The two sets must share no seed on one engine (a run cannot vouch for itself).
+    FAIL if a run diverged or the mean lies outside the band; UNJUDGED where the arm says so of itself, INCONCLUSIVE
+    where too few runs are stored; PASS otherwise. The two sets must share no seed on one engine: a run cannot vouch for
+    itself.
     """
     first = results[0]
     values = tuple(value for run in results if (value := run.metric(metric)) is not None)
@@ -141,7 +143,7 @@ def judge(
     if shared:
         return verdict(Outcome.INCONCLUSIVE, f"seed {min(s for _, s in shared)} is one of those the band is made of")
     if unjudged is not None:
-        return verdict(Outcome.INCONCLUSIVE, unjudged)
+        return verdict(Outcome.UNJUDGED, unjudged)
     if band is None or interval is None:
         return verdict(
             Outcome.INCONCLUSIVE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from dlsys_bench.data import Dataset
@@ -31,21 +32,22 @@ def gate(
         if on_result is not None:
             on_result(results[-1])
     source, recipe = find_reference(case.study.name, dataset.name, tier), case.arm.recipe(tier)
-    replay = (
-        f"dlsys-bench gate '{case.target}' --engine {engine.origin} --device {engine.device} --dataset {dataset.name} "
-        f"--tier {tier} --seeds {seeds} --first-seed {first_seed}"
-    )
+    replay = shlex.join([
+        "dlsys-bench", "gate", case.target, "--engine", engine.origin, "--device", engine.device,
+        "--dataset", dataset.name, "--tier", tier, "--seeds", str(seeds), "--first-seed", str(first_seed),
+        "--alpha", f"{alpha:.17g}",
+    ])  # fmt: skip
     evaluated = min(len(dataset.x_test), recipe.evaluate or len(dataset.x_test))
     return judge(
-        results, reference_runs(source, case.arm.name, recipe), case.study.metric, alpha=alpha,
+        results, reference_runs(source, case.arm.name, case.arm.protocol(tier)), case.study.metric, alpha=alpha,
         source=f"{source.parent.name}/{source.name}", replay=replay, resolution=1.0 / evaluated,
         unjudged=case.arm.reason_unjudged(dataset.name, tier),
     )  # fmt: skip
 
 
 def overall(outcomes: Iterator[Outcome] | Sequence[Outcome]) -> Outcome:
-    """FAIL if any failed, else INCONCLUSIVE if any is, else PASS; of nothing, INCONCLUSIVE."""
-    found = set(outcomes)
+    """FAIL if any failed, else INCONCLUSIVE if any is, else PASS; of nothing that was judged, INCONCLUSIVE."""
+    found = set(outcomes) - {Outcome.UNJUDGED}
     for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE):
         if outcome in found:
             return outcome

@@ -538,8 +538,9 @@ def test_float32_is_the_default_and_stays() -> None:
 
 
 def test_what_keras_cannot_do_is_refused_by_name(engine: Engine) -> None:
-    with pytest.raises(EngineError, match="dampening 0.5"):
-        engine.check(Recipe(optimizers.SGD(0.1, momentum=0.9, dampening=0.5)))
+    dampened = optimizers.SGD(0.1, momentum=0.9, dampening=0.5, velocity="gradient")
+    with pytest.raises(EngineError, match="velocity is 'gradient'"):
+        engine.check(Recipe(dampened))
     with pytest.raises(EngineError, match="epsilon_added is 'after'"):
         engine.check(Recipe(optimizers.Adam(epsilon_added="after")))
     dense = layers.Dense(2, kernel_initializer=initializers.GlorotNormal(truncated=False))

@@ -87,6 +87,8 @@ def test_an_unknown_convention_is_named() -> None:
         ({"batch_size": 0}, "batch_size is 0"),
         ({"epochs": -1}, "epochs is -1"),
         ({"steps": 0}, "steps is 0"),
+        ({"optimizer": "adam"}, "it takes a record, such as Adam()"),
+        ({"loss": "mse"}, "loss is 'mse'; it takes one of CategoricalCrossEntropy"),
         ({"scaling": "zscore"}, "scaling is 'zscore'"),
         ({"validation_split": 1.0}, "validation_split is 1.0"),
         ({"optimiser": 3}, "no option 'optimiser' (did you mean \"optimizer\"?)"),
@@ -104,7 +106,8 @@ def test_a_bad_recipe_is_named(options: dict[str, object], said: str) -> None:
         ({"learning_rate": -0.1}, "learning_rate is -0.1"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"nesterov": True}, "nesterov needs a momentum"),
-        ({"momentum": 0.9, "dampening": 0.1, "nesterov": True}, "nesterov needs a momentum"),
+        ({"momentum": 0.9, "dampening": 0.1, "nesterov": True, "velocity": "gradient"}, "nesterov needs a momentum"),
+        ({"momentum": 0.9, "dampening": 0.1}, 'dampening 0.1 needs velocity "gradient"'),
     ],
 )
 def test_a_bad_optimizer_is_named(options: dict[str, object], said: str) -> None:

@@ -11,25 +11,16 @@ import numpy as np
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
 from dlsys_bench.engines.keras.backend import BACKENDS, start
-from dlsys_bench.errors import EngineError
 from dlsys_bench.plan import Array, Plan, Weights
 from dlsys_bench.result import History
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.spec.record import Record
 
 if TYPE_CHECKING:
     from dlsys_bench.engines.keras.network import Net
 
 PREDICTED_AT_ONCE = 1000
-
-
-def _undampened(record: Record) -> Record:
-    if isinstance(record, SGD) and record.dampening:
-        raise EngineError(f"keras has no dampening, but sgd has dampening {record.dampening:g}: leave it at 0")
-    return record
 
 
 def _array(tensor: Any) -> Array:
@@ -60,11 +51,6 @@ class KerasEngine(Engine):
         import keras
 
         return keras.device("cpu:0") if self.device == "cpu" else contextlib.nullcontext()
-
-    def check(self, *records: Record) -> None:
-        super().check(*records)
-        for record in records:
-            record.map(_undampened)
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Net:
         from dlsys_bench.engines.keras.network import Net

@@ -29,10 +29,11 @@ class BatchNormRule(Rule[BatchNorm]):
             mean, variance = self.tensors["moving_mean"], self.tensors["moving_variance"]
             np.subtract(flat, mean[..., None], out=centred)
         self.inverse = 1.0 / np.sqrt(variance + x.dtype.type(self.layer.epsilon))
-        y = self.buffer("y", flat.shape, x.dtype)
+        # One input may serve many replicas; from here on each has its own.
+        y = self.buffer("y", (len(self.tensors["gamma"]), *flat.shape[1:]), x.dtype)
         np.multiply(centred, (self.tensors["gamma"] * self.inverse)[..., None], out=y)
         y += self.tensors["beta"][..., None]
-        return y.reshape(x.shape)
+        return y.reshape(-1, *x.shape[1:])
 
     def _move(self, mean: Array, variance: Array, samples: int) -> None:
         if self.layer.moving_variance == "unbiased":
@@ -54,8 +55,9 @@ class BatchNormRule(Rule[BatchNorm]):
         np.multiply(flat, scale[..., None], out=dx)
         if self.training:
             # What the mean and the variance pass on: they too move with x.
-            self.centred *= (scale * self.inverse * d_gamma / samples)[..., None]
-            dx -= self.centred
+            through_variance = self.buffer("through_variance", flat.shape, dy.dtype)
+            np.multiply(self.centred, (scale * self.inverse * d_gamma / samples)[..., None], out=through_variance)
+            dx -= through_variance
             dx -= (scale * d_beta / samples)[..., None]
         return dx.reshape(dy.shape)
 
