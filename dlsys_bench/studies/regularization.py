@@ -21,7 +21,7 @@ from dlsys_bench.spec.zoo import (
 )
 from dlsys_bench.studies.base import Arm, Study
 
-QUICK = Recipe(SGD(0.05, momentum=0.9), batch_size=64, epochs=1000, steps=200, evaluate=2000, moving_decay=0.9)
+QUICK = Recipe(SGD(0.02, momentum=0.9), batch_size=64, epochs=1000, steps=200, evaluate=2000, moving_decay=0.9)
 QUICK_ADAM = replace(QUICK, optimizer=Adam(0.001))
 
 
@@ -59,7 +59,7 @@ OVERLAP = Study(
                     epochs=50 if arm == "bn+dropout" else 20,
                     scaling="standard" if arm == "standard+bn" else "unit",
                 ),
-                replace(QUICK, optimizer=SGD(0.02, momentum=0.9), steps=60),
+                replace(QUICK, steps=60),
             ),
         )
         for arm in LENET_ARMS
