@@ -338,7 +338,8 @@ class Activation(Layer):
     kind: ClassVar[str] = "activation"
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "function": ("tanh", "sigmoid", "relu", "leaky_relu", "softmax", "linear"),
-        "negative_slope": (0.01, 0.3),
+        # Exact in single precision, to which TensorFlow rounds a slope even among doubles.
+        "negative_slope": (0.25, 0.0078125),
     }
     bad: ClassVar[tuple[BadSample, ...]] = (
         ({"function": "reluu"}, (4,), 'did you mean "relu"'),

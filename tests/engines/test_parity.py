@@ -48,17 +48,17 @@ def recipe_of(case: Case, convention: str) -> Recipe:
     return follow(convention, replace(case.arm.recipes["full"], batch_size=BATCH))
 
 
-def adam_in_single_betas() -> type[AdamStepper]:
-    """Keras's Adam holds its betas in single precision, and nothing else: the same here, to see what that explains."""
+class SingleCorrection(AdamStepper):
+    """Keras's Adam takes the rate and the powers of the bias correction from betas in single precision, and no more:
+    the same here, to see that this explains the whole difference."""
 
-    class Single(AdamStepper):
-        def __init__(self, optimizer: Adam, parameters: Array) -> None:
-            rounded = {
-                name: float(np.float32(getattr(optimizer, name))) for name in ("beta_1", "beta_2", "learning_rate")
-            }
-            super().__init__(replace(optimizer, **rounded), parameters)
-
-    return Single
+    def start(self, parameters: Array) -> None:
+        super().start(parameters)
+        rounded = {
+            name: float(np.float32(getattr(self.optimizer, name))) for name in ("beta_1", "beta_2", "learning_rate")
+        }
+        self.corrected = rounded["beta_1"], rounded["beta_2"]
+        self.optimizer = replace(self.optimizer, learning_rate=rounded["learning_rate"])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -67,7 +67,7 @@ def test_numpy_trains_as_the_others_do(
 ) -> None:
     recipe = recipe_of(case, other.convention)
     if other.name == "keras" and isinstance(recipe.optimizer, Adam):
-        monkeypatch.setitem(STEPPERS, Adam, adam_in_single_betas())
+        monkeypatch.setitem(STEPPERS, Adam, SingleCorrection)
     model = follow(other.convention, case.arm.model)
     found = first_divergence(
         NumpyEngine(dtype="float64"), other, model, recipe, images, Plan(7, steps=STEPS), WITHIN[other.name]
@@ -89,7 +89,7 @@ def test_the_softmax_sums_to_one_in_every_engine(case: Case, images: Samples) ->
             assert counted == case.arm.model.counts.total, name
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(model=strategies.models(outputs=3, most_layers=3, kinds=("dense", "activation", "flatten", "batch_norm")),
        optimizer=strategies.optimizers(), seed=st.integers(0, 999))  # fmt: skip
 def test_every_optimiser_steps_as_the_frameworks_do(

@@ -66,6 +66,7 @@ class SGDStepper(Stepper[SGD]):
 class AdamStepper(Stepper[Adam]):
     def start(self, parameters: Array) -> None:
         self.mean, self.square = np.zeros_like(parameters), np.zeros_like(parameters)
+        self.corrected = self.optimizer.beta_1, self.optimizer.beta_2
 
     def step(self, parameters: Array, gradient: Array) -> None:
         optimizer, scratch = self.optimizer, self.scratch
@@ -77,8 +78,8 @@ class AdamStepper(Stepper[Adam]):
         gradient *= gradient
         gradient *= 1.0 - optimizer.beta_2
         self.square += gradient
-        mean_correction = 1.0 - optimizer.beta_1**self.steps
-        root_correction = (1.0 - optimizer.beta_2**self.steps) ** 0.5
+        mean_correction, square_correction = (1.0 - beta**self.steps for beta in self.corrected)
+        root_correction = square_correction**0.5
         np.sqrt(self.square, out=scratch)
         if optimizer.epsilon_added == "after":
             scratch *= 1.0 / root_correction
