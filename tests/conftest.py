@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
 settings.register_profile("ci", max_examples=200, derandomize=True, print_blob=True, **common)  # type: ignore[arg-type]
 settings.register_profile("dev", max_examples=50, **common)  # type: ignore[arg-type]
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+# Without --dlsys-engine, numpy trains every arm and each framework these; with it, the named engine trains every arm.
+SAMPLED = ("regularization/fashion-mlp", "regularization/lenet5-tanh")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("dlsys_engine"):
+        return
+    left_out = []
+    for item in items:
+        chosen = getattr(item, "callspec", None) and item.callspec.params.get("dlsys_case")  # type: ignore[attr-defined]
+        if chosen and chosen.engine != "numpy" and chosen.case.study.name not in SAMPLED:
+            left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
