@@ -26,7 +26,7 @@ from dlsys_bench.studies import Case, find
 from dlsys_bench.studies.base import Arm
 
 CASES = find("regularization")
-STEPS, BATCH = 50, 16
+STEPS, BATCH = 50, 32
 WITHIN = {"torch": 1e-7, "keras": 1e-6}
 
 
