@@ -12,7 +12,7 @@ settings.register_profile("ci", max_examples=200, derandomize=True, print_blob=T
 settings.register_profile("dev", max_examples=50, **common)  # type: ignore[arg-type]
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
-# Without --dlsys-engine, numpy trains every arm and each framework this group; with it, the named engine trains every arm.
+# Without --dlsys-engine, numpy trains every arm and each framework this group; with it, the named engine trains all.
 SAMPLED = ("regularization/lenet5-tanh",)
 
 
