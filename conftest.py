@@ -1,4 +1,4 @@
-"""Loads the plugin from the checkout, and keeps the benchmarks for `pytest --benchmark-only`."""
+"""Loads the plugin from the checkout, and keeps benchmarks and tests apart: `pytest --benchmark-only` or `pytest`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("benchmark_only", False):
-        return
-    benchmarks = [item for item in items if BENCHMARKS in item.path.parents]
-    if benchmarks:
-        config.hook.pytest_deselected(items=benchmarks)
-        items[:] = [item for item in items if item not in benchmarks]
+    asked = bool(config.getoption("benchmark_only", False))
+    left_out = [item for item in items if (BENCHMARKS in item.path.parents) != asked]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if (BENCHMARKS in item.path.parents) == asked]
