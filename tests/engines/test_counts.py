@@ -1,0 +1,50 @@
+"""The published parameter counts, counted by the frameworks themselves in the networks that the engines build."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dlsys_bench.claims import claims
+from dlsys_bench.engines import create, unavailable
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.zoo import MODELS
+from dlsys_bench.studies import STUDIES, find
+
+COUNTS = [claim for claim in claims() if claim.get("metric", "").startswith("params_")]
+
+
+def counted_by_torch(net: Any) -> dict[str, int]:
+    trainable = sum(parameter.numel() for parameter in net.parameters())
+    # The number of batches seen is torch's own bookkeeping, not a statistic of the network.
+    state = sum(buffer.numel() for name, buffer in net.named_buffers() if not name.endswith("num_batches_tracked"))
+    return {"params_trainable": trainable, "params_non_trainable": state, "params_total": trainable + state}
+
+
+def counted_by_keras(net: Any) -> dict[str, int]:
+    trainable = sum(int(variable.value.shape.num_elements()) for variable in net.sequential.trainable_variables)
+    total = net.sequential.count_params()
+    return {"params_trainable": trainable, "params_non_trainable": total - trainable, "params_total": total}
+
+
+@pytest.mark.parametrize(("name", "count"), [("torch", counted_by_torch), ("keras", counted_by_keras)])
+def test_the_built_networks_have_the_published_counts(name: str, count: Any) -> None:
+    if reason := unavailable(name):
+        pytest.skip(reason)
+    engine, counted = create(name), {}
+    assert len(COUNTS) == 48
+    for claim in COUNTS:
+        key = f"{claim['study'].removeprefix('regularization/')}/{claim['arm']}"
+        if key not in counted:
+            counted[key] = count(engine.build(follow(engine.convention, MODELS[key])))
+        assert counted[key][claim["metric"]] == claim["value"], claim["id"]
+
+
+@pytest.mark.parametrize("case", find("regularization"), ids=lambda case: case.name)
+def test_every_arm_has_a_band_on_its_own_dataset_and_on_digits(case: Any) -> None:
+    from dlsys_bench.store import find_reference, reference_runs
+
+    for dataset in ("digits", STUDIES[case.study.name].dataset):
+        path = find_reference(case.study.name, dataset, "quick")
+        assert len(reference_runs(path, case.arm.name, case.arm.protocol("quick"))) >= 12, dataset
