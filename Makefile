@@ -6,7 +6,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 .PHONY: help demo test bench lint types check clean
 
 help:
-	@echo "make demo   install the core and run the main job: train four LeNet-5 variants, judge and report them"
+	@echo "make demo   install the core and run the main job: train five LeNet-5 variants, judge and report them"
 	@echo "make test   install everything and run the tests"
 	@echo "make bench  time training on every engine"
 	@echo "make check  lint, types, tests"

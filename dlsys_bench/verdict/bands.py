@@ -58,7 +58,7 @@ class Band:
         return Interval(self.mean - half, self.mean + half)
 
     def smallest_shift(self, alpha: float, beta: float = 0.1, runs: int = 1) -> float:
-        """The shift of the mean that falls outside with probability 1 - beta at least (normal approximation)."""
+        """The shift of the mean that falls outside with probability 1 - beta, averaged over bands of n stored runs."""
         return (self._quantile(alpha / 2) + self._quantile(beta)) * self._error(runs)
 
     def _error(self, runs: int) -> float:
