@@ -1,0 +1,47 @@
+"""The command line. Exit codes: 0 all passed, 1 a band failed, 2 usage or environment, 3 inconclusive."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from dlsys_bench.cli.data import data_group
+from dlsys_bench.cli.gate import gate_command
+from dlsys_bench.cli.listing import list_command, summary_command
+from dlsys_bench.cli.report import report_command
+from dlsys_bench.cli.run import run_command
+from dlsys_bench.cli.terminal import say
+from dlsys_bench.errors import UserError
+
+INTERRUPTED = 130
+
+# Every module that these come from imports what it needs inside its functions: help and mistakes answer at once.
+COMMANDS = (list_command, summary_command, data_group, run_command, gate_command, report_command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dlsys-bench", prog_name="dlsys-bench")
+def cli() -> None:
+    """Does a deep-learning stack train right, reach its accuracy, and how fast?"""
+
+
+for command in COMMANDS:
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is one line on stderr and exit code 2."""
+    # package.module:attribute names what lies in the folder that a person works in, as `python -m` would find it.
+    sys.path.insert(0, "")
+    try:
+        cli.main(standalone_mode=False)
+    except UserError as error:
+        say(f"dlsys-bench: {error}")
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        say("dlsys-bench: interrupted; every run that had finished is kept")
+        sys.exit(INTERRUPTED)

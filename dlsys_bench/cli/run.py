@@ -1,0 +1,83 @@
+"""Train a study and keep every run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dlsys_bench.cli.options import training_options
+from dlsys_bench.cli.terminal import progress, say, show
+from dlsys_bench.cli.training import Advance, steps_of_run, work_of
+
+if TYPE_CHECKING:
+    from dlsys_bench.data import Dataset
+    from dlsys_bench.engines import Engine
+    from dlsys_bench.result import Result
+    from dlsys_bench.studies import Case
+
+
+def _line(result: Result) -> str:
+    last = result.last
+    how = "" if last is None or last.test_accuracy is None else f"test accuracy {last.test_accuracy:.4f}, "
+    state = "" if result.status == "finished" else f"{result.status.upper()}: {result.reason}; "
+    return (
+        f"{result.study}/{result.arm} on {result.dataset}, {result.tier}, {result.engine}, seed {result.seed}: "
+        f"{state}{how}{len(result.history)} epochs, {result.seconds:.1f} s"
+    )
+
+
+@click.command("run")
+@click.argument("study")
+@training_options
+@click.option("--first-seed", type=click.IntRange(min=0), help="Default 10000; with --reference, 0.")
+@click.option("--resume", is_flag=True, help="Leave out what the file already holds.")
+@click.option("--reference", is_flag=True, help="Store the runs as reference runs, which bands are made of.")
+@click.option("--weights", type=click.Path(file_okay=False, path_type=Path), help="Folder for the trained weights.")
+def run_command(
+    study: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str,
+    seeds: int, output: Path, as_json: bool, first_seed: int | None, resume: bool, reference: bool,
+    weights: Path | None,
+) -> None:  # fmt: skip
+    """Train STUDY: a study, a group, study/arm, "all", or package.module:STUDY."""
+    from dlsys_bench.checkpoint import writable
+    from dlsys_bench.report.tables import results_table
+    from dlsys_bench.run import FIRST_SEED, run
+    from dlsys_bench.store import append, done, opened, read, reference_path
+
+    start = (0 if reference else FIRST_SEED) if first_seed is None else first_seed
+    work = [
+        (case, engine, data, seed, reference_path(case.study.name, data.name, tier) if reference else output)
+        for case, engine, data in work_of(study, engine_names, device, dataset, data_dir, tier)
+        for seed in range(start, start + seeds)
+    ]
+    if resume:
+        kept = done(run for path in {item[4] for item in work} if path.exists() for run in read(path))
+
+        def key(case: Case, engine: Engine, data: Dataset, seed: int) -> tuple[str | int, ...]:
+            names = case.study.name, case.arm.name, data.name, tier, engine.name, engine.device
+            return *names, seed, case.arm.protocol(tier)
+
+        work = [item for item in work if key(*item[:4]) not in kept]
+    for path in {item[4] for item in work}:
+        os.close(opened(path))
+    if weights is not None:
+        writable(weights)
+    results: list[Result] = []
+    with progress(sum(steps_of_run(case, data, tier) for case, _, data, _, _ in work)) as advance:
+        for case, engine, data, seed, path in work:
+            watch = Advance(f"{case.name} {engine.name} seed {seed}", advance)
+            result = run(case, engine, data, tier=tier, seed=seed, on_epoch=watch, weights=weights)
+            append(path, result)
+            results.append(result)
+            if as_json:
+                click.echo(json.dumps(result.to_dict()))
+            else:
+                say(_line(result))
+    if results and not as_json:
+        show(results_table(results))
+    where = sorted({str(item[4]) for item in work}) or ["nowhere: none was left"]
+    say(f"{len(results)} runs written to {', '.join(where)}")

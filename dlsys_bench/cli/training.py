@@ -1,0 +1,57 @@
+"""What the commands that train share: the work there is, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dlsys_bench.cli.terminal import say
+
+if TYPE_CHECKING:
+    from dlsys_bench.data import Dataset
+    from dlsys_bench.result import Epoch
+    from dlsys_bench.studies import Case
+
+
+def work_of(
+    study: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str
+) -> list[tuple[Case, Any, Dataset]]:
+    """Every (case, engine, dataset) to be run. All that can be wrong is found here, before anything is trained."""
+    from dlsys_bench.engines import create
+    from dlsys_bench.run import choose_dataset, fitted
+    from dlsys_bench.studies import find
+
+    cases = find(study)
+    engines = [create(name, device) for name in engine_names]
+    chosen, said = [], set()
+    for case in cases:
+        data, note = choose_dataset(case, dataset, data_dir)
+        if note and note not in said:
+            say(note)
+            said.add(note)
+        chosen.append((case, data))
+    work = [(case, engine, data) for engine in engines for case, data in chosen]
+    for item in work:
+        fitted(*item, tier)
+    return work
+
+
+def steps_of_run(case: Case, data: Dataset, tier: str) -> int:
+    from dlsys_bench.plan import Plan, steps_of
+
+    recipe = case.arm.recipe(tier)
+    return steps_of(int(len(data.x_train) * (1 - recipe.validation_split)), recipe, Plan(0))
+
+
+class Advance:
+    """Turns the epochs of one run after another into advances of the bar."""
+
+    def __init__(self, what: str, advance: Callable[[str, int], None]) -> None:
+        self.what, self.advance, self.done = what, advance, 0
+        advance(what, 0)
+
+    def __call__(self, epoch: Epoch) -> None:
+        if epoch.epoch == 1:
+            self.done = 0
+        self.advance(self.what, epoch.steps - self.done)
+        self.done = epoch.steps
