@@ -7,7 +7,7 @@ place, so no draw depends on how many were made before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,13 +78,28 @@ class Plan:
         }
 
 
+def epochs_of(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list[int]]:
+    """The sizes of the batches of each epoch, the last epoch cut by the recipe's and the plan's limits on steps."""
+    left = min((limit for limit in (recipe.steps, plan.steps) if limit is not None), default=None)
+    for sizes in recipe.sizes(samples):
+        yield sizes[:left]
+        if left is not None:
+            left -= len(sizes)
+            if left <= 0:
+                return
+
+
 def steps_of(samples: int, recipe: Recipe, plan: Plan) -> int:
-    """How many updates a training makes: whole epochs, cut by the recipe's and the plan's limits."""
-    whole = recipe.epochs * -(-samples // recipe.batch_size)
-    return min(limit for limit in (whole, recipe.steps, plan.steps) if limit is not None)
+    """How many updates a training makes."""
+    if recipe.batch_sizes is None:
+        whole = recipe.epochs * len(next(recipe.sizes(samples)))
+        return min(limit for limit in (whole, recipe.steps, plan.steps) if limit is not None)
+    return sum(map(len, epochs_of(samples, recipe, plan)))
 
 
-def cut(order: NDArray[np.intp], batch_size: int) -> Iterator[NDArray[np.intp]]:
-    """The order in batches, the last one smaller if need be."""
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+def cut(order: NDArray[np.intp], sizes: Iterable[int]) -> Iterator[NDArray[np.intp]]:
+    """The order (..., N) in batches (..., n) of these sizes."""
+    start = 0
+    for size in sizes:
+        yield order[..., start : start + size]
+        start += size

@@ -11,7 +11,8 @@ SCHEMA = 1
 @dataclass(frozen=True)
 class Epoch:
     """One epoch. The running figures are means over its batches in training mode, weighted by their size: what Keras
-    prints. The others are evaluated at its end. `steps` counts updates from the start; `seconds` is training alone."""
+    prints. The others are evaluated at its end. `steps` counts updates from the start; `seconds` is training alone.
+    `by_step` has the learning rate, the batch size and the loss of each update, where the recipe moves one of them."""
 
     epoch: int
     steps: int
@@ -24,6 +25,7 @@ class Epoch:
     validation_accuracy: float | None = None
     test_loss: float | None = None
     test_accuracy: float | None = None
+    by_step: dict[str, list[float]] | None = None
 
 
 History = list[Epoch]
@@ -34,7 +36,8 @@ class Result:
     """One run: what was trained, on what, by which engine, and how it went, epoch by epoch.
 
     `protocol` is a digest of the model and the recipe, the same in every convention: runs of one arm whose protocols
-    differ are not comparable. `status` is "finished", or "diverged": the loss was no longer finite, and `reason` says
+    differ are not comparable. Where a study trains many networks in a run, `replicas` says how many, and `figures` what
+    they come to, by name. `status` is "finished", or "diverged": the loss was no longer finite, and `reason` says
     where.
     """
 
@@ -54,6 +57,8 @@ class Result:
     status: Literal["finished", "diverged"] = "finished"
     reason: str | None = None
     parameters: int = 0
+    replicas: int = 1
+    figures: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -63,7 +68,9 @@ class Result:
         return self.history[-1] if self.history else None
 
     def metric(self, name: str) -> float | None:
-        """A figure of the last epoch of a finished run."""
+        """A figure of a finished run: of all its networks, or of its last epoch."""
+        if self.status == "finished" and name in self.figures:
+            return float(self.figures[name])
         if self.status != "finished" or self.last is None:
             return None
         value: float | None = getattr(self.last, name)

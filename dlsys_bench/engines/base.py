@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.replicas import OneByOne, Replicas, alike
 from dlsys_bench.errors import DataError, EngineError
 from dlsys_bench.plan import Array, Plan, Weights
 from dlsys_bench.result import Epoch, History
@@ -45,7 +46,8 @@ class Engine(ABC):
     (in, out), whatever the engine keeps inside. What `build` returns is the engine's own and is only handed back.
 
     `convention` is the way the engine takes where frameworks differ (`spec.convention`), `conventions` all it can;
-    `origin` is what creates it again, a name or "package.module:Class".
+    `origin` is what creates it again, a name or "package.module:Class"; `threaded` says that threads may train networks
+    of their own at the same time.
     """
 
     name: ClassVar[str]
@@ -53,6 +55,7 @@ class Engine(ABC):
     conventions: ClassVar[tuple[str, ...]]
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
+    threaded: ClassVar[bool] = False
 
     def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
         if device not in self.devices:
@@ -99,6 +102,15 @@ class Engine(ABC):
         The last epoch may be cut short by a limit on the steps. Errors: DivergedError as soon as a batch's loss is
         not finite.
         """
+
+    def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> Replicas:
+        """A network for each plan, to be trained side by side: one by one, unless an engine has a way to train them as
+        one. Models may differ in their initialisers. Errors: SpecError for no plans, or models that differ in more."""
+        return OneByOne(self, alike(models, len(plans)), plans)
+
+    def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
+        """How many replicas this engine trains best at a time."""
+        return 1
 
 
 def check_targets(loss: Loss, y: NDArray[Any], output: tuple[int, ...]) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
 from dlsys_bench.errors import DivergedError, EngineError
-from dlsys_bench.plan import Array, Plan, Weights, steps_of
+from dlsys_bench.plan import Array, Plan, Weights, epochs_of
 from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec import initializers, layers, losses, optimizers
 from dlsys_bench.spec.model import Model
@@ -283,18 +283,21 @@ class TorchEngine(Engine):
         x, y = self._x(samples.x), self._y(recipe.loss, samples.y)
         optimizer = OPTIMIZERS[type(recipe.optimizer)](recipe.optimizer, net.parameters())
         loss_of = LOSSES[type(recipe.loss)]
-        last, step, history = steps_of(len(x), recipe, plan), 0, []
+        step, history = 0, []
         # Dropout draws from torch's global generator: seed it for this training only.
         with torch.random.fork_rng(devices=[0] if self.device == "cuda" else []):
             torch.manual_seed(plan.seed)
-            for epoch in range(1, recipe.epochs + 1):
+            for epoch, batches in enumerate(epochs_of(len(x), recipe, plan), start=1):
                 net.train()
                 started = time.perf_counter()
                 order = self._order(epoch, len(x), recipe, plan)
                 values: list[Tensor] = []
                 right: list[Tensor] = []
-                sizes: list[int] = []
-                for indices in order.split(recipe.batch_size):  # type: ignore[no-untyped-call]
+                rates: list[float] = []
+                for indices in order[: sum(batches)].split(batches):  # type: ignore[no-untyped-call]
+                    if recipe.schedule is not None:
+                        for group in optimizer.param_groups:
+                            group["lr"] = recipe.schedule.rate(step)
                     if plan.parity:
                         net.keep(plan.masks(net.model, step, len(indices)))
                     target = y[indices]
@@ -305,16 +308,12 @@ class TorchEngine(Engine):
                     optimizer.step()
                     values.append(value.detach())
                     right.append(_hits(recipe.loss, outputs.detach(), target))
-                    sizes.append(len(indices))
+                    rates.append(optimizer.param_groups[0]["lr"])
                     step += 1
-                    if step == last:
-                        break
-                record = _epoch(epoch, step, values, right, sizes, recipe.loss, started)
+                record = _epoch(epoch, step, values, right, batches, recipe, started, rates)
                 history.append(record)
                 if on_epoch is not None:
                     on_epoch(record)
-                if step == last:
-                    break
         net.keep(None)
         return history
 
@@ -340,8 +339,9 @@ def _epoch(
     values: list[Tensor],
     right: list[Tensor],
     sizes: list[int],
-    loss: losses.Loss,
+    recipe: Recipe,
     started: float,
+    rates: list[float],
 ) -> Epoch:
     """The running means of an epoch. The device is asked once, here, so that no step waits for it."""
     found = torch.stack(values).double().cpu().numpy()
@@ -350,14 +350,14 @@ def _epoch(
     broken = np.flatnonzero(~np.isfinite(found))
     if broken.size:
         raise DivergedError(epoch, int(broken[0]) + 1, float(found[broken[0]]))
-    accuracy = None if loss.targets == "values" else hits / sum(sizes)
-    return Epoch(epoch, step, seconds, float(np.average(found, weights=sizes)), accuracy)
+    accuracy = None if recipe.loss.targets == "values" else hits / sum(sizes)
+    by_step = {"learning_rate": rates, "batch_size": sizes, "loss": found.tolist()} if recipe.moves else None
+    return Epoch(epoch, step, seconds, float(np.average(found, weights=sizes)), accuracy, by_step=by_step)
 
 
 def _check_last_batch(model: Model, samples: int, recipe: Recipe, plan: Plan) -> None:
     """Torch refuses to normalise a batch of one value per channel; say so before the epoch is spent."""
-    whole = -(-samples // recipe.batch_size)
-    alone = recipe.batch_size == 1 or (samples % recipe.batch_size == 1 and steps_of(samples, recipe, plan) >= whole)
+    alone = any(1 in sizes for sizes in epochs_of(samples, recipe, plan))
     for name, layer, shape in zip(model.names, model.layers, model.shapes, strict=False):
         if alone and isinstance(layer, layers.BatchNorm) and math.prod(shape[:-1]) == 1:
             raise EngineError(

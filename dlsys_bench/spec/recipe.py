@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
+from dlsys_bench.spec.batches import BATCH_SIZES, BatchSizes, equal
 from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.losses import LOSSES, CategoricalCrossEntropy, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Optimizer
-from dlsys_bench.spec.record import Record, check_choice, check_count, check_kind, check_number
+from dlsys_bench.spec.record import Record, check, check_choice, check_count, check_kind, check_number
+from dlsys_bench.spec.schedules import SCHEDULES, Schedule
 
 SCALINGS = ("raw", "unit", "standard")
+
+# What came after the first stored runs is left out of JSON while it is not used: their protocol is a digest of it.
+LATER: dict[str, Any] = {"absent_when": None}
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,8 @@ class Recipe(Record):
     (x / 255 - m) / s with the two scalars of the training set. `validation_split` is the fraction of the training set
     kept for validation: the "last" of it, before shuffling, or a "random" one. `evaluate` caps how many samples of each
     split the evaluated figures are taken on. `moving_decay` replaces that of every batch norm: what is remembered over
-    hundreds of steps is still half its start when a short training ends.
+    hundreds of steps is still half its start when a short training ends. `schedule` gives the learning rate of each
+    step in place of the optimiser's, `batch_sizes` the sizes of the batches in place of `batch_size`.
     """
 
     optimizer: Optimizer = SGD()
@@ -37,6 +45,8 @@ class Recipe(Record):
     split: Literal["last", "random"] = "last"
     evaluate: int | None = None
     moving_decay: float | None = None
+    schedule: Schedule | None = field(default=None, metadata=LATER)
+    batch_sizes: BatchSizes | None = field(default=None, metadata=LATER)
 
     kind: ClassVar[str] = "recipe"
 
@@ -53,6 +63,29 @@ class Recipe(Record):
         check_number(self.kind, "validation_split", self.validation_split, 0.0, 1.0, open_high=True)
         if self.moving_decay is not None:
             check_number(self.kind, "moving_decay", self.moving_decay, 0.0, 1.0)
+        if self.schedule is not None:
+            check_kind(self.kind, "schedule", self.schedule, Schedule, SCHEDULES)
+        if self.batch_sizes is not None:
+            check_kind(self.kind, "batch_sizes", self.batch_sizes, BatchSizes, BATCH_SIZES)
+
+    @property
+    def moves(self) -> bool:
+        """Whether the learning rate or the batch size changes from step to step."""
+        return self.schedule is not None or self.batch_sizes is not None
+
+    def rate(self, step: int) -> float:
+        """The learning rate of an update, from 0."""
+        return self.optimizer.learning_rate if self.schedule is None else self.schedule.rate(step)
+
+    def sizes(self, samples: int) -> Iterator[list[int]]:
+        """The sizes of the batches of each epoch. A batch larger than the data is a SpecError."""
+        if self.batch_sizes is not None:
+            return itertools.islice(self.batch_sizes.epochs(samples), self.epochs)
+        check(
+            self.batch_size <= samples,
+            f"{self.kind}: batch_size is {self.batch_size}, but there are {samples} training samples",
+        )
+        return itertools.repeat(equal(self.batch_size, samples), self.epochs)
 
     def adapt(self, model: Model) -> Model:
         """The model as this recipe trains it."""

@@ -60,7 +60,11 @@ class Record:
                 return [plain(item) for item in value]
             return value
 
-        return {"kind": self.kind, **{f.name: plain(getattr(self, f.name)) for f in fields(self)}}
+        values = {f.name: (getattr(self, f.name), f.metadata.get("absent_when", plain)) for f in fields(self)}
+        return {
+            "kind": self.kind,
+            **{name: plain(value) for name, (value, absent) in values.items() if value != absent},
+        }
 
 
 def from_dict(values: Mapping[str, Any]) -> Record:

@@ -7,9 +7,10 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.errors import EngineError
@@ -20,9 +21,12 @@ Forward = Callable[[Tensors], tuple[Any, Any]]
 
 
 class Feed(Protocol):
-    """The data arguments of `fit`. The shuffling follows keras.utils.set_random_seed."""
+    """The data arguments of `fit`: batches of one size, the last smaller, or of a list of sizes. The shuffling follows
+    keras.utils.set_random_seed."""
 
-    def __call__(self, x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool) -> dict[str, Any]: ...
+    def __call__(
+        self, x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
+    ) -> dict[str, Any]: ...
 
 
 class Backend(NamedTuple):
@@ -49,7 +53,9 @@ def _tensorflow_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, 
     return value, beside, tape.gradient(value, tensors, unconnected_gradients="zero")
 
 
-def _tensorflow_feed(x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool) -> dict[str, Any]:
+def _tensorflow_feed(
+    x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
+) -> dict[str, Any]:
     """A tf.data.Dataset, which keeps its dtype: Keras casts the arrays that it is given to its floatx.
 
     Its autotuner is off. With it, dropping an iterator can wait for the tuner's next round, which comes the later the
@@ -64,9 +70,23 @@ def _tensorflow_feed(x: Array, y: NDArray[Any], *, batch_size: int, shuffle: boo
         order = tensorflow.data.Dataset.range(len(x))
         if shuffle:
             order = order.shuffle(len(x))
-        batches = order.batch(batch_size).map(lambda chosen: tuple(tensorflow.gather(part, chosen) for part in held))
+        if isinstance(batch_size, int):
+            places = order.batch(batch_size)
+        else:
+            index = tensorflow.TensorSpec([None], "int64")
+            places = tensorflow.data.Dataset.from_generator(lambda: _places(batch_size), output_signature=index)
+            places = places.apply(tensorflow.data.experimental.assert_cardinality(len(batch_size)))
+        batches = places.map(lambda chosen: tuple(tensorflow.gather(part, chosen) for part in held))
     # Keras would shuffle a dataset no further, and says so unless it is told not to.
     return {"x": batches.prefetch(2).with_options(options), "shuffle": False}
+
+
+def _places(sizes: list[int]) -> Iterator[NDArray[np.int64]]:
+    """The places of the samples of each batch."""
+    start = 0
+    for size in sizes:
+        yield np.arange(start, start + size)
+        start += size
 
 
 def _jax_has_gpu() -> bool:
@@ -82,8 +102,10 @@ def _jax_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, Any, Te
     return value, beside, gradients
 
 
-def _jax_feed(x: Array, y: NDArray[Any], *, batch_size: int, shuffle: bool) -> dict[str, Any]:
-    """The arrays as they are."""
+def _jax_feed(x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False) -> dict[str, Any]:
+    """The arrays as they are, or a generator of batches of them."""
+    if not isinstance(batch_size, int):
+        return {"x": ((x[at], y[at]) for at in _places(batch_size)), "steps_per_epoch": len(batch_size)}
     return {"x": x, "y": y, "batch_size": batch_size, "shuffle": shuffle}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -117,7 +116,7 @@ class KerasEngine(Engine):
 
     def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
         """As `Engine.fit` says. A loss that is not finite shows in the running mean, whose value the error names."""
-        from dlsys_bench.engines.keras.training import ACCURACIES, LOSSES, OPTIMIZERS, Watch, seeded, targets
+        from dlsys_bench.engines.keras.training import ACCURACIES, LOSSES, Watch, optimizer_of, seeded, targets
 
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
@@ -128,23 +127,21 @@ class KerasEngine(Engine):
         with self._device(), seeded(plan.seed), net.keeping(None):
             net.seed(plan.seed)
             net.sequential.compile(
-                OPTIMIZERS[type(recipe.optimizer)](recipe.optimizer),
+                optimizer_of(recipe, watch.last),
                 LOSSES[type(recipe.loss)](self.dtype),
                 metrics=[accuracy(self.dtype)] if accuracy else None,
                 # Masks that come from outside are new at every step, and a compiled step would keep the first.
                 run_eagerly=plan.parity and bool(net.dropouts),
             )
-            feed = functools.partial(BACKENDS[self.backend].feed, batch_size=recipe.batch_size)
-            if not plan.parity:
-                batches = feed(x, y, shuffle=recipe.shuffle)
+            feed = BACKENDS[self.backend].feed
+            if not plan.parity and recipe.batch_sizes is None:
+                batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle)
                 net.sequential.fit(**batches, epochs=recipe.epochs, verbose=0, callbacks=[watch])
                 return watch.history
-            for epoch in range(recipe.epochs):
+            for epoch, sizes in enumerate(watch.sizes):
                 order = plan.order(epoch + 1, len(x), recipe.shuffle)
-                batches = feed(x[order], y[order], shuffle=False)
+                batches = feed(x[order], y[order], recipe.batch_size if recipe.batch_sizes is None else sizes)
                 net.sequential.fit(**batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[watch])
-                if watch.finished:
-                    break
         return watch.history
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.base import OnEpoch
 from dlsys_bench.engines.keras.network import Net, seed_of
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Plan, steps_of
+from dlsys_bench.plan import Plan, epochs_of
 from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec import losses, optimizers
 from dlsys_bench.spec.recipe import Recipe
@@ -78,17 +78,35 @@ ACCURACIES: dict[type[losses.Loss], Callable[[str], Any]] = {
     losses.Hinge: lambda dtype: keras.metrics.MeanMetricWrapper(_sign_accuracy, "accuracy", dtype),
 }
 
-OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[[Any], Any]] = {
-    optimizers.SGD: lambda record: keras.optimizers.SGD(
-        record.learning_rate, momentum=record.momentum, nesterov=record.nesterov
-    ),
-    optimizers.Adam: lambda record: keras.optimizers.Adam(
-        record.learning_rate, record.beta_1, record.beta_2, record.epsilon
-    ),
-    optimizers.RMSprop: lambda record: keras.optimizers.RMSprop(
-        record.learning_rate, record.rho, epsilon=record.epsilon
-    ),
+
+class Table(keras.optimizers.schedules.LearningRateSchedule):
+    """The rate of every step, looked up: Keras keeps rates in single precision."""
+
+    def __init__(self, rates: list[float]) -> None:
+        super().__init__()
+        self.rates = np.array(rates, np.float32)
+
+    def __call__(self, step: Any) -> Any:
+        return keras.ops.take(keras.ops.convert_to_tensor(self.rates), keras.ops.cast(step, "int32"), mode="clip")
+
+    def get_config(self) -> dict[str, Any]:
+        """As Keras asks of a schedule."""
+        return {"rates": self.rates.tolist()}
+
+
+# A learning rate is a number or a schedule to Keras.
+OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[[Any, Any], Any]] = {
+    optimizers.SGD: lambda record, rate: keras.optimizers.SGD(rate, momentum=record.momentum, nesterov=record.nesterov),
+    optimizers.Adam: lambda record, rate: keras.optimizers.Adam(rate, record.beta_1, record.beta_2, record.epsilon),
+    optimizers.RMSprop: lambda record, rate: keras.optimizers.RMSprop(rate, record.rho, epsilon=record.epsilon),
 }
+
+
+def optimizer_of(recipe: Recipe, steps: int) -> Any:
+    """Keras's optimiser, at the recipe's rate for so many steps."""
+    record = recipe.optimizer
+    rate = record.learning_rate if recipe.schedule is None else Table([recipe.rate(step) for step in range(steps)])
+    return OPTIMIZERS[type(record)](record, rate)
 
 
 def targets(loss: losses.Loss, y: NDArray[Any], outputs: int, dtype: str) -> NDArray[Any]:
@@ -122,9 +140,12 @@ class Watch(keras.callbacks.Callback):
 
     def __init__(self, net: Net, samples: int, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None) -> None:
         super().__init__()
-        self.net, self.samples, self.recipe, self.plan, self.on_epoch = net, samples, recipe, plan, on_epoch
-        self.last = steps_of(samples, recipe, plan)
+        self.net, self.recipe, self.plan, self.on_epoch = net, recipe, plan, on_epoch
+        self.sizes = list(epochs_of(samples, recipe, plan))
+        self.last = sum(map(len, self.sizes))
         self.step = 0
+        self.epoch = 0
+        self.means: list[float] = []
         self.history: History = []
         self.broken: dict[int, float] = {}
         self.started = 0.0
@@ -139,11 +160,12 @@ class Watch(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started = time.perf_counter()
+        self.epoch = epoch
+        self.means = []
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.plan.parity and self.net.dropouts:
-            size = min(self.recipe.batch_size, self.samples - batch * self.recipe.batch_size)
-            self.net.keep(self.plan.masks(self.net.model, self.step, size))
+            self.net.keep(self.plan.masks(self.net.model, self.step, self.sizes[self.epoch][batch]))
         self.step += 1
         if self.finished:
             self._stop()  # Keras looks after the batch that now begins.
@@ -153,13 +175,26 @@ class Watch(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):
             self.broken[batch] = logs["loss"]
             self._stop()
+        if self.recipe.moves:
+            self.means.append(float(logs["loss"]))
+
+    def _by_step(self) -> dict[str, list[float]] | None:
+        """A step's loss follows from the running means, which are all that Keras tells."""
+        if not self.recipe.moves:
+            return None
+        sizes = self.sizes[self.epoch]
+        sums = np.array(self.means) * np.cumsum(sizes)
+        first = self.step - len(sizes)
+        rates = [float(np.float32(self.recipe.rate(step))) for step in range(first, self.step)]
+        losses = np.diff(sums, prepend=0.0) / sizes
+        return {"learning_rate": rates, "batch_size": [float(n) for n in sizes], "loss": losses.tolist()}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         seconds = time.perf_counter() - self.started
         if self.broken:
             first = min(self.broken)
             raise DivergedError(epoch + 1, first + 1, self.broken[first])
-        record = Epoch(epoch + 1, self.step, seconds, logs["loss"], logs.get("accuracy"))
+        record = Epoch(epoch + 1, self.step, seconds, logs["loss"], logs.get("accuracy"), by_step=self._by_step())
         self.history.append(record)
         if self.on_epoch is not None:
             self.on_epoch(record)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,21 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
-from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
+from dlsys_bench.engines.numpy.losses import value_and_gradient
 from dlsys_bench.engines.numpy.network import Network, inward, outward
-from dlsys_bench.engines.numpy.optimizers import STEPPERS
-from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Array, Plan, Weights, cut, steps_of
+from dlsys_bench.engines.numpy.training import targets, train
+from dlsys_bench.engines.replicas import OnReplicas, Replicas, aligned, alike, is_own, stack
+from dlsys_bench.plan import Array, Plan, Weights
 from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
+# Images are predicted so many at a time: their windows then stay in the cache.
 PREDICTED_AT_ONCE = 128
+
+# Replicas are trained so many at a time that what a step touches stays in a core's share of the cache.
+CACHE_BYTES = 4 * 2**20
 
 
 class NumpyEngine(Engine):
@@ -31,6 +34,7 @@ class NumpyEngine(Engine):
     name = "numpy"
     convention = "keras"
     conventions = ("keras", "torch")
+    threaded = True
 
     def check(self, *records: Any) -> None:
         """Every record is followed as it stands, mixed conventions too."""
@@ -38,7 +42,7 @@ class NumpyEngine(Engine):
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Network:
         net = Network(model, self.dtype)
         net.load(Plan(seed).weights(model) if weights is None else weights)
-        net.seed(seed)
+        net.seed([seed])
         return net
 
     def weights(self, net: Network) -> Weights:
@@ -48,31 +52,43 @@ class NumpyEngine(Engine):
         return np.ascontiguousarray(inward(x), dtype=self.dtype)
 
     def predict(self, net: Network, x: Array) -> Array:
-        outputs = np.empty((len(x), *net.model.output_shape), self.dtype)
-        for start in range(0, len(x), PREDICTED_AT_ONCE):
-            here = slice(start, start + PREDICTED_AT_ONCE)
-            outputs[here] = outward(net.forward(self._inward(x[here]), training=False))
+        outputs: Array = self.predict_replicas(net, x[None])[0]
+        return outputs
+
+    def predict_replicas(self, net: Network, x: Array) -> Array:
+        """X (1, N, ...) for all replicas or (R, N, ...) -> (R, N, ...)."""
+        outputs = np.empty((net.replicas, x.shape[1], *net.model.output_shape), self.dtype)
+        at_once = PREDICTED_AT_ONCE if x.ndim == 5 else self._at_once(net.model, net.replicas)
+        for start in range(0, x.shape[1], at_once):
+            here = slice(start, start + at_once)
+            outputs[:, here] = outward(net.forward(self._inward(x[:, here]), training=False))
         return outputs
 
     def gradients(self, net: Network, batch: Batch, loss: Loss) -> Gradients:
         check_targets(loss, batch.y, net.model.output_shape)
         state = net.state.copy()
-        net.keep(batch.masks)
-        outputs = net.forward(self._inward(batch.x), batch.training)
-        value, dy = value_and_gradient(loss, outputs, _targets(batch.y))
+        net.keep(_one(batch.masks))
+        outputs = net.forward(self._inward(batch.x[None]), batch.training)
+        value, dy = value_and_gradient(loss, outputs, targets(batch.y[None]))
         dx = net.backward(dy, wants_dx=True)
         assert dx is not None
         net.state[...] = state
         net.keep(None)
         weights = {name: gradient[0].copy() for name, gradient in net.gradients.items()}
-        return Gradients(float(value[0]), weights, outward(dx).copy())
+        return Gradients(float(value[0]), weights, outward(dx)[0].copy())
 
     def trace(self, net: Network, batch: Batch) -> list[Array]:
+        return [outputs[0] for outputs in self.trace_replicas(net, batch.x[None], batch.training, _one(batch.masks))]
+
+    def trace_replicas(
+        self, net: Network, x: Array, training: bool, masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None = None
+    ) -> list[Array]:
+        """The output of every layer, (1 or R, N, ...)."""
         state = net.state.copy()
-        net.keep(batch.masks)
-        outputs, x = [], self._inward(batch.x)
+        net.keep(masks)
+        outputs, x = [], self._inward(x)
         for rule in net.rules:
-            x = rule.forward(x, batch.training)
+            x = rule.forward(x, training)
             outputs.append(outward(x).copy())
         net.state[...] = state
         net.keep(None)
@@ -82,65 +98,60 @@ class NumpyEngine(Engine):
         self, net: Network, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None
     ) -> History:
         check_targets(recipe.loss, samples.y, net.model.output_shape)
-        stepper = STEPPERS[type(recipe.optimizer)](recipe.optimizer, net.parameters)
-        net.seed(plan.seed)
-        source = _Source(samples, self.dtype)
-        last, step, history = steps_of(len(samples.x), recipe, plan), 0, []
-        for epoch in range(1, recipe.epochs + 1):
-            started = time.perf_counter()
-            loss_sum, hit_sum, seen = 0.0, 0, 0
-            order = plan.order(epoch, len(samples.x), recipe.shuffle)
-            for batch, (x, y) in enumerate(source.batches(order, recipe.batch_size), start=1):
-                if plan.parity:
-                    net.keep(plan.masks(net.model, step, x.shape[-1]))
-                outputs = net.forward(x, training=True)
-                values, dy = value_and_gradient(recipe.loss, outputs, y)
-                value = float(values[0])
-                if not math.isfinite(value):
-                    raise DivergedError(epoch, batch, value)
-                right = hits(recipe.loss, outputs, y)
-                net.backward(dy)
-                stepper.step(net.parameters, net.gradient)
-                size = x.shape[-1]
-                loss_sum += value * size
-                hit_sum += 0 if right is None else int(right[0])
-                seen += size
-                step += 1
-                if step == last:
-                    break
-            accuracy = None if recipe.loss.targets == "values" else hit_sum / seen
-            record = Epoch(epoch, step, time.perf_counter() - started, loss_sum / seen, accuracy)
-            history.append(record)
-            if on_epoch is not None:
-                on_epoch(record)
-            if step == last:
-                break
-        net.keep(None)
+
+        def watch(epochs: Sequence[Epoch | None]) -> None:
+            assert on_epoch is not None
+            assert epochs[0] is not None
+            on_epoch(epochs[0])
+
+        (history,), failures = train(net, stack(samples, 1), [recipe], [plan], watch if on_epoch else None)
+        if failures:
+            raise failures[0]
         return history
 
+    def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> NumpyReplicas:
+        return NumpyReplicas(self, alike(models, len(plans)), plans)
 
-def _targets(y: NDArray[Any]) -> NDArray[Any]:
-    """Labels (N,) -> (1, N), values (N, K) -> (1, K, N)."""
-    return y[None] if y.ndim == 1 else y.T[None]
+    def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
+        return self._at_once(model, recipe.batch_size)
+
+    def _at_once(self, model: Model, other: int) -> int:
+        """How many replicas of so many samples, or samples of so many replicas, fit the cache."""
+        values = sum(math.prod(shape) for shape in model.shapes) * other
+        return max(1, CACHE_BYTES // (values * np.dtype(self.dtype).itemsize))
 
 
-class _Source:
-    """Batches in the engine's layout, gathered row by row from samples laid out channel first once."""
+class NumpyReplicas(Replicas):
+    """R networks in one, along the outermost axis."""
 
-    def __init__(self, samples: Samples, dtype: str) -> None:
-        x = samples.x
-        self.shape = (x.shape[3], x.shape[1], x.shape[2]) if x.ndim == 4 else x.shape[1:]
-        channel_first = x.transpose(0, 3, 1, 2) if x.ndim == 4 else x
-        self.rows = np.ascontiguousarray(channel_first, dtype=dtype).reshape(len(x), -1)
-        self.y = samples.y
-        self.memory = np.empty(0, dtype)
+    def __init__(self, engine: NumpyEngine, models: Sequence[Model], plans: Sequence[Plan]) -> None:
+        super().__init__(len(plans))
+        self.engine = engine
+        self.net = Network(models[0], engine.dtype, len(plans))
+        for replica, (model, plan) in enumerate(zip(models, plans, strict=True)):
+            self.net.load(plan.weights(model), replica)
+        self.net.seed([plan.seed for plan in plans])
 
-    def batches(self, order: NDArray[np.intp], batch_size: int) -> Iterator[tuple[Array, NDArray[Any]]]:
-        """X (1, ..., N) in memory that the next batch overwrites, and y."""
-        features = self.rows.shape[1]
-        if self.memory.size < batch_size * features:
-            self.memory = np.empty(batch_size * features, self.rows.dtype)
-        for indices in cut(order, batch_size):
-            x = self.memory[: len(indices) * features].reshape(features, len(indices))
-            np.copyto(x, self.rows[indices].T)
-            yield x.reshape(1, *self.shape, len(indices)), _targets(self.y[indices])
+    def fit(
+        self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
+        on_epoch: OnReplicas | None = None,
+    ) -> list[History]:  # fmt: skip
+        every, parts = aligned(recipes, self.size), stack(samples, self.size)
+        for replica in range(1 if parts.shared else self.size):
+            check_targets(every[0].loss, parts.of(replica).y, self.net.model.output_shape)
+        histories, self.failures = train(self.net, parts, every, plans, on_epoch)
+        return histories
+
+    def predict(self, x: Array) -> Array:
+        return self.engine.predict_replicas(self.net, x if is_own(x, self.net.model) else x[None])
+
+    def trace(self, x: Array) -> list[Array]:
+        outputs = self.engine.trace_replicas(self.net, x if is_own(x, self.net.model) else x[None], training=False)
+        return [np.broadcast_to(output, (self.size, *output.shape[1:])) for output in outputs]
+
+    def weights(self, replica: int) -> Weights:
+        return {name: tensor[replica].copy() for name, tensor in self.net.tensors.items()}
+
+
+def _one(masks: Mapping[int, NDArray[np.bool_]] | None) -> Sequence[Mapping[int, NDArray[np.bool_]]] | None:
+    return None if masks is None else [masks]

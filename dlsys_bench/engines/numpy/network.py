@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,21 +41,20 @@ RULES: dict[type[Layer], type[Rule[Any]]] = {
 
 
 def inward(x: NDArray[Any]) -> NDArray[Any]:
-    """(N, H, W, C) -> (1, C, H, W, N), (N, units) -> (1, units, N): a view, the replica axis in front."""
-    return (x.transpose(3, 1, 2, 0) if x.ndim == 4 else x.T)[None]
+    """(R, N, H, W, C) -> (R, C, H, W, N), (R, N, units) -> (R, units, N): a view."""
+    return x.transpose(0, 4, 2, 3, 1) if x.ndim == 5 else x.swapaxes(1, 2)
 
 
 def outward(y: Array) -> Array:
-    """The first replica of (R, C, H, W, N) as (N, H, W, C), of (R, units, N) as (N, units): a view."""
-    first: Array = y[0]
-    return first.transpose(3, 1, 2, 0) if first.ndim == 4 else first.T
+    """(R, C, H, W, N) -> (R, N, H, W, C), (R, units, N) -> (R, N, units): a view."""
+    return y.transpose(0, 4, 2, 3, 1) if y.ndim == 5 else y.swapaxes(1, 2)
 
 
 class Network:
     """R replicas of one model. `parameters` and `gradient` are (R, P), `state` (R, S); the rules hold views of them."""
 
     def __init__(self, model: Model, dtype: str, replicas: int = 1) -> None:
-        self.model, self.replicas = model, replicas
+        self.model, self.replicas, self.dtype = model, replicas, np.dtype(dtype)
         counts = model.counts
         self.parameters = np.zeros((replicas, counts.trainable), dtype)
         self.gradient = np.zeros_like(self.parameters)
@@ -82,20 +81,22 @@ class Network:
         layer = self.model.layers[number]
         return RULES[type(layer)](layer, self.model.shapes[number], mine[0], mine[1])
 
-    def load(self, weights: Mapping[str, Array]) -> None:
-        """Every tensor from arrays of its own shape, the same for each replica."""
+    def load(self, weights: Mapping[str, Array], replica: int = 0) -> None:
+        """Every tensor of a replica from arrays of its own shape."""
         for name, view in self.tensors.items():
-            view[...] = weights[name]
+            view[replica] = weights[name]
 
-    def seed(self, seed: int) -> None:
-        """Give each dropout layer a stream of its own."""
+    def seed(self, seeds: Sequence[int]) -> None:
+        """Give each dropout layer of each replica a stream of its own."""
         for place, rule in self.dropouts.items():
-            rule.generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, place))))
+            rule.generators = [
+                np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, place)))) for seed in seeds
+            ]
 
-    def keep(self, masks: Mapping[int, NDArray[np.bool_]] | None) -> None:
-        """Hand each dropout layer what it keeps in the next passes, (N, ...) of bool; None: it draws."""
+    def keep(self, masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None) -> None:
+        """Hand each dropout layer what it keeps in the next passes, a (N, ...) of bool a replica; None: it draws."""
         for place, rule in self.dropouts.items():
-            rule.mask = None if masks is None else inward(masks[place])
+            rule.mask = None if masks is None else inward(np.stack([own[place] for own in masks]))
 
     def forward(self, x: Array, training: bool) -> Array:
         """Outputs (R, K, N) of x (1 or R, ..., N)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ class BatchNormRule(Rule[BatchNorm]):
         self.training = training
         flat = rows(x)
         samples = flat.shape[-1]
-        centred = self.centred = self.buffer("centred", flat.shape, x.dtype)
+        # The statistics of a batch are those of its own rows, the moving ones each replica's.
+        replicas = len(flat) if training else len(self.tensors["gamma"])
+        centred = self.centred = self.buffer("centred", (replicas, *flat.shape[1:]), x.dtype)
         if training:
             mean = flat.mean(axis=-1)
             np.subtract(flat, mean[..., None], out=centred)
@@ -65,28 +68,29 @@ class BatchNormRule(Rule[BatchNorm]):
 class DropoutRule(Rule[Dropout]):
     """y = x / (1 - drop_rate) where kept, 0 where dropped; x itself outside training.
 
-    What is kept comes from `mask` (as x, of bool) where one is set, otherwise from `generator`.
+    What is kept comes from `mask` (R, ..., N) of bool where one is set, otherwise from `generators`, one a replica.
     """
 
     mask: NDArray[np.bool_] | None = None
-    generator: np.random.Generator | None = None
+    generators: Sequence[np.random.Generator] = ()
 
     def forward(self, x: Array, training: bool) -> Array:
         rate = self.layer.drop_rate
         self.kept: NDArray[Any] | None = None
         if not training or (self.mask is None and rate == 0.0):
             return x
-        kept = self.kept = self.buffer("kept", x.shape, x.dtype)
+        shape = (len(self.generators) if self.mask is None else len(self.mask), *x.shape[1:])
+        kept = self.kept = self.buffer("kept", shape, x.dtype)
         if self.mask is not None:
             kept[...] = self.mask
         else:
-            assert self.generator is not None
             # Single precision decides in both: a drawn double costs twice as much, and no rate asked for needs it.
-            drawn = self.buffer("drawn", x.shape, np.float32)
-            self.generator.random(out=drawn, dtype=np.float32)
+            drawn = self.buffer("drawn", shape, np.float32)
+            for generator, own in zip(self.generators, drawn, strict=True):
+                generator.random(out=own, dtype=np.float32)
             np.greater_equal(drawn, np.float32(rate), out=kept)
         kept *= kept.dtype.type(1.0 / (1.0 - rate))
-        y = self.buffer("y", x.shape, x.dtype)
+        y = self.buffer("y", shape, x.dtype)
         np.multiply(x, kept, out=y)
         return y
 

@@ -9,11 +9,16 @@ import numpy as np
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 
+Rate = float | Array
+
 O = TypeVar("O", bound=Optimizer)  # noqa: E741
 
 
 class Stepper(Generic[O]):
-    """One optimiser at work on one network: what it remembers, and the step. `gradient` is used as scratch."""
+    """One optimiser at work on R replicas: what it remembers, and the step, at one learning rate or at one each (R, 1).
+
+    `gradient` is used as scratch.
+    """
 
     def __init__(self, optimizer: O, parameters: Array) -> None:
         self.optimizer = optimizer
@@ -24,7 +29,7 @@ class Stepper(Generic[O]):
     def start(self, parameters: Array) -> None:
         """Allocate what is remembered from step to step."""
 
-    def step(self, parameters: Array, gradient: Array) -> None:
+    def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
         raise NotImplementedError
 
 
@@ -32,9 +37,9 @@ class SGDStepper(Stepper[SGD]):
     def start(self, parameters: Array) -> None:
         self.velocity = np.zeros_like(parameters) if self.optimizer.momentum else None
 
-    def step(self, parameters: Array, gradient: Array) -> None:
+    def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
         optimizer, velocity = self.optimizer, self.velocity
-        rate, momentum = optimizer.learning_rate, optimizer.momentum
+        rate, momentum = learning_rate, optimizer.momentum
         self.steps += 1
         if velocity is None:
             gradient *= rate
@@ -68,7 +73,7 @@ class AdamStepper(Stepper[Adam]):
         self.mean, self.square = np.zeros_like(parameters), np.zeros_like(parameters)
         self.corrected = self.optimizer.beta_1, self.optimizer.beta_2
 
-    def step(self, parameters: Array, gradient: Array) -> None:
+    def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
         optimizer, scratch = self.optimizer, self.scratch
         self.steps += 1
         self.mean *= optimizer.beta_1
@@ -83,9 +88,9 @@ class AdamStepper(Stepper[Adam]):
         np.sqrt(self.square, out=scratch)
         if optimizer.epsilon_added == "after":
             scratch *= 1.0 / root_correction
-            rate = optimizer.learning_rate / mean_correction
+            rate = learning_rate / mean_correction
         else:
-            rate = optimizer.learning_rate * root_correction / mean_correction
+            rate = learning_rate * root_correction / mean_correction
         scratch += optimizer.epsilon
         np.divide(self.mean, scratch, out=scratch)
         scratch *= rate
@@ -96,7 +101,7 @@ class RMSpropStepper(Stepper[RMSprop]):
     def start(self, parameters: Array) -> None:
         self.square = np.zeros_like(parameters)
 
-    def step(self, parameters: Array, gradient: Array) -> None:
+    def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
         optimizer, scratch = self.optimizer, self.scratch
         self.steps += 1
         self.square *= optimizer.rho
@@ -110,7 +115,7 @@ class RMSpropStepper(Stepper[RMSprop]):
             np.sqrt(self.square, out=scratch)
             scratch += optimizer.epsilon
         np.divide(gradient, scratch, out=scratch)
-        scratch *= optimizer.learning_rate
+        scratch *= learning_rate
         parameters -= scratch
 
 
