@@ -110,7 +110,7 @@ def run(
     started = time.perf_counter()
     data = prepare(
         dataset, scaling=recipe.scaling, validation_split=recipe.validation_split, split=recipe.split, seed=seed,
-        dtype=engine.dtype,
+        limit=recipe.samples, dtype=engine.dtype,
     )  # fmt: skip
     net, history, error = train(engine, model, recipe, data, Plan(seed), on_epoch)
     if weights is not None:

@@ -40,7 +40,8 @@ def steps_of_run(case: Case, data: Dataset, tier: str) -> int:
     from dlsys_bench.plan import Plan, steps_of
 
     recipe = case.arm.recipe(tier)
-    return steps_of(int(len(data.x_train) * (1 - recipe.validation_split)), recipe, Plan(0))
+    samples = min(len(data.x_train), recipe.samples or len(data.x_train))
+    return steps_of(int(samples * (1 - recipe.validation_split)), recipe, Plan(0))
 
 
 class Advance:

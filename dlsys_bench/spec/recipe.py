@@ -31,7 +31,8 @@ class Recipe(Record):
     kept for validation: the "last" of it, before shuffling, or a "random" one. `evaluate` caps how many samples of each
     split the evaluated figures are taken on. `moving_decay` replaces that of every batch norm: what is remembered over
     hundreds of steps is still half its start when a short training ends. `schedule` gives the learning rate of each
-    step in place of the optimiser's, `batch_sizes` the sizes of the batches in place of `batch_size`.
+    step in place of the optimiser's, `batch_sizes` the sizes of the batches in place of `batch_size`. `samples` keeps the
+    first so many of the training set, where it has more.
     """
 
     optimizer: Optimizer = SGD()
@@ -47,6 +48,7 @@ class Recipe(Record):
     moving_decay: float | None = None
     schedule: Schedule | None = field(default=None, metadata=LATER)
     batch_sizes: BatchSizes | None = field(default=None, metadata=LATER)
+    samples: int | None = field(default=None, metadata=LATER)
 
     kind: ClassVar[str] = "recipe"
 
@@ -55,7 +57,7 @@ class Recipe(Record):
         check_kind(self.kind, "loss", self.loss, Loss, LOSSES)
         check_count(self.kind, "batch_size", self.batch_size)
         check_count(self.kind, "epochs", self.epochs)
-        for name in ("steps", "evaluate"):
+        for name in ("steps", "evaluate", "samples"):
             if getattr(self, name) is not None:
                 check_count(self.kind, name, getattr(self, name))
         check_choice(self.kind, "scaling", self.scaling, SCALINGS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dlsys_bench.errors import UserError, nearest
-from dlsys_bench.studies import regularization
+from dlsys_bench.studies import policies, regularization
 from dlsys_bench.studies.base import TIERS, Arm, Case, Study, load_attribute
 
-STUDIES: dict[str, Study] = {study.name: study for study in regularization.STUDIES}
+STUDIES: dict[str, Study] = {
+    study.name: study for study in (*regularization.STUDIES, *policies.STUDIES)
+}
 
 
 def find(name: str) -> list[Case]:
