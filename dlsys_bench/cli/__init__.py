@@ -8,7 +8,9 @@ import click
 
 from dlsys_bench.cli.data import data_group
 from dlsys_bench.cli.gate import gate_command
+from dlsys_bench.cli.inspect import inspect_command
 from dlsys_bench.cli.listing import list_command, summary_command
+from dlsys_bench.cli.look import look_command
 from dlsys_bench.cli.report import report_command
 from dlsys_bench.cli.run import run_command
 from dlsys_bench.cli.terminal import say
@@ -17,7 +19,9 @@ from dlsys_bench.errors import UserError
 INTERRUPTED = 130
 
 # Every module that these come from imports what it needs inside its functions: help and mistakes answer at once.
-COMMANDS = (list_command, summary_command, data_group, run_command, gate_command, report_command)
+COMMANDS = (
+    list_command, summary_command, data_group, look_command, run_command, inspect_command, gate_command, report_command,
+)  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
