@@ -137,7 +137,7 @@ class Judge:
     def dataset(self, case: Case) -> Dataset:
         from dlsys_bench.run import choose_dataset
 
-        own = case.study.dataset
+        own = case.dataset
         if own not in self.datasets:
             asked, folder = (self.config.getoption(f"dlsys_{name}") for name in ("dataset", "data_dir"))
             self.datasets[own], _ = choose_dataset(case, asked, folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dlsys_bench import checkpoint
 from dlsys_bench.data import Data, Dataset, Samples, at_hand, load, prepare
@@ -25,7 +26,7 @@ from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.store import file_name
-from dlsys_bench.studies.base import Case
+from dlsys_bench.studies.base import Case, Trial
 
 # Runs that judge never share a seed with runs that made the band: those count up from 0, these from here.
 FIRST_SEED = 10_000
@@ -94,8 +95,15 @@ def fitted(case: Case, engine: Engine, dataset: Dataset, tier: str) -> tuple[Mod
             f"but model {model.name!r} takes {model.input_shape}"
         )
     for y in (dataset.y_train, dataset.y_test):
-        check_targets(recipe.loss, y, model.output_shape)
+        check_targets(recipe.loss, as_signs(recipe.loss, y), model.output_shape)
+    kept = min(len(dataset.x_train), recipe.samples or len(dataset.x_train))
+    next(recipe.sizes(kept - math.ceil(kept * recipe.validation_split)))
     return model, recipe
+
+
+def as_signs(loss: Loss, y: NDArray[Any]) -> NDArray[Any]:
+    """Labels of two classes as the losses of signs take them: 0 is -1, 1 is +1. Any other y as it is."""
+    return 2 * y - 1 if loss.targets == "signs" and y.dtype.kind in "iu" and not (y < 0).any() else y
 
 
 def run(
@@ -106,23 +114,33 @@ def run(
 
     The model and the recipe are rewritten to the engine's own convention, which the result names. Errors: as `fitted`.
     """
+    if dataset.redraw is not None:
+        dataset = dataset.redraw(seed)
     model, recipe = fitted(case, engine, dataset, tier)
     started = time.perf_counter()
+
+    def result(history: History, **others: Any) -> Result:
+        return Result(
+            study=case.study.name, arm=case.arm.name, dataset=dataset.name, tier=tier, engine=engine.name,
+            device=engine.device, dtype=engine.dtype, convention=engine.convention, seed=seed,
+            protocol=case.arm.protocol(tier), recipe=recipe.to_dict(), history=history,
+            seconds=time.perf_counter() - started, parameters=model.counts.total, provenance=provenance(), **others,
+        )  # fmt: skip
+
+    if case.study.measure is not None:
+        trial = Trial(case.arm, engine, dataset, tier, seed, model, recipe)
+        return result([], replicas=trial.networks, figures=dict(case.study.measure(trial)))
     data = prepare(
         dataset, scaling=recipe.scaling, validation_split=recipe.validation_split, split=recipe.split, seed=seed,
         limit=recipe.samples, dtype=engine.dtype,
     )  # fmt: skip
+    data = data.map(lambda part: Samples(part.x, as_signs(recipe.loss, part.y)))
     net, history, error = train(engine, model, recipe, data, Plan(seed), on_epoch)
     if weights is not None:
         name = file_name(case.name, dataset.name, tier, engine.name, seed)
         checkpoint.save(weights / f"{name}.npz", model, engine.weights(net))
-    return Result(
-        study=case.study.name, arm=case.arm.name, dataset=dataset.name, tier=tier, engine=engine.name,
-        device=engine.device, dtype=engine.dtype, convention=engine.convention, seed=seed,
-        protocol=case.arm.protocol(tier), recipe=recipe.to_dict(),
-        history=history, seconds=time.perf_counter() - started, status="diverged" if error else "finished",
-        reason=str(error) if error else None, parameters=model.counts.total, provenance=provenance(),
-    )  # fmt: skip
+    reason = str(error) if error else None
+    return result(history, status="diverged" if error else "finished", reason=reason)
 
 
 def choose_dataset(case: Case, asked: str | None, data_dir: str | None) -> tuple[Dataset, str | None]:
@@ -130,7 +148,7 @@ def choose_dataset(case: Case, asked: str | None, data_dir: str | None) -> tuple
 
     Returns it with a line that says what was left out, or None. Errors: DataError.
     """
-    own = case.study.dataset
+    own = case.dataset
     # A folder that was named is meant: what is wrong with it is said, not stepped around.
     named = data_dir or os.environ.get("DLSYS_BENCH_DATA")
     if asked is None and not named and not at_hand(own):

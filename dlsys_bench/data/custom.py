@@ -44,7 +44,8 @@ def from_archive(path: Path) -> Dataset:
         raise DataError(f"cannot read {path}: {reason}") from error
     classes = arrays.pop("classes", None)
     names = _classes(arrays["y_train"], arrays["y_test"]) if classes is None else tuple(map(str, classes.ravel()))
-    return Dataset(path.stem, **arrays, classes=names)
+    x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
+    return Dataset(path.stem, x_train, y_train, x_test, y_test, names)
 
 
 def _classes(*labels: NDArray[Any]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,8 @@ class Dataset:
     """Training and test samples with their labels, or targets.
 
     x (N, H, W, C) images or (N, units) vectors, uint8 or float; images without channels (N, H, W) get one. y (N,)
-    labels into `classes`, kept as int64; or (N, K) float targets of a regression, which has no classes.
+    labels into `classes`, kept as int64; or (N, K) float targets of a regression, which has no classes. `redraw` is for
+    data that a formula makes: what draws them anew from a seed.
     Errors: DataError that names the array, the first wrong place and what is accepted.
     """
 
@@ -28,6 +30,7 @@ class Dataset:
     x_test: NDArray[Any] = field(repr=False)
     y_test: NDArray[Any] = field(repr=False)
     classes: tuple[str, ...] = ()
+    redraw: Callable[[int], Dataset] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))

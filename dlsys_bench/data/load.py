@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlsys_bench.data.custom import from_archive, from_callable
-from dlsys_bench.data.dataset import ARRAYS, Dataset
+from dlsys_bench.data.dataset import Dataset
 from dlsys_bench.data.files import DataDir, fetch, verify
 from dlsys_bench.data.idx import read_idx
 from dlsys_bench.data.source import DATASETS, Source
@@ -48,8 +48,8 @@ def at_hand(name: str, data_dir: DataDir = None) -> bool:
 
 
 def _read(source: Source, paths: list[Path]) -> Dataset:
-    arrays = dict(zip(ARRAYS, map(read_idx, paths), strict=True))
-    return Dataset(source.name, **arrays, classes=source.classes)
+    x_train, y_train, x_test, y_test = map(read_idx, paths)
+    return Dataset(source.name, x_train, y_train, x_test, y_test, source.classes)
 
 
 def _unknown(name: str) -> DataError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -32,6 +33,10 @@ class Data:
     train: Samples
     validation: Samples | None
     test: Samples
+
+    def map(self, change: Callable[[Samples], Samples]) -> Data:
+        """Every part changed alike."""
+        return Data(change(self.train), self.validation and change(self.validation), change(self.test))
 
 
 def prepare(

@@ -18,19 +18,24 @@ class Source:
 
     `files` gives the SHA-256 of each gzipped IDX file, in the order x_train, y_train, x_test, y_test; every mirror is
     a base URL ending in / that serves all of them. An embedded data set has no files but a `factory`, the
-    `package.module:callable` that makes it. `shape` is that of one image (height, width, channels).
+    `package.module:callable` that makes it. `shape` is that of one sample: (height, width, channels) or (units,).
     """
 
     name: str
     title: str
     folder: str
     classes: tuple[str, ...]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     licence: str
     citation: str
     files: Mapping[str, str] = field(default_factory=dict)
     mirrors: tuple[str, ...] = ()
     factory: str = ""
+
+
+def _formula(name: str, title: str, shape: tuple[int, ...], classes: tuple[str, ...], citation: str) -> Source:
+    factory = f"dlsys_bench.data.synthetic:{name.replace('-', '_')}"
+    return Source(name, title, name, classes, shape, "none: computed", citation, factory=factory)
 
 
 _SOURCES = (
@@ -87,6 +92,19 @@ _SOURCES = (
         licence="CC BY 4.0 (UCI machine learning repository)",
         citation="Alpaydin, Kaynak: Optical recognition of handwritten digits. UCI machine learning repository, 1998",
         factory="dlsys_bench.data.digits:digits",
+    ),
+    _formula(
+        "absolute", "|x| on (-sqrt 7, sqrt 7)", (1,), (),
+        "Lu, Shin, Su, Karniadakis: Dying ReLU and initialization. Commun. Comput. Phys. 28(5), 2020",
+    ),
+    _formula("absolute-sine", "|x sin 5x| on (-sqrt 7, sqrt 7)", (1,), (), "the fourth notebook (nb4)"),
+    _formula(
+        "eggholder", "Eggholder function on (-512, 512)^2 with noise of variance 0.3", (2,), (),
+        "Whitley, Rana, Dzubera, Mathias: Evaluating evolutionary algorithms. Artif. Intell. 85, 1996",
+    ),
+    _formula(
+        "half-plane", "Two uniform numbers, which is the larger", (2,), ("x1 <= x2", "x1 > x2"),
+        "the second and fourth notebooks (nb2, nb4)",
     ),
 )  # fmt: skip
 

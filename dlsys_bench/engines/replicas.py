@@ -6,13 +6,17 @@ own learning rate, where the models say so its own initialisers. Replica r gives
 
 from __future__ import annotations
 
+import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from dlsys_bench.data import Samples
 from dlsys_bench.errors import DataError, DivergedError, SpecError
@@ -30,6 +34,64 @@ OnReplicas = Callable[[Sequence[Epoch | None]], None]
 """Gets what each replica's epoch came to, None for those that have failed."""
 
 
+class Column(NamedTuple):
+    """One epoch of all replicas: losses and accuracies (R,), and the losses of each step where recipes move."""
+
+    epoch: int
+    steps: int
+    seconds: float
+    losses: NDArray[Any]
+    accuracies: NDArray[Any] | None
+    recipes: Sequence[Recipe]
+    sizes: Sequence[int]
+    by_step: Sequence[NDArray[Any]]
+
+    def of(self, replica: int) -> Epoch:
+        """The epoch of one."""
+        accuracy = None if self.accuracies is None else float(self.accuracies[replica])
+        loss, recipe = float(self.losses[replica]), self.recipes[replica]
+        if not recipe.moves:
+            return Epoch(self.epoch, self.steps, self.seconds, loss, accuracy)
+        rates = [recipe.rate(step) for step in range(self.steps - len(self.sizes), self.steps)]
+        losses = [float(values[replica]) for values in self.by_step]
+        by_step = {"learning_rate": rates, "batch_size": list(map(float, self.sizes)), "loss": losses}
+        return Epoch(self.epoch, self.steps, self.seconds, loss, accuracy, by_step=by_step)
+
+
+class Histories(Sequence[History]):
+    """The history of each replica, made when it is asked for: thousands of networks have millions of epochs."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.columns: list[Column] = []
+        self.ends: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, replica: int) -> History: ...
+    @overload
+    def __getitem__(self, replica: slice) -> Sequence[History]: ...
+    def __getitem__(self, replica: int | slice) -> History | Sequence[History]:
+        if isinstance(replica, slice):
+            return [self[number] for number in range(self.size)[replica]]
+        place = range(self.size)[replica]
+        return [column.of(place) for column in self.columns[: self.ends.get(place)]]
+
+    def end(self, replica: int) -> None:
+        """It failed: its history ends with the last epoch that was added."""
+        self.ends[replica] = len(self.columns)
+
+    def add(self, column: Column) -> None:
+        """Add an epoch of all replicas that have not ended."""
+        self.columns.append(column)
+
+    def last(self) -> list[Epoch | None]:
+        """The epoch that was just added, of each replica; None for those that have ended."""
+        return [None if replica in self.ends else self.columns[-1].of(replica) for replica in range(self.size)]
+
+
 class Replicas(ABC):
     """R networks, `size` of them. `failures` holds, by replica, where a loss left the finite; the others go on."""
 
@@ -41,7 +103,7 @@ class Replicas(ABC):
     def fit(
         self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
         on_epoch: OnReplicas | None = None,
-    ) -> list[History]:  # fmt: skip
+    ) -> Sequence[History]:  # fmt: skip
         """Train, all on the same samples or each on its own, and return a history each. An epoch's seconds are the
         replica's share of the time. One that fails keeps the weights and the epochs that it had."""
 
@@ -99,6 +161,26 @@ class OneByOne(Replicas):
 
     def weights(self, replica: int) -> Weights:
         return self.engine.weights(self.nets[replica])
+
+
+Block = TypeVar("Block")
+
+
+def in_blocks(
+    engine: Engine, model: Model, recipe: Recipe, count: int, work: Callable[[range], Block], workers: int | None = None
+) -> list[Block]:
+    """`work` done on so many replicas in blocks as large as suits the engine; the results in order.
+
+    An engine that is threaded does as many blocks at a time as there are cores (or `workers`), each with a BLAS of one
+    thread. What a replica gives does not depend on its block.
+    """
+    threads = (workers or len(os.sched_getaffinity(0))) if engine.threaded else 1
+    size = min(engine.replicas_at_once(model, recipe), math.ceil(count / threads)) if count else 1
+    blocks = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    if threads == 1:
+        return [work(block) for block in blocks]
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, blocks))
 
 
 class Stack(NamedTuple):

@@ -47,9 +47,11 @@ def follow(convention: str, record: R) -> R:
     return record.map(lambda inner: replace(inner, **choices.get(inner.kind, {})))
 
 
-def protocol(*records: Record) -> str:
-    """A digest of records that is the same in every convention: what was done, whoever did it."""
-    text = json.dumps([follow("keras", record).to_dict() for record in records], sort_keys=True)
+def protocol(*records: Record, beside: Mapping[str, Any] | None = None) -> str:
+    """A digest of records that is the same in every convention: what was done, whoever did it. `beside` is what else
+    was decided."""
+    whole: list[Any] = [follow("keras", record).to_dict() for record in records]
+    text = json.dumps(whole + ([beside] if beside else []), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

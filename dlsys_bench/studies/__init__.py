@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dlsys_bench.errors import UserError, nearest
-from dlsys_bench.studies import policies, regularization
+from dlsys_bench.studies import (
+    dying_relu,
+    eggholder,
+    initialization,
+    parameters,
+    perceptron,
+    policies,
+    regularization,
+)
 from dlsys_bench.studies.base import TIERS, Arm, Case, Study, load_attribute
 
 STUDIES: dict[str, Study] = {
-    study.name: study for study in (*regularization.STUDIES, *policies.STUDIES)
+    study.name: study
+    for module in (regularization, parameters, perceptron, initialization, dying_relu, policies, eggholder)
+    for study in module.STUDIES
 }
 
 

@@ -1,17 +1,22 @@
-"""What a study is: arms that are trained alike and compared."""
+"""What a study is: arms that are trained alike and compared, or measured in a way of the study's own."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.plan import Plan
 from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import protocol
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
+
+if TYPE_CHECKING:
+    from dlsys_bench.data import Dataset
+    from dlsys_bench.engines.base import Engine
 
 TIERS = ("quick", "full")
 METRICS = tuple(field.name for field in fields(Epoch) if field.name.endswith(("_loss", "_accuracy")))
@@ -20,12 +25,16 @@ METRICS = tuple(field.name for field in fields(Epoch) if field.name.endswith(("_
 @dataclass(frozen=True)
 class Arm:
     """One variant: a model and its recipe at each tier. `unjudged` says, by (dataset, tier) or tier alone, why a run of
-    it there says nothing yet; it is still run and shown, never passed or failed."""
+    it there says nothing yet; it is still run and shown, never passed or failed. `dataset` replaces the study's own;
+    `networks` says by tier how many networks a run of a study of many trains; `options` are what its measure reads."""
 
     name: str
     model: Model
     recipes: Mapping[str, Recipe]
     unjudged: Mapping[str | tuple[str, str], str] = field(default_factory=dict)
+    dataset: str | None = None
+    networks: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def recipe(self, tier: str) -> Recipe:
         """The recipe of a tier; a UserError names those there are."""
@@ -36,17 +45,45 @@ class Arm:
     def protocol(self, tier: str) -> str:
         """A digest of what is trained at a tier and how."""
         recipe = self.recipe(tier)
-        return protocol(recipe.adapt(self.model), recipe)
+        beside = {"networks": self.networks.get(tier), **self.options} if self.networks or self.options else None
+        return protocol(recipe.adapt(self.model), recipe, beside=beside)
 
     def reason_unjudged(self, dataset: str, tier: str) -> str | None:
         """Why this arm is not judged there; None where it is."""
         return self.unjudged.get((dataset, tier), self.unjudged.get(tier))
 
 
+class Trial(NamedTuple):
+    """All that one run of one arm has: what a study with a measure of its own is handed. `model` and `recipe` are in the
+    engine's convention, `dataset` is drawn by the seed where a formula makes it."""
+
+    arm: Arm
+    engine: Engine
+    dataset: Dataset
+    tier: str
+    seed: int
+    model: Model
+    recipe: Recipe
+
+    @property
+    def networks(self) -> int:
+        return self.arm.networks.get(self.tier, 1)
+
+    @property
+    def plans(self) -> list[Plan]:
+        """A plan for each network; networks of different runs share none."""
+        return [Plan(self.seed * MOST_NETWORKS + number) for number in range(self.networks)]
+
+
+MOST_NETWORKS = 1_000_000
+
+Measure = Callable[[Trial], Mapping[str, Any]]
+
+
 @dataclass(frozen=True)
 class Study:
-    """Arms on one dataset, judged by one metric of their last epoch. `source` is the notebook it reproduces; `plots`
-    are keys of the report's table."""
+    """Arms on one dataset, judged by one metric: of their last epoch, or of the figures that `measure` returns where a run
+    is more than one training. `source` is the notebook it reproduces; `plots` are keys of the report's table."""
 
     name: str
     title: str
@@ -55,9 +92,10 @@ class Study:
     arms: tuple[Arm, ...]
     metric: str = "test_accuracy"
     plots: tuple[str, ...] = ("curves",)
+    measure: Measure | None = None
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
+        if self.measure is None and self.metric not in METRICS:
             raise UserError(f"study {self.name!r}: metric is {self.metric!r}{nearest(self.metric, METRICS)}; "
                             f"it takes {', '.join(METRICS)}")  # fmt: skip
         names = [arm.name for arm in self.arms]
@@ -83,6 +121,11 @@ class Case(NamedTuple):
     @property
     def name(self) -> str:
         return f"{self.study.name}/{self.arm.name}"
+
+    @property
+    def dataset(self) -> str:
+        """The dataset that it is meant for."""
+        return self.arm.dataset or self.study.dataset
 
     @property
     def target(self) -> str:

@@ -37,7 +37,7 @@ def gate(
         "--dataset", dataset.name, "--tier", tier, "--seeds", str(seeds), "--first-seed", str(first_seed),
         "--alpha", f"{alpha:.17g}",
     ])  # fmt: skip
-    evaluated = min(len(dataset.x_test), recipe.evaluate or len(dataset.x_test))
+    evaluated = case.arm.networks.get(tier) or min(len(dataset.x_test), recipe.evaluate or len(dataset.x_test))
     return judge(
         results, reference_runs(source, case.arm.name, case.arm.protocol(tier)), case.study.metric, alpha=alpha,
         source=f"{source.parent.name}/{source.name}", replay=replay, resolution=1.0 / evaluated,

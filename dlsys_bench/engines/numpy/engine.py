@@ -104,10 +104,10 @@ class NumpyEngine(Engine):
             assert epochs[0] is not None
             on_epoch(epochs[0])
 
-        (history,), failures = train(net, stack(samples, 1), [recipe], [plan], watch if on_epoch else None)
+        histories, failures = train(net, stack(samples, 1), [recipe], [plan], watch if on_epoch else None)
         if failures:
             raise failures[0]
-        return history
+        return histories[0]
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> NumpyReplicas:
         return NumpyReplicas(self, alike(models, len(plans)), plans)
@@ -135,7 +135,7 @@ class NumpyReplicas(Replicas):
     def fit(
         self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
         on_epoch: OnReplicas | None = None,
-    ) -> list[History]:  # fmt: skip
+    ) -> Sequence[History]:  # fmt: skip
         every, parts = aligned(recipes, self.size), stack(samples, self.size)
         for replica in range(1 if parts.shared else self.size):
             check_targets(every[0].loss, parts.of(replica).y, self.net.model.output_shape)

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.optimizers import STEPPERS
-from dlsys_bench.engines.replicas import OnReplicas, Stack
+from dlsys_bench.engines.replicas import Column, Histories, OnReplicas, Stack
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.plan import Array, Plan, cut, epochs_of
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.recipe import Recipe
 
 Failures = dict[int, DivergedError]
@@ -23,15 +22,14 @@ Failures = dict[int, DivergedError]
 
 def train(
     net: Network, samples: Stack, recipes: Sequence[Recipe], plans: Sequence[Plan], on_epoch: OnReplicas | None = None
-) -> tuple[list[History], Failures]:
+) -> tuple[Histories, Failures]:
     """Train R replicas. Returns their histories, and where a loss left the finite; such a replica goes back to the
     weights that its last finite batch left, and its history ends before that epoch."""
     recipe, size = recipes[0], net.replicas
     stepper = STEPPERS[type(recipe.optimizer)](recipe.optimizer, net.parameters)
     net.seed([plan.seed for plan in plans])
     source = Source(samples, net.dtype)
-    histories: list[History] = [[] for _ in plans]
-    failures: Failures = {}
+    histories, failures = Histories(size), Failures()
     kept: dict[int, tuple[Array, Array]] = {}
     step = 0
     # What overflows is found in the loss and named there.
@@ -50,6 +48,7 @@ def train(
                     for lost in set(np.flatnonzero(~np.isfinite(values)).tolist()) - set(failures):
                         failures[lost] = DivergedError(epoch, batch, float(values[lost]))
                         kept[lost] = net.parameters[lost].copy(), net.state[lost].copy()
+                        histories.end(lost)
                     if len(failures) == size:
                         break
                 found = hits(recipe.loss, outputs, y)
@@ -62,21 +61,11 @@ def train(
                 step += 1
             if len(failures) == size:
                 break
-            seconds = (time.perf_counter() - started) / size
-            seen = sum(sizes)
-            epochs = [
-                None if replica in failures else Epoch(
-                    epoch, step, seconds, float(losses[replica] / seen),
-                    None if recipe.loss.targets == "values" else float(right[replica] / seen),
-                    by_step=_by_step(recipes[replica], step, sizes, [values[replica] for values in by_step]),
-                )
-                for replica in range(size)
-            ]  # fmt: skip
-            for history, record in zip(histories, epochs, strict=True):
-                if record is not None:
-                    history.append(record)
+            seconds, seen = (time.perf_counter() - started) / size, sum(sizes)
+            accuracies = None if recipe.loss.targets == "values" else right / seen
+            histories.add(Column(epoch, step, seconds, losses / seen, accuracies, recipes, sizes, by_step))
             if on_epoch is not None:
-                on_epoch(epochs)
+                on_epoch(histories.last())
     net.keep(None)
     for replica, (parameters, state) in kept.items():
         net.parameters[replica], net.state[replica] = parameters, state
@@ -93,13 +82,6 @@ def _rates(recipes: Sequence[Recipe], step: int, dtype: np.dtype[Any]) -> float 
     if all(recipe is recipes[0] for recipe in recipes):
         return recipes[0].rate(step)
     return np.array([[recipe.rate(step)] for recipe in recipes], dtype)
-
-
-def _by_step(recipe: Recipe, step: int, sizes: Sequence[int], losses: Sequence[float]) -> dict[str, list[float]] | None:
-    if not recipe.moves:
-        return None
-    rates = [recipe.rate(number) for number in range(step - len(sizes), step)]
-    return {"learning_rate": rates, "batch_size": list(sizes), "loss": list(map(float, losses))}
 
 
 class Source:
@@ -122,15 +104,19 @@ class Source:
         """
         replicas, count, features = self.rows.shape
         own = np.arange(replicas)[:, None]
-        if order is None:
-            order = np.broadcast_to(np.arange(count), (replicas, count))
-        for indices in cut(order, sizes):
-            size = indices.shape[1]
-            x = self._buffer(len(indices) * features * size).reshape(len(indices), features, size)
-            rows = self.rows[0, indices] if replicas == 1 else self.rows[own, indices]
+        places = np.arange(count)[None] if order is None else order
+        for indices in cut(places, sizes):
+            if order is None:
+                # Side by side already: no row need be looked up.
+                here = slice(indices[0, 0], indices[0, -1] + 1)
+                rows, y = self.rows[:, here], self.y[:, here]
+            elif replicas == 1:
+                rows, y = self.rows[0, indices], self.y[0, indices]
+            else:
+                rows, y = self.rows[own, indices], self.y[own, indices]
+            x = self._buffer(rows.size).reshape(len(rows), features, -1)
             np.copyto(x, rows.swapaxes(1, 2))
-            y = self.y[0, indices] if replicas == 1 else self.y[own, indices]
-            yield x.reshape(len(indices), *self.shape, size), targets(y)
+            yield x.reshape(len(rows), *self.shape, -1), targets(y)
 
     def _buffer(self, size: int) -> Array:
         if self.memory.size < size:
