@@ -29,7 +29,7 @@ def line_of(result: Result) -> str:
 
     # The recipe is what the run obeyed, to the last digit: only what was measured is shortened.
     values = result.to_dict()
-    measured = {key: shortened(values[key]) for key in ("history", "seconds")}
+    measured = {key: shortened(values[key]) for key in ("history", "seconds", "figures")}
     return json.dumps(values | measured, separators=(",", ":")) + "\n"
 
 

@@ -9,16 +9,15 @@ from dlsys_bench.studies import (
     initialization,
     parameters,
     perceptron,
+    phase_diagram,
     policies,
     regularization,
 )
 from dlsys_bench.studies.base import TIERS, Arm, Case, Study, load_attribute
 
-STUDIES: dict[str, Study] = {
-    study.name: study
-    for module in (regularization, parameters, perceptron, initialization, dying_relu, policies, eggholder)
-    for study in module.STUDIES
-}
+MODULES = (regularization, parameters, perceptron, initialization, dying_relu, phase_diagram, policies, eggholder)
+
+STUDIES: dict[str, Study] = {study.name: study for module in MODULES for study in module.STUDIES}
 
 
 def find(name: str) -> list[Case]:

@@ -54,8 +54,8 @@ class Arm:
 
 
 class Trial(NamedTuple):
-    """All that one run of one arm has: what a study with a measure of its own is handed. `model` and `recipe` are in the
-    engine's convention, `dataset` is drawn by the seed where a formula makes it."""
+    """All that one run of one arm has: what a study with a measure of its own is handed. `model` and `recipe` are in
+    the engine's convention, `dataset` is drawn by the seed where a formula makes it."""
 
     arm: Arm
     engine: Engine
@@ -82,8 +82,8 @@ Measure = Callable[[Trial], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Study:
-    """Arms on one dataset, judged by one metric: of their last epoch, or of the figures that `measure` returns where a run
-    is more than one training. `source` is the notebook it reproduces; `plots` are keys of the report's table."""
+    """Arms on one dataset, judged by one metric: of their last epoch, or of the figures that `measure` returns where a
+    run is more than one training. `source` is the notebook it reproduces; `plots` are keys of the report's table."""
 
     name: str
     title: str

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples, prepare
 from dlsys_bench.engines.replicas import in_blocks
@@ -39,8 +40,8 @@ class Counted(NamedTuple):
     loss: list[float]
 
 
-def count(outputs: Array) -> tuple[Array, Array]:
-    """Which networks are flat (nb2) and which give identical predictions (nb4). outputs (R, N, 1) -> (R,), (R,) bool."""
+def count(outputs: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which networks are flat (nb2), and which give identical predictions (nb4). outputs (R, N, 1) -> (R,) each."""
     values = outputs[..., 0].astype(np.float64)
     # Of the first hundred: nb4 asks no more.
     return values.var(axis=1) <= FLAT, np.ptp(values[:, :100], axis=1) == 0.0

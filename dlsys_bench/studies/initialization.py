@@ -24,8 +24,10 @@ from dlsys_bench.studies.base import Arm, Study, Trial
 
 SIGMAS = (0.05, 0.1, 0.14, 0.2, 0.28)
 STARTS: dict[str, Initializer] = {
-    **{f"normal({sigma:g})": Normal(sigma) for sigma in SIGMAS}, "glorot_normal": GlorotNormal(), "he_normal": HeNormal(),
-}  # fmt: skip
+    **{f"normal({sigma:g})": Normal(sigma) for sigma in SIGMAS},
+    "glorot_normal": GlorotNormal(),
+    "he_normal": HeNormal(),
+}
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
     "sigmoid": lambda z: 0.5 * (1.0 + np.tanh(0.5 * z)),
@@ -34,15 +36,14 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 NEAR = 0.01
 """An output within so much of an asymptote counts as saturated; for ReLU, an output of exactly zero."""
 
-QUANTILES = np.linspace(0.0, 1.0, 201)
+QUANTILES = np.linspace(0.0, 1.0, 101)
 
 
 def saturated(function: str, y: Array) -> NDArray[np.bool_]:
     """Which outputs sit at an end of the activation's range."""
-    if function == "relu":
-        return y == 0.0
-    middle, half = {"tanh": (0.0, 1.0), "sigmoid": (0.5, 0.5)}[function]
-    return np.abs(y - middle) > half - NEAR
+    middle, half = {"tanh": (0.0, 1.0), "sigmoid": (0.5, 0.5), "relu": (0.0, 0.0)}[function]
+    found: NDArray[np.bool_] = y == 0.0 if function == "relu" else np.abs(y - middle) > half - NEAR
+    return found
 
 
 def describe(trial: Trial) -> Mapping[str, Any]:

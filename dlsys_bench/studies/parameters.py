@@ -1,4 +1,4 @@
-"""Two notebooks' studies of what is inside a network: gradients by hand (nb1), batch norms that undo each other (nb0)."""
+"""What is inside a network: gradients by hand (nb1), and batch norms that undo each other (nb0)."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ TRAINED, TESTED = 20, 1000
 DRAWS = {"quick": 1000, "full": 10_000}
 
 Push = Callable[[Array, Array], Array]
-"""How far a sample is pushed: of the scores w.x (R,) and the signs y (R,), the multiple of x added to w, over the rate."""
+"""How far a sample is pushed: from the scores w.x (R,) and the signs y (R,), the multiple of rate x added to w."""
 
 
 def _wrong_by_sign(score: Array, y: Array) -> Array:

@@ -1,6 +1,7 @@
 """How learning rate and batch size are chosen and moved: nb2's four studies of LeNet-5 tanh on Fashion-MNIST.
 
-Raw pixels: the batch norm on the input does the scaling. Full is the notebook's recipe; quick is ours, on fewer samples.
+Raw pixels: the batch norm on the input does the scaling. Full is the notebook's recipe; quick is ours, on fewer
+samples.
 """
 
 from __future__ import annotations
