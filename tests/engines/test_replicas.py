@@ -27,7 +27,7 @@ from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.record import Record
 from dlsys_bench.spec.schedules import CyclicalLearningRate
 
-BATCHED = ("numpy",)
+BATCHED = ("numpy", "torch")
 WITHIN = 1e-10
 
 R = TypeVar("R", bound=Record)

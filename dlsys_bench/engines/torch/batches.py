@@ -1,0 +1,47 @@
+"""The batches of R replicas, gathered on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlsys_bench.engines.replicas import Stack
+from dlsys_bench.engines.torch.layout import Home
+from dlsys_bench.plan import Plan
+from dlsys_bench.spec.recipe import Recipe
+
+
+class Source:
+    """Batches of R replicas, gathered on the device from the samples of all in one row. `own`: a batch has a part for
+    each, (R, n, ...); where all take the same samples in the same order, it is one for all, (n, ...)."""
+
+    def __init__(self, samples: Stack, home: Home, recipe: Recipe, plans: Sequence[Plan]) -> None:
+        self.count, self.device, self.plans = samples.samples, home.device, plans
+        self.shuffle, self.own = recipe.shuffle, recipe.shuffle or not samples.shared
+        x, y = home.x(samples.x), home.y(recipe.loss, samples.y)
+        self.x, self.y = (x, y) if samples.shared else (x.flatten(0, 1), y.flatten(0, 1))
+        # Where in that row the samples of a replica begin.
+        each = torch.arange(len(plans), device=home.device)[:, None]
+        self.begin = each * (0 if samples.shared else self.count)
+        # One of its own for each, so a replica's order is the one it has alone.
+        self.generators = [torch.Generator(home.device).manual_seed(plan.seed) for plan in plans]
+
+    def batches(self, epoch: int, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """X and y of an epoch's batches of these sizes."""
+        for indices in self._order(epoch)[..., : sum(sizes)].split(list(sizes), -1):  # type: ignore[no-untyped-call]
+            yield self.x[indices], self.y[indices]
+
+    def _order(self, epoch: int) -> Tensor:
+        if not self.own:
+            return torch.arange(self.count, device=self.device)
+        if not self.shuffle:
+            return self.begin + torch.arange(self.count, device=self.device)
+        if self.plans[0].parity:
+            orders = torch.from_numpy(np.stack([plan.order(epoch, self.count) for plan in self.plans])).to(self.device)
+        else:
+            draws = [torch.randperm(self.count, generator=own, device=self.device) for own in self.generators]
+            orders = torch.stack(draws)
+        return self.begin + orders

@@ -1,0 +1,64 @@
+"""torch's optimisers, for one network and for many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlsys_bench.spec import optimizers
+from dlsys_bench.spec.recipe import Recipe
+
+OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[[Any, Any], torch.optim.Optimizer]] = {
+    optimizers.SGD: lambda record, parameters: torch.optim.SGD(
+        parameters, record.learning_rate, record.momentum, record.dampening, nesterov=record.nesterov
+    ),
+    optimizers.Adam: lambda record, parameters: torch.optim.Adam(
+        parameters, record.learning_rate, (record.beta_1, record.beta_2), record.epsilon
+    ),
+    optimizers.RMSprop: lambda record, parameters: torch.optim.RMSprop(
+        parameters, record.learning_rate, record.rho, record.epsilon
+    ),
+}
+
+
+class Stepper:
+    """Moves R networks, one leaf (R, P), by torch's own optimiser: element by element, so each goes its own way.
+
+    Where the rates differ, the optimiser runs at a rate of one on zeros beside the parameters, and each replica goes
+    its rate times what these come to. That is exact: in all of OPTIMIZERS, torch's way, the rate scales the step that
+    the gradients came to and enters no average. A group of parameters for each rate would be exact too, but a sweep
+    has as many rates as replicas, and R leaves are R programs again.
+    """
+
+    def __init__(self, parameters: Tensor, recipes: Sequence[Recipe]) -> None:
+        first = recipes[0]
+        self.parameters, self.recipes = parameters, recipes
+        self.one_rate = all(recipe is first or recipe == first for recipe in recipes)
+        self.moved = parameters if self.one_rate else torch.zeros_like(parameters, requires_grad=True)
+        record = first.optimizer if self.one_rate else replace(first.optimizer, learning_rate=1.0)
+        self.optimizer = OPTIMIZERS[type(record)](record, [self.moved])
+
+    def rates(self, first: int, steps: int) -> Sequence[float] | Tensor:
+        """The rates of so many steps, for `step`: (steps,) of all, or (steps, R, 1) on the device."""
+        if self.one_rate:
+            return [self.recipes[0].rate(step) for step in range(first, first + steps)]
+        own = [[[recipe.rate(step)] for recipe in self.recipes] for step in range(first, first + steps)]
+        return torch.tensor(own, dtype=self.parameters.dtype, device=self.parameters.device)
+
+    def step(self, rate: float | Tensor) -> None:
+        """Follow the gradient that the parameters have."""
+        if isinstance(rate, Tensor):
+            self.moved.grad = self.parameters.grad
+            self.optimizer.step()
+            with torch.no_grad():
+                self.parameters.addcmul_(self.moved, rate)
+                self.moved.zero_()
+        else:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        self.parameters.grad = None

@@ -1,0 +1,145 @@
+"""Training R networks as one program."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dlsys_bench.data import Samples
+from dlsys_bench.engines.base import check_targets
+from dlsys_bench.engines.replicas import OnReplicas, Replicas, Stack, aligned, is_own, stack
+from dlsys_bench.engines.torch.batches import Source
+from dlsys_bench.engines.torch.layout import channel_last
+from dlsys_bench.engines.torch.losses import LOSSES, hits
+from dlsys_bench.engines.torch.optimizers import Stepper
+from dlsys_bench.engines.torch.stacked import Stacked
+from dlsys_bench.engines.torch.training import check_last_batch, epoch_of
+from dlsys_bench.errors import DivergedError
+from dlsys_bench.plan import Array, Plan, epochs_of
+from dlsys_bench.result import Epoch, History
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
+
+if TYPE_CHECKING:
+    from dlsys_bench.engines.torch.engine import TorchEngine
+
+# Samples are predicted so many at a time that the largest layer of all replicas stays below this.
+PREDICTED_BYTES = 64 * 2**20
+
+
+class TorchReplicas(Replicas):
+    """R networks under torch.vmap. The gradient of the sum of their losses holds each one's own.
+
+    A replica starts as its plan does alone, and without dropout shuffles as it does alone. Unless the plans say what
+    to drop, dropout is drawn for all at once, seeded by the seeds of all: it depends on the company. A replica that
+    fails goes back to what it had at the start of that epoch, since the losses are read at its end. The first plan says
+    whether there is parity, and where to stop.
+    """
+
+    def __init__(self, engine: TorchEngine, models: Sequence[Model], plans: Sequence[Plan]) -> None:
+        super().__init__(len(plans))
+        self.engine = engine
+        self.model = models[0]
+        self.nets = Stacked(models, plans, engine.home)
+
+    def fit(
+        self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
+        on_epoch: OnReplicas | None = None,
+    ) -> list[History]:  # fmt: skip
+        every, parts = aligned(recipes, self.size), stack(samples, self.size)
+        self.engine.check(every[0])
+        for replica in range(1 if parts.shared else self.size):
+            check_targets(every[0].loss, parts.of(replica).y, self.model.output_shape)
+        check_last_batch(self.model, parts.samples, every[0], plans[0])
+        self.failures = {}
+        histories: list[History] = [[] for _ in plans]
+        # Dropout draws from torch's global generator: seed it for this training only.
+        with torch.random.fork_rng(devices=[0] if self.engine.device == "cuda" else []):
+            seeds = np.random.SeedSequence([plan.seed for plan in plans])
+            torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
+            for epochs in self._epochs(parts, every, plans):
+                for history, epoch in zip(histories, epochs, strict=True):
+                    if epoch is not None:
+                        history.append(epoch)
+                if on_epoch is not None:
+                    on_epoch(epochs)
+        return histories
+
+    def _epochs(
+        self, samples: Stack, recipes: Sequence[Recipe], plans: Sequence[Plan]
+    ) -> Iterator[Sequence[Epoch | None]]:
+        """Train an epoch, and give what each replica's came to, until none is left."""
+        nets, recipe = self.nets, recipes[0]
+        source = Source(samples, self.engine.home, recipe, plans)
+        stepper = Stepper(nets.parameters, recipes)
+        step = 0
+        for epoch, sizes in enumerate(epochs_of(samples.samples, recipe, plans[0]), start=1):
+            started = time.perf_counter()
+            before = nets.parameters.detach().clone(), {path: state.clone() for path, state in nets.state.items()}
+            losses, right = [], []
+            rates = stepper.rates(step, len(sizes))
+            for rate, (x, y) in zip(rates, source.batches(epoch, sizes), strict=True):
+                masks = self._masks(plans, step, x.shape[1 if source.own else 0])
+                values, outputs = nets.losses(LOSSES[type(recipe.loss)], x, y, source.own, masks)
+                values.sum().backward()  # type: ignore[no-untyped-call]
+                stepper.step(rate)
+                losses.append(values.detach())
+                right.append(hits(recipe.loss, outputs.detach(), y))
+                step += 1
+            # The device is asked once an epoch, here, so that no step waits for it.
+            found = torch.stack(losses, -1).double().cpu().numpy()
+            correct = torch.stack(right).sum(0).expand(self.size).tolist()
+            seconds = (time.perf_counter() - started) / self.size
+            epochs: list[Epoch | None] = [None] * self.size
+            for replica in set(range(self.size)) - set(self.failures):
+                its = recipes[replica]
+                try:
+                    epochs[replica] = epoch_of(
+                        epoch, step, seconds, found[replica], correct[replica], sizes, its,
+                        [its.rate(done) for done in range(step - len(sizes), step)] if its.moves else (),
+                    )  # fmt: skip
+                except DivergedError as error:
+                    self.failures[replica] = error
+            self._restore(*before)
+            yield epochs
+            if len(self.failures) == self.size:
+                return
+
+    def _restore(self, parameters: Tensor, state: dict[str, Tensor]) -> None:
+        """Take those that failed back. They are stepped on with the others, to nowhere, and taken back every epoch."""
+        lost = list(self.failures)
+        if lost:
+            with torch.no_grad():
+                self.nets.parameters[lost] = parameters[lost]
+                for path, kept in state.items():
+                    self.nets.state[path][lost] = kept[lost]
+
+    def _masks(self, plans: Sequence[Plan], step: int, batch: int) -> dict[int, Tensor]:
+        if not plans[0].parity:
+            return {}
+        each = [plan.masks(self.model, step, batch) for plan in plans]
+        return self.engine.home.masks({place: np.stack([masks[place] for masks in each]) for place in each[0]})
+
+    def predict(self, x: Array) -> Array:
+        own = is_own(x, self.model)
+        largest = max(int(np.prod(shape)) for shape in self.model.shapes) * self.size
+        at_once = max(1, PREDICTED_BYTES // (largest * np.dtype(self.engine.dtype).itemsize))
+        axis = 1 if own else 0
+        outputs = np.empty((self.size, x.shape[axis], *self.model.output_shape), self.engine.dtype)
+        for first in range(0, x.shape[axis], at_once):
+            here = slice(first, first + at_once)
+            (found,) = self.nets.outputs(self.engine.home.x(x[:, here] if own else x[here]), own)
+            outputs[:, here] = channel_last(found)
+        return outputs
+
+    def trace(self, x: Array) -> list[Array]:
+        found = self.nets.outputs(self.engine.home.x(x), is_own(x, self.model), every=True)
+        return [channel_last(output).copy() for output in found]
+
+    def weights(self, replica: int) -> dict[str, Array]:
+        return self.nets.weights(replica)

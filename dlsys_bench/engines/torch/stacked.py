@@ -1,0 +1,86 @@
+"""R networks of one model as one program: torch.func runs one module on the stacked tensors of all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from dlsys_bench.engines.torch.initializers import start
+from dlsys_bench.engines.torch.layout import Home, kernel_out
+from dlsys_bench.engines.torch.modules import Net
+from dlsys_bench.plan import Plan, Weights
+from dlsys_bench.spec.model import Model
+
+Tensors = dict[str, Tensor]
+Masks = dict[int, Tensor]
+
+
+class Stacked:
+    """Every trained tensor of R networks in one leaf, `parameters` (R, P), which an optimiser moves in one go; `state`
+    (R, ...) by torch's name, a tensor each, since a batch norm writes only to memory that is its own."""
+
+    def __init__(self, models: Sequence[Model], plans: Sequence[Plan], home: Home) -> None:
+        self.model = model = models[0]
+        self.net = Net(model).to(home.dtype)
+        own, paths = self.net.tensors, self.net.paths
+        self.shapes = {paths[t.name]: own[t.name].shape for t in model.tensors if t.trainable}
+        self.sizes = [math.prod(shape) for shape in self.shapes.values()]
+        parameters = torch.empty(len(plans), sum(self.sizes), dtype=home.dtype, device="cpu")
+        state = {
+            paths[t.name]: torch.empty(len(plans), *t.shape, dtype=home.dtype, device="cpu")
+            for t in model.tensors if not t.trainable
+        }  # fmt: skip
+        tensors = {**self.named(parameters), **state}
+        rows = {name: tensors[path].unbind() for name, path in paths.items()}
+        for replica, (its, plan) in enumerate(zip(models, plans, strict=True)):
+            weights = plan.weights(its) if plan.parity else None
+            start(its, {name: row[replica] for name, row in rows.items()}, weights, plan.seed)
+        self.net.to(home.device)
+        self.parameters = parameters.to(home.device).requires_grad_()
+        self.state = {path: tensor.to(home.device) for path, tensor in state.items()}
+
+    def named(self, parameters: Tensor) -> Tensors:
+        """Parameters (..., P) as the views (..., *shape) that the module takes, by torch's name."""
+        parts = parameters.split(self.sizes, -1)  # type: ignore[no-untyped-call]
+        return {
+            path: part.view(*part.shape[:-1], *shape)
+            for (path, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+    def weights(self, replica: int) -> Weights:
+        """A copy of every tensor of one network."""
+        own = {**self.named(self.parameters[replica]), **{path: t[replica] for path, t in self.state.items()}}
+        return {name: kernel_out(name, own[path]) for name, path in self.net.paths.items()}
+
+    def losses(
+        self, loss_of: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, own: bool, masks: Masks
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of each (R,), and its outputs (R, N, ...), in training. x and y (N, ...) for all, or (R, N, ...)."""
+
+        def one(parameters: Tensor, state: Tensors, x: Tensor, y: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
+            outputs = functional_call(self.net, self.named(parameters) | state, (x, masks))
+            return loss_of(outputs, y), outputs
+
+        self.net.train()
+        shared = 0 if own else None
+        mapped = torch.vmap(one, (0, 0, shared, shared, 0), randomness="different")
+        found: tuple[Tensor, Tensor] = mapped(self.parameters, self.state, x, y, masks)
+        return found
+
+    def outputs(self, x: Tensor, own: bool, every: bool = False) -> list[Tensor]:
+        """What the networks, or every layer of theirs, give outside training, (R, N, ...)."""
+
+        def one(parameters: Tensor, state: Tensors, x: Tensor) -> list[Tensor]:
+            outputs: list[Tensor] = []
+            tensors = self.named(parameters) | state
+            last = functional_call(self.net, tensors, (x, {}, outputs if every else None))
+            return outputs if every else [last]
+
+        self.net.eval()
+        with torch.inference_mode():
+            found: list[Tensor] = torch.vmap(one, (0, 0, 0 if own else None))(self.parameters, self.state, x)
+        return found
