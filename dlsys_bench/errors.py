@@ -14,6 +14,10 @@ class SpecError(UserError):
     """A layer, model or recipe that cannot be."""
 
 
+class BatchError(SpecError):
+    """A batch that is larger than the data."""
+
+
 class DataError(UserError):
     """Data that are missing, damaged or not what they should be."""
 

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 def _line(result: Result) -> str:
     last = result.last
     how = "" if last is None or last.test_accuracy is None else f"test accuracy {last.test_accuracy:.4f}, "
+    for name, value in result.figures.items():
+        how += f"{name.replace('_', ' ')} {value:.4g}, " if isinstance(value, int | float) else ""
+    how += f"{len(result.history)} epochs, " if result.history else ""
     state = "" if result.status == "finished" else f"{result.status.upper()}: {result.reason}; "
     return (
         f"{result.study}/{result.arm} on {result.dataset}, {result.tier}, {result.engine}, seed {result.seed}: "
-        f"{state}{how}{len(result.history)} epochs, {result.seconds:.1f} s"
+        f"{state}{how}{result.seconds:.1f} s"
     )
 
 
@@ -44,7 +47,7 @@ def run_command(
 ) -> None:  # fmt: skip
     """Train STUDY: a study, a group, study/arm, "all", or package.module:STUDY."""
     from dlsys_bench.checkpoint import writable
-    from dlsys_bench.report.tables import results_table
+    from dlsys_bench.report.tables import tables
     from dlsys_bench.run import FIRST_SEED, run
     from dlsys_bench.store import append, done, opened, read, reference_path
 
@@ -77,7 +80,7 @@ def run_command(
                 click.echo(json.dumps(result.to_dict()))
             else:
                 say(_line(result))
-    if results and not as_json:
-        show(results_table(results))
+    for table in [] if as_json else tables(results):
+        show(table)
     where = sorted({str(item[4]) for item in work}) or ["nowhere: none was left"]
     say(f"{len(results)} runs written to {', '.join(where)}")

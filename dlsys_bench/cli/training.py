@@ -18,6 +18,7 @@ def work_of(
 ) -> list[tuple[Case, Any, Dataset]]:
     """Every (case, engine, dataset) to be run. All that can be wrong is found here, before anything is trained."""
     from dlsys_bench.engines import create
+    from dlsys_bench.errors import BatchError
     from dlsys_bench.run import choose_dataset, fitted
     from dlsys_bench.studies import find
 
@@ -31,9 +32,17 @@ def work_of(
             said.add(note)
         chosen.append((case, data))
     work = [(case, engine, data) for engine in engines for case, data in chosen]
+    fitting = []
     for item in work:
-        fitted(*item, tier)
-    return work
+        try:
+            fitted(*item, tier)
+            fitting.append(item)
+        except BatchError as error:
+            # A grid of batch sizes is run as far as the data go; what was asked for by name is not passed over.
+            if len(cases) == 1:
+                raise
+            say(f"left out: {item[0].name} on {item[2].name}: {error}")
+    return fitting
 
 
 def steps_of_run(case: Case, data: Dataset, tier: str) -> int:

@@ -50,7 +50,10 @@ def eggholder_function(a: Values, b: Values) -> Values:
 
 
 def eggholder(seed: int = 0) -> Dataset:
-    """100,000 points from U(-512, 512)^2, noise of variance 0.3 on the targets, split 80 to 20: nb4. x (N, 2), y (N, 1)."""
+    """100,000 points from U(-512, 512)^2, noise of variance 0.3 on the targets, split 80 to 20: nb4.
+
+    x (N, 2), y (N, 1).
+    """
     generator = _generator("eggholder", seed)
     x = generator.uniform(-512.0, 512.0, (100_000, 2))
     y = eggholder_function(x[:, :1], x[:, 1:]) + generator.normal(0.0, EGGHOLDER_NOISE, (len(x), 1))

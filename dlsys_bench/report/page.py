@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from dlsys_bench.report.plots import PLOTS
-from dlsys_bench.report.tables import results_table, verdict_table
+from dlsys_bench.report.tables import tables, verdict_table
 from dlsys_bench.result import Result
 from dlsys_bench.store import file_name
 from dlsys_bench.studies import STUDIES
@@ -39,7 +39,7 @@ def write(results: Sequence[Result], folder: Path, verdicts: Sequence[Verdict] =
     for (study, dataset, tier), group in groupby(sorted(results, key=key), key):
         runs = list(group)
         for plot in STUDIES[study].plots if study in STUDIES else ("curves",):
-            if any(run.history for run in runs):
+            if any(run.history or run.figures for run in runs):
                 name = f"{file_name(study, dataset, tier, plot)}.png"
                 pictures.append((f"{study} on {dataset}, {tier}: {plot}", PLOTS[plot](runs, folder / name)))
     provenance = results[0].provenance
@@ -51,7 +51,7 @@ def write(results: Sequence[Result], folder: Path, verdicts: Sequence[Verdict] =
             results=results,
             versions=f"{machine.get('processor', '')}, {machine.get('cores', '?')} cores; "
             + ", ".join(f"{name} {version}" for name, version in versions.items()),
-            table=results_table(results).markdown(),
+            table="\n".join(table.markdown() for table in tables(results)),
             verdicts=verdict_table(verdicts).markdown() if verdicts else "",
             pictures=[(title, path.name) for title, path in pictures],
         )

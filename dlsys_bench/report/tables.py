@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
     from dlsys_bench.verdict.bands import Verdict
+    from dlsys_bench.verdict.claims import Judged
 
 NONE = "-"
 
@@ -71,14 +72,15 @@ def results_table(results: Sequence[Result]) -> Table:
         seconds = [float(np.median([epoch.seconds for epoch in run.history])) for run in runs if run.history]
         rows.append((
             f"{study}/{arm}", dataset, tier, engine if device == "cpu" else f"{engine} ({device})", str(len(runs)),
+            _figure(epoch.running_loss for epoch in good),
             _figure(epoch.running_accuracy for epoch in good), _figure(epoch.train_accuracy for epoch in good),
             _figure(epoch.validation_accuracy for epoch in good), _figure(epoch.test_accuracy for epoch in good),
             _figure(epoch.test_loss for epoch in good), _figure(seconds, 2),
             "" if len(good) == len(runs) else f"{len(runs) - len(good)} diverged",
         ))  # fmt: skip
     columns = (
-        "arm", "dataset", "tier", "engine", ">seeds", ">running acc", ">train acc", ">val acc", ">test acc",
-        ">test loss", ">s/epoch", "",
+        "arm", "dataset", "tier", "engine", ">seeds", ">running loss", ">running acc", ">train acc", ">val acc",
+        ">test acc", ">test loss", ">s/epoch", "",
     )  # fmt: skip
     return Table("Results (mean ± spread of the seeds, last epoch)", columns, rows)
 
@@ -98,6 +100,49 @@ def verdict_table(verdicts: Sequence[Verdict], title: str = "Verdicts") -> Table
         ))  # fmt: skip
     columns = ("arm", "dataset", "engine", ">seeds", ">measured", ">band", ">runs in it", ">sees from", "verdict")
     return Table(title, columns, rows)
+
+
+def claims_table(rulings: Sequence[Judged], title: str = "Claims") -> Table:
+    """A row a claim: published, measured, the interval that decides, the ruling and why."""
+    rows = [
+        (
+            one.claim["id"], one.published, one.measured or NONE,
+            f"[{one.interval[0]:.4f}, {one.interval[1]:.4f}]" if one.interval else NONE,
+            str(one.runs) if one.runs else NONE, one.ruling.value, one.reason,
+        )
+        for one in rulings
+    ]  # fmt: skip
+    return Table(title, ("claim", "published", "measured", "95% interval", ">runs", "ruling", "reason"), rows)
+
+
+def figures_table(results: Sequence[Result]) -> Table:
+    """A row an arm and engine of a study of many networks: its figures that are single numbers, mean and spread."""
+
+    def key(run: Result) -> tuple[str, ...]:
+        return run.study, run.arm, run.dataset, run.tier, run.engine
+
+    names = list(dict.fromkeys(
+        name for run in results for name, value in run.figures.items() if isinstance(value, int | float)
+    ))  # fmt: skip
+    rows = []
+    for group in dict.fromkeys(map(key, results)):
+        runs = [run for run in results if key(run) == group]
+        cells = [_figure([_number(run.figures.get(name)) for run in runs], 4) for name in names]
+        rows.append((f"{group[0]}/{group[1]}", *group[2:], str(len(runs)), str(runs[0].replicas), *cells))
+    columns = ("arm", "dataset", "tier", "engine", ">seeds", ">networks", *(f">{name}" for name in names))
+    return Table("Figures (mean ± spread of the seeds)", columns, rows)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """What there is to say of results: of those that trained one network each, and of each study that measured many."""
+    found = [results_table(single)] if (single := [run for run in results if not run.figures]) else []
+    many = [run for run in results if run.figures]
+    studies = dict.fromkeys(run.study for run in many)
+    return found + [figures_table([run for run in many if run.study == study]) for study in studies]
 
 
 def summary_table(model: Model) -> Table:

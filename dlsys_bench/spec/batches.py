@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from dlsys_bench.errors import SpecError
+from dlsys_bench.errors import BatchError
 from dlsys_bench.spec.record import Record, check, check_choice, check_count
 
 
@@ -79,7 +79,7 @@ class CyclicalBatchSize(BatchSizes):
                 epoch.append(left)
                 following = next(sizes)
             if not epoch:
-                raise SpecError(
+                raise BatchError(
                     f"{self.kind}: after its cycles the next batch has {following} samples and the data {samples}: "
                     'train for fewer epochs, or let epochs end "cut"'
                 )

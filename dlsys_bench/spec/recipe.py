@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from dlsys_bench.errors import BatchError
 from dlsys_bench.spec.batches import BATCH_SIZES, BatchSizes, equal
 from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.losses import LOSSES, CategoricalCrossEntropy, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Optimizer
-from dlsys_bench.spec.record import Record, check, check_choice, check_count, check_kind, check_number
+from dlsys_bench.spec.record import Record, check_choice, check_count, check_kind, check_number
 from dlsys_bench.spec.schedules import SCHEDULES, Schedule
 
 SCALINGS = ("raw", "unit", "standard")
@@ -31,8 +32,8 @@ class Recipe(Record):
     kept for validation: the "last" of it, before shuffling, or a "random" one. `evaluate` caps how many samples of each
     split the evaluated figures are taken on. `moving_decay` replaces that of every batch norm: what is remembered over
     hundreds of steps is still half its start when a short training ends. `schedule` gives the learning rate of each
-    step in place of the optimiser's, `batch_sizes` the sizes of the batches in place of `batch_size`. `samples` keeps the
-    first so many of the training set, where it has more.
+    step in place of the optimiser's, `batch_sizes` the sizes of the batches in place of `batch_size`. `samples` keeps
+    the first so many of the training set, where it has more.
     """
 
     optimizer: Optimizer = SGD()
@@ -83,10 +84,8 @@ class Recipe(Record):
         """The sizes of the batches of each epoch. A batch larger than the data is a SpecError."""
         if self.batch_sizes is not None:
             return itertools.islice(self.batch_sizes.epochs(samples), self.epochs)
-        check(
-            self.batch_size <= samples,
-            f"{self.kind}: batch_size is {self.batch_size}, but there are {samples} training samples",
-        )
+        if self.batch_size > samples:
+            raise BatchError(f"{self.kind}: batch_size is {self.batch_size}, but there are {samples} training samples")
         return itertools.repeat(equal(self.batch_size, samples), self.epochs)
 
     def adapt(self, model: Model) -> Model:

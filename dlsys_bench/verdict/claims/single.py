@@ -1,0 +1,124 @@
+"""Claims about one arm: a figure, a fraction, a draw, a count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from dlsys_bench.result import Result
+from dlsys_bench.spec.zoo import MODELS
+from dlsys_bench.verdict.claims.ruling import LEVEL, Claim, Judged, Ruling, unmeasured
+from dlsys_bench.verdict.claims.runs import Runs, figures, measured, metric_of
+
+
+def band(claim: Claim, runs: Runs) -> Judged:
+    mine = runs.for_claim(claim)
+    if mine and "collapsed" in mine[0].figures:
+        return _fraction(claim, mine)
+    if mine and "counts" in mine[0].figures:
+        return _draw(claim, mine)
+    values = figures(mine, metric_of(claim), claim.get("epoch"))
+    if len(values) < 2:
+        return unmeasured(claim, len(values))
+    mean, spread = float(values.mean()), float(values.std(ddof=1))
+    error = spread * np.sqrt(1 + 1 / len(values))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
+    p = 2 * float(stats.t.sf(abs(claim["value"] - mean) / error, len(values) - 1)) if error else None
+    inside = abs(claim["value"] - mean) <= half
+    reason = (
+        f"{'inside' if inside else 'outside'} the prediction interval of one run, "
+        f"{abs(claim['value'] - mean) / spread if spread else 0:.1f} spreads from the mean"
+    )
+    ruling = Ruling.REPRODUCED if inside else Ruling.NOT_REPRODUCED
+    return Judged(
+        claim, ruling, reason, f"{mean:.4f} ± {spread:.4f}", (mean - half, mean + half), p, len(values)
+    )  # fmt: skip
+
+
+def _fraction(claim: Claim, mine: Sequence[Result]) -> Judged:
+    """A count of networks against a count of networks: Fisher's exact test."""
+    hits, networks = (sum(run.figures[name] for run in mine) for name in ("collapsed", "networks"))
+    theirs = round(claim["value"] * claim["n"])
+    table = [[hits, networks - hits], [theirs, claim["n"] - theirs]]
+    p = float(stats.fisher_exact(table).pvalue)
+    low, high = stats.binomtest(theirs, claim["n"]).proportion_ci(LEVEL, "exact")
+    ruling = Ruling.REPRODUCED if p >= 1 - LEVEL else Ruling.NOT_REPRODUCED
+    reason = (
+        f"{theirs} of {claim['n']} published (95% of such counts come from {low:.4f} to {high:.4f}) against {hits} of "
+        f"{networks}: p {p:.2g} by Fisher's exact test"
+    )
+    own = stats.binomtest(hits, networks).proportion_ci(LEVEL, "exact")
+    return Judged(claim, ruling, reason, f"{hits / networks:.4f}", (own.low, own.high), p, len(mine))
+
+
+def _draw(claim: Claim, mine: Sequence[Result]) -> Judged:
+    """One draw against the distribution of draws."""
+    counts = np.sum([run.figures["counts"] for run in mine], axis=0)
+    values = np.arange(len(counts)) / (len(counts) - 1)
+    below = float(counts[values < claim["value"] - 1e-9].sum() + counts[np.isclose(values, claim["value"])].sum() / 2)
+    place = below / counts.sum()
+    edges = np.cumsum(counts) / counts.sum()
+    low, high = (float(values[np.searchsorted(edges, edge)]) for edge in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    p = 2 * min(place, 1 - place)
+    ruling = Ruling.REPRODUCED if low <= claim["value"] <= high else Ruling.NOT_REPRODUCED
+    mean = float((values * counts).sum() / counts.sum())
+    reason = f"at the {100 * place:.0f}th percentile of {counts.sum():,} draws; 95% of them lie in the interval"
+    return Judged(claim, ruling, reason, f"{mean:.4f}", (low, high), p, len(mine))
+
+
+def trajectory(claim: Claim, runs: Runs) -> Judged:
+    """Each epoch's figure in the prediction interval of that epoch (Bonferroni over the epochs)."""
+    mine = runs.for_claim(claim)
+    metric, count = metric_of(claim), len(claim["values"])
+    if not measured(mine, metric):
+        return unmeasured(claim, len(mine))
+    epochs = [figures(mine, metric, epoch) for epoch in range(1, count + 1)]
+    inside = []
+    for published, values in zip(claim["values"], epochs, strict=True):
+        error = values.std(ddof=1) * np.sqrt(1 + 1 / len(values))
+        inside.append(
+            abs(published - values.mean()) <= stats.t.ppf(1 - (1 - LEVEL) / 2 / count, len(values) - 1) * error
+        )
+    ruling = Ruling.REPRODUCED if all(inside) else Ruling.NOT_REPRODUCED
+    figures_by_epoch = ", ".join(f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" for values in epochs)
+    return Judged(claim, ruling, f"{sum(inside)} of {count} epochs inside their prediction intervals", figures_by_epoch,
+                  runs=len(mine))  # fmt: skip
+
+
+def bound(claim: Claim, runs: Runs) -> Judged:
+    mine = runs.for_claim(claim)
+    values = figures(mine, claim["metric"])
+    if not len(values):
+        return unmeasured(claim, 0)
+    limit = 1e-6
+    ruling = Ruling.REPRODUCED if values.max() < limit else Ruling.NOT_REPRODUCED
+    gamma = max(run.figures["max_change_of_gamma"] for run in mine)
+    after = min(run.figures["max_change_of_gamma_after_pool"] for run in mine)
+    reason = (
+        f"at most {limit:g} where the gradient is zero in exact arithmetic; "
+        f"|gamma - 1| {gamma:.1e}, after the pool {after:.1e}"
+    )
+    return Judged(claim, ruling, reason, f"{values.max():.1e}", runs=len(values))
+
+
+def exact(claim: Claim, runs: Runs) -> Judged:
+    model = MODELS[f"{claim['study'].removeprefix('regularization/')}/{claim['arm']}"]
+    if claim["metric"] == "softmax_sum":
+        return Judged(claim, Ruling.REPRODUCED, "held for every engine by a test of the suite", "1")
+    count = getattr(model.counts, claim["metric"].removeprefix("params_"))
+    ruling = Ruling.REPRODUCED if count == claim["value"] else Ruling.NOT_REPRODUCED
+    return Judged(claim, ruling, "counted from the layers", str(count))
+
+
+def speed(claim: Claim, runs: Runs) -> Judged:
+    mine = runs.for_claim(claim)
+    epochs = [epoch.seconds for run in mine for epoch in run.history]
+    seconds = [run.seconds for run in mine] if claim["metric"] == "seconds_for_1000_networks" else epochs
+    measured = f"{np.median(seconds):.2g} s here" if seconds else ""
+    return Judged(claim, Ruling.NOT_TESTABLE, f"another machine: {claim['hardware']}", measured, runs=len(mine))
+
+
+def unrecoverable(claim: Claim, runs: Runs) -> Judged:
+    return Judged(claim, Ruling.NOT_TESTABLE, claim["note"])
