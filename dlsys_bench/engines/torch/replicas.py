@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,16 +12,15 @@ from torch import Tensor
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import check_targets
-from dlsys_bench.engines.replicas import OnReplicas, Replicas, Stack, aligned, is_own, stack
+from dlsys_bench.engines.replicas import Column, Histories, OnReplicas, Replicas, Stack, aligned, is_own, stack
 from dlsys_bench.engines.torch.batches import Source
 from dlsys_bench.engines.torch.layout import channel_last
 from dlsys_bench.engines.torch.losses import LOSSES, hits
 from dlsys_bench.engines.torch.optimizers import Stepper
 from dlsys_bench.engines.torch.stacked import Stacked
-from dlsys_bench.engines.torch.training import check_last_batch, epoch_of
+from dlsys_bench.engines.torch.training import check_last_batch
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.plan import Array, Plan, epochs_of
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -50,37 +49,29 @@ class TorchReplicas(Replicas):
     def fit(
         self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
         on_epoch: OnReplicas | None = None,
-    ) -> list[History]:  # fmt: skip
+    ) -> Histories:  # fmt: skip
         every, parts = aligned(recipes, self.size), stack(samples, self.size)
         self.engine.check(every[0])
         for replica in range(1 if parts.shared else self.size):
             check_targets(every[0].loss, parts.of(replica).y, self.model.output_shape)
         check_last_batch(self.model, parts.samples, every[0], plans[0])
-        self.failures = {}
-        histories: list[History] = [[] for _ in plans]
         # Dropout draws from torch's global generator: seed it for this training only.
         with torch.random.fork_rng(devices=[0] if self.engine.device == "cuda" else []):
             seeds = np.random.SeedSequence([plan.seed for plan in plans])
             torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
-            for epochs in self._epochs(parts, every, plans):
-                for history, epoch in zip(histories, epochs, strict=True):
-                    if epoch is not None:
-                        history.append(epoch)
-                if on_epoch is not None:
-                    on_epoch(epochs)
-        return histories
+            return self._train(parts, every, plans, on_epoch)
 
-    def _epochs(
-        self, samples: Stack, recipes: Sequence[Recipe], plans: Sequence[Plan]
-    ) -> Iterator[Sequence[Epoch | None]]:
-        """Train an epoch, and give what each replica's came to, until none is left."""
+    def _train(
+        self, samples: Stack, recipes: Sequence[Recipe], plans: Sequence[Plan], on_epoch: OnReplicas | None
+    ) -> Histories:
         nets, recipe = self.nets, recipes[0]
         source = Source(samples, self.engine.home, recipe, plans)
         stepper = Stepper(nets.parameters, recipes)
+        histories, self.failures = Histories(self.size), {}
         step = 0
         for epoch, sizes in enumerate(epochs_of(samples.samples, recipe, plans[0]), start=1):
             started = time.perf_counter()
-            before = nets.parameters.detach().clone(), {path: state.clone() for path, state in nets.state.items()}
+            before = nets.copy()
             losses, right = [], []
             rates = stepper.rates(step, len(sizes))
             for rate, (x, y) in zip(rates, source.batches(epoch, sizes), strict=True):
@@ -92,32 +83,24 @@ class TorchReplicas(Replicas):
                 right.append(hits(recipe.loss, outputs.detach(), y))
                 step += 1
             # The device is asked once an epoch, here, so that no step waits for it.
-            found = torch.stack(losses, -1).double().cpu().numpy()
-            correct = torch.stack(right).sum(0).expand(self.size).tolist()
-            seconds = (time.perf_counter() - started) / self.size
-            epochs: list[Epoch | None] = [None] * self.size
-            for replica in set(range(self.size)) - set(self.failures):
-                its = recipes[replica]
-                try:
-                    epochs[replica] = epoch_of(
-                        epoch, step, seconds, found[replica], correct[replica], sizes, its,
-                        [its.rate(done) for done in range(step - len(sizes), step)] if its.moves else (),
-                    )  # fmt: skip
-                except DivergedError as error:
-                    self.failures[replica] = error
-            self._restore(*before)
-            yield epochs
+            found = torch.stack(losses).double().cpu().numpy()
+            correct = torch.stack(right).sum(0).cpu().numpy()
+            seconds, seen = (time.perf_counter() - started) / self.size, sum(sizes)
+            broken = ~np.isfinite(found)
+            for lost in sorted(set(np.flatnonzero(broken.any(axis=0)).tolist()) - set(self.failures)):
+                batch = int(broken[:, lost].argmax())
+                self.failures[lost] = DivergedError(epoch, batch + 1, float(found[batch, lost]))
+                histories.end(lost)
+            # Those that failed are stepped on with the others, and taken back every epoch.
+            nets.restore(list(self.failures), before)
             if len(self.failures) == self.size:
-                return
-
-    def _restore(self, parameters: Tensor, state: dict[str, Tensor]) -> None:
-        """Take those that failed back. They are stepped on with the others, to nowhere, and taken back every epoch."""
-        lost = list(self.failures)
-        if lost:
-            with torch.no_grad():
-                self.nets.parameters[lost] = parameters[lost]
-                for path, kept in state.items():
-                    self.nets.state[path][lost] = kept[lost]
+                break
+            accuracies = None if recipe.loss.targets == "values" else correct / seen
+            by_step = list(found) if recipe.moves else []
+            histories.add(Column(epoch, step, seconds, sizes @ found / seen, accuracies, recipes, sizes, by_step))
+            if on_epoch is not None:
+                on_epoch(histories.last())
+        return histories
 
     def _masks(self, plans: Sequence[Plan], step: int, batch: int) -> dict[int, Tensor]:
         if not plans[0].parity:

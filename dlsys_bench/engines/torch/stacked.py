@@ -56,6 +56,19 @@ class Stacked:
         own = {**self.named(self.parameters[replica]), **{path: t[replica] for path, t in self.state.items()}}
         return {name: kernel_out(name, own[path]) for name, path in self.net.paths.items()}
 
+    def copy(self) -> tuple[Tensor, Tensors]:
+        """The parameters and the state as they are."""
+        return self.parameters.detach().clone(), {path: tensor.clone() for path, tensor in self.state.items()}
+
+    def restore(self, replicas: list[int], copied: tuple[Tensor, Tensors]) -> None:
+        """Take some of the networks back to what was copied."""
+        if replicas:
+            parameters, state = copied
+            with torch.no_grad():
+                self.parameters[replicas] = parameters[replicas]
+                for path, tensor in self.state.items():
+                    tensor[replicas] = state[path][replicas]
+
     def losses(
         self, loss_of: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, own: bool, masks: Masks
     ) -> tuple[Tensor, Tensor]:
@@ -66,9 +79,10 @@ class Stacked:
             return loss_of(outputs, y), outputs
 
         self.net.train()
-        shared = 0 if own else None
-        mapped = torch.vmap(one, (0, 0, shared, shared, 0), randomness="different")
-        found: tuple[Tensor, Tensor] = mapped(self.parameters, self.state, x, y, masks)
+        mapped = torch.vmap(one, (0, 0, 0 if own else None, 0, 0), randomness="different")
+        # Targets always come as one for each: of those for all, one_hot would ask the device whether they are in range.
+        each = y if own else y.expand(len(self.parameters), *y.shape)
+        found: tuple[Tensor, Tensor] = mapped(self.parameters, self.state, x, each, masks)
         return found
 
     def outputs(self, x: Tensor, own: bool, every: bool = False) -> list[Tensor]:
