@@ -99,7 +99,7 @@ INVARIANCE = Study(
             "standard+bn",
             lenet5_overlap_tanh("standard+bn"),
             {
-                "quick": Recipe(SGD(0.05), batch_size=64, epochs=1, steps=30, scaling="standard", samples=1920),
+                "quick": Recipe(SGD(0.05), batch_size=64, epochs=1, steps=12, scaling="standard", samples=768),
                 "full": replace(Recipe(SGD(0.01), batch_size=128, epochs=20), scaling="standard"),
             },
             dict.fromkeys(("quick", "full"), "an identity, not a distribution: its claim and its test judge it"),

@@ -87,7 +87,9 @@ class Table(keras.optimizers.schedules.LearningRateSchedule):
         self.rates = np.array(rates, np.float32)
 
     def __call__(self, step: Any) -> Any:
-        return keras.ops.take(keras.ops.convert_to_tensor(self.rates), keras.ops.cast(step, "int32"), mode="clip")
+        # Keras asks once more when the last step is done.
+        step = keras.ops.minimum(keras.ops.cast(step, "int32"), len(self.rates) - 1)
+        return keras.ops.take(keras.ops.convert_to_tensor(self.rates), step)
 
     def get_config(self) -> dict[str, Any]:
         """As Keras asks of a schedule."""

@@ -1,0 +1,104 @@
+"""One schedule and one policy of batch sizes, in every engine: the same rates, the same sizes, the same weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from dlsys_bench.conformance.divergence import first_divergence
+from dlsys_bench.data import Samples
+from dlsys_bench.engines import Engine, create, unavailable
+from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.plan import Plan
+from dlsys_bench.spec.batches import CyclicalBatchSize
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.layers import Activation, Dense
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD, RMSprop
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.schedules import CyclicalLearningRate, LearningRateRamp, Schedule
+
+MODEL = Model("small", (5,), (Dense(6), Activation("tanh"), Dense(3)))
+
+
+@dataclass(frozen=True)
+class Root(CyclicalLearningRate):
+    """A scale of one's own."""
+
+    kind: ClassVar[str] = "root_cyclical"
+
+    def scaled(self, cycle: int, step: int) -> float:
+        return float((1 + step) ** -0.5)
+
+
+SCHEDULES: dict[str, Schedule | None] = {
+    "triangular": CyclicalLearningRate(0.01, 0.3, 3),
+    "triangular2": CyclicalLearningRate(0.01, 0.3, 3, "triangular2"),
+    "exp_range, as published": CyclicalLearningRate(0.1, 1e-9, 4, "exp_range", 0.99994),
+    "own": Root(0.01, 0.3, 3),
+    "ramp": LearningRateRamp(1e-3, 0.5, 12),
+    "none": None,
+}
+
+
+@pytest.fixture(scope="module", params=["numpy", "torch", "keras"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    if reason := unavailable(request.param):
+        pytest.skip(reason)
+    return create(request.param, dtype="float64")
+
+
+def samples(count: int = 30) -> Samples:
+    generator = np.random.default_rng(0)
+    return Samples(generator.standard_normal((count, 5)), generator.integers(0, 3, count))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sizes", "optimizer"),
+    [
+        *((name, None, SGD(0.1, momentum=0.9)) for name in SCHEDULES),
+        ("triangular", None, RMSprop(0.01)),
+        ("none", CyclicalBatchSize(2, 8), SGD(0.1)),
+        ("none", CyclicalBatchSize(2, 8, ends="early"), SGD(0.1)),
+        ("triangular", CyclicalBatchSize(2, 8), SGD(0.1)),
+    ],
+    ids=str,
+)
+def test_every_engine_follows(
+    engine: Engine, schedule: str, sizes: CyclicalBatchSize | None, optimizer: SGD | RMSprop
+) -> None:
+    recipe = Recipe(optimizer, batch_size=8, epochs=2, schedule=SCHEDULES[schedule], batch_sizes=sizes)
+    recipe = follow(engine.convention, recipe)
+    seen = engine.fit(engine.build(MODEL), samples(), recipe, Plan(3))
+    if recipe.moves:
+        steps = [by_step for epoch in seen if (by_step := epoch.by_step)]
+        rates = [rate for by_step in steps for rate in by_step["learning_rate"]]
+        exact = [recipe.rate(step) for step in range(len(rates))]
+        np.testing.assert_allclose(rates, exact, rtol=1e-7 if engine.name == "keras" else 1e-12)
+        expected = list(recipe.sizes(30))
+        assert [[int(size) for size in by_step["batch_size"]] for by_step in steps] == expected
+        for epoch, by_step, epoch_sizes in zip(seen, steps, expected, strict=True):
+            assert np.average(by_step["loss"], weights=epoch_sizes) == pytest.approx(epoch.running_loss, rel=1e-5)
+    else:
+        assert all(epoch.by_step is None for epoch in seen)
+    # That the rate was used and not only written down shows in the weights.
+    if engine.name != "numpy":
+        within = 1e-6 if engine.name == "keras" else 1e-9
+        found = first_divergence(
+            NumpyEngine(dtype="float64"), engine, follow(engine.convention, MODEL), recipe, samples(), Plan(3), within
+        )
+        assert found is None, str(found)
+
+
+def test_the_rate_is_seen_to_move_the_weights(engine: Engine) -> None:
+    """A schedule of zeros moves nothing: an engine that kept to the optimiser's own rate would be caught."""
+    recipe = follow(engine.convention, Recipe(SGD(0.5), batch_size=10, epochs=2))
+    still = replace(recipe, schedule=CyclicalLearningRate(0.0, 0.0, 2))
+    start = Plan(1).weights(MODEL)
+    for tried, moves in ((still, False), (recipe, True)):
+        net = engine.build(MODEL, start)
+        engine.fit(net, samples(), tried, Plan(1))
+        assert (np.abs(engine.weights(net)["dense_1.kernel"] - start["dense_1.kernel"]).max() > 1e-6) == moves

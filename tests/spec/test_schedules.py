@@ -1,0 +1,143 @@
+"""Learning rates and batch sizes that move, against the papers' own formulas."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlsys_bench.errors import BatchError, SpecError
+from dlsys_bench.plan import Plan, epochs_of, steps_of
+from dlsys_bench.spec.batches import BatchSizes, CyclicalBatchSize
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.record import from_dict
+from dlsys_bench.spec.schedules import CyclicalLearningRate, LearningRateRamp, Schedule
+
+
+def test_triangular_rises_and_falls_in_a_straight_line() -> None:
+    schedule = CyclicalLearningRate(1.0, 5.0, 4)
+    assert [schedule.rate(step) for step in range(10)] == [1, 2, 3, 4, 5, 4, 3, 2, 1, 2]
+
+
+def test_triangular2_halves_its_reach_each_cycle() -> None:
+    schedule = CyclicalLearningRate(1.0, 5.0, 4, "triangular2")
+    assert [schedule.rate(step) for step in (4, 12, 20, 28)] == [5, 3, 2, 1.5]
+
+
+def test_exp_range_shrinks_with_each_step() -> None:
+    schedule = CyclicalLearningRate(0.1, 1e-9, 1000, "exp_range", 0.99994)
+    assert schedule.rate(0) == 0.1
+    assert schedule.rate(1000) == pytest.approx(0.1 - (0.1 - 1e-9) * 0.99994**1000, rel=1e-12)
+    assert schedule.rate(2000) == 0.1
+    assert min(schedule.rate(step) for step in range(5000)) > 0
+
+
+@given(base=st.floats(1e-6, 1), maximum=st.floats(1e-6, 1), size=st.integers(1, 50), step=st.integers(0, 500))
+def test_smiths_formula(base: float, maximum: float, size: int, step: int) -> None:
+    """The code of the paper (section 3.1), line by line."""
+    cycle = np.floor(1 + step / (2 * size))
+    x = np.abs(step / size - 2 * cycle + 1)
+    expected = base + (maximum - base) * np.maximum(0, 1 - x)
+    assert CyclicalLearningRate(base, maximum, size).rate(step) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_scale_of_ones_own_is_a_subclass_that_travels() -> None:
+    @dataclass(frozen=True)
+    class Sine(CyclicalLearningRate):
+        kind: ClassVar[str] = "sine_cyclical"
+
+        def scaled(self, cycle: int, step: int) -> float:
+            return 0.5 * (1 + np.sin(cycle * np.pi / 2))
+
+    own = Sine(0.0, 1.0, 2)
+    assert [own.rate(step) for step in (2, 6, 10)] == pytest.approx([1.0, 0.5, 0.0])
+    assert from_dict(Recipe(schedule=own).to_dict()) == Recipe(schedule=own)
+
+
+@pytest.mark.parametrize(("spacing", "middle"), [("factor", 0.1), ("difference", 0.505)])
+def test_a_ramp_goes_from_low_to_high_and_stays(spacing: str, middle: float) -> None:
+    ramp = LearningRateRamp(0.01, 1.0, 5, spacing)  # type: ignore[arg-type]
+    assert [ramp.rate(step) for step in (0, 2, 4, 9)] == pytest.approx([0.01, middle, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: CyclicalLearningRate(step_size=0), "step_size is 0"),
+        (lambda: CyclicalLearningRate(base=-0.1), "base is -0.1"),
+        (lambda: CyclicalLearningRate(scale="square"), "scale is 'square'"),  # type: ignore[arg-type]
+        (lambda: CyclicalLearningRate(gamma=1.5), "gamma is 1.5"),
+        (lambda: LearningRateRamp(steps=0), "steps is 0"),
+        (lambda: LearningRateRamp(low=0.0), "low and a high above 0"),
+        (lambda: CyclicalBatchSize(64, 96), "largest is 96"),
+        (lambda: CyclicalBatchSize(64, 64), "largest is 64"),
+        (lambda: CyclicalBatchSize(0, 64), "smallest is 0"),
+        (lambda: CyclicalBatchSize(ends="late"), "ends is 'late'"),  # type: ignore[arg-type]
+        (lambda: Recipe(schedule="triangular"), "schedule is 'triangular'"),  # type: ignore[arg-type]
+        (lambda: Recipe(batch_sizes=64), "batch_sizes is 64"),  # type: ignore[arg-type]
+        (lambda: Recipe(samples=0), "samples is 0"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(make: object, said: str) -> None:
+    with pytest.raises(SpecError, match=said) as error:
+        make()  # type: ignore[operator]
+    assert "\n" not in str(error.value)
+
+
+def test_a_base_above_the_maximum_is_legal() -> None:
+    assert CyclicalLearningRate(0.1, 1e-9, 10).rate(10) == pytest.approx(1e-9)
+
+
+def test_the_published_batch_sizes_make_the_published_numbers_of_updates() -> None:
+    """nb2: epochs 3 and 5 make two updates, epoch 4 sixteen."""
+    sizes = list(itertools.islice(CyclicalBatchSize(ends="early").epochs(60_000), 5))
+    assert [len(epoch) for epoch in sizes] == [57, 17, 2, 16, 2]
+    assert sizes[0][:8] == [64, 128, 256, 512, 256, 128, 64, 128]
+    with pytest.raises(BatchError, match="65536 samples and the data 60000"):
+        list(itertools.islice(CyclicalBatchSize(ends="early").epochs(60_000), 6))
+
+
+@given(samples=st.integers(1, 3000), epochs=st.integers(1, 6), growing=st.booleans(), power=st.integers(1, 4))
+def test_a_sound_policy_sees_every_sample_once_an_epoch(samples: int, epochs: int, growing: bool, power: int) -> None:
+    policy = CyclicalBatchSize(4, 4 * 2**power, growing)
+    for epoch in itertools.islice(policy.epochs(samples), epochs):
+        assert sum(epoch) == samples
+        assert all(size >= 1 for size in epoch)
+    if not growing:
+        assert max(itertools.islice(policy.sizes(), 100)) == 4 * 2**power
+
+
+@given(samples=st.integers(8, 300), batch=st.integers(1, 8), epochs=st.integers(1, 4),
+       limit=st.one_of(st.none(), st.integers(1, 200)), cyclical=st.booleans())  # fmt: skip
+def test_epochs_are_cut_where_the_steps_end(
+    samples: int, batch: int, epochs: int, limit: int | None, cyclical: bool
+) -> None:
+    sizes: BatchSizes | None = CyclicalBatchSize(2, 8) if cyclical else None
+    recipe = Recipe(batch_size=batch, epochs=epochs, steps=limit, batch_sizes=sizes)
+    found = list(epochs_of(samples, recipe, Plan(0)))
+    whole = list(epochs_of(samples, Recipe(batch_size=batch, epochs=epochs, batch_sizes=sizes), Plan(0)))
+    flat = [size for epoch in whole for size in epoch]
+    assert [size for epoch in found for size in epoch] == flat[:limit]
+    assert all(found)
+    assert steps_of(samples, recipe, Plan(0)) == len(flat[:limit])
+
+
+def test_a_batch_larger_than_the_data_is_said() -> None:
+    with pytest.raises(BatchError, match="batch_size is 129, but there are 128 training samples"):
+        steps_of(128, Recipe(batch_size=129), Plan(0))
+
+
+def test_what_came_later_is_not_in_the_json_of_what_was_stored_before() -> None:
+    """Stored runs carry a digest of their recipe: an option that is not used must not change it."""
+    plain = Recipe(SGD(0.1))
+    assert not {"schedule", "batch_sizes", "samples"} & set(plain.to_dict())
+    assert from_dict(plain.to_dict()) == plain
+    full = Recipe(SGD(0.1), schedule=LearningRateRamp(), batch_sizes=CyclicalBatchSize(), samples=10)
+    assert from_dict(full.to_dict()) == full
+    assert isinstance(full.schedule, Schedule)
