@@ -1,58 +1,54 @@
-"""Pictures of results, as PNG."""
+"""Loss and accuracy by epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dlsys_bench.report.picture import BLUE, GREEN, ORANGE, VERMILLION, save
+from dlsys_bench.report.plots.frame import head, legend, nothing
+from dlsys_bench.report.plots.groups import groups, not_drawn, seeds
 from dlsys_bench.result import Result
 
-# Okabe & Ito's colours, which colour-blind readers can tell apart; each line has its own dashes too.
+# Each line has its own dashes beside its colour.
 LINES = (
-    ("running", "training, running", "#E69F00", (0, (4, 2))),
-    ("train", "training, evaluated", "#D55E00", "solid"),
-    ("validation", "validation", "#009E73", (0, (1, 1))),
-    ("test", "test", "#0072B2", "solid"),
+    ("running", "training, running", ORANGE, (0, (4, 2))),
+    ("train", "training, evaluated", VERMILLION, "solid"),
+    ("validation", "validation", GREEN, (0, (1, 1))),
+    ("test", "test", BLUE, "solid"),
 )
 
 
 def curves(results: Sequence[Result], path: Path) -> Path:
-    """Loss and accuracy by epoch, an arm a column: the mean of the seeds, their range shaded. Writes a PNG."""
+    """Loss and accuracy by epoch, an arm a column: the mean of the seeds, their range shaded. A run that diverged is
+    drawn as far as it came. Writes a PNG."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    arms: dict[str, list[Result]] = {}
-    for run in results:
-        if run.history:
-            arms.setdefault(f"{run.arm}\n({run.engine})", []).append(run)
-    figure = Figure(figsize=(max(3.0 * len(arms), 6.4), 5.6), layout="constrained")
-    axes = figure.subplots(2, len(arms), sharex="col", sharey="row", squeeze=False)
-    for column, (arm, runs) in enumerate(arms.items()):
-        for row, what in enumerate(("loss", "accuracy")):
-            axis = axes[row][column]
+    grouped = groups(results)
+    figure = Figure(figsize=(max(3.0 * len(grouped), 6.4), 5.6), layout="constrained")
+    axes = figure.subplots(2, len(grouped), sharex="col", sharey="row", squeeze=False)
+    for column, group in enumerate(grouped):
+        runs = [run for run in group.runs if run.history]
+        for axis, what in zip(axes[:, column], ("loss", "accuracy"), strict=True):
             for split, label, colour, dashes in LINES:
                 _line(axis, runs, f"{split}_{what}", label, colour, dashes)
             axis.grid(alpha=0.3)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+            if not runs:
+                nothing(axis, "diverged in\nits first epoch")
         axes[0][column].set_title(
-            f"{arm.replace(')', '')}, {len(runs)} seed{'s' if len(runs) > 1 else ''})", fontsize=10
+            f"{group.arm}\n({f'{group.beside}, ' * bool(group.beside)}{seeds(len(group.runs))})", fontsize=10
         )
         axes[1][column].set_xlabel("epoch")
     axes[0][0].set_ylabel("loss (mean of a batch)")
     axes[1][0].set_ylabel("accuracy (fraction right)")
-    first = results[0]
-    figure.suptitle(f"{first.study} on {first.dataset}, tier {first.tier}", fontsize=12)
-    lines: dict[str, Any] = {}
-    for axis in axes.flat:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            lines.setdefault(label, handle)
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    head(figure, results, not_drawn(grouped, what="diverged, drawn as far as they came"))
+    legend(figure)
+    return save(figure, path)
 
 
 def _line(axis: Any, runs: Sequence[Result], name: str, label: str, colour: str, dashes: Any) -> None:
@@ -67,6 +63,3 @@ def _line(axis: Any, runs: Sequence[Result], name: str, label: str, colour: str,
     axis.plot(epochs, values.mean(axis=0), color=colour, linestyle=dashes, label=label, marker=marker)
     if len(known) > 1:
         axis.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-
-
-PLOTS: dict[str, Callable[[Sequence[Result], Path], Path]] = {"curves": curves}

@@ -1,0 +1,72 @@
+"""What the pictures of results share: the head with its notes, one legend for all panels, markers and dashes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlsys_bench.report.picture import BLUE, GREEN, ORANGE, VERMILLION
+from dlsys_bench.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#6E6E6E"
+
+# No two styles are told apart by colour alone.
+STYLES: tuple[tuple[str, str, Any], ...] = (
+    (BLUE, "o", "solid"),
+    (ORANGE, "s", (0, (5, 2))),
+    (GREEN, "^", (0, (1, 1))),
+    (PURPLE, "D", (0, (5, 1, 1, 1))),
+    (SKY, "v", (0, (3, 1, 1, 1, 1, 1))),
+    (GREY, "P", (0, (2, 2))),
+)
+PUBLISHED: dict[str, Any] = {"color": VERMILLION, "marker": "D", "markerfacecolor": "none", "linestyle": "none"}
+"""A figure that a notebook publishes, in every picture."""
+
+
+def style(number: int) -> tuple[str, str, Any]:
+    """Colour, marker and dashes of the line of this number; after the last the first comes again."""
+    return STYLES[number % len(STYLES)]
+
+
+def head(figure: Figure, results: Sequence[Result], *notes: str) -> None:
+    """The title over the picture: study, dataset and tier, and a line for each note that is not empty."""
+    first = results[0]
+    engines = ", ".join(dict.fromkeys(f"{run.engine} ({run.device})" for run in results))
+    inches = figure.get_figwidth()
+    lines = [f"{first.study} on {first.dataset}, tier {first.tier}, {engines}"]
+    lines += [line for note in notes if note for line in textwrap.wrap(note, int(inches * 13))]
+    figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
+
+
+def legend(figure: Figure, inches: float = 2.4) -> None:
+    """One legend under the panels, of every label once, in columns of so many inches."""
+    found: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        columns = max(int(figure.get_figwidth() / inches), 1)
+        figure.legend(
+            list(found.values()), list(found), loc="outside lower center", ncols=min(columns, len(found)),
+            frameon=False, fontsize=9,
+        )  # fmt: skip
+
+
+def plain_log(axis: Any) -> None:
+    """A logarithmic y axis whose ticks are plain numbers: powers of ten alone say little of two decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1e3 * low else (1.0,)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def nothing(axis: Any, text: str = "no run has figures to draw") -> None:
+    """An empty panel that says why."""
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color=GREY, wrap=True)

@@ -1,0 +1,62 @@
+"""Runs that are drawn together, and those that cannot be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from dlsys_bench.result import Result
+
+
+class Group(NamedTuple):
+    """The runs of one arm by one engine, in the order of their seeds. `beside` tells engines and protocols apart; it is
+    empty where there is only one."""
+
+    arm: str
+    beside: str
+    runs: tuple[Result, ...]
+
+    @property
+    def label(self) -> str:
+        return f"{self.arm} ({self.beside})" if self.beside else self.arm
+
+    @property
+    def finished(self) -> tuple[Result, ...]:
+        """The runs that came to an end and have figures."""
+        return tuple(run for run in self.runs if run.status == "finished" and "reason" not in run.figures)
+
+
+def groups(results: Sequence[Result]) -> list[Group]:
+    """Runs by arm, engine, device and protocol; arms in the order in which they were first run."""
+
+    def engine(run: Result) -> str:
+        return run.engine if run.device == "cpu" else f"{run.engine} on {run.device}"
+
+    found: dict[tuple[str, str, str], list[Result]] = {}
+    for run in results:
+        found.setdefault((run.arm, engine(run), run.protocol), []).append(run)
+    arms = list(dict.fromkeys(run.arm for run in results))
+    several = len({name for _, name, _ in found}) > 1
+    grouped = []
+    for arm, name, protocol in sorted(found, key=lambda key: (arms.index(key[0]), key[1:])):
+        # Runs of one arm by two protocols are two things, whatever they are called.
+        two = len({other for this, _, other in found if this == arm}) > 1
+        parts = [name] * several + [f"protocol {protocol[:6]}"] * two
+        runs = sorted(found[arm, name, protocol], key=lambda run: run.seed)
+        grouped.append(Group(arm, ", ".join(parts), tuple(runs)))
+    return grouped
+
+
+def seeds(count: int) -> str:
+    """How many, in words."""
+    return f"{count:,} seed{'s' if count != 1 else ''}"
+
+
+def not_drawn(grouped: Iterable[Group], *, what: str = "diverged, not drawn") -> str:
+    """The line that names the arms with runs that have no figures; empty if there are none."""
+    names = [
+        f"{group.label} ({len(group.runs) - len(group.finished)} of {len(group.runs)})"
+        for group in grouped
+        if len(group.finished) < len(group.runs)
+    ]
+    return f"{what}: {', '.join(names)}" if names else ""
