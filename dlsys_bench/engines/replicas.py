@@ -126,7 +126,10 @@ class OneByOne(Replicas):
     def __init__(self, engine: Engine, models: Sequence[Model], plans: Sequence[Plan]) -> None:
         super().__init__(len(plans))
         self.engine = engine
-        self.nets = [engine.build(model, seed=plan.seed) for model, plan in zip(models, plans, strict=True)]
+        self.nets = [
+            engine.build(model, plan.weights(model) if plan.parity else None, seed=plan.seed)
+            for model, plan in zip(models, plans, strict=True)
+        ]
 
     def fit(
         self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
@@ -171,16 +174,18 @@ def in_blocks(
 ) -> list[Block]:
     """`work` done on so many replicas in blocks as large as suits the engine; the results in order.
 
-    An engine that is threaded does as many blocks at a time as there are cores (or `workers`), each with a BLAS of one
-    thread. What a replica gives does not depend on its block.
+    An engine that is threaded does as many blocks at a time as there are cores (or `workers`). Operations run on one
+    thread each: those on networks this small lose more by sharing than they gain. Where dropout is the engine's own, a
+    replica may depend on which others are in its block; else it does not.
     """
     threads = (workers or len(os.sched_getaffinity(0))) if engine.threaded else 1
     size = min(engine.replicas_at_once(model, recipe), math.ceil(count / threads)) if count else 1
     blocks = [range(start, min(start + size, count)) for start in range(0, count, size)]
-    if threads == 1:
-        return [work(block) for block in blocks]
-    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, blocks))
+    with threadpool_limits(1):
+        if threads == 1:
+            return [work(block) for block in blocks]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(work, blocks))
 
 
 class Stack(NamedTuple):
@@ -249,6 +254,16 @@ def alike(models: Model | Sequence[Model], size: int) -> list[Model]:
 
     _same([replace(model.map(without_start), name="") for model in models], "models differ in the initialisers alone")
     return list(models)
+
+
+def check_plans(plans: Sequence[Plan]) -> None:
+    """Raise a SpecError unless the plans differ in their seeds alone."""
+    for replica, plan in enumerate(plans):
+        if (plan.steps, plan.parity) != (plans[0].steps, plans[0].parity):
+            raise SpecError(
+                f"replica {replica} has a plan of steps={plan.steps}, parity={plan.parity}, replica 0 of "
+                f"steps={plans[0].steps}, parity={plans[0].parity}: replicas that train as one differ in the seed alone"
+            )
 
 
 def _same(records: Sequence[Record], rule: str) -> None:

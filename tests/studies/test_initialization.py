@@ -42,7 +42,7 @@ def test_saturated_is_within_a_hundredth_of_an_end(function: str, y: list[float]
 
 
 def test_glorot_and_he_keep_what_they_promise() -> None:
-    """tanh keeps its spread under Glorot; ReLU shrinks by half each layer's variance under Glorot, and not under He."""
+    """Tanh keeps its spread under Glorot; ReLU shrinks by half each layer's variance under Glorot, and not under He."""
     engine, digits = create("numpy"), load("digits")
 
     def decay(arm: str) -> float:

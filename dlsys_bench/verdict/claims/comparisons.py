@@ -59,7 +59,7 @@ ALIKE = (("512", "32-32-16"), ("64-64", "64-32-64"), ("128-128", "64-128-64"), (
 
 def _deeper(claim: Claim, runs: Runs) -> Judged:
     """Pairs of as many parameters: the deeper one has the lower error (as published, in training mode), on the mean of
-    the pairs and in no pair the higher, and takes longer in each."""
+    the pairs and in no pair the higher (Bonferroni over the pairs), and takes longer."""
     pairs = [(runs.of("eggholder", shallow), runs.of("eggholder", deep)) for shallow, deep in ALIKE]
     if not all(measured(side, "test_rmse") for pair in pairs for side in pair):
         return unmeasured(claim, min(len(side) for pair in pairs for side in pair))
@@ -73,7 +73,7 @@ def _deeper(claim: Claim, runs: Runs) -> Judged:
     ]
     mean, error = float(np.mean(by_seed)), float(np.std(by_seed, ddof=1)) / np.sqrt(len(by_seed))
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(by_seed) - 1)) * error
-    reversed_ = any(low > 0 for _, (low, _), _, _ in lower) or mean - half > 0
+    reversed_ = mean - half > 0 or any(gap > 0 and p < (1 - LEVEL) / len(pairs) for gap, _, p, _ in lower)
     ruling = Ruling.NOT_REPRODUCED if reversed_ else Ruling.REPRODUCED if mean + half < 0 else Ruling.UNDECIDED
     parts = [
         f"{deep} against {shallow}: RMSE {gap:+.1f} [{low:.1f}, {high:.1f}], in eval mode [{a:.1f}, {b:.1f}], "

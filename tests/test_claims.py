@@ -1,0 +1,307 @@
+"""A ruling for every claim, and each kind of ruling on runs made up so that the answer is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlsys_bench.claims import claims
+from dlsys_bench.result import Epoch, Result
+from dlsys_bench.studies import STUDIES
+from dlsys_bench.verdict.claims import KINDS, Judged, Ruling, Runs, rule
+from dlsys_bench.verdict.claims.comparisons import ALIKE, difference
+
+CLAIMS = {claim["id"]: claim for claim in claims()}
+
+
+class Made(Runs):
+    """Runs by (study, arm) in place of the stored ones."""
+
+    def __init__(self, runs: dict[tuple[str, str], list[Result]]) -> None:
+        super().__init__()
+        self.made = runs
+
+    def of(self, study: str, arm: str) -> list[Result]:
+        return self.made.get((study, arm), [])
+
+
+def result(study: str, arm: str, seed: int, history: Sequence[Epoch] = (), status: str = "finished",
+           **figures: Any) -> Result:  # fmt: skip
+    return Result(
+        study, arm, "made", "full", "numpy", "cpu", "float32", "keras", seed, "p", {}, list(history), 1.0,
+        status, figures=figures,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def runs(study: str, arm: str, metric: str, values: Sequence[float], epochs: int = 1) -> list[Result]:
+    return [
+        result(
+            study, arm, seed, [Epoch(n + 1, n + 1, 1.0, **{"running_loss": 1.0, metric: value}) for n in range(epochs)]
+        )  # type: ignore[arg-type]
+        for seed, value in enumerate(values)
+    ]
+
+
+def judged(claim: str, made: dict[tuple[str, str], list[Result]]) -> Judged:
+    return KINDS[CLAIMS[claim]["kind"]](CLAIMS[claim], Made(made))
+
+
+def test_no_claim_is_missing_and_each_says_why() -> None:
+    rulings = rule()
+    assert [one.claim["id"] for one in rulings] == [claim["id"] for claim in claims()]
+    assert len(rulings) == 195
+    assert all(one.reason for one in rulings)
+    assert {claim["kind"] for claim in claims()} == set(KINDS)
+    assert sum(one.claim["kind"] == "exact" and one.ruling is Ruling.REPRODUCED for one in rulings) == 49
+    json.dumps([one.to_dict() for one in rulings])
+
+
+def test_without_runs_a_claim_is_unmeasured_and_says_what_stores_them(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("dlsys_bench.verdict.claims.runs.reference_runs", lambda *_: [])
+    rulings = [one for one in rule() if one.claim["kind"] not in ("exact", "speed", "unrecoverable")]
+    assert {one.ruling for one in rulings} == {Ruling.UNMEASURED}
+    assert all(f"dlsys-bench run {one.claim['study']} --tier full" in one.reason for one in rulings)
+
+
+@pytest.mark.parametrize(
+    ("values", "ruling"),
+    [
+        ([0.9042, 0.9040, 0.9050, 0.9035], Ruling.REPRODUCED),
+        ([0.8942, 0.8940, 0.8950, 0.8935], Ruling.NOT_REPRODUCED),
+        # A wide spread cannot exclude it: half = t(.975, 3) s sqrt(5/4).
+        ([0.8942, 0.8840, 0.8950, 0.8835], Ruling.REPRODUCED),
+        ([0.9042], Ruling.UNMEASURED),
+    ],
+)
+def test_a_figure_is_held_to_the_prediction_interval_of_one_run(values: list[float], ruling: Ruling) -> None:
+    arm = ("cyclical-learning-rate", "exp_range")
+    one = judged("nb2.clr.val_accuracy@5", {arm: runs(*arm, "test_accuracy", values, 5)})
+    assert one.ruling is ruling
+    if one.interval:
+        mean, s = np.mean(values), np.std(values, ddof=1)
+        assert one.interval == pytest.approx(
+            (mean - 3.182446 * s * 1.25**0.5, mean + 3.182446 * s * 1.25**0.5), rel=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    ("collapsed", "ruling"), [(9640, "reproduced"), (9690, "reproduced"), (9900, "not reproduced")]
+)
+def test_a_fraction_is_held_to_fishers_test(collapsed: int, ruling: str) -> None:
+    arm = ("dying-relu", "relu")
+    half = [result(*arm, seed, collapsed=collapsed // 2, networks=5000) for seed in range(2)]
+    one = judged("nb2.relu.collapse", {arm: half})
+    assert one.ruling == ruling
+    assert one.interval is not None
+    assert one.interval[0] < collapsed / 10_000 < one.interval[1]
+
+
+@pytest.mark.parametrize(("centre", "ruling"), [(900, "reproduced"), (980, "not reproduced"), (940, "reproduced")])
+def test_a_draw_is_placed_among_the_draws(centre: int, ruling: str) -> None:
+    """The published 0.902 among draws around a centre."""
+    arm = ("perceptron", "nb4/perceptron")
+    values = np.clip(np.random.default_rng(0).normal(centre, 20, 5000).round(), 0, 1000).astype(int)
+    counts = np.bincount(values, minlength=1001).tolist()
+    one = judged("nb4.perceptron.test_accuracy", {arm: [result(*arm, 0, counts=counts)]})
+    assert one.ruling == ruling
+    assert one.interval == pytest.approx(tuple(np.quantile(values / 1000, [0.025, 0.975])), abs=0.0011)
+
+
+def test_two_claims_that_contradict_each_other_get_opposite_rulings() -> None:
+    generator = np.random.default_rng(1)
+    made = {}
+    for arm, mean in (("sound/perceptron", 0.966), ("sound/hinge", 0.958)):
+        figures = generator.normal(mean, 4e-4, 5)
+        made["perceptron", arm] = [result("perceptron", arm, s, test_accuracy=v) for s, v in enumerate(figures)]
+    assert judged("nb2.perceptron>hinge", made).ruling is Ruling.REPRODUCED
+    assert judged("nb4.hinge>perceptron", made).ruling is Ruling.NOT_REPRODUCED
+    even = {key: [result(*key, s, test_accuracy=0.96 + 0.01 * generator.normal()) for s in range(5)] for key in made}
+    assert judged("nb2.perceptron>hinge", even).ruling is Ruling.UNDECIDED
+
+
+def test_runs_of_one_seed_are_compared_in_pairs_others_by_welch() -> None:
+    arm = ("a", "b")
+    common = [0.1, 0.5, 0.9, 0.3]
+    left = runs(*arm, "test_accuracy", [v + 0.01 + e for v, e in zip(common, (0, 0.001, -0.001, 0), strict=True)])
+    right = runs(*arm, "test_accuracy", common)
+    mean, interval, p, how = difference(left, right, "test_accuracy")
+    assert mean == pytest.approx(0.01)
+    assert 0 < interval[0] < 0.01 < interval[1]
+    assert p < 0.01
+    assert how == "4 pairs"
+    from dataclasses import replace
+
+    shifted = [replace(run, seed=run.seed + 100) for run in right]
+    mean, interval, p, how = difference(left, shifted, "test_accuracy")
+    assert "Welch" in how
+    assert interval[0] < 0 < interval[1]
+    assert p > 0.5
+
+
+GRID = [f"{rate:g}" for rate in CLAIMS["nb2.lr.best"]["grid"]]
+
+
+def sweep(best: str, gap: float = 0.5) -> dict[tuple[str, str], list[Result]]:
+    made = {}
+    for place, arm in enumerate(GRID):
+        losses = [(0.3 if arm == best else 0.3 + gap + 0.1 * place) + 0.01 * seed for seed in range(3)]
+        made["learning-rate-sweep", arm] = runs("learning-rate-sweep", arm, "running_loss", losses)
+    made["learning-rate-sweep", "10"] = [result("learning-rate-sweep", "10", s, status="diverged") for s in range(3)]
+    return made
+
+
+def test_the_best_of_a_grid_has_to_be_parted_from_the_next() -> None:
+    assert judged("nb2.lr.best", sweep("0.1")).ruling is Ruling.REPRODUCED
+    assert "10 diverged" in judged("nb2.lr.best", sweep("0.1")).reason
+    assert judged("nb2.lr.best", sweep("0.01")).ruling is Ruling.NOT_REPRODUCED
+    noisy = sweep("0.1")
+    noisy["learning-rate-sweep", "0.01"] = runs("learning-rate-sweep", "0.01", "running_loss", [0.31, 0.30, 0.34])
+    assert judged("nb2.lr.best", noisy).ruling is Ruling.UNDECIDED
+    del noisy["learning-rate-sweep", "1e-09"]
+    assert judged("nb2.lr.best", noisy).ruling is Ruling.UNMEASURED
+
+
+@pytest.mark.parametrize(
+    ("means", "ruling"),
+    [
+        ([0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], Ruling.REPRODUCED),
+        ([0.2, 0.3, 0.4, 0.5, 0.45, 0.7, 0.8, 0.9], Ruling.NOT_REPRODUCED),
+        ([0.2, 0.3, 0.4, 0.4001, 0.45, 0.7, 0.8, 0.9], Ruling.UNDECIDED),
+    ],
+)
+def test_a_trend_holds_at_every_step_or_not(means: list[float], ruling: Ruling) -> None:
+    generator = np.random.default_rng(2)
+    made = {
+        ("batch-size-sweep", str(size)): runs(
+            "batch-size-sweep", str(size), "running_loss", mean + generator.normal(0, 0.001, 5)
+        )
+        for size, mean in zip(CLAIMS["nb2.batch-size"]["grid"], means, strict=True)
+    }
+    assert judged("nb2.batch-size", made).ruling is ruling
+
+
+@pytest.mark.parametrize(("gap", "spread", "ruling"), [
+    (0.0, 1e-4, Ruling.REPRODUCED), (0.02, 1e-4, Ruling.NOT_REPRODUCED), (0.004, 3e-3, Ruling.UNDECIDED),
+])  # fmt: skip
+def test_the_same_means_within_a_margin(gap: float, spread: float, ruling: Ruling) -> None:
+    generator = np.random.default_rng(3)
+    study = CLAIMS["nb0.std~bn-input"]["study"]
+    made = {
+        (study, arm): runs(study, arm, "test_accuracy", 0.98 + shift + generator.normal(0, spread, 5))
+        for arm, shift in (("standard+bn", 0.0), ("bn+bn", gap))
+    }
+    assert judged("nb0.std~bn-input", made).ruling is ruling
+
+
+def test_a_trajectory_is_held_epoch_by_epoch_and_an_unsound_figure_stays_unsound(monkeypatch: Any) -> None:
+    arm = ("cyclical-batch-size", "published")
+    published = CLAIMS["nb2.cyclic-batch.train_accuracy"]["values"]
+
+    def made(shift: float) -> list[Result]:
+        return [
+            result(
+                *arm, s, [Epoch(n + 1, n + 1, 1.0, 1.0, v + shift + 0.005 * (s - 2)) for n, v in enumerate(published)]
+            )
+            for s in range(5)
+        ]
+
+    assert judged("nb2.cyclic-batch.train_accuracy", {arm: made(0.0)}).ruling is Ruling.REPRODUCED
+    assert judged("nb2.cyclic-batch.train_accuracy", {arm: made(0.2)}).ruling is Ruling.NOT_REPRODUCED
+    monkeypatch.setattr("dlsys_bench.verdict.claims.Runs", lambda extra: Made({arm: made(0.0)}))
+    (one,) = [one for one in rule() if one.claim["id"] == "nb2.cyclic-batch.train_accuracy"]
+    assert one.ruling is Ruling.UNSOUND
+    assert "never shuffled" in one.reason
+    assert "reproduced" in one.reason
+
+
+def eggholder(deeper: float) -> dict[tuple[str, str], list[Result]]:
+    """Errors that fall by `deeper` a layer. What strays, strays to either side by as much in each pair."""
+    made = {}
+    for arm in (record.name for record in STUDIES["eggholder"].arms):
+        layers, shallow = arm.count("-") + 1, arm in {pair[0] for pair in ALIKE}
+        made["eggholder", arm] = [
+            result("eggholder", arm, seed, test_rmse=250.0, train_seconds=1.0 * layers + 0.01 * seed,
+                   test_rmse_in_training_mode=250.0 + deeper * layers + (seed if shallow else 4 - seed))
+            for seed in range(5)
+        ]  # fmt: skip
+    return made
+
+
+@pytest.mark.parametrize(("deeper", "ruling"), [(-10, "reproduced"), (10, "not reproduced"), (0.0, "undecided")])
+def test_deeper_is_better_for_as_many_parameters(deeper: float, ruling: str) -> None:
+    one = judged("nb4.eggholder", eggholder(deeper))
+    assert one.ruling == ruling
+    assert "4 of 4 pairs take longer" in one.reason
+
+
+def violins(**changed: Any) -> dict[tuple[str, str], list[Result]]:
+    made = {}
+    for record in STUDIES["initialization"].arms:
+        function, start = record.name.split("/")
+        sigma = float(start[7:-1]) if start.startswith("normal") else 0.0
+        figures = {"saturated": [2 * sigma] + [0.0] * 4, "decay": 1.0}
+        if function == "relu":
+            figures["decay"] = 0.25 if start == "glorot_normal" else 1.0
+        figures |= changed.get(record.name.replace("/", "_"), {})
+        made["initialization", record.name] = [result("initialization", record.name, s, **figures) for s in range(3)]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, None),
+        ({"tanh_normal(0.1)": {"saturated": [0.9] * 5, "decay": 1.0}}, "tanh saturates more"),
+        ({"relu_glorot_normal": {"saturated": [0.5] * 5, "decay": 0.9}}, "ReLU shrinks under Glorot"),
+        ({"relu_he_normal": {"saturated": [0.5] * 5, "decay": 0.3}}, "ReLU keeps its scale under He"),
+        ({"sigmoid_glorot_normal": {"saturated": [0.5] * 5, "decay": 1.0}}, "Glorot keeps sigmoid"),
+    ],
+)
+def test_what_is_said_of_violins_is_held_as_numbers(changed: dict[str, Any], said: str | None) -> None:
+    one = judged("nb2.init", violins(**changed))
+    assert one.ruling is (Ruling.NOT_REPRODUCED if said else Ruling.REPRODUCED)
+    assert said is None or said in one.reason
+
+
+def test_a_bound_is_a_bound() -> None:
+    arm = ("batchnorm-parameters", "standard+bn")
+    others = {"max_change_of_gamma": 1e-5, "max_change_of_gamma_after_pool": 0.1}
+    for beta, ruling in ((1e-8, Ruling.REPRODUCED), (1e-3, Ruling.NOT_REPRODUCED)):
+        made = {arm: [result(*arm, 0, max_abs_beta_first_hidden_bn=beta, **others)]}
+        assert judged("nb0.bn-invariance.beta", made).ruling is ruling
+
+
+def test_a_wrong_count_of_parameters_is_not_reproduced(monkeypatch: Any) -> None:
+    claim = CLAIMS["nb2.standard+bn.params_total"] | {"value": 62_611}
+    assert KINDS["exact"](claim, Made({})).ruling is Ruling.NOT_REPRODUCED
+
+
+def test_the_false_discovery_rate_is_that_of_the_table(monkeypatch: Any) -> None:
+    """A figure that lies just outside, alone among many, is what chance gives; one far outside is not."""
+    near, far = ("cyclical-learning-rate", "exp_range"), ("dying-relu", "relu")
+    values = np.array([-1, 0, 1, 0.5, -0.5])
+
+    def made(sigmas: float) -> dict[tuple[str, str], list[Result]]:
+        spread = values.std(ddof=1) * 1.2**0.5
+        accuracy = 0.9042 + 0.003 * (values + sigmas * spread)
+        table = {near: runs(*near, "test_accuracy", accuracy, 5)}
+        for arm, claim in (("relu", 0.964), ("leaky_relu", 0.955)):
+            hits = round(claim * 10_000)
+            table["dying-relu", arm] = [result("dying-relu", arm, 0, collapsed=hits, networks=10_000)]
+        return table
+
+    def ruled(sigmas: float) -> Judged:
+        monkeypatch.setattr("dlsys_bench.verdict.claims.Runs", lambda extra: Made(made(sigmas)))
+        return next(one for one in rule("cyclical-learning-rate"))
+
+    alone = judged("nb2.clr.val_accuracy@5", made(3.0))
+    assert alone.ruling is Ruling.NOT_REPRODUCED
+    assert ruled(3.0).ruling is Ruling.REPRODUCED
+    assert "by chance" in ruled(3.0).reason
+    assert ruled(30.0).ruling is Ruling.NOT_REPRODUCED
+    assert far in made(0.0)
