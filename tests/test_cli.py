@@ -76,7 +76,7 @@ def test_list_names_everything(folder: Path) -> None:
     listed = json.loads(call(folder, "list", "--json").stdout)
     assert len(listed["claims"]) == 195
     assert {record["engine"] for record in listed["engines"]} >= {"numpy", "torch", "keras", "keras-jax"}
-    assert len(listed["studies"]) == 5
+    assert len(listed["studies"]) == 18
     assert "lenet5-tanh/bn+bn" in call(folder, "list", "models").stdout
 
 

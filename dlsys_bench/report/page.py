@@ -1,62 +1,86 @@
-"""A report in Markdown with its pictures, from stored runs."""
+"""A report in Markdown with its pictures, from stored runs: a section a study, with what became of its claims."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from dlsys_bench.report.plots import PLOTS
-from dlsys_bench.report.tables import tables, verdict_table
+from dlsys_bench.report.tables import claims_table, tables
 from dlsys_bench.result import Result
 from dlsys_bench.store import file_name
 from dlsys_bench.studies import STUDIES
-from dlsys_bench.verdict.bands import Verdict
+from dlsys_bench.verdict.claims import rule
 
-TEMPLATE = """# dlsys_bench: {{ results | length }} runs
+TEMPLATE = """# dlsys_bench: {{ count }} runs
 
 {{ versions }}
+{% for section in sections %}
+## {{ section.study }}
 
+{{ section.title }}
+
+{% for table in section.tables %}
 {{ table }}
-{% if verdicts %}
-{{ verdicts }}
-{% endif %}
-{% for title, picture in pictures %}
+{% endfor %}
+{% for title, picture in section.pictures %}
 ![{{ title }}]({{ picture }})
+
+{% endfor %}
+{% if section.claims %}
+{{ section.claims }}
+{% endif %}
 {% endfor %}"""
 
 
-def write(results: Sequence[Result], folder: Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
-    """Write `report.md` and a picture for each study, dataset and tier. Returns the paths, the report first."""
-    from jinja2 import Environment
+def _section(study: str, results: Sequence[Result], folder: Path) -> dict[str, Any]:
+    """The tables, pictures and claims of one study. One that is not in the table (a user's own) is drawn as curves."""
+    known = STUDIES.get(study)
+
+    def place(run: Result) -> tuple[str, str]:
+        # Arms that are each on the data that they are meant for belong in one picture.
+        at_home = known is not None and run.dataset in {arm.dataset for arm in known.arms if arm.name == run.arm}
+        return known.dataset if known is not None and at_home else run.dataset, run.tier
 
     pictures = []
-
-    def key(run: Result) -> tuple[str, str, str]:
-        return run.study, run.dataset, run.tier
-
-    # A study that is not in the table (a user's own) is drawn as curves.
-    for (study, dataset, tier), group in groupby(sorted(results, key=key), key):
+    for (dataset, tier), group in groupby(sorted(results, key=place), place):
         runs = list(group)
-        for plot in STUDIES[study].plots if study in STUDIES else ("curves",):
+        for plot in known.plots if known else ("curves",):
             if any(run.history or run.figures for run in runs):
-                name = f"{file_name(study, dataset, tier, plot)}.png"
-                pictures.append((f"{study} on {dataset}, {tier}: {plot}", PLOTS[plot](runs, folder / name)))
+                path = PLOTS[plot](runs, folder / f"{file_name(study, dataset, tier, plot)}.png")
+                pictures.append((f"{study} on {dataset}, {tier}: {plot}", path))
+    rulings = [one for one in rule(study, results) if one.claim["study"] == study]
+    return {
+        "study": study,
+        "title": known.title if known else "",
+        "tables": [table.markdown() for table in tables(results)],
+        "paths": [path for _, path in pictures],
+        "pictures": [(title, path.name) for title, path in pictures],
+        "claims": claims_table(rulings, "What was published, and what is measured here").markdown() if rulings else "",
+    }
+
+
+def write(results: Sequence[Result], folder: Path) -> list[Path]:
+    """Write `report.md` and the pictures of each study, dataset and tier. Returns the paths, the report first."""
+    from jinja2 import Environment
+
+    folder.mkdir(parents=True, exist_ok=True)
+    studies = dict.fromkeys(run.study for run in results)
+    sections = [_section(study, [run for run in results if run.study == study], folder) for study in studies]
     provenance = results[0].provenance
     machine, versions = provenance.get("machine", {}), provenance.get("versions", {})
     text = (
         Environment(trim_blocks=True, autoescape=False)
         .from_string(TEMPLATE)
         .render(
-            results=results,
+            count=len(results),
             versions=f"{machine.get('processor', '')}, {machine.get('cores', '?')} cores; "
             + ", ".join(f"{name} {version}" for name, version in versions.items()),
-            table="\n".join(table.markdown() for table in tables(results)),
-            verdicts=verdict_table(verdicts).markdown() if verdicts else "",
-            pictures=[(title, path.name) for title, path in pictures],
+            sections=sections,
         )
     )
-    folder.mkdir(parents=True, exist_ok=True)
     report = folder / "report.md"
     report.write_text(text, encoding="utf-8")
-    return [report, *(path for _, path in pictures)]
+    return [report, *(path for section in sections for path in section["paths"])]

@@ -56,6 +56,15 @@ def _figure(values: Iterable[float | None], digits: int = 4) -> str:
     return mean if len(known) == 1 else f"{mean} ± {np.std(known, ddof=1):.{digits}f}"
 
 
+def _significant(values: Iterable[float | None]) -> str:
+    """Mean and spread of figures of any size, to four digits."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return NONE
+    spread = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    return f"{np.mean(known):.4g}" + (f" ± {spread:.2g}" if spread else "")
+
+
 def results_table(results: Sequence[Result]) -> Table:
     """A row an arm and engine: the mean of its seeds, and their spread where there are several."""
 
@@ -127,7 +136,7 @@ def figures_table(results: Sequence[Result]) -> Table:
     rows = []
     for group in dict.fromkeys(map(key, results)):
         runs = [run for run in results if key(run) == group]
-        cells = [_figure([_number(run.figures.get(name)) for run in runs], 4) for name in names]
+        cells = [_significant([_number(run.figures.get(name)) for run in runs]) for name in names]
         rows.append((f"{group[0]}/{group[1]}", *group[2:], str(len(runs)), str(runs[0].replicas), *cells))
     columns = ("arm", "dataset", "tier", "engine", ">seeds", ">networks", *(f">{name}" for name in names))
     return Table("Figures (mean ± spread of the seeds)", columns, rows)

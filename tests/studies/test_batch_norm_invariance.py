@@ -1,4 +1,4 @@
-"""nb0: a batch norm that an average pool alone parts from the next one gets no gradient on beta, hardly any on gamma."""
+"""nb0: a batch norm that only an average pool parts from the next one gets no gradient on beta."""
 
 from __future__ import annotations
 

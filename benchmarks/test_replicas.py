@@ -1,0 +1,94 @@
+"""Thousands of networks at a time: what a study of many costs, and what it would cost one network after another."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlsys_bench.data import Samples, load, prepare
+from dlsys_bench.engines import create, unavailable
+from dlsys_bench.plan import Plan
+from dlsys_bench.run import run
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.studies import Case, find
+
+ROUNDS = 5
+SAMPLE = 3
+
+
+def networks(case: Case, count: int) -> Case:
+    return case._replace(arm=replace(case.arm, networks={"full": count}))
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_a_thousand_networks_of_ten_layers(benchmark: Any, name: str) -> None:
+    """nb2's protocol, 2 epochs: 951 seconds there. Each round also has to collapse as often as it should."""
+    if reason := unavailable(name):
+        pytest.skip(reason)
+    case, engine, data = networks(find("dying-relu/relu")[0], 1000), create(name), load("absolute")
+    result = benchmark.pedantic(run, (case, engine, data), {"tier": "full", "seed": 50_000}, rounds=ROUNDS)
+    assert 0.93 < result.figures["collapse_fraction"] < 0.99
+    assert result.figures["train_loss"] < 7 / 3
+    benchmark.extra_info |= {"networks": 1000, "microseconds a network": 1e3 * benchmark.stats.stats.median}
+
+
+def test_batched_against_keras_one_by_one(benchmark: Any) -> None:
+    """Interleaved: each round trains a few networks in Keras one by one, and a thousand in numpy at once."""
+    if reason := unavailable("keras"):
+        pytest.skip(reason)
+    case, data = find("dying-relu/relu")[0], load("absolute")
+    numpy_engine, keras = create("numpy"), create("keras")
+    model = follow("keras", case.arm.model)
+    recipe = follow("keras", case.arm.recipe("full"))
+    part = prepare(data, scaling="raw").train
+    many = networks(case, 1000)
+    ratios, alone, together = [], [], []
+
+    def one_by_one(seeds: range) -> None:
+        for seed in seeds:
+            keras.fit(keras.build(model, seed=seed), Samples(part.x, part.y), recipe, Plan(seed))
+
+    one_by_one(range(1))  # The first call also starts TensorFlow.
+
+    def both() -> None:
+        started = time.perf_counter()
+        one_by_one(range(SAMPLE))
+        between = time.perf_counter()
+        run(many, numpy_engine, data, tier="full", seed=50_000)
+        alone.append((between - started) / SAMPLE)
+        together.append((time.perf_counter() - between) / 1000)
+        ratios.append(alone[-1] / together[-1])
+
+    benchmark.pedantic(both, rounds=ROUNDS, warmup_rounds=1)
+    low, middle, high = np.quantile(ratios[1:], [0.0, 0.5, 1.0])
+    benchmark.extra_info |= {
+        "keras, seconds a network": float(np.median(alone[1:])),
+        "numpy, seconds a network": float(np.median(together[1:])),
+        "ratio": f"{middle:.0f} [{low:.0f}, {high:.0f}]",
+    }
+
+
+@pytest.mark.parametrize("protocol", ["nb4", "sound"])
+def test_ten_thousand_perceptrons_by_both_losses(benchmark: Any, protocol: str) -> None:
+    """nb4's own loop: 50 epochs of the perceptron criterion, 200 of hinge. Through the engine: 200 of each."""
+    cases = [find(f"perceptron/{protocol}/{loss}")[0] for loss in ("perceptron", "hinge")]
+    engine, data = create("numpy"), load("half-plane")
+
+    def both() -> list[float]:
+        results = [run(case, engine, data, tier="full", seed=50_000) for case in cases]
+        return [result.figures["test_accuracy"] for result in results]
+
+    perceptron, hinge = benchmark.pedantic(both, rounds=ROUNDS)
+    assert 0.94 < hinge < perceptron < 0.98
+
+
+def test_a_born_dead_diagram(benchmark: Any) -> None:
+    """200 cells of depth and width, 1,000 networks each, without training."""
+    (case,) = find("dying-relu-phase-diagram/born/relu, he_uniform")
+    engine, data = create("numpy"), load("absolute")
+    result = benchmark.pedantic(run, (case, engine, data), {"tier": "full", "seed": 50_000}, rounds=3)
+    assert 0.2 < result.figures["dead_fraction"] < 0.4
