@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.report.picture import BLUE, ORANGE, save
-from dlsys_bench.report.plots.frame import head, legend, nothing
+from dlsys_bench.report.plots.frame import head, legend, nothing, plain_log
 from dlsys_bench.report.plots.groups import Group, groups, not_drawn, seeds
 from dlsys_bench.report.plots.statistics import from_quantiles
 from dlsys_bench.result import Result
@@ -62,7 +62,10 @@ def activations(results: Sequence[Result], path: Path) -> Path:
         for axis, (_, label, _, _) in zip(rows[1:, 0], STATISTICS, strict=True):
             axis.set_ylabel(label)
         if kind not in RANGES:
-            rows[1][0].set_yscale("log")
+            plain_log(rows[1][0])
+        else:
+            high = rows[1][0].get_ylim()[1]
+            rows[1][0].set_ylim(-0.08 * high, 1.08 * high)
     for axis in axes[-1]:
         axis.set_xlabel("hidden layer")
         axis.set_xticks(range(1, 6))
@@ -70,9 +73,9 @@ def activations(results: Sequence[Result], path: Path) -> Path:
     head(
         figure, results,
         f"outputs of untrained networks, {seeds(runs)} an arm pooled. Saturated: within 0.01 of an asymptote; for ReLU "
-        "exactly zero, left out of its violins, whose axis is logarithmic", not_drawn(grouped),
+        "exactly zero, left out of its violins (axis logarithmic)", not_drawn(grouped),
     )  # fmt: skip
-    legend(figure, 3.0)
+    legend(figure)
     return save(figure, path)
 
 

@@ -73,7 +73,7 @@ def collapse(results: Sequence[Result], path: Path) -> Path:
         "how many networks end in one constant; the filled marker is the rule that the arm is judged by",
         f"networks that diverged, left out: {lost}" if lost else "", not_drawn(grouped, what="runs that diverged"),
     )  # fmt: skip
-    legend(figure, 4.0)
+    legend(figure)
     return save(figure, path)
 
 

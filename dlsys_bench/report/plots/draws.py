@@ -66,7 +66,7 @@ def draws(results: Sequence[Result], path: Path) -> Path:
     axes[0][0].set_xlim(_left_edge(grouped), 1.005)
     said = "nb2 finds the perceptron criterion better, nb4 hinge loss, each from a single draw"
     head(figure, results, f"20 training points a draw. {said}", not_drawn(grouped))
-    legend(figure, 3.3)
+    legend(figure)
     return save(figure, path)
 
 

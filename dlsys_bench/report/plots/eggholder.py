@@ -65,7 +65,7 @@ def eggholder(results: Sequence[Result], path: Path) -> Path:
         "nb4: for the same number of parameters a deeper network has the lower test RMSE, and takes longer",
         not_drawn(grouped),
     )  # fmt: skip
-    legend(figure, 3.4)
+    legend(figure)
     return save(figure, path)
 
 

@@ -38,20 +38,20 @@ def head(figure: Figure, results: Sequence[Result], *notes: str) -> None:
     engines = ", ".join(dict.fromkeys(f"{run.engine} ({run.device})" for run in results))
     inches = figure.get_figwidth()
     lines = [f"{first.study} on {first.dataset}, tier {first.tier}, {engines}"]
-    lines += [line for note in notes if note for line in textwrap.wrap(note, int(inches * 13))]
+    lines += [line for note in notes if note for line in textwrap.wrap(note, int(inches * 12))]
     figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
 
 
-def legend(figure: Figure, inches: float = 2.4) -> None:
-    """One legend under the panels, of every label once, in columns of so many inches."""
+def legend(figure: Figure) -> None:
+    """One legend under the panels, of every label once, in as many columns as the longest leaves room for."""
     found: dict[str, Any] = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
-        columns = max(int(figure.get_figwidth() / inches), 1)
+        columns = max(int(figure.get_figwidth() / (0.064 * max(map(len, found)) + 0.65)), 1)
         figure.legend(
-            list(found.values()), list(found), loc="outside lower center", ncols=min(columns, len(found)),
+            list(found.values()), list(found), loc="outside lower center", ncols=min(columns, len(found), 4),
             frameon=False, fontsize=9,
         )  # fmt: skip
 

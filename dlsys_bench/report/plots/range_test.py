@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.report.picture import BLUE, ORANGE, VERMILLION, WIDTH, save
-from dlsys_bench.report.plots.frame import GREY, head, legend, nothing, plain_log, style
+from dlsys_bench.report.plots.frame import GREY, head, nothing, plain_log, style
 from dlsys_bench.report.plots.groups import Group, groups, not_drawn, seeds
 from dlsys_bench.report.plots.statistics import smooth
 from dlsys_bench.report.plots.steps import by_step
@@ -63,22 +63,21 @@ def range_test(results: Sequence[Result], path: Path) -> Path:
     from matplotlib.figure import Figure
 
     grouped = groups(results)
-    figure = Figure(figsize=(WIDTH, 4.6 * len(grouped) + 0.8), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.4 * len(grouped) + 0.6), layout="constrained")
     axes = figure.subplots(len(grouped), 1, squeeze=False)[:, 0]
     for axis, group in zip(axes, grouped, strict=True):
         _panel(axis, group)
         axis.set_title(f"{group.label} ({seeds(len(group.runs))})", fontsize=10)
         axis.set_ylabel("training loss of a step")
+        axis.set_xlabel("learning rate of the step")
         axis.grid(alpha=0.3)
-    axes[-1].set_xlabel("learning rate of the step")
     head(figure, results, not_drawn(grouped, what="diverged, drawn as far as they came"))
-    legend(figure, 3.0)
     return save(figure, path)
 
 
 def _panel(axis: Any, group: Group) -> None:
     tests = [(by_step(run, "learning_rate"), by_step(run, "loss")) for run in group.runs]
-    tests = [(rates, losses) for rates, losses in tests if len(losses) > 2]
+    tests = [(rates, losses) for rates, losses in tests if np.isfinite(losses).sum() > 2]
     if not tests:
         nothing(axis, "diverged before the steps of an epoch were kept")
         return
@@ -98,11 +97,15 @@ def _panel(axis: Any, group: Group) -> None:
             _mark(axis, name, known_rates, len(found), colour, style(number + 1))
     axis.axvline(PUBLISHED_BEST, color=GREY, linestyle=(0, (1, 2)), label="best rate of nb2's sweep: 0.1")
     axis.set_xscale("log")
-    start = readings[0].smoothed[0]
+    start = readings[0].smoothed[np.isfinite(readings[0].smoothed)][0]
     lowest = min(float(np.nanmin(reading.smoothed)) for reading in readings)
     # After the break the loss climbs by orders of magnitude that would flatten everything before it.
     axis.set_ylim(lowest / 2, max(start, lowest) * 10)
     plain_log(axis)
+    # Of its own: the readings are those of this panel.
+    labels = {label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    axis.legend(list(labels.values()), list(labels), loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2,
+                frameon=False, fontsize=9)  # fmt: skip
 
 
 def _mark(axis: Any, name: str, found: Sequence[float], of: int, colour: str, look: tuple[str, str, Any]) -> None:

@@ -67,7 +67,7 @@ def steps(results: Sequence[Result], path: Path) -> Path:
     grouped = groups(results)
     moved = [(name, label) for key, name, label in MOVED if any(run.recipe.get(key) for run in results)]
     heights = [1.0] * len(moved) + [1.3, 1.3]
-    figure = Figure(figsize=(max(3.1 * len(grouped), 7.0), 2.4 * sum(heights) + 0.9), layout="constrained")
+    figure = Figure(figsize=(max(3.1 * len(grouped), 7.6), 2.4 * sum(heights) + 0.9), layout="constrained")
     axes = figure.subplots(len(heights), len(grouped), sharex="col", sharey="row", squeeze=False, height_ratios=heights)
     for column, group in enumerate(grouped):
         for axis, (name, _) in zip(axes[:, column], moved, strict=False):
@@ -89,7 +89,7 @@ def steps(results: Sequence[Result], path: Path) -> Path:
             axis.set_yscale("log", base=2)
             axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     head(figure, results, not_drawn(grouped, what="diverged, drawn as far as they came"))
-    legend(figure, 3.5)
+    legend(figure)
     return save(figure, path)
 
 

@@ -67,7 +67,7 @@ def sweep(results: Sequence[Result], path: Path) -> Path:
     axes[1].minorticks_off()
     axes[1].set_xlim(values[0] / along.base**0.6, values[-1] * along.base**0.6)
     head(figure, results, _finding(lines, along))
-    legend(figure, 3.0)
+    legend(figure)
     return save(figure, path)
 
 
@@ -93,14 +93,14 @@ def _panel(axis: Any, lines: dict[str, list[Group]], along: Swept, metric: str) 
         known = sorted((x, values) for x, values in known if values)
         for x, values in known:
             axis.plot([x] * len(values), values, ".", color=colour, alpha=0.45, markersize=7, zorder=3,
-                      label=f"{name} a seed".strip())  # fmt: skip
+                      label=f"{name}: a seed".removeprefix(": "))  # fmt: skip
         means = [mean(values, logarithmic=logs) for _, values in known]
         if means:
             down, up = zip(*((m.bars[0][0], m.bars[1][0]) for m in means), strict=True)
             axis.errorbar([x for x, _ in known], [m.value for m in means], yerr=(down, up), color=colour, marker=marker,
                           markersize=5, linestyle=dashes, linewidth=1.3, zorder=2.6,
                           capsize=4 if any(map(any, (down, up))) else 0,
-                          label=f"{name} mean of the seeds, 95% t interval".strip())  # fmt: skip
+                          label=f"{name}: mean of the seeds, 95% t interval".removeprefix(": "))  # fmt: skip
             best = (np.argmin if loss else np.argmax)([m.value for m in means])
             axis.plot(known[best][0], means[best].value, "*", color=GREEN, markersize=19, markeredgecolor="black",
                       markeredgewidth=0.7, zorder=2.5, label="best")  # fmt: skip
