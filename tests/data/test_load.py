@@ -205,4 +205,5 @@ def test_an_unknown_name_gets_the_nearest_and_the_list(call: Any) -> None:
     with pytest.raises(DataError) as caught:
         call("mnits")
     said = "unknown dataset 'mnits' (did you mean \"mnist\"?); it takes mnist, fashion_mnist, digits, "
-    assert str(caught.value) == said + "the path of an .npz, or package.module:callable"
+    others = "absolute, absolute-sine, eggholder, half-plane, "
+    assert str(caught.value) == said + others + "the path of an .npz, or package.module:callable"
