@@ -156,7 +156,15 @@ def test_arms_seeds_engines_and_a_diverged_run_are_drawn_or_named(plot: str, dra
 
 @pytest.mark.parametrize("plot", ARMS)
 def test_runs_that_all_diverged_are_named(plot: str, drawn: list[Any], tmp_path: Path) -> None:
-    assert "diverged" in check(PLOTS[plot]([made(plot, 0, 0, **LOST)], tmp_path / "lost.png"), drawn)
+    said = check(PLOTS[plot]([made(plot, 0, 0, **LOST)], tmp_path / "lost.png"), drawn)
+    assert "diverged" in said
+    # Where there is a panel an arm, it is not left empty without a word.
+    assert said.count("its first epoch") == (2 if plot in ("curves", "steps") else 0)
+
+
+def test_arms_on_data_of_their_own_stand_under_every_name(drawn: list[Any], tmp_path: Path) -> None:
+    results = [made("collapse", 0, 0), made("collapse", 1, 0, dataset="other")]
+    assert "dying-relu on own, other, tier full" in check(PLOTS["collapse"](results, tmp_path / "a.png"), drawn)
 
 
 def test_runs_that_left_a_reason_instead_of_figures_are_named(drawn: list[Any], tmp_path: Path) -> None:
@@ -223,7 +231,7 @@ def test_the_density_of_a_layer_is_in_parts_of_its_fullest() -> None:
     assert layer_density([np.linspace(0, 1, 101).tolist()], edges, powers=False) == pytest.approx(np.ones(4), abs=0.01)
     # ReLU: zeros stay out, and what is left is taken by its powers of ten.
     half = [0.0] * 51 + [10.0] * 50
-    assert layer_density([half], np.array([0.5, 1.5]), powers=True).tolist() == [1.0]
+    assert layer_density([half], np.array([-0.5, 0.5, 1.5]), powers=True) == pytest.approx([0.0, 1.0], abs=0.03)
     assert layer_density([[0.0] * 101], np.array([0.5, 1.5]), powers=True).tolist() == [0.0]
 
 

@@ -37,7 +37,8 @@ def head(figure: Figure, results: Sequence[Result], *notes: str) -> None:
     first = results[0]
     engines = ", ".join(dict.fromkeys(f"{run.engine} ({run.device})" for run in results))
     inches = figure.get_figwidth()
-    lines = [f"{first.study} on {first.dataset}, tier {first.tier}, {engines}"]
+    datasets = ", ".join(dict.fromkeys(run.dataset for run in results))
+    lines = [f"{first.study} on {datasets}, tier {first.tier}, {engines}"]
     lines += [line for note in notes if note for line in textwrap.wrap(note, int(inches * 12))]
     figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
 
