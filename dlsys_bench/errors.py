@@ -14,7 +14,11 @@ class SpecError(UserError):
     """A layer, model or recipe that cannot be."""
 
 
-class BatchError(SpecError):
+class NotApplicableError(UserError):
+    """An arm that cannot be run here, while others of its study can: it is left out of a group, and said."""
+
+
+class BatchError(SpecError, NotApplicableError):
     """A batch that is larger than the data."""
 
 
@@ -24,6 +28,10 @@ class DataError(UserError):
 
 class EngineError(UserError):
     """An engine that is not installed, or is asked for what it cannot do."""
+
+
+class OtherEngineError(EngineError, NotApplicableError):
+    """An arm that another engine has to run."""
 
 
 class StoreError(UserError):

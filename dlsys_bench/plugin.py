@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from dlsys_bench.errors import BatchError, UserError
+from dlsys_bench.errors import NotApplicableError, UserError
 
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset
@@ -169,7 +169,7 @@ def dlsys_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> Callable[[
     def check(engine_case: EngineCase) -> Verdict:
         try:
             verdict = dlsys_judge.judge(engine_case)
-        except BatchError as error:
+        except NotApplicableError as error:
             pytest.skip(f"left out: {error}")
         except UserError as error:
             pytest.fail(str(error), pytrace=False)

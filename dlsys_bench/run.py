@@ -17,7 +17,7 @@ from dlsys_bench import checkpoint
 from dlsys_bench.data import Data, Dataset, Samples, at_hand, load, prepare
 from dlsys_bench.engines.base import Engine, check_targets
 from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
-from dlsys_bench.errors import DivergedError, UserError
+from dlsys_bench.errors import DivergedError, OtherEngineError, UserError
 from dlsys_bench.plan import Array, Plan
 from dlsys_bench.provenance import provenance
 from dlsys_bench.result import Epoch, History, Result
@@ -84,6 +84,11 @@ def fitted(case: Case, engine: Engine, dataset: Dataset, tier: str) -> tuple[Mod
     Errors: UserError where the arm has no such tier, the data do not fit the model, or the engine cannot do it; nothing
     else of these can be wrong once a training has begun.
     """
+    if case.arm.engine not in (None, engine.name):
+        raise OtherEngineError(
+            f'arm "{case.name}" is a notebook\'s own loop, written in {case.arm.engine}: '
+            f'engine "{engine.name}" cannot run it'
+        )
     recipe = follow(engine.convention, case.arm.recipe(tier))
     model = follow(engine.convention, recipe.adapt(case.arm.model))
     engine.check(model, recipe)

@@ -12,8 +12,11 @@ settings.register_profile("ci", max_examples=200, derandomize=True, print_blob=T
 settings.register_profile("dev", max_examples=50, **common)  # type: ignore[arg-type]
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
-# Without --dlsys-engine, numpy trains every arm and each framework this group; with it, the named engine trains all.
-SAMPLED = ("regularization/lenet5-tanh",)
+# Without --dlsys-engine, numpy trains every arm and each framework these studies; with it, the named engine trains all.
+SAMPLED = {
+    "torch": ("regularization/lenet5-tanh", "dying-relu", "perceptron"),
+    "keras": ("regularization/lenet5-tanh", "cyclical-learning-rate"),
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -22,7 +25,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = []
     for item in items:
         chosen = getattr(item, "callspec", None) and item.callspec.params.get("dlsys_case")  # type: ignore[attr-defined]
-        if chosen and chosen.engine != "numpy" and chosen.case.study.name not in SAMPLED:
+        if chosen and chosen.case.study.name not in SAMPLED.get(chosen.engine, (chosen.case.study.name,)):
             left_out.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)

@@ -207,3 +207,49 @@ def test_help_loads_no_framework_and_no_numpy(folder: Path) -> None:
     loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if "|" in line}
     assert not loaded & {"torch", "tensorflow", "keras", "jax", "numpy", "matplotlib", "rich"}
     assert "gate" in done.stdout
+
+
+def test_a_study_of_many_networks_is_run_reported_and_ruled_on(folder: Path) -> None:
+    done = call(folder, "run", "dying-relu/relu", "--output", "runs.jsonl", "--seeds", "2")
+    assert "200 │" in done.stdout
+    (first, second) = read(folder / "runs.jsonl")
+    assert (first.replicas, first.figures["networks"]) == (200, 200)
+    assert first.figures["collapsed"] == round(200 * first.figures["collapse_fraction"])
+    assert first.figures != second.figures
+    written = call(folder, "report", "runs.jsonl", "--output", "out").stdout
+    assert "dying-relu.absolute.quick.collapse.png" in written
+    page = (folder / "out" / "report.md").read_text()
+    assert "## dying-relu\n" in page
+    assert "| nb2.relu.collapse | 0.964 |" in page
+
+
+def test_what_an_engine_or_the_data_cannot_do_is_left_out_of_a_group_and_refused_by_name(folder: Path) -> None:
+    said = call(folder, "run", "perceptron/nb2/hinge", "--engine", "torch", code=2).stderr
+    assert "a notebook's own loop, written in numpy" in said
+    said = call(folder, "run", "batch-size-sweep/8192", "--dataset", "digits", code=2).stderr
+    assert said.strip() == "dlsys-bench: recipe: batch_size is 8192, but there are 1437 training samples"
+    assert "of shape (1,)" in call(folder, "run", "regularization", "--dataset", "absolute", code=2).stderr
+
+
+def test_claims_are_listed_with_their_rulings(folder: Path) -> None:
+    rulings = json.loads(call(folder, "claims", "--json").stdout)
+    assert len(rulings) == 195
+    assert {one["ruling"] for one in rulings} <= {
+        "reproduced", "not reproduced", "undecided", "unsound", "not testable", "unmeasured",
+    }  # fmt: skip
+    some = json.loads(call(folder, "claims", "perceptron", "--json").stdout)
+    assert [one["claim"] for one in some] == [one["claim"] for one in rulings if one["study"] == "perceptron"]
+    assert 'did you mean "perceptron"' in call(folder, "claims", "perceptrom", code=2).stderr
+    call(folder, "claims", "dying-relu", "--output", "claims.md")
+    assert "| nb2.relu.collapse | 0.964 |" in (folder / "claims.md").read_text()
+
+
+def test_several_runs_at_a_time_give_what_each_gives_alone(folder: Path) -> None:
+    for jobs, path in ((1, "one.jsonl"), (2, "two.jsonl")):
+        call(folder, "run", "mine:MINE", "--seeds", "3", "--jobs", str(jobs), "--output", path)
+    one, two = ({run.seed: run for run in read(folder / path)} for path in ("one.jsonl", "two.jsonl"))
+    assert set(one) == set(two) == {10_000, 10_001, 10_002}
+    for seed, run in one.items():
+        assert [epoch.test_loss for epoch in run.history] == [epoch.test_loss for epoch in two[seed].history]
+    said = call(folder, "run", "mine:MINE", "--engine", "torch", "--jobs", "2", code=2).stderr
+    assert said.strip().endswith('engine "torch" trains one network at a time: --jobs 2 is for numpy')

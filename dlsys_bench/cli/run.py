@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dlsys_bench.cli.options import training_options
 from dlsys_bench.cli.terminal import progress, say, show
 from dlsys_bench.cli.training import Advance, steps_of_run, work_of
+from dlsys_bench.errors import EngineError
 
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset
     from dlsys_bench.engines import Engine
     from dlsys_bench.result import Result
     from dlsys_bench.studies import Case
+
+T = TypeVar("T")
 
 
 def _line(result: Result) -> str:
@@ -33,17 +37,39 @@ def _line(result: Result) -> str:
     )
 
 
+def _each(work: Sequence[T], train: Callable[[T], Result], jobs: int) -> Iterator[tuple[T, Result]]:
+    """Every item with its result, as they end."""
+    if jobs == 1:
+        for item in work:
+            yield item, train(item)
+        return
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1), ThreadPoolExecutor(jobs) as pool:
+        futures = {pool.submit(train, item): item for item in work}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            # What has not begun is dropped when one fails or the run is interrupted; what has ended is stored.
+            pool.shutdown(cancel_futures=True)
+
+
 @click.command("run")
 @click.argument("study")
 @training_options
 @click.option("--first-seed", type=click.IntRange(min=0), help="Default 10000; with --reference, 0.")
 @click.option("--resume", is_flag=True, help="Leave out what the file already holds.")
 @click.option("--reference", is_flag=True, help="Store the runs as reference runs, which bands are made of.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Runs at a time, each on one thread. Engines that allow it: numpy.")  # fmt: skip
 @click.option("--weights", type=click.Path(file_okay=False, path_type=Path), help="Folder for the trained weights.")
 def run_command(
     study: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str,
     seeds: int, output: Path, as_json: bool, first_seed: int | None, resume: bool, reference: bool,
-    weights: Path | None,
+    jobs: int, weights: Path | None,
 ) -> None:  # fmt: skip
     """Train STUDY: a study, a group, study/arm, "all", or package.module:STUDY."""
     from dlsys_bench.checkpoint import writable
@@ -65,15 +91,22 @@ def run_command(
             return *names, seed, case.arm.protocol(tier)
 
         work = [item for item in work if key(*item[:4]) not in kept]
+    for _, engine, *_ in work:
+        if jobs > 1 and not engine.threaded:
+            raise EngineError(f'engine "{engine.name}" trains one network at a time: --jobs {jobs} is for numpy')
     for path in {item[4] for item in work}:
         os.close(opened(path))
     if weights is not None:
         writable(weights)
     results: list[Result] = []
     with progress(sum(steps_of_run(case, data, tier) for case, _, data, _, _ in work)) as advance:
-        for case, engine, data, seed, path in work:
+
+        def train(item: tuple[Case, Any, Dataset, int, Path]) -> Result:
+            case, engine, data, seed, _ = item
             watch = Advance(f"{case.name} {engine.name} seed {seed}", advance)
-            result = run(case, engine, data, tier=tier, seed=seed, on_epoch=watch, weights=weights)
+            return run(case, engine, data, tier=tier, seed=seed, on_epoch=watch, weights=weights)
+
+        for (*_, path), result in _each(work, train, jobs):
             append(path, result)
             results.append(result)
             if as_json:

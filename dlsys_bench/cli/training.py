@@ -18,7 +18,7 @@ def work_of(
 ) -> list[tuple[Case, Any, Dataset]]:
     """Every (case, engine, dataset) to be run. All that can be wrong is found here, before anything is trained."""
     from dlsys_bench.engines import create
-    from dlsys_bench.errors import BatchError
+    from dlsys_bench.errors import NotApplicableError
     from dlsys_bench.run import choose_dataset, fitted
     from dlsys_bench.studies import find
 
@@ -37,7 +37,7 @@ def work_of(
         try:
             fitted(*item, tier)
             fitting.append(item)
-        except BatchError as error:
+        except NotApplicableError as error:
             # A grid of batch sizes is run as far as the data go; what was asked for by name is not passed over.
             if len(cases) == 1:
                 raise

@@ -26,7 +26,8 @@ METRICS = tuple(field.name for field in fields(Epoch) if field.name.endswith(("_
 class Arm:
     """One variant: a model and its recipe at each tier. `unjudged` says, by (dataset, tier) or tier alone, why a run of
     it there says nothing yet; it is still run and shown, never passed or failed. `dataset` replaces the study's own;
-    `networks` says by tier how many networks a run of a study of many trains; `options` are what its measure reads."""
+    `networks` says by tier how many networks a run of a study of many trains; `options` are what its measure reads,
+    `engine` the only one that can run it, None for any."""
 
     name: str
     model: Model
@@ -35,6 +36,7 @@ class Arm:
     dataset: str | None = None
     networks: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    engine: str | None = None
 
     def recipe(self, tier: str) -> Recipe:
         """The recipe of a tier; a UserError names those there are."""

@@ -25,6 +25,9 @@ from dlsys_bench.studies.base import Arm, Study, Trial
 FLAT = 1e-3
 """nb2 calls a network collapsed whose predictions on 1000 fresh points have a variance of this or less."""
 
+NAMED = 20
+"""So many networks that diverged are named, with where they did."""
+
 LIKE_NB2 = Recipe(Adam(0.001), batch_size=64, epochs=2, loss=MeanSquaredError(), scaling="raw")
 LIKE_NB4 = replace(LIKE_NB2, epochs=20)
 
@@ -36,7 +39,7 @@ class Counted(NamedTuple):
 
     flat: int
     identical: int
-    failed: int
+    failed: list[str]
     loss: list[float]
 
 
@@ -60,15 +63,17 @@ def collapse(trial: Trial) -> Mapping[str, Any]:
         good = np.array([replica not in replicas.failures for replica in range(len(mine))])
         flat, identical = count(replicas.predict(fresh))
         losses = [history[-1].running_loss for history in histories if history]
-        return Counted(int(flat[good].sum()), int(identical[good].sum()), len(replicas.failures), losses)
+        failed = [f"network {block.start + replica}: {why}" for replica, why in sorted(replicas.failures.items())]
+        return Counted(int(flat[good].sum()), int(identical[good].sum()), failed, losses)
 
     parts = in_blocks(trial.engine, trial.model, trial.recipe, len(plans), work)
-    failed = sum(part.failed for part in parts)
-    finished = len(plans) - failed
+    failed = [line for part in parts for line in part.failed]
+    finished = len(plans) - len(failed)
     flat, identical = sum(part.flat for part in parts), sum(part.identical for part in parts)
     chosen = flat if trial.arm.options["rule"] == "flat" else identical
     return {
-        "networks": finished, "failed": failed, "flat": flat, "identical": identical, "collapsed": chosen,
+        "networks": finished, "failed": len(failed), "failures": failed[:NAMED],
+        "flat": flat, "identical": identical, "collapsed": chosen,
         "collapse_fraction": chosen / max(finished, 1),
         "train_loss": float(np.mean([loss for part in parts for loss in part.loss])) if finished else None,
     }  # fmt: skip

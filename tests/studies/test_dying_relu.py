@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +65,8 @@ def test_networks_that_diverge_are_counted_apart() -> None:
     figures = run(case, create("numpy"), load("absolute"), seed=0).figures
     assert 0 < figures["failed"] < 30
     assert figures["networks"] == 30 - figures["failed"]
+    assert len(figures["failures"]) == min(figures["failed"], 20)
+    assert all(re.match(r"network \d+: the loss became (inf|nan) in epoch", line) for line in figures["failures"])
     assert figures["collapsed"] <= figures["networks"]
 
 

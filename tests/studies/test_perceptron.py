@@ -73,7 +73,7 @@ def test_the_sound_arms_run_on_any_engine_and_agree(name: str) -> None:
         assert 0.93 < found["test_accuracy"] < 0.99, arm
     if name == "numpy":
         return
-    with pytest.raises(EngineError, match="a notebook's own loop, written in numpy"):
+    with pytest.raises(EngineError, match="a notebook's own loop, written in numpy: engine"):
         run(find("perceptron/nb2/hinge")[0], engine, load("half-plane"), seed=3)
 
 
