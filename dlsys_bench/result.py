@@ -69,7 +69,7 @@ class Result:
 
     def metric(self, name: str) -> float | None:
         """A figure of a finished run: of all its networks, or of its last epoch."""
-        if self.status == "finished" and name in self.figures:
+        if self.status == "finished" and isinstance(self.figures.get(name), int | float):
             return float(self.figures[name])
         if self.status != "finished" or self.last is None:
             return None

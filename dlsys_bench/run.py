@@ -134,7 +134,12 @@ def run(
 
     if case.study.measure is not None:
         trial = Trial(case.arm, engine, dataset, tier, seed, model, recipe)
-        return result([], replicas=trial.networks, figures=dict(case.study.measure(trial)))
+        if weights is not None:
+            raise UserError(f"study {case.study.name!r} measures, and keeps no weights: leave --weights out")
+        try:
+            return result([], replicas=trial.networks, figures=dict(case.study.measure(trial)))
+        except DivergedError as diverged:
+            return result([], replicas=trial.networks, status="diverged", reason=str(diverged))
     data = prepare(
         dataset, scaling=recipe.scaling, validation_split=recipe.validation_split, split=recipe.split, seed=seed,
         limit=recipe.samples, dtype=engine.dtype,

@@ -14,7 +14,7 @@ from dlsys_bench.claims import claims
 from dlsys_bench.result import Epoch, Result
 from dlsys_bench.studies import STUDIES
 from dlsys_bench.verdict.claims import KINDS, Judged, Ruling, Runs, rule
-from dlsys_bench.verdict.claims.comparisons import ALIKE, difference
+from dlsys_bench.verdict.claims.comparisons import ALIKE, CONFOUNDED, difference
 
 CLAIMS = {claim["id"]: claim for claim in claims()}
 
@@ -62,7 +62,7 @@ def test_no_claim_is_missing_and_each_says_why() -> None:
 
 
 def test_without_runs_a_claim_is_unmeasured_and_says_what_stores_them(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("dlsys_bench.verdict.claims.runs.reference_runs", lambda *_: [])
+    monkeypatch.setattr("dlsys_bench.verdict.claims.runs.read", lambda *_: [])
     rulings = [one for one in rule() if one.claim["kind"] not in ("exact", "speed", "unrecoverable")]
     assert {one.ruling for one in rulings} == {Ruling.UNMEASURED}
     assert all(f"dlsys-bench run {one.claim['study']} --tier full" in one.reason for one in rulings)
@@ -157,11 +157,24 @@ def sweep(best: str, gap: float = 0.5) -> dict[tuple[str, str], list[Result]]:
 
 def test_the_best_of_a_grid_has_to_be_parted_from_the_next() -> None:
     assert judged("nb2.lr.best", sweep("0.1")).ruling is Ruling.REPRODUCED
-    assert "10 diverged" in judged("nb2.lr.best", sweep("0.1")).reason
+    assert "at 10, 3 of 3 runs diverged" in judged("nb2.lr.best", sweep("0.1")).reason
     assert judged("nb2.lr.best", sweep("0.01")).ruling is Ruling.NOT_REPRODUCED
     noisy = sweep("0.1")
     noisy["learning-rate-sweep", "0.01"] = runs("learning-rate-sweep", "0.01", "running_loss", [0.31, 0.30, 0.34])
     assert judged("nb2.lr.best", noisy).ruling is Ruling.UNDECIDED
+    # A third that is above on the mean of its seeds, but below in most of them, is not parted either.
+    third = sweep("0.1")
+    third["learning-rate-sweep", "1e-05"] = runs("learning-rate-sweep", "1e-05", "running_loss", [0.29, 0.30, 2.5])
+    assert judged("nb2.lr.best", third).ruling is Ruling.UNDECIDED
+    assert "not parted from 1e-05" in judged("nb2.lr.best", third).reason
+    # The survivors of a rate at which some runs diverge are no measure of it.
+    lucky = sweep("0.1")
+    lucky["learning-rate-sweep", "1"] = [
+        *runs("learning-rate-sweep", "1", "running_loss", [0.1, 0.1, 0.1]),
+        result("learning-rate-sweep", "1", 3, status="diverged"),
+    ]
+    assert judged("nb2.lr.best", lucky).ruling is Ruling.REPRODUCED
+    assert "at 1, 1 of 4 runs diverged" in judged("nb2.lr.best", lucky).reason
     del noisy["learning-rate-sweep", "1e-09"]
     assert judged("nb2.lr.best", noisy).ruling is Ruling.UNMEASURED
 
@@ -212,7 +225,7 @@ def test_a_trajectory_is_held_epoch_by_epoch_and_an_unsound_figure_stays_unsound
 
     assert judged("nb2.cyclic-batch.train_accuracy", {arm: made(0.0)}).ruling is Ruling.REPRODUCED
     assert judged("nb2.cyclic-batch.train_accuracy", {arm: made(0.2)}).ruling is Ruling.NOT_REPRODUCED
-    monkeypatch.setattr("dlsys_bench.verdict.claims.Runs", lambda extra: Made({arm: made(0.0)}))
+    monkeypatch.setattr("dlsys_bench.verdict.claims.Runs", lambda *_: Made({arm: made(0.0)}))
     (one,) = [one for one in rule() if one.claim["id"] == "nb2.cyclic-batch.train_accuracy"]
     assert one.ruling is Ruling.UNSOUND
     assert "never shuffled" in one.reason
@@ -223,7 +236,7 @@ def eggholder(deeper: float) -> dict[tuple[str, str], list[Result]]:
     """Errors that fall by `deeper` a layer. What strays, strays to either side by as much in each pair."""
     made = {}
     for arm in (record.name for record in STUDIES["eggholder"].arms):
-        layers, shallow = arm.count("-") + 1, arm in {pair[0] for pair in ALIKE}
+        layers, shallow = arm.count("-") + 1, arm in {pair[0] for pair in (*ALIKE, CONFOUNDED)}
         made["eggholder", arm] = [
             result("eggholder", arm, seed, test_rmse=250.0, train_seconds=1.0 * layers + 0.01 * seed,
                    test_rmse_in_training_mode=250.0 + deeper * layers + (seed if shallow else 4 - seed))
@@ -236,7 +249,7 @@ def eggholder(deeper: float) -> dict[tuple[str, str], list[Result]]:
 def test_deeper_is_better_for_as_many_parameters(deeper: float, ruling: str) -> None:
     one = judged("nb4.eggholder", eggholder(deeper))
     assert one.ruling == ruling
-    assert "4 of 4 pairs take longer" in one.reason
+    assert "3 of 3 pairs take longer" in one.reason
 
 
 def violins(**changed: Any) -> dict[tuple[str, str], list[Result]]:
@@ -244,7 +257,7 @@ def violins(**changed: Any) -> dict[tuple[str, str], list[Result]]:
     for record in STUDIES["initialization"].arms:
         function, start = record.name.split("/")
         sigma = float(start[7:-1]) if start.startswith("normal") else 0.0
-        figures = {"saturated": [2 * sigma] + [0.0] * 4, "decay": 1.0}
+        figures: dict[str, Any] = {"saturated": [2 * sigma] + [0.0] * 4, "decay": 1.0, "deviation": [sigma] * 5}
         if function == "relu":
             figures["decay"] = 0.25 if start == "glorot_normal" else 1.0
         figures |= changed.get(record.name.replace("/", "_"), {})
@@ -256,10 +269,13 @@ def violins(**changed: Any) -> dict[tuple[str, str], list[Result]]:
     ("changed", "said"),
     [
         ({}, None),
-        ({"tanh_normal(0.1)": {"saturated": [0.9] * 5, "decay": 1.0}}, "tanh saturates more"),
-        ({"relu_glorot_normal": {"saturated": [0.5] * 5, "decay": 0.9}}, "ReLU shrinks under Glorot"),
-        ({"relu_he_normal": {"saturated": [0.5] * 5, "decay": 0.3}}, "ReLU keeps its scale under He"),
-        ({"sigmoid_glorot_normal": {"saturated": [0.5] * 5, "decay": 1.0}}, "Glorot keeps sigmoid"),
+        ({"tanh_normal(0.1)": {"deviation": [0.9] * 5}}, "tanh moves to the ends"),
+        ({"sigmoid_normal(0.2)": {"saturated": [0.0] * 5}}, "sigmoid moves to the ends"),
+        ({"relu_glorot_normal": {"decay": 0.9}}, "ReLU shrinks under Glorot"),
+        ({"relu_he_normal": {"decay": 0.3}}, "ReLU keeps its scale under He"),
+        ({"relu_he_normal": {"decay": 2.3}}, "ReLU keeps its scale under He"),
+        ({"sigmoid_glorot_normal": {"saturated": [0.5] * 5}}, "Glorot keeps sigmoid"),
+        ({"tanh_glorot_normal": {"decay": 0.2}}, "Glorot keeps tanh"),
     ],
 )
 def test_what_is_said_of_violins_is_held_as_numbers(changed: dict[str, Any], said: str | None) -> None:
@@ -296,12 +312,40 @@ def test_the_false_discovery_rate_is_that_of_the_table(monkeypatch: Any) -> None
         return table
 
     def ruled(sigmas: float) -> Judged:
-        monkeypatch.setattr("dlsys_bench.verdict.claims.Runs", lambda extra: Made(made(sigmas)))
+        monkeypatch.setattr("dlsys_bench.verdict.claims.Runs", lambda *_: Made(made(sigmas)))
         return next(one for one in rule("cyclical-learning-rate"))
 
     alone = judged("nb2.clr.val_accuracy@5", made(3.0))
     assert alone.ruling is Ruling.NOT_REPRODUCED
-    assert ruled(3.0).ruling is Ruling.REPRODUCED
-    assert "by chance" in ruled(3.0).reason
+    assert ruled(3.0).ruling is Ruling.UNDECIDED
+    assert "does not stand out among 3 figures" in ruled(3.0).reason
+    assert (ruled(3.0).q or 0) > 0.05 > (ruled(3.0).p or 1)
     assert ruled(30.0).ruling is Ruling.NOT_REPRODUCED
     assert far in made(0.0)
+
+
+def test_a_figure_is_counted_once_and_only_where_it_belongs(tmp_path: Path, monkeypatch: Any) -> None:
+    """Runs of another dataset, tier, engine or protocol are none of the claim's; the same run twice is one."""
+    from dataclasses import replace
+
+    arm = STUDIES["dying-relu"].arm("relu")
+    good = replace(result("dying-relu", "relu", 3, collapsed=1, networks=2), dataset="absolute",
+                   protocol=arm.protocol("full"))  # fmt: skip
+    strays = [replace(good, **{key: "another"}) for key in ("dataset", "tier", "engine", "protocol", "arm")]  # type: ignore[arg-type]
+    monkeypatch.setattr("dlsys_bench.verdict.claims.runs.read", lambda *_: [good])
+    assert Runs([good, *strays]).of("dying-relu", "relu") == [good]
+    assert Runs([good, *strays], "another").of("dying-relu", "relu") == [strays[2]]
+
+
+def test_pairs_of_as_many_parameters_are_that() -> None:
+    counts = {arm.name: arm.model.counts.trainable for arm in STUDIES["eggholder"].arms}
+    for shallow, deep in (*ALIKE, CONFOUNDED):
+        assert counts[deep] == pytest.approx(counts[shallow], rel=0.1)
+
+
+def test_runs_that_stray_more_than_networks_do_are_said_to() -> None:
+    arm = ("dying-relu", "relu")
+    even = [result(*arm, s, collapsed=964 + s, networks=1000) for s in range(4)]
+    uneven = [result(*arm, s, collapsed=900 + 30 * s, networks=1000) for s in range(4)]
+    assert "p 0.9" in judged("nb2.relu.collapse", {arm: even}).reason.split("stray")[1]
+    assert "e-1" in judged("nb2.relu.collapse", {arm: uneven}).reason.split("stray")[1]

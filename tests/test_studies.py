@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from dlsys_bench.report.plots import PLOTS
+from dlsys_bench.store import find_reference, reference_runs
 from dlsys_bench.studies import STUDIES, Case, Study, find
 from dlsys_bench.studies.base import MOST_NETWORKS
+from dlsys_bench.verdict.bands import FEWEST_RUNS
 
 OTHERS = [name for name in STUDIES if not name.startswith("regularization/")]
 
@@ -28,7 +30,8 @@ def test_a_study_is_whole(study: Study) -> None:
     for arm in study.arms:
         assert set(arm.recipes) == {"quick", "full"}
         assert all(0 < count <= MOST_NETWORKS for count in arm.networks.values())
-        assert len({arm.protocol(tier) for tier in arm.recipes}) >= 1
+        alike = arm.recipe("quick") == arm.recipe("full") and not (arm.networks or arm.options)
+        assert (arm.protocol("quick") == arm.protocol("full")) == alike
 
 
 @pytest.mark.parametrize("case", find("all"), ids=lambda case: case.name)
@@ -42,3 +45,18 @@ def test_no_two_arms_share_a_protocol_unless_they_train_alike(case: Case) -> Non
                 case.arm.options,
             )
             assert other.dataset != case.arm.dataset or case.study.name == "perceptron"
+
+
+IMAGES = {"mnist", "fashion_mnist"}
+
+
+@pytest.mark.parametrize("case", find("all"), ids=lambda case: case.name)
+def test_an_arm_that_is_judged_has_the_runs_to_judge_it_by(case: Case) -> None:
+    """Without them its gate is inconclusive, and pytest skips it: nobody would see that it is not judged."""
+    for dataset in [case.dataset, *(["digits"] if case.dataset in IMAGES else [])]:
+        if case.arm.bound is None and case.arm.reason_unjudged(dataset, "quick") is None:
+            if case.study.name == "batch-size-sweep" and dataset == "digits" and int(case.arm.name) > 1437:
+                continue
+            path = find_reference(case.study.name, dataset, "quick")
+            known = reference_runs(path, case.arm.name, case.arm.protocol("quick"))
+            assert len([run for run in known if run.metric(case.study.metric) is not None]) >= FEWEST_RUNS, path

@@ -45,9 +45,12 @@ def report_command(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
 @click.argument("study", required=False)
 @click.option("--runs", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True,
               help="Files of runs at tier full to judge beside the stored ones; repeatable.")  # fmt: skip
+@click.option("--engine", default="numpy", show_default=True, help="Whose runs: one engine at a time.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the table as Markdown.")
 @as_json
-def claims_command(study: str | None, runs: tuple[Path, ...], output: Path | None, as_json: bool) -> None:
+def claims_command(
+    study: str | None, runs: tuple[Path, ...], engine: str, output: Path | None, as_json: bool
+) -> None:  # fmt: skip
     """What the notebooks publish, of STUDY or of all: published, measured with its interval, ruling, reason."""
     from dlsys_bench.claims import claims
     from dlsys_bench.errors import nearest
@@ -55,7 +58,7 @@ def claims_command(study: str | None, runs: tuple[Path, ...], output: Path | Non
     from dlsys_bench.store import read
     from dlsys_bench.verdict.claims import rule
 
-    rulings = rule(study, [run for path in runs for run in read(path)])
+    rulings = rule(study, [run for path in runs for run in read(path)], engine)
     if not rulings:
         studies = list(dict.fromkeys(claim["study"] for claim in claims()))
         raise UserError(f"no claims of {study!r}{nearest(str(study), studies)}; there are some of {', '.join(studies)}")

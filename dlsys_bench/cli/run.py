@@ -104,7 +104,9 @@ def run_command(
         def train(item: tuple[Case, Any, Dataset, int, Path]) -> Result:
             case, engine, data, seed, _ = item
             watch = Advance(f"{case.name} {engine.name} seed {seed}", advance)
-            return run(case, engine, data, tier=tier, seed=seed, on_epoch=watch, weights=weights)
+            result = run(case, engine, data, tier=tier, seed=seed, on_epoch=watch, weights=weights)
+            watch.end(result)
+            return result
 
         for (*_, path), result in _each(work, train, jobs):
             append(path, result)

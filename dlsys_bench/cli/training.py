@@ -9,7 +9,7 @@ from dlsys_bench.cli.terminal import say
 
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset
-    from dlsys_bench.result import Epoch
+    from dlsys_bench.result import Epoch, Result
     from dlsys_bench.studies import Case
 
 
@@ -48,6 +48,8 @@ def work_of(
 def steps_of_run(case: Case, data: Dataset, tier: str) -> int:
     from dlsys_bench.plan import Plan, steps_of
 
+    if case.study.measure is not None:
+        return 1
     recipe = case.arm.recipe(tier)
     samples = min(len(data.x_train), recipe.samples or len(data.x_train))
     return steps_of(int(samples * (1 - recipe.validation_split)), recipe, Plan(0))
@@ -65,3 +67,8 @@ class Advance:
             self.done = 0
         self.advance(self.what, epoch.steps - self.done)
         self.done = epoch.steps
+
+    def end(self, result: Result) -> None:
+        """A run that measures has no epochs: it counts as one step."""
+        if result.figures:
+            self.advance(self.what, 1)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.replicas import OneByOne, Replicas, alike
+from dlsys_bench.engines.alignment import alike
+from dlsys_bench.engines.replicas import OneByOne, Replicas
 from dlsys_bench.errors import DataError, EngineError
 from dlsys_bench.plan import Array, Plan, Weights
 from dlsys_bench.result import Epoch, History

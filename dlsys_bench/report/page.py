@@ -12,7 +12,7 @@ from dlsys_bench.report.tables import claims_table, tables
 from dlsys_bench.result import Result
 from dlsys_bench.store import file_name
 from dlsys_bench.studies import STUDIES
-from dlsys_bench.verdict.claims import rule
+from dlsys_bench.verdict.claims import Judged, rule
 
 TEMPLATE = """# dlsys_bench: {{ count }} runs
 
@@ -35,7 +35,7 @@ TEMPLATE = """# dlsys_bench: {{ count }} runs
 {% endfor %}"""
 
 
-def _section(study: str, results: Sequence[Result], folder: Path) -> dict[str, Any]:
+def _section(study: str, results: Sequence[Result], rulings: Sequence[Judged], folder: Path) -> dict[str, Any]:
     """The tables, pictures and claims of one study. One that is not in the table (a user's own) is drawn as curves."""
     known = STUDIES.get(study)
 
@@ -51,7 +51,7 @@ def _section(study: str, results: Sequence[Result], folder: Path) -> dict[str, A
             if any(run.history or run.figures for run in runs):
                 path = PLOTS[plot](runs, folder / f"{file_name(study, dataset, tier, plot)}.png")
                 pictures.append((f"{study} on {dataset}, {tier}: {plot}", path))
-    rulings = [one for one in rule(study, results) if one.claim["study"] == study]
+    rulings = [one for one in rulings if one.claim["study"] == study]
     return {
         "study": study,
         "title": known.title if known else "",
@@ -68,7 +68,8 @@ def write(results: Sequence[Result], folder: Path) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     studies = dict.fromkeys(run.study for run in results)
-    sections = [_section(study, [run for run in results if run.study == study], folder) for study in studies]
+    rulings = rule(extra=results)
+    sections = [_section(study, [run for run in results if run.study == study], rulings, folder) for study in studies]
     provenance = results[0].provenance
     machine, versions = provenance.get("machine", {}), provenance.get("versions", {})
     text = (

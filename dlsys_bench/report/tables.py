@@ -137,8 +137,8 @@ def figures_table(results: Sequence[Result]) -> Table:
     for group in dict.fromkeys(map(key, results)):
         runs = [run for run in results if key(run) == group]
         cells = [_significant([_number(run.figures.get(name)) for run in runs]) for name in names]
-        rows.append((f"{group[0]}/{group[1]}", *group[2:], str(len(runs)), str(runs[0].replicas), *cells))
-    columns = ("arm", "dataset", "tier", "engine", ">seeds", ">networks", *(f">{name}" for name in names))
+        rows.append((f"{group[0]}/{group[1]}", *group[2:], str(len(runs)), *cells))
+    columns = ("arm", "dataset", "tier", "engine", ">seeds", *(f">{name}" for name in names))
     return Table("Figures (mean ± spread of the seeds)", columns, rows)
 
 

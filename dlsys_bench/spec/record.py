@@ -18,8 +18,13 @@ class Record:
     kind: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
-        if cls.kind:
-            RECORDS[cls.kind] = cls
+        if not cls.kind:
+            return
+        known = RECORDS.get(cls.kind)
+        # The same name twice is the same class made again; another one would take its place in every stored recipe.
+        if "kind" not in cls.__dict__ or (known and (known.__module__, known.__qualname__) != _home(cls)):
+            raise SpecError(f"{cls.__name__} needs a kind of its own: {cls.kind!r} is {RECORDS[cls.kind].__name__}'s")
+        RECORDS[cls.kind] = cls
 
     @classmethod
     def of(cls, **options: Any) -> Self:
@@ -65,6 +70,10 @@ class Record:
             "kind": self.kind,
             **{name: plain(value) for name, (value, absent) in values.items() if value != absent},
         }
+
+
+def _home(cls: type[Record]) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__
 
 
 def from_dict(values: Mapping[str, Any]) -> Record:

@@ -35,9 +35,10 @@ def find(name: str) -> list[Case]:
     found = [case for case in everything if name in ("all", case.study.name, case.name)]
     found = found or [case for case in everything if case.study.name.startswith(name.rstrip("/") + "/")]
     if not found:
-        groups = {key.split("/")[0] for key in STUDIES}
+        groups = dict.fromkeys(key.split("/")[0] for key in STUDIES)
         choices = ["all", *groups, *STUDIES, *(case.name for case in everything)]
-        raise UserError(f"unknown study {name!r}{nearest(name, choices)}; known: {', '.join([*groups, *STUDIES])}")
+        known = ", ".join(dict.fromkeys([*groups, *STUDIES]))
+        raise UserError(f"unknown study {name!r}{nearest(name, choices)}; known: {known}")
     return found
 
 

@@ -27,7 +27,8 @@ class Arm:
     """One variant: a model and its recipe at each tier. `unjudged` says, by (dataset, tier) or tier alone, why a run of
     it there says nothing yet; it is still run and shown, never passed or failed. `dataset` replaces the study's own;
     `networks` says by tier how many networks a run of a study of many trains; `options` are what its measure reads,
-    `engine` the only one that can run it, None for any."""
+    `engine` the only one that can run it, None for any; `bound` what the metric of an arm that follows from arithmetic
+    may not exceed, in place of a band."""
 
     name: str
     model: Model
@@ -37,6 +38,7 @@ class Arm:
     networks: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     engine: str | None = None
+    bound: float | None = None
 
     def recipe(self, tier: str) -> Recipe:
         """The recipe of a tier; a UserError names those there are."""

@@ -15,7 +15,7 @@ from scipy import stats
 
 from dlsys_bench.data import prepare
 from dlsys_bench.plan import Array, Plan
-from dlsys_bench.spec.initializers import Fans, GlorotNormal, HeNormal, Initializer, Normal
+from dlsys_bench.spec.initializers import TRUNCATED_STDDEV, Fans, GlorotNormal, HeNormal, Initializer, Law, Normal
 from dlsys_bench.spec.layers import Activation, Dense
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -77,12 +77,12 @@ def theory(model: Model, function: str, x: Array) -> dict[str, list[float]]:
     weights = weights / weights.sum()
     activate = ACTIVATIONS[function]
     found: dict[str, list[float]] = {"deviation": [], "saturated": []}
-    inputs, first = 1, True
+    inputs = 1
     for layer, shape in zip(model.layers, model.shapes, strict=False):
         if isinstance(layer, Dense):
-            spread = _variance(layer.kernel_initializer, Fans(shape[0], layer.units))
-            moment = (1 if first else inputs) * spread * moment
-            inputs, first = layer.units, False
+            # The first sum is over the pixels, whose squares are already summed; later ones are over units alike.
+            moment = inputs * _variance(layer.kernel_initializer.law(Fans(shape[0], layer.units))) * moment
+            inputs = layer.units
         elif isinstance(layer, Activation):
             deviation = np.sqrt(moment)
             y = activate(deviation[:, None] * nodes)
@@ -92,10 +92,10 @@ def theory(model: Model, function: str, x: Array) -> dict[str, list[float]]:
     return found
 
 
-def _variance(start: Initializer, fans: Fans) -> float:
-    if isinstance(start, Normal):
-        return start.stddev**2
-    return 2.0 / (fans.fan_in + fans.fan_out) if isinstance(start, GlorotNormal) else 2.0 / fans.fan_in
+def _variance(law: Law) -> float:
+    if law.family == "uniform":
+        return (law.high - law.low) ** 2 / 12.0
+    return (law.stddev * (TRUNCATED_STDDEV if law.family == "truncated_normal" else 1.0)) ** 2
 
 
 def _beyond(function: str, deviation: Array) -> Array:

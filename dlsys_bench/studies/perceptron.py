@@ -105,6 +105,8 @@ def _by_engine(trial: Trial, x: Array, y: Array, fresh: Array, truth: Array) -> 
         replicas = trial.engine.replicate(trial.model, mine)
         samples = [Samples(points, signs) for points, signs in zip(x[here].astype(dtype), y[here], strict=True)]
         replicas.fit(samples, trial.recipe, mine)
+        for error in replicas.failures.values():
+            raise error
         return accuracy(replicas.predict(fresh[here].astype(dtype))[..., 0], truth[here])
 
     whole: Array = np.concatenate(in_blocks(trial.engine, trial.model, trial.recipe, len(plans), work))

@@ -114,13 +114,13 @@ class Verdict:
 
 def judge(
     results: Sequence[Result], reference: Sequence[Result], metric: str, *, alpha: float, source: str, replay: str,
-    unjudged: str | None = None, resolution: float = 0.0,
+    unjudged: str | None = None, resolution: float = 0.0, bound: float | None = None,
 ) -> Verdict:  # fmt: skip
     """Judge the runs of one arm by one engine against the stored runs of the same arm.
 
-    FAIL if a run diverged or the mean lies outside the band; UNJUDGED where the arm says so of itself, INCONCLUSIVE
-    where too few runs are stored; PASS otherwise. The two sets must share no seed on one engine: a run cannot vouch for
-    itself.
+    FAIL if a run diverged or the mean lies outside the band, or one of an arm with a `bound` above that; UNJUDGED where
+    the arm says so of itself, INCONCLUSIVE where too few runs are stored; PASS otherwise. The two sets must share no
+    seed on one engine: a run cannot vouch for itself.
     """
     first = results[0]
     values = tuple(value for run in results if (value := run.metric(metric)) is not None)
@@ -140,6 +140,10 @@ def judge(
     broken = next((run for run in results if run.status != "finished"), None)
     if broken is not None:
         return verdict(Outcome.FAIL, f"seed {broken.seed}: {broken.reason}")
+    if bound is not None:
+        inside = max(values) <= bound
+        where = f"{metric} {max(values):.2g} is {'within' if inside else 'above'} {bound:g}, what arithmetic allows"
+        return verdict(Outcome.PASS if inside else Outcome.FAIL, where)
     if shared:
         return verdict(Outcome.INCONCLUSIVE, f"seed {min(s for _, s in shared)} is one of those the band is made of")
     if unjudged is not None:

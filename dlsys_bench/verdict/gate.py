@@ -37,11 +37,13 @@ def gate(
         "--dataset", dataset.name, "--tier", tier, "--seeds", str(seeds), "--first-seed", str(first_seed),
         "--alpha", f"{alpha:.17g}",
     ])  # fmt: skip
+    # Only what is counted comes in steps.
     evaluated = case.arm.networks.get(tier) or min(len(dataset.x_test), recipe.evaluate or len(dataset.x_test))
+    counted = case.study.metric.endswith(("accuracy", "fraction"))
     return judge(
         results, reference_runs(source, case.arm.name, case.arm.protocol(tier)), case.study.metric, alpha=alpha,
-        source=f"{source.parent.name}/{source.name}", replay=replay, resolution=1.0 / evaluated,
-        unjudged=case.arm.reason_unjudged(dataset.name, tier),
+        source=f"{source.parent.name}/{source.name}", replay=replay, resolution=1.0 / evaluated if counted else 0.0,
+        unjudged=case.arm.reason_unjudged(dataset.name, tier), bound=case.arm.bound,
     )  # fmt: skip
 
 

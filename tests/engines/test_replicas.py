@@ -189,11 +189,45 @@ def test_what_does_not_fit_is_one_clear_line(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_a_replica_that_fails_keeps_no_poison(name: str) -> None:
+    """Weights and moving statistics are of before the batch that broke the loss."""
+    if reason := unavailable(name):
+        pytest.skip(reason)
+    engine = create(name)
+    model = way(engine, Model("normed", (3,), (BatchNorm(), Dense(2))))
+    samples = samples_for(Recipe().loss, model, 0, 20)
+    samples.x[13] = np.inf
+    plans = [Plan(0), Plan(1)]
+    own = [samples, samples_for(Recipe().loss, model, 1, 20)]
+    replicas = engine.replicate(model, plans)
+    replicas.fit(own, way(engine, Recipe(SGD(0.1), batch_size=5, epochs=2)), plans)
+    assert list(replicas.failures) == [0]
+    for replica in range(2):
+        for tensor, values in replicas.weights(replica).items():
+            assert np.isfinite(values).all(), (replica, tensor)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "keras"])
+def test_each_replica_has_its_plan(name: str) -> None:
+    if reason := unavailable(name):
+        pytest.skip(reason)
+    engine = create(name)
+    recipe = way(engine, Recipe(batch_size=5))
+    for plans, said in (
+        ([Plan(0)], "2 replicas take 2 plans, not 1"),
+        ([Plan(0), Plan(1, steps=3)], "replica 1 has a plan of steps=3"),
+    ):
+        with pytest.raises(SpecError, match=said):
+            engine.replicate(LINE, [Plan(0), Plan(1)]).fit(TEN, recipe, plans)
+
+
 @settings(max_examples=10)
 @given(seed=st.integers(0, 99))
 def test_an_engine_without_replicas_trains_one_by_one(seed: int) -> None:
     """What any third party's engine does without lifting a finger, against numpy's batched program."""
-    from dlsys_bench.engines.replicas import OneByOne, alike
+    from dlsys_bench.engines.alignment import alike
+    from dlsys_bench.engines.replicas import OneByOne
 
     engine = create("numpy", dtype="float64")
     model = Model("small", (4,), (Dense(5), Activation("tanh"), Dense(3)))

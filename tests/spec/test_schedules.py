@@ -141,3 +141,19 @@ def test_what_came_later_is_not_in_the_json_of_what_was_stored_before() -> None:
     full = Recipe(SGD(0.1), schedule=LearningRateRamp(), batch_sizes=CyclicalBatchSize(), samples=10)
     assert from_dict(full.to_dict()) == full
     assert isinstance(full.schedule, Schedule)
+
+
+def test_a_subclass_without_a_kind_of_its_own_is_refused() -> None:
+    """It would take the place of what it comes from in every stored recipe."""
+    with pytest.raises(SpecError, match="Mine needs a kind of its own: 'cyclical_learning_rate' is Cyc"):
+
+        class Mine(CyclicalLearningRate):
+            pass
+
+    with pytest.raises(SpecError, match="Other needs a kind of its own"):
+
+        @dataclass(frozen=True)
+        class Other(Schedule):
+            kind: ClassVar[str] = "learning_rate_ramp"
+
+    assert from_dict(LearningRateRamp().to_dict()) == LearningRateRamp()

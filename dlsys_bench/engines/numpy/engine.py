@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.alignment import aligned, alike, check_plans, is_own, stack
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
 from dlsys_bench.engines.numpy.losses import value_and_gradient
 from dlsys_bench.engines.numpy.network import Network, inward, outward
 from dlsys_bench.engines.numpy.training import targets, train
-from dlsys_bench.engines.replicas import OnReplicas, Replicas, aligned, alike, check_plans, is_own, stack
+from dlsys_bench.engines.replicas import OnReplicas, Replicas
 from dlsys_bench.plan import Array, Plan, Weights
 from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.losses import Loss
@@ -138,7 +139,7 @@ class NumpyReplicas(Replicas):
         self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
         on_epoch: OnReplicas | None = None,
     ) -> Sequence[History]:  # fmt: skip
-        check_plans(plans)
+        check_plans(plans, self.size)
         every, parts = aligned(recipes, self.size), stack(samples, self.size)
         for replica in range(1 if parts.shared else self.size):
             check_targets(every[0].loss, parts.of(replica).y, self.net.model.output_shape)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.alignment import Stack
+from dlsys_bench.engines.histories import Column, Histories
 from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.optimizers import STEPPERS
-from dlsys_bench.engines.replicas import Column, Histories, OnReplicas, Stack
+from dlsys_bench.engines.replicas import OnReplicas
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.plan import Array, Plan, cut, epochs_of
 from dlsys_bench.spec.recipe import Recipe
@@ -42,12 +44,13 @@ def train(
             for batch, (x, y) in enumerate(source.batches(order, sizes), start=1):
                 if plans[0].parity:
                     net.keep([plan.masks(net.model, step, x.shape[-1]) for plan in plans])
+                before = net.state.copy()
                 outputs = net.forward(x, training=True)
                 values, dy = value_and_gradient(recipe.loss, outputs, y)
                 if not np.isfinite(values).all():
                     for lost in set(np.flatnonzero(~np.isfinite(values)).tolist()) - set(failures):
                         failures[lost] = DivergedError(epoch, batch, float(values[lost]))
-                        kept[lost] = net.parameters[lost].copy(), net.state[lost].copy()
+                        kept[lost] = net.parameters[lost].copy(), before[lost]
                         histories.end(lost)
                     if len(failures) == size:
                         break

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlsys_bench.engines.replicas import Stack
+from dlsys_bench.engines.alignment import Stack
 from dlsys_bench.engines.torch.layout import Home
 from dlsys_bench.plan import Plan
 from dlsys_bench.spec.recipe import Recipe

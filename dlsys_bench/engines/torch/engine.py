@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.alignment import alike
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
-from dlsys_bench.engines.replicas import alike
 from dlsys_bench.engines.torch.initializers import start
 from dlsys_bench.engines.torch.layout import Home, channel_last, kernel_out
 from dlsys_bench.engines.torch.losses import LOSSES

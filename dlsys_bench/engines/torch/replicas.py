@@ -11,18 +11,10 @@ import torch
 from torch import Tensor
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.alignment import Stack, aligned, check_plans, is_own, stack
 from dlsys_bench.engines.base import check_targets
-from dlsys_bench.engines.replicas import (
-    Column,
-    Histories,
-    OnReplicas,
-    Replicas,
-    Stack,
-    aligned,
-    check_plans,
-    is_own,
-    stack,
-)
+from dlsys_bench.engines.histories import Column, Histories
+from dlsys_bench.engines.replicas import OnReplicas, Replicas
 from dlsys_bench.engines.torch.batches import Source
 from dlsys_bench.engines.torch.layout import channel_last
 from dlsys_bench.engines.torch.losses import LOSSES, hits
@@ -60,7 +52,7 @@ class TorchReplicas(Replicas):
         self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
         on_epoch: OnReplicas | None = None,
     ) -> Histories:  # fmt: skip
-        check_plans(plans)
+        check_plans(plans, self.size)
         every, parts = aligned(recipes, self.size), stack(samples, self.size)
         self.engine.check(every[0])
         for replica in range(1 if parts.shared else self.size):

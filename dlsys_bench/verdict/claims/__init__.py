@@ -32,26 +32,35 @@ KINDS: dict[str, Callable[[Claim, Runs], Judged]] = {
 }
 
 
-def rule(study: str | None = None, extra: Sequence[Result] = ()) -> list[Judged]:
-    """A ruling for each claim, or for those of a study or group. The false-discovery rate is that of all claims."""
-    runs = Runs(extra)
-    judged = [KINDS[claim["kind"]](claim, runs) for claim in claims()]
-    tested = [place for place, one in enumerate(judged) if one.p is not None and one.claim["kind"] == "band"]
-    if tested:
-        adjusted = stats.false_discovery_control([judged[place].p for place in tested])
-        for place, q in zip(tested, adjusted, strict=True):
-            if judged[place].ruling is Ruling.NOT_REPRODUCED and q > 1 - LEVEL:
-                why = f"{judged[place].reason}; of {len(tested)} claims tested so many lie as far out by chance"
-                judged[place] = replace(judged[place], ruling=Ruling.REPRODUCED, reason=why)
-    judged = [_soundness(one) for one in judged]
+def rule(study: str | None = None, extra: Sequence[Result] = (), engine: str = "numpy") -> list[Judged]:
+    """A ruling for each claim, or for those of a study or group, by the runs of one engine.
+
+    The false-discovery rate is that of all sound figures: one that lies outside its interval, but not so far that it
+    stands out among as many, is undecided.
+    """
+    runs = Runs(extra, engine)
+    judged = [_sound(KINDS[claim["kind"]](claim, runs)) for claim in claims()]
+    tested = [n for n, one in enumerate(judged) if one.claim["kind"] == "band" and one.p is not None and _is_sound(one)]
+    adjusted = stats.false_discovery_control([judged[n].p for n in tested]) if tested else []
+    for n, q in zip(tested, adjusted, strict=True):
+        judged[n] = replace(judged[n], q=float(q))
+        if judged[n].ruling is Ruling.NOT_REPRODUCED and q > 1 - LEVEL:
+            why = f"{judged[n].reason}; that does not stand out among {len(tested)} figures tested (q {q:.2g})"
+            judged[n] = replace(judged[n], ruling=Ruling.UNDECIDED, reason=why)
     return [one for one in judged if study in (None, one.claim["study"]) or one.claim["study"].startswith(f"{study}/")]
 
 
-def _soundness(one: Judged) -> Judged:
-    if one.claim.get("sound", True) or one.ruling is Ruling.UNMEASURED:
-        return one
-    why = one.claim.get("caveat") or one.claim.get("note")
-    return replace(one, ruling=Ruling.UNSOUND, reason=f"{why}; by its own protocol {one.ruling}: {one.reason}")
+def _is_sound(one: Judged) -> bool:
+    return bool(one.claim.get("sound", True))
+
+
+def _sound(one: Judged) -> Judged:
+    """An unsound figure is called so, whatever its protocol gives here; a caveat goes with the reason."""
+    caveat = one.claim.get("caveat")
+    if not _is_sound(one) and one.ruling is not Ruling.UNMEASURED:
+        reason = f"{caveat or one.claim.get('note')}; by its own protocol {one.ruling}: {one.reason}"
+        return replace(one, ruling=Ruling.UNSOUND, reason=reason)
+    return replace(one, reason=f"{one.reason}; caveat: {caveat}") if caveat else one
 
 
 __all__ = ["KINDS", "Claim", "Judged", "Ruling", "Runs", "rule"]

@@ -9,30 +9,37 @@ from typing import Any
 import numpy as np
 
 from dlsys_bench.studies import STUDIES
+from dlsys_bench.verdict.bands import FEWEST_RUNS
 from dlsys_bench.verdict.claims.ruling import Claim, Judged, Ruling, unmeasured
 from dlsys_bench.verdict.claims.runs import Runs
 
+KEPT = (0.5, 2.0)
+"""A layer keeps its scale that is neither half nor twice that of another."""
+
 
 def violins(claim: Claim, runs: Runs) -> Judged:
-    """What nb2 and nb4 say of the violins of five hidden layers."""
+    """What nb2 and nb4 say of the violins of five hidden layers, held in every run."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for arm in STUDIES["initialization"].arms:
         found[arm.name] = [run.figures for run in runs.of("initialization", arm.name)]
-    if not all(len(part) >= 3 for part in found.values()):
+    if not all(len(part) >= FEWEST_RUNS for part in found.values()):
         return unmeasured(claim, min(map(len, found.values())))
     checks: dict[str, bool] = {}
     for function in ("tanh", "sigmoid"):
         arms = [found[f"{function}/normal({sigma:g})"] for sigma in claim["sigmas"]]
-        first = [[run["saturated"][0] for run in runs_of_arm] for runs_of_arm in arms]
-        rising = all(max(low) <= min(high) for low, high in pairwise(first))
-        checks[f"{function} saturates more in layer 1 as sigma grows"] = rising and min(first[-1]) > 0.1
         glorot = found[f"{function}/glorot_normal"]
-        checks[f"Glorot keeps {function} spread and unsaturated"] = all(
-            a["decay"] > 0.5 and max(a["saturated"]) < 0.01 for a in glorot
+        # Below the end of the range the spread tells the sigmas apart, at the end the saturated fraction.
+        spread, ends = ([[run[name][0] for run in arm] for arm in arms] for name in ("deviation", "saturated"))
+        checks[f"{function} moves to the ends in layer 1 as sigma grows"] = all(
+            max(low) < min(high) for low, high in pairwise(spread)
+        ) and max(ends[0]) < min(ends[-1])
+        checks[f"Glorot keeps {function} spread over five layers, and off the ends where the largest sigma is not"] = (
+            all(KEPT[0] < run["decay"] < KEPT[1] for run in glorot)
+            and max(max(run["saturated"]) for run in glorot) < min(max(run["saturated"]) for run in arms[-1])
         )
     ratios = {start: [a["decay"] for a in found[f"relu/{start}"]] for start in ("glorot_normal", "he_normal")}
-    checks["ReLU shrinks under Glorot"] = max(ratios["glorot_normal"]) < 0.5
-    checks["ReLU keeps its scale under He"] = min(ratios["he_normal"]) > 0.5 and max(ratios["he_normal"]) < 2.0
+    checks["ReLU shrinks under Glorot"] = max(ratios["glorot_normal"]) < KEPT[0]
+    checks["ReLU keeps its scale under He"] = all(KEPT[0] < ratio < KEPT[1] for ratio in ratios["he_normal"])
     wrong = [name for name, good in checks.items() if not good]
     means = {start: float(np.mean(values)) for start, values in ratios.items()}
     measured = f"ReLU, layer 5 over layer 1: Glorot {means['glorot_normal']:.2f}, He {means['he_normal']:.2f}"

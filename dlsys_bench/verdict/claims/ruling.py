@@ -25,7 +25,8 @@ class Ruling(StrEnum):
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and its ruling. `interval` is what decides, `p` the chance of as much where the claim is true."""
+    """A claim and its ruling. `interval` (95%) and `p` (the chance of as much where the claim is true) are of what
+    `reason` names; `q` is the p among all the figures tested."""
 
     claim: Claim
     ruling: Ruling
@@ -34,6 +35,7 @@ class Judged:
     interval: tuple[float, float] | None = None
     p: float | None = None
     runs: int = 0
+    q: float | None = None
 
     @property
     def published(self) -> str:
@@ -47,7 +49,7 @@ class Judged:
         """The ruling as JSON values."""
         return {
             "claim": self.claim["id"], "study": self.claim["study"], "kind": self.claim["kind"],
-            "published": self.published, "measured": self.measured, "interval": self.interval, "p": self.p,
+            "published": self.published, "measured": self.measured, "interval": self.interval, "p": self.p, "q": self.q,
             "runs": self.runs, "ruling": self.ruling.value, "reason": self.reason,
         }  # fmt: skip
 

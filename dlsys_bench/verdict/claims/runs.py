@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.result import Result
-from dlsys_bench.store import find_reference, reference_runs
+from dlsys_bench.store import find_reference, read
 from dlsys_bench.studies import STUDIES
+from dlsys_bench.verdict.bands import FEWEST_RUNS
 from dlsys_bench.verdict.claims.ruling import Claim
 
 # What Keras prints as training figures are running means; validation is called by its whole name here.
@@ -36,23 +38,35 @@ OF: dict[str, tuple[str, str]] = {
 
 
 class Runs:
-    """The stored runs at tier full, read once a study; `extra` are more, of one's own."""
+    """The stored runs of one engine at tier full, each study's on the data it is meant for; `extra` are more, of one's
+    own. A run that is in both counts once."""
 
-    def __init__(self, extra: Sequence[Result] = ()) -> None:
-        self.extra = extra
+    def __init__(self, extra: Sequence[Result] = (), engine: str = "numpy") -> None:
+        self.extra, self.engine = extra, engine
+        self.files: dict[Path, list[Result]] = {}
         self.known: dict[tuple[str, str], list[Result]] = {}
 
     def of(self, study: str, arm: str) -> list[Result]:
-        """Every finished run of an arm by its own protocol, on the data it is meant for."""
+        """Every run of an arm by its protocol of today, those that diverged too."""
         if (study, arm) not in self.known:
-            if study not in STUDIES or arm not in {a.name for a in STUDIES[study].arms}:
-                return []
-            record = STUDIES[study].arm(arm)
-            dataset, protocol = record.dataset or STUDIES[study].dataset, record.protocol("full")
-            stored = reference_runs(find_reference(study, dataset, "full"), arm, protocol)
-            mine = [run for run in self.extra if (run.study, run.arm, run.protocol) == (study, arm, protocol)]
-            self.known[study, arm] = [run for run in (*stored, *mine) if run.engine == "numpy" or run in mine]
+            self.known[study, arm] = self._read(study, arm)
         return self.known[study, arm]
+
+    def _read(self, study: str, arm: str) -> list[Result]:
+        if study not in STUDIES or arm not in {record.name for record in STUDIES[study].arms}:
+            return []
+        record = STUDIES[study].arm(arm)
+        dataset, protocol = record.dataset or STUDIES[study].dataset, record.protocol("full")
+        path = find_reference(study, dataset, "full")
+        if path not in self.files:
+            self.files[path] = read(path) if path.exists() else []
+        asked = (study, arm, dataset, "full", protocol, self.engine)
+        found = {
+            (run.device, run.seed): run
+            for run in (*self.extra, *self.files[path])
+            if (run.study, run.arm, run.dataset, run.tier, run.protocol, run.engine) == asked
+        }
+        return [found[key] for key in sorted(found)]
 
     def for_claim(self, claim: Claim, arm: str | None = None) -> list[Result]:
         """The runs that a claim is about."""
@@ -81,5 +95,5 @@ def figures(runs: Sequence[Result], metric: str, epoch: int | None = None) -> ND
 
 
 def measured(runs: Sequence[Result], metric: str) -> bool:
-    """Whether there are enough to compare."""
-    return len(figures(runs, metric)) >= 3
+    """Whether there are enough to judge by."""
+    return len(figures(runs, metric)) >= FEWEST_RUNS

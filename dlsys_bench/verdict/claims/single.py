@@ -7,8 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.result import Result
+from dlsys_bench.spec.layers import Activation
+from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.zoo import MODELS
+from dlsys_bench.studies import STUDIES
+from dlsys_bench.verdict.bands import FEWEST_RUNS
 from dlsys_bench.verdict.claims.ruling import LEVEL, Claim, Judged, Ruling, unmeasured
 from dlsys_bench.verdict.claims.runs import Runs, figures, measured, metric_of
 
@@ -20,7 +25,7 @@ def band(claim: Claim, runs: Runs) -> Judged:
     if mine and "counts" in mine[0].figures:
         return _draw(claim, mine)
     values = figures(mine, metric_of(claim), claim.get("epoch"))
-    if len(values) < 2:
+    if len(values) < FEWEST_RUNS:
         return unmeasured(claim, len(values))
     mean, spread = float(values.mean()), float(values.std(ddof=1))
     error = spread * np.sqrt(1 + 1 / len(values))
@@ -47,10 +52,19 @@ def _fraction(claim: Claim, mine: Sequence[Result]) -> Judged:
     ruling = Ruling.REPRODUCED if p >= 1 - LEVEL else Ruling.NOT_REPRODUCED
     reason = (
         f"{theirs} of {claim['n']} published (95% of such counts come from {low:.4f} to {high:.4f}) against {hits} of "
-        f"{networks}: p {p:.2g} by Fisher's exact test"
+        f"{networks}: p {p:.2g} by Fisher's exact test; {_dispersion(mine)}"
     )
     own = stats.binomtest(hits, networks).proportion_ci(LEVEL, "exact")
     return Judged(claim, ruling, reason, f"{hits / networks:.4f}", (own.low, own.high), p, len(mine))
+
+
+def _dispersion(mine: Sequence[Result]) -> str:
+    """Whether the runs, each of one draw of the data, stray more than independent networks would."""
+    table = [[run.figures["collapsed"], run.figures["networks"] - run.figures["collapsed"]] for run in mine]
+    if len(table) < 2 or not all(map(sum, zip(*table, strict=True))):
+        return "the interval is binomial, of all networks"
+    p = float(stats.chi2_contingency(table).pvalue)
+    return f"the interval is binomial, of all networks; the runs stray as p {p:.2g} by chi-squared says"
 
 
 def _draw(claim: Claim, mine: Sequence[Result]) -> Judged:
@@ -92,7 +106,8 @@ def bound(claim: Claim, runs: Runs) -> Judged:
     values = figures(mine, claim["metric"])
     if not len(values):
         return unmeasured(claim, 0)
-    limit = 1e-6
+    limit = STUDIES[claim["study"]].arm(claim["arm"]).bound
+    assert limit is not None
     ruling = Ruling.REPRODUCED if values.max() < limit else Ruling.NOT_REPRODUCED
     gamma = max(run.figures["max_change_of_gamma"] for run in mine)
     after = min(run.figures["max_change_of_gamma_after_pool"] for run in mine)
@@ -106,10 +121,19 @@ def bound(claim: Claim, runs: Runs) -> Judged:
 def exact(claim: Claim, runs: Runs) -> Judged:
     model = MODELS[f"{claim['study'].removeprefix('regularization/')}/{claim['arm']}"]
     if claim["metric"] == "softmax_sum":
-        return Judged(claim, Ruling.REPRODUCED, "held for every engine by a test of the suite", "1")
+        return _softmax_sum(claim, model)
     count = getattr(model.counts, claim["metric"].removeprefix("params_"))
     ruling = Ruling.REPRODUCED if count == claim["value"] else Ruling.NOT_REPRODUCED
     return Judged(claim, ruling, "counted from the layers", str(count))
+
+
+def _softmax_sum(claim: Claim, model: Model) -> Judged:
+    probabilities = Model(model.name, model.input_shape, (*model.layers, Activation("softmax")))
+    engine = NumpyEngine()
+    x = np.random.default_rng(0).random((8, *model.input_shape))
+    sums = engine.predict(engine.build(probabilities), x).sum(axis=1)
+    ruling = Ruling.REPRODUCED if np.abs(sums - claim["value"]).max() < 1e-5 else Ruling.NOT_REPRODUCED
+    return Judged(claim, ruling, "of the network before training, eight random inputs", f"{sums.mean():.6f}")
 
 
 def speed(claim: Claim, runs: Runs) -> Judged:

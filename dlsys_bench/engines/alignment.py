@@ -1,0 +1,109 @@
+"""What replicas that train as one have to share, and how their samples are stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.data import Samples
+from dlsys_bench.errors import DataError, SpecError
+from dlsys_bench.plan import Array, Plan
+from dlsys_bench.spec.initializers import Initializer, Zeros
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.record import Record
+
+
+class Stack(NamedTuple):
+    """Samples of all replicas: x (N, ...) and y (N, ...) where they are shared, (R, N, ...) where each has its own."""
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    shared: bool
+
+    @property
+    def samples(self) -> int:
+        """N, of each replica."""
+        return len(self.x) if self.shared else self.x.shape[1]
+
+    def of(self, replica: int) -> Samples:
+        """The samples of one."""
+        return Samples(self.x, self.y) if self.shared else Samples(self.x[replica], self.y[replica])
+
+
+def stack(samples: Samples | Sequence[Samples], size: int) -> Stack:
+    """The samples of R replicas in one. Errors: DataError where their number or their shapes differ."""
+    if isinstance(samples, Samples):
+        return Stack(samples.x, samples.y, shared=True)
+    if len(samples) != size:
+        raise DataError(f"{size} replicas take the samples of all, or {size} of their own, not {len(samples)}")
+    first = samples[0]
+    for replica, own in enumerate(samples):
+        if own.x.shape != first.x.shape or own.y.shape != first.y.shape:
+            raise DataError(
+                f"replica {replica} has samples of shape {own.x.shape} and {own.y.shape}, replica 0 of "
+                f"{first.x.shape} and {first.y.shape}: replicas that train as one have data of one shape"
+            )
+    return Stack(np.stack([own.x for own in samples]), np.stack([own.y for own in samples]), shared=False)
+
+
+def is_own(x: Array, model: Model) -> bool:
+    """Whether x (R, N, ...) has a part for each replica, rather than (N, ...) for all."""
+    return x.ndim == len(model.input_shape) + 2
+
+
+def aligned(recipes: Recipe | Sequence[Recipe], size: int) -> list[Recipe]:
+    """A recipe for each replica. Errors: SpecError unless they differ in the learning rate alone."""
+    if isinstance(recipes, Recipe):
+        return [recipes] * size
+    if len(recipes) != size:
+        raise SpecError(f"{size} replicas take one recipe, or {size}, not {len(recipes)}")
+
+    def without_rate(recipe: Recipe) -> Recipe:
+        return replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=0.0), schedule=None)
+
+    _same([without_rate(recipe) for recipe in recipes], "recipes differ in the learning rate or its schedule alone")
+    return list(recipes)
+
+
+def alike(models: Model | Sequence[Model], size: int) -> list[Model]:
+    """A model for each replica. Errors: SpecError for no replicas, or unless they differ in the initialisers alone."""
+    if size < 1:
+        raise SpecError(f"replicas is {size}; it takes a whole number from 1")
+    if isinstance(models, Model):
+        return [models] * size
+    if len(models) != size:
+        raise SpecError(f"{size} replicas take one model, or {size}, not {len(models)}")
+
+    def without_start(record: Record) -> Record:
+        return Zeros() if isinstance(record, Initializer) else record
+
+    _same([replace(model.map(without_start), name="") for model in models], "models differ in the initialisers alone")
+    return list(models)
+
+
+def check_plans(plans: Sequence[Plan], size: int) -> None:
+    """Raise a SpecError unless there is a plan for each replica, and they differ in their seeds alone."""
+    if len(plans) != size:
+        raise SpecError(f"{size} replicas take {size} plans, not {len(plans)}")
+    for replica, plan in enumerate(plans):
+        if (plan.steps, plan.parity) != (plans[0].steps, plans[0].parity):
+            raise SpecError(
+                f"replica {replica} has a plan of steps={plan.steps}, parity={plan.parity}, replica 0 of "
+                f"steps={plans[0].steps}, parity={plans[0].parity}: replicas that train as one differ in the seed alone"
+            )
+
+
+def _same(records: Sequence[Record], rule: str) -> None:
+    for replica, record in enumerate(records):
+        if record is not records[0] and record != records[0]:
+            mine, first = record.to_dict(), records[0].to_dict()
+            name = next(name for name in {**mine, **first} if mine.get(name) != first.get(name))
+            raise SpecError(
+                f"replica {replica} has {name} {mine.get(name)!r}, replica 0 {first.get(name)!r}: "
+                f"replicas that train as one have {rule}"
+            )
