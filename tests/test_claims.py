@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from dlsys_bench.claims import claims
 from dlsys_bench.result import Epoch, Result
@@ -96,6 +98,7 @@ def test_a_fraction_is_held_to_fishers_test(collapsed: int, ruling: str) -> None
     arm = ("dying-relu", "relu")
     half = [result(*arm, seed, collapsed=collapsed // 2, networks=5000) for seed in range(2)]
     one = judged("nb2.relu.collapse", {arm: half})
+    assert one.p == pytest.approx(stats.fisher_exact([[collapsed, 10_000 - collapsed], [964, 36]]).pvalue)
     assert one.ruling == ruling
     assert one.interval is not None
     assert one.interval[0] < collapsed / 10_000 < one.interval[1]
@@ -125,22 +128,67 @@ def test_two_claims_that_contradict_each_other_get_opposite_rulings() -> None:
 
 
 def test_runs_of_one_seed_are_compared_in_pairs_others_by_welch() -> None:
-    arm = ("a", "b")
-    common = [0.1, 0.5, 0.9, 0.3]
-    left = runs(*arm, "test_accuracy", [v + 0.01 + e for v, e in zip(common, (0, 0.001, -0.001, 0), strict=True)])
-    right = runs(*arm, "test_accuracy", common)
-    mean, interval, p, how = difference(left, right, "test_accuracy")
-    assert mean == pytest.approx(0.01)
-    assert 0 < interval[0] < 0.01 < interval[1]
-    assert p < 0.01
-    assert how == "4 pairs"
-    from dataclasses import replace
+    """Scipy's own tests of the same figures, whichever way they are taken."""
+    arm, generator = ("a", "b"), np.random.default_rng(7)
+    common = generator.normal(0.5, 0.3, 6)
+    x, y = common + 0.01 + generator.normal(0, 0.002, 6), common
+    left, right = runs(*arm, "test_accuracy", list(x)), runs(*arm, "test_accuracy", list(y))
+    paired = difference(left, right, "test_accuracy")
+    expected = stats.ttest_rel(x, y)
+    assert paired.how == "6 pairs"
+    assert (paired.p, paired.mean) == pytest.approx((expected.pvalue, (x - y).mean()))
+    assert paired.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert paired.low > 0
+    shifted = [replace(run, seed=run.seed + 100) for run in right[:4]]
+    welch, expected = difference(left, shifted, "test_accuracy"), stats.ttest_ind(x, y[:4], equal_var=False)
+    assert welch.how == "Welch, 6 and 4 runs"
+    assert (welch.p, welch.mean) == pytest.approx((expected.pvalue, x.mean() - y[:4].mean()))
+    assert welch.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    # Two seeds in common are not enough to pair by; three are.
+    for shared, how in ((2, "Welch"), (3, "3 pairs")):
+        part = [replace(run, seed=run.seed + (0 if n < shared else 100)) for n, run in enumerate(right)]
+        assert difference(left, part, "test_accuracy").how.startswith(how)
+    same = difference(left, left, "test_accuracy")
+    assert (same.mean, same.interval, same.p) == (0.0, (0.0, 0.0), 1.0)
 
-    shifted = [replace(run, seed=run.seed + 100) for run in right]
-    mean, interval, p, how = difference(left, shifted, "test_accuracy")
-    assert "Welch" in how
-    assert interval[0] < 0 < interval[1]
-    assert p > 0.5
+
+def test_the_chance_of_a_figure_is_students() -> None:
+    values = [0.90, 0.91, 0.89, 0.905]
+    arm = ("cyclical-learning-rate", "exp_range")
+    one = judged("nb2.clr.val_accuracy@5", {arm: runs(*arm, "test_accuracy", values, 5)})
+    t = abs(0.9042 - np.mean(values)) / (np.std(values, ddof=1) * 1.25**0.5)
+    assert one.p == pytest.approx(2 * stats.t.sf(t, 3))
+    assert f"{abs(0.9042 - np.mean(values)) / np.std(values, ddof=1):.1f} spreads" in one.reason
+    assert (one.runs, one.measured) == (4, f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}")
+
+
+def test_a_percentile_counts_the_draws_below_and_half_of_those_alike() -> None:
+    arm = ("perceptron", "nb4/hinge")
+    counts = [0] * 1001
+    counts[940], counts[955], counts[960] = 10, 20, 70
+    one = judged("nb4.hinge.test_accuracy", {arm: [result(*arm, s, counts=counts) for s in range(2)]})
+    assert "20th percentile of 200 draws" in one.reason
+    assert one.p == pytest.approx(0.4)
+    assert one.interval == pytest.approx((0.94, 0.96))
+    assert one.measured == f"{(0.94 * 10 + 0.955 * 20 + 0.96 * 70) / 100:.4f}"
+
+
+def test_the_edges_of_a_trajectory_are_shared_over_its_epochs() -> None:
+    """At 95% over five epochs each is held to 99%: a figure between the two quantiles is inside."""
+    arm = ("cyclical-batch-size", "published")
+    published = CLAIMS["nb2.cyclic-batch.train_accuracy"]["values"]
+    strays = np.array([-0.01, -0.005, 0.0, 0.005, 0.01])
+    error = strays.std(ddof=1) * 1.2**0.5
+    narrow, wide = (stats.t.ppf(1 - tail / 2, 4) * error for tail in (0.05, 0.01))
+    for shift, ruling in (((narrow + wide) / 2, "reproduced"), (wide * 1.01, "not reproduced")):
+        moved = [value + (shift if n == 2 else 0.0) for n, value in enumerate(published)]
+        made = [
+            result(*arm, seed, [Epoch(n + 1, n + 1, 1.0, 1.0, value + stray) for n, value in enumerate(moved)])
+            for seed, stray in enumerate(strays)
+        ]
+        one = judged("nb2.cyclic-batch.train_accuracy", {arm: made})
+        assert one.ruling == ruling
+        assert f"{5 - (ruling != 'reproduced')} of 5 epochs inside" in one.reason
 
 
 GRID = [f"{rate:g}" for rate in CLAIMS["nb2.lr.best"]["grid"]]
@@ -326,8 +374,6 @@ def test_the_false_discovery_rate_is_that_of_the_table(monkeypatch: Any) -> None
 
 def test_a_figure_is_counted_once_and_only_where_it_belongs(tmp_path: Path, monkeypatch: Any) -> None:
     """Runs of another dataset, tier, engine or protocol are none of the claim's; the same run twice is one."""
-    from dataclasses import replace
-
     arm = STUDIES["dying-relu"].arm("relu")
     good = replace(result("dying-relu", "relu", 3, collapsed=1, networks=2), dataset="absolute",
                    protocol=arm.protocol("full"))  # fmt: skip
@@ -349,3 +395,29 @@ def test_runs_that_stray_more_than_networks_do_are_said_to() -> None:
     uneven = [result(*arm, s, collapsed=900 + 30 * s, networks=1000) for s in range(4)]
     assert "p 0.9" in judged("nb2.relu.collapse", {arm: even}).reason.split("stray")[1]
     assert "e-1" in judged("nb2.relu.collapse", {arm: uneven}).reason.split("stray")[1]
+
+
+def test_the_mean_of_the_pairs_is_scipys() -> None:
+    made = eggholder(-10.0)
+    one = judged("nb4.eggholder", made)
+    gaps = [
+        np.mean([
+            made["eggholder", deep][seed].figures["test_rmse_in_training_mode"]
+            - made["eggholder", shallow][seed].figures["test_rmse_in_training_mode"] for shallow, deep in ALIKE
+        ]) for seed in range(5)
+    ]  # fmt: skip
+    expected = stats.ttest_1samp(gaps, 0.0)
+    assert one.p == pytest.approx(expected.pvalue)
+    assert one.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    for name in ("64-32-64", "64-128-64", "128-256-128"):
+        for run in made["eggholder", name]:
+            run.figures["train_seconds"] -= 2.0
+    assert judged("nb4.eggholder", made).ruling is Ruling.NOT_REPRODUCED
+
+
+def test_one_pair_that_is_plainly_worse_is_enough() -> None:
+    made = eggholder(-10.0)
+    for run in made["eggholder", "64-32-64"]:
+        run.figures["test_rmse_in_training_mode"] += 25.0 - 2 * (4 - 2 * run.seed) / 2
+    one = judged("nb4.eggholder", made)
+    assert one.ruling is Ruling.NOT_REPRODUCED

@@ -57,6 +57,12 @@ class Band:
         half = self._quantile(alpha / 2) * self._error(runs)
         return Interval(self.mean - half, self.mean + half)
 
+    def chance(self, value: float) -> float:
+        """How often one new run lies as far from the mean as this, or further."""
+        from scipy import stats
+
+        return 2.0 * float(stats.t.sf(abs(value - self.mean) / self._error(1), self.n - 1))
+
     def smallest_shift(self, alpha: float, beta: float = 0.1, runs: int = 1) -> float:
         """The shift of the mean that falls outside with probability 1 - beta, averaged over bands of n stored runs."""
         return (self._quantile(alpha / 2) + self._quantile(beta)) * self._error(runs)

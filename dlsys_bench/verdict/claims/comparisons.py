@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -17,24 +18,42 @@ MARGIN = 0.005
 """Two accuracies closer than this are called the same."""
 
 
-def difference(a: Sequence[Result], b: Sequence[Result], metric: str) -> tuple[float, tuple[float, float], float, str]:
-    """The mean difference a - b, its 95% interval, its p and how it was taken: paired where the seeds are the same,
-    else by Welch."""
+class Difference(NamedTuple):
+    """The mean of a minus b, its 95% interval, the chance of as much where there is none, and how it was taken."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    how: str
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return self.low, self.high
+
+
+def difference(a: Sequence[Result], b: Sequence[Result], metric: str) -> Difference:
+    """The mean difference a - b by Student's t: paired where the seeds are the same, else by Welch."""
     by_seed = [{run.seed: value for run in runs if (value := run.metric(metric)) is not None} for runs in (a, b)]
     shared = sorted(set(by_seed[0]) & set(by_seed[1]))
-    if len(shared) >= 3:
-        pairs = np.array([by_seed[0][seed] - by_seed[1][seed] for seed in shared])
-        error, freedom, how = pairs.std(ddof=1) / np.sqrt(len(pairs)), len(pairs) - 1.0, f"{len(pairs)} pairs"
-        mean = float(pairs.mean())
-    else:
-        x, y = (np.array(list(values.values())) for values in by_seed)
-        parts = [values.var(ddof=1) / len(values) for values in (x, y)]
-        error, how = np.sqrt(sum(parts)), f"Welch, {len(x)} and {len(y)} runs"
-        freedom = sum(parts) ** 2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, (x, y), strict=True))
-        mean = float(x.mean() - y.mean())
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * error)
-    p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
-    return mean, (mean - half, mean + half), p, how
+    if len(shared) >= FEWEST_RUNS:
+        return _mean([by_seed[0][seed] - by_seed[1][seed] for seed in shared], f"{len(shared)} pairs")
+    x, y = (list(values.values()) for values in by_seed)
+    test = stats.ttest_ind(x, y, equal_var=False)
+    low, high = test.confidence_interval(LEVEL)
+    how = f"Welch, {len(x)} and {len(y)} runs"
+    return Difference(float(np.mean(x) - np.mean(y)), float(low), float(high), float(test.pvalue), how)
+
+
+def _mean(values: Sequence[float], how: str) -> Difference:
+    """The mean of differences, against none."""
+    mean = float(np.mean(values))
+    if np.ptp(values) <= 1e-12 * max(np.abs(values)):
+        # All alike, but for rounding: there is nothing to estimate a spread from.
+        return Difference(mean, mean, mean, float(mean == 0.0), how)
+    test = stats.ttest_1samp(values, 0.0)
+    low, high = test.confidence_interval(LEVEL)
+    return Difference(mean, float(low), float(high), float(test.pvalue), how)
 
 
 def ordering(claim: Claim, runs: Runs) -> Judged:
@@ -46,17 +65,17 @@ def ordering(claim: Claim, runs: Runs) -> Judged:
     metric = metric_of(claim)
     if not (measured(greater, metric) and measured(lesser, metric)):
         return unmeasured(claim, min(len(greater), len(lesser)))
-    mean, interval, p, how = difference(greater, lesser, metric)
-    ruling = Ruling.REPRODUCED if interval[0] > 0 else Ruling.NOT_REPRODUCED if interval[1] < 0 else Ruling.UNDECIDED
+    gap = difference(greater, lesser, metric)
+    ruling = Ruling.REPRODUCED if gap.low > 0 else Ruling.NOT_REPRODUCED if gap.high < 0 else Ruling.UNDECIDED
     arms = f"{greater[0].study}/{greater[0].arm} minus {lesser[0].study}/{lesser[0].arm}"
     steps = [run[0].last.steps if run[0].last else 0 for run in (greater, lesser)]
     parts = [
-        f"{arms}, {how}",
+        f"{arms}, {gap.how}",
         "the reverse holds" if ruling is Ruling.NOT_REPRODUCED else "",
         f"{steps[0]} updates against {steps[1]}" if steps[0] != steps[1] else "",
     ]
-    reason = "; ".join(filter(None, parts))
-    return Judged(claim, ruling, reason, f"{mean:+.4f}", interval, p, min(len(greater), len(lesser)))
+    fewest = min(len(greater), len(lesser))
+    return Judged(claim, ruling, "; ".join(filter(None, parts)), f"{gap.mean:+.4f}", gap.interval, gap.p, fewest)
 
 
 # Networks of nearly as many parameters (within a tenth), the shallower first. Two and three layers train alike; one
@@ -75,34 +94,30 @@ def _deeper(claim: Claim, runs: Runs) -> Judged:
     if len(shared) < FEWEST_RUNS:
         return unmeasured(claim, len(shared))
     gaps = [difference(deep, shallow, metric) for shallow, deep in pairs]
-    slower = [difference(deep, shallow, "train_seconds")[1] for shallow, deep in pairs]
-    evaluated = [difference(deep, shallow, "test_rmse")[1] for shallow, deep in pairs]
-    sound = range(len(ALIKE))
-    by_seed = [
-        float(np.mean([_of(pairs[n][1], seed, metric) - _of(pairs[n][0], seed, metric) for n in sound]))
+    slower = [difference(deep, shallow, "train_seconds") for shallow, deep in pairs]
+    evaluated = [difference(deep, shallow, "test_rmse") for shallow, deep in pairs]
+    sound = len(ALIKE)
+    over_pairs = [
+        float(np.mean([_of(deep, seed, metric) - _of(shallow, seed, metric) for shallow, deep in pairs[:sound]]))
         for seed in shared
     ]
-    mean, error = float(np.mean(by_seed)), float(np.std(by_seed, ddof=1)) / np.sqrt(len(by_seed))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(by_seed) - 1)) * error
-    higher = mean - half > 0 or any(gaps[n][0] > 0 and gaps[n][2] < (1 - LEVEL) / len(ALIKE) for n in sound)
-    faster = any(slower[n][1] < 0 for n in sound)
-    holds = mean + half < 0 and all(slower[n][0] > 0 for n in sound)
+    whole = _mean(over_pairs, f"{len(shared)} seeds")
+    higher = whole.low > 0 or any(gap.mean > 0 and gap.p < (1 - LEVEL) / sound for gap in gaps[:sound])
+    faster = any(gap.high < 0 for gap in slower[:sound])
+    longer = sum(gap.low > 0 for gap in slower[:sound])
+    holds = whole.high < 0 and longer == sound
     ruling = Ruling.NOT_REPRODUCED if higher or faster else Ruling.REPRODUCED if holds else Ruling.UNDECIDED
     parts = [
-        f"{deep} against {shallow}: RMSE {gap:+.1f} [{low:.1f}, {high:.1f}], in eval mode [{a:.1f}, {b:.1f}], "
-        f"seconds [{fast:+.2f}, {slow:+.2f}]"
-        for (shallow, deep), (gap, (low, high), _, _), (a, b), (fast, slow) in zip(
-            (*ALIKE, CONFOUNDED), gaps, evaluated, slower, strict=True
-        )
+        f"{deep} against {shallow}: RMSE {gap.mean:+.1f} [{gap.low:.1f}, {gap.high:.1f}], "
+        f"in eval mode [{other.low:.1f}, {other.high:.1f}], seconds [{time.low:+.2f}, {time.high:+.2f}]"
+        for (shallow, deep), gap, other, time in zip((*ALIKE, CONFOUNDED), gaps, evaluated, slower, strict=True)
     ]
-    longer = sum(slower[n][0] > 0 for n in sound)
     reason = (
-        f"RMSE of three layers minus two, mean of {len(ALIKE)} pairs of as many parameters, {len(by_seed)} seeds; "
-        f"{longer} of {len(ALIKE)} pairs take longer when deeper; {'; '.join(parts)} (one layer trains at another "
-        "rate, without batch norm, for 50 epochs instead of 20: this pair does not count)"
+        f"RMSE of three layers minus two, mean of {sound} pairs of as many parameters, {whole.how}; "
+        f"{longer} of {sound} pairs take longer when deeper; {'; '.join(parts)} (one layer trains at another rate, "
+        "without batch norm, for 50 epochs instead of 20: this pair does not count)"
     )
-    p = 2 * float(stats.t.sf(abs(mean) / error, len(by_seed) - 1)) if error else None
-    return Judged(claim, ruling, reason, f"{mean:+.1f}", (mean - half, mean + half), p, len(by_seed))
+    return Judged(claim, ruling, reason, f"{whole.mean:+.1f}", whole.interval, whole.p, len(shared))
 
 
 def _of(runs: Sequence[Result], seed: int, metric: str) -> float:
@@ -115,12 +130,12 @@ def equivalence(claim: Claim, runs: Runs) -> Judged:
     metric = metric_of(claim)
     if not (measured(a, metric) and measured(b, metric)):
         return unmeasured(claim, min(len(a), len(b)))
-    mean, interval, _, how = difference(a, b, metric)
-    inside = interval[0] > -MARGIN and interval[1] < MARGIN
-    apart = interval[0] > MARGIN or interval[1] < -MARGIN
+    gap = difference(a, b, metric)
+    inside = gap.low > -MARGIN and gap.high < MARGIN
+    apart = gap.low > MARGIN or gap.high < -MARGIN
     ruling = Ruling.REPRODUCED if inside else Ruling.NOT_REPRODUCED if apart else Ruling.UNDECIDED
-    reason = f"two one-sided tests within ±{MARGIN:g}, {how}"
-    return Judged(claim, ruling, reason, f"{mean:+.4f}", interval, None, min(len(a), len(b)))
+    reason = f"two one-sided tests within ±{MARGIN:g}, {gap.how}"
+    return Judged(claim, ruling, reason, f"{gap.mean:+.4f}", gap.interval, None, min(len(a), len(b)))
 
 
 def argmin(claim: Claim, runs: Runs) -> Judged:
@@ -136,17 +151,17 @@ def argmin(claim: Claim, runs: Runs) -> Judged:
     best, second = sorted(means, key=means.__getitem__)[:2]
     others = {name: difference(mine, running[best], metric) for name, mine in running.items() if name != best}
     bound = (1 - LEVEL) / len(others)
-    near = [name for name, (gap, _, p, _) in others.items() if not (gap > 0 and p < bound)]
-    gap, interval, p, how = others[second]
+    near = [name for name, gap in others.items() if not (gap.mean > 0 and gap.p < bound)]
+    next_best = others[second]
     right = best == f"{claim['value']:g}"
     ruling = Ruling.UNDECIDED if near else Ruling.REPRODUCED if right else Ruling.NOT_REPRODUCED
     parts = [
-        f"{best} is best; {second}, the next, has a training loss higher by {gap:.4f} ({how})",
+        f"{best} is best; {second}, the next, has a training loss higher by {next_best.mean:.4f} ({next_best.how})",
         f"not parted from {', '.join(near)}" if near else "",
         *(f"at {name}, {count} of {len(arms[name])} runs diverged" for name, count in lost.items()),
     ]
     fewest = min(map(len, running.values()))
-    return Judged(claim, ruling, "; ".join(filter(None, parts)), best, interval, p, fewest)
+    return Judged(claim, ruling, "; ".join(filter(None, parts)), best, next_best.interval, next_best.p, fewest)
 
 
 def monotone(claim: Claim, runs: Runs) -> Judged:
@@ -157,10 +172,10 @@ def monotone(claim: Claim, runs: Runs) -> Judged:
         return unmeasured(claim, min(map(len, arms)))
     steps = [difference(b, a, metric) for a, b in pairwise(arms)]
     bound = (1 - LEVEL) / len(steps)
-    up = [mean > 0 and p < bound for mean, _, p, _ in steps]
-    down = [mean < 0 and p < bound for mean, _, p, _ in steps]
+    up = [step.mean > 0 and step.p < bound for step in steps]
+    down = [step.mean < 0 and step.p < bound for step in steps]
     ruling = Ruling.REPRODUCED if all(up) else Ruling.NOT_REPRODUCED if any(down) else Ruling.UNDECIDED
     open_steps = [f"{a} to {b}" for (a, b), good in zip(pairwise(claim["grid"]), up, strict=True) if not good]
     reason = "; not ".join([f"{sum(up)} of {len(up)} doublings raise the loss", *filter(None, [", ".join(open_steps)])])
     means = ", ".join(f"{figures(mine, metric).mean():.3f}" for mine in arms)
-    return Judged(claim, ruling, reason, means, None, max(p for _, _, p, _ in steps), min(map(len, arms)))
+    return Judged(claim, ruling, reason, means, None, max(step.p for step in steps), min(map(len, arms)))

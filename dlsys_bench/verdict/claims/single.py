@@ -13,9 +13,12 @@ from dlsys_bench.spec.layers import Activation
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.zoo import MODELS
 from dlsys_bench.studies import STUDIES
-from dlsys_bench.verdict.bands import FEWEST_RUNS
+from dlsys_bench.verdict.bands import FEWEST_RUNS, Band
 from dlsys_bench.verdict.claims.ruling import LEVEL, Claim, Judged, Ruling, unmeasured
 from dlsys_bench.verdict.claims.runs import Runs, figures, measured, metric_of
+
+PUBLISHED_STEP = 1e-4
+"""Figures are printed to four digits: runs that agree to more have not shown a spread of zero."""
 
 
 def band(claim: Claim, runs: Runs) -> Judged:
@@ -27,19 +30,16 @@ def band(claim: Claim, runs: Runs) -> Judged:
     values = figures(mine, metric_of(claim), claim.get("epoch"))
     if len(values) < FEWEST_RUNS:
         return unmeasured(claim, len(values))
-    mean, spread = float(values.mean()), float(values.std(ddof=1))
-    error = spread * np.sqrt(1 + 1 / len(values))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
-    p = 2 * float(stats.t.sf(abs(claim["value"] - mean) / error, len(values) - 1)) if error else None
-    inside = abs(claim["value"] - mean) <= half
+    band = Band.of(list(values), "", PUBLISHED_STEP)
+    low, high = band.interval(1 - LEVEL)
+    inside = low <= claim["value"] <= high
     reason = (
         f"{'inside' if inside else 'outside'} the prediction interval of one run, "
-        f"{abs(claim['value'] - mean) / spread if spread else 0:.1f} spreads from the mean"
+        f"{abs(claim['value'] - band.mean) / band.spread:.1f} spreads from the mean"
     )
     ruling = Ruling.REPRODUCED if inside else Ruling.NOT_REPRODUCED
-    return Judged(
-        claim, ruling, reason, f"{mean:.4f} ± {spread:.4f}", (mean - half, mean + half), p, len(values)
-    )  # fmt: skip
+    measured = f"{band.mean:.4f} ± {band.spread:.4f}"
+    return Judged(claim, ruling, reason, measured, (low, high), band.chance(claim["value"]), band.n)
 
 
 def _fraction(claim: Claim, mine: Sequence[Result]) -> Judged:
@@ -89,14 +89,11 @@ def trajectory(claim: Claim, runs: Runs) -> Judged:
     if not measured(mine, metric):
         return unmeasured(claim, len(mine))
     epochs = [figures(mine, metric, epoch) for epoch in range(1, count + 1)]
-    inside = []
-    for published, values in zip(claim["values"], epochs, strict=True):
-        error = values.std(ddof=1) * np.sqrt(1 + 1 / len(values))
-        inside.append(
-            abs(published - values.mean()) <= stats.t.ppf(1 - (1 - LEVEL) / 2 / count, len(values) - 1) * error
-        )
+    bands = [Band.of(list(values), "", PUBLISHED_STEP) for values in epochs]
+    intervals = [band.interval((1 - LEVEL) / count) for band in bands]
+    inside = [low <= value <= high for value, (low, high) in zip(claim["values"], intervals, strict=True)]
     ruling = Ruling.REPRODUCED if all(inside) else Ruling.NOT_REPRODUCED
-    figures_by_epoch = ", ".join(f"{values.mean():.3f} ± {values.std(ddof=1):.3f}" for values in epochs)
+    figures_by_epoch = ", ".join(f"{band.mean:.3f} ± {band.spread:.3f}" for band in bands)
     return Judged(claim, ruling, f"{sum(inside)} of {count} epochs inside their prediction intervals", figures_by_epoch,
                   runs=len(mine))  # fmt: skip
 
