@@ -421,3 +421,35 @@ def test_one_pair_that_is_plainly_worse_is_enough() -> None:
         run.figures["test_rmse_in_training_mode"] += 25.0 - 2 * (4 - 2 * run.seed) / 2
     one = judged("nb4.eggholder", made)
     assert one.ruling is Ruling.NOT_REPRODUCED
+
+
+# Five differences whose mean is above zero by a p between 0.05 / 7 and 0.05: enough for one test, not for seven.
+BARELY = np.array([0.4, 1.9, 1.0, 0.2, 1.5])
+
+
+def test_many_steps_are_held_more_strictly_than_one() -> None:
+    assert 0.05 / 7 < stats.ttest_1samp(BARELY, 0.0).pvalue < 0.05
+    sizes = CLAIMS["nb2.batch-size"]["grid"]
+    losses = np.array([0.3 * n + np.zeros(5) for n in range(8)])
+    losses[4:] += 0.01 * BARELY - 0.3
+    made = {
+        ("batch-size-sweep", str(size)): runs("batch-size-sweep", str(size), "running_loss", list(values))
+        for size, values in zip(sizes, losses, strict=True)
+    }
+    one = judged("nb2.batch-size", made)
+    assert one.ruling is Ruling.UNDECIDED
+    assert "6 of 7 doublings raise the loss; not 512 to 1024" in one.reason
+    rates = sweep("0.1")
+    for arm in GRID[:-1]:
+        level = 0.3 if arm == "0.1" else 0.9
+        rates["learning-rate-sweep", arm] = runs("learning-rate-sweep", arm, "running_loss", [level] * 5)
+    rates["learning-rate-sweep", "0.01"] = runs(
+        "learning-rate-sweep", "0.01", "running_loss", list(0.3 + 0.01 * BARELY)
+    )
+    rates["learning-rate-sweep", "10"] = [result("learning-rate-sweep", "10", s, status="diverged") for s in range(5)]
+    assert judged("nb2.lr.best", rates).ruling is Ruling.UNDECIDED
+    made = eggholder(-10.0)
+    for n, run in enumerate(made["eggholder", "64-32-64"]):
+        shallow = made["eggholder", "64-64"][n].figures["test_rmse_in_training_mode"]
+        run.figures["test_rmse_in_training_mode"] = shallow + BARELY[n]
+    assert judged("nb4.eggholder", made).ruling is Ruling.REPRODUCED
