@@ -6,10 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from dlsys_bench.conformance import strategies
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
-from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.engines.numpy import NumpyEngine, convolution
 from dlsys_bench.engines.numpy.normalization import DropoutRule
 from dlsys_bench.errors import DataError, DivergedError
 from dlsys_bench.plan import Plan, cut, steps_of
@@ -158,3 +161,24 @@ def test_buffers_of_one_batch_do_not_leak_into_the_next() -> None:
         for name in alone.weights:
             np.testing.assert_array_equal(together.weights[name], alone.weights[name], err_msg=name)
         np.testing.assert_array_equal(together.x, alone.x)
+
+
+@settings(max_examples=30)
+@given(layer=strategies.layers("conv2d"), seed=st.integers(0, 99), at_once=st.integers(1, 6))
+def test_a_convolution_in_pieces_is_a_convolution(layer: Conv2D, seed: int, at_once: int) -> None:
+    """Large batches are gathered piece by piece: the same outputs and gradients as all at once."""
+    model = Model("conv", (8, 8, 3), (layer, Activation("tanh"), Conv2D(2, (2, 2)), Flatten(), Dense(3)))
+    engine = NumpyEngine(dtype="float64")
+    weights = strategies.nonzero_weights(model, seed)
+    generator = np.random.default_rng(seed)
+    batch = Batch(generator.standard_normal((6, 8, 8, 3)), generator.integers(0, 3, 6))
+    whole = engine.gradients(engine.build(model, weights), batch, Recipe().loss)
+    outputs = engine.predict(engine.build(model, weights), batch.x)
+    of_one = math.prod((*layer.kernel_size, 3, *layer.output_shape((8, 8, 3))[:2])) * 8
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "PIECE_BYTES", at_once * of_one)
+        pieces = engine.gradients(engine.build(model, weights), batch, Recipe().loss)
+        np.testing.assert_allclose(engine.predict(engine.build(model, weights), batch.x), outputs, rtol=1e-11)
+    np.testing.assert_allclose(pieces.x, whole.x, rtol=1e-10, atol=1e-14)
+    for name, gradient in whole.weights.items():
+        np.testing.assert_allclose(pieces.weights[name], gradient, rtol=1e-9, atol=1e-13, err_msg=name)

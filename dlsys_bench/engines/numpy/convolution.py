@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,10 @@ def windows(window: Pair, strides: Pair, out: Shape) -> Iterator[tuple[int, int,
             yield i, j, (..., down, across, slice(None))
 
 
+# The windows of a batch are gathered in pieces of this size: those of sixty thousand images would take gigabytes.
+PIECE_BYTES = 2**28
+
+
 class Conv2DRule(Rule[Conv2D]):
     """y = kernel^T windows(x) + bias."""
 
@@ -35,33 +40,64 @@ class Conv2DRule(Rule[Conv2D]):
             padded[:, :, top : top + h, left : left + w] = x
             x = padded
         ho, wo, _ = self.layer.output_shape(self.shape)
-        gathered = self.buffer("windows", (r, *self.layer.kernel_size, c, ho, wo, n), x.dtype)
-        for i, j, at in windows(self.layer.kernel_size, self.layer.strides, (ho, wo)):
-            gathered[:, i, j] = x[at]
-        self.padded_shape = x.shape
-        self.gathered = gathered.reshape(r, -1, ho * wo * n)
-        y = self.buffer("y", (replicas, filters, ho * wo * n), x.dtype)
-        np.matmul(kernel.reshape(replicas, -1, filters).swapaxes(1, 2), self.gathered, out=y)
+        self.x, self.gathered = x, None
+        weights = kernel.reshape(replicas, -1, filters).swapaxes(1, 2)
+        y = self.buffer("y", (replicas, filters, ho, wo, n), x.dtype)
+        for piece in self._pieces(x):
+            if piece == slice(0, n):
+                # All at once, and kept for the way back.
+                self.gathered = self._gather(x)
+                np.matmul(weights, self.gathered, out=y.reshape(replicas, filters, -1))
+            else:
+                y[..., piece] = (weights @ self._gather(x[..., piece])).reshape(replicas, filters, ho, wo, -1)
         if self.layer.use_bias:
-            y += self.tensors["bias"][..., None]
-        return y.reshape(replicas, filters, ho, wo, n)
+            y += self.tensors["bias"][..., None, None, None]
+        return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
-        kernel = self.tensors["kernel"]
-        replicas, filters, ho, wo, n = dy.shape
-        flat = dy.reshape(replicas, filters, -1)
+        replicas, filters, ho, wo, _ = dy.shape
         d_kernel = self.gradients["kernel"].reshape(replicas, -1, filters)
-        np.matmul(self.gathered, flat.swapaxes(1, 2), out=d_kernel)
         if self.layer.use_bias:
-            np.sum(flat, axis=-1, out=self.gradients["bias"])
-        if not wants_dx:
-            return None
-        d_gathered = self.buffer("d_windows", (replicas, *self.gathered.shape[1:]), dy.dtype)
-        np.matmul(kernel.reshape(replicas, -1, filters), flat, out=d_gathered)
-        d_places = d_gathered.reshape(replicas, *self.layer.kernel_size, -1, ho, wo, n)
-        dx = self.buffer("dx", (replicas, *self.padded_shape[1:]), dy.dtype)
-        dx.fill(0)
-        for i, j, at in windows(self.layer.kernel_size, self.layer.strides, (ho, wo)):
-            dx[at] += d_places[:, i, j]
+            np.sum(dy.reshape(replicas, filters, -1), axis=-1, out=self.gradients["bias"])
+        dx = self.buffer("dx", (replicas, *self.x.shape[1:]), dy.dtype) if wants_dx else None
+        if dx is not None:
+            dx.fill(0)
+        for piece in self._pieces(self.x):
+            flat = np.ascontiguousarray(dy[..., piece]).reshape(replicas, filters, -1)
+            gathered = self._gather(self.x[..., piece]) if self.gathered is None else self.gathered
+            if piece.start == 0:
+                np.matmul(gathered, flat.swapaxes(1, 2), out=d_kernel)
+            else:
+                d_kernel += gathered @ flat.swapaxes(1, 2)
+            if dx is not None:
+                self._scatter(flat, dx[..., piece], (ho, wo))
         (top, _), (left, _) = self.layer.pads(self.shape)
-        return dx[:, :, top : top + self.shape[0], left : left + self.shape[1]]
+        return None if dx is None else dx[:, :, top : top + self.shape[0], left : left + self.shape[1]]
+
+    def _pieces(self, x: Array) -> list[slice]:
+        """The batch in parts whose windows stay within PIECE_BYTES; nearly always one."""
+        ho, wo, _ = self.layer.output_shape(self.shape)
+        of_one = math.prod((len(x), *self.layer.kernel_size, x.shape[1], ho, wo)) * x.itemsize
+        size, n = max(1, PIECE_BYTES // of_one), x.shape[-1]
+        return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+    def _gather(self, x: Array) -> Array:
+        """The windows of padded images (R, C, H, W, N) as (R, h w C, H' W' N)."""
+        ho, wo, _ = self.layer.output_shape(self.shape)
+        gathered = self.buffer(
+            "windows", (len(x), *self.layer.kernel_size, x.shape[1], ho, wo, x.shape[-1]), x.dtype
+        )  # fmt: skip
+        for i, j, at in windows(self.layer.kernel_size, self.layer.strides, (ho, wo)):
+            gathered[:, i, j] = x[at]
+        return gathered.reshape(len(x), -1, ho * wo * x.shape[-1])
+
+    def _scatter(self, flat: Array, dx: Array, out: Pair) -> None:
+        """Add to dx (R, C, H, W, N), padded, what its windows pass back. flat (R, filters, H' W' N)."""
+        kernel = self.tensors["kernel"]
+        replicas, filters = kernel.shape[0], self.layer.filters
+        weights = kernel.reshape(replicas, -1, filters)
+        d_gathered = self.buffer("d_windows", (replicas, weights.shape[1], flat.shape[-1]), dx.dtype)
+        np.matmul(weights, flat, out=d_gathered)
+        d_places = d_gathered.reshape(replicas, *self.layer.kernel_size, -1, *out, dx.shape[-1])
+        for i, j, at in windows(self.layer.kernel_size, self.layer.strides, out):
+            dx[at] += d_places[:, i, j]
