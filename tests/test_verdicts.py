@@ -70,6 +70,22 @@ def test_too_few_stored_runs_decide_nothing() -> None:
     assert judged([0.92], STORED[:3]).outcome is Outcome.PASS
 
 
+def test_a_run_of_an_arm_that_may_diverge_is_none_the_worse_for_it() -> None:
+    broken = runs([0.92], 200, status="diverged", reason="the loss became inf in epoch 1, batch 3")
+    options = {"alpha": 1e-3, "source": "s", "replay": "r"}
+    assert judge(broken, STORED, "test_accuracy", **options).outcome is Outcome.FAIL  # type: ignore[arg-type]
+    found = judge(broken, STORED, "test_accuracy", may_diverge=True, **options)  # type: ignore[arg-type]
+    assert found.outcome is Outcome.UNJUDGED
+    assert "became inf" in found.reason
+
+
+def test_what_arithmetic_fixes_is_held_to_its_bound_without_any_stored_run() -> None:
+    assert judged([0.1, 0.5], [], bound=0.5).outcome is Outcome.PASS
+    over = judged([0.1, 0.51], [], bound=0.5)
+    assert over.outcome is Outcome.FAIL
+    assert "test_accuracy 0.51 is above 0.5, what arithmetic allows" in over.reason
+
+
 def test_a_stored_run_that_diverged_does_not_count() -> None:
     broken = runs([0.1], 50, status="diverged")
     assert judged([0.92], [*STORED, *broken]).band == judged([0.92]).band

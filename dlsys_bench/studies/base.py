@@ -28,7 +28,7 @@ class Arm:
     it there says nothing yet; it is still run and shown, never passed or failed. `dataset` replaces the study's own;
     `networks` says by tier how many networks a run of a study of many trains; `options` are what its measure reads,
     `engine` the only one that can run it, None for any; `bound` what the metric of an arm that follows from arithmetic
-    may not exceed, in place of a band."""
+    may not exceed, in place of a band; `may_diverge` says that a run that diverges is none the worse for it."""
 
     name: str
     model: Model
@@ -39,6 +39,7 @@ class Arm:
     options: Mapping[str, Any] = field(default_factory=dict)
     engine: str | None = None
     bound: float | None = None
+    may_diverge: bool = False
 
     def recipe(self, tier: str) -> Recipe:
         """The recipe of a tier; a UserError names those there are."""

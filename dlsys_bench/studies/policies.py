@@ -45,6 +45,7 @@ LEARNING_RATE = Study(
             MODEL,
             _tiers(_at_rate(FULL, rate), replace(_at_rate(QUICK, rate), steps=100)),
             dict.fromkeys(("quick", "full"), TOO_HIGH) if rate >= 1 else {},
+            may_diverge=rate >= 1,
         )
         for rate in RATES
     ),

@@ -121,12 +121,13 @@ class Verdict:
 def judge(
     results: Sequence[Result], reference: Sequence[Result], metric: str, *, alpha: float, source: str, replay: str,
     unjudged: str | None = None, resolution: float = 0.0, bound: float | None = None,
+    may_diverge: bool = False,
 ) -> Verdict:  # fmt: skip
     """Judge the runs of one arm by one engine against the stored runs of the same arm.
 
-    FAIL if a run diverged or the mean lies outside the band, or one of an arm with a `bound` above that; UNJUDGED where
-    the arm says so of itself, INCONCLUSIVE where too few runs are stored; PASS otherwise. The two sets must share no
-    seed on one engine: a run cannot vouch for itself.
+    FAIL if a run diverged (UNJUDGED for an arm that may), the mean lies outside the band, or a figure of an arm with a
+    `bound` above that; UNJUDGED where the arm says so of itself, INCONCLUSIVE where too few runs are stored; PASS
+    otherwise. The two sets must share no seed on one engine: a run cannot vouch for itself.
     """
     first = results[0]
     values = tuple(value for run in results if (value := run.metric(metric)) is not None)
@@ -145,7 +146,7 @@ def judge(
 
     broken = next((run for run in results if run.status != "finished"), None)
     if broken is not None:
-        return verdict(Outcome.FAIL, f"seed {broken.seed}: {broken.reason}")
+        return verdict(Outcome.UNJUDGED if may_diverge else Outcome.FAIL, f"seed {broken.seed}: {broken.reason}")
     if bound is not None:
         inside = max(values) <= bound
         where = f"{metric} {max(values):.2g} is {'within' if inside else 'above'} {bound:g}, what arithmetic allows"

@@ -44,6 +44,7 @@ def gate(
         results, reference_runs(source, case.arm.name, case.arm.protocol(tier)), case.study.metric, alpha=alpha,
         source=f"{source.parent.name}/{source.name}", replay=replay, resolution=1.0 / evaluated if counted else 0.0,
         unjudged=case.arm.reason_unjudged(dataset.name, tier), bound=case.arm.bound,
+        may_diverge=case.arm.may_diverge,
     )  # fmt: skip
 
 
