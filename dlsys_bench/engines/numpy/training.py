@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def train(
     recipe, size = recipes[0], net.replicas
     stepper = STEPPERS[type(recipe.optimizer)](recipe.optimizer, net.parameters)
     net.seed([plan.seed for plan in plans])
-    source = Source(samples, net.dtype)
+    source, rates = Source(samples, net.dtype), _rates(recipes, net.dtype)
     histories, failures = Histories(size), Failures()
     kept: dict[int, tuple[Array, Array]] = {}
     step = 0
@@ -56,7 +56,7 @@ def train(
                         break
                 found = hits(recipe.loss, outputs, y)
                 net.backward(dy)
-                stepper.step(net.parameters, net.gradient, _rates(recipes, step, net.dtype))
+                stepper.step(net.parameters, net.gradient, rates(step))
                 losses += values * x.shape[-1]
                 right += 0 if found is None else found
                 if recipe.moves:
@@ -80,11 +80,11 @@ def _orders(plans: Sequence[Plan], epoch: int, samples: int, shuffle: bool) -> N
     return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None
 
 
-def _rates(recipes: Sequence[Recipe], step: int, dtype: np.dtype[Any]) -> float | Array:
-    """The learning rate of all, or (R, 1) of each."""
+def _rates(recipes: Sequence[Recipe], dtype: np.dtype[Any]) -> Callable[[int], float | Array]:
+    """The learning rate of a step: of all, or (R, 1) of each."""
     if all(recipe is recipes[0] for recipe in recipes):
-        return recipes[0].rate(step)
-    return np.array([[recipe.rate(step)] for recipe in recipes], dtype)
+        return recipes[0].rate
+    return lambda step: np.array([[recipe.rate(step)] for recipe in recipes], dtype)
 
 
 class Source:
