@@ -25,9 +25,7 @@ _WEIGHTS, _ORDER, _MASK = 1, 2, 3
 
 
 def draw(law: Law, shape: Shape, generator: np.random.Generator) -> Array:
-    """Values of a law. Returns float64 of the shape."""
-    if law.family == "constant":
-        return np.full(shape, law.value)
+    """Values of a law that is no constant. Returns float64 of the shape."""
     if law.family == "uniform":
         return generator.uniform(law.low, law.high, shape)
     values = generator.standard_normal(shape)
@@ -60,10 +58,15 @@ class Plan:
 
     def weights(self, model: Model) -> Weights:
         """Every tensor of the model at its start, float64, by name."""
-        return {
-            tensor.name: draw(tensor.initializer.law(tensor.fans), tensor.shape, self._generator(_WEIGHTS, place))
-            for place, tensor in enumerate(model.tensors)
-        }
+        found = {}
+        for place, tensor in enumerate(model.tensors):
+            law = tensor.initializer.law(tensor.fans)
+            # A stream costs more to open than a small tensor to draw: thousands of networks have no need of empty ones.
+            if law.family == "constant":
+                found[tensor.name] = np.full(tensor.shape, law.value)
+            else:
+                found[tensor.name] = draw(law, tensor.shape, self._generator(_WEIGHTS, place))
+        return found
 
     def order(self, epoch: int, samples: int, shuffle: bool = True) -> NDArray[np.intp]:
         """The order of the samples in an epoch (from 1)."""
