@@ -22,10 +22,13 @@ Array = NDArray[np.floating]
 Weights = dict[str, Array]
 
 _WEIGHTS, _ORDER, _MASK = 1, 2, 3
+_NONE = np.random.default_rng(0)
 
 
 def draw(law: Law, shape: Shape, generator: np.random.Generator) -> Array:
-    """Values of a law that is no constant. Returns float64 of the shape."""
+    """Values of a law. Returns float64 of the shape."""
+    if law.family == "constant":
+        return np.full(shape, law.value)
     if law.family == "uniform":
         return generator.uniform(law.low, law.high, shape)
     values = generator.standard_normal(shape)
@@ -61,11 +64,9 @@ class Plan:
         found = {}
         for place, tensor in enumerate(model.tensors):
             law = tensor.initializer.law(tensor.fans)
-            # A stream costs more to open than a small tensor to draw: thousands of networks have no need of empty ones.
-            if law.family == "constant":
-                found[tensor.name] = np.full(tensor.shape, law.value)
-            else:
-                found[tensor.name] = draw(law, tensor.shape, self._generator(_WEIGHTS, place))
+            # A stream costs more to open than a small tensor to draw, and a constant needs none.
+            constant = law.family == "constant"
+            found[tensor.name] = draw(law, tensor.shape, _NONE if constant else self._generator(_WEIGHTS, place))
         return found
 
     def order(self, epoch: int, samples: int, shuffle: bool = True) -> NDArray[np.intp]:
