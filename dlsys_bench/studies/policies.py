@@ -139,6 +139,7 @@ RANGE_TEST = Study(
                 replace(QUICK, epochs=2, steps=200, schedule=LearningRateRamp(1e-6, 10.0, 200)),
             ),
             {"quick": "a range test is read, not judged", "full": "a range test is read, not judged"},
+            may_diverge=True,
         ),
     ),
     metric="running_loss",
