@@ -62,10 +62,10 @@ def collapse(trial: Trial) -> Mapping[str, Any]:
         replicas = trial.engine.replicate(trial.model, mine)
         histories = replicas.fit(train, trial.recipe, mine)
         good = np.array([replica not in replicas.failures for replica in range(len(mine))])
-        flat, identical = count(replicas.predict(fresh))
+        flat, identical = count(replicas.predict(fresh)[good])
         losses = [history[-1].running_loss for history in histories if history]
         failed = {block.start + replica: why for replica, why in sorted(replicas.failures.items())}
-        return Counted(int(flat[good].sum()), int(identical[good].sum()), failed, losses)
+        return Counted(int(flat.sum()), int(identical.sum()), failed, losses)
 
     parts = in_blocks(trial.engine, trial.model, trial.recipe, len(plans), work)
     failed = {network: why for part in parts for network, why in part.failed.items()}

@@ -59,7 +59,7 @@ def test_the_count_of_many_is_that_of_each_alone() -> None:
 
 def test_networks_that_diverge_are_counted_apart() -> None:
     case = small("dying-relu/relu", 30)
-    wild = Recipe(SGD(0.9), batch_size=64, epochs=2, loss=case.arm.recipe("quick").loss, scaling="raw")
+    wild = Recipe(SGD(0.5), batch_size=64, epochs=2, loss=case.arm.recipe("quick").loss, scaling="raw")
     model = narrow("leaky_relu", depth=3, width=20)
     case = case._replace(arm=replace(case.arm, model=model, recipes={"quick": wild}))
     figures = run(case, create("numpy"), load("absolute"), seed=0).figures
@@ -68,6 +68,10 @@ def test_networks_that_diverge_are_counted_apart() -> None:
     assert len(figures["failures"]) == min(figures["failed"], 20)
     assert all(re.match(r"network \d+: the loss became (inf|nan) in epoch", line) for line in figures["failures"])
     assert figures["collapsed"] <= figures["networks"]
+    wilder = replace(case.arm, recipes={"quick": replace(wild, optimizer=SGD(50.0))})
+    lost = run(case._replace(arm=wilder), create("numpy"), load("absolute"), seed=0)
+    assert (lost.status, lost.figures, lost.metric("collapse_fraction")) == ("diverged", {}, None)
+    assert "in epoch 1, batch" in (lost.reason or "")
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
