@@ -42,15 +42,15 @@ def rmse(trial: Trial) -> Mapping[str, Any]:
 
 
 STRAYS = (
-    "after three epochs the error in eval mode hangs on young moving statistics, and rounding alone moves it by spreads; "
-    "--tier full trains on"
+    "after three epochs the error in eval mode hangs on young moving statistics, and rounding alone moves it by "
+    "spreads; --tier full trains on"
 )
 
 
 def _arm(widths: tuple[int, ...]) -> Arm:
     full = ONE_LAYER if len(widths) == 1 else DEEPER
     recipes = {"quick": replace(full, epochs=3), "full": full}
-    unjudged = {"quick": STRAYS} if len(widths) > 1 else {}
+    unjudged: dict[str | tuple[str, str], str] = {"quick": STRAYS} if len(widths) > 1 else {}
     return Arm("-".join(map(str, widths)), eggholder(widths), recipes, unjudged, options={"widths": list(widths)})
 
 
