@@ -59,7 +59,7 @@ def describe(trial: Trial) -> Mapping[str, Any]:
         "deviation": deviations, "mean": [float(y.mean()) for y in hidden],
         "saturated": [float(saturated(function, y).mean()) for y in hidden],
         "last_deviation": deviations[-1], "decay": deviations[-1] / deviations[0] if deviations[0] else None,
-        "quantiles": [[float(q) for q in np.quantile(y, QUANTILES)] for y in hidden],
+        "quantiles": [[float(f"{q:.4g}") for q in np.quantile(y, QUANTILES)] for y in hidden],
         "theory": theory(trial.model, function, x),
     }  # fmt: skip
 
