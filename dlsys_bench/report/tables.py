@@ -62,6 +62,8 @@ def _significant(values: Iterable[float | None]) -> str:
     if not known:
         return NONE
     spread = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    if not spread and float(known[0]).is_integer():
+        return f"{known[0]:.0f}"
     return f"{np.mean(known):.4g}" + (f" ± {spread:.2g}" if spread else "")
 
 
