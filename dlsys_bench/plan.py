@@ -22,13 +22,13 @@ Array = NDArray[np.floating]
 Weights = dict[str, Array]
 
 _WEIGHTS, _ORDER, _MASK = 1, 2, 3
-_NONE = np.random.default_rng(0)
 
 
-def draw(law: Law, shape: Shape, generator: np.random.Generator) -> Array:
-    """Values of a law. Returns float64 of the shape."""
+def draw(law: Law, shape: Shape, generator: np.random.Generator | None) -> Array:
+    """Values of a law, float64 of the shape. A constant needs no generator."""
     if law.family == "constant":
         return np.full(shape, law.value)
+    assert generator is not None
     if law.family == "uniform":
         return generator.uniform(law.low, law.high, shape)
     values = generator.standard_normal(shape)
@@ -64,9 +64,9 @@ class Plan:
         found = {}
         for place, tensor in enumerate(model.tensors):
             law = tensor.initializer.law(tensor.fans)
-            # A stream costs more to open than a small tensor to draw, and a constant needs none.
-            constant = law.family == "constant"
-            found[tensor.name] = draw(law, tensor.shape, _NONE if constant else self._generator(_WEIGHTS, place))
+            # A stream costs more to open than a small tensor to draw.
+            stream = None if law.family == "constant" else self._generator(_WEIGHTS, place)
+            found[tensor.name] = draw(law, tensor.shape, stream)
         return found
 
     def order(self, epoch: int, samples: int, shuffle: bool = True) -> NDArray[np.intp]:
@@ -95,9 +95,6 @@ def epochs_of(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list[int]]:
 
 def steps_of(samples: int, recipe: Recipe, plan: Plan) -> int:
     """How many updates a training makes."""
-    if recipe.batch_sizes is None:
-        whole = recipe.epochs * len(next(recipe.sizes(samples)))
-        return min(limit for limit in (whole, recipe.steps, plan.steps) if limit is not None)
     return sum(map(len, epochs_of(samples, recipe, plan)))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench import checkpoint
-from dlsys_bench.data import Data, Dataset, Samples, at_hand, load, prepare
+from dlsys_bench.data import Data, Dataset, Samples, at_hand, load, prepare, training_part
 from dlsys_bench.engines.base import Engine, check_targets
 from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
 from dlsys_bench.errors import DivergedError, OtherEngineError, UserError
@@ -101,8 +101,7 @@ def fitted(case: Case, engine: Engine, dataset: Dataset, tier: str) -> tuple[Mod
         )
     for y in (dataset.y_train, dataset.y_test):
         check_targets(recipe.loss, as_signs(recipe.loss, y), model.output_shape)
-    kept = min(len(dataset.x_train), recipe.samples or len(dataset.x_train))
-    next(recipe.sizes(kept - math.ceil(kept * recipe.validation_split)))
+    next(recipe.sizes(training_part(len(dataset.x_train), recipe.validation_split, recipe.samples)))
     return model, recipe
 
 
@@ -117,7 +116,8 @@ def run(
 ) -> Result:  # fmt: skip
     """Train one arm once and say how it went; `weights` names a folder for what it learned, which any engine loads.
 
-    The model and the recipe are rewritten to the engine's own convention, which the result names. Errors: as `fitted`.
+    A study with a measure of its own keeps no weights. The model and the recipe are rewritten to the engine's own
+    convention, which the result names. Errors: as `fitted`.
     """
     if dataset.redraw is not None:
         dataset = dataset.redraw(seed)
@@ -134,8 +134,6 @@ def run(
 
     if case.study.measure is not None:
         trial = Trial(case.arm, engine, dataset, tier, seed, model, recipe)
-        if weights is not None:
-            raise UserError(f"study {case.study.name!r} measures, and keeps no weights: leave --weights out")
         try:
             return result([], replicas=trial.networks, figures=dict(case.study.measure(trial)))
         except DivergedError as diverged:

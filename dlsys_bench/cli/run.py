@@ -13,7 +13,7 @@ import click
 from dlsys_bench.cli.options import training_options
 from dlsys_bench.cli.terminal import progress, say, show
 from dlsys_bench.cli.training import Advance, steps_of_run, work_of
-from dlsys_bench.errors import EngineError
+from dlsys_bench.errors import EngineError, UserError
 
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset
@@ -91,7 +91,9 @@ def run_command(
             return *names, seed, case.arm.protocol(tier)
 
         work = [item for item in work if key(*item[:4]) not in kept]
-    for _, engine, *_ in work:
+    for case, engine, *_ in work:
+        if weights is not None and case.study.measure is not None:
+            raise UserError(f"study {case.study.name!r} measures, and keeps no weights: leave --weights out")
         if jobs > 1 and not engine.threaded:
             raise EngineError(f'engine "{engine.name}" trains one network at a time: --jobs {jobs} is for numpy')
     for path in {item[4] for item in work}:

@@ -46,13 +46,13 @@ def work_of(
 
 
 def steps_of_run(case: Case, data: Dataset, tier: str) -> int:
+    from dlsys_bench.data import training_part
     from dlsys_bench.plan import Plan, steps_of
 
     if case.study.measure is not None:
         return 1
     recipe = case.arm.recipe(tier)
-    samples = min(len(data.x_train), recipe.samples or len(data.x_train))
-    return steps_of(int(samples * (1 - recipe.validation_split)), recipe, Plan(0))
+    return steps_of(training_part(len(data.x_train), recipe.validation_split, recipe.samples), recipe, Plan(0))
 
 
 class Advance:

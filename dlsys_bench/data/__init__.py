@@ -3,7 +3,7 @@
 from dlsys_bench.data.dataset import Dataset
 from dlsys_bench.data.files import FileReport, fetch, verify
 from dlsys_bench.data.load import at_hand, load
-from dlsys_bench.data.samples import Data, Samples, prepare
+from dlsys_bench.data.samples import Data, Samples, prepare, training_part
 from dlsys_bench.data.source import DATASETS, Source
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "fetch",
     "load",
     "prepare",
+    "training_part",
     "verify",
 ]

@@ -53,12 +53,11 @@ def prepare(
     """
     _check(scaling, validation_split, split, seed, limit, dtype)
     scale = _Scale(dataset, scaling, dtype)
-    count = min(limit or len(dataset.x_train), len(dataset.x_train))
+    count = training_part(len(dataset.x_train), limit=limit)
     x, y = dataset.x_train[:count], dataset.y_train[:count]
     validation = None
     if validation_split:
-        # Keras's own expression (train_validation_split): another rounding moves the border by a sample.
-        border = math.floor(count * (1.0 - validation_split))
+        border = training_part(count, validation_split)
         if border in (0, count):
             raise DataError(
                 f"validation_split={validation_split} of {count} training samples leaves {border} for training and "
@@ -70,6 +69,12 @@ def prepare(
         validation = scale(x[border:], y[border:])
         x, y = x[:border], y[:border]
     return Data(scale(x, y), validation, scale(dataset.x_test, dataset.y_test))
+
+
+def training_part(count: int, validation_split: float = 0.0, limit: int | None = None) -> int:
+    """How many of so many samples are trained on: the first `limit`, less the validation part."""
+    # Keras's own expression (train_validation_split): another rounding moves the border by a sample.
+    return math.floor(min(limit or count, count) * (1.0 - validation_split))
 
 
 class _Scale:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dlsys_bench.data.synthetic import EGGHOLDER_NOISE
 from dlsys_bench.report.picture import save
 from dlsys_bench.report.plots.frame import head, legend, nothing, plain_log, style
 from dlsys_bench.report.plots.groups import Group, groups, not_drawn
 from dlsys_bench.result import Result
-
-FLOOR = math.sqrt(0.3)
-"""The RMSE of the noise alone, whose variance is 0.3."""
 
 MODES = (
     ("test_rmse", "eval mode", "full"),
@@ -108,9 +105,11 @@ def _names(axis: Any, lines: dict[tuple[int, str], list[Group]]) -> None:
 def _break(upper: Any, lower: Any) -> None:
     """The floor on an axis of its own, under a break."""
     lower.sharex(upper)
-    lower.axhline(FLOOR, color="black", linestyle=(0, (4, 3)), label=f"the noise alone: {FLOOR:.4f}")
+    lower.axhline(
+        EGGHOLDER_NOISE, color="black", linestyle=(0, (4, 3)), label=f"the noise alone: {EGGHOLDER_NOISE:.4f}"
+    )
     lower.set_ylim(0.0, 1.1)
-    lower.set_yticks([0.0, FLOOR], ["0", f"{FLOOR:.3f}"])
+    lower.set_yticks([0.0, EGGHOLDER_NOISE], ["0", f"{EGGHOLDER_NOISE:.3f}"])
     upper.spines["bottom"].set_visible(False)
     lower.spines["top"].set_visible(False)
     upper.tick_params(labelbottom=False, bottom=False, which="both")

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-LEVEL = 0.95
-"""Of every interval in a picture."""
+from dlsys_bench.verdict.claims.ruling import LEVEL
 
 
 class Estimate(NamedTuple):
