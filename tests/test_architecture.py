@@ -12,13 +12,14 @@ import dlsys_bench
 PACKAGE = Path(dlsys_bench.__file__).parent
 FLOORS = (
     ("errors",),
+    ("attributes",),
     ("spec",),
     ("result", "plan", "provenance"),
     ("data", "claims"),
     ("store", "checkpoint"),
     ("engines",),
     ("studies", "conformance"),
-    ("run",),
+    ("run", "callables"),
     ("verdict",),
     ("report",),
     ("cli", "plugin", "__init__"),

@@ -73,11 +73,11 @@ def list_command(what: str, as_json: bool) -> None:
 @as_json
 def summary_command(model: str, as_json: bool) -> None:
     """The layers, shapes and parameters of MODEL: a name (see `list models`), a .json file, or package.module:MODEL."""
+    from dlsys_bench.attributes import load_attribute
     from dlsys_bench.report.tables import summary_table
     from dlsys_bench.spec.model import Model
     from dlsys_bench.spec.record import from_dict
     from dlsys_bench.spec.zoo import MODELS
-    from dlsys_bench.studies import load_attribute
 
     found: object = MODELS.get(model)
     if found is None and model.endswith(".json"):

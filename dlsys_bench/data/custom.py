@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.attributes import load_attribute
 from dlsys_bench.data.dataset import ARRAYS, Dataset
 from dlsys_bench.errors import DataError, nearest
 
@@ -61,17 +61,9 @@ def from_callable(name: str) -> Dataset:
 
     Errors: DataError where it cannot be imported, or returns something else. What the callable raises is its own.
     """
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise DataError(f"dataset {name!r}: cannot import {module_name!r}: {error}") from error
-    make: object = module
-    for part in attribute.split("."):
-        make = getattr(make, part, None)
+    make = load_attribute(name, "dataset", DataError)
     if not callable(make):
-        problem = f"has no callable {attribute!r}{nearest(attribute, vars(module))}"
-        raise DataError(f"dataset {name!r}: {module_name} {problem}; a dataset is package.module:callable")
+        raise DataError(f"dataset {name!r} is {type(make).__name__}; it takes a callable")
     dataset = make()
     if not isinstance(dataset, Dataset):
         raise DataError(

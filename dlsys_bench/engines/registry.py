@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from importlib.metadata import entry_points
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from dlsys_bench.attributes import load_attribute
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.errors import EngineError, nearest
 
@@ -65,10 +65,7 @@ def check_name(name: str) -> Entry:
 def create(name: str, device: str = "cpu", dtype: str = "float32") -> Engine:
     """An engine by name, or by "package.module:Class". Errors: EngineError."""
     entry = check_name(name)
-    module, _, attribute = entry.target.partition(":")
-    try:
-        engine: Engine = getattr(importlib.import_module(module), attribute)(device, dtype)
-    except (ImportError, AttributeError) as error:
-        raise EngineError(f"engine {name!r} cannot be loaded from {entry.target}: {error}") from error
+    made: Any = load_attribute(entry.target, "engine", EngineError)
+    engine: Engine = made(device, dtype)
     engine.origin = name
     return engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dlsys_bench.attributes import load_attribute
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.studies import (
     dying_relu,
@@ -13,7 +14,7 @@ from dlsys_bench.studies import (
     policies,
     regularization,
 )
-from dlsys_bench.studies.base import TIERS, Arm, Case, Study, load_attribute
+from dlsys_bench.studies.base import TIERS, Arm, Case, Study
 
 MODULES = (regularization, parameters, perceptron, initialization, dying_relu, phase_diagram, policies, eggholder)
 
@@ -42,4 +43,4 @@ def find(name: str) -> list[Case]:
     return found
 
 
-__all__ = ["STUDIES", "TIERS", "Arm", "Case", "Study", "find", "load_attribute"]
+__all__ = ["STUDIES", "TIERS", "Arm", "Case", "Study", "find"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -136,13 +135,3 @@ class Case(NamedTuple):
     def target(self) -> str:
         """What finds this case again."""
         return f"{self.home or self.study.name}/{self.arm.name}"
-
-
-def load_attribute(target: str, what: str) -> object:
-    """The object that "package.module:attribute" names. Errors: UserError."""
-    module, _, attribute = target.partition(":")
-    try:
-        found: object = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{what} {target!r} cannot be loaded: {error}") from error
-    return found

@@ -184,9 +184,9 @@ def test_a_callable(module: str, maker: str) -> None:
         ("no_such_module:mine", "cannot import 'no_such_module': No module named"),
         ("own_broken:mine", "cannot import 'own_broken': No module named 'no_such_module'"),
         (":mine", "cannot import ''"),
-        ("own_data:mime", r'own_data has no callable \'mime\' \(did you mean "mine"\?\)'),
-        ("own_data:number", "has no callable 'number'"),
-        ("own_data:", "has no callable ''"),
+        ("own_data:mime", r'own_data has no \'mime\' \(did you mean "mine"\?\)'),
+        ("own_data:number", "is int; it takes a callable"),
+        ("own_data:", "has no ''"),
         ("own_data:nothing", "returned NoneType; it has to return dlsys_bench.data.Dataset"),
     ],
 )

@@ -1,0 +1,69 @@
+"""Anyone's training: a callable of a seed that returns what it reached, kept as a run like any other."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dlsys_bench.attributes import load_attribute
+from dlsys_bench.errors import UserError
+from dlsys_bench.provenance import provenance
+from dlsys_bench.result import Result
+
+Train = Callable[[int], float | Mapping[str, float]]
+
+METRIC = "metric"
+"""What the figure is called of a training that returns one number."""
+
+ENGINE = "callable"
+
+
+def find_train(target: str) -> Train:
+    """The training that "package.module:train" names. Errors: UserError."""
+    train = load_attribute(target, "training")
+    if not callable(train):
+        raise UserError(f"training {target!r} is {type(train).__name__}; it takes a callable of a seed")
+    return train
+
+
+def name_of(train: Train) -> str:
+    """What finds a training again, "package.module:train", as far as Python knows."""
+    return f"{getattr(train, '__module__', '?')}:{getattr(train, '__qualname__', type(train).__qualname__)}"
+
+
+def train_once(train: Train, seed: int, name: str | None = None) -> Result:
+    """One run: `train(seed)`, which returns a number, or numbers by name.
+
+    A number that is not finite is a run that diverged. Errors: UserError where it returns anything else; what the
+    training raises is its own.
+    """
+    started = time.perf_counter()
+    returned = train(seed)
+    seconds = time.perf_counter() - started
+    name = name or name_of(train)
+    figures = _figures(returned, name)
+    lost = [key for key, value in figures.items() if not math.isfinite(value)]
+    return Result(
+        study=name, arm="", dataset="", tier="", engine=ENGINE, device="", dtype="", convention="", seed=seed,
+        protocol="", recipe={}, history=[], seconds=seconds, status="diverged" if lost else "finished",
+        reason=f"{lost[0]} became {figures[lost[0]]}" if lost else None, figures={} if lost else figures,
+        provenance=provenance(),
+    )  # fmt: skip
+
+
+def _figures(returned: object, name: str) -> dict[str, float]:
+    """What a training returned, as floats by name; numpy's and the frameworks' scalars are numbers too."""
+    values: dict[object, Any] = dict(returned) if isinstance(returned, Mapping) else {METRIC: returned}
+    try:
+        figures = {str(key): float(value) for key, value in values.items() if not isinstance(value, str)}
+    except (TypeError, ValueError):
+        figures = {}
+    if not figures or len(figures) < len(values):
+        shown = repr(returned)
+        raise UserError(
+            f"training {name!r} returned {shown if len(shown) < 80 else shown[:77] + '...'}; "
+            "it has to return a number, or a mapping of names to numbers"
+        )
+    return figures
