@@ -16,7 +16,8 @@ from dlsys_bench.claims import claims
 from dlsys_bench.result import Epoch, Result
 from dlsys_bench.studies import STUDIES
 from dlsys_bench.verdict.claims import KINDS, Judged, Ruling, Runs, rule
-from dlsys_bench.verdict.claims.comparisons import ALIKE, CONFOUNDED, difference
+from dlsys_bench.verdict.claims.comparisons import ALIKE, CONFOUNDED
+from dlsys_bench.verdict.difference import difference
 
 CLAIMS = {claim["id"]: claim for claim in claims()}
 

@@ -4,56 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from dlsys_bench.result import Result
-from dlsys_bench.verdict.bands import FEWEST_RUNS
+from dlsys_bench.verdict.claims.pool import spreads_of
 from dlsys_bench.verdict.claims.ruling import LEVEL, Claim, Judged, Ruling, unmeasured
-from dlsys_bench.verdict.claims.runs import Runs, figures, measured, metric_of
+from dlsys_bench.verdict.claims.runs import FEWEST, Runs, figures, measured, metric_of
+from dlsys_bench.verdict.difference import difference, mean_difference
 
 MARGIN = 0.005
 """Two accuracies closer than this are called the same."""
-
-
-class Difference(NamedTuple):
-    """The mean of a minus b, its 95% interval, the chance of as much where there is none, and how it was taken."""
-
-    mean: float
-    low: float
-    high: float
-    p: float
-    how: str
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return self.low, self.high
-
-
-def difference(a: Sequence[Result], b: Sequence[Result], metric: str) -> Difference:
-    """The mean difference a - b by Student's t: paired where the seeds are the same, else by Welch."""
-    by_seed = [{run.seed: value for run in runs if (value := run.metric(metric)) is not None} for runs in (a, b)]
-    shared = sorted(set(by_seed[0]) & set(by_seed[1]))
-    if len(shared) >= FEWEST_RUNS:
-        return _mean([by_seed[0][seed] - by_seed[1][seed] for seed in shared], f"{len(shared)} pairs")
-    x, y = (list(values.values()) for values in by_seed)
-    test = stats.ttest_ind(x, y, equal_var=False)
-    low, high = test.confidence_interval(LEVEL)
-    how = f"Welch, {len(x)} and {len(y)} runs"
-    return Difference(float(np.mean(x) - np.mean(y)), float(low), float(high), float(test.pvalue), how)
-
-
-def _mean(values: Sequence[float], how: str) -> Difference:
-    """The mean of differences, against none."""
-    mean = float(np.mean(values))
-    if np.ptp(values) <= 1e-12 * max(np.abs(values)):
-        # All alike, but for rounding: there is nothing to estimate a spread from.
-        return Difference(mean, mean, mean, float(mean == 0.0), how)
-    test = stats.ttest_1samp(values, 0.0)
-    low, high = test.confidence_interval(LEVEL)
-    return Difference(mean, float(low), float(high), float(test.pvalue), how)
 
 
 def ordering(claim: Claim, runs: Runs) -> Judged:
@@ -65,7 +26,7 @@ def ordering(claim: Claim, runs: Runs) -> Judged:
     metric = metric_of(claim)
     if not (measured(greater, metric) and measured(lesser, metric)):
         return unmeasured(claim, min(len(greater), len(lesser)))
-    gap = difference(greater, lesser, metric)
+    gap = difference(greater, lesser, metric, spreads_of(runs, greater, lesser, metric))
     ruling = Ruling.REPRODUCED if gap.low > 0 else Ruling.NOT_REPRODUCED if gap.high < 0 else Ruling.UNDECIDED
     arms = f"{greater[0].study}/{greater[0].arm} minus {lesser[0].study}/{lesser[0].arm}"
     steps = [run[0].last.steps if run[0].last else 0 for run in (greater, lesser)]
@@ -91,7 +52,7 @@ def _deeper(claim: Claim, runs: Runs) -> Judged:
     metric = "test_rmse_in_training_mode"
     seeds = [{run.seed for run in side if run.metric(metric) is not None} for pair in pairs for side in pair]
     shared = sorted(set.intersection(*seeds))
-    if len(shared) < FEWEST_RUNS:
+    if len(shared) < FEWEST:
         return unmeasured(claim, len(shared))
     gaps = [difference(deep, shallow, metric) for shallow, deep in pairs]
     slower = [difference(deep, shallow, "train_seconds") for shallow, deep in pairs]
@@ -101,7 +62,7 @@ def _deeper(claim: Claim, runs: Runs) -> Judged:
         float(np.mean([_of(deep, seed, metric) - _of(shallow, seed, metric) for shallow, deep in pairs[:sound]]))
         for seed in shared
     ]
-    whole = _mean(over_pairs, f"{len(shared)} seeds")
+    whole = mean_difference(over_pairs, f"{len(shared)} seeds")
     higher = whole.low > 0 or any(gap.mean > 0 and gap.p < (1 - LEVEL) / sound for gap in gaps[:sound])
     faster = any(gap.high < 0 for gap in slower[:sound])
     longer = sum(gap.low > 0 for gap in slower[:sound])
@@ -130,7 +91,7 @@ def equivalence(claim: Claim, runs: Runs) -> Judged:
     metric = metric_of(claim)
     if not (measured(a, metric) and measured(b, metric)):
         return unmeasured(claim, min(len(a), len(b)))
-    gap = difference(a, b, metric)
+    gap = difference(a, b, metric, spreads_of(runs, a, b, metric))
     inside = gap.low > -MARGIN and gap.high < MARGIN
     apart = gap.low > MARGIN or gap.high < -MARGIN
     ruling = Ruling.REPRODUCED if inside else Ruling.NOT_REPRODUCED if apart else Ruling.UNDECIDED
@@ -143,7 +104,7 @@ def argmin(claim: Claim, runs: Runs) -> Judged:
     diverged is out of the running."""
     arms = {f"{value:g}": runs.of(claim["study"], f"{value:g}") for value in claim["grid"]}
     metric = "running_loss"
-    if not all(len(mine) >= FEWEST_RUNS for mine in arms.values()):
+    if not all(len(mine) >= FEWEST for mine in arms.values()):
         return unmeasured(claim, min(map(len, arms.values())))
     lost = {name: count for name, mine in arms.items() if (count := sum(run.status != "finished" for run in mine))}
     running = {name: mine for name, mine in arms.items() if name not in lost}

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from dlsys_bench.studies import STUDIES
-from dlsys_bench.verdict.bands import FEWEST_RUNS
 from dlsys_bench.verdict.claims.ruling import Claim, Judged, Ruling, unmeasured
-from dlsys_bench.verdict.claims.runs import Runs
+from dlsys_bench.verdict.claims.runs import FEWEST, Runs
 
 KEPT = (0.5, 2.0)
 """A layer keeps its scale that is neither half nor twice that of another."""
@@ -22,7 +21,7 @@ def violins(claim: Claim, runs: Runs) -> Judged:
     found: dict[str, list[Mapping[str, Any]]] = {}
     for arm in STUDIES["initialization"].arms:
         found[arm.name] = [run.figures for run in runs.of("initialization", arm.name)]
-    if not all(len(part) >= FEWEST_RUNS for part in found.values()):
+    if not all(len(part) >= FEWEST for part in found.values()):
         return unmeasured(claim, min(map(len, found.values())))
     checks: dict[str, bool] = {}
     for function in ("tanh", "sigmoid"):

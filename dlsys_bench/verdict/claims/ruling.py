@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-LEVEL = 0.95
+from dlsys_bench.verdict.difference import LEVEL
 
 Claim = Mapping[str, Any]
 
@@ -61,3 +61,6 @@ def unmeasured(claim: Claim, runs: int) -> Judged:
         claim, Ruling.UNMEASURED, f"dlsys-bench run {study} --tier full --reference --seeds 5 stores what it takes",
         runs=runs,
     )  # fmt: skip
+
+
+__all__ = ["LEVEL", "Claim", "Judged", "Ruling", "unmeasured"]

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from dlsys_bench.result import Result
 from dlsys_bench.store import find_reference, read
 from dlsys_bench.studies import STUDIES
-from dlsys_bench.verdict.bands import FEWEST_RUNS
 from dlsys_bench.verdict.claims.ruling import Claim
+
+FEWEST = 2
+"""So many runs of an arm are judged: by the spread of its study's arms together, where it has others."""
 
 # What Keras prints as training figures are running means; validation is called by its whole name here.
 METRICS = {"train": "running", "val": "validation"}
@@ -96,4 +98,4 @@ def figures(runs: Sequence[Result], metric: str, epoch: int | None = None) -> ND
 
 def measured(runs: Sequence[Result], metric: str) -> bool:
     """Whether there are enough to judge by."""
-    return len(figures(runs, metric)) >= FEWEST_RUNS
+    return len(figures(runs, metric)) >= FEWEST

@@ -13,12 +13,9 @@ from dlsys_bench.spec.layers import Activation
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.zoo import MODELS
 from dlsys_bench.studies import STUDIES
-from dlsys_bench.verdict.bands import FEWEST_RUNS, Band
+from dlsys_bench.verdict.claims.pool import predict, too_wide
 from dlsys_bench.verdict.claims.ruling import LEVEL, Claim, Judged, Ruling, unmeasured
-from dlsys_bench.verdict.claims.runs import Runs, figures, measured, metric_of
-
-PUBLISHED_STEP = 1e-4
-"""Figures are printed to four digits: runs that agree to more have not shown a spread of zero."""
+from dlsys_bench.verdict.claims.runs import FEWEST, Runs, figures, metric_of
 
 
 def band(claim: Claim, runs: Runs) -> Judged:
@@ -27,19 +24,24 @@ def band(claim: Claim, runs: Runs) -> Judged:
         return _fraction(claim, mine)
     if mine and "counts" in mine[0].figures:
         return _draw(claim, mine)
-    values = figures(mine, metric_of(claim), claim.get("epoch"))
-    if len(values) < FEWEST_RUNS:
+    metric, epoch = metric_of(claim), claim.get("epoch")
+    values = figures(mine, metric, epoch)
+    if len(values) < FEWEST:
         return unmeasured(claim, len(values))
-    band = Band.of(list(values), "", PUBLISHED_STEP)
-    low, high = band.interval(1 - LEVEL)
+    one = predict(runs, mine, metric, epoch)
+    low, high = one.interval()
     inside = low <= claim["value"] <= high
-    reason = (
+    wide = too_wide(claim, metric, (low, high), one.mean) if inside else ""
+    parts = [
         f"{'inside' if inside else 'outside'} the prediction interval of one run, "
-        f"{abs(claim['value'] - band.mean) / band.spread:.1f} spreads from the mean"
-    )
-    ruling = Ruling.REPRODUCED if inside else Ruling.NOT_REPRODUCED
-    measured = f"{band.mean:.4f} ± {band.spread:.4f}"
-    return Judged(claim, ruling, reason, measured, (low, high), band.chance(claim["value"]), band.n)
+        f"{abs(claim['value'] - one.mean) / one.spread.deviation:.1f} spreads from the mean",
+        f"but this is {wide}" if wide else "",
+        one.pooled,
+    ]
+    ruling = Ruling.UNDECIDED if wide else Ruling.REPRODUCED if inside else Ruling.NOT_REPRODUCED
+    measured = f"{one.mean:.4f} ± {one.deviation:.4f}"
+    reason = "; ".join(filter(None, parts))
+    return Judged(claim, ruling, reason, measured, (low, high), one.chance(claim["value"]), one.n)
 
 
 def _fraction(claim: Claim, mine: Sequence[Result]) -> Judged:
@@ -86,16 +88,23 @@ def trajectory(claim: Claim, runs: Runs) -> Judged:
     """Each epoch's figure in the prediction interval of that epoch (Bonferroni over the epochs)."""
     mine = runs.for_claim(claim)
     metric, count = metric_of(claim), len(claim["values"])
-    if not measured(mine, metric):
-        return unmeasured(claim, len(mine))
-    epochs = [figures(mine, metric, epoch) for epoch in range(1, count + 1)]
-    bands = [Band.of(list(values), "", PUBLISHED_STEP) for values in epochs]
-    intervals = [band.interval((1 - LEVEL) / count) for band in bands]
+    reached = len(figures(mine, metric, count))
+    if reached < FEWEST:
+        return unmeasured(claim, reached)
+    epochs = [predict(runs, mine, metric, epoch, at=epoch) for epoch in range(1, count + 1)]
+    intervals = [one.interval(1 - (1 - LEVEL) / count) for one in epochs]
     inside = [low <= value <= high for value, (low, high) in zip(claim["values"], intervals, strict=True)]
-    ruling = Ruling.REPRODUCED if all(inside) else Ruling.NOT_REPRODUCED
-    figures_by_epoch = ", ".join(f"{band.mean:.3f} ± {band.spread:.3f}" for band in bands)
-    return Judged(claim, ruling, f"{sum(inside)} of {count} epochs inside their prediction intervals", figures_by_epoch,
-                  runs=len(mine))  # fmt: skip
+    wide = [
+        why for one, edges in zip(epochs, intervals, strict=True) if (why := too_wide(claim, metric, edges, one.mean))
+    ]
+    ruling = Ruling.NOT_REPRODUCED if not all(inside) else Ruling.UNDECIDED if wide else Ruling.REPRODUCED
+    figures_by_epoch = ", ".join(f"{one.mean:.3f} ± {one.deviation:.3f}" for one in epochs)
+    parts = [
+        f"{sum(inside)} of {count} epochs inside their prediction intervals",
+        f"but {len(wide)} of them are {wide[0]}" if wide else "",
+        f"at the end {epochs[-1].pooled}" if epochs[-1].pooled else "",
+    ]
+    return Judged(claim, ruling, "; ".join(filter(None, parts)), figures_by_epoch, runs=len(mine))
 
 
 def bound(claim: Claim, runs: Runs) -> Judged:
