@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dlsys_bench.attributes import load_attribute
@@ -67,3 +68,12 @@ def _figures(returned: object, name: str) -> dict[str, float]:
             "it has to return a number, or a mapping of names to numbers"
         )
     return figures
+
+
+def stored_figures(values: Sequence[float]) -> list[Result]:
+    """Figures that one has, as the stored runs of a training that returns one number; their seeds are not known."""
+    made = Result("", "", "", "", ENGINE, "", "", "", 0, "", {}, [], 0.0)
+    try:
+        return [replace(made, seed=-1 - place, figures={METRIC: float(value)}) for place, value in enumerate(values)]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"stored figures are {values!r:.80}; they have to be numbers, or a file of runs") from error

@@ -11,7 +11,9 @@ A test that takes `dlsys_case` runs once for each arm of its `dlsys_study` marke
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -19,12 +21,18 @@ import pytest
 from dlsys_bench.errors import NotApplicableError, UserError
 
 if TYPE_CHECKING:
+    from dlsys_bench.callables import Train
     from dlsys_bench.data import Dataset
     from dlsys_bench.engines import Engine
+    from dlsys_bench.result import Result
     from dlsys_bench.studies import Case
-    from dlsys_bench.verdict.bands import Verdict
+    from dlsys_bench.verdict.gate import Terms
+    from dlsys_bench.verdict.verdict import Verdict
 
 PROPERTY = "dlsys_verdict"
+
+GATES = frozenset({"dlsys_gate", "accuracy_gate", "dlsys_judge"})
+"""The fixtures that train and judge."""
 
 
 class EngineCase(NamedTuple):
@@ -59,16 +67,44 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder with the datasets' files. Default: DLSYS_BENCH_DATA, else the cache",
     )
     group.addoption("--dlsys-tier", default="quick", choices=("quick", "full"), help="Default: quick")
-    group.addoption("--dlsys-seeds", type=int, default=1, metavar="N", help="runs of each arm. Default: 1")  # fmt: skip
+    group.addoption(
+        "--dlsys-max-seeds", type=int, default=12, metavar="N", help="the most runs that a gate takes. Default: 12"
+    )
+    group.addoption(
+        "--dlsys-alpha",
+        type=float,
+        default=1e-3,
+        metavar="P",
+        help="the chance that a healthy engine fails any gate of the session; shared over them. Default: 1e-3",
+    )
+    group.addoption(
+        "--dlsys-beta",
+        type=float,
+        default=1e-2,
+        metavar="P",
+        help="the chance that a gate does not find the smallest shift. Default: 1e-2",
+    )
+    group.addoption(
+        "--dlsys-inconclusive", default="skip", choices=("skip", "fail"), help="what INCONCLUSIVE is. Default: skip"
+    )
+    group.addoption("--dlsys-json", metavar="FILE", help="write the verdicts as JSON")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "dlsys_study(name): the study, group or arm whose cases `dlsys_case` goes through"
     )
-    config.addinivalue_line("markers", "gate: trains an arm and holds it to its accuracy band")
-    if config.getoption("dlsys_seeds") < 1:
-        raise pytest.UsageError(f"--dlsys-seeds is {config.getoption('dlsys_seeds')}; it takes a whole number from 1")
+    config.addinivalue_line(
+        "markers", "gate: trains and judges; tests that take `dlsys_gate` or `accuracy_gate` have it (-m gate)"
+    )
+    if config.getoption("dlsys_max_seeds") < 1:
+        raise pytest.UsageError(
+            f"--dlsys-max-seeds is {config.getoption('dlsys_max_seeds')}; it takes a whole number from 1"
+        )
+    for name in ("alpha", "beta"):
+        if not 0 < config.getoption(f"dlsys_{name}") < 1:
+            value = config.getoption(f"dlsys_{name}")
+            raise pytest.UsageError(f"--dlsys-{name} is {value}; it takes a chance between 0 and 1")
     names = config.getoption("dlsys_engine") or []
     if names:
         from dlsys_bench.engines.registry import check_name
@@ -119,13 +155,43 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("dlsys_case", pairs, ids=str)
 
 
+def _asks(item: pytest.Item) -> bool:
+    """Whether a test may train and judge."""
+    return not GATES.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if _asks(item):
+        item.add_marker("gate")
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """The session's error budget, shared out before anything is trained."""
+    gates = sum(map(_asks, items))
+    if not gates:
+        return []
+    alpha, beta, most = (config.getoption(f"dlsys_{name}") for name in ("alpha", "beta", "max_seeds"))
+    return [
+        f"dlsys_bench: {gates} gates; chance that healthy training fails any: {alpha:g}, {alpha / gates:.1e} each; that "
+        f"one misses its smallest shift: {beta:g}; at most {most} seeds each"
+    ]
+
+
 class Judge:
-    """Trains cases and judges them; engines and datasets are made once a session."""
+    """Trains cases and judges them; engines and datasets are made once a session. Each of the session's gates has an
+    equal part of its false-alarm budget."""
 
     def __init__(self, config: pytest.Config, gates: int) -> None:
         self.config, self.gates = config, gates
         self.engines: dict[str, Engine] = {}
         self.datasets: dict[str, Dataset] = {}
+
+    @property
+    def terms(self) -> Terms:
+        from dlsys_bench.verdict.gate import Terms, share
+
+        option = self.config.getoption
+        return Terms(share(self.gates, option("dlsys_alpha")), option("dlsys_beta"), option("dlsys_max_seeds"))
 
     def engine(self, name: str) -> Engine:
         from dlsys_bench.engines import create
@@ -144,43 +210,99 @@ class Judge:
         return self.datasets[own]
 
     def judge(self, engine_case: EngineCase) -> Verdict:
-        """Train and judge, within this gate's share of the session's false-alarm budget."""
-        from dlsys_bench.verdict.gate import gate, share
+        """Train and judge."""
+        from dlsys_bench.verdict.gate import gate
 
-        return gate(
-            engine_case.case, self.engine(engine_case.engine), self.dataset(engine_case.case),
-            tier=self.config.getoption("dlsys_tier"), seeds=self.config.getoption("dlsys_seeds"),
-            alpha=share(self.gates),
-        )  # fmt: skip
+        case, engine = engine_case.case, self.engine(engine_case.engine)
+        return gate(case, engine, self.dataset(case), tier=self.config.getoption("dlsys_tier"), terms=self.terms)
 
 
 @pytest.fixture(scope="session")
 def dlsys_judge(request: pytest.FixtureRequest) -> Judge:
     """What trains and judges for the session. The budget is shared over every collected test that may ask it."""
-    asking = [item for item in request.session.items if "dlsys_gate" in getattr(item, "fixturenames", ())]
-    return Judge(request.config, len(asking))
+    return Judge(request.config, sum(map(_asks, request.session.items)))
+
+
+def _settle(request: pytest.FixtureRequest, judge: Callable[[], Verdict]) -> Verdict:
+    """Report a verdict: FAIL fails the test, what is neither PASS nor FAIL skips it, unless that is to fail too."""
+    from dlsys_bench.verdict.verdict import Outcome
+
+    try:
+        verdict = judge()
+    except NotApplicableError as error:
+        pytest.skip(f"left out: {error}")
+    except UserError as error:
+        pytest.fail(str(error), pytrace=False)
+    request.node.user_properties.append((PROPERTY, json.dumps(verdict.to_dict())))
+    strict = request.config.getoption("dlsys_inconclusive") == "fail"
+    if verdict.outcome is Outcome.FAIL or (verdict.outcome is Outcome.INCONCLUSIVE and strict):
+        pytest.fail(f"{verdict.outcome}: {verdict.message()}", pytrace=False)
+    if verdict.outcome is not Outcome.PASS:
+        pytest.skip(f"{verdict.outcome}: {verdict.reason}")
+    return verdict
 
 
 @pytest.fixture
 def dlsys_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> Callable[[EngineCase], Verdict]:
     """A call that trains a case and fails the test outside its band; what cannot be judged is skipped, saying so."""
-    from dlsys_bench.verdict.bands import Outcome
+    return lambda engine_case: _settle(request, lambda: dlsys_judge.judge(engine_case))
 
-    def check(engine_case: EngineCase) -> Verdict:
-        try:
-            verdict = dlsys_judge.judge(engine_case)
-        except NotApplicableError as error:
-            pytest.skip(f"left out: {error}")
-        except UserError as error:
-            pytest.fail(str(error), pytrace=False)
-        request.node.user_properties.append((PROPERTY, json.dumps(verdict.to_dict())))
-        if verdict.outcome is Outcome.FAIL:
-            pytest.fail(verdict.message(), pytrace=False)
-        if verdict.outcome is not Outcome.PASS:
-            pytest.skip(f"{verdict.outcome}: {verdict.reason}")
-        return verdict
 
-    return check
+@pytest.fixture
+def accuracy_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> AccuracyGate:
+    """A call that trains anything and holds it to its stored runs: see AccuracyGate."""
+    return AccuracyGate(request, dlsys_judge.terms)
+
+
+class AccuracyGate:
+    """`accuracy_gate(train, reference, smallest_drop=0.005)`: train(seed) -> metric, or metrics by name."""
+
+    def __init__(self, request: pytest.FixtureRequest, terms: Terms) -> None:
+        self.request, self.terms, self.asked = request, terms, False
+
+    def __call__(
+        self, train: Train, reference: str | Path | Sequence[float], smallest_drop: float | None = None, *,
+        metric: str | None = None, side: str = "both", max_seeds: int | None = None, first_seed: int | None = None,
+    ) -> Verdict:  # fmt: skip
+        """Train with seed after seed until the figures are like the stored ones, or are not, and fail the test then.
+
+        `reference` is a file of runs (`dlsys-bench calibrate package.module:train --output FILE`), in the test's own
+        folder or the root, or the figures themselves. `smallest_drop` is the shift that has to be found, in the
+        metric's units: default, the smallest that can be. `side` "drop" or "rise" fails a shift that way only.
+        `metric` names the one that is judged. Seeds count from `first_seed` (10000), of which no stored run may be.
+        """
+        from dlsys_bench.verdict.gate import gate_training
+
+        if self.asked:
+            # The budget was shared out before: one part a test.
+            pytest.fail("accuracy_gate judges once a test; parametrise it, or write another", pytrace=False)
+        self.asked = True
+        given = {"max_seeds": max_seeds, "first_seed": first_seed}
+        changes = {name: value for name, value in given.items() if value is not None}
+        terms = replace(self.terms, smallest_shift=smallest_drop, side=side, **changes)
+
+        def judge() -> Verdict:
+            stored, source = self._stored(train, reference)
+            return gate_training(train, stored, metric=metric, terms=terms, source=source)
+
+        return _settle(self.request, judge)
+
+    def _stored(self, train: Train, reference: str | Path | Sequence[float]) -> tuple[list[Result], str]:
+        """The stored runs, and what they are called."""
+        from dlsys_bench.callables import name_of, stored_figures
+        from dlsys_bench.store import read
+
+        if not isinstance(reference, str | Path):
+            return stored_figures(reference), "the figures given"
+        folders = (self.request.path.parent, self.request.config.rootpath)
+        path = next((folder / reference for folder in folders if (folder / reference).exists()), None)
+        how = f"dlsys-bench calibrate {name_of(train)} --seeds 20 --output {reference}"
+        if path is None:
+            raise UserError(f"no runs in {reference}, from {' or '.join(map(str, folders))}: {how}")
+        runs = read(path)
+        if not runs:
+            raise UserError(f"{path} holds no runs: {how}")
+        return runs, str(path)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -195,17 +317,31 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     ]
     if not found:
         return
+    found.sort(key=lambda verdict: (verdict["engine"], verdict["study"]))
     terminalreporter.section("dlsys_bench verdicts")
-    rows = [("arm", "dataset", "engine", "accuracy", "band", "verdict")]
-    for verdict in sorted(found, key=lambda v: (v["engine"], v["study"])):
-        band, measured = verdict["band"], verdict["measured"]
+    rows = [("arm", "dataset", "engine", "seeds", "measured", "stored", "sees from", "verdict")]
+    for verdict in found:
+        band, measured, sees = verdict["band"], verdict["measured"], verdict["smallest_shift"]
         rows.append((
-            f"{verdict['study']}/{verdict['arm']}", verdict["dataset"], verdict["engine"],
-            "-" if measured is None else f"{measured:.4f}",
-            f"[{band['low']:.4f}, {band['high']:.4f}]" if band else "-", verdict["outcome"],
+            "/".join(filter(None, (verdict["study"], verdict["arm"]))), verdict["dataset"] or "-", verdict["engine"],
+            str(len(verdict["seeds"])), "-" if measured is None else f"{measured:.4f}",
+            f"{band['mean']:.4f} ± {band['spread']:.4f} ({band['n']})" if band else "-",
+            "-" if sees is None else f"{sees:.4f}", verdict["outcome"],
         ))  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        terminalreporter.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    for line in _left_out(config):
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for line in [*lines, *_left_out(config)]:
         terminalreporter.line(line)
+    _for_ci(terminalreporter, config, found, lines)
+
+
+def _for_ci(terminalreporter: Any, config: pytest.Config, found: list[dict[str, Any]], lines: list[str]) -> None:
+    """The verdicts as JSON where it is asked for; annotations and the summary on GitHub."""
+    from dlsys_bench.report import github
+
+    if path := config.getoption("dlsys_json"):
+        Path(path).write_text(json.dumps(found, indent=1), encoding="utf-8")
+    if github.running():
+        for line in github.workflow_commands(found):
+            terminalreporter.line(line)
+        github.summarise("\n".join(["### dlsys_bench verdicts", "", "```text", *lines, "```"]))

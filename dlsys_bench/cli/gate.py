@@ -1,54 +1,204 @@
-"""Train a study and judge it."""
+"""Train and judge; and what judging can see."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dlsys_bench.cli.options import training_options
+from dlsys_bench.cli.options import as_json, data_dir, training_options
 from dlsys_bench.cli.terminal import progress, say, show
-from dlsys_bench.cli.training import Advance, steps_of_run, work_of
+from dlsys_bench.cli.training import work_of
+from dlsys_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from dlsys_bench.result import Epoch, Result
+    from dlsys_bench.verdict.gate import Terms
+    from dlsys_bench.verdict.verdict import Verdict
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INCONCLUSIVE = {"pass": 0, "fail": 1}
+
+
+def terms_options(command: F) -> F:
+    """What a gate has to tell, and what it may cost."""
+    chance = click.FloatRange(0, 1, min_open=True, max_open=True)
+    options = (
+        click.option("--alpha", type=chance, default=1e-3, show_default=True,
+                     help="The chance that a healthy engine fails anywhere in this gate; shared over the arms."),
+        click.option("--beta", type=chance, default=1e-2, show_default=True,
+                     help="The chance that the smallest shift is not found, in each arm."),
+        click.option("--max-seeds", type=click.IntRange(min=1), default=12, show_default=True,
+                     help="The most runs of an arm."),
+        click.option("--smallest-shift", type=click.FloatRange(0, min_open=True),
+                     help="The shift to be found, in the metric's units. Default: the smallest that each arm can see."),
+        click.option("--side", type=click.Choice(["both", "drop", "rise"]), default="both", show_default=True,
+                     help="Which shifts fail."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.command("gate")
-@click.argument("study", default="regularization")
+@click.argument("target", metavar="STUDY", default="regularization")
 @training_options
+@terms_options
 @click.option("--first-seed", type=click.IntRange(min=0), default=10_000, show_default=True)
-@click.option("--alpha", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=1e-3, show_default=True,
-              help="The chance that a healthy engine fails anywhere in this gate; shared over the arms.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time (numpy).")
+@click.option("--reference", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="The stored runs of a package.module:train.")  # fmt: skip
+@click.option("--metric", help="Which figure of a package.module:train is judged.")
+@click.option("--inconclusive", type=click.Choice(list(INCONCLUSIVE)), help="What INCONCLUSIVE counts as, in place of "
+              "exit code 3.")  # fmt: skip
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdicts as JUnit XML.")
 def gate_command(
-    study: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str,
-    seeds: int, output: Path, as_json: bool, first_seed: int, alpha: float,
+    target: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str,
+    output: Path, as_json: bool, alpha: float, beta: float, max_seeds: int, smallest_shift: float | None, side: str,
+    first_seed: int, jobs: int, reference: Path | None, metric: str | None, inconclusive: str | None,
+    junit: Path | None,
 ) -> None:  # fmt: skip
-    """Train STUDY and hold each arm to its band. Exit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive."""
+    """Train STUDY with as many seeds as it takes and hold each arm to its stored runs.
+
+    STUDY may be package.module:train too, anyone's training, with --reference. Exit codes: 0 pass, 1 fail, 2 usage or
+    environment, 3 inconclusive.
+    """
     from dlsys_bench.report.tables import verdict_table
     from dlsys_bench.store import append, opened
-    from dlsys_bench.verdict.bands import Outcome
-    from dlsys_bench.verdict.gate import EXIT_CODES, gate, overall, share
+    from dlsys_bench.verdict.gate import EXIT_CODES, Terms, overall, share
+    from dlsys_bench.verdict.verdict import Outcome
 
-    work = work_of(study, engine_names, device, dataset, data_dir, tier)
-    each = share(len(work), alpha)
-    os.close(opened(output))
-    verdicts = []
-    with progress(sum(steps_of_run(case, data, tier) for case, _, data in work) * seeds) as advance:
-        for case, engine, data in work:
-            verdict = gate(
-                case, engine, data, tier=tier, seeds=seeds, alpha=each, first_seed=first_seed,
-                on_result=lambda result: append(output, result),
-                on_epoch=Advance(f"{case.name} {engine.name}", advance),
-            )  # fmt: skip
-            verdicts.append(verdict)
-            if not as_json:
-                say(f"{verdict.outcome}: {verdict.message() if verdict.outcome != Outcome.PASS else verdict.reason}")
-    outcome = overall([verdict.outcome for verdict in verdicts])
-    if as_json:
-        click.echo(
-            json.dumps({"outcome": outcome, "alpha": alpha, "verdicts": [v.to_dict() for v in verdicts]}, indent=1)
-        )
+    terms = Terms(alpha, beta, max_seeds, smallest_shift, side, first_seed, jobs)
+    for path in filter(None, (output, junit)):
+        os.close(opened(path))
+
+    def keep(result: Result) -> None:
+        append(output, result)
+
+    if reference is not None:
+        verdicts = [_training(target, reference, metric, terms, keep)]
+        each = alpha
     else:
-        show(verdict_table(verdicts, f"Gate: {outcome} (alpha {alpha:g} over {len(work)} arms, {each:.1e} each)"))
-    sys.exit(EXIT_CODES[outcome])
+        work = work_of(target, engine_names, device, dataset, data_dir, tier)
+        each = share(len(work), alpha)
+        verdicts = _arms(work, tier, terms, each, keep, quiet=as_json)
+    outcome = overall([verdict.outcome for verdict in verdicts])
+    title = f"Gate: {outcome} (alpha {alpha:g} over {len(verdicts)} gates, {each:.1e} each; beta {beta:g})"
+    table = verdict_table(verdicts, title)
+    if as_json:
+        found = {"outcome": outcome, "alpha": alpha, "beta": beta, "verdicts": [v.to_dict() for v in verdicts]}
+        click.echo(json.dumps(found, indent=1))
+    else:
+        show(table)
+    _for_ci(verdicts, table.markdown(), junit, inconclusive)
+    undecided = outcome is Outcome.INCONCLUSIVE and inconclusive
+    sys.exit(INCONCLUSIVE[inconclusive] if undecided and inconclusive else EXIT_CODES[outcome])
+
+
+def _arms(
+    work: Sequence[tuple[Any, Any, Any]], tier: str, terms: Terms, alpha: float, keep: Callable[[Result], None],
+    quiet: bool,
+) -> list[Verdict]:  # fmt: skip
+    """Judge each arm with its share of alpha, and say so as it ends."""
+    from dataclasses import replace
+
+    from dlsys_bench.result import Result
+    from dlsys_bench.verdict.gate import gate
+    from dlsys_bench.verdict.verdict import Outcome
+
+    verdicts = []
+    with progress(len(work)) as advance:
+        for case, engine, data in work:
+            what, ran = f"{case.name} {engine.name}", list[Result]()
+
+            def one_more(result: Result, what: str = what, ran: list[Result] = ran) -> None:
+                keep(result)
+                ran.append(result)
+                advance(f"{what}, {len(ran)} seeds", 0)
+
+            def watch(epoch: Epoch, what: str = what, ran: list[Result] = ran) -> None:
+                advance(f"{what}, seed {len(ran) + 1}, epoch {epoch.epoch}", 0)
+
+            verdict = gate(case, engine, data, tier=tier, terms=replace(terms, alpha=alpha), on_result=one_more,
+                           on_epoch=watch)  # fmt: skip
+            advance(what, 1)
+            verdicts.append(verdict)
+            if not quiet:
+                say(f"{verdict.outcome}: {verdict.message() if verdict.outcome != Outcome.PASS else verdict.reason}")
+    return verdicts
+
+
+def _training(
+    target: str, reference: Path, metric: str | None, terms: Terms, keep: Callable[[Result], None]
+) -> Verdict:
+    """Judge anyone's training by a file of its runs."""
+    from dlsys_bench.callables import find_train
+    from dlsys_bench.store import read
+    from dlsys_bench.verdict.gate import gate_training
+
+    train = find_train(target)
+    stored = [run for run in read(reference) if run.study == target]
+    if not stored:
+        raise UserError(f"{reference} has no runs of {target}: dlsys-bench calibrate {target} --seeds 20 makes some")
+    verdict = gate_training(
+        train, stored, metric=metric, terms=terms, source=str(reference), name=target, on_result=keep
+    )
+    say(f"{verdict.outcome}: {verdict.message()}")
+    return verdict
+
+
+def _for_ci(verdicts: Sequence[Verdict], markdown: str, junit: Path | None, inconclusive: str | None) -> None:
+    """What CI shows: JUnit XML where it is asked for, annotations and the summary on GitHub."""
+    from dlsys_bench.report import github
+    from dlsys_bench.report.junit import junit as junit_of
+
+    found = [verdict.to_dict() for verdict in verdicts]
+    if junit is not None:
+        as_what = {None: "skipped", "pass": "", "fail": "failure"}[inconclusive]
+        junit.write_text(junit_of(found, as_what), encoding="utf-8")
+    if github.running():
+        for line in github.workflow_commands(found):
+            click.echo(line, err=True)
+        github.summarise(markdown)
+
+
+@click.command("power")
+@click.argument("study", default="regularization")
+@click.option("--dataset", help="mnist, fashion_mnist, digits, ... Default: the study's own where it is at hand.")
+@data_dir
+@click.option("--tier", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
+@terms_options
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the table as Markdown.")
+@as_json
+def power_command(
+    study: str, dataset: str | None, data_dir: str | None, tier: str, alpha: float, beta: float, max_seeds: int,
+    smallest_shift: float | None, side: str, output: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """What gates of STUDY can see, and what they cost, from the stored runs; nothing is trained."""
+    from dlsys_bench.report.tables import power_table
+    from dlsys_bench.verdict.gate import Terms, share
+    from dlsys_bench.verdict.power import power
+
+    work = work_of(study, ("numpy",), "cpu", dataset, data_dir, tier)
+    each = share(len(work), alpha)
+    terms = Terms(each, beta, max_seeds, smallest_shift, side)
+    powers = [power(case, data, tier, terms) for case, _, data in work]
+    if as_json:
+        click.echo(json.dumps([one.to_dict() for one in powers], indent=1))
+        return
+    table = power_table(powers, f"Gates of {study}: alpha {alpha:g} over {len(work)}, beta {beta:g}, at most "
+                        f"{max_seeds} seeds")  # fmt: skip
+    if output is None:
+        show(table)
+        return
+    try:
+        output.write_text(table.markdown(), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write the table to {output}: {error.strerror}") from error
+    click.echo(output)

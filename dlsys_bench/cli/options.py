@@ -16,6 +16,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a
 data_dir = click.option(
     "--data-dir", envvar="DLSYS_BENCH_DATA", help="Folder with the datasets' files, instead of the cache."
 )
+seeds = click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs of each arm."
+)  # fmt: skip
 
 
 def training_options(command: F) -> F:
@@ -28,7 +31,6 @@ def training_options(command: F) -> F:
                      "Default: the study's own where it is at hand, else digits."),
         data_dir,
         click.option("--tier", type=click.Choice(["quick", "full"]), default="quick", show_default=True),
-        click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Runs of each arm."),
         click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=RUNS, show_default=True,
                      help="File of runs, one JSON line each, written as they end."),
         as_json,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dlsys_bench.cli.options import training_options
+from dlsys_bench.cli.options import seeds, training_options
 from dlsys_bench.cli.terminal import progress, say, show
 from dlsys_bench.cli.training import Advance, steps_of_run, work_of
 from dlsys_bench.errors import EngineError, UserError
@@ -60,6 +60,7 @@ def _each(work: Sequence[T], train: Callable[[T], Result], jobs: int) -> Iterato
 @click.command("run")
 @click.argument("study")
 @training_options
+@seeds
 @click.option("--first-seed", type=click.IntRange(min=0), help="Default 10000; with --reference, 0.")
 @click.option("--resume", is_flag=True, help="Leave out what the file already holds.")
 @click.option("--reference", is_flag=True, help="Store the runs as reference runs, which bands are made of.")

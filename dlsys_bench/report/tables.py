@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,8 +15,9 @@ from dlsys_bench.spec.model import Model
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-    from dlsys_bench.verdict.bands import Verdict
     from dlsys_bench.verdict.claims import Judged
+    from dlsys_bench.verdict.power import Power
+    from dlsys_bench.verdict.verdict import Verdict
 
 NONE = "-"
 
@@ -97,20 +99,40 @@ def results_table(results: Sequence[Result]) -> Table:
 
 
 def verdict_table(verdicts: Sequence[Verdict], title: str = "Verdicts") -> Table:
-    """A row a verdict: measured, band, what the band can see."""
+    """A row a verdict: measured, stored, how far apart, and what the gate can see."""
     rows = []
     for verdict in verdicts:
-        band, interval = verdict.band, verdict.interval
+        band = verdict.band
         rows.append((
-            f"{verdict.study}/{verdict.arm}", verdict.dataset, verdict.engine, str(len(verdict.seeds)),
-            NONE if verdict.measured is None else f"{verdict.measured:.4f}",
-            f"[{interval.low:.4f}, {interval.high:.4f}]" if interval else NONE,
-            str(band.n) if band else NONE,
-            NONE if verdict.smallest_shift is None else f"{verdict.smallest_shift:.4f}",
-            verdict.outcome.value,
+            verdict.name, verdict.dataset or NONE, verdict.engine, str(len(verdict.seeds)),
+            _digits(verdict.measured), f"{band.mean:.4f} ± {band.spread:.4f}" if band else NONE,
+            str(band.n) if band else NONE, _digits(verdict.shift, "+.4f"), _digits(verdict.chance, ".1e"),
+            _digits(verdict.smallest_shift), verdict.outcome.value,
         ))  # fmt: skip
-    columns = ("arm", "dataset", "engine", ">seeds", ">measured", ">band", ">runs in it", ">sees from", "verdict")
+    columns = ("arm", "dataset", "engine", ">seeds", ">measured", ">stored", ">runs", ">shift", ">chance", ">sees from",
+               "verdict")  # fmt: skip
     return Table(title, columns, rows)
+
+
+def power_table(powers: Sequence[Power], title: str = "What the gates see") -> Table:
+    """A row an arm: its stored runs, its share of alpha, the smallest shift it sees, and what a gate costs."""
+    rows = []
+    for one in powers:
+        healthy = one.healthy
+        rows.append((
+            f"{one.study}/{one.arm}", one.dataset, one.tier, str(one.stored), _digits(one.mean), _digits(one.spread),
+            f"{one.alpha:.1e}", _digits(one.smallest_shift),
+            NONE if healthy is None else f"{healthy.median_seeds:.0f} ({healthy.mean_seeds:.1f})",
+            NONE if one.fixed_seeds is None else str(one.fixed_seeds), _digits(one.seconds, ".1f"),
+            _digits(one.minutes, ".2f"), one.unjudged or ("" if healthy else "sees nothing: too few stored runs"),
+        ))  # fmt: skip
+    columns = ("arm", "dataset", "tier", ">runs", ">mean", ">spread", ">alpha", ">sees from", ">seeds, median (mean)",
+               ">fixed", ">s a run", ">min a gate", "")  # fmt: skip
+    return Table(title, columns, rows)
+
+
+def _digits(value: float | None, form: str = ".4f") -> str:
+    return NONE if value is None or not isfinite(value) else format(value, form)
 
 
 def claims_table(rulings: Sequence[Judged], title: str = "Claims") -> Table:

@@ -1,0 +1,40 @@
+"""What GitHub Actions shows of a gate: an annotation for each verdict that is no PASS, and the job summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LEVELS = {"FAIL": "error", "INCONCLUSIVE": "warning"}
+
+
+def running() -> bool:
+    """Whether this is a job of GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def workflow_commands(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The workflow commands for verdicts as `Verdict.to_dict` gives them."""
+    lines = []
+    for verdict in verdicts:
+        if level := LEVELS.get(verdict["outcome"]):
+            title = "/".join(filter(None, (verdict["engine"], verdict["study"], verdict["arm"])))
+            message = f"{verdict['reason']}\nreplay: {verdict['replay']}"
+            lines.append(f"::{level} title={_escaped(title, ':,')}::{_escaped(message)}")
+    return lines
+
+
+def _escaped(text: str, more: str = "") -> str:
+    # A line break would end the command, a colon or comma its title.
+    for character in "%\r\n" + more:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def summarise(markdown: str) -> None:
+    """Add to the job's summary, where there is one."""
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(markdown + "\n")
