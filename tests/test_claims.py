@@ -17,6 +17,7 @@ from dlsys_bench.result import Epoch, Result
 from dlsys_bench.studies import STUDIES
 from dlsys_bench.verdict.claims import KINDS, Judged, Ruling, Runs, rule
 from dlsys_bench.verdict.claims.comparisons import ALIKE, CONFOUNDED
+from dlsys_bench.verdict.claims.contradictions import CONTRADICTIONS
 from dlsys_bench.verdict.difference import difference
 
 CLAIMS = {claim["id"]: claim for claim in claims()}
@@ -454,3 +455,88 @@ def test_many_steps_are_held_more_strictly_than_one() -> None:
         shallow = made["eggholder", "64-64"][n].figures["test_rmse_in_training_mode"]
         run.figures["test_rmse_in_training_mode"] = shallow + BARELY[n]
     assert judged("nb4.eggholder", made).ruling is Ruling.REPRODUCED
+
+
+MLP = "regularization/fashion-mlp"
+
+
+def narrow(values: dict[str, Sequence[float]]) -> dict[tuple[str, str], list[Result]]:
+    """Runs of the narrow MLP's arms, by arm the test accuracies, at their last epoch of 25."""
+    return {(MLP, arm): runs(MLP, arm, "test_accuracy", figures, 25) for arm, figures in values.items()}
+
+
+SPREAD = {"vanilla": [0.880, 0.884, 0.882], "bn": [0.866, 0.868, 0.871], "bn+dropout": [0.770, 0.768, 0.773]}
+
+
+def test_two_runs_are_judged_by_the_spread_of_the_studys_arms() -> None:
+    """Alone two runs are blind; with three arms of three runs each they see half a point, by moderated variances."""
+    alone = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.852, 0.855]}))
+    together = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.852, 0.855], **SPREAD}))
+    assert alone.interval is not None
+    assert together.interval is not None
+    assert alone.interval[1] - alone.interval[0] == pytest.approx(2 * 12.7062 * 0.003 / 2**0.5 * 1.5**0.5, rel=1e-4)
+    assert "pooled" not in alone.reason
+    assert together.ruling is Ruling.REPRODUCED
+    assert together.interval[1] - together.interval[0] < 0.3 * (alone.interval[1] - alone.interval[0])
+    assert "pooled over 4 arms, d.f. 4.0" in together.reason
+    far = narrow({"dropout": [0.832, 0.835], **SPREAD})
+    assert judged("nb3.dropout.test_accuracy@25", far).ruling is Ruling.NOT_REPRODUCED
+    assert (together.measured, together.runs) == ("0.8535 ± 0.0021", 2)
+
+
+def test_many_runs_are_hardly_moved_by_the_other_arms() -> None:
+    values = list(np.random.default_rng(5).normal(0.853, 0.003, 40))
+    alone = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": values})).interval
+    together = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": values, **SPREAD})).interval
+    assert together == pytest.approx(alone, abs=0.0005)
+
+
+def test_an_interval_that_says_nothing_decides_nothing_but_can_still_refute() -> None:
+    """The arms of the narrow MLP are published from 0.768 to 0.881: an interval as wide would bear out any of them."""
+    wide = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.84, 0.86]}))
+    assert wide.ruling is Ruling.UNDECIDED
+    assert "wider (0.44) than the published figures of all arms lie apart (0.11)" in wide.reason
+    assert judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.3, 0.31]})).ruling is Ruling.NOT_REPRODUCED
+    # Where one arm alone is published there is nothing to lie apart from: 20 points are too wide.
+    arm = ("cyclical-learning-rate", "exp_range")
+    for values, ruling in (([0.85, 0.90, 0.95], Ruling.UNDECIDED), ([0.89, 0.90, 0.91], Ruling.REPRODUCED)):
+        assert judged("nb2.clr.val_accuracy@5", {arm: runs(*arm, "test_accuracy", values, 5)}).ruling is ruling
+
+
+def test_an_arm_that_strays_far_more_is_not_judged_by_the_others_spread() -> None:
+    one = judged("nb3.bn+dropout.test_accuracy@25", narrow(
+        {"vanilla": [0.880, 0.8804, 0.8802], "bn": [0.867, 0.8672, 0.8668], "dropout": [0.853, 0.8533, 0.8528],
+         "bn+dropout": [0.70, 0.85]}))  # fmt: skip
+    assert one.ruling is Ruling.UNDECIDED
+    assert "pooled" not in one.reason
+
+
+def test_two_runs_of_each_arm_are_compared_by_the_spread_of_all() -> None:
+    made = narrow(SPREAD | {"dropout": [0.852, 0.855], "bn": [0.866, 0.868]})
+    one = judged("nb3.bn>dropout", made)
+    assert "2 and 2 runs, spread pooled over 4 arms" in one.reason
+    assert one.ruling is Ruling.REPRODUCED
+    alone = judged("nb3.bn>dropout", narrow({"dropout": [0.852, 0.855], "bn": [0.866, 0.868]}))
+    expected = stats.ttest_ind([0.866, 0.868], [0.852, 0.855])
+    x, y = (runs("a", "b", "test_accuracy", v) for v in ([0.866, 0.868], [0.852, 0.855]))
+    plain = difference(x, y, "test_accuracy")
+    assert (plain.p, plain.interval) == (
+        pytest.approx(expected.pvalue), pytest.approx(tuple(expected.confidence_interval(0.95)))
+    )  # fmt: skip
+    assert alone.runs == 2
+    one_run = narrow({"dropout": [0.852], "bn": [0.866, 0.868]})
+    assert judged("nb3.bn>dropout", one_run).ruling is Ruling.UNMEASURED
+
+
+def test_claims_that_contradict_each_other_say_who_is_right_and_under_which_conditions() -> None:
+    ids = [{name for side in pair for name in side} for pair in CONTRADICTIONS]
+    for claim in claims():
+        for other in filter(None, claim.get("contradicts", "").split(", ")):
+            assert any({claim["id"], other} <= names for names in ids), (claim["id"], other)
+    rulings = {one.claim["id"]: one for one in rule()}
+    for pair in CONTRADICTIONS:
+        for here, there in (pair, pair[::-1]):
+            for name, conditions in here.items():
+                assert f"here: {conditions}" in rulings[name].reason
+                assert all(f"{other} is {rulings[other].ruling}" in rulings[name].reason for other in there)
+    assert "by the protocol of nb4 itself -0.0072" in rulings["nb4.hinge>perceptron"].reason

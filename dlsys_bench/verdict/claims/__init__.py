@@ -14,6 +14,7 @@ from scipy import stats
 from dlsys_bench.claims import claims
 from dlsys_bench.result import Result
 from dlsys_bench.verdict.claims import comparisons, qualitative, single
+from dlsys_bench.verdict.claims.contradictions import confront
 from dlsys_bench.verdict.claims.ruling import LEVEL, Claim, Judged, Ruling
 from dlsys_bench.verdict.claims.runs import Runs
 
@@ -47,6 +48,7 @@ def rule(study: str | None = None, extra: Sequence[Result] = (), engine: str = "
         if judged[n].ruling is Ruling.NOT_REPRODUCED and q > 1 - LEVEL:
             why = f"{judged[n].reason}; that does not stand out among {len(tested)} figures tested (q {q:.2g})"
             judged[n] = replace(judged[n], ruling=Ruling.UNDECIDED, reason=why)
+    judged = confront(judged)
     return [one for one in judged if study in (None, one.claim["study"]) or one.claim["study"].startswith(f"{study}/")]
 
 
