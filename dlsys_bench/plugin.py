@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 PROPERTY = "dlsys_verdict"
 
-GATES = frozenset({"dlsys_gate", "accuracy_gate", "dlsys_judge"})
-"""The fixtures that train and judge."""
-
 
 class EngineCase(NamedTuple):
     """One arm of one study on one engine."""
@@ -157,7 +154,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _asks(item: pytest.Item) -> bool:
     """Whether a test may train and judge."""
-    return not GATES.isdisjoint(getattr(item, "fixturenames", ()))
+    return "dlsys_judge" in getattr(item, "fixturenames", ())
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -172,8 +169,8 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
         return []
     alpha, beta, most = (config.getoption(f"dlsys_{name}") for name in ("alpha", "beta", "max_seeds"))
     return [
-        f"dlsys_bench: {gates} gates; chance that healthy training fails any: {alpha:g}, {alpha / gates:.1e} each; that "
-        f"one misses its smallest shift: {beta:g}; at most {most} seeds each"
+        f"dlsys_bench: {gates} gates; healthy training fails any with a chance of {alpha:g} ({alpha / gates:.1e} each); "
+        f"one misses its smallest shift with {beta:g}; at most {most} seeds each"
     ]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 
-@pytest.mark.gate
 @pytest.mark.dlsys_study("regularization")
 def test_the_accuracy_is_inside_its_band(dlsys_case: Any, dlsys_gate: Callable[[Any], Any]) -> None:
     dlsys_gate(dlsys_case)

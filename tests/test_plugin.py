@@ -51,7 +51,7 @@ def run(project: Path, *arguments: str, code: int = 0) -> str:
 NUMPY = ("--dlsys-engine", "numpy", "--dlsys-dataset", "digits")
 
 
-@pytest.mark.parametrize("more", [(), ("-n", "2"), ("-p", "no:benchmark"), ("-p", "no:xdist"), ("--dlsys-seeds", "2")])
+@pytest.mark.parametrize("more", [(), ("-n", "2"), ("-p", "no:benchmark"), ("-p", "no:xdist"), ("--dlsys-max-seeds", "8")])
 def test_a_healthy_engine_passes_and_is_in_the_table(project: Path, more: tuple[str, ...]) -> None:
     if "-n" in more:
         pytest.importorskip("xdist", reason="pip install pytest-xdist")
@@ -65,8 +65,8 @@ def test_a_broken_engine_fails_with_measured_band_source_and_replay(project: Pat
     printed = run(project, "--dlsys-engine", "mine:Shifted", "--dlsys-dataset", "digits", code=1)
     assert "1 failed, 1 passed" in printed
     for said in (
-        "is outside [",
-        "stored runs",
+        "unlike 12 stored runs",
+        "reason to",
         "reference/regularization.fashion-mlp.digits.quick.jsonl",
         "replay: dlsys-bench gate",
         "--engine mine:Shifted",
@@ -109,7 +109,9 @@ def test_a_project_that_does_not_use_the_plugin_does_not_hear_of_it(project: Pat
     ("arguments", "said"),
     [
         (("--dlsys-engine", "nunpy"), 'did you mean "numpy"?'),
-        (("--dlsys-seeds", "0"), "--dlsys-seeds is 0"),
+        (("--dlsys-max-seeds", "0"), "--dlsys-max-seeds is 0"),
+        (("--dlsys-alpha", "1"), "--dlsys-alpha is 1.0; it takes a chance between 0 and 1"),
+        (("--dlsys-beta", "0"), "--dlsys-beta is 0.0"),
         (("--dlsys-tier", "slow"), "invalid choice: 'slow'"),
     ],
 )

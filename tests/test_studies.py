@@ -16,7 +16,6 @@ from dlsys_bench.verdict.bands import FEWEST_RUNS
 OTHERS = [name for name in STUDIES if not name.startswith("regularization/")]
 
 
-@pytest.mark.gate
 @pytest.mark.study
 @pytest.mark.dlsys_study(*OTHERS)
 def test_a_study_gives_what_its_stored_runs_gave(dlsys_case: Any, dlsys_gate: Callable[[Any], Any]) -> None:
