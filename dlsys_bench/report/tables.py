@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
     from dlsys_bench.verdict.claims import Judged
+    from dlsys_bench.verdict.compare import Comparison, Side
     from dlsys_bench.verdict.power import Power
     from dlsys_bench.verdict.verdict import Verdict
 
@@ -44,7 +45,8 @@ class Table(NamedTuple):
         table = RichTable(title=self.title, title_justify="left", title_style="bold")
         for column in self.columns:
             table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
-        colours = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "UNJUDGED": "dim"}
+        colours = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "UNJUDGED": "dim",
+                   "SAME": "green", "DIFFERS": "bold red", "UNDECIDED": "yellow"}  # fmt: skip
         for row in self.rows:
             table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in row))
         return table
@@ -146,6 +148,29 @@ def claims_table(rulings: Sequence[Judged], title: str = "Claims") -> Table:
         for one in rulings
     ]  # fmt: skip
     return Table(title, ("claim", "published", "measured", "95% interval", ">runs", "ruling", "reason"), rows)
+
+
+def comparison_table(comparisons: Sequence[Comparison], title: str = "Comparison") -> Table:
+    """A row a figure of an arm in two sets of runs: mean and spread of each, B minus A, what becomes of it and why."""
+
+    def side(of: Side | None) -> tuple[str, str]:
+        if of is None:
+            return NONE, NONE
+        mean = NONE if of.mean is None else f"{of.mean:.5g}" + ("" if of.spread is None else f" ± {of.spread:.2g}")
+        return f"{of.engine}, {of.runs}", mean
+
+    rows = []
+    for one in comparisons:
+        gap, (a, mean_a), (b, mean_b) = one.difference, side(one.a), side(one.b)
+        rows.append((
+            "/".join(filter(None, (one.study, one.arm))), one.dataset, one.tier, one.metric, a, b, mean_a, mean_b,
+            f"{gap.mean:+.4g} [{gap.low:.4g}, {gap.high:.4g}]" if gap else NONE,
+            NONE if one.adjusted is None else f"{one.adjusted:.2g}", one.relation.value, one.reason,
+        ))  # fmt: skip
+    columns = (
+        "arm", "dataset", "tier", "figure", "A, runs", "B, runs", ">A", ">B", ">B - A (95%)", ">p (Holm)", "verdict", "why",
+    )  # fmt: skip
+    return Table(title, columns, rows)
 
 
 def figures_table(results: Sequence[Result]) -> Table:
