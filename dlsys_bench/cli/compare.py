@@ -36,8 +36,8 @@ def compare_command(a: str, b: str, metrics: tuple[str, ...], margin: float, alp
     """Runs A against runs B: before and after an upgrade, one engine and another, CPU and GPU.
 
     A and B are files of runs, each with an optional selection: runs.jsonl@engine=torch,tier=quick. An arm that both
-    have by the same protocol is SAME (two one-sided tests inside the margin), DIFFERS (Holm over the table; of runs that
-    diverged by Fisher's exact test) or UNDECIDED (with how many more runs would decide it).
+    have by the same protocol is SAME (two one-sided tests inside the margin), DIFFERS (Holm over the table; of how many
+    runs diverged by Fisher's exact test) or UNDECIDED (with how many more runs would decide it).
 
     Exit codes: 0 none differs, 1 some differ, 2 usage or nothing to compare, 3 none differs but some are undecided.
     """

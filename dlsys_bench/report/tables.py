@@ -168,7 +168,8 @@ def comparison_table(comparisons: Sequence[Comparison], title: str = "Comparison
             NONE if one.adjusted is None else f"{one.adjusted:.2g}", one.relation.value, one.reason,
         ))  # fmt: skip
     columns = (
-        "arm", "dataset", "tier", "figure", "A, runs", "B, runs", ">A", ">B", ">B - A (95%)", ">p (Holm)", "verdict", "why",
+        "arm", "dataset", "tier", "figure", "A, runs", "B, runs", ">A", ">B", ">B - A (95%)", ">p (Holm)", "verdict",
+        "why",
     )  # fmt: skip
     return Table(title, columns, rows)
 

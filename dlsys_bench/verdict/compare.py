@@ -155,7 +155,8 @@ def _nothing(a: Sequence[Result], b: Sequence[Result], metrics: Sequence[str], l
     if not a or not b:
         return f"{'A' if not a else 'B'} has no runs: there is nothing to compare"
     one = left[0]
-    return f"A and B have nothing in common: {'/'.join(filter(None, (one.study, one.arm)))}: {one.reason}"
+    case = "/".join(filter(None, (one.study, one.arm, one.dataset, one.tier)))
+    return f"A and B have nothing in common: {case}: {one.reason}"
 
 
 def _side(engine: str, runs: Sequence[Result], metric: str) -> Side:
