@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from dlsys_bench.callables import train_once
+from dlsys_bench.store import append
 
 TEST = """
 import pytest
@@ -51,7 +55,9 @@ def run(project: Path, *arguments: str, code: int = 0) -> str:
 NUMPY = ("--dlsys-engine", "numpy", "--dlsys-dataset", "digits")
 
 
-@pytest.mark.parametrize("more", [(), ("-n", "2"), ("-p", "no:benchmark"), ("-p", "no:xdist"), ("--dlsys-max-seeds", "8")])
+@pytest.mark.parametrize(
+    "more", [(), ("-n", "2"), ("-p", "no:benchmark"), ("-p", "no:xdist"), ("--dlsys-max-seeds", "8")]
+)
 def test_a_healthy_engine_passes_and_is_in_the_table(project: Path, more: tuple[str, ...]) -> None:
     if "-n" in more:
         pytest.importorskip("xdist", reason="pip install pytest-xdist")
@@ -65,8 +71,7 @@ def test_a_broken_engine_fails_with_measured_band_source_and_replay(project: Pat
     printed = run(project, "--dlsys-engine", "mine:Shifted", "--dlsys-dataset", "digits", code=1)
     assert "1 failed, 1 passed" in printed
     for said in (
-        "unlike 12 stored runs",
-        "reason to",
+        "unlike ",
         "reference/regularization.fashion-mlp.digits.quick.jsonl",
         "replay: dlsys-bench gate",
         "--engine mine:Shifted",
@@ -77,7 +82,8 @@ def test_a_broken_engine_fails_with_measured_band_source_and_replay(project: Pat
 def test_an_arm_that_cannot_be_judged_is_skipped_with_its_reason(project: Path) -> None:
     (project / "test_mine.py").write_text(TEST.format(study="regularization/lenet5-sigmoid/dropout"))
     printed = run(project, *NUMPY, "-rs")
-    assert "UNJUDGED: still at chance" in printed
+    assert "UNJUDGED: test_accuracy 0." in printed
+    assert "(1 seed): still at chance" in printed
     assert "1 passed, 1 skipped" in printed
 
 
@@ -139,3 +145,99 @@ def test_a_dataset_that_is_not_there_fails_the_test_in_one_line(project: Path, d
 def test_conftest_and_entry_point_load_the_plugin_once(project: Path) -> None:
     (project / "conftest.py").write_text('pytest_plugins = ["dlsys_bench.plugin"]\n')
     assert "2 tests collected" in run(project, "--collect-only", "-q", *NUMPY)
+
+
+TRAINING = """
+import numpy as np
+import pytest
+
+STORED = np.random.default_rng(7).normal(0.95, 0.004, 20).tolist()
+
+def train(seed):
+    return {mean} + 0.004 * np.random.default_rng(seed).normal()
+
+def test_mine(accuracy_gate):
+    accuracy_gate(train, {reference}, {more})
+
+def test_of_its_own():
+    pass
+"""
+
+
+def write(project: Path, mean: float = 0.95, reference: str = "STORED", more: str = "smallest_drop=0.02") -> None:
+    text = TRAINING.format(mean=mean, reference=reference, more=more)
+    (project / "test_mine.py").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("mean", "more", "said", "code"),
+    [
+        (0.95, "smallest_drop=0.02", "2 passed", 0),
+        (0.92, "smallest_drop=0.02", "FAIL: test_mine:train: metric 0.9", 1),
+        (0.92, "", "unlike 20 stored runs", 1),
+        (0.98, "", "unlike 20 stored runs", 1),
+        (0.98, "side='drop'", "2 passed", 0),
+        (0.951, "smallest_drop=0.001", "INCONCLUSIVE: metric 0.9", 0),
+        (0.95, "smallest_drop=-1", "smallest_shift is -1; it takes a number above 0", 1),
+        (0.95, "metric='accuracy'", "the figures given has no metric 'accuracy'", 1),
+    ],
+)
+def test_anyones_training_is_held_to_figures_it_gave_before(
+    project: Path, mean: float, more: str, said: str, code: int
+) -> None:
+    write(project, mean, more=more)
+    printed = run(project, "-rs", code=code)
+    assert said in printed
+    assert "dlsys_bench: 1 gates; healthy training fails any with a chance of 0.001 (1.0e-03 each)" in printed
+
+
+def test_anyones_training_is_held_to_a_file_of_its_runs(project: Path) -> None:
+    write(project, reference="'stored/runs.jsonl'")
+    missing = run(project, code=1)
+    assert "dlsys-bench calibrate test_mine:train --seeds 20 --output stored/runs.jsonl" in missing
+    for seed in range(20):
+        append(project / "stored" / "runs.jsonl", train_once(lambda seed: 0.95 + 0.001 * (seed % 5), seed, "m"))
+    assert "2 passed" in run(project)
+    write(project, mean=0.9, reference="'stored/runs.jsonl'")
+    assert f"replay: dlsys-bench gate test_mine:train --reference {project}/stored/runs.jsonl" in run(project, code=1)
+    write(project, reference="'stored/runs.jsonl'", more="first_seed=10")
+    assert "seed 10 is one of those the band is made of" in run(project, "-rs")
+
+
+def test_a_gate_is_chosen_by_its_marker_and_judges_once(project: Path) -> None:
+    write(project)
+    assert "1 passed, 1 deselected" in run(project, "-m", "gate")
+    (project / "test_mine.py").write_text(
+        (project / "test_mine.py").read_text().replace("    acc", "    accuracy_gate(train, STORED)\n    acc")
+    )
+    assert "accuracy_gate judges once a test" in run(project, code=1)
+
+
+def test_inconclusive_fails_where_it_is_to(project: Path) -> None:
+    write(project, reference="[0.9]", more="")
+    assert "1 passed, 1 skipped" in run(project)
+    assert "INCONCLUSIVE: test_mine:train" in run(project, "--dlsys-inconclusive", "fail", code=1)
+
+
+def test_what_a_training_raises_is_shown_as_its_own(project: Path) -> None:
+    write(project)
+    text = (project / "test_mine.py").read_text()
+    (project / "test_mine.py").write_text(
+        text.replace("return 0.95", "raise RuntimeError('out of memory')\n    return 0.95")
+    )
+    assert "RuntimeError: out of memory" in run(project, code=1)
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")])
+def test_verdicts_go_to_json_junit_and_github(
+    project: Path, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project / "summary.md"))
+    write(project, mean=0.9)
+    printed = run(project, *workers, "--dlsys-json", "verdicts.json", "--junitxml", "junit.xml", code=1)
+    (verdict,) = json.loads((project / "verdicts.json").read_text())
+    assert (verdict["outcome"], verdict["study"]) == ("FAIL", "test_mine:train")
+    assert "::error title=callable/test_mine%3Atrain::metric 0.9" in printed
+    assert "test_mine:train" in (project / "summary.md").read_text()
+    assert "dlsys_verdict" in (project / "junit.xml").read_text()
