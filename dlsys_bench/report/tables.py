@@ -44,7 +44,8 @@ class Table(NamedTuple):
 
         table = RichTable(title=self.title, title_justify="left", title_style="bold")
         for column in self.columns:
-            table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+            table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left",
+                             overflow="fold")  # fmt: skip
         colours = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "UNJUDGED": "dim",
                    "SAME": "green", "DIFFERS": "bold red", "UNDECIDED": "yellow"}  # fmt: skip
         for row in self.rows:
@@ -153,24 +154,21 @@ def claims_table(rulings: Sequence[Judged], title: str = "Claims") -> Table:
 def comparison_table(comparisons: Sequence[Comparison], title: str = "Comparison") -> Table:
     """A row a figure of an arm in two sets of runs: mean and spread of each, B minus A, what becomes of it and why."""
 
-    def side(of: Side | None) -> tuple[str, str]:
-        if of is None:
-            return NONE, NONE
-        mean = NONE if of.mean is None else f"{of.mean:.5g}" + ("" if of.spread is None else f" ± {of.spread:.2g}")
-        return f"{of.engine}, {of.runs}", mean
+    def side(of: Side | None) -> str:
+        if of is None or of.mean is None:
+            return NONE if of is None else f"{of.runs} {of.engine}"
+        spread = "" if of.spread is None else f" ± {of.spread:.2g}"
+        return f"{of.mean:.5g}{spread}, {of.runs} {of.engine}"
 
     rows = []
     for one in comparisons:
-        gap, (a, mean_a), (b, mean_b) = one.difference, side(one.a), side(one.b)
+        gap = one.difference
         rows.append((
-            "/".join(filter(None, (one.study, one.arm))), one.dataset, one.tier, one.metric, a, b, mean_a, mean_b,
-            f"{gap.mean:+.4g} [{gap.low:.4g}, {gap.high:.4g}]" if gap else NONE,
+            "/".join(filter(None, (one.study, one.arm))), " ".join(filter(None, (one.dataset, one.tier))), one.metric,
+            side(one.a), side(one.b), f"{gap.mean:+.3g} [{gap.low:.3g}, {gap.high:.3g}]" if gap else NONE,
             NONE if one.adjusted is None else f"{one.adjusted:.2g}", one.relation.value, one.reason,
         ))  # fmt: skip
-    columns = (
-        "arm", "dataset", "tier", "figure", "A, runs", "B, runs", ">A", ">B", ">B - A (95%)", ">p (Holm)", "verdict",
-        "why",
-    )  # fmt: skip
+    columns = ("arm", "on", "figure", "A, runs", "B, runs", ">B - A (95%)", ">p (Holm)", "verdict", "why")
     return Table(title, columns, rows)
 
 
