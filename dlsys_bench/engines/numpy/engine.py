@@ -14,6 +14,7 @@ from dlsys_bench.engines.alignment import aligned, alike, check_plans, is_own, s
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
 from dlsys_bench.engines.numpy.losses import value_and_gradient
 from dlsys_bench.engines.numpy.network import Network, inward, outward
+from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.numpy.training import targets, train
 from dlsys_bench.engines.replicas import OnReplicas, Replicas
 from dlsys_bench.plan import Array, Plan, Weights
@@ -61,7 +62,7 @@ class NumpyEngine(Engine):
         outputs = np.empty((net.replicas, x.shape[1], *net.model.output_shape), self.dtype)
         at_once = PREDICTED_AT_ONCE if x.ndim == 5 else self._at_once(net.model, net.replicas)
         # A network that has diverged predicts what it may; that it has was said when it did.
-        with np.errstate(over="ignore", invalid="ignore"):
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, x.shape[1], at_once):
                 here = slice(start, start + at_once)
                 outputs[:, here] = outward(net.forward(self._inward(x[:, here]), training=False))

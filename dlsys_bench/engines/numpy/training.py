@@ -14,6 +14,7 @@ from dlsys_bench.engines.histories import Column, Histories
 from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.optimizers import STEPPERS
+from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.replicas import OnReplicas
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.plan import Array, Plan, cut, epochs_of
@@ -35,7 +36,7 @@ def train(
     kept: dict[int, tuple[Array, Array]] = {}
     step = 0
     # What overflows is found in the loss and named there.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with one_thread(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for epoch, sizes in enumerate(epochs_of(samples.samples, recipe, plans[0]), start=1):
             started = time.perf_counter()
             losses, right = np.zeros(size), np.zeros(size)

@@ -1,0 +1,66 @@
+"""The same seed gives the same numbers, to the last bit: run after run, however many threads or workers there are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from threadpoolctl import threadpool_info
+
+from dlsys_bench.engines.numpy.threads import one_thread
+
+TRAINING = """
+import hashlib
+from dlsys_bench.data import load
+from dlsys_bench.engines import create
+from dlsys_bench.plan import Plan
+from dlsys_bench.run import train
+from dlsys_bench.data import prepare
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.zoo import MODELS
+
+data, engine = prepare(load("digits"), dtype="float32"), create("numpy")
+recipe = Recipe(SGD(0.02, momentum=0.9), batch_size=64, epochs=1, steps=12)
+net, history, _ = train(engine, MODELS["{model}"], recipe, data, Plan(5))
+digest = hashlib.sha256(repr(history[-1].test_loss).encode())
+for name, tensor in engine.weights(net).items():
+    digest.update(tensor.tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.parametrize("model", ["lenet5-tanh/bn+dropout", "fashion-mlp/vanilla"])
+def test_a_seed_gives_the_same_bits_whatever_the_threads(model: str) -> None:
+    def bits(threads: int) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", TRAINING.format(model=model)], capture_output=True, text=True, check=True,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        return done.stdout
+
+    assert bits(1) == bits(2) == bits(7)
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_the_limit_holds_while_anybody_is_inside_and_no_longer() -> None:
+    before = blas_threads()
+    with one_thread():
+        with one_thread():
+            assert blas_threads() == {1}
+        assert blas_threads() == {1}
+    assert blas_threads() == before
+
+    def enter(_: int) -> set[int]:
+        with one_thread():
+            return blas_threads()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(found == {1} for found in pool.map(enter, range(200)))
+    assert blas_threads() == before
