@@ -7,12 +7,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from dlsys_bench.errors import UserError
 from dlsys_bench.report.plots import PLOTS
-from dlsys_bench.report.tables import claims_table, tables
+from dlsys_bench.report.tables import claims_table, power_table, tables
 from dlsys_bench.result import Result
+from dlsys_bench.run import choose_dataset
 from dlsys_bench.store import file_name
-from dlsys_bench.studies import STUDIES
+from dlsys_bench.studies import STUDIES, Case, Study
 from dlsys_bench.verdict.claims import Judged, rule
+from dlsys_bench.verdict.design import ALPHA, BETA
+from dlsys_bench.verdict.gate import Terms, share
+from dlsys_bench.verdict.power import power
 
 TEMPLATE = """# dlsys_bench: {{ count }} runs
 
@@ -23,6 +28,9 @@ TEMPLATE = """# dlsys_bench: {{ count }} runs
 {{ section.title }}
 
 {% for table in section.tables %}
+{{ table }}
+{% endfor %}
+{% for table in section.powers %}
 {{ table }}
 {% endfor %}
 {% for title, picture in section.pictures %}
@@ -56,10 +64,31 @@ def _section(study: str, results: Sequence[Result], rulings: Sequence[Judged], f
         "study": study,
         "title": known.title if known else "",
         "tables": [table.markdown() for table in tables(results)],
+        "powers": _powers(known, list(dict.fromkeys((run.dataset, run.tier) for run in results))) if known else [],
         "paths": [path for _, path in pictures],
         "pictures": [(title, path.name) for title, path in pictures],
         "claims": claims_table(rulings, "What was published, and what is measured here").markdown() if rulings else "",
     }
+
+
+def _powers(study: Study, places: Sequence[tuple[str, str]]) -> list[str]:
+    """What gates of a study see on each dataset and tier, from the runs stored for it; of data that are not at hand,
+    nothing."""
+    found = []
+    for dataset, tier in places:
+        terms = Terms(share(len(study.arms)))
+        try:
+            powers = [
+                power(case, choose_dataset(case, dataset, None)[0], tier, terms)
+                for case in (Case(study, arm) for arm in study.arms)
+                if (case.arm.dataset or dataset) == dataset
+            ]
+        except UserError:
+            continue
+        if any(one.stored for one in powers):
+            title = f"What gates see on {dataset}, {tier}: alpha {ALPHA:g} over {len(study.arms)} arms, beta {BETA:g}"
+            found.append(power_table(powers, title).markdown())
+    return found
 
 
 def write(results: Sequence[Result], folder: Path) -> list[Path]:
