@@ -93,7 +93,7 @@ def test_summary_shows_what_keras_shows(folder: Path) -> None:
 def test_a_study_that_is_not_in_the_package_runs_is_kept_and_is_reported(folder: Path) -> None:
     done = call(folder, "run", "mine:MINE", "--seeds", "2", "--json", "--weights", "weights")
     printed = [json.loads(line) for line in done.stdout.splitlines()]
-    stored = read(folder / "reports" / "runs.jsonl")
+    stored = read(folder / "reports" / "runs.db")
     assert [run.seed for run in stored] == [run["seed"] for run in printed] == [10_000, 10_001]
     assert [len(run.history) for run in stored] == [2, 2]
     assert all(run.history[-1].test_accuracy > 0.5 for run in stored)
@@ -135,7 +135,7 @@ def test_a_gate_without_stored_runs_is_inconclusive(folder: Path) -> None:
 
 def test_a_loss_that_leaves_the_finite_is_named_by_epoch_and_batch_and_never_passes(folder: Path) -> None:
     assert "the loss became nan in epoch 1, batch" in call(folder, "gate", "mine:WILD", code=3).stderr
-    (run,) = read(folder / "reports" / "runs.jsonl")
+    (run,) = read(folder / "reports" / "runs.db")
     assert run.status == "diverged"
 
 
@@ -157,7 +157,7 @@ def test_a_loss_that_leaves_the_finite_is_named_by_epoch_and_batch_and_never_pas
         (("run", "mine:NARROW"), "labels are 0 to 2"),
         (("run", "mine:VECTOR"), "samples of shape (28, 28, 1)"),
         (("run", "mine:MINE", "--dataset", "mnist", "--data-dir", "nowhere"), "nowhere"),
-        (("report",), "cannot read results from reports/runs.jsonl"),
+        (("report",), "cannot read results from reports/runs.db"),
         (("gate", "mine:MINE", "--alpha", "2"), "--alpha"),
         (("run", "mine:MINE", "--weights", "/dev/null/weights"), "cannot write weights to /dev/null/weights"),
         (("lits",), "No such command 'lits'"),
@@ -168,12 +168,12 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(folder: Path, arguments: tu
     done = call(folder, *arguments, code=2)
     assert said in done.stderr
     assert done.stdout == ""
-    assert not list(folder.rglob("reports/*.jsonl")) or not (folder / "reports" / "runs.jsonl").read_text()
+    assert not (folder / "reports" / "runs.db").exists() or not read(folder / "reports" / "runs.db")
 
 
 def test_results_that_cannot_be_written_are_named_before_anything_is_lost(folder: Path) -> None:
     (folder / "reports").write_text("in the way")
-    assert "cannot write results to reports/runs.jsonl" in call(folder, "run", "mine:MINE", code=2).stderr
+    assert "cannot write results to reports/runs.db" in call(folder, "run", "mine:MINE", code=2).stderr
 
 
 def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
     assert process.returncode == 130
     assert "every run that had finished is kept" in said
     assert "Traceback" not in said
-    assert [run.study for run in read(folder / "reports" / "runs.jsonl")] == ["mine"]
+    assert [run.study for run in read(folder / "reports" / "runs.db")] == ["mine"]
 
 
 @pytest.mark.parametrize("code", ["import dlsys_bench", "import dlsys_bench.cli", "import dlsys_bench.plugin"])

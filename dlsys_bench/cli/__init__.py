@@ -14,6 +14,7 @@ from dlsys_bench.cli.listing import list_command, summary_command
 from dlsys_bench.cli.look import look_command
 from dlsys_bench.cli.report import claims_command, report_command
 from dlsys_bench.cli.run import run_command
+from dlsys_bench.cli.runs import runs_group
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.errors import UserError
 
@@ -22,7 +23,7 @@ INTERRUPTED = 130
 # Every module that these come from imports what it needs inside its functions: help and mistakes answer at once.
 COMMANDS = (
     list_command, summary_command, data_group, look_command, run_command, inspect_command, gate_command, power_command,
-    report_command, claims_command, compare_command,
+    report_command, runs_group, claims_command, compare_command,
 )  # fmt: skip
 
 

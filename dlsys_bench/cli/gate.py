@@ -70,13 +70,14 @@ def gate_command(
     environment, 3 inconclusive.
     """
     from dlsys_bench.report.tables import verdict_table
-    from dlsys_bench.store import append, opened
+    from dlsys_bench.store import append, check_writable, opened
     from dlsys_bench.verdict.gate import EXIT_CODES, Terms, overall, share
     from dlsys_bench.verdict.verdict import Outcome
 
     terms = Terms(alpha, beta, max_seeds, smallest_shift, side, first_seed, jobs)
-    for path in filter(None, (output, junit)):
-        os.close(opened(path))
+    check_writable(output)
+    if junit is not None:
+        os.close(opened(junit))
 
     def keep(result: Result) -> None:
         append(output, result)

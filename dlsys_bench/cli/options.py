@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-RUNS = Path("reports/runs.jsonl")
+RUNS = Path("reports/runs.db")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,7 +32,7 @@ def training_options(command: F) -> F:
         data_dir,
         click.option("--tier", type=click.Choice(["quick", "full"]), default="quick", show_default=True),
         click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=RUNS, show_default=True,
-                     help="File of runs, one JSON line each, written as they end."),
+                     help="Where runs are kept as they end: a store, or text if it is NAME.jsonl."),
         as_json,
     )  # fmt: skip
     for option in reversed(options):

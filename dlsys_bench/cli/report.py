@@ -18,7 +18,7 @@ from dlsys_bench.errors import UserError
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("reports"), show_default=True)
 @as_json
 def report_command(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
-    """Tables and curves of stored RUNS (default: reports/runs.jsonl): the terminal, report.md and PNG files."""
+    """Tables and curves of stored RUNS (default: reports/runs.db): the terminal, report.md and PNG files."""
     from dlsys_bench.report import page
     from dlsys_bench.report.tables import tables
     from dlsys_bench.store import read

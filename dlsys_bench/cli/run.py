@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,7 +75,7 @@ def run_command(
     from dlsys_bench.checkpoint import writable
     from dlsys_bench.report.tables import tables
     from dlsys_bench.run import FIRST_SEED, run
-    from dlsys_bench.store import append, done, opened, read, reference_path
+    from dlsys_bench.store import Key, append, check_writable, done, read, reference_path
 
     start = (0 if reference else FIRST_SEED) if first_seed is None else first_seed
     work = [
@@ -87,9 +86,9 @@ def run_command(
     if resume:
         kept = done(run for path in {item[4] for item in work} if path.exists() for run in read(path))
 
-        def key(case: Case, engine: Engine, data: Dataset, seed: int) -> tuple[str | int, ...]:
-            names = case.study.name, case.arm.name, data.name, tier, engine.name, engine.device
-            return *names, seed, case.arm.protocol(tier)
+        def key(case: Case, engine: Engine, data: Dataset, seed: int) -> Key:
+            place = case.study.name, case.arm.name, data.name, tier, engine.name, engine.device, engine.dtype
+            return Key(*place, seed, case.arm.protocol(tier))
 
         work = [item for item in work if key(*item[:4]) not in kept]
     for case, engine, *_ in work:
@@ -98,7 +97,7 @@ def run_command(
         if jobs > 1 and not engine.threaded:
             raise EngineError(f'engine "{engine.name}" trains one network at a time: --jobs {jobs} is for numpy')
     for path in {item[4] for item in work}:
-        os.close(opened(path))
+        check_writable(path)
     if weights is not None:
         writable(weights)
     results: list[Result] = []

@@ -15,6 +15,7 @@ from dlsys_bench.spec.model import Model
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+    from dlsys_bench.store import Record
     from dlsys_bench.verdict.claims import Judged
     from dlsys_bench.verdict.compare import Comparison, Side
     from dlsys_bench.verdict.power import Power
@@ -188,6 +189,38 @@ def figures_table(results: Sequence[Result]) -> Table:
         rows.append((f"{group[0]}/{group[1]}", *group[2:], str(len(runs)), *cells))
     columns = ("arm", "dataset", "tier", "engine", ">seeds", *(f">{name}" for name in names))
     return Table("Figures (mean ± spread of the seeds)", columns, rows)
+
+
+def runs_table(records: Sequence[Record], title: str = "Stored runs") -> Table:
+    """A row an arm, engine and protocol: how many runs are stored, and since when."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        run = record.result
+        place = f"{run.study}/{run.arm}" if run.arm else run.study
+        key = (place, run.dataset or NONE, run.tier or NONE, run.engine, run.device or NONE, run.protocol or NONE)
+        groups.setdefault(key, []).append(record)
+    rows = [
+        (
+            *key[:5], str(len(group)), str(len({record.result.seed for record in group})),
+            str(sum(record.result.status != "finished" for record in group)),
+            min(record.time for record in group), max(record.time for record in group), key[5],
+        )
+        for key, group in groups.items()
+    ]  # fmt: skip
+    columns = (
+        "arm",
+        "dataset",
+        "tier",
+        "engine",
+        "device",
+        ">runs",
+        ">seeds",
+        ">diverged",
+        "first",
+        "last",
+        "protocol",
+    )
+    return Table(title, columns, rows)
 
 
 def _number(value: object) -> float | None:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from dlsys_bench import checkpoint
-from dlsys_bench.engines import create, unavailable
 from dlsys_bench.errors import StoreError
-from dlsys_bench.plan import Plan
 from dlsys_bench.result import Epoch, Result
 from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Flatten
+from dlsys_bench.spec.layers import Dense
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import Adam
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.store import append, done, find_reference, read, reference_path, reference_runs
+from dlsys_bench.store import append, done, find_reference, key_of, read, reference_path, reference_runs, write_text
 from dlsys_bench.studies.base import Arm
 
 
@@ -36,7 +33,8 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     append(path, result(1))
     append(path, result(2, status="diverged", reason="NaN", history=[]))
     assert read(path) == [result(1), result(2, status="diverged", reason="NaN", history=[])]
-    assert done(read(path)) == {("study", "arm", "digits", "quick", "numpy", "cpu", seed, "p") for seed in (1, 2)}
+    assert done(read(path)) == {key_of(result(1)), key_of(result(2))}
+    assert key_of(result(1)) == ("study", "arm", "digits", "quick", "numpy", "cpu", "float32", 1, "p")
 
 
 def test_a_band_is_made_of_runs_of_one_arm_by_one_protocol(tmp_path: Path) -> None:
@@ -46,6 +44,9 @@ def test_a_band_is_made_of_runs_of_one_arm_by_one_protocol(tmp_path: Path) -> No
     append(path, result(3, arm="other"))
     assert [run.seed for run in reference_runs(path, "arm", "p")] == [1]
     assert reference_runs(tmp_path / "nowhere.jsonl", "arm", "p") == []
+
+
+MODEL = Model("small", (8,), (Dense(4),))
 
 
 def test_a_protocol_is_the_same_in_every_convention_and_no_other() -> None:
@@ -103,7 +104,7 @@ def test_a_full_disk_leaves_every_run_that_was_written(tmp_path: Path) -> None:
 import resource, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from test_store import result
+from test_text import result
 from dlsys_bench.errors import StoreError
 from dlsys_bench.store import append
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -137,51 +138,16 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     assert sorted(run.seed for run in read(path)) == list(range(150))
 
 
-MODEL = Model(
-    "small", (8, 8, 2),
-    (Conv2D(3, (3, 2), (2, 1), "same"), BatchNorm(), Activation("tanh"), Flatten(), Dense(4)),
-)  # fmt: skip
-ENGINES = [name for name in ("numpy", "torch", "keras") if unavailable(name) is None]
+def test_a_whole_file_is_written_or_what_was_there_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "runs.jsonl"
+    write_text(path, [result(1), result(2)])
+    assert [run.seed for run in read(path)] == [1, 2]
 
+    def broken() -> Iterator[Result]:
+        yield result(3)
+        raise OSError(28, "no space left on device")
 
-@pytest.mark.parametrize("writer", ENGINES)
-def test_every_engine_predicts_the_same_from_one_file(tmp_path: Path, writer: str) -> None:
-    x = np.random.default_rng(0).standard_normal((5, 8, 8, 2))
-    engine = create(writer, dtype="float64")
-    net = engine.build(follow(engine.convention, MODEL), seed=4)
-    path = tmp_path / "weights.npz"
-    checkpoint.save(path, MODEL, engine.weights(net))
-    for reader in ENGINES:
-        model, weights = checkpoint.load(path)
-        other = create(reader, dtype="float64")
-        found = other.predict(other.build(follow(other.convention, model), weights), x)
-        np.testing.assert_allclose(found, engine.predict(net, x), rtol=1e-12, atol=1e-12, err_msg=reader)
-
-
-def test_damaged_and_foreign_weights_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "weights.npz"
-    weights = Plan(0).weights(MODEL)
-    checkpoint.save(path, MODEL, weights)
-    whole = path.read_bytes()
-    for damaged in (b"", whole[:100], b"not a file of weights", whole[: len(whole) // 2]):
-        path.write_bytes(damaged)
-        with pytest.raises(StoreError, match=r"weights\.npz"):
-            checkpoint.load(path)
-    np.savez(path, other=np.zeros(3))
-    with pytest.raises(StoreError, match="holds no model"):
-        checkpoint.load(path)
-    np.savez(path, allow_pickle=True, **{"model.json": np.array([{"a": 1}], dtype=object)})  # type: ignore[arg-type]
-    with pytest.raises(StoreError, match="holds no model"):
-        checkpoint.load(path)
-
-
-@pytest.mark.parametrize("change", ["missing", "shape", "extra"])
-def test_weights_that_are_not_the_models_are_refused(tmp_path: Path, change: str) -> None:
-    weights = Plan(0).weights(MODEL)
-    if change == "missing":
-        del weights["dense_1.bias"]
-    else:
-        weights["dense_1.bias" if change == "shape" else "dense_2.bias"] = np.zeros(9)
-    with pytest.raises(StoreError, match=r"dense_[12]\.bias"):
-        checkpoint.save(tmp_path / "weights.npz", MODEL, weights)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(StoreError, match=r"runs.jsonl: no space left on device; what was there is kept"):
+        write_text(path, broken())
+    assert [run.seed for run in read(path)] == [1, 2]
+    assert [found.name for found in path.parent.iterdir()] == ["runs.jsonl"]

@@ -1,14 +1,13 @@
-"""Results on disk: one JSON line a run, written as it ends."""
+"""Runs as text: one JSON line each. What is tracked is kept so, for a person to read and git to compare."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import re
+import tempfile
 import warnings
-from collections.abc import Iterable
-from importlib.resources import files
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dlsys_bench.errors import StoreError
@@ -45,7 +44,7 @@ def opened(path: Path) -> int:
         raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
 
 
-def append(path: Path, result: Result) -> None:
+def append_text(path: Path, result: Result) -> None:
     """Add a run to a file, durably and whole: a write that fails takes back what it had begun. Errors: StoreError."""
     data = line_of(result).encode()
     descriptor = opened(path)
@@ -69,50 +68,40 @@ def append(path: Path, result: Result) -> None:
         os.close(descriptor)
 
 
-def read(path: Path) -> list[Result]:
-    """Every run of a file. A damaged line is named in a warning and left out. Errors: StoreError if unreadable."""
+def results_of(lines: Iterable[str], where: object) -> Iterator[Result]:
+    """Every run of JSON lines. A damaged line is named in a warning and left out."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield Result.from_dict(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            warnings.warn(f"{where}, line {number} is not a run and was left out: {error!r}", stacklevel=2)
+
+
+def read_text(path: Path) -> list[Result]:
+    """Every run of a file of JSON lines. Errors: StoreError if it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise StoreError(f"cannot read results from {path}: {error.strerror}") from error
-    results = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            results.append(Result.from_dict(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            warnings.warn(f"{path}, line {number} is not a run and was left out: {error!r}", stacklevel=2)
-    return results
+    return list(results_of(text.splitlines(), path))
 
 
-def file_name(*parts: object) -> str:
-    """Parts as one name that every file system takes."""
-    return re.sub(r"[^\w+-]+", ".", ".".join(map(str, parts)))
-
-
-REFERENCE = Path("reports/reference")
-"""Where reference runs are written, and looked for first: in the folder that a person works in."""
-
-
-def reference_path(study: str, dataset: str, tier: str, folder: Path = REFERENCE) -> Path:
-    """The file of a study's reference runs."""
-    return folder / f"{file_name(study, dataset, tier)}.jsonl"
-
-
-def find_reference(study: str, dataset: str, tier: str) -> Path:
-    """The file to read: the person's own, else the package's, which in a checkout lies beside it."""
-    inside = Path(str(files("dlsys_bench"))) / "reference"
-    beside = Path(__file__).parent.parent / REFERENCE
-    paths = [reference_path(study, dataset, tier, folder) for folder in (REFERENCE, inside, beside)]
-    return next((path for path in paths if path.exists()), paths[0])
-
-
-def reference_runs(path: Path, arm: str, protocol: str) -> list[Result]:
-    """The runs of an arm in a file by this protocol, none if there are none: runs of another make no band."""
-    return [run for run in (read(path) if path.exists() else []) if (run.arm, run.protocol) == (arm, protocol)]
-
-
-def done(results: Iterable[Result]) -> set[tuple[str | int, ...]]:
-    """What need not be run again: (study, arm, dataset, tier, engine, device, seed, protocol) of each run."""
-    return {(r.study, r.arm, r.dataset, r.tier, r.engine, r.device, r.seed, r.protocol) for r in results}
+def write_text(path: Path, results: Iterable[Result]) -> None:
+    """A whole file of JSON lines, in place of what was there, all or nothing. Errors: StoreError."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.writelines(map(line_of, results))
+            file.flush()
+            os.fsync(file.fileno())
+        # A temporary file is for its owner alone; what is tracked is for all.
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise StoreError(f"cannot write results to {path}: {error.strerror}; what was there is kept") from error
