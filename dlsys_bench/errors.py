@@ -38,6 +38,10 @@ class StoreError(UserError):
     """Results that cannot be written or read."""
 
 
+class ClusterError(UserError):
+    """Workers or a scheduler that cannot be reached, or are gone."""
+
+
 class DivergedError(UserError):
     """A loss that is no longer finite. Epoch and batch count from 1."""
 

@@ -20,6 +20,7 @@ FLOORS = (
     ("engines",),
     ("studies", "conformance"),
     ("run", "callables"),
+    ("calibration",),
     ("verdict",),
     ("report",),
     ("cli", "plugin", "__init__"),

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from dlsys_bench.cli.calibrate import calibrate_command
 from dlsys_bench.cli.compare import compare_command
 from dlsys_bench.cli.data import data_group
 from dlsys_bench.cli.gate import gate_command, power_command
@@ -22,8 +23,8 @@ INTERRUPTED = 130
 
 # Every module that these come from imports what it needs inside its functions: help and mistakes answer at once.
 COMMANDS = (
-    list_command, summary_command, data_group, look_command, run_command, inspect_command, gate_command, power_command,
-    report_command, runs_group, claims_command, compare_command,
+    list_command, summary_command, data_group, look_command, run_command, calibrate_command, inspect_command,
+    gate_command, power_command, report_command, runs_group, claims_command, compare_command,
 )  # fmt: skip
 
 

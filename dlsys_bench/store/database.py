@@ -210,11 +210,12 @@ class Store:
         """The key of every stored run."""
         return {Key(*row) for row in self._connection.execute(f"SELECT DISTINCT {_KEY} FROM runs")}
 
-    def reserve(self, key: Key) -> bool:
-        """Take a run on. False where it is stored already, or another living process has taken it on."""
-        mine = Owner.this()
+    def reserve(self, key: Key, owner: Owner | None = None, *, again: bool = False) -> bool:
+        """Take a run on for a process, this one unless it is named. False where it is stored already (unless it is made
+        `again`), or another living process has taken it on."""
+        mine = owner or Owner.this()
         with self._transaction() as connection:
-            if connection.execute(f"SELECT 1 FROM runs WHERE {_SAME}", key).fetchone():
+            if not again and connection.execute(f"SELECT 1 FROM runs WHERE {_SAME}", key).fetchone():
                 return False
             row = connection.execute(f"SELECT host, pid, started FROM reservations WHERE {_SAME}", key).fetchone()
             if row and Owner(*row) != mine and Owner(*row).lives():
@@ -223,11 +224,11 @@ class Store:
             connection.execute(f"INSERT OR REPLACE INTO reservations VALUES ({marks})", (*key, *mine))
         return True
 
-    def release(self, key: Key) -> None:
-        """Give a run up that this process has taken on."""
+    def release(self, key: Key, owner: Owner | None = None) -> None:
+        """Give a run up that a process has taken on, this one unless it is named."""
         with self._transaction() as connection:
             owned = f"DELETE FROM reservations WHERE {_SAME} AND host = ? AND pid = ? AND started = ?"
-            connection.execute(owned, (*key, *Owner.this()))
+            connection.execute(owned, (*key, *(owner or Owner.this())))
 
     def close(self) -> None:
         self._connection.close()

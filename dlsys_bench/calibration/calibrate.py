@@ -1,0 +1,154 @@
+"""Make every run of a calibration once, whoever else makes some of them, and keep each as it ends."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlsys_bench.calibration.cluster import needs, places
+from dlsys_bench.calibration.job import Failure, Job, train
+from dlsys_bench.errors import ClusterError, StoreError
+from dlsys_bench.result import Result
+from dlsys_bench.store import Store
+
+IN_FLIGHT = 2
+"""Tasks at a worker: one that it trains, and the next, so that it never waits for us."""
+
+SECONDS_TO_LOOK = 1.0
+"""How often runs that another command makes are looked for."""
+
+Told = Callable[[Job, Result | Failure | None], None]
+
+
+@dataclass
+class Calibration:
+    """What became of the jobs: how many were trained here, were made by another command meanwhile, failed."""
+
+    trained: int = 0
+    elsewhere: int = 0
+    diverged: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+
+def calibrate(
+    jobs: Sequence[Job], store: Store, client: Any, *, device: str = "cpu", again: bool = False,
+    told: Told | None = None,
+) -> Calibration:  # fmt: skip
+    """Train the jobs, in order, on the client's workers; `told` is called with each as it ends, or None if another
+    command made it. `again` trains what is stored too.
+
+    A worker that is lost has its run made again by another. Errors: StoreError, ClusterError where the scheduler is
+    lost; every run that had ended is stored.
+    """
+    return _Calibrating(jobs, store, client, device, again, told or (lambda job, ended: None)).run()
+
+
+class _Calibrating:
+    """The jobs of one command: those that wait, those that are in flight, those that another command has reserved."""
+
+    def __init__(
+        self, jobs: Sequence[Job], store: Store, client: Any, device: str, again: bool, told: Told
+    ) -> None:  # fmt: skip
+        self.waiting, self.flying, self.elsewhere = deque(jobs), dict[Any, Job](), list[Job]()
+        self.store, self.client, self.told, self.again = store, client, told, again
+        self.resources = needs(client, device)
+        self.found = Calibration()
+        self.looked = time.monotonic()
+
+    def run(self) -> Calibration:
+        try:
+            while self.waiting or self.flying or self.elsewhere:
+                self._submit()
+                self._wait()
+                self._collect()
+                self._look_elsewhere()
+        finally:
+            self._leave()
+        return self.found
+
+    def _submit(self) -> None:
+        """Send as many as keep the workers busy: what is not sent can be made by another command."""
+        room = IN_FLIGHT * max(1, places(self.client)) if self.waiting else 0
+        while self.waiting and len(self.flying) < room:
+            job = self.waiting.popleft()
+            if self.store.reserve(job.key, again=self.again):
+                future = self.client.submit(train, job, pure=False, resources=self.resources)
+                self.flying[future] = job
+            else:
+                self.elsewhere.append(job)
+
+    def _wait(self) -> None:
+        from distributed import wait
+
+        if not self.flying:
+            time.sleep(SECONDS_TO_LOOK if self.elsewhere and not self.waiting else 0)
+            return
+        # A lost scheduler cancels what it was asked for; that is told apart below.
+        with suppress(Exception):
+            wait(list(self.flying), timeout=SECONDS_TO_LOOK, return_when="FIRST_COMPLETED")
+
+    def _collect(self) -> None:
+        """Store what has ended."""
+        self._check()
+        for future in [future for future in self.flying if future.status in ("finished", "error")]:
+            self._end(future, self.flying.pop(future))
+
+    def _check(self) -> None:
+        if self.client.status != "running" or any(future.status in ("cancelled", "lost") for future in self.flying):
+            # First what had come back before.
+            for future in [future for future in self.flying if future.status == "finished"]:
+                with suppress(Exception):
+                    self._end(future, self.flying.pop(future))
+            raise ClusterError(
+                f"the scheduler is gone; {self.found.trained} runs that had ended are stored in {self.store.path}, "
+                "and the same command goes on from there"
+            )
+
+    def _end(self, future: Any, job: Job) -> None:
+        try:
+            ended = future.result(timeout=60)
+        except Exception as error:
+            # What the cluster says of a run whose workers die one after another, or cannot load it.
+            ended = Failure(job, " ".join(f"{type(error).__name__}: {error}".split()))
+        future.release()
+        if isinstance(ended, Failure):
+            self.store.release(job.key)
+            self.found.failures.append(ended)
+        else:
+            self.store.add(ended, once=not self.again)
+            self.found.trained += 1
+            self.found.diverged += ended.status != "finished"
+        self.told(job, ended)
+
+    def _look_elsewhere(self) -> None:
+        """What another command had reserved is stored by now, or is ours if that command is gone."""
+        if not self.elsewhere or time.monotonic() - self.looked < SECONDS_TO_LOOK:
+            return
+        self.looked = time.monotonic()
+        stored, left = self.store.keys(), self.elsewhere
+        self.elsewhere = []
+        for job in left:
+            if job.key in stored:
+                self.found.elsewhere += 1
+                self.told(job, None)
+            elif self.store.reserve(job.key):
+                # Its own turn: released at once if it is not sent after all.
+                self.waiting.append(job)
+            else:
+                self.elsewhere.append(job)
+
+    def _leave(self) -> None:
+        """Keep what ended at the last moment, and leave what did not to others."""
+        for future, job in self.flying.items():
+            with suppress(Exception):
+                if future.status == "finished":
+                    self._end(future, job)
+            with suppress(Exception):
+                future.cancel()
+        for job in [*self.flying.values(), *self.waiting]:
+            with suppress(StoreError):
+                self.store.release(job.key)

@@ -1,0 +1,74 @@
+"""The tracked text that bands are read from: the runs of a study in the order of its arms, then of the seeds."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dlsys_bench.errors import StoreError
+from dlsys_bench.result import Result
+from dlsys_bench.store import Key, key_of, line_of, read, write_text
+
+
+def merge(path: Path, runs: Iterable[Result], arms: Sequence[str] = (), *, again: bool = False) -> int:
+    """Put runs into a reference file, each key once, all or nothing; returns how many it did not have.
+
+    What the file has of a key stays, but with `again`. A file with damaged lines is copied beside itself first.
+    Errors: StoreError; the file is then as it was.
+    """
+    with _alone(path):
+        before = _kept(path)
+        stored = {key_of(run): run for run in before}
+        new = {key_of(run): run for run in runs}
+        merged = stored | new if again else new | stored
+        place = {arm: number for number, arm in enumerate(arms)}
+
+        def order(key: Key) -> tuple[object, ...]:
+            return place.get(key.arm, len(place)), key.arm, key.seed, key
+
+        rows = [merged[key] for key in sorted(merged, key=order)]
+        if rows and list(map(line_of, rows)) != list(map(line_of, before)):
+            write_text(path, rows)
+        return len(set(new) - set(stored))
+
+
+def _kept(path: Path) -> list[Result]:
+    """The runs of the file; where lines of it are damaged, a copy of it is left beside it."""
+    if not path.exists():
+        return []
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        before = read(path)
+    if found:
+        aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+        try:
+            shutil.copyfile(path, aside)
+        except OSError as error:
+            raise StoreError(f"cannot write results to {aside}: {error.strerror}; {path} is kept as it was") from error
+        said = "; ".join(str(one.message) for one in found)
+        warnings.warn(f"{said}; the file as it was is {aside}", stacklevel=3)
+    return before
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While this process alone merges in a folder: two that read before either writes would lose what one of them adds.
+
+    The lock is on the folder itself: it leaves no file behind, and ends with the process.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
