@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from distributed import KilledWorker, wait
+
 from dlsys_bench.calibration.cluster import needs, places
 from dlsys_bench.calibration.job import Failure, Job, train
 from dlsys_bench.errors import ClusterError, StoreError
@@ -20,6 +22,9 @@ IN_FLIGHT = 2
 
 SECONDS_TO_LOOK = 1.0
 """How often runs that another command makes are looked for."""
+
+SECONDS_TO_FETCH = 10
+"""How long a result may be on its way; then it is asked for again."""
 
 Told = Callable[[Job, Result | Failure | None], None]
 
@@ -54,14 +59,18 @@ class _Calibrating:
         self, jobs: Sequence[Job], store: Store, client: Any, device: str, again: bool, told: Told
     ) -> None:  # fmt: skip
         self.waiting, self.flying, self.elsewhere = deque(jobs), dict[Any, Job](), list[Job]()
+        # Runs whose workers died, one after another, and the one of them that is tried again.
+        self.suspects: deque[Job] = deque()
+        self.alone: Job | None = None
         self.store, self.client, self.told, self.again = store, client, told, again
         self.resources = needs(client, device)
         self.found = Calibration()
         self.looked = time.monotonic()
+        self.room, self.asked = 1, -SECONDS_TO_LOOK
 
     def run(self) -> Calibration:
         try:
-            while self.waiting or self.flying or self.elsewhere:
+            while self.waiting or self.flying or self.elsewhere or self.suspects:
                 self._submit()
                 self._wait()
                 self._collect()
@@ -72,18 +81,35 @@ class _Calibrating:
 
     def _submit(self) -> None:
         """Send as many as keep the workers busy: what is not sent can be made by another command."""
-        room = IN_FLIGHT * max(1, places(self.client)) if self.waiting else 0
+        room = IN_FLIGHT * self._places() if self.waiting else 0
         while self.waiting and len(self.flying) < room:
             job = self.waiting.popleft()
             if self.store.reserve(job.key, again=self.again):
-                future = self.client.submit(train, job, pure=False, resources=self.resources)
-                self.flying[future] = job
+                self._send(job)
             else:
                 self.elsewhere.append(job)
+        if self.suspects and not self.waiting and not self.flying:
+            self.alone = self.suspects.popleft()
+            self._send(self.alone)
+
+    def _send(self, job: Job) -> None:
+        try:
+            self.flying[self.client.submit(train, job, pure=False, resources=self.resources)] = job
+        except Exception as error:
+            self.waiting.appendleft(job)
+            raise self._lost() from error
+
+    def _places(self) -> int:
+        """How many runs are made at a time, asked now and then: workers come and go."""
+        if time.monotonic() - self.asked > SECONDS_TO_LOOK:
+            try:
+                self.room = max(1, places(self.client))
+            except Exception as error:
+                raise self._lost() from error
+            self.asked = time.monotonic()
+        return self.room
 
     def _wait(self) -> None:
-        from distributed import wait
-
         if not self.flying:
             time.sleep(SECONDS_TO_LOOK if self.elsewhere and not self.waiting else 0)
             return
@@ -93,26 +119,32 @@ class _Calibrating:
 
     def _collect(self) -> None:
         """Store what has ended."""
-        self._check()
+        if self.client.status != "running" or any(future.status in ("cancelled", "lost") for future in self.flying):
+            raise self._lost()
         for future in [future for future in self.flying if future.status in ("finished", "error")]:
             self._end(future, self.flying.pop(future))
 
-    def _check(self) -> None:
-        if self.client.status != "running" or any(future.status in ("cancelled", "lost") for future in self.flying):
-            # First what had come back before.
-            for future in [future for future in self.flying if future.status == "finished"]:
-                with suppress(Exception):
-                    self._end(future, self.flying.pop(future))
-            raise ClusterError(
-                f"the scheduler is gone; {self.found.trained} runs that had ended are stored in {self.store.path}, "
-                "and the same command goes on from there"
-            )
+    def _lost(self) -> ClusterError:
+        return ClusterError(
+            f"the scheduler is gone; {self.found.trained} runs of this command are stored in {self.store.path}: "
+            "the same command with --resume goes on from there"
+        )
 
     def _end(self, future: Any, job: Job) -> None:
         try:
-            ended = future.result(timeout=60)
+            ended = future.result(timeout=SECONDS_TO_FETCH)
+        except KilledWorker:
+            if job is not self.alone:
+                # It may be the run beside it that ends workers: it has its say alone, when the others have ended.
+                self.suspects.append(job)
+                return
+            ended = Failure(job, "every worker that trained it died, one after another")
         except Exception as error:
-            # What the cluster says of a run whose workers die one after another, or cannot load it.
+            if future.status != "error":
+                # It was not the run that failed, but the way to it: made again, or the scheduler is gone.
+                self.flying[future] = job
+                return
+            # What the cluster says of a run that it cannot load, as where a worker has not this package.
             ended = Failure(job, " ".join(f"{type(error).__name__}: {error}".split()))
         future.release()
         if isinstance(ended, Failure):
@@ -143,12 +175,12 @@ class _Calibrating:
 
     def _leave(self) -> None:
         """Keep what ended at the last moment, and leave what did not to others."""
-        for future, job in self.flying.items():
+        for future, job in list(self.flying.items()) if self.client.status == "running" else ():
             with suppress(Exception):
                 if future.status == "finished":
                     self._end(future, job)
             with suppress(Exception):
                 future.cancel()
-        for job in [*self.flying.values(), *self.waiting]:
+        for job in [*self.flying.values(), *self.waiting, *self.suspects]:
             with suppress(StoreError):
                 self.store.release(job.key)

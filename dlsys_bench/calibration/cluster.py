@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
+
+from dask import config
+from distributed import Client, LocalCluster, WorkerPlugin
 
 from dlsys_bench.errors import ClusterError
 
@@ -19,7 +23,8 @@ THREADS = (
 """What says how many threads one process computes on: one, where processes already fill the cores."""
 
 GPU = {"GPU": 1}
-SECONDS_TO_CONNECT = 30
+SECONDS_TO_CONNECT = 10
+SECONDS_TO_START = 60
 
 
 @contextmanager
@@ -28,9 +33,6 @@ def connected(address: str | None, workers: int, device: str = "cpu") -> Iterato
 
     Errors: ClusterError where none answers or it has no workers.
     """
-    from dask import config
-    from distributed import Client, LocalCluster
-
     settings: dict[str, Any] = {
         # The data of a run stay in its worker: nothing is worth spilling or holding back for.
         "distributed.worker.memory.target": False,
@@ -52,11 +54,20 @@ def connected(address: str | None, workers: int, device: str = "cpu") -> Iterato
                 stack.callback(_closed, cluster)
             client = Client(address or cluster, set_as_default=False, timeout=SECONDS_TO_CONNECT)
             stack.callback(_closed, client)
-            client.wait_for_workers(1, timeout=SECONDS_TO_CONNECT)
+            if address is None:
+                client.register_plugin(_Deaf(), name="deaf")
+            client.wait_for_workers(1, timeout=SECONDS_TO_START)
         except (OSError, ValueError, RuntimeError) as error:
             what = f"the cluster at {address}" if address else f"a cluster of {workers} workers"
             raise ClusterError(f"cannot use {what}: {' '.join(str(error).split()) or type(error).__name__}") from error
         yield client
+
+
+class _Deaf(WorkerPlugin):  # type: ignore[misc]
+    """Leaves Ctrl-C to the command: it reaches every process of the terminal, and ours is to end them in order."""
+
+    def setup(self, worker: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _closed(what: Any) -> None:
@@ -68,8 +79,6 @@ def _closed(what: Any) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the remarks of distributed: what matters of them is said by the command, in one line."""
-    import distributed  # noqa: F401  (its loggers are made by now)
-
     loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("distrib")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -82,8 +91,9 @@ def _quiet() -> Iterator[None]:
 
 
 def places(client: Any) -> int:
-    """How many runs are made at a time now."""
-    return sum(client.nthreads().values())
+    """How many runs are made at a time now. An error of the connection where the scheduler does not answer."""
+    threads = client.sync(client.scheduler.ncores, callback_timeout=SECONDS_TO_CONNECT)
+    return sum(threads.values())
 
 
 def needs(client: Any, device: str) -> dict[str, int] | None:
