@@ -17,13 +17,15 @@ def is_text(path: Path) -> bool:
     return path.suffix == ".jsonl"
 
 
-def read(path: Path) -> list[Result]:
+def read(path: str | Path) -> list[Result]:
     """The runs of a file of either kind, of a store the last attempt of each. Errors: StoreError."""
+    path = Path(path)
     return read_database(path) if is_database(path) else read_text(path)
 
 
-def append(path: Path, result: Result) -> None:
+def append(path: str | Path, result: Result) -> None:
     """Add a run to a file of either kind, durably and whole. Errors: StoreError."""
+    path = Path(path)
     if is_text(path):
         append_text(path, result)
         return

@@ -1,0 +1,81 @@
+"""The README's examples, run as they are printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+FILES = {
+    match["name"]: match["text"]
+    for match in re.finditer(r"```python\n(?P<text># (?P<name>\w+\.py)\n.*?)```", README, re.DOTALL)
+}
+SECTION = README.split("## Your own training")[1].split("\n## ")[0]
+COMMANDS = re.findall(r"^\$ (.*)$", SECTION, re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def call(folder: Path, *command: str) -> str:
+    """A command of the README, with this Python's own programs."""
+    module = {"pytest": ["pytest", "-p", "dlsys_bench.plugin"], "dlsys-bench": ["dlsys_bench"]}.get(command[0])
+    arguments = [sys.executable, "-m", *module, *command[1:]] if module else [sys.executable, *command]
+    done = subprocess.run(
+        arguments, cwd=folder, capture_output=True, text=True, timeout=600,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_section_shows_what_these_tests_run() -> None:
+    assert {"digits_mlp.py", "test_digits_mlp.py", "digits_torch.py", "test_digits_torch.py", "by_hand.py"} <= set(
+        FILES
+    )
+    assert [command.split()[0] for command in COMMANDS] == ["dlsys-bench", "pytest"] * 2
+
+
+def test_anyones_training_with_scikit_learn(folder: Path) -> None:
+    calibrate, test = (shlex.split(command) for command in COMMANDS[:2])
+    call(folder, *calibrate)
+    assert len((folder / "digits_mlp.jsonl").read_text().splitlines()) == 20
+    assert "1 passed" in call(folder, *test)
+    assert "PASS like 20 stored runs" in call(folder, "by_hand.py")
+    gate = re.search(r"`(dlsys-bench gate digits_mlp:train [^`]*)`", SECTION)
+    assert gate is not None
+    assert "PASS" in call(folder, *shlex.split(gate[1]))
+    # The same training from a smaller network is another law.
+    (folder / "digits_mlp.py").write_text(FILES["digits_mlp.py"].replace("(64,)", "(4,)"))
+    with pytest.raises(AssertionError, match="FAIL: digits_mlp:train"):
+        call(folder, *test)
+
+
+def test_anyones_training_with_torch(folder: Path) -> None:
+    pytest.importorskip("torch", reason="pip install 'dlsys-bench[torch]'")
+    calibrate, test = (shlex.split(command) for command in COMMANDS[2:])
+    call(folder, *calibrate)
+    assert "1 passed" in call(folder, *test)
+
+
+def test_the_workflow_is_one_and_its_gate_is_a_command() -> None:
+    block = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    steps = yaml.safe_load(block[1])["jobs"]["gate"]["steps"]
+    (gate,) = [shlex.split(step["run"]) for step in steps if "dlsys-bench gate" in step.get("run", "")]
+    from dlsys_bench.cli.gate import gate_command
+
+    context = gate_command.make_context("gate", gate[2:])
+    assert (context.params["target"], context.params["tier"]) == ("regularization/lenet5-tanh", "quick")
+    assert str(context.params["junit"]) == steps[-1]["with"]["path"]
