@@ -185,10 +185,14 @@ class Judge:
 
     @property
     def terms(self) -> Terms:
+        from dlsys_bench.provenance import cores
         from dlsys_bench.verdict.gate import Terms, share
 
         option = self.config.getoption
-        return Terms(share(self.gates, option("dlsys_alpha")), option("dlsys_beta"), option("dlsys_max_seeds"))
+        alpha = share(self.gates, option("dlsys_alpha"))
+        # Under xdist the cores are shared out already.
+        jobs = 1 if hasattr(self.config, "workerinput") else cores()
+        return Terms(alpha, option("dlsys_beta"), option("dlsys_max_seeds"), jobs=jobs)
 
     def engine(self, name: str) -> Engine:
         from dlsys_bench.engines import create

@@ -51,7 +51,8 @@ def terms_options(command: F) -> F:
 @training_options
 @terms_options
 @click.option("--first-seed", type=click.IntRange(min=0), default=10_000, show_default=True)
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time (numpy).")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time, in engines that allow it: numpy. Default: "
+              "the cores there are.")  # fmt: skip
 @click.option("--reference", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="The stored runs of a package.module:train.")  # fmt: skip
 @click.option("--metric", help="Which figure of a package.module:train is judged.")
@@ -61,7 +62,7 @@ def terms_options(command: F) -> F:
 def gate_command(
     target: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str,
     output: Path, as_json: bool, alpha: float, beta: float, max_seeds: int, smallest_shift: float | None, side: str,
-    first_seed: int, jobs: int, reference: Path | None, metric: str | None, inconclusive: str | None,
+    first_seed: int, jobs: int | None, reference: Path | None, metric: str | None, inconclusive: str | None,
     junit: Path | None,
 ) -> None:  # fmt: skip
     """Train STUDY with as many seeds as it takes and hold each arm to its stored runs.
@@ -69,12 +70,13 @@ def gate_command(
     STUDY may be package.module:train too, anyone's training, with --reference. Exit codes: 0 pass, 1 fail, 2 usage or
     environment, 3 inconclusive.
     """
+    from dlsys_bench.provenance import cores
     from dlsys_bench.report.tables import verdict_table
     from dlsys_bench.store import append, check_writable, opened
     from dlsys_bench.verdict.gate import EXIT_CODES, Terms, overall, share
     from dlsys_bench.verdict.verdict import Outcome
 
-    terms = Terms(alpha, beta, max_seeds, smallest_shift, side, first_seed, jobs)
+    terms = Terms(alpha, beta, max_seeds, smallest_shift, side, first_seed, jobs or cores())
     check_writable(output)
     if junit is not None:
         os.close(opened(junit))

@@ -113,7 +113,8 @@ def gate(
 
     own = {run.seed for run in stored if run.engine == engine.name} if arm.bound is None else set()
     terms = replace(terms, jobs=terms.jobs if engine.threaded else 1)
-    heard = _hear(sequential, terms, metric, train, own, on_result, of_the_arm)
+    itself = arm.bound is not None or unjudged or arm.may_diverge
+    heard = _hear(sequential, terms, metric, train, own, on_result, of_the_arm if itself else None)
     place = ["--engine", engine.origin, "--device", engine.device, "--dataset", dataset.name, "--tier", tier]
     return replace(
         heard, study=case.study.name, arm=arm.name, dataset=dataset.name, tier=tier, engine=engine.name,
