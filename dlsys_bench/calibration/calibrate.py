@@ -113,13 +113,14 @@ class _Calibrating:
         if not self.flying:
             time.sleep(SECONDS_TO_LOOK if self.elsewhere and not self.waiting else 0)
             return
-        # A lost scheduler cancels what it was asked for; that is told apart below.
+        # What there is to say of them is told apart below.
         with suppress(Exception):
             wait(list(self.flying), timeout=SECONDS_TO_LOOK, return_when="FIRST_COMPLETED")
 
     def _collect(self) -> None:
         """Store what has ended."""
-        if self.client.status != "running" or any(future.status in ("cancelled", "lost") for future in self.flying):
+        # A lost scheduler cancels; "lost" is a result whose worker died before we had it, and which is made again.
+        if self.client.status != "running" or any(future.status == "cancelled" for future in self.flying):
             raise self._lost()
         for future in [future for future in self.flying if future.status in ("finished", "error")]:
             self._end(future, self.flying.pop(future))

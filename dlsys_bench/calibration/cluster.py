@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 from dask import config
 from distributed import Client, LocalCluster, WorkerPlugin
+from distributed.comm import connect
 
 from dlsys_bench.errors import ClusterError
 
@@ -39,19 +41,26 @@ def connected(address: str | None, workers: int, device: str = "cpu") -> Iterato
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
+        # A run whose workers die is tried again alone, and only then given up.
+        "distributed.scheduler.allowed-failures": 1,
         "distributed.comm.timeouts.connect": SECONDS_TO_CONNECT,
     }
     with ExitStack() as stack:
         stack.enter_context(config.set(settings))
         stack.enter_context(_quiet())
         try:
+            cluster = None
             if address is None:
                 cluster = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None,
+                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0",
+                    scheduler_kwargs={"dashboard": False},
                     env=dict.fromkeys(THREADS, "1"), resources=GPU if device == "cuda" else None, memory_limit=0,
                     silence_logs=logging.CRITICAL,
                 )  # fmt: skip
                 stack.callback(_closed, cluster)
+            else:
+                # A client that never had its scheduler closes with complaints.
+                asyncio.run(_answers(address))
             client = Client(address or cluster, set_as_default=False, timeout=SECONDS_TO_CONNECT)
             stack.callback(_closed, client)
             if address is None:
@@ -68,6 +77,11 @@ class _Deaf(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Any) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+async def _answers(address: str) -> None:
+    """Errors: OSError or ValueError where nothing does."""
+    (await connect(address, timeout=SECONDS_TO_CONNECT)).abort()
 
 
 def _closed(what: Any) -> None:

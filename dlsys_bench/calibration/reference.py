@@ -13,7 +13,8 @@ from pathlib import Path
 
 from dlsys_bench.errors import StoreError
 from dlsys_bench.result import Result
-from dlsys_bench.store import Key, key_of, line_of, read, write_text
+from dlsys_bench.store import Key, key_of, line_of
+from dlsys_bench.store.text import lines_and_results, read_lines, write_lines
 
 
 def merge(path: Path, runs: Iterable[Result], arms: Sequence[str] = (), *, again: bool = False) -> int:
@@ -24,27 +25,27 @@ def merge(path: Path, runs: Iterable[Result], arms: Sequence[str] = (), *, again
     """
     with _alone(path):
         before = _kept(path)
-        stored = {key_of(run): run for run in before}
-        new = {key_of(run): run for run in runs}
-        merged = stored | new if again else new | stored
+        # What is there stays to the letter, so that what git shows is what is new.
+        new = {key_of(run): line_of(run) for run in runs}
+        merged = before | new if again else new | before
         place = {arm: number for number, arm in enumerate(arms)}
 
         def order(key: Key) -> tuple[object, ...]:
             return place.get(key.arm, len(place)), key.arm, key.seed, key
 
-        rows = [merged[key] for key in sorted(merged, key=order)]
-        if rows and list(map(line_of, rows)) != list(map(line_of, before)):
-            write_text(path, rows)
-        return len(set(new) - set(stored))
+        lines = [merged[key] for key in sorted(merged, key=order)]
+        if lines and lines != list(before.values()):
+            write_lines(path, lines)
+        return len(set(new) - set(before))
 
 
-def _kept(path: Path) -> list[Result]:
-    """The runs of the file; where lines of it are damaged, a copy of it is left beside it."""
+def _kept(path: Path) -> dict[Key, str]:
+    """The line of each run in the file, of a key the last; where others are damaged, a copy of it is left beside it."""
     if not path.exists():
-        return []
+        return {}
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        before = read(path)
+        before = {key_of(run): line + "\n" for line, run in lines_and_results(read_lines(path), path)}
     if found:
         aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
         try:

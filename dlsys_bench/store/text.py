@@ -70,32 +70,47 @@ def append_text(path: Path, result: Result) -> None:
 
 def results_of(lines: Iterable[str], where: object) -> Iterator[Result]:
     """Every run of JSON lines. A damaged line is named in a warning and left out."""
+    return (result for _, result in lines_and_results(lines, where))
+
+
+def lines_and_results(lines: Iterable[str], where: object) -> Iterator[tuple[str, Result]]:
+    """Every line that is a run, with the run. A damaged line is named in a warning and left out."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            yield Result.from_dict(json.loads(line))
+            yield line, Result.from_dict(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             warnings.warn(f"{where}, line {number} is not a run and was left out: {error!r}", stacklevel=2)
 
 
 def read_text(path: Path) -> list[Result]:
     """Every run of a file of JSON lines. Errors: StoreError if it cannot be read."""
+    return list(results_of(read_lines(path), path))
+
+
+def read_lines(path: Path) -> list[str]:
+    """Every line of a file, whatever it holds. Errors: StoreError if it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        # Not by splitlines(): JSON may hold other ends of lines, as they are.
+        return path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
         raise StoreError(f"cannot read results from {path}: {error.strerror}") from error
-    return list(results_of(text.splitlines(), path))
 
 
 def write_text(path: Path, results: Iterable[Result]) -> None:
     """A whole file of JSON lines, in place of what was there, all or nothing. Errors: StoreError."""
+    write_lines(path, map(line_of, results))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """A whole file of lines, in place of what was there, all or nothing. Errors: StoreError."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
-            file.writelines(map(line_of, results))
+            file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
         # A temporary file is for its owner alone; what is tracked is for all.
