@@ -1,0 +1,59 @@
+"""What a second worker brings to a calibration: as many seeds by one worker and by two, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlsys_bench.calibration import calibrate, jobs_of_study
+from dlsys_bench.calibration.cluster import connected
+from dlsys_bench.data import load
+from dlsys_bench.engines import create
+from dlsys_bench.store import Store
+from dlsys_bench.studies import find
+
+ROUNDS = 5
+SEEDS = 8
+GOAL = 1.6
+
+
+@pytest.fixture(scope="module")
+def clients() -> Iterator[dict[int, Any]]:
+    """A client of one worker, and one of two. The one that waits costs nothing."""
+    with connected(None, 1) as one, connected(None, 2) as two:
+        yield {1: one, 2: two}
+
+
+def test_two_workers_against_one(benchmark: Any, clients: dict[int, Any], tmp_path: Path) -> None:
+    """Interleaved: each round trains the same number of new seeds by one worker, then by two."""
+    work = [(find("regularization/fashion/ffn")[0], create("numpy"), load("digits"))]
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    first = 50_000
+    with Store(tmp_path / "runs.db") as store:
+
+        def both() -> None:
+            nonlocal first
+            for workers, client in clients.items():
+                jobs = jobs_of_study(work, "quick", range(first, first + SEEDS))
+                first += SEEDS
+                started = time.perf_counter()
+                found = calibrate(jobs, store, client)
+                seconds[workers].append(time.perf_counter() - started)
+                assert found.trained == SEEDS
+
+        # The first round also loads the data in each worker.
+        benchmark.pedantic(both, rounds=ROUNDS, warmup_rounds=1)
+        assert len(store.keys()) == 2 * (ROUNDS + 1) * SEEDS
+    ratios = np.divide(seconds[1][1:], seconds[2][1:])
+    low, middle, high = np.quantile(ratios, [0.0, 0.5, 1.0])
+    benchmark.extra_info |= {
+        "one worker, seconds": float(np.median(seconds[1][1:])),
+        "two workers, seconds": float(np.median(seconds[2][1:])),
+        "ratio": f"{middle:.2f} [{low:.2f}, {high:.2f}]",
+        "goal": GOAL,
+    }
