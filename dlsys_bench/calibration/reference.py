@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dlsys_bench.errors import StoreError
 from dlsys_bench.result import Result
 from dlsys_bench.store import Key, key_of, line_of
+from dlsys_bench.store.lock import alone_beside
 from dlsys_bench.store.text import lines_and_results, read_lines, write_lines
 
 
@@ -23,7 +21,8 @@ def merge(path: Path, runs: Iterable[Result], arms: Sequence[str] = (), *, again
     What the file has of a key stays, but with `again`. A file with damaged lines is copied beside itself first.
     Errors: StoreError; the file is then as it was.
     """
-    with _alone(path):
+    # Two that read before either writes would lose what one of them adds.
+    with alone_beside(path):
         before = _kept(path)
         # What is there stays to the letter, so that what git shows is what is new.
         new = {key_of(run): line_of(run) for run in runs}
@@ -55,21 +54,3 @@ def _kept(path: Path) -> dict[Key, str]:
         said = "; ".join(str(one.message) for one in found)
         warnings.warn(f"{said}; the file as it was is {aside}", stacklevel=3)
     return before
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """While this process alone merges in a folder: two that read before either writes would lose what one of them adds.
-
-    The lock is on the folder itself: it leaves no file behind, and ends with the process.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path.parent, os.O_RDONLY)
-    except OSError as error:
-        raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -38,7 +38,8 @@ def check_writable(path: Path) -> None:
     if is_text(path):
         os.close(opened(path))
     else:
-        Store(path).close()
+        with Store(path) as store:
+            store.try_to_write()
 
 
 def done(results: Iterable[Result]) -> set[Key]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,9 @@ import pytest
 
 from dlsys_bench.errors import StoreError
 from dlsys_bench.result import Epoch, Result
-from dlsys_bench.store import Store, append, check_writable, key_of, read
-from dlsys_bench.store.database import MIGRATIONS
+from dlsys_bench.store import Store, append, check_writable, key_of, line_of, read
 from dlsys_bench.store.owner import Owner
+from dlsys_bench.store.schema import MIGRATIONS
 
 HERE = Path(__file__).parent
 
@@ -186,15 +187,55 @@ def test_a_file_system_that_cannot_be_written_is_said_and_can_still_be_read(smal
     assert [run.seed for run in read(path)] == [1]
 
 
-def test_a_folder_that_cannot_be_written_is_said_and_can_still_be_read(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("permission bits do not bind root: the file system that cannot be written stands for them")
-    append(tmp_path / "runs.db", result(1))
+def test_a_full_disk_is_found_before_a_training(small_disk: Path) -> None:
+    path = small_disk / "runs.db"
+    append(path, result(1))
+    with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(1024))
+    with pytest.raises(StoreError, match="cannot write results to .*: (database or disk is full|disk I/O error)"):
+        check_writable(path)
+    assert [run.seed for run in read(path)] == [1]
+
+
+# Permission bits do not bind root, unless it gives up the two capabilities that pass them over, and starts anew.
+BOUND = """
+import ctypes, os, sys
+for capability in (1, 2):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("log", [False, True], ids=["closed", "with a log"])
+def test_a_folder_that_cannot_be_written_is_said_and_can_still_be_read(tmp_path: Path, log: bool) -> None:
+    path = tmp_path / "runs.db"
+    if log:
+        # A process that was killed leaves its last runs in the log.
+        python("store = Store(path)\nstore.add(result(1))\nimport os\nos._exit(0)", path)
+        assert (tmp_path / "runs.db-wal").stat().st_size
+        (tmp_path / "runs.db-shm").unlink()
+    else:
+        append(path, result(1))
+    for file in tmp_path.iterdir():
+        file.chmod(0o444)
     tmp_path.chmod(0o555)
-    with pytest.raises(StoreError, match="cannot write results to"):
-        check_writable(tmp_path / "runs.db")
-    assert [run.seed for run in read(tmp_path / "runs.db")] == [1]
+    script = """
+from dlsys_bench.errors import StoreError
+from dlsys_bench.store import check_writable, read
+for act in (check_writable, lambda path: append(path, result(2))):
+    for place in (path, path.with_name("other.db")):
+        try:
+            act(place)
+        except StoreError as error:
+            print("cannot write results to" in str(error))
+print([run.seed for run in read(path)])
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    command = [sys.executable, "-c", BOUND, PRELUDE + script, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
     tmp_path.chmod(0o755)
+    assert done.stdout.split("\n") == [*["True"] * 4, "[1]", ""], done.stderr
 
 
 @pytest.mark.parametrize("place", ["/dev/null/runs.db", ""])
@@ -213,6 +254,8 @@ def damaged(path: Path, how: str) -> None:
     match how:
         case "header":
             whole[:100] = bytes(100)
+        case "first page":
+            whole[:4096] = os.urandom(4096)
         case "page":
             whole[4096 * (pages // 2) : 4096 * (pages // 2 + 1)] = os.urandom(4096)
         case "cut":
@@ -222,8 +265,13 @@ def damaged(path: Path, how: str) -> None:
     path.write_bytes(bytes(whole))
 
 
-@pytest.mark.parametrize(("how", "least"), [("header", 0), ("page", 40), ("cut", 1), ("text", 0)])
-def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_carried_over(tmp_path: Path, how: str, least: int) -> None:
+@pytest.mark.parametrize(
+    ("how", "least", "most"),
+    [("header", 60, 60), ("first page", 60, 60), ("page", 40, 59), ("cut", 15, 59), ("text", 0, 0)],
+)
+def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_carried_over(
+    tmp_path: Path, how: str, least: int, most: int
+) -> None:  # fmt: skip
     path = tmp_path / "runs.db"
     damaged(path, how)
     before = path.read_bytes()
@@ -231,7 +279,7 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_carried_over(tmp_pa
         append(path, result(1000))
     kept = [run.seed for run in read(path)]
     assert kept[-1] == 1000
-    assert least <= len(kept) - 1 < 60
+    assert least <= len(kept) - 1 <= most
     assert set(kept) <= {*range(60), 1000}
     (aside,) = [
         file for file in tmp_path.iterdir() if "damaged" in file.name and not file.name.endswith(("wal", "shm"))
@@ -239,11 +287,78 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_carried_over(tmp_pa
     assert aside.read_bytes()[:4096] == before[:4096]
 
 
+def test_processes_that_find_a_damaged_file_at_once_set_it_aside_once(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    damaged(path, "header")
+    script = """
+import warnings
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("always")
+    append(path, result(1000 + int(sys.argv[2])))
+print(len(found))
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    running = [
+        subprocess.Popen([sys.executable, "-c", PRELUDE + script, str(path), str(number)], stdout=subprocess.PIPE,
+                         env=environment)
+        for number in range(4)
+    ]  # fmt: skip
+    assert sum(int(process.communicate(timeout=60)[0]) for process in running) == 1
+    assert sorted(run.seed for run in read(path)) == [*range(60), *range(1000, 1004)]
+    assert len([file for file in tmp_path.iterdir() if file.name.endswith("Z")]) == 1
+    assert not list(tmp_path.glob("*.new*"))
+
+
+def test_a_run_whose_text_is_damaged_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    for seed in range(3):
+        append(path, result(seed))
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE runs SET result = substr(result, 1, 40) WHERE id = 2")
+    connection.commit()
+    connection.close()
+    with pytest.warns(UserWarning, match=r"runs.db, run 2 cannot be read and was left out"):
+        assert [run.seed for run in read(path)] == [0, 2]
+    with Store(path) as store, pytest.warns(UserWarning, match=r"run 2 cannot be read"):
+        assert [run.seed for run in store.runs()] == [0, 2]
+
+
+def test_to_read_a_store_that_is_open_takes_nothing_from_it(tmp_path: Path) -> None:
+    """A file that a process opens and closes loses all locks of that process: another would then end the log."""
+    path = tmp_path / "runs.db"
+    with Store(path) as store:
+        store.add(result(1))
+        assert [run.seed for run in read(path)] == [1]
+        check_writable(path)
+        python("append(path, result(2))", path)
+        store.add(result(3))
+    assert [run.seed for run in read(path)] == [1, 2, 3]
+
+
+def test_runs_are_chosen_by_group_and_by_column(tmp_path: Path) -> None:
+    with Store(tmp_path / "runs.db") as store:
+        for study in ("g/one", "g/two", "gone", "other"):
+            for seed in (1, 2):
+                store.add(result(seed, study=study))
+        assert [run.study for run in store.runs(study="g", seed=1)] == ["g/one", "g/two"]
+        assert [run.study for run in store.runs(seed=2, study="gone", every=True)] == ["gone"]
+        assert store.runs(attempt=2) == []
+
+
+def test_what_a_store_cannot_hold_is_said(tmp_path: Path) -> None:
+    with Store(tmp_path / "runs.db") as store:
+        with pytest.raises(StoreError, match="cannot write results to .* too large"):
+            store.add(result(2**80))
+        assert store.add(result(1))
+    with pytest.raises(StoreError, match="is a file of text by its name"):
+        Store(tmp_path / "runs.jsonl")
+
+
 def test_a_damaged_file_that_is_only_read_is_named_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     damaged(path, "page")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"cannot read results from .*runs.db: .*malformed"):
+    with pytest.raises(StoreError, match=r"cannot read results from .*runs.db: .*sets it aside"):
         read(path)
     assert path.read_bytes() == before
 
@@ -346,9 +461,10 @@ def test_the_command_line_lists_shows_exports_and_imports(tmp_path: Path) -> Non
     assert "2 runs written to all.jsonl" in call(tmp_path, "export", "all.jsonl").stderr
     with (tmp_path / "all.jsonl").open("a") as file:
         file.write("damaged\n")
+        file.write(line_of(result(1, seconds=4.0)))
     said = call(tmp_path, "import", "all.jsonl", "reports/runs.db", "--store", "new.db").stderr
     assert "all.jsonl, line 3 is not a run" in said
-    assert "all.jsonl: 2 runs, 2 stored, 0 were there already" in said
+    assert "all.jsonl: 3 runs, 2 stored, 1 were there already" in said
     assert "reports/runs.db: 2 runs, 0 stored, 2 were there already" in said
-    assert [run.seconds for run in read(tmp_path / "new.db")] == [2.0, 9.0]
+    assert [run.seconds for run in read(tmp_path / "new.db")] == [4.0, 9.0]
     assert "no store missing.db" in call(tmp_path, "list", "--store", "missing.db", code=2).stderr
