@@ -27,6 +27,7 @@ SECONDS_TO_FETCH = 10
 """How long a result may be on its way; then it is asked for again."""
 
 Told = Callable[[Job, Result | Failure | None], None]
+Waits = Callable[[list[Job]], None]
 
 
 @dataclass
@@ -41,28 +42,30 @@ class Calibration:
 
 def calibrate(
     jobs: Sequence[Job], store: Store, client: Any, *, device: str = "cpu", again: bool = False,
-    told: Told | None = None,
+    told: Told | None = None, waits: Waits | None = None,
 ) -> Calibration:  # fmt: skip
     """Train the jobs, in order, on the client's workers; `told` is called with each as it ends, or None if another
-    command made it. `again` trains what is stored too.
+    command made it; `waits`, once, with those that only another command has still to make. `again` trains what is
+    stored too.
 
     A worker that is lost has its run made again by another. Errors: StoreError, ClusterError where the scheduler is
     lost; every run that had ended is stored.
     """
-    return _Calibrating(jobs, store, client, device, again, told or (lambda job, ended: None)).run()
+    return _Calibrating(jobs, store, client, device, again, told or (lambda *_: None), waits or (lambda *_: None)).run()
 
 
 class _Calibrating:
     """The jobs of one command: those that wait, those that are in flight, those that another command has reserved."""
 
     def __init__(
-        self, jobs: Sequence[Job], store: Store, client: Any, device: str, again: bool, told: Told
+        self, jobs: Sequence[Job], store: Store, client: Any, device: str, again: bool, told: Told, waits: Waits
     ) -> None:  # fmt: skip
         self.waiting, self.flying, self.elsewhere = deque(jobs), dict[Any, Job](), list[Job]()
         # Runs whose workers died, one after another, and the one of them that is tried again.
         self.suspects: deque[Job] = deque()
         self.alone: Job | None = None
         self.store, self.client, self.told, self.again = store, client, told, again
+        self.waits: Waits | None = waits
         self.resources = needs(client, device)
         self.found = Calibration()
         self.looked = time.monotonic()
@@ -111,11 +114,18 @@ class _Calibrating:
 
     def _wait(self) -> None:
         if not self.flying:
-            time.sleep(SECONDS_TO_LOOK if self.elsewhere and not self.waiting else 0)
+            if self.elsewhere and not self.waiting:
+                self._say_that_it_waits()
+                time.sleep(SECONDS_TO_LOOK)
             return
         # What there is to say of them is told apart below.
         with suppress(Exception):
             wait(list(self.flying), timeout=SECONDS_TO_LOOK, return_when="FIRST_COMPLETED")
+
+    def _say_that_it_waits(self) -> None:
+        if self.waits is not None:
+            self.waits(self.elsewhere)
+            self.waits = None
 
     def _collect(self) -> None:
         """Store what has ended."""

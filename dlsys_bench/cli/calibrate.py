@@ -130,7 +130,15 @@ def _calibrated(
             elif ended is not None and ended.status != "finished" and not quiet:
                 say(f"{job.name}: {ended.status}: {ended.reason}")
 
-        return calibrate(jobs, store, client, device=device, again=again, told=told)
+        def waits(jobs: list[Job]) -> None:
+            taken = store.reservations()
+            owners = {f"process {o.pid} on {o.host}" for o in (taken.get(job.key) for job in jobs) if o is not None}
+            if owners:
+                who = ", ".join(sorted(owners))
+                say(f"waiting for {len(jobs)} runs that {who} has taken on; "
+                    f"if that host is gone: dlsys-bench runs release --store {store.path}")  # fmt: skip
+
+        return calibrate(jobs, store, client, device=device, again=again, told=told, waits=waits)
 
 
 def _report(

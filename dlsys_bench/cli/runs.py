@@ -107,3 +107,23 @@ def import_command(files: tuple[Path, ...], path: Path) -> None:
             last = {key_of(result): result for result in results}
             stored = store.add_all(last.values(), once=True)
             say(f"{file}: {len(results)} runs, {stored} stored, {len(results) - stored} were there already")
+
+
+@runs_group.command("release")
+@store_option
+def release_command(path: Path) -> None:
+    """Give up the runs that processes of other hosts have taken on: those of this one are known to live or not.
+
+    A command that ended on another host without a word leaves its runs reserved; one that lives would make them twice.
+    """
+    from dlsys_bench.store import Store
+    from dlsys_bench.store.owner import Owner
+
+    if not path.exists():
+        raise UserError(f"no store {path}: --store names another")
+    with Store(path) as store:
+        released = {key: owner for key, owner in store.reservations().items() if owner.host != Owner.this().host}
+        for key, owner in released.items():
+            store.release(key, owner)
+    hosts = ", ".join(sorted({owner.host for owner in released.values()}))
+    say(f"{len(released)} runs released" + (f", of {hosts}" if hosts else ""))

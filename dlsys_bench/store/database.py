@@ -223,6 +223,12 @@ class Store:
             owned = f"DELETE FROM reservations WHERE {SAME} AND host = ? AND pid = ? AND started = ?"
             connection.execute(owned, (*key, *(owner or Owner.this())))
 
+    def reservations(self) -> dict[Key, Owner]:
+        """The runs that are taken on, and by which processes. Errors: StoreError."""
+        with self._transaction() as connection:
+            rows = connection.execute(f"SELECT {KEY}, host, pid, started FROM reservations").fetchall()
+        return {Key(*row[:-3]): Owner(*row[-3:]) for row in rows}
+
     def close(self) -> None:
         """End its use; once is enough."""
         if not self._closed:

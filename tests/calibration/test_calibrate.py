@@ -20,6 +20,7 @@ from dlsys_bench.engines import create
 from dlsys_bench.result import Result
 from dlsys_bench.run import run
 from dlsys_bench.store import Store, read
+from dlsys_bench.store.owner import Owner
 from dlsys_bench.studies import find
 
 MINE = '''
@@ -45,6 +46,10 @@ def train(seed):
         log.write(f"{seed}\\n")
     time.sleep(0.2)
     return {"accuracy": 0.9 + seed / 1000}
+
+def slow(seed):
+    train(seed)
+    time.sleep(60)
 
 class OddError(Exception):
     def __init__(self, one, two):
@@ -172,7 +177,8 @@ def test_rows_are_made_whole_and_the_reference_file_is_in_the_order_of_the_arms(
 
 def test_workers_that_die_and_trainings_that_fail_leave_the_others_whole(folder: Path) -> None:
     (folder / "once").touch()
-    process = start(folder, "mine:troubled", "--seeds", "8", "--workers", "2", "--json")
+    # One worker: the next run waits at it, and is lost with it as often.
+    process = start(folder, "mine:troubled", "--seeds", "8", "--workers", "1", "--json")
     out, said = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "failed: mine:troubled, seed 3: OddError: made of two" in said
@@ -236,6 +242,18 @@ def test_a_cluster_may_lose_a_worker_and_when_it_loses_its_scheduler_one_goes_on
     assert "cannot use the cluster at nothing://x" in said
 
 
+def test_a_scheduler_that_is_lost_when_all_is_in_flight_is_missed(folder: Path) -> None:
+    with cluster(folder, 1) as (address, scheduler, _):
+        process = start(folder, "mine:slow", "--seeds", "2", "--cluster", address)
+        until(lambda: len(begun(folder)) > 0)
+        scheduler.kill()
+        killed = time.monotonic()
+        assert "the scheduler is gone; 0 runs" in ended(process, 2)
+        assert time.monotonic() - killed < 20
+    with Store(folder / "reports" / "runs.db") as store:
+        assert store.reservations() == {}
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_command_that_is_killed_goes_on_where_it_was(folder: Path, how: signal.Signals) -> None:
     arguments = ("mine:train", "--seeds", "16", "--workers", "2")
@@ -271,6 +289,25 @@ def test_a_command_takes_over_what_one_that_is_gone_had_reserved(folder: Path) -
     first.communicate()
     assert "12 asked" in ended(second)
     assert sorted(stored(folder)) == in_reference(folder) == list(range(12))
+
+
+def test_a_run_of_another_host_is_waited_for_until_it_is_released(folder: Path) -> None:
+    call(folder, "mine:train", "--seeds", "1", "--workers", "1")
+    path = folder / "reports" / "runs.db"
+    with Store(path) as store:
+        (key,) = store.keys()
+        assert store.reserve(key._replace(seed=1), Owner("elsewhere", 7, 0.0))
+    process = start(folder, "mine:train", "--seeds", "3", "--workers", "1")
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    assert "waiting for 1 runs that process 7 on elsewhere has taken on" in said
+    assert said.strip().endswith("dlsys-bench runs release --store reports/runs.db")
+    release = [sys.executable, "-m", "dlsys_bench", "runs", "release"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(release, cwd=folder, capture_output=True, text=True, check=True, env=environment)
+    assert "1 runs released, of elsewhere" in done.stderr
+    ended(process)
+    assert sorted(stored(folder)) == in_reference(folder) == [0, 1, 2]
 
 
 def test_a_full_disk_stops_the_command_with_what_it_had(folder: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 from dlsys_bench.errors import StoreError
 from dlsys_bench.result import Epoch, Result
 from dlsys_bench.store import Store, append, check_writable, key_of, line_of, read
+from dlsys_bench.store.database import is_database
 from dlsys_bench.store.owner import Owner
 from dlsys_bench.store.schema import MIGRATIONS
 
@@ -190,11 +191,13 @@ def test_a_file_system_that_cannot_be_written_is_said_and_can_still_be_read(smal
 def test_a_full_disk_is_found_before_a_training(small_disk: Path) -> None:
     path = small_disk / "runs.db"
     append(path, result(1))
-    with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
-        while True:
-            filler.write(bytes(1024))
-    with pytest.raises(StoreError, match="cannot write results to .*: (database or disk is full|disk I/O error)"):
-        check_writable(path)
+    # Another command has the store open, and with it the files that opening it takes.
+    with Store(path):
+        with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(1024))
+        with pytest.raises(StoreError, match="cannot write results to .*: (database or disk is full|disk I/O error)"):
+            check_writable(path)
     assert [run.seed for run in read(path)] == [1]
 
 
@@ -330,6 +333,7 @@ def test_to_read_a_store_that_is_open_takes_nothing_from_it(tmp_path: Path) -> N
         store.add(result(1))
         assert [run.seed for run in read(path)] == [1]
         check_writable(path)
+        assert is_database(path)
         python("append(path, result(2))", path)
         store.add(result(3))
     assert [run.seed for run in read(path)] == [1, 2, 3]
@@ -397,6 +401,13 @@ def test_a_later_version_and_another_programs_file_are_refused_untouched(tmp_pat
             append(path, result(1))
         assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_run_that_is_stored_is_on_the_disk(tmp_path: Path) -> None:
+    """What a loss of power would show: each commit waits for the disk."""
+    with Store(tmp_path / "runs.db") as store:
+        settings = [store._connection.execute(f"PRAGMA {name}").fetchone() for name in ("synchronous", "journal_mode")]
+    assert settings == [(2,), ("wal",)]
 
 
 def test_a_run_is_taken_on_by_one_process_at_a_time(tmp_path: Path) -> None:
