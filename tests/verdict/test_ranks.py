@@ -35,7 +35,8 @@ def test_with_ties_it_counts_every_choice_of_the_new_among_all(x: list[float], y
 
 
 def test_values_apart_by_rounding_are_tied() -> None:
-    assert chances([0.96], [0.955 + 0.005]) == (1.0, 1.0)
+    assert 0.1 + 0.2 != 0.3
+    assert chances([0.3], [0.1 + 0.2]) == (1.0, 1.0)
     assert chances([0.0, 0.0], [0.0]) == (1.0, 1.0)
     assert chances([0.96], [0.960001]).low == 1.0
     assert chances([0.96], [0.960001]).high == 0.5
