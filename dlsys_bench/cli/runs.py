@@ -53,7 +53,7 @@ def _records(path: Path, every: bool, chosen: dict[str, str | None]) -> list[Rec
 @every_option
 @as_json
 def list_command(path: Path, every: bool, as_json: bool, **chosen: str | None) -> None:
-    """How many runs there are of each arm, and when they were stored."""
+    """How many runs there are of each arm, and when the first and the last of them ended."""
     from dlsys_bench.report.tables import runs_table
 
     records = _records(path, every, chosen)

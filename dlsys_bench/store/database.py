@@ -42,7 +42,7 @@ _OPEN: Counter[Path] = Counter()
 
 
 class Record(NamedTuple):
-    """A stored run with its number, which repetition it is, and when it was stored."""
+    """A stored run with its number, which repetition it is, and when it ended."""
 
     number: int
     attempt: int
