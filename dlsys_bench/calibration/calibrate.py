@@ -146,7 +146,7 @@ class _Calibrating:
             ended = future.result(timeout=SECONDS_TO_FETCH)
         except KilledWorker:
             if job is not self.alone:
-                # It may be the run beside it that ends workers: it has its say alone, when the others have ended.
+                # It may be the machine, or the run beside it: it is tried once more, alone, when the others have ended.
                 self.suspects.append(job)
                 return
             ended = Failure(job, "every worker that trained it died, one after another")

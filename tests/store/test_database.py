@@ -336,7 +336,9 @@ def test_to_read_a_store_that_is_open_takes_nothing_from_it(tmp_path: Path) -> N
         assert is_database(path)
         python("append(path, result(2))", path)
         store.add(result(3))
-    assert [run.seed for run in read(path)] == [1, 2, 3]
+        # Seen by others at once, not only when this one ends well.
+        seen = python("from dlsys_bench.store import read\nprint([run.seed for run in read(path)])", path)
+        assert seen.stdout == "[1, 2, 3]\n"
 
 
 def test_runs_are_chosen_by_group_and_by_column(tmp_path: Path) -> None:
@@ -420,8 +422,11 @@ def test_a_run_is_taken_on_by_one_process_at_a_time(tmp_path: Path) -> None:
         assert python("print(Store(path).reserve(key_of(result(1))))", path).stdout == "True\n"
         # That process has ended: its reservation is nobody's.
         assert store.reserve(key)
+        assert store.reservations() == {key: Owner.this()}
         store.add(result(1))
+        assert store.reservations() == {}
         assert not store.reserve(key)
+        assert store.reserve(key, again=True)
 
 
 def test_the_reservation_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
