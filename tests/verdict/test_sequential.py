@@ -44,6 +44,11 @@ def test_one_sided_gates_pass_what_lies_on_the_other_side() -> None:
     assert run(SequentialGate(STORED, side="rise"), 0.93).outcome is Outcome.PASS
 
 
+def test_what_diverges_on_the_side_that_is_not_looked_at_neither_fails_nor_passes() -> None:
+    assert SequentialGate(STORED, side="drop").run(lambda seed: inf).outcome is Outcome.INCONCLUSIVE
+    assert SequentialGate(STORED, side="rise").run(lambda seed: inf).outcome is Outcome.FAIL
+
+
 def test_a_shift_smaller_than_the_one_asked_for_passes_though_it_is_there() -> None:
     many = np.random.default_rng(1).normal(0.95, 0.004, 200).tolist()
     gate = SequentialGate(many, smallest_shift=0.1)
