@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +17,6 @@ from dlsys_bench.errors import StoreError
 from dlsys_bench.result import Epoch, Result
 from dlsys_bench.store import Store, append, check_writable, key_of, line_of, read
 from dlsys_bench.store.database import is_database
-from dlsys_bench.store.owner import Owner
 from dlsys_bench.store.schema import MIGRATIONS
 
 HERE = Path(__file__).parent
@@ -129,203 +124,6 @@ def test_processes_that_write_at_once_lose_nothing_and_store_nothing_twice(tmp_p
         assert sorted(run.seed for run in store.runs(every=True)) == list(range(40))
 
 
-def test_a_full_disk_leaves_every_run_that_was_stored(tmp_path: Path) -> None:
-    """For real: the process may make no file longer than so many bytes."""
-    path = tmp_path / "runs.db"
-    script = """
-import resource, signal
-from dlsys_bench.errors import StoreError
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-try:
-    for seed in range(10_000):
-        append(path, result(seed))
-        print(seed)
-except StoreError as error:
-    print(error)
-"""
-    *stored, said = python(script, path).stdout.splitlines()
-    assert "cannot write results to" in said
-    assert "the runs written before are kept" in said
-    assert [run.seed for run in read(path)] == list(map(int, stored))
-    assert len(stored) > 20
-    append(path, result(-1))
-    assert len(read(path)) == len(stored) + 1
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of half a megabyte."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(tmp_path)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("left out: to mount a file system of its own takes root")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
-
-
-def test_a_file_system_that_is_full_leaves_every_run_that_was_stored(small_disk: Path) -> None:
-    stored, said = 0, ""
-    while not said:
-        try:
-            append(small_disk / "runs.db", result(stored, reason="x" * 4000))
-            stored += 1
-        except StoreError as error:
-            said = str(error)
-    assert "the runs written before are kept" in said
-    assert stored > 10
-    assert len(read(small_disk / "runs.db")) == stored
-
-
-def test_a_file_system_that_cannot_be_written_is_said_and_can_still_be_read(small_disk: Path) -> None:
-    path = small_disk / "runs.db"
-    append(path, result(1))
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for place in (path, small_disk / "other.db"):
-        with pytest.raises(StoreError, match=f"cannot write results to {place}: "):
-            check_writable(place)
-        with pytest.raises(StoreError, match=f"cannot write results to {place}: "):
-            append(place, result(2))
-    assert [run.seed for run in read(path)] == [1]
-
-
-def test_a_full_disk_is_found_before_a_training(small_disk: Path) -> None:
-    path = small_disk / "runs.db"
-    append(path, result(1))
-    # Another command has the store open, and with it the files that opening it takes.
-    with Store(path):
-        with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
-            while True:
-                filler.write(bytes(1024))
-        with pytest.raises(StoreError, match="cannot write results to .*: (database or disk is full|disk I/O error)"):
-            check_writable(path)
-    assert [run.seed for run in read(path)] == [1]
-
-
-# Permission bits do not bind root, unless it gives up the two capabilities that pass them over, and starts anew.
-BOUND = """
-import ctypes, os, sys
-for capability in (1, 2):
-    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
-os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
-"""
-
-
-@pytest.mark.parametrize("log", [False, True], ids=["closed", "with a log"])
-def test_a_folder_that_cannot_be_written_is_said_and_can_still_be_read(tmp_path: Path, log: bool) -> None:
-    path = tmp_path / "runs.db"
-    if log:
-        # A process that was killed leaves its last runs in the log.
-        python("store = Store(path)\nstore.add(result(1))\nimport os\nos._exit(0)", path)
-        assert (tmp_path / "runs.db-wal").stat().st_size
-        (tmp_path / "runs.db-shm").unlink()
-    else:
-        append(path, result(1))
-    for file in tmp_path.iterdir():
-        file.chmod(0o444)
-    tmp_path.chmod(0o555)
-    script = """
-from dlsys_bench.errors import StoreError
-from dlsys_bench.store import check_writable, read
-for act in (check_writable, lambda path: append(path, result(2))):
-    for place in (path, path.with_name("other.db")):
-        try:
-            act(place)
-        except StoreError as error:
-            print("cannot write results to" in str(error))
-print([run.seed for run in read(path)])
-"""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
-    command = [sys.executable, "-c", BOUND, PRELUDE + script, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
-    tmp_path.chmod(0o755)
-    assert done.stdout.split("\n") == [*["True"] * 4, "[1]", ""], done.stderr
-
-
-@pytest.mark.parametrize("place", ["/dev/null/runs.db", ""])
-def test_a_place_that_can_hold_no_file_is_named(tmp_path: Path, place: str) -> None:
-    with pytest.raises(StoreError, match="cannot write results to "):
-        check_writable(Path(place) if place else tmp_path)
-
-
-def damaged(path: Path, how: str) -> None:
-    """A store of 60 runs, broken."""
-    with Store(path) as store:
-        for seed in range(60):
-            store.add(result(seed, reason="x" * 2000))
-    whole = bytearray(path.read_bytes())
-    pages = len(whole) // 4096
-    match how:
-        case "header":
-            whole[:100] = bytes(100)
-        case "first page":
-            whole[:4096] = os.urandom(4096)
-        case "page":
-            whole[4096 * (pages // 2) : 4096 * (pages // 2 + 1)] = os.urandom(4096)
-        case "cut":
-            del whole[len(whole) // 2 :]
-        case "text":
-            whole = bytearray(b"not a database at all\n" * 300)
-    path.write_bytes(bytes(whole))
-
-
-@pytest.mark.parametrize(
-    ("how", "least", "most"),
-    [("header", 60, 60), ("first page", 60, 60), ("page", 40, 59), ("cut", 15, 59), ("text", 0, 0)],
-)
-def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_carried_over(
-    tmp_path: Path, how: str, least: int, most: int
-) -> None:  # fmt: skip
-    path = tmp_path / "runs.db"
-    damaged(path, how)
-    before = path.read_bytes()
-    with pytest.warns(UserWarning, match=r"runs.db is damaged .*: it was set aside as .*; \d+ runs of it could"):
-        append(path, result(1000))
-    kept = [run.seed for run in read(path)]
-    assert kept[-1] == 1000
-    assert least <= len(kept) - 1 <= most
-    assert set(kept) <= {*range(60), 1000}
-    (aside,) = [
-        file for file in tmp_path.iterdir() if "damaged" in file.name and not file.name.endswith(("wal", "shm"))
-    ]
-    assert aside.read_bytes()[:4096] == before[:4096]
-
-
-def test_processes_that_find_a_damaged_file_at_once_set_it_aside_once(tmp_path: Path) -> None:
-    path = tmp_path / "runs.db"
-    damaged(path, "header")
-    script = """
-import warnings
-with warnings.catch_warnings(record=True) as found:
-    warnings.simplefilter("always")
-    append(path, result(1000 + int(sys.argv[2])))
-print(len(found))
-"""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
-    running = [
-        subprocess.Popen([sys.executable, "-c", PRELUDE + script, str(path), str(number)], stdout=subprocess.PIPE,
-                         env=environment)
-        for number in range(4)
-    ]  # fmt: skip
-    assert sum(int(process.communicate(timeout=60)[0]) for process in running) == 1
-    assert sorted(run.seed for run in read(path)) == [*range(60), *range(1000, 1004)]
-    assert len([file for file in tmp_path.iterdir() if file.name.endswith("Z")]) == 1
-    assert not list(tmp_path.glob("*.new*"))
-
-
-def test_a_run_whose_text_is_damaged_is_named_and_the_others_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "runs.db"
-    for seed in range(3):
-        append(path, result(seed))
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE runs SET result = substr(result, 1, 40) WHERE id = 2")
-    connection.commit()
-    connection.close()
-    with pytest.warns(UserWarning, match=r"runs.db, run 2 cannot be read and was left out"):
-        assert [run.seed for run in read(path)] == [0, 2]
-    with Store(path) as store, pytest.warns(UserWarning, match=r"run 2 cannot be read"):
-        assert [run.seed for run in store.runs()] == [0, 2]
-
-
 def test_to_read_a_store_that_is_open_takes_nothing_from_it(tmp_path: Path) -> None:
     """A file that a process opens and closes loses all locks of that process: another would then end the log."""
     path = tmp_path / "runs.db"
@@ -358,15 +156,6 @@ def test_what_a_store_cannot_hold_is_said(tmp_path: Path) -> None:
         assert store.add(result(1))
     with pytest.raises(StoreError, match="is a file of text by its name"):
         Store(tmp_path / "runs.jsonl")
-
-
-def test_a_damaged_file_that_is_only_read_is_named_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "runs.db"
-    damaged(path, "page")
-    before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"cannot read results from .*runs.db: .*sets it aside"):
-        read(path)
-    assert path.read_bytes() == before
 
 
 def test_a_store_of_version_1_is_brought_up_with_nothing_lost(tmp_path: Path) -> None:
@@ -410,49 +199,6 @@ def test_a_run_that_is_stored_is_on_the_disk(tmp_path: Path) -> None:
     with Store(tmp_path / "runs.db") as store:
         settings = [store._connection.execute(f"PRAGMA {name}").fetchone() for name in ("synchronous", "journal_mode")]
     assert settings == [(2,), ("wal",)]
-
-
-def test_a_run_is_taken_on_by_one_process_at_a_time(tmp_path: Path) -> None:
-    path, key = tmp_path / "runs.db", key_of(result(1))
-    with Store(path) as store:
-        assert store.reserve(key)
-        assert store.reserve(key)
-        assert python("print(Store(path).reserve(key_of(result(1))))", path).stdout == "False\n"
-        store.release(key)
-        assert python("print(Store(path).reserve(key_of(result(1))))", path).stdout == "True\n"
-        # That process has ended: its reservation is nobody's.
-        assert store.reserve(key)
-        assert store.reservations() == {key: Owner.this()}
-        store.add(result(1))
-        assert store.reservations() == {}
-        assert not store.reserve(key)
-        assert store.reserve(key, again=True)
-
-
-def test_the_reservation_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
-    path, key = tmp_path / "runs.db", key_of(result(1))
-    script = "import time\nprint(Store(path).reserve(key_of(result(1))), flush=True)\ntime.sleep(60)\n"
-    process = subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + script, str(path)], stdout=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "True\n"
-    with Store(path) as store:
-        assert not store.reserve(key)
-        process.kill()
-        time.sleep(0.2)
-        # Not yet waited for, it is a zombie; waited for, it is gone.
-        assert store.reserve(key)
-        process.communicate()
-
-
-def test_an_owner_is_told_from_a_later_process_of_its_number() -> None:
-    this = Owner.this()
-    assert this.lives()
-    assert not this._replace(started=this.started - 100).lives()
-    assert not this._replace(pid=2**22 + 1).lives()
-    assert this._replace(host="elsewhere", pid=2**22 + 1).lives()
 
 
 def call(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
