@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.errors import SpecError
 from dlsys_bench.plan import Array, Plan, Weights
+from dlsys_bench.spec.initializers import Initializer
 from dlsys_bench.spec.layers import LAYERS, Activation, Dense, Flatten, Layer, MaxPool, Shape
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
@@ -21,7 +23,7 @@ VECTORS: tuple[Shape, ...] = ((3,), (1,), (7,))
 
 
 class Example(NamedTuple):
-    """A network with weights, a batch for it, and a loss."""
+    """A network with weights, a batch for it, and a loss. Printed, it is what it was drawn from."""
 
     model: Model
     weights: Weights
@@ -29,11 +31,24 @@ class Example(NamedTuple):
     loss: Loss
     seed: int
 
+    def __str__(self) -> str:
+        layers = ", ".join(describe(layer) for layer in self.model.layers)
+        mode = "training" if self.batch.training else "inference"
+        return f"input {self.model.input_shape}: {layers}; {len(self.batch.x)} samples, {mode}, {self.loss.kind}, seed {self.seed}"
 
-def layers(kind: str) -> st.SearchStrategy[Layer]:
-    """A layer of a kind with any of its choices."""
+
+def describe(layer: Layer) -> str:
+    """A layer with the options that are not its defaults."""
+    plain = {f.name: f.default for f in fields(layer)}
+    told = ", ".join(f"{k}={v!r}" for k, v in vars(layer).items() if v != plain.get(k) and not isinstance(v, Initializer))
+    return f"{layer.kind}({told})"
+
+
+def layers(kind: str, **fixed: Any) -> st.SearchStrategy[Layer]:
+    """A layer of a kind with any of its choices, but for what is fixed."""
     record = LAYERS[kind]
     options = {name: st.sampled_from(values) for name, values in record.choices.items()}
+    options |= {name: st.just(value) for name, value in fixed.items()}
     return st.fixed_dictionaries(options).map(lambda chosen: record.of(**chosen))
 
 
@@ -62,15 +77,15 @@ def models(
 
 
 @st.composite
-def losses(draw: st.DrawFn) -> Loss:
-    """Any loss."""
-    return LOSSES[draw(st.sampled_from(sorted(LOSSES)))].of()
+def losses(draw: st.DrawFn, kinds: tuple[str, ...] = tuple(LOSSES)) -> Loss:
+    """Any loss of these kinds."""
+    return LOSSES[draw(st.sampled_from(sorted(kinds)))].of()
 
 
 @st.composite
-def optimizers(draw: st.DrawFn) -> Optimizer:
-    """Any optimiser with any of its choices that go together."""
-    record = OPTIMIZERS[draw(st.sampled_from(sorted(OPTIMIZERS)))]
+def optimizers(draw: st.DrawFn, kinds: tuple[str, ...] = tuple(OPTIMIZERS)) -> Optimizer:
+    """Any optimiser of these kinds with any of its choices that go together."""
+    record = OPTIMIZERS[draw(st.sampled_from(sorted(kinds)))]
     options = {name: draw(st.sampled_from(values)) for name, values in record.choices.items()}
     if options.get("nesterov"):
         options |= {"momentum": 0.9, "dampening": 0.0}
@@ -102,11 +117,13 @@ def nonzero_weights(model: Model, seed: int) -> Weights:
 
 
 @st.composite
-def examples(draw: st.DrawFn) -> Example:
+def examples(
+    draw: st.DrawFn, kinds: tuple[str, ...] = tuple(LAYERS), loss_kinds: tuple[str, ...] = tuple(LOSSES)
+) -> Example:
     """A network with weights, data, dropout masks and a loss that fits its outputs. Batches of 3 to 6."""
-    loss = draw(losses())
+    loss = draw(losses(loss_kinds))
     # One output has one side, and a softmax over it nothing to choose from.
-    model = draw(models(outputs=1 if loss.targets == "signs" else draw(st.integers(2, 4))))
+    model = draw(models(outputs=1 if loss.targets == "signs" else draw(st.integers(2, 4)), kinds=kinds))
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(3, 6))
     generator = np.random.default_rng((seed, 0))
     batch = Batch(
@@ -115,6 +132,31 @@ def examples(draw: st.DrawFn) -> Example:
         Plan(seed).masks(model, 0, samples),
         draw(st.booleans()),
     )
+    return Example(model, nonzero_weights(model, seed), batch, loss, seed)
+
+
+@st.composite
+def single_layers(draw: st.DrawFn, kind: str, **fixed: Any) -> Example:
+    """A layer alone under a dense one, with a loss of values. Half of the inputs are whole halves: a max pool then meets
+    equals, and a relu the zero at which it has no derivative."""
+    layer = draw(layers(kind, **fixed))
+    shapes = VECTORS if kind == "dense" else IMAGES if kind in ("conv2d", "average_pool", "max_pool") else IMAGES + VECTORS
+    shape = draw(st.sampled_from(shapes))
+    try:
+        outcome = layer.output_shape(shape)
+    except SpecError:
+        # A window larger than this image; the largest holds all of them.
+        shape = IMAGES[-1]
+        outcome = layer.output_shape(shape)
+    after = (Flatten(),) if len(outcome) == 3 else ()
+    model = Model("drawn", shape, (layer, *after, Dense(2)))
+    seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(2, 5))
+    generator = np.random.default_rng((seed, 0))
+    x = generator.standard_normal((samples, *shape))
+    if draw(st.booleans()):
+        x = np.round(2 * x) / 2
+    loss = LOSSES["mean_squared_error"].of()
+    batch = Batch(x, generator.standard_normal((samples, 2)), Plan(seed).masks(model, 0, samples), draw(st.booleans()))
     return Example(model, nonzero_weights(model, seed), batch, loss, seed)
 
 

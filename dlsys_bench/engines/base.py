@@ -48,7 +48,9 @@ class Engine(ABC):
 
     `convention` is the way the engine takes where frameworks differ (`spec.convention`), `conventions` all it can;
     `origin` is what creates it again, a name or "package.module:Class"; `threaded` says that threads may train networks
-    of their own at the same time.
+    of their own at the same time. What an engine cannot do, or does less exactly, it declares with the reason, and the
+    conformance checks report it so: `lacks` by "layer:max_pool", "loss:hinge", "optimizer:rmsprop" or "native" (order
+    and dropout of its own); `loosens` by a check or a rung, "step/adam" or "trajectory", with the relative tolerance.
     """
 
     name: ClassVar[str]
@@ -57,6 +59,8 @@ class Engine(ABC):
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
     threaded: ClassVar[bool] = False
+    lacks: ClassVar[Mapping[str, str]] = {}
+    loosens: ClassVar[Mapping[str, tuple[float, str]]] = {}
 
     def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
         if device not in self.devices:

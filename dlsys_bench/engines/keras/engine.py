@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PREDICTED_AT_ONCE = 1000
 
+SINGLE_RATE = "Keras keeps learning rates in single precision"
+SINGLE_BETAS = "Keras takes Adam's bias correction from betas in single precision"
+
 
 def _array(tensor: Any) -> Array:
     """A copy of a tensor or a variable. Through a tensor, because numpy 2 warns where it reads a variable itself."""
@@ -40,6 +43,11 @@ class KerasEngine(Engine):
     conventions = ("keras",)
     devices = ("cpu", "cuda")
     backend: ClassVar[str] = "tensorflow"
+    loosens = {  # noqa: RUF012
+        **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
+        **dict.fromkeys(("step/adam", "state/optimizer"), (1e-4, SINGLE_BETAS)),
+        "trajectory": (1e-7, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
+    }
 
     def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
         super().__init__(device, dtype)

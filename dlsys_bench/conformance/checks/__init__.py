@@ -1,0 +1,22 @@
+"""The checks, a file a rung. Importing this registers them, in the order of the rungs."""
+
+from dlsys_bench.conformance.checks import (  # noqa: I001
+    shapes,
+    forward,
+    gradient,
+    loss,
+    step,
+    state,
+    initializer,
+    schedule,
+    trajectory,
+    evaluation,
+    checkpoint,
+    determinism,
+    distribution,
+)
+
+__all__ = [
+    "checkpoint", "determinism", "distribution", "evaluation", "forward", "gradient", "initializer", "loss", "schedule",
+    "shapes", "state", "step", "trajectory",
+]  # fmt: skip

@@ -1,0 +1,73 @@
+"""What is counted: predictions in parts, accuracies where outputs are equal, figures that run over an epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dlsys_bench.conformance import strategies
+from dlsys_bench.conformance.check import Trial, check
+from dlsys_bench.conformance.checks.subjects import size
+from dlsys_bench.conformance.finding import broken, close
+from dlsys_bench.data import Samples
+from dlsys_bench.plan import Plan
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dense
+from dlsys_bench.spec.losses import LOSSES, Loss
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+
+FLOAT32 = 1e-5
+"""Figures of an epoch may be summed in single precision: Keras's are."""
+
+
+@check("evaluation", "in parts", needs=lambda subject: ["layer:batch_norm"])
+def parts(trial: Trial, subject: str) -> None:
+    """What is predicted of a sample does not depend on what it is predicted with."""
+    convention = trial.engine.conventions[0]
+    model = follow(convention, Model("parts", (3,), (Dense(4), BatchNorm(), Activation("tanh"), Dense(3))))
+    net = trial.engine.build(model, strategies.nonzero_weights(model, trial.seed))
+    x = trial.generator.standard_normal((1011, 3))
+    whole = trial.engine.predict(net, x)
+    for first, last in ((0, 1), (1, 8), (8, 1008), (1008, 1011)):
+        found = trial.engine.predict(net, x[first:last])
+        close(f"predict of samples {first} to {last}", found, whole[first:last], 10 * trial.tolerance * size(whole))
+
+
+@check("evaluation", *LOSSES, needs=lambda subject: [f"loss:{subject}", "optimizer:sgd"])
+def running(trial: Trial, subject: str) -> None:
+    """The running loss and accuracy: means over all samples of the epoch, the last, smaller batch by its size."""
+    loss = LOSSES[subject].of()
+    outputs = 1 if loss.targets == "signs" else 3
+    model = Model("running", (3,), (Dense(outputs),))
+    y = strategies.targets(loss, outputs, 11, trial.generator)
+    _compare(trial, model, strategies.nonzero_weights(model, trial.seed), y, loss)
+
+
+@check("evaluation", "ties", needs=lambda subject: ["optimizer:sgd"])
+def ties(trial: Trial, subject: str) -> None:
+    """Of equal outputs the first is the answer, and an output of zero has no sign."""
+    for kind in trial.losses:
+        loss = LOSSES[kind].of()
+        if loss.targets != "values":
+            outputs = 1 if loss.targets == "signs" else 3
+            model = Model("ties", (3,), (Dense(outputs),))
+            weights = {"dense_1.kernel": np.zeros((3, outputs)), "dense_1.bias": np.zeros(outputs)}
+            _compare(trial, model, weights, strategies.targets(loss, outputs, 11, trial.generator), loss)
+
+
+def _compare(trial: Trial, model: Model, weights: dict[str, np.ndarray], y: np.ndarray, loss: Loss) -> None:
+    samples = Samples(trial.generator.standard_normal((11, 3)), y)
+    recipe = follow(trial.engine.conventions[0], Recipe(SGD(0.0), batch_size=4, epochs=1, loss=loss))
+    plan = Plan(trial.seed, parity=True)
+    right = trial.oracle.fit(trial.oracle.build(model, weights), samples, recipe, plan)[0]
+    found = trial.engine.fit(trial.engine.build(model, weights), samples, recipe, plan)[0]
+    told = f"({loss.kind}, 11 samples by 4)"
+    close(f"the running loss {told}", np.array(found.running_loss), np.array(right.running_loss), FLOAT32 * max(1, abs(right.running_loss)))
+    if right.running_accuracy is None:
+        if found.running_accuracy is not None:
+            raise broken(f"there is a running accuracy {told}, where no answer is right or wrong")
+    elif found.running_accuracy is None:
+        raise broken(f"there is no running accuracy {told}")
+    else:
+        close(f"the running accuracy {told}", np.array(found.running_accuracy), np.array(right.running_accuracy), FLOAT32)

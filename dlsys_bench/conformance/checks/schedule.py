@@ -1,0 +1,62 @@
+"""Learning rates and batch sizes that move, and limits on the steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from dlsys_bench.conformance import strategies
+from dlsys_bench.conformance.check import Trial, check
+from dlsys_bench.conformance.checks.step import compare
+from dlsys_bench.conformance.finding import broken, close
+from dlsys_bench.data import Samples
+from dlsys_bench.plan import Plan
+from dlsys_bench.spec.batches import CyclicalBatchSize
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.layers import Activation, Dense
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.schedules import CyclicalLearningRate, LearningRateRamp
+
+MOMENTUM = SGD(0.05, momentum=0.9)
+"""With it the conventions part as soon as the rate moves."""
+
+BASE = Recipe(MOMENTUM, batch_size=4, epochs=3, loss=MeanSquaredError())
+RECIPES = {
+    "triangular": replace(BASE, schedule=CyclicalLearningRate(0.01, 0.2, 3)),
+    "triangular2": replace(BASE, schedule=CyclicalLearningRate(0.01, 0.2, 2, "triangular2")),
+    "exp_range": replace(BASE, schedule=CyclicalLearningRate(0.2, 0.01, 3, "exp_range", 0.9)),
+    "ramp": replace(BASE, schedule=LearningRateRamp(1e-3, 0.2, 7)),
+    "cyclical_batch_size": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4)),
+    "cyclical_batch_size, early": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4, growing=False, ends="early")),
+    "steps": replace(BASE, steps=5),
+}
+MODEL = Model("scheduled", (3,), (Dense(3), Activation("tanh"), Dense(2)))
+
+
+@check("schedule", *RECIPES, needs=lambda subject: ["optimizer:sgd", "schedule" if RECIPES[subject].schedule else ""])
+def schedule(trial: Trial, subject: str) -> None:
+    """The weights after every step tell the rate of each; the history has to tell the same."""
+    samples = Samples(trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2)))
+    plan = Plan(trial.seed, parity=True)
+    weights = strategies.nonzero_weights(MODEL, trial.seed)
+    for convention in trial.engine.conventions:
+        recipe = follow(convention, RECIPES[subject])
+        truth = trial.oracle.build(MODEL, weights)
+        right = trial.oracle.fit(truth, samples, recipe, plan)
+        compare(trial, MODEL, weights, samples, recipe, plan, right[-1].steps)
+        found = trial.engine.fit(trial.engine.build(MODEL, weights), samples, recipe, plan)
+        counted = [epoch.steps for epoch in found]
+        if counted != [epoch.steps for epoch in right]:
+            raise broken(f"epochs end at the steps {counted}, where {[epoch.steps for epoch in right]} is right")
+        for mine, his in zip(found, right, strict=True):
+            if his.by_step is None:
+                continue
+            for name, values in his.by_step.items():
+                if mine.by_step is None or name not in mine.by_step:
+                    raise broken(f"epoch {mine.epoch} has no {name} by step in its history, though the recipe moves one")
+                told = f"{name} by step in the history of epoch {mine.epoch}"
+                close(told, np.array(mine.by_step[name]), np.array(values), max(1e-5, trial.tolerance) * max(values))

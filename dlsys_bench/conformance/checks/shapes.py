@@ -1,0 +1,110 @@
+"""Whether everything has the shape, the name, the number and the type that the protocol says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dlsys_bench.conformance.check import Trial, check
+from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, needs
+from dlsys_bench.conformance.finding import broken
+from dlsys_bench.conformance.strategies import Example
+from dlsys_bench.data import Samples
+from dlsys_bench.plan import Plan
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.layers import Activation, Dense
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+
+SMALL = Model("small", (3,), (Dense(4), Activation("tanh"), Dense(2)))
+
+
+@check("shapes", *SUBJECTS, needs=needs)
+def shapes(trial: Trial, subject: str) -> None:
+    """The guard looks at names, shapes and dtypes of all that comes back; the weights also have to be those given."""
+
+    def body(example: Example) -> None:
+        engine = trial.engine
+        net = engine.build(example.model, example.weights)
+        for name, values in engine.weights(net).items():
+            if not np.allclose(values, example.weights[name], rtol=1e-6, atol=0):
+                layer = name.partition(".")[0]
+                raise broken("weights are not those that build was given", layer=layer, tensor=name)
+        engine.trace(net, example.batch)
+        engine.predict(net, example.batch.x)
+        engine.gradients(net, example.batch, example.loss)
+
+    trial.search(drawn(trial, subject), body, examples=12)
+
+
+@check("shapes", "batches")
+def batches(trial: Trial, subject: str) -> None:
+    """None, one, and more samples than are predicted at once; x in strides, in the other dtype; small labels."""
+    engine, generator = trial.engine, trial.generator
+    net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
+    for samples in (0, 1, 2, 1003):
+        engine.predict(net, generator.standard_normal((samples, 3)))
+    x = generator.standard_normal((6, 6))
+    expected = engine.predict(net, np.ascontiguousarray(x[:, ::2]))
+    for what, other in (("x in strides", x[:, ::2]), ("x in column order", np.asfortranarray(x[:, ::2]))):
+        if not np.allclose(engine.predict(net, other), expected, rtol=1e-6, atol=1e-9):
+            raise broken(f"{what} is predicted differently from the same numbers in one piece")
+    for dtype in ("float32", "float64"):
+        engine.predict(net, generator.standard_normal((3, 3)).astype(dtype))
+
+
+@check("shapes", "history")
+def history(trial: Trial, subject: str) -> None:
+    """An Epoch for each epoch, numbered from 1, steps counted from the start, handed to on_epoch as it ends."""
+    engine = trial.engine
+    net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
+    samples = Samples(trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2)))
+    recipe = follow(engine.conventions[0], Recipe(SGD(0.01), batch_size=4, epochs=3, loss=MeanSquaredError()))
+    seen: list[int] = []
+    found = engine.fit(net, samples, recipe, Plan(0, parity=True), lambda epoch: seen.append(epoch.epoch))
+    counted = [(epoch.epoch, epoch.steps) for epoch in found]
+    if counted != [(1, 3), (2, 6), (3, 9)]:
+        raise broken(f"epochs and steps are {counted}, where [(1, 3), (2, 6), (3, 9)] is right: 10 samples by 4, 3 epochs")
+    if seen != [1, 2, 3]:
+        raise broken(f"on_epoch saw the epochs {seen}, where [1, 2, 3] is right")
+
+
+@check("shapes", "quiet")
+def quiet(trial: Trial, subject: str) -> None:
+    """Nothing is printed: what is read from standard output by a program has to be its own."""
+    engine = trial.engine
+    samples = Samples(trial.generator.standard_normal((4, 3)), trial.generator.standard_normal((4, 2)))
+    recipe = follow(engine.conventions[0], Recipe(SGD(0.01), batch_size=2, epochs=1, loss=MeanSquaredError()))
+    with _printed() as printed:
+        net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
+        engine.fit(net, samples, recipe, Plan(0))
+        engine.predict(net, samples.x)
+    if printed:
+        raise broken(f"the engine prints to standard output: {printed[0][:80]!r}")
+
+
+@contextlib.contextmanager
+def _printed() -> Iterator[list[str]]:
+    """What goes to standard output, by Python or by a library under it, in lines."""
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "printed"
+        sys.stdout.flush()
+        kept = os.dup(1)
+        with path.open("w+b") as file, contextlib.redirect_stdout(open(os.dup(file.fileno()), "w")) as python:  # noqa: SIM115, PTH123
+            os.dup2(file.fileno(), 1)
+            try:
+                yield lines
+            finally:
+                python.close()
+                os.dup2(kept, 1)
+                os.close(kept)
+        lines += [line for line in path.read_text(errors="replace").splitlines() if line.strip()]

@@ -1,0 +1,197 @@
+"""Many steps in a row: of whole networks by one plan, and of the engine's own order and masks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from dlsys_bench.conformance import strategies
+from dlsys_bench.conformance.check import Trial, check
+from dlsys_bench.conformance.checks.state import NEVER
+from dlsys_bench.conformance.checks.subjects import size
+from dlsys_bench.conformance.divergence import first_divergence
+from dlsys_bench.conformance.finding import Finding, BrokenError, broken, close
+from dlsys_bench.conformance.guard import Guard
+from dlsys_bench.data import Samples
+from dlsys_bench.errors import DivergedError
+from dlsys_bench.plan import Array, Plan
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.initializers import Zeros
+from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool
+from dlsys_bench.spec.losses import LOSSES, MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.schedules import LearningRateRamp
+
+TANH, RELU = Activation("tanh"), Activation("relu")
+NETWORKS: dict[str, tuple[tuple[int, ...], tuple[Layer, ...], Optimizer]] = {
+    # The families of the studies, each small enough for the oracle.
+    "mlp": ((6,), (Dense(8), RELU, Dense(6), RELU, Dense(3)), Adam(0.01)),
+    "mlp, dropout, batch_norm": (
+        (6,), (Dense(8), RELU, Dropout(0.5), BatchNorm(), Dense(6), RELU, Dropout(0.2), BatchNorm(), Dense(3)), Adam(0.01),
+    ),
+    "lenet5-tanh": (
+        (8, 8, 1),
+        (BatchNorm(), Dropout(0.2), Conv2D(2, 3, padding="same"), TANH, BatchNorm(), AveragePool(), Conv2D(3, 3), TANH,
+         Dropout(0.5), BatchNorm(), AveragePool(2, 1), Flatten(), Dense(4), TANH, Dense(3)),
+        SGD(0.1, momentum=0.9),
+    ),
+    "lenet5-relu": (
+        (8, 8, 1),
+        (Conv2D(2, 3, padding="same"), RELU, MaxPool(), Conv2D(3, 3, padding="same"), RELU, MaxPool(), Flatten(), Dense(3)),
+        RMSprop(0.003),
+    ),
+}  # fmt: skip
+STEPS, SAMPLES, BATCH = 10, 14, 4
+GROWS = {"float64": 100, "float32": 10}
+"""By how much more than of one step rounding may have grown after ten."""
+
+
+def _needs(subject: str) -> list[str]:
+    _, layers, optimizer = NETWORKS[subject]
+    return [*{f"layer:{layer.kind}" for layer in layers}, f"optimizer:{optimizer.kind}"]
+
+
+def _setting(trial: Trial, engine: Guard, subject: str) -> tuple[Model, Recipe, Samples]:
+    shape, layers, optimizer = NETWORKS[subject]
+    convention = engine.conventions[0]
+    loss = next(kind for kind in trial.losses if "crossentropy" in kind)
+    recipe = Recipe(optimizer, batch_size=BATCH, epochs=3, loss=LOSSES[loss].of())
+    generator = np.random.default_rng(trial.seed)
+    samples = Samples(generator.random((SAMPLES, *shape)), generator.integers(0, 3, SAMPLES))
+    return follow(convention, Model(subject, shape, layers)), follow(convention, recipe), samples
+
+
+def _compare(trial: Trial, engine: Any, subject: str, tolerance: float) -> None:
+    model, recipe, samples = _setting(trial, engine, subject)
+    plan = Plan(trial.seed, steps=STEPS)
+    found = first_divergence(engine, trial.oracle, model, recipe, samples, plan, tolerance)
+    if found is not None:
+        place = next((name for name in model.names if name in found.what), None)
+        raise BrokenError(Finding(
+            f"{found.what} differs", layer=place, step=found.step, difference=found.difference, allowed=tolerance,
+            example=f"{subject}, {SAMPLES} samples by {BATCH}, seed {trial.seed}",
+        ))  # fmt: skip
+
+
+@check("trajectory", *NETWORKS, needs=_needs)
+def trajectory(trial: Trial, subject: str) -> None:
+    """Ten steps over three epochs, the last batch of each smaller, from one plan of weights, order and masks. Where
+    the engine parts from the oracle, the step and the layer are looked for."""
+    engine = trial.engine
+    _compare(trial, engine, subject, GROWS[engine.dtype] * trial.tolerance)
+
+
+@check("trajectory", "float32", needs=lambda subject: _needs("mlp"))
+def single(trial: Trial, subject: str) -> None:
+    """In single precision."""
+    _compare(trial, trial.at("float32"), "mlp", GROWS["float32"] * trial.allowed("float32"))
+
+
+@check("trajectory", "of its own", needs=lambda subject: ["native", "optimizer:sgd", *_needs("mlp")])
+def native(trial: Trial, subject: str) -> None:
+    """Training as the engine does it unasked. Nothing is shuffled and nothing dropped, so nothing is left to chance."""
+    model, recipe, samples = _setting(trial, trial.engine, "mlp")
+    recipe = replace(recipe, shuffle=False)
+    weights = strategies.nonzero_weights(model, trial.seed)
+    net, truth = trial.engine.build(model, weights), trial.oracle.build(model, weights)
+    found = trial.engine.fit(net, samples, recipe, Plan(1))
+    right = trial.oracle.fit(truth, samples, recipe, Plan(1))
+    for name, values in trial.oracle.weights(truth).items():
+        allowed = GROWS[trial.engine.dtype] * trial.tolerance * size(values)
+        close(f"{name} after 3 epochs", trial.engine.weights(net)[name], values, allowed, tensor=name)
+    close("the running loss of the last epoch", np.array(found[-1].running_loss), np.array(right[-1].running_loss), 1e-3)
+
+
+@check("trajectory", "order", needs=lambda subject: ["native", "optimizer:sgd", "schedule"])
+def order(trial: Trial, subject: str) -> None:
+    """The order in which the engine takes the samples by itself: all of them, each once an epoch, another each time.
+
+    Sample i is the unit vector i and has a target of its own, so weight i moves when sample i is used, by a step that
+    tells the rate of the update, and every update has another rate.
+    """
+    count, batch = 30, 4
+    places = _places(trial, count, batch, epochs=3, seed=trial.seed)
+    expected = np.repeat(np.arange(-(-count // batch)), batch)[:count]
+    for epoch, seen in enumerate(places, start=1):
+        if not np.array_equal(np.sort(seen), expected):
+            sizes = np.bincount(seen, minlength=len(set(expected))).tolist()
+            raise broken(f"epoch {epoch} has batches of {sizes} samples, where {np.bincount(expected).tolist()} is right")
+    for epoch in (1, 2):
+        if np.array_equal(places[0], places[epoch]):
+            raise broken(f"epochs 1 and {epoch + 1} have the same batches: shuffled once only, or with the same seed")
+    other = _places(trial, count, batch, epochs=1, seed=trial.seed + 1)[0]
+    if np.array_equal(places[0], other):
+        raise broken("two seeds give the same batches")
+
+
+@check("trajectory", "shuffling", needs=lambda subject: ["native", "optimizer:sgd", "schedule"])
+def shuffling(trial: Trial, subject: str) -> None:
+    """Whether a shuffled epoch still knows the order of the data, or of the epoch before."""
+    count = 150
+    places = _places(trial, count, 1, epochs=2, seed=trial.seed)
+    rows = {"the data": np.arange(count), "the epoch before": places[0]}
+    for what, earlier, later in (("the data", rows["the data"], places[0]), ("the epoch before", places[0], places[1])):
+        if len(set(later.tolist())) < count:
+            raise broken("an epoch of batches of one does not use every sample once")
+        chance = stats.spearmanr(earlier, later).pvalue
+        near = float(np.abs(later - earlier).mean())
+        if chance < NEVER or abs(near - count / 3) > 6.5 * 0.2 * count / np.sqrt(count):
+            raise broken(f"the order of an epoch follows that of {what}: a sample moves by {near:.3g} places in the mean, "
+                         f"where {count / 3:.3g} is right")  # fmt: skip
+
+
+def _places(trial: Trial, count: int, batch: int, epochs: int, seed: int) -> list[Array]:
+    """For each epoch, the number of the batch in which each sample was used."""
+    model = Model("order", (count,), (Dense(1, use_bias=False, kernel_initializer=Zeros()),))
+    targets = 1 + np.arange(count) / count
+    samples = Samples(np.eye(count), targets[:, None])
+    steps = -(-count // batch)
+    schedule = LearningRateRamp(0.05 * batch, 0.35 * batch, steps * epochs, "difference")
+    recipe = Recipe(SGD(0.1), batch_size=batch, epochs=epochs, loss=MeanSquaredError(), schedule=schedule)
+    recipe = follow(trial.engine.conventions[0], recipe)
+    left = [np.ones(count)]
+    for epoch in range(1, epochs + 1):
+        net = trial.engine.build(model, seed=seed)
+        trial.engine.fit(net, samples, recipe, Plan(seed, steps=steps * epoch))
+        left.append(1 - trial.engine.weights(net)["dense_1.kernel"][:, 0] / targets)
+    sizes = np.full(steps, batch)
+    sizes[-1] = count - batch * (steps - 1)
+    found = []
+    for epoch in range(epochs):
+        factors = np.array([1 - 2 * schedule.rate(epoch * steps + s) / sizes[s] for s in range(steps)])
+        seen = left[epoch + 1] / left[epoch]
+        apart = np.abs(seen[:, None] - factors)
+        near = apart.argmin(axis=1)
+        wrong = np.flatnonzero(apart.min(axis=1) > 1e-4)
+        if wrong.size:
+            still = np.flatnonzero(np.abs(seen - 1) < 1e-6)
+            what = (
+                f"epoch {epoch + 1} leaves out {still.size} of {count} samples" if still.size
+                else f"epoch {epoch + 1} moves weight {wrong[0]} as no update of its sample alone can"
+            )  # fmt: skip
+            raise broken(f"{what}: batches of {batch}, every sample once an epoch, each with its own target")
+        found.append(near)
+    return found
+
+
+@check("trajectory", "divergence")
+def divergence(trial: Trial, subject: str) -> None:
+    """A loss that is not finite ends the training with a DivergedError that names the epoch and the batch."""
+    model = Model("diverging", (2,), (Dense(1),))
+    x, y = trial.generator.standard_normal((8, 2)), trial.generator.standard_normal((8, 1))
+    y[5] = np.nan
+    recipe = Recipe(SGD(0.01), batch_size=2, epochs=2, shuffle=False, loss=MeanSquaredError())
+    recipe = follow(trial.engine.conventions[0], recipe)
+    net = trial.engine.build(model, seed=1)
+    try:
+        trial.engine.fit(net, Samples(x, y), recipe, Plan(0, parity=True))
+    except DivergedError as error:
+        if (error.epoch, error.batch) != (1, 3):
+            raise broken(f"epoch {error.epoch}, batch {error.batch} are named, where epoch 1, batch 3 diverged") from None
+        return
+    raise broken("a loss that is not a number raised no DivergedError")

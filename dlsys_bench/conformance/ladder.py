@@ -1,0 +1,75 @@
+"""The ladder: rung by rung, until one breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+
+from dlsys_bench.conformance import checks
+from dlsys_bench.conformance.check import CHECKS, RUNGS, Check
+from dlsys_bench.conformance.outcome import Outcome, Status
+from dlsys_bench.conformance.runner import Runner
+from dlsys_bench.errors import UserError, nearest
+
+assert checks
+
+# An engine that hangs or crashes in one check does so in the next; a rung is not waited for more often than this.
+LOST = 3
+
+
+def chosen(names: Sequence[str] | None) -> list[Check]:
+    """The checks of these names: whole ones, or rungs. Errors: UserError, with the nearest."""
+    if not names:
+        return list(CHECKS.values())
+    for name in names:
+        if name not in CHECKS and name not in RUNGS:
+            known = [*RUNGS, *CHECKS]
+            raise UserError(f"unknown check {name!r}{nearest(name, known)}; known: {', '.join(RUNGS)}, or one such as {known[-1]!r}")
+    return [check for check in CHECKS.values() if check.name in names or check.rung in names]
+
+
+def climb(
+    runners: Sequence[Runner], selected: Sequence[Check], *, beyond: bool = False,
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:  # fmt: skip
+    """Run checks on as many runners at a time as there are. A rung that breaks is finished, and those above it are not
+    reached, unless the climb is to go `beyond`."""
+    free: SimpleQueue[Runner] = SimpleQueue()
+    for runner in runners:
+        free.put(runner)
+    found: dict[str, Outcome] = {}
+    lost = 0
+
+    def one(check: Check) -> Outcome:
+        nonlocal lost
+        runner = free.get()
+        try:
+            if lost >= LOST:
+                outcome = Outcome(check.name, Status.NOT_REACHED, reason=f"{lost} checks were lost before it")
+            else:
+                outcome = runner.run(check.name)
+                lost += bool(outcome.finding and outcome.finding.what.startswith(("no answer", "the process ended")))
+        finally:
+            free.put(runner)
+        if on_outcome is not None:
+            on_outcome(outcome)
+        return outcome
+
+    broken: str | None = None
+    with ThreadPoolExecutor(len(runners)) as pool:
+        for rung in RUNGS:
+            mine = [check for check in selected if check.rung == rung]
+            if broken is not None and not beyond:
+                for check in mine:
+                    outcome = Outcome(check.name, Status.NOT_REACHED, reason=f"the rung {broken} broke")
+                    found[check.name] = outcome
+                    if on_outcome is not None:
+                        on_outcome(outcome)
+                continue
+            for check, outcome in zip(mine, pool.map(one, mine), strict=True):
+                found[check.name] = outcome
+                if outcome.status is Status.FAILED and broken is None:
+                    broken = rung
+            lost = 0
+    return [found[check.name] for check in selected]

@@ -1,0 +1,207 @@
+"""Where a check runs: here, or in a worker process that may hang and crash."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple, Protocol
+
+from dlsys_bench.conformance.check import CHECKS, Check, Trial
+from dlsys_bench.conformance.finding import BrokenError, Finding
+from dlsys_bench.conformance.outcome import Outcome, Status
+from dlsys_bench.engines.base import Engine
+from dlsys_bench.errors import EngineError, NotApplicableError
+
+Make = Callable[[str], Engine]
+"""An engine of a dtype; of its default for an empty name."""
+
+
+class Options(NamedTuple):
+    """What decides what a check draws, and how long it may take: `seconds` a check, `budget` a search in it."""
+
+    seed: int = 0
+    examples: int = 40
+    budget: float = 2.5
+    seconds: float = 120.0
+
+
+class Runner(Protocol):
+    """Runs one check after the other."""
+
+    def run(self, name: str) -> Outcome: ...
+
+    def close(self) -> None: ...
+
+
+def maker(target: str, device: str) -> Make:
+    """An engine by its name, made once for each dtype."""
+    from dlsys_bench.engines import create
+
+    made: dict[str, Engine] = {}
+
+    def make(dtype: str) -> Engine:
+        if dtype not in made:
+            made[dtype] = create(target, device, dtype) if dtype else _default(target, device)
+        return made[dtype]
+
+    return make
+
+
+def _default(target: str, device: str) -> Engine:
+    from dlsys_bench.engines import create
+
+    return create(target, device)
+
+
+def declared(check: Check, engine: Engine) -> str | None:
+    """Why this engine says that it cannot."""
+    return next((engine.lacks[need] for need in check.needs if need in engine.lacks), None)
+
+
+class Here:
+    """Checks in this process. `replay` is the command line before a check's name."""
+
+    def __init__(self, make: Make, options: Options = Options(), replay: str | None = None) -> None:  # noqa: B008
+        self.make, self.options, self.replay = make, options, replay
+
+    def run(self, name: str) -> Outcome:
+        check, began = CHECKS[name], time.perf_counter()
+
+        def ended(status: Status, **more: Any) -> Outcome:
+            return Outcome(name, status, time.perf_counter() - began, **more)
+
+        drawn = 0
+        try:
+            engine = self.make("")
+            if reason := declared(check, engine):
+                return ended(Status.DECLARED, reason=reason)
+            seed, examples, budget, _ = self.options
+            loosens = engine.loosens.get(name) or engine.loosens.get(check.rung)
+            trial = Trial(self.make, seed=seed, examples=examples, budget=budget, loosens=loosens and loosens[0])
+            if check.subject == "float32" and (lack := _lacks_dtype(engine, "float32", trial)):
+                return ended(Status.DECLARED, reason=lack)
+            # What a framework warns of is its own affair; what the engine says of itself is in its results.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    check.run(trial)
+                finally:
+                    drawn = trial.drawn
+        except BrokenError as error:
+            return ended(Status.FAILED, drawn=drawn, finding=error.finding, replay=self._replay(name))
+        except NotApplicableError as error:
+            return ended(Status.DECLARED, reason=str(error))
+        except (EngineError, Exception) as error:
+            # The guard names what the engine raises in its methods; this is from its making, or the check's own.
+            told = f"{type(error).__name__}: {error}"
+            return ended(Status.FAILED, drawn=drawn, finding=Finding(told), replay=self._replay(name))
+        reason = f"with a tolerance of {loosens[0]:g}: {loosens[1]}" if loosens else None
+        return ended(Status.PASSED, drawn=drawn, reason=reason)
+
+    def _replay(self, name: str) -> str | None:
+        return f"{self.replay} --check {shlex.quote(name)} --seed {self.options.seed}" if self.replay else None
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _lacks_dtype(engine: Engine, dtype: str, trial: Trial) -> str | None:
+    if dtype not in trial.dtypes:
+        return engine.lacks.get(f"dtype:{dtype}", f"the engine has {', '.join(trial.dtypes)}")
+    if trial.dtypes == (dtype,):
+        return f"{dtype} is the engine's only dtype: every check runs in it"
+    return None
+
+
+def command(target: str, device: str) -> str:
+    """What replays a check of an engine, but for the check."""
+    more = "" if device == "cpu" else f" --device {device}"
+    return f"dlsys-bench conform --engine {shlex.quote(target)}{more}"
+
+
+class Worker:
+    """Checks in a process of their own. One that takes too long is killed, one that dies is followed by another; what
+    became of its check is a finding like any other. Standard output is the engine's to spoil."""
+
+    def __init__(self, target: str, device: str = "cpu", options: Options = Options()) -> None:  # noqa: B008
+        self.target, self.device, self.options = target, device, options
+        self.process: subprocess.Popen[bytes] | None = None
+        self.answers: queue.Queue[bytes] = queue.Queue()
+        self.errors: IO[bytes] | None = None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
+        paths = os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))  # noqa: PTH109
+        job = json.dumps([self.target, self.device, *self.options])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "dlsys_bench.conformance.worker", job],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True,
+            env=os.environ | {"PYTHONPATH": paths},
+        )  # fmt: skip
+        self.answers = queue.Queue()
+        threading.Thread(target=_read, args=(self.process.stdout, self.answers), daemon=True).start()
+        return self.process
+
+    def run(self, name: str) -> Outcome:
+        began = time.perf_counter()
+        process = self.process or self._start()
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(name.encode() + b"\n")
+            process.stdin.flush()
+        try:
+            answer = self.answers.get(timeout=self.options.seconds)
+        except queue.Empty:
+            self.close()
+            told = f"no answer in {self.options.seconds:g} s: the engine hangs, or is too slow for this check"
+            return self._lost(name, told, began)
+        if not answer:
+            code = process.wait()
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+            last = self._last_line()
+            self.close()
+            return self._lost(name, f"the process ended {how}" + (f": {last}" if last else ""), began)
+        return Outcome.from_dict(json.loads(answer))
+
+    def _lost(self, name: str, told: str, began: float) -> Outcome:
+        replay = f"{command(self.target, self.device)} --check {shlex.quote(name)} --seed {self.options.seed}"
+        return Outcome(name, Status.FAILED, time.perf_counter() - began, finding=Finding(told), replay=replay)
+
+    def _last_line(self) -> str:
+        assert self.errors is not None
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")[:200]
+
+    def close(self) -> None:
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                # With whatever the engine has started.
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout, self.errors):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+            self.process = None
+
+
+def _read(pipe: IO[bytes], answers: queue.Queue[bytes]) -> None:
+    """Every line, and an empty one at the end."""
+    with contextlib.suppress(ValueError, OSError):
+        for line in pipe:
+            answers.put(line)
+    answers.put(b"")
+
+
