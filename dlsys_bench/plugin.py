@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dlsys_bench.verdict.verdict import Verdict
 
 PROPERTY = "dlsys_verdict"
+CONFORMANCE = "dlsys_bench.conformance"
 
 
 class EngineCase(NamedTuple):
@@ -49,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         metavar="NAME",
         help="engine to judge; may be repeated: numpy, "
-        "torch, keras, keras-jax, package.module:Class, or all (every one installed). Default: all",
+        "torch, jax, keras, keras-jax, package.module:Class, or all (every one installed). Default: all",
     )
     group.addoption("--dlsys-device", default="cpu", choices=("cpu", "cuda"), help="Default: cpu")
     group.addoption(
@@ -85,6 +86,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--dlsys-inconclusive", default="skip", choices=("skip", "fail"), help="what INCONCLUSIVE is. Default: skip"
     )
     group.addoption("--dlsys-json", metavar="FILE", help="write the verdicts as JSON")
+
+
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> None:
+    """`--engine` and `--seed`, only where the conformance checks themselves are run: elsewhere they may be others'."""
+    if not any(arg.startswith(CONFORMANCE) for arg in args):
+        return
+    group = parser.getgroup("dlsys")
+    group.addoption("--engine", metavar="NAME", help="engine to check. Default: DLSYS_BENCH_ENGINE, else numpy")
+    group.addoption("--seed", dest="conformance_seed", type=int, default=0, metavar="N", help="default: 0")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -8,6 +8,7 @@ import click
 
 from dlsys_bench.cli.calibrate import calibrate_command
 from dlsys_bench.cli.compare import compare_command
+from dlsys_bench.cli.conform import conform_command
 from dlsys_bench.cli.data import data_group
 from dlsys_bench.cli.gate import gate_command, power_command
 from dlsys_bench.cli.inspect import inspect_command
@@ -25,6 +26,7 @@ INTERRUPTED = 130
 COMMANDS = (
     list_command, summary_command, data_group, look_command, run_command, calibrate_command, inspect_command,
     gate_command, power_command, report_command, runs_group, claims_command, compare_command,
+    conform_command,
 )  # fmt: skip
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import hypothesis
 import numpy as np
@@ -17,7 +17,7 @@ from dlsys_bench.conformance.finding import BrokenError, broken
 from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.engines.base import Engine
-from dlsys_bench.spec.layers import LAYERS
+from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
 from dlsys_bench.spec.losses import LOSSES
 from dlsys_bench.spec.optimizers import OPTIMIZERS
 
@@ -34,12 +34,11 @@ T = TypeVar("T")
 
 
 class Check(NamedTuple):
-    """One thing that is looked at. `needs` are what an engine may declare to lack."""
+    """One thing that is looked at."""
 
     rung: str
     subject: str
     run: Callable[[Trial], None]
-    needs: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -52,17 +51,16 @@ CHECKS: dict[str, Check] = {}
 Body = Callable[["Trial", str], None]
 
 
-def check(
-    rung: str, *subjects: str, needs: Callable[[str], Iterable[str]] = lambda subject: ()
-) -> Callable[[Body], Body]:
+def check(rung: str, *subjects: str) -> Callable[[Body], Body]:
     """Register a function of a trial and a subject as the checks of these subjects."""
 
     def register(body: Body) -> Body:
         for subject in subjects:
+
             def run(trial: Trial, subject: str = subject) -> None:
                 body(trial, subject)
 
-            CHECKS[f"{rung}/{subject}"] = Check(rung, subject, run, tuple(needs(subject)))
+            CHECKS[f"{rung}/{subject}"] = Check(rung, subject, run)
         return body
 
     return register
@@ -117,6 +115,10 @@ class Trial:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of layers that the engine does not declare to lack."""
         return tuple(kind for kind in LAYERS if f"layer:{kind}" not in self.lacks)
+
+    @cached_property
+    def functions(self) -> tuple[str, ...]:
+        return tuple(function for function in FUNCTIONS if f"function:{function}" not in self.lacks)
 
     @cached_property
     def losses(self) -> tuple[str, ...]:

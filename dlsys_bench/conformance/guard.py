@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import numpy as np
 from dlsys_bench.conformance.finding import BrokenError, broken
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch
-from dlsys_bench.errors import DivergedError
+from dlsys_bench.errors import DivergedError, NotApplicableError
 from dlsys_bench.plan import Array, Plan, Weights
 from dlsys_bench.result import Epoch, History
+from dlsys_bench.spec.layers import Activation
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -33,6 +34,24 @@ class Guard:
         for name in ("name", "convention", "conventions", "devices", "dtypes", "dtype", "device"):
             if not hasattr(engine, name):
                 raise broken(f"the engine has no {name}: see dlsys_bench.engines.Engine")
+
+    def able(
+        self, model: Model, loss: Loss | None = None, recipe: Recipe | None = None, *, parity: bool = False
+    ) -> None:
+        """Raise a NotApplicableError with the engine's own reason where it declares that it lacks what is asked."""
+        needed = [f"layer:{layer.kind}" for layer in model.layers]
+        needed += [f"function:{layer.function}" for layer in model.layers if isinstance(layer, Activation)]
+        needed += [f"initializer:{tensor.initializer.kind}" for tensor in model.tensors]
+        if loss is not None:
+            needed.append(f"loss:{loss.kind}")
+        if recipe is not None:
+            needed += [] if parity else ["native"]
+            needed.append(f"optimizer:{recipe.optimizer.kind}")
+            needed += ["schedule"] if recipe.schedule is not None else []
+            needed += ["batch_sizes"] if recipe.batch_sizes is not None else []
+        for need in needed:
+            if need in self.engine.lacks:
+                raise NotApplicableError(f"{need}: {self.engine.lacks[need]}")
 
     @property
     def dtype(self) -> str:
@@ -86,6 +105,7 @@ class Guard:
         return {name: self._array(f"{what}[{name!r}]", found[name], shape) for name, shape in shapes.items()}
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> tuple[Any, Model]:
+        self.able(model)
         return self._call("build", list((weights or {}).values()), model, weights, seed=seed), model
 
     def weights(self, net: tuple[Any, Model]) -> Weights:
@@ -99,6 +119,7 @@ class Guard:
         return found
 
     def gradients(self, net: tuple[Any, Model], batch: Batch, loss: Loss) -> Gradients:
+        self.able(net[1], loss)
         found = self._call("gradients", _arrays(batch), net[0], batch, loss)
         try:
             value, by_name, dx = found
@@ -123,6 +144,7 @@ class Guard:
     def fit(
         self, net: tuple[Any, Model], samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None
     ) -> History:
+        self.able(net[1], recipe.loss, recipe, parity=plan.parity)
         found = self._call("fit", [samples.x, samples.y], net[0], samples, recipe, plan, on_epoch)
         if not isinstance(found, list | tuple) and not hasattr(found, "__len__"):
             raise broken(f"fit gave {type(found).__name__}; it takes a list of Epoch")
@@ -131,7 +153,9 @@ class Guard:
             if not isinstance(epoch, Epoch):
                 raise broken(f"fit gave {type(epoch).__name__} for epoch {number}; it takes an Epoch")
             if not math.isfinite(epoch.running_loss):
-                raise broken(f"epoch {number} has a running loss of {epoch.running_loss}, and no DivergedError was raised")
+                raise broken(
+                    f"epoch {number} has a running loss of {epoch.running_loss}, and no DivergedError was raised"
+                )
         return history
 
 
@@ -148,5 +172,3 @@ def _where(error: BaseException) -> str:
 
 def _frames(error: BaseException) -> Iterator[traceback.FrameSummary]:
     return iter(reversed(traceback.extract_tb(error.__traceback__)[1:]))
-
-

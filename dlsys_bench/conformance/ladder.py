@@ -9,13 +9,13 @@ from queue import SimpleQueue
 from dlsys_bench.conformance import checks
 from dlsys_bench.conformance.check import CHECKS, RUNGS, Check
 from dlsys_bench.conformance.outcome import Outcome, Status
-from dlsys_bench.conformance.runner import Runner
+from dlsys_bench.conformance.runner import NO_ANSWER, Runner
 from dlsys_bench.errors import UserError, nearest
 
 assert checks
 
-# An engine that hangs or crashes in one check does so in the next; a rung is not waited for more often than this.
-LOST = 3
+# An engine that hangs in one check does so in the next; in a rung it is not waited for more often than this.
+HANGS = 3
 
 
 def chosen(names: Sequence[str] | None) -> list[Check]:
@@ -25,7 +25,9 @@ def chosen(names: Sequence[str] | None) -> list[Check]:
     for name in names:
         if name not in CHECKS and name not in RUNGS:
             known = [*RUNGS, *CHECKS]
-            raise UserError(f"unknown check {name!r}{nearest(name, known)}; known: {', '.join(RUNGS)}, or one such as {known[-1]!r}")
+            raise UserError(
+                f"unknown check {name!r}{nearest(name, known)}; known: {', '.join(RUNGS)}, or one such as {known[-1]!r}"
+            )
     return [check for check in CHECKS.values() if check.name in names or check.rung in names]
 
 
@@ -39,17 +41,17 @@ def climb(
     for runner in runners:
         free.put(runner)
     found: dict[str, Outcome] = {}
-    lost = 0
+    hung = 0
 
     def one(check: Check) -> Outcome:
-        nonlocal lost
+        nonlocal hung
         runner = free.get()
         try:
-            if lost >= LOST:
-                outcome = Outcome(check.name, Status.NOT_REACHED, reason=f"{lost} checks were lost before it")
+            if hung >= HANGS:
+                outcome = Outcome(check.name, Status.NOT_REACHED, reason=f"{hung} checks before it hung")
             else:
                 outcome = runner.run(check.name)
-                lost += bool(outcome.finding and outcome.finding.what.startswith(("no answer", "the process ended")))
+                hung += bool(outcome.finding and outcome.finding.what.startswith(NO_ANSWER))
         finally:
             free.put(runner)
         if on_outcome is not None:
@@ -71,5 +73,5 @@ def climb(
                 found[check.name] = outcome
                 if outcome.status is Status.FAILED and broken is None:
                     broken = rung
-            lost = 0
+            hung = 0
     return [found[check.name] for check in selected]

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable
 from typing import IO, Any, NamedTuple, Protocol
 
-from dlsys_bench.conformance.check import CHECKS, Check, Trial
+from dlsys_bench.conformance.check import CHECKS, Trial
 from dlsys_bench.conformance.finding import BrokenError, Finding
 from dlsys_bench.conformance.outcome import Outcome, Status
 from dlsys_bench.engines.base import Engine
@@ -27,13 +27,16 @@ Make = Callable[[str], Engine]
 """An engine of a dtype; of its default for an empty name."""
 
 
+NO_ANSWER = "no answer"
+
+
 class Options(NamedTuple):
     """What decides what a check draws, and how long it may take: `seconds` a check, `budget` a search in it."""
 
     seed: int = 0
     examples: int = 40
     budget: float = 2.5
-    seconds: float = 120.0
+    seconds: float = 60.0
 
 
 class Runner(Protocol):
@@ -64,11 +67,6 @@ def _default(target: str, device: str) -> Engine:
     return create(target, device)
 
 
-def declared(check: Check, engine: Engine) -> str | None:
-    """Why this engine says that it cannot."""
-    return next((engine.lacks[need] for need in check.needs if need in engine.lacks), None)
-
-
 class Here:
     """Checks in this process. `replay` is the command line before a check's name."""
 
@@ -84,8 +82,6 @@ class Here:
         drawn = 0
         try:
             engine = self.make("")
-            if reason := declared(check, engine):
-                return ended(Status.DECLARED, reason=reason)
             seed, examples, budget, _ = self.options
             loosens = engine.loosens.get(name) or engine.loosens.get(check.rung)
             trial = Trial(self.make, seed=seed, examples=examples, budget=budget, loosens=loosens and loosens[0])
@@ -164,7 +160,7 @@ class Worker:
             answer = self.answers.get(timeout=self.options.seconds)
         except queue.Empty:
             self.close()
-            told = f"no answer in {self.options.seconds:g} s: the engine hangs, or is too slow for this check"
+            told = f"{NO_ANSWER} in {self.options.seconds:g} s: the engine hangs, or is too slow for this check"
             return self._lost(name, told, began)
         if not answer:
             code = process.wait()
@@ -203,5 +199,3 @@ def _read(pipe: IO[bytes], answers: queue.Queue[bytes]) -> None:
         for line in pipe:
             answers.put(line)
     answers.put(b"")
-
-

@@ -13,10 +13,12 @@ from dlsys_bench.engines.base import Batch
 from dlsys_bench.errors import SpecError
 from dlsys_bench.plan import Array, Plan, Weights
 from dlsys_bench.spec.initializers import Initializer
-from dlsys_bench.spec.layers import LAYERS, Activation, Dense, Flatten, Layer, MaxPool, Shape
+from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, Activation, Dense, Flatten, Layer, MaxPool, Shape
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, Optimizer
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.schedules import CyclicalLearningRate
 
 IMAGES: tuple[Shape, ...] = ((4, 4, 1), (5, 4, 2), (6, 7, 1), (8, 8, 3))
 VECTORS: tuple[Shape, ...] = ((3,), (1,), (7,))
@@ -34,13 +36,16 @@ class Example(NamedTuple):
     def __str__(self) -> str:
         layers = ", ".join(describe(layer) for layer in self.model.layers)
         mode = "training" if self.batch.training else "inference"
-        return f"input {self.model.input_shape}: {layers}; {len(self.batch.x)} samples, {mode}, {self.loss.kind}, seed {self.seed}"
+        given = f"{len(self.batch.x)} samples, {mode}, {self.loss.kind}, seed {self.seed}"
+        return f"input {self.model.input_shape}: {layers}; {given}"
 
 
 def describe(layer: Layer) -> str:
     """A layer with the options that are not its defaults."""
     plain = {f.name: f.default for f in fields(layer)}
-    told = ", ".join(f"{k}={v!r}" for k, v in vars(layer).items() if v != plain.get(k) and not isinstance(v, Initializer))
+    told = ", ".join(
+        f"{k}={v!r}" for k, v in vars(layer).items() if v != plain.get(k) and not isinstance(v, Initializer)
+    )
     return f"{layer.kind}({told})"
 
 
@@ -54,13 +59,15 @@ def layers(kind: str, **fixed: Any) -> st.SearchStrategy[Layer]:
 
 @st.composite
 def models(
-    draw: st.DrawFn, outputs: int | None = None, most_layers: int = 6, kinds: tuple[str, ...] = tuple(LAYERS)
-) -> Model:
+    draw: st.DrawFn, outputs: int | None = None, most_layers: int = 6, kinds: tuple[str, ...] = tuple(LAYERS),
+    functions: tuple[str, ...] = FUNCTIONS,
+) -> Model:  # fmt: skip
     """A network whose layers fit, ending in a dense layer of `outputs` (default: 1 to 4)."""
-    shape = start = draw(st.sampled_from(VECTORS + IMAGES))
+    shape = start = draw(st.sampled_from(VECTORS + IMAGES if "flatten" in kinds else VECTORS))
     chain: list[Layer] = []
     for _ in range(draw(st.integers(0, most_layers))):
-        layer = draw(layers(draw(st.sampled_from(kinds))))
+        kind = draw(st.sampled_from(kinds))
+        layer = draw(layers(kind, **({"function": draw(st.sampled_from(functions))} if kind == "activation" else {})))
         try:
             following = layer.output_shape(shape)
         except SpecError:
@@ -94,6 +101,19 @@ def optimizers(draw: st.DrawFn, kinds: tuple[str, ...] = tuple(OPTIMIZERS)) -> O
     return record.of(**options)
 
 
+@st.composite
+def recipes(
+    draw: st.DrawFn, samples: int, loss: Loss | None = None, kinds: tuple[str, ...] = tuple(OPTIMIZERS)
+) -> Recipe:
+    """A short training on so many samples: an optimiser, batches that need not divide them, perhaps a moving rate."""
+    schedule = draw(st.none() | st.builds(CyclicalLearningRate, st.just(0.01), st.just(0.1), st.integers(1, 4)))
+    return Recipe(
+        draw(optimizers(kinds)), batch_size=draw(st.integers(1, samples)), epochs=draw(st.integers(1, 3)),
+        steps=draw(st.none() | st.integers(1, 6)), shuffle=draw(st.booleans()), schedule=schedule,
+        loss=draw(losses()) if loss is None else loss,
+    )  # fmt: skip
+
+
 def targets(loss: Loss, outputs: int, samples: int, generator: np.random.Generator) -> NDArray[Any]:
     """Targets as the loss takes them."""
     if loss.targets == "labels":
@@ -118,12 +138,15 @@ def nonzero_weights(model: Model, seed: int) -> Weights:
 
 @st.composite
 def examples(
-    draw: st.DrawFn, kinds: tuple[str, ...] = tuple(LAYERS), loss_kinds: tuple[str, ...] = tuple(LOSSES)
-) -> Example:
+    draw: st.DrawFn, kinds: tuple[str, ...] = tuple(LAYERS), loss_kinds: tuple[str, ...] = tuple(LOSSES),
+    functions: tuple[str, ...] = FUNCTIONS,
+) -> Example:  # fmt: skip
     """A network with weights, data, dropout masks and a loss that fits its outputs. Batches of 3 to 6."""
     loss = draw(losses(loss_kinds))
     # One output has one side, and a softmax over it nothing to choose from.
-    model = draw(models(outputs=1 if loss.targets == "signs" else draw(st.integers(2, 4)), kinds=kinds))
+    model = draw(
+        models(outputs=1 if loss.targets == "signs" else draw(st.integers(2, 4)), kinds=kinds, functions=functions)
+    )
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(3, 6))
     generator = np.random.default_rng((seed, 0))
     batch = Batch(
@@ -136,11 +159,12 @@ def examples(
 
 
 @st.composite
-def single_layers(draw: st.DrawFn, kind: str, **fixed: Any) -> Example:
-    """A layer alone under a dense one, with a loss of values. Half of the inputs are whole halves: a max pool then meets
-    equals, and a relu the zero at which it has no derivative."""
+def single_layers(draw: st.DrawFn, /, kind: str, *, images: bool = True, **fixed: Any) -> Example:
+    """A layer alone under a dense one, with a loss of values. Half of the inputs are whole halves: a max pool then
+    meets equals, and a relu the zero at which it has no derivative. Without `images` no flatten is needed."""
     layer = draw(layers(kind, **fixed))
-    shapes = VECTORS if kind == "dense" else IMAGES if kind in ("conv2d", "average_pool", "max_pool") else IMAGES + VECTORS
+    either = IMAGES + VECTORS if images else VECTORS
+    shapes = VECTORS if kind == "dense" else IMAGES if kind in ("conv2d", "average_pool", "max_pool") else either
     shape = draw(st.sampled_from(shapes))
     try:
         outcome = layer.output_shape(shape)

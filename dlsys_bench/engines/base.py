@@ -48,9 +48,12 @@ class Engine(ABC):
 
     `convention` is the way the engine takes where frameworks differ (`spec.convention`), `conventions` all it can;
     `origin` is what creates it again, a name or "package.module:Class"; `threaded` says that threads may train networks
-    of their own at the same time. What an engine cannot do, or does less exactly, it declares with the reason, and the
-    conformance checks report it so: `lacks` by "layer:max_pool", "loss:hinge", "optimizer:rmsprop" or "native" (order
-    and dropout of its own); `loosens` by a check or a rung, "step/adam" or "trajectory", with the relative tolerance.
+    of their own at the same time.
+
+    What an engine cannot do, or does less exactly, it declares with the reason, and the conformance checks say so:
+    `lacks` by "layer:max_pool", "function:tanh", "loss:hinge", "optimizer:rmsprop", "initializer:normal", "schedule",
+    "batch_sizes" or "native" (an order and dropout of its own); `loosens` by a check or a rung, "step/adam" or
+    "trajectory", with the relative tolerance.
     """
 
     name: ClassVar[str]

@@ -7,7 +7,7 @@ import random
 import numpy as np
 
 from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.checks.trajectory import NETWORKS, _needs, _setting
+from dlsys_bench.conformance.checks.trajectory import NETWORKS, _setting
 from dlsys_bench.conformance.finding import broken
 from dlsys_bench.plan import Plan, Weights
 
@@ -21,7 +21,7 @@ def _trained(trial: Trial, seed: int, *, parity: bool = False) -> Weights:
     return trial.engine.weights(net)
 
 
-@check("determinism", "seed", needs=lambda subject: ["native", *_needs(NETWORK)])
+@check("determinism", "seed")
 def seed(trial: Trial, subject: str) -> None:
     """One seed, one result, to the bit, whatever was trained before; another seed, another."""
     first, other, again = (_trained(trial, number) for number in (1, 2, 1))
@@ -33,7 +33,7 @@ def seed(trial: Trial, subject: str) -> None:
         raise broken("seeds 1 and 2 train to the same weights")
 
 
-@check("determinism", "plan", needs=lambda subject: _needs(NETWORK))
+@check("determinism", "plan")
 def plan(trial: Trial, subject: str) -> None:
     """The same by a plan."""
     first, again = (_trained(trial, 1, parity=True) for _ in range(2))
@@ -42,7 +42,7 @@ def plan(trial: Trial, subject: str) -> None:
             raise broken(f"{name} differs between two trainings by one plan", tensor=name)
 
 
-@check("determinism", "alone", needs=lambda subject: _needs(NETWORK))
+@check("determinism", "alone")
 def alone(trial: Trial, subject: str) -> None:
     """A network that trains leaves every other network, and the generators of the process, as they were."""
     model, recipe, samples = _setting(trial, trial.engine, NETWORK)

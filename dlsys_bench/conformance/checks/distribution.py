@@ -10,7 +10,7 @@ ALPHA = 1e-6
 """The chance that a right engine fails one of these."""
 
 
-@check("distribution", *ARMS, needs=lambda subject: ["native"])
+@check("distribution", *ARMS)
 def distribution(trial: Trial, subject: str) -> None:
     """Trainings on scanned digits, with other seeds than the stored runs': as many as it takes."""
     from dlsys_bench.run import choose_dataset
@@ -20,6 +20,9 @@ def distribution(trial: Trial, subject: str) -> None:
 
     (case,) = find(f"regularization/{subject}")
     data, _ = choose_dataset(case, "digits", None)
-    verdict = gate(case, trial.make("float32"), data, tier="quick", terms=Terms(alpha=ALPHA, first_seed=10_000 + 100 * trial.seed))
+    watched = trial.at("float32")
+    watched.able(case.arm.model, case.arm.recipes["quick"].loss, case.arm.recipes["quick"])
+    terms = Terms(alpha=ALPHA, first_seed=10_000 + 100 * trial.seed)
+    verdict = gate(case, watched.engine, data, tier="quick", terms=terms)
     if verdict.outcome is Outcome.FAIL:
         raise broken(f"accuracies are of another law: {verdict.reason}")

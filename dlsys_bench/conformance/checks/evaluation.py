@@ -21,7 +21,7 @@ FLOAT32 = 1e-5
 """Figures of an epoch may be summed in single precision: Keras's are."""
 
 
-@check("evaluation", "in parts", needs=lambda subject: ["layer:batch_norm"])
+@check("evaluation", "parts")
 def parts(trial: Trial, subject: str) -> None:
     """What is predicted of a sample does not depend on what it is predicted with."""
     convention = trial.engine.conventions[0]
@@ -34,7 +34,7 @@ def parts(trial: Trial, subject: str) -> None:
         close(f"predict of samples {first} to {last}", found, whole[first:last], 10 * trial.tolerance * size(whole))
 
 
-@check("evaluation", *LOSSES, needs=lambda subject: [f"loss:{subject}", "optimizer:sgd"])
+@check("evaluation", *LOSSES)
 def running(trial: Trial, subject: str) -> None:
     """The running loss and accuracy: means over all samples of the epoch, the last, smaller batch by its size."""
     loss = LOSSES[subject].of()
@@ -44,7 +44,7 @@ def running(trial: Trial, subject: str) -> None:
     _compare(trial, model, strategies.nonzero_weights(model, trial.seed), y, loss)
 
 
-@check("evaluation", "ties", needs=lambda subject: ["optimizer:sgd"])
+@check("evaluation", "ties")
 def ties(trial: Trial, subject: str) -> None:
     """Of equal outputs the first is the answer, and an output of zero has no sign."""
     for kind in trial.losses:
@@ -63,11 +63,18 @@ def _compare(trial: Trial, model: Model, weights: dict[str, np.ndarray], y: np.n
     right = trial.oracle.fit(trial.oracle.build(model, weights), samples, recipe, plan)[0]
     found = trial.engine.fit(trial.engine.build(model, weights), samples, recipe, plan)[0]
     told = f"({loss.kind}, 11 samples by 4)"
-    close(f"the running loss {told}", np.array(found.running_loss), np.array(right.running_loss), FLOAT32 * max(1, abs(right.running_loss)))
+    close(
+        f"the running loss {told}",
+        np.array(found.running_loss),
+        np.array(right.running_loss),
+        FLOAT32 * max(1, abs(right.running_loss)),
+    )
     if right.running_accuracy is None:
         if found.running_accuracy is not None:
             raise broken(f"there is a running accuracy {told}, where no answer is right or wrong")
     elif found.running_accuracy is None:
         raise broken(f"there is no running accuracy {told}")
     else:
-        close(f"the running accuracy {told}", np.array(found.running_accuracy), np.array(right.running_accuracy), FLOAT32)
+        close(
+            f"the running accuracy {told}", np.array(found.running_accuracy), np.array(right.running_accuracy), FLOAT32
+        )

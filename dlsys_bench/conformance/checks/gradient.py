@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.checks.forward import LARGE, large
-from dlsys_bench.conformance.checks.subjects import SUBJECTS, clear, drawn, needs, networks, size
+from dlsys_bench.conformance.checks.forward import large
+from dlsys_bench.conformance.checks.subjects import SUBJECTS, clear, drawn, networks, size
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.engines.base import Gradients
-from dlsys_bench.spec.zoo import MODELS
 
 
 def compare(trial: Trial, engine: Guard, example: Example) -> None:
@@ -33,7 +32,7 @@ def compare_gradients(found: Gradients, expected: Gradients, allowed: float) -> 
     close("d x", found.x, expected.x, allowed * scale)
 
 
-@check("gradient", *SUBJECTS, needs=needs)
+@check("gradient", *SUBJECTS)
 def gradient(trial: Trial, subject: str) -> None:
     trial.search(drawn(trial, subject), lambda example: compare(trial, trial.engine, example))
 
@@ -55,7 +54,7 @@ def single(trial: Trial, subject: str) -> None:
     trial.search(networks(trial).filter(lambda example: clear(trial, example, "float32")), body)
 
 
-@check("gradient", "lenet5", needs=lambda subject: [f"layer:{layer.kind}" for layer in MODELS[LARGE].layers])
+@check("gradient", "lenet5")
 def lenet5(trial: Trial, subject: str) -> None:
     """A network of real size: the slope along two drawn directions in every tensor, and in x."""
     example, engine = large(trial), trial.engine
@@ -70,4 +69,6 @@ def lenet5(trial: Trial, subject: str) -> None:
             told = "d x" if name is None else f"d {name}"
             layer = name and name.partition(".")[0]
             slope = np.array((direction * values).sum())
-            close(f"{told} along a direction", slope, np.array(right), trial.tolerance * scale, layer=layer, tensor=name)
+            close(
+                f"{told} along a direction", slope, np.array(right), trial.tolerance * scale, layer=layer, tensor=name
+            )

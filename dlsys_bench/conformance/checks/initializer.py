@@ -15,11 +15,11 @@ from dlsys_bench.spec.layers import Conv2D, Dense, Flatten
 from dlsys_bench.spec.model import Model, Tensor
 
 
-@check("initializer", *INITIALIZERS, needs=lambda subject: [f"initializer:{subject}"])
+@check("initializer", *INITIALIZERS)
 def initializer(trial: Trial, subject: str) -> None:
     """A dense and a convolution's kernel, whose fans differ, each of tens of thousands of values."""
     record = INITIALIZERS[subject].of()
-    conv = Conv2D(32, 5, kernel_initializer=record)
+    conv = Conv2D(32, (5, 5), kernel_initializer=record)
     for convention in trial.engine.conventions:
         for shape, layers in (
             ((150,), (Dense(300, kernel_initializer=record),)),
@@ -47,9 +47,13 @@ def _follows(values: Array, law: Law, tensor: Tensor) -> None:
     low, high = known.support()
     slack = 1e-6 * known.std()
     if values.min() < low - slack or values.max() > high + slack:
-        raise broken(f"{what} goes from {values.min():.4g} to {values.max():.4g}, outside [{low:.4g}, {high:.4g}]", layer=where)
+        raise broken(
+            f"{what} goes from {values.min():.4g} to {values.max():.4g}, outside [{low:.4g}, {high:.4g}]", layer=where
+        )
     if len(np.unique(values)) < 0.98 * n:
-        raise broken(f"{what} has {len(np.unique(values)):,} different values of {n:,}: draws are used again", layer=where)
+        raise broken(
+            f"{what} has {len(np.unique(values)):,} different values of {n:,}: draws are used again", layer=where
+        )
     kurtosis = float(known.stats("k")) + 3
     for name, found, right, error in (
         ("a mean", values.mean(), 0.0, known.std() / np.sqrt(n)),
@@ -59,7 +63,9 @@ def _follows(values: Array, law: Law, tensor: Tensor) -> None:
             raise broken(f"{what} has {name} of {found:.5g}, where {right:.5g} is right", layer=where)
     chance = stats.kstest(values, known.cdf).pvalue
     if chance < NEVER:
-        raise broken(f"{what} is of another law than {law.family} (Kolmogorov-Smirnov, chance {chance:.1e})", layer=where)
+        raise broken(
+            f"{what} is of another law than {law.family} (Kolmogorov-Smirnov, chance {chance:.1e})", layer=where
+        )
 
 
 @check("initializer", "seeds")

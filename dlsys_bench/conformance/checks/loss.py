@@ -10,12 +10,13 @@ from dlsys_bench.conformance.check import Trial, check
 from dlsys_bench.conformance.checks.subjects import size
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.engines.base import Batch
+from dlsys_bench.plan import Weights
 from dlsys_bench.spec.layers import Dense
 from dlsys_bench.spec.losses import LOSSES
 from dlsys_bench.spec.model import Model
 
 
-@check("loss", *LOSSES, needs=lambda subject: [f"loss:{subject}"])
+@check("loss", *LOSSES)
 def loss(trial: Trial, subject: str) -> None:
     """A dense layer that changes nothing hands the loss what is drawn: outputs up to hundreds, where exp overflows."""
     record = LOSSES[subject].of()
@@ -27,7 +28,7 @@ def loss(trial: Trial, subject: str) -> None:
         generator = np.random.default_rng(seed)
         x = scale * generator.standard_normal((samples, outputs))
         batch = Batch(x, strategies.targets(record, outputs, samples, generator))
-        weights = {"dense_1.kernel": np.eye(outputs)}
+        weights: Weights = {"dense_1.kernel": np.eye(outputs)}
         found = trial.engine.gradients(trial.engine.build(model, weights), batch, record)
         right = trial.oracle.gradients(trial.oracle.build(model, weights), batch, record)
         allowed = trial.tolerance * max(1e-6, abs(right.loss))

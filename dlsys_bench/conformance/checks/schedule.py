@@ -31,13 +31,13 @@ RECIPES = {
     "exp_range": replace(BASE, schedule=CyclicalLearningRate(0.2, 0.01, 3, "exp_range", 0.9)),
     "ramp": replace(BASE, schedule=LearningRateRamp(1e-3, 0.2, 7)),
     "cyclical_batch_size": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4)),
-    "cyclical_batch_size, early": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4, growing=False, ends="early")),
+    "cyclical_batch_size-early": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4, growing=False, ends="early")),
     "steps": replace(BASE, steps=5),
 }
 MODEL = Model("scheduled", (3,), (Dense(3), Activation("tanh"), Dense(2)))
 
 
-@check("schedule", *RECIPES, needs=lambda subject: ["optimizer:sgd", "schedule" if RECIPES[subject].schedule else ""])
+@check("schedule", *RECIPES)
 def schedule(trial: Trial, subject: str) -> None:
     """The weights after every step tell the rate of each; the history has to tell the same."""
     samples = Samples(trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2)))
@@ -57,6 +57,8 @@ def schedule(trial: Trial, subject: str) -> None:
                 continue
             for name, values in his.by_step.items():
                 if mine.by_step is None or name not in mine.by_step:
-                    raise broken(f"epoch {mine.epoch} has no {name} by step in its history, though the recipe moves one")
+                    raise broken(
+                        f"epoch {mine.epoch} has no {name} by step in its history, though the recipe moves one"
+                    )
                 told = f"{name} by step in the history of epoch {mine.epoch}"
                 close(told, np.array(mine.by_step[name]), np.array(values), max(1e-5, trial.tolerance) * max(values))

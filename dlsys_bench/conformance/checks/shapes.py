@@ -6,17 +6,18 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, needs
+from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn
 from dlsys_bench.conformance.finding import broken
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.data import Samples
-from dlsys_bench.plan import Plan
+from dlsys_bench.engines.base import Batch
+from dlsys_bench.plan import Array, Plan
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Activation, Dense
 from dlsys_bench.spec.losses import MeanSquaredError
@@ -27,7 +28,7 @@ from dlsys_bench.spec.recipe import Recipe
 SMALL = Model("small", (3,), (Dense(4), Activation("tanh"), Dense(2)))
 
 
-@check("shapes", *SUBJECTS, needs=needs)
+@check("shapes", *SUBJECTS)
 def shapes(trial: Trial, subject: str) -> None:
     """The guard looks at names, shapes and dtypes of all that comes back; the weights also have to be those given."""
 
@@ -72,9 +73,46 @@ def history(trial: Trial, subject: str) -> None:
     found = engine.fit(net, samples, recipe, Plan(0, parity=True), lambda epoch: seen.append(epoch.epoch))
     counted = [(epoch.epoch, epoch.steps) for epoch in found]
     if counted != [(1, 3), (2, 6), (3, 9)]:
-        raise broken(f"epochs and steps are {counted}, where [(1, 3), (2, 6), (3, 9)] is right: 10 samples by 4, 3 epochs")
+        raise broken(
+            f"epochs and steps are {counted}, where [(1, 3), (2, 6), (3, 9)] is right: 10 samples by 4, 3 epochs"
+        )
     if seen != [1, 2, 3]:
         raise broken(f"on_epoch saw the epochs {seen}, where [1, 2, 3] is right")
+
+
+@check("shapes", "copies")
+def copies(trial: Trial, subject: str) -> None:
+    """What has been handed over stays as it was, whatever is called next: the guard looks again at each call."""
+    engine, convention = trial.engine, trial.engine.conventions[0]
+    net = engine.build(follow(convention, SMALL), Plan(1).weights(SMALL))
+    recipe = follow(convention, Recipe(SGD(0.1), batch_size=3, epochs=1, loss=MeanSquaredError()))
+    for _ in range(2):
+        x, y = trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2))
+        engine.predict(net, x)
+        engine.trace(net, Batch(x, y))
+        engine.gradients(net, Batch(x, y), MeanSquaredError())
+        engine.weights(net)
+        engine.fit(net, Samples(x, y), recipe, Plan(0, parity=True))
+
+
+@check("shapes", "repeated")
+def repeated(trial: Trial, subject: str) -> None:
+    """The same question twice, the same answer."""
+    engine = trial.engine
+    net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
+    x, y = trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2))
+    batch = Batch(x, y)
+    asked: tuple[tuple[str, Callable[[], list[Array]]], ...] = (
+        ("predict", lambda: [engine.predict(net, x)]),
+        ("trace", lambda: engine.trace(net, batch)),
+        ("gradients", lambda: list(engine.gradients(net, batch, MeanSquaredError()).weights.values())),
+    )
+    for what, ask in asked:
+        for first, again in zip(ask(), ask(), strict=True):
+            if not np.allclose(first, again, rtol=1e-5, atol=1e-6, equal_nan=True):
+                raise broken(
+                    f"{what} gives another answer to the same question: {np.abs(first - again).max():.3g} apart"
+                )
 
 
 @check("shapes", "quiet")
@@ -99,7 +137,7 @@ def _printed() -> Iterator[list[str]]:
         path = Path(folder) / "printed"
         sys.stdout.flush()
         kept = os.dup(1)
-        with path.open("w+b") as file, contextlib.redirect_stdout(open(os.dup(file.fileno()), "w")) as python:  # noqa: SIM115, PTH123
+        with path.open("w+b") as file, contextlib.redirect_stdout(open(os.dup(file.fileno()), "w")) as python:  # noqa: PTH123
             os.dup2(file.fileno(), 1)
             try:
                 yield lines

@@ -26,7 +26,7 @@ NEVER = 1e-9
 """The chance at which a draw is said to be of another law: once in a billion healthy looks."""
 
 
-@check("state", "batch_norm", needs=lambda subject: ["layer:batch_norm", "optimizer:sgd", "loss:mean_squared_error"])
+@check("state", "batch_norm")
 def moving(trial: Trial, subject: str) -> None:
     """The moving mean and variance after one step and after three, in the variance that the convention names."""
 
@@ -65,7 +65,7 @@ def looking(trial: Trial, subject: str) -> None:
     trial.search(networks(trial), body, examples=15)
 
 
-@check("state", "mode", needs=lambda subject: ["layer:batch_norm", "layer:dropout"])
+@check("state", "mode")
 def mode(trial: Trial, subject: str) -> None:
     """Predicting after a training is not training, and training after predicting is."""
     convention = trial.engine.conventions[0]
@@ -83,7 +83,7 @@ def mode(trial: Trial, subject: str) -> None:
         close(f"predict after {turn} training", found, right, 10 * trial.tolerance * size(right))
 
 
-@check("state", "optimizer", needs=lambda subject: ["optimizer:adam"])
+@check("state", "optimizer")
 def fresh(trial: Trial, subject: str) -> None:
     """Every fit begins with an optimiser that remembers nothing, of this network or of another."""
     convention = trial.engine.conventions[0]
@@ -100,7 +100,7 @@ def fresh(trial: Trial, subject: str) -> None:
             close(f"{name} after the {turn} fit", trial.engine.weights(net)[name], right, allowed, tensor=name)
 
 
-@check("state", "dropout", needs=lambda subject: ["layer:dropout"])
+@check("state", "dropout")
 def dropout(trial: Trial, subject: str) -> None:
     """The engine's own masks: whether as many are kept as should be, each by itself, and the rest scaled."""
     for rate in (0.5, 0.2, 0.9):
@@ -116,7 +116,7 @@ def dropout(trial: Trial, subject: str) -> None:
         close(f"dropout({rate:g}) outside training", calm, x, 1e-6, layer="dropout_1")
 
 
-@check("state", "dropout in fit", needs=lambda subject: ["layer:dropout", "native", "optimizer:sgd"])
+@check("state", "dropout-in-fit")
 def dropout_in_fit(trial: Trial, subject: str) -> None:
     """The masks that a training draws: another for every sample, every step, every epoch.
 

@@ -17,26 +17,26 @@ from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
 
 # A dense layer ends every network of the others, so it comes first.
 SUBJECTS: dict[str, tuple[str, Mapping[str, Any]]] = {
-    **{kind: (kind, {}) for kind in sorted(LAYERS, key=lambda kind: kind not in ("dense", "flatten")) if kind != "activation"},
+    **{
+        kind: (kind, {})
+        for kind in sorted(LAYERS, key=lambda kind: kind not in ("dense", "flatten"))
+        if kind != "activation"
+    },
     **{function: ("activation", {"function": function}) for function in FUNCTIONS},
 }
-
-
-def needs(subject: str) -> tuple[str, ...]:
-    """What an engine may lack: the layer, or the activation's function."""
-    kind, _ = SUBJECTS[subject]
-    return (f"layer:{kind}",) if kind == subject else (f"layer:{kind}", f"function:{subject}")
 
 
 def drawn(trial: Trial, subject: str) -> st.SearchStrategy[Example]:
     """A layer alone, in a convention of the engine's."""
     kind, fixed = SUBJECTS[subject]
-    return followed(trial, strategies.single_layers(kind, **fixed))
+    return followed(trial, strategies.single_layers(kind, images="flatten" in trial.kinds, **fixed))
 
 
 def networks(trial: Trial) -> st.SearchStrategy[Example]:
     """A network of what the engine has, in a convention of its own, away from where rounding would choose a side."""
-    return followed(trial, strategies.examples(trial.kinds, trial.losses)).filter(lambda example: clear(trial, example))
+    return followed(trial, strategies.examples(trial.kinds, trial.losses, trial.functions)).filter(
+        lambda example: clear(trial, example)
+    )
 
 
 def followed(trial: Trial, examples: st.SearchStrategy[Example]) -> st.SearchStrategy[Example]:
@@ -58,4 +58,3 @@ NEAR = {"float64": 1e-9, "float32": 1e-3}
 def size(*arrays: Array) -> float:
     """The largest value in some arrays, from which a tolerance is taken; never nothing."""
     return max(1e-12, *(float(np.abs(array).max(initial=0.0)) for array in arrays))
-

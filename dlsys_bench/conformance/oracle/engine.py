@@ -132,7 +132,8 @@ def _outputs(net: Net, batch: Batch) -> list[Array]:
 
 def _loss(model: Model, tensors: Weights, x: Array, batch: Batch, loss: Loss) -> Array:
     now = Pass(batch.training, batch.masks)
-    return loss_of(loss, forward(model, _wide(tensors), np.asarray(x)[None], now)[-1], batch.y)
+    value: Array = loss_of(loss, forward(model, _wide(tensors), np.asarray(x)[None], now)[-1], batch.y)
+    return value
 
 
 def _gradient(net: Net, batch: Batch, loss: Loss, name: str | None) -> Array:

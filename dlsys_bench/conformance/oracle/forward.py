@@ -1,6 +1,6 @@
 """Every layer and every loss by definition. Arrays are (P, N, ...): P sets of tensors, of which most are one.
 
-What the complex numbers have to pass through keeps their small imaginary parts: comparisons look at the real part alone.
+What complex numbers pass through keeps their small imaginary parts: comparisons look at the real part alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from dlsys_bench.spec import layers, losses
 from dlsys_bench.spec.model import Model
 
-Array = NDArray[Any]
+Array = Any
+"""Of complex or real numbers; numpy's stubs lose the type at every step."""
 Tensors = Mapping[str, Array]
 """Each tensor (P, ...) by its name in the model."""
 Own = Mapping[str, Array]
@@ -115,7 +116,7 @@ FORWARD: dict[str, Callable[[Any, Array, Own, int, Pass], Array]] = {
 
 
 def forward(model: Model, tensors: Tensors, x: Array, now: Pass) -> list[Array]:
-    """The output (P, N, ...) of every layer; `now.moved` then has the statistics, by the layer's place and their name."""
+    """The output (P, N, ...) of every layer; `now.moved` then has the statistics, by the layer's place and name."""
     outputs = []
     for place, (layer, name) in enumerate(zip(model.layers, model.names, strict=True)):
         own = {key.removeprefix(name + "."): value for key, value in tensors.items() if key.startswith(name + ".")}

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dlsys_bench.plan import Array
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
+
+Array = Any
 
 Memory = dict[str, Any]
 """What an optimiser remembers of one tensor; empty before the first step."""

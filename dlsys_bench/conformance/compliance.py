@@ -1,0 +1,92 @@
+"""What an engine's climb comes to: counts by rung, the first rung that broke, and what changed since another report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from dlsys_bench.conformance.check import CHECKS, RUNGS
+from dlsys_bench.conformance.outcome import Outcome, Status
+from dlsys_bench.errors import UserError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Compliance:
+    """The outcome of every check of one engine. `expected` are the checks that there are, by name."""
+
+    engine: str
+    device: str
+    seed: int
+    outcomes: Sequence[Outcome]
+    expected: Sequence[str] = field(default_factory=lambda: list(CHECKS))
+    seconds: float = 0.0
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def counts(self, rung: str | None = None) -> Counter[Status]:
+        """How many checks, of a rung or of all, ended how."""
+        return Counter(outcome.status for outcome in self.outcomes if rung in (None, outcome.rung))
+
+    @property
+    def first_broken(self) -> Outcome | None:
+        """The first check that failed, on the lowest rung that broke."""
+        return next((outcome for outcome in self.outcomes if outcome.status is Status.FAILED), None)
+
+    @property
+    def missing(self) -> list[str]:
+        """Checks that neither ran nor are declared, and of which nothing says why."""
+        known = {outcome.name for outcome in self.outcomes}
+        return [name for name in self.expected if name not in known]
+
+    @property
+    def conforms(self) -> bool:
+        """Whether everything that the engine does not declare was looked at, and passed."""
+        counts = self.counts()
+        return not (counts[Status.FAILED] or counts[Status.NOT_REACHED] or self.missing) and counts[Status.PASSED] > 0
+
+    def summary(self) -> str:
+        """One line."""
+        counts = self.counts()
+        told = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
+        verdict = "conforms" if self.conforms else "does not conform"
+        missing = f", {len(self.missing)} did not run" if self.missing else ""
+        return f"{self.engine} {verdict}: {told}{missing} of {len(self.expected)} checks"
+
+    def to_dict(self) -> dict[str, Any]:
+        first = self.first_broken
+        return {
+            "schema": SCHEMA, "engine": self.engine, "device": self.device, "seed": self.seed,
+            "conforms": self.conforms, "seconds": round(self.seconds, 1),
+            "counts": {str(status): self.counts()[status] for status in Status},
+            "first_broken": first and first.name, "missing": self.missing, "expected": list(self.expected),
+            "outcomes": [outcome.to_dict() for outcome in self.outcomes], "provenance": dict(self.provenance),
+        }  # fmt: skip
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The report in a file. Errors: UserError where it is not one."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            outcomes = [Outcome.from_dict(outcome) for outcome in values["outcomes"]]
+            return cls(
+                values["engine"], values["device"], values["seed"], outcomes,
+                values["expected"], values["seconds"], values["provenance"],
+            )  # fmt: skip
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is no report of `dlsys-bench conform --output`: {error!r}") from error
+
+
+def changes(before: Compliance, after: Compliance) -> list[tuple[str, str, str]]:
+    """What became of each check that ended differently: its name, then, now."""
+    then, now = ({outcome.name: str(outcome.status) for outcome in report.outcomes} for report in (before, after))
+    order = {rung: place for place, rung in enumerate(RUNGS)}
+    names = sorted(then.keys() | now.keys(), key=lambda name: (order.get(name.partition("/")[0], 99), name))
+    rows = [(name, then.get(name, "not there"), now.get(name, "not there")) for name in names]
+    return [row for row in rows if row[1] != row[2]]

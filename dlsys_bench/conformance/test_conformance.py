@@ -1,0 +1,48 @@
+"""The checks as tests: pytest --pyargs dlsys_bench.conformance --engine package.module:Engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from dlsys_bench.conformance.check import CHECKS
+from dlsys_bench.conformance.engine_checks import runner_of
+from dlsys_bench.conformance.ladder import chosen
+from dlsys_bench.conformance.outcome import Status
+from dlsys_bench.conformance.runner import Options, Runner
+
+
+class Climb:
+    """The ladder, one test after the other: what stands above a rung that broke is not reached."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.broken: str | None = None
+
+    def test(self, name: str) -> None:
+        rung = CHECKS[name].rung
+        if self.broken not in (None, rung):
+            pytest.skip(f"not reached: the rung {self.broken} broke")
+        outcome = self.runner.run(name)
+        if outcome.status is Status.DECLARED:
+            pytest.skip(f"declared: {outcome.reason}")
+        if outcome.status is Status.FAILED:
+            self.broken = rung
+            pytest.fail(outcome.message(), pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def climb(pytestconfig: pytest.Config) -> Iterator[Climb]:
+    given = pytestconfig.getoption("engine", None) or pytestconfig.getoption("dlsys_engine", None)
+    name = given[0] if isinstance(given, list) else given or os.environ.get("DLSYS_BENCH_ENGINE", "numpy")
+    device = pytestconfig.getoption("dlsys_device", "cpu")
+    runner = runner_of(name, device, Options(seed=pytestconfig.getoption("conformance_seed", 0)))
+    yield Climb(runner)
+    runner.close()
+
+
+@pytest.mark.parametrize("name", [check.name for check in chosen(None)])
+def test_conformance(climb: Climb, name: str) -> None:
+    climb.test(name)

@@ -1,0 +1,100 @@
+"""A compliance report as a table, as a page and as a badge."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dlsys_bench.conformance.check import RUNGS
+from dlsys_bench.conformance.compliance import Compliance
+from dlsys_bench.conformance.outcome import Status
+from dlsys_bench.report.tables import Table
+
+STATUSES = (Status.PASSED, Status.FAILED, Status.DECLARED, Status.NOT_REACHED)
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ report.engine }}: compliance</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
+table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
+th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top }
+td.number { text-align: right } code { background: #f2f2f2; padding: .1rem .2rem }
+.passed { color: #14692f } .failed { color: #a11212; font-weight: bold }
+.declared { color: #7a5b00 } .not-reached { color: #666 }
+</style></head><body>
+<h1>{{ report.engine }}: {{ "conforms" if report.conforms else "does not conform" }}</h1>
+<p>{{ report.summary() }}, on {{ report.device }}, seed {{ report.seed }},
+{{ "%.0f" | format(report.seconds) }} s. {{ versions }}</p>
+<table><thead><tr><th>rung</th>{% for status in statuses %}<th>{{ status }}</th>{% endfor %}</tr></thead><tbody>
+{% for rung in rungs %}<tr><td><a href="#{{ rung }}">{{ rung }}</a></td>{% for status in statuses
+%}<td class="number">{{ report.counts(rung)[status] or "" }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table>
+{% for rung in rungs %}<h2 id="{{ rung }}">{{ rung }}</h2><table><tbody>
+{% for outcome in report.outcomes if outcome.rung == rung %}<tr><td>{{ outcome.subject }}</td>
+<td class="{{ outcome.status | replace(" ", "-") }}">{{ outcome.status }}</td>
+<td>{{ outcome.finding or outcome.reason or "" }}
+{% if outcome.replay %}<br><code>{{ outcome.replay }}</code>{% endif %}</td></tr>
+{% endfor %}</tbody></table>
+{% endfor %}</body></html>
+"""
+
+BADGE = """<svg xmlns="http://www.w3.org/2000/svg" width="{{ left + right }}" height="20" role="img" \
+aria-label="{{ label }}: {{ message }}">
+<title>{{ label }}: {{ message }}</title>
+<rect width="{{ left }}" height="20" fill="#444"/>
+<rect x="{{ left }}" width="{{ right }}" height="20" fill="{{ colour }}"/>
+<g fill="#fff" font-family="Verdana,sans-serif" font-size="11" text-anchor="middle">
+<text x="{{ left / 2 }}" y="14">{{ label }}</text><text x="{{ left + right / 2 }}" y="14">{{ message }}</text></g></svg>
+"""
+
+
+def compliance_table(report: Compliance) -> Table:
+    """Counts by rung, and the first finding of each."""
+    rows = []
+    for rung in RUNGS:
+        counts = report.counts(rung)
+        if not counts:
+            continue
+        broken = next((o for o in report.outcomes if o.rung == rung and o.status is Status.FAILED), None)
+        told = f"{broken.subject}: {broken.finding and broken.finding.what}" if broken else ""
+        rows.append((rung, *(str(counts[status] or "") for status in STATUSES), told))
+    return Table(report.summary(), ("rung", *(f">{status}" for status in STATUSES), "first finding"), rows)
+
+
+def declared_table(report: Compliance) -> Table | None:
+    """What the engine declares, with its reasons; what it does less exactly too."""
+    rows = [(o.name, str(o.status), o.reason) for o in report.outcomes
+            if o.reason and o.status in (Status.DECLARED, Status.PASSED)]  # fmt: skip
+    return Table(f"Declared by {report.engine}", ("check", "status", "reason"), rows) if rows else None
+
+
+def write_compliance(report: Compliance, folder: Path) -> list[Path]:
+    """Write `NAME.json`, `NAME.html`, `NAME.md` and `NAME.svg` for an engine. Returns the paths."""
+    from jinja2 import Environment
+
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = Environment(autoescape=True, trim_blocks=True)
+    stem = report.engine.replace(":", ".").replace("/", ".")
+    versions = ", ".join(f"{name} {version}" for name, version in report.provenance.get("versions", {}).items())
+    counts = report.counts()
+    ran = counts[Status.PASSED] + counts[Status.FAILED]
+    message = f"{counts[Status.PASSED]} of {ran}" if report.conforms else "broken"
+    if report.first_broken is not None:
+        message = f"breaks at {report.first_broken.rung}"
+    label = "dlsys_bench"
+    declared = declared_table(report)
+    texts = {
+        "json": json.dumps(report.to_dict(), indent=1) + "\n",
+        "md": compliance_table(report).markdown() + ("\n" + declared.markdown() if declared else ""),
+        "html": environment.from_string(PAGE).render(report=report, rungs=RUNGS, statuses=STATUSES, versions=versions),
+        "svg": environment.from_string(BADGE).render(
+            label=label, message=message, left=7 * len(label) + 12, right=7 * len(message) + 12,
+            colour="#14692f" if report.conforms else "#a11212",
+        ),
+    }  # fmt: skip
+    paths = []
+    for kind, text in texts.items():
+        paths.append(folder / f"{stem}.{kind}")
+        paths[-1].write_text(text, encoding="utf-8")
+    return paths

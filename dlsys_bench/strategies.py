@@ -1,0 +1,20 @@
+"""Hypothesis strategies for networks, recipes and data, for tests of one's own. They shrink to few, small layers."""
+
+from dlsys_bench.conformance.strategies import (
+    Example,
+    examples,
+    kink_distance,
+    layers,
+    losses,
+    models,
+    nonzero_weights,
+    optimizers,
+    recipes,
+    single_layers,
+    targets,
+)
+
+__all__ = [
+    "Example", "examples", "kink_distance", "layers", "losses", "models", "nonzero_weights", "optimizers", "recipes",
+    "single_layers", "targets",
+]  # fmt: skip

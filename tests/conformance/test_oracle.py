@@ -1,0 +1,68 @@
+"""The oracle itself: against autodiff, against differences of its own loss, and against the formulas by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+
+from dlsys_bench import strategies
+from dlsys_bench.conformance.divergence import first_divergence
+from dlsys_bench.conformance.oracle import Oracle
+from dlsys_bench.data import Samples
+from dlsys_bench.engines import create, unavailable
+from dlsys_bench.engines.base import Batch
+from dlsys_bench.plan import Plan
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.layers import Dense
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import Optimizer
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.strategies import Example
+
+ORACLE = Oracle()
+
+
+@given(strategies.examples())
+def test_complex_steps_give_the_gradients_of_autodiff(example: Example) -> None:
+    if reason := unavailable("torch"):
+        pytest.skip(reason)
+    engine = create("torch", dtype="float64")
+    model = follow("torch", example.model)
+    truth, net = ORACLE.build(model, example.weights), engine.build(model, example.weights)
+    outputs = ORACLE.trace(truth, example.batch)
+    assume(strategies.kink_distance(model, example.batch.x, outputs) > 1e-9)
+    for right, found in zip(outputs, engine.trace(net, example.batch), strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-9, atol=1e-9)
+    right = ORACLE.gradients(truth, example.batch, example.loss)
+    found = engine.gradients(net, example.batch, example.loss)
+    scale = max(float(np.abs(g).max()) for g in [*right.weights.values(), right.x])
+    for name, gradient in right.weights.items():
+        assert np.abs(found.weights[name] - gradient).max() <= 1e-10 * max(scale, 1), name
+    assert np.abs(found.x - right.x).max() <= 1e-10 * max(scale, 1)
+
+
+@given(model=strategies.models(outputs=3, most_layers=3), optimizer=strategies.optimizers())
+def test_the_oracle_trains_as_torch_does(model: Model, optimizer: Optimizer) -> None:
+    if reason := unavailable("torch"):
+        pytest.skip(reason)
+    recipe = follow("torch", Recipe(optimizer, batch_size=8, epochs=2))
+    generator = np.random.default_rng(0)
+    samples = Samples(generator.standard_normal((19, *model.input_shape)), generator.integers(0, 3, 19))
+    engine = create("torch", dtype="float64")
+    found = first_divergence(ORACLE, engine, follow("torch", model), recipe, samples, Plan(1), 1e-8)
+    assert found is None, str(found)
+
+
+def test_a_gradient_by_hand() -> None:
+    """For y = 2 x and t = 0 the mean of (2 x)^2 over three samples has the slope 8 x / 3 in x."""
+    model = Model("line", (1,), (Dense(1, use_bias=False),))
+    x = np.array([[1.0], [-2.0], [0.5]])
+    net = ORACLE.build(model, {"dense_1.kernel": np.array([[2.0]])})
+    found = ORACLE.gradients(net, Batch(x, np.zeros((3, 1))), MeanSquaredError())
+    assert found.loss == pytest.approx(4 * (1 + 4 + 0.25) / 3, rel=1e-15)
+    np.testing.assert_allclose(found.x, 8 * x / 3, rtol=1e-15)
+    np.testing.assert_allclose(found.weights["dense_1.kernel"], [[4 * (1 + 4 + 0.25) / 3]], rtol=1e-15)
+    slope = ORACLE.slope(net, Batch(x, np.zeros((3, 1))), MeanSquaredError(), None, np.ones((3, 1)))
+    assert slope == pytest.approx(8 * x.sum() / 3, rel=1e-14)
