@@ -21,9 +21,11 @@ from scipy.stats import binomtest
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.numpy import NumpyEngine
-from dlsys_bench.report.tables import Table
+from dlsys_bench.report.tables import Table, comparison_table
 from dlsys_bench.run import choose_dataset, run
+from dlsys_bench.store import read
 from dlsys_bench.studies import find
+from dlsys_bench.verdict.compare import Relation, compare
 from dlsys_bench.verdict.gate import Terms, gate, gate_for, value_of
 
 HERE = Path(__file__).parent
@@ -172,14 +174,30 @@ def report() -> None:
             rows.append((place[0], arm, mine[0]["dataset"], shift, sees, str(len(mine)), *counts))
     title = f"Damaged: the shift measured first, by {MEASURED} seeds of its own (± its standard error), then gates"
     text += "\n" + Table(title, tuple(heads), rows).markdown()
+    text += "\n" + agreement()
     (HERE / "README.md").write_text(HEAD + text, encoding="utf-8")
+
+
+def agreement() -> str:
+    """The stored runs of the numpy engine against those of torch and keras."""
+    ours = read(HERE.parent / "reference" / "regularization.lenet5-tanh.mnist.quick.jsonl")
+    theirs = read(HERE / "agreement.jsonl")
+    texts = []
+    for engine in ("torch", "keras"):
+        found = compare(ours, [run for run in theirs if run.engine == engine])
+        title = f"Agreement: numpy (A) and {engine} (B), difference of means with 95% interval"
+        texts.append(
+            comparison_table([one for one in found if one.relation is not Relation.LEFT_OUT], title).markdown()
+        )
+    return "\n".join(texts)
 
 
 HEAD = """# What gates see, and how often they are right
 
 `quick.md` and `full.md` say what the gate of each regularisation arm sees and costs (`dlsys-bench power`). Below, real
 gates at tier quick, alpha 1e-3 and beta 1e-2 each, with seeds that nothing else uses. Verdicts: `healthy.jsonl`
-and `damaged.jsonl`; `measure.py` makes all of it.
+and `damaged.jsonl`. Last, ten runs of each arm of LeNet-5 tanh in torch and in keras (`agreement.jsonl`) beside the
+stored ones of numpy: no difference is seen, and the intervals say how large one may be. `measure.py` makes all of it.
 
 """
 
