@@ -69,6 +69,12 @@ def test_anyones_training_with_torch(folder: Path) -> None:
     assert "1 passed" in call(folder, *test)
 
 
+def test_the_smallest_engine_conforms(folder: Path) -> None:
+    command = re.search(r"^\$ (dlsys-bench conform --engine tiny:Tiny)$", README, re.MULTILINE)
+    assert command is not None
+    assert "tiny:Tiny conforms" in call(folder, *shlex.split(command[1]))
+
+
 def test_the_workflow_is_one_and_its_gate_is_a_command() -> None:
     block = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert block is not None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
               help="Examples of a search; fewer where they do not fit its budget.")  # fmt: skip
 @click.option("--budget", type=click.FloatRange(0, min_open=True), default=2.5, show_default=True,
               help="Seconds of a search; shrinking takes as long again.")  # fmt: skip
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True,
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True,
               help="What a check may take before it is given up and its process killed.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), help="Checks at a time, each in a process of its own. Default: the "
               "cores there are.")  # fmt: skip
@@ -60,7 +60,8 @@ def conform_command(
     selected = chosen(checks)
     options = Options(seed, examples, budget, seconds)
     # No check above the statistical one takes a core for long; with one check there is nothing to share.
-    runners = [Worker(engine_name, device, options) for _ in range(min(jobs or cores(), len(selected)))]
+    count = min(jobs or cores(), len(selected))
+    runners = [Worker(engine_name, device, options, threads=max(1, cores() // count)) for _ in range(count)]
 
     def tell(outcome: Outcome) -> None:
         if outcome.status is Status.FAILED and not as_json:

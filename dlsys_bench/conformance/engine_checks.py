@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from dlsys_bench.conformance.ladder import chosen, climb
 from dlsys_bench.conformance.outcome import Outcome, Status
-from dlsys_bench.conformance.runner import Here, Make, Options, Runner, Worker, command
+from dlsys_bench.conformance.runner import DEFAULTS, Here, Make, Options, Runner, Worker, command
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.errors import UserError
 
@@ -27,7 +27,7 @@ class NotConformingError(AssertionError):
 
 def check_engine(
     engine: Given, on_fail: Literal["raise", "collect"] = "raise", *, checks: Sequence[str] | None = None,
-    device: str = "cpu", options: Options = Options(), beyond: bool = False,  # noqa: B008
+    device: str = "cpu", options: Options = DEFAULTS, beyond: bool = False,
 ) -> list[Outcome]:  # fmt: skip
     """Put an engine through the ladder, or through the checks and rungs that are named.
 
@@ -47,7 +47,7 @@ def check_engine(
     return outcomes
 
 
-def runner_of(engine: Given, device: str = "cpu", options: Options = Options()) -> Runner:  # noqa: B008
+def runner_of(engine: Given, device: str = "cpu", options: Options = DEFAULTS) -> Runner:
     """Where the checks of this engine run."""
     if isinstance(engine, str):
         return Worker(engine, device, options)

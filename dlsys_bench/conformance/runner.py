@@ -28,6 +28,9 @@ Make = Callable[[str], Engine]
 
 
 NO_ANSWER = "no answer"
+THREADS = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
+)  # fmt: skip
 
 
 class Options(NamedTuple):
@@ -36,7 +39,10 @@ class Options(NamedTuple):
     seed: int = 0
     examples: int = 40
     budget: float = 2.5
-    seconds: float = 60.0
+    seconds: float = 120.0
+
+
+DEFAULTS = Options()
 
 
 class Runner(Protocol):
@@ -70,7 +76,7 @@ def _default(target: str, device: str) -> Engine:
 class Here:
     """Checks in this process. `replay` is the command line before a check's name."""
 
-    def __init__(self, make: Make, options: Options = Options(), replay: str | None = None) -> None:  # noqa: B008
+    def __init__(self, make: Make, options: Options = DEFAULTS, replay: str | None = None) -> None:
         self.make, self.options, self.replay = make, options, replay
 
     def run(self, name: str) -> Outcome:
@@ -130,8 +136,16 @@ class Worker:
     """Checks in a process of their own. One that takes too long is killed, one that dies is followed by another; what
     became of its check is a finding like any other. Standard output is the engine's to spoil."""
 
-    def __init__(self, target: str, device: str = "cpu", options: Options = Options()) -> None:  # noqa: B008
+    def __init__(
+        self,
+        target: str,
+        device: str = "cpu",
+        options: Options = DEFAULTS,
+        threads: int | None = None,
+    ) -> None:
         self.target, self.device, self.options = target, device, options
+        # Where several workers share the cores, each library would take them all.
+        self.threads = dict.fromkeys(THREADS, str(threads)) if threads else {}
         self.process: subprocess.Popen[bytes] | None = None
         self.answers: queue.Queue[bytes] = queue.Queue()
         self.errors: IO[bytes] | None = None
@@ -143,7 +157,7 @@ class Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "dlsys_bench.conformance.worker", job],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True,
-            env=os.environ | {"PYTHONPATH": paths},
+            env=os.environ | self.threads | {"PYTHONPATH": paths},
         )  # fmt: skip
         self.answers = queue.Queue()
         threading.Thread(target=_read, args=(self.process.stdout, self.answers), daemon=True).start()

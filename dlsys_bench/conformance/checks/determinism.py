@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 
 from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.checks.trajectory import NETWORKS, _setting
-from dlsys_bench.conformance.finding import broken
+from dlsys_bench.conformance.checks.subjects import size
+from dlsys_bench.conformance.checks.trajectory import GROWS, NETWORKS, _setting
+from dlsys_bench.conformance.finding import broken, close
+from dlsys_bench.data import Samples
 from dlsys_bench.plan import Plan, Weights
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.initializers import Zeros
+from dlsys_bench.spec.layers import Dense, Dropout
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
 
+DROPS = Model("drops", (20,), (Dropout(0.5), Dense(1, kernel_initializer=Zeros())))
+SHUFFLES = Model("shuffles", (20,), (Dense(1, kernel_initializer=Zeros()),))
+BY_ONE = Recipe(SGD(0.01), batch_size=1, epochs=1, loss=MeanSquaredError())
 NETWORK = next(name for name in NETWORKS if "batch_norm" in name)
 
 
@@ -31,6 +44,13 @@ def seed(trial: Trial, subject: str) -> None:
             raise broken(f"{name} differs by {apart:.3g} between two trainings of one seed", tensor=name)
     if all(np.array_equal(values, other[name]) for name, values in first.items()):
         raise broken("seeds 1 and 2 train to the same weights")
+
+
+@check("determinism", "dropout")
+def dropout(trial: Trial, subject: str) -> None:
+    """The seed of the plan decides the masks, where nothing else is left to chance: the same weights, no shuffling."""
+    if not _apart(trial, DROPS, replace(BY_ONE, shuffle=False), alone=True):
+        raise broken("plans of seeds 1 and 2 drop the same units", layer="dropout_1")
 
 
 @check("determinism", "plan")
@@ -59,3 +79,45 @@ def alone(trial: Trial, subject: str) -> None:
             raise broken(f"training one network moved {name} of another", tensor=name)
     if (random.random(), np.random.random()) != drawn:  # noqa: NPY002
         raise broken("fit draws from the generators of the process, or seeds them: give the engine its own")
+
+
+@check("determinism", "replicas")
+def replicas(trial: Trial, subject: str) -> None:
+    """Networks that train as one: by a plan each comes to what it comes to alone; natively each has an order and masks
+    of its own."""
+    model, recipe, samples = _setting(trial, trial.engine, NETWORK)
+    plans = [Plan(number, parity=True) for number in (1, 2, 3)]
+    trial.engine.able(model, recipe.loss, recipe, parity=True)
+    together = trial.engine.engine.replicate(model, plans)
+    together.fit(samples, recipe, plans)
+    for replica, own in enumerate(plans):
+        net = trial.engine.build(model, own.weights(model))
+        trial.engine.fit(net, samples, recipe, own)
+        found = together.weights(replica)
+        for name, right in trial.engine.weights(net).items():
+            allowed = GROWS[trial.engine.dtype] * trial.tolerance * size(right)
+            close(f"{name} of replica {replica} of 3", found[name], right, allowed, tensor=name)
+    if "native" not in trial.lacks:
+        if not _apart(trial, DROPS, replace(BY_ONE, shuffle=False), alone=False):
+            raise broken("replicas of seeds 1 and 2 drop the same units", layer="dropout_1")
+        if not _apart(trial, SHUFFLES, BY_ONE, alone=False):
+            raise broken("replicas of seeds 1 and 2 take their samples in the same order")
+
+
+def _apart(trial: Trial, model: Model, recipe: Recipe, *, alone: bool) -> bool:
+    """Whether native trainings of two seeds, from the same weights, end apart; one by one, or as replicas."""
+    engine, plans = trial.engine, [Plan(1), Plan(2)]
+    model, recipe = follow(engine.conventions[0], model), follow(engine.conventions[0], recipe)
+    generator = np.random.default_rng(trial.seed)
+    samples = Samples(generator.standard_normal((12, 20)), generator.standard_normal((12, 1)))
+    engine.able(model, recipe.loss, recipe)
+    if alone:
+        nets = [engine.build(model, seed=0) for _ in plans]
+        for net, plan in zip(nets, plans, strict=True):
+            engine.fit(net, samples, recipe, plan)
+        one, other = (engine.weights(net) for net in nets)
+    else:
+        together = engine.engine.replicate(model, plans)
+        together.fit(samples, recipe, plans)
+        one, other = together.weights(0), together.weights(1)
+    return any(not np.array_equal(values, other[name]) for name, values in one.items())

@@ -10,8 +10,9 @@ from dlsys_bench.conformance.checks.subjects import size
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
 from dlsys_bench.plan import Plan
+from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Flatten, Layer
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
@@ -21,13 +22,19 @@ FLOAT32 = 1e-5
 """Figures of an epoch may be summed in single precision: Keras's are."""
 
 
-@check("evaluation", "parts")
+PARTS: dict[str, tuple[tuple[int, ...], tuple[Layer, ...]]] = {
+    "parts": ((3,), (Dense(4), BatchNorm(), Activation("tanh"), Dense(3))),
+    "parts-of-images": ((4, 4, 2), (BatchNorm(), Activation("tanh"), Flatten(), Dense(3))),
+}
+
+
+@check("evaluation", *PARTS)
 def parts(trial: Trial, subject: str) -> None:
     """What is predicted of a sample does not depend on what it is predicted with."""
     convention = trial.engine.conventions[0]
-    model = follow(convention, Model("parts", (3,), (Dense(4), BatchNorm(), Activation("tanh"), Dense(3))))
+    model = follow(convention, Model(subject, *PARTS[subject]))
     net = trial.engine.build(model, strategies.nonzero_weights(model, trial.seed))
-    x = trial.generator.standard_normal((1011, 3))
+    x = trial.generator.standard_normal((1011, *model.input_shape))
     whole = trial.engine.predict(net, x)
     for first, last in ((0, 1), (1, 8), (8, 1008), (1008, 1011)):
         found = trial.engine.predict(net, x[first:last])
@@ -36,7 +43,8 @@ def parts(trial: Trial, subject: str) -> None:
 
 @check("evaluation", *LOSSES)
 def running(trial: Trial, subject: str) -> None:
-    """The running loss and accuracy: means over all samples of the epoch, the last, smaller batch by its size."""
+    """The running loss and accuracy: means over all samples of the epoch, the last, smaller batch by its size; of an
+    epoch that is cut short, over those that it had."""
     loss = LOSSES[subject].of()
     outputs = 1 if loss.targets == "signs" else 3
     model = Model("running", (3,), (Dense(outputs),))
@@ -58,11 +66,18 @@ def ties(trial: Trial, subject: str) -> None:
 
 def _compare(trial: Trial, model: Model, weights: dict[str, np.ndarray], y: np.ndarray, loss: Loss) -> None:
     samples = Samples(trial.generator.standard_normal((11, 3)), y)
-    recipe = follow(trial.engine.conventions[0], Recipe(SGD(0.0), batch_size=4, epochs=1, loss=loss))
-    plan = Plan(trial.seed, parity=True)
-    right = trial.oracle.fit(trial.oracle.build(model, weights), samples, recipe, plan)[0]
-    found = trial.engine.fit(trial.engine.build(model, weights), samples, recipe, plan)[0]
-    told = f"({loss.kind}, 11 samples by 4)"
+    recipe = Recipe(SGD(0.0), batch_size=4, epochs=1, shuffle=False, loss=loss)
+    recipe = follow(trial.engine.conventions[0], recipe)
+    plans = {"": Plan(trial.seed, parity=True), ", 2 steps": Plan(trial.seed, steps=2, parity=True)}
+    if "native" not in trial.lacks:
+        plans[", natively"] = Plan(trial.seed)
+    for told, plan in plans.items():
+        right = trial.oracle.fit(trial.oracle.build(model, weights), samples, recipe, plan)[0]
+        found = trial.engine.fit(trial.engine.build(model, weights), samples, recipe, plan)[0]
+        _same(f"({loss.kind}, 11 samples by 4{told})", found, right)
+
+
+def _same(told: str, found: Epoch, right: Epoch) -> None:
     close(
         f"the running loss {told}",
         np.array(found.running_loss),

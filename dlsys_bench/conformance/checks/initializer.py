@@ -11,24 +11,28 @@ from dlsys_bench.conformance.finding import broken
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.initializers import INITIALIZERS, Law
-from dlsys_bench.spec.layers import Conv2D, Dense, Flatten
+from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Flatten
 from dlsys_bench.spec.model import Model, Tensor
 
 
 @check("initializer", *INITIALIZERS)
 def initializer(trial: Trial, subject: str) -> None:
-    """A dense and a convolution's kernel, whose fans differ, each of tens of thousands of values."""
+    """A dense and a convolution's kernel, whose fans differ, each of tens of thousands of values; and what starts as a
+    constant beside them."""
     record = INITIALIZERS[subject].of()
     conv = Conv2D(32, (5, 5), kernel_initializer=record)
+    norm = [BatchNorm()] if "batch_norm" in trial.kinds else []
     for convention in trial.engine.conventions:
         for shape, layers in (
-            ((150,), (Dense(300, kernel_initializer=record),)),
+            ((150,), (Dense(300, kernel_initializer=record), *norm)),
             *([((6, 6, 40), (conv, Flatten(), Dense(1)))] if "conv2d" in trial.kinds else []),
         ):
             model = follow(convention, Model("start", shape, layers))
-            tensor = model.tensors[0]
-            values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))[tensor.name]
-            _follows(values.ravel(), tensor.initializer.law(tensor.fans), tensor)
+            values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))
+            for tensor in model.tensors:
+                law = tensor.initializer.law(tensor.fans)
+                if tensor is model.tensors[0] or law.family == "constant":
+                    _follows(values[tensor.name].ravel(), law, tensor)
 
 
 def _follows(values: Array, law: Law, tensor: Tensor) -> None:

@@ -24,7 +24,7 @@ from dlsys_bench.spec.schedules import CyclicalLearningRate, LearningRateRamp
 MOMENTUM = SGD(0.05, momentum=0.9)
 """With it the conventions part as soon as the rate moves."""
 
-BASE = Recipe(MOMENTUM, batch_size=4, epochs=3, loss=MeanSquaredError())
+BASE = Recipe(MOMENTUM, batch_size=4, epochs=3, shuffle=False, loss=MeanSquaredError())
 RECIPES = {
     "triangular": replace(BASE, schedule=CyclicalLearningRate(0.01, 0.2, 3)),
     "triangular2": replace(BASE, schedule=CyclicalLearningRate(0.01, 0.2, 2, "triangular2")),
@@ -33,6 +33,7 @@ RECIPES = {
     "cyclical_batch_size": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4)),
     "cyclical_batch_size-early": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4, growing=False, ends="early")),
     "steps": replace(BASE, steps=5),
+    "steps-of-the-plan": BASE,
 }
 MODEL = Model("scheduled", (3,), (Dense(3), Activation("tanh"), Dense(2)))
 
@@ -41,7 +42,7 @@ MODEL = Model("scheduled", (3,), (Dense(3), Activation("tanh"), Dense(2)))
 def schedule(trial: Trial, subject: str) -> None:
     """The weights after every step tell the rate of each; the history has to tell the same."""
     samples = Samples(trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2)))
-    plan = Plan(trial.seed, parity=True)
+    plan = Plan(trial.seed, steps=5 if subject == "steps-of-the-plan" else None, parity=True)
     weights = strategies.nonzero_weights(MODEL, trial.seed)
     for convention in trial.engine.conventions:
         recipe = follow(convention, RECIPES[subject])

@@ -25,6 +25,9 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 
+EXACT = {"float64": 1e-15, "float32": 1e-6}
+"""Relative to what was given: what comes back of it is the same number, in the engine's dtype."""
+
 SMALL = Model("small", (3,), (Dense(4), Activation("tanh"), Dense(2)))
 
 
@@ -36,7 +39,7 @@ def shapes(trial: Trial, subject: str) -> None:
         engine = trial.engine
         net = engine.build(example.model, example.weights)
         for name, values in engine.weights(net).items():
-            if not np.allclose(values, example.weights[name], rtol=1e-6, atol=0):
+            if not np.allclose(values, example.weights[name], rtol=EXACT[engine.dtype], atol=0):
                 layer = name.partition(".")[0]
                 raise broken("weights are not those that build was given", layer=layer, tensor=name)
         engine.trace(net, example.batch)
@@ -84,7 +87,8 @@ def history(trial: Trial, subject: str) -> None:
 def copies(trial: Trial, subject: str) -> None:
     """What has been handed over stays as it was, whatever is called next: the guard looks again at each call."""
     engine, convention = trial.engine, trial.engine.conventions[0]
-    net = engine.build(follow(convention, SMALL), Plan(1).weights(SMALL))
+    given = Plan(1).weights(SMALL)
+    net = engine.build(follow(convention, SMALL), given)
     recipe = follow(convention, Recipe(SGD(0.1), batch_size=3, epochs=1, loss=MeanSquaredError()))
     for _ in range(2):
         x, y = trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2))
@@ -93,6 +97,21 @@ def copies(trial: Trial, subject: str) -> None:
         engine.gradients(net, Batch(x, y), MeanSquaredError())
         engine.weights(net)
         engine.fit(net, Samples(x, y), recipe, Plan(0, parity=True))
+    for name, values in Plan(1).weights(SMALL).items():
+        if not np.array_equal(given[name], values):
+            raise broken(f"fit wrote into {name} as build was given it: build has to copy", tensor=name)
+
+
+@check("shapes", "float32")
+def single(trial: Trial, subject: str) -> None:
+    """All that comes back is of single precision where the engine is."""
+    engine = trial.at("float32")
+    net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
+    batch = Batch(trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2)))
+    engine.weights(net)
+    engine.trace(net, batch)
+    engine.predict(net, batch.x)
+    engine.gradients(net, batch, MeanSquaredError())
 
 
 @check("shapes", "repeated")

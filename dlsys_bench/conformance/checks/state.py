@@ -34,7 +34,9 @@ def moving(trial: Trial, subject: str) -> None:
         samples = Samples(example.batch.x, example.batch.y)
         convention = "torch" if "unbiased" in str(example.model.layers[0]) else "keras"
         batch_size = len(samples.x)
-        recipe = follow(convention, Recipe(SGD(0.01), batch_size=batch_size, epochs=3, loss=example.loss))
+        recipe = follow(
+            convention, Recipe(SGD(0.01), batch_size=batch_size, epochs=3, shuffle=False, loss=example.loss)
+        )
         # Every change but the statistics' is small, and what is allowed is taken from the largest.
         compare(trial, example.model, example.weights, samples, recipe, Plan(0, parity=True), 3)
 
@@ -72,7 +74,7 @@ def mode(trial: Trial, subject: str) -> None:
     model = follow(convention, Model("switch", (3,), (Dense(4), BatchNorm(moving_decay=0.5), Dropout(0.5), Dense(2))))
     weights = strategies.nonzero_weights(model, trial.seed)
     samples = Samples(trial.generator.standard_normal((8, 3)), trial.generator.standard_normal((8, 2)))
-    recipe = follow(convention, Recipe(SGD(0.05), batch_size=4, epochs=1, loss=MeanSquaredError()))
+    recipe = follow(convention, Recipe(SGD(0.05), batch_size=4, epochs=1, shuffle=False, loss=MeanSquaredError()))
     engine, oracle, plan = trial.engine, trial.oracle, Plan(1, parity=True)
     net, truth = engine.build(model, weights), oracle.build(model, weights)
     for turn in ("the first", "the second"):
@@ -89,7 +91,7 @@ def fresh(trial: Trial, subject: str) -> None:
     convention = trial.engine.conventions[0]
     model = Model("fresh", (3,), (Dense(2), Activation("tanh"), Dense(2)))
     samples = Samples(trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2)))
-    recipe = follow(convention, Recipe(Adam(0.01), batch_size=6, epochs=3, loss=MeanSquaredError()))
+    recipe = follow(convention, Recipe(Adam(0.01), batch_size=6, epochs=3, shuffle=False, loss=MeanSquaredError()))
     plan, begun = Plan(1, parity=True), strategies.nonzero_weights(model, trial.seed)
     net, truth = trial.engine.build(model, begun), trial.oracle.build(model, begun)
     for turn in ("first", "second"):
@@ -114,6 +116,10 @@ def dropout(trial: Trial, subject: str) -> None:
         _binomial(kept.sum(axis=1), 400, 1 - rate, f"dropout({rate:g}), kept of each sample")
         calm = trial.engine.trace(net, Batch(x, np.zeros((50, 1)), training=False))[0]
         close(f"dropout({rate:g}) outside training", calm, x, 1e-6, layer="dropout_1")
+    # One after the other keeps a quarter, unless the second drops what the first does.
+    net = trial.engine.build(Model("dropouts", (400,), (Dropout(0.5), Dropout(0.5), Dense(1))), seed=trial.seed)
+    y = trial.engine.trace(net, Batch(x, np.zeros((50, 1)), training=True))[1]
+    _binomial((y != 0).sum(axis=1), 400, 0.25, "dropout(0.5) after dropout(0.5), kept of each sample")
 
 
 @check("state", "dropout-in-fit")

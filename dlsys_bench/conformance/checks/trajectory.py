@@ -97,14 +97,11 @@ def native(trial: Trial, subject: str) -> None:
     recipe = replace(recipe, shuffle=False)
     weights = strategies.nonzero_weights(model, trial.seed)
     net, truth = trial.engine.build(model, weights), trial.oracle.build(model, weights)
-    found = trial.engine.fit(net, samples, recipe, Plan(1))
-    right = trial.oracle.fit(truth, samples, recipe, Plan(1))
+    trial.engine.fit(net, samples, recipe, Plan(1))
+    trial.oracle.fit(truth, samples, recipe, Plan(1))
     for name, values in trial.oracle.weights(truth).items():
         allowed = GROWS[trial.engine.dtype] * trial.tolerance * size(values)
         close(f"{name} after 3 epochs", trial.engine.weights(net)[name], values, allowed, tensor=name)
-    close(
-        "the running loss of the last epoch", np.array(found[-1].running_loss), np.array(right[-1].running_loss), 1e-3
-    )
 
 
 @check("trajectory", "order")
@@ -126,6 +123,11 @@ def order(trial: Trial, subject: str) -> None:
     for epoch in (1, 2):
         if np.array_equal(places[0], places[epoch]):
             raise broken(f"epochs 1 and {epoch + 1} have the same batches: shuffled once only, or with the same seed")
+        # Of 43 pairs that share a batch, 4 do so again by chance, and 25 once in 10^11 trainings.
+        first, later = places[0], places[epoch]
+        together = (first[:, None] == first) & (later[:, None] == later)
+        if (pairs := (int(together.sum()) - count) // 2) >= 25:
+            raise broken(f"{pairs} pairs of samples share a batch in epoch 1 and in epoch {epoch + 1}, where 4 would")
     other = _places(trial, count, batch, epochs=1, seed=trial.seed + 1)[0]
     if np.array_equal(places[0], other):
         raise broken("two seeds give the same batches")
@@ -188,16 +190,16 @@ def divergence(trial: Trial, subject: str) -> None:
     """A loss that is not finite ends the training with a DivergedError that names the epoch and the batch."""
     model = Model("diverging", (2,), (Dense(1),))
     x, y = trial.generator.standard_normal((8, 2)), trial.generator.standard_normal((8, 1))
-    y[5] = np.nan
     recipe = Recipe(SGD(0.01), batch_size=2, epochs=2, shuffle=False, loss=MeanSquaredError())
     recipe = follow(trial.engine.conventions[0], recipe)
-    net = trial.engine.build(model, seed=1)
-    try:
-        trial.engine.fit(net, Samples(x, y), recipe, Plan(0, parity=True))
-    except DivergedError as error:
-        if (error.epoch, error.batch) != (1, 3):
-            raise broken(
-                f"epoch {error.epoch}, batch {error.batch} are named, where epoch 1, batch 3 diverged"
-            ) from None
-        return
-    raise broken("a loss that is not a number raised no DivergedError")
+    # The square of the second is infinite, and only what follows from it is not a number.
+    for target, told in ((np.nan, "not a number"), (1e200, "infinite")):
+        y[5] = target
+        try:
+            trial.engine.fit(trial.engine.build(model, seed=1), Samples(x, y), recipe, Plan(0, parity=True))
+        except DivergedError as error:
+            if (error.epoch, error.batch) != (1, 3):
+                place = f"epoch {error.epoch}, batch {error.batch}"
+                raise broken(f"of a loss that is {told}, {place} are named: epoch 1, batch 3 diverged") from None
+            continue
+        raise broken(f"a loss that is {told} raised no DivergedError")
