@@ -30,6 +30,9 @@ RUNGS = (
 TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
 """Of the largest value that is compared. In single precision a batch norm over a few samples loses several digits."""
 
+LEAST = 8
+"""Examples that a search draws whatever they cost."""
+
 T = TypeVar("T")
 
 
@@ -149,8 +152,8 @@ class Trial:
         )  # fmt: skip
         @hypothesis.given(strategy)
         def drawn(example: T) -> None:
-            # At least three, however slow: one is often the simplest there is.
-            if time.perf_counter() > until[0] and (found or self.drawn >= 3):
+            # However slow: the first are the simplest there are.
+            if time.perf_counter() > until[0] and (found or self.drawn >= LEAST):
                 raise EnoughError
             self.drawn += 1
             try:

@@ -592,3 +592,21 @@ def test_the_other_backend_passes_too() -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_losses_of_steps_are_in_order_though_their_batches_end_out_of_order(engine: Engine) -> None:
+    """Keras reads them in threads. Batches of 2, 2 and 1 with losses 1, 4 and 10 have the running means 1, 2.5, 4."""
+    from dlsys_bench.engines.keras.training import Watch
+    from dlsys_bench.spec.schedules import LearningRateRamp
+
+    recipe = Recipe(optimizers.SGD(0.1), batch_size=2, epochs=1, schedule=LearningRateRamp(0.1, 0.2, 3))
+    watch = Watch(engine.build(linear(1)), 5, recipe, Plan(0), None)
+    watch.on_epoch_begin(0)
+    for batch in range(3):
+        watch.on_train_batch_begin(batch)
+    for batch, mean in ((0, 1.0), (2, 4.0), (1, 2.5)):
+        watch.on_train_batch_end(batch, {"loss": mean})
+    watch.on_epoch_end(0, {"loss": 4.0})
+    (epoch,) = watch.history
+    assert epoch.by_step is not None
+    np.testing.assert_allclose(epoch.by_step["loss"], [1.0, 4.0, 10.0])

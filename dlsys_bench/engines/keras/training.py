@@ -137,7 +137,8 @@ class Watch(keras.callbacks.Callback):
     """Counts the updates and ends the training at the last, keeps the running figures, and finds a loss that is not
     finite. In parity mode it hands out the masks of each step."""
 
-    # Keras then reads the losses off the device in a thread, as it does for its own progress bar, and no step waits.
+    # Keras then reads the losses off the device in threads, as it does for its own progress bar, and no step waits. One
+    # batch may end before the one before it.
     async_safe = True
 
     def __init__(self, net: Net, samples: int, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None) -> None:
@@ -147,7 +148,7 @@ class Watch(keras.callbacks.Callback):
         self.last = sum(map(len, self.sizes))
         self.step = 0
         self.epoch = 0
-        self.means: list[float] = []
+        self.means: dict[int, float] = {}
         self.history: History = []
         self.broken: dict[int, float] = {}
         self.started = 0.0
@@ -163,7 +164,7 @@ class Watch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started = time.perf_counter()
         self.epoch = epoch
-        self.means = []
+        self.means = {}
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.plan.parity and self.net.dropouts:
@@ -178,14 +179,14 @@ class Watch(keras.callbacks.Callback):
             self.broken[batch] = logs["loss"]
             self._stop()
         if self.recipe.moves:
-            self.means.append(float(logs["loss"]))
+            self.means[batch] = float(logs["loss"])
 
     def _by_step(self) -> dict[str, list[float]] | None:
         """A step's loss follows from the running means, which are all that Keras tells."""
         if not self.recipe.moves:
             return None
         sizes = self.sizes[self.epoch]
-        sums = np.array(self.means) * np.cumsum(sizes)
+        sums = np.array([self.means[batch] for batch in range(len(sizes))]) * np.cumsum(sizes)
         first = self.step - len(sizes)
         rates = [float(np.float32(self.recipe.rate(step))) for step in range(first, self.step)]
         losses = np.diff(sums, prepend=0.0) / sizes
