@@ -70,10 +70,14 @@ def _figures(returned: object, name: str) -> dict[str, float]:
     return figures
 
 
-def stored_figures(values: Sequence[float]) -> list[Result]:
-    """Figures that one has, as the stored runs of a training that returns one number; their seeds are not known."""
+def stored_figures(values: Sequence[float], metric: str | None = None) -> list[Result]:
+    """Figures that one has, as the stored runs of a training; their seeds are not known. `metric` names the figure, of
+    a training that returns several."""
     made = Result("", "", "", "", ENGINE, "", "", "", 0, "", {}, [], 0.0)
     try:
-        return [replace(made, seed=-1 - place, figures={METRIC: float(value)}) for place, value in enumerate(values)]
+        return [
+            replace(made, seed=-1 - place, figures={metric or METRIC: float(value)})
+            for place, value in enumerate(values)
+        ]
     except (TypeError, ValueError) as error:
         raise UserError(f"stored figures are {values!r:.80}; they have to be numbers, or a file of runs") from error

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dlsys_bench.verdict.verdict import Verdict
 
 PROPERTY = "dlsys_verdict"
+JUDGED = pytest.StashKey[bool]()
 CONFORMANCE = "dlsys_bench.conformance"
 
 
@@ -112,6 +113,13 @@ def pytest_configure(config: pytest.Config) -> None:
         if not 0 < config.getoption(f"dlsys_{name}") < 1:
             value = config.getoption(f"dlsys_{name}")
             raise pytest.UsageError(f"--dlsys-{name} is {value}; it takes a chance between 0 and 1")
+    path = config.getoption("dlsys_json")
+    if path and not hasattr(config, "workerinput"):
+        # Found out now, and what an earlier session left is not taken for this one's.
+        try:
+            Path(path).write_text("[]", encoding="utf-8")
+        except OSError as error:
+            raise pytest.UsageError(f"--dlsys-json: cannot write {path}: {error.strerror}") from None
     names = config.getoption("dlsys_engine") or []
     if names:
         from dlsys_bench.engines.registry import check_name
@@ -238,6 +246,12 @@ def _settle(request: pytest.FixtureRequest, judge: Callable[[], Verdict]) -> Ver
     """Report a verdict: FAIL fails the test, what is neither PASS nor FAIL skips it, unless that is to fail too."""
     from dlsys_bench.verdict.verdict import Outcome
 
+    # The budget was shared out before: one part a test, to tests that were known to ask.
+    if not _asks(request.node):
+        pytest.fail("a gate is taken as an argument of the test: the budget is shared over those", pytrace=False)
+    if request.node.stash.get(JUDGED, False):
+        pytest.fail("a gate judges once a test; parametrise it, or write another", pytrace=False)
+    request.node.stash[JUDGED] = True
     try:
         verdict = judge()
     except NotApplicableError as error:
@@ -269,7 +283,7 @@ class AccuracyGate:
     """`accuracy_gate(train, reference, smallest_drop=0.005)`: train(seed) -> metric, or metrics by name."""
 
     def __init__(self, request: pytest.FixtureRequest, terms: Terms) -> None:
-        self.request, self.terms, self.asked = request, terms, False
+        self.request, self.terms = request, terms
 
     def __call__(
         self, train: Train, reference: str | Path | Sequence[float], smallest_drop: float | None = None, *,
@@ -284,27 +298,25 @@ class AccuracyGate:
         """
         from dlsys_bench.verdict.gate import gate_training
 
-        if self.asked:
-            # The budget was shared out before: one part a test.
-            pytest.fail("accuracy_gate judges once a test; parametrise it, or write another", pytrace=False)
-        self.asked = True
         given = {"max_seeds": max_seeds, "first_seed": first_seed}
         changes = {name: value for name, value in given.items() if value is not None}
         terms = replace(self.terms, smallest_shift=smallest_drop, side=side, **changes)
 
         def judge() -> Verdict:
-            stored, source = self._stored(train, reference)
+            stored, source = self._stored(train, reference, metric)
             return gate_training(train, stored, metric=metric, terms=terms, source=source)
 
         return _settle(self.request, judge)
 
-    def _stored(self, train: Train, reference: str | Path | Sequence[float]) -> tuple[list[Result], str]:
+    def _stored(
+        self, train: Train, reference: str | Path | Sequence[float], metric: str | None
+    ) -> tuple[list[Result], str]:
         """The stored runs, and what they are called."""
         from dlsys_bench.callables import name_of, stored_figures
         from dlsys_bench.store import read
 
         if not isinstance(reference, str | Path):
-            return stored_figures(reference), "the figures given"
+            return stored_figures(reference, metric), "the figures given"
         folders = (self.request.path.parent, self.request.config.rootpath)
         path = next((folder / reference for folder in folders if (folder / reference).exists()), None)
         how = f"dlsys-bench calibrate {name_of(train)} --seeds 20 --output {reference}"
@@ -313,7 +325,12 @@ class AccuracyGate:
         runs = read(path)
         if not runs:
             raise UserError(f"{path} holds no runs: {how}")
-        return runs, str(path)
+        # A training may be named otherwise from here than where it was calibrated; but runs of several are not one law.
+        mine = [run for run in runs if run.study == name_of(train)]
+        others = list(dict.fromkeys(run.study for run in runs))
+        if not mine and len(others) > 1:
+            raise UserError(f"{path} holds runs of {', '.join(others)}, none of {name_of(train)}: {how}")
+        return mine or runs, str(path)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from dlsys_bench import checkpoint
+from dlsys_bench.callables import train_once
 from dlsys_bench.data import load, prepare
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.run import evaluate
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.store import read
+from dlsys_bench.store import append, read
 from dlsys_bench.studies import STUDIES
 
 STUDY = '''
@@ -255,3 +256,17 @@ def test_several_runs_at_a_time_give_what_each_gives_alone(folder: Path) -> None
         assert [epoch.test_loss for epoch in run.history] == [epoch.test_loss for epoch in two[seed].history]
     said = call(folder, "run", "mine:MINE", "--engine", "torch", "--jobs", "2", code=2).stderr
     assert said.strip().endswith('engine "torch" trains one network at a time: --jobs 2 is for numpy')
+
+
+@pytest.mark.parametrize("ends", ["raise RuntimeError('out of memory')", "raise SystemExit(0)"])
+def test_what_a_training_raises_is_no_verdict(folder: Path, ends: str) -> None:
+    (folder / "mine_train.py").write_text(f"def train(seed):\n    {ends}\n")
+    stored = [train_once(lambda seed: 0.5 + 1e-3 * seed, seed, "mine_train:train") for seed in range(20)]
+    for one in stored:
+        append(folder / "runs.jsonl", one)
+    done = subprocess.run(
+        [sys.executable, "-m", "dlsys_bench", "gate", "mine_train:train", "--reference", "runs.jsonl"], cwd=folder,
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "dlsys-bench: training 'mine_train:train', seed 10000: " in done.stderr

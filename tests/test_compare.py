@@ -91,7 +91,7 @@ def test_what_is_not_decided_says_how_many_more_runs_would() -> None:
     assert f"about {one.more_runs} more of each side would decide it" in one.reason
     single = only(runs([0.9]), runs([0.9, 0.91]))
     assert (single.relation, single.more_runs) == (Relation.UNDECIDED, 1)
-    assert "1 finished run on one side" in single.reason
+    assert "1 run with this figure on one side" in single.reason
 
 
 def test_so_many_more_runs_do_decide_it_as_often_as_is_said() -> None:

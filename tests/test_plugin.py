@@ -49,7 +49,7 @@ def run(project: Path, *arguments: str, code: int = 0) -> str:
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 NUMPY = ("--dlsys-engine", "numpy", "--dlsys-dataset", "digits")
@@ -179,7 +179,7 @@ def write(project: Path, mean: float = 0.95, reference: str = "STORED", more: st
         (0.98, "side='drop'", "2 passed", 0),
         (0.951, "smallest_drop=0.001", "INCONCLUSIVE: metric 0.9", 0),
         (0.95, "smallest_drop=-1", "smallest_shift is -1; it takes a number above 0", 1),
-        (0.95, "metric='accuracy'", "the figures given has no metric 'accuracy'", 1),
+        (0.95, "metric='accuracy'", "returned no 'accuracy'", 1),
     ],
 )
 def test_anyones_training_is_held_to_figures_it_gave_before(
@@ -210,7 +210,7 @@ def test_a_gate_is_chosen_by_its_marker_and_judges_once(project: Path) -> None:
     (project / "test_mine.py").write_text(
         (project / "test_mine.py").read_text().replace("    acc", "    accuracy_gate(train, STORED)\n    acc")
     )
-    assert "accuracy_gate judges once a test" in run(project, code=1)
+    assert "a gate judges once a test" in run(project, code=1)
 
 
 def test_inconclusive_fails_where_it_is_to(project: Path) -> None:
@@ -241,3 +241,33 @@ def test_verdicts_go_to_json_junit_and_github(
     assert "::error title=callable/test_mine%3Atrain::metric 0.9" in printed
     assert "test_mine:train" in (project / "summary.md").read_text()
     assert "dlsys_verdict" in (project / "junit.xml").read_text()
+
+
+def test_a_gate_that_was_not_counted_does_not_judge(project: Path) -> None:
+    write(project)
+    text = (project / "test_mine.py").read_text()
+    taken = "def test_mine(accuracy_gate):"
+    assert taken in text
+    asked = "def test_mine(request):\n    accuracy_gate = request.getfixturevalue('accuracy_gate')"
+    (project / "test_mine.py").write_text(text.replace(taken, asked))
+    assert "a gate is taken as an argument of the test" in run(project, code=1)
+
+
+def test_runs_of_several_trainings_are_not_one_law(project: Path) -> None:
+    for name, mean in (("two:a", 0.95), ("two:b", 0.5)):
+        for seed in range(20):
+            append(project / "both.jsonl", train_once(lambda seed, mean=mean: mean + 0.001 * (seed % 5), seed, name))
+    write(project, reference="'both.jsonl'")
+    assert "holds runs of two:a, two:b, none of test_mine:train" in run(project, code=1)
+    for seed in range(20):
+        append(project / "both.jsonl", train_once(lambda seed: 0.95 + 0.001 * (seed % 5), seed, "test_mine:train"))
+    assert "(20)" in run(project)
+
+
+def test_the_file_of_verdicts_is_tried_before_and_is_of_this_session(project: Path) -> None:
+    write(project)
+    assert "--dlsys-json: cannot write" in run(project, "--dlsys-json", "none/v.json", code=4)
+    (project / "v.json").write_text('[{"outcome": "PASS"}]')
+    (project / "test_mine.py").write_text("def test_nothing():\n    pass\n")
+    run(project, "--dlsys-json", "v.json")
+    assert json.loads((project / "v.json").read_text()) == []

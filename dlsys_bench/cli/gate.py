@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -149,8 +150,19 @@ def _training(
     stored = [run for run in read(reference) if run.study == target]
     if not stored:
         raise UserError(f"{reference} has no runs of {target}: dlsys-bench calibrate {target} --seeds 20 makes some")
+
+    def told(seed: int) -> Any:
+        # Exit codes are the gate's: what a training raises, or exits with, must not pass for a verdict.
+        try:
+            return train(seed)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            raise UserError(f"training {target!r}, seed {seed}: {type(error).__name__}: {error}") from error
+
     verdict = gate_training(
-        train, stored, metric=metric, terms=terms, source=str(reference), name=target, on_result=keep
+        told, stored, metric=metric, terms=terms, source=str(reference), name=target, on_result=keep
     )
     say(f"{verdict.outcome}: {verdict.message()}")
     return verdict

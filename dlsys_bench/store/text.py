@@ -13,13 +13,16 @@ from pathlib import Path
 from dlsys_bench.errors import StoreError
 from dlsys_bench.result import Result
 
+DIGITS = 7
+"""Significant digits of a figure in a file: all that single precision holds."""
+
 
 def line_of(result: Result) -> str:
-    """The JSON line of a result. Figures keep seven significant digits, all that single precision holds."""
+    """The JSON line of a result."""
 
     def shortened(value: object) -> object:
         if isinstance(value, float):
-            return float(f"{value:.7g}")
+            return float(f"{value:.{DIGITS}g}")
         if isinstance(value, dict):
             return {key: shortened(item) for key, item in value.items()}
         if isinstance(value, list):
@@ -28,7 +31,9 @@ def line_of(result: Result) -> str:
 
     # The recipe is what the run obeyed, to the last digit: only what was measured is shortened.
     values = result.to_dict()
-    measured = {key: shortened(values[key]) for key in ("history", "seconds", "figures")}
+    # What a training of someone else's returns may need every digit: its figures have no protocol that says otherwise.
+    keys = ("history", "seconds", "figures") if result.protocol else ("history", "seconds")
+    measured = {key: shortened(values[key]) for key in keys}
     return json.dumps(values | measured, separators=(",", ":")) + "\n"
 
 

@@ -37,7 +37,10 @@ class Band:
         """The band of these figures. `resolution` is the smallest step the figure can take (1 / test samples): runs
         that happen to agree to the last step have not shown a spread of zero."""
         figures = np.asarray(values, np.float64)
-        spread = max(float(figures.std(ddof=1)), resolution / math.sqrt(12.0))
+        spread = float(figures.std(ddof=1))
+        # What sums of equal figures stray by is rounding.
+        spread = 0.0 if spread <= 1e-12 * float(np.abs(figures).max()) else spread
+        spread = max(spread, resolution / math.sqrt(12.0))
         return cls(float(figures.mean()), spread, len(figures), source)
 
     def interval(self, alpha: float, runs: int = 1) -> Interval:

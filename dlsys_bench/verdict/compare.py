@@ -35,13 +35,15 @@ class Relation(StrEnum):
 
 
 class Side(NamedTuple):
-    """One set's runs of an arm: by which engine, how many, of which so many diverged; mean and spread of the rest."""
+    """One set's runs of an arm: by which engine, how many, of which so many diverged; mean and spread of the `figures`
+    that the rest have."""
 
     engine: str
     runs: int
     diverged: int
     mean: float | None
     spread: float | None
+    figures: int
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _side(engine: str, runs: Sequence[Result], metric: str) -> Side:
     mean, spread = (float(np.mean(values)) if values else None), None
     if len(values) > 1:
         spread = float(np.std(values, ddof=1))
-    return Side(engine, len(runs), sum(not _finished(run) for run in runs), mean, spread)
+    return Side(engine, len(runs), sum(not _finished(run) for run in runs), mean, spread, len(values))
 
 
 def _more_diverged(pair: Pair) -> float | None:
@@ -195,9 +197,9 @@ def _judge(one: Comparison, diverged: float | None, margin: float, alpha: float,
         return replace(one, relation=Relation.DIFFERS, reason=f"{lost[2:]}: p {diverged:.2g} (Fisher, Holm)")
     gap = one.difference
     if gap is None:
-        few = min(side.runs - side.diverged for side in (one.a, one.b))
-        reason = f"{few} finished run{'s' if few != 1 else ''} on one side: each takes 2{lost}"
-        return replace(one, reason=reason, more_runs=2 - few)
+        few = min(side.figures for side in (one.a, one.b))
+        reason = f"{few} run{'s' if few != 1 else ''} with this figure on one side: each takes 2{lost}"
+        return replace(one, reason=reason, more_runs=max(2 - few, 1))
     few = min(side.runs - side.diverged for side in (one.a, one.b))
     # Two runs that agree to the last digit have not shown that none would stray.
     if gap.within(margin) < alpha and (gap.error or few >= FEWEST_PAIRS):

@@ -117,7 +117,7 @@ class Design:
 
     def sees(self, shift: float) -> bool:
         """Whether a shift of so many spreads fails with a chance of at least 1 - beta."""
-        # What was simulated may be too good by two of its own deviations.
+        # What was simulated may be too good by two of its own deviations: a beta below 4 / SIMULATED is never shown.
         doubt = 2 * sqrt(self.beta * (1 - self.beta) / SIMULATED)
         return bool(self.fail_levels) and self.operating(shift, shift).failed >= 1 - self.beta + doubt
 

@@ -27,7 +27,8 @@ EXIT_CODES = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 3}
 
 @dataclass(frozen=True)
 class Terms:
-    """What a gate may cost and has to see: see SequentialGate. `jobs` runs at a time, where the engine allows it."""
+    """What a gate may cost and has to see: see SequentialGate. `jobs` runs at a time, where the engine allows it; of
+    anyone's training one."""
 
     alpha: float = ALPHA
     beta: float = BETA
@@ -59,12 +60,18 @@ def share(gates: int, budget: float = ALPHA) -> float:
     return budget / max(gates, 1)
 
 
-def value_of(result: Result, metric: str) -> float:
-    """A run's figure; of one that diverged, infinite on the bad side."""
+LESS_IS_BETTER = ("loss", "error", "rmse", "mse", "mae", "perplexity", "deviation", "fraction", "beta", "seconds")
+"""What the name of a figure holds that is the better the smaller it is."""
+
+
+def value_of(result: Result, metric: str, side: str = "both") -> float:
+    """A run's figure; of one that diverged, infinite on the bad side: that on which a gate of one side fails, else what
+    the figure's name says."""
     found = result.metric(metric)
     if found is not None:
         return found
-    return -inf if metric.endswith("accuracy") else inf
+    high = any(word in metric.lower() for word in LESS_IS_BETTER) if side == "both" else side == "rise"
+    return inf if high else -inf
 
 
 def gate_for(case: Case, dataset: Dataset, tier: str, terms: Terms) -> tuple[SequentialGate, list[Result]]:
@@ -75,7 +82,7 @@ def gate_for(case: Case, dataset: Dataset, tier: str, terms: Terms) -> tuple[Seq
     # Only what is counted comes in steps.
     evaluated = arm.networks.get(tier) or min(len(dataset.x_test), recipe.evaluate or len(dataset.x_test))
     resolution = 1.0 / evaluated if metric.endswith(("accuracy", "fraction")) else 0.0
-    values, where = [value_of(run, metric) for run in stored], f"{source.parent.name}/{source.name}"
+    values, where = [value_of(run, metric, terms.side) for run in stored], f"{source.parent.name}/{source.name}"
     return SequentialGate(values, *terms.of_gate(), resolution=resolution, source=where), stored
 
 
@@ -132,7 +139,14 @@ def gate_training(
     raises is its own.
     """
     name, judged = name or name_of(train), _metric(reference, metric, source)
-    sequential = SequentialGate([value_of(run, judged) for run in reference], *terms.of_gate(), source=source)
+    # Runs from before a training returned this figure say nothing of it.
+    having = [run for run in reference if run.status != "finished" or judged in run.figures]
+    if lacking := len(reference) - len(having):
+        source = f"{source}, {lacking} without {judged} left out"
+    # A training of someone else's may hold what threads cannot share: a seed of the process, a device.
+    terms = replace(terms, jobs=1)
+    values = [value_of(run, judged, terms.side) for run in having]
+    sequential = SequentialGate(values, *terms.of_gate(), source=source)
 
     def train_and_check(seed: int) -> Result:
         result = train_once(train, seed, name)
@@ -171,14 +185,15 @@ def _hear(
             decision = first(results) if first and results else None
             if decision is not None:
                 break
-        values = [value_of(run, metric) for run in results]
+        values = [value_of(run, metric, terms.side) for run in results]
         decision = decision or sequential.decide(values)
     assert decision is not None
     said = f"{_measured(results, metric)}{decision.reason}"
     return Verdict(
         "", "", "", "", "", "", metric, tuple(run.seed for run in results),
-        tuple(value_of(run, metric) for run in results), decision.outcome, said, "", sequential.band, terms.alpha,
-        terms.beta, terms.max_seeds, sequential.shift, decision.shift, decision.chance, perf_counter() - started,
+        tuple(value_of(run, metric, terms.side) for run in results), decision.outcome, said, "", sequential.band,
+        terms.alpha, terms.beta, terms.max_seeds, sequential.shift, decision.shift, decision.chance,
+        perf_counter() - started,
     )  # fmt: skip
 
 

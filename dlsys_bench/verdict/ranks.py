@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Values closer than this part of the largest are one: 0.955 + 0.005 and 0.96 differ only by rounding.
+# Values closer than this part of the median are one: 0.955 + 0.005 and 0.96 differ only by rounding. Of the largest
+# would be too much: a loss of a billion, before it is infinite, would make all others equal.
 ROUNDING = 1e-9
 
 
@@ -29,9 +30,15 @@ def chances(stored: ArrayLike, new: ArrayLike) -> Chances:
     """Both one-sided chances of m new values (m,) among n stored ones (n,), each by itself exact."""
     x, y = np.asarray(stored, np.float64), np.asarray(new, np.float64)
     ranks = _doubled_ranks(np.concatenate([x, y]))
-    below = _below(tuple(sorted(ranks.tolist())), len(y))
-    total = int(ranks[len(x) :].sum())
-    return Chances(float(below[total]), float(1.0 - below[total - 1]) if total else 1.0)
+    # Seen from above, a rank is what it lacks of the highest: each tail is its own sum, and both are exact alike.
+    mirrored = 2 * (len(ranks) + 1) - ranks
+    return Chances(_tail(ranks, len(x)), _tail(mirrored, len(x)))
+
+
+def _tail(ranks: NDArray[np.intp], stored: int) -> float:
+    """The chance of new ranks, those after the stored ones, with so low a sum."""
+    below = _below(tuple(sorted(ranks.tolist())), len(ranks) - stored)
+    return float(below[int(ranks[stored:].sum())])
 
 
 def smallest_chance(stored: int, new: int) -> float:
@@ -47,8 +54,8 @@ def untied(stored: int, new: int) -> NDArray[np.float64]:
 
 def _doubled_ranks(values: NDArray[np.float64]) -> NDArray[np.intp]:
     """Twice the mean rank of each value, so that ties keep whole numbers."""
-    finite = np.abs(values[np.isfinite(values)])
-    unit = ROUNDING * (finite.max() if finite.size and finite.max() > 0 else 1.0)
+    finite = np.abs(values[np.isfinite(values) & (values != 0)])
+    unit = ROUNDING * (float(np.median(finite)) if finite.size else 1.0)
     _, place, counts = np.unique(np.round(values / unit), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (2 * last - counts + 1)[place]

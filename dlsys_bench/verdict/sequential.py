@@ -11,10 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.errors import UserError
+from dlsys_bench.store.text import DIGITS
 from dlsys_bench.verdict.bands import FEWEST_RUNS, Band
 from dlsys_bench.verdict.design import ALPHA, BETA, MAX_SEEDS, SIDES, Design
 from dlsys_bench.verdict.ranks import chances
 from dlsys_bench.verdict.verdict import Outcome
+
+# A level is often exactly what the farthest outcome takes; rounding must not come between them.
+EXACT = 1 + 1e-9
+
+
+def rounded(value: float) -> float:
+    """A figure as files keep it."""
+    return float(f"{value:.{DIGITS}g}")
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,8 @@ class SequentialGate:
     PASS: a shift of `smallest_shift` is ruled out, wrong with a chance of at most beta. FAIL: the runs are of another
     law, wrong with a chance of at most alpha, whatever the law. Without a `smallest_shift` it is the smallest that the
     design sees. `side` "drop" or "rise" fails a shift that way only. A run that diverged is an infinite value, on the
-    bad side. `resolution` is the smallest step that the figure can take. Errors: UserError.
+    bad side; one that is not a number is the lowest, or where only a rise fails, the highest. `resolution` is the
+    smallest step that the figure can take. Errors: UserError.
     """
 
     reference: Sequence[float]
@@ -80,20 +90,43 @@ class SequentialGate:
         """Why no seeds can decide anything; None where they can."""
         n = len(self.reference)
         if self.band is None:
-            return f"{n} stored runs in {self.source}, a gate needs {FEWEST_RUNS}"
-        if not self.design.fail_levels:
+            finished = sum(map(isfinite, self.reference))
+            told = (
+                f"{finished} of {n} stored runs in {self.source} finished"
+                if finished < n
+                else f"{n} stored runs in {self.source}"
+            )
+            return f"{told}, a gate needs {FEWEST_RUNS}"
+        for levels, what, rate in (
+            (self.design.fail_levels, "show nothing", f"alpha {self.alpha:.1e}"),
+            (self.design.pass_levels, "rule nothing out", f"beta {self.beta:g}"),
+        ):
+            if not levels:
+                return (
+                    f"{n} stored runs and at most {self.max_seeds} seeds can {what} at {rate}: "
+                    "store more runs, or allow more seeds"
+                )
+        if self.shift == 0:
             return (
-                f"{n} stored runs and at most {self.max_seeds} seeds can show nothing at alpha {self.alpha:.1e}: "
-                "store more runs, or allow more seeds"
+                f"the stored runs in {self.source} are all alike, which says nothing of a shift: name a smallest shift"
+            )
+        if not isfinite(self.shift):
+            return (
+                f"{n} stored runs and at most {self.max_seeds} seeds see no shift with a chance of {1 - self.beta:g}, "
+                "as far as that can be shown: name a smallest shift, allow more seeds, or a beta of 0.001 or more"
             )
         return None
 
     @cached_property
     def weakness(self) -> str | None:
         """What was asked for and cannot be seen with the stated power; None where it can."""
-        if self.smallest_shift is None or self.band is None or self.design.sees(self.smallest_shift / self.band.spread):
+        if self.smallest_shift is None or self.band is None or not self.band.spread:
+            return None
+        if self.design.sees(self.smallest_shift / self.band.spread):
             return None
         least = self.design.smallest_shift * self.band.spread
+        if not isfinite(least):
+            return f"that {self.smallest_shift:g} is seen with a chance of {1 - self.beta:g} cannot be shown"
         spreads = self.smallest_shift / self.band.spread
         longer = Design.seeing(spreads, self.design.stored, self.alpha, self.beta, self.side)
         enough = f"{longer.seeds} seeds would" if longer else "more seeds would not, more stored runs may"
@@ -109,7 +142,7 @@ class SequentialGate:
         look = len(values)
         if look not in self.design.looks:
             return None
-        y = np.asarray(values, np.float64)
+        y = self._comparable(values)
         found = chances(self.reference, y)
         sides = {-1: found.low, 1: found.high}
         chance = min(sides[side] for side in SIDES[self.side])
@@ -117,7 +150,7 @@ class SequentialGate:
         lost = sum(not isfinite(value) for value in values)
         if self._ruled_out(y) and not (lost and all(map(isfinite, self.reference))):
             return self._decision(Outcome.PASS, values, chance)
-        if chance <= self.design.fail_levels.get(look, 0.0):
+        if chance <= self.design.fail_levels.get(look, 0.0) * EXACT:
             return self._decision(Outcome.FAIL, values, chance)
         if look == self.design.seeds:
             why = [f"{lost} of them diverged" if lost else "", self.weakness or ""]
@@ -128,7 +161,16 @@ class SequentialGate:
         """Whether every shift that it is to see would have given other values than these."""
         level = self.design.pass_levels.get(len(y), 0.0)
         shifted = {side: chances(self.reference, y - side * self.shift) for side in SIDES[self.side]}
-        return all((found.low if side > 0 else found.high) <= level for side, found in shifted.items())
+        return all((found.low if side > 0 else found.high) <= level * EXACT for side, found in shifted.items())
+
+    def _comparable(self, values: Sequence[float]) -> NDArray[np.float64]:
+        """New figures as the stored ones are kept. Seven digits are kept in files: where the stored figures have no
+        more, more of the new ones would make a difference where there is none."""
+        y = np.asarray(values, np.float64)
+        y[np.isnan(y)] = inf if self.side == "rise" else -inf
+        if all(value == rounded(value) for value in self.reference):
+            y = np.array([rounded(value) for value in y.tolist()])
+        return y
 
     def _decision(self, outcome: Outcome, values: Sequence[float], chance: float, why: str = "") -> Decision:
         assert self.band is not None

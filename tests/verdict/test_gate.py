@@ -79,17 +79,38 @@ def test_side_by_side_gives_what_one_after_another_gives() -> None:
     assert judged(terms=Terms(jobs=3)).values == judged().values
 
 
-def test_runs_side_by_side_are_in_the_order_of_their_seeds() -> None:
-    barrier = threading.Barrier(2, timeout=10)
+def test_anyones_training_runs_one_at_a_time() -> None:
+    """What it seeds is often the process's own, which threads would share."""
+    running = []
 
     def train(seed: int) -> float:
-        barrier.wait()  # Only if two run at once.
+        running.append(threading.active_count())
         return 0.9 + 1e-3 * (seed % 7)
 
     stored = [train_once(lambda seed: 0.9 + 1e-3 * (seed % 7), seed, "t") for seed in range(20)]
     found = gate_training(train, stored, terms=Terms(jobs=2, smallest_shift=0.1), name="t")
-    assert found.outcome is Outcome.PASS
-    assert found.seeds == (10_000, 10_001)
+    assert (found.outcome, found.seeds) == (Outcome.PASS, (10_000, 10_001))
+    assert set(running) == {threading.active_count()}
+
+
+def test_a_run_that_diverged_is_on_the_bad_side() -> None:
+    lost = train_once(lambda seed: nan, 0, "t")
+    assert value_of(lost, "metric") == value_of(lost, "f1") == -inf
+    assert value_of(lost, "test_loss") == value_of(lost, "collapse_fraction") == inf
+    assert (value_of(lost, "loss", "drop"), value_of(lost, "f1", "rise")) == (-inf, inf)
+    stored = [train_once(lambda seed: 0.9 + 1e-4 * (seed % 7), seed, "t") for seed in range(20)]
+    for side in ("both", "drop"):
+        assert gate_training(lambda seed: nan, stored, terms=Terms(side=side), name="t").outcome is Outcome.FAIL
+    worse = gate_training(lambda seed: nan if seed % 2 else 0.5, stored, name="t")
+    assert worse.outcome is Outcome.FAIL
+
+
+def test_stored_runs_without_the_figure_are_left_out_and_said() -> None:
+    before = [train_once(lambda seed: {"accuracy": 0.9}, seed, "t") for seed in range(10)]
+    since = [train_once(lambda seed: {"accuracy": 0.9, "f1": 0.8 + 1e-3 * seed}, 10 + seed, "t") for seed in range(10)]
+    found = gate_training(lambda seed: {"f1": 0.1, "accuracy": 0.9}, before + since, metric="f1", name="t")
+    assert found.outcome is Outcome.FAIL
+    assert "10 without f1 left out" in found.reason
 
 
 def test_a_run_cannot_vouch_for_itself(stored: Path) -> None:

@@ -125,3 +125,48 @@ def test_figures_that_all_agree_have_a_spread_of_their_resolution() -> None:
 def test_a_gate_that_cannot_be_is_refused_before_anything_is_trained(options: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         SequentialGate(**({"reference": STORED} | options))  # type: ignore[arg-type]
+
+
+def test_a_shift_that_cannot_be_seen_is_never_ruled_out() -> None:
+    """At a beta that simulation cannot show, no shift was small enough, and an infinite one was always ruled out."""
+    found = SequentialGate(STORED, beta=1e-4).run(lambda seed: 0.1)
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert "a beta of 0.001 or more" in found.reason
+    assert SequentialGate(STORED, beta=1e-4, smallest_shift=0.02).run(lambda seed: 0.1).outcome is Outcome.FAIL
+
+
+def test_new_figures_are_compared_as_files_keep_the_stored_ones() -> None:
+    stored = [float(f"{value:.7g}") for value in [2 / 3] * 20]
+    assert SequentialGate(stored, smallest_shift=0.01).run(lambda seed: 2 / 3).outcome is not Outcome.FAIL
+    # Figures that are known to more digits are compared in all of them.
+    fine = [2 / 3 + 1e-8 * place for place in range(20)]
+    assert SequentialGate(fine).run(lambda seed: 2 / 3 - 1e-6).outcome is Outcome.FAIL
+
+
+def test_figures_that_are_all_alike_say_so_before_anything_is_trained() -> None:
+    for value in (0.875, 0.9):
+        gate = SequentialGate([value] * 20)
+        assert gate.blind is not None
+        assert "all alike" in gate.blind
+    found = SequentialGate([0.875] * 20, smallest_shift=0.01).run(lambda seed: 0.875 if seed % 2 else 0.75)
+    assert found.outcome is Outcome.INCONCLUSIVE
+
+
+def test_one_exploded_run_does_not_make_the_others_alike() -> None:
+    stored = [*np.random.default_rng(0).normal(0.5, 0.01, 19).tolist(), 1e9]
+    assert SequentialGate(stored, smallest_shift=0.1).run(lambda seed: 0.9).outcome is Outcome.FAIL
+
+
+def test_a_gate_that_can_rule_nothing_out_says_so() -> None:
+    gate = SequentialGate(STORED[:5], smallest_shift=0.1, alpha=0.05, max_seeds=3, beta=1e-3)
+    assert gate.blind is not None
+    assert "can rule nothing out at beta 0.001" in gate.blind
+    assert "2 of 20 stored runs" in str(SequentialGate([inf] * 18 + [1.0, 2.0]).blind)
+
+
+@pytest.mark.parametrize("stored", [7, 10, 26, 30])
+def test_a_gate_sees_upwards_as_it_sees_downwards(stored: int) -> None:
+    values = np.random.default_rng(3).normal(0.0, 1.0, stored).tolist()
+    up = SequentialGate(values, smallest_shift=9.0).run(lambda seed: 5.0 + 0.01 * (seed % 100))
+    down = SequentialGate([-v for v in values], smallest_shift=9.0).run(lambda seed: -5.0 - 0.01 * (seed % 100))
+    assert (up.outcome, len(up.values), up.chance) == (down.outcome, len(down.values), down.chance)

@@ -46,7 +46,8 @@ FAR = np.array([[-1000.0, -80.0, 0.0, 80.0, 1000.0], [1.0, 1000.0, 999.0, -1000.
 def far(trial: Trial, subject: str) -> None:
     """Activations where an exponential overflows: the right output, and a gradient that is a number."""
     for function in trial.functions:
-        model = follow(trial.engine.conventions[0], Model("far", (5,), (LAYERS["activation"].of(function=function), Dense(1))))
+        layers = LAYERS["activation"].of(function=function), Dense(1)
+        model = follow(trial.engine.conventions[0], Model("far", (5,), layers))
         weights = nonzero_weights(model, trial.seed)
         batch, net = Batch(FAR, np.zeros((2, 1))), trial.engine.build(model, weights)
         right = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]

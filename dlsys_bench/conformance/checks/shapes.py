@@ -18,6 +18,7 @@ from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.plan import Array, Plan
+from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Activation, Dense
 from dlsys_bench.spec.losses import MeanSquaredError
@@ -73,7 +74,13 @@ def history(trial: Trial, subject: str) -> None:
     samples = Samples(trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2)))
     recipe = follow(engine.conventions[0], Recipe(SGD(0.01), batch_size=4, epochs=3, loss=MeanSquaredError()))
     seen: list[int] = []
-    found = engine.fit(net, samples, recipe, Plan(0, parity=True), lambda epoch: seen.append(epoch.epoch))
+    then: list[Array] = []
+
+    def watch(epoch: Epoch) -> None:
+        seen.append(epoch.epoch)
+        then.append(engine.predict(net, samples.x))
+
+    found = engine.fit(net, samples, recipe, Plan(0, parity=True), watch)
     counted = [(epoch.epoch, epoch.steps) for epoch in found]
     if counted != [(1, 3), (2, 6), (3, 9)]:
         raise broken(
@@ -81,6 +88,8 @@ def history(trial: Trial, subject: str) -> None:
         )
     if seen != [1, 2, 3]:
         raise broken(f"on_epoch saw the epochs {seen}, where [1, 2, 3] is right")
+    if np.array_equal(then[0], then[1]) or np.array_equal(then[1], then[2]):
+        raise broken("what is predicted in on_epoch is the same after two epochs: it is called too late, or too early")
 
 
 @check("shapes", "copies")

@@ -14,6 +14,7 @@ from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.plan import Array, Plan
+from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.initializers import Zeros
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout
@@ -69,16 +70,20 @@ def looking(trial: Trial, subject: str) -> None:
 
 @check("state", "mode")
 def mode(trial: Trial, subject: str) -> None:
-    """Predicting after a training is not training, and training after predicting is."""
+    """Predicting in a training and after it is not training, and training after predicting is."""
     convention = trial.engine.conventions[0]
     model = follow(convention, Model("switch", (3,), (Dense(4), BatchNorm(moving_decay=0.5), Dropout(0.5), Dense(2))))
     weights = strategies.nonzero_weights(model, trial.seed)
     samples = Samples(trial.generator.standard_normal((8, 3)), trial.generator.standard_normal((8, 2)))
-    recipe = follow(convention, Recipe(SGD(0.05), batch_size=4, epochs=1, shuffle=False, loss=MeanSquaredError()))
+    recipe = follow(convention, Recipe(SGD(0.05), batch_size=4, epochs=2, shuffle=False, loss=MeanSquaredError()))
     engine, oracle, plan = trial.engine, trial.oracle, Plan(1, parity=True)
     net, truth = engine.build(model, weights), oracle.build(model, weights)
+
+    def predict(epoch: Epoch) -> None:
+        engine.predict(net, samples.x)
+
     for turn in ("the first", "the second"):
-        engine.fit(net, samples, recipe, plan)
+        engine.fit(net, samples, recipe, plan, predict)
         oracle.fit(truth, samples, recipe, plan)
         right = oracle.predict(truth, samples.x)
         found = engine.predict(net, samples.x)
