@@ -15,6 +15,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 # Without --dlsys-engine, numpy trains every arm and each framework these studies; with it, the named engine trains all.
 SAMPLED = {
     "torch": ("regularization/lenet5-tanh", "dying-relu", "perceptron"),
+    "jax": ("regularization/lenet5-tanh",),
     "keras": ("regularization/lenet5-tanh", "cyclical-learning-rate"),
 }
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("conform")
 @click.option("--engine", "engine_name", default="numpy", envvar="DLSYS_BENCH_ENGINE", show_default=True,
-              help="numpy, torch, keras, keras-jax, jax, or package.module:Class.")  # fmt: skip
+              help="numpy, torch, jax, keras, keras-jax, or package.module:Class.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--check", "checks", multiple=True, metavar="NAME",
               help="A check, as gradient/conv2d, or a rung; repeatable. Default: all.")  # fmt: skip

@@ -22,13 +22,22 @@ def counted_by_torch(net: Any) -> dict[str, int]:
     return {"params_trainable": trainable, "params_non_trainable": state, "params_total": trainable + state}
 
 
+def counted_by_jax(net: Any) -> dict[str, int]:
+    import jax
+
+    trainable, state = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in (net.parameters, net.state))
+    return {"params_trainable": trainable, "params_non_trainable": state, "params_total": trainable + state}
+
+
 def counted_by_keras(net: Any) -> dict[str, int]:
     trainable = sum(int(variable.value.shape.num_elements()) for variable in net.sequential.trainable_variables)
     total = net.sequential.count_params()
     return {"params_trainable": trainable, "params_non_trainable": total - trainable, "params_total": total}
 
 
-@pytest.mark.parametrize(("name", "count"), [("torch", counted_by_torch), ("keras", counted_by_keras)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("torch", counted_by_torch), ("jax", counted_by_jax), ("keras", counted_by_keras)]
+)
 def test_the_built_networks_have_the_published_counts(name: str, count: Any) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)

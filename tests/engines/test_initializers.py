@@ -14,7 +14,7 @@ from dlsys_bench.spec.initializers import INITIALIZERS, Initializer, Law
 from dlsys_bench.spec.layers import Conv2D, Dense, Flatten
 from dlsys_bench.spec.model import Model
 
-# Tests per (engine, initialiser, tensor): 3 engines x 9 laws x 2. Each may cry wolf once in 2e5, all together in 4000.
+# Tests per (engine, initialiser, tensor): 4 engines x 9 laws x 2. Each may cry wolf once in 2e5, all together in 3000.
 ALPHA = 5e-6
 
 
@@ -31,7 +31,7 @@ def law_is_followed(values: np.ndarray, law: Law) -> bool:
 
 
 @pytest.mark.parametrize("kind", INITIALIZERS)
-@pytest.mark.parametrize("name", ["numpy", "torch", "keras"])
+@pytest.mark.parametrize("name", ["numpy", "torch", "jax", "keras"])
 def test_an_engine_draws_from_the_named_law(name: str, kind: str) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)

@@ -1,0 +1,55 @@
+"""How the tensors of a network start: jax's own initialisers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.nn import initializers as native
+
+from dlsys_bench.spec import initializers
+from dlsys_bench.spec.initializers import Law
+from dlsys_bench.spec.layers import Shape
+from dlsys_bench.spec.model import Model, Tensor
+
+# By the fans that jax finds in a kernel.
+SCALED: dict[type[initializers.Initializer], Callable[[Any], Any]] = {
+    initializers.GlorotUniform: lambda record: native.glorot_uniform(),
+    initializers.GlorotNormal: lambda record: (
+        native.glorot_normal() if record.truncated else native.variance_scaling(1.0, "fan_avg", "normal")
+    ),
+    initializers.HeUniform: lambda record: native.he_uniform(),
+    initializers.HeNormal: lambda record: (
+        native.he_normal() if record.truncated else native.variance_scaling(2.0, "fan_in", "normal")
+    ),
+    initializers.FanInUniform: lambda record: native.variance_scaling(1.0 / 3.0, "fan_in", "uniform"),
+}
+
+FAMILIES: dict[str, Callable[[Law, Array, Shape, str], Array]] = {
+    "constant": lambda law, key, shape, dtype: jnp.full(shape, law.value, dtype),
+    "uniform": lambda law, key, shape, dtype: jax.random.uniform(key, shape, dtype, law.low, law.high),
+    "normal": lambda law, key, shape, dtype: law.stddev * jax.random.normal(key, shape, dtype),
+    "truncated_normal": lambda law, key, shape, dtype: (
+        law.stddev * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+    ),
+}
+
+
+def _start(tensor: Tensor, key: Array, dtype: str) -> Array:
+    """A draw; of a vector, whose fans jax cannot know, from the law itself."""
+    scaled = SCALED.get(type(tensor.initializer)) if len(tensor.shape) > 1 else None
+    if scaled is not None:
+        return scaled(tensor.initializer)(key, tensor.shape, dtype)
+    law = tensor.initializer.law(tensor.fans)
+    return FAMILIES[law.family](law, key, tensor.shape, dtype)
+
+
+def start(model: Model, key: Array, dtype: str) -> dict[str, Array]:
+    """Every tensor by the model's initialisers, each from a key of its own."""
+    return {
+        tensor.name: _start(tensor, jax.random.fold_in(key, place), dtype)
+        for place, tensor in enumerate(model.tensors)
+    }  # fmt: skip

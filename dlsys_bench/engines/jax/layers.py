@@ -1,0 +1,96 @@
+"""What each kind of layer does to a batch: a pure function a kind, in one table. Images are (N, H, W, C)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from dlsys_bench.spec import layers
+
+Tensors = dict[str, Array]
+
+
+class Call(NamedTuple):
+    """What a layer is given: a batch (N, *shape), its own tensors ("kernel", "bias", ...), whether the pass is one of
+    training, and what a dropout layer keeps, (N, *shape) of bool; None, and it keeps everything."""
+
+    x: Array
+    shape: layers.Shape
+    tensors: Tensors
+    training: bool
+    kept: Array | None
+
+
+def _conv2d(layer: layers.Conv2D, call: Call) -> Array:
+    y = lax.conv_general_dilated(
+        call.x, call.tensors["kernel"], layer.strides, layer.pads(call.shape),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+    return y + call.tensors["bias"] if layer.use_bias else y
+
+
+def _dense(layer: layers.Dense, call: Call) -> Array:
+    y = call.x @ call.tensors["kernel"]
+    return y + call.tensors["bias"] if layer.use_bias else y
+
+
+def _windows(layer: Any, x: Array, start: float, combine: Any) -> Array:
+    return lax.reduce_window(x, start, combine, (1, *layer.pool_size, 1), (1, *layer.steps, 1), "VALID")
+
+
+def _dropout(layer: layers.Dropout, call: Call) -> Array:
+    return call.x if call.kept is None else jnp.where(call.kept, call.x / (1.0 - layer.drop_rate), 0.0)
+
+
+ACTIVATIONS: dict[str, Callable[[layers.Activation, Array], Array]] = {
+    "linear": lambda layer, x: x,
+    "sigmoid": lambda layer, x: jax.nn.sigmoid(x),
+    "tanh": lambda layer, x: jnp.tanh(x),
+    "relu": lambda layer, x: jax.nn.relu(x),
+    # jax's own has at zero the slope from above, the spec the one from below.
+    "leaky_relu": lambda layer, x: jnp.where(x > 0, x, layer.negative_slope * x),
+    "softmax": lambda layer, x: jax.nn.softmax(x, axis=-1),
+}
+
+# The kinds that only map a batch.
+RULES: dict[type[layers.Layer], Callable[[Any, Call], Array]] = {
+    layers.Conv2D: _conv2d,
+    layers.AveragePool: lambda layer, call: _windows(layer, call.x, 0.0, lax.add) / math.prod(layer.pool_size),
+    layers.MaxPool: lambda layer, call: _windows(layer, call.x, -jnp.inf, lax.max),
+    layers.Dropout: _dropout,
+    layers.Flatten: lambda layer, call: call.x.reshape(len(call.x), -1),
+    layers.Dense: _dense,
+    layers.Activation: lambda layer, call: ACTIVATIONS[layer.function](layer, call.x),
+}
+
+
+def _batch_norm(layer: layers.BatchNorm, call: Call) -> tuple[Array, Tensors]:
+    """By channel: the statistics of the batch in training, the moving ones outside."""
+    x, own = call.x, call.tensors
+    mean, variance, moved = own["moving_mean"], own["moving_variance"], {}
+    if call.training:
+        axes = tuple(range(x.ndim - 1))
+        mean, variance = x.mean(axes), x.var(axes)
+        samples = math.prod(x.shape[:-1])
+        unbiased = samples / max(samples - 1, 1) if layer.moving_variance == "unbiased" else 1.0
+        now = {"moving_mean": mean, "moving_variance": variance * unbiased}
+        decay = layer.moving_decay
+        moved = {part: decay * own[part] + (1.0 - decay) * value for part, value in now.items()}
+    scale = own["gamma"] / jnp.sqrt(variance + layer.epsilon)
+    return (x - mean) * scale + own["beta"], moved
+
+
+# The kinds that training moves without a gradient: what comes out, and the state as the batch leaves it.
+MOVING: dict[type[layers.Layer], Callable[[Any, Call], tuple[Array, Tensors]]] = {layers.BatchNorm: _batch_norm}
+
+
+def apply(layer: layers.Layer, call: Call) -> tuple[Array, Tensors]:
+    """What a layer gives (N, ...), and what of its state the batch moved."""
+    if type(layer) in MOVING:
+        return MOVING[type(layer)](layer, call)
+    return RULES[type(layer)](layer, call), {}

@@ -1,0 +1,133 @@
+"""A network: its arrays by name, and the pure functions of them that jax compiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from dlsys_bench.engines.jax.layers import Call, Tensors, apply
+from dlsys_bench.engines.jax.losses import LOSSES
+from dlsys_bench.spec.initializers import Initializer, Zeros
+from dlsys_bench.spec.layers import Dropout
+from dlsys_bench.spec.losses import Loss
+from dlsys_bench.spec.model import Model
+
+Masks = Mapping[int, Array]
+
+# How many compiled programs of each sort are kept: a property test draws networks without end.
+PROGRAMS = 64
+
+# For what is run once or twice, compiling is all the cost: a third of the time without what makes it fast.
+HASTE = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
+
+
+@dataclasses.dataclass
+class Net:
+    """What the engine hands out: `parameters` have gradients, `state` is moved by training; `key` is drawn from where
+    no plan says what is dropped, and `draws` counts how often."""
+
+    model: Model
+    parameters: Tensors
+    state: Tensors
+    key: Array
+    draws: int = 0
+
+    @property
+    def tensors(self) -> Tensors:
+        """Every tensor, in the model's order."""
+        own = self.parameters | self.state
+        return {tensor.name: own[tensor.name] for tensor in self.model.tensors}
+
+    def next_key(self) -> Array:
+        """A key of its own for each pass."""
+        self.draws += 1
+        return jax.random.fold_in(self.key, self.draws)
+
+
+def skeleton(model: Model) -> Model:
+    """What of a model a program depends on: neither its name nor how its tensors start."""
+    bare: Model = model.map(lambda record: Zeros() if isinstance(record, Initializer) else record)
+    return dataclasses.replace(bare, name="")
+
+
+def draw(model: Model, key: Array, batch: int) -> dict[int, Array]:
+    """What each dropout layer keeps of a batch, drawn from a key, by the layer's place."""
+    return {
+        place: jax.random.bernoulli(
+            jax.random.fold_in(key, place), np.float32(1.0 - layer.drop_rate), (batch, *model.shapes[place])
+        )
+        for place, layer in enumerate(model.layers)
+        if isinstance(layer, Dropout) and layer.drop_rate > 0
+    }
+
+
+def forward(model: Model, tensors: Tensors, x: Array, masks: Masks, training: bool) -> tuple[list[Array], Tensors]:
+    """The output of every layer, and the state as the batch moved it."""
+    outputs: list[Array] = []
+    moved: Tensors = {}
+    for place, (name, layer, shape) in enumerate(zip(model.names, model.layers, model.shapes, strict=False)):
+        prefix = name + "."
+        own = {full.removeprefix(prefix): tensor for full, tensor in tensors.items() if full.startswith(prefix)}
+        x, state = apply(layer, Call(x, shape, own, training, masks.get(place) if training else None))
+        moved |= {prefix + part: value for part, value in state.items()}
+        outputs.append(x)
+    return outputs, moved
+
+
+def loss_of(
+    model: Model, loss: Loss, parameters: Tensors, state: Tensors, x: Array, y: Array, masks: Masks, training: bool
+) -> tuple[Array, tuple[Array, Tensors]]:
+    """The loss of a batch; beside it the outputs, and the state as the batch moved it."""
+    outputs, moved = forward(model, parameters | state, x, masks, training)
+    return LOSSES[type(loss)](outputs[-1], y), (outputs[-1], state | moved)
+
+
+@functools.cache
+def _haste() -> dict[str, Any]:
+    """HASTE, or nothing where this jax does not know it: these are switches of its compiler, which come and go."""
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=HASTE)(0.0)
+    except Exception:  # A TypeError, or an error of the compiler's, by version.
+        return {}
+    return {"compiler_options": HASTE}
+
+
+@functools.lru_cache(PROGRAMS)
+def predictor(model: Model) -> Callable[[Tensors, Array], Array]:
+    """(tensors, x) -> outputs, outside training."""
+    compiled: Callable[[Tensors, Array], Array] = jax.jit(
+        lambda tensors, x: forward(model, tensors, x, {}, False)[0][-1]
+    )
+    return compiled
+
+
+@functools.lru_cache(PROGRAMS)
+def tracer(model: Model, training: bool) -> Callable[[Tensors, Array, Masks], list[Array]]:
+    """(tensors, x, masks) -> the output of every layer."""
+    compiled: Callable[[Tensors, Array, Masks], list[Array]] = jax.jit(
+        lambda tensors, x, masks: forward(model, tensors, x, masks, training)[0], **_haste()
+    )
+    return compiled
+
+
+@functools.lru_cache(PROGRAMS)
+def differentiator(model: Model, loss: Loss, training: bool) -> Callable[..., tuple[Array, tuple[Tensors, Array]]]:
+    """(parameters, state, x, y, masks) -> the loss, and its gradients in the parameters and in x."""
+
+    def value(parameters: Tensors, x: Array, state: Tensors, y: Array, masks: Masks) -> Array:
+        return loss_of(model, loss, parameters, state, x, y, masks, training)[0]
+
+    compiled: Callable[..., tuple[Array, tuple[Tensors, Array]]] = jax.jit(
+        jax.value_and_grad(value, argnums=(0, 1)), **_haste()
+    )
+    return compiled

@@ -1,0 +1,87 @@
+"""The optimisers, each a pure function of a gradient and what is remembered of those before.
+
+What depends on the step alone (the rate, the bias correction) is worked out for a whole epoch in double precision on
+the host, `factors` (steps, k), and a step on the device looks up its row: 1 - 0.999 ** t has four digits in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
+from dlsys_bench.spec.recipe import Recipe
+
+Memory = tuple[Array, ...]
+Row = NDArray[np.float64]
+
+
+class Rule(NamedTuple):
+    """`slots`: how many arrays are remembered of each tensor. `factors` (rates, updates from 1) -> a column each.
+    `change` (record, gradient, memory, factors) -> what is added to the tensor, and the memory as it is then."""
+
+    slots: Callable[[Any], int]
+    factors: Callable[[Any, Row, Row], tuple[Row, ...]]
+    change: Callable[[Any, Array, Memory, Array], tuple[Array, Memory]]
+
+
+def _sgd(record: SGD, gradient: Array, memory: Memory, factors: Array) -> tuple[Array, Memory]:
+    rate, share = factors
+    if not memory:
+        return -rate * gradient, ()
+    (velocity,) = memory
+    if record.velocity == "rate":
+        velocity = record.momentum * velocity - rate * gradient
+        ahead = record.momentum * velocity - rate * gradient
+        return (ahead if record.nesterov else velocity), (velocity,)
+    velocity = record.momentum * velocity + share * gradient
+    ahead = record.momentum * velocity + gradient
+    return -rate * (ahead if record.nesterov else velocity), (velocity,)
+
+
+def _adam_factors(record: Adam, rates: Row, updates: Row) -> tuple[Row, ...]:
+    """The step size, and what the root is scaled by before epsilon joins it."""
+    mean, root = 1.0 - record.beta_1**updates, np.sqrt(1.0 - record.beta_2**updates)
+    if record.epsilon_added == "after":
+        return rates / mean, 1.0 / root
+    return rates * root / mean, np.ones_like(root)
+
+
+def _adam(record: Adam, gradient: Array, memory: Memory, factors: Array) -> tuple[Array, Memory]:
+    mean, square = memory
+    size, scale = factors
+    mean = record.beta_1 * mean + (1.0 - record.beta_1) * gradient
+    square = record.beta_2 * square + (1.0 - record.beta_2) * jnp.square(gradient)
+    return -size * mean / (jnp.sqrt(square) * scale + record.epsilon), (mean, square)
+
+
+def _rmsprop(record: RMSprop, gradient: Array, memory: Memory, factors: Array) -> tuple[Array, Memory]:
+    (square,), (rate,) = memory, factors
+    square = record.rho * square + (1.0 - record.rho) * jnp.square(gradient)
+    inside = record.epsilon_added == "inside"
+    root = jnp.sqrt(square + record.epsilon) if inside else jnp.sqrt(square) + record.epsilon
+    return -rate * gradient / root, (square,)
+
+
+OPTIMIZERS: dict[type[Optimizer], Rule] = {
+    SGD: Rule(
+        lambda record: int(record.momentum > 0),
+        # torch's first velocity is the gradient itself: only later ones are dampened.
+        lambda record, rates, updates: (rates, np.where(updates == 1, 1.0, 1.0 - record.dampening)),
+        _sgd,
+    ),
+    Adam: Rule(lambda record: 2, _adam_factors, _adam),
+    RMSprop: Rule(lambda record: 1, lambda record, rates, updates: (rates,), _rmsprop),
+}
+
+
+def factors(recipe: Recipe, first: int, steps: int) -> NDArray[np.float64]:
+    """What so many updates of a training take from their number alone, (steps, k); the first is update `first`."""
+    rates = np.array([recipe.rate(step) for step in range(first, first + steps)], np.float64)
+    updates = np.arange(first + 1, first + steps + 1, dtype=np.float64)
+    return np.stack(OPTIMIZERS[type(recipe.optimizer)].factors(recipe.optimizer, rates, updates), axis=1)

@@ -1,0 +1,91 @@
+"""One update, and many: pure functions of what a training has come to, compiled once for each size of the batches."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from dlsys_bench.engines.jax.layers import Tensors
+from dlsys_bench.engines.jax.losses import hits
+from dlsys_bench.engines.jax.network import PROGRAMS, draw, loss_of
+from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, Memory
+from dlsys_bench.spec.losses import Loss
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import Optimizer
+
+
+class Progress(NamedTuple):
+    """What a step moves, all of it on the device and donated. Of the epoch: the loss of each step (places,), how many
+    answers were right, how many steps and samples are done. `sound`: no loss has left the finite yet."""
+
+    parameters: Tensors
+    state: Tensors
+    memory: dict[str, Memory]
+    losses: Array
+    right: Array
+    step: Array
+    seen: Array
+    sound: Array
+
+
+class Feed(NamedTuple):
+    """What the steps of an epoch read: all samples, their order (N,), the optimiser's factors (places, k), the key that
+    dropout draws from, and in parity mode the masks of some steps by the layer's place, (steps, n, ...)."""
+
+    x: Array
+    y: Array
+    order: Array
+    factors: Array
+    key: Array
+    masks: dict[int, Array]
+
+
+def _step(
+    model: Model, loss: Loss, optimizer: Optimizer, size: int, now: Progress, feed: Feed, place: Array
+) -> Progress:
+    """One update. A loss that is not finite moves nothing, nor does any step after it."""
+    chosen = lax.dynamic_slice(feed.order, (now.seen,), (size,))
+    x, y = feed.x[chosen], feed.y[chosen]
+    given = {layer: masks[place] for layer, masks in feed.masks.items()}
+    masks = given or draw(model, jax.random.fold_in(feed.key, now.step), size)
+
+    def value_of(parameters: Tensors) -> tuple[Array, tuple[Array, Tensors]]:
+        return loss_of(model, loss, parameters, now.state, x, y, masks, True)
+
+    (value, (outputs, moved)), gradients = jax.value_and_grad(value_of, has_aux=True)(now.parameters)
+    rule, row = OPTIMIZERS[type(optimizer)], feed.factors[now.step]
+    parameters, memory = {}, {}
+    for name, tensor in now.parameters.items():
+        change, memory[name] = rule.change(optimizer, gradients[name], now.memory[name], row)
+        parameters[name] = tensor + change
+    sound = now.sound & jnp.isfinite(value)
+    new, old = (parameters, moved, memory), (now.parameters, now.state, now.memory)
+    parameters, state, memory = jax.tree.map(lambda after, before: jnp.where(sound, after, before), new, old)
+    losses, right = now.losses.at[now.step].set(value), now.right + hits(loss, outputs, y)
+    return Progress(parameters, state, memory, losses, right, now.step + 1, now.seen + size, sound)
+
+
+@functools.lru_cache(PROGRAMS)
+def program(model: Model, loss: Loss, optimizer: Optimizer, size: int, looped: bool) -> Any:
+    """Updates on batches of one size, compiled: (progress, feed, count) -> progress; one where it is not `looped`.
+
+    The loop is a while_loop, not a scan, whose length would be part of the program: every limit on the steps would be
+    compiled anew. It also ends by itself where a loss is not finite.
+    """
+    step = functools.partial(_step, model, loss, optimizer, size)
+
+    def one(now: Progress, feed: Feed, count: Array) -> Progress:
+        return step(now, feed, jnp.int32(0))
+
+    def many(now: Progress, feed: Feed, count: Array) -> Progress:
+        first, last = now.step, now.step + count
+        done: Progress = lax.while_loop(
+            lambda now: (now.step < last) & now.sound, lambda now: step(now, feed, now.step - first), now
+        )
+        return done
+
+    return jax.jit(many if looped else one, donate_argnums=0)

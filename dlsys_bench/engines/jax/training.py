@@ -1,0 +1,140 @@
+"""The training loop: what goes to the device before an epoch, and what comes back after it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from dlsys_bench.data import Samples
+from dlsys_bench.engines.base import OnEpoch
+from dlsys_bench.engines.jax.home import Home
+from dlsys_bench.engines.jax.layers import Tensors
+from dlsys_bench.engines.jax.network import Net, skeleton
+from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, Memory, factors
+from dlsys_bench.engines.jax.steps import Feed, Progress, program
+from dlsys_bench.errors import DivergedError
+from dlsys_bench.plan import Plan, epochs_of
+from dlsys_bench.result import Epoch, History
+from dlsys_bench.spec.layers import Conv2D, Dropout
+from dlsys_bench.spec.recipe import Recipe
+
+# The masks of a plan go to the device for so many steps at a time: those of an epoch may take gigabytes.
+MASKED_AT_ONCE = 16
+
+# An epoch's losses are held in as many places as its steps, rounded up to a power of two from here: how many steps
+# there are is then no part of a program.
+FEWEST_PLACES = 64
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _shuffled(key: Array, samples: int) -> Array:
+    return jax.random.permutation(key, samples).astype(jnp.int32)
+
+
+class Training:
+    """One `fit`, an epoch at a time. The network is given each step's arrays at once, since its own are donated."""
+
+    def __init__(self, net: Net, samples: Samples, home: Home, recipe: Recipe, plan: Plan) -> None:
+        self.net, self.home, self.recipe, self.plan = net, home, recipe, plan
+        self.samples = len(samples.x)
+        self.x, self.y = home.put(samples.x), home.targets(recipe.loss, samples.y)
+        self.order_key, self.drop_key = home.key(plan.seed, "order"), home.key(plan.seed, "dropout")
+        self.epochs = list(epochs_of(self.samples, recipe, plan))
+        self.places = max(FEWEST_PLACES, 1 << (max(map(len, self.epochs)) - 1).bit_length())
+        model, optimizer = skeleton(net.model), recipe.optimizer
+        # XLA's CPU compiler leaves the gradients of a convolution to plain loops inside a while: three times as slow.
+        looped = home.device.platform != "cpu" or not any(isinstance(layer, Conv2D) for layer in model.layers)
+        self.given = plan.parity and any(isinstance(layer, Dropout) for layer in model.layers)
+        self.at_once = (MASKED_AT_ONCE if self.given else self.places) if looped else 1
+        self.programs = {
+            size: program(model, recipe.loss, replace(optimizer, learning_rate=0.0), size, looped)
+            for size in {size for sizes in self.epochs for size in sizes}
+        }
+        slots = range(OPTIMIZERS[type(optimizer)].slots(optimizer))
+        memory = {name: tuple(home.put(np.zeros(t.shape)) for _ in slots) for name, t in net.parameters.items()}
+        self.progress = self._opened(net.parameters, net.state, memory, sound=False)
+        self.done = 0
+        # Compiled before any clock starts, by steps that move nothing since the loss counts as lost already.
+        feed = self._feed(1, 1)
+        for size in self.programs:
+            self._advance(size, feed, 1)
+
+    def _opened(
+        self, parameters: Tensors, state: Tensors, memory: dict[str, Memory], *, sound: bool = True
+    ) -> Progress:
+        """Ready for an epoch. Each is an array of its own: none may be donated twice."""
+        losses, fine = self.home.put(np.zeros(self.places)), self.home.put(sound, np.bool_)
+        right, step, seen = (self.home.put(0, np.int32) for _ in range(3))
+        return Progress(parameters, state, memory, losses, right, step, seen, fine)
+
+    def _feed(self, epoch: int, steps: int) -> Feed:
+        found = factors(self.recipe, self.done, steps)
+        rows = np.concatenate([found, np.zeros((self.places - steps, found.shape[1]))])
+        if self.plan.parity or not self.recipe.shuffle:
+            order = self.home.put(self.plan.order(epoch, self.samples, self.recipe.shuffle), np.int32)
+        else:
+            order = _shuffled(jax.random.fold_in(self.order_key, epoch), self.samples)
+        return Feed(self.x, self.y, order, self.home.put(rows), jax.random.fold_in(self.drop_key, epoch), {})
+
+    def _masks(self, size: int, steps: int) -> dict[int, Array]:
+        """What the next steps keep by the plan, (at_once, size, ...); what lies past them is never read."""
+        if not self.given:
+            return {}
+        each = [self.plan.masks(self.net.model, self.done + step, size) for step in range(steps)]
+        each += [each[-1]] * (self.at_once - steps)
+        return {place: self.home.put(np.stack([masks[place] for masks in each]), np.bool_) for place in each[0]}
+
+    def _advance(self, size: int, feed: Feed, steps: int) -> None:
+        feed = feed._replace(masks=self._masks(size, steps))
+        self.progress = self.programs[size](self.progress, feed, np.int32(steps))
+        self.net.parameters, self.net.state = self.progress.parameters, self.progress.state
+
+    def run(self, epoch: int, sizes: list[int]) -> tuple[NDArray[np.float64], int]:
+        """One epoch: the loss of each batch, and how many answers were right. The device is asked once, at the end."""
+        self.progress = self._opened(*self.progress[:3])
+        feed = self._feed(epoch, len(sizes))
+        for size, alike in itertools.groupby(sizes):
+            left = len(list(alike))
+            while left:
+                steps = min(left, self.at_once)
+                self._advance(size, feed, steps)
+                self.done, left = self.done + steps, left - steps
+        return np.array(self.progress.losses[: len(sizes)], np.float64), int(self.progress.right)
+
+
+def train(net: Net, samples: Samples, home: Home, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None) -> History:
+    """Train one network. Errors: DivergedError; parameters and state are then of before that batch."""
+    history: History = []
+    with home.inside():
+        training = Training(net, samples, home, recipe, plan)
+    for epoch, sizes in enumerate(training.epochs, start=1):
+        # Whoever is called below is outside: the width of numbers is the engine's own business.
+        with home.inside():
+            started = time.perf_counter()
+            losses, right = training.run(epoch, sizes)
+            seconds = time.perf_counter() - started
+        broken = np.flatnonzero(~np.isfinite(losses))
+        if broken.size:
+            raise DivergedError(epoch, int(broken[0]) + 1, float(losses[broken[0]]))
+        seen, first = sum(sizes), training.done - len(sizes)
+        by_step = {
+            "learning_rate": [recipe.rate(step) for step in range(first, training.done)],
+            "batch_size": [float(size) for size in sizes],
+            "loss": losses.tolist(),
+        }
+        record = Epoch(
+            epoch, training.done, seconds, float(losses @ sizes / seen),
+            None if recipe.loss.targets == "values" else right / seen, by_step=by_step if recipe.moves else None,
+        )  # fmt: skip
+        history.append(record)
+        if on_epoch is not None:
+            on_epoch(record)
+    return history
