@@ -1,7 +1,7 @@
 """Healthy engines through the ladder with seed after seed: a right engine must never fail. Goes on where it stopped.
 
-    python reports/conformance/measure.py numpy 50      # healthy.jsonl: one line a run
-    python reports/conformance/measure.py report        # README.md
+python reports/conformance/measure.py numpy 50      # healthy.jsonl: one line a run
+python reports/conformance/measure.py report        # README.md
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ HEAD = """# Does the ladder touch what is healthy, and catch what is not?
 `NAME.md` and `NAME.json` are the compliance reports of the engines (`dlsys-bench conform --engine NAME --output
 reports/conformance`), `mutants.md` which rung catches which broken engine (`python -m dlsys_bench.conformance.mutants`).
 Below, every healthy engine again and again, each run with examples of its own (`measure.py`); the times are those of a
-machine of two cores that was doing other work too.
+two cores that were doing other work too.
 
 """
 

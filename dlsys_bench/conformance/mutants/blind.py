@@ -1,0 +1,70 @@
+"""What nothing sees: mistakes that survive the whole ladder, each with the reason. They bound what passing it means."""
+
+from __future__ import annotations
+
+from dlsys_bench.conformance.mutants.mutant import Mutant
+
+_FEW = "it begins after more steps than are compared with the oracle, and the accuracies move by less than their spread"
+
+MUTANTS = (
+    Mutant(
+        "momentum_lost_after_50_steps",
+        "After 50 steps Keras's velocity is forgotten from step to step.",
+        None,
+        "optimizers",
+        "            velocity *= momentum\n            velocity += gradient",
+        "            velocity *= momentum if self.steps <= 50 else 0.0\n            velocity += gradient",
+        survives=f"{_FEW} in the one arm with momentum",
+    ),
+    Mutant(
+        "dropout_wears_off",
+        "Natively, a layer drops nothing after its first 100 steps.",
+        None,
+        "normalization",
+        "np.greater_equal(drawn, np.float32(rate), out=kept)",
+        'self.drawn = getattr(self, "drawn", 0) + 1\n'
+        "            rate = rate if self.drawn <= 100 else 0.0\n"
+        "            np.greater_equal(drawn, np.float32(rate), out=kept)",
+        survives=_FEW,
+    ),
+    Mutant(
+        "large_kernels_start_wide",
+        "Kernels of more than 45,000 values start five times too wide.",
+        None,
+        "engine",
+        "net.load(Plan(seed).weights(model) if weights is None else weights)",
+        "drawn = {n: w * (5.0 if w.size > 45_000 else 1.0) for n, w in Plan(seed).weights(model).items()}\n"
+        "        net.load(drawn if weights is None else weights)",
+        survives="the kernels whose law is looked at are smaller, and batch norm forgives the width",
+    ),
+    Mutant(
+        "convolution_pieces_lost",
+        "Of a batch whose windows are gathered in pieces of 256 MiB, the last piece alone gives the kernel's gradient.",
+        None,
+        "convolution",
+        "d_kernel += gathered @ flat.swapaxes(1, 2)",
+        "d_kernel[...] = gathered @ flat.swapaxes(1, 2)",
+        survives="no check trains on batches so large: they would take minutes and gigabytes",
+    ),
+    Mutant(
+        "shuffled_in_blocks",
+        "Natively, the order is shuffled within blocks of 500 samples alone: a shuffle buffer.",
+        None,
+        "training",
+        "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None",
+        "keys = [plan.order(epoch, samples) + samples * (np.arange(samples) // 500) for plan in plans]\n"
+        "    orders = [plan.order(epoch, samples) if plan.parity else np.argsort(key) "
+        "for plan, key in zip(plans, keys, strict=True)]\n"
+        "    return np.stack(orders) if shuffle else None",
+        survives="the order is looked at on 150 samples, and the accuracies are of data that lie in no order",
+    ),
+    Mutant(
+        "seconds_of_a_thousandth",
+        "An epoch's seconds are a thousandth of what they were.",
+        None,
+        "training",
+        "(time.perf_counter() - started) / size, sum(sizes)",
+        "(time.perf_counter() - started) / size / 1000, sum(sizes)",
+        survives="the ladder asks whether an engine trains right; the benchmarks take the time themselves",
+    ),
+)

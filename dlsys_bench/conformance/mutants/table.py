@@ -1,0 +1,40 @@
+"""All mutants by name."""
+
+from __future__ import annotations
+
+from dlsys_bench.conformance.mutants import (
+    blind,
+    convolution,
+    dropout,
+    initializers,
+    layers,
+    losses,
+    normalization,
+    optimizers,
+    order,
+    protocol,
+    statistical,
+    torch,
+    training,
+)
+from dlsys_bench.conformance.mutants.mutant import Mutant
+
+MUTANTS: dict[str, Mutant] = {
+    mutant.name: mutant
+    for table in (
+        layers.MUTANTS,
+        convolution.MUTANTS,
+        normalization.MUTANTS,
+        dropout.MUTANTS,
+        losses.MUTANTS,
+        optimizers.MUTANTS,
+        initializers.MUTANTS,
+        training.MUTANTS,
+        order.MUTANTS,
+        protocol.MUTANTS,
+        statistical.MUTANTS,
+        torch.MUTANTS,
+        blind.MUTANTS,
+    )
+    for mutant in table
+}
