@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dlsys_bench.attributes import load_attribute
@@ -27,6 +31,15 @@ def find_train(target: str) -> Train:
     if not callable(train):
         raise UserError(f"training {target!r} is {type(train).__name__}; it takes a callable of a seed")
     return train
+
+
+def protocol_of(target: str) -> str:
+    """A digest of what "package.module:train" is now: the source of its module, and the versions of what is under it.
+    Where there is no source, of the versions alone."""
+    module = sys.modules.get(target.partition(":")[0])
+    source = Path(module.__file__).read_bytes() if module is not None and module.__file__ else b""
+    versions = json.dumps(provenance()["versions"], sort_keys=True).encode()
+    return hashlib.sha256(source + versions).hexdigest()[:16]
 
 
 def name_of(train: Train) -> str:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlsys_bench.callables import ENGINE, find_train, train_once
+from dlsys_bench.callables import ENGINE, find_train, protocol_of, train_once
 from dlsys_bench.data import Dataset, load
 from dlsys_bench.engines import create
 from dlsys_bench.result import Result
@@ -72,9 +72,10 @@ def jobs_of_study(
 
 
 def jobs_of_training(target: str, seeds: Iterable[int]) -> list[Job]:
-    """A run of anyone's training with each seed."""
-    folder = os.getcwd()  # noqa: PTH109
-    return [Job(Key(target, "", "", "", ENGINE, "", "", seed, ""), target, None, folder) for seed in seeds]
+    """A run of anyone's training with each seed, of the training as it is now: changed, or on another stack, it is
+    another."""
+    folder, protocol = os.getcwd(), protocol_of(target)  # noqa: PTH109
+    return [Job(Key(target, "", "", "", ENGINE, "", "", seed, protocol), target, None, folder) for seed in seeds]
 
 
 def train(job: Job) -> Result | Failure:
@@ -83,7 +84,7 @@ def train(job: Job) -> Result | Failure:
         if job.folder and job.folder not in sys.path:
             sys.path.insert(0, job.folder)
         if job.engine is None:
-            return train_once(find_train(job.target), job.key.seed, job.target)
+            return replace(train_once(find_train(job.target), job.key.seed, job.target), protocol=job.key.protocol)
         dataset = _dataset(job.key.dataset, job.folder, job.data_dir)
         return run(_case(job.target), _engine(job.engine, job.key.device), dataset, tier=job.key.tier,
                    seed=job.key.seed)  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,7 @@ def calibrate_command(
     check_writable(path)
     for file in files if reference else ():
         check_writable(file)
+    _check_protocols(jobs, files)
     with Store(path) as store:
         kept = store.keys() if resume else set()
         kept |= {key_of(run) for file in files if resume and file.exists() for run in read(file)}
@@ -81,6 +83,22 @@ def calibrate_command(
                 written[file] = merge(file, own, arms, again=not resume)
     _report(found, len(jobs), len(jobs) - len(left), path, written, as_json)
     sys.exit(2 if found.failures else 0)
+
+
+def _check_protocols(jobs: Sequence[Job], files: Files) -> None:
+    """Raise a UserError where a file holds runs of a training that has changed since: with the new ones they would be
+    taken for one law."""
+    from dlsys_bench.callables import ENGINE
+    from dlsys_bench.store import read
+
+    now = {job.key.study: job.key.protocol for job in jobs if job.key.engine == ENGINE}
+    for file in files if now else ():
+        for run in read(file) if file.exists() else ():
+            if run.study in now and run.protocol != now[run.study]:
+                raise UserError(
+                    f"{file} holds runs of {run.study} as it was: its module's source, or the version of a package, "
+                    "has changed since; name another --output, or delete the file"
+                )
 
 
 def _jobs(

@@ -21,6 +21,9 @@ def line_of(result: Result) -> str:
     """The JSON line of a result."""
 
     def shortened(value: object) -> object:
+        # Figures of somebody's engine may be scalars of a framework.
+        if getattr(value, "shape", None) == () and hasattr(value, "item"):
+            value = value.item()
         if isinstance(value, float):
             return float(f"{value:.{DIGITS}g}")
         if isinstance(value, dict):
@@ -32,9 +35,12 @@ def line_of(result: Result) -> str:
     # The recipe is what the run obeyed, to the last digit: only what was measured is shortened.
     values = result.to_dict()
     # What a training of someone else's returns may need every digit: its figures have no protocol that says otherwise.
-    keys = ("history", "seconds", "figures") if result.protocol else ("history", "seconds")
+    keys = ("history", "seconds") if result.engine == "callable" else ("history", "seconds", "figures")
     measured = {key: shortened(values[key]) for key in keys}
-    return json.dumps(values | measured, separators=(",", ":")) + "\n"
+    try:
+        return json.dumps(values | measured, separators=(",", ":")) + "\n"
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"a run of {result.study} holds what is no plain value: {error}") from error
 
 
 def opened(path: Path) -> int:

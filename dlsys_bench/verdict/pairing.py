@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from dlsys_bench.callables import ENGINE
 from dlsys_bench.result import Result
 
 Case = tuple[str, str, str, str]
@@ -40,14 +41,14 @@ def paired(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Pair], list[S
         if not all(sides):
             strays.append(Stray(case, f"only {'A' if sides[0] else 'B'} has runs of it"))
             continue
-        protocols = [list(dict.fromkeys(run.protocol for run in runs)) for runs in sides]
+        protocols = [list(dict.fromkeys(map(_protocol, runs))) for runs in sides]
         shared = [protocol for protocol in protocols[0] if protocol in protocols[1]]
         for name, of_side in zip("AB", protocols, strict=True):
             other = [protocol[:8] for protocol in of_side if protocol not in shared]
             if other:
                 strays.append(Stray(case, f"{name} has runs by another protocol ({', '.join(other)})"))
         for protocol in shared:
-            _by_engine(case, [[run for run in runs if run.protocol == protocol] for runs in sides], pairs, strays)
+            _by_engine(case, [[run for run in runs if _protocol(run) == protocol] for runs in sides], pairs, strays)
     return pairs, strays
 
 
@@ -76,3 +77,8 @@ def _engines(runs: Iterable[Result]) -> dict[str, tuple[Result, ...]]:
                  "" if run.dtype in ("", "float32") else run.dtype]  # fmt: skip
         found.setdefault(" ".join(filter(None, parts)), {})[run.seed] = run
     return {name: tuple(by_seed.values()) for name, by_seed in found.items()}
+
+
+def _protocol(run: Result) -> str:
+    """What makes runs comparable. Of anyone's training, nothing is known to differ but what is to be compared."""
+    return "" if run.engine == ENGINE else run.protocol

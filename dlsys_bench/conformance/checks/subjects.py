@@ -19,7 +19,7 @@ from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
 SUBJECTS: dict[str, tuple[str, Mapping[str, Any]]] = {
     **{
         kind: (kind, {})
-        for kind in sorted(LAYERS, key=lambda kind: kind not in ("dense", "flatten"))
+        for kind in sorted(LAYERS, key=lambda kind: (kind != "dense", kind != "flatten"))
         if kind != "activation"
     },
     **{function: ("activation", {"function": function}) for function in FUNCTIONS},
