@@ -19,7 +19,7 @@ def load_attribute(target: str, what: str, error: type[UserError] = UserError) -
         if not hasattr(found, part):
             raise error(
                 f"{what} {target!r}: {module_name} has no {path!r}{nearest(path, vars(module))}; "
-                f"a {what} of one's own is package.module:NAME"
+                f"{'an' if what[0] in 'aeiou' else 'a'} {what} of one's own is package.module:NAME"
             )
         found = getattr(found, part)
     return found

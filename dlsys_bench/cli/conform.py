@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,9 +14,22 @@ import click
 
 from dlsys_bench.cli.options import as_json
 from dlsys_bench.cli.terminal import say, show
+from dlsys_bench.errors import UserError
 
 if TYPE_CHECKING:
     from dlsys_bench.conformance.outcome import Outcome
+
+
+FIND = """
+import sys
+sys.path.insert(0, "")
+from dlsys_bench.attributes import load_attribute
+from dlsys_bench.errors import UserError
+try:
+    load_attribute(sys.argv[1], "engine")
+except UserError as error:
+    print("NOT FOUND", error, file=sys.stderr)
+"""
 
 
 @click.command("conform")
@@ -51,11 +66,10 @@ def conform_command(
     from dlsys_bench.conformance.ladder import chosen, climb
     from dlsys_bench.conformance.outcome import Status
     from dlsys_bench.conformance.runner import Options, Worker
-    from dlsys_bench.engines.registry import check_name
     from dlsys_bench.provenance import cores, provenance
     from dlsys_bench.report.compliance import compliance_table, declared_table, write_compliance
 
-    check_name(engine_name)
+    _check_found(engine_name)
     earlier = Compliance.read(against) if against else None
     selected = chosen(checks)
     options = Options(seed, examples, budget, seconds)
@@ -74,7 +88,7 @@ def conform_command(
         for runner in runners:
             runner.close()
     report = Compliance(
-        engine_name, device, seed, outcomes, [check.name for check in selected],
+        engine_name, device, seed, outcomes, [check.name for check in chosen(None)], [check.name for check in selected],
         time.perf_counter() - began, provenance(),
     )  # fmt: skip
     if as_json:
@@ -88,3 +102,16 @@ def conform_command(
     for path in write_compliance(report, output) if output else ():
         say(str(path))
     sys.exit(0 if report.conforms else 1)
+
+
+def _check_found(engine_name: str) -> None:
+    """Raise a UserError where there is no such engine: that is no engine which does not conform. In a process of its
+    own, for importing it may do anything; one that hangs or crashes there will be found by the first check."""
+    from dlsys_bench.engines.registry import check_name
+
+    target = check_name(engine_name).target
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        done = subprocess.run([sys.executable, "-c", FIND, target], capture_output=True, text=True, timeout=60)
+        told = [line.removeprefix("NOT FOUND ") for line in done.stderr.splitlines() if line.startswith("NOT FOUND ")]
+        if told:
+            raise UserError(told[0])

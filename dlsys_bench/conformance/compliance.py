@@ -18,13 +18,15 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Compliance:
-    """The outcome of every check of one engine. `expected` are the checks that there are, by name."""
+    """The outcome of every check of one engine. `expected` are the checks that there are, by name; `selected` those
+    that were asked for, if not all."""
 
     engine: str
     device: str
     seed: int
     outcomes: Sequence[Outcome]
     expected: Sequence[str] = field(default_factory=lambda: list(CHECKS))
+    selected: Sequence[str] | None = None
     seconds: float = 0.0
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -41,7 +43,12 @@ class Compliance:
     def missing(self) -> list[str]:
         """Checks that neither ran nor are declared, and of which nothing says why."""
         known = {outcome.name for outcome in self.outcomes}
-        return [name for name in self.expected if name not in known]
+        return [name for name in (self.selected or self.expected) if name not in known]
+
+    @property
+    def partial(self) -> bool:
+        """Whether only some checks were asked for: then nothing is said of the engine as a whole."""
+        return self.selected is not None and len(self.selected) < len(self.expected)
 
     @property
     def conforms(self) -> bool:
@@ -54,6 +61,8 @@ class Compliance:
         counts = self.counts()
         told = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
         verdict = "conforms" if self.conforms else "does not conform"
+        if self.partial and self.conforms:
+            verdict = "conforms as far as was asked"
         missing = f", {len(self.missing)} did not run" if self.missing else ""
         return f"{self.engine} {verdict}: {told}{missing} of {len(self.expected)} checks"
 
@@ -61,9 +70,10 @@ class Compliance:
         first = self.first_broken
         return {
             "schema": SCHEMA, "engine": self.engine, "device": self.device, "seed": self.seed,
-            "conforms": self.conforms, "seconds": round(self.seconds, 1),
+            "conforms": self.conforms, "partial": self.partial, "seconds": round(self.seconds, 1),
             "counts": {str(status): self.counts()[status] for status in Status},
             "first_broken": first and first.name, "missing": self.missing, "expected": list(self.expected),
+            "selected": self.selected and list(self.selected),
             "outcomes": [outcome.to_dict() for outcome in self.outcomes], "provenance": dict(self.provenance),
         }  # fmt: skip
 
@@ -75,7 +85,7 @@ class Compliance:
             outcomes = [Outcome.from_dict(outcome) for outcome in values["outcomes"]]
             return cls(
                 values["engine"], values["device"], values["seed"], outcomes,
-                values["expected"], values["seconds"], values["provenance"],
+                values["expected"], values["selected"], values["seconds"], values["provenance"],
             )  # fmt: skip
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,44 @@ import numpy as np
 from dlsys_bench.conformance.finding import BrokenError, broken
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch
-from dlsys_bench.errors import DivergedError, NotApplicableError
+from dlsys_bench.errors import DivergedError, EngineError, NotApplicableError, nearest
 from dlsys_bench.plan import Array, Plan, Weights
 from dlsys_bench.result import Epoch, History
-from dlsys_bench.spec.layers import Activation
-from dlsys_bench.spec.losses import Loss
+from dlsys_bench.spec.initializers import INITIALIZERS
+from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, Activation
+from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import OPTIMIZERS
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.record import Record
 
+DECLARABLE: Mapping[str, Collection[str]] = {
+    "layer": LAYERS, "function": FUNCTIONS, "loss": LOSSES, "optimizer": OPTIMIZERS, "initializer": INITIALIZERS,
+    "dtype": ("float32", "float64"),
+}  # fmt: skip
+
+LOOSEST = 0.01
+"""A tolerance above this would let a mistake through that people make."""
+
 # Results of so many calls are looked at again, to see that no later call wrote into them.
 REMEMBERED = 4
+
+
+def check_declarations(engine: Engine, checks: Collection[str]) -> None:
+    """Raise an EngineError where an engine declares what is not there to be declared, or more than is credible."""
+    known = [f"{what}:{kind}" for what, kinds in DECLARABLE.items() for kind in kinds]
+    known += ["schedule", "batch_sizes", "native"]
+    for name in engine.lacks:
+        if name not in known:
+            raise EngineError(f"lacks has {name!r}{nearest(name, known)}: see dlsys_bench.engines.Engine")
+    places = [*dict.fromkeys(check.partition("/")[0] for check in checks), *checks]
+    for name, declared in engine.loosens.items():
+        if name not in places:
+            raise EngineError(f"loosens has {name!r}{nearest(name, places)}, which is no rung and no check")
+        if not isinstance(declared, tuple) or len(declared) != 2 or not 0 < declared[0] <= LOOSEST:
+            raise EngineError(
+                f"loosens[{name!r}] is {declared!r}; it takes (a relative tolerance up to {LOOSEST:g}, the reason)"
+            )
 
 
 class Guard:

@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from dlsys_bench.conformance.check import CHECKS, Trial
 from dlsys_bench.conformance.finding import BrokenError, Finding
+from dlsys_bench.conformance.guard import check_declarations
 from dlsys_bench.conformance.outcome import Outcome, Status
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.errors import EngineError, NotApplicableError
@@ -88,6 +89,7 @@ class Here:
         drawn = 0
         try:
             engine = self.make("")
+            check_declarations(engine, CHECKS)
             seed, examples, budget, _ = self.options
             loosens = engine.loosens.get(name) or engine.loosens.get(check.rung)
             trial = Trial(self.make, seed=seed, examples=examples, budget=budget, loosens=loosens and loosens[0])

@@ -23,7 +23,8 @@ td.number { text-align: right } code { background: #f2f2f2; padding: .1rem .2rem
 .passed { color: #14692f } .failed { color: #a11212; font-weight: bold }
 .declared { color: #7a5b00 } .not-reached { color: #666 }
 </style></head><body>
-<h1>{{ report.engine }}: {{ "conforms" if report.conforms else "does not conform" }}</h1>
+<h1>{{ report.engine }}:
+{{ "does not conform" if not report.conforms else "looked at in part" if report.partial else "conforms" }}</h1>
 <p>{{ report.summary() }}, on {{ report.device }}, seed {{ report.seed }},
 {{ "%.0f" | format(report.seconds) }} s. {{ versions }}</p>
 <table><thead><tr><th>rung</th>{% for status in statuses %}<th>{{ status }}</th>{% endfor %}</tr></thead><tbody>
@@ -82,6 +83,8 @@ def write_compliance(report: Compliance, folder: Path) -> list[Path]:
     message = f"{counts[Status.PASSED]} of {ran}" if report.conforms else "broken"
     if report.first_broken is not None:
         message = f"breaks at {report.first_broken.rung}"
+    if report.partial and report.conforms:
+        message = f"{counts[Status.PASSED]} of {len(report.expected)} looked at"
     label = "dlsys_bench"
     declared = declared_table(report)
     texts = {
@@ -90,7 +93,7 @@ def write_compliance(report: Compliance, folder: Path) -> list[Path]:
         "html": environment.from_string(PAGE).render(report=report, rungs=RUNGS, statuses=STATUSES, versions=versions),
         "svg": environment.from_string(BADGE).render(
             label=label, message=message, left=7 * len(label) + 12, right=7 * len(message) + 12,
-            colour="#14692f" if report.conforms else "#a11212",
+            colour="#a11212" if not report.conforms else "#666" if report.partial else "#14692f",
         ),
     }  # fmt: skip
     paths = []

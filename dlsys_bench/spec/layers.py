@@ -100,8 +100,8 @@ class Conv2D(Layer):
     kind: ClassVar[str] = "conv2d"
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "filters": (1, 2, 3),
-        "kernel_size": ((3, 3), (1, 1), (2, 3), (4, 2)),
-        "strides": ((1, 1), (2, 2), (1, 2), (3, 1)),
+        "kernel_size": ((3, 3), (1, 1), (2, 3), (4, 2), (5, 5)),
+        "strides": ((1, 1), (2, 2), (1, 2), (3, 1), (1, 3)),
         "padding": ("valid", "same"),
         "use_bias": (True, False),
     }
@@ -164,8 +164,8 @@ class _Pool(Layer):
     strides: Pair | None = None
 
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "pool_size": ((2, 2), (1, 1), (3, 2)),
-        "strides": (None, (1, 1), (2, 1)),
+        "pool_size": ((2, 2), (1, 1), (3, 2), (2, 3), (3, 3)),
+        "strides": (None, (1, 1), (2, 1), (2, 2)),
     }
     bad: ClassVar[tuple[BadSample, ...]] = (
         ({"pool_size": 3}, (2, 2, 1), "pool 3x3 is larger than its input 2x2x1"),
@@ -254,7 +254,7 @@ class Dropout(Layer):
     drop_rate: float = 0.5
 
     kind: ClassVar[str] = "dropout"
-    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {"drop_rate": (0.5, 0.0, 0.2, 0.9)}
+    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {"drop_rate": (0.5, 0.0, 0.2, 0.9, 0.1)}
     bad: ClassVar[tuple[BadSample, ...]] = (
         ({"drop_rate": 1.0}, (4,), "drop_rate is 1.0"),
         ({"drop_rate": -0.1}, (4,), "drop_rate is -0.1"),

@@ -60,10 +60,10 @@ def report() -> None:
 
 HEAD = """# Does the ladder touch what is healthy, and catch what is not?
 
-`NAME.md` and `NAME.json` are the compliance reports of the engines (`dlsys-bench conform --engine NAME --output
-reports/conformance`), `mutants.md` which rung catches which broken engine (`python -m dlsys_bench.conformance.mutants`).
-Below, every healthy engine again and again, each run with examples of its own (`measure.py`); the times are those of a
-two cores that were doing other work too.
+`NAME.md` and `NAME.json` are the compliance reports of the engines, by `dlsys-bench conform --engine NAME --output
+reports/conformance`; `mutants.md` says which rung catches which broken engine, by
+`python -m dlsys_bench.conformance.mutants`. Below, every healthy engine again and again, each run with examples of its
+own, by `measure.py`. The times are those of two cores that often did other work too.
 
 """
 

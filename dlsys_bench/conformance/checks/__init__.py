@@ -10,6 +10,7 @@ from dlsys_bench.conformance.checks import (  # noqa: I001
     initializer,
     schedule,
     trajectory,
+    fitting,
     evaluation,
     checkpoint,
     determinism,
@@ -17,6 +18,6 @@ from dlsys_bench.conformance.checks import (  # noqa: I001
 )
 
 __all__ = [
-    "checkpoint", "determinism", "distribution", "evaluation", "forward", "gradient", "initializer", "loss", "schedule",
-    "shapes", "state", "step", "trajectory",
+    "checkpoint", "determinism", "distribution", "evaluation", "fitting", "forward", "gradient", "initializer", "loss",
+    "schedule", "shapes", "state", "step", "trajectory",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import strategies as st
 
 from dlsys_bench.conformance.check import Trial, check
 from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, networks, size
@@ -11,7 +12,7 @@ from dlsys_bench.conformance.strategies import Example, nonzero_weights
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.plan import Plan
 from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.layers import LAYERS, Dense
+from dlsys_bench.spec.layers import LAYERS, BatchNorm, Dense
 from dlsys_bench.spec.losses import CategoricalCrossEntropy, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.zoo import MODELS
@@ -64,16 +65,31 @@ SINGLE = 1e-5
 
 @check("forward", "float32")
 def single(trial: Trial, subject: str) -> None:
-    """A dense layer of single precision multiplies in single precision."""
+    """Dense layers and convolutions of single precision multiply in single precision, and a batch norm of values far
+    from zero does not lose them: a variance as the mean of squares less the square of the mean would."""
     engine, allowed = trial.at("float32"), max(SINGLE, trial.loosens or 0.0)
 
     def body(example: Example) -> None:
-        right = trial.oracle.trace(trial.oracle.build(example.model, example.weights), example.batch)[0]
-        found = engine.trace(engine.build(example.model, example.weights), example.batch)[0]
-        magnitudes = np.abs(example.batch.x) @ np.abs(example.weights["dense_1.kernel"])
-        close("the output of dense_1", found, right, allowed * size(magnitudes, right), layer="dense_1")
+        model, weights, batch = example.model, example.weights, example.batch
+        name = model.names[0]
+        kernel = f"{name}.kernel"
+        right = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
+        found = engine.trace(engine.build(model, weights), batch)[0]
+        positive = trial.oracle.build(model, weights | {kernel: np.abs(weights[kernel])})
+        magnitudes = trial.oracle.trace(positive, batch._replace(x=np.abs(batch.x)))[0]
+        close(f"the output of {name}", found, right, allowed * size(magnitudes, right), layer=name)
 
-    trial.search(drawn(trial, "dense"), body)
+    kinds = [kind for kind in ("dense", "conv2d") if kind in trial.kinds]
+    trial.search(st.sampled_from(kinds).flatmap(lambda kind: drawn(trial, kind)), body)
+    if "batch_norm" in trial.kinds:
+        model = follow(trial.engine.conventions[0], Model("far", (4,), (BatchNorm(), Dense(1))))
+        weights = nonzero_weights(model, trial.seed)
+        x = np.float32(300.0) + trial.generator.standard_normal((64, 4)).astype("float32")
+        batch = Batch(x, np.zeros((64, 1)), training=True)
+        right = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
+        found = engine.trace(engine.build(model, weights), batch)[0]
+        # Of values about 300 six digits are kept, of their differences three.
+        close("batch norm of values about 300", found, right, max(2e-3, allowed) * size(right), layer="batch_norm_1")
 
 
 LARGE = "lenet5-tanh/bn+bn"

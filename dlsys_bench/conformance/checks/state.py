@@ -17,7 +17,7 @@ from dlsys_bench.plan import Array, Plan
 from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.initializers import Zeros
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Flatten
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam
@@ -125,6 +125,18 @@ def dropout(trial: Trial, subject: str) -> None:
     net = trial.engine.build(Model("dropouts", (400,), (Dropout(0.5), Dropout(0.5), Dense(1))), seed=trial.seed)
     y = trial.engine.trace(net, Batch(x, np.zeros((50, 1)), training=True))[1]
     _binomial((y != 0).sum(axis=1), 400, 0.25, "dropout(0.5) after dropout(0.5), kept of each sample")
+
+
+@check("state", "dropout-of-images")
+def dropout_of_images(trial: Trial, subject: str) -> None:
+    """Each value of an image by itself, not a channel, a place or an image as a whole; another mask for each image."""
+    model = Model("images", (10, 10, 4), (Dropout(0.5), Flatten(), Dense(1)))
+    net = trial.engine.build(model, seed=trial.seed)
+    batch = Batch(np.ones((50, 10, 10, 4)), np.zeros((50, 1)), training=True)
+    kept = trial.engine.trace(net, batch)[0] != 0
+    _binomial(kept.sum(axis=(1, 2)).ravel(), 100, 0.5, "dropout(0.5), kept of each channel of each image")
+    _binomial(kept.sum(axis=3).ravel(), 4, 0.5, "dropout(0.5), kept of each place of each image")
+    _binomial(kept.sum(axis=0).ravel(), 50, 0.5, "dropout(0.5), kept of each value in a batch of images")
 
 
 @check("state", "dropout-in-fit")
