@@ -30,6 +30,9 @@ RUNGS = (
 TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
 """Of the largest value that is compared. In single precision a batch norm over a few samples loses several digits."""
 
+SINGLE = 1e-5
+"""Of the sum of magnitudes: what 24 bits allow in short sums, and 11 (half precision, TF32) do not."""
+
 LEAST = 8
 """Examples that a search draws whatever they cost."""
 

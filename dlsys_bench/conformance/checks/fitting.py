@@ -49,7 +49,8 @@ def layers(trial: Trial, subject: str) -> None:
             plan = Plan(example.seed, parity=parity)
             compare(trial, model, weights, Samples(batch.x, batch.y), follow(convention, recipe), plan, 2)
 
-    trial.search(drawn(trial, subject.removeprefix("fit-")), body, examples=12)
+    several = drawn(trial, subject.removeprefix("fit-")).filter(lambda example: len(example.batch.x) > 1)
+    trial.search(several, body, examples=12)
 
 
 @check("trajectory", *(f"native-{name}" for name in OPTIMIZERS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from dlsys_bench.conformance.check import Trial, check
+from dlsys_bench.conformance.check import SINGLE, Trial, check
 from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, networks, size
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.conformance.strategies import Example, nonzero_weights
@@ -57,10 +57,6 @@ def far(trial: Trial, subject: str) -> None:
         dx = trial.engine.gradients(net, batch, MeanSquaredError()).x
         if not np.isfinite(dx).all():
             raise broken(f"{function}, far out, has a gradient of {dx[~np.isfinite(dx)][0]}", layer="activation_1")
-
-
-SINGLE = 1e-5
-"""Of the sum of magnitudes: what 24 bits allow in products this short, and 11 (half precision, TF32) do not."""
 
 
 @check("forward", "float32")

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import stats
 
 from dlsys_bench.conformance import strategies
-from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.checks.step import compare
+from dlsys_bench.conformance.check import SINGLE, Trial, check
+from dlsys_bench.conformance.checks.step import compare, trained
 from dlsys_bench.conformance.checks.subjects import drawn, networks, size
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.conformance.strategies import Example
@@ -42,6 +42,21 @@ def moving(trial: Trial, subject: str) -> None:
         compare(trial, example.model, example.weights, samples, recipe, Plan(0, parity=True), 3)
 
     trial.search(drawn(trial, "batch_norm"), body)
+
+
+@check("state", "float32")
+def moving_single(trial: Trial, subject: str) -> None:
+    """The moving statistics of a training in single precision."""
+    engine, convention = trial.at("float32"), trial.engine.conventions[0]
+    model = follow(convention, Model("single", (3,), (BatchNorm(moving_decay=0.7), Dense(2))))
+    weights = strategies.nonzero_weights(model, trial.seed)
+    samples = Samples(3.0 + trial.generator.standard_normal((32, 3)), trial.generator.standard_normal((32, 2)))
+    recipe = follow(convention, Recipe(SGD(0.01), batch_size=8, epochs=5, shuffle=False, loss=MeanSquaredError()))
+    right = trained(trial.oracle, model, weights, samples, recipe, Plan(0, parity=True))
+    found = trained(engine, model, weights, samples, recipe, Plan(0, parity=True))
+    for name in ("batch_norm_1.moving_mean", "batch_norm_1.moving_variance"):
+        allowed = max(SINGLE, trial.loosens or 0.0) * size(right[name])
+        close(f"{name} after 20 steps", found[name], right[name], allowed, layer="batch_norm_1", tensor=name)
 
 
 @check("state", "looking")
@@ -110,7 +125,7 @@ def fresh(trial: Trial, subject: str) -> None:
 @check("state", "dropout")
 def dropout(trial: Trial, subject: str) -> None:
     """The engine's own masks: whether as many are kept as should be, each by itself, and the rest scaled."""
-    for rate in (0.5, 0.2, 0.9):
+    for rate in (0.5, 0.2, 0.1, 0.9):
         model = Model("dropout", (400,), (Dropout(rate), Dense(1)))
         net = trial.engine.build(model, seed=trial.seed)
         x = np.ones((50, 400))
