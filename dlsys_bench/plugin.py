@@ -187,7 +187,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
         return []
     alpha, beta, most = (config.getoption(f"dlsys_{name}") for name in ("alpha", "beta", "max_seeds"))
     return [
-        f"dlsys_bench: {gates} gates; healthy training fails any with a chance of {alpha:g} "
+        f"dlsys_bench: {gates} gate{'s' * (gates != 1)}; healthy training fails any with a chance of {alpha:g} "
         f"({alpha / gates:.1e} each); one misses its smallest shift with {beta:g}; at most {most} seeds each"
     ]
 

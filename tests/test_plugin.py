@@ -188,7 +188,7 @@ def test_anyones_training_is_held_to_figures_it_gave_before(
     write(project, mean, more=more)
     printed = run(project, "-rs", code=code)
     assert said in printed
-    assert "dlsys_bench: 1 gates; healthy training fails any with a chance of 0.001 (1.0e-03 each)" in printed
+    assert "dlsys_bench: 1 gate; healthy training fails any with a chance of 0.001 (1.0e-03 each)" in printed
 
 
 def test_anyones_training_is_held_to_a_file_of_its_runs(project: Path) -> None:

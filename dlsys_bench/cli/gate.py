@@ -93,7 +93,8 @@ def gate_command(
         each = share(len(work), alpha)
         verdicts = _arms(work, tier, terms, each, keep, quiet=as_json)
     outcome = overall([verdict.outcome for verdict in verdicts])
-    title = f"Gate: {outcome} (alpha {alpha:g} over {len(verdicts)} gates, {each:.1e} each; beta {beta:g})"
+    gates = f"{len(verdicts)} gate{'s' * (len(verdicts) != 1)}"
+    title = f"Gate: {outcome} (alpha {alpha:g} over {gates}, {each:.1e} each; beta {beta:g})"
     table = verdict_table(verdicts, title)
     if as_json:
         found = {"outcome": outcome, "alpha": alpha, "beta": beta, "verdicts": [v.to_dict() for v in verdicts]}

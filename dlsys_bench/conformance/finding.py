@@ -70,7 +70,9 @@ def close(
     where: dict[str, Any] = {"layer": layer, "tensor": tensor, "step": step}
     if found.shape != expected.shape:
         raise broken(f"{what} has the shape {found.shape}, not {expected.shape}", **where)
-    unlike = np.isfinite(found) != np.isfinite(expected)
+    # What is not finite has to be the same: no infinity of the other sign, no NaN in its place.
+    finite = np.isfinite(found) & np.isfinite(expected)
+    unlike = ~finite & ~((found == expected) | (np.isnan(found) & np.isnan(expected)))
     if unlike.any():
         at = tuple(int(i) for i in np.argwhere(unlike)[0])
         raise broken(f"{what} is {found[at]} at {at}, where {expected[at]:.6g} is right", **where)

@@ -13,7 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, inf, sqrt
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,11 @@ SHARE = 2 / 3
 
 MOST_SEEDS = 200
 SIMULATED = 10_000
+
+
+def between(value: Any, low: float, high: float) -> bool:
+    """Whether this is a number, and strictly between these two."""
+    return isinstance(value, Real) and low < float(value) < high
 
 
 class Operating(NamedTuple):
@@ -61,10 +67,10 @@ class Design:
     ) -> Design:
         """The looks of a gate that takes so many seeds at most. Errors: UserError."""
         for name, value in (("alpha", alpha), ("beta", beta)):
-            if not 0 < value < 1:
-                raise UserError(f"{name} is {value:g}; it takes a chance between 0 and 1")
-        if stored < 1 or max_seeds < 1:
-            raise UserError(f"{stored} stored runs and {max_seeds} seeds: a gate takes 1 of each, at least")
+            if not between(value, 0, 1):
+                raise UserError(f"{name} is {value!r}; it takes a chance between 0 and 1")
+        if stored < 1 or not between(max_seeds, 0, inf) or max_seeds != int(max_seeds):
+            raise UserError(f"{stored} stored runs and {max_seeds!r} seeds: a gate takes 1 of each, at least")
         if side not in SIDES:
             raise UserError(f"side is {side!r}{nearest(side, SIDES)}; it takes {', '.join(SIDES)}")
         looks = []

@@ -70,8 +70,11 @@ def value_of(result: Result, metric: str, side: str = "both") -> float:
     found = result.metric(metric)
     if found is not None:
         return found
-    high = any(word in metric.lower() for word in LESS_IS_BETTER) if side == "both" else side == "rise"
-    return inf if high else -inf
+    return inf if (_better_small(metric) if side == "both" else side == "rise") else -inf
+
+
+def _better_small(metric: str) -> bool:
+    return any(word in metric.lower() for word in LESS_IS_BETTER)
 
 
 def gate_for(case: Case, dataset: Dataset, tier: str, terms: Terms) -> tuple[SequentialGate, list[Result]]:
@@ -131,7 +134,7 @@ def gate(
 
 def gate_training(
     train: Train, reference: Sequence[Result], *, metric: str | None = None, terms: Terms = DEFAULT,
-    source: str = "the stored runs", name: str | None = None, on_result: OnResult | None = None,
+    source: str = "the reference", name: str | None = None, on_result: OnResult | None = None,
 ) -> Verdict:  # fmt: skip
     """Judge anyone's training, `train(seed) -> metric or metrics`, by its stored runs.
 
@@ -139,6 +142,8 @@ def gate_training(
     raises is its own.
     """
     name, judged = name or name_of(train), _metric(reference, metric, source)
+    if terms.side == "drop" and _better_small(judged):
+        raise UserError(f"a drop of {judged!r} is no harm, and side 'drop' fails nothing else; take 'rise' or 'both'")
     # Runs from before a training returned this figure say nothing of it.
     having = [run for run in reference if run.status != "finished" or judged in run.figures]
     if lacking := len(reference) - len(having):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dlsys_bench.errors import UserError
 from dlsys_bench.store.text import DIGITS
 from dlsys_bench.verdict.bands import FEWEST_RUNS, Band
-from dlsys_bench.verdict.design import ALPHA, BETA, MAX_SEEDS, SIDES, Design
+from dlsys_bench.verdict.design import ALPHA, BETA, MAX_SEEDS, SIDES, Design, between
 from dlsys_bench.verdict.ranks import chances
 from dlsys_bench.verdict.verdict import Outcome
 
@@ -58,13 +58,14 @@ class SequentialGate:
     max_seeds: int = MAX_SEEDS
     side: str = "both"
     resolution: float = 0.0
-    source: str = "the stored runs"
+    source: str = "the reference"
 
     def __post_init__(self) -> None:
         if any(value != value for value in self.reference):
             raise UserError(f"{self.source} has a figure that is not a number; a run that diverged is an infinite one")
-        if self.smallest_shift is not None and not 0 < self.smallest_shift < inf:
-            raise UserError(f"smallest_shift is {self.smallest_shift:g}; it takes a number above 0")
+        shift = self.smallest_shift
+        if shift is not None and not between(shift, 0, inf):
+            raise UserError(f"smallest_shift is {shift!r}; it takes a number above 0")
         self.design  # noqa: B018  What is wrong with the rest is said before anything is trained.
 
     @cached_property

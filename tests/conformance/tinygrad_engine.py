@@ -64,8 +64,7 @@ class TinygradEngine(Engine):
             starts = weights or {t.name: self._draw(t.shape, t.initializer.law(t.fans)) for t in model.tensors}
             return model, {t.name: self._in(starts[t.name]).realize().is_param_(t.trainable) for t in model.tensors}
 
-    def _draw(self, shape: tuple[int, ...], law: Any) -> Array:
-        """By the law: Tensor.glorot_uniform takes the fan out of a convolution without its window."""
+    def _draw(self, shape: tuple[int, ...], law: Any) -> Array:  # the fan out of glorot_uniform lacks the window
         return (Tensor.uniform(shape, low=law.low, high=law.high) if law.family == "uniform"
                 else Tensor.normal(shape, mean=law.value, std=law.stddev)).numpy()  # fmt: skip
 

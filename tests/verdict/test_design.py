@@ -105,8 +105,8 @@ def test_a_spread_of_015_points_takes_a_median_of_at_most_four_seeds_for_half_a_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((20, 0.0), "alpha is 0; it takes a chance between 0 and 1"),
-        ((20, 0.1, 1.0), "beta is 1;"),
+        ((20, 0.0), "alpha is 0.0; it takes a chance between 0 and 1"),
+        ((20, 0.1, 1.0), "beta is 1.0;"),
         ((0,), "0 stored runs and 12 seeds"),
         ((20, 0.1, 0.1, 0), "20 stored runs and 0 seeds"),
         ((20, 0.1, 0.1, 5, "drops"), r'side is \'drops\' \(did you mean "drop"\?\)'),

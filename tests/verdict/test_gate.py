@@ -173,8 +173,10 @@ def test_anyones_training_is_judged_by_the_metric_it_names() -> None:
         gate_training(training, STORED)
     with pytest.raises(UserError, match=r"no metric 'acuracy' \(did you mean \"accuracy\"\?\); it has accuracy, loss"):
         gate_training(training, STORED, metric="acuracy")
-    with pytest.raises(UserError, match=r"training 't' returned no 'loss', which the stored runs has; it returned acc"):
+    with pytest.raises(UserError, match=r"training 't' returned no 'loss', which the reference has; it returned acc"):
         gate_training(lambda seed: {"acc": 0.9}, STORED, metric="loss", name="t")
+    with pytest.raises(UserError, match="a drop of 'loss' is no harm, and side 'drop' fails nothing else"):
+        gate_training(training, STORED, metric="loss", terms=Terms(side="drop"))
 
 
 def test_a_training_that_becomes_nan_fails() -> None:

@@ -77,7 +77,7 @@ def test_a_gate_that_is_too_short_says_how_many_seeds_would_do() -> None:
 def test_stored_runs_too_few_to_tell_anything_are_said_before_long() -> None:
     few = run(SequentialGate([0.9, 0.91]), 0.9)
     assert (few.outcome, len(few.values)) == (Outcome.INCONCLUSIVE, 1)
-    assert few.reason == "2 stored runs in the stored runs, a gate needs 3"
+    assert few.reason == "2 stored runs in the reference, a gate needs 3"
     blind = run(SequentialGate([0.9, 0.91, 0.92, 0.93]), 0.9)
     assert "4 stored runs and at most 12 seeds can show nothing at alpha 1.0e-03" in blind.reason
 
@@ -116,8 +116,10 @@ def test_figures_that_all_agree_have_a_spread_of_their_resolution() -> None:
     ("options", "said"),
     [
         ({"reference": [0.9, nan]}, "has a figure that is not a number"),
-        ({"smallest_shift": 0.0}, "smallest_shift is 0; it takes a number above 0"),
+        ({"smallest_shift": 0.0}, "smallest_shift is 0.0; it takes a number above 0"),
+        ({"smallest_shift": "0.01"}, "smallest_shift is '0.01'; it takes a number above 0"),
         ({"alpha": 2.0}, "alpha is 2"),
+        ({"max_seeds": 2.5}, "2.5 seeds"),
         ({"max_seeds": 0}, "0 seeds"),
         ({"side": "left"}, "side is 'left'"),
     ],

@@ -20,12 +20,12 @@ def initializer(trial: Trial, subject: str) -> None:
     """A dense and a convolution's kernel, whose fans differ, each of tens of thousands of values; and what starts as a
     constant beside them."""
     record = INITIALIZERS[subject].of()
-    conv = Conv2D(32, (5, 5), kernel_initializer=record)
+    conv = Conv2D(32, (5, 3), kernel_initializer=record)
     norm = [BatchNorm()] if "batch_norm" in trial.kinds else []
     for convention in trial.engine.conventions:
         for shape, layers in (
             ((150,), (Dense(300, kernel_initializer=record), *norm)),
-            *([((6, 6, 40), (conv, Flatten(), Dense(1)))] if "conv2d" in trial.kinds else []),
+            *([((6, 6, 60), (conv, Flatten(), Dense(1)))] if "conv2d" in trial.kinds else []),
         ):
             model = follow(convention, Model("start", shape, layers))
             values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))

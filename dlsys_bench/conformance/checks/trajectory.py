@@ -111,15 +111,15 @@ def order(trial: Trial, subject: str) -> None:
     Sample i is the unit vector i and has a target of its own, so weight i moves when sample i is used, by a step that
     tells the rate of the update, and every update has another rate.
     """
-    count, batch = 30, 4
-    places = _places(trial, count, batch, epochs=3, seed=trial.seed)
-    expected = np.repeat(np.arange(-(-count // batch)), batch)[:count]
-    for epoch, seen in enumerate(places, start=1):
-        if not np.array_equal(np.sort(seen), expected):
-            sizes = np.bincount(seen, minlength=len(set(expected))).tolist()
-            raise broken(
-                f"epoch {epoch} has batches of {sizes} samples, where {np.bincount(expected).tolist()} is right"
-            )
+    for count, batch in ((80, 32), (30, 4)):
+        places = _places(trial, count, batch, epochs=3, seed=trial.seed)
+        expected = np.repeat(np.arange(-(-count // batch)), batch)[:count]
+        for epoch, seen in enumerate(places, start=1):
+            if not np.array_equal(np.sort(seen), expected):
+                sizes = np.bincount(seen, minlength=len(set(expected))).tolist()
+                raise broken(
+                    f"epoch {epoch} has batches of {sizes} samples, where {np.bincount(expected).tolist()} is right"
+                )
     for epoch in (1, 2):
         if np.array_equal(places[0], places[epoch]):
             raise broken(f"epochs 1 and {epoch + 1} have the same batches: shuffled once only, or with the same seed")
@@ -136,7 +136,7 @@ def order(trial: Trial, subject: str) -> None:
 @check("trajectory", "shuffling")
 def shuffling(trial: Trial, subject: str) -> None:
     """Whether a shuffled epoch still knows the order of the data, or of the epoch before."""
-    count = 150
+    count = 600
     places = _places(trial, count, 1, epochs=2, seed=trial.seed)
     rows = {"the data": np.arange(count), "the epoch before": places[0]}
     for what, earlier, later in (("the data", rows["the data"], places[0]), ("the epoch before", places[0], places[1])):
