@@ -64,10 +64,13 @@ def compliance_table(report: Compliance) -> Table:
 
 
 def declared_table(report: Compliance) -> Table | None:
-    """What the engine declares, with its reasons; what it does less exactly too."""
-    rows = [(o.name, str(o.status), o.reason) for o in report.outcomes
-            if o.reason and o.status in (Status.DECLARED, Status.PASSED)]  # fmt: skip
-    return Table(f"Declared by {report.engine}", ("check", "status", "reason"), rows) if rows else None
+    """What the engine declares, reason by reason; what it does less exactly too."""
+    checks: dict[tuple[Status, str], list[str]] = {}
+    for o in report.outcomes:
+        if o.reason and o.status in (Status.DECLARED, Status.PASSED):
+            checks.setdefault((o.status, o.reason), []).append(o.name)
+    rows = [(reason, str(status), ", ".join(names)) for (status, reason), names in checks.items()]
+    return Table(f"Declared by {report.engine}", ("reason", "status", "checks"), rows) if rows else None
 
 
 def write_compliance(report: Compliance, folder: Path) -> list[Path]:

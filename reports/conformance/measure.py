@@ -14,6 +14,8 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from dlsys_bench.conformance.compliance import Compliance
+from dlsys_bench.conformance.outcome import Status
 from dlsys_bench.report.tables import Table
 
 HERE = Path(__file__).parent
@@ -42,7 +44,8 @@ def measure(engine: str, runs: int) -> None:
         print(engine, seed, report["conforms"], report["seconds"], flush=True)
 
 
-def report() -> None:
+def healthy() -> Table:
+    """Every engine again and again."""
     rows = []
     for engine in dict.fromkeys(run["engine"] for run in lines()):
         mine = [run for run in lines() if run["engine"] == engine]
@@ -54,17 +57,67 @@ def report() -> None:
             f"{seconds[0]:.0f}, {seconds[len(seconds) // 2]:.0f}, {seconds[-1]:.0f}",
         ))  # fmt: skip
     heads = ("engine", ">runs", ">failed", ">at most (95%)", ">examples", ">seconds: least, median, most")
-    table = Table("Healthy engines, another seed each run", heads, rows)
-    (HERE / "README.md").write_text(HEAD + table.markdown(), encoding="utf-8")
+    return Table("Healthy engines, another seed each run", heads, rows)
+
+
+def engines() -> Table:
+    """The compliance reports in this folder, a line each."""
+    rows = []
+    for path in sorted(HERE.glob("*.json")):
+        if path.stem == "mutants":
+            continue
+        found = Compliance.read(path)
+        counts = found.counts()
+        looser = sum(o.status is Status.PASSED and o.reason is not None for o in found.outcomes)
+        rows.append((
+            f"[{found.engine.partition(':')[0]}]({path.stem}.md)", *(str(counts[status]) for status in Status),
+            str(looser), f"{found.seconds:.0f}",
+        ))  # fmt: skip
+    heads = ("engine", *(f">{status}" for status in Status), ">of the passed, less exact", ">seconds")
+    return Table("Engines", heads, rows)
+
+
+def report() -> None:
+    text = "\n".join([HEAD, engines().markdown(), EXCEPTIONS, healthy().markdown()])
+    (HERE / "README.md").write_text(text, encoding="utf-8")
 
 
 HEAD = """# Does the ladder touch what is healthy, and catch what is not?
 
 `NAME.md` and `NAME.json` are the compliance reports of the engines, by `dlsys-bench conform --engine NAME --output
 reports/conformance`; `mutants.md` says which rung catches which broken engine, by
-`python -m dlsys_bench.conformance.mutants`. Below, every healthy engine again and again, each run with examples of its
-own, by `measure.py`. The times are those of two cores that often did other work too.
+`python -m dlsys_bench.conformance.mutants`. The times are those of two cores.
+"""
 
+EXCEPTIONS = """What an engine declares stands in its report with the reason. Two conventions differ (Keras knows no
+dampening), an engine may have one dtype only; the rest are the frameworks' own ways, each in a few lines:
+
+```python
+# Keras 3.15 keeps a learning rate in single precision, whatever the weight has: -1.5e-9 where 0 is right.
+weight = keras.Variable(numpy.zeros(1), dtype="float64")
+keras.optimizers.SGD(0.1).apply([keras.ops.convert_to_tensor(numpy.ones(1))], [weight])
+print(float(weight[0]) + 0.1)
+
+# On TensorFlow, Adam's bias correction has betas in single precision: 6.7e-7 where the first step's size is 0.1.
+weight = keras.Variable(numpy.zeros(1), dtype="float64")
+adam = keras.optimizers.Adam(learning_rate=0.1, epsilon=0.0)
+adam.apply([keras.ops.convert_to_tensor(numpy.ones(1))], [weight])
+print(float(weight[0]) + 0.1)
+
+# tinygrad 0.14 has them so too, with OPTIM_DTYPE=float64: 6.7e-7.
+weight = Tensor(numpy.zeros(1)).is_param_(True)
+adam = nn.optim.Adam([weight], lr=0.1, eps=0.0)
+with Context(TRAINING=1):
+    weight.sum().backward()
+    adam.step()
+print(weight.item() + 0.1)
+
+# tinygrad's max pool shares the gradient among equals, where torch and Keras give it to the first: [[[[0.5, 0.5]]]].
+x = Tensor(numpy.ones((1, 1, 1, 2)))
+print(x.max_pool2d((1, 2)).sum().gradient(x)[0].tolist())
+```
+
+A healthy engine must not fail, whatever is drawn. Again and again, each run with examples of its own, by `measure.py`:
 """
 
 if __name__ == "__main__":
