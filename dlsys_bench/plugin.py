@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dlsys_bench.engines import Engine
     from dlsys_bench.result import Result
     from dlsys_bench.studies import Case
+    from dlsys_bench.timing.benchmark import TrainBenchmark
     from dlsys_bench.verdict.gate import Terms
     from dlsys_bench.verdict.verdict import Verdict
 
@@ -277,6 +278,14 @@ def dlsys_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> Callable[[
 def accuracy_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> AccuracyGate:
     """A call that trains anything and holds it to its stored runs: see AccuracyGate."""
     return AccuracyGate(request, dlsys_judge.terms)
+
+
+@pytest.fixture
+def train_benchmark(benchmark: Any) -> TrainBenchmark:
+    """A call that times a training step and fails unless it trains: see TrainBenchmark."""
+    from dlsys_bench.timing.benchmark import TrainBenchmark
+
+    return TrainBenchmark(benchmark)
 
 
 class AccuracyGate:

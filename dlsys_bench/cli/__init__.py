@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from dlsys_bench.cli.bench import bench_group
 from dlsys_bench.cli.calibrate import calibrate_command
 from dlsys_bench.cli.compare import compare_command
 from dlsys_bench.cli.conform import conform_command
@@ -26,7 +27,7 @@ INTERRUPTED = 130
 COMMANDS = (
     list_command, summary_command, data_group, look_command, run_command, calibrate_command, inspect_command,
     gate_command, power_command, report_command, runs_group, claims_command, compare_command,
-    conform_command,
+    conform_command, bench_group,
 )  # fmt: skip
 
 

@@ -48,7 +48,8 @@ class Table(NamedTuple):
             table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left",
                              overflow="fold")  # fmt: skip
         colours = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "UNJUDGED": "dim",
-                   "SAME": "green", "DIFFERS": "bold red", "UNDECIDED": "yellow"}  # fmt: skip
+                   "SAME": "green", "DIFFERS": "bold red", "UNDECIDED": "yellow",
+                   "FASTER": "green", "SLOWER": "bold red", "AMBIGUOUS": "yellow"}  # fmt: skip
         for row in self.rows:
             table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in row))
         return table

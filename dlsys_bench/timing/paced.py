@@ -1,0 +1,126 @@
+"""An engine's own training loop, epoch by epoch at the pace of a benchmark, and what trains in it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dlsys_bench.data import Samples, at_hand, load, prepare
+from dlsys_bench.engines import create
+from dlsys_bench.engines.base import Batch, Engine
+from dlsys_bench.plan import Plan
+from dlsys_bench.result import Epoch
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.studies import Case, find
+from dlsys_bench.timing.flops import training_flops
+from dlsys_bench.timing.proof import check_losses, check_moved
+
+
+class Workload(NamedTuple):
+    """An arm of a study at a batch size, and how many updates make a round."""
+
+    study: str
+    arm: str
+    batch_size: int
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.study.rpartition('/')[2]}-{self.arm}-{self.batch_size}"
+
+    @property
+    def case(self) -> Case:
+        """The arm. Errors: UserError."""
+        return next(case for case in find(self.study) if case.arm.name == self.arm)
+
+    @property
+    def flops(self) -> int:
+        """Operations of one sample."""
+        return training_flops(self.case.arm.model)
+
+    def samples(self) -> Samples:
+        """The arm's own data, or what is embedded where they are not at hand: as many as a round takes."""
+        name = self.case.dataset or "digits"
+        part = prepare(load(name if at_hand(name) else "digits"), scaling=self.case.arm.recipe("full").scaling).train
+        taken = np.resize(np.arange(len(part.x)), self.batch_size * self.steps)
+        return Samples(part.x[taken], part.y[taken])
+
+
+LENET5 = tuple(Workload("regularization/lenet5-tanh", arm, 128, 20)
+               for arm in ("standard+bn", "bn+bn", "dropout", "bn+dropout"))  # fmt: skip
+OTHERS = (
+    *(Workload("regularization/lenet5-overlap-tanh", arm, 128, 4) for arm in ("standard+bn", "bn+dropout")),
+    Workload("regularization/fashion", "ffn", 128, 50),
+    Workload("regularization/fashion-mlp", "vanilla", 8, 200),
+    Workload("regularization/fashion-mlp", "bn+dropout", 8, 200),
+    Workload("eggholder", "128-256-128", 1000, 20),
+)
+
+
+def moving(model: Model, recipe: Recipe, samples: Samples) -> list[str]:
+    """The tensors that training has to move, by the reference engine: all that have a gradient, and the moving
+    statistics. A bias under a batch norm has none."""
+    engine = create("numpy", "cpu", "float64")
+    batch = Batch(samples.x, samples.y, Plan(1).masks(model, 0, len(samples.x)), training=True)
+    found = engine.gradients(engine.build(model, seed=1), batch, recipe.loss).weights
+    sizes = {name: float(np.abs(gradient).max()) for name, gradient in found.items()}
+    return [tensor.name for tensor in model.tensors
+            if not tensor.trainable or sizes[tensor.name] > 1e-9 * max(sizes.values())]  # fmt: skip
+
+
+class Paced:
+    """One `fit` of an engine, an epoch a call: its own loop, held at the end of each epoch until the next is asked for.
+
+    A `fit` for each round would time what an engine does once (compiling) instead of what it does at every step.
+    """
+
+    def __init__(self, engine: Engine, work: Workload, samples: Samples, epochs: int) -> None:
+        arm = work.case.arm
+        recipe = replace(arm.recipe("full"), batch_size=work.batch_size, epochs=epochs, steps=None)
+        self.engine, self.net = engine, engine.build(follow(engine.convention, arm.model), seed=1)
+        self.before = engine.weights(self.net)
+        self.losses: list[float] = []
+        self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
+        self._error: BaseException | None = None
+        self._over = False
+        self._moving = moving(arm.model, recipe, Samples(samples.x[:32], samples.y[:32]))
+        arguments = (samples, follow(engine.convention, recipe))
+        self._thread = threading.Thread(target=self._train, args=arguments, daemon=True)
+        self._thread.start()
+
+    def _train(self, samples: Samples, recipe: Recipe) -> None:
+        self._go.acquire()
+        try:
+            self.engine.fit(self.net, samples, recipe, Plan(1), self._hold)
+        except BaseException as error:
+            self._error = error
+            self._done.release()
+
+    def _hold(self, epoch: Epoch) -> None:
+        self.losses.append(epoch.running_loss)
+        self._done.release()
+        self._go.acquire()
+        if self._over:
+            raise StopIteration
+
+    def __call__(self) -> None:
+        """Train an epoch. Errors: what the training raises."""
+        self._go.release()
+        self._done.acquire()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> dict[str, Any]:
+        """End the training. Returns its first and last loss. Errors: NotTrainingError where nothing was learned."""
+        self._over = True
+        self._go.release()
+        self._thread.join(timeout=60)
+        if len(self.losses) > 1:
+            check_losses(self.losses, 1)
+        after = self.engine.weights(self.net)
+        check_moved({name: self.before[name] for name in self._moving}, {name: after[name] for name in self._moving})
+        return {"loss_first": self.losses[0], "loss_last": self.losses[-1]}

@@ -1,0 +1,65 @@
+"""Two files of pytest-benchmark, compared benchmark by benchmark."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlsys_bench.errors import UserError
+from dlsys_bench.timing.ratio import Ratio, apart
+
+
+@dataclass(frozen=True)
+class Change:
+    """One benchmark in both files: seconds (medians), how many times B is faster, and by how much the machine was."""
+
+    name: str
+    a: float
+    b: float
+    ratio: Ratio
+    drift: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "name": self.name, "a_seconds": self.a, "b_seconds": self.b, "speed": self.ratio.speed,
+            "ratio": self.ratio.middle, "low": self.ratio.low, "high": self.ratio.high, "rounds": self.ratio.rounds,
+            "machine": self.drift,
+        }  # fmt: skip
+
+
+def read_benchmarks(path: Path) -> dict[str, dict[str, Any]]:
+    """The benchmarks of a file that `--benchmark-json` or `--benchmark-save-data` wrote, by name. Errors: UserError."""
+    try:
+        found = {one["fullname"]: one for one in json.loads(path.read_text(encoding="utf-8"))["benchmarks"]}
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no file of pytest-benchmark: write one by --benchmark-json={path.name}") from error
+    if bare := [name for name, one in found.items() if not one.get("stats", {}).get("data")]:
+        raise UserError(
+            f"{path} has no rounds of {bare[0]}, only their summary: write it by --benchmark-json=FILE, or by "
+            "--benchmark-save=NAME with --benchmark-save-data"
+        )
+    return found
+
+
+def compare_benchmarks(a: Path, b: Path) -> tuple[list[Change], list[str]]:
+    """The changes of what both files have, and the names that one lacks. Errors: UserError where they share none.
+
+    Where both tell the matrix peak that they measured, the machine's own change widens every interval.
+    """
+    first, second = read_benchmarks(a), read_benchmarks(b)
+    shared = [name for name in first if name in second]
+    if not shared:
+        raise UserError(f"{a} and {b} have no benchmark in common: {', '.join(first)}; {', '.join(second)}")
+    changes = []
+    for name in shared:
+        one, other = first[name], second[name]
+        peaks = [found.get("extra_info", {}).get("matrix_peak_gflops") for found in (one, other)]
+        drift = peaks[1] / peaks[0] if all(peaks) else None
+        ratio = apart(one["stats"]["data"], other["stats"]["data"], drift or 1.0)
+        changes.append(Change(name, one["stats"]["median"], other["stats"]["median"], ratio, drift))
+    return changes, [name for name in (*first, *second) if name not in shared]

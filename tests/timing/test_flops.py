@@ -1,0 +1,42 @@
+"""Operations counted from the specification, against published figures and torch's own counter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dlsys_bench.engines import create, unavailable
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.layers import Dense, Flatten
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.zoo import MODELS
+from dlsys_bench.timing.flops import products, training_flops
+
+
+def test_a_dense_network_by_hand() -> None:
+    model = Model("two", (2, 2, 1), (Flatten(), Dense(3), Dense(5)))
+    assert products(model) == [0, 12, 15]
+    # Forward and the kernels' gradients of both, the inputs' gradient of the second.
+    assert training_flops(model) == 2 * (27 + 27 + 15)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("lenet5-tanh/standard+bn", 2.264), ("lenet5-overlap-tanh/standard+bn", 25.17)]
+)
+def test_what_a_sample_costs(name: str, millions: float) -> None:
+    assert training_flops(MODELS[name]) / 1e6 == pytest.approx(millions, rel=3e-4)
+
+
+@pytest.mark.parametrize("name", ["lenet5-tanh/standard+bn", "lenet5-overlap-tanh/dropout", "lenet5-tanh/bn+bn"])
+def test_torch_counts_as_many(name: str) -> None:
+    if reason := unavailable("torch"):
+        pytest.skip(reason)
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    engine, model = create("torch"), follow("torch", MODELS[name])
+    net, samples = engine.build(model, seed=1), 4
+    x = torch.from_numpy(np.random.default_rng(0).random((samples, 1, 28, 28), np.float32))
+    with FlopCounterMode(display=False) as counter:
+        torch.nn.functional.cross_entropy(net(x, {}), torch.zeros(samples, dtype=torch.long)).backward()
+    assert counter.get_total_flops() == samples * training_flops(model)

@@ -1,0 +1,74 @@
+"""An engine's training, paced: it has to train, and what it moves is what the reference moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dlsys_bench.engines import create
+from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload, moving
+from dlsys_bench.timing.proof import NotTrainingError
+
+SMALL = Workload("regularization/fashion", "ffn", 64, 4)
+
+
+class Idle(NumpyEngine):
+    """Counts its epochs and learns nothing."""
+
+    def fit(self, net: Any, *args: Any) -> Any:
+        before = net.parameters.copy()
+        on_epoch = args[-1]
+
+        def hold(epoch: Any) -> None:
+            net.parameters[...] = before
+            on_epoch(epoch)
+
+        return super().fit(net, *args[:-1], hold)
+
+
+class Raises(NumpyEngine):
+    def fit(self, *args: Any) -> Any:
+        raise RuntimeError("no")
+
+
+def paced(engine: Any) -> Paced:
+    return Paced(engine, SMALL, SMALL.samples(), 6)
+
+
+def test_every_workload_is_an_arm() -> None:
+    for work in (*LENET5, *OTHERS):
+        assert work.case.arm.name == work.arm
+        assert work.flops > 0
+
+
+def test_a_round_is_an_epoch_of_the_engines_own_loop() -> None:
+    epoch = paced(create("numpy"))
+    for _ in range(4):
+        epoch()
+    told = epoch.stop()
+    assert len(epoch.losses) == 4
+    assert told == {"loss_first": epoch.losses[0], "loss_last": epoch.losses[-1]}
+    assert told["loss_last"] < told["loss_first"]
+
+
+def test_what_does_not_train_is_no_benchmark() -> None:
+    epoch = paced(Idle())
+    for _ in range(3):
+        epoch()
+    with pytest.raises(NotTrainingError):
+        epoch.stop()
+
+
+def test_what_a_training_raises_comes_through() -> None:
+    with pytest.raises(RuntimeError, match="no"):
+        paced(Raises())()
+
+
+def test_a_bias_under_a_batch_norm_need_not_move() -> None:
+    work = OTHERS[-1]
+    model, recipe = work.case.arm.model, work.case.arm.recipe("full")
+    named = moving(model, recipe, work._replace(steps=1).samples())
+    left = {tensor.name for tensor in model.tensors} - set(named)
+    assert left == {"dense_1.bias", "dense_2.bias", "dense_3.bias"}

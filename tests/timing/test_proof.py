@@ -1,0 +1,42 @@
+"""A benchmark that does not train fails."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dlsys_bench.errors import UserError
+from dlsys_bench.timing.proof import NotTrainingError, check_losses, check_moved
+
+
+def test_losses_that_fall_are_accepted() -> None:
+    check_losses([2.0, 1.0], 20)
+    check_losses([2.0, 2.5, 1.0, 1.1], 2)
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ([1.0, 1.0], "the loss did not fall: 1 in the mean of the first 1 of 2 steps, 1 in that of the last"),
+        ([1.0, 0.5, 1.0, 1.5], "the loss did not fall: 0.75 in the mean of the first 2"),
+        ([1.0, float("nan"), 0.5], "the loss of step 2 is nan"),
+        ([1.0, 0.5, float("inf")], "the loss of step 3 is inf"),
+    ],
+)
+def test_losses_that_do_not_are_refused(losses: list[float], said: str) -> None:
+    with pytest.raises(NotTrainingError, match=said):
+        check_losses(losses, 2)
+
+
+def test_one_step_is_no_benchmark() -> None:
+    with pytest.raises(UserError, match="1 losses cannot fall"):
+        check_losses([1.0], 20)
+
+
+def test_every_tensor_has_to_move() -> None:
+    before = {"kernel": np.zeros(2), "bias": np.zeros(1)}
+    check_moved(before, {"kernel": np.array([0.0, 1.0]), "bias": np.ones(1)})
+    with pytest.raises(NotTrainingError, match="these did not move: bias"):
+        check_moved(before, {"kernel": np.ones(2), "bias": np.zeros(1)})
+    with pytest.raises(NotTrainingError, match="not finite: kernel"):
+        check_moved(before, {"kernel": np.array([np.nan, 1.0]), "bias": np.ones(1)})
