@@ -38,7 +38,7 @@ REMEMBERED = 4
 def check_declarations(engine: Engine, checks: Collection[str]) -> None:
     """Raise an EngineError where an engine declares what is not there to be declared, or more than is credible."""
     known = [f"{what}:{kind}" for what, kinds in DECLARABLE.items() for kind in kinds]
-    known += ["schedule", "batch_sizes", "native"]
+    known += ["schedule", "batch_sizes", "native", *checks]
     for name in engine.lacks:
         if name not in known:
             raise EngineError(f"lacks has {name!r}{nearest(name, known)}: see dlsys_bench.engines.Engine")

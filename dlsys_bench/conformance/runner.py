@@ -93,7 +93,10 @@ class Here:
             seed, examples, budget, _ = self.options
             loosens = engine.loosens.get(name) or engine.loosens.get(check.rung)
             trial = Trial(self.make, seed=seed, examples=examples, budget=budget, loosens=loosens and loosens[0])
-            if check.subject == "float32" and (lack := _lacks_dtype(engine, "float32", trial)):
+            if name in engine.lacks:
+                return ended(Status.DECLARED, reason=engine.lacks[name])
+            if check.subject.startswith("float32") and "float32" not in trial.dtypes:
+                lack = engine.lacks.get("dtype:float32", f"the engine has {', '.join(trial.dtypes)}")
                 return ended(Status.DECLARED, reason=lack)
             # What a framework warns of is its own affair; what the engine says of itself is in its results.
             with warnings.catch_warnings():
@@ -118,14 +121,6 @@ class Here:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _lacks_dtype(engine: Engine, dtype: str, trial: Trial) -> str | None:
-    if dtype not in trial.dtypes:
-        return engine.lacks.get(f"dtype:{dtype}", f"the engine has {', '.join(trial.dtypes)}")
-    if trial.dtypes == (dtype,):
-        return f"{dtype} is the engine's only dtype: every check runs in it"
-    return None
 
 
 def command(target: str, device: str) -> str:

@@ -52,8 +52,8 @@ class Engine(ABC):
 
     What an engine cannot do, or does less exactly, it declares with the reason, and the conformance checks say so:
     `lacks` by "layer:max_pool", "function:tanh", "loss:hinge", "optimizer:rmsprop", "initializer:normal", "schedule",
-    "batch_sizes" or "native" (an order and dropout of its own); `loosens` by a check or a rung, "step/adam" or
-    "trajectory", with the relative tolerance.
+    "batch_sizes", "native" (an order and dropout of its own), or the name of a check; `loosens` by a check or a rung,
+    "step/adam" or "trajectory", with the relative tolerance.
     """
 
     name: ClassVar[str]

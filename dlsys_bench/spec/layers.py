@@ -221,7 +221,7 @@ class BatchNorm(Layer):
     kind: ClassVar[str] = "batch_norm"
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "epsilon": (1e-3, 1e-5),
-        "moving_decay": (0.99, 0.9, 0.5),
+        "moving_decay": (0.99, 0.9, 0.5, 0.0),
     }
     bad: ClassVar[tuple[BadSample, ...]] = (
         ({"moving_decay": 1.5}, (4,), "moving_decay is 1.5"),
@@ -339,7 +339,7 @@ class Activation(Layer):
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "function": ("tanh", "sigmoid", "relu", "leaky_relu", "softmax", "linear"),
         # Exact in single precision, to which TensorFlow rounds a slope even among doubles.
-        "negative_slope": (0.25, 0.0078125),
+        "negative_slope": (0.25, 0.0078125, 0.0),
     }
     bad: ClassVar[tuple[BadSample, ...]] = (
         ({"function": "reluu"}, (4,), 'did you mean "relu"'),

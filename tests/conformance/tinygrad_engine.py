@@ -47,9 +47,9 @@ class TinygradEngine(Engine):
         "layer:max_pool": "equals in a window share the gradient; in torch and Keras the first gets all",
         "optimizer:rmsprop": "nn.optim has none",
     }
-    loosens = dict.fromkeys(("step/adam", "state/optimizer", "trajectory/native-adam"), (2e-5, BETAS)) | dict.fromkeys(
-        ("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"), (1e-6, BETAS)
-    )
+    loosens = dict.fromkeys(
+        ("step/adam", "state/optimizer", "schedule/adam", "trajectory/native-adam"), (2e-5, BETAS)
+    ) | dict.fromkeys(("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"), (1e-6, BETAS))
 
     def _mode(self, training: bool) -> Context:
         return Context(TRAINING=int(training), DEFAULT_FLOAT=self.dtype)

@@ -15,12 +15,13 @@ from dlsys_bench.data import Samples
 from dlsys_bench.plan import Plan, Weights
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.initializers import Zeros
-from dlsys_bench.spec.layers import Dense, Dropout
-from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.layers import Activation, Dense, Dropout
+from dlsys_bench.spec.losses import MeanSquaredError, SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 
+LIKE = Recipe(SGD(0.05), batch_size=4, epochs=3, loss=SparseCategoricalCrossEntropy())
 DROPS = Model("drops", (20,), (Dropout(0.5), Dense(1, kernel_initializer=Zeros())))
 SHUFFLES = Model("shuffles", (20,), (Dense(1, kernel_initializer=Zeros()),))
 BY_ONE = Recipe(SGD(0.01), batch_size=1, epochs=1, loss=MeanSquaredError())
@@ -85,15 +86,25 @@ def alone(trial: Trial, subject: str) -> None:
 def replicas(trial: Trial, subject: str) -> None:
     """Networks that train as one: by a plan each comes to what it comes to alone; natively each has an order and masks
     of its own."""
-    model, recipe, samples = _setting(trial, trial.engine, NETWORK)
+    engine, convention = trial.engine, trial.engine.conventions[0]
+    model = Model("replicas", (6,), (Dense(8), Activation("tanh"), Dropout(0.5), Dense(3)))
+    recipes = [follow(convention, replace(LIKE, optimizer=SGD(rate, momentum=0.9))) for rate in (0.02, 0.05, 0.1)]
+    samples = Samples(trial.generator.standard_normal((14, 6)), trial.generator.integers(0, 3, 14))
     plans = [Plan(number, parity=True) for number in (1, 2, 3)]
-    trial.engine.able(model, recipe.loss, recipe, parity=True)
-    together = trial.engine.engine.replicate(model, plans)
-    together.fit(samples, recipe, plans)
-    for replica, own in enumerate(plans):
-        net = trial.engine.build(model, own.weights(model))
-        trial.engine.fit(net, samples, recipe, own)
+    engine.able(model, LIKE.loss, recipes[0], parity=True)
+    together = engine.engine.replicate(model, plans)
+    histories = together.fit(samples, recipes, plans)
+    predicted = together.predict(samples.x)
+    for replica, (own, recipe) in enumerate(zip(plans, recipes, strict=True)):
+        net = engine.build(model, own.weights(model))
+        told = engine.fit(net, samples, recipe, own)
         found = together.weights(replica)
+        here = f"of replica {replica} of 3"
+        right = engine.predict(net, samples.x)
+        close(f"predict {here}", predicted[replica], right, GROWS[engine.dtype] * trial.tolerance * size(right))
+        for mine, his in zip(histories[replica], told, strict=True):
+            allowed = max(1e-5, 10 * trial.tolerance) * abs(his.running_loss)
+            close(f"the running loss {here}", np.array(mine.running_loss), np.array(his.running_loss), allowed)
         for name, right in trial.engine.weights(net).items():
             allowed = GROWS[trial.engine.dtype] * trial.tolerance * size(right)
             close(f"{name} of replica {replica} of 3", found[name], right, allowed, tensor=name)

@@ -13,7 +13,7 @@ from dlsys_bench.plan import Plan
 from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Flatten, Layer
-from dlsys_bench.spec.losses import LOSSES, Loss
+from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
@@ -50,6 +50,33 @@ def running(trial: Trial, subject: str) -> None:
     model = Model("running", (3,), (Dense(outputs),))
     y = strategies.targets(loss, outputs, 11, trial.generator)
     _compare(trial, model, strategies.nonzero_weights(model, trial.seed), y, loss)
+
+
+@check("evaluation", "many-classes")
+def classes(trial: Trial, subject: str) -> None:
+    """Three hundred outputs: more than a byte can number."""
+    loss = next(LOSSES[kind].of() for kind in trial.losses if LOSSES[kind].of().targets == "labels")
+    model = Model("classes", (3,), (Dense(300),))
+    y = trial.generator.permutation(300)[:11]
+    _compare(trial, model, strategies.nonzero_weights(model, trial.seed), y, loss)
+
+
+@check("evaluation", "while-learning")
+def learning(trial: Trial, subject: str) -> None:
+    """The loss of a batch is that before its update, by its own statistics."""
+    convention = trial.engine.conventions[0]
+    norm = (BatchNorm(),) if "batch_norm" in trial.kinds else ()
+    model = follow(convention, Model("learning", (3,), (Dense(4), Activation("tanh"), *norm, Dense(3))))
+    samples = Samples(trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 3)))
+    recipe = Recipe(SGD(0.2), batch_size=4, epochs=3, shuffle=False, loss=MeanSquaredError())
+    recipe = follow(convention, recipe)
+    weights, plan = strategies.nonzero_weights(model, trial.seed), Plan(1, parity=True)
+    right = trial.oracle.fit(trial.oracle.build(model, weights), samples, recipe, plan)
+    found = trial.engine.fit(trial.engine.build(model, weights), samples, recipe, plan)
+    for mine, his in zip(found, right, strict=True):
+        allowed = max(FLOAT32, trial.tolerance) * abs(his.running_loss)
+        told = f"the running loss of epoch {his.epoch}, while learning"
+        close(told, np.array(mine.running_loss), np.array(his.running_loss), allowed)
 
 
 @check("evaluation", "ties")

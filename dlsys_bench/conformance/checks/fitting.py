@@ -99,3 +99,46 @@ def long(trial: Trial, subject: str) -> None:
         # Rounding grows with the steps, and more where the learning rate itself is rounded.
         allowed = 1000 * trial.tolerance * size(values)
         close(f"{name} after 80 steps", found[name], values, allowed, tensor=name, layer=name.partition(".")[0])
+
+
+@check("trajectory", *(f"float32-{name}" for name in OPTIMIZERS))
+def single(trial: Trial, subject: str) -> None:
+    """Ten steps of each optimiser in single precision, by a plan and natively: a thousandth of the way, no more."""
+    engine, convention = trial.at("float32"), trial.engine.conventions[0]
+    model = follow(convention, Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(2))))
+    recipe = Recipe(
+        OPTIMIZERS[subject.removeprefix("float32-")], batch_size=5, epochs=5, shuffle=False, loss=MeanSquaredError()
+    )
+    recipe = follow(convention, recipe)
+    samples = Samples(trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2)))
+    weights = strategies.nonzero_weights(model, trial.seed)
+    for plan in (Plan(0, parity=True), *([Plan(0)] if "native" not in trial.lacks else [])):
+        right = trained(trial.oracle, model, weights, samples, recipe, plan)
+        found = trained(engine, model, weights, samples, recipe, plan)
+        allowed = max(1e-3, trial.loosens or 0.0) * size(*(right[name] - weights[name] for name in right))
+        for name, values in right.items():
+            close(f"{name} after 10 steps", found[name], values, allowed, tensor=name, layer=name.partition(".")[0])
+
+
+@check("trajectory", "large-batch")
+def large_batch(trial: Trial, subject: str) -> None:
+    """Batches of 200, which an engine may take in parts: the mean is over all, and so are the statistics."""
+    convention = trial.engine.conventions[0]
+    norm = (BatchNorm(moving_decay=0.7),) if "batch_norm" in trial.kinds else ()
+    model = follow(convention, Model("drawn", (3,), (*norm, Dense(3), Activation("tanh"), Dense(2))))
+    recipe = follow(convention, Recipe(SGD(0.1), batch_size=200, epochs=2, shuffle=False, loss=MeanSquaredError()))
+    samples = Samples(trial.generator.standard_normal((200, 3)), trial.generator.standard_normal((200, 2)))
+    weights = strategies.nonzero_weights(model, trial.seed)
+    for plan in (Plan(1, parity=True), *([Plan(1)] if "native" not in trial.lacks else [])):
+        compare(trial, model, weights, samples, recipe, plan, 2)
+
+
+@check("trajectory", "deep")
+def deep(trial: Trial, subject: str) -> None:
+    """Twelve layers of one kind: each by its own name."""
+    convention = trial.engine.conventions[0]
+    model = Model("deep", (3,), (*(layer for _ in range(12) for layer in (Dense(3), Activation("tanh"))), Dense(2)))
+    model = follow(convention, model)
+    recipe = follow(convention, Recipe(SGD(0.1), batch_size=6, epochs=2, shuffle=False, loss=MeanSquaredError()))
+    samples = Samples(trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2)))
+    compare(trial, model, strategies.nonzero_weights(model, trial.seed), samples, recipe, Plan(1, parity=True), 2)

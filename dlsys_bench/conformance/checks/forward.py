@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import strategies as st
 
+from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import SINGLE, Trial, check
-from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, networks, size
+from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, followed, networks, size
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.conformance.strategies import Example, nonzero_weights
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.plan import Plan
 from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.layers import LAYERS, BatchNorm, Dense
+from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, BatchNorm, Dense
 from dlsys_bench.spec.losses import CategoricalCrossEntropy, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.zoo import MODELS
@@ -59,25 +59,38 @@ def far(trial: Trial, subject: str) -> None:
             raise broken(f"{function}, far out, has a gradient of {dx[~np.isfinite(dx)][0]}", layer="activation_1")
 
 
-@check("forward", "float32")
+SINGLE_LAYERS = {
+    "float32": ("dense", "conv2d-plain"),
+    "float32-strides": ("conv2d",),
+    "float32-elementwise": ("average_pool", "max_pool", *FUNCTIONS),
+}
+
+
+@check("forward", *SINGLE_LAYERS)
 def single(trial: Trial, subject: str) -> None:
-    """Dense layers and convolutions of single precision multiply in single precision, and a batch norm of values far
-    from zero does not lose them: a variance as the mean of squares less the square of the mean would."""
+    """In single precision: products of that precision, functions, pools, and a batch norm of values far from zero,
+    which loses them where the variance is the mean of squares less the square of the mean."""
     engine, allowed = trial.at("float32"), max(SINGLE, trial.loosens or 0.0)
 
     def body(example: Example) -> None:
-        model, weights, batch = example.model, example.weights, example.batch
+        model, weights = example.model, example.weights
+        # Both get the same numbers, those that single precision has.
+        batch = example.batch._replace(x=np.float32(example.batch.x).astype(float))
         name = model.names[0]
-        kernel = f"{name}.kernel"
         right = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
         found = engine.trace(engine.build(model, weights), batch)[0]
-        positive = trial.oracle.build(model, weights | {kernel: np.abs(weights[kernel])})
-        magnitudes = trial.oracle.trace(positive, batch._replace(x=np.abs(batch.x)))[0]
+        magnitudes = right
+        if (kernel := f"{name}.kernel") in weights:
+            positive = trial.oracle.build(model, weights | {kernel: np.abs(weights[kernel])})
+            magnitudes = trial.oracle.trace(positive, batch._replace(x=np.abs(batch.x)))[0]
         close(f"the output of {name}", found, right, allowed * size(magnitudes, right), layer=name)
 
-    kinds = [kind for kind in ("dense", "conv2d") if kind in trial.kinds]
-    trial.search(st.sampled_from(kinds).flatmap(lambda kind: drawn(trial, kind)), body)
-    if "batch_norm" in trial.kinds:
+    known = (*trial.kinds, *(trial.functions if "activation" in trial.kinds else ()))
+    layers = [each for each in SINGLE_LAYERS[subject] if each.removesuffix("-plain") in known]
+    for each in layers:
+        plain = followed(trial, strategies.single_layers("conv2d", strides=(1, 1), images="flatten" in trial.kinds))
+        trial.search(plain if each == "conv2d-plain" else drawn(trial, each), body, examples=12)
+    if subject == "float32" and "batch_norm" in trial.kinds:
         model = follow(trial.engine.conventions[0], Model("far", (4,), (BatchNorm(), Dense(1))))
         weights = nonzero_weights(model, trial.seed)
         x = np.float32(300.0) + trial.generator.standard_normal((64, 4)).astype("float32")

@@ -10,8 +10,8 @@ from dlsys_bench.conformance.checks.state import NEVER
 from dlsys_bench.conformance.finding import broken
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.initializers import INITIALIZERS, Law
-from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Flatten
+from dlsys_bench.spec.initializers import INITIALIZERS, GlorotUniform, Law, Normal, Uniform
+from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Flatten
 from dlsys_bench.spec.model import Model, Tensor
 
 
@@ -72,6 +72,20 @@ def _follows(values: Array, law: Law, tensor: Tensor) -> None:
         )
 
 
+@check("initializer", "every-tensor")
+def every(trial: Trial, subject: str) -> None:
+    """Each tensor by its own initialiser and its options: kernels of three laws, a bias that does not start at 0."""
+    layers = (
+        Dense(1000, kernel_initializer=GlorotUniform(), bias_initializer=Normal(stddev=0.3)), Activation("tanh"),
+        Dense(50, kernel_initializer=Normal(stddev=0.2)), Activation("tanh"),
+        Dense(300, kernel_initializer=Uniform(low=-0.3, high=0.1)),
+    )  # fmt: skip
+    model = follow(trial.engine.conventions[0], Model("start", (60,), layers))
+    values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))
+    for tensor in model.tensors:
+        _follows(values[tensor.name].ravel(), tensor.initializer.law(tensor.fans), tensor)
+
+
 @check("initializer", "seeds")
 def seeds(trial: Trial, subject: str) -> None:
     """The same seed gives the same network, another another; no two tensors of a network are the same draw."""
@@ -83,5 +97,13 @@ def seeds(trial: Trial, subject: str) -> None:
             raise broken(f"{name} starts differently from the same seed", tensor=name)
         if "kernel" in name and np.array_equal(first, draws[2][name]):
             raise broken(f"{name} starts alike from seeds 1 and 2", tensor=name)
+    zero, again, byte, large = (
+        trial.engine.weights(trial.engine.build(model, seed=seed))["dense_1.kernel"] for seed in (0, 0, 257, 2**31 + 1)
+    )
+    if not np.array_equal(zero, again):
+        raise broken("dense_1.kernel starts differently from the seed 0 twice", tensor="dense_1.kernel")
+    for seed, values in ((0, zero), (257, byte), (2**31 + 1, large)):
+        if np.array_equal(draws[0]["dense_1.kernel"], values):
+            raise broken(f"dense_1.kernel starts alike from seeds 1 and {seed}", tensor="dense_1.kernel")
     if np.array_equal(draws[0]["dense_1.kernel"], draws[0]["dense_2.kernel"]):
         raise broken("dense_1.kernel and dense_2.kernel are the same draw", tensor="dense_2.kernel")

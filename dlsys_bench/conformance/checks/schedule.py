@@ -9,6 +9,7 @@ import numpy as np
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import Trial, check
 from dlsys_bench.conformance.checks.step import compare
+from dlsys_bench.conformance.checks.subjects import size
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
 from dlsys_bench.plan import Plan
@@ -17,7 +18,7 @@ from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Activation, Dense
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.optimizers import SGD, Adam, RMSprop
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import CyclicalLearningRate, LearningRateRamp
 
@@ -32,9 +33,16 @@ RECIPES = {
     "ramp": replace(BASE, schedule=LearningRateRamp(1e-3, 0.2, 7)),
     "cyclical_batch_size": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4)),
     "cyclical_batch_size-early": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4, growing=False, ends="early")),
+    "adam": replace(BASE, optimizer=Adam(0.05), schedule=CyclicalLearningRate(0.01, 0.2, 3)),
+    "rmsprop": replace(BASE, optimizer=RMSprop(0.05), schedule=CyclicalLearningRate(0.01, 0.2, 3)),
+    "both": replace(BASE, schedule=LearningRateRamp(1e-3, 0.2, 9), batch_sizes=CyclicalBatchSize(1, 4)),
     "steps": replace(BASE, steps=5),
     "steps-of-the-plan": BASE,
+    "steps-fewer-by-the-plan": replace(BASE, steps=5),
+    "steps-fewer-by-the-recipe": replace(BASE, steps=3),
 }
+STEPS = {"steps-of-the-plan": 5, "steps-fewer-by-the-plan": 4, "steps-fewer-by-the-recipe": 5}
+"""The limit of the plan, where it has one."""
 MODEL = Model("scheduled", (3,), (Dense(3), Activation("tanh"), Dense(2)))
 
 
@@ -42,7 +50,7 @@ MODEL = Model("scheduled", (3,), (Dense(3), Activation("tanh"), Dense(2)))
 def schedule(trial: Trial, subject: str) -> None:
     """The weights after every step tell the rate of each; the history has to tell the same."""
     samples = Samples(trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2)))
-    plan = Plan(trial.seed, steps=5 if subject == "steps-of-the-plan" else None, parity=True)
+    plan = Plan(trial.seed, steps=STEPS.get(subject), parity=True)
     weights = strategies.nonzero_weights(MODEL, trial.seed)
     for convention in trial.engine.conventions:
         recipe = follow(convention, RECIPES[subject])
@@ -63,3 +71,18 @@ def schedule(trial: Trial, subject: str) -> None:
                     )
                 told = f"{name} by step in the history of epoch {mine.epoch}"
                 close(told, np.array(mine.by_step[name]), np.array(values), max(1e-5, trial.tolerance) * max(values))
+
+
+@check("schedule", "second-fit")
+def second(trial: Trial, subject: str) -> None:
+    """A second training begins its schedule anew."""
+    samples = Samples(trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2)))
+    recipe = follow(trial.engine.conventions[0], RECIPES["ramp"])
+    weights = strategies.nonzero_weights(MODEL, trial.seed)
+    net, truth = trial.engine.build(MODEL, weights), trial.oracle.build(MODEL, weights)
+    for turn in ("first", "second"):
+        trial.engine.fit(net, samples, recipe, Plan(1, parity=True))
+        trial.oracle.fit(truth, samples, recipe, Plan(1, parity=True))
+        for name, right in trial.oracle.weights(truth).items():
+            allowed = 10 * trial.tolerance * size(right - weights[name])
+            close(f"{name} after the {turn} fit", trial.engine.weights(net)[name], right, allowed, tensor=name)

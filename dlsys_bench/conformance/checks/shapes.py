@@ -8,20 +8,22 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn
-from dlsys_bench.conformance.finding import broken
+from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, size
+from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.plan import Array, Plan
 from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.layers import Activation, Dense
-from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.layers import Activation, Dense, Flatten
+from dlsys_bench.spec.losses import LOSSES, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
@@ -52,7 +54,7 @@ def shapes(trial: Trial, subject: str) -> None:
 
 @check("shapes", "batches")
 def batches(trial: Trial, subject: str) -> None:
-    """None, one, and more samples than are predicted at once; x in strides, in the other dtype; small labels."""
+    """None, one, and more samples than are predicted at once; x in strides, in the other dtype."""
     engine, generator = trial.engine, trial.generator
     net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
     for samples in (0, 1, 2, 1003):
@@ -66,6 +68,38 @@ def batches(trial: Trial, subject: str) -> None:
         engine.predict(net, generator.standard_normal((3, 3)).astype(dtype))
 
 
+@check("shapes", "arrays")
+def arrays(trial: Trial, subject: str) -> None:
+    """Images and labels as people have them: in another order of memory, every second one, labels of few bits."""
+    engine, convention = trial.engine, trial.engine.conventions[0]
+    loss = next(LOSSES[kind].of() for kind in trial.losses if LOSSES[kind].of().targets == "labels")
+    model = Model("arrays", (4, 4, 2), (Flatten(), Dense(3)))
+    recipe = follow(convention, Recipe(SGD(0.1), batch_size=3, epochs=1, shuffle=False, loss=loss))
+    x, y = trial.generator.standard_normal((12, 4, 4, 2))[::2], trial.generator.integers(0, 3, 12)[::2]
+    weights = Plan(1).weights(model)
+
+    def results(x: Array, y: NDArray[Any]) -> dict[str, Array]:
+        net = engine.build(model, weights)
+        found = {"predict": engine.predict(net, x)}
+        value, gradients, _ = engine.gradients(net, Batch(x, y), loss)
+        found |= {"the loss": np.array(value), "the gradient": gradients["dense_1.kernel"]}
+        engine.fit(net, Samples(x, y), recipe, Plan(0, parity=True))
+        return found | {"fit": engine.weights(net)["dense_1.kernel"]}
+
+    expected = results(x.copy(), y.copy())
+    for what, other in (
+        ("every second image", (x, y.copy())),
+        ("images channel first in memory", (np.moveaxis(np.moveaxis(x, -1, 1).copy(), 1, -1), y.copy())),
+        ("images in column order", (np.asfortranarray(x), y.copy())),
+        ("every second label", (x.copy(), y)),
+        ("labels of 8 bits", (x.copy(), y.astype(np.uint8))),
+        ("labels of 32 bits", (x.copy(), y.astype(np.int32))),
+    ):
+        for name, values in results(*other).items():
+            close(f"{name} of {what}", values, expected[name], 1e-5 * size(expected[name]))
+    engine.predict(engine.build(model, weights), x[:0])
+
+
 @check("shapes", "history")
 def history(trial: Trial, subject: str) -> None:
     """An Epoch for each epoch, numbered from 1, steps counted from the start, handed to on_epoch as it ends."""
@@ -74,10 +108,12 @@ def history(trial: Trial, subject: str) -> None:
     samples = Samples(trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2)))
     recipe = follow(engine.conventions[0], Recipe(SGD(0.01), batch_size=4, epochs=3, loss=MeanSquaredError()))
     seen: list[int] = []
+    told: list[float] = []
     then: list[Array] = []
 
     def watch(epoch: Epoch) -> None:
         seen.append(epoch.epoch)
+        told.append(epoch.running_loss)
         then.append(engine.predict(net, samples.x))
 
     found = engine.fit(net, samples, recipe, Plan(0, parity=True), watch)
@@ -86,6 +122,8 @@ def history(trial: Trial, subject: str) -> None:
         raise broken(
             f"epochs and steps are {counted}, where [(1, 3), (2, 6), (3, 9)] is right: 10 samples by 4, 3 epochs"
         )
+    if told != [epoch.running_loss for epoch in found]:
+        raise broken("on_epoch is told other running losses than the history")
     if seen != [1, 2, 3]:
         raise broken(f"on_epoch saw the epochs {seen}, where [1, 2, 3] is right")
     if np.array_equal(then[0], then[1]) or np.array_equal(then[1], then[2]):
@@ -96,6 +134,14 @@ def history(trial: Trial, subject: str) -> None:
 def copies(trial: Trial, subject: str) -> None:
     """What has been handed over stays as it was, whatever is called next: the guard looks again at each call."""
     engine, convention = trial.engine, trial.engine.conventions[0]
+    mine = Plan(1).weights(SMALL)
+    x = trial.generator.standard_normal((6, 3))
+    net = engine.build(follow(convention, SMALL), mine)
+    before = engine.predict(net, x).copy()
+    for values in mine.values():
+        values += 1.0
+    if not np.array_equal(engine.predict(net, x), before):
+        raise broken("the network moves with the arrays that build was given: build has to copy")
     given = Plan(1).weights(SMALL)
     net = engine.build(follow(convention, SMALL), given)
     recipe = follow(convention, Recipe(SGD(0.1), batch_size=3, epochs=1, loss=MeanSquaredError()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 from scipy import stats
 
@@ -103,6 +105,34 @@ def mode(trial: Trial, subject: str) -> None:
         right = oracle.predict(truth, samples.x)
         found = engine.predict(net, samples.x)
         close(f"predict after {turn} training", found, right, 10 * trial.tolerance * size(right))
+
+
+@check("state", "stopped")
+def stopped(trial: Trial, subject: str) -> None:
+    """A training that on_epoch stops leaves nothing behind but the weights: no masks, no order, no limit."""
+    engine, convention = trial.engine, trial.engine.conventions[0]
+    model = Model("stopped", (6,), (Dense(4), Dropout(0.5), Dense(2)))
+    samples = Samples(trial.generator.standard_normal((8, 6)), trial.generator.standard_normal((8, 2)))
+    recipe = follow(convention, Recipe(SGD(0.05), batch_size=4, epochs=2, loss=MeanSquaredError()))
+    net = engine.build(model, strategies.nonzero_weights(model, trial.seed))
+
+    def stop(epoch: Epoch) -> None:
+        raise StopEarlyError
+
+    with contextlib.suppress(StopEarlyError):
+        engine.engine.fit(net[0], samples, recipe, Plan(3, parity=True), stop)
+    fresh = engine.build(model, engine.weights(net))
+    # Natively, where what is left of a plan would show.
+    for each in (net, fresh):
+        engine.fit(each, samples, recipe, Plan(5, parity="native" in trial.lacks))
+    after = engine.weights(fresh)
+    for name, values in engine.weights(net).items():
+        told = f"{name} after a training that follows one that was stopped"
+        close(told, values, after[name], 10 * trial.tolerance * size(after[name]), tensor=name)
+
+
+class StopEarlyError(Exception):
+    """Raised in on_epoch."""
 
 
 @check("state", "optimizer")

@@ -33,7 +33,7 @@ OPTIONS: Mapping[str, tuple[str, Mapping[str, tuple[Any, ...]]]] = {
     ),
     "adam": (
         "adam",
-        {"learning_rate": (0.01,), "beta_1": (0.9, 0.5), "beta_2": (0.999, 0.9), "epsilon": (1e-7, 1e-3, 0.1)},
+        {"learning_rate": (0.01,), "beta_1": (0.9, 0.5, 0.0), "beta_2": (0.999, 0.9), "epsilon": (1e-7, 1e-3, 0.1)},
     ),
     "rmsprop": ("rmsprop", {"learning_rate": (0.01,), "rho": (0.9, 0.5), "epsilon": (1e-7, 1e-3, 0.1)}),
 }  # fmt: skip

@@ -47,18 +47,6 @@ MUTANTS = (
         survives="no check trains on batches so large: they would take minutes and gigabytes",
     ),
     Mutant(
-        "shuffled_in_blocks",
-        "Natively, the order is shuffled within blocks of 500 samples alone: a shuffle buffer.",
-        None,
-        "training",
-        "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None",
-        "keys = [plan.order(epoch, samples) + samples * (np.arange(samples) // 500) for plan in plans]\n"
-        "    orders = [plan.order(epoch, samples) if plan.parity else np.argsort(key) "
-        "for plan, key in zip(plans, keys, strict=True)]\n"
-        "    return np.stack(orders) if shuffle else None",
-        survives="the order is looked at on 150 samples, and the accuracies are of data that lie in no order",
-    ),
-    Mutant(
         "seconds_of_a_thousandth",
         "An epoch's seconds are a thousandth of what they were.",
         None,

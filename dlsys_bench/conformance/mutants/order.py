@@ -108,4 +108,15 @@ MUTANTS = (
         "DivergedError(epoch, batch, float(values[lost]))",
         "DivergedError(epoch, batch + 1, float(values[lost]))",
     ),
+    Mutant(
+        "shuffled_in_blocks",
+        "Natively, the order is shuffled within blocks of 500 samples alone: a shuffle buffer.",
+        "trajectory",
+        "training",
+        "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None",
+        "keys = [plan.order(epoch, samples) + samples * (np.arange(samples) // 500) for plan in plans]\n"
+        "    orders = [plan.order(epoch, samples) if plan.parity else np.argsort(key) "
+        "for plan, key in zip(plans, keys, strict=True)]\n"
+        "    return np.stack(orders) if shuffle else None",
+    ),
 )

@@ -164,4 +164,53 @@ MUTANTS = (
         '            self.gradients["kernel"] *= 0.9\n'
         "        return None if dx is None else dx[:, :, top",
     ),
+    Mutant(
+        "single_rate_low",
+        "In single precision, the learning rate is a tenth too low.",
+        "trajectory",
+        "training",
+        "return recipes[0].rate",
+        "return lambda step: recipes[0].rate(step) * (0.9 if dtype == np.float32 else 1.0)",
+    ),
+    Mutant(
+        "adam_ignores_the_schedule",
+        "Adam keeps its learning rate, whatever the schedule says.",
+        "schedule",
+        "training",
+        "rates(step))",
+        'rates(step) if "Adam" not in type(stepper).__name__ else recipe.optimizer.learning_rate)',
+    ),
+    Mutant(
+        "biases_start_at_zero",
+        "Biases start at zero, whatever their initialiser.",
+        "initializer",
+        "engine",
+        "net.load(Plan(seed).weights(model) if weights is None else weights)",
+        'drawn = {n: w * (not n.endswith(".bias")) for n, w in Plan(seed).weights(model).items()}\n'
+        "        net.load(drawn if weights is None else weights)",
+    ),
+    Mutant(
+        "labels_of_a_byte",
+        "In training, labels wrap at 256.",
+        "evaluation",
+        "training",
+        "return y if y.ndim == 2",
+        "return np.where(y > 255, y.astype(int) - 256, y) if y.ndim == 2",
+    ),
+    Mutant(
+        "masks_left_behind",
+        "A training that is stopped leaves its masks to the next.",
+        "state",
+        "training",
+        "    # A training that an error stopped has left its masks.\n    net.keep(None)\n",
+        "",
+    ),
+    Mutant(
+        "replicas_share_a_rate",
+        "Replicas that train as one have the learning rate of the first.",
+        "determinism",
+        "training",
+        "if all(recipe is recipes[0] for recipe in recipes):",
+        "if True:",
+    ),
 )

@@ -1,4 +1,4 @@
-"""What no short training shows, and no definition: only the accuracies that many steps on real data reach."""
+"""What shows late, or of many samples only: most of it nowhere but in the accuracies that many steps reach."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MUTANTS = (
     Mutant(
         "tenth_of_the_data",
         "Natively, of more than 500 samples only the first tenth is used, again and again.",
-        "distribution",
+        "trajectory",
         "training",
         _LOOP,
         f"{_LOOP}\n"
@@ -32,7 +32,7 @@ MUTANTS = (
     Mutant(
         "adam_rate_decays",
         "After sixty steps Adam's rate falls by a tenth a step.",
-        "distribution",
+        "trajectory",
         "optimizers",
         "np.divide(self.mean, scratch, out=scratch)",
         "np.divide(self.mean, scratch, out=scratch)\n        rate *= 0.9 ** max(self.steps - 60, 0)",

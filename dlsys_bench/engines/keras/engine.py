@@ -45,7 +45,7 @@ class KerasEngine(Engine):
     backend: ClassVar[str] = "tensorflow"
     loosens = {  # noqa: RUF012
         **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
-        **dict.fromkeys(("step/adam", "state/optimizer"), (1e-4, SINGLE_BETAS)),
+        **dict.fromkeys(("step/adam", "state/optimizer", "schedule/adam"), (1e-4, SINGLE_BETAS)),
         "trajectory": (1e-7, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
     }
 

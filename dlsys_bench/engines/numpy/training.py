@@ -31,6 +31,8 @@ def train(
     recipe, size = recipes[0], net.replicas
     stepper = STEPPERS[type(recipe.optimizer)](recipe.optimizer, net.parameters)
     net.seed([plan.seed for plan in plans])
+    # A training that an error stopped has left its masks.
+    net.keep(None)
     source, rates = Source(samples, net.dtype), _rates(recipes, net.dtype)
     histories, failures = Histories(size), Failures()
     kept: dict[int, tuple[Array, Array]] = {}

@@ -25,7 +25,8 @@ class Home(NamedTuple):
 
     def x(self, x: Array) -> Tensor:
         there = torch.as_tensor(np.ascontiguousarray(x), dtype=self.dtype, device=self.device)
-        return channel_first(there).contiguous()
+        # `contiguous` takes the strides of one channel as they are, and oneDNN may misread images with those.
+        return channel_first(there).clone(memory_format=torch.contiguous_format)
 
     def y(self, loss: Loss, y: NDArray[Any]) -> Tensor:
         dtype = torch.int64 if loss.targets == "labels" else self.dtype
