@@ -93,6 +93,12 @@ EXCEPTIONS = """What an engine declares stands in its report with the reason. Tw
 dampening), an engine may have one dtype only; the rest are the frameworks' own ways, each in a few lines:
 
 ```python
+# With oneDNN, which torch 2.13 and TensorFlow 2.21 convolve with in single precision: images of one channel, channel
+# last, a stride that leaves columns over. [45, 83, 189, 211], where [45, 81, 189, 225] is right (and other numbers
+# each time). The torch engine lays its images out channel first; TensorFlow's cannot be.
+images = torch.arange(32.0).reshape(2, 4, 4, 1).permute(0, 3, 1, 2)
+print(torch.nn.functional.conv2d(images, torch.ones(1, 1, 3, 3), stride=(1, 2)).flatten())
+
 # Keras 3.15 keeps a learning rate in single precision, whatever the weight has: -1.5e-9 where 0 is right.
 weight = keras.Variable(numpy.zeros(1), dtype="float64")
 keras.optimizers.SGD(0.1).apply([keras.ops.convert_to_tensor(numpy.ones(1))], [weight])

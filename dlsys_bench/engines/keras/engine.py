@@ -24,6 +24,8 @@ PREDICTED_AT_ONCE = 1000
 SINGLE_RATE = "Keras keeps learning rates in single precision"
 SINGLE_BETAS = "Keras takes Adam's bias correction from betas in single precision"
 
+MISREADS = "of one channel, where strides leave columns over, TensorFlow's oneDNN misreads memory in single precision"
+
 
 def _array(tensor: Any) -> Array:
     """A copy of a tensor or a variable. Through a tensor, because numpy 2 warns where it reads a variable itself."""
@@ -43,6 +45,7 @@ class KerasEngine(Engine):
     conventions = ("keras",)
     devices = ("cpu", "cuda")
     backend: ClassVar[str] = "tensorflow"
+    lacks = {"forward/float32-strides": MISREADS}  # noqa: RUF012
     loosens = {  # noqa: RUF012
         **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
         **dict.fromkeys(("step/adam", "state/optimizer", "schedule/adam"), (1e-4, SINGLE_BETAS)),
@@ -161,5 +164,6 @@ class KerasJaxEngine(KerasEngine):
     """
 
     name = "keras-jax"
+    lacks = {}  # noqa: RUF012
     dtypes = ("float32",)
     backend = "jax"
