@@ -75,6 +75,18 @@ def test_the_smallest_engine_conforms(folder: Path) -> None:
     assert "tiny:Tiny conforms" in call(folder, *shlex.split(command[1]))
 
 
+def test_a_step_is_timed_and_two_files_are_compared(folder: Path) -> None:
+    pytest.importorskip("torch", reason="pip install 'dlsys-bench[torch]'")
+    command = re.search(r"^\$ (pytest test_step.py --benchmark-json=before.json)$", README, re.MULTILINE)
+    assert command is not None
+    assert "1 passed" in call(folder, *shlex.split(command[1]))
+    # The same file twice: nothing is faster.
+    arguments = [sys.executable, "-m", "dlsys_bench", "bench", "compare", "before.json", "before.json"]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "AMBIGUOUS" in done.stdout
+
+
 def test_the_workflow_is_one_and_its_gate_is_a_command() -> None:
     block = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert block is not None
