@@ -21,6 +21,7 @@ FLOORS = (
     ("studies",),
     ("run", "callables"),
     ("calibration",),
+    ("timing",),
     ("verdict",),
     ("conformance",),
     ("report", "strategies"),
