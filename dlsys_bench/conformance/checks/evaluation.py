@@ -6,7 +6,7 @@ import numpy as np
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.checks.subjects import size
+from dlsys_bench.conformance.checks.subjects import of_labels, size
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
 from dlsys_bench.plan import Plan
@@ -55,7 +55,7 @@ def running(trial: Trial, subject: str) -> None:
 @check("evaluation", "many-classes")
 def classes(trial: Trial, subject: str) -> None:
     """Three hundred outputs: more than a byte can number."""
-    loss = next(LOSSES[kind].of() for kind in trial.losses if LOSSES[kind].of().targets == "labels")
+    loss = of_labels(trial)
     model = Model("classes", (3,), (Dense(300),))
     y = trial.generator.permutation(300)[:11]
     _compare(trial, model, strategies.nonzero_weights(model, trial.seed), y, loss)

@@ -36,7 +36,8 @@ def layers(trial: Trial, subject: str) -> None:
     """Two steps of a layer over a batch norm, so that what it passes down is seen too; by a plan, then natively."""
 
     def body(example: Example) -> None:
-        model = Model("drawn", example.model.input_shape, (BatchNorm(), *example.model.layers))
+        norm = (BatchNorm(),) if "batch_norm" in trial.kinds else ()
+        model = Model("drawn", example.model.input_shape, (*norm, *example.model.layers))
         # The layer was drawn in one of the engine's conventions; the rest of the recipe follows in it.
         convention = next(way for way in trial.engine.conventions if not departures(way, example.model))
         model = follow(convention, model)
@@ -57,7 +58,8 @@ def layers(trial: Trial, subject: str) -> None:
 def optimizers(trial: Trial, subject: str) -> None:
     """Each optimiser natively, with batches of one size and of several."""
     # A bias under a batch norm would have no gradient but rounding, and Adam or RMSprop make whole steps of that.
-    model = Model("drawn", (3,), (BatchNorm(moving_decay=0.7), Dense(3), Activation("tanh"), Dense(2)))
+    norm = (BatchNorm(moving_decay=0.7),) if "batch_norm" in trial.kinds else ()
+    model = Model("drawn", (3,), (*norm, Dense(3), Activation("tanh"), Dense(2)))
     samples = Samples(trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2)))
     for convention in trial.engine.conventions:
         here = follow(convention, model)

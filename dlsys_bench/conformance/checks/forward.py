@@ -10,6 +10,7 @@ from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, followed, n
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.conformance.strategies import Example, nonzero_weights
 from dlsys_bench.engines.base import Batch
+from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.plan import Plan
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, BatchNorm, Dense
@@ -87,6 +88,8 @@ def single(trial: Trial, subject: str) -> None:
 
     known = (*trial.kinds, *(trial.functions if "activation" in trial.kinds else ()))
     layers = [each for each in SINGLE_LAYERS[subject] if each.removesuffix("-plain") in known]
+    if not layers:
+        raise NotApplicableError(f"none of {', '.join(SINGLE_LAYERS[subject])} is left: see lacks")
     for each in layers:
         plain = followed(trial, strategies.single_layers("conv2d", strides=(1, 1), images="flatten" in trial.kinds))
         trial.search(plain if each == "conv2d-plain" else drawn(trial, each), body, examples=12)

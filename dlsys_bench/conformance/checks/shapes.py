@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, size
+from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, of_labels, size
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.data import Samples
@@ -23,7 +23,7 @@ from dlsys_bench.plan import Array, Plan
 from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Activation, Dense, Flatten
-from dlsys_bench.spec.losses import LOSSES, MeanSquaredError
+from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
@@ -72,7 +72,7 @@ def batches(trial: Trial, subject: str) -> None:
 def arrays(trial: Trial, subject: str) -> None:
     """Images and labels as people have them: in another order of memory, every second one, labels of few bits."""
     engine, convention = trial.engine, trial.engine.conventions[0]
-    loss = next(LOSSES[kind].of() for kind in trial.losses if LOSSES[kind].of().targets == "labels")
+    loss = of_labels(trial)
     model = Model("arrays", (4, 4, 2), (Flatten(), Dense(3)))
     recipe = follow(convention, Recipe(SGD(0.1), batch_size=3, epochs=1, shuffle=False, loss=loss))
     x, y = trial.generator.standard_normal((12, 4, 4, 2))[::2], trial.generator.integers(0, 3, 12)[::2]

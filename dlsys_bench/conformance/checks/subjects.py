@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import Trial
 from dlsys_bench.conformance.strategies import Example
+from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
+from dlsys_bench.spec.losses import LOSSES, Loss
 
 # A dense layer ends every network of the others, so it comes first.
 SUBJECTS: dict[str, tuple[str, Mapping[str, Any]]] = {
@@ -44,6 +46,14 @@ def followed(trial: Trial, examples: st.SearchStrategy[Example]) -> st.SearchStr
         lambda example, convention: example._replace(model=follow(convention, example.model)),
         examples, trial.conventions(),
     )  # fmt: skip
+
+
+def of_labels(trial: Trial) -> Loss:
+    """A loss of labels that the engine has. Errors: NotApplicableError where it has none."""
+    for kind in trial.losses:
+        if (loss := LOSSES[kind].of()).targets == "labels":
+            return loss
+    raise NotApplicableError("no loss of labels is left: see lacks")
 
 
 def clear(trial: Trial, example: Example, dtype: str | None = None) -> bool:
