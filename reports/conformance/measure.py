@@ -123,7 +123,9 @@ x = Tensor(numpy.ones((1, 1, 1, 2)))
 print(x.max_pool2d((1, 2)).sum().gradient(x)[0].tolist())
 ```
 
-A healthy engine must not fail, whatever is drawn. Again and again, each run with examples of its own, by `measure.py`:
+A healthy engine must not fail, whatever is drawn. Again and again, each run with examples of its own, by `measure.py`.
+One failure of torch and one of Keras are no false alarms: seed 3 met the convolution of oneDNN above. Since then the
+torch engine lays its images out otherwise, Keras declares the check, and 21 checks more came in.
 """
 
 if __name__ == "__main__":

@@ -8,15 +8,6 @@ _FEW = "it begins after more steps than are compared with the oracle, and the ac
 
 MUTANTS = (
     Mutant(
-        "momentum_lost_after_50_steps",
-        "After 50 steps Keras's velocity is forgotten from step to step.",
-        None,
-        "optimizers",
-        "            velocity *= momentum\n            velocity += gradient",
-        "            velocity *= momentum if self.steps <= 50 else 0.0\n            velocity += gradient",
-        survives=f"{_FEW} in the one arm with momentum",
-    ),
-    Mutant(
         "dropout_wears_off",
         "Natively, a layer drops nothing after its first 100 steps.",
         None,

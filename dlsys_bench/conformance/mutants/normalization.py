@@ -105,12 +105,12 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_frozen_after_passes",
-        "After 16 passes a layer no longer moves its statistics. No tensor tells how many there were.",
+        "After 16 passes in doubles a layer no longer moves its statistics. No tensor tells how many there were.",
         "checkpoint",
         "normalization",
         "self._move(mean, variance, samples)",
         'self.passes = getattr(self, "passes", 0) + 1\n'
-        "            if self.passes <= 16:\n"
+        "            if self.passes <= 16 or x.dtype == np.float32:\n"
         "                self._move(mean, variance, samples)",
     ),
 )

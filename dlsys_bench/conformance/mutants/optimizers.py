@@ -134,4 +134,12 @@ MUTANTS = (
         "        self.square *= optimizer.rho\n"
         "        np.multiply(gradient - gradient.mean(), gradient - gradient.mean(), out=scratch)",
     ),
+    Mutant(
+        "momentum_lost_after_50_steps",
+        "After 50 steps Keras's velocity is forgotten from step to step.",
+        "trajectory",
+        "optimizers",
+        "            velocity *= momentum\n            velocity += gradient",
+        "            velocity *= momentum if self.steps <= 50 else 0.0\n            velocity += gradient",
+    ),
 )

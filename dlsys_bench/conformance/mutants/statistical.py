@@ -72,7 +72,7 @@ MUTANTS = (
         "distribution",
         "training",
         "stepper.step(net.parameters, net.gradient, rates(step))",
-        "if step >= 50 and samples.samples > 500:\n"
+        "if step >= 50 and samples.samples > 700:\n"
         "                    net.gradient *= min(1.0, 0.1 / np.linalg.norm(net.gradient))\n"
         "                stepper.step(net.parameters, net.gradient, rates(step))",
     ),
