@@ -66,7 +66,8 @@ class OneByOne(Replicas):
 
     def __init__(self, engine: Engine, models: Sequence[Model], plans: Sequence[Plan]) -> None:
         super().__init__(len(plans))
-        self.engine = engine
+        # A network is whatever the engine makes of it, and need not tell its model.
+        self.engine, self.model = engine, models[0]
         self.nets = [
             engine.build(model, plan.weights(model) if plan.parity else None, seed=plan.seed)
             for model, plan in zip(models, plans, strict=True)
@@ -93,13 +94,13 @@ class OneByOne(Replicas):
         return histories
 
     def predict(self, x: Array) -> Array:
-        own = is_own(x, self.nets[0].model)
+        own = is_own(x, self.model)
         return np.stack([self.engine.predict(net, x[r] if own else x) for r, net in enumerate(self.nets)])
 
     def trace(self, x: Array) -> list[Array]:
         from dlsys_bench.engines.base import Batch
 
-        own = is_own(x, self.nets[0].model)
+        own = is_own(x, self.model)
         batches = [Batch(x[r] if own else x, np.empty(0), training=False) for r in range(self.size)]
         traces = [self.engine.trace(net, batch) for net, batch in zip(self.nets, batches, strict=True)]
         return [np.stack(outputs) for outputs in zip(*traces, strict=True)]
