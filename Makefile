@@ -25,7 +25,7 @@ demo: $(VENV)/core
 	$(BIN)/dlsys-bench report reports/demo.jsonl
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 bench: $(VENV)/dev
 	$(BIN)/python -m pytest --benchmark-only

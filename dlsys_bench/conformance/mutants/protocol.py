@@ -152,8 +152,8 @@ MUTANTS = (
     ),
     Mutant(
         "predict_loses_the_last_part",
-        "Of images that are predicted in parts, the last, smaller part is left out.",
-        "evaluation",
+        "Of images that are predicted in parts, the last, smaller part is left out; and none are an error.",
+        "shapes",
         "engine",
         "for start in range(0, x.shape[1], at_once):",
         "for start in range(0, max(x.shape[1] - at_once + 1, 1), at_once):",
