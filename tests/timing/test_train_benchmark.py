@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ STEP = """
         line = Line()
         train_benchmark(line.step, samples=32, steps=4, rounds=9, flops=6, weights=lambda: {{"weight": line.weight}})
 """
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inner pytest is no worker of this one's: as one it would time nothing."""
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        monkeypatch.delenv(name)
 
 
 def run(pytester: pytest.Pytester, *args: str, rate: float = 0.1, wait: float = 0.001, loss: str = "error @ error",
