@@ -33,8 +33,9 @@ def test_tinygrad_conforms(tmp_path: Path) -> None:
     assert (done.returncode, report["conforms"]) == (0, True)
     # What it lacks is all that it declares: nothing else is left out.
     assert {outcome["name"] for outcome in report["outcomes"] if outcome["status"] == "declared"} == {
-        "shapes/max_pool", "forward/max_pool", "gradient/max_pool", "step/rmsprop", "trajectory/lenet5-relu",
-        "trajectory/fit-max_pool", "trajectory/native-rmsprop", "trajectory/long-rmsprop",
+        "shapes/max_pool", "forward/max_pool", "gradient/max_pool", "step/rmsprop", "schedule/rmsprop",
+        "trajectory/lenet5-relu", "trajectory/fit-max_pool", "trajectory/native-rmsprop", "trajectory/long-rmsprop",
+        "trajectory/float32-rmsprop",
     }  # fmt: skip
 
 
