@@ -17,7 +17,7 @@ $(VENV)/core: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(INSTALL) -e '.[torch,tensorflow,jax,dev]'
+	$(INSTALL) -e '.[numba,torch,tensorflow,jax,dev]'
 	@touch $@
 
 demo: $(VENV)/core

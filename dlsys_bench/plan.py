@@ -98,9 +98,14 @@ def steps_of(samples: int, recipe: Recipe, plan: Plan) -> int:
     return sum(map(len, epochs_of(samples, recipe, plan)))
 
 
-def cut(order: NDArray[np.intp], sizes: Iterable[int]) -> Iterator[NDArray[np.intp]]:
-    """The order (..., N) in batches (..., n) of these sizes."""
+def spans(sizes: Iterable[int]) -> Iterator[slice]:
+    """Where each batch of these sizes stands in the order of its epoch."""
     start = 0
     for size in sizes:
-        yield order[..., start : start + size]
+        yield slice(start, start + size)
         start += size
+
+
+def cut(order: NDArray[np.intp], sizes: Iterable[int]) -> Iterator[NDArray[np.intp]]:
+    """The order (..., N) in batches (..., n) of these sizes."""
+    return (order[..., here] for here in spans(sizes))

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("dlsys-bench", "numpy", "torch", "keras", "tensorflow", "tensorflow-cpu", "jax")
+PACKAGES = ("dlsys-bench", "numpy", "numba", "torch", "keras", "tensorflow", "tensorflow-cpu", "jax")
 
 
 @cache
@@ -59,7 +59,8 @@ def cores() -> int:
 
 def provenance() -> dict[str, Any]:
     """Versions, machine, cores, threads asked for, commit where there is one, and the time in UTC."""
-    threads = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS") if name in os.environ}
+    told = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE")
+    threads = {name: os.environ[name] for name in told if name in os.environ}
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": dict(_versions()),

@@ -12,8 +12,9 @@ settings.register_profile("ci", max_examples=200, derandomize=True, print_blob=T
 settings.register_profile("dev", max_examples=50, **common)  # type: ignore[arg-type]
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
-# Without --dlsys-engine, numpy trains every arm and each framework these studies; with it, the named engine trains all.
+# Without --dlsys-engine, numpy trains every arm and each other these studies; with it, the named engine trains all.
 SAMPLED = {
+    "numba": ("regularization/lenet5-tanh", "eggholder"),
     "torch": ("regularization/lenet5-tanh", "dying-relu", "perceptron"),
     "jax": ("regularization/lenet5-tanh",),
     "keras": ("regularization/lenet5-tanh", "cyclical-learning-rate"),

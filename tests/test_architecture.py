@@ -14,7 +14,7 @@ FLOORS = (
     ("errors",),
     ("attributes",),
     ("spec",),
-    ("result", "plan", "provenance"),
+    ("result", "plan", "provenance", "blas"),
     ("data", "claims"),
     ("store", "checkpoint"),
     ("engines",),
@@ -29,7 +29,7 @@ FLOORS = (
     ("__main__",),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-FRAMEWORKS = {"torch", "tensorflow", "keras", "jax"}
+FRAMEWORKS = {"numba", "torch", "tensorflow", "keras", "jax"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -24,6 +24,7 @@ class Entry(NamedTuple):
 
 BUILT_IN: dict[str, Entry] = {
     "numpy": Entry("dlsys_bench.engines.numpy:NumpyEngine", devices=("cpu",)),
+    "numba": Entry("dlsys_bench.engines.numba:NumbaEngine", ("numba",), "pip install 'dlsys-bench[numba]'", ("cpu",)),
     "torch": Entry("dlsys_bench.engines.torch:TorchEngine", ("torch",), "pip install 'dlsys-bench[torch]'"),
     "jax": Entry("dlsys_bench.engines.jax:JaxEngine", ("jax",), "pip install 'dlsys-bench[jax]'"),
     "keras": Entry(

@@ -14,7 +14,7 @@ from dlsys_bench.plan import Weights
 from dlsys_bench.spec.convention import follow
 
 
-@pytest.fixture(scope="module", params=["torch", "jax", "keras"])
+@pytest.fixture(scope="module", params=["numba", "torch", "jax", "keras"])
 def autodiff(request: pytest.FixtureRequest) -> Engine:
     if reason := unavailable(request.param):
         pytest.skip(reason)

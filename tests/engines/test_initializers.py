@@ -31,7 +31,7 @@ def law_is_followed(values: np.ndarray, law: Law) -> bool:
 
 
 @pytest.mark.parametrize("kind", INITIALIZERS)
-@pytest.mark.parametrize("name", ["numpy", "torch", "jax", "keras"])
+@pytest.mark.parametrize("name", ["numpy", "numba", "torch", "jax", "keras"])
 def test_an_engine_draws_from_the_named_law(name: str, kind: str) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)

@@ -27,7 +27,7 @@ from dlsys_bench.studies.base import Arm
 
 CASES = find("regularization")
 STEPS, BATCH = 50, 32
-WITHIN = {"torch": 1e-7, "jax": 1e-7, "keras": 1e-6}
+WITHIN = {"numba": 1e-7, "torch": 1e-7, "jax": 1e-7, "keras": 1e-6}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def images() -> Samples:
     return Samples(data.train.x[:400], data.train.y[:400])
 
 
-@pytest.fixture(scope="module", params=["torch", "jax", "keras"])
+@pytest.fixture(scope="module", params=["numba", "torch", "jax", "keras"])
 def other(request: pytest.FixtureRequest) -> Engine:
     if reason := unavailable(request.param):
         pytest.skip(reason)
@@ -80,7 +80,7 @@ def test_the_softmax_sums_to_one_in_every_engine(case: Case, images: Samples) ->
     from dlsys_bench.spec.layers import Activation
 
     model = Model("probabilities", case.arm.model.input_shape, (*case.arm.model.layers, Activation("softmax")))
-    for name in ("numpy", "torch", "jax", "keras"):
+    for name in ("numpy", "numba", "torch", "jax", "keras"):
         if unavailable(name) is None:
             engine = create(name)
             net = engine.build(follow(engine.convention, model))
@@ -171,7 +171,7 @@ def test_the_moving_variance_follows_the_named_convention(variance: str) -> None
     )
 
 
-@pytest.mark.parametrize("name", ["numpy", "torch", "jax", "keras"])
+@pytest.mark.parametrize("name", ["numpy", "numba", "torch", "jax", "keras"])
 def test_looking_moves_nothing(name: str) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)
@@ -190,7 +190,7 @@ def test_looking_moves_nothing(name: str) -> None:
         np.testing.assert_array_equal(values, before[tensor], err_msg=tensor)
 
 
-@pytest.mark.parametrize("name", ["numpy", "torch", "jax", "keras"])
+@pytest.mark.parametrize("name", ["numpy", "numba", "torch", "jax", "keras"])
 def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(name: str, images: Samples) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)

@@ -44,7 +44,7 @@ SCHEDULES: dict[str, Schedule | None] = {
 }
 
 
-@pytest.fixture(scope="module", params=["numpy", "torch", "jax", "keras"])
+@pytest.fixture(scope="module", params=["numpy", "numba", "torch", "jax", "keras"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     if reason := unavailable(request.param):
         pytest.skip(reason)

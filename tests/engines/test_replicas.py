@@ -126,7 +126,7 @@ def test_replicas_may_start_by_laws_of_their_own(engine: Engine) -> None:
     np.testing.assert_allclose(spreads, [0.1, 2.0, 0.5**0.5], rtol=0.25)
 
 
-@pytest.mark.parametrize("name", ["numpy", "torch", "keras"])
+@pytest.mark.parametrize("name", ["numpy", "numba", "torch", "keras"])
 def test_a_replica_that_diverges_is_named_and_the_others_go_on(name: str) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)
@@ -173,7 +173,7 @@ NINE = Samples(TEN.x[:9], TEN.y[:9])
         (LINE, Recipe(batch_size=5), Samples(TEN.x, TEN.y + 2), 2, r"y\[0\] is 2, but the network has 2 outputs"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("name", ["numpy", "torch"])
+@pytest.mark.parametrize("name", ["numpy", "numba", "torch"])
 def test_what_does_not_fit_is_one_clear_line(
     name: str, models: Model | list[Model], recipes: Recipe | list[Recipe], samples: Samples | list[Samples],
     replicas: int, said: str,
@@ -189,7 +189,7 @@ def test_what_does_not_fit_is_one_clear_line(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["numpy", "torch"])
+@pytest.mark.parametrize("name", ["numpy", "numba", "torch"])
 def test_a_replica_that_fails_keeps_no_poison(name: str) -> None:
     """Weights and moving statistics are of before the batch that broke the loss."""
     if reason := unavailable(name):
@@ -208,7 +208,7 @@ def test_a_replica_that_fails_keeps_no_poison(name: str) -> None:
             assert np.isfinite(values).all(), (replica, tensor)
 
 
-@pytest.mark.parametrize("name", ["numpy", "torch", "keras"])
+@pytest.mark.parametrize("name", ["numpy", "numba", "torch", "keras"])
 def test_each_replica_has_its_plan(name: str) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)

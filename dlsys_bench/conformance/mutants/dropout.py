@@ -84,8 +84,8 @@ MUTANTS = (
         "Natively, dropout layers of one shape drop the same units.",
         "state",
         "network",
-        "np.random.SeedSequence((seed, place))",
-        "np.random.SeedSequence((seed, 0))",
+        "np.random.SeedSequence((seed, place, *stream))",
+        "np.random.SeedSequence((seed, 0, *stream))",
     ),
     Mutant(
         "dropout_from_the_process",
@@ -100,7 +100,7 @@ MUTANTS = (
         "Native masks are seeded by the operating system.",
         "determinism",
         "network",
-        "np.random.SeedSequence((seed, place))",
+        "np.random.SeedSequence((seed, place, *stream))",
         "np.random.SeedSequence()",
     ),
 )

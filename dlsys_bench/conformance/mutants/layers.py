@@ -36,7 +36,7 @@ MUTANTS = (
         "The gradient of a dense bias is summed over the units instead of the samples.",
         "gradient",
         "dense",
-        'np.sum(dy, axis=-1, out=self.gradients["bias"])',
+        'np.add.reduce(dy, axis=-1, out=self.gradients["bias"])',
         'self.gradients["bias"][...] = np.resize(dy.sum(axis=1), self.gradients["bias"].shape)',
     ),
     Mutant(

@@ -10,8 +10,8 @@ MUTANTS = (
         "A batch is normalised by its unbiased variance.",
         "forward",
         "normalization",
-        "np.vecdot(centred, centred) / samples",
-        "np.vecdot(centred, centred) / max(samples - 1, 1)",
+        "variance = squares / self.samples",
+        "variance = squares / max(self.samples - 1, 1)",
     ),
     Mutant(
         "batch_norm_epsilon_outside",
@@ -26,8 +26,8 @@ MUTANTS = (
         "Outside training the statistics of the batch are used.",
         "forward",
         "normalization",
-        'mean, variance = self.tensors["moving_mean"], self.tensors["moving_variance"]',
-        "mean, variance = flat.mean(axis=-1), flat.var(axis=-1)",
+        'return self._normalised(x, self.tensors["moving_mean"], self.tensors["moving_variance"])',
+        "return self._normalised(x, rows(x).mean(axis=-1), rows(x).var(axis=-1))",
     ),
     Mutant(
         "batch_norm_moves_in_eval",
@@ -35,8 +35,8 @@ MUTANTS = (
         "state",
         "normalization",
         "        return y.reshape(-1, *x.shape[1:])",
-        "        if not training:\n"
-        "            self._move(flat.mean(axis=-1), flat.var(axis=-1), samples)\n"
+        "        if not self.training:\n"
+        "            self._move(flat.mean(axis=-1), flat.var(axis=-1), flat.shape[-1])\n"
         "        return y.reshape(-1, *x.shape[1:])",
     ),
     Mutant(
@@ -84,7 +84,7 @@ MUTANTS = (
         "dx takes the mean for a constant.",
         "gradient",
         "normalization",
-        "dx -= (scale * d_beta / samples)[..., None]",
+        "dx -= (scale * d_beta / self.samples + self.offset * slope)[..., None]",
         "pass",
     ),
     Mutant(
@@ -92,25 +92,25 @@ MUTANTS = (
         "The gradient of gamma is of what was centred, not of what was normalised.",
         "gradient",
         "normalization",
-        "np.multiply(np.vecdot(flat, self.centred), self.inverse, out=d_gamma)",
-        "d_gamma[...] = np.vecdot(flat, self.centred)",
+        "np.multiply(dots(flat, self.centred, dy.shape[-1]) + self.offset * d_beta, self.inverse, out=d_gamma)",
+        "d_gamma[...] = dots(flat, self.centred, dy.shape[-1])",
     ),
     Mutant(
         "batch_norm_gradient_always_in_training",
         "Outside training dx still goes through the batch's statistics.",
         "gradient",
         "normalization",
-        "if self.training:",
-        "if True:",
+        "self.training, self.offset = False, x.dtype.type(0)",
+        "self.training, self.samples, self.offset = True, rows(x).shape[-1], x.dtype.type(0)",
     ),
     Mutant(
         "batch_norm_frozen_after_passes",
         "After 16 passes in doubles a layer no longer moves its statistics. No tensor tells how many there were.",
         "checkpoint",
         "normalization",
-        "self._move(mean, variance, samples)",
+        "self._move(whole, variance, self.samples)",
         'self.passes = getattr(self, "passes", 0) + 1\n'
         "            if self.passes <= 16 or x.dtype == np.float32:\n"
-        "                self._move(mean, variance, samples)",
+        "                self._move(whole, variance, self.samples)",
     ),
 )

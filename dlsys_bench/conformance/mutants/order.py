@@ -19,8 +19,8 @@ MUTANTS = (
         "In shuffled batches every sample has its neighbour's target.",
         "trajectory",
         "training",
-        "rows, y = self.rows[0, indices], self.y[0, indices]",
-        "rows, y = self.rows[0, indices], self.y[0, np.roll(indices, 1)]",
+        "self.y[0, order[:, here]]",
+        "self.y[0, np.roll(order[:, here], 1)]",
     ),
     Mutant(
         "order_of_the_first_epoch",

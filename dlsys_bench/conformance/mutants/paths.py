@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dlsys_bench.conformance.mutants.mutant import Mutant
 
-_STEPPER = "STEPPERS[type(recipe.optimizer)](recipe.optimizer, net.parameters)"
+_STEPPER = "net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)"
 _EPOCHS = "epochs_of(samples.samples, recipe, plans[0])"
+_STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
 _DRAW = "generator.random(out=own, dtype=np.float32)"
 
 
@@ -25,11 +26,11 @@ MUTANTS = (
         "In `fit` alone, the gradient of a kernel with strides is halved.",
         "trajectory",
         "training",
-        "net.backward(dy)",
-        "net.backward(dy)\n"
-        "                for rule in net.rules:\n"
+        _STEP,
+        "for rule in net.rules:\n"
         '                    if "kernel" in rule.gradients and getattr(rule.layer, "strides", (1, 1)) != (1, 1):\n'
-        '                        rule.gradients["kernel"] *= 0.5',
+        '                        rule.gradients["kernel"] *= 0.5\n'
+        f"                {_STEP}",
     ),
     Mutant(
         "fit_forgets_the_sigmoid",
@@ -38,9 +39,9 @@ MUTANTS = (
         "training",
         "net.backward(dy)",
         "for rule in net.rules:\n"
-        '                    if getattr(rule.layer, "function", "") == "sigmoid":\n'
-        "                        rule.backward = lambda dy, wants_dx: dy\n"
-        "                net.backward(dy)",
+        '            if getattr(rule.layer, "function", "") == "sigmoid":\n'
+        "                rule.backward = lambda dy, wants_dx: dy\n"
+        "        net.backward(dy)",
     ),
     Mutant(
         "native_momentum_halved",
@@ -72,9 +73,9 @@ MUTANTS = (
         "Without a plan, the gradient of a loss of signs is halved.",
         "trajectory",
         "training",
-        "net.backward(dy)",
-        'dy *= 0.5 if recipe.loss.targets == "signs" and not plans[0].parity else 1.0\n'
-        "                net.backward(dy)",
+        _STEP,
+        'net.gradient *= 0.5 if recipe.loss.targets == "signs" and not plans[0].parity else 1.0\n'
+        f"                {_STEP}",
     ),
     Mutant(
         "native_moving_decay",
@@ -124,24 +125,24 @@ MUTANTS = (
         "One image alone is normalised by the moving statistics, in training too.",
         "forward",
         "normalization",
-        "        self.training = training\n",
-        "        training = self.training = training and x.shape[-1] > 1\n",
+        "        if training:\n",
+        "        if training and x.shape[-1] > 1:\n",
     ),
     Mutant(
         "batch_norm_one_pass",
         "The variance is the mean of squares less the square of the mean.",
         "forward",
         "normalization",
-        "variance = np.vecdot(centred, centred) / samples",
-        "variance = np.maximum(np.vecdot(flat, flat) / samples - mean**2, 0)",
+        "variance = squares / self.samples",
+        "variance = np.maximum(np.vecdot(flat, flat) / self.samples - whole**2, 0)",
     ),
     Mutant(
         "single_moving_variance_leaks",
         "In single precision, the moving variance loses a ten-thousandth a step.",
         "state",
         "normalization",
-        "            self._move(mean, variance, samples)\n",
-        "            self._move(mean, variance, samples)\n"
+        "            self._move(whole, variance, self.samples)\n",
+        "            self._move(whole, variance, self.samples)\n"
         '            self.tensors["moving_variance"] *= np.float32(0.9999) if x.dtype == np.float32 else 1.0\n',
     ),
     Mutant(
@@ -202,8 +203,8 @@ MUTANTS = (
         "A training that is stopped leaves its masks to the next.",
         "state",
         "training",
-        "    # A training that an error stopped has left its masks.\n    net.keep(None)\n",
-        "",
+        "own.keep(masks and [",
+        "masks and own.keep([",
     ),
     Mutant(
         "replicas_share_a_rate",

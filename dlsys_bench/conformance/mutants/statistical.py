@@ -5,19 +5,19 @@ from __future__ import annotations
 from dlsys_bench.conformance.mutants.mutant import Mutant
 
 _LOOP = "order = _orders(plans, epoch, samples.samples, recipe.shuffle)"
-_BATCH = "outputs = net.forward(x, training=True)"
+_SOURCE = "source, rates = Source(samples, net.dtype), _rates(recipes, net.dtype)"
 
 MUTANTS = (
     Mutant(
         "labels_noisy_when_many",
-        "Natively, of more than 500 samples a third of the labels is drawn at random in every batch.",
+        "Natively, of more than 500 samples a third of the labels is drawn at random.",
         "distribution",
         "training",
-        _BATCH,
-        "if not plans[0].parity and samples.samples > 500 and y.ndim == 2:\n"
-        "                    own = np.random.default_rng((plans[0].seed, step))\n"
-        "                    y = np.where(own.random(y.shape) < 1 / 3, own.permutation(y.T).T, y)\n"
-        f"                {_BATCH}",
+        _SOURCE,
+        f"{_SOURCE}\n"
+        "    if not plans[0].parity and samples.samples > 500 and source.y.ndim == 2:\n"
+        "        own, y = np.random.default_rng(plans[0].seed), source.y\n"
+        "        source.y = np.where(own.random(y.shape) < 1 / 3, own.permutation(y.T).T, y)",
     ),
     Mutant(
         "tenth_of_the_data",
@@ -42,10 +42,10 @@ MUTANTS = (
         "After 60 passes a layer no longer moves its statistics.",
         "distribution",
         "normalization",
-        "self._move(mean, variance, samples)",
+        "self._move(whole, variance, self.samples)",
         'self.passes = getattr(self, "passes", 0) + 1\n'
         "            if self.passes <= 60:\n"
-        "                self._move(mean, variance, samples)",
+        "                self._move(whole, variance, self.samples)",
     ),
     Mutant(
         "large_kernels_start_at_zero",

@@ -14,8 +14,11 @@ MUTANTS = (
         "Every update follows the gradient of the batch before.",
         "step",
         "training",
-        f"net.backward(dy)\n                {_STEP}",
-        f"{_STEP}\n                net.backward(dy)",
+        _STEP,
+        "fresh = net.gradient.copy()\n"
+        '                stale = net.__dict__.setdefault("stale", np.zeros_like(fresh))\n'
+        "                stepper.step(net.parameters, stale, rates(step))\n"
+        "                stale[...] = fresh",
     ),
     Mutant(
         "gradient_accumulated",
@@ -30,9 +33,9 @@ MUTANTS = (
         "A second training goes on with the first one's optimiser.",
         "state",
         "training",
-        "stepper = STEPPERS[type(recipe.optimizer)](recipe.optimizer, net.parameters)",
+        "stepper = net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)",
         "stepper = net.__dict__.setdefault(\n"
-        '        "stepper", STEPPERS[type(recipe.optimizer)](recipe.optimizer, net.parameters)\n'
+        '        "stepper", net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)\n'
         "    )",
     ),
     Mutant(
@@ -40,16 +43,16 @@ MUTANTS = (
         "By a plan, every step drops what the first one does.",
         "state",
         "training",
-        "plan.masks(net.model, step, x.shape[-1])",
-        "plan.masks(net.model, 0, x.shape[-1])",
+        "plan.masks(net.model, step, samples)",
+        "plan.masks(net.model, 0, samples)",
     ),
     Mutant(
         "plan_masks_ignored",
         "A training draws its own masks, whatever the plan says.",
         "state",
         "training",
-        "                if plans[0].parity:\n",
-        "                if False:\n",
+        "if plans[0].parity else None",
+        "if False else None",
     ),
     Mutant(
         "dropout_same_masks_each_epoch",
@@ -117,22 +120,22 @@ MUTANTS = (
         "schedule",
         "training",
         _STEP,
-        f"if x.shape[-1] == sizes[0] or recipe.batch_sizes:\n                    {_STEP}",
+        f"if here.stop - here.start == sizes[0] or recipe.batch_sizes:\n                    {_STEP}",
     ),
     Mutant(
         "last_batch_weighs_as_a_whole_one",
         "The gradient of a smaller last batch is averaged over a whole one's size.",
         "schedule",
         "training",
-        "net.backward(dy)",
-        "dy *= x.shape[-1] / sizes[0]\n                net.backward(dy)",
+        _STEP,
+        f"net.gradient *= (here.stop - here.start) / sizes[0]\n                {_STEP}",
     ),
     Mutant(
         "running_loss_unweighted",
         "The running loss is the mean of the batches' means: the last, smaller batch counts like the others.",
         "evaluation",
         "training",
-        "losses += values * x.shape[-1]",
+        "losses += values * (here.stop - here.start)",
         "losses += values * (sum(sizes) / len(sizes))",
     ),
     Mutant(
@@ -140,7 +143,7 @@ MUTANTS = (
         "The running loss is that of the last batch.",
         "evaluation",
         "training",
-        "losses += values * x.shape[-1]",
+        "losses += values * (here.stop - here.start)",
         "losses = values * sum(sizes)",
     ),
     Mutant(

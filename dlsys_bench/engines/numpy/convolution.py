@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
-from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.engines.numpy.rule import FEWEST_UNLOCKED, Rule
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.layers import Conv2D, Pair, Shape
 
@@ -22,6 +23,18 @@ def windows(window: Pair, strides: Pair, out: Shape) -> Iterator[tuple[int, int,
             yield i, j, (..., down, across, slice(None))
 
 
+def _sums(gathered: Array, flat: Array, ho: int) -> Array:
+    """(1 or R, K, P) @ (R, F, P)^T, in so many parts of P that other threads are let in meanwhile."""
+    p = flat.shape[2]
+    results = len(flat) * gathered.shape[1] * flat.shape[1]
+    parts = next((d for d in range(1, ho) if ho % d == 0 and d * results > FEWEST_UNLOCKED), ho)
+    if parts == 1:
+        return gathered @ flat.swapaxes(1, 2)
+    a, b = (each.reshape(*each.shape[:2], parts, p // parts).swapaxes(1, 2) for each in (gathered, flat))
+    found: Array = (a @ b.swapaxes(2, 3)).sum(axis=1)
+    return found
+
+
 # The windows of a batch are gathered in pieces of this size: those of sixty thousand images would take gigabytes.
 PIECE_BYTES = 2**28
 
@@ -32,15 +45,9 @@ class Conv2DRule(Rule[Conv2D]):
     def forward(self, x: Array, training: bool) -> Array:
         kernel = self.tensors["kernel"]
         replicas, filters = kernel.shape[0], self.layer.filters
-        (top, bottom), (left, right) = self.layer.pads(self.shape)
-        r, c, h, w, n = x.shape
-        if top or bottom or left or right:
-            padded = self.buffer("padded", (r, c, h + top + bottom, w + left + right, n), x.dtype)
-            padded.fill(0)
-            padded[:, :, top : top + h, left : left + w] = x
-            x = padded
-        ho, wo, _ = self.layer.output_shape(self.shape)
+        x, n = self._padded(x), x.shape[-1]
         self.x, self.gathered = x, None
+        ho, wo, _ = self.layer.output_shape(self.shape)
         weights = kernel.reshape(replicas, -1, filters).swapaxes(1, 2)
         y = self.buffer("y", (replicas, filters, ho, wo, n), x.dtype)
         for piece in self._pieces(x):
@@ -66,13 +73,26 @@ class Conv2DRule(Rule[Conv2D]):
             flat = np.ascontiguousarray(dy[..., piece]).reshape(replicas, filters, -1)
             gathered = self._gather(self.x[..., piece]) if self.gathered is None else self.gathered
             if piece.start == 0:
-                np.matmul(gathered, flat.swapaxes(1, 2), out=d_kernel)
+                d_kernel[...] = _sums(gathered, flat, ho)
             else:
-                d_kernel += gathered @ flat.swapaxes(1, 2)
+                d_kernel += _sums(gathered, flat, ho)
             if dx is not None:
                 self._scatter(flat, dx[..., piece], (ho, wo))
+        return None if dx is None else self._cropped(dx)
+
+    def _padded(self, x: Array) -> Array:
+        (top, bottom), (left, right) = self.layer.pads(self.shape)
+        r, c, h, w, n = x.shape
+        if not (top or bottom or left or right):
+            return x
+        padded = self.buffer("padded", (r, c, h + top + bottom, w + left + right, n), x.dtype)
+        padded.fill(0)
+        padded[:, :, top : top + h, left : left + w] = x
+        return padded
+
+    def _cropped(self, dx: Array) -> Array:
         (top, _), (left, _) = self.layer.pads(self.shape)
-        return None if dx is None else dx[:, :, top : top + self.shape[0], left : left + self.shape[1]]
+        return dx[:, :, top : top + self.shape[0], left : left + self.shape[1]]
 
     def _pieces(self, x: Array) -> list[slice]:
         """The batch in parts whose windows stay within PIECE_BYTES; nearly always one."""
@@ -87,9 +107,13 @@ class Conv2DRule(Rule[Conv2D]):
         gathered = self.buffer(
             "windows", (len(x), *self.layer.kernel_size, x.shape[1], ho, wo, x.shape[-1]), x.dtype
         )  # fmt: skip
-        for i, j, at in windows(self.layer.kernel_size, self.layer.strides, (ho, wo)):
-            gathered[:, i, j] = x[at]
+        self._copy(x, gathered)
         return gathered.reshape(len(x), -1, ho * wo * x.shape[-1])
+
+    def _copy(self, x: Array, gathered: Array) -> None:
+        down, across = self.layer.strides
+        places = sliding_window_view(x, self.layer.kernel_size, axis=(2, 3))[:, :, ::down, ::across]
+        np.copyto(gathered, places.transpose(0, 5, 6, 1, 2, 3, 4))
 
     def _scatter(self, flat: Array, dx: Array, out: Pair) -> None:
         """Add to dx (R, C, H, W, N), padded, what its windows pass back. flat (R, filters, H' W' N)."""
@@ -99,5 +123,13 @@ class Conv2DRule(Rule[Conv2D]):
         d_gathered = self.buffer("d_windows", (replicas, weights.shape[1], flat.shape[-1]), dx.dtype)
         np.matmul(weights, flat, out=d_gathered)
         d_places = d_gathered.reshape(replicas, *self.layer.kernel_size, -1, *out, dx.shape[-1])
+        if out == (1, 1):
+            # One window: nothing overlaps, and all places go back at once.
+            h, w = self.layer.kernel_size
+            dx[:, :, :h, :w] = d_places[..., 0, 0, :].transpose(0, 3, 1, 2, 4)
+            return
+        self._add(d_places, dx, out)
+
+    def _add(self, d_places: Array, dx: Array, out: Pair) -> None:
         for i, j, at in windows(self.layer.kernel_size, self.layer.strides, out):
             dx[at] += d_places[:, i, j]

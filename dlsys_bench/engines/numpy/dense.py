@@ -24,7 +24,7 @@ class DenseRule(Rule[Dense]):
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
         np.matmul(self.x, dy.swapaxes(1, 2), out=self.gradients["kernel"])
         if self.layer.use_bias:
-            np.sum(dy, axis=-1, out=self.gradients["bias"])
+            np.add.reduce(dy, axis=-1, out=self.gradients["bias"])
         if not wants_dx:
             return None
         kernel = self.tensors["kernel"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import aligned, alike, check_plans, is_own, stack
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
-from dlsys_bench.engines.numpy.losses import value_and_gradient
+from dlsys_bench.engines.numpy.kit import NUMPY, Kit
 from dlsys_bench.engines.numpy.network import Network, inward, outward
 from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.numpy.training import targets, train
@@ -37,12 +37,13 @@ class NumpyEngine(Engine):
     convention = "keras"
     conventions = ("keras", "torch")
     threaded = True
+    kit: Kit = NUMPY
 
     def check(self, *records: Any) -> None:
         """Every record is followed as it stands, mixed conventions too."""
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Network:
-        net = Network(model, self.dtype)
+        net = Network(model, self.dtype, kit=self.kit)
         net.load(Plan(seed).weights(model) if weights is None else weights)
         net.seed([seed])
         return net
@@ -73,7 +74,7 @@ class NumpyEngine(Engine):
         state = net.state.copy()
         net.keep(_one(batch.masks))
         outputs = net.forward(self._inward(batch.x[None]), batch.training)
-        value, dy = value_and_gradient(loss, outputs, targets(batch.y[None]))
+        value, dy, _ = self.kit.judge(loss, outputs, targets(batch.y[None]))
         dx = net.backward(dy, wants_dx=True)
         assert dx is not None
         net.state[...] = state
@@ -131,7 +132,7 @@ class NumpyReplicas(Replicas):
     def __init__(self, engine: NumpyEngine, models: Sequence[Model], plans: Sequence[Plan]) -> None:
         super().__init__(len(plans))
         self.engine = engine
-        self.net = Network(models[0], engine.dtype, len(plans))
+        self.net = Network(models[0], engine.dtype, len(plans), engine.kit)
         for replica, (model, plan) in enumerate(zip(models, plans, strict=True)):
             self.net.load(plan.weights(model), replica)
         self.net.seed([plan.seed for plan in plans])

@@ -70,3 +70,8 @@ def hits(loss: Loss, outputs: Array, y: Targets) -> NDArray[Any] | None:
     given = outputs.argmax(axis=1) if loss.targets == "labels" else np.sign(outputs[:, 0])
     right: NDArray[Any] = (given == y).sum(axis=-1)
     return right
+
+
+def judge(loss: Loss, outputs: Array, y: Targets) -> tuple[Array, Array, NDArray[Any] | None]:
+    """The loss and its gradient, and how many are right."""
+    return *value_and_gradient(loss, outputs, y), hits(loss, outputs, y)

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.numpy.activation import ActivationRule
-from dlsys_bench.engines.numpy.convolution import Conv2DRule
-from dlsys_bench.engines.numpy.dense import DenseRule, FlattenRule
-from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
-from dlsys_bench.engines.numpy.pooling import AveragePoolRule, MaxPoolRule
+from dlsys_bench.engines.numpy.kit import NUMPY, Kit
+from dlsys_bench.engines.numpy.normalization import DropoutRule
 from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.engines.numpy.shards import Together
 from dlsys_bench.plan import Array
-from dlsys_bench.spec.layers import (
-    Activation,
-    AveragePool,
-    BatchNorm,
-    Conv2D,
-    Dense,
-    Dropout,
-    Flatten,
-    Layer,
-    MaxPool,
-)
 from dlsys_bench.spec.model import Model
-
-RULES: dict[type[Layer], type[Rule[Any]]] = {
-    Conv2D: Conv2DRule,
-    AveragePool: AveragePoolRule,
-    MaxPool: MaxPoolRule,
-    BatchNorm: BatchNormRule,
-    Dropout: DropoutRule,
-    Flatten: FlattenRule,
-    Dense: DenseRule,
-    Activation: ActivationRule,
-}
 
 
 def inward(x: NDArray[Any]) -> NDArray[Any]:
@@ -51,14 +28,30 @@ def outward(y: Array) -> Array:
 
 
 class Network:
-    """R replicas of one model. `parameters` and `gradient` are (R, P), `state` (R, S); the rules hold views of them."""
+    """R replicas of one model. `parameters` and `gradient` are (R, P), `state` (R, S); the rules hold views of them.
+    A sample has so many `values`, its own and those that the layers make of it.
 
-    def __init__(self, model: Model, dtype: str, replicas: int = 1) -> None:
-        self.model, self.replicas, self.dtype = model, replicas, np.dtype(dtype)
+    One for a later `shard` has the parameters and the state of the `first`, and a gradient of its own.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        dtype: str,
+        replicas: int = 1,
+        kit: Kit = NUMPY,
+        *,
+        first: Network | None = None,
+        shard: int = 0,
+    ) -> None:
+        self.kit = kit
+        self.values = sum(math.prod(shape) for shape in model.shapes)
+        self.model, self.replicas, self.dtype, self.shard = model, replicas, np.dtype(dtype), shard
         counts = model.counts
-        self.parameters = np.zeros((replicas, counts.trainable), dtype)
+        self.parameters: Array = np.zeros((replicas, counts.trainable), dtype) if first is None else first.parameters
         self.gradient = np.zeros_like(self.parameters)
-        self.state = np.zeros((replicas, counts.non_trainable), dtype)
+        self.state: Array = np.zeros((replicas, counts.non_trainable), dtype) if first is None else first.state
+        self._later: list[Network] = []
         self.tensors: dict[str, Array] = {}
         self.gradients: dict[str, Array] = {}
         used = {True: 0, False: 0}
@@ -79,7 +72,17 @@ class Network:
         mine = [{n.removeprefix(prefix): view for n, view in views.items() if n.startswith(prefix)}
                 for views in (self.tensors, self.gradients)]  # fmt: skip
         layer = self.model.layers[number]
-        return RULES[type(layer)](layer, self.model.shapes[number], mine[0], mine[1])
+        rule = self.kit.rules[type(layer)](layer, self.model.shapes[number], mine[0], mine[1])
+        rule.leads = self.shard == 0
+        return rule
+
+    def shards(self, count: int) -> list[Network]:
+        """This network, and as many more of its numbers as there are shards."""
+        while len(self._later) < count - 1:
+            shard = len(self._later) + 1
+            self._later.append(Network(self.model, self.dtype.name, self.replicas, self.kit, first=self, shard=shard))
+            self._later[-1].seed(self.seeds)
+        return [self, *self._later[: count - 1]]
 
     def load(self, weights: Mapping[str, Array], replica: int = 0) -> None:
         """Every tensor of a replica from arrays of its own shape."""
@@ -87,11 +90,15 @@ class Network:
             view[replica] = weights[name]
 
     def seed(self, seeds: Sequence[int]) -> None:
-        """Give each dropout layer of each replica a stream of its own."""
+        """Give each dropout layer of each replica a stream of its own; of each shard too."""
+        self.seeds = seeds
+        stream = (self.shard,) if self.shard else ()
         for place, rule in self.dropouts.items():
             rule.generators = [
-                np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, place)))) for seed in seeds
+                np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, place, *stream)))) for seed in seeds
             ]
+        for other in self._later:
+            other.seed(seeds)
 
     def keep(self, masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None) -> None:
         """Hand each dropout layer what it keeps in the next passes, a (N, ...) of bool a replica; None: it draws."""
@@ -103,6 +110,21 @@ class Network:
         for rule in self.rules:
             x = rule.forward(x, training)
         return x
+
+    def forward_together(self, x: Array) -> Together[Array]:
+        """The same in training, of one shard."""
+        for rule in self.rules:
+            x = (yield from rule.forward_together(x)) if rule.meets else rule.forward(x, training=True)
+        return x
+
+    def backward_together(self, dy: Array) -> Together[None]:
+        """Fill `gradient` with what this shard has of it."""
+        for place in range(len(self.rules) - 1, -1, -1):
+            rule, wants_dx = self.rules[place], place > self.first_trained
+            dx = (yield from rule.backward_together(dy, wants_dx)) if rule.meets else rule.backward(dy, wants_dx)
+            if dx is None:
+                return
+            dy = dx
 
     def backward(self, dy: Array, wants_dx: bool = False) -> Array | None:
         """Fill `gradient`. What nobody uses is not computed: no dx below the lowest layer with parameters."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.numpy.rule import Rule, rows
+from dlsys_bench.engines.numpy.rule import Rule, dots, rows
+from dlsys_bench.engines.numpy.shards import Together, alone
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.layers import BatchNorm, Dropout
 
@@ -16,26 +17,42 @@ from dlsys_bench.spec.layers import BatchNorm, Dropout
 class BatchNormRule(Rule[BatchNorm]):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, by channel. Ioffe & Szegedy 2015."""
 
+    meets = True
+
     def forward(self, x: Array, training: bool) -> Array:
-        self.training = training
-        flat = rows(x)
-        samples = flat.shape[-1]
-        # The statistics of a batch are those of its own rows, the moving ones each replica's.
-        replicas = len(flat) if training else len(self.tensors["gamma"])
-        centred = self.centred = self.buffer("centred", (replicas, *flat.shape[1:]), x.dtype)
         if training:
-            mean = flat.mean(axis=-1)
-            np.subtract(flat, mean[..., None], out=centred)
-            variance = np.vecdot(centred, centred) / samples
-            self._move(mean, variance, samples)
-        else:
-            mean, variance = self.tensors["moving_mean"], self.tensors["moving_variance"]
-            np.subtract(flat, mean[..., None], out=centred)
+            return alone(self.forward_together(x))
+        self.training, self.offset = False, x.dtype.type(0)
+        return self._normalised(x, self.tensors["moving_mean"], self.tensors["moving_variance"])
+
+    def forward_together(self, x: Array) -> Together[Array]:
+        self.training = True
+        flat = rows(x)
+        mean = flat.mean(axis=-1)
+        centred = self._centred(flat, mean)
+        self.samples, whole, squares = pooled((yield flat.shape[-1], mean, dots(centred, centred, x.shape[-1])))
+        variance = squares / self.samples
+        if self.leads:
+            self._move(whole, variance, self.samples)
+        # What is centred on the mean of one shard is off the mean of all by as much.
+        self.offset = mean - whole
+        return self._normalised(x, None, variance)
+
+    def _centred(self, flat: Array, mean: Array) -> Array:
+        # The statistics of a batch are those of its own rows, the moving ones each replica's.
+        self.centred = self.buffer("centred", (len(mean), *flat.shape[1:]), flat.dtype)
+        np.subtract(flat, mean[..., None], out=self.centred)
+        return self.centred
+
+    def _normalised(self, x: Array, mean: Array | None, variance: Array) -> Array:
+        flat, gamma = rows(x), self.tensors["gamma"]
+        centred = self.centred if mean is None else self._centred(flat, mean)
         self.inverse = 1.0 / np.sqrt(variance + x.dtype.type(self.layer.epsilon))
         # One input may serve many replicas; from here on each has its own.
-        y = self.buffer("y", (len(self.tensors["gamma"]), *flat.shape[1:]), x.dtype)
-        np.multiply(centred, (self.tensors["gamma"] * self.inverse)[..., None], out=y)
-        y += self.tensors["beta"][..., None]
+        y = self.buffer("y", (len(gamma), *flat.shape[1:]), x.dtype)
+        scale = gamma * self.inverse
+        np.multiply(centred, scale[..., None], out=y)
+        y += (self.tensors["beta"] + self.offset * scale)[..., None]
         return y.reshape(-1, *x.shape[1:])
 
     def _move(self, mean: Array, variance: Array, samples: int) -> None:
@@ -46,11 +63,14 @@ class BatchNormRule(Rule[BatchNorm]):
             moving += (1.0 - self.layer.moving_decay) * now
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        return alone(self.backward_together(dy, wants_dx))
+
+    def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
         flat = rows(dy)
-        samples = flat.shape[-1]
         d_gamma, d_beta = self.gradients["gamma"], self.gradients["beta"]
         np.sum(flat, axis=-1, out=d_beta)
-        np.multiply(np.vecdot(flat, self.centred), self.inverse, out=d_gamma)
+        np.multiply(dots(flat, self.centred, dy.shape[-1]) + self.offset * d_beta, self.inverse, out=d_gamma)
+        told = yield d_gamma.copy(), d_beta.copy()
         if not wants_dx:
             return None
         scale = self.tensors["gamma"] * self.inverse
@@ -58,11 +78,23 @@ class BatchNormRule(Rule[BatchNorm]):
         np.multiply(flat, scale[..., None], out=dx)
         if self.training:
             # What the mean and the variance pass on: they too move with x.
+            d_gamma, d_beta = (sum(parts[1:], parts[0]) for parts in zip(*told, strict=True))
             through_variance = self.buffer("through_variance", flat.shape, dy.dtype)
-            np.multiply(self.centred, (scale * self.inverse * d_gamma / samples)[..., None], out=through_variance)
+            slope = scale * self.inverse * d_gamma / self.samples
+            np.multiply(self.centred, slope[..., None], out=through_variance)
             dx -= through_variance
-            dx -= (scale * d_beta / samples)[..., None]
+            dx -= (scale * d_beta / self.samples + self.offset * slope)[..., None]
         return dx.reshape(dy.shape)
+
+
+def pooled(parts: Sequence[tuple[int, Array, Array]]) -> tuple[int, Array, Array]:
+    """Count, mean and sum of squares about it, of several parts as one. Chan, Golub & LeVeque 1979."""
+    if len(parts) == 1:
+        return parts[0]
+    samples = sum(count for count, _, _ in parts)
+    mean = sum((count / samples * own for count, own, _ in parts), np.zeros_like(parts[0][1]))
+    squares = [own + count * (each - mean) ** 2 for count, each, own in parts]
+    return samples, mean, sum(squares[1:], squares[0])
 
 
 class DropoutRule(Rule[Dropout]):

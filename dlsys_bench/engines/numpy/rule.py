@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.numpy.shards import Together
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.layers import Layer, Shape
 
@@ -24,21 +25,30 @@ class Rule(Generic[L]):
     """One layer at work. `tensors` and `gradients` are views (R, ...) into the network's flat vectors.
 
     What `forward` and `backward` return lies in buffers that the next call overwrites; `backward` may use its `dy` as
-    scratch. `backward` follows the `forward` that it belongs to.
+    scratch. `backward` follows the `forward` that it belongs to. One that `meets` needs, of a batch in shards, what the
+    other shards have; the rule of one shard `leads`, and moves what all of them share.
     """
+
+    meets = False
+    leads = True
 
     def __init__(self, layer: L, shape: Shape, tensors: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
         self.layer, self.shape = layer, shape
         self.tensors, self.gradients = tensors, gradients
         self._buffers: dict[str, NDArray[Any]] = {}
+        self._last: dict[str, NDArray[Any]] = {}
 
     def buffer(self, name: str, shape: Shape, dtype: Any) -> NDArray[Any]:
         """Uninitialised memory of this shape, the same memory for the same name, grown when it must."""
+        last = self._last.get(name)
+        if last is not None and last.shape == shape and last.dtype == dtype:
+            return last
         size = math.prod(shape)
         memory = self._buffers.get(name)
         if memory is None or memory.size < size or memory.dtype != dtype:
             memory = self._buffers[name] = np.empty(size, dtype)
-        return memory[:size].reshape(shape)
+        self._last[name] = memory[:size].reshape(shape)
+        return self._last[name]
 
     def forward(self, x: Array, training: bool) -> Array:
         raise NotImplementedError
@@ -46,6 +56,24 @@ class Rule(Generic[L]):
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
         """Fill the gradients, and return dx if it is wanted."""
         raise NotImplementedError
+
+    def forward_together(self, x: Array) -> Together[Array]:
+        """`forward` of one shard, in training."""
+        raise NotImplementedError
+
+    def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
+        """`backward` of one shard: fill the gradients with its part."""
+        raise NotImplementedError
+
+
+# Of a product with fewer results than this numpy keeps the interpreter's lock: no other shard gets on meanwhile.
+FEWEST_UNLOCKED = 500
+
+
+def dots(a: Array, b: Array, n: int) -> Array:
+    """The sums of a b by channel, (R, C, M) -> (R, C): over the batch of n first, for the sake of the lock."""
+    found: Array = np.vecdot(a.reshape(*a.shape[:2], -1, n), b.reshape(*b.shape[:2], -1, n)).sum(axis=-1)
+    return found
 
 
 def rows(x: Array) -> Array:

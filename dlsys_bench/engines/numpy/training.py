@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.alignment import Stack
 from dlsys_bench.engines.histories import Column, Histories
-from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
 from dlsys_bench.engines.numpy.network import Network
-from dlsys_bench.engines.numpy.optimizers import STEPPERS
+from dlsys_bench.engines.numpy.shards import Together, alone, shards_of, together
 from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.replicas import OnReplicas
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Array, Plan, cut, epochs_of
+from dlsys_bench.plan import Array, Plan, epochs_of, spans
+from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.recipe import Recipe
 
 Failures = dict[int, DivergedError]
@@ -29,10 +29,8 @@ def train(
     """Train R replicas. Returns their histories, and where a loss left the finite; such a replica goes back to the
     weights that its last finite batch left, and its history ends before that epoch."""
     recipe, size = recipes[0], net.replicas
-    stepper = STEPPERS[type(recipe.optimizer)](recipe.optimizer, net.parameters)
+    stepper = net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)
     net.seed([plan.seed for plan in plans])
-    # A training that an error stopped has left its masks.
-    net.keep(None)
     source, rates = Source(samples, net.dtype), _rates(recipes, net.dtype)
     histories, failures = Histories(size), Failures()
     kept: dict[int, tuple[Array, Array]] = {}
@@ -44,12 +42,9 @@ def train(
             losses, right = np.zeros(size), np.zeros(size)
             by_step: list[Array] = []
             order = _orders(plans, epoch, samples.samples, recipe.shuffle)
-            for batch, (x, y) in enumerate(source.batches(order, sizes), start=1):
-                if plans[0].parity:
-                    net.keep([plan.masks(net.model, step, x.shape[-1]) for plan in plans])
+            for batch, here in enumerate(spans(sizes), start=1):
                 before = net.state.copy()
-                outputs = net.forward(x, training=True)
-                values, dy = value_and_gradient(recipe.loss, outputs, y)
+                values, found = _pass(net, source, order, here, recipe, plans, step)
                 if not np.isfinite(values).all():
                     for lost in set(np.flatnonzero(~np.isfinite(values)).tolist()) - set(failures):
                         failures[lost] = DivergedError(epoch, batch, float(values[lost]))
@@ -57,11 +52,9 @@ def train(
                         histories.end(lost)
                     if len(failures) == size:
                         break
-                found = hits(recipe.loss, outputs, y)
-                net.backward(dy)
                 stepper.step(net.parameters, net.gradient, rates(step))
-                losses += values * x.shape[-1]
-                right += 0 if found is None else found
+                losses += values * (here.stop - here.start)
+                right += found
                 if recipe.moves:
                     by_step.append(values)
                 step += 1
@@ -76,6 +69,45 @@ def train(
     for replica, (parameters, state) in kept.items():
         net.parameters[replica], net.state[replica] = parameters, state
     return histories, failures
+
+
+def _pass(
+    net: Network, source: Source, order: NDArray[np.intp] | None, here: slice, recipe: Recipe, plans: Sequence[Plan],
+    step: int,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Fill the gradient with that of a batch. Returns its mean loss and how many are right, (R,) each."""
+    samples = here.stop - here.start
+    masks = [plan.masks(net.model, step, samples) for plan in plans] if plans[0].parity else None
+    parts = shards_of(samples, net.values)
+    nets = net.shards(len(parts))
+    passes = [
+        _shard(own, source, order, slice(here.start + part.start, here.start + part.stop), recipe.loss, samples)
+        for own, part in zip(nets, parts, strict=True)
+    ]
+    for own, part in zip(nets, parts, strict=True):
+        own.keep(masks and [{place: kept[part] for place, kept in one.items()} for one in masks])
+    found = together(passes, net.kit.meet) if len(passes) > 1 else [alone(passes[0])]
+    for own in nets[1:]:
+        net.gradient += own.gradient
+    return sum(value for value, _ in found), sum(right for _, right in found)  # type: ignore[return-value]
+
+
+def _shard(
+    net: Network, source: Source, order: NDArray[np.intp] | None, here: slice, loss: Loss, samples: int
+) -> Together[tuple[Array, Array]]:
+    """One shard of a batch of so many samples: what it adds to the mean loss, and how many it has right."""
+    x, y = source.batch(order, here, net.shard)
+    whole = x.shape[-1] == samples
+    outputs = net.forward(x, training=True) if whole else (yield from net.forward_together(x))
+    values, dy, found = net.kit.judge(loss, outputs, y)
+    right = np.zeros(net.replicas) if found is None else found
+    if whole:
+        net.backward(dy)
+        return values, right
+    share = dy.dtype.type(x.shape[-1] / samples)
+    dy *= share
+    yield from net.backward_together(dy)
+    return values * share, right
 
 
 def _orders(plans: Sequence[Plan], epoch: int, samples: int, shuffle: bool) -> NDArray[np.intp] | None:
@@ -101,33 +133,32 @@ class Source:
             x = x.transpose(0, 1, 4, 2, 3)
         self.shape = x.shape[2:]
         self.rows = np.ascontiguousarray(x, dtype=dtype).reshape(*x.shape[:2], -1)
-        self.memory = np.empty(0, dtype)
+        self.memory: dict[int, Array] = {}
 
-    def batches(self, order: NDArray[np.intp] | None, sizes: Sequence[int]) -> Iterator[tuple[Array, NDArray[Any]]]:
-        """X (R, ..., n), in memory that the next batch overwrites, and y as the losses take it: (R, n) or (R, K, n).
+    def batch(self, order: NDArray[np.intp] | None, here: slice, shard: int) -> tuple[Array, NDArray[Any]]:
+        """X (R, ..., n), in memory that the shard's next batch overwrites, and y as the losses take it: (R, n) or
+        (R, K, n).
 
         Without an order, samples that are shared come as one: (1, ..., n).
         """
-        replicas, count, features = self.rows.shape
-        own = np.arange(replicas)[:, None]
-        places = np.arange(count)[None] if order is None else order
-        for indices in cut(places, sizes):
-            if order is None:
-                # Side by side already: no row need be looked up.
-                here = slice(indices[0, 0], indices[0, -1] + 1)
-                rows, y = self.rows[:, here], self.y[:, here]
-            elif replicas == 1:
-                rows, y = self.rows[0, indices], self.y[0, indices]
-            else:
-                rows, y = self.rows[own, indices], self.y[own, indices]
-            x = self._buffer(rows.size).reshape(len(rows), features, -1)
-            np.copyto(x, rows.swapaxes(1, 2))
-            yield x.reshape(len(rows), *self.shape, -1), targets(y)
+        replicas, _, features = self.rows.shape
+        if order is None:
+            # Side by side already: no row need be looked up.
+            rows, y = self.rows[:, here], self.y[:, here]
+        elif replicas == 1:
+            # Unlike an index, `take` lets other threads in.
+            rows, y = self.rows[0].take(order[:, here], axis=0), self.y[0, order[:, here]]
+        else:
+            own = np.arange(replicas)[:, None]
+            rows, y = self.rows[own, order[:, here]], self.y[own, order[:, here]]
+        x = self._buffer(rows.size, shard).reshape(len(rows), features, -1)
+        np.copyto(x, rows.swapaxes(1, 2))
+        return x.reshape(len(rows), *self.shape, -1), targets(y)
 
-    def _buffer(self, size: int) -> Array:
-        if self.memory.size < size:
-            self.memory = np.empty(size, self.rows.dtype)
-        return self.memory[:size]
+    def _buffer(self, size: int, shard: int) -> Array:
+        if shard not in self.memory or self.memory[shard].size < size:
+            self.memory[shard] = np.empty(size, self.rows.dtype)
+        return self.memory[shard][:size]
 
 
 def targets(y: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,55 @@
+"""What a network computes with: the rule of each layer, the step of each optimiser, the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from dlsys_bench.engines.numpy.activation import ActivationRule
+from dlsys_bench.engines.numpy.convolution import Conv2DRule
+from dlsys_bench.engines.numpy.dense import DenseRule, FlattenRule
+from dlsys_bench.engines.numpy.losses import Targets, judge
+from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
+from dlsys_bench.engines.numpy.optimizers import STEPPERS, Stepper
+from dlsys_bench.engines.numpy.pooling import AveragePoolRule, MaxPoolRule
+from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.engines.numpy.shards import Asleep, Meet
+from dlsys_bench.plan import Array
+from dlsys_bench.spec.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    MaxPool,
+)
+from dlsys_bench.spec.losses import Loss
+from dlsys_bench.spec.optimizers import Optimizer
+
+RULES: dict[type[Layer], type[Rule[Any]]] = {
+    Conv2D: Conv2DRule,
+    AveragePool: AveragePoolRule,
+    MaxPool: MaxPoolRule,
+    BatchNorm: BatchNormRule,
+    Dropout: DropoutRule,
+    Flatten: FlattenRule,
+    Dense: DenseRule,
+    Activation: ActivationRule,
+}
+
+
+class Kit(NamedTuple):
+    """The rule of each kind of layer, the stepper of each optimiser, `judge` of the losses, and where shards `meet`."""
+
+    rules: Mapping[type[Layer], type[Rule[Any]]]
+    steppers: Mapping[type[Optimizer], type[Stepper[Any]]]
+    judge: Callable[[Loss, Array, Targets], tuple[Array, Array, NDArray[Any] | None]]
+    meet: Callable[[int], Meet] = Asleep
+
+
+NUMPY = Kit(RULES, STEPPERS, judge)

@@ -1,0 +1,145 @@
+"""What numba compiles is what numpy does, and what it draws has the law it should."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from dlsys_bench import blas
+from dlsys_bench.engines import Batch, create, unavailable
+from dlsys_bench.plan import Array, Plan
+from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dense, Dropout, Flatten
+from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
+from dlsys_bench.spec.model import Model
+
+if reason := unavailable("numba"):
+    pytest.skip(reason, allow_module_level=True)
+
+pads = st.sampled_from(["same", "valid"])
+
+
+@given(
+    filters=st.integers(1, 4), channels=st.integers(1, 3), tall=st.integers(1, 5), wide=st.sampled_from([1, 3, 5]),
+    padding=pads, strides=st.sampled_from([(1, 1), (1, 2), (2, 1)]), bias=st.booleans(), below=st.booleans(),
+    samples=st.integers(1, 9), pool=st.sampled_from([((2, 2), None), ((2, 3), (1, 2)), ((1, 2), (2, 3))]),
+    seed=st.integers(0, 9),
+)  # fmt: skip
+def test_a_convolution_and_a_pool_are_numpys(
+    filters: int, channels: int, tall: int, wide: int, padding: str, strides: Any, bias: bool, below: bool,
+    samples: int, pool: Any, seed: int,
+) -> None:  # fmt: skip
+    """Both ways of convolving: through windows, and directly, with and without a layer below that wants dx."""
+    layers = (
+        *((BatchNorm(),) if below else ()),
+        Conv2D(filters, (tall, wide), strides, padding, use_bias=bias), Activation("tanh"),
+        AveragePool(*pool), Flatten(), Dense(3),
+    )  # fmt: skip
+    model = Model("m", (9, 11, channels), layers)
+    rng = np.random.default_rng(seed)
+    batch = Batch(rng.standard_normal((samples, 9, 11, channels)), rng.integers(0, 3, samples), {}, training=True)
+    expected, found = (
+        engine.gradients(engine.build(model, seed=seed), batch, SparseCategoricalCrossEntropy())
+        for engine in (create("numpy", dtype="float64"), create("numba", dtype="float64"))
+    )
+    assert found.loss == pytest.approx(expected.loss, rel=1e-12)
+    scale = max(float(np.abs(values).max()) for values in expected.weights.values())
+    for name, values in expected.weights.items():
+        np.testing.assert_allclose(found.weights[name], values, rtol=0, atol=1e-11 * scale, err_msg=name)
+    np.testing.assert_allclose(found.x, expected.x, rtol=0, atol=1e-11 * max(scale, float(np.abs(expected.x).max())))
+
+
+def kept(rate: float, units: int, samples: int, seed: int) -> Array:
+    """What a dropout leaves of ones, (samples, units)."""
+    engine = create("numba")
+    net: Any = engine.build(Model("d", (units,), (Dropout(rate),)), seed=seed)
+    left: Array = net.forward(np.ones((1, units, samples), "float32"), training=True)[0].copy()
+    return left
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("units", [1000, 1001])
+def test_dropout_keeps_as_many_as_it_should_one_by_one(rate: float, units: int) -> None:
+    left = kept(rate, units, 101, seed=3)
+    stays = left > 0
+    np.testing.assert_allclose(left[stays], np.float32(1 / (1 - rate)))
+    # One in a million healthy runs fails each of these; the seed is fixed.
+    assert stats.binomtest(int(stays.sum()), stays.size, 1 - rate).pvalue > 1e-6
+    flat = stays.ravel()
+    half = flat.size // 2
+    # Two numbers come of one state, and states of neighbours are alike: none of them may go together.
+    for one, other in ((flat[:half], flat[-half:]), (flat[:-1:2], flat[1::2]), (flat[:-7], flat[7:])):
+        assert abs(stats.pearsonr(one, other).statistic) < 5 / np.sqrt(len(one))
+
+
+def test_every_pass_and_every_seed_draws_anew() -> None:
+    engine = create("numba")
+    net: Any = engine.build(Model("d", (100,), (Dropout(0.5), Dropout(0.5))), seed=1)
+    x = np.ones((1, 100, 8), "float32")
+    drawn = [net.forward(x, training=True).copy() for _ in range(2)]
+    assert not np.array_equal(*drawn)
+    first, second = (rule.stays.copy() for rule in net.rules)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(kept(0.5, 100, 8, 1), kept(0.5, 100, 8, 2))
+    np.testing.assert_array_equal(kept(0.5, 100, 8, 1), kept(0.5, 100, 8, 1))
+
+
+def test_what_is_no_number_stays_none() -> None:
+    """Fast arithmetic must not take a loss that diverged for one that has not."""
+    engine = create("numba")
+    layers = (Conv2D(2, (5, 5)), BatchNorm(), Activation("tanh"), AveragePool(), Flatten(), Dense(2))
+    x = np.ones((4, 8, 8, 1))
+    x[2, 3, 3, 0] = np.nan
+    net = engine.build(Model("m", (8, 8, 1), layers), seed=1)
+    found = engine.gradients(net, Batch(x, np.zeros(4, int), {}, training=True), SparseCategoricalCrossEntropy())
+    assert np.isnan(found.loss)
+    assert np.isnan(found.weights["conv2d_1.kernel"]).all()
+
+
+def test_without_numba_there_is_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert unavailable("numba") == "engine \"numba\" is not installed: pip install 'dlsys-bench[numba]'"
+
+
+ZEN_5 = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nflags\t: fpu avx2 " + " ".join(blas.WIDE)
+
+
+@pytest.mark.parametrize(
+    ("processor", "named"),
+    [(ZEN_5, "SkylakeX"), (ZEN_5.replace("26", "25"), None), (ZEN_5.replace("avx512bw", ""), None),
+     (ZEN_5.replace("AuthenticAMD", "GenuineIntel"), None), ("", None)],
+)  # fmt: skip
+def test_openblas_is_told_what_it_cannot_see(processor: str, named: str | None) -> None:
+    assert blas.core_type(processor) == named
+
+
+def test_a_core_type_is_never_changed_behind_a_users_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas, "core_type", lambda: "SkylakeX")
+    monkeypatch.delenv(blas.VARIABLE, raising=False)
+    # numpy is here already, and has read it.
+    blas.tell()
+    assert blas.VARIABLE not in blas.os.environ
+    monkeypatch.delitem(sys.modules, "numpy")
+    blas.tell()
+    assert blas.os.environ[blas.VARIABLE] == "SkylakeX"
+    monkeypatch.setenv(blas.VARIABLE, "Haswell")
+    blas.tell()
+    assert blas.os.environ[blas.VARIABLE] == "Haswell"
+
+
+def test_a_plan_is_followed_to_the_mask() -> None:
+    """By a plan the masks are given, and the ways of dropping are one."""
+    model = Model("d", (20,), (Dense(30), Dropout(0.5), Dense(2)))
+    masks = Plan(1, parity=True).masks(model, 0, 6)
+    batch = Batch(np.ones((6, 20)), np.zeros(6, int), masks, training=True)
+    one, other = (engine.gradients(engine.build(model, seed=1), batch, SparseCategoricalCrossEntropy())
+                  for engine in (create("numpy", dtype="float64"), create("numba", dtype="float64")))  # fmt: skip
+    for name, values in one.weights.items():
+        np.testing.assert_allclose(other.weights[name], values, atol=1e-13, err_msg=name)

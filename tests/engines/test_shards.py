@@ -1,0 +1,178 @@
+"""A batch in shards: the same training as of one piece, the same bits on any number of threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlsys_bench.data import Samples
+from dlsys_bench.engines import create, unavailable
+from dlsys_bench.engines.numpy import shards
+from dlsys_bench.engines.numpy.shards import Asleep, alone, shards_of, together
+from dlsys_bench.errors import DivergedError
+from dlsys_bench.plan import Plan, Weights
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD, Adam
+from dlsys_bench.spec.recipe import Recipe
+
+TANH = Activation("tanh")
+MODEL = Model(
+    "shards", (6, 6, 2),
+    (BatchNorm(), Conv2D(3, (3, 3), padding="same"), TANH, Dropout(0.3), BatchNorm(moving_decay=0.8), AveragePool(),
+     Conv2D(4, (2, 2)), TANH, MaxPool((2, 2), (1, 1)), Flatten(), Dense(5), TANH, BatchNorm(), Dropout(0.5), Dense(3)),
+)  # fmt: skip
+RNG = np.random.default_rng(0)
+IMAGES = Samples(RNG.standard_normal((45, 6, 6, 2)), RNG.integers(0, 3, 45))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of four samples, so that small batches have several, not all of one size."""
+    cut(monkeypatch)
+
+
+def cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "LEAST_SAMPLES", 4)
+    monkeypatch.setattr(shards, "LEAST_VALUES", 1)
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def engine(request: pytest.FixtureRequest) -> str:
+    if reason := unavailable(request.param):
+        pytest.skip(reason)
+    return str(request.param)
+
+
+def train(
+    name: str, plan: Plan, dtype: str = "float64", convention: str = "keras", batch_size: int = 19
+) -> tuple[Weights, Any]:
+    engine = create(name, "cpu", dtype)
+    net = engine.build(follow(convention, MODEL), seed=3)
+    recipe = follow(convention, Recipe(Adam(0.01), batch_size=batch_size, epochs=3))
+    history = engine.fit(net, IMAGES, recipe, plan)
+    return engine.weights(net), [(epoch.running_loss, epoch.running_accuracy) for epoch in history]
+
+
+@pytest.mark.parametrize(
+    ("samples", "values", "sizes"),
+    [(1, 10**9, [1]), (63, 10**6, [63]), (64, 10**6, [32, 32]), (65, 10**6, [32, 33]), (128, 22_014, [64, 64]),
+     (127, 11_000, [127]), (200, 10**6, [50] * 4), (8, 2068, [8]), (1000, 1539, [500, 500]), (1000, 1400, [1000])],
+)  # fmt: skip
+def test_a_batch_is_cut_by_its_size_alone(samples: int, values: int, sizes: list[int]) -> None:
+    assert [part.stop - part.start for part in shards_of(samples, values)] == sizes
+    assert len(shards_of(100_000, values)) == shards.MOST
+
+
+@pytest.mark.parametrize("convention", ["keras", "torch"])
+def test_shards_train_as_one_batch(engine: str, convention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a plan: the masks are the same. The last batch has 7 samples, which is one shard again."""
+    plan = Plan(5, parity=True)
+    whole, told = train(engine, plan, convention=convention)
+    cut(monkeypatch)
+    parts, told_of_parts = train(engine, plan, convention=convention)
+    for name, values in whole.items():
+        np.testing.assert_allclose(parts[name], values, rtol=0, atol=1e-9 * np.abs(values).max(), err_msg=name)
+    np.testing.assert_allclose(told_of_parts, told, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_bits_do_not_depend_on_the_threads(engine: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for threads in ("1", "2", "3", "8"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(train(engine, Plan(5), dtype))
+    for weights, told in found[1:]:
+        assert told == found[0][1]
+        for name, values in weights.items():
+            np.testing.assert_array_equal(values, found[0][0][name], err_msg=name)
+
+
+@pytest.mark.usefixtures("small")
+def test_each_shard_drops_its_own(engine: str) -> None:
+    """Natively no two shards have one mask: the first dropout's outputs of a constant image differ."""
+    model = Model("drops", (50,), (Dropout(0.5), Dense(1)))
+    made = create(engine, "cpu", "float64")
+    net: Any = made.build(model, seed=1)
+    made.fit(net, Samples(np.ones((8, 50)), np.ones((8, 1))), Recipe(loss=MeanSquaredError(), batch_size=8, epochs=1),
+             Plan(1))  # fmt: skip
+    # What each made of a constant image last.
+    first, second = (own.rules[0].buffer("y", (1, 50, 4), np.float64) for own in net.shards(2))
+    assert first.shape == second.shape
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.usefixtures("small")
+def test_two_trainings_at_once_are_as_each_alone(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    expected = [train(engine, Plan(seed)) for seed in range(4)]
+    found: dict[int, Any] = {}
+
+    def one(seed: int) -> None:
+        found[seed] = train(engine, Plan(seed))
+
+    threads = [threading.Thread(target=one, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    for seed, (weights, told) in enumerate(expected):
+        assert found[seed][1] == told
+        assert all(np.array_equal(found[seed][0][name], values) for name, values in weights.items())
+
+
+@pytest.mark.usefixtures("small")
+def test_a_loss_that_is_not_finite_ends_the_training_where_it_would(engine: str) -> None:
+    made = create(engine, "cpu", "float64")
+    net = made.build(Model("d", (2,), (Dense(1),)), seed=1)
+    y = np.ones((24, 1))
+    y[13] = np.inf
+    recipe = Recipe(SGD(0.01), batch_size=8, epochs=1, shuffle=False, loss=MeanSquaredError())
+    with pytest.raises(DivergedError) as raised:
+        made.fit(net, Samples(np.ones((24, 2)), y), recipe, Plan(1))
+    assert (raised.value.epoch, raised.value.batch) == (1, 2)
+
+
+def passing(number: int, fails: int | None = None) -> Generator[int, list[int], list[int]]:
+    told = list((yield number))
+    if fails == number:
+        raise ZeroDivisionError(f"shard {number}")
+    more = yield sum(told) + number
+    return [*told, *more]
+
+
+@pytest.fixture(params=["asleep", "awake"])
+def meet(request: pytest.FixtureRequest) -> Any:
+    """Where threads wait for each other: the operating system's way, and the compiled one."""
+    if request.param == "asleep":
+        return Asleep
+    pytest.importorskip("numba")
+    from dlsys_bench.engines.numba.awake import Awake
+
+    return Awake
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "5"])
+def test_what_one_yields_all_are_sent(meet: Any, threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert together([passing(number) for number in range(3)], meet) == [[0, 1, 2, 3, 4, 5]] * 3
+    assert alone(passing(7)) == [7, 14]
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "3"])
+@pytest.mark.parametrize("fails", [0, 2])
+def test_what_a_shard_raises_comes_through(
+    meet: Any, threads: str, fails: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    with pytest.raises(ZeroDivisionError, match=f"shard {fails}"):
+        together([passing(number, fails) for number in range(3)], meet)
+    # And the next meeting is not spoilt.
+    assert len(together([passing(number) for number in range(3)], meet)) == 3
