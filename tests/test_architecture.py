@@ -14,7 +14,7 @@ FLOORS = (
     ("errors",),
     ("attributes",),
     ("spec",),
-    ("result", "plan", "provenance", "blas"),
+    ("result", "plan", "provenance"),
     ("data", "claims"),
     ("store", "checkpoint"),
     ("engines",),

@@ -58,6 +58,7 @@ OTHERS = (
     Workload("regularization/fashion-mlp", "vanilla", 8, 200),
     Workload("regularization/fashion-mlp", "bn+dropout", 8, 200),
     Workload("eggholder", "128-256-128", 1000, 20),
+    Workload("eggholder", "16-16-16", 1000, 50),
 )
 
 

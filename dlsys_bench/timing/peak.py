@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.provenance import cores
@@ -41,3 +42,10 @@ def _best(made: list[tuple[Any, ...]], call: Callable[..., Any]) -> float:
             list(pool.map(lambda arrays: call(*arrays), made))
             found.append(time.perf_counter() - started)
     return min(found[1:])
+
+
+def blas_in_use() -> list[dict[str, Any]]:
+    """The matrix libraries that are loaded: name, version, the processor they take this one for, threads."""
+    kept = ("internal_api", "version", "architecture", "num_threads")
+    loaded = ThreadpoolController().select(user_api="blas").info()
+    return [{name: library[name] for name in kept if name in library} for library in loaded]

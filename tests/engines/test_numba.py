@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dlsys_bench import blas
 from dlsys_bench.engines import Batch, create, unavailable
 from dlsys_bench.plan import Array, Plan
 from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dense, Dropout, Flatten
@@ -106,32 +104,6 @@ def test_without_numba_there_is_advice(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert unavailable("numba") == "engine \"numba\" is not installed: pip install 'dlsys-bench[numba]'"
-
-
-ZEN_5 = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nflags\t: fpu avx2 " + " ".join(blas.WIDE)
-
-
-@pytest.mark.parametrize(
-    ("processor", "named"),
-    [(ZEN_5, "SkylakeX"), (ZEN_5.replace("26", "25"), None), (ZEN_5.replace("avx512bw", ""), None),
-     (ZEN_5.replace("AuthenticAMD", "GenuineIntel"), None), ("", None)],
-)  # fmt: skip
-def test_openblas_is_told_what_it_cannot_see(processor: str, named: str | None) -> None:
-    assert blas.core_type(processor) == named
-
-
-def test_a_core_type_is_never_changed_behind_a_users_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas, "core_type", lambda: "SkylakeX")
-    monkeypatch.delenv(blas.VARIABLE, raising=False)
-    # numpy is here already, and has read it.
-    blas.tell()
-    assert blas.VARIABLE not in blas.os.environ
-    monkeypatch.delitem(sys.modules, "numpy")
-    blas.tell()
-    assert blas.os.environ[blas.VARIABLE] == "SkylakeX"
-    monkeypatch.setenv(blas.VARIABLE, "Haswell")
-    blas.tell()
-    assert blas.os.environ[blas.VARIABLE] == "Haswell"
 
 
 def test_a_plan_is_followed_to_the_mask() -> None:

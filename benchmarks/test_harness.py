@@ -1,0 +1,177 @@
+"""What the harness costs: an engine's `fit` beside the loop that its user would have written, in the same framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlsys_bench.data import Samples
+from dlsys_bench.engines import create, unavailable
+from dlsys_bench.provenance import provenance
+from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload
+from dlsys_bench.timing.ratio import interleave, paired
+
+ROUNDS = 25
+WORKS = {"lenet5-tanh": LENET5[0], "fashion-mlp": OTHERS[3]}
+assert [(work.arm, work.batch_size) for work in WORKS.values()] == [("standard+bn", 128), ("vanilla", 8)]
+MOST = 1.05
+"""The slowdown that the whole interval is to stay under."""
+
+
+def by_hand_in_torch(name: str, samples: Samples, batch: int) -> Callable[[], float]:
+    import torch
+    from torch import nn
+
+    if name == "lenet5-tanh":
+        net = nn.Sequential(
+            nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.BatchNorm2d(6, eps=1e-3, momentum=0.01), nn.AvgPool2d(2),
+            nn.Conv2d(6, 16, 5), nn.Tanh(), nn.BatchNorm2d(16, eps=1e-3, momentum=0.01), nn.AvgPool2d(2),
+            nn.Conv2d(16, 120, 5), nn.Tanh(), nn.BatchNorm2d(120, eps=1e-3, momentum=0.01), nn.Flatten(),
+            nn.Linear(120, 84), nn.Tanh(), nn.BatchNorm1d(84, eps=1e-3, momentum=0.01), nn.Linear(84, 10),
+        )  # fmt: skip
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    else:
+        net = nn.Sequential(
+            nn.Flatten(), nn.Linear(784, 196), nn.ReLU(), nn.Linear(196, 49), nn.ReLU(), nn.Linear(49, 10)
+        )
+        optimizer = torch.optim.Adam(net.parameters())
+    x, y = torch.from_numpy(samples.x).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(samples.y).long()
+    loss_of = nn.CrossEntropyLoss()
+
+    def epoch() -> float:
+        net.train()
+        total, right = torch.zeros(()), torch.zeros((), dtype=torch.long)
+        for indices in torch.randperm(len(x)).split(batch):
+            target = y[indices]
+            optimizer.zero_grad()
+            outputs = net(x[indices])
+            loss = loss_of(outputs, target)
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+            right += (outputs.detach().argmax(1) == target).sum()
+        return float(total) * batch / len(x)
+
+    return epoch
+
+
+def by_hand_in_jax(name: str, samples: Samples, batch: int) -> Callable[[], float]:
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    rng = np.random.default_rng(0)
+    convolutional = name == "lenet5-tanh"
+    shapes = ([(5, 5, 1, 6), (5, 5, 6, 16), (5, 5, 16, 120), (120, 84), (84, 10)] if convolutional
+              else [(784, 196), (196, 49), (49, 10)])  # fmt: skip
+    spread = [np.sqrt(2 / (np.prod(s[:-1]) + s[-1])) for s in shapes]
+    weights = [(rng.standard_normal(s).astype("f") * np.float32(a), np.zeros(s[-1], "f"))
+               for s, a in zip(shapes, spread, strict=True)]  # fmt: skip
+    normal = [(np.ones(n, "f"), np.zeros(n, "f")) for n in (6, 16, 120, 84)] if convolutional else []
+    moving = [(np.zeros(n, "f"), np.ones(n, "f")) for n in (6, 16, 120, 84)] if convolutional else []
+
+    def normed(h: Any, gamma: Any, beta: Any, kept: Any) -> tuple[Any, Any]:
+        axes = tuple(range(h.ndim - 1))
+        mean, variance = h.mean(axes), h.var(axes)
+        new = (0.99 * kept[0] + 0.01 * mean, 0.99 * kept[1] + 0.01 * variance)
+        return gamma * (h - mean) * lax.rsqrt(variance + 1e-3) + beta, new
+
+    def outputs_of(parameters: Any, moving: Any, h: Any) -> tuple[Any, Any]:
+        weights, normal = parameters
+        if not convolutional:
+            h = h.reshape(len(h), -1)
+            for w, b in weights[:-1]:
+                h = jax.nn.relu(h @ w + b)
+            return h @ weights[-1][0] + weights[-1][1], moving
+        new = []
+        for place, padding in enumerate(("SAME", "VALID", "VALID")):
+            w, b = weights[place]
+            h = lax.conv_general_dilated(h, w, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")) + b
+            h, kept = normed(jnp.tanh(h), *normal[place], moving[place])
+            new.append(kept)
+            if place < 2:
+                h = lax.reduce_window(h, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / 4
+        h = h.reshape(len(h), -1)
+        h, kept = normed(jnp.tanh(h @ weights[3][0] + weights[3][1]), *normal[3], moving[3])
+        return h @ weights[4][0] + weights[4][1], [*new, kept]
+
+    def loss_of(parameters: Any, moving: Any, x: Any, y: Any) -> Any:
+        outputs, moving = outputs_of(parameters, moving, x)
+        logs = jax.nn.log_softmax(outputs)
+        right = (outputs.argmax(1) == y).sum()
+        return -jnp.take_along_axis(logs, y[:, None], 1).mean(), (moving, right)
+
+    def step(now: Any, chosen: Any) -> tuple[Any, Any]:
+        parameters, moving, first, second, count = now
+        (loss, (moving, right)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+            parameters, moving, x[chosen], y[chosen]
+        )
+        count = count + 1
+        if convolutional:
+            parameters = jax.tree.map(lambda p, g: p - 0.01 * g, parameters, gradient)
+        else:
+            first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
+            second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradient)
+            rate = 0.001 * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+            parameters = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-7), parameters, first, second)
+        return (parameters, moving, first, second, count), (loss, right)
+
+    x, y = jnp.asarray(samples.x), jnp.asarray(samples.y, jnp.int32)
+    nothing = [] if convolutional else jax.tree.map(jnp.zeros_like, (weights, normal))
+    state = jax.tree.map(jnp.asarray, ((weights, normal), moving, nothing, nothing, jnp.float32(0)))
+    # On a CPU a compiled loop makes convolutions slow: whoever knows calls the compiled step from Python.
+    alone, all_at_once = jax.jit(step, donate_argnums=0), jax.jit(lambda now, o: lax.scan(step, now, o),
+                                                                 donate_argnums=0)  # fmt: skip
+    keys = iter(jax.random.split(jax.random.key(0), 10_000))
+
+    def epoch() -> float:
+        nonlocal state
+        order = jax.random.permutation(next(keys), len(x)).reshape(-1, batch)
+        if convolutional:
+            losses = []
+            for chosen in order:
+                state, (loss, _) = alone(state, chosen)
+                losses.append(loss)
+            return float(jnp.stack(losses).mean())
+        state, (every, _) = all_at_once(state, order)
+        return float(every.mean())
+
+    return epoch
+
+
+BY_HAND = {"torch": by_hand_in_torch, "jax": by_hand_in_jax}
+
+
+@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize("framework", BY_HAND)
+def test_a_fit_costs_what_a_loop_costs(benchmark: Any, framework: str, name: str) -> None:
+    """Both learn the same samples at the same pace, and both have to learn."""
+    if reason := unavailable(framework):
+        pytest.skip(reason)
+    work: Workload = WORKS[name]
+    samples = work.samples()
+    by_hand = BY_HAND[framework](name, samples, work.batch_size)
+    losses: list[float] = []
+    engine = Paced(create(framework), work, samples, ROUNDS + 5)
+    sides = {"by hand": lambda: losses.append(by_hand()), "engine": engine}
+    seconds: dict[str, list[float]] = {}
+
+    def turns() -> None:
+        interleave(sides, 3)
+        seconds.update(interleave(sides, ROUNDS))
+
+    benchmark.pedantic(turns, rounds=1)
+    engine.stop()
+    assert losses[-1] < losses[0]
+    # What the user wrote learns as well as the engine: neither leaves something out.
+    assert abs(losses[-1] - engine.losses[-1]) < 0.35 * engine.losses[0]
+    slower = paired(seconds["engine"], seconds["by hand"])
+    benchmark.extra_info |= {
+        "seconds": seconds, "microseconds_a_step": {k: 1e6 * median(v) / work.steps for k, v in seconds.items()},
+        "engine over by hand": f"{slower}, at most {MOST:g}: {'met' if slower.high < MOST else 'missed'}",
+        **provenance(),
+    }  # fmt: skip
