@@ -121,8 +121,9 @@ def by_hand_in_jax(name: str, samples: Samples, batch: int) -> Callable[[], floa
         return (parameters, moving, first, second, count), (loss, right)
 
     x, y = jnp.asarray(samples.x), jnp.asarray(samples.y, jnp.int32)
-    nothing = [] if convolutional else jax.tree.map(jnp.zeros_like, (weights, normal))
-    state = jax.tree.map(jnp.asarray, ((weights, normal), moving, nothing, nothing, jnp.float32(0)))
+    # Each an array of its own: none may be donated twice.
+    first, second = ([] if convolutional else jax.tree.map(np.zeros_like, (weights, normal)) for _ in range(2))
+    state = jax.tree.map(jnp.array, ((weights, normal), moving, first, second, np.float32(0)))
     # On a CPU a compiled loop makes convolutions slow: whoever knows calls the compiled step from Python.
     alone, all_at_once = jax.jit(step, donate_argnums=0), jax.jit(lambda now, o: lax.scan(step, now, o),
                                                                  donate_argnums=0)  # fmt: skip
