@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.options import as_json
+from dlsys_bench.cli.options import as_json, data_dir
 from dlsys_bench.cli.terminal import say, show
+from dlsys_bench.errors import UserError, nearest
 
 
 @click.group("bench")
@@ -52,3 +53,97 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
     for name in others:
         say(f"left out: {name}: not in both")
     sys.exit(code)
+
+
+@bench_group.command("sweep")
+@click.argument("study", default="regularization/lenet5-tanh")
+@click.option("--arm", "arms", multiple=True, help="Repeatable. Default: the first of the study.")
+@click.option("--engine", "engines", multiple=True, help="Repeatable. Default: all that are installed.")
+@click.option(
+    "--device", "devices", multiple=True, default=("cpu",), show_default=True, help="cpu or cuda; repeatable."
+)
+@click.option("--dtype", "dtypes", multiple=True, default=("float32",), show_default=True, help="Repeatable.")
+@click.option(
+    "--batch-size",
+    "sizes",
+    multiple=True,
+    type=click.IntRange(min=1),
+    default=(8, 32, 128, 512, 2048),
+    show_default=True,
+    help="Repeatable.",
+)
+@click.option(
+    "--threads",
+    multiple=True,
+    type=click.IntRange(min=1),
+    help="Repeatable. Default: as many as an engine takes by itself.",
+)
+@click.option(
+    "--replicas",
+    multiple=True,
+    type=click.IntRange(min=1),
+    default=(1,),
+    show_default=True,
+    help="Networks trained as one; repeatable.",
+)
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="A point, about.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("reports/speed.jsonl"),
+    show_default=True,
+    help="Where each point is kept as it is measured; what is there is not measured again.",
+)
+@data_dir
+def sweep_command(
+    study: str, arms: tuple[str, ...], engines: tuple[str, ...], devices: tuple[str, ...], dtypes: tuple[str, ...],
+    sizes: tuple[int, ...], threads: tuple[int, ...], replicas: tuple[int, ...], seconds: float, output: Path,
+    data_dir: str | None,
+) -> None:  # fmt: skip
+    """How fast engines train STUDY by batch size, threads, precision, and replicas; tables and a picture beside OUTPUT.
+
+    Each point is a process of its own, which must be seen to train. What cannot be measured is said, with the reason.
+
+    Exit codes: 0 all was measured, 1 some was not, 2 usage.
+    """
+    import os
+    from itertools import product
+
+    from dlsys_bench.engines.registry import available, check_name
+    from dlsys_bench.report.plots.speed import speed, tables
+    from dlsys_bench.studies import find
+    from dlsys_bench.timing.sweep import Point, read, sweep
+
+    if data_dir is not None:
+        os.environ["DLSYS_BENCH_DATA"] = data_dir
+    known = [case.arm.name for case in find(study)]
+    for arm in arms:
+        if arm not in known:
+            raise UserError(f"{study} has no arm {arm!r}{nearest(arm, known)}; it has {', '.join(known)}")
+    for engine in engines:
+        check_name(engine)
+    points = [
+        Point(engine, device, dtype, study, arm, size, count, many)
+        for arm, device, dtype, engine, size, count, many in product(
+            arms or known[:1], devices, dtypes, engines or available(), sizes, threads or (None,), replicas
+        )
+    ]
+    lost = 0
+    for number, (point, found) in enumerate(sweep(points, output, seconds), start=1):
+        where = f"[{number}/{len(points)}] {point.engine} {point.device} {point.arm} batch {point.batch_size}"
+        if isinstance(found, str):
+            lost += 1
+            say(f"{where}: not measured: {found}")
+        else:
+            say(f"{where}: {found['samples_a_second']:,.0f} samples/s, {found['microseconds_a_step']:,.0f} us a step")
+    stored = read(output)
+    if stored:
+        pages = tables(stored)
+        for page in pages:
+            show(page)
+        text = output.with_suffix(".md")
+        picture = speed(stored, output.with_suffix(".png"))
+        text.write_text(f"# Speed\n\n![]({picture.name})\n\n" + "\n".join(page.markdown() for page in pages))
+        click.echo(text)
+        click.echo(picture)
+    sys.exit(1 if lost else 0)

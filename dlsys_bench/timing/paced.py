@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -125,3 +126,50 @@ class Paced:
         after = self.engine.weights(self.net)
         check_moved({name: self.before[name] for name in self._moving}, {name: after[name] for name in self._moving})
         return {"loss_first": self.losses[0], "loss_last": self.losses[-1]}
+
+
+class Rounds(NamedTuple):
+    """The seconds of each epoch, all that happens between two epochs with it, and the loss of the first replica."""
+
+    seconds: list[float]
+    losses: list[float]
+
+
+def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1) -> Rounds:
+    """One training of so many epochs, each the workload's steps, of one network or of many as one.
+
+    Errors: UserError; NotTrainingError where nothing was learned.
+    """
+    arm = work.case.arm
+    recipe = follow(
+        engine.convention, replace(arm.recipe("full"), batch_size=work.batch_size, epochs=rounds, steps=None)
+    )
+    model, samples = follow(engine.convention, arm.model), work.samples()
+    moved = moving(arm.model, recipe, Samples(samples.x[:32], samples.y[:32]))
+    seconds: list[float] = []
+    losses: list[float] = []
+    started = 0.0
+
+    def ended(epoch: Any) -> None:
+        nonlocal started
+        losses.append((epoch[0] if replicas > 1 else epoch).running_loss)
+        seconds.append(time.perf_counter() - started)
+        started = time.perf_counter()
+
+    if replicas > 1:
+        plans = [Plan(seed) for seed in range(replicas)]
+        many = engine.replicate(model, plans)
+        before = many.weights(0)
+        started = time.perf_counter()
+        many.fit(samples, recipe, plans, ended)
+        after = many.weights(0)
+    else:
+        net = engine.build(model, seed=1)
+        before = engine.weights(net)
+        started = time.perf_counter()
+        engine.fit(net, samples, recipe, Plan(1), ended)
+        after = engine.weights(net)
+    if rounds > 3:
+        check_losses(losses, 2)
+    check_moved({name: before[name] for name in moved}, {name: after[name] for name in moved})
+    return Rounds(seconds, losses)

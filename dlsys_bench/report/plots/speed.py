@@ -1,0 +1,129 @@
+"""How fast training goes, and what memory it takes, by whatever was varied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dlsys_bench.report.picture import WIDTH, save
+from dlsys_bench.report.plots.frame import style
+from dlsys_bench.report.tables import NONE, Table
+
+Line = Mapping[str, Any]
+
+
+class Axis(NamedTuple):
+    """What is varied, and the field of a point that says by how much."""
+
+    field: str
+    label: str
+
+
+AXES = (
+    Axis("batch_size", "batch size (samples)"),
+    Axis("threads", "threads"),
+    Axis("replicas", "networks trained as one"),
+    Axis("parameters", "parameters of the network"),
+)
+
+NAMES = ("study", "arm", "engine", "device", "dtype", "batch_size", "threads", "replicas")
+
+
+def series(points: Sequence[Line], axis: Axis) -> dict[tuple[tuple[str, Any], ...], list[Line]]:
+    """The points that differ on this axis alone, in its order; of two values at least."""
+    # A network's size is its arm's: what the arm is called tells nothing more.
+    fixed = [name for name in NAMES if name not in (axis.field, "arm" if axis.field == "parameters" else "")]
+    found: dict[tuple[tuple[str, Any], ...], list[Line]] = {}
+    for point in points:
+        if point[axis.field] is not None:
+            found.setdefault(tuple((name, point[name]) for name in fixed), []).append(point)
+    return {
+        key: sorted(line, key=lambda point: point[axis.field])
+        for key, line in found.items()
+        if len({point[axis.field] for point in line}) > 1
+    }
+
+
+def speed(points: Sequence[Line], path: Path) -> Path:
+    """Samples a second against each axis that was varied, workload by workload, and peak memory against the batch size.
+    Each line an engine on a device. Writes a PNG."""
+    from matplotlib.figure import Figure
+
+    panels = []
+    for axis in AXES:
+        lines = series(points, axis)
+        for work in dict.fromkeys(_work(key) for key in lines):
+            mine = {key: line for key, line in lines.items() if _work(key) == work}
+            panels.append((axis, work, "samples_a_second", mine))
+            if axis.field == "batch_size":
+                panels.append((axis, work, "peak_memory_bytes", mine))
+    figure = Figure(figsize=(WIDTH, 3.6 * max(1, (len(panels) + 1) // 2)), layout="constrained")
+    spots = figure.subplots(max(1, (len(panels) + 1) // 2), 2, squeeze=False).ravel()
+    order = list(dict.fromkeys(_name(key, points) for _, _, _, mine in panels for key in mine))
+    for spot, (axis, work, field, mine) in zip(spots, panels, strict=False):
+        for key, line in mine.items():
+            colour, marker, dashes = style(order.index(_name(key, points)))
+            scale = 2**20 if field == "peak_memory_bytes" else 1
+            x, y = [point[axis.field] for point in line], [point[field] / scale for point in line]
+            spot.plot(x, y, color=colour, marker=marker, markersize=4, linestyle=dashes, linewidth=1.3,
+                      label=_name(key, points))  # fmt: skip
+        spot.set_xscale("log", base=2)
+        ticks = sorted({point[axis.field] for line in mine.values() for point in line})
+        spot.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
+        spot.minorticks_off()
+        spot.set_yscale("log")
+        spot.set_xlabel(axis.label)
+        spot.set_ylabel("peak memory of the process (MiB)" if field == "peak_memory_bytes" else "samples a second")
+        spot.set_title(work, fontsize=9)
+        spot.grid(alpha=0.3)
+        spot.legend(fontsize=7)
+    for spot in spots[len(panels) :]:
+        spot.set_visible(False)
+    return save(figure, path)
+
+
+def tables(points: Sequence[Line]) -> list[Table]:
+    """Samples a second by batch size, a table a workload: each engine on each device, and from which batch size on the
+    GPU is faster."""
+    found = []
+    for work in dict.fromkeys(f"{point['study']}/{point['arm']}" for point in points):
+        mine = [p for p in points if f"{p['study']}/{p['arm']}" == work and p["threads"] is None and p["replicas"] == 1]
+        sizes = sorted({point["batch_size"] for point in mine})
+        if len(sizes) < 2:
+            continue
+        by = {(p["engine"], p["device"], p["dtype"], p["batch_size"]): p["samples_a_second"] for p in mine}
+        rows = [
+            (*who, *(f"{by[*who, size]:,.0f}" if (*who, size) in by else NONE for size in sizes))
+            for who in dict.fromkeys((p["engine"], p["device"], p["dtype"]) for p in mine)
+        ]
+        heads = ("engine", "device", "dtype", *(f">{size}" for size in sizes))
+        found.append(Table(f"{work}: samples a second by batch size; {crossover(mine)}", heads, rows))
+    return found
+
+
+def crossover(points: Sequence[Line]) -> str:
+    """From which batch size on a GPU is faster."""
+    best: dict[tuple[bool, int], float] = {}
+    for point in points:
+        key = point["device"] != "cpu", point["batch_size"]
+        best[key] = max(best.get(key, 0.0), point["samples_a_second"])
+    sizes = sorted({size for gpu, size in best if gpu and (False, size) in best})
+    if not sizes:
+        return "no GPU was measured"
+    faster = [size for size in sizes if best[True, size] > best[False, size]]
+    # From there on: a GPU that wins once and loses again has not crossed.
+    first = next((size for size in sizes if all(other in faster for other in sizes if other >= size)), None)
+    return "the CPU is faster throughout" if first is None else f"a GPU is faster from {first}"
+
+
+def _work(key: tuple[tuple[str, Any], ...]) -> str:
+    told = dict(key)
+    return f"{told['study']}/{told['arm']}" if "arm" in told else str(told["study"])
+
+
+def _name(key: tuple[tuple[str, Any], ...], points: Sequence[Line]) -> str:
+    """The engine, and whatever else is not the same in all points."""
+    told = dict(key)
+    more = [str(told[name]) for name in ("device", "dtype") if len({point[name] for point in points}) > 1]
+    return ", ".join([told["engine"], *more])

@@ -1,0 +1,117 @@
+"""Points are measured once, each in a process of its own; what they come to is told without more than was measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dlsys_bench.cli import main
+from dlsys_bench.report.plots.speed import AXES, crossover, series, speed, tables
+from dlsys_bench.timing.sweep import Point, read, sweep
+
+
+def point(rate: float, **fields: Any) -> dict[str, Any]:
+    return asdict(Point("numpy")) | {"parameters": 1, "samples_a_second": rate, "peak_memory_bytes": 2**30} | fields
+
+
+@pytest.mark.parametrize(
+    ("gpu", "said"),
+    [([50, 150, 300], "a GPU is faster from 32"), ([150, 50, 300], "a GPU is faster from 128"),
+     ([150, 150, 300], "a GPU is faster from 8"), ([50, 50, 50], "the CPU is faster throughout"),
+     ([], "no GPU was measured")],
+)  # fmt: skip
+def test_a_gpu_crosses_where_it_stays_ahead(gpu: list[float], said: str) -> None:
+    sizes = (8, 32, 128)
+    cpu = [point(rate, batch_size=size, engine=engine) for engine, rate in (("a", 100), ("b", 70)) for size in sizes]
+    gpus = [point(rate, batch_size=size, device="cuda") for size, rate in zip(sizes, gpu, strict=False)]
+    assert crossover([*cpu, *gpus]) == said
+    assert crossover([*cpu, *gpus][::-1]) == said
+
+
+def test_a_line_differs_in_one_thing() -> None:
+    points = [point(1, batch_size=8), point(2, batch_size=32), point(3, batch_size=8, engine="torch"),
+              point(4, batch_size=32, device="cuda"), point(5, batch_size=8, threads=2),
+              point(6, batch_size=8, threads=1),
+              point(7, arm="other", parameters=9, batch_size=8)]  # fmt: skip
+    batch, threads, replicas, parameters = (series(points, axis) for axis in AXES)
+    assert [[p["samples_a_second"] for p in line] for line in batch.values()] == [[1, 2]]
+    assert [[p["samples_a_second"] for p in line] for line in threads.values()] == [[6, 5]]
+    assert not replicas
+    assert [[p["samples_a_second"] for p in line] for line in parameters.values()] == [[1, 7]]
+
+
+def test_a_table_has_a_column_a_size_and_no_figure_that_is_missing(tmp_path: Path) -> None:
+    points = [point(1234.5, batch_size=8), point(2, batch_size=32), point(3, batch_size=8, engine="torch")]
+    (table,) = tables(points)
+    assert table.columns == ("engine", "device", "dtype", ">8", ">32")
+    assert list(table.rows) == [("numpy", "cpu", "float32", "1,234", "2"), ("torch", "cpu", "float32", "3", "-")]
+    assert "no GPU was measured" in table.title
+    assert speed(points, tmp_path / "speed.png").stat().st_size > 10_000
+
+
+def test_points_are_measured_once_and_what_fails_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "speed.jsonl"
+    points = [Point("numpy", study="eggholder", arm="16-16", batch_size=size) for size in (32, 64)]
+    broken = Point("numpy", device="tpu", study="eggholder", arm="16-16")
+    first = list(sweep([*points, broken], path, 0.1))
+    assert isinstance(first[-1][1], str)
+    assert "tpu" in first[-1][1]
+    lines = read(path)
+    assert [line["batch_size"] for line in lines] == [32, 64]
+    for line in lines:
+        assert line["loss_last"] < line["loss_first"]
+        assert len(line["seconds"]) >= 7
+        assert line["samples_a_second"] == pytest.approx(1e6 * line["batch_size"] / line["microseconds_a_step"])
+        assert line["peak_memory_bytes"] > 10_000_000
+        assert line["parameters"] == 337
+        assert line["provenance"]["machine"]["cores"]
+    assert list(sweep(points, path, 0.1)) == first[:2]
+    assert read(path) == lines
+
+
+def test_replicas_and_threads_are_points_too(tmp_path: Path) -> None:
+    points = [Point("numpy", study="eggholder", arm="16-16", batch_size=100, replicas=many, threads=1)
+              for many in (1, 8)]  # fmt: skip
+    alone, eight = (found for _, found in sweep(points, tmp_path / "speed.jsonl", 0.1))
+    assert isinstance(alone, dict)
+    assert isinstance(eight, dict)
+    assert eight["replicas"] == 8
+    # A network's part of the time, not that of all eight.
+    assert eight["microseconds_a_step"] < 3 * alone["microseconds_a_step"]
+
+
+def test_the_command_measures_draws_and_goes_on(tmp_path: Path) -> None:
+    arguments = ["bench", "sweep", "eggholder", "--arm", "16-16", "--engine", "numpy", "--batch-size", "32",
+                 "--batch-size", "64", "--seconds", "0.1", "--output", str(tmp_path / "s.jsonl")]  # fmt: skip
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert "eggholder/16-16: samples a second by batch size" in done.output
+    assert (tmp_path / "s.png").exists()
+    assert "![](s.png)" in (tmp_path / "s.md").read_text()
+    lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()] == lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--arm", "16-61"], "no arm '16-61' (did you mean"), (["--engine", "nunpy"], "unknown engine 'nunpy'")],
+)
+def test_what_is_not_there_is_said_before_anything_is_measured(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["bench", "sweep", "eggholder", *arguments, "--output", str(tmp_path / "s.jsonl")])
+    assert done.exit_code == 2
+    assert said in done.output
+    assert not (tmp_path / "s.jsonl").exists()
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text("no json\n")
+    done = CliRunner().invoke(main, ["bench", "sweep", "eggholder", "--output", str(path)])
+    assert done.exit_code == 2
+    assert "no file of measured points" in done.output
