@@ -26,7 +26,7 @@ def test_training_steps(benchmark: Any, name: str, work: Workload, pytestconfig:
     if reason := unavailable(name):
         pytest.skip(reason)
     device = pytestconfig.getoption("dlsys_device")
-    if device != "cpu" and name in ("numpy", "keras"):
+    if device != "cpu" and name in ("numpy", "numba", "keras"):
         pytest.skip(f"{name} has no {device} here")
     epoch = Paced(create(name, device), work, work.samples(), ROUNDS + 2)
     benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)

@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         metavar="NAME",
         help="engine to judge; may be repeated: numpy, "
-        "torch, jax, keras, keras-jax, package.module:Class, or all (every one installed). Default: all",
+        "numba, torch, jax, keras, keras-jax, package.module:Class, or all (every one installed). Default: all",
     )
     group.addoption("--dlsys-device", default="cpu", choices=("cpu", "cuda"), help="Default: cpu")
     group.addoption(

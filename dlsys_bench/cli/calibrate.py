@@ -27,7 +27,7 @@ Files = dict[Path, tuple[str, ...]]
 @click.argument("target")
 @click.option("--engine", "engine_names", multiple=True, default=("numpy",), envvar="DLSYS_BENCH_ENGINE",
               show_default=True,
-              help="numpy, torch, jax, keras, keras-jax, or package.module:Class; repeatable.")  # fmt: skip
+              help="numpy, numba, torch, jax, keras, keras-jax, or package.module:Class; repeatable.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--dataset", help="mnist, fashion_mnist, digits, a .npz file, or package.module:callable. Default: the "
               "study's own where it is at hand, else digits.")  # fmt: skip

@@ -34,7 +34,7 @@ except UserError as error:
 
 @click.command("conform")
 @click.option("--engine", "engine_name", default="numpy", envvar="DLSYS_BENCH_ENGINE", show_default=True,
-              help="numpy, torch, jax, keras, keras-jax, or package.module:Class.")  # fmt: skip
+              help="numpy, numba, torch, jax, keras, keras-jax, or package.module:Class.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--check", "checks", multiple=True, metavar="NAME",
               help="A check, as gradient/conv2d, or a rung; repeatable. Default: all.")  # fmt: skip

@@ -30,52 +30,73 @@ def kernel(function: F) -> F:
 
 
 @kernel
-def moments(x: Array, mean: Array, squares: Array) -> None:
-    """The mean of each row of x (G, M), and the sum of squares about it."""
-    zero = x.dtype.type(0)
+def moments(x: Array, found: Array) -> None:
+    """The mean of each row of x (G, M), and the mean of the squares about it, as `found` (2, G)."""
+    zero, share = x.dtype.type(0), x.dtype.type(1.0 / x.shape[1])
     for g in range(x.shape[0]):
         total = zero
         for m in range(x.shape[1]):
             total += x[g, m]
-        middle = total / x.dtype.type(x.shape[1])
+        middle = total * share
         square = zero
         for m in range(x.shape[1]):
             off = x[g, m] - middle
             square += off * off
-        mean[g], squares[g] = middle, square
+        found[0, g], found[1, g] = middle, square * share
 
 
 @kernel
-def normalised(x: Array, mean: Array, scale: Array, shift: Array, y: Array) -> None:
-    """Y = (x - mean) scale + shift, row by row; x (1 or R, C, M), the rest by R C."""
-    rows = x.shape[0]
+def pooled(parts: Array, counts: Array, found: Array) -> None:
+    """The moments (2, G) of so many shards (S, 2, G), each of so many samples, as one. Chan, Golub & LeVeque 1979."""
+    total = counts.sum()
+    for g in range(found.shape[1]):
+        mean, variance = found.dtype.type(0), found.dtype.type(0)
+        for s in range(len(counts)):
+            mean += counts[s] / total * parts[s, 0, g]
+        for s in range(len(counts)):
+            off = parts[s, 0, g] - mean
+            variance += counts[s] / total * (parts[s, 1, g] + off * off)
+        found[0, g], found[1, g] = mean, variance
+
+
+@kernel
+def normalised(x: Array, moments: Array, gamma: Array, beta: Array, epsilon: float, inverse: Array, y: Array) -> None:
+    """Gamma (x - mean) inverse + beta, row by row, and the inverse of the spread. X and its moments are by C or R C."""
+    rows, one, plus = x.shape[0], x.dtype.type(1), x.dtype.type(epsilon)
+    for g in range(inverse.size):
+        inverse[g] = one / np.sqrt(moments[1, g] + plus)
     for g in range(y.shape[0]):
-        middle, times, plus, row = mean[g], scale[g], shift[g], x[g % rows]
+        own = g % inverse.size
+        middle, times, shift, row = moments[0, own], gamma[g] * inverse[own], beta[g], x[g % rows]
         for m in range(y.shape[1]):
-            y[g, m] = (row[m] - middle) * times + plus
+            y[g, m] = (row[m] - middle) * times + shift
 
 
 @kernel
-def normal_sums(dy: Array, x: Array, mean: Array, total: Array, along: Array) -> None:
-    """The sums of each row of dy, and of dy (x - mean)."""
+def normal_sums(dy: Array, x: Array, moments: Array, inverse: Array, sums: Array) -> None:
+    """The gradients of gamma and beta, as `sums` (2, G): of each row of dy, along what was normalised and by itself."""
     zero, rows = dy.dtype.type(0), x.shape[0]
     for g in range(dy.shape[0]):
-        middle, row = mean[g], x[g % rows]
-        every, weighted = zero, zero
+        own = g % inverse.size
+        middle, row = moments[0, own], x[g % rows]
+        every, along = zero, zero
         for m in range(dy.shape[1]):
             every += dy[g, m]
-            weighted += dy[g, m] * (row[m] - middle)
-        total[g], along[g] = every, weighted
+            along += dy[g, m] * (row[m] - middle)
+        sums[0, g], sums[1, g] = along * inverse[own], every
 
 
 @kernel
-def normal_dx(dy: Array, x: Array, mean: Array, scale: Array, slope: Array, shift: Array) -> None:
-    """Scale dy - slope (x - mean) - shift, row by row, in the place of dy."""
-    rows = x.shape[0]
+def normal_dx(dy: Array, x: Array, moments: Array, inverse: Array, gamma: Array, sums: Array, samples: float) -> None:
+    """What is passed back, in the place of dy, when the moments moved with so many samples a channel; with infinitely
+    many they are fixed."""
+    rows, share = x.shape[0], dy.dtype.type(1.0 / samples)
     for g in range(dy.shape[0]):
-        middle, times, minus, less, row = mean[g], scale[g], slope[g], shift[g], x[g % rows]
+        own = g % inverse.size
+        middle, row, times = moments[0, own], x[g % rows], gamma[g] * inverse[own]
+        slope, less = times * inverse[own] * sums[0, g] * share, times * sums[1, g] * share
         for m in range(dy.shape[1]):
-            dy[g, m] = times * dy[g, m] - minus * (row[m] - middle) - less
+            dy[g, m] = times * dy[g, m] - slope * (row[m] - middle) - less
 
 
 @kernel

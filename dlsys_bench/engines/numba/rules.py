@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ from dlsys_bench.engines.numba import kernels
 from dlsys_bench.engines.numpy import kit
 from dlsys_bench.engines.numpy.activation import ActivationRule
 from dlsys_bench.engines.numpy.convolution import Conv2DRule
-from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule, pooled
+from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
 from dlsys_bench.engines.numpy.pooling import AveragePoolRule
 from dlsys_bench.engines.numpy.rule import Rule
 from dlsys_bench.engines.numpy.shards import Together
 from dlsys_bench.plan import Array
-from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dropout, Layer, Pair
+from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dropout, Layer, Pair, Shape
 
 
 def _flat(x: Array) -> Array:
@@ -27,41 +28,45 @@ def _flat(x: Array) -> Array:
 class FusedBatchNormRule(BatchNormRule):
     def forward_together(self, x: Array) -> Together[Array]:
         flat = _flat(x)
-        own = np.empty((2, len(flat)), x.dtype)
-        kernels.moments(flat, own[0], own[1])
-        mean, squares = own.reshape(2, *x.shape[:2])
-        self.samples, mean, squares = pooled((yield flat.shape[1], mean, squares))
-        variance = squares / self.samples
+        found = np.empty((2, len(flat)), x.dtype)
+        kernels.moments(flat, found)
+        told = yield flat.shape[1], found
+        self.samples = flat.shape[1]
+        if len(told) > 1:
+            counts, parts = (np.array(each, x.dtype) for each in zip(*told, strict=True))
+            self.samples = sum(count for count, _ in told)
+            kernels.pooled(parts, counts, found := np.empty_like(found))
         if self.leads:
-            self._move(mean, variance, self.samples)
-        self.training = True
-        return self._normalised(x, mean, variance)
+            mean, variance = found.reshape(2, *x.shape[:2])
+            self._move(mean, variance, int(self.samples))
+        return self._through(flat, found, x.shape)
 
-    def _normalised(self, x: Array, mean: Array | None, variance: Array) -> Array:
-        assert mean is not None
+    def forward(self, x: Array, training: bool) -> Array:
+        if training:
+            return super().forward(x, training)
+        # No sample moves what does not move.
+        self.samples = inf
+        moving = np.stack([self.tensors["moving_mean"], self.tensors["moving_variance"]])
+        return self._through(_flat(x), moving.reshape(2, -1), x.shape)
+
+    def _through(self, flat: Array, moments: Array, shape: Shape) -> Array:
         gamma, beta = self.tensors["gamma"], self.tensors["beta"]
-        self.x, self.inverse = _flat(x), 1.0 / np.sqrt(variance + x.dtype.type(self.layer.epsilon))
-        self.mean = np.broadcast_to(mean, gamma.shape).ravel()
-        y = self.buffer("y", (gamma.size, self.x.shape[1]), x.dtype)
-        kernels.normalised(self.x, self.mean, (gamma * self.inverse).ravel(), beta.ravel(), y)
-        return y.reshape(len(gamma), *x.shape[1:])
+        self.x, self.moments, self.inverse = flat, moments, np.empty(moments.shape[1], flat.dtype)
+        y = self.buffer("y", (gamma.size, flat.shape[1]), flat.dtype)
+        kernels.normalised(flat, moments, gamma.ravel(), beta.ravel(), self.layer.epsilon, self.inverse, y)
+        return y.reshape(len(gamma), *shape[1:])
 
     def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
-        flat, shape = _flat(dy), dy.shape[:2]
+        flat = _flat(dy)
         sums = np.empty((2, len(flat)), dy.dtype)
-        kernels.normal_sums(flat, self.x, self.mean, sums[0], sums[1])
-        d_beta, along = sums.reshape(2, *shape)
-        d_gamma = along * self.inverse
-        self.gradients["beta"][...], self.gradients["gamma"][...] = d_beta, d_gamma
-        told = yield d_gamma, d_beta
+        kernels.normal_sums(flat, self.x, self.moments, self.inverse, sums)
+        self.gradients["gamma"][...], self.gradients["beta"][...] = sums.reshape(2, *dy.shape[:2])
+        told = yield sums
         if not wants_dx:
             return None
-        scale = self.tensors["gamma"] * self.inverse
-        slope = shift = np.zeros_like(scale)
-        if self.training:
-            d_gamma, d_beta = (sum(parts[1:], parts[0]) for parts in zip(*told, strict=True))
-            slope, shift = scale * self.inverse * d_gamma / self.samples, scale * d_beta / self.samples
-        kernels.normal_dx(flat, self.x, self.mean, scale.ravel(), slope.ravel(), shift.ravel())
+        total = np.sum(told, axis=0)
+        gamma = self.tensors["gamma"].ravel()
+        kernels.normal_dx(flat, self.x, self.moments, self.inverse, gamma, total, float(self.samples))
         return flat.reshape(dy.shape)
 
 

@@ -18,6 +18,7 @@ class BatchNormRule(Rule[BatchNorm]):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, by channel. Ioffe & Szegedy 2015."""
 
     meets = True
+    samples: float
 
     def forward(self, x: Array, training: bool) -> Array:
         if training:
