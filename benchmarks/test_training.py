@@ -10,6 +10,7 @@ from dlsys_bench.engines import create, unavailable
 from dlsys_bench.engines.registry import BUILT_IN
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.benchmark import peak_memory
+from dlsys_bench.timing.load import Others
 from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload
 from dlsys_bench.timing.peak import matrix_peak, memory_bandwidth
 
@@ -29,10 +30,11 @@ def test_training_steps(benchmark: Any, name: str, work: Workload, pytestconfig:
     if device != "cpu" and name in ("numpy", "numba", "keras"):
         pytest.skip(f"{name} has no {device} here")
     epoch = Paced(create(name, device), work, work.samples(), ROUNDS + 2)
-    benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)
+    with Others() as others:
+        benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)
     told = epoch.stop() | provenance() | {
         "engine": name, "device": device, "arm": f"{work.study}/{work.arm}", "batch_size": work.batch_size,
-        "steps": work.steps, "peak_memory_bytes": peak_memory(),
+        "steps": work.steps, "peak_memory_bytes": peak_memory(), "others_share": others.share,
     }  # fmt: skip
     if benchmark.stats:
         seconds = benchmark.stats.stats.median / work.steps

@@ -26,7 +26,7 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
     """Benchmarks A against B, files of pytest-benchmark (--benchmark-json=FILE): before and after an upgrade.
 
     For each benchmark that both have, how many times B is faster, with a 95% interval: FASTER or SLOWER where the
-    intervals of the two medians lie apart, AMBIGUOUS where they overlap.
+    intervals of the two medians lie apart, AMBIGUOUS where they overlap, or where others took over 5% of the machine.
 
     Exit codes: 0 none is slower, 1 some are, 2 usage or nothing to compare, 3 none is slower but some are ambiguous.
     """
@@ -35,7 +35,7 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
     from dlsys_bench.timing.stored import compare_benchmarks
 
     changes, others = compare_benchmarks(a, b)
-    speeds = [change.ratio.speed for change in changes]
+    speeds = [change.speed for change in changes]
     code = 1 if Speed.SLOWER in speeds else 3 if Speed.AMBIGUOUS in speeds else 0
     if as_json:
         click.echo(json.dumps({"a": str(a), "b": str(b), "changes": [one.to_dict() for one in changes],
@@ -44,11 +44,12 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
     rows = [
         (
             one.name, f"{1e3 * one.a:.4g}", f"{1e3 * one.b:.4g}", str(one.ratio), str(one.ratio.rounds),
-            "-" if one.drift is None else f"{one.drift:.2f}", str(one.ratio.speed),
+            "-" if one.drift is None else f"{one.drift:.2f}", "-" if one.others is None else f"{one.others:.0%}",
+            str(one.speed),
         )
         for one in changes
     ]  # fmt: skip
-    heads = ("benchmark", ">A, ms", ">B, ms", ">times faster", ">rounds", ">machine", "verdict")
+    heads = ("benchmark", ">A, ms", ">B, ms", ">times faster", ">rounds", ">machine", ">others", "verdict")
     show(Table(f"{a} (A) and {b} (B)", heads, rows))
     for name in others:
         say(f"left out: {name}: not in both")

@@ -11,6 +11,7 @@ import numpy as np
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import provenance
+from dlsys_bench.timing.load import Others
 from dlsys_bench.timing.peak import matrix_peak
 from dlsys_bench.timing.proof import check_losses, check_moved
 
@@ -51,13 +52,15 @@ class TrainBenchmark:
         once()
         wait()
         first = time.perf_counter() - started
-        self.benchmark.pedantic(some, rounds=rounds, warmup_rounds=warmup_rounds)
+        with Others() as others:
+            self.benchmark.pedantic(some, rounds=rounds, warmup_rounds=warmup_rounds)
         values = [_number(loss) for loss in losses]
         check_losses(values, steps)
         check_moved(before, _arrays(weights))
         told = {
             "samples": samples, "steps": steps, "loss_first": values[0], "loss_last": values[-1],
-            "first_step_seconds": first, "peak_memory_bytes": peak_memory(), **_device_memory(), **provenance(),
+            "first_step_seconds": first, "others_share": others.share,
+            "peak_memory_bytes": peak_memory(), **_device_memory(), **provenance(),
         }  # fmt: skip
         if self.benchmark.stats:
             seconds = self.benchmark.stats.stats.median / steps

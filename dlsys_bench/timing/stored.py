@@ -8,25 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.timing.ratio import Ratio, apart
+from dlsys_bench.timing.load import BUSY
+from dlsys_bench.timing.ratio import Ratio, Speed, apart
 
 
 @dataclass(frozen=True)
 class Change:
-    """One benchmark in both files: seconds (medians), how many times B is faster, and by how much the machine was."""
+    """One benchmark in both files: seconds (medians), how many times B is faster, by how much the machine was, and how
+    much of it others took, in the worse of the two."""
 
     name: str
     a: float
     b: float
     ratio: Ratio
     drift: float | None
+    others: float | None
+
+    @property
+    def speed(self) -> Speed:
+        """B against A; nothing is said where others took too much of the machine."""
+        return Speed.AMBIGUOUS if self.others is not None and self.others > BUSY else self.ratio.speed
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {
-            "name": self.name, "a_seconds": self.a, "b_seconds": self.b, "speed": self.ratio.speed,
+            "name": self.name, "a_seconds": self.a, "b_seconds": self.b, "speed": self.speed,
             "ratio": self.ratio.middle, "low": self.ratio.low, "high": self.ratio.high, "rounds": self.ratio.rounds,
-            "machine": self.drift,
+            "machine": self.drift, "others": self.others,
         }  # fmt: skip
 
 
@@ -49,7 +57,8 @@ def read_benchmarks(path: Path) -> dict[str, dict[str, Any]]:
 def compare_benchmarks(a: Path, b: Path) -> tuple[list[Change], list[str]]:
     """The changes of what both files have, and the names that one lacks. Errors: UserError where they share none.
 
-    Where both tell the matrix peak that they measured, the machine's own change widens every interval.
+    Where both tell the matrix peak that they measured, the machine's own change widens every interval; where one tells
+    that others were at work meanwhile, its benchmark is ambiguous.
     """
     first, second = read_benchmarks(a), read_benchmarks(b)
     shared = [name for name in first if name in second]
@@ -58,8 +67,15 @@ def compare_benchmarks(a: Path, b: Path) -> tuple[list[Change], list[str]]:
     changes = []
     for name in shared:
         one, other = first[name], second[name]
-        peaks = [found.get("extra_info", {}).get("matrix_peak_gflops") for found in (one, other)]
+        peaks, shares = (
+            [found.get("extra_info", {}).get(field) for found in (one, other)]
+            for field in ("matrix_peak_gflops", "others_share")
+        )
         drift = peaks[1] / peaks[0] if all(peaks) else None
         ratio = apart(one["stats"]["data"], other["stats"]["data"], drift or 1.0)
-        changes.append(Change(name, one["stats"]["median"], other["stats"]["median"], ratio, drift))
+        changes.append(Change(name, one["stats"]["median"], other["stats"]["median"], ratio, drift, _most(shares)))
     return changes, [name for name in (*first, *second) if name not in shared]
+
+
+def _most(shares: list[float | None]) -> float | None:
+    return max((share for share in shares if share is not None), default=None)
