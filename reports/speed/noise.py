@@ -21,7 +21,6 @@ from dlsys_bench.timing.ratio import Speed, apart, interleave, paired
 HERE = Path(__file__).parent
 RUNS = HERE / "noise.jsonl"
 ROUNDS = 13
-# Both sides have as many blocks as `bench compare` makes of a benchmark's rounds.
 LOADS = {"quiet": 0, "one core": 1, "every core": 2}
 
 
@@ -82,7 +81,8 @@ def told() -> str:
             said = Counter(line["said"] for line in mine)
             widths = sorted(line["high"] - line["low"] for line in mine)
             false = len(mine) - said["AMBIGUOUS"]
-            text += f"| {load} | {how} | {len(mine)} | {said['AMBIGUOUS']} | {false} | {widths[len(widths) // 2]:.2f} |\n"
+            row = load, how, len(mine), said["AMBIGUOUS"], false, f"{widths[len(widths) // 2]:.2f}"
+            text += "| " + " | ".join(map(str, row)) + " |\n"
     return text
 
 

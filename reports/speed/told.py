@@ -50,12 +50,14 @@ def main() -> None:
     found = json.loads(PAIRS.read_text())
     first = next(told for told in found.values() if "blas" in told)
     machine, versions = first["machine"], first["versions"]
-    about = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "numba", "torch", "tensorflow-cpu", "keras", "jax"))
+    packages = ("numpy", "numba", "torch", "tensorflow-cpu", "keras", "jax")
+    about = ", ".join(f"{name} {versions[name]}" for name in packages)
     blas = ", ".join(sorted({f"{one['internal_api']} {one.get('architecture', '')}".strip() for one in first["blas"]}))
     (HERE / "README.md").write_text(f"""# Speed
 
-{machine["cores"]} cores of a shared {machine["processor"]}, {about}; BLAS: {blas}. The machine is shared and noisy:
-ratios are of rounds taken in turn, with 95% intervals of their medians; the other figures are medians of one run.
+{machine["cores"]} cores of a shared {machine["processor"]}, {about}; BLAS: {blas}.
+The machine is shared and noisy: ratios are of rounds taken in turn, with 95% intervals of their medians; the other
+figures are medians of one run.
 
 ## Engines in turn
 
