@@ -68,8 +68,8 @@ all engines on all cores. The peak is that of products of matrices of 1,024 on a
 {pairs(found)}
 ## What a `fit` costs
 
-`pytest --benchmark-only benchmarks/test_harness.py`: the suite's engine beside the loop that its user would have written,
-epoch by epoch in one thread; the goal is that the whole interval is under {1.05:g}.
+`pytest --benchmark-only benchmarks/test_harness.py`: the suite's engine beside the loop that its user would have
+written, epoch by epoch in one thread; the goal is that the whole interval is under {1.05:g}.
 
 {harness(found)}
 ## By size
