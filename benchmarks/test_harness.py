@@ -39,12 +39,12 @@ def by_hand_in_torch(name: str, samples: Samples, batch: int) -> Callable[[], fl
             nn.Conv2d(16, 120, 5), nn.Tanh(), nn.BatchNorm2d(120, eps=1e-3, momentum=0.01), nn.Flatten(),
             nn.Linear(120, 84), nn.Tanh(), nn.BatchNorm1d(84, eps=1e-3, momentum=0.01), nn.Linear(84, 10),
         )  # fmt: skip
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(net.parameters(), lr=0.01, fused=True)
     else:
         net = nn.Sequential(
             nn.Flatten(), nn.Linear(784, 196), nn.ReLU(), nn.Linear(196, 49), nn.ReLU(), nn.Linear(49, 10)
         )
-        optimizer = torch.optim.Adam(net.parameters())
+        optimizer = torch.optim.Adam(net.parameters(), fused=True)
     x, y = torch.from_numpy(samples.x).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(samples.y).long()
     loss_of = nn.CrossEntropyLoss()
 

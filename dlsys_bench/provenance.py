@@ -58,7 +58,7 @@ def cores() -> int:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, machine, cores, threads asked for, commit where there is one, and the time in UTC."""
+    """Versions, machine, cores, threads and kernels asked for, commit where there is one, and the time in UTC."""
     told = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE")
     threads = {name: os.environ[name] for name in told if name in os.environ}
     return {

@@ -183,10 +183,15 @@ def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "dlsys_bench", "run", "mine:LONG"], cwd=folder, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background of a shell has interrupts ignored, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    try:
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "every run that had finished is kept" in said
     assert "Traceback" not in said

@@ -63,7 +63,15 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
 @click.option(
     "--device", "devices", multiple=True, default=("cpu",), show_default=True, help="cpu or cuda; repeatable."
 )
-@click.option("--dtype", "dtypes", multiple=True, default=("float32",), show_default=True, help="Repeatable.")
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    default=("float32",),
+    show_default=True,
+    type=click.Choice(["float32", "float64"]),
+    help="Repeatable.",
+)
 @click.option(
     "--batch-size",
     "sizes",
@@ -117,21 +125,29 @@ def sweep_command(
 
     if data_dir is not None:
         os.environ["DLSYS_BENCH_DATA"] = data_dir
-    known = [case.arm.name for case in find(study)]
+    if output.suffix != ".jsonl":
+        raise UserError(f"--output is {output}; it takes NAME.jsonl, and writes NAME.md and NAME.png beside it")
+    cases = find(study)
+    if len(studies := dict.fromkeys(case.study.name for case in cases)) > 1:
+        raise UserError(f"a sweep takes one study, and {study} has {len(studies)}: {', '.join(studies)}")
+    known = [case.arm.name for case in cases]
     for arm in arms:
         if arm not in known:
             raise UserError(f"{study} has no arm {arm!r}{nearest(arm, known)}; it has {', '.join(known)}")
-    for engine in engines:
-        check_name(engine)
+    chosen = {engine: check_name(engine).devices for engine in engines or available()}
     points = [
-        Point(engine, device, dtype, study, arm, size, count, many)
+        Point(engine, device, dtype, cases[0].study.name, arm, size, count, many)
         for arm, device, dtype, engine, size, count, many in product(
-            arms or known[:1], devices, dtypes, engines or available(), sizes, threads or (None,), replicas
+            arms or known[:1], devices, dtypes, chosen, sizes, threads or (None,), replicas
         )
+        if device in chosen[engine]
     ]
+    for engine in chosen:
+        for device in set(devices) - set(chosen[engine]):
+            say(f"left out: {engine} has no {device}")
     lost = 0
     for number, (point, found) in enumerate(sweep(points, output, seconds), start=1):
-        where = f"[{number}/{len(points)}] {point.engine} {point.device} {point.arm} batch {point.batch_size}"
+        where = f"[{number}/{len(points)}] {point}"
         if isinstance(found, str):
             lost += 1
             say(f"{where}: not measured: {found}")
@@ -142,9 +158,10 @@ def sweep_command(
         pages = tables(stored)
         for page in pages:
             show(page)
-        text = output.with_suffix(".md")
-        picture = speed(stored, output.with_suffix(".png"))
-        text.write_text(f"# Speed\n\n![]({picture.name})\n\n" + "\n".join(page.markdown() for page in pages))
-        click.echo(text)
-        click.echo(picture)
+        text, picture = output.with_suffix(".md"), speed(stored, output.with_suffix(".png"))
+        drawn = f"![]({picture.name})\n\n" if picture else ""
+        text.write_text(f"# Speed\n\n{drawn}" + "\n".join(page.markdown() for page in pages), encoding="utf-8")
+        for path in (text, picture):
+            if path:
+                click.echo(path)
     sys.exit(1 if lost else 0)

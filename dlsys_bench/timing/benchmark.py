@@ -60,7 +60,7 @@ class TrainBenchmark:
         told = {
             "samples": samples, "steps": steps, "loss_first": values[0], "loss_last": values[-1],
             "first_step_seconds": first, "others_share": others.share,
-            "peak_memory_bytes": peak_memory(), **_device_memory(), **provenance(),
+            "peak_memory_bytes": peak_memory(), **device_memory(), **provenance(),
         }  # fmt: skip
         if self.benchmark.stats:
             seconds = self.benchmark.stats.stats.median / steps
@@ -82,12 +82,12 @@ def peak_memory() -> int:
     return most if sys.platform == "darwin" else 1024 * most
 
 
-def _device_memory() -> dict[str, int]:
+def device_memory() -> dict[str, int]:
     """The most that torch has held on a GPU, where it has one."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return {}
-    return {"peak_device_memory_bytes": torch.cuda.max_memory_allocated()}
+    return {"peakdevice_memory_bytes": torch.cuda.max_memory_allocated()}
 
 
 def _wait(loss: Any) -> None:

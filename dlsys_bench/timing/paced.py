@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import replace
@@ -12,6 +13,8 @@ import numpy as np
 from dlsys_bench.data import Samples, at_hand, load, prepare
 from dlsys_bench.engines import create
 from dlsys_bench.engines.base import Batch, Engine
+from dlsys_bench.engines.replicas import OneByOne
+from dlsys_bench.errors import UserError
 from dlsys_bench.plan import Plan
 from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import follow
@@ -138,7 +141,7 @@ class Rounds(NamedTuple):
 def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1) -> Rounds:
     """One training of so many epochs, each the workload's steps, of one network or of many as one.
 
-    Errors: UserError; NotTrainingError where nothing was learned.
+    Errors: UserError, where an engine trains many one by one too; NotTrainingError where nothing was learned.
     """
     arm = work.case.arm
     recipe = follow(
@@ -152,13 +155,16 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
 
     def ended(epoch: Any) -> None:
         nonlocal started
-        losses.append((epoch[0] if replicas > 1 else epoch).running_loss)
+        first = epoch[0] if replicas > 1 else epoch
+        losses.append(math.nan if first is None else first.running_loss)
         seconds.append(time.perf_counter() - started)
         started = time.perf_counter()
 
     if replicas > 1:
         plans = [Plan(seed) for seed in range(replicas)]
         many = engine.replicate(model, plans)
+        if isinstance(many, OneByOne):
+            raise UserError(f'engine "{engine.name}" trains networks one by one: {replicas} at once are not faster')
         before = many.weights(0)
         started = time.perf_counter()
         many.fit(samples, recipe, plans, ended)

@@ -10,11 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from dlsys_bench.data import Samples
 from dlsys_bench.engines import Batch, create, unavailable
 from dlsys_bench.plan import Array, Plan
 from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dense, Dropout, Flatten
 from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
+from dlsys_bench.spec.recipe import Recipe
 
 if reason := unavailable("numba"):
     pytest.skip(reason, allow_module_level=True)
@@ -115,3 +118,21 @@ def test_a_plan_is_followed_to_the_mask() -> None:
                   for engine in (create("numpy", dtype="float64"), create("numba", dtype="float64")))  # fmt: skip
     for name, values in one.weights.items():
         np.testing.assert_allclose(other.weights[name], values, atol=1e-13, err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(1, momentum=0.9), RMSprop(1), Adam(1)])
+def test_a_rate_may_be_any_number(optimizer: Optimizer) -> None:
+    model, recipe = Model("m", (3,), (Dense(2),)), Recipe(optimizer, batch_size=4, epochs=2)
+    samples = Samples(np.random.default_rng(0).standard_normal((8, 3)), np.array([0, 1] * 4))
+    weights = []
+    for name in ("numpy", "numba"):
+        engine = create(name, dtype="float64")
+        net = engine.build(model, seed=1)
+        engine.fit(net, samples, recipe, Plan(1, parity=True))
+        weights.append(engine.weights(net))
+    for name, values in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], values, rtol=1e-10, atol=1e-10, err_msg=name)
+
+
+def test_a_dropout_that_keeps_next_to_nothing_keeps_next_to_nothing() -> None:
+    assert not kept(1 - 2**-34, 1000, 8, seed=1).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Generator
 from typing import Any
@@ -176,3 +177,24 @@ def test_what_a_shard_raises_comes_through(
         together([passing(number, fails) for number in range(3)], meet)
     # And the next meeting is not spoilt.
     assert len(together([passing(number) for number in range(3)], meet)) == 3
+
+
+@pytest.mark.parametrize("stopped", [1, 2])
+def test_an_interrupt_while_passes_are_handed_out_leaves_nobody_waiting(
+    meet: Any, stopped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    pool = shards._pool(os.getpid(), 2)
+    handed_out = iter(range(1, 99))
+
+    class Stopping:
+        def submit(self, *arguments: Any) -> Any:
+            if next(handed_out) == stopped:
+                raise KeyboardInterrupt
+            return pool.submit(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shards, "_pool", lambda *arguments: Stopping())
+        with pytest.raises(KeyboardInterrupt):
+            together([passing(number) for number in range(3)], meet)
+    assert together([passing(number) for number in range(3)], meet) == [[0, 1, 2, 3, 4, 5]] * 3

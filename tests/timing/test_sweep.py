@@ -11,19 +11,26 @@ import pytest
 from click.testing import CliRunner
 
 from dlsys_bench.cli import cli
+from dlsys_bench.engines import Engine
+from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.plots.speed import AXES, crossover, series, speed, tables
+from dlsys_bench.timing.paced import Workload, train_rounds
 from dlsys_bench.timing.sweep import Point, read, sweep
 
 
 def point(rate: float, **fields: Any) -> dict[str, Any]:
-    return asdict(Point("numpy")) | {"parameters": 1, "samples_a_second": rate, "peak_memory_bytes": 2**30} | fields
+    told = {"parameters": 1, "samples_a_second": rate, "samples_a_second_low": rate, "samples_a_second_high": rate,
+            "microseconds_a_step": 1e6 / rate, "peak_memory_bytes": 2**30, "others_share": None,
+            "provenance": {"commit": "c"}}  # fmt: skip
+    return asdict(Point("numpy")) | told | fields
 
 
 @pytest.mark.parametrize(
     ("gpu", "said"),
     [([50, 150, 300], "a GPU is faster from 32"), ([150, 50, 300], "a GPU is faster from 128"),
      ([150, 150, 300], "a GPU is faster from 8"), ([50, 50, 50], "the CPU is faster throughout"),
+     ([150, 150, 50], "a GPU is faster at 8, 32 alone"),
      ([], "no GPU was measured")],
 )  # fmt: skip
 def test_a_gpu_crosses_where_it_stays_ahead(gpu: list[float], said: str) -> None:
@@ -34,11 +41,18 @@ def test_a_gpu_crosses_where_it_stays_ahead(gpu: list[float], said: str) -> None
     assert crossover([*cpu, *gpus][::-1]) == said
 
 
+def test_a_gpu_is_held_against_a_cpu_of_its_precision() -> None:
+    points = [point(100, batch_size=8), point(50, batch_size=8, dtype="float64"),
+              point(70, batch_size=8, dtype="float64", device="cuda")]  # fmt: skip
+    assert crossover(points) == "float32: no GPU was measured; float64: a GPU is faster from 8"
+
+
 def test_a_line_differs_in_one_thing() -> None:
     points = [point(1, batch_size=8), point(2, batch_size=32), point(3, batch_size=8, engine="torch"),
               point(4, batch_size=32, device="cuda"), point(5, batch_size=8, threads=2),
               point(6, batch_size=8, threads=1),
-              point(7, arm="other", parameters=9, batch_size=8)]  # fmt: skip
+              point(7, arm="other", parameters=9, batch_size=8), point(8, arm="equal", parameters=1, batch_size=32),
+              point(9, arm="larger", parameters=5, batch_size=32)]  # fmt: skip
     batch, threads, replicas, parameters = (series(points, axis) for axis in AXES)
     assert [[p["samples_a_second"] for p in line] for line in batch.values()] == [[1, 2]]
     assert [[p["samples_a_second"] for p in line] for line in threads.values()] == [[6, 5]]
@@ -48,11 +62,18 @@ def test_a_line_differs_in_one_thing() -> None:
 
 def test_a_table_has_a_column_a_size_and_no_figure_that_is_missing(tmp_path: Path) -> None:
     points = [point(1234.5, batch_size=8), point(2, batch_size=32), point(3, batch_size=8, engine="torch")]
-    (table,) = tables(points)
+    table, every = tables(points)
+    assert len(every.rows) == 3
     assert table.columns == ("engine", "device", "dtype", ">8", ">32")
     assert list(table.rows) == [("numpy", "cpu", "float32", "1,234", "2"), ("torch", "cpu", "float32", "3", "-")]
     assert "no GPU was measured" in table.title
-    assert speed(points, tmp_path / "speed.png").stat().st_size > 10_000
+    path = tmp_path / "speed.png"
+    assert speed(points, path) == path
+    assert path.stat().st_size > 10_000
+    path.unlink()
+    assert speed(points[:1], path) is None
+    assert not path.exists()
+    assert [table.title for table in tables(points[:1])] == ["Every point"]
 
 
 def test_points_are_measured_once_and_what_fails_is_told(tmp_path: Path) -> None:
@@ -73,12 +94,21 @@ def test_points_are_measured_once_and_what_fails_is_told(tmp_path: Path) -> None
         assert line["provenance"]["machine"]["cores"]
     assert list(sweep(points, path, 0.1)) == first[:2]
     assert read(path) == lines
+    # By another version it is another measurement, and the last one counts.
+    lines[0]["provenance"]["versions"]["numpy"] = "1.0"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    list(sweep(points[:1], path, 0.1))
+    assert len(path.read_text().splitlines()) == 3
+    assert [line["batch_size"] for line in read(path)] == [32, 64]
+    assert read(path)[0]["provenance"]["versions"]["numpy"] != "1.0"
 
 
 def test_replicas_and_threads_are_points_too(tmp_path: Path) -> None:
     points = [Point("numpy", study="eggholder", arm="16-16", batch_size=100, replicas=many, threads=1)
               for many in (1, 8)]  # fmt: skip
     alone, eight = (found for _, found in sweep(points, tmp_path / "speed.jsonl", 0.1))
+    for line in read(tmp_path / "speed.jsonl"):
+        assert line["provenance"]["machine"]["threads"]["OMP_NUM_THREADS"] == "1"
     assert isinstance(alone, dict)
     assert isinstance(eight, dict)
     assert eight["replicas"] == 8
@@ -101,18 +131,47 @@ def test_the_command_measures_draws_and_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--arm", "16-61"], "no arm '16-61' (did you mean"), (["--engine", "nunpy"], "unknown engine 'nunpy'")],
+    [
+        (["--output", "s.md"], "it takes NAME.jsonl"),
+        (["--arm", "16-61"], "no arm '16-61' (did you mean"),
+        (["--engine", "nunpy"], "unknown engine 'nunpy'"),
+    ],
 )
 def test_what_is_not_there_is_said_before_anything_is_measured(arguments: list[str], said: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["bench", "sweep", "eggholder", *arguments, "--output", str(tmp_path / "s.jsonl")])
+    done = CliRunner().invoke(cli, ["bench", "sweep", "eggholder", "--output", str(tmp_path / "s.jsonl"), *arguments])
     assert isinstance(done.exception, UserError)
     assert said in str(done.exception)
     assert not (tmp_path / "s.jsonl").exists()
 
 
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["no json\n", '{"study": "x"}\n', "[1]\n"])
+def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
-    path.write_text("no json\n")
+    path.write_text(text)
     done = CliRunner().invoke(cli, ["bench", "sweep", "eggholder", "--output", str(path)])
     assert isinstance(done.exception, UserError)
     assert "no file of measured points" in str(done.exception)
+
+
+def test_networks_that_train_one_by_one_make_no_point(tmp_path: Path) -> None:
+    class Alone(NumpyEngine):
+        def replicate(self, models: Any, plans: Any) -> Any:
+            return Engine.replicate(self, models, plans)
+
+    work = Workload("eggholder", "16-16", 32, 2)
+    with pytest.raises(UserError, match="one by one"):
+        train_rounds(Alone(), work, 3, replicas=2)
+
+
+def test_a_study_of_many_is_no_sweep(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["bench", "sweep", "regularization", "--output", str(tmp_path / "s.jsonl")])
+    assert "takes one study, and regularization has 5" in str(done.exception)
+
+
+def test_an_engine_without_the_device_is_left_out(tmp_path: Path) -> None:
+    arguments = ["--engine", "numpy", "--device", "cuda", "--device", "cpu", "--arm", "16-16", "--batch-size", "32"]
+    done = CliRunner().invoke(cli, ["bench", "sweep", "eggholder", *arguments, "--seconds", "0.1", "--output",
+                                    str(tmp_path / "s.jsonl")])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "left out: numpy has no cuda" in done.output
+    assert not (tmp_path / "s.png").exists()

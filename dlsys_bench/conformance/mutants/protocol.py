@@ -165,7 +165,7 @@ MUTANTS = (
         "network",
         "self.state: Array = np.zeros((replicas, counts.non_trainable), dtype) if first is None else first.state",
         "own = np.zeros((replicas, counts.non_trainable), dtype)\n"
-        "        self.state = RULES.setdefault((own.shape, dtype), own)",
+        "        self.state = self.kit.rules.setdefault((own.shape, dtype), own)",
     ),
     Mutant(
         "seeds_the_process",

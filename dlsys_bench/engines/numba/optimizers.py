@@ -16,7 +16,7 @@ from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 def _each(rate: Rate, parameters: Array) -> Array:
     """The rate of each replica (R,), in the parameters' dtype."""
     every = np.empty(len(parameters), parameters.dtype)
-    every[:] = rate if isinstance(rate, float) else rate[:, 0]
+    every[:] = rate[:, 0] if isinstance(rate, np.ndarray) else rate
     return every
 
 

@@ -80,7 +80,7 @@ class FusedDropoutRule(DropoutRule):
         self.stays, y = self.buffer("stays", shape, np.bool_), self.buffer("y", shape, x.dtype)
         for replica, generator in enumerate(self.generators):
             key = generator.integers(2**64, dtype=np.uint64)
-            kernels.drop(x[replica % len(x)].reshape(-1), key, round(rate * 2**32), self._scale,
+            kernels.drop(x[replica % len(x)].reshape(-1), key, min(round(rate * 2**32), 2**32 - 1), self._scale,
                          self.stays[replica].reshape(-1), y[replica].reshape(-1))  # fmt: skip
         return y
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from functools import cache
 from itertools import count, pairwise
@@ -83,23 +83,26 @@ def together(passes: Sequence[Together[T]], meet: Callable[[int], Meet] = Asleep
     # Whoever finds the threads at work for another training goes on alone: the bits are the same.
     if size == 1 or not _BUSY.acquire(blocking=False):
         return _Meeting(passes, 1, meet).advance(0)
+    others: list[Future[list[T]]] = []
+    meeting = _Meeting(passes, size, meet)
     try:
-        meeting = _Meeting(passes, size, meet)
-        # What numpy is to do about an overflow is told each thread apart.
-        others = [
-            _pool(os.getpid(), size - 1).submit(copy_context().run, meeting.advance, place)
-            for place in range(1, size)
-        ]  # fmt: skip
-        try:
-            return meeting.advance(0)
-        except BrokenBarrierError:
-            # What broke it is the news, not that it is broken.
-            errors = [other.exception() for other in others]
-            raise next(each for each in errors if each and not isinstance(each, BrokenBarrierError)) from None
-        finally:
-            wait(others)
+        for place in range(1, size):
+            # What numpy is to do about an overflow is told each thread apart. One by one: an error may come between.
+            others.append(_pool(os.getpid(), size - 1).submit(copy_context().run, meeting.advance, place))  # noqa: PERF401
+        return meeting.advance(0)
+    except BrokenBarrierError:
+        # What broke it is the news, not that it is broken.
+        errors = [error for other in others if (error := other.exception())]
+        raise next((error for error in errors if not isinstance(error, BrokenBarrierError)), errors[0]) from None
+    except BaseException:
+        # An interrupt may come before all are handed out: whoever has come waits for nobody.
+        meeting.barrier.abort()
+        raise
     finally:
-        _BUSY.release()
+        try:
+            wait(others)
+        finally:
+            _BUSY.release()
 
 
 class _Meeting(Generic[T]):

@@ -32,7 +32,7 @@ NAMES = ("study", "arm", "engine", "device", "dtype", "batch_size", "threads", "
 
 def series(points: Sequence[Line], axis: Axis) -> dict[tuple[tuple[str, Any], ...], list[Line]]:
     """The points that differ on this axis alone, in its order; of two values at least."""
-    # A network's size is its arm's: what the arm is called tells nothing more.
+    # A network's size is its arm's: arms that differ in something else too make no line of sizes.
     fixed = [name for name in NAMES if name not in (axis.field, "arm" if axis.field == "parameters" else "")]
     found: dict[tuple[tuple[str, Any], ...], list[Line]] = {}
     for point in points:
@@ -41,13 +41,13 @@ def series(points: Sequence[Line], axis: Axis) -> dict[tuple[tuple[str, Any], ..
     return {
         key: sorted(line, key=lambda point: point[axis.field])
         for key, line in found.items()
-        if len({point[axis.field] for point in line}) > 1
+        if 1 < len({point[axis.field] for point in line}) == len(line)
     }
 
 
-def speed(points: Sequence[Line], path: Path) -> Path:
+def speed(points: Sequence[Line], path: Path) -> Path | None:
     """Samples a second against each axis that was varied, workload by workload, and peak memory against the batch size.
-    Each line an engine on a device. Writes a PNG."""
+    Each line an engine on a device. Writes a PNG; none where nothing was varied."""
     from matplotlib.figure import Figure
 
     panels = []
@@ -58,16 +58,19 @@ def speed(points: Sequence[Line], path: Path) -> Path:
             panels.append((axis, work, "samples_a_second", mine))
             if axis.field == "batch_size":
                 panels.append((axis, work, "peak_memory_bytes", mine))
-    figure = Figure(figsize=(WIDTH, 3.6 * max(1, (len(panels) + 1) // 2)), layout="constrained")
-    spots = figure.subplots(max(1, (len(panels) + 1) // 2), 2, squeeze=False).ravel()
-    order = list(dict.fromkeys(_name(key, points) for _, _, _, mine in panels for key in mine))
+    if not panels:
+        return None
+    figure = Figure(figsize=(WIDTH, 3.6 * ((len(panels) + 1) // 2)), layout="constrained")
+    spots = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).ravel()
+    engines = list(dict.fromkeys(point["engine"] for point in points))
     for spot, (axis, work, field, mine) in zip(spots, panels, strict=False):
-        for key, line in mine.items():
-            colour, marker, dashes = style(order.index(_name(key, points)))
+        names = _names(list(mine))
+        for name, (key, line) in zip(names, mine.items(), strict=True):
+            colour, marker, _ = style(engines.index(dict(key)["engine"]))
             scale = 2**20 if field == "peak_memory_bytes" else 1
             x, y = [point[axis.field] for point in line], [point[field] / scale for point in line]
-            spot.plot(x, y, color=colour, marker=marker, markersize=4, linestyle=dashes, linewidth=1.3,
-                      label=_name(key, points))  # fmt: skip
+            spot.plot(x, y, color=colour, marker=marker, markersize=4, linewidth=1.3, label=name,
+                      linestyle="-" if dict(key)["device"] == "cpu" else "--")  # fmt: skip
         spot.set_xscale("log", base=2)
         ticks = sorted({point[axis.field] for line in mine.values() for point in line})
         spot.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
@@ -85,7 +88,7 @@ def speed(points: Sequence[Line], path: Path) -> Path:
 
 def tables(points: Sequence[Line]) -> list[Table]:
     """Samples a second by batch size, a table a workload: each engine on each device, and from which batch size on the
-    GPU is faster."""
+    GPU is faster; then every point, with what holds its median with 95%."""
     found = []
     for work in dict.fromkeys(f"{point['study']}/{point['arm']}" for point in points):
         mine = [p for p in points if f"{p['study']}/{p['arm']}" == work and p["threads"] is None and p["replicas"] == 1]
@@ -99,11 +102,30 @@ def tables(points: Sequence[Line]) -> list[Table]:
         ]
         heads = ("engine", "device", "dtype", *(f">{size}" for size in sizes))
         found.append(Table(f"{work}: samples a second by batch size; {crossover(mine)}", heads, rows))
-    return found
+    heads = ("study", "arm", "engine", "device", "dtype", ">batch", ">threads", ">networks", ">samples a second",
+             ">us a step", ">memory, MiB", ">others", "commit")  # fmt: skip
+    return [*found, Table("Every point", heads, [_row(point) for point in points])]
+
+
+def _row(point: Line) -> tuple[str, ...]:
+    rate, others = f"{point['samples_a_second']:,.0f}", point["others_share"]
+    interval = f" [{point['samples_a_second_low']:,.0f}, {point['samples_a_second_high']:,.0f}]"
+    return (
+        point["study"], point["arm"], point["engine"], point["device"], point["dtype"], str(point["batch_size"]),
+        NONE if point["threads"] is None else str(point["threads"]), str(point["replicas"]), rate + interval,
+        f"{point['microseconds_a_step']:,.0f}", f"{point['peak_memory_bytes'] / 2**20:,.0f}",
+        NONE if others is None else f"{others:.0%}", str(point["provenance"]["commit"]),
+    )  # fmt: skip
 
 
 def crossover(points: Sequence[Line]) -> str:
-    """From which batch size on a GPU is faster."""
+    """From which batch size on a GPU is faster, of each precision."""
+    dtypes = list(dict.fromkeys(point["dtype"] for point in points))
+    said = [_crossover([point for point in points if point["dtype"] == dtype]) for dtype in dtypes]
+    return said[0] if len(set(said)) == 1 else "; ".join(f"{d}: {s}" for d, s in zip(dtypes, said, strict=True))
+
+
+def _crossover(points: Sequence[Line]) -> str:
     best: dict[tuple[bool, int], float] = {}
     for point in points:
         key = point["device"] != "cpu", point["batch_size"]
@@ -114,7 +136,9 @@ def crossover(points: Sequence[Line]) -> str:
     faster = [size for size in sizes if best[True, size] > best[False, size]]
     # From there on: a GPU that wins once and loses again has not crossed.
     first = next((size for size in sizes if all(other in faster for other in sizes if other >= size)), None)
-    return "the CPU is faster throughout" if first is None else f"a GPU is faster from {first}"
+    if first is not None:
+        return f"a GPU is faster from {first}"
+    return f"a GPU is faster at {', '.join(map(str, faster))} alone" if faster else "the CPU is faster throughout"
 
 
 def _work(key: tuple[tuple[str, Any], ...]) -> str:
@@ -122,8 +146,11 @@ def _work(key: tuple[tuple[str, Any], ...]) -> str:
     return f"{told['study']}/{told['arm']}" if "arm" in told else str(told["study"])
 
 
-def _name(key: tuple[tuple[str, Any], ...], points: Sequence[Line]) -> str:
-    """The engine, and whatever else is not the same in all points."""
-    told = dict(key)
-    more = [str(told[name]) for name in ("device", "dtype") if len({point[name] for point in points}) > 1]
-    return ", ".join([told["engine"], *more])
+def _names(keys: Sequence[tuple[tuple[str, Any], ...]]) -> list[str]:
+    """The engine of each line, and whatever else is not the same in all lines of a panel."""
+    told = [dict(key) for key in keys]
+    more = [name for name in told[0] if name not in ("engine", "study") and len({one[name] for one in told}) > 1]
+    words = {"batch_size": "batch", "replicas": "networks"}
+    return [
+        ", ".join([one["engine"], *(f"{words.get(name, '')} {one[name]}".strip() for name in more)]) for one in told
+    ]
