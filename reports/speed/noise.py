@@ -62,7 +62,7 @@ def main(trials: int) -> None:
                 burner.kill()
             found = {"in turn": paired(in_turn["a"], in_turn["b"]), "one after the other": apart(one, other)}
             # As `bench compare` does where a benchmark tells of others.
-            busy = {"in turn": False, "one after the other": others.share > BUSY}
+            busy = {"in turn": False, "one after the other": (others.share or 0.0) > BUSY}
             with RUNS.open("a") as file:
                 for how, ratio in found.items():
                     line = {"load": load, "how": how, "low": ratio.low, "middle": ratio.middle, "high": ratio.high,

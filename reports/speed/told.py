@@ -19,8 +19,10 @@ ENGINES = ("numpy", "numba", "torch", "keras", "jax")
 
 
 def keep(path: Path) -> None:
-    """Only what the benchmarks say of themselves: pytest-benchmark adds the name of the machine."""
-    found = {one["name"]: one["extra_info"] for one in json.loads(path.read_text())["benchmarks"]}
+    """Only what the benchmarks say of themselves: pytest-benchmark adds the name of the machine. What was measured anew
+    takes the place of what was."""
+    found = json.loads(PAIRS.read_text()) if PAIRS.exists() else {}
+    found |= {one["name"]: one["extra_info"] for one in json.loads(path.read_text())["benchmarks"]}
     PAIRS.write_text(json.dumps(found, indent=1) + "\n")
 
 
@@ -81,7 +83,8 @@ written, epoch by epoch in one thread; the goal is that the whole interval is un
 ## A busy machine
 
 The same engine against itself, beside a load that comes and goes on one core or on all (`noise.py`, raw rounds in
-`noise.jsonl`). Every FASTER or SLOWER here is false; at 95%, one comparison in twenty may be.
+`noise.jsonl`). Every FASTER or SLOWER here is false; at 95%, one comparison in twenty may be. One after the other, what
+others took of the machine makes a comparison ambiguous: without that, 12 of the 50 beside a load were false.
 
 {noise.told()}""")
 
