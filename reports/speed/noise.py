@@ -86,6 +86,13 @@ def told() -> str:
     return text
 
 
+def misled() -> str:
+    """How many would be false if nobody looked at what others take."""
+    lines = [json.loads(line) for line in RUNS.read_text().splitlines()]
+    mine = [line for line in lines if line["how"] == "one after the other" and line["load"] != "quiet"]
+    return f"{sum(line['low'] > 1 or line['high'] < 1 for line in mine)} of the {len(mine)} beside a load"
+
+
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         main(int(sys.argv[1]))

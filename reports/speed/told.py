@@ -84,7 +84,7 @@ written, epoch by epoch in one thread; the goal is that the whole interval is un
 
 The same engine against itself, beside a load that comes and goes on one core or on all (`noise.py`, raw rounds in
 `noise.jsonl`). Every FASTER or SLOWER here is false; at 95%, one comparison in twenty may be. One after the other, what
-others took of the machine makes a comparison ambiguous: without that, 12 of the 50 beside a load were false.
+others took of the machine makes a comparison ambiguous: by the intervals alone, {noise.misled()} would be false.
 
 {noise.told()}""")
 
