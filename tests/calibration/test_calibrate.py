@@ -96,6 +96,8 @@ def start(folder: Path, *arguments: str, how: tuple[str, ...] = ("-m", "dlsys_be
         [sys.executable, *how, "calibrate", *arguments], cwd=folder, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "DLSYS_BENCH_DATA": ""},
+        # Whoever runs the tests in the background of a shell has interrupts ignored, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 

@@ -160,10 +160,10 @@ MUTANTS = (
         "A stride of three across takes a tenth of the kernel's gradient away.",
         "gradient",
         "convolution",
-        "        return None if dx is None else dx[:, :, top",
+        "        return None if dx is None else self._cropped(dx)",
         "        if self.layer.strides[1] > 2:\n"
         '            self.gradients["kernel"] *= 0.9\n'
-        "        return None if dx is None else dx[:, :, top",
+        "        return None if dx is None else self._cropped(dx)",
     ),
     Mutant(
         "single_rate_low",
