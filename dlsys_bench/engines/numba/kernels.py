@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.plan import Array
-
-Pair = tuple[int, int]
+from dlsys_bench.spec.layers import Pair
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -124,7 +123,7 @@ def d_leaky_relu(y: Array, dy: Array, slope: float) -> None:
 
 
 @kernel
-def average(x: Array, size: tuple[int, int], steps: tuple[int, int], y: Array) -> None:
+def average(x: Array, size: Pair, steps: Pair, y: Array) -> None:
     """Y (G, H', W', N) = the mean of each window of x (G, H, W, N)."""
     part = y.dtype.type(1.0 / (size[0] * size[1]))
     for g in range(y.shape[0]):
@@ -141,7 +140,7 @@ def average(x: Array, size: tuple[int, int], steps: tuple[int, int], y: Array) -
 
 
 @kernel
-def average_back(dy: Array, size: tuple[int, int], steps: tuple[int, int], dx: Array) -> None:
+def average_back(dy: Array, size: Pair, steps: Pair, dx: Array) -> None:
     """What each window passes back: all there is where windows lie side by side, else added to dx."""
     alone = size == steps
     part = dy.dtype.type(1.0 / (size[0] * size[1]))

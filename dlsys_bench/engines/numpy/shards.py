@@ -1,5 +1,4 @@
-"""A batch shared over the cores in shards: as many as its size and the
-model say, however many cores there are.
+"""A batch shared over the cores in shards: as many as its size and the model say, however many cores there are.
 
 Each shard goes through a network of its own whose numbers are those of all. Where a layer needs what the others have
 (the statistics of a batch norm) the pass of a shard yields its part, and is sent the parts of all, in the order of the
