@@ -11,7 +11,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.numba.kernels import kernel
+from dlsys_bench.engines.numba.kernel import kernel
 
 # Looks at the others' counts before a thread lets the rest of the machine have its core: about 50 microseconds.
 LOOKS = 20_000

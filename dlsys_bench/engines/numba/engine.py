@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from dlsys_bench.engines.numba.activation import FusedActivationRule
 from dlsys_bench.engines.numba.awake import Awake
+from dlsys_bench.engines.numba.convolution import FusedConv2DRule
 from dlsys_bench.engines.numba.losses import judge
+from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, FusedDropoutRule
 from dlsys_bench.engines.numba.optimizers import STEPPERS
-from dlsys_bench.engines.numba.rules import RULES
-from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule
+from dlsys_bench.engines.numpy import NumpyEngine, kit
 from dlsys_bench.engines.numpy.kit import Kit
+from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dropout, Layer
+
+RULES: dict[type[Layer], type[Rule[Any]]] = kit.RULES | {
+    Conv2D: FusedConv2DRule,
+    AveragePool: FusedAveragePoolRule,
+    BatchNorm: FusedBatchNormRule,
+    Dropout: FusedDropoutRule,
+    Activation: FusedActivationRule,
+}
 
 
 class NumbaEngine(NumpyEngine):

@@ -7,10 +7,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.numba import kernels
+from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy import losses
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.losses import Loss
+
+
+@kernel
+def cross_entropy(outputs: Array, labels: NDArray[Any], values: Array, d: Array, right: NDArray[Any]) -> None:
+    """Softmax and its cross-entropy of outputs (R, K, N) with labels (R, N): the mean (R,), its gradient, and how many
+    have their largest output, the first of equals, at the label."""
+    r_, k_, n_ = outputs.shape
+    zero = outputs.dtype.type(0)
+    share = outputs.dtype.type(1.0 / n_)
+    for r in range(r_):
+        value, hit = zero, 0
+        for n in range(n_):
+            best = 0
+            for k in range(1, k_):
+                if outputs[r, k, n] > outputs[r, best, n]:
+                    best = k
+            top, label, total = outputs[r, best, n], labels[r, n], zero
+            for k in range(k_):
+                d[r, k, n] = np.exp(outputs[r, k, n] - top)
+                total += d[r, k, n]
+            value += np.log(total) - (outputs[r, label, n] - top)
+            hit += best == label
+            for k in range(k_):
+                d[r, k, n] = d[r, k, n] / total * share
+            d[r, label, n] -= share
+        values[r], right[r] = value * share, hit
 
 
 def judge(loss: Loss, outputs: Array, y: losses.Targets) -> tuple[Array, Array, NDArray[Any] | None]:
@@ -22,5 +48,5 @@ def judge(loss: Loss, outputs: Array, y: losses.Targets) -> tuple[Array, Array, 
     d = np.empty_like(outputs)
     # Samples that replicas share come with one row of labels.
     labels = np.ascontiguousarray(y if len(y) == replicas else np.broadcast_to(y, (replicas, y.shape[-1])), np.intp)
-    kernels.cross_entropy(outputs, labels, values, d, right)
+    cross_entropy(outputs, labels, values, d, right)
     return values, d, right

@@ -6,11 +6,57 @@ from typing import Any
 
 import numpy as np
 
-from dlsys_bench.engines.numba import kernels
+from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy import optimizers
 from dlsys_bench.engines.numpy.optimizers import AdamStepper, Rate, RMSpropStepper, SGDStepper, Stepper
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
+
+
+@kernel
+def sgd(p: Array, g: Array, v: Array, rate: Array, momentum: float, new: float, by_rate: bool, nesterov: bool) -> None:
+    """Stochastic gradient descent with a velocity; `new` is what the velocity takes of a gradient."""
+    for r in range(p.shape[0]):
+        step, keeps, takes = rate[r], p.dtype.type(momentum), p.dtype.type(new)
+        if by_rate:
+            for i in range(p.shape[1]):
+                move = -step * g[r, i]
+                v[r, i] = keeps * v[r, i] + move
+                p[r, i] += keeps * v[r, i] + move if nesterov else v[r, i]
+        else:
+            for i in range(p.shape[1]):
+                v[r, i] = keeps * v[r, i] + takes * g[r, i]
+                p[r, i] -= step * (keeps * v[r, i] + g[r, i] if nesterov else v[r, i])
+
+
+@kernel
+def adam(
+    p: Array, g: Array, m: Array, v: Array, rate: Array, beta_1: float, beta_2: float, root: float, epsilon: float
+) -> None:
+    """Adam: the rate has the mean's correction, `root` is what the root of the square is multiplied with."""
+    one = 1.0
+    keep_m, new_m = p.dtype.type(beta_1), p.dtype.type(one - beta_1)
+    keep_v, new_v = p.dtype.type(beta_2), p.dtype.type(one - beta_2)
+    times, plus = p.dtype.type(root), p.dtype.type(epsilon)
+    for r in range(p.shape[0]):
+        step = rate[r]
+        for i in range(p.shape[1]):
+            m[r, i] = keep_m * m[r, i] + new_m * g[r, i]
+            v[r, i] = keep_v * v[r, i] + new_v * (g[r, i] * g[r, i])
+            p[r, i] -= step * m[r, i] / (np.sqrt(v[r, i]) * times + plus)
+
+
+@kernel
+def rmsprop(p: Array, g: Array, v: Array, rate: Array, rho: float, epsilon: float, inside: bool) -> None:
+    """RMSprop, with its epsilon inside the root or after it."""
+    one = 1.0
+    keep, new, plus = p.dtype.type(rho), p.dtype.type(one - rho), p.dtype.type(epsilon)
+    for r in range(p.shape[0]):
+        step = rate[r]
+        for i in range(p.shape[1]):
+            v[r, i] = keep * v[r, i] + new * (g[r, i] * g[r, i])
+            root = np.sqrt(v[r, i] + plus) if inside else np.sqrt(v[r, i]) + plus
+            p[r, i] -= step * g[r, i] / root
 
 
 def _each(rate: Rate, parameters: Array) -> Array:
@@ -28,7 +74,7 @@ class FusedSGDStepper(SGDStepper):
             return
         self.steps += 1
         new = 1.0 if self.steps == 1 else 1.0 - optimizer.dampening
-        kernels.sgd(parameters, gradient, self.velocity, _each(learning_rate, parameters),
+        sgd(parameters, gradient, self.velocity, _each(learning_rate, parameters),
                     optimizer.momentum, new, optimizer.velocity == "rate", optimizer.nesterov)  # fmt: skip
 
 
@@ -42,7 +88,7 @@ class FusedAdamStepper(AdamStepper):
             rate, times = learning_rate / mean_correction, 1.0 / root
         else:
             rate, times = learning_rate * root / mean_correction, 1.0
-        kernels.adam(parameters, gradient, self.mean, self.square, _each(rate, parameters),
+        adam(parameters, gradient, self.mean, self.square, _each(rate, parameters),
                      optimizer.beta_1, optimizer.beta_2, times, optimizer.epsilon)  # fmt: skip
 
 
@@ -50,7 +96,7 @@ class FusedRMSpropStepper(RMSpropStepper):
     def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
         optimizer = self.optimizer
         self.steps += 1
-        kernels.rmsprop(parameters, gradient, self.square, _each(learning_rate, parameters),
+        rmsprop(parameters, gradient, self.square, _each(learning_rate, parameters),
                         optimizer.rho, optimizer.epsilon, optimizer.epsilon_added == "inside")  # fmt: skip
 
 

@@ -1,0 +1,210 @@
+"""2-D convolution: windows gathered and given back in long runs; direct where a product of them is too narrow to pay.
+What it computes is said where numpy does it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dlsys_bench.engines.numba.kernel import kernel
+from dlsys_bench.engines.numpy.convolution import Conv2DRule
+from dlsys_bench.plan import Array
+from dlsys_bench.spec.layers import Conv2D, Pair
+
+
+@kernel
+def gather(x: Array, n: int, strides: Pair, windows: Array) -> None:
+    """The windows (R, h, w, C, H', W' N) of padded images (R, C, H, W N)."""
+    r_, h_, w_, c_, ho, wide = windows.shape
+    # At a stride of one the windows of a row lie side by side: one long run instead of many short ones.
+    run = wide if strides[1] == 1 else n
+    for r in range(r_):
+        for a in range(h_):
+            for b in range(w_):
+                for c in range(c_):
+                    for i in range(ho):
+                        whole, line = windows[r, a, b, c, i], x[r, c, i * strides[0] + a, b * n :]
+                        for piece in range(wide // run):
+                            target, source = whole[piece * run :], line[piece * strides[1] * n :]
+                            for k in range(run):
+                                target[k] = source[k]
+
+
+@kernel
+def scatter(windows: Array, n: int, strides: Pair, dx: Array) -> None:
+    """Add to padded images (R, C, H, W N) what their windows (R, h, w, C, H', W' N) pass back."""
+    r_, h_, w_, c_, ho, wide = windows.shape
+    run = wide if strides[1] == 1 else n
+    for r in range(r_):
+        for a in range(h_):
+            for b in range(w_):
+                for c in range(c_):
+                    for i in range(ho):
+                        whole, line = windows[r, a, b, c, i], dx[r, c, i * strides[0] + a, b * n :]
+                        for piece in range(wide // run):
+                            source, target = whole[piece * run :], line[piece * strides[1] * n :]
+                            for k in range(run):
+                                target[k] += source[k]
+
+
+@kernel
+def convolve(x: Array, weights: Array, bias: Array, n: int, y: Array) -> None:
+    """Y (R, F, H', W' N) of padded images (R, C, H, W N) and weights (R, h, 5, C, F), F even, at a stride of one.
+
+    Two filters of five weights side by side at a time: ten products for every eight numbers read or written.
+    """
+    for r in range(y.shape[0]):
+        for i in range(y.shape[2]):
+            for f in range(0, y.shape[1] - 1, 2):
+                one, two = y[r, f, i], y[r, f + 1, i]
+                for k in range(one.size):
+                    one[k] = bias[r, f]
+                    two[k] = bias[r, f + 1]
+                for c in range(x.shape[1]):
+                    for a in range(weights.shape[1]):
+                        line = x[r % x.shape[0], c, i + a]
+                        x0, x1, x2, x3, x4 = line, line[n:], line[2 * n :], line[3 * n :], line[4 * n :]
+                        v, w = weights[r, a, :, c, f], weights[r, a, :, c, f + 1]
+                        v0, v1, v2, v3, v4 = v[0], v[1], v[2], v[3], v[4]
+                        w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
+                        for k in range(one.size):
+                            one[k] += v0 * x0[k] + v1 * x1[k] + v2 * x2[k] + v3 * x3[k] + v4 * x4[k]
+                            two[k] += w0 * x0[k] + w1 * x1[k] + w2 * x2[k] + w3 * x3[k] + w4 * x4[k]
+
+
+@kernel
+def d_weights(x: Array, dy: Array, n: int, d: Array) -> None:
+    """The gradient (R, h, 5, C, F) of the weights of `convolve`."""
+    zero = dy.dtype.type(0)
+    d[:] = 0
+    for r in range(dy.shape[0]):
+        for i in range(dy.shape[2]):
+            for c in range(x.shape[1]):
+                for a in range(d.shape[1]):
+                    line = x[r % x.shape[0], c, i + a]
+                    x0, x1, x2, x3, x4 = line, line[n:], line[2 * n :], line[3 * n :], line[4 * n :]
+                    for f in range(0, dy.shape[1] - 1, 2):
+                        one, two = dy[r, f, i], dy[r, f + 1, i]
+                        v0, v1, v2, v3, v4 = zero, zero, zero, zero, zero
+                        w0, w1, w2, w3, w4 = zero, zero, zero, zero, zero
+                        for k in range(one.size):
+                            v0 += one[k] * x0[k]
+                            v1 += one[k] * x1[k]
+                            v2 += one[k] * x2[k]
+                            v3 += one[k] * x3[k]
+                            v4 += one[k] * x4[k]
+                            w0 += two[k] * x0[k]
+                            w1 += two[k] * x1[k]
+                            w2 += two[k] * x2[k]
+                            w3 += two[k] * x3[k]
+                            w4 += two[k] * x4[k]
+                        v, w = d[r, a, :, c, f], d[r, a, :, c, f + 1]
+                        v[0], v[1], v[2], v[3], v[4] = v[0] + v0, v[1] + v1, v[2] + v2, v[3] + v3, v[4] + v4
+                        w[0], w[1], w[2], w[3], w[4] = w[0] + w0, w[1] + w1, w[2] + w2, w[3] + w3, w[4] + w4
+
+
+@kernel
+def d_images(dy: Array, weights: Array, n: int, lines: Array, dx: Array) -> None:
+    """What `convolve` passes back to padded images, dx (R, C, H, W N). `lines` (F, W' N + 8 n) is for a row of dy with
+    four samples' worth of nothing at either end."""
+    wide = dy.shape[3]
+    lines[:] = 0
+    dx[:] = 0
+    for r in range(dy.shape[0]):
+        for i in range(dy.shape[2]):
+            for f in range(dy.shape[1]):
+                target, source = lines[f, 4 * n :], dy[r, f, i]
+                for k in range(wide):
+                    target[k] = source[k]
+            for c in range(dx.shape[1]):
+                for a in range(weights.shape[1]):
+                    row = dx[r, c, i + a]
+                    for f in range(0, dy.shape[1] - 1, 2):
+                        y, z = lines[f], lines[f + 1]
+                        y0, y1, y2, y3, y4 = y, y[n:], y[2 * n :], y[3 * n :], y[4 * n :]
+                        z0, z1, z2, z3, z4 = z, z[n:], z[2 * n :], z[3 * n :], z[4 * n :]
+                        v, w = weights[r, a, :, c, f], weights[r, a, :, c, f + 1]
+                        v0, v1, v2, v3, v4 = v[4], v[3], v[2], v[1], v[0]
+                        w0, w1, w2, w3, w4 = w[4], w[3], w[2], w[1], w[0]
+                        for k in range(row.size):
+                            row[k] += (
+                                v0 * y0[k] + v1 * y1[k] + v2 * y2[k] + v3 * y3[k] + v4 * y4[k]
+                                + w0 * z0[k] + w1 * z1[k] + w2 * z2[k] + w3 * z3[k] + w4 * z4[k]
+                            )  # fmt: skip
+
+
+@kernel
+def row_sums(x: Array, sums: Array) -> None:
+    """The sum of each row of x (G, M)."""
+    zero = x.dtype.type(0)
+    for g in range(x.shape[0]):
+        total = zero
+        for m in range(x.shape[1]):
+            total += x[g, m]
+        sums[g] = total
+
+
+# With no more weights than this, and five side by side as LeNet-5 has them, a kernel of our own is as fast as a matrix
+# product on the fastest BLAS, and no windows need be gathered.
+FEW_WEIGHTS = 4096
+
+
+class FusedConv2DRule(Conv2DRule):
+    def __init__(self, layer: Conv2D, *arguments: Any) -> None:
+        super().__init__(layer, *arguments)
+        shape = self.tensors["kernel"].shape[1:]
+        self.few = (
+            layer.strides == (1, 1) and shape[1] == 5 and shape[3] % 2 == 0 and math.prod(shape) <= FEW_WEIGHTS
+        )  # fmt: skip
+
+    def forward(self, x: Array, training: bool) -> Array:
+        if not self.few:
+            return super().forward(x, training)
+        kernel = np.ascontiguousarray(self.tensors["kernel"])
+        bias = self.tensors["bias"] if self.layer.use_bias else np.zeros((len(kernel), kernel.shape[-1]), x.dtype)
+        self.x = np.ascontiguousarray(self._padded(x))
+        ho, wo, filters = self.layer.output_shape(self.shape)
+        y = self.buffer("y", (len(kernel), filters, ho, wo, x.shape[-1]), x.dtype)
+        convolve(_lines(self.x), kernel, np.ascontiguousarray(bias), x.shape[-1], _lines(y))
+        return y
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        if not self.few:
+            return super().backward(dy, wants_dx)
+        dy = np.ascontiguousarray(dy)
+        if self.layer.use_bias:
+            self.gradients["bias"][...] = _sums(dy)
+        d_kernel = np.empty_like(self.tensors["kernel"], order="C")
+        d_weights(_lines(self.x), _lines(dy), dy.shape[-1], d_kernel)
+        self.gradients["kernel"][...] = d_kernel
+        if not wants_dx:
+            return None
+        kernel, n = np.ascontiguousarray(self.tensors["kernel"]), dy.shape[-1]
+        dx = self.buffer("dx", (len(dy), *self.x.shape[1:]), dy.dtype)
+        lines = self.buffer("lines", (dy.shape[1], (dy.shape[3] + 8) * n), dy.dtype)
+        d_images(_lines(dy), kernel, n, lines, _lines(dx))
+        return self._cropped(dx)
+
+    def _copy(self, x: Array, gathered: Array) -> None:
+        gather(_lines(np.ascontiguousarray(x)), x.shape[-1], self.layer.strides, _lines(gathered))
+
+    def _add(self, d_places: Array, dx: Array, out: Pair) -> None:
+        if dx.flags.c_contiguous:
+            scatter(_lines(d_places), dx.shape[-1], self.layer.strides, _lines(dx))
+        else:
+            # A piece of a large batch.
+            super()._add(d_places, dx, out)
+
+
+def _sums(dy: Array) -> Array:
+    """(R, C, ...) -> (R, C)."""
+    sums = np.empty(dy.shape[0] * dy.shape[1], dy.dtype)
+    row_sums(np.ascontiguousarray(dy).reshape(sums.size, -1), sums)
+    return sums.reshape(dy.shape[:2])
+
+
+def _lines(x: Array) -> Array:
+    """(..., W, N) as (..., W N), in one piece."""
+    return x.reshape(*x.shape[:-2], -1)

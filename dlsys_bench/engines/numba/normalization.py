@@ -1,0 +1,195 @@
+"""Batch normalisation in three passes a way, and dropout in one. What each computes is said where numpy does it."""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.engines.numba.kernel import kernel
+from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
+from dlsys_bench.engines.numpy.shards import Together
+from dlsys_bench.plan import Array
+from dlsys_bench.spec.layers import Shape
+
+
+@kernel
+def moments(x: Array, found: Array) -> None:
+    """The mean of each row of x (G, M), and the mean of the squares about it, as `found` (2, G)."""
+    zero, share = x.dtype.type(0), x.dtype.type(1.0 / x.shape[1])
+    for g in range(x.shape[0]):
+        total = zero
+        for m in range(x.shape[1]):
+            total += x[g, m]
+        middle = total * share
+        square = zero
+        for m in range(x.shape[1]):
+            off = x[g, m] - middle
+            square += off * off
+        found[0, g], found[1, g] = middle, square * share
+
+
+@kernel
+def pooled(parts: Array, counts: Array, found: Array) -> None:
+    """The moments (2, G) of so many shards (S, 2, G), each of so many samples, as one. Chan, Golub & LeVeque 1979."""
+    total = counts.sum()
+    for g in range(found.shape[1]):
+        mean, variance = found.dtype.type(0), found.dtype.type(0)
+        for s in range(len(counts)):
+            mean += counts[s] / total * parts[s, 0, g]
+        for s in range(len(counts)):
+            off = parts[s, 0, g] - mean
+            variance += counts[s] / total * (parts[s, 1, g] + off * off)
+        found[0, g], found[1, g] = mean, variance
+
+
+@kernel
+def normalised(x: Array, moments: Array, gamma: Array, beta: Array, epsilon: float, inverse: Array, y: Array) -> None:
+    """Gamma (x - mean) inverse + beta, row by row, and the inverse of the spread. X and its moments are by C or R C."""
+    rows, one, plus = x.shape[0], x.dtype.type(1), x.dtype.type(epsilon)
+    for g in range(inverse.size):
+        inverse[g] = one / np.sqrt(moments[1, g] + plus)
+    for g in range(y.shape[0]):
+        own = g % inverse.size
+        middle, times, shift, row = moments[0, own], gamma[g] * inverse[own], beta[g], x[g % rows]
+        for m in range(y.shape[1]):
+            y[g, m] = (row[m] - middle) * times + shift
+
+
+@kernel
+def normal_sums(dy: Array, x: Array, moments: Array, inverse: Array, sums: Array) -> None:
+    """The gradients of gamma and beta, as `sums` (2, G): of each row of dy, along what was normalised and by itself."""
+    zero, rows = dy.dtype.type(0), x.shape[0]
+    for g in range(dy.shape[0]):
+        own = g % inverse.size
+        middle, row = moments[0, own], x[g % rows]
+        every, along = zero, zero
+        for m in range(dy.shape[1]):
+            every += dy[g, m]
+            along += dy[g, m] * (row[m] - middle)
+        sums[0, g], sums[1, g] = along * inverse[own], every
+
+
+@kernel
+def normal_dx(dy: Array, x: Array, moments: Array, inverse: Array, gamma: Array, sums: Array, samples: float) -> None:
+    """What is passed back, in the place of dy, when the moments moved with so many samples a channel; with infinitely
+    many they are fixed."""
+    rows, share = x.shape[0], dy.dtype.type(1.0 / samples)
+    for g in range(dy.shape[0]):
+        own = g % inverse.size
+        middle, row, times = moments[0, own], x[g % rows], gamma[g] * inverse[own]
+        slope, less = times * inverse[own] * sums[0, g] * share, times * sums[1, g] * share
+        for m in range(dy.shape[1]):
+            dy[g, m] = times * dy[g, m] - slope * (row[m] - middle) - less
+
+
+@kernel
+def _mixed(key: np.uint64, place: int) -> np.uint64:
+    z = np.uint64(key) + np.uint64(place + 1) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@kernel
+def drop(x: Array, key: np.uint64, least: int, scale: float, stays: NDArray[np.bool_], y: Array) -> None:
+    """Which of x stay, and x times `scale` where it stays: where a drawn number of 32 bits is at least `least`.
+
+    The numbers are SplitMix64's (Steele, Lea & Flood 2014), two of each state; each state follows from its place, so a
+    vector of them is made at once.
+    """
+    half, zero, times, bound = x.size // 2, x.dtype.type(0), x.dtype.type(scale), np.uint32(least)
+    first, last = stays[:half], stays[x.size - half :]
+    for i in range(half):
+        z = _mixed(key, i)
+        first[i] = np.uint32(z) >= bound
+        last[i] = np.uint32(z >> np.uint64(32)) >= bound
+    if x.size > 2 * half:
+        stays[half] = np.uint32(_mixed(key, half)) >= bound
+    for i in range(x.size):
+        y[i] = x[i] * (times if stays[i] else zero)
+
+
+@kernel
+def drop_back(stays: NDArray[np.bool_], scale: float, dy: Array) -> None:
+    """Dy times `scale` where x stayed, in its place."""
+    zero, times = dy.dtype.type(0), dy.dtype.type(scale)
+    for i in range(dy.size):
+        dy[i] *= times if stays[i] else zero
+
+
+def _flat(x: Array) -> Array:
+    """(R, C, ...) as (R C, M), in one piece."""
+    return np.ascontiguousarray(x).reshape(x.shape[0] * x.shape[1], -1)
+
+
+class FusedBatchNormRule(BatchNormRule):
+    def forward_together(self, x: Array) -> Together[Array]:
+        flat = _flat(x)
+        found = np.empty((2, len(flat)), x.dtype)
+        moments(flat, found)
+        told = yield flat.shape[1], found
+        self.samples = flat.shape[1]
+        if len(told) > 1:
+            counts, parts = (np.array(each, x.dtype) for each in zip(*told, strict=True))
+            self.samples = sum(count for count, _ in told)
+            pooled(parts, counts, found := np.empty_like(found))
+        if self.leads:
+            mean, variance = found.reshape(2, *x.shape[:2])
+            self._move(mean, variance, int(self.samples))
+        return self._through(flat, found, x.shape)
+
+    def forward(self, x: Array, training: bool) -> Array:
+        if training:
+            return super().forward(x, training)
+        # No sample moves what does not move.
+        self.samples = inf
+        moving = np.stack([self.tensors["moving_mean"], self.tensors["moving_variance"]])
+        return self._through(_flat(x), moving.reshape(2, -1), x.shape)
+
+    def _through(self, flat: Array, moments: Array, shape: Shape) -> Array:
+        gamma, beta = self.tensors["gamma"], self.tensors["beta"]
+        self.x, self.moments, self.inverse = flat, moments, np.empty(moments.shape[1], flat.dtype)
+        y = self.buffer("y", (gamma.size, flat.shape[1]), flat.dtype)
+        normalised(flat, moments, gamma.ravel(), beta.ravel(), self.layer.epsilon, self.inverse, y)
+        return y.reshape(len(gamma), *shape[1:])
+
+    def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
+        flat = _flat(dy)
+        sums = np.empty((2, len(flat)), dy.dtype)
+        normal_sums(flat, self.x, self.moments, self.inverse, sums)
+        self.gradients["gamma"][...], self.gradients["beta"][...] = sums.reshape(2, *dy.shape[:2])
+        told = yield sums
+        if not wants_dx:
+            return None
+        total = np.sum(told, axis=0)
+        gamma = self.tensors["gamma"].ravel()
+        normal_dx(flat, self.x, self.moments, self.inverse, gamma, total, float(self.samples))
+        return flat.reshape(dy.shape)
+
+
+class FusedDropoutRule(DropoutRule):
+    def forward(self, x: Array, training: bool) -> Array:
+        rate = self.layer.drop_rate
+        self.stays = None
+        if not training or self.mask is not None or rate == 0.0:
+            return super().forward(x, training)
+        shape, x = (len(self.generators), *x.shape[1:]), np.ascontiguousarray(x)
+        self.stays, y = self.buffer("stays", shape, np.bool_), self.buffer("y", shape, x.dtype)
+        for replica, generator in enumerate(self.generators):
+            key = generator.integers(2**64, dtype=np.uint64)
+            drop(x[replica % len(x)].reshape(-1), key, min(round(rate * 2**32), 2**32 - 1), self._scale,
+                         self.stays[replica].reshape(-1), y[replica].reshape(-1))  # fmt: skip
+        return y
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        if self.stays is None:
+            return super().backward(dy, wants_dx)
+        dy = np.ascontiguousarray(dy)
+        drop_back(self.stays.reshape(-1), self._scale, dy.reshape(-1))
+        return dy
+
+    @property
+    def _scale(self) -> float:
+        return 1.0 / (1.0 - self.layer.drop_rate)

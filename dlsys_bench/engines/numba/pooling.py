@@ -1,0 +1,70 @@
+"""Average pools, window by window. What they compute is said where numpy does it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dlsys_bench.engines.numba.kernel import kernel
+from dlsys_bench.engines.numpy.pooling import AveragePoolRule
+from dlsys_bench.plan import Array
+from dlsys_bench.spec.layers import Pair
+
+
+@kernel
+def average(x: Array, size: Pair, steps: Pair, y: Array) -> None:
+    """Y (G, H', W', N) = the mean of each window of x (G, H, W, N)."""
+    part = y.dtype.type(1.0 / (size[0] * size[1]))
+    for g in range(y.shape[0]):
+        for i in range(y.shape[1]):
+            for j in range(y.shape[2]):
+                mine = y[g, i, j]
+                for n in range(y.shape[3]):
+                    mine[n] = 0
+                for a in range(size[0]):
+                    for b in range(size[1]):
+                        other = x[g, i * steps[0] + a, j * steps[1] + b]
+                        for n in range(y.shape[3]):
+                            mine[n] += other[n] * part
+
+
+@kernel
+def average_back(dy: Array, size: Pair, steps: Pair, dx: Array) -> None:
+    """What each window passes back: all there is where windows lie side by side, else added to dx."""
+    alone = size == steps
+    part = dy.dtype.type(1.0 / (size[0] * size[1]))
+    for g in range(dy.shape[0]):
+        for i in range(dy.shape[1]):
+            for j in range(dy.shape[2]):
+                mine = dy[g, i, j]
+                for a in range(size[0]):
+                    for b in range(size[1]):
+                        other = dx[g, i * steps[0] + a, j * steps[1] + b]
+                        if alone:
+                            for n in range(dy.shape[3]):
+                                other[n] = mine[n] * part
+                        else:
+                            for n in range(dy.shape[3]):
+                                other[n] += mine[n] * part
+
+
+class FusedAveragePoolRule(AveragePoolRule):
+    def forward(self, x: Array, training: bool) -> Array:
+        ho, wo, _ = self.layer.output_shape(self.shape)
+        y = self.empty("y", (ho, wo), x)
+        average(_images(x), self.layer.pool_size, self.layer.steps, _images(y))
+        return y
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        if not wants_dx:
+            return None
+        h, w, _ = self.shape
+        dx = self.empty("dx", (h, w), dy)
+        if self.layer.steps != self.layer.pool_size or h % self.layer.steps[0] or w % self.layer.steps[1]:
+            dx.fill(0)
+        average_back(_images(dy), self.layer.pool_size, self.layer.steps, _images(dx))
+        return dx
+
+
+def _images(x: Array) -> Array:
+    """(R, C, H, W, N) as (R C, H, W, N), in one piece."""
+    return np.ascontiguousarray(x).reshape(-1, *x.shape[2:])
