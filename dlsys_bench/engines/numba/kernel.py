@@ -1,6 +1,6 @@
 """How a loop is compiled.
 
-Each goes once over memory, lets other threads in, and takes arrays in one piece.
+Each loop goes once over memory, lets other threads in, and takes arrays in one piece.
 
 G stands for replicas times channels, M for all that belongs to a channel. Numbers come in the dtype of the arrays:
 a Python float among single-precision arrays would widen every step of a loop. What an inner loop walks over is a row
