@@ -177,14 +177,13 @@ def test_results_that_cannot_be_written_are_named_before_anything_is_lost(folder
     assert "cannot write results to reports/runs.db" in call(folder, "run", "mine:MINE", code=2).stderr
 
 
+@pytest.mark.usefixtures("heard_interrupts")
 def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
     call(folder, "run", "mine:MINE")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
     process = subprocess.Popen(
         [sys.executable, "-m", "dlsys_bench", "run", "mine:LONG"], cwd=folder, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        # Whoever runs the tests in the background of a shell has interrupts ignored, and so would this process.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     try:
         time.sleep(3)

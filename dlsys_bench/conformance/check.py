@@ -11,7 +11,7 @@ import hypothesis
 import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.errors import Flaky
+from hypothesis.errors import Flaky, UnsatisfiedAssumption
 
 from dlsys_bench.conformance.finding import BrokenError, broken
 from dlsys_bench.conformance.guard import Guard
@@ -142,8 +142,13 @@ class Trial:
         return st.sampled_from(self.engine.conventions)
 
     def search(self, strategy: st.SearchStrategy[T], body: Callable[[T], None], examples: int | None = None) -> None:
-        """Draw examples until one fails, shrink it, and raise what the smallest shows."""
+        """Draw examples until one fails, shrink it, and raise what the smallest shows.
+
+        One that the body cannot use, it leaves by `hypothesis.assume`, and it is not counted: a check that compared
+        nothing has not passed.
+        """
         found: list[BrokenError] = []
+        others: list[Exception] = []
         began = time.perf_counter()
         until = [began + self.budget]
 
@@ -161,18 +166,25 @@ class Trial:
             self.drawn += 1
             try:
                 body(example)
+            except UnsatisfiedAssumption:
+                self.drawn -= 1  # nothing was compared
+                raise
             except BrokenError as error:
                 if not found:
                     until[0] = time.perf_counter() + 2 * self.budget
                 # Hypothesis keeps what is smaller than the last; so does this, for when time ends the shrinking.
                 found.append(error.on(example))
                 raise found[-1] from None
+            except Exception as error:
+                # Not the engine's mistake, or what it declares: nothing to shrink, and time must not end it unheard.
+                others.append(error)
+                raise EnoughError from None
 
         try:
             drawn()
         except EnoughError:
-            if found:
-                raise found[-1] from None
+            for error in (*found[-1:], *others):
+                raise error from None
         except Flaky:
             first = found[0].finding
             raise broken(f"not the same twice on the same input: {first.what}", example=first.example) from None

@@ -96,8 +96,6 @@ def start(folder: Path, *arguments: str, how: tuple[str, ...] = ("-m", "dlsys_be
         [sys.executable, *how, "calibrate", *arguments], cwd=folder, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "DLSYS_BENCH_DATA": ""},
-        # Whoever runs the tests in the background of a shell has interrupts ignored, and so would this process.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 
@@ -256,6 +254,7 @@ def test_a_scheduler_that_is_lost_when_all_is_in_flight_is_missed(folder: Path) 
         assert store.reservations() == {}
 
 
+@pytest.mark.usefixtures("heard_interrupts")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_command_that_is_killed_goes_on_where_it_was(folder: Path, how: signal.Signals) -> None:
     arguments = ("mine:train", "--seeds", "16", "--workers", "2")

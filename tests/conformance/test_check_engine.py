@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume
+from hypothesis import strategies as st
 
 from dlsys_bench import NotConformingError, check_engine, parametrize_with_checks
-from dlsys_bench.conformance.check import CHECKS, RUNGS
+from dlsys_bench.conformance.check import CHECKS, RUNGS, Trial
 from dlsys_bench.conformance.compliance import Compliance, changes
 from dlsys_bench.conformance.ladder import chosen, climb
 from dlsys_bench.conformance.outcome import Outcome, Status
@@ -91,6 +93,32 @@ def test_what_an_engine_lacks_is_declared_and_said() -> None:
     assert outcomes["forward/max_pool"].reason == "layer:max_pool: not written yet"
     assert outcomes["step/rmsprop"].reason == "optimizer:rmsprop: nor this"
     assert outcomes["forward/network"].status is Status.PASSED
+
+
+def test_what_is_declared_is_heard_though_there_is_no_time() -> None:
+    # Hypothesis takes it for a failure and tries again; the end of the time once passed it over, on a slow machine.
+    (outcome,) = check_engine(NoPools, "collect", checks=["trajectory/fit-max_pool"], options=Options(budget=1e-6))
+    assert outcome.status is Status.DECLARED
+
+
+def test_an_error_of_a_check_is_heard_though_there_is_no_time() -> None:
+    def body(example: int) -> None:
+        raise ZeroDivisionError(str(example))
+
+    with pytest.raises(ZeroDivisionError, match="0"):
+        Trial(maker("numpy", "cpu"), budget=1e-6).search(st.integers(0, 9), body)
+
+
+def test_an_example_that_cannot_be_compared_is_not_counted() -> None:
+    compared = []
+
+    def body(example: int) -> None:
+        assume(example > 3)
+        compared.append(example)
+
+    trial = Trial(maker("numpy", "cpu"), budget=1e-6)
+    trial.search(st.integers(0, 9), body)
+    assert trial.drawn == len(compared) >= 3
 
 
 def test_a_check_that_is_not_there_is_named_with_the_nearest() -> None:
