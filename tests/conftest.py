@@ -18,6 +18,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 SAMPLED = {
     "numba": ("regularization/lenet5-tanh", "eggholder"),
     "torch": ("regularization/lenet5-tanh", "dying-relu", "perceptron"),
+    "torch-bf16": ("regularization/lenet5-tanh",),
     "jax": ("regularization/lenet5-tanh",),
     "keras": ("regularization/lenet5-tanh", "cyclical-learning-rate"),
 }

@@ -22,10 +22,18 @@ class Entry(NamedTuple):
     devices: tuple[str, ...] = ("cpu", "cuda")
 
 
+TORCH = "pip install 'dlsys-bench[torch]'"
+
 BUILT_IN: dict[str, Entry] = {
     "numpy": Entry("dlsys_bench.engines.numpy:NumpyEngine", devices=("cpu",)),
     "numba": Entry("dlsys_bench.engines.numba:NumbaEngine", ("numba",), "pip install 'dlsys-bench[numba]'", ("cpu",)),
     "torch": Entry("dlsys_bench.engines.torch:TorchEngine", ("torch",), "pip install 'dlsys-bench[torch]'"),
+    "torch-tf32": Entry(
+        "dlsys_bench.engines.torch:TorchTF32Engine", ("torch",), "pip install 'dlsys-bench[torch]'", ("cuda",)
+    ),
+    "torch-bf16": Entry(
+        "dlsys_bench.engines.torch:TorchBfloat16Engine", ("torch",), "pip install 'dlsys-bench[torch]'"
+    ),
     "jax": Entry("dlsys_bench.engines.jax:JaxEngine", ("jax",), "pip install 'dlsys-bench[jax]'"),
     "keras": Entry(
         "dlsys_bench.engines.keras:KerasEngine", ("keras", "tensorflow"), "pip install 'dlsys-bench[tensorflow]'"

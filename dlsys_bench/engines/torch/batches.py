@@ -1,8 +1,8 @@
-"""The batches of R replicas, gathered on the device."""
+"""The samples of R replicas on the device, and the order that each takes them in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from dlsys_bench.spec.recipe import Recipe
 
 
 class Source:
-    """Batches of R replicas, gathered on the device from the samples of all in one row. `own`: a batch has a part for
-    each, (R, n, ...); where all take the same samples in the same order, it is one for all, (n, ...)."""
+    """The samples of all in one row, x and y. `own`: each replica has an order of its own, (R, N); where all take the
+    same samples in the same order, it is one for all, (N,)."""
 
     def __init__(self, samples: Stack, home: Home, recipe: Recipe, plans: Sequence[Plan]) -> None:
         self.count, self.device, self.plans = samples.samples, home.device, plans
@@ -29,12 +29,8 @@ class Source:
         # One of its own for each, so a replica's order is the one it has alone.
         self.generators = [torch.Generator(home.device).manual_seed(plan.seed) for plan in plans]
 
-    def batches(self, epoch: int, sizes: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-        """X and y of an epoch's batches of these sizes."""
-        for indices in self._order(epoch)[..., : sum(sizes)].split(list(sizes), -1):  # type: ignore[no-untyped-call]
-            yield self.x[indices], self.y[indices]
-
-    def _order(self, epoch: int) -> Tensor:
+    def order(self, epoch: int) -> Tensor:
+        """Where in the row an epoch finds its samples, one after another."""
         if not self.own:
             return torch.arange(self.count, device=self.device)
         if not self.shuffle:

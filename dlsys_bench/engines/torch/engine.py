@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_ta
 from dlsys_bench.engines.torch.initializers import start
 from dlsys_bench.engines.torch.layout import Home, channel_last, kernel_out
 from dlsys_bench.engines.torch.losses import LOSSES
-from dlsys_bench.engines.torch.modules import Net
+from dlsys_bench.engines.torch.modules import Net, net_of
+from dlsys_bench.engines.torch.precision import Products, computing
 from dlsys_bench.engines.torch.replicas import TorchReplicas
+from dlsys_bench.engines.torch.steps import CudaRecorder, Recorder
 from dlsys_bench.engines.torch.training import check_last_batch, train
 from dlsys_bench.errors import EngineError
 from dlsys_bench.plan import Array, Plan, Weights
@@ -36,22 +39,28 @@ ACTIVATION_BYTES = {"cpu": 32 * 2**20, "cuda": 2 * 2**30}
 
 
 class TorchEngine(Engine):
-    """Eager torch on the CPU or on CUDA."""
+    """Torch on the CPU, eager, or on CUDA, where each update in single precision is one graph."""
 
     name = "torch"
     convention = "torch"
     conventions = ("torch",)
-    devices = ("cpu", "cuda")
+    devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
+    products: ClassVar[Products] = "float32"
 
     def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
         super().__init__(device, dtype)
         if device == "cuda" and not torch.cuda.is_available():
-            raise EngineError('engine "torch" finds no CUDA device on this machine: use --device cpu')
-        self.home = Home(device, getattr(torch, dtype))
+            raise EngineError(f'engine "{self.name}" finds no CUDA device on this machine: use --device cpu')
+        self.home = Home(device, getattr(torch, dtype), self.products)
+
+    def recorder(self) -> Recorder | None:
+        """What makes one launch of an update. Not in double precision: a recorded rate is float32."""
+        return CudaRecorder() if self.device == "cuda" and self.dtype == "float32" else None
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Net:
         self.check(model)
-        net = Net(model).to(self.home.dtype)
+        net = net_of(model, self.products).to(self.home.dtype)
         start(model, net.tensors, weights, seed)
         return net.to(self.device)
 
@@ -60,7 +69,7 @@ class TorchEngine(Engine):
 
     def predict(self, net: Net, x: Array) -> Array:
         net.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), computing(self.products):
             parts = [
                 channel_last(net(self.home.x(x[first : first + PREDICTED_AT_ONCE]), {}))
                 for first in range(0, len(x), PREDICTED_AT_ONCE)
@@ -73,7 +82,8 @@ class TorchEngine(Engine):
         state = {name: buffer.clone() for name, buffer in net.named_buffers()}
         net.train(batch.training)
         try:
-            yield self.home.x(batch.x), self.home.masks(batch.masks)
+            with computing(self.products):
+                yield self.home.x(batch.x), self.home.masks(batch.masks)
         finally:
             with torch.no_grad():
                 for name, buffer in net.named_buffers():
@@ -101,7 +111,8 @@ class TorchEngine(Engine):
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         check_last_batch(net.model, len(samples.x), recipe, plan)
         x, y = self.home.x(samples.x), self.home.y(recipe.loss, samples.y)
-        return train(net, x, y, self.home, recipe, plan, on_epoch)
+        with computing(self.products):
+            return train(net, x, y, self.home, recipe, plan, on_epoch, self.recorder())
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> TorchReplicas:
         every = alike(models, len(plans))
@@ -112,3 +123,20 @@ class TorchEngine(Engine):
     def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
         values = sum(math.prod(shape) for shape in model.shapes) * recipe.batch_size
         return max(1, ACTIVATION_BYTES[self.device] // (values * np.dtype(self.dtype).itemsize))
+
+
+class TorchTF32Engine(TorchEngine):
+    """Torch on CUDA with TF32 products, in convolutions as in dense layers."""
+
+    name = "torch-tf32"
+    devices = ("cuda",)
+    dtypes = ("float32",)
+    products = "tf32"
+
+
+class TorchBfloat16Engine(TorchEngine):
+    """Torch with products of bfloat16 by autocast. Weights, statistics, losses and updates are float32."""
+
+    name = "torch-bf16"
+    dtypes = ("float32",)
+    products = "bfloat16"

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dlsys_bench.engines.torch.precision import Products
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.losses import Loss
 
@@ -18,10 +19,12 @@ KERNEL_IN = {4: (3, 2, 0, 1), 2: (1, 0)}
 
 
 class Home(NamedTuple):
-    """Where an engine keeps its tensors, and how wide they are. Images come as (..., N, H, W, C)."""
+    """Where an engine keeps its tensors, how wide they are, and what it rounds the factors of products to. Images come
+    as (..., N, H, W, C)."""
 
     device: str
     dtype: torch.dtype
+    products: Products = "float32"
 
     def x(self, x: Array) -> Tensor:
         there = torch.as_tensor(np.ascontiguousarray(x), dtype=self.dtype, device=self.device)

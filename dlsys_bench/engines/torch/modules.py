@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from dlsys_bench.engines.torch.precision import Products
 from dlsys_bench.spec import layers
 from dlsys_bench.spec.model import Model
 
@@ -100,3 +102,19 @@ class Net(nn.Module):
             if outputs is not None:
                 outputs.append(x)
         return x
+
+
+class RoundedNet(Net):
+    """Its products are of bfloat16, as autocast has it: tensors, losses and updates stay what they are."""
+
+    def forward(self, x: Tensor, masks: Mapping[int, Tensor], outputs: list[Tensor] | None = None) -> Tensor:
+        # What autocast would keep of one pass for the next would be the graph's own, in a graph.
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+            found = super().forward(x, masks, outputs)
+        if outputs is not None:
+            outputs[:] = [output.to(x.dtype) for output in outputs]
+        return found.to(x.dtype)
+
+
+def net_of(model: Model, products: Products) -> Net:
+    return (RoundedNet if products == "bfloat16" else Net)(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,9 @@ from dlsys_bench.engines.torch.batches import Source
 from dlsys_bench.engines.torch.layout import channel_last
 from dlsys_bench.engines.torch.losses import LOSSES, hits
 from dlsys_bench.engines.torch.optimizers import Stepper
+from dlsys_bench.engines.torch.precision import computing
 from dlsys_bench.engines.torch.stacked import Stacked
+from dlsys_bench.engines.torch.steps import Masks, Rate, launching
 from dlsys_bench.engines.torch.training import check_last_batch
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.plan import Array, Plan, epochs_of
@@ -62,32 +65,33 @@ class TorchReplicas(Replicas):
         with torch.random.fork_rng(devices=[0] if self.engine.device == "cuda" else []):
             seeds = np.random.SeedSequence([plan.seed for plan in plans])
             torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
-            return self._train(parts, every, plans, on_epoch)
+            with computing(self.engine.products):
+                return self._train(parts, every, plans, on_epoch)
 
     def _train(
         self, samples: Stack, recipes: Sequence[Recipe], plans: Sequence[Plan], on_epoch: OnReplicas | None
     ) -> Histories:
-        nets, recipe = self.nets, recipes[0]
+        nets, recipe, recorder = self.nets, recipes[0], self.engine.recorder()
         source = Source(samples, self.engine.home, recipe, plans)
         stepper = Stepper(nets.parameters, recipes)
+
+        def update(x: Tensor, y: Tensor, masks: Masks, rate: Rate) -> tuple[Tensor, Tensor]:
+            values, outputs = nets.losses(LOSSES[type(recipe.loss)], x, y, source.own, masks)
+            values.sum().backward()  # type: ignore[no-untyped-call]
+            stepper.step(rate)
+            return values.detach(), hits(recipe.loss, outputs.detach(), y)
+
+        steps = launching(update, source.x, source.y, recorder)
         histories, self.failures = Histories(self.size), {}
         step = 0
         for epoch, sizes in enumerate(epochs_of(samples.samples, recipe, plans[0]), start=1):
             started = time.perf_counter()
             before = nets.copy()
-            losses, right = [], []
-            rates = stepper.rates(step, len(sizes))
-            for rate, (x, y) in zip(rates, source.batches(epoch, sizes), strict=True):
-                masks = self._masks(plans, step, x.shape[1 if source.own else 0])
-                values, outputs = nets.losses(LOSSES[type(recipe.loss)], x, y, source.own, masks)
-                values.sum().backward()  # type: ignore[no-untyped-call]
-                stepper.step(rate)
-                losses.append(values.detach())
-                right.append(hits(recipe.loss, outputs.detach(), y))
-                step += 1
+            masks = partial(self._masks, plans, step, sizes)
+            ended = steps.epoch(source.order(epoch), sizes, stepper.rates(step, len(sizes)), masks)
+            step += len(sizes)
             # The device is asked once an epoch, here, so that no step waits for it.
-            found = torch.stack(losses).double().cpu().numpy()
-            correct = torch.stack(right).sum(0).cpu().numpy()
+            found, correct = ended.losses.double().cpu().numpy(), ended.right.cpu().numpy()
             seconds, seen = (time.perf_counter() - started) / self.size, sum(sizes)
             broken = ~np.isfinite(found)
             for lost in sorted(set(np.flatnonzero(broken.any(axis=0)).tolist()) - set(self.failures)):
@@ -105,10 +109,10 @@ class TorchReplicas(Replicas):
                 on_epoch(histories.last())
         return histories
 
-    def _masks(self, plans: Sequence[Plan], step: int, batch: int) -> dict[int, Tensor]:
+    def _masks(self, plans: Sequence[Plan], first: int, sizes: Sequence[int], step: int) -> dict[int, Tensor]:
         if not plans[0].parity:
             return {}
-        each = [plan.masks(self.model, step, batch) for plan in plans]
+        each = [plan.masks(self.model, first + step, sizes[step]) for plan in plans]
         return self.engine.home.masks({place: np.stack([masks[place] for masks in each]) for place in each[0]})
 
     def predict(self, x: Array) -> Array:
@@ -119,12 +123,14 @@ class TorchReplicas(Replicas):
         outputs = np.empty((self.size, x.shape[axis], *self.model.output_shape), self.engine.dtype)
         for first in range(0, x.shape[axis], at_once):
             here = slice(first, first + at_once)
-            (found,) = self.nets.outputs(self.engine.home.x(x[:, here] if own else x[here]), own)
+            with computing(self.engine.products):
+                (found,) = self.nets.outputs(self.engine.home.x(x[:, here] if own else x[here]), own)
             outputs[:, here] = channel_last(found)
         return outputs
 
     def trace(self, x: Array) -> list[Array]:
-        found = self.nets.outputs(self.engine.home.x(x), is_own(x, self.model), every=True)
+        with computing(self.engine.products):
+            found = self.nets.outputs(self.engine.home.x(x), is_own(x, self.model), every=True)
         return [channel_last(output).copy() for output in found]
 
     def weights(self, replica: int) -> dict[str, Array]:

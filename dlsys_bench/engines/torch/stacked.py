@@ -11,12 +11,12 @@ from torch.func import functional_call
 
 from dlsys_bench.engines.torch.initializers import start
 from dlsys_bench.engines.torch.layout import Home, kernel_out
-from dlsys_bench.engines.torch.modules import Net
+from dlsys_bench.engines.torch.modules import net_of
+from dlsys_bench.engines.torch.steps import Masks
 from dlsys_bench.plan import Plan, Weights
 from dlsys_bench.spec.model import Model
 
 Tensors = dict[str, Tensor]
-Masks = dict[int, Tensor]
 
 
 class Stacked:
@@ -25,7 +25,7 @@ class Stacked:
 
     def __init__(self, models: Sequence[Model], plans: Sequence[Plan], home: Home) -> None:
         self.model = model = models[0]
-        self.net = Net(model).to(home.dtype)
+        self.net = net_of(model, home.products).to(home.dtype)
         own, paths = self.net.tensors, self.net.paths
         self.shapes = {paths[t.name]: own[t.name].shape for t in model.tensors if t.trainable}
         self.sizes = [math.prod(shape) for shape in self.shapes.values()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from dlsys_bench.engines.base import OnEpoch
 from dlsys_bench.engines.torch.layout import Home
 from dlsys_bench.engines.torch.losses import LOSSES, hits
 from dlsys_bench.engines.torch.modules import Net
-from dlsys_bench.engines.torch.optimizers import OPTIMIZERS
+from dlsys_bench.engines.torch.optimizers import optimizer_of, set_rate
+from dlsys_bench.engines.torch.steps import Masks, Rate, Recorder, launching
 from dlsys_bench.errors import DivergedError, EngineError
 from dlsys_bench.plan import Plan, epochs_of
 from dlsys_bench.result import Epoch, History
@@ -25,10 +27,24 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 
-def train(net: Net, x: Tensor, y: Tensor, home: Home, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None) -> History:
+def train(
+    net: Net, x: Tensor, y: Tensor, home: Home, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None,
+    recorder: Recorder | None,
+) -> History:  # fmt: skip
     """Train one network. Errors: DivergedError, at the end of the epoch."""
-    optimizer = OPTIMIZERS[type(recipe.optimizer)](recipe.optimizer, net.parameters())
+    optimizer = optimizer_of(recipe.optimizer, net.parameters())
     loss_of = LOSSES[type(recipe.loss)]
+
+    def update(x: Tensor, y: Tensor, masks: Masks, rate: Rate) -> tuple[Tensor, Tensor]:
+        set_rate(optimizer, rate)
+        optimizer.zero_grad()
+        outputs = net(x, masks)
+        value = loss_of(outputs, y)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return value.detach(), hits(recipe.loss, outputs.detach(), y)
+
+    steps = launching(update, x, y, recorder)
     step, history = 0, []
     # Dropout draws from torch's global generator: seed it for this training only.
     with torch.random.fork_rng(devices=[0] if home.device == "cuda" else []):
@@ -36,33 +52,22 @@ def train(net: Net, x: Tensor, y: Tensor, home: Home, recipe: Recipe, plan: Plan
         for epoch, sizes in enumerate(epochs_of(len(x), recipe, plan), start=1):
             net.train()
             started = time.perf_counter()
-            order = _order(epoch, len(x), home, recipe, plan)
-            values: list[Tensor] = []
-            right: list[Tensor] = []
-            rates: list[float] = []
-            for indices in order[: sum(sizes)].split(sizes):  # type: ignore[no-untyped-call]
-                if recipe.schedule is not None:
-                    for group in optimizer.param_groups:
-                        group["lr"] = recipe.schedule.rate(step)
-                masks = home.masks(plan.masks(net.model, step, len(indices)) if plan.parity else None)
-                target = y[indices]
-                optimizer.zero_grad()
-                outputs = net(x[indices], masks)
-                value = loss_of(outputs, target)
-                value.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                values.append(value.detach())
-                right.append(hits(recipe.loss, outputs.detach(), target))
-                rates.append(optimizer.param_groups[0]["lr"])
-                step += 1
+            rates = [recipe.rate(step + here) for here in range(len(sizes))]
+            masks = partial(_masks, net.model, home, plan, step, sizes)
+            ended = steps.epoch(_order(epoch, len(x), home, recipe, plan), sizes, rates, masks)
+            step += len(sizes)
             # The device is asked once an epoch, here, so that no step waits for it.
-            found, correct = torch.stack(values).double().cpu().numpy(), int(torch.stack(right).sum())
+            found, correct = ended.losses.double().cpu().numpy(), int(ended.right)
             seconds = time.perf_counter() - started
             record = epoch_of(epoch, step, seconds, found, correct, sizes, recipe, rates)
             history.append(record)
             if on_epoch is not None:
                 on_epoch(record)
     return history
+
+
+def _masks(model: Model, home: Home, plan: Plan, first: int, sizes: Sequence[int], step: int) -> dict[int, Tensor]:
+    return home.masks(plan.masks(model, first + step, sizes[step])) if plan.parity else {}
 
 
 def _order(epoch: int, samples: int, home: Home, recipe: Recipe, plan: Plan) -> Tensor:

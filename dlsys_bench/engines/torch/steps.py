@@ -1,0 +1,173 @@
+"""The updates of an epoch: one launched after another, or on CUDA each as one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+Masks = dict[int, Tensor]
+Rate = float | Tensor
+Update = Callable[[Tensor, Tensor, Masks, Rate], tuple[Tensor, Tensor]]
+"""Follow the gradient of a batch (x, y) at a rate. Returns the loss and how many answers were right, on the device; of
+R replicas, of each."""
+
+
+class Outcome(NamedTuple):
+    """Of an epoch, on the device: the loss of each step (steps, ...), how many answers were right (...)."""
+
+    losses: Tensor
+    right: Tensor
+
+
+class Steps(Protocol):
+    """How an epoch's updates are launched. The device is not asked anything before the epoch is over."""
+
+    def epoch(
+        self, order: Tensor, sizes: Sequence[int], rates: Sequence[float] | Tensor, masks: Callable[[int], Masks]
+    ) -> Outcome:
+        """Train on the samples in this order (..., N), cut into batches of these sizes while they last; the rates
+        (steps, ...) and, by the number of a step of this epoch, what dropout keeps."""
+
+
+class Eager:
+    """One operation after another, as torch's users have it."""
+
+    def __init__(self, update: Update, x: Tensor, y: Tensor) -> None:
+        self.update, self.x, self.y = update, x, y
+
+    def epoch(
+        self, order: Tensor, sizes: Sequence[int], rates: Sequence[float] | Tensor, masks: Callable[[int], Masks]
+    ) -> Outcome:
+        batches = order[..., : sum(sizes)].split(list(sizes), -1)  # type: ignore[no-untyped-call]
+        found = [
+            self.update(self.x[batch], self.y[batch], masks(step), rate)
+            for step, (batch, rate) in enumerate(zip(batches, rates, strict=True))
+        ]
+        losses, right = zip(*found, strict=True)
+        return Outcome(torch.stack(losses), torch.stack(right).sum(0))
+
+
+Recorded = Callable[[], object]
+
+
+class Recorder(Protocol):
+    """Makes one launch of many operations, which always read and write the memory that they had when recorded."""
+
+    def rehearse(self, step: Callable[[], None]) -> None:
+        """Run it, operation by operation, as recording needs it to have run before."""
+
+    def record(self, step: Callable[[], None]) -> Recorded:
+        """What runs it from now on; recording itself runs nothing."""
+
+
+class CudaRecorder:
+    """CUDA graphs. What is recorded on one stream has to be rehearsed on another than the default one."""
+
+    def __init__(self) -> None:
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    def rehearse(self, step: Callable[[], None]) -> None:
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            step()
+        torch.cuda.current_stream().wait_stream(self.stream)
+
+    def record(self, step: Callable[[], None]) -> Recorded:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):
+            step()
+        return graph.replay
+
+
+class Captured:
+    """Each update a launch. Python would need longer for the launches of a small network than the GPU for the work.
+
+    What changes from step to step (which samples, which rate, where the loss goes) a recorded step finds by itself: it
+    counts its own steps on the device. Batches of each size are recorded apart.
+    """
+
+    def __init__(self, update: Update, x: Tensor, y: Tensor, recorder: Recorder) -> None:
+        self.update, self.x, self.y, self.recorder = update, x, y, recorder
+        self.by_size: dict[int, _Repeated] = {}
+
+    def epoch(
+        self, order: Tensor, sizes: Sequence[int], rates: Sequence[float] | Tensor, masks: Callable[[int], Masks]
+    ) -> Outcome:
+        # The fused optimisers read a rate on the device as float32, whatever it is.
+        every = torch.as_tensor(rates, dtype=torch.float32, device=order.device)
+        found, samples, step = [], 0, 0
+        for size, count in _runs(sizes):
+            if size not in self.by_size:
+                self.by_size[size] = _Repeated(self, size, order.shape[-1] // size)
+            part = order[..., samples : samples + size * count].reshape(*order.shape[:-1], count, size)
+            found.append(self.by_size[size].run(part, every[step : step + count], masks, step))
+            samples, step = samples + size * count, step + count
+        return Outcome(torch.cat([one.losses for one in found]), torch.stack([one.right for one in found]).sum(0))
+
+
+def launching(update: Update, x: Tensor, y: Tensor, recorder: Recorder | None) -> Steps:
+    """How updates on these samples are launched: recorded, where there is something to record with."""
+    return Eager(update, x, y) if recorder is None else Captured(update, x, y, recorder)
+
+
+def _runs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    for size, same in groupby(sizes):
+        yield size, len(list(same))
+
+
+REHEARSALS = 3
+"""Updates before one is recorded: in the first an optimiser makes its memory, cuDNN and cuBLAS choose and set up."""
+
+
+class _Repeated:
+    """The updates of batches of one size. Everything they read and write keeps its place in memory."""
+
+    def __init__(self, owner: Captured, size: int, most: int) -> None:
+        self.owner, self.size, self.most = owner, size, most
+        self.rehearsed = 0
+        self.recorded: Recorded | None = None
+        self.masks: dict[int, Tensor] = {}
+        self.at: Tensor
+        self.order: Tensor
+        self.rates: Tensor
+        self.losses: Tensor | None = None
+        self.right: Tensor
+
+    def run(self, order: Tensor, rates: Tensor, masks: Callable[[int], Masks], first: int) -> Outcome:
+        count = len(rates)
+        if self.rehearsed == 0:
+            self.at = torch.zeros(1, dtype=torch.int64, device=order.device)
+            self.order = order.new_empty((*order.shape[:-2], self.most, self.size))
+            self.rates = rates.new_empty((self.most, *rates.shape[1:]))
+        self.order[..., :count, :].copy_(order)
+        self.rates[:count].copy_(rates)
+        self.at.zero_()
+        if self.losses is not None:
+            self.right.zero_()
+        for step in range(first, first + count):
+            for place, mask in masks(step).items():
+                self.masks.setdefault(place, torch.empty_like(mask)).copy_(mask)
+            if self.recorded is not None:
+                self.recorded()
+            elif self.rehearsed < REHEARSALS:
+                self.owner.recorder.rehearse(self._step)
+                self.rehearsed += 1
+            else:
+                self.recorded = self.owner.recorder.record(self._step)
+                self.recorded()
+        assert self.losses is not None
+        return Outcome(self.losses[:count].clone(), self.right.clone())
+
+    def _step(self) -> None:
+        batch = self.order.index_select(-2, self.at).squeeze(-2)
+        rate = self.rates.index_select(0, self.at).squeeze(0)
+        loss, right = self.owner.update(self.owner.x[batch], self.owner.y[batch], self.masks, rate)
+        if self.losses is None:
+            self.losses, self.right = loss.new_empty((self.most, *loss.shape)), torch.zeros_like(right)
+        self.losses.index_copy_(0, self.at, loss[None])
+        self.right.add_(right)
+        self.at.add_(1)

@@ -1,0 +1,124 @@
+"""What torch rounds the factors of products to: as asked, while it trains, and nothing else of the process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dlsys_bench.data import Samples
+from dlsys_bench.engines import Batch, Engine, create, unavailable
+from dlsys_bench.errors import EngineError
+from dlsys_bench.plan import Array, Plan
+from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dense, Dropout, Flatten
+from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+
+if reason := unavailable("torch"):
+    pytest.skip(reason, allow_module_level=True)
+
+import torch
+
+from dlsys_bench.engines.torch import TorchEngine, TorchTF32Engine
+
+MODEL = follow("torch", Model("m", (8, 8, 2), (
+    BatchNorm(), Conv2D(4, 3), Activation("tanh"), AveragePool(2), Dropout(0.2), Flatten(), Dense(6),
+    Activation("sigmoid"), Dense(3),
+)))  # fmt: skip
+RECIPE = follow("torch", Recipe(SGD(0.1), batch_size=8, epochs=3, loss=SparseCategoricalCrossEntropy()))
+GENERATOR = np.random.default_rng(0)
+SAMPLES = Samples(GENERATOR.standard_normal((40, 8, 8, 2)).astype("float32"), GENERATOR.integers(0, 3, 40))
+ROUNDED = 2.0**-9
+"""How far bfloat16 may be from what it stands for, as a part of it."""
+
+
+def apart(found: Array, right: Array) -> float:
+    return float(np.abs(found - right).max() / np.abs(right).max())
+
+
+def test_bfloat16_is_as_near_as_its_rounding_allows() -> None:
+    rounding, right = create("torch-bf16"), create("numpy", dtype="float64")
+    weights = rounding.weights(rounding.build(MODEL, seed=3))
+    batch = Batch(SAMPLES.x, SAMPLES.y, Plan(1).masks(MODEL, 0, 40), training=True)
+    nets = rounding.build(MODEL, weights), right.build(MODEL, weights)
+    ours, true = (
+        engine.gradients(net, batch, RECIPE.loss) for engine, net in zip((rounding, right), nets, strict=True)
+    )
+    # Each value has passed a few roundings, most of which average out; the largest of all may not.
+    assert ours.loss == pytest.approx(true.loss, rel=4 * ROUNDED)
+    for name, tensor in true.weights.items():
+        assert apart(ours.weights[name], tensor) < 16 * ROUNDED, name
+    assert apart(ours.x, true.x) < 16 * ROUNDED
+    outputs = zip(rounding.trace(nets[0], batch), right.trace(nets[1], batch), strict=True)
+    assert all(apart(found, expected) < 8 * ROUNDED for found, expected in outputs)
+    # And it does round, in the forward pass and in the backward one.
+    assert apart(ours.weights["dense_2.kernel"], true.weights["dense_2.kernel"]) > ROUNDED / 16
+    assert {str(tensor.dtype) for tensor in (*ours.weights.values(), ours.x)} == {"float32"}
+
+
+def test_bfloat16_trains_as_float32_does_but_for_its_rounding() -> None:
+    found = {}
+    for name in ("torch", "torch-bf16"):
+        engine = create(name)
+        net = engine.build(MODEL, seed=3)
+        history = engine.fit(net, SAMPLES, RECIPE, Plan(2, parity=True))
+        found[name] = engine.weights(net), history[-1].running_loss
+    (weights, loss), (rounded, rounded_loss) = found["torch"], found["torch-bf16"]
+    assert rounded_loss == pytest.approx(loss, rel=8 * ROUNDED)
+    assert all(apart(rounded[name], tensor) < 16 * ROUNDED for name, tensor in weights.items())
+    assert any((rounded[name] != tensor).any() for name, tensor in weights.items())
+
+
+def test_replicas_round_as_one_network_does() -> None:
+    engine, plans = create("torch-bf16"), [Plan(4, parity=True), Plan(5, parity=True)]
+    replicas = engine.replicate(MODEL, plans)
+    replicas.fit(SAMPLES, RECIPE, plans)
+    for replica, plan in enumerate(plans):
+        net = engine.build(MODEL, plan.weights(MODEL))
+        engine.fit(net, SAMPLES, RECIPE, plan)
+        for name, tensor in engine.weights(net).items():
+            assert apart(replicas.weights(replica)[name], tensor) < 4 * ROUNDED, name
+
+
+class HereTF32(TorchTF32Engine):
+    devices = ("cpu",)
+
+
+def switches() -> tuple[str, ...]:
+    backends = torch.backends
+    return backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision, backends.cudnn.rnn.fp32_precision
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch 2.9 or later")
+@pytest.mark.parametrize(("engine", "inside"), [(TorchEngine(), "ieee"), (HereTF32(), "tf32")])
+@pytest.mark.parametrize("many", [False, True])
+def test_the_switches_of_the_process_are_set_for_a_training_alone(engine: Engine, inside: str, many: bool) -> None:
+    before, seen = switches(), []
+
+    def look(epoch: object) -> None:
+        seen.append(switches())
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    def train() -> None:
+        if many:
+            engine.replicate(MODEL, [Plan(1)]).fit(SAMPLES, RECIPE, [Plan(1)], look)
+        else:
+            engine.fit(engine.build(MODEL), SAMPLES, RECIPE, Plan(1), look)
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert seen == [(inside,) * 3] * 2
+    assert switches() == before != seen[0]
+
+
+def test_tf32_is_for_cuda() -> None:
+    with pytest.raises(EngineError, match='"torch-tf32" has no device .cpu.; it has cuda'):
+        create("torch-tf32")
+
+
+def test_double_precision_is_not_rounded() -> None:
+    with pytest.raises(EngineError, match="has no dtype .float64."):
+        create("torch-bf16", dtype="float64")
