@@ -8,34 +8,46 @@ import pytest
 
 from dlsys_bench.engines import create, unavailable
 from dlsys_bench.engines.registry import BUILT_IN
+from dlsys_bench.errors import EngineError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.benchmark import peak_memory
+from dlsys_bench.timing.device import device_memory
 from dlsys_bench.timing.load import Others
 from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload
 from dlsys_bench.timing.peak import matrix_peak, memory_bandwidth
+from dlsys_bench.timing.taken import taken
+from dlsys_bench.timing.watched import Watched
 
 ROUNDS = 7
-ENGINES = [name for name in BUILT_IN if name != "keras-jax"]
+PLACES = {f"{name}-{device}" if device != "cpu" else name: (name, device)
+          for name, entry in BUILT_IN.items() if name != "keras-jax" for device in entry.devices}  # fmt: skip
+"""Every device that an engine can have; whether it is there, the engine says when it is asked."""
 SIZES = [Workload("regularization/lenet5-tanh", "standard+bn", size, max(1, 2048 // size))
          for size in (8, 32, 512, 2048, 8192)]  # fmt: skip
 
 
 @pytest.mark.parametrize("work", [*LENET5, *OTHERS, *SIZES], ids=str)
-@pytest.mark.parametrize("name", ENGINES)
-def test_training_steps(benchmark: Any, name: str, work: Workload, pytestconfig: pytest.Config) -> None:
-    """Forward, loss, backward, update, on the device that --dlsys-device names; a round before to compile."""
+@pytest.mark.parametrize(("name", "device"), PLACES.values(), ids=PLACES)
+def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) -> None:
+    """Forward, loss, backward, update, on each device that is there; a round before to compile."""
     if reason := unavailable(name):
         pytest.skip(reason)
-    device = pytestconfig.getoption("dlsys_device")
-    if device != "cpu" and name in ("numpy", "numba", "keras"):
-        pytest.skip(f"{name} has no {device} here")
-    epoch = Paced(create(name, device), work, work.samples(), ROUNDS + 2)
-    with Others() as others:
-        benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)
-    told = epoch.stop() | provenance() | {
-        "engine": name, "device": device, "arm": f"{work.study}/{work.arm}", "batch_size": work.batch_size,
-        "steps": work.steps, "peak_memory_bytes": peak_memory(), "others_share": others.share,
-    }  # fmt: skip
+    try:
+        engine = create(name, device)
+    except EngineError as error:
+        if device == "cpu":
+            raise
+        pytest.skip(f"no GPU: {error}")
+    with taken(device):
+        epoch = Paced(engine, work, work.samples(), ROUNDS + 2)
+        with Watched(device) as gpu, Others() as others:
+            benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)
+        told = epoch.stop() | provenance() | gpu.told | {
+            "engine": name, "device": device, "arm": f"{work.study}/{work.arm}", "batch_size": work.batch_size,
+            "steps": work.steps, "peak_memory_bytes": peak_memory(), "others_share": others.share,
+        }  # fmt: skip
+    if device != "cpu":
+        told |= device_memory()
     if benchmark.stats:
         seconds = benchmark.stats.stats.median / work.steps
         peak, rate = matrix_peak(), work.flops * work.batch_size / seconds

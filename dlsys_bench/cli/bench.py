@@ -26,7 +26,8 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
     """Benchmarks A against B, files of pytest-benchmark (--benchmark-json=FILE): before and after an upgrade.
 
     For each benchmark that both have, how many times B is faster, with a 95% interval: FASTER or SLOWER where the
-    intervals of the two medians lie apart, AMBIGUOUS where they overlap, or where others took over 5% of the machine.
+    intervals of the two medians lie apart, AMBIGUOUS where they overlap, where others took over 5% of the machine, or
+    where the GPU was slowed: by heat, its power limit, or what else its driver tells.
 
     Exit codes: 0 none is slower, 1 some are, 2 usage or nothing to compare, 3 none is slower but some are ambiguous.
     """
@@ -45,11 +46,12 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
         (
             one.name, f"{1e3 * one.a:.4g}", f"{1e3 * one.b:.4g}", str(one.ratio), str(one.ratio.rounds),
             "-" if one.drift is None else f"{one.drift:.2f}", "-" if one.others is None else f"{one.others:.0%}",
-            str(one.speed),
+            "-" if one.slowed_by is None else ", ".join(one.slowed_by) or "not", str(one.speed),
         )
         for one in changes
     ]  # fmt: skip
-    heads = ("benchmark", ">A, ms", ">B, ms", ">times faster", ">rounds", ">machine", ">others", "verdict")
+    heads = ("benchmark", ">A, ms", ">B, ms", ">times faster", ">rounds", ">machine", ">others", "GPU slowed by",
+             "verdict")  # fmt: skip
     show(Table(f"{a} (A) and {b} (B)", heads, rows))
     for name in others:
         say(f"left out: {name}: not in both")

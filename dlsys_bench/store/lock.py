@@ -22,8 +22,19 @@ def alone_beside(path: Path) -> Iterator[None]:
         descriptor = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
         raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
+    with held(descriptor):
+        yield
+
+
+@contextmanager
+def held(descriptor: int) -> Iterator[None]:
+    """While no other process holds the file, or the folder, of this descriptor, which is closed afterwards."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            # Closing alone leaves it to a child that was forked meanwhile.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)

@@ -11,9 +11,12 @@ import numpy as np
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import provenance
+from dlsys_bench.timing.device import device_memory, in_use
 from dlsys_bench.timing.load import Others
 from dlsys_bench.timing.peak import matrix_peak
 from dlsys_bench.timing.proof import check_losses, check_moved
+from dlsys_bench.timing.taken import taken
+from dlsys_bench.timing.watched import Watched
 
 Step = Callable[[], Any]
 
@@ -27,14 +30,16 @@ class TrainBenchmark:
     def __call__(
         self, step: Step, *, samples: int, steps: int = 20, rounds: int = 7, warmup_rounds: int = 1,
         weights: Callable[[], Mapping[str, Any]] | None = None, synchronize: Callable[[], object] | None = None,
-        flops: float | None = None,
+        flops: float | None = None, device: str = "cpu",
     ) -> None:  # fmt: skip
         """Time rounds of `steps` updates of so many `samples`, and fail unless the loss fell.
 
         A loss may stay on its device: it is read after the last round, and waited for at the end of each, by
         `synchronize` where that is given, else as torch and JAX do it. `weights` returns arrays by name: each must have
         moved. `flops`, of one sample, adds operations a second and their part of the matrix peak of this machine's
-        cores. The first call, which may compile, is timed apart. Errors: NotTrainingError, UserError.
+        cores. The first call, which may compile, is timed apart. `device`, "cuda" or "cuda:1", is waited for from the
+        first step on while another process times something on it; where torch or JAX is on a GPU after that step, it
+        is for the rounds, whatever was said. What slowed the GPU is told. Errors: NotTrainingError, UserError.
         """
         losses: list[Any] = []
         wait = synchronize or (lambda: _wait(losses[-1]))
@@ -48,19 +53,22 @@ class TrainBenchmark:
                 once()
             wait()
 
-        started = time.perf_counter()
-        once()
-        wait()
-        first = time.perf_counter() - started
-        with Others() as others:
-            self.benchmark.pedantic(some, rounds=rounds, warmup_rounds=warmup_rounds)
+        with taken(device):
+            started = time.perf_counter()
+            once()
+            wait()
+            first = time.perf_counter() - started
+            # A step that its author did not say is on a GPU.
+            on = "cuda" if device == "cpu" and in_use() else device
+            with taken(on), Watched(on) as gpu, Others() as others:
+                self.benchmark.pedantic(some, rounds=rounds, warmup_rounds=warmup_rounds)
         values = [_number(loss) for loss in losses]
         check_losses(values, steps)
         check_moved(before, _arrays(weights))
         told = {
             "samples": samples, "steps": steps, "loss_first": values[0], "loss_last": values[-1],
             "first_step_seconds": first, "others_share": others.share,
-            "peak_memory_bytes": peak_memory(), **device_memory(), **provenance(),
+            "peak_memory_bytes": peak_memory(), **device_memory(), **gpu.told, **provenance(),
         }  # fmt: skip
         if self.benchmark.stats:
             seconds = self.benchmark.stats.stats.median / steps
@@ -80,14 +88,6 @@ def peak_memory() -> int:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
-
-
-def device_memory() -> dict[str, int]:
-    """The most that torch has held on a GPU, where it has one."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
-        return {}
-    return {"peakdevice_memory_bytes": torch.cuda.max_memory_allocated()}
 
 
 def _wait(loss: Any) -> None:

@@ -14,8 +14,8 @@ from dlsys_bench.timing.ratio import Ratio, Speed, apart
 
 @dataclass(frozen=True)
 class Change:
-    """One benchmark in both files: seconds (medians), how many times B is faster, by how much the machine was, and how
-    much of it others took, in the worse of the two."""
+    """One benchmark in both files: seconds (medians), how many times B is faster, by how much the machine was, how much
+    of it others took, in the worse of the two, and what slowed the GPU in either (None: neither tells)."""
 
     name: str
     a: float
@@ -23,18 +23,20 @@ class Change:
     ratio: Ratio
     drift: float | None
     others: float | None
+    slowed_by: list[str] | None = None
 
     @property
     def speed(self) -> Speed:
-        """B against A; nothing is said where others took too much of the machine."""
-        return Speed.AMBIGUOUS if self.others is not None and self.others > BUSY else self.ratio.speed
+        """B against A; nothing is said where others took too much of the machine, or the GPU was slowed."""
+        crowded = self.others is not None and self.others > BUSY
+        return Speed.AMBIGUOUS if crowded or self.slowed_by else self.ratio.speed
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {
             "name": self.name, "a_seconds": self.a, "b_seconds": self.b, "speed": self.speed,
             "ratio": self.ratio.middle, "low": self.ratio.low, "high": self.ratio.high, "rounds": self.ratio.rounds,
-            "machine": self.drift, "others": self.others,
+            "machine": self.drift, "others": self.others, "gpu_slowed_by": self.slowed_by,
         }  # fmt: skip
 
 
@@ -58,7 +60,7 @@ def compare_benchmarks(a: Path, b: Path) -> tuple[list[Change], list[str]]:
     """The changes of what both files have, and the names that one lacks. Errors: UserError where they share none.
 
     Where both tell the matrix peak that they measured, the machine's own change widens every interval; where one tells
-    that others were at work meanwhile, its benchmark is ambiguous.
+    that others were at work meanwhile, or that its GPU was slowed, its benchmark is ambiguous.
     """
     first, second = read_benchmarks(a), read_benchmarks(b)
     shared = [name for name in first if name in second]
@@ -67,15 +69,21 @@ def compare_benchmarks(a: Path, b: Path) -> tuple[list[Change], list[str]]:
     changes = []
     for name in shared:
         one, other = first[name], second[name]
-        peaks, shares = (
+        peaks, shares, gpus = (
             [found.get("extra_info", {}).get(field) for found in (one, other)]
-            for field in ("matrix_peak_gflops", "others_share")
+            for field in ("matrix_peak_gflops", "others_share", "gpu")
         )
         drift = peaks[1] / peaks[0] if all(peaks) else None
         ratio = apart(one["stats"]["data"], other["stats"]["data"], drift or 1.0)
-        changes.append(Change(name, one["stats"]["median"], other["stats"]["median"], ratio, drift, _most(shares)))
+        medians = one["stats"]["median"], other["stats"]["median"]
+        changes.append(Change(name, *medians, ratio, drift, _most(shares), _slowed_by(gpus)))
     return changes, [name for name in (*first, *second) if name not in shared]
 
 
 def _most(shares: list[float | None]) -> float | None:
     return max((share for share in shares if share is not None), default=None)
+
+
+def _slowed_by(gpus: list[dict[str, Any] | None]) -> list[str] | None:
+    told = [reasons for gpu in gpus if gpu and (reasons := gpu.get("slowed_by")) is not None]
+    return sorted({reason for reasons in told for reason in reasons}) if told else None

@@ -58,13 +58,23 @@ class Point:
 
 
 def measure(point: Point, seconds: float) -> dict[str, Any]:
-    """One point here: rounds of many steps, at least seven, for about so long. Errors: UserError, NotTrainingError."""
+    """One point here: rounds of many steps, at least seven, for about so long, alone on its GPU. Errors: UserError,
+    NotTrainingError."""
+    from dlsys_bench.timing.taken import taken
+
+    with taken(point.device):
+        return _measured(point, seconds)
+
+
+def _measured(point: Point, seconds: float) -> dict[str, Any]:
     from dlsys_bench.engines import create
     from dlsys_bench.provenance import provenance
-    from dlsys_bench.timing.benchmark import device_memory, peak_memory
+    from dlsys_bench.timing.benchmark import peak_memory
+    from dlsys_bench.timing.device import device_memory
     from dlsys_bench.timing.load import Others
     from dlsys_bench.timing.paced import Workload, train_rounds
     from dlsys_bench.timing.ratio import median_interval
+    from dlsys_bench.timing.watched import Watched
 
     started = time.perf_counter()
     engine = create(point.engine, point.device, point.dtype)
@@ -76,7 +86,7 @@ def measure(point: Point, seconds: float) -> dict[str, Any]:
         a_step = min(timed.seconds[1:]) / work.steps
         work = work._replace(steps=min(max(int(seconds / share / a_step), FEWEST_STEPS), most))
         rounds = 3 if share == 40 else 2 + max(FEWEST_ROUNDS, min(int(seconds / (work.steps * a_step)), 50))
-        with Others() as others:
+        with Watched(point.device) as gpu, Others() as others:
             timed = train_rounds(engine, work, rounds, point.replicas)
     each = [taken / work.steps / point.replicas for taken in timed.seconds[2:]]
     low, high = median_interval(each)
@@ -86,7 +96,8 @@ def measure(point: Point, seconds: float) -> dict[str, Any]:
         "samples_a_second_low": point.batch_size / high, "samples_a_second_high": point.batch_size / low,
         "gflops": work.flops * point.batch_size / median(each) / 1e9, "others_share": others.share,
         "load_seconds": loaded, "first_steps_seconds": first.seconds[0], "peak_memory_bytes": peak_memory(),
-        **device_memory(), "loss_first": timed.losses[0], "loss_last": timed.losses[-1], "provenance": provenance(),
+        **device_memory(), **gpu.told, "loss_first": timed.losses[0], "loss_last": timed.losses[-1],
+        "provenance": provenance(),
     }  # fmt: skip
 
 

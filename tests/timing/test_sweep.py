@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -74,6 +75,26 @@ def test_a_table_has_a_column_a_size_and_no_figure_that_is_missing(tmp_path: Pat
     assert speed(points[:1], path) is None
     assert not path.exists()
     assert [table.title for table in tables(points[:1])] == ["Every point"]
+
+
+def test_memory_is_the_processs_and_of_a_gpu_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    hot = {"gpu": {"slowed_by": ["sync boost"]}}
+    points = [point(1, batch_size=8), point(2, batch_size=32),
+              point(3, batch_size=8, device="cuda", peak_device_memory_bytes=2**28, **hot),
+              point(4, batch_size=32, device="cuda", gpu={"slowed_by": []})]  # fmt: skip
+    every = tables(points)[-1]
+    columns = [every.columns.index(name) for name in (">memory, MiB", "GPU slowed by")]
+    found = [tuple(row[column] for column in columns) for row in every.rows]
+    assert found == [("1,024", "-"), ("1,024", "-"), ("256", "sync boost"), ("-", "not")]
+    drawn: list[Any] = []
+    monkeypatch.setattr("dlsys_bench.report.plots.speed.save", lambda figure, path: drawn.append(figure))
+    speed(points, Path("none.png"))
+    rates, held = drawn[0].axes
+    assert held.get_ylabel() == "peak memory of the process, of a GPU its own (MiB)"
+    cpu, gpu = (line.get_ydata() for line in held.lines)
+    assert list(cpu) == [1024, 1024]
+    assert (gpu[0], np.isnan(gpu[1])) == (256, True)
+    assert [list(line.get_ydata()) for line in rates.lines] == [[1, 2], [3, 4]]
 
 
 def test_points_are_measured_once_and_what_fails_is_told(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_what_a_step_costs_is_told(pytester: pytest.Pytester) -> None:
     assert told["first_step_seconds"] > 0.001
     assert told["peak_memory_bytes"] > 2**20
     assert "numpy" in told["versions"]
+    assert "gpu" not in told
 
 
 def test_it_proves_training_where_nothing_is_timed(pytester: pytest.Pytester) -> None:
@@ -97,6 +98,46 @@ def test_torch_and_jax_are_waited_for(pytester: pytest.Pytester) -> None:
         """
     )
     pytester.runpytest_subprocess("--benchmark-only").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(("device", "started"), [("cuda", False), ("cpu", True)])
+def test_a_step_on_a_gpu_has_it_alone_and_tells_of_it(
+    pytester: pytest.Pytester, smi: Any, locks: Path, device: str, started: bool
+) -> None:
+    """By what its author says, or by a framework that is on one after the first step."""
+    smi.answers(smi.h100 | {"clocks_event_reasons.active": "0x0000000000000020"})
+    pytester.makepyfile(
+        f"""
+        import fcntl, sys
+        from types import SimpleNamespace
+
+        held = []
+
+        def test_step(train_benchmark, monkeypatch):
+            cuda = SimpleNamespace(is_initialized=lambda: {started} and bool(held), max_memory_allocated=lambda: 7)
+            monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+            losses = iter(range(100, 0, -1))
+
+            def step():
+                try:
+                    with open({str(locks / ("dlsys_bench-" + smi.h100["uuid"] + ".lock"))!r}) as file:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    held.append(False)
+                except FileNotFoundError:
+                    held.append(False)
+                except BlockingIOError:
+                    held.append(True)
+                return next(losses)
+
+            train_benchmark(step, samples=1, steps=3, rounds=2, device={device!r})
+            assert held == [{not started}] + 9 * [True]
+        """
+    )
+    pytester.runpytest_subprocess("--benchmark-only", "--benchmark-json=a.json").assert_outcomes(passed=1)
+    (found,) = json.loads((pytester.path / "a.json").read_text())["benchmarks"]
+    assert found["extra_info"]["gpu"]["slowed_by"] == ["software thermal slowdown"]
+    assert found["extra_info"]["gpu"]["after"]["name"] == smi.h100["name"]
+    assert found["extra_info"].get("peak_device_memory_bytes") == (7 if started else None)
 
 
 def test_two_files_are_compared(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from dlsys_bench.report.picture import WIDTH, save
 from dlsys_bench.report.plots.frame import style
 from dlsys_bench.report.tables import NONE, Table
@@ -27,6 +29,8 @@ AXES = (
     Axis("parameters", "parameters of the network"),
 )
 
+MEMORY = "peak memory of the process, of a GPU its own (MiB)"
+
 NAMES = ("study", "arm", "engine", "device", "dtype", "batch_size", "threads", "replicas")
 
 
@@ -45,6 +49,16 @@ def series(points: Sequence[Line], axis: Axis) -> dict[tuple[tuple[str, Any], ..
     }
 
 
+def memory(point: Line) -> float | None:
+    """The most that was held, in MiB: of a GPU by the framework, None where it does not tell; else by the process."""
+    held = point["peak_memory_bytes"] if point["device"] == "cpu" else point.get("peak_device_memory_bytes")
+    return None if held is None else float(held) / 2**20
+
+
+def _rate(point: Line) -> float | None:
+    return float(point["samples_a_second"])
+
+
 def speed(points: Sequence[Line], path: Path) -> Path | None:
     """Samples a second against each axis that was varied, workload by workload, and peak memory against the batch size.
     Each line an engine on a device. Writes a PNG; none where nothing was varied."""
@@ -55,21 +69,22 @@ def speed(points: Sequence[Line], path: Path) -> Path | None:
         lines = series(points, axis)
         for work in dict.fromkeys(_work(key) for key in lines):
             mine = {key: line for key, line in lines.items() if _work(key) == work}
-            panels.append((axis, work, "samples_a_second", mine))
+            panels.append((axis, work, "samples a second", mine))
             if axis.field == "batch_size":
-                panels.append((axis, work, "peak_memory_bytes", mine))
+                panels.append((axis, work, MEMORY, mine))
     if not panels:
         return None
     figure = Figure(figsize=(WIDTH, 3.6 * ((len(panels) + 1) // 2)), layout="constrained")
     spots = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).ravel()
     engines = list(dict.fromkeys(point["engine"] for point in points))
-    for spot, (axis, work, field, mine) in zip(spots, panels, strict=False):
+    for spot, (axis, work, label, mine) in zip(spots, panels, strict=False):
         names = _names(list(mine))
         for name, (key, line) in zip(names, mine.items(), strict=True):
             colour, marker, _ = style(engines.index(dict(key)["engine"]))
-            scale = 2**20 if field == "peak_memory_bytes" else 1
-            x, y = [point[axis.field] for point in line], [point[field] / scale for point in line]
-            spot.plot(x, y, color=colour, marker=marker, markersize=4, linewidth=1.3, label=name,
+            value = memory if label == MEMORY else _rate
+            x, y = [point[axis.field] for point in line], [value(point) for point in line]
+            # What nobody told, matplotlib draws as a gap.
+            spot.plot(x, np.array(y, float), color=colour, marker=marker, markersize=4, linewidth=1.3, label=name,
                       linestyle="-" if dict(key)["device"] == "cpu" else "--")  # fmt: skip
         spot.set_xscale("log", base=2)
         ticks = sorted({point[axis.field] for line in mine.values() for point in line})
@@ -77,7 +92,7 @@ def speed(points: Sequence[Line], path: Path) -> Path | None:
         spot.minorticks_off()
         spot.set_yscale("log")
         spot.set_xlabel(axis.label)
-        spot.set_ylabel("peak memory of the process (MiB)" if field == "peak_memory_bytes" else "samples a second")
+        spot.set_ylabel(label)
         spot.set_title(work, fontsize=9)
         spot.grid(alpha=0.3)
         spot.legend(fontsize=7)
@@ -88,7 +103,7 @@ def speed(points: Sequence[Line], path: Path) -> Path | None:
 
 def tables(points: Sequence[Line]) -> list[Table]:
     """Samples a second by batch size, a table a workload: each engine on each device, and from which batch size on the
-    GPU is faster; then every point, with what holds its median with 95%."""
+    GPU is faster; then every point, with what holds its median with 95%, and what slowed its GPU."""
     found = []
     for work in dict.fromkeys(f"{point['study']}/{point['arm']}" for point in points):
         mine = [p for p in points if f"{p['study']}/{p['arm']}" == work and p["threads"] is None and p["replicas"] == 1]
@@ -103,18 +118,20 @@ def tables(points: Sequence[Line]) -> list[Table]:
         heads = ("engine", "device", "dtype", *(f">{size}" for size in sizes))
         found.append(Table(f"{work}: samples a second by batch size; {crossover(mine)}", heads, rows))
     heads = ("study", "arm", "engine", "device", "dtype", ">batch", ">threads", ">networks", ">samples a second",
-             ">us a step", ">memory, MiB", ">others", "commit")  # fmt: skip
+             ">us a step", ">memory, MiB", ">others", "GPU slowed by", "commit")  # fmt: skip
     return [*found, Table("Every point", heads, [_row(point) for point in points])]
 
 
 def _row(point: Line) -> tuple[str, ...]:
-    rate, others = f"{point['samples_a_second']:,.0f}", point["others_share"]
+    rate, others, held = f"{point['samples_a_second']:,.0f}", point["others_share"], memory(point)
+    slowed_by = (point.get("gpu") or {}).get("slowed_by")
     interval = f" [{point['samples_a_second_low']:,.0f}, {point['samples_a_second_high']:,.0f}]"
     return (
         point["study"], point["arm"], point["engine"], point["device"], point["dtype"], str(point["batch_size"]),
         NONE if point["threads"] is None else str(point["threads"]), str(point["replicas"]), rate + interval,
-        f"{point['microseconds_a_step']:,.0f}", f"{point['peak_memory_bytes'] / 2**20:,.0f}",
-        NONE if others is None else f"{others:.0%}", str(point["provenance"]["commit"]),
+        f"{point['microseconds_a_step']:,.0f}", NONE if held is None else f"{held:,.0f}",
+        NONE if others is None else f"{others:.0%}", NONE if slowed_by is None else ", ".join(slowed_by) or "not",
+        str(point["provenance"]["commit"]),
     )  # fmt: skip
 
 

@@ -1,0 +1,127 @@
+"""On a GPU one thing is timed at a time, whoever times it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlsys_bench.errors import UserError
+from dlsys_bench.store.lock import held
+from dlsys_bench.timing.taken import taken
+
+HOLDER = """
+import sys
+from dlsys_bench.timing.taken import taken
+print("asks", flush=True)
+with taken(sys.argv[1]):
+    print("has it", flush=True)
+    sys.stdin.read()
+"""
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a process that takes a device and keeps it until its standard input ends."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def one(device: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", HOLDER, device]
+        # Unbuffered: what was read ahead, select does not see.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"asks\n"
+        return process
+
+    yield one
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def has_it(process: subprocess.Popen[bytes], within: float) -> bool:
+    ready, _, _ = select.select([process.stdout], [], [], within)
+    return bool(ready) and process.stdout is not None and process.stdout.readline() == b"has it\n"
+
+
+def test_two_processes_are_on_a_gpu_one_after_the_other(smi: Any, locks: Path, start: Start) -> None:
+    with taken("cuda"):
+        other = start("cuda:0")
+        assert not has_it(other, 1.0)
+    assert has_it(other, 30)
+    third = start("cuda")
+    assert not has_it(third, 1.0)
+    # However it ends.
+    other.kill()
+    assert has_it(third, 30)
+
+
+def test_a_gpu_is_the_same_by_whatever_name(
+    smi: Any, locks: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    with taken("cuda"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", smi.h100["uuid"])
+        assert not has_it(start("cuda"), 1.0)
+
+
+def test_where_there_is_no_nvidia_smi_the_number_is_its_name(
+    smi: Any, locks: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi.becomes("#!/bin/sh\nexit 1\n")
+    with taken("cuda:1"):
+        assert has_it(start("cuda"), 30)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+        assert not has_it(start("cuda"), 1.0)
+
+
+def test_a_process_comes_in_again_and_keeps_it(smi: Any, locks: Path, start: Start) -> None:
+    with taken("cuda"):
+        with taken("cuda"):
+            pass
+        other = start("cuda")
+        assert not has_it(other, 1.0)
+        other.kill()
+    with pytest.raises(ZeroDivisionError), taken("cuda"):
+        _ = 1 / 0
+    with taken("cuda"):
+        other = start("cuda")
+        assert not has_it(other, 1.0)
+    assert has_it(other, 30)
+
+
+def test_a_child_that_lives_on_keeps_nothing(tmp_path: Path) -> None:
+    """As workers that load data may: started while it was held, they have the lock's file open too."""
+    path = tmp_path / "lock"
+    path.touch()
+    descriptor = os.open(path, os.O_RDONLY)
+    with held(descriptor):
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(descriptor,))
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_nobody_waits_for_a_cpu(smi: Any, locks: Path, start: Start) -> None:
+    with taken("cpu"), taken("cpu:0"):
+        assert has_it(start("cpu"), 30)
+    assert not list(locks.iterdir())
+    assert not smi.asked
+
+
+def test_where_no_file_can_be_is_said(smi: Any, locks: Path) -> None:
+    (locks / f"dlsys_bench-{smi.h100['uuid']}.lock").symlink_to(locks / "nowhere" / "file")
+    with pytest.raises(UserError, match="cannot wait for cuda at .*No such file"), taken("cuda"):
+        pass

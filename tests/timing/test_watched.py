@@ -1,0 +1,156 @@
+"""A GPU that was slowed while something was timed is seen, and what was timed on it says nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from dlsys_bench.cli import cli
+from dlsys_bench.timing import device
+from dlsys_bench.timing.ratio import Speed
+from dlsys_bench.timing.stored import compare_benchmarks
+from dlsys_bench.timing.sweep import Point, measure
+from dlsys_bench.timing.watched import Watched
+
+IDLE, HOT = "0x0000000000000001", "0x0000000000000020"
+
+
+def masks(smi: Any, *told: str) -> list[dict[str, str]]:
+    return [smi.h100 | {"clocks_event_reasons.active": mask} for mask in told]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "slowed_by"),
+    [(IDLE, "0x0", []), (IDLE, HOT, ["software thermal slowdown"]), ("0x84", IDLE, ["hardware power brake",
+      "software power cap"]), ("0x2", "0x102", []), ("[N/A]", "0x0", []), ("[N/A]", "[N/A]", None)],
+)  # fmt: skip
+def test_either_end_counts(smi: Any, before: str, after: str, slowed_by: list[str] | None) -> None:
+    smi.answers(*masks(smi, before, after))
+    with Watched("cuda") as gpu:
+        pass
+    assert gpu.slowed_by == slowed_by
+    told = json.loads(json.dumps(gpu.told))["gpu"]
+    assert told["slowed_by"] == slowed_by
+    assert told["before"]["driver"] == told["after"]["driver"] == "550.54.15"
+
+
+@pytest.mark.parametrize(("microseconds", "slowed_by"), [(40_000, []), (60_000, ["software power cap"])])
+def test_what_was_over_before_the_end_is_counted(smi: Any, microseconds: int, slowed_by: list[str]) -> None:
+    """Of one second, 4% and 6%."""
+    smi.answers(smi.newer(IDLE), smi.newer(IDLE, sw_power_cap=7_000_000 + microseconds))
+    with Watched("cuda") as gpu:
+        pass
+    gpu.seconds = 1.0
+    assert gpu.slowed_by == slowed_by
+
+
+def test_of_other_devices_nothing_is_told(smi: Any) -> None:
+    for name in ("cpu", "tpu"):
+        with Watched(name) as gpu:
+            pass
+        assert gpu.told == {}
+    assert not smi.asked
+    smi.becomes("#!/bin/sh\nexit 1\n")
+    with Watched("cuda") as gpu:
+        pass
+    assert gpu.told == {"gpu": None}
+
+
+def test_a_point_on_a_gpu_tells_of_it(
+    smi: Any, locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    (tmp_path / "elsewhere.py").write_text(
+        "from dlsys_bench.engines.numpy import NumpyEngine\n"
+        "class Elsewhere(NumpyEngine):\n"
+        "    def __init__(self, device, dtype):\n"
+        "        super().__init__('cpu', dtype)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    smi.answers(*masks(smi, IDLE, IDLE, IDLE, IDLE, HOT))
+    point = Point("elsewhere:Elsewhere", "cuda", study="eggholder", arm="16-16")
+    told = measure(point, 0.1)["gpu"]
+    assert (told["slowed_by"], told["before"]["reasons"]) == (["software thermal slowdown"], ["idle"])
+    # It was waited for: the lock is named for the GPU.
+    assert [path.name for path in locks.glob("dlsys_bench-*")] == [f"dlsys_bench-{smi.h100['uuid']}.lock"]
+    assert "gpu" not in measure(Point("numpy", study="eggholder", arm="16-16"), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "said", "cell"),
+    [(([], []), Speed.FASTER, "not"), ((None, None), Speed.FASTER, "-"),
+     ((["sync boost"], []), Speed.AMBIGUOUS, "sync boost"), (([], ["sync boost"]), Speed.AMBIGUOUS, "sync boost"),
+     ((None, ["sync boost"]), Speed.AMBIGUOUS, "sync boost")],
+)  # fmt: skip
+def test_a_benchmark_on_a_slowed_gpu_is_ambiguous(
+    gpus: tuple[list[str] | None, list[str] | None], said: Speed, cell: str, tmp_path: Path
+) -> None:
+    paths = []
+    for side, (slowed_by, seconds) in enumerate(zip(gpus, (1.0, 0.5), strict=True)):
+        rounds = [seconds + 0.001 * number for number in range(20)]
+        info = {"gpu": {"slowed_by": slowed_by}} if slowed_by is not None or side else {}
+        one = {"fullname": "t", "stats": {"data": rounds, "median": seconds}, "extra_info": info}
+        paths.append(tmp_path / f"{side}.json")
+        paths[-1].write_text(json.dumps({"benchmarks": [one]}))
+    ((change,), _) = compare_benchmarks(*paths)
+    assert change.speed is said
+    assert change.to_dict()["gpu_slowed_by"] == (None if cell == "-" else [] if cell == "not" else [cell])
+    done = CliRunner().invoke(cli, ["bench", "compare", *map(str, paths)], env={"COLUMNS": "200"})
+    assert done.exit_code == (3 if said is Speed.AMBIGUOUS else 0), done.output
+    heads, row = (next(line for line in done.output.splitlines() if name in line) for name in ("verdict", said))
+    assert row[heads.index("GPU slowed by") :].startswith(f"{cell} ")
+
+
+def torch(bytes_held: int, *, started: bool = True) -> Any:
+    return SimpleNamespace(
+        cuda=SimpleNamespace(is_initialized=lambda: started, max_memory_allocated=lambda: bytes_held)
+    )
+
+
+def jax(platform: str, stats: dict[str, int] | None) -> Any:
+    return SimpleNamespace(devices=lambda: [SimpleNamespace(platform=platform, memory_stats=lambda: stats)])
+
+
+@pytest.mark.parametrize(
+    ("modules", "started", "most"),
+    [((None, None), False, None), ((torch(5), None), False, 5), ((torch(5, started=False), None), False, None),
+     ((None, jax("gpu", {"peak_bytes_in_use": 7})), True, 7), ((None, jax("cpu", None)), True, None),
+     ((torch(5), jax("gpu", {"peak_bytes_in_use": 7})), True, 7)],
+)  # fmt: skip
+def test_the_most_held_on_a_gpu_is_told(
+    modules: tuple[Any, Any], started: bool, most: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = SimpleNamespace(backends_are_initialized=lambda: started)
+    for name, module in zip(("torch", "jax", "jax._src.xla_bridge"), (*modules, bridge), strict=True):
+        monkeypatch.setitem(sys.modules, name, module)
+    assert device.device_memory() == ({} if most is None else {"peak_device_memory_bytes": most})
+    assert device.in_use() == (most is not None)
+
+
+def test_a_gpu_without_figures_is_in_use_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    bridge = SimpleNamespace(backends_are_initialized=lambda: True)
+    for name, module in (("torch", None), ("jax", jax("gpu", None)), ("jax._src.xla_bridge", bridge)):
+        monkeypatch.setitem(sys.modules, name, module)
+    assert device.in_use()
+    assert device.device_memory() == {}
+
+
+def test_a_framework_is_not_started_by_asking() -> None:
+    pytest.importorskip("jax")
+    code = (
+        "import jax\n"
+        "from jax._src import xla_bridge\n"
+        "from dlsys_bench.timing.device import device_memory, in_use\n"
+        "print(in_use(), device_memory(), xla_bridge.backends_are_initialized())\n"
+        "jax.devices()\n"
+        "print(in_use(), xla_bridge.backends_are_initialized())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "False {} False"
+    assert done.stdout.splitlines()[1].endswith("True")
