@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from dlsys_bench.engine_names import NAMES
 from dlsys_bench.errors import NotApplicableError, UserError
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--dlsys-engine",
         action="append",
         metavar="NAME",
-        help="engine to judge; may be repeated: numpy, "
-        "numba, torch, jax, keras, keras-jax, package.module:Class, or all (every one installed). Default: all",
+        help=f"engine to judge; may be repeated: {NAMES}, or all (every one installed). Default: all",
     )
     group.addoption("--dlsys-device", default="cpu", choices=("cpu", "cuda"), help="Default: cpu")
     group.addoption(

@@ -17,7 +17,9 @@ import pytest
 from dlsys_bench import checkpoint
 from dlsys_bench.callables import train_once
 from dlsys_bench.data import load, prepare
+from dlsys_bench.engine_names import NAMES
 from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.engines.registry import BUILT_IN
 from dlsys_bench.run import evaluate
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.store import append, read
@@ -204,6 +206,10 @@ def test_importing_loads_no_framework(code: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_help_names_every_engine() -> None:
+    assert ", ".join((*BUILT_IN, "package.module:Class")) == NAMES
 
 
 def test_help_loads_no_framework_and_no_numpy(folder: Path) -> None:

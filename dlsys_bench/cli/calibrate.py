@@ -13,6 +13,7 @@ import click
 from dlsys_bench.cli.options import RUNS, as_json, data_dir
 from dlsys_bench.cli.terminal import progress, say
 from dlsys_bench.cli.training import work_of
+from dlsys_bench.engine_names import NAMES
 from dlsys_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Files = dict[Path, tuple[str, ...]]
 @click.argument("target")
 @click.option("--engine", "engine_names", multiple=True, default=("numpy",), envvar="DLSYS_BENCH_ENGINE",
               show_default=True,
-              help="numpy, numba, torch, jax, keras, keras-jax, or package.module:Class; repeatable.")  # fmt: skip
+              help=f"{NAMES}; repeatable.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--dataset", help="mnist, fashion_mnist, digits, a .npz file, or package.module:callable. Default: the "
               "study's own where it is at hand, else digits.")  # fmt: skip

@@ -14,6 +14,7 @@ import click
 
 from dlsys_bench.cli.options import as_json
 from dlsys_bench.cli.terminal import say, show
+from dlsys_bench.engine_names import NAMES
 from dlsys_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ except UserError as error:
 
 @click.command("conform")
 @click.option("--engine", "engine_name", default="numpy", envvar="DLSYS_BENCH_ENGINE", show_default=True,
-              help="numpy, numba, torch, jax, keras, keras-jax, or package.module:Class.")  # fmt: skip
+              help=f"{NAMES}.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--check", "checks", multiple=True, metavar="NAME",
               help="A check, as gradient/conv2d, or a rung; repeatable. Default: all.")  # fmt: skip

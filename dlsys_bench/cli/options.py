@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from dlsys_bench.engine_names import NAMES
+
 RUNS = Path("reports/runs.db")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,7 +28,7 @@ def training_options(command: F) -> F:
     options = (
         click.option("--engine", "engine_names", multiple=True, default=("numpy",), envvar="DLSYS_BENCH_ENGINE",
                      show_default=True,
-                     help="numpy, numba, torch, jax, keras, keras-jax, or package.module:Class; repeatable."),
+                     help=f"{NAMES}; repeatable."),
         click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
         click.option("--dataset", help="mnist, fashion_mnist, digits, a .npz file, or package.module:callable. "
                      "Default: the study's own where it is at hand, else digits."),
