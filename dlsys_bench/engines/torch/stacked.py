@@ -79,10 +79,9 @@ class Stacked:
             return loss_of(outputs, y), outputs
 
         self.net.train()
-        mapped = torch.vmap(one, (0, 0, 0 if own else None, 0, 0), randomness="different")
-        # Targets always come as one for each: of those for all, one_hot would ask the device whether they are in range.
-        each = y if own else y.expand(len(self.parameters), *y.shape)
-        found: tuple[Tensor, Tensor] = mapped(self.parameters, self.state, x, each, masks)
+        mine = 0 if own else None
+        mapped = torch.vmap(one, (0, 0, mine, mine, 0), randomness="different")
+        found: tuple[Tensor, Tensor] = mapped(self.parameters, self.state, x, y, masks)
         return found
 
     def outputs(self, x: Tensor, own: bool, every: bool = False) -> list[Tensor]:
