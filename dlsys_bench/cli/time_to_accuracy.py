@@ -27,7 +27,7 @@ def time_to_accuracy_command(
 ) -> None:  # fmt: skip
     """How long engines train STUDY until it is as accurate as its stored runs say; a table and a picture beside OUTPUT.
 
-    The target is where the band of the stored runs of the tier ends below: 97.5% of healthy runs end their training at
+    The target is where the band of the stored runs of the tier ends below: 99% of healthy runs end their training at
     it or above. The figure is taken at the end of every epoch (of fewer than five, at every tenth of the training), and
     the first time that it is at the target counts. Each run is a process of its own, engine after engine with one seed,
     then with the next; one that never reaches the target, diverges or fails counts as one that took for ever.

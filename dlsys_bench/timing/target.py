@@ -32,9 +32,9 @@ class Target:
     @property
     def explained(self) -> str:
         """Where the level comes from."""
-        end = "upper" if self.at_most else "lower"
+        end, within = "upper" if self.at_most else "lower", 100 * (2 * self.chance - 1)
         return (
-            f"the {end} end of the {2 * self.chance - 1:.0%} prediction interval for one run, from {self.stored} "
-            f"stored ones ({self.mean:.4f} ± {self.spread:.4f}; {self.source}): {self.chance:.1%} of healthy runs end "
+            f"the {end} end of the {within:g}% prediction interval for one run, from {self.stored} stored ones "
+            f"({self.mean:.4f} ± {self.spread:.4f}; {self.source}): {100 * self.chance:g}% of healthy runs end "
             "their training there, or better"
         )

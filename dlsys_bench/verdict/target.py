@@ -9,7 +9,7 @@ from dlsys_bench.timing.target import Target
 from dlsys_bench.verdict.gate import gate_for, less_is_better
 from dlsys_bench.verdict.sequential import rounded
 
-MISSED = 0.025
+MISSED = 0.01
 """How many healthy runs may end short of the target."""
 
 
@@ -18,8 +18,10 @@ def target_of(case: Case, dataset: Dataset, tier: str, missed: float = MISSED) -
     `Band.interval` of the runs that the arm's gate holds new ones to, mean - t(1 - missed, n - 1) * spread *
     sqrt(1 + 1 / n) for a figure that is to be high. To seven digits, as figures are kept.
 
-    So 1 - missed of healthy runs end at that level or better, if runs are of a normal law; that a run was as good at
-    any look before its end makes it more of them. Errors: UserError where nothing can be asked of the arm there.
+    So 1 - missed of healthy runs end at that level or better: by a normal law, and on the mean over the stored runs
+    that there might have been. That it is enough to be as good at any look before the end makes it more of them.
+
+    Errors: UserError where nothing can be asked of the arm there.
     """
     where = f"{case.name} on {dataset.name}, tier {tier}"
     if case.study.measure is not None:
