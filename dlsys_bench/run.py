@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,16 @@ def evaluate(outputs: Array, samples: Samples, loss: Loss) -> tuple[float, float
     return float(value_and_gradient(loss, rows, y)[0][0]), None if right is None else float(right[0]) / len(samples.x)
 
 
-def _evaluated(engine: Engine, net: Any, data: Data, recipe: Recipe, epoch: Epoch) -> Epoch:
-    """The epoch with its figures on every split. A loss that is not finite is left to the next batch to report."""
+SPLITS = ("train", "validation", "test")
+
+
+def evaluated(
+    engine: Engine, net: Any, data: Data, recipe: Recipe, epoch: Epoch, splits: Sequence[str] = SPLITS
+) -> Epoch:
+    """The epoch with its figures on these splits. A loss that is not finite is left to the next batch to report."""
     figures: dict[str, float | None] = {}
-    for split, whole in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+    for split in splits:
+        whole: Samples | None = getattr(data, split)
         if whole is not None:
             samples = Samples(whole.x[: recipe.evaluate], whole.y[: recipe.evaluate])
             loss, accuracy = evaluate(engine.predict(net, samples.x), samples, recipe.loss)
@@ -62,7 +68,7 @@ def train(
     history: History = []
 
     def record(epoch: Epoch) -> None:
-        history.append(_evaluated(engine, net, data, recipe, epoch))
+        history.append(evaluated(engine, net, data, recipe, epoch))
         if on_epoch is not None:
             on_epoch(history[-1])
 
@@ -110,6 +116,15 @@ def as_signs(loss: Loss, y: NDArray[Any]) -> NDArray[Any]:
     return 2 * y - 1 if loss.targets == "signs" and y.dtype.kind in "iu" and not (y < 0).any() else y
 
 
+def prepared(dataset: Dataset, recipe: Recipe, engine: Engine, seed: int) -> Data:
+    """The dataset as a run of this recipe and seed has it."""
+    data = prepare(
+        dataset, scaling=recipe.scaling, validation_split=recipe.validation_split, split=recipe.split, seed=seed,
+        limit=recipe.samples, dtype=engine.dtype,
+    )  # fmt: skip
+    return data.map(lambda part: Samples(part.x, as_signs(recipe.loss, part.y)))
+
+
 def run(
     case: Case, engine: Engine, dataset: Dataset, *, tier: str = "quick", seed: int = FIRST_SEED,
     on_epoch: Progress | None = None, weights: Path | None = None,
@@ -138,11 +153,7 @@ def run(
             return result([], replicas=trial.networks, figures=dict(case.study.measure(trial)))
         except DivergedError as diverged:
             return result([], replicas=trial.networks, status="diverged", reason=str(diverged))
-    data = prepare(
-        dataset, scaling=recipe.scaling, validation_split=recipe.validation_split, split=recipe.split, seed=seed,
-        limit=recipe.samples, dtype=engine.dtype,
-    )  # fmt: skip
-    data = data.map(lambda part: Samples(part.x, as_signs(recipe.loss, part.y)))
+    data = prepared(dataset, recipe, engine, seed)
     net, history, error = train(engine, model, recipe, data, Plan(seed), on_epoch)
     if weights is not None:
         name = file_name(case.name, dataset.name, tier, engine.name, seed)

@@ -56,8 +56,16 @@ def opened(path: Path) -> int:
 
 
 def append_text(path: Path, result: Result) -> None:
-    """Add a run to a file, durably and whole: a write that fails takes back what it had begun. Errors: StoreError."""
-    data = line_of(result).encode()
+    """Add a run to a file, as `append_line` adds a line. Errors: StoreError."""
+    append_line(path, line_of(result))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line, with its end, durably and whole: a write that fails takes back what it had begun.
+
+    Errors: StoreError.
+    """
+    data = line.encode()
     descriptor = opened(path)
     try:
         end = os.fstat(descriptor).st_size

@@ -5,27 +5,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from dlsys_bench.errors import UserError
+from dlsys_bench.timing.points import Line, answer, each, environment, kept
 
 MOST_SAMPLES = 60_000
 
 FEWEST_STEPS, FEWEST_ROUNDS = 8, 7
-
-_OPENMP, _TENSORFLOW = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-THREADS = (*_OPENMP, *_TENSORFLOW, "PJRT_NPROC", "NPROC")
-"""What tells BLAS, torch, TensorFlow and JAX how many threads to take."""
+ENOUGH_STEPS = 1000
+"""After which a loss has to have fallen."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +40,11 @@ class Point:
 
     @property
     def environment(self) -> dict[str, str]:
-        """This process's, but for what tells libraries their threads."""
-        found = {name: value for name, value in os.environ.items() if name not in THREADS}
-        if self.threads is not None:
-            found |= dict.fromkeys(THREADS, str(self.threads))
-        if self.threads == 1:
-            found["XLA_FLAGS"] = f"{found.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-        return found
+        """That of its process."""
+        return environment(self.threads)
 
 
-def measure(point: Point, seconds: float) -> dict[str, Any]:
+def measure(point: Point, seconds: float) -> Line:
     """One point here: rounds of many steps, at least seven, for about so long, alone on its GPU. Errors: UserError,
     NotTrainingError."""
     from dlsys_bench.timing.taken import taken
@@ -66,13 +53,14 @@ def measure(point: Point, seconds: float) -> dict[str, Any]:
         return _measured(point, seconds)
 
 
-def _measured(point: Point, seconds: float) -> dict[str, Any]:
+def _measured(point: Point, seconds: float) -> Line:
     from dlsys_bench.engines import create
     from dlsys_bench.provenance import provenance
     from dlsys_bench.timing.benchmark import peak_memory
     from dlsys_bench.timing.device import device_memory
     from dlsys_bench.timing.load import Others
     from dlsys_bench.timing.paced import Workload, train_rounds
+    from dlsys_bench.timing.proof import NotTrainingError
     from dlsys_bench.timing.ratio import median_interval
     from dlsys_bench.timing.watched import Watched
 
@@ -86,8 +74,16 @@ def _measured(point: Point, seconds: float) -> dict[str, Any]:
         a_step = min(timed.seconds[1:]) / work.steps
         work = work._replace(steps=min(max(int(seconds / share / a_step), FEWEST_STEPS), most))
         rounds = 3 if share == 40 else 2 + max(FEWEST_ROUNDS, min(int(seconds / (work.steps * a_step)), 50))
-        with Watched(point.device) as gpu, Others() as others:
-            timed = train_rounds(engine, work, rounds, point.replicas)
+        while True:
+            try:
+                with Watched(point.device) as gpu, Others() as others:
+                    timed = train_rounds(engine, work, rounds, point.replicas)
+                break
+            except NotTrainingError:
+                # A slow learner has nothing to show after a few dozen steps, which is all that a loaded machine makes.
+                if rounds * work.steps > ENOUGH_STEPS:
+                    raise
+                rounds *= 4
     each = [taken / work.steps / point.replicas for taken in timed.seconds[2:]]
     low, high = median_interval(each)
     return asdict(point) | {
@@ -101,54 +97,16 @@ def _measured(point: Point, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _key(point: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(point[name] for name in Point.__dataclass_fields__)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[Line]:
     """The points that are stored, of each the last. Errors: UserError."""
-    if not path.exists():
-        return []
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return list({_key(line): line for line in lines}.values())
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no file of measured points: {type(error).__name__}: {error}") from None
+    return kept(path, Point)
 
 
-def sweep(points: Sequence[Point], path: Path, seconds: float) -> Iterator[tuple[Point, dict[str, Any] | str]]:
+def sweep(points: Sequence[Point], path: Path, seconds: float) -> Iterator[tuple[Point, Line | str]]:
     """Measure what is not stored yet by the versions that are here, each line as it comes; yields every point with what
     was found, or the reason why nothing was. Errors: UserError."""
-    from dlsys_bench.provenance import provenance
-
-    versions = provenance()["versions"]
-    known = {_key(line): line for line in read(path) if line["provenance"]["versions"] == versions}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for point in points:
-        key = _key(asdict(point))
-        if key not in known:
-            command = [sys.executable, "-m", "dlsys_bench.timing.sweep", json.dumps([asdict(point), seconds])]
-            done = subprocess.run(command, env=point.environment, capture_output=True, text=True)
-            if done.returncode:
-                yield point, _reason(done)
-                continue
-            known[key] = json.loads(done.stdout.splitlines()[-1])
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(known[key]) + "\n")
-        yield point, known[key]
-
-
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode < 0:
-        return f"the process was ended by {signal.Signals(-done.returncode).name}"
-    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return each(points, path, "dlsys_bench.timing.sweep", seconds)
 
 
 if __name__ == "__main__":
-    told, how_long = json.loads(sys.argv[1])
-    try:
-        print(json.dumps(measure(Point(**told), how_long)))
-    except Exception as error:
-        # The last line is what is told.
-        lines = str(error).strip().splitlines() or [""]
-        sys.exit(lines[0] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[0]}")
+    answer(lambda point, seconds: measure(Point(**point), seconds))

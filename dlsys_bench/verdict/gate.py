@@ -70,14 +70,15 @@ def value_of(result: Result, metric: str, side: str = "both") -> float:
     found = result.metric(metric)
     if found is not None:
         return found
-    return inf if (_better_small(metric) if side == "both" else side == "rise") else -inf
+    return inf if (less_is_better(metric) if side == "both" else side == "rise") else -inf
 
 
-def _better_small(metric: str) -> bool:
+def less_is_better(metric: str) -> bool:
+    """Whether a figure of this name is the better the smaller it is."""
     return any(word in metric.lower() for word in LESS_IS_BETTER)
 
 
-def gate_for(case: Case, dataset: Dataset, tier: str, terms: Terms) -> tuple[SequentialGate, list[Result]]:
+def gate_for(case: Case, dataset: Dataset, tier: str, terms: Terms = DEFAULT) -> tuple[SequentialGate, list[Result]]:
     """The gate of an arm, and the stored runs that it is made of. Errors: UserError."""
     arm, metric = case.arm, case.study.metric
     source, recipe = find_reference(case.study.name, dataset.name, tier), arm.recipe(tier)
@@ -142,7 +143,7 @@ def gate_training(
     raises is its own.
     """
     name, judged = name or name_of(train), _metric(reference, metric, source)
-    if terms.side == "drop" and _better_small(judged):
+    if terms.side == "drop" and less_is_better(judged):
         raise UserError(f"a drop of {judged!r} is no harm, and side 'drop' fails nothing else; take 'rise' or 'both'")
     # Runs from before a training returned this figure say nothing of it.
     having = [run for run in reference if run.status != "finished" or judged in run.figures]

@@ -1,0 +1,314 @@
+"""The first look at the target counts, what never reaches it is said, and the seconds are those of training."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from dlsys_bench.cli import cli
+from dlsys_bench.data import load
+from dlsys_bench.engines import create
+from dlsys_bench.errors import UserError
+from dlsys_bench.plan import Plan
+from dlsys_bench.report.plots.to_accuracy import to_accuracy
+from dlsys_bench.report.to_accuracy import HEADS, Median, failed, tables, workloads
+from dlsys_bench.run import run as run_of
+from dlsys_bench.studies import find
+from dlsys_bench.timing.ratio import median_interval
+from dlsys_bench.timing.target import Target
+from dlsys_bench.timing.to_accuracy import Run, measure, parts, read, train_each
+
+TARGET = Target("test_accuracy", 0.9, 0.99, 0.95, 0.02, 20, "reference/x.jsonl")
+EPOCHS = Run("numpy", "cpu", "regularization/fashion-mlp", "vanilla", "digits", "quick", 10_000, "p", TARGET)
+PARTS = replace(EPOCHS, study="regularization/lenet5-overlap-tanh", arm="standard+bn")
+
+MODULE = '''
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from dlsys_bench.data import load
+from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.plan import epochs_of
+from dlsys_bench.result import Epoch
+
+
+class Scripted(NumpyEngine):
+    """By its clock an update takes a second, and the first one of each fit five more. How good it is after so many
+    updates is written down. What it does once takes 0.4 s, a prediction a second."""
+
+    name = "scripted"
+    scores = {}
+    warm = False
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        time.sleep(0.2)
+
+    def fit(self, net, samples, recipe, plan, on_epoch=None):
+        if not type(self).warm:
+            type(self).warm = True
+            time.sleep(0.2)
+        history, done = [], 0
+        for number, sizes in enumerate(epochs_of(len(samples.x), recipe, plan), 1):
+            done += len(sizes)
+            self.done = done
+            history.append(Epoch(number, done, len(sizes) + 5.0 * (number == 1), 1.0, 0.5))
+            if on_epoch is not None:
+                on_epoch(history[-1])
+        return history
+
+    def predict(self, net, x):
+        time.sleep(1.0)
+        y = load("digits").y_test[: len(x)]
+        right = np.arange(len(x)) < round(self.scores.get(self.done, 0.5) * len(x))
+        return np.eye(10)[np.where(right, y, (y + 1) % 10)]
+
+
+class Deaf(NumpyEngine):
+    """It never learns."""
+
+    name = "deaf"
+
+    def fit(self, net, samples, recipe, plan, on_epoch=None):
+        still = replace(recipe.optimizer, learning_rate=1e-12)
+        return super().fit(net, samples, replace(recipe, optimizer=still), plan, on_epoch)
+
+
+class Wild(Deaf):
+    """It diverges."""
+
+    name = "wild"
+
+    def fit(self, net, samples, recipe, plan, on_epoch=None):
+        far = replace(recipe.optimizer, learning_rate=1e30)
+        return NumpyEngine.fit(self, net, samples, replace(recipe, optimizer=far), plan, on_epoch)
+'''
+
+
+@pytest.fixture
+def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    (tmp_path / "engines_of_a_test.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    # The processes of runs find it where they start.
+    monkeypatch.chdir(tmp_path)
+    import engines_of_a_test  # type: ignore[import-not-found]
+
+    yield engines_of_a_test.Scripted
+    del sys.modules["engines_of_a_test"]
+
+
+def test_the_first_look_counts_and_ends_the_run(scripted: Any) -> None:
+    scripted.scores = {23: 0.6, 46: 0.9, 69: 0.5, 92: 0.99}
+    started = time.perf_counter()
+    line = measure(replace(EPOCHS, engine="engines_of_a_test:Scripted"))
+    wall = time.perf_counter() - started
+    assert [(look["steps"], look["value"]) for look in line["looks"]] == [(23, 0.6), (46, 0.9)]
+    assert (line["reached"], line["reason"], line["steps"]) == (True, None, 46)
+    # By its clock: 46 updates without the first, and without what it compiles in that.
+    assert line["seconds"] == 45.0
+    assert line["first_step_seconds"] == 6.0
+    # From outside: what is done once, and no evaluation.
+    assert wall > 2.4
+    assert 0.4 <= line["cold_seconds"] < 1.4
+    assert [look["cold_seconds"] for look in line["looks"]] == sorted(look["cold_seconds"] for look in line["looks"])
+    assert 0.2 <= line["load_seconds"] < 0.4 + line["cold_seconds"]
+
+
+def test_of_few_epochs_it_looks_at_every_tenth_of_the_training(scripted: Any) -> None:
+    scripted.scores = {18: 0.95, 24: 0.2}
+    line = measure(replace(PARTS, engine="engines_of_a_test:Scripted"))
+    assert [look["steps"] for look in line["looks"]] == [6, 12, 18]
+    assert (line["seconds"], line["steps"]) == (17.0, 18)
+    assert 0.4 <= line["cold_seconds"] < 1.4
+
+
+@pytest.mark.parametrize(
+    ("samples", "name", "ends"),
+    [(60_000, "regularization/lenet5-tanh/dropout", list(range(20, 201, 20))),
+     (1437, "regularization/lenet5-tanh/dropout", [None]),
+     (1437, "regularization/lenet5-overlap-tanh/dropout", list(range(6, 61, 6)))],
+)  # fmt: skip
+def test_the_looks_are_the_epochs_where_these_are_enough(samples: int, name: str, ends: list[int | None]) -> None:
+    (case,) = find(name)
+    assert [plan.steps for plan in parts(samples, case.arm.recipe("quick"), Plan(1))] == ends
+    few = replace(case.arm.recipe("quick"), steps=3)
+    assert [plan.steps for plan in parts(samples, few, Plan(1))] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("run", [EPOCHS, replace(EPOCHS, study="batch-size-sweep", arm="128")], ids=["epochs", "parts"])
+def test_a_censored_run_is_the_whole_training(run: Run) -> None:
+    """Its last look is what a run of that seed ends with, however it got there."""
+    line = measure(replace(run, target=replace(TARGET, value=1.01)))
+    whole = run_of(run.case, create("numpy"), load("digits"), tier="quick", seed=run.seed)
+    assert whole.last is not None
+    last = line["looks"][-1]
+    assert (last["steps"], last["value"]) == (whole.last.steps, whole.last.test_accuracy)
+    assert not line["reached"]
+    assert line["reason"] == f"test_accuracy {whole.last.test_accuracy:.5g} at the end"
+    assert line["seconds"] == last["seconds"]
+    assert line["provenance"]["versions"]["numpy"] == np.__version__
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_run_that_diverges_never_reaches_it() -> None:
+    line = measure(replace(EPOCHS, engine="engines_of_a_test:Wild"))
+    assert (line["reached"], line["looks"], line["seconds"]) == (False, [], None)
+    assert "the loss became" in line["reason"]
+
+
+def test_what_was_interrupted_goes_on_and_another_target_is_another_run(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    runs = [replace(EPOCHS, seed=seed, target=replace(TARGET, value=0.5)) for seed in (10_000, 10_001)]
+    begun = train_each(runs, path)
+    first = next(begun)
+    begun.close()
+    assert read(path) == [first[1]]
+    text = path.read_text()
+    found = list(train_each(runs, path))
+    assert found[0] == first
+    assert path.read_text().startswith(text)
+    assert [line["seed"] for line in read(path)] == [10_000, 10_001]
+    text = path.read_text()
+    assert list(train_each(runs, path)) == found
+    assert path.read_text() == text
+    list(train_each([replace(runs[0], target=replace(TARGET, value=0.6))], path))
+    assert [line["target"]["value"] for line in read(path)] == [0.5, 0.5, 0.6]
+
+
+def invoke(path: Path, *arguments: str) -> Any:
+    return CliRunner().invoke(cli, ["bench", "time-to-accuracy", "regularization/fashion-mlp", "--dataset", "digits",
+                                    "--output", str(path), *arguments])  # fmt: skip
+
+
+def test_the_command_takes_engines_in_turn_and_tells_what_the_lines_hold(tmp_path: Path) -> None:
+    pytest.importorskip("numba", reason="pip install 'dlsys-bench[numba]'")
+    path = tmp_path / "t.jsonl"
+    done = invoke(path, "--engine", "numpy", "--engine", "numba", "--seeds", "2")
+    assert done.exit_code == 0, done.output
+    lines = read(path)
+    assert [(line["seed"], line["engine"]) for line in lines] == [
+        (10_000, "numpy"), (10_000, "numba"), (10_001, "numpy"), (10_001, "numba")]  # fmt: skip
+    rows = [row.split(" | ") for row in (tmp_path / "t.md").read_text().splitlines() if row.startswith("| num")]
+    for engine, row in zip(("numpy", "numba"), rows, strict=True):
+        mine = [line for line in lines if line["engine"] == engine]
+        assert row[2] == "2 of 2"
+        for column, field in ((3, "seconds"), (4, "cold_seconds"), (6, "steps")):
+            middle = (mine[0][field] + mine[1][field]) / 2
+            assert float(row[column].replace(",", "")) == pytest.approx(middle, rel=0.006), field
+    assert f"test_accuracy ≥ {lines[0]['target']['value']:.5g}" in (tmp_path / "t.md").read_text()
+    assert "![](t.png)" in (tmp_path / "t.md").read_text()
+    assert (tmp_path / "t.png").stat().st_size > 10_000
+    again = invoke(path, "--engine", "numpy", "--engine", "numba", "--seeds", "2")
+    assert again.exit_code == 0
+    assert read(path) == lines
+
+
+@pytest.mark.usefixtures("scripted")
+def test_an_engine_that_never_learns_is_said_and_exits_1(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    done = invoke(path, "--engine", "engines_of_a_test:Deaf", "--engine", "engines_of_a_test:None", "--seeds", "1")
+    assert done.exit_code == 1, done.output
+    (line,) = read(path)
+    assert not line["reached"]
+    assert len(line["looks"]) == 35
+    assert "Deaf cpu vanilla seed 10000: never reached test_accuracy" in done.output
+    deaf, none = [row for row in (tmp_path / "t.md").read_text().splitlines() if row.startswith("| engines")]
+    assert "| 0 of 1 | never | never |" in deaf
+    assert f"seed 10000: test_accuracy {line['looks'][-1]['value']:.5g} at the end" in deaf
+    # What failed is in the table too, and tried again.
+    assert "| 0 of 1 | never | never |" in none
+    assert "seed 10000: " in none
+    assert (tmp_path / "t.png").stat().st_size > 10_000
+    assert invoke(path, "--engine", "engines_of_a_test:Deaf", "--seeds", "1").exit_code == 1
+    assert read(path) == [line]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--output", "t.md"], "it takes NAME.jsonl"), (["--arm", "vanila"], "no arm 'vanila' (did you mean"),
+     (["--engine", "nunpy"], "unknown engine 'nunpy'"), (["--tier", "full"], "no target can be set: 0 stored runs")],
+)  # fmt: skip
+def test_what_is_wrong_is_said_before_anything_is_trained(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = invoke(tmp_path / "t.jsonl", *arguments)
+    assert isinstance(done.exception, UserError)
+    assert said in str(done.exception)
+    assert not (tmp_path / "t.jsonl").exists()
+
+
+def lines_of(seconds: list[float | None], **fields: Any) -> list[dict[str, Any]]:
+    """Runs that took so long, and twice as long from a cold start; None of one that never reached it, in 50 s."""
+    return [
+        asdict(EPOCHS) | {"seed": 10_000 + number, "reached": taken is not None, "seconds": taken or 50.0, "steps": 7,
+                          "cold_seconds": 2 * (taken or 50.0), "reason": None if taken else "0.5 at the end",
+                          "others_share": 0.01 * number} | fields
+        for number, taken in enumerate(seconds)
+    ]  # fmt: skip
+
+
+def test_a_run_that_never_reached_it_took_for_ever() -> None:
+    seconds: list[float | None] = [5.0, 1.0, None, 3.0, 2.0, 4.0, 6.0]
+    ((work,), broken) = workloads(lines_of(seconds)), failed(asdict(EPOCHS) | {"seed": 9}, "it crashed")
+    values = [math.inf if value is None else value for value in seconds]
+    assert work.groups[0].median("seconds") == Median(4.0, *median_interval(values)) == Median(4.0, 1.0, math.inf)
+    row = dict(zip(HEADS, work.groups[0].row, strict=True))
+    assert row == {
+        "engine": "numpy", "device": "cpu", ">reached": "6 of 7", ">training, s": "4 [1, never]",
+        ">from a cold start, s": "8 [2, never]", ">start": "4", ">updates": "7", ">others": "6%",
+        "never reached": "seed 10002: 0.5 at the end",
+    }  # fmt: skip
+    # Half of them and more: no median; a run that failed is one of them.
+    (work,) = workloads([*lines_of([1.0, None]), broken])
+    assert work.groups[0].row[2:5] == ("1 of 3", "never", "never")
+    assert "seed 9: it crashed" in work.groups[0].row[-1]
+
+
+def test_of_few_seeds_there_is_no_interval() -> None:
+    assert str(Median.of([1.0, 2.0, 3.0, 4.0, 5.0])) == "3"
+    assert str(Median.of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])) == "3.5 [1, 6]"
+
+
+def test_workloads_have_tables_of_their_own_and_one_picture(tmp_path: Path) -> None:
+    lines = [*lines_of([1.0, 20.0, None]), *lines_of([3.0], device="cuda"), *lines_of([3.0], arm="dropout"),
+             *lines_of([2.0], target=asdict(replace(TARGET, value=0.8))),
+             failed(asdict(EPOCHS) | {"engine": "gone"}, "it crashed")]  # fmt: skip
+    works = workloads(lines)
+    titles = [table.title for table in tables(works)]
+    assert [len(table.rows) for table in tables(works)] == [3, 1, 1]
+    assert "fashion-mlp/vanilla on digits, tier quick: seconds until test_accuracy ≥ 0.9, the lower end" in titles[0]
+    assert "dropout" in titles[1]
+    assert "≥ 0.8" in titles[2]
+    path = tmp_path / "t.png"
+    assert to_accuracy(works, path) == path
+    assert path.stat().st_size > 10_000
+    # Nothing but what failed.
+    to_accuracy(workloads(lines[-1:]), path)
+
+
+@pytest.mark.parametrize("text", ["no json\n", '{"study": "x"}\n', "[1]\n"])
+def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match="no file of measured points"):
+        list(train_each([EPOCHS], path))
+    assert path.read_text() == text
+
+
+def test_a_line_is_json_that_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    ((_, line),) = train_each([replace(EPOCHS, target=replace(TARGET, value=0.2))], path)
+    assert [json.loads(text) for text in path.read_text().splitlines()] == [line]
+    assert isinstance(line, dict)
+    assert Run(**{name: line[name] for name in Run.__dataclass_fields__} | {"target": Target(**line["target"])}) == (
+        replace(EPOCHS, target=replace(TARGET, value=0.2)))  # fmt: skip
