@@ -12,7 +12,7 @@ import dlsys_bench
 PACKAGE = Path(dlsys_bench.__file__).parent
 FLOORS = (
     ("errors",),
-    ("attributes",),
+    ("attributes", "engine_names"),
     ("spec",),
     ("result", "plan", "provenance"),
     ("data", "claims"),
