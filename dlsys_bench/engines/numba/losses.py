@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy import losses
+from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.losses import Loss
 
@@ -45,7 +46,7 @@ def judge(loss: Loss, outputs: Array, y: losses.Targets) -> tuple[Array, Array, 
         return losses.judge(loss, outputs, y)
     replicas = len(outputs)
     values, right = np.empty(replicas, outputs.dtype), np.empty(replicas, np.intp)
-    d = np.empty_like(outputs)
+    d = empty(outputs.shape, outputs.dtype)
     # Samples that replicas share come with one row of labels.
     labels = np.ascontiguousarray(y if len(y) == replicas else np.broadcast_to(y, (replicas, y.shape[-1])), np.intp)
     cross_entropy(outputs, labels, values, d, right)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.numpy.kit import NUMPY, Kit
+from dlsys_bench.engines.numpy.memory import zeros
 from dlsys_bench.engines.numpy.normalization import DropoutRule
 from dlsys_bench.engines.numpy.rule import Rule
 from dlsys_bench.engines.numpy.shards import Together
@@ -48,9 +49,9 @@ class Network:
         self.values = sum(math.prod(shape) for shape in model.shapes)
         self.model, self.replicas, self.dtype, self.shard = model, replicas, np.dtype(dtype), shard
         counts = model.counts
-        self.parameters: Array = np.zeros((replicas, counts.trainable), dtype) if first is None else first.parameters
-        self.gradient = np.zeros_like(self.parameters)
-        self.state: Array = np.zeros((replicas, counts.non_trainable), dtype) if first is None else first.state
+        self.parameters: Array = zeros((replicas, counts.trainable), dtype) if first is None else first.parameters
+        self.gradient = zeros(self.parameters.shape, dtype)
+        self.state: Array = zeros((replicas, counts.non_trainable), dtype) if first is None else first.state
         self._later: list[Network] = []
         self.tensors: dict[str, Array] = {}
         self.gradients: dict[str, Array] = {}

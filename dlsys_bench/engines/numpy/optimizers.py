@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from dlsys_bench.engines.numpy.memory import empty, zeros
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 
@@ -23,7 +24,7 @@ class Stepper(Generic[O]):
     def __init__(self, optimizer: O, parameters: Array) -> None:
         self.optimizer = optimizer
         self.steps = 0
-        self.scratch = np.empty_like(parameters)
+        self.scratch = empty(parameters.shape, parameters.dtype)
         self.start(parameters)
 
     def start(self, parameters: Array) -> None:
@@ -35,7 +36,7 @@ class Stepper(Generic[O]):
 
 class SGDStepper(Stepper[SGD]):
     def start(self, parameters: Array) -> None:
-        self.velocity = np.zeros_like(parameters) if self.optimizer.momentum else None
+        self.velocity = zeros(parameters.shape, parameters.dtype) if self.optimizer.momentum else None
 
     def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
         optimizer, velocity = self.optimizer, self.velocity
@@ -70,7 +71,7 @@ class SGDStepper(Stepper[SGD]):
 
 class AdamStepper(Stepper[Adam]):
     def start(self, parameters: Array) -> None:
-        self.mean, self.square = np.zeros_like(parameters), np.zeros_like(parameters)
+        self.mean, self.square = zeros(parameters.shape, parameters.dtype), zeros(parameters.shape, parameters.dtype)
         self.corrected = self.optimizer.beta_1, self.optimizer.beta_2
 
     def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
@@ -99,7 +100,7 @@ class AdamStepper(Stepper[Adam]):
 
 class RMSpropStepper(Stepper[RMSprop]):
     def start(self, parameters: Array) -> None:
-        self.square = np.zeros_like(parameters)
+        self.square = zeros(parameters.shape, parameters.dtype)
 
     def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
         optimizer, scratch = self.optimizer, self.scratch

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.shards import Together
 from dlsys_bench.plan import Array
 from dlsys_bench.spec.layers import Layer, Shape
@@ -39,14 +40,15 @@ class Rule(Generic[L]):
         self._last: dict[str, NDArray[Any]] = {}
 
     def buffer(self, name: str, shape: Shape, dtype: Any) -> NDArray[Any]:
-        """Uninitialised memory of this shape, the same memory for the same name, grown when it must."""
+        """Uninitialised memory of this shape, from the start of a cache line; for the same name the same, grown when it
+        must."""
         last = self._last.get(name)
         if last is not None and last.shape == shape and last.dtype == dtype:
             return last
         size = math.prod(shape)
         memory = self._buffers.get(name)
         if memory is None or memory.size < size or memory.dtype != dtype:
-            memory = self._buffers[name] = np.empty(size, dtype)
+            memory = self._buffers[name] = empty((size,), dtype)
         self._last[name] = memory[:size].reshape(shape)
         return self._last[name]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.alignment import Stack
 from dlsys_bench.engines.histories import Column, Histories
+from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.shards import Together, alone, shards_of, together
 from dlsys_bench.engines.numpy.threads import one_thread
@@ -157,7 +158,7 @@ class Source:
 
     def _buffer(self, size: int, shard: int) -> Array:
         if shard not in self.memory or self.memory[shard].size < size:
-            self.memory[shard] = np.empty(size, self.rows.dtype)
+            self.memory[shard] = empty((size,), self.rows.dtype)
         return self.memory[shard][:size]
 
 
