@@ -55,6 +55,54 @@ def test_a_convolution_and_a_pool_are_numpys(
     np.testing.assert_allclose(found.x, expected.x, rtol=0, atol=1e-11 * max(scale, float(np.abs(expected.x).max())))
 
 
+@pytest.mark.parametrize(("pool", "together"), [
+    (AveragePool((2, 2)), True), (AveragePool((4, 2)), True), (AveragePool((3, 2)), False),
+    (AveragePool((2, 2), (1, 2)), False), (AveragePool((2, 2), (4, 2)), False),
+])  # fmt: skip
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_batch_norm_and_a_pool_are_one_only_where_that_is_the_same(
+    pool: AveragePool, together: bool, training: bool, first: bool
+) -> None:
+    layers = (BatchNorm(epsilon=0.1), pool, BatchNorm(), pool, Flatten(), Dense(3))
+    model = Model("m", (16, 8, 2), layers if first else (Conv2D(3, 3, padding="same"), *layers))
+    rng = np.random.default_rng(0)
+    weights = {t.name: rng.uniform(0.5, 1.5, t.shape) for t in model.tensors}
+    batch = Batch(rng.standard_normal((7, 16, 8, 2)), rng.integers(0, 3, 7), {}, training)
+    found = []
+    for name in ("numpy", "numba"):
+        engine = create(name, dtype="float64")
+        net: Any = engine.build(model, weights)
+        found.append((engine.gradients(net, batch, SparseCategoricalCrossEntropy()), net, engine.trace(net, batch)))
+    (expected, _, outputs), (ours, net, ours_outputs) = found
+    place = 0 if first else 1
+    assert set(net.pairs) == ({place, place + 2} if together else set())
+    assert ours.loss == pytest.approx(expected.loss, rel=1e-12)
+    for name, values in (*expected.weights.items(), ("x", expected.x)):
+        mine = ours.x if name == "x" else ours.weights[name]
+        np.testing.assert_allclose(mine, values, rtol=1e-9, atol=1e-12, err_msg=name)
+    for mine, output in zip(ours_outputs, outputs, strict=True):
+        np.testing.assert_allclose(mine, output, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_batch_norm_and_a_pool_train_as_numpys(replicas: int, shuffle: bool) -> None:
+    """In shards where there is one replica, and in replicas that share their samples."""
+    model = Model("m", (32, 32, 1), (BatchNorm(), AveragePool(2), Conv2D(64, 3), BatchNorm(), AveragePool(7), Flatten(),
+                                     Dense(3)))  # fmt: skip
+    rng = np.random.default_rng(1)
+    samples = Samples(rng.standard_normal((300, 32, 32, 1)), rng.integers(0, 3, 300))
+    recipe = Recipe(SGD(0.1), batch_size=150, epochs=2, shuffle=shuffle)
+    plans = [Plan(seed, parity=True) for seed in range(replicas)]
+    numpys, numbas = (create(name, dtype="float64").replicate(model, plans) for name in ("numpy", "numba"))
+    for many in (numpys, numbas):
+        many.fit(samples, recipe, plans)
+    for replica in range(replicas):
+        for name, values in numpys.weights(replica).items():
+            np.testing.assert_allclose(numbas.weights(replica)[name], values, rtol=1e-8, atol=1e-10, err_msg=name)
+
+
 def kept(rate: float, units: int, samples: int, seed: int) -> Array:
     """What a dropout leaves of ones, (samples, units)."""
     engine = create("numba")

@@ -8,6 +8,7 @@ from dlsys_bench.engines.numba.activation import FusedActivationRule
 from dlsys_bench.engines.numba.awake import Awake
 from dlsys_bench.engines.numba.convolution import FusedConv2DRule
 from dlsys_bench.engines.numba.losses import judge
+from dlsys_bench.engines.numba.norm_pool import norm_pool
 from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, FusedDropoutRule
 from dlsys_bench.engines.numba.optimizers import STEPPERS
 from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule
@@ -29,4 +30,4 @@ class NumbaEngine(NumpyEngine):
     """numpy's products, layout and shards; what numpy does in many passes over memory, numba does in one."""
 
     name = "numba"
-    kit = Kit(RULES, STEPPERS, judge, Awake)
+    kit = Kit(RULES, STEPPERS, judge, Awake, {(BatchNorm, AveragePool): norm_pool})

@@ -119,26 +119,30 @@ def drop_back(stays: NDArray[np.bool_], scale: float, dy: Array) -> None:
         dy[i] *= times if stays[i] else zero
 
 
-def _flat(x: Array) -> Array:
+def flat_rows(x: Array) -> Array:
     """(R, C, ...) as (R C, M), in one piece."""
     return np.ascontiguousarray(x).reshape(x.shape[0] * x.shape[1], -1)
 
 
 class FusedBatchNormRule(BatchNormRule):
     def forward_together(self, x: Array) -> Together[Array]:
-        flat = _flat(x)
-        found = np.empty((2, len(flat)), x.dtype)
+        flat = flat_rows(x)
+        return self.through(flat, (yield from self.agreed(flat, x.shape)), x.shape)
+
+    def agreed(self, flat: Array, shape: Shape) -> Together[Array]:
+        """The moments (2, G) of rows that belong to x of this shape, with those of the other shards."""
+        found = np.empty((2, len(flat)), flat.dtype)
         moments(flat, found)
         told = yield flat.shape[1], found
         self.samples = flat.shape[1]
         if len(told) > 1:
-            counts, parts = (np.array(each, x.dtype) for each in zip(*told, strict=True))
+            counts, parts = (np.array(each, flat.dtype) for each in zip(*told, strict=True))
             self.samples = sum(count for count, _ in told)
             pooled(parts, counts, found := np.empty_like(found))
         if self.leads:
-            mean, variance = found.reshape(2, *x.shape[:2])
+            mean, variance = found.reshape(2, *shape[:2])
             self._move(mean, variance, int(self.samples))
-        return self._through(flat, found, x.shape)
+        return found
 
     def forward(self, x: Array, training: bool) -> Array:
         if training:
@@ -146,9 +150,10 @@ class FusedBatchNormRule(BatchNormRule):
         # No sample moves what does not move.
         self.samples = inf
         moving = np.stack([self.tensors["moving_mean"], self.tensors["moving_variance"]])
-        return self._through(_flat(x), moving.reshape(2, -1), x.shape)
+        return self.through(flat_rows(x), moving.reshape(2, -1), x.shape)
 
-    def _through(self, flat: Array, moments: Array, shape: Shape) -> Array:
+    def through(self, flat: Array, moments: Array, shape: Shape) -> Array:
+        """What becomes of rows with these moments, in the shape of x."""
         gamma, beta = self.tensors["gamma"], self.tensors["beta"]
         self.x, self.moments, self.inverse = flat, moments, np.empty(moments.shape[1], flat.dtype)
         y = self.buffer("y", (gamma.size, flat.shape[1]), flat.dtype)
@@ -156,7 +161,7 @@ class FusedBatchNormRule(BatchNormRule):
         return y.reshape(len(gamma), *shape[1:])
 
     def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
-        flat = _flat(dy)
+        flat = flat_rows(dy)
         sums = np.empty((2, len(flat)), dy.dtype)
         normal_sums(flat, self.x, self.moments, self.inverse, sums)
         self.gradients["gamma"][...], self.gradients["beta"][...] = sums.reshape(2, *dy.shape[:2])

@@ -51,7 +51,7 @@ class FusedAveragePoolRule(AveragePoolRule):
     def forward(self, x: Array, training: bool) -> Array:
         ho, wo, _ = self.layer.output_shape(self.shape)
         y = self.empty("y", (ho, wo), x)
-        average(_images(x), self.layer.pool_size, self.layer.steps, _images(y))
+        average(flat_images(x), self.layer.pool_size, self.layer.steps, flat_images(y))
         return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
@@ -61,10 +61,10 @@ class FusedAveragePoolRule(AveragePoolRule):
         dx = self.empty("dx", (h, w), dy)
         if self.layer.steps != self.layer.pool_size or h % self.layer.steps[0] or w % self.layer.steps[1]:
             dx.fill(0)
-        average_back(_images(dy), self.layer.pool_size, self.layer.steps, _images(dx))
+        average_back(flat_images(dy), self.layer.pool_size, self.layer.steps, flat_images(dx))
         return dx
 
 
-def _images(x: Array) -> Array:
+def flat_images(x: Array) -> Array:
     """(R, C, H, W, N) as (R C, H, W, N), in one piece."""
     return np.ascontiguousarray(x).reshape(-1, *x.shape[2:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -44,12 +45,14 @@ RULES: dict[type[Layer], type[Rule[Any]]] = {
 
 
 class Kit(NamedTuple):
-    """The rule of each kind of layer, the stepper of each optimiser, `judge` of the losses, and where shards `meet`."""
+    """The rule of each kind of layer, the stepper of each optimiser, `judge` of the losses, and where shards `meet`;
+    `pairs` makes one rule of those of two layers, one after the other, or None where these two have to stay two."""
 
     rules: Mapping[type[Layer], type[Rule[Any]]]
     steppers: Mapping[type[Optimizer], type[Stepper[Any]]]
     judge: Callable[[Loss, Array, Targets], tuple[Array, Array, NDArray[Any] | None]]
     meet: Callable[[int], Meet] = Asleep
+    pairs: Mapping[tuple[type[Layer], type[Layer]], Callable[[Any, Any], Rule[Any] | None]] = MappingProxyType({})
 
 
 NUMPY = Kit(RULES, STEPPERS, judge)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class Network:
             if tensor.trainable:
                 self.gradients[tensor.name] = self.gradient[:, here].reshape(replicas, *tensor.shape)
         self.rules = [self._rule(number) for number in range(len(model.layers))]
+        self.pairs = self._pairs()
         self.dropouts = {place: rule for place, rule in enumerate(self.rules) if isinstance(rule, DropoutRule)}
         trained = [place for place in range(len(model.layers)) if any(t.trainable for t in model.tensors_of(place))]
         self.first_trained = min(trained, default=len(model.layers))
@@ -76,6 +78,20 @@ class Network:
         rule = self.kit.rules[type(layer)](layer, self.model.shapes[number], mine[0], mine[1])
         rule.leads = self.shard == 0
         return rule
+
+    def _pairs(self) -> dict[int, Rule[Any]]:
+        """The rules that go through two layers, by the place of the first."""
+        found: dict[int, Rule[Any]] = {}
+        for place, (one, other) in enumerate(pairwise(self.rules)):
+            made = self.kit.pairs.get((type(one.layer), type(other.layer)))
+            if made is not None and place - 1 not in found and (pair := made(one, other)) is not None:
+                found[place] = pair
+        return found
+
+    def _ways(self) -> list[tuple[int, Rule[Any]]]:
+        """The rules that a pass goes through, each with the place of its first layer."""
+        return [(place, self.pairs.get(place, rule)) for place, rule in enumerate(self.rules)
+                if place - 1 not in self.pairs]  # fmt: skip
 
     def shards(self, count: int) -> list[Network]:
         """This network, and as many more of its numbers as there are shards."""
@@ -108,20 +124,20 @@ class Network:
 
     def forward(self, x: Array, training: bool) -> Array:
         """Outputs (R, K, N) of x (1 or R, ..., N)."""
-        for rule in self.rules:
+        for _, rule in self._ways():
             x = rule.forward(x, training)
         return x
 
     def forward_together(self, x: Array) -> Together[Array]:
         """The same in training, of one shard."""
-        for rule in self.rules:
+        for _, rule in self._ways():
             x = (yield from rule.forward_together(x)) if rule.meets else rule.forward(x, training=True)
         return x
 
     def backward_together(self, dy: Array) -> Together[None]:
         """Fill `gradient` with what this shard has of it."""
-        for place in range(len(self.rules) - 1, -1, -1):
-            rule, wants_dx = self.rules[place], place > self.first_trained
+        for place, rule in reversed(self._ways()):
+            wants_dx = place > self.first_trained
             dx = (yield from rule.backward_together(dy, wants_dx)) if rule.meets else rule.backward(dy, wants_dx)
             if dx is None:
                 return
@@ -129,8 +145,8 @@ class Network:
 
     def backward(self, dy: Array, wants_dx: bool = False) -> Array | None:
         """Fill `gradient`. What nobody uses is not computed: no dx below the lowest layer with parameters."""
-        for place in range(len(self.rules) - 1, -1, -1):
-            dx = self.rules[place].backward(dy, wants_dx or place > self.first_trained)
+        for place, rule in reversed(self._ways()):
+            dx = rule.backward(dy, wants_dx or place > self.first_trained)
             if dx is None:
                 return None
             dy = dx

@@ -1,0 +1,91 @@
+"""A batch norm and the average pool after it, as one: the mean of a window of normalised values is the window's mean,
+normalised. So all but the moments and dx is done on what the pool leaves, a quarter in LeNet-5."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dlsys_bench.engines.numba.kernel import kernel
+from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, flat_rows, normal_sums
+from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule, flat_images
+from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.engines.numpy.shards import Together, alone
+from dlsys_bench.plan import Array
+from dlsys_bench.spec.layers import BatchNorm, Pair
+
+
+@kernel
+def norm_pool_dx(
+    dy: Array, x: Array, size: Pair, moments: Array, inverse: Array, gamma: Array, sums: Array, samples: float,
+    dx: Array,
+) -> None:  # fmt: skip
+    """What is passed back to x (G, H, W, N) from dy (G, H', W', N), when the moments moved with so many samples a
+    channel and the windows lie side by side. The moments are by C or R C."""
+    share, part = dy.dtype.type(1.0 / samples), dy.dtype.type(1.0 / (size[0] * size[1]))
+    for g in range(dy.shape[0]):
+        own = g % inverse.size
+        middle, times = moments[0, own], gamma[g] * inverse[own]
+        slope, less, each = times * inverse[own] * sums[0, g] * share, times * sums[1, g] * share, times * part
+        for i in range(dy.shape[1]):
+            for a in range(size[0]):
+                for j in range(dy.shape[2]):
+                    back = dy[g, i, j]
+                    for b in range(size[1]):
+                        h, w = i * size[0] + a, j * size[1] + b
+                        target, source = dx[g, h, w], x[g, h, w]
+                        for n in range(dy.shape[3]):
+                            target[n] = each * back[n] - slope * (source[n] - middle) - less
+
+
+class NormPoolRule(Rule[BatchNorm]):
+    """Of a batch norm's rule and a pool's, whose windows lie side by side and leave nothing over."""
+
+    meets = True
+
+    def __init__(self, norm: FusedBatchNormRule, pool: FusedAveragePoolRule) -> None:
+        super().__init__(norm.layer, norm.shape, norm.tensors, norm.gradients)
+        self.norm, self.pool = norm, pool
+
+    def forward(self, x: Array, training: bool) -> Array:
+        if training:
+            return alone(self.forward_together(x))
+        self.whole: Array | None = None
+        return self.pool.forward(self.norm.forward(x, training=False), training=False)
+
+    def forward_together(self, x: Array) -> Together[Array]:
+        self.whole = np.ascontiguousarray(x)
+        moments = yield from self.norm.agreed(flat_rows(self.whole), x.shape)
+        left = self.pool.forward(self.whole, training=True)
+        return self.norm.through(flat_rows(left), moments, left.shape)
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        if self.whole is not None:
+            return alone(self.backward_together(dy, wants_dx))
+        between = self.pool.backward(dy, wants_dx=True)
+        assert between is not None
+        return self.norm.backward(between, wants_dx)
+
+    def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
+        norm, flat = self.norm, flat_rows(dy)
+        sums = np.empty((2, len(flat)), dy.dtype)
+        normal_sums(flat, norm.x, norm.moments, norm.inverse, sums)
+        norm.gradients["gamma"][...], norm.gradients["beta"][...] = sums.reshape(2, *dy.shape[:2])
+        told = yield sums
+        if not wants_dx:
+            return None
+        assert self.whole is not None
+        dx = self.buffer("dx", (*dy.shape[:2], *self.whole.shape[2:]), dy.dtype)
+        norm_pool_dx(
+            flat_images(dy), flat_images(self.whole), self.pool.layer.pool_size, norm.moments, norm.inverse,
+            norm.tensors["gamma"].ravel(), np.sum(told, axis=0), float(norm.samples), flat_images(dx),
+        )  # fmt: skip
+        return dx
+
+
+def norm_pool(first: Rule[BatchNorm], second: FusedAveragePoolRule) -> NormPoolRule | None:
+    """One rule for both, where it computes what they do one after the other."""
+    (h, w, _), pool = second.shape, second.layer
+    if pool.steps != pool.pool_size or h % pool.steps[0] or w % pool.steps[1]:
+        return None
+    assert isinstance(first, FusedBatchNormRule)
+    return NormPoolRule(first, second)
