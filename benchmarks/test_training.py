@@ -22,7 +22,8 @@ ROUNDS = 7
 LEFT_OUT = {("keras-jax", "cpu"), ("keras-jax", "cuda"), ("torch-bf16", "cpu")}
 """Keras is timed on TensorFlow; most CPUs have no units for bfloat16, and it gains nothing there."""
 PLACES = {f"{name}-{device}" if device != "cpu" else name: (name, device)
-          for name, entry in BUILT_IN.items() for device in entry.devices if (name, device) not in LEFT_OUT}  # fmt: skip
+          for name, entry in BUILT_IN.items() for device in entry.devices
+          if (name, device) not in LEFT_OUT}  # fmt: skip
 """Every device that an engine can have; whether it is there, the engine says when it is asked."""
 SIZES = [Workload("regularization/lenet5-tanh", "standard+bn", size, max(1, 2048 // size))
          for size in (8, 32, 512, 2048, 8192)]  # fmt: skip
