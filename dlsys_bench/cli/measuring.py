@@ -60,15 +60,23 @@ def arms_of(study: str, arms: tuple[str, ...], data_dir: str | None, output: Pat
     return [known[arm] for arm in dict.fromkeys(arms)] or cases[:1]
 
 
-def places_of(engines: tuple[str, ...], devices: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Every engine on every device that it has. Errors: EngineError."""
+def places_of(
+    engines: tuple[str, ...], devices: tuple[str, ...], dtypes: tuple[str, ...] = ("float32",)
+) -> list[tuple[str, str, str]]:
+    """Every engine on every device and with every dtype that it has. Errors: EngineError."""
     from dlsys_bench.engines.registry import available, check_name
 
-    chosen = {engine: check_name(engine).devices for engine in engines or available()}
-    for engine in chosen:
-        for device in set(devices) - set(chosen[engine]):
-            say(f"left out: {engine} has no {device}")
-    return [(engine, device) for device in devices for engine in chosen if device in chosen[engine]]
+    chosen = {engine: check_name(engine) for engine in engines or available()}
+    for engine, entry in chosen.items():
+        for lack in (*(set(devices) - set(entry.devices)), *(set(dtypes) - set(entry.dtypes))):
+            say(f"left out: {engine} has no {lack}")
+    return [
+        (engine, device, dtype)
+        for dtype in dtypes for device in devices for engine, entry in chosen.items()
+        if device in entry.devices and dtype in entry.dtypes
+        # Most CPUs have no units for it, and it gains nothing there: whoever wants it says so.
+        and (engines or (engine, device) != ("torch-bf16", "cpu"))
+    ]  # fmt: skip
 
 
 def write_beside(output: Path, title: str, pages: Sequence[Table], picture: Path | None) -> None:

@@ -66,11 +66,11 @@ def sweep_command(
     from dlsys_bench.timing.sweep import Point, read, sweep
 
     cases = arms_of(study, arms, data_dir, output)
-    places = places_of(engines, devices)
+    places = places_of(engines, devices, dtypes)
     points = [
         Point(engine, device, dtype, case.study.name, case.arm.name, size, count, many)
-        for case, dtype, (engine, device), size, count, many in product(
-            cases, dtypes, places, sizes, threads or (None,), replicas
+        for case, (engine, device, dtype), size, count, many in product(
+            cases, places, sizes, threads or (None,), replicas
         )
     ]
     lost = 0

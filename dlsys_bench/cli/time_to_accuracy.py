@@ -55,7 +55,7 @@ def time_to_accuracy_command(
             target)
         for seed in range(FIRST_SEED, FIRST_SEED + seeds)
         for case, name, target in work
-        for engine, device in places
+        for engine, device, _ in places
     ]  # fmt: skip
     missed, broken = 0, []
     for number, (run, found) in enumerate(train_each(runs, output), start=1):

@@ -14,12 +14,13 @@ GROUP = "dlsys_bench.engines"
 
 
 class Entry(NamedTuple):
-    """Where an engine's class is, the modules it needs, how one gets them, and the devices it can have."""
+    """Where an engine's class is, the modules it needs, how one gets them, the devices and the dtypes it can have."""
 
     target: str
     needs: tuple[str, ...] = ()
     install: str = ""
     devices: tuple[str, ...] = ("cpu", "cuda")
+    dtypes: tuple[str, ...] = ("float32", "float64")
 
 
 TORCH = "pip install 'dlsys-bench[torch]'"
@@ -27,18 +28,19 @@ TORCH = "pip install 'dlsys-bench[torch]'"
 BUILT_IN: dict[str, Entry] = {
     "numpy": Entry("dlsys_bench.engines.numpy:NumpyEngine", devices=("cpu",)),
     "numba": Entry("dlsys_bench.engines.numba:NumbaEngine", ("numba",), "pip install 'dlsys-bench[numba]'", ("cpu",)),
-    "torch": Entry("dlsys_bench.engines.torch:TorchEngine", ("torch",), "pip install 'dlsys-bench[torch]'"),
-    "torch-tf32": Entry(
-        "dlsys_bench.engines.torch:TorchTF32Engine", ("torch",), "pip install 'dlsys-bench[torch]'", ("cuda",)
-    ),
-    "torch-bf16": Entry(
-        "dlsys_bench.engines.torch:TorchBfloat16Engine", ("torch",), "pip install 'dlsys-bench[torch]'"
-    ),
+    "torch": Entry("dlsys_bench.engines.torch:TorchEngine", ("torch",), TORCH),
+    "torch-tf32": Entry("dlsys_bench.engines.torch:TorchTF32Engine", ("torch",), TORCH, ("cuda",), ("float32",)),
+    "torch-bf16": Entry("dlsys_bench.engines.torch:TorchBfloat16Engine", ("torch",), TORCH, dtypes=("float32",)),
     "jax": Entry("dlsys_bench.engines.jax:JaxEngine", ("jax",), "pip install 'dlsys-bench[jax]'"),
     "keras": Entry(
         "dlsys_bench.engines.keras:KerasEngine", ("keras", "tensorflow"), "pip install 'dlsys-bench[tensorflow]'"
     ),
-    "keras-jax": Entry("dlsys_bench.engines.keras:KerasJaxEngine", ("keras", "jax"), "pip install 'dlsys-bench[jax]'"),
+    "keras-jax": Entry(
+        "dlsys_bench.engines.keras:KerasJaxEngine",
+        ("keras", "jax"),
+        "pip install 'dlsys-bench[jax]'",
+        dtypes=("float32",),
+    ),
 }
 
 

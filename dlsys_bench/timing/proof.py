@@ -17,6 +17,10 @@ class NotTrainingError(AssertionError):
     """A benchmark in which nothing was learned."""
 
 
+class NotFallingError(NotTrainingError):
+    """A loss that has not fallen, yet."""
+
+
 def check_losses(losses: Sequence[float], window: int) -> None:
     """Raise unless every loss is finite and the mean of the last `window` is below that of the first."""
     if len(losses) < 2:
@@ -27,7 +31,7 @@ def check_losses(losses: Sequence[float], window: int) -> None:
     window = min(window, len(losses) // 2)
     first, last = float(np.mean(losses[:window])), float(np.mean(losses[-window:]))
     if not last < first:
-        raise NotTrainingError(
+        raise NotFallingError(
             f"the loss did not fall: {first:.6g} in the mean of the first {window} of {len(losses)} steps, {last:.6g} "
             "in that of the last"
         )

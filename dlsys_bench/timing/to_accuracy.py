@@ -28,7 +28,9 @@ from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies import Case, find
 from dlsys_bench.timing.load import Others
 from dlsys_bench.timing.points import Line, answer, each, environment, kept
+from dlsys_bench.timing.taken import taken
 from dlsys_bench.timing.target import Target
+from dlsys_bench.timing.watched import Watched
 
 FEWEST_EPOCHS, PARTS = 5, 10
 
@@ -145,7 +147,12 @@ def parts(samples: int, recipe: Recipe, plan: Plan) -> list[Plan]:
 
 
 def measure(run: Run) -> Line:
-    """Make a run here. Errors: UserError."""
+    """Make a run here, alone on its GPU. Errors: UserError."""
+    with taken(run.device):
+        return _measured(run)
+
+
+def _measured(run: Run) -> Line:
     case = run.case
     started = time.perf_counter()
     engine = create(run.engine, run.device)
@@ -155,7 +162,7 @@ def measure(run: Run) -> Line:
     model, recipe = fitted(case, engine, dataset, run.tier)
     training = _Training(engine, model, recipe, prepared(dataset, recipe, engine, run.seed), run, loaded)
     reason = None
-    with Others() as others:
+    with Watched(run.device) as gpu, Others() as others:
         try:
             training.go()
         except DivergedError as error:
@@ -168,7 +175,8 @@ def measure(run: Run) -> Line:
         "reached": reached, "reason": reason, "steps": last and last.steps, "seconds": last and last.seconds,
         "cold_seconds": last and last.cold_seconds, "looks": [look._asdict() for look in training.looks],
         "load_seconds": loaded, "first_step_seconds": training.first_step, "others_share": others.share,
-        "dtype": engine.dtype, "convention": engine.convention, "provenance": provenance(),
+        "dtype": engine.dtype, "convention": engine.convention, **gpu.told,
+        "provenance": provenance(),
     }  # fmt: skip
 
 

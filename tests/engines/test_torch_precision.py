@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,8 @@ if reason := unavailable("torch"):
 
 import torch
 
-from dlsys_bench.engines.torch import TorchEngine, TorchTF32Engine
+from dlsys_bench.engines.torch import TorchEngine, TorchTF32Engine, modules
+from dlsys_bench.engines.torch.precision import computing
 
 MODEL = follow("torch", Model("m", (8, 8, 2), (
     BatchNorm(), Conv2D(4, 3), Activation("tanh"), AveragePool(2), Dropout(0.2), Flatten(), Dense(6),
@@ -94,24 +97,54 @@ def switches() -> tuple[str, ...]:
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch 2.9 or later")
 @pytest.mark.parametrize(("engine", "inside"), [(TorchEngine(), "ieee"), (HereTF32(), "tf32")])
 @pytest.mark.parametrize("many", [False, True])
-def test_the_switches_of_the_process_are_set_for_a_training_alone(engine: Engine, inside: str, many: bool) -> None:
-    before, seen = switches(), []
+def test_the_switches_of_the_process_are_set_for_the_steps_alone(
+    engine: Engine, inside: str, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told of an epoch finds them as they were, also where that is the last."""
+    before, seen, between = switches(), [], []
 
-    def look(epoch: object) -> None:
+    def looking(x: torch.Tensor) -> torch.Tensor:
         seen.append(switches())
-        if len(seen) == 2:
-            raise KeyboardInterrupt
+        return x
 
-    def train() -> None:
-        if many:
-            engine.replicate(MODEL, [Plan(1)]).fit(SAMPLES, RECIPE, [Plan(1)], look)
-        else:
-            engine.fit(engine.build(MODEL), SAMPLES, RECIPE, Plan(1), look)
+    def ended(epoch: object) -> None:
+        between.append(switches())
 
-    with pytest.raises(KeyboardInterrupt):
-        train()
-    assert seen == [(inside,) * 3] * 2
+    monkeypatch.setitem(modules.ACTIVATIONS, "tanh", lambda layer: Looking(looking))
+    if many:
+        engine.replicate(MODEL, [Plan(1)]).fit(SAMPLES, RECIPE, [Plan(1)], ended)
+    else:
+        engine.fit(engine.build(MODEL), SAMPLES, RECIPE, Plan(1), ended)
+    assert set(seen) == {(inside,) * 3}
+    assert between == [before] * 3
     assert switches() == before != seen[0]
+
+
+def test_the_switches_go_back_after_an_error() -> None:
+    before = switches()
+    with pytest.raises(ZeroDivisionError), computing("tf32"):
+        raise ZeroDivisionError
+    assert switches() == before
+
+
+class Looking(torch.nn.Module):
+    def __init__(self, looking: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.looking = looking
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.looking(x)
+
+
+def test_between_products_nothing_is_rounded() -> None:
+    """Of bfloat16 there are few: what a convolution leaves is one, what becomes of it is not."""
+    engine = create("torch-bf16")
+    left = engine.trace(engine.build(MODEL, seed=1), Batch(SAMPLES.x, SAMPLES.y, {}, training=False))
+    of_products = {"conv2d", "dense"}
+    for layer, output in zip(MODEL.layers, left, strict=True):
+        rounded = np.array_equal(output, torch.from_numpy(output).bfloat16().float().numpy())
+        assert rounded or layer.kind not in of_products
+        assert not rounded or layer.kind in {*of_products, "dropout", "flatten"}
 
 
 def test_tf32_is_for_cuda() -> None:

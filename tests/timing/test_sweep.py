@@ -12,12 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from dlsys_bench.cli import cli
-from dlsys_bench.engines import Engine
+from dlsys_bench.cli.measuring import places_of
+from dlsys_bench.engines import Engine, unavailable
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.plots.speed import AXES, crossover, series, speed, tables
-from dlsys_bench.timing.paced import Workload, train_rounds
-from dlsys_bench.timing.sweep import Point, read, sweep
+from dlsys_bench.timing.paced import Rounds, Workload, train_rounds
+from dlsys_bench.timing.proof import NotFallingError, NotTrainingError
+from dlsys_bench.timing.sweep import Point, measure, read, sweep
 
 
 def point(rate: float, **fields: Any) -> dict[str, Any]:
@@ -196,3 +198,39 @@ def test_an_engine_without_the_device_is_left_out(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "left out: numpy has no cuda" in done.output
     assert not (tmp_path / "s.png").exists()
+
+
+def test_an_engine_without_the_dtype_is_left_out(tmp_path: Path) -> None:
+    if reason := unavailable("torch"):
+        pytest.skip(reason)
+    arguments = ["--engine", "torch-bf16", "--dtype", "float64", "--output", str(tmp_path / "s.jsonl")]
+    done = CliRunner().invoke(cli, ["bench", "sweep", "eggholder", *arguments])
+    assert (done.exit_code, done.output) == (0, "left out: torch-bf16 has no float64\n")
+
+
+def test_bfloat16_on_a_cpu_is_for_who_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := unavailable("torch"):
+        pytest.skip(reason)
+    monkeypatch.setattr("dlsys_bench.engines.registry.available", lambda: ["numpy", "torch-bf16"])
+    assert places_of((), ("cpu", "cuda")) == [("numpy", "cpu", "float32"), ("torch-bf16", "cuda", "float32")]
+    assert places_of(("torch-bf16",), ("cpu",)) == [("torch-bf16", "cpu", "float32")]
+
+
+@pytest.mark.parametrize(("error", "trainings"), [(NotFallingError("not yet"), 4), (NotTrainingError("never"), 3)])
+def test_a_slow_learner_is_given_more_steps(
+    error: NotTrainingError, trainings: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until there were enough of them; what more steps do not mend is told at once."""
+    asked: list[int] = []
+
+    def train(engine: object, work: Workload, rounds: int, replicas: int) -> Rounds:
+        asked.append(rounds)
+        if rounds > 3:
+            raise error
+        return Rounds([1.0, 1e-4, 1e-4], [])
+
+    monkeypatch.setattr("dlsys_bench.timing.paced.train_rounds", train)
+    with pytest.raises(type(error), match=str(error)):
+        measure(Point("numpy", study="eggholder", arm="16-16", batch_size=60_000 // 8), 10.0)
+    assert len(asked) == trainings
+    assert asked[3:] == [4 * rounds for rounds in asked[2:-1]]

@@ -111,8 +111,7 @@ class TorchEngine(Engine):
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         check_last_batch(net.model, len(samples.x), recipe, plan)
         x, y = self.home.x(samples.x), self.home.y(recipe.loss, samples.y)
-        with computing(self.products):
-            return train(net, x, y, self.home, recipe, plan, on_epoch, self.recorder())
+        return train(net, x, y, self.home, recipe, plan, on_epoch, self.recorder())
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> TorchReplicas:
         every = alike(models, len(plans))

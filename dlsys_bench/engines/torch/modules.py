@@ -98,22 +98,25 @@ class Net(nn.Module):
     def forward(self, x: Tensor, masks: Mapping[int, Tensor], outputs: list[Tensor] | None = None) -> Tensor:
         """A dropout layer keeps what `masks` has at its place, or else draws; `outputs` gets what each layer gives."""
         for place, layer in enumerate(self.layers):
-            x = layer(x, masks[place]) if place in masks else layer(x)
+            x = layer(x, masks[place]) if place in masks else self.through(layer, x)
             if outputs is not None:
                 outputs.append(x)
         return x
 
+    def through(self, layer: nn.Module, x: Tensor) -> Tensor:
+        found: Tensor = layer(x)
+        return found
+
 
 class RoundedNet(Net):
-    """Its products are of bfloat16, as autocast has it: tensors, losses and updates stay what they are."""
+    """Its convolutions and dense layers are of bfloat16, as autocast has them; all between them is not."""
 
-    def forward(self, x: Tensor, masks: Mapping[int, Tensor], outputs: list[Tensor] | None = None) -> Tensor:
+    def through(self, layer: nn.Module, x: Tensor) -> Tensor:
+        if not isinstance(layer, nn.Conv2d | nn.Linear | nn.Sequential):
+            return super().through(layer, x)
         # What autocast would keep of one pass for the next would be the graph's own, in a graph.
         with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
-            found = super().forward(x, masks, outputs)
-        if outputs is not None:
-            outputs[:] = [output.to(x.dtype) for output in outputs]
-        return found.to(x.dtype)
+            return super().through(layer, x).to(x.dtype)
 
 
 def net_of(model: Model, products: Products) -> Net:

@@ -27,10 +27,12 @@ OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[[Any, Any, bool], torch.op
 }
 
 
-def optimizer_of(record: optimizers.Optimizer, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """Torch's own. On CUDA its steps may be recorded in a graph."""
+def optimizer_of(
+    record: optimizers.Optimizer, parameters: Iterable[Tensor], *, captured: bool
+) -> torch.optim.Optimizer:
+    """Torch's own. `captured`: its steps are recorded, of which on CUDA it has to know."""
     moved = list(parameters)
-    return OPTIMIZERS[type(record)](record, moved, moved[0].is_cuda)
+    return OPTIMIZERS[type(record)](record, moved, captured and moved[0].is_cuda)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: Rate) -> None:
@@ -48,13 +50,13 @@ class Stepper:
     has as many rates as replicas, and R leaves are R programs again.
     """
 
-    def __init__(self, parameters: Tensor, recipes: Sequence[Recipe]) -> None:
+    def __init__(self, parameters: Tensor, recipes: Sequence[Recipe], *, captured: bool) -> None:
         first = recipes[0]
         self.parameters, self.recipes = parameters, recipes
         self.one_rate = all(recipe is first or recipe == first for recipe in recipes)
         self.moved = parameters if self.one_rate else torch.zeros_like(parameters, requires_grad=True)
         record = first.optimizer if self.one_rate else replace(first.optimizer, learning_rate=1.0)
-        self.optimizer = optimizer_of(record, [self.moved])
+        self.optimizer = optimizer_of(record, [self.moved], captured=captured)
 
     def rates(self, first: int, steps: int) -> Sequence[float] | Tensor:
         """The rates of so many steps, for `step`: (steps,) of all, or (steps, R, 1) on the device."""

@@ -9,17 +9,21 @@ from typing import Literal
 import torch
 
 Products = Literal["float32", "tf32", "bfloat16"]
-"""What factors of a product are rounded to: 24, 11 or 8 bits. The sums, and all else that is kept, are float32. In
-double precision nothing is rounded."""
+"""What the factors of a product are rounded to: 24, 11 or 8 bits. Its sums are float32; those of bfloat16 are rounded
+when they are whole, with what a bias adds. In double precision nothing is rounded."""
 
 
 def _switches() -> list[tuple[object, str, object, object]]:
     """Each with its name, what it is for float32, and what for TF32."""
     cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    found: list[tuple[object, str, object, object]]
     if hasattr(cudnn, "conv"):
         # Both of cuDNN's, or whoever asks by the older names gets an error.
-        return [(place, "fp32_precision", "ieee", "tf32") for place in (cuda, cudnn.conv, cudnn.rnn)]
-    return [(place, "allow_tf32", False, True) for place in (cuda, cudnn)]
+        found = [(place, "fp32_precision", "ieee", "tf32") for place in (cuda, cudnn.conv, cudnn.rnn)]
+    else:
+        found = [(place, "allow_tf32", False, True) for place in (cuda, cudnn)]
+    # Or the parts of a long sum are added as bfloat16.
+    return [*found, (cuda, "allow_bf16_reduced_precision_reduction", False, False)]
 
 
 @contextmanager

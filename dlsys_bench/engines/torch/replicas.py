@@ -65,15 +65,14 @@ class TorchReplicas(Replicas):
         with torch.random.fork_rng(devices=[0] if self.engine.device == "cuda" else []):
             seeds = np.random.SeedSequence([plan.seed for plan in plans])
             torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
-            with computing(self.engine.products):
-                return self._train(parts, every, plans, on_epoch)
+            return self._train(parts, every, plans, on_epoch)
 
     def _train(
         self, samples: Stack, recipes: Sequence[Recipe], plans: Sequence[Plan], on_epoch: OnReplicas | None
     ) -> Histories:
         nets, recipe, recorder = self.nets, recipes[0], self.engine.recorder()
         source = Source(samples, self.engine.home, recipe, plans)
-        stepper = Stepper(nets.parameters, recipes)
+        stepper = Stepper(nets.parameters, recipes, captured=recorder is not None)
 
         def update(x: Tensor, y: Tensor, masks: Masks, rate: Rate) -> tuple[Tensor, Tensor]:
             values, outputs = nets.losses(LOSSES[type(recipe.loss)], x, y, source.own, masks)
@@ -88,7 +87,8 @@ class TorchReplicas(Replicas):
             started = time.perf_counter()
             before = nets.copy()
             masks = partial(self._masks, plans, step, sizes)
-            ended = steps.epoch(source.order(epoch), sizes, stepper.rates(step, len(sizes)), masks)
+            with computing(self.engine.products):
+                ended = steps.epoch(source.order(epoch), sizes, stepper.rates(step, len(sizes)), masks)
             step += len(sizes)
             # The device is asked once an epoch, here, so that no step waits for it.
             found, correct = ended.losses.double().cpu().numpy(), ended.right.cpu().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from typing import NamedTuple, Protocol
 
@@ -68,7 +69,8 @@ class CudaRecorder:
     """CUDA graphs. What is recorded on one stream has to be rehearsed on another than the default one."""
 
     def __init__(self) -> None:
-        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        # Nothing that a graph leaves there is read by another, and one runs after another: all may have it in turn.
+        self.stream, self.pool = _stream(), torch.cuda.graph_pool_handle()
 
     def rehearse(self, step: Callable[[], None]) -> None:
         self.stream.wait_stream(torch.cuda.current_stream())
@@ -78,9 +80,15 @@ class CudaRecorder:
 
     def record(self, step: Callable[[], None]) -> Recorded:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
+        with torch.cuda.graph(graph, self.pool, self.stream):
             step()
         return graph.replay
+
+
+@cache
+def _stream() -> torch.cuda.Stream:
+    # One for the process: cuBLAS keeps memory for each that it has worked on.
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
 
 class Captured:
@@ -102,7 +110,8 @@ class Captured:
         found, samples, step = [], 0, 0
         for size, count in _runs(sizes):
             if size not in self.by_size:
-                self.by_size[size] = _Repeated(self, size, order.shape[-1] // size)
+                most = order.shape[-1] // size
+                self.by_size[size] = _Repeated(self.update, self.x, self.y, self.recorder, size, most)
             part = order[..., samples : samples + size * count].reshape(*order.shape[:-1], count, size)
             found.append(self.by_size[size].run(part, every[step : step + count], masks, step))
             samples, step = samples + size * count, step + count
@@ -124,10 +133,12 @@ REHEARSALS = 3
 
 
 class _Repeated:
-    """The updates of batches of one size. Everything they read and write keeps its place in memory."""
+    """The updates of batches of one size, so many of them at most. Everything they read and write keeps its place in
+    memory."""
 
-    def __init__(self, owner: Captured, size: int, most: int) -> None:
-        self.owner, self.size, self.most = owner, size, most
+    def __init__(self, update: Update, x: Tensor, y: Tensor, recorder: Recorder, size: int, most: int) -> None:
+        self.update, self.x, self.y, self.recorder = update, x, y, recorder
+        self.size, self.most = size, most
         self.rehearsed = 0
         self.recorded: Recorded | None = None
         self.masks: dict[int, Tensor] = {}
@@ -154,10 +165,10 @@ class _Repeated:
             if self.recorded is not None:
                 self.recorded()
             elif self.rehearsed < REHEARSALS:
-                self.owner.recorder.rehearse(self._step)
+                self.recorder.rehearse(self._step)
                 self.rehearsed += 1
             else:
-                self.recorded = self.owner.recorder.record(self._step)
+                self.recorded = self.recorder.record(self._step)
                 self.recorded()
         assert self.losses is not None
         return Outcome(self.losses[:count].clone(), self.right.clone())
@@ -165,7 +176,7 @@ class _Repeated:
     def _step(self) -> None:
         batch = self.order.index_select(-2, self.at).squeeze(-2)
         rate = self.rates.index_select(0, self.at).squeeze(0)
-        loss, right = self.owner.update(self.owner.x[batch], self.owner.y[batch], self.masks, rate)
+        loss, right = self.update(self.x[batch], self.y[batch], self.masks, rate)
         if self.losses is None:
             self.losses, self.right = loss.new_empty((self.most, *loss.shape)), torch.zeros_like(right)
         self.losses.index_copy_(0, self.at, loss[None])

@@ -18,6 +18,7 @@ from dlsys_bench.engines.torch.layout import Home
 from dlsys_bench.engines.torch.losses import LOSSES, hits
 from dlsys_bench.engines.torch.modules import Net
 from dlsys_bench.engines.torch.optimizers import optimizer_of, set_rate
+from dlsys_bench.engines.torch.precision import computing
 from dlsys_bench.engines.torch.steps import Masks, Rate, Recorder, launching
 from dlsys_bench.errors import DivergedError, EngineError
 from dlsys_bench.plan import Plan, epochs_of
@@ -32,7 +33,7 @@ def train(
     recorder: Recorder | None,
 ) -> History:  # fmt: skip
     """Train one network. Errors: DivergedError, at the end of the epoch."""
-    optimizer = optimizer_of(recipe.optimizer, net.parameters())
+    optimizer = optimizer_of(recipe.optimizer, net.parameters(), captured=recorder is not None)
     loss_of = LOSSES[type(recipe.loss)]
 
     def update(x: Tensor, y: Tensor, masks: Masks, rate: Rate) -> tuple[Tensor, Tensor]:
@@ -54,7 +55,8 @@ def train(
             started = time.perf_counter()
             rates = [recipe.rate(step + here) for here in range(len(sizes))]
             masks = partial(_masks, net.model, home, plan, step, sizes)
-            ended = steps.epoch(_order(epoch, len(x), home, recipe, plan), sizes, rates, masks)
+            with computing(home.products):
+                ended = steps.epoch(_order(epoch, len(x), home, recipe, plan), sizes, rates, masks)
             step += len(sizes)
             # The device is asked once an epoch, here, so that no step waits for it.
             found, correct = ended.losses.double().cpu().numpy(), int(ended.right)
@@ -63,6 +65,8 @@ def train(
             history.append(record)
             if on_epoch is not None:
                 on_epoch(record)
+    # What a graph has left there would keep its memory for as long as there is the network.
+    optimizer.zero_grad()
     return history
 
 

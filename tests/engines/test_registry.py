@@ -1,0 +1,20 @@
+"""What the registry says of an engine, without importing it, is what the engine says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dlsys_bench.attributes import load_attribute
+from dlsys_bench.engines import unavailable
+from dlsys_bench.engines.registry import BUILT_IN
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_devices_and_dtypes_are_the_engines(name: str) -> None:
+    if reason := unavailable(name):
+        pytest.skip(reason)
+    entry = BUILT_IN[name]
+    engine: Any = load_attribute(entry.target, "engine")
+    assert (engine.name, engine.devices, engine.dtypes) == (name, entry.devices, entry.dtypes)
