@@ -120,7 +120,7 @@ MUTANTS = (
         "optimizers",
         "class RMSpropStepper(Stepper[RMSprop]):\n"
         "    def start(self, parameters: Array) -> None:\n"
-        "        self.square = np.zeros_like(parameters)",
+        "        self.square = zeros(parameters.shape, parameters.dtype)",
         "class RMSpropStepper(Stepper[RMSprop]):\n"
         "    def start(self, parameters: Array) -> None:\n"
         "        self.square = np.ones_like(parameters)",

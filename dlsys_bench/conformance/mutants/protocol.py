@@ -163,7 +163,7 @@ MUTANTS = (
         "Networks of one size keep their moving statistics in the same memory.",
         "determinism",
         "network",
-        "self.state: Array = np.zeros((replicas, counts.non_trainable), dtype) if first is None else first.state",
+        "self.state: Array = zeros((replicas, counts.non_trainable), dtype) if first is None else first.state",
         "own = np.zeros((replicas, counts.non_trainable), dtype)\n"
         "        self.state = self.kit.rules.setdefault((own.shape, dtype), own)",
     ),

@@ -87,8 +87,8 @@ MUTANTS = (
         "Gradients add up from step to step.",
         "step",
         "training",
-        "optimizer.zero_grad()",
-        "pass",
+        "optimizer.zero_grad()\n        outputs",
+        "outputs",
     ),
     _torch(
         "dampening_dropped",
@@ -152,8 +152,8 @@ MUTANTS = (
         "The scheduler is one step ahead.",
         "schedule",
         "training",
-        "recipe.schedule.rate(step)",
-        "recipe.schedule.rate(step + 1)",
+        "recipe.rate(step + here)",
+        "recipe.rate(step + here + 1)",
     ),
     _torch(
         "seed_ignored",
