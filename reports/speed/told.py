@@ -82,8 +82,8 @@ written, epoch by epoch in one thread; the goal is that the whole interval is un
 
 ## Time to accuracy
 
-`dlsys-bench bench time-to-accuracy regularization/lenet5-tanh --arm standard+bn --tier full --engine numba --engine torch
---engine keras --seeds 6`, raw runs in `time-to-accuracy.jsonl`, the target in
+`dlsys-bench bench time-to-accuracy regularization/lenet5-tanh --arm standard+bn --tier full --engine numba
+--engine torch --engine keras --seeds 6`, raw runs in `time-to-accuracy.jsonl`, the target in
 [`time-to-accuracy.md`](time-to-accuracy.md). One run beside which others took 27% of the machine was made again.
 
 ![](time-to-accuracy.png)
