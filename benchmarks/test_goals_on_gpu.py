@@ -16,7 +16,7 @@ from dlsys_bench.errors import EngineError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.device import device_memory
 from dlsys_bench.timing.paced import LENET5, Paced, train_rounds
-from dlsys_bench.timing.ratio import Speed, interleave, median_interval, paired
+from dlsys_bench.timing.ratio import interleave, median_interval, paired
 from dlsys_bench.timing.taken import taken
 from dlsys_bench.timing.watched import Watched
 
@@ -24,7 +24,6 @@ DEVICE = "cuda"
 ROUNDS, STEPS, EPOCH_STEPS, REPLICAS = 13, 200, 468, 64
 MOST_MICROSECONDS, MOST_MILLISECONDS, TIMES_KERAS = 80.0, 15.0, 20.0
 """Of a step of LENET5[0] by graph, of an epoch of each of REPLICAS, and how many times as fast as Keras's `fit`."""
-SAID = {Speed.FASTER: "met", Speed.SLOWER: "missed", Speed.AMBIGUOUS: "AMBIGUOUS"}
 
 
 def on_gpu(name: str) -> Engine:
@@ -75,8 +74,7 @@ def test_a_step_on_a_gpu(benchmark: Any) -> None:
     for other in engines:
         if other != "torch":
             ratio = paired(seconds[other], seconds["torch"])
-            goal = f", goal {TIMES_KERAS:g}: {SAID[ratio.against(TIMES_KERAS)]}" if other == "keras-jax" else ""
-            told[f"torch against {other}"] = f"{ratio}{goal}"
+            told[f"torch against {other}"] = ratio.beside(TIMES_KERAS) if other == "keras-jax" else str(ratio)
     benchmark.extra_info |= told | gpu.told | device_memory() | provenance()
 
 

@@ -11,7 +11,7 @@ from dlsys_bench.engines import create, unavailable
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload
 from dlsys_bench.timing.peak import blas_in_use, matrix_peak
-from dlsys_bench.timing.ratio import Speed, interleave, paired
+from dlsys_bench.timing.ratio import interleave, paired
 
 ROUNDS = 13
 GOALS = {
@@ -27,7 +27,6 @@ GOALS = {
     ("eggholder", "16-16-16"): {"keras": 8.0, "torch": 3.0},
 }
 """How many times as fast as another the suite's own engine is to be."""
-SAID = {Speed.FASTER: "met", Speed.SLOWER: "missed", Speed.AMBIGUOUS: "AMBIGUOUS"}
 
 
 @pytest.mark.parametrize("work", [*LENET5, *OTHERS], ids=str)
@@ -58,7 +57,5 @@ def test_ours_against(benchmark: Any, work: Workload) -> None:
         for other in engines:
             if ours in seconds and other != ours:
                 ratio, goal = paired(seconds[other], seconds[ours]), goals.get(other)
-                told[f"{ours} against {other}"] = str(ratio) + (
-                    f", goal {goal:g}: {SAID[ratio.against(goal)]}" if goal else ""
-                )
+                told[f"{ours} against {other}"] = ratio.beside(goal) if goal else str(ratio)
     benchmark.extra_info |= told | provenance()

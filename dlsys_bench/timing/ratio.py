@@ -45,6 +45,11 @@ class Ratio:
         """B against a goal of so many times A: FASTER and SLOWER only where the whole interval is."""
         return Speed.FASTER if self.low > goal else Speed.SLOWER if self.high < goal else Speed.AMBIGUOUS
 
+    def beside(self, goal: float) -> str:
+        """The ratio and whether it is over the goal."""
+        said = {Speed.FASTER: "met", Speed.SLOWER: "missed", Speed.AMBIGUOUS: "AMBIGUOUS"}
+        return f"{self}, goal {goal:g}: {said[self.against(goal)]}"
+
     def __str__(self) -> str:
         return f"{self.middle:.2f} [{self.low:.2f}, {self.high:.2f}]"
 

@@ -17,6 +17,13 @@ def test_the_interval_of_a_median_is_of_order_statistics() -> None:
     assert median_interval(list(range(1, 21))) == (6, 15)
 
 
+def test_a_goal_is_met_only_by_the_whole_interval() -> None:
+    ratio = Ratio(2.5, 3.1, 3.5, 9)
+    assert [ratio.beside(goal).partition(", ")[2] for goal in (2.0, 3.0, 4.0)] == [
+        "3.50], goal 2: met", "3.50], goal 3: AMBIGUOUS", "3.50], goal 4: missed",
+    ]  # fmt: skip
+
+
 def test_a_verdict_needs_the_whole_interval() -> None:
     assert Ratio(1.1, 1.5, 2.0, 9).speed is Speed.FASTER
     assert Ratio(0.5, 0.6, 0.9, 9).speed is Speed.SLOWER

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlsys_bench.engines.numba.kernel import kernel
-from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, flat_rows, normal_sums
+from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, flat_rows
 from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule, flat_images
 from dlsys_bench.engines.numpy.rule import Rule
 from dlsys_bench.engines.numpy.shards import Together, alone
@@ -66,18 +66,15 @@ class NormPoolRule(Rule[BatchNorm]):
         return self.norm.backward(between, wants_dx)
 
     def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
-        norm, flat = self.norm, flat_rows(dy)
-        sums = np.empty((2, len(flat)), dy.dtype)
-        normal_sums(flat, norm.x, norm.moments, norm.inverse, sums)
-        norm.gradients["gamma"][...], norm.gradients["beta"][...] = sums.reshape(2, *dy.shape[:2])
-        told = yield sums
+        norm = self.norm
+        total = yield from norm.summed(flat_rows(dy), dy.shape)
         if not wants_dx:
             return None
         assert self.whole is not None
         dx = self.buffer("dx", (*dy.shape[:2], *self.whole.shape[2:]), dy.dtype)
         norm_pool_dx(
             flat_images(dy), flat_images(self.whole), self.pool.layer.pool_size, norm.moments, norm.inverse,
-            norm.tensors["gamma"].ravel(), np.sum(told, axis=0), float(norm.samples), flat_images(dx),
+            norm.tensors["gamma"].ravel(), total, float(norm.samples), flat_images(dx),
         )  # fmt: skip
         return dx
 

@@ -162,16 +162,20 @@ class FusedBatchNormRule(BatchNormRule):
 
     def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
         flat = flat_rows(dy)
-        sums = np.empty((2, len(flat)), dy.dtype)
-        normal_sums(flat, self.x, self.moments, self.inverse, sums)
-        self.gradients["gamma"][...], self.gradients["beta"][...] = sums.reshape(2, *dy.shape[:2])
-        told = yield sums
+        total = yield from self.summed(flat, dy.shape)
         if not wants_dx:
             return None
-        total = np.sum(told, axis=0)
         gamma = self.tensors["gamma"].ravel()
         normal_dx(flat, self.x, self.moments, self.inverse, gamma, total, float(self.samples))
         return flat.reshape(dy.shape)
+
+    def summed(self, flat: Array, shape: Shape) -> Together[Array]:
+        """Fill the gradients of gamma and beta from rows of dy, of this shape. Returns those of all shards (2, G)."""
+        sums = np.empty((2, len(flat)), flat.dtype)
+        normal_sums(flat, self.x, self.moments, self.inverse, sums)
+        self.gradients["gamma"][...], self.gradients["beta"][...] = sums.reshape(2, *shape[:2])
+        total: Array = np.sum((yield sums), axis=0)
+        return total
 
 
 class FusedDropoutRule(DropoutRule):
