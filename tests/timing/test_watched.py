@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from dlsys_bench.cli import cli
-from dlsys_bench.timing import device
+from dlsys_bench.timing import device, to_accuracy
 from dlsys_bench.timing.ratio import Speed
 from dlsys_bench.timing.stored import compare_benchmarks
 from dlsys_bench.timing.sweep import Point, measure
+from dlsys_bench.timing.target import Target
 from dlsys_bench.timing.watched import Watched
 
 IDLE, HOT = "0x0000000000000001", "0x0000000000000020"
@@ -63,9 +65,9 @@ def test_of_other_devices_nothing_is_told(smi: Any) -> None:
     assert gpu.told == {"gpu": None}
 
 
-def test_a_point_on_a_gpu_tells_of_it(
-    smi: Any, locks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An engine that takes itself to be on a GPU."""
     (tmp_path / "elsewhere.py").write_text(
         "from dlsys_bench.engines.numpy import NumpyEngine\n"
         "class Elsewhere(NumpyEngine):\n"
@@ -73,8 +75,23 @@ def test_a_point_on_a_gpu_tells_of_it(
         "        super().__init__('cpu', dtype)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    return "elsewhere:Elsewhere"
+
+
+def test_a_run_to_an_accuracy_on_a_gpu_tells_of_it(smi: Any, locks: Path, elsewhere: str) -> None:
+    smi.answers(*masks(smi, IDLE, IDLE, HOT))
+    target = Target("test_accuracy", 0.1, 0.99, 0.95, 0.02, 20, "reference/x.jsonl")
+    run = to_accuracy.Run(elsewhere, "cuda", "regularization/fashion-mlp", "vanilla", "digits", "quick", 1, "p", target)
+    told = to_accuracy.measure(run)
+    assert told["reached"]
+    assert told["gpu"]["slowed_by"] == ["software thermal slowdown"]
+    assert [path.name for path in locks.glob("dlsys_bench-*")] == [f"dlsys_bench-{smi.h100['uuid']}.lock"]
+    assert "gpu" not in to_accuracy.measure(replace(run, engine="numpy", device="cpu"))
+
+
+def test_a_point_on_a_gpu_tells_of_it(smi: Any, locks: Path, elsewhere: str) -> None:
     smi.answers(*masks(smi, IDLE, IDLE, IDLE, IDLE, HOT))
-    point = Point("elsewhere:Elsewhere", "cuda", study="eggholder", arm="16-16")
+    point = Point(elsewhere, "cuda", study="eggholder", arm="16-16")
     told = measure(point, 0.1)["gpu"]
     assert (told["slowed_by"], told["before"]["reasons"]) == (["software thermal slowdown"], ["idle"])
     # It was waited for: the lock is named for the GPU.

@@ -109,11 +109,10 @@ class Net(nn.Module):
 
 
 class RoundedNet(Net):
-    """Its convolutions and dense layers are of bfloat16, as autocast has them; all between them is not."""
+    """Its convolutions and dense layers are of bfloat16, as autocast has them; what a layer leaves is not, nor then what
+    is between them."""
 
     def through(self, layer: nn.Module, x: Tensor) -> Tensor:
-        if not isinstance(layer, nn.Conv2d | nn.Linear | nn.Sequential):
-            return super().through(layer, x)
         # What autocast would keep of one pass for the next would be the graph's own, in a graph.
         with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
             return super().through(layer, x).to(x.dtype)
