@@ -109,8 +109,7 @@ class Net(nn.Module):
 
 
 class RoundedNet(Net):
-    """Its convolutions and dense layers are of bfloat16, as autocast has them; what a layer leaves is not, nor then what
-    is between them."""
+    """Its convolutions and dense layers are of bfloat16, as autocast has them; what a layer leaves is float32 again."""
 
     def through(self, layer: nn.Module, x: Tensor) -> Tensor:
         # What autocast would keep of one pass for the next would be the graph's own, in a graph.
