@@ -1,4 +1,5 @@
-"""Loads the plugin from the checkout, and keeps benchmarks and tests apart: `pytest --benchmark-only` or `pytest`."""
+"""Loads the plugin from the checkout, and keeps benchmarks and tests apart: `pytest
+--benchmark-only` or `pytest`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a second worker brings to a calibration: as many seeds by one worker and by two, one after the other."""
+"""What a second worker brings to a calibration: as many seeds by one worker and by two, one after
+the other."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsys_bench.calibration import calibrate, jobs_of_study
-from dlsys_bench.calibration.cluster import connected
 from dlsys_bench.data import load
-from dlsys_bench.engines import create
-from dlsys_bench.store import Store
-from dlsys_bench.studies import find
+from dlsys_bench.engines.registry import create
+from dlsys_bench.runs.calibration import calibrate, jobs_of_study
+from dlsys_bench.runs.calibration.cluster import connected
+from dlsys_bench.runs.store import Store
+from dlsys_bench.studies.registry import find
 
 ROUNDS = 5
 SEEDS = 8

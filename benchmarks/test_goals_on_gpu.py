@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dlsys_bench.engines import Engine, create, unavailable
+from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.device import device_memory
@@ -23,7 +24,8 @@ from dlsys_bench.timing.watched import Watched
 DEVICE = "cuda"
 ROUNDS, STEPS, EPOCH_STEPS, REPLICAS = 13, 200, 468, 64
 MOST_MICROSECONDS, MOST_MILLISECONDS, TIMES_KERAS = 80.0, 15.0, 20.0
-"""Of a step of LENET5[0] by graph, of an epoch of each of REPLICAS, and how many times as fast as Keras's `fit`."""
+"""Of a step of LENET5[0] by graph, of an epoch of each of REPLICAS, and how many times as fast as
+Keras's `fit`."""
 
 
 def on_gpu(name: str) -> Engine:
@@ -58,7 +60,10 @@ def test_a_step_on_a_gpu(benchmark: Any) -> None:
     engines |= {name: on_gpu(name) for name in ("jax", "keras-jax") if not unavailable(name)}
     work = LENET5[0]._replace(steps=STEPS)
     with taken(DEVICE):
-        epochs = {name: Paced(engine, work, work.samples(), ROUNDS + 3) for name, engine in engines.items()}
+        epochs = {
+            name: Paced(engine, work, work.samples(), ROUNDS + 3)
+            for name, engine in engines.items()
+        }
         seconds: dict[str, list[float]] = {}
 
         def turns() -> None:
@@ -70,11 +75,16 @@ def test_a_step_on_a_gpu(benchmark: Any) -> None:
         for epoch in epochs.values():
             epoch.stop()
     each = {name: [1e6 * taken / STEPS for taken in rounds] for name, rounds in seconds.items()}
-    told: dict[str, Any] = {"microseconds_a_step": each, "torch": at_most(each["torch"], MOST_MICROSECONDS)}
+    told: dict[str, Any] = {
+        "microseconds_a_step": each,
+        "torch": at_most(each["torch"], MOST_MICROSECONDS),
+    }
     for other in engines:
         if other != "torch":
             ratio = paired(seconds[other], seconds["torch"])
-            told[f"torch against {other}"] = ratio.beside(TIMES_KERAS) if other == "keras-jax" else str(ratio)
+            told[f"torch against {other}"] = (
+                ratio.beside(TIMES_KERAS) if other == "keras-jax" else str(ratio)
+            )
     benchmark.extra_info |= told | gpu.told | device_memory() | provenance()
 
 
@@ -83,7 +93,9 @@ def test_replicas_on_a_gpu(benchmark: Any) -> None:
     engine, work = on_gpu("torch"), LENET5[0]._replace(steps=EPOCH_STEPS)
     seconds: list[float] = []
     with taken(DEVICE), Watched(DEVICE) as gpu:
-        benchmark.pedantic(lambda: seconds.extend(train_rounds(engine, work, 9, REPLICAS).seconds[2:]), rounds=1)
+        benchmark.pedantic(
+            lambda: seconds.extend(train_rounds(engine, work, 9, REPLICAS).seconds[2:]), rounds=1
+        )
     each = [1e3 * taken / REPLICAS for taken in seconds]
     told = {"milliseconds_an_epoch_each": each, "replicas": at_most(each, MOST_MILLISECONDS)}
     benchmark.extra_info |= told | gpu.told | device_memory() | provenance()

@@ -1,4 +1,5 @@
-"""What the harness costs: an engine's `fit` beside the loop that its user would have written, in the same framework."""
+"""What the harness costs: an engine's `fit` beside the loop that its user would have written, in
+the same framework."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines import create, unavailable
-from dlsys_bench.plan import Plan
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.provenance import provenance
-from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.timing.paced import LENET5, OTHERS, Workload
 from dlsys_bench.timing.proof import check_losses
@@ -23,7 +24,10 @@ from dlsys_bench.timing.ratio import paired
 
 ROUNDS = 25
 WORKS = {"lenet5-tanh": LENET5[0], "fashion-mlp": OTHERS[3]}
-assert [(work.arm, work.batch_size) for work in WORKS.values()] == [("standard+bn", 128), ("vanilla", 8)]
+assert [(work.arm, work.batch_size) for work in WORKS.values()] == [
+    ("standard+bn", 128),
+    ("vanilla", 8),
+]
 MOST = 1.05
 """The slowdown that the whole interval is to stay under."""
 
@@ -34,18 +38,38 @@ def by_hand_in_torch(name: str, samples: Samples, batch: int) -> Callable[[], fl
 
     if name == "lenet5-tanh":
         net = nn.Sequential(
-            nn.Conv2d(1, 6, 5, padding=2), nn.Tanh(), nn.BatchNorm2d(6, eps=1e-3, momentum=0.01), nn.AvgPool2d(2),
-            nn.Conv2d(6, 16, 5), nn.Tanh(), nn.BatchNorm2d(16, eps=1e-3, momentum=0.01), nn.AvgPool2d(2),
-            nn.Conv2d(16, 120, 5), nn.Tanh(), nn.BatchNorm2d(120, eps=1e-3, momentum=0.01), nn.Flatten(),
-            nn.Linear(120, 84), nn.Tanh(), nn.BatchNorm1d(84, eps=1e-3, momentum=0.01), nn.Linear(84, 10),
-        )  # fmt: skip
+            nn.Conv2d(1, 6, 5, padding=2),
+            nn.Tanh(),
+            nn.BatchNorm2d(6, eps=1e-3, momentum=0.01),
+            nn.AvgPool2d(2),
+            nn.Conv2d(6, 16, 5),
+            nn.Tanh(),
+            nn.BatchNorm2d(16, eps=1e-3, momentum=0.01),
+            nn.AvgPool2d(2),
+            nn.Conv2d(16, 120, 5),
+            nn.Tanh(),
+            nn.BatchNorm2d(120, eps=1e-3, momentum=0.01),
+            nn.Flatten(),
+            nn.Linear(120, 84),
+            nn.Tanh(),
+            nn.BatchNorm1d(84, eps=1e-3, momentum=0.01),
+            nn.Linear(84, 10),
+        )
         optimizer: torch.optim.Optimizer = torch.optim.SGD(net.parameters(), lr=0.01, fused=True)
     else:
         net = nn.Sequential(
-            nn.Flatten(), nn.Linear(784, 196), nn.ReLU(), nn.Linear(196, 49), nn.ReLU(), nn.Linear(49, 10)
+            nn.Flatten(),
+            nn.Linear(784, 196),
+            nn.ReLU(),
+            nn.Linear(196, 49),
+            nn.ReLU(),
+            nn.Linear(49, 10),
         )
         optimizer = torch.optim.Adam(net.parameters(), fused=True)
-    x, y = torch.from_numpy(samples.x).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(samples.y).long()
+    x, y = (
+        torch.from_numpy(samples.x).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(samples.y).long(),
+    )
     loss_of = nn.CrossEntropyLoss()
 
     def epoch() -> float:
@@ -72,13 +96,22 @@ def by_hand_in_jax(name: str, samples: Samples, batch: int) -> Callable[[], floa
 
     rng = np.random.default_rng(0)
     convolutional = name == "lenet5-tanh"
-    shapes = ([(5, 5, 1, 6), (5, 5, 6, 16), (5, 5, 16, 120), (120, 84), (84, 10)] if convolutional
-              else [(784, 196), (196, 49), (49, 10)])  # fmt: skip
+    shapes = (
+        [(5, 5, 1, 6), (5, 5, 6, 16), (5, 5, 16, 120), (120, 84), (84, 10)]
+        if convolutional
+        else [(784, 196), (196, 49), (49, 10)]
+    )
     spread = [np.sqrt(2 / (np.prod(s[:-1]) + s[-1])) for s in shapes]
-    weights = [(rng.standard_normal(s).astype("f") * np.float32(a), np.zeros(s[-1], "f"))
-               for s, a in zip(shapes, spread, strict=True)]  # fmt: skip
-    normal = [(np.ones(n, "f"), np.zeros(n, "f")) for n in (6, 16, 120, 84)] if convolutional else []
-    moving = [(np.zeros(n, "f"), np.ones(n, "f")) for n in (6, 16, 120, 84)] if convolutional else []
+    weights = [
+        (rng.standard_normal(s).astype("f") * np.float32(a), np.zeros(s[-1], "f"))
+        for s, a in zip(shapes, spread, strict=True)
+    ]
+    normal = (
+        [(np.ones(n, "f"), np.zeros(n, "f")) for n in (6, 16, 120, 84)] if convolutional else []
+    )
+    moving = (
+        [(np.zeros(n, "f"), np.ones(n, "f")) for n in (6, 16, 120, 84)] if convolutional else []
+    )
 
     def normed(h: Any, gamma: Any, beta: Any, kept: Any) -> tuple[Any, Any]:
         axes = tuple(range(h.ndim - 1))
@@ -96,7 +129,12 @@ def by_hand_in_jax(name: str, samples: Samples, batch: int) -> Callable[[], floa
         new = []
         for place, padding in enumerate(("SAME", "VALID", "VALID")):
             w, b = weights[place]
-            h = lax.conv_general_dilated(h, w, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")) + b
+            h = (
+                lax.conv_general_dilated(
+                    h, w, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+                )
+                + b
+            )
             h, kept = normed(jnp.tanh(h), *normal[place], moving[place])
             new.append(kept)
             if place < 2:
@@ -123,16 +161,23 @@ def by_hand_in_jax(name: str, samples: Samples, batch: int) -> Callable[[], floa
             first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
             second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradient)
             rate = 0.001 * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
-            parameters = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-7), parameters, first, second)
+            parameters = jax.tree.map(
+                lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-7), parameters, first, second
+            )
         return (parameters, moving, first, second, count), (loss, right)
 
     x, y = jnp.asarray(samples.x), jnp.asarray(samples.y, jnp.int32)
     # Each an array of its own: none may be donated twice.
-    first, second = ([] if convolutional else jax.tree.map(np.zeros_like, (weights, normal)) for _ in range(2))
+    first, second = (
+        [] if convolutional else jax.tree.map(np.zeros_like, (weights, normal)) for _ in range(2)
+    )
     state = jax.tree.map(jnp.array, ((weights, normal), moving, first, second, np.float32(0)))
-    # On a CPU a compiled loop makes convolutions slow: whoever knows calls the compiled step from Python.
-    alone, all_at_once = jax.jit(step, donate_argnums=0), jax.jit(lambda now, o: lax.scan(step, now, o),
-                                                                 donate_argnums=0)  # fmt: skip
+    # On a CPU a compiled loop makes convolutions slow: whoever knows calls the compiled step from
+    # Python.
+    alone, all_at_once = (
+        jax.jit(step, donate_argnums=0),
+        jax.jit(lambda now, o: lax.scan(step, now, o), donate_argnums=0),
+    )
     keys = iter(jax.random.split(jax.random.key(0), 10_000))
 
     def epoch() -> float:
@@ -170,7 +215,8 @@ def test_a_fit_costs_what_a_loop_costs(benchmark: Any, framework: str, name: str
     started = 0.0
 
     def ended(epoch: Epoch) -> None:
-        # In the same thread: torch keeps a pool of workers for each that calls it, and two of them get in their ways.
+        # In the same thread: torch keeps a pool of workers for each that calls it, and two of them
+        # get in their ways.
         nonlocal started
         losses["engine"].append(epoch.running_loss)
         middle = time.perf_counter()
@@ -193,7 +239,8 @@ def test_a_fit_costs_what_a_loop_costs(benchmark: Any, framework: str, name: str
     timed = {side: rounds[3:] for side, rounds in seconds.items()}
     slower = paired(timed["engine"], timed["by hand"])
     benchmark.extra_info |= {
-        "seconds": timed, "microseconds_a_step": {k: 1e6 * median(v) / work.steps for k, v in timed.items()},
+        "seconds": timed,
+        "microseconds_a_step": {k: 1e6 * median(v) / work.steps for k, v in timed.items()},
         "engine over by hand": f"{slower}, at most {MOST:g}: {'met' if slower.high < MOST else 'missed'}",
         **provenance(),
-    }  # fmt: skip
+    }

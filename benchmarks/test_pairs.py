@@ -1,4 +1,5 @@
-"""Engines in turn, round by round in one test: ratios that hold on a noisy machine, beside what was aimed at."""
+"""Engines in turn, round by round in one test: ratios that hold on a noisy machine, beside what was
+aimed at."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dlsys_bench.engines import create, unavailable
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload
 from dlsys_bench.timing.peak import blas_in_use, matrix_peak
@@ -33,7 +34,9 @@ GOALS = {
 def test_ours_against(benchmark: Any, work: Workload) -> None:
     """numpy, numba, torch, keras and jax take turns; each on all cores of the machine."""
     samples = work.samples()
-    engines = [name for name in ("numpy", "numba", "torch", "keras", "jax") if not unavailable(name)]
+    engines = [
+        name for name in ("numpy", "numba", "torch", "keras", "jax") if not unavailable(name)
+    ]
     epochs = {name: Paced(create(name), work, samples, ROUNDS + 3) for name in engines}
     seconds: dict[str, list[float]] = {}
 
@@ -47,12 +50,19 @@ def test_ours_against(benchmark: Any, work: Workload) -> None:
     goals = GOALS.get((work.study.rpartition("/")[2], work.arm), {})
     peak = matrix_peak()
     told: dict[str, Any] = {
-        "seconds": seconds, "steps": work.steps, "batch_size": work.batch_size, "matrix_peak_gflops": peak / 1e9,
+        "seconds": seconds,
+        "steps": work.steps,
+        "batch_size": work.batch_size,
+        "matrix_peak_gflops": peak / 1e9,
         "blas": blas_in_use(),
-        "microseconds_a_step": {name: 1e6 * median(each) / work.steps for name, each in seconds.items()},
-        "percent_of_peak": {name: 100 * work.flops * work.batch_size * work.steps / median(each) / peak
-                            for name, each in seconds.items()},
-    }  # fmt: skip
+        "microseconds_a_step": {
+            name: 1e6 * median(each) / work.steps for name, each in seconds.items()
+        },
+        "percent_of_peak": {
+            name: 100 * work.flops * work.batch_size * work.steps / median(each) / peak
+            for name, each in seconds.items()
+        },
+    }
     for ours in ("numpy", "numba"):
         for other in engines:
             if ours in seconds and other != ours:

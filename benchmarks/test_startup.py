@@ -10,9 +10,10 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "arguments", [("-c", "pass"), ("-c", "import dlsys_bench"), ("-m", "dlsys_bench", "--help")],
+    "arguments",
+    [("-c", "pass"), ("-c", "import dlsys_bench"), ("-m", "dlsys_bench", "--help")],
     ids=["python alone", "import dlsys_bench", "dlsys-bench --help"],
-)  # fmt: skip
+)
 def test_startup(benchmark: Any, arguments: tuple[str, ...]) -> None:
     def start() -> None:
         subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)

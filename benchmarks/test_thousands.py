@@ -1,4 +1,5 @@
-"""Thousands of networks at a time: what a study of many costs, and what it would cost one network after another."""
+"""Thousands of networks at a time: what a study of many costs, and what it would cost one network
+after another."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples, load, prepare
-from dlsys_bench.engines import create, unavailable
-from dlsys_bench.plan import Plan
-from dlsys_bench.run import run
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.runs.run import run
 from dlsys_bench.spec.convention import follow
-from dlsys_bench.studies import Case, find
+from dlsys_bench.studies.base import Case
+from dlsys_bench.studies.registry import find
 
 ROUNDS = 5
 SAMPLE = 3
@@ -26,18 +28,25 @@ def networks(case: Case, count: int) -> Case:
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
 def test_a_thousand_networks_of_ten_layers(benchmark: Any, name: str) -> None:
-    """nb2's protocol, 2 epochs: 951 seconds there. Each round also has to collapse as often as it should."""
+    """nb2's protocol, 2 epochs: 951 seconds there. Each round also has to collapse as often as it
+    should."""
     if reason := unavailable(name):
         pytest.skip(reason)
     case, engine, data = networks(find("dying-relu/relu")[0], 1000), create(name), load("absolute")
-    result = benchmark.pedantic(run, (case, engine, data), {"tier": "full", "seed": 50_000}, rounds=ROUNDS)
+    result = benchmark.pedantic(
+        run, (case, engine, data), {"tier": "full", "seed": 50_000}, rounds=ROUNDS
+    )
     assert 0.93 < result.figures["collapse_fraction"] < 0.99
     assert result.figures["train_loss"] < 7 / 3
-    benchmark.extra_info |= {"networks": 1000, "microseconds a network": 1e3 * benchmark.stats.stats.median}
+    benchmark.extra_info |= {
+        "networks": 1000,
+        "microseconds a network": 1e3 * benchmark.stats.stats.median,
+    }
 
 
 def test_batched_against_keras_one_by_one(benchmark: Any) -> None:
-    """Interleaved: each round trains a few networks in Keras one by one, and a thousand in numpy at once."""
+    """Interleaved: each round trains a few networks in Keras one by one, and a thousand in numpy at
+    once."""
     if reason := unavailable("keras"):
         pytest.skip(reason)
     case, data = find("dying-relu/relu")[0], load("absolute")
@@ -74,7 +83,8 @@ def test_batched_against_keras_one_by_one(benchmark: Any) -> None:
 
 @pytest.mark.parametrize("protocol", ["nb4", "sound"])
 def test_ten_thousand_perceptrons_by_both_losses(benchmark: Any, protocol: str) -> None:
-    """nb4's own loop: 50 epochs of the perceptron criterion, 200 of hinge. Through the engine: 200 of each."""
+    """nb4's own loop: 50 epochs of the perceptron criterion, 200 of hinge. Through the engine: 200
+    of each."""
     cases = [find(f"perceptron/{protocol}/{loss}")[0] for loss in ("perceptron", "hinge")]
     engine, data = create("numpy"), load("half-plane")
 
@@ -90,5 +100,7 @@ def test_a_born_dead_diagram(benchmark: Any) -> None:
     """200 cells of depth and width, 1,000 networks each, without training."""
     (case,) = find("dying-relu-phase-diagram/born/relu, he_uniform")
     engine, data = create("numpy"), load("absolute")
-    result = benchmark.pedantic(run, (case, engine, data), {"tier": "full", "seed": 50_000}, rounds=3)
+    result = benchmark.pedantic(
+        run, (case, engine, data), {"tier": "full", "seed": 50_000}, rounds=3
+    )
     assert 0.2 < result.figures["dead_fraction"] < 0.4

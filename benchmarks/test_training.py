@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from dlsys_bench.engines import create, unavailable
-from dlsys_bench.engines.registry import BUILT_IN
+from dlsys_bench.engines.registry import BUILT_IN, create, unavailable
 from dlsys_bench.errors import EngineError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.benchmark import peak_memory
@@ -20,13 +19,19 @@ from dlsys_bench.timing.watched import Watched
 
 ROUNDS = 7
 LEFT_OUT = {("keras-jax", "cpu"), ("keras-jax", "cuda"), ("torch-bf16", "cpu")}
-"""Keras is timed on TensorFlow; most CPUs have no units for bfloat16, and it gains nothing there."""
-PLACES = {f"{name}-{device}" if device != "cpu" else name: (name, device)
-          for name, entry in BUILT_IN.items() for device in entry.devices
-          if (name, device) not in LEFT_OUT}  # fmt: skip
+"""Keras is timed on TensorFlow; most CPUs have no units for bfloat16, and it gains nothing
+there."""
+PLACES = {
+    f"{name}-{device}" if device != "cpu" else name: (name, device)
+    for name, entry in BUILT_IN.items()
+    for device in entry.devices
+    if (name, device) not in LEFT_OUT
+}
 """Every device that an engine can have; whether it is there, the engine says when it is asked."""
-SIZES = [Workload("regularization/lenet5-tanh", "standard+bn", size, max(1, 2048 // size))
-         for size in (8, 32, 512, 2048, 8192)]  # fmt: skip
+SIZES = [
+    Workload("regularization/lenet5-tanh", "standard+bn", size, max(1, 2048 // size))
+    for size in (8, 32, 512, 2048, 8192)
+]
 
 
 @pytest.mark.parametrize("work", [*LENET5, *OTHERS, *SIZES], ids=str)
@@ -45,18 +50,31 @@ def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) 
         epoch = Paced(engine, work, work.samples(), ROUNDS + 2)
         with Watched(device) as gpu, Others() as others:
             benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)
-        told = epoch.stop() | provenance() | gpu.told | {
-            "engine": name, "device": device, "arm": f"{work.study}/{work.arm}", "batch_size": work.batch_size,
-            "steps": work.steps, "peak_memory_bytes": peak_memory(), "others_share": others.share,
-        }  # fmt: skip
+        told = (
+            epoch.stop()
+            | provenance()
+            | gpu.told
+            | {
+                "engine": name,
+                "device": device,
+                "arm": f"{work.study}/{work.arm}",
+                "batch_size": work.batch_size,
+                "steps": work.steps,
+                "peak_memory_bytes": peak_memory(),
+                "others_share": others.share,
+            }
+        )
     if device != "cpu":
         told |= device_memory()
     if benchmark.stats:
         seconds = benchmark.stats.stats.median / work.steps
         peak, rate = matrix_peak(), work.flops * work.batch_size / seconds
         told |= {
-            "microseconds_per_step": 1e6 * seconds, "samples_per_second": work.batch_size / seconds,
-            "gflops": rate / 1e9, "matrix_peak_gflops": peak / 1e9, "of_matrix_peak": rate / peak,
+            "microseconds_per_step": 1e6 * seconds,
+            "samples_per_second": work.batch_size / seconds,
+            "gflops": rate / 1e9,
+            "matrix_peak_gflops": peak / 1e9,
+            "of_matrix_peak": rate / peak,
             "memory_bandwidth": memory_bandwidth(),
-        }  # fmt: skip
+        }
     benchmark.extra_info |= told

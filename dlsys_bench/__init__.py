@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dlsys_bench.conformance.engine_checks import NotConformingError, check_engine, parametrize_with_checks
+    from dlsys_bench.conformance.engine_checks import (
+        NotConformingError,
+        check_engine,
+        parametrize_with_checks,
+    )
 
 # Found when they are asked for: importing the package imports nothing else.
 LATER = {

@@ -8,7 +8,8 @@ from dlsys_bench.errors import UserError, nearest
 
 
 def load_attribute(target: str, what: str, error: type[UserError] = UserError) -> object:
-    """The object that "package.module:attribute" names; `what` it should be goes into the error, of the given type."""
+    """The object that "package.module:attribute" names; `what` it should be goes into the error, of
+    the given type."""
     module_name, _, path = target.partition(":")
     try:
         module = importlib.import_module(module_name)

@@ -15,7 +15,8 @@ class SpecError(UserError):
 
 
 class NotApplicableError(UserError):
-    """An arm that cannot be run here, while others of its study can: it is left out of a group, and said."""
+    """An arm that cannot be run here, while others of its study can: it is left out of a group, and
+    said."""
 
 
 class BatchError(SpecError, NotApplicableError):

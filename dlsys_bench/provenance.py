@@ -12,7 +12,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("dlsys-bench", "numpy", "numba", "torch", "keras", "tensorflow", "tensorflow-cpu", "jax")
+PACKAGES = (
+    "dlsys-bench",
+    "numpy",
+    "numba",
+    "torch",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "jax",
+)
 
 
 @cache
@@ -41,15 +50,25 @@ def _versions() -> dict[str, str]:
 def _commit() -> str | None:
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], cwd=here.parent, capture_output=True, text=True, timeout=5,
-                                  check=True)  # fmt: skip
+            done = subprocess.run(
+                ["git", *arguments],
+                cwd=here.parent,
+                capture_output=True,
+                text=True,
+                timeout=5,
+                check=True,
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()
 
     here = Path(__file__)
     # Installed inside somebody's repository, the commit would be theirs.
-    return git("describe", "--always", "--dirty", "--abbrev=12") if git("ls-files", here.name) else None
+    return (
+        git("describe", "--always", "--dirty", "--abbrev=12")
+        if git("ls-files", here.name)
+        else None
+    )
 
 
 def cores() -> int:
@@ -58,7 +77,8 @@ def cores() -> int:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, machine, cores, threads and kernels asked for, commit where there is one, and the time in UTC."""
+    """Versions, machine, cores, threads and kernels asked for, commit where there is one, and the
+    time in UTC."""
     told = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE")
     threads = {name: os.environ[name] for name in told if name in os.environ}
     return {

@@ -1,4 +1,5 @@
-"""Hypothesis strategies for networks, recipes and data, for tests of one's own. They shrink to few, small layers."""
+"""Hypothesis strategies for networks, recipes and data, for tests of one's own. They shrink to few,
+small layers."""
 
 from dlsys_bench.conformance.strategies import (
     Example,
@@ -15,6 +16,15 @@ from dlsys_bench.conformance.strategies import (
 )
 
 __all__ = [
-    "Example", "examples", "kink_distance", "layers", "losses", "models", "nonzero_weights", "optimizers", "recipes",
-    "single_layers", "targets",
-]  # fmt: skip
+    "Example",
+    "examples",
+    "kink_distance",
+    "layers",
+    "losses",
+    "models",
+    "nonzero_weights",
+    "optimizers",
+    "recipes",
+    "single_layers",
+    "targets",
+]

@@ -1,4 +1,5 @@
-"""Imports point one way: cli, plugin, report, verdict, run, studies, engines, data, result, spec."""
+"""Imports point one way: cli, plugin, report, verdict, run, studies, engines, data, result,
+spec."""
 
 from __future__ import annotations
 
@@ -41,7 +42,11 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "dlsys_bench"}
+            found |= {
+                f"{node.module}.{alias.name}"
+                for alias in node.names
+                if node.module == "dlsys_bench"
+            }
     return found
 
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dlsys_bench import checkpoint
-from dlsys_bench.callables import train_once
 from dlsys_bench.data import load, prepare
 from dlsys_bench.engine_names import NAMES
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.registry import BUILT_IN
-from dlsys_bench.run import evaluate
+from dlsys_bench.runs import checkpoint
+from dlsys_bench.runs.callables import train_once
+from dlsys_bench.runs.run import evaluate
+from dlsys_bench.runs.store import append, read
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.store import append, read
-from dlsys_bench.studies import STUDIES
+from dlsys_bench.studies.registry import STUDIES
 
 STUDY = '''
 import numpy as np
@@ -68,9 +68,14 @@ def folder(tmp_path: Path) -> Path:
 
 def call(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "dlsys_bench", *arguments], cwd=folder, capture_output=True, text=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "DLSYS_BENCH_DATA": ""},
-    )  # fmt: skip
+        [sys.executable, "-m", "dlsys_bench", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "DLSYS_BENCH_DATA": ""},
+    )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -79,7 +84,12 @@ def call(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedPr
 def test_list_names_everything(folder: Path) -> None:
     listed = json.loads(call(folder, "list", "--json").stdout)
     assert len(listed["claims"]) == 195
-    assert {record["engine"] for record in listed["engines"]} >= {"numpy", "torch", "keras", "keras-jax"}
+    assert {record["engine"] for record in listed["engines"]} >= {
+        "numpy",
+        "torch",
+        "keras",
+        "keras-jax",
+    }
     assert {study["study"] for study in listed["studies"]} == set(STUDIES)
     assert "lenet5-tanh/bn+bn" in call(folder, "list", "models").stdout
 
@@ -88,7 +98,9 @@ def test_summary_shows_what_keras_shows(folder: Path) -> None:
     assert "62,614" in call(folder, "summary", "lenet5-tanh/bn+bn").stdout
     shown = json.loads(call(folder, "summary", "lenet5-tanh/bn+bn", "--json").stdout)
     assert shown["params_non_trainable"] == 454
-    (folder / "model.json").write_text(json.dumps({k: v for k, v in shown.items() if not k.startswith("params")}))
+    (folder / "model.json").write_text(
+        json.dumps({k: v for k, v in shown.items() if not k.startswith("params")})
+    )
     assert json.loads(call(folder, "summary", "model.json", "--json").stdout) == shown
     assert "6,370" in call(folder, "summary", "mine:SMALL").stdout
 
@@ -102,8 +114,12 @@ def test_a_study_that_is_not_in_the_package_runs_is_kept_and_is_reported(folder:
     assert all(run.history[-1].test_accuracy > 0.5 for run in stored)
     model, weights = checkpoint.load(folder / "weights" / "mine.only.digits.quick.numpy.10001.npz")
     engine, data = NumpyEngine(), prepare(load("digits"))
-    loss, accuracy = evaluate(engine.predict(engine.build(model, weights), data.test.x), data.test, Recipe().loss)
-    assert (accuracy, loss) == pytest.approx((stored[1].history[-1].test_accuracy, stored[1].history[-1].test_loss))
+    loss, accuracy = evaluate(
+        engine.predict(engine.build(model, weights), data.test.x), data.test, Recipe().loss
+    )
+    assert (accuracy, loss) == pytest.approx(
+        (stored[1].history[-1].test_accuracy, stored[1].history[-1].test_loss)
+    )
     assert "0 runs written" in call(folder, "run", "mine:MINE", "--seeds", "2", "--resume").stderr
     shown = call(folder, "report").stdout
     assert "mine/only" in shown
@@ -112,7 +128,10 @@ def test_a_study_that_is_not_in_the_package_runs_is_kept_and_is_reported(folder:
 
 
 def test_data_that_are_not_in_the_package_are_trained_on(folder: Path) -> None:
-    assert "mine/only on mine:drawn" in call(folder, "run", "mine:MINE", "--dataset", "mine:drawn").stderr
+    assert (
+        "mine/only on mine:drawn"
+        in call(folder, "run", "mine:MINE", "--dataset", "mine:drawn").stderr
+    )
     generator = np.random.default_rng(0)
     x, y = generator.integers(0, 256, (50, 28, 28)).astype("uint8"), generator.integers(0, 10, 50)
     np.savez(folder / "own.npz", x_train=x, y_train=y, x_test=x, y_test=y)
@@ -123,11 +142,15 @@ def test_the_gate_fails_a_broken_engine_and_passes_a_healthy_one(folder: Path) -
     arm = ("gate", "regularization/lenet5-tanh/dropout", "--dataset", "digits", "--json")
     healthy = json.loads(call(folder, *arm).stdout)
     assert healthy["outcome"] == "PASS"
-    broken = json.loads(call(folder, *arm, "--engine", "mine:LabelNoise", code=1).stdout)["verdicts"][0]
+    broken = json.loads(call(folder, *arm, "--engine", "mine:LabelNoise", code=1).stdout)[
+        "verdicts"
+    ][0]
     assert broken["outcome"] == "FAIL"
     assert broken["measured"] < broken["band"]["mean"] - broken["smallest_shift"]
     assert broken["band"] == healthy["verdicts"][0]["band"]
-    replayed = json.loads(call(folder, *shlex.split(broken["replay"])[1:], "--json", code=1).stdout)["verdicts"][0]
+    replayed = json.loads(
+        call(folder, *shlex.split(broken["replay"])[1:], "--json", code=1).stdout
+    )["verdicts"][0]
     assert (replayed["values"], replayed["band"]) == (broken["values"], broken["band"])
 
 
@@ -136,8 +159,12 @@ def test_a_gate_without_stored_runs_is_inconclusive(folder: Path) -> None:
     assert "0 stored runs in reference/mine.digits.quick.jsonl, a gate needs 3" in said
 
 
-def test_a_loss_that_leaves_the_finite_is_named_by_epoch_and_batch_and_never_passes(folder: Path) -> None:
-    assert "the loss became nan in epoch 1, batch" in call(folder, "gate", "mine:WILD", code=3).stderr
+def test_a_loss_that_leaves_the_finite_is_named_by_epoch_and_batch_and_never_passes(
+    folder: Path,
+) -> None:
+    assert (
+        "the loss became nan in epoch 1, batch" in call(folder, "gate", "mine:WILD", code=3).stderr
+    )
     (run,) = read(folder / "reports" / "runs.db")
     assert run.status == "diverged"
 
@@ -162,12 +189,17 @@ def test_a_loss_that_leaves_the_finite_is_named_by_epoch_and_batch_and_never_pas
         (("run", "mine:MINE", "--dataset", "mnist", "--data-dir", "nowhere"), "nowhere"),
         (("report",), "cannot read results from reports/runs.db"),
         (("gate", "mine:MINE", "--alpha", "2"), "--alpha"),
-        (("run", "mine:MINE", "--weights", "/dev/null/weights"), "cannot write weights to /dev/null/weights"),
+        (
+            ("run", "mine:MINE", "--weights", "/dev/null/weights"),
+            "cannot write weights to /dev/null/weights",
+        ),
         (("lits",), "No such command 'lits'"),
         (("summary", "missing.json"), "missing.json"),
     ],
 )
-def test_a_mistake_is_one_clear_line_and_exit_code_2(folder: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_a_mistake_is_one_clear_line_and_exit_code_2(
+    folder: Path, arguments: tuple[str, ...], said: str
+) -> None:
     done = call(folder, *arguments, code=2)
     assert said in done.stderr
     assert done.stdout == ""
@@ -176,7 +208,9 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(folder: Path, arguments: tu
 
 def test_results_that_cannot_be_written_are_named_before_anything_is_lost(folder: Path) -> None:
     (folder / "reports").write_text("in the way")
-    assert "cannot write results to reports/runs.db" in call(folder, "run", "mine:MINE", code=2).stderr
+    assert (
+        "cannot write results to reports/runs.db" in call(folder, "run", "mine:MINE", code=2).stderr
+    )
 
 
 @pytest.mark.usefixtures("heard_interrupts")
@@ -184,9 +218,13 @@ def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
     call(folder, "run", "mine:MINE")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
     process = subprocess.Popen(
-        [sys.executable, "-m", "dlsys_bench", "run", "mine:LONG"], cwd=folder, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-m", "dlsys_bench", "run", "mine:LONG"],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         time.sleep(3)
         process.send_signal(signal.SIGINT)
@@ -199,11 +237,11 @@ def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
     assert [run.study for run in read(folder / "reports" / "runs.db")] == ["mine"]
 
 
-@pytest.mark.parametrize("code", ["import dlsys_bench", "import dlsys_bench.cli", "import dlsys_bench.plugin"])
+@pytest.mark.parametrize(
+    "code", ["import dlsys_bench", "import dlsys_bench.cli", "import dlsys_bench.plugin"]
+)
 def test_importing_loads_no_framework(code: str) -> None:
-    probe = (
-        f"{code}; import sys; print([m for m in ('torch', 'tensorflow', 'keras', 'jax', 'numpy') if m in sys.modules])"
-    )
+    probe = f"{code}; import sys; print([m for m in ('torch', 'tensorflow', 'keras', 'jax', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -214,9 +252,13 @@ def test_help_names_every_engine() -> None:
 
 def test_help_loads_no_framework_and_no_numpy(folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "dlsys_bench", "--help"], cwd=folder, capture_output=True, text=True,
-        check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+        [sys.executable, "-X", "importtime", "-m", "dlsys_bench", "--help"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if "|" in line}
     assert not loaded & {"torch", "tensorflow", "keras", "jax", "numpy", "matplotlib", "rich"}
     assert "gate" in done.stdout
@@ -236,22 +278,37 @@ def test_a_study_of_many_networks_is_run_reported_and_ruled_on(folder: Path) -> 
     assert "| nb2.relu.collapse | 0.964 |" in page
 
 
-def test_what_an_engine_or_the_data_cannot_do_is_left_out_of_a_group_and_refused_by_name(folder: Path) -> None:
+def test_what_an_engine_or_the_data_cannot_do_is_left_out_of_a_group_and_refused_by_name(
+    folder: Path,
+) -> None:
     said = call(folder, "run", "perceptron/nb2/hinge", "--engine", "torch", code=2).stderr
     assert "a notebook's own loop, written in numpy" in said
     said = call(folder, "run", "batch-size-sweep/8192", "--dataset", "digits", code=2).stderr
-    assert said.strip() == "dlsys-bench: recipe: batch_size is 8192, but there are 1437 training samples"
-    assert "of shape (1,)" in call(folder, "run", "regularization", "--dataset", "absolute", code=2).stderr
+    assert (
+        said.strip()
+        == "dlsys-bench: recipe: batch_size is 8192, but there are 1437 training samples"
+    )
+    assert (
+        "of shape (1,)"
+        in call(folder, "run", "regularization", "--dataset", "absolute", code=2).stderr
+    )
 
 
 def test_claims_are_listed_with_their_rulings(folder: Path) -> None:
     rulings = json.loads(call(folder, "claims", "--json").stdout)
     assert len(rulings) == 195
     assert {one["ruling"] for one in rulings} <= {
-        "reproduced", "not reproduced", "undecided", "unsound", "not testable", "unmeasured",
-    }  # fmt: skip
+        "reproduced",
+        "not reproduced",
+        "undecided",
+        "unsound",
+        "not testable",
+        "unmeasured",
+    }
     some = json.loads(call(folder, "claims", "perceptron", "--json").stdout)
-    assert [one["claim"] for one in some] == [one["claim"] for one in rulings if one["study"] == "perceptron"]
+    assert [one["claim"] for one in some] == [
+        one["claim"] for one in rulings if one["study"] == "perceptron"
+    ]
     assert 'did you mean "perceptron"' in call(folder, "claims", "perceptrom", code=2).stderr
     call(folder, "claims", "dying-relu", "--output", "claims.md")
     assert "| nb2.relu.collapse | 0.964 |" in (folder / "claims.md").read_text()
@@ -260,23 +317,42 @@ def test_claims_are_listed_with_their_rulings(folder: Path) -> None:
 def test_several_runs_at_a_time_give_what_each_gives_alone(folder: Path) -> None:
     for jobs, path in ((1, "one.jsonl"), (2, "two.jsonl")):
         call(folder, "run", "mine:MINE", "--seeds", "3", "--jobs", str(jobs), "--output", path)
-    one, two = ({run.seed: run for run in read(folder / path)} for path in ("one.jsonl", "two.jsonl"))
+    one, two = (
+        {run.seed: run for run in read(folder / path)} for path in ("one.jsonl", "two.jsonl")
+    )
     assert set(one) == set(two) == {10_000, 10_001, 10_002}
     for seed, run in one.items():
-        assert [epoch.test_loss for epoch in run.history] == [epoch.test_loss for epoch in two[seed].history]
+        assert [epoch.test_loss for epoch in run.history] == [
+            epoch.test_loss for epoch in two[seed].history
+        ]
     said = call(folder, "run", "mine:MINE", "--engine", "torch", "--jobs", "2", code=2).stderr
-    assert said.strip().endswith('engine "torch" trains one network at a time: --jobs 2 is for numpy')
+    assert said.strip().endswith(
+        'engine "torch" trains one network at a time: --jobs 2 is for numpy'
+    )
 
 
 @pytest.mark.parametrize("ends", ["raise RuntimeError('out of memory')", "raise SystemExit(0)"])
 def test_what_a_training_raises_is_no_verdict(folder: Path, ends: str) -> None:
     (folder / "mine_train.py").write_text(f"def train(seed):\n    {ends}\n")
-    stored = [train_once(lambda seed: 0.5 + 1e-3 * seed, seed, "mine_train:train") for seed in range(20)]
+    stored = [
+        train_once(lambda seed: 0.5 + 1e-3 * seed, seed, "mine_train:train") for seed in range(20)
+    ]
     for one in stored:
         append(folder / "runs.jsonl", one)
     done = subprocess.run(
-        [sys.executable, "-m", "dlsys_bench", "gate", "mine_train:train", "--reference", "runs.jsonl"], cwd=folder,
-        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "dlsys_bench",
+            "gate",
+            "mine_train:train",
+            "--reference",
+            "runs.jsonl",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
+    )
     assert done.returncode == 2
     assert "dlsys-bench: training 'mine_train:train', seed 10000: " in done.stderr

@@ -1,4 +1,5 @@
-"""The commands of the command line, each in a module of its own: none is lost between the module and the group."""
+"""The commands of the command line, each in a module of its own: none is lost between the module
+and the group."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def test_every_command_that_a_module_defines_is_in_the_group() -> None:
         if isinstance(value, click.Command) and value.callback
     }
     assert len(modules) > 5
-    assert defined == {(c.name, c.callback.__module__) for c in under(dlsys_bench.cli.cli) if c.callback}
+    assert defined == {
+        (c.name, c.callback.__module__) for c in under(dlsys_bench.cli.cli) if c.callback
+    }
 
 
 def test_the_readme_lists_every_command() -> None:
@@ -47,4 +50,6 @@ def test_every_command_says_what_it_does_and_what_each_option_takes() -> None:
         assert command.help, command.name
         for option in command.params:
             if isinstance(option, click.Option):
-                assert option.help or option.type is not click.STRING, f"{command.name} {option.name}"
+                assert option.help or option.type is not click.STRING, (
+                    f"{command.name} {option.name}"
+                )

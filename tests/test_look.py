@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from dlsys_bench import checkpoint
 from dlsys_bench.cli import main
 from dlsys_bench.data import load, prepare
 from dlsys_bench.engines.numpy import NumpyEngine
-from dlsys_bench.plan import Plan
+from dlsys_bench.engines.plan import Plan
 from dlsys_bench.report import images
-from dlsys_bench.run import evaluate
+from dlsys_bench.runs import checkpoint
+from dlsys_bench.runs.run import evaluate
 from dlsys_bench.spec.layers import BatchNorm, Dense, Flatten
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -79,7 +79,9 @@ def test_look_counts_and_draws_a_dataset(folder: Path, call: Call) -> None:
     for split, y in (("train", data.y_train), ("test", data.y_test)):
         assert [record[split] for record in said["classes"]] == np.bincount(y).tolist()
     assert [record["class"] for record in said["classes"]] == list("0123456789")
-    pictures = [f"reports/look/digits.{name}.png" for name in ("counts", "train", "test", "classes")]
+    pictures = [
+        f"reports/look/digits.{name}.png" for name in ("counts", "train", "test", "classes")
+    ]
     assert said["pictures"] == pictures
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     assert len(list((folder / "reports" / "look").iterdir())) == 4
@@ -89,12 +91,17 @@ def test_look_counts_and_draws_a_dataset(folder: Path, call: Call) -> None:
 
 def test_look_shows_an_archive_of_ones_own_as_a_table(folder: Path, call: Call) -> None:
     x, y = np.zeros((6, 5, 5), np.uint8), np.array([0, 0, 0, 0, 1, 1])
-    np.savez(folder / "own.npz", x_train=x, y_train=y, x_test=x[:1], y_test=y[:1], classes=["cat", "dog"])
+    np.savez(
+        folder / "own.npz", x_train=x, y_train=y, x_test=x[:1], y_test=y[:1], classes=["cat", "dog"]
+    )
     said = call("look", "own.npz", "--output", "pictures")
     assert (said.code, said.err) == (0, "")
-    assert [line.split()[3:10:2] for line in said.out.splitlines() if "cat" in line or "dog" in line] == [
-        ["cat", "4", "66.7%", "1"], ["dog", "2", "33.3%", "0"],
-    ]  # fmt: skip
+    assert [
+        line.split()[3:10:2] for line in said.out.splitlines() if "cat" in line or "dog" in line
+    ] == [
+        ["cat", "4", "66.7%", "1"],
+        ["dog", "2", "33.3%", "0"],
+    ]
     assert (folder / "pictures" / "own.classes.png").is_file()
 
 
@@ -120,30 +127,59 @@ def test_inspect_of_vectors_leaves_the_images_out_and_says_so(folder: Path, call
     assert done.code == 0
     assert 'no pictures of predictions: dataset "vectors" has vectors of shape (4,)' in done.err
     assert "vector on vectors: accuracy" in done.out
-    assert [path.name for path in (folder / "reports" / "inspect").iterdir()] == ["vector.confusion.png"]
+    assert [path.name for path in (folder / "reports" / "inspect").iterdir()] == [
+        "vector.confusion.png"
+    ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("look", "vectors.npz"), "vectors of shape (4,), no images to show; it takes images (N, H, W, C)"),
-        (("look", "regression.npz"), "the targets of a regression, no classes to show; it takes images"),
+        (
+            ("look", "vectors.npz"),
+            "vectors of shape (4,), no images to show; it takes images (N, H, W, C)",
+        ),
+        (
+            ("look", "regression.npz"),
+            "the targets of a regression, no classes to show; it takes images",
+        ),
         (("look", "mnits"), 'did you mean "mnist"?'),
         (("look", "digits", "--seed", "-1"), "--seed"),
         (("look", "digits", "--output", "text.npz"), "text.npz"),
-        (("look", "digits", "--output", "text.npz/deep"), "cannot write a picture to text.npz/deep/digits.counts.png"),
+        (
+            ("look", "digits", "--output", "text.npz/deep"),
+            "cannot write a picture to text.npz/deep/digits.counts.png",
+        ),
         (("inspect", "nowhere.npz", "--dataset", "digits"), "cannot read weights from nowhere.npz"),
         (("inspect", "text.npz", "--dataset", "digits"), "text.npz holds no model and weights"),
-        (("inspect", "vectors.npz", "--dataset", "digits"), "vectors.npz holds no model and weights"),
-        (("inspect", "small.npz", "--dataset", "digits"), "of shape (28, 28, 1), but model 'small' takes (8, 8, 1)"),
-        (("inspect", "narrow.npz", "--dataset", "digits"), "but the network has 3 outputs: labels are 0 to 2"),
-        (("inspect", "vector.npz", "--dataset", "regression.npz"), "the targets of a regression; it takes labels"),
+        (
+            ("inspect", "vectors.npz", "--dataset", "digits"),
+            "vectors.npz holds no model and weights",
+        ),
+        (
+            ("inspect", "small.npz", "--dataset", "digits"),
+            "of shape (28, 28, 1), but model 'small' takes (8, 8, 1)",
+        ),
+        (
+            ("inspect", "narrow.npz", "--dataset", "digits"),
+            "but the network has 3 outputs: labels are 0 to 2",
+        ),
+        (
+            ("inspect", "vector.npz", "--dataset", "regression.npz"),
+            "the targets of a regression; it takes labels",
+        ),
         (("inspect", "vector.npz", "--dataset", "vectors.npz"), 'or scaling="raw"'),
-        (("inspect", "narrow.npz"), "the name of narrow.npz says no dataset: give one, --dataset mnist|fashion_mnist|"),
-        (("inspect", "mine.own.quick.numpy.0.npz"), "the name of mine.own.quick.numpy.0.npz says no dataset"),
+        (
+            ("inspect", "narrow.npz"),
+            "the name of narrow.npz says no dataset: give one, --dataset mnist|fashion_mnist|",
+        ),
+        (
+            ("inspect", "mine.own.quick.numpy.0.npz"),
+            "the name of mine.own.quick.numpy.0.npz says no dataset",
+        ),
         (("inspect", "narrow.npz", "--scaling", "half"), "--scaling"),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_clear_line_and_leaves_nothing(
     folder: Path, call: Call, arguments: tuple[str, ...], message: str
 ) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dlsys_bench.callables import train_once
-from dlsys_bench.store import append
+from dlsys_bench.runs.callables import train_once
+from dlsys_bench.runs.store import append
 
 TEST = """
 import pytest
@@ -38,16 +38,30 @@ FAST = "regularization/fashion-mlp"
 def project(tmp_path: Path) -> Path:
     (tmp_path / "test_mine.py").write_text(TEST.format(study=f"{FAST}/vanilla"))
     (tmp_path / "mine.py").write_text(ENGINE)
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n"
+    )
     return tmp_path
 
 
 def run(project: Path, *arguments: str, code: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "dlsys_bench.plugin", *arguments], cwd=project,
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "dlsys_bench.plugin",
+            *arguments,
+        ],
+        cwd=project,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(project), *sys.path])},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -56,7 +70,8 @@ NUMPY = ("--dlsys-engine", "numpy", "--dlsys-dataset", "digits")
 
 
 @pytest.mark.parametrize(
-    "more", [(), ("-n", "2"), ("-p", "no:benchmark"), ("-p", "no:xdist"), ("--dlsys-max-seeds", "8")]
+    "more",
+    [(), ("-n", "2"), ("-p", "no:benchmark"), ("-p", "no:xdist"), ("--dlsys-max-seeds", "8")],
 )
 def test_a_healthy_engine_passes_and_is_in_the_table(project: Path, more: tuple[str, ...]) -> None:
     if "-n" in more:
@@ -80,7 +95,9 @@ def test_a_broken_engine_fails_with_measured_band_source_and_replay(project: Pat
 
 
 def test_an_arm_that_cannot_be_judged_is_skipped_with_its_reason(project: Path) -> None:
-    (project / "test_mine.py").write_text(TEST.format(study="regularization/lenet5-sigmoid/dropout"))
+    (project / "test_mine.py").write_text(
+        TEST.format(study="regularization/lenet5-sigmoid/dropout")
+    )
     printed = run(project, *NUMPY, "-rs")
     assert "UNJUDGED: test_accuracy 0." in printed
     assert "(1 seed): still at chance" in printed
@@ -93,7 +110,9 @@ def test_collecting_loads_no_framework(project: Path) -> None:
         "def pytest_unconfigure():\n"
         "    print('LOADED', sorted({'torch', 'tensorflow', 'keras', 'jax'} & set(sys.modules)))\n"
     )
-    printed = run(project, "--collect-only", "-q", "-s", "--dlsys-engine", "numpy", "--dlsys-engine", "numpy")
+    printed = run(
+        project, "--collect-only", "-q", "-s", "--dlsys-engine", "numpy", "--dlsys-engine", "numpy"
+    )
     assert "test_accuracy[numpy:regularization/fashion-mlp/vanilla" in printed
     assert "LOADED []" in printed
 
@@ -121,11 +140,17 @@ def test_a_project_that_does_not_use_the_plugin_does_not_hear_of_it(project: Pat
         (("--dlsys-tier", "slow"), "invalid choice: 'slow'"),
     ],
 )
-def test_a_bad_option_is_a_usage_error(project: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_a_bad_option_is_a_usage_error(
+    project: Path, arguments: tuple[str, ...], said: str
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "dlsys_bench.plugin", *arguments], cwd=project, capture_output=True,
-        text=True, timeout=60, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+        [sys.executable, "-m", "pytest", "-p", "dlsys_bench.plugin", *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     assert done.returncode == 4
     assert said in done.stderr
 
@@ -136,7 +161,9 @@ def test_an_unknown_study_is_an_error_that_names_the_nearest(project: Path) -> N
 
 
 @pytest.mark.parametrize("dataset", ["mnits", "nowhere.npz"])
-def test_a_dataset_that_is_not_there_fails_the_test_in_one_line(project: Path, dataset: str) -> None:
+def test_a_dataset_that_is_not_there_fails_the_test_in_one_line(
+    project: Path, dataset: str
+) -> None:
     printed = run(project, "--dlsys-engine", "numpy", "--dlsys-dataset", dataset, code=1)
     assert dataset in printed
     assert "Traceback" not in printed
@@ -164,7 +191,9 @@ def test_of_its_own():
 """
 
 
-def write(project: Path, mean: float = 0.95, reference: str = "STORED", more: str = "smallest_drop=0.02") -> None:
+def write(
+    project: Path, mean: float = 0.95, reference: str = "STORED", more: str = "smallest_drop=0.02"
+) -> None:
     text = TRAINING.format(mean=mean, reference=reference, more=more)
     (project / "test_mine.py").write_text(text)
 
@@ -188,7 +217,10 @@ def test_anyones_training_is_held_to_figures_it_gave_before(
     write(project, mean, more=more)
     printed = run(project, "-rs", code=code)
     assert said in printed
-    assert "dlsys_bench: 1 gate; healthy training fails any with a chance of 0.001 (1.0e-03 each)" in printed
+    assert (
+        "dlsys_bench: 1 gate; healthy training fails any with a chance of 0.001 (1.0e-03 each)"
+        in printed
+    )
 
 
 def test_anyones_training_is_held_to_a_file_of_its_runs(project: Path) -> None:
@@ -196,10 +228,16 @@ def test_anyones_training_is_held_to_a_file_of_its_runs(project: Path) -> None:
     missing = run(project, code=1)
     assert "dlsys-bench calibrate test_mine:train --seeds 20 --output stored/runs.jsonl" in missing
     for seed in range(20):
-        append(project / "stored" / "runs.jsonl", train_once(lambda seed: 0.95 + 0.001 * (seed % 5), seed, "m"))
+        append(
+            project / "stored" / "runs.jsonl",
+            train_once(lambda seed: 0.95 + 0.001 * (seed % 5), seed, "m"),
+        )
     assert "2 passed" in run(project)
     write(project, mean=0.9, reference="'stored/runs.jsonl'")
-    assert f"replay: dlsys-bench gate test_mine:train --reference {project}/stored/runs.jsonl" in run(project, code=1)
+    assert (
+        f"replay: dlsys-bench gate test_mine:train --reference {project}/stored/runs.jsonl"
+        in run(project, code=1)
+    )
     write(project, reference="'stored/runs.jsonl'", more="first_seed=10")
     assert "seed 10 is one of those the band is made of" in run(project, "-rs")
 
@@ -208,7 +246,9 @@ def test_a_gate_is_chosen_by_its_marker_and_judges_once(project: Path) -> None:
     write(project)
     assert "1 passed, 1 deselected" in run(project, "-m", "gate")
     (project / "test_mine.py").write_text(
-        (project / "test_mine.py").read_text().replace("    acc", "    accuracy_gate(train, STORED)\n    acc")
+        (project / "test_mine.py")
+        .read_text()
+        .replace("    acc", "    accuracy_gate(train, STORED)\n    acc")
     )
     assert "a gate judges once a test" in run(project, code=1)
 
@@ -235,7 +275,9 @@ def test_verdicts_go_to_json_junit_and_github(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project / "summary.md"))
     write(project, mean=0.9)
-    printed = run(project, *workers, "--dlsys-json", "verdicts.json", "--junitxml", "junit.xml", code=1)
+    printed = run(
+        project, *workers, "--dlsys-json", "verdicts.json", "--junitxml", "junit.xml", code=1
+    )
     (verdict,) = json.loads((project / "verdicts.json").read_text())
     assert (verdict["outcome"], verdict["study"]) == ("FAIL", "test_mine:train")
     assert "::error title=callable/test_mine%3Atrain::metric 0.9" in printed
@@ -256,11 +298,17 @@ def test_a_gate_that_was_not_counted_does_not_judge(project: Path) -> None:
 def test_runs_of_several_trainings_are_not_one_law(project: Path) -> None:
     for name, mean in (("two:a", 0.95), ("two:b", 0.5)):
         for seed in range(20):
-            append(project / "both.jsonl", train_once(lambda seed, mean=mean: mean + 0.001 * (seed % 5), seed, name))
+            append(
+                project / "both.jsonl",
+                train_once(lambda seed, mean=mean: mean + 0.001 * (seed % 5), seed, name),
+            )
     write(project, reference="'both.jsonl'")
     assert "holds runs of two:a, two:b, none of test_mine:train" in run(project, code=1)
     for seed in range(20):
-        append(project / "both.jsonl", train_once(lambda seed: 0.95 + 0.001 * (seed % 5), seed, "test_mine:train"))
+        append(
+            project / "both.jsonl",
+            train_once(lambda seed: 0.95 + 0.001 * (seed % 5), seed, "test_mine:train"),
+        )
     assert "(20)" in run(project)
 
 

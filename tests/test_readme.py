@@ -30,22 +30,34 @@ def folder(tmp_path: Path) -> Path:
 
 def call(folder: Path, *command: str) -> str:
     """A command of the README, with this Python's own programs."""
-    module = {"pytest": ["pytest", "-p", "dlsys_bench.plugin"], "dlsys-bench": ["dlsys_bench"]}.get(command[0])
-    arguments = [sys.executable, "-m", *module, *command[1:]] if module else [sys.executable, *command]
+    module = {"pytest": ["pytest", "-p", "dlsys_bench.plugin"], "dlsys-bench": ["dlsys_bench"]}.get(
+        command[0]
+    )
+    arguments = (
+        [sys.executable, "-m", *module, *command[1:]] if module else [sys.executable, *command]
+    )
     # As a worker of this pytest's the inner one would time nothing.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     done = subprocess.run(
-        arguments, cwd=folder, capture_output=True, text=True, timeout=600,
+        arguments,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
         env=env | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def test_the_section_shows_what_these_tests_run() -> None:
-    assert {"digits_mlp.py", "test_digits_mlp.py", "digits_torch.py", "test_digits_torch.py", "by_hand.py"} <= set(
-        FILES
-    )
+    assert {
+        "digits_mlp.py",
+        "test_digits_mlp.py",
+        "digits_torch.py",
+        "test_digits_torch.py",
+        "by_hand.py",
+    } <= set(FILES)
     assert [command.split()[0] for command in COMMANDS] == ["dlsys-bench", "pytest"] * 2
 
 
@@ -79,11 +91,21 @@ def test_the_smallest_engine_conforms(folder: Path) -> None:
 
 def test_a_step_is_timed_and_two_files_are_compared(folder: Path) -> None:
     pytest.importorskip("torch", reason="pip install 'dlsys-bench[torch]'")
-    command = re.search(r"^\$ (pytest test_step.py --benchmark-json=before.json)$", README, re.MULTILINE)
+    command = re.search(
+        r"^\$ (pytest test_step.py --benchmark-json=before.json)$", README, re.MULTILINE
+    )
     assert command is not None
     assert "1 passed" in call(folder, *shlex.split(command[1]))
     # The same file twice: nothing is faster.
-    arguments = [sys.executable, "-m", "dlsys_bench", "bench", "compare", "before.json", "before.json"]
+    arguments = [
+        sys.executable,
+        "-m",
+        "dlsys_bench",
+        "bench",
+        "compare",
+        "before.json",
+        "before.json",
+    ]
     done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=100)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "AMBIGUOUS" in done.stdout
@@ -93,9 +115,14 @@ def test_the_workflow_is_one_and_its_gate_is_a_command() -> None:
     block = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert block is not None
     steps = yaml.safe_load(block[1])["jobs"]["gate"]["steps"]
-    (gate,) = [shlex.split(step["run"]) for step in steps if "dlsys-bench gate" in step.get("run", "")]
+    (gate,) = [
+        shlex.split(step["run"]) for step in steps if "dlsys-bench gate" in step.get("run", "")
+    ]
     from dlsys_bench.cli.gate import gate_command
 
     context = gate_command.make_context("gate", gate[2:])
-    assert (context.params["target"], context.params["tier"]) == ("regularization/lenet5-tanh", "quick")
+    assert (context.params["target"], context.params["tier"]) == (
+        "regularization/lenet5-tanh",
+        "quick",
+    )
     assert str(context.params["junit"]) == steps[-1]["with"]["path"]

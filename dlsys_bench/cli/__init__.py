@@ -1,4 +1,5 @@
-"""The command line. Exit codes: 0 all passed, 1 a band failed, 2 usage or environment, 3 inconclusive."""
+"""The command line. Exit codes: 0 all passed, 1 a band failed, 2 usage or environment, 3
+inconclusive."""
 
 from __future__ import annotations
 
@@ -23,12 +24,25 @@ from dlsys_bench.errors import UserError
 
 INTERRUPTED = 130
 
-# Every module that these come from imports what it needs inside its functions: help and mistakes answer at once.
+# Every module that these come from imports what it needs inside its functions: help and mistakes
+# answer at once.
 COMMANDS = (
-    list_command, summary_command, data_group, look_command, run_command, calibrate_command, inspect_command,
-    gate_command, power_command, report_command, runs_group, claims_command, compare_command,
-    conform_command, bench_group,
-)  # fmt: skip
+    list_command,
+    summary_command,
+    data_group,
+    look_command,
+    run_command,
+    calibrate_command,
+    inspect_command,
+    gate_command,
+    power_command,
+    report_command,
+    runs_group,
+    claims_command,
+    compare_command,
+    conform_command,
+    bench_group,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,7 +57,8 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command line; what a person can mend is one line on stderr and exit code 2."""
-    # package.module:attribute names what lies in the folder that a person works in, as `python -m` would find it.
+    # package.module:attribute names what lies in the folder that a person works in, as `python -m`
+    # would find it.
     sys.path.insert(0, "")
     try:
         cli.main(standalone_mode=False)

@@ -17,8 +17,8 @@ from dlsys_bench.engine_names import NAMES
 from dlsys_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from dlsys_bench.calibration import Calibration, Failure, Job
-    from dlsys_bench.result import Result
+    from dlsys_bench.runs.calibration import Calibration, Failure, Job
+    from dlsys_bench.runs.result import Result
 
 Files = dict[Path, tuple[str, ...]]
 """The reference files that jobs belong to, with the arms in order."""
@@ -26,40 +26,87 @@ Files = dict[Path, tuple[str, ...]]
 
 @click.command("calibrate")
 @click.argument("target")
-@click.option("--engine", "engine_names", multiple=True, default=("numpy",), envvar="DLSYS_BENCH_ENGINE",
-              show_default=True,
-              help=f"{NAMES}; repeatable.")  # fmt: skip
+@click.option(
+    "--engine",
+    "engine_names",
+    multiple=True,
+    default=("numpy",),
+    envvar="DLSYS_BENCH_ENGINE",
+    show_default=True,
+    help=f"{NAMES}; repeatable.",
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--dataset", help="mnist, fashion_mnist, digits, a .npz file, or package.module:callable. Default: the "
-              "study's own where it is at hand, else digits.")  # fmt: skip
+@click.option(
+    "--dataset",
+    help="mnist, fashion_mnist, digits, a .npz file, or package.module:callable. Default: the "
+    "study's own where it is at hand, else digits.",
+)
 @data_dir
 @click.option("--tier", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
-@click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="Runs of each arm.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="Runs of each arm."
+)
 @click.option("--first-seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), help="Worker processes. Default: one a core; with cuda, one.")
-@click.option("--cluster", metavar="ADDRESS", help="A dask scheduler, as tcp://host:8786, in place of own workers.")
-@click.option("--store", "path", type=click.Path(dir_okay=False, path_type=Path), default=RUNS, show_default=True,
-              help="Where each run is kept as it ends.")  # fmt: skip
-@click.option("--reference/--no-reference", default=True, show_default=True,
-              help="Merge the runs into the tracked text that bands are made of.")  # fmt: skip
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path),
-              help="That file. Default: reports/reference/STUDY.DATASET.TIER.jsonl.")  # fmt: skip
-@click.option("--resume/--no-resume", default=True, show_default=True, help="Leave out what is there already.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Worker processes. Default: one a core; with cuda, one.",
+)
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="A dask scheduler, as tcp://host:8786, in place of own workers.",
+)
+@click.option(
+    "--store",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=RUNS,
+    show_default=True,
+    help="Where each run is kept as it ends.",
+)
+@click.option(
+    "--reference/--no-reference",
+    default=True,
+    show_default=True,
+    help="Merge the runs into the tracked text that bands are made of.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="That file. Default: reports/reference/STUDY.DATASET.TIER.jsonl.",
+)
+@click.option(
+    "--resume/--no-resume", default=True, show_default=True, help="Leave out what is there already."
+)
 @as_json
 def calibrate_command(
-    target: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str,
-    seeds: int, first_seed: int, workers: int | None, cluster: str | None, path: Path, reference: bool,
-    output: Path | None, resume: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Train TARGET with many seeds at a time, keep every run, and write the file that its bands are read from.
+    target: str,
+    engine_names: tuple[str, ...],
+    device: str,
+    dataset: str | None,
+    data_dir: str | None,
+    tier: str,
+    seeds: int,
+    first_seed: int,
+    workers: int | None,
+    cluster: str | None,
+    path: Path,
+    reference: bool,
+    output: Path | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train TARGET with many seeds at a time, keep every run, and write the file that its bands are
+    read from.
 
-    TARGET is a study, a group, study/arm, "all", package.module:STUDY, or package.module:train, anyone's training: a
-    callable of a seed. Several commands at once share the work. Exit codes: 0 every run is there, 2 usage, environment,
-    or a run ended in an error.
+    TARGET is a study, a group, study/arm, "all", package.module:STUDY, or package.module:train,
+    anyone's training: a callable of a seed. Several commands at once share the work. Exit codes: 0
+    every run is there, 2 usage, environment, or a run ended in an error.
     """
-    from dlsys_bench.calibration import merge
     from dlsys_bench.provenance import cores
-    from dlsys_bench.store import Store, check_writable, key_of, read
+    from dlsys_bench.runs.calibration import merge
+    from dlsys_bench.runs.store import Store, check_writable, key_of, read
 
     if output is not None and not reference:
         raise UserError("--output is the reference file: leave it out, or --no-reference")
@@ -74,23 +121,27 @@ def calibrate_command(
         kept |= {key_of(run) for file in files if resume and file.exists() for run in read(file)}
         left = [job for job in jobs if job.key not in kept]
         workers = workers or (1 if device == "cuda" else cores())
-        found = _calibrated(left, store, cluster, min(workers, max(1, len(left))), device, not resume, as_json)
+        found = _calibrated(
+            left, store, cluster, min(workers, max(1, len(left))), device, not resume, as_json
+        )
         written = {}
         if reference:
             asked = {job.key for job in jobs}
             runs = [run for run in store.runs() if key_of(run) in asked]
             for file, arms in files.items():
-                own = [run for run in runs if _file(run.study, run.dataset, run.tier, output) == file]
+                own = [
+                    run for run in runs if _file(run.study, run.dataset, run.tier, output) == file
+                ]
                 written[file] = merge(file, own, arms, again=not resume)
     _report(found, len(jobs), len(jobs) - len(left), path, written, as_json)
     sys.exit(2 if found.failures else 0)
 
 
 def _check_protocols(jobs: Sequence[Job], files: Files) -> None:
-    """Raise a UserError where a file holds runs of a training that has changed since: with the new ones they would be
-    taken for one law."""
-    from dlsys_bench.callables import ENGINE
-    from dlsys_bench.store import read
+    """Raise a UserError where a file holds runs of a training that has changed since: with the new
+    ones they would be taken for one law."""
+    from dlsys_bench.runs.callables import ENGINE
+    from dlsys_bench.runs.store import read
 
     now = {job.key.study: job.key.protocol for job in jobs if job.key.engine == ENGINE}
     for file in files if now else ():
@@ -103,14 +154,20 @@ def _check_protocols(jobs: Sequence[Job], files: Files) -> None:
 
 
 def _jobs(
-    target: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str,
-    seeds: range, output: Path | None,
-) -> tuple[list[Job], Files]:  # fmt: skip
+    target: str,
+    engine_names: tuple[str, ...],
+    device: str,
+    dataset: str | None,
+    data_dir: str | None,
+    tier: str,
+    seeds: range,
+    output: Path | None,
+) -> tuple[list[Job], Files]:
     """The jobs in order, and the files they belong to. All that can be wrong is found here."""
     from dlsys_bench.attributes import load_attribute
-    from dlsys_bench.calibration import jobs_of_study, jobs_of_training
-    from dlsys_bench.callables import find_train
-    from dlsys_bench.studies import Study
+    from dlsys_bench.runs.calibration import jobs_of_study, jobs_of_training
+    from dlsys_bench.runs.callables import find_train
+    from dlsys_bench.studies.base import Study
 
     home = target.partition("/")[0]
     if ":" in target and not isinstance(load_attribute(home, "study or training"), Study):
@@ -119,12 +176,14 @@ def _jobs(
     work = work_of(target, engine_names, device, dataset, data_dir, tier)
     files: Files = {}
     for case, _, data in work:
-        files[_file(case.study.name, data.name, tier, output)] = tuple(arm.name for arm in case.study.arms)
+        files[_file(case.study.name, data.name, tier, output)] = tuple(
+            arm.name for arm in case.study.arms
+        )
     return jobs_of_study(work, tier, seeds, data_dir), files
 
 
 def _file(study: str, dataset: str, tier: str, output: Path | None) -> Path:
-    from dlsys_bench.store import REFERENCE, file_name, reference_path
+    from dlsys_bench.runs.store import REFERENCE, file_name, reference_path
 
     if output is not None:
         return output
@@ -132,11 +191,17 @@ def _file(study: str, dataset: str, tier: str, output: Path | None) -> Path:
 
 
 def _calibrated(
-    jobs: list[Job], store: Any, address: str | None, workers: int, device: str, again: bool, quiet: bool
+    jobs: list[Job],
+    store: Any,
+    address: str | None,
+    workers: int,
+    device: str,
+    again: bool,
+    quiet: bool,
 ) -> Calibration:
     """Train what is left, with a bar; a run that fails is said at once."""
-    from dlsys_bench.calibration import Calibration, Failure, calibrate
-    from dlsys_bench.calibration.cluster import connected
+    from dlsys_bench.runs.calibration import Calibration, Failure, calibrate
+    from dlsys_bench.runs.calibration.cluster import connected
 
     if not jobs:
         return Calibration()
@@ -151,27 +216,45 @@ def _calibrated(
 
         def waits(jobs: list[Job]) -> None:
             taken = store.reservations()
-            owners = {f"process {o.pid} on {o.host}" for o in (taken.get(job.key) for job in jobs) if o is not None}
+            owners = {
+                f"process {o.pid} on {o.host}"
+                for o in (taken.get(job.key) for job in jobs)
+                if o is not None
+            }
             if owners:
                 who = ", ".join(sorted(owners))
-                say(f"waiting for {len(jobs)} runs that {who} has taken on; "
-                    f"if that host is gone: dlsys-bench runs release --store {store.path}")  # fmt: skip
+                say(
+                    f"waiting for {len(jobs)} runs that {who} has taken on; "
+                    f"if that host is gone: dlsys-bench runs release --store {store.path}"
+                )
 
         return calibrate(jobs, store, client, device=device, again=again, told=told, waits=waits)
 
 
 def _report(
     found: Calibration, asked: int, kept: int, path: Path, written: dict[Path, int], as_json: bool
-) -> None:  # fmt: skip
-    counts = {"asked": asked, "there already": kept, "trained": found.trained, "by another command": found.elsewhere,
-              "diverged": found.diverged, "failed": len(found.failures)}  # fmt: skip
+) -> None:
+    counts = {
+        "asked": asked,
+        "there already": kept,
+        "trained": found.trained,
+        "by another command": found.elsewhere,
+        "diverged": found.diverged,
+        "failed": len(found.failures),
+    }
     if as_json:
         files = {str(file): count for file, count in written.items()}
         failures = [failure.to_dict() for failure in found.failures]
         named = {name.replace(" ", "_"): count for name, count in counts.items()}
-        click.echo(json.dumps(named | {"store": str(path), "reference": files, "failures": failures}, indent=1))
+        click.echo(
+            json.dumps(
+                named | {"store": str(path), "reference": files, "failures": failures}, indent=1
+            )
+        )
         return
-    shown = [f"{count} {name}" for name, count in counts.items() if count or name in ("asked", "trained")]
+    shown = [
+        f"{count} {name}" for name, count in counts.items() if count or name in ("asked", "trained")
+    ]
     say(f"runs: {', '.join(shown)}; kept in {path}")
     for file, count in written.items():
         say(f"{file}: {count} runs new")

@@ -32,7 +32,8 @@ def fetch(names: tuple[str, ...]) -> None:
 @data_dir
 @as_json
 def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
-    """Compare the files of NAMES (default: all) with their SHA-256. Exit code 2 if one is wrong or missing."""
+    """Compare the files of NAMES (default: all) with their SHA-256. Exit code 2 if one is wrong or
+    missing."""
     from dataclasses import asdict
 
     from dlsys_bench.data import DATASETS
@@ -40,7 +41,13 @@ def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
 
     reports = {name: verify_files(name, data_dir) for name in names or DATASETS}
     if as_json:
-        click.echo(json.dumps({k: [asdict(report) for report in v] for k, v in reports.items()}, indent=1, default=str))
+        click.echo(
+            json.dumps(
+                {k: [asdict(report) for report in v] for k, v in reports.items()},
+                indent=1,
+                default=str,
+            )
+        )
     else:
         for name, files in reports.items():
             for report in files:

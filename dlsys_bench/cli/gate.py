@@ -18,9 +18,10 @@ from dlsys_bench.cli.training import work_of
 from dlsys_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from dlsys_bench.result import Epoch, Result
-    from dlsys_bench.verdict.gate import Terms
-    from dlsys_bench.verdict.verdict import Verdict
+    from dlsys_bench.engines.epochs import Epoch
+    from dlsys_bench.runs.result import Result
+    from dlsys_bench.verdicts.gate import Terms
+    from dlsys_bench.verdicts.verdict import Verdict
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,17 +32,40 @@ def terms_options(command: F) -> F:
     """What a gate has to tell, and what it may cost."""
     chance = click.FloatRange(0, 1, min_open=True, max_open=True)
     options = (
-        click.option("--alpha", type=chance, default=1e-3, show_default=True,
-                     help="The chance that a healthy engine fails anywhere in this gate; shared over the arms."),
-        click.option("--beta", type=chance, default=1e-2, show_default=True,
-                     help="The chance that the smallest shift is not found, in each arm."),
-        click.option("--max-seeds", type=click.IntRange(min=1), default=12, show_default=True,
-                     help="The most runs of an arm."),
-        click.option("--smallest-shift", type=click.FloatRange(0, min_open=True),
-                     help="The shift to be found, in the metric's units. Default: the smallest that each arm can see."),
-        click.option("--side", type=click.Choice(["both", "drop", "rise"]), default="both", show_default=True,
-                     help="Which shifts fail."),
-    )  # fmt: skip
+        click.option(
+            "--alpha",
+            type=chance,
+            default=1e-3,
+            show_default=True,
+            help="The chance that a healthy engine fails anywhere in this gate; shared over the arms.",
+        ),
+        click.option(
+            "--beta",
+            type=chance,
+            default=1e-2,
+            show_default=True,
+            help="The chance that the smallest shift is not found, in each arm.",
+        ),
+        click.option(
+            "--max-seeds",
+            type=click.IntRange(min=1),
+            default=12,
+            show_default=True,
+            help="The most runs of an arm.",
+        ),
+        click.option(
+            "--smallest-shift",
+            type=click.FloatRange(0, min_open=True),
+            help="The shift to be found, in the metric's units. Default: the smallest that each arm can see.",
+        ),
+        click.option(
+            "--side",
+            type=click.Choice(["both", "drop", "rise"]),
+            default="both",
+            show_default=True,
+            help="Which shifts fail.",
+        ),
+    )
     for option in reversed(options):
         command = option(command)
     return command
@@ -52,30 +76,58 @@ def terms_options(command: F) -> F:
 @training_options
 @terms_options
 @click.option("--first-seed", type=click.IntRange(min=0), default=10_000, show_default=True)
-@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time, in engines that allow it: numpy. Default: "
-              "the cores there are.")  # fmt: skip
-@click.option("--reference", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="The stored runs of a package.module:train.")  # fmt: skip
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Runs at a time, in engines that allow it: numpy. Default: the cores there are.",
+)
+@click.option(
+    "--reference",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The stored runs of a package.module:train.",
+)
 @click.option("--metric", help="Which figure of a package.module:train is judged.")
-@click.option("--inconclusive", type=click.Choice(list(INCONCLUSIVE)), help="What INCONCLUSIVE counts as, in place of "
-              "exit code 3.")  # fmt: skip
-@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdicts as JUnit XML.")
+@click.option(
+    "--inconclusive",
+    type=click.Choice(list(INCONCLUSIVE)),
+    help="What INCONCLUSIVE counts as, in place of exit code 3.",
+)
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the verdicts as JUnit XML.",
+)
 def gate_command(
-    target: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str,
-    output: Path, as_json: bool, alpha: float, beta: float, max_seeds: int, smallest_shift: float | None, side: str,
-    first_seed: int, jobs: int | None, reference: Path | None, metric: str | None, inconclusive: str | None,
+    target: str,
+    engine_names: tuple[str, ...],
+    device: str,
+    dataset: str | None,
+    data_dir: str | None,
+    tier: str,
+    output: Path,
+    as_json: bool,
+    alpha: float,
+    beta: float,
+    max_seeds: int,
+    smallest_shift: float | None,
+    side: str,
+    first_seed: int,
+    jobs: int | None,
+    reference: Path | None,
+    metric: str | None,
+    inconclusive: str | None,
     junit: Path | None,
-) -> None:  # fmt: skip
+) -> None:
     """Train STUDY with as many seeds as it takes and hold each arm to its stored runs.
 
-    STUDY may be package.module:train too, anyone's training, with --reference. Exit codes: 0 pass, 1 fail, 2 usage or
-    environment, 3 inconclusive.
+    STUDY may be package.module:train too, anyone's training, with --reference. Exit codes: 0 pass,
+    1 fail, 2 usage or environment, 3 inconclusive.
     """
     from dlsys_bench.provenance import cores
     from dlsys_bench.report.tables import verdict_table
-    from dlsys_bench.store import append, check_writable, opened
-    from dlsys_bench.verdict.gate import EXIT_CODES, Terms, overall, share
-    from dlsys_bench.verdict.verdict import Outcome
+    from dlsys_bench.runs.store import append, check_writable, opened
+    from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, overall, share
+    from dlsys_bench.verdicts.verdict import Outcome
 
     terms = Terms(alpha, beta, max_seeds, smallest_shift, side, first_seed, jobs or cores())
     check_writable(output)
@@ -97,7 +149,12 @@ def gate_command(
     title = f"Gate: {outcome} (alpha {alpha:g} over {gates}, {each:.1e} each; beta {beta:g})"
     table = verdict_table(verdicts, title)
     if as_json:
-        found = {"outcome": outcome, "alpha": alpha, "beta": beta, "verdicts": [v.to_dict() for v in verdicts]}
+        found = {
+            "outcome": outcome,
+            "alpha": alpha,
+            "beta": beta,
+            "verdicts": [v.to_dict() for v in verdicts],
+        }
         click.echo(json.dumps(found, indent=1))
     else:
         show(table)
@@ -107,15 +164,19 @@ def gate_command(
 
 
 def _arms(
-    work: Sequence[tuple[Any, Any, Any]], tier: str, terms: Terms, alpha: float, keep: Callable[[Result], None],
+    work: Sequence[tuple[Any, Any, Any]],
+    tier: str,
+    terms: Terms,
+    alpha: float,
+    keep: Callable[[Result], None],
     quiet: bool,
-) -> list[Verdict]:  # fmt: skip
+) -> list[Verdict]:
     """Judge each arm with its share of alpha, and say so as it ends."""
     from dataclasses import replace
 
-    from dlsys_bench.result import Result
-    from dlsys_bench.verdict.gate import gate
-    from dlsys_bench.verdict.verdict import Outcome
+    from dlsys_bench.runs.result import Result
+    from dlsys_bench.verdicts.gate import gate
+    from dlsys_bench.verdicts.verdict import Outcome
 
     verdicts = []
     with progress(len(work)) as advance:
@@ -130,12 +191,21 @@ def _arms(
             def watch(epoch: Epoch, what: str = what, ran: list[Result] = ran) -> None:
                 advance(f"{what}, seed {len(ran) + 1}, epoch {epoch.epoch}", 0)
 
-            verdict = gate(case, engine, data, tier=tier, terms=replace(terms, alpha=alpha), on_result=one_more,
-                           on_epoch=watch)  # fmt: skip
+            verdict = gate(
+                case,
+                engine,
+                data,
+                tier=tier,
+                terms=replace(terms, alpha=alpha),
+                on_result=one_more,
+                on_epoch=watch,
+            )
             advance(what, 1)
             verdicts.append(verdict)
             if not quiet:
-                say(f"{verdict.outcome}: {verdict.message() if verdict.outcome != Outcome.PASS else verdict.reason}")
+                say(
+                    f"{verdict.outcome}: {verdict.message() if verdict.outcome != Outcome.PASS else verdict.reason}"
+                )
     return verdicts
 
 
@@ -143,24 +213,29 @@ def _training(
     target: str, reference: Path, metric: str | None, terms: Terms, keep: Callable[[Result], None]
 ) -> Verdict:
     """Judge anyone's training by a file of its runs."""
-    from dlsys_bench.callables import find_train
-    from dlsys_bench.store import read
-    from dlsys_bench.verdict.gate import gate_training
+    from dlsys_bench.runs.callables import find_train
+    from dlsys_bench.runs.store import read
+    from dlsys_bench.verdicts.gate import gate_training
 
     train = find_train(target)
     stored = [run for run in read(reference) if run.study == target]
     if not stored:
-        raise UserError(f"{reference} has no runs of {target}: dlsys-bench calibrate {target} --seeds 20 makes some")
+        raise UserError(
+            f"{reference} has no runs of {target}: dlsys-bench calibrate {target} --seeds 20 makes some"
+        )
 
     def told(seed: int) -> Any:
-        # Exit codes are the gate's: what a training raises, or exits with, must not pass for a verdict.
+        # Exit codes are the gate's: what a training raises, or exits with, must not pass for a
+        # verdict.
         try:
             return train(seed)
         except UserError:
             raise
         except (Exception, SystemExit) as error:
             traceback.print_exc()
-            raise UserError(f"training {target!r}, seed {seed}: {type(error).__name__}: {error}") from error
+            raise UserError(
+                f"training {target!r}, seed {seed}: {type(error).__name__}: {error}"
+            ) from error
 
     verdict = gate_training(
         told, stored, metric=metric, terms=terms, source=str(reference), name=target, on_result=keep
@@ -169,7 +244,9 @@ def _training(
     return verdict
 
 
-def _for_ci(verdicts: Sequence[Verdict], markdown: str, junit: Path | None, inconclusive: str | None) -> None:
+def _for_ci(
+    verdicts: Sequence[Verdict], markdown: str, junit: Path | None, inconclusive: str | None
+) -> None:
     """What CI shows: JUnit XML where it is asked for, annotations and the summary on GitHub."""
     from dlsys_bench.report import github
     from dlsys_bench.report.junit import junit as junit_of
@@ -186,20 +263,34 @@ def _for_ci(verdicts: Sequence[Verdict], markdown: str, junit: Path | None, inco
 
 @click.command("power")
 @click.argument("study", default="regularization")
-@click.option("--dataset", help="mnist, fashion_mnist, digits, ... Default: the study's own where it is at hand.")
+@click.option(
+    "--dataset",
+    help="mnist, fashion_mnist, digits, ... Default: the study's own where it is at hand.",
+)
 @data_dir
 @click.option("--tier", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
 @terms_options
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the table as Markdown.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the table as Markdown."
+)
 @as_json
 def power_command(
-    study: str, dataset: str | None, data_dir: str | None, tier: str, alpha: float, beta: float, max_seeds: int,
-    smallest_shift: float | None, side: str, output: Path | None, as_json: bool,
-) -> None:  # fmt: skip
+    study: str,
+    dataset: str | None,
+    data_dir: str | None,
+    tier: str,
+    alpha: float,
+    beta: float,
+    max_seeds: int,
+    smallest_shift: float | None,
+    side: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
     """What gates of STUDY can see, and what they cost, from the stored runs; nothing is trained."""
     from dlsys_bench.report.tables import power_table
-    from dlsys_bench.verdict.gate import Terms, share
-    from dlsys_bench.verdict.power import power
+    from dlsys_bench.verdicts.gate import Terms, share
+    from dlsys_bench.verdicts.power import power
 
     work = work_of(study, ("numpy",), "cpu", dataset, data_dir, tier)
     each = share(len(work), alpha)
@@ -208,8 +299,11 @@ def power_command(
     if as_json:
         click.echo(json.dumps([one.to_dict() for one in powers], indent=1))
         return
-    table = power_table(powers, f"Gates of {study}: alpha {alpha:g} over {len(work)}, beta {beta:g}, at most "
-                        f"{max_seeds} seeds")  # fmt: skip
+    table = power_table(
+        powers,
+        f"Gates of {study}: alpha {alpha:g} over {len(work)}, beta {beta:g}, at most "
+        f"{max_seeds} seeds",
+    )
     if output is None:
         show(table)
         return

@@ -22,41 +22,67 @@ def _named(weights: Path) -> str:
 
     parts = weights.stem.split(".")
     if len(parts) < 4 or parts[-4] not in DATASETS:
-        raise UserError(f"the name of {weights.name} says no dataset: give one, --dataset {'|'.join(DATASETS)}|...")
+        raise UserError(
+            f"the name of {weights.name} says no dataset: give one, --dataset {'|'.join(DATASETS)}|..."
+        )
     say(f"on {parts[-4]}, which the file's name says; --dataset chooses another")
     return parts[-4]
 
 
 @click.command("inspect")
 @click.argument("weights", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--dataset", help="mnist, fashion_mnist, digits, a .npz file, or package.module:callable. "
-              "Default: the one that the file's name says.")  # fmt: skip
+@click.option(
+    "--dataset",
+    help="mnist, fashion_mnist, digits, a .npz file, or package.module:callable. "
+    "Default: the one that the file's name says.",
+)
 @data_dir
-@click.option("--scaling", type=click.Choice(["raw", "unit", "standard"]), default="unit", show_default=True,
-              help="What the training made of the pixels.")  # fmt: skip
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("reports/inspect"),
-              show_default=True, help="Folder for the pictures.")  # fmt: skip
+@click.option(
+    "--scaling",
+    type=click.Choice(["raw", "unit", "standard"]),
+    default="unit",
+    show_default=True,
+    help="What the training made of the pixels.",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("reports/inspect"),
+    show_default=True,
+    help="Folder for the pictures.",
+)
 @as_json
 def inspect_command(
-    weights: Path, dataset: str | None, data_dir: str | None, scaling: Scaling, output: Path, as_json: bool
+    weights: Path,
+    dataset: str | None,
+    data_dir: str | None,
+    scaling: Scaling,
+    output: Path,
+    as_json: bool,
 ) -> None:
-    """What the model in WEIGHTS, a .npz that `run --weights` wrote, gets right and wrong on a test split."""
-    from dlsys_bench import checkpoint
+    """What the model in WEIGHTS, a .npz that `run --weights` wrote, gets right and wrong on a test
+    split."""
     from dlsys_bench.data import load
     from dlsys_bench.report import classification, images, normalization
+    from dlsys_bench.runs import checkpoint
 
     model, tensors = checkpoint.load(weights)
     data = load(dataset or _named(weights), data_dir)
     found = classification.classify(model, tensors, data, scaling)
     title = f"{model.name} on {data.name}"
-    place = {name: output / f"{weights.stem}.{name}.png" for name in ("confusion", "predictions", "batch-norm")}
+    place = {
+        name: output / f"{weights.stem}.{name}.png"
+        for name in ("confusion", "predictions", "batch-norm")
+    }
     pictures = [classification.draw_confusion(found, title, place["confusion"])]
     try:
         images.check_images(data)
     except UserError as error:
         say(f"no pictures of predictions: {error}")
     else:
-        pictures.append(classification.draw_predictions(found, data.x_test, title, place["predictions"]))
+        pictures.append(
+            classification.draw_predictions(found, data.x_test, title, place["predictions"])
+        )
     norms = normalization.batch_norms(model, tensors)
     if norms:
         heading = f"{model.name}: batch norms, the channels by layer"

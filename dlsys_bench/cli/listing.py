@@ -15,37 +15,58 @@ from dlsys_bench.errors import UserError, nearest
 
 def _listing(what: str) -> list[dict[str, Any]]:
     if what == "studies":
-        from dlsys_bench.studies import STUDIES
+        from dlsys_bench.studies.registry import STUDIES
 
         return [
-            {"study": s.name, "arms": ", ".join(a.name for a in s.arms), "dataset": s.dataset, "source": s.source,
-             "title": s.title}
+            {
+                "study": s.name,
+                "arms": ", ".join(a.name for a in s.arms),
+                "dataset": s.dataset,
+                "source": s.source,
+                "title": s.title,
+            }
             for s in STUDIES.values()
-        ]  # fmt: skip
+        ]
     if what == "models":
-        from dlsys_bench.spec.zoo import MODELS
+        from dlsys_bench.notebooks.zoo import MODELS
 
-        return [{"model": m.name, "layers": len(m.layers), "input": str(m.input_shape), "parameters": m.counts.total}
-                for m in MODELS.values()]  # fmt: skip
+        return [
+            {
+                "model": m.name,
+                "layers": len(m.layers),
+                "input": str(m.input_shape),
+                "parameters": m.counts.total,
+            }
+            for m in MODELS.values()
+        ]
     if what == "engines":
-        from dlsys_bench.engines import engines, unavailable
+        from dlsys_bench.engines.registry import engines, unavailable
 
         return [{"engine": name, "state": unavailable(name) or "available"} for name in engines()]
     if what == "datasets":
         from dlsys_bench.data import DATASETS, at_hand
 
         return [
-            {"dataset": name, "title": source.title, "licence": source.licence,
-             "state": "at hand" if at_hand(name) else f"dlsys-bench data fetch {name}"}
+            {
+                "dataset": name,
+                "title": source.title,
+                "licence": source.licence,
+                "state": "at hand" if at_hand(name) else f"dlsys-bench data fetch {name}",
+            }
             for name, source in DATASETS.items()
-        ]  # fmt: skip
-    from dlsys_bench.claims import claims
+        ]
+    from dlsys_bench.notebooks.claims import claims
 
     return [
-        {"claim": c["id"], "kind": c["kind"], "value": c.get("value", c.get("text", "")),
-         "sound": "" if c.get("sound", True) else "unsound", "caveat": c.get("caveat") or ""}
+        {
+            "claim": c["id"],
+            "kind": c["kind"],
+            "value": c.get("value", c.get("text", "")),
+            "sound": "" if c.get("sound", True) else "unsound",
+            "caveat": c.get("caveat") or "",
+        }
         for c in claims()
-    ]  # fmt: skip
+    ]
 
 
 LISTS = ("studies", "models", "engines", "datasets", "claims")
@@ -58,26 +79,36 @@ def list_command(what: str, as_json: bool) -> None:
     """What there is: studies, models, engines, datasets, claims."""
     from dlsys_bench.report.tables import Table
 
-    chosen = {name: _listing(name) for name in (LISTS[:-1] if what == "all" and not as_json else LISTS)
-              if what in ("all", name)}  # fmt: skip
+    chosen = {
+        name: _listing(name)
+        for name in (LISTS[:-1] if what == "all" and not as_json else LISTS)
+        if what in ("all", name)
+    }
     if as_json:
         click.echo(json.dumps(chosen if what == "all" else chosen[what], indent=1))
         return
     for name, records in chosen.items():
         heads = tuple(f">{k}" if isinstance(v, int | float) else k for k, v in records[0].items())
-        show(Table(f"{name} ({len(records)})", heads, [tuple(str(v) for v in record.values()) for record in records]))
+        show(
+            Table(
+                f"{name} ({len(records)})",
+                heads,
+                [tuple(str(v) for v in record.values()) for record in records],
+            )
+        )
 
 
 @click.command("summary")
 @click.argument("model")
 @as_json
 def summary_command(model: str, as_json: bool) -> None:
-    """The layers, shapes and parameters of MODEL: a name (see `list models`), a .json file, or package.module:MODEL."""
+    """The layers, shapes and parameters of MODEL: a name (see `list models`), a .json file, or
+    package.module:MODEL."""
     from dlsys_bench.attributes import load_attribute
+    from dlsys_bench.notebooks.zoo import MODELS
     from dlsys_bench.report.tables import summary_table
     from dlsys_bench.spec.model import Model
     from dlsys_bench.spec.record import from_dict
-    from dlsys_bench.spec.zoo import MODELS
 
     found: object = MODELS.get(model)
     if found is None and model.endswith(".json"):
@@ -88,7 +119,9 @@ def summary_command(model: str, as_json: bool) -> None:
     elif found is None and ":" in model:
         found = load_attribute(model, "model")
     if not isinstance(found, Model):
-        raise UserError(f"unknown model {model!r}{nearest(model, MODELS)}; `dlsys-bench list models` shows them")
+        raise UserError(
+            f"unknown model {model!r}{nearest(model, MODELS)}; `dlsys-bench list models` shows them"
+        )
     if as_json:
         counts = {f"params_{name}": value for name, value in found.counts._asdict().items()}
         click.echo(json.dumps(found.to_dict() | counts, indent=1))

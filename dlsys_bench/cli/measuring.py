@@ -1,4 +1,5 @@
-"""What the commands that measure engines on a study share: options, what is asked for, and where it is told."""
+"""What the commands that measure engines on a study share: options, what is asked for, and where it
+is told."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from dlsys_bench.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from dlsys_bench.report.tables import Table
-    from dlsys_bench.studies import Case
+    from dlsys_bench.studies.base import Case
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,11 +24,24 @@ def study_and_engines(command: F) -> F:
     """What is measured, and where: the same of every benchmark of a study."""
     options = (
         click.argument("study", default="regularization/lenet5-tanh"),
-        click.option("--arm", "arms", multiple=True, help="Repeatable. Default: the first of the study."),
-        click.option("--engine", "engines", multiple=True, help="Repeatable. Default: all that are installed."),
-        click.option("--device", "devices", multiple=True, default=("cpu",), show_default=True,
-                     help="cpu or cuda; repeatable."),
-    )  # fmt: skip
+        click.option(
+            "--arm", "arms", multiple=True, help="Repeatable. Default: the first of the study."
+        ),
+        click.option(
+            "--engine",
+            "engines",
+            multiple=True,
+            help="Repeatable. Default: all that are installed.",
+        ),
+        click.option(
+            "--device",
+            "devices",
+            multiple=True,
+            default=("cpu",),
+            show_default=True,
+            help="cpu or cuda; repeatable.",
+        ),
+    )
     for option in reversed(options):
         command = option(command)
     return command
@@ -36,27 +50,35 @@ def study_and_engines(command: F) -> F:
 def output_of(default: str) -> Callable[[F], F]:
     """Where the points of a benchmark are kept."""
     return click.option(
-        "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path(default), show_default=True,
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=Path(default),
+        show_default=True,
         help="Where each point is kept as it is measured; what is there is not measured again.",
-    )  # fmt: skip
+    )
 
 
 def arms_of(study: str, arms: tuple[str, ...], data_dir: str | None, output: Path) -> list[Case]:
-    """The arms that were asked for, else the first of the study; the data are looked for in `data_dir`, by the
-    processes of the points too. Errors: UserError for what is not there, before anything is measured."""
-    from dlsys_bench.studies import find
+    """The arms that were asked for, else the first of the study; the data are looked for in
+    `data_dir`, by the processes of the points too. Errors: UserError for what is not there, before
+    anything is measured."""
+    from dlsys_bench.studies.registry import find
 
     if data_dir is not None:
         os.environ["DLSYS_BENCH_DATA"] = data_dir
     if output.suffix != ".jsonl":
-        raise UserError(f"--output is {output}; it takes NAME.jsonl, and writes NAME.md and NAME.png beside it")
+        raise UserError(
+            f"--output is {output}; it takes NAME.jsonl, and writes NAME.md and NAME.png beside it"
+        )
     cases = find(study)
     if len(studies := dict.fromkeys(case.study.name for case in cases)) > 1:
         raise UserError(f"it takes one study, and {study} has {len(studies)}: {', '.join(studies)}")
     known = {case.arm.name: case for case in cases}
     for arm in arms:
         if arm not in known:
-            raise UserError(f"{study} has no arm {arm!r}{nearest(arm, known)}; it has {', '.join(known)}")
+            raise UserError(
+                f"{study} has no arm {arm!r}{nearest(arm, known)}; it has {', '.join(known)}"
+            )
     return [known[arm] for arm in dict.fromkeys(arms)] or cases[:1]
 
 
@@ -72,11 +94,14 @@ def places_of(
             say(f"left out: {engine} has no {lack}")
     return [
         (engine, device, dtype)
-        for dtype in dtypes for device in devices for engine, entry in chosen.items()
-        if device in entry.devices and dtype in entry.dtypes
+        for dtype in dtypes
+        for device in devices
+        for engine, entry in chosen.items()
+        if device in entry.devices
+        and dtype in entry.dtypes
         # Most CPUs have no units for it, and it gains nothing there: whoever wants it says so.
         and (engines or (engine, device) != ("torch-bf16", "cpu"))
-    ]  # fmt: skip
+    ]
 
 
 def write_beside(output: Path, title: str, pages: Sequence[Table], picture: Path | None) -> None:
@@ -84,7 +109,9 @@ def write_beside(output: Path, title: str, pages: Sequence[Table], picture: Path
     for page in pages:
         show(page)
     text, drawn = output.with_suffix(".md"), f"![]({picture.name})\n\n" if picture else ""
-    text.write_text(f"# {title}\n\n{drawn}" + "\n".join(page.markdown() for page in pages), encoding="utf-8")
+    text.write_text(
+        f"# {title}\n\n{drawn}" + "\n".join(page.markdown() for page in pages), encoding="utf-8"
+    )
     for path in (text, picture):
         if path:
             click.echo(path)

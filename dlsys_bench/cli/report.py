@@ -15,13 +15,19 @@ from dlsys_bench.errors import UserError
 
 @click.command("report")
 @click.argument("runs", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1)
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), default=Path("reports"), show_default=True)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("reports"),
+    show_default=True,
+)
 @as_json
 def report_command(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
-    """Tables and curves of stored RUNS (default: reports/runs.db): the terminal, report.md and PNG files."""
+    """Tables and curves of stored RUNS (default: reports/runs.db): the terminal, report.md and PNG
+    files."""
     from dlsys_bench.report import page
     from dlsys_bench.report.tables import tables
-    from dlsys_bench.store import read
+    from dlsys_bench.runs.store import read
 
     results = [run for path in runs or (RUNS,) for run in read(path)]
     if not results:
@@ -43,25 +49,36 @@ def report_command(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
 
 @click.command("claims")
 @click.argument("study", required=False)
-@click.option("--runs", type=click.Path(exists=True, dir_okay=False, path_type=Path), multiple=True,
-              help="Files of runs at tier full to judge beside the stored ones; repeatable.")  # fmt: skip
-@click.option("--engine", default="numpy", show_default=True, help="Whose runs: one engine at a time.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the table as Markdown.")
+@click.option(
+    "--runs",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="Files of runs at tier full to judge beside the stored ones; repeatable.",
+)
+@click.option(
+    "--engine", default="numpy", show_default=True, help="Whose runs: one engine at a time."
+)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the table as Markdown."
+)
 @as_json
 def claims_command(
     study: str | None, runs: tuple[Path, ...], engine: str, output: Path | None, as_json: bool
-) -> None:  # fmt: skip
-    """What the notebooks publish, of STUDY or of all: published, measured with its interval, ruling, reason."""
-    from dlsys_bench.claims import claims
+) -> None:
+    """What the notebooks publish, of STUDY or of all: published, measured with its interval,
+    ruling, reason."""
     from dlsys_bench.errors import nearest
+    from dlsys_bench.notebooks.claims import claims
+    from dlsys_bench.notebooks.rulings import rule
     from dlsys_bench.report.tables import claims_table
-    from dlsys_bench.store import read
-    from dlsys_bench.verdict.claims import rule
+    from dlsys_bench.runs.store import read
 
     rulings = rule(study, [run for path in runs for run in read(path)], engine)
     if not rulings:
         studies = list(dict.fromkeys(claim["study"] for claim in claims()))
-        raise UserError(f"no claims of {study!r}{nearest(str(study), studies)}; there are some of {', '.join(studies)}")
+        raise UserError(
+            f"no claims of {study!r}{nearest(str(study), studies)}; there are some of {', '.join(studies)}"
+        )
     if as_json:
         click.echo(json.dumps([one.to_dict() for one in rulings], indent=1))
         return

@@ -16,16 +16,20 @@ from dlsys_bench.errors import EngineError, UserError
 
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset
-    from dlsys_bench.engines import Engine
-    from dlsys_bench.result import Result
-    from dlsys_bench.studies import Case
+    from dlsys_bench.engines.base import Engine
+    from dlsys_bench.runs.result import Result
+    from dlsys_bench.studies.base import Case
 
 T = TypeVar("T")
 
 
 def _line(result: Result) -> str:
     last = result.last
-    how = "" if last is None or last.test_accuracy is None else f"test accuracy {last.test_accuracy:.4f}, "
+    how = (
+        ""
+        if last is None or last.test_accuracy is None
+        else f"test accuracy {last.test_accuracy:.4f}, "
+    )
     for name, value in result.figures.items():
         how += f"{name.replace('_', ' ')} {value:.4g}, " if isinstance(value, int | float) else ""
     how += f"{len(result.history)} epochs, " if result.history else ""
@@ -52,7 +56,8 @@ def _each(work: Sequence[T], train: Callable[[T], Result], jobs: int) -> Iterato
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
-            # What has not begun is dropped when one fails or the run is interrupted; what has ended is stored.
+            # What has not begun is dropped when one fails or the run is interrupted; what has ended
+            # is stored.
             pool.shutdown(cancel_futures=True)
 
 
@@ -60,42 +65,86 @@ def _each(work: Sequence[T], train: Callable[[T], Result], jobs: int) -> Iterato
 @click.argument("study")
 @training_options
 @seeds
-@click.option("--first-seed", type=click.IntRange(min=0), help="Default 10000; with --reference, 0.")
+@click.option(
+    "--first-seed", type=click.IntRange(min=0), help="Default 10000; with --reference, 0."
+)
 @click.option("--resume", is_flag=True, help="Leave out what the file already holds.")
-@click.option("--reference", is_flag=True, help="Store the runs as reference runs, which bands are made of.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Runs at a time, each on one thread. Engines that allow it: numpy.")  # fmt: skip
-@click.option("--weights", type=click.Path(file_okay=False, path_type=Path), help="Folder for the trained weights.")
+@click.option(
+    "--reference", is_flag=True, help="Store the runs as reference runs, which bands are made of."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs at a time, each on one thread. Engines that allow it: numpy.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the trained weights.",
+)
 def run_command(
-    study: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str,
-    seeds: int, output: Path, as_json: bool, first_seed: int | None, resume: bool, reference: bool,
-    jobs: int, weights: Path | None,
-) -> None:  # fmt: skip
+    study: str,
+    engine_names: tuple[str, ...],
+    device: str,
+    dataset: str | None,
+    data_dir: str | None,
+    tier: str,
+    seeds: int,
+    output: Path,
+    as_json: bool,
+    first_seed: int | None,
+    resume: bool,
+    reference: bool,
+    jobs: int,
+    weights: Path | None,
+) -> None:
     """Train STUDY: a study, a group, study/arm, "all", or package.module:STUDY."""
-    from dlsys_bench.checkpoint import writable
     from dlsys_bench.report.tables import tables
-    from dlsys_bench.run import FIRST_SEED, run
-    from dlsys_bench.store import Key, append, check_writable, done, read, reference_path
+    from dlsys_bench.runs.checkpoint import writable
+    from dlsys_bench.runs.run import FIRST_SEED, run
+    from dlsys_bench.runs.store import Key, append, check_writable, done, read, reference_path
 
     start = (0 if reference else FIRST_SEED) if first_seed is None else first_seed
     work = [
-        (case, engine, data, seed, reference_path(case.study.name, data.name, tier) if reference else output)
+        (
+            case,
+            engine,
+            data,
+            seed,
+            reference_path(case.study.name, data.name, tier) if reference else output,
+        )
         for case, engine, data in work_of(study, engine_names, device, dataset, data_dir, tier)
         for seed in range(start, start + seeds)
     ]
     if resume:
-        kept = done(run for path in {item[4] for item in work} if path.exists() for run in read(path))
+        kept = done(
+            run for path in {item[4] for item in work} if path.exists() for run in read(path)
+        )
 
         def key(case: Case, engine: Engine, data: Dataset, seed: int) -> Key:
-            place = case.study.name, case.arm.name, data.name, tier, engine.name, engine.device, engine.dtype
+            place = (
+                case.study.name,
+                case.arm.name,
+                data.name,
+                tier,
+                engine.name,
+                engine.device,
+                engine.dtype,
+            )
             return Key(*place, seed, case.arm.protocol(tier))
 
         work = [item for item in work if key(*item[:4]) not in kept]
     for case, engine, *_ in work:
         if weights is not None and case.study.measure is not None:
-            raise UserError(f"study {case.study.name!r} measures, and keeps no weights: leave --weights out")
+            raise UserError(
+                f"study {case.study.name!r} measures, and keeps no weights: leave --weights out"
+            )
         if jobs > 1 and not engine.threaded:
-            raise EngineError(f'engine "{engine.name}" trains one network at a time: --jobs {jobs} is for numpy')
+            raise EngineError(
+                f'engine "{engine.name}" trains one network at a time: --jobs {jobs} is for numpy'
+            )
     for path in {item[4] for item in work}:
         check_writable(path)
     if weights is not None:

@@ -15,21 +15,31 @@ from dlsys_bench.cli.terminal import say, show
 from dlsys_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from dlsys_bench.store import Record
+    from dlsys_bench.runs.store import Record
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 COLUMNS = ("study", "arm", "dataset", "tier", "engine", "device", "status")
 
-store_option = click.option("--store", "path", type=click.Path(dir_okay=False, path_type=Path), default=RUNS,
-                            show_default=True, help="The store.")  # fmt: skip
-every_option = click.option("--every", is_flag=True, help="Every attempt, not the last of each run alone.")
+store_option = click.option(
+    "--store",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=RUNS,
+    show_default=True,
+    help="The store.",
+)
+every_option = click.option(
+    "--every", is_flag=True, help="Every attempt, not the last of each run alone."
+)
 
 
 def choosing(command: F) -> F:
     """An option for each column that runs are chosen by."""
     for name in reversed(COLUMNS):
-        command = click.option(f"--{name}", metavar="NAME", help=f"Only runs of this {name}.")(command)
+        command = click.option(f"--{name}", metavar="NAME", help=f"Only runs of this {name}.")(
+            command
+        )
     return command
 
 
@@ -39,12 +49,16 @@ def runs_group() -> None:
 
 
 def _records(path: Path, every: bool, chosen: dict[str, str | None]) -> list[Record]:
-    from dlsys_bench.store import Store
+    from dlsys_bench.runs.store import Store
 
     if not path.exists():
-        raise UserError(f"no store {path}: `dlsys-bench run` and `gate` make one, --store names another")
+        raise UserError(
+            f"no store {path}: `dlsys-bench run` and `gate` make one, --store names another"
+        )
     with Store(path) as store:
-        return store.records(every, **{name: value for name, value in chosen.items() if value is not None})
+        return store.records(
+            every, **{name: value for name, value in chosen.items() if value is not None}
+        )
 
 
 @runs_group.command("list")
@@ -60,7 +74,11 @@ def list_command(path: Path, every: bool, as_json: bool, **chosen: str | None) -
     if as_json:
         for record in records:
             key = {name: getattr(record.result, name) for name in (*COLUMNS, "seed", "protocol")}
-            click.echo(json.dumps({"number": record.number, "attempt": record.attempt, "time": record.time} | key))
+            click.echo(
+                json.dumps(
+                    {"number": record.number, "attempt": record.attempt, "time": record.time} | key
+                )
+            )
     else:
         show(runs_table(records, f"{len(records)} runs in {path}"))
 
@@ -72,7 +90,9 @@ def show_command(number: int, path: Path) -> None:
     """One run whole, by its NUMBER (see list --json), as JSON."""
     records = _records(path, True, {"id": str(number)})
     if not records:
-        raise UserError(f"{path} has no run {number}: `dlsys-bench runs list --json` gives the numbers")
+        raise UserError(
+            f"{path} has no run {number}: `dlsys-bench runs list --json` gives the numbers"
+        )
     click.echo(json.dumps(records[0].result.to_dict(), indent=1))
 
 
@@ -83,7 +103,7 @@ def show_command(number: int, path: Path) -> None:
 @every_option
 def export_command(output: Path | None, path: Path, every: bool, **chosen: str | None) -> None:
     """Write runs to OUTPUT, a file of JSON lines, or to the terminal."""
-    from dlsys_bench.store import line_of, write_text
+    from dlsys_bench.runs.store import line_of, write_text
 
     results = [record.result for record in _records(path, every, chosen)]
     if output is None:
@@ -94,11 +114,13 @@ def export_command(output: Path | None, path: Path, every: bool, **chosen: str |
 
 
 @runs_group.command("import")
-@click.argument("files", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, required=True)
+@click.argument(
+    "files", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1, required=True
+)
 @store_option
 def import_command(files: tuple[Path, ...], path: Path) -> None:
     """Add the runs of FILES, of JSON lines or stores. A run that is there already is left out."""
-    from dlsys_bench.store import Store, key_of, read
+    from dlsys_bench.runs.store import Store, key_of, read
 
     with Store(path) as store:
         for file in files:
@@ -106,23 +128,31 @@ def import_command(files: tuple[Path, ...], path: Path) -> None:
             # Of a file with several attempts at one run it is the last that counts, as in a store.
             last = {key_of(result): result for result in results}
             stored = store.add_all(last.values(), once=True)
-            say(f"{file}: {len(results)} runs, {stored} stored, {len(results) - stored} were there already")
+            say(
+                f"{file}: {len(results)} runs, {stored} stored, {len(results) - stored} were there already"
+            )
 
 
 @runs_group.command("release")
 @store_option
 def release_command(path: Path) -> None:
-    """Give up the runs that processes of other hosts have taken on: those of this one are known to live or not.
+    """Give up the runs that processes of other hosts have taken on: those of this one are known to
+    live or not.
 
-    A command that ended on another host without a word leaves its runs reserved; one that lives would make them twice.
+    A command that ended on another host without a word leaves its runs reserved; one that lives
+    would make them twice.
     """
-    from dlsys_bench.store import Store
-    from dlsys_bench.store.owner import Owner
+    from dlsys_bench.runs.store import Store
+    from dlsys_bench.runs.store.owner import Owner
 
     if not path.exists():
         raise UserError(f"no store {path}: --store names another")
     with Store(path) as store:
-        released = {key: owner for key, owner in store.reservations().items() if owner.host != Owner.this().host}
+        released = {
+            key: owner
+            for key, owner in store.reservations().items()
+            if owner.host != Owner.this().host
+        }
         for key, owner in released.items():
             store.release(key, owner)
     hosts = ", ".join(sorted({owner.host for owner in released.values()}))

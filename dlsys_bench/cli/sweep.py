@@ -46,17 +46,33 @@ from dlsys_bench.cli.terminal import say
     show_default=True,
     help="Networks trained as one; repeatable.",
 )
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=2.0, show_default=True, help="A point, about.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    help="A point, about.",
+)
 @output_of("reports/speed.jsonl")
 @data_dir
 def sweep_command(
-    study: str, arms: tuple[str, ...], engines: tuple[str, ...], devices: tuple[str, ...], dtypes: tuple[str, ...],
-    sizes: tuple[int, ...], threads: tuple[int, ...], replicas: tuple[int, ...], seconds: float, output: Path,
+    study: str,
+    arms: tuple[str, ...],
+    engines: tuple[str, ...],
+    devices: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    sizes: tuple[int, ...],
+    threads: tuple[int, ...],
+    replicas: tuple[int, ...],
+    seconds: float,
+    output: Path,
     data_dir: str | None,
-) -> None:  # fmt: skip
-    """How fast engines train STUDY by batch size, threads, precision, and replicas; tables and a picture beside OUTPUT.
+) -> None:
+    """How fast engines train STUDY by batch size, threads, precision, and replicas; tables and a
+    picture beside OUTPUT.
 
-    Each point is a process of its own, which must be seen to train. What cannot be measured is said, with the reason.
+    Each point is a process of its own, which must be seen to train. What cannot be measured is
+    said, with the reason.
 
     Exit codes: 0 all was measured, 1 some was not, 2 usage.
     """
@@ -80,7 +96,9 @@ def sweep_command(
             lost += 1
             say(f"{where}: not measured: {found}")
         else:
-            say(f"{where}: {found['samples_a_second']:,.0f} samples/s, {found['microseconds_a_step']:,.0f} us a step")
+            say(
+                f"{where}: {found['samples_a_second']:,.0f} samples/s, {found['microseconds_a_step']:,.0f} us a step"
+            )
     stored = read(output)
     if stored:
         write_beside(output, "Speed", tables(stored), speed(stored, output.with_suffix(".png")))

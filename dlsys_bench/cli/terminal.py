@@ -29,14 +29,30 @@ def say(line: str) -> None:
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[str, int], None]]:
-    """A bar with the time left, where somebody looks. The context's value is called with what runs and its steps."""
+    """A bar with the time left, where somebody looks. The context's value is called with what runs
+    and its steps."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps, left:"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps, left:"),
+    )
     console = Console(stderr=True)
     with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
     ) as bar:
         task = bar.add_task("", total=total)
         yield lambda what, steps: bar.update(task, description=what, advance=steps)

@@ -9,18 +9,25 @@ from dlsys_bench.cli.terminal import say
 
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset
-    from dlsys_bench.result import Epoch, Result
-    from dlsys_bench.studies import Case
+    from dlsys_bench.engines.epochs import Epoch
+    from dlsys_bench.runs.result import Result
+    from dlsys_bench.studies.base import Case
 
 
 def work_of(
-    study: str, engine_names: tuple[str, ...], device: str, dataset: str | None, data_dir: str | None, tier: str
+    study: str,
+    engine_names: tuple[str, ...],
+    device: str,
+    dataset: str | None,
+    data_dir: str | None,
+    tier: str,
 ) -> list[tuple[Case, Any, Dataset]]:
-    """Every (case, engine, dataset) to be run. All that can be wrong is found here, before anything is trained."""
-    from dlsys_bench.engines import create
+    """Every (case, engine, dataset) to be run. All that can be wrong is found here, before anything
+    is trained."""
+    from dlsys_bench.engines.registry import create
     from dlsys_bench.errors import NotApplicableError
-    from dlsys_bench.run import choose_dataset, fitted
-    from dlsys_bench.studies import find
+    from dlsys_bench.runs.run import choose_dataset, fitted
+    from dlsys_bench.studies.registry import find
 
     cases = find(study)
     engines = [create(name, device) for name in engine_names]
@@ -38,7 +45,8 @@ def work_of(
             fitted(*item, tier)
             fitting.append(item)
         except NotApplicableError as error:
-            # A grid of batch sizes is run as far as the data go; what was asked for by name is not passed over.
+            # A grid of batch sizes is run as far as the data go; what was asked for by name is not
+            # passed over.
             if len(cases) == 1:
                 raise
             say(f"left out: {item[0].name} on {item[2].name}: {error}")
@@ -47,12 +55,14 @@ def work_of(
 
 def steps_of_run(case: Case, data: Dataset, tier: str) -> int:
     from dlsys_bench.data import training_part
-    from dlsys_bench.plan import Plan, steps_of
+    from dlsys_bench.engines.plan import Plan, steps_of
 
     if case.study.measure is not None:
         return 1
     recipe = case.arm.recipe(tier)
-    return steps_of(training_part(len(data.x_train), recipe.validation_split, recipe.samples), recipe, Plan(0))
+    return steps_of(
+        training_part(len(data.x_train), recipe.validation_split, recipe.samples), recipe, Plan(0)
+    )
 
 
 class Advance:

@@ -1,5 +1,6 @@
 """Checks that any engine can be put through.
 
-An engine climbs a ladder of rungs, from shapes to the distribution of what it reaches; every check on them compares it
-with an oracle that defines what is right (`oracle`), on examples that shrink (`strategies`).
+An engine climbs a ladder of rungs, from shapes to the distribution of what it reaches; every check
+on them compares it with an oracle that defines what is right (`oracle`), on examples that shrink
+(`strategies`).
 """

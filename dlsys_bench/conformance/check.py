@@ -22,16 +22,29 @@ from dlsys_bench.spec.losses import LOSSES
 from dlsys_bench.spec.optimizers import OPTIMIZERS
 
 RUNGS = (
-    "shapes", "forward", "gradient", "loss", "step", "state", "initializer", "schedule", "trajectory", "evaluation",
-    "checkpoint", "determinism", "distribution",
-)  # fmt: skip
+    "shapes",
+    "forward",
+    "gradient",
+    "loss",
+    "step",
+    "state",
+    "initializer",
+    "schedule",
+    "trajectory",
+    "evaluation",
+    "checkpoint",
+    "determinism",
+    "distribution",
+)
 """From what everything stands on to what stands on everything. Only the last is statistical."""
 
 TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
-"""Of the largest value that is compared. In single precision a batch norm over a few samples loses several digits."""
+"""Of the largest value that is compared. In single precision a batch norm over a few samples loses
+several digits."""
 
 SINGLE = 1e-5
-"""Of the sum of magnitudes: what 24 bits allow in short sums, and 11 (half precision, TF32) do not."""
+"""Of the sum of magnitudes: what 24 bits allow in short sums, and 11 (half precision, TF32) do
+not."""
 
 LEAST = 8
 """Examples that a search draws whatever they cost."""
@@ -73,20 +86,26 @@ def check(rung: str, *subjects: str) -> Callable[[Body], Body]:
 
 
 class EnoughError(BaseException):
-    """Ends a search from inside. Not an Exception: hypothesis would take one for a failure of the test."""
+    """Ends a search from inside. Not an Exception: hypothesis would take one for a failure of the
+    test."""
 
 
 class Trial:
     """What a check is given: the engine, watched; the oracle; and how much it may draw.
 
-    `budget` is in seconds: a search draws `examples`, or as many as fit; a failure is shrunk as long again. What it
-    draws follows from `seed` alone.
+    `budget` is in seconds: a search draws `examples`, or as many as fit; a failure is shrunk as
+    long again. What it draws follows from `seed` alone.
     """
 
     def __init__(
-        self, make: Callable[[str], Engine], *, seed: int = 0, examples: int = 40, budget: float = 2.5,
+        self,
+        make: Callable[[str], Engine],
+        *,
+        seed: int = 0,
+        examples: int = 40,
+        budget: float = 2.5,
         loosens: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.make, self.seed, self.examples, self.budget = make, seed, examples, budget
         self.loosens = loosens
         self.oracle = Oracle()
@@ -141,11 +160,13 @@ class Trial:
     def conventions(self) -> st.SearchStrategy[str]:
         return st.sampled_from(self.engine.conventions)
 
-    def search(self, strategy: st.SearchStrategy[T], body: Callable[[T], None], examples: int | None = None) -> None:
+    def search(
+        self, strategy: st.SearchStrategy[T], body: Callable[[T], None], examples: int | None = None
+    ) -> None:
         """Draw examples until one fails, shrink it, and raise what the smallest shows.
 
-        One that the body cannot use, it leaves by `hypothesis.assume`, and it is not counted: a check that compared
-        nothing has not passed.
+        One that the body cannot use, it leaves by `hypothesis.assume`, and it is not counted: a
+        check that compared nothing has not passed.
         """
         found: list[BrokenError] = []
         others: list[Exception] = []
@@ -154,10 +175,15 @@ class Trial:
 
         @hypothesis.seed(self.seed)
         @settings(
-            max_examples=examples or self.examples, database=None, deadline=None, report_multiple_bugs=False,
-            phases=(Phase.generate, Phase.shrink), suppress_health_check=list(HealthCheck), print_blob=False,
+            max_examples=examples or self.examples,
+            database=None,
+            deadline=None,
+            report_multiple_bugs=False,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+            print_blob=False,
             derandomize=False,
-        )  # fmt: skip
+        )
         @hypothesis.given(strategy)
         def drawn(example: T) -> None:
             # However slow: the first are the simplest there are.
@@ -172,11 +198,13 @@ class Trial:
             except BrokenError as error:
                 if not found:
                     until[0] = time.perf_counter() + 2 * self.budget
-                # Hypothesis keeps what is smaller than the last; so does this, for when time ends the shrinking.
+                # Hypothesis keeps what is smaller than the last; so does this, for when time ends
+                # the shrinking.
                 found.append(error.on(example))
                 raise found[-1] from None
             except Exception as error:
-                # Not the engine's mistake, or what it declares: nothing to shrink, and time must not end it unheard.
+                # Not the engine's mistake, or what it declares: nothing to shrink, and time must
+                # not end it unheard.
                 others.append(error)
                 raise EnoughError from None
 
@@ -187,4 +215,6 @@ class Trial:
                 raise error from None
         except Flaky:
             first = found[0].finding
-            raise broken(f"not the same twice on the same input: {first.what}", example=first.example) from None
+            raise broken(
+                f"not the same twice on the same input: {first.what}", example=first.example
+            ) from None

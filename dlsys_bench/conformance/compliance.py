@@ -1,4 +1,5 @@
-"""What an engine's climb comes to: counts by rung, the first rung that broke, and what changed since another report."""
+"""What an engine's climb comes to: counts by rung, the first rung that broke, and what changed
+since another report."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Compliance:
-    """The outcome of every check of one engine. `expected` are the checks that there are, by name; `selected` those
-    that were asked for, if not all."""
+    """The outcome of every check of one engine. `expected` are the checks that there are, by name;
+    `selected` those that were asked for, if not all."""
 
     engine: str
     device: str
@@ -47,14 +48,18 @@ class Compliance:
 
     @property
     def partial(self) -> bool:
-        """Whether only some checks were asked for: then nothing is said of the engine as a whole."""
+        """Whether only some checks were asked for: then nothing is said of the engine as a
+        whole."""
         return self.selected is not None and len(self.selected) < len(self.expected)
 
     @property
     def conforms(self) -> bool:
         """Whether everything that the engine does not declare was looked at, and passed."""
         counts = self.counts()
-        return not (counts[Status.FAILED] or counts[Status.NOT_REACHED] or self.missing) and counts[Status.PASSED] > 0
+        return (
+            not (counts[Status.FAILED] or counts[Status.NOT_REACHED] or self.missing)
+            and counts[Status.PASSED] > 0
+        )
 
     def summary(self) -> str:
         """One line."""
@@ -69,13 +74,21 @@ class Compliance:
     def to_dict(self) -> dict[str, Any]:
         first = self.first_broken
         return {
-            "schema": SCHEMA, "engine": self.engine, "device": self.device, "seed": self.seed,
-            "conforms": self.conforms, "partial": self.partial, "seconds": round(self.seconds, 1),
+            "schema": SCHEMA,
+            "engine": self.engine,
+            "device": self.device,
+            "seed": self.seed,
+            "conforms": self.conforms,
+            "partial": self.partial,
+            "seconds": round(self.seconds, 1),
             "counts": {str(status): self.counts()[status] for status in Status},
-            "first_broken": first and first.name, "missing": self.missing, "expected": list(self.expected),
+            "first_broken": first and first.name,
+            "missing": self.missing,
+            "expected": list(self.expected),
             "selected": self.selected and list(self.selected),
-            "outcomes": [outcome.to_dict() for outcome in self.outcomes], "provenance": dict(self.provenance),
-        }  # fmt: skip
+            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+            "provenance": dict(self.provenance),
+        }
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -84,19 +97,32 @@ class Compliance:
             values = json.loads(path.read_text(encoding="utf-8"))
             outcomes = [Outcome.from_dict(outcome) for outcome in values["outcomes"]]
             return cls(
-                values["engine"], values["device"], values["seed"], outcomes,
-                values["expected"], values["selected"], values["seconds"], values["provenance"],
-            )  # fmt: skip
+                values["engine"],
+                values["device"],
+                values["seed"],
+                outcomes,
+                values["expected"],
+                values["selected"],
+                values["seconds"],
+                values["provenance"],
+            )
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is no report of `dlsys-bench conform --output`: {error!r}") from error
+            raise UserError(
+                f"{path} is no report of `dlsys-bench conform --output`: {error!r}"
+            ) from error
 
 
 def changes(before: Compliance, after: Compliance) -> list[tuple[str, str, str]]:
     """What became of each check that ended differently: its name, then, now."""
-    then, now = ({outcome.name: str(outcome.status) for outcome in report.outcomes} for report in (before, after))
+    then, now = (
+        {outcome.name: str(outcome.status) for outcome in report.outcomes}
+        for report in (before, after)
+    )
     order = {rung: place for place, rung in enumerate(RUNGS)}
-    names = sorted(then.keys() | now.keys(), key=lambda name: (order.get(name.partition("/")[0], 99), name))
+    names = sorted(
+        then.keys() | now.keys(), key=lambda name: (order.get(name.partition("/")[0], 99), name)
+    )
     rows = [(name, then.get(name, "not there"), now.get(name, "not there")) for name in names]
     return [row for row in rows if row[1] != row[2]]

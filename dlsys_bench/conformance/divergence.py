@@ -9,7 +9,7 @@ import numpy as np
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine
-from dlsys_bench.plan import Plan, Weights, steps_of
+from dlsys_bench.engines.plan import Plan, Weights, steps_of
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -27,12 +27,17 @@ class Divergence(NamedTuple):
 
 def _largest(a: Weights, b: Weights) -> tuple[str, float]:
     """The tensor that differs most. What is not a number differs infinitely."""
-    differences = {name: float(np.nan_to_num(np.abs(a[name] - b[name]).max(initial=0.0), nan=np.inf)) for name in a}
+    differences = {
+        name: float(np.nan_to_num(np.abs(a[name] - b[name]).max(initial=0.0), nan=np.inf))
+        for name in a
+    }
     name = max(differences, key=lambda name: differences[name])
     return name, differences[name]
 
 
-def _trained(engine: Engine, model: Model, recipe: Recipe, samples: Samples, plan: Plan, steps: int) -> Weights:
+def _trained(
+    engine: Engine, model: Model, recipe: Recipe, samples: Samples, plan: Plan, steps: int
+) -> Weights:
     net = engine.build(model, plan.weights(model))
     if steps:
         engine.fit(net, samples, recipe, replace(plan, steps=steps))
@@ -40,17 +45,26 @@ def _trained(engine: Engine, model: Model, recipe: Recipe, samples: Samples, pla
 
 
 def first_divergence(
-    left: Engine, right: Engine, model: Model, recipe: Recipe, samples: Samples, plan: Plan, tolerance: float
+    left: Engine,
+    right: Engine,
+    model: Model,
+    recipe: Recipe,
+    samples: Samples,
+    plan: Plan,
+    tolerance: float,
 ) -> Divergence | None:
-    """Train both from one plan and compare every weight and statistic; None if all are within the tolerance.
+    """Train both from one plan and compare every weight and statistic; None if all are within the
+    tolerance.
 
-    Otherwise the number of steps is halved until the first step that parts them is found, and in that step the first
-    layer: by its output, else by its gradient, else by the update itself.
+    Otherwise the number of steps is halved until the first step that parts them is found, and in
+    that step the first layer: by its output, else by its gradient, else by the update itself.
     """
     plan = replace(plan, parity=True)
 
     def both(steps: int) -> tuple[Weights, Weights]:
-        one, other = (_trained(engine, model, recipe, samples, plan, steps) for engine in (left, right))
+        one, other = (
+            _trained(engine, model, recipe, samples, plan, steps) for engine in (left, right)
+        )
         return one, other
 
     agree, part = 0, steps_of(len(samples.x), recipe, plan)
@@ -66,7 +80,14 @@ def first_divergence(
 
 
 def _within(
-    left: Engine, right: Engine, model: Model, recipe: Recipe, samples: Samples, plan: Plan, step: int, tolerance: float
+    left: Engine,
+    right: Engine,
+    model: Model,
+    recipe: Recipe,
+    samples: Samples,
+    plan: Plan,
+    step: int,
+    tolerance: float,
 ) -> tuple[str, float]:
     weights = _trained(left, model, recipe, samples, plan, step - 1)
     per_epoch = -(-len(samples.x) // recipe.batch_size)
@@ -75,7 +96,9 @@ def _within(
     chosen = order[first : first + recipe.batch_size]
     batch = Batch(samples.x[chosen], samples.y[chosen], plan.masks(model, step - 1, len(chosen)))
     nets = [(engine, engine.build(model, weights)) for engine in (left, right)]
-    for name, one, other in zip(model.names, *(engine.trace(net, batch) for engine, net in nets), strict=True):
+    for name, one, other in zip(
+        model.names, *(engine.trace(net, batch) for engine, net in nets), strict=True
+    ):
         difference = _largest({name: one}, {name: other})[1]
         if difference > tolerance:
             return f"the output of {name}", difference
@@ -85,5 +108,7 @@ def _within(
         difference = _largest({name: gradients[0][name]}, {name: gradients[1][name]})[1]
         if difference > tolerance:
             return f"the gradient of {name}", difference
-    name, difference = _largest(*(_trained(engine, model, recipe, samples, plan, step) for engine in (left, right)))
+    name, difference = _largest(
+        *(_trained(engine, model, recipe, samples, plan, step) for engine in (left, right))
+    )
     return f"{name} after the update", difference

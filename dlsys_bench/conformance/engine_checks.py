@@ -26,14 +26,20 @@ class NotConformingError(AssertionError):
 
 
 def check_engine(
-    engine: Given, on_fail: Literal["raise", "collect"] = "raise", *, checks: Sequence[str] | None = None,
-    device: str = "cpu", options: Options = DEFAULTS, beyond: bool = False,
-) -> list[Outcome]:  # fmt: skip
+    engine: Given,
+    on_fail: Literal["raise", "collect"] = "raise",
+    *,
+    checks: Sequence[str] | None = None,
+    device: str = "cpu",
+    options: Options = DEFAULTS,
+    beyond: bool = False,
+) -> list[Outcome]:
     """Put an engine through the ladder, or through the checks and rungs that are named.
 
-    `engine` is an instance, a class, or a name: "torch", "package.module:Class". What is named runs in a process of its
-    own, where it may hang or crash; an object runs here. `beyond` goes on above a rung that breaks.
-    Errors: NotConformingError with every finding, unless failures are to be collected.
+    `engine` is an instance, a class, or a name: "torch", "package.module:Class". What is named runs
+    in a process of its own, where it may hang or crash; an object runs here. `beyond` goes on above
+    a rung that breaks. Errors: NotConformingError with every finding, unless failures are to be
+    collected.
     """
     if on_fail not in ("raise", "collect"):
         raise UserError(f'on_fail is {on_fail!r}; it takes "raise" or "collect"')
@@ -74,10 +80,16 @@ def _make(engine: Engine | type[Engine], device: str) -> Make:
 
 def _target(cls: type[Engine]) -> str | None:
     """What names a class from elsewhere, if anything does."""
-    return None if cls.__module__ == "__main__" or "<" in cls.__qualname__ else f"{cls.__module__}:{cls.__qualname__}"
+    return (
+        None
+        if cls.__module__ == "__main__" or "<" in cls.__qualname__
+        else f"{cls.__module__}:{cls.__qualname__}"
+    )
 
 
-def parametrize_with_checks(engines: Sequence[Given], checks: Sequence[str] | None = None) -> Callable[[Any], Any]:
+def parametrize_with_checks(
+    engines: Sequence[Given], checks: Sequence[str] | None = None
+) -> Callable[[Any], Any]:
     """Parametrise a test over engines and checks, as its argument `check`, which is called:
 
         @parametrize_with_checks([MyEngine])
@@ -101,6 +113,13 @@ def parametrize_with_checks(engines: Sequence[Given], checks: Sequence[str] | No
     params = []
     for engine in engines:
         runner = runner_of(engine)
-        told = engine if isinstance(engine, str) else getattr(engine, "__name__", type(engine).__name__)
-        params += [pytest.param(one(engine, runner, check.name), id=f"{told}-{check.name}") for check in chosen(checks)]
+        told = (
+            engine
+            if isinstance(engine, str)
+            else getattr(engine, "__name__", type(engine).__name__)
+        )
+        params += [
+            pytest.param(one(engine, runner, check.name), id=f"{told}-{check.name}")
+            for check in chosen(checks)
+        ]
     return pytest.mark.parametrize("check", params)

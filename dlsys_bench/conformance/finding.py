@@ -8,13 +8,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`layer` is named as in the model, `tensor` in full; `step` counts updates from 1. `difference` is the largest
-    one, `allowed` what rounding may make of it. `example` is the smallest that was found."""
+    """`layer` is named as in the model, `tensor` in full; `step` counts updates from 1.
+    `difference` is the largest one, `allowed` what rounding may make of it. `example` is the
+    smallest that was found."""
 
     what: str
     layer: str | None = None
@@ -53,7 +54,11 @@ class BrokenError(AssertionError):
     def on(self, example: object) -> BrokenError:
         """The same, with the example that shows it, unless it names one."""
         known = self.finding.example
-        return self if known else BrokenError(replace(self.finding, example=" ".join(str(example).split())))
+        return (
+            self
+            if known
+            else BrokenError(replace(self.finding, example=" ".join(str(example).split())))
+        )
 
 
 def broken(what: str, **where: Any) -> BrokenError:
@@ -62,9 +67,15 @@ def broken(what: str, **where: Any) -> BrokenError:
 
 
 def close(
-    what: str, found: Array, expected: Array, allowed: float, *, layer: str | None = None, tensor: str | None = None,
+    what: str,
+    found: Array,
+    expected: Array,
+    allowed: float,
+    *,
+    layer: str | None = None,
+    tensor: str | None = None,
     step: int | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Raise unless two arrays of one shape differ by at most `allowed` everywhere."""
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     where: dict[str, Any] = {"layer": layer, "tensor": tensor, "step": step}
@@ -80,9 +91,13 @@ def close(
         difference = np.abs(found - expected)
     worst = float(np.nan_to_num(difference).max(initial=0.0))
     if worst > allowed:
-        at = tuple(int(i) for i in np.unravel_index(np.nan_to_num(difference).argmax(), difference.shape))
+        at = tuple(
+            int(i) for i in np.unravel_index(np.nan_to_num(difference).argmax(), difference.shape)
+        )
         place = f" at {at}" if at else ""
         raise broken(
             f"{what} is {found[at]:.8g}{place}, where {expected[at]:.8g} is right: it differs",
-            difference=worst, allowed=allowed, **where,
-        )  # fmt: skip
+            difference=worst,
+            allowed=allowed,
+            **where,
+        )

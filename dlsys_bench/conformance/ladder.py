@@ -14,7 +14,8 @@ from dlsys_bench.errors import UserError, nearest
 
 assert checks
 
-# An engine that hangs in one check does so in the next; in a rung it is not waited for more often than this.
+# An engine that hangs in one check does so in the next; in a rung it is not waited for more often
+# than this.
 HANGS = 3
 
 
@@ -32,11 +33,14 @@ def chosen(names: Sequence[str] | None) -> list[Check]:
 
 
 def climb(
-    runners: Sequence[Runner], selected: Sequence[Check], *, beyond: bool = False,
+    runners: Sequence[Runner],
+    selected: Sequence[Check],
+    *,
+    beyond: bool = False,
     on_outcome: Callable[[Outcome], None] | None = None,
-) -> list[Outcome]:  # fmt: skip
-    """Run checks on as many runners at a time as there are. A rung that breaks is finished, and those above it are not
-    reached, unless the climb is to go `beyond`."""
+) -> list[Outcome]:
+    """Run checks on as many runners at a time as there are. A rung that breaks is finished, and
+    those above it are not reached, unless the climb is to go `beyond`."""
     free: SimpleQueue[Runner] = SimpleQueue()
     for runner in runners:
         free.put(runner)
@@ -48,7 +52,9 @@ def climb(
         runner = free.get()
         try:
             if hung >= HANGS:
-                outcome = Outcome(check.name, Status.NOT_REACHED, reason=f"{hung} checks before it hung")
+                outcome = Outcome(
+                    check.name, Status.NOT_REACHED, reason=f"{hung} checks before it hung"
+                )
             else:
                 outcome = runner.run(check.name)
                 hung += bool(outcome.finding and outcome.finding.what.startswith(NO_ANSWER))
@@ -64,7 +70,9 @@ def climb(
             mine = [check for check in selected if check.rung == rung]
             if broken is not None and not beyond:
                 for check in mine:
-                    outcome = Outcome(check.name, Status.NOT_REACHED, reason=f"the rung {broken} broke")
+                    outcome = Outcome(
+                        check.name, Status.NOT_REACHED, reason=f"the rung {broken} broke"
+                    )
                     found[check.name] = outcome
                     if on_outcome is not None:
                         on_outcome(outcome)

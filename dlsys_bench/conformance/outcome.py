@@ -21,7 +21,8 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """One check: its status, what was found where it failed, why where it did not run, and the line that replays it."""
+    """One check: its status, what was found where it failed, why where it did not run, and the line
+    that replays it."""
 
     name: str
     status: Status
@@ -43,20 +44,35 @@ class Outcome:
         """The finding with its check and its replay, or the reason."""
         if self.finding is None:
             return f"{self.name}: {self.status}" + (f": {self.reason}" if self.reason else "")
-        return f"{self.name}: {self.finding}" + (f"\n  replay: {self.replay}" if self.replay else "")
+        return f"{self.name}: {self.finding}" + (
+            f"\n  replay: {self.replay}" if self.replay else ""
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        values: dict[str, Any] = {"name": self.name, "status": str(self.status), "seconds": round(self.seconds, 3)}
+        values: dict[str, Any] = {
+            "name": self.name,
+            "status": str(self.status),
+            "seconds": round(self.seconds, 3),
+        }
         if self.drawn:
             values["drawn"] = self.drawn
         if self.finding:
             values["finding"] = self.finding.to_dict()
-        return values | {name: value for name in ("reason", "replay") if (value := getattr(self, name)) is not None}
+        return values | {
+            name: value
+            for name in ("reason", "replay")
+            if (value := getattr(self, name)) is not None
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         finding = Finding.from_dict(values["finding"]) if "finding" in values else None
         return cls(
-            values["name"], Status(values["status"]), values.get("seconds", 0.0), values.get("drawn", 0), finding,
-            values.get("reason"), values.get("replay"),
-        )  # fmt: skip
+            values["name"],
+            Status(values["status"]),
+            values.get("seconds", 0.0),
+            values.get("drawn", 0),
+            finding,
+            values.get("reason"),
+            values.get("replay"),
+        )

@@ -30,12 +30,17 @@ Make = Callable[[str], Engine]
 
 NO_ANSWER = "no answer"
 THREADS = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
-)  # fmt: skip
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
 
 
 class Options(NamedTuple):
-    """What decides what a check draws, and how long it may take: `seconds` a check, `budget` a search in it."""
+    """What decides what a check draws, and how long it may take: `seconds` a check, `budget` a
+    search in it."""
 
     seed: int = 0
     examples: int = 40
@@ -56,7 +61,7 @@ class Runner(Protocol):
 
 def maker(target: str, device: str) -> Make:
     """An engine by its name, made once for each dtype."""
-    from dlsys_bench.engines import create
+    from dlsys_bench.engines.registry import create
 
     made: dict[str, Engine] = {}
 
@@ -69,7 +74,7 @@ def maker(target: str, device: str) -> Make:
 
 
 def _default(target: str, device: str) -> Engine:
-    from dlsys_bench.engines import create
+    from dlsys_bench.engines.registry import create
 
     return create(target, device)
 
@@ -92,13 +97,22 @@ class Here:
             check_declarations(engine, CHECKS)
             seed, examples, budget, _ = self.options
             loosens = engine.loosens.get(name) or engine.loosens.get(check.rung)
-            trial = Trial(self.make, seed=seed, examples=examples, budget=budget, loosens=loosens and loosens[0])
+            trial = Trial(
+                self.make,
+                seed=seed,
+                examples=examples,
+                budget=budget,
+                loosens=loosens and loosens[0],
+            )
             if name in engine.lacks:
                 return ended(Status.DECLARED, reason=engine.lacks[name])
             if check.subject.startswith("float32") and "float32" not in trial.dtypes:
-                lack = engine.lacks.get("dtype:float32", f"the engine has {', '.join(trial.dtypes)}")
+                lack = engine.lacks.get(
+                    "dtype:float32", f"the engine has {', '.join(trial.dtypes)}"
+                )
                 return ended(Status.DECLARED, reason=lack)
-            # What a framework warns of is its own affair; what the engine says of itself is in its results.
+            # What a framework warns of is its own affair; what the engine says of itself is in its
+            # results.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
@@ -106,18 +120,27 @@ class Here:
                 finally:
                     drawn = trial.drawn
         except BrokenError as error:
-            return ended(Status.FAILED, drawn=drawn, finding=error.finding, replay=self._replay(name))
+            return ended(
+                Status.FAILED, drawn=drawn, finding=error.finding, replay=self._replay(name)
+            )
         except NotApplicableError as error:
             return ended(Status.DECLARED, reason=str(error))
         except (EngineError, Exception) as error:
-            # The guard names what the engine raises in its methods; this is from its making, or the check's own.
+            # The guard names what the engine raises in its methods; this is from its making, or the
+            # check's own.
             told = f"{type(error).__name__}: {error}"
-            return ended(Status.FAILED, drawn=drawn, finding=Finding(told), replay=self._replay(name))
+            return ended(
+                Status.FAILED, drawn=drawn, finding=Finding(told), replay=self._replay(name)
+            )
         reason = f"with a tolerance of {loosens[0]:g}: {loosens[1]}" if loosens else None
         return ended(Status.PASSED, drawn=drawn, reason=reason)
 
     def _replay(self, name: str) -> str | None:
-        return f"{self.replay} --check {shlex.quote(name)} --seed {self.options.seed}" if self.replay else None
+        return (
+            f"{self.replay} --check {shlex.quote(name)} --seed {self.options.seed}"
+            if self.replay
+            else None
+        )
 
     def close(self) -> None:
         """Nothing is held."""
@@ -130,8 +153,9 @@ def command(target: str, device: str) -> str:
 
 
 class Worker:
-    """Checks in a process of their own. One that takes too long is killed, one that dies is followed by another; what
-    became of its check is a finding like any other. Standard output is the engine's to spoil."""
+    """Checks in a process of their own. One that takes too long is killed, one that dies is
+    followed by another; what became of its check is a finding like any other. Standard output is
+    the engine's to spoil."""
 
     def __init__(
         self,
@@ -153,11 +177,16 @@ class Worker:
         job = json.dumps([self.target, self.device, *self.options])
         self.process = subprocess.Popen(
             [sys.executable, "-m", "dlsys_bench.conformance.worker", job],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            start_new_session=True,
             env=os.environ | self.threads | {"PYTHONPATH": paths},
-        )  # fmt: skip
+        )
         self.answers = queue.Queue()
-        threading.Thread(target=_read, args=(self.process.stdout, self.answers), daemon=True).start()
+        threading.Thread(
+            target=_read, args=(self.process.stdout, self.answers), daemon=True
+        ).start()
         return self.process
 
     def run(self, name: str) -> Outcome:
@@ -178,12 +207,16 @@ class Worker:
             how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
             last = self._last_line()
             self.close()
-            return self._lost(name, f"the process ended {how}" + (f": {last}" if last else ""), began)
+            return self._lost(
+                name, f"the process ended {how}" + (f": {last}" if last else ""), began
+            )
         return Outcome.from_dict(json.loads(answer))
 
     def _lost(self, name: str, told: str, began: float) -> Outcome:
         replay = f"{command(self.target, self.device)} --check {shlex.quote(name)} --seed {self.options.seed}"
-        return Outcome(name, Status.FAILED, time.perf_counter() - began, finding=Finding(told), replay=replay)
+        return Outcome(
+            name, Status.FAILED, time.perf_counter() - began, finding=Finding(told), replay=replay
+        )
 
     def _last_line(self) -> str:
         assert self.errors is not None

@@ -1,4 +1,5 @@
-"""Hypothesis strategies for networks and data, drawn from the tables of the spec. They shrink to few, small layers."""
+"""Hypothesis strategies for networks and data, drawn from the tables of the spec. They shrink to
+few, small layers."""
 
 from __future__ import annotations
 
@@ -10,10 +11,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.errors import SpecError
-from dlsys_bench.plan import Array, Plan, Weights
 from dlsys_bench.spec.initializers import Initializer
-from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, Activation, Dense, Flatten, Layer, MaxPool, Shape
+from dlsys_bench.spec.layers import (
+    FUNCTIONS,
+    LAYERS,
+    Activation,
+    Dense,
+    Flatten,
+    Layer,
+    MaxPool,
+    Shape,
+)
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, Optimizer
@@ -44,7 +54,9 @@ def describe(layer: Layer) -> str:
     """A layer with the options that are not its defaults."""
     plain = {f.name: f.default for f in fields(layer)}
     told = ", ".join(
-        f"{k}={v!r}" for k, v in vars(layer).items() if v != plain.get(k) and not isinstance(v, Initializer)
+        f"{k}={v!r}"
+        for k, v in vars(layer).items()
+        if v != plain.get(k) and not isinstance(v, Initializer)
     )
     return f"{layer.kind}({told})"
 
@@ -59,15 +71,23 @@ def layers(kind: str, **fixed: Any) -> st.SearchStrategy[Layer]:
 
 @st.composite
 def models(
-    draw: st.DrawFn, outputs: int | None = None, most_layers: int = 6, kinds: tuple[str, ...] = tuple(LAYERS),
+    draw: st.DrawFn,
+    outputs: int | None = None,
+    most_layers: int = 6,
+    kinds: tuple[str, ...] = tuple(LAYERS),
     functions: tuple[str, ...] = FUNCTIONS,
-) -> Model:  # fmt: skip
+) -> Model:
     """A network whose layers fit, ending in a dense layer of `outputs` (default: 1 to 4)."""
     shape = start = draw(st.sampled_from(VECTORS + IMAGES if "flatten" in kinds else VECTORS))
     chain: list[Layer] = []
     for _ in range(draw(st.integers(0, most_layers))):
         kind = draw(st.sampled_from(kinds))
-        layer = draw(layers(kind, **({"function": draw(st.sampled_from(functions))} if kind == "activation" else {})))
+        layer = draw(
+            layers(
+                kind,
+                **({"function": draw(st.sampled_from(functions))} if kind == "activation" else {}),
+            )
+        )
         try:
             following = layer.output_shape(shape)
         except SpecError:
@@ -103,15 +123,25 @@ def optimizers(draw: st.DrawFn, kinds: tuple[str, ...] = tuple(OPTIMIZERS)) -> O
 
 @st.composite
 def recipes(
-    draw: st.DrawFn, samples: int, loss: Loss | None = None, kinds: tuple[str, ...] = tuple(OPTIMIZERS)
+    draw: st.DrawFn,
+    samples: int,
+    loss: Loss | None = None,
+    kinds: tuple[str, ...] = tuple(OPTIMIZERS),
 ) -> Recipe:
-    """A short training on so many samples: an optimiser, batches that need not divide them, perhaps a moving rate."""
-    schedule = draw(st.none() | st.builds(CyclicalLearningRate, st.just(0.01), st.just(0.1), st.integers(1, 4)))
+    """A short training on so many samples: an optimiser, batches that need not divide them, perhaps
+    a moving rate."""
+    schedule = draw(
+        st.none() | st.builds(CyclicalLearningRate, st.just(0.01), st.just(0.1), st.integers(1, 4))
+    )
     return Recipe(
-        draw(optimizers(kinds)), batch_size=draw(st.integers(1, samples)), epochs=draw(st.integers(1, 3)),
-        steps=draw(st.none() | st.integers(1, 6)), shuffle=draw(st.booleans()), schedule=schedule,
+        draw(optimizers(kinds)),
+        batch_size=draw(st.integers(1, samples)),
+        epochs=draw(st.integers(1, 3)),
+        steps=draw(st.none() | st.integers(1, 6)),
+        shuffle=draw(st.booleans()),
+        schedule=schedule,
         loss=draw(losses()) if loss is None else loss,
-    )  # fmt: skip
+    )
 
 
 def targets(loss: Loss, outputs: int, samples: int, generator: np.random.Generator) -> NDArray[Any]:
@@ -124,7 +154,8 @@ def targets(loss: Loss, outputs: int, samples: int, generator: np.random.Generat
 
 
 def nonzero_weights(model: Model, seed: int) -> Weights:
-    """Weights of which none is at its special start: a bias of zero or a gamma of one would hide a missing term."""
+    """Weights of which none is at its special start: a bias of zero or a gamma of one would hide a
+    missing term."""
     generator = np.random.default_rng((seed, 1))
     weights = Plan(seed).weights(model)
     for tensor in model.tensors:
@@ -138,14 +169,21 @@ def nonzero_weights(model: Model, seed: int) -> Weights:
 
 @st.composite
 def examples(
-    draw: st.DrawFn, kinds: tuple[str, ...] = tuple(LAYERS), loss_kinds: tuple[str, ...] = tuple(LOSSES),
+    draw: st.DrawFn,
+    kinds: tuple[str, ...] = tuple(LAYERS),
+    loss_kinds: tuple[str, ...] = tuple(LOSSES),
     functions: tuple[str, ...] = FUNCTIONS,
-) -> Example:  # fmt: skip
-    """A network with weights, data, dropout masks and a loss that fits its outputs. Batches of 3 to 6."""
+) -> Example:
+    """A network with weights, data, dropout masks and a loss that fits its outputs. Batches of 3 to
+    6."""
     loss = draw(losses(loss_kinds))
     # One output has one side, and a softmax over it nothing to choose from.
     model = draw(
-        models(outputs=1 if loss.targets == "signs" else draw(st.integers(2, 4)), kinds=kinds, functions=functions)
+        models(
+            outputs=1 if loss.targets == "signs" else draw(st.integers(2, 4)),
+            kinds=kinds,
+            functions=functions,
+        )
     )
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(3, 6))
     generator = np.random.default_rng((seed, 0))
@@ -160,11 +198,18 @@ def examples(
 
 @st.composite
 def single_layers(draw: st.DrawFn, /, kind: str, *, images: bool = True, **fixed: Any) -> Example:
-    """A layer alone under a dense one, with a loss of values. Half of the inputs are whole halves: a max pool then
-    meets equals, and a relu the zero at which it has no derivative. Without `images` no flatten is needed."""
+    """A layer alone under a dense one, with a loss of values. Half of the inputs are whole halves:
+    a max pool then meets equals, and a relu the zero at which it has no derivative. Without
+    `images` no flatten is needed."""
     layer = draw(layers(kind, **fixed))
     either = IMAGES + VECTORS if images else VECTORS
-    shapes = VECTORS if kind == "dense" else IMAGES if kind in ("conv2d", "average_pool", "max_pool") else either
+    shapes = (
+        VECTORS
+        if kind == "dense"
+        else IMAGES
+        if kind in ("conv2d", "average_pool", "max_pool")
+        else either
+    )
     shape = draw(st.sampled_from(shapes))
     try:
         outcome = layer.output_shape(shape)
@@ -179,19 +224,26 @@ def single_layers(draw: st.DrawFn, /, kind: str, *, images: bool = True, **fixed
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(least, 5))
     generator = np.random.default_rng((seed, 0))
     x = generator.standard_normal((samples, *shape))
-    # At zero a leaky relu takes the slope from below in torch and TensorFlow, from above in JAX: both are right.
+    # At zero a leaky relu takes the slope from below in torch and TensorFlow, from above in JAX:
+    # both are right.
     if draw(st.booleans()) and fixed.get("function") != "leaky_relu":
         x = np.round(2 * x) / 2
     loss = LOSSES["mean_squared_error"].of()
-    batch = Batch(x, generator.standard_normal((samples, 2)), Plan(seed).masks(model, 0, samples), draw(st.booleans()))
+    batch = Batch(
+        x,
+        generator.standard_normal((samples, 2)),
+        Plan(seed).masks(model, 0, samples),
+        draw(st.booleans()),
+    )
     return Example(model, nonzero_weights(model, seed), batch, loss, seed)
 
 
 def kink_distance(model: Model, x: Array, outputs: list[Array]) -> float:
-    """How far the pass stands from a point without a derivative: a relu's zero, or two equals in a max pool.
+    """How far the pass stands from a point without a derivative: a relu's zero, or two equals in a
+    max pool.
 
-    Exact zeros and exact equals do not count: they come from units that are dropped or dead, which a small change of
-    the weights leaves dropped or dead.
+    Exact zeros and exact equals do not count: they come from units that are dropped or dead, which
+    a small change of the weights leaves dropped or dead.
     """
     nearest = np.inf
     for layer, given in zip(model.layers, [x, *outputs], strict=False):

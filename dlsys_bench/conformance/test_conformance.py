@@ -36,7 +36,11 @@ class Climb:
 @pytest.fixture(scope="module")
 def climb(pytestconfig: pytest.Config) -> Iterator[Climb]:
     given = pytestconfig.getoption("engine", None) or pytestconfig.getoption("dlsys_engine", None)
-    name = given[0] if isinstance(given, list) else given or os.environ.get("DLSYS_BENCH_ENGINE", "numpy")
+    name = (
+        given[0]
+        if isinstance(given, list)
+        else given or os.environ.get("DLSYS_BENCH_ENGINE", "numpy")
+    )
     device = pytestconfig.getoption("dlsys_device", "cpu")
     runner = runner_of(name, device, Options(seed=pytestconfig.getoption("conformance_seed", 0)))
     yield Climb(runner)

@@ -1,4 +1,5 @@
-"""Data sets: which there are, how they reach the machine, and how they are made ready for training."""
+"""Data sets: which there are, how they reach the machine, and how they are made ready for
+training."""
 
 from dlsys_bench.data.dataset import Dataset
 from dlsys_bench.data.files import FileReport, fetch, verify

@@ -19,14 +19,17 @@ MOST_CLASSES = 65_536
 
 
 def from_archive(path: Path) -> Dataset:
-    """The data set in an .npz: x_train, y_train, x_test, y_test, and optionally classes (K,) of names.
+    """The data set in an .npz: x_train, y_train, x_test, y_test, and optionally classes (K,) of
+    names.
 
-    Without classes, labels are named by their numbers. Errors: DataError where the file cannot be read, an array is
-    missing or holds Python objects (these are never unpickled), or the arrays are no data set.
+    Without classes, labels are named by their numbers. Errors: DataError where the file cannot be
+    read, an array is missing or holds Python objects (these are never unpickled), or the arrays are
+    no data set.
     """
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        # Opened here: given a path, np.load leaves the file open where it turns out to be no archive.
+        # Opened here: given a path, np.load leaves the file open where it turns out to be no
+        # archive.
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -43,7 +46,11 @@ def from_archive(path: Path) -> Dataset:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"cannot read {path}: {reason}") from error
     classes = arrays.pop("classes", None)
-    names = _classes(arrays["y_train"], arrays["y_test"]) if classes is None else tuple(map(str, classes.ravel()))
+    names = (
+        _classes(arrays["y_train"], arrays["y_test"])
+        if classes is None
+        else tuple(map(str, classes.ravel()))
+    )
     x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
     return Dataset(path.stem, x_train, y_train, x_test, y_test, names)
 
@@ -59,7 +66,8 @@ def _classes(*labels: NDArray[Any]) -> tuple[str, ...]:
 def from_callable(name: str) -> Dataset:
     """The data set that `package.module:callable` returns.
 
-    Errors: DataError where it cannot be imported, or returns something else. What the callable raises is its own.
+    Errors: DataError where it cannot be imported, or returns something else. What the callable
+    raises is its own.
     """
     make = load_attribute(name, "dataset", DataError)
     if not callable(make):

@@ -18,10 +18,10 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 class Dataset:
     """Training and test samples with their labels, or targets.
 
-    x (N, H, W, C) images or (N, units) vectors, uint8 or float; images without channels (N, H, W) get one. y (N,)
-    labels into `classes`, kept as int64; or (N, K) float targets of a regression, which has no classes. `redraw` is for
-    data that a formula makes: what draws them anew from a seed.
-    Errors: DataError that names the array, the first wrong place and what is accepted.
+    x (N, H, W, C) images or (N, units) vectors, uint8 or float; images without channels (N, H, W)
+    get one. y (N,) labels into `classes`, kept as int64; or (N, K) float targets of a regression,
+    which has no classes. `redraw` is for data that a formula makes: what draws them anew from a
+    seed. Errors: DataError that names the array, the first wrong place and what is accepted.
     """
 
     name: str
@@ -38,8 +38,14 @@ class Dataset:
             x, y = np.asarray(getattr(self, f"x_{split}")), np.asarray(getattr(self, f"y_{split}"))
             x = self._inputs(f"x_{split}", x)
             if len(x) != len(np.atleast_1d(y)):
-                raise self._error(f"x_{split} has {len(x)} samples, but y_{split} has {len(np.atleast_1d(y))}")
-            y = self._targets(f"y_{split}", y) if y.dtype.kind == "f" else self._labels(f"y_{split}", y)
+                raise self._error(
+                    f"x_{split} has {len(x)} samples, but y_{split} has {len(np.atleast_1d(y))}"
+                )
+            y = (
+                self._targets(f"y_{split}", y)
+                if y.dtype.kind == "f"
+                else self._labels(f"y_{split}", y)
+            )
             object.__setattr__(self, f"x_{split}", x)
             object.__setattr__(self, f"y_{split}", y)
         for name in ("x", "y"):
@@ -59,7 +65,9 @@ class Dataset:
         if x.ndim == 3:
             x = x[..., np.newaxis]
         if x.ndim not in (2, 4):
-            raise self._error(f"{name} has shape {x.shape}; it takes (N, H, W, C), (N, H, W) or (N, units)")
+            raise self._error(
+                f"{name} has shape {x.shape}; it takes (N, H, W, C), (N, H, W) or (N, units)"
+            )
         if x.size == 0:
             raise self._error(
                 f"{name} is empty: its shape is {x.shape}; it takes at least one sample of at least one value"
@@ -83,10 +91,14 @@ class Dataset:
     def _labels(self, name: str, y: NDArray[Any]) -> NDArray[Any]:
         if y.dtype.kind not in "iu" or y.ndim != 1:
             one_hot = "; argmax(axis=1) turns one-hot rows into labels" if y.ndim == 2 else ""
-            raise self._error(f"{name} is {y.dtype} of shape {y.shape}; labels are (N,) of whole numbers{one_hot}")
+            raise self._error(
+                f"{name} is {y.dtype} of shape {y.shape}; labels are (N,) of whole numbers{one_hot}"
+            )
         wrong = np.flatnonzero((y < 0) | (y >= len(self.classes)))
         if wrong.size:
-            accepted = f"labels are 0 to {len(self.classes) - 1}" if self.classes else "name the classes"
+            accepted = (
+                f"labels are 0 to {len(self.classes) - 1}" if self.classes else "name the classes"
+            )
             raise self._error(
                 f"{name}[{wrong[0]}] is {y[wrong[0]]}, but there are {len(self.classes)} classes: {accepted}"
             )
@@ -95,7 +107,9 @@ class Dataset:
     def _finite(self, name: str, values: NDArray[Any]) -> None:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             place = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
-            raise self._error(f"{name}{list(place)} is {values[place]}; every value has to be finite")
+            raise self._error(
+                f"{name}{list(place)} is {values[place]}; every value has to be finite"
+            )
 
 
 def _sample(values: NDArray[Any]) -> str:

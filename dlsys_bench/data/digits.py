@@ -15,10 +15,12 @@ _BRIGHTEST, _TENTHS = 16, 10
 
 
 def digits() -> Dataset:
-    """The digits as MNIST has them: x (1437, 28, 28, 1) and (360, 28, 28, 1) uint8, a 20x20 digit in the middle.
+    """The digits as MNIST has them: x (1437, 28, 28, 1) and (360, 28, 28, 1) uint8, a 20x20 digit
+    in the middle.
 
-    The split is a rule, not a draw: sorted by class, every fifth digit from the first is a test digit, so each class
-    gives a fifth; both parts keep the order of the source. Errors: DataError without scikit-learn.
+    The split is a rule, not a draw: sorted by class, every fifth digit from the first is a test
+    digit, so each class gives a fifth; both parts keep the order of the source. Errors: DataError
+    without scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits
@@ -35,13 +37,15 @@ def digits() -> Dataset:
 
 
 def enlarge(images: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Bilinear from 8x8 (0 to 16) to 20x20 (0 to 255), in the middle of 28x28. (N, 8, 8) -> (N, 28, 28, 1).
+    """Bilinear from 8x8 (0 to 16) to 20x20 (0 to 255), in the middle of 28x28. (N, 8, 8) -> (N, 28,
+    28, 1).
 
     In whole numbers, so that every machine gives the same bytes.
     """
     weights = np.zeros((20, 8), np.int64)
     for row in range(20):
-        # The centre of pixel `row` of 20 lies at (row + 1/2) 8/20 - 1/2 of 8; at the rim the nearest pixel counts.
+        # The centre of pixel `row` of 20 lies at (row + 1/2) 8/20 - 1/2 of 8; at the rim the
+        # nearest pixel counts.
         place = min(max(4 * row - 3, 0), 70)
         below, share = divmod(place, _TENTHS)
         weights[row, below] += _TENTHS - share

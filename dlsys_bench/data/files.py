@@ -1,6 +1,8 @@
-"""The files of a data set: where they are looked for, whether they are whole, and how they get there.
+"""The files of a data set: where they are looked for, whether they are whole, and how they get
+there.
 
-A folder that a person gives is read, never written to. The cache is filled from the mirrors, and mended.
+A folder that a person gives is read, never written to. The cache is filled from the mirrors, and
+mended.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class FileReport:
 
 
 class _Place(NamedTuple):
-    """The folder of a data set; `root` is the folder that a person gave and `by` how, None for the cache."""
+    """The folder of a data set; `root` is the folder that a person gave and `by` how, None for the
+    cache."""
 
     folder: Path
     root: Path | None
@@ -43,7 +46,8 @@ class _Place(NamedTuple):
 
 
 def verify(name: str, data_dir: DataDir = None) -> list[FileReport]:
-    """How each file of a known data set stands, in the order of its record; an embedded one has none.
+    """How each file of a known data set stands, in the order of its record; an embedded one has
+    none.
 
     Errors: DataError for an unknown name, and where a file cannot be read.
     """
@@ -52,13 +56,17 @@ def verify(name: str, data_dir: DataDir = None) -> list[FileReport]:
 
 
 def fetch(
-    name: str, data_dir: DataDir = None, on_file: Callable[[FileReport], None] | None = None, *, offline: bool = False
+    name: str,
+    data_dir: DataDir = None,
+    on_file: Callable[[FileReport], None] | None = None,
+    *,
+    offline: bool = False,
 ) -> list[Path]:
     """The files of a known data set, every one whole; `on_file` gets each as it is there.
 
-    They are looked for in `data_dir`, else in $DLSYS_BENCH_DATA, else in the cache, which downloads what it lacks and
-    replaces what is damaged unless `offline`. Errors: DataError that names the file, with the SHA-256 found and
-    expected, or every mirror with its failure.
+    They are looked for in `data_dir`, else in $DLSYS_BENCH_DATA, else in the cache, which downloads
+    what it lacks and replaces what is damaged unless `offline`. Errors: DataError that names the
+    file, with the SHA-256 found and expected, or every mirror with its failure.
     """
     source = known(name)
     place = _place(source, data_dir)
@@ -83,12 +91,15 @@ def fetch(
 def known(name: str) -> Source:
     """The record of a known data set; a DataError names the nearest."""
     if name not in DATASETS:
-        raise DataError(f"unknown dataset {name!r}{nearest(name, DATASETS)}; known: {', '.join(DATASETS)}")
+        raise DataError(
+            f"unknown dataset {name!r}{nearest(name, DATASETS)}; known: {', '.join(DATASETS)}"
+        )
     return DATASETS[name]
 
 
 def checksum(path: Path) -> str | None:
-    """The SHA-256 of a file, None where there is none. A file that has not changed is read once per process."""
+    """The SHA-256 of a file, None where there is none. A file that has not changed is read once per
+    process."""
     try:
         stat = path.stat()
         return _sha256(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
@@ -147,7 +158,9 @@ def _damage(report: FileReport) -> str:
 def _complaint(source: Source, place: _Place, report: FileReport) -> str:
     """Why a data set cannot be had from where it was looked for."""
     if report.state == "wrong":
-        return _damage(report) + (f"; {ADVICE}" if place.root is None else "; a given folder is never changed")
+        return _damage(report) + (
+            f"; {ADVICE}" if place.root is None else "; a given folder is never changed"
+        )
     if place.root is None:
         return f"{source.title} is not at hand: {report.path} is missing, and offline nothing is downloaded; {ADVICE}"
     if not place.root.is_dir():

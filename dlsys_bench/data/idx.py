@@ -1,4 +1,5 @@
-"""The IDX format: two zero bytes, a type, the number of axes, their sizes as big-endian uint32, then the values.
+"""The IDX format: two zero bytes, a type, the number of axes, their sizes as big-endian uint32,
+then the values.
 
 Source: LeCun, Cortes, Burges, the MNIST page.
 """
@@ -20,7 +21,8 @@ TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 
 
 def read_idx(path: Path) -> NDArray[Any]:
-    """The array of a gzipped IDX file. Errors: DataError where the file cannot be read, unpacked or parsed."""
+    """The array of a gzipped IDX file. Errors: DataError where the file cannot be read, unpacked or
+    parsed."""
     try:
         # 31: a gzip header and checksum around the largest window. Twice as fast as gzip.open.
         content = zlib.decompress(path.read_bytes(), wbits=31)
@@ -45,14 +47,20 @@ def parse_idx(content: bytes, where: str) -> NDArray[Any]:
     dtype, axes = np.dtype(TYPES[content[2]]), content[3]
     start = 4 + 4 * axes
     if len(content) < start:
-        raise DataError(f"{where} is cut off: the sizes of its {axes} axes take {start} bytes, it has {len(content)}")
+        raise DataError(
+            f"{where} is cut off: the sizes of its {axes} axes take {start} bytes, it has {len(content)}"
+        )
     shape = struct.unpack_from(f">{axes}I", content, 4)
     expected = start + math.prod(shape) * dtype.itemsize
     if len(content) != expected:
         problem = "is cut off" if len(content) < expected else "has something behind its end"
-        raise DataError(f"{where} {problem}: {shape} of {dtype.name} take {expected} bytes, it has {len(content)}")
+        raise DataError(
+            f"{where} {problem}: {shape} of {dtype.name} take {expected} bytes, it has {len(content)}"
+        )
     try:
         values = np.frombuffer(content, dtype, offset=start).reshape(shape)
     except ValueError as error:
-        raise DataError(f"{where} has sizes that numpy cannot hold, {axes} axes {shape}: {error}") from error
+        raise DataError(
+            f"{where} has sizes that numpy cannot hold, {axes} axes {shape}: {error}"
+        ) from error
     return values.astype(dtype.newbyteorder("="), copy=False)

@@ -15,13 +15,16 @@ from dlsys_bench.errors import DataError, nearest
 def load(name: str, data_dir: DataDir = None, *, offline: bool = False) -> Dataset:
     """A data set by a key of DATASETS, the path of an .npz, or `package.module:callable`.
 
-    The files of a known data set are looked for in `data_dir`, else in $DLSYS_BENCH_DATA, else in the cache, which
-    downloads what it lacks unless `offline`; their SHA-256 is checked. Errors: DataError.
+    The files of a known data set are looked for in `data_dir`, else in $DLSYS_BENCH_DATA, else in
+    the cache, which downloads what it lacks unless `offline`; their SHA-256 is checked. Errors:
+    DataError.
     """
     if name in DATASETS:
         source = DATASETS[name]
         return (
-            from_callable(source.factory) if source.factory else _read(source, fetch(name, data_dir, offline=offline))
+            from_callable(source.factory)
+            if source.factory
+            else _read(source, fetch(name, data_dir, offline=offline))
         )
     if name.endswith(".npz"):
         return from_archive(Path(name).expanduser())
@@ -31,7 +34,8 @@ def load(name: str, data_dir: DataDir = None, *, offline: bool = False) -> Datas
 
 
 def at_hand(name: str, data_dir: DataDir = None) -> bool:
-    """Whether `load` needs no network for it: every file is there, readable and whole. A callable is taken at its word.
+    """Whether `load` needs no network for it: every file is there, readable and whole. A callable
+    is taken at its word.
 
     Errors: DataError for an unknown name.
     """

@@ -16,7 +16,8 @@ from urllib.request import Request, urlopen
 from dlsys_bench.data.source import ADVICE, Source
 from dlsys_bench.errors import DataError
 
-# A mirror may be silent for so many seconds; after them it may not have been slower than so many bytes a second.
+# A mirror may be silent for so many seconds; after them it may not have been slower than so many
+# bytes a second.
 SILENCE, SLOWEST = 15.0, 10_000.0
 # A mirror whose failure may pass gets another turn, after a pause in seconds.
 TURNS, PAUSE = 2, 1.0
@@ -31,11 +32,12 @@ class _Failure(Exception):
 
 
 def download(source: Source, file: str, folder: Path) -> None:
-    """Put a file of `source` into `folder`, replacing what is there, or raise a DataError that says why not.
+    """Put a file of `source` into `folder`, replacing what is there, or raise a DataError that says
+    why not.
 
-    The file is written beside its place and renamed once its SHA-256 is right, so other processes that do the same at
-    the same time, or read, never see a part of it. Time: at most `SILENCE` seconds of silence and a mean rate of no
-    less than `SLOWEST` from each mirror, `TURNS` times.
+    The file is written beside its place and renamed once its SHA-256 is right, so other processes
+    that do the same at the same time, or read, never see a part of it. Time: at most `SILENCE`
+    seconds of silence and a mean rate of no less than `SLOWEST` from each mirror, `TURNS` times.
     """
     import pooch  # type: ignore[import-untyped]
 
@@ -46,7 +48,9 @@ def download(source: Source, file: str, folder: Path) -> None:
             time.sleep(PAUSE)
         for mirror in mirrors:
             try:
-                pooch.retrieve(mirror + file, source.files[file], fname=file, path=folder, downloader=_save)
+                pooch.retrieve(
+                    mirror + file, source.files[file], fname=file, path=folder, downloader=_save
+                )
             except _Failure as failure:
                 failures[mirror] = failure
             except ValueError as error:
@@ -68,14 +72,18 @@ def download(source: Source, file: str, folder: Path) -> None:
 
 
 def _save(url: str, output_file: str, _pooch: Any) -> None:
-    """A downloader for pooch. Its own bounds only the silence: a server that sends a byte now and then holds it."""
+    """A downloader for pooch. Its own bounds only the silence: a server that sends a byte now and
+    then holds it."""
     with _failures():
-        response = urlopen(Request(url, headers={"User-Agent": "dlsys-bench"}), timeout=SILENCE, context=_trust())
+        response = urlopen(
+            Request(url, headers={"User-Agent": "dlsys-bench"}), timeout=SILENCE, context=_trust()
+        )
     expected, received, started = response.headers.get("Content-Length"), 0, time.monotonic()
     with response, Path(output_file).open("wb") as out:
         while True:
             with _failures():
-                # read1 returns with whatever has arrived, so that the rate is looked at even when little does.
+                # read1 returns with whatever has arrived, so that the rate is looked at even when
+                # little does.
                 chunk = response.read1(1 << 16)
             if not chunk:
                 break
@@ -83,7 +91,9 @@ def _save(url: str, output_file: str, _pooch: Any) -> None:
             received += len(chunk)
             elapsed = time.monotonic() - started
             if elapsed > SILENCE and received < SLOWEST * elapsed:
-                raise _Failure(f"sent {received} bytes in {elapsed:.0f} s, too slow to wait for", passing=False)
+                raise _Failure(
+                    f"sent {received} bytes in {elapsed:.0f} s, too slow to wait for", passing=False
+                )
     if expected is not None and received != int(expected):
         raise _Failure(f"sent {received} of {expected} bytes", passing=True)
 

@@ -36,20 +36,29 @@ class Data:
 
     def map(self, change: Callable[[Samples], Samples]) -> Data:
         """Every part changed alike."""
-        return Data(change(self.train), self.validation and change(self.validation), change(self.test))
+        return Data(
+            change(self.train), self.validation and change(self.validation), change(self.test)
+        )
 
 
 def prepare(
-    dataset: Dataset, *, scaling: Scaling = "unit", validation_split: float = 0.0, split: Split = "last",
-    seed: int = 0, limit: int | None = None, dtype: str = "float32",
-) -> Data:  # fmt: skip
+    dataset: Dataset,
+    *,
+    scaling: Scaling = "unit",
+    validation_split: float = 0.0,
+    split: Split = "last",
+    seed: int = 0,
+    limit: int | None = None,
+    dtype: str = "float32",
+) -> Data:
     """Scale and split a data set. All arrays are copies; targets of a regression are not scaled.
 
-    `scaling`: "raw" as it is; "unit" x / 255; "standard" (x / 255 - m) / s with the two scalars m and s of all training
-    pixels, before `limit` and the split, so that they do not depend on either. `limit` keeps the first so many training
-    samples. `validation_split` is the fraction of those that becomes the validation part: the last, before any
-    shuffling, as Keras does, or with split="random" drawn by numpy's Generator from `seed`.
-    Errors: DataError where a value is not one of these, or a part would be empty.
+    `scaling`: "raw" as it is; "unit" x / 255; "standard" (x / 255 - m) / s with the two scalars m
+    and s of all training pixels, before `limit` and the split, so that they do not depend on
+    either. `limit` keeps the first so many training samples. `validation_split` is the fraction of
+    those that becomes the validation part: the last, before any shuffling, as Keras does, or with
+    split="random" drawn by numpy's Generator from `seed`. Errors: DataError where a value is not
+    one of these, or a part would be empty.
     """
     _check(scaling, validation_split, split, seed, limit, dtype)
     scale = _Scale(dataset, scaling, dtype)
@@ -73,7 +82,8 @@ def prepare(
 
 def training_part(count: int, validation_split: float = 0.0, limit: int | None = None) -> int:
     """How many of so many samples are trained on: the first `limit`, less the validation part."""
-    # Keras's own expression (train_validation_split): another rounding moves the border by a sample.
+    # Keras's own expression (train_validation_split): another rounding moves the border by a
+    # sample.
     return math.floor(min(limit or count, count) * (1.0 - validation_split))
 
 
@@ -102,7 +112,8 @@ class _Scale:
             if self.scaling == "raw":
                 scaled = x.astype(self.dtype)
             else:
-                # float16 holds neither the steps nor the range in between: the result is rounded once, at the end.
+                # float16 holds neither the steps nor the range in between: the result is rounded
+                # once, at the end.
                 scaled = np.divide(x, 255, dtype=np.result_type(x, self.dtype, np.float32))
             if self.scaling == "standard":
                 scaled -= scaled.dtype.type(self.mean)
@@ -117,7 +128,8 @@ class _Scale:
 
 
 def _moments(x: NDArray[Any]) -> tuple[float, float]:
-    """Mean and population standard deviation of x / 255, in double precision, a block of samples at a time."""
+    """Mean and population standard deviation of x / 255, in double precision, a block of samples at
+    a time."""
     mean = x.mean(dtype=np.float64)
     squares = 0.0
     for start in range(0, len(x), 256):
@@ -127,7 +139,12 @@ def _moments(x: NDArray[Any]) -> tuple[float, float]:
 
 
 def _check(
-    scaling: object, validation_split: object, split: object, seed: object, limit: object, dtype: object
+    scaling: object,
+    validation_split: object,
+    split: object,
+    seed: object,
+    limit: object,
+    dtype: object,
 ) -> None:
     for option, value, choices in (
         ("scaling", scaling, get_args(Scaling)),
@@ -135,10 +152,14 @@ def _check(
         ("dtype", dtype, DTYPES),
     ):
         if value not in choices:
-            raise DataError(f"{option} is {value!r}{nearest(str(value), choices)}; it takes {', '.join(choices)}")
+            raise DataError(
+                f"{option} is {value!r}{nearest(str(value), choices)}; it takes {', '.join(choices)}"
+            )
     if not (isinstance(validation_split, int | float) and 0 <= validation_split < 1):
         raise DataError(f"validation_split is {validation_split!r}; it takes a number in [0, 1)")
     for option, value, least in (("seed", seed, 0), ("limit", limit, 1)):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+        whole = (
+            isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+        )
         if not whole and not (option == "limit" and value is None):
             raise DataError(f"{option} is {value!r}; it takes a whole number from {least}")

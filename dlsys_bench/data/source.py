@@ -16,9 +16,10 @@ ADVICE = (
 class Source:
     """Where a data set comes from.
 
-    `files` gives the SHA-256 of each gzipped IDX file, in the order x_train, y_train, x_test, y_test; every mirror is
-    a base URL ending in / that serves all of them. An embedded data set has no files but a `factory`, the
-    `package.module:callable` that makes it. `shape` is that of one sample: (height, width, channels) or (units,).
+    `files` gives the SHA-256 of each gzipped IDX file, in the order x_train, y_train, x_test,
+    y_test; every mirror is a base URL ending in / that serves all of them. An embedded data set has
+    no files but a `factory`, the `package.module:callable` that makes it. `shape` is that of one
+    sample: (height, width, channels) or (units,).
     """
 
     name: str
@@ -33,8 +34,10 @@ class Source:
     factory: str = ""
 
 
-def _formula(name: str, title: str, shape: tuple[int, ...], classes: tuple[str, ...], citation: str) -> Source:
-    factory = f"dlsys_bench.data.synthetic:{name.replace('-', '_')}"
+def _formula(
+    name: str, title: str, shape: tuple[int, ...], classes: tuple[str, ...], citation: str
+) -> Source:
+    factory = f"dlsys_bench.notebooks.datasets:{name.replace('-', '_')}"
     return Source(name, title, name, classes, shape, "none: computed", citation, factory=factory)
 
 
@@ -64,7 +67,16 @@ _SOURCES = (
         title="Fashion-MNIST",
         folder="fashion-mnist",
         classes=(
-            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
         ),
         shape=(28, 28, 1),
         licence="MIT (Zalando SE)",
@@ -76,7 +88,8 @@ _SOURCES = (
             "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         },
-        # The official bucket speaks no https, so it comes after GitHub's copy; the checksum is what is trusted.
+        # The official bucket speaks no https, so it comes after GitHub's copy; the checksum is what
+        # is trusted.
         mirrors=(
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -94,18 +107,29 @@ _SOURCES = (
         factory="dlsys_bench.data.digits:digits",
     ),
     _formula(
-        "absolute", "|x| on (-sqrt 7, sqrt 7)", (1,), (),
+        "absolute",
+        "|x| on (-sqrt 7, sqrt 7)",
+        (1,),
+        (),
         "Lu, Shin, Su, Karniadakis: Dying ReLU and initialization. Commun. Comput. Phys. 28(5), 2020",
     ),
-    _formula("absolute-sine", "|x sin 5x| on (-sqrt 7, sqrt 7)", (1,), (), "the fourth notebook (nb4)"),
     _formula(
-        "eggholder", "Eggholder function on (-512, 512)^2 with noise of variance 0.3", (2,), (),
+        "absolute-sine", "|x sin 5x| on (-sqrt 7, sqrt 7)", (1,), (), "the fourth notebook (nb4)"
+    ),
+    _formula(
+        "eggholder",
+        "Eggholder function on (-512, 512)^2 with noise of variance 0.3",
+        (2,),
+        (),
         "Whitley, Rana, Dzubera, Mathias: Evaluating evolutionary algorithms. Artif. Intell. 85, 1996",
     ),
     _formula(
-        "half-plane", "Two uniform numbers, which is the larger", (2,), ("x1 <= x2", "x1 > x2"),
+        "half-plane",
+        "Two uniform numbers, which is the larger",
+        (2,),
+        ("x1 <= x2", "x1 > x2"),
         "the second and fourth notebooks (nb2, nb4)",
     ),
-)  # fmt: skip
+)
 
 DATASETS: dict[str, Source] = {source.name: source for source in _SOURCES}

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.errors import DataError, SpecError
-from dlsys_bench.plan import Array, Plan
 from dlsys_bench.spec.initializers import Initializer, Zeros
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -19,7 +19,8 @@ from dlsys_bench.spec.record import Record
 
 
 class Stack(NamedTuple):
-    """Samples of all replicas: x (N, ...) and y (N, ...) where they are shared, (R, N, ...) where each has its own."""
+    """Samples of all replicas: x (N, ...) and y (N, ...) where they are shared, (R, N, ...) where
+    each has its own."""
 
     x: NDArray[Any]
     y: NDArray[Any]
@@ -36,11 +37,14 @@ class Stack(NamedTuple):
 
 
 def stack(samples: Samples | Sequence[Samples], size: int) -> Stack:
-    """The samples of R replicas in one. Errors: DataError where their number or their shapes differ."""
+    """The samples of R replicas in one. Errors: DataError where their number or their shapes
+    differ."""
     if isinstance(samples, Samples):
         return Stack(samples.x, samples.y, shared=True)
     if len(samples) != size:
-        raise DataError(f"{size} replicas take the samples of all, or {size} of their own, not {len(samples)}")
+        raise DataError(
+            f"{size} replicas take the samples of all, or {size} of their own, not {len(samples)}"
+        )
     first = samples[0]
     for replica, own in enumerate(samples):
         if own.x.shape != first.x.shape or own.y.shape != first.y.shape:
@@ -48,7 +52,9 @@ def stack(samples: Samples | Sequence[Samples], size: int) -> Stack:
                 f"replica {replica} has samples of shape {own.x.shape} and {own.y.shape}, replica 0 of "
                 f"{first.x.shape} and {first.y.shape}: replicas that train as one have data of one shape"
             )
-    return Stack(np.stack([own.x for own in samples]), np.stack([own.y for own in samples]), shared=False)
+    return Stack(
+        np.stack([own.x for own in samples]), np.stack([own.y for own in samples]), shared=False
+    )
 
 
 def is_own(x: Array, model: Model) -> bool:
@@ -57,21 +63,28 @@ def is_own(x: Array, model: Model) -> bool:
 
 
 def aligned(recipes: Recipe | Sequence[Recipe], size: int) -> list[Recipe]:
-    """A recipe for each replica. Errors: SpecError unless they differ in the learning rate alone."""
+    """A recipe for each replica. Errors: SpecError unless they differ in the learning rate
+    alone."""
     if isinstance(recipes, Recipe):
         return [recipes] * size
     if len(recipes) != size:
         raise SpecError(f"{size} replicas take one recipe, or {size}, not {len(recipes)}")
 
     def without_rate(recipe: Recipe) -> Recipe:
-        return replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=0.0), schedule=None)
+        return replace(
+            recipe, optimizer=replace(recipe.optimizer, learning_rate=0.0), schedule=None
+        )
 
-    _same([without_rate(recipe) for recipe in recipes], "recipes differ in the learning rate or its schedule alone")
+    _same(
+        [without_rate(recipe) for recipe in recipes],
+        "recipes differ in the learning rate or its schedule alone",
+    )
     return list(recipes)
 
 
 def alike(models: Model | Sequence[Model], size: int) -> list[Model]:
-    """A model for each replica. Errors: SpecError for no replicas, or unless they differ in the initialisers alone."""
+    """A model for each replica. Errors: SpecError for no replicas, or unless they differ in the
+    initialisers alone."""
     if size < 1:
         raise SpecError(f"replicas is {size}; it takes a whole number from 1")
     if isinstance(models, Model):
@@ -82,12 +95,16 @@ def alike(models: Model | Sequence[Model], size: int) -> list[Model]:
     def without_start(record: Record) -> Record:
         return Zeros() if isinstance(record, Initializer) else record
 
-    _same([replace(model.map(without_start), name="") for model in models], "models differ in the initialisers alone")
+    _same(
+        [replace(model.map(without_start), name="") for model in models],
+        "models differ in the initialisers alone",
+    )
     return list(models)
 
 
 def check_plans(plans: Sequence[Plan], size: int) -> None:
-    """Raise a SpecError unless there is a plan for each replica, and they differ in their seeds alone."""
+    """Raise a SpecError unless there is a plan for each replica, and they differ in their seeds
+    alone."""
     if len(plans) != size:
         raise SpecError(f"{size} replicas take {size} plans, not {len(plans)}")
     for replica, plan in enumerate(plans):

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import alike
+from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.replicas import OneByOne, Replicas
 from dlsys_bench.errors import DataError, EngineError
-from dlsys_bench.plan import Array, Plan, Weights
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.convention import departures
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -25,8 +25,9 @@ OnEpoch = Callable[[Epoch], None]
 
 
 class Batch(NamedTuple):
-    """Samples for one pass. x (N, H, W, C) or (N, units); y as the loss takes it; masks, what each dropout layer keeps,
-    by its place among the layers (None: the engine draws); training: statistics of the batch, dropout on."""
+    """Samples for one pass. x (N, H, W, C) or (N, units); y as the loss takes it; masks, what each
+    dropout layer keeps, by its place among the layers (None: the engine draws); training:
+    statistics of the batch, dropout on."""
 
     x: Array
     y: NDArray[Any]
@@ -43,17 +44,19 @@ class Gradients(NamedTuple):
 
 
 class Engine(ABC):
-    """A way to train. Arrays go in and come out in one layout: images (N, H, W, C), kernels (h, w, in, out) and
-    (in, out), whatever the engine keeps inside. What `build` returns is the engine's own and is only handed back.
+    """A way to train. Arrays go in and come out in one layout: images (N, H, W, C), kernels (h, w,
+    in, out) and (in, out), whatever the engine keeps inside. What `build` returns is the engine's
+    own and is only handed back.
 
-    `convention` is the way the engine takes where frameworks differ (`spec.convention`), `conventions` all it can;
-    `origin` is what creates it again, a name or "package.module:Class"; `threaded` says that threads may train networks
-    of their own at the same time.
+    `convention` is the way the engine takes where frameworks differ (`spec.convention`),
+    `conventions` all it can; `origin` is what creates it again, a name or "package.module:Class";
+    `threaded` says that threads may train networks of their own at the same time.
 
-    What an engine cannot do, or does less exactly, it declares with the reason, and the conformance checks say so:
-    `lacks` by "layer:max_pool", "function:tanh", "loss:hinge", "optimizer:rmsprop", "initializer:normal", "schedule",
-    "batch_sizes", "native" (an order and dropout of its own), or the name of a check; `loosens` by a check or a rung,
-    "step/adam" or "trajectory", with the relative tolerance.
+    What an engine cannot do, or does less exactly, it declares with the reason, and the conformance
+    checks say so: `lacks` by "layer:max_pool", "function:tanh", "loss:hinge", "optimizer:rmsprop",
+    "initializer:normal", "schedule", "batch_sizes", "native" (an order and dropout of its own), or
+    the name of a check; `loosens` by a check or a rung, "step/adam" or "trajectory", with the
+    relative tolerance.
     """
 
     name: ClassVar[str]
@@ -67,9 +70,13 @@ class Engine(ABC):
 
     def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
         if device not in self.devices:
-            raise EngineError(f'engine "{self.name}" has no device {device!r}; it has {", ".join(self.devices)}')
+            raise EngineError(
+                f'engine "{self.name}" has no device {device!r}; it has {", ".join(self.devices)}'
+            )
         if dtype not in self.dtypes:
-            raise EngineError(f'engine "{self.name}" has no dtype {dtype!r}; it has {", ".join(self.dtypes)}')
+            raise EngineError(
+                f'engine "{self.name}" has no dtype {dtype!r}; it has {", ".join(self.dtypes)}'
+            )
         self.device, self.dtype = device, dtype
         self.origin = self.name
 
@@ -85,7 +92,8 @@ class Engine(ABC):
 
     @abstractmethod
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Any:
-        """A network with these weights, or with the engine's own draw of the model's initialisers from `seed`."""
+        """A network with these weights, or with the engine's own draw of the model's initialisers
+        from `seed`."""
 
     @abstractmethod
     def weights(self, net: Any) -> Weights:
@@ -104,16 +112,24 @@ class Engine(ABC):
         """The output of every layer, in order. Neither weights nor state move."""
 
     @abstractmethod
-    def fit(self, net: Any, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
+    def fit(
+        self,
+        net: Any,
+        samples: Samples,
+        recipe: Recipe,
+        plan: Plan,
+        on_epoch: OnEpoch | None = None,
+    ) -> History:
         """Train, and return the running figures by epoch; `on_epoch` gets each as its epoch ends.
 
-        The last epoch may be cut short by a limit on the steps. Errors: DivergedError as soon as a batch's loss is
-        not finite.
+        The last epoch may be cut short by a limit on the steps. Errors: DivergedError as soon as a
+        batch's loss is not finite.
         """
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> Replicas:
-        """A network for each plan, to be trained side by side: one by one, unless an engine has a way to train them as
-        one. Models may differ in their initialisers. Errors: SpecError for no plans, or models that differ in more."""
+        """A network for each plan, to be trained side by side: one by one, unless an engine has a
+        way to train them as one. Models may differ in their initialisers. Errors: SpecError for no
+        plans, or models that differ in more."""
         return OneByOne(self, alike(models, len(plans)), plans)
 
     def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
@@ -122,7 +138,8 @@ class Engine(ABC):
 
 
 def check_targets(loss: Loss, y: NDArray[Any], output: tuple[int, ...]) -> None:
-    """Raise a DataError unless y is what the loss takes for outputs of this shape (without the batch)."""
+    """Raise a DataError unless y is what the loss takes for outputs of this shape (without the
+    batch)."""
     if loss.targets == "labels":
         if len(output) != 1:
             raise DataError(
@@ -130,7 +147,9 @@ def check_targets(loss: Loss, y: NDArray[Any], output: tuple[int, ...]) -> None:
             )
         classes = output[-1]
         if y.ndim != 1 or y.dtype.kind not in "iu":
-            raise DataError(f"{loss.kind} takes labels (N,) of whole numbers, but y is {y.dtype} {y.shape}")
+            raise DataError(
+                f"{loss.kind} takes labels (N,) of whole numbers, but y is {y.dtype} {y.shape}"
+            )
         wrong = np.flatnonzero((y < 0) | (y >= classes))
         if wrong.size:
             raise DataError(
@@ -142,4 +161,6 @@ def check_targets(loss: Loss, y: NDArray[Any], output: tuple[int, ...]) -> None:
                 f"{loss.kind} takes y (N,) of -1 and +1 and a network of one output, not y {y.shape} and {output}"
             )
     elif y.shape[1:] != output:
-        raise DataError(f"{loss.kind} takes y of the outputs' shape (N, {output[-1]}), but y is {y.shape}")
+        raise DataError(
+            f"{loss.kind} takes y of the outputs' shape (N, {output[-1]}), but y is {y.shape}"
+        )

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple, overload
 
 from numpy.typing import NDArray
 
-from dlsys_bench.result import Epoch, History
+from dlsys_bench.engines.epochs import Epoch, History
 from dlsys_bench.spec.recipe import Recipe
 
 
 class Column(NamedTuple):
-    """One epoch of all replicas: losses and accuracies (R,), and the losses of each step where recipes move."""
+    """One epoch of all replicas: losses and accuracies (R,), and the losses of each step where
+    recipes move."""
 
     epoch: int
     steps: int
@@ -31,12 +32,17 @@ class Column(NamedTuple):
             return Epoch(self.epoch, self.steps, self.seconds, loss, accuracy)
         rates = [recipe.rate(step) for step in range(self.steps - len(self.sizes), self.steps)]
         losses = [float(values[replica]) for values in self.by_step]
-        by_step = {"learning_rate": rates, "batch_size": list(map(float, self.sizes)), "loss": losses}
+        by_step = {
+            "learning_rate": rates,
+            "batch_size": list(map(float, self.sizes)),
+            "loss": losses,
+        }
         return Epoch(self.epoch, self.steps, self.seconds, loss, accuracy, by_step=by_step)
 
 
 class Histories(Sequence[History]):
-    """The history of each replica, made when it is asked for: thousands of networks have millions of epochs."""
+    """The history of each replica, made when it is asked for: thousands of networks have millions
+    of epochs."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -66,4 +72,7 @@ class Histories(Sequence[History]):
 
     def last(self) -> list[Epoch | None]:
         """The epoch that was just added, of each replica; None for those that have ended."""
-        return [None if replica in self.ends else self.columns[-1].of(replica) for replica in range(self.size)]
+        return [
+            None if replica in self.ends else self.columns[-1].of(replica)
+            for replica in range(self.size)
+        ]

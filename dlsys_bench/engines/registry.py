@@ -14,7 +14,8 @@ GROUP = "dlsys_bench.engines"
 
 
 class Entry(NamedTuple):
-    """Where an engine's class is, the modules it needs, how one gets them, the devices and the dtypes it can have."""
+    """Where an engine's class is, the modules it needs, how one gets them, the devices and the
+    dtypes it can have."""
 
     target: str
     needs: tuple[str, ...] = ()
@@ -27,13 +28,24 @@ TORCH = "pip install 'dlsys-bench[torch]'"
 
 BUILT_IN: dict[str, Entry] = {
     "numpy": Entry("dlsys_bench.engines.numpy:NumpyEngine", devices=("cpu",)),
-    "numba": Entry("dlsys_bench.engines.numba:NumbaEngine", ("numba",), "pip install 'dlsys-bench[numba]'", ("cpu",)),
+    "numba": Entry(
+        "dlsys_bench.engines.numba:NumbaEngine",
+        ("numba",),
+        "pip install 'dlsys-bench[numba]'",
+        ("cpu",),
+    ),
     "torch": Entry("dlsys_bench.engines.torch:TorchEngine", ("torch",), TORCH),
-    "torch-tf32": Entry("dlsys_bench.engines.torch:TorchTF32Engine", ("torch",), TORCH, ("cuda",), ("float32",)),
-    "torch-bf16": Entry("dlsys_bench.engines.torch:TorchBfloat16Engine", ("torch",), TORCH, dtypes=("float32",)),
+    "torch-tf32": Entry(
+        "dlsys_bench.engines.torch:TorchTF32Engine", ("torch",), TORCH, ("cuda",), ("float32",)
+    ),
+    "torch-bf16": Entry(
+        "dlsys_bench.engines.torch:TorchBfloat16Engine", ("torch",), TORCH, dtypes=("float32",)
+    ),
     "jax": Entry("dlsys_bench.engines.jax:JaxEngine", ("jax",), "pip install 'dlsys-bench[jax]'"),
     "keras": Entry(
-        "dlsys_bench.engines.keras:KerasEngine", ("keras", "tensorflow"), "pip install 'dlsys-bench[tensorflow]'"
+        "dlsys_bench.engines.keras:KerasEngine",
+        ("keras", "tensorflow"),
+        "pip install 'dlsys-bench[tensorflow]'",
     ),
     "keras-jax": Entry(
         "dlsys_bench.engines.keras:KerasJaxEngine",
@@ -50,8 +62,11 @@ def engines() -> dict[str, Entry]:
 
 
 def unavailable(name: str) -> str | None:
-    """Why an engine cannot be used here, with the command that mends it; None when it can. Imports nothing."""
-    missing = [module for module in engines()[name].needs if importlib.util.find_spec(module) is None]
+    """Why an engine cannot be used here, with the command that mends it; None when it can. Imports
+    nothing."""
+    missing = [
+        module for module in engines()[name].needs if importlib.util.find_spec(module) is None
+    ]
     return f'engine "{name}" is not installed: {engines()[name].install}' if missing else None
 
 
@@ -61,7 +76,8 @@ def available() -> list[str]:
 
 
 def check_name(name: str) -> Entry:
-    """Where a named engine is. Errors: EngineError, with the nearest name or what to install. Imports nothing."""
+    """Where a named engine is. Errors: EngineError, with the nearest name or what to install.
+    Imports nothing."""
     if ":" in name:
         return Entry(name)
     known = engines()

@@ -1,7 +1,8 @@
 """Many networks of one model trained side by side: what turns one draw into a distribution.
 
-A replica is one network with its plan: its own weights, order of the data and dropout, and where the recipes say so its
-own learning rate, where the models say so its own initialisers. Replica r gives what its plan gives alone.
+A replica is one network with its plan: its own weights, order of the data and dropout, and where
+the recipes say so its own learning rate, where the models say so its own initialisers. Replica r
+gives what its plan gives alone.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from threadpoolctl import threadpool_limits
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import aligned, check_plans, is_own, stack
+from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Array, Plan, Weights
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -32,7 +33,8 @@ OnReplicas = Callable[[Sequence[Epoch | None]], None]
 
 
 class Replicas(ABC):
-    """R networks, `size` of them. `failures` holds, by replica, where a loss left the finite; the others go on."""
+    """R networks, `size` of them. `failures` holds, by replica, where a loss left the finite; the
+    others go on."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -40,17 +42,21 @@ class Replicas(ABC):
 
     @abstractmethod
     def fit(
-        self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
+        self,
+        samples: Samples | Sequence[Samples],
+        recipes: Recipe | Sequence[Recipe],
+        plans: Sequence[Plan],
         on_epoch: OnReplicas | None = None,
-    ) -> Sequence[History]:  # fmt: skip
-        """Train, all on the same samples or each on its own, and return a history each. An epoch's seconds are the
-        replica's share of the time. One that fails keeps the epochs that it had finished, and weights and state from
-        before its loss left the finite: just before that batch, or in an engine that reads its losses once an epoch, at
-        that epoch's start."""
+    ) -> Sequence[History]:
+        """Train, all on the same samples or each on its own, and return a history each. An epoch's
+        seconds are the replica's share of the time. One that fails keeps the epochs that it had
+        finished, and weights and state from before its loss left the finite: just before that
+        batch, or in an engine that reads its losses once an epoch, at that epoch's start."""
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
-        """What each network gives outside training. x (N, ...) for all, or (R, N, ...), each its own -> (R, N, ...)."""
+        """What each network gives outside training. x (N, ...) for all, or (R, N, ...), each its
+        own -> (R, N, ...)."""
 
     @abstractmethod
     def trace(self, x: Array) -> list[Array]:
@@ -74,9 +80,12 @@ class OneByOne(Replicas):
         ]
 
     def fit(
-        self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
+        self,
+        samples: Samples | Sequence[Samples],
+        recipes: Recipe | Sequence[Recipe],
+        plans: Sequence[Plan],
         on_epoch: OnReplicas | None = None,
-    ) -> list[History]:  # fmt: skip
+    ) -> list[History]:
         check_plans(plans, self.size)
         every = aligned(recipes, self.size)
         parts = stack(samples, self.size)
@@ -90,19 +99,25 @@ class OneByOne(Replicas):
             histories.append(history)
         for epoch in range(max(map(len, histories), default=0)):
             if on_epoch is not None:
-                on_epoch([history[epoch] if epoch < len(history) else None for history in histories])
+                on_epoch(
+                    [history[epoch] if epoch < len(history) else None for history in histories]
+                )
         return histories
 
     def predict(self, x: Array) -> Array:
         own = is_own(x, self.model)
-        return np.stack([self.engine.predict(net, x[r] if own else x) for r, net in enumerate(self.nets)])
+        return np.stack(
+            [self.engine.predict(net, x[r] if own else x) for r, net in enumerate(self.nets)]
+        )
 
     def trace(self, x: Array) -> list[Array]:
         from dlsys_bench.engines.base import Batch
 
         own = is_own(x, self.model)
         batches = [Batch(x[r] if own else x, np.empty(0), training=False) for r in range(self.size)]
-        traces = [self.engine.trace(net, batch) for net, batch in zip(self.nets, batches, strict=True)]
+        traces = [
+            self.engine.trace(net, batch) for net, batch in zip(self.nets, batches, strict=True)
+        ]
         return [np.stack(outputs) for outputs in zip(*traces, strict=True)]
 
     def weights(self, replica: int) -> Weights:
@@ -113,13 +128,19 @@ Block = TypeVar("Block")
 
 
 def in_blocks(
-    engine: Engine, model: Model, recipe: Recipe, count: int, work: Callable[[range], Block], workers: int | None = None
+    engine: Engine,
+    model: Model,
+    recipe: Recipe,
+    count: int,
+    work: Callable[[range], Block],
+    workers: int | None = None,
 ) -> list[Block]:
     """`work` done on so many replicas in blocks as large as suits the engine; the results in order.
 
-    An engine that is threaded does as many blocks at a time as there are cores (or `workers`). Operations run on one
-    thread each: those on networks this small lose more by sharing than they gain. Where dropout is the engine's own, a
-    replica may depend on which others are in its block; else it does not.
+    An engine that is threaded does as many blocks at a time as there are cores (or `workers`).
+    Operations run on one thread each: those on networks this small lose more by sharing than they
+    gain. Where dropout is the engine's own, a replica may depend on which others are in its block;
+    else it does not.
     """
     threads = (workers or len(os.sched_getaffinity(0))) if engine.threaded else 1
     size = min(engine.replicas_at_once(model, recipe), math.ceil(count / threads)) if count else 1

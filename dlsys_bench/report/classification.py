@@ -1,4 +1,5 @@
-"""What a classifier gets right and wrong: figures by class, the confusion matrix, images with truth and prediction."""
+"""What a classifier gets right and wrong: figures by class, the confusion matrix, images with truth
+and prediction."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from dlsys_bench.data import Dataset, prepare
 from dlsys_bench.data.samples import Scaling
 from dlsys_bench.engines.base import check_targets
 from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import DataError, UserError
-from dlsys_bench.plan import Weights
 from dlsys_bench.report.images import MARK, Tile, draw_grid, drawn
 from dlsys_bench.report.picture import SLANTED, WIDTH, every, save, short
 from dlsys_bench.report.tables import NONE, Table
@@ -29,7 +30,8 @@ MOST_NUMBERS = 25
 
 
 class Score(NamedTuple):
-    """One class: precision, recall and F1, fractions, None where nothing defines them; support, its samples."""
+    """One class: precision, recall and F1, fractions, None where nothing defines them; support, its
+    samples."""
 
     name: str
     precision: float | None
@@ -40,7 +42,8 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """The labels (N,) that are true and those predicted, both places among the names of the classes."""
+    """The labels (N,) that are true and those predicted, both places among the names of the
+    classes."""
 
     classes: tuple[str, ...]
     truth: NDArray[np.int64]
@@ -55,7 +58,9 @@ class Classification:
         """(K, K) counts: a row a true class, a column a predicted one."""
         from sklearn.metrics import confusion_matrix
 
-        return np.asarray(confusion_matrix(self.truth, self.predicted, labels=range(len(self.classes))), np.int64)
+        return np.asarray(
+            confusion_matrix(self.truth, self.predicted, labels=range(len(self.classes))), np.int64
+        )
 
     @cached_property
     def scores(self) -> tuple[Score, ...]:
@@ -80,24 +85,31 @@ class Classification:
         }
 
 
-def classify(model: Model, weights: Weights, dataset: Dataset, scaling: Scaling = "unit") -> Classification:
+def classify(
+    model: Model, weights: Weights, dataset: Dataset, scaling: Scaling = "unit"
+) -> Classification:
     """The test split as the numpy engine classifies it, outside training.
 
-    Errors: DataError where the samples do not fit the model's inputs or the labels its outputs; UserError where the
-    outputs are not finite.
+    Errors: DataError where the samples do not fit the model's inputs or the labels its outputs;
+    UserError where the outputs are not finite.
     """
     if not dataset.classes:
-        raise DataError(f'dataset "{dataset.name}" has the targets of a regression; it takes labels of classes')
+        raise DataError(
+            f'dataset "{dataset.name}" has the targets of a regression; it takes labels of classes'
+        )
     shape = dataset.x_test.shape[1:]
     if shape != model.input_shape:
         raise DataError(
             f'dataset "{dataset.name}" has samples of shape {shape}, but model {model.name!r} takes {model.input_shape}'
         )
     if model.output_shape == (1,):
-        raise DataError(f"model {model.name!r} has one output; it takes a classifier of two or more")
+        raise DataError(
+            f"model {model.name!r} has one output; it takes a classifier of two or more"
+        )
     check_targets(SparseCategoricalCrossEntropy(), dataset.y_test, model.output_shape)
     engine = NumpyEngine()
-    # Of the training split only its mean and deviation are asked for, and these do not depend on the limit.
+    # Of the training split only its mean and deviation are asked for, and these do not depend on
+    # the limit.
     test = prepare(dataset, scaling=scaling, limit=1, dtype=engine.dtype).test
     with np.errstate(all="ignore"):
         outputs = engine.predict(engine.build(model, weights), test.x)
@@ -114,7 +126,9 @@ def classify(model: Model, weights: Weights, dataset: Dataset, scaling: Scaling 
 def scores_table(found: Classification, title: str) -> Table:
     """A row a class, then the plain mean of the classes."""
     scores = found.scores
-    rows = [(s.name, *map(_figure, (s.precision, s.recall, s.f1)), f"{s.support:,}") for s in scores]
+    rows = [
+        (s.name, *map(_figure, (s.precision, s.recall, s.f1)), f"{s.support:,}") for s in scores
+    ]
     means = (_mean([score[place] for score in scores]) for place in (1, 2, 3))
     rows.append(("mean of the classes", *map(_figure, means), f"{len(found.truth):,}"))
     heads = ("class", ">precision", ">recall", ">F1", ">support")
@@ -149,7 +163,9 @@ def draw_confusion(found: Classification, title: str, path: Path) -> Path:
         for row, column in np.ndindex(matrix.shape):
             dark, count = fractions[row, column] > 0.5, int(matrix[row, column])
             colour = "white" if dark else "black" if count else "#999999"
-            axis.text(column, row, str(count), ha="center", va="center", fontsize=size, color=colour)
+            axis.text(
+                column, row, str(count), ha="center", va="center", fontsize=size, color=colour
+            )
     step = every(len(names))
     places, ticks = range(0, len(names), step), names[::step]
     slant = SLANTED if max(map(len, names)) > 3 else {}
@@ -159,25 +175,38 @@ def draw_confusion(found: Classification, title: str, path: Path) -> Path:
     axis.set_xlabel(f"predicted class{part}")
     axis.set_ylabel(f"true class{part}")
     figure.colorbar(image, ax=axis, label="fraction of the true class", shrink=0.8)
-    figure.suptitle(f"{title}\naccuracy {found.accuracy:.4f}, counts of {len(found.truth):,} test samples", fontsize=12,
-                    parse_math=False)  # fmt: skip
+    figure.suptitle(
+        f"{title}\naccuracy {found.accuracy:.4f}, counts of {len(found.truth):,} test samples",
+        fontsize=12,
+        parse_math=False,
+    )
     return save(figure, path)
 
 
 def captions(found: Classification, places: Sequence[int]) -> list[tuple[str, bool]]:
-    """For each place the text above its image, and whether it is wrong: the text says so too, not the colour alone."""
+    """For each place the text above its image, and whether it is wrong: the text says so too, not
+    the colour alone."""
     lines = []
     for place in places:
         truth, predicted = found.truth[place], found.predicted[place]
         wrong = bool(truth != predicted)
         said = f"predicted: {short(found.classes[predicted])}"
-        lines.append((f"truth: {short(found.classes[truth])}\n{MARK + ' ' if wrong else ''}{said}", wrong))
+        lines.append(
+            (f"truth: {short(found.classes[truth])}\n{MARK + ' ' if wrong else ''}{said}", wrong)
+        )
     return lines
 
 
-def draw_predictions(found: Classification, x: NDArray[Any], title: str, path: Path, *, seed: int = 0) -> Path:
-    """Five by five images of x (N, H, W, C), drawn by the seed, each with its truth and what was predicted."""
+def draw_predictions(
+    found: Classification, x: NDArray[Any], title: str, path: Path, *, seed: int = 0
+) -> Path:
+    """Five by five images of x (N, H, W, C), drawn by the seed, each with its truth and what was
+    predicted."""
     places = drawn(len(x), seed).tolist()
-    tiles = [Tile(x[place], *line) for place, line in zip(places, captions(found, places), strict=True)]
+    tiles = [
+        Tile(x[place], *line) for place, line in zip(places, captions(found, places), strict=True)
+    ]
     wrong = sum(tile.marked for tile in tiles)
-    return draw_grid(tiles, 5, f"{title}\n{wrong} of these {len(tiles)} wrong: {MARK} and a frame", path)
+    return draw_grid(
+        tiles, 5, f"{title}\n{wrong} of these {len(tiles)} wrong: {MARK} and a frame", path
+    )

@@ -57,10 +57,14 @@ def compliance_table(report: Compliance) -> Table:
         counts = report.counts(rung)
         if not counts:
             continue
-        broken = next((o for o in report.outcomes if o.rung == rung and o.status is Status.FAILED), None)
+        broken = next(
+            (o for o in report.outcomes if o.rung == rung and o.status is Status.FAILED), None
+        )
         told = f"{broken.subject}: {broken.finding and broken.finding.what}" if broken else ""
         rows.append((rung, *(str(counts[status] or "") for status in STATUSES), told))
-    return Table(report.summary(), ("rung", *(f">{status}" for status in STATUSES), "first finding"), rows)
+    return Table(
+        report.summary(), ("rung", *(f">{status}" for status in STATUSES), "first finding"), rows
+    )
 
 
 def declared_table(report: Compliance) -> Table | None:
@@ -70,7 +74,11 @@ def declared_table(report: Compliance) -> Table | None:
         if o.reason and o.status in (Status.DECLARED, Status.PASSED):
             checks.setdefault((o.status, o.reason), []).append(o.name)
     rows = [(reason, str(status), ", ".join(names)) for (status, reason), names in checks.items()]
-    return Table(f"Declared by {report.engine}", ("reason", "status", "checks"), rows) if rows else None
+    return (
+        Table(f"Declared by {report.engine}", ("reason", "status", "checks"), rows)
+        if rows
+        else None
+    )
 
 
 def write_compliance(report: Compliance, folder: Path) -> list[Path]:
@@ -80,7 +88,9 @@ def write_compliance(report: Compliance, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     environment = Environment(autoescape=True, trim_blocks=True)
     stem = report.engine.replace(":", ".").replace("/", ".")
-    versions = ", ".join(f"{name} {version}" for name, version in report.provenance.get("versions", {}).items())
+    versions = ", ".join(
+        f"{name} {version}" for name, version in report.provenance.get("versions", {}).items()
+    )
     counts = report.counts()
     ran = counts[Status.PASSED] + counts[Status.FAILED]
     message = f"{counts[Status.PASSED]} of {ran}" if report.conforms else "broken"
@@ -92,13 +102,19 @@ def write_compliance(report: Compliance, folder: Path) -> list[Path]:
     declared = declared_table(report)
     texts = {
         "json": json.dumps(report.to_dict(), indent=1) + "\n",
-        "md": compliance_table(report).markdown() + ("\n" + declared.markdown() if declared else ""),
-        "html": environment.from_string(PAGE).render(report=report, rungs=RUNGS, statuses=STATUSES, versions=versions),
+        "md": compliance_table(report).markdown()
+        + ("\n" + declared.markdown() if declared else ""),
+        "html": environment.from_string(PAGE).render(
+            report=report, rungs=RUNGS, statuses=STATUSES, versions=versions
+        ),
         "svg": environment.from_string(BADGE).render(
-            label=label, message=message, left=7 * len(label) + 12, right=7 * len(message) + 12,
+            label=label,
+            message=message,
+            left=7 * len(label) + 12,
+            right=7 * len(message) + 12,
             colour="#a11212" if not report.conforms else "#666" if report.partial else "#14692f",
         ),
-    }  # fmt: skip
+    }
     paths = []
     for kind, text in texts.items():
         paths.append(folder / f"{stem}.{kind}")

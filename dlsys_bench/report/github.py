@@ -1,4 +1,5 @@
-"""What GitHub Actions shows of a gate: an annotation for each verdict that is no PASS, and the job summary."""
+"""What GitHub Actions shows of a gate: an annotation for each verdict that is no PASS, and the job
+summary."""
 
 from __future__ import annotations
 

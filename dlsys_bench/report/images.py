@@ -26,7 +26,8 @@ MARK = "✗"
 
 
 class Tile(NamedTuple):
-    """One image (H, W, C) of a grid, C 1 or 3, the text above it, and whether it is marked by a frame."""
+    """One image (H, W, C) of a grid, C 1 or 3, the text above it, and whether it is marked by a
+    frame."""
 
     image: NDArray[Any]
     caption: str = ""
@@ -38,9 +39,13 @@ def check_images(dataset: Dataset) -> None:
     takes = "it takes images (N, H, W, C) of 1 or 3 channels, with labels"
     shape = dataset.x_train.shape[1:]
     if not dataset.classes:
-        raise DataError(f'dataset "{dataset.name}" has the targets of a regression, no classes to show; {takes}')
+        raise DataError(
+            f'dataset "{dataset.name}" has the targets of a regression, no classes to show; {takes}'
+        )
     if len(shape) != 3:
-        raise DataError(f'dataset "{dataset.name}" has vectors of shape {shape}, no images to show; {takes}')
+        raise DataError(
+            f'dataset "{dataset.name}" has vectors of shape {shape}, no images to show; {takes}'
+        )
     if shape[2] not in (1, 3):
         raise DataError(f'dataset "{dataset.name}" has images of {shape[2]} channels; {takes}')
 
@@ -48,7 +53,9 @@ def check_images(dataset: Dataset) -> None:
 def class_counts(dataset: Dataset) -> dict[str, NDArray[np.int64]]:
     """The number of samples of each class, by split: (K,) each."""
     return {
-        split: np.bincount(getattr(dataset, f"y_{split}"), minlength=len(dataset.classes)).astype(np.int64)
+        split: np.bincount(getattr(dataset, f"y_{split}"), minlength=len(dataset.classes)).astype(
+            np.int64
+        )
         for split in SPLITS
     }
 
@@ -57,10 +64,20 @@ def counts_table(dataset: Dataset) -> Table:
     """A row a class: its samples in each split, and their share of the split."""
     counts = class_counts(dataset)
     rows = [
-        (str(label), name, *(cell for split in SPLITS for cell in _cells(counts[split][label], counts[split].sum())))
+        (
+            str(label),
+            name,
+            *(
+                cell
+                for split in SPLITS
+                for cell in _cells(counts[split][label], counts[split].sum())
+            ),
+        )
         for label, name in enumerate(dataset.classes)
     ]
-    rows.append((NONE, "all", *(cell for split in SPLITS for cell in _cells(*[counts[split].sum()] * 2))))
+    rows.append(
+        (NONE, "all", *(cell for split in SPLITS for cell in _cells(*[counts[split].sum()] * 2)))
+    )
     heads = (">label", "class", ">training", ">share", ">test", ">share")
     return Table(f"{dataset.name}: images of each class", heads, rows)
 
@@ -70,7 +87,8 @@ def _cells(count: int, of: int) -> tuple[str, str]:
 
 
 def draw_counts(dataset: Dataset, path: Path) -> Path:
-    """Bars of the samples of each class, a panel a split: each has a scale of its own, so both can be read."""
+    """Bars of the samples of each class, a panel a split: each has a scale of its own, so both can
+    be read."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -79,11 +97,19 @@ def draw_counts(dataset: Dataset, path: Path) -> Path:
     figure = Figure(figsize=(WIDTH, 6.2), layout="constrained")
     places = np.arange(len(names))
     for axis, split, title, colour in zip(
-        figure.subplots(2, 1, sharex=True), SPLITS, ("training", "test"), (BLUE, ORANGE), strict=True
+        figure.subplots(2, 1, sharex=True),
+        SPLITS,
+        ("training", "test"),
+        (BLUE, ORANGE),
+        strict=True,
     ):
         bars = axis.bar(places, counts[split], color=colour, width=0.75)
         if len(names) <= 25:
-            axis.bar_label(bars, [f"{count:,}" for count in counts[split]], fontsize=8 if len(names) <= 12 else 6)
+            axis.bar_label(
+                bars,
+                [f"{count:,}" for count in counts[split]],
+                fontsize=8 if len(names) <= 12 else 6,
+            )
         axis.margins(x=0.02, y=0.12)
         axis.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
         axis.yaxis.set_major_formatter("{x:,.0f}")
@@ -104,7 +130,9 @@ def drawn(count: int, seed: int, most: int = 25) -> NDArray[np.int64]:
     return np.random.default_rng(seed).choice(count, min(most, count), replace=False)
 
 
-def drawn_of_each(y: NDArray[np.int64], label: int, seed: int, each: int = EACH) -> NDArray[np.int64]:
+def drawn_of_each(
+    y: NDArray[np.int64], label: int, seed: int, each: int = EACH
+) -> NDArray[np.int64]:
     """Up to `each` different places of one label in y (N,), drawn by the seed and the label."""
     places = np.flatnonzero(y == label)
     return np.random.default_rng((seed, label)).permutation(places)[:each]
@@ -115,7 +143,9 @@ def draw_samples(dataset: Dataset, split: str, path: Path, *, seed: int = 0) -> 
     x, y = getattr(dataset, f"x_{split}"), getattr(dataset, f"y_{split}")
     tiles = [Tile(x[place], short(dataset.classes[y[place]], 22)) for place in drawn(len(x), seed)]
     title = {"train": "training", "test": "test"}[split]
-    return draw_grid(tiles, 5, f"{dataset.name}: {len(tiles)} of {len(x):,} {title} images, seed {seed}", path)
+    return draw_grid(
+        tiles, 5, f"{dataset.name}: {len(tiles)} of {len(x):,} {title} images, seed {seed}", path
+    )
 
 
 def draw_classes(dataset: Dataset, path: Path, *, seed: int = 0) -> Path:
@@ -133,13 +163,16 @@ def draw_classes(dataset: Dataset, path: Path, *, seed: int = 0) -> Path:
                 for place, name in zip(places, names, strict=True)
             ]
             tiles += [None] * (columns - len(places))
-    which = "each class" if len(shown) == len(dataset.classes) else f"the first {len(shown)} classes"
+    which = (
+        "each class" if len(shown) == len(dataset.classes) else f"the first {len(shown)} classes"
+    )
     title = f"{dataset.name}: {EACH} training images of {which}, seed {seed}"
     return draw_grid(tiles, columns, title, path)
 
 
 def draw_grid(tiles: Sequence[Tile | None], columns: int, title: str, path: Path) -> Path:
-    """Images in rows, each under its caption; None leaves a place empty. A marked one has a thick dashed frame.
+    """Images in rows, each under its caption; None leaves a place empty. A marked one has a thick
+    dashed frame.
 
     Bytes are shown from 0 to 255, floats from the least to the greatest value of the whole grid.
     """
@@ -150,7 +183,9 @@ def draw_grid(tiles: Sequence[Tile | None], columns: int, title: str, path: Path
     rows = -(-len(tiles) // columns)
     size, pad = (9, 6) if columns <= 5 else (8, 3)
     lines = sum(
-        max(len(tile.caption.splitlines()) if tile else 0 for tile in tiles[first : first + columns])
+        max(
+            len(tile.caption.splitlines()) if tile else 0 for tile in tiles[first : first + columns]
+        )
         for first in range(0, len(tiles), columns)
     )
     side = WIDTH / columns
@@ -164,7 +199,9 @@ def draw_grid(tiles: Sequence[Tile | None], columns: int, title: str, path: Path
             continue
         grey = tile.image.shape[2] == 1
         shown = (tile.image.astype(np.float64) - low) / (high - low)
-        axis.imshow(shown[..., 0] if grey else shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.imshow(
+            shown[..., 0] if grey else shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+        )
         look = {"color": VERMILLION, "weight": "bold"} if tile.marked else {}
         axis.set_title(tile.caption, fontsize=size, pad=pad, parse_math=False, **look)
         if tile.marked:
@@ -174,7 +211,10 @@ def draw_grid(tiles: Sequence[Tile | None], columns: int, title: str, path: Path
 
 
 def _range(images: Sequence[NDArray[Any]]) -> tuple[float, float]:
-    low, high = min(float(image.min()) for image in images), max(float(image.max()) for image in images)
+    low, high = (
+        min(float(image.min()) for image in images),
+        max(float(image.max()) for image in images),
+    )
     return low, high if high > low else low + 1.0
 
 
@@ -183,5 +223,12 @@ def _frame(shape: tuple[int, ...]) -> Any:
 
     height, width = shape[:2]
     return Rectangle(
-        (-0.5, -0.5), width, height, fill=False, edgecolor=VERMILLION, linewidth=4, linestyle=(0, (2, 1)), clip_on=False
+        (-0.5, -0.5),
+        width,
+        height,
+        fill=False,
+        edgecolor=VERMILLION,
+        linewidth=4,
+        linestyle=(0, (2, 1)),
+        clip_on=False,
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.plan import Weights
+from dlsys_bench.engines.plan import Weights
 from dlsys_bench.report.picture import BLUE, SLANTED, VERMILLION, WIDTH, save
 from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.model import Model
@@ -47,12 +47,14 @@ def as_violin(values: NDArray[Any]) -> bool:
 
 
 def draw_batch_norms(norms: Sequence[Norm], title: str, path: Path) -> Path:
-    """Four panels, the layers in order on x: the channels of each as a violin, or as a box with points where a layer
-    has one channel or all its values are the same."""
+    """Four panels, the layers in order on x: the channels of each as a violin, or as a box with
+    points where a layer has one channel or all its values are the same."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 7.4), layout="constrained")
-    for axis, (tensor, heading, label, start) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS, strict=True):
+    for axis, (tensor, heading, label, start) in zip(
+        figure.subplots(2, 2, sharex=True).flat, PANELS, strict=True
+    ):
         columns = [np.asarray(norm.tensors[tensor], np.float64) for norm in norms]
         _panel(axis, columns, start)
         axis.set_title(heading, fontsize=10)
@@ -65,12 +67,15 @@ def draw_batch_norms(norms: Sequence[Norm], title: str, path: Path) -> Path:
         if tensor in ("moving_mean", "moving_variance"):
             axis.set_xlabel("layer (its channels), from the input to the output")
     figure.suptitle(title, fontsize=12, parse_math=False)
-    figure.legend(handles=_handles(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(
+        handles=_handles(), loc="outside lower center", ncols=4, frameon=False, fontsize=9
+    )
     return save(figure, path)
 
 
 def _panel(axis: Any, columns: Sequence[NDArray[np.float64]], start: float) -> None:
-    """One panel; on a logarithmic axis the densities are those of the logarithms, or they would be drawn crooked."""
+    """One panel; on a logarithmic axis the densities are those of the logarithms, or they would be
+    drawn crooked."""
     every = np.concatenate(columns)
     logarithmic = every.min() > 0 and every.max() / every.min() >= LOGARITHMIC_FROM
     if logarithmic:
@@ -80,15 +85,31 @@ def _panel(axis: Any, columns: Sequence[NDArray[np.float64]], start: float) -> N
     axis.axhline(start, color="black", linestyle=(0, (4, 3)), linewidth=1)
     for place, values in enumerate(columns, start=1):
         if as_violin(values):
-            parts = axis.violinplot([values], [place], widths=0.8, showmedians=True, showextrema=False)
+            parts = axis.violinplot(
+                [values], [place], widths=0.8, showmedians=True, showextrema=False
+            )
             parts["bodies"][0].set(facecolor=BLUE, edgecolor=BLUE, alpha=0.35)
             parts["cmedians"].set(color=BLUE, linewidth=2.5, zorder=4)
         else:
-            axis.boxplot([values], positions=[place], widths=0.5, showfliers=False, medianprops={"color": BLUE})
-        # Spread sideways by multiples of the golden ratio, so that no two channels lie upon each other.
+            axis.boxplot(
+                [values],
+                positions=[place],
+                widths=0.5,
+                showfliers=False,
+                medianprops={"color": BLUE},
+            )
+        # Spread sideways by multiples of the golden ratio, so that no two channels lie upon each
+        # other.
         aside = 0.25 * ((np.arange(len(values)) * 0.618 + 0.5) % 1 - 0.5)
-        axis.scatter(place + aside, values, s=12 if len(values) > 1 else 25, color=VERMILLION, alpha=0.7, linewidths=0,
-                     zorder=3)  # fmt: skip
+        axis.scatter(
+            place + aside,
+            values,
+            s=12 if len(values) > 1 else 25,
+            color=VERMILLION,
+            alpha=0.7,
+            linewidths=0,
+            zorder=3,
+        )
 
 
 def _handles() -> list[Any]:
@@ -98,6 +119,10 @@ def _handles() -> list[Any]:
     return [
         Patch(facecolor=BLUE, alpha=0.35, label="density of the channels"),
         Line2D([], [], color=BLUE, linewidth=2, label="median"),
-        Line2D([], [], color=VERMILLION, marker="o", markersize=4, linestyle="none", label="a channel"),
-        Line2D([], [], color="black", linestyle=(0, (4, 3)), linewidth=1, label="value before training"),
+        Line2D(
+            [], [], color=VERMILLION, marker="o", markersize=4, linestyle="none", label="a channel"
+        ),
+        Line2D(
+            [], [], color="black", linestyle=(0, (4, 3)), linewidth=1, label="value before training"
+        ),
     ]

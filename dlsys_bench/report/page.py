@@ -1,4 +1,5 @@
-"""A report in Markdown with its pictures, from stored runs: a section a study, with what became of its claims."""
+"""A report in Markdown with its pictures, from stored runs: a section a study, with what became of
+its claims."""
 
 from __future__ import annotations
 
@@ -8,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.report.plots import PLOTS
+from dlsys_bench.notebooks.rulings import Judged, rule
+from dlsys_bench.report.plots.table import PLOTS
 from dlsys_bench.report.tables import claims_table, power_table, tables
-from dlsys_bench.result import Result
-from dlsys_bench.run import choose_dataset
-from dlsys_bench.store import file_name
-from dlsys_bench.studies import STUDIES, Case, Study
-from dlsys_bench.verdict.claims import Judged, rule
-from dlsys_bench.verdict.design import ALPHA, BETA
-from dlsys_bench.verdict.gate import Terms, share
-from dlsys_bench.verdict.power import power
+from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.run import choose_dataset
+from dlsys_bench.runs.store import file_name
+from dlsys_bench.studies.base import Case, Study
+from dlsys_bench.studies.registry import STUDIES
+from dlsys_bench.verdicts.design import ALPHA, BETA
+from dlsys_bench.verdicts.gate import Terms, share
+from dlsys_bench.verdicts.power import power
 
 TEMPLATE = """# dlsys_bench: {{ count }} runs
 
@@ -43,13 +45,18 @@ TEMPLATE = """# dlsys_bench: {{ count }} runs
 {% endfor %}"""
 
 
-def _section(study: str, results: Sequence[Result], rulings: Sequence[Judged], folder: Path) -> dict[str, Any]:
-    """The tables, pictures and claims of one study. One that is not in the table (a user's own) is drawn as curves."""
+def _section(
+    study: str, results: Sequence[Result], rulings: Sequence[Judged], folder: Path
+) -> dict[str, Any]:
+    """The tables, pictures and claims of one study. One that is not in the table (a user's own) is
+    drawn as curves."""
     known = STUDIES.get(study)
 
     def place(run: Result) -> tuple[str, str]:
         # Arms that are each on the data that they are meant for belong in one picture.
-        at_home = known is not None and run.dataset in {arm.dataset for arm in known.arms if arm.name == run.arm}
+        at_home = known is not None and run.dataset in {
+            arm.dataset for arm in known.arms if arm.name == run.arm
+        }
         return known.dataset if known is not None and at_home else run.dataset, run.tier
 
     pictures = []
@@ -64,16 +71,20 @@ def _section(study: str, results: Sequence[Result], rulings: Sequence[Judged], f
         "study": study,
         "title": known.title if known else "",
         "tables": [table.markdown() for table in tables(results)],
-        "powers": _powers(known, list(dict.fromkeys((run.dataset, run.tier) for run in results))) if known else [],
+        "powers": _powers(known, list(dict.fromkeys((run.dataset, run.tier) for run in results)))
+        if known
+        else [],
         "paths": [path for _, path in pictures],
         "pictures": [(title, path.name) for title, path in pictures],
-        "claims": claims_table(rulings, "What was published, and what is measured here").markdown() if rulings else "",
+        "claims": claims_table(rulings, "What was published, and what is measured here").markdown()
+        if rulings
+        else "",
     }
 
 
 def _powers(study: Study, places: Sequence[tuple[str, str]]) -> list[str]:
-    """What gates of a study see on each dataset and tier, from the runs stored for it; of data that are not at hand,
-    nothing."""
+    """What gates of a study see on each dataset and tier, from the runs stored for it; of data that
+    are not at hand, nothing."""
     found = []
     for dataset, tier in places:
         terms = Terms(share(len(study.arms)))
@@ -92,13 +103,17 @@ def _powers(study: Study, places: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def write(results: Sequence[Result], folder: Path) -> list[Path]:
-    """Write `report.md` and the pictures of each study, dataset and tier. Returns the paths, the report first."""
+    """Write `report.md` and the pictures of each study, dataset and tier. Returns the paths, the
+    report first."""
     from jinja2 import Environment
 
     folder.mkdir(parents=True, exist_ok=True)
     studies = dict.fromkeys(run.study for run in results)
     rulings = rule(extra=results)
-    sections = [_section(study, [run for run in results if run.study == study], rulings, folder) for study in studies]
+    sections = [
+        _section(study, [run for run in results if run.study == study], rulings, folder)
+        for study in studies
+    ]
     provenance = results[0].provenance
     machine, versions = provenance.get("machine", {}), provenance.get("versions", {})
     text = (

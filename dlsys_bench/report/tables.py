@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dlsys_bench.result import Result
+from dlsys_bench.runs.result import Result
 from dlsys_bench.spec.model import Model
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-    from dlsys_bench.store import Record
-    from dlsys_bench.verdict.claims import Judged
-    from dlsys_bench.verdict.compare import Comparison, Side
-    from dlsys_bench.verdict.power import Power
-    from dlsys_bench.verdict.verdict import Verdict
+    from dlsys_bench.notebooks.rulings import Judged
+    from dlsys_bench.runs.store import Record
+    from dlsys_bench.verdicts.compare import Comparison, Side
+    from dlsys_bench.verdicts.power import Power
+    from dlsys_bench.verdicts.verdict import Verdict
 
 NONE = "-"
 
 
 class Table(NamedTuple):
-    """A title, the column heads and the rows, all text. A head that starts with ">" is of numbers."""
+    """A title, the column heads and the rows, all text. A head that starts with ">" is of
+    numbers."""
 
     title: str
     columns: tuple[str, ...]
@@ -45,11 +46,23 @@ class Table(NamedTuple):
 
         table = RichTable(title=self.title, title_justify="left", title_style="bold")
         for column in self.columns:
-            table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left",
-                             overflow="fold")  # fmt: skip
-        colours = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "UNJUDGED": "dim",
-                   "SAME": "green", "DIFFERS": "bold red", "UNDECIDED": "yellow",
-                   "FASTER": "green", "SLOWER": "bold red", "AMBIGUOUS": "yellow"}  # fmt: skip
+            table.add_column(
+                column.lstrip(">"),
+                justify="right" if column.startswith(">") else "left",
+                overflow="fold",
+            )
+        colours = {
+            "PASS": "green",
+            "FAIL": "bold red",
+            "INCONCLUSIVE": "yellow",
+            "UNJUDGED": "dim",
+            "SAME": "green",
+            "DIFFERS": "bold red",
+            "UNDECIDED": "yellow",
+            "FASTER": "green",
+            "SLOWER": "bold red",
+            "AMBIGUOUS": "yellow",
+        }
         for row in self.rows:
             table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in row))
         return table
@@ -87,19 +100,43 @@ def results_table(results: Sequence[Result]) -> Table:
     for (study, arm, dataset, tier, engine, device), group in groupby(ordered, key):
         runs = list(group)
         good = [run.last for run in runs if run.status == "finished" and run.last is not None]
-        seconds = [float(np.median([epoch.seconds for epoch in run.history])) for run in runs if run.history]
-        rows.append((
-            f"{study}/{arm}", dataset, tier, engine if device == "cpu" else f"{engine} ({device})", str(len(runs)),
-            _figure(epoch.running_loss for epoch in good),
-            _figure(epoch.running_accuracy for epoch in good), _figure(epoch.train_accuracy for epoch in good),
-            _figure(epoch.validation_accuracy for epoch in good), _figure(epoch.test_accuracy for epoch in good),
-            _figure(epoch.test_loss for epoch in good), _figure(seconds, 2),
-            "" if len(good) == len(runs) else f"{len(runs) - len(good)} diverged",
-        ))  # fmt: skip
+        seconds = [
+            float(np.median([epoch.seconds for epoch in run.history]))
+            for run in runs
+            if run.history
+        ]
+        rows.append(
+            (
+                f"{study}/{arm}",
+                dataset,
+                tier,
+                engine if device == "cpu" else f"{engine} ({device})",
+                str(len(runs)),
+                _figure(epoch.running_loss for epoch in good),
+                _figure(epoch.running_accuracy for epoch in good),
+                _figure(epoch.train_accuracy for epoch in good),
+                _figure(epoch.validation_accuracy for epoch in good),
+                _figure(epoch.test_accuracy for epoch in good),
+                _figure(epoch.test_loss for epoch in good),
+                _figure(seconds, 2),
+                "" if len(good) == len(runs) else f"{len(runs) - len(good)} diverged",
+            )
+        )
     columns = (
-        "arm", "dataset", "tier", "engine", ">seeds", ">running loss", ">running acc", ">train acc", ">val acc",
-        ">test acc", ">test loss", ">s/epoch", "",
-    )  # fmt: skip
+        "arm",
+        "dataset",
+        "tier",
+        "engine",
+        ">seeds",
+        ">running loss",
+        ">running acc",
+        ">train acc",
+        ">val acc",
+        ">test acc",
+        ">test loss",
+        ">s/epoch",
+        "",
+    )
     return Table("Results (mean ± spread of the seeds, last epoch)", columns, rows)
 
 
@@ -108,31 +145,77 @@ def verdict_table(verdicts: Sequence[Verdict], title: str = "Verdicts") -> Table
     rows = []
     for verdict in verdicts:
         band = verdict.band
-        rows.append((
-            verdict.name, verdict.dataset or NONE, verdict.engine, str(len(verdict.seeds)),
-            _digits(verdict.measured), f"{band.mean:.4f} ± {band.spread:.4f}" if band else NONE,
-            str(band.n) if band else NONE, _digits(verdict.shift, "+.4f"), _digits(verdict.chance, ".1e"),
-            _digits(verdict.smallest_shift), verdict.outcome.value,
-        ))  # fmt: skip
-    columns = ("arm", "dataset", "engine", ">seeds", ">measured", ">stored", ">runs", ">shift", ">chance", ">sees from",
-               "verdict")  # fmt: skip
+        rows.append(
+            (
+                verdict.name,
+                verdict.dataset or NONE,
+                verdict.engine,
+                str(len(verdict.seeds)),
+                _digits(verdict.measured),
+                f"{band.mean:.4f} ± {band.spread:.4f}" if band else NONE,
+                str(band.n) if band else NONE,
+                _digits(verdict.shift, "+.4f"),
+                _digits(verdict.chance, ".1e"),
+                _digits(verdict.smallest_shift),
+                verdict.outcome.value,
+            )
+        )
+    columns = (
+        "arm",
+        "dataset",
+        "engine",
+        ">seeds",
+        ">measured",
+        ">stored",
+        ">runs",
+        ">shift",
+        ">chance",
+        ">sees from",
+        "verdict",
+    )
     return Table(title, columns, rows)
 
 
 def power_table(powers: Sequence[Power], title: str = "What the gates see") -> Table:
-    """A row an arm: its stored runs, its share of alpha, the smallest shift it sees, and what a gate costs."""
+    """A row an arm: its stored runs, its share of alpha, the smallest shift it sees, and what a
+    gate costs."""
     rows = []
     for one in powers:
         healthy = one.healthy
-        rows.append((
-            f"{one.study}/{one.arm}", one.dataset, one.tier, str(one.stored), _digits(one.mean), _digits(one.spread),
-            f"{one.alpha:.1e}", _digits(one.smallest_shift),
-            NONE if healthy is None else f"{healthy.median_seeds:.0f} ({healthy.mean_seeds:.1f})",
-            NONE if one.fixed_seeds is None else str(one.fixed_seeds), _digits(one.seconds, ".1f"),
-            _digits(one.minutes, ".2f"), one.unjudged or ("" if healthy else "sees nothing: too few stored runs"),
-        ))  # fmt: skip
-    columns = ("arm", "dataset", "tier", ">runs", ">mean", ">spread", ">alpha", ">sees from", ">seeds, median (mean)",
-               ">fixed", ">s a run", ">min a gate", "")  # fmt: skip
+        rows.append(
+            (
+                f"{one.study}/{one.arm}",
+                one.dataset,
+                one.tier,
+                str(one.stored),
+                _digits(one.mean),
+                _digits(one.spread),
+                f"{one.alpha:.1e}",
+                _digits(one.smallest_shift),
+                NONE
+                if healthy is None
+                else f"{healthy.median_seeds:.0f} ({healthy.mean_seeds:.1f})",
+                NONE if one.fixed_seeds is None else str(one.fixed_seeds),
+                _digits(one.seconds, ".1f"),
+                _digits(one.minutes, ".2f"),
+                one.unjudged or ("" if healthy else "sees nothing: too few stored runs"),
+            )
+        )
+    columns = (
+        "arm",
+        "dataset",
+        "tier",
+        ">runs",
+        ">mean",
+        ">spread",
+        ">alpha",
+        ">sees from",
+        ">seeds, median (mean)",
+        ">fixed",
+        ">s a run",
+        ">min a gate",
+        "",
+    )
     return Table(title, columns, rows)
 
 
@@ -144,17 +227,24 @@ def claims_table(rulings: Sequence[Judged], title: str = "Claims") -> Table:
     """A row a claim: published, measured, the interval that decides, the ruling and why."""
     rows = [
         (
-            one.claim["id"], one.published, one.measured or NONE,
+            one.claim["id"],
+            one.published,
+            one.measured or NONE,
             f"[{one.interval[0]:.4f}, {one.interval[1]:.4f}]" if one.interval else NONE,
-            str(one.runs) if one.runs else NONE, one.ruling.value, one.reason,
+            str(one.runs) if one.runs else NONE,
+            one.ruling.value,
+            one.reason,
         )
         for one in rulings
-    ]  # fmt: skip
-    return Table(title, ("claim", "published", "measured", "95% interval", ">runs", "ruling", "reason"), rows)
+    ]
+    return Table(
+        title, ("claim", "published", "measured", "95% interval", ">runs", "ruling", "reason"), rows
+    )
 
 
 def comparison_table(comparisons: Sequence[Comparison], title: str = "Comparison") -> Table:
-    """A row a figure of an arm in two sets of runs: mean and spread of each, B minus A, what becomes of it and why."""
+    """A row a figure of an arm in two sets of runs: mean and spread of each, B minus A, what
+    becomes of it and why."""
 
     def side(of: Side | None) -> str:
         if of is None or of.mean is None:
@@ -165,24 +255,48 @@ def comparison_table(comparisons: Sequence[Comparison], title: str = "Comparison
     rows = []
     for one in comparisons:
         gap = one.difference
-        rows.append((
-            "/".join(filter(None, (one.study, one.arm))), " ".join(filter(None, (one.dataset, one.tier))), one.metric,
-            side(one.a), side(one.b), f"{gap.mean:+.3g} [{gap.low:.3g}, {gap.high:.3g}]" if gap else NONE,
-            NONE if one.adjusted is None else f"{one.adjusted:.2g}", one.relation.value, one.reason,
-        ))  # fmt: skip
-    columns = ("arm", "on", "figure", "A, runs", "B, runs", ">B - A (95%)", ">p (Holm)", "verdict", "why")
+        rows.append(
+            (
+                "/".join(filter(None, (one.study, one.arm))),
+                " ".join(filter(None, (one.dataset, one.tier))),
+                one.metric,
+                side(one.a),
+                side(one.b),
+                f"{gap.mean:+.3g} [{gap.low:.3g}, {gap.high:.3g}]" if gap else NONE,
+                NONE if one.adjusted is None else f"{one.adjusted:.2g}",
+                one.relation.value,
+                one.reason,
+            )
+        )
+    columns = (
+        "arm",
+        "on",
+        "figure",
+        "A, runs",
+        "B, runs",
+        ">B - A (95%)",
+        ">p (Holm)",
+        "verdict",
+        "why",
+    )
     return Table(title, columns, rows)
 
 
 def figures_table(results: Sequence[Result]) -> Table:
-    """A row an arm and engine of a study of many networks: its figures that are single numbers, mean and spread."""
+    """A row an arm and engine of a study of many networks: its figures that are single numbers,
+    mean and spread."""
 
     def key(run: Result) -> tuple[str, ...]:
         return run.study, run.arm, run.dataset, run.tier, run.engine
 
-    names = list(dict.fromkeys(
-        name for run in results for name, value in run.figures.items() if isinstance(value, int | float)
-    ))  # fmt: skip
+    names = list(
+        dict.fromkeys(
+            name
+            for run in results
+            for name, value in run.figures.items()
+            if isinstance(value, int | float)
+        )
+    )
     rows = []
     for group in dict.fromkeys(map(key, results)):
         runs = [run for run in results if key(run) == group]
@@ -198,16 +312,27 @@ def runs_table(records: Sequence[Record], title: str = "Stored runs") -> Table:
     for record in records:
         run = record.result
         place = f"{run.study}/{run.arm}" if run.arm else run.study
-        key = (place, run.dataset or NONE, run.tier or NONE, run.engine, run.device or NONE, run.protocol or NONE)
+        key = (
+            place,
+            run.dataset or NONE,
+            run.tier or NONE,
+            run.engine,
+            run.device or NONE,
+            run.protocol or NONE,
+        )
         groups.setdefault(key, []).append(record)
     rows = [
         (
-            *key[:5], str(len(group)), str(len({record.result.seed for record in group})),
+            *key[:5],
+            str(len(group)),
+            str(len({record.result.seed for record in group})),
             str(sum(record.result.status != "finished" for record in group)),
-            min(record.time for record in group), max(record.time for record in group), key[5],
+            min(record.time for record in group),
+            max(record.time for record in group),
+            key[5],
         )
         for key, group in groups.items()
-    ]  # fmt: skip
+    ]
     columns = (
         "arm",
         "dataset",
@@ -229,8 +354,11 @@ def _number(value: object) -> float | None:
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
-    """What there is to say of results: of those that trained one network each, and of each study that measured many."""
-    found = [results_table(single)] if (single := [run for run in results if not run.figures]) else []
+    """What there is to say of results: of those that trained one network each, and of each study
+    that measured many."""
+    found = (
+        [results_table(single)] if (single := [run for run in results if not run.figures]) else []
+    )
     many = [run for run in results if run.figures]
     studies = dict.fromkeys(run.study for run in many)
     return found + [figures_table([run for run in many if run.study == study]) for study in studies]

@@ -1,4 +1,5 @@
-"""How long engines train until the network is as accurate as it has to be: a row an engine and device."""
+"""How long engines train until the network is as accurate as it has to be: a row an engine and
+device."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ FEWEST_SEEDS = 6
 
 @dataclass(frozen=True)
 class Median:
-    """Of seconds, `low` to `high` with 95%; infinite where so many runs never reached the target, None where there are
-    too few runs to say."""
+    """Of seconds, `low` to `high` with 95%; infinite where so many runs never reached the target,
+    None where there are too few runs to say."""
 
     middle: float
     low: float | None
@@ -44,7 +45,8 @@ def _seconds(value: float) -> str:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one engine on one device to one target. A run that never reached it took for ever: it counts."""
+    """The runs of one engine on one device to one target. A run that never reached it took for
+    ever: it counts."""
 
     engine: str
     device: str
@@ -56,8 +58,12 @@ class Group:
 
     @property
     def others(self) -> float | None:
-        """The most that others took of the machine during a run; None where none was long enough to say."""
-        return max((run["others_share"] for run in self.runs if run["others_share"] is not None), default=None)
+        """The most that others took of the machine during a run; None where none was long enough to
+        say."""
+        return max(
+            (run["others_share"] for run in self.runs if run["others_share"] is not None),
+            default=None,
+        )
 
     def median(self, field: str) -> Median:
         """Of "seconds", "cold_seconds", or what these differ by, "start_seconds"."""
@@ -68,11 +74,16 @@ class Group:
         lost = [f"seed {run['seed']}: {run['reason']}" for run in self.runs if not run["reached"]]
         steps = float(np.median([run["steps"] if run["reached"] else inf for run in self.runs]))
         return (
-            self.engine, self.device, f"{len(self.reached)} of {len(self.runs)}", str(self.median("seconds")),
-            str(self.median("cold_seconds")), _seconds(self.median("start_seconds").middle),
-            f"{steps:,.0f}" if isfinite(steps) else "never", NONE if self.others is None else f"{self.others:.0%}",
+            self.engine,
+            self.device,
+            f"{len(self.reached)} of {len(self.runs)}",
+            str(self.median("seconds")),
+            str(self.median("cold_seconds")),
+            _seconds(self.median("start_seconds").middle),
+            f"{steps:,.0f}" if isfinite(steps) else "never",
+            NONE if self.others is None else f"{self.others:.0%}",
             "; ".join(lost),
-        )  # fmt: skip
+        )
 
 
 def _figure(run: Line, field: str) -> float:
@@ -90,15 +101,24 @@ class Workload:
 
 def failed(run: dict[str, Any], reason: str) -> Line:
     """The line of a run whose process ended without one: it did not reach its target either."""
-    return run | {"reached": False, "reason": reason, "steps": None, "seconds": None, "cold_seconds": None,
-                  "others_share": None}  # fmt: skip
+    return run | {
+        "reached": False,
+        "reason": reason,
+        "steps": None,
+        "seconds": None,
+        "cold_seconds": None,
+        "others_share": None,
+    }
 
 
 def workloads(runs: Sequence[Line]) -> list[Workload]:
     """The runs by what was trained and to what level, in the order in which these first come."""
     found: dict[tuple[str, Target], dict[tuple[str, str], list[Line]]] = {}
     for run in runs:
-        work = f"{run['study']}/{run['arm']} on {run['dataset']}, tier {run['tier']}", Target(**run["target"])
+        work = (
+            f"{run['study']}/{run['arm']} on {run['dataset']}, tier {run['tier']}",
+            Target(**run["target"]),
+        )
         found.setdefault(work, {}).setdefault((run["engine"], run["device"]), []).append(run)
     return [
         Workload(name, target, [Group(*who, mine) for who, mine in groups.items()])
@@ -106,13 +126,23 @@ def workloads(runs: Sequence[Line]) -> list[Workload]:
     ]
 
 
-HEADS = ("engine", "device", ">reached", ">training, s", ">from a cold start, s", ">start", ">updates", ">others",
-         "never reached")  # fmt: skip
+HEADS = (
+    "engine",
+    "device",
+    ">reached",
+    ">training, s",
+    ">from a cold start, s",
+    ">start",
+    ">updates",
+    ">others",
+    "never reached",
+)
 
 
 def tables(works: Sequence[Workload]) -> list[Table]:
-    """A table a workload: median seconds with a 95% interval, of training alone and from a cold start, how many of the
-    latter are the start; the median of the updates, and the most that others took of the machine during a run."""
+    """A table a workload: median seconds with a 95% interval, of training alone and from a cold
+    start, how many of the latter are the start; the median of the updates, and the most that others
+    took of the machine during a run."""
     return [
         Table(
             f"{work.name}: seconds until {work.target}, {work.target.explained}",

@@ -15,7 +15,8 @@ class BatchSizes(Record):
     """The sizes of the batches, epoch by epoch."""
 
     def epochs(self, samples: int) -> Iterator[list[int]]:
-        """For each epoch the sizes of its batches; their sum is `samples`, or less where an epoch leaves some out."""
+        """For each epoch the sizes of its batches; their sum is `samples`, or less where an epoch
+        leaves some out."""
         raise NotImplementedError
 
 
@@ -27,11 +28,13 @@ def equal(batch_size: int, samples: int) -> list[int]:
 
 @dataclass(frozen=True)
 class CyclicalBatchSize(BatchSizes):
-    """Batches double from `smallest` to `largest` and halve back; `largest` itself doubles with each cycle.
+    """Batches double from `smallest` to `largest` and halve back; `largest` itself doubles with
+    each cycle.
 
-    The cycles run on from epoch to epoch. Where the next batch would run past the data, an epoch that ends "cut" takes
-    what is left, so that every sample is seen once; one that ends "early" stops there, as nb2 does, and that batch
-    opens the next epoch. Unless `growing`, every cycle reaches the same size.
+    The cycles run on from epoch to epoch. Where the next batch would run past the data, an epoch
+    that ends "cut" takes what is left, so that every sample is seen once; one that ends "early"
+    stops there, as nb2 does, and that batch opens the next epoch. Unless `growing`, every cycle
+    reaches the same size.
     """
 
     smallest: int = 64

@@ -1,7 +1,7 @@
 """The choices in which correct engines differ, by the name of who makes them.
 
-A record always says which way is meant; `follow` rewrites it to one framework's ways, so that an engine is only ever
-asked for what it can do, and a result can say which convention it was run in.
+A record always says which way is meant; `follow` rewrites it to one framework's ways, so that an
+engine is only ever asked for what it can do, and a result can say which convention it was run in.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ CONVENTIONS: dict[str, Mapping[str, Mapping[str, Any]]] = {
 
 
 def follow(convention: str, record: R) -> R:
-    """The record, and every record inside it, in the named convention. An unknown name is a SpecError."""
+    """The record, and every record inside it, in the named convention. An unknown name is a
+    SpecError."""
     if convention not in CONVENTIONS:
         raise SpecError(
             f"unknown convention {convention!r}{nearest(convention, CONVENTIONS)}; known: {', '.join(CONVENTIONS)}"
@@ -48,21 +49,24 @@ def follow(convention: str, record: R) -> R:
 
 
 def protocol(*records: Record, beside: Mapping[str, Any] | None = None) -> str:
-    """A digest of records that is the same in every convention: what was done, whoever did it. `beside` is what else
-    was decided."""
+    """A digest of records that is the same in every convention: what was done, whoever did it.
+    `beside` is what else was decided."""
     whole: list[Any] = [follow("keras", record).to_dict() for record in records]
     text = json.dumps(whole + ([beside] if beside else []), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def departures(convention: str, record: Record) -> list[str]:
-    """What in the record is not this convention's way: 'adam: epsilon_added is "before", keras "after"', ..."""
+    """What in the record is not this convention's way: 'adam: epsilon_added is "before", keras
+    "after"', ..."""
     found: list[str] = []
 
     def look(inner: Record) -> Record:
         for option, way in CONVENTIONS[convention].get(inner.kind, {}).items():
             if getattr(inner, option) != way:
-                found.append(f"{inner.kind}: {option} is {getattr(inner, option)!r}, {convention}'s is {way!r}")
+                found.append(
+                    f"{inner.kind}: {option} is {getattr(inner, option)!r}, {convention}'s is {way!r}"
+                )
         return inner
 
     record.map(look)

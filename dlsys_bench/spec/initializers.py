@@ -10,14 +10,16 @@ from dlsys_bench.spec.record import Record, check, check_number
 
 
 class Fans(NamedTuple):
-    """The inputs and outputs of one unit: (in, out) of a dense kernel, times the window of a convolution's."""
+    """The inputs and outputs of one unit: (in, out) of a dense kernel, times the window of a
+    convolution's."""
 
     fan_in: int
     fan_out: int
 
 
 class Law(NamedTuple):
-    """A distribution. `low` and `high` bound a uniform; `stddev` is of the plain or the untruncated normal."""
+    """A distribution. `low` and `high` bound a uniform; `stddev` is of the plain or the untruncated
+    normal."""
 
     family: Literal["constant", "uniform", "normal", "truncated_normal"]
     value: float = 0.0
@@ -106,7 +108,8 @@ class GlorotUniform(Initializer):
 
 @dataclass(frozen=True)
 class GlorotNormal(Initializer):
-    """Normal of variance 2 / (fan_in + fan_out); Keras cuts it off at two deviations. Glorot & Bengio 2010."""
+    """Normal of variance 2 / (fan_in + fan_out); Keras cuts it off at two deviations. Glorot &
+    Bengio 2010."""
 
     kind: ClassVar[str] = "glorot_normal"
     truncated: bool = True
@@ -151,6 +154,14 @@ class FanInUniform(Initializer):
 INITIALIZERS: dict[str, type[Initializer]] = {
     record.kind: record
     for record in (
-        Zeros, Ones, Uniform, Normal, GlorotUniform, GlorotNormal, HeUniform, HeNormal, FanInUniform,
+        Zeros,
+        Ones,
+        Uniform,
+        Normal,
+        GlorotUniform,
+        GlorotNormal,
+        HeUniform,
+        HeNormal,
+        FanInUniform,
     )
-}  # fmt: skip
+}

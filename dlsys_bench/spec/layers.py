@@ -1,7 +1,8 @@
-"""One frozen record per layer kind: options, output shape, parameters, state, and sample and bad options.
+"""One frozen record per layer kind: options, output shape, parameters, state, and sample and bad
+options.
 
-Shapes leave out the batch: an image is (height, width, channels), a vector (units,). LAYERS is the table that shape
-inference, the counts, the summary, the engines and the property tests loop over.
+Shapes leave out the batch: an image is (height, width, channels), a vector (units,). LAYERS is the
+table that shape inference, the counts, the summary, the engines and the property tests loop over.
 """
 
 from __future__ import annotations
@@ -10,8 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dlsys_bench.spec.initializers import INITIALIZERS, Fans, GlorotUniform, Initializer, Ones, Zeros
-from dlsys_bench.spec.record import Record, check, check_choice, check_count, check_kind, check_number
+from dlsys_bench.spec.initializers import (
+    INITIALIZERS,
+    Fans,
+    GlorotUniform,
+    Initializer,
+    Ones,
+    Zeros,
+)
+from dlsys_bench.spec.record import (
+    Record,
+    check,
+    check_choice,
+    check_count,
+    check_kind,
+    check_number,
+)
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -20,7 +35,8 @@ BadSample = tuple[Mapping[str, Any], Shape, str]
 
 @dataclass(frozen=True)
 class Layer(Record):
-    """A layer. `choices` are valid values of each option, for drawing; `bad` are (options, input, what is said)."""
+    """A layer. `choices` are valid values of each option, for drawing; `bad` are (options, input,
+    what is said)."""
 
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     bad: ClassVar[tuple[BadSample, ...]] = ()
@@ -60,9 +76,16 @@ def _image(kind: str, shape: Shape) -> tuple[int, int, int]:
 
 def _pair(where: str, name: str, value: object) -> Pair:
     """An int or a pair of ints, as a pair."""
-    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, list | tuple) else ()
+    pair = (
+        (value, value)
+        if isinstance(value, int)
+        else tuple(value)
+        if isinstance(value, list | tuple)
+        else ()
+    )
     check(
-        len(pair) == 2 and all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in pair),
+        len(pair) == 2
+        and all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in pair),
         f"{where}: {name} is {value!r}; it takes a whole number from 1, or two (height, width)",
     )
     return pair[0], pair[1]
@@ -84,7 +107,8 @@ def _check_initializers(layer: Layer) -> None:
 
 @dataclass(frozen=True)
 class Conv2D(Layer):
-    """2-D convolution (cross-correlation). x (N, H, W, C) -> (N, H', W', filters), kernel (h, w, C, filters).
+    """2-D convolution (cross-correlation). x (N, H, W, C) -> (N, H', W', filters), kernel (h, w, C,
+    filters).
 
     `same` keeps ceil(H / stride), padding with zeros, the odd one at the end, as Keras does.
     """
@@ -158,7 +182,8 @@ class Conv2D(Layer):
 
 @dataclass(frozen=True)
 class _Pool(Layer):
-    """What the two pools share: windows inside the image; `strides` is the pool size unless given, and may overlap."""
+    """What the two pools share: windows inside the image; `strides` is the pool size unless given,
+    and may overlap."""
 
     pool_size: Pair = (2, 2)
     strides: Pair | None = None
@@ -208,10 +233,12 @@ class MaxPool(_Pool):
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):
-    """Batch normalisation over all but the channel axis. x (N, ..., C) -> (N, ..., C). Ioffe & Szegedy 2015.
+    """Batch normalisation over all but the channel axis. x (N, ..., C) -> (N, ..., C). Ioffe &
+    Szegedy 2015.
 
-    `moving_decay` is the weight of the old statistic. `moving_variance` says which batch variance moves it: the
-    biased (Keras) or the unbiased (torch); the batch itself is always normalised by the biased one.
+    `moving_decay` is the weight of the old statistic. `moving_variance` says which batch variance
+    moves it: the biased (Keras) or the unbiased (torch); the batch itself is always normalised by
+    the biased one.
     """
 
     epsilon: float = 1e-3
@@ -246,7 +273,8 @@ class BatchNorm(Layer):
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """Inverted dropout: drops each value with probability `drop_rate`, scales the rest by 1 / (1 - drop_rate).
+    """Inverted dropout: drops each value with probability `drop_rate`, scales the rest by 1 / (1 -
+    drop_rate).
 
     Nothing happens outside training. Srivastava et al. 2014.
     """
@@ -291,11 +319,18 @@ class Dense(Layer):
     bias_initializer: Initializer = Zeros()
 
     kind: ClassVar[str] = "dense"
-    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {"units": (3, 1, 2, 5), "use_bias": (True, False)}
+    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "units": (3, 1, 2, 5),
+        "use_bias": (True, False),
+    }
     bad: ClassVar[tuple[BadSample, ...]] = (
         ({"units": -1}, (4,), "units is -1"),
         ({"units": 2.5}, (4,), "units is 2.5"),
-        ({"units": 2, "kernel_initializer": "he_uniform"}, (4,), "it takes a record, such as HeUniform()"),
+        (
+            {"units": 2, "kernel_initializer": "he_uniform"},
+            (4,),
+            "it takes a record, such as HeUniform()",
+        ),
         ({"units": 3}, (4, 4, 1), "takes a vector"),
     )
 
@@ -305,12 +340,15 @@ class Dense(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         check(
-            len(shape) == 1, f"{self.kind} takes a vector (units,), but its input is {shape}: put a flatten before it"
+            len(shape) == 1,
+            f"{self.kind} takes a vector (units,), but its input is {shape}: put a flatten before it",
         )
         return (self.units,)
 
     def parameters(self, shape: Shape) -> dict[str, Shape]:
-        return {"kernel": (shape[0], self.units)} | ({"bias": (self.units,)} if self.use_bias else {})
+        return {"kernel": (shape[0], self.units)} | (
+            {"bias": (self.units,)} if self.use_bias else {}
+        )
 
     def initializers(self) -> dict[str, Initializer]:
         return {"kernel": self.kernel_initializer, "bias": self.bias_initializer}
@@ -329,7 +367,8 @@ FUNCTIONS = ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "softmax")
 class Activation(Layer):
     """A function of each value; softmax, over the last axis. x -> the same shape.
 
-    `negative_slope` is leaky_relu's below zero. At zero relu and leaky_relu take the slope from below.
+    `negative_slope` is leaky_relu's below zero. At zero relu and leaky_relu take the slope from
+    below.
     """
 
     function: Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "softmax"]
@@ -357,4 +396,4 @@ class Activation(Layer):
 LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
     for layer in (Conv2D, AveragePool, MaxPool, BatchNorm, Dropout, Flatten, Dense, Activation)
-}  # fmt: skip
+}

@@ -1,7 +1,7 @@
 """What is minimised. Every loss takes the network's raw outputs and is a mean over the batch.
 
-`targets` says what y holds: "labels" whole numbers below the width of the output, "signs" -1 or +1, "values" numbers
-of the output's own shape.
+`targets` says what y holds: "labels" whole numbers below the width of the output, "signs" -1 or +1,
+"values" numbers of the output's own shape.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class Loss(Record):
 
 @dataclass(frozen=True)
 class CategoricalCrossEntropy(Loss):
-    """-log softmax(logits)[label], the labels handed to the engine's own loss one-hot. logits (N, K), labels (N,)."""
+    """-log softmax(logits)[label], the labels handed to the engine's own loss one-hot. logits (N,
+    K), labels (N,)."""
 
     kind: ClassVar[str] = "categorical_crossentropy"
     targets: ClassVar[Literal["labels", "signs", "values"]] = "labels"
@@ -29,7 +30,8 @@ class CategoricalCrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class SparseCategoricalCrossEntropy(Loss):
-    """-log softmax(logits)[label], the labels handed over as they are. logits (N, K), labels (N,)."""
+    """-log softmax(logits)[label], the labels handed over as they are. logits (N, K), labels
+    (N,)."""
 
     kind: ClassVar[str] = "sparse_categorical_crossentropy"
     targets: ClassVar[Literal["labels", "signs", "values"]] = "labels"
@@ -53,7 +55,8 @@ class HalfMeanSquaredError(Loss):
 
 @dataclass(frozen=True)
 class PerceptronCriterion(Loss):
-    """max(0, -t y): only what stands on the wrong side counts. y (N, 1), t (N,) of -1 and +1. Rosenblatt 1958."""
+    """max(0, -t y): only what stands on the wrong side counts. y (N, 1), t (N,) of -1 and +1.
+    Rosenblatt 1958."""
 
     kind: ClassVar[str] = "perceptron"
     targets: ClassVar[Literal["labels", "signs", "values"]] = "signs"
@@ -70,7 +73,11 @@ class Hinge(Loss):
 LOSSES: dict[str, type[Loss]] = {
     loss.kind: loss
     for loss in (
-        CategoricalCrossEntropy, SparseCategoricalCrossEntropy, MeanSquaredError, HalfMeanSquaredError,
-        PerceptronCriterion, Hinge,
+        CategoricalCrossEntropy,
+        SparseCategoricalCrossEntropy,
+        MeanSquaredError,
+        HalfMeanSquaredError,
+        PerceptronCriterion,
+        Hinge,
     )
-}  # fmt: skip
+}

@@ -16,7 +16,8 @@ from dlsys_bench.spec.record import Record, check
 
 
 class Tensor(NamedTuple):
-    """One tensor of a model: its full name 'dense_1.kernel', shape, law of start and whether a gradient moves it."""
+    """One tensor of a model: its full name 'dense_1.kernel', shape, law of start and whether a
+    gradient moves it."""
 
     name: str
     shape: Shape
@@ -30,7 +31,8 @@ class Tensor(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Numbers of parameters, as Keras counts them: the moving statistics of a batch norm are not trainable."""
+    """Numbers of parameters, as Keras counts them: the moving statistics of a batch norm are not
+    trainable."""
 
     total: int
     trainable: int
@@ -39,10 +41,11 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Model(Record):
-    """A chain of layers on an input of shape (height, width, channels) or (units,), without the batch.
+    """A chain of layers on an input of shape (height, width, channels) or (units,), without the
+    batch.
 
-    Layers are called by kind and place: conv2d_1, conv2d_2, dense_1. A layer that does not fit is a SpecError that
-    names it. A classifier ends in logits; the softmax belongs to the loss.
+    Layers are called by kind and place: conv2d_1, conv2d_2, dense_1. A layer that does not fit is a
+    SpecError that names it. A classifier ends in logits; the softmax belongs to the loss.
     """
 
     name: str
@@ -55,7 +58,8 @@ class Model(Record):
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
         check(
-            len(self.input_shape) in (1, 3) and all(isinstance(n, int) and n >= 1 for n in self.input_shape),
+            len(self.input_shape) in (1, 3)
+            and all(isinstance(n, int) and n >= 1 for n in self.input_shape),
             f"model {self.name!r}: input_shape is {self.input_shape}; "
             "it takes (height, width, channels) or (units,), each from 1",
         )
@@ -82,7 +86,9 @@ class Model(Record):
             try:
                 shapes.append(layer.output_shape(shapes[-1]))
             except SpecError as error:
-                raise SpecError(f"model {self.name!r}, layer {number + 1} of {len(self.layers)}: {error}") from None
+                raise SpecError(
+                    f"model {self.name!r}, layer {number + 1} of {len(self.layers)}: {error}"
+                ) from None
         return tuple(shapes)
 
     @property
@@ -100,7 +106,9 @@ class Model(Record):
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
         """Every tensor of the model, layer by layer."""
-        return tuple(tensor for number in range(len(self.layers)) for tensor in self.tensors_of(number))
+        return tuple(
+            tensor for number in range(len(self.layers)) for tensor in self.tensors_of(number)
+        )
 
     @cached_property
     def counts(self) -> Counts:
@@ -112,5 +120,7 @@ class Model(Record):
         """The summary's rows: name, options, output shape, parameters."""
         return [
             (name, layer.title(), shape, sum(tensor.size for tensor in self.tensors_of(number)))
-            for number, (name, layer, shape) in enumerate(zip(self.names, self.layers, self.shapes[1:], strict=True))
+            for number, (name, layer, shape) in enumerate(
+                zip(self.names, self.layers, self.shapes[1:], strict=True)
+            )
         ]

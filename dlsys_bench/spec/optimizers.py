@@ -1,4 +1,5 @@
-"""How a gradient becomes a step. Where Keras and torch differ, the record says whose way is meant."""
+"""How a gradient becomes a step. Where Keras and torch differ, the record says whose way is
+meant."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ class Optimizer(Record):
 class SGD(Optimizer):
     """Gradient descent, with momentum if asked. Polyak 1964, Nesterov 1983.
 
-    velocity "rate" (Keras): v <- momentum v - rate g, w <- w + v. velocity "gradient" (torch): v <- momentum v +
-    (1 - dampening) g, the first v being g itself, w <- w - rate v. The same while the rate stays and nothing is
-    dampened.
+    velocity "rate" (Keras): v <- momentum v - rate g, w <- w + v. velocity "gradient" (torch): v <-
+    momentum v + (1 - dampening) g, the first v being g itself, w <- w - rate v. The same while the
+    rate stays and nothing is dampened.
     """
 
     learning_rate: float = 0.01
@@ -66,8 +67,8 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adaptive moments. Kingma & Ba 2015.
 
-    epsilon_added "before" (Keras): the step size carries the bias correction and epsilon joins the uncorrected root;
-    "after" (torch): epsilon joins the corrected root.
+    epsilon_added "before" (Keras): the step size carries the bias correction and epsilon joins the
+    uncorrected root; "after" (torch): epsilon joins the corrected root.
     """
 
     learning_rate: float = 0.001

@@ -18,7 +18,8 @@ from dlsys_bench.spec.schedules import SCHEDULES, Schedule
 
 SCALINGS = ("raw", "unit", "standard")
 
-# What came after the first stored runs is left out of JSON while it is not used: their protocol is a digest of it.
+# What came after the first stored runs is left out of JSON while it is not used: their protocol is
+# a digest of it.
 LATER: dict[str, Any] = {"absent_when": None}
 
 
@@ -26,14 +27,16 @@ LATER: dict[str, Any] = {"absent_when": None}
 class Recipe(Record):
     """A training recipe.
 
-    The data are shuffled every epoch and the last, smaller batch is used. `steps` stops after that many updates, in
-    the middle of an epoch if need be. `scaling` prepares the images: "raw" as they are, "unit" x / 255, "standard"
-    (x / 255 - m) / s with the two scalars of the training set. `validation_split` is the fraction of the training set
-    kept for validation: the "last" of it, before shuffling, or a "random" one. `evaluate` caps how many samples of each
-    split the evaluated figures are taken on. `moving_decay` replaces that of every batch norm: what is remembered over
-    hundreds of steps is still half its start when a short training ends. `schedule` gives the learning rate of each
-    step in place of the optimiser's, `batch_sizes` the sizes of the batches in place of `batch_size`. `samples` keeps
-    the first so many of the training set, where it has more.
+    The data are shuffled every epoch and the last, smaller batch is used. `steps` stops after that
+    many updates, in the middle of an epoch if need be. `scaling` prepares the images: "raw" as they
+    are, "unit" x / 255, "standard" (x / 255 - m) / s with the two scalars of the training set.
+    `validation_split` is the fraction of the training set kept for validation: the "last" of it,
+    before shuffling, or a "random" one. `evaluate` caps how many samples of each split the
+    evaluated figures are taken on. `moving_decay` replaces that of every batch norm: what is
+    remembered over hundreds of steps is still half its start when a short training ends. `schedule`
+    gives the learning rate of each step in place of the optimiser's, `batch_sizes` the sizes of the
+    batches in place of `batch_size`. `samples` keeps the first so many of the training set, where
+    it has more.
     """
 
     optimizer: Optimizer = SGD()
@@ -85,7 +88,9 @@ class Recipe(Record):
         if self.batch_sizes is not None:
             return itertools.islice(self.batch_sizes.epochs(samples), self.epochs)
         if self.batch_size > samples:
-            raise BatchError(f"{self.kind}: batch_size is {self.batch_size}, but there are {samples} training samples")
+            raise BatchError(
+                f"{self.kind}: batch_size is {self.batch_size}, but there are {samples} training samples"
+            )
         return itertools.repeat(equal(self.batch_size, samples), self.epochs)
 
     def adapt(self, model: Model) -> Model:
@@ -93,4 +98,8 @@ class Recipe(Record):
         if self.moving_decay is None:
             return model
         decay = self.moving_decay
-        return model.map(lambda inner: replace(inner, moving_decay=decay) if isinstance(inner, BatchNorm) else inner)
+        return model.map(
+            lambda inner: (
+                replace(inner, moving_decay=decay) if isinstance(inner, BatchNorm) else inner
+            )
+        )

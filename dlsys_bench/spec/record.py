@@ -13,7 +13,8 @@ RECORDS: dict[str, type[Record]] = {}
 
 @dataclass(frozen=True)
 class Record:
-    """The base of every record of the spec: plain values, checked when made, `kind` its name in JSON."""
+    """The base of every record of the spec: plain values, checked when made, `kind` its name in
+    JSON."""
 
     kind: ClassVar[str] = ""
 
@@ -21,14 +22,20 @@ class Record:
         if not cls.kind:
             return
         known = RECORDS.get(cls.kind)
-        # The same name twice is the same class made again; another one would take its place in every stored recipe.
-        if "kind" not in cls.__dict__ or (known and (known.__module__, known.__qualname__) != _home(cls)):
-            raise SpecError(f"{cls.__name__} needs a kind of its own: {cls.kind!r} is {RECORDS[cls.kind].__name__}'s")
+        # The same name twice is the same class made again; another one would take its place in
+        # every stored recipe.
+        if "kind" not in cls.__dict__ or (
+            known and (known.__module__, known.__qualname__) != _home(cls)
+        ):
+            raise SpecError(
+                f"{cls.__name__} needs a kind of its own: {cls.kind!r} is {RECORDS[cls.kind].__name__}'s"
+            )
         RECORDS[cls.kind] = cls
 
     @classmethod
     def of(cls, **options: Any) -> Self:
-        """The record with these options; an option that it does not have is a SpecError that names the nearest."""
+        """The record with these options; an option that it does not have is a SpecError that names
+        the nearest."""
         known = [field.name for field in fields(cls)]
         for option in options:
             if option not in known:
@@ -39,10 +46,13 @@ class Record:
         try:
             return cls(**options)
         except TypeError as error:
-            raise SpecError(f"{cls.kind}: {str(error).removeprefix(cls.__name__ + '.__init__() ')}") from None
+            raise SpecError(
+                f"{cls.kind}: {str(error).removeprefix(cls.__name__ + '.__init__() ')}"
+            ) from None
 
     def map(self, change: Callable[[Record], Record]) -> Self:
-        """This record with `change` applied to it and to every record inside it, innermost first."""
+        """This record with `change` applied to it and to every record inside it, innermost
+        first."""
 
         def inside(value: Any) -> Any:
             if isinstance(value, Record):
@@ -65,7 +75,10 @@ class Record:
                 return [plain(item) for item in value]
             return value
 
-        values = {f.name: (getattr(self, f.name), f.metadata.get("absent_when", plain)) for f in fields(self)}
+        values = {
+            f.name: (getattr(self, f.name), f.metadata.get("absent_when", plain))
+            for f in fields(self)
+        }
         return {
             "kind": self.kind,
             **{name: plain(value) for name, (value, absent) in values.items() if value != absent},
@@ -91,7 +104,9 @@ def from_dict(values: Mapping[str, Any]) -> Record:
     options = dict(values)
     kind = options.pop("kind", None)
     if not isinstance(kind, str) or kind not in RECORDS:
-        raise SpecError(f"unknown kind {kind!r}{nearest(str(kind), RECORDS)}; known: {', '.join(sorted(RECORDS))}")
+        raise SpecError(
+            f"unknown kind {kind!r}{nearest(str(kind), RECORDS)}; known: {', '.join(sorted(RECORDS))}"
+        )
     return RECORDS[kind].of(**{name: record(value) for name, value in options.items()})
 
 
@@ -101,7 +116,9 @@ def check(condition: bool, message: str) -> None:
         raise SpecError(message)
 
 
-def check_kind(where: str, name: str, value: object, kind: type[Record], known: Mapping[str, Any]) -> None:
+def check_kind(
+    where: str, name: str, value: object, kind: type[Record], known: Mapping[str, Any]
+) -> None:
     """A record of a kind, not its name."""
     offer = (
         f"it takes a record, such as {known[value].__name__}()"
@@ -120,12 +137,18 @@ def check_count(where: str, name: str, value: object) -> None:
 def check_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
     """One of a few words."""
     check(
-        value in choices, f"{where}: {name} is {value!r}{nearest(str(value), choices)}; it takes {', '.join(choices)}"
+        value in choices,
+        f"{where}: {name} is {value!r}{nearest(str(value), choices)}; it takes {', '.join(choices)}",
     )
 
 
-def check_number(where: str, name: str, value: object, low: float, high: float, *, open_high: bool = False) -> None:
+def check_number(
+    where: str, name: str, value: object, low: float, high: float, *, open_high: bool = False
+) -> None:
     """A number in [low, high], or in [low, high) when `open_high`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     inside = number and low <= value and (value < high if open_high else value <= high)  # type: ignore[operator]
-    check(inside, f"{where}: {name} is {value!r}; it takes a number in [{low:g}, {high:g}{')' if open_high else ']'}")
+    check(
+        inside,
+        f"{where}: {name} is {value!r}; it takes a number in [{low:g}, {high:g}{')' if open_high else ']'}",
+    )

@@ -1,4 +1,5 @@
-"""How the learning rate moves, step by step. A schedule of one's own is a subclass with a `kind` and a `rate`."""
+"""How the learning rate moves, step by step. A schedule of one's own is a subclass with a `kind`
+and a `rate`."""
 
 from __future__ import annotations
 
@@ -23,10 +24,12 @@ SCALES = ("triangular", "triangular2", "exp_range")
 
 @dataclass(frozen=True)
 class CyclicalLearningRate(Schedule):
-    """From `base` to `maximum` in `step_size` steps, and back in as many. Smith 2015, arXiv:1506.01186.
+    """From `base` to `maximum` in `step_size` steps, and back in as many. Smith 2015,
+    arXiv:1506.01186.
 
-    The reach of a cycle is scaled: "triangular" by 1, "triangular2" by a half more each cycle, "exp_range" by
-    gamma ** step. A subclass that overrides `scaled` has any other. A base above the maximum starts high and dips.
+    The reach of a cycle is scaled: "triangular" by 1, "triangular2" by a half more each cycle,
+    "exp_range" by gamma ** step. A subclass that overrides `scaled` has any other. A base above the
+    maximum starts high and dips.
     """
 
     base: float = 0.001
@@ -58,8 +61,8 @@ class CyclicalLearningRate(Schedule):
 
 @dataclass(frozen=True)
 class LearningRateRamp(Schedule):
-    """From `low` to `high` in so many steps, by equal factors or equal differences; then it stays. What a learning-rate
-    range test runs: Smith 2015, section 3.3."""
+    """From `low` to `high` in so many steps, by equal factors or equal differences; then it stays.
+    What a learning-rate range test runs: Smith 2015, section 3.3."""
 
     low: float = 1e-6
     high: float = 10.0
@@ -74,7 +77,10 @@ class LearningRateRamp(Schedule):
         for name in ("low", "high"):
             check_number(self.kind, name, getattr(self, name), 0.0, math.inf, open_high=True)
         positive = self.spacing == "difference" or (self.low > 0 and self.high > 0)
-        check(positive, f"{self.kind}: equal factors need a low and a high above 0, not {self.low:g} and {self.high:g}")
+        check(
+            positive,
+            f"{self.kind}: equal factors need a low and a high above 0, not {self.low:g} and {self.high:g}",
+        )
 
     def rate(self, step: int) -> float:
         done = min(step / max(self.steps - 1, 1), 1.0)
@@ -83,4 +89,6 @@ class LearningRateRamp(Schedule):
         return float(self.low * (self.high / self.low) ** done)
 
 
-SCHEDULES: dict[str, type[Schedule]] = {record.kind: record for record in (CyclicalLearningRate, LearningRateRamp)}
+SCHEDULES: dict[str, type[Schedule]] = {
+    record.kind: record for record in (CyclicalLearningRate, LearningRateRamp)
+}

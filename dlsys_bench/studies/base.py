@@ -1,4 +1,5 @@
-"""What a study is: arms that are trained alike and compared, or measured in a way of the study's own."""
+"""What a study is: arms that are trained alike and compared, or measured in a way of the study's
+own."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import UserError, nearest
-from dlsys_bench.plan import Plan
-from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import protocol
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
     from dlsys_bench.engines.base import Engine
 
 TIERS = ("quick", "full")
-METRICS = tuple(field.name for field in fields(Epoch) if field.name.endswith(("_loss", "_accuracy")))
+METRICS = tuple(
+    field.name for field in fields(Epoch) if field.name.endswith(("_loss", "_accuracy"))
+)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One variant: a model and its recipe at each tier. `unjudged` says, by (dataset, tier) or tier alone, why a run of
-    it there says nothing yet; it is still run and shown, never passed or failed. `dataset` replaces the study's own;
-    `networks` says by tier how many networks a run of a study of many trains; `options` are what its measure reads,
-    `engine` the only one that can run it, None for any; `bound` what the metric of an arm that follows from arithmetic
-    may not exceed, in place of a band; `may_diverge` says that a run that diverges is none the worse for it."""
+    """One variant: a model and its recipe at each tier. `unjudged` says, by (dataset, tier) or tier
+    alone, why a run of it there says nothing yet; it is still run and shown, never passed or
+    failed. `dataset` replaces the study's own; `networks` says by tier how many networks a run of a
+    study of many trains; `options` are what its measure reads, `engine` the only one that can run
+    it, None for any; `bound` what the metric of an arm that follows from arithmetic may not exceed,
+    in place of a band; `may_diverge` says that a run that diverges is none the worse for it."""
 
     name: str
     model: Model
@@ -43,13 +47,19 @@ class Arm:
     def recipe(self, tier: str) -> Recipe:
         """The recipe of a tier; a UserError names those there are."""
         if tier not in self.recipes:
-            raise UserError(f"arm {self.name!r} has no tier {tier!r}; it has {', '.join(self.recipes)}")
+            raise UserError(
+                f"arm {self.name!r} has no tier {tier!r}; it has {', '.join(self.recipes)}"
+            )
         return self.recipes[tier]
 
     def protocol(self, tier: str) -> str:
         """A digest of what is trained at a tier and how."""
         recipe = self.recipe(tier)
-        beside = {"networks": self.networks.get(tier), **self.options} if self.networks or self.options else None
+        beside = (
+            {"networks": self.networks.get(tier), **self.options}
+            if self.networks or self.options
+            else None
+        )
         return protocol(recipe.adapt(self.model), recipe, beside=beside)
 
     def reason_unjudged(self, dataset: str, tier: str) -> str | None:
@@ -58,8 +68,9 @@ class Arm:
 
 
 class Trial(NamedTuple):
-    """All that one run of one arm has: what a study with a measure of its own is handed. `model` and `recipe` are in
-    the engine's convention, `dataset` is drawn by the seed where a formula makes it."""
+    """All that one run of one arm has: what a study with a measure of its own is handed. `model`
+    and `recipe` are in the engine's convention, `dataset` is drawn by the seed where a formula
+    makes it."""
 
     arm: Arm
     engine: Engine
@@ -86,8 +97,9 @@ Measure = Callable[[Trial], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Study:
-    """Arms on one dataset, judged by one metric: of their last epoch, or of the figures that `measure` returns where a
-    run is more than one training. `source` is the notebook it reproduces; `plots` are keys of the report's table."""
+    """Arms on one dataset, judged by one metric: of their last epoch, or of the figures that
+    `measure` returns where a run is more than one training. `source` is the notebook it reproduces;
+    `plots` are keys of the report's table."""
 
     name: str
     title: str
@@ -100,11 +112,15 @@ class Study:
 
     def __post_init__(self) -> None:
         if self.measure is None and self.metric not in METRICS:
-            raise UserError(f"study {self.name!r}: metric is {self.metric!r}{nearest(self.metric, METRICS)}; "
-                            f"it takes {', '.join(METRICS)}")  # fmt: skip
+            raise UserError(
+                f"study {self.name!r}: metric is {self.metric!r}{nearest(self.metric, METRICS)}; "
+                f"it takes {', '.join(METRICS)}"
+            )
         names = [arm.name for arm in self.arms]
         if not names or len(set(names)) < len(names):
-            raise UserError(f"study {self.name!r} takes one arm at least, each of its own name, but has {names}")
+            raise UserError(
+                f"study {self.name!r} takes one arm at least, each of its own name, but has {names}"
+            )
 
     def arm(self, name: str) -> Arm:
         """An arm by name; a UserError names the nearest."""
@@ -112,11 +128,14 @@ class Study:
             if arm.name == name:
                 return arm
         names = [arm.name for arm in self.arms]
-        raise UserError(f"study {self.name!r} has no arm {name!r}{nearest(name, names)}; it has {', '.join(names)}")
+        raise UserError(
+            f"study {self.name!r} has no arm {name!r}{nearest(name, names)}; it has {', '.join(names)}"
+        )
 
 
 class Case(NamedTuple):
-    """One arm of one study. `home` is what names a study that is not in the package, "package.module:STUDY"."""
+    """One arm of one study. `home` is what names a study that is not in the package,
+    "package.module:STUDY"."""
 
     study: Study
     arm: Arm

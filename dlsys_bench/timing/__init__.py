@@ -1,1 +1,2 @@
-"""How fast, and whether it trained: what a step costs, what the machine can do, ratios with what is sure of them."""
+"""How fast, and whether it trained: what a step costs, what the machine can do, ratios with what is
+sure of them."""

@@ -22,24 +22,35 @@ Step = Callable[[], Any]
 
 
 class TrainBenchmark:
-    """`train_benchmark(step, samples=128)`: `step()` makes one update and returns the loss before it."""
+    """`train_benchmark(step, samples=128)`: `step()` makes one update and returns the loss before
+    it."""
 
     def __init__(self, benchmark: Any) -> None:
         self.benchmark = benchmark
 
     def __call__(
-        self, step: Step, *, samples: int, steps: int = 20, rounds: int = 7, warmup_rounds: int = 1,
-        weights: Callable[[], Mapping[str, Any]] | None = None, synchronize: Callable[[], object] | None = None,
-        flops: float | None = None, device: str = "cpu",
-    ) -> None:  # fmt: skip
+        self,
+        step: Step,
+        *,
+        samples: int,
+        steps: int = 20,
+        rounds: int = 7,
+        warmup_rounds: int = 1,
+        weights: Callable[[], Mapping[str, Any]] | None = None,
+        synchronize: Callable[[], object] | None = None,
+        flops: float | None = None,
+        device: str = "cpu",
+    ) -> None:
         """Time rounds of `steps` updates of so many `samples`, and fail unless the loss fell.
 
-        A loss may stay on its device: it is read after the last round, and waited for at the end of each, by
-        `synchronize` where that is given, else as torch and JAX do it. `weights` returns arrays by name: each must have
-        moved. `flops`, of one sample, adds operations a second and their part of the matrix peak of this machine's
-        cores. The first call, which may compile, is timed apart. `device`, "cuda" or "cuda:1", is waited for from the
-        first step on while another process times something on it; where torch or JAX is on a GPU after that step, it
-        is for the rounds, whatever was said. What slowed the GPU is told. Errors: NotTrainingError, UserError.
+        A loss may stay on its device: it is read after the last round, and waited for at the end of
+        each, by `synchronize` where that is given, else as torch and JAX do it. `weights` returns
+        arrays by name: each must have moved. `flops`, of one sample, adds operations a second and
+        their part of the matrix peak of this machine's cores. The first call, which may compile, is
+        timed apart. `device`, "cuda" or "cuda:1", is waited for from the first step on while
+        another process times something on it; where torch or JAX is on a GPU after that step, it is
+        for the rounds, whatever was said. What slowed the GPU is told. Errors: NotTrainingError,
+        UserError.
         """
         losses: list[Any] = []
         wait = synchronize or (lambda: _wait(losses[-1]))
@@ -66,19 +77,30 @@ class TrainBenchmark:
         check_losses(values, steps)
         check_moved(before, _arrays(weights))
         told = {
-            "samples": samples, "steps": steps, "loss_first": values[0], "loss_last": values[-1],
-            "first_step_seconds": first, "others_share": others.share,
-            "peak_memory_bytes": peak_memory(), **device_memory(), **gpu.told, **provenance(),
-        }  # fmt: skip
+            "samples": samples,
+            "steps": steps,
+            "loss_first": values[0],
+            "loss_last": values[-1],
+            "first_step_seconds": first,
+            "others_share": others.share,
+            "peak_memory_bytes": peak_memory(),
+            **device_memory(),
+            **gpu.told,
+            **provenance(),
+        }
         if self.benchmark.stats:
             seconds = self.benchmark.stats.stats.median / steps
-            told |= {"microseconds_per_step": 1e6 * seconds, "samples_per_second": samples / seconds}
+            told |= {
+                "microseconds_per_step": 1e6 * seconds,
+                "samples_per_second": samples / seconds,
+            }
             if flops is not None:
                 peak = matrix_peak()
                 told |= {
-                    "gflops": flops * samples / seconds / 1e9, "matrix_peak_gflops": peak / 1e9,
+                    "gflops": flops * samples / seconds / 1e9,
+                    "matrix_peak_gflops": peak / 1e9,
                     "of_matrix_peak": flops * samples / seconds / peak,
-                }  # fmt: skip
+                }
         self.benchmark.extra_info |= told
 
 
@@ -102,12 +124,15 @@ def _number(loss: Any) -> float:
     try:
         return float(loss)
     except (TypeError, ValueError) as error:
-        raise UserError(f"step() returned {type(loss).__name__}; it has to return the loss, a number") from error
+        raise UserError(
+            f"step() returned {type(loss).__name__}; it has to return the loss, a number"
+        ) from error
 
 
 def _arrays(weights: Callable[[], Mapping[str, Any]] | None) -> dict[str, np.ndarray]:
     """Copies, as numpy has them."""
     found = {} if weights is None else weights()
     return {
-        name: np.array(values.detach().cpu() if hasattr(values, "detach") else values) for name, values in found.items()
+        name: np.array(values.detach().cpu() if hasattr(values, "detach") else values)
+        for name, values in found.items()
     }

@@ -1,4 +1,5 @@
-"""What frameworks of this process have on a GPU; asked of those alone that are on one, as asking would start it."""
+"""What frameworks of this process have on a GPU; asked of those alone that are on one, as asking
+would start it."""
 
 from __future__ import annotations
 
@@ -12,11 +13,14 @@ def in_use() -> bool:
 
 
 def device_memory() -> dict[str, int]:
-    """The most that torch or JAX has held on a GPU, `peak_device_memory_bytes`; nothing where neither tells."""
+    """The most that torch or JAX has held on a GPU, `peak_device_memory_bytes`; nothing where
+    neither tells."""
     found = []
     if (torch := _torch()) is not None:
         found.append(int(torch.cuda.max_memory_allocated()))
-    if (device := _jax()) is not None and "peak_bytes_in_use" in (stats := device.memory_stats() or {}):
+    if (device := _jax()) is not None and "peak_bytes_in_use" in (
+        stats := device.memory_stats() or {}
+    ):
         found.append(int(stats["peak_bytes_in_use"]))
     return {"peak_device_memory_bytes": max(found)} if found else {}
 

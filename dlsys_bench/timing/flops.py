@@ -9,7 +9,8 @@ from dlsys_bench.spec.model import Model
 
 
 def products(model: Model) -> list[int]:
-    """Multiply-adds of one sample's forward pass, layer by layer; of layers that are no matrix product 0."""
+    """Multiply-adds of one sample's forward pass, layer by layer; of layers that are no matrix
+    product 0."""
     found = []
     for layer, shape, outcome in zip(model.layers, model.shapes, model.shapes[1:], strict=False):
         if isinstance(layer, Conv2D):
@@ -22,8 +23,9 @@ def products(model: Model) -> list[int]:
 
 
 def training_flops(model: Model) -> int:
-    """Operations of one sample in training, two a multiply-add: the outputs, the kernels' gradients, and the inputs'
-    gradients where a layer below has something to learn. Element-wise work is not counted."""
+    """Operations of one sample in training, two a multiply-add: the outputs, the kernels'
+    gradients, and the inputs' gradients where a layer below has something to learn. Element-wise
+    work is not counted."""
     total, learned_below = 0, False
     for place, count in enumerate(products(model)):
         total += 2 * count * (3 if learned_below else 2)

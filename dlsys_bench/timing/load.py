@@ -8,17 +8,19 @@ from types import TracebackType
 import psutil
 
 BUSY = 0.05
-"""Of all cores' time. With more than this taken, what was timed says nothing of what was to be timed."""
+"""Of all cores' time. With more than this taken, what was timed says nothing of what was to be
+timed."""
 
 LEAST_SECONDS = 1.0
 """The system counts in hundredths of a second: of less time than this it cannot tell."""
 
 
 class Others:
-    """A context; afterwards `share` is the part of all cores' time that was neither idle nor taken by this process and
-    what it started; None where the time was too short to say.
+    """A context; afterwards `share` is the part of all cores' time that was neither idle nor taken
+    by this process and what it started; None where the time was too short to say.
 
-    Bursts of load may last longer than all rounds of a benchmark: no spread of the rounds tells of them, this does.
+    Bursts of load may last longer than all rounds of a benchmark: no spread of the rounds tells of
+    them, this does.
     """
 
     share: float | None = None
@@ -29,7 +31,10 @@ class Others:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         seconds = time.perf_counter() - self._started
         if seconds < LEAST_SECONDS:

@@ -1,4 +1,5 @@
-"""An engine's own training loop, epoch by epoch at the pace of a benchmark, and what trains in it."""
+"""An engine's own training loop, epoch by epoch at the pace of a benchmark, and what trains in
+it."""
 
 from __future__ import annotations
 
@@ -11,16 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dlsys_bench.data import Samples, at_hand, load, prepare
-from dlsys_bench.engines import create
 from dlsys_bench.engines.base import Batch, Engine
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.registry import create
 from dlsys_bench.engines.replicas import OneByOne
 from dlsys_bench.errors import UserError
-from dlsys_bench.plan import Plan
-from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies import Case, find
+from dlsys_bench.studies.base import Case
+from dlsys_bench.studies.registry import find
 from dlsys_bench.timing.flops import training_flops
 from dlsys_bench.timing.proof import check_losses, check_moved
 
@@ -47,17 +49,25 @@ class Workload(NamedTuple):
         return training_flops(self.case.arm.model)
 
     def samples(self) -> Samples:
-        """The arm's own data, or what is embedded where they are not at hand: as many as a round takes."""
+        """The arm's own data, or what is embedded where they are not at hand: as many as a round
+        takes."""
         name = self.case.dataset or "digits"
-        part = prepare(load(name if at_hand(name) else "digits"), scaling=self.case.arm.recipe("full").scaling).train
+        part = prepare(
+            load(name if at_hand(name) else "digits"), scaling=self.case.arm.recipe("full").scaling
+        ).train
         taken = np.resize(np.arange(len(part.x)), self.batch_size * self.steps)
         return Samples(part.x[taken], part.y[taken])
 
 
-LENET5 = tuple(Workload("regularization/lenet5-tanh", arm, 128, 20)
-               for arm in ("standard+bn", "bn+bn", "dropout", "bn+dropout"))  # fmt: skip
+LENET5 = tuple(
+    Workload("regularization/lenet5-tanh", arm, 128, 20)
+    for arm in ("standard+bn", "bn+bn", "dropout", "bn+dropout")
+)
 OTHERS = (
-    *(Workload("regularization/lenet5-overlap-tanh", arm, 128, 4) for arm in ("standard+bn", "bn+dropout")),
+    *(
+        Workload("regularization/lenet5-overlap-tanh", arm, 128, 4)
+        for arm in ("standard+bn", "bn+dropout")
+    ),
     Workload("regularization/fashion", "ffn", 128, 50),
     Workload("regularization/fashion-mlp", "vanilla", 8, 200),
     Workload("regularization/fashion-mlp", "bn+dropout", 8, 200),
@@ -67,20 +77,25 @@ OTHERS = (
 
 
 def moving(model: Model, recipe: Recipe, samples: Samples) -> list[str]:
-    """The tensors that training has to move, by the reference engine: all that have a gradient, and the moving
-    statistics. A bias under a batch norm has none."""
+    """The tensors that training has to move, by the reference engine: all that have a gradient, and
+    the moving statistics. A bias under a batch norm has none."""
     engine = create("numpy", "cpu", "float64")
     batch = Batch(samples.x, samples.y, Plan(1).masks(model, 0, len(samples.x)), training=True)
     found = engine.gradients(engine.build(model, seed=1), batch, recipe.loss).weights
     sizes = {name: float(np.abs(gradient).max()) for name, gradient in found.items()}
-    return [tensor.name for tensor in model.tensors
-            if not tensor.trainable or sizes[tensor.name] > 1e-9 * max(sizes.values())]  # fmt: skip
+    return [
+        tensor.name
+        for tensor in model.tensors
+        if not tensor.trainable or sizes[tensor.name] > 1e-9 * max(sizes.values())
+    ]
 
 
 class Paced:
-    """One `fit` of an engine, an epoch a call: its own loop, held at the end of each epoch until the next is asked for.
+    """One `fit` of an engine, an epoch a call: its own loop, held at the end of each epoch until
+    the next is asked for.
 
-    A `fit` for each round would time what an engine does once (compiling) instead of what it does at every step.
+    A `fit` for each round would time what an engine does once (compiling) instead of what it does
+    at every step.
     """
 
     def __init__(self, engine: Engine, work: Workload, samples: Samples, epochs: int) -> None:
@@ -120,19 +135,24 @@ class Paced:
             raise self._error
 
     def stop(self) -> dict[str, Any]:
-        """End the training. Returns its first and last loss. Errors: NotTrainingError where nothing was learned."""
+        """End the training. Returns its first and last loss. Errors: NotTrainingError where nothing
+        was learned."""
         self._over = True
         self._go.release()
         self._thread.join(timeout=60)
         if len(self.losses) > 1:
             check_losses(self.losses, 1)
         after = self.engine.weights(self.net)
-        check_moved({name: self.before[name] for name in self._moving}, {name: after[name] for name in self._moving})
+        check_moved(
+            {name: self.before[name] for name in self._moving},
+            {name: after[name] for name in self._moving},
+        )
         return {"loss_first": self.losses[0], "loss_last": self.losses[-1]}
 
 
 class Rounds(NamedTuple):
-    """The seconds of each epoch, all that happens between two epochs with it, and the loss of the first replica."""
+    """The seconds of each epoch, all that happens between two epochs with it, and the loss of the
+    first replica."""
 
     seconds: list[float]
     losses: list[float]
@@ -141,11 +161,13 @@ class Rounds(NamedTuple):
 def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1) -> Rounds:
     """One training of so many epochs, each the workload's steps, of one network or of many as one.
 
-    Errors: UserError, where an engine trains many one by one too; NotTrainingError where nothing was learned.
+    Errors: UserError, where an engine trains many one by one too; NotTrainingError where nothing
+    was learned.
     """
     arm = work.case.arm
     recipe = follow(
-        engine.convention, replace(arm.recipe("full"), batch_size=work.batch_size, epochs=rounds, steps=None)
+        engine.convention,
+        replace(arm.recipe("full"), batch_size=work.batch_size, epochs=rounds, steps=None),
     )
     model, samples = follow(engine.convention, arm.model), work.samples()
     moved = moving(arm.model, recipe, Samples(samples.x[:32], samples.y[:32]))
@@ -164,7 +186,9 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
         plans = [Plan(seed) for seed in range(replicas)]
         many = engine.replicate(model, plans)
         if isinstance(many, OneByOne):
-            raise UserError(f'engine "{engine.name}" trains networks one by one: {replicas} at once are not faster')
+            raise UserError(
+                f'engine "{engine.name}" trains networks one by one: {replicas} at once are not faster'
+            )
         before = many.weights(0)
         started = time.perf_counter()
         many.fit(samples, recipe, plans, ended)

@@ -1,4 +1,5 @@
-"""What this machine can do, measured now: the most that a benchmark's figures can be held against."""
+"""What this machine can do, measured now: the most that a benchmark's figures can be held
+against."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ SIZE, COPIED, TRIES = 1024, 64 * 2**20, 5
 
 @cache
 def matrix_peak(dtype: str = "float32", threads: int | None = None) -> float:
-    """The best of a few products of square matrices, one a thread on all cores at once, in operations a second."""
+    """The best of a few products of square matrices, one a thread on all cores at once, in
+    operations a second."""
     count = threads or cores()
     made = [tuple(np.ones((SIZE, SIZE), dtype) for _ in range(3)) for _ in range(count)]
     return 2 * SIZE**3 * count / _best(made, lambda a, b, c: np.matmul(a, b, out=c))
@@ -27,7 +29,8 @@ def matrix_peak(dtype: str = "float32", threads: int | None = None) -> float:
 
 @cache
 def memory_bandwidth(threads: int | None = None) -> float:
-    """The best of a few copies of arrays that no cache holds, one a thread, in bytes read and written a second."""
+    """The best of a few copies of arrays that no cache holds, one a thread, in bytes read and
+    written a second."""
     count = threads or cores()
     made = [tuple(np.ones(COPIED, np.uint8) for _ in range(2)) for _ in range(count)]
     return 2 * COPIED * count / _best(made, np.copyto)
@@ -45,7 +48,8 @@ def _best(made: list[tuple[Any, ...]], call: Callable[..., Any]) -> float:
 
 
 def blas_in_use() -> list[dict[str, Any]]:
-    """The matrix libraries that are loaded: name, version, the processor they take this one for, threads."""
+    """The matrix libraries that are loaded: name, version, the processor they take this one for,
+    threads."""
     kept = ("internal_api", "version", "architecture", "num_threads")
     loaded = ThreadpoolController().select(user_api="blas").info()
     return [{name: library[name] for name in kept if name in library} for library in loaded]

@@ -22,7 +22,8 @@ class NotFallingError(NotTrainingError):
 
 
 def check_losses(losses: Sequence[float], window: int) -> None:
-    """Raise unless every loss is finite and the mean of the last `window` is below that of the first."""
+    """Raise unless every loss is finite and the mean of the last `window` is below that of the
+    first."""
     if len(losses) < 2:
         raise UserError(f"{len(losses)} losses cannot fall: a benchmark takes 2 steps, at least")
     for number, loss in enumerate(losses, start=1):

@@ -1,4 +1,5 @@
-"""How fast one thing trains as its size changes: each point by a process of its own, so that its memory is its own.
+"""How fast one thing trains as its size changes: each point by a process of its own, so that its
+memory is its own.
 
 `python -m dlsys_bench.timing.sweep` measures one point, given as JSON.
 """
@@ -34,9 +35,14 @@ class Point:
     replicas: int = 1
 
     def __str__(self) -> str:
-        more = [f"{name} {value}" for name, value in (("threads", self.threads), ("replicas", self.replicas))
-                if value not in (None, 1)]  # fmt: skip
-        return " ".join([self.engine, self.device, self.dtype, self.arm, f"batch {self.batch_size}", *more])
+        more = [
+            f"{name} {value}"
+            for name, value in (("threads", self.threads), ("replicas", self.replicas))
+            if value not in (None, 1)
+        ]
+        return " ".join(
+            [self.engine, self.device, self.dtype, self.arm, f"batch {self.batch_size}", *more]
+        )
 
     @property
     def environment(self) -> dict[str, str]:
@@ -45,8 +51,8 @@ class Point:
 
 
 def measure(point: Point, seconds: float) -> Line:
-    """One point here: rounds of many steps, at least seven, for about so long, alone on its GPU. Errors: UserError,
-    NotTrainingError."""
+    """One point here: rounds of many steps, at least seven, for about so long, alone on its GPU.
+    Errors: UserError, NotTrainingError."""
     from dlsys_bench.timing.taken import taken
 
     with taken(point.device):
@@ -54,7 +60,7 @@ def measure(point: Point, seconds: float) -> Line:
 
 
 def _measured(point: Point, seconds: float) -> Line:
-    from dlsys_bench.engines import create
+    from dlsys_bench.engines.registry import create
     from dlsys_bench.provenance import provenance
     from dlsys_bench.timing.benchmark import peak_memory
     from dlsys_bench.timing.device import device_memory
@@ -67,34 +73,56 @@ def _measured(point: Point, seconds: float) -> Line:
     started = time.perf_counter()
     engine = create(point.engine, point.device, point.dtype)
     loaded = time.perf_counter() - started
-    work, most = Workload(point.study, point.arm, point.batch_size, 2), max(2, MOST_SAMPLES // point.batch_size)
+    work, most = (
+        Workload(point.study, point.arm, point.batch_size, 2),
+        max(2, MOST_SAMPLES // point.batch_size),
+    )
     first = timed = train_rounds(engine, work, 3, point.replicas)
-    # An epoch of few steps tells more of what an epoch costs than of a step: twice, so that the second try has many.
+    # An epoch of few steps tells more of what an epoch costs than of a step: twice, so that the
+    # second try has many.
     for share in (40, 20):
         a_step = min(timed.seconds[1:]) / work.steps
         work = work._replace(steps=min(max(int(seconds / share / a_step), FEWEST_STEPS), most))
-        rounds = 3 if share == 40 else 2 + max(FEWEST_ROUNDS, min(int(seconds / (work.steps * a_step)), 50))
+        rounds = (
+            3
+            if share == 40
+            else 2 + max(FEWEST_ROUNDS, min(int(seconds / (work.steps * a_step)), 50))
+        )
         while True:
             try:
                 with Watched(point.device) as gpu, Others() as others:
                     timed = train_rounds(engine, work, rounds, point.replicas)
                 break
             except NotFallingError:
-                # A slow learner has nothing to show after a few dozen steps, which is all that a loaded machine makes.
-                if rounds * work.steps > ENOUGH_STEPS or time.perf_counter() - started > ENOUGH_TIMES * seconds:
+                # A slow learner has nothing to show after a few dozen steps, which is all that a
+                # loaded machine makes.
+                if (
+                    rounds * work.steps > ENOUGH_STEPS
+                    or time.perf_counter() - started > ENOUGH_TIMES * seconds
+                ):
                     raise
                 rounds *= 4
     each = [taken / work.steps / point.replicas for taken in timed.seconds[2:]]
     low, high = median_interval(each)
     return asdict(point) | {
-        "parameters": work.case.arm.model.counts.trainable, "seconds": timed.seconds[2:], "steps": work.steps,
-        "microseconds_a_step": 1e6 * median(each), "samples_a_second": point.batch_size / median(each),
-        "samples_a_second_low": point.batch_size / high, "samples_a_second_high": point.batch_size / low,
-        "gflops": work.flops * point.batch_size / median(each) / 1e9, "others_share": others.share,
-        "load_seconds": loaded, "first_steps_seconds": first.seconds[0], "peak_memory_bytes": peak_memory(),
-        **device_memory(), **gpu.told, "loss_first": timed.losses[0], "loss_last": timed.losses[-1],
+        "parameters": work.case.arm.model.counts.trainable,
+        "seconds": timed.seconds[2:],
+        "steps": work.steps,
+        "microseconds_a_step": 1e6 * median(each),
+        "samples_a_second": point.batch_size / median(each),
+        "samples_a_second_low": point.batch_size / high,
+        "samples_a_second_high": point.batch_size / low,
+        "gflops": work.flops * point.batch_size / median(each) / 1e9,
+        "others_share": others.share,
+        "load_seconds": loaded,
+        "first_steps_seconds": first.seconds[0],
+        "peak_memory_bytes": peak_memory(),
+        **device_memory(),
+        **gpu.told,
+        "loss_first": timed.losses[0],
+        "loss_last": timed.losses[-1],
         "provenance": provenance(),
-    }  # fmt: skip
+    }
 
 
 def read(path: Path) -> list[Line]:
@@ -102,9 +130,11 @@ def read(path: Path) -> list[Line]:
     return kept(path, Point)
 
 
-def sweep(points: Sequence[Point], path: Path, seconds: float) -> Iterator[tuple[Point, Line | str]]:
-    """Measure what is not stored yet by the versions that are here, each line as it comes; yields every point with what
-    was found, or the reason why nothing was. Errors: UserError."""
+def sweep(
+    points: Sequence[Point], path: Path, seconds: float
+) -> Iterator[tuple[Point, Line | str]]:
+    """Measure what is not stored yet by the versions that are here, each line as it comes; yields
+    every point with what was found, or the reason why nothing was. Errors: UserError."""
     return each(points, path, "dlsys_bench.timing.sweep", seconds)
 
 

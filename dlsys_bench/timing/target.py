@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """A level of a figure, fixed before anything is timed: where the band of the stored runs ends on the bad side.
+    """A level of a figure, fixed before anything is timed: where the band of the stored runs ends
+    on the bad side.
 
-    `chance` is how often a healthy run ends its training at this level or better, by the band's law; `mean`, `spread`
-    and `stored` are the band's, `source` the file of its runs. `at_most`: the figure is the better the smaller it is.
+    `chance` is how often a healthy run ends its training at this level or better, by the band's
+    law; `mean`, `spread` and `stored` are the band's, `source` the file of its runs. `at_most`: the
+    figure is the better the smaller it is.
     """
 
     metric: str

@@ -1,9 +1,11 @@
-"""How long an engine trains until the network is as accurate as it has to be: each run by a process of its own.
+"""How long an engine trains until the network is as accurate as it has to be: each run by a process
+of its own.
 
-`python -m dlsys_bench.timing.to_accuracy` makes one run, given as JSON. The figure is looked at when an epoch ends. Of
-fewer than FEWEST_EPOCHS these would be too far apart: then at equal parts of the training, each reached from the start
-by a training of its own with the same seed, since no engine stops in the middle of an epoch and goes on. The first look
-at which the target is reached counts, and ends the run; of a run that never reaches it the time is censored.
+`python -m dlsys_bench.timing.to_accuracy` makes one run, given as JSON. The figure is looked at
+when an epoch ends. Of fewer than FEWEST_EPOCHS these would be too far apart: then at equal parts of
+the training, each reached from the start by a training of its own with the same seed, since no
+engine stops in the middle of an epoch and goes on. The first look at which the target is reached
+counts, and ends the run; of a run that never reaches it the time is censored.
 """
 
 from __future__ import annotations
@@ -16,16 +18,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlsys_bench.data import Data, load
-from dlsys_bench.engines import create
 from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.plan import Plan, epochs_of
+from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Plan, epochs_of
 from dlsys_bench.provenance import provenance
-from dlsys_bench.result import Epoch
-from dlsys_bench.run import SPLITS, evaluated, fitted, prepared
+from dlsys_bench.runs.run import SPLITS, evaluated, fitted, prepared
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies import Case, find
+from dlsys_bench.studies.base import Case
+from dlsys_bench.studies.registry import find
 from dlsys_bench.timing.load import Others
 from dlsys_bench.timing.points import Line, answer, each, environment, kept
 from dlsys_bench.timing.taken import taken
@@ -37,7 +40,8 @@ FEWEST_EPOCHS, PARTS = 5, 10
 
 @dataclass(frozen=True)
 class Run:
-    """What trains where, and to what level. `study` is what finds it, `protocol` a digest of what is trained."""
+    """What trains where, and to what level. `study` is what finds it, `protocol` a digest of what
+    is trained."""
 
     engine: str
     device: str
@@ -64,8 +68,9 @@ class Run:
 
 
 class Look(NamedTuple):
-    """The figure after so many updates. `seconds` are of training alone, by the engine's own clock, from the end of the
-    first update on; `cold_seconds` of all that a new process has to do, but for reading data and evaluating."""
+    """The figure after so many updates. `seconds` are of training alone, by the engine's own clock,
+    from the end of the first update on; `cold_seconds` of all that a new process has to do, but for
+    reading data and evaluating."""
 
     steps: int
     seconds: float
@@ -78,11 +83,13 @@ class _Reached(Exception):
 
 
 class _Training:
-    """The trainings of one run: `looks` are what was found so far, `first_step` the seconds of a first update when all
-    that is done once in a process is done. Keras compiles in it, at every fit: of a training that takes no longer than
-    that the seconds say little."""
+    """The trainings of one run: `looks` are what was found so far, `first_step` the seconds of a
+    first update when all that is done once in a process is done. Keras compiles in it, at every
+    fit: of a training that takes no longer than that the seconds say little."""
 
-    def __init__(self, engine: Engine, model: Model, recipe: Recipe, data: Data, run: Run, loaded: float) -> None:
+    def __init__(
+        self, engine: Engine, model: Model, recipe: Recipe, data: Data, run: Run, loaded: float
+    ) -> None:
         self.engine, self.model, self.recipe, self.data, self.run = engine, model, recipe, data, run
         self.looks: list[Look] = []
         self.first_step = 0.0
@@ -93,7 +100,8 @@ class _Training:
         """Train until the target is reached, or the recipe is done. Errors: DivergedError."""
         plans = parts(len(self.data.train.x), self.recipe, Plan(self.run.seed))
         first = plans[0].steps if len(plans) > 1 else len(next(self._epochs(plans[0])))
-        # All that is compiled once is compiled here, up to the first look, by a network that is thrown away.
+        # All that is compiled once is compiled here, up to the first look, by a network that is
+        # thrown away.
         self._cold, _ = self._fit(plans[0].stopping_after(first))
         _, self.first_step = self._fit(plans[0].stopping_after(1))
         with suppress(_Reached):
@@ -104,16 +112,19 @@ class _Training:
         return epochs_of(len(self.data.train.x), self.recipe, plan)
 
     def _fit(self, plan: Plan) -> tuple[float, float]:
-        """A training to no purpose: its seconds from outside, build and all, and by the engine's clock."""
+        """A training to no purpose: its seconds from outside, build and all, and by the engine's
+        clock."""
         started = time.perf_counter()
         net = self.engine.build(self.model, seed=plan.seed)
         history = self.engine.fit(net, self.data.train, self.recipe, plan)
         return time.perf_counter() - started, sum(epoch.seconds for epoch in history)
 
     def _look(self, plan: Plan, every: bool) -> None:
-        """Train by a plan, looking at the end of every epoch, or only when it is done. Errors: _Reached, DivergedError.
+        """Train by a plan, looking at the end of every epoch, or only when it is done. Errors:
+        _Reached, DivergedError.
 
-        What a cold start takes up to the first look was measured; from there on to another it is what it is here.
+        What a cold start takes up to the first look was measured; from there on to another it is
+        what it is here.
         """
         target, aside, seconds = self.run.target, 0.0, -self.first_step
         splits = [split for split in SPLITS if target.metric.startswith(split)]
@@ -138,7 +149,8 @@ class _Training:
 
 
 def parts(samples: int, recipe: Recipe, plan: Plan) -> list[Plan]:
-    """The plan itself, where its epochs are enough looks; else one that stops after each part of it."""
+    """The plan itself, where its epochs are enough looks; else one that stops after each part of
+    it."""
     epochs = [len(sizes) for sizes in epochs_of(samples, recipe, plan)]
     if len(epochs) >= FEWEST_EPOCHS:
         return [plan]
@@ -160,7 +172,9 @@ def _measured(run: Run) -> Line:
     dataset = load(run.dataset)
     dataset = replace(dataset.redraw(run.seed) if dataset.redraw else dataset, name=run.dataset)
     model, recipe = fitted(case, engine, dataset, run.tier)
-    training = _Training(engine, model, recipe, prepared(dataset, recipe, engine, run.seed), run, loaded)
+    training = _Training(
+        engine, model, recipe, prepared(dataset, recipe, engine, run.seed), run, loaded
+    )
     reason = None
     with Watched(run.device) as gpu, Others() as others:
         try:
@@ -172,12 +186,20 @@ def _measured(run: Run) -> Line:
     if not reached and reason is None and last is not None:
         reason = f"{run.target.metric} {last.value:.5g} at the end"
     return asdict(run) | {
-        "reached": reached, "reason": reason, "steps": last and last.steps, "seconds": last and last.seconds,
-        "cold_seconds": last and last.cold_seconds, "looks": [look._asdict() for look in training.looks],
-        "load_seconds": loaded, "first_step_seconds": training.first_step, "others_share": others.share,
-        "dtype": engine.dtype, "convention": engine.convention, **gpu.told,
+        "reached": reached,
+        "reason": reason,
+        "steps": last and last.steps,
+        "seconds": last and last.seconds,
+        "cold_seconds": last and last.cold_seconds,
+        "looks": [look._asdict() for look in training.looks],
+        "load_seconds": loaded,
+        "first_step_seconds": training.first_step,
+        "others_share": others.share,
+        "dtype": engine.dtype,
+        "convention": engine.convention,
+        **gpu.told,
         "provenance": provenance(),
-    }  # fmt: skip
+    }
 
 
 def read(path: Path) -> list[Line]:
@@ -186,8 +208,8 @@ def read(path: Path) -> list[Line]:
 
 
 def train_each(runs: Sequence[Run], path: Path) -> Iterator[tuple[Run, Line | str]]:
-    """Make what is not stored yet by the versions that are here, each line as it comes; yields every run with its line,
-    or with the reason why there is none. Errors: UserError."""
+    """Make what is not stored yet by the versions that are here, each line as it comes; yields
+    every run with its line, or with the reason why there is none. Errors: UserError."""
     return each(runs, path, "dlsys_bench.timing.to_accuracy")
 
 

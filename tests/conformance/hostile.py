@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlsys_bench.engines import Gradients
+from dlsys_bench.engines.base import Gradients
 from dlsys_bench.engines.numpy import NumpyEngine
 
 

@@ -1,4 +1,5 @@
-"""The ways in: from Python, from a test of one's own, from pytest in an empty folder, from the command line."""
+"""The ways in: from Python, from a test of one's own, from pytest in an empty folder, from the
+command line."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ from dlsys_bench.conformance.outcome import Outcome, Status
 from dlsys_bench.conformance.runner import Here, Options, maker
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.numpy.dense import DenseRule
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.errors import UserError
-from dlsys_bench.plan import Array
 
 pytest_plugins = ["pytester"]
 HERE = Path(__file__).parent
@@ -57,8 +58,14 @@ class NoPools(NumpyEngine):
 
 def run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(HERE), *sys.path])
-    return subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, timeout=300,
-                          env=os.environ | {"PYTHONPATH": path})  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": path},
+    )
 
 
 def test_every_check_is_on_a_rung_and_every_rung_has_checks() -> None:
@@ -88,7 +95,10 @@ def test_beyond_goes_on_above_a_rung_that_breaks() -> None:
 
 
 def test_what_an_engine_lacks_is_declared_and_said() -> None:
-    outcomes = {o.name: o for o in check_engine(NoPools(), checks=["forward/max_pool", "forward/network", "step"])}
+    outcomes = {
+        o.name: o
+        for o in check_engine(NoPools(), checks=["forward/max_pool", "forward/network", "step"])
+    }
     assert outcomes["forward/max_pool"].status is Status.DECLARED
     assert outcomes["forward/max_pool"].reason == "layer:max_pool: not written yet"
     assert outcomes["step/rmsprop"].reason == "optimizer:rmsprop: nor this"
@@ -96,8 +106,11 @@ def test_what_an_engine_lacks_is_declared_and_said() -> None:
 
 
 def test_what_is_declared_is_heard_though_there_is_no_time() -> None:
-    # Hypothesis takes it for a failure and tries again; the end of the time once passed it over, on a slow machine.
-    (outcome,) = check_engine(NoPools, "collect", checks=["trajectory/fit-max_pool"], options=Options(budget=1e-6))
+    # Hypothesis takes it for a failure and tries again; the end of the time once passed it over, on
+    # a slow machine.
+    (outcome,) = check_engine(
+        NoPools, "collect", checks=["trajectory/fit-max_pool"], options=Options(budget=1e-6)
+    )
     assert outcome.status is Status.DECLARED
 
 
@@ -129,7 +142,9 @@ def test_a_check_that_is_not_there_is_named_with_the_nearest() -> None:
 
 
 def test_a_replay_finds_the_same(tmp_path: Path) -> None:
-    (outcome,) = check_engine(HalfBias, "collect", checks=["gradient/dense"], options=Options(seed=3))
+    (outcome,) = check_engine(
+        HalfBias, "collect", checks=["gradient/dense"], options=Options(seed=3)
+    )
     assert outcome.replay is not None
     assert "test_check_engine:HalfBias --check gradient/dense --seed 3" in outcome.replay
     again = run("dlsys_bench", *outcome.replay.split()[1:], "--json", folder=tmp_path)
@@ -167,8 +182,23 @@ def test_the_decorator_fails_skips_and_passes(pytester: pytest.Pytester) -> None
 
 
 def test_pyargs_from_an_empty_folder(tmp_path: Path) -> None:
-    arguments = ["pytest", "--pyargs", "dlsys_bench.conformance", "-q", "-rs", "-k", "gradient or loss or shapes-dense"]
-    done = run(*arguments, "--engine", "test_check_engine:HalfBias", "-p", "no:cacheprovider", folder=tmp_path)
+    arguments = [
+        "pytest",
+        "--pyargs",
+        "dlsys_bench.conformance",
+        "-q",
+        "-rs",
+        "-k",
+        "gradient or loss or shapes-dense",
+    ]
+    done = run(
+        *arguments,
+        "--engine",
+        "test_check_engine:HalfBias",
+        "-p",
+        "no:cacheprovider",
+        folder=tmp_path,
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "d dense_2.bias is" in done.stdout
     assert "7 skipped" in done.stdout
@@ -185,7 +215,14 @@ def test_the_command_line_from_an_empty_folder(tmp_path: Path) -> None:
     page = (tmp_path / "before" / "numpy.html").read_text()
     assert "looked at in part" in page
     assert f"13 of {len(CHECKS)} looked at" in (tmp_path / "before" / "numpy.svg").read_text()
-    broken = ["--engine", "test_check_engine:HalfBias", "--against", "before/numpy.json", "--output", "after"]
+    broken = [
+        "--engine",
+        "test_check_engine:HalfBias",
+        "--against",
+        "before/numpy.json",
+        "--output",
+        "after",
+    ]
     done = run("dlsys_bench", "conform", "--check", "step", *broken, folder=tmp_path)
     assert done.returncode == 1
     assert "step/sgd: passed before, failed now" in done.stderr
@@ -224,12 +261,16 @@ def test_a_report_of_some_checks_says_so() -> None:
 
 
 def test_reports_survive_a_file_and_tell_what_changed(tmp_path: Path) -> None:
-    before, after = report(loss_hinge=Status.PASSED, step_sgd=Status.PASSED), report(loss_hinge=Status.FAILED)
+    before, after = (
+        report(loss_hinge=Status.PASSED, step_sgd=Status.PASSED),
+        report(loss_hinge=Status.FAILED),
+    )
     path = tmp_path / "report.json"
     path.write_text(json.dumps(before.to_dict()))
     assert changes(Compliance.read(path), after) == [
-        ("loss/hinge", "passed", "failed"), ("step/sgd", "passed", "not there"),
-    ]  # fmt: skip
+        ("loss/hinge", "passed", "failed"),
+        ("step/sgd", "passed", "not there"),
+    ]
     path.write_text("{}")
     with pytest.raises(UserError, match="is no report"):
         Compliance.read(path)

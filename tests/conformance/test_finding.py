@@ -18,7 +18,10 @@ def test_equals_are_close(values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ([1.0, 2.1], r"x is 2.1 at \(1,\), where 2 is right: it differs by 0.1, where 0.01 is allowed"),
+        (
+            [1.0, 2.1],
+            r"x is 2.1 at \(1,\), where 2 is right: it differs by 0.1, where 0.01 is allowed",
+        ),
         ([1.0, NAN], r"x is nan at \(1,\), where 2 is right"),
         ([1.0, INF], r"x is inf at \(1,\), where 2 is right"),
         ([1.0], r"x has the shape \(1,\), not \(2,\)"),

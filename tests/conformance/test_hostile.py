@@ -1,4 +1,5 @@
-"""Engines that hang, crash, lie and meddle: each gives a finding that says so, and the rest of the rung goes on."""
+"""Engines that hang, crash, lie and meddle: each gives a finding that says so, and the rest of the
+rung goes on."""
 
 from __future__ import annotations
 
@@ -32,7 +33,10 @@ SAYS = {
     "ReusesItsOutput": ("shapes/batches", "predict changed what predict had returned"),
     "Prints": ("shapes/quiet", "prints to standard output: 'epoch 1/10"),
     "PrintsInC": ("shapes/quiet", "prints to standard output:"),
-    "RaisesInFit": ("shapes/history", "fit raised RuntimeError: CUDA error: an illegal memory access"),
+    "RaisesInFit": (
+        "shapes/history",
+        "fit raised RuntimeError: CUDA error: an illegal memory access",
+    ),
     "CannotBeMade": ("shapes/dense", "libfast.so.3: cannot open shared object file"),
     "NoHistory": ("shapes/history", "fit gave NoneType; it takes a list of Epoch"),
     "Undecided": ("shapes/repeated", "trace gives another answer to the same question"),
@@ -45,11 +49,15 @@ def test_a_hostile_engine_gives_a_named_finding(name: str, monkeypatch: pytest.M
     check, said = SAYS[name]
     options = Options(examples=10, budget=1.0, seconds=2.0 if "Hangs" in name else 60.0)
     # A process of its own takes a second to start: only those that would spoil this one have it.
-    engine = f"hostile:{name}" if name in SPOIL else getattr(importlib.import_module("hostile"), name)
+    engine = (
+        f"hostile:{name}" if name in SPOIL else getattr(importlib.import_module("hostile"), name)
+    )
     (outcome,) = check_engine(engine, "collect", checks=[check], options=options)
     assert outcome.status is Status.FAILED
     assert said in outcome.message()
-    assert f"dlsys-bench conform --engine hostile:{name} --check {check} --seed 0" in outcome.message()
+    assert (
+        f"dlsys-bench conform --engine hostile:{name} --check {check} --seed 0" in outcome.message()
+    )
 
 
 def test_the_rest_of_the_rung_goes_on_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +72,9 @@ def test_the_rest_of_the_rung_goes_on_after_a_crash(monkeypatch: pytest.MonkeyPa
     assert outcomes["hinge"] is Status.NOT_REACHED
 
 
-def test_an_engine_that_hangs_is_not_waited_for_in_every_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_hangs_is_not_waited_for_in_every_check(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.syspath_prepend(HERE)
     worker = Worker("hostile:HangsInC", options=Options(seconds=1.5))
     try:

@@ -1,4 +1,5 @@
-"""The oracle itself: against autodiff, against differences of its own loss, and against the formulas by hand."""
+"""The oracle itself: against autodiff, against differences of its own loss, and against the
+formulas by hand."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ from dlsys_bench import strategies
 from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.data import Samples
-from dlsys_bench.engines import create, unavailable
 from dlsys_bench.engines.base import Batch
-from dlsys_bench.plan import Plan
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Dense
 from dlsys_bench.spec.losses import MeanSquaredError
@@ -49,7 +50,9 @@ def test_the_oracle_trains_as_torch_does(model: Model, optimizer: Optimizer) -> 
         pytest.skip(reason)
     recipe = follow("torch", Recipe(optimizer, batch_size=8, epochs=2))
     generator = np.random.default_rng(0)
-    samples = Samples(generator.standard_normal((19, *model.input_shape)), generator.integers(0, 3, 19))
+    samples = Samples(
+        generator.standard_normal((19, *model.input_shape)), generator.integers(0, 3, 19)
+    )
     engine = create("torch", dtype="float64")
     found = first_divergence(ORACLE, engine, follow("torch", model), recipe, samples, Plan(1), 1e-8)
     assert found is None, str(found)
@@ -63,6 +66,8 @@ def test_a_gradient_by_hand() -> None:
     found = ORACLE.gradients(net, Batch(x, np.zeros((3, 1))), MeanSquaredError())
     assert found.loss == pytest.approx(4 * (1 + 4 + 0.25) / 3, rel=1e-15)
     np.testing.assert_allclose(found.x, 8 * x / 3, rtol=1e-15)
-    np.testing.assert_allclose(found.weights["dense_1.kernel"], [[4 * (1 + 4 + 0.25) / 3]], rtol=1e-15)
+    np.testing.assert_allclose(
+        found.weights["dense_1.kernel"], [[4 * (1 + 4 + 0.25) / 3]], rtol=1e-15
+    )
     slope = ORACLE.slope(net, Batch(x, np.zeros((3, 1))), MeanSquaredError(), None, np.ones((3, 1)))
     assert slope == pytest.approx(8 * x.sum() / 3, rel=1e-14)

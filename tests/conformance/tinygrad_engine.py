@@ -1,4 +1,5 @@
-"""An adapter by a third party: tinygrad 0.14 as its users write it, with nn, nn.optim and a TinyJit over the step."""
+"""An adapter by a third party: tinygrad 0.14 as its users write it, with nn, nn.optim and a TinyJit
+over the step."""
 
 import os
 import time
@@ -9,35 +10,57 @@ from tinygrad import Context, Tensor, TinyJit, nn
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch
+from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.plan import Array, Plan, Weights, cut, epochs_of
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Array, Plan, Weights, cut, epochs_of
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
-# What an optimiser of tinygrad remembers is float32 otherwise, and SGD then refuses to move a float64 parameter.
+# What an optimiser of tinygrad remembers is float32 otherwise, and SGD then refuses to move a
+# float64 parameter.
 os.environ.setdefault("OPTIM_DTYPE", "float64")
 BETAS = "nn.optim.Adam keeps the powers of its betas in float32, whatever OPTIM_DTYPE says: 1 - 0.999 is off by 1.3e-5"
 FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # the order of the axes that puts the channel there
 LAYERS: dict[str, Any] = {
-    "conv2d": lambda layer, x, kernel, bias=None: x.permute(FIRST).conv2d(
-        kernel.permute(3, 2, 0, 1), bias, 1, layer.strides, 1, sum(layer.pads(x.shape[1:])[::-1], ())
-    ).permute(LAST),
+    "conv2d": lambda layer, x, kernel, bias=None: (
+        x.permute(FIRST)
+        .conv2d(
+            kernel.permute(3, 2, 0, 1),
+            bias,
+            1,
+            layer.strides,
+            1,
+            sum(layer.pads(x.shape[1:])[::-1], ()),
+        )
+        .permute(LAST)
+    ),
     "dense": lambda layer, x, kernel, bias=None: x.linear(kernel, bias),
-    "average_pool": lambda layer, x: x.permute(FIRST).avg_pool2d(layer.pool_size, layer.steps).permute(LAST),
-    "max_pool": lambda layer, x: x.permute(FIRST).max_pool2d(layer.pool_size, layer.steps).permute(LAST),
-    "dropout": lambda layer, x: x.dropout(layer.drop_rate), "flatten": lambda layer, x: x.flatten(1),
-    "leaky_relu": lambda layer, x: x.leaky_relu(layer.negative_slope), "linear": lambda layer, x: x,
-    **{name: lambda layer, x, name=name: getattr(x, name)() for name in ("sigmoid", "tanh", "relu", "softmax")},
-}  # fmt: skip
+    "average_pool": lambda layer, x: (
+        x.permute(FIRST).avg_pool2d(layer.pool_size, layer.steps).permute(LAST)
+    ),
+    "max_pool": lambda layer, x: (
+        x.permute(FIRST).max_pool2d(layer.pool_size, layer.steps).permute(LAST)
+    ),
+    "dropout": lambda layer, x: x.dropout(layer.drop_rate),
+    "flatten": lambda layer, x: x.flatten(1),
+    "leaky_relu": lambda layer, x: x.leaky_relu(layer.negative_slope),
+    "linear": lambda layer, x: x,
+    **{
+        name: lambda layer, x, name=name: getattr(x, name)()
+        for name in ("sigmoid", "tanh", "relu", "softmax")
+    },
+}
 LOSSES: dict[str, Any] = {
     "categorical_crossentropy": lambda o, y: o.cross_entropy(y.cast("int").one_hot(o.shape[1])),
-    "sparse_categorical_crossentropy": lambda o, y: o.sparse_categorical_crossentropy(y.cast("int")),
+    "sparse_categorical_crossentropy": lambda o, y: o.sparse_categorical_crossentropy(
+        y.cast("int")
+    ),
     "mean_squared_error": lambda o, y: (o - y).square().mean(),
     "half_mean_squared_error": lambda o, y: (o - y).square().sum() / (2 * len(y)),
-    "perceptron": lambda o, y: (-y * o[:, 0]).relu().mean(), "hinge": lambda o, y: (1 - y * o[:, 0]).relu().mean(),
-}  # fmt: skip
+    "perceptron": lambda o, y: (-y * o[:, 0]).relu().mean(),
+    "hinge": lambda o, y: (1 - y * o[:, 0]).relu().mean(),
+}
 Net = tuple[Model, dict[str, Tensor]]
 
 
@@ -49,7 +72,9 @@ class TinygradEngine(Engine):
     }
     loosens = dict.fromkeys(
         ("step/adam", "state/optimizer", "schedule/adam", "trajectory/native-adam"), (2e-5, BETAS)
-    ) | dict.fromkeys(("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"), (1e-6, BETAS))
+    ) | dict.fromkeys(
+        ("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"), (1e-6, BETAS)
+    )
 
     def _mode(self, training: bool) -> Context:
         return Context(TRAINING=int(training), DEFAULT_FLOAT=self.dtype)
@@ -61,23 +86,41 @@ class TinygradEngine(Engine):
         self.check(model)
         with self._mode(False):
             Tensor.manual_seed(seed)
-            starts = weights or {t.name: self._draw(t.shape, t.initializer.law(t.fans)) for t in model.tensors}
-            return model, {t.name: self._in(starts[t.name]).realize().is_param_(t.trainable) for t in model.tensors}
+            starts = weights or {
+                t.name: self._draw(t.shape, t.initializer.law(t.fans)) for t in model.tensors
+            }
+            return model, {
+                t.name: self._in(starts[t.name]).realize().is_param_(t.trainable)
+                for t in model.tensors
+            }
 
-    def _draw(self, shape: tuple[int, ...], law: Any) -> Array:  # the fan out of glorot_uniform lacks the window
-        return (Tensor.uniform(shape, low=law.low, high=law.high) if law.family == "uniform"
-                else Tensor.normal(shape, mean=law.value, std=law.stddev)).numpy()  # fmt: skip
+    def _draw(
+        self, shape: tuple[int, ...], law: Any
+    ) -> Array:  # the fan out of glorot_uniform lacks the window
+        return (
+            Tensor.uniform(shape, low=law.low, high=law.high)
+            if law.family == "uniform"
+            else Tensor.normal(shape, mean=law.value, std=law.stddev)
+        ).numpy()
 
     def weights(self, net: Net) -> Weights:
         return {name: tensor.numpy().copy() for name, tensor in net[1].items()}
 
-    def _outputs(self, net: Net, x: Tensor, masks: dict[int, Tensor], look: bool = False) -> list[Tensor]:
+    def _outputs(
+        self, net: Net, x: Tensor, masks: dict[int, Tensor], look: bool = False
+    ) -> list[Tensor]:
         """Of every layer. Who looks at training moves no statistics of a batch norm."""
         found = [x]
         for place, layer in enumerate(net[0].layers):
-            x, options, own = found[-1], vars(layer), [net[1][t.name] for t in net[0].tensors_of(place)]
+            x, options, own = (
+                found[-1],
+                vars(layer),
+                [net[1][t.name] for t in net[0].tensors_of(place)],
+            )
             if layer.kind == "batch_norm":
-                norm = nn.BatchNorm(x.shape[-1], options["epsilon"], True, not look, 1 - options["moving_decay"])
+                norm = nn.BatchNorm(
+                    x.shape[-1], options["epsilon"], True, not look, 1 - options["moving_decay"]
+                )
                 norm.weight, norm.bias, norm.running_mean, norm.running_var = own
                 found.append(norm(x.permute(FIRST)).permute(LAST) if x.ndim == 4 else norm(x))
             elif place in masks:
@@ -88,18 +131,29 @@ class TinygradEngine(Engine):
 
     def predict(self, net: Net, x: Array) -> Array:
         with self._mode(False):
-            parts = [self._outputs(net, self._in(x[n : n + 1000]), {})[-1].numpy() for n in range(0, len(x), 1000)]
+            parts = [
+                self._outputs(net, self._in(x[n : n + 1000]), {})[-1].numpy()
+                for n in range(0, len(x), 1000)
+            ]
         return np.concatenate([np.empty((0, *net[0].output_shape), self.dtype), *parts])
 
     def _look(self, net: Net, batch: Batch) -> list[Tensor]:
-        masks = {place: self._in(mask) for place, mask in (batch.masks or {}).items() if batch.training}
-        return [x := self._in(batch.x).realize(), *self._outputs(net, x, masks, look=batch.training)]
+        masks = {
+            place: self._in(mask) for place, mask in (batch.masks or {}).items() if batch.training
+        }
+        return [
+            x := self._in(batch.x).realize(),
+            *self._outputs(net, x, masks, look=batch.training),
+        ]
 
     def gradients(self, net: Net, batch: Batch, loss: Loss) -> Gradients:
         trained = {name: tensor for name, tensor in net[1].items() if tensor.is_param}
         with self._mode(batch.training):
             x, *_, output = self._look(net, batch)
-            found = [value := LOSSES[loss.kind](output, self._in(batch.y)), *value.gradient(x, *trained.values())]
+            found = [
+                value := LOSSES[loss.kind](output, self._in(batch.y)),
+                *value.gradient(x, *trained.values()),
+            ]
             Tensor.realize(*found)
         _, dx, *weights = [tensor.numpy().copy() for tensor in found]
         return Gradients(value.item(), dict(zip(trained, weights, strict=True)), dx)
@@ -109,7 +163,14 @@ class TinygradEngine(Engine):
             Tensor.realize(*(found := self._look(net, batch)))
         return [tensor.numpy().copy() for tensor in found[1:]]
 
-    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
+    def fit(
+        self,
+        net: Net,
+        samples: Samples,
+        recipe: Recipe,
+        plan: Plan,
+        on_epoch: OnEpoch | None = None,
+    ) -> History:
         self.check(recipe)
         with self._mode(True):
 
@@ -117,32 +178,70 @@ class TinygradEngine(Engine):
                 optimizer.zero_grad()
                 loss = LOSSES[recipe.loss.kind](output := self._outputs(net, x, masks)[-1], y)
                 (loss * scale).sum().backward()
-                right = ((output.argmax(1) if targets == "labels" else output.sign().reshape(y.shape)) == y).sum()
-                return Tensor.stack(loss, right.cast(loss.dtype)).realize(*optimizer.schedule_step())
+                right = (
+                    (output.argmax(1) if targets == "labels" else output.sign().reshape(y.shape))
+                    == y
+                ).sum()
+                return Tensor.stack(loss, right.cast(loss.dtype)).realize(
+                    *optimizer.schedule_step()
+                )
 
             Tensor.manual_seed(plan.seed)
-            o, own, targets, count = vars(recipe.optimizer), list(net[1].values()), recipe.loss.targets, len(samples.x)
-            optimizer = (nn.optim.SGD(own, o["learning_rate"], o["momentum"], nesterov=o["nesterov"]) if "momentum" in o
-                else nn.optim.Adam(own, o["learning_rate"], o["beta_1"], o["beta_2"], o["epsilon"]))  # fmt: skip
-            # nn.optim.SGD has no dampening: the loss of every step but the first is scaled down by it.
-            scales = [Tensor([1.0 - less]).realize() for less in (0, o["dampening"] if o.get("momentum") else 0)]
-            shuffle, native = TinyJit(lambda: Tensor.randperm(count).realize()), recipe.shuffle and not plan.parity
+            o, own, targets, count = (
+                vars(recipe.optimizer),
+                list(net[1].values()),
+                recipe.loss.targets,
+                len(samples.x),
+            )
+            optimizer = (
+                nn.optim.SGD(own, o["learning_rate"], o["momentum"], nesterov=o["nesterov"])
+                if "momentum" in o
+                else nn.optim.Adam(own, o["learning_rate"], o["beta_1"], o["beta_2"], o["epsilon"])
+            )
+            # nn.optim.SGD has no dampening: the loss of every step but the first is scaled down by
+            # it.
+            scales = [
+                Tensor([1.0 - less]).realize()
+                for less in (0, o["dampening"] if o.get("momentum") else 0)
+            ]
+            shuffle, native = (
+                TinyJit(lambda: Tensor.randperm(count).realize()),
+                recipe.shuffle and not plan.parity,
+            )
             history, jitted = list[Epoch](), dict[int, Any]()
             for epoch, sizes in enumerate(epochs_of(count, recipe, plan), start=1):
-                began, step, hits, values = time.perf_counter(), history[-1].steps if history else 0, 0.0, list[float]()
-                order = shuffle().numpy() if native and count > 1 else plan.order(epoch, count, recipe.shuffle)
+                began, step, hits, values = (
+                    time.perf_counter(),
+                    history[-1].steps if history else 0,
+                    0.0,
+                    list[float](),
+                )
+                order = (
+                    shuffle().numpy()
+                    if native and count > 1
+                    else plan.order(epoch, count, recipe.shuffle)
+                )
                 rates = [recipe.rate(step + number) for number in range(len(sizes))]
                 for number, chosen in enumerate(cut(order, sizes)):
                     optimizer.lr.assign([rates[number]]).realize()
                     masks = plan.masks(net[0], step + number, len(chosen)) if plan.parity else {}
-                    x, y, *kept = map(self._in, (samples.x[chosen], samples.y[chosen], *masks.values()))
+                    x, y, *kept = map(
+                        self._in, (samples.x[chosen], samples.y[chosen], *masks.values())
+                    )
                     given = x, y, scales[step + number > 0], dict(zip(masks, kept, strict=True))
                     value, right = jitted.setdefault(len(chosen), TinyJit(update))(*given).tolist()
                     if not np.isfinite(value):
                         raise DivergedError(epoch, number + 1, value)
                     hits, values = hits + right, [*values, value]
-                told = {"learning_rate": rates, "batch_size": list(map(float, sizes)), "loss": values}
-                figures = float(np.average(values, weights=sizes)), None if targets == "values" else hits / sum(sizes)
+                told = {
+                    "learning_rate": rates,
+                    "batch_size": list(map(float, sizes)),
+                    "loss": values,
+                }
+                figures = (
+                    float(np.average(values, weights=sizes)),
+                    None if targets == "values" else hits / sum(sizes),
+                )
                 seconds, by_step = time.perf_counter() - began, told if recipe.moves else None
                 history.append(Epoch(epoch, step + len(sizes), seconds, *figures, by_step=by_step))
                 if on_epoch is not None:

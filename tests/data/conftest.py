@@ -1,4 +1,5 @@
-"""A data set of a few bytes, a cache of its own, and a mirror on this machine that misbehaves on request."""
+"""A data set of a few bytes, a cache of its own, and a mirror on this machine that misbehaves on
+request."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ CODES = {np.dtype(name): code for code, name in TYPES.items()}
 def _encode(values: np.ndarray) -> bytes:
     """IDX, written from the description of the format."""
     code = CODES[values.dtype.newbyteorder(">")]
-    header = bytes([0, 0, code, values.ndim]) + b"".join(struct.pack(">I", size) for size in values.shape)
+    header = bytes([0, 0, code, values.ndim]) + b"".join(
+        struct.pack(">I", size) for size in values.shape
+    )
     return header + values.astype(values.dtype.newbyteorder(">")).tobytes()
 
 
@@ -61,11 +64,20 @@ def make_tiny(mirrors: tuple[str, ...] = ()) -> Tiny:
         "x_test": draw.integers(0, 256, (8, 28, 28), np.uint8),
         "y_test": draw.integers(0, 3, 8).astype(np.uint8),
     }
-    content = {f"{name}.gz": gzip.compress(_encode(values), mtime=0) for name, values in arrays.items()}
+    content = {
+        f"{name}.gz": gzip.compress(_encode(values), mtime=0) for name, values in arrays.items()
+    }
     source = Source(
-        name="tiny", title="Tiny", folder="tiny-folder", classes=("a", "b", "c"), shape=(28, 28, 1), licence="",
-        citation="", files={file: hashlib.sha256(body).hexdigest() for file, body in content.items()}, mirrors=mirrors,
-    )  # fmt: skip
+        name="tiny",
+        title="Tiny",
+        folder="tiny-folder",
+        classes=("a", "b", "c"),
+        shape=(28, 28, 1),
+        licence="",
+        citation="",
+        files={file: hashlib.sha256(body).hexdigest() for file, body in content.items()},
+        mirrors=mirrors,
+    )
     return Tiny(source, content, arrays)
 
 
@@ -87,7 +99,8 @@ def tiny(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
 
 @dataclass
 class Mirror:
-    """A server whose first path component says how it behaves; `served` counts the requests by path."""
+    """A server whose first path component says how it behaves; `served` counts the requests by
+    path."""
 
     address: str
     content: dict[str, bytes]
@@ -192,7 +205,8 @@ def snapshot() -> Callable[[Path], dict[str, tuple[int, int]]]:
 
 @pytest.fixture
 def forbid() -> Iterator[Callable[[Path, int], None]]:
-    """Sets the mode of a path and, as root, becomes a user whom modes hold back; all is undone at the end."""
+    """Sets the mode of a path and, as root, becomes a user whom modes hold back; all is undone at
+    the end."""
     if not hasattr(os, "geteuid"):
         pytest.skip("modes hold nobody back here: no POSIX permissions")
     root = os.geteuid() == 0

@@ -36,8 +36,14 @@ BAD = {
         {"x_train": np.zeros((0, 4, 4, 1), np.uint8), "y_train": np.array([], int)},
         "x_train is empty: its shape is (0, 4, 4, 1)",
     ),
-    "empty test": ({"x_test": np.zeros((0, 4, 4, 1), np.uint8), "y_test": np.array([], int)}, "x_test is empty"),
-    "no pixels": ({"x_train": np.zeros((6, 0, 4, 1), np.uint8)}, "x_train is empty: its shape is (6, 0, 4, 1)"),
+    "empty test": (
+        {"x_test": np.zeros((0, 4, 4, 1), np.uint8), "y_test": np.array([], int)},
+        "x_test is empty",
+    ),
+    "no pixels": (
+        {"x_train": np.zeros((6, 0, 4, 1), np.uint8)},
+        "x_train is empty: its shape is (6, 0, 4, 1)",
+    ),
     "train lengths": ({"y_train": np.zeros(5, int)}, "x_train has 6 samples, but y_train has 5"),
     "test lengths": ({"y_test": np.zeros(4, int)}, "x_test has 3 samples, but y_test has 4"),
     "label too large": (
@@ -48,13 +54,22 @@ BAD = {
         {"y_test": np.array([0, -1, -2])},
         "y_test[1] is -1, but there are 2 classes: labels are 0 to 1",
     ),
-    "label wraps": ({"y_test": np.array([0, 1, 2**64 - 1], np.uint64)}, "y_test[2] is 18446744073709551615"),
-    "labels without classes": ({"classes": ()}, "y_train[0] is 0, but there are 0 classes: name the classes"),
+    "label wraps": (
+        {"y_test": np.array([0, 1, 2**64 - 1], np.uint64)},
+        "y_test[2] is 18446744073709551615",
+    ),
+    "labels without classes": (
+        {"classes": ()},
+        "y_train[0] is 0, but there are 0 classes: name the classes",
+    ),
     "float labels": (
         {"y_train": np.zeros(6)},
         "y_train is float64 of shape (6,); it takes labels (N,) of whole numbers",
     ),
-    "bool labels": ({"y_test": np.zeros(3, bool)}, "y_test is bool of shape (3,); labels are (N,) of whole numbers"),
+    "bool labels": (
+        {"y_test": np.zeros(3, bool)},
+        "y_test is bool of shape (3,); labels are (N,) of whole numbers",
+    ),
     "text labels": ({"y_test": np.array(["a", "b", "c"])}, "y_test is <U1 of shape (3,)"),
     "one-hot": (
         {"y_train": np.eye(2, dtype=int)[[0, 1, 0, 1, 0, 1]]},
@@ -78,13 +93,22 @@ BAD = {
         FLOATS | {"x_train": filled((6, 4, 4, 1), (3, 0, 2, 0), np.nan)},
         "x_train[3, 0, 2, 0] is nan; every value has to be finite",
     ),
-    "infinite": (FLOATS | {"x_test": filled((3, 4, 4, 1), (1, 3, 3, 0), -np.inf)}, "x_test[1, 3, 3, 0] is -inf"),
+    "infinite": (
+        FLOATS | {"x_test": filled((3, 4, 4, 1), (1, 3, 3, 0), -np.inf)},
+        "x_test[1, 3, 3, 0] is -inf",
+    ),
     "other shape": (
         {"x_test": np.zeros((3, 4, 5, 1), np.uint8)},
         "x_train has samples of shape (4, 4, 1) and type uint8, but x_test of shape (4, 5, 1)",
     ),
-    "other type": ({"x_test": np.zeros((3, 4, 4, 1))}, "type uint8, but x_test of shape (4, 4, 1) and type float64"),
-    "one axis": ({"x_train": np.zeros(6)}, "x_train has shape (6,); it takes (N, H, W, C), (N, H, W) or (N, units)"),
+    "other type": (
+        {"x_test": np.zeros((3, 4, 4, 1))},
+        "type uint8, but x_test of shape (4, 4, 1) and type float64",
+    ),
+    "one axis": (
+        {"x_train": np.zeros(6)},
+        "x_train has shape (6,); it takes (N, H, W, C), (N, H, W) or (N, units)",
+    ),
     "five axes": ({"x_train": np.zeros((6, 4, 4, 1, 1))}, "x_train has shape (6, 4, 4, 1, 1)"),
     "a number": ({"x_train": np.float64(1)}, "x_train has shape ()"),
     "whole-number pixels": (
@@ -105,7 +129,9 @@ def test_what_is_wrong_is_said(case: str) -> None:
 
 
 def test_images_without_channels_get_one() -> None:
-    made = dataset(x_train=np.arange(96, dtype=np.uint8).reshape(6, 4, 4), x_test=np.zeros((3, 4, 4), np.uint8))
+    made = dataset(
+        x_train=np.arange(96, dtype=np.uint8).reshape(6, 4, 4), x_test=np.zeros((3, 4, 4), np.uint8)
+    )
     assert made.x_train.shape == (6, 4, 4, 1)
     assert made.x_test.shape == (3, 4, 4, 1)
     np.testing.assert_array_equal(made.x_train.ravel(), np.arange(96))
@@ -119,7 +145,9 @@ def test_labels_become_int64(dtype: type) -> None:
 
 
 def test_vectors_and_targets_are_kept() -> None:
-    made = dataset(x_train=np.ones((6, 5), np.float32), x_test=np.ones((3, 5), np.float32), **TARGETS)
+    made = dataset(
+        x_train=np.ones((6, 5), np.float32), x_test=np.ones((3, 5), np.float32), **TARGETS
+    )
     assert made.x_train.shape == (6, 5)
     assert made.x_train.dtype == np.float32
     assert made.y_train.shape == (6, 2)

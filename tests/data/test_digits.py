@@ -21,7 +21,10 @@ def digits() -> Dataset:
 def test_the_bytes_are_the_same_everywhere(digits: Dataset) -> None:
     parts = (digits.x_train, digits.y_train, digits.x_test, digits.y_test)
     content = b"".join(part.astype(np.uint8).tobytes() for part in parts)
-    assert hashlib.sha256(content).hexdigest() == "7334bd348fc8ff998ddca3232045de1eaf368a5ea4c7c4407e9dc0d1016c0f3e"
+    assert (
+        hashlib.sha256(content).hexdigest()
+        == "7334bd348fc8ff998ddca3232045de1eaf368a5ea4c7c4407e9dc0d1016c0f3e"
+    )
 
 
 def test_it_is_mnist_in_form(digits: Dataset) -> None:
@@ -53,7 +56,11 @@ def test_no_digit_is_in_both_parts_and_the_order_is_kept(digits: Dataset) -> Non
 def test_enlarging_is_bilinear(images: np.ndarray) -> None:
     from scipy.ndimage import zoom
 
-    expected = zoom(images.astype(float), (1, 2.5, 2.5), order=1, mode="nearest", grid_mode=True) * 255 / 16
+    expected = (
+        zoom(images.astype(float), (1, 2.5, 2.5), order=1, mode="nearest", grid_mode=True)
+        * 255
+        / 16
+    )
     assert np.abs(enlarge(images)[:, 4:24, 4:24, 0] - expected).max() <= 0.5 + 1e-9
 
 

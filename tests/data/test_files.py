@@ -15,7 +15,9 @@ GIVEN = ["by argument", "by variable"]
 
 
 @pytest.fixture(params=GIVEN)
-def give(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path | None]:
+def give(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], Path | None]:
     """Gives a folder: what it returns is the `data_dir` to call with."""
 
     def given(folder: Path) -> Path | None:
@@ -57,7 +59,12 @@ def test_files_are_reported(tiny: Any, tmp_path: Path) -> None:
     assert [report.state for report in reports] == ["ok", "wrong", "missing", "ok"]
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     expected = tiny.source.files
-    assert [report.found for report in reports] == [expected["x_train.gz"], empty, None, expected["y_test.gz"]]
+    assert [report.found for report in reports] == [
+        expected["x_train.gz"],
+        empty,
+        None,
+        expected["y_test.gz"],
+    ]
     assert [report.expected for report in reports] == list(expected.values())
     assert [report.path for report in reports] == [folder / file for file in tiny.content]
     assert not at_hand("tiny", tmp_path)
@@ -90,7 +97,8 @@ def test_a_missing_file_is_named(tiny: Any, tmp_path: Path, give: Any) -> None:
 
 def test_an_empty_folder_is_told_what_it_takes(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=rf"{tmp_path.name} takes tiny-folder. with x_train\.gz, .* or these themselves"
+        DataError,
+        match=rf"{tmp_path.name} takes tiny-folder. with x_train\.gz, .* or these themselves",
     ):
         load("tiny", tmp_path)
 
@@ -100,22 +108,31 @@ def test_a_wrong_file_is_named_with_both_hashes(tiny: Any, tmp_path: Path, give:
     with pytest.raises(DataError) as caught:
         load("tiny", give(tmp_path))
     assert str(tmp_path / "tiny-folder" / "y_train.gz") in str(caught.value)
-    assert "SHA-256 found e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" in str(caught.value)
+    assert "SHA-256 found e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" in str(
+        caught.value
+    )
     assert f"expected {tiny.source.files['y_train.gz']}" in str(caught.value)
 
 
-def test_a_file_of_another_dataset_is_recognised(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # MNIST and Fashion-MNIST name their files alike, so a folder of the one is easily given for the other.
+def test_a_file_of_another_dataset_is_recognised(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # MNIST and Fashion-MNIST name their files alike, so a folder of the one is easily given for the
+    # other.
     from dataclasses import replace
 
-    other = replace(tiny.source, name="other", title="Other", files=dict.fromkeys(tiny.source.files, "0" * 64))
+    other = replace(
+        tiny.source, name="other", title="Other", files=dict.fromkeys(tiny.source.files, "0" * 64)
+    )
     monkeypatch.setitem(DATASETS, "other", other)
     with pytest.raises(DataError, match=r"\(Tiny has a file of that SHA-256\)"):
         load("other", tiny.write(tmp_path / "tiny-folder"))
 
 
 @pytest.mark.parametrize("call", [load, fetch, verify, at_hand])
-def test_a_given_folder_is_never_written_to(tiny: Any, mirror: Any, tmp_path: Path, snapshot: Any, call: Any) -> None:
+def test_a_given_folder_is_never_written_to(
+    tiny: Any, mirror: Any, tmp_path: Path, snapshot: Any, call: Any
+) -> None:
     from dataclasses import replace
 
     DATASETS["tiny"] = replace(tiny.source, mirrors=(mirror.url("good"),))
@@ -148,12 +165,16 @@ def test_an_unreadable_folder_is_named(tiny: Any, open_tmp: Path, forbid: Any, i
     assert not at_hand("tiny", open_tmp / "given")
 
 
-def test_a_file_is_hashed_once_until_it_changes(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_hashed_once_until_it_changes(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import hashlib
 
     hashed = []
     digest = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: hashed.append(file.name) or digest(file, name))
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, name: hashed.append(file.name) or digest(file, name)
+    )
     folder = tiny.write(tmp_path / "tiny-folder")
     for _ in range(3):
         assert at_hand("tiny", tmp_path)
@@ -196,6 +217,7 @@ def test_offline_says_what_is_wrong(tiny: Any, cache: Path) -> None:
 @pytest.mark.parametrize("call", [fetch, verify])
 def test_an_unknown_name_gets_the_nearest(call: Any) -> None:
     with pytest.raises(
-        DataError, match=r"unknown dataset 'fashion-mnist' \(did you mean \"fashion_mnist\"\?\); known: "
+        DataError,
+        match=r"unknown dataset 'fashion-mnist' \(did you mean \"fashion_mnist\"\?\); known: ",
     ):
         call("fashion-mnist")

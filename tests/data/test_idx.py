@@ -30,7 +30,9 @@ def test_what_is_written_is_read(encode: Encode, values: np.ndarray) -> None:
 
 
 @given(values=ARRAYS, data=st.data())
-def test_another_length_is_an_error(encode: Encode, values: np.ndarray, data: st.DataObject) -> None:
+def test_another_length_is_an_error(
+    encode: Encode, values: np.ndarray, data: st.DataObject
+) -> None:
     content = encode(values)
     cut = data.draw(st.integers(0, len(content) - 1))
     with pytest.raises(DataError, match=r"^here (is cut off|is not an IDX file)"):
@@ -73,9 +75,12 @@ def test_a_file_is_read(encode: Encode, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda b: b[:-1], lambda b: b[:-8] + bytes([b[-8] ^ 1]) + b[-7:], lambda b: b"no gzip"]
+    "damage",
+    [lambda b: b[:-1], lambda b: b[:-8] + bytes([b[-8] ^ 1]) + b[-7:], lambda b: b"no gzip"],
 )
-def test_a_damaged_file_is_named(encode: Encode, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_file_is_named(
+    encode: Encode, tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     path = tmp_path / "file.gz"
     path.write_bytes(damage(gzip.compress(encode(np.arange(3)[:0].astype(np.uint8)))))
     with pytest.raises(DataError, match=r"file\.gz is not a whole gzip file"):

@@ -47,13 +47,27 @@ def real(request: pytest.FixtureRequest) -> str:
 
 def test_the_real_data(real: str) -> None:
     dataset = load(real, offline=True)
-    assert (dataset.x_train.shape, dataset.x_test.shape) == ((60_000, 28, 28, 1), (10_000, 28, 28, 1))
+    assert (dataset.x_train.shape, dataset.x_test.shape) == (
+        (60_000, 28, 28, 1),
+        (10_000, 28, 28, 1),
+    )
     assert dataset.x_train.dtype == np.uint8
     assert dataset.classes == DATASETS[real].classes
     if real == "mnist":
         assert dataset.y_train[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
         assert dataset.y_test[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-        assert np.bincount(dataset.y_train).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+        assert np.bincount(dataset.y_train).tolist() == [
+            5923,
+            6742,
+            5958,
+            6131,
+            5842,
+            5421,
+            5918,
+            6265,
+            5851,
+            5949,
+        ]
         mean, deviation = 0.1307, 0.3081
     else:
         assert dataset.y_train[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
@@ -74,7 +88,8 @@ def test_the_real_data_are_fast(real: str) -> None:
         return min(seconds)
 
     dataset = load(real, offline=True)
-    # Three times what it takes on a slow machine: this is to notice a slower way, not a slower machine.
+    # Three times what it takes on a slow machine: this is to notice a slower way, not a slower
+    # machine.
     assert best(lambda: load(real, offline=True)) < 1.5
     assert best(lambda: prepare(dataset, scaling="standard")) < 1.5
 
@@ -102,13 +117,17 @@ def test_an_archive(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("compress", [np.savez, np.savez_compressed])
-def test_an_archive_with_classes(arrays: dict[str, np.ndarray], tmp_path: Path, compress: Any) -> None:
+def test_an_archive_with_classes(
+    arrays: dict[str, np.ndarray], tmp_path: Path, compress: Any
+) -> None:
     compress(tmp_path / "own.npz", **arrays, classes=np.array(list("abcdef")), other=np.ones(3))
     assert load(str(tmp_path / "own.npz")).classes == tuple("abcdef")
 
 
 def test_an_archive_of_targets(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
-    np.savez(tmp_path / "own.npz", **(arrays | {"y_train": np.zeros((5, 2)), "y_test": np.zeros((2, 2))}))
+    np.savez(
+        tmp_path / "own.npz", **(arrays | {"y_train": np.zeros((5, 2)), "y_test": np.zeros((2, 2))})
+    )
     assert load(str(tmp_path / "own.npz")).classes == ()
 
 
@@ -125,7 +144,10 @@ def test_a_home_folder_is_expanded(
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"y_test": None}, "has no array 'y_test'.*; it takes x_train, .* has x_train, y_train, x_test, classes"),
+        (
+            {"y_test": None},
+            "has no array 'y_test'.*; it takes x_train, .* has x_train, y_train, x_test, classes",
+        ),
         ({"y_train": np.array([0, 1, 2, 3, -1])}, r"y_train\[4\] is -1, but there are 5 classes"),
         # A label this large must not become a list of as many names.
         (
@@ -136,7 +158,9 @@ def test_a_home_folder_is_expanded(
         ({"classes": np.array(["a"])}, "there are 1 classes"),
     ],
 )
-def test_a_wrong_archive(arrays: dict[str, np.ndarray], tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+def test_a_wrong_archive(
+    arrays: dict[str, np.ndarray], tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
     if "classes" in said and "y_test" in changed:
         arrays["classes"] = np.array(list("abcde"))
     np.savez(tmp_path / "own.npz", **{k: v for k, v in (arrays | changed).items() if v is not None})
@@ -147,7 +171,10 @@ def test_a_wrong_archive(arrays: dict[str, np.ndarray], tmp_path: Path, changed:
 @pytest.mark.parametrize("damage", ["missing", "text", "empty", "cut", "flipped", "array"])
 def test_a_damaged_archive(arrays: dict[str, np.ndarray], tmp_path: Path, damage: str) -> None:
     path = tmp_path / "own.npz"
-    np.savez_compressed(path, **(arrays | {"x_train": np.random.default_rng(0).integers(0, 256, (5, 4, 4), np.uint8)}))
+    np.savez_compressed(
+        path,
+        **(arrays | {"x_train": np.random.default_rng(0).integers(0, 256, (5, 4, 4), np.uint8)}),
+    )
     content = bytearray(path.read_bytes())
     content[120] ^= 255
     damaged = {"text": b"text", "empty": b"", "cut": content[:-100], "flipped": content}
@@ -204,6 +231,8 @@ def test_what_a_callable_raises_is_its_own(module: str) -> None:
 def test_an_unknown_name_gets_the_nearest_and_the_list(call: Any) -> None:
     with pytest.raises(DataError) as caught:
         call("mnits")
-    said = "unknown dataset 'mnits' (did you mean \"mnist\"?); it takes mnist, fashion_mnist, digits, "
+    said = (
+        "unknown dataset 'mnits' (did you mean \"mnist\"?); it takes mnist, fashion_mnist, digits, "
+    )
     others = "absolute, absolute-sine, eggholder, half-plane, "
     assert str(caught.value) == said + others + "the path of an .npz, or package.module:callable"

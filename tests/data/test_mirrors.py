@@ -27,7 +27,9 @@ def serve(tiny: Any, mirror: Any) -> Callable[..., None]:
     """Gives "tiny" these mirrors."""
 
     def given(*behaviours: str) -> None:
-        DATASETS["tiny"] = replace(tiny.source, mirrors=tuple(mirror.url(behaviour) for behaviour in behaviours))
+        DATASETS["tiny"] = replace(
+            tiny.source, mirrors=tuple(mirror.url(behaviour) for behaviour in behaviours)
+        )
 
     return given
 
@@ -90,7 +92,9 @@ def test_a_failing_mirror(
     message = failure()
     assert time.monotonic() - start < 3
     body = tiny.content["x_train.gz"]
-    said = said.format(expected=tiny.source.files["x_train.gz"], half=len(body) // 2, whole=len(body))
+    said = said.format(
+        expected=tiny.source.files["x_train.gz"], half=len(body) // 2, whole=len(body)
+    )
     assert f"  {mirror.url(behaviour)}: " in message
     assert said in message
     assert "x_train.gz of Tiny" in message
@@ -102,8 +106,14 @@ def test_a_failing_mirror(
 def test_all_mirrors_are_named(mirror: Any, serve: Any) -> None:
     serve("missing", "wrong", "hang")
     lines = failure().splitlines()
-    for behaviour, said in {"missing": "HTTP 404", "wrong": "known hash", "hang": "no answer"}.items():
-        assert any(line.startswith(f"  {mirror.url(behaviour)}: ") and said in line for line in lines)
+    for behaviour, said in {
+        "missing": "HTTP 404",
+        "wrong": "known hash",
+        "hang": "no answer",
+    }.items():
+        assert any(
+            line.startswith(f"  {mirror.url(behaviour)}: ") and said in line for line in lines
+        )
 
 
 def test_a_passing_failure_gets_another_turn(mirror: Any, serve: Any) -> None:
@@ -119,13 +129,20 @@ def test_nobody_answers(tiny: Any, mirror: Any) -> None:
     with socket.socket() as taken:
         # Bound but not listening, so nobody else takes the port and nobody answers at it.
         taken.bind(("127.0.0.1", 0))
-        DATASETS["tiny"] = replace(tiny.source, mirrors=(f"http://127.0.0.1:{taken.getsockname()[1]}/",))
+        DATASETS["tiny"] = replace(
+            tiny.source, mirrors=(f"http://127.0.0.1:{taken.getsockname()[1]}/",)
+        )
         assert "ConnectionRefusedError: " in failure()
 
 
 @pytest.mark.parametrize("damaged", [b"", b"not it", None])
 def test_a_damaged_file_in_the_cache_is_replaced(
-    tiny: Any, mirror: Any, serve: Any, cache: Path, caplog: pytest.LogCaptureFixture, damaged: bytes | None
+    tiny: Any,
+    mirror: Any,
+    serve: Any,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    damaged: bytes | None,
 ) -> None:
     import hashlib
 
@@ -137,12 +154,18 @@ def test_a_damaged_file_in_the_cache_is_replaced(
     np.testing.assert_array_equal(dataset.x_train[..., 0], tiny.arrays["x_train"])
     assert mirror.served == {"/good/x_train.gz": 1}
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    for word in (str(cache / "x_train.gz"), hashlib.sha256(damaged).hexdigest(), tiny.source.files["x_train.gz"]):
+    for word in (
+        str(cache / "x_train.gz"),
+        hashlib.sha256(damaged).hexdigest(),
+        tiny.source.files["x_train.gz"],
+    ):
         assert word in record.getMessage()
     assert {path.name: path.read_bytes() for path in cache.iterdir()} == tiny.content
 
 
-def test_a_damaged_file_that_cannot_be_replaced_is_not_used(tiny: Any, serve: Any, cache: Path) -> None:
+def test_a_damaged_file_that_cannot_be_replaced_is_not_used(
+    tiny: Any, serve: Any, cache: Path
+) -> None:
     serve("missing")
     tiny.write(cache, **{"x_train.gz": tiny.content["x_test.gz"]})
     assert "HTTP 404" in failure()
@@ -168,11 +191,21 @@ assert (dataset.x_train[..., 0] == tiny.arrays["x_train"]).all()
 
 
 @pytest.mark.parametrize("state", ["nothing there", "damaged"])
-def test_processes_share_the_cache(tiny: Any, mirror: Any, cache: Path, tmp_path: Path, state: str) -> None:
+def test_processes_share_the_cache(
+    tiny: Any, mirror: Any, cache: Path, tmp_path: Path, state: str
+) -> None:
     if state == "damaged":
         tiny.write(cache, **{"x_train.gz": b"damaged"})
     here = Path(__file__).parent
-    command = [sys.executable, "-c", CHILD, str(tmp_path), mirror.url("slow_halves"), str(here), str(here.parents[1])]
+    command = [
+        sys.executable,
+        "-c",
+        CHILD,
+        str(tmp_path),
+        mirror.url("slow_halves"),
+        str(here),
+        str(here.parents[1]),
+    ]
     children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     try:
         deadline = time.monotonic() + 60
@@ -218,7 +251,9 @@ def test_a_read_only_cache_that_is_whole_is_used(
 
 
 def test_a_full_disk_is_named(serve: Any, cache: Path, mirror: Any) -> None:
-    resource = pytest.importorskip("resource", reason="no limit on the size of files here, so no disk is full")
+    resource = pytest.importorskip(
+        "resource", reason="no limit on the size of files here, so no disk is full"
+    )
     serve("good", "good")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Python ignores SIGXFSZ, so a write beyond the limit fails as on a full disk, with an OSError.

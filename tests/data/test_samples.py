@@ -38,11 +38,17 @@ def numbers(samples: Samples | None) -> list[int]:
 
 
 @example(count=10, fraction=1e-17, split="last")
-@given(count=st.integers(2, 60), fraction=st.floats(0.01, 0.99), split=st.sampled_from(["last", "random"]))
+@given(
+    count=st.integers(2, 60),
+    fraction=st.floats(0.01, 0.99),
+    split=st.sampled_from(["last", "random"]),
+)
 def test_the_parts_are_the_whole(count: int, fraction: float, split: Any) -> None:
     border = math.floor(count * (1.0 - fraction))
     if border in (0, count):
-        with pytest.raises(DataError, match=rf"leaves {border} for training and {count - border} for validation"):
+        with pytest.raises(
+            DataError, match=rf"leaves {border} for training and {count - border} for validation"
+        ):
             prepare(numbered(count), scaling="raw", validation_split=fraction, split=split)
         return
     data = prepare(numbered(count), scaling="raw", validation_split=fraction, split=split)
@@ -54,7 +60,8 @@ def test_the_parts_are_the_whole(count: int, fraction: float, split: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("count", "fraction", "train"), [(60_000, 1 / 6, 50_000), (60_000, 0.1, 54_000), (10, 0.15, 8), (100, 0.9, 9)]
+    ("count", "fraction", "train"),
+    [(60_000, 1 / 6, 50_000), (60_000, 0.1, 54_000), (10, 0.15, 8), (100, 0.9, 9)],
 )
 def test_the_border_is_where_keras_has_it(count: int, fraction: float, train: int) -> None:
     # 100 samples at 0.9: 1 - 0.9 is 0.09999999999999998, so Keras trains on 9 and not on 10.
@@ -64,7 +71,11 @@ def test_the_border_is_where_keras_has_it(count: int, fraction: float, train: in
 
 def test_a_random_split_is_its_seed() -> None:
     def split(seed: int) -> list[int]:
-        return numbers(prepare(numbered(50), scaling="raw", validation_split=0.2, split="random", seed=seed).validation)
+        return numbers(
+            prepare(
+                numbered(50), scaling="raw", validation_split=0.2, split="random", seed=seed
+            ).validation
+        )
 
     assert split(1) == split(1) == np.random.default_rng(1).permutation(50)[40:].tolist()
     assert split(1) != split(2)
@@ -93,7 +104,9 @@ def test_a_limit_comes_before_the_split() -> None:
 def test_unit_is_what_dividing_gives(dtype: str) -> None:
     dataset = images()
     data = prepare(dataset, dtype=dtype)
-    expected = (dataset.x_train.astype(np.float32 if dtype == "float16" else dtype) / 255).astype(dtype)
+    expected = (dataset.x_train.astype(np.float32 if dtype == "float16" else dtype) / 255).astype(
+        dtype
+    )
     assert data.train.x.dtype == data.test.x.dtype == dtype
     np.testing.assert_array_equal(data.train.x, expected)
     assert data.test.x.max() <= 1
@@ -135,20 +148,30 @@ def test_targets_take_the_type_and_labels_do_not() -> None:
 @pytest.mark.parametrize("split", [0.0, 0.5])
 def test_the_arrays_are_copies(scaling: Any, split: float) -> None:
     for dataset in (values(np.float32), images()):
-        before = [dataset.x_train.copy(), dataset.y_train.copy(), dataset.x_test.copy(), dataset.y_test.copy()]
+        before = [
+            dataset.x_train.copy(),
+            dataset.y_train.copy(),
+            dataset.x_test.copy(),
+            dataset.y_test.copy(),
+        ]
         data = prepare(dataset, scaling=scaling, validation_split=split)
         for part in (data.train, data.validation, data.test):
             if part is not None:
                 part.x[...] = 9
                 part.y[...] = 9
-        for array, kept in zip((dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test), before, strict=True):
+        for array, kept in zip(
+            (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test), before, strict=True
+        ):
             np.testing.assert_array_equal(array, kept)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"scaling": "standart"}, "scaling is 'standart' (did you mean \"standard\"?); it takes raw, unit, standard"),
+        (
+            {"scaling": "standart"},
+            "scaling is 'standart' (did you mean \"standard\"?); it takes raw, unit, standard",
+        ),
         ({"split": "first"}, "split is 'first'"),
         ({"dtype": "int8"}, "dtype is 'int8'"),
         ({"validation_split": 1.0}, "validation_split is 1.0; it takes a number in [0, 1)"),
@@ -173,7 +196,10 @@ def test_equal_pixels_cannot_be_standardised() -> None:
     # 0.1 has no exact mean: its deviation in floating point is tiny, not zero.
     x = np.full((7, 3), 0.1)
     dataset = Dataset("grey", x, np.zeros(7, int), x, np.zeros(7, int), ("a",))
-    with pytest.raises(DataError, match=r"divides by the deviation of x_train, whose values lie between 0\.1 and 0\.1"):
+    with pytest.raises(
+        DataError,
+        match=r"divides by the deviation of x_train, whose values lie between 0\.1 and 0\.1",
+    ):
         prepare(dataset, scaling="standard")
 
 
@@ -187,11 +213,18 @@ def test_values_without_a_deviation_cannot_be_standardised() -> None:
 def test_a_second_division_by_255_is_refused() -> None:
     x = np.linspace(0, 1, 8)[:, None]
     dataset = Dataset("scaled", x, np.zeros(8, int), x, np.zeros(8, int), ("a",))
-    with pytest.raises(DataError, match=r'x_train is float64 within \[-1, 1\], .* or scaling="raw"'):
+    with pytest.raises(
+        DataError, match=r'x_train is float64 within \[-1, 1\], .* or scaling="raw"'
+    ):
         prepare(dataset)
     np.testing.assert_array_equal(prepare(dataset, scaling="raw", dtype="float64").train.x, x)
     dark = Dataset(
-        "dark", np.ones((8, 1), np.uint8), np.zeros(8, int), np.ones((8, 1), np.uint8), np.zeros(8, int), ("a",)
+        "dark",
+        np.ones((8, 1), np.uint8),
+        np.zeros(8, int),
+        np.ones((8, 1), np.uint8),
+        np.zeros(8, int),
+        ("a",),
     )
     assert prepare(dark).train.x.max() == np.float32(1 / 255)
 

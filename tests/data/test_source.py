@@ -22,7 +22,9 @@ def test_a_record_is_whole(source: Source) -> None:
     assert bool(source.files) != bool(source.factory)
 
 
-@pytest.mark.parametrize("source", [source for source in DATASETS.values() if source.files], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "source", [source for source in DATASETS.values() if source.files], ids=lambda s: s.name
+)
 def test_files_can_be_checked_and_had(source: Source) -> None:
     kinds = [re.sub("-idx.*", "", file) for file in source.files]
     assert kinds == ["train-images", "train-labels", "t10k-images", "t10k-labels"]
@@ -40,8 +42,14 @@ def test_no_file_is_in_two_datasets() -> None:
 def test_importing_is_light() -> None:
     heavy = {"pooch", "requests", "sklearn", "scipy", "ssl", "urllib.request", "certifi"}
     code = "import sys, dlsys_bench.data; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert "dlsys_bench.data.files" in loaded
     assert not heavy & set(loaded)
-    ours = [name for name in loaded if name.startswith("dlsys_bench.") and not name.startswith("dlsys_bench.data")]
+    ours = [
+        name
+        for name in loaded
+        if name.startswith("dlsys_bench.") and not name.startswith("dlsys_bench.data")
+    ]
     assert set(ours) == {"dlsys_bench.attributes", "dlsys_bench.errors"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import load
-from dlsys_bench.data.synthetic import EGGHOLDER_NOISE, eggholder_function
+from dlsys_bench.notebooks.datasets import EGGHOLDER_NOISE, eggholder_function
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,12 @@ def test_targets_of_one_variable(name: str, target: object) -> None:
 
 def test_eggholder_is_the_function() -> None:
     """Its known minimum, and a value by hand."""
-    assert eggholder_function(np.array(512.0), np.array(404.2319)) == pytest.approx(-959.6407, abs=1e-4)
-    assert eggholder_function(np.array(0.0), np.array(0.0)) == pytest.approx(-47 * math.sin(math.sqrt(47)))
+    assert eggholder_function(np.array(512.0), np.array(404.2319)) == pytest.approx(
+        -959.6407, abs=1e-4
+    )
+    assert eggholder_function(np.array(0.0), np.array(0.0)) == pytest.approx(
+        -47 * math.sin(math.sqrt(47))
+    )
     data = load("eggholder")
     assert (len(data.x_train), len(data.x_test)) == (80_000, 20_000)
     noise = data.y_train[:, 0] - eggholder_function(data.x_train[:, 0], data.x_train[:, 1])

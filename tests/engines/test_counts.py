@@ -1,4 +1,5 @@
-"""The published parameter counts, counted by the frameworks themselves in the networks that the engines build."""
+"""The published parameter counts, counted by the frameworks themselves in the networks that the
+engines build."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dlsys_bench.claims import claims
-from dlsys_bench.engines import create, unavailable
+from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.notebooks.claims import claims
+from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.zoo import MODELS
-from dlsys_bench.studies import STUDIES, find
+from dlsys_bench.studies.registry import STUDIES, find
 
 COUNTS = [claim for claim in claims() if claim.get("metric", "").startswith("params_")]
 
@@ -18,25 +19,46 @@ COUNTS = [claim for claim in claims() if claim.get("metric", "").startswith("par
 def counted_by_torch(net: Any) -> dict[str, int]:
     trainable = sum(parameter.numel() for parameter in net.parameters())
     # The number of batches seen is torch's own bookkeeping, not a statistic of the network.
-    state = sum(buffer.numel() for name, buffer in net.named_buffers() if not name.endswith("num_batches_tracked"))
-    return {"params_trainable": trainable, "params_non_trainable": state, "params_total": trainable + state}
+    state = sum(
+        buffer.numel()
+        for name, buffer in net.named_buffers()
+        if not name.endswith("num_batches_tracked")
+    )
+    return {
+        "params_trainable": trainable,
+        "params_non_trainable": state,
+        "params_total": trainable + state,
+    }
 
 
 def counted_by_jax(net: Any) -> dict[str, int]:
     import jax
 
-    trainable, state = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in (net.parameters, net.state))
-    return {"params_trainable": trainable, "params_non_trainable": state, "params_total": trainable + state}
+    trainable, state = (
+        sum(leaf.size for leaf in jax.tree.leaves(part)) for part in (net.parameters, net.state)
+    )
+    return {
+        "params_trainable": trainable,
+        "params_non_trainable": state,
+        "params_total": trainable + state,
+    }
 
 
 def counted_by_keras(net: Any) -> dict[str, int]:
-    trainable = sum(int(variable.value.shape.num_elements()) for variable in net.sequential.trainable_variables)
+    trainable = sum(
+        int(variable.value.shape.num_elements()) for variable in net.sequential.trainable_variables
+    )
     total = net.sequential.count_params()
-    return {"params_trainable": trainable, "params_non_trainable": total - trainable, "params_total": total}
+    return {
+        "params_trainable": trainable,
+        "params_non_trainable": total - trainable,
+        "params_total": total,
+    }
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("torch", counted_by_torch), ("jax", counted_by_jax), ("keras", counted_by_keras)]
+    ("name", "count"),
+    [("torch", counted_by_torch), ("jax", counted_by_jax), ("keras", counted_by_keras)],
 )
 def test_the_built_networks_have_the_published_counts(name: str, count: Any) -> None:
     if reason := unavailable(name):
@@ -52,7 +74,7 @@ def test_the_built_networks_have_the_published_counts(name: str, count: Any) -> 
 
 @pytest.mark.parametrize("case", find("regularization"), ids=lambda case: case.name)
 def test_every_arm_has_a_band_on_its_own_dataset_and_on_digits(case: Any) -> None:
-    from dlsys_bench.store import find_reference, reference_runs
+    from dlsys_bench.runs.store import find_reference, reference_runs
 
     for dataset in ("digits", STUDIES[case.study.name].dataset):
         path = find_reference(case.study.name, dataset, "quick")

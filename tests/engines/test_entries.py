@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.engines import unavailable
-from dlsys_bench.engines.registry import BUILT_IN
+from dlsys_bench.engines.registry import BUILT_IN, unavailable
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -8,9 +8,10 @@ from hypothesis import assume, given
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.strategies import Example
-from dlsys_bench.engines import Engine, create, unavailable
+from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.numpy import NumpyEngine
-from dlsys_bench.plan import Weights
+from dlsys_bench.engines.plan import Weights
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.convention import follow
 
 
@@ -25,7 +26,9 @@ def largest(weights: Weights) -> float:
     return max(float(np.abs(gradient).max()) for gradient in weights.values())
 
 
-def compare(found: Weights, expected: Weights, scale: float, tolerance: float, example: Example) -> None:
+def compare(
+    found: Weights, expected: Weights, scale: float, tolerance: float, example: Example
+) -> None:
     for name, gradient in expected.items():
         difference = float(np.abs(found[name] - gradient).max())
         assert difference <= tolerance * scale, (
@@ -43,7 +46,9 @@ def test_gradients_are_those_of_autodiff(autodiff: Engine, example: Example) -> 
     assert found.loss == pytest.approx(expected.loss, rel=1e-9, abs=1e-12)
     scale = largest(expected.weights)
     compare(found.weights, expected.weights, scale, 1e-9, example)
-    compare({"x": found.x}, {"x": expected.x}, max(scale, largest({"x": expected.x})), 1e-9, example)
+    compare(
+        {"x": found.x}, {"x": expected.x}, max(scale, largest({"x": expected.x})), 1e-9, example
+    )
 
 
 @given(example=strategies.examples())
@@ -52,12 +57,17 @@ def test_outputs_are_those_of_the_frameworks(autodiff: Engine, example: Example)
     ours = NumpyEngine(dtype="float64")
     model = follow(autodiff.convention, model)
     traced = zip(
-        model.names, model.shapes[1:], ours.trace(ours.build(model, weights), batch),
-        autodiff.trace(autodiff.build(model, weights), batch), strict=True,
-    )  # fmt: skip
+        model.names,
+        model.shapes[1:],
+        ours.trace(ours.build(model, weights), batch),
+        autodiff.trace(autodiff.build(model, weights), batch),
+        strict=True,
+    )
     for name, shape, found, expected in traced:
         assert found.shape == expected.shape == (len(batch.x), *shape), name
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9, err_msg=f"{name} [{example}]")
+        np.testing.assert_allclose(
+            found, expected, rtol=1e-9, atol=1e-9, err_msg=f"{name} [{example}]"
+        )
 
 
 STEP = 1e-5

@@ -1,4 +1,5 @@
-"""What is jax's own: both conventions, own draws, programs compiled once, buffers given away, width by thread."""
+"""What is jax's own: both conventions, own draws, programs compiled once, buffers given away, width
+by thread."""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ import pytest
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.data import Samples, load, prepare
-from dlsys_bench.engines import Batch, Engine, create, unavailable
+from dlsys_bench.engines.base import Batch, Engine
+from dlsys_bench.engines.epochs import Epoch, History
 from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, DivergedError, EngineError
-from dlsys_bench.plan import Array, Plan, Weights
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.initializers import TRUNCATED_STDDEV, GlorotNormal, HeNormal, HeUniform
@@ -40,7 +42,8 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import CyclicalLearningRate
-from dlsys_bench.studies import Case, find
+from dlsys_bench.studies.base import Case
+from dlsys_bench.studies.registry import find
 
 if reason := unavailable("jax"):
     pytest.skip(reason, allow_module_level=True)
@@ -52,15 +55,28 @@ from dlsys_bench.engines.jax import home, network, steps, training
 
 NUMPY = NumpyEngine(dtype="float64")
 
-# One that goes step by step on a CPU, since it convolves, and one whose steps are a loop on the device.
+# One that goes step by step on a CPU, since it convolves, and one whose steps are a loop on the
+# device.
 IMAGES = Model(
-    "images", (6, 6, 2),
-    (BatchNorm(moving_decay=0.9), Conv2D(3, (3, 3), padding="same"), Activation("tanh"), Dropout(0.2), MaxPool(),
-     Flatten(), Dense(5), BatchNorm(moving_decay=0.9, moving_variance="unbiased"), Dense(3)),
-)  # fmt: skip
+    "images",
+    (6, 6, 2),
+    (
+        BatchNorm(moving_decay=0.9),
+        Conv2D(3, (3, 3), padding="same"),
+        Activation("tanh"),
+        Dropout(0.2),
+        MaxPool(),
+        Flatten(),
+        Dense(5),
+        BatchNorm(moving_decay=0.9, moving_variance="unbiased"),
+        Dense(3),
+    ),
+)
 VECTORS = Model(
-    "vectors", (5,), (Dense(8), BatchNorm(moving_decay=0.9), Activation("tanh"), Dropout(0.5), Dense(3))
-)  # fmt: skip
+    "vectors",
+    (5,),
+    (Dense(8), BatchNorm(moving_decay=0.9), Activation("tanh"), Dropout(0.5), Dense(3)),
+)
 BOTH = pytest.mark.parametrize("model", [IMAGES, VECTORS], ids=lambda model: model.name)
 
 
@@ -71,7 +87,9 @@ def engine() -> Engine:
 
 def samples_for(model: Model, count: int = 30, seed: int = 0) -> Samples:
     generator = np.random.default_rng(seed)
-    return Samples(generator.standard_normal((count, *model.input_shape)), generator.integers(0, 3, count))
+    return Samples(
+        generator.standard_normal((count, *model.input_shape)), generator.integers(0, 3, count)
+    )
 
 
 def linear(inputs: int, outputs: int = 1) -> Model:
@@ -92,12 +110,18 @@ def same(mine: Weights, theirs: Weights) -> bool:
 @pytest.mark.parametrize(
     "case",
     [
-        case for case in find("regularization")
+        case
+        for case in find("regularization")
         if case.name.removeprefix("regularization/")
-        in ("lenet5-tanh/bn+dropout", "lenet5-sigmoid/bn+bn", "fashion/lenet5-relu+bn", "fashion-mlp/bn+dropout")
+        in (
+            "lenet5-tanh/bn+dropout",
+            "lenet5-sigmoid/bn+bn",
+            "fashion/lenet5-relu+bn",
+            "fashion-mlp/bn+dropout",
+        )
     ],
     ids=lambda case: case.name,
-)  # fmt: skip
+)
 def test_it_trains_by_torchs_convention_too(case: Case, engine: Engine) -> None:
     data = prepare(load("digits"), scaling="unit", dtype="float64").train
     recipe = follow("torch", replace(case.arm.recipes["full"], batch_size=32))
@@ -107,17 +131,28 @@ def test_it_trains_by_torchs_convention_too(case: Case, engine: Engine) -> None:
 
 
 HARD = [
-    Conv2D(2, (4, 2), padding="same"), Conv2D(2, (3, 3), (2, 2), "same"), Conv2D(2, (2, 3), (1, 2), use_bias=False),
-    MaxPool((2, 2), (1, 1)), MaxPool((3, 2), (2, 1)), AveragePool((2, 2), (1, 1)), AveragePool((3, 2), (2, 1)),
-    BatchNorm(epsilon=0.1), Dropout(0.2), Dropout(0.0), Flatten(),
+    Conv2D(2, (4, 2), padding="same"),
+    Conv2D(2, (3, 3), (2, 2), "same"),
+    Conv2D(2, (2, 3), (1, 2), use_bias=False),
+    MaxPool((2, 2), (1, 1)),
+    MaxPool((3, 2), (2, 1)),
+    AveragePool((2, 2), (1, 1)),
+    AveragePool((3, 2), (2, 1)),
+    BatchNorm(epsilon=0.1),
+    Dropout(0.2),
+    Dropout(0.0),
+    Flatten(),
     *(Activation.of(function=function, negative_slope=0.25) for function in FUNCTIONS),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("layer", HARD, ids=lambda layer: f"{layer.kind} {layer.title()}")
 @pytest.mark.parametrize("training", [True, False])
-def test_each_layer_gives_what_numpy_gives_at_ties_and_zeros_too(engine: Engine, layer: Layer, training: bool) -> None:
-    """Of whole halves a max pool meets equals, and a relu the zero at which it has no derivative."""
+def test_each_layer_gives_what_numpy_gives_at_ties_and_zeros_too(
+    engine: Engine, layer: Layer, training: bool
+) -> None:
+    """Of whole halves a max pool meets equals, and a relu the zero at which it has no
+    derivative."""
     after = () if isinstance(layer, Flatten) else (Flatten(),)
     model = Model("hard", (6, 7, 2), (layer, *after, Dense(2)))
     x = np.round(2 * np.random.default_rng(0).standard_normal((5, 6, 7, 2))) / 2
@@ -127,36 +162,55 @@ def test_each_layer_gives_what_numpy_gives_at_ties_and_zeros_too(engine: Engine,
     mine, theirs = (each.gradients(net, batch, MeanSquaredError()) for each, net in nets)
     assert mine.loss == pytest.approx(theirs.loss, rel=1e-9)
     for name, gradient in (mine.weights | {"x": mine.x}).items():
-        np.testing.assert_allclose((theirs.weights | {"x": theirs.x})[name], gradient, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            (theirs.weights | {"x": theirs.x})[name], gradient, rtol=1e-9, atol=1e-9
+        )
     for one, other in zip(*(each.trace(net, batch) for each, net in nets), strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-9)
 
 
 OPTIMIZERS = [
-    SGD(0.1), SGD(0.1, 0.9), SGD(0.1, 0.9, nesterov=True), SGD(0.1, 0.9, velocity="gradient"),
-    SGD(0.1, 0.9, nesterov=True, velocity="gradient"), SGD(0.1, 0.9, 0.5, velocity="gradient"),
-    Adam(0.01, 0.8, 0.9, 1e-3), Adam(0.01, 0.8, 0.9, 1e-3, "after"),
-    RMSprop(0.01, 0.8, 1e-3), RMSprop(0.01, 0.8, 1e-3, "outside"),
-]  # fmt: skip
+    SGD(0.1),
+    SGD(0.1, 0.9),
+    SGD(0.1, 0.9, nesterov=True),
+    SGD(0.1, 0.9, velocity="gradient"),
+    SGD(0.1, 0.9, nesterov=True, velocity="gradient"),
+    SGD(0.1, 0.9, 0.5, velocity="gradient"),
+    Adam(0.01, 0.8, 0.9, 1e-3),
+    Adam(0.01, 0.8, 0.9, 1e-3, "after"),
+    RMSprop(0.01, 0.8, 1e-3),
+    RMSprop(0.01, 0.8, 1e-3, "outside"),
+]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda record: "-".join(map(str, record.to_dict().values())))
-def test_any_mixture_of_conventions_is_followed_as_it_stands(engine: Engine, optimizer: Optimizer) -> None:
+@pytest.mark.parametrize(
+    "optimizer", OPTIMIZERS, ids=lambda record: "-".join(map(str, record.to_dict().values()))
+)
+def test_any_mixture_of_conventions_is_followed_as_it_stands(
+    engine: Engine, optimizer: Optimizer
+) -> None:
     """Under a rate that moves, where the two velocities part; either variance beside either."""
     variances = (BatchNorm(), BatchNorm(moving_variance="unbiased"))
-    model = Model("mixed", (5,), (variances[0], Dense(4), variances[1], Activation("tanh"), Dense(3)))
-    recipe = Recipe(optimizer, batch_size=8, epochs=3, schedule=CyclicalLearningRate(0.001, 0.05, 2))
+    model = Model(
+        "mixed", (5,), (variances[0], Dense(4), variances[1], Activation("tanh"), Dense(3))
+    )
+    recipe = Recipe(
+        optimizer, batch_size=8, epochs=3, schedule=CyclicalLearningRate(0.001, 0.05, 2)
+    )
     found = first_divergence(NUMPY, engine, model, recipe, samples_for(model, 19), Plan(1), 1e-9)
     assert found is None, str(found)
 
 
 @BOTH
-@pytest.mark.parametrize("sizes", [None, CyclicalBatchSize(2, 8), CyclicalBatchSize(2, 8, ends="early")], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [None, CyclicalBatchSize(2, 8), CyclicalBatchSize(2, 8, ends="early")], ids=str
+)
 @pytest.mark.parametrize("steps", [None, 5])
 def test_its_figures_are_numpys(
     engine: Engine, model: Model, sizes: CyclicalBatchSize | None, steps: int | None
 ) -> None:
-    """Weighted by the batches, the last one smaller; of more steps than masks are sent for at a time."""
+    """Weighted by the batches, the last one smaller; of more steps than masks are sent for at a
+    time."""
     recipe = Recipe(Adam(0.01), batch_size=4, epochs=3, batch_sizes=sizes)
     samples, plan = samples_for(model, 90), Plan(4, steps=steps, parity=True)
     assert training.MASKED_AT_ONCE < 90 // 4
@@ -176,8 +230,8 @@ def test_its_figures_are_numpys(
 
 
 def seen(engine: Engine, steps: int, plan: Plan, shuffle: bool = True) -> list[set[int]]:
-    """Which of 17 samples each epoch saw before the training stopped: at a weight of zero their squared errors are
-    powers of two, and the rate is zero too."""
+    """Which of 17 samples each epoch saw before the training stopped: at a weight of zero their
+    squared errors are powers of two, and the rate is zero too."""
     samples = Samples(np.ones((17, 1)), np.sqrt(2.0 ** np.arange(17))[:, None])
     recipe = Recipe(SGD(0.0), 2, 3, steps, MeanSquaredError(), shuffle)
     found, before = [], 0
@@ -209,7 +263,8 @@ def kept(engine: Engine, seed: int, epochs: int = 1) -> Array:
     net = engine.build(model, kernel(np.zeros((200, 1))))
     recipe = Recipe(SGD(2.0**-10), 2, epochs, loss=Hinge())
     engine.fit(net, Samples(np.ones((4, 200)), np.ones(4, int)), recipe, Plan(seed))
-    # Below the margin the hinge has slope -1: every update adds the rate times the mean of what it kept, over 0.75.
+    # Below the margin the hinge has slope -1: every update adds the rate times the mean of what it
+    # kept, over 0.75.
     return engine.weights(net)["dense_1.kernel"][:, 0] * 2**10 * 2 * 0.75
 
 
@@ -217,10 +272,13 @@ def test_native_dropout_follows_the_seed_and_draws_anew_each_step(engine: Engine
     one, two = kept(engine, 1), kept(engine, 1, epochs=2)
     np.testing.assert_array_equal(one, kept(engine, 1))
     assert (one != kept(engine, 2)).any()
-    np.testing.assert_allclose(one, one.round(), atol=1e-9, err_msg="what is kept is not scaled by 1 / 0.75")
+    np.testing.assert_allclose(
+        one, one.round(), atol=1e-9, err_msg="what is kept is not scaled by 1 / 0.75"
+    )
     # 1600 draws: 0.75 within five deviations of their mean.
     assert two.sum() / 1600 == pytest.approx(0.75, abs=5 * (0.75 * 0.25 / 1600) ** 0.5)
-    # Were a step's draw the one before's, what is kept would come in pairs; an epoch's, all would be even.
+    # Were a step's draw the one before's, what is kept would come in pairs; an epoch's, all would
+    # be even.
     assert (one.round() % 2 == 1).sum() > 20
     assert (two.round() % 2 == 1).sum() > 20
 
@@ -231,7 +289,9 @@ def test_without_masks_each_layer_and_each_pass_draws_for_itself(engine: Engine)
     first, second = engine.trace(net, batch)
     assert set(np.unique(first)) <= {0.0, 1.25}
     assert np.mean(first == 0) == pytest.approx(0.2, abs=0.02)
-    assert np.mean(second[first != 0] == 0) == pytest.approx(0.2, abs=0.02), "two layers draw the same"
+    assert np.mean(second[first != 0] == 0) == pytest.approx(0.2, abs=0.02), (
+        "two layers draw the same"
+    )
     assert (engine.trace(net, batch)[0] != first).any(), "two passes draw the same"
     assert (engine.trace(net, batch._replace(training=False))[1] == 1).all()
 
@@ -252,11 +312,17 @@ def test_a_normal_start_is_cut_off_or_not_as_the_record_says(engine: Engine, sta
 
 
 @BOTH
-def test_a_training_that_diverges_keeps_what_the_last_finite_batch_left(engine: Engine, model: Model) -> None:
-    """Where numpy stops, jax stops: later batches of the epoch, of another size too, move nothing."""
+def test_a_training_that_diverges_keeps_what_the_last_finite_batch_left(
+    engine: Engine, model: Model
+) -> None:
+    """Where numpy stops, jax stops: later batches of the epoch, of another size too, move
+    nothing."""
     samples = samples_for(model)
     samples.x[13] = np.inf
-    recipe, plan = Recipe(SGD(0.1, momentum=0.9), batch_size=8, epochs=4, shuffle=False), Plan(2, parity=True)
+    recipe, plan = (
+        Recipe(SGD(0.1, momentum=0.9), batch_size=8, epochs=4, shuffle=False),
+        Plan(2, parity=True),
+    )
     ends, errors = [], []
     for each in (NUMPY, engine):
         net, epochs = each.build(model, Plan(2).weights(model)), list[Epoch]()
@@ -270,7 +336,9 @@ def test_a_training_that_diverges_keeps_what_the_last_finite_batch_left(engine: 
     for name, values in ends[0].items():
         assert np.isfinite(values).all()
         np.testing.assert_allclose(ends[1][name], values, rtol=0, atol=1e-9, err_msg=name)
-    assert np.abs(ends[1]["dense_1.kernel"] - start["dense_1.kernel"]).max() > 1e-4, "the first batch moved nothing"
+    assert np.abs(ends[1]["dense_1.kernel"] - start["dense_1.kernel"]).max() > 1e-4, (
+        "the first batch moved nothing"
+    )
     # And the network can be used and trained again.
     samples.x[13] = 0.0
     engine.fit(net, samples, recipe, plan)
@@ -278,7 +346,8 @@ def test_a_training_that_diverges_keeps_what_the_last_finite_batch_left(engine: 
 
 
 def test_the_batch_and_the_epoch_of_a_loss_that_grows_are_named(engine: Engine) -> None:
-    # The error grows by a factor of 1 - 2 rate at each update, its square past float64 at the fifth batch.
+    # The error grows by a factor of 1 - 2 rate at each update, its square past float64 at the fifth
+    # batch.
     recipe = Recipe(SGD(2.0**127), 1, 2, loss=MeanSquaredError(), shuffle=False)
     net, epochs = engine.build(linear(1), kernel([[1.0]])), list[Epoch]()
     with pytest.raises(DivergedError) as raised:
@@ -300,14 +369,22 @@ def test_nothing_is_compiled_again_for_other_seeds_rates_starts_or_limits(engine
 
     fit(model, recipe, Plan(0))
     before = steps.program.cache_info().misses
-    other = replace(model, name="other", layers=(Dense(9, kernel_initializer=HeUniform()), *model.layers[1:]))
+    other = replace(
+        model, name="other", layers=(Dense(9, kernel_initializer=HeUniform()), *model.layers[1:])
+    )
     fit(other, recipe, Plan(1, steps=5))
     fit(model, replace(recipe, optimizer=SGD(0.3), epochs=7), Plan(2))
-    fit(model, replace(recipe, schedule=CyclicalLearningRate(0.1, 0.2, 3), shuffle=False), Plan(2, steps=3))
+    fit(
+        model,
+        replace(recipe, schedule=CyclicalLearningRate(0.1, 0.2, 3), shuffle=False),
+        Plan(2, steps=3),
+    )
     assert steps.program.cache_info().misses == before
     for size in (8, 6):
         bare = replace(recipe.optimizer, learning_rate=0.0)
-        assert steps.program(network.skeleton(model), recipe.loss, bare, size, True)._cache_size() == 1
+        assert (
+            steps.program(network.skeleton(model), recipe.loss, bare, size, True)._cache_size() == 1
+        )
     assert steps.program.cache_info().misses == before
 
 
@@ -336,7 +413,9 @@ def test_buffers_are_given_away_and_what_was_handed_out_stays(engine: Engine, mo
 
 
 @BOTH
-def test_a_training_broken_off_leaves_the_network_as_the_epoch_did(engine: Engine, model: Model) -> None:
+def test_a_training_broken_off_leaves_the_network_as_the_epoch_did(
+    engine: Engine, model: Model
+) -> None:
     net, ends = engine.build(model, Plan(0).weights(model)), list[Weights]()
 
     def stop(epoch: Epoch) -> None:
@@ -379,7 +458,12 @@ def test_float32_is_the_default_and_stays(outer: Any, model: Model) -> None:
         single.fit(net, samples, Recipe(Adam(), 8, 2), Plan(0))
         batch = Batch(samples.x, samples.y)
         found = single.gradients(net, batch, CategoricalCrossEntropy())
-        arrays = [*single.weights(net).values(), *found.weights.values(), found.x, single.predict(net, samples.x)]
+        arrays = [
+            *single.weights(net).values(),
+            *found.weights.values(),
+            found.x,
+            single.predict(net, samples.x),
+        ]
         arrays += single.trace(net, batch)
     assert {array.dtype.name for array in arrays} == {"float32"}
 
@@ -388,7 +472,9 @@ def test_threads_train_networks_of_their_own_in_widths_of_their_own() -> None:
     def trained(job: tuple[str, int]) -> Weights:
         own = create("jax", dtype=job[0])
         net = own.build(VECTORS, seed=job[1])
-        own.fit(net, samples_for(VECTORS), Recipe(Adam(0.01), batch_size=8, epochs=20), Plan(job[1]))
+        own.fit(
+            net, samples_for(VECTORS), Recipe(Adam(0.01), batch_size=8, epochs=20), Plan(job[1])
+        )
         return own.weights(net)
 
     jobs = [(dtype, seed) for seed in range(3) for dtype in ("float32", "float64")]
@@ -402,7 +488,11 @@ def test_the_clock_runs_for_training_alone(engine: Engine) -> None:
     model = replace(IMAGES, layers=(*IMAGES.layers[:-2], Dense(7), Dense(3)))
     started = time.perf_counter()
     history = engine.fit(
-        engine.build(model), samples_for(model), Recipe(RMSprop(), 8, 3), Plan(0), lambda epoch: time.sleep(0.2)
+        engine.build(model),
+        samples_for(model),
+        Recipe(RMSprop(), 8, 3),
+        Plan(0),
+        lambda epoch: time.sleep(0.2),
     )
     took = time.perf_counter() - started
     assert all(0 < epoch.seconds < 0.2 for epoch in history) or history[0].seconds < took / 3
@@ -416,7 +506,9 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
         raise RuntimeError(f"Unknown backend {platform}")
 
     monkeypatch.setattr(jax, "devices", none)
-    with pytest.raises(EngineError, match=r'engine "jax" finds no CUDA device: use --device cpu, or .* pip install'):
+    with pytest.raises(
+        EngineError, match=r'engine "jax" finds no CUDA device: use --device cpu, or .* pip install'
+    ):
         create("jax", device="cuda")
 
 

@@ -1,4 +1,5 @@
-"""The keras engine against closed forms. One process runs one backend: DLSYS_KERAS_ENGINE=keras-jax chooses JAX."""
+"""The keras engine against closed forms. One process runs one backend: DLSYS_KERAS_ENGINE=keras-jax
+chooses JAX."""
 
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines import Batch, Engine, create, unavailable
+from dlsys_bench.engines.base import Batch, Engine
+from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, DivergedError, EngineError
-from dlsys_bench.plan import Array, Plan, Weights
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec import initializers, layers, losses, optimizers
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -31,7 +33,8 @@ OTHER = "keras-jax" if ENGINE == "keras" else "keras"
 
 pytestmark = pytest.mark.skipif(bool(REASONS[ENGINE]), reason=str(REASONS[ENGINE]))
 
-# On JAX keras has no float64. Rates, betas and epsilons below are exact in float32, as keras keeps them.
+# On JAX keras has no float64. Rates, betas and epsilons below are exact in float32, as keras keeps
+# them.
 DTYPE, CLOSE = ("float64", 1e-12) if ENGINE == "keras" else ("float32", 3e-6)
 
 
@@ -54,14 +57,20 @@ def kernel(values: Any) -> Weights:
 
 
 def trained(
-    engine: Engine, model: Model, weights: Weights, samples: Samples, recipe: Recipe, plan: Plan | None = None
+    engine: Engine,
+    model: Model,
+    weights: Weights,
+    samples: Samples,
+    recipe: Recipe,
+    plan: Plan | None = None,
 ) -> tuple[Weights, History]:
     net = engine.build(model, weights)
     history = engine.fit(net, samples, recipe, plan or Plan(0))
     return engine.weights(net), history
 
 
-# --- the optimisers, on half the squared error of a linear network: its gradient is x'(xw - y) / n ---
+# --- the optimisers, on half the squared error of a linear network: its gradient is x'(xw - y) / n
+# ---
 
 Step = Callable[[Any], Any]
 
@@ -110,25 +119,42 @@ OPTIMIZERS = [
     pytest.param(optimizers.SGD(0.25), sgd(0.25), sgd(0.125), id="sgd"),
     pytest.param(optimizers.SGD(0.25, momentum=0.5), sgd(0.25, 0.5), sgd(0.25), id="momentum"),
     pytest.param(
-        optimizers.SGD(0.25, momentum=0.5, nesterov=True), sgd(0.25, 0.5, True), sgd(0.25, 0.5), id="nesterov"
+        optimizers.SGD(0.25, momentum=0.5, nesterov=True),
+        sgd(0.25, 0.5, True),
+        sgd(0.25, 0.5),
+        id="nesterov",
     ),
     pytest.param(
-        optimizers.Adam(0.125, 0.5, 0.75, 0.125), adam(0.125, 0.5, 0.75, 0.125), adam(0.125, 0.5, 0.75, 0.125, True),
+        optimizers.Adam(0.125, 0.5, 0.75, 0.125),
+        adam(0.125, 0.5, 0.75, 0.125),
+        adam(0.125, 0.5, 0.75, 0.125, True),
         id="adam",
     ),
     pytest.param(
-        optimizers.RMSprop(0.125, 0.5, 0.125), rmsprop(0.125, 0.5, 0.125), rmsprop(0.125, 0.5, 0.125, True),
+        optimizers.RMSprop(0.125, 0.5, 0.125),
+        rmsprop(0.125, 0.5, 0.125),
+        rmsprop(0.125, 0.5, 0.125, True),
         id="rmsprop",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("record", "right", "wrong"), OPTIMIZERS)
 def test_three_updates_follow_the_keras_convention(
-    engine: Engine, generator: np.random.Generator, record: optimizers.Optimizer, right: Step, wrong: Step
+    engine: Engine,
+    generator: np.random.Generator,
+    record: optimizers.Optimizer,
+    right: Step,
+    wrong: Step,
 ) -> None:
-    x, y, start = generator.normal(size=(8, 3)), generator.normal(size=(8, 2)), generator.normal(size=(3, 2))
-    recipe = Recipe(record, batch_size=8, epochs=3, loss=losses.HalfMeanSquaredError(), shuffle=False)
+    x, y, start = (
+        generator.normal(size=(8, 3)),
+        generator.normal(size=(8, 2)),
+        generator.normal(size=(3, 2)),
+    )
+    recipe = Recipe(
+        record, batch_size=8, epochs=3, loss=losses.HalfMeanSquaredError(), shuffle=False
+    )
     found, _ = trained(engine, linear(3, 2), kernel(start), Samples(x, y), recipe)
     ends = []
     for step in (right, wrong):
@@ -154,12 +180,16 @@ def test_every_training_starts_a_fresh_optimizer(engine: Engine) -> None:
 
 
 def powers(samples: int) -> Samples:
-    """Samples whose squared errors, at a weight of zero, are 1, 2, 4, ...: a sum of them tells which were summed."""
+    """Samples whose squared errors, at a weight of zero, are 1, 2, 4, ...: a sum of them tells
+    which were summed."""
     return Samples(np.ones((samples, 1)), np.sqrt(2.0 ** np.arange(samples))[:, None])
 
 
-def seen(engine: Engine, samples: int, steps: int, plan: Plan, shuffle: bool = True) -> list[set[int]]:
-    """Which samples each epoch saw before the training stopped. The rate is zero, so no weight moves."""
+def seen(
+    engine: Engine, samples: int, steps: int, plan: Plan, shuffle: bool = True
+) -> list[set[int]]:
+    """Which samples each epoch saw before the training stopped. The rate is zero, so no weight
+    moves."""
     recipe = Recipe(optimizers.SGD(0.0), 2, 3, steps, losses.MeanSquaredError(), shuffle)
     _, history = trained(engine, linear(1), kernel([[0.0]]), powers(samples), recipe, plan)
     found, before = [], 0
@@ -197,7 +227,12 @@ def test_the_training_stops_at_exactly_the_last_step(
     recipe = Recipe(optimizers.SGD(2.0**-10), 2, 4, recipe_steps, losses.Hinge())
     samples = Samples(np.ones((9, 1)), np.ones(9, int))
     weights, history = trained(
-        engine, linear(1), kernel([[0.0]]), samples, recipe, Plan(0, steps=plan_steps, parity=parity)
+        engine,
+        linear(1),
+        kernel([[0.0]]),
+        samples,
+        recipe,
+        Plan(0, steps=plan_steps, parity=parity),
     )
     assert weights["dense_1.kernel"][0, 0] == 7 * 2.0**-10
     assert [(epoch.epoch, epoch.steps) for epoch in history] == [(1, 5), (2, 7)]
@@ -214,7 +249,9 @@ def test_the_running_figures_weigh_a_batch_by_its_size(engine: Engine) -> None:
 def test_the_running_accuracy_of_signs_and_labels(engine: Engine) -> None:
     signs = Samples(np.array([[1.0], [-1.0], [2.0], [0.0], [3.0]]), np.array([1, 1, 1, 1, -1]))
     recipe = Recipe(optimizers.SGD(0.0), 2, 1, loss=losses.PerceptronCriterion())
-    assert trained(engine, linear(1), kernel([[1.0]]), signs, recipe)[1][0].running_accuracy == pytest.approx(2 / 5)
+    assert trained(engine, linear(1), kernel([[1.0]]), signs, recipe)[1][
+        0
+    ].running_accuracy == pytest.approx(2 / 5)
     labels = Samples(np.eye(3), np.array([0, 1, 1]))
     for loss in (losses.CategoricalCrossEntropy(), losses.SparseCategoricalCrossEntropy()):
         recipe = Recipe(optimizers.SGD(0.0), 2, 1, loss=loss)
@@ -237,12 +274,16 @@ def test_on_epoch_is_called_as_each_epoch_ends_and_its_time_is_not_counted(engin
     history = engine.fit(net, Samples(np.ones((4, 1)), np.ones(4, int)), recipe, Plan(0), on_epoch)
     assert epochs == history
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
-    assert outputs == [2 * 2.0**-10, 4 * 2.0**-10, 6 * 2.0**-10], "the network is not as the epoch left it"
+    assert outputs == [2 * 2.0**-10, 4 * 2.0**-10, 6 * 2.0**-10], (
+        "the network is not as the epoch left it"
+    )
     assert 0 < history[2].seconds < 0.5
 
 
 @pytest.mark.parametrize("parity", [False, True])
-def test_a_loss_that_is_not_finite_is_named_by_epoch_and_batch(engine: Engine, parity: bool) -> None:
+def test_a_loss_that_is_not_finite_is_named_by_epoch_and_batch(
+    engine: Engine, parity: bool
+) -> None:
     y = np.zeros((10, 1))
     y[5] = np.inf
     recipe = Recipe(optimizers.SGD(0.0), 2, 2, loss=losses.MeanSquaredError(), shuffle=False)
@@ -256,7 +297,8 @@ def test_a_loss_that_is_not_finite_is_named_by_epoch_and_batch(engine: Engine, p
 
     error = fit(np.ones((10, 1)), y, recipe)
     assert (error.epoch, error.batch, epochs) == (1, 3, [])
-    # The error grows by a factor of 1 - 2 rate at each update, its square past float32 at the fifth batch.
+    # The error grows by a factor of 1 - 2 rate at each update, its square past float32 at the fifth
+    # batch.
     recipe = Recipe(optimizers.SGD(2.0**16), 1, 2, loss=losses.MeanSquaredError(), shuffle=False)
     error = fit(np.ones((3, 1)), np.zeros((3, 1)), recipe)
     assert (error.epoch, error.batch, [epoch.epoch for epoch in epochs]) == (2, 2, [1])
@@ -295,35 +337,62 @@ FUNCTIONS: dict[str, Callable[[Array], Any]] = {
 def test_activations_and_pools(engine: Engine, generator: np.random.Generator) -> None:
     assert tuple(FUNCTIONS) == layers.FUNCTIONS
     x = generator.normal(size=(3, 4, 4, 2))
-    squares = np.stack([x[:, r : r + 3, c : c + 3] for r in (0, 1) for c in (0, 1)], axis=1)[:, :, :2]
-    squares = squares.reshape(3, 2, 2, 2, 3, 2)  # (n, row, column, 2, 3, channel): windows 2x3, one apart
+    squares = np.stack([x[:, r : r + 3, c : c + 3] for r in (0, 1) for c in (0, 1)], axis=1)[
+        :, :, :2
+    ]
+    squares = squares.reshape(
+        3, 2, 2, 2, 3, 2
+    )  # (n, row, column, 2, 3, channel): windows 2x3, one apart
     expected: dict[layers.Layer, Any] = {
-        layers.Activation.of(function=name, negative_slope=0.25): f(x) for name, f in FUNCTIONS.items()
+        layers.Activation.of(function=name, negative_slope=0.25): f(x)
+        for name, f in FUNCTIONS.items()
     }
     expected |= {
-        layers.AveragePool((2, 3), (1, 1)): squares.mean((3, 4)), layers.MaxPool((2, 3), (1, 1)): squares.max((3, 4)),
-    }  # fmt: skip
+        layers.AveragePool((2, 3), (1, 1)): squares.mean((3, 4)),
+        layers.MaxPool((2, 3), (1, 1)): squares.max((3, 4)),
+    }
     for layer, y in expected.items():
         found = engine.predict(engine.build(Model("one", (4, 4, 2), (layer,))), x)
-        shown = found[:, :2] if layer.kind.endswith("pool") else found  # the third row of windows is left out
+        shown = (
+            found[:, :2] if layer.kind.endswith("pool") else found
+        )  # the third row of windows is left out
         np.testing.assert_allclose(shown, y, atol=CLOSE, err_msg=str(layer))
 
 
-def test_kernels_and_images_keep_the_canonical_layout(engine: Engine, generator: np.random.Generator) -> None:
-    model = Model("layout", (2, 3, 2), (layers.Conv2D(3, (1, 2)), layers.Flatten(), layers.Dense(4)))
-    weights: Weights = {tensor.name: generator.normal(size=tensor.shape) for tensor in model.tensors}
+def test_kernels_and_images_keep_the_canonical_layout(
+    engine: Engine, generator: np.random.Generator
+) -> None:
+    model = Model(
+        "layout", (2, 3, 2), (layers.Conv2D(3, (1, 2)), layers.Flatten(), layers.Dense(4))
+    )
+    weights: Weights = {
+        tensor.name: generator.normal(size=tensor.shape) for tensor in model.tensors
+    }
     x = generator.normal(size=(5, 2, 3, 2))
     windows = np.stack([x[:, :, 0:2], x[:, :, 1:3]], axis=2)  # (n, row, column, w, channel)
-    conv: Array = np.einsum("nrcwi,wio->nrco", windows, weights["conv2d_1.kernel"][0]) + weights["conv2d_1.bias"]
+    conv: Array = (
+        np.einsum("nrcwi,wio->nrco", windows, weights["conv2d_1.kernel"][0])
+        + weights["conv2d_1.bias"]
+    )
     expected: Array = conv.reshape(5, -1) @ weights["dense_1.kernel"] + weights["dense_1.bias"]
-    np.testing.assert_allclose(engine.predict(engine.build(model, weights), x), expected, atol=10 * CLOSE)
+    np.testing.assert_allclose(
+        engine.predict(engine.build(model, weights), x), expected, atol=10 * CLOSE
+    )
 
 
 def test_weights_come_back_as_they_went_in_and_are_copies(engine: Engine) -> None:
-    model = Model("all", (4, 4, 2), (
-        layers.Conv2D(3), layers.BatchNorm(), layers.Activation("relu"), layers.Dropout(), layers.Flatten(),
-        layers.Dense(2, use_bias=False),
-    ))  # fmt: skip
+    model = Model(
+        "all",
+        (4, 4, 2),
+        (
+            layers.Conv2D(3),
+            layers.BatchNorm(),
+            layers.Activation("relu"),
+            layers.Dropout(),
+            layers.Flatten(),
+            layers.Dense(2, use_bias=False),
+        ),
+    )
     weights = Plan(4).weights(model)
     net = engine.build(model, weights)
     for _ in range(2):
@@ -335,7 +404,9 @@ def test_weights_come_back_as_they_went_in_and_are_copies(engine: Engine) -> Non
             values += 1.0
 
 
-def test_batch_norm_moves_by_the_biased_variance(engine: Engine, generator: np.random.Generator) -> None:
+def test_batch_norm_moves_by_the_biased_variance(
+    engine: Engine, generator: np.random.Generator
+) -> None:
     norm = layers.BatchNorm(epsilon=0.125, moving_decay=0.75)
     model = Model("norm", (3,), (norm, layers.Dense(1, use_bias=False)))
     x, start = generator.normal(2.0, 3.0, size=(4, 3)), Plan(0).weights(model)
@@ -347,28 +418,46 @@ def test_batch_norm_moves_by_the_biased_variance(engine: Engine, generator: np.r
     engine.fit(net, Samples(x, batch.y), recipe, Plan(0))
     found = engine.weights(net)
     np.testing.assert_allclose(found["batch_norm_1.moving_mean"], 0.25 * x.mean(0), atol=CLOSE)
-    np.testing.assert_allclose(found["batch_norm_1.moving_variance"], 0.75 + 0.25 * x.var(0), atol=CLOSE)
+    np.testing.assert_allclose(
+        found["batch_norm_1.moving_variance"], 0.75 + 0.25 * x.var(0), atol=CLOSE
+    )
     out = engine.trace(net, batch._replace(training=False))[0]
-    np.testing.assert_allclose(out, (x - 0.25 * x.mean(0)) / np.sqrt(0.875 + 0.25 * x.var(0)), atol=CLOSE)
+    np.testing.assert_allclose(
+        out, (x - 0.25 * x.mean(0)) / np.sqrt(0.875 + 0.25 * x.var(0)), atol=CLOSE
+    )
 
 
-def test_dropout_keeps_what_the_mask_says_and_scales_it(engine: Engine, generator: np.random.Generator) -> None:
+def test_dropout_keeps_what_the_mask_says_and_scales_it(
+    engine: Engine, generator: np.random.Generator
+) -> None:
     model = Model("drop", (6,), (layers.Dropout(0.75), layers.Dense(1, use_bias=False)))
-    x, w, kept = generator.normal(size=(5, 6)), generator.normal(size=(6, 1)), generator.random((5, 6)) < 0.5
+    x, w, kept = (
+        generator.normal(size=(5, 6)),
+        generator.normal(size=(6, 1)),
+        generator.random((5, 6)) < 0.5,
+    )
     net = engine.build(model, kernel(w))
     batch = Batch(x, np.zeros((5, 1)), {0: kept})
     np.testing.assert_allclose(engine.trace(net, batch)[0], 4 * x * kept, atol=CLOSE)
     found = engine.gradients(net, batch, losses.HalfMeanSquaredError())
     d = 4 * x * kept @ w / 5
     np.testing.assert_allclose(found.x, 4 * kept * (d @ w.T), atol=10 * CLOSE)
-    np.testing.assert_allclose(found.weights["dense_1.kernel"], 4 * (x * kept).T @ d, atol=10 * CLOSE)
+    np.testing.assert_allclose(
+        found.weights["dense_1.kernel"], 4 * (x * kept).T @ d, atol=10 * CLOSE
+    )
     np.testing.assert_allclose(engine.trace(net, batch._replace(training=False))[0], x, atol=CLOSE)
     np.testing.assert_allclose(engine.predict(net, x), x @ w, atol=CLOSE)
 
 
-def test_parity_trains_with_the_masks_of_the_plan(engine: Engine, generator: np.random.Generator) -> None:
+def test_parity_trains_with_the_masks_of_the_plan(
+    engine: Engine, generator: np.random.Generator
+) -> None:
     model = Model("drop", (6,), (layers.Dropout(0.5), layers.Dense(1, use_bias=False)))
-    x, y, w = generator.normal(size=(5, 6)), generator.normal(size=(5, 1)), generator.normal(size=(6, 1))
+    x, y, w = (
+        generator.normal(size=(5, 6)),
+        generator.normal(size=(5, 1)),
+        generator.normal(size=(6, 1)),
+    )
     recipe = Recipe(optimizers.SGD(0.25), 3, 2, 3, losses.HalfMeanSquaredError())
     plan = Plan(8, parity=True)
     found, _ = trained(engine, model, kernel(w), Samples(x, y), recipe, plan)
@@ -385,7 +474,9 @@ def test_without_masks_dropout_draws_for_itself(engine: Engine) -> None:
     first, second = engine.trace(net, batch)
     assert set(np.unique(first)) <= {0.0, 1.25}
     assert np.mean(first == 0) == pytest.approx(0.2, abs=0.02)
-    assert np.mean(second[first != 0] == 0) == pytest.approx(0.2, abs=0.02), "two layers draw the same"
+    assert np.mean(second[first != 0] == 0) == pytest.approx(0.2, abs=0.02), (
+        "two layers draw the same"
+    )
     assert (engine.trace(net, batch)[0] != first).any(), "two passes draw the same"
 
 
@@ -425,11 +516,17 @@ VALUES: dict[losses.Loss, Callable[[Array, Any], float]] = {
 def targets(loss: losses.Loss, samples: int, outputs: int, generator: np.random.Generator) -> Any:
     if loss.targets == "labels":
         return generator.integers(0, outputs, samples)
-    return generator.choice([-1, 1], samples) if loss.targets == "signs" else generator.normal(size=(samples, outputs))
+    return (
+        generator.choice([-1, 1], samples)
+        if loss.targets == "signs"
+        else generator.normal(size=(samples, outputs))
+    )
 
 
 @pytest.mark.parametrize("loss", VALUES, ids=lambda loss: loss.kind)
-def test_the_loss_and_its_gradients(engine: Engine, generator: np.random.Generator, loss: losses.Loss) -> None:
+def test_the_loss_and_its_gradients(
+    engine: Engine, generator: np.random.Generator, loss: losses.Loss
+) -> None:
     outputs = 1 if loss.targets == "signs" else 3
     x, w = generator.normal(size=(7, 2)), generator.normal(size=(2, outputs))
     y = targets(loss, 7, outputs, generator)
@@ -447,26 +544,43 @@ def test_the_loss_and_its_gradients(engine: Engine, generator: np.random.Generat
         np.testing.assert_allclose(gradient, numeric, atol=max(1e-8, 10 * CLOSE))
 
 
-@pytest.mark.parametrize("loss", [losses.CategoricalCrossEntropy(), losses.SparseCategoricalCrossEntropy()])
+@pytest.mark.parametrize(
+    "loss", [losses.CategoricalCrossEntropy(), losses.SparseCategoricalCrossEntropy()]
+)
 def test_a_softmax_at_the_end_is_an_output_like_any_other(
     engine: Engine, generator: np.random.Generator, loss: losses.Loss
 ) -> None:
     """TensorFlow's keras would take the cross-entropy of what went into the softmax."""
     model = Model("softmax", (3,), (layers.Activation("softmax"),))
-    trainable = Model("softmax", (3,), (layers.Dense(3, use_bias=False), layers.Activation("softmax")))
+    trainable = Model(
+        "softmax", (3,), (layers.Dense(3, use_bias=False), layers.Activation("softmax"))
+    )
     x, y = generator.normal(size=(4, 3)), np.array([0, 1, 2, 0])
     p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
     expected = VALUES[loss](p, y)
-    assert engine.gradients(engine.build(model), Batch(x, y), loss).loss == pytest.approx(expected, abs=CLOSE)
+    assert engine.gradients(engine.build(model), Batch(x, y), loss).loss == pytest.approx(
+        expected, abs=CLOSE
+    )
     recipe = Recipe(optimizers.SGD(0.0), 4, 1, loss=loss)
     _, (epoch,) = trained(engine, trainable, kernel(np.eye(3)), Samples(x, y), recipe)
     assert epoch.running_loss == pytest.approx(expected, rel=1e-6)
 
 
-def test_looking_moves_neither_weights_nor_state(engine: Engine, generator: np.random.Generator) -> None:
-    model = Model("looked at", (4, 4, 1), (
-        layers.BatchNorm(), layers.Conv2D(2), layers.BatchNorm(), layers.Dropout(), layers.Flatten(), layers.Dense(3),
-    ))  # fmt: skip
+def test_looking_moves_neither_weights_nor_state(
+    engine: Engine, generator: np.random.Generator
+) -> None:
+    model = Model(
+        "looked at",
+        (4, 4, 1),
+        (
+            layers.BatchNorm(),
+            layers.Conv2D(2),
+            layers.BatchNorm(),
+            layers.Dropout(),
+            layers.Flatten(),
+            layers.Dense(3),
+        ),
+    )
     net = engine.build(model, seed=3)
     before = engine.weights(net)
     batch = Batch(generator.normal(size=(6, 4, 4, 1)), generator.integers(0, 3, 6))
@@ -475,7 +589,9 @@ def test_looking_moves_neither_weights_nor_state(engine: Engine, generator: np.r
     assert [y.shape[1:] for y in engine.trace(net, batch)] == list(model.shapes[1:])
     held = engine.gradients(net, batch._replace(training=False), losses.CategoricalCrossEntropy())
     outputs = engine.predict(net, batch.x)
-    assert held.loss == pytest.approx(VALUES[losses.CategoricalCrossEntropy()](outputs, batch.y), abs=10 * CLOSE)
+    assert held.loss == pytest.approx(
+        VALUES[losses.CategoricalCrossEntropy()](outputs, batch.y), abs=10 * CLOSE
+    )
     assert abs(found.loss - held.loss) > 1e-3
     for name, values in engine.weights(net).items():
         np.testing.assert_array_equal(values, before[name], err_msg=name)
@@ -492,9 +608,11 @@ def test_an_own_draw_follows_the_law_of_each_initializer(engine: Engine) -> None
         found = engine.weights(engine.build(model, seed=1))
         law = start.law(initializers.Fans(100, 400))
         wide = {
-            "constant": 0.0, "uniform": (law.high - law.low) / math.sqrt(12), "normal": law.stddev,
+            "constant": 0.0,
+            "uniform": (law.high - law.low) / math.sqrt(12),
+            "normal": law.stddev,
             "truncated_normal": law.stddev * initializers.TRUNCATED_STDDEV,
-        }[law.family]  # fmt: skip
+        }[law.family]
         middle = law.value if law.family == "constant" else (law.low + law.high) / 2
         for name, tolerance in (("dense_1.kernel", 0.02), ("dense_1.bias", 0.15)):
             values = found[name]
@@ -503,18 +621,23 @@ def test_an_own_draw_follows_the_law_of_each_initializer(engine: Engine) -> None
                 f"{record.kind} {name}"
             )
         if wide:
-            assert abs(np.corrcoef(found["dense_1.kernel"][0], found["dense_2.kernel"][0])[0, 1]) < 0.3, record.kind
+            assert (
+                abs(np.corrcoef(found["dense_1.kernel"][0], found["dense_2.kernel"][0])[0, 1]) < 0.3
+            ), record.kind
 
 
 def test_a_seed_gives_the_same_draw_and_another_seed_another(engine: Engine) -> None:
     first, again, other = (
-        engine.weights(engine.build(linear(5, 4), seed=seed))["dense_1.kernel"] for seed in (0, 0, 1)
+        engine.weights(engine.build(linear(5, 4), seed=seed))["dense_1.kernel"]
+        for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).all()
 
 
-def test_many_samples_are_predicted_as_few_are(engine: Engine, generator: np.random.Generator) -> None:
+def test_many_samples_are_predicted_as_few_are(
+    engine: Engine, generator: np.random.Generator
+) -> None:
     net, x = engine.build(linear(3, 2)), generator.normal(size=(2500, 3))
     expected = x @ engine.weights(net)["dense_1.kernel"]
     for samples in (2500, 1000, 1001, 7, 1, 0):
@@ -530,7 +653,12 @@ def test_float32_is_the_default_and_stays() -> None:
     samples = Samples(np.ones((6, 4)), np.array([0, 1, 2, 0, 1, 2]))
     engine.fit(net, samples, Recipe(optimizers.Adam(), 4, 2), Plan(0))
     found = engine.gradients(net, Batch(samples.x, samples.y), losses.CategoricalCrossEntropy())
-    arrays = [*engine.weights(net).values(), *found.weights.values(), found.x, engine.predict(net, samples.x)]
+    arrays = [
+        *engine.weights(net).values(),
+        *found.weights.values(),
+        found.x,
+        engine.predict(net, samples.x),
+    ]
     assert {array.dtype.name for array in arrays} == {"float32"}
 
 
@@ -548,7 +676,9 @@ def test_what_keras_cannot_do_is_refused_by_name(engine: Engine) -> None:
         engine.build(Model("plain", (2,), (dense,)))
 
 
-def test_a_device_that_is_not_there_is_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_there_is_refused(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dlsys_bench.engines.keras import backend
 
     name = {"keras": "tensorflow", "keras-jax": "jax"}[ENGINE]
@@ -556,7 +686,10 @@ def test_a_device_that_is_not_there_is_refused(engine: Engine, monkeypatch: pyte
     monkeypatch.setitem(backend.BACKENDS, name, without)
     with pytest.raises(EngineError) as caught:
         create(ENGINE, device="cuda")
-    assert str(caught.value) == f'engine "{ENGINE}" finds no CUDA device on this machine: use --device cpu'
+    assert (
+        str(caught.value)
+        == f'engine "{ENGINE}" finds no CUDA device on this machine: use --device cpu'
+    )
 
 
 @pytest.mark.skipif(ENGINE != "keras-jax", reason="keras on TensorFlow has float64")
@@ -579,7 +712,11 @@ def test_a_second_backend_in_one_process_is_refused(engine: Engine) -> None:
 
 def test_importing_the_engine_imports_no_framework() -> None:
     code = "import sys, dlsys_bench.engines.keras; sys.exit(bool({'keras', 'tensorflow', 'jax'} & {*sys.modules}))"
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
 
 
 @pytest.mark.skipif(bool(REASONS[OTHER]), reason=str(REASONS[OTHER]))
@@ -589,17 +726,21 @@ def test_the_other_backend_passes_too() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", some],
         env=os.environ | {"DLSYS_KERAS_ENGINE": OTHER, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_losses_of_steps_are_in_order_though_their_batches_end_out_of_order(engine: Engine) -> None:
-    """Keras reads them in threads. Batches of 2, 2 and 1 with losses 1, 4 and 10 have the running means 1, 2.5, 4."""
+    """Keras reads them in threads. Batches of 2, 2 and 1 with losses 1, 4 and 10 have the running
+    means 1, 2.5, 4."""
     from dlsys_bench.engines.keras.training import Watch
     from dlsys_bench.spec.schedules import LearningRateRamp
 
-    recipe = Recipe(optimizers.SGD(0.1), batch_size=2, epochs=1, schedule=LearningRateRamp(0.1, 0.2, 3))
+    recipe = Recipe(
+        optimizers.SGD(0.1), batch_size=2, epochs=1, schedule=LearningRateRamp(0.1, 0.2, 3)
+    )
     watch = Watch(engine.build(linear(1)), 5, recipe, Plan(0), None)
     watch.on_epoch_begin(0)
     for batch in range(3):

@@ -11,9 +11,18 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines import Batch, create, unavailable
-from dlsys_bench.plan import Array, Plan
-from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dense, Dropout, Flatten
+from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.spec.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+)
 from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
@@ -26,24 +35,49 @@ pads = st.sampled_from(["same", "valid"])
 
 
 @given(
-    filters=st.integers(1, 4), channels=st.integers(1, 3), tall=st.integers(1, 5), wide=st.sampled_from([1, 3, 5]),
-    padding=pads, strides=st.sampled_from([(1, 1), (1, 2), (2, 1)]), bias=st.booleans(), below=st.booleans(),
-    samples=st.integers(1, 9), pool=st.sampled_from([((2, 2), None), ((2, 3), (1, 2)), ((1, 2), (2, 3))]),
+    filters=st.integers(1, 4),
+    channels=st.integers(1, 3),
+    tall=st.integers(1, 5),
+    wide=st.sampled_from([1, 3, 5]),
+    padding=pads,
+    strides=st.sampled_from([(1, 1), (1, 2), (2, 1)]),
+    bias=st.booleans(),
+    below=st.booleans(),
+    samples=st.integers(1, 9),
+    pool=st.sampled_from([((2, 2), None), ((2, 3), (1, 2)), ((1, 2), (2, 3))]),
     seed=st.integers(0, 9),
-)  # fmt: skip
+)
 def test_a_convolution_and_a_pool_are_numpys(
-    filters: int, channels: int, tall: int, wide: int, padding: str, strides: Any, bias: bool, below: bool,
-    samples: int, pool: Any, seed: int,
-) -> None:  # fmt: skip
-    """Both ways of convolving: through windows, and directly, with and without a layer below that wants dx."""
+    filters: int,
+    channels: int,
+    tall: int,
+    wide: int,
+    padding: str,
+    strides: Any,
+    bias: bool,
+    below: bool,
+    samples: int,
+    pool: Any,
+    seed: int,
+) -> None:
+    """Both ways of convolving: through windows, and directly, with and without a layer below that
+    wants dx."""
     layers = (
         *((BatchNorm(),) if below else ()),
-        Conv2D(filters, (tall, wide), strides, padding, use_bias=bias), Activation("tanh"),
-        AveragePool(*pool), Flatten(), Dense(3),
-    )  # fmt: skip
+        Conv2D(filters, (tall, wide), strides, padding, use_bias=bias),
+        Activation("tanh"),
+        AveragePool(*pool),
+        Flatten(),
+        Dense(3),
+    )
     model = Model("m", (9, 11, channels), layers)
     rng = np.random.default_rng(seed)
-    batch = Batch(rng.standard_normal((samples, 9, 11, channels)), rng.integers(0, 3, samples), {}, training=True)
+    batch = Batch(
+        rng.standard_normal((samples, 9, 11, channels)),
+        rng.integers(0, 3, samples),
+        {},
+        training=True,
+    )
     expected, found = (
         engine.gradients(engine.build(model, seed=seed), batch, SparseCategoricalCrossEntropy())
         for engine in (create("numpy", dtype="float64"), create("numba", dtype="float64"))
@@ -51,14 +85,24 @@ def test_a_convolution_and_a_pool_are_numpys(
     assert found.loss == pytest.approx(expected.loss, rel=1e-12)
     scale = max(float(np.abs(values).max()) for values in expected.weights.values())
     for name, values in expected.weights.items():
-        np.testing.assert_allclose(found.weights[name], values, rtol=0, atol=1e-11 * scale, err_msg=name)
-    np.testing.assert_allclose(found.x, expected.x, rtol=0, atol=1e-11 * max(scale, float(np.abs(expected.x).max())))
+        np.testing.assert_allclose(
+            found.weights[name], values, rtol=0, atol=1e-11 * scale, err_msg=name
+        )
+    np.testing.assert_allclose(
+        found.x, expected.x, rtol=0, atol=1e-11 * max(scale, float(np.abs(expected.x).max()))
+    )
 
 
-@pytest.mark.parametrize(("pool", "together"), [
-    (AveragePool((2, 2)), True), (AveragePool((4, 2)), True), (AveragePool((3, 2)), False),
-    (AveragePool((2, 2), (1, 2)), False), (AveragePool((2, 2), (4, 2)), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pool", "together"),
+    [
+        (AveragePool((2, 2)), True),
+        (AveragePool((4, 2)), True),
+        (AveragePool((3, 2)), False),
+        (AveragePool((2, 2), (1, 2)), False),
+        (AveragePool((2, 2), (4, 2)), False),
+    ],
+)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_batch_norm_and_a_pool_are_one_only_where_that_is_the_same(
@@ -73,7 +117,13 @@ def test_a_batch_norm_and_a_pool_are_one_only_where_that_is_the_same(
     for name in ("numpy", "numba"):
         engine = create(name, dtype="float64")
         net: Any = engine.build(model, weights)
-        found.append((engine.gradients(net, batch, SparseCategoricalCrossEntropy()), net, engine.trace(net, batch)))
+        found.append(
+            (
+                engine.gradients(net, batch, SparseCategoricalCrossEntropy()),
+                net,
+                engine.trace(net, batch),
+            )
+        )
     (expected, _, outputs), (ours, net, ours_outputs) = found
     place = 0 if first else 1
     assert set(net.pairs) == ({place, place + 2} if together else set())
@@ -89,18 +139,33 @@ def test_a_batch_norm_and_a_pool_are_one_only_where_that_is_the_same(
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_a_batch_norm_and_a_pool_train_as_numpys(replicas: int, shuffle: bool) -> None:
     """In shards where there is one replica, and in replicas that share their samples."""
-    model = Model("m", (32, 32, 1), (BatchNorm(), AveragePool(2), Conv2D(64, 3), BatchNorm(), AveragePool(7), Flatten(),
-                                     Dense(3)))  # fmt: skip
+    model = Model(
+        "m",
+        (32, 32, 1),
+        (
+            BatchNorm(),
+            AveragePool(2),
+            Conv2D(64, 3),
+            BatchNorm(),
+            AveragePool(7),
+            Flatten(),
+            Dense(3),
+        ),
+    )
     rng = np.random.default_rng(1)
     samples = Samples(rng.standard_normal((300, 32, 32, 1)), rng.integers(0, 3, 300))
     recipe = Recipe(SGD(0.1), batch_size=150, epochs=2, shuffle=shuffle)
     plans = [Plan(seed, parity=True) for seed in range(replicas)]
-    numpys, numbas = (create(name, dtype="float64").replicate(model, plans) for name in ("numpy", "numba"))
+    numpys, numbas = (
+        create(name, dtype="float64").replicate(model, plans) for name in ("numpy", "numba")
+    )
     for many in (numpys, numbas):
         many.fit(samples, recipe, plans)
     for replica in range(replicas):
         for name, values in numpys.weights(replica).items():
-            np.testing.assert_allclose(numbas.weights(replica)[name], values, rtol=1e-8, atol=1e-10, err_msg=name)
+            np.testing.assert_allclose(
+                numbas.weights(replica)[name], values, rtol=1e-8, atol=1e-10, err_msg=name
+            )
 
 
 def kept(rate: float, units: int, samples: int, seed: int) -> Array:
@@ -121,8 +186,13 @@ def test_dropout_keeps_as_many_as_it_should_one_by_one(rate: float, units: int) 
     assert stats.binomtest(int(stays.sum()), stays.size, 1 - rate).pvalue > 1e-6
     flat = stays.ravel()
     half = flat.size // 2
-    # Two numbers come of one state, and states of neighbours are alike: none of them may go together.
-    for one, other in ((flat[:half], flat[-half:]), (flat[:-1:2], flat[1::2]), (flat[:-7], flat[7:])):
+    # Two numbers come of one state, and states of neighbours are alike: none of them may go
+    # together.
+    for one, other in (
+        (flat[:half], flat[-half:]),
+        (flat[:-1:2], flat[1::2]),
+        (flat[:-7], flat[7:]),
+    ):
         assert abs(stats.pearsonr(one, other).statistic) < 5 / np.sqrt(len(one))
 
 
@@ -141,11 +211,20 @@ def test_every_pass_and_every_seed_draws_anew() -> None:
 def test_what_is_no_number_stays_none() -> None:
     """Fast arithmetic must not take a loss that diverged for one that has not."""
     engine = create("numba")
-    layers = (Conv2D(2, (5, 5)), BatchNorm(), Activation("tanh"), AveragePool(), Flatten(), Dense(2))
+    layers = (
+        Conv2D(2, (5, 5)),
+        BatchNorm(),
+        Activation("tanh"),
+        AveragePool(),
+        Flatten(),
+        Dense(2),
+    )
     x = np.ones((4, 8, 8, 1))
     x[2, 3, 3, 0] = np.nan
     net = engine.build(Model("m", (8, 8, 1), layers), seed=1)
-    found = engine.gradients(net, Batch(x, np.zeros(4, int), {}, training=True), SparseCategoricalCrossEntropy())
+    found = engine.gradients(
+        net, Batch(x, np.zeros(4, int), {}, training=True), SparseCategoricalCrossEntropy()
+    )
     assert np.isnan(found.loss)
     assert np.isnan(found.weights["conv2d_1.kernel"]).all()
 
@@ -154,7 +233,10 @@ def test_without_numba_there_is_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert unavailable("numba") == "engine \"numba\" is not installed: pip install 'dlsys-bench[numba]'"
+    assert (
+        unavailable("numba")
+        == "engine \"numba\" is not installed: pip install 'dlsys-bench[numba]'"
+    )
 
 
 def test_a_plan_is_followed_to_the_mask() -> None:
@@ -162,8 +244,10 @@ def test_a_plan_is_followed_to_the_mask() -> None:
     model = Model("d", (20,), (Dense(30), Dropout(0.5), Dense(2)))
     masks = Plan(1, parity=True).masks(model, 0, 6)
     batch = Batch(np.ones((6, 20)), np.zeros(6, int), masks, training=True)
-    one, other = (engine.gradients(engine.build(model, seed=1), batch, SparseCategoricalCrossEntropy())
-                  for engine in (create("numpy", dtype="float64"), create("numba", dtype="float64")))  # fmt: skip
+    one, other = (
+        engine.gradients(engine.build(model, seed=1), batch, SparseCategoricalCrossEntropy())
+        for engine in (create("numpy", dtype="float64"), create("numba", dtype="float64"))
+    )
     for name, values in one.weights.items():
         np.testing.assert_allclose(other.weights[name], values, atol=1e-13, err_msg=name)
 

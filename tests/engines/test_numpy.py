@@ -1,4 +1,5 @@
-"""The numpy engine's own draws and buffers: what a step by step comparison, which hands them in, cannot see."""
+"""The numpy engine's own draws and buffers: what a step by step comparison, which hands them in,
+cannot see."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ from hypothesis import strategies as st
 from dlsys_bench.conformance import strategies
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.numpy import NumpyEngine, convolution
 from dlsys_bench.engines.numpy.normalization import DropoutRule
+from dlsys_bench.engines.plan import Plan, cut, steps_of
 from dlsys_bench.errors import DataError, DivergedError
-from dlsys_bench.plan import Plan, cut, steps_of
-from dlsys_bench.result import Epoch
 from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool
 from dlsys_bench.spec.losses import Hinge, MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -37,7 +38,9 @@ def test_dropout_keeps_the_fraction_that_it_says_and_scales_it(rate: float, dtyp
     for y in (first, second):
         np.testing.assert_allclose(np.unique(y), [0.0, 1 / (1 - rate)], rtol=1e-6)
         # A binomial fraction of 200,000: five of its deviations.
-        assert (y > 0).mean() == pytest.approx(1 - rate, abs=5 * math.sqrt(rate * (1 - rate) / y.size))
+        assert (y > 0).mean() == pytest.approx(
+            1 - rate, abs=5 * math.sqrt(rate * (1 - rate) / y.size)
+        )
     both = ((first > 0) & (second > 0)).mean()
     assert both == pytest.approx((1 - rate) ** 2, abs=5 * math.sqrt((1 - rate) ** 2 / first.size))
     # Each sample and each unit draws for itself: their fractions spread as binomials do.
@@ -89,9 +92,13 @@ def test_masks_depend_on_seed_layer_and_step_alone() -> None:
         (100, Recipe(batch_size=30, epochs=3, steps=70), Plan(0, steps=50), 12),
     ],
 )
-def test_a_training_makes_as_many_steps_as_it_says(samples: int, recipe: Recipe, plan: Plan, steps: int) -> None:
+def test_a_training_makes_as_many_steps_as_it_says(
+    samples: int, recipe: Recipe, plan: Plan, steps: int
+) -> None:
     generator = np.random.default_rng(0)
-    data = Samples(generator.standard_normal((samples, 4)).astype("float32"), generator.integers(0, 3, samples))
+    data = Samples(
+        generator.standard_normal((samples, 4)).astype("float32"), generator.integers(0, 3, samples)
+    )
     seen: list[Epoch] = []
     history = ENGINE.fit(ENGINE.build(LINEAR), data, recipe, plan, seen.append)
     assert history == seen
@@ -101,7 +108,9 @@ def test_a_training_makes_as_many_steps_as_it_says(samples: int, recipe: Recipe,
 def test_the_running_figures_are_means_over_the_samples_of_the_epoch() -> None:
     x = np.eye(4, dtype="float32")[[0, 1, 2, 3, 0]]
     y = np.array([0, 1, 2, 2, 0])
-    net = ENGINE.build(LINEAR, {"dense_1.kernel": np.eye(4)[:, :3] * 9.0, "dense_1.bias": np.zeros(3)})
+    net = ENGINE.build(
+        LINEAR, {"dense_1.kernel": np.eye(4)[:, :3] * 9.0, "dense_1.bias": np.zeros(3)}
+    )
     (epoch,) = ENGINE.fit(net, Samples(x, y), Recipe(SGD(0.0), batch_size=2, epochs=1), Plan(0))
     assert epoch.running_accuracy == pytest.approx(4 / 5)
     expected = (4 * math.log(1 + 2 * math.exp(-9)) + math.log(3)) / 5
@@ -115,13 +124,26 @@ def test_a_loss_that_leaves_the_finite_is_named_and_earlier_epochs_are_kept() ->
     plan = Plan(0)
     with pytest.raises(DivergedError) as error, np.errstate(all="ignore"):
         ENGINE.fit(
-            ENGINE.build(LINEAR), Samples(x, np.zeros(60, int)), Recipe(batch_size=10, epochs=2), plan, seen.append
+            ENGINE.build(LINEAR),
+            Samples(x, np.zeros(60, int)),
+            Recipe(batch_size=10, epochs=2),
+            plan,
+            seen.append,
         )
-    assert (error.value.epoch, error.value.batch) == (1, list(plan.order(1, 60)).index(45) // 10 + 1)
+    assert (error.value.epoch, error.value.batch) == (
+        1,
+        list(plan.order(1, 60)).index(45) // 10 + 1,
+    )
     assert not seen
     growing = Recipe(SGD(40.0), batch_size=10, epochs=50, loss=MeanSquaredError())
     with pytest.raises(DivergedError) as error, np.errstate(all="ignore"):
-        ENGINE.fit(ENGINE.build(LINEAR), Samples(x[:40], np.ones((40, 3), "float32")), growing, plan, seen.append)
+        ENGINE.fit(
+            ENGINE.build(LINEAR),
+            Samples(x[:40], np.ones((40, 3), "float32")),
+            growing,
+            plan,
+            seen.append,
+        )
     assert [epoch.epoch for epoch in seen] == list(range(1, error.value.epoch))
     assert seen
 
@@ -129,7 +151,11 @@ def test_a_loss_that_leaves_the_finite_is_named_and_earlier_epochs_are_kept() ->
 @pytest.mark.parametrize(
     ("y", "loss", "said"),
     [
-        (np.array([0, 1, 3]), None, r"y\[2\] is 3, but the network has 3 outputs: labels are 0 to 2"),
+        (
+            np.array([0, 1, 3]),
+            None,
+            r"y\[2\] is 3, but the network has 3 outputs: labels are 0 to 2",
+        ),
         (np.array([0, -1, 1]), None, r"y\[1\] is -1"),
         (np.array([0.0, 1.0, 2.0]), None, "takes labels"),
         (np.zeros((3, 2)), MeanSquaredError(), "outputs' shape"),
@@ -143,20 +169,32 @@ def test_targets_that_do_not_fit_are_named(y: np.ndarray, loss: object, said: st
 
 
 def test_buffers_of_one_batch_do_not_leak_into_the_next() -> None:
-    """Batches of changing size share memory: a small one after a large one must not see what lies behind it."""
+    """Batches of changing size share memory: a small one after a large one must not see what lies
+    behind it."""
     model = Model(
-        "mixed", (7, 6, 2),
-        (Conv2D(3, (3, 2), (2, 1), "same"), BatchNorm(), Activation("relu"), MaxPool((2, 2), (1, 1)), Flatten(),
-         Dense(3)),
-    )  # fmt: skip
+        "mixed",
+        (7, 6, 2),
+        (
+            Conv2D(3, (3, 2), (2, 1), "same"),
+            BatchNorm(),
+            Activation("relu"),
+            MaxPool((2, 2), (1, 1)),
+            Flatten(),
+            Dense(3),
+        ),
+    )
     engine = NumpyEngine(dtype="float64")
     weights = Plan(1).weights(model)
     generator = np.random.default_rng(0)
-    batches = [Batch(generator.standard_normal((n, 7, 6, 2)), generator.integers(0, 3, n)) for n in (9, 2, 9, 5, 1)]
+    batches = [
+        Batch(generator.standard_normal((n, 7, 6, 2)), generator.integers(0, 3, n))
+        for n in (9, 2, 9, 5, 1)
+    ]
     shared = engine.build(model, weights)
     for batch in batches:
         alone, together = (
-            engine.gradients(net, batch, Recipe().loss) for net in (engine.build(model, weights), shared)
+            engine.gradients(net, batch, Recipe().loss)
+            for net in (engine.build(model, weights), shared)
         )
         for name in alone.weights:
             np.testing.assert_array_equal(together.weights[name], alone.weights[name], err_msg=name)
@@ -167,7 +205,9 @@ def test_buffers_of_one_batch_do_not_leak_into_the_next() -> None:
 @given(layer=strategies.layers("conv2d"), seed=st.integers(0, 99), at_once=st.integers(1, 6))
 def test_a_convolution_in_pieces_is_a_convolution(layer: Conv2D, seed: int, at_once: int) -> None:
     """Large batches are gathered piece by piece: the same outputs and gradients as all at once."""
-    model = Model("conv", (8, 8, 3), (layer, Activation("tanh"), Conv2D(2, (2, 2)), Flatten(), Dense(3)))
+    model = Model(
+        "conv", (8, 8, 3), (layer, Activation("tanh"), Conv2D(2, (2, 2)), Flatten(), Dense(3))
+    )
     engine = NumpyEngine(dtype="float64")
     weights = strategies.nonzero_weights(model, seed)
     generator = np.random.default_rng(seed)
@@ -178,7 +218,11 @@ def test_a_convolution_in_pieces_is_a_convolution(layer: Conv2D, seed: int, at_o
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, "PIECE_BYTES", at_once * of_one)
         pieces = engine.gradients(engine.build(model, weights), batch, Recipe().loss)
-        np.testing.assert_allclose(engine.predict(engine.build(model, weights), batch.x), outputs, rtol=1e-11)
+        np.testing.assert_allclose(
+            engine.predict(engine.build(model, weights), batch.x), outputs, rtol=1e-11
+        )
     np.testing.assert_allclose(pieces.x, whole.x, rtol=1e-10, atol=1e-14)
     for name, gradient in whole.weights.items():
-        np.testing.assert_allclose(pieces.weights[name], gradient, rtol=1e-9, atol=1e-13, err_msg=name)
+        np.testing.assert_allclose(
+            pieces.weights[name], gradient, rtol=1e-9, atol=1e-13, err_msg=name
+        )

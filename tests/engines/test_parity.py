@@ -12,18 +12,19 @@ from hypothesis import strategies as st
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.data import Samples, at_hand, load, prepare
-from dlsys_bench.engines import Batch, Engine, create, unavailable
+from dlsys_bench.engines.base import Batch, Engine
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.numpy.normalization import DropoutRule
 from dlsys_bench.engines.numpy.optimizers import STEPPERS, AdamStepper
-from dlsys_bench.plan import Array, Plan
+from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import BatchNorm, Dense
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies import Case, find
-from dlsys_bench.studies.base import Arm
+from dlsys_bench.studies.base import Arm, Case
+from dlsys_bench.studies.registry import find
 
 CASES = find("regularization")
 STEPS, BATCH = 50, 32
@@ -49,13 +50,14 @@ def recipe_of(case: Case, convention: str) -> Recipe:
 
 
 class SingleCorrection(AdamStepper):
-    """Keras's Adam takes the rate and the powers of the bias correction from betas in single precision, and no more:
-    the same here, to see that this explains the whole difference."""
+    """Keras's Adam takes the rate and the powers of the bias correction from betas in single
+    precision, and no more: the same here, to see that this explains the whole difference."""
 
     def start(self, parameters: Array) -> None:
         super().start(parameters)
         rounded = {
-            name: float(np.float32(getattr(self.optimizer, name))) for name in ("beta_1", "beta_2", "learning_rate")
+            name: float(np.float32(getattr(self.optimizer, name)))
+            for name in ("beta_1", "beta_2", "learning_rate")
         }
         self.corrected = rounded["beta_1"], rounded["beta_2"]
         self.optimizer = replace(self.optimizer, learning_rate=rounded["learning_rate"])
@@ -70,7 +72,13 @@ def test_numpy_trains_as_the_others_do(
         monkeypatch.setitem(STEPPERS, Adam, SingleCorrection)
     model = follow(other.convention, case.arm.model)
     found = first_divergence(
-        NumpyEngine(dtype="float64"), other, model, recipe, images, Plan(7, steps=STEPS), WITHIN[other.name]
+        NumpyEngine(dtype="float64"),
+        other,
+        model,
+        recipe,
+        images,
+        Plan(7, steps=STEPS),
+        WITHIN[other.name],
     )
     assert found is None, f"{case.name}, numpy against {other.name}: {found}"
 
@@ -79,19 +87,28 @@ def test_numpy_trains_as_the_others_do(
 def test_the_softmax_sums_to_one_in_every_engine(case: Case, images: Samples) -> None:
     from dlsys_bench.spec.layers import Activation
 
-    model = Model("probabilities", case.arm.model.input_shape, (*case.arm.model.layers, Activation("softmax")))
+    model = Model(
+        "probabilities", case.arm.model.input_shape, (*case.arm.model.layers, Activation("softmax"))
+    )
     for name in ("numpy", "numba", "torch", "jax", "keras"):
         if unavailable(name) is None:
             engine = create(name)
             net = engine.build(follow(engine.convention, model))
-            np.testing.assert_allclose(engine.predict(net, images.x[:2]).sum(axis=1), 1.0, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(
+                engine.predict(net, images.x[:2]).sum(axis=1), 1.0, atol=1e-5, err_msg=name
+            )
             counted = sum(tensor.size for tensor in engine.weights(net).values())
             assert counted == case.arm.model.counts.total, name
 
 
 @settings(max_examples=25)
-@given(model=strategies.models(outputs=3, most_layers=3, kinds=("dense", "activation", "flatten", "batch_norm")),
-       optimizer=strategies.optimizers(), seed=st.integers(0, 999))  # fmt: skip
+@given(
+    model=strategies.models(
+        outputs=3, most_layers=3, kinds=("dense", "activation", "flatten", "batch_norm")
+    ),
+    optimizer=strategies.optimizers(),
+    seed=st.integers(0, 999),
+)
 def test_every_optimiser_steps_as_the_frameworks_do(
     other: Engine, model: Model, optimizer: Optimizer, seed: int
 ) -> None:
@@ -99,7 +116,9 @@ def test_every_optimiser_steps_as_the_frameworks_do(
         optimizer = replace(optimizer, dampening=0.0)
     recipe = Recipe(follow(other.convention, optimizer), batch_size=8, epochs=2)
     generator = np.random.default_rng(seed)
-    samples = Samples(generator.standard_normal((19, *model.input_shape)), generator.integers(0, 3, 19))
+    samples = Samples(
+        generator.standard_normal((19, *model.input_shape)), generator.integers(0, 3, 19)
+    )
     found = first_divergence(
         NumpyEngine(dtype="float64"),
         other,
@@ -116,8 +135,13 @@ class HalfRate(NumpyEngine):
     """A broken twin: it steps half as far."""
 
     def fit(self, net, samples, recipe, plan, on_epoch=None):  # type: ignore[no-untyped-def]
-        slower = replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=recipe.optimizer.learning_rate / 2))
-        return super().fit(net, samples, slower if plan.steps and plan.steps > 5 else recipe, plan, on_epoch)
+        slower = replace(
+            recipe,
+            optimizer=replace(recipe.optimizer, learning_rate=recipe.optimizer.learning_rate / 2),
+        )
+        return super().fit(
+            net, samples, slower if plan.steps and plan.steps > 5 else recipe, plan, on_epoch
+        )
 
 
 class Unscaled(NumpyEngine):
@@ -126,7 +150,9 @@ class Unscaled(NumpyEngine):
     def build(self, model, weights=None, *, seed=0):  # type: ignore[no-untyped-def]
         net = super().build(model, weights, seed=seed)
         for place, rule in net.dropouts.items():
-            net.rules[place] = net.dropouts[place] = _NoScale(rule.layer, rule.shape, rule.tensors, rule.gradients)
+            net.rules[place] = net.dropouts[place] = _NoScale(
+                rule.layer, rule.shape, rule.tensors, rule.gradients
+            )
         return net
 
 
@@ -139,9 +165,14 @@ class _NoScale(DropoutRule):
 def test_a_broken_dropout_is_named_by_step_and_layer(images: Samples) -> None:
     case = next(case for case in CASES if case.name == "regularization/lenet5-tanh/bn+dropout")
     found = first_divergence(
-        NumpyEngine(dtype="float64"), Unscaled(dtype="float64"), case.arm.model, recipe_of(case, "keras"), images,
-        Plan(1, steps=20), 1e-9,
-    )  # fmt: skip
+        NumpyEngine(dtype="float64"),
+        Unscaled(dtype="float64"),
+        case.arm.model,
+        recipe_of(case, "keras"),
+        images,
+        Plan(1, steps=20),
+        1e-9,
+    )
     assert found is not None
     assert (found.step, found.what) == (1, "the output of dropout_1")
 
@@ -149,9 +180,14 @@ def test_a_broken_dropout_is_named_by_step_and_layer(images: Samples) -> None:
 def test_a_broken_update_is_named_by_step_and_layer(images: Samples) -> None:
     case = next(case for case in CASES if case.name == "regularization/fashion/ffn")
     found = first_divergence(
-        NumpyEngine(dtype="float64"), HalfRate(dtype="float64"), case.arm.model, recipe_of(case, "keras"), images,
-        Plan(1, steps=20), 1e-9,
-    )  # fmt: skip
+        NumpyEngine(dtype="float64"),
+        HalfRate(dtype="float64"),
+        case.arm.model,
+        recipe_of(case, "keras"),
+        images,
+        Plan(1, steps=20),
+        1e-9,
+    )
     assert found is not None
     assert found.step == 6
     assert "after the update" in found.what
@@ -167,7 +203,8 @@ def test_the_moving_variance_follows_the_named_convention(variance: str) -> None
     moved = engine.weights(net)
     np.testing.assert_allclose(moved["batch_norm_1.moving_mean"], 0.5 * x.mean(0))
     np.testing.assert_allclose(
-        moved["batch_norm_1.moving_variance"], 0.5 + 0.5 * x.var(0, ddof=1 if variance == "unbiased" else 0)
+        moved["batch_norm_1.moving_variance"],
+        0.5 + 0.5 * x.var(0, ddof=1 if variance == "unbiased" else 0),
     )
 
 
@@ -181,7 +218,9 @@ def test_looking_moves_nothing(name: str) -> None:
     net = engine.build(model)
     before = engine.weights(net)
     generator = np.random.default_rng(0)
-    batch = Batch(generator.random((4, 28, 28, 1)), generator.integers(0, 10, 4), Plan(0).masks(model, 0, 4))
+    batch = Batch(
+        generator.random((4, 28, 28, 1)), generator.integers(0, 10, 4), Plan(0).masks(model, 0, 4)
+    )
     loss = arm.recipes["full"].loss
     engine.gradients(net, batch, loss)
     engine.trace(net, batch)
@@ -191,7 +230,9 @@ def test_looking_moves_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba", "torch", "jax", "keras"])
-def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(name: str, images: Samples) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(
+    name: str, images: Samples
+) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)
     engine = create(name)

@@ -1,4 +1,5 @@
-"""One schedule and one policy of batch sizes, in every engine: the same rates, the same sizes, the same weights."""
+"""One schedule and one policy of batch sizes, in every engine: the same rates, the same sizes, the
+same weights."""
 
 from __future__ import annotations
 
@@ -10,9 +11,10 @@ import pytest
 
 from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.data import Samples
-from dlsys_bench.engines import Engine, create, unavailable
+from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.numpy import NumpyEngine
-from dlsys_bench.plan import Plan
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Activation, Dense
@@ -70,7 +72,9 @@ def samples(count: int = 30) -> Samples:
 def test_every_engine_follows(
     engine: Engine, schedule: str, sizes: CyclicalBatchSize | None, optimizer: SGD | RMSprop
 ) -> None:
-    recipe = Recipe(optimizer, batch_size=8, epochs=2, schedule=SCHEDULES[schedule], batch_sizes=sizes)
+    recipe = Recipe(
+        optimizer, batch_size=8, epochs=2, schedule=SCHEDULES[schedule], batch_sizes=sizes
+    )
     recipe = follow(engine.convention, recipe)
     seen = engine.fit(engine.build(MODEL), samples(), recipe, Plan(3))
     if recipe.moves:
@@ -81,24 +85,35 @@ def test_every_engine_follows(
         expected = list(recipe.sizes(30))
         assert [[int(size) for size in by_step["batch_size"]] for by_step in steps] == expected
         for epoch, by_step, epoch_sizes in zip(seen, steps, expected, strict=True):
-            assert np.average(by_step["loss"], weights=epoch_sizes) == pytest.approx(epoch.running_loss, rel=1e-5)
+            assert np.average(by_step["loss"], weights=epoch_sizes) == pytest.approx(
+                epoch.running_loss, rel=1e-5
+            )
     else:
         assert all(epoch.by_step is None for epoch in seen)
     # That the rate was used and not only written down shows in the weights.
     if engine.name != "numpy":
         within = 1e-6 if engine.name == "keras" else 1e-9
         found = first_divergence(
-            NumpyEngine(dtype="float64"), engine, follow(engine.convention, MODEL), recipe, samples(), Plan(3), within
+            NumpyEngine(dtype="float64"),
+            engine,
+            follow(engine.convention, MODEL),
+            recipe,
+            samples(),
+            Plan(3),
+            within,
         )
         assert found is None, str(found)
 
 
 def test_the_rate_is_seen_to_move_the_weights(engine: Engine) -> None:
-    """A schedule of zeros moves nothing: an engine that kept to the optimiser's own rate would be caught."""
+    """A schedule of zeros moves nothing: an engine that kept to the optimiser's own rate would be
+    caught."""
     recipe = follow(engine.convention, Recipe(SGD(0.5), batch_size=10, epochs=2))
     still = replace(recipe, schedule=CyclicalLearningRate(0.0, 0.0, 2))
     start = Plan(1).weights(MODEL)
     for tried, moves in ((still, False), (recipe, True)):
         net = engine.build(MODEL, start)
         engine.fit(net, samples(), tried, Plan(1))
-        assert (np.abs(engine.weights(net)["dense_1.kernel"] - start["dense_1.kernel"]).max() > 1e-6) == moves
+        assert (
+            np.abs(engine.weights(net)["dense_1.kernel"] - start["dense_1.kernel"]).max() > 1e-6
+        ) == moves

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.data import Samples
-from dlsys_bench.engines import Engine, create, unavailable
+from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, DivergedError, SpecError, UserError
-from dlsys_bench.plan import Plan
-from dlsys_bench.result import Epoch
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.initializers import HeNormal, Normal
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout
@@ -54,24 +55,37 @@ def samples_for(loss: Loss, model: Model, seed: int, count: int = 13) -> Samples
     return Samples(x, strategies.targets(loss, model.output_shape[0], count, generator))
 
 
-def agree(engine: Engine, model: Model, samples: Samples | Sequence[Samples], recipes: Sequence[Recipe],
-          plans: Sequence[Plan]) -> None:  # fmt: skip
+def agree(
+    engine: Engine,
+    model: Model,
+    samples: Samples | Sequence[Samples],
+    recipes: Sequence[Recipe],
+    plans: Sequence[Plan],
+) -> None:
     together = engine.replicate(model, plans)
     histories = together.fit(samples, recipes, plans)
     x = (samples if isinstance(samples, Samples) else samples[0]).x
     outputs, traces = together.predict(x), together.trace(x)
     for replica, (recipe, plan) in enumerate(zip(recipes, plans, strict=True)):
         net = engine.build(model, plan.weights(model))
-        alone = engine.fit(net, samples if isinstance(samples, Samples) else samples[replica], recipe, plan)
+        alone = engine.fit(
+            net, samples if isinstance(samples, Samples) else samples[replica], recipe, plan
+        )
         weights, expected = together.weights(replica), engine.weights(net)
-        # An adaptive optimiser divides what is rounding alone by its epsilon, and goes there step by step.
+        # An adaptive optimiser divides what is rounding alone by its epsilon, and goes there step
+        # by step.
         rounding = (
-            alone[-1].steps * recipe.optimizer.learning_rate * ROUNDING / getattr(recipe.optimizer, "epsilon", 1.0)
+            alone[-1].steps
+            * recipe.optimizer.learning_rate
+            * ROUNDING
+            / getattr(recipe.optimizer, "epsilon", 1.0)
         )
         within = WITHIN + rounding
         for name, tensor in expected.items():
             largest = max(np.abs(tensor).max(), 1.0)
-            np.testing.assert_allclose(weights[name], tensor, rtol=0, atol=within * largest, err_msg=name)
+            np.testing.assert_allclose(
+                weights[name], tensor, rtol=0, atol=within * largest, err_msg=name
+            )
         np.testing.assert_allclose(outputs[replica], engine.predict(net, x), rtol=1e-8, atol=1e-9)
         np.testing.assert_allclose(traces[-1][replica], outputs[replica], rtol=1e-8, atol=1e-9)
         assert [e.steps for e in histories[replica]] == [e.steps for e in alone]
@@ -83,12 +97,25 @@ def agree(engine: Engine, model: Model, samples: Samples | Sequence[Samples], re
                 assert mine.by_step["learning_rate"] == one.by_step["learning_rate"]
 
 
-@given(data=st.data(), optimizer=strategies.optimizers(), seed=st.integers(0, 999), replicas=st.integers(1, 4),
-       shuffle=st.booleans(), own_rates=st.booleans(), own_samples=st.booleans())  # fmt: skip
+@given(
+    data=st.data(),
+    optimizer=strategies.optimizers(),
+    seed=st.integers(0, 999),
+    replicas=st.integers(1, 4),
+    shuffle=st.booleans(),
+    own_rates=st.booleans(),
+    own_samples=st.booleans(),
+)
 def test_a_replica_gives_what_it_gives_alone(
-    engine: Engine, data: st.DataObject, optimizer: Optimizer, seed: int, replicas: int, shuffle: bool,
-    own_rates: bool, own_samples: bool,
-) -> None:  # fmt: skip
+    engine: Engine,
+    data: st.DataObject,
+    optimizer: Optimizer,
+    seed: int,
+    replicas: int,
+    shuffle: bool,
+    own_rates: bool,
+    own_samples: bool,
+) -> None:
     loss = data.draw(strategies.losses())
     outputs = 1 if loss.targets == "signs" else 3
     model = way(engine, data.draw(strategies.models(outputs=outputs, most_layers=4)))
@@ -96,7 +123,9 @@ def test_a_replica_gives_what_it_gives_alone(
     plans = [Plan(seed + 7 * replica, parity=True) for replica in range(replicas)]
     rates = [optimizer.learning_rate * (1 + replica) for replica in range(replicas)]
     recipes = [
-        replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=rate)) if own_rates else recipe
+        replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=rate))
+        if own_rates
+        else recipe
         for rate in rates
     ]
     samples = samples_for(loss, model, seed)
@@ -105,12 +134,19 @@ def test_a_replica_gives_what_it_gives_alone(
 
 
 def test_own_dropout_and_own_schedules(engine: Engine) -> None:
-    """Without a plan's masks each replica drops as it does alone, and the rate of each follows its own schedule."""
-    model = Model("dropped", (6,), (Dropout(0.3), Dense(5), BatchNorm(), Activation("tanh"), Dropout(0.5), Dense(3)))
+    """Without a plan's masks each replica drops as it does alone, and the rate of each follows its
+    own schedule."""
+    model = Model(
+        "dropped",
+        (6,),
+        (Dropout(0.3), Dense(5), BatchNorm(), Activation("tanh"), Dropout(0.5), Dense(3)),
+    )
     model = follow(engine.convention, model)
     samples = samples_for(Recipe().loss, model, 3, 20)
     recipes = [
-        Recipe(SGD(0.1), batch_size=6, epochs=2, schedule=CyclicalLearningRate(0.01 * (1 + r), 0.5, 3))
+        Recipe(
+            SGD(0.1), batch_size=6, epochs=2, schedule=CyclicalLearningRate(0.01 * (1 + r), 0.5, 3)
+        )
         for r in range(3)
     ]
     plans = [Plan(seed, parity=engine.name != "numpy") for seed in (4, 9, 4)]
@@ -119,9 +155,12 @@ def test_own_dropout_and_own_schedules(engine: Engine) -> None:
 
 def test_replicas_may_start_by_laws_of_their_own(engine: Engine) -> None:
     models = [
-        Model("m", (4,), (Dense(50, kernel_initializer=start),)) for start in (Normal(0.1), Normal(2.0), HeNormal())
+        Model("m", (4,), (Dense(50, kernel_initializer=start),))
+        for start in (Normal(0.1), Normal(2.0), HeNormal())
     ]
-    replicas = engine.replicate([follow(engine.convention, model) for model in models], [Plan(1)] * 3)
+    replicas = engine.replicate(
+        [follow(engine.convention, model) for model in models], [Plan(1)] * 3
+    )
     spreads = [replicas.weights(r)["dense_1.kernel"].std() for r in range(3)]
     np.testing.assert_allclose(spreads, [0.1, 2.0, 0.5**0.5], rtol=0.25)
 
@@ -133,8 +172,13 @@ def test_a_replica_that_diverges_is_named_and_the_others_go_on(name: str) -> Non
     engine = create(name)
     model = Model("line", (3,), (Dense(1),))
     samples = samples_for(MeanSquaredError(), model, 0, 40)
-    base = Recipe(follow(engine.convention, SGD(0.01)), batch_size=10, epochs=30, loss=MeanSquaredError())
-    recipes = [replace(base, optimizer=replace(base.optimizer, learning_rate=rate)) for rate in (0.01, 1e9, 0.05)]
+    base = Recipe(
+        follow(engine.convention, SGD(0.01)), batch_size=10, epochs=30, loss=MeanSquaredError()
+    )
+    recipes = [
+        replace(base, optimizer=replace(base.optimizer, learning_rate=rate))
+        for rate in (0.01, 1e9, 0.05)
+    ]
     plans = [Plan(seed) for seed in (0, 1, 2)]
     seen: list[Sequence[Epoch | None]] = []
     replicas = engine.replicate(model, plans)
@@ -144,14 +188,18 @@ def test_a_replica_that_diverges_is_named_and_the_others_go_on(name: str) -> Non
     assert isinstance(error, DivergedError)
     assert len(histories[1]) == error.epoch - 1 < 30
     assert [len(histories[r]) for r in (0, 2)] == [30, 30]
-    assert [epochs[1] is None for epochs in seen] == [epoch >= error.epoch for epoch in range(1, 31)]
+    assert [epochs[1] is None for epochs in seen] == [
+        epoch >= error.epoch for epoch in range(1, 31)
+    ]
     assert histories[0][-1].running_loss < histories[0][0].running_loss
     if name == "numpy":
         alone = engine.build(model, seed=1)
         with pytest.raises(DivergedError) as raised:
             engine.fit(alone, samples, recipes[1], plans[1])
         assert str(raised.value) == str(error)
-        np.testing.assert_array_equal(replicas.weights(1)["dense_1.kernel"], engine.weights(alone)["dense_1.kernel"])
+        np.testing.assert_array_equal(
+            replicas.weights(1)["dense_1.kernel"], engine.weights(alone)["dense_1.kernel"]
+        )
 
 
 LINE = Model("line", (3,), (Dense(2),))
@@ -163,26 +211,70 @@ NINE = Samples(TEN.x[:9], TEN.y[:9])
     ("models", "recipes", "samples", "replicas", "said"),
     [
         (LINE, Recipe(batch_size=5), TEN, 0, "replicas is 0; it takes a whole number from 1"),
-        (LINE, [Recipe(batch_size=5), Recipe(batch_size=2)], TEN, 2, "replica 1 has batch_size 2, replica 0 5"),
-        (LINE, [Recipe(batch_size=5), Recipe(Adam(), batch_size=5)], TEN, 2, "replica 1 has optimizer"),
+        (
+            LINE,
+            [Recipe(batch_size=5), Recipe(batch_size=2)],
+            TEN,
+            2,
+            "replica 1 has batch_size 2, replica 0 5",
+        ),
+        (
+            LINE,
+            [Recipe(batch_size=5), Recipe(Adam(), batch_size=5)],
+            TEN,
+            2,
+            "replica 1 has optimizer",
+        ),
         (LINE, [Recipe(batch_size=5)], TEN, 2, "2 replicas take one recipe, or 2, not 1"),
-        ([LINE, Model("two", (3,), (Dense(4),))], Recipe(batch_size=5), TEN, 2, "replica 1 has layers"),
+        (
+            [LINE, Model("two", (3,), (Dense(4),))],
+            Recipe(batch_size=5),
+            TEN,
+            2,
+            "replica 1 has layers",
+        ),
         (LINE, Recipe(batch_size=5), [TEN, NINE], 2, r"replica 1 has samples of shape \(9, 3\)"),
-        (LINE, Recipe(batch_size=5), [TEN], 2, "2 replicas take the samples of all, or 2 of their own, not 1"),
-        (LINE, Recipe(batch_size=11), TEN, 2, "batch_size is 11, but there are 10 training samples"),
-        (LINE, Recipe(batch_size=5), Samples(TEN.x, TEN.y + 2), 2, r"y\[0\] is 2, but the network has 2 outputs"),
+        (
+            LINE,
+            Recipe(batch_size=5),
+            [TEN],
+            2,
+            "2 replicas take the samples of all, or 2 of their own, not 1",
+        ),
+        (
+            LINE,
+            Recipe(batch_size=11),
+            TEN,
+            2,
+            "batch_size is 11, but there are 10 training samples",
+        ),
+        (
+            LINE,
+            Recipe(batch_size=5),
+            Samples(TEN.x, TEN.y + 2),
+            2,
+            r"y\[0\] is 2, but the network has 2 outputs",
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("name", ["numpy", "numba", "torch"])
 def test_what_does_not_fit_is_one_clear_line(
-    name: str, models: Model | list[Model], recipes: Recipe | list[Recipe], samples: Samples | list[Samples],
-    replicas: int, said: str,
-) -> None:  # fmt: skip
+    name: str,
+    models: Model | list[Model],
+    recipes: Recipe | list[Recipe],
+    samples: Samples | list[Samples],
+    replicas: int,
+    said: str,
+) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)
     engine = create(name)
     plans = [Plan(seed) for seed in range(replicas)]
-    recipes = way(engine, recipes) if isinstance(recipes, Recipe) else [way(engine, recipe) for recipe in recipes]
+    recipes = (
+        way(engine, recipes)
+        if isinstance(recipes, Recipe)
+        else [way(engine, recipe) for recipe in recipes]
+    )
     with pytest.raises(UserError, match=said) as error:
         engine.replicate(models, plans).fit(samples, recipes, plans)
     assert isinstance(error.value, SpecError | DataError)
@@ -225,13 +317,17 @@ def test_each_replica_has_its_plan(name: str) -> None:
 @settings(max_examples=10)
 @given(seed=st.integers(0, 99))
 def test_an_engine_without_replicas_trains_one_by_one(seed: int) -> None:
-    """What any third party's engine does without lifting a finger, against numpy's batched program."""
+    """What any third party's engine does without lifting a finger, against numpy's batched
+    program."""
     from dlsys_bench.engines.alignment import alike
     from dlsys_bench.engines.replicas import OneByOne
 
     engine = create("numpy", dtype="float64")
     model = Model("small", (4,), (Dense(5), Activation("tanh"), Dense(3)))
-    samples, recipe = samples_for(Recipe().loss, model, seed), Recipe(SGD(0.1), batch_size=5, epochs=2)
+    samples, recipe = (
+        samples_for(Recipe().loss, model, seed),
+        Recipe(SGD(0.1), batch_size=5, epochs=2),
+    )
     plans = [Plan(seed), Plan(seed + 1)]
     one, batched = OneByOne(engine, alike(model, 2), plans), engine.replicate(model, plans)
     for replicas in (one, batched):

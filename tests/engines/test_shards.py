@@ -11,13 +11,22 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines import create, unavailable
 from dlsys_bench.engines.numpy import shards
 from dlsys_bench.engines.numpy.shards import Asleep, alone, shards_of, together
+from dlsys_bench.engines.plan import Plan, Weights
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Plan, Weights
 from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool
+from dlsys_bench.spec.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool,
+)
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam
@@ -25,10 +34,26 @@ from dlsys_bench.spec.recipe import Recipe
 
 TANH = Activation("tanh")
 MODEL = Model(
-    "shards", (6, 6, 2),
-    (BatchNorm(), Conv2D(3, (3, 3), padding="same"), TANH, Dropout(0.3), BatchNorm(moving_decay=0.8), AveragePool(),
-     Conv2D(4, (2, 2)), TANH, MaxPool((2, 2), (1, 1)), Flatten(), Dense(5), TANH, BatchNorm(), Dropout(0.5), Dense(3)),
-)  # fmt: skip
+    "shards",
+    (6, 6, 2),
+    (
+        BatchNorm(),
+        Conv2D(3, (3, 3), padding="same"),
+        TANH,
+        Dropout(0.3),
+        BatchNorm(moving_decay=0.8),
+        AveragePool(),
+        Conv2D(4, (2, 2)),
+        TANH,
+        MaxPool((2, 2), (1, 1)),
+        Flatten(),
+        Dense(5),
+        TANH,
+        BatchNorm(),
+        Dropout(0.5),
+        Dense(3),
+    ),
+)
 RNG = np.random.default_rng(0)
 IMAGES = Samples(RNG.standard_normal((45, 6, 6, 2)), RNG.integers(0, 3, 45))
 
@@ -63,29 +88,45 @@ def train(
 
 @pytest.mark.parametrize(
     ("samples", "values", "sizes"),
-    [(1, 10**9, [1]), (63, 10**6, [63]), (64, 10**6, [32, 32]), (65, 10**6, [32, 33]), (128, 22_014, [64, 64]),
-     (127, 11_000, [127]), (200, 10**6, [50] * 4), (8, 2068, [8]), (1000, 1539, [500, 500]), (1000, 1400, [1000])],
-)  # fmt: skip
+    [
+        (1, 10**9, [1]),
+        (63, 10**6, [63]),
+        (64, 10**6, [32, 32]),
+        (65, 10**6, [32, 33]),
+        (128, 22_014, [64, 64]),
+        (127, 11_000, [127]),
+        (200, 10**6, [50] * 4),
+        (8, 2068, [8]),
+        (1000, 1539, [500, 500]),
+        (1000, 1400, [1000]),
+    ],
+)
 def test_a_batch_is_cut_by_its_size_alone(samples: int, values: int, sizes: list[int]) -> None:
     assert [part.stop - part.start for part in shards_of(samples, values)] == sizes
     assert len(shards_of(100_000, values)) == shards.MOST
 
 
 @pytest.mark.parametrize("convention", ["keras", "torch"])
-def test_shards_train_as_one_batch(engine: str, convention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_train_as_one_batch(
+    engine: str, convention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By a plan: the masks are the same. The last batch has 7 samples, which is one shard again."""
     plan = Plan(5, parity=True)
     whole, told = train(engine, plan, convention=convention)
     cut(monkeypatch)
     parts, told_of_parts = train(engine, plan, convention=convention)
     for name, values in whole.items():
-        np.testing.assert_allclose(parts[name], values, rtol=0, atol=1e-9 * np.abs(values).max(), err_msg=name)
+        np.testing.assert_allclose(
+            parts[name], values, rtol=0, atol=1e-9 * np.abs(values).max(), err_msg=name
+        )
     np.testing.assert_allclose(told_of_parts, told, rtol=1e-9)
 
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_bits_do_not_depend_on_the_threads(engine: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bits_do_not_depend_on_the_threads(
+    engine: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = []
     for threads in ("1", "2", "3", "8"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
@@ -98,12 +139,17 @@ def test_the_bits_do_not_depend_on_the_threads(engine: str, dtype: str, monkeypa
 
 @pytest.mark.usefixtures("small")
 def test_each_shard_drops_its_own(engine: str) -> None:
-    """Natively no two shards have one mask: the first dropout's outputs of a constant image differ."""
+    """Natively no two shards have one mask: the first dropout's outputs of a constant image
+    differ."""
     model = Model("drops", (50,), (Dropout(0.5), Dense(1)))
     made = create(engine, "cpu", "float64")
     net: Any = made.build(model, seed=1)
-    made.fit(net, Samples(np.ones((8, 50)), np.ones((8, 1))), Recipe(loss=MeanSquaredError(), batch_size=8, epochs=1),
-             Plan(1))  # fmt: skip
+    made.fit(
+        net,
+        Samples(np.ones((8, 50)), np.ones((8, 1))),
+        Recipe(loss=MeanSquaredError(), batch_size=8, epochs=1),
+        Plan(1),
+    )
     # What each made of a constant image last.
     first, second = (own.rules[0].buffer("y", (1, 50, 4), np.float64) for own in net.shards(2))
     assert first.shape == second.shape
@@ -111,7 +157,9 @@ def test_each_shard_drops_its_own(engine: str) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_two_trainings_at_once_are_as_each_alone(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_trainings_at_once_are_as_each_alone(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     expected = [train(engine, Plan(seed)) for seed in range(4)]
     found: dict[int, Any] = {}
@@ -161,7 +209,9 @@ def meet(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "5"])
-def test_what_one_yields_all_are_sent(meet: Any, threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_one_yields_all_are_sent(
+    meet: Any, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     assert together([passing(number) for number in range(3)], meet) == [[0, 1, 2, 3, 4, 5]] * 3
     assert alone(passing(7)) == [7, 14]

@@ -1,4 +1,5 @@
-"""The same seed gives the same numbers, to the last bit: run after run, however many threads or workers there are."""
+"""The same seed gives the same numbers, to the last bit: run after run, however many threads or
+workers there are."""
 
 from __future__ import annotations
 
@@ -37,16 +38,22 @@ print(digest.hexdigest())
 def test_a_seed_gives_the_same_bits_whatever_the_threads(model: str) -> None:
     def bits(threads: int) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", TRAINING.format(model=model)], capture_output=True, text=True, check=True,
-            env=os.environ | {"OPENBLAS_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(sys.path)},
-        )  # fmt: skip
+            [sys.executable, "-c", TRAINING.format(model=model)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ
+            | {"OPENBLAS_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
         return done.stdout
 
     assert bits(1) == bits(2) == bits(7)
 
 
 def blas_threads() -> set[int]:
-    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+    return {
+        library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+    }
 
 
 def test_the_limit_holds_while_anybody_is_inside_and_no_longer() -> None:

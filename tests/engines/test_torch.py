@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines import create, unavailable
+from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError
-from dlsys_bench.plan import Array, Plan, Weights
+from dlsys_bench.notebooks.zoo import narrow
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.initializers import FanInUniform, GlorotNormal, HeUniform, Normal
 from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool
@@ -20,7 +21,6 @@ from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.spec.zoo import narrow
 
 if reason := unavailable("torch"):
     pytest.skip(reason, allow_module_level=True)
@@ -31,11 +31,23 @@ from torch.utils._python_dispatch import TorchDispatchMode
 LENET = follow(
     "torch",
     Model(
-        "small", (8, 8, 2),
-        (BatchNorm(), Conv2D(3, (3, 3), padding="same"), Activation("tanh"), BatchNorm(), MaxPool(),
-         Conv2D(4, (2, 2), strides=(2, 1)), Activation("relu"), Flatten(), Dense(5), BatchNorm(), Dense(3)),
+        "small",
+        (8, 8, 2),
+        (
+            BatchNorm(),
+            Conv2D(3, (3, 3), padding="same"),
+            Activation("tanh"),
+            BatchNorm(),
+            MaxPool(),
+            Conv2D(4, (2, 2), strides=(2, 1)),
+            Activation("relu"),
+            Flatten(),
+            Dense(5),
+            BatchNorm(),
+            Dense(3),
+        ),
     ),
-)  # fmt: skip
+)
 DROPPED = follow("torch", Model("dropped", (200,), (Dropout(0.5), Dense(1, use_bias=False))))
 
 
@@ -53,12 +65,21 @@ def test_a_replica_starts_as_its_seed_does_alone(dtype: str) -> None:
     engine = create("torch", dtype=dtype)
     starts = [HeUniform(), GlorotNormal(), FanInUniform(), Normal(0.3)]
     models = [
-        follow("torch", Model("m", (9, 9, 2), (
-            Conv2D(5, (3, 3), kernel_initializer=start), BatchNorm(), Flatten(),
-            Dense(6, kernel_initializer=start, bias_initializer=start),
-        )))
+        follow(
+            "torch",
+            Model(
+                "m",
+                (9, 9, 2),
+                (
+                    Conv2D(5, (3, 3), kernel_initializer=start),
+                    BatchNorm(),
+                    Flatten(),
+                    Dense(6, kernel_initializer=start, bias_initializer=start),
+                ),
+            ),
+        )
         for start in starts
-    ]  # fmt: skip
+    ]
     plans = [Plan(seed) for seed in (5, 5, 0, 77)]
     replicas = engine.replicate(models, plans)
     for replica, (model, plan) in enumerate(zip(models, plans, strict=True)):
@@ -67,8 +88,11 @@ def test_a_replica_starts_as_its_seed_does_alone(dtype: str) -> None:
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), Adam(0.01)])
-def test_without_dropout_a_replica_gives_what_its_seed_gives_alone(shuffle: bool, optimizer: Any) -> None:
-    """Without a plan's order too: a replica shuffles by a generator of its own. Equal batches for all are shared."""
+def test_without_dropout_a_replica_gives_what_its_seed_gives_alone(
+    shuffle: bool, optimizer: Any
+) -> None:
+    """Without a plan's order too: a replica shuffles by a generator of its own. Equal batches for
+    all are shared."""
     engine = create("torch", dtype="float64")
     recipe = follow("torch", Recipe(optimizer, batch_size=6, epochs=3, shuffle=shuffle))
     plans = [Plan(seed) for seed in (3, 8, 3)]
@@ -78,10 +102,15 @@ def test_without_dropout_a_replica_gives_what_its_seed_gives_alone(shuffle: bool
         net = engine.build(LENET, seed=plan.seed)
         alone = engine.fit(net, images(0), recipe, plan)
         for name, tensor in engine.weights(net).items():
-            # Before batch norm a bias has a gradient of rounding alone, which Adam divides by its epsilon.
-            np.testing.assert_allclose(replicas.weights(replica)[name], tensor, rtol=0, atol=1e-8, err_msg=name)
+            # Before batch norm a bias has a gradient of rounding alone, which Adam divides by its
+            # epsilon.
+            np.testing.assert_allclose(
+                replicas.weights(replica)[name], tensor, rtol=0, atol=1e-8, err_msg=name
+            )
         np.testing.assert_allclose(
-            [epoch.running_loss for epoch in histories[replica]], [epoch.running_loss for epoch in alone], rtol=1e-9
+            [epoch.running_loss for epoch in histories[replica]],
+            [epoch.running_loss for epoch in alone],
+            rtol=1e-9,
         )
     first, other, again = (replicas.weights(replica) for replica in range(3))
     np.testing.assert_allclose(again["dense_1.kernel"], first["dense_1.kernel"], rtol=0, atol=1e-8)
@@ -89,13 +118,15 @@ def test_without_dropout_a_replica_gives_what_its_seed_gives_alone(shuffle: bool
 
 
 def kept(shuffle: bool, seeds: list[int]) -> Array:
-    """What each replica kept (R, 200) in one step on one sample: the rest of its kernel stays where it was."""
+    """What each replica kept (R, 200) in one step on one sample: the rest of its kernel stays where
+    it was."""
     engine = create("torch", dtype="float64")
     plans = [Plan(seed) for seed in seeds]
     replicas = engine.replicate(DROPPED, plans)
     before = [replicas.weights(replica)["dense_1.kernel"] for replica in range(len(plans))]
     recipe = follow(
-        "torch", Recipe(SGD(0.1), batch_size=1, epochs=1, steps=1, loss=MeanSquaredError(), shuffle=shuffle)
+        "torch",
+        Recipe(SGD(0.1), batch_size=1, epochs=1, steps=1, loss=MeanSquaredError(), shuffle=shuffle),
     )
     state = torch.get_rng_state()
     replicas.fit(Samples(np.ones((1, 200)), np.full((1, 1), 9.0)), recipe, plans)
@@ -128,11 +159,16 @@ def test_a_replica_that_diverges_goes_back_to_the_start_of_that_epoch() -> None:
     generator = np.random.default_rng(0)
     samples = Samples(generator.standard_normal((40, 3)), generator.standard_normal((40, 1)))
     base = follow("torch", Recipe(SGD(0.01), batch_size=10, epochs=6, loss=MeanSquaredError()))
-    recipes = [replace(base, optimizer=replace(base.optimizer, learning_rate=rate)) for rate in (0.01, 70.0, 0.05)]
+    recipes = [
+        replace(base, optimizer=replace(base.optimizer, learning_rate=rate))
+        for rate in (0.01, 70.0, 0.05)
+    ]
     plans = [Plan(seed) for seed in (0, 1, 2)]
     replicas = engine.replicate(model, plans)
     seen: list[Weights] = []
-    histories = replicas.fit(samples, recipes, plans, lambda epochs: seen.append(replicas.weights(1)))
+    histories = replicas.fit(
+        samples, recipes, plans, lambda epochs: seen.append(replicas.weights(1))
+    )
     failure = replicas.failures[1]
     with pytest.raises(type(failure)) as raised:
         engine.fit(engine.build(model, seed=1), samples, recipes[1], plans[1])
@@ -146,7 +182,9 @@ def test_a_replica_that_diverges_goes_back_to_the_start_of_that_epoch() -> None:
         net = engine.build(model, seed=plans[replica].seed)
         engine.fit(net, samples, recipes[replica], plans[replica])
         for name, tensor in engine.weights(net).items():
-            np.testing.assert_allclose(replicas.weights(replica)[name], tensor, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                replicas.weights(replica)[name], tensor, rtol=1e-4, atol=1e-5
+            )
 
 
 class Asked(TorchDispatchMode):
@@ -161,7 +199,8 @@ class Asked(TorchDispatchMode):
 
 @pytest.fixture
 def no_other_device() -> Iterator[None]:
-    """Whoever makes a tensor without saying where gets one that holds nothing, and fails beside one that does."""
+    """Whoever makes a tensor without saying where gets one that holds nothing, and fails beside one
+    that does."""
     with torch.device("meta"):
         yield
 
@@ -170,11 +209,17 @@ def no_other_device() -> Iterator[None]:
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("rates", [(0.1, 0.1), (0.1, 0.2)])
 @pytest.mark.parametrize("parity", [True, False])
-def test_every_tensor_is_on_the_engines_device(shuffle: bool, rates: tuple[float, ...], parity: bool) -> None:
-    """What a GPU would refuse, seen on a CPU: a tensor elsewhere, or a step that waits to be read."""
+def test_every_tensor_is_on_the_engines_device(
+    shuffle: bool, rates: tuple[float, ...], parity: bool
+) -> None:
+    """What a GPU would refuse, seen on a CPU: a tensor elsewhere, or a step that waits to be
+    read."""
     engine = create("torch")
     model = follow("torch", Model("m", (8, 8, 2), (Dropout(0.3), *LENET.layers)))
-    recipes = [follow("torch", Recipe(SGD(rate), batch_size=6, epochs=2, shuffle=shuffle)) for rate in rates]
+    recipes = [
+        follow("torch", Recipe(SGD(rate), batch_size=6, epochs=2, shuffle=shuffle))
+        for rate in rates
+    ]
     plans = [Plan(seed, parity=parity) for seed in (0, 1)]
     with torch.device("cpu"):
         replicas = engine.replicate(model, plans)

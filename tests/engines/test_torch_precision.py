@@ -1,4 +1,5 @@
-"""What torch rounds the factors of products to: as asked, while it trains, and nothing else of the process."""
+"""What torch rounds the factors of products to: as asked, while it trains, and nothing else of the
+process."""
 
 from __future__ import annotations
 
@@ -8,11 +9,20 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines import Batch, Engine, create, unavailable
+from dlsys_bench.engines.base import Batch, Engine
+from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError
-from dlsys_bench.plan import Array, Plan
 from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dense, Dropout, Flatten
+from dlsys_bench.spec.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+)
 from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
@@ -26,13 +36,31 @@ import torch
 from dlsys_bench.engines.torch import TorchEngine, TorchTF32Engine, modules
 from dlsys_bench.engines.torch.precision import computing
 
-MODEL = follow("torch", Model("m", (8, 8, 2), (
-    BatchNorm(), Conv2D(4, 3), Activation("tanh"), AveragePool(2), Dropout(0.2), Flatten(), Dense(6),
-    Activation("sigmoid"), Dense(3),
-)))  # fmt: skip
-RECIPE = follow("torch", Recipe(SGD(0.1), batch_size=8, epochs=3, loss=SparseCategoricalCrossEntropy()))
+MODEL = follow(
+    "torch",
+    Model(
+        "m",
+        (8, 8, 2),
+        (
+            BatchNorm(),
+            Conv2D(4, 3),
+            Activation("tanh"),
+            AveragePool(2),
+            Dropout(0.2),
+            Flatten(),
+            Dense(6),
+            Activation("sigmoid"),
+            Dense(3),
+        ),
+    ),
+)
+RECIPE = follow(
+    "torch", Recipe(SGD(0.1), batch_size=8, epochs=3, loss=SparseCategoricalCrossEntropy())
+)
 GENERATOR = np.random.default_rng(0)
-SAMPLES = Samples(GENERATOR.standard_normal((40, 8, 8, 2)).astype("float32"), GENERATOR.integers(0, 3, 40))
+SAMPLES = Samples(
+    GENERATOR.standard_normal((40, 8, 8, 2)).astype("float32"), GENERATOR.integers(0, 3, 40)
+)
 ROUNDED = 2.0**-9
 """How far bfloat16 may be from what it stands for, as a part of it."""
 
@@ -47,7 +75,8 @@ def test_bfloat16_is_as_near_as_its_rounding_allows() -> None:
     batch = Batch(SAMPLES.x, SAMPLES.y, Plan(1).masks(MODEL, 0, 40), training=True)
     nets = rounding.build(MODEL, weights), right.build(MODEL, weights)
     ours, true = (
-        engine.gradients(net, batch, RECIPE.loss) for engine, net in zip((rounding, right), nets, strict=True)
+        engine.gradients(net, batch, RECIPE.loss)
+        for engine, net in zip((rounding, right), nets, strict=True)
     )
     # Each value has passed a few roundings, most of which average out; the largest of all may not.
     assert ours.loss == pytest.approx(true.loss, rel=4 * ROUNDED)
@@ -91,7 +120,11 @@ class HereTF32(TorchTF32Engine):
 
 def switches() -> tuple[str, ...]:
     backends = torch.backends
-    return backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision, backends.cudnn.rnn.fp32_precision
+    return (
+        backends.cuda.matmul.fp32_precision,
+        backends.cudnn.conv.fp32_precision,
+        backends.cudnn.rnn.fp32_precision,
+    )
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch 2.9 or later")
@@ -139,7 +172,9 @@ class Looking(torch.nn.Module):
 def test_between_products_nothing_is_rounded() -> None:
     """Of bfloat16 there are few: what a convolution leaves is one, what becomes of it is not."""
     engine = create("torch-bf16")
-    left = engine.trace(engine.build(MODEL, seed=1), Batch(SAMPLES.x, SAMPLES.y, {}, training=False))
+    left = engine.trace(
+        engine.build(MODEL, seed=1), Batch(SAMPLES.x, SAMPLES.y, {}, training=False)
+    )
     of_products = {"conv2d", "dense"}
     for layer, output in zip(MODEL.layers, left, strict=True):
         rounded = np.array_equal(output, torch.from_numpy(output).bfloat16().float().numpy())

@@ -1,4 +1,5 @@
-"""Updates that are recorded once and launched again, on a CPU: a tape in the place of a CUDA graph."""
+"""Updates that are recorded once and launched again, on a CPU: a tape in the place of a CUDA
+graph."""
 
 from __future__ import annotations
 
@@ -10,11 +11,19 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import unavailable
-from dlsys_bench.plan import Plan
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dense, Dropout, Flatten
+from dlsys_bench.spec.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+)
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 from dlsys_bench.spec.recipe import Recipe
@@ -29,13 +38,29 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dlsys_bench.engines.torch import TorchEngine
 from dlsys_bench.engines.torch.steps import Recorded
 
-MODEL = follow("torch", Model("m", (6, 6, 1), (
-    Conv2D(3, 3), Activation("tanh"), BatchNorm(moving_decay=0.8), AveragePool(2), Flatten(), Dropout(0.3), Dense(4),
-)))  # fmt: skip
+MODEL = follow(
+    "torch",
+    Model(
+        "m",
+        (6, 6, 1),
+        (
+            Conv2D(3, 3),
+            Activation("tanh"),
+            BatchNorm(moving_decay=0.8),
+            AveragePool(2),
+            Flatten(),
+            Dropout(0.3),
+            Dense(4),
+        ),
+    ),
+)
 RECIPE = Recipe(SGD(0.05), batch_size=4, epochs=3)
 OPTIMIZERS = {
-    "sgd": SGD(0.05), "nesterov": SGD(0.05, momentum=0.9, nesterov=True), "adam": Adam(0.01), "rmsprop": RMSprop(0.01),
-}  # fmt: skip
+    "sgd": SGD(0.05),
+    "nesterov": SGD(0.05, momentum=0.9, nesterov=True),
+    "adam": Adam(0.01),
+    "rmsprop": RMSprop(0.01),
+}
 
 
 class Tape(TorchDispatchMode):
@@ -52,7 +77,8 @@ class Tape(TorchDispatchMode):
 
 
 class TapeRecorder:
-    """As a CUDA graph, it runs no Python again: the operations alone, on the memory that they had."""
+    """As a CUDA graph, it runs no Python again: the operations alone, on the memory that they
+    had."""
 
     recorded = replayed = 0
 
@@ -94,7 +120,10 @@ class TapedEngine(TorchEngine):
 
 def samples(count: int = 30) -> Samples:
     generator = np.random.default_rng(3)
-    return Samples(generator.standard_normal((count, 6, 6, 1)).astype("float32"), generator.integers(0, 4, count))
+    return Samples(
+        generator.standard_normal((count, 6, 6, 1)).astype("float32"),
+        generator.integers(0, 4, count),
+    )
 
 
 def assert_same(recipe: Recipe, plan: Plan, data: Samples, recorded: int) -> None:
@@ -125,7 +154,10 @@ def test_what_is_recorded_is_the_update(optimizer: Optimizer, parity: bool) -> N
 
 def test_rates_and_sizes_that_move() -> None:
     moving = replace(
-        RECIPE, schedule=CyclicalLearningRate(0.001, 0.2, step_size=3), batch_sizes=CyclicalBatchSize(2, 4), epochs=4
+        RECIPE,
+        schedule=CyclicalLearningRate(0.001, 0.2, step_size=3),
+        batch_sizes=CyclicalBatchSize(2, 4),
+        epochs=4,
     )
     # Batches of two, three and four, and what is left at the end of an epoch.
     assert_same(moving, Plan(2), samples(60), 4)
@@ -139,7 +171,9 @@ def test_steps_that_are_limited() -> None:
 @pytest.mark.parametrize("rates", [(0.05, 0.05), (0.05, 0.2)])
 @pytest.mark.parametrize("parity", [True, False])
 def test_replicas(rates: tuple[float, float], shuffle: bool, parity: bool) -> None:
-    recipes = [follow("torch", replace(RECIPE, optimizer=SGD(rate), shuffle=shuffle)) for rate in rates]
+    recipes = [
+        follow("torch", replace(RECIPE, optimizer=SGD(rate), shuffle=shuffle)) for rate in rates
+    ]
     plans = [Plan(seed, parity=parity) for seed in (0, 1)]
     found = []
     for engine in (TorchEngine(), taped := TapedEngine()):
@@ -149,7 +183,9 @@ def test_replicas(rates: tuple[float, float], shuffle: bool, parity: bool) -> No
     (right, expected), (replicas, histories) = found
     for replica in (0, 1):
         for name, tensor in right.weights(replica).items():
-            np.testing.assert_allclose(replicas.weights(replica)[name], tensor, rtol=1e-4, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(
+                replicas.weights(replica)[name], tensor, rtol=1e-4, atol=1e-5, err_msg=name
+            )
         for one, other in zip(histories[replica], expected[replica], strict=True):
             assert one.running_loss == pytest.approx(other.running_loss, rel=1e-4)
             assert one.running_accuracy == other.running_accuracy

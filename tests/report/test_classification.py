@@ -16,7 +16,8 @@ from dlsys_bench.report.images import MARK
 from dlsys_bench.spec.layers import BatchNorm, Dense, Flatten
 from dlsys_bench.spec.model import Model
 
-# Of three "a" one is taken for "b"; of two "b" one for "a"; the only "c" for "b"; nothing is taken for "c".
+# Of three "a" one is taken for "b"; of two "b" one for "a"; the only "c" for "b"; nothing is taken
+# for "c".
 FOUND = Classification(("a", "b", "c"), np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 1]))
 
 
@@ -63,9 +64,15 @@ def test_exactly_the_wrong_predictions_are_marked() -> None:
     assert (lines[0][0], lines[5][0]) == ("truth: a\npredicted: a", "truth: c\n✗ predicted: b")
 
 
-def test_the_picture_of_predictions_shows_what_was_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_of_predictions_shows_what_was_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(classification, "draw_grid", lambda tiles, columns, title, path: drawn.append((tiles, title)))
+    monkeypatch.setattr(
+        classification,
+        "draw_grid",
+        lambda tiles, columns, title, path: drawn.append((tiles, title)),
+    )
     x = np.arange(6)[:, None, None, None] + np.zeros((6, 2, 2, 1), int)
     classification.draw_predictions(FOUND, x, "small", tmp_path / "p.png", seed=3)
     ((tiles, title),) = drawn
@@ -88,17 +95,22 @@ def test_the_cells_show_the_counts(figures: list[Any], tmp_path: Path) -> None:
 
 def test_cells_too_small_for_numbers_have_none(figures: list[Any], tmp_path: Path) -> None:
     y = np.arange(60)
-    classification.draw_confusion(Classification(tuple(map(str, y)), y, y), "many", tmp_path / "c.png")
+    classification.draw_confusion(
+        Classification(tuple(map(str, y)), y, y), "many", tmp_path / "c.png"
+    )
     assert not figures[0].axes[0].texts
     assert "one in 3" in figures[0].axes[0].get_xlabel()
 
 
 MODEL = Model("small", (1, 2, 1), (Flatten(), BatchNorm(epsilon=0.0), Dense(3)))
 WEIGHTS = {
-    "batch_norm_1.gamma": np.ones(2), "batch_norm_1.beta": np.zeros(2),
-    "batch_norm_1.moving_mean": np.array([10.0, 100.0]), "batch_norm_1.moving_variance": np.ones(2),
-    "dense_1.kernel": np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), "dense_1.bias": np.zeros(3),
-}  # fmt: skip
+    "batch_norm_1.gamma": np.ones(2),
+    "batch_norm_1.beta": np.zeros(2),
+    "batch_norm_1.moving_mean": np.array([10.0, 100.0]),
+    "batch_norm_1.moving_variance": np.ones(2),
+    "dense_1.kernel": np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),
+    "dense_1.bias": np.zeros(3),
+}
 X = np.array([[11, 90], [12, 80], [13, 120]], float).reshape(3, 1, 2, 1)
 Y = np.array([0, 1, 1])
 
@@ -108,7 +120,8 @@ def own(x: Any = X, y: Any = Y, classes: tuple[str, ...] = ("left", "right")) ->
 
 
 def test_predictions_are_made_with_the_moving_statistics() -> None:
-    # Less the moving mean: (1, -10), (2, -20), (3, 20). Less the batch's own, the first has both below the third's 0.
+    # Less the moving mean: (1, -10), (2, -20), (3, 20). Less the batch's own, the first has both
+    # below the third's 0.
     found = classify(MODEL, WEIGHTS, own(), "raw")
     assert found.predicted.tolist() == [0, 0, 1]
     assert found.truth.tolist() == [0, 1, 1]
@@ -119,15 +132,23 @@ def test_predictions_are_made_with_the_moving_statistics() -> None:
 def test_the_test_split_is_scaled_as_asked() -> None:
     weights = WEIGHTS | {"batch_norm_1.moving_mean": np.array([10.0, 100.0]) / 255}
     assert classify(MODEL, weights, own(), "unit").predicted.tolist() == [0, 0, 1]
-    standard = WEIGHTS | {"batch_norm_1.moving_mean": (np.array([10.0, 100.0]) - X.mean()) / X.std()}
+    standard = WEIGHTS | {
+        "batch_norm_1.moving_mean": (np.array([10.0, 100.0]) - X.mean()) / X.std()
+    }
     assert classify(MODEL, standard, own(), "standard").predicted.tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
     ("dataset", "said"),
     [
-        (own(np.zeros((3, 4, 4, 1))), "samples of shape (4, 4, 1), but model 'small' takes (1, 2, 1)"),
-        (own(X, np.array([0, 3, 1]), tuple("abcd")), "y[1] is 3, but the network has 3 outputs: labels are 0 to 2"),
+        (
+            own(np.zeros((3, 4, 4, 1))),
+            "samples of shape (4, 4, 1), but model 'small' takes (1, 2, 1)",
+        ),
+        (
+            own(X, np.array([0, 3, 1]), tuple("abcd")),
+            "y[1] is 3, but the network has 3 outputs: labels are 0 to 2",
+        ),
         (own(X, np.zeros((3, 3)), ()), "the targets of a regression; it takes labels of classes"),
     ],
 )

@@ -17,7 +17,8 @@ CLASSES = ("T-shirt $1$", "a name that is too long for its place", "c")
 
 @pytest.fixture
 def dataset() -> Dataset:
-    """Three classes, of which the last has one training and no test image; every image's value is its place."""
+    """Three classes, of which the last has one training and no test image; every image's value is
+    its place."""
     y = np.array([0, 1, 0, 1, 1, 0, 1, 1, 2, 0, 0])
     x = np.arange(11, dtype=np.uint8)[:, None, None, None] + np.zeros((11, 4, 4, 1), np.uint8)
     return Dataset("three", x, y, x[:6], y[:6], CLASSES)
@@ -47,16 +48,27 @@ def test_counts_are_those_of_bincount(dataset: Dataset) -> None:
     counts = images.class_counts(dataset)
     assert counts["train"].tolist() == np.bincount(dataset.y_train).tolist() == [5, 5, 1]
     assert counts["test"].tolist() == np.bincount(dataset.y_test, minlength=3).tolist() == [3, 3, 0]
-    assert [row[2::2] for row in images.counts_table(dataset).rows] == [("5", "3"), ("5", "3"), ("1", "0"), ("11", "6")]
+    assert [row[2::2] for row in images.counts_table(dataset).rows] == [
+        ("5", "3"),
+        ("5", "3"),
+        ("1", "0"),
+        ("11", "6"),
+    ]
     assert images.counts_table(dataset).rows[2][3::2] == ("9.1%", "0.0%")
 
 
-def test_the_bars_are_as_high_as_the_counts(dataset: Dataset, figures: list[Any], tmp_path: Path) -> None:
+def test_the_bars_are_as_high_as_the_counts(
+    dataset: Dataset, figures: list[Any], tmp_path: Path
+) -> None:
     assert size(images.draw_counts(dataset, tmp_path / "deep" / "counts.png")) == (990, 682)
     train, test = figures[0].axes
     assert [bar.get_height() for bar in train.patches] == [5, 5, 1]
     assert [bar.get_height() for bar in test.patches] == [3, 3, 0]
-    assert [label.get_text() for label in test.get_xticklabels()] == ["T-shirt $1$", "a name that is …", "c"]
+    assert [label.get_text() for label in test.get_xticklabels()] == [
+        "T-shirt $1$",
+        "a name that is …",
+        "c",
+    ]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["counts.png"]
 
 
@@ -82,30 +94,48 @@ def test_samples_are_drawn_by_the_seed_without_repeats() -> None:
 
 
 @pytest.mark.parametrize("split", images.SPLITS)
-def test_every_sample_stands_under_its_class(split: str, dataset: Dataset, figures: list[Any], tmp_path: Path) -> None:
+def test_every_sample_stands_under_its_class(
+    split: str, dataset: Dataset, figures: list[Any], tmp_path: Path
+) -> None:
     width, height = size(images.draw_samples(dataset, split, tmp_path / "samples.png", seed=1))
     assert (width, height > 400) == (990, True)
     y = getattr(dataset, f"y_{split}")
-    shown = [(axis.get_title(), round(float(axis.images[0].get_array()[0, 0]) * 255)) for axis in figures[0].axes
-             if axis.images]  # fmt: skip
-    assert [title for title, _ in shown] == [picture.short(CLASSES[y[place]], 22) for _, place in shown]
+    shown = [
+        (axis.get_title(), round(float(axis.images[0].get_array()[0, 0]) * 255))
+        for axis in figures[0].axes
+        if axis.images
+    ]
+    assert [title for title, _ in shown] == [
+        picture.short(CLASSES[y[place]], 22) for _, place in shown
+    ]
     assert sorted(place for _, place in shown) == list(range(len(y)))
     assert f"{len(y)} of {len(y)}" in figures[0].get_suptitle()
 
 
-def test_three_of_each_class_stand_in_its_column(dataset: Dataset, figures: list[Any], tmp_path: Path) -> None:
+def test_three_of_each_class_stand_in_its_column(
+    dataset: Dataset, figures: list[Any], tmp_path: Path
+) -> None:
     images.draw_classes(dataset, tmp_path / "classes.png")
     axes = figures[0].axes
     for label in range(3):
         column = [axis.images[0].get_array()[0, 0] * 255 for axis in axes[label::5] if axis.images]
         assert len(set(column)) == len(column) == min(3, (dataset.y_train == label).sum())
         assert {int(dataset.y_train[round(float(place))]) for place in column} == {label}
-    assert [axis.get_title() for axis in axes if axis.get_title()] == ["T-shirt $1$", "a name tha…", "c"]
+    assert [axis.get_title() for axis in axes if axis.get_title()] == [
+        "T-shirt $1$",
+        "a name tha…",
+        "c",
+    ]
 
 
 def test_a_mark_is_a_frame_and_nothing_else_has_one(figures: list[Any], tmp_path: Path) -> None:
     image = np.zeros((2, 2, 3))
-    tiles = [images.Tile(image, "right"), None, images.Tile(image + 1, "wrong", marked=True), images.Tile(image)]
+    tiles = [
+        images.Tile(image, "right"),
+        None,
+        images.Tile(image + 1, "wrong", marked=True),
+        images.Tile(image),
+    ]
     images.draw_grid(tiles, 5, "title", tmp_path / "grid.png")
     assert [len(axis.patches) for axis in figures[0].axes] == [0, 0, 1, 0, 0]
     assert figures[0].axes[2].images[0].get_array().max() == 1
@@ -114,8 +144,18 @@ def test_a_mark_is_a_frame_and_nothing_else_has_one(figures: list[Any], tmp_path
 @pytest.mark.parametrize(
     ("x", "y", "classes", "said"),
     [
-        (np.zeros((2, 5)), np.zeros(2, int), ("a",), "vectors of shape (5,), no images to show; it takes images"),
-        (np.zeros((2, 5)), np.zeros((2, 1)), (), "targets of a regression, no classes to show; it takes images"),
+        (
+            np.zeros((2, 5)),
+            np.zeros(2, int),
+            ("a",),
+            "vectors of shape (5,), no images to show; it takes images",
+        ),
+        (
+            np.zeros((2, 5)),
+            np.zeros((2, 1)),
+            (),
+            "targets of a regression, no classes to show; it takes images",
+        ),
         (np.zeros((2, 5, 5, 2)), np.zeros(2, int), ("a",), "images of 2 channels; it takes images"),
     ],
 )

@@ -8,16 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsys_bench.plan import Plan
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.report import normalization, picture
 from dlsys_bench.report.normalization import Norm, as_violin, batch_norms
-from dlsys_bench.spec.zoo import MODELS
 
 
 def norm(name: str, channels: int, seed: int = 0, spread: float = 1.0) -> Norm:
     generator = np.random.default_rng(seed)
     tensors = {name: generator.normal(size=channels) for name in ("beta", "moving_mean")}
-    return Norm(name, {"gamma": np.ones(channels), "moving_variance": spread ** generator.random(channels), **tensors})
+    return Norm(
+        name,
+        {
+            "gamma": np.ones(channels),
+            "moving_variance": spread ** generator.random(channels),
+            **tensors,
+        },
+    )
 
 
 def drawn(norms: list[Norm], path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -46,8 +53,12 @@ def test_the_batch_norms_of_a_model_come_in_order_with_what_they_hold() -> None:
     weights = Plan(0).weights(model)
     norms = batch_norms(model, weights)
     assert [(one.name, len(one.tensors["beta"])) for one in norms] == [
-        ("batch_norm_1", 1), ("batch_norm_2", 6), ("batch_norm_3", 16), ("batch_norm_4", 120), ("batch_norm_5", 84),
-    ]  # fmt: skip
+        ("batch_norm_1", 1),
+        ("batch_norm_2", 6),
+        ("batch_norm_3", 16),
+        ("batch_norm_4", 120),
+        ("batch_norm_5", 84),
+    ]
     for one in norms:
         for tensor, *_, start in normalization.PANELS:
             assert one.tensors[tensor] is weights[f"{one.name}.{tensor}"]
@@ -61,13 +72,27 @@ def test_a_violin_takes_several_values_that_differ() -> None:
     assert not as_violin(np.ones(5))
 
 
-def test_four_panels_and_a_box_where_there_is_no_density(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    axes = drawn([norm("first", 1), norm("second", 6, 1), norm("third", 9, 2)], tmp_path / "bn.png", monkeypatch)
+def test_four_panels_and_a_box_where_there_is_no_density(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = drawn(
+        [norm("first", 1), norm("second", 6, 1), norm("third", 9, 2)],
+        tmp_path / "bn.png",
+        monkeypatch,
+    )
     assert [axis.get_title() for axis in axes] == [panel[1] for panel in normalization.PANELS]
     # Every gamma is one, and moving variances of spread 1 are one too.
     assert [violins(axis) for axis in axes] == [0, 2, 2, 0]
-    assert [label.get_text() for label in axes[3].get_xticklabels()] == ["first (1)", "second (6)", "third (9)"]
-    points = [artist.get_offsets()[:, 1] for artist in axes[1].collections if len(artist.get_offsets()) > 1]
+    assert [label.get_text() for label in axes[3].get_xticklabels()] == [
+        "first (1)",
+        "second (6)",
+        "third (9)",
+    ]
+    points = [
+        artist.get_offsets()[:, 1]
+        for artist in axes[1].collections
+        if len(artist.get_offsets()) > 1
+    ]
     assert [len(values) for values in points] == [6, 9]
     np.testing.assert_allclose(points[0], norm("second", 6, 1).tensors["beta"])
     assert [float(axis.lines[0].get_ydata()[0]) for axis in axes] == [1, 0, 0, 1]
@@ -77,7 +102,11 @@ def test_variances_that_span_decades_are_drawn_by_their_logarithm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     axes = drawn([norm("only", 50, 0, 1e6)], tmp_path / "bn.png", monkeypatch)
-    (points,) = (artist.get_offsets()[:, 1] for artist in axes[3].collections if len(artist.get_offsets()) > 1)
+    (points,) = (
+        artist.get_offsets()[:, 1]
+        for artist in axes[3].collections
+        if len(artist.get_offsets()) > 1
+    )
     np.testing.assert_allclose(10**points, norm("only", 50, 0, 1e6).tensors["moving_variance"])
     assert float(axes[3].lines[0].get_ydata()[0]) == 0
     assert axes[3].yaxis.get_major_formatter()(3.0) == "1000"

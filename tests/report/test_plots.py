@@ -1,4 +1,5 @@
-"""Every plot draws made-up runs: of one seed, of several and by two engines, diverged; and its numbers hold."""
+"""Every plot draws made-up runs: of one seed, of several and by two engines, diverged; and its
+numbers hold."""
 
 from __future__ import annotations
 
@@ -12,65 +13,105 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.notebooks.plots.activations import layer_density
+from dlsys_bench.notebooks.plots.collapse import published as published_collapse
+from dlsys_bench.notebooks.plots.draws import pooled as pooled_draws
+from dlsys_bench.notebooks.plots.draws import published as published_draw
+from dlsys_bench.notebooks.plots.phase_diagram import bounds, has_theory
+from dlsys_bench.notebooks.plots.phase_diagram import pooled as pooled_diagram
+from dlsys_bench.notebooks.plots.range_test import read_off
+from dlsys_bench.notebooks.plots.steps import by_step
+from dlsys_bench.notebooks.plots.steps import published as published_curve
+from dlsys_bench.notebooks.plots.sweep import last_values, logarithmic, swept
+from dlsys_bench.notebooks.studies.initialization import INITIALIZATION
+from dlsys_bench.notebooks.studies.perceptron import PERCEPTRON
+from dlsys_bench.notebooks.studies.phase_diagram import PHASE_DIAGRAM
 from dlsys_bench.report import picture
-from dlsys_bench.report.plots import PLOTS
-from dlsys_bench.report.plots.activations import layer_density
-from dlsys_bench.report.plots.collapse import published as published_collapse
-from dlsys_bench.report.plots.draws import pooled as pooled_draws
-from dlsys_bench.report.plots.draws import published as published_draw
 from dlsys_bench.report.plots.groups import groups, not_drawn
-from dlsys_bench.report.plots.phase_diagram import bounds, has_theory
-from dlsys_bench.report.plots.phase_diagram import pooled as pooled_diagram
-from dlsys_bench.report.plots.range_test import read_off
 from dlsys_bench.report.plots.statistics import fraction, from_quantiles, mean, percentile, smooth
-from dlsys_bench.report.plots.steps import by_step
-from dlsys_bench.report.plots.steps import published as published_curve
-from dlsys_bench.report.plots.sweep import last_values, logarithmic, swept
-from dlsys_bench.result import Epoch, Result
-from dlsys_bench.studies import STUDIES
-from dlsys_bench.studies.initialization import INITIALIZATION
-from dlsys_bench.studies.perceptron import PERCEPTRON
-from dlsys_bench.studies.phase_diagram import PHASE_DIAGRAM
+from dlsys_bench.report.plots.table import PLOTS
+from dlsys_bench.runs.result import Result
+from dlsys_bench.studies.registry import STUDIES
 
-RATE = {"optimizer": {"learning_rate": 0.1}, "batch_size": 64, "epochs": 2, "schedule": {"kind": "own"}}
+RATE = {
+    "optimizer": {"learning_rate": 0.1},
+    "batch_size": 64,
+    "epochs": 2,
+    "schedule": {"kind": "own"},
+}
 
 
 def run(study: str, arm: str = "own", seed: int = 0, **changes: Any) -> Result:
-    made = Result(study, arm, "own", "full", "numpy", "cpu", "float32", "keras", seed, "p" * 12, RATE, [], 1.0)
+    made = Result(
+        study, arm, "own", "full", "numpy", "cpu", "float32", "keras", seed, "p" * 12, RATE, [], 1.0
+    )
     return replace(made, **changes)
 
 
 def history(seed: int, *, kept: bool = True) -> list[Epoch]:
-    """Two epochs of 40 steps, the learning rate from 1e-4 to 10, the loss falling and then breaking away."""
+    """Two epochs of 40 steps, the learning rate from 1e-4 to 10, the loss falling and then breaking
+    away."""
     rates = np.geomspace(1e-4, 10.0, 80)
     losses = (2.0 / (1.0 + rates * 50) + 0.2 + rates**3).tolist()
     return [
         Epoch(
-            epoch, 40 * epoch, 1.0, 1.0 / epoch + 0.01 * seed, 0.5, test_accuracy=0.4 + 0.1 * epoch + 0.01 * seed,
+            epoch,
+            40 * epoch,
+            1.0,
+            1.0 / epoch + 0.01 * seed,
+            0.5,
+            test_accuracy=0.4 + 0.1 * epoch + 0.01 * seed,
             by_step={
-                "learning_rate": rates[40 * (epoch - 1) : 40 * epoch].tolist(), "batch_size": [64.0] * 39 + [32.0],
+                "learning_rate": rates[40 * (epoch - 1) : 40 * epoch].tolist(),
+                "batch_size": [64.0] * 39 + [32.0],
                 "loss": losses[40 * (epoch - 1) : 40 * epoch],
-            } if kept else None,
+            }
+            if kept
+            else None,
         )
         for epoch in (1, 2)
-    ]  # fmt: skip
+    ]
 
 
 def figures(plot: str, arm: str, seed: int) -> dict[str, Any]:
     """What a run of a study of many networks leaves."""
-    counts = np.bincount(np.random.default_rng(seed).binomial(1000, 0.95, 200), minlength=1001).tolist()
+    counts = np.bincount(
+        np.random.default_rng(seed).binomial(1000, 0.95, 200), minlength=1001
+    ).tolist()
     grid = np.full((3, 2), 0.25 + 0.1 * seed).tolist()
     levels = np.linspace(0.0, 1.0, 101).tolist()
     return {
-        "collapse": {"networks": 100, "failed": seed, "flat": 95, "identical": 40, "collapsed": 95, "train_loss": None},
-        "phase_diagram": {"depths": [1, 2, 5], "widths": [1, 2], "networks": 100 + 100 * seed, "flat": grid,
-                          "dead": grid},
+        "collapse": {
+            "networks": 100,
+            "failed": seed,
+            "flat": 95,
+            "identical": 40,
+            "collapsed": 95,
+            "train_loss": None,
+        },
+        "phase_diagram": {
+            "depths": [1, 2, 5],
+            "widths": [1, 2],
+            "networks": 100 + 100 * seed,
+            "flat": grid,
+            "dead": grid,
+        },
         "draws": {"draws": 200, "counts": counts},
-        "activations": {"deviation": [0.3] * 5, "saturated": [0.0] * 5, "quantiles": [levels] * 5,
-                        "theory": {"deviation": [0.29] * 5, "saturated": [0.0] * 5}},
-        "eggholder": {"test_rmse": 200.0 + seed, "test_rmse_in_training_mode": 201.0, "train_seconds": 1.0 + seed,
-                      "parameters": 100 * len(arm), "layers": 1 + arm.count("-")},
-    }[plot]  # fmt: skip
+        "activations": {
+            "deviation": [0.3] * 5,
+            "saturated": [0.0] * 5,
+            "quantiles": [levels] * 5,
+            "theory": {"deviation": [0.29] * 5, "saturated": [0.0] * 5},
+        },
+        "eggholder": {
+            "test_rmse": 200.0 + seed,
+            "test_rmse_in_training_mode": 201.0,
+            "train_seconds": 1.0 + seed,
+            "parameters": 100 * len(arm),
+            "layers": 1 + arm.count("-"),
+        },
+    }[plot]
 
 
 ARMS = {
@@ -84,15 +125,23 @@ ARMS = {
     "steps": ["exp_range", "fixed"],
     "sweep": ["0.1", "10"],
 }
-STUDY = {plot: next(study.name for study in STUDIES.values() if plot in study.plots) for plot in ARMS}
+STUDY = {
+    plot: next(study.name for study in STUDIES.values() if plot in study.plots) for plot in ARMS
+}
 
 
 def made(plot: str, number: int, seed: int, **changes: Any) -> Result:
     """A run of one of a plot's arms."""
     arm = ARMS[plot][number]
-    recipe = {**RATE, "optimizer": {"learning_rate": 0.1 * 100**number}} if plot == "sweep" else RATE
+    recipe = (
+        {**RATE, "optimizer": {"learning_rate": 0.1 * 100**number}} if plot == "sweep" else RATE
+    )
     kept = arm != "fixed"
-    what = {"history": history(seed, kept=kept)} if plot in OF_HISTORY else {"figures": figures(plot, arm, seed)}
+    what = (
+        {"history": history(seed, kept=kept)}
+        if plot in OF_HISTORY
+        else {"figures": figures(plot, arm, seed)}
+    )
     return run(STUDY[plot], arm, seed, **{"recipe": recipe, **what, **changes})
 
 
@@ -118,7 +167,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def check(path: Path, drawn: Sequence[Any]) -> str:
-    """A PNG whose every axis is named, 600 to 1700 pixels wide at the house's resolution; all that is written in it."""
+    """A PNG whose every axis is named, 600 to 1700 pixels wide at the house's resolution; all that
+    is written in it."""
     from matplotlib.text import Text
 
     data = path.read_bytes()
@@ -145,7 +195,9 @@ def test_one_run_is_drawn(plot: str, drawn: list[Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plot", ARMS)
-def test_arms_seeds_engines_and_a_diverged_run_are_drawn_or_named(plot: str, drawn: list[Any], tmp_path: Path) -> None:
+def test_arms_seeds_engines_and_a_diverged_run_are_drawn_or_named(
+    plot: str, drawn: list[Any], tmp_path: Path
+) -> None:
     results = [made(plot, number, seed) for number in (0, 1) for seed in (0, 1)]
     results += [made(plot, 0, 0, engine="torch", device="cuda"), made(plot, 1, 2, **LOST)]
     said = check(PLOTS[plot](results, tmp_path / "some.png"), drawn)
@@ -164,24 +216,46 @@ def test_runs_that_all_diverged_are_named(plot: str, drawn: list[Any], tmp_path:
 
 def test_arms_on_data_of_their_own_stand_under_every_name(drawn: list[Any], tmp_path: Path) -> None:
     results = [made("collapse", 0, 0), made("collapse", 1, 0, dataset="other")]
-    assert "dying-relu on own, other, tier full" in check(PLOTS["collapse"](results, tmp_path / "a.png"), drawn)
+    assert "dying-relu on own, other, tier full" in check(
+        PLOTS["collapse"](results, tmp_path / "a.png"), drawn
+    )
 
 
-def test_runs_that_left_a_reason_instead_of_figures_are_named(drawn: list[Any], tmp_path: Path) -> None:
-    results = [made("eggholder", 0, 0), made("eggholder", 1, 0, figures={"reason": "the loss became inf"})]
-    assert "diverged, not drawn: 16-16 (1 of 1)" in check(PLOTS["eggholder"](results, tmp_path / "a.png"), drawn)
+def test_runs_that_left_a_reason_instead_of_figures_are_named(
+    drawn: list[Any], tmp_path: Path
+) -> None:
+    results = [
+        made("eggholder", 0, 0),
+        made("eggholder", 1, 0, figures={"reason": "the loss became inf"}),
+    ]
+    assert "diverged, not drawn: 16-16 (1 of 1)" in check(
+        PLOTS["eggholder"](results, tmp_path / "a.png"), drawn
+    )
 
 
 def test_the_floor_of_the_noise_is_on_an_axis(drawn: list[Any], tmp_path: Path) -> None:
     PLOTS["eggholder"]([made("eggholder", 0, 0)], tmp_path / "a.png")
-    heights = [line.get_ydata()[0] for axis in drawn[0].axes for line in axis.lines if "noise" in line.get_label()]
+    heights = [
+        line.get_ydata()[0]
+        for axis in drawn[0].axes
+        for line in axis.lines
+        if "noise" in line.get_label()
+    ]
     assert heights == pytest.approx([0.5477], abs=1e-4)
 
 
 def test_runs_of_two_protocols_are_not_one_group() -> None:
-    one, other, torch = run("s"), run("s", seed=1, protocol="q" * 12), run("s", "second", engine="torch")
+    one, other, torch = (
+        run("s"),
+        run("s", seed=1, protocol="q" * 12),
+        run("s", "second", engine="torch"),
+    )
     labels = [group.label for group in groups([one, other, torch])]
-    assert labels == ["own (numpy, protocol pppppp)", "own (numpy, protocol qqqqqq)", "second (torch)"]
+    assert labels == [
+        "own (numpy, protocol pppppp)",
+        "own (numpy, protocol qqqqqq)",
+        "second (torch)",
+    ]
     assert [group.label for group in groups([one])] == ["own"]
     assert not_drawn(groups([one])) == ""
 
@@ -217,21 +291,29 @@ def test_a_percentile_counts_equals_by_half() -> None:
     counts = np.bincount([2, 3, 3, 5], minlength=7).tolist()
     values = [2, 3, 3, 5]
     for value in range(7):
-        assert percentile(counts, value) == pytest.approx(stats.percentileofscore(values, value, kind="mean"))
+        assert percentile(counts, value) == pytest.approx(
+            stats.percentileofscore(values, value, kind="mean")
+        )
 
 
 def test_quantiles_give_back_their_law() -> None:
     normal = stats.norm.ppf(np.linspace(0.001, 0.999, 101))
     values = from_quantiles(normal.tolist(), 5000)
-    assert np.quantile(values, [0.25, 0.5, 0.9]) == pytest.approx(np.quantile(normal, [0.25, 0.5, 0.9]), abs=0.01)
+    assert np.quantile(values, [0.25, 0.5, 0.9]) == pytest.approx(
+        np.quantile(normal, [0.25, 0.5, 0.9]), abs=0.01
+    )
 
 
 def test_the_density_of_a_layer_is_in_parts_of_its_fullest() -> None:
     edges = np.linspace(0.0, 1.0, 5)
-    assert layer_density([np.linspace(0, 1, 101).tolist()], edges, powers=False) == pytest.approx(np.ones(4), abs=0.01)
+    assert layer_density([np.linspace(0, 1, 101).tolist()], edges, powers=False) == pytest.approx(
+        np.ones(4), abs=0.01
+    )
     # ReLU: zeros stay out, and what is left is taken by its powers of ten.
     half = [0.0] * 51 + [10.0] * 50
-    assert layer_density([half], np.array([-0.5, 0.5, 1.5]), powers=True) == pytest.approx([0.0, 1.0], abs=0.03)
+    assert layer_density([half], np.array([-0.5, 0.5, 1.5]), powers=True) == pytest.approx(
+        [0.0, 1.0], abs=0.03
+    )
     assert layer_density([[0.0] * 101], np.array([0.5, 1.5]), powers=True).tolist() == [0.0]
 
 
@@ -256,7 +338,10 @@ def test_a_range_test_that_ends_in_nan_has_diverged_there() -> None:
 
 def test_what_is_swept_is_what_the_runs_differ_in() -> None:
     sizes = [run("own", str(size), recipe={**RATE, "batch_size": size}) for size in (64, 128)]
-    rates = [run("own", str(rate), recipe={**RATE, "optimizer": {"learning_rate": rate}}) for rate in (0.1, 1.0)]
+    rates = [
+        run("own", str(rate), recipe={**RATE, "optimizer": {"learning_rate": rate}})
+        for rate in (0.1, 1.0)
+    ]
     assert [swept(sizes).value(made) for made in sizes] == [64.0, 128.0]
     assert [swept(rates).value(made) for made in rates] == [0.1, 1.0]
     assert "batch" in swept([run("batch-size-sweep")]).label
@@ -269,17 +354,26 @@ def test_a_sweep_is_logarithmic_where_the_loss_spans_a_decade() -> None:
     assert logarithmic(lines, "running_loss")
     assert not logarithmic(lines, "test_accuracy")
     assert not logarithmic({"": lines[""][:1]}, "running_loss")
-    assert last_values(groups([run("s", history=near), run("s", seed=1, **LOST)])[0], "running_loss") == [1.0]
+    assert last_values(
+        groups([run("s", history=near), run("s", seed=1, **LOST)])[0], "running_loss"
+    ) == [1.0]
 
 
-def test_the_best_of_a_sweep_is_the_lowest_loss_and_the_highest_accuracy(drawn: list[Any], tmp_path: Path) -> None:
+def test_the_best_of_a_sweep_is_the_lowest_loss_and_the_highest_accuracy(
+    drawn: list[Any], tmp_path: Path
+) -> None:
     def at(rate: float, loss: float, accuracy: float) -> Result:
         kept = [Epoch(1, 1, 1.0, loss, test_accuracy=accuracy)]
         recipe = {**RATE, "optimizer": {"learning_rate": rate}}
         return run("learning-rate-sweep", f"{rate:g}", history=kept, recipe=recipe)
 
     PLOTS["sweep"]([at(0.01, 1.0, 0.7), at(0.1, 0.5, 0.6), at(1.0, 2.0, 0.1)], tmp_path / "a.png")
-    stars = [line.get_xydata()[0].tolist() for axis in drawn[0].axes for line in axis.lines if line.get_marker() == "*"]
+    stars = [
+        line.get_xydata()[0].tolist()
+        for axis in drawn[0].axes
+        for line in axis.lines
+        if line.get_marker() == "*"
+    ]
     assert stars == [[0.1, 0.5], [0.01, 0.7]]
 
 
@@ -294,7 +388,14 @@ def test_published_figures_come_from_the_claims() -> None:
     assert accuracies == {1: 0.8696, 2: 0.8560, 3: 0.8907, 4: 0.8443, 5: 0.9042}
     assert published_curve("cyclical-batch-size", "published")[1][5] == 0.844462
     assert published_curve("cyclical-batch-size", "sound") == ("", {})
-    assert [published_draw(arm.name) for arm in PERCEPTRON.arms] == [0.929, 0.726, 0.902, 0.955, None, None]
+    assert [published_draw(arm.name) for arm in PERCEPTRON.arms] == [
+        0.929,
+        0.726,
+        0.902,
+        0.955,
+        None,
+        None,
+    ]
 
 
 def test_a_published_fraction_stands_beside_as_many_epochs() -> None:
@@ -302,7 +403,9 @@ def test_a_published_fraction_stands_beside_as_many_epochs() -> None:
     assert found is not None
     assert found == ("nb2", fraction(955, 1000))
     assert published_collapse(run("dying-relu", "nb4/relu")) is None
-    assert published_collapse(run("dying-relu", "nb4/relu", recipe={**RATE, "epochs": 20})) is not None
+    assert (
+        published_collapse(run("dying-relu", "nb4/relu", recipe={**RATE, "epochs": 20})) is not None
+    )
 
 
 def test_seeds_are_pooled_by_their_networks() -> None:
@@ -315,8 +418,9 @@ def test_seeds_are_pooled_by_their_networks() -> None:
 
 def test_theory_is_drawn_for_symmetric_relu_at_birth_alone() -> None:
     assert [arm.name for arm in PHASE_DIAGRAM.arms if has_theory(arm.name)] == [
-        "born/relu, glorot_uniform", "born/relu, he_uniform",
-    ]  # fmt: skip
+        "born/relu, glorot_uniform",
+        "born/relu, he_uniform",
+    ]
     low, high = bounds([1, 5, 20], [1, 2, 5])
     assert low.shape == (3, 3)
     assert np.all(low <= high)

@@ -1,4 +1,5 @@
-"""The layer table: shapes, parameters, bad options. Tests loop over it: a new layer is tested by being there."""
+"""The layer table: shapes, parameters, bad options. Tests loop over it: a new layer is tested by
+being there."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def test_every_tensor_of_a_layer_has_an_initialiser(kind: str, data: st.DataObje
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "shape", "said"), [(kind, *bad) for kind, layer in LAYERS.items() for bad in layer.bad]
+    ("kind", "options", "shape", "said"),
+    [(kind, *bad) for kind, layer in LAYERS.items() for bad in layer.bad],
 )
 def test_bad_options_are_named(kind: str, options: dict[str, Any], shape: Shape, said: str) -> None:
     with pytest.raises(SpecError) as error:
@@ -56,7 +58,9 @@ def test_bad_options_are_named(kind: str, options: dict[str, Any], shape: Shape,
     stride=st.integers(1, 4),
     padding=st.sampled_from(["valid", "same"]),
 )
-def test_a_convolution_has_as_many_outputs_as_windows(size: int, kernel: int, stride: int, padding: str) -> None:
+def test_a_convolution_has_as_many_outputs_as_windows(
+    size: int, kernel: int, stride: int, padding: str
+) -> None:
     layer = Conv2D.of(filters=1, kernel_size=kernel, strides=stride, padding=padding)
     if padding == "valid" and kernel > size:
         return
@@ -70,9 +74,11 @@ def test_a_convolution_has_as_many_outputs_as_windows(size: int, kernel: int, st
 
 
 @given(
-    size=st.integers(1, 12), pool=st.integers(1, 4), stride=st.none() | st.integers(1, 4),
+    size=st.integers(1, 12),
+    pool=st.integers(1, 4),
+    stride=st.none() | st.integers(1, 4),
     kind=st.sampled_from([AveragePool, MaxPool]),
-)  # fmt: skip
+)
 def test_a_pool_has_as_many_outputs_as_windows(
     size: int, pool: int, stride: int | None, kind: type[AveragePool]
 ) -> None:

@@ -1,13 +1,15 @@
-"""Models: the published counts from the spec alone, names, JSON, and what a layer that does not fit says."""
+"""Models: the published counts from the spec alone, names, JSON, and what a layer that does not fit
+says."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 
-from dlsys_bench.claims import claims
 from dlsys_bench.conformance import strategies
 from dlsys_bench.errors import SpecError
+from dlsys_bench.notebooks.claims import claims
+from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.report.tables import summary_table
 from dlsys_bench.spec.convention import CONVENTIONS, departures, follow
 from dlsys_bench.spec.initializers import INITIALIZERS, Fans
@@ -16,7 +18,6 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Adam
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.record import from_dict
-from dlsys_bench.spec.zoo import MODELS
 
 COUNTS = [claim for claim in claims() if claim.get("metric", "").startswith("params_")]
 
@@ -51,7 +52,8 @@ def test_a_summary_adds_up(model: Model) -> None:
 
 def test_a_layer_that_does_not_fit_is_named() -> None:
     with pytest.raises(
-        SpecError, match=r"model 'mine', layer 2 of 2: conv2d: the kernel 5x5 is larger than its input 4x4x2"
+        SpecError,
+        match=r"model 'mine', layer 2 of 2: conv2d: the kernel 5x5 is larger than its input 4x4x2",
     ):
         Model("mine", (6, 6, 1), (Conv2D(2, (3, 3)), Conv2D(2, (5, 5))))
 
@@ -65,12 +67,20 @@ def test_an_input_shape_that_cannot_be_is_named(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_following_a_convention_leaves_no_departure(convention: str) -> None:
     model = Model("mine", (4,), (Dense(2), BatchNorm()))
-    for record in (model, Recipe(Adam()), Recipe(SGD(momentum=0.9)), *(kind.of() for kind in INITIALIZERS.values())):
+    for record in (
+        model,
+        Recipe(Adam()),
+        Recipe(SGD(momentum=0.9)),
+        *(kind.of() for kind in INITIALIZERS.values()),
+    ):
         assert departures(convention, follow(convention, record)) == []
 
 
 def test_the_conventions_depart_from_each_other_in_every_record_they_name() -> None:
-    everything = [BatchNorm(), *(kind.of() for kind in (*OPTIMIZERS.values(), *INITIALIZERS.values()))]
+    everything = [
+        BatchNorm(),
+        *(kind.of() for kind in (*OPTIMIZERS.values(), *INITIALIZERS.values())),
+    ]
     named = {kind for choices in CONVENTIONS.values() for kind in choices}
     found = {r.kind for r in everything if departures("torch", follow("keras", r))}
     assert found == named
@@ -106,7 +116,10 @@ def test_a_bad_recipe_is_named(options: dict[str, object], said: str) -> None:
         ({"learning_rate": -0.1}, "learning_rate is -0.1"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"nesterov": True}, "nesterov needs a momentum"),
-        ({"momentum": 0.9, "dampening": 0.1, "nesterov": True, "velocity": "gradient"}, "nesterov needs a momentum"),
+        (
+            {"momentum": 0.9, "dampening": 0.1, "nesterov": True, "velocity": "gradient"},
+            "nesterov needs a momentum",
+        ),
         ({"momentum": 0.9, "dampening": 0.1}, 'dampening 0.1 needs velocity "gradient"'),
     ],
 )

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dlsys_bench.engines.plan import Plan, epochs_of, steps_of
 from dlsys_bench.errors import BatchError, SpecError
-from dlsys_bench.plan import Plan, epochs_of, steps_of
 from dlsys_bench.spec.batches import BatchSizes, CyclicalBatchSize
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
@@ -38,13 +38,20 @@ def test_exp_range_shrinks_with_each_step() -> None:
     assert min(schedule.rate(step) for step in range(5000)) > 0
 
 
-@given(base=st.floats(1e-6, 1), maximum=st.floats(1e-6, 1), size=st.integers(1, 50), step=st.integers(0, 500))
+@given(
+    base=st.floats(1e-6, 1),
+    maximum=st.floats(1e-6, 1),
+    size=st.integers(1, 50),
+    step=st.integers(0, 500),
+)
 def test_smiths_formula(base: float, maximum: float, size: int, step: int) -> None:
     """The code of the paper (section 3.1), line by line."""
     cycle = np.floor(1 + step / (2 * size))
     x = np.abs(step / size - 2 * cycle + 1)
     expected = base + (maximum - base) * np.maximum(0, 1 - x)
-    assert CyclicalLearningRate(base, maximum, size).rate(step) == pytest.approx(expected, rel=1e-12)
+    assert CyclicalLearningRate(base, maximum, size).rate(step) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_a_scale_of_ones_own_is_a_subclass_that_travels() -> None:
@@ -103,8 +110,15 @@ def test_the_published_batch_sizes_make_the_published_numbers_of_updates() -> No
         list(itertools.islice(CyclicalBatchSize(ends="early").epochs(60_000), 6))
 
 
-@given(samples=st.integers(1, 3000), epochs=st.integers(1, 6), growing=st.booleans(), power=st.integers(1, 4))
-def test_a_sound_policy_sees_every_sample_once_an_epoch(samples: int, epochs: int, growing: bool, power: int) -> None:
+@given(
+    samples=st.integers(1, 3000),
+    epochs=st.integers(1, 6),
+    growing=st.booleans(),
+    power=st.integers(1, 4),
+)
+def test_a_sound_policy_sees_every_sample_once_an_epoch(
+    samples: int, epochs: int, growing: bool, power: int
+) -> None:
     policy = CyclicalBatchSize(4, 4 * 2**power, growing)
     for epoch in itertools.islice(policy.epochs(samples), epochs):
         assert sum(epoch) == samples
@@ -113,15 +127,22 @@ def test_a_sound_policy_sees_every_sample_once_an_epoch(samples: int, epochs: in
         assert max(itertools.islice(policy.sizes(), 100)) == 4 * 2**power
 
 
-@given(samples=st.integers(8, 300), batch=st.integers(1, 8), epochs=st.integers(1, 4),
-       limit=st.one_of(st.none(), st.integers(1, 200)), cyclical=st.booleans())  # fmt: skip
+@given(
+    samples=st.integers(8, 300),
+    batch=st.integers(1, 8),
+    epochs=st.integers(1, 4),
+    limit=st.one_of(st.none(), st.integers(1, 200)),
+    cyclical=st.booleans(),
+)
 def test_epochs_are_cut_where_the_steps_end(
     samples: int, batch: int, epochs: int, limit: int | None, cyclical: bool
 ) -> None:
     sizes: BatchSizes | None = CyclicalBatchSize(2, 8) if cyclical else None
     recipe = Recipe(batch_size=batch, epochs=epochs, steps=limit, batch_sizes=sizes)
     found = list(epochs_of(samples, recipe, Plan(0)))
-    whole = list(epochs_of(samples, Recipe(batch_size=batch, epochs=epochs, batch_sizes=sizes), Plan(0)))
+    whole = list(
+        epochs_of(samples, Recipe(batch_size=batch, epochs=epochs, batch_sizes=sizes), Plan(0))
+    )
     flat = [size for epoch in whole for size in epoch]
     assert [size for epoch in found for size in epoch] == flat[:limit]
     assert all(found)
@@ -138,14 +159,18 @@ def test_what_came_later_is_not_in_the_json_of_what_was_stored_before() -> None:
     plain = Recipe(SGD(0.1))
     assert not {"schedule", "batch_sizes", "samples"} & set(plain.to_dict())
     assert from_dict(plain.to_dict()) == plain
-    full = Recipe(SGD(0.1), schedule=LearningRateRamp(), batch_sizes=CyclicalBatchSize(), samples=10)
+    full = Recipe(
+        SGD(0.1), schedule=LearningRateRamp(), batch_sizes=CyclicalBatchSize(), samples=10
+    )
     assert from_dict(full.to_dict()) == full
     assert isinstance(full.schedule, Schedule)
 
 
 def test_a_subclass_without_a_kind_of_its_own_is_refused() -> None:
     """It would take the place of what it comes from in every stored recipe."""
-    with pytest.raises(SpecError, match="Mine needs a kind of its own: 'cyclical_learning_rate' is Cyc"):
+    with pytest.raises(
+        SpecError, match="Mine needs a kind of its own: 'cyclical_learning_rate' is Cyc"
+    ):
 
         class Mine(CyclicalLearningRate):
             pass

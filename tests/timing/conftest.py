@@ -12,11 +12,21 @@ from typing import Any
 import pytest
 
 H100 = {
-    "name": "NVIDIA H100 80GB HBM3", "uuid": "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "driver_version": "550.54.15",
-    "compute_mode": "Default", "clocks.sm": "1755", "clocks.max.sm": "1980", "clocks.mem": "2619",
-    "clocks.max.mem": "2619", "temperature.gpu": "41", "power.draw": "254.83", "power.limit": "700.00",
-    "memory.used": "1024", "memory.total": "81559", "clocks_event_reasons.active": "0x0000000000000000",
-}  # fmt: skip
+    "name": "NVIDIA H100 80GB HBM3",
+    "uuid": "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6",
+    "driver_version": "550.54.15",
+    "compute_mode": "Default",
+    "clocks.sm": "1755",
+    "clocks.max.sm": "1980",
+    "clocks.mem": "2619",
+    "clocks.max.mem": "2619",
+    "temperature.gpu": "41",
+    "power.draw": "254.83",
+    "power.limit": "700.00",
+    "memory.used": "1024",
+    "memory.total": "81559",
+    "clocks_event_reasons.active": "0x0000000000000000",
+}
 
 SCRIPT = """#!{python} -IS
 import json, sys
@@ -60,13 +70,24 @@ class Smi:
 
     def older(self, mask: str) -> dict[str, str]:
         """As a driver before 535 knows it."""
-        told = {name: value for name, value in H100.items() if name != "clocks_event_reasons.active"}
+        told = {
+            name: value for name, value in H100.items() if name != "clocks_event_reasons.active"
+        }
         return told | {"driver_version": "470.82.01", "clocks_throttle_reasons.active": mask}
 
     def newer(self, mask: str = "0x0000000000000000", **microseconds: int) -> dict[str, str]:
         """As a driver knows it that counts the time of each reason."""
-        names = ("sw_power_cap", "sync_boost", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown")
-        counted = {f"clocks_event_reasons_counters.{name}": str(microseconds.get(name, 7_000_000)) for name in names}
+        names = (
+            "sw_power_cap",
+            "sync_boost",
+            "sw_thermal_slowdown",
+            "hw_thermal_slowdown",
+            "hw_power_brake_slowdown",
+        )
+        counted = {
+            f"clocks_event_reasons_counters.{name}": str(microseconds.get(name, 7_000_000))
+            for name in names
+        }
         return H100 | {"driver_version": "595.45.04", "clocks_event_reasons.active": mask} | counted
 
     @property
@@ -88,7 +109,8 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Smi:
 
 @pytest.fixture
 def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of temporary files for this test's locks alone, of this process and those it starts."""
+    """A folder of temporary files for this test's locks alone, of this process and those it
+    starts."""
     folder = tmp_path / "locks"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dlsys_bench.engines import create, unavailable
+from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Dense, Flatten
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.zoo import MODELS
 from dlsys_bench.timing.flops import products, training_flops
 
 
@@ -21,13 +21,16 @@ def test_a_dense_network_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("lenet5-tanh/standard+bn", 2.264), ("lenet5-overlap-tanh/standard+bn", 25.17)]
+    ("name", "millions"),
+    [("lenet5-tanh/standard+bn", 2.264), ("lenet5-overlap-tanh/standard+bn", 25.17)],
 )
 def test_what_a_sample_costs(name: str, millions: float) -> None:
     assert training_flops(MODELS[name]) / 1e6 == pytest.approx(millions, rel=3e-4)
 
 
-@pytest.mark.parametrize("name", ["lenet5-tanh/standard+bn", "lenet5-overlap-tanh/dropout", "lenet5-tanh/bn+bn"])
+@pytest.mark.parametrize(
+    "name", ["lenet5-tanh/standard+bn", "lenet5-overlap-tanh/dropout", "lenet5-tanh/bn+bn"]
+)
 def test_torch_counts_as_many(name: str) -> None:
     if reason := unavailable("torch"):
         pytest.skip(reason)
@@ -38,5 +41,7 @@ def test_torch_counts_as_many(name: str) -> None:
     net, samples = engine.build(model, seed=1), 4
     x = torch.from_numpy(np.random.default_rng(0).random((samples, 1, 28, 28), np.float32))
     with FlopCounterMode(display=False) as counter:
-        torch.nn.functional.cross_entropy(net(x, {}), torch.zeros(samples, dtype=torch.long)).backward()
+        torch.nn.functional.cross_entropy(
+            net(x, {}), torch.zeros(samples, dtype=torch.long)
+        ).backward()
     assert counter.get_total_flops() == samples * training_flops(model)

@@ -19,7 +19,9 @@ from dlsys_bench.timing.stored import compare_benchmarks
 BURN = "import time\nend = time.perf_counter() + 30\nwhile time.perf_counter() < end: pass"
 
 
-def test_what_this_process_and_its_children_do_is_not_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_this_process_and_its_children_do_is_not_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """By the clock of a machine with two cores. A child goes on, one ends, and one is new."""
     now: dict[str, Any] = {"wall": 0.0, "busy": 10.0, "own": 3.0, "living": {7: 1.0, 8: 2.0}}
     monkeypatch.setattr(time, "perf_counter", lambda: now["wall"])
@@ -27,7 +29,8 @@ def test_what_this_process_and_its_children_do_is_not_others(monkeypatch: pytest
     for name in ("busy", "own", "living"):
         monkeypatch.setattr(f"dlsys_bench.timing.load._{name}", lambda name=name: now[name])
     with Others() as others:
-        # The process took 1.0, the child that ended 0.5 of the 2.5 that it ever took, the other 1.5, the new one 0.5.
+        # The process took 1.0, the child that ended 0.5 of the 2.5 that it ever took, the other
+        # 1.5, the new one 0.5.
         now = {"wall": 4.0, "busy": 14.5, "own": 3.0 + 1.0 + 2.5, "living": {7: 2.5, 9: 0.5}}
     assert others.share == pytest.approx((4.5 - 1.0 - 0.5 - 1.5 - 0.5) / 8)
     with Others() as others:
@@ -47,15 +50,22 @@ def test_a_stranger_is_seen_and_a_child_is_not() -> None:
         child.wait()
     assert alone.share is not None
     assert others.share is not None
-    # Beside whatever the machine does for others anyway, the child adds nothing: it would be half a core at least.
+    # Beside whatever the machine does for others anyway, the child adds nothing: it would be half a
+    # core at least.
     assert others.share < alone.share + 0.4 / (psutil.cpu_count() or 1) + 0.3 * (alone.share > 0.1)
 
 
 @pytest.mark.parametrize(
     ("shares", "said"),
-    [((0.0, 0.0), Speed.FASTER), ((BUSY, 0.0), Speed.FASTER), ((BUSY + 0.01, 0.0), Speed.AMBIGUOUS),
-     ((0.0, BUSY + 0.01), Speed.AMBIGUOUS), ((None, None), Speed.FASTER), ((None, 0.5), Speed.AMBIGUOUS)],
-)  # fmt: skip
+    [
+        ((0.0, 0.0), Speed.FASTER),
+        ((BUSY, 0.0), Speed.FASTER),
+        ((BUSY + 0.01, 0.0), Speed.AMBIGUOUS),
+        ((0.0, BUSY + 0.01), Speed.AMBIGUOUS),
+        ((None, None), Speed.FASTER),
+        ((None, 0.5), Speed.AMBIGUOUS),
+    ],
+)
 def test_a_benchmark_beside_others_is_ambiguous(
     shares: tuple[float | None, float | None], said: Speed, tmp_path: Path
 ) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dlsys_bench.engines import create
 from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.engines.registry import create
 from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload, moving
 from dlsys_bench.timing.proof import NotTrainingError
 

@@ -17,7 +17,10 @@ def test_losses_that_fall_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("losses", "said"),
     [
-        ([1.0, 1.0], "the loss did not fall: 1 in the mean of the first 1 of 2 steps, 1 in that of the last"),
+        (
+            [1.0, 1.0],
+            "the loss did not fall: 1 in the mean of the first 1 of 2 steps, 1 in that of the last",
+        ),
         ([1.0, 0.5, 1.0, 1.5], "the loss did not fall: 0.75 in the mean of the first 2"),
         ([1.0, float("nan"), 0.5], "the loss of step 2 is nan"),
         ([1.0, 0.5, float("inf")], "the loss of step 3 is inf"),

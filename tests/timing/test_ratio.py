@@ -1,4 +1,5 @@
-"""Ratios: intervals that hold what they say, verdicts that need the whole interval, rounds taken in turn."""
+"""Ratios: intervals that hold what they say, verdicts that need the whole interval, rounds taken in
+turn."""
 
 from __future__ import annotations
 
@@ -20,8 +21,10 @@ def test_the_interval_of_a_median_is_of_order_statistics() -> None:
 def test_a_goal_is_met_only_by_the_whole_interval() -> None:
     ratio = Ratio(2.5, 3.1, 3.5, 9)
     assert [ratio.beside(goal).partition(", ")[2] for goal in (2.0, 3.0, 4.0)] == [
-        "3.50], goal 2: met", "3.50], goal 3: AMBIGUOUS", "3.50], goal 4: missed",
-    ]  # fmt: skip
+        "3.50], goal 2: met",
+        "3.50], goal 3: AMBIGUOUS",
+        "3.50], goal 4: missed",
+    ]
 
 
 def test_a_verdict_needs_the_whole_interval() -> None:

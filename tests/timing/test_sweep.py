@@ -1,4 +1,5 @@
-"""Points are measured once, each in a process of its own; what they come to is told without more than was measured."""
+"""Points are measured once, each in a process of its own; what they come to is told without more
+than was measured."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from click.testing import CliRunner
 
 from dlsys_bench.cli import cli
 from dlsys_bench.cli.measuring import places_of
-from dlsys_bench.engines import Engine, unavailable
+from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.engines.registry import unavailable
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.plots.speed import AXES, crossover, series, speed, tables
 from dlsys_bench.timing.paced import Rounds, Workload, train_rounds
@@ -23,39 +25,65 @@ from dlsys_bench.timing.sweep import Point, measure, read, sweep
 
 
 def point(rate: float, **fields: Any) -> dict[str, Any]:
-    told = {"parameters": 1, "samples_a_second": rate, "samples_a_second_low": rate, "samples_a_second_high": rate,
-            "microseconds_a_step": 1e6 / rate, "peak_memory_bytes": 2**30, "others_share": None,
-            "provenance": {"commit": "c"}}  # fmt: skip
+    told = {
+        "parameters": 1,
+        "samples_a_second": rate,
+        "samples_a_second_low": rate,
+        "samples_a_second_high": rate,
+        "microseconds_a_step": 1e6 / rate,
+        "peak_memory_bytes": 2**30,
+        "others_share": None,
+        "provenance": {"commit": "c"},
+    }
     return asdict(Point("numpy")) | told | fields
 
 
 @pytest.mark.parametrize(
     ("gpu", "said"),
-    [([50, 150, 300], "a GPU is faster from 32"), ([150, 50, 300], "a GPU is faster from 128"),
-     ([150, 150, 300], "a GPU is faster from 8"), ([50, 50, 50], "the CPU is faster throughout"),
-     ([150, 150, 50], "a GPU is faster at 8, 32 alone"),
-     ([], "no GPU was measured")],
-)  # fmt: skip
+    [
+        ([50, 150, 300], "a GPU is faster from 32"),
+        ([150, 50, 300], "a GPU is faster from 128"),
+        ([150, 150, 300], "a GPU is faster from 8"),
+        ([50, 50, 50], "the CPU is faster throughout"),
+        ([150, 150, 50], "a GPU is faster at 8, 32 alone"),
+        ([], "no GPU was measured"),
+    ],
+)
 def test_a_gpu_crosses_where_it_stays_ahead(gpu: list[float], said: str) -> None:
     sizes = (8, 32, 128)
-    cpu = [point(rate, batch_size=size, engine=engine) for engine, rate in (("a", 100), ("b", 70)) for size in sizes]
-    gpus = [point(rate, batch_size=size, device="cuda") for size, rate in zip(sizes, gpu, strict=False)]
+    cpu = [
+        point(rate, batch_size=size, engine=engine)
+        for engine, rate in (("a", 100), ("b", 70))
+        for size in sizes
+    ]
+    gpus = [
+        point(rate, batch_size=size, device="cuda") for size, rate in zip(sizes, gpu, strict=False)
+    ]
     assert crossover([*cpu, *gpus]) == said
     assert crossover([*cpu, *gpus][::-1]) == said
 
 
 def test_a_gpu_is_held_against_a_cpu_of_its_precision() -> None:
-    points = [point(100, batch_size=8), point(50, batch_size=8, dtype="float64"),
-              point(70, batch_size=8, dtype="float64", device="cuda")]  # fmt: skip
+    points = [
+        point(100, batch_size=8),
+        point(50, batch_size=8, dtype="float64"),
+        point(70, batch_size=8, dtype="float64", device="cuda"),
+    ]
     assert crossover(points) == "float32: no GPU was measured; float64: a GPU is faster from 8"
 
 
 def test_a_line_differs_in_one_thing() -> None:
-    points = [point(1, batch_size=8), point(2, batch_size=32), point(3, batch_size=8, engine="torch"),
-              point(4, batch_size=32, device="cuda"), point(5, batch_size=8, threads=2),
-              point(6, batch_size=8, threads=1),
-              point(7, arm="other", parameters=9, batch_size=8), point(8, arm="equal", parameters=1, batch_size=32),
-              point(9, arm="larger", parameters=5, batch_size=32)]  # fmt: skip
+    points = [
+        point(1, batch_size=8),
+        point(2, batch_size=32),
+        point(3, batch_size=8, engine="torch"),
+        point(4, batch_size=32, device="cuda"),
+        point(5, batch_size=8, threads=2),
+        point(6, batch_size=8, threads=1),
+        point(7, arm="other", parameters=9, batch_size=8),
+        point(8, arm="equal", parameters=1, batch_size=32),
+        point(9, arm="larger", parameters=5, batch_size=32),
+    ]
     batch, threads, replicas, parameters = (series(points, axis) for axis in AXES)
     assert [[p["samples_a_second"] for p in line] for line in batch.values()] == [[1, 2]]
     assert [[p["samples_a_second"] for p in line] for line in threads.values()] == [[6, 5]]
@@ -64,11 +92,18 @@ def test_a_line_differs_in_one_thing() -> None:
 
 
 def test_a_table_has_a_column_a_size_and_no_figure_that_is_missing(tmp_path: Path) -> None:
-    points = [point(1234.5, batch_size=8), point(2, batch_size=32), point(3, batch_size=8, engine="torch")]
+    points = [
+        point(1234.5, batch_size=8),
+        point(2, batch_size=32),
+        point(3, batch_size=8, engine="torch"),
+    ]
     table, every = tables(points)
     assert len(every.rows) == 3
     assert table.columns == ("engine", "device", "dtype", ">8", ">32")
-    assert list(table.rows) == [("numpy", "cpu", "float32", "1,234", "2"), ("torch", "cpu", "float32", "3", "-")]
+    assert list(table.rows) == [
+        ("numpy", "cpu", "float32", "1,234", "2"),
+        ("torch", "cpu", "float32", "3", "-"),
+    ]
     assert "no GPU was measured" in table.title
     path = tmp_path / "speed.png"
     assert speed(points, path) == path
@@ -81,15 +116,20 @@ def test_a_table_has_a_column_a_size_and_no_figure_that_is_missing(tmp_path: Pat
 
 def test_memory_is_the_processs_and_of_a_gpu_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     hot = {"gpu": {"slowed_by": ["sync boost"]}}
-    points = [point(1, batch_size=8), point(2, batch_size=32),
-              point(3, batch_size=8, device="cuda", peak_device_memory_bytes=2**28, **hot),
-              point(4, batch_size=32, device="cuda", gpu={"slowed_by": []})]  # fmt: skip
+    points = [
+        point(1, batch_size=8),
+        point(2, batch_size=32),
+        point(3, batch_size=8, device="cuda", peak_device_memory_bytes=2**28, **hot),
+        point(4, batch_size=32, device="cuda", gpu={"slowed_by": []}),
+    ]
     every = tables(points)[-1]
     columns = [every.columns.index(name) for name in (">memory, MiB", "GPU slowed by")]
     found = [tuple(row[column] for column in columns) for row in every.rows]
     assert found == [("1,024", "-"), ("1,024", "-"), ("256", "sync boost"), ("-", "not")]
     drawn: list[Any] = []
-    monkeypatch.setattr("dlsys_bench.report.plots.speed.save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(
+        "dlsys_bench.report.plots.speed.save", lambda figure, path: drawn.append(figure)
+    )
     speed(points, Path("none.png"))
     rates, held = drawn[0].axes
     assert held.get_ylabel() == "peak memory of the process, of a GPU its own (MiB)"
@@ -111,7 +151,9 @@ def test_points_are_measured_once_and_what_fails_is_told(tmp_path: Path) -> None
     for line in lines:
         assert line["loss_last"] < line["loss_first"]
         assert len(line["seconds"]) >= 7
-        assert line["samples_a_second"] == pytest.approx(1e6 * line["batch_size"] / line["microseconds_a_step"])
+        assert line["samples_a_second"] == pytest.approx(
+            1e6 * line["batch_size"] / line["microseconds_a_step"]
+        )
         assert line["peak_memory_bytes"] > 10_000_000
         assert line["parameters"] == 401
         assert line["provenance"]["machine"]["cores"]
@@ -127,8 +169,10 @@ def test_points_are_measured_once_and_what_fails_is_told(tmp_path: Path) -> None
 
 
 def test_replicas_and_threads_are_points_too(tmp_path: Path) -> None:
-    points = [Point("numpy", study="eggholder", arm="16-16", batch_size=100, replicas=many, threads=1)
-              for many in (1, 8)]  # fmt: skip
+    points = [
+        Point("numpy", study="eggholder", arm="16-16", batch_size=100, replicas=many, threads=1)
+        for many in (1, 8)
+    ]
     alone, eight = (found for _, found in sweep(points, tmp_path / "speed.jsonl", 0.1))
     for line in read(tmp_path / "speed.jsonl"):
         assert line["provenance"]["machine"]["threads"]["OMP_NUM_THREADS"] == "1"
@@ -140,8 +184,23 @@ def test_replicas_and_threads_are_points_too(tmp_path: Path) -> None:
 
 
 def test_the_command_measures_draws_and_goes_on(tmp_path: Path) -> None:
-    arguments = ["bench", "sweep", "eggholder", "--arm", "16-16", "--engine", "numpy", "--batch-size", "32",
-                 "--batch-size", "64", "--seconds", "0.1", "--output", str(tmp_path / "s.jsonl")]  # fmt: skip
+    arguments = [
+        "bench",
+        "sweep",
+        "eggholder",
+        "--arm",
+        "16-16",
+        "--engine",
+        "numpy",
+        "--batch-size",
+        "32",
+        "--batch-size",
+        "64",
+        "--seconds",
+        "0.1",
+        "--output",
+        str(tmp_path / "s.jsonl"),
+    ]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
     assert "eggholder/16-16: samples a second by batch size" in done.output
@@ -160,8 +219,12 @@ def test_the_command_measures_draws_and_goes_on(tmp_path: Path) -> None:
         (["--engine", "nunpy"], "unknown engine 'nunpy'"),
     ],
 )
-def test_what_is_not_there_is_said_before_anything_is_measured(arguments: list[str], said: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["bench", "sweep", "eggholder", "--output", str(tmp_path / "s.jsonl"), *arguments])
+def test_what_is_not_there_is_said_before_anything_is_measured(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(
+        cli, ["bench", "sweep", "eggholder", "--output", str(tmp_path / "s.jsonl"), *arguments]
+    )
     assert isinstance(done.exception, UserError)
     assert said in str(done.exception)
     assert not (tmp_path / "s.jsonl").exists()
@@ -187,14 +250,38 @@ def test_networks_that_train_one_by_one_make_no_point(tmp_path: Path) -> None:
 
 
 def test_a_study_of_many_is_no_sweep(tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["bench", "sweep", "regularization", "--output", str(tmp_path / "s.jsonl")])
+    done = CliRunner().invoke(
+        cli, ["bench", "sweep", "regularization", "--output", str(tmp_path / "s.jsonl")]
+    )
     assert "takes one study, and regularization has 5" in str(done.exception)
 
 
 def test_an_engine_without_the_device_is_left_out(tmp_path: Path) -> None:
-    arguments = ["--engine", "numpy", "--device", "cuda", "--device", "cpu", "--arm", "16-16", "--batch-size", "32"]
-    done = CliRunner().invoke(cli, ["bench", "sweep", "eggholder", *arguments, "--seconds", "0.1", "--output",
-                                    str(tmp_path / "s.jsonl")])  # fmt: skip
+    arguments = [
+        "--engine",
+        "numpy",
+        "--device",
+        "cuda",
+        "--device",
+        "cpu",
+        "--arm",
+        "16-16",
+        "--batch-size",
+        "32",
+    ]
+    done = CliRunner().invoke(
+        cli,
+        [
+            "bench",
+            "sweep",
+            "eggholder",
+            *arguments,
+            "--seconds",
+            "0.1",
+            "--output",
+            str(tmp_path / "s.jsonl"),
+        ],
+    )
     assert done.exit_code == 0, done.output
     assert "left out: numpy has no cuda" in done.output
     assert not (tmp_path / "s.png").exists()
@@ -203,7 +290,14 @@ def test_an_engine_without_the_device_is_left_out(tmp_path: Path) -> None:
 def test_an_engine_without_the_dtype_is_left_out(tmp_path: Path) -> None:
     if reason := unavailable("torch"):
         pytest.skip(reason)
-    arguments = ["--engine", "torch-bf16", "--dtype", "float64", "--output", str(tmp_path / "s.jsonl")]
+    arguments = [
+        "--engine",
+        "torch-bf16",
+        "--dtype",
+        "float64",
+        "--output",
+        str(tmp_path / "s.jsonl"),
+    ]
     done = CliRunner().invoke(cli, ["bench", "sweep", "eggholder", *arguments])
     assert (done.exit_code, done.output) == (0, "left out: torch-bf16 has no float64\n")
 
@@ -212,11 +306,16 @@ def test_bfloat16_on_a_cpu_is_for_who_names_it(monkeypatch: pytest.MonkeyPatch) 
     if reason := unavailable("torch"):
         pytest.skip(reason)
     monkeypatch.setattr("dlsys_bench.engines.registry.available", lambda: ["numpy", "torch-bf16"])
-    assert places_of((), ("cpu", "cuda")) == [("numpy", "cpu", "float32"), ("torch-bf16", "cuda", "float32")]
+    assert places_of((), ("cpu", "cuda")) == [
+        ("numpy", "cpu", "float32"),
+        ("torch-bf16", "cuda", "float32"),
+    ]
     assert places_of(("torch-bf16",), ("cpu",)) == [("torch-bf16", "cpu", "float32")]
 
 
-@pytest.mark.parametrize(("error", "trainings"), [(NotFallingError("not yet"), 4), (NotTrainingError("never"), 3)])
+@pytest.mark.parametrize(
+    ("error", "trainings"), [(NotFallingError("not yet"), 4), (NotTrainingError("never"), 3)]
+)
 def test_a_slow_learner_is_given_more_steps(
     error: NotTrainingError, trainings: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.store.lock import held
+from dlsys_bench.runs.store.lock import held
 from dlsys_bench.timing.taken import taken
 
 HOLDER = """
@@ -37,7 +37,9 @@ def start() -> Iterator[Start]:
     def one(device: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", HOLDER, device]
         # Unbuffered: what was read ahead, select does not see.
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == b"asks\n"
@@ -54,7 +56,9 @@ def has_it(process: subprocess.Popen[bytes], within: float) -> bool:
     return bool(ready) and process.stdout is not None and process.stdout.readline() == b"has it\n"
 
 
-def test_two_processes_are_on_a_gpu_one_after_the_other(smi: Any, locks: Path, start: Start) -> None:
+def test_two_processes_are_on_a_gpu_one_after_the_other(
+    smi: Any, locks: Path, start: Start
+) -> None:
     with taken("cuda"):
         other = start("cuda:0")
         assert not has_it(other, 1.0)
@@ -68,7 +72,7 @@ def test_two_processes_are_on_a_gpu_one_after_the_other(smi: Any, locks: Path, s
 
 def test_a_gpu_is_the_same_by_whatever_name(
     smi: Any, locks: Path, start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+) -> None:
     with taken("cuda"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", smi.h100["uuid"])
         assert not has_it(start("cuda"), 1.0)
@@ -100,12 +104,15 @@ def test_a_process_comes_in_again_and_keeps_it(smi: Any, locks: Path, start: Sta
 
 
 def test_a_child_that_lives_on_keeps_nothing(tmp_path: Path) -> None:
-    """As workers that load data may: started while it was held, they have the lock's file open too."""
+    """As workers that load data may: started while it was held, they have the lock's file open
+    too."""
     path = tmp_path / "lock"
     path.touch()
     descriptor = os.open(path, os.O_RDONLY)
     with held(descriptor):
-        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(descriptor,))
+        child = subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(descriptor,)
+        )
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,24 +12,34 @@ from scipy import stats
 
 from dlsys_bench.data import load
 from dlsys_bench.errors import UserError
-from dlsys_bench.studies import find
+from dlsys_bench.studies.registry import find
 from dlsys_bench.timing.target import Target
-from dlsys_bench.verdict.target import target_of
+from dlsys_bench.verdicts.target import target_of
 
 REFERENCE = Path(__file__).parents[2] / "reports" / "reference"
 
 
 @pytest.mark.parametrize(
     ("study", "arm", "metric", "side"),
-    [("regularization/lenet5-tanh", "standard+bn", "test_accuracy", -1),
-     ("learning-rate-sweep", "0.1", "running_loss", 1)],
-)  # fmt: skip
-def test_the_target_is_the_bad_end_of_the_band_of_one_run(study: str, arm: str, metric: str, side: int) -> None:
+    [
+        ("regularization/lenet5-tanh", "standard+bn", "test_accuracy", -1),
+        ("learning-rate-sweep", "0.1", "running_loss", 1),
+    ],
+)
+def test_the_target_is_the_bad_end_of_the_band_of_one_run(
+    study: str, arm: str, metric: str, side: int
+) -> None:
     (case,) = find(f"{study}/{arm}")
     name = study.replace("/", ".")
-    lines = [json.loads(line) for line in (REFERENCE / f"{name}.digits.quick.jsonl").read_text().splitlines()]
-    last = [line["history"][-1][metric] for line in lines
-            if line["arm"] == arm and line["protocol"] == case.arm.protocol("quick")]  # fmt: skip
+    lines = [
+        json.loads(line)
+        for line in (REFERENCE / f"{name}.digits.quick.jsonl").read_text().splitlines()
+    ]
+    last = [
+        line["history"][-1][metric]
+        for line in lines
+        if line["arm"] == arm and line["protocol"] == case.arm.protocol("quick")
+    ]
     n = len(last)
     half = stats.t.isf(0.01, n - 1) * stdev(last) * math.sqrt(1 + 1 / n)
     target = target_of(case, load("digits"), "quick")
@@ -45,10 +55,12 @@ def test_the_target_is_the_bad_end_of_the_band_of_one_run(study: str, arm: str, 
 
 @pytest.mark.parametrize(
     ("name", "tier", "said"),
-    [("dying-relu/relu", "quick", "no time to its collapse_fraction"),
-     ("regularization/lenet5-sigmoid/dropout", "quick", "still at chance"),
-     ("regularization/lenet5-tanh/dropout", "full", "0 stored runs")],
-)  # fmt: skip
+    [
+        ("dying-relu/relu", "quick", "no time to its collapse_fraction"),
+        ("regularization/lenet5-sigmoid/dropout", "quick", "still at chance"),
+        ("regularization/lenet5-tanh/dropout", "full", "0 stored runs"),
+    ],
+)
 def test_where_no_target_can_be_set_it_is_said(name: str, tier: str, said: str) -> None:
     (case,) = find(name)
     with pytest.raises(UserError, match=said):
@@ -58,5 +70,15 @@ def test_where_no_target_can_be_set_it_is_said(name: str, tier: str, said: str) 
 def test_as_good_is_enough_and_not_a_number_is_not() -> None:
     high = Target("test_accuracy", 0.9, 0.99, 0.95, 0.02, 20, "reference/x.jsonl")
     low = Target("test_loss", 0.9, 0.99, 0.5, 0.02, 20, "reference/x.jsonl", at_most=True)
-    assert [high.reached(value) for value in (0.89, 0.9, 0.91, math.nan)] == [False, True, True, False]
-    assert [low.reached(value) for value in (0.89, 0.9, 0.91, math.nan)] == [True, True, False, False]
+    assert [high.reached(value) for value in (0.89, 0.9, 0.91, math.nan)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert [low.reached(value) for value in (0.89, 0.9, 0.91, math.nan)] == [
+        True,
+        True,
+        False,
+        False,
+    ]

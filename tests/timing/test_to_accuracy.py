@@ -1,4 +1,5 @@
-"""The first look at the target counts, what never reaches it is said, and the seconds are those of training."""
+"""The first look at the target counts, what never reaches it is said, and the seconds are those of
+training."""
 
 from __future__ import annotations
 
@@ -17,19 +18,21 @@ from click.testing import CliRunner
 
 from dlsys_bench.cli import cli
 from dlsys_bench.data import load
-from dlsys_bench.engines import create
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import UserError
-from dlsys_bench.plan import Plan
 from dlsys_bench.report.plots.to_accuracy import to_accuracy
 from dlsys_bench.report.to_accuracy import HEADS, Median, failed, tables, workloads
-from dlsys_bench.run import run as run_of
-from dlsys_bench.studies import find
+from dlsys_bench.runs.run import run as run_of
+from dlsys_bench.studies.registry import find
 from dlsys_bench.timing.ratio import median_interval
 from dlsys_bench.timing.target import Target
 from dlsys_bench.timing.to_accuracy import Run, measure, parts, read, train_each
 
 TARGET = Target("test_accuracy", 0.9, 0.99, 0.95, 0.02, 20, "reference/x.jsonl")
-EPOCHS = Run("numpy", "cpu", "regularization/fashion-mlp", "vanilla", "digits", "quick", 10_000, "p", TARGET)
+EPOCHS = Run(
+    "numpy", "cpu", "regularization/fashion-mlp", "vanilla", "digits", "quick", 10_000, "p", TARGET
+)
 PARTS = replace(EPOCHS, study="regularization/lenet5-overlap-tanh", arm="standard+bn")
 
 MODULE = '''
@@ -122,7 +125,9 @@ def test_the_first_look_counts_and_ends_the_run(scripted: Any) -> None:
     # From outside: what is done once, and no evaluation.
     assert wall > 2.4
     assert 0.4 <= line["cold_seconds"] < 1.4
-    assert [look["cold_seconds"] for look in line["looks"]] == sorted(look["cold_seconds"] for look in line["looks"])
+    assert [look["cold_seconds"] for look in line["looks"]] == sorted(
+        look["cold_seconds"] for look in line["looks"]
+    )
     assert 0.2 <= line["load_seconds"] < 0.4 + line["cold_seconds"]
 
 
@@ -136,18 +141,24 @@ def test_of_few_epochs_it_looks_at_every_tenth_of_the_training(scripted: Any) ->
 
 @pytest.mark.parametrize(
     ("samples", "name", "ends"),
-    [(60_000, "regularization/lenet5-tanh/dropout", list(range(20, 201, 20))),
-     (1437, "regularization/lenet5-tanh/dropout", [None]),
-     (1437, "regularization/lenet5-overlap-tanh/dropout", list(range(6, 61, 6)))],
-)  # fmt: skip
-def test_the_looks_are_the_epochs_where_these_are_enough(samples: int, name: str, ends: list[int | None]) -> None:
+    [
+        (60_000, "regularization/lenet5-tanh/dropout", list(range(20, 201, 20))),
+        (1437, "regularization/lenet5-tanh/dropout", [None]),
+        (1437, "regularization/lenet5-overlap-tanh/dropout", list(range(6, 61, 6))),
+    ],
+)
+def test_the_looks_are_the_epochs_where_these_are_enough(
+    samples: int, name: str, ends: list[int | None]
+) -> None:
     (case,) = find(name)
     assert [plan.steps for plan in parts(samples, case.arm.recipe("quick"), Plan(1))] == ends
     few = replace(case.arm.recipe("quick"), steps=3)
     assert [plan.steps for plan in parts(samples, few, Plan(1))] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("run", [EPOCHS, replace(EPOCHS, study="batch-size-sweep", arm="128")], ids=["epochs", "parts"])
+@pytest.mark.parametrize(
+    "run", [EPOCHS, replace(EPOCHS, study="batch-size-sweep", arm="128")], ids=["epochs", "parts"]
+)
 def test_a_censored_run_is_the_whole_training(run: Run) -> None:
     """Its last look is what a run of that seed ends with, however it got there."""
     line = measure(replace(run, target=replace(TARGET, value=1.01)))
@@ -170,7 +181,9 @@ def test_a_run_that_diverges_never_reaches_it() -> None:
 
 def test_what_was_interrupted_goes_on_and_another_target_is_another_run(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
-    runs = [replace(EPOCHS, seed=seed, target=replace(TARGET, value=0.5)) for seed in (10_000, 10_001)]
+    runs = [
+        replace(EPOCHS, seed=seed, target=replace(TARGET, value=0.5)) for seed in (10_000, 10_001)
+    ]
     begun = train_each(runs, path)
     first = next(begun)
     begun.close()
@@ -188,8 +201,19 @@ def test_what_was_interrupted_goes_on_and_another_target_is_another_run(tmp_path
 
 
 def invoke(path: Path, *arguments: str) -> Any:
-    return CliRunner().invoke(cli, ["bench", "time-to-accuracy", "regularization/fashion-mlp", "--dataset", "digits",
-                                    "--output", str(path), *arguments])  # fmt: skip
+    return CliRunner().invoke(
+        cli,
+        [
+            "bench",
+            "time-to-accuracy",
+            "regularization/fashion-mlp",
+            "--dataset",
+            "digits",
+            "--output",
+            str(path),
+            *arguments,
+        ],
+    )
 
 
 def test_the_command_takes_engines_in_turn_and_tells_what_the_lines_hold(tmp_path: Path) -> None:
@@ -199,8 +223,16 @@ def test_the_command_takes_engines_in_turn_and_tells_what_the_lines_hold(tmp_pat
     assert done.exit_code == 0, done.output
     lines = read(path)
     assert [(line["seed"], line["engine"]) for line in lines] == [
-        (10_000, "numpy"), (10_000, "numba"), (10_001, "numpy"), (10_001, "numba")]  # fmt: skip
-    rows = [row.split(" | ") for row in (tmp_path / "t.md").read_text().splitlines() if row.startswith("| num")]
+        (10_000, "numpy"),
+        (10_000, "numba"),
+        (10_001, "numpy"),
+        (10_001, "numba"),
+    ]
+    rows = [
+        row.split(" | ")
+        for row in (tmp_path / "t.md").read_text().splitlines()
+        if row.startswith("| num")
+    ]
     for engine, row in zip(("numpy", "numba"), rows, strict=True):
         mine = [line for line in lines if line["engine"] == engine]
         assert row[2] == "2 of 2"
@@ -218,13 +250,23 @@ def test_the_command_takes_engines_in_turn_and_tells_what_the_lines_hold(tmp_pat
 @pytest.mark.usefixtures("scripted")
 def test_an_engine_that_never_learns_is_said_and_exits_1(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
-    done = invoke(path, "--engine", "engines_of_a_test:Deaf", "--engine", "engines_of_a_test:None", "--seeds", "1")
+    done = invoke(
+        path,
+        "--engine",
+        "engines_of_a_test:Deaf",
+        "--engine",
+        "engines_of_a_test:None",
+        "--seeds",
+        "1",
+    )
     assert done.exit_code == 1, done.output
     (line,) = read(path)
     assert not line["reached"]
     assert len(line["looks"]) == 35
     assert "Deaf cpu vanilla seed 10000: never reached test_accuracy" in done.output
-    deaf, none = [row for row in (tmp_path / "t.md").read_text().splitlines() if row.startswith("| engines")]
+    deaf, none = [
+        row for row in (tmp_path / "t.md").read_text().splitlines() if row.startswith("| engines")
+    ]
     assert "| 0 of 1 | never | never |" in deaf
     assert f"seed 10000: test_accuracy {line['looks'][-1]['value']:.5g} at the end" in deaf
     # What failed is in the table too, and tried again.
@@ -237,10 +279,16 @@ def test_an_engine_that_never_learns_is_said_and_exits_1(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--output", "t.md"], "it takes NAME.jsonl"), (["--arm", "vanila"], "no arm 'vanila' (did you mean"),
-     (["--engine", "nunpy"], "unknown engine 'nunpy'"), (["--tier", "full"], "no target can be set: 0 stored runs")],
-)  # fmt: skip
-def test_what_is_wrong_is_said_before_anything_is_trained(arguments: list[str], said: str, tmp_path: Path) -> None:
+    [
+        (["--output", "t.md"], "it takes NAME.jsonl"),
+        (["--arm", "vanila"], "no arm 'vanila' (did you mean"),
+        (["--engine", "nunpy"], "unknown engine 'nunpy'"),
+        (["--tier", "full"], "no target can be set: 0 stored runs"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_trained(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
     done = invoke(tmp_path / "t.jsonl", *arguments)
     assert isinstance(done.exception, UserError)
     assert said in str(done.exception)
@@ -248,26 +296,48 @@ def test_what_is_wrong_is_said_before_anything_is_trained(arguments: list[str], 
 
 
 def lines_of(seconds: list[float | None], **fields: Any) -> list[dict[str, Any]]:
-    """Runs that took so long, and twice as long from a cold start; None of one that never reached it, in 50 s."""
+    """Runs that took so long, and twice as long from a cold start; None of one that never reached
+    it, in 50 s."""
     return [
-        asdict(EPOCHS) | {"seed": 10_000 + number, "reached": taken is not None, "seconds": taken or 50.0, "steps": 7,
-                          "cold_seconds": 2 * (taken or 50.0), "reason": None if taken else "0.5 at the end",
-                          "others_share": 0.01 * number} | fields
+        asdict(EPOCHS)
+        | {
+            "seed": 10_000 + number,
+            "reached": taken is not None,
+            "seconds": taken or 50.0,
+            "steps": 7,
+            "cold_seconds": 2 * (taken or 50.0),
+            "reason": None if taken else "0.5 at the end",
+            "others_share": 0.01 * number,
+        }
+        | fields
         for number, taken in enumerate(seconds)
-    ]  # fmt: skip
+    ]
 
 
 def test_a_run_that_never_reached_it_took_for_ever() -> None:
     seconds: list[float | None] = [5.0, 1.0, None, 3.0, 2.0, 4.0, 6.0]
-    ((work,), broken) = workloads(lines_of(seconds)), failed(asdict(EPOCHS) | {"seed": 9}, "it crashed")
+    ((work,), broken) = (
+        workloads(lines_of(seconds)),
+        failed(asdict(EPOCHS) | {"seed": 9}, "it crashed"),
+    )
     values = [math.inf if value is None else value for value in seconds]
-    assert work.groups[0].median("seconds") == Median(4.0, *median_interval(values)) == Median(4.0, 1.0, math.inf)
+    assert (
+        work.groups[0].median("seconds")
+        == Median(4.0, *median_interval(values))
+        == Median(4.0, 1.0, math.inf)
+    )
     row = dict(zip(HEADS, work.groups[0].row, strict=True))
     assert row == {
-        "engine": "numpy", "device": "cpu", ">reached": "6 of 7", ">training, s": "4 [1, never]",
-        ">from a cold start, s": "8 [2, never]", ">start": "4", ">updates": "7", ">others": "6%",
+        "engine": "numpy",
+        "device": "cpu",
+        ">reached": "6 of 7",
+        ">training, s": "4 [1, never]",
+        ">from a cold start, s": "8 [2, never]",
+        ">start": "4",
+        ">updates": "7",
+        ">others": "6%",
         "never reached": "seed 10002: 0.5 at the end",
-    }  # fmt: skip
+    }
     # Half of them and more: no median; a run that failed is one of them.
     (work,) = workloads([*lines_of([1.0, None]), broken])
     assert work.groups[0].row[2:5] == ("1 of 3", "never", "never")
@@ -280,13 +350,20 @@ def test_of_few_seeds_there_is_no_interval() -> None:
 
 
 def test_workloads_have_tables_of_their_own_and_one_picture(tmp_path: Path) -> None:
-    lines = [*lines_of([1.0, 20.0, None]), *lines_of([3.0], device="cuda"), *lines_of([3.0], arm="dropout"),
-             *lines_of([2.0], target=asdict(replace(TARGET, value=0.8))),
-             failed(asdict(EPOCHS) | {"engine": "gone"}, "it crashed")]  # fmt: skip
+    lines = [
+        *lines_of([1.0, 20.0, None]),
+        *lines_of([3.0], device="cuda"),
+        *lines_of([3.0], arm="dropout"),
+        *lines_of([2.0], target=asdict(replace(TARGET, value=0.8))),
+        failed(asdict(EPOCHS) | {"engine": "gone"}, "it crashed"),
+    ]
     works = workloads(lines)
     titles = [table.title for table in tables(works)]
     assert [len(table.rows) for table in tables(works)] == [3, 1, 1]
-    assert "fashion-mlp/vanilla on digits, tier quick: seconds until test_accuracy ≥ 0.9, the lower end" in titles[0]
+    assert (
+        "fashion-mlp/vanilla on digits, tier quick: seconds until test_accuracy ≥ 0.9, the lower end"
+        in titles[0]
+    )
     assert "dropout" in titles[1]
     assert "≥ 0.8" in titles[2]
     path = tmp_path / "t.png"
@@ -310,5 +387,7 @@ def test_a_line_is_json_that_comes_back(tmp_path: Path) -> None:
     ((_, line),) = train_each([replace(EPOCHS, target=replace(TARGET, value=0.2))], path)
     assert [json.loads(text) for text in path.read_text().splitlines()] == [line]
     assert isinstance(line, dict)
-    assert Run(**{name: line[name] for name in Run.__dataclass_fields__} | {"target": Target(**line["target"])}) == (
-        replace(EPOCHS, target=replace(TARGET, value=0.2)))  # fmt: skip
+    assert Run(
+        **{name: line[name] for name in Run.__dataclass_fields__}
+        | {"target": Target(**line["target"])}
+    ) == (replace(EPOCHS, target=replace(TARGET, value=0.2)))

@@ -1,4 +1,5 @@
-"""The fixture `train_benchmark` as a stranger uses it, and `dlsys-bench bench compare` on what it wrote."""
+"""The fixture `train_benchmark` as a stranger uses it, and `dlsys-bench bench compare` on what it
+wrote."""
 
 from __future__ import annotations
 
@@ -41,8 +42,13 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def run(pytester: pytest.Pytester, *args: str, rate: float = 0.1, wait: float = 0.001, loss: str = "error @ error",
-        ) -> pytest.RunResult:  # fmt: skip
+def run(
+    pytester: pytest.Pytester,
+    *args: str,
+    rate: float = 0.1,
+    wait: float = 0.001,
+    loss: str = "error @ error",
+) -> pytest.RunResult:
     pytester.makepyfile(test_line=STEP.format(rate=rate, wait=wait, loss=loss))
     return pytester.runpytest_subprocess("-p", "no:randomly", *args)
 
@@ -76,7 +82,9 @@ def test_it_proves_training_where_nothing_is_timed(pytester: pytest.Pytester) ->
         ({"loss": "'low'"}, "step() returned str; it has to return the loss, a number"),
     ],
 )
-def test_what_does_not_train_fails(pytester: pytest.Pytester, changed: dict[str, Any], said: str) -> None:
+def test_what_does_not_train_fails(
+    pytester: pytest.Pytester, changed: dict[str, Any], said: str
+) -> None:
     done = run(pytester, "--benchmark-only", **changed)
     done.assert_outcomes(failed=1)
     assert said in done.stdout.str()
@@ -133,7 +141,9 @@ def test_a_step_on_a_gpu_has_it_alone_and_tells_of_it(
             assert held == [{not started}] + 9 * [True]
         """
     )
-    pytester.runpytest_subprocess("--benchmark-only", "--benchmark-json=a.json").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("--benchmark-only", "--benchmark-json=a.json").assert_outcomes(
+        passed=1
+    )
     (found,) = json.loads((pytester.path / "a.json").read_text())["benchmarks"]
     assert found["extra_info"]["gpu"]["slowed_by"] == ["software thermal slowdown"]
     assert found["extra_info"]["gpu"]["after"]["name"] == smi.h100["name"]
@@ -144,12 +154,16 @@ def test_two_files_are_compared(pytester: pytest.Pytester, monkeypatch: pytest.M
     run(pytester, "--benchmark-only", "--benchmark-json=a.json", wait=0.010)
     run(pytester, "--benchmark-only", "--benchmark-json=b.json", wait=0.001)
     monkeypatch.chdir(pytester.path)
-    # The machine of a test may be loaded between the two; here the sleeps alone are to be told apart.
+    # The machine of a test may be loaded between the two; here the sleeps alone are to be told
+    # apart.
     for name in ("a.json", "b.json"):
         values = json.loads(Path(name).read_text())
         values["benchmarks"][0]["extra_info"] |= {"matrix_peak_gflops": 100.0, "others_share": 0.0}
         Path(name).write_text(json.dumps(values))
-    for pair, verdict, code in ((("a.json", "b.json"), "FASTER", 0), (("b.json", "a.json"), "SLOWER", 1)):
+    for pair, verdict, code in (
+        (("a.json", "b.json"), "FASTER", 0),
+        (("b.json", "a.json"), "SLOWER", 1),
+    ):
         done = CliRunner().invoke(cli, ["bench", "compare", *pair, "--json"])
         (change,) = json.loads(done.stdout)["changes"]
         assert (change["speed"], done.exit_code) == (verdict, code)
@@ -168,7 +182,10 @@ def test_files_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     for text, said in (
         ("{", "is no file of pytest-benchmark"),
         (json.dumps({"benchmarks": [one | {"stats": {"median": 1.0}}]}), "has no rounds of test_a"),
-        (json.dumps({"benchmarks": [one | {"fullname": "test_b"}]}), "have no benchmark in common: test_a; test_b"),
+        (
+            json.dumps({"benchmarks": [one | {"fullname": "test_b"}]}),
+            "have no benchmark in common: test_a; test_b",
+        ),
     ):
         other.write_text(text)
         done = CliRunner().invoke(cli, ["bench", "compare", str(good), str(other)])
@@ -177,6 +194,7 @@ def test_files_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_peaks_are_of_this_machine() -> None:
-    # Whatever the machine: more than a thousandth and less than a thousand times of one core of today.
+    # Whatever the machine: more than a thousandth and less than a thousand times of one core of
+    # today.
     assert 1e9 < matrix_peak() < 1e14
     assert 1e8 < memory_bandwidth() < 1e13

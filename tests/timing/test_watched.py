@@ -1,4 +1,5 @@
-"""A GPU that was slowed while something was timed is seen, and what was timed on it says nothing."""
+"""A GPU that was slowed while something was timed is seen, and what was timed on it says
+nothing."""
 
 from __future__ import annotations
 
@@ -30,9 +31,15 @@ def masks(smi: Any, *told: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize(
     ("before", "after", "slowed_by"),
-    [(IDLE, "0x0", []), (IDLE, HOT, ["software thermal slowdown"]), ("0x84", IDLE, ["hardware power brake",
-      "software power cap"]), ("0x2", "0x102", []), ("[N/A]", "0x0", []), ("[N/A]", "[N/A]", None)],
-)  # fmt: skip
+    [
+        (IDLE, "0x0", []),
+        (IDLE, HOT, ["software thermal slowdown"]),
+        ("0x84", IDLE, ["hardware power brake", "software power cap"]),
+        ("0x2", "0x102", []),
+        ("[N/A]", "0x0", []),
+        ("[N/A]", "[N/A]", None),
+    ],
+)
 def test_either_end_counts(smi: Any, before: str, after: str, slowed_by: list[str] | None) -> None:
     smi.answers(*masks(smi, before, after))
     with Watched("cuda") as gpu:
@@ -43,8 +50,12 @@ def test_either_end_counts(smi: Any, before: str, after: str, slowed_by: list[st
     assert told["before"]["driver"] == told["after"]["driver"] == "550.54.15"
 
 
-@pytest.mark.parametrize(("microseconds", "slowed_by"), [(40_000, []), (60_000, ["software power cap"])])
-def test_what_was_over_before_the_end_is_counted(smi: Any, microseconds: int, slowed_by: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("microseconds", "slowed_by"), [(40_000, []), (60_000, ["software power cap"])]
+)
+def test_what_was_over_before_the_end_is_counted(
+    smi: Any, microseconds: int, slowed_by: list[str]
+) -> None:
     """Of one second, 4% and 6%."""
     smi.answers(smi.newer(IDLE), smi.newer(IDLE, sw_power_cap=7_000_000 + microseconds))
     with Watched("cuda") as gpu:
@@ -81,11 +92,23 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_run_to_an_accuracy_on_a_gpu_tells_of_it(smi: Any, locks: Path, elsewhere: str) -> None:
     smi.answers(*masks(smi, IDLE, IDLE, HOT))
     target = Target("test_accuracy", 0.1, 0.99, 0.95, 0.02, 20, "reference/x.jsonl")
-    run = to_accuracy.Run(elsewhere, "cuda", "regularization/fashion-mlp", "vanilla", "digits", "quick", 1, "p", target)
+    run = to_accuracy.Run(
+        elsewhere,
+        "cuda",
+        "regularization/fashion-mlp",
+        "vanilla",
+        "digits",
+        "quick",
+        1,
+        "p",
+        target,
+    )
     told = to_accuracy.measure(run)
     assert told["reached"]
     assert told["gpu"]["slowed_by"] == ["software thermal slowdown"]
-    assert [path.name for path in locks.glob("dlsys_bench-*")] == [f"dlsys_bench-{smi.h100['uuid']}.lock"]
+    assert [path.name for path in locks.glob("dlsys_bench-*")] == [
+        f"dlsys_bench-{smi.h100['uuid']}.lock"
+    ]
     assert "gpu" not in to_accuracy.measure(replace(run, engine="numpy", device="cpu"))
 
 
@@ -93,18 +116,27 @@ def test_a_point_on_a_gpu_tells_of_it(smi: Any, locks: Path, elsewhere: str) -> 
     smi.answers(*masks(smi, IDLE, IDLE, IDLE, IDLE, HOT))
     point = Point(elsewhere, "cuda", study="eggholder", arm="16-16")
     told = measure(point, 0.1)["gpu"]
-    assert (told["slowed_by"], told["before"]["reasons"]) == (["software thermal slowdown"], ["idle"])
+    assert (told["slowed_by"], told["before"]["reasons"]) == (
+        ["software thermal slowdown"],
+        ["idle"],
+    )
     # It was waited for: the lock is named for the GPU.
-    assert [path.name for path in locks.glob("dlsys_bench-*")] == [f"dlsys_bench-{smi.h100['uuid']}.lock"]
+    assert [path.name for path in locks.glob("dlsys_bench-*")] == [
+        f"dlsys_bench-{smi.h100['uuid']}.lock"
+    ]
     assert "gpu" not in measure(Point("numpy", study="eggholder", arm="16-16"), 0.1)
 
 
 @pytest.mark.parametrize(
     ("gpus", "said", "cell"),
-    [(([], []), Speed.FASTER, "not"), ((None, None), Speed.FASTER, "-"),
-     ((["sync boost"], []), Speed.AMBIGUOUS, "sync boost"), (([], ["sync boost"]), Speed.AMBIGUOUS, "sync boost"),
-     ((None, ["sync boost"]), Speed.AMBIGUOUS, "sync boost")],
-)  # fmt: skip
+    [
+        (([], []), Speed.FASTER, "not"),
+        ((None, None), Speed.FASTER, "-"),
+        ((["sync boost"], []), Speed.AMBIGUOUS, "sync boost"),
+        (([], ["sync boost"]), Speed.AMBIGUOUS, "sync boost"),
+        ((None, ["sync boost"]), Speed.AMBIGUOUS, "sync boost"),
+    ],
+)
 def test_a_benchmark_on_a_slowed_gpu_is_ambiguous(
     gpus: tuple[list[str] | None, list[str] | None], said: Speed, cell: str, tmp_path: Path
 ) -> None:
@@ -117,34 +149,50 @@ def test_a_benchmark_on_a_slowed_gpu_is_ambiguous(
         paths[-1].write_text(json.dumps({"benchmarks": [one]}))
     ((change,), _) = compare_benchmarks(*paths)
     assert change.speed is said
-    assert change.to_dict()["gpu_slowed_by"] == (None if cell == "-" else [] if cell == "not" else [cell])
+    assert change.to_dict()["gpu_slowed_by"] == (
+        None if cell == "-" else [] if cell == "not" else [cell]
+    )
     done = CliRunner().invoke(cli, ["bench", "compare", *map(str, paths)], env={"COLUMNS": "200"})
     assert done.exit_code == (3 if said is Speed.AMBIGUOUS else 0), done.output
-    heads, row = (next(line for line in done.output.splitlines() if name in line) for name in ("verdict", said))
+    heads, row = (
+        next(line for line in done.output.splitlines() if name in line)
+        for name in ("verdict", said)
+    )
     assert row[heads.index("GPU slowed by") :].startswith(f"{cell} ")
 
 
 def torch(bytes_held: int, *, started: bool = True) -> Any:
     return SimpleNamespace(
-        cuda=SimpleNamespace(is_initialized=lambda: started, max_memory_allocated=lambda: bytes_held)
+        cuda=SimpleNamespace(
+            is_initialized=lambda: started, max_memory_allocated=lambda: bytes_held
+        )
     )
 
 
 def jax(platform: str, stats: dict[str, int] | None) -> Any:
-    return SimpleNamespace(devices=lambda: [SimpleNamespace(platform=platform, memory_stats=lambda: stats)])
+    return SimpleNamespace(
+        devices=lambda: [SimpleNamespace(platform=platform, memory_stats=lambda: stats)]
+    )
 
 
 @pytest.mark.parametrize(
     ("modules", "started", "most"),
-    [((None, None), False, None), ((torch(5), None), False, 5), ((torch(5, started=False), None), False, None),
-     ((None, jax("gpu", {"peak_bytes_in_use": 7})), True, 7), ((None, jax("cpu", None)), True, None),
-     ((torch(5), jax("gpu", {"peak_bytes_in_use": 7})), True, 7)],
-)  # fmt: skip
+    [
+        ((None, None), False, None),
+        ((torch(5), None), False, 5),
+        ((torch(5, started=False), None), False, None),
+        ((None, jax("gpu", {"peak_bytes_in_use": 7})), True, 7),
+        ((None, jax("cpu", None)), True, None),
+        ((torch(5), jax("gpu", {"peak_bytes_in_use": 7})), True, 7),
+    ],
+)
 def test_the_most_held_on_a_gpu_is_told(
     modules: tuple[Any, Any], started: bool, most: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bridge = SimpleNamespace(backends_are_initialized=lambda: started)
-    for name, module in zip(("torch", "jax", "jax._src.xla_bridge"), (*modules, bridge), strict=True):
+    for name, module in zip(
+        ("torch", "jax", "jax._src.xla_bridge"), (*modules, bridge), strict=True
+    ):
         monkeypatch.setitem(sys.modules, name, module)
     assert device.device_memory() == ({} if most is None else {"peak_device_memory_bytes": most})
     assert device.in_use() == (most is not None)
@@ -152,7 +200,11 @@ def test_the_most_held_on_a_gpu_is_told(
 
 def test_a_gpu_without_figures_is_in_use_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     bridge = SimpleNamespace(backends_are_initialized=lambda: True)
-    for name, module in (("torch", None), ("jax", jax("gpu", None)), ("jax._src.xla_bridge", bridge)):
+    for name, module in (
+        ("torch", None),
+        ("jax", jax("gpu", None)),
+        ("jax._src.xla_bridge", bridge),
+    ):
         monkeypatch.setitem(sys.modules, name, module)
     assert device.in_use()
     assert device.device_memory() == {}

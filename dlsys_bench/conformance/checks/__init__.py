@@ -18,6 +18,18 @@ from dlsys_bench.conformance.checks import (  # noqa: I001
 )
 
 __all__ = [
-    "checkpoint", "determinism", "distribution", "evaluation", "fitting", "forward", "gradient", "initializer", "loss",
-    "schedule", "shapes", "state", "step", "trajectory",
-]  # fmt: skip
+    "checkpoint",
+    "determinism",
+    "distribution",
+    "evaluation",
+    "fitting",
+    "forward",
+    "gradient",
+    "initializer",
+    "loss",
+    "schedule",
+    "shapes",
+    "state",
+    "step",
+    "trajectory",
+]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dlsys_bench.checkpoint import load, save
 from dlsys_bench.conformance.check import Trial, check
 from dlsys_bench.conformance.checks.subjects import networks, size
 from dlsys_bench.conformance.checks.trajectory import NETWORKS, _setting
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.conformance.strategies import Example
-from dlsys_bench.plan import Plan
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.runs.checkpoint import load, save
 
 
 @check("checkpoint", "weights")
@@ -29,7 +29,9 @@ def weights(trial: Trial, subject: str) -> None:
             if not np.array_equal(values, kept[name]):
                 raise broken(f"{name} is not what it was before it went out and in", tensor=name)
         right = engine.predict(first, example.batch.x)
-        close("predict", engine.predict(second, example.batch.x), right, trial.tolerance * size(right))
+        close(
+            "predict", engine.predict(second, example.batch.x), right, trial.tolerance * size(right)
+        )
 
     trial.search(networks(trial), body, examples=15)
 

@@ -12,7 +12,7 @@ from dlsys_bench.conformance.checks.subjects import size
 from dlsys_bench.conformance.checks.trajectory import GROWS, _setting
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
-from dlsys_bench.plan import Plan, Weights
+from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.initializers import Zeros
 from dlsys_bench.spec.layers import Activation, Dense, Dropout
@@ -46,14 +46,17 @@ def seed(trial: Trial, subject: str) -> None:
     for name, values in first.items():
         if not np.array_equal(values, again[name]):
             apart = float(np.abs(values - again[name]).max())
-            raise broken(f"{name} differs by {apart:.3g} between two trainings of one seed", tensor=name)
+            raise broken(
+                f"{name} differs by {apart:.3g} between two trainings of one seed", tensor=name
+            )
     if all(np.array_equal(values, other[name]) for name, values in first.items()):
         raise broken("seeds 1 and 2 train to the same weights")
 
 
 @check("determinism", "dropout")
 def dropout(trial: Trial, subject: str) -> None:
-    """The seed of the plan decides the masks, where nothing else is left to chance: the same weights, no shuffling."""
+    """The seed of the plan decides the masks, where nothing else is left to chance: the same
+    weights, no shuffling."""
     if not _apart(trial, DROPS, replace(BY_ONE, shuffle=False), alone=True):
         raise broken("plans of seeds 1 and 2 drop the same units", layer="dropout_1")
 
@@ -69,7 +72,8 @@ def plan(trial: Trial, subject: str) -> None:
 
 @check("determinism", "alone")
 def alone(trial: Trial, subject: str) -> None:
-    """A network that trains leaves every other network, and the generators of the process, as they were."""
+    """A network that trains leaves every other network, and the generators of the process, as they
+    were."""
     model, recipe, samples = _setting(trial, trial.engine, _network(trial))
     one, other = (trial.engine.build(model, seed=number) for number in (1, 2))
     before = trial.engine.weights(one)
@@ -83,16 +87,21 @@ def alone(trial: Trial, subject: str) -> None:
         if not np.array_equal(values, before[name]):
             raise broken(f"training one network moved {name} of another", tensor=name)
     if (random.random(), np.random.random()) != drawn:  # noqa: NPY002
-        raise broken("fit draws from the generators of the process, or seeds them: give the engine its own")
+        raise broken(
+            "fit draws from the generators of the process, or seeds them: give the engine its own"
+        )
 
 
 @check("determinism", "replicas")
 def replicas(trial: Trial, subject: str) -> None:
-    """Networks that train as one: by a plan each comes to what it comes to alone; natively each has an order and masks
-    of its own."""
+    """Networks that train as one: by a plan each comes to what it comes to alone; natively each has
+    an order and masks of its own."""
     engine, convention = trial.engine, trial.engine.conventions[0]
     model = Model("replicas", (6,), (Dense(8), Activation("tanh"), Dropout(0.5), Dense(3)))
-    recipes = [follow(convention, replace(LIKE, optimizer=SGD(rate, momentum=0.9))) for rate in (0.02, 0.05, 0.1)]
+    recipes = [
+        follow(convention, replace(LIKE, optimizer=SGD(rate, momentum=0.9)))
+        for rate in (0.02, 0.05, 0.1)
+    ]
     samples = Samples(trial.generator.standard_normal((14, 6)), trial.generator.integers(0, 3, 14))
     plans = [Plan(number, parity=True) for number in (1, 2, 3)]
     engine.able(model, LIKE.loss, recipes[0], parity=True)
@@ -105,10 +114,20 @@ def replicas(trial: Trial, subject: str) -> None:
         found = together.weights(replica)
         here = f"of replica {replica} of 3"
         right = engine.predict(net, samples.x)
-        close(f"predict {here}", predicted[replica], right, GROWS[engine.dtype] * trial.tolerance * size(right))
+        close(
+            f"predict {here}",
+            predicted[replica],
+            right,
+            GROWS[engine.dtype] * trial.tolerance * size(right),
+        )
         for mine, his in zip(histories[replica], told, strict=True):
             allowed = max(1e-5, 10 * trial.tolerance) * abs(his.running_loss)
-            close(f"the running loss {here}", np.array(mine.running_loss), np.array(his.running_loss), allowed)
+            close(
+                f"the running loss {here}",
+                np.array(mine.running_loss),
+                np.array(his.running_loss),
+                allowed,
+            )
         for name, right in trial.engine.weights(net).items():
             allowed = GROWS[trial.engine.dtype] * trial.tolerance * size(right)
             close(f"{name} of replica {replica} of 3", found[name], right, allowed, tensor=name)
@@ -120,7 +139,8 @@ def replicas(trial: Trial, subject: str) -> None:
 
 
 def _apart(trial: Trial, model: Model, recipe: Recipe, *, alone: bool) -> bool:
-    """Whether native trainings of two seeds, from the same weights, end apart; one by one, or as replicas."""
+    """Whether native trainings of two seeds, from the same weights, end apart; one by one, or as
+    replicas."""
     engine, plans = trial.engine, [Plan(1), Plan(2)]
     model, recipe = follow(engine.conventions[0], model), follow(engine.conventions[0], recipe)
     generator = np.random.default_rng(trial.seed)

@@ -1,4 +1,5 @@
-"""What the other rungs cannot see: whether trainings of the engine's own reach the accuracies of the stored runs."""
+"""What the other rungs cannot see: whether trainings of the engine's own reach the accuracies of
+the stored runs."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ ALPHA = 1e-5
 @check("distribution", *ARMS)
 def distribution(trial: Trial, subject: str) -> None:
     """Trainings on scanned digits, with other seeds than the stored runs': as many as it takes."""
-    from dlsys_bench.run import choose_dataset
-    from dlsys_bench.studies import find
-    from dlsys_bench.verdict.gate import Terms, gate
-    from dlsys_bench.verdict.verdict import Outcome
+    from dlsys_bench.runs.run import choose_dataset
+    from dlsys_bench.studies.registry import find
+    from dlsys_bench.verdicts.gate import Terms, gate
+    from dlsys_bench.verdicts.verdict import Outcome
 
     (case,) = find(f"regularization/{subject}")
     data, _ = choose_dataset(case, "digits", None)

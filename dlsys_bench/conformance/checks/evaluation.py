@@ -1,4 +1,5 @@
-"""What is counted: predictions in parts, accuracies where outputs are equal, figures that run over an epoch."""
+"""What is counted: predictions in parts, accuracies where outputs are equal, figures that run over
+an epoch."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from dlsys_bench.conformance.check import Trial, check
 from dlsys_bench.conformance.checks.subjects import of_labels, size
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
-from dlsys_bench.plan import Plan
-from dlsys_bench.result import Epoch
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Flatten, Layer
 from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
@@ -38,13 +39,18 @@ def parts(trial: Trial, subject: str) -> None:
     whole = trial.engine.predict(net, x)
     for first, last in ((0, 1), (1, 8), (8, 1008), (1008, 4100)):
         found = trial.engine.predict(net, x[first:last])
-        close(f"predict of samples {first} to {last}", found, whole[first:last], 10 * trial.tolerance * size(whole))
+        close(
+            f"predict of samples {first} to {last}",
+            found,
+            whole[first:last],
+            10 * trial.tolerance * size(whole),
+        )
 
 
 @check("evaluation", *LOSSES)
 def running(trial: Trial, subject: str) -> None:
-    """The running loss and accuracy: means over all samples of the epoch, the last, smaller batch by its size; of an
-    epoch that is cut short, over those that it had."""
+    """The running loss and accuracy: means over all samples of the epoch, the last, smaller batch
+    by its size; of an epoch that is cut short, over those that it had."""
     loss = LOSSES[subject].of()
     outputs = 1 if loss.targets == "signs" else 3
     model = Model("running", (3,), (Dense(outputs),))
@@ -66,8 +72,12 @@ def learning(trial: Trial, subject: str) -> None:
     """The loss of a batch is that before its update, by its own statistics."""
     convention = trial.engine.conventions[0]
     norm = (BatchNorm(),) if "batch_norm" in trial.kinds else ()
-    model = follow(convention, Model("learning", (3,), (Dense(4), Activation("tanh"), *norm, Dense(3))))
-    samples = Samples(trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 3)))
+    model = follow(
+        convention, Model("learning", (3,), (Dense(4), Activation("tanh"), *norm, Dense(3)))
+    )
+    samples = Samples(
+        trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 3))
+    )
     recipe = Recipe(SGD(0.2), batch_size=4, epochs=3, shuffle=False, loss=MeanSquaredError())
     recipe = follow(convention, recipe)
     weights, plan = strategies.nonzero_weights(model, trial.seed), Plan(1, parity=True)
@@ -88,10 +98,14 @@ def ties(trial: Trial, subject: str) -> None:
             outputs = 1 if loss.targets == "signs" else 3
             model = Model("ties", (3,), (Dense(outputs),))
             weights = {"dense_1.kernel": np.zeros((3, outputs)), "dense_1.bias": np.zeros(outputs)}
-            _compare(trial, model, weights, strategies.targets(loss, outputs, 11, trial.generator), loss)
+            _compare(
+                trial, model, weights, strategies.targets(loss, outputs, 11, trial.generator), loss
+            )
 
 
-def _compare(trial: Trial, model: Model, weights: dict[str, np.ndarray], y: np.ndarray, loss: Loss) -> None:
+def _compare(
+    trial: Trial, model: Model, weights: dict[str, np.ndarray], y: np.ndarray, loss: Loss
+) -> None:
     samples = Samples(trial.generator.standard_normal((11, 3)), y)
     recipe = Recipe(SGD(0.0), batch_size=4, epochs=1, shuffle=False, loss=loss)
     recipe = follow(trial.engine.conventions[0], recipe)
@@ -118,5 +132,8 @@ def _same(told: str, found: Epoch, right: Epoch) -> None:
         raise broken(f"there is no running accuracy {told}")
     else:
         close(
-            f"the running accuracy {told}", np.array(found.running_accuracy), np.array(right.running_accuracy), FLOAT32
+            f"the running accuracy {told}",
+            np.array(found.running_accuracy),
+            np.array(right.running_accuracy),
+            FLOAT32,
         )

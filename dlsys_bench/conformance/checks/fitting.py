@@ -1,7 +1,8 @@
-"""Training, for which an engine may have a path of its own: every layer, optimiser and loss in `fit`.
+"""Training, for which an engine may have a path of its own: every layer, optimiser and loss in
+`fit`.
 
-What `gradients` does right, `fit` may do otherwise: fused, compiled, or written twice. Natively nothing is shuffled and
-nothing dropped here, so that nothing is left to chance.
+What `gradients` does right, `fit` may do otherwise: fused, compiled, or written twice. Natively
+nothing is shuffled and nothing dropped here, so that nothing is left to chance.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dlsys_bench.conformance.checks.subjects import SUBJECTS, clear, drawn, size
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.data import Samples
-from dlsys_bench.plan import Plan
+from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import departures, follow
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense
@@ -35,40 +36,65 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 @check("trajectory", *(f"fit-{subject}" for subject in SUBJECTS))
 def layers(trial: Trial, subject: str) -> None:
-    """Two steps of a layer over a batch norm, so that what it passes down is seen too; by a plan, then natively."""
+    """Two steps of a layer over a batch norm, so that what it passes down is seen too; by a plan,
+    then natively."""
 
     def body(example: Example) -> None:
         norm = (BatchNorm(),) if "batch_norm" in trial.kinds else ()
         model = Model("drawn", example.model.input_shape, (*norm, *example.model.layers))
-        # The layer was drawn in one of the engine's conventions; the rest of the recipe follows in it.
-        convention = next(way for way in trial.engine.conventions if not departures(way, example.model))
+        # The layer was drawn in one of the engine's conventions; the rest of the recipe follows in
+        # it.
+        convention = next(
+            way for way in trial.engine.conventions if not departures(way, example.model)
+        )
         model = follow(convention, model)
         weights = strategies.nonzero_weights(model, example.seed)
-        batch = example.batch._replace(masks=Plan(example.seed).masks(model, 0, len(example.batch.x)), training=True)
+        batch = example.batch._replace(
+            masks=Plan(example.seed).masks(model, 0, len(example.batch.x)), training=True
+        )
         assume(clear(trial, example._replace(model=model, weights=weights, batch=batch)))
-        recipe = Recipe(SGD(0.01), batch_size=len(batch.x), epochs=2, shuffle=False, loss=example.loss)
+        recipe = Recipe(
+            SGD(0.01), batch_size=len(batch.x), epochs=2, shuffle=False, loss=example.loss
+        )
         for parity in (True, False) if subject != "fit-dropout" else (True,):
             plan = Plan(example.seed, parity=parity)
-            compare(trial, model, weights, Samples(batch.x, batch.y), follow(convention, recipe), plan, 2)
+            compare(
+                trial,
+                model,
+                weights,
+                Samples(batch.x, batch.y),
+                follow(convention, recipe),
+                plan,
+                2,
+            )
 
-    several = drawn(trial, subject.removeprefix("fit-")).filter(lambda example: len(example.batch.x) > 1)
+    several = drawn(trial, subject.removeprefix("fit-")).filter(
+        lambda example: len(example.batch.x) > 1
+    )
     trial.search(several, body, examples=12)
 
 
 @check("trajectory", *(f"native-{name}" for name in OPTIMIZERS))
 def optimizers(trial: Trial, subject: str) -> None:
     """Each optimiser natively, with batches of one size and of several."""
-    # A bias under a batch norm would have no gradient but rounding, and Adam or RMSprop make whole steps of that.
+    # A bias under a batch norm would have no gradient but rounding, and Adam or RMSprop make whole
+    # steps of that.
     norm = (BatchNorm(moving_decay=0.7),) if "batch_norm" in trial.kinds else ()
     model = Model("drawn", (3,), (*norm, Dense(3), Activation("tanh"), Dense(2)))
-    samples = Samples(trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2)))
+    samples = Samples(
+        trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2))
+    )
     for convention in trial.engine.conventions:
         here = follow(convention, model)
         for sizes in (None, CyclicalBatchSize(2, 4)):
             recipe = Recipe(
-                OPTIMIZERS[subject.removeprefix("native-")], batch_size=4, epochs=3, shuffle=False,
-                loss=MeanSquaredError(), batch_sizes=sizes,
-            )  # fmt: skip
+                OPTIMIZERS[subject.removeprefix("native-")],
+                batch_size=4,
+                epochs=3,
+                shuffle=False,
+                loss=MeanSquaredError(),
+                batch_sizes=sizes,
+            )
             weights = strategies.nonzero_weights(here, trial.seed)
             compare(trial, here, weights, samples, follow(convention, recipe), Plan(1), 6)
 
@@ -82,7 +108,9 @@ def losses(trial: Trial, subject: str) -> None:
     recipe = follow(convention, Recipe(SGD(0.1), batch_size=4, epochs=2, shuffle=False, loss=loss))
     y = strategies.targets(loss, outputs, 11, trial.generator)
     samples = Samples(trial.generator.standard_normal((11, 3)), y)
-    compare(trial, model, strategies.nonzero_weights(model, trial.seed), samples, recipe, Plan(1), 6)
+    compare(
+        trial, model, strategies.nonzero_weights(model, trial.seed), samples, recipe, Plan(1), 6
+    )
 
 
 @check("trajectory", *(f"long-{name}" for name in ("momentum", "adam", "rmsprop")))
@@ -91,46 +119,83 @@ def long(trial: Trial, subject: str) -> None:
     convention = trial.engine.conventions[0]
     model = follow(convention, Model("drawn", (3,), (Dense(3), Activation("tanh"), Dense(2))))
     recipe = Recipe(
-        OPTIMIZERS[subject.removeprefix("long-")], batch_size=4, epochs=40, shuffle=False, loss=MeanSquaredError()
+        OPTIMIZERS[subject.removeprefix("long-")],
+        batch_size=4,
+        epochs=40,
+        shuffle=False,
+        loss=MeanSquaredError(),
     )
     recipe = follow(convention, recipe)
-    samples = Samples(trial.generator.standard_normal((8, 3)), trial.generator.standard_normal((8, 2)))
+    samples = Samples(
+        trial.generator.standard_normal((8, 3)), trial.generator.standard_normal((8, 2))
+    )
     weights, plan = strategies.nonzero_weights(model, trial.seed), Plan(0, parity=True)
     right = trained(trial.oracle, model, weights, samples, recipe, plan)
     found = trained(trial.engine, model, weights, samples, recipe, plan)
     for name, values in right.items():
         # Rounding grows with the steps, and more where the learning rate itself is rounded.
         allowed = 1000 * trial.tolerance * size(values)
-        close(f"{name} after 80 steps", found[name], values, allowed, tensor=name, layer=name.partition(".")[0])
+        close(
+            f"{name} after 80 steps",
+            found[name],
+            values,
+            allowed,
+            tensor=name,
+            layer=name.partition(".")[0],
+        )
 
 
 @check("trajectory", *(f"float32-{name}" for name in OPTIMIZERS))
 def single(trial: Trial, subject: str) -> None:
-    """Ten steps of each optimiser in single precision, by a plan and natively: a thousandth of the way, no more."""
+    """Ten steps of each optimiser in single precision, by a plan and natively: a thousandth of the
+    way, no more."""
     engine, convention = trial.at("float32"), trial.engine.conventions[0]
     model = follow(convention, Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(2))))
     recipe = Recipe(
-        OPTIMIZERS[subject.removeprefix("float32-")], batch_size=5, epochs=5, shuffle=False, loss=MeanSquaredError()
+        OPTIMIZERS[subject.removeprefix("float32-")],
+        batch_size=5,
+        epochs=5,
+        shuffle=False,
+        loss=MeanSquaredError(),
     )
     recipe = follow(convention, recipe)
-    samples = Samples(trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2)))
+    samples = Samples(
+        trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2))
+    )
     weights = strategies.nonzero_weights(model, trial.seed)
     for plan in (Plan(0, parity=True), *([Plan(0)] if "native" not in trial.lacks else [])):
         right = trained(trial.oracle, model, weights, samples, recipe, plan)
         found = trained(engine, model, weights, samples, recipe, plan)
-        allowed = max(1e-3, trial.loosens or 0.0) * size(*(right[name] - weights[name] for name in right))
+        allowed = max(1e-3, trial.loosens or 0.0) * size(
+            *(right[name] - weights[name] for name in right)
+        )
         for name, values in right.items():
-            close(f"{name} after 10 steps", found[name], values, allowed, tensor=name, layer=name.partition(".")[0])
+            close(
+                f"{name} after 10 steps",
+                found[name],
+                values,
+                allowed,
+                tensor=name,
+                layer=name.partition(".")[0],
+            )
 
 
 @check("trajectory", "large-batch")
 def large_batch(trial: Trial, subject: str) -> None:
-    """Batches of 200, which an engine may take in parts: the mean is over all, and so are the statistics."""
+    """Batches of 200, which an engine may take in parts: the mean is over all, and so are the
+    statistics."""
     convention = trial.engine.conventions[0]
     norm = (BatchNorm(moving_decay=0.7),) if "batch_norm" in trial.kinds else ()
-    model = follow(convention, Model("drawn", (3,), (*norm, Dense(3), Activation("tanh"), Dense(2))))
-    recipe = follow(convention, Recipe(SGD(0.1), batch_size=200, epochs=2, shuffle=False, loss=MeanSquaredError()))
-    samples = Samples(trial.generator.standard_normal((200, 3)), trial.generator.standard_normal((200, 2)))
+    model = follow(
+        convention, Model("drawn", (3,), (*norm, Dense(3), Activation("tanh"), Dense(2)))
+    )
+    recipe = follow(
+        convention,
+        Recipe(SGD(0.1), batch_size=200, epochs=2, shuffle=False, loss=MeanSquaredError()),
+    )
+    samples = Samples(
+        trial.generator.standard_normal((200, 3)), trial.generator.standard_normal((200, 2))
+    )
     weights = strategies.nonzero_weights(model, trial.seed)
     for plan in (Plan(1, parity=True), *([Plan(1)] if "native" not in trial.lacks else [])):
         compare(trial, model, weights, samples, recipe, plan, 2)
@@ -140,8 +205,24 @@ def large_batch(trial: Trial, subject: str) -> None:
 def deep(trial: Trial, subject: str) -> None:
     """Twelve layers of one kind: each by its own name."""
     convention = trial.engine.conventions[0]
-    model = Model("deep", (3,), (*(layer for _ in range(12) for layer in (Dense(3), Activation("tanh"))), Dense(2)))
+    model = Model(
+        "deep",
+        (3,),
+        (*(layer for _ in range(12) for layer in (Dense(3), Activation("tanh"))), Dense(2)),
+    )
     model = follow(convention, model)
-    recipe = follow(convention, Recipe(SGD(0.1), batch_size=6, epochs=2, shuffle=False, loss=MeanSquaredError()))
-    samples = Samples(trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2)))
-    compare(trial, model, strategies.nonzero_weights(model, trial.seed), samples, recipe, Plan(1, parity=True), 2)
+    recipe = follow(
+        convention, Recipe(SGD(0.1), batch_size=6, epochs=2, shuffle=False, loss=MeanSquaredError())
+    )
+    samples = Samples(
+        trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2))
+    )
+    compare(
+        trial,
+        model,
+        strategies.nonzero_weights(model, trial.seed),
+        samples,
+        recipe,
+        Plan(1, parity=True),
+        2,
+    )

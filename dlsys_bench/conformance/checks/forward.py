@@ -10,21 +10,26 @@ from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, followed, n
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.conformance.strategies import Example, nonzero_weights
 from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.plan import Plan
+from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, BatchNorm, Dense
 from dlsys_bench.spec.losses import CategoricalCrossEntropy, MeanSquaredError
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.zoo import MODELS
 
 
 def compare(trial: Trial, example: Example) -> None:
     """Every layer's output, from the first on; then what is predicted."""
     engine, oracle = trial.engine, trial.oracle
-    net, truth = engine.build(example.model, example.weights), oracle.build(example.model, example.weights)
+    net, truth = (
+        engine.build(example.model, example.weights),
+        oracle.build(example.model, example.weights),
+    )
     expected = oracle.trace(truth, example.batch)
-    for name, found, right in zip(example.model.names, engine.trace(net, example.batch), expected, strict=True):
+    for name, found, right in zip(
+        example.model.names, engine.trace(net, example.batch), expected, strict=True
+    ):
         close(f"the output of {name}", found, right, trial.tolerance * size(right), layer=name)
     right = oracle.predict(truth, example.batch.x)
     close("predict", engine.predict(net, example.batch.x), right, trial.tolerance * size(right))
@@ -46,7 +51,8 @@ FAR = np.array([[-1000.0, -80.0, 0.0, 80.0, 1000.0], [1.0, 1000.0, 999.0, -1000.
 
 @check("forward", "far")
 def far(trial: Trial, subject: str) -> None:
-    """Activations where an exponential overflows: the right output, and a gradient that is a number."""
+    """Activations where an exponential overflows: the right output, and a gradient that is a
+    number."""
     for function in trial.functions:
         layers = LAYERS["activation"].of(function=function), Dense(1)
         model = follow(trial.engine.conventions[0], Model("far", (5,), layers))
@@ -54,10 +60,15 @@ def far(trial: Trial, subject: str) -> None:
         batch, net = Batch(FAR, np.zeros((2, 1))), trial.engine.build(model, weights)
         right = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
         found = trial.engine.trace(net, batch)[0]
-        close(f"{function} far out", found, right, trial.tolerance * size(right), layer="activation_1")
+        close(
+            f"{function} far out", found, right, trial.tolerance * size(right), layer="activation_1"
+        )
         dx = trial.engine.gradients(net, batch, MeanSquaredError()).x
         if not np.isfinite(dx).all():
-            raise broken(f"{function}, far out, has a gradient of {dx[~np.isfinite(dx)][0]}", layer="activation_1")
+            raise broken(
+                f"{function}, far out, has a gradient of {dx[~np.isfinite(dx)][0]}",
+                layer="activation_1",
+            )
 
 
 SINGLE_LAYERS = {
@@ -69,8 +80,9 @@ SINGLE_LAYERS = {
 
 @check("forward", *SINGLE_LAYERS)
 def single(trial: Trial, subject: str) -> None:
-    """In single precision: products of that precision, functions, pools, and a batch norm of values far from zero,
-    which loses them where the variance is the mean of squares less the square of the mean."""
+    """In single precision: products of that precision, functions, pools, and a batch norm of values
+    far from zero, which loses them where the variance is the mean of squares less the square of the
+    mean."""
     engine, allowed = trial.at("float32"), max(SINGLE, trial.loosens or 0.0)
 
     def body(example: Example) -> None:
@@ -91,7 +103,10 @@ def single(trial: Trial, subject: str) -> None:
     if not layers:
         raise NotApplicableError(f"none of {', '.join(SINGLE_LAYERS[subject])} is left: see lacks")
     for each in layers:
-        plain = followed(trial, strategies.single_layers("conv2d", strides=(1, 1), images="flatten" in trial.kinds))
+        plain = followed(
+            trial,
+            strategies.single_layers("conv2d", strides=(1, 1), images="flatten" in trial.kinds),
+        )
         trial.search(plain if each == "conv2d-plain" else drawn(trial, each), body, examples=12)
     if subject == "float32" and "batch_norm" in trial.kinds:
         model = follow(trial.engine.conventions[0], Model("far", (4,), (BatchNorm(), Dense(1))))
@@ -101,7 +116,13 @@ def single(trial: Trial, subject: str) -> None:
         right = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
         found = engine.trace(engine.build(model, weights), batch)[0]
         # Of values about 300 six digits are kept, of their differences three.
-        close("batch norm of values about 300", found, right, max(2e-3, allowed) * size(right), layer="batch_norm_1")
+        close(
+            "batch norm of values about 300",
+            found,
+            right,
+            max(2e-3, allowed) * size(right),
+            layer="batch_norm_1",
+        )
 
 
 LARGE = "lenet5-tanh/bn+bn"
@@ -119,4 +140,6 @@ def large(trial: Trial) -> Example:
     x = trial.generator.random((12, *model.input_shape))
     y = trial.generator.integers(0, 10, 12)
     batch = Batch(x, y, Plan(trial.seed).masks(model, 0, 12), training=True)
-    return Example(model, nonzero_weights(model, trial.seed), batch, CategoricalCrossEntropy(), trial.seed)
+    return Example(
+        model, nonzero_weights(model, trial.seed), batch, CategoricalCrossEntropy(), trial.seed
+    )

@@ -15,20 +15,36 @@ from dlsys_bench.engines.base import Gradients
 
 def compare(trial: Trial, engine: Guard, example: Example) -> None:
     """The loss, then gradients from the output down: the first wrong one spoils those below it."""
-    net, truth = engine.build(example.model, example.weights), trial.oracle.build(example.model, example.weights)
+    net, truth = (
+        engine.build(example.model, example.weights),
+        trial.oracle.build(example.model, example.weights),
+    )
     expected = trial.oracle.gradients(truth, example.batch, example.loss)
     found = engine.gradients(net, example.batch, example.loss)
     allowed = trial.allowed(engine.dtype)
-    close("the loss", np.array(found.loss), np.array(expected.loss), allowed * max(1.0, abs(expected.loss)))
+    close(
+        "the loss",
+        np.array(found.loss),
+        np.array(expected.loss),
+        allowed * max(1.0, abs(expected.loss)),
+    )
     compare_gradients(found, expected, allowed)
 
 
 def compare_gradients(found: Gradients, expected: Gradients, allowed: float) -> None:
-    """A bias before a batch norm has a gradient of zero: what is allowed is taken from the largest of all."""
+    """A bias before a batch norm has a gradient of zero: what is allowed is taken from the largest
+    of all."""
     scale = size(*expected.weights.values(), expected.x)
     for name in reversed(expected.weights):
         layer = name.partition(".")[0]
-        close(f"d {name}", found.weights[name], expected.weights[name], allowed * scale, layer=layer, tensor=name)
+        close(
+            f"d {name}",
+            found.weights[name],
+            expected.weights[name],
+            allowed * scale,
+            layer=layer,
+            tensor=name,
+        )
     close("d x", found.x, expected.x, allowed * scale)
 
 
@@ -45,7 +61,8 @@ def network(trial: Trial, subject: str) -> None:
 
 @check("gradient", "float32")
 def single(trial: Trial, subject: str) -> None:
-    """The same in single precision, in which most people train: far from kinks, with a wider tolerance."""
+    """The same in single precision, in which most people train: far from kinks, with a wider
+    tolerance."""
     engine = trial.at("float32")
 
     def body(example: Example) -> None:
@@ -58,7 +75,9 @@ def single(trial: Trial, subject: str) -> None:
 def lenet5(trial: Trial, subject: str) -> None:
     """A network of real size: the slope along two drawn directions in every tensor, and in x."""
     example, engine = large(trial), trial.engine
-    found = engine.gradients(engine.build(example.model, example.weights), example.batch, example.loss)
+    found = engine.gradients(
+        engine.build(example.model, example.weights), example.batch, example.loss
+    )
     truth = trial.oracle.build(example.model, example.weights)
     scale = max(float(np.linalg.norm(g)) for g in found.weights.values())
     for name, values in [*reversed(found.weights.items()), (None, found.x)]:
@@ -70,5 +89,10 @@ def lenet5(trial: Trial, subject: str) -> None:
             layer = name and name.partition(".")[0]
             slope = np.array((direction * values).sum())
             close(
-                f"{told} along a direction", slope, np.array(right), trial.tolerance * scale, layer=layer, tensor=name
+                f"{told} along a direction",
+                slope,
+                np.array(right),
+                trial.tolerance * scale,
+                layer=layer,
+                tensor=name,
             )

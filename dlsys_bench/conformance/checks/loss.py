@@ -11,7 +11,7 @@ from dlsys_bench.conformance.checks.subjects import size
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.engines.base import Batch
-from dlsys_bench.plan import Weights
+from dlsys_bench.engines.plan import Weights
 from dlsys_bench.spec.layers import Dense
 from dlsys_bench.spec.losses import LOSSES
 from dlsys_bench.spec.model import Model
@@ -19,7 +19,8 @@ from dlsys_bench.spec.model import Model
 
 @check("loss", *LOSSES)
 def loss(trial: Trial, subject: str) -> None:
-    """A dense layer that changes nothing hands the loss what is drawn: outputs up to hundreds, where exp overflows."""
+    """A dense layer that changes nothing hands the loss what is drawn: outputs up to hundreds,
+    where exp overflows."""
     _compare(trial, trial.engine, subject, trial.tolerance)
 
 
@@ -52,5 +53,10 @@ def _compare(trial: Trial, engine: Guard, subject: str, tolerance: float) -> Non
         allowed = tolerance * max(1 / samples, size(right.x))
         close(f"the gradient of {subject} in the outputs", found.x, right.x, allowed)
 
-    parts = st.integers(1, 5), st.integers(2, 5), st.sampled_from([1.0, 30.0, 1000.0]), st.integers(0, 2**16)
+    parts = (
+        st.integers(1, 5),
+        st.integers(2, 5),
+        st.sampled_from([1.0, 30.0, 1000.0]),
+        st.integers(0, 2**16),
+    )
     trial.search(st.tuples(*parts), body)

@@ -12,7 +12,7 @@ from dlsys_bench.conformance.checks.step import compare
 from dlsys_bench.conformance.checks.subjects import size
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
-from dlsys_bench.plan import Plan
+from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Activation, Dense
@@ -32,10 +32,14 @@ RECIPES = {
     "exp_range": replace(BASE, schedule=CyclicalLearningRate(0.2, 0.01, 3, "exp_range", 0.9)),
     "ramp": replace(BASE, schedule=LearningRateRamp(1e-3, 0.2, 7)),
     "cyclical_batch_size": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4)),
-    "cyclical_batch_size-early": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4, growing=False, ends="early")),
+    "cyclical_batch_size-early": replace(
+        BASE, batch_sizes=CyclicalBatchSize(1, 4, growing=False, ends="early")
+    ),
     "adam": replace(BASE, optimizer=Adam(0.05), schedule=CyclicalLearningRate(0.01, 0.2, 3)),
     "rmsprop": replace(BASE, optimizer=RMSprop(0.05), schedule=CyclicalLearningRate(0.01, 0.2, 3)),
-    "both": replace(BASE, schedule=LearningRateRamp(1e-3, 0.2, 9), batch_sizes=CyclicalBatchSize(1, 4)),
+    "both": replace(
+        BASE, schedule=LearningRateRamp(1e-3, 0.2, 9), batch_sizes=CyclicalBatchSize(1, 4)
+    ),
     "steps": replace(BASE, steps=5),
     "steps-of-the-plan": BASE,
     "steps-fewer-by-the-plan": replace(BASE, steps=5),
@@ -49,7 +53,9 @@ MODEL = Model("scheduled", (3,), (Dense(3), Activation("tanh"), Dense(2)))
 @check("schedule", *RECIPES)
 def schedule(trial: Trial, subject: str) -> None:
     """The weights after every step tell the rate of each; the history has to tell the same."""
-    samples = Samples(trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2)))
+    samples = Samples(
+        trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2))
+    )
     plan = Plan(trial.seed, steps=STEPS.get(subject), parity=True)
     weights = strategies.nonzero_weights(MODEL, trial.seed)
     for convention in trial.engine.conventions:
@@ -60,7 +66,9 @@ def schedule(trial: Trial, subject: str) -> None:
         found = trial.engine.fit(trial.engine.build(MODEL, weights), samples, recipe, plan)
         counted = [epoch.steps for epoch in found]
         if counted != [epoch.steps for epoch in right]:
-            raise broken(f"epochs end at the steps {counted}, where {[epoch.steps for epoch in right]} is right")
+            raise broken(
+                f"epochs end at the steps {counted}, where {[epoch.steps for epoch in right]} is right"
+            )
         for mine, his in zip(found, right, strict=True):
             if his.by_step is None:
                 continue
@@ -70,13 +78,20 @@ def schedule(trial: Trial, subject: str) -> None:
                         f"epoch {mine.epoch} has no {name} by step in its history, though the recipe moves one"
                     )
                 told = f"{name} by step in the history of epoch {mine.epoch}"
-                close(told, np.array(mine.by_step[name]), np.array(values), max(1e-5, trial.tolerance) * max(values))
+                close(
+                    told,
+                    np.array(mine.by_step[name]),
+                    np.array(values),
+                    max(1e-5, trial.tolerance) * max(values),
+                )
 
 
 @check("schedule", "second-fit")
 def second(trial: Trial, subject: str) -> None:
     """A second training begins its schedule anew."""
-    samples = Samples(trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2)))
+    samples = Samples(
+        trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2))
+    )
     recipe = follow(trial.engine.conventions[0], RECIPES["ramp"])
     weights = strategies.nonzero_weights(MODEL, trial.seed)
     net, truth = trial.engine.build(MODEL, weights), trial.oracle.build(MODEL, weights)
@@ -85,4 +100,10 @@ def second(trial: Trial, subject: str) -> None:
         trial.oracle.fit(truth, samples, recipe, Plan(1, parity=True))
         for name, right in trial.oracle.weights(truth).items():
             allowed = 10 * trial.tolerance * size(right - weights[name])
-            close(f"{name} after the {turn} fit", trial.engine.weights(net)[name], right, allowed, tensor=name)
+            close(
+                f"{name} after the {turn} fit",
+                trial.engine.weights(net)[name],
+                right,
+                allowed,
+                tensor=name,
+            )

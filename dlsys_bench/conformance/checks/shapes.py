@@ -19,8 +19,8 @@ from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
-from dlsys_bench.plan import Array, Plan
-from dlsys_bench.result import Epoch
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Activation, Dense, Flatten
 from dlsys_bench.spec.losses import MeanSquaredError
@@ -36,7 +36,8 @@ SMALL = Model("small", (3,), (Dense(4), Activation("tanh"), Dense(2)))
 
 @check("shapes", *SUBJECTS)
 def shapes(trial: Trial, subject: str) -> None:
-    """The guard looks at names, shapes and dtypes of all that comes back; the weights also have to be those given."""
+    """The guard looks at names, shapes and dtypes of all that comes back; the weights also have to
+    be those given."""
 
     def body(example: Example) -> None:
         engine = trial.engine
@@ -61,7 +62,10 @@ def batches(trial: Trial, subject: str) -> None:
         engine.predict(net, generator.standard_normal((samples, 3)))
     x = generator.standard_normal((6, 6))
     expected = engine.predict(net, np.ascontiguousarray(x[:, ::2]))
-    for what, other in (("x in strides", x[:, ::2]), ("x in column order", np.asfortranarray(x[:, ::2]))):
+    for what, other in (
+        ("x in strides", x[:, ::2]),
+        ("x in column order", np.asfortranarray(x[:, ::2])),
+    ):
         if not np.allclose(engine.predict(net, other), expected, rtol=1e-6, atol=1e-9):
             raise broken(f"{what} is predicted differently from the same numbers in one piece")
     for dtype in ("float32", "float64"):
@@ -70,12 +74,16 @@ def batches(trial: Trial, subject: str) -> None:
 
 @check("shapes", "arrays")
 def arrays(trial: Trial, subject: str) -> None:
-    """Images and labels as people have them: in another order of memory, every second one, labels of few bits."""
+    """Images and labels as people have them: in another order of memory, every second one, labels
+    of few bits."""
     engine, convention = trial.engine, trial.engine.conventions[0]
     loss = of_labels(trial)
     model = Model("arrays", (4, 4, 2), (Flatten(), Dense(3)))
     recipe = follow(convention, Recipe(SGD(0.1), batch_size=3, epochs=1, shuffle=False, loss=loss))
-    x, y = trial.generator.standard_normal((12, 4, 4, 2))[::2], trial.generator.integers(0, 3, 12)[::2]
+    x, y = (
+        trial.generator.standard_normal((12, 4, 4, 2))[::2],
+        trial.generator.integers(0, 3, 12)[::2],
+    )
     weights = Plan(1).weights(model)
 
     def results(x: Array, y: NDArray[Any]) -> dict[str, Array]:
@@ -89,7 +97,10 @@ def arrays(trial: Trial, subject: str) -> None:
     expected = results(x.copy(), y.copy())
     for what, other in (
         ("every second image", (x, y.copy())),
-        ("images channel first in memory", (np.moveaxis(np.moveaxis(x, -1, 1).copy(), 1, -1), y.copy())),
+        (
+            "images channel first in memory",
+            (np.moveaxis(np.moveaxis(x, -1, 1).copy(), 1, -1), y.copy()),
+        ),
         ("images in column order", (np.asfortranarray(x), y.copy())),
         ("every second label", (x.copy(), y)),
         ("labels of 8 bits", (x.copy(), y.astype(np.uint8))),
@@ -102,11 +113,16 @@ def arrays(trial: Trial, subject: str) -> None:
 
 @check("shapes", "history")
 def history(trial: Trial, subject: str) -> None:
-    """An Epoch for each epoch, numbered from 1, steps counted from the start, handed to on_epoch as it ends."""
+    """An Epoch for each epoch, numbered from 1, steps counted from the start, handed to on_epoch as
+    it ends."""
     engine = trial.engine
     net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
-    samples = Samples(trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2)))
-    recipe = follow(engine.conventions[0], Recipe(SGD(0.01), batch_size=4, epochs=3, loss=MeanSquaredError()))
+    samples = Samples(
+        trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2))
+    )
+    recipe = follow(
+        engine.conventions[0], Recipe(SGD(0.01), batch_size=4, epochs=3, loss=MeanSquaredError())
+    )
     seen: list[int] = []
     told: list[float] = []
     then: list[Array] = []
@@ -127,12 +143,15 @@ def history(trial: Trial, subject: str) -> None:
     if seen != [1, 2, 3]:
         raise broken(f"on_epoch saw the epochs {seen}, where [1, 2, 3] is right")
     if np.array_equal(then[0], then[1]) or np.array_equal(then[1], then[2]):
-        raise broken("what is predicted in on_epoch is the same after two epochs: it is called too late, or too early")
+        raise broken(
+            "what is predicted in on_epoch is the same after two epochs: it is called too late, or too early"
+        )
 
 
 @check("shapes", "copies")
 def copies(trial: Trial, subject: str) -> None:
-    """What has been handed over stays as it was, whatever is called next: the guard looks again at each call."""
+    """What has been handed over stays as it was, whatever is called next: the guard looks again at
+    each call."""
     engine, convention = trial.engine, trial.engine.conventions[0]
     mine = Plan(1).weights(SMALL)
     x = trial.generator.standard_normal((6, 3))
@@ -154,7 +173,9 @@ def copies(trial: Trial, subject: str) -> None:
         engine.fit(net, Samples(x, y), recipe, Plan(0, parity=True))
     for name, values in Plan(1).weights(SMALL).items():
         if not np.array_equal(given[name], values):
-            raise broken(f"fit wrote into {name} as build was given it: build has to copy", tensor=name)
+            raise broken(
+                f"fit wrote into {name} as build was given it: build has to copy", tensor=name
+            )
 
 
 @check("shapes", "float32")
@@ -179,7 +200,10 @@ def repeated(trial: Trial, subject: str) -> None:
     asked: tuple[tuple[str, Callable[[], list[Array]]], ...] = (
         ("predict", lambda: [engine.predict(net, x)]),
         ("trace", lambda: engine.trace(net, batch)),
-        ("gradients", lambda: list(engine.gradients(net, batch, MeanSquaredError()).weights.values())),
+        (
+            "gradients",
+            lambda: list(engine.gradients(net, batch, MeanSquaredError()).weights.values()),
+        ),
     )
     for what, ask in asked:
         for first, again in zip(ask(), ask(), strict=True):
@@ -193,8 +217,12 @@ def repeated(trial: Trial, subject: str) -> None:
 def quiet(trial: Trial, subject: str) -> None:
     """Nothing is printed: what is read from standard output by a program has to be its own."""
     engine = trial.engine
-    samples = Samples(trial.generator.standard_normal((4, 3)), trial.generator.standard_normal((4, 2)))
-    recipe = follow(engine.conventions[0], Recipe(SGD(0.01), batch_size=2, epochs=1, loss=MeanSquaredError()))
+    samples = Samples(
+        trial.generator.standard_normal((4, 3)), trial.generator.standard_normal((4, 2))
+    )
+    recipe = follow(
+        engine.conventions[0], Recipe(SGD(0.01), batch_size=2, epochs=1, loss=MeanSquaredError())
+    )
     with _printed() as printed:
         net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
         engine.fit(net, samples, recipe, Plan(0))
@@ -211,7 +239,10 @@ def _printed() -> Iterator[list[str]]:
         path = Path(folder) / "printed"
         sys.stdout.flush()
         kept = os.dup(1)
-        with path.open("w+b") as file, contextlib.redirect_stdout(open(os.dup(file.fileno()), "w")) as python:  # noqa: PTH123
+        with (
+            path.open("w+b") as file,
+            contextlib.redirect_stdout(open(os.dup(file.fileno()), "w")) as python,  # noqa: PTH123
+        ):
             os.dup2(file.fileno(), 1)
             try:
                 yield lines

@@ -15,8 +15,8 @@ from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.plan import Plan, Weights
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import Activation, Dense
 from dlsys_bench.spec.losses import MeanSquaredError
@@ -29,14 +29,28 @@ OPTIONS: Mapping[str, tuple[str, Mapping[str, tuple[Any, ...]]]] = {
     "momentum": ("sgd", {"learning_rate": (0.1,), "momentum": (0.9, 0.5)}),
     "nesterov": ("sgd", {"learning_rate": (0.1,), "momentum": (0.9, 0.5), "nesterov": (True,)}),
     "dampening": (
-        "sgd", {"learning_rate": (0.1,), "momentum": (0.9,), "dampening": (0.5, 0.1), "velocity": ("gradient",)},
+        "sgd",
+        {
+            "learning_rate": (0.1,),
+            "momentum": (0.9,),
+            "dampening": (0.5, 0.1),
+            "velocity": ("gradient",),
+        },
     ),
     "adam": (
         "adam",
-        {"learning_rate": (0.01,), "beta_1": (0.9, 0.5, 0.0), "beta_2": (0.999, 0.9), "epsilon": (1e-7, 1e-3, 0.1)},
+        {
+            "learning_rate": (0.01,),
+            "beta_1": (0.9, 0.5, 0.0),
+            "beta_2": (0.999, 0.9),
+            "epsilon": (1e-7, 1e-3, 0.1),
+        },
     ),
-    "rmsprop": ("rmsprop", {"learning_rate": (0.01,), "rho": (0.9, 0.5), "epsilon": (1e-7, 1e-3, 0.1)}),
-}  # fmt: skip
+    "rmsprop": (
+        "rmsprop",
+        {"learning_rate": (0.01,), "rho": (0.9, 0.5), "epsilon": (1e-7, 1e-3, 0.1)},
+    ),
+}
 
 NETWORK = Model("drawn", (3,), (Dense(3), Activation("tanh"), Dense(2)))
 STEPS = 4
@@ -54,7 +68,12 @@ class Update(NamedTuple):
 
 
 def trained(
-    engine: Engine | Guard, model: Model, weights: Weights, samples: Samples, recipe: Recipe, plan: Plan
+    engine: Engine | Guard,
+    model: Model,
+    weights: Weights,
+    samples: Samples,
+    recipe: Recipe,
+    plan: Plan,
 ) -> Weights:
     """The tensors after a training that begins with these."""
     net: Any = engine.build(model, weights)
@@ -63,7 +82,13 @@ def trained(
 
 
 def compare(
-    trial: Trial, model: Model, weights: Weights, samples: Samples, recipe: Recipe, plan: Plan, steps: int
+    trial: Trial,
+    model: Model,
+    weights: Weights,
+    samples: Samples,
+    recipe: Recipe,
+    plan: Plan,
+    steps: int,
 ) -> None:
     """Whether so many steps lead where the oracle's do; if not, the first that does not is named.
 
@@ -77,7 +102,15 @@ def compare(
         allowed = trial.tolerance * size(*(right[name] - weights[name] for name in right))
         for name in right:
             told = f"{name} after the update"
-            close(told, found[name], right[name], allowed, layer=name.partition(".")[0], tensor=name, step=count)
+            close(
+                told,
+                found[name],
+                right[name],
+                allowed,
+                layer=name.partition(".")[0],
+                tensor=name,
+                step=count,
+            )
 
     try:
         look(steps)
@@ -92,20 +125,33 @@ def step(trial: Trial, subject: str) -> None:
     kind, options = OPTIONS[subject]
     ways = [way for way in trial.engine.conventions if subject != "dampening" or way == "torch"]
     if not ways:
-        raise NotApplicableError(f"the convention of {', '.join(trial.engine.conventions)} knows no dampening")
+        raise NotApplicableError(
+            f"the convention of {', '.join(trial.engine.conventions)} knows no dampening"
+        )
     drawn = st.builds(
         Update,
-        st.fixed_dictionaries({name: st.sampled_from(values) for name, values in options.items()}).map(
-            lambda chosen: OPTIMIZERS[kind].of(**chosen)
-        ),
-        st.sampled_from(ways), st.integers(0, 2**16),
-    )  # fmt: skip
+        st.fixed_dictionaries(
+            {name: st.sampled_from(values) for name, values in options.items()}
+        ).map(lambda chosen: OPTIMIZERS[kind].of(**chosen)),
+        st.sampled_from(ways),
+        st.integers(0, 2**16),
+    )
 
     def body(update: Update) -> None:
-        recipe = Recipe(update.optimizer, batch_size=6, epochs=STEPS, shuffle=False, loss=MeanSquaredError())
+        recipe = Recipe(
+            update.optimizer, batch_size=6, epochs=STEPS, shuffle=False, loss=MeanSquaredError()
+        )
         generator = np.random.default_rng(update.seed)
         samples = Samples(generator.standard_normal((6, 3)), generator.standard_normal((6, 2)))
         weights = strategies.nonzero_weights(NETWORK, update.seed)
-        compare(trial, NETWORK, weights, samples, follow(update.convention, recipe), Plan(0, parity=True), STEPS)
+        compare(
+            trial,
+            NETWORK,
+            weights,
+            samples,
+            follow(update.convention, recipe),
+            Plan(0, parity=True),
+            STEPS,
+        )
 
     trial.search(drawn, body)

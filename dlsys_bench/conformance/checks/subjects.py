@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import Trial
 from dlsys_bench.conformance.strategies import Example
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.plan import Array
 from dlsys_bench.spec.convention import follow
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
 from dlsys_bench.spec.losses import LOSSES, Loss
@@ -35,7 +35,8 @@ def drawn(trial: Trial, subject: str) -> st.SearchStrategy[Example]:
 
 
 def networks(trial: Trial) -> st.SearchStrategy[Example]:
-    """A network of what the engine has, in a convention of its own, away from where rounding would choose a side."""
+    """A network of what the engine has, in a convention of its own, away from where rounding would
+    choose a side."""
     return followed(trial, strategies.examples(trial.kinds, trial.losses, trial.functions)).filter(
         lambda example: clear(trial, example)
     )
@@ -44,8 +45,9 @@ def networks(trial: Trial) -> st.SearchStrategy[Example]:
 def followed(trial: Trial, examples: st.SearchStrategy[Example]) -> st.SearchStrategy[Example]:
     return st.builds(
         lambda example, convention: example._replace(model=follow(convention, example.model)),
-        examples, trial.conventions(),
-    )  # fmt: skip
+        examples,
+        trial.conventions(),
+    )
 
 
 def of_labels(trial: Trial) -> Loss:
@@ -59,7 +61,10 @@ def of_labels(trial: Trial) -> Loss:
 def clear(trial: Trial, example: Example, dtype: str | None = None) -> bool:
     """Whether no relu and no max pool stands so near a kink that rounding decides."""
     outputs = trial.oracle.trace(trial.oracle.build(example.model, example.weights), example.batch)
-    return strategies.kink_distance(example.model, example.batch.x, outputs) > NEAR[dtype or trial.engine.dtype]
+    return (
+        strategies.kink_distance(example.model, example.batch.x, outputs)
+        > NEAR[dtype or trial.engine.dtype]
+    )
 
 
 NEAR = {"float64": 1e-9, "float32": 1e-3}

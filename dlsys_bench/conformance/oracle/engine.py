@@ -1,4 +1,5 @@
-"""The oracle as an engine: forward by definition, gradients by complex steps, updates by formula."""
+"""The oracle as an engine: forward by definition, gradients by complex steps, updates by
+formula."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from dlsys_bench.conformance.oracle.forward import Pass, forward, loss_of, right
 from dlsys_bench.conformance.oracle.optimizers import Memory, step
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
+from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.plan import Array, Plan, Weights, cut, epochs_of
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Array, Plan, Weights, cut, epochs_of
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -37,7 +38,8 @@ class Net:
 
 
 class Oracle(Engine):
-    """What every engine is compared with. It follows every record as it stands, and always the plan."""
+    """What every engine is compared with. It follows every record as it stands, and always the
+    plan."""
 
     name = "oracle"
     convention = "keras"
@@ -72,9 +74,11 @@ class Oracle(Engine):
                 found[tensor.name] = _gradient(net, batch, loss, tensor.name)
         return Gradients(float(value[0].real), found, _gradient(net, batch, loss, None))
 
-    def slope(self, net: Net, batch: Batch, loss: Loss, name: str | None, direction: Array) -> float:
-        """The derivative of the loss along a direction in one tensor, or (None) in x: one pass for networks too large
-        for a whole gradient."""
+    def slope(
+        self, net: Net, batch: Batch, loss: Loss, name: str | None, direction: Array
+    ) -> float:
+        """The derivative of the loss along a direction in one tensor, or (None) in x: one pass for
+        networks too large for a whole gradient."""
         moved = dict(net.tensors)
         x: Array = np.asarray(batch.x, np.float64)
         if name is None:
@@ -83,7 +87,14 @@ class Oracle(Engine):
             moved[name] = net.tensors[name] + 1j * H * direction
         return float(_loss(net.model, moved, x, batch, loss)[0].imag / H)
 
-    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
+    def fit(
+        self,
+        net: Net,
+        samples: Samples,
+        recipe: Recipe,
+        plan: Plan,
+        on_epoch: OnEpoch | None = None,
+    ) -> History:
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         memory: dict[str, Memory] = {name: {} for name in net.tensors}
         history: History = []
@@ -103,15 +114,27 @@ class Oracle(Engine):
                 gradients = self.gradients(net, batch, recipe.loss).weights
                 for name, g in gradients.items():
                     net.tensors[name] = step(
-                        recipe.optimizer, net.tensors[name], g, rates[number - 1], done + 1, memory[name]
+                        recipe.optimizer,
+                        net.tensors[name],
+                        g,
+                        rates[number - 1],
+                        done + 1,
+                        memory[name],
                     )
-                net.tensors |= {f"{net.model.names[at]}.{name}": value[0] for (at, name), value in now.moved.items()}
+                net.tensors |= {
+                    f"{net.model.names[at]}.{name}": value[0]
+                    for (at, name), value in now.moved.items()
+                }
                 losses.append(loss)
                 hits.append(right(recipe.loss, outputs[0], batch.y))
                 done += 1
             by_step: Any = None
             if recipe.moves:
-                by_step = {"learning_rate": rates, "batch_size": [float(n) for n in sizes], "loss": losses}
+                by_step = {
+                    "learning_rate": rates,
+                    "batch_size": [float(n) for n in sizes],
+                    "loss": losses,
+                }
             accuracy = None if None in hits else float(np.average(hits, weights=sizes))  # type: ignore[arg-type]
             seconds = time.perf_counter() - started
             running = float(np.average(losses, weights=sizes))
@@ -127,12 +150,16 @@ def _wide(tensors: Weights) -> Weights:
 
 def _outputs(net: Net, batch: Batch) -> list[Array]:
     x = np.asarray(batch.x, np.float64)[None]
-    return [y[0] for y in forward(net.model, _wide(net.tensors), x, Pass(batch.training, batch.masks))]
+    return [
+        y[0] for y in forward(net.model, _wide(net.tensors), x, Pass(batch.training, batch.masks))
+    ]
 
 
 def _loss(model: Model, tensors: Weights, x: Array, batch: Batch, loss: Loss) -> Array:
     now = Pass(batch.training, batch.masks)
-    value: Array = loss_of(loss, forward(model, _wide(tensors), np.asarray(x)[None], now)[-1], batch.y)
+    value: Array = loss_of(
+        loss, forward(model, _wide(tensors), np.asarray(x)[None], now)[-1], batch.y
+    )
     return value
 
 
@@ -152,6 +179,8 @@ def _gradient(net: Net, batch: Batch, loss: Loss, name: str | None) -> Array:
         if name is None:
             outputs = forward(net.model, wide, moved, now)[-1]
         else:
-            outputs = forward(net.model, wide | {name: moved}, np.asarray(batch.x, np.float64)[None], now)[-1]
+            outputs = forward(
+                net.model, wide | {name: moved}, np.asarray(batch.x, np.float64)[None], now
+            )[-1]
         slopes[list(here)] = loss_of(loss, outputs, batch.y).imag / H
     return slopes.reshape(at.shape)

@@ -1,6 +1,8 @@
-"""Every layer and every loss by definition. Arrays are (P, N, ...): P sets of tensors, of which most are one.
+"""Every layer and every loss by definition. Arrays are (P, N, ...): P sets of tensors, of which
+most are one.
 
-What complex numbers pass through keeps their small imaginary parts: comparisons look at the real part alone.
+What complex numbers pass through keeps their small imaginary parts: comparisons look at the real
+part alone.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ Own = Mapping[str, Array]
 
 
 class Pass:
-    """What a layer's forward needs beside its input: the mode, what a dropout keeps, and where statistics go."""
+    """What a layer's forward needs beside its input: the mode, what a dropout keeps, and where
+    statistics go."""
 
     def __init__(self, training: bool, masks: Mapping[int, NDArray[np.bool_]] | None) -> None:
         self.training, self.masks = training, masks or {}
@@ -39,7 +42,12 @@ def _windows(x: Array, window: layers.Pair, strides: layers.Pair) -> Array:
 def _conv2d(layer: layers.Conv2D, x: Array, own: Own, place: int, now: Pass) -> Array:
     sides = layer.pads(x.shape[2:])
     x = np.pad(x, ((0, 0), (0, 0), *sides, (0, 0)))
-    y = np.einsum("pnhwcij,pijcf->pnhwf", _windows(x, layer.kernel_size, layer.strides), own["kernel"], optimize=True)
+    y = np.einsum(
+        "pnhwcij,pijcf->pnhwf",
+        _windows(x, layer.kernel_size, layer.strides),
+        own["kernel"],
+        optimize=True,
+    )
     return y + own["bias"][:, None, None, None] if layer.use_bias else y
 
 
@@ -65,14 +73,24 @@ def _batch_norm(layer: layers.BatchNorm, x: Array, own: Own, place: int, now: Pa
         mean = x.mean(axis=over)
         variance = ((x - wide(mean)) ** 2).mean(axis=over)
         count = int(np.prod([x.shape[axis] for axis in over]))
-        seen = variance * (count / max(count - 1, 1)) if layer.moving_variance == "unbiased" else variance
+        seen = (
+            variance * (count / max(count - 1, 1))
+            if layer.moving_variance == "unbiased"
+            else variance
+        )
         for name, value in (("moving_mean", mean), ("moving_variance", seen)):
-            now.moved[place, name] = layer.moving_decay * own[name] + (1 - layer.moving_decay) * value
-    return wide(own["gamma"]) * (x - wide(mean)) / np.sqrt(wide(variance) + layer.epsilon) + wide(own["beta"])
+            now.moved[place, name] = (
+                layer.moving_decay * own[name] + (1 - layer.moving_decay) * value
+            )
+    return wide(own["gamma"]) * (x - wide(mean)) / np.sqrt(wide(variance) + layer.epsilon) + wide(
+        own["beta"]
+    )
 
 
 def _dropout(layer: layers.Dropout, x: Array, own: Own, place: int, now: Pass) -> Array:
-    return x * now.masks[place] / (1 - layer.drop_rate) if now.training and place in now.masks else x
+    return (
+        x * now.masks[place] / (1 - layer.drop_rate) if now.training and place in now.masks else x
+    )
 
 
 def _flatten(layer: layers.Flatten, x: Array, own: Own, place: int, now: Pass) -> Array:
@@ -116,10 +134,15 @@ FORWARD: dict[str, Callable[[Any, Array, Own, int, Pass], Array]] = {
 
 
 def forward(model: Model, tensors: Tensors, x: Array, now: Pass) -> list[Array]:
-    """The output (P, N, ...) of every layer; `now.moved` then has the statistics, by the layer's place and name."""
+    """The output (P, N, ...) of every layer; `now.moved` then has the statistics, by the layer's
+    place and name."""
     outputs = []
     for place, (layer, name) in enumerate(zip(model.layers, model.names, strict=True)):
-        own = {key.removeprefix(name + "."): value for key, value in tensors.items() if key.startswith(name + ".")}
+        own = {
+            key.removeprefix(name + "."): value
+            for key, value in tensors.items()
+            if key.startswith(name + ".")
+        }
         x = FORWARD[layer.kind](layer, x, own, place, now)
         outputs.append(x)
     return outputs
@@ -143,7 +166,9 @@ LOSSES: dict[str, Callable[[Array, Array], Array]] = {
     "categorical_crossentropy": _cross_entropy,
     "sparse_categorical_crossentropy": _cross_entropy,
     "mean_squared_error": lambda outputs, y: ((outputs - y) ** 2).mean(axis=(-2, -1)),
-    "half_mean_squared_error": lambda outputs, y: ((outputs - y) ** 2).sum(axis=(-2, -1)) / (2 * len(y)),
+    "half_mean_squared_error": lambda outputs, y: (
+        ((outputs - y) ** 2).sum(axis=(-2, -1)) / (2 * len(y))
+    ),
     "perceptron": _margin(0.0),
     "hinge": _margin(1.0),
 }
@@ -155,7 +180,8 @@ def loss_of(loss: losses.Loss, outputs: Array, y: Array) -> Array:
 
 
 def right(loss: losses.Loss, outputs: Array, y: Array) -> float | None:
-    """The fraction of outputs (N, K) that are right: the first of the largest, or the sign; None for values."""
+    """The fraction of outputs (N, K) that are right: the first of the largest, or the sign; None
+    for values."""
     if loss.targets == "values":
         return None
     given = outputs.argmax(axis=-1) if loss.targets == "labels" else np.sign(outputs[:, 0])

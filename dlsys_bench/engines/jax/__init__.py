@@ -1,4 +1,5 @@
-"""The jax engine, as its users would write it: a pure forward pass, jax.grad, compiled steps over donated buffers."""
+"""The jax engine, as its users would write it: a pure forward pass, jax.grad, compiled steps over
+donated buffers."""
 
 from dlsys_bench.engines.jax.engine import JaxEngine
 

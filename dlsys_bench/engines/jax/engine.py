@@ -9,12 +9,12 @@ from jax import Array as Tensor
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
+from dlsys_bench.engines.epochs import History
 from dlsys_bench.engines.jax.home import copied, find
 from dlsys_bench.engines.jax.initializers import start
 from dlsys_bench.engines.jax.network import Net, differentiator, draw, predictor, skeleton, tracer
 from dlsys_bench.engines.jax.training import train
-from dlsys_bench.plan import Array, Plan, Weights
-from dlsys_bench.result import History
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -25,10 +25,11 @@ PREDICTED_AT_ONCE = 1024
 class JaxEngine(Engine):
     """jax, compiled, on the CPU or on CUDA. It follows either convention, Keras's unless asked.
 
-    A training that diverges leaves the weights and the state that the last finite batch left, as numpy's does: the
-    steps look at the loss themselves, on the device, and once it is not finite they move nothing. The error comes at
-    the end of that epoch, when the losses are read. An epoch's seconds are without what was compiled for it. On CUDA,
-    products are as precise as jax's users have them: `jax_default_matmul_precision`.
+    A training that diverges leaves the weights and the state that the last finite batch left, as
+    numpy's does: the steps look at the loss themselves, on the device, and once it is not finite
+    they move nothing. The error comes at the end of that epoch, when the losses are read. An
+    epoch's seconds are without what was compiled for it. On CUDA, products are as precise as jax's
+    users have them: `jax_default_matmul_precision`.
     """
 
     name = "jax"
@@ -46,7 +47,11 @@ class JaxEngine(Engine):
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Net:
         with self.home.inside():
-            values: Any = start(model, self.home.key(seed, "weights"), self.dtype) if weights is None else weights
+            values: Any = (
+                start(model, self.home.key(seed, "weights"), self.dtype)
+                if weights is None
+                else weights
+            )
             tensors = {tensor.name: self.home.put(values[tensor.name]) for tensor in model.tensors}
             trained = {tensor.name for tensor in model.tensors if tensor.trainable}
             parameters = {name: tensor for name, tensor in tensors.items() if name in trained}
@@ -65,8 +70,12 @@ class JaxEngine(Engine):
             program, tensors = predictor(skeleton(net.model)), net.tensors
             for first in range(0, len(x), at_once):
                 part = x[first : first + at_once]
-                filled = np.concatenate([part, np.zeros((at_once - len(part), *x.shape[1:]), self.dtype)])
-                outputs[first : first + at_once] = program(tensors, self.home.put(filled))[: len(part)]
+                filled = np.concatenate(
+                    [part, np.zeros((at_once - len(part), *x.shape[1:]), self.dtype)]
+                )
+                outputs[first : first + at_once] = program(tensors, self.home.put(filled))[
+                    : len(part)
+                ]
         return outputs
 
     def _masks(self, net: Net, batch: Batch) -> dict[int, Tensor]:
@@ -79,9 +88,12 @@ class JaxEngine(Engine):
         check_targets(loss, batch.y, net.model.output_shape)
         with self.home.inside():
             value, (found, dx) = differentiator(skeleton(net.model), loss, batch.training)(
-                net.parameters, self.home.put(batch.x), net.state, self.home.targets(loss, batch.y),
+                net.parameters,
+                self.home.put(batch.x),
+                net.state,
+                self.home.targets(loss, batch.y),
                 self._masks(net, batch),
-            )  # fmt: skip
+            )
             return Gradients(float(value), copied(found), np.array(dx))
 
     def trace(self, net: Net, batch: Batch) -> list[Array]:
@@ -91,6 +103,13 @@ class JaxEngine(Engine):
             )
             return [np.array(output) for output in outputs]
 
-    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
+    def fit(
+        self,
+        net: Net,
+        samples: Samples,
+        recipe: Recipe,
+        plan: Plan,
+        on_epoch: OnEpoch | None = None,
+    ) -> History:
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         return train(net, samples, self.home, recipe, plan, on_epoch)

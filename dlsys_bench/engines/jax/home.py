@@ -1,4 +1,5 @@
-"""Where an engine keeps its arrays, how wide they are, and how a process is told so for a while and no longer."""
+"""Where an engine keeps its arrays, how wide they are, and how a process is told so for a while and
+no longer."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import EngineError
-from dlsys_bench.plan import Weights
 from dlsys_bench.spec.losses import Loss
 
 # What the project calls a device, and jax a platform.
@@ -24,20 +25,22 @@ USES = ("weights", "passes", "order", "dropout")
 
 
 class Home(NamedTuple):
-    """A device and a dtype. Whatever is put here is committed: one signature, so nothing is compiled twice."""
+    """A device and a dtype. Whatever is put here is committed: one signature, so nothing is
+    compiled twice."""
 
     device: Any
     dtype: str
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """Width and device for this thread, while inside: the process's own flags stay as whoever set them wants."""
+        """Width and device for this thread, while inside: the process's own flags stay as whoever
+        set them wants."""
         with enable_x64(self.dtype == "float64"), jax.default_device(self.device):
             yield
 
     def put(self, values: Any, dtype: Any = None) -> Array:
-        """A copy on the device, of the engine's dtype unless told. A copy, because jax may keep numpy's own memory,
-        which its owner may change and which cannot be donated."""
+        """A copy on the device, of the engine's dtype unless told. A copy, because jax may keep
+        numpy's own memory, which its owner may change and which cannot be donated."""
         return jax.device_put(jnp.array(values, dtype or self.dtype), self.device)
 
     def key(self, seed: int, use: str) -> Array:
@@ -51,7 +54,8 @@ class Home(NamedTuple):
 
 
 def enable_x64(wide: bool) -> Any:
-    """Double precision for a while, or none. Older versions have it in jax.experimental, newer ones no more."""
+    """Double precision for a while, or none. Older versions have it in jax.experimental, newer ones
+    no more."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(wide)
     from jax import experimental

@@ -19,18 +19,24 @@ from dlsys_bench.spec.model import Model, Tensor
 SCALED: dict[type[initializers.Initializer], Callable[[Any], Any]] = {
     initializers.GlorotUniform: lambda record: native.glorot_uniform(),
     initializers.GlorotNormal: lambda record: (
-        native.glorot_normal() if record.truncated else native.variance_scaling(1.0, "fan_avg", "normal")
+        native.glorot_normal()
+        if record.truncated
+        else native.variance_scaling(1.0, "fan_avg", "normal")
     ),
     initializers.HeUniform: lambda record: native.he_uniform(),
     initializers.HeNormal: lambda record: (
         native.he_normal() if record.truncated else native.variance_scaling(2.0, "fan_in", "normal")
     ),
-    initializers.FanInUniform: lambda record: native.variance_scaling(1.0 / 3.0, "fan_in", "uniform"),
+    initializers.FanInUniform: lambda record: native.variance_scaling(
+        1.0 / 3.0, "fan_in", "uniform"
+    ),
 }
 
 FAMILIES: dict[str, Callable[[Law, Array, Shape, str], Array]] = {
     "constant": lambda law, key, shape, dtype: jnp.full(shape, law.value, dtype),
-    "uniform": lambda law, key, shape, dtype: jax.random.uniform(key, shape, dtype, law.low, law.high),
+    "uniform": lambda law, key, shape, dtype: jax.random.uniform(
+        key, shape, dtype, law.low, law.high
+    ),
     "normal": lambda law, key, shape, dtype: law.stddev * jax.random.normal(key, shape, dtype),
     "truncated_normal": lambda law, key, shape, dtype: (
         law.stddev * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
@@ -52,4 +58,4 @@ def start(model: Model, key: Array, dtype: str) -> dict[str, Array]:
     return {
         tensor.name: _start(tensor, jax.random.fold_in(key, place), dtype)
         for place, tensor in enumerate(model.tensors)
-    }  # fmt: skip
+    }

@@ -1,4 +1,5 @@
-"""What each kind of layer does to a batch: a pure function a kind, in one table. Images are (N, H, W, C)."""
+"""What each kind of layer does to a batch: a pure function a kind, in one table. Images are (N, H,
+W, C)."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ Tensors = dict[str, Array]
 
 
 class Call(NamedTuple):
-    """What a layer is given: a batch (N, *shape), its own tensors ("kernel", "bias", ...), whether the pass is one of
-    training, and what a dropout layer keeps, (N, *shape) of bool; None, and it keeps everything."""
+    """What a layer is given: a batch (N, *shape), its own tensors ("kernel", "bias", ...), whether
+    the pass is one of training, and what a dropout layer keeps, (N, *shape) of bool; None, and it
+    keeps everything."""
 
     x: Array
     shape: layers.Shape
@@ -28,9 +30,12 @@ class Call(NamedTuple):
 
 def _conv2d(layer: layers.Conv2D, call: Call) -> Array:
     y = lax.conv_general_dilated(
-        call.x, call.tensors["kernel"], layer.strides, layer.pads(call.shape),
+        call.x,
+        call.tensors["kernel"],
+        layer.strides,
+        layer.pads(call.shape),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )  # fmt: skip
+    )
     return y + call.tensors["bias"] if layer.use_bias else y
 
 
@@ -40,11 +45,15 @@ def _dense(layer: layers.Dense, call: Call) -> Array:
 
 
 def _windows(layer: Any, x: Array, start: float, combine: Any) -> Array:
-    return lax.reduce_window(x, start, combine, (1, *layer.pool_size, 1), (1, *layer.steps, 1), "VALID")
+    return lax.reduce_window(
+        x, start, combine, (1, *layer.pool_size, 1), (1, *layer.steps, 1), "VALID"
+    )
 
 
 def _dropout(layer: layers.Dropout, call: Call) -> Array:
-    return call.x if call.kept is None else jnp.where(call.kept, call.x / (1.0 - layer.drop_rate), 0.0)
+    return (
+        call.x if call.kept is None else jnp.where(call.kept, call.x / (1.0 - layer.drop_rate), 0.0)
+    )
 
 
 ACTIVATIONS: dict[str, Callable[[layers.Activation, Array], Array]] = {
@@ -60,7 +69,9 @@ ACTIVATIONS: dict[str, Callable[[layers.Activation, Array], Array]] = {
 # The kinds that only map a batch.
 RULES: dict[type[layers.Layer], Callable[[Any, Call], Array]] = {
     layers.Conv2D: _conv2d,
-    layers.AveragePool: lambda layer, call: _windows(layer, call.x, 0.0, lax.add) / math.prod(layer.pool_size),
+    layers.AveragePool: lambda layer, call: (
+        _windows(layer, call.x, 0.0, lax.add) / math.prod(layer.pool_size)
+    ),
     layers.MaxPool: lambda layer, call: _windows(layer, call.x, -jnp.inf, lax.max),
     layers.Dropout: _dropout,
     layers.Flatten: lambda layer, call: call.x.reshape(len(call.x), -1),
@@ -85,8 +96,11 @@ def _batch_norm(layer: layers.BatchNorm, call: Call) -> tuple[Array, Tensors]:
     return (x - mean) * scale + own["beta"], moved
 
 
-# The kinds that training moves without a gradient: what comes out, and the state as the batch leaves it.
-MOVING: dict[type[layers.Layer], Callable[[Any, Call], tuple[Array, Tensors]]] = {layers.BatchNorm: _batch_norm}
+# The kinds that training moves without a gradient: what comes out, and the state as the batch
+# leaves it.
+MOVING: dict[type[layers.Layer], Callable[[Any, Call], tuple[Array, Tensors]]] = {
+    layers.BatchNorm: _batch_norm
+}
 
 
 def apply(layer: layers.Layer, call: Call) -> tuple[Array, Tensors]:

@@ -18,7 +18,9 @@ def _picked(outputs: Array, y: Array) -> Array:
 # jax.nn.relu has no slope where a margin is just reached.
 LOSSES: dict[type[losses.Loss], Callable[[Array, Array], Array]] = {
     losses.CategoricalCrossEntropy: lambda out, y: (
-        -(jax.nn.one_hot(y, out.shape[1], dtype=out.dtype) * jax.nn.log_softmax(out)).sum(axis=1).mean()
+        -(jax.nn.one_hot(y, out.shape[1], dtype=out.dtype) * jax.nn.log_softmax(out))
+        .sum(axis=1)
+        .mean()
     ),
     losses.SparseCategoricalCrossEntropy: lambda out, y: -_picked(out, y).mean(),
     losses.MeanSquaredError: lambda out, y: jnp.square(out - y).mean(),

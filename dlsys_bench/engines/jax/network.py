@@ -23,7 +23,8 @@ Masks = Mapping[int, Array]
 # How many compiled programs of each sort are kept: a property test draws networks without end.
 PROGRAMS = 64
 
-# For what is run once or twice, compiling is all the cost: a third of the time without what makes it fast.
+# For what is run once or twice, compiling is all the cost: a third of the time without what makes
+# it fast.
 HASTE = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -33,8 +34,8 @@ HASTE = {
 
 @dataclasses.dataclass
 class Net:
-    """What the engine hands out: `parameters` have gradients, `state` is moved by training; `key` is drawn from where
-    no plan says what is dropped, and `draws` counts how often."""
+    """What the engine hands out: `parameters` have gradients, `state` is moved by training; `key`
+    is drawn from where no plan says what is dropped, and `draws` counts how often."""
 
     model: Model
     parameters: Tensors
@@ -64,28 +65,47 @@ def draw(model: Model, key: Array, batch: int) -> dict[int, Array]:
     """What each dropout layer keeps of a batch, drawn from a key, by the layer's place."""
     return {
         place: jax.random.bernoulli(
-            jax.random.fold_in(key, place), np.float32(1.0 - layer.drop_rate), (batch, *model.shapes[place])
+            jax.random.fold_in(key, place),
+            np.float32(1.0 - layer.drop_rate),
+            (batch, *model.shapes[place]),
         )
         for place, layer in enumerate(model.layers)
         if isinstance(layer, Dropout) and layer.drop_rate > 0
     }
 
 
-def forward(model: Model, tensors: Tensors, x: Array, masks: Masks, training: bool) -> tuple[list[Array], Tensors]:
+def forward(
+    model: Model, tensors: Tensors, x: Array, masks: Masks, training: bool
+) -> tuple[list[Array], Tensors]:
     """The output of every layer, and the state as the batch moved it."""
     outputs: list[Array] = []
     moved: Tensors = {}
-    for place, (name, layer, shape) in enumerate(zip(model.names, model.layers, model.shapes, strict=False)):
+    for place, (name, layer, shape) in enumerate(
+        zip(model.names, model.layers, model.shapes, strict=False)
+    ):
         prefix = name + "."
-        own = {full.removeprefix(prefix): tensor for full, tensor in tensors.items() if full.startswith(prefix)}
-        x, state = apply(layer, Call(x, shape, own, training, masks.get(place) if training else None))
+        own = {
+            full.removeprefix(prefix): tensor
+            for full, tensor in tensors.items()
+            if full.startswith(prefix)
+        }
+        x, state = apply(
+            layer, Call(x, shape, own, training, masks.get(place) if training else None)
+        )
         moved |= {prefix + part: value for part, value in state.items()}
         outputs.append(x)
     return outputs, moved
 
 
 def loss_of(
-    model: Model, loss: Loss, parameters: Tensors, state: Tensors, x: Array, y: Array, masks: Masks, training: bool
+    model: Model,
+    loss: Loss,
+    parameters: Tensors,
+    state: Tensors,
+    x: Array,
+    y: Array,
+    masks: Masks,
+    training: bool,
 ) -> tuple[Array, tuple[Array, Tensors]]:
     """The loss of a batch; beside it the outputs, and the state as the batch moved it."""
     outputs, moved = forward(model, parameters | state, x, masks, training)
@@ -94,7 +114,8 @@ def loss_of(
 
 @functools.cache
 def _haste() -> dict[str, Any]:
-    """HASTE, or nothing where this jax does not know it: these are switches of its compiler, which come and go."""
+    """HASTE, or nothing where this jax does not know it: these are switches of its compiler, which
+    come and go."""
     try:
         jax.jit(lambda x: x + 1, compiler_options=HASTE)(0.0)
     except Exception:  # A TypeError, or an error of the compiler's, by version.
@@ -121,8 +142,11 @@ def tracer(model: Model, training: bool) -> Callable[[Tensors, Array, Masks], li
 
 
 @functools.lru_cache(PROGRAMS)
-def differentiator(model: Model, loss: Loss, training: bool) -> Callable[..., tuple[Array, tuple[Tensors, Array]]]:
-    """(parameters, state, x, y, masks) -> the loss, and its gradients in the parameters and in x."""
+def differentiator(
+    model: Model, loss: Loss, training: bool
+) -> Callable[..., tuple[Array, tuple[Tensors, Array]]]:
+    """(parameters, state, x, y, masks) -> the loss, and its gradients in the parameters and in
+    x."""
 
     def value(parameters: Tensors, x: Array, state: Tensors, y: Array, masks: Masks) -> Array:
         return loss_of(model, loss, parameters, state, x, y, masks, training)[0]

@@ -1,7 +1,8 @@
 """The optimisers, each a pure function of a gradient and what is remembered of those before.
 
-What depends on the step alone (the rate, the bias correction) is worked out for a whole epoch in double precision on
-the host, `factors` (steps, k), and a step on the device looks up its row: 1 - 0.999 ** t has four digits in float32.
+What depends on the step alone (the rate, the bias correction) is worked out for a whole epoch in
+double precision on the host, `factors` (steps, k), and a step on the device looks up its row: 1 -
+0.999 ** t has four digits in float32.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ Row = NDArray[np.float64]
 
 
 class Rule(NamedTuple):
-    """`slots`: how many arrays are remembered of each tensor. `factors` (rates, updates from 1) -> a column each.
-    `change` (record, gradient, memory, factors) -> what is added to the tensor, and the memory as it is then."""
+    """`slots`: how many arrays are remembered of each tensor. `factors` (rates, updates from 1) ->
+    a column each. `change` (record, gradient, memory, factors) -> what is added to the tensor, and
+    the memory as it is then."""
 
     slots: Callable[[Any], int]
     factors: Callable[[Any, Row, Row], tuple[Row, ...]]
@@ -60,7 +62,9 @@ def _adam(record: Adam, gradient: Array, memory: Memory, factors: Array) -> tupl
     return -size * mean / (jnp.sqrt(square) * scale + record.epsilon), (mean, square)
 
 
-def _rmsprop(record: RMSprop, gradient: Array, memory: Memory, factors: Array) -> tuple[Array, Memory]:
+def _rmsprop(
+    record: RMSprop, gradient: Array, memory: Memory, factors: Array
+) -> tuple[Array, Memory]:
     (square,), (rate,) = memory, factors
     square = record.rho * square + (1.0 - record.rho) * jnp.square(gradient)
     inside = record.epsilon_added == "inside"
@@ -81,7 +85,10 @@ OPTIMIZERS: dict[type[Optimizer], Rule] = {
 
 
 def factors(recipe: Recipe, first: int, steps: int) -> NDArray[np.float64]:
-    """What so many updates of a training take from their number alone, (steps, k); the first is update `first`."""
+    """What so many updates of a training take from their number alone, (steps, k); the first is
+    update `first`."""
     rates = np.array([recipe.rate(step) for step in range(first, first + steps)], np.float64)
     updates = np.arange(first + 1, first + steps + 1, dtype=np.float64)
-    return np.stack(OPTIMIZERS[type(recipe.optimizer)].factors(recipe.optimizer, rates, updates), axis=1)
+    return np.stack(
+        OPTIMIZERS[type(recipe.optimizer)].factors(recipe.optimizer, rates, updates), axis=1
+    )

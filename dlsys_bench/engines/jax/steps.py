@@ -1,4 +1,5 @@
-"""One update, and many: pure functions of what a training has come to, compiled once for each size of the batches."""
+"""One update, and many: pure functions of what a training has come to, compiled once for each size
+of the batches."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ from dlsys_bench.spec.optimizers import Optimizer
 
 
 class Progress(NamedTuple):
-    """What a step moves, all of it on the device and donated. Of the epoch: the loss of each step (places,), how many
-    answers were right, how many steps and samples are done. `sound`: no loss has left the finite yet."""
+    """What a step moves, all of it on the device and donated. Of the epoch: the loss of each step
+    (places,), how many answers were right, how many steps and samples are done. `sound`: no loss
+    has left the finite yet."""
 
     parameters: Tensors
     state: Tensors
@@ -33,8 +35,9 @@ class Progress(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """What the steps of an epoch read: all samples, their order (N,), the optimiser's factors (places, k), the key that
-    dropout draws from, and in parity mode the masks of some steps by the layer's place, (steps, n, ...)."""
+    """What the steps of an epoch read: all samples, their order (N,), the optimiser's factors
+    (places, k), the key that dropout draws from, and in parity mode the masks of some steps by the
+    layer's place, (steps, n, ...)."""
 
     x: Array
     y: Array
@@ -45,7 +48,13 @@ class Feed(NamedTuple):
 
 
 def _step(
-    model: Model, loss: Loss, optimizer: Optimizer, size: int, now: Progress, feed: Feed, place: Array
+    model: Model,
+    loss: Loss,
+    optimizer: Optimizer,
+    size: int,
+    now: Progress,
+    feed: Feed,
+    place: Array,
 ) -> Progress:
     """One update. A loss that is not finite moves nothing, nor does any step after it."""
     chosen = lax.dynamic_slice(feed.order, (now.seen,), (size,))
@@ -56,7 +65,9 @@ def _step(
     def value_of(parameters: Tensors) -> tuple[Array, tuple[Array, Tensors]]:
         return loss_of(model, loss, parameters, now.state, x, y, masks, True)
 
-    (value, (outputs, moved)), gradients = jax.value_and_grad(value_of, has_aux=True)(now.parameters)
+    (value, (outputs, moved)), gradients = jax.value_and_grad(value_of, has_aux=True)(
+        now.parameters
+    )
     rule, row = OPTIMIZERS[type(optimizer)], feed.factors[now.step]
     sound = now.sound & jnp.isfinite(value)
 
@@ -67,18 +78,22 @@ def _step(
             parameters[name] = tensor + change
         return parameters, moved, memory
 
-    # Not a choice number by number, which reads the old ones once more and takes a third of a small network's step.
-    parameters, state, memory = lax.cond(sound, update, lambda: (now.parameters, now.state, now.memory))
+    # Not a choice number by number, which reads the old ones once more and takes a third of a small
+    # network's step.
+    parameters, state, memory = lax.cond(
+        sound, update, lambda: (now.parameters, now.state, now.memory)
+    )
     losses, right = now.losses.at[now.step].set(value), now.right + hits(loss, outputs, y)
     return Progress(parameters, state, memory, losses, right, now.step + 1, now.seen + size, sound)
 
 
 @functools.lru_cache(PROGRAMS)
 def program(model: Model, loss: Loss, optimizer: Optimizer, size: int, looped: bool) -> Any:
-    """Updates on batches of one size, compiled: (progress, feed, count) -> progress; one where it is not `looped`.
+    """Updates on batches of one size, compiled: (progress, feed, count) -> progress; one where it
+    is not `looped`.
 
-    The loop is a while_loop, not a scan, whose length would be part of the program: every limit on the steps would be
-    compiled anew. It also ends by itself where a loss is not finite.
+    The loop is a while_loop, not a scan, whose length would be part of the program: every limit on
+    the steps would be compiled anew. It also ends by itself where a loss is not finite.
     """
     step = functools.partial(_step, model, loss, optimizer, size)
 
@@ -88,7 +103,9 @@ def program(model: Model, loss: Loss, optimizer: Optimizer, size: int, looped: b
     def many(now: Progress, feed: Feed, count: Array) -> Progress:
         first, last = now.step, now.step + count
         done: Progress = lax.while_loop(
-            lambda now: (now.step < last) & now.sound, lambda now: step(now, feed, now.step - first), now
+            lambda now: (now.step < last) & now.sound,
+            lambda now: step(now, feed, now.step - first),
+            now,
         )
         return done
 

@@ -15,22 +15,23 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import OnEpoch
+from dlsys_bench.engines.epochs import Epoch, History
 from dlsys_bench.engines.jax.home import Home
 from dlsys_bench.engines.jax.layers import Tensors
 from dlsys_bench.engines.jax.network import Net, skeleton
 from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, Memory, factors
 from dlsys_bench.engines.jax.steps import Feed, Progress, program
+from dlsys_bench.engines.plan import Plan, epochs_of
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Plan, epochs_of
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.layers import Conv2D, Dropout
 from dlsys_bench.spec.recipe import Recipe
 
-# The masks of a plan go to the device for so many steps at a time: those of an epoch may take gigabytes.
+# The masks of a plan go to the device for so many steps at a time: those of an epoch may take
+# gigabytes.
 MASKED_AT_ONCE = 16
 
-# An epoch's losses are held in as many places as its steps, rounded up to a power of two from here: how many steps
-# there are is then no part of a program.
+# An epoch's losses are held in as many places as its steps, rounded up to a power of two from here:
+# how many steps there are is then no part of a program.
 FEWEST_PLACES = 64
 
 
@@ -40,7 +41,8 @@ def _shuffled(key: Array, samples: int) -> Array:
 
 
 class Training:
-    """One `fit`, an epoch at a time. The network is given each step's arrays at once, since its own are donated."""
+    """One `fit`, an epoch at a time. The network is given each step's arrays at once, since its own
+    are donated."""
 
     def __init__(self, net: Net, samples: Samples, home: Home, recipe: Recipe, plan: Plan) -> None:
         self.net, self.home, self.recipe, self.plan = net, home, recipe, plan
@@ -50,8 +52,11 @@ class Training:
         self.epochs = list(epochs_of(self.samples, recipe, plan))
         self.places = max(FEWEST_PLACES, 1 << (max(map(len, self.epochs)) - 1).bit_length())
         model, optimizer = skeleton(net.model), recipe.optimizer
-        # XLA's CPU compiler leaves the gradients of a convolution to plain loops inside a while: three times as slow.
-        looped = home.device.platform != "cpu" or not any(isinstance(layer, Conv2D) for layer in model.layers)
+        # XLA's CPU compiler leaves the gradients of a convolution to plain loops inside a while:
+        # three times as slow.
+        looped = home.device.platform != "cpu" or not any(
+            isinstance(layer, Conv2D) for layer in model.layers
+        )
         self.given = plan.parity and any(isinstance(layer, Dropout) for layer in model.layers)
         self.at_once = (MASKED_AT_ONCE if self.given else self.places) if looped else 1
         self.programs = {
@@ -59,10 +64,14 @@ class Training:
             for size in {size for sizes in self.epochs for size in sizes}
         }
         slots = range(OPTIMIZERS[type(optimizer)].slots(optimizer))
-        memory = {name: tuple(home.put(np.zeros(t.shape)) for _ in slots) for name, t in net.parameters.items()}
+        memory = {
+            name: tuple(home.put(np.zeros(t.shape)) for _ in slots)
+            for name, t in net.parameters.items()
+        }
         self.progress = self._opened(net.parameters, net.state, memory, sound=False)
         self.done = 0
-        # Compiled before any clock starts, by steps that move nothing since the loss counts as lost already.
+        # Compiled before any clock starts, by steps that move nothing since the loss counts as lost
+        # already.
         feed = self._feed(1, 1)
         for size in self.programs:
             self._advance(size, feed, 1)
@@ -79,18 +88,26 @@ class Training:
         found = factors(self.recipe, self.done, steps)
         rows = np.concatenate([found, np.zeros((self.places - steps, found.shape[1]))])
         if self.plan.parity or not self.recipe.shuffle:
-            order = self.home.put(self.plan.order(epoch, self.samples, self.recipe.shuffle), np.int32)
+            order = self.home.put(
+                self.plan.order(epoch, self.samples, self.recipe.shuffle), np.int32
+            )
         else:
             order = _shuffled(jax.random.fold_in(self.order_key, epoch), self.samples)
-        return Feed(self.x, self.y, order, self.home.put(rows), jax.random.fold_in(self.drop_key, epoch), {})
+        return Feed(
+            self.x, self.y, order, self.home.put(rows), jax.random.fold_in(self.drop_key, epoch), {}
+        )
 
     def _masks(self, size: int, steps: int) -> dict[int, Array]:
-        """What the next steps keep by the plan, (at_once, size, ...); what lies past them is never read."""
+        """What the next steps keep by the plan, (at_once, size, ...); what lies past them is never
+        read."""
         if not self.given:
             return {}
         each = [self.plan.masks(self.net.model, self.done + step, size) for step in range(steps)]
         each += [each[-1]] * (self.at_once - steps)
-        return {place: self.home.put(np.stack([masks[place] for masks in each]), np.bool_) for place in each[0]}
+        return {
+            place: self.home.put(np.stack([masks[place] for masks in each]), np.bool_)
+            for place in each[0]
+        }
 
     def _advance(self, size: int, feed: Feed, steps: int) -> None:
         feed = feed._replace(masks=self._masks(size, steps))
@@ -98,7 +115,8 @@ class Training:
         self.net.parameters, self.net.state = self.progress.parameters, self.progress.state
 
     def run(self, epoch: int, sizes: list[int]) -> tuple[NDArray[np.float64], int]:
-        """One epoch: the loss of each batch, and how many answers were right. The device is asked once, at the end."""
+        """One epoch: the loss of each batch, and how many answers were right. The device is asked
+        once, at the end."""
         self.progress = self._opened(*self.progress[:3])
         feed = self._feed(epoch, len(sizes))
         for size, alike in itertools.groupby(sizes):
@@ -110,8 +128,11 @@ class Training:
         return np.array(self.progress.losses[: len(sizes)], np.float64), int(self.progress.right)
 
 
-def train(net: Net, samples: Samples, home: Home, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None) -> History:
-    """Train one network. Errors: DivergedError; parameters and state are then of before that batch."""
+def train(
+    net: Net, samples: Samples, home: Home, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None
+) -> History:
+    """Train one network. Errors: DivergedError; parameters and state are then of before that
+    batch."""
     history: History = []
     with home.inside():
         training = Training(net, samples, home, recipe, plan)
@@ -131,9 +152,13 @@ def train(net: Net, samples: Samples, home: Home, recipe: Recipe, plan: Plan, on
             "loss": losses.tolist(),
         }
         record = Epoch(
-            epoch, training.done, seconds, float(losses @ sizes / seen),
-            None if recipe.loss.targets == "values" else right / seen, by_step=by_step if recipe.moves else None,
-        )  # fmt: skip
+            epoch,
+            training.done,
+            seconds,
+            float(losses @ sizes / seen),
+            None if recipe.loss.targets == "values" else right / seen,
+            by_step=by_step if recipe.moves else None,
+        )
         history.append(record)
         if on_epoch is not None:
             on_epoch(record)

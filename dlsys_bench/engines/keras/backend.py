@@ -1,4 +1,5 @@
-"""The backend under keras: how a process comes to it, whether it has a GPU, how it takes gradients and data."""
+"""The backend under keras: how a process comes to it, whether it has a GPU, how it takes gradients
+and data."""
 
 from __future__ import annotations
 
@@ -13,16 +14,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.errors import EngineError
-from dlsys_bench.plan import Array
 
 Tensors = list[Any]
 Forward = Callable[[Tensors], tuple[Any, Any]]
 
 
 class Feed(Protocol):
-    """The data arguments of `fit`: batches of one size, the last smaller, or of a list of sizes. The shuffling follows
-    keras.utils.set_random_seed."""
+    """The data arguments of `fit`: batches of one size, the last smaller, or of a list of sizes.
+    The shuffling follows keras.utils.set_random_seed."""
 
     def __call__(
         self, x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
@@ -30,8 +31,8 @@ class Feed(Protocol):
 
 
 class Backend(NamedTuple):
-    """What differs between backends. `differentiate` gives the value of a function of some tensors, what it returns
-    beside the value, and the value's gradient in each tensor."""
+    """What differs between backends. `differentiate` gives the value of a function of some tensors,
+    what it returns beside the value, and the value's gradient in each tensor."""
 
     has_gpu: Callable[[], bool]
     differentiate: Callable[[Forward, Tensors], tuple[Any, Any, Tensors]]
@@ -56,10 +57,12 @@ def _tensorflow_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, 
 def _tensorflow_feed(
     x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
 ) -> dict[str, Any]:
-    """A tf.data.Dataset, which keeps its dtype: Keras casts the arrays that it is given to its floatx.
+    """A tf.data.Dataset, which keeps its dtype: Keras casts the arrays that it is given to its
+    floatx.
 
-    Its autotuner is off. With it, dropping an iterator can wait for the tuner's next round, which comes the later the
-    longer the iterator lived (TensorFlow 2.21): epochs then take up to twice their time at random.
+    Its autotuner is off. With it, dropping an iterator can wait for the tuner's next round, which
+    comes the later the longer the iterator lived (TensorFlow 2.21): epochs then take up to twice
+    their time at random.
     """
     import tensorflow
 
@@ -74,7 +77,9 @@ def _tensorflow_feed(
             places = order.batch(batch_size)
         else:
             index = tensorflow.TensorSpec([None], "int64")
-            places = tensorflow.data.Dataset.from_generator(lambda: _places(batch_size), output_signature=index)
+            places = tensorflow.data.Dataset.from_generator(
+                lambda: _places(batch_size), output_signature=index
+            )
             places = places.apply(tensorflow.data.experimental.assert_cardinality(len(batch_size)))
         batches = places.map(lambda chosen: tuple(tensorflow.gather(part, chosen) for part in held))
     # Keras would shuffle a dataset no further, and says so unless it is told not to.
@@ -102,10 +107,15 @@ def _jax_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, Any, Te
     return value, beside, gradients
 
 
-def _jax_feed(x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False) -> dict[str, Any]:
+def _jax_feed(
+    x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
+) -> dict[str, Any]:
     """The arrays as they are, or a generator of batches of them."""
     if not isinstance(batch_size, int):
-        return {"x": ((x[at], y[at]) for at in _places(batch_size)), "steps_per_epoch": len(batch_size)}
+        return {
+            "x": ((x[at], y[at]) for at in _places(batch_size)),
+            "steps_per_epoch": len(batch_size),
+        }
     return {"x": x, "y": y, "batch_size": batch_size, "shuffle": shuffle}
 
 
@@ -122,7 +132,8 @@ def _is_not_about_retracing(record: logging.LogRecord) -> bool:
 def start(engine: str, backend: str, device: str) -> None:
     """Import keras on a backend, or find it there.
 
-    Errors: EngineError where the process already runs keras on another backend, or has no GPU for "cuda".
+    Errors: EngineError where the process already runs keras on another backend, or has no GPU for
+    "cuda".
     """
     running = importlib.import_module("keras").config.backend() if "keras" in sys.modules else None
     if running not in (None, backend):
@@ -135,7 +146,10 @@ def start(engine: str, backend: str, device: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Other people's deprecations are no business of ours.
         importlib.import_module("keras")
-    # TensorFlow takes many networks, each compiled once, for one function compiled over and over, and warns.
+    # TensorFlow takes many networks, each compiled once, for one function compiled over and over,
+    # and warns.
     logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
     if device == "cuda" and not BACKENDS[backend].has_gpu():
-        raise EngineError(f'engine "{engine}" finds no CUDA device on this machine: use --device cpu')
+        raise EngineError(
+            f'engine "{engine}" finds no CUDA device on this machine: use --device cpu'
+        )

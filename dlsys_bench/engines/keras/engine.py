@@ -9,9 +9,9 @@ import numpy as np
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
+from dlsys_bench.engines.epochs import History
 from dlsys_bench.engines.keras.backend import BACKENDS, start
-from dlsys_bench.plan import Array, Plan, Weights
-from dlsys_bench.result import History
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -28,7 +28,8 @@ MISREADS = "of one channel, where strides leave columns over, TensorFlow's oneDN
 
 
 def _array(tensor: Any) -> Array:
-    """A copy of a tensor or a variable. Through a tensor, because numpy 2 warns where it reads a variable itself."""
+    """A copy of a tensor or a variable. Through a tensor, because numpy 2 warns where it reads a
+    variable itself."""
     import keras
 
     return np.array(keras.ops.convert_to_numpy(keras.ops.copy(tensor)))
@@ -86,7 +87,11 @@ class KerasEngine(Engine):
                 part = x[begin : begin + PREDICTED_AT_ONCE]
                 short = PREDICTED_AT_ONCE - len(part) if begin else 0
                 # A last batch of another size would be compiled anew; filled up, it costs nothing.
-                filled = np.concatenate([part, np.zeros((short, *x.shape[1:]), self.dtype)]) if short else part
+                filled = (
+                    np.concatenate([part, np.zeros((short, *x.shape[1:]), self.dtype)])
+                    if short
+                    else part
+                )
                 parts.append(net.sequential.predict_on_batch(filled)[: len(part)])
         return np.concatenate(parts)
 
@@ -99,7 +104,9 @@ class KerasEngine(Engine):
         loss_of = LOSSES[type(loss)](self.dtype)
         network = net.sequential
         with self._device(), net.keeping(batch.masks):
-            y = keras.ops.convert_to_tensor(targets(loss, batch.y, net.model.output_shape[-1], self.dtype))
+            y = keras.ops.convert_to_tensor(
+                targets(loss, batch.y, net.model.output_shape[-1], self.dtype)
+            )
             held = [keras.ops.copy(variable) for variable in network.non_trainable_variables]
 
             def forward(tensors: list[Any]) -> tuple[Any, Any]:
@@ -109,25 +116,46 @@ class KerasEngine(Engine):
 
             x = keras.ops.convert_to_tensor(np.asarray(batch.x, self.dtype))
             trained = [keras.ops.copy(variable) for variable in network.trainable_variables]
-            value, moved, (dx, *found) = BACKENDS[self.backend].differentiate(forward, [x, *trained])
+            value, moved, (dx, *found) = BACKENDS[self.backend].differentiate(
+                forward, [x, *trained]
+            )
             net.draw_on(network, moved)
-        weights = {name: _array(gradient) for name, gradient in zip(net.trained, found, strict=True)}
+        weights = {
+            name: _array(gradient) for name, gradient in zip(net.trained, found, strict=True)
+        }
         return Gradients(float(value), weights, _array(dx))
 
     def trace(self, net: Net, batch: Batch) -> list[Array]:
         network = net.every_layer
         with self._device(), net.keeping(batch.masks):
             outputs, moved = network.stateless_call(
-                network.trainable_variables, network.non_trainable_variables, np.asarray(batch.x, self.dtype),
+                network.trainable_variables,
+                network.non_trainable_variables,
+                np.asarray(batch.x, self.dtype),
                 training=batch.training,
-            )  # fmt: skip
+            )
             net.draw_on(network, moved)
         # Keras unpacks a list of one output.
         return [_array(output) for output in (outputs if isinstance(outputs, list) else [outputs])]
 
-    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
-        """As `Engine.fit` says. A loss that is not finite shows in the running mean, whose value the error names."""
-        from dlsys_bench.engines.keras.training import ACCURACIES, LOSSES, Watch, optimizer_of, seeded, targets
+    def fit(
+        self,
+        net: Net,
+        samples: Samples,
+        recipe: Recipe,
+        plan: Plan,
+        on_epoch: OnEpoch | None = None,
+    ) -> History:
+        """As `Engine.fit` says. A loss that is not finite shows in the running mean, whose value
+        the error names."""
+        from dlsys_bench.engines.keras.training import (
+            ACCURACIES,
+            LOSSES,
+            Watch,
+            optimizer_of,
+            seeded,
+            targets,
+        )
 
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
@@ -141,7 +169,8 @@ class KerasEngine(Engine):
                 optimizer_of(recipe, watch.last),
                 LOSSES[type(recipe.loss)](self.dtype),
                 metrics=[accuracy(self.dtype)] if accuracy else None,
-                # Masks that come from outside are new at every step, and a compiled step would keep the first.
+                # Masks that come from outside are new at every step, and a compiled step would keep
+                # the first.
                 run_eagerly=plan.parity and bool(net.dropouts),
             )
             feed = BACKENDS[self.backend].feed
@@ -151,16 +180,20 @@ class KerasEngine(Engine):
                 return watch.history
             for epoch, sizes in enumerate(watch.sizes):
                 order = plan.order(epoch + 1, len(x), recipe.shuffle)
-                batches = feed(x[order], y[order], recipe.batch_size if recipe.batch_sizes is None else sizes)
-                net.sequential.fit(**batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[watch])
+                batches = feed(
+                    x[order], y[order], recipe.batch_size if recipe.batch_sizes is None else sizes
+                )
+                net.sequential.fit(
+                    **batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[watch]
+                )
         return watch.history
 
 
 class KerasJaxEngine(KerasEngine):
     """Keras on JAX, on the CPU or on CUDA, compiled as Keras does by default.
 
-    It has no float64: on JAX, Keras takes a float64 layer but computes much of it in float32 (means, tanh, batch norm),
-    even where JAX itself is told to keep 64 bits.
+    It has no float64: on JAX, Keras takes a float64 layer but computes much of it in float32
+    (means, tanh, batch norm), even where JAX itself is told to keep 64 bits.
     """
 
     name = "keras-jax"

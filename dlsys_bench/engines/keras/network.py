@@ -1,5 +1,6 @@
 # mypy: disallow-subclassing-any=False
-"""A model of the spec as a keras.Sequential. Imports keras: only an engine that has chosen its backend imports this."""
+"""A model of the spec as a keras.Sequential. Imports keras: only an engine that has chosen its
+backend imports this."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.plan import Weights
+from dlsys_bench.engines.plan import Weights
 from dlsys_bench.spec import initializers, layers
 from dlsys_bench.spec.initializers import Law
 from dlsys_bench.spec.model import Model, Tensor
@@ -41,7 +42,13 @@ NHWC = "channels_last"
 
 LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
     layers.Conv2D: lambda layer, **options: keras.layers.Conv2D(
-        layer.filters, layer.kernel_size, layer.strides, layer.padding, NHWC, use_bias=layer.use_bias, **options
+        layer.filters,
+        layer.kernel_size,
+        layer.strides,
+        layer.padding,
+        NHWC,
+        use_bias=layer.use_bias,
+        **options,
     ),
     layers.AveragePool: lambda layer, **options: keras.layers.AveragePooling2D(
         layer.pool_size, layer.steps, data_format=NHWC, **options
@@ -54,7 +61,9 @@ LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
     ),
     layers.Dropout: lambda layer, **options: Dropout(layer.drop_rate, **options),
     layers.Flatten: lambda layer, **options: keras.layers.Flatten(NHWC, **options),
-    layers.Dense: lambda layer, **options: keras.layers.Dense(layer.units, use_bias=layer.use_bias, **options),
+    layers.Dense: lambda layer, **options: keras.layers.Dense(
+        layer.units, use_bias=layer.use_bias, **options
+    ),
     layers.Activation: _activation,
 }
 
@@ -69,7 +78,9 @@ FAMILIES: dict[str, Callable[[Law, int], Any]] = {
     "constant": lambda law, seed: keras.initializers.Constant(law.value),
     "uniform": lambda law, seed: keras.initializers.RandomUniform(law.low, law.high, seed=seed),
     "normal": lambda law, seed: keras.initializers.RandomNormal(0.0, law.stddev, seed=seed),
-    "truncated_normal": lambda law, seed: keras.initializers.TruncatedNormal(0.0, law.stddev, seed=seed),
+    "truncated_normal": lambda law, seed: keras.initializers.TruncatedNormal(
+        0.0, law.stddev, seed=seed
+    ),
 }
 
 
@@ -79,8 +90,9 @@ def seed_of(seed: int, *stream: int) -> int:
 
 
 def initializer(tensor: Tensor, seed: int) -> Any:
-    """Keras's initialiser of this name. Keras would scale a vector by its own length where the spec takes the fans of
-    the layer's kernel, so a bias that starts by a scaled law gets the law itself."""
+    """Keras's initialiser of this name. Keras would scale a vector by its own length where the spec
+    takes the fans of the layer's kernel, so a bias that starts by a scaled law gets the law
+    itself."""
     native = SCALED.get(type(tensor.initializer)) if len(tensor.shape) > 1 else None
     if native is not None:
         return native(seed=seed)
@@ -89,7 +101,8 @@ def initializer(tensor: Tensor, seed: int) -> Any:
 
 
 class Net:
-    """A keras.Sequential of the model's layers under the model's names, and its tensors by theirs."""
+    """A keras.Sequential of the model's layers under the model's names, and its tensors by
+    theirs."""
 
     def __init__(self, model: Model, dtype: str, seed: int) -> None:
         self.model = model
@@ -97,12 +110,18 @@ class Net:
         self.tensors: dict[str, Any] = {}
         for place, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
             starts = {
-                f"{tensor.name.split('.')[1]}_initializer": initializer(tensor, seed_of(seed, place, number))
+                f"{tensor.name.split('.')[1]}_initializer": initializer(
+                    tensor, seed_of(seed, place, number)
+                )
                 for number, tensor in enumerate(model.tensors_of(place))
             }
             self.layers.append(LAYERS[type(layer)](layer, name=name, dtype=dtype, **starts))
-        self.sequential = keras.Sequential([keras.Input(model.input_shape, dtype=dtype), *self.layers])
-        self.every_layer = keras.Model(self.sequential.inputs[0], [layer.output for layer in self.layers])
+        self.sequential = keras.Sequential(
+            [keras.Input(model.input_shape, dtype=dtype), *self.layers]
+        )
+        self.every_layer = keras.Model(
+            self.sequential.inputs[0], [layer.output for layer in self.layers]
+        )
         for place, layer in enumerate(self.layers):
             for tensor in model.tensors_of(place):
                 self.tensors[tensor.name] = getattr(layer, tensor.name.split(".")[1])
@@ -137,8 +156,11 @@ class Net:
             self.keep(None)
 
     def draw_on(self, network: Any, non_trainable: list[Any]) -> None:
-        """After a pass that left all state alone, move on what the dropout layers draw from, and only that."""
-        generators = {id(layer.seed_generator.state) for layer in self.dropouts.values() if layer.rate > 0}
+        """After a pass that left all state alone, move on what the dropout layers draw from, and
+        only that."""
+        generators = {
+            id(layer.seed_generator.state) for layer in self.dropouts.values() if layer.rate > 0
+        }
         for variable, value in zip(network.non_trainable_variables, non_trainable, strict=True):
             if id(variable) in generators:
                 variable.assign(value)

@@ -1,5 +1,6 @@
 # mypy: disallow-subclassing-any=False
-"""What `compile` and `fit` are given. Imports keras: only an engine that has chosen its backend imports this."""
+"""What `compile` and `fit` are given. Imports keras: only an engine that has chosen its backend
+imports this."""
 
 from __future__ import annotations
 
@@ -15,17 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.base import OnEpoch
+from dlsys_bench.engines.epochs import Epoch, History
 from dlsys_bench.engines.keras.network import Net, seed_of
+from dlsys_bench.engines.plan import Plan, epochs_of
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Plan, epochs_of
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec import losses, optimizers
 from dlsys_bench.spec.recipe import Recipe
 
 
 class _OfRawOutputs:
-    """Under TensorFlow, Keras looks behind an output that a softmax made and takes the cross-entropy of its input
-    instead. A copy hides where the output came from, so that the loss is of what the network gives."""
+    """Under TensorFlow, Keras looks behind an output that a softmax made and takes the
+    cross-entropy of its input instead. A copy hides where the output came from, so that the loss is
+    of what the network gives."""
 
     def call(self, y: Any, outputs: Any) -> Any:
         return super().call(y, keras.ops.copy(outputs))  # type: ignore[misc]
@@ -43,11 +45,15 @@ class HalfSquaredError(keras.losses.Loss):
     """Half the sum of the squares over a sample's outputs."""
 
     def call(self, y: Any, outputs: Any) -> Any:
-        return keras.ops.sum(keras.ops.square(outputs - y), axis=tuple(range(1, len(outputs.shape)))) / 2
+        return (
+            keras.ops.sum(keras.ops.square(outputs - y), axis=tuple(range(1, len(outputs.shape))))
+            / 2
+        )
 
 
 class Margin(keras.losses.Loss):
-    """max(0, margin - y output), y (N, 1): no slope where it just reaches zero, as relu has none."""
+    """max(0, margin - y output), y (N, 1): no slope where it just reaches zero, as relu has
+    none."""
 
     def __init__(self, margin: float, dtype: str) -> None:
         super().__init__(dtype=dtype)
@@ -63,8 +69,12 @@ def _sign_accuracy(y: Any, outputs: Any) -> Any:
 
 # Losses and metrics compute in keras's floatx unless they are told their dtype.
 LOSSES: dict[type[losses.Loss], Callable[[str], Any]] = {
-    losses.CategoricalCrossEntropy: lambda dtype: CategoricalCrossentropy(from_logits=True, dtype=dtype),
-    losses.SparseCategoricalCrossEntropy: lambda dtype: SparseCategoricalCrossentropy(from_logits=True, dtype=dtype),
+    losses.CategoricalCrossEntropy: lambda dtype: CategoricalCrossentropy(
+        from_logits=True, dtype=dtype
+    ),
+    losses.SparseCategoricalCrossEntropy: lambda dtype: SparseCategoricalCrossentropy(
+        from_logits=True, dtype=dtype
+    ),
     losses.MeanSquaredError: lambda dtype: keras.losses.MeanSquaredError(dtype=dtype),
     losses.HalfMeanSquaredError: lambda dtype: HalfSquaredError(dtype=dtype),
     losses.PerceptronCriterion: lambda dtype: Margin(0.0, dtype),
@@ -72,9 +82,15 @@ LOSSES: dict[type[losses.Loss], Callable[[str], Any]] = {
 }
 
 ACCURACIES: dict[type[losses.Loss], Callable[[str], Any]] = {
-    losses.CategoricalCrossEntropy: lambda dtype: keras.metrics.CategoricalAccuracy("accuracy", dtype),
-    losses.SparseCategoricalCrossEntropy: lambda dtype: keras.metrics.SparseCategoricalAccuracy("accuracy", dtype),
-    losses.PerceptronCriterion: lambda dtype: keras.metrics.MeanMetricWrapper(_sign_accuracy, "accuracy", dtype),
+    losses.CategoricalCrossEntropy: lambda dtype: keras.metrics.CategoricalAccuracy(
+        "accuracy", dtype
+    ),
+    losses.SparseCategoricalCrossEntropy: lambda dtype: keras.metrics.SparseCategoricalAccuracy(
+        "accuracy", dtype
+    ),
+    losses.PerceptronCriterion: lambda dtype: keras.metrics.MeanMetricWrapper(
+        _sign_accuracy, "accuracy", dtype
+    ),
     losses.Hinge: lambda dtype: keras.metrics.MeanMetricWrapper(_sign_accuracy, "accuracy", dtype),
 }
 
@@ -98,21 +114,32 @@ class Table(keras.optimizers.schedules.LearningRateSchedule):
 
 # A learning rate is a number or a schedule to Keras.
 OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[[Any, Any], Any]] = {
-    optimizers.SGD: lambda record, rate: keras.optimizers.SGD(rate, momentum=record.momentum, nesterov=record.nesterov),
-    optimizers.Adam: lambda record, rate: keras.optimizers.Adam(rate, record.beta_1, record.beta_2, record.epsilon),
-    optimizers.RMSprop: lambda record, rate: keras.optimizers.RMSprop(rate, record.rho, epsilon=record.epsilon),
+    optimizers.SGD: lambda record, rate: keras.optimizers.SGD(
+        rate, momentum=record.momentum, nesterov=record.nesterov
+    ),
+    optimizers.Adam: lambda record, rate: keras.optimizers.Adam(
+        rate, record.beta_1, record.beta_2, record.epsilon
+    ),
+    optimizers.RMSprop: lambda record, rate: keras.optimizers.RMSprop(
+        rate, record.rho, epsilon=record.epsilon
+    ),
 }
 
 
 def optimizer_of(recipe: Recipe, steps: int) -> Any:
     """Keras's optimiser, at the recipe's rate for so many steps."""
     record = recipe.optimizer
-    rate = record.learning_rate if recipe.schedule is None else Table([recipe.rate(step) for step in range(steps)])
+    rate = (
+        record.learning_rate
+        if recipe.schedule is None
+        else Table([recipe.rate(step) for step in range(steps)])
+    )
     return OPTIMIZERS[type(record)](record, rate)
 
 
 def targets(loss: losses.Loss, y: NDArray[Any], outputs: int, dtype: str) -> NDArray[Any]:
-    """Y (N,) or (N, K) as the native loss takes it: one-hot (N, K), labels (N,), signs (N, 1) or values (N, K)."""
+    """Y (N,) or (N, K) as the native loss takes it: one-hot (N, K), labels (N,), signs (N, 1) or
+    values (N, K)."""
     if isinstance(loss, losses.CategoricalCrossEntropy):
         return np.asarray(keras.utils.to_categorical(y, outputs), dtype)
     if loss.targets == "labels":
@@ -134,14 +161,16 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class Watch(keras.callbacks.Callback):
-    """Counts the updates and ends the training at the last, keeps the running figures, and finds a loss that is not
-    finite. In parity mode it hands out the masks of each step."""
+    """Counts the updates and ends the training at the last, keeps the running figures, and finds a
+    loss that is not finite. In parity mode it hands out the masks of each step."""
 
-    # Keras then reads the losses off the device in threads, as it does for its own progress bar, and no step waits. One
-    # batch may end before the one before it.
+    # Keras then reads the losses off the device in threads, as it does for its own progress bar,
+    # and no step waits. One batch may end before the one before it.
     async_safe = True
 
-    def __init__(self, net: Net, samples: int, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None) -> None:
+    def __init__(
+        self, net: Net, samples: int, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None
+    ) -> None:
         super().__init__()
         self.net, self.recipe, self.plan, self.on_epoch = net, recipe, plan, on_epoch
         self.sizes = list(epochs_of(samples, recipe, plan))
@@ -158,7 +187,8 @@ class Watch(keras.callbacks.Callback):
         return self.step >= self.last
 
     def _stop(self) -> None:
-        # Not self.model: on JAX that property moves the weights back into the model, in the middle of a step.
+        # Not self.model: on JAX that property moves the weights back into the model, in the middle
+        # of a step.
         self.net.sequential.stop_training = True
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -190,14 +220,25 @@ class Watch(keras.callbacks.Callback):
         first = self.step - len(sizes)
         rates = [float(np.float32(self.recipe.rate(step))) for step in range(first, self.step)]
         losses = np.diff(sums, prepend=0.0) / sizes
-        return {"learning_rate": rates, "batch_size": [float(n) for n in sizes], "loss": losses.tolist()}
+        return {
+            "learning_rate": rates,
+            "batch_size": [float(n) for n in sizes],
+            "loss": losses.tolist(),
+        }
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         seconds = time.perf_counter() - self.started
         if self.broken:
             first = min(self.broken)
             raise DivergedError(epoch + 1, first + 1, self.broken[first])
-        record = Epoch(epoch + 1, self.step, seconds, logs["loss"], logs.get("accuracy"), by_step=self._by_step())
+        record = Epoch(
+            epoch + 1,
+            self.step,
+            seconds,
+            logs["loss"],
+            logs.get("accuracy"),
+            by_step=self._by_step(),
+        )
         self.history.append(record)
         if self.on_epoch is not None:
             self.on_epoch(record)

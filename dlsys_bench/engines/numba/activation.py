@@ -6,7 +6,7 @@ import numpy as np
 
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy.activation import ActivationRule
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 
 
 @kernel

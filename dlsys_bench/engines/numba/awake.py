@@ -1,4 +1,5 @@
-"""Where threads wait for each other awake: they come within microseconds, and waking one takes longer."""
+"""Where threads wait for each other awake: they come within microseconds, and waking one takes
+longer."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from dlsys_bench.engines.numba.kernel import kernel
 # Not time.sleep(0), which Linux makes 50 microseconds and more of.
 _let_others: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0))
 
-# Looks at the others' counts before a thread lets the rest of the machine have its core: about 50 microseconds.
+# Looks at the others' counts before a thread lets the rest of the machine have its core: about 50
+# microseconds.
 LOOKS = 20_000
 
 
@@ -53,8 +55,8 @@ _store: Any = intrinsic(_typed_store)
 def _all_here(counts: NDArray[np.int64], place: int, count: int, looks: int) -> bool:
     """Say that this thread has come so often; whether all have, after so many looks at most.
 
-    It is said in here, where other threads may have the interpreter: whoever saw it before would come out of the wait
-    to an interpreter that is taken, and be put to sleep.
+    It is said in here, where other threads may have the interpreter: whoever saw it before would
+    come out of the wait to an interpreter that is taken, and be put to sleep.
     """
     _store(counts, place, count)
     for other in range(0, counts.size, LINE):

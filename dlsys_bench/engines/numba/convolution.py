@@ -1,5 +1,5 @@
-"""2-D convolution: windows gathered and given back in long runs; direct where a product of them is too narrow to pay.
-What it computes is said where numpy does it."""
+"""2-D convolution: windows gathered and given back in long runs; direct where a product of them is
+too narrow to pay. What it computes is said where numpy does it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy.convolution import Conv2DRule
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Conv2D, Pair
 
 
@@ -18,7 +18,8 @@ from dlsys_bench.spec.layers import Conv2D, Pair
 def gather(x: Array, n: int, strides: Pair, windows: Array) -> None:
     """The windows (R, h, w, C, H', W' N) of padded images (R, C, H, W N)."""
     r_, h_, w_, c_, ho, wide = windows.shape
-    # At a stride of one the windows of a row lie side by side: one long run instead of many short ones.
+    # At a stride of one the windows of a row lie side by side: one long run instead of many short
+    # ones.
     run = wide if strides[1] == 1 else n
     for r in range(r_):
         for a in range(h_):
@@ -51,9 +52,11 @@ def scatter(windows: Array, n: int, strides: Pair, dx: Array) -> None:
 
 @kernel
 def convolve(x: Array, weights: Array, bias: Array, n: int, y: Array) -> None:
-    """Y (R, F, H', W' N) of padded images (R, C, H, W N) and weights (R, h, 5, C, F), F even, at a stride of one.
+    """Y (R, F, H', W' N) of padded images (R, C, H, W N) and weights (R, h, 5, C, F), F even, at a
+    stride of one.
 
-    Two filters of five weights side by side at a time: ten products for every eight numbers read or written.
+    Two filters of five weights side by side at a time: ten products for every eight numbers read or
+    written.
     """
     for r in range(y.shape[0]):
         for i in range(y.shape[2]):
@@ -65,7 +68,13 @@ def convolve(x: Array, weights: Array, bias: Array, n: int, y: Array) -> None:
                 for c in range(x.shape[1]):
                     for a in range(weights.shape[1]):
                         line = x[r % x.shape[0], c, i + a]
-                        x0, x1, x2, x3, x4 = line, line[n:], line[2 * n :], line[3 * n :], line[4 * n :]
+                        x0, x1, x2, x3, x4 = (
+                            line,
+                            line[n:],
+                            line[2 * n :],
+                            line[3 * n :],
+                            line[4 * n :],
+                        )
                         v, w = weights[r, a, :, c, f], weights[r, a, :, c, f + 1]
                         v0, v1, v2, v3, v4 = v[0], v[1], v[2], v[3], v[4]
                         w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
@@ -101,14 +110,26 @@ def d_weights(x: Array, dy: Array, n: int, d: Array) -> None:
                             w3 += two[k] * x3[k]
                             w4 += two[k] * x4[k]
                         v, w = d[r, a, :, c, f], d[r, a, :, c, f + 1]
-                        v[0], v[1], v[2], v[3], v[4] = v[0] + v0, v[1] + v1, v[2] + v2, v[3] + v3, v[4] + v4
-                        w[0], w[1], w[2], w[3], w[4] = w[0] + w0, w[1] + w1, w[2] + w2, w[3] + w3, w[4] + w4
+                        v[0], v[1], v[2], v[3], v[4] = (
+                            v[0] + v0,
+                            v[1] + v1,
+                            v[2] + v2,
+                            v[3] + v3,
+                            v[4] + v4,
+                        )
+                        w[0], w[1], w[2], w[3], w[4] = (
+                            w[0] + w0,
+                            w[1] + w1,
+                            w[2] + w2,
+                            w[3] + w3,
+                            w[4] + w4,
+                        )
 
 
 @kernel
 def d_images(dy: Array, weights: Array, n: int, lines: Array, dx: Array) -> None:
-    """What `convolve` passes back to padded images, dx (R, C, H, W N). `lines` (F, W' N + 8 n) is for a row of dy with
-    four samples' worth of nothing at either end."""
+    """What `convolve` passes back to padded images, dx (R, C, H, W N). `lines` (F, W' N + 8 n) is
+    for a row of dy with four samples' worth of nothing at either end."""
     wide = dy.shape[3]
     lines[:] = 0
     dx[:] = 0
@@ -130,9 +151,17 @@ def d_images(dy: Array, weights: Array, n: int, lines: Array, dx: Array) -> None
                         w0, w1, w2, w3, w4 = w[4], w[3], w[2], w[1], w[0]
                         for k in range(row.size):
                             row[k] += (
-                                v0 * y0[k] + v1 * y1[k] + v2 * y2[k] + v3 * y3[k] + v4 * y4[k]
-                                + w0 * z0[k] + w1 * z1[k] + w2 * z2[k] + w3 * z3[k] + w4 * z4[k]
-                            )  # fmt: skip
+                                v0 * y0[k]
+                                + v1 * y1[k]
+                                + v2 * y2[k]
+                                + v3 * y3[k]
+                                + v4 * y4[k]
+                                + w0 * z0[k]
+                                + w1 * z1[k]
+                                + w2 * z2[k]
+                                + w3 * z3[k]
+                                + w4 * z4[k]
+                            )
 
 
 @kernel
@@ -146,8 +175,8 @@ def row_sums(x: Array, sums: Array) -> None:
         sums[g] = total
 
 
-# With no more weights than this, and five side by side as LeNet-5 has them, a kernel of our own is as fast as a matrix
-# product on the fastest BLAS, and no windows need be gathered.
+# With no more weights than this, and five side by side as LeNet-5 has them, a kernel of our own is
+# as fast as a matrix product on the fastest BLAS, and no windows need be gathered.
 FEW_WEIGHTS = 4096
 
 
@@ -156,14 +185,21 @@ class FusedConv2DRule(Conv2DRule):
         super().__init__(layer, *arguments)
         shape = self.tensors["kernel"].shape[1:]
         self.few = (
-            layer.strides == (1, 1) and shape[1] == 5 and shape[3] % 2 == 0 and math.prod(shape) <= FEW_WEIGHTS
-        )  # fmt: skip
+            layer.strides == (1, 1)
+            and shape[1] == 5
+            and shape[3] % 2 == 0
+            and math.prod(shape) <= FEW_WEIGHTS
+        )
 
     def forward(self, x: Array, training: bool) -> Array:
         if not self.few:
             return super().forward(x, training)
         kernel = np.ascontiguousarray(self.tensors["kernel"])
-        bias = self.tensors["bias"] if self.layer.use_bias else np.zeros((len(kernel), kernel.shape[-1]), x.dtype)
+        bias = (
+            self.tensors["bias"]
+            if self.layer.use_bias
+            else np.zeros((len(kernel), kernel.shape[-1]), x.dtype)
+        )
         self.x = np.ascontiguousarray(self._padded(x))
         ho, wo, filters = self.layer.output_shape(self.shape)
         y = self.buffer("y", (len(kernel), filters, ho, wo, x.shape[-1]), x.dtype)

@@ -27,7 +27,8 @@ RULES: dict[type[Layer], type[Rule[Any]]] = kit.RULES | {
 
 
 class NumbaEngine(NumpyEngine):
-    """numpy's products, layout and shards; what numpy does in many passes over memory, numba does in one."""
+    """numpy's products, layout and shards; what numpy does in many passes over memory, numba does
+    in one."""
 
     name = "numba"
     kit = Kit(RULES, STEPPERS, judge, Awake, {(BatchNorm, AveragePool): norm_pool})

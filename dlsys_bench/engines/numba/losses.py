@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy import losses
 from dlsys_bench.engines.numpy.memory import empty
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.losses import Loss
 
 
 @kernel
-def cross_entropy(outputs: Array, labels: NDArray[Any], values: Array, d: Array, right: NDArray[Any]) -> None:
-    """Softmax and its cross-entropy of outputs (R, K, N) with labels (R, N): the mean (R,), its gradient, and how many
-    have their largest output, the first of equals, at the label."""
+def cross_entropy(
+    outputs: Array, labels: NDArray[Any], values: Array, d: Array, right: NDArray[Any]
+) -> None:
+    """Softmax and its cross-entropy of outputs (R, K, N) with labels (R, N): the mean (R,), its
+    gradient, and how many have their largest output, the first of equals, at the label."""
     r_, k_, n_ = outputs.shape
     zero = outputs.dtype.type(0)
     share = outputs.dtype.type(1.0 / n_)
@@ -40,7 +42,9 @@ def cross_entropy(outputs: Array, labels: NDArray[Any], values: Array, d: Array,
         values[r], right[r] = value * share, hit
 
 
-def judge(loss: Loss, outputs: Array, y: losses.Targets) -> tuple[Array, Array, NDArray[Any] | None]:
+def judge(
+    loss: Loss, outputs: Array, y: losses.Targets
+) -> tuple[Array, Array, NDArray[Any] | None]:
     """The loss (R,), its gradient in the outputs (R, K, N), how many each replica has right."""
     if loss.targets != "labels":
         return losses.judge(loss, outputs, y)
@@ -48,6 +52,8 @@ def judge(loss: Loss, outputs: Array, y: losses.Targets) -> tuple[Array, Array, 
     values, right = np.empty(replicas, outputs.dtype), np.empty(replicas, np.intp)
     d = empty(outputs.shape, outputs.dtype)
     # Samples that replicas share come with one row of labels.
-    labels = np.ascontiguousarray(y if len(y) == replicas else np.broadcast_to(y, (replicas, y.shape[-1])), np.intp)
+    labels = np.ascontiguousarray(
+        y if len(y) == replicas else np.broadcast_to(y, (replicas, y.shape[-1])), np.intp
+    )
     cross_entropy(outputs, labels, values, d, right)
     return values, d, right

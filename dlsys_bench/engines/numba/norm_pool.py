@@ -1,5 +1,6 @@
-"""A batch norm and the average pool after it, as one: the mean of a window of normalised values is the window's mean,
-normalised. So all but the moments and dx is done on what the pool leaves, a quarter in LeNet-5."""
+"""A batch norm and the average pool after it, as one: the mean of a window of normalised values is
+the window's mean, normalised. So all but the moments and dx is done on what the pool leaves, a
+quarter in LeNet-5."""
 
 from __future__ import annotations
 
@@ -10,22 +11,33 @@ from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, flat_row
 from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule, flat_images
 from dlsys_bench.engines.numpy.rule import Rule
 from dlsys_bench.engines.numpy.shards import Together, alone
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import BatchNorm, Pair
 
 
 @kernel
 def norm_pool_dx(
-    dy: Array, x: Array, size: Pair, moments: Array, inverse: Array, gamma: Array, sums: Array, samples: float,
+    dy: Array,
+    x: Array,
+    size: Pair,
+    moments: Array,
+    inverse: Array,
+    gamma: Array,
+    sums: Array,
+    samples: float,
     dx: Array,
-) -> None:  # fmt: skip
-    """What is passed back to x (G, H, W, N) from dy (G, H', W', N), when the moments moved with so many samples a
-    channel and the windows lie side by side. The moments are by C or R C."""
+) -> None:
+    """What is passed back to x (G, H, W, N) from dy (G, H', W', N), when the moments moved with so
+    many samples a channel and the windows lie side by side. The moments are by C or R C."""
     share, part = dy.dtype.type(1.0 / samples), dy.dtype.type(1.0 / (size[0] * size[1]))
     for g in range(dy.shape[0]):
         own = g % inverse.size
         middle, times = moments[0, own], gamma[g] * inverse[own]
-        slope, less, each = times * inverse[own] * sums[0, g] * share, times * sums[1, g] * share, times * part
+        slope, less, each = (
+            times * inverse[own] * sums[0, g] * share,
+            times * sums[1, g] * share,
+            times * part,
+        )
         for i in range(dy.shape[1]):
             for a in range(size[0]):
                 for j in range(dy.shape[2]):
@@ -38,7 +50,8 @@ def norm_pool_dx(
 
 
 class NormPoolRule(Rule[BatchNorm]):
-    """Of a batch norm's rule and a pool's, whose windows lie side by side and leave nothing over."""
+    """Of a batch norm's rule and a pool's, whose windows lie side by side and leave nothing
+    over."""
 
     meets = True
 
@@ -73,9 +86,16 @@ class NormPoolRule(Rule[BatchNorm]):
         assert self.whole is not None
         dx = self.buffer("dx", (*dy.shape[:2], *self.whole.shape[2:]), dy.dtype)
         norm_pool_dx(
-            flat_images(dy), flat_images(self.whole), self.pool.layer.pool_size, norm.moments, norm.inverse,
-            norm.tensors["gamma"].ravel(), total, float(norm.samples), flat_images(dx),
-        )  # fmt: skip
+            flat_images(dy),
+            flat_images(self.whole),
+            self.pool.layer.pool_size,
+            norm.moments,
+            norm.inverse,
+            norm.tensors["gamma"].ravel(),
+            total,
+            float(norm.samples),
+            flat_images(dx),
+        )
         return dx
 
 

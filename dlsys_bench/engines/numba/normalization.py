@@ -1,4 +1,5 @@
-"""Batch normalisation in three passes a way, and dropout in one. What each computes is said where numpy does it."""
+"""Batch normalisation in three passes a way, and dropout in one. What each computes is said where
+numpy does it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
 from dlsys_bench.engines.numpy.shards import Together
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Shape
 
 
@@ -32,7 +33,8 @@ def moments(x: Array, found: Array) -> None:
 
 @kernel
 def pooled(parts: Array, counts: Array, found: Array) -> None:
-    """The moments (2, G) of so many shards (S, 2, G), each of so many samples, as one. Chan, Golub & LeVeque 1979."""
+    """The moments (2, G) of so many shards (S, 2, G), each of so many samples, as one. Chan, Golub
+    & LeVeque 1979."""
     total = counts.sum()
     for g in range(found.shape[1]):
         mean, variance = found.dtype.type(0), found.dtype.type(0)
@@ -45,8 +47,11 @@ def pooled(parts: Array, counts: Array, found: Array) -> None:
 
 
 @kernel
-def normalised(x: Array, moments: Array, gamma: Array, beta: Array, epsilon: float, inverse: Array, y: Array) -> None:
-    """Gamma (x - mean) inverse + beta, row by row, and the inverse of the spread. X and its moments are by C or R C."""
+def normalised(
+    x: Array, moments: Array, gamma: Array, beta: Array, epsilon: float, inverse: Array, y: Array
+) -> None:
+    """Gamma (x - mean) inverse + beta, row by row, and the inverse of the spread. X and its moments
+    are by C or R C."""
     rows, one, plus = x.shape[0], x.dtype.type(1), x.dtype.type(epsilon)
     for g in range(inverse.size):
         inverse[g] = one / np.sqrt(moments[1, g] + plus)
@@ -59,7 +64,8 @@ def normalised(x: Array, moments: Array, gamma: Array, beta: Array, epsilon: flo
 
 @kernel
 def normal_sums(dy: Array, x: Array, moments: Array, inverse: Array, sums: Array) -> None:
-    """The gradients of gamma and beta, as `sums` (2, G): of each row of dy, along what was normalised and by itself."""
+    """The gradients of gamma and beta, as `sums` (2, G): of each row of dy, along what was
+    normalised and by itself."""
     zero, rows = dy.dtype.type(0), x.shape[0]
     for g in range(dy.shape[0]):
         own = g % inverse.size
@@ -72,9 +78,11 @@ def normal_sums(dy: Array, x: Array, moments: Array, inverse: Array, sums: Array
 
 
 @kernel
-def normal_dx(dy: Array, x: Array, moments: Array, inverse: Array, gamma: Array, sums: Array, samples: float) -> None:
-    """What is passed back, in the place of dy, when the moments moved with so many samples a channel; with infinitely
-    many they are fixed."""
+def normal_dx(
+    dy: Array, x: Array, moments: Array, inverse: Array, gamma: Array, sums: Array, samples: float
+) -> None:
+    """What is passed back, in the place of dy, when the moments moved with so many samples a
+    channel; with infinitely many they are fixed."""
     rows, share = x.shape[0], dy.dtype.type(1.0 / samples)
     for g in range(dy.shape[0]):
         own = g % inverse.size
@@ -93,11 +101,14 @@ def _mixed(key: np.uint64, place: int) -> np.uint64:
 
 
 @kernel
-def drop(x: Array, key: np.uint64, least: int, scale: float, stays: NDArray[np.bool_], y: Array) -> None:
-    """Which of x stay, and x times `scale` where it stays: where a drawn number of 32 bits is at least `least`.
+def drop(
+    x: Array, key: np.uint64, least: int, scale: float, stays: NDArray[np.bool_], y: Array
+) -> None:
+    """Which of x stay, and x times `scale` where it stays: where a drawn number of 32 bits is at
+    least `least`.
 
-    The numbers are SplitMix64's (Steele, Lea & Flood 2014), two of each state; each state follows from its place, so a
-    vector of them is made at once.
+    The numbers are SplitMix64's (Steele, Lea & Flood 2014), two of each state; each state follows
+    from its place, so a vector of them is made at once.
     """
     half, zero, times, bound = x.size // 2, x.dtype.type(0), x.dtype.type(scale), np.uint32(least)
     first, last = stays[:half], stays[x.size - half :]
@@ -130,7 +141,8 @@ class FusedBatchNormRule(BatchNormRule):
         return self.through(flat, (yield from self.agreed(flat, x.shape)), x.shape)
 
     def agreed(self, flat: Array, shape: Shape) -> Together[Array]:
-        """The moments (2, G) of rows that belong to x of this shape, with those of the other shards."""
+        """The moments (2, G) of rows that belong to x of this shape, with those of the other
+        shards."""
         found = np.empty((2, len(flat)), flat.dtype)
         moments(flat, found)
         told = yield flat.shape[1], found
@@ -170,7 +182,8 @@ class FusedBatchNormRule(BatchNormRule):
         return flat.reshape(dy.shape)
 
     def summed(self, flat: Array, shape: Shape) -> Together[Array]:
-        """Fill the gradients of gamma and beta from rows of dy, of this shape. Returns those of all shards (2, G)."""
+        """Fill the gradients of gamma and beta from rows of dy, of this shape. Returns those of all
+        shards (2, G)."""
         sums = np.empty((2, len(flat)), flat.dtype)
         normal_sums(flat, self.x, self.moments, self.inverse, sums)
         self.gradients["gamma"][...], self.gradients["beta"][...] = sums.reshape(2, *shape[:2])
@@ -188,8 +201,14 @@ class FusedDropoutRule(DropoutRule):
         self.stays, y = self.buffer("stays", shape, np.bool_), self.buffer("y", shape, x.dtype)
         for replica, generator in enumerate(self.generators):
             key = generator.integers(2**64, dtype=np.uint64)
-            drop(x[replica % len(x)].reshape(-1), key, min(round(rate * 2**32), 2**32 - 1), self._scale,
-                         self.stays[replica].reshape(-1), y[replica].reshape(-1))  # fmt: skip
+            drop(
+                x[replica % len(x)].reshape(-1),
+                key,
+                min(round(rate * 2**32), 2**32 - 1),
+                self._scale,
+                self.stays[replica].reshape(-1),
+                y[replica].reshape(-1),
+            )
         return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:

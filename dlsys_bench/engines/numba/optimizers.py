@@ -8,14 +8,30 @@ import numpy as np
 
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy import optimizers
-from dlsys_bench.engines.numpy.optimizers import AdamStepper, Rate, RMSpropStepper, SGDStepper, Stepper
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.numpy.optimizers import (
+    AdamStepper,
+    Rate,
+    RMSpropStepper,
+    SGDStepper,
+    Stepper,
+)
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 
 
 @kernel
-def sgd(p: Array, g: Array, v: Array, rate: Array, momentum: float, new: float, by_rate: bool, nesterov: bool) -> None:
-    """Stochastic gradient descent with a velocity; `new` is what the velocity takes of a gradient."""
+def sgd(
+    p: Array,
+    g: Array,
+    v: Array,
+    rate: Array,
+    momentum: float,
+    new: float,
+    by_rate: bool,
+    nesterov: bool,
+) -> None:
+    """Stochastic gradient descent with a velocity; `new` is what the velocity takes of a
+    gradient."""
     for r in range(p.shape[0]):
         step, keeps, takes = rate[r], p.dtype.type(momentum), p.dtype.type(new)
         if by_rate:
@@ -31,9 +47,18 @@ def sgd(p: Array, g: Array, v: Array, rate: Array, momentum: float, new: float, 
 
 @kernel
 def adam(
-    p: Array, g: Array, m: Array, v: Array, rate: Array, beta_1: float, beta_2: float, root: float, epsilon: float
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    rate: Array,
+    beta_1: float,
+    beta_2: float,
+    root: float,
+    epsilon: float,
 ) -> None:
-    """Adam: the rate has the mean's correction, `root` is what the root of the square is multiplied with."""
+    """Adam: the rate has the mean's correction, `root` is what the root of the square is multiplied
+    with."""
     one = 1.0
     keep_m, new_m = p.dtype.type(beta_1), p.dtype.type(one - beta_1)
     keep_v, new_v = p.dtype.type(beta_2), p.dtype.type(one - beta_2)
@@ -47,7 +72,9 @@ def adam(
 
 
 @kernel
-def rmsprop(p: Array, g: Array, v: Array, rate: Array, rho: float, epsilon: float, inside: bool) -> None:
+def rmsprop(
+    p: Array, g: Array, v: Array, rate: Array, rho: float, epsilon: float, inside: bool
+) -> None:
     """RMSprop, with its epsilon inside the root or after it."""
     one = 1.0
     keep, new, plus = p.dtype.type(rho), p.dtype.type(one - rho), p.dtype.type(epsilon)
@@ -74,8 +101,16 @@ class FusedSGDStepper(SGDStepper):
             return
         self.steps += 1
         new = 1.0 if self.steps == 1 else 1.0 - optimizer.dampening
-        sgd(parameters, gradient, self.velocity, _each(learning_rate, parameters),
-                    optimizer.momentum, new, optimizer.velocity == "rate", optimizer.nesterov)  # fmt: skip
+        sgd(
+            parameters,
+            gradient,
+            self.velocity,
+            _each(learning_rate, parameters),
+            optimizer.momentum,
+            new,
+            optimizer.velocity == "rate",
+            optimizer.nesterov,
+        )
 
 
 class FusedAdamStepper(AdamStepper):
@@ -88,16 +123,32 @@ class FusedAdamStepper(AdamStepper):
             rate, times = learning_rate / mean_correction, 1.0 / root
         else:
             rate, times = learning_rate * root / mean_correction, 1.0
-        adam(parameters, gradient, self.mean, self.square, _each(rate, parameters),
-                     optimizer.beta_1, optimizer.beta_2, times, optimizer.epsilon)  # fmt: skip
+        adam(
+            parameters,
+            gradient,
+            self.mean,
+            self.square,
+            _each(rate, parameters),
+            optimizer.beta_1,
+            optimizer.beta_2,
+            times,
+            optimizer.epsilon,
+        )
 
 
 class FusedRMSpropStepper(RMSpropStepper):
     def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
         optimizer = self.optimizer
         self.steps += 1
-        rmsprop(parameters, gradient, self.square, _each(learning_rate, parameters),
-                        optimizer.rho, optimizer.epsilon, optimizer.epsilon_added == "inside")  # fmt: skip
+        rmsprop(
+            parameters,
+            gradient,
+            self.square,
+            _each(learning_rate, parameters),
+            optimizer.rho,
+            optimizer.epsilon,
+            optimizer.epsilon_added == "inside",
+        )
 
 
 STEPPERS: dict[type[Optimizer], type[Stepper[Any]]] = optimizers.STEPPERS | {

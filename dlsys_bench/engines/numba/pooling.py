@@ -6,7 +6,7 @@ import numpy as np
 
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy.pooling import AveragePoolRule
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Pair
 
 
@@ -29,7 +29,8 @@ def average(x: Array, size: Pair, steps: Pair, y: Array) -> None:
 
 @kernel
 def average_back(dy: Array, size: Pair, steps: Pair, dx: Array) -> None:
-    """What each window passes back: all there is where windows lie side by side, else added to dx."""
+    """What each window passes back: all there is where windows lie side by side, else added to
+    dx."""
     alone = size == steps
     part = dy.dtype.type(1.0 / (size[0] * size[1]))
     for g in range(dy.shape[0]):
@@ -59,7 +60,11 @@ class FusedAveragePoolRule(AveragePoolRule):
             return None
         h, w, _ = self.shape
         dx = self.empty("dx", (h, w), dy)
-        if self.layer.steps != self.layer.pool_size or h % self.layer.steps[0] or w % self.layer.steps[1]:
+        if (
+            self.layer.steps != self.layer.pool_size
+            or h % self.layer.steps[0]
+            or w % self.layer.steps[1]
+        ):
             dx.fill(0)
         average_back(flat_images(dy), self.layer.pool_size, self.layer.steps, flat_images(dx))
         return dx

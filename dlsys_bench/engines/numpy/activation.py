@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dlsys_bench.engines.numpy.rule import Rule
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Activation
 
 Forward = Callable[[Array, Array, float], object]
@@ -61,7 +61,10 @@ FUNCTIONS: dict[str, tuple[Forward, Backward]] = {
     "linear": (lambda x, y, slope: np.copyto(y, x), lambda y, dy, dx, slope: np.copyto(dx, dy)),
     "sigmoid": (_sigmoid, _d_sigmoid),
     "tanh": (lambda x, y, slope: np.tanh(x, out=y), _d_tanh),
-    "relu": (lambda x, y, slope: np.maximum(x, 0, out=y), lambda y, dy, dx, slope: np.multiply(dy, y > 0, out=dx)),
+    "relu": (
+        lambda x, y, slope: np.maximum(x, 0, out=y),
+        lambda y, dy, dx, slope: np.multiply(dy, y > 0, out=dx),
+    ),
     "leaky_relu": (_leaky_relu, _d_leaky_relu),
     "softmax": (_softmax, _d_softmax),
 }

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from dlsys_bench.engines.numpy.rule import FEWEST_UNLOCKED, Rule
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Conv2D, Pair, Shape
 
 
 def windows(window: Pair, strides: Pair, out: Shape) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
-    """For each place (i, j) in a window, the index into (..., H, W, N) of what stands there in the `out` windows."""
+    """For each place (i, j) in a window, the index into (..., H, W, N) of what stands there in the
+    `out` windows."""
     for i in range(window[0]):
         for j in range(window[1]):
             down = slice(i, i + strides[0] * (out[0] - 1) + 1, strides[0])
@@ -24,18 +25,22 @@ def windows(window: Pair, strides: Pair, out: Shape) -> Iterator[tuple[int, int,
 
 
 def _sums(gathered: Array, flat: Array, ho: int) -> Array:
-    """(1 or R, K, P) @ (R, F, P)^T, in so many parts of P that other threads are let in meanwhile."""
+    """(1 or R, K, P) @ (R, F, P)^T, in so many parts of P that other threads are let in
+    meanwhile."""
     p = flat.shape[2]
     results = len(flat) * gathered.shape[1] * flat.shape[1]
     parts = next((d for d in range(1, ho) if ho % d == 0 and d * results > FEWEST_UNLOCKED), ho)
     if parts == 1:
         return gathered @ flat.swapaxes(1, 2)
-    a, b = (each.reshape(*each.shape[:2], parts, p // parts).swapaxes(1, 2) for each in (gathered, flat))
+    a, b = (
+        each.reshape(*each.shape[:2], parts, p // parts).swapaxes(1, 2) for each in (gathered, flat)
+    )
     found: Array = (a @ b.swapaxes(2, 3)).sum(axis=1)
     return found
 
 
-# The windows of a batch are gathered in pieces of this size: those of sixty thousand images would take gigabytes.
+# The windows of a batch are gathered in pieces of this size: those of sixty thousand images would
+# take gigabytes.
 PIECE_BYTES = 2**28
 
 
@@ -56,7 +61,9 @@ class Conv2DRule(Rule[Conv2D]):
                 self.gathered = self._gather(x)
                 np.matmul(weights, self.gathered, out=y.reshape(replicas, filters, -1))
             else:
-                y[..., piece] = (weights @ self._gather(x[..., piece])).reshape(replicas, filters, ho, wo, -1)
+                y[..., piece] = (weights @ self._gather(x[..., piece])).reshape(
+                    replicas, filters, ho, wo, -1
+                )
         if self.layer.use_bias:
             y += self.tensors["bias"][..., None, None, None]
         return y
@@ -106,7 +113,7 @@ class Conv2DRule(Rule[Conv2D]):
         ho, wo, _ = self.layer.output_shape(self.shape)
         gathered = self.buffer(
             "windows", (len(x), *self.layer.kernel_size, x.shape[1], ho, wo, x.shape[-1]), x.dtype
-        )  # fmt: skip
+        )
         self._copy(x, gathered)
         return gathered.reshape(len(x), -1, ho * wo * x.shape[-1])
 
@@ -116,11 +123,14 @@ class Conv2DRule(Rule[Conv2D]):
         np.copyto(gathered, places.transpose(0, 5, 6, 1, 2, 3, 4))
 
     def _scatter(self, flat: Array, dx: Array, out: Pair) -> None:
-        """Add to dx (R, C, H, W, N), padded, what its windows pass back. flat (R, filters, H' W' N)."""
+        """Add to dx (R, C, H, W, N), padded, what its windows pass back. flat (R, filters, H' W'
+        N)."""
         kernel = self.tensors["kernel"]
         replicas, filters = kernel.shape[0], self.layer.filters
         weights = kernel.reshape(replicas, -1, filters)
-        d_gathered = self.buffer("d_windows", (replicas, weights.shape[1], flat.shape[-1]), dx.dtype)
+        d_gathered = self.buffer(
+            "d_windows", (replicas, weights.shape[1], flat.shape[-1]), dx.dtype
+        )
         np.matmul(weights, flat, out=d_gathered)
         d_places = d_gathered.reshape(replicas, *self.layer.kernel_size, -1, *out, dx.shape[-1])
         if out == (1, 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlsys_bench.engines.numpy.rule import Rule
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Dense, Flatten
 
 

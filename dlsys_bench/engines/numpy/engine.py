@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import aligned, alike, check_plans, is_own, stack
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
+from dlsys_bench.engines.epochs import Epoch, History
 from dlsys_bench.engines.numpy.kit import NUMPY, Kit
 from dlsys_bench.engines.numpy.network import Network, inward, outward
 from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.numpy.training import targets, train
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.replicas import OnReplicas, Replicas
-from dlsys_bench.plan import Array, Plan, Weights
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -26,12 +26,14 @@ from dlsys_bench.spec.recipe import Recipe
 # Images are predicted so many at a time: their windows then stay in the cache.
 PREDICTED_AT_ONCE = 128
 
-# Replicas are trained so many at a time that what a step touches stays in a core's share of the cache.
+# Replicas are trained so many at a time that what a step touches stays in a core's share of the
+# cache.
 CACHE_BYTES = 4 * 2**20
 
 
 class NumpyEngine(Engine):
-    """numpy in float64 for proof, in float32 for speed. It follows either convention, Keras's unless asked."""
+    """numpy in float64 for proof, in float32 for speed. It follows either convention, Keras's
+    unless asked."""
 
     name = "numpy"
     convention = "keras"
@@ -83,10 +85,19 @@ class NumpyEngine(Engine):
         return Gradients(float(value[0]), weights, outward(dx)[0].copy())
 
     def trace(self, net: Network, batch: Batch) -> list[Array]:
-        return [outputs[0] for outputs in self.trace_replicas(net, batch.x[None], batch.training, _one(batch.masks))]
+        return [
+            outputs[0]
+            for outputs in self.trace_replicas(
+                net, batch.x[None], batch.training, _one(batch.masks)
+            )
+        ]
 
     def trace_replicas(
-        self, net: Network, x: Array, training: bool, masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None = None
+        self,
+        net: Network,
+        x: Array,
+        training: bool,
+        masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None = None,
     ) -> list[Array]:
         """The output of every layer, (1 or R, N, ...)."""
         state = net.state.copy()
@@ -100,7 +111,12 @@ class NumpyEngine(Engine):
         return outputs
 
     def fit(
-        self, net: Network, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None
+        self,
+        net: Network,
+        samples: Samples,
+        recipe: Recipe,
+        plan: Plan,
+        on_epoch: OnEpoch | None = None,
     ) -> History:
         check_targets(recipe.loss, samples.y, net.model.output_shape)
 
@@ -109,7 +125,9 @@ class NumpyEngine(Engine):
             assert epochs[0] is not None
             on_epoch(epochs[0])
 
-        histories, failures = train(net, stack(samples, 1), [recipe], [plan], watch if on_epoch else None)
+        histories, failures = train(
+            net, stack(samples, 1), [recipe], [plan], watch if on_epoch else None
+        )
         if failures:
             raise failures[0]
         return histories[0]
@@ -138,9 +156,12 @@ class NumpyReplicas(Replicas):
         self.net.seed([plan.seed for plan in plans])
 
     def fit(
-        self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
+        self,
+        samples: Samples | Sequence[Samples],
+        recipes: Recipe | Sequence[Recipe],
+        plans: Sequence[Plan],
         on_epoch: OnReplicas | None = None,
-    ) -> Sequence[History]:  # fmt: skip
+    ) -> Sequence[History]:
         check_plans(plans, self.size)
         every, parts = aligned(recipes, self.size), stack(samples, self.size)
         for replica in range(1 if parts.shared else self.size):
@@ -152,12 +173,16 @@ class NumpyReplicas(Replicas):
         return self.engine.predict_replicas(self.net, x if is_own(x, self.net.model) else x[None])
 
     def trace(self, x: Array) -> list[Array]:
-        outputs = self.engine.trace_replicas(self.net, x if is_own(x, self.net.model) else x[None], training=False)
+        outputs = self.engine.trace_replicas(
+            self.net, x if is_own(x, self.net.model) else x[None], training=False
+        )
         return [np.broadcast_to(output, (self.size, *output.shape[1:])) for output in outputs]
 
     def weights(self, replica: int) -> Weights:
         return {name: tensor[replica].copy() for name, tensor in self.net.tensors.items()}
 
 
-def _one(masks: Mapping[int, NDArray[np.bool_]] | None) -> Sequence[Mapping[int, NDArray[np.bool_]]] | None:
+def _one(
+    masks: Mapping[int, NDArray[np.bool_]] | None,
+) -> Sequence[Mapping[int, NDArray[np.bool_]]] | None:
     return None if masks is None else [masks]

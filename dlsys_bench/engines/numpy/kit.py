@@ -17,7 +17,7 @@ from dlsys_bench.engines.numpy.optimizers import STEPPERS, Stepper
 from dlsys_bench.engines.numpy.pooling import AveragePoolRule, MaxPoolRule
 from dlsys_bench.engines.numpy.rule import Rule
 from dlsys_bench.engines.numpy.shards import Asleep, Meet
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,
@@ -45,14 +45,17 @@ RULES: dict[type[Layer], type[Rule[Any]]] = {
 
 
 class Kit(NamedTuple):
-    """The rule of each kind of layer, the stepper of each optimiser, `judge` of the losses, and where shards `meet`;
-    `pairs` makes one rule of those of two layers, one after the other, or None where these two have to stay two."""
+    """The rule of each kind of layer, the stepper of each optimiser, `judge` of the losses, and
+    where shards `meet`; `pairs` makes one rule of those of two layers, one after the other, or None
+    where these two have to stay two."""
 
     rules: Mapping[type[Layer], type[Rule[Any]]]
     steppers: Mapping[type[Optimizer], type[Stepper[Any]]]
     judge: Callable[[Loss, Array, Targets], tuple[Array, Array, NDArray[Any] | None]]
     meet: Callable[[int], Meet] = Asleep
-    pairs: Mapping[tuple[type[Layer], type[Layer]], Callable[[Any, Any], Rule[Any] | None]] = MappingProxyType({})
+    pairs: Mapping[tuple[type[Layer], type[Layer]], Callable[[Any, Any], Rule[Any] | None]] = (
+        MappingProxyType({})
+    )
 
 
 NUMPY = Kit(RULES, STEPPERS, judge)

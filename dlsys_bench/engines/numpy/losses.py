@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.losses import Loss
 
 Targets = NDArray[Any]
@@ -42,7 +42,9 @@ def _margin(margin: float) -> Callable[[Array, Targets], tuple[Array, Array]]:
     def loss(outputs: Array, y: Targets) -> tuple[Array, Array]:
         signs = y[:, None, :]
         short = margin - signs * outputs
-        return np.maximum(short, 0).mean(axis=(1, 2)), np.where(short > 0, -signs, 0) / outputs.shape[-1]
+        return np.maximum(short, 0).mean(axis=(1, 2)), np.where(
+            short > 0, -signs, 0
+        ) / outputs.shape[-1]
 
     return loss
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from dlsys_bench.spec.layers import Shape
 
 LINE = 64
-"""Bytes of a cache line, and of the widest vectors. Those of memory that starts elsewhere lie across two lines each,
-and numpy's own starts at a multiple of 16: LeNet-5's convolutions took up to 1.8 times as long there."""
+"""Bytes of a cache line, and of the widest vectors. Those of memory that starts elsewhere lie
+across two lines each, and numpy's own starts at a multiple of 16: LeNet-5's convolutions took up to
+1.8 times as long there."""
 
 
 def empty(shape: Shape, dtype: Any) -> NDArray[Any]:

@@ -1,4 +1,5 @@
-"""A model with its numbers: forward, backward, and one flat vector each of parameters, gradients and state."""
+"""A model with its numbers: forward, backward, and one flat vector each of parameters, gradients
+and state."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from dlsys_bench.engines.numpy.memory import zeros
 from dlsys_bench.engines.numpy.normalization import DropoutRule
 from dlsys_bench.engines.numpy.rule import Rule
 from dlsys_bench.engines.numpy.shards import Together
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.model import Model
 
 
@@ -30,10 +31,11 @@ def outward(y: Array) -> Array:
 
 
 class Network:
-    """R replicas of one model. `parameters` and `gradient` are (R, P), `state` (R, S); the rules hold views of them.
-    A sample has so many `values`, its own and those that the layers make of it.
+    """R replicas of one model. `parameters` and `gradient` are (R, P), `state` (R, S); the rules
+    hold views of them. A sample has so many `values`, its own and those that the layers make of it.
 
-    One for a later `shard` has the parameters and the state of the `first`, and a gradient of its own.
+    One for a later `shard` has the parameters and the state of the `first`, and a gradient of its
+    own.
     """
 
     def __init__(
@@ -50,9 +52,13 @@ class Network:
         self.values = sum(math.prod(shape) for shape in model.shapes)
         self.model, self.replicas, self.dtype, self.shard = model, replicas, np.dtype(dtype), shard
         counts = model.counts
-        self.parameters: Array = zeros((replicas, counts.trainable), dtype) if first is None else first.parameters
+        self.parameters: Array = (
+            zeros((replicas, counts.trainable), dtype) if first is None else first.parameters
+        )
         self.gradient = zeros(self.parameters.shape, dtype)
-        self.state: Array = zeros((replicas, counts.non_trainable), dtype) if first is None else first.state
+        self.state: Array = (
+            zeros((replicas, counts.non_trainable), dtype) if first is None else first.state
+        )
         self._later: list[Network] = []
         self.tensors: dict[str, Array] = {}
         self.gradients: dict[str, Array] = {}
@@ -63,17 +69,27 @@ class Network:
             home = self.parameters if tensor.trainable else self.state
             self.tensors[tensor.name] = home[:, here].reshape(replicas, *tensor.shape)
             if tensor.trainable:
-                self.gradients[tensor.name] = self.gradient[:, here].reshape(replicas, *tensor.shape)
+                self.gradients[tensor.name] = self.gradient[:, here].reshape(
+                    replicas, *tensor.shape
+                )
         self.rules = [self._rule(number) for number in range(len(model.layers))]
         self.pairs = self._pairs()
-        self.dropouts = {place: rule for place, rule in enumerate(self.rules) if isinstance(rule, DropoutRule)}
-        trained = [place for place in range(len(model.layers)) if any(t.trainable for t in model.tensors_of(place))]
+        self.dropouts = {
+            place: rule for place, rule in enumerate(self.rules) if isinstance(rule, DropoutRule)
+        }
+        trained = [
+            place
+            for place in range(len(model.layers))
+            if any(t.trainable for t in model.tensors_of(place))
+        ]
         self.first_trained = min(trained, default=len(model.layers))
 
     def _rule(self, number: int) -> Rule[Any]:
         prefix = self.model.names[number] + "."
-        mine = [{n.removeprefix(prefix): view for n, view in views.items() if n.startswith(prefix)}
-                for views in (self.tensors, self.gradients)]  # fmt: skip
+        mine = [
+            {n.removeprefix(prefix): view for n, view in views.items() if n.startswith(prefix)}
+            for views in (self.tensors, self.gradients)
+        ]
         layer = self.model.layers[number]
         rule = self.kit.rules[type(layer)](layer, self.model.shapes[number], mine[0], mine[1])
         rule.leads = self.shard == 0
@@ -84,20 +100,31 @@ class Network:
         found: dict[int, Rule[Any]] = {}
         for place, (one, other) in enumerate(pairwise(self.rules)):
             made = self.kit.pairs.get((type(one.layer), type(other.layer)))
-            if made is not None and place - 1 not in found and (pair := made(one, other)) is not None:
+            if (
+                made is not None
+                and place - 1 not in found
+                and (pair := made(one, other)) is not None
+            ):
                 found[place] = pair
         return found
 
     def _ways(self) -> list[tuple[int, Rule[Any]]]:
         """The rules that a pass goes through, each with the place of its first layer."""
-        return [(place, self.pairs.get(place, rule)) for place, rule in enumerate(self.rules)
-                if place - 1 not in self.pairs]  # fmt: skip
+        return [
+            (place, self.pairs.get(place, rule))
+            for place, rule in enumerate(self.rules)
+            if place - 1 not in self.pairs
+        ]
 
     def shards(self, count: int) -> list[Network]:
         """This network, and as many more of its numbers as there are shards."""
         while len(self._later) < count - 1:
             shard = len(self._later) + 1
-            self._later.append(Network(self.model, self.dtype.name, self.replicas, self.kit, first=self, shard=shard))
+            self._later.append(
+                Network(
+                    self.model, self.dtype.name, self.replicas, self.kit, first=self, shard=shard
+                )
+            )
             self._later[-1].seed(self.seeds)
         return [self, *self._later[: count - 1]]
 
@@ -112,13 +139,15 @@ class Network:
         stream = (self.shard,) if self.shard else ()
         for place, rule in self.dropouts.items():
             rule.generators = [
-                np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, place, *stream)))) for seed in seeds
+                np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, place, *stream))))
+                for seed in seeds
             ]
         for other in self._later:
             other.seed(seeds)
 
     def keep(self, masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None) -> None:
-        """Hand each dropout layer what it keeps in the next passes, a (N, ...) of bool a replica; None: it draws."""
+        """Hand each dropout layer what it keeps in the next passes, a (N, ...) of bool a replica;
+        None: it draws."""
         for place, rule in self.dropouts.items():
             rule.mask = None if masks is None else inward(np.stack([own[place] for own in masks]))
 
@@ -131,20 +160,29 @@ class Network:
     def forward_together(self, x: Array) -> Together[Array]:
         """The same in training, of one shard."""
         for _, rule in self._ways():
-            x = (yield from rule.forward_together(x)) if rule.meets else rule.forward(x, training=True)
+            x = (
+                (yield from rule.forward_together(x))
+                if rule.meets
+                else rule.forward(x, training=True)
+            )
         return x
 
     def backward_together(self, dy: Array) -> Together[None]:
         """Fill `gradient` with what this shard has of it."""
         for place, rule in reversed(self._ways()):
             wants_dx = place > self.first_trained
-            dx = (yield from rule.backward_together(dy, wants_dx)) if rule.meets else rule.backward(dy, wants_dx)
+            dx = (
+                (yield from rule.backward_together(dy, wants_dx))
+                if rule.meets
+                else rule.backward(dy, wants_dx)
+            )
             if dx is None:
                 return
             dy = dx
 
     def backward(self, dy: Array, wants_dx: bool = False) -> Array | None:
-        """Fill `gradient`. What nobody uses is not computed: no dx below the lowest layer with parameters."""
+        """Fill `gradient`. What nobody uses is not computed: no dx below the lowest layer with
+        parameters."""
         for place, rule in reversed(self._ways()):
             dx = rule.backward(dy, wants_dx or place > self.first_trained)
             if dx is None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.numpy.rule import Rule, dots, rows
 from dlsys_bench.engines.numpy.shards import Together, alone
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import BatchNorm, Dropout
 
 
@@ -31,7 +31,9 @@ class BatchNormRule(Rule[BatchNorm]):
         flat = rows(x)
         mean = flat.mean(axis=-1)
         centred = self._centred(flat, mean)
-        self.samples, whole, squares = pooled((yield flat.shape[-1], mean, dots(centred, centred, x.shape[-1])))
+        self.samples, whole, squares = pooled(
+            (yield flat.shape[-1], mean, dots(centred, centred, x.shape[-1]))
+        )
         variance = squares / self.samples
         if self.leads:
             self._move(whole, variance, self.samples)
@@ -59,7 +61,10 @@ class BatchNormRule(Rule[BatchNorm]):
     def _move(self, mean: Array, variance: Array, samples: int) -> None:
         if self.layer.moving_variance == "unbiased":
             variance = variance * (samples / max(samples - 1, 1))
-        for moving, now in ((self.tensors["moving_mean"], mean), (self.tensors["moving_variance"], variance)):
+        for moving, now in (
+            (self.tensors["moving_mean"], mean),
+            (self.tensors["moving_variance"], variance),
+        ):
             moving *= self.layer.moving_decay
             moving += (1.0 - self.layer.moving_decay) * now
 
@@ -70,7 +75,9 @@ class BatchNormRule(Rule[BatchNorm]):
         flat = rows(dy)
         d_gamma, d_beta = self.gradients["gamma"], self.gradients["beta"]
         np.sum(flat, axis=-1, out=d_beta)
-        np.multiply(dots(flat, self.centred, dy.shape[-1]) + self.offset * d_beta, self.inverse, out=d_gamma)
+        np.multiply(
+            dots(flat, self.centred, dy.shape[-1]) + self.offset * d_beta, self.inverse, out=d_gamma
+        )
         told = yield d_gamma.copy(), d_beta.copy()
         if not wants_dx:
             return None
@@ -89,7 +96,8 @@ class BatchNormRule(Rule[BatchNorm]):
 
 
 def pooled(parts: Sequence[tuple[int, Array, Array]]) -> tuple[int, Array, Array]:
-    """Count, mean and sum of squares about it, of several parts as one. Chan, Golub & LeVeque 1979."""
+    """Count, mean and sum of squares about it, of several parts as one. Chan, Golub & LeVeque
+    1979."""
     if len(parts) == 1:
         return parts[0]
     samples = sum(count for count, _, _ in parts)
@@ -101,7 +109,8 @@ def pooled(parts: Sequence[tuple[int, Array, Array]]) -> tuple[int, Array, Array
 class DropoutRule(Rule[Dropout]):
     """y = x / (1 - drop_rate) where kept, 0 where dropped; x itself outside training.
 
-    What is kept comes from `mask` (R, ..., N) of bool where one is set, otherwise from `generators`, one a replica.
+    What is kept comes from `mask` (R, ..., N) of bool where one is set, otherwise from
+    `generators`, one a replica.
     """
 
     mask: NDArray[np.bool_] | None = None
@@ -117,7 +126,8 @@ class DropoutRule(Rule[Dropout]):
         if self.mask is not None:
             kept[...] = self.mask
         else:
-            # Single precision decides in both: a drawn double costs twice as much, and no rate asked for needs it.
+            # Single precision decides in both: a drawn double costs twice as much, and no rate
+            # asked for needs it.
             drawn = self.buffer("drawn", shape, np.float32)
             for generator, own in zip(self.generators, drawn, strict=True):
                 generator.random(out=own, dtype=np.float32)

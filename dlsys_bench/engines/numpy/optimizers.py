@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from dlsys_bench.engines.numpy.memory import empty, zeros
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 
 Rate = float | Array
@@ -16,7 +16,8 @@ O = TypeVar("O", bound=Optimizer)  # noqa: E741
 
 
 class Stepper(Generic[O]):
-    """One optimiser at work on R replicas: what it remembers, and the step, at one learning rate or at one each (R, 1).
+    """One optimiser at work on R replicas: what it remembers, and the step, at one learning rate or
+    at one each (R, 1).
 
     `gradient` is used as scratch.
     """
@@ -36,7 +37,9 @@ class Stepper(Generic[O]):
 
 class SGDStepper(Stepper[SGD]):
     def start(self, parameters: Array) -> None:
-        self.velocity = zeros(parameters.shape, parameters.dtype) if self.optimizer.momentum else None
+        self.velocity = (
+            zeros(parameters.shape, parameters.dtype) if self.optimizer.momentum else None
+        )
 
     def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
         optimizer, velocity = self.optimizer, self.velocity
@@ -58,7 +61,9 @@ class SGDStepper(Stepper[SGD]):
         else:
             velocity *= momentum
             # torch's first velocity is the gradient itself: only later ones are dampened.
-            np.multiply(gradient, 1.0 if self.steps == 1 else 1.0 - optimizer.dampening, out=self.scratch)
+            np.multiply(
+                gradient, 1.0 if self.steps == 1 else 1.0 - optimizer.dampening, out=self.scratch
+            )
             velocity += self.scratch
             if optimizer.nesterov:
                 np.multiply(velocity, momentum, out=self.scratch)
@@ -71,7 +76,10 @@ class SGDStepper(Stepper[SGD]):
 
 class AdamStepper(Stepper[Adam]):
     def start(self, parameters: Array) -> None:
-        self.mean, self.square = zeros(parameters.shape, parameters.dtype), zeros(parameters.shape, parameters.dtype)
+        self.mean, self.square = (
+            zeros(parameters.shape, parameters.dtype),
+            zeros(parameters.shape, parameters.dtype),
+        )
         self.corrected = self.optimizer.beta_1, self.optimizer.beta_2
 
     def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
@@ -120,4 +128,8 @@ class RMSpropStepper(Stepper[RMSprop]):
         parameters -= scratch
 
 
-STEPPERS: dict[type[Optimizer], type[Stepper]] = {SGD: SGDStepper, Adam: AdamStepper, RMSprop: RMSpropStepper}  # type: ignore[type-arg]
+STEPPERS: dict[type[Optimizer], type[Stepper[Any]]] = {
+    SGD: SGDStepper,
+    Adam: AdamStepper,
+    RMSprop: RMSpropStepper,
+}

@@ -8,7 +8,7 @@ import numpy as np
 
 from dlsys_bench.engines.numpy.convolution import windows
 from dlsys_bench.engines.numpy.rule import Rule
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import AveragePool, MaxPool
 
 P = TypeVar("P", AveragePool, MaxPool)

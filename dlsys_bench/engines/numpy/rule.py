@@ -1,8 +1,9 @@
 """What every layer's forward and backward stand on: its tensors, its gradients, its reused buffers.
 
-Inside this engine the replica is the outermost axis and the batch the innermost: images are (R, C, H, W, N), vectors
-(R, units, N). A window is then copied in whole rows of the batch, a product with a kernel leaves its result in this
-same layout, and whatever is summed per channel lies in one piece.
+Inside this engine the replica is the outermost axis and the batch the innermost: images are (R, C,
+H, W, N), vectors (R, units, N). A window is then copied in whole rows of the batch, a product with
+a kernel leaves its result in this same layout, and whatever is summed per channel lies in one
+piece.
 """
 
 from __future__ import annotations
@@ -16,32 +17,36 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.shards import Together
-from dlsys_bench.plan import Array
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Layer, Shape
 
 L = TypeVar("L", bound=Layer)
 
 
 class Rule(Generic[L]):
-    """One layer at work. `tensors` and `gradients` are views (R, ...) into the network's flat vectors.
+    """One layer at work. `tensors` and `gradients` are views (R, ...) into the network's flat
+    vectors.
 
-    What `forward` and `backward` return lies in buffers that the next call overwrites; `backward` may use its `dy` as
-    scratch. `backward` follows the `forward` that it belongs to. One that `meets` needs, of a batch in shards, what the
-    other shards have; the rule of one shard `leads`, and moves what all of them share.
+    What `forward` and `backward` return lies in buffers that the next call overwrites; `backward`
+    may use its `dy` as scratch. `backward` follows the `forward` that it belongs to. One that
+    `meets` needs, of a batch in shards, what the other shards have; the rule of one shard `leads`,
+    and moves what all of them share.
     """
 
     meets = False
     leads = True
 
-    def __init__(self, layer: L, shape: Shape, tensors: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+    def __init__(
+        self, layer: L, shape: Shape, tensors: Mapping[str, Array], gradients: Mapping[str, Array]
+    ) -> None:
         self.layer, self.shape = layer, shape
         self.tensors, self.gradients = tensors, gradients
         self._buffers: dict[str, NDArray[Any]] = {}
         self._last: dict[str, NDArray[Any]] = {}
 
     def buffer(self, name: str, shape: Shape, dtype: Any) -> NDArray[Any]:
-        """Uninitialised memory of this shape, from the start of a cache line; for the same name the same, grown when it
-        must."""
+        """Uninitialised memory of this shape, from the start of a cache line; for the same name the
+        same, grown when it must."""
         last = self._last.get(name)
         if last is not None and last.shape == shape and last.dtype == dtype:
             return last
@@ -68,13 +73,17 @@ class Rule(Generic[L]):
         raise NotImplementedError
 
 
-# Of a product with fewer results than this numpy keeps the interpreter's lock: no other shard gets on meanwhile.
+# Of a product with fewer results than this numpy keeps the interpreter's lock: no other shard gets
+# on meanwhile.
 FEWEST_UNLOCKED = 500
 
 
 def dots(a: Array, b: Array, n: int) -> Array:
-    """The sums of a b by channel, (R, C, M) -> (R, C): over the batch of n first, for the sake of the lock."""
-    found: Array = np.vecdot(a.reshape(*a.shape[:2], -1, n), b.reshape(*b.shape[:2], -1, n)).sum(axis=-1)
+    """The sums of a b by channel, (R, C, M) -> (R, C): over the batch of n first, for the sake of
+    the lock."""
+    found: Array = np.vecdot(a.reshape(*a.shape[:2], -1, n), b.reshape(*b.shape[:2], -1, n)).sum(
+        axis=-1
+    )
     return found
 
 

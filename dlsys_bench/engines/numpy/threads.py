@@ -22,7 +22,8 @@ def _blas() -> Any:
 
 @contextmanager
 def _in_control() -> Iterator[None]:
-    """Whatever thread this is: threadpoolctl heeds only the first that ever set a limit of OpenBLAS."""
+    """Whatever thread this is: threadpoolctl heeds only the first that ever set a limit of
+    OpenBLAS."""
 
     def clear() -> None:
         for library in _blas().lib_controllers:
@@ -38,8 +39,9 @@ def _in_control() -> Iterator[None]:
 def one_thread() -> Iterator[None]:
     """Products on one thread while anybody is inside.
 
-    Shared out over threads, a product of matrices is cut elsewhere and rounds otherwise: as many threads, as many
-    results. Products of networks this small are no slower for it, and runs side by side are faster.
+    Shared out over threads, a product of matrices is cut elsewhere and rounds otherwise: as many
+    threads, as many results. Products of networks this small are no slower for it, and runs side by
+    side are faster.
     """
     global _inside, _limit
     with _LOCK:

@@ -15,9 +15,9 @@ from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.shards import Together, alone, shards_of, together
 from dlsys_bench.engines.numpy.threads import one_thread
+from dlsys_bench.engines.plan import Array, Plan, epochs_of, spans
 from dlsys_bench.engines.replicas import OnReplicas
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Array, Plan, epochs_of, spans
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.recipe import Recipe
 
@@ -25,10 +25,15 @@ Failures = dict[int, DivergedError]
 
 
 def train(
-    net: Network, samples: Stack, recipes: Sequence[Recipe], plans: Sequence[Plan], on_epoch: OnReplicas | None = None
+    net: Network,
+    samples: Stack,
+    recipes: Sequence[Recipe],
+    plans: Sequence[Plan],
+    on_epoch: OnReplicas | None = None,
 ) -> tuple[Histories, Failures]:
-    """Train R replicas. Returns their histories, and where a loss left the finite; such a replica goes back to the
-    weights that its last finite batch left, and its history ends before that epoch."""
+    """Train R replicas. Returns their histories, and where a loss left the finite; such a replica
+    goes back to the weights that its last finite batch left, and its history ends before that
+    epoch."""
     recipe, size = recipes[0], net.replicas
     stepper = net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)
     net.seed([plan.seed for plan in plans])
@@ -63,7 +68,9 @@ def train(
                 break
             seconds, seen = (time.perf_counter() - started) / size, sum(sizes)
             accuracies = None if recipe.loss.targets == "values" else right / seen
-            histories.add(Column(epoch, step, seconds, losses / seen, accuracies, recipes, sizes, by_step))
+            histories.add(
+                Column(epoch, step, seconds, losses / seen, accuracies, recipes, sizes, by_step)
+            )
             if on_epoch is not None:
                 on_epoch(histories.last())
     net.keep(None)
@@ -73,16 +80,29 @@ def train(
 
 
 def _pass(
-    net: Network, source: Source, order: NDArray[np.intp] | None, here: slice, recipe: Recipe, plans: Sequence[Plan],
+    net: Network,
+    source: Source,
+    order: NDArray[np.intp] | None,
+    here: slice,
+    recipe: Recipe,
+    plans: Sequence[Plan],
     step: int,
-) -> tuple[Array, Array]:  # fmt: skip
-    """Fill the gradient with that of a batch. Returns its mean loss and how many are right, (R,) each."""
+) -> tuple[Array, Array]:
+    """Fill the gradient with that of a batch. Returns its mean loss and how many are right, (R,)
+    each."""
     samples = here.stop - here.start
     masks = [plan.masks(net.model, step, samples) for plan in plans] if plans[0].parity else None
     parts = shards_of(samples, net.values)
     nets = net.shards(len(parts))
     passes = [
-        _shard(own, source, order, slice(here.start + part.start, here.start + part.stop), recipe.loss, samples)
+        _shard(
+            own,
+            source,
+            order,
+            slice(here.start + part.start, here.start + part.stop),
+            recipe.loss,
+            samples,
+        )
         for own, part in zip(nets, parts, strict=True)
     ]
     for own, part in zip(nets, parts, strict=True):
@@ -94,9 +114,15 @@ def _pass(
 
 
 def _shard(
-    net: Network, source: Source, order: NDArray[np.intp] | None, here: slice, loss: Loss, samples: int
+    net: Network,
+    source: Source,
+    order: NDArray[np.intp] | None,
+    here: slice,
+    loss: Loss,
+    samples: int,
 ) -> Together[tuple[Array, Array]]:
-    """One shard of a batch of so many samples: what it adds to the mean loss, and how many it has right."""
+    """One shard of a batch of so many samples: what it adds to the mean loss, and how many it has
+    right."""
     x, y = source.batch(order, here, net.shard)
     whole = x.shape[-1] == samples
     outputs = net.forward(x, training=True) if whole else (yield from net.forward_together(x))
@@ -111,7 +137,9 @@ def _shard(
     return values * share, right
 
 
-def _orders(plans: Sequence[Plan], epoch: int, samples: int, shuffle: bool) -> NDArray[np.intp] | None:
+def _orders(
+    plans: Sequence[Plan], epoch: int, samples: int, shuffle: bool
+) -> NDArray[np.intp] | None:
     """The order of each replica's samples (R, N); None where all take them as they come."""
     return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None
 
@@ -124,7 +152,8 @@ def _rates(recipes: Sequence[Recipe], dtype: np.dtype[Any]) -> Callable[[int], f
 
 
 class Source:
-    """Batches in the engine's layout, gathered row by row from samples laid out channel first once."""
+    """Batches in the engine's layout, gathered row by row from samples laid out channel first
+    once."""
 
     def __init__(self, samples: Stack, dtype: np.dtype[Any]) -> None:
         x, self.y = samples.x, samples.y
@@ -136,9 +165,11 @@ class Source:
         self.rows = np.ascontiguousarray(x, dtype=dtype).reshape(*x.shape[:2], -1)
         self.memory: dict[int, Array] = {}
 
-    def batch(self, order: NDArray[np.intp] | None, here: slice, shard: int) -> tuple[Array, NDArray[Any]]:
-        """X (R, ..., n), in memory that the shard's next batch overwrites, and y as the losses take it: (R, n) or
-        (R, K, n).
+    def batch(
+        self, order: NDArray[np.intp] | None, here: slice, shard: int
+    ) -> tuple[Array, NDArray[Any]]:
+        """X (R, ..., n), in memory that the shard's next batch overwrites, and y as the losses take
+        it: (R, n) or (R, K, n).
 
         Without an order, samples that are shared come as one: (1, ..., n).
         """

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from dlsys_bench.engines.alignment import Stack
+from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.torch.layout import Home
-from dlsys_bench.plan import Plan
 from dlsys_bench.spec.recipe import Recipe
 
 
 class Source:
-    """The samples of all in one row, x and y. `own`: each replica has an order of its own, (R, N); where all take the
-    same samples in the same order, it is one for all, (N,)."""
+    """The samples of all in one row, x and y. `own`: each replica has an order of its own, (R, N);
+    where all take the same samples in the same order, it is one for all, (N,)."""
 
     def __init__(self, samples: Stack, home: Home, recipe: Recipe, plans: Sequence[Plan]) -> None:
         self.count, self.device, self.plans = samples.samples, home.device, plans
@@ -36,8 +36,13 @@ class Source:
         if not self.shuffle:
             return self.begin + torch.arange(self.count, device=self.device)
         if self.plans[0].parity:
-            orders = torch.from_numpy(np.stack([plan.order(epoch, self.count) for plan in self.plans])).to(self.device)
+            orders = torch.from_numpy(
+                np.stack([plan.order(epoch, self.count) for plan in self.plans])
+            ).to(self.device)
         else:
-            draws = [torch.randperm(self.count, generator=own, device=self.device) for own in self.generators]
+            draws = [
+                torch.randperm(self.count, generator=own, device=self.device)
+                for own in self.generators
+            ]
             orders = torch.stack(draws)
         return self.begin + orders

@@ -14,6 +14,8 @@ from torch import Tensor
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import alike
 from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
+from dlsys_bench.engines.epochs import History
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.torch.initializers import start
 from dlsys_bench.engines.torch.layout import Home, channel_last, kernel_out
 from dlsys_bench.engines.torch.losses import LOSSES
@@ -23,18 +25,17 @@ from dlsys_bench.engines.torch.replicas import TorchReplicas
 from dlsys_bench.engines.torch.steps import CudaRecorder, Recorder
 from dlsys_bench.engines.torch.training import check_last_batch, train
 from dlsys_bench.errors import EngineError
-from dlsys_bench.plan import Array, Plan, Weights
-from dlsys_bench.result import History
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 PREDICTED_AT_ONCE = 1000
 
-# What the outputs of all layers of all replicas may take in a step. On a CPU, by one core of a Xeon: networks of width
-# 2 in batches of 64 take 117 ms each one at a time, 12.7 at 10, 2.9 at 100, 1.4 at 1,000 (11 MB), 1.5 at 4,000; LeNet-5
-# is bound by its convolutions and gains a seventh at 4 (20 MB) and no more at 16, and with max pools it loses: there a
-# convolution in groups costs more than one after another. On CUDA, not measured: a GPU wants all it can hold.
+# What the outputs of all layers of all replicas may take in a step. On a CPU, by one core of a
+# Xeon: networks of width 2 in batches of 64 take 117 ms each one at a time, 12.7 at 10, 2.9 at 100,
+# 1.4 at 1,000 (11 MB), 1.5 at 4,000; LeNet-5 is bound by its convolutions and gains a seventh at 4
+# (20 MB) and no more at 16, and with max pools it loses: there a convolution in groups costs more
+# than one after another. On CUDA, not measured: a GPU wants all it can hold.
 ACTIVATION_BYTES = {"cpu": 32 * 2**20, "cuda": 2 * 2**30}
 
 
@@ -51,11 +52,14 @@ class TorchEngine(Engine):
     def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
         super().__init__(device, dtype)
         if device == "cuda" and not torch.cuda.is_available():
-            raise EngineError(f'engine "{self.name}" finds no CUDA device on this machine: use --device cpu')
+            raise EngineError(
+                f'engine "{self.name}" finds no CUDA device on this machine: use --device cpu'
+            )
         self.home = Home(device, getattr(torch, dtype), self.products)
 
     def recorder(self) -> Recorder | None:
-        """What makes one launch of an update. Not in double precision: a recorded rate is float32."""
+        """What makes one launch of an update. Not in double precision: a recorded rate is
+        float32."""
         return CudaRecorder() if self.device == "cuda" and self.dtype == "float32" else None
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Net:
@@ -74,11 +78,14 @@ class TorchEngine(Engine):
                 channel_last(net(self.home.x(x[first : first + PREDICTED_AT_ONCE]), {}))
                 for first in range(0, len(x), PREDICTED_AT_ONCE)
             ]
-        return np.concatenate(parts) if parts else np.empty((0, *net.model.output_shape), self.dtype)
+        return (
+            np.concatenate(parts) if parts else np.empty((0, *net.model.output_shape), self.dtype)
+        )
 
     @contextlib.contextmanager
     def _pass(self, net: Net, batch: Batch) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
-        """X and masks on the device, the network in the batch's mode; afterwards the state as it was."""
+        """X and masks on the device, the network in the batch's mode; afterwards the state as it
+        was."""
         state = {name: buffer.clone() for name, buffer in net.named_buffers()}
         net.train(batch.training)
         try:
@@ -97,7 +104,9 @@ class TorchEngine(Engine):
             x.requires_grad_()
             value = LOSSES[type(loss)](net(x, masks), self.home.y(loss, batch.y))
             *found, dx = torch.autograd.grad(value, [*trained.values(), x])
-        weights = {name: kernel_out(name, gradient) for name, gradient in zip(trained, found, strict=True)}
+        weights = {
+            name: kernel_out(name, gradient) for name, gradient in zip(trained, found, strict=True)
+        }
         return Gradients(value.item(), weights, channel_last(dx).copy())
 
     def trace(self, net: Net, batch: Batch) -> list[Array]:
@@ -106,7 +115,14 @@ class TorchEngine(Engine):
             net(x, masks, outputs)
             return [channel_last(y).copy() for y in outputs]
 
-    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None = None) -> History:
+    def fit(
+        self,
+        net: Net,
+        samples: Samples,
+        recipe: Recipe,
+        plan: Plan,
+        on_epoch: OnEpoch | None = None,
+    ) -> History:
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         check_last_batch(net.model, len(samples.x), recipe, plan)
@@ -134,7 +150,8 @@ class TorchTF32Engine(TorchEngine):
 
 
 class TorchBfloat16Engine(TorchEngine):
-    """Torch with products of bfloat16 by autocast. Weights, statistics, losses and updates are float32."""
+    """Torch with products of bfloat16 by autocast. Weights, statistics, losses and updates are
+    float32."""
 
     name = "torch-bf16"
     dtypes = ("float32",)

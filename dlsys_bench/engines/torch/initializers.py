@@ -8,18 +8,26 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from dlsys_bench.engines.plan import Weights
 from dlsys_bench.engines.torch.layout import kernel_in
-from dlsys_bench.plan import Weights
 from dlsys_bench.spec import initializers
 from dlsys_bench.spec.model import Model
 
 INITIALIZERS: dict[type[initializers.Initializer], Callable[..., object]] = {
     initializers.GlorotUniform: lambda record, t, fans, g: nn.init.xavier_uniform_(t, generator=g),
     initializers.GlorotNormal: lambda record, t, fans, g: nn.init.xavier_normal_(t, generator=g),
-    initializers.HeUniform: lambda record, t, fans, g: nn.init.kaiming_uniform_(t, nonlinearity="relu", generator=g),
-    initializers.HeNormal: lambda record, t, fans, g: nn.init.kaiming_normal_(t, nonlinearity="relu", generator=g),
-    initializers.Uniform: lambda record, t, fans, g: nn.init.uniform_(t, record.low, record.high, generator=g),
-    initializers.Normal: lambda record, t, fans, g: nn.init.normal_(t, 0.0, record.stddev, generator=g),
+    initializers.HeUniform: lambda record, t, fans, g: nn.init.kaiming_uniform_(
+        t, nonlinearity="relu", generator=g
+    ),
+    initializers.HeNormal: lambda record, t, fans, g: nn.init.kaiming_normal_(
+        t, nonlinearity="relu", generator=g
+    ),
+    initializers.Uniform: lambda record, t, fans, g: nn.init.uniform_(
+        t, record.low, record.high, generator=g
+    ),
+    initializers.Normal: lambda record, t, fans, g: nn.init.normal_(
+        t, 0.0, record.stddev, generator=g
+    ),
     initializers.FanInUniform: lambda record, t, fans, g: nn.init.uniform_(
         t, -1.0 / math.sqrt(fans.fan_in), 1.0 / math.sqrt(fans.fan_in), generator=g
     ),
@@ -29,7 +37,8 @@ INITIALIZERS: dict[type[initializers.Initializer], Callable[..., object]] = {
 
 
 def start(model: Model, tensors: Mapping[str, Tensor], weights: Weights | None, seed: int) -> None:
-    """Fill the tensors, on the CPU, with these weights, or by the model's initialisers from the seed."""
+    """Fill the tensors, on the CPU, with these weights, or by the model's initialisers from the
+    seed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in model.tensors:
@@ -41,9 +50,13 @@ def start(model: Model, tensors: Mapping[str, Tensor], weights: Weights | None, 
 
 
 def _draw(
-    record: initializers.Initializer, target: Tensor, fans: initializers.Fans, generator: torch.Generator
+    record: initializers.Initializer,
+    target: Tensor,
+    fans: initializers.Fans,
+    generator: torch.Generator,
 ) -> None:
-    """Draw torch's way; where torch cannot (it finds the fans of kernels alone), from the law itself."""
+    """Draw torch's way; where torch cannot (it finds the fans of kernels alone), from the law
+    itself."""
     if target.ndim > 1 or type(record) in (initializers.Zeros, initializers.Ones):
         INITIALIZERS[type(record)](record, target, fans, generator)
     else:

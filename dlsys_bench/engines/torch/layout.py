@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dlsys_bench.engines.plan import Array
 from dlsys_bench.engines.torch.precision import Products
-from dlsys_bench.plan import Array
 from dlsys_bench.spec.losses import Loss
 
 KERNEL_OUT = {4: (2, 3, 1, 0), 2: (1, 0)}
@@ -19,8 +19,8 @@ KERNEL_IN = {4: (3, 2, 0, 1), 2: (1, 0)}
 
 
 class Home(NamedTuple):
-    """Where an engine keeps its tensors, how wide they are, and what it rounds the factors of products to. Images come
-    as (..., N, H, W, C)."""
+    """Where an engine keeps its tensors, how wide they are, and what it rounds the factors of
+    products to. Images come as (..., N, H, W, C)."""
 
     device: str
     dtype: torch.dtype
@@ -28,7 +28,8 @@ class Home(NamedTuple):
 
     def x(self, x: Array) -> Tensor:
         there = torch.as_tensor(np.ascontiguousarray(x), dtype=self.dtype, device=self.device)
-        # `contiguous` takes the strides of one channel as they are, and oneDNN may misread images with those.
+        # `contiguous` takes the strides of one channel as they are, and oneDNN may misread images
+        # with those.
         return channel_first(there).clone(memory_format=torch.contiguous_format)
 
     def y(self, loss: Loss, y: NDArray[Any]) -> Tensor:
@@ -37,7 +38,10 @@ class Home(NamedTuple):
 
     def masks(self, masks: Mapping[int, NDArray[np.bool_]] | None) -> dict[int, Tensor]:
         """What each dropout layer keeps, by its place; where nothing is said, it draws."""
-        return {place: channel_first(torch.from_numpy(mask)).to(self.device) for place, mask in (masks or {}).items()}
+        return {
+            place: channel_first(torch.from_numpy(mask)).to(self.device)
+            for place, mask in (masks or {}).items()
+        }
 
 
 def channel_first(x: Tensor) -> Tensor:
@@ -51,7 +55,9 @@ def channel_last(y: Tensor) -> Array:
 def kernel_out(name: str, tensor: Tensor) -> Array:
     """Torch's (out, in, h, w) and (out, in) as (h, w, in, out) and (in, out), a copy."""
     order = KERNEL_OUT.get(tensor.ndim) if name.endswith(".kernel") else None
-    return np.ascontiguousarray((tensor.permute(order) if order else tensor).detach().cpu().numpy()).copy()
+    return np.ascontiguousarray(
+        (tensor.permute(order) if order else tensor).detach().cpu().numpy()
+    ).copy()
 
 
 def kernel_in(name: str, values: Array) -> Tensor:

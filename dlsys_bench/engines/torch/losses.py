@@ -13,7 +13,9 @@ LOSSES: dict[type[losses.Loss], Callable[[Tensor, Tensor], Tensor]] = {
     losses.CategoricalCrossEntropy: functional.cross_entropy,  # of labels: one-hot rows would say no more, slower
     losses.SparseCategoricalCrossEntropy: functional.cross_entropy,
     losses.MeanSquaredError: functional.mse_loss,
-    losses.HalfMeanSquaredError: lambda out, y: functional.mse_loss(out, y, reduction="sum") / (2 * len(y)),
+    losses.HalfMeanSquaredError: lambda out, y: (
+        functional.mse_loss(out, y, reduction="sum") / (2 * len(y))
+    ),
     losses.PerceptronCriterion: lambda out, y: functional.relu(-y * out[:, 0]).mean(),
     losses.Hinge: lambda out, y: functional.relu(1 - y * out[:, 0]).mean(),
 }

@@ -23,7 +23,8 @@ class Dropout(nn.Dropout):
 
 
 class ChannelLastFlatten(nn.Module):
-    """(N, C, H, W) -> (N, H W C): the order in which every engine's dense kernel counts its inputs."""
+    """(N, C, H, W) -> (N, H W C): the order in which every engine's dense kernel counts its
+    inputs."""
 
     def forward(self, x: Tensor) -> Tensor:
         return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
@@ -33,7 +34,12 @@ def _conv2d(layer: layers.Conv2D, shape: layers.Shape) -> nn.Module:
     (top, bottom), (left, right) = layer.pads(shape)
     even = top == bottom and left == right
     conv = nn.Conv2d(
-        shape[2], layer.filters, layer.kernel_size, layer.strides, (top, left) if even else 0, bias=layer.use_bias
+        shape[2],
+        layer.filters,
+        layer.kernel_size,
+        layer.strides,
+        (top, left) if even else 0,
+        bias=layer.use_bias,
     )
     return conv if even else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), conv)
 
@@ -74,13 +80,15 @@ TENSORS = {
 
 
 class Net(nn.Module):
-    """One module a layer. `paths` leads from the model's names of tensors to torch's; kernels still lie torch's way."""
+    """One module a layer. `paths` leads from the model's names of tensors to torch's; kernels still
+    lie torch's way."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
         self.layers = nn.ModuleList(
-            LAYERS[type(layer)](layer, shape) for layer, shape in zip(model.layers, model.shapes, strict=False)
+            LAYERS[type(layer)](layer, shape)
+            for layer, shape in zip(model.layers, model.shapes, strict=False)
         )
         self.paths: dict[str, str] = {}
         for tensor in model.tensors:
@@ -91,12 +99,16 @@ class Net(nn.Module):
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Its own tensors by the model's names. Looked up each time: moving to a device replaces the buffers."""
+        """Its own tensors by the model's names. Looked up each time: moving to a device replaces
+        the buffers."""
         own = self.state_dict(keep_vars=True)
         return {name: own[path] for name, path in self.paths.items()}
 
-    def forward(self, x: Tensor, masks: Mapping[int, Tensor], outputs: list[Tensor] | None = None) -> Tensor:
-        """A dropout layer keeps what `masks` has at its place, or else draws; `outputs` gets what each layer gives."""
+    def forward(
+        self, x: Tensor, masks: Mapping[int, Tensor], outputs: list[Tensor] | None = None
+    ) -> Tensor:
+        """A dropout layer keeps what `masks` has at its place, or else draws; `outputs` gets what
+        each layer gives."""
         for place, layer in enumerate(self.layers):
             x = layer(x, masks[place]) if place in masks else self.through(layer, x)
             if outputs is not None:
@@ -109,7 +121,8 @@ class Net(nn.Module):
 
 
 class RoundedNet(Net):
-    """Its convolutions and dense layers are of bfloat16, as autocast has them; what a layer leaves is float32 again."""
+    """Its convolutions and dense layers are of bfloat16, as autocast has them; what a layer leaves
+    is float32 again."""
 
     def through(self, layer: nn.Module, x: Tensor) -> Tensor:
         # What autocast would keep of one pass for the next would be the graph's own, in a graph.

@@ -13,13 +13,24 @@ from dlsys_bench.engines.torch.steps import Rate
 from dlsys_bench.spec import optimizers
 from dlsys_bench.spec.recipe import Recipe
 
-# Fused where torch has it: one pass over memory. fashion-mlp at batch 8 takes 330 us a step by it, 465 without.
+# Fused where torch has it: one pass over memory. fashion-mlp at batch 8 takes 330 us a step by it,
+# 465 without.
 OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[[Any, Any, bool], torch.optim.Optimizer]] = {
     optimizers.SGD: lambda record, parameters, graph: torch.optim.SGD(
-        parameters, record.learning_rate, record.momentum, record.dampening, nesterov=record.nesterov, fused=True
+        parameters,
+        record.learning_rate,
+        record.momentum,
+        record.dampening,
+        nesterov=record.nesterov,
+        fused=True,
     ),
     optimizers.Adam: lambda record, parameters, graph: torch.optim.Adam(
-        parameters, record.learning_rate, (record.beta_1, record.beta_2), record.epsilon, fused=True, capturable=graph
+        parameters,
+        record.learning_rate,
+        (record.beta_1, record.beta_2),
+        record.epsilon,
+        fused=True,
+        capturable=graph,
     ),
     optimizers.RMSprop: lambda record, parameters, graph: torch.optim.RMSprop(
         parameters, record.learning_rate, record.rho, record.epsilon, capturable=graph
@@ -42,27 +53,34 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: Rate) -> None:
 
 
 class Stepper:
-    """Moves R networks, one leaf (R, P), by torch's own optimiser: element by element, so each goes its own way.
+    """Moves R networks, one leaf (R, P), by torch's own optimiser: element by element, so each goes
+    its own way.
 
-    Where the rates differ, the optimiser runs at a rate of one on zeros beside the parameters, and each replica goes
-    its rate times what these come to. That is exact: in all of OPTIMIZERS, torch's way, the rate scales the step that
-    the gradients came to and enters no average. A group of parameters for each rate would be exact too, but a sweep
-    has as many rates as replicas, and R leaves are R programs again.
+    Where the rates differ, the optimiser runs at a rate of one on zeros beside the parameters, and
+    each replica goes its rate times what these come to. That is exact: in all of OPTIMIZERS,
+    torch's way, the rate scales the step that the gradients came to and enters no average. A group
+    of parameters for each rate would be exact too, but a sweep has as many rates as replicas, and R
+    leaves are R programs again.
     """
 
     def __init__(self, parameters: Tensor, recipes: Sequence[Recipe], *, captured: bool) -> None:
         first = recipes[0]
         self.parameters, self.recipes = parameters, recipes
         self.one_rate = all(recipe is first or recipe == first for recipe in recipes)
-        self.moved = parameters if self.one_rate else torch.zeros_like(parameters, requires_grad=True)
+        self.moved = (
+            parameters if self.one_rate else torch.zeros_like(parameters, requires_grad=True)
+        )
         record = first.optimizer if self.one_rate else replace(first.optimizer, learning_rate=1.0)
         self.optimizer = optimizer_of(record, [self.moved], captured=captured)
 
     def rates(self, first: int, steps: int) -> Sequence[float] | Tensor:
-        """The rates of so many steps, for `step`: (steps,) of all, or (steps, R, 1) on the device."""
+        """The rates of so many steps, for `step`: (steps,) of all, or (steps, R, 1) on the
+        device."""
         if self.one_rate:
             return [self.recipes[0].rate(step) for step in range(first, first + steps)]
-        own = [[[recipe.rate(step)] for recipe in self.recipes] for step in range(first, first + steps)]
+        own = [
+            [[recipe.rate(step)] for recipe in self.recipes] for step in range(first, first + steps)
+        ]
         return torch.tensor(own, dtype=self.parameters.dtype, device=self.parameters.device)
 
     def step(self, rate: Rate) -> None:

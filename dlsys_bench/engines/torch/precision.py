@@ -1,4 +1,5 @@
-"""How exact the products of float32 are. In torch these are switches of the whole process: they are set for a while."""
+"""How exact the products of float32 are. In torch these are switches of the whole process: they are
+set for a while."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from typing import Literal
 import torch
 
 Products = Literal["float32", "tf32", "bfloat16"]
-"""What the factors of a product are rounded to: 24, 11 or 8 bits. Its sums are float32; those of bfloat16 are rounded
-when they are whole, with what a bias adds. In double precision nothing is rounded."""
+"""What the factors of a product are rounded to: 24, 11 or 8 bits. Its sums are float32; those of
+bfloat16 are rounded when they are whole, with what a bias adds. In double precision nothing is
+rounded."""
 
 
 def _switches() -> list[tuple[object, str, object, object]]:
@@ -19,7 +21,9 @@ def _switches() -> list[tuple[object, str, object, object]]:
     found: list[tuple[object, str, object, object]]
     if hasattr(cudnn, "conv"):
         # Both of cuDNN's, or whoever asks by the older names gets an error.
-        found = [(place, "fp32_precision", "ieee", "tf32") for place in (cuda, cudnn.conv, cudnn.rnn)]
+        found = [
+            (place, "fp32_precision", "ieee", "tf32") for place in (cuda, cudnn.conv, cudnn.rnn)
+        ]
     else:
         found = [(place, "allow_tf32", False, True) for place in (cuda, cudnn)]
     # Or the parts of a long sum are added as bfloat16.
@@ -28,7 +32,8 @@ def _switches() -> list[tuple[object, str, object, object]]:
 
 @contextmanager
 def computing(products: Products) -> Iterator[None]:
-    """While in here, CUDA's products are so exact. torch's own default is TF32 in convolutions, float32 elsewhere."""
+    """While in here, CUDA's products are so exact. torch's own default is TF32 in convolutions,
+    float32 elsewhere."""
     switches = _switches()
     before = [getattr(place, name) for place, name, _, _ in switches]
     for place, name, full, tf32 in switches:

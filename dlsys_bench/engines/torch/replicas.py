@@ -15,6 +15,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import Stack, aligned, check_plans, is_own, stack
 from dlsys_bench.engines.base import check_targets
 from dlsys_bench.engines.histories import Column, Histories
+from dlsys_bench.engines.plan import Array, Plan, epochs_of
 from dlsys_bench.engines.replicas import OnReplicas, Replicas
 from dlsys_bench.engines.torch.batches import Source
 from dlsys_bench.engines.torch.layout import channel_last
@@ -25,7 +26,6 @@ from dlsys_bench.engines.torch.stacked import Stacked
 from dlsys_bench.engines.torch.steps import Masks, Rate, launching
 from dlsys_bench.engines.torch.training import check_last_batch
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.plan import Array, Plan, epochs_of
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -39,10 +39,11 @@ PREDICTED_BYTES = 64 * 2**20
 class TorchReplicas(Replicas):
     """R networks under torch.vmap. The gradient of the sum of their losses holds each one's own.
 
-    A replica starts as its plan does alone, and without dropout shuffles as it does alone. Unless the plans say what
-    to drop, dropout is drawn for all at once, seeded by the seeds of all: it depends on the company. A replica that
-    fails goes back to what it had at the start of that epoch, since the losses are read at its end. The first plan says
-    whether there is parity, and where to stop.
+    A replica starts as its plan does alone, and without dropout shuffles as it does alone. Unless
+    the plans say what to drop, dropout is drawn for all at once, seeded by the seeds of all: it
+    depends on the company. A replica that fails goes back to what it had at the start of that
+    epoch, since the losses are read at its end. The first plan says whether there is parity, and
+    where to stop.
     """
 
     def __init__(self, engine: TorchEngine, models: Sequence[Model], plans: Sequence[Plan]) -> None:
@@ -52,9 +53,12 @@ class TorchReplicas(Replicas):
         self.nets = Stacked(models, plans, engine.home)
 
     def fit(
-        self, samples: Samples | Sequence[Samples], recipes: Recipe | Sequence[Recipe], plans: Sequence[Plan],
+        self,
+        samples: Samples | Sequence[Samples],
+        recipes: Recipe | Sequence[Recipe],
+        plans: Sequence[Plan],
         on_epoch: OnReplicas | None = None,
-    ) -> Histories:  # fmt: skip
+    ) -> Histories:
         check_plans(plans, self.size)
         every, parts = aligned(recipes, self.size), stack(samples, self.size)
         self.engine.check(every[0])
@@ -68,7 +72,11 @@ class TorchReplicas(Replicas):
             return self._train(parts, every, plans, on_epoch)
 
     def _train(
-        self, samples: Stack, recipes: Sequence[Recipe], plans: Sequence[Plan], on_epoch: OnReplicas | None
+        self,
+        samples: Stack,
+        recipes: Sequence[Recipe],
+        plans: Sequence[Plan],
+        on_epoch: OnReplicas | None,
     ) -> Histories:
         nets, recipe, recorder = self.nets, recipes[0], self.engine.recorder()
         source = Source(samples, self.engine.home, recipe, plans)
@@ -88,13 +96,17 @@ class TorchReplicas(Replicas):
             before = nets.copy()
             masks = partial(self._masks, plans, step, sizes)
             with computing(self.engine.products):
-                ended = steps.epoch(source.order(epoch), sizes, stepper.rates(step, len(sizes)), masks)
+                ended = steps.epoch(
+                    source.order(epoch), sizes, stepper.rates(step, len(sizes)), masks
+                )
             step += len(sizes)
             # The device is asked once an epoch, here, so that no step waits for it.
             found, correct = ended.losses.double().cpu().numpy(), ended.right.cpu().numpy()
             seconds, seen = (time.perf_counter() - started) / self.size, sum(sizes)
             broken = ~np.isfinite(found)
-            for lost in sorted(set(np.flatnonzero(broken.any(axis=0)).tolist()) - set(self.failures)):
+            for lost in sorted(
+                set(np.flatnonzero(broken.any(axis=0)).tolist()) - set(self.failures)
+            ):
                 batch = int(broken[:, lost].argmax())
                 self.failures[lost] = DivergedError(epoch, batch + 1, float(found[batch, lost]))
                 histories.end(lost)
@@ -104,16 +116,24 @@ class TorchReplicas(Replicas):
                 break
             accuracies = None if recipe.loss.targets == "values" else correct / seen
             by_step = list(found) if recipe.moves else []
-            histories.add(Column(epoch, step, seconds, sizes @ found / seen, accuracies, recipes, sizes, by_step))
+            histories.add(
+                Column(
+                    epoch, step, seconds, sizes @ found / seen, accuracies, recipes, sizes, by_step
+                )
+            )
             if on_epoch is not None:
                 on_epoch(histories.last())
         return histories
 
-    def _masks(self, plans: Sequence[Plan], first: int, sizes: Sequence[int], step: int) -> dict[int, Tensor]:
+    def _masks(
+        self, plans: Sequence[Plan], first: int, sizes: Sequence[int], step: int
+    ) -> dict[int, Tensor]:
         if not plans[0].parity:
             return {}
         each = [plan.masks(self.model, first + step, sizes[step]) for plan in plans]
-        return self.engine.home.masks({place: np.stack([masks[place] for masks in each]) for place in each[0]})
+        return self.engine.home.masks(
+            {place: np.stack([masks[place] for masks in each]) for place in each[0]}
+        )
 
     def predict(self, x: Array) -> Array:
         own = is_own(x, self.model)
@@ -124,7 +144,9 @@ class TorchReplicas(Replicas):
         for first in range(0, x.shape[axis], at_once):
             here = slice(first, first + at_once)
             with computing(self.engine.products):
-                (found,) = self.nets.outputs(self.engine.home.x(x[:, here] if own else x[here]), own)
+                (found,) = self.nets.outputs(
+                    self.engine.home.x(x[:, here] if own else x[here]), own
+                )
             outputs[:, here] = channel_last(found)
         return outputs
 

@@ -1,4 +1,5 @@
-"""R networks of one model as one program: torch.func runs one module on the stacked tensors of all."""
+"""R networks of one model as one program: torch.func runs one module on the stacked tensors of
+all."""
 
 from __future__ import annotations
 
@@ -9,19 +10,20 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.torch.initializers import start
 from dlsys_bench.engines.torch.layout import Home, kernel_out
 from dlsys_bench.engines.torch.modules import net_of
 from dlsys_bench.engines.torch.steps import Masks
-from dlsys_bench.plan import Plan, Weights
 from dlsys_bench.spec.model import Model
 
 Tensors = dict[str, Tensor]
 
 
 class Stacked:
-    """Every trained tensor of R networks in one leaf, `parameters` (R, P), which an optimiser moves in one go; `state`
-    (R, ...) by torch's name, a tensor each, since a batch norm writes only to memory that is its own."""
+    """Every trained tensor of R networks in one leaf, `parameters` (R, P), which an optimiser moves
+    in one go; `state` (R, ...) by torch's name, a tensor each, since a batch norm writes only to
+    memory that is its own."""
 
     def __init__(self, models: Sequence[Model], plans: Sequence[Plan], home: Home) -> None:
         self.model = model = models[0]
@@ -32,8 +34,9 @@ class Stacked:
         parameters = torch.empty(len(plans), sum(self.sizes), dtype=home.dtype, device="cpu")
         state = {
             paths[t.name]: torch.empty(len(plans), *t.shape, dtype=home.dtype, device="cpu")
-            for t in model.tensors if not t.trainable
-        }  # fmt: skip
+            for t in model.tensors
+            if not t.trainable
+        }
         tensors = {**self.named(parameters), **state}
         rows = {name: tensors[path].unbind() for name, path in paths.items()}
         for replica, (its, plan) in enumerate(zip(models, plans, strict=True)):
@@ -53,12 +56,17 @@ class Stacked:
 
     def weights(self, replica: int) -> Weights:
         """A copy of every tensor of one network."""
-        own = {**self.named(self.parameters[replica]), **{path: t[replica] for path, t in self.state.items()}}
+        own = {
+            **self.named(self.parameters[replica]),
+            **{path: t[replica] for path, t in self.state.items()},
+        }
         return {name: kernel_out(name, own[path]) for name, path in self.net.paths.items()}
 
     def copy(self) -> tuple[Tensor, Tensors]:
         """The parameters and the state as they are."""
-        return self.parameters.detach().clone(), {path: tensor.clone() for path, tensor in self.state.items()}
+        return self.parameters.detach().clone(), {
+            path: tensor.clone() for path, tensor in self.state.items()
+        }
 
     def restore(self, replicas: list[int], copied: tuple[Tensor, Tensors]) -> None:
         """Take some of the networks back to what was copied."""
@@ -70,11 +78,19 @@ class Stacked:
                     tensor[replicas] = state[path][replicas]
 
     def losses(
-        self, loss_of: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, own: bool, masks: Masks
+        self,
+        loss_of: Callable[[Tensor, Tensor], Tensor],
+        x: Tensor,
+        y: Tensor,
+        own: bool,
+        masks: Masks,
     ) -> tuple[Tensor, Tensor]:
-        """The loss of each (R,), and its outputs (R, N, ...), in training. x and y (N, ...) for all, or (R, N, ...)."""
+        """The loss of each (R,), and its outputs (R, N, ...), in training. x and y (N, ...) for
+        all, or (R, N, ...)."""
 
-        def one(parameters: Tensor, state: Tensors, x: Tensor, y: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
+        def one(
+            parameters: Tensor, state: Tensors, x: Tensor, y: Tensor, masks: Masks
+        ) -> tuple[Tensor, Tensor]:
             outputs = functional_call(self.net, self.named(parameters) | state, (x, masks))
             return loss_of(outputs, y), outputs
 
@@ -95,5 +111,7 @@ class Stacked:
 
         self.net.eval()
         with torch.inference_mode():
-            found: list[Tensor] = torch.vmap(one, (0, 0, 0 if own else None))(self.parameters, self.state, x)
+            found: list[Tensor] = torch.vmap(one, (0, 0, 0 if own else None))(
+                self.parameters, self.state, x
+            )
         return found

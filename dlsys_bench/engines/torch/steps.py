@@ -13,25 +13,32 @@ from torch import Tensor
 Masks = dict[int, Tensor]
 Rate = float | Tensor
 Update = Callable[[Tensor, Tensor, Masks, Rate], tuple[Tensor, Tensor]]
-"""Follow the gradient of a batch (x, y) at a rate. Returns the loss and how many answers were right, on the device; of
-R replicas, of each."""
+"""Follow the gradient of a batch (x, y) at a rate. Returns the loss and how many answers were
+right, on the device; of R replicas, of each."""
 
 
 class Outcome(NamedTuple):
-    """Of an epoch, on the device: the loss of each step (steps, ...), how many answers were right (...)."""
+    """Of an epoch, on the device: the loss of each step (steps, ...), how many answers were right
+    (...)."""
 
     losses: Tensor
     right: Tensor
 
 
 class Steps(Protocol):
-    """How an epoch's updates are launched. The device is not asked anything before the epoch is over."""
+    """How an epoch's updates are launched. The device is not asked anything before the epoch is
+    over."""
 
     def epoch(
-        self, order: Tensor, sizes: Sequence[int], rates: Sequence[float] | Tensor, masks: Callable[[int], Masks]
+        self,
+        order: Tensor,
+        sizes: Sequence[int],
+        rates: Sequence[float] | Tensor,
+        masks: Callable[[int], Masks],
     ) -> Outcome:
-        """Train on the samples in this order (..., N), cut into batches of these sizes while they last; the rates
-        (steps, ...) and, by the number of a step of this epoch, what dropout keeps."""
+        """Train on the samples in this order (..., N), cut into batches of these sizes while they
+        last; the rates (steps, ...) and, by the number of a step of this epoch, what dropout
+        keeps."""
 
 
 class Eager:
@@ -41,7 +48,11 @@ class Eager:
         self.update, self.x, self.y = update, x, y
 
     def epoch(
-        self, order: Tensor, sizes: Sequence[int], rates: Sequence[float] | Tensor, masks: Callable[[int], Masks]
+        self,
+        order: Tensor,
+        sizes: Sequence[int],
+        rates: Sequence[float] | Tensor,
+        masks: Callable[[int], Masks],
     ) -> Outcome:
         batches = order[..., : sum(sizes)].split(list(sizes), -1)  # type: ignore[no-untyped-call]
         found = [
@@ -56,7 +67,8 @@ Recorded = Callable[[], object]
 
 
 class Recorder(Protocol):
-    """Makes one launch of many operations, which always read and write the memory that they had when recorded."""
+    """Makes one launch of many operations, which always read and write the memory that they had
+    when recorded."""
 
     def rehearse(self, step: Callable[[], None]) -> None:
         """Run it, operation by operation, as recording needs it to have run before."""
@@ -66,10 +78,12 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """CUDA graphs. What is recorded on one stream has to be rehearsed on another than the default one."""
+    """CUDA graphs. What is recorded on one stream has to be rehearsed on another than the default
+    one."""
 
     def __init__(self) -> None:
-        # Nothing that a graph leaves there is read by another, and one runs after another: all may have it in turn.
+        # Nothing that a graph leaves there is read by another, and one runs after another: all may
+        # have it in turn.
         self.stream, self.pool = _stream(), torch.cuda.graph_pool_handle()
 
     def rehearse(self, step: Callable[[], None]) -> None:
@@ -92,10 +106,11 @@ def _stream() -> torch.cuda.Stream:
 
 
 class Captured:
-    """Each update a launch. Python would need longer for the launches of a small network than the GPU for the work.
+    """Each update a launch. Python would need longer for the launches of a small network than the
+    GPU for the work.
 
-    What changes from step to step (which samples, which rate, where the loss goes) a recorded step finds by itself: it
-    counts its own steps on the device. Batches of each size are recorded apart.
+    What changes from step to step (which samples, which rate, where the loss goes) a recorded step
+    finds by itself: it counts its own steps on the device. Batches of each size are recorded apart.
     """
 
     def __init__(self, update: Update, x: Tensor, y: Tensor, recorder: Recorder) -> None:
@@ -103,7 +118,11 @@ class Captured:
         self.by_size: dict[int, _Repeated] = {}
 
     def epoch(
-        self, order: Tensor, sizes: Sequence[int], rates: Sequence[float] | Tensor, masks: Callable[[int], Masks]
+        self,
+        order: Tensor,
+        sizes: Sequence[int],
+        rates: Sequence[float] | Tensor,
+        masks: Callable[[int], Masks],
     ) -> Outcome:
         # The fused optimisers read a rate on the device as float32, whatever it is.
         every = torch.as_tensor(rates, dtype=torch.float32, device=order.device)
@@ -111,15 +130,23 @@ class Captured:
         for size, count in _runs(sizes):
             if size not in self.by_size:
                 most = order.shape[-1] // size
-                self.by_size[size] = _Repeated(self.update, self.x, self.y, self.recorder, size, most)
-            part = order[..., samples : samples + size * count].reshape(*order.shape[:-1], count, size)
+                self.by_size[size] = _Repeated(
+                    self.update, self.x, self.y, self.recorder, size, most
+                )
+            part = order[..., samples : samples + size * count].reshape(
+                *order.shape[:-1], count, size
+            )
             found.append(self.by_size[size].run(part, every[step : step + count], masks, step))
             samples, step = samples + size * count, step + count
-        return Outcome(torch.cat([one.losses for one in found]), torch.stack([one.right for one in found]).sum(0))
+        return Outcome(
+            torch.cat([one.losses for one in found]),
+            torch.stack([one.right for one in found]).sum(0),
+        )
 
 
 def launching(update: Update, x: Tensor, y: Tensor, recorder: Recorder | None) -> Steps:
-    """How updates on these samples are launched: recorded, where there is something to record with."""
+    """How updates on these samples are launched: recorded, where there is something to record
+    with."""
     return Eager(update, x, y) if recorder is None else Captured(update, x, y, recorder)
 
 
@@ -129,14 +156,17 @@ def _runs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 REHEARSALS = 3
-"""Updates before one is recorded: in the first an optimiser makes its memory, cuDNN and cuBLAS choose and set up."""
+"""Updates before one is recorded: in the first an optimiser makes its memory, cuDNN and cuBLAS
+choose and set up."""
 
 
 class _Repeated:
-    """The updates of batches of one size, so many of them at most. Everything they read and write keeps its place in
-    memory."""
+    """The updates of batches of one size, so many of them at most. Everything they read and write
+    keeps its place in memory."""
 
-    def __init__(self, update: Update, x: Tensor, y: Tensor, recorder: Recorder, size: int, most: int) -> None:
+    def __init__(
+        self, update: Update, x: Tensor, y: Tensor, recorder: Recorder, size: int, most: int
+    ) -> None:
         self.update, self.x, self.y, self.recorder = update, x, y, recorder
         self.size, self.most = size, most
         self.rehearsed = 0
@@ -148,7 +178,9 @@ class _Repeated:
         self.losses: Tensor | None = None
         self.right: Tensor
 
-    def run(self, order: Tensor, rates: Tensor, masks: Callable[[int], Masks], first: int) -> Outcome:
+    def run(
+        self, order: Tensor, rates: Tensor, masks: Callable[[int], Masks], first: int
+    ) -> Outcome:
         count = len(rates)
         if self.rehearsed == 0:
             self.at = torch.zeros(1, dtype=torch.int64, device=order.device)
@@ -178,7 +210,10 @@ class _Repeated:
         rate = self.rates.index_select(0, self.at).squeeze(0)
         loss, right = self.update(self.x[batch], self.y[batch], self.masks, rate)
         if self.losses is None:
-            self.losses, self.right = loss.new_empty((self.most, *loss.shape)), torch.zeros_like(right)
+            self.losses, self.right = (
+                loss.new_empty((self.most, *loss.shape)),
+                torch.zeros_like(right),
+            )
         self.losses.index_copy_(0, self.at, loss[None])
         self.right.add_(right)
         self.at.add_(1)

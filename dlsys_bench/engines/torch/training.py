@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dlsys_bench.engines.base import OnEpoch
+from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.plan import Plan, epochs_of
 from dlsys_bench.engines.torch.layout import Home
 from dlsys_bench.engines.torch.losses import LOSSES, hits
 from dlsys_bench.engines.torch.modules import Net
@@ -21,17 +23,21 @@ from dlsys_bench.engines.torch.optimizers import optimizer_of, set_rate
 from dlsys_bench.engines.torch.precision import computing
 from dlsys_bench.engines.torch.steps import Masks, Rate, Recorder, launching
 from dlsys_bench.errors import DivergedError, EngineError
-from dlsys_bench.plan import Plan, epochs_of
-from dlsys_bench.result import Epoch, History
 from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 
 def train(
-    net: Net, x: Tensor, y: Tensor, home: Home, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None,
+    net: Net,
+    x: Tensor,
+    y: Tensor,
+    home: Home,
+    recipe: Recipe,
+    plan: Plan,
+    on_epoch: OnEpoch | None,
     recorder: Recorder | None,
-) -> History:  # fmt: skip
+) -> History:
     """Train one network. Errors: DivergedError, at the end of the epoch."""
     optimizer = optimizer_of(recipe.optimizer, net.parameters(), captured=recorder is not None)
     loss_of = LOSSES[type(recipe.loss)]
@@ -70,7 +76,9 @@ def train(
     return history
 
 
-def _masks(model: Model, home: Home, plan: Plan, first: int, sizes: Sequence[int], step: int) -> dict[int, Tensor]:
+def _masks(
+    model: Model, home: Home, plan: Plan, first: int, sizes: Sequence[int], step: int
+) -> dict[int, Tensor]:
     return home.masks(plan.masks(model, first + step, sizes[step])) if plan.parity else {}
 
 
@@ -82,23 +90,33 @@ def _order(epoch: int, samples: int, home: Home, recipe: Recipe, plan: Plan) -> 
 
 
 def epoch_of(
-    epoch: int, step: int, seconds: float, losses: NDArray[Any], correct: int, sizes: list[int], recipe: Recipe,
+    epoch: int,
+    step: int,
+    seconds: float,
+    losses: NDArray[Any],
+    correct: int,
+    sizes: list[int],
+    recipe: Recipe,
     rates: Sequence[float],
-) -> Epoch:  # fmt: skip
-    """The running means of an epoch from the loss of each batch. Errors: DivergedError where one is not finite."""
+) -> Epoch:
+    """The running means of an epoch from the loss of each batch. Errors: DivergedError where one is
+    not finite."""
     broken = np.flatnonzero(~np.isfinite(losses))
     if broken.size:
         raise DivergedError(epoch, int(broken[0]) + 1, float(losses[broken[0]]))
     seen = sum(sizes)
     accuracy = None if recipe.loss.targets == "values" else correct / seen
     by_step = (
-        {"learning_rate": list(rates), "batch_size": list(sizes), "loss": losses.tolist()} if recipe.moves else None
+        {"learning_rate": list(rates), "batch_size": list(sizes), "loss": losses.tolist()}
+        if recipe.moves
+        else None
     )
     return Epoch(epoch, step, seconds, float(losses @ sizes / seen), accuracy, by_step=by_step)
 
 
 def check_last_batch(model: Model, samples: int, recipe: Recipe, plan: Plan) -> None:
-    """Torch refuses to normalise a batch of one value per channel; say so before the epoch is spent."""
+    """Torch refuses to normalise a batch of one value per channel; say so before the epoch is
+    spent."""
     alone = any(1 in sizes for sizes in epochs_of(samples, recipe, plan))
     for name, layer, shape in zip(model.names, model.layers, model.shapes, strict=False):
         if alone and isinstance(layer, BatchNorm) and math.prod(shape[:-1]) == 1:

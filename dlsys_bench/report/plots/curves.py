@@ -11,7 +11,7 @@ import numpy as np
 from dlsys_bench.report.picture import BLUE, GREEN, ORANGE, VERMILLION, save
 from dlsys_bench.report.plots.frame import head, legend, nothing
 from dlsys_bench.report.plots.groups import groups, not_drawn, seeds
-from dlsys_bench.result import Result
+from dlsys_bench.runs.result import Result
 
 # Each line has its own dashes beside its colour.
 LINES = (
@@ -23,8 +23,8 @@ LINES = (
 
 
 def curves(results: Sequence[Result], path: Path) -> Path:
-    """Loss and accuracy by epoch, an arm a column: the mean of the seeds, their range shaded. A run that diverged is
-    drawn as far as it came. Writes a PNG."""
+    """Loss and accuracy by epoch, an arm a column: the mean of the seeds, their range shaded. A run
+    that diverged is drawn as far as it came. Writes a PNG."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -41,7 +41,8 @@ def curves(results: Sequence[Result], path: Path) -> Path:
             if not runs:
                 nothing(axis, "diverged in\nits first epoch")
         axes[0][column].set_title(
-            f"{group.arm}\n({f'{group.beside}, ' * bool(group.beside)}{seeds(len(group.runs))})", fontsize=10
+            f"{group.arm}\n({f'{group.beside}, ' * bool(group.beside)}{seeds(len(group.runs))})",
+            fontsize=10,
         )
         axes[1][column].set_xlabel("epoch")
     axes[0][0].set_ylabel("loss (mean of a batch)")
@@ -51,7 +52,9 @@ def curves(results: Sequence[Result], path: Path) -> Path:
     return save(figure, path)
 
 
-def _line(axis: Any, runs: Sequence[Result], name: str, label: str, colour: str, dashes: Any) -> None:
+def _line(
+    axis: Any, runs: Sequence[Result], name: str, label: str, colour: str, dashes: Any
+) -> None:
     known = [[getattr(epoch, name) for epoch in run.history] for run in runs]
     known = [values for values in known if all(value is not None for value in values)]
     if not known:
@@ -60,6 +63,10 @@ def _line(axis: Any, runs: Sequence[Result], name: str, label: str, colour: str,
     values = np.array([row[:length] for row in known], np.float64)
     epochs = np.arange(1, length + 1)
     marker = "o" if length == 1 else None
-    axis.plot(epochs, values.mean(axis=0), color=colour, linestyle=dashes, label=label, marker=marker)
+    axis.plot(
+        epochs, values.mean(axis=0), color=colour, linestyle=dashes, label=label, marker=marker
+    )
     if len(known) > 1:
-        axis.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+        axis.fill_between(
+            epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0
+        )

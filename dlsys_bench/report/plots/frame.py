@@ -1,4 +1,5 @@
-"""What the pictures of results share: the head with its notes, one legend for all panels, markers and dashes."""
+"""What the pictures of results share: the head with its notes, one legend for all panels, markers
+and dashes."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlsys_bench.report.picture import BLUE, GREEN, ORANGE, VERMILLION
-from dlsys_bench.result import Result
+from dlsys_bench.runs.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,17 +24,24 @@ STYLES: tuple[tuple[str, str, Any], ...] = (
     (SKY, "v", (0, (3, 1, 1, 1, 1, 1))),
     (GREY, "P", (0, (2, 2))),
 )
-PUBLISHED: dict[str, Any] = {"color": VERMILLION, "marker": "D", "markerfacecolor": "none", "linestyle": "none"}
+PUBLISHED: dict[str, Any] = {
+    "color": VERMILLION,
+    "marker": "D",
+    "markerfacecolor": "none",
+    "linestyle": "none",
+}
 """A figure that a notebook publishes, in every picture."""
 
 
 def style(number: int) -> tuple[str, str, Any]:
-    """Colour, marker and dashes of the line of this number; after the last the first comes again."""
+    """Colour, marker and dashes of the line of this number; after the last the first comes
+    again."""
     return STYLES[number % len(STYLES)]
 
 
 def head(figure: Figure, results: Sequence[Result], *notes: str) -> None:
-    """The title over the picture: study, dataset and tier, and a line for each note that is not empty."""
+    """The title over the picture: study, dataset and tier, and a line for each note that is not
+    empty."""
     first = results[0]
     engines = ", ".join(dict.fromkeys(f"{run.engine} ({run.device})" for run in results))
     inches = figure.get_figwidth()
@@ -44,7 +52,8 @@ def head(figure: Figure, results: Sequence[Result], *notes: str) -> None:
 
 
 def legend(figure: Figure) -> None:
-    """One legend under the panels, of every label once, in as many columns as the longest leaves room for."""
+    """One legend under the panels, of every label once, in as many columns as the longest leaves
+    room for."""
     found: dict[str, Any] = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -52,13 +61,18 @@ def legend(figure: Figure) -> None:
     if found:
         columns = max(int(figure.get_figwidth() / (0.064 * max(map(len, found)) + 0.65)), 1)
         figure.legend(
-            list(found.values()), list(found), loc="outside lower center", ncols=min(columns, len(found), 4),
-            frameon=False, fontsize=9,
-        )  # fmt: skip
+            list(found.values()),
+            list(found),
+            loc="outside lower center",
+            ncols=min(columns, len(found), 4),
+            frameon=False,
+            fontsize=9,
+        )
 
 
 def plain_log(axis: Any) -> None:
-    """A logarithmic y axis whose ticks are plain numbers: powers of ten alone say little of two decades."""
+    """A logarithmic y axis whose ticks are plain numbers: powers of ten alone say little of two
+    decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_yscale("log")
@@ -70,4 +84,6 @@ def plain_log(axis: Any) -> None:
 
 def nothing(axis: Any, text: str = "no run has figures to draw") -> None:
     """An empty panel that says why."""
-    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color=GREY, wrap=True)
+    axis.text(
+        0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color=GREY, wrap=True
+    )

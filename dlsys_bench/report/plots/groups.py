@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dlsys_bench.result import Result
+from dlsys_bench.runs.result import Result
 
 
 class Group(NamedTuple):
-    """The runs of one arm by one engine, in the order of their seeds. `beside` tells engines and protocols apart; it is
-    empty where there is only one."""
+    """The runs of one arm by one engine, in the order of their seeds. `beside` tells engines and
+    protocols apart; it is empty where there is only one."""
 
     arm: str
     beside: str
@@ -23,7 +23,9 @@ class Group(NamedTuple):
     @property
     def finished(self) -> tuple[Result, ...]:
         """The runs that came to an end and have figures."""
-        return tuple(run for run in self.runs if run.status == "finished" and "reason" not in run.figures)
+        return tuple(
+            run for run in self.runs if run.status == "finished" and "reason" not in run.figures
+        )
 
 
 def groups(results: Sequence[Result]) -> list[Group]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dlsys_bench.verdict.claims.ruling import LEVEL
+from dlsys_bench.notebooks.rulings.ruling import LEVEL
 
 
 class Estimate(NamedTuple):
@@ -25,14 +25,16 @@ class Estimate(NamedTuple):
 
 
 def mean(values: Sequence[float], *, logarithmic: bool = False) -> Estimate:
-    """The mean of runs and its Student t interval; of one run the value alone. `logarithmic` takes both of the
-    logarithms: the geometric mean, for an axis that is logarithmic."""
+    """The mean of runs and its Student t interval; of one run the value alone. `logarithmic` takes
+    both of the logarithms: the geometric mean, for an axis that is logarithmic."""
     from scipy import stats
 
     known = np.log(values) if logarithmic else np.asarray(values, np.float64)
     middle, reach = float(known.mean()), 0.0
     if len(known) > 1:
-        reach = float(stats.t.ppf(0.5 + LEVEL / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known)))
+        reach = float(
+            stats.t.ppf(0.5 + LEVEL / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
+        )
     ends = (middle, middle - reach, middle + reach)
     return Estimate(*(float(np.exp(end)) for end in ends)) if logarithmic else Estimate(*ends)
 
@@ -50,8 +52,8 @@ def fraction(count: int, of: int) -> Estimate:
 
 
 def smooth(values: ArrayLike, window: int) -> NDArray[np.float64]:
-    """The mean of the `window` values about each, near the ends of those there are. (N,) -> (N,). What is not finite
-    stays out; where nothing else is near, the mean is nan."""
+    """The mean of the `window` values about each, near the ends of those there are. (N,) -> (N,).
+    What is not finite stays out; where nothing else is near, the mean is nan."""
     every = np.asarray(values, np.float64)
     finite = np.isfinite(every)
     sums = np.concatenate([[0.0], np.cumsum(np.where(finite, every, 0.0))])

@@ -15,17 +15,25 @@ from dlsys_bench.report.to_accuracy import Group, Workload
 LOGARITHMIC_FROM = 5.0
 """Seconds whose largest are so many times the smallest are drawn on a logarithmic axis."""
 
-KINDS = (("seconds", "training alone", BLUE, "o", 0.14), ("cold_seconds", "from a cold start", ORANGE, "s", -0.14))
+KINDS = (
+    ("seconds", "training alone", BLUE, "o", 0.14),
+    ("cold_seconds", "from a cold start", ORANGE, "s", -0.14),
+)
 
 
 def to_accuracy(works: Sequence[Workload], path: Path) -> Path:
-    """A panel a workload, a row an engine and device: the seconds of each seed as dots, their median with its 95%
-    interval; a run that never reached the target is an arrow from where it ended. Writes a PNG."""
+    """A panel a workload, a row an engine and device: the seconds of each seed as dots, their
+    median with its 95% interval; a run that never reached the target is an arrow from where it
+    ended. Writes a PNG."""
     from matplotlib.figure import Figure
 
     rows = [len(work.groups) for work in works]
-    figure = Figure(figsize=(WIDTH, 0.42 * sum(rows) + 1.5 * len(works) + 0.5), layout="constrained")
-    axes = figure.subplots(len(works), 1, squeeze=False, height_ratios=[count + 1 for count in rows])[:, 0]
+    figure = Figure(
+        figsize=(WIDTH, 0.42 * sum(rows) + 1.5 * len(works) + 0.5), layout="constrained"
+    )
+    axes = figure.subplots(
+        len(works), 1, squeeze=False, height_ratios=[count + 1 for count in rows]
+    )[:, 0]
     for axis, work in zip(axes, works, strict=True):
         for place, group in enumerate(work.groups):
             _group(axis, group, place)
@@ -49,27 +57,63 @@ def _group(axis: Any, group: Group, place: int) -> None:
     for field, label, colour, marker, aside in KINDS:
         y = place - aside
         seconds = [run[field] for run in group.reached]
-        axis.plot(seconds, [y] * len(seconds), marker, color=colour, alpha=0.45, markersize=4, linestyle="none",
-                  label=f"{label}: a seed")  # fmt: skip
+        axis.plot(
+            seconds,
+            [y] * len(seconds),
+            marker,
+            color=colour,
+            alpha=0.45,
+            markersize=4,
+            linestyle="none",
+            label=f"{label}: a seed",
+        )
         ends = [run[field] for run in group.runs if not run["reached"] and run[field] is not None]
         if ends:
-            axis.plot(ends, [y] * len(ends), ">", color=VERMILLION, markersize=7, linestyle="none", zorder=4,
-                      label="ended without reaching the target")  # fmt: skip
+            axis.plot(
+                ends,
+                [y] * len(ends),
+                ">",
+                color=VERMILLION,
+                markersize=7,
+                linestyle="none",
+                zorder=4,
+                label="ended without reaching the target",
+            )
         median = group.median(field)
         if isfinite(median.middle):
-            axis.plot([median.middle], [y], "|", color=colour, markersize=13, markeredgewidth=2.2, linestyle="none",
-                      label=f"{label}: median, 95% interval")  # fmt: skip
+            axis.plot(
+                [median.middle],
+                [y],
+                "|",
+                color=colour,
+                markersize=13,
+                markeredgewidth=2.2,
+                linestyle="none",
+                label=f"{label}: median, 95% interval",
+            )
             if median.low is not None and median.high is not None and isfinite(median.high):
                 axis.plot([median.low, median.high], [y, y], color=colour, linewidth=1.6)
     if all(run["seconds"] is None for run in group.runs):
-        axis.annotate("no run came to a look", (0.02, place), xycoords=("axes fraction", "data"), va="center",
-                      fontsize=8, color=VERMILLION)  # fmt: skip
+        axis.annotate(
+            "no run came to a look",
+            (0.02, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+            color=VERMILLION,
+        )
 
 
 def _scale(axis: Any, work: Workload) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    known = [run[field] for group in work.groups for run in group.runs for field, *_ in KINDS if run[field]]
+    known = [
+        run[field]
+        for group in work.groups
+        for run in group.runs
+        for field, *_ in KINDS
+        if run[field]
+    ]
     if not known:
         nothing(axis)
     elif max(known) > LOGARITHMIC_FROM * min(known):

@@ -1,0 +1,117 @@
+"""What an engine would otherwise draw for itself, drawn once in numpy from a seed.
+
+Two engines that follow one plan start from the same weights, see the same batches in the same order
+and drop the same units, so they can be compared step by step. Every draw has a stream of its own,
+named by what it is for and its place, so no draw depends on how many were made before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.spec.initializers import Law
+from dlsys_bench.spec.layers import Dropout, Shape
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
+
+Array = NDArray[np.floating]
+Weights = dict[str, Array]
+
+_WEIGHTS, _ORDER, _MASK = 1, 2, 3
+
+
+def draw(law: Law, shape: Shape, generator: np.random.Generator | None) -> Array:
+    """Values of a law, float64 of the shape. A constant needs no generator."""
+    if law.family == "constant":
+        return np.full(shape, law.value)
+    assert generator is not None
+    if law.family == "uniform":
+        return generator.uniform(law.low, law.high, shape)
+    values = generator.standard_normal(shape)
+    if law.family == "truncated_normal":
+        # Redrawing what falls outside is the truncated law itself; a twentieth is redrawn, so this
+        # ends soon.
+        while (outside := np.abs(values) > 2.0).any():
+            values[outside] = generator.standard_normal(int(outside.sum()))
+    return values * law.stddev
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A seed and what follows from it.
+
+    With `parity` an engine takes order, masks and weights from here; without, it shuffles and drops
+    out natively, seeded by `seed`. `steps` stops the training after that many updates.
+    """
+
+    seed: int
+    steps: int | None = None
+    parity: bool = False
+
+    def stopping_after(self, steps: int | None) -> Plan:
+        """The same plan, stopped earlier if `steps` says so."""
+        limits = [limit for limit in (self.steps, steps) if limit is not None]
+        return replace(self, steps=min(limits, default=None))
+
+    def _generator(self, *stream: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, *stream))))
+
+    def weights(self, model: Model) -> Weights:
+        """Every tensor of the model at its start, float64, by name."""
+        found = {}
+        for place, tensor in enumerate(model.tensors):
+            law = tensor.initializer.law(tensor.fans)
+            # A stream costs more to open than a small tensor to draw.
+            stream = None if law.family == "constant" else self._generator(_WEIGHTS, place)
+            found[tensor.name] = draw(law, tensor.shape, stream)
+        return found
+
+    def order(self, epoch: int, samples: int, shuffle: bool = True) -> NDArray[np.intp]:
+        """The order of the samples in an epoch (from 1)."""
+        return (
+            self._generator(_ORDER, epoch).permutation(samples) if shuffle else np.arange(samples)
+        )
+
+    def masks(self, model: Model, step: int, batch: int) -> dict[int, NDArray[np.bool_]]:
+        """What each dropout layer keeps in a step (from 0), by the layer's place: (batch, ...) of
+        bool."""
+        return {
+            place: self._generator(_MASK, place, step).random((batch, *model.shapes[place]))
+            >= layer.drop_rate
+            for place, layer in enumerate(model.layers)
+            if isinstance(layer, Dropout)
+        }
+
+
+def epochs_of(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list[int]]:
+    """The sizes of the batches of each epoch, the last epoch cut by the recipe's and the plan's
+    limits on steps."""
+    left = min((limit for limit in (recipe.steps, plan.steps) if limit is not None), default=None)
+    for sizes in recipe.sizes(samples):
+        yield sizes[:left]
+        if left is not None:
+            left -= len(sizes)
+            if left <= 0:
+                return
+
+
+def steps_of(samples: int, recipe: Recipe, plan: Plan) -> int:
+    """How many updates a training makes."""
+    return sum(map(len, epochs_of(samples, recipe, plan)))
+
+
+def spans(sizes: Iterable[int]) -> Iterator[slice]:
+    """Where each batch of these sizes stands in the order of its epoch."""
+    start = 0
+    for size in sizes:
+        yield slice(start, start + size)
+        start += size
+
+
+def cut(order: NDArray[np.intp], sizes: Iterable[int]) -> Iterator[NDArray[np.intp]]:
+    """The order (..., N) in batches (..., n) of these sizes."""
+    return (order[..., here] for here in spans(sizes))

@@ -1,0 +1,2 @@
+"""The five course notebooks, as a guest of the library: their networks, studies, claims and
+plots."""

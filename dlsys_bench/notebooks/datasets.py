@@ -1,0 +1,86 @@
+"""Data sets that a formula makes: they need no network, and each seed draws them anew."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.data.dataset import Dataset
+
+Values = NDArray[np.float64]
+
+REACH = math.sqrt(7.0)
+"""The targets of one variable are learned on (-REACH, REACH)."""
+
+
+def _generator(name: str, seed: int) -> np.random.Generator:
+    # The name too decides, so that two data sets of one seed share no draw.
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *name.encode()))))
+
+
+def _one_variable(name: str, target: Callable[[Values], Values], seed: int) -> Dataset:
+    """3000 training and 1000 fresh points, uniform on (-sqrt 7, sqrt 7): x (N, 1), y (N, 1)."""
+    generator = _generator(name, seed)
+    x, fresh = (generator.uniform(-REACH, REACH, (count, 1)) for count in (3000, 1000))
+    return Dataset(
+        name,
+        x,
+        target(x),
+        fresh,
+        target(fresh),
+        redraw=lambda other: _one_variable(name, target, other),
+    )
+
+
+def absolute(seed: int = 0) -> Dataset:
+    """|x|: nb2, nb4, and Lu et al. 2019."""
+    return _one_variable("absolute", np.abs, seed)
+
+
+def absolute_sine(seed: int = 0) -> Dataset:
+    """|x sin 5x|: nb4."""
+    return _one_variable("absolute-sine", lambda x: np.abs(x * np.sin(5.0 * x)), seed)
+
+
+EGGHOLDER_NOISE = math.sqrt(0.3)
+"""The standard deviation of the noise, and the least RMSE that any prediction reaches on noisy
+targets."""
+
+
+def eggholder_function(a: Values, b: Values) -> Values:
+    """-(b + 47) sin sqrt|b + a/2 + 47| - a sin sqrt|a - (b + 47)|; its least value on (-512, 512)^2
+    is -959.6407, at (512, 404.2319)."""
+    first = -(b + 47.0) * np.sin(np.sqrt(np.abs(b + a / 2.0 + 47.0)))
+    return first - a * np.sin(np.sqrt(np.abs(a - (b + 47.0))))
+
+
+def eggholder(seed: int = 0) -> Dataset:
+    """100,000 points from U(-512, 512)^2, noise of variance 0.3 on the targets, split 80 to 20:
+    nb4.
+
+    x (N, 2), y (N, 1).
+    """
+    generator = _generator("eggholder", seed)
+    x = generator.uniform(-512.0, 512.0, (100_000, 2))
+    y = eggholder_function(x[:, :1], x[:, 1:]) + generator.normal(0.0, EGGHOLDER_NOISE, (len(x), 1))
+    return Dataset("eggholder", x[:80_000], y[:80_000], x[80_000:], y[80_000:], redraw=eggholder)
+
+
+def half_planes(generator: np.random.Generator, draws: int, points: int) -> tuple[Values, Values]:
+    """Points from U(0, 1)^2 and the sign of x1 - x2, for many draws at once: x (R, N, 2), signs (R,
+    N)."""
+    x = generator.random((draws, points, 2))
+    return x, np.where(x[..., 0] > x[..., 1], 1.0, -1.0)
+
+
+def half_plane(seed: int = 0) -> Dataset:
+    """20 training and 1000 test points from U(0, 1)^2, label 1 where x1 > x2, else 0: nb2, nb4."""
+    x, signs = half_planes(_generator("half-plane", seed), 1, 1020)
+    points, labels = x[0], (signs[0] > 0).astype(np.int64)
+    classes = ("x1 <= x2", "x1 > x2")
+    return Dataset(
+        "half-plane", points[:20], labels[:20], points[20:], labels[20:], classes, redraw=half_plane
+    )

@@ -1,0 +1,1 @@
+"""The plots that the studies of the notebooks name."""

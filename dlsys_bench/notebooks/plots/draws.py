@@ -1,0 +1,154 @@
+"""How accuracy is distributed over draws of points and weights, and where a single published draw
+lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.notebooks.claims import claims
+from dlsys_bench.report.picture import VERMILLION, save
+from dlsys_bench.report.plots.frame import head, legend, nothing, style
+from dlsys_bench.report.plots.groups import Group, groups, not_drawn
+from dlsys_bench.report.plots.statistics import percentile
+from dlsys_bench.runs.result import Result
+
+BIN = 5
+"""Of the thousand test points: so many counts are one step of the density."""
+RAREST = 0.003
+"""The fraction of the draws that may lie beyond the axis."""
+
+
+def pooled(runs: Sequence[Result]) -> NDArray[np.int64]:
+    """The number of draws with k of the N test points right, k = 0 ... N, over all runs."""
+    counts: NDArray[np.int64] = np.sum(
+        [run.figures["counts"] for run in runs], axis=0, dtype=np.int64
+    )
+    return counts
+
+
+def published(arm: str) -> float | None:
+    """The accuracy of the one draw that a notebook prints, nb2/hinge for its hinge; None where
+    there is none."""
+    source, _, loss = arm.partition("/")
+    for claim in claims():
+        if claim["id"] == f"{source}.{loss}.test_accuracy":
+            return float(claim["value"])
+    return None
+
+
+def draws(results: Sequence[Result], path: Path) -> Path:
+    """A protocol a row, its losses compared: the density of the test accuracy and its cumulative
+    distribution over all draws, with the published draws and their percentiles. Writes a PNG."""
+    from matplotlib.figure import Figure
+
+    grouped = groups(results)
+    protocols: dict[str, list[Group]] = {}
+    for group in grouped:
+        protocols.setdefault(group.arm.partition("/")[0], []).append(group)
+    figure = Figure(figsize=(10.0, 2.9 * len(protocols) + 1.5), layout="constrained")
+    axes = figure.subplots(len(protocols), 2, sharex=True, sharey="col", squeeze=False)
+    for (left, right), (protocol, members) in zip(axes, protocols.items(), strict=True):
+        for group in members:
+            if group.finished:
+                _one(left, right, group, _look(group, grouped))
+        if not any(group.finished for group in members):
+            nothing(left)
+        left.set_title(f"{protocol}: density", fontsize=10)
+        right.set_title(f"{protocol}: cumulative", fontsize=10)
+        left.set_ylabel(f"draws (percent in {BIN / 1000:g})")
+        right.set_ylabel("draws up to here (percent)")
+        for axis in (left, right):
+            axis.grid(alpha=0.3)
+            axis.tick_params(labelbottom=True)
+    for axis in axes[-1]:
+        axis.set_xlabel("test accuracy (fraction of 1000 fresh points right)")
+    axes[0][0].set_xlim(_left_edge(grouped), 1.005)
+    said = "nb2 finds the perceptron criterion better, nb4 hinge loss, each from a single draw"
+    head(figure, results, f"20 training points a draw. {said}", not_drawn(grouped))
+    legend(figure)
+    return save(figure, path)
+
+
+def _left_edge(grouped: Sequence[Group]) -> float:
+    """Where the axis begins: all that is published is on it, and all but the rarest draws."""
+    starts = [value for group in grouped if (value := published(group.arm)) is not None]
+    for group in grouped:
+        if group.finished:
+            counts = pooled(group.finished)
+            starts.append(
+                float(np.argmax(np.cumsum(counts) >= RAREST * counts.sum())) / (len(counts) - 1)
+            )
+    return max(min(starts, default=0.0) - 0.02, 0.0)
+
+
+def _look(group: Group, grouped: Sequence[Group]) -> tuple[str, str, Any]:
+    """The style of a loss (and engine), the same in every row."""
+    kinds = list(dict.fromkeys((other.arm.partition("/")[2], other.beside) for other in grouped))
+    return style(kinds.index((group.arm.partition("/")[2], group.beside)))
+
+
+def _one(left: Any, right: Any, group: Group, look: tuple[str, str, Any]) -> None:
+    colour, _, dashes = look
+    counts = pooled(group.finished)
+    every, points = int(counts.sum()), len(counts) - 1
+    accuracies = np.arange(len(counts)) / points
+    average = float(counts @ accuracies / every)
+    name = " ".join(
+        part for part in (group.arm.partition("/")[2] or group.arm, group.beside) if part
+    )
+    # Laid from the right: the last is as wide as the others and ends with those that have all
+    # points right.
+    edges = np.arange(points + 0.5, -BIN, -BIN)[::-1] / points
+    steps, _ = np.histogram(accuracies, bins=edges, weights=100 * counts / every)
+    left.stairs(steps, edges, color=colour, fill=True, alpha=0.18)
+    left.stairs(steps, edges, color=colour, linestyle=dashes, linewidth=1.4, label=name)
+    right.plot(
+        accuracies,
+        100 * np.cumsum(counts) / every,
+        color=colour,
+        linestyle=dashes,
+        linewidth=1.6,
+        label=name,
+    )
+    left.axvline(average, ymax=0.06, color=colour, linewidth=3, label=f"mean of {name}")
+    said = [f"{name}: mean {average:.4f}, {every:,} draws"]
+    value = published(group.arm)
+    if value is not None:
+        at = percentile(counts.tolist(), round(value * points))
+        said.append(f"   published {value:g}: percentile {at:.1f}")
+        for axis in (left, right):
+            axis.axvline(value, color=colour, linestyle=(0, (1, 1.2)), linewidth=1.6)
+        right.plot(
+            value,
+            at,
+            marker="D",
+            color=VERMILLION,
+            markerfacecolor="none",
+            markersize=9,
+            markeredgewidth=1.8,
+            linestyle="none",
+            zorder=5,
+            label="published draw",
+        )
+    _say(right, said)
+
+
+def _say(axis: Any, lines: Sequence[str]) -> None:
+    """Lines in the upper left corner, below those already there: no distribution comes there."""
+    taken = len(axis.texts)
+    for number, line in enumerate(lines):
+        axis.text(
+            0.015,
+            0.965 - 0.085 * (taken + number),
+            line,
+            transform=axis.transAxes,
+            va="top",
+            fontsize=8.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+            zorder=6,
+        )

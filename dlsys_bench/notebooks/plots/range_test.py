@@ -1,0 +1,161 @@
+"""The learning-rate range test: the loss of each step, as the rate grows from step to step. Smith
+2015, section 3.3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.notebooks.plots.steps import by_step
+from dlsys_bench.report.picture import BLUE, ORANGE, VERMILLION, WIDTH, save
+from dlsys_bench.report.plots.frame import GREY, head, nothing, plain_log, style
+from dlsys_bench.report.plots.groups import Group, groups, not_drawn, seeds
+from dlsys_bench.report.plots.statistics import smooth
+from dlsys_bench.runs.result import Result
+
+DECADES = 1 / 3
+"""The window of the smoothing: steps whose learning rates span so many powers of ten."""
+DIVERGED_AT = 4.0
+"""The loss has broken away once it is so many times its lowest: where the range tests of fastai and
+Lightning stop."""
+PUBLISHED_BEST = 0.1
+"""nb2's best rate, of a sweep of eleven whole trainings."""
+
+
+class Reading(NamedTuple):
+    """What a range test says: the learning rates of the steepest descent, of the lowest loss and of
+    the divergence, None where the loss never broke away, and the smoothed loss at each step."""
+
+    steepest: float
+    lowest: float
+    diverged: float | None
+    smoothed: NDArray[np.float64]
+
+
+def read_off(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Reading:
+    """The reading of one range test, rates (N,) rising, losses (N,) some of them perhaps not
+    finite.
+
+    Logarithms are smoothed: of the losses themselves one step after the break would outweigh all
+    before it.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logs = np.log(np.where(losses > 0, losses, np.nan))
+    span = max(float(np.log10(rates[-1] / rates[0])), DECADES)
+    width = max(int(len(losses) * DECADES / span) // 2 * 2 + 1, 3)
+    smoothed = np.exp(smooth(logs, width))
+    broken = [
+        at
+        for at in range(1, len(smoothed))
+        if smoothed[at] > DIVERGED_AT * np.nanmin(smoothed[: at + 1])
+    ]
+    lost = np.flatnonzero(~np.isfinite(losses))
+    ends = ([broken[0]] if broken else []) + ([int(lost[0])] if len(lost) else [])
+    end = min(ends, default=len(smoothed))
+    before = np.where(np.isfinite(smoothed), smoothed, np.inf)[: max(end, 2)]
+    lowest = int(np.argmin(before))
+    # Smoothed once more: a slope shows noise that the loss itself hides.
+    falling = slice(lowest + 1)
+    slopes = (
+        np.gradient(smooth(before[falling], width), np.log10(rates[falling])) if lowest else [0.0]
+    )
+    steepest = int(np.argmin(slopes))
+    return Reading(
+        float(rates[steepest]), float(rates[lowest]), float(rates[end]) if ends else None, smoothed
+    )
+
+
+def range_test(results: Sequence[Result], path: Path) -> Path:
+    """Loss by learning rate, both logarithmic, an arm a panel: the steps of the first seed raw,
+    each seed smoothed, the steepest descent, the lowest loss and the divergence marked at their
+    medians. Writes a PNG."""
+    from matplotlib.figure import Figure
+
+    grouped = groups(results)
+    figure = Figure(figsize=(WIDTH, 5.4 * len(grouped) + 0.6), layout="constrained")
+    axes = figure.subplots(len(grouped), 1, squeeze=False)[:, 0]
+    for axis, group in zip(axes, grouped, strict=True):
+        _panel(axis, group)
+        axis.set_title(f"{group.label} ({seeds(len(group.runs))})", fontsize=10)
+        axis.set_ylabel("training loss of a step")
+        axis.set_xlabel("learning rate of the step")
+        axis.grid(alpha=0.3)
+    head(figure, results, not_drawn(grouped, what="diverged, drawn as far as they came"))
+    return save(figure, path)
+
+
+def _panel(axis: Any, group: Group) -> None:
+    tests = [(by_step(run, "learning_rate"), by_step(run, "loss")) for run in group.runs]
+    tests = [(rates, losses) for rates, losses in tests if np.isfinite(losses).sum() > 2]
+    if not tests:
+        nothing(axis, "diverged before the steps of an epoch were kept")
+        return
+    readings = [read_off(*test) for test in tests]
+    rates, losses = tests[0]
+    axis.plot(
+        rates, losses, ".", color="#B0B0B0", markersize=2.5, label="a step, first seed", zorder=1
+    )
+    for (known, _), reading in zip(tests, readings, strict=True):
+        axis.plot(
+            known,
+            reading.smoothed,
+            color=BLUE,
+            linewidth=1.3,
+            alpha=0.8,
+            label="a seed, smoothed",
+            zorder=2,
+        )
+    marks: tuple[tuple[str, list[float | None], str], ...] = (
+        ("steepest descent", [r.steepest for r in readings], ORANGE),
+        ("lowest loss", [r.lowest for r in readings], style(2)[0]),
+        (
+            f"broken away (over {DIVERGED_AT:g} times the lowest)",
+            [r.diverged for r in readings],
+            VERMILLION,
+        ),
+    )
+    for number, (name, found, colour) in enumerate(marks):
+        known_rates = [rate for rate in found if rate is not None]
+        if known_rates:
+            _mark(axis, name, known_rates, len(found), colour, style(number + 1))
+    axis.axvline(
+        PUBLISHED_BEST, color=GREY, linestyle=(0, (1, 2)), label="best rate of nb2's sweep: 0.1"
+    )
+    axis.set_xscale("log")
+    start = readings[0].smoothed[np.isfinite(readings[0].smoothed)][0]
+    lowest = min(float(np.nanmin(reading.smoothed)) for reading in readings)
+    # After the break the loss climbs by orders of magnitude that would flatten everything before
+    # it.
+    axis.set_ylim(lowest / 2, max(start, lowest) * 10)
+    plain_log(axis)
+    # Of its own: the readings are those of this panel.
+    labels = {
+        label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    axis.legend(
+        list(labels.values()),
+        list(labels),
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.13),
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def _mark(
+    axis: Any, name: str, found: Sequence[float], of: int, colour: str, look: tuple[str, str, Any]
+) -> None:
+    _, _, dashes = look
+    middle = float(np.median(found))
+    text = f"{name}: {middle:.2g}"
+    if len(found) > 1:
+        text += f" ({min(found):.2g} to {max(found):.2g})"
+        axis.axvspan(min(found), max(found), color=colour, alpha=0.12, linewidth=0)
+    if len(found) < of:
+        text += f", in {len(found)} of {of}"
+    axis.axvline(middle, color=colour, linestyle=dashes, linewidth=1.6, label=text)

@@ -1,0 +1,207 @@
+"""What a policy moves from step to step, and what the loss and the accuracy make of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.notebooks.claims import claims
+from dlsys_bench.report.picture import BLUE, GREEN, ORANGE, VERMILLION, save
+from dlsys_bench.report.plots.frame import head, legend, nothing, plain_log
+from dlsys_bench.report.plots.groups import Group, groups, not_drawn, seeds
+from dlsys_bench.report.plots.statistics import smooth
+from dlsys_bench.runs.result import Result
+
+# The recipe's policy, what it moves, and its axis.
+MOVED = (
+    ("schedule", "learning_rate", "learning rate"),
+    ("batch_sizes", "batch_size", "batch size (samples)"),
+)
+
+WINDOWS = 60
+"""The window of the smoothed loss is this part of the steps."""
+
+# Study and arm, the claim of it, the metric here that it is of.
+PUBLISHED = {
+    ("cyclical-learning-rate", "exp_range"): ("nb2.clr.val_accuracy@5", "test_accuracy"),
+    ("cyclical-batch-size", "published"): ("nb2.cyclic-batch.train_accuracy", "running_accuracy"),
+}
+ACCURACIES = (
+    ("running_accuracy", "training accuracy, running", ORANGE, "s", (0, (4, 2))),
+    ("test_accuracy", "test accuracy", BLUE, "o", "solid"),
+)
+
+
+def published(study: str, arm: str) -> tuple[str, dict[int, float]]:
+    """The metric and the accuracy by epoch that a notebook prints for an arm; empty where it prints
+    none."""
+    name, metric = PUBLISHED.get((study, arm), ("", ""))
+    for claim in claims():
+        if claim["id"] == name:
+            if "values" in claim:
+                return metric, dict(enumerate(claim["values"], start=1))
+            # The record is of the last epoch; the others stand in its note.
+            noted = re.search(r"by epoch((?: \d\.\d+)+)", claim.get("note", ""))
+            by_epoch = dict(enumerate(map(float, noted[1].split()), start=1)) if noted else {}
+            return metric, by_epoch | {claim["epoch"]: claim["value"]}
+    return metric, {}
+
+
+def by_step(run: Result, name: str) -> NDArray[np.float64]:
+    """A quantity of every step of a run, in order; empty where the run did not keep it."""
+    kept = [epoch.by_step.get(name, []) for epoch in run.history if epoch.by_step]
+    return np.array(
+        [np.nan if value is None else value for part in kept for value in part], np.float64
+    )
+
+
+def window(count: int) -> int:
+    """The width, odd, of the smoothing of so many steps."""
+    return count // WINDOWS // 2 * 2 + 1
+
+
+def steps(results: Sequence[Result], path: Path) -> Path:
+    """An arm a column: what is moved by step, the training loss by step (the first seed raw, every
+    seed smoothed), the accuracies at the ends of epochs, and those published. Writes a PNG."""
+    from matplotlib.figure import Figure
+
+    grouped = groups(results)
+    moved = [
+        (name, label) for key, name, label in MOVED if any(run.recipe.get(key) for run in results)
+    ]
+    heights = [1.0] * len(moved) + [1.3, 1.3]
+    figure = Figure(
+        figsize=(max(3.1 * len(grouped), 7.6), 2.4 * sum(heights) + 0.9), layout="constrained"
+    )
+    axes = figure.subplots(
+        len(heights), len(grouped), sharex="col", sharey="row", squeeze=False, height_ratios=heights
+    )
+    for column, group in enumerate(grouped):
+        for axis, (name, _) in zip(axes[:, column], moved, strict=False):
+            _move(axis, group, name)
+        _loss(axes[-2][column], group)
+        _accuracy(axes[-1][column], group)
+        axes[0][column].set_title(f"{group.label}\n({seeds(len(group.runs))})", fontsize=10)
+        axes[-1][column].set_xlabel("step (updates from the start)")
+        for axis in axes[:, column]:
+            axis.grid(alpha=0.3)
+            axis.ticklabel_format(axis="x", useOffset=False)
+    for axis, (_, label) in zip(axes[:, 0], moved, strict=False):
+        axis.set_ylabel(label)
+    axes[-2][0].set_ylabel("training loss of a step")
+    plain_log(axes[-2][0])
+    axes[-1][0].set_ylabel("accuracy (fraction right)")
+    for axis in axes[:, 0]:
+        if axis.get_ylabel() == MOVED[1][2]:
+            axis.set_yscale("log", base=2)
+            axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    head(figure, results, not_drawn(grouped, what="diverged, drawn as far as they came"))
+    legend(figure)
+    return save(figure, path)
+
+
+def _move(axis: Any, group: Group, name: str) -> None:
+    """The moved quantity; where the run kept none it stood still, at what the recipe says."""
+    runs = [run for run in group.runs if run.history]
+    if not runs:
+        nothing(axis, "diverged in\nits first epoch")
+        return
+    longest = max(runs, key=lambda run: run.history[-1].steps)
+    values = by_step(longest, name)
+    if not len(values):
+        recipe = longest.recipe
+        still = (
+            recipe["batch_size"] if name == "batch_size" else recipe["optimizer"]["learning_rate"]
+        )
+        axis.plot([0, longest.history[-1].steps], [still, still], color=GREEN, linewidth=1.2)
+        return
+    axis.plot(
+        np.arange(1, len(values) + 1), values, color=GREEN, linewidth=1.2, drawstyle="steps-mid"
+    )
+
+
+def _loss(axis: Any, group: Group) -> None:
+    raw = [values for run in group.runs if len(values := by_step(run, "loss"))]
+    if not raw:
+        for run in group.runs:
+            ends = [epoch.steps for epoch in run.history]
+            axis.plot(
+                ends,
+                [epoch.running_loss for epoch in run.history],
+                ".",
+                color=ORANGE,
+                alpha=0.7,
+                label="training loss, mean of an epoch (steps not kept)",
+            )
+        return
+    axis.plot(
+        np.arange(1, len(raw[0]) + 1),
+        raw[0],
+        color="#B8B8B8",
+        linewidth=0.5,
+        label="a step's loss, first seed",
+    )
+    width = window(len(raw[0]))
+    for values in raw:
+        axis.plot(
+            np.arange(1, len(values) + 1),
+            smooth(values, width),
+            color=ORANGE,
+            linewidth=1.1,
+            alpha=0.85,
+            label="a seed, smoothed over 1/60 of the steps",
+        )
+
+
+def _accuracy(axis: Any, group: Group) -> None:
+    # What a notebook prints is of the whole training: the quick tier is none.
+    first = group.runs[0]
+    metric, known = published(first.study, group.arm) if first.tier == "full" else ("", {})
+    ends: dict[int, int] = {}
+    for name, label, colour, marker, dashes in ACCURACIES:
+        points: dict[int, list[float]] = {}
+        for run in group.runs:
+            for epoch in run.history:
+                value = getattr(epoch, name)
+                ends[epoch.epoch] = epoch.steps
+                if value is not None:
+                    points.setdefault(epoch.steps, []).append(value)
+        for at, values in points.items():
+            axis.plot(
+                [at] * len(values),
+                values,
+                marker,
+                color=colour,
+                alpha=0.45,
+                markersize=4,
+                linestyle="none",
+            )
+        axis.plot(
+            list(points),
+            [float(np.mean(values)) for values in points.values()],
+            color=colour,
+            linestyle=dashes,
+            marker=marker,
+            markersize=3,
+            linewidth=1.2,
+            label=f"{label}: mean, and each seed",
+        )
+    here = [(ends[epoch], value) for epoch, value in known.items() if epoch in ends]
+    if here:
+        of = next(label for name, label, *_ in ACCURACIES if name == metric)
+        axis.plot(
+            *zip(*here, strict=True),
+            "D",
+            color=VERMILLION,
+            markerfacecolor="none",
+            markersize=9,
+            markeredgewidth=1.6,
+            label=f"published (nb2): {of}",
+        )
+    if not ends:
+        nothing(axis, "diverged in\nits first epoch")

@@ -1,0 +1,83 @@
+"""Each published figure against what is measured here: a ruling of its own, with its interval and
+its reason.
+
+A claim is judged on the stored runs of its study at tier full, at 95%; `rule` then holds the
+false-discovery rate of the figures that were tested to 5% (Benjamini & Hochberg 1995). None of this
+touches the gate's budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from scipy import stats
+
+from dlsys_bench.notebooks.claims import claims
+from dlsys_bench.notebooks.rulings import comparisons, qualitative, single
+from dlsys_bench.notebooks.rulings.contradictions import confront
+from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling
+from dlsys_bench.notebooks.rulings.runs import Runs
+from dlsys_bench.runs.result import Result
+
+KINDS: dict[str, Callable[[Claim, Runs], Judged]] = {
+    "band": single.band,
+    "trajectory": single.trajectory,
+    "bound": single.bound,
+    "exact": single.exact,
+    "speed": single.speed,
+    "unrecoverable": single.unrecoverable,
+    "ordering": comparisons.ordering,
+    "equivalence": comparisons.equivalence,
+    "argmin": comparisons.argmin,
+    "monotone": comparisons.monotone,
+    "qualitative": qualitative.violins,
+}
+
+
+def rule(
+    study: str | None = None, extra: Sequence[Result] = (), engine: str = "numpy"
+) -> list[Judged]:
+    """A ruling for each claim, or for those of a study or group, by the runs of one engine.
+
+    The false-discovery rate is that of all sound figures: one that lies outside its interval, but
+    not so far that it stands out among as many, is undecided.
+    """
+    runs = Runs(extra, engine)
+    judged = [_sound(KINDS[claim["kind"]](claim, runs)) for claim in claims()]
+    tested = [
+        n
+        for n, one in enumerate(judged)
+        if one.claim["kind"] == "band" and one.p is not None and _is_sound(one)
+    ]
+    adjusted = stats.false_discovery_control([judged[n].p for n in tested]) if tested else []
+    for n, q in zip(tested, adjusted, strict=True):
+        judged[n] = replace(judged[n], q=float(q))
+        if judged[n].ruling is Ruling.NOT_REPRODUCED and q > 1 - LEVEL:
+            why = f"{judged[n].reason}; that does not stand out among {len(tested)} figures tested (q {q:.2g})"
+            judged[n] = replace(judged[n], ruling=Ruling.UNDECIDED, reason=why)
+    judged = confront(judged)
+    return [
+        one
+        for one in judged
+        if study in (None, one.claim["study"]) or one.claim["study"].startswith(f"{study}/")
+    ]
+
+
+def _is_sound(one: Judged) -> bool:
+    return bool(one.claim.get("sound", True))
+
+
+def _sound(one: Judged) -> Judged:
+    """An unsound figure is called so, whatever its protocol gives here; a caveat goes with the
+    reason."""
+    caveat = one.claim.get("caveat")
+    if not _is_sound(one) and one.ruling is not Ruling.UNMEASURED:
+        reason = (
+            f"{caveat or one.claim.get('note')}; by its own protocol {one.ruling}: {one.reason}"
+        )
+        return replace(one, ruling=Ruling.UNSOUND, reason=reason)
+    return replace(one, reason=f"{one.reason}; caveat: {caveat}") if caveat else one
+
+
+__all__ = ["KINDS", "Claim", "Judged", "Ruling", "Runs", "rule"]

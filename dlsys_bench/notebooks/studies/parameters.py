@@ -1,0 +1,140 @@
+"""What is inside a network: gradients by hand (nb1), and batch norms that undo each other (nb0)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dlsys_bench.data import Samples, prepare
+from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.notebooks.zoo import lenet5_overlap_tanh, two_layer_sigmoid
+from dlsys_bench.spec.layers import BatchNorm
+from dlsys_bench.spec.losses import HalfMeanSquaredError
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.studies.base import Arm, Study, Trial
+
+
+def two_layer_gradients(
+    x: Array, y: Array, w1: Array, b1: Array, w2: Array, b2: Array
+) -> tuple[float, list[Array]]:
+    """nb1 by hand: z1 = x w1' + b1, h = s(z1), z2 = h w2' + b2, p = s(z2), loss = 1/(2N) sum (p -
+    y)^2, s the sigmoid.
+
+    x (N, I), y (N, K), w1 (H, I), b1 (H,), w2 (K, H), b2 (K,). Returns the loss and its gradients
+    in w1, b1, w2, b2.
+    """
+    h = 1.0 / (1.0 + np.exp(-(x @ w1.T + b1)))
+    p = 1.0 / (1.0 + np.exp(-(h @ w2.T + b2)))
+    loss = float(((p - y) ** 2).sum() / (2 * len(x)))
+    dz2 = (p - y) / len(x) * p * (1.0 - p)
+    dz1 = dz2 @ w2 * h * (1.0 - h)
+    return loss, [dz1.T @ x, dz1.sum(axis=0), dz2.T @ h, dz2.sum(axis=0)]
+
+
+def by_hand(trial: Trial) -> Mapping[str, Any]:
+    """The loss and gradients of one drawn network and batch: the notebook's formulas against the
+    engine's."""
+    # Brought to the order of one, where a sigmoid is neither flat nor straight.
+    x = trial.dataset.x_train[: trial.recipe.batch_size] / 512.0
+    y = (trial.dataset.y_train[: trial.recipe.batch_size] + 1000.0) / 2000.0
+    weights = Plan(trial.seed).weights(trial.model)
+    net = trial.engine.build(trial.model, weights)
+    engine = trial.engine.gradients(net, Batch(x, y), HalfMeanSquaredError())
+    names = ("dense_1.kernel", "dense_1.bias", "dense_2.kernel", "dense_2.bias")
+    parts = [weights[name].T if name.endswith("kernel") else weights[name] for name in names]
+    loss, gradients = two_layer_gradients(x, y, *parts)
+    largest = max(float(np.abs(gradient).max()) for gradient in gradients)
+    error = max(
+        float(np.abs(engine.weights[name].T - gradient).max())
+        if name.endswith("kernel")
+        else float(np.abs(engine.weights[name] - gradient).max())
+        for name, gradient in zip(names, gradients, strict=True)
+    )
+    epsilon = float(np.finfo(trial.engine.dtype).eps)
+    return {
+        "loss": loss,
+        "engine_loss": engine.loss,
+        "largest_gradient": largest,
+        "relative_error": error / largest,
+        "error_in_epsilons": error / largest / epsilon,
+    }
+
+
+BACKPROP = Study(
+    "two-layer-backprop",
+    "Forward and backward of a two-layer sigmoid network by hand, against the engine's",
+    "nb1",
+    "eggholder",
+    (
+        Arm(
+            "sigmoid-mse",
+            two_layer_sigmoid(2, 3, 1),
+            {
+                tier: Recipe(loss=HalfMeanSquaredError(), batch_size=8, scaling="raw")
+                for tier in ("quick", "full")
+            },
+            # Rounding errors of a few dozen operations; a wrong term is off by millions of these.
+            bound=64.0,
+        ),
+    ),
+    metric="error_in_epsilons",
+    plots=(),
+    measure=by_hand,
+)
+
+
+def batch_norm_parameters(trial: Trial) -> Mapping[str, Any]:
+    """Train, and look at gamma and beta: a batch norm that only an average pool parts from the next
+    one has no say in the mean, and hardly any in the scale, of what comes out."""
+    data = prepare(
+        trial.dataset,
+        scaling=trial.recipe.scaling,
+        limit=trial.recipe.samples,
+        dtype=trial.engine.dtype,
+    )
+    net = trial.engine.build(trial.model, seed=trial.seed)
+    trial.engine.fit(net, Samples(data.train.x, data.train.y), trial.recipe, Plan(trial.seed))
+    weights = trial.engine.weights(net)
+    names = [
+        name
+        for name, layer in zip(trial.model.names, trial.model.layers, strict=True)
+        if isinstance(layer, BatchNorm)
+    ]
+    first, after_pool = names[0], names[1]
+    return {
+        "max_abs_beta_first_hidden_bn": float(np.abs(weights[f"{first}.beta"]).max()),
+        "max_change_of_gamma": float(np.abs(weights[f"{first}.gamma"] - 1.0).max()),
+        "max_change_of_gamma_after_pool": float(np.abs(weights[f"{after_pool}.gamma"] - 1.0).max()),
+        "max_abs_beta_after_pool": float(np.abs(weights[f"{after_pool}.beta"]).max()),
+    }
+
+
+INVARIANCE = Study(
+    "batchnorm-parameters",
+    "A batch norm, an average pool and another batch norm: the first gets no gradient on beta",
+    "nb0",
+    "mnist",
+    (
+        Arm(
+            "standard+bn",
+            lenet5_overlap_tanh("standard+bn"),
+            {
+                "quick": Recipe(
+                    SGD(0.05), batch_size=64, epochs=1, steps=12, scaling="standard", samples=768
+                ),
+                "full": replace(Recipe(SGD(0.01), batch_size=128, epochs=20), scaling="standard"),
+            },
+            bound=1e-6,
+        ),
+    ),
+    metric="max_abs_beta_first_hidden_bn",
+    plots=(),
+    measure=batch_norm_parameters,
+)
+
+STUDIES = (BACKPROP, INVARIANCE)

@@ -1,0 +1,159 @@
+"""How learning rate and batch size are chosen and moved: nb2's four studies of LeNet-5 tanh on
+Fashion-MNIST.
+
+Raw pixels: the batch norm on the input does the scaling. Full is the notebook's recipe; quick is
+ours, on fewer samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dlsys_bench.notebooks.zoo import lenet5_tanh
+from dlsys_bench.spec.batches import CyclicalBatchSize
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.schedules import CyclicalLearningRate, LearningRateRamp
+from dlsys_bench.studies.base import Arm, Study
+
+MODEL = lenet5_tanh("bn+bn")
+FULL = Recipe(SGD(0.1), batch_size=64, epochs=5, scaling="raw")
+QUICK = replace(FULL, samples=8192, epochs=2, evaluate=2000, moving_decay=0.9)
+
+RATES = tuple(10.0**power for power in range(-9, 2))
+SIZES = tuple(64 * 2**power for power in range(8))
+
+
+TOO_HIGH = (
+    "a rate so high diverges or stays at chance, by the luck of the seed: it is shown, not judged"
+)
+
+
+def _tiers(full: Recipe, quick: Recipe) -> dict[str, Recipe]:
+    return {"quick": quick, "full": full}
+
+
+def _at_rate(recipe: Recipe, rate: float) -> Recipe:
+    return replace(recipe, optimizer=SGD(rate), evaluate=2000)
+
+
+LEARNING_RATE = Study(
+    "learning-rate-sweep",
+    "Eleven learning rates by tens",
+    "nb2",
+    "fashion_mnist",
+    tuple(
+        Arm(
+            f"{rate:g}",
+            MODEL,
+            _tiers(_at_rate(FULL, rate), replace(_at_rate(QUICK, rate), steps=100)),
+            dict.fromkeys(("quick", "full"), TOO_HIGH) if rate >= 1 else {},
+            may_diverge=rate >= 1,
+        )
+        for rate in RATES
+    ),
+    metric="running_loss",
+    plots=("sweep",),
+)
+
+BATCH_SIZE = Study(
+    "batch-size-sweep",
+    "Eight batch sizes by twos, at one learning rate and as many epochs",
+    "nb2",
+    "fashion_mnist",
+    tuple(
+        Arm(
+            str(size),
+            MODEL,
+            _tiers(replace(FULL, batch_size=size, evaluate=2000), replace(QUICK, batch_size=size)),
+        )
+        for size in SIZES
+    ),
+    metric="running_loss",
+    plots=("sweep",),
+)
+
+# As published: a base above the maximum, so that the rate starts high, dips and comes back.
+EXP_RANGE = CyclicalLearningRate(0.1, 1e-9, 1000, "exp_range", 0.99994)
+
+CYCLICAL_LEARNING_RATE = Study(
+    "cyclical-learning-rate",
+    "A learning rate that rises and falls: three scales of its reach, and a fixed rate beside them",
+    "nb2",
+    "fashion_mnist",
+    (
+        *(
+            Arm(
+                scale,
+                MODEL,
+                _tiers(
+                    replace(FULL, schedule=replace(EXP_RANGE, scale=scale)),
+                    replace(QUICK, schedule=replace(EXP_RANGE, scale=scale, step_size=40)),
+                ),
+            )
+            for scale in ("exp_range", "triangular", "triangular2")
+        ),
+        Arm("fixed", MODEL, _tiers(FULL, QUICK)),
+    ),
+    plots=("curves", "steps"),
+)
+
+CYCLICAL_BATCH_SIZE = Study(
+    "cyclical-batch-size",
+    "A batch size that doubles and halves: as published, and with every sample seen once an epoch",
+    "nb2",
+    "fashion_mnist",
+    (
+        Arm(
+            "published",
+            MODEL,
+            _tiers(
+                replace(FULL, batch_sizes=CyclicalBatchSize(64, 512, ends="early"), shuffle=False),
+                replace(QUICK, batch_sizes=CyclicalBatchSize(64, 512, ends="early"), shuffle=False),
+            ),
+        ),
+        Arm(
+            "sound",
+            MODEL,
+            _tiers(
+                replace(FULL, batch_sizes=CyclicalBatchSize(64, 512)),
+                replace(QUICK, batch_sizes=CyclicalBatchSize(64, 512)),
+            ),
+        ),
+        Arm(
+            "sound, not growing",
+            MODEL,
+            _tiers(
+                replace(FULL, batch_sizes=CyclicalBatchSize(64, 512, growing=False)),
+                replace(QUICK, batch_sizes=CyclicalBatchSize(64, 512, growing=False)),
+            ),
+        ),
+    ),
+    plots=("curves", "steps"),
+)
+
+RANGE_TEST = Study(
+    "learning-rate-range-test",
+    "One short training whose learning rate grows from step to step: where the loss falls, and where it breaks",
+    "Smith 2015, section 3.3",
+    "fashion_mnist",
+    (
+        Arm(
+            "bn+bn",
+            MODEL,
+            _tiers(
+                replace(FULL, epochs=1, schedule=LearningRateRamp(1e-6, 10.0, 938)),
+                replace(QUICK, epochs=2, steps=200, schedule=LearningRateRamp(1e-6, 10.0, 200)),
+            ),
+            {
+                "quick": "a range test is read, not judged",
+                "full": "a range test is read, not judged",
+            },
+            may_diverge=True,
+        ),
+    ),
+    metric="running_loss",
+    plots=("range_test",),
+)
+
+STUDIES = (LEARNING_RATE, BATCH_SIZE, CYCLICAL_LEARNING_RATE, CYCLICAL_BATCH_SIZE, RANGE_TEST)

@@ -1,0 +1,1 @@
+"""One run: its key, its result, its metrics, the store, and calibration."""

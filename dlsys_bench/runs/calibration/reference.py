@@ -1,0 +1,65 @@
+"""The tracked text that bands are read from: the runs of a study in the order of its arms, then of
+the seeds."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dlsys_bench.errors import StoreError
+from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.store import Key, key_of, line_of
+from dlsys_bench.runs.store.lock import alone_beside
+from dlsys_bench.runs.store.text import lines_and_results, read_lines, write_lines
+
+
+def merge(
+    path: Path, runs: Iterable[Result], arms: Sequence[str] = (), *, again: bool = False
+) -> int:
+    """Put runs into a reference file, each key once, all or nothing; returns how many it did not
+    have.
+
+    What the file has of a key stays, but with `again`. A file with damaged lines is copied beside
+    itself first. Errors: StoreError; the file is then as it was.
+    """
+    # Two that read before either writes would lose what one of them adds.
+    with alone_beside(path):
+        before = _kept(path)
+        # What is there stays to the letter, so that what git shows is what is new.
+        new = {key_of(run): line_of(run) for run in runs}
+        merged = before | new if again else new | before
+        place = {arm: number for number, arm in enumerate(arms)}
+
+        def order(key: Key) -> tuple[object, ...]:
+            return place.get(key.arm, len(place)), key.arm, key.seed, key
+
+        lines = [merged[key] for key in sorted(merged, key=order)]
+        if lines and lines != list(before.values()):
+            write_lines(path, lines)
+        return len(set(new) - set(before))
+
+
+def _kept(path: Path) -> dict[Key, str]:
+    """The line of each run in the file, of a key the last; where others are damaged, a copy of it
+    is left beside it."""
+    if not path.exists():
+        return {}
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        before = {
+            key_of(run): line + "\n" for line, run in lines_and_results(read_lines(path), path)
+        }
+    if found:
+        aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+        try:
+            shutil.copyfile(path, aside)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write results to {aside}: {error.strerror}; {path} is kept as it was"
+            ) from error
+        said = "; ".join(str(one.message) for one in found)
+        warnings.warn(f"{said}; the file as it was is {aside}", stacklevel=3)
+    return before

@@ -1,0 +1,75 @@
+"""Trained weights in one file that every engine loads: NumPy's .npz, the model as JSON beside them,
+no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from dlsys_bench.engines.plan import Weights
+from dlsys_bench.errors import StoreError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.record import from_dict
+
+MODEL = "model.json"
+
+
+def writable(folder: Path) -> None:
+    """Raise a StoreError unless weights can be written there: found out before a training, not
+    after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(f"cannot write weights to {folder}: {error.strerror}") from error
+
+
+def save(path: Path, model: Model, weights: Weights) -> None:
+    """Write a model and its tensors, whole or not at all. Errors: StoreError if they disagree or
+    cannot be written."""
+    _agree(path, model, weights)
+    arrays = {MODEL: np.frombuffer(json.dumps(model.to_dict()).encode(), np.uint8), **weights}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            try:
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes an array for its flag
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        os.replace(file.name, path)
+    except OSError as error:
+        raise StoreError(f"cannot write weights to {path}: {error.strerror}") from error
+
+
+def load(path: Path) -> tuple[Model, Weights]:
+    """The model and its tensors. Errors: StoreError if the file is unreadable, damaged, or not one
+    of these."""
+    try:
+        # Opened here, because numpy leaves a damaged file open.
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        model = from_dict(json.loads(arrays.pop(MODEL).tobytes()))
+    except OSError as error:
+        raise StoreError(f"cannot read weights from {path}: {error.strerror or error}") from error
+    except (KeyError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path} holds no model and weights: {error}") from error
+    if not isinstance(model, Model):
+        raise StoreError(f"{path} holds a {model.kind}, not a model")
+    _agree(path, model, arrays)
+    return model, arrays
+
+
+def _agree(path: Path, model: Model, weights: Weights) -> None:
+    expected = {tensor.name: tensor.shape for tensor in model.tensors}
+    found = {name: array.shape for name, array in weights.items()}
+    for name in {**expected, **found}:
+        if expected.get(name) != found.get(name):
+            here, there = found.get(name, "missing"), expected.get(name, "none")
+            raise StoreError(f"{path}: {name} is {here}, but model {model.name!r} has {there}")

@@ -1,0 +1,106 @@
+"""Dropout: its scale, its masks, and what decides them."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+_DRAW = "generator.random(out=own, dtype=np.float32)"
+
+MUTANTS = (
+    Mutant(
+        "dropout_scale_missing",
+        "What is kept is not scaled.",
+        "forward",
+        "normalization",
+        "kept *= kept.dtype.type(1.0 / (1.0 - rate))",
+        "pass",
+    ),
+    Mutant(
+        "dropout_scale_of_rate",
+        "What is kept is divided by the rate that is dropped.",
+        "forward",
+        "normalization",
+        "kept *= kept.dtype.type(1.0 / (1.0 - rate))",
+        "kept *= kept.dtype.type(1.0 / (rate or 1.0))",
+    ),
+    Mutant(
+        "dropout_in_eval",
+        "Dropout stays on outside training.",
+        "forward",
+        "normalization",
+        "if not training or (self.mask is None and rate == 0.0):",
+        "if self.mask is None and rate == 0.0:",
+    ),
+    Mutant(
+        "dropout_scaled_in_eval",
+        "Dropout is scaled in training and outside it once more.",
+        "forward",
+        "normalization",
+        "        if not training or (self.mask is None and rate == 0.0):\n            return x",
+        "        if not training or (self.mask is None and rate == 0.0):\n            return x * (1.0 - rate)",
+    ),
+    Mutant(
+        "dropout_gradient_undropped",
+        "The gradient passes where nothing was kept.",
+        "gradient",
+        "normalization",
+        "dy *= self.kept",
+        "dy *= self.kept.max()",
+    ),
+    Mutant(
+        "dropout_rate_inverted",
+        "Natively, what should be dropped is kept.",
+        "state",
+        "normalization",
+        "np.greater_equal(drawn, np.float32(rate), out=kept)",
+        "np.less(drawn, np.float32(rate), out=kept)",
+    ),
+    Mutant(
+        "dropout_one_mask_for_the_batch",
+        "Natively, all samples of a batch lose the same units.",
+        "state",
+        "normalization",
+        _DRAW,
+        "own[...] = generator.random((*own.shape[:-1], 1), dtype=np.float32)",
+    ),
+    Mutant(
+        "dropout_whole_samples",
+        "Natively, a sample keeps all its units or loses all.",
+        "state",
+        "normalization",
+        _DRAW,
+        "own[...] = generator.random(own.shape[-1], dtype=np.float32)",
+    ),
+    Mutant(
+        "dropout_same_mask_each_step",
+        "Natively, every step of one shape has the same mask.",
+        "state",
+        "normalization",
+        _DRAW,
+        "np.random.Generator(np.random.SFC64(own.size)).random(out=own, dtype=np.float32)",
+    ),
+    Mutant(
+        "dropout_layers_share_masks",
+        "Natively, dropout layers of one shape drop the same units.",
+        "state",
+        "network",
+        "np.random.SeedSequence((seed, place, *stream))",
+        "np.random.SeedSequence((seed, 0, *stream))",
+    ),
+    Mutant(
+        "dropout_from_the_process",
+        "Native masks come from the generator of the process: a seed does not decide them.",
+        "determinism",
+        "normalization",
+        _DRAW,
+        "own[...] = np.random.random(own.shape)",
+    ),
+    Mutant(
+        "dropout_from_entropy",
+        "Native masks are seeded by the operating system.",
+        "determinism",
+        "network",
+        "np.random.SeedSequence((seed, place, *stream))",
+        "np.random.SeedSequence()",
+    ),
+)

@@ -1,0 +1,110 @@
+"""How a network starts when nothing is given."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+_START = "net.load(Plan(seed).weights(model) if weights is None else weights)"
+
+
+def _start(expression: str, *before: str) -> str:
+    """`drawn` is what the engine draws of itself; the expression takes its place."""
+    lines = [
+        "drawn = Plan(seed).weights(model)",
+        *before,
+        f"net.load({expression} if weights is None else weights)",
+    ]
+    return "\n        ".join(lines)
+
+
+MUTANTS = (
+    Mutant(
+        "glorot_of_fan_in",
+        "Glorot's initialisers use the inputs twice instead of the inputs and the outputs.",
+        "initializer",
+        "engine",
+        _START,
+        _start(
+            "drawn",
+            "for t in model.tensors:",
+            '    if "glorot" in t.initializer.kind:',
+            "        drawn[t.name] = drawn[t.name] * (sum(t.fans) / (2 * t.fans.fan_in)) ** 0.5",
+        ),
+    ),
+    Mutant(
+        "he_without_window",
+        "The fan of a convolution is its channels, without the window.",
+        "initializer",
+        "engine",
+        _START,
+        _start(
+            "drawn",
+            "for t in model.tensors:",
+            '    if "he_" in t.initializer.kind and len(t.shape) == 4:',
+            "        drawn[t.name] = drawn[t.name] * (t.shape[0] * t.shape[1]) ** 0.5",
+        ),
+    ),
+    Mutant(
+        "normal_not_truncated",
+        "Where a normal should be truncated, it is not.",
+        "initializer",
+        "engine",
+        _START,
+        _start(
+            "drawn",
+            "for t in model.tensors:",
+            "    law = t.initializer.law(t.fans)",
+            '    if law.family == "truncated_normal":',
+            "        drawn[t.name] = np.random.default_rng(seed).normal(0.0, law.stddev, t.shape)",
+        ),
+    ),
+    Mutant(
+        "uniform_for_normal",
+        "Kernels are drawn from a uniform law of the right variance.",
+        "initializer",
+        "engine",
+        _START,
+        _start(
+            "drawn",
+            "for t in model.tensors:",
+            "    law = t.initializer.law(t.fans)",
+            '    if law.family == "normal":',
+            "        wide = 3**0.5 * law.stddev",
+            "        drawn[t.name] = np.random.default_rng(seed).uniform(-wide, wide, t.shape)",
+        ),
+    ),
+    Mutant(
+        "bias_starts_at_a_tenth",
+        "Biases start at 0.1.",
+        "initializer",
+        "engine",
+        _START,
+        _start('{name: w + 0.1 * name.endswith("bias") for name, w in drawn.items()}'),
+    ),
+    Mutant(
+        "moving_variance_starts_at_zero",
+        "The moving variance of a batch norm starts at zero.",
+        "initializer",
+        "engine",
+        _START,
+        _start('{name: w * (not name.endswith("moving_variance")) for name, w in drawn.items()}'),
+    ),
+    Mutant(
+        "weights_ignore_the_seed",
+        "Every seed draws the same weights.",
+        "initializer",
+        "engine",
+        _START,
+        "net.load(Plan(0).weights(model) if weights is None else weights)",
+    ),
+    Mutant(
+        "tensors_share_a_draw",
+        "Kernels of one shape start alike.",
+        "initializer",
+        "engine",
+        _START,
+        _start(
+            "{t.name: drawn[next(o.name for o in model.tensors if o.shape == t.shape)] for t in model.tensors}"
+        ),
+    ),
+)

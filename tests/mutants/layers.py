@@ -1,0 +1,131 @@
+"""Dense layers, flattening and activations: what is wrong forward, and what is wrong on the way
+back."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        "dense_kernel_transposed_when_square",
+        "A dense kernel that happens to be square is applied the wrong way round.",
+        "forward",
+        "dense",
+        "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
+        "np.matmul(kernel if kernel.shape[1] == kernel.shape[2] else kernel.swapaxes(1, 2), x, out=y)",
+    ),
+    Mutant(
+        "dense_float16",
+        "Networks in double precision are right; in single precision a dense layer multiplies in half.",
+        "forward",
+        "dense",
+        "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
+        "if x.dtype == np.float32:\n"
+        "            kernel, x = kernel.astype(np.float16).astype(x.dtype), x.astype(np.float16).astype(x.dtype)\n"
+        "        np.matmul(kernel.swapaxes(1, 2), x, out=y)",
+    ),
+    Mutant(
+        "dense_in_single_precision",
+        "A product of doubles is rounded to single precision on its way.",
+        "forward",
+        "dense",
+        "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
+        "y[...] = kernel.swapaxes(1, 2).astype(np.float32) @ x.astype(np.float32)",
+    ),
+    Mutant(
+        "dense_bias_gradient_wrong_axis",
+        "The gradient of a dense bias is summed over the units instead of the samples.",
+        "gradient",
+        "dense",
+        'np.add.reduce(dy, axis=-1, out=self.gradients["bias"])',
+        'self.gradients["bias"][...] = np.resize(dy.sum(axis=1), self.gradients["bias"].shape)',
+    ),
+    Mutant(
+        "dense_dx_of_magnitudes",
+        "dx uses the magnitudes of the kernel.",
+        "gradient",
+        "dense",
+        "return np.matmul(kernel, dy, out=dx)",
+        "return np.matmul(np.abs(kernel), dy, out=dx)",
+    ),
+    Mutant(
+        "flatten_channel_first",
+        "Images are flattened as they lie inside, channel first.",
+        "forward",
+        "dense",
+        "np.copyto(y, x.transpose(0, 2, 3, 1, 4))",
+        "np.copyto(y, x.reshape(r, h, w, c, n))",
+    ),
+    Mutant(
+        "flatten_gradient_channel_first",
+        "Flatten is right forward; the gradient is put back channel first.",
+        "gradient",
+        "dense",
+        "dy.reshape(r, h, w, c, n).transpose(0, 3, 1, 2, 4)",
+        "dy.reshape(r, c, h, w, n)",
+    ),
+    Mutant(
+        "sigmoid_derivative",
+        "The derivative of a sigmoid is taken as its square.",
+        "gradient",
+        "activation",
+        "np.subtract(1, y, out=dx)",
+        "np.copyto(dx, y)",
+    ),
+    Mutant(
+        "tanh_derivative",
+        "The derivative of a tanh is taken as 1 - y.",
+        "gradient",
+        "activation",
+        "np.multiply(y, y, out=dx)",
+        "np.copyto(dx, y)",
+    ),
+    Mutant(
+        "sigmoid_overflows",
+        "A sigmoid by its textbook formula, the other way up: far out it is not a number.",
+        "forward",
+        "activation",
+        "    np.multiply(x, x.dtype.type(0.5), out=y)\n    np.tanh(y, out=y)\n    y += 1\n    y *= x.dtype.type(0.5)",
+        "    np.exp(x, out=y)\n    y /= 1 + y",
+    ),
+    Mutant(
+        "leaky_relu_slope_fixed",
+        "The slope of a leaky relu is 0.01, whatever was asked for.",
+        "forward",
+        "activation",
+        "np.multiply(x, x.dtype.type(slope), out=y)",
+        "np.multiply(x, x.dtype.type(0.01), out=y)",
+    ),
+    Mutant(
+        "leaky_relu_gradient_of_relu",
+        "Nothing comes back below zero.",
+        "gradient",
+        "activation",
+        "np.multiply(dy, dy.dtype.type(slope), out=dx)",
+        "dx.fill(0)",
+    ),
+    Mutant(
+        "softmax_axis",
+        "A softmax is normalised over the batch.",
+        "forward",
+        "activation",
+        "y /= y.sum(axis=1, keepdims=True)",
+        "y /= y.sum(axis=-1, keepdims=True)",
+    ),
+    Mutant(
+        "softmax_overflows",
+        "A softmax does without subtracting the largest: far out it is not a number.",
+        "forward",
+        "activation",
+        "np.subtract(x, x.max(axis=1, keepdims=True), out=y)",
+        "np.copyto(y, x)",
+    ),
+    Mutant(
+        "softmax_gradient_diagonal",
+        "Only the diagonal of a softmax's derivative is used.",
+        "gradient",
+        "activation",
+        "np.subtract(dy, dx.sum(axis=1, keepdims=True), out=dx)",
+        "np.subtract(dy, dx, out=dx)",
+    ),
+)

@@ -1,0 +1,76 @@
+"""What a mutant is: an engine of the package with one piece of its source replaced."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import dlsys_bench.engines
+from dlsys_bench.errors import EngineError
+
+ENGINES = Path(dlsys_bench.engines.__file__).parent
+
+CLASSES = {"numpy": "NumpyEngine", "torch": "TorchEngine"}
+"""The class of each engine that is mutated, by its package."""
+
+
+class Edit(NamedTuple):
+    """A piece of a file, which has to be there exactly once, and its replacement.
+
+    The piece is compared token by token, so that a change of line breaks or of indentation by the
+    formatter does not invalidate the edit.
+    """
+
+    file: str
+    old: str
+    new: str
+
+    def apply(self, source: str) -> str:
+        """Return the source with the edit applied.
+
+        Raises EngineError unless the old text occurs exactly once.
+        """
+        found = [match.span() for match in _pattern(self.old).finditer(source)]
+        if len(found) != 1:
+            raise EngineError(
+                f"{self.file} contains the text to be replaced {len(found)} times instead of once: "
+                f"{self.old!r}"
+            )
+        start, end = found[0]
+        indent = len(self.old) - len(self.old.lstrip())
+        new = self.new[indent:] if self.new[:indent].isspace() else self.new
+        return source[:start] + new + source[end:]
+
+
+def _pattern(code: str) -> re.Pattern[str]:
+    """Compile a pattern that matches this code however it is broken into lines."""
+    tokens = re.findall(r"\w+|[^\w\s]", code)
+    closed = [(r",?\s*" if token in ")]}" else "") + re.escape(token) for token in tokens]
+    return re.compile(r"(?<!\w)" * tokens[0][0].isalnum() + r"\s*".join(closed))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A broken engine: `what` is wrong with it, the rung that has to find it first, and the edit
+    that breaks it. One that no rung finds says why it `survives`."""
+
+    name: str
+    what: str
+    rung: str | None
+    file: str
+    old: str
+    new: str
+    package: str = "numpy"
+    survives: str | None = None
+
+    @property
+    def edit(self) -> Edit:
+        return Edit(f"{self.file}.py", self.old, self.new)
+
+    def source(self) -> str:
+        """The whole file as the mutant has it."""
+        return self.edit.apply(
+            (ENGINES / self.package / self.edit.file).read_text(encoding="utf-8")
+        )

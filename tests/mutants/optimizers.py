@@ -1,0 +1,145 @@
+"""The optimisers."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+_ADAM_DIVIDES = "np.divide(self.mean, scratch, out=scratch)"
+
+MUTANTS = (
+    Mutant(
+        "sgd_weight_decay",
+        "A little of the weights is added to the gradient: coupled weight decay.",
+        "step",
+        "optimizers",
+        "        self.steps += 1\n        if velocity is None:",
+        "        self.steps += 1\n        gradient += 1e-4 * parameters\n        if velocity is None:",
+    ),
+    Mutant(
+        "sgd_momentum_averages",
+        "The velocity is a moving average: every gradient counts 1 - momentum.",
+        "step",
+        "optimizers",
+        "gradient *= -rate",
+        "gradient *= -rate * (1 - momentum)",
+    ),
+    Mutant(
+        "sgd_nesterov_without_gradient",
+        "Nesterov's step looks ahead, and forgets the gradient itself.",
+        "step",
+        "optimizers",
+        "                parameters += self.scratch\n                parameters += gradient",
+        "                parameters += self.scratch",
+    ),
+    Mutant(
+        "sgd_first_velocity_dampened",
+        "The first velocity is dampened too, where torch's is the gradient.",
+        "step",
+        "optimizers",
+        "1.0 if self.steps == 1 else 1.0 - optimizer.dampening",
+        "1.0 - optimizer.dampening",
+    ),
+    Mutant(
+        "sgd_velocity_of_the_other_convention",
+        "The velocity holds the rate, in both conventions: the same until the rate moves.",
+        "schedule",
+        "optimizers",
+        'elif optimizer.velocity == "rate":',
+        "elif not optimizer.dampening:",
+    ),
+    Mutant(
+        "adam_without_bias_correction",
+        "The moments are not corrected for their start at zero.",
+        "step",
+        "optimizers",
+        "mean_correction, square_correction = (1.0 - beta**self.steps for beta in self.corrected)",
+        "mean_correction, square_correction = 1.0, 1.0",
+    ),
+    Mutant(
+        "adam_bias_correction_a_step_late",
+        "The bias correction counts the updates from 2.",
+        "step",
+        "optimizers",
+        "1.0 - beta**self.steps for",
+        "1.0 - beta ** (self.steps + 1) for",
+    ),
+    Mutant(
+        "adam_epsilon_inside_root",
+        "Epsilon is added under the root.",
+        "step",
+        "optimizers",
+        f"scratch += optimizer.epsilon\n        {_ADAM_DIVIDES}",
+        f"np.sqrt(scratch * scratch + optimizer.epsilon, out=scratch)\n        {_ADAM_DIVIDES}",
+    ),
+    Mutant(
+        "adam_epsilon_of_the_other_convention",
+        "Epsilon joins the corrected root where it should join the other.",
+        "step",
+        "optimizers",
+        'optimizer.epsilon_added == "after"',
+        'optimizer.epsilon_added == "before"',
+    ),
+    Mutant(
+        "adam_decoupled_weight_decay",
+        "Adam is AdamW, with a decay of 0.01.",
+        "step",
+        "optimizers",
+        _ADAM_DIVIDES,
+        f"{_ADAM_DIVIDES}\n        parameters *= 1.0 - 0.01 * learning_rate",
+    ),
+    Mutant(
+        "adam_coupled_weight_decay",
+        "A little of the weights is added to Adam's gradient.",
+        "step",
+        "optimizers",
+        "np.multiply(gradient, 1.0 - optimizer.beta_1, out=scratch)",
+        "gradient += 1e-4 * parameters\n        np.multiply(gradient, 1.0 - optimizer.beta_1, out=scratch)",
+    ),
+    Mutant(
+        "adam_keeps_largest_square",
+        "Adam is AMSGrad: the largest second moment is used.",
+        "step",
+        "optimizers",
+        'np.sqrt(self.square, out=scratch)\n        if optimizer.epsilon_added == "after":',
+        'self.largest = np.maximum(self.square, getattr(self, "largest", 0.0))\n'
+        "        np.sqrt(self.largest, out=scratch)\n"
+        '        if optimizer.epsilon_added == "after":',
+    ),
+    Mutant(
+        "rmsprop_epsilon_of_the_other_convention",
+        "Epsilon is added outside the root where it should be inside.",
+        "step",
+        "optimizers",
+        'optimizer.epsilon_added == "inside"',
+        'optimizer.epsilon_added == "outside"',
+    ),
+    Mutant(
+        "rmsprop_starts_at_one",
+        "The moving square starts at one, as in TensorFlow 1.",
+        "step",
+        "optimizers",
+        "class RMSpropStepper(Stepper[RMSprop]):\n"
+        "    def start(self, parameters: Array) -> None:\n"
+        "        self.square = zeros(parameters.shape, parameters.dtype)",
+        "class RMSpropStepper(Stepper[RMSprop]):\n"
+        "    def start(self, parameters: Array) -> None:\n"
+        "        self.square = np.ones_like(parameters)",
+    ),
+    Mutant(
+        "rmsprop_centred",
+        "The moving square is that of what is left of the gradient without its mean.",
+        "step",
+        "optimizers",
+        "        self.square *= optimizer.rho\n        np.multiply(gradient, gradient, out=scratch)",
+        "        self.square *= optimizer.rho\n"
+        "        np.multiply(gradient - gradient.mean(), gradient - gradient.mean(), out=scratch)",
+    ),
+    Mutant(
+        "momentum_lost_after_50_steps",
+        "After 50 steps Keras's velocity is forgotten from step to step.",
+        "trajectory",
+        "optimizers",
+        "            velocity *= momentum\n            velocity += gradient",
+        "            velocity *= momentum if self.steps <= 50 else 0.0\n            velocity += gradient",
+    ),
+)

@@ -1,0 +1,124 @@
+"""The order of the data, and a loss that is not finite."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+_ORDER = "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None"
+
+
+def _natively(order: str) -> str:
+    """`order` for a plan's order where the plan leaves it to the engine."""
+    own = f"plan.order(epoch, samples) if plan.parity else {order}"
+    return f"return np.stack([{own} for plan in plans]) if shuffle else None"
+
+
+MUTANTS = (
+    Mutant(
+        "labels_shifted",
+        "In shuffled batches every sample has its neighbour's target.",
+        "trajectory",
+        "training",
+        "self.y[0, order[:, here]]",
+        "self.y[0, np.roll(order[:, here], 1)]",
+    ),
+    Mutant(
+        "order_of_the_first_epoch",
+        "By a plan too, every epoch has the order of the first.",
+        "trajectory",
+        "training",
+        _ORDER,
+        "return np.stack([plan.order(1, samples) for plan in plans]) if shuffle else None",
+    ),
+    Mutant(
+        "shuffled_once",
+        "Natively, the data are shuffled before the first epoch only.",
+        "trajectory",
+        "training",
+        _ORDER,
+        _natively("plan.order(1, samples)"),
+    ),
+    Mutant(
+        "shuffle_ignores_the_seed",
+        "Natively, every seed shuffles alike.",
+        "trajectory",
+        "training",
+        _ORDER,
+        _natively("Plan(0).order(epoch, samples)"),
+    ),
+    Mutant(
+        "not_shuffled",
+        "Natively, nothing is shuffled.",
+        "trajectory",
+        "training",
+        _ORDER,
+        _natively("np.arange(samples)"),
+    ),
+    Mutant(
+        "drawn_with_replacement",
+        "Natively, an epoch is drawn with replacement.",
+        "trajectory",
+        "training",
+        _ORDER,
+        _natively("np.random.default_rng((plan.seed, epoch)).integers(samples, size=samples)"),
+    ),
+    Mutant(
+        "shuffled_nearby",
+        "Natively, a sample moves by a few places: a shuffle buffer that is too small.",
+        "trajectory",
+        "training",
+        _ORDER,
+        _natively(
+            "np.argsort(np.arange(samples) + np.random.default_rng((plan.seed, epoch)).uniform(0, 40, samples))"
+        ),
+    ),
+    Mutant(
+        "batches_shuffled_not_samples",
+        "Natively, the batches of the first epoch come back whole, in another order.",
+        "trajectory",
+        "training",
+        "order = _orders(plans, epoch, samples.samples, recipe.shuffle)",
+        "order = _orders(plans, epoch, samples.samples, recipe.shuffle)\n"
+        "            if order is not None and not plans[0].parity:\n"
+        "                first = _orders(plans, 1, samples.samples, True)\n"
+        "                own = np.random.default_rng((plans[0].seed, epoch))\n"
+        "                whole = samples.samples // sizes[0]\n"
+        "                parts = first[:, : whole * sizes[0]].reshape(size, whole, -1)[:, own.permutation(whole)]\n"
+        "                order = np.hstack([parts.reshape(size, -1), first[:, whole * sizes[0] :]])",
+    ),
+    Mutant(
+        "not_a_number_unnoticed",
+        "A loss that is not a number is reported like any other.",
+        "trajectory",
+        "training",
+        "if not np.isfinite(values).all():",
+        "if False:",
+    ),
+    Mutant(
+        "infinity_unnoticed",
+        "A loss that is infinite is not noticed until it is not a number.",
+        "trajectory",
+        "training",
+        "if not np.isfinite(values).all():",
+        "if np.isnan(values).any():",
+    ),
+    Mutant(
+        "divergence_a_batch_late",
+        "The batch after the one that diverged is named.",
+        "trajectory",
+        "training",
+        "DivergedError(epoch, batch, float(values[lost]))",
+        "DivergedError(epoch, batch + 1, float(values[lost]))",
+    ),
+    Mutant(
+        "shuffled_in_blocks",
+        "Natively, the order is shuffled within blocks of 500 samples alone: a shuffle buffer.",
+        "trajectory",
+        "training",
+        "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None",
+        "keys = [plan.order(epoch, samples) + samples * (np.arange(samples) // 500) for plan in plans]\n"
+        "    orders = [plan.order(epoch, samples) if plan.parity else np.argsort(key) "
+        "for plan, key in zip(plans, keys, strict=True)]\n"
+        "    return np.stack(orders) if shuffle else None",
+    ),
+)

@@ -1,0 +1,42 @@
+"""All mutants by name."""
+
+from __future__ import annotations
+
+from mutants import (
+    blind,
+    convolution,
+    dropout,
+    initializers,
+    layers,
+    losses,
+    normalization,
+    optimizers,
+    order,
+    paths,
+    protocol,
+    statistical,
+    torch,
+    training,
+)
+from mutants.mutant import Mutant
+
+MUTANTS: dict[str, Mutant] = {
+    mutant.name: mutant
+    for table in (
+        layers.MUTANTS,
+        convolution.MUTANTS,
+        normalization.MUTANTS,
+        dropout.MUTANTS,
+        losses.MUTANTS,
+        optimizers.MUTANTS,
+        initializers.MUTANTS,
+        training.MUTANTS,
+        paths.MUTANTS,
+        order.MUTANTS,
+        protocol.MUTANTS,
+        statistical.MUTANTS,
+        torch.MUTANTS,
+        blind.MUTANTS,
+    )
+    for mutant in table
+}

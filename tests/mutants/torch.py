@@ -1,0 +1,174 @@
+"""The torch engine, broken as its users break theirs."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+
+def _torch(name: str, what: str, rung: str, file: str, old: str, new: str) -> Mutant:
+    return Mutant(f"torch_{name}", what, rung, file, old, new, package="torch")
+
+
+MUTANTS = (
+    _torch(
+        "kernel_not_permuted",
+        "A convolution's kernel keeps the order of its axes but for the first two.",
+        "shapes",
+        "layout",
+        "KERNEL_IN = {4: (3, 2, 0, 1)",
+        "KERNEL_IN = {4: (3, 2, 1, 0)",
+    ),
+    _torch(
+        "weights_share_memory",
+        "build() takes the arrays that it is given for its own.",
+        "shapes",
+        "initializers",
+        "target.copy_(kernel_in(tensor.name, weights[tensor.name]))",
+        "target.data = kernel_in(tensor.name, weights[tensor.name]).to(target.dtype)",
+    ),
+    _torch(
+        "weights_are_views",
+        "weights() returns views of the parameters where nothing is permuted.",
+        "shapes",
+        "layout",
+        ".detach().cpu().numpy()).copy()",
+        ".detach().cpu().numpy())",
+    ),
+    _torch(
+        "flatten_channel_first",
+        "Images are flattened in torch's order.",
+        "forward",
+        "modules",
+        "(x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)",
+        "x.flatten(1)",
+    ),
+    _torch(
+        "eval_forgotten",
+        "predict() runs in training mode.",
+        "forward",
+        "engine",
+        "net.eval()",
+        "net.train()",
+    ),
+    _torch(
+        "input_in_half_precision",
+        "The input passes through float16.",
+        "forward",
+        "layout",
+        "np.ascontiguousarray(x), dtype=self.dtype, device=self.device)",
+        "np.ascontiguousarray(x), dtype=torch.float16, device=self.device).to(self.dtype)",
+    ),
+    _torch(
+        "batch_norm_default_epsilon",
+        "A batch norm has torch's epsilon, whatever was asked for.",
+        "forward",
+        "modules",
+        "eps=layer.epsilon, ",
+        "",
+    ),
+    _torch(
+        "dropout_keeps_the_rate",
+        "Dropout is given what should be kept.",
+        "forward",
+        "modules",
+        "Dropout(layer.drop_rate)",
+        "Dropout(1.0 - layer.drop_rate)",
+    ),
+    _torch(
+        "softmax_before_cross_entropy",
+        "Outputs pass through a softmax before the cross-entropy that has its own.",
+        "gradient",
+        "losses",
+        "losses.SparseCategoricalCrossEntropy: functional.cross_entropy",
+        "losses.SparseCategoricalCrossEntropy: lambda out, y: functional.cross_entropy(out.softmax(1), y)",
+    ),
+    _torch(
+        "zero_grad_missing",
+        "Gradients add up from step to step.",
+        "step",
+        "training",
+        "optimizer.zero_grad()\n        outputs",
+        "outputs",
+    ),
+    _torch(
+        "dampening_dropped",
+        "SGD is not told its dampening.",
+        "step",
+        "optimizers",
+        "record.momentum, record.dampening,",
+        "record.momentum, 0.0,",
+    ),
+    _torch(
+        "adamw",
+        "Adam is AdamW, with torch's decay of 0.01.",
+        "step",
+        "optimizers",
+        "torch.optim.Adam(",
+        "torch.optim.AdamW(",
+    ),
+    _torch(
+        "amsgrad",
+        "Adam keeps the largest second moment.",
+        "step",
+        "optimizers",
+        "(record.beta_1, record.beta_2), record.epsilon",
+        "(record.beta_1, record.beta_2), record.epsilon, amsgrad=True",
+    ),
+    _torch(
+        "batch_norm_decay_swapped",
+        "torch's momentum is the weight of the new statistic; it is given that of the old.",
+        "state",
+        "modules",
+        "momentum=1.0 - layer.moving_decay",
+        "momentum=layer.moving_decay",
+    ),
+    _torch(
+        "train_forgotten",
+        "A training after a prediction runs outside training mode.",
+        "state",
+        "training",
+        "            net.train()\n",
+        "",
+    ),
+    _torch(
+        "seeded_each_epoch",
+        "The generator is seeded at the start of every epoch: the same masks and the same order again.",
+        "state",
+        "training",
+        "            net.train()\n",
+        "            net.train()\n            torch.manual_seed(plan.seed)\n",
+    ),
+    _torch(
+        "default_initializers",
+        "What does not start as a constant starts as torch's modules do.",
+        "initializer",
+        "initializers",
+        "_draw(tensor.initializer, target, tensor.fans, generator)",
+        'if tensor.initializer.law(tensor.fans).family == "constant":\n'
+        "                    _draw(tensor.initializer, target, tensor.fans, generator)",
+    ),
+    _torch(
+        "rate_after_the_step",
+        "The scheduler is one step ahead.",
+        "schedule",
+        "training",
+        "recipe.rate(step + here)",
+        "recipe.rate(step + here + 1)",
+    ),
+    _torch(
+        "seed_ignored",
+        "Every plan trains with the same seed.",
+        "trajectory",
+        "training",
+        "torch.manual_seed(plan.seed)",
+        "torch.manual_seed(0)",
+    ),
+    _torch(
+        "running_loss_unweighted",
+        "The running loss is the mean of the batches' means.",
+        "evaluation",
+        "training",
+        "float(losses @ sizes / seen)",
+        "float(losses.mean())",
+    ),
+)

@@ -1,0 +1,165 @@
+"""The training loop: gradients, schedules, limits, memory, figures."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+_EPOCHS = "epochs_of(samples.samples, recipe, plans[0])"
+_STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
+
+
+MUTANTS = (
+    Mutant(
+        "stale_gradient",
+        "Every update follows the gradient of the batch before.",
+        "step",
+        "training",
+        _STEP,
+        "fresh = net.gradient.copy()\n"
+        '                stale = net.__dict__.setdefault("stale", np.zeros_like(fresh))\n'
+        "                stepper.step(net.parameters, stale, rates(step))\n"
+        "                stale[...] = fresh",
+    ),
+    Mutant(
+        "gradient_accumulated",
+        "The gradient of a kernel is added to the one before.",
+        "shapes",
+        "dense",
+        'np.matmul(self.x, dy.swapaxes(1, 2), out=self.gradients["kernel"])',
+        'self.gradients["kernel"][...] += self.x @ dy.swapaxes(1, 2)',
+    ),
+    Mutant(
+        "optimizer_remembers_the_last_fit",
+        "A second training goes on with the first one's optimiser.",
+        "state",
+        "training",
+        "stepper = net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)",
+        "stepper = net.__dict__.setdefault(\n"
+        '        "stepper", net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)\n'
+        "    )",
+    ),
+    Mutant(
+        "masks_of_the_first_step",
+        "By a plan, every step drops what the first one does.",
+        "state",
+        "training",
+        "plan.masks(net.model, step, samples)",
+        "plan.masks(net.model, 0, samples)",
+    ),
+    Mutant(
+        "plan_masks_ignored",
+        "A training draws its own masks, whatever the plan says.",
+        "state",
+        "training",
+        "if plans[0].parity else None",
+        "if False else None",
+    ),
+    Mutant(
+        "dropout_same_masks_each_epoch",
+        "Dropout is seeded again at the start of every epoch.",
+        "state",
+        "training",
+        "losses, right = np.zeros(size), np.zeros(size)",
+        "losses, right = np.zeros(size), np.zeros(size)\n            net.seed([plan.seed for plan in plans])",
+    ),
+    Mutant(
+        "rate_a_step_early",
+        "Every update has the learning rate of the next.",
+        "schedule",
+        "training",
+        "rates(step))",
+        "rates(step + 1))",
+    ),
+    Mutant(
+        "rate_once_an_epoch",
+        "The learning rate is looked up at the start of each epoch.",
+        "schedule",
+        "training",
+        "rates(step))",
+        "rates(step - batch + 1))",
+    ),
+    Mutant(
+        "schedule_ignored",
+        "The learning rate stays the optimiser's, and the history tells the schedule's.",
+        "schedule",
+        "training",
+        "return recipes[0].rate",
+        "return lambda step: recipes[0].optimizer.learning_rate",
+    ),
+    Mutant(
+        "batch_sizes_ignored",
+        "The recipe's moving batch sizes are ignored.",
+        "schedule",
+        "training",
+        _EPOCHS,
+        'epochs_of(samples.samples, type(recipe)(**(vars(recipe) | {"batch_sizes": None})), plans[0])',
+    ),
+    Mutant(
+        "steps_off_by_one",
+        "A limit of the recipe on the steps lets one more through.",
+        "schedule",
+        "training",
+        _EPOCHS,
+        "epochs_of(\n"
+        "                samples.samples,\n"
+        '                type(recipe)(**(vars(recipe) | {"steps": recipe.steps and recipe.steps + 1})),\n'
+        "                plans[0],\n"
+        "            )",
+    ),
+    Mutant(
+        "plan_steps_ignored",
+        "The plan's limit on the steps is ignored.",
+        "schedule",
+        "training",
+        _EPOCHS,
+        "epochs_of(samples.samples, recipe, Plan(0))",
+    ),
+    Mutant(
+        "last_batch_skipped",
+        "A smaller last batch is counted, and not learned from.",
+        "schedule",
+        "training",
+        _STEP,
+        f"if here.stop - here.start == sizes[0] or recipe.batch_sizes:\n                    {_STEP}",
+    ),
+    Mutant(
+        "last_batch_weighs_as_a_whole_one",
+        "The gradient of a smaller last batch is averaged over a whole one's size.",
+        "schedule",
+        "training",
+        _STEP,
+        f"net.gradient *= (here.stop - here.start) / sizes[0]\n                {_STEP}",
+    ),
+    Mutant(
+        "running_loss_unweighted",
+        "The running loss is the mean of the batches' means: the last, smaller batch counts like the others.",
+        "evaluation",
+        "training",
+        "losses += values * (here.stop - here.start)",
+        "losses += values * (sum(sizes) / len(sizes))",
+    ),
+    Mutant(
+        "running_loss_of_the_last_batch",
+        "The running loss is that of the last batch.",
+        "evaluation",
+        "training",
+        "losses += values * (here.stop - here.start)",
+        "losses = values * sum(sizes)",
+    ),
+    Mutant(
+        "cut_epoch_counts_all_samples",
+        "The accuracy of an epoch that is cut short is divided by all samples.",
+        "evaluation",
+        "training",
+        "right / seen",
+        "right / samples.samples",
+    ),
+    Mutant(
+        "dropout_ignores_the_seed_of_the_plan",
+        "Native masks are the same, whatever the plan's seed.",
+        "determinism",
+        "training",
+        "    net.seed([plan.seed for plan in plans])\n",
+        "    net.seed([0 for plan in plans])\n",
+    ),
+)

@@ -1,0 +1,703 @@
+"""A ruling for every claim, and each kind of ruling on runs made up so that the answer is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.notebooks.claims import claims
+from dlsys_bench.notebooks.rulings import KINDS, Judged, Ruling, Runs, rule
+from dlsys_bench.notebooks.rulings.comparisons import ALIKE, CONFOUNDED
+from dlsys_bench.notebooks.rulings.contradictions import CONTRADICTIONS
+from dlsys_bench.runs.result import Result
+from dlsys_bench.studies.registry import STUDIES
+from dlsys_bench.verdicts.difference import difference
+
+CLAIMS = {claim["id"]: claim for claim in claims()}
+
+
+class Made(Runs):
+    """Runs by (study, arm) in place of the stored ones."""
+
+    def __init__(self, runs: dict[tuple[str, str], list[Result]]) -> None:
+        super().__init__()
+        self.made = runs
+
+    def of(self, study: str, arm: str) -> list[Result]:
+        return self.made.get((study, arm), [])
+
+
+def result(
+    study: str,
+    arm: str,
+    seed: int,
+    history: Sequence[Epoch] = (),
+    status: str = "finished",
+    **figures: Any,
+) -> Result:
+    return Result(
+        study,
+        arm,
+        "made",
+        "full",
+        "numpy",
+        "cpu",
+        "float32",
+        "keras",
+        seed,
+        "p",
+        {},
+        list(history),
+        1.0,
+        status,
+        figures=figures,  # type: ignore[arg-type]
+    )
+
+
+def runs(
+    study: str, arm: str, metric: str, values: Sequence[float], epochs: int = 1
+) -> list[Result]:
+    return [
+        result(
+            study,
+            arm,
+            seed,
+            [
+                Epoch(n + 1, n + 1, 1.0, **{"running_loss": 1.0, metric: value})
+                for n in range(epochs)
+            ],
+        )  # type: ignore[arg-type]
+        for seed, value in enumerate(values)
+    ]
+
+
+def judged(claim: str, made: dict[tuple[str, str], list[Result]]) -> Judged:
+    return KINDS[CLAIMS[claim]["kind"]](CLAIMS[claim], Made(made))
+
+
+def test_no_claim_is_missing_and_each_says_why() -> None:
+    rulings = rule()
+    assert [one.claim["id"] for one in rulings] == [claim["id"] for claim in claims()]
+    assert len(rulings) == 195
+    assert all(one.reason for one in rulings)
+    assert {claim["kind"] for claim in claims()} == set(KINDS)
+    assert (
+        sum(one.claim["kind"] == "exact" and one.ruling is Ruling.REPRODUCED for one in rulings)
+        == 49
+    )
+    json.dumps([one.to_dict() for one in rulings])
+
+
+def test_without_runs_a_claim_is_unmeasured_and_says_what_stores_them(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("dlsys_bench.notebooks.rulings.runs.read", lambda *_: [])
+    rulings = [
+        one for one in rule() if one.claim["kind"] not in ("exact", "speed", "unrecoverable")
+    ]
+    assert {one.ruling for one in rulings} == {Ruling.UNMEASURED}
+    assert all(f"dlsys-bench run {one.claim['study']} --tier full" in one.reason for one in rulings)
+
+
+@pytest.mark.parametrize(
+    ("values", "ruling"),
+    [
+        ([0.9042, 0.9040, 0.9050, 0.9035], Ruling.REPRODUCED),
+        ([0.8942, 0.8940, 0.8950, 0.8935], Ruling.NOT_REPRODUCED),
+        # A wide spread cannot exclude it: half = t(.975, 3) s sqrt(5/4).
+        ([0.8942, 0.8840, 0.8950, 0.8835], Ruling.REPRODUCED),
+        ([0.9042], Ruling.UNMEASURED),
+    ],
+)
+def test_a_figure_is_held_to_the_prediction_interval_of_one_run(
+    values: list[float], ruling: Ruling
+) -> None:
+    arm = ("cyclical-learning-rate", "exp_range")
+    one = judged("nb2.clr.val_accuracy@5", {arm: runs(*arm, "test_accuracy", values, 5)})
+    assert one.ruling is ruling
+    if one.interval:
+        mean, s = np.mean(values), np.std(values, ddof=1)
+        assert one.interval == pytest.approx(
+            (mean - 3.182446 * s * 1.25**0.5, mean + 3.182446 * s * 1.25**0.5), rel=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    ("collapsed", "ruling"), [(9640, "reproduced"), (9690, "reproduced"), (9900, "not reproduced")]
+)
+def test_a_fraction_is_held_to_fishers_test(collapsed: int, ruling: str) -> None:
+    arm = ("dying-relu", "relu")
+    half = [result(*arm, seed, collapsed=collapsed // 2, networks=5000) for seed in range(2)]
+    one = judged("nb2.relu.collapse", {arm: half})
+    assert one.p == pytest.approx(
+        stats.fisher_exact([[collapsed, 10_000 - collapsed], [964, 36]]).pvalue
+    )
+    assert one.ruling == ruling
+    assert one.interval is not None
+    assert one.interval[0] < collapsed / 10_000 < one.interval[1]
+
+
+@pytest.mark.parametrize(
+    ("centre", "ruling"), [(900, "reproduced"), (980, "not reproduced"), (940, "reproduced")]
+)
+def test_a_draw_is_placed_among_the_draws(centre: int, ruling: str) -> None:
+    """The published 0.902 among draws around a centre."""
+    arm = ("perceptron", "nb4/perceptron")
+    values = np.clip(np.random.default_rng(0).normal(centre, 20, 5000).round(), 0, 1000).astype(int)
+    counts = np.bincount(values, minlength=1001).tolist()
+    one = judged("nb4.perceptron.test_accuracy", {arm: [result(*arm, 0, counts=counts)]})
+    assert one.ruling == ruling
+    assert one.interval == pytest.approx(
+        tuple(np.quantile(values / 1000, [0.025, 0.975])), abs=0.0011
+    )
+
+
+def test_two_claims_that_contradict_each_other_get_opposite_rulings() -> None:
+    generator = np.random.default_rng(1)
+    made = {}
+    for arm, mean in (("sound/perceptron", 0.966), ("sound/hinge", 0.958)):
+        figures = generator.normal(mean, 4e-4, 5)
+        made["perceptron", arm] = [
+            result("perceptron", arm, s, test_accuracy=v) for s, v in enumerate(figures)
+        ]
+    assert judged("nb2.perceptron>hinge", made).ruling is Ruling.REPRODUCED
+    assert judged("nb4.hinge>perceptron", made).ruling is Ruling.NOT_REPRODUCED
+    even = {
+        key: [result(*key, s, test_accuracy=0.96 + 0.01 * generator.normal()) for s in range(5)]
+        for key in made
+    }
+    assert judged("nb2.perceptron>hinge", even).ruling is Ruling.UNDECIDED
+
+
+def test_runs_of_one_seed_are_compared_in_pairs_others_by_welch() -> None:
+    """Scipy's own tests of the same figures, whichever way they are taken."""
+    arm, generator = ("a", "b"), np.random.default_rng(7)
+    common = generator.normal(0.5, 0.3, 6)
+    x, y = common + 0.01 + generator.normal(0, 0.002, 6), common
+    left, right = runs(*arm, "test_accuracy", list(x)), runs(*arm, "test_accuracy", list(y))
+    paired = difference(left, right, "test_accuracy")
+    expected = stats.ttest_rel(x, y)
+    assert paired.how == "6 pairs"
+    assert (paired.p, paired.mean) == pytest.approx((expected.pvalue, (x - y).mean()))
+    assert paired.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert paired.low > 0
+    shifted = [replace(run, seed=run.seed + 100) for run in right[:4]]
+    welch, expected = (
+        difference(left, shifted, "test_accuracy"),
+        stats.ttest_ind(x, y[:4], equal_var=False),
+    )
+    assert welch.how == "Welch, 6 and 4 runs"
+    assert (welch.p, welch.mean) == pytest.approx((expected.pvalue, x.mean() - y[:4].mean()))
+    assert welch.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    # Two seeds in common are not enough to pair by; three are.
+    for shared, how in ((2, "Welch"), (3, "3 pairs")):
+        part = [
+            replace(run, seed=run.seed + (0 if n < shared else 100)) for n, run in enumerate(right)
+        ]
+        assert difference(left, part, "test_accuracy").how.startswith(how)
+    same = difference(left, left, "test_accuracy")
+    assert (same.mean, same.interval, same.p) == (0.0, (0.0, 0.0), 1.0)
+
+
+def test_the_chance_of_a_figure_is_students() -> None:
+    values = [0.90, 0.91, 0.89, 0.905]
+    arm = ("cyclical-learning-rate", "exp_range")
+    one = judged("nb2.clr.val_accuracy@5", {arm: runs(*arm, "test_accuracy", values, 5)})
+    t = abs(0.9042 - np.mean(values)) / (np.std(values, ddof=1) * 1.25**0.5)
+    assert one.p == pytest.approx(2 * stats.t.sf(t, 3))
+    assert f"{abs(0.9042 - np.mean(values)) / np.std(values, ddof=1):.1f} spreads" in one.reason
+    assert (one.runs, one.measured) == (4, f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}")
+
+
+def test_a_percentile_counts_the_draws_below_and_half_of_those_alike() -> None:
+    arm = ("perceptron", "nb4/hinge")
+    counts = [0] * 1001
+    counts[940], counts[955], counts[960] = 10, 20, 70
+    one = judged(
+        "nb4.hinge.test_accuracy", {arm: [result(*arm, s, counts=counts) for s in range(2)]}
+    )
+    assert "20th percentile of 200 draws" in one.reason
+    assert one.p == pytest.approx(0.4)
+    assert one.interval == pytest.approx((0.94, 0.96))
+    assert one.measured == f"{(0.94 * 10 + 0.955 * 20 + 0.96 * 70) / 100:.4f}"
+
+
+def test_the_edges_of_a_trajectory_are_shared_over_its_epochs() -> None:
+    """At 95% over five epochs each is held to 99%: a figure between the two quantiles is inside."""
+    arm = ("cyclical-batch-size", "published")
+    published = CLAIMS["nb2.cyclic-batch.train_accuracy"]["values"]
+    strays = np.array([-0.01, -0.005, 0.0, 0.005, 0.01])
+    error = strays.std(ddof=1) * 1.2**0.5
+    narrow, wide = (stats.t.ppf(1 - tail / 2, 4) * error for tail in (0.05, 0.01))
+    for shift, ruling in (((narrow + wide) / 2, "reproduced"), (wide * 1.01, "not reproduced")):
+        moved = [value + (shift if n == 2 else 0.0) for n, value in enumerate(published)]
+        made = [
+            result(
+                *arm,
+                seed,
+                [Epoch(n + 1, n + 1, 1.0, 1.0, value + stray) for n, value in enumerate(moved)],
+            )
+            for seed, stray in enumerate(strays)
+        ]
+        one = judged("nb2.cyclic-batch.train_accuracy", {arm: made})
+        assert one.ruling == ruling
+        assert f"{5 - (ruling != 'reproduced')} of 5 epochs inside" in one.reason
+
+
+GRID = [f"{rate:g}" for rate in CLAIMS["nb2.lr.best"]["grid"]]
+
+
+def sweep(best: str, gap: float = 0.5) -> dict[tuple[str, str], list[Result]]:
+    made = {}
+    for place, arm in enumerate(GRID):
+        losses = [
+            (0.3 if arm == best else 0.3 + gap + 0.1 * place) + 0.01 * seed for seed in range(3)
+        ]
+        made["learning-rate-sweep", arm] = runs("learning-rate-sweep", arm, "running_loss", losses)
+    made["learning-rate-sweep", "10"] = [
+        result("learning-rate-sweep", "10", s, status="diverged") for s in range(3)
+    ]
+    return made
+
+
+def test_the_best_of_a_grid_has_to_be_parted_from_the_next() -> None:
+    assert judged("nb2.lr.best", sweep("0.1")).ruling is Ruling.REPRODUCED
+    assert "at 10, 3 of 3 runs diverged" in judged("nb2.lr.best", sweep("0.1")).reason
+    assert judged("nb2.lr.best", sweep("0.01")).ruling is Ruling.NOT_REPRODUCED
+    noisy = sweep("0.1")
+    noisy["learning-rate-sweep", "0.01"] = runs(
+        "learning-rate-sweep", "0.01", "running_loss", [0.31, 0.30, 0.34]
+    )
+    assert judged("nb2.lr.best", noisy).ruling is Ruling.UNDECIDED
+    # A third that is above on the mean of its seeds, but below in most of them, is not parted
+    # either.
+    third = sweep("0.1")
+    third["learning-rate-sweep", "1e-05"] = runs(
+        "learning-rate-sweep", "1e-05", "running_loss", [0.29, 0.30, 2.5]
+    )
+    assert judged("nb2.lr.best", third).ruling is Ruling.UNDECIDED
+    assert "not parted from 1e-05" in judged("nb2.lr.best", third).reason
+    # The survivors of a rate at which some runs diverge are no measure of it.
+    lucky = sweep("0.1")
+    lucky["learning-rate-sweep", "1"] = [
+        *runs("learning-rate-sweep", "1", "running_loss", [0.1, 0.1, 0.1]),
+        result("learning-rate-sweep", "1", 3, status="diverged"),
+    ]
+    assert judged("nb2.lr.best", lucky).ruling is Ruling.REPRODUCED
+    assert "at 1, 1 of 4 runs diverged" in judged("nb2.lr.best", lucky).reason
+    del noisy["learning-rate-sweep", "1e-09"]
+    assert judged("nb2.lr.best", noisy).ruling is Ruling.UNMEASURED
+
+
+@pytest.mark.parametrize(
+    ("means", "ruling"),
+    [
+        ([0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], Ruling.REPRODUCED),
+        ([0.2, 0.3, 0.4, 0.5, 0.45, 0.7, 0.8, 0.9], Ruling.NOT_REPRODUCED),
+        ([0.2, 0.3, 0.4, 0.4001, 0.45, 0.7, 0.8, 0.9], Ruling.UNDECIDED),
+    ],
+)
+def test_a_trend_holds_at_every_step_or_not(means: list[float], ruling: Ruling) -> None:
+    generator = np.random.default_rng(2)
+    made = {
+        ("batch-size-sweep", str(size)): runs(
+            "batch-size-sweep", str(size), "running_loss", mean + generator.normal(0, 0.001, 5)
+        )
+        for size, mean in zip(CLAIMS["nb2.batch-size"]["grid"], means, strict=True)
+    }
+    assert judged("nb2.batch-size", made).ruling is ruling
+
+
+@pytest.mark.parametrize(
+    ("gap", "spread", "ruling"),
+    [
+        (0.0, 1e-4, Ruling.REPRODUCED),
+        (0.02, 1e-4, Ruling.NOT_REPRODUCED),
+        (0.004, 3e-3, Ruling.UNDECIDED),
+    ],
+)
+def test_the_same_means_within_a_margin(gap: float, spread: float, ruling: Ruling) -> None:
+    generator = np.random.default_rng(3)
+    study = CLAIMS["nb0.std~bn-input"]["study"]
+    made = {
+        (study, arm): runs(
+            study, arm, "test_accuracy", 0.98 + shift + generator.normal(0, spread, 5)
+        )
+        for arm, shift in (("standard+bn", 0.0), ("bn+bn", gap))
+    }
+    assert judged("nb0.std~bn-input", made).ruling is ruling
+
+
+def test_a_trajectory_is_held_epoch_by_epoch_and_an_unsound_figure_stays_unsound(
+    monkeypatch: Any,
+) -> None:
+    arm = ("cyclical-batch-size", "published")
+    published = CLAIMS["nb2.cyclic-batch.train_accuracy"]["values"]
+
+    def made(shift: float) -> list[Result]:
+        return [
+            result(
+                *arm,
+                s,
+                [
+                    Epoch(n + 1, n + 1, 1.0, 1.0, v + shift + 0.005 * (s - 2))
+                    for n, v in enumerate(published)
+                ],
+            )
+            for s in range(5)
+        ]
+
+    assert judged("nb2.cyclic-batch.train_accuracy", {arm: made(0.0)}).ruling is Ruling.REPRODUCED
+    assert (
+        judged("nb2.cyclic-batch.train_accuracy", {arm: made(0.2)}).ruling is Ruling.NOT_REPRODUCED
+    )
+    monkeypatch.setattr("dlsys_bench.notebooks.rulings.Runs", lambda *_: Made({arm: made(0.0)}))
+    (one,) = [one for one in rule() if one.claim["id"] == "nb2.cyclic-batch.train_accuracy"]
+    assert one.ruling is Ruling.UNSOUND
+    assert "never shuffled" in one.reason
+    assert "reproduced" in one.reason
+
+
+def eggholder(deeper: float) -> dict[tuple[str, str], list[Result]]:
+    """Errors that fall by `deeper` a layer. What strays, strays to either side by as much in each
+    pair."""
+    made = {}
+    for arm in (record.name for record in STUDIES["eggholder"].arms):
+        layers, shallow = arm.count("-") + 1, arm in {pair[0] for pair in (*ALIKE, CONFOUNDED)}
+        made["eggholder", arm] = [
+            result(
+                "eggholder",
+                arm,
+                seed,
+                test_rmse=250.0,
+                train_seconds=1.0 * layers + 0.01 * seed,
+                test_rmse_in_training_mode=250.0
+                + deeper * layers
+                + (seed if shallow else 4 - seed),
+            )
+            for seed in range(5)
+        ]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("deeper", "ruling"), [(-10, "reproduced"), (10, "not reproduced"), (0.0, "undecided")]
+)
+def test_deeper_is_better_for_as_many_parameters(deeper: float, ruling: str) -> None:
+    one = judged("nb4.eggholder", eggholder(deeper))
+    assert one.ruling == ruling
+    assert "3 of 3 pairs take longer" in one.reason
+
+
+def violins(**changed: Any) -> dict[tuple[str, str], list[Result]]:
+    made = {}
+    for record in STUDIES["initialization"].arms:
+        function, start = record.name.split("/")
+        sigma = float(start[7:-1]) if start.startswith("normal") else 0.0
+        figures: dict[str, Any] = {
+            "saturated": [2 * sigma] + [0.0] * 4,
+            "decay": 1.0,
+            "deviation": [sigma] * 5,
+        }
+        if function == "relu":
+            figures["decay"] = 0.25 if start == "glorot_normal" else 1.0
+        figures |= changed.get(record.name.replace("/", "_"), {})
+        made["initialization", record.name] = [
+            result("initialization", record.name, s, **figures) for s in range(3)
+        ]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, None),
+        ({"tanh_normal(0.1)": {"deviation": [0.9] * 5}}, "tanh moves to the ends"),
+        ({"sigmoid_normal(0.2)": {"saturated": [0.0] * 5}}, "sigmoid moves to the ends"),
+        ({"relu_glorot_normal": {"decay": 0.9}}, "ReLU shrinks under Glorot"),
+        ({"relu_he_normal": {"decay": 0.3}}, "ReLU keeps its scale under He"),
+        ({"relu_he_normal": {"decay": 2.3}}, "ReLU keeps its scale under He"),
+        ({"sigmoid_glorot_normal": {"saturated": [0.5] * 5}}, "Glorot keeps sigmoid"),
+        ({"tanh_glorot_normal": {"decay": 0.2}}, "Glorot keeps tanh"),
+    ],
+)
+def test_what_is_said_of_violins_is_held_as_numbers(
+    changed: dict[str, Any], said: str | None
+) -> None:
+    one = judged("nb2.init", violins(**changed))
+    assert one.ruling is (Ruling.NOT_REPRODUCED if said else Ruling.REPRODUCED)
+    assert said is None or said in one.reason
+
+
+def test_a_bound_is_a_bound() -> None:
+    arm = ("batchnorm-parameters", "standard+bn")
+    others = {"max_change_of_gamma": 1e-5, "max_change_of_gamma_after_pool": 0.1}
+    for beta, ruling in ((1e-8, Ruling.REPRODUCED), (1e-3, Ruling.NOT_REPRODUCED)):
+        made = {arm: [result(*arm, 0, max_abs_beta_first_hidden_bn=beta, **others)]}
+        assert judged("nb0.bn-invariance.beta", made).ruling is ruling
+
+
+def test_a_wrong_count_of_parameters_is_not_reproduced(monkeypatch: Any) -> None:
+    claim = CLAIMS["nb2.standard+bn.params_total"] | {"value": 62_611}
+    assert KINDS["exact"](claim, Made({})).ruling is Ruling.NOT_REPRODUCED
+
+
+def test_the_false_discovery_rate_is_that_of_the_table(monkeypatch: Any) -> None:
+    """A figure that lies just outside, alone among many, is what chance gives; one far outside is
+    not."""
+    near, far = ("cyclical-learning-rate", "exp_range"), ("dying-relu", "relu")
+    values = np.array([-1, 0, 1, 0.5, -0.5])
+
+    def made(sigmas: float) -> dict[tuple[str, str], list[Result]]:
+        spread = values.std(ddof=1) * 1.2**0.5
+        accuracy = 0.9042 + 0.003 * (values + sigmas * spread)
+        table = {near: runs(*near, "test_accuracy", accuracy, 5)}
+        for arm, claim in (("relu", 0.964), ("leaky_relu", 0.955)):
+            hits = round(claim * 10_000)
+            table["dying-relu", arm] = [
+                result("dying-relu", arm, 0, collapsed=hits, networks=10_000)
+            ]
+        return table
+
+    def ruled(sigmas: float) -> Judged:
+        monkeypatch.setattr("dlsys_bench.notebooks.rulings.Runs", lambda *_: Made(made(sigmas)))
+        return next(one for one in rule("cyclical-learning-rate"))
+
+    alone = judged("nb2.clr.val_accuracy@5", made(3.0))
+    assert alone.ruling is Ruling.NOT_REPRODUCED
+    assert ruled(3.0).ruling is Ruling.UNDECIDED
+    assert "does not stand out among 3 figures" in ruled(3.0).reason
+    assert (ruled(3.0).q or 0) > 0.05 > (ruled(3.0).p or 1)
+    assert ruled(30.0).ruling is Ruling.NOT_REPRODUCED
+    assert far in made(0.0)
+
+
+def test_a_figure_is_counted_once_and_only_where_it_belongs(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Runs of another dataset, tier, engine or protocol are none of the claim's; the same run twice
+    is one."""
+    arm = STUDIES["dying-relu"].arm("relu")
+    good = replace(
+        result("dying-relu", "relu", 3, collapsed=1, networks=2),
+        dataset="absolute",
+        protocol=arm.protocol("full"),
+    )
+    strays = [
+        replace(good, **{key: "another"})
+        for key in ("dataset", "tier", "engine", "protocol", "arm")
+    ]  # type: ignore[arg-type]
+    monkeypatch.setattr("dlsys_bench.notebooks.rulings.runs.read", lambda *_: [good])
+    assert Runs([good, *strays]).of("dying-relu", "relu") == [good]
+    assert Runs([good, *strays], "another").of("dying-relu", "relu") == [strays[2]]
+
+
+def test_pairs_of_as_many_parameters_are_that() -> None:
+    counts = {arm.name: arm.model.counts.trainable for arm in STUDIES["eggholder"].arms}
+    for shallow, deep in (*ALIKE, CONFOUNDED):
+        assert counts[deep] == pytest.approx(counts[shallow], rel=0.1)
+
+
+def test_runs_that_stray_more_than_networks_do_are_said_to() -> None:
+    arm = ("dying-relu", "relu")
+    even = [result(*arm, s, collapsed=964 + s, networks=1000) for s in range(4)]
+    uneven = [result(*arm, s, collapsed=900 + 30 * s, networks=1000) for s in range(4)]
+    assert "p 0.9" in judged("nb2.relu.collapse", {arm: even}).reason.split("stray")[1]
+    assert "e-1" in judged("nb2.relu.collapse", {arm: uneven}).reason.split("stray")[1]
+
+
+def test_the_mean_of_the_pairs_is_scipys() -> None:
+    made = eggholder(-10.0)
+    one = judged("nb4.eggholder", made)
+    gaps = [
+        np.mean(
+            [
+                made["eggholder", deep][seed].figures["test_rmse_in_training_mode"]
+                - made["eggholder", shallow][seed].figures["test_rmse_in_training_mode"]
+                for shallow, deep in ALIKE
+            ]
+        )
+        for seed in range(5)
+    ]
+    expected = stats.ttest_1samp(gaps, 0.0)
+    assert one.p == pytest.approx(expected.pvalue)
+    assert one.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    for name in ("64-32-64", "64-128-64", "128-256-128"):
+        for run in made["eggholder", name]:
+            run.figures["train_seconds"] -= 2.0
+    assert judged("nb4.eggholder", made).ruling is Ruling.NOT_REPRODUCED
+
+
+def test_one_pair_that_is_plainly_worse_is_enough() -> None:
+    made = eggholder(-10.0)
+    for run in made["eggholder", "64-32-64"]:
+        run.figures["test_rmse_in_training_mode"] += 25.0 - 2 * (4 - 2 * run.seed) / 2
+    one = judged("nb4.eggholder", made)
+    assert one.ruling is Ruling.NOT_REPRODUCED
+
+
+# Five differences whose mean is above zero by a p between 0.05 / 7 and 0.05: enough for one test,
+# not for seven.
+BARELY = np.array([0.4, 1.9, 1.0, 0.2, 1.5])
+
+
+def test_many_steps_are_held_more_strictly_than_one() -> None:
+    assert 0.05 / 7 < stats.ttest_1samp(BARELY, 0.0).pvalue < 0.05
+    sizes = CLAIMS["nb2.batch-size"]["grid"]
+    losses = np.array([0.3 * n + np.zeros(5) for n in range(8)])
+    losses[4:] += 0.01 * BARELY - 0.3
+    made = {
+        ("batch-size-sweep", str(size)): runs(
+            "batch-size-sweep", str(size), "running_loss", list(values)
+        )
+        for size, values in zip(sizes, losses, strict=True)
+    }
+    one = judged("nb2.batch-size", made)
+    assert one.ruling is Ruling.UNDECIDED
+    assert "6 of 7 doublings raise the loss; not 512 to 1024" in one.reason
+    rates = sweep("0.1")
+    for arm in GRID[:-1]:
+        level = 0.3 if arm == "0.1" else 0.9
+        rates["learning-rate-sweep", arm] = runs(
+            "learning-rate-sweep", arm, "running_loss", [level] * 5
+        )
+    rates["learning-rate-sweep", "0.01"] = runs(
+        "learning-rate-sweep", "0.01", "running_loss", list(0.3 + 0.01 * BARELY)
+    )
+    rates["learning-rate-sweep", "10"] = [
+        result("learning-rate-sweep", "10", s, status="diverged") for s in range(5)
+    ]
+    assert judged("nb2.lr.best", rates).ruling is Ruling.UNDECIDED
+    made = eggholder(-10.0)
+    for n, run in enumerate(made["eggholder", "64-32-64"]):
+        shallow = made["eggholder", "64-64"][n].figures["test_rmse_in_training_mode"]
+        run.figures["test_rmse_in_training_mode"] = shallow + BARELY[n]
+    assert judged("nb4.eggholder", made).ruling is Ruling.REPRODUCED
+
+
+MLP = "regularization/fashion-mlp"
+
+
+def narrow(values: dict[str, Sequence[float]]) -> dict[tuple[str, str], list[Result]]:
+    """Runs of the narrow MLP's arms, by arm the test accuracies, at their last epoch of 25."""
+    return {
+        (MLP, arm): runs(MLP, arm, "test_accuracy", figures, 25) for arm, figures in values.items()
+    }
+
+
+SPREAD = {
+    "vanilla": [0.880, 0.884, 0.882],
+    "bn": [0.866, 0.868, 0.871],
+    "bn+dropout": [0.770, 0.768, 0.773],
+}
+
+
+def test_two_runs_are_judged_by_the_spread_of_the_studys_arms() -> None:
+    """Alone two runs are blind; with three arms of three runs each they see half a point, by
+    moderated variances."""
+    alone = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.852, 0.855]}))
+    together = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.852, 0.855], **SPREAD}))
+    assert alone.interval is not None
+    assert together.interval is not None
+    assert alone.interval[1] - alone.interval[0] == pytest.approx(
+        2 * 12.7062 * 0.003 / 2**0.5 * 1.5**0.5, rel=1e-4
+    )
+    assert "pooled" not in alone.reason
+    assert together.ruling is Ruling.REPRODUCED
+    assert together.interval[1] - together.interval[0] < 0.3 * (
+        alone.interval[1] - alone.interval[0]
+    )
+    assert "pooled over 4 arms, d.f. 4.0" in together.reason
+    far = narrow({"dropout": [0.832, 0.835], **SPREAD})
+    assert judged("nb3.dropout.test_accuracy@25", far).ruling is Ruling.NOT_REPRODUCED
+    assert (together.measured, together.runs) == ("0.8535 ± 0.0021", 2)
+
+
+def test_many_runs_are_hardly_moved_by_the_other_arms() -> None:
+    values = list(np.random.default_rng(5).normal(0.853, 0.003, 40))
+    alone = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": values})).interval
+    together = judged(
+        "nb3.dropout.test_accuracy@25", narrow({"dropout": values, **SPREAD})
+    ).interval
+    assert together == pytest.approx(alone, abs=0.0005)
+
+
+def test_an_interval_that_says_nothing_decides_nothing_but_can_still_refute() -> None:
+    """The arms of the narrow MLP are published from 0.768 to 0.881: an interval as wide would bear
+    out any of them."""
+    wide = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.84, 0.86]}))
+    assert wide.ruling is Ruling.UNDECIDED
+    assert "wider (0.44) than the published figures of all arms lie apart (0.11)" in wide.reason
+    assert (
+        judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.3, 0.31]})).ruling
+        is Ruling.NOT_REPRODUCED
+    )
+    # Where one arm alone is published there is nothing to lie apart from: 20 points are too wide.
+    arm = ("cyclical-learning-rate", "exp_range")
+    for values, ruling in (
+        ([0.85, 0.90, 0.95], Ruling.UNDECIDED),
+        ([0.89, 0.90, 0.91], Ruling.REPRODUCED),
+    ):
+        assert (
+            judged("nb2.clr.val_accuracy@5", {arm: runs(*arm, "test_accuracy", values, 5)}).ruling
+            is ruling
+        )
+
+
+def test_an_arm_that_strays_far_more_is_not_judged_by_the_others_spread() -> None:
+    one = judged(
+        "nb3.bn+dropout.test_accuracy@25",
+        narrow(
+            {
+                "vanilla": [0.880, 0.8804, 0.8802],
+                "bn": [0.867, 0.8672, 0.8668],
+                "dropout": [0.853, 0.8533, 0.8528],
+                "bn+dropout": [0.70, 0.85],
+            }
+        ),
+    )
+    assert one.ruling is Ruling.UNDECIDED
+    assert "pooled" not in one.reason
+
+
+def test_two_runs_of_each_arm_are_compared_by_the_spread_of_all() -> None:
+    made = narrow(SPREAD | {"dropout": [0.852, 0.855], "bn": [0.866, 0.868]})
+    one = judged("nb3.bn>dropout", made)
+    # Its own degree of freedom, and half of the five of the other three arms.
+    assert "2 and 2 runs, spread pooled over 4 arms, d.f. 3.5" in one.reason
+    assert one.ruling is Ruling.REPRODUCED
+    alone = judged("nb3.bn>dropout", narrow({"dropout": [0.852, 0.855], "bn": [0.866, 0.868]}))
+    expected = stats.ttest_ind([0.866, 0.868], [0.852, 0.855])
+    x, y = (runs("a", "b", "test_accuracy", v) for v in ([0.866, 0.868], [0.852, 0.855]))
+    plain = difference(x, y, "test_accuracy")
+    assert (plain.p, plain.interval) == (
+        pytest.approx(expected.pvalue),
+        pytest.approx(tuple(expected.confidence_interval(0.95))),
+    )
+    assert alone.runs == 2
+    one_run = narrow({"dropout": [0.852], "bn": [0.866, 0.868]})
+    assert judged("nb3.bn>dropout", one_run).ruling is Ruling.UNMEASURED
+
+
+def test_claims_that_contradict_each_other_say_who_is_right_and_under_which_conditions() -> None:
+    ids = [{name for side in pair for name in side} for pair in CONTRADICTIONS]
+    for claim in claims():
+        for other in filter(None, claim.get("contradicts", "").split(", ")):
+            assert any({claim["id"], other} <= names for names in ids), (claim["id"], other)
+    rulings = {one.claim["id"]: one for one in rule()}
+    for pair in CONTRADICTIONS:
+        for here, there in (pair, pair[::-1]):
+            for name, conditions in here.items():
+                assert f"here: {conditions}" in rulings[name].reason
+                assert all(
+                    f"{other} is {rulings[other].ruling}" in rulings[name].reason for other in there
+                )
+    assert "by the protocol of nb4 itself -0.0072" in rulings["nb4.hinge>perceptron"].reason

@@ -1,0 +1,110 @@
+"""A store that is damaged: set aside, carried over as far as it can be read, never passed over."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_database import HERE, PRELUDE, result
+
+from dlsys_bench.errors import StoreError
+from dlsys_bench.runs.store import Store, append, read
+
+
+def damaged(path: Path, how: str) -> None:
+    """A store of 60 runs, broken."""
+    with Store(path) as store:
+        for seed in range(60):
+            store.add(result(seed, reason="x" * 2000))
+    whole = bytearray(path.read_bytes())
+    pages = len(whole) // 4096
+    match how:
+        case "header":
+            whole[:100] = bytes(100)
+        case "first page":
+            whole[:4096] = os.urandom(4096)
+        case "page":
+            whole[4096 * (pages // 2) : 4096 * (pages // 2 + 1)] = os.urandom(4096)
+        case "cut":
+            del whole[len(whole) // 2 :]
+        case "text":
+            whole = bytearray(b"not a database at all\n" * 300)
+    path.write_bytes(bytes(whole))
+
+
+@pytest.mark.parametrize(
+    ("how", "least", "most"),
+    [("header", 60, 60), ("first page", 60, 60), ("page", 40, 59), ("cut", 15, 59), ("text", 0, 0)],
+)
+def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_carried_over(
+    tmp_path: Path, how: str, least: int, most: int
+) -> None:
+    path = tmp_path / "runs.db"
+    damaged(path, how)
+    before = path.read_bytes()
+    with pytest.warns(
+        UserWarning, match=r"runs.db is damaged .*: it was set aside as .*; \d+ runs of it could"
+    ):
+        append(path, result(1000))
+    kept = [run.seed for run in read(path)]
+    assert kept[-1] == 1000
+    assert least <= len(kept) - 1 <= most
+    assert set(kept) <= {*range(60), 1000}
+    (aside,) = [
+        file
+        for file in tmp_path.iterdir()
+        if "damaged" in file.name and not file.name.endswith(("wal", "shm"))
+    ]
+    assert aside.read_bytes()[:4096] == before[:4096]
+
+
+def test_processes_that_find_a_damaged_file_at_once_set_it_aside_once(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    damaged(path, "header")
+    script = """
+import warnings
+with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("always")
+    append(path, result(1000 + int(sys.argv[2])))
+print(len(found))
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PRELUDE + script, str(path), str(number)],
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        for number in range(4)
+    ]
+    assert sum(int(process.communicate(timeout=60)[0]) for process in running) == 1
+    assert sorted(run.seed for run in read(path)) == [*range(60), *range(1000, 1004)]
+    assert len([file for file in tmp_path.iterdir() if file.name.endswith("Z")]) == 1
+    assert not list(tmp_path.glob("*.new*"))
+
+
+def test_a_run_whose_text_is_damaged_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    for seed in range(3):
+        append(path, result(seed))
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE runs SET result = substr(result, 1, 40) WHERE id = 2")
+    connection.commit()
+    connection.close()
+    with pytest.warns(UserWarning, match=r"runs.db, run 2 cannot be read and was left out"):
+        assert [run.seed for run in read(path)] == [0, 2]
+    with Store(path) as store, pytest.warns(UserWarning, match=r"run 2 cannot be read"):
+        assert [run.seed for run in store.runs()] == [0, 2]
+
+
+def test_a_damaged_file_that_is_only_read_is_named_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    damaged(path, "page")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"cannot read results from .*runs.db: .*sets it aside"):
+        read(path)
+    assert path.read_bytes() == before

@@ -1,0 +1,285 @@
+"""The run store: what was said to be stored is there, whatever happens to the process, the file or
+the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.errors import StoreError
+from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.store import Store, append, check_writable, key_of, line_of, read
+from dlsys_bench.runs.store.database import is_database
+from dlsys_bench.runs.store.schema import MIGRATIONS
+
+HERE = Path(__file__).parent
+
+
+def result(seed: int = 1, **changes: object) -> Result:
+    history = [Epoch(1, 10, 0.5, 1.25, 0.5, 1.2, 0.6, None, None, 1.1, 0.7)]
+    made = Result(
+        "study",
+        "arm",
+        "digits",
+        "quick",
+        "numpy",
+        "cpu",
+        "float32",
+        "keras",
+        seed,
+        "p",
+        {},
+        history,
+        2.0,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def python(script: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """A script in a process of its own, with `result` and the store at hand."""
+    return subprocess.run(
+        [sys.executable, "-c", PRELUDE + script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
+        **options,  # type: ignore[call-overload]
+    )
+
+
+PRELUDE = """
+import sys
+from pathlib import Path
+from test_database import result
+from dlsys_bench.store import Store, append, key_of
+path = Path(sys.argv[1])
+"""
+
+
+def test_runs_are_read_back_in_order_the_last_attempt_of_each(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "runs.db"
+    with Store(path) as store:
+        assert store.add(result(1))
+        assert store.add(result(2, status="diverged", reason="NaN", history=[]))
+        assert store.add(result(1, seconds=3.0))
+        assert not store.add(result(2), once=True)
+        assert store.add(result(3), once=True)
+        assert [(run.seed, run.seconds) for run in store.runs()] == [(2, 2.0), (1, 3.0), (3, 2.0)]
+        assert [(r.number, r.attempt, r.result.seed) for r in store.records(every=True)] == [
+            (1, 1, 1),
+            (2, 1, 2),
+            (3, 2, 1),
+            (4, 1, 3),
+        ]
+        assert [run.seed for run in store.runs(status="diverged")] == [2]
+        assert store.runs(engine="torch") == []
+        assert store.keys() == {key_of(result(seed)) for seed in (1, 2, 3)}
+        with pytest.raises(StoreError, match=r"no column 'egnine' \(did you mean \"engine\"\?\)"):
+            store.runs(egnine="torch")
+    assert [(run.seed, run.seconds) for run in read(path)] == [(2, 2.0), (1, 3.0), (3, 2.0)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"study": "s"},
+        {"arm": "a"},
+        {"dataset": "d"},
+        {"tier": "full"},
+        {"engine": "torch"},
+        {"device": "cuda"},
+        {"dtype": "float64"},
+        {"seed": 9},
+        {"protocol": "q"},
+    ],
+)
+def test_runs_that_differ_in_any_part_of_the_key_are_two(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    with Store(tmp_path / "runs.db") as store:
+        assert store.add(result(1), once=True)
+        assert store.add(replace(result(1), **change), once=True)  # type: ignore[arg-type]
+        assert len(store.runs()) == 2
+
+
+def test_a_file_is_text_or_a_store_by_its_name(tmp_path: Path) -> None:
+    for name in ("runs.jsonl", "runs.db", "runs"):
+        check_writable(tmp_path / name)
+        append(tmp_path / name, result(1))
+        append(tmp_path / name, result(2))
+        assert [run.seed for run in read(tmp_path / name)] == [1, 2]
+    assert (tmp_path / "runs.jsonl").read_text().startswith('{"study"')
+    assert (tmp_path / "runs.db").read_bytes().startswith(b"SQLite format 3")
+
+
+def test_a_process_that_is_killed_loses_no_run_that_it_said_was_stored(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    script = "store = Store(path)\nfor seed in range(100_000):\n    store.add(result(seed))\n    print(seed, flush=True)\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + script, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
+    )
+    assert process.stdout is not None
+    while process.stdout.readline() != "40\n":
+        pass
+    process.send_signal(signal.SIGKILL)
+    rest, _ = process.communicate()
+    said = [40, *(int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n"))]
+    kept = [run.seed for run in read(path)]
+    assert kept == list(range(len(kept)))
+    assert len(kept) >= said[-1] + 1
+    with Store(path) as store:
+        assert store.add(result(-1))
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_that_write_at_once_lose_nothing_and_store_nothing_twice(
+    tmp_path: Path, processes: int
+) -> None:
+    path = tmp_path / "runs.db"
+    script = "store = Store(path)\nprint(sum(store.add(result(seed), once=True) for seed in range(40)))\n"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PRELUDE + script, str(path)],
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        for _ in range(processes)
+    ]
+    stored = [int(process.communicate(timeout=120)[0]) for process in running]
+    assert sum(stored) == 40
+    with Store(path) as store:
+        assert sorted(run.seed for run in store.runs(every=True)) == list(range(40))
+
+
+def test_to_read_a_store_that_is_open_takes_nothing_from_it(tmp_path: Path) -> None:
+    """A file that a process opens and closes loses all locks of that process: another would then
+    end the log."""
+    path = tmp_path / "runs.db"
+    with Store(path) as store:
+        store.add(result(1))
+        assert [run.seed for run in read(path)] == [1]
+        check_writable(path)
+        assert is_database(path)
+        python("append(path, result(2))", path)
+        store.add(result(3))
+        # Seen by others at once, not only when this one ends well.
+        seen = python(
+            "from dlsys_bench.runs.store import read\nprint([run.seed for run in read(path)])", path
+        )
+        assert seen.stdout == "[1, 2, 3]\n"
+
+
+def test_runs_are_chosen_by_group_and_by_column(tmp_path: Path) -> None:
+    with Store(tmp_path / "runs.db") as store:
+        for study in ("g/one", "g/two", "gone", "other"):
+            for seed in (1, 2):
+                store.add(result(seed, study=study))
+        assert [run.study for run in store.runs(study="g", seed=1)] == ["g/one", "g/two"]
+        assert [run.study for run in store.runs(seed=2, study="gone", every=True)] == ["gone"]
+        assert store.runs(attempt=2) == []
+
+
+def test_what_a_store_cannot_hold_is_said(tmp_path: Path) -> None:
+    with Store(tmp_path / "runs.db") as store:
+        with pytest.raises(StoreError, match="cannot write results to .* too large"):
+            store.add(result(2**80))
+        assert store.add(result(1))
+    with pytest.raises(StoreError, match="is a file of text by its name"):
+        Store(tmp_path / "runs.jsonl")
+
+
+def test_a_store_of_version_1_is_brought_up_with_nothing_lost(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with Store(path) as store:
+        store.add(result(1))
+    connection = sqlite3.connect(path)
+    connection.executescript("DROP TABLE reservations; PRAGMA user_version = 1;")
+    connection.close()
+    assert [run.seed for run in read(path)] == [1]
+    with Store(path) as store:
+        assert store.reserve(key_of(result(2)))
+        assert [run.seed for run in store.runs()] == [1]
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+    connection.close()
+
+
+def test_a_later_version_and_another_programs_file_are_refused_untouched(tmp_path: Path) -> None:
+    later, other, text = tmp_path / "later.db", tmp_path / "other.db", tmp_path / "notes.txt"
+    Store(later).close()
+    for path, statement in (
+        (later, "PRAGMA user_version = 99"),
+        (other, "CREATE TABLE songs (name TEXT)"),
+    ):
+        connection = sqlite3.connect(path)
+        connection.execute(statement)
+        connection.close()
+    text.write_text("my notes\n")
+    for path, said in (
+        (later, "has version 99 of the store, this program knows 2: update it"),
+        (other, "is another program's database"),
+        (text, "is no store of runs"),
+    ):
+        before = path.read_bytes()
+        with pytest.raises(StoreError, match=said):
+            append(path, result(1))
+        assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_run_that_is_stored_is_on_the_disk(tmp_path: Path) -> None:
+    """What a loss of power would show: each commit waits for the disk."""
+    with Store(tmp_path / "runs.db") as store:
+        settings = [
+            store._connection.execute(f"PRAGMA {name}").fetchone()
+            for name in ("synchronous", "journal_mode")
+        ]
+    assert settings == [(2,), ("wal",)]
+
+
+def call(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "dlsys_bench", "runs", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_the_command_line_lists_shows_exports_and_imports(tmp_path: Path) -> None:
+    for run in (result(1), result(2, engine="torch"), result(2, engine="torch", seconds=9.0)):
+        append(tmp_path / "reports" / "runs.db", run)
+    assert "3 runs in" in call(tmp_path, "list", "--every").stdout
+    (listed,) = call(tmp_path, "list", "--engine", "torch", "--json").stdout.splitlines()
+    found = json.loads(listed)
+    assert (found["number"], found["attempt"], found["seed"]) == (3, 2, 2)
+    assert json.loads(call(tmp_path, "show", "3").stdout)["seconds"] == 9.0
+    assert "has no run 7" in call(tmp_path, "show", "7", code=2).stderr
+    assert len(call(tmp_path, "export").stdout.splitlines()) == 2
+    assert "2 runs written to all.jsonl" in call(tmp_path, "export", "all.jsonl").stderr
+    with (tmp_path / "all.jsonl").open("a") as file:
+        file.write("damaged\n")
+        file.write(line_of(result(1, seconds=4.0)))
+    said = call(tmp_path, "import", "all.jsonl", "reports/runs.db", "--store", "new.db").stderr
+    assert "all.jsonl, line 3 is not a run" in said
+    assert "all.jsonl: 3 runs, 2 stored, 1 were there already" in said
+    assert "reports/runs.db: 2 runs, 0 stored, 2 were there already" in said
+    assert [run.seconds for run in read(tmp_path / "new.db")] == [4.0, 9.0]
+    assert "no store missing.db" in call(tmp_path, "list", "--store", "missing.db", code=2).stderr

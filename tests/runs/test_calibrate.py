@@ -1,0 +1,411 @@
+"""`dlsys-bench calibrate`, run as a person runs it: every finished run is kept once, whatever is
+killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dlsys_bench.data import load
+from dlsys_bench.engines.registry import create
+from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.run import run
+from dlsys_bench.runs.store import Store, read
+from dlsys_bench.runs.store.owner import Owner
+from dlsys_bench.studies.registry import find
+
+MINE = '''
+import os
+import signal
+import time
+from pathlib import Path
+
+from dlsys_bench.spec.layers import Dense, Flatten
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.studies import Arm, Study
+
+HERE = Path(__file__).parent
+SMALL = Model("small", (28, 28, 1), (Flatten(), Dense(10)))
+ARMS = Study("arms", "two", "mine", "digits", tuple(
+    Arm(name, SMALL, {"quick": Recipe(SGD(rate), batch_size=64, steps=20)}) for name, rate in (("b", 0.1), ("a", 0.2))))
+
+def train(seed):
+    """Half a training that says when it begins."""
+    with (HERE / "log.txt").open("a") as log:
+        log.write(f"{seed}\\n")
+    time.sleep(0.2)
+    return {"accuracy": 0.9 + seed / 1000}
+
+def slow(seed):
+    train(seed)
+    time.sleep(60)
+
+class OddError(Exception):
+    def __init__(self, one, two):
+        super().__init__("made of two")
+
+def troubled(seed):
+    """One seed ends its worker three times, one always, one raises what cannot be sent."""
+    deaths = HERE / "deaths.txt"
+    if seed == 5 or (seed == 2 and len(deaths.read_text()) < 3):
+        if seed == 2:
+            deaths.write_text(deaths.read_text() + "x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if seed == 3:
+        raise OddError(1, 2)
+    return train(seed)
+'''
+
+LIMITED = """
+import resource, runpy, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+sys.argv[0] = "dlsys-bench"
+runpy.run_module("dlsys_bench", run_name="__main__")
+"""
+
+# Permission bits do not bind root, unless it gives up the two capabilities that pass them over.
+BOUND = """
+import ctypes, os, sys
+for capability in (1, 2):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-m", "dlsys_bench", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(MINE)
+    return tmp_path
+
+
+def start(
+    folder: Path, *arguments: str, how: tuple[str, ...] = ("-m", "dlsys_bench")
+) -> subprocess.Popen[str]:
+    # In a group of its own, which a signal can be sent to as a terminal does.
+    return subprocess.Popen(
+        [sys.executable, *how, "calibrate", *arguments],
+        cwd=folder,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "DLSYS_BENCH_DATA": ""},
+    )
+
+
+def ended(process: subprocess.Popen[str], code: int = 0) -> str:
+    """What it said on stderr, of which no traceback is a part."""
+    out, said = process.communicate(timeout=120)
+    assert process.returncode == code, out + said
+    assert "Traceback" not in said
+    return said
+
+
+def call(
+    folder: Path, *arguments: str, code: int = 0, how: tuple[str, ...] = ("-m", "dlsys_bench")
+) -> str:
+    return ended(start(folder, *arguments, how=how), code)
+
+
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def begun(folder: Path) -> Counter[int]:
+    """How often each seed was begun to be trained."""
+    log = folder / "log.txt"
+    return Counter(map(int, log.read_text().split())) if log.exists() else Counter()
+
+
+def stored(folder: Path) -> list[int]:
+    """The seeds in the store, every attempt."""
+    path = folder / "reports" / "runs.db"
+    if not path.exists():
+        return []
+    with Store(path) as store:
+        return [run.seed for run in store.runs(every=True)]
+
+
+def in_reference(folder: Path, name: str = "mine.train") -> list[int]:
+    return [run.seed for run in read(folder / "reports" / "reference" / f"{name}.jsonl")]
+
+
+def figures(result: Result) -> tuple[object, ...]:
+    history = [
+        (epoch.running_loss, epoch.train_loss, epoch.test_loss, epoch.test_accuracy)
+        for epoch in result.history
+    ]
+    return (result.arm, result.seed, result.protocol, history)
+
+
+def test_an_arm_reaches_the_same_by_one_worker_two_and_none(folder: Path) -> None:
+    target = "regularization/fashion/ffn"
+    for workers in ("1", "2"):
+        call(
+            folder,
+            target,
+            "--dataset",
+            "digits",
+            "--seeds",
+            "2",
+            "--workers",
+            workers,
+            "--store",
+            f"{workers}.db",
+            "--output",
+            f"{workers}.jsonl",
+        )
+    one, two = (
+        sorted(read(folder / f"{name}.db"), key=lambda run: run.seed) for name in ("1", "2")
+    )
+    assert [run.seed for run in one] == [0, 1]
+    assert list(map(figures, one)) == list(map(figures, two))
+    assert list(map(figures, read(folder / "1.jsonl"))) == list(map(figures, one))
+    (case,) = find(target)
+    path = folder / "here.db"
+    with Store(path) as store:
+        for seed in (0, 1):
+            store.add(run(case, create("numpy"), load("digits"), tier="quick", seed=seed))
+    assert list(map(figures, read(path))) == list(map(figures, one))
+
+
+def test_rows_are_made_whole_and_the_reference_file_is_in_the_order_of_the_arms(
+    folder: Path,
+) -> None:
+    said = call(folder, "mine:ARMS", "--seeds", "3", "--workers", "1")
+    with Store(folder / "reports" / "runs.db") as store:
+        assert [(run.seed, run.arm) for run in store.runs()] == [
+            (seed, arm) for seed in range(3) for arm in "ba"
+        ]
+    path = folder / "reports" / "reference" / "arms.digits.quick.jsonl"
+    assert [(run.arm, run.seed) for run in read(path)] == [
+        (arm, seed) for arm in "ba" for seed in range(3)
+    ]
+    assert "6 asked, 6 trained" in said
+    assert "reports/reference/arms.digits.quick.jsonl: 6 runs new" in said
+    # The reference file alone is enough to know what need not be trained; asked again in so many
+    # words, it is.
+    (folder / "reports" / "runs.db").unlink()
+    before = path.read_bytes()
+    assert "6 asked, 6 there already, 0 trained" in call(folder, "mine:ARMS", "--seeds", "3")
+    assert path.read_bytes() == before
+    assert "6 asked, 6 trained" in call(
+        folder, "mine:ARMS", "--seeds", "3", "--no-resume", "--no-reference"
+    )
+    assert path.read_bytes() == before
+
+
+def test_workers_that_die_and_trainings_that_fail_leave_the_others_whole(folder: Path) -> None:
+    (folder / "deaths.txt").touch()
+    process = start(folder, "mine:troubled", "--seeds", "8", "--workers", "2", "--json")
+    out, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "failed: mine:troubled, seed 3: OddError: made of two" in said
+    assert "failed: mine:troubled, seed 5: every worker that trained it died" in said
+    found = json.loads(out)
+    assert (found["trained"], found["failed"]) == (6, 2)
+    assert {(failure["seed"], "OddError" in failure["trace"]) for failure in found["failures"]} == {
+        (3, True),
+        (5, False),
+    }
+    assert (folder / "deaths.txt").read_text() == "xxx"
+    assert sorted(stored(folder)) == in_reference(folder, "mine.troubled") == [0, 1, 2, 4, 6, 7]
+
+
+@contextmanager
+def cluster(
+    folder: Path, workers: int = 2
+) -> Iterator[tuple[str, subprocess.Popen[bytes], list[subprocess.Popen[bytes]]]]:
+    """A scheduler and its workers on this machine: its address and the processes."""
+    file, processes = folder / "scheduler.json", list[subprocess.Popen[bytes]]()
+    common = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+
+    def begin(*arguments: str) -> subprocess.Popen[bytes]:
+        processes.append(subprocess.Popen([sys.executable, "-m", *arguments], **common))  # type: ignore[call-overload]
+        return processes[-1]
+
+    local = ("--host", "127.0.0.1", "--no-dashboard")
+    try:
+        scheduler = begin(
+            "distributed.cli.dask_scheduler", *local, "--port", "0", "--scheduler-file", str(file)
+        )
+        until(lambda: file.exists() and file.read_text().endswith("}"))
+        address = json.loads(file.read_text())["address"]
+        made = [
+            begin("distributed.cli.dask_worker", address, *local, "--nthreads", "1", "--no-nanny")
+            for _ in range(workers)
+        ]
+        yield address, scheduler, made
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_cluster_may_lose_a_worker_and_when_it_loses_its_scheduler_one_goes_on_without(
+    folder: Path,
+) -> None:
+    arguments = ("mine:train", "--seeds", "20")
+    with cluster(folder) as (address, scheduler, workers):
+        process = start(folder, *arguments, "--cluster", address)
+        until(lambda: len(stored(folder)) > 2)
+        workers[0].kill()
+        until(lambda: len(stored(folder)) > 6)
+        scheduler.kill()
+        killed = time.monotonic()
+        said = ended(process, 2)
+        assert time.monotonic() - killed < 20
+    assert said.count("\n") == 1
+    kept = stored(folder)
+    assert (
+        f"the scheduler is gone; {len(kept)} runs of this command are stored in reports/runs.db"
+        in said
+    )
+    assert "--resume" in said
+    assert f"20 asked, {len(kept)} there already, {20 - len(kept)} trained" in call(
+        folder, *arguments
+    )
+    assert sorted(stored(folder)) == in_reference(folder) == list(range(20))
+    # What was in flight is made again, and nothing else.
+    assert sum(begun(folder).values()) <= 20 + 1 + 2 * 2
+    said = call(folder, "mine:train", "--seeds", "25", "--cluster", "nothing://x", code=2)
+    assert "cannot use the cluster at nothing://x" in said
+
+
+def test_a_scheduler_that_is_lost_when_all_is_in_flight_is_missed(folder: Path) -> None:
+    with cluster(folder, 1) as (address, scheduler, _):
+        process = start(folder, "mine:slow", "--seeds", "2", "--cluster", address)
+        until(lambda: len(begun(folder)) > 0)
+        scheduler.kill()
+        killed = time.monotonic()
+        assert "the scheduler is gone; 0 runs" in ended(process, 2)
+        assert time.monotonic() - killed < 20
+    with Store(folder / "reports" / "runs.db") as store:
+        assert store.reservations() == {}
+
+
+@pytest.mark.usefixtures("heard_interrupts")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_command_that_is_killed_goes_on_where_it_was(folder: Path, how: signal.Signals) -> None:
+    arguments = ("mine:train", "--seeds", "16", "--workers", "2")
+    process = start(folder, *arguments)
+    until(lambda: len(stored(folder)) > 3)
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)
+        assert (
+            ended(process, 130).strip()
+            == "dlsys-bench: interrupted; every run that had finished is kept"
+        )
+    else:
+        process.kill()
+        process.communicate()
+    kept = len(stored(folder))
+    assert kept < 16
+    assert f"16 asked, {kept} there already, {16 - kept} trained" in call(folder, *arguments)
+    assert sorted(stored(folder)) == in_reference(folder) == list(range(16))
+    assert sum(begun(folder).values()) <= 16 + 2 * 2
+
+
+def test_two_commands_at_once_share_the_work(folder: Path) -> None:
+    arguments = ("mine:train", "--seeds", "20", "--workers", "2")
+    processes = [start(folder, *arguments) for _ in range(2)]
+    said = [ended(process) for process in processes]
+    assert sorted(stored(folder)) == in_reference(folder) == list(range(20))
+    assert begun(folder) == Counter(range(20)), (
+        "a run that another command had taken on was trained"
+    )
+    assert all("20 asked" in line for line in said)
+
+
+def test_a_command_takes_over_what_one_that_is_gone_had_reserved(folder: Path) -> None:
+    arguments = ("mine:train", "--seeds", "12", "--workers", "1")
+    first, second = start(folder, *arguments), start(folder, *arguments)
+    until(lambda: len(stored(folder)) > 2)
+    first.kill()
+    first.communicate()
+    assert "12 asked" in ended(second)
+    assert sorted(stored(folder)) == in_reference(folder) == list(range(12))
+
+
+def test_a_run_of_another_host_is_waited_for_until_it_is_released(folder: Path) -> None:
+    call(folder, "mine:train", "--seeds", "1", "--workers", "1")
+    path = folder / "reports" / "runs.db"
+    with Store(path) as store:
+        (key,) = store.keys()
+        assert store.reserve(key._replace(seed=1), Owner("elsewhere", 7, 0.0))
+    process = start(folder, "mine:train", "--seeds", "3", "--workers", "1")
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    assert "waiting for 1 runs that process 7 on elsewhere has taken on" in said
+    assert said.strip().endswith("dlsys-bench runs release --store reports/runs.db")
+    release = [sys.executable, "-m", "dlsys_bench", "runs", "release"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        release, cwd=folder, capture_output=True, text=True, check=True, env=environment
+    )
+    assert "1 runs released, of elsewhere" in done.stderr
+    ended(process)
+    assert sorted(stored(folder)) == in_reference(folder) == [0, 1, 2]
+
+
+def test_a_full_disk_stops_the_command_with_what_it_had(folder: Path) -> None:
+    arguments = ("mine:train", "--seeds", "24", "--workers", "2")
+    said = call(folder, *arguments, code=2, how=("-c", LIMITED))
+    assert "cannot write results to reports/runs.db" in said
+    assert "the runs written before are kept" in said
+    kept = len(stored(folder))
+    assert 0 < kept < 24
+    assert f"{kept} there already" in call(folder, *arguments)
+    assert sorted(stored(folder)) == in_reference(folder) == list(range(24))
+    assert sum(begun(folder).values()) <= 24 + 1 + 2 * 2
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_trained(folder: Path) -> None:
+    call(folder, "mine:train", "--seeds", "2", "--workers", "1")
+    for place in (folder / "reports", folder / "reports" / "reference"):
+        files = [place, *(file for file in place.iterdir() if file.is_file())]
+        for file in files:
+            file.chmod(0o555 if file.is_dir() else 0o444)
+        said = call(
+            folder, "mine:train", "--seeds", "4", "--workers", "1", code=2, how=("-c", BOUND)
+        )
+        assert said.startswith("dlsys-bench: cannot write results to reports/")
+        assert said.count("\n") == 1
+        for file in files:
+            file.chmod(0o755 if file.is_dir() else 0o644)
+    assert begun(folder) == Counter(range(2))
+    assert sorted(stored(folder)) == in_reference(folder) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("mine:tarin",), 'did you mean "train"?'),
+        (("mine:HERE",), "it takes a callable of a seed"),
+        (("regularisation",), 'did you mean "regularization"?'),
+        (("mine:train", "--no-reference", "--output", "x.jsonl"), "--output is the reference file"),
+        (("mine:ARMS", "--tier", "full"), "has no tier 'full'"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(folder: Path, arguments: tuple[str, ...], said: str) -> None:
+    found = call(folder, *arguments, code=2)
+    assert said in found
+    assert found.count("\n") == 1
+    assert not (folder / "reports").exists()

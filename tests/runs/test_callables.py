@@ -1,0 +1,61 @@
+"""Anyone's training as a run: what it returns, and what is wrong with what it returns."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from dlsys_bench.errors import UserError
+from dlsys_bench.runs.callables import METRIC, find_train, name_of, train_once
+from dlsys_bench.runs.result import Result
+
+
+def test_a_number_and_a_mapping_are_figures() -> None:
+    assert train_once(lambda seed: 0.9 + seed, 3, "mine").figures == {METRIC: 3.9}
+    found = train_once(lambda seed: {"accuracy": np.float32(0.5), "loss": np.array(2.0)}, 1, "mine")
+    assert found.figures == {"accuracy": 0.5, "loss": 2.0}
+    assert found.metric("loss") == 2.0
+    assert (found.study, found.seed, found.status) == ("mine", 1, "finished")
+    assert Result.from_dict(found.to_dict()) == found
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_has_diverged(value: float) -> None:
+    found = train_once(lambda seed: {"accuracy": 0.1, "loss": value}, 1, "mine")
+    assert (found.status, found.figures, found.metric("accuracy")) == ("diverged", {}, None)
+    assert found.reason == f"loss became {value}"
+
+
+@pytest.mark.parametrize(
+    "value", [None, "0.9", "high", [0.1], {}, {"a": "0.9"}, {"a": None}, np.zeros(2)]
+)
+def test_what_is_no_number_is_refused_with_what_is_accepted(value: object) -> None:
+    with pytest.raises(
+        UserError, match=r"training 'mine' returned .*; it has to return a number, or a mapping"
+    ):
+        train_once(lambda seed: value, 1, "mine")  # type: ignore[arg-type, return-value]
+
+
+def test_what_a_training_raises_is_its_own() -> None:
+    def train(seed: int) -> float:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train_once(train, 1)
+
+
+def test_a_training_is_found_by_name() -> None:
+    assert find_train("math:sqrt") is math.sqrt
+    assert name_of(test_a_training_is_found_by_name).endswith(
+        "test_callables:test_a_training_is_found_by_name"
+    )
+    with pytest.raises(
+        UserError, match="training 'math:pi' is float; it takes a callable of a seed"
+    ):
+        find_train("math:pi")
+    with pytest.raises(
+        UserError, match=r"training 'math:sqr': math has no 'sqr' \(did you mean \"sqrt\"\?\)"
+    ):
+        find_train("math:sqr")

@@ -1,0 +1,134 @@
+"""The reference file: whole, in order, nothing twice, nothing lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import dlsys_bench
+from dlsys_bench.errors import StoreError
+from dlsys_bench.runs.calibration.reference import merge
+from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.store import append, read
+
+REFERENCE = Path(dlsys_bench.__file__).parent.parent / "reports" / "reference"
+
+
+def result(arm: str, seed: int, **changes: object) -> Result:
+    made = Result(
+        "study", arm, "digits", "quick", "numpy", "cpu", "float32", "keras", seed, "p", {}, [], 2.0
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_runs_are_in_the_order_of_the_arms_and_seeds_each_once(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "study.jsonl"
+    assert merge(path, [result("a", 1), result("b", 0)], ("b", "a")) == 2
+    assert (
+        merge(path, [result("a", 0), result("b", 0, seconds=9.0), result("gone", 0)], ("b", "a"))
+        == 2
+    )
+    assert [(run.arm, run.seed) for run in read(path)] == [
+        ("b", 0),
+        ("a", 0),
+        ("a", 1),
+        ("gone", 0),
+    ]
+    assert read(path)[0].seconds == 2.0
+    assert merge(path, [result("b", 0, seconds=9.0)], ("b", "a"), again=True) == 0
+    assert read(path)[0].seconds == 9.0
+    assert [file.name for file in path.parent.iterdir()] == ["study.jsonl"]
+
+
+def test_runs_of_another_protocol_or_engine_stay(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    merge(path, [result("a", 0, protocol="old"), result("a", 0, engine="torch")])
+    merge(path, [result("a", 0)])
+    assert len(read(path)) == 3
+
+
+def test_nothing_new_leaves_the_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    merge(path, [result("a", 0)])
+    before = path.stat()
+    assert merge(path, [result("a", 0)]) == 0
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    merge(tmp_path / "none.jsonl", [])
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_lines_that_are_damaged_are_named_and_kept_beside(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    append(path, result("a", 0))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:40] + b"\n")
+    with pytest.warns(
+        UserWarning, match=r"study.jsonl, line 2 is not a run .*; the file as it was is .*damaged"
+    ):
+        merge(path, [result("a", 1)])
+    assert [run.seed for run in read(path)] == [0, 1]
+    (aside,) = tmp_path.glob("study.jsonl.damaged-*")
+    assert aside.read_bytes() == whole + whole[:40] + b"\n"
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    merge(path, [result("a", 0)])
+    before = path.read_bytes()
+    script = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_merge import merge, result, StoreError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    merge(Path({str(path)!r}), [result("a", seed) for seed in range(9)])
+except StoreError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "what was there is kept" in done.stdout
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["study.jsonl"]
+
+
+def test_commands_that_merge_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "study.jsonl"
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_merge import merge, result
+for seed in range(20):
+    merge(Path({str(path)!r}), [result(sys.argv[1], seed)], ("a", "b", "c"))
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", script, arm]) for arm in "abc"]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    assert [(run.arm, run.seed) for run in read(path)] == [
+        (arm, seed) for arm in "abc" for seed in range(20)
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["regularization.fashion.digits.quick", "dying-relu.absolute.full"]
+)
+def test_tracked_files_lose_and_change_no_line(tmp_path: Path, name: str) -> None:
+    lines = (REFERENCE / f"{name}.jsonl").read_text().splitlines()
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    merge(path, [result("new", 0)])
+    merged = path.read_text().splitlines()
+    assert len(merged) == len(lines) + 1
+    assert set(lines) < set(merged)
+
+
+def test_a_place_that_can_hold_no_file_is_named() -> None:
+    with pytest.raises(StoreError, match="cannot write results to /dev/null/study.jsonl"):
+        merge(Path("/dev/null/study.jsonl"), [result("a", 0)])

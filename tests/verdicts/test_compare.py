@@ -1,0 +1,370 @@
+"""Two sets of runs compared: what is the same, what differs, what is not decided, and how often
+that is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy import stats
+
+from dlsys_bench.cli import cli
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.errors import UserError
+from dlsys_bench.report.tables import comparison_table
+from dlsys_bench.runs.callables import train_once
+from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.store import append
+from dlsys_bench.verdicts.compare import Comparison, Relation, compare
+from dlsys_bench.verdicts.difference import Difference, holm, more_runs
+
+NOISE = np.random.default_rng(3).normal(0.0, 0.001, 40)
+
+
+def runs(
+    values: Sequence[float | None], arm: str = "dropout", first_seed: int = 0, **changes: Any
+) -> list[Result]:
+    """A run a value, of which None diverged."""
+    made = Result(
+        "regularization/lenet5-tanh",
+        arm,
+        "digits",
+        "quick",
+        "numpy",
+        "cpu",
+        "float32",
+        "keras",
+        0,
+        "p",
+        {},
+        [],
+        1.0,
+    )
+    lost = {"status": "diverged", "reason": "the loss became nan"}
+    return [
+        replace(
+            made,
+            seed=first_seed + n,
+            **(lost if value is None else {}),  # type: ignore[arg-type]
+            history=[] if value is None else [Epoch(1, 1, 1.0, 1.0 - value, test_accuracy=value)],
+            **changes,
+        )
+        for n, value in enumerate(values)
+    ]
+
+
+def only(a: list[Result], b: list[Result], **options: Any) -> Comparison:
+    (one,) = (one for one in compare(a, b, **options) if one.relation is not Relation.LEFT_OUT)
+    return one
+
+
+BASE = runs(list(0.9 + NOISE[:8]))
+
+
+def test_close_means_are_the_same_by_two_one_sided_tests() -> None:
+    """Scipy's own, of the pairs: the larger p of both sides."""
+    x, y = 0.9 + NOISE[:8], 0.9005 + NOISE[8:16]
+    one = only(runs(list(x)), runs(list(y)))
+    low, high = (
+        stats.ttest_1samp(y - x, edge, alternative=side).pvalue
+        for edge, side in ((-0.005, "greater"), (0.005, "less"))
+    )
+    assert one.relation is Relation.SAME
+    assert one.difference is not None
+    assert one.difference.within(0.005) == pytest.approx(max(low, high))
+    assert one.difference.mean == pytest.approx((y - x).mean())
+    assert "inside ±0.005 (8 pairs)" in one.reason
+    assert only(runs(list(x)), runs(list(y)), margin=0.0006).relation is not Relation.SAME
+
+
+def test_far_means_differ_and_it_is_said_whether_by_more_than_the_margin() -> None:
+    far = only(BASE, runs(list(0.92 + NOISE[8:16])))
+    assert far.relation is Relation.DIFFERS
+    assert "beyond ±0.005" in far.reason
+    assert far.difference is not None
+    assert far.difference.mean == pytest.approx(0.02, abs=0.001)
+    near = only(BASE, runs(list(0.9053 + NOISE[8:16])))
+    assert near.relation is Relation.DIFFERS
+    assert "perhaps by no more than 0.005" in near.reason
+
+
+def test_other_seeds_are_compared_by_welch() -> None:
+    x, y = 0.9 + NOISE[:8], 0.92 + 3 * NOISE[8:14]
+    one = only(runs(list(x)), runs(list(y), first_seed=100))
+    expected = stats.ttest_ind(y, x, equal_var=False)
+    assert one.difference is not None
+    assert one.difference.how == "Welch, 6 and 8 runs"
+    assert one.difference.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert one.difference.p == pytest.approx(expected.pvalue)
+    # A few seeds in common among many others do not throw the others away.
+    mixed = only(runs(list(x)), runs(list(0.9 + NOISE[8:16]), first_seed=5))
+    assert mixed.difference is not None
+    assert mixed.difference.how == "Welch, 8 and 8 runs"
+
+
+def test_what_is_not_decided_says_how_many_more_runs_would() -> None:
+    one = only(runs([0.90, 0.92, 0.91, 0.89]), runs([0.91, 0.90, 0.93, 0.89], first_seed=10))
+    assert one.relation is Relation.UNDECIDED
+    assert one.more_runs is not None
+    assert f"about {one.more_runs} more of each side would decide it" in one.reason
+    single = only(runs([0.9]), runs([0.9, 0.91]))
+    assert (single.relation, single.more_runs) == (Relation.UNDECIDED, 1)
+    assert "1 run with this figure on one side" in single.reason
+
+
+def test_so_many_more_runs_do_decide_it_as_often_as_is_said() -> None:
+    """Pairs that differ by 0.002 with a spread of 0.005, inside 0.005: a power of 0.8 by
+    simulation."""
+    gap = Difference(0.002, 0, 0, 0.5, "", 0.005 / 6**0.5, 5.0, 6)
+    more = more_runs(gap, 6, 0.005, 0.05, 1)
+    assert more is not None
+    generator, n = np.random.default_rng(1), 6 + more
+    draws = generator.normal(0.002, 0.005, (4000, n))
+    error = draws.std(axis=1, ddof=1) / n**0.5
+    inside = (0.005 - np.abs(draws.mean(axis=1))) / error > stats.t.isf(0.05, n - 1)
+    assert 0.74 < inside.mean() < 0.86
+    assert more_runs(gap._replace(mean=0.005, error=10.0), 6, 0.005, 0.05, 1) is None
+
+
+def test_runs_that_diverged_are_counted_and_can_be_the_difference() -> None:
+    some = only(BASE, runs([*(0.9 + NOISE[8:15]), None]))
+    assert some.relation is Relation.SAME
+    assert "0 of 8 runs of A diverged, 1 of 8 of B" in some.reason
+    most = only(BASE, runs([0.9, 0.901, *[None] * 6]))
+    assert most.relation is Relation.DIFFERS
+    expected = stats.fisher_exact([[0, 8], [6, 2]]).pvalue
+    assert f"p {2 * expected:.2g} (Fisher, Holm)" in most.reason
+    assert (most.b.runs, most.b.diverged) == (8, 6) if most.b else False
+    every = only(BASE, runs([None] * 8))
+    assert every.relation is Relation.DIFFERS
+    assert every.difference is None
+    assert only(BASE[:2], runs([None, None])).relation is Relation.UNDECIDED
+    with pytest.raises(UserError, match="all 2 runs of A diverged, and all 3 of B"):
+        compare(runs([None] * 2), runs([None] * 3))
+
+
+def test_one_arm_that_diverges_is_one_test_however_many_figures_it_has() -> None:
+    one, *_ = compare(
+        BASE, runs([*(0.9 + NOISE[8:15]), None]), metrics=["test_accuracy", "running_loss"]
+    )
+    assert one.p is not None
+    assert one.adjusted == pytest.approx(min(1.0, 3 * one.p), rel=0.5)
+
+
+def test_holm_is_that_of_the_textbook() -> None:
+    """Holm 1979: 0.01, 0.04, 0.03, 0.005 of four become 0.03, 0.06, 0.06, 0.02."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([None, 0.5, None]) == [None, 0.5, None]
+
+
+def test_many_rows_are_held_more_strictly_than_one() -> None:
+    shifted = list(0.9 + NOISE[:8] + 0.004 + 3 * NOISE[8:16])
+    alone = only(BASE, runs(shifted), margin=0.0001)
+    assert alone.relation is Relation.DIFFERS
+    arms = [f"arm {n}" for n in range(20)]
+    a = [run for arm in arms for run in runs(list(0.9 + NOISE[:8]), arm)]
+    b = [
+        run
+        for n, arm in enumerate(arms)
+        for run in runs(shifted if n == 0 else list(0.9 + np.roll(NOISE[:8], 3)), arm)
+    ]
+    first, *_ = compare(a, b, margin=0.0001)
+    assert first.p == alone.p
+    assert first.relation is Relation.UNDECIDED
+
+
+def test_what_only_one_side_has_is_left_out_and_says_why() -> None:
+    a = [*BASE, *runs([0.5] * 3, "bn+bn"), *runs([0.5] * 3, "standard+bn")]
+    b = [
+        *runs(list(0.9 + NOISE[8:16])),
+        *runs([0.5] * 3, "standard+bn", protocol="another"),
+        *runs([0.5] * 3, "more"),
+    ]
+    found = {one.arm: one for one in compare(a, b)}
+    assert found["dropout"].relation is Relation.SAME
+    assert "only A has" in found["bn+bn"].reason
+    assert "only B has" in found["more"].reason
+    assert "another protocol" in found["standard+bn"].reason
+    assert {one.relation for name, one in found.items() if name != "dropout"} == {Relation.LEFT_OUT}
+
+
+def test_nothing_in_common_is_a_mistake_that_says_what() -> None:
+    with pytest.raises(
+        UserError, match="nothing in common: regularization/lenet5-tanh/dropout.*only A has"
+    ):
+        compare(BASE, runs([0.9] * 3, "bn+bn"))
+    with pytest.raises(UserError, match="another protocol"):
+        compare(BASE, runs([0.9] * 3, protocol="q"))
+    with pytest.raises(UserError, match="the same runs"):
+        compare(BASE, BASE)
+    with pytest.raises(
+        UserError, match="no run has a figure 'test_acuracy' .did you mean \"test_accuracy\""
+    ):
+        compare(BASE, runs([0.9] * 3), metrics=["test_acuracy"])
+    with pytest.raises(UserError, match="B has no runs"):
+        compare(BASE, [])
+
+
+def test_engines_are_compared_one_with_one() -> None:
+    """One engine against another where each side has one; of several, each against itself."""
+    numpy, torch = BASE, runs(list(0.9 + NOISE[8:16]), engine="torch")
+    one = only(numpy, torch)
+    assert (one.a.engine, one.b.engine) == ("numpy", "torch") if one.a and one.b else False
+    again = [*runs(list(0.9 + NOISE[16:24])), *runs(list(0.9 + NOISE[24:32]), engine="torch")]
+    found = compare([*numpy, *torch], again)
+    assert [(one.a.engine, one.b.engine) for one in found if one.a and one.b] == [
+        ("numpy",) * 2,
+        ("torch",) * 2,
+    ]
+    stray = [one for one in compare(numpy, again) if one.relation is Relation.LEFT_OUT]
+    assert [one.reason for one in stray] == ["only B has runs of torch"]
+    cuda = only(numpy, runs(list(0.9 + NOISE[8:16]), device="cuda"))
+    assert cuda.b is not None
+    assert cuda.b.engine == "numpy (cuda)"
+    with pytest.raises(UserError, match="A has runs of numpy, torch, B of keras: select one"):
+        compare([*numpy, *torch], runs([0.9] * 3, engine="keras"))
+
+
+def test_runs_of_a_callable_are_compared_on_every_figure_they_share() -> None:
+    def train(shift: float, **more: float) -> Callable[[int], dict[str, float]]:
+        return lambda seed: {
+            "score": 0.5 + shift + NOISE[seed],
+            "error": 3.0 + NOISE[seed + 1],
+            **more,
+        }
+
+    a = [train_once(train(0.0, old=1.0), seed, "mine") for seed in range(6)]
+    b = [train_once(train(0.1 + 0.01 * seed), seed, "mine") for seed in range(6)]
+    found = {one.metric: one.relation for one in compare(a, b)}
+    assert found == {"score": Relation.DIFFERS, "error": Relation.SAME}
+    lost = [train_once(lambda _: float("nan"), seed, "mine") for seed in range(6)]
+    assert {one.metric: one.relation for one in compare(a, lost)} == dict.fromkeys(
+        ("score", "error", "old"), Relation.DIFFERS
+    )
+
+
+def test_runs_that_agree_to_the_last_digit() -> None:
+    """The same figures from the same seeds are the same; of two runs that is not known yet; a
+    difference that is the same in every pair is what the signs say it is, not certain."""
+    again = [replace(run, seconds=2.0) for run in BASE]
+    assert only(BASE, again).relation is Relation.SAME
+    assert only(runs([0.5] * 3), runs([0.5] * 3, seconds=2.0)).relation is Relation.SAME
+    assert only(runs([0.5] * 2), runs([0.5] * 2, seconds=2.0)).relation is Relation.UNDECIDED
+    three, eight = (only(runs([0.5] * n), runs([0.75] * n)) for n in (3, 8))
+    assert (three.relation, three.p) == (Relation.UNDECIDED, pytest.approx(2 / 2**3))
+    assert (eight.relation, eight.p) == (Relation.DIFFERS, pytest.approx(2 / 2**8))
+    apart = only(runs([0.5] * 4), runs([0.75] * 4, first_seed=50))
+    assert apart.p == pytest.approx(2 / 70)
+
+
+Law = Callable[[np.random.Generator, int], np.ndarray]
+LAWS: dict[str, Law] = {
+    "normal": lambda g, n: g.normal(0.9, 0.01, n),
+    "skewed": lambda g, n: 0.95 - 0.02 * g.gamma(0.5, 1.0, n),
+    "discrete": lambda g, n: np.round(g.normal(0.9, 0.4 / 360, n) * 360) / 360,
+    "two values": lambda g, n: 0.9 + 0.05 * (g.random(n) < 0.5),
+    "heavy-tailed": lambda g, n: 0.9 + 0.005 * g.standard_t(2, n),
+    "a fifth collapse": lambda g, n: np.where(g.random(n) < 0.2, 0.1, g.normal(0.9, 0.01, n)),
+}
+
+
+def differs(
+    law: Law, n: int, m: int, paired: bool, trials: int, alpha: float = 0.05, seed: int = 0
+) -> int:
+    """How many of so many comparisons of two sets by one law say DIFFERS."""
+    generator, found = np.random.default_rng(seed), 0
+    for _ in range(trials):
+        a, b = (
+            runs(list(law(generator, n))),
+            runs(list(law(generator, m)), first_seed=0 if paired else 500, seconds=2.0),
+        )
+        found += only(a, b, margin=1e-9, alpha=alpha).relation is Relation.DIFFERS
+    return found
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "paired"),
+    [
+        (5, 5, True),
+        (5, 5, False),
+        (10, 10, True),
+        (10, 10, False),
+        (20, 20, True),
+        (20, 20, False),
+        (5, 20, False),
+    ],
+)
+@pytest.mark.parametrize("law", LAWS)
+def test_no_difference_is_called_one_no_more_often_than_stated(
+    law: str, n: int, m: int, paired: bool
+) -> None:
+    """Of 200 comparisons at 5%: the count is binomial, and above 24 in one of 20,000 tests."""
+    assert stats.binom.sf(24, 200, 0.05) < 5e-5
+    assert differs(LAWS[law], n, m, paired, 200) <= 24
+
+
+def test_the_same_is_said_no_more_often_than_stated_of_means_a_margin_apart() -> None:
+    generator, said = np.random.default_rng(4), 0
+    for _ in range(400):
+        a, b = (
+            runs(list(generator.normal(0.9, 0.004, 10))),
+            runs(list(generator.normal(0.905, 0.004, 10))),
+        )
+        said += only(a, b).relation is Relation.SAME
+    assert stats.binom.sf(38, 400, 0.05) < 1e-3
+    assert said <= 38
+
+
+def write(path: Path, results: Sequence[Result]) -> str:
+    for result in results:
+        append(path, result)
+    return str(path)
+
+
+def test_the_command_line_selects_and_its_exit_codes_are_the_documented_ones(
+    tmp_path: Path,
+) -> None:
+    both = write(tmp_path / "runs.jsonl", [*BASE, *runs(list(0.9 + NOISE[8:16]), engine="torch")])
+    far = write(tmp_path / "far@home.jsonl", runs(list(0.95 + NOISE[8:16]), engine="torch"))
+    few = write(tmp_path / "few.jsonl", runs([0.9, 0.93, 0.88], engine="torch"))
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(cli, ["compare", *arguments])
+
+    same = run(f"{both}@engine=numpy", f"{both}@engine=torch,tier=quick,study=regularization")
+    assert (same.exit_code, "SAME" in same.output) == (0, True)
+    assert run(f"{both}@engine=numpy", far).exit_code == 1
+    assert run(f"{both}@engine=numpy", few).exit_code == 3
+    assert run(f"{both}@engine=numpy", f"{both}@engine=torch", "--margin", "0.0001").exit_code == 3
+    told = json.loads(run(f"{both}@engine=numpy", f"{far}@engine=torch", "--json").output)
+    (one,) = told["comparisons"]
+    assert (one["verdict"], one["a"]["engine"], one["b"]["runs"]) == ("DIFFERS", "numpy", 8)
+    for target, said in (
+        (f"{both}@engine=keras", "no runs of engine 'keras' .*; there are numpy, torch"),
+        (f"{both}@engin=torch", 'did you mean "engine"'),
+        ("nothing.jsonl", "no file 'nothing.jsonl'"),
+    ):
+        with pytest.raises(UserError, match=said):
+            CliRunner().invoke(
+                cli, ["compare", target, far], catch_exceptions=False, standalone_mode=False
+            )
+    left = run(both, far)
+    assert (
+        "left out: regularization/lenet5-tanh/dropout/digits/quick: only A has runs of numpy"
+        in left.output
+    )
+
+
+def test_the_table_has_what_decides() -> None:
+    found = compare(
+        [*BASE, *runs([0.9], "bn+bn")], [*runs(list(0.92 + NOISE[8:16])), *runs([None], "bn+bn")]
+    )
+    text = comparison_table(found).markdown()
+    for part in ("DIFFERS", "UNDECIDED", "8 numpy", " ± ", "+0.0", "8 pairs", "1 of 1 of B"):
+        assert part in text, part

@@ -1,0 +1,88 @@
+"""How often a healthy engine fails: 10,000 gates over laws that are skewed, discrete or
+heavy-tailed, and 2,000 over stored runs kept apart from those that make the band."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dlsys_bench.runs.store import read
+from dlsys_bench.verdicts.bands import Band
+from dlsys_bench.verdicts.sequential import SequentialGate
+from dlsys_bench.verdicts.verdict import Outcome
+
+Law = Callable[[np.random.Generator, int], np.ndarray]
+
+LAWS: dict[str, Law] = {
+    "normal": lambda g, k: g.normal(0.95, 0.004, k),
+    "skewed": lambda g, k: 1 - 0.01 * g.lognormal(0.0, 1.0, k),
+    "heavy-tailed": lambda g, k: 0.9 + 0.01 * g.standard_t(2, k),
+    "discrete": lambda g, k: g.binomial(360, 0.98, k) / 360,
+    "at its ceiling": lambda g, k: g.binomial(50, 0.995, k) / 50,
+    "sometimes at chance": lambda g, k: np.where(g.random(k) < 0.08, 0.1, g.normal(0.9, 0.01, k)),
+    "sometimes diverged": lambda g, k: np.where(
+        g.random(k) < 0.08, -np.inf, g.normal(0.9, 0.01, k)
+    ),
+    "two places": lambda g, k: np.where(g.random(k) < 0.5, 0.7, 0.9) + g.normal(0, 0.001, k),
+}
+ALPHA, GATES = 0.05, 1250
+
+
+def failures(law: Law, seed: int, gates: int = GATES, stored: int = 12) -> int:
+    generator, failed = np.random.default_rng(seed), 0
+    for _ in range(gates):
+        new = iter(law(generator, 8).tolist())
+        gate = SequentialGate(
+            law(generator, stored).tolist(), alpha=ALPHA, max_seeds=8, resolution=1 / 360
+        )
+        failed += gate.run(lambda seed, new=new: next(new)).outcome is Outcome.FAIL  # type: ignore[misc]
+    return failed
+
+
+def no_more_than_stated(failed: int, gates: int, alpha: float = ALPHA) -> bool:
+    """Whether so many failures are no evidence of a higher rate: one-sided, at a chance of one in a
+    million."""
+    return float(stats.binomtest(failed, gates, alpha, alternative="greater").pvalue) > 1e-6
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_healthy_engine_fails_no_more_often_than_stated_whatever_its_law(name: str) -> None:
+    assert no_more_than_stated(failures(LAWS[name], seed=sum(map(ord, name))), GATES)
+
+
+def test_the_check_bites_a_gate_that_leans_on_the_normal_law() -> None:
+    """The prediction interval that the gate replaced, at the same alpha, on the same kinds of
+    law."""
+    generator, gates, alpha = np.random.default_rng(5), 4000, 1e-3
+    outside = 0
+    for _ in range(gates):
+        law = LAWS["sometimes at chance"]
+        interval = Band.of(law(generator, 12).tolist(), "").interval(alpha)
+        outside += not interval.low <= law(generator, 1)[0] <= interval.high
+    assert not no_more_than_stated(outside, gates, alpha)
+
+
+def test_stored_runs_judged_by_others_of_their_arm_fail_no_more_often_than_stated() -> None:
+    """2,000 gates over every arm of which 20 runs are stored at tier quick: 12 make the band, the
+    others are judged."""
+    folder = Path(__file__).parents[2] / "reports" / "reference"
+    arms: dict[tuple[str, ...], list[float]] = {}
+    for path in sorted(folder.glob("regularization.*.quick.jsonl")):
+        for found in read(path):
+            if found.engine == "numpy" and (value := found.metric("test_accuracy")) is not None:
+                arms.setdefault((found.study, found.arm, found.dataset, found.protocol), []).append(
+                    value
+                )
+    pools = [np.array(values) for values in arms.values() if len(values) >= 20]
+    assert len(pools) >= 20
+    generator, failed, gates = np.random.default_rng(11), 0, 2000
+    for _ in range(gates):
+        pool = generator.permutation(pools[generator.integers(len(pools))])
+        new = iter(pool[12:].tolist())
+        gate = SequentialGate(pool[:12].tolist(), alpha=ALPHA, max_seeds=8, resolution=1 / 2000)
+        failed += gate.run(lambda seed, new=new: next(new)).outcome is Outcome.FAIL  # type: ignore[misc]
+    assert no_more_than_stated(failed, gates)

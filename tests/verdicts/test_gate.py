@@ -1,0 +1,312 @@
+"""The gate around the statistics: what an arm decides for itself, what is refused, what is written
+for CI."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from math import inf, nan
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from dlsys_bench.data import load
+from dlsys_bench.engines.registry import create
+from dlsys_bench.errors import UserError
+from dlsys_bench.report import github
+from dlsys_bench.report.junit import junit
+from dlsys_bench.report.tables import power_table, verdict_table
+from dlsys_bench.runs.callables import train_once
+from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.run import run
+from dlsys_bench.runs.store import append, reference_path
+from dlsys_bench.spec.layers import Dense, Flatten
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.studies.base import Arm, Case, Study
+from dlsys_bench.verdicts.gate import (
+    EXIT_CODES,
+    Terms,
+    gate,
+    gate_training,
+    overall,
+    share,
+    value_of,
+)
+from dlsys_bench.verdicts.power import power
+from dlsys_bench.verdicts.verdict import Outcome, Verdict
+
+MODEL = Model("small", (28, 28, 1), (Flatten(), Dense(10)))
+RECIPE = Recipe(SGD(0.1), batch_size=64, epochs=1, steps=10)
+DIGITS, NUMPY = load("digits"), create("numpy")
+
+
+def case(rate: float = 0.1, **options: object) -> Case:
+    arm = Arm("only", MODEL, {"quick": replace(RECIPE, optimizer=SGD(rate))}, **options)  # type: ignore[arg-type]
+    return Case(Study("mine", "mine", "mine", "digits", (arm,)), arm)
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twenty stored runs of the case, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    path = reference_path("mine", "digits", "quick")
+    for seed in range(20):
+        append(path, run(case(), NUMPY, DIGITS, seed=seed))
+    return path
+
+
+def judged(**options: object) -> Verdict:
+    made: dict[str, object] = {"tier": "quick"} | options
+    return gate(case(), NUMPY, DIGITS, **made)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_healthy_engine_passes_with_its_rates_and_its_replay() -> None:
+    kept: list[Result] = []
+    found = judged(on_result=kept.append, terms=Terms(alpha=1e-4, first_seed=500))
+    assert found.outcome is Outcome.PASS
+    assert found.seeds == tuple(run.seed for run in kept) == tuple(range(500, 500 + len(kept)))
+    assert found.band is not None
+    assert found.band.n == 20
+    assert found.measured == pytest.approx(np.mean([run.metric("test_accuracy") for run in kept]))
+    assert found.replay == (
+        "dlsys-bench gate mine/only --engine numpy --device cpu --dataset digits --tier quick --max-seeds 12 "
+        "--first-seed 500 --alpha 0.0001 --beta 0.01"
+    )
+    assert found.to_dict()["alpha"] == 1e-4
+    assert found.seconds > 0
+    row = dict(zip(verdict_table([found]).columns, verdict_table([found]).rows[0], strict=True))
+    assert (row["verdict"], row[">runs"], row[">seeds"]) == ("PASS", "20", str(len(kept)))
+
+
+@pytest.mark.usefixtures("stored")
+def test_side_by_side_gives_what_one_after_another_gives() -> None:
+    assert judged(terms=Terms(jobs=3)).values == judged().values
+
+
+def test_anyones_training_runs_one_at_a_time() -> None:
+    """What it seeds is often the process's own, which threads would share."""
+    running = []
+
+    def train(seed: int) -> float:
+        running.append(threading.active_count())
+        return 0.9 + 1e-3 * (seed % 7)
+
+    stored = [train_once(lambda seed: 0.9 + 1e-3 * (seed % 7), seed, "t") for seed in range(20)]
+    found = gate_training(train, stored, terms=Terms(jobs=2, smallest_shift=0.1), name="t")
+    assert (found.outcome, found.seeds) == (Outcome.PASS, (10_000, 10_001))
+    assert set(running) == {threading.active_count()}
+
+
+def test_a_run_that_diverged_is_on_the_bad_side() -> None:
+    lost = train_once(lambda seed: nan, 0, "t")
+    assert value_of(lost, "metric") == value_of(lost, "f1") == -inf
+    assert value_of(lost, "test_loss") == value_of(lost, "collapse_fraction") == inf
+    assert (value_of(lost, "loss", "drop"), value_of(lost, "f1", "rise")) == (-inf, inf)
+    stored = [train_once(lambda seed: 0.9 + 1e-4 * (seed % 7), seed, "t") for seed in range(20)]
+    for side in ("both", "drop"):
+        assert (
+            gate_training(lambda seed: nan, stored, terms=Terms(side=side), name="t").outcome
+            is Outcome.FAIL
+        )
+    worse = gate_training(lambda seed: nan if seed % 2 else 0.5, stored, name="t")
+    assert worse.outcome is Outcome.FAIL
+
+
+def test_stored_runs_without_the_figure_are_left_out_and_said() -> None:
+    before = [train_once(lambda seed: {"accuracy": 0.9}, seed, "t") for seed in range(10)]
+    since = [
+        train_once(lambda seed: {"accuracy": 0.9, "f1": 0.8 + 1e-3 * seed}, 10 + seed, "t")
+        for seed in range(10)
+    ]
+    found = gate_training(
+        lambda seed: {"f1": 0.1, "accuracy": 0.9}, before + since, metric="f1", name="t"
+    )
+    assert found.outcome is Outcome.FAIL
+    assert "10 without f1 left out" in found.reason
+
+
+def test_a_run_cannot_vouch_for_itself(stored: Path) -> None:
+    found = judged(terms=Terms(first_seed=10))
+    assert (found.outcome, found.values) == (Outcome.INCONCLUSIVE, ())
+    assert "seed 10 is one of those the band is made of" in found.reason
+    # Another engine's run of the same seed is another run.
+    lines = [replace(run(case(), NUMPY, DIGITS, seed=seed), engine="torch") for seed in range(20)]
+    stored.unlink()
+    for line in lines:
+        append(stored, line)
+    assert judged(terms=Terms(first_seed=10)).outcome is not Outcome.FAIL
+
+
+@pytest.mark.usefixtures("stored")
+def test_an_arm_decides_for_itself_by_its_first_run() -> None:
+    unjudged = gate(case(unjudged={"quick": "at chance"}), NUMPY, DIGITS, tier="quick")
+    assert (unjudged.outcome, len(unjudged.values)) == (Outcome.UNJUDGED, 1)
+    assert unjudged.reason.endswith("(1 seed): at chance")
+    within = gate(case(bound=1.0), NUMPY, DIGITS, tier="quick", terms=Terms(first_seed=0))
+    assert (within.outcome, len(within.values)) == (Outcome.PASS, 1)
+    above = gate(case(bound=0.01), NUMPY, DIGITS, tier="quick")
+    assert above.outcome is Outcome.FAIL
+    assert "is above 0.01, what arithmetic allows" in above.reason
+
+
+def test_an_arm_that_may_diverge_is_none_the_worse_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wild = case(1e38, may_diverge=True)
+    found = gate(wild, NUMPY, DIGITS, tier="quick")
+    assert found.outcome is Outcome.UNJUDGED
+    assert "the loss became" in found.reason
+    for seed in range(20):
+        append(reference_path("mine", "digits", "quick"), run(wild, NUMPY, DIGITS, seed=seed))
+    # One that may not is held to what its stored runs did, and they all diverged: too few finished
+    # to make a band.
+    assert gate(case(1e38), NUMPY, DIGITS, tier="quick").outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_run_that_diverged_is_the_worst_there_is() -> None:
+    lost = Result("s", "a", "d", "t", "e", "c", "f", "k", 1, "p", {}, [], 1.0, status="diverged")
+    assert value_of(lost, "test_accuracy") == -inf
+    assert value_of(lost, "test_loss") == value_of(lost, "rmse") == inf
+
+
+def training(seed: int) -> dict[str, float]:
+    generator = np.random.default_rng(seed)
+    return {"accuracy": 0.9 + 0.004 * generator.normal(), "loss": 0.3 + 0.01 * generator.normal()}
+
+
+STORED = [train_once(training, seed, "training") for seed in range(20)]
+
+
+def test_anyones_training_is_judged_by_the_metric_it_names() -> None:
+    found = gate_training(
+        training, STORED, metric="loss", source="file.jsonl", name="mine:training"
+    )
+    assert (found.outcome, found.metric, found.study) == (Outcome.PASS, "loss", "mine:training")
+    assert found.replay.startswith(
+        "dlsys-bench gate mine:training --reference file.jsonl --metric loss --max-seeds 12"
+    )
+    worse = gate_training(
+        lambda seed: {"accuracy": 0.87, "loss": 0.3}, STORED, metric="accuracy", name="t"
+    )
+    assert worse.outcome is Outcome.FAIL
+    with pytest.raises(
+        UserError, match=r"has accuracy, loss: name the one that is judged, metric='accuracy'"
+    ):
+        gate_training(training, STORED)
+    with pytest.raises(
+        UserError,
+        match=r"no metric 'acuracy' \(did you mean \"accuracy\"\?\); it has accuracy, loss",
+    ):
+        gate_training(training, STORED, metric="acuracy")
+    with pytest.raises(
+        UserError,
+        match=r"training 't' returned no 'loss', which the reference has; it returned acc",
+    ):
+        gate_training(lambda seed: {"acc": 0.9}, STORED, metric="loss", name="t")
+    with pytest.raises(
+        UserError, match="a drop of 'loss' is no harm, and side 'drop' fails nothing else"
+    ):
+        gate_training(training, STORED, metric="loss", terms=Terms(side="drop"))
+
+
+def test_a_training_that_becomes_nan_fails() -> None:
+    found = gate_training(lambda seed: {"accuracy": nan}, STORED, metric="accuracy", name="t")
+    assert (found.outcome, found.measured) == (Outcome.FAIL, None)
+    assert "seed 10000: accuracy became nan" in found.reason
+    assert found.to_dict()["values"] == [None] * len(found.seeds)
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_power_of_a_gate_is_said_before_it_is_run() -> None:
+    found = power(case(), DIGITS, "quick", Terms(alpha=1e-3))
+    assert found.healthy is not None
+    assert found.spread is not None
+    assert (found.stored, found.smallest_shift) == (
+        20,
+        pytest.approx(2.98 * found.spread, rel=0.01),
+    )
+    assert found.minutes == pytest.approx(found.healthy.mean_seeds * (found.seconds or 0) / 60)
+    half = power(case(), DIGITS, "quick", Terms(smallest_shift=found.smallest_shift * 1.5))
+    assert half.healthy is not None
+    assert half.healthy.mean_seeds < found.healthy.mean_seeds
+    assert (half.fixed_seeds or 0) < (found.fixed_seeds or 0)
+    few = power(case(), DIGITS, "quick", Terms(alpha=1e-30))
+    assert (few.healthy, few.smallest_shift, few.minutes) == (None, inf, None)
+    assert few.to_dict()["smallest_shift"] is None
+    assert power(case(unjudged={"quick": "at chance"}), DIGITS, "quick").unjudged == "at chance"
+    rows = power_table([found, few]).rows
+    assert rows[1][-1] == "sees nothing: too few stored runs"
+
+
+def verdict(outcome: str, **changes: object) -> dict[str, object]:
+    made: dict[str, object] = {
+        "study": "s",
+        "arm": "a",
+        "engine": "torch",
+        "dataset": "digits",
+        "tier": "quick",
+        "outcome": outcome,
+        "reason": 'lower, by "5%" & more\nor so',
+        "replay": "dlsys-bench gate s/a",
+        "seconds": 1.5,
+    }
+    return made | changes
+
+
+def test_junit_xml_has_a_case_a_verdict() -> None:
+    found = [
+        verdict("PASS"),
+        verdict("FAIL"),
+        verdict("INCONCLUSIVE"),
+        verdict("UNJUDGED", arm="", dataset=""),
+    ]
+    suite = ElementTree.fromstring(junit(found).split("\n", 1)[1])
+    counts = [suite.get(name) for name in ("tests", "failures", "skipped", "errors", "time")]
+    assert counts == ["4", "1", "2", "0", "6.000"]
+    cases = list(suite)
+    assert [one.get("name") for one in cases] == ["s/a", "s/a", "s/a", "s"]
+    assert cases[0].get("classname") == "dlsys_bench.torch.digits.quick"
+    assert [one[0].tag for one in cases] == ["system-out", "failure", "skipped", "skipped"]
+    assert "replay: dlsys-bench gate s/a" in (cases[1][0].text or "")
+    strict = ElementTree.fromstring(junit(found, "failure").split("\n", 1)[1])
+    assert (strict.get("failures"), strict.get("skipped")) == ("2", "1")
+    lax = ElementTree.fromstring(junit(found, "").split("\n", 1)[1])
+    assert (lax.get("failures"), lax.get("skipped")) == ("1", "1")
+
+
+def test_github_gets_a_command_for_what_is_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = github.workflow_commands(
+        [verdict("PASS"), verdict("FAIL"), verdict("INCONCLUSIVE"), verdict("UNJUDGED")]
+    )
+    assert lines == [
+        '::error title=torch/s/a::lower, by "5%25" & more%0Aor so%0Areplay: dlsys-bench gate s/a',
+        '::warning title=torch/s/a::lower, by "5%25" & more%0Aor so%0Areplay: dlsys-bench gate s/a',
+    ]
+    (title,) = github.workflow_commands([verdict("FAIL", arm="a,b:c")])
+    assert title.startswith("::error title=torch/s/a%2Cb%3Ac::")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    github.summarise("nowhere to go")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    github.summarise("one")
+    github.summarise("two")
+    assert (tmp_path / "summary.md").read_text() == "one\ntwo\n"
+
+
+def test_the_budget_is_shared_and_the_exit_codes_are_the_documented_ones() -> None:
+    assert share(20, 1e-3) == pytest.approx(5e-5)
+    assert share(0) == 1e-3
+    assert EXIT_CODES == {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 3}
+    assert overall([Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL]) is Outcome.FAIL
+    assert overall([Outcome.PASS, Outcome.INCONCLUSIVE]) is Outcome.INCONCLUSIVE
+    assert overall([Outcome.PASS]) is Outcome.PASS
+    assert overall([]) is Outcome.INCONCLUSIVE
+    assert overall([Outcome.PASS, Outcome.UNJUDGED]) is Outcome.PASS
+    assert overall([Outcome.UNJUDGED]) is Outcome.INCONCLUSIVE

@@ -1,0 +1,187 @@
+"""The sequential gate: how it ends, and what it says."""
+
+from __future__ import annotations
+
+from math import inf, nan
+
+import numpy as np
+import pytest
+
+from dlsys_bench.errors import UserError
+from dlsys_bench.verdicts.sequential import Decision, SequentialGate
+from dlsys_bench.verdicts.verdict import Outcome
+
+STORED = np.random.default_rng(7).normal(0.95, 0.004, 20).round(4).tolist()
+
+
+def run(gate: SequentialGate, mean: float, spread: float = 0.004) -> Decision:
+    generator = np.random.default_rng(8)
+    return gate.run(lambda seed: float(generator.normal(mean, spread)))
+
+
+def test_runs_like_the_stored_ones_pass_soon() -> None:
+    found = run(SequentialGate(STORED), 0.95)
+    assert found.outcome is Outcome.PASS
+    assert len(found.values) <= 8
+    assert "like 20 stored runs (0.9" in found.reason
+    assert "either way is ruled out (beta 0.01)" in found.reason
+
+
+@pytest.mark.parametrize("mean", [0.93, 0.97, 0.1])
+def test_a_shift_either_way_fails_as_soon_as_it_can(mean: float) -> None:
+    found = run(SequentialGate(STORED), mean)
+    assert (found.outcome, len(found.values)) == (Outcome.FAIL, 5)
+    assert found.chance == pytest.approx(1 / 53130)
+    assert found.shift == pytest.approx(mean - 0.95, abs=0.006)
+    assert "unlike 20 stored runs" in found.reason
+    assert "chance 1.9e-05 (alpha 1.0e-03 either way)" in found.reason
+
+
+def test_one_sided_gates_pass_what_lies_on_the_other_side() -> None:
+    assert run(SequentialGate(STORED, side="drop"), 0.97).outcome is Outcome.PASS
+    assert run(SequentialGate(STORED, side="drop"), 0.93).outcome is Outcome.FAIL
+    assert run(SequentialGate(STORED, side="rise"), 0.97).outcome is Outcome.FAIL
+    assert run(SequentialGate(STORED, side="rise"), 0.93).outcome is Outcome.PASS
+
+
+def test_what_diverges_on_the_side_that_is_not_looked_at_neither_fails_nor_passes() -> None:
+    assert SequentialGate(STORED, side="drop").run(lambda seed: inf).outcome is Outcome.INCONCLUSIVE
+    assert SequentialGate(STORED, side="rise").run(lambda seed: inf).outcome is Outcome.FAIL
+
+
+def test_a_shift_smaller_than_the_one_asked_for_passes_though_it_is_there() -> None:
+    many = np.random.default_rng(1).normal(0.95, 0.004, 200).tolist()
+    gate = SequentialGate(many, smallest_shift=0.1)
+    assert run(gate, 0.96).outcome is Outcome.PASS
+    assert run(SequentialGate(many, smallest_shift=0.01), 0.97).outcome is Outcome.FAIL
+
+
+def test_what_lies_between_is_inconclusive_after_the_last_seed() -> None:
+    gate = SequentialGate(STORED, smallest_shift=0.004)
+    found = run(gate, 0.952)
+    assert (found.outcome, len(found.values)) == (Outcome.INCONCLUSIVE, 12)
+    assert "neither like nor unlike" in found.reason
+    assert "20 stored runs and at most 12 seeds see a shift of" in found.reason
+    assert "not 0.004; more seeds would not, more stored runs may" in found.reason
+
+
+def test_a_gate_that_is_too_short_says_how_many_seeds_would_do() -> None:
+    spread = float(np.std(STORED, ddof=1))
+    gate = SequentialGate(STORED, smallest_shift=2.5 * spread)
+    assert gate.weakness is not None
+    assert "seeds would" in gate.weakness
+    assert SequentialGate(STORED, smallest_shift=4 * spread).weakness is None
+    assert SequentialGate(STORED).weakness is None
+
+
+def test_stored_runs_too_few_to_tell_anything_are_said_before_long() -> None:
+    few = run(SequentialGate([0.9, 0.91]), 0.9)
+    assert (few.outcome, len(few.values)) == (Outcome.INCONCLUSIVE, 1)
+    assert few.reason == "2 stored runs in the reference, a gate needs 3"
+    blind = run(SequentialGate([0.9, 0.91, 0.92, 0.93]), 0.9)
+    assert "4 stored runs and at most 12 seeds can show nothing at alpha 1.0e-03" in blind.reason
+
+
+def test_runs_that_diverge_where_none_did_fail_and_never_pass() -> None:
+    found = SequentialGate(STORED).run(lambda seed: -inf)
+    assert (found.outcome, found.shift) == (Outcome.FAIL, None)
+    assert "all diverged" in found.reason
+    values = iter([-inf, *np.random.default_rng(3).normal(0.95, 0.003, 20)])
+    once = SequentialGate(STORED).run(lambda seed: float(next(values)))
+    assert once.outcome is Outcome.INCONCLUSIVE
+    assert "1 of them diverged" in once.reason
+
+
+def test_an_arm_whose_stored_runs_diverge_too_does_not_fail_when_its_runs_do() -> None:
+    stored = [*STORED[:15], *[-inf] * 5]
+    values = iter([STORED[15], STORED[16], -inf, *STORED[17:], *STORED[:9]])
+    assert SequentialGate(stored).run(lambda seed: float(next(values))).outcome is not Outcome.FAIL
+
+
+def test_only_a_look_decides() -> None:
+    gate = SequentialGate(STORED)
+    assert gate.decide([0.1]) is None
+    assert gate.decide([0.1, 0.1, 0.1, 0.1]) is None
+    assert [list(batch) for batch in gate.batches(100)][:2] == [[100, 101], [102]]
+
+
+def test_figures_that_all_agree_have_a_spread_of_their_resolution() -> None:
+    gate = SequentialGate([0.95] * 20, resolution=1 / 360)
+    assert gate.shift == pytest.approx(gate.design.smallest_shift / 360 / 12**0.5)
+    assert gate.run(lambda seed: 0.95).outcome is Outcome.PASS
+    assert gate.run(lambda seed: 0.95 - 3 / 360).outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"reference": [0.9, nan]}, "has a figure that is not a number"),
+        ({"smallest_shift": 0.0}, "smallest_shift is 0.0; it takes a number above 0"),
+        ({"smallest_shift": "0.01"}, "smallest_shift is '0.01'; it takes a number above 0"),
+        ({"alpha": 2.0}, "alpha is 2"),
+        ({"max_seeds": 2.5}, "2.5 seeds"),
+        ({"max_seeds": 0}, "0 seeds"),
+        ({"side": "left"}, "side is 'left'"),
+    ],
+)
+def test_a_gate_that_cannot_be_is_refused_before_anything_is_trained(
+    options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        SequentialGate(**({"reference": STORED} | options))  # type: ignore[arg-type]
+
+
+def test_a_shift_that_cannot_be_seen_is_never_ruled_out() -> None:
+    """At a beta that simulation cannot show, no shift was small enough, and an infinite one was
+    always ruled out."""
+    found = SequentialGate(STORED, beta=1e-4).run(lambda seed: 0.1)
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert "a beta of 0.001 or more" in found.reason
+    assert (
+        SequentialGate(STORED, beta=1e-4, smallest_shift=0.02).run(lambda seed: 0.1).outcome
+        is Outcome.FAIL
+    )
+
+
+def test_new_figures_are_compared_as_files_keep_the_stored_ones() -> None:
+    stored = [float(f"{value:.7g}") for value in [2 / 3] * 20]
+    assert (
+        SequentialGate(stored, smallest_shift=0.01).run(lambda seed: 2 / 3).outcome
+        is not Outcome.FAIL
+    )
+    # Figures that are known to more digits are compared in all of them.
+    fine = [2 / 3 + 1e-8 * place for place in range(20)]
+    assert SequentialGate(fine).run(lambda seed: 2 / 3 - 1e-6).outcome is Outcome.FAIL
+
+
+def test_figures_that_are_all_alike_say_so_before_anything_is_trained() -> None:
+    for value in (0.875, 0.9):
+        gate = SequentialGate([value] * 20)
+        assert gate.blind is not None
+        assert "all alike" in gate.blind
+    found = SequentialGate([0.875] * 20, smallest_shift=0.01).run(
+        lambda seed: 0.875 if seed % 2 else 0.75
+    )
+    assert found.outcome is Outcome.INCONCLUSIVE
+
+
+def test_one_exploded_run_does_not_make_the_others_alike() -> None:
+    stored = [*np.random.default_rng(0).normal(0.5, 0.01, 19).tolist(), 1e9]
+    assert SequentialGate(stored, smallest_shift=0.1).run(lambda seed: 0.9).outcome is Outcome.FAIL
+
+
+def test_a_gate_that_can_rule_nothing_out_says_so() -> None:
+    gate = SequentialGate(STORED[:5], smallest_shift=0.1, alpha=0.05, max_seeds=3, beta=1e-3)
+    assert gate.blind is not None
+    assert "can rule nothing out at beta 0.001" in gate.blind
+    assert "2 of 20 stored runs" in str(SequentialGate([inf] * 18 + [1.0, 2.0]).blind)
+
+
+@pytest.mark.parametrize("stored", [7, 10, 26, 30])
+def test_a_gate_sees_upwards_as_it_sees_downwards(stored: int) -> None:
+    values = np.random.default_rng(3).normal(0.0, 1.0, stored).tolist()
+    up = SequentialGate(values, smallest_shift=9.0).run(lambda seed: 5.0 + 0.01 * (seed % 100))
+    down = SequentialGate([-v for v in values], smallest_shift=9.0).run(
+        lambda seed: -5.0 - 0.01 * (seed % 100)
+    )
+    assert (up.outcome, len(up.values), up.chance) == (down.outcome, len(down.values), down.chance)

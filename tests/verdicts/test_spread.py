@@ -1,0 +1,167 @@
+"""Spreads pooled over arms: the law they follow, and how often intervals made of them hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from dlsys_bench.verdicts.spread import Spread, fit_prior, moderate
+
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+
+
+@pytest.mark.parametrize(
+    ("s0", "d0", "d"), [(1.7, 4.0, 1), (0.3, 4.0, 4), (2.0, 10.0, 3), (1.0, 1.0, 2)]
+)
+def test_the_prior_is_recovered_from_the_model(s0: float, d0: float, d: int) -> None:
+    """Of 20,000 arms whose variances are d0 s0^2 / chi2(d0), each seen with d degrees of
+    freedom."""
+    generator = np.random.default_rng(1)
+    true = s0**2 * d0 / generator.chisquare(d0, 20_000)
+    prior = fit_prior(true * generator.chisquare(d, 20_000) / d, [d] * 20_000)
+    assert prior.df == pytest.approx(d0, rel=0.15)
+    assert math.sqrt(prior.variance) == pytest.approx(s0, rel=0.05)
+
+
+def test_degrees_of_freedom_that_differ_are_weighed_by_what_they_say() -> None:
+    generator = np.random.default_rng(2)
+    df = np.tile([1.0, 2.0, 19.0], 5000)
+    true = 4.0 * 6.0 / generator.chisquare(6.0, len(df))
+    prior = fit_prior(true * generator.chisquare(df) / df, df)
+    assert prior == pytest.approx((4.0, 6.0), rel=0.1)
+
+
+def test_the_moments_are_those_of_smyth() -> None:
+    """Equal degrees of freedom: trigamma(d0 / 2) = var(log s^2) - trigamma(d / 2), as limma's
+    fitFDist has it."""
+    s2, d = np.array([0.1, 3.0, 0.5, 20.0, 1.0, 0.02]), 4.0
+    prior = fit_prior(s2, [d] * 6)
+    e = np.log(s2) - special.digamma(d / 2) + np.log(d / 2)
+    assert special.polygamma(1, prior.df / 2) == pytest.approx(
+        e.var(ddof=1) - special.polygamma(1, d / 2)
+    )
+    assert math.log(prior.variance) == pytest.approx(
+        e.mean() + special.digamma(prior.df / 2) - np.log(prior.df / 2)
+    )
+
+
+def test_variances_that_stray_no_more_than_chance_are_one_estimate() -> None:
+    prior = fit_prior([1.0, 1.2, 0.8], [4, 4, 12])
+    assert prior.df == math.inf
+    assert prior.variance == pytest.approx((4 * 1.0 + 4 * 1.2 + 12 * 0.8) / 20)
+    (first, *_) = moderate([1.0, 1.2, 0.8], [4, 4, 12])
+    # Half of the 16 of the others, with its own 4.
+    assert first.df == pytest.approx(12.0)
+    assert first.variance == pytest.approx((8 * prior.variance + 4 * 1.0) / 12)
+    assert first.arms == 3
+
+
+def test_what_is_common_is_no_less_than_the_mean_of_the_variances() -> None:
+    """Where arms differ Smyth's s0^2 is below it: of few arms that leaves the intervals too
+    narrow."""
+    s2 = [0.01, 1.0, 10.0, 3.0]
+    prior = fit_prior(s2, [1] * 4)
+    assert prior.df < 1.5
+    assert prior.variance < np.mean(s2)
+    spreads = moderate(s2, [1] * 4)
+    assert [spread.variance for spread in spreads] == pytest.approx(
+        [(prior.df * np.mean(s2) + own) / (prior.df + 1) for own in s2]
+    )
+    assert [spread.df for spread in spreads] == pytest.approx([prior.df + 1] * 4)
+
+
+def test_one_arm_is_its_own_and_so_is_one_among_zeros() -> None:
+    assert moderate([0.25], [4]) == [Spread(0.25, 4.0, 1)]
+    assert moderate([0.0, 0.0, 1.0], [1, 1, 1]) == [
+        Spread(0.0, 1.0, 1),
+        Spread(0.0, 1.0, 1),
+        Spread(1.0, 1.0, 1),
+    ]
+
+
+def test_no_spread_is_below_the_step_of_what_is_printed() -> None:
+    """Two runs that agree to four digits have shown no spread of zero, and do not make those of
+    others small."""
+    step = 1e-4**2 / 12
+    spreads = moderate([0.0, 0.0, 4e-8, 6e-8], [1] * 4, floor=step)
+    assert all(spread.variance > step for spread in spreads)
+    assert all(spread.arms == 4 for spread in spreads)
+    assert moderate([0.0], [1], floor=step) == [Spread(step, 1.0, 1)]
+
+
+def test_spreads_are_pooled_in_the_units_of_their_scales() -> None:
+    """Spreads that are a tenth of their scale each are alike."""
+    scales = np.array([0.1, 1.0, 10.0])
+    spreads = moderate(0.01 * scales**2, [1, 1, 1], scales)
+    assert [spread.deviation for spread in spreads] == pytest.approx(0.1 * scales)
+    assert [spread.df for spread in spreads] == pytest.approx([2.0] * 3)
+
+
+def test_one_arm_that_strays_fifty_times_as_far_is_kept_apart() -> None:
+    """The others see as sharply as without it, and it is not held to their spread: it is as blind
+    as two runs are."""
+    alone = moderate([1.0, 2.0, 0.7], [1] * 3)
+    *others, wild = moderate([1.0, 2.0, 0.7, 2500.0], [1] * 4)
+    assert others == alone
+    assert wild == Spread(2500.0, 1.0, 1)
+    # One that merely strays twice as far is one of them.
+    assert all(spread.arms == 4 for spread in moderate([1.0, 2.0, 0.7, 4.0], [1] * 4))
+
+
+def ladder(ratio: float) -> Draw:
+    return lambda _, arms: np.geomspace(1.0, ratio, arms)
+
+
+def covered(draw: Draw, arms: int, trials: int, runs: int = 2) -> tuple[np.ndarray, float, float]:
+    """How often a new run of each arm lies in its 95% interval from so many runs; the median
+    half-widths in true spreads, pooled and each by itself."""
+    generator = np.random.default_rng(20)
+    inside, widths = np.zeros(arms), []
+    for _ in range(trials):
+        true = draw(generator, arms)
+        stored = generator.normal(0.0, true[:, None], (arms, runs))
+        new, variances = generator.normal(0.0, true), stored.var(axis=1, ddof=1)
+        spreads = moderate(variances.tolist(), [runs - 1] * arms)
+        scale = math.sqrt(1 + 1 / runs)
+        half = scale * np.array([stats.t.ppf(0.975, s.df) * s.deviation for s in spreads])
+        inside += np.abs(new - stored.mean(axis=1)) <= half
+        widths.append(
+            (half / true, scale * stats.t.ppf(0.975, runs - 1) * np.sqrt(variances) / true)
+        )
+    pooled, own = np.median(np.concatenate(widths, axis=1), axis=1)
+    return inside.astype(int), float(pooled), float(own)
+
+
+@pytest.mark.parametrize(
+    ("draw", "arms", "trials", "least"),
+    [
+        (ladder(1.0), 4, 1000, 0.95),
+        (ladder(2.0), 4, 1000, 0.94),
+        (ladder(4.0), 4, 1000, 0.945),
+        (lambda g, k: np.sqrt(4.0 / g.chisquare(4.0, k)), 4, 1000, 0.93),
+        (ladder(1.0), 20, 60, 0.93),
+        (ladder(4.0), 20, 60, 0.91),
+    ],
+    ids=["alike", "twofold", "fourfold", "inverse chi-squared", "20 alike", "20 fourfold"],
+)
+def test_intervals_of_two_runs_hold_on_the_mean_of_the_arms(
+    draw: Draw, arms: int, trials: int, least: float
+) -> None:
+    """The upper end of the 99.9% binomial interval of the coverage is no lower than what is said of
+    it; and the intervals are less than half as wide as those of two runs alone."""
+    inside, pooled, own = covered(draw, arms, trials)
+    total = stats.binomtest(int(inside.sum()), arms * trials).proportion_ci(0.999)
+    assert total.high >= least, (inside / trials, inside.sum() / arms / trials)
+    assert pooled < own / 2
+
+
+def test_the_arm_that_strays_most_is_covered_less_often() -> None:
+    """What pooling costs: of spreads from one to four, the widest arm's interval holds in fewer
+    than 95%."""
+    inside, _, _ = covered(ladder(4.0), 4, 1000)
+    assert 0.82 < inside[-1] / 1000 < 0.93
+    assert inside[0] / 1000 > 0.95
