@@ -28,7 +28,7 @@ def find_reference(study: str, dataset: str, tier: str) -> Path:
     """The file to read: the person's own, else the package's, which in a checkout lies beside
     it."""
     inside = Path(str(files("dlsys_bench"))) / "reference"
-    beside = Path(__file__).parents[2] / REFERENCE
+    beside = Path(__file__).parents[3] / REFERENCE
     paths = [reference_path(study, dataset, tier, folder) for folder in (REFERENCE, inside, beside)]
     return next((path for path in paths if path.exists()), paths[0])
 
