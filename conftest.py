@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["dlsys_bench.plugin"]
+pytest_plugins = ["dlsys_bench.plugin", "pytester", "tiers"]
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
