@@ -17,7 +17,7 @@ from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.provenance import provenance
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.timing.paced import LENET5, OTHERS, Workload
 from dlsys_bench.timing.proof import check_losses
 from dlsys_bench.timing.ratio import paired
@@ -209,7 +209,7 @@ def test_a_fit_costs_what_a_loop_costs(benchmark: Any, framework: str, name: str
     by_hand = BY_HAND[framework](name, samples, work.batch_size)
     engine, arm = create(framework), work.case.arm
     recipe = replace(arm.recipe("full"), batch_size=work.batch_size, epochs=ROUNDS + 3)
-    net = engine.build(follow(engine.convention, arm.model), seed=1)
+    net = engine.build(to_convention(engine.convention, arm.model), seed=1)
     seconds: dict[str, list[float]] = {"engine": [], "by hand": []}
     losses: dict[str, list[float]] = {"engine": [], "by hand": []}
     started = 0.0
@@ -228,7 +228,7 @@ def test_a_fit_costs_what_a_loop_costs(benchmark: Any, framework: str, name: str
     def turns() -> None:
         nonlocal started
         started = time.perf_counter()
-        engine.fit(net, samples, follow(engine.convention, recipe), Plan(1), ended)
+        engine.fit(net, samples, to_convention(engine.convention, recipe), Plan(1), ended)
 
     benchmark.pedantic(turns, rounds=1)
     for side in losses.values():

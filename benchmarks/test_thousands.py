@@ -14,7 +14,7 @@ from dlsys_bench.data import Samples, load, prepare
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.runs.run import run
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.studies.base import Case
 from dlsys_bench.studies.registry import find
 
@@ -51,8 +51,8 @@ def test_batched_against_keras_one_by_one(benchmark: Any) -> None:
         pytest.skip(reason)
     case, data = find("dying-relu/relu")[0], load("absolute")
     numpy_engine, keras = create("numpy"), create("keras")
-    model = follow("keras", case.arm.model)
-    recipe = follow("keras", case.arm.recipe("full"))
+    model = to_convention("keras", case.arm.model)
+    recipe = to_convention("keras", case.arm.recipe("full"))
     part = prepare(data, scaling="raw").train
     many = networks(case, 1000)
     ratios, alone, together = [], [], []

@@ -15,7 +15,7 @@ from dlsys_bench.engines.epochs import Epoch, History
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.replicas import OneByOne, Replicas
 from dlsys_bench.errors import DataError, EngineError
-from dlsys_bench.spec.convention import departures
+from dlsys_bench.spec.convention import deviations
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -83,11 +83,11 @@ class Engine(ABC):
     def check(self, *records: Record) -> None:
         """Raise an EngineError that names what this engine cannot do in these records."""
         for record in records:
-            found = [departures(convention, record) for convention in self.conventions]
+            found = [deviations(convention, record) for convention in self.conventions]
             if all(found):
                 raise EngineError(
                     f'engine "{self.name}" follows the convention of {" or ".join(self.conventions)}: {found[0][0]}; '
-                    f'rewrite the record with spec.convention.follow("{self.convention}", ...)'
+                    f'rewrite the record with spec.convention.to_convention("{self.convention}", ...)'
                 )
 
     @abstractmethod

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.spec.initializers import Law
+from dlsys_bench.spec.initializers import Distribution
 from dlsys_bench.spec.layers import Dropout, Shape
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -24,7 +24,7 @@ Weights = dict[str, Array]
 _WEIGHTS, _ORDER, _MASK = 1, 2, 3
 
 
-def draw(law: Law, shape: Shape, generator: np.random.Generator | None) -> Array:
+def draw(law: Distribution, shape: Shape, generator: np.random.Generator | None) -> Array:
     """Values of a law, float64 of the shape. A constant needs no generator."""
     if law.family == "constant":
         return np.full(shape, law.value)
@@ -64,7 +64,7 @@ class Plan:
         """Every tensor of the model at its start, float64, by name."""
         found = {}
         for place, tensor in enumerate(model.tensors):
-            law = tensor.initializer.law(tensor.fans)
+            law = tensor.initializer.distribution(tensor.fans)
             # A stream costs more to open than a small tensor to draw.
             stream = None if law.family == "constant" else self._generator(_WEIGHTS, place)
             found[tensor.name] = draw(law, tensor.shape, stream)

@@ -23,7 +23,7 @@ from dlsys_bench.provenance import provenance
 from dlsys_bench.runs import checkpoint
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import file_name
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -111,8 +111,8 @@ def fitted(case: Case, engine: Engine, dataset: Dataset, tier: str) -> tuple[Mod
             f'arm "{case.name}" is a notebook\'s own loop, written in {case.arm.engine}: '
             f'engine "{engine.name}" cannot run it'
         )
-    recipe = follow(engine.convention, case.arm.recipe(tier))
-    model = follow(engine.convention, recipe.adapt(case.arm.model))
+    recipe = to_convention(engine.convention, case.arm.recipe(tier))
+    model = to_convention(engine.convention, recipe.adapt(case.arm.model))
     engine.check(model, recipe)
     if not model.counts.trainable:
         raise UserError(f"model {model.name!r} has no parameters: there is nothing to train")

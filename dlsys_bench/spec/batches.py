@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from dlsys_bench.errors import BatchError
-from dlsys_bench.spec.record import Record, check, check_choice, check_count
+from dlsys_bench.spec.record import Record, require, require_choice, require_count
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class CyclicalBatchSize(BatchSizes):
     kind: ClassVar[str] = "cyclical_batch_size"
 
     def __post_init__(self) -> None:
-        check_count(self.kind, "smallest", self.smallest)
-        check_count(self.kind, "largest", self.largest)
+        require_count(self.kind, "smallest", self.smallest)
+        require_count(self.kind, "largest", self.largest)
         ratio = self.largest // self.smallest if self.largest % self.smallest == 0 else 0
-        check(
+        require(
             ratio >= 2 and ratio & (ratio - 1) == 0,
             f"{self.kind}: largest is {self.largest}; it takes smallest ({self.smallest}) doubled once or more often",
         )
-        check_choice(self.kind, "ends", self.ends, ("cut", "early"))
+        require_choice(self.kind, "ends", self.ends, ("cut", "early"))
 
     def sizes(self) -> Iterator[int]:
         """Every size, for ever."""

@@ -37,7 +37,7 @@ CONVENTIONS: dict[str, Mapping[str, Mapping[str, Any]]] = {
 }
 
 
-def follow(convention: str, record: R) -> R:
+def to_convention(convention: str, record: R) -> R:
     """The record, and every record inside it, in the named convention. An unknown name is a
     SpecError."""
     if convention not in CONVENTIONS:
@@ -51,12 +51,12 @@ def follow(convention: str, record: R) -> R:
 def protocol(*records: Record, beside: Mapping[str, Any] | None = None) -> str:
     """A digest of records that is the same in every convention: what was done, whoever did it.
     `beside` is what else was decided."""
-    whole: list[Any] = [follow("keras", record).to_dict() for record in records]
+    whole: list[Any] = [to_convention("keras", record).to_dict() for record in records]
     text = json.dumps(whole + ([beside] if beside else []), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def departures(convention: str, record: Record) -> list[str]:
+def deviations(convention: str, record: Record) -> list[str]:
     """What in the record is not this convention's way: 'adam: epsilon_added is "before", keras
     "after"', ..."""
     found: list[str] = []

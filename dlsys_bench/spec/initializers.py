@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
-from dlsys_bench.spec.record import Record, check, check_number
+from dlsys_bench.spec.record import Record, require, require_number
 
 
 class Fans(NamedTuple):
@@ -17,7 +17,7 @@ class Fans(NamedTuple):
     fan_out: int
 
 
-class Law(NamedTuple):
+class Distribution(NamedTuple):
     """A distribution. `low` and `high` bound a uniform; `stddev` is of the plain or the untruncated
     normal."""
 
@@ -32,7 +32,7 @@ class Law(NamedTuple):
 class Initializer(Record):
     """The law of a parameter, given the fans of its layer's kernel."""
 
-    def law(self, fans: Fans) -> Law:
+    def distribution(self, fans: Fans) -> Distribution:
         raise NotImplementedError
 
 
@@ -42,8 +42,8 @@ class Zeros(Initializer):
 
     kind: ClassVar[str] = "zeros"
 
-    def law(self, fans: Fans) -> Law:
-        return Law("constant")
+    def distribution(self, fans: Fans) -> Distribution:
+        return Distribution("constant")
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Ones(Initializer):
 
     kind: ClassVar[str] = "ones"
 
-    def law(self, fans: Fans) -> Law:
-        return Law("constant", value=1.0)
+    def distribution(self, fans: Fans) -> Distribution:
+        return Distribution("constant", value=1.0)
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class Uniform(Initializer):
     high: float = 0.05
 
     def __post_init__(self) -> None:
-        check(self.low <= self.high, f"uniform: low {self.low} is above high {self.high}")
+        require(self.low <= self.high, f"uniform: low {self.low} is above high {self.high}")
 
-    def law(self, fans: Fans) -> Law:
-        return Law("uniform", low=self.low, high=self.high)
+    def distribution(self, fans: Fans) -> Distribution:
+        return Distribution("uniform", low=self.low, high=self.high)
 
 
 @dataclass(frozen=True)
@@ -79,20 +79,20 @@ class Normal(Initializer):
     stddev: float = 0.05
 
     def __post_init__(self) -> None:
-        check_number("normal", "stddev", self.stddev, 0.0, math.inf)
+        require_number("normal", "stddev", self.stddev, 0.0, math.inf)
 
-    def law(self, fans: Fans) -> Law:
-        return Law("normal", stddev=self.stddev)
+    def distribution(self, fans: Fans) -> Distribution:
+        return Distribution("normal", stddev=self.stddev)
 
 
 # The standard deviation of a standard normal cut off at two: a truncated draw is widened by it.
 TRUNCATED_STDDEV = 0.87962566103423978
 
 
-def _normal(variance: float, truncated: bool) -> Law:
+def _normal(variance: float, truncated: bool) -> Distribution:
     if truncated:
-        return Law("truncated_normal", stddev=math.sqrt(variance) / TRUNCATED_STDDEV)
-    return Law("normal", stddev=math.sqrt(variance))
+        return Distribution("truncated_normal", stddev=math.sqrt(variance) / TRUNCATED_STDDEV)
+    return Distribution("normal", stddev=math.sqrt(variance))
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ class GlorotUniform(Initializer):
 
     kind: ClassVar[str] = "glorot_uniform"
 
-    def law(self, fans: Fans) -> Law:
+    def distribution(self, fans: Fans) -> Distribution:
         limit = math.sqrt(6.0 / (fans.fan_in + fans.fan_out))
-        return Law("uniform", low=-limit, high=limit)
+        return Distribution("uniform", low=-limit, high=limit)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class GlorotNormal(Initializer):
     kind: ClassVar[str] = "glorot_normal"
     truncated: bool = True
 
-    def law(self, fans: Fans) -> Law:
+    def distribution(self, fans: Fans) -> Distribution:
         return _normal(2.0 / (fans.fan_in + fans.fan_out), self.truncated)
 
 
@@ -124,9 +124,9 @@ class HeUniform(Initializer):
 
     kind: ClassVar[str] = "he_uniform"
 
-    def law(self, fans: Fans) -> Law:
+    def distribution(self, fans: Fans) -> Distribution:
         limit = math.sqrt(6.0 / fans.fan_in)
-        return Law("uniform", low=-limit, high=limit)
+        return Distribution("uniform", low=-limit, high=limit)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class HeNormal(Initializer):
     kind: ClassVar[str] = "he_normal"
     truncated: bool = True
 
-    def law(self, fans: Fans) -> Law:
+    def distribution(self, fans: Fans) -> Distribution:
         return _normal(2.0 / fans.fan_in, self.truncated)
 
 
@@ -146,9 +146,9 @@ class FanInUniform(Initializer):
 
     kind: ClassVar[str] = "fan_in_uniform"
 
-    def law(self, fans: Fans) -> Law:
+    def distribution(self, fans: Fans) -> Distribution:
         limit = 1.0 / math.sqrt(fans.fan_in)
-        return Law("uniform", low=-limit, high=limit)
+        return Distribution("uniform", low=-limit, high=limit)
 
 
 INITIALIZERS: dict[str, type[Initializer]] = {

@@ -21,15 +21,15 @@ from dlsys_bench.spec.initializers import (
 )
 from dlsys_bench.spec.record import (
     Record,
-    check,
-    check_choice,
-    check_count,
-    check_kind,
-    check_number,
+    require,
+    require_choice,
+    require_count,
+    require_kind,
+    require_number,
 )
 
 Shape = tuple[int, ...]
-Pair = tuple[int, int]
+IntPair = tuple[int, int]
 BadSample = tuple[Mapping[str, Any], Shape, str]
 
 
@@ -67,14 +67,14 @@ class Layer(Record):
 
 
 def _image(kind: str, shape: Shape) -> tuple[int, int, int]:
-    check(
+    require(
         len(shape) == 3,
         f"{kind} takes an image (height, width, channels), but its input is {shape}: put it before flatten",
     )
     return shape[0], shape[1], shape[2]
 
 
-def _pair(where: str, name: str, value: object) -> Pair:
+def _pair(where: str, name: str, value: object) -> IntPair:
     """An int or a pair of ints, as a pair."""
     pair = (
         (value, value)
@@ -83,7 +83,7 @@ def _pair(where: str, name: str, value: object) -> Pair:
         if isinstance(value, list | tuple)
         else ()
     )
-    check(
+    require(
         len(pair) == 2
         and all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in pair),
         f"{where}: {name} is {value!r}; it takes a whole number from 1, or two (height, width)",
@@ -91,9 +91,9 @@ def _pair(where: str, name: str, value: object) -> Pair:
     return pair[0], pair[1]
 
 
-def _windows(kind: str, what: str, shape: Shape, window: Pair, strides: Pair) -> Pair:
+def _windows(kind: str, what: str, shape: Shape, window: IntPair, strides: IntPair) -> IntPair:
     height, width, _ = _image(kind, shape)
-    check(
+    require(
         window[0] <= height and window[1] <= width,
         f"{kind}: the {what} {window[0]}x{window[1]} is larger than its input {height}x{width}x{shape[2]}",
     )
@@ -102,7 +102,7 @@ def _windows(kind: str, what: str, shape: Shape, window: Pair, strides: Pair) ->
 
 def _check_initializers(layer: Layer) -> None:
     for tensor, initializer in layer.initializers().items():
-        check_kind(layer.kind, f"{tensor}_initializer", initializer, Initializer, INITIALIZERS)
+        require_kind(layer.kind, f"{tensor}_initializer", initializer, Initializer, INITIALIZERS)
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class Conv2D(Layer):
     """
 
     filters: int
-    kernel_size: Pair = (3, 3)
-    strides: Pair = (1, 1)
+    kernel_size: IntPair = (3, 3)
+    strides: IntPair = (1, 1)
     padding: Literal["valid", "same"] = "valid"
     use_bias: bool = True
     kernel_initializer: Initializer = GlorotUniform()
@@ -140,8 +140,8 @@ class Conv2D(Layer):
     )
 
     def __post_init__(self) -> None:
-        check_count(self.kind, "filters", self.filters)
-        check_choice(self.kind, "padding", self.padding, ("valid", "same"))
+        require_count(self.kind, "filters", self.filters)
+        require_choice(self.kind, "padding", self.padding, ("valid", "same"))
         _check_initializers(self)
         object.__setattr__(self, "kernel_size", _pair(self.kind, "kernel_size", self.kernel_size))
         object.__setattr__(self, "strides", _pair(self.kind, "strides", self.strides))
@@ -152,7 +152,7 @@ class Conv2D(Layer):
             return -(-height // self.strides[0]), -(-width // self.strides[1]), self.filters
         return *_windows(self.kind, "kernel", shape, self.kernel_size, self.strides), self.filters
 
-    def pads(self, shape: Shape) -> tuple[Pair, Pair]:
+    def pads(self, shape: Shape) -> tuple[IntPair, IntPair]:
         """Zeros ((top, bottom), (left, right)) around the input."""
         if self.padding == "valid":
             return (0, 0), (0, 0)
@@ -185,8 +185,8 @@ class _Pool(Layer):
     """What the two pools share: windows inside the image; `strides` is the pool size unless given,
     and may overlap."""
 
-    pool_size: Pair = (2, 2)
-    strides: Pair | None = None
+    pool_size: IntPair = (2, 2)
+    strides: IntPair | None = None
 
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "pool_size": ((2, 2), (1, 1), (3, 2), (2, 3), (3, 3)),
@@ -205,7 +205,7 @@ class _Pool(Layer):
         object.__setattr__(self, "strides", _pair(self.kind, "strides", strides))
 
     @property
-    def steps(self) -> Pair:
+    def steps(self) -> IntPair:
         """The strides, never None."""
         assert self.strides is not None
         return self.strides
@@ -257,9 +257,9 @@ class BatchNorm(Layer):
     )
 
     def __post_init__(self) -> None:
-        check_number(self.kind, "epsilon", self.epsilon, 0.0, 1.0)
-        check_number(self.kind, "moving_decay", self.moving_decay, 0.0, 1.0)
-        check_choice(self.kind, "moving_variance", self.moving_variance, ("biased", "unbiased"))
+        require_number(self.kind, "epsilon", self.epsilon, 0.0, 1.0)
+        require_number(self.kind, "moving_decay", self.moving_decay, 0.0, 1.0)
+        require_choice(self.kind, "moving_variance", self.moving_variance, ("biased", "unbiased"))
 
     def parameters(self, shape: Shape) -> dict[str, Shape]:
         return {"gamma": shape[-1:], "beta": shape[-1:]}
@@ -290,7 +290,7 @@ class Dropout(Layer):
     )
 
     def __post_init__(self) -> None:
-        check_number(self.kind, "drop_rate", self.drop_rate, 0.0, 1.0, open_high=True)
+        require_number(self.kind, "drop_rate", self.drop_rate, 0.0, 1.0, open_high=True)
 
     def title(self) -> str:
         return f"{self.drop_rate:g}"
@@ -335,11 +335,11 @@ class Dense(Layer):
     )
 
     def __post_init__(self) -> None:
-        check_count(self.kind, "units", self.units)
+        require_count(self.kind, "units", self.units)
         _check_initializers(self)
 
     def output_shape(self, shape: Shape) -> Shape:
-        check(
+        require(
             len(shape) == 1,
             f"{self.kind} takes a vector (units,), but its input is {shape}: put a flatten before it",
         )
@@ -386,8 +386,8 @@ class Activation(Layer):
     )
 
     def __post_init__(self) -> None:
-        check_choice(self.kind, "function", self.function, FUNCTIONS)
-        check_number(self.kind, "negative_slope", self.negative_slope, 0.0, 1.0)
+        require_choice(self.kind, "function", self.function, FUNCTIONS)
+        require_number(self.kind, "negative_slope", self.negative_slope, 0.0, 1.0)
 
     def title(self) -> str:
         return self.function

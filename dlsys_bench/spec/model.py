@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 from dlsys_bench.errors import SpecError
 from dlsys_bench.spec.initializers import Fans, Initializer
 from dlsys_bench.spec.layers import Layer, Shape
-from dlsys_bench.spec.record import Record, check
+from dlsys_bench.spec.record import Record, require
 
 
 class Tensor(NamedTuple):
@@ -57,15 +57,15 @@ class Model(Record):
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
-        check(
+        require(
             len(self.input_shape) in (1, 3)
             and all(isinstance(n, int) and n >= 1 for n in self.input_shape),
             f"model {self.name!r}: input_shape is {self.input_shape}; "
             "it takes (height, width, channels) or (units,), each from 1",
         )
-        check(len(self.layers) > 0, f"model {self.name!r} has no layers")
+        require(len(self.layers) > 0, f"model {self.name!r} has no layers")
         for layer in self.layers:
-            check(isinstance(layer, Layer), f"model {self.name!r}: {layer!r} is not a layer")
+            require(isinstance(layer, Layer), f"model {self.name!r}: {layer!r} is not a layer")
         _ = self.shapes
 
     @cached_property

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dlsys_bench.spec.record import Record, check, check_choice, check_number
+from dlsys_bench.spec.record import Record, require, require_choice, require_number
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,9 @@ class Optimizer(Record):
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def __post_init__(self) -> None:
-        check_number(self.kind, "learning_rate", self.learning_rate, 0.0, math.inf, open_high=True)
+        require_number(
+            self.kind, "learning_rate", self.learning_rate, 0.0, math.inf, open_high=True
+        )
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,15 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self.kind, "momentum", self.momentum, 0.0, 1.0, open_high=True)
-        check_number(self.kind, "dampening", self.dampening, 0.0, 1.0)
-        check_choice(self.kind, "velocity", self.velocity, ("rate", "gradient"))
-        check(
+        require_number(self.kind, "momentum", self.momentum, 0.0, 1.0, open_high=True)
+        require_number(self.kind, "dampening", self.dampening, 0.0, 1.0)
+        require_choice(self.kind, "velocity", self.velocity, ("rate", "gradient"))
+        require(
             self.velocity == "gradient" or self.dampening == 0,
             f'{self.kind}: dampening {self.dampening:g} needs velocity "gradient", which is torch\'s; Keras has none',
         )
         if self.nesterov:
-            check(
+            require(
                 self.momentum > 0 and self.dampening == 0,
                 f"{self.kind}: nesterov needs a momentum above 0 and no dampening, "
                 f"but momentum is {self.momentum:g} and dampening {self.dampening:g}",
@@ -88,10 +90,10 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self.kind, "beta_1", self.beta_1, 0.0, 1.0, open_high=True)
-        check_number(self.kind, "beta_2", self.beta_2, 0.0, 1.0, open_high=True)
-        check_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf)
-        check_choice(self.kind, "epsilon_added", self.epsilon_added, ("before", "after"))
+        require_number(self.kind, "beta_1", self.beta_1, 0.0, 1.0, open_high=True)
+        require_number(self.kind, "beta_2", self.beta_2, 0.0, 1.0, open_high=True)
+        require_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf)
+        require_choice(self.kind, "epsilon_added", self.epsilon_added, ("before", "after"))
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,9 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self.kind, "rho", self.rho, 0.0, 1.0, open_high=True)
-        check_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf)
-        check_choice(self.kind, "epsilon_added", self.epsilon_added, ("inside", "outside"))
+        require_number(self.kind, "rho", self.rho, 0.0, 1.0, open_high=True)
+        require_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf)
+        require_choice(self.kind, "epsilon_added", self.epsilon_added, ("inside", "outside"))
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {record.kind: record for record in (SGD, Adam, RMSprop)}

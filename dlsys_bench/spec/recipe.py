@@ -13,7 +13,13 @@ from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.losses import LOSSES, CategoricalCrossEntropy, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Optimizer
-from dlsys_bench.spec.record import Record, check_choice, check_count, check_kind, check_number
+from dlsys_bench.spec.record import (
+    Record,
+    require_choice,
+    require_count,
+    require_kind,
+    require_number,
+)
 from dlsys_bench.spec.schedules import SCHEDULES, Schedule
 
 SCALINGS = ("raw", "unit", "standard")
@@ -57,22 +63,24 @@ class Recipe(Record):
     kind: ClassVar[str] = "recipe"
 
     def __post_init__(self) -> None:
-        check_kind(self.kind, "optimizer", self.optimizer, Optimizer, OPTIMIZERS)
-        check_kind(self.kind, "loss", self.loss, Loss, LOSSES)
-        check_count(self.kind, "batch_size", self.batch_size)
-        check_count(self.kind, "epochs", self.epochs)
+        require_kind(self.kind, "optimizer", self.optimizer, Optimizer, OPTIMIZERS)
+        require_kind(self.kind, "loss", self.loss, Loss, LOSSES)
+        require_count(self.kind, "batch_size", self.batch_size)
+        require_count(self.kind, "epochs", self.epochs)
         for name in ("steps", "evaluate", "samples"):
             if getattr(self, name) is not None:
-                check_count(self.kind, name, getattr(self, name))
-        check_choice(self.kind, "scaling", self.scaling, SCALINGS)
-        check_choice(self.kind, "split", self.split, ("last", "random"))
-        check_number(self.kind, "validation_split", self.validation_split, 0.0, 1.0, open_high=True)
+                require_count(self.kind, name, getattr(self, name))
+        require_choice(self.kind, "scaling", self.scaling, SCALINGS)
+        require_choice(self.kind, "split", self.split, ("last", "random"))
+        require_number(
+            self.kind, "validation_split", self.validation_split, 0.0, 1.0, open_high=True
+        )
         if self.moving_decay is not None:
-            check_number(self.kind, "moving_decay", self.moving_decay, 0.0, 1.0)
+            require_number(self.kind, "moving_decay", self.moving_decay, 0.0, 1.0)
         if self.schedule is not None:
-            check_kind(self.kind, "schedule", self.schedule, Schedule, SCHEDULES)
+            require_kind(self.kind, "schedule", self.schedule, Schedule, SCHEDULES)
         if self.batch_sizes is not None:
-            check_kind(self.kind, "batch_sizes", self.batch_sizes, BatchSizes, BATCH_SIZES)
+            require_kind(self.kind, "batch_sizes", self.batch_sizes, BatchSizes, BATCH_SIZES)
 
     @property
     def moves(self) -> bool:

@@ -110,13 +110,13 @@ def from_dict(values: Mapping[str, Any]) -> Record:
     return RECORDS[kind].of(**{name: record(value) for name, value in options.items()})
 
 
-def check(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
     """Raise a SpecError unless the condition holds."""
     if not condition:
         raise SpecError(message)
 
 
-def check_kind(
+def require_kind(
     where: str, name: str, value: object, kind: type[Record], known: Mapping[str, Any]
 ) -> None:
     """A record of a kind, not its name."""
@@ -125,30 +125,30 @@ def check_kind(
         if isinstance(value, str) and value in known
         else (f"it takes one of {', '.join(record.__name__ for record in known.values())}")
     )
-    check(isinstance(value, kind), f"{where}: {name} is {value!r}; {offer}")
+    require(isinstance(value, kind), f"{where}: {name} is {value!r}; {offer}")
 
 
-def check_count(where: str, name: str, value: object) -> None:
+def require_count(where: str, name: str, value: object) -> None:
     """A whole number from 1."""
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    check(whole, f"{where}: {name} is {value!r}; it takes a whole number from 1")
+    require(whole, f"{where}: {name} is {value!r}; it takes a whole number from 1")
 
 
-def check_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
+def require_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
     """One of a few words."""
-    check(
+    require(
         value in choices,
         f"{where}: {name} is {value!r}{nearest(str(value), choices)}; it takes {', '.join(choices)}",
     )
 
 
-def check_number(
+def require_number(
     where: str, name: str, value: object, low: float, high: float, *, open_high: bool = False
 ) -> None:
     """A number in [low, high], or in [low, high) when `open_high`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     inside = number and low <= value and (value < high if open_high else value <= high)  # type: ignore[operator]
-    check(
+    require(
         inside,
         f"{where}: {name} is {value!r}; it takes a number in [{low:g}, {high:g}{')' if open_high else ']'}",
     )

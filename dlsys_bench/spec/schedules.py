@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from dlsys_bench.spec.record import Record, check, check_choice, check_count, check_number
+from dlsys_bench.spec.record import Record, require, require_choice, require_count, require_number
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class CyclicalLearningRate(Schedule):
 
     def __post_init__(self) -> None:
         for name in ("base", "maximum"):
-            check_number(self.kind, name, getattr(self, name), 0.0, math.inf, open_high=True)
-        check_count(self.kind, "step_size", self.step_size)
-        check_choice(self.kind, "scale", self.scale, SCALES)
-        check_number(self.kind, "gamma", self.gamma, 0.0, 1.0)
+            require_number(self.kind, name, getattr(self, name), 0.0, math.inf, open_high=True)
+        require_count(self.kind, "step_size", self.step_size)
+        require_choice(self.kind, "scale", self.scale, SCALES)
+        require_number(self.kind, "gamma", self.gamma, 0.0, 1.0)
 
     def scaled(self, cycle: int, step: int) -> float:
         """The reach of a step in [0, 1]; cycles count from 1."""
@@ -72,12 +72,12 @@ class LearningRateRamp(Schedule):
     kind: ClassVar[str] = "learning_rate_ramp"
 
     def __post_init__(self) -> None:
-        check_count(self.kind, "steps", self.steps)
-        check_choice(self.kind, "spacing", self.spacing, ("factor", "difference"))
+        require_count(self.kind, "steps", self.steps)
+        require_choice(self.kind, "spacing", self.spacing, ("factor", "difference"))
         for name in ("low", "high"):
-            check_number(self.kind, name, getattr(self, name), 0.0, math.inf, open_high=True)
+            require_number(self.kind, name, getattr(self, name), 0.0, math.inf, open_high=True)
         positive = self.spacing == "difference" or (self.low > 0 and self.high > 0)
-        check(
+        require(
             positive,
             f"{self.kind}: equal factors need a low and a high above 0, not {self.low:g} and {self.high:g}",
         )

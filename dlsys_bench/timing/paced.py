@@ -18,7 +18,7 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create
 from dlsys_bench.engines.replicas import OneByOne
 from dlsys_bench.errors import UserError
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import Case
@@ -101,14 +101,17 @@ class Paced:
     def __init__(self, engine: Engine, work: Workload, samples: Samples, epochs: int) -> None:
         arm = work.case.arm
         recipe = replace(arm.recipe("full"), batch_size=work.batch_size, epochs=epochs, steps=None)
-        self.engine, self.net = engine, engine.build(follow(engine.convention, arm.model), seed=1)
+        self.engine, self.net = (
+            engine,
+            engine.build(to_convention(engine.convention, arm.model), seed=1),
+        )
         self.before = engine.weights(self.net)
         self.losses: list[float] = []
         self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
         self._error: BaseException | None = None
         self._over = False
         self._moving = moving(arm.model, recipe, Samples(samples.x[:32], samples.y[:32]))
-        arguments = (samples, follow(engine.convention, recipe))
+        arguments = (samples, to_convention(engine.convention, recipe))
         self._thread = threading.Thread(target=self._train, args=arguments, daemon=True)
         self._thread.start()
 
@@ -165,11 +168,11 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
     was learned.
     """
     arm = work.case.arm
-    recipe = follow(
+    recipe = to_convention(
         engine.convention,
         replace(arm.recipe("full"), batch_size=work.batch_size, epochs=rounds, steps=None),
     )
-    model, samples = follow(engine.convention, arm.model), work.samples()
+    model, samples = to_convention(engine.convention, arm.model), work.samples()
     moved = moving(arm.model, recipe, Samples(samples.x[:32], samples.y[:32]))
     seconds: list[float] = []
     losses: list[float] = []

@@ -14,7 +14,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Dense
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -30,7 +30,7 @@ def test_complex_steps_give_the_gradients_of_autodiff(example: Example) -> None:
     if reason := unavailable("torch"):
         pytest.skip(reason)
     engine = create("torch", dtype="float64")
-    model = follow("torch", example.model)
+    model = to_convention("torch", example.model)
     truth, net = ORACLE.build(model, example.weights), engine.build(model, example.weights)
     outputs = ORACLE.trace(truth, example.batch)
     assume(strategies.kink_distance(model, example.batch.x, outputs) > 1e-9)
@@ -48,13 +48,15 @@ def test_complex_steps_give_the_gradients_of_autodiff(example: Example) -> None:
 def test_the_oracle_trains_as_torch_does(model: Model, optimizer: Optimizer) -> None:
     if reason := unavailable("torch"):
         pytest.skip(reason)
-    recipe = follow("torch", Recipe(optimizer, batch_size=8, epochs=2))
+    recipe = to_convention("torch", Recipe(optimizer, batch_size=8, epochs=2))
     generator = np.random.default_rng(0)
     samples = Samples(
         generator.standard_normal((19, *model.input_shape)), generator.integers(0, 3, 19)
     )
     engine = create("torch", dtype="float64")
-    found = first_divergence(ORACLE, engine, follow("torch", model), recipe, samples, Plan(1), 1e-8)
+    found = first_divergence(
+        ORACLE, engine, to_convention("torch", model), recipe, samples, Plan(1), 1e-8
+    )
     assert found is None, str(found)
 
 

@@ -87,7 +87,8 @@ class TinygradEngine(Engine):
         with self._mode(False):
             Tensor.manual_seed(seed)
             starts = weights or {
-                t.name: self._draw(t.shape, t.initializer.law(t.fans)) for t in model.tensors
+                t.name: self._draw(t.shape, t.initializer.distribution(t.fans))
+                for t in model.tensors
             }
             return model, {
                 t.name: self._in(starts[t.name]).realize().is_param_(t.trainable)

@@ -10,7 +10,7 @@ import pytest
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.zoo import MODELS
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.studies.registry import STUDIES, find
 
 COUNTS = [claim for claim in claims() if claim.get("metric", "").startswith("params_")]
@@ -68,7 +68,7 @@ def test_the_built_networks_have_the_published_counts(name: str, count: Any) -> 
     for claim in COUNTS:
         key = f"{claim['study'].removeprefix('regularization/')}/{claim['arm']}"
         if key not in counted:
-            counted[key] = count(engine.build(follow(engine.convention, MODELS[key])))
+            counted[key] = count(engine.build(to_convention(engine.convention, MODELS[key])))
         assert counted[key][claim["metric"]] == claim["value"], claim["id"]
 
 

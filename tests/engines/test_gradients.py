@@ -12,7 +12,7 @@ from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.engines.registry import create, unavailable
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 
 
 @pytest.fixture(scope="module", params=["numba", "torch", "jax", "keras"])
@@ -40,7 +40,7 @@ def compare(
 def test_gradients_are_those_of_autodiff(autodiff: Engine, example: Example) -> None:
     model, weights, batch, loss, _ = example
     ours, theirs = NumpyEngine(dtype="float64"), autodiff
-    model = follow(theirs.convention, model)
+    model = to_convention(theirs.convention, model)
     found = ours.gradients(ours.build(model, weights), batch, loss)
     expected = theirs.gradients(theirs.build(model, weights), batch, loss)
     assert found.loss == pytest.approx(expected.loss, rel=1e-9, abs=1e-12)
@@ -55,7 +55,7 @@ def test_gradients_are_those_of_autodiff(autodiff: Engine, example: Example) -> 
 def test_outputs_are_those_of_the_frameworks(autodiff: Engine, example: Example) -> None:
     model, weights, batch, _, _ = example
     ours = NumpyEngine(dtype="float64")
-    model = follow(autodiff.convention, model)
+    model = to_convention(autodiff.convention, model)
     traced = zip(
         model.names,
         model.shapes[1:],

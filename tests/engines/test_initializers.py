@@ -9,8 +9,8 @@ from scipy import stats
 from dlsys_bench.engines.plan import draw
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError
-from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.initializers import INITIALIZERS, Initializer, Law
+from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.initializers import INITIALIZERS, Distribution, Initializer
 from dlsys_bench.spec.layers import Conv2D, Dense, Flatten
 from dlsys_bench.spec.model import Model
 
@@ -19,7 +19,7 @@ from dlsys_bench.spec.model import Model
 ALPHA = 5e-6
 
 
-def law_is_followed(values: np.ndarray, law: Law) -> bool:
+def law_is_followed(values: np.ndarray, law: Distribution) -> bool:
     flat = np.asarray(values, np.float64).ravel()
     if law.family == "constant":
         return bool((flat == law.value).all())
@@ -37,7 +37,7 @@ def test_an_engine_draws_from_the_named_law(name: str, kind: str) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)
     engine = create(name)
-    start: Initializer = follow(engine.convention, INITIALIZERS[kind].of())
+    start: Initializer = to_convention(engine.convention, INITIALIZERS[kind].of())
     layers = (
         Conv2D(40, (5, 3), kernel_initializer=start),
         Flatten(),
@@ -47,7 +47,7 @@ def test_an_engine_draws_from_the_named_law(name: str, kind: str) -> None:
     weights = engine.weights(engine.build(model, seed=3))
     for tensor in model.tensors:
         if tensor.name.endswith("kernel"):
-            assert law_is_followed(weights[tensor.name], start.law(tensor.fans)), (
+            assert law_is_followed(weights[tensor.name], start.distribution(tensor.fans)), (
                 f"{tensor.name} by {name}: {start}"
             )
 
@@ -58,8 +58,8 @@ def test_a_wrong_fan_is_seen(kind: str) -> None:
     model = Model("drawn", (200,), (Dense(20, kernel_initializer=start),))
     kernel = model.tensors[0]
     law, doubled = (
-        start.law(kernel.fans),
-        start.law(kernel.fans._replace(fan_in=kernel.fans.fan_in * 2)),
+        start.distribution(kernel.fans),
+        start.distribution(kernel.fans._replace(fan_in=kernel.fans.fan_in * 2)),
     )
     drawn = draw(doubled, kernel.shape, np.random.default_rng(0))
     assert law_is_followed(drawn, law) == (law == doubled)
@@ -71,7 +71,7 @@ def test_another_frameworks_way_is_refused_with_what_to_do(name: str) -> None:
         pytest.skip(reason)
     engine = create(name)
     foreign = "keras" if engine.convention == "torch" else "torch"
-    model = follow(
+    model = to_convention(
         foreign, Model("m", (3,), (Dense(2, kernel_initializer=INITIALIZERS["he_normal"].of()),))
     )
     with pytest.raises(EngineError, match="he_normal: truncated is"):

@@ -23,7 +23,7 @@ from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, DivergedError, EngineError
 from dlsys_bench.spec.batches import CyclicalBatchSize
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import TRUNCATED_STDDEV, GlorotNormal, HeNormal, HeUniform
 from dlsys_bench.spec.layers import (
     FUNCTIONS,
@@ -124,8 +124,8 @@ def same(mine: Weights, theirs: Weights) -> bool:
 )
 def test_it_trains_by_torchs_convention_too(case: Case, engine: Engine) -> None:
     data = prepare(load("digits"), scaling="unit", dtype="float64").train
-    recipe = follow("torch", replace(case.arm.recipes["full"], batch_size=32))
-    model = follow("torch", case.arm.model)
+    recipe = to_convention("torch", replace(case.arm.recipes["full"], batch_size=32))
+    model = to_convention("torch", case.arm.model)
     few = Samples(data.x[:200], data.y[:200])
     assert first_divergence(NUMPY, engine, model, recipe, few, Plan(7, steps=50), 1e-7) is None
 

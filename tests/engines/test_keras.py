@@ -606,7 +606,7 @@ def test_an_own_draw_follows_the_law_of_each_initializer(engine: Engine) -> None
         dense = layers.Dense(400, kernel_initializer=start, bias_initializer=start)
         model = Model("drawn", (100,), (dense, layers.Dense(400, kernel_initializer=start)))
         found = engine.weights(engine.build(model, seed=1))
-        law = start.law(initializers.Fans(100, 400))
+        law = start.distribution(initializers.Fans(100, 400))
         wide = {
             "constant": 0.0,
             "uniform": (law.high - law.low) / math.sqrt(12),

@@ -18,7 +18,7 @@ from dlsys_bench.engines.numpy.normalization import DropoutRule
 from dlsys_bench.engines.numpy.optimizers import STEPPERS, AdamStepper
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.engines.registry import create, unavailable
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import BatchNorm, Dense
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer
@@ -46,7 +46,7 @@ def other(request: pytest.FixtureRequest) -> Engine:
 
 
 def recipe_of(case: Case, convention: str) -> Recipe:
-    return follow(convention, replace(case.arm.recipes["full"], batch_size=BATCH))
+    return to_convention(convention, replace(case.arm.recipes["full"], batch_size=BATCH))
 
 
 class SingleCorrection(AdamStepper):
@@ -70,7 +70,7 @@ def test_numpy_trains_as_the_others_do(
     recipe = recipe_of(case, other.convention)
     if other.name == "keras" and isinstance(recipe.optimizer, Adam):
         monkeypatch.setitem(STEPPERS, Adam, SingleCorrection)
-    model = follow(other.convention, case.arm.model)
+    model = to_convention(other.convention, case.arm.model)
     found = first_divergence(
         NumpyEngine(dtype="float64"),
         other,
@@ -93,7 +93,7 @@ def test_the_softmax_sums_to_one_in_every_engine(case: Case, images: Samples) ->
     for name in ("numpy", "numba", "torch", "jax", "keras"):
         if unavailable(name) is None:
             engine = create(name)
-            net = engine.build(follow(engine.convention, model))
+            net = engine.build(to_convention(engine.convention, model))
             np.testing.assert_allclose(
                 engine.predict(net, images.x[:2]).sum(axis=1), 1.0, atol=1e-5, err_msg=name
             )
@@ -114,7 +114,7 @@ def test_every_optimiser_steps_as_the_frameworks_do(
 ) -> None:
     if other.convention == "keras" and isinstance(optimizer, SGD):
         optimizer = replace(optimizer, dampening=0.0)
-    recipe = Recipe(follow(other.convention, optimizer), batch_size=8, epochs=2)
+    recipe = Recipe(to_convention(other.convention, optimizer), batch_size=8, epochs=2)
     generator = np.random.default_rng(seed)
     samples = Samples(
         generator.standard_normal((19, *model.input_shape)), generator.integers(0, 3, 19)
@@ -122,7 +122,7 @@ def test_every_optimiser_steps_as_the_frameworks_do(
     found = first_divergence(
         NumpyEngine(dtype="float64"),
         other,
-        follow(other.convention, model),
+        to_convention(other.convention, model),
         recipe,
         samples,
         Plan(seed),
@@ -214,7 +214,7 @@ def test_looking_moves_nothing(name: str) -> None:
         pytest.skip(reason)
     engine = create(name, dtype="float64")
     arm: Arm = find("regularization/lenet5-tanh/bn+dropout")[0].arm
-    model = follow(engine.convention, arm.model)
+    model = to_convention(engine.convention, arm.model)
     net = engine.build(model)
     before = engine.weights(net)
     generator = np.random.default_rng(0)
@@ -236,8 +236,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(
     if reason := unavailable(name):
         pytest.skip(reason)
     engine = create(name)
-    model = follow(engine.convention, find("regularization/fashion-mlp/dropout")[0].arm.model)
-    recipe = follow(engine.convention, Recipe(SGD(0.1), batch_size=64, epochs=1))
+    model = to_convention(
+        engine.convention, find("regularization/fashion-mlp/dropout")[0].arm.model
+    )
+    recipe = to_convention(engine.convention, Recipe(SGD(0.1), batch_size=64, epochs=1))
 
     def trained(seed: int) -> Array:
         net = engine.build(model, seed=seed)

@@ -16,7 +16,7 @@ from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.batches import CyclicalBatchSize
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, RMSprop
@@ -75,7 +75,7 @@ def test_every_engine_follows(
     recipe = Recipe(
         optimizer, batch_size=8, epochs=2, schedule=SCHEDULES[schedule], batch_sizes=sizes
     )
-    recipe = follow(engine.convention, recipe)
+    recipe = to_convention(engine.convention, recipe)
     seen = engine.fit(engine.build(MODEL), samples(), recipe, Plan(3))
     if recipe.moves:
         steps = [by_step for epoch in seen if (by_step := epoch.by_step)]
@@ -96,7 +96,7 @@ def test_every_engine_follows(
         found = first_divergence(
             NumpyEngine(dtype="float64"),
             engine,
-            follow(engine.convention, MODEL),
+            to_convention(engine.convention, MODEL),
             recipe,
             samples(),
             Plan(3),
@@ -108,7 +108,7 @@ def test_every_engine_follows(
 def test_the_rate_is_seen_to_move_the_weights(engine: Engine) -> None:
     """A schedule of zeros moves nothing: an engine that kept to the optimiser's own rate would be
     caught."""
-    recipe = follow(engine.convention, Recipe(SGD(0.5), batch_size=10, epochs=2))
+    recipe = to_convention(engine.convention, Recipe(SGD(0.5), batch_size=10, epochs=2))
     still = replace(recipe, schedule=CyclicalLearningRate(0.0, 0.0, 2))
     start = Plan(1).weights(MODEL)
     for tried, moves in ((still, False), (recipe, True)):

@@ -18,7 +18,7 @@ from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, DivergedError, SpecError, UserError
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import HeNormal, Normal
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout
 from dlsys_bench.spec.losses import Loss, MeanSquaredError
@@ -46,7 +46,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 def way(engine: Engine, record: R) -> R:
     """The record as the engine can follow it; numpy takes any."""
-    return record if engine.name == "numpy" else follow(engine.convention, record)
+    return record if engine.name == "numpy" else to_convention(engine.convention, record)
 
 
 def samples_for(loss: Loss, model: Model, seed: int, count: int = 13) -> Samples:
@@ -141,7 +141,7 @@ def test_own_dropout_and_own_schedules(engine: Engine) -> None:
         (6,),
         (Dropout(0.3), Dense(5), BatchNorm(), Activation("tanh"), Dropout(0.5), Dense(3)),
     )
-    model = follow(engine.convention, model)
+    model = to_convention(engine.convention, model)
     samples = samples_for(Recipe().loss, model, 3, 20)
     recipes = [
         Recipe(
@@ -150,7 +150,13 @@ def test_own_dropout_and_own_schedules(engine: Engine) -> None:
         for r in range(3)
     ]
     plans = [Plan(seed, parity=engine.name != "numpy") for seed in (4, 9, 4)]
-    agree(engine, model, samples, [follow(engine.convention, recipe) for recipe in recipes], plans)
+    agree(
+        engine,
+        model,
+        samples,
+        [to_convention(engine.convention, recipe) for recipe in recipes],
+        plans,
+    )
 
 
 def test_replicas_may_start_by_laws_of_their_own(engine: Engine) -> None:
@@ -159,7 +165,7 @@ def test_replicas_may_start_by_laws_of_their_own(engine: Engine) -> None:
         for start in (Normal(0.1), Normal(2.0), HeNormal())
     ]
     replicas = engine.replicate(
-        [follow(engine.convention, model) for model in models], [Plan(1)] * 3
+        [to_convention(engine.convention, model) for model in models], [Plan(1)] * 3
     )
     spreads = [replicas.weights(r)["dense_1.kernel"].std() for r in range(3)]
     np.testing.assert_allclose(spreads, [0.1, 2.0, 0.5**0.5], rtol=0.25)
@@ -173,7 +179,10 @@ def test_a_replica_that_diverges_is_named_and_the_others_go_on(name: str) -> Non
     model = Model("line", (3,), (Dense(1),))
     samples = samples_for(MeanSquaredError(), model, 0, 40)
     base = Recipe(
-        follow(engine.convention, SGD(0.01)), batch_size=10, epochs=30, loss=MeanSquaredError()
+        to_convention(engine.convention, SGD(0.01)),
+        batch_size=10,
+        epochs=30,
+        loss=MeanSquaredError(),
     )
     recipes = [
         replace(base, optimizer=replace(base.optimizer, learning_rate=rate))

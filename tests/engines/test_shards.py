@@ -16,7 +16,7 @@ from dlsys_bench.engines.numpy.shards import Asleep, alone, shards_of, together
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,
@@ -80,8 +80,8 @@ def train(
     name: str, plan: Plan, dtype: str = "float64", convention: str = "keras", batch_size: int = 19
 ) -> tuple[Weights, Any]:
     engine = create(name, "cpu", dtype)
-    net = engine.build(follow(convention, MODEL), seed=3)
-    recipe = follow(convention, Recipe(Adam(0.01), batch_size=batch_size, epochs=3))
+    net = engine.build(to_convention(convention, MODEL), seed=3)
+    recipe = to_convention(convention, Recipe(Adam(0.01), batch_size=batch_size, epochs=3))
     history = engine.fit(net, IMAGES, recipe, plan)
     return engine.weights(net), [(epoch.running_loss, epoch.running_accuracy) for epoch in history]
 

@@ -14,7 +14,7 @@ from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError
 from dlsys_bench.notebooks.zoo import narrow
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import FanInUniform, GlorotNormal, HeUniform, Normal
 from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool
 from dlsys_bench.spec.losses import MeanSquaredError
@@ -28,7 +28,7 @@ if reason := unavailable("torch"):
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-LENET = follow(
+LENET = to_convention(
     "torch",
     Model(
         "small",
@@ -48,7 +48,7 @@ LENET = follow(
         ),
     ),
 )
-DROPPED = follow("torch", Model("dropped", (200,), (Dropout(0.5), Dense(1, use_bias=False))))
+DROPPED = to_convention("torch", Model("dropped", (200,), (Dropout(0.5), Dense(1, use_bias=False))))
 
 
 def images(seed: int, count: int = 26) -> Samples:
@@ -65,7 +65,7 @@ def test_a_replica_starts_as_its_seed_does_alone(dtype: str) -> None:
     engine = create("torch", dtype=dtype)
     starts = [HeUniform(), GlorotNormal(), FanInUniform(), Normal(0.3)]
     models = [
-        follow(
+        to_convention(
             "torch",
             Model(
                 "m",
@@ -94,7 +94,7 @@ def test_without_dropout_a_replica_gives_what_its_seed_gives_alone(
     """Without a plan's order too: a replica shuffles by a generator of its own. Equal batches for
     all are shared."""
     engine = create("torch", dtype="float64")
-    recipe = follow("torch", Recipe(optimizer, batch_size=6, epochs=3, shuffle=shuffle))
+    recipe = to_convention("torch", Recipe(optimizer, batch_size=6, epochs=3, shuffle=shuffle))
     plans = [Plan(seed) for seed in (3, 8, 3)]
     replicas = engine.replicate(LENET, plans)
     histories = replicas.fit(images(0), recipe, plans)
@@ -124,7 +124,7 @@ def kept(shuffle: bool, seeds: list[int]) -> Array:
     plans = [Plan(seed) for seed in seeds]
     replicas = engine.replicate(DROPPED, plans)
     before = [replicas.weights(replica)["dense_1.kernel"] for replica in range(len(plans))]
-    recipe = follow(
+    recipe = to_convention(
         "torch",
         Recipe(SGD(0.1), batch_size=1, epochs=1, steps=1, loss=MeanSquaredError(), shuffle=shuffle),
     )
@@ -158,7 +158,9 @@ def test_a_replica_that_diverges_goes_back_to_the_start_of_that_epoch() -> None:
     model = Model("line", (3,), (Dense(4), Activation("tanh"), Dense(1)))
     generator = np.random.default_rng(0)
     samples = Samples(generator.standard_normal((40, 3)), generator.standard_normal((40, 1)))
-    base = follow("torch", Recipe(SGD(0.01), batch_size=10, epochs=6, loss=MeanSquaredError()))
+    base = to_convention(
+        "torch", Recipe(SGD(0.01), batch_size=10, epochs=6, loss=MeanSquaredError())
+    )
     recipes = [
         replace(base, optimizer=replace(base.optimizer, learning_rate=rate))
         for rate in (0.01, 70.0, 0.05)
@@ -215,9 +217,9 @@ def test_every_tensor_is_on_the_engines_device(
     """What a GPU would refuse, seen on a CPU: a tensor elsewhere, or a step that waits to be
     read."""
     engine = create("torch")
-    model = follow("torch", Model("m", (8, 8, 2), (Dropout(0.3), *LENET.layers)))
+    model = to_convention("torch", Model("m", (8, 8, 2), (Dropout(0.3), *LENET.layers)))
     recipes = [
-        follow("torch", Recipe(SGD(rate), batch_size=6, epochs=2, shuffle=shuffle))
+        to_convention("torch", Recipe(SGD(rate), batch_size=6, epochs=2, shuffle=shuffle))
         for rate in rates
     ]
     plans = [Plan(seed, parity=parity) for seed in (0, 1)]
@@ -231,7 +233,7 @@ def test_every_tensor_is_on_the_engines_device(
 
 
 def test_a_batch_of_one_sample_is_refused() -> None:
-    recipe = follow("torch", Recipe(batch_size=5))
+    recipe = to_convention("torch", Recipe(batch_size=5))
     with pytest.raises(EngineError, match="cannot normalise a batch of one sample"):
         create("torch").replicate(LENET, [Plan(0)]).fit(images(0), recipe, [Plan(0)])
 
@@ -247,8 +249,10 @@ def test_outputs_are_predicted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_thousand_networks_are_one_program() -> None:
     engine = create("torch")
-    model = follow("torch", narrow("relu"))
-    recipe = follow("torch", Recipe(Adam(), batch_size=64, epochs=2, loss=MeanSquaredError()))
+    model = to_convention("torch", narrow("relu"))
+    recipe = to_convention(
+        "torch", Recipe(Adam(), batch_size=64, epochs=2, loss=MeanSquaredError())
+    )
     x = np.random.default_rng(0).uniform(-1, 1, (3000, 1)).astype("float32")
     plans = [Plan(seed) for seed in range(1000)]
     assert engine.replicas_at_once(model, recipe) >= 1000

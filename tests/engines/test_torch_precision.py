@@ -13,7 +13,7 @@ from dlsys_bench.engines.base import Batch, Engine
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,
@@ -36,7 +36,7 @@ import torch
 from dlsys_bench.engines.torch import TorchEngine, TorchTF32Engine, modules
 from dlsys_bench.engines.torch.precision import computing
 
-MODEL = follow(
+MODEL = to_convention(
     "torch",
     Model(
         "m",
@@ -54,7 +54,7 @@ MODEL = follow(
         ),
     ),
 )
-RECIPE = follow(
+RECIPE = to_convention(
     "torch", Recipe(SGD(0.1), batch_size=8, epochs=3, loss=SparseCategoricalCrossEntropy())
 )
 GENERATOR = np.random.default_rng(0)

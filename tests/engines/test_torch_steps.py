@@ -14,7 +14,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import unavailable
 from dlsys_bench.spec.batches import CyclicalBatchSize
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,
@@ -38,7 +38,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dlsys_bench.engines.torch import TorchEngine
 from dlsys_bench.engines.torch.steps import Recorded
 
-MODEL = follow(
+MODEL = to_convention(
     "torch",
     Model(
         "m",
@@ -130,7 +130,7 @@ def assert_same(recipe: Recipe, plan: Plan, data: Samples, recorded: int) -> Non
     found = []
     for engine in (TorchEngine(), taped := TapedEngine()):
         net = engine.build(MODEL, seed=5)
-        history = engine.fit(net, data, follow("torch", recipe), plan)
+        history = engine.fit(net, data, to_convention("torch", recipe), plan)
         found.append((engine.weights(net), history))
     (right, expected), (weights, history) = found
     for name, tensor in right.items():
@@ -172,7 +172,8 @@ def test_steps_that_are_limited() -> None:
 @pytest.mark.parametrize("parity", [True, False])
 def test_replicas(rates: tuple[float, float], shuffle: bool, parity: bool) -> None:
     recipes = [
-        follow("torch", replace(RECIPE, optimizer=SGD(rate), shuffle=shuffle)) for rate in rates
+        to_convention("torch", replace(RECIPE, optimizer=SGD(rate), shuffle=shuffle))
+        for rate in rates
     ]
     plans = [Plan(seed, parity=parity) for seed in (0, 1)]
     found = []

@@ -53,7 +53,7 @@ MUTANTS = (
         _start(
             "drawn",
             "for t in model.tensors:",
-            "    law = t.initializer.law(t.fans)",
+            "    law = t.initializer.distribution(t.fans)",
             '    if law.family == "truncated_normal":',
             "        drawn[t.name] = np.random.default_rng(seed).normal(0.0, law.stddev, t.shape)",
         ),
@@ -67,7 +67,7 @@ MUTANTS = (
         _start(
             "drawn",
             "for t in model.tensors:",
-            "    law = t.initializer.law(t.fans)",
+            "    law = t.initializer.distribution(t.fans)",
             '    if law.family == "normal":',
             "        wide = 3**0.5 * law.stddev",
             "        drawn[t.name] = np.random.default_rng(seed).uniform(-wide, wide, t.shape)",

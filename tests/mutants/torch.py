@@ -144,7 +144,7 @@ MUTANTS = (
         "initializer",
         "initializers",
         "_draw(tensor.initializer, target, tensor.fans, generator)",
-        'if tensor.initializer.law(tensor.fans).family == "constant":\n'
+        'if tensor.initializer.distribution(tensor.fans).family == "constant":\n'
         "                    _draw(tensor.initializer, target, tensor.fans, generator)",
     ),
     _torch(

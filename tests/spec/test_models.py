@@ -11,7 +11,7 @@ from dlsys_bench.errors import SpecError
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.report.tables import summary_table
-from dlsys_bench.spec.convention import CONVENTIONS, departures, follow
+from dlsys_bench.spec.convention import CONVENTIONS, deviations, to_convention
 from dlsys_bench.spec.initializers import INITIALIZERS, Fans
 from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Flatten
 from dlsys_bench.spec.model import Model
@@ -73,7 +73,7 @@ def test_following_a_convention_leaves_no_departure(convention: str) -> None:
         Recipe(SGD(momentum=0.9)),
         *(kind.of() for kind in INITIALIZERS.values()),
     ):
-        assert departures(convention, follow(convention, record)) == []
+        assert deviations(convention, to_convention(convention, record)) == []
 
 
 def test_the_conventions_depart_from_each_other_in_every_record_they_name() -> None:
@@ -82,13 +82,13 @@ def test_the_conventions_depart_from_each_other_in_every_record_they_name() -> N
         *(kind.of() for kind in (*OPTIMIZERS.values(), *INITIALIZERS.values())),
     ]
     named = {kind for choices in CONVENTIONS.values() for kind in choices}
-    found = {r.kind for r in everything if departures("torch", follow("keras", r))}
+    found = {r.kind for r in everything if deviations("torch", to_convention("keras", r))}
     assert found == named
 
 
 def test_an_unknown_convention_is_named() -> None:
     with pytest.raises(SpecError, match="unknown convention 'kears'"):
-        follow("kears", BatchNorm())
+        to_convention("kears", BatchNorm())
 
 
 @pytest.mark.parametrize(
@@ -140,10 +140,12 @@ def test_a_recipe_shortens_the_memory_of_every_batch_norm_and_nothing_else() -> 
 
 def test_the_laws_of_the_initialisers() -> None:
     fans = Fans(50, 100)
-    laws = {kind: record.of().law(fans) for kind, record in INITIALIZERS.items()}
+    laws = {kind: record.of().distribution(fans) for kind, record in INITIALIZERS.items()}
     assert laws["glorot_uniform"].high == pytest.approx((6 / 150) ** 0.5)
     assert laws["he_uniform"].high == pytest.approx((6 / 50) ** 0.5)
     assert laws["fan_in_uniform"].high == pytest.approx(50**-0.5)
     assert laws["glorot_normal"].stddev * 0.8796256610342398 == pytest.approx((2 / 150) ** 0.5)
     assert laws["he_normal"].stddev * 0.8796256610342398 == pytest.approx((2 / 50) ** 0.5)
-    assert INITIALIZERS["he_normal"].of(truncated=False).law(fans).stddev == pytest.approx(0.2)
+    assert INITIALIZERS["he_normal"].of(truncated=False).distribution(fans).stddev == pytest.approx(
+        0.2
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.notebooks.zoo import MODELS
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Dense, Flatten
 from dlsys_bench.spec.model import Model
 from dlsys_bench.timing.flops import products, training_flops
@@ -37,7 +37,7 @@ def test_torch_counts_as_many(name: str) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    engine, model = create("torch"), follow("torch", MODELS[name])
+    engine, model = create("torch"), to_convention("torch", MODELS[name])
     net, samples = engine.build(model, seed=1), 4
     x = torch.from_numpy(np.random.default_rng(0).random((samples, 1, 28, 28), np.float32))
     with FlopCounterMode(display=False) as counter:

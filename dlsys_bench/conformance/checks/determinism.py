@@ -13,7 +13,7 @@ from dlsys_bench.conformance.checks.trajectory import GROWS, _setting
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Plan, Weights
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import Zeros
 from dlsys_bench.spec.layers import Activation, Dense, Dropout
 from dlsys_bench.spec.losses import MeanSquaredError, SparseCategoricalCrossEntropy
@@ -99,7 +99,7 @@ def replicas(trial: Trial, subject: str) -> None:
     engine, convention = trial.engine, trial.engine.conventions[0]
     model = Model("replicas", (6,), (Dense(8), Activation("tanh"), Dropout(0.5), Dense(3)))
     recipes = [
-        follow(convention, replace(LIKE, optimizer=SGD(rate, momentum=0.9)))
+        to_convention(convention, replace(LIKE, optimizer=SGD(rate, momentum=0.9)))
         for rate in (0.02, 0.05, 0.1)
     ]
     samples = Samples(trial.generator.standard_normal((14, 6)), trial.generator.integers(0, 3, 14))
@@ -142,7 +142,10 @@ def _apart(trial: Trial, model: Model, recipe: Recipe, *, alone: bool) -> bool:
     """Whether native trainings of two seeds, from the same weights, end apart; one by one, or as
     replicas."""
     engine, plans = trial.engine, [Plan(1), Plan(2)]
-    model, recipe = follow(engine.conventions[0], model), follow(engine.conventions[0], recipe)
+    model, recipe = (
+        to_convention(engine.conventions[0], model),
+        to_convention(engine.conventions[0], recipe),
+    )
     generator = np.random.default_rng(trial.seed)
     samples = Samples(generator.standard_normal((12, 20)), generator.standard_normal((12, 1)))
     engine.able(model, recipe.loss, recipe)

@@ -12,7 +12,7 @@ from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Plan
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Flatten, Layer
 from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -33,7 +33,7 @@ PARTS: dict[str, tuple[tuple[int, ...], tuple[Layer, ...]]] = {
 def parts(trial: Trial, subject: str) -> None:
     """What is predicted of a sample does not depend on what it is predicted with."""
     convention = trial.engine.conventions[0]
-    model = follow(convention, Model(subject, *PARTS[subject]))
+    model = to_convention(convention, Model(subject, *PARTS[subject]))
     net = trial.engine.build(model, strategies.nonzero_weights(model, trial.seed))
     x = trial.generator.standard_normal((4100, *model.input_shape))
     whole = trial.engine.predict(net, x)
@@ -72,14 +72,14 @@ def learning(trial: Trial, subject: str) -> None:
     """The loss of a batch is that before its update, by its own statistics."""
     convention = trial.engine.conventions[0]
     norm = (BatchNorm(),) if "batch_norm" in trial.kinds else ()
-    model = follow(
+    model = to_convention(
         convention, Model("learning", (3,), (Dense(4), Activation("tanh"), *norm, Dense(3)))
     )
     samples = Samples(
         trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 3))
     )
     recipe = Recipe(SGD(0.2), batch_size=4, epochs=3, shuffle=False, loss=MeanSquaredError())
-    recipe = follow(convention, recipe)
+    recipe = to_convention(convention, recipe)
     weights, plan = strategies.nonzero_weights(model, trial.seed), Plan(1, parity=True)
     right = trial.oracle.fit(trial.oracle.build(model, weights), samples, recipe, plan)
     found = trial.engine.fit(trial.engine.build(model, weights), samples, recipe, plan)
@@ -108,7 +108,7 @@ def _compare(
 ) -> None:
     samples = Samples(trial.generator.standard_normal((11, 3)), y)
     recipe = Recipe(SGD(0.0), batch_size=4, epochs=1, shuffle=False, loss=loss)
-    recipe = follow(trial.engine.conventions[0], recipe)
+    recipe = to_convention(trial.engine.conventions[0], recipe)
     plans = {"": Plan(trial.seed, parity=True), ", 2 steps": Plan(trial.seed, steps=2, parity=True)}
     if "native" not in trial.lacks:
         plans[", natively"] = Plan(trial.seed)

@@ -18,7 +18,7 @@ from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.batches import CyclicalBatchSize
-from dlsys_bench.spec.convention import departures, follow
+from dlsys_bench.spec.convention import deviations, to_convention
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense
 from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -45,9 +45,9 @@ def layers(trial: Trial, subject: str) -> None:
         # The layer was drawn in one of the engine's conventions; the rest of the recipe follows in
         # it.
         convention = next(
-            way for way in trial.engine.conventions if not departures(way, example.model)
+            way for way in trial.engine.conventions if not deviations(way, example.model)
         )
-        model = follow(convention, model)
+        model = to_convention(convention, model)
         weights = strategies.nonzero_weights(model, example.seed)
         batch = example.batch._replace(
             masks=Plan(example.seed).masks(model, 0, len(example.batch.x)), training=True
@@ -63,7 +63,7 @@ def layers(trial: Trial, subject: str) -> None:
                 model,
                 weights,
                 Samples(batch.x, batch.y),
-                follow(convention, recipe),
+                to_convention(convention, recipe),
                 plan,
                 2,
             )
@@ -85,7 +85,7 @@ def optimizers(trial: Trial, subject: str) -> None:
         trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2))
     )
     for convention in trial.engine.conventions:
-        here = follow(convention, model)
+        here = to_convention(convention, model)
         for sizes in (None, CyclicalBatchSize(2, 4)):
             recipe = Recipe(
                 OPTIMIZERS[subject.removeprefix("native-")],
@@ -96,7 +96,7 @@ def optimizers(trial: Trial, subject: str) -> None:
                 batch_sizes=sizes,
             )
             weights = strategies.nonzero_weights(here, trial.seed)
-            compare(trial, here, weights, samples, follow(convention, recipe), Plan(1), 6)
+            compare(trial, here, weights, samples, to_convention(convention, recipe), Plan(1), 6)
 
 
 @check("trajectory", *(f"native-{kind}" for kind in LOSSES))
@@ -104,8 +104,12 @@ def losses(trial: Trial, subject: str) -> None:
     """Each loss natively."""
     loss: Loss = LOSSES[subject.removeprefix("native-")].of()
     outputs, convention = 1 if loss.targets == "signs" else 3, trial.engine.conventions[0]
-    model = follow(convention, Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(outputs))))
-    recipe = follow(convention, Recipe(SGD(0.1), batch_size=4, epochs=2, shuffle=False, loss=loss))
+    model = to_convention(
+        convention, Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(outputs)))
+    )
+    recipe = to_convention(
+        convention, Recipe(SGD(0.1), batch_size=4, epochs=2, shuffle=False, loss=loss)
+    )
     y = strategies.targets(loss, outputs, 11, trial.generator)
     samples = Samples(trial.generator.standard_normal((11, 3)), y)
     compare(
@@ -117,7 +121,9 @@ def losses(trial: Trial, subject: str) -> None:
 def long(trial: Trial, subject: str) -> None:
     """Eighty steps: what is counted, or remembered, only so far."""
     convention = trial.engine.conventions[0]
-    model = follow(convention, Model("drawn", (3,), (Dense(3), Activation("tanh"), Dense(2))))
+    model = to_convention(
+        convention, Model("drawn", (3,), (Dense(3), Activation("tanh"), Dense(2)))
+    )
     recipe = Recipe(
         OPTIMIZERS[subject.removeprefix("long-")],
         batch_size=4,
@@ -125,7 +131,7 @@ def long(trial: Trial, subject: str) -> None:
         shuffle=False,
         loss=MeanSquaredError(),
     )
-    recipe = follow(convention, recipe)
+    recipe = to_convention(convention, recipe)
     samples = Samples(
         trial.generator.standard_normal((8, 3)), trial.generator.standard_normal((8, 2))
     )
@@ -150,7 +156,9 @@ def single(trial: Trial, subject: str) -> None:
     """Ten steps of each optimiser in single precision, by a plan and natively: a thousandth of the
     way, no more."""
     engine, convention = trial.at("float32"), trial.engine.conventions[0]
-    model = follow(convention, Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(2))))
+    model = to_convention(
+        convention, Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(2)))
+    )
     recipe = Recipe(
         OPTIMIZERS[subject.removeprefix("float32-")],
         batch_size=5,
@@ -158,7 +166,7 @@ def single(trial: Trial, subject: str) -> None:
         shuffle=False,
         loss=MeanSquaredError(),
     )
-    recipe = follow(convention, recipe)
+    recipe = to_convention(convention, recipe)
     samples = Samples(
         trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2))
     )
@@ -186,10 +194,10 @@ def large_batch(trial: Trial, subject: str) -> None:
     statistics."""
     convention = trial.engine.conventions[0]
     norm = (BatchNorm(moving_decay=0.7),) if "batch_norm" in trial.kinds else ()
-    model = follow(
+    model = to_convention(
         convention, Model("drawn", (3,), (*norm, Dense(3), Activation("tanh"), Dense(2)))
     )
-    recipe = follow(
+    recipe = to_convention(
         convention,
         Recipe(SGD(0.1), batch_size=200, epochs=2, shuffle=False, loss=MeanSquaredError()),
     )
@@ -210,8 +218,8 @@ def deep(trial: Trial, subject: str) -> None:
         (3,),
         (*(layer for _ in range(12) for layer in (Dense(3), Activation("tanh"))), Dense(2)),
     )
-    model = follow(convention, model)
-    recipe = follow(
+    model = to_convention(convention, model)
+    recipe = to_convention(
         convention, Recipe(SGD(0.1), batch_size=6, epochs=2, shuffle=False, loss=MeanSquaredError())
     )
     samples = Samples(

@@ -13,7 +13,7 @@ from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.notebooks.zoo import MODELS
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, BatchNorm, Dense
 from dlsys_bench.spec.losses import CategoricalCrossEntropy, MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -55,7 +55,7 @@ def far(trial: Trial, subject: str) -> None:
     number."""
     for function in trial.functions:
         layers = LAYERS["activation"].of(function=function), Dense(1)
-        model = follow(trial.engine.conventions[0], Model("far", (5,), layers))
+        model = to_convention(trial.engine.conventions[0], Model("far", (5,), layers))
         weights = nonzero_weights(model, trial.seed)
         batch, net = Batch(FAR, np.zeros((2, 1))), trial.engine.build(model, weights)
         right = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
@@ -109,7 +109,9 @@ def single(trial: Trial, subject: str) -> None:
         )
         trial.search(plain if each == "conv2d-plain" else drawn(trial, each), body, examples=12)
     if subject == "float32" and "batch_norm" in trial.kinds:
-        model = follow(trial.engine.conventions[0], Model("far", (4,), (BatchNorm(), Dense(1))))
+        model = to_convention(
+            trial.engine.conventions[0], Model("far", (4,), (BatchNorm(), Dense(1)))
+        )
         weights = nonzero_weights(model, trial.seed)
         x = np.float32(300.0) + trial.generator.standard_normal((64, 4)).astype("float32")
         batch = Batch(x, np.zeros((64, 1)), training=True)
@@ -136,7 +138,7 @@ def lenet5(trial: Trial, subject: str) -> None:
 
 def large(trial: Trial) -> Example:
     """LeNet-5 on 12 drawn images."""
-    model = follow(trial.engine.conventions[0], MODELS[LARGE])
+    model = to_convention(trial.engine.conventions[0], MODELS[LARGE])
     x = trial.generator.random((12, *model.input_shape))
     y = trial.generator.integers(0, 10, 12)
     batch = Batch(x, y, Plan(trial.seed).masks(model, 0, 12), training=True)

@@ -10,8 +10,8 @@ from dlsys_bench.conformance.check import Trial, check
 from dlsys_bench.conformance.checks.state import NEVER
 from dlsys_bench.conformance.finding import broken
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.convention import follow
-from dlsys_bench.spec.initializers import INITIALIZERS, GlorotUniform, Law, Normal, Uniform
+from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.initializers import INITIALIZERS, Distribution, GlorotUniform, Normal, Uniform
 from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Flatten
 from dlsys_bench.spec.model import Model, Tensor
 
@@ -28,15 +28,15 @@ def initializer(trial: Trial, subject: str) -> None:
             ((150,), (Dense(300, kernel_initializer=record), *norm)),
             *([((6, 6, 60), (conv, Flatten(), Dense(1)))] if "conv2d" in trial.kinds else []),
         ):
-            model = follow(convention, Model("start", shape, layers))
+            model = to_convention(convention, Model("start", shape, layers))
             values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))
             for tensor in model.tensors:
-                law = tensor.initializer.law(tensor.fans)
+                law = tensor.initializer.distribution(tensor.fans)
                 if tensor is model.tensors[0] or law.family == "constant":
                     _follows(values[tensor.name].ravel(), law, tensor)
 
 
-def _follows(values: Array, law: Law, tensor: Tensor) -> None:
+def _follows(values: Array, law: Distribution, tensor: Tensor) -> None:
     """By its bounds, its mean, its variance and its whole distribution; each but for one chance in
     a billion."""
     what, where = (
@@ -98,10 +98,10 @@ def every(trial: Trial, subject: str) -> None:
         Activation("tanh"),
         Dense(300, kernel_initializer=Uniform(low=-0.3, high=0.1)),
     )
-    model = follow(trial.engine.conventions[0], Model("start", (60,), layers))
+    model = to_convention(trial.engine.conventions[0], Model("start", (60,), layers))
     values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))
     for tensor in model.tensors:
-        _follows(values[tensor.name].ravel(), tensor.initializer.law(tensor.fans), tensor)
+        _follows(values[tensor.name].ravel(), tensor.initializer.distribution(tensor.fans), tensor)
 
 
 @check("initializer", "seeds")
@@ -109,7 +109,7 @@ def seeds(trial: Trial, subject: str) -> None:
     """The same seed gives the same network, another another; no two tensors of a network are the
     same draw."""
     convention = trial.engine.conventions[0]
-    model = follow(convention, Model("seeds", (20,), (Dense(20), Dense(20), Dense(2))))
+    model = to_convention(convention, Model("seeds", (20,), (Dense(20), Dense(20), Dense(2))))
     draws = [trial.engine.weights(trial.engine.build(model, seed=seed)) for seed in (1, 1, 2)]
     for name, first in draws[0].items():
         if not np.array_equal(first, draws[1][name]):

@@ -14,7 +14,7 @@ from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.batches import CyclicalBatchSize
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -59,7 +59,7 @@ def schedule(trial: Trial, subject: str) -> None:
     plan = Plan(trial.seed, steps=STEPS.get(subject), parity=True)
     weights = strategies.nonzero_weights(MODEL, trial.seed)
     for convention in trial.engine.conventions:
-        recipe = follow(convention, RECIPES[subject])
+        recipe = to_convention(convention, RECIPES[subject])
         truth = trial.oracle.build(MODEL, weights)
         right = trial.oracle.fit(truth, samples, recipe, plan)
         compare(trial, MODEL, weights, samples, recipe, plan, right[-1].steps)
@@ -92,7 +92,7 @@ def second(trial: Trial, subject: str) -> None:
     samples = Samples(
         trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2))
     )
-    recipe = follow(trial.engine.conventions[0], RECIPES["ramp"])
+    recipe = to_convention(trial.engine.conventions[0], RECIPES["ramp"])
     weights = strategies.nonzero_weights(MODEL, trial.seed)
     net, truth = trial.engine.build(MODEL, weights), trial.oracle.build(MODEL, weights)
     for turn in ("first", "second"):

@@ -21,7 +21,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Array, Plan
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense, Flatten
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -57,7 +57,7 @@ def shapes(trial: Trial, subject: str) -> None:
 def batches(trial: Trial, subject: str) -> None:
     """None, one, and more samples than are predicted at once; x in strides, in the other dtype."""
     engine, generator = trial.engine, trial.generator
-    net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
+    net = engine.build(to_convention(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
     for samples in (0, 1, 2, 1003):
         engine.predict(net, generator.standard_normal((samples, 3)))
     x = generator.standard_normal((6, 6))
@@ -79,7 +79,9 @@ def arrays(trial: Trial, subject: str) -> None:
     engine, convention = trial.engine, trial.engine.conventions[0]
     loss = of_labels(trial)
     model = Model("arrays", (4, 4, 2), (Flatten(), Dense(3)))
-    recipe = follow(convention, Recipe(SGD(0.1), batch_size=3, epochs=1, shuffle=False, loss=loss))
+    recipe = to_convention(
+        convention, Recipe(SGD(0.1), batch_size=3, epochs=1, shuffle=False, loss=loss)
+    )
     x, y = (
         trial.generator.standard_normal((12, 4, 4, 2))[::2],
         trial.generator.integers(0, 3, 12)[::2],
@@ -116,11 +118,11 @@ def history(trial: Trial, subject: str) -> None:
     """An Epoch for each epoch, numbered from 1, steps counted from the start, handed to on_epoch as
     it ends."""
     engine = trial.engine
-    net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
+    net = engine.build(to_convention(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
     samples = Samples(
         trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2))
     )
-    recipe = follow(
+    recipe = to_convention(
         engine.conventions[0], Recipe(SGD(0.01), batch_size=4, epochs=3, loss=MeanSquaredError())
     )
     seen: list[int] = []
@@ -155,15 +157,17 @@ def copies(trial: Trial, subject: str) -> None:
     engine, convention = trial.engine, trial.engine.conventions[0]
     mine = Plan(1).weights(SMALL)
     x = trial.generator.standard_normal((6, 3))
-    net = engine.build(follow(convention, SMALL), mine)
+    net = engine.build(to_convention(convention, SMALL), mine)
     before = engine.predict(net, x).copy()
     for values in mine.values():
         values += 1.0
     if not np.array_equal(engine.predict(net, x), before):
         raise broken("the network moves with the arrays that build was given: build has to copy")
     given = Plan(1).weights(SMALL)
-    net = engine.build(follow(convention, SMALL), given)
-    recipe = follow(convention, Recipe(SGD(0.1), batch_size=3, epochs=1, loss=MeanSquaredError()))
+    net = engine.build(to_convention(convention, SMALL), given)
+    recipe = to_convention(
+        convention, Recipe(SGD(0.1), batch_size=3, epochs=1, loss=MeanSquaredError())
+    )
     for _ in range(2):
         x, y = trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2))
         engine.predict(net, x)
@@ -182,7 +186,7 @@ def copies(trial: Trial, subject: str) -> None:
 def single(trial: Trial, subject: str) -> None:
     """All that comes back is of single precision where the engine is."""
     engine = trial.at("float32")
-    net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
+    net = engine.build(to_convention(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
     batch = Batch(trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2)))
     engine.weights(net)
     engine.trace(net, batch)
@@ -194,7 +198,7 @@ def single(trial: Trial, subject: str) -> None:
 def repeated(trial: Trial, subject: str) -> None:
     """The same question twice, the same answer."""
     engine = trial.engine
-    net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
+    net = engine.build(to_convention(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
     x, y = trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2))
     batch = Batch(x, y)
     asked: tuple[tuple[str, Callable[[], list[Array]]], ...] = (
@@ -220,11 +224,11 @@ def quiet(trial: Trial, subject: str) -> None:
     samples = Samples(
         trial.generator.standard_normal((4, 3)), trial.generator.standard_normal((4, 2))
     )
-    recipe = follow(
+    recipe = to_convention(
         engine.conventions[0], Recipe(SGD(0.01), batch_size=2, epochs=1, loss=MeanSquaredError())
     )
     with _printed() as printed:
-        net = engine.build(follow(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
+        net = engine.build(to_convention(engine.conventions[0], SMALL), Plan(1).weights(SMALL))
         engine.fit(net, samples, recipe, Plan(0))
         engine.predict(net, samples.x)
     if printed:

@@ -18,7 +18,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Array, Plan
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import Zeros
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Flatten
 from dlsys_bench.spec.losses import MeanSquaredError
@@ -39,7 +39,7 @@ def moving(trial: Trial, subject: str) -> None:
         samples = Samples(example.batch.x, example.batch.y)
         convention = "torch" if "unbiased" in str(example.model.layers[0]) else "keras"
         batch_size = len(samples.x)
-        recipe = follow(
+        recipe = to_convention(
             convention,
             Recipe(SGD(0.01), batch_size=batch_size, epochs=3, shuffle=False, loss=example.loss),
         )
@@ -53,12 +53,14 @@ def moving(trial: Trial, subject: str) -> None:
 def moving_single(trial: Trial, subject: str) -> None:
     """The moving statistics of a training in single precision."""
     engine, convention = trial.at("float32"), trial.engine.conventions[0]
-    model = follow(convention, Model("single", (3,), (BatchNorm(moving_decay=0.7), Dense(2))))
+    model = to_convention(
+        convention, Model("single", (3,), (BatchNorm(moving_decay=0.7), Dense(2)))
+    )
     weights = strategies.nonzero_weights(model, trial.seed)
     samples = Samples(
         3.0 + trial.generator.standard_normal((32, 3)), trial.generator.standard_normal((32, 2))
     )
-    recipe = follow(
+    recipe = to_convention(
         convention,
         Recipe(SGD(0.01), batch_size=8, epochs=5, shuffle=False, loss=MeanSquaredError()),
     )
@@ -107,7 +109,7 @@ def looking(trial: Trial, subject: str) -> None:
 def mode(trial: Trial, subject: str) -> None:
     """Predicting in a training and after it is not training, and training after predicting is."""
     convention = trial.engine.conventions[0]
-    model = follow(
+    model = to_convention(
         convention,
         Model("switch", (3,), (Dense(4), BatchNorm(moving_decay=0.5), Dropout(0.5), Dense(2))),
     )
@@ -115,7 +117,7 @@ def mode(trial: Trial, subject: str) -> None:
     samples = Samples(
         trial.generator.standard_normal((8, 3)), trial.generator.standard_normal((8, 2))
     )
-    recipe = follow(
+    recipe = to_convention(
         convention,
         Recipe(SGD(0.05), batch_size=4, epochs=2, shuffle=False, loss=MeanSquaredError()),
     )
@@ -142,7 +144,9 @@ def stopped(trial: Trial, subject: str) -> None:
     samples = Samples(
         trial.generator.standard_normal((8, 6)), trial.generator.standard_normal((8, 2))
     )
-    recipe = follow(convention, Recipe(SGD(0.05), batch_size=4, epochs=2, loss=MeanSquaredError()))
+    recipe = to_convention(
+        convention, Recipe(SGD(0.05), batch_size=4, epochs=2, loss=MeanSquaredError())
+    )
     net = engine.build(model, strategies.nonzero_weights(model, trial.seed))
 
     def stop(epoch: Epoch) -> None:
@@ -176,7 +180,7 @@ def fresh(trial: Trial, subject: str) -> None:
     samples = Samples(
         trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2))
     )
-    recipe = follow(
+    recipe = to_convention(
         convention,
         Recipe(Adam(0.01), batch_size=6, epochs=3, shuffle=False, loss=MeanSquaredError()),
     )
@@ -267,7 +271,7 @@ def dropout_in_fit(trial: Trial, subject: str) -> None:
             ("epochs", 1, 1, turns),
         ):
             recipe = Recipe(SGD(rate), batch_size=batch, epochs=epochs, loss=MeanSquaredError())
-            recipe = follow(trial.engine.conventions[0], recipe)
+            recipe = to_convention(trial.engine.conventions[0], recipe)
             net = trial.engine.build(model, seed=trial.seed)
             trial.engine.fit(
                 net,

@@ -17,7 +17,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -149,7 +149,7 @@ def step(trial: Trial, subject: str) -> None:
             NETWORK,
             weights,
             samples,
-            follow(update.convention, recipe),
+            to_convention(update.convention, recipe),
             Plan(0, parity=True),
             STEPS,
         )

@@ -13,7 +13,7 @@ from dlsys_bench.conformance.check import Trial
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
 from dlsys_bench.spec.losses import LOSSES, Loss
 
@@ -44,7 +44,9 @@ def networks(trial: Trial) -> st.SearchStrategy[Example]:
 
 def followed(trial: Trial, examples: st.SearchStrategy[Example]) -> st.SearchStrategy[Example]:
     return st.builds(
-        lambda example, convention: example._replace(model=follow(convention, example.model)),
+        lambda example, convention: example._replace(
+            model=to_convention(convention, example.model)
+        ),
         examples,
         trial.conventions(),
     )

@@ -18,7 +18,7 @@ from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import Zeros
 from dlsys_bench.spec.layers import (
     Activation,
@@ -104,7 +104,11 @@ def _setting(trial: Trial, engine: Guard, subject: str) -> tuple[Model, Recipe, 
     recipe = Recipe(optimizer, batch_size=BATCH, epochs=3)
     generator = np.random.default_rng(trial.seed)
     samples = Samples(generator.random((SAMPLES, *shape)), generator.integers(0, 3, SAMPLES))
-    return follow(convention, Model(subject, shape, layers)), follow(convention, recipe), samples
+    return (
+        to_convention(convention, Model(subject, shape, layers)),
+        to_convention(convention, recipe),
+        samples,
+    )
 
 
 def _compare(trial: Trial, engine: Any, subject: str, tolerance: float) -> None:
@@ -221,7 +225,7 @@ def _places(trial: Trial, count: int, batch: int, epochs: int, seed: int) -> lis
     recipe = Recipe(
         SGD(0.1), batch_size=batch, epochs=epochs, loss=MeanSquaredError(), schedule=schedule
     )
-    recipe = follow(trial.engine.conventions[0], recipe)
+    recipe = to_convention(trial.engine.conventions[0], recipe)
     left = [np.ones(count)]
     for epoch in range(1, epochs + 1):
         net = trial.engine.build(model, seed=seed)
@@ -259,7 +263,7 @@ def divergence(trial: Trial, subject: str) -> None:
     model = Model("diverging", (2,), (Dense(1),))
     x, y = trial.generator.standard_normal((8, 2)), trial.generator.standard_normal((8, 1))
     recipe = Recipe(SGD(0.01), batch_size=2, epochs=2, shuffle=False, loss=MeanSquaredError())
-    recipe = follow(trial.engine.conventions[0], recipe)
+    recipe = to_convention(trial.engine.conventions[0], recipe)
     # The square of the second is infinite, and only what follows from it is not a number.
     for target, told in ((np.nan, "not a number"), (1e200, "infinite")):
         y[5] = target

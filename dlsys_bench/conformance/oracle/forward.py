@@ -33,7 +33,7 @@ class Pass:
         self.moved: dict[tuple[int, str], Array] = {}
 
 
-def _windows(x: Array, window: layers.Pair, strides: layers.Pair) -> Array:
+def _windows(x: Array, window: layers.IntPair, strides: layers.IntPair) -> Array:
     """(P, N, H, W, C) -> (P, N, H', W', C, h, w), a view."""
     seen = np.lib.stride_tricks.sliding_window_view(x, window, axis=(2, 3))
     return seen[:, :, :: strides[0], :: strides[1]]

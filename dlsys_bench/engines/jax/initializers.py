@@ -11,7 +11,7 @@ from jax import Array
 from jax.nn import initializers as native
 
 from dlsys_bench.spec import initializers
-from dlsys_bench.spec.initializers import Law
+from dlsys_bench.spec.initializers import Distribution
 from dlsys_bench.spec.layers import Shape
 from dlsys_bench.spec.model import Model, Tensor
 
@@ -32,7 +32,7 @@ SCALED: dict[type[initializers.Initializer], Callable[[Any], Any]] = {
     ),
 }
 
-FAMILIES: dict[str, Callable[[Law, Array, Shape, str], Array]] = {
+FAMILIES: dict[str, Callable[[Distribution, Array, Shape, str], Array]] = {
     "constant": lambda law, key, shape, dtype: jnp.full(shape, law.value, dtype),
     "uniform": lambda law, key, shape, dtype: jax.random.uniform(
         key, shape, dtype, law.low, law.high
@@ -49,7 +49,7 @@ def _start(tensor: Tensor, key: Array, dtype: str) -> Array:
     scaled = SCALED.get(type(tensor.initializer)) if len(tensor.shape) > 1 else None
     if scaled is not None:
         return scaled(tensor.initializer)(key, tensor.shape, dtype)
-    law = tensor.initializer.law(tensor.fans)
+    law = tensor.initializer.distribution(tensor.fans)
     return FAMILIES[law.family](law, key, tensor.shape, dtype)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.spec import initializers, layers
-from dlsys_bench.spec.initializers import Law
+from dlsys_bench.spec.initializers import Distribution
 from dlsys_bench.spec.model import Model, Tensor
 
 Masks = Mapping[int, NDArray[np.bool_]]
@@ -74,7 +74,7 @@ SCALED: dict[type[initializers.Initializer], Any] = {
     initializers.HeNormal: keras.initializers.HeNormal,
 }
 
-FAMILIES: dict[str, Callable[[Law, int], Any]] = {
+FAMILIES: dict[str, Callable[[Distribution, int], Any]] = {
     "constant": lambda law, seed: keras.initializers.Constant(law.value),
     "uniform": lambda law, seed: keras.initializers.RandomUniform(law.low, law.high, seed=seed),
     "normal": lambda law, seed: keras.initializers.RandomNormal(0.0, law.stddev, seed=seed),
@@ -96,7 +96,7 @@ def initializer(tensor: Tensor, seed: int) -> Any:
     native = SCALED.get(type(tensor.initializer)) if len(tensor.shape) > 1 else None
     if native is not None:
         return native(seed=seed)
-    law = tensor.initializer.law(tensor.fans)
+    law = tensor.initializer.distribution(tensor.fans)
     return FAMILIES[law.family](law, seed)
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy.convolution import Conv2DRule
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.layers import Conv2D, Pair
+from dlsys_bench.spec.layers import Conv2D, IntPair
 
 
 @kernel
-def gather(x: Array, n: int, strides: Pair, windows: Array) -> None:
+def gather(x: Array, n: int, strides: IntPair, windows: Array) -> None:
     """The windows (R, h, w, C, H', W' N) of padded images (R, C, H, W N)."""
     r_, h_, w_, c_, ho, wide = windows.shape
     # At a stride of one the windows of a row lie side by side: one long run instead of many short
@@ -34,7 +34,7 @@ def gather(x: Array, n: int, strides: Pair, windows: Array) -> None:
 
 
 @kernel
-def scatter(windows: Array, n: int, strides: Pair, dx: Array) -> None:
+def scatter(windows: Array, n: int, strides: IntPair, dx: Array) -> None:
     """Add to padded images (R, C, H, W N) what their windows (R, h, w, C, H', W' N) pass back."""
     r_, h_, w_, c_, ho, wide = windows.shape
     run = wide if strides[1] == 1 else n
@@ -226,7 +226,7 @@ class FusedConv2DRule(Conv2DRule):
     def _copy(self, x: Array, gathered: Array) -> None:
         gather(_lines(np.ascontiguousarray(x)), x.shape[-1], self.layer.strides, _lines(gathered))
 
-    def _add(self, d_places: Array, dx: Array, out: Pair) -> None:
+    def _add(self, d_places: Array, dx: Array, out: IntPair) -> None:
         if dx.flags.c_contiguous:
             scatter(_lines(d_places), dx.shape[-1], self.layer.strides, _lines(dx))
         else:

@@ -12,14 +12,14 @@ from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule, flat_images
 from dlsys_bench.engines.numpy.rule import Rule
 from dlsys_bench.engines.numpy.shards import Together, alone
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.layers import BatchNorm, Pair
+from dlsys_bench.spec.layers import BatchNorm, IntPair
 
 
 @kernel
 def norm_pool_dx(
     dy: Array,
     x: Array,
-    size: Pair,
+    size: IntPair,
     moments: Array,
     inverse: Array,
     gamma: Array,

@@ -7,11 +7,11 @@ import numpy as np
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy.pooling import AveragePoolRule
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.layers import Pair
+from dlsys_bench.spec.layers import IntPair
 
 
 @kernel
-def average(x: Array, size: Pair, steps: Pair, y: Array) -> None:
+def average(x: Array, size: IntPair, steps: IntPair, y: Array) -> None:
     """Y (G, H', W', N) = the mean of each window of x (G, H, W, N)."""
     part = y.dtype.type(1.0 / (size[0] * size[1]))
     for g in range(y.shape[0]):
@@ -28,7 +28,7 @@ def average(x: Array, size: Pair, steps: Pair, y: Array) -> None:
 
 
 @kernel
-def average_back(dy: Array, size: Pair, steps: Pair, dx: Array) -> None:
+def average_back(dy: Array, size: IntPair, steps: IntPair, dx: Array) -> None:
     """What each window passes back: all there is where windows lie side by side, else added to
     dx."""
     alone = size == steps

@@ -11,10 +11,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from dlsys_bench.engines.numpy.rule import FEWEST_UNLOCKED, Rule
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.layers import Conv2D, Pair, Shape
+from dlsys_bench.spec.layers import Conv2D, IntPair, Shape
 
 
-def windows(window: Pair, strides: Pair, out: Shape) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
+def windows(
+    window: IntPair, strides: IntPair, out: Shape
+) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
     """For each place (i, j) in a window, the index into (..., H, W, N) of what stands there in the
     `out` windows."""
     for i in range(window[0]):
@@ -122,7 +124,7 @@ class Conv2DRule(Rule[Conv2D]):
         places = sliding_window_view(x, self.layer.kernel_size, axis=(2, 3))[:, :, ::down, ::across]
         np.copyto(gathered, places.transpose(0, 5, 6, 1, 2, 3, 4))
 
-    def _scatter(self, flat: Array, dx: Array, out: Pair) -> None:
+    def _scatter(self, flat: Array, dx: Array, out: IntPair) -> None:
         """Add to dx (R, C, H, W, N), padded, what its windows pass back. flat (R, filters, H' W'
         N)."""
         kernel = self.tensors["kernel"]
@@ -140,6 +142,6 @@ class Conv2DRule(Rule[Conv2D]):
             return
         self._add(d_places, dx, out)
 
-    def _add(self, d_places: Array, dx: Array, out: Pair) -> None:
+    def _add(self, d_places: Array, dx: Array, out: IntPair) -> None:
         for i, j, at in windows(self.layer.kernel_size, self.layer.strides, out):
             dx[at] += d_places[:, i, j]

@@ -60,7 +60,7 @@ def _draw(
     if target.ndim > 1 or type(record) in (initializers.Zeros, initializers.Ones):
         INITIALIZERS[type(record)](record, target, fans, generator)
     else:
-        law = record.law(fans)
+        law = record.distribution(fans)
         if law.family == "uniform":
             nn.init.uniform_(target, law.low, law.high, generator=generator)
         else:

@@ -18,11 +18,11 @@ from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.notebooks.zoo import deep_dense
 from dlsys_bench.spec.initializers import (
     TRUNCATED_STDDEV,
+    Distribution,
     Fans,
     GlorotNormal,
     HeNormal,
     Initializer,
-    Law,
     Normal,
 )
 from dlsys_bench.spec.layers import Activation, Dense
@@ -99,7 +99,7 @@ def theory(model: Model, function: str, x: Array) -> dict[str, list[float]]:
             # over units alike.
             moment = (
                 inputs
-                * _variance(layer.kernel_initializer.law(Fans(shape[0], layer.units)))
+                * _variance(layer.kernel_initializer.distribution(Fans(shape[0], layer.units)))
                 * moment
             )
             inputs = layer.units
@@ -112,7 +112,7 @@ def theory(model: Model, function: str, x: Array) -> dict[str, list[float]]:
     return found
 
 
-def _variance(law: Law) -> float:
+def _variance(law: Distribution) -> float:
     if law.family == "uniform":
         return (law.high - law.low) ** 2 / 12.0
     return (law.stddev * (TRUNCATED_STDDEV if law.family == "truncated_normal" else 1.0)) ** 2

@@ -18,7 +18,7 @@ import numpy as np
 from dlsys_bench.engines.plan import Array, draw
 from dlsys_bench.notebooks.studies.dying_relu import FLAT, LIKE_NB2, collapse
 from dlsys_bench.notebooks.zoo import narrow
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import Fans, GlorotUniform, HeUniform, Initializer
 from dlsys_bench.spec.model import Model
 from dlsys_bench.studies.base import Arm, Study, Trial
@@ -39,7 +39,7 @@ def symmetric(initializer: Initializer) -> Start:
 
     def start(generator: np.random.Generator, networks: int, fan_in: int, fan_out: int) -> Layer:
         return draw(
-            initializer.law(Fans(fan_in, fan_out)), (networks, fan_in, fan_out), generator
+            initializer.distribution(Fans(fan_in, fan_out)), (networks, fan_in, fan_out), generator
         ), None
 
     return start
@@ -138,7 +138,7 @@ def diagram(trial: Trial) -> Mapping[str, Any]:
             if start is None:
                 cell = collapse(
                     trial._replace(
-                        model=follow(trial.engine.convention, _cell(trial, depth, width))
+                        model=to_convention(trial.engine.convention, _cell(trial, depth, width))
                     )
                 )
                 flat[row, column] = cell["collapse_fraction"]

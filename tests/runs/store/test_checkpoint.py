@@ -11,7 +11,7 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import StoreError
 from dlsys_bench.runs import checkpoint
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Flatten
 from dlsys_bench.spec.model import Model
 
@@ -27,13 +27,13 @@ ENGINES = [name for name in ("numpy", "torch", "keras") if unavailable(name) is 
 def test_every_engine_predicts_the_same_from_one_file(tmp_path: Path, writer: str) -> None:
     x = np.random.default_rng(0).standard_normal((5, 8, 8, 2))
     engine = create(writer, dtype="float64")
-    net = engine.build(follow(engine.convention, MODEL), seed=4)
+    net = engine.build(to_convention(engine.convention, MODEL), seed=4)
     path = tmp_path / "weights.npz"
     checkpoint.save(path, MODEL, engine.weights(net))
     for reader in ENGINES:
         model, weights = checkpoint.load(path)
         other = create(reader, dtype="float64")
-        found = other.predict(other.build(follow(other.convention, model), weights), x)
+        found = other.predict(other.build(to_convention(other.convention, model), weights), x)
         np.testing.assert_allclose(
             found, engine.predict(net, x), rtol=1e-12, atol=1e-12, err_msg=reader
         )

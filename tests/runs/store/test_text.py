@@ -24,7 +24,7 @@ from dlsys_bench.runs.store import (
     reference_runs,
     write_text,
 )
-from dlsys_bench.spec.convention import follow
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Dense
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import Adam
@@ -91,7 +91,11 @@ def test_a_protocol_is_the_same_in_every_convention_and_no_other() -> None:
     arm = Arm(
         "arm",
         MODEL,
-        {"quick": recipe, "torch": follow("torch", recipe), "longer": replace(recipe, steps=6)},
+        {
+            "quick": recipe,
+            "torch": to_convention("torch", recipe),
+            "longer": replace(recipe, steps=6),
+        },
     )
     wider = replace(arm, model=replace(MODEL, layers=(*MODEL.layers[:-1], Dense(5))))
     assert arm.protocol("quick") == arm.protocol("torch")
