@@ -104,9 +104,11 @@ class Trial:
         seed: int = 0,
         examples: int = 40,
         budget: float = 2.5,
+        shrink: float | None = None,
         loosens: float | None = None,
     ) -> None:
         self.make, self.seed, self.examples, self.budget = make, seed, examples, budget
+        self.shrink = 2 * budget if shrink is None else shrink
         self.loosens = loosens
         self.oracle = Oracle()
         self.drawn = 0
@@ -197,7 +199,7 @@ class Trial:
                 raise
             except BrokenError as error:
                 if not found:
-                    until[0] = time.perf_counter() + 2 * self.budget
+                    until[0] = time.perf_counter() + self.shrink
                 # Hypothesis keeps what is smaller than the last; so does this, for when time ends
                 # the shrinking.
                 found.append(error.on(example))

@@ -39,13 +39,18 @@ THREADS = (
 
 
 class Options(NamedTuple):
-    """What decides what a check draws, and how long it may take: `seconds` a check, `budget` a
-    search in it."""
+    """The seed and the limits of the checks.
+
+    A search in a check draws up to `examples` examples, as far as they fit into `budget` seconds; a
+    failing example is shrunk for `shrink` seconds (default: twice the budget). A check may take
+    `seconds` in total, if it runs in a worker process.
+    """
 
     seed: int = 0
     examples: int = 40
     budget: float = 2.5
     seconds: float = 120.0
+    shrink: float | None = None
 
 
 DEFAULTS = Options()
@@ -95,13 +100,13 @@ class Here:
         try:
             engine = self.make("")
             check_declarations(engine, CHECKS)
-            seed, examples, budget, _ = self.options
             loosens = engine.loosens.get(name) or engine.loosens.get(check.rung)
             trial = Trial(
                 self.make,
-                seed=seed,
-                examples=examples,
-                budget=budget,
+                seed=self.options.seed,
+                examples=self.options.examples,
+                budget=self.options.budget,
+                shrink=self.options.shrink,
                 loosens=loosens and loosens[0],
             )
             if name in engine.lacks:

@@ -8,7 +8,7 @@ MUTANTS = (
     Mutant(
         "convolution_padding_off_by_one",
         "An image stands one row too low in its padding.",
-        "forward",
+        "forward/conv2d",
         "convolution",
         "padded[:, :, top : top + h, left : left + w] = x",
         "padded[:, :, top + 1 : top + h + 1, left : left + w] = x[:, :, : h + bottom - 1]",
@@ -16,7 +16,7 @@ MUTANTS = (
     Mutant(
         "convolution_padding_wrong_side",
         "An odd padding has its odd zero at the start instead of the end.",
-        "forward",
+        "forward/conv2d",
         "convolution",
         "padded[:, :, top : top + h, left : left + w] = x",
         "padded[:, :, bottom : bottom + h, right : right + w] = x",
@@ -24,7 +24,7 @@ MUTANTS = (
     Mutant(
         "convolution_kernel_transposed",
         "The height and the width of a kernel are swapped.",
-        "forward",
+        "forward/conv2d",
         "convolution",
         "weights = kernel.reshape(replicas, -1, filters).swapaxes(1, 2)",
         "weights = kernel.swapaxes(1, 2).reshape(replicas, -1, filters).swapaxes(1, 2)",
@@ -32,7 +32,7 @@ MUTANTS = (
     Mutant(
         "convolution_kernel_flipped",
         "A convolution in the sense of mathematics: the kernel is turned round.",
-        "forward",
+        "forward/conv2d",
         "convolution",
         "weights = kernel.reshape(replicas, -1, filters).swapaxes(1, 2)",
         "weights = kernel[:, ::-1, ::-1].reshape(replicas, -1, filters).swapaxes(1, 2)",
@@ -40,7 +40,7 @@ MUTANTS = (
     Mutant(
         "convolution_bias_gradient_wrong_axis",
         "The gradient of a convolution's bias is summed over the samples and the width, not the height.",
-        "gradient",
+        "gradient/conv2d",
         "convolution",
         "np.sum(dy.reshape(replicas, filters, -1), axis=-1, out=",
         "np.sum(dy[:, :, 0], axis=(-2, -1), out=",
@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant(
         "convolution_stride_ignored_backward",
         "dx is spread with a stride of one, whatever the layer's.",
-        "gradient",
+        "gradient/conv2d",
         "convolution",
         "in windows(self.layer.kernel_size, self.layer.strides, out):",
         "in windows(self.layer.kernel_size, (1, 1), out):",
@@ -56,7 +56,7 @@ MUTANTS = (
     Mutant(
         "convolution_dx_not_accumulated",
         "Where windows overlap, the last one's dx replaces that of the others.",
-        "gradient",
+        "gradient/conv2d",
         "convolution",
         "dx[at] += d_places[:, i, j]",
         "dx[at] = d_places[:, i, j]",
@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         "convolution_dx_keeps_padding",
         "dx is cut from the padded image's corner instead of its middle.",
-        "gradient",
+        "gradient/conv2d",
         "convolution",
         "dx[:, :, top : top + self.shape[0], left : left + self.shape[1]]",
         "dx[:, :, : self.shape[0], : self.shape[1]]",
@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(
         "average_pool_divisor",
         "The mean of a window is taken over one value too few.",
-        "forward",
+        "forward/average_pool",
         "pooling",
         "(1.0 / (len(others) + 1))",
         "(1.0 / max(len(others), 1))",
@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "average_pool_gradient_whole",
         "Every value of a window gets the whole gradient instead of its share.",
-        "gradient",
+        "gradient/average_pool",
         "pooling",
         "dy *= dy.dtype.type(1.0 / len(places))",
         "pass",
@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant(
         "average_pool_overlap_lost",
         "Where windows overlap, the last one's gradient replaces that of the others.",
-        "gradient",
+        "gradient/average_pool",
         "pooling",
         "place += dy",
         "place[...] = dy",
@@ -96,7 +96,7 @@ MUTANTS = (
     Mutant(
         "max_pool_overlap_lost",
         "A value that wins in several windows gets the gradient of one.",
-        "gradient",
+        "gradient/max_pool",
         "pooling",
         "np.add(place, dy, out=place, where=self.winner == number)",
         "np.copyto(place, dy, where=self.winner == number)",
@@ -104,7 +104,7 @@ MUTANTS = (
     Mutant(
         "max_pool_ties_last",
         "The last of equals in a window gets the gradient instead of the first.",
-        "gradient",
+        "gradient/max_pool",
         "pooling",
         "np.greater(other, y, out=larger)",
         "np.greater_equal(other, y, out=larger)",
@@ -112,7 +112,7 @@ MUTANTS = (
     Mutant(
         "max_pool_from_zero",
         "A window that holds nothing positive gives zero.",
-        "forward",
+        "forward/max_pool",
         "pooling",
         "        np.copyto(y, first)\n        self.winner.fill(0)",
         "        np.copyto(y, np.maximum(first, 0))\n        self.winner.fill(0)",

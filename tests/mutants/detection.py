@@ -1,4 +1,4 @@
-"""Puts a mutant through the ladder until a check finds it."""
+"""Run mutants against checks: the check that is recorded to detect one, or the whole ladder."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import mutants
-from dlsys_bench.conformance import checks
 from dlsys_bench.conformance.check import CHECKS, RUNGS
 from dlsys_bench.conformance.outcome import Outcome, Status
 from dlsys_bench.conformance.runner import Here, Options, command, maker
 from dlsys_bench.engines.registry import unavailable
 
-assert checks
-
 
 @dataclass(frozen=True)
 class Detection:
-    """What found a mutant: the check and what it said; None where it survived, or did not run for a
-    `reason`. `expected` is the rung that should, None for one that is known to survive."""
+    """The check that detected a mutant on a climb, and its finding.
+
+    `expected` is the check that is recorded to detect it, None for a mutant that is known to
+    survive. `check` is None where nothing detected it, or where it did not run for a `reason`.
+    """
 
     name: str
     expected: str | None
@@ -33,27 +33,41 @@ class Detection:
 
     @property
     def found(self) -> str | None:
-        """The rung."""
-        return self.check and self.check.partition("/")[0]
+        """The rung of the check that detected the mutant."""
+        return None if self.check is None else CHECKS[self.check].rung
+
+    @property
+    def expected_rung(self) -> str | None:
+        """The rung of the check that is recorded to detect the mutant."""
+        return None if self.expected is None else CHECKS[self.expected].rung
 
     @property
     def survived(self) -> bool:
-        """Though it should have been found."""
+        """Whether nothing detected a mutant that is recorded to be detected."""
         return self.check is None and self.reason is None and self.expected is not None
 
     @property
     def as_expected(self) -> bool:
-        return self.reason is not None or self.found == self.expected
+        """Whether the mutant was detected on the rung that is recorded, or did not run."""
+        return self.reason is not None or self.found == self.expected_rung
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"found": self.found}
+        """Return the detection as JSON values."""
+        return asdict(self) | {"expected": self.expected_rung, "found": self.found}
+
+
+def runner(name: str, options: Options) -> Here:
+    """Return a runner of checks, in this process, for a mutant or a healthy twin."""
+    target = f"{mutants.__name__}:{name}"
+    return Here(maker(target, "cpu"), options, command(target, "cpu"))
 
 
 def first_failure(name: str, options: Options, rungs: Sequence[str] = RUNGS) -> Outcome | None:
-    """The first check, from the lowest rung up, that fails a mutant, or None. Nothing above it
-    runs."""
-    target = f"{mutants.__name__}:{name}"
-    here = Here(maker(target, "cpu"), options, command(target, "cpu"))
+    """Return the first check, from the lowest rung up, that fails a mutant, or None.
+
+    No check above it runs.
+    """
+    here = runner(name, options)
     for check in CHECKS.values():
         if check.rung in rungs and (outcome := here.run(check.name)).status is Status.FAILED:
             return outcome
@@ -64,17 +78,17 @@ def detect(name: str, options: Options = Options()) -> Detection:  # noqa: B008
     """Put one mutant through the whole ladder."""
     mutant = mutants.MUTANTS[name]
     if reason := unavailable(mutant.package):
-        return Detection(name, mutant.rung, reason=reason)
+        return Detection(name, mutant.check, reason=reason)
     began = time.perf_counter()
     found = first_failure(name, options)
     seconds = time.perf_counter() - began
     if found is None:
-        return Detection(name, mutant.rung, seconds=seconds)
-    return Detection(name, mutant.rung, found.name, seconds, str(found.finding))
+        return Detection(name, mutant.check, seconds=seconds)
+    return Detection(name, mutant.check, found.name, seconds, str(found.finding))
 
 
 def detect_all(names: Sequence[str], options: Options, jobs: int) -> Iterator[Detection]:
-    """Put mutants through the ladder, so many at a time, each as it is done."""
+    """Put mutants through the ladder, `jobs` at a time, and yield each as it is done."""
     # A fork would copy the threads' locks of the frameworks in the state they are in.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         for future in as_completed([pool.submit(detect, name, options) for name in names]):

@@ -10,7 +10,7 @@ MUTANTS = (
     Mutant(
         "dropout_scale_missing",
         "What is kept is not scaled.",
-        "forward",
+        "forward/dropout",
         "normalization",
         "kept *= kept.dtype.type(1.0 / (1.0 - rate))",
         "pass",
@@ -18,7 +18,7 @@ MUTANTS = (
     Mutant(
         "dropout_scale_of_rate",
         "What is kept is divided by the rate that is dropped.",
-        "forward",
+        "forward/dropout",
         "normalization",
         "kept *= kept.dtype.type(1.0 / (1.0 - rate))",
         "kept *= kept.dtype.type(1.0 / (rate or 1.0))",
@@ -26,7 +26,7 @@ MUTANTS = (
     Mutant(
         "dropout_in_eval",
         "Dropout stays on outside training.",
-        "forward",
+        "forward/dropout",
         "normalization",
         "if not training or (self.mask is None and rate == 0.0):",
         "if self.mask is None and rate == 0.0:",
@@ -34,7 +34,7 @@ MUTANTS = (
     Mutant(
         "dropout_scaled_in_eval",
         "Dropout is scaled in training and outside it once more.",
-        "forward",
+        "forward/dropout",
         "normalization",
         "        if not training or (self.mask is None and rate == 0.0):\n            return x",
         "        if not training or (self.mask is None and rate == 0.0):\n            return x * (1.0 - rate)",
@@ -42,7 +42,7 @@ MUTANTS = (
     Mutant(
         "dropout_gradient_undropped",
         "The gradient passes where nothing was kept.",
-        "gradient",
+        "gradient/dropout",
         "normalization",
         "dy *= self.kept",
         "dy *= self.kept.max()",
@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant(
         "dropout_rate_inverted",
         "Natively, what should be dropped is kept.",
-        "state",
+        "state/dropout",
         "normalization",
         "np.greater_equal(drawn, np.float32(rate), out=kept)",
         "np.less(drawn, np.float32(rate), out=kept)",
@@ -58,7 +58,7 @@ MUTANTS = (
     Mutant(
         "dropout_one_mask_for_the_batch",
         "Natively, all samples of a batch lose the same units.",
-        "state",
+        "state/dropout",
         "normalization",
         _DRAW,
         "own[...] = generator.random((*own.shape[:-1], 1), dtype=np.float32)",
@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "dropout_whole_samples",
         "Natively, a sample keeps all its units or loses all.",
-        "state",
+        "state/dropout",
         "normalization",
         _DRAW,
         "own[...] = generator.random(own.shape[-1], dtype=np.float32)",
@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant(
         "dropout_same_mask_each_step",
         "Natively, every step of one shape has the same mask.",
-        "state",
+        "state/dropout",
         "normalization",
         _DRAW,
         "np.random.Generator(np.random.SFC64(own.size)).random(out=own, dtype=np.float32)",
@@ -82,7 +82,7 @@ MUTANTS = (
     Mutant(
         "dropout_layers_share_masks",
         "Natively, dropout layers of one shape drop the same units.",
-        "state",
+        "state/dropout",
         "network",
         "np.random.SeedSequence((seed, place, *stream))",
         "np.random.SeedSequence((seed, 0, *stream))",
@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(
         "dropout_from_the_process",
         "Native masks come from the generator of the process: a seed does not decide them.",
-        "determinism",
+        "determinism/seed",
         "normalization",
         _DRAW,
         "own[...] = np.random.random(own.shape)",
@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant(
         "dropout_from_entropy",
         "Native masks are seeded by the operating system.",
-        "determinism",
+        "determinism/seed",
         "network",
         "np.random.SeedSequence((seed, place, *stream))",
         "np.random.SeedSequence()",

@@ -21,7 +21,7 @@ MUTANTS = (
     Mutant(
         "glorot_of_fan_in",
         "Glorot's initialisers use the inputs twice instead of the inputs and the outputs.",
-        "initializer",
+        "initializer/glorot_uniform",
         "engine",
         _START,
         _start(
@@ -34,7 +34,7 @@ MUTANTS = (
     Mutant(
         "he_without_window",
         "The fan of a convolution is its channels, without the window.",
-        "initializer",
+        "initializer/he_uniform",
         "engine",
         _START,
         _start(
@@ -47,7 +47,7 @@ MUTANTS = (
     Mutant(
         "normal_not_truncated",
         "Where a normal should be truncated, it is not.",
-        "initializer",
+        "initializer/glorot_normal",
         "engine",
         _START,
         _start(
@@ -61,7 +61,7 @@ MUTANTS = (
     Mutant(
         "uniform_for_normal",
         "Kernels are drawn from a uniform law of the right variance.",
-        "initializer",
+        "initializer/normal",
         "engine",
         _START,
         _start(
@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant(
         "bias_starts_at_a_tenth",
         "Biases start at 0.1.",
-        "initializer",
+        "initializer/zeros",
         "engine",
         _START,
         _start('{name: w + 0.1 * name.endswith("bias") for name, w in drawn.items()}'),
@@ -84,7 +84,7 @@ MUTANTS = (
     Mutant(
         "moving_variance_starts_at_zero",
         "The moving variance of a batch norm starts at zero.",
-        "initializer",
+        "initializer/zeros",
         "engine",
         _START,
         _start('{name: w * (not name.endswith("moving_variance")) for name, w in drawn.items()}'),
@@ -92,7 +92,7 @@ MUTANTS = (
     Mutant(
         "weights_ignore_the_seed",
         "Every seed draws the same weights.",
-        "initializer",
+        "initializer/seeds",
         "engine",
         _START,
         "net.load(Plan(0).weights(model) if weights is None else weights)",
@@ -100,7 +100,7 @@ MUTANTS = (
     Mutant(
         "tensors_share_a_draw",
         "Kernels of one shape start alike.",
-        "initializer",
+        "initializer/zeros",
         "engine",
         _START,
         _start(

@@ -9,7 +9,7 @@ MUTANTS = (
     Mutant(
         "dense_kernel_transposed_when_square",
         "A dense kernel that happens to be square is applied the wrong way round.",
-        "forward",
+        "forward/dense",
         "dense",
         "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
         "np.matmul(kernel if kernel.shape[1] == kernel.shape[2] else kernel.swapaxes(1, 2), x, out=y)",
@@ -17,7 +17,7 @@ MUTANTS = (
     Mutant(
         "dense_float16",
         "Networks in double precision are right; in single precision a dense layer multiplies in half.",
-        "forward",
+        "forward/float32",
         "dense",
         "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
         "if x.dtype == np.float32:\n"
@@ -27,7 +27,7 @@ MUTANTS = (
     Mutant(
         "dense_in_single_precision",
         "A product of doubles is rounded to single precision on its way.",
-        "forward",
+        "forward/dense",
         "dense",
         "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
         "y[...] = kernel.swapaxes(1, 2).astype(np.float32) @ x.astype(np.float32)",
@@ -35,7 +35,7 @@ MUTANTS = (
     Mutant(
         "dense_bias_gradient_wrong_axis",
         "The gradient of a dense bias is summed over the units instead of the samples.",
-        "gradient",
+        "gradient/dense",
         "dense",
         'np.add.reduce(dy, axis=-1, out=self.gradients["bias"])',
         'self.gradients["bias"][...] = np.resize(dy.sum(axis=1), self.gradients["bias"].shape)',
@@ -43,7 +43,7 @@ MUTANTS = (
     Mutant(
         "dense_dx_of_magnitudes",
         "dx uses the magnitudes of the kernel.",
-        "gradient",
+        "gradient/dense",
         "dense",
         "return np.matmul(kernel, dy, out=dx)",
         "return np.matmul(np.abs(kernel), dy, out=dx)",
@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant(
         "flatten_channel_first",
         "Images are flattened as they lie inside, channel first.",
-        "forward",
+        "forward/flatten",
         "dense",
         "np.copyto(y, x.transpose(0, 2, 3, 1, 4))",
         "np.copyto(y, x.reshape(r, h, w, c, n))",
@@ -59,7 +59,7 @@ MUTANTS = (
     Mutant(
         "flatten_gradient_channel_first",
         "Flatten is right forward; the gradient is put back channel first.",
-        "gradient",
+        "gradient/flatten",
         "dense",
         "dy.reshape(r, h, w, c, n).transpose(0, 3, 1, 2, 4)",
         "dy.reshape(r, c, h, w, n)",
@@ -67,7 +67,7 @@ MUTANTS = (
     Mutant(
         "sigmoid_derivative",
         "The derivative of a sigmoid is taken as its square.",
-        "gradient",
+        "gradient/sigmoid",
         "activation",
         "np.subtract(1, y, out=dx)",
         "np.copyto(dx, y)",
@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant(
         "tanh_derivative",
         "The derivative of a tanh is taken as 1 - y.",
-        "gradient",
+        "gradient/tanh",
         "activation",
         "np.multiply(y, y, out=dx)",
         "np.copyto(dx, y)",
@@ -83,7 +83,7 @@ MUTANTS = (
     Mutant(
         "sigmoid_overflows",
         "A sigmoid by its textbook formula, the other way up: far out it is not a number.",
-        "forward",
+        "forward/far",
         "activation",
         "    np.multiply(x, x.dtype.type(0.5), out=y)\n    np.tanh(y, out=y)\n    y += 1\n    y *= x.dtype.type(0.5)",
         "    np.exp(x, out=y)\n    y /= 1 + y",
@@ -91,7 +91,7 @@ MUTANTS = (
     Mutant(
         "leaky_relu_slope_fixed",
         "The slope of a leaky relu is 0.01, whatever was asked for.",
-        "forward",
+        "forward/leaky_relu",
         "activation",
         "np.multiply(x, x.dtype.type(slope), out=y)",
         "np.multiply(x, x.dtype.type(0.01), out=y)",
@@ -99,7 +99,7 @@ MUTANTS = (
     Mutant(
         "leaky_relu_gradient_of_relu",
         "Nothing comes back below zero.",
-        "gradient",
+        "gradient/leaky_relu",
         "activation",
         "np.multiply(dy, dy.dtype.type(slope), out=dx)",
         "dx.fill(0)",
@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant(
         "softmax_axis",
         "A softmax is normalised over the batch.",
-        "forward",
+        "forward/softmax",
         "activation",
         "y /= y.sum(axis=1, keepdims=True)",
         "y /= y.sum(axis=-1, keepdims=True)",
@@ -115,7 +115,7 @@ MUTANTS = (
     Mutant(
         "softmax_overflows",
         "A softmax does without subtracting the largest: far out it is not a number.",
-        "forward",
+        "forward/far",
         "activation",
         "np.subtract(x, x.max(axis=1, keepdims=True), out=y)",
         "np.copyto(y, x)",
@@ -123,7 +123,7 @@ MUTANTS = (
     Mutant(
         "softmax_gradient_diagonal",
         "Only the diagonal of a softmax's derivative is used.",
-        "gradient",
+        "gradient/softmax",
         "activation",
         "np.subtract(dy, dx.sum(axis=1, keepdims=True), out=dx)",
         "np.subtract(dy, dx, out=dx)",

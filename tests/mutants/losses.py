@@ -8,7 +8,7 @@ MUTANTS = (
     Mutant(
         "cross_entropy_gradient_not_averaged",
         "The gradient of the cross-entropy is summed over the batch: 1/N is missing.",
-        "gradient",
+        "gradient/network",
         "losses",
         "d /= outputs.shape[-1]",
         "pass",
@@ -16,7 +16,7 @@ MUTANTS = (
     Mutant(
         "cross_entropy_label_smoothing",
         "A tenth of every label is shared out over all classes.",
-        "gradient",
+        "gradient/network",
         "losses",
         "np.take_along_axis(d, picked, axis=1) - 1, axis=1)",
         "np.take_along_axis(d, picked, axis=1) - 0.9, axis=1)\n    d -= 0.1 / d.shape[1]",
@@ -24,7 +24,7 @@ MUTANTS = (
     Mutant(
         "cross_entropy_overflows",
         "The largest output is not subtracted: far out the loss is not a number.",
-        "loss",
+        "loss/categorical_crossentropy",
         "losses",
         "shifted = outputs - outputs.max(axis=1, keepdims=True)",
         "shifted = outputs",
@@ -32,7 +32,7 @@ MUTANTS = (
     Mutant(
         "cross_entropy_clipped",
         "Probabilities are clipped at 1e-7: far out the loss stays where it is.",
-        "loss",
+        "loss/categorical_crossentropy",
         "losses",
         "(np.log(total) - np.take_along_axis(shifted, picked, axis=1)).mean(axis=(1, 2))",
         "np.minimum(np.log(total) - np.take_along_axis(shifted, picked, axis=1), -np.log(1e-7)).mean(axis=(1, 2))",
@@ -40,7 +40,7 @@ MUTANTS = (
     Mutant(
         "squared_error_not_averaged_over_outputs",
         "The mean squared error is averaged over the samples alone.",
-        "gradient",
+        "gradient/dense",
         "losses",
         "count = d.shape[1] * d.shape[2]",
         "count = d.shape[2]",
@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant(
         "half_squared_error_gradient_clipped",
         "The half squared error goes on as a straight line: its gradient is clipped at a hundred.",
-        "loss",
+        "loss/half_mean_squared_error",
         "losses",
         "/ (2 * d.shape[2]), d / d.shape[2]",
         "/ (2 * d.shape[2]), np.clip(d, -100, 100) / d.shape[2]",
@@ -56,7 +56,7 @@ MUTANTS = (
     Mutant(
         "hinge_not_flat",
         "The margin losses go on beyond their margin.",
-        "gradient",
+        "gradient/network",
         "losses",
         "np.where(short > 0, -signs, 0)",
         "np.where(short > -1, -signs, 0)",
@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         "accuracy_ties_last",
         "Of equal outputs the last is the answer.",
-        "evaluation",
+        "evaluation/ties",
         "losses",
         "outputs.argmax(axis=1)",
         "outputs.shape[1] - 1 - outputs[:, ::-1].argmax(axis=1)",
@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(
         "accuracy_zero_is_positive",
         "An output of zero counts as a plus.",
-        "evaluation",
+        "evaluation/ties",
         "losses",
         "np.sign(outputs[:, 0])",
         "np.where(outputs[:, 0] >= 0, 1, -1)",

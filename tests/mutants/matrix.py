@@ -1,4 +1,4 @@
-"""The detection matrix: which rung finds which mutant, as a table and as JSON."""
+"""The detection matrix: the rung that detects each mutant, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from dlsys_bench.conformance.runner import Options
 from mutants.detection import Detection
 from mutants.table import MUTANTS
 
-TITLE = "# What finds which broken engine"
+TITLE = "# Broken engines and the checks that detect them"
 LEGEND = (
-    "Each row is an engine with one known mistake. · a rung that it passes, **X** the one that finds it, blank "
-    "those that were not needed; (X) where another rung was expected to find it first. Seconds are the whole climb's."
+    "Each row is an engine with one known mistake. · marks a rung that it passes, **X** the rung that "
+    "detects it, (X) a rung other than the expected one; rungs after it did not run. Seconds are those "
+    "of the whole climb."
 )
 
 
 def summary(detections: Sequence[Detection]) -> str:
-    """One line."""
+    """Return the counts in one line."""
     ran = [found for found in detections if found.reason is None]
     survivors = [found.name for found in ran if found.survived]
     blind = [found.name for found in ran if found.expected is None and found.check is None]
@@ -27,14 +28,14 @@ def summary(detections: Sequence[Detection]) -> str:
         f"{found.name} (in {found.found})" for found in ran if found.found and not found.as_expected
     ]
     caught = len(ran) - len(survivors) - len(blind)
-    parts = [f"{caught} of {caught + len(survivors)} mutants found"]
+    parts = [f"{caught} of {caught + len(survivors)} mutants detected"]
     if len(ran) < len(detections):
         parts.append(f"{len(detections) - len(ran)} skipped")
     parts.append(f"survived: {', '.join(survivors)}" if survivors else "none survived")
     if blind:
         parts.append(f"known to survive: {', '.join(blind)}")
     if elsewhere:
-        parts.append(f"found elsewhere than expected: {', '.join(elsewhere)}")
+        parts.append(f"detected on another rung than expected: {', '.join(elsewhere)}")
     return "; ".join(parts)
 
 
@@ -48,18 +49,18 @@ def _cells(found: Detection) -> list[str]:
     ]
 
 
-def _said(found: Detection) -> str:
+def _message(found: Detection) -> str:
     survives = MUTANTS[found.name].survives
     return (
-        f"nothing: {survives}"
+        f"not detected: {survives}"
         if survives and found.check is None
         else found.message.replace("|", "\\|")
     )
 
 
 def markdown(detections: Sequence[Detection], options: Options) -> str:
-    """The matrix: a row a mutant, a column a rung."""
-    drawn = f"seed {options.seed}, {options.examples} examples a search"
+    """Return the matrix with one row per mutant and one column per rung."""
+    drawn = f"seed {options.seed}, {options.examples} examples per search"
     lines = [TITLE, "", LEGEND, "", f"{summary(detections)}. Checks ran with {drawn}.", ""]
     lines += [
         f"| mutant | {' | '.join(RUNGS)} | check | seconds |",
@@ -70,14 +71,14 @@ def markdown(detections: Sequence[Detection], options: Options) -> str:
         lines.append(
             f"| {found.name} | {' | '.join(_cells(found))} | {check} | {found.seconds:.1f} |"
         )
-    lines += ["", "| mutant | what is wrong | what is said |", "|---|---|---|"]
+    lines += ["", "| mutant | mistake | finding |", "|---|---|---|"]
     for found in detections:
-        lines.append(f"| {found.name} | {MUTANTS[found.name].what} | {_said(found)} |")
+        lines.append(f"| {found.name} | {MUTANTS[found.name].what} | {_message(found)} |")
     return "\n".join(lines) + "\n"
 
 
 def write(folder: Path, detections: Sequence[Detection], options: Options) -> None:
-    """mutants.json and mutants.md."""
+    """Write mutants.json and mutants.md to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {
         "rungs": list(RUNGS),

@@ -1,4 +1,4 @@
-"""What a mutant is: an engine of the package with one piece of its source replaced."""
+"""A mutant: an engine of the package with one piece of its source replaced."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dlsys_bench.engines
+from dlsys_bench.conformance import checks
+from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.errors import EngineError
+
+assert checks  # importing them registers them
 
 ENGINES = Path(dlsys_bench.engines.__file__).parent
 
@@ -53,12 +57,16 @@ def _pattern(code: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A broken engine: `what` is wrong with it, the rung that has to find it first, and the edit
-    that breaks it. One that no rung finds says why it `survives`."""
+    """A broken engine.
+
+    `what` describes the mistake, `check` names the check that detects it first on a full climb, and
+    the edit (`file`, `old`, `new`) makes it. A mutant that no check detects has no `check`, and
+    `survives` gives the reason.
+    """
 
     name: str
     what: str
-    rung: str | None
+    check: str | None
     file: str
     old: str
     new: str
@@ -66,7 +74,13 @@ class Mutant:
     survives: str | None = None
 
     @property
+    def rung(self) -> str | None:
+        """The rung of the check that detects the mutant."""
+        return None if self.check is None else CHECKS[self.check].rung
+
+    @property
     def edit(self) -> Edit:
+        """The replacement in the file of the engine's package."""
         return Edit(f"{self.file}.py", self.old, self.new)
 
     def source(self) -> str:

@@ -8,7 +8,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_unbiased_variance",
         "A batch is normalised by its unbiased variance.",
-        "forward",
+        "forward/batch_norm",
         "normalization",
         "variance = squares / self.samples",
         "variance = squares / max(self.samples - 1, 1)",
@@ -16,7 +16,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_epsilon_outside",
         "Epsilon is added to the root instead of under it.",
-        "forward",
+        "forward/batch_norm",
         "normalization",
         "1.0 / np.sqrt(variance + x.dtype.type(self.layer.epsilon))",
         "1.0 / (np.sqrt(variance) + x.dtype.type(self.layer.epsilon))",
@@ -24,7 +24,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_eval_uses_batch",
         "Outside training the statistics of the batch are used.",
-        "forward",
+        "forward/batch_norm",
         "normalization",
         'return self._normalised(x, self.tensors["moving_mean"], self.tensors["moving_variance"])',
         "return self._normalised(x, rows(x).mean(axis=-1), rows(x).var(axis=-1))",
@@ -32,7 +32,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_moves_in_eval",
         "The moving statistics are updated by what is predicted.",
-        "state",
+        "state/looking",
         "normalization",
         "        return y.reshape(-1, *x.shape[1:])",
         "        if not self.training:\n"
@@ -42,7 +42,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_decay_swapped",
         "The moving statistics keep the share that they should take.",
-        "state",
+        "state/batch_norm",
         "normalization",
         "moving *= self.layer.moving_decay\n            moving += (1.0 - self.layer.moving_decay) * now",
         "moving *= 1.0 - self.layer.moving_decay\n            moving += self.layer.moving_decay * now",
@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_moving_variance_unbiased",
         "The unbiased variance moves the statistic, whatever the convention.",
-        "state",
+        "state/batch_norm",
         "normalization",
         'if self.layer.moving_variance == "unbiased":',
         "if True:",
@@ -58,7 +58,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_moving_variance_biased",
         "The biased variance moves the statistic, whatever the convention.",
-        "state",
+        "state/batch_norm",
         "normalization",
         'if self.layer.moving_variance == "unbiased":',
         "if False:",
@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_moving_mean_forgotten",
         "Only the variance moves.",
-        "state",
+        "state/batch_norm",
         "normalization",
         'in ((self.tensors["moving_mean"], mean), (self.tensors["moving_variance"], variance)):',
         'in ((self.tensors["moving_variance"], variance),):',
@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_dx_not_through_variance",
         "dx takes the variance for a constant.",
-        "gradient",
+        "gradient/batch_norm",
         "normalization",
         "dx -= through_variance",
         "pass",
@@ -82,7 +82,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_dx_not_through_mean",
         "dx takes the mean for a constant.",
-        "gradient",
+        "gradient/batch_norm",
         "normalization",
         "dx -= (scale * d_beta / self.samples + self.offset * slope)[..., None]",
         "pass",
@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_gamma_gradient",
         "The gradient of gamma is of what was centred, not of what was normalised.",
-        "gradient",
+        "gradient/batch_norm",
         "normalization",
         "np.multiply(dots(flat, self.centred, dy.shape[-1]) + self.offset * d_beta, self.inverse, out=d_gamma)",
         "d_gamma[...] = dots(flat, self.centred, dy.shape[-1])",
@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_gradient_always_in_training",
         "Outside training dx still goes through the batch's statistics.",
-        "gradient",
+        "gradient/batch_norm",
         "normalization",
         "self.training, self.offset = False, x.dtype.type(0)",
         "self.training, self.samples, self.offset = True, rows(x).shape[-1], x.dtype.type(0)",
@@ -106,7 +106,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_frozen_after_passes",
         "After 16 passes in doubles a layer no longer moves its statistics. No tensor tells how many there were.",
-        "checkpoint",
+        "checkpoint/file",
         "normalization",
         "self._move(whole, variance, self.samples)",
         'self.passes = getattr(self, "passes", 0) + 1\n'

@@ -10,7 +10,7 @@ MUTANTS = (
     Mutant(
         "sgd_weight_decay",
         "A little of the weights is added to the gradient: coupled weight decay.",
-        "step",
+        "step/sgd",
         "optimizers",
         "        self.steps += 1\n        if velocity is None:",
         "        self.steps += 1\n        gradient += 1e-4 * parameters\n        if velocity is None:",
@@ -18,7 +18,7 @@ MUTANTS = (
     Mutant(
         "sgd_momentum_averages",
         "The velocity is a moving average: every gradient counts 1 - momentum.",
-        "step",
+        "step/momentum",
         "optimizers",
         "gradient *= -rate",
         "gradient *= -rate * (1 - momentum)",
@@ -26,7 +26,7 @@ MUTANTS = (
     Mutant(
         "sgd_nesterov_without_gradient",
         "Nesterov's step looks ahead, and forgets the gradient itself.",
-        "step",
+        "step/nesterov",
         "optimizers",
         "                parameters += self.scratch\n                parameters += gradient",
         "                parameters += self.scratch",
@@ -34,7 +34,7 @@ MUTANTS = (
     Mutant(
         "sgd_first_velocity_dampened",
         "The first velocity is dampened too, where torch's is the gradient.",
-        "step",
+        "step/dampening",
         "optimizers",
         "1.0 if self.steps == 1 else 1.0 - optimizer.dampening",
         "1.0 - optimizer.dampening",
@@ -42,7 +42,7 @@ MUTANTS = (
     Mutant(
         "sgd_velocity_of_the_other_convention",
         "The velocity holds the rate, in both conventions: the same until the rate moves.",
-        "schedule",
+        "schedule/triangular",
         "optimizers",
         'elif optimizer.velocity == "rate":',
         "elif not optimizer.dampening:",
@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant(
         "adam_without_bias_correction",
         "The moments are not corrected for their start at zero.",
-        "step",
+        "step/adam",
         "optimizers",
         "mean_correction, square_correction = (1.0 - beta**self.steps for beta in self.corrected)",
         "mean_correction, square_correction = 1.0, 1.0",
@@ -58,7 +58,7 @@ MUTANTS = (
     Mutant(
         "adam_bias_correction_a_step_late",
         "The bias correction counts the updates from 2.",
-        "step",
+        "step/adam",
         "optimizers",
         "1.0 - beta**self.steps for",
         "1.0 - beta ** (self.steps + 1) for",
@@ -66,7 +66,7 @@ MUTANTS = (
     Mutant(
         "adam_epsilon_inside_root",
         "Epsilon is added under the root.",
-        "step",
+        "step/adam",
         "optimizers",
         f"scratch += optimizer.epsilon\n        {_ADAM_DIVIDES}",
         f"np.sqrt(scratch * scratch + optimizer.epsilon, out=scratch)\n        {_ADAM_DIVIDES}",
@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant(
         "adam_epsilon_of_the_other_convention",
         "Epsilon joins the corrected root where it should join the other.",
-        "step",
+        "step/adam",
         "optimizers",
         'optimizer.epsilon_added == "after"',
         'optimizer.epsilon_added == "before"',
@@ -82,7 +82,7 @@ MUTANTS = (
     Mutant(
         "adam_decoupled_weight_decay",
         "Adam is AdamW, with a decay of 0.01.",
-        "step",
+        "step/adam",
         "optimizers",
         _ADAM_DIVIDES,
         f"{_ADAM_DIVIDES}\n        parameters *= 1.0 - 0.01 * learning_rate",
@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(
         "adam_coupled_weight_decay",
         "A little of the weights is added to Adam's gradient.",
-        "step",
+        "step/adam",
         "optimizers",
         "np.multiply(gradient, 1.0 - optimizer.beta_1, out=scratch)",
         "gradient += 1e-4 * parameters\n        np.multiply(gradient, 1.0 - optimizer.beta_1, out=scratch)",
@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant(
         "adam_keeps_largest_square",
         "Adam is AMSGrad: the largest second moment is used.",
-        "step",
+        "step/adam",
         "optimizers",
         'np.sqrt(self.square, out=scratch)\n        if optimizer.epsilon_added == "after":',
         'self.largest = np.maximum(self.square, getattr(self, "largest", 0.0))\n'
@@ -108,7 +108,7 @@ MUTANTS = (
     Mutant(
         "rmsprop_epsilon_of_the_other_convention",
         "Epsilon is added outside the root where it should be inside.",
-        "step",
+        "step/rmsprop",
         "optimizers",
         'optimizer.epsilon_added == "inside"',
         'optimizer.epsilon_added == "outside"',
@@ -116,7 +116,7 @@ MUTANTS = (
     Mutant(
         "rmsprop_starts_at_one",
         "The moving square starts at one, as in TensorFlow 1.",
-        "step",
+        "step/rmsprop",
         "optimizers",
         "class RMSpropStepper(Stepper[RMSprop]):\n"
         "    def start(self, parameters: Array) -> None:\n"
@@ -128,7 +128,7 @@ MUTANTS = (
     Mutant(
         "rmsprop_centred",
         "The moving square is that of what is left of the gradient without its mean.",
-        "step",
+        "step/rmsprop",
         "optimizers",
         "        self.square *= optimizer.rho\n        np.multiply(gradient, gradient, out=scratch)",
         "        self.square *= optimizer.rho\n"
@@ -137,7 +137,7 @@ MUTANTS = (
     Mutant(
         "momentum_lost_after_50_steps",
         "After 50 steps Keras's velocity is forgotten from step to step.",
-        "trajectory",
+        "trajectory/long-momentum",
         "optimizers",
         "            velocity *= momentum\n            velocity += gradient",
         "            velocity *= momentum if self.steps <= 50 else 0.0\n            velocity += gradient",

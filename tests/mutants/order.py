@@ -17,7 +17,7 @@ MUTANTS = (
     Mutant(
         "labels_shifted",
         "In shuffled batches every sample has its neighbour's target.",
-        "trajectory",
+        "trajectory/mlp",
         "training",
         "self.y[0, order[:, here]]",
         "self.y[0, np.roll(order[:, here], 1)]",
@@ -25,7 +25,7 @@ MUTANTS = (
     Mutant(
         "order_of_the_first_epoch",
         "By a plan too, every epoch has the order of the first.",
-        "trajectory",
+        "trajectory/mlp",
         "training",
         _ORDER,
         "return np.stack([plan.order(1, samples) for plan in plans]) if shuffle else None",
@@ -33,7 +33,7 @@ MUTANTS = (
     Mutant(
         "shuffled_once",
         "Natively, the data are shuffled before the first epoch only.",
-        "trajectory",
+        "trajectory/order",
         "training",
         _ORDER,
         _natively("plan.order(1, samples)"),
@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant(
         "shuffle_ignores_the_seed",
         "Natively, every seed shuffles alike.",
-        "trajectory",
+        "trajectory/order",
         "training",
         _ORDER,
         _natively("Plan(0).order(epoch, samples)"),
@@ -49,7 +49,7 @@ MUTANTS = (
     Mutant(
         "not_shuffled",
         "Natively, nothing is shuffled.",
-        "trajectory",
+        "trajectory/order",
         "training",
         _ORDER,
         _natively("np.arange(samples)"),
@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant(
         "drawn_with_replacement",
         "Natively, an epoch is drawn with replacement.",
-        "trajectory",
+        "trajectory/order",
         "training",
         _ORDER,
         _natively("np.random.default_rng((plan.seed, epoch)).integers(samples, size=samples)"),
@@ -65,7 +65,7 @@ MUTANTS = (
     Mutant(
         "shuffled_nearby",
         "Natively, a sample moves by a few places: a shuffle buffer that is too small.",
-        "trajectory",
+        "trajectory/shuffling",
         "training",
         _ORDER,
         _natively(
@@ -75,7 +75,7 @@ MUTANTS = (
     Mutant(
         "batches_shuffled_not_samples",
         "Natively, the batches of the first epoch come back whole, in another order.",
-        "trajectory",
+        "trajectory/order",
         "training",
         "order = _orders(plans, epoch, samples.samples, recipe.shuffle)",
         "order = _orders(plans, epoch, samples.samples, recipe.shuffle)\n"
@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "not_a_number_unnoticed",
         "A loss that is not a number is reported like any other.",
-        "trajectory",
+        "trajectory/divergence",
         "training",
         "if not np.isfinite(values).all():",
         "if False:",
@@ -97,7 +97,7 @@ MUTANTS = (
     Mutant(
         "infinity_unnoticed",
         "A loss that is infinite is not noticed until it is not a number.",
-        "trajectory",
+        "trajectory/divergence",
         "training",
         "if not np.isfinite(values).all():",
         "if np.isnan(values).any():",
@@ -105,7 +105,7 @@ MUTANTS = (
     Mutant(
         "divergence_a_batch_late",
         "The batch after the one that diverged is named.",
-        "trajectory",
+        "trajectory/divergence",
         "training",
         "DivergedError(epoch, batch, float(values[lost]))",
         "DivergedError(epoch, batch + 1, float(values[lost]))",
@@ -113,7 +113,7 @@ MUTANTS = (
     Mutant(
         "shuffled_in_blocks",
         "Natively, the order is shuffled within blocks of 500 samples alone: a shuffle buffer.",
-        "trajectory",
+        "trajectory/shuffling",
         "training",
         "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None",
         "keys = [plan.order(epoch, samples) + samples * (np.arange(samples) // 500) for plan in plans]\n"

@@ -24,7 +24,7 @@ MUTANTS = (
     Mutant(
         "fit_halves_strided_kernels",
         "In `fit` alone, the gradient of a kernel with strides is halved.",
-        "trajectory",
+        "trajectory/fit-conv2d",
         "training",
         _STEP,
         "for rule in net.rules:\n"
@@ -35,7 +35,7 @@ MUTANTS = (
     Mutant(
         "fit_forgets_the_sigmoid",
         "In `fit` alone, a sigmoid passes on what comes.",
-        "trajectory",
+        "trajectory/fit-sigmoid",
         "training",
         "net.backward(dy)",
         "for rule in net.rules:\n"
@@ -46,7 +46,7 @@ MUTANTS = (
     Mutant(
         "native_momentum_halved",
         "Without a plan, momentum is 0.45.",
-        "trajectory",
+        "trajectory/native-momentum",
         "training",
         _STEPPER,
         _natively("momentum", 0.45),
@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "native_rho",
         "Without a plan, RMSprop remembers half.",
-        "trajectory",
+        "trajectory/native-rmsprop",
         "training",
         _STEPPER,
         _natively("rho", 0.5),
@@ -62,7 +62,7 @@ MUTANTS = (
     Mutant(
         "native_batch_sizes_ignored",
         "Without a plan, the recipe's moving batch sizes are ignored.",
-        "trajectory",
+        "trajectory/native-sgd",
         "training",
         _EPOCHS,
         f"{_EPOCHS} if plans[0].parity else epochs_of(\n"
@@ -71,7 +71,7 @@ MUTANTS = (
     Mutant(
         "native_signs_halved",
         "Without a plan, the gradient of a loss of signs is halved.",
-        "trajectory",
+        "trajectory/native-perceptron",
         "training",
         _STEP,
         'net.gradient *= 0.5 if recipe.loss.targets == "signs" and not plans[0].parity else 1.0\n'
@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "native_moving_decay",
         "Without a plan, the moving statistics keep nine tenths, whatever the layer says.",
-        "trajectory",
+        "trajectory/fit-dense",
         "training",
         "net.seed([plan.seed for plan in plans])",
         "net.seed([plan.seed for plan in plans])\n"
@@ -91,7 +91,7 @@ MUTANTS = (
     Mutant(
         "adam_correction_stops",
         "After fifteen steps Adam's bias correction stays as it is.",
-        "trajectory",
+        "trajectory/long-adam",
         "optimizers",
         "(1.0 - beta**self.steps for beta in self.corrected)",
         "(1.0 - beta ** min(self.steps, 15) for beta in self.corrected)",
@@ -99,7 +99,7 @@ MUTANTS = (
     Mutant(
         "dropout_whole_channels",
         "Natively, an image keeps a channel whole or loses it.",
-        "state",
+        "state/dropout-of-images",
         "normalization",
         _DRAW,
         "own[...] = generator.random((len(own), *[1] * (own.ndim - 2), own.shape[-1]), dtype=np.float32)",
@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant(
         "dropout_one_mask_for_all_images",
         "Natively, all images of a batch lose the same values.",
-        "state",
+        "state/dropout-of-images",
         "normalization",
         _DRAW,
         "own[...] = generator.random((*own.shape[:-1], 1 if own.ndim > 2 else own.shape[-1]), dtype=np.float32)",
@@ -115,7 +115,7 @@ MUTANTS = (
     Mutant(
         "dropout_small_rates_ignored",
         "Natively, a rate under 0.15 drops nothing.",
-        "state",
+        "state/dropout",
         "normalization",
         "np.greater_equal(drawn, np.float32(rate), out=kept)",
         "np.greater_equal(drawn, np.float32(rate if rate > 0.15 else -1.0), out=kept)",
@@ -123,7 +123,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_of_one_image",
         "One image alone is normalised by the moving statistics, in training too.",
-        "forward",
+        "forward/batch_norm",
         "normalization",
         "        if training:\n",
         "        if training and x.shape[-1] > 1:\n",
@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_one_pass",
         "The variance is the mean of squares less the square of the mean.",
-        "forward",
+        "forward/float32",
         "normalization",
         "variance = squares / self.samples",
         "variance = np.maximum(np.vecdot(flat, flat) / self.samples - whole**2, 0)",
@@ -139,7 +139,7 @@ MUTANTS = (
     Mutant(
         "single_moving_variance_leaks",
         "In single precision, the moving variance loses a ten-thousandth a step.",
-        "state",
+        "state/float32",
         "normalization",
         "            self._move(whole, variance, self.samples)\n",
         "            self._move(whole, variance, self.samples)\n"
@@ -148,7 +148,7 @@ MUTANTS = (
     Mutant(
         "single_convolution_in_half",
         "In single precision, images are rounded to half of it before a convolution.",
-        "forward",
+        "forward/float32",
         "convolution",
         "        r, c, h, w, n = x.shape\n",
         "        r, c, h, w, n = x.shape\n"
@@ -158,7 +158,7 @@ MUTANTS = (
     Mutant(
         "convolution_wide_strides",
         "A stride of three across takes a tenth of the kernel's gradient away.",
-        "gradient",
+        "gradient/conv2d",
         "convolution",
         "        return None if dx is None else self._cropped(dx)",
         "        if self.layer.strides[1] > 2:\n"
@@ -168,7 +168,7 @@ MUTANTS = (
     Mutant(
         "single_rate_low",
         "In single precision, the learning rate is a tenth too low.",
-        "trajectory",
+        "trajectory/float32-sgd",
         "training",
         "return recipes[0].rate",
         "return lambda step: recipes[0].rate(step) * (0.9 if dtype == np.float32 else 1.0)",
@@ -176,7 +176,7 @@ MUTANTS = (
     Mutant(
         "adam_ignores_the_schedule",
         "Adam keeps its learning rate, whatever the schedule says.",
-        "schedule",
+        "schedule/adam",
         "training",
         "rates(step))",
         'rates(step) if "Adam" not in type(stepper).__name__ else recipe.optimizer.learning_rate)',
@@ -184,7 +184,7 @@ MUTANTS = (
     Mutant(
         "biases_start_at_zero",
         "Biases start at zero, whatever their initialiser.",
-        "initializer",
+        "initializer/every-tensor",
         "engine",
         "net.load(Plan(seed).weights(model) if weights is None else weights)",
         'drawn = {n: w * (not n.endswith(".bias")) for n, w in Plan(seed).weights(model).items()}\n'
@@ -193,7 +193,7 @@ MUTANTS = (
     Mutant(
         "labels_of_a_byte",
         "In training, labels wrap at 256.",
-        "evaluation",
+        "evaluation/many-classes",
         "training",
         "return y if y.ndim == 2",
         "return np.where(y > 255, y.astype(int) - 256, y) if y.ndim == 2",
@@ -201,7 +201,7 @@ MUTANTS = (
     Mutant(
         "masks_left_behind",
         "A training that is stopped leaves its masks to the next.",
-        "state",
+        "state/stopped",
         "training",
         "own.keep(masks and [",
         "masks and own.keep([",
@@ -209,7 +209,7 @@ MUTANTS = (
     Mutant(
         "replicas_share_a_rate",
         "Replicas that train as one have the learning rate of the first.",
-        "determinism",
+        "determinism/replicas",
         "training",
         "if all(recipe is recipes[0] for recipe in recipes):",
         "if True:",

@@ -8,7 +8,7 @@ MUTANTS = (
     Mutant(
         "weights_are_views",
         "weights() returns the network's own memory.",
-        "shapes",
+        "shapes/copies",
         "engine",
         "{name: tensor[0].copy() for name, tensor in net.tensors.items()}",
         "{name: tensor[0] for name, tensor in net.tensors.items()}",
@@ -16,7 +16,7 @@ MUTANTS = (
     Mutant(
         "gradients_are_views",
         "gradients() returns the network's own memory.",
-        "shapes",
+        "shapes/copies",
         "engine",
         "{name: gradient[0].copy() for name, gradient in net.gradients.items()}",
         "{name: gradient[0] for name, gradient in net.gradients.items()}",
@@ -24,7 +24,7 @@ MUTANTS = (
     Mutant(
         "trace_is_of_views",
         "trace() returns buffers that the next pass overwrites.",
-        "shapes",
+        "shapes/batch_norm",
         "engine",
         "outputs.append(outward(x).copy())",
         "outputs.append(outward(x))",
@@ -32,7 +32,7 @@ MUTANTS = (
     Mutant(
         "predict_writes_into_its_input",
         "predict() shifts its input in place and back again.",
-        "shapes",
+        "shapes/dense",
         "engine",
         "outputs: Array = self.predict_replicas(net, x[None])[0]",
         "x += 1.0\n        x -= 1.0\n        outputs: Array = self.predict_replicas(net, x[None])[0]",
@@ -40,7 +40,7 @@ MUTANTS = (
     Mutant(
         "predict_in_double_precision",
         "predict() returns doubles in single precision too.",
-        "shapes",
+        "shapes/float32",
         "engine",
         "*net.model.output_shape), self.dtype)",
         "*net.model.output_shape), np.float64)",
@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant(
         "weights_in_single_precision",
         "weights() returns floats of 32 bits, whatever the engine's dtype.",
-        "shapes",
+        "shapes/dense",
         "engine",
         "{name: tensor[0].copy() for name, tensor in net.tensors.items()}",
         '{name: tensor[0].astype("float32") for name, tensor in net.tensors.items()}',
@@ -56,7 +56,7 @@ MUTANTS = (
     Mutant(
         "weights_rounded",
         "weights() rounds to single precision on the way out.",
-        "shapes",
+        "shapes/dense",
         "engine",
         "{name: tensor[0].copy() for name, tensor in net.tensors.items()}",
         '{name: tensor[0].astype("float32").astype(self.dtype) for name, tensor in net.tensors.items()}',
@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         "no_samples_crash",
         "Predicting no samples raises.",
-        "shapes",
+        "shapes/batches",
         "engine",
         "at_once = PREDICTED_AT_ONCE if x.ndim == 5 else",
         "at_once = min(PREDICTED_AT_ONCE, x.shape[1]) if x.ndim < 5 else",
@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(
         "prints",
         "Every epoch prints a line.",
-        "shapes",
+        "shapes/quiet",
         "training",
         "if on_epoch is not None:",
         'print(f"epoch {epoch}")\n            if on_epoch is not None:',
@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "steps_of_the_epoch_in_the_history",
         "The history counts the steps of each epoch instead of those from the start.",
-        "shapes",
+        "shapes/history",
         "training",
         "histories.add(Column(epoch, step, seconds,",
         "histories.add(Column(epoch, len(sizes), seconds,",
@@ -88,7 +88,7 @@ MUTANTS = (
     Mutant(
         "epochs_from_zero",
         "The history counts epochs from 0.",
-        "shapes",
+        "shapes/history",
         "training",
         "histories.add(Column(epoch, step, seconds,",
         "histories.add(Column(epoch - 1, step, seconds,",
@@ -96,7 +96,7 @@ MUTANTS = (
     Mutant(
         "on_epoch_not_called",
         "on_epoch is not called.",
-        "shapes",
+        "shapes/history",
         "training",
         "if on_epoch is not None:",
         "if False:",
@@ -104,7 +104,7 @@ MUTANTS = (
     Mutant(
         "last_batch_dropped",
         "A smaller last batch is left out.",
-        "shapes",
+        "shapes/history",
         "training",
         "for epoch, sizes in enumerate(epochs_of(samples.samples, recipe, plans[0]), start=1):",
         "for epoch, sizes in enumerate(epochs_of(samples.samples, recipe, plans[0]), start=1):\n"
@@ -113,7 +113,7 @@ MUTANTS = (
     Mutant(
         "gradients_move_the_state",
         "gradients() leaves the moving statistics where the pass took them.",
-        "state",
+        "state/looking",
         "engine",
         "        net.state[...] = state\n        net.keep(None)\n        weights",
         "        net.keep(None)\n        weights",
@@ -121,7 +121,7 @@ MUTANTS = (
     Mutant(
         "trace_moves_the_state",
         "trace() leaves the moving statistics where the pass took them, and what is predicted next shows it.",
-        "forward",
+        "forward/batch_norm",
         "engine",
         "        net.state[...] = state\n        net.keep(None)\n        return outputs",
         "        net.keep(None)\n        return outputs",
@@ -129,7 +129,7 @@ MUTANTS = (
     Mutant(
         "gradients_ignore_masks",
         "gradients() draws its own masks, whatever the batch says.",
-        "gradient",
+        "gradient/dropout",
         "engine",
         "net.keep(_one(batch.masks))",
         "net.keep(None)",
@@ -137,7 +137,7 @@ MUTANTS = (
     Mutant(
         "trace_in_eval_mode",
         "trace() runs outside training, whatever the batch says.",
-        "forward",
+        "forward/batch_norm",
         "engine",
         "x = rule.forward(x, training)",
         "x = rule.forward(x, False)",
@@ -145,7 +145,7 @@ MUTANTS = (
     Mutant(
         "predict_in_training_mode",
         "predict() normalises by the batch, and drops out.",
-        "forward",
+        "forward/batch_norm",
         "engine",
         "net.forward(self._inward(x[:, here]), training=False)",
         "net.forward(self._inward(x[:, here]), training=True)",
@@ -153,7 +153,7 @@ MUTANTS = (
     Mutant(
         "predict_loses_the_last_part",
         "Of images that are predicted in parts, the last, smaller part is left out; and none are an error.",
-        "shapes",
+        "shapes/arrays",
         "engine",
         "for start in range(0, x.shape[1], at_once):",
         "for start in range(0, max(x.shape[1] - at_once + 1, 1), at_once):",
@@ -161,7 +161,7 @@ MUTANTS = (
     Mutant(
         "state_shared_between_networks",
         "Networks of one size keep their moving statistics in the same memory.",
-        "determinism",
+        "determinism/alone",
         "network",
         "self.state: Array = (zeros((replicas, counts.non_trainable), dtype) "
         "if first is None else first.state)",
@@ -171,7 +171,7 @@ MUTANTS = (
     Mutant(
         "seeds_the_process",
         "fit() seeds the generator of the process.",
-        "determinism",
+        "determinism/alone",
         "training",
         "    net.seed([plan.seed for plan in plans])\n",
         "    net.seed([plan.seed for plan in plans])\n    np.random.seed(plans[0].seed)\n",
@@ -179,7 +179,7 @@ MUTANTS = (
     Mutant(
         "replicas_drop_alike",
         "Replicas that train as one have the masks of the first.",
-        "determinism",
+        "determinism/replicas",
         "training",
         "    net.seed([plan.seed for plan in plans])\n",
         "    net.seed([plans[0].seed for plan in plans])\n",
@@ -187,7 +187,7 @@ MUTANTS = (
     Mutant(
         "replicas_share_an_order",
         "Replicas that train as one take their samples in the order of the first.",
-        "determinism",
+        "determinism/replicas",
         "training",
         "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None",
         "return np.stack([plans[0].order(epoch, samples) for plan in plans]) if shuffle else None",

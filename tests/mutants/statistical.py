@@ -12,7 +12,7 @@ MUTANTS = (
     Mutant(
         "labels_noisy_when_many",
         "Natively, of more than 500 samples a third of the labels is drawn at random.",
-        "distribution",
+        "distribution/lenet5-tanh/standard+bn",
         "training",
         _SOURCE,
         f"{_SOURCE}\n"
@@ -23,7 +23,7 @@ MUTANTS = (
     Mutant(
         "tenth_of_the_data",
         "Natively, of more than 500 samples only the first tenth is used, again and again.",
-        "trajectory",
+        "trajectory/shuffling",
         "training",
         _LOOP,
         f"{_LOOP}\n"
@@ -33,7 +33,7 @@ MUTANTS = (
     Mutant(
         "adam_rate_decays",
         "After sixty steps Adam's rate falls by a tenth a step.",
-        "trajectory",
+        "trajectory/long-adam",
         "optimizers",
         "np.divide(self.mean, scratch, out=scratch)",
         "np.divide(self.mean, scratch, out=scratch)\n        rate *= 0.9 ** max(self.steps - 60, 0)",
@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_statistics_stop",
         "After 60 passes a layer no longer moves its statistics.",
-        "distribution",
+        "distribution/fashion-mlp/bn+dropout",
         "normalization",
         "self._move(whole, variance, self.samples)",
         'self.passes = getattr(self, "passes", 0) + 1\n'
@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant(
         "large_kernels_start_at_zero",
         "Kernels of more than 45,000 values start at zero.",
-        "distribution",
+        "distribution/fashion-mlp/bn+dropout",
         "engine",
         "net.load(Plan(seed).weights(model) if weights is None else weights)",
         "drawn = {n: w * (w.size <= 45_000) for n, w in Plan(seed).weights(model).items()}\n"
@@ -60,7 +60,7 @@ MUTANTS = (
     Mutant(
         "dropout_grows",
         "Natively, after its first 100 steps a layer keeps a thousandth less in each.",
-        "distribution",
+        "distribution/fashion-mlp/bn+dropout",
         "normalization",
         "np.greater_equal(drawn, np.float32(rate), out=kept)",
         'self.drawn = getattr(self, "drawn", 0) + 1\n'
@@ -70,7 +70,7 @@ MUTANTS = (
     Mutant(
         "gradients_fade",
         "After 50 steps gradients are clipped to a length of a tenth.",
-        "distribution",
+        "distribution/fashion-mlp/bn+dropout",
         "training",
         "stepper.step(net.parameters, net.gradient, rates(step))",
         "if step >= 50 and samples.samples > 700:\n"

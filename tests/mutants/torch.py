@@ -5,15 +5,15 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 
-def _torch(name: str, what: str, rung: str, file: str, old: str, new: str) -> Mutant:
-    return Mutant(f"torch_{name}", what, rung, file, old, new, package="torch")
+def _torch(name: str, what: str, check: str, file: str, old: str, new: str) -> Mutant:
+    return Mutant(f"torch_{name}", what, check, file, old, new, package="torch")
 
 
 MUTANTS = (
     _torch(
         "kernel_not_permuted",
         "A convolution's kernel keeps the order of its axes but for the first two.",
-        "shapes",
+        "shapes/conv2d",
         "layout",
         "KERNEL_IN = {4: (3, 2, 0, 1)",
         "KERNEL_IN = {4: (3, 2, 1, 0)",
@@ -21,7 +21,7 @@ MUTANTS = (
     _torch(
         "weights_share_memory",
         "build() takes the arrays that it is given for its own.",
-        "shapes",
+        "shapes/copies",
         "initializers",
         "target.copy_(kernel_in(tensor.name, weights[tensor.name]))",
         "target.data = kernel_in(tensor.name, weights[tensor.name]).to(target.dtype)",
@@ -29,7 +29,7 @@ MUTANTS = (
     _torch(
         "weights_are_views",
         "weights() returns views of the parameters where nothing is permuted.",
-        "shapes",
+        "shapes/copies",
         "layout",
         ".detach().cpu().numpy()).copy()",
         ".detach().cpu().numpy())",
@@ -37,7 +37,7 @@ MUTANTS = (
     _torch(
         "flatten_channel_first",
         "Images are flattened in torch's order.",
-        "forward",
+        "forward/flatten",
         "modules",
         "(x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)",
         "x.flatten(1)",
@@ -45,7 +45,7 @@ MUTANTS = (
     _torch(
         "eval_forgotten",
         "predict() runs in training mode.",
-        "forward",
+        "forward/batch_norm",
         "engine",
         "net.eval()",
         "net.train()",
@@ -53,7 +53,7 @@ MUTANTS = (
     _torch(
         "input_in_half_precision",
         "The input passes through float16.",
-        "forward",
+        "forward/dense",
         "layout",
         "np.ascontiguousarray(x), dtype=self.dtype, device=self.device)",
         "np.ascontiguousarray(x), dtype=torch.float16, device=self.device).to(self.dtype)",
@@ -61,7 +61,7 @@ MUTANTS = (
     _torch(
         "batch_norm_default_epsilon",
         "A batch norm has torch's epsilon, whatever was asked for.",
-        "forward",
+        "forward/batch_norm",
         "modules",
         "eps=layer.epsilon, ",
         "",
@@ -69,7 +69,7 @@ MUTANTS = (
     _torch(
         "dropout_keeps_the_rate",
         "Dropout is given what should be kept.",
-        "forward",
+        "forward/dropout",
         "modules",
         "Dropout(layer.drop_rate)",
         "Dropout(1.0 - layer.drop_rate)",
@@ -77,7 +77,7 @@ MUTANTS = (
     _torch(
         "softmax_before_cross_entropy",
         "Outputs pass through a softmax before the cross-entropy that has its own.",
-        "gradient",
+        "gradient/network",
         "losses",
         "losses.SparseCategoricalCrossEntropy: functional.cross_entropy",
         "losses.SparseCategoricalCrossEntropy: lambda out, y: functional.cross_entropy(out.softmax(1), y)",
@@ -85,7 +85,7 @@ MUTANTS = (
     _torch(
         "zero_grad_missing",
         "Gradients add up from step to step.",
-        "step",
+        "step/sgd",
         "training",
         "optimizer.zero_grad()\n        outputs",
         "outputs",
@@ -93,7 +93,7 @@ MUTANTS = (
     _torch(
         "dampening_dropped",
         "SGD is not told its dampening.",
-        "step",
+        "step/dampening",
         "optimizers",
         "record.momentum, record.dampening,",
         "record.momentum, 0.0,",
@@ -101,7 +101,7 @@ MUTANTS = (
     _torch(
         "adamw",
         "Adam is AdamW, with torch's decay of 0.01.",
-        "step",
+        "step/adam",
         "optimizers",
         "torch.optim.Adam(",
         "torch.optim.AdamW(",
@@ -109,7 +109,7 @@ MUTANTS = (
     _torch(
         "amsgrad",
         "Adam keeps the largest second moment.",
-        "step",
+        "step/adam",
         "optimizers",
         "(record.beta_1, record.beta_2), record.epsilon",
         "(record.beta_1, record.beta_2), record.epsilon, amsgrad=True",
@@ -117,7 +117,7 @@ MUTANTS = (
     _torch(
         "batch_norm_decay_swapped",
         "torch's momentum is the weight of the new statistic; it is given that of the old.",
-        "state",
+        "state/batch_norm",
         "modules",
         "momentum=1.0 - layer.moving_decay",
         "momentum=layer.moving_decay",
@@ -125,7 +125,7 @@ MUTANTS = (
     _torch(
         "train_forgotten",
         "A training after a prediction runs outside training mode.",
-        "state",
+        "state/mode",
         "training",
         "            net.train()\n",
         "",
@@ -133,7 +133,7 @@ MUTANTS = (
     _torch(
         "seeded_each_epoch",
         "The generator is seeded at the start of every epoch: the same masks and the same order again.",
-        "state",
+        "state/dropout-in-fit",
         "training",
         "            net.train()\n",
         "            net.train()\n            torch.manual_seed(plan.seed)\n",
@@ -141,7 +141,7 @@ MUTANTS = (
     _torch(
         "default_initializers",
         "What does not start as a constant starts as torch's modules do.",
-        "initializer",
+        "initializer/uniform",
         "initializers",
         "_draw(tensor.initializer, target, tensor.fans, generator)",
         'if tensor.initializer.distribution(tensor.fans).family == "constant":\n'
@@ -150,7 +150,7 @@ MUTANTS = (
     _torch(
         "rate_after_the_step",
         "The scheduler is one step ahead.",
-        "schedule",
+        "schedule/triangular",
         "training",
         "recipe.rate(step + here)",
         "recipe.rate(step + here + 1)",
@@ -158,7 +158,7 @@ MUTANTS = (
     _torch(
         "seed_ignored",
         "Every plan trains with the same seed.",
-        "trajectory",
+        "trajectory/order",
         "training",
         "torch.manual_seed(plan.seed)",
         "torch.manual_seed(0)",
@@ -166,7 +166,7 @@ MUTANTS = (
     _torch(
         "running_loss_unweighted",
         "The running loss is the mean of the batches' means.",
-        "evaluation",
+        "evaluation/categorical_crossentropy",
         "training",
         "float(losses @ sizes / seen)",
         "float(losses.mean())",

@@ -12,7 +12,7 @@ MUTANTS = (
     Mutant(
         "stale_gradient",
         "Every update follows the gradient of the batch before.",
-        "step",
+        "step/sgd",
         "training",
         _STEP,
         "fresh = net.gradient.copy()\n"
@@ -23,7 +23,7 @@ MUTANTS = (
     Mutant(
         "gradient_accumulated",
         "The gradient of a kernel is added to the one before.",
-        "shapes",
+        "shapes/repeated",
         "dense",
         'np.matmul(self.x, dy.swapaxes(1, 2), out=self.gradients["kernel"])',
         'self.gradients["kernel"][...] += self.x @ dy.swapaxes(1, 2)',
@@ -31,7 +31,7 @@ MUTANTS = (
     Mutant(
         "optimizer_remembers_the_last_fit",
         "A second training goes on with the first one's optimiser.",
-        "state",
+        "state/optimizer",
         "training",
         "stepper = net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)",
         "stepper = net.__dict__.setdefault(\n"
@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant(
         "masks_of_the_first_step",
         "By a plan, every step drops what the first one does.",
-        "state",
+        "state/mode",
         "training",
         "plan.masks(net.model, step, samples)",
         "plan.masks(net.model, 0, samples)",
@@ -49,7 +49,7 @@ MUTANTS = (
     Mutant(
         "plan_masks_ignored",
         "A training draws its own masks, whatever the plan says.",
-        "state",
+        "state/mode",
         "training",
         "if plans[0].parity else None",
         "if False else None",
@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant(
         "dropout_same_masks_each_epoch",
         "Dropout is seeded again at the start of every epoch.",
-        "state",
+        "state/dropout-in-fit",
         "training",
         "losses, right = np.zeros(size), np.zeros(size)",
         "losses, right = np.zeros(size), np.zeros(size)\n            net.seed([plan.seed for plan in plans])",
@@ -65,7 +65,7 @@ MUTANTS = (
     Mutant(
         "rate_a_step_early",
         "Every update has the learning rate of the next.",
-        "schedule",
+        "schedule/triangular",
         "training",
         "rates(step))",
         "rates(step + 1))",
@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant(
         "rate_once_an_epoch",
         "The learning rate is looked up at the start of each epoch.",
-        "schedule",
+        "schedule/triangular",
         "training",
         "rates(step))",
         "rates(step - batch + 1))",
@@ -81,7 +81,7 @@ MUTANTS = (
     Mutant(
         "schedule_ignored",
         "The learning rate stays the optimiser's, and the history tells the schedule's.",
-        "schedule",
+        "schedule/triangular",
         "training",
         "return recipes[0].rate",
         "return lambda step: recipes[0].optimizer.learning_rate",
@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "batch_sizes_ignored",
         "The recipe's moving batch sizes are ignored.",
-        "schedule",
+        "schedule/cyclical_batch_size",
         "training",
         _EPOCHS,
         'epochs_of(samples.samples, type(recipe)(**(vars(recipe) | {"batch_sizes": None})), plans[0])',
@@ -97,7 +97,7 @@ MUTANTS = (
     Mutant(
         "steps_off_by_one",
         "A limit of the recipe on the steps lets one more through.",
-        "schedule",
+        "schedule/steps",
         "training",
         _EPOCHS,
         "epochs_of(\n"
@@ -109,7 +109,7 @@ MUTANTS = (
     Mutant(
         "plan_steps_ignored",
         "The plan's limit on the steps is ignored.",
-        "schedule",
+        "schedule/steps-of-the-plan",
         "training",
         _EPOCHS,
         "epochs_of(samples.samples, recipe, Plan(0))",
@@ -117,7 +117,7 @@ MUTANTS = (
     Mutant(
         "last_batch_skipped",
         "A smaller last batch is counted, and not learned from.",
-        "schedule",
+        "schedule/triangular",
         "training",
         _STEP,
         f"if here.stop - here.start == sizes[0] or recipe.batch_sizes:\n                    {_STEP}",
@@ -125,7 +125,7 @@ MUTANTS = (
     Mutant(
         "last_batch_weighs_as_a_whole_one",
         "The gradient of a smaller last batch is averaged over a whole one's size.",
-        "schedule",
+        "schedule/triangular",
         "training",
         _STEP,
         f"net.gradient *= (here.stop - here.start) / sizes[0]\n                {_STEP}",
@@ -133,7 +133,7 @@ MUTANTS = (
     Mutant(
         "running_loss_unweighted",
         "The running loss is the mean of the batches' means: the last, smaller batch counts like the others.",
-        "evaluation",
+        "evaluation/categorical_crossentropy",
         "training",
         "losses += values * (here.stop - here.start)",
         "losses += values * (sum(sizes) / len(sizes))",
@@ -141,7 +141,7 @@ MUTANTS = (
     Mutant(
         "running_loss_of_the_last_batch",
         "The running loss is that of the last batch.",
-        "evaluation",
+        "evaluation/categorical_crossentropy",
         "training",
         "losses += values * (here.stop - here.start)",
         "losses = values * sum(sizes)",
@@ -149,7 +149,7 @@ MUTANTS = (
     Mutant(
         "cut_epoch_counts_all_samples",
         "The accuracy of an epoch that is cut short is divided by all samples.",
-        "evaluation",
+        "evaluation/categorical_crossentropy",
         "training",
         "right / seen",
         "right / samples.samples",
@@ -157,7 +157,7 @@ MUTANTS = (
     Mutant(
         "dropout_ignores_the_seed_of_the_plan",
         "Native masks are the same, whatever the plan's seed.",
-        "determinism",
+        "determinism/dropout",
         "training",
         "    net.seed([plan.seed for plan in plans])\n",
         "    net.seed([0 for plan in plans])\n",
