@@ -15,13 +15,21 @@ from mutants.table import MUTANTS
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(MUTANTS)), metavar="[NAME]...")
 @click.option(
-    "--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Mutants run at a time."
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Mutants run at a time.",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the checks."
 )
 @click.option(
-    "--examples", type=click.IntRange(min=1), default=40, show_default=True, help="Examples per search."
+    "--examples",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Examples per search.",
 )
 @click.option("--budget", type=float, default=2.5, show_default=True, help="Seconds per search.")
 @click.option(
