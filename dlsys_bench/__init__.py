@@ -1,4 +1,4 @@
-"""A test suite for deep-learning training: is it right, is it accurate, is it fast."""
+"""A pytest suite that tests deep-learning training: correctness, accuracy and speed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
         parametrize_with_checks,
     )
 
-# Found when they are asked for: importing the package imports nothing else.
-LATER = {
+# Imported on first access, so that importing the package stays fast.
+LAZY = {
     "check_engine": "conformance.engine_checks",
     "parametrize_with_checks": "conformance.engine_checks",
     "NotConformingError": "conformance.engine_checks",
@@ -25,6 +25,6 @@ __all__ = ["NotConformingError", "__version__", "check_engine", "parametrize_wit
 
 
 def __getattr__(name: str) -> Any:
-    if name not in LATER:
+    if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{LATER[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{LAZY[name]}"), name)

@@ -1,4 +1,4 @@
-"""What "package.module:attribute" names."""
+"""Loading of objects that are named as "package.module:NAME"."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from dlsys_bench.errors import UserError, nearest
 
 
 def load_attribute(target: str, what: str, error: type[UserError] = UserError) -> object:
-    """The object that "package.module:attribute" names; `what` it should be goes into the error, of
-    the given type."""
+    """Return the object that "package.module:NAME" names; NAME may contain dots.
+
+    `what` says in one word what the object is, for error messages. Raises an error of the given
+    type if the module cannot be imported or has no such attribute.
+    """
     module_name, _, path = target.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -18,9 +21,10 @@ def load_attribute(target: str, what: str, error: type[UserError] = UserError) -
     found: object = module
     for part in path.split("."):
         if not hasattr(found, part):
+            article = "an" if what[0] in "aeiou" else "a"
             raise error(
                 f"{what} {target!r}: {module_name} has no {path!r}{nearest(path, vars(module))}; "
-                f"{'an' if what[0] in 'aeiou' else 'a'} {what} of one's own is package.module:NAME"
+                f"name {article} {what} as package.module:NAME"
             )
         found = getattr(found, part)
     return found

@@ -1,4 +1,4 @@
-"""The mistakes that a person can mend: one clear line each, no traceback."""
+"""The errors that a user can correct. Their message is one line, shown without a traceback."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """What was wrong, where, and what is accepted. The command line prints it and exits with 2."""
+    """The base of these errors. The message says what is wrong, where, and what is accepted.
+
+    The command line prints the message and exits with code 2.
+    """
 
 
 class SpecError(UserError):
-    """A layer, model or recipe that cannot be."""
+    """A record (layer, model, optimiser, recipe, ...) with invalid options."""
 
 
 class NotApplicableError(UserError):
-    """An arm that cannot be run here, while others of its study can: it is left out of a group, and
-    said."""
+    """An arm that cannot be run here, although other arms of its study can.
+
+    A command on several arms skips it and reports that.
+    """
 
 
 class BatchError(SpecError, NotApplicableError):
@@ -24,15 +29,15 @@ class BatchError(SpecError, NotApplicableError):
 
 
 class DataError(UserError):
-    """Data that are missing, damaged or not what they should be."""
+    """Data that are missing, damaged or otherwise invalid."""
 
 
 class EngineError(UserError):
-    """An engine that is not installed, or is asked for what it cannot do."""
+    """An engine that is not installed, or that does not support what it was asked for."""
 
 
 class OtherEngineError(EngineError, NotApplicableError):
-    """An arm that another engine has to run."""
+    """An arm that needs a different engine."""
 
 
 class StoreError(UserError):
@@ -40,24 +45,26 @@ class StoreError(UserError):
 
 
 class ClusterError(UserError):
-    """Workers or a scheduler that cannot be reached, or are gone."""
+    """A scheduler or workers that cannot be reached, or were lost."""
 
 
 class DivergedError(UserError):
-    """A loss that is no longer finite. Epoch and batch count from 1."""
+    """A loss that became infinite or NaN. `epoch` and `batch` count from 1."""
 
     def __init__(self, epoch: int, batch: int, loss: float) -> None:
         super().__init__(
-            f"the loss became {loss} in epoch {epoch}, batch {batch}: lower the learning rate, or look at the data"
+            f"the loss became {loss} in epoch {epoch}, batch {batch}: "
+            "lower the learning rate, or look at the data"
         )
         self.epoch, self.batch, self.loss = epoch, batch, loss
 
     def __reduce__(self) -> tuple[type[DivergedError], tuple[int, int, float]]:
-        # An exception is pickled by its message alone; a worker process has to hand over all three.
+        # By default an exception is pickled with its message as the only argument. This one takes
+        # three, and must survive the way back from a worker process.
         return DivergedError, (self.epoch, self.batch, self.loss)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """' (did you mean "mnist"?)' for the choice closest to `name`, or nothing."""
+    """Return ' (did you mean "mnist"?)' for the choice closest to `name`, '' if none is close."""
     found = difflib.get_close_matches(name, list(choices), n=1)
     return f' (did you mean "{found[0]}"?)' if found else ""

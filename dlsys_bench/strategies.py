@@ -1,5 +1,7 @@
-"""Hypothesis strategies for networks, recipes and data, for tests of one's own. They shrink to few,
-small layers."""
+"""Hypothesis strategies for networks, recipes and data, for use in other projects' tests.
+
+Examples shrink to few, small layers.
+"""
 
 from dlsys_bench.conformance.strategies import (
     Example,

@@ -1,1 +1,1 @@
-"""What a network, a recipe and the conventions are: frozen records, no arrays."""
+"""The specification: frozen records of models, recipes and conventions, without arrays."""

@@ -1,4 +1,4 @@
-"""How large the batches are, where they are not all alike."""
+"""The sizes of the batches, where they differ from batch to batch."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from dlsys_bench.spec.record import Record, require, require_choice, require_cou
 
 @dataclass(frozen=True)
 class BatchSizes(Record):
-    """The sizes of the batches, epoch by epoch."""
+    """The base of the batch-size policies. A custom policy is a subclass with its own `kind`."""
 
     def epochs(self, samples: int) -> Iterator[list[int]]:
-        """For each epoch the sizes of its batches; their sum is `samples`, or less where an epoch
-        leaves some out."""
+        """Yield the batch sizes of each epoch, without end.
+
+        They sum to `samples`, or to less where an epoch leaves samples out. Raises BatchError when
+        the next batch is larger than the data.
+        """
         raise NotImplementedError
 
 
 def equal(batch_size: int, samples: int) -> list[int]:
-    """An epoch in equal batches, the last one smaller if need be."""
+    """Return the sizes of an epoch in equal batches; the last one may be smaller."""
     whole, rest = divmod(samples, batch_size)
     return [batch_size] * whole + [rest] * (rest > 0)
 
 
 @dataclass(frozen=True)
 class CyclicalBatchSize(BatchSizes):
-    """Batches double from `smallest` to `largest` and halve back; `largest` itself doubles with
-    each cycle.
+    """Cycles in which the batch size doubles from `smallest` to `largest` and halves back.
 
-    The cycles run on from epoch to epoch. Where the next batch would run past the data, an epoch
-    that ends "cut" takes what is left, so that every sample is seen once; one that ends "early"
-    stops there, as nb2 does, and that batch opens the next epoch. Unless `growing`, every cycle
-    reaches the same size.
+    The peak itself doubles with each cycle, unless `growing` is false. Cycles continue across
+    epochs. Where the next batch would be larger than what is left of the epoch, `ends` decides:
+    "cut" shortens that batch, so that every epoch contains every sample; "early" ends the epoch
+    and starts the next one with that batch, as notebook nb2 does.
     """
 
     smallest: int = 64
@@ -50,41 +52,42 @@ class CyclicalBatchSize(BatchSizes):
         ratio = self.largest // self.smallest if self.largest % self.smallest == 0 else 0
         require(
             ratio >= 2 and ratio & (ratio - 1) == 0,
-            f"{self.kind}: largest is {self.largest}; it takes smallest ({self.smallest}) doubled once or more often",
+            f"{self.kind}: largest is {self.largest}; "
+            f"it takes smallest ({self.smallest}) times 2, 4, 8, ...",
         )
         require_choice(self.kind, "ends", self.ends, ("cut", "early"))
 
     def sizes(self) -> Iterator[int]:
-        """Every size, for ever."""
-        top = self.largest
+        """Yield the size of each batch, cycle after cycle, without end."""
+        peak = self.largest
         while True:
             size = self.smallest
-            while size < top:
+            while size < peak:
                 yield size
                 size *= 2
             while size > self.smallest:
                 yield size
                 size //= 2
             if self.growing:
-                top *= 2
+                peak *= 2
 
     def epochs(self, samples: int) -> Iterator[list[int]]:
         sizes = self.sizes()
-        following = next(sizes)
+        size = next(sizes)
         while True:
             epoch: list[int] = []
             left = samples
-            while following <= left:
-                epoch.append(following)
-                left -= following
-                following = next(sizes)
+            while size <= left:
+                epoch.append(size)
+                left -= size
+                size = next(sizes)
             if left and self.ends == "cut":
                 epoch.append(left)
-                following = next(sizes)
+                size = next(sizes)
             if not epoch:
                 raise BatchError(
-                    f"{self.kind}: after its cycles the next batch has {following} samples and the data {samples}: "
-                    'train for fewer epochs, or let epochs end "cut"'
+                    f"{self.kind}: the next batch has {size} samples and the data {samples}: "
+                    'train for fewer epochs, or set ends to "cut"'
                 )
             yield epoch
 

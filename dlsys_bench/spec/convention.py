@@ -1,7 +1,7 @@
-"""The choices in which correct engines differ, by the name of who makes them.
+"""The choices in which correct frameworks differ, such as where Adam adds its epsilon.
 
-A record always says which way is meant; `follow` rewrites it to one framework's ways, so that an
-engine is only ever asked for what it can do, and a result can say which convention it was run in.
+A record always states its choice. `to_convention` rewrites a record to the choices of one
+framework, so that an engine receives only what it can do, and a result can state its convention.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dlsys_bench.spec.record import Record
 
 R = TypeVar("R", bound=Record)
 
+# By convention and kind of record: the options that follow that convention.
 CONVENTIONS: dict[str, Mapping[str, Mapping[str, Any]]] = {
     "keras": {
         "batch_norm": {"moving_variance": "biased"},
@@ -38,36 +39,45 @@ CONVENTIONS: dict[str, Mapping[str, Mapping[str, Any]]] = {
 
 
 def to_convention(convention: str, record: R) -> R:
-    """The record, and every record inside it, in the named convention. An unknown name is a
-    SpecError."""
+    """Return the record, and every record in it, rewritten to the named convention.
+
+    Raises SpecError if the convention is unknown.
+    """
     if convention not in CONVENTIONS:
         raise SpecError(
-            f"unknown convention {convention!r}{nearest(convention, CONVENTIONS)}; known: {', '.join(CONVENTIONS)}"
+            f"unknown convention {convention!r}{nearest(convention, CONVENTIONS)}; "
+            f"known: {', '.join(CONVENTIONS)}"
         )
-    choices = CONVENTIONS[convention]
-    return record.map(lambda inner: replace(inner, **choices.get(inner.kind, {})))
+    options = CONVENTIONS[convention]
+    return record.map(lambda inner: replace(inner, **options.get(inner.kind, {})))
 
 
 def protocol(*records: Record, beside: Mapping[str, Any] | None = None) -> str:
-    """A digest of records that is the same in every convention: what was done, whoever did it.
-    `beside` is what else was decided."""
+    """Return a digest of the records that is the same in every convention and for every engine.
+
+    `beside` holds JSON values that are not in the records but also define the protocol.
+    """
     whole: list[Any] = [to_convention("keras", record).to_dict() for record in records]
     text = json.dumps(whole + ([beside] if beside else []), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def deviations(convention: str, record: Record) -> list[str]:
-    """What in the record is not this convention's way: 'adam: epsilon_added is "before", keras
-    "after"', ..."""
+    """Return where the record, or a record in it, deviates from the convention, one line each.
+
+    For example: "adam: epsilon_added is 'before', in the torch convention 'after'".
+    """
     found: list[str] = []
 
-    def look(inner: Record) -> Record:
-        for option, way in CONVENTIONS[convention].get(inner.kind, {}).items():
-            if getattr(inner, option) != way:
+    def compare(inner: Record) -> Record:
+        for option, expected in CONVENTIONS[convention].get(inner.kind, {}).items():
+            actual = getattr(inner, option)
+            if actual != expected:
                 found.append(
-                    f"{inner.kind}: {option} is {getattr(inner, option)!r}, {convention}'s is {way!r}"
+                    f"{inner.kind}: {option} is {actual!r}, "
+                    f"in the {convention} convention {expected!r}"
                 )
         return inner
 
-    record.map(look)
+    record.map(compare)
     return found

@@ -1,4 +1,7 @@
-"""How a parameter starts. An initialiser names a law; the plan and the engines draw from it."""
+"""The initialisers: records that define the distribution of a tensor's initial values.
+
+The plan and the engines draw the values.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,23 @@ from dlsys_bench.spec.record import Record, require, require_number
 
 
 class Fans(NamedTuple):
-    """The inputs and outputs of one unit: (in, out) of a dense kernel, times the window of a
-    convolution's."""
+    """The fan-in and the fan-out of a kernel.
+
+    Those of a dense kernel are its shape (in, out); those of a convolution are its input and output
+    channels, each times the size of the window.
+    """
 
     fan_in: int
     fan_out: int
 
 
 class Distribution(NamedTuple):
-    """A distribution. `low` and `high` bound a uniform; `stddev` is of the plain or the untruncated
-    normal."""
+    """A probability distribution on the reals.
+
+    `value` is the value of a constant, `low` and `high` are the bounds of a uniform distribution.
+    `stddev` is the standard deviation of a normal one with mean 0; for a truncated normal
+    distribution, which is cut off at two standard deviations, it is the value before truncation.
+    """
 
     family: Literal["constant", "uniform", "normal", "truncated_normal"]
     value: float = 0.0
@@ -30,15 +40,16 @@ class Distribution(NamedTuple):
 
 @dataclass(frozen=True)
 class Initializer(Record):
-    """The law of a parameter, given the fans of its layer's kernel."""
+    """The base of the initialisers."""
 
     def distribution(self, fans: Fans) -> Distribution:
+        """Return the distribution of a tensor of a layer whose kernel has these fans."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Zeros(Initializer):
-    """All zero."""
+    """Zero everywhere."""
 
     kind: ClassVar[str] = "zeros"
 
@@ -48,7 +59,7 @@ class Zeros(Initializer):
 
 @dataclass(frozen=True)
 class Ones(Initializer):
-    """All one."""
+    """One everywhere."""
 
     kind: ClassVar[str] = "ones"
 
@@ -73,7 +84,7 @@ class Uniform(Initializer):
 
 @dataclass(frozen=True)
 class Normal(Initializer):
-    """Normal about zero."""
+    """Normal with mean 0."""
 
     kind: ClassVar[str] = "normal"
     stddev: float = 0.05
@@ -85,7 +96,8 @@ class Normal(Initializer):
         return Distribution("normal", stddev=self.stddev)
 
 
-# The standard deviation of a standard normal cut off at two: a truncated draw is widened by it.
+# The standard deviation of a standard normal distribution truncated at two standard deviations. The
+# distribution is widened by it before it is truncated, so that the draw has the intended variance.
 TRUNCATED_STDDEV = 0.87962566103423978
 
 
@@ -97,7 +109,7 @@ def _normal(variance: float, truncated: bool) -> Distribution:
 
 @dataclass(frozen=True)
 class GlorotUniform(Initializer):
-    """Uniform within sqrt(6 / (fan_in + fan_out)). Glorot & Bengio 2010."""
+    """Uniform on [-a, a) with a = sqrt(6 / (fan_in + fan_out)). Glorot & Bengio 2010."""
 
     kind: ClassVar[str] = "glorot_uniform"
 
@@ -108,8 +120,10 @@ class GlorotUniform(Initializer):
 
 @dataclass(frozen=True)
 class GlorotNormal(Initializer):
-    """Normal of variance 2 / (fan_in + fan_out); Keras cuts it off at two deviations. Glorot &
-    Bengio 2010."""
+    """Normal with variance 2 / (fan_in + fan_out). Glorot & Bengio 2010.
+
+    Keras truncates it at two standard deviations; torch does not.
+    """
 
     kind: ClassVar[str] = "glorot_normal"
     truncated: bool = True
@@ -120,7 +134,7 @@ class GlorotNormal(Initializer):
 
 @dataclass(frozen=True)
 class HeUniform(Initializer):
-    """Uniform within sqrt(6 / fan_in). He et al. 2015."""
+    """Uniform on [-a, a) with a = sqrt(6 / fan_in). He et al. 2015."""
 
     kind: ClassVar[str] = "he_uniform"
 
@@ -131,7 +145,10 @@ class HeUniform(Initializer):
 
 @dataclass(frozen=True)
 class HeNormal(Initializer):
-    """Normal of variance 2 / fan_in; Keras cuts it off at two deviations. He et al. 2015."""
+    """Normal with variance 2 / fan_in. He et al. 2015.
+
+    Keras truncates it at two standard deviations; torch does not.
+    """
 
     kind: ClassVar[str] = "he_normal"
     truncated: bool = True
@@ -142,7 +159,7 @@ class HeNormal(Initializer):
 
 @dataclass(frozen=True)
 class FanInUniform(Initializer):
-    """Uniform within 1 / sqrt(fan_in), kernel and bias alike: torch's default."""
+    """Uniform on [-a, a) with a = 1 / sqrt(fan_in): torch's default for kernels and biases."""
 
     kind: ClassVar[str] = "fan_in_uniform"
 
@@ -154,14 +171,7 @@ class FanInUniform(Initializer):
 INITIALIZERS: dict[str, type[Initializer]] = {
     record.kind: record
     for record in (
-        Zeros,
-        Ones,
-        Uniform,
-        Normal,
-        GlorotUniform,
-        GlorotNormal,
-        HeUniform,
-        HeNormal,
-        FanInUniform,
+        *(Zeros, Ones, Uniform, Normal),
+        *(GlorotUniform, GlorotNormal, HeUniform, HeNormal, FanInUniform),
     )
 }

@@ -1,8 +1,4 @@
-"""What is minimised. Every loss takes the network's raw outputs and is a mean over the batch.
-
-`targets` says what y holds: "labels" whole numbers below the width of the output, "signs" -1 or +1,
-"values" numbers of the output's own shape.
-"""
+"""The losses. Each takes the network's raw outputs (logits) and is a mean over the batch."""
 
 from __future__ import annotations
 
@@ -11,63 +7,75 @@ from typing import ClassVar, Literal
 
 from dlsys_bench.spec.record import Record
 
+TargetKind = Literal["labels", "signs", "values"]
+
 
 @dataclass(frozen=True)
 class Loss(Record):
-    """A loss by name."""
+    """The base of the losses.
 
-    targets: ClassVar[Literal["labels", "signs", "values"]]
+    `targets` states what the targets are: "labels" are ints below the width of the output, "signs"
+    are -1 or +1, "values" are floats of the output's shape.
+    """
+
+    targets: ClassVar[TargetKind]
 
 
 @dataclass(frozen=True)
 class CategoricalCrossEntropy(Loss):
-    """-log softmax(logits)[label], the labels handed to the engine's own loss one-hot. logits (N,
-    K), labels (N,)."""
+    """-log softmax(logits)[label]. logits (N, K), labels (N,).
+
+    The engine passes the labels to its framework's loss in one-hot form.
+    """
 
     kind: ClassVar[str] = "categorical_crossentropy"
-    targets: ClassVar[Literal["labels", "signs", "values"]] = "labels"
+    targets: ClassVar[TargetKind] = "labels"
 
 
 @dataclass(frozen=True)
 class SparseCategoricalCrossEntropy(Loss):
-    """-log softmax(logits)[label], the labels handed over as they are. logits (N, K), labels
-    (N,)."""
+    """-log softmax(logits)[label]. logits (N, K), labels (N,).
+
+    The engine passes the labels to its framework's loss as ints.
+    """
 
     kind: ClassVar[str] = "sparse_categorical_crossentropy"
-    targets: ClassVar[Literal["labels", "signs", "values"]] = "labels"
+    targets: ClassVar[TargetKind] = "labels"
 
 
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):
-    """The mean of (y - t)^2 over batch and outputs. y, t (N, K)."""
+    """Mean of (y - t)^2 over the batch and the outputs. y, t (N, K)."""
 
     kind: ClassVar[str] = "mean_squared_error"
-    targets: ClassVar[Literal["labels", "signs", "values"]] = "values"
+    targets: ClassVar[TargetKind] = "values"
 
 
 @dataclass(frozen=True)
 class HalfMeanSquaredError(Loss):
-    """1 / (2 N) of the sum of (y - t)^2 over batch and outputs. y, t (N, K)."""
+    """Sum of (y - t)^2 over the batch and the outputs, divided by 2 N. y, t (N, K)."""
 
     kind: ClassVar[str] = "half_mean_squared_error"
-    targets: ClassVar[Literal["labels", "signs", "values"]] = "values"
+    targets: ClassVar[TargetKind] = "values"
 
 
 @dataclass(frozen=True)
 class PerceptronCriterion(Loss):
-    """max(0, -t y): only what stands on the wrong side counts. y (N, 1), t (N,) of -1 and +1.
-    Rosenblatt 1958."""
+    """max(0, -t y): only misclassified samples contribute. y (N, 1), t (N,) of -1 and +1.
+
+    Rosenblatt 1958.
+    """
 
     kind: ClassVar[str] = "perceptron"
-    targets: ClassVar[Literal["labels", "signs", "values"]] = "signs"
+    targets: ClassVar[TargetKind] = "signs"
 
 
 @dataclass(frozen=True)
 class Hinge(Loss):
-    """max(0, 1 - t y): a margin of one is asked for. y (N, 1), t (N,) of -1 and +1."""
+    """max(0, 1 - t y), a margin of one. y (N, 1), t (N,) of -1 and +1."""
 
     kind: ClassVar[str] = "hinge"
-    targets: ClassVar[Literal["labels", "signs", "values"]] = "signs"
+    targets: ClassVar[TargetKind] = "signs"
 
 
 LOSSES: dict[str, type[Loss]] = {

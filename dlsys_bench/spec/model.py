@@ -1,4 +1,4 @@
-"""A network as a list of layers: its shapes, its counts, its summary."""
+"""The model: a chain of layers, with its shapes, tensors and parameter counts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from dlsys_bench.spec.record import Record, require
 
 
 class Tensor(NamedTuple):
-    """One tensor of a model: its full name 'dense_1.kernel', shape, law of start and whether a
-    gradient moves it."""
+    """One tensor of a model.
+
+    `name` includes the layer's, as in "dense_1.kernel". `trainable` tensors are updated by
+    gradients, the others by the layer itself. `fans` are those of the layer's kernel, which the
+    initializer takes.
+    """
 
     name: str
     shape: Shape
@@ -27,12 +31,15 @@ class Tensor(NamedTuple):
 
     @property
     def size(self) -> int:
+        """The number of values."""
         return math.prod(self.shape)
 
 
 class Counts(NamedTuple):
-    """Numbers of parameters, as Keras counts them: the moving statistics of a batch norm are not
-    trainable."""
+    """The numbers of parameters, as Keras counts them.
+
+    The moving statistics of a batch norm are parameters that are not trainable.
+    """
 
     total: int
     trainable: int
@@ -41,11 +48,11 @@ class Counts(NamedTuple):
 
 @dataclass(frozen=True)
 class Model(Record):
-    """A chain of layers on an input of shape (height, width, channels) or (units,), without the
-    batch.
+    """A chain of layers on an input of shape (height, width, channels) or (units,).
 
-    Layers are called by kind and place: conv2d_1, conv2d_2, dense_1. A layer that does not fit is a
-    SpecError that names it. A classifier ends in logits; the softmax belongs to the loss.
+    Shapes leave out the batch. Layers are named by kind and number: conv2d_1, conv2d_2, dense_1.
+    The output of a classifier are logits; the softmax is part of the loss. Raises SpecError if a
+    layer does not accept the output of the one before it.
     """
 
     name: str
@@ -70,7 +77,7 @@ class Model(Record):
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """A name for each layer."""
+        """The name of each layer."""
         seen: Counter[str] = Counter()
         names = []
         for layer in self.layers:
@@ -80,7 +87,7 @@ class Model(Record):
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """The input shape, then the output shape of each layer: one more than layers."""
+        """The input shape, followed by the output shape of each layer."""
         shapes = [self.input_shape]
         for number, layer in enumerate(self.layers):
             try:
@@ -93,15 +100,18 @@ class Model(Record):
 
     @property
     def output_shape(self) -> Shape:
+        """The output shape of the last layer."""
         return self.shapes[-1]
 
     def tensors_of(self, number: int) -> Iterator[Tensor]:
-        """The tensors of one layer: parameters, then state."""
+        """Yield the tensors of a layer, given its position: parameters first, then state."""
         layer, shape, name = self.layers[number], self.shapes[number], self.names[number]
-        starts = layer.initializers()
+        initializers = layer.initializers()
         for part, trainable in ((layer.parameters(shape), True), (layer.state(shape), False)):
             for tensor, size in part.items():
-                yield Tensor(f"{name}.{tensor}", size, trainable, starts[tensor], layer.fans(shape))
+                yield Tensor(
+                    f"{name}.{tensor}", size, trainable, initializers[tensor], layer.fans(shape)
+                )
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -112,12 +122,13 @@ class Model(Record):
 
     @cached_property
     def counts(self) -> Counts:
+        """The numbers of parameters."""
         trainable = sum(tensor.size for tensor in self.tensors if tensor.trainable)
         total = sum(tensor.size for tensor in self.tensors)
         return Counts(total, trainable, total - trainable)
 
     def rows(self) -> list[tuple[str, str, Shape, int]]:
-        """The summary's rows: name, options, output shape, parameters."""
+        """Return a summary row per layer: name, options, output shape, number of parameters."""
         return [
             (name, layer.title(), shape, sum(tensor.size for tensor in self.tensors_of(number)))
             for number, (name, layer, shape) in enumerate(

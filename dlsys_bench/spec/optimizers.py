@@ -1,5 +1,7 @@
-"""How a gradient becomes a step. Where Keras and torch differ, the record says whose way is
-meant."""
+"""The optimisers: records that define how gradients change the weights.
+
+Where Keras and torch differ, an option states which of the two definitions is meant.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from dlsys_bench.spec.record import Record, require, require_choice, require_num
 
 @dataclass(frozen=True)
 class Optimizer(Record):
-    """An optimiser by name. `choices` are valid values of each option, for drawing."""
+    """The base of the optimisers. `choices` holds valid values of each option, for tests."""
 
     learning_rate: float
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
@@ -26,11 +28,15 @@ class Optimizer(Record):
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
-    """Gradient descent, with momentum if asked. Polyak 1964, Nesterov 1983.
+    """Stochastic gradient descent, with momentum as an option. Polyak 1964, Nesterov 1983.
 
-    velocity "rate" (Keras): v <- momentum v - rate g, w <- w + v. velocity "gradient" (torch): v <-
-    momentum v + (1 - dampening) g, the first v being g itself, w <- w - rate v. The same while the
-    rate stays and nothing is dampened.
+    g is the gradient, v the velocity, w the weights. `velocity` selects the definition:
+
+    - "rate" (Keras): v <- momentum v - learning_rate g, w <- w + v.
+    - "gradient" (torch): v <- momentum v + (1 - dampening) g, except that the first v is g;
+      w <- w - learning_rate v.
+
+    They agree while the learning rate is constant and the dampening is zero.
     """
 
     learning_rate: float = 0.01
@@ -55,7 +61,8 @@ class SGD(Optimizer):
         require_choice(self.kind, "velocity", self.velocity, ("rate", "gradient"))
         require(
             self.velocity == "gradient" or self.dampening == 0,
-            f'{self.kind}: dampening {self.dampening:g} needs velocity "gradient", which is torch\'s; Keras has none',
+            f'{self.kind}: dampening {self.dampening:g} needs velocity "gradient", '
+            "as in torch; Keras has no dampening",
         )
         if self.nesterov:
             require(
@@ -67,10 +74,10 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adaptive moments. Kingma & Ba 2015.
+    """Adaptive moment estimation. Kingma & Ba 2015.
 
-    epsilon_added "before" (Keras): the step size carries the bias correction and epsilon joins the
-    uncorrected root; "after" (torch): epsilon joins the corrected root.
+    `epsilon_added` states whether epsilon is added to the root of the second moment "before"
+    (Keras) or "after" (torch) the bias correction.
     """
 
     learning_rate: float = 0.001
@@ -98,9 +105,9 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
-    """A gradient over the root of its moving square. Hinton 2012.
+    """The gradient divided by the root of the moving average of its square. Hinton 2012.
 
-    epsilon_added "inside" (Keras) or "outside" (torch) the root.
+    `epsilon_added` states whether epsilon is added "inside" (Keras) or "outside" (torch) the root.
     """
 
     learning_rate: float = 0.001

@@ -1,4 +1,4 @@
-"""How a model is trained: loss, optimiser, batch size, length, and how the data are prepared."""
+"""The recipe: how a model is trained and how its data are prepared."""
 
 from __future__ import annotations
 
@@ -24,25 +24,30 @@ from dlsys_bench.spec.schedules import SCHEDULES, Schedule
 
 SCALINGS = ("raw", "unit", "standard")
 
-# What came after the first stored runs is left out of JSON while it is not used: their protocol is
-# a digest of it.
-LATER: dict[str, Any] = {"absent_when": None}
+# Metadata of the options that were added after the first runs were stored. They are left out of the
+# JSON while they are None, because a stored run's protocol is a digest of that JSON.
+ADDED_LATER: dict[str, Any] = {"omit_when": None}
 
 
 @dataclass(frozen=True)
 class Recipe(Record):
     """A training recipe.
 
-    The data are shuffled every epoch and the last, smaller batch is used. `steps` stops after that
-    many updates, in the middle of an epoch if need be. `scaling` prepares the images: "raw" as they
-    are, "unit" x / 255, "standard" (x / 255 - m) / s with the two scalars of the training set.
-    `validation_split` is the fraction of the training set kept for validation: the "last" of it,
-    before shuffling, or a "random" one. `evaluate` caps how many samples of each split the
-    evaluated figures are taken on. `moving_decay` replaces that of every batch norm: what is
-    remembered over hundreds of steps is still half its start when a short training ends. `schedule`
-    gives the learning rate of each step in place of the optimiser's, `batch_sizes` the sizes of the
-    batches in place of `batch_size`. `samples` keeps the first so many of the training set, where
-    it has more.
+    - `optimizer` and `loss`: how the weights are updated, and what is minimised.
+    - `batch_size`: samples per batch. The last batch of an epoch may be smaller.
+    - `epochs`: passes over the training set.
+    - `steps`: stop after this many updates, even in the middle of an epoch.
+    - `shuffle`: visit the samples in a new random order in each epoch.
+    - `scaling`: of the images x. "raw" keeps them, "unit" is x / 255, "standard" is
+      (x / 255 - m) / s with the scalar mean m and standard deviation s of the training set.
+    - `validation_split`: the fraction of the training set that is used for validation.
+    - `split`: the "last" samples of the training set are used for that, or "random" ones.
+    - `evaluate`: metrics are evaluated on at most this many samples of each split.
+    - `moving_decay`: replaces the decay of every batch norm. A decay made for thousands of steps
+      leaves the moving statistics near their initial values when a training is short.
+    - `schedule`: sets the learning rate of each step, in place of the optimiser's.
+    - `batch_sizes`: sets the size of each batch, in place of `batch_size`.
+    - `samples`: train on at most this many samples, the first of the training set.
     """
 
     optimizer: Optimizer = SGD()
@@ -56,9 +61,9 @@ class Recipe(Record):
     split: Literal["last", "random"] = "last"
     evaluate: int | None = None
     moving_decay: float | None = None
-    schedule: Schedule | None = field(default=None, metadata=LATER)
-    batch_sizes: BatchSizes | None = field(default=None, metadata=LATER)
-    samples: int | None = field(default=None, metadata=LATER)
+    schedule: Schedule | None = field(default=None, metadata=ADDED_LATER)
+    batch_sizes: BatchSizes | None = field(default=None, metadata=ADDED_LATER)
+    samples: int | None = field(default=None, metadata=ADDED_LATER)
 
     kind: ClassVar[str] = "recipe"
 
@@ -84,25 +89,26 @@ class Recipe(Record):
 
     @property
     def moves(self) -> bool:
-        """Whether the learning rate or the batch size changes from step to step."""
+        """True if the learning rate or the batch size may change from step to step."""
         return self.schedule is not None or self.batch_sizes is not None
 
     def rate(self, step: int) -> float:
-        """The learning rate of an update, from 0."""
+        """Return the learning rate of a step; the first update is step 0."""
         return self.optimizer.learning_rate if self.schedule is None else self.schedule.rate(step)
 
     def sizes(self, samples: int) -> Iterator[list[int]]:
-        """The sizes of the batches of each epoch. A batch larger than the data is a SpecError."""
+        """Yield the batch sizes of each epoch. Raises BatchError if one is larger than the data."""
         if self.batch_sizes is not None:
             return itertools.islice(self.batch_sizes.epochs(samples), self.epochs)
         if self.batch_size > samples:
             raise BatchError(
-                f"{self.kind}: batch_size is {self.batch_size}, but there are {samples} training samples"
+                f"{self.kind}: batch_size is {self.batch_size}, "
+                f"but there are {samples} training samples"
             )
         return itertools.repeat(equal(self.batch_size, samples), self.epochs)
 
     def adapt(self, model: Model) -> Model:
-        """The model as this recipe trains it."""
+        """Return the model with this recipe's `moving_decay` in its batch norms."""
         if self.moving_decay is None:
             return model
         decay = self.moving_decay

@@ -1,4 +1,8 @@
-"""Frozen records that know their kind, check themselves and travel as JSON."""
+"""The base class of the specification's records: frozen, validated and stored as JSON.
+
+Every concrete record has a `kind`, which names it in JSON and in error messages. The functions
+`require*` raise the SpecErrors with which records reject invalid options.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,11 @@ RECORDS: dict[str, type[Record]] = {}
 
 @dataclass(frozen=True)
 class Record:
-    """The base of every record of the spec: plain values, checked when made, `kind` its name in
-    JSON."""
+    """A frozen dataclass of plain values and other records.
+
+    A subclass with a `kind` is registered in RECORDS under that kind. Raises SpecError if another
+    class has that kind already, or if the subclass only inherits it.
+    """
 
     kind: ClassVar[str] = ""
 
@@ -22,20 +29,24 @@ class Record:
         if not cls.kind:
             return
         known = RECORDS.get(cls.kind)
-        # The same name twice is the same class made again; another one would take its place in
-        # every stored recipe.
+        # A class with the same qualified name is the same class, defined again (dataclass slots, a
+        # reloaded module). Any other class would replace the registered one in stored recipes.
         if "kind" not in cls.__dict__ or (
-            known and (known.__module__, known.__qualname__) != _home(cls)
+            known and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__)
         ):
             raise SpecError(
-                f"{cls.__name__} needs a kind of its own: {cls.kind!r} is {RECORDS[cls.kind].__name__}'s"
+                f"{cls.__name__} needs its own kind: "
+                f"{cls.kind!r} is the kind of {RECORDS[cls.kind].__name__}"
             )
         RECORDS[cls.kind] = cls
 
     @classmethod
     def of(cls, **options: Any) -> Self:
-        """The record with these options; an option that it does not have is a SpecError that names
-        the nearest."""
+        """Return the record with these options.
+
+        Raises SpecError if an option is missing, invalid or unknown; the message names the nearest
+        known option.
+        """
         known = [field.name for field in fields(cls)]
         for option in options:
             if option not in known:
@@ -46,27 +57,28 @@ class Record:
         try:
             return cls(**options)
         except TypeError as error:
-            raise SpecError(
-                f"{cls.kind}: {str(error).removeprefix(cls.__name__ + '.__init__() ')}"
-            ) from None
+            message = str(error).removeprefix(cls.__name__ + ".__init__() ")
+            raise SpecError(f"{cls.kind}: {message}") from None
 
     def map(self, change: Callable[[Record], Record]) -> Self:
-        """This record with `change` applied to it and to every record inside it, innermost
-        first."""
+        """Return the record with `change` applied to it and to those in it, innermost first."""
 
-        def inside(value: Any) -> Any:
+        def mapped(value: Any) -> Any:
             if isinstance(value, Record):
                 return value.map(change)
             if isinstance(value, tuple):
-                return tuple(inside(item) for item in value)
+                return tuple(mapped(item) for item in value)
             return value
 
-        inner = {f.name: inside(getattr(self, f.name)) for f in fields(self)}
-        changed = {name: value for name, value in inner.items() if value != getattr(self, name)}
+        values = {f.name: mapped(getattr(self, f.name)) for f in fields(self)}
+        changed = {name: value for name, value in values.items() if value != getattr(self, name)}
         return change(replace(self, **changed) if changed else self)  # type: ignore[return-value]
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON values, `kind` first."""
+        """Return the record as JSON values, `kind` first.
+
+        A field whose metadata contains `omit_when` is left out while it has that value.
+        """
 
         def plain(value: Any) -> Any:
             if isinstance(value, Record):
@@ -75,28 +87,22 @@ class Record:
                 return [plain(item) for item in value]
             return value
 
-        values = {
-            f.name: (getattr(self, f.name), f.metadata.get("absent_when", plain))
-            for f in fields(self)
-        }
-        return {
-            "kind": self.kind,
-            **{name: plain(value) for name, (value, absent) in values.items() if value != absent},
-        }
-
-
-def _home(cls: type[Record]) -> tuple[str, str]:
-    return cls.__module__, cls.__qualname__
+        values: dict[str, Any] = {"kind": self.kind}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if "omit_when" not in field.metadata or value != field.metadata["omit_when"]:
+                values[field.name] = plain(value)
+        return values
 
 
 def from_dict(values: Mapping[str, Any]) -> Record:
-    """The record that `to_dict` wrote. A kind or an option that is not known is a SpecError."""
+    """Return the record that `to_dict` wrote. Raises SpecError on unknown kinds and options."""
 
-    def record(value: Any) -> Any:
+    def parsed(value: Any) -> Any:
         if isinstance(value, Mapping):
             return from_dict(value)
         if isinstance(value, list):
-            return tuple(record(item) for item in value)
+            return tuple(parsed(item) for item in value)
         return value
 
     if not isinstance(values, Mapping):
@@ -104,51 +110,52 @@ def from_dict(values: Mapping[str, Any]) -> Record:
     options = dict(values)
     kind = options.pop("kind", None)
     if not isinstance(kind, str) or kind not in RECORDS:
-        raise SpecError(
-            f"unknown kind {kind!r}{nearest(str(kind), RECORDS)}; known: {', '.join(sorted(RECORDS))}"
-        )
-    return RECORDS[kind].of(**{name: record(value) for name, value in options.items()})
+        known = ", ".join(sorted(RECORDS))
+        raise SpecError(f"unknown kind {kind!r}{nearest(str(kind), RECORDS)}; known: {known}")
+    return RECORDS[kind].of(**{name: parsed(value) for name, value in options.items()})
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise a SpecError unless the condition holds."""
+    """Raise a SpecError with the message unless the condition holds."""
     if not condition:
         raise SpecError(message)
 
 
 def require_kind(
-    where: str, name: str, value: object, kind: type[Record], known: Mapping[str, Any]
+    where: str, name: str, value: object, base: type[Record], known: Mapping[str, type[Record]]
 ) -> None:
-    """A record of a kind, not its name."""
-    offer = (
-        f"it takes a record, such as {known[value].__name__}()"
-        if isinstance(value, str) and value in known
-        else (f"it takes one of {', '.join(record.__name__ for record in known.values())}")
-    )
-    require(isinstance(value, kind), f"{where}: {name} is {value!r}; {offer}")
+    """Raise a SpecError unless the value is an instance of `base`, one of the `known` by kind.
+
+    The commonest mistake is the kind of a record in place of the record ("adam" for Adam()), so the
+    message shows the record.
+    """
+    if isinstance(value, str) and value in known:
+        advice = f"it takes a record, such as {known[value].__name__}()"
+    else:
+        advice = f"it takes one of {', '.join(record.__name__ for record in known.values())}"
+    require(isinstance(value, base), f"{where}: {name} is {value!r}; {advice}")
 
 
 def require_count(where: str, name: str, value: object) -> None:
-    """A whole number from 1."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    require(whole, f"{where}: {name} is {value!r}; it takes a whole number from 1")
+    """Raise a SpecError unless the value is an int of at least 1."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    require(is_count, f"{where}: {name} is {value!r}; it takes a whole number from 1")
 
 
 def require_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
-    """One of a few words."""
+    """Raise a SpecError unless the value is one of the choices; the message names the nearest."""
+    suggestion = nearest(str(value), choices)
     require(
         value in choices,
-        f"{where}: {name} is {value!r}{nearest(str(value), choices)}; it takes {', '.join(choices)}",
+        f"{where}: {name} is {value!r}{suggestion}; it takes {', '.join(choices)}",
     )
 
 
 def require_number(
     where: str, name: str, value: object, low: float, high: float, *, open_high: bool = False
 ) -> None:
-    """A number in [low, high], or in [low, high) when `open_high`."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = number and low <= value and (value < high if open_high else value <= high)  # type: ignore[operator]
-    require(
-        inside,
-        f"{where}: {name} is {value!r}; it takes a number in [{low:g}, {high:g}{')' if open_high else ']'}",
-    )
+    """Raise a SpecError unless the value is a number in [low, high], or in [low, high)."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    inside = is_number and low <= value and (value < high if open_high else value <= high)  # type: ignore[operator]
+    interval = f"[{low:g}, {high:g}{')' if open_high else ']'}"
+    require(inside, f"{where}: {name} is {value!r}; it takes a number in {interval}")

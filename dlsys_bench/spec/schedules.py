@@ -1,5 +1,4 @@
-"""How the learning rate moves, step by step. A schedule of one's own is a subclass with a `kind`
-and a `rate`."""
+"""The learning-rate schedules: the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -12,10 +11,10 @@ from dlsys_bench.spec.record import Record, require, require_choice, require_cou
 
 @dataclass(frozen=True)
 class Schedule(Record):
-    """The learning rate as a function of the step."""
+    """The base of the schedules. A custom schedule is a subclass with its own `kind` and `rate`."""
 
     def rate(self, step: int) -> float:
-        """The rate of an update; the first update is step 0."""
+        """Return the learning rate of a step; the first update is step 0."""
         raise NotImplementedError
 
 
@@ -24,12 +23,13 @@ SCALES = ("triangular", "triangular2", "exp_range")
 
 @dataclass(frozen=True)
 class CyclicalLearningRate(Schedule):
-    """From `base` to `maximum` in `step_size` steps, and back in as many. Smith 2015,
-    arXiv:1506.01186.
+    """Cycles from `base` to `maximum` and back, `step_size` steps each way.
 
-    The reach of a cycle is scaled: "triangular" by 1, "triangular2" by a half more each cycle,
-    "exp_range" by gamma ** step. A subclass that overrides `scaled` has any other. A base above the
-    maximum starts high and dips.
+    `scale` shrinks the amplitude: "triangular" keeps it, "triangular2" halves it with each cycle,
+    "exp_range" multiplies it by gamma ** step. A subclass may override `scaled` to use another
+    scale. If `base` is above `maximum`, each cycle starts high and dips.
+
+    Smith 2015, arXiv:1506.01186.
     """
 
     base: float = 0.001
@@ -48,7 +48,7 @@ class CyclicalLearningRate(Schedule):
         require_number(self.kind, "gamma", self.gamma, 0.0, 1.0)
 
     def scaled(self, cycle: int, step: int) -> float:
-        """The reach of a step in [0, 1]; cycles count from 1."""
+        """Return the relative amplitude of a step, in [0, 1]. Cycles count from 1."""
         if self.scale == "exp_range":
             return self.gamma**step
         return 0.5 ** (cycle - 1) if self.scale == "triangular2" else 1.0
@@ -61,8 +61,10 @@ class CyclicalLearningRate(Schedule):
 
 @dataclass(frozen=True)
 class LearningRateRamp(Schedule):
-    """From `low` to `high` in so many steps, by equal factors or equal differences; then it stays.
-    What a learning-rate range test runs: Smith 2015, section 3.3."""
+    """From `low` to `high` in `steps` steps, then constant: the learning-rate range test.
+
+    The steps are spaced by an equal "factor" or an equal "difference". Smith 2015, section 3.3.
+    """
 
     low: float = 1e-6
     high: float = 10.0
@@ -76,17 +78,17 @@ class LearningRateRamp(Schedule):
         require_choice(self.kind, "spacing", self.spacing, ("factor", "difference"))
         for name in ("low", "high"):
             require_number(self.kind, name, getattr(self, name), 0.0, math.inf, open_high=True)
-        positive = self.spacing == "difference" or (self.low > 0 and self.high > 0)
         require(
-            positive,
-            f"{self.kind}: equal factors need a low and a high above 0, not {self.low:g} and {self.high:g}",
+            self.spacing == "difference" or (self.low > 0 and self.high > 0),
+            f'{self.kind}: spacing "factor" needs a low and a high above 0, '
+            f"not {self.low:g} and {self.high:g}",
         )
 
     def rate(self, step: int) -> float:
-        done = min(step / max(self.steps - 1, 1), 1.0)
+        fraction = min(step / max(self.steps - 1, 1), 1.0)
         if self.spacing == "difference":
-            return self.low + (self.high - self.low) * done
-        return float(self.low * (self.high / self.low) ** done)
+            return self.low + (self.high - self.low) * fraction
+        return float(self.low * (self.high / self.low) ** fraction)
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

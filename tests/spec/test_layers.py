@@ -43,7 +43,7 @@ def test_every_tensor_of_a_layer_has_an_initialiser(kind: str, data: st.DataObje
 
 @pytest.mark.parametrize(
     ("kind", "options", "shape", "said"),
-    [(kind, *bad) for kind, layer in LAYERS.items() for bad in layer.bad],
+    [(kind, *bad) for kind, layer in LAYERS.items() for bad in layer.invalid],
 )
 def test_bad_options_are_named(kind: str, options: dict[str, Any], shape: Shape, said: str) -> None:
     with pytest.raises(SpecError) as error:

@@ -1,0 +1,37 @@
+"""The layers: one frozen record per kind, with its options, shapes, parameters and state.
+
+Shapes leave out the batch: an image is (height, width, channels), a vector is (units,). LAYERS is
+the table of all kinds; the engines, the conformance ladder and the property tests iterate over it.
+"""
+
+from __future__ import annotations
+
+from dlsys_bench.spec.layers.activation import FUNCTIONS, Activation
+from dlsys_bench.spec.layers.base import InvalidOptions, Layer, Shape
+from dlsys_bench.spec.layers.convolution import Conv2D
+from dlsys_bench.spec.layers.dense import Dense, Flatten
+from dlsys_bench.spec.layers.pooling import AveragePool, MaxPool
+from dlsys_bench.spec.layers.regularization import BatchNorm, Dropout
+from dlsys_bench.spec.layers.windows import IntPair
+
+LAYERS: dict[str, type[Layer]] = {
+    layer.kind: layer
+    for layer in (Conv2D, AveragePool, MaxPool, BatchNorm, Dropout, Flatten, Dense, Activation)
+}
+
+__all__ = [
+    "FUNCTIONS",
+    "LAYERS",
+    "Activation",
+    "AveragePool",
+    "BatchNorm",
+    "Conv2D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "IntPair",
+    "InvalidOptions",
+    "Layer",
+    "MaxPool",
+    "Shape",
+]

@@ -1,0 +1,59 @@
+"""The base class of the layer records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from dlsys_bench.spec.initializers import INITIALIZERS, Fans, Initializer
+from dlsys_bench.spec.record import Record, require_kind
+
+Shape = tuple[int, ...]
+Choices = Mapping[str, tuple[Any, ...]]
+
+# Options that are invalid for an input shape, and a part of the error message.
+InvalidOptions = tuple[Mapping[str, Any], Shape, str]
+
+
+@dataclass(frozen=True)
+class Layer(Record):
+    """The base of the layers. Shapes leave out the batch.
+
+    `choices` holds valid values of each option and `invalid` examples of invalid ones; property
+    tests and the conformance checks draw from them.
+    """
+
+    choices: ClassVar[Choices] = {}
+    invalid: ClassVar[tuple[InvalidOptions, ...]] = ()
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the output shape for an input shape. Raises SpecError if that is unsuitable."""
+        return shape
+
+    def parameters(self, shape: Shape) -> dict[str, Shape]:
+        """Return the shape of each trainable tensor by name, for an input shape."""
+        return {}
+
+    def state(self, shape: Shape) -> dict[str, Shape]:
+        """Return the shape of each tensor that training updates without a gradient, by name."""
+        return {}
+
+    def initializers(self) -> dict[str, Initializer]:
+        """Return the initialiser of each tensor of `parameters` and `state`, by name."""
+        return {}
+
+    def fans(self, shape: Shape) -> Fans:
+        """Return the fans of the kernel, for an input shape; (1, 1) if there is no kernel."""
+        return Fans(1, 1)
+
+    def title(self) -> str:
+        """Return the main options in a few characters, for summaries and messages."""
+        return ""
+
+
+def require_initializers(layer: Layer) -> None:
+    """Raise a SpecError unless every initialiser of the layer is an Initializer."""
+    for tensor, initializer in layer.initializers().items():
+        name = f"{tensor}_initializer"
+        require_kind(layer.kind, name, initializer, Initializer, INITIALIZERS)

@@ -1,0 +1,76 @@
+"""Batch normalisation and dropout: the layers that differ between training and prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from dlsys_bench.spec.initializers import Initializer, Ones, Zeros
+from dlsys_bench.spec.layers.base import Choices, InvalidOptions, Layer, Shape
+from dlsys_bench.spec.record import require_choice, require_number
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """Batch normalisation over all axes but the channels. x (N, ..., C) -> the same shape.
+
+    `moving_decay` is the weight of the old moving statistics in their update. `moving_variance`
+    states which variance of the batch they are updated with, the "biased" (Keras) or the "unbiased"
+    one (torch); the batch itself is always normalised by its biased variance.
+
+    Ioffe & Szegedy 2015.
+    """
+
+    epsilon: float = 1e-3
+    moving_decay: float = 0.99
+    moving_variance: Literal["biased", "unbiased"] = "biased"
+
+    kind: ClassVar[str] = "batch_norm"
+    choices: ClassVar[Choices] = {
+        "epsilon": (1e-3, 1e-5),
+        "moving_decay": (0.99, 0.9, 0.5, 0.0),
+    }
+    invalid: ClassVar[tuple[InvalidOptions, ...]] = (
+        ({"moving_decay": 1.5}, (4,), "moving_decay is 1.5"),
+        ({"epsilon": -1.0}, (4,), "epsilon is -1.0"),
+        ({"moving_variance": "sample"}, (4,), "moving_variance is 'sample'"),
+    )
+
+    def __post_init__(self) -> None:
+        require_number(self.kind, "epsilon", self.epsilon, 0.0, 1.0)
+        require_number(self.kind, "moving_decay", self.moving_decay, 0.0, 1.0)
+        require_choice(self.kind, "moving_variance", self.moving_variance, ("biased", "unbiased"))
+
+    def parameters(self, shape: Shape) -> dict[str, Shape]:
+        return {"gamma": shape[-1:], "beta": shape[-1:]}
+
+    def state(self, shape: Shape) -> dict[str, Shape]:
+        return {"moving_mean": shape[-1:], "moving_variance": shape[-1:]}
+
+    def initializers(self) -> dict[str, Initializer]:
+        return {"gamma": Ones(), "beta": Zeros(), "moving_mean": Zeros(), "moving_variance": Ones()}
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Inverted dropout. x -> the same shape.
+
+    In training each value is set to zero with probability `drop_rate`, and the others are divided
+    by 1 - drop_rate. Prediction is the identity. Srivastava et al. 2014.
+    """
+
+    drop_rate: float = 0.5
+
+    kind: ClassVar[str] = "dropout"
+    choices: ClassVar[Choices] = {"drop_rate": (0.5, 0.0, 0.2, 0.9, 0.1)}
+    invalid: ClassVar[tuple[InvalidOptions, ...]] = (
+        ({"drop_rate": 1.0}, (4,), "drop_rate is 1.0"),
+        ({"drop_rate": -0.1}, (4,), "drop_rate is -0.1"),
+        ({"drop_rate": "half"}, (4,), "drop_rate is 'half'"),
+    )
+
+    def __post_init__(self) -> None:
+        require_number(self.kind, "drop_rate", self.drop_rate, 0.0, 1.0, open_high=True)
+
+    def title(self) -> str:
+        return f"{self.drop_rate:g}"
