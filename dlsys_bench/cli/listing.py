@@ -44,14 +44,14 @@ def _listing(what: str) -> list[dict[str, Any]]:
 
         return [{"engine": name, "state": unavailable(name) or "available"} for name in engines()]
     if what == "datasets":
-        from dlsys_bench.data import DATASETS, at_hand
+        from dlsys_bench.data import DATASETS, is_available
 
         return [
             {
                 "dataset": name,
                 "title": source.title,
                 "licence": source.licence,
-                "state": "at hand" if at_hand(name) else f"dlsys-bench data fetch {name}",
+                "state": "available" if is_available(name) else f"dlsys-bench data fetch {name}",
             }
             for name, source in DATASETS.items()
         ]

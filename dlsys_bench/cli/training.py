@@ -54,14 +54,14 @@ def work_of(
 
 
 def steps_of_run(case: Case, data: Dataset, tier: str) -> int:
-    from dlsys_bench.data import training_part
+    from dlsys_bench.data import training_count
     from dlsys_bench.engines.plan import Plan, steps_of
 
     if case.study.measure is not None:
         return 1
     recipe = case.arm.recipe(tier)
     return steps_of(
-        training_part(len(data.x_train), recipe.validation_split, recipe.samples), recipe, Plan(0)
+        training_count(len(data.x_train), recipe.validation_split, recipe.samples), recipe, Plan(0)
     )
 
 

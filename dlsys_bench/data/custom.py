@@ -1,4 +1,4 @@
-"""Data sets of one's own: an archive of arrays, or a callable that makes one."""
+"""Custom datasets: an .npz archive of arrays, or a callable that returns a dataset."""
 
 from __future__ import annotations
 
@@ -14,22 +14,20 @@ from dlsys_bench.attributes import load_attribute
 from dlsys_bench.data.dataset import ARRAYS, Dataset
 from dlsys_bench.errors import DataError, nearest
 
-# More classes than this in an archive that names none are labels gone wrong.
-MOST_CLASSES = 65_536
+# A label above this, in an archive without class names, is taken for an error.
+MAX_UNNAMED_CLASSES = 65_536
 
 
 def from_archive(path: Path) -> Dataset:
-    """The data set in an .npz: x_train, y_train, x_test, y_test, and optionally classes (K,) of
-    names.
+    """Return the dataset in an .npz file: x_train, y_train, x_test, y_test, and optionally classes.
 
-    Without classes, labels are named by their numbers. Errors: DataError where the file cannot be
-    read, an array is missing or holds Python objects (these are never unpickled), or the arrays are
-    no data set.
+    `classes` (K,) holds the class names; without it, classes are named by their numbers. Raises
+    DataError if the file cannot be read, an array is missing or holds Python objects (which are
+    never unpickled), or the arrays are not a valid dataset.
     """
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        # Opened here: given a path, np.load leaves the file open where it turns out to be no
-        # archive.
+        # Given a path, np.load would leave the file open if it turned out not to be an archive.
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -39,8 +37,9 @@ def from_archive(path: Path) -> Dataset:
                     arrays[name] = archive[name]
                 elif name in ARRAYS:
                     raise DataError(
-                        f"{path} has no array {name!r}{nearest(name, archive.files)}; it takes {', '.join(ARRAYS)} "
-                        f"and optionally classes, and has {', '.join(archive.files) or 'none'}"
+                        f"{path} has no array {name!r}{nearest(name, archive.files)}; "
+                        f"it takes {', '.join(ARRAYS)} and optionally classes, "
+                        f"and has {', '.join(archive.files) or 'none'}"
                     )
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -56,18 +55,18 @@ def from_archive(path: Path) -> Dataset:
 
 
 def _classes(*labels: NDArray[Any]) -> tuple[str, ...]:
-    """The numbers up to the largest label; none for the targets of a regression."""
+    """Return the numbers up to the largest label as names, () for the targets of a regression."""
     if not all(y.dtype.kind in "iu" and y.size for y in labels):
         return ()
     largest = max(int(y.max()) for y in labels)
-    return tuple(map(str, range(min(max(largest, 0) + 1, MOST_CLASSES))))
+    return tuple(map(str, range(min(max(largest, 0) + 1, MAX_UNNAMED_CLASSES))))
 
 
 def from_callable(name: str) -> Dataset:
-    """The data set that `package.module:callable` returns.
+    """Return the dataset that the callable named "package.module:NAME" returns.
 
-    Errors: DataError where it cannot be imported, or returns something else. What the callable
-    raises is its own.
+    Raises DataError if it cannot be imported or returns something else. Errors of the callable
+    itself are not caught.
     """
     make = load_attribute(name, "dataset", DataError)
     if not callable(make):
@@ -75,6 +74,7 @@ def from_callable(name: str) -> Dataset:
     dataset = make()
     if not isinstance(dataset, Dataset):
         raise DataError(
-            f"dataset {name!r} returned {type(dataset).__name__}; it has to return dlsys_bench.data.Dataset"
+            f"dataset {name!r} returned {type(dataset).__name__}; "
+            "it has to return dlsys_bench.data.Dataset"
         )
     return dataset

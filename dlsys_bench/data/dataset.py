@@ -1,4 +1,4 @@
-"""A data set in memory, checked when made."""
+"""A dataset in memory, validated when it is constructed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test samples with their labels, or targets.
+    """Training and test samples with their labels or targets.
 
-    x (N, H, W, C) images or (N, units) vectors, uint8 or float; images without channels (N, H, W)
-    get one. y (N,) labels into `classes`, kept as int64; or (N, K) float targets of a regression,
-    which has no classes. `redraw` is for data that a formula makes: what draws them anew from a
-    seed. Errors: DataError that names the array, the first wrong place and what is accepted.
+    - `x_train`, `x_test`: images (N, H, W, C) or vectors (N, units), uint8 or float. Images without
+      channels (N, H, W) get one channel.
+    - `y_train`, `y_test`: labels (N,), indices into `classes`, converted to int64; or the targets
+      of a regression (N, K), float, in which case `classes` is empty.
+    - `redraw`: for data computed from a formula, a function that draws the dataset from a seed.
+
+    Raises DataError, naming the array, the first invalid index and what is accepted.
     """
 
     name: str
@@ -41,19 +44,16 @@ class Dataset:
                 raise self._error(
                     f"x_{split} has {len(x)} samples, but y_{split} has {len(np.atleast_1d(y))}"
                 )
-            y = (
-                self._targets(f"y_{split}", y)
-                if y.dtype.kind == "f"
-                else self._labels(f"y_{split}", y)
-            )
+            converted = self._targets if y.dtype.kind == "f" else self._labels
+            y = converted(f"y_{split}", y)
             object.__setattr__(self, f"x_{split}", x)
             object.__setattr__(self, f"y_{split}", y)
         for name in ("x", "y"):
             train, test = getattr(self, f"{name}_train"), getattr(self, f"{name}_test")
             if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
                 raise self._error(
-                    f"{name}_train has samples of {_sample(train)}, but {name}_test of {_sample(test)}: "
-                    "both splits take the same"
+                    f"{name}_train has samples of {_sample(train)}, "
+                    f"but {name}_test of {_sample(test)}; they have to be equal"
                 )
 
     def _error(self, message: str) -> DataError:
@@ -70,7 +70,8 @@ class Dataset:
             )
         if x.size == 0:
             raise self._error(
-                f"{name} is empty: its shape is {x.shape}; it takes at least one sample of at least one value"
+                f"{name} is empty: its shape is {x.shape}; "
+                "it takes at least one sample of at least one value"
             )
         self._finite(name, x)
         return x
@@ -83,7 +84,8 @@ class Dataset:
             )
         if self.classes:
             raise self._error(
-                f"{name} is {y.dtype}, targets of a regression, but there are {len(self.classes)} classes"
+                f"{name} is {y.dtype}, targets of a regression, "
+                f"but there are {len(self.classes)} classes"
             )
         self._finite(name, y)
         return y
@@ -96,19 +98,18 @@ class Dataset:
             )
         wrong = np.flatnonzero((y < 0) | (y >= len(self.classes)))
         if wrong.size:
-            accepted = (
-                f"labels are 0 to {len(self.classes) - 1}" if self.classes else "name the classes"
-            )
+            count = len(self.classes)
+            accepted = f"labels are 0 to {count - 1}" if count else "name the classes"
             raise self._error(
-                f"{name}[{wrong[0]}] is {y[wrong[0]]}, but there are {len(self.classes)} classes: {accepted}"
+                f"{name}[{wrong[0]}] is {y[wrong[0]]}, but there are {count} classes: {accepted}"
             )
         return y.astype(np.int64)
 
     def _finite(self, name: str, values: NDArray[Any]) -> None:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            place = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
+            index = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
             raise self._error(
-                f"{name}{list(place)} is {values[place]}; every value has to be finite"
+                f"{name}{list(index)} is {values[index]}; every value has to be finite"
             )
 
 

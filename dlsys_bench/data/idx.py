@@ -1,7 +1,7 @@
-"""The IDX format: two zero bytes, a type, the number of axes, their sizes as big-endian uint32,
-then the values.
+"""The IDX file format, in which MNIST is distributed.
 
-Source: LeCun, Cortes, Burges, the MNIST page.
+A file holds two zero bytes, a byte for the type, a byte for the number of axes, their sizes as
+big-endian uint32, and the values. Source: LeCun, Cortes, Burges, the MNIST page.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: 
 
 
 def read_idx(path: Path) -> NDArray[Any]:
-    """The array of a gzipped IDX file. Errors: DataError where the file cannot be read, unpacked or
-    parsed."""
+    """Return the array in a gzipped IDX file.
+
+    Raises DataError if the file cannot be read, unpacked or parsed.
+    """
     try:
-        # 31: a gzip header and checksum around the largest window. Twice as fast as gzip.open.
+        # wbits 31 is the largest window with a gzip header; this is twice as fast as gzip.open.
         content = zlib.decompress(path.read_bytes(), wbits=31)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
@@ -34,9 +36,10 @@ def read_idx(path: Path) -> NDArray[Any]:
 
 
 def parse_idx(content: bytes, where: str) -> NDArray[Any]:
-    """The array in `content`, in the machine's byte order; `where` names it in errors.
+    """Return the array in the content of an IDX file, in native byte order.
 
-    Errors: DataError where the magic number, the sizes or the length are not those of an IDX file.
+    `where` names the file in errors. Raises DataError if the magic number, the sizes or the length
+    are not those of an IDX file.
     """
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES:
         types = ", ".join(f"{code:02x}" for code in TYPES)
@@ -48,19 +51,21 @@ def parse_idx(content: bytes, where: str) -> NDArray[Any]:
     start = 4 + 4 * axes
     if len(content) < start:
         raise DataError(
-            f"{where} is cut off: the sizes of its {axes} axes take {start} bytes, it has {len(content)}"
+            f"{where} is truncated: the sizes of its {axes} axes take {start} bytes, "
+            f"it has {len(content)}"
         )
     shape = struct.unpack_from(f">{axes}I", content, 4)
     expected = start + math.prod(shape) * dtype.itemsize
     if len(content) != expected:
-        problem = "is cut off" if len(content) < expected else "has something behind its end"
+        problem = "is truncated" if len(content) < expected else "has trailing bytes"
         raise DataError(
-            f"{where} {problem}: {shape} of {dtype.name} take {expected} bytes, it has {len(content)}"
+            f"{where} {problem}: {shape} of {dtype.name} take {expected} bytes, "
+            f"it has {len(content)}"
         )
     try:
         values = np.frombuffer(content, dtype, offset=start).reshape(shape)
     except ValueError as error:
         raise DataError(
-            f"{where} has sizes that numpy cannot hold, {axes} axes {shape}: {error}"
+            f"{where} has a shape that numpy cannot represent, {axes} axes {shape}: {error}"
         ) from error
     return values.astype(dtype.newbyteorder("="), copy=False)

@@ -33,7 +33,7 @@ def load(name: str, data_dir: DataDir = None, *, offline: bool = False) -> Datas
     raise _unknown(name)
 
 
-def at_hand(name: str, data_dir: DataDir = None) -> bool:
+def is_available(name: str, data_dir: DataDir = None) -> bool:
     """Whether `load` needs no network for it: every file is there, readable and whole. A callable
     is taken at its word.
 

@@ -1,4 +1,4 @@
-"""Samples ready for training: scaled, and split into training, validation and test."""
+"""Samples ready for training: scaled, converted, and split into training, validation and test."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from dlsys_bench.data.dataset import Dataset
 from dlsys_bench.errors import DataError, nearest
 
 Scaling = Literal["raw", "unit", "standard"]
-Split = Literal["last", "random"]
+SplitRule = Literal["last", "random"]
 DTYPES = ("float16", "float32", "float64")
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """x (N, H, W, C) or (N, units) float; y (N,) int64 labels, or (N, K) float targets."""
+    """x (N, H, W, C) or (N, units), float; y labels (N,), int64, or targets (N, K), float."""
 
     x: NDArray[Any]
     y: NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Data:
-    """The three parts of a data set; no validation part unless one was asked for."""
+class Splits:
+    """The splits of a dataset. `validation` is None unless a validation split was requested."""
 
     train: Samples
     validation: Samples | None
     test: Samples
 
-    def map(self, change: Callable[[Samples], Samples]) -> Data:
-        """Every part changed alike."""
-        return Data(
+    def map(self, change: Callable[[Samples], Samples]) -> Splits:
+        """Return the splits with `change` applied to each."""
+        return Splits(
             change(self.train), self.validation and change(self.validation), change(self.test)
         )
 
@@ -46,64 +46,66 @@ def prepare(
     *,
     scaling: Scaling = "unit",
     validation_split: float = 0.0,
-    split: Split = "last",
+    split: SplitRule = "last",
     seed: int = 0,
     limit: int | None = None,
     dtype: str = "float32",
-) -> Data:
-    """Scale and split a data set. All arrays are copies; targets of a regression are not scaled.
+) -> Splits:
+    """Scale and split a dataset. All arrays are copies; targets of a regression are not scaled.
 
-    `scaling`: "raw" as it is; "unit" x / 255; "standard" (x / 255 - m) / s with the two scalars m
-    and s of all training pixels, before `limit` and the split, so that they do not depend on
-    either. `limit` keeps the first so many training samples. `validation_split` is the fraction of
-    those that becomes the validation part: the last, before any shuffling, as Keras does, or with
-    split="random" drawn by numpy's Generator from `seed`. Errors: DataError where a value is not
-    one of these, or a part would be empty.
+    - `scaling`: "raw" keeps x, "unit" is x / 255, "standard" is (x / 255 - m) / s with the scalar
+      mean m and standard deviation s of all training pixels; `limit` and the split do not change m
+      and s.
+    - `limit`: the number of training samples to keep, the first ones.
+    - `validation_split`: the fraction of those used for validation. With split="last" they are the
+      last ones, as in Keras; with split="random" they are drawn from `seed`.
+
+    Raises DataError if an option is invalid or a split would be empty.
     """
-    _check(scaling, validation_split, split, seed, limit, dtype)
+    _require_options(scaling, validation_split, split, seed, limit, dtype)
     scale = _Scale(dataset, scaling, dtype)
-    count = training_part(len(dataset.x_train), limit=limit)
+    count = training_count(len(dataset.x_train), limit=limit)
     x, y = dataset.x_train[:count], dataset.y_train[:count]
     validation = None
     if validation_split:
-        border = training_part(count, validation_split)
+        border = training_count(count, validation_split)
         if border in (0, count):
             raise DataError(
-                f"validation_split={validation_split} of {count} training samples leaves {border} for training and "
-                f"{count - border} for validation; both take at least one"
+                f"validation_split={validation_split} of {count} training samples leaves {border} "
+                f"for training and {count - border} for validation; both take at least one"
             )
         if split == "random":
             order = np.random.default_rng(seed).permutation(count)
             x, y = x[order], y[order]
         validation = scale(x[border:], y[border:])
         x, y = x[:border], y[:border]
-    return Data(scale(x, y), validation, scale(dataset.x_test, dataset.y_test))
+    return Splits(scale(x, y), validation, scale(dataset.x_test, dataset.y_test))
 
 
-def training_part(count: int, validation_split: float = 0.0, limit: int | None = None) -> int:
-    """How many of so many samples are trained on: the first `limit`, less the validation part."""
-    # Keras's own expression (train_validation_split): another rounding moves the border by a
-    # sample.
+def training_count(count: int, validation_split: float = 0.0, limit: int | None = None) -> int:
+    """Return the number of samples trained on: at most `limit`, less the validation samples."""
+    # The expression that Keras uses (train_validation_split): a different rounding would move the
+    # border by one sample.
     return math.floor(min(limit or count, count) * (1.0 - validation_split))
 
 
 class _Scale:
-    """Scales every part of one data set alike."""
+    """Scales each split of a dataset in the same way."""
 
     def __init__(self, dataset: Dataset, scaling: Scaling, dtype: str) -> None:
         self.name, self.scaling, self.dtype = dataset.name, scaling, np.dtype(dtype)
         x = dataset.x_train
         if scaling == "unit" and x.dtype.kind == "f" and np.abs(x).max() <= 1:
             raise DataError(
-                f'dataset "{self.name}": x_train is {x.dtype} within [-1, 1], and scaling="unit" divides by 255; '
-                'it takes pixels 0 to 255, or scaling="raw"'
+                f'dataset "{self.name}": x_train is {x.dtype} within [-1, 1], and scaling="unit" '
+                'divides by 255; it takes pixels 0 to 255, or scaling="raw"'
             )
         if scaling == "standard":
-            self.mean, self.deviation = _moments(x)
-            if x.min() == x.max() or not math.isfinite(self.deviation):
+            self.mean, self.stddev = _moments(x)
+            if x.min() == x.max() or not math.isfinite(self.stddev):
                 raise DataError(
-                    f'dataset "{self.name}": scaling="standard" divides by the deviation of x_train, '
-                    f"whose values lie between {x.min()} and {x.max()}"
+                    f'dataset "{self.name}": scaling="standard" divides by the standard deviation '
+                    f"of x_train, whose values lie between {x.min()} and {x.max()}"
                 )
 
     def __call__(self, x: NDArray[Any], y: NDArray[Any]) -> Samples:
@@ -112,24 +114,27 @@ class _Scale:
             if self.scaling == "raw":
                 scaled = x.astype(self.dtype)
             else:
-                # float16 holds neither the steps nor the range in between: the result is rounded
-                # once, at the end.
+                # float16 has neither the precision nor the range for the intermediate results, so
+                # that they are computed in float32 and rounded once, at the end.
                 scaled = np.divide(x, 255, dtype=np.result_type(x, self.dtype, np.float32))
             if self.scaling == "standard":
                 scaled -= scaled.dtype.type(self.mean)
-                scaled /= scaled.dtype.type(self.deviation)
+                scaled /= scaled.dtype.type(self.stddev)
             scaled = scaled.astype(self.dtype, copy=False)
         for name, before, after in (("x", x, scaled), ("y", y, targets)):
             if before.dtype.kind == "f" and not np.isfinite(after).all():
                 raise DataError(
-                    f'dataset "{self.name}": {name} reaches {np.abs(before).max():g}, too large for {self.dtype}'
+                    f'dataset "{self.name}": {name} reaches {np.abs(before).max():g}, '
+                    f"too large for {self.dtype}"
                 )
         return Samples(scaled, targets)
 
 
 def _moments(x: NDArray[Any]) -> tuple[float, float]:
-    """Mean and population standard deviation of x / 255, in double precision, a block of samples at
-    a time."""
+    """Return the mean and the population standard deviation of x / 255, computed in float64.
+
+    The squares are summed over blocks of samples, to save memory.
+    """
     mean = x.mean(dtype=np.float64)
     squares = 0.0
     for start in range(0, len(x), 256):
@@ -138,7 +143,7 @@ def _moments(x: NDArray[Any]) -> tuple[float, float]:
     return float(mean) / 255, math.sqrt(squares / x.size) / 255
 
 
-def _check(
+def _require_options(
     scaling: object,
     validation_split: object,
     split: object,
@@ -148,18 +153,17 @@ def _check(
 ) -> None:
     for option, value, choices in (
         ("scaling", scaling, get_args(Scaling)),
-        ("split", split, get_args(Split)),
+        ("split", split, get_args(SplitRule)),
         ("dtype", dtype, DTYPES),
     ):
         if value not in choices:
             raise DataError(
-                f"{option} is {value!r}{nearest(str(value), choices)}; it takes {', '.join(choices)}"
+                f"{option} is {value!r}{nearest(str(value), choices)}; "
+                f"it takes {', '.join(choices)}"
             )
     if not (isinstance(validation_split, int | float) and 0 <= validation_split < 1):
         raise DataError(f"validation_split is {validation_split!r}; it takes a number in [0, 1)")
     for option, value, least in (("seed", seed, 0), ("limit", limit, 1)):
-        whole = (
-            isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
-        )
-        if not whole and not (option == "limit" and value is None):
+        is_int = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not (is_int and value >= least) and not (option == "limit" and value is None):  # type: ignore[operator]
             raise DataError(f"{option} is {value!r}; it takes a whole number from {least}")

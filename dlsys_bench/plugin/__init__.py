@@ -153,11 +153,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _left_out(config: pytest.Config) -> list[str]:
     """What is not judged here, with the command that brings it."""
-    from dlsys_bench.data import DATASETS, at_hand
+    from dlsys_bench.data import DATASETS, is_available
     from dlsys_bench.engines.registry import BUILT_IN, unavailable
 
     lines = [reason for name in BUILT_IN if (reason := unavailable(name))]
-    away = [name for name in DATASETS if not at_hand(name, config.getoption("dlsys_data_dir"))]
+    away = [name for name in DATASETS if not is_available(name, config.getoption("dlsys_data_dir"))]
     if away:
         lines.append(f"{', '.join(away)}: dlsys-bench data fetch, or --dlsys-data-dir DIR")
     return [f"left out: {line}" for line in lines]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.data import Data, Dataset, Samples, at_hand, load, prepare, training_part
+from dlsys_bench.data import Dataset, Samples, Splits, is_available, load, prepare, training_count
 from dlsys_bench.engines.base import Engine, check_targets
 from dlsys_bench.engines.epochs import Epoch, History
 from dlsys_bench.engines.numpy.losses import hits, value_and_gradient
@@ -52,7 +52,7 @@ SPLITS = ("train", "validation", "test")
 def evaluated(
     engine: Engine,
     net: Any,
-    data: Data,
+    data: Splits,
     recipe: Recipe,
     epoch: Epoch,
     splits: Sequence[str] = SPLITS,
@@ -73,7 +73,7 @@ def train(
     engine: Engine,
     model: Model,
     recipe: Recipe,
-    data: Data,
+    data: Splits,
     plan: Plan,
     on_epoch: Progress | None = None,
 ) -> tuple[Any, History, DivergedError | None]:
@@ -123,7 +123,9 @@ def fitted(case: Case, engine: Engine, dataset: Dataset, tier: str) -> tuple[Mod
         )
     for y in (dataset.y_train, dataset.y_test):
         check_targets(recipe.loss, as_signs(recipe.loss, y), model.output_shape)
-    next(recipe.sizes(training_part(len(dataset.x_train), recipe.validation_split, recipe.samples)))
+    next(
+        recipe.sizes(training_count(len(dataset.x_train), recipe.validation_split, recipe.samples))
+    )
     return model, recipe
 
 
@@ -135,7 +137,7 @@ def as_signs(loss: Loss, y: NDArray[Any]) -> NDArray[Any]:
     )
 
 
-def prepared(dataset: Dataset, recipe: Recipe, engine: Engine, seed: int) -> Data:
+def prepared(dataset: Dataset, recipe: Recipe, engine: Engine, seed: int) -> Splits:
     """The dataset as a run of this recipe and seed has it."""
     data = prepare(
         dataset,
@@ -216,8 +218,8 @@ def choose_dataset(
     own = case.dataset
     # A folder that was named is meant: what is wrong with it is said, not stepped around.
     named = data_dir or os.environ.get("DLSYS_BENCH_DATA")
-    if asked is None and not named and not at_hand(own):
-        line = f"{own} is not at hand: running on digits; to bring it: dlsys-bench data fetch {own}"
+    if asked is None and not named and not is_available(own):
+        line = f"{own} not found; falling back to digits; run dlsys-bench data fetch {own} to download it"
         return load("digits"), line
     dataset = load(asked or own, data_dir)
     # Called by what finds it again: a result must say where its data came from.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dlsys_bench.data import Samples, at_hand, load, prepare
+from dlsys_bench.data import Samples, is_available, load, prepare
 from dlsys_bench.engines.base import Batch, Engine
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Plan
@@ -53,7 +53,8 @@ class Workload(NamedTuple):
         takes."""
         name = self.case.dataset or "digits"
         part = prepare(
-            load(name if at_hand(name) else "digits"), scaling=self.case.arm.recipe("full").scaling
+            load(name if is_available(name) else "digits"),
+            scaling=self.case.arm.recipe("full").scaling,
         ).train
         taken = np.resize(np.arange(len(part.x)), self.batch_size * self.steps)
         return Samples(part.x[taken], part.y[taken])

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dlsys_bench.data import Data, load
+from dlsys_bench.data import Splits, load
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Plan, epochs_of
@@ -88,7 +88,7 @@ class _Training:
     fit: of a training that takes no longer than that the seconds say little."""
 
     def __init__(
-        self, engine: Engine, model: Model, recipe: Recipe, data: Data, run: Run, loaded: float
+        self, engine: Engine, model: Model, recipe: Recipe, data: Splits, run: Run, loaded: float
     ) -> None:
         self.engine, self.model, self.recipe, self.data, self.run = engine, model, recipe, data, run
         self.looks: list[Look] = []

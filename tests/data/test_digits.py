@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
-from dlsys_bench.data import Dataset, at_hand, fetch, load, verify
+from dlsys_bench.data import Dataset, fetch, is_available, load, verify
 from dlsys_bench.data.digits import enlarge
 from dlsys_bench.errors import DataError
 
@@ -65,7 +65,7 @@ def test_enlarging_is_bilinear(images: np.ndarray) -> None:
 
 
 def test_digits_have_no_files() -> None:
-    assert at_hand("digits")
+    assert is_available("digits")
     assert verify("digits") == fetch("digits") == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsys_bench.data import DATASETS, at_hand, fetch, load, verify
+from dlsys_bench.data import DATASETS, fetch, is_available, load, verify
 from dlsys_bench.errors import DataError
 
 GIVEN = ["by argument", "by variable"]
@@ -41,14 +41,14 @@ def test_a_given_folder_is_read(tiny: Any, tmp_path: Path, give: Any, inside: st
     assert dataset.x_train.shape == (40, 28, 28, 1)
     assert dataset.y_train.dtype == np.int64
     assert (dataset.name, dataset.classes) == ("tiny", ("a", "b", "c"))
-    assert at_hand("tiny", data_dir)
+    assert is_available("tiny", data_dir)
     assert fetch("tiny", data_dir) == [tmp_path / "given" / inside / file for file in tiny.content]
 
 
 def test_the_folder_of_the_dataset_comes_first(tiny: Any, tmp_path: Path) -> None:
     tiny.write(tmp_path, **{"y_test.gz": b"another dataset's"})
     tiny.write(tmp_path / "tiny-folder")
-    assert at_hand("tiny", tmp_path)
+    assert is_available("tiny", tmp_path)
 
 
 def test_files_are_reported(tiny: Any, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_files_are_reported(tiny: Any, tmp_path: Path) -> None:
     ]
     assert [report.expected for report in reports] == list(expected.values())
     assert [report.path for report in reports] == [folder / file for file in tiny.content]
-    assert not at_hand("tiny", tmp_path)
+    assert not is_available("tiny", tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_reported(tiny: Any, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_file_of_another_dataset_is_recognised(
         load("other", tiny.write(tmp_path / "tiny-folder"))
 
 
-@pytest.mark.parametrize("call", [load, fetch, verify, at_hand])
+@pytest.mark.parametrize("call", [load, fetch, verify, is_available])
 def test_a_given_folder_is_never_written_to(
     tiny: Any, mirror: Any, tmp_path: Path, snapshot: Any, call: Any
 ) -> None:
@@ -153,7 +153,7 @@ def test_an_unreadable_file_is_named(tiny: Any, open_tmp: Path, forbid: Any) -> 
     forbid(folder / "x_train.gz", 0)
     with pytest.raises(DataError, match=r"^cannot read .*x_train\.gz: Permission denied"):
         load("tiny", open_tmp)
-    assert not at_hand("tiny", open_tmp)
+    assert not is_available("tiny", open_tmp)
 
 
 @pytest.mark.parametrize("inside", [".", "tiny-folder"])
@@ -162,7 +162,7 @@ def test_an_unreadable_folder_is_named(tiny: Any, open_tmp: Path, forbid: Any, i
     forbid(open_tmp / "given" / inside, 0)
     with pytest.raises(DataError, match=r"^cannot read .*x_train\.gz: Permission denied"):
         load("tiny", open_tmp / "given")
-    assert not at_hand("tiny", open_tmp / "given")
+    assert not is_available("tiny", open_tmp / "given")
 
 
 def test_a_file_is_hashed_once_until_it_changes(
@@ -177,7 +177,7 @@ def test_a_file_is_hashed_once_until_it_changes(
     )
     folder = tiny.write(tmp_path / "tiny-folder")
     for _ in range(3):
-        assert at_hand("tiny", tmp_path)
+        assert is_available("tiny", tmp_path)
     assert len(hashed) == 4
     path = folder / "x_test.gz"
     before = path.stat()
@@ -196,7 +196,7 @@ def test_the_cache_is_where_the_platform_has_it(tiny: Any, cache: Path) -> None:
 def test_an_empty_variable_is_none(tiny: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLSYS_BENCH_DATA", "")
     tiny.write(cache)
-    assert at_hand("tiny")
+    assert is_available("tiny")
 
 
 def test_offline_says_what_is_missing(tiny: Any, cache: Path) -> None:

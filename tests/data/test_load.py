@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsys_bench.data import DATASETS, at_hand, load, prepare, verify
+from dlsys_bench.data import DATASETS, is_available, load, prepare, verify
 from dlsys_bench.errors import DataError
 
 MODULE = """
@@ -39,7 +39,7 @@ def real(request: pytest.FixtureRequest) -> str:
     # Missing files are skipped; wrong ones are left to fail.
     if any(report.state == "missing" for report in verify(request.param)):
         pytest.skip(
-            f"{request.param} is not at hand: set DLSYS_BENCH_DATA to a folder that has it, "
+            f"{request.param} not found: set DLSYS_BENCH_DATA to a folder that has it, "
             f"or fill the cache with dlsys_bench.data.fetch({request.param!r})"
         )
     return str(request.param)
@@ -106,9 +106,9 @@ def arrays() -> dict[str, np.ndarray]:
 
 def test_an_archive(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
-    assert not at_hand(str(path))
+    assert not is_available(str(path))
     np.savez(path, **arrays)
-    assert at_hand(str(path))
+    assert is_available(str(path))
     dataset = load(str(path))
     assert (dataset.name, dataset.classes) == ("own", ("0", "1", "2", "3", "4"))
     assert dataset.x_train.shape == (5, 4, 4, 1)
@@ -137,7 +137,7 @@ def test_a_home_folder_is_expanded(
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, str(tmp_path))
     np.savez(tmp_path / "own.npz", **arrays)
-    assert at_hand("~/own.npz")
+    assert is_available("~/own.npz")
     assert load("~/own.npz").name == "own"
 
 
@@ -201,7 +201,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("maker", ["mine", "Makers.make"])
 def test_a_callable(module: str, maker: str) -> None:
-    assert at_hand(f"{module}:{maker}")
+    assert is_available(f"{module}:{maker}")
     assert load(f"{module}:{maker}").name == "mine"
 
 
@@ -227,7 +227,7 @@ def test_what_a_callable_raises_is_its_own(module: str) -> None:
         load(f"{module}:broken")
 
 
-@pytest.mark.parametrize("call", [load, at_hand])
+@pytest.mark.parametrize("call", [load, is_available])
 def test_an_unknown_name_gets_the_nearest_and_the_list(call: Any) -> None:
     with pytest.raises(DataError) as caught:
         call("mnits")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsys_bench.data import DATASETS, FileReport, at_hand, fetch, load, mirrors, verify
+from dlsys_bench.data import DATASETS, FileReport, fetch, is_available, load, mirrors, verify
 from dlsys_bench.errors import DataError
 
 
@@ -46,13 +46,13 @@ def names(folder: Path) -> list[str]:
 
 def test_a_download(tiny: Any, mirror: Any, serve: Any, cache: Path) -> None:
     serve("good")
-    assert not at_hand("tiny")
+    assert not is_available("tiny")
     dataset = load("tiny")
     np.testing.assert_array_equal(dataset.x_train[..., 0], tiny.arrays["x_train"])
     assert {path.name: path.read_bytes() for path in cache.iterdir()} == tiny.content
     load("tiny", offline=True)
     assert set(mirror.served.values()) == {1}
-    assert at_hand("tiny")
+    assert is_available("tiny")
 
 
 def test_every_file_is_announced_as_it_is_there(tiny: Any, serve: Any, cache: Path) -> None:

@@ -198,7 +198,7 @@ def test_equal_pixels_cannot_be_standardised() -> None:
     dataset = Dataset("grey", x, np.zeros(7, int), x, np.zeros(7, int), ("a",))
     with pytest.raises(
         DataError,
-        match=r"divides by the deviation of x_train, whose values lie between 0\.1 and 0\.1",
+        match=r"divides by the standard deviation of x_train, whose values lie between 0\.1 and 0\.1",
     ):
         prepare(dataset, scaling="standard")
 
@@ -206,7 +206,10 @@ def test_equal_pixels_cannot_be_standardised() -> None:
 def test_values_without_a_deviation_cannot_be_standardised() -> None:
     x = np.array([[1e200], [-1e200]])
     dataset = Dataset("wide", x, np.zeros(2, int), x, np.zeros(2, int), ("a",))
-    with np.errstate(over="ignore"), pytest.raises(DataError, match="divides by the deviation"):
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(DataError, match="divides by the standard deviation"),
+    ):
         prepare(dataset, scaling="standard")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.divergence import first_divergence
-from dlsys_bench.data import Samples, at_hand, load, prepare
+from dlsys_bench.data import Samples, is_available, load, prepare
 from dlsys_bench.engines.base import Batch, Engine
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.numpy.normalization import DropoutRule
@@ -34,7 +34,9 @@ WITHIN = {"numba": 1e-7, "torch": 1e-7, "jax": 1e-7, "keras": 1e-6}
 @pytest.fixture(scope="module")
 def images() -> Samples:
     """A few hundred real images: MNIST where it is at hand, digits where it is not."""
-    data = prepare(load("mnist" if at_hand("mnist") else "digits"), scaling="unit", dtype="float64")
+    data = prepare(
+        load("mnist" if is_available("mnist") else "digits"), scaling="unit", dtype="float64"
+    )
     return Samples(data.train.x[:400], data.train.y[:400])
 
 
