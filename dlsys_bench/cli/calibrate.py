@@ -106,7 +106,7 @@ def calibrate_command(
     """
     from dlsys_bench.provenance import cores
     from dlsys_bench.runs.calibration import merge
-    from dlsys_bench.runs.store import Store, check_writable, key_of, read
+    from dlsys_bench.runs.store import Store, check_writable, read
 
     if output is not None and not reference:
         raise UserError("--output is the reference file: leave it out, or --no-reference")
@@ -118,7 +118,7 @@ def calibrate_command(
     _check_protocols(jobs, files)
     with Store(path) as store:
         kept = store.keys() if resume else set()
-        kept |= {key_of(run) for file in files if resume and file.exists() for run in read(file)}
+        kept |= {run.key for file in files if resume and file.exists() for run in read(file)}
         left = [job for job in jobs if job.key not in kept]
         workers = workers or (1 if device == "cuda" else cores())
         found = _calibrated(
@@ -127,10 +127,10 @@ def calibrate_command(
         written = {}
         if reference:
             asked = {job.key for job in jobs}
-            runs = [run for run in store.runs() if key_of(run) in asked]
+            runs = [run for run in store.runs() if run.key in asked]
             for file, arms in files.items():
                 own = [
-                    run for run in runs if _file(run.study, run.dataset, run.tier, output) == file
+                    run for run in runs if _file(run.key.study, run.key.dataset, run.key.tier, output) == file
                 ]
                 written[file] = merge(file, own, arms, again=not resume)
     _report(found, len(jobs), len(jobs) - len(left), path, written, as_json)
@@ -146,9 +146,9 @@ def _check_protocols(jobs: Sequence[Job], files: Files) -> None:
     now = {job.key.study: job.key.protocol for job in jobs if job.key.engine == ENGINE}
     for file in files if now else ():
         for run in read(file) if file.exists() else ():
-            if run.study in now and run.protocol != now[run.study]:
+            if run.key.study in now and run.key.protocol != now[run.study]:
                 raise UserError(
-                    f"{file} holds runs of {run.study} as it was: its module's source, or the version of a package, "
+                    f"{file} holds runs of {run.key.study} as it was: its module's source, or the version of a package, "
                     "has changed since; name another --output, or delete the file"
                 )
 

@@ -88,8 +88,7 @@ def compare_command(
     )
     for one in found:
         if one.relation is Relation.LEFT_OUT:
-            what = "/".join(filter(None, (one.study, one.arm, one.dataset, one.tier)))
-            say(f"left out: {' '.join(filter(None, (what, one.metric)))}: {one.reason}")
+            say(f"left out: {' '.join(filter(None, (one.key.path, one.metric)))}: {one.reason}")
     sys.exit(code)
 
 
@@ -112,13 +111,13 @@ def _selected(target: str) -> list[Result]:
                 f"cannot select by {condition!r} in {target!r}{nearest(key, KEYS)}; it takes key=value, by "
                 + ", ".join(KEYS)
             )
-        values = list(dict.fromkeys(str(getattr(run, key)) for run in runs))
+        values = list(dict.fromkeys(_field(run, key) for run in runs))
         # A group of studies is selected by its name, as everywhere.
         group = f"{value}/" if key == "study" else None
         runs = [
             run
             for run in runs
-            if getattr(run, key) == value or (group and run.study.startswith(group))
+            if _field(run, key) == value or (group and run.key.study.startswith(group))
         ]
         if not runs:
             has = ", ".join(values) or "no run at all"
@@ -126,3 +125,7 @@ def _selected(target: str) -> list[Result]:
                 f"no runs of {key} {value!r} in {target!r}{nearest(value, values)}; there are {has}"
             )
     return runs
+
+
+def _field(run: Result, name: str) -> str:
+    return run.convention if name == "convention" else str(getattr(run.key, name))

@@ -218,7 +218,7 @@ def _training(
     from dlsys_bench.verdicts.gate import gate_training
 
     train = find_train(target)
-    stored = [run for run in read(reference) if run.study == target]
+    stored = [run for run in read(reference) if run.key.study == target]
     if not stored:
         raise UserError(
             f"{reference} has no runs of {target}: dlsys-bench calibrate {target} --seeds 20 makes some"

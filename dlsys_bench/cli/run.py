@@ -35,7 +35,7 @@ def _line(result: Result) -> str:
     how += f"{len(result.history)} epochs, " if result.history else ""
     state = "" if result.status == "finished" else f"{result.status.upper()}: {result.reason}; "
     return (
-        f"{result.study}/{result.arm} on {result.dataset}, {result.tier}, {result.engine}, seed {result.seed}: "
+        f"{result.key.study}/{result.key.arm} on {result.key.dataset}, {result.key.tier}, {result.key.engine}, seed {result.key.seed}: "
         f"{state}{how}{result.seconds:.1f} s"
     )
 
@@ -103,8 +103,9 @@ def run_command(
     """Train STUDY: a study, a group, study/arm, "all", or package.module:STUDY."""
     from dlsys_bench.report.tables import tables
     from dlsys_bench.runs.checkpoint import writable
+    from dlsys_bench.runs.key import Key
     from dlsys_bench.runs.run import FIRST_SEED, run
-    from dlsys_bench.runs.store import Key, append, check_writable, done, read, reference_path
+    from dlsys_bench.runs.store import append, check_writable, done, read, reference_path
 
     start = (0 if reference else FIRST_SEED) if first_seed is None else first_seed
     work = [
@@ -122,20 +123,7 @@ def run_command(
         kept = done(
             run for path in {item[4] for item in work} if path.exists() for run in read(path)
         )
-
-        def key(case: Case, engine: Engine, data: Dataset, seed: int) -> Key:
-            place = (
-                case.study.name,
-                case.arm.name,
-                data.name,
-                tier,
-                engine.name,
-                engine.device,
-                engine.dtype,
-            )
-            return Key(*place, seed, case.arm.protocol(tier))
-
-        work = [item for item in work if key(*item[:4]) not in kept]
+        work = [item for item in work if Key.of(*item[:3], tier, item[3]) not in kept]
     for case, engine, *_ in work:
         if weights is not None and case.study.measure is not None:
             raise UserError(

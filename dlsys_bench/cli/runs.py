@@ -120,13 +120,13 @@ def export_command(output: Path | None, path: Path, every: bool, **chosen: str |
 @store_option
 def import_command(files: tuple[Path, ...], path: Path) -> None:
     """Add the runs of FILES, of JSON lines or stores. A run that is there already is left out."""
-    from dlsys_bench.runs.store import Store, key_of, read
+    from dlsys_bench.runs.store import Store, read
 
     with Store(path) as store:
         for file in files:
             results = read(file)
             # Of a file with several attempts at one run it is the last that counts, as in a store.
-            last = {key_of(result): result for result in results}
+            last = {result.key: result for result in results}
             stored = store.add_all(last.values(), once=True)
             say(
                 f"{file}: {len(results)} runs, {stored} stored, {len(results) - stored} were there already"

@@ -392,8 +392,8 @@ class AccuracyGate:
             raise UserError(f"{path} holds no runs: {how}")
         # A training may be named otherwise from here than where it was calibrated; but runs of
         # several are not one law.
-        mine = [run for run in runs if run.study == name_of(train)]
-        others = list(dict.fromkeys(run.study for run in runs))
+        mine = [run for run in runs if run.key.study == name_of(train)]
+        others = list(dict.fromkeys(run.key.study for run in runs))
         if not mine and len(others) > 1:
             raise UserError(
                 f"{path} holds runs of {', '.join(others)}, none of {name_of(train)}: {how}"

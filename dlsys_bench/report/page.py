@@ -54,10 +54,10 @@ def _section(
 
     def place(run: Result) -> tuple[str, str]:
         # Arms that are each on the data that they are meant for belong in one picture.
-        at_home = known is not None and run.dataset in {
-            arm.dataset for arm in known.arms if arm.name == run.arm
+        at_home = known is not None and run.key.dataset in {
+            arm.dataset for arm in known.arms if arm.name == run.key.arm
         }
-        return known.dataset if known is not None and at_home else run.dataset, run.tier
+        return known.dataset if known is not None and at_home else run.key.dataset, run.key.tier
 
     pictures = []
     for (dataset, tier), group in groupby(sorted(results, key=place), place):
@@ -71,7 +71,7 @@ def _section(
         "study": study,
         "title": known.title if known else "",
         "tables": [table.markdown() for table in tables(results)],
-        "powers": _powers(known, list(dict.fromkeys((run.dataset, run.tier) for run in results)))
+        "powers": _powers(known, list(dict.fromkeys((run.key.dataset, run.key.tier) for run in results)))
         if known
         else [],
         "paths": [path for _, path in pictures],
@@ -108,10 +108,10 @@ def write(results: Sequence[Result], folder: Path) -> list[Path]:
     from jinja2 import Environment
 
     folder.mkdir(parents=True, exist_ok=True)
-    studies = dict.fromkeys(run.study for run in results)
+    studies = dict.fromkeys(run.key.study for run in results)
     rulings = rule(extra=results)
     sections = [
-        _section(study, [run for run in results if run.study == study], rulings, folder)
+        _section(study, [run for run in results if run.key.study == study], rulings, folder)
         for study in studies
     ]
     provenance = results[0].provenance

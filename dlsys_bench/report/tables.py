@@ -91,7 +91,7 @@ def results_table(results: Sequence[Result]) -> Table:
     """A row an arm and engine: the mean of its seeds, and their spread where there are several."""
 
     def key(run: Result) -> tuple[str, ...]:
-        return run.study, run.arm, run.dataset, run.tier, run.engine, run.device
+        return run.key.study, run.key.arm, run.key.dataset, run.key.tier, run.key.engine, run.key.device
 
     # Sorted by name but for the arms, which keep the order in which they were run.
     places = {key(run)[:2]: place for place, run in reversed(list(enumerate(results)))}
@@ -148,8 +148,8 @@ def verdict_table(verdicts: Sequence[Verdict], title: str = "Verdicts") -> Table
         rows.append(
             (
                 verdict.name,
-                verdict.dataset or NONE,
-                verdict.engine,
+                verdict.key.dataset or NONE,
+                verdict.key.engine,
                 str(len(verdict.seeds)),
                 _digits(verdict.measured),
                 f"{band.mean:.4f} ± {band.spread:.4f}" if band else NONE,
@@ -184,9 +184,9 @@ def power_table(powers: Sequence[Power], title: str = "What the gates see") -> T
         healthy = one.healthy
         rows.append(
             (
-                f"{one.study}/{one.arm}",
-                one.dataset,
-                one.tier,
+                f"{one.key.study}/{one.key.arm}",
+                one.key.dataset,
+                one.key.tier,
                 str(one.stored),
                 _digits(one.mean),
                 _digits(one.spread),
@@ -257,8 +257,8 @@ def comparison_table(comparisons: Sequence[Comparison], title: str = "Comparison
         gap = one.difference
         rows.append(
             (
-                "/".join(filter(None, (one.study, one.arm))),
-                " ".join(filter(None, (one.dataset, one.tier))),
+                "/".join(filter(None, (one.key.study, one.key.arm))),
+                " ".join(filter(None, (one.key.dataset, one.key.tier))),
                 one.metric,
                 side(one.a),
                 side(one.b),
@@ -287,7 +287,7 @@ def figures_table(results: Sequence[Result]) -> Table:
     mean and spread."""
 
     def key(run: Result) -> tuple[str, ...]:
-        return run.study, run.arm, run.dataset, run.tier, run.engine
+        return run.key.study, run.key.arm, run.key.dataset, run.key.tier, run.key.engine
 
     names = list(
         dict.fromkeys(
@@ -311,21 +311,21 @@ def runs_table(records: Sequence[Record], title: str = "Stored runs") -> Table:
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         run = record.result
-        place = f"{run.study}/{run.arm}" if run.arm else run.study
+        place = f"{run.key.study}/{run.key.arm}" if run.arm else run.study
         key = (
             place,
-            run.dataset or NONE,
-            run.tier or NONE,
-            run.engine,
-            run.device or NONE,
-            run.protocol or NONE,
+            run.key.dataset or NONE,
+            run.key.tier or NONE,
+            run.key.engine,
+            run.key.device or NONE,
+            run.key.protocol or NONE,
         )
         groups.setdefault(key, []).append(record)
     rows = [
         (
             *key[:5],
             str(len(group)),
-            str(len({record.result.seed for record in group})),
+            str(len({record.result.key.seed for record in group})),
             str(sum(record.result.status != "finished" for record in group)),
             min(record.time for record in group),
             max(record.time for record in group),
@@ -360,8 +360,8 @@ def tables(results: Sequence[Result]) -> list[Table]:
         [results_table(single)] if (single := [run for run in results if not run.figures]) else []
     )
     many = [run for run in results if run.figures]
-    studies = dict.fromkeys(run.study for run in many)
-    return found + [figures_table([run for run in many if run.study == study]) for study in studies]
+    studies = dict.fromkeys(run.key.study for run in many)
+    return found + [figures_table([run for run in many if run.key.study == study]) for study in studies]
 
 
 def summary_table(model: Model) -> Table:

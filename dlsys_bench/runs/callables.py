@@ -9,13 +9,13 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import provenance
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 
 Train = Callable[[int], float | Mapping[str, float]]
@@ -63,16 +63,8 @@ def train_once(train: Train, seed: int, name: str | None = None) -> Result:
     figures = _figures(returned, name)
     lost = [key for key, value in figures.items() if not math.isfinite(value)]
     return Result(
-        study=name,
-        arm="",
-        dataset="",
-        tier="",
-        engine=ENGINE,
-        device="",
-        dtype="",
+        key=Key(name, engine=ENGINE, seed=seed),
         convention="",
-        seed=seed,
-        protocol="",
         recipe={},
         history=[],
         seconds=seconds,
@@ -107,10 +99,16 @@ def _figures(returned: object, name: str) -> dict[str, float]:
 def stored_figures(values: Sequence[float], metric: str | None = None) -> list[Result]:
     """Figures that one has, as the stored runs of a training; their seeds are not known. `metric`
     names the figure, of a training that returns several."""
-    made = Result("", "", "", "", ENGINE, "", "", "", 0, "", {}, [], 0.0)
     try:
         return [
-            replace(made, seed=-1 - place, figures={metric or METRIC: float(value)})
+            Result(
+                key=Key(engine=ENGINE, seed=-1 - place),
+                convention="",
+                recipe={},
+                history=[],
+                seconds=0.0,
+                figures={metric or METRIC: float(value)},
+            )
             for place, value in enumerate(values)
         ]
     except (TypeError, ValueError) as error:

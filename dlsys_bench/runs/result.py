@@ -1,4 +1,4 @@
-"""What a training leaves behind, as plain data."""
+"""The record that a training leaves behind, as plain data."""
 
 from __future__ import annotations
 
@@ -6,30 +6,22 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.runs.key import Key
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run: what was trained, on what, by which engine, and how it went, epoch by epoch.
+    """One run: its identity, its recipe, and its figures epoch by epoch.
 
-    `protocol` is a digest of the model and the recipe, the same in every convention: runs of one
-    arm whose protocols differ are not comparable. Where a study trains many networks in a run,
-    `replicas` says how many, and `figures` what they come to, by name. `status` is "finished", or
-    "diverged": the loss was no longer finite, and `reason` says where.
+    Where a study trains several networks in one run, `replicas` is their number and `figures` holds
+    the figures of all of them, by name. `status` is "diverged" if the loss became non-finite;
+    `reason` then gives the epoch and the step.
     """
 
-    study: str
-    arm: str
-    dataset: str
-    tier: str
-    engine: str
-    device: str
-    dtype: str
+    key: Key
     convention: str
-    seed: int
-    protocol: str
     recipe: dict[str, Any]
     history: History
     seconds: float
@@ -43,11 +35,11 @@ class Result:
 
     @property
     def last(self) -> Epoch | None:
-        """The last epoch that was finished."""
+        """The last epoch that ended."""
         return self.history[-1] if self.history else None
 
     def metric(self, name: str) -> float | None:
-        """A figure of a finished run: of all its networks, or of its last epoch."""
+        """Return a figure of the run or of its last epoch; None if it diverged or has none."""
         if self.status == "finished" and isinstance(self.figures.get(name), int | float):
             return float(self.figures[name])
         if self.status != "finished" or self.last is None:
@@ -56,8 +48,14 @@ class Result:
         return value
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON values; figures that were not taken are left out."""
-        values = asdict(self)
+        """Return the result as JSON values, without the figures that are None."""
+        values: dict[str, Any] = {}
+        for name, value in self.key.to_dict().items():
+            if name == "seed":
+                # Stored files have the convention in this place.
+                values["convention"] = self.convention
+            values[name] = value
+        values |= {name: value for name, value in asdict(self).items() if name != "key"}
         values["history"] = [
             {k: v for k, v in epoch.items() if v is not None} for epoch in values["history"]
         ]
@@ -65,12 +63,14 @@ class Result:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Result:
-        """The result that `to_dict` wrote. KeyError or TypeError where it is not one; what is not
-        known is dropped."""
-        known = {f.name for f in fields(cls)}
+        """Return the result that `to_dict` wrote; unknown fields are dropped.
+
+        Raises KeyError or TypeError if it is not a result.
+        """
+        known = {f.name for f in fields(cls)} - {"key"}
         kept = {name: value for name, value in values.items() if name in known}
         names = {f.name for f in fields(Epoch)}
         kept["history"] = [
             Epoch(**{k: v for k, v in epoch.items() if k in names}) for epoch in values["history"]
         ]
-        return cls(**kept)
+        return cls(key=Key.from_dict(values), **kept)

@@ -21,6 +21,7 @@ from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.errors import DivergedError, OtherEngineError, UserError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.runs import checkpoint
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import file_name
 from dlsys_bench.spec.convention import to_convention
@@ -174,16 +175,8 @@ def run(
 
     def result(history: History, **others: Any) -> Result:
         return Result(
-            study=case.study.name,
-            arm=case.arm.name,
-            dataset=dataset.name,
-            tier=tier,
-            engine=engine.name,
-            device=engine.device,
-            dtype=engine.dtype,
+            key=Key.of(case, engine, dataset, tier, seed),
             convention=engine.convention,
-            seed=seed,
-            protocol=case.arm.protocol(tier),
             recipe=recipe.to_dict(),
             history=history,
             seconds=time.perf_counter() - started,

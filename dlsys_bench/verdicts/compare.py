@@ -18,6 +18,7 @@ from scipy import stats
 
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import STUDIES
 from dlsys_bench.verdicts.difference import FEWEST_PAIRS, Difference, difference, holm, more_runs
@@ -58,10 +59,7 @@ class Comparison:
     `adjusted` by Holm over the table; `more_runs` how many more of each side would decide it, at
     the mean and spread so far."""
 
-    study: str
-    arm: str
-    dataset: str
-    tier: str
+    key: Key
     metric: str
     relation: Relation
     reason: str
@@ -76,10 +74,9 @@ class Comparison:
         """The comparison as JSON values."""
         gap = self.difference
         return {
-            **{
-                name: getattr(self, name)
-                for name in ("study", "arm", "dataset", "tier", "metric", "reason")
-            },
+            **self.key.to_dict("study", "arm", "dataset", "tier"),
+            "metric": self.metric,
+            "reason": self.reason,
             "verdict": self.relation.value,
             "p": self.p,
             "adjusted_p": self.adjusted,
@@ -111,13 +108,13 @@ def compare(
             "A and B are the same runs: there is nothing to compare; select other ones after @"
         )
     pairs, strays = paired(a, b)
-    left = [Comparison(*stray.case, "", Relation.LEFT_OUT, stray.reason) for stray in strays]
+    left = [Comparison(stray.key, "", Relation.LEFT_OUT, stray.reason) for stray in strays]
     rows: list[tuple[Pair, str]] = []
     for pair in pairs:
         names = list(metrics) or _metrics(pair)
         rows += [(pair, name) for name in names if _has(pair, name)]
         left += [
-            Comparison(*pair.case, name, Relation.LEFT_OUT, _missing(pair, name))
+            Comparison(pair.key, name, Relation.LEFT_OUT, _missing(pair, name))
             for name in names
             if not _has(pair, name)
         ]
@@ -139,8 +136,8 @@ def compare(
 def _metrics(pair: Pair) -> list[str]:
     """What a pair is compared by where nobody says: the study's metric, else every figure that both
     have."""
-    if pair.case[0] in STUDIES:
-        return [STUDIES[pair.case[0]].metric]
+    if pair.key.study in STUDIES:
+        return [STUDIES[pair.key.study].metric]
     # A side that always diverged has no figures; the other's name what is missing.
     a, b = _figures(pair.a) or _figures(pair.b), _figures(pair.b) or _figures(pair.a)
     return [name for name in a if name in b] or ["test_accuracy"]
@@ -194,8 +191,7 @@ def _nothing(
     if not a or not b:
         return f"{'A' if not a else 'B'} has no runs: there is nothing to compare"
     one = left[0]
-    case = "/".join(filter(None, (one.study, one.arm, one.dataset, one.tier)))
-    return f"A and B have nothing in common: {case}: {one.reason}"
+    return f"A and B have nothing in common: {one.key.path}: {one.reason}"
 
 
 def _side(engine: str, runs: Sequence[Result], metric: str) -> Side:
@@ -220,7 +216,7 @@ def _more_diverged(pair: Pair) -> float | None:
 def _measure(pair: Pair, metric: str, alpha: float) -> Comparison:
     """The difference of a pair, not yet judged."""
     sides = _side(pair.engines[0], pair.a, metric), _side(pair.engines[1], pair.b, metric)
-    found = Comparison(*pair.case, metric, Relation.UNDECIDED, "", *sides)
+    found = Comparison(pair.key, metric, Relation.UNDECIDED, "", *sides)
     a, b = ([run for run in runs if _values([run], metric)] for runs in (pair.a, pair.b))
     if min(len(a), len(b)) < 2:
         return found

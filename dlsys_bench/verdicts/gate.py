@@ -13,6 +13,7 @@ from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.runs.callables import ENGINE, METRIC, Train, name_of, train_once
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import FIRST_SEED, run
 from dlsys_bench.runs.store import find_reference, reference_runs
@@ -148,7 +149,7 @@ def gate(
         broken = next((run for run in results if run.status != "finished"), None)
         outcome, reason = None, ""
         if broken is not None and arm.may_diverge:
-            outcome, reason = Outcome.UNJUDGED, f"seed {broken.seed}: {broken.reason}"
+            outcome, reason = Outcome.UNJUDGED, f"seed {broken.key.seed}: {broken.reason}"
         elif arm.bound is not None:
             value = value_of(results[-1], metric)
             inside = value <= arm.bound
@@ -162,28 +163,15 @@ def gate(
     def train(seed: int) -> Result:
         return run(case, engine, dataset, tier=tier, seed=seed, on_epoch=on_epoch)
 
-    own = {run.seed for run in stored if run.engine == engine.name} if arm.bound is None else set()
+    own = {run.key.seed for run in stored if run.key.engine == engine.name} if arm.bound is None else set()
     terms = replace(terms, jobs=terms.jobs if engine.threaded else 1)
     itself = arm.bound is not None or unjudged or arm.may_diverge
     heard = _hear(sequential, terms, metric, train, own, on_result, of_the_arm if itself else None)
-    place = [
-        "--engine",
-        engine.origin,
-        "--device",
-        engine.device,
-        "--dataset",
-        dataset.name,
-        "--tier",
-        tier,
-    ]
+    place = ["--engine", engine.origin, "--device", engine.device]
+    place += ["--dataset", dataset.name, "--tier", tier]
     return replace(
         heard,
-        study=case.study.name,
-        arm=arm.name,
-        dataset=dataset.name,
-        tier=tier,
-        engine=engine.name,
-        device=engine.device,
+        key=Key.of(case, engine, dataset, tier, None),
         replay=shlex.join(["dlsys-bench", "gate", case.target, *place, *terms.arguments()]),
     )
 
@@ -228,13 +216,12 @@ def gate_training(
         return result
 
     heard = _hear(
-        sequential, terms, judged, train_and_check, {run.seed for run in reference}, on_result
+        sequential, terms, judged, train_and_check, {run.key.seed for run in reference}, on_result
     )
     place = ["--reference", source, "--metric", judged]
     return replace(
         heard,
-        study=name,
-        engine=ENGINE,
+        key=Key(name, engine=ENGINE),
         replay=shlex.join(["dlsys-bench", "gate", name, *place, *terms.arguments()]),
     )
 
@@ -274,14 +261,9 @@ def _hear(
     assert decision is not None
     said = f"{_measured(results, metric)}{decision.reason}"
     return Verdict(
-        "",
-        "",
-        "",
-        "",
-        "",
-        "",
+        Key(),
         metric,
-        tuple(run.seed for run in results),
+        tuple(run.key.seed for run in results),
         tuple(value_of(run, metric, terms.side) for run in results),
         decision.outcome,
         said,
@@ -315,7 +297,7 @@ def _measured(results: Sequence[Result], metric: str) -> str:
     if not results:
         return ""
     finished = [value for run in results if (value := run.metric(metric)) is not None]
-    lost = [f"seed {run.seed}: {run.reason}" for run in results if run.metric(metric) is None]
+    lost = [f"seed {run.key.seed}: {run.reason}" for run in results if run.metric(metric) is None]
     mean = f"{metric} {sum(finished) / len(finished):.4f}" if finished else metric
     many = "1 seed" if len(results) == 1 else f"{len(results)} seeds"
     return f"{mean} ({'; '.join([many, *lost])}): "

@@ -7,29 +7,27 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from dlsys_bench.runs.callables import ENGINE
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
-
-Case = tuple[str, str, str, str]
-"""Study, arm, dataset, tier."""
 
 
 class Pair(NamedTuple):
     """The runs of one case in both sets, a run a seed (the last), each set's by one engine on one
     device."""
 
-    case: Case
+    key: Key
     engines: tuple[str, str]
     a: tuple[Result, ...]
     b: tuple[Result, ...]
 
     def __hash__(self) -> int:
-        return hash((self.case, self.engines, self.a[0].protocol))
+        return hash((self.key, self.engines, self.a[0].key.protocol))
 
 
 class Stray(NamedTuple):
     """A case that is left out, and why."""
 
-    case: Case
+    key: Key
     reason: str
 
 
@@ -37,14 +35,14 @@ def paired(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Pair], list[S
     """What can be compared, and what cannot, in the order of A and then of B."""
     pairs: list[Pair] = []
     strays: list[Stray] = []
-    cases = dict.fromkeys((run.study, run.arm, run.dataset, run.tier) for run in (*a, *b))
-    for case in cases:
+    keys = dict.fromkeys(run.key.task() for run in (*a, *b))
+    for key in keys:
         sides = [
-            [run for run in runs if (run.study, run.arm, run.dataset, run.tier) == case]
+            [run for run in runs if run.key.task() == key]
             for runs in (a, b)
         ]
         if not all(sides):
-            strays.append(Stray(case, f"only {'A' if sides[0] else 'B'} has runs of it"))
+            strays.append(Stray(key, f"only {'A' if sides[0] else 'B'} has runs of it"))
             continue
         protocols = [list(dict.fromkeys(map(_protocol, runs))) for runs in sides]
         shared = [protocol for protocol in protocols[0] if protocol in protocols[1]]
@@ -52,11 +50,11 @@ def paired(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Pair], list[S
             other = [protocol[:8] for protocol in of_side if protocol not in shared]
             if other:
                 strays.append(
-                    Stray(case, f"{name} has runs by another protocol ({', '.join(other)})")
+                    Stray(key, f"{name} has runs by another protocol ({', '.join(other)})")
                 )
         for protocol in shared:
             _by_engine(
-                case,
+                key,
                 [[run for run in runs if _protocol(run) == protocol] for runs in sides],
                 pairs,
                 strays,
@@ -65,23 +63,23 @@ def paired(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Pair], list[S
 
 
 def _by_engine(
-    case: Case, sides: Sequence[Sequence[Result]], pairs: list[Pair], strays: list[Stray]
+    key: Key, sides: Sequence[Sequence[Result]], pairs: list[Pair], strays: list[Stray]
 ) -> None:
     """One engine against one, whichever they are; of several each against itself."""
     a, b = (_engines(runs) for runs in sides)
     if len(a) == len(b) == 1:
         (one,), (other,) = a, b
-        pairs.append(Pair(case, (one, other), a[one], b[other]))
+        pairs.append(Pair(key, (one, other), a[one], b[other]))
         return
     both = [name for name in a if name in b]
-    pairs += [Pair(case, (name, name), a[name], b[name]) for name in both]
+    pairs += [Pair(key, (name, name), a[name], b[name]) for name in both]
     if not both:
         reason = f"A has runs of {', '.join(a)}, B of {', '.join(b)}: select one of each after @, as in @engine=numpy"
-        strays.append(Stray(case, reason))
+        strays.append(Stray(key, reason))
         return
     for side, names in (("A", a), ("B", b)):
         strays += [
-            Stray(case, f"only {side} has runs of {name}") for name in names if name not in both
+            Stray(key, f"only {side} has runs of {name}") for name in names if name not in both
         ]
 
 
@@ -90,15 +88,15 @@ def _engines(runs: Iterable[Result]) -> dict[str, tuple[Result, ...]]:
     found: dict[str, dict[int, Result]] = {}
     for run in runs:
         parts = [
-            run.engine,
-            "" if run.device in ("", "cpu") else f"({run.device})",
-            "" if run.dtype in ("", "float32") else run.dtype,
+            run.key.engine,
+            "" if run.key.device in ("", "cpu") else f"({run.device})",
+            "" if run.key.dtype in ("", "float32") else run.dtype,
         ]
-        found.setdefault(" ".join(filter(None, parts)), {})[run.seed] = run
+        found.setdefault(" ".join(filter(None, parts)), {})[run.key.seed] = run
     return {name: tuple(by_seed.values()) for name, by_seed in found.items()}
 
 
 def _protocol(run: Result) -> str:
     """What makes runs comparable. Of anyone's training, nothing is known to differ but what is to
     be compared."""
-    return "" if run.engine == ENGINE else run.protocol
+    return "" if run.key.engine == ENGINE else run.key.protocol

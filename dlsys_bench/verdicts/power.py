@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import inf, isfinite
 from statistics import median
 from typing import Any
 
 from dlsys_bench.data import Dataset
+from dlsys_bench.runs.key import Key
 from dlsys_bench.studies.base import Case
 from dlsys_bench.verdicts.design import Operating
 from dlsys_bench.verdicts.gate import DEFAULT, Terms, gate_for
@@ -20,10 +21,7 @@ class Power:
     `fixed_seeds` what a test that looks once takes for the same; `seconds` of one stored run
     (median). `unjudged` says why an arm is not judged."""
 
-    study: str
-    arm: str
-    dataset: str
-    tier: str
+    key: Key
     metric: str
     stored: int
     alpha: float
@@ -46,7 +44,8 @@ class Power:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as JSON values."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values = self.key.to_dict("study", "arm", "dataset", "tier")
+        values |= {f.name: getattr(self, f.name) for f in fields(self) if f.name != "key"}
         values["smallest_shift"] = self.smallest_shift if isfinite(self.smallest_shift) else None
         return values | {
             "healthy": self.healthy._asdict() if self.healthy else None,
@@ -63,10 +62,7 @@ def power(case: Case, dataset: Dataset, tier: str, terms: Terms = DEFAULT) -> Po
     band, found = (
         sequential.band,
         Power(
-            case.study.name,
-            case.arm.name,
-            dataset.name,
-            tier,
+            Key(case.study.name, case.arm.name, dataset.name, tier),
             case.study.metric,
             len(stored),
             terms.alpha,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dlsys_bench.runs.key import Key
 from dlsys_bench.verdicts.bands import Band
 
 
@@ -29,12 +30,7 @@ class Verdict:
     `smallest_shift` passes, `max_seeds` the most it could have taken; `shift` and `chance` are a
     Decision's. `replay` is the command that runs it again."""
 
-    study: str
-    arm: str
-    dataset: str
-    tier: str
-    engine: str
-    device: str
+    key: Key
     metric: str
     seeds: tuple[int, ...]
     values: tuple[float, ...]
@@ -53,7 +49,7 @@ class Verdict:
     @property
     def name(self) -> str:
         """What was judged."""
-        return f"{self.study}/{self.arm}" if self.arm else self.study
+        return self.key.name
 
     @property
     def measured(self) -> float | None:
@@ -64,18 +60,11 @@ class Verdict:
 
     def message(self) -> str:
         """What was measured, the band, where the band comes from, how to replay."""
-        where = f" on {self.dataset}, {self.engine}" if self.dataset else ""
-        return f"{self.name}{where}: {self.reason}\n  replay: {self.replay}"
+        return f"{self.key.label}: {self.reason}\n  replay: {self.replay}"
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON values; a run that diverged has no value."""
         plain = (
-            "study",
-            "arm",
-            "dataset",
-            "tier",
-            "engine",
-            "device",
             "metric",
             "reason",
             "replay",
@@ -89,6 +78,7 @@ class Verdict:
         )
         band, seen = self.band, self.smallest_shift
         return {
+            **self.key.to_dict("study", "arm", "dataset", "tier", "engine", "device"),
             **{name: getattr(self, name) for name in plain},
             "outcome": self.outcome.value,
             "seeds": list(self.seeds),

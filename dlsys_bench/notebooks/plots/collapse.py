@@ -42,7 +42,7 @@ def pooled(runs: Sequence[Result], rule: str) -> tuple[int, int]:
 def published(run: Result) -> tuple[str, Estimate] | None:
     """The notebook and its fraction, with the binomial interval of its own networks; None where it
     has none for as many epochs."""
-    name, epochs = PUBLISHED.get(run.arm, ("", 0))
+    name, epochs = PUBLISHED.get(run.key.arm, ("", 0))
     for claim in claims():
         if claim["id"] == name and run.recipe.get("epochs") == epochs:
             return claim["source"], fraction(round(claim["value"] * claim["n"]), claim["n"])

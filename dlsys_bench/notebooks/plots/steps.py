@@ -161,7 +161,7 @@ def _loss(axis: Any, group: Group) -> None:
 def _accuracy(axis: Any, group: Group) -> None:
     # What a notebook prints is of the whole training: the quick tier is none.
     first = group.runs[0]
-    metric, known = published(first.study, group.arm) if first.tier == "full" else ("", {})
+    metric, known = published(first.key.study, group.arm) if first.key.tier == "full" else ("", {})
     ends: dict[int, int] = {}
     for name, label, colour, marker, dashes in ACCURACIES:
         points: dict[int, list[float]] = {}

@@ -42,7 +42,7 @@ def swept(results: Sequence[Result]) -> Swept:
     sizes = {BATCH_SIZE.value(run) for run in results}
     rates = {LEARNING_RATE.value(run) for run in results}
     if len(sizes) == len(rates):
-        return BATCH_SIZE if results[0].study.startswith("batch-size") else LEARNING_RATE
+        return BATCH_SIZE if results[0].key.study.startswith("batch-size") else LEARNING_RATE
     return BATCH_SIZE if len(sizes) > len(rates) else LEARNING_RATE
 
 

@@ -43,10 +43,10 @@ def head(figure: Figure, results: Sequence[Result], *notes: str) -> None:
     """The title over the picture: study, dataset and tier, and a line for each note that is not
     empty."""
     first = results[0]
-    engines = ", ".join(dict.fromkeys(f"{run.engine} ({run.device})" for run in results))
+    engines = ", ".join(dict.fromkeys(f"{run.key.engine} ({run.key.device})" for run in results))
     inches = figure.get_figwidth()
-    datasets = ", ".join(dict.fromkeys(run.dataset for run in results))
-    lines = [f"{first.study} on {datasets}, tier {first.tier}, {engines}"]
+    datasets = ", ".join(dict.fromkeys(run.key.dataset for run in results))
+    lines = [f"{first.key.study} on {datasets}, tier {first.key.tier}, {engines}"]
     lines += [line for note in notes if note for line in textwrap.wrap(note, int(inches * 12))]
     figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
 

@@ -32,19 +32,19 @@ def groups(results: Sequence[Result]) -> list[Group]:
     """Runs by arm, engine, device and protocol; arms in the order in which they were first run."""
 
     def engine(run: Result) -> str:
-        return run.engine if run.device == "cpu" else f"{run.engine} on {run.device}"
+        return run.key.engine if run.key.device == "cpu" else f"{run.engine} on {run.device}"
 
     found: dict[tuple[str, str, str], list[Result]] = {}
     for run in results:
-        found.setdefault((run.arm, engine(run), run.protocol), []).append(run)
-    arms = list(dict.fromkeys(run.arm for run in results))
+        found.setdefault((run.key.arm, engine(run), run.key.protocol), []).append(run)
+    arms = list(dict.fromkeys(run.key.arm for run in results))
     several = len({name for _, name, _ in found}) > 1
     grouped = []
     for arm, name, protocol in sorted(found, key=lambda key: (arms.index(key[0]), key[1:])):
         # Runs of one arm by two protocols are two things, whatever they are called.
         two = len({other for this, _, other in found if this == arm}) > 1
         parts = [name] * several + [f"protocol {protocol[:6]}"] * two
-        runs = sorted(found[arm, name, protocol], key=lambda run: run.seed)
+        runs = sorted(found[arm, name, protocol], key=lambda run: run.key.seed)
         grouped.append(Group(arm, ", ".join(parts), tuple(runs)))
     return grouped
 

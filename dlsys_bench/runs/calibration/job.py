@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from dlsys_bench.data import Dataset, load
 from dlsys_bench.engines.registry import create
 from dlsys_bench.runs.callables import ENGINE, find_train, protocol_of, train_once
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import run
-from dlsys_bench.runs.store import Key
 from dlsys_bench.studies.registry import find
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Failure:
 
     def to_dict(self) -> dict[str, Any]:
         """The failure as JSON values."""
-        return self.job.key._asdict() | {"error": self.error, "trace": self.trace}
+        return self.job.key.to_dict() | {"error": self.error, "trace": self.trace}
 
 
 def jobs_of_study(
@@ -69,17 +69,7 @@ def jobs_of_study(
     folder = os.getcwd()  # noqa: PTH109
     return [
         Job(
-            Key(
-                case.study.name,
-                case.arm.name,
-                data.name,
-                tier,
-                engine.name,
-                engine.device,
-                engine.dtype,
-                seed,
-                case.arm.protocol(tier),
-            ),
+            Key.of(case, engine, data, tier, seed),
             case.target,
             engine.origin,
             folder,
@@ -95,7 +85,7 @@ def jobs_of_training(target: str, seeds: Iterable[int]) -> list[Job]:
     another stack, it is another."""
     folder, protocol = os.getcwd(), protocol_of(target)  # noqa: PTH109
     return [
-        Job(Key(target, "", "", "", ENGINE, "", "", seed, protocol), target, None, folder)
+        Job(Key(target, engine=ENGINE, seed=seed, protocol=protocol), target, None, folder)
         for seed in seeds
     ]
 
@@ -109,7 +99,7 @@ def train(job: Job) -> Result | Failure:
         if job.engine is None:
             return replace(
                 train_once(find_train(job.target), job.key.seed, job.target),
-                protocol=job.key.protocol,
+                key=job.key,
             )
         dataset = _dataset(job.key.dataset, job.folder, job.data_dir)
         return run(

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dlsys_bench.errors import StoreError
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
-from dlsys_bench.runs.store import Key, key_of, line_of
+from dlsys_bench.runs.store import line_of
 from dlsys_bench.runs.store.lock import alone_beside
 from dlsys_bench.runs.store.text import lines_and_results, read_lines, write_lines
 
@@ -29,7 +30,7 @@ def merge(
     with alone_beside(path):
         before = _kept(path)
         # What is there stays to the letter, so that what git shows is what is new.
-        new = {key_of(run): line_of(run) for run in runs}
+        new = {run.key: line_of(run) for run in runs}
         merged = before | new if again else new | before
         place = {arm: number for number, arm in enumerate(arms)}
 
@@ -50,7 +51,7 @@ def _kept(path: Path) -> dict[Key, str]:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         before = {
-            key_of(run): line + "\n" for line, run in lines_and_results(read_lines(path), path)
+            run.key: line + "\n" for line, run in lines_and_results(read_lines(path), path)
         }
     if found:
         aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store.database import Record, Store, is_database, read_database
-from dlsys_bench.runs.store.key import Key, key_of
 from dlsys_bench.runs.store.reference import (
     REFERENCE,
     file_name,
@@ -60,7 +60,7 @@ def check_writable(path: Path) -> None:
 
 def done(results: Iterable[Result]) -> set[Key]:
     """What need not be run again."""
-    return {key_of(result) for result in results}
+    return {result.key for result in results}
 
 
 __all__ = [
@@ -74,7 +74,6 @@ __all__ = [
     "file_name",
     "find_reference",
     "is_text",
-    "key_of",
     "line_of",
     "opened",
     "read",

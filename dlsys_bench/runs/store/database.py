@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from dlsys_bench.errors import StoreError, nearest
+from dlsys_bench.runs.key import FIELDS, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store.damage import copied, parsed, salvaged
-from dlsys_bench.runs.store.key import Key, key_of
 from dlsys_bench.runs.store.lock import alone_beside
 from dlsys_bench.runs.store.owner import Owner
 from dlsys_bench.runs.store.schema import (
@@ -183,7 +183,7 @@ class Store:
     def records(self, every: bool = False, **where: object) -> list[Record]:
         """Stored runs in order of storing: the last attempt of each key, or `every` one; `where`
         names columns and what is in them. Errors: StoreError."""
-        known = (*Key._fields, "attempt", "status", "id")
+        known = (*FIELDS, "attempt", "status", "id")
         for name in where:
             if name not in known:
                 raise StoreError(
@@ -199,7 +199,7 @@ class Store:
         asked += [f"{name} = ?{number}" for number, name in enumerate(others, start=1 + len(asked))]
         values = [where[name] for name in [*(["study"] if "study" in where else []), *others]]
         if not every:
-            same = SAME.replace("?", "runs.%s") % Key._fields
+            same = SAME.replace("?", "runs.%s") % FIELDS
             asked.append(f"attempt = (SELECT max(attempt) FROM runs AS other WHERE {same})")
         try:
             rows = self._connection.execute(
@@ -234,18 +234,18 @@ class Store:
     def reserve(self, key: Key, owner: Owner | None = None, *, again: bool = False) -> bool:
         """Take a run on for a process, this one unless it is named. False where it is stored
         already (unless it is made `again`), or another living process has taken it on."""
-        mine = owner or Owner.this()
+        mine, values = owner or Owner.this(), key.to_tuple()
         with self._transaction() as connection:
-            if not again and connection.execute(f"SELECT 1 FROM runs WHERE {SAME}", key).fetchone():
+            if not again and connection.execute(f"SELECT 1 FROM runs WHERE {SAME}", values).fetchone():
                 return False
             row = connection.execute(
-                f"SELECT host, pid, started FROM reservations WHERE {SAME}", key
+                f"SELECT host, pid, started FROM reservations WHERE {SAME}", values
             ).fetchone()
             if row and Owner(*row) != mine and Owner(*row).lives():
                 return False
-            marks = ", ".join("?" * (len(key) + len(mine)))
+            marks = ", ".join("?" * (len(values) + len(mine)))
             connection.execute(
-                f"INSERT OR REPLACE INTO reservations VALUES ({marks})", (*key, *mine)
+                f"INSERT OR REPLACE INTO reservations VALUES ({marks})", (*values, *mine)
             )
         return True
 
@@ -255,7 +255,7 @@ class Store:
             owned = (
                 f"DELETE FROM reservations WHERE {SAME} AND host = ? AND pid = ? AND started = ?"
             )
-            connection.execute(owned, (*key, *(owner or Owner.this())))
+            connection.execute(owned, (*key.to_tuple(), *(owner or Owner.this())))
 
     def reservations(self) -> dict[Key, Owner]:
         """The runs that are taken on, and by which processes. Errors: StoreError."""
@@ -285,7 +285,7 @@ class Store:
 
 
 def _added(connection: sqlite3.Connection, result: Result, once: bool) -> bool:
-    key = key_of(result)
+    key = result.key.to_tuple()
     (last,) = connection.execute(f"SELECT max(attempt) FROM runs WHERE {SAME}", key).fetchone()
     connection.execute(f"DELETE FROM reservations WHERE {SAME}", key)
     if once and last:

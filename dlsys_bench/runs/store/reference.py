@@ -39,5 +39,5 @@ def reference_runs(path: Path, arm: str, protocol: str) -> list[Result]:
     return [
         run
         for run in (read_text(path) if path.exists() else [])
-        if (run.arm, run.protocol) == (arm, protocol)
+        if (run.key.arm, run.key.protocol) == (arm, protocol)
     ]

@@ -16,17 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dlsys_bench.errors import StoreError
-from dlsys_bench.runs.store.key import Key
+from dlsys_bench.runs.key import FIELDS
 
 APPLICATION = 0x646C7362
 MAGIC = b"SQLite format 3\x00"
 SECONDS_TO_WAIT = 60
 
 _COLUMNS = ", ".join(
-    f"{name} {'INTEGER' if name == 'seed' else 'TEXT'} NOT NULL" for name in Key._fields
+    f"{name} {'INTEGER' if name == 'seed' else 'TEXT'} NOT NULL" for name in FIELDS
 )
-KEY = ", ".join(Key._fields)
-SAME = " AND ".join(f"{name} = ?" for name in Key._fields)
+KEY = ", ".join(FIELDS)
+SAME = " AND ".join(f"{name} = ?" for name in FIELDS)
 
 MIGRATIONS = (
     f"CREATE TABLE runs (id INTEGER PRIMARY KEY, {_COLUMNS}, attempt INTEGER NOT NULL, status TEXT NOT NULL, "

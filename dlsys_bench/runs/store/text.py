@@ -38,14 +38,14 @@ def line_of(result: Result) -> str:
     # What a training of someone else's returns may need every digit: its figures have no protocol
     # that says otherwise.
     keys = (
-        ("history", "seconds") if result.engine == "callable" else ("history", "seconds", "figures")
+        ("history", "seconds") if result.key.engine == "callable" else ("history", "seconds", "figures")
     )
     measured = {key: shortened(values[key]) for key in keys}
     try:
         return json.dumps(values | measured, separators=(",", ":")) + "\n"
     except (TypeError, ValueError) as error:
         raise StoreError(
-            f"a run of {result.study} holds what is no plain value: {error}"
+            f"a run of {result.key.study} holds what is no plain value: {error}"
         ) from error
 
 
