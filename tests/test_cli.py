@@ -234,7 +234,7 @@ def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
     assert process.returncode == 130
     assert "every run that had finished is kept" in said
     assert "Traceback" not in said
-    assert [run.study for run in read(folder / "reports" / "runs.db")] == ["mine"]
+    assert [run.key.study for run in read(folder / "reports" / "runs.db")] == ["mine"]
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def agreement() -> str:
     theirs = read(HERE / "agreement.jsonl")
     texts = []
     for engine in ("torch", "keras"):
-        found = compare(ours, [run for run in theirs if run.engine == engine])
+        found = compare(ours, [run for run in theirs if run.key.engine == engine])
         title = f"Agreement: numpy (A) and {engine} (B), difference of means with 95% interval"
         texts.append(
             comparison_table(

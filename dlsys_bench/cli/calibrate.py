@@ -130,7 +130,9 @@ def calibrate_command(
             runs = [run for run in store.runs() if run.key in asked]
             for file, arms in files.items():
                 own = [
-                    run for run in runs if _file(run.key.study, run.key.dataset, run.key.tier, output) == file
+                    run
+                    for run in runs
+                    if _file(run.key.study, run.key.dataset, run.key.tier, output) == file
                 ]
                 written[file] = merge(file, own, arms, again=not resume)
     _report(found, len(jobs), len(jobs) - len(left), path, written, as_json)
@@ -146,7 +148,7 @@ def _check_protocols(jobs: Sequence[Job], files: Files) -> None:
     now = {job.key.study: job.key.protocol for job in jobs if job.key.engine == ENGINE}
     for file in files if now else ():
         for run in read(file) if file.exists() else ():
-            if run.key.study in now and run.key.protocol != now[run.study]:
+            if run.key.study in now and run.key.protocol != now[run.key.study]:
                 raise UserError(
                     f"{file} holds runs of {run.key.study} as it was: its module's source, or the version of a package, "
                     "has changed since; name another --output, or delete the file"

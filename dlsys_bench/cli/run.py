@@ -16,7 +16,6 @@ from dlsys_bench.errors import EngineError, UserError
 
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset
-    from dlsys_bench.engines.base import Engine
     from dlsys_bench.runs.result import Result
     from dlsys_bench.studies.base import Case
 
@@ -35,7 +34,7 @@ def _line(result: Result) -> str:
     how += f"{len(result.history)} epochs, " if result.history else ""
     state = "" if result.status == "finished" else f"{result.status.upper()}: {result.reason}; "
     return (
-        f"{result.key.study}/{result.key.arm} on {result.key.dataset}, {result.key.tier}, {result.key.engine}, seed {result.key.seed}: "
+        f"{result.key.study}/{result.key.arm} on {result.key.dataset}, {result.key.tier}, {result.key.engine}, seed {result.seed}: "
         f"{state}{how}{result.seconds:.1f} s"
     )
 

@@ -71,7 +71,9 @@ def _section(
         "study": study,
         "title": known.title if known else "",
         "tables": [table.markdown() for table in tables(results)],
-        "powers": _powers(known, list(dict.fromkeys((run.key.dataset, run.key.tier) for run in results)))
+        "powers": _powers(
+            known, list(dict.fromkeys((run.key.dataset, run.key.tier) for run in results))
+        )
         if known
         else [],
         "paths": [path for _, path in pictures],

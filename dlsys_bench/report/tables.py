@@ -91,7 +91,14 @@ def results_table(results: Sequence[Result]) -> Table:
     """A row an arm and engine: the mean of its seeds, and their spread where there are several."""
 
     def key(run: Result) -> tuple[str, ...]:
-        return run.key.study, run.key.arm, run.key.dataset, run.key.tier, run.key.engine, run.key.device
+        return (
+            run.key.study,
+            run.key.arm,
+            run.key.dataset,
+            run.key.tier,
+            run.key.engine,
+            run.key.device,
+        )
 
     # Sorted by name but for the arms, which keep the order in which they were run.
     places = {key(run)[:2]: place for place, run in reversed(list(enumerate(results)))}
@@ -311,7 +318,7 @@ def runs_table(records: Sequence[Record], title: str = "Stored runs") -> Table:
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
         run = record.result
-        place = f"{run.key.study}/{run.key.arm}" if run.arm else run.study
+        place = f"{run.key.study}/{run.key.arm}" if run.key.arm else run.key.study
         key = (
             place,
             run.key.dataset or NONE,
@@ -325,7 +332,7 @@ def runs_table(records: Sequence[Record], title: str = "Stored runs") -> Table:
         (
             *key[:5],
             str(len(group)),
-            str(len({record.result.key.seed for record in group})),
+            str(len({record.result.seed for record in group})),
             str(sum(record.result.status != "finished" for record in group)),
             min(record.time for record in group),
             max(record.time for record in group),
@@ -361,7 +368,9 @@ def tables(results: Sequence[Result]) -> list[Table]:
     )
     many = [run for run in results if run.figures]
     studies = dict.fromkeys(run.key.study for run in many)
-    return found + [figures_table([run for run in many if run.key.study == study]) for study in studies]
+    return found + [
+        figures_table([run for run in many if run.key.study == study]) for study in studies
+    ]
 
 
 def summary_table(model: Model) -> Table:

@@ -85,4 +85,3 @@ class Key:
 
 FIELDS = tuple(field.name for field in fields(Key))
 """The names of the fields, in the order of the columns of a store."""
-

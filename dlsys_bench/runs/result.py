@@ -34,6 +34,12 @@ class Result:
     schema: int = SCHEMA
 
     @property
+    def seed(self) -> int:
+        """The seed: a run always has one, unlike a record of several runs."""
+        assert self.key.seed is not None
+        return self.key.seed
+
+    @property
     def last(self) -> Epoch | None:
         """The last epoch that ended."""
         return self.history[-1] if self.history else None

@@ -57,7 +57,7 @@ def difference(
     Each side has two runs at least.
     """
     by_seed = [
-        {run.key.seed: value for run in runs if (value := run.metric(metric)) is not None}
+        {run.seed: value for run in runs if (value := run.metric(metric)) is not None}
         for runs in (a, b)
     ]
     shared = pairs_of(*by_seed)

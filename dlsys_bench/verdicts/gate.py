@@ -149,7 +149,7 @@ def gate(
         broken = next((run for run in results if run.status != "finished"), None)
         outcome, reason = None, ""
         if broken is not None and arm.may_diverge:
-            outcome, reason = Outcome.UNJUDGED, f"seed {broken.key.seed}: {broken.reason}"
+            outcome, reason = Outcome.UNJUDGED, f"seed {broken.seed}: {broken.reason}"
         elif arm.bound is not None:
             value = value_of(results[-1], metric)
             inside = value <= arm.bound
@@ -163,7 +163,11 @@ def gate(
     def train(seed: int) -> Result:
         return run(case, engine, dataset, tier=tier, seed=seed, on_epoch=on_epoch)
 
-    own = {run.key.seed for run in stored if run.key.engine == engine.name} if arm.bound is None else set()
+    own = (
+        {run.seed for run in stored if run.key.engine == engine.name}
+        if arm.bound is None
+        else set()
+    )
     terms = replace(terms, jobs=terms.jobs if engine.threaded else 1)
     itself = arm.bound is not None or unjudged or arm.may_diverge
     heard = _hear(sequential, terms, metric, train, own, on_result, of_the_arm if itself else None)
@@ -216,7 +220,7 @@ def gate_training(
         return result
 
     heard = _hear(
-        sequential, terms, judged, train_and_check, {run.key.seed for run in reference}, on_result
+        sequential, terms, judged, train_and_check, {run.seed for run in reference}, on_result
     )
     place = ["--reference", source, "--metric", judged]
     return replace(
@@ -263,7 +267,7 @@ def _hear(
     return Verdict(
         Key(),
         metric,
-        tuple(run.key.seed for run in results),
+        tuple(run.seed for run in results),
         tuple(value_of(run, metric, terms.side) for run in results),
         decision.outcome,
         said,
@@ -297,7 +301,7 @@ def _measured(results: Sequence[Result], metric: str) -> str:
     if not results:
         return ""
     finished = [value for run in results if (value := run.metric(metric)) is not None]
-    lost = [f"seed {run.key.seed}: {run.reason}" for run in results if run.metric(metric) is None]
+    lost = [f"seed {run.seed}: {run.reason}" for run in results if run.metric(metric) is None]
     mean = f"{metric} {sum(finished) / len(finished):.4f}" if finished else metric
     many = "1 seed" if len(results) == 1 else f"{len(results)} seeds"
     return f"{mean} ({'; '.join([many, *lost])}): "

@@ -37,10 +37,7 @@ def paired(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Pair], list[S
     strays: list[Stray] = []
     keys = dict.fromkeys(run.key.task() for run in (*a, *b))
     for key in keys:
-        sides = [
-            [run for run in runs if run.key.task() == key]
-            for runs in (a, b)
-        ]
+        sides = [[run for run in runs if run.key.task() == key] for runs in (a, b)]
         if not all(sides):
             strays.append(Stray(key, f"only {'A' if sides[0] else 'B'} has runs of it"))
             continue
@@ -89,10 +86,10 @@ def _engines(runs: Iterable[Result]) -> dict[str, tuple[Result, ...]]:
     for run in runs:
         parts = [
             run.key.engine,
-            "" if run.key.device in ("", "cpu") else f"({run.device})",
-            "" if run.key.dtype in ("", "float32") else run.dtype,
+            "" if run.key.device in ("", "cpu") else f"({run.key.device})",
+            "" if run.key.dtype in ("", "float32") else run.key.dtype,
         ]
-        found.setdefault(" ".join(filter(None, parts)), {})[run.key.seed] = run
+        found.setdefault(" ".join(filter(None, parts)), {})[run.seed] = run
     return {name: tuple(by_seed.values()) for name, by_seed in found.items()}
 
 

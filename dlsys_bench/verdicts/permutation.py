@@ -25,7 +25,7 @@ def rearranged(gap: Difference, a: Sequence[Result], b: Sequence[Result], metric
     these can say no more and t stands, if there is a spread.
     """
     by_seed = [
-        {run.key.seed: value for run in runs if (value := run.metric(metric)) is not None}
+        {run.seed: value for run in runs if (value := run.metric(metric)) is not None}
         for runs in (a, b)
     ]
     shared = pairs_of(*by_seed)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from results import changed, make_result
 from scipy import stats
 
 from dlsys_bench.engines.epochs import Epoch
@@ -43,22 +43,16 @@ def result(
     status: str = "finished",
     **figures: Any,
 ) -> Result:
-    return Result(
-        study,
-        arm,
-        "made",
-        "full",
-        "numpy",
-        "cpu",
-        "float32",
-        "keras",
+    return make_result(
         seed,
-        "p",
-        {},
-        list(history),
-        1.0,
-        status,
-        figures=figures,  # type: ignore[arg-type]
+        study=study,
+        arm=arm,
+        dataset="made",
+        tier="full",
+        history=list(history),
+        seconds=1.0,
+        status=status,
+        figures=figures,
     )
 
 
@@ -189,7 +183,7 @@ def test_runs_of_one_seed_are_compared_in_pairs_others_by_welch() -> None:
     assert (paired.p, paired.mean) == pytest.approx((expected.pvalue, (x - y).mean()))
     assert paired.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
     assert paired.low > 0
-    shifted = [replace(run, seed=run.seed + 100) for run in right[:4]]
+    shifted = [changed(run, seed=run.seed + 100) for run in right[:4]]
     welch, expected = (
         difference(left, shifted, "test_accuracy"),
         stats.ttest_ind(x, y[:4], equal_var=False),
@@ -200,7 +194,7 @@ def test_runs_of_one_seed_are_compared_in_pairs_others_by_welch() -> None:
     # Two seeds in common are not enough to pair by; three are.
     for shared, how in ((2, "Welch"), (3, "3 pairs")):
         part = [
-            replace(run, seed=run.seed + (0 if n < shared else 100)) for n, run in enumerate(right)
+            changed(run, seed=run.seed + (0 if n < shared else 100)) for n, run in enumerate(right)
         ]
         assert difference(left, part, "test_accuracy").how.startswith(how)
     same = difference(left, left, "test_accuracy")
@@ -486,13 +480,13 @@ def test_a_figure_is_counted_once_and_only_where_it_belongs(
     """Runs of another dataset, tier, engine or protocol are none of the claim's; the same run twice
     is one."""
     arm = STUDIES["dying-relu"].arm("relu")
-    good = replace(
+    good = changed(
         result("dying-relu", "relu", 3, collapsed=1, networks=2),
         dataset="absolute",
         protocol=arm.protocol("full"),
     )
     strays = [
-        replace(good, **{key: "another"})
+        changed(good, **{key: "another"})
         for key in ("dataset", "tier", "engine", "protocol", "arm")
     ]  # type: ignore[arg-type]
     monkeypatch.setattr("dlsys_bench.notebooks.rulings.runs.read", lambda *_: [good])

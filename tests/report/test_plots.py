@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from results import make_result
 from scipy import stats
 
 from dlsys_bench.engines.epochs import Epoch
@@ -43,10 +43,9 @@ RATE = {
 
 
 def run(study: str, arm: str = "own", seed: int = 0, **changes: Any) -> Result:
-    made = Result(
-        study, arm, "own", "full", "numpy", "cpu", "float32", "keras", seed, "p" * 12, RATE, [], 1.0
-    )
-    return replace(made, **changes)
+    fields = {"dataset": "own", "tier": "full", "protocol": "p" * 12}
+    fields |= {"history": [], "recipe": RATE, "seconds": 1.0}
+    return make_result(seed, study=study, arm=arm, **fields | changes)
 
 
 def history(seed: int, *, kept: bool = True) -> list[Epoch]:

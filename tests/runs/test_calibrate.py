@@ -152,7 +152,7 @@ def figures(result: Result) -> tuple[object, ...]:
         (epoch.running_loss, epoch.train_loss, epoch.test_loss, epoch.test_accuracy)
         for epoch in result.history
     ]
-    return (result.arm, result.seed, result.protocol, history)
+    return (result.key.arm, result.seed, result.key.protocol, history)
 
 
 def test_an_arm_reaches_the_same_by_one_worker_two_and_none(folder: Path) -> None:
@@ -191,11 +191,11 @@ def test_rows_are_made_whole_and_the_reference_file_is_in_the_order_of_the_arms(
 ) -> None:
     said = call(folder, "mine:ARMS", "--seeds", "3", "--workers", "1")
     with Store(folder / "reports" / "runs.db") as store:
-        assert [(run.seed, run.arm) for run in store.runs()] == [
+        assert [(run.seed, run.key.arm) for run in store.runs()] == [
             (seed, arm) for seed in range(3) for arm in "ba"
         ]
     path = folder / "reports" / "reference" / "arms.digits.quick.jsonl"
-    assert [(run.arm, run.seed) for run in read(path)] == [
+    assert [(run.key.arm, run.seed) for run in read(path)] == [
         (arm, seed) for arm in "ba" for seed in range(3)
     ]
     assert "6 asked, 6 trained" in said

@@ -17,7 +17,7 @@ def test_a_number_and_a_mapping_are_figures() -> None:
     found = train_once(lambda seed: {"accuracy": np.float32(0.5), "loss": np.array(2.0)}, 1, "mine")
     assert found.figures == {"accuracy": 0.5, "loss": 2.0}
     assert found.metric("loss") == 2.0
-    assert (found.study, found.seed, found.status) == ("mine", 1, "finished")
+    assert (found.key.study, found.seed, found.status) == ("mine", 1, "finished")
     assert Result.from_dict(found.to_dict()) == found
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from results import make_result
 
 import dlsys_bench
 from dlsys_bench.errors import StoreError
@@ -19,10 +19,7 @@ REFERENCE = Path(dlsys_bench.__file__).parent.parent / "reports" / "reference"
 
 
 def result(arm: str, seed: int, **changes: object) -> Result:
-    made = Result(
-        "study", arm, "digits", "quick", "numpy", "cpu", "float32", "keras", seed, "p", {}, [], 2.0
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return make_result(seed, arm=arm, history=[], **changes)
 
 
 def test_runs_are_in_the_order_of_the_arms_and_seeds_each_once(tmp_path: Path) -> None:
@@ -32,7 +29,7 @@ def test_runs_are_in_the_order_of_the_arms_and_seeds_each_once(tmp_path: Path) -
         merge(path, [result("a", 0), result("b", 0, seconds=9.0), result("gone", 0)], ("b", "a"))
         == 2
     )
-    assert [(run.arm, run.seed) for run in read(path)] == [
+    assert [(run.key.arm, run.seed) for run in read(path)] == [
         ("b", 0),
         ("a", 0),
         ("a", 1),
@@ -111,7 +108,7 @@ for seed in range(20):
 """
     processes = [subprocess.Popen([sys.executable, "-c", script, arm]) for arm in "abc"]
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
-    assert [(run.arm, run.seed) for run in read(path)] == [
+    assert [(run.key.arm, run.seed) for run in read(path)] == [
         (arm, seed) for arm in "abc" for seed in range(20)
     ]
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from results import changed, make_result
 from scipy import stats
 
 from dlsys_bench.cli import cli
@@ -31,24 +32,10 @@ def runs(
     values: Sequence[float | None], arm: str = "dropout", first_seed: int = 0, **changes: Any
 ) -> list[Result]:
     """A run a value, of which None diverged."""
-    made = Result(
-        "regularization/lenet5-tanh",
-        arm,
-        "digits",
-        "quick",
-        "numpy",
-        "cpu",
-        "float32",
-        "keras",
-        0,
-        "p",
-        {},
-        [],
-        1.0,
-    )
+    made = make_result(study="regularization/lenet5-tanh", arm=arm, seconds=1.0)
     lost = {"status": "diverged", "reason": "the loss became nan"}
     return [
-        replace(
+        changed(
             made,
             seed=first_seed + n,
             **(lost if value is None else {}),  # type: ignore[arg-type]
@@ -186,7 +173,7 @@ def test_what_only_one_side_has_is_left_out_and_says_why() -> None:
         *runs([0.5] * 3, "standard+bn", protocol="another"),
         *runs([0.5] * 3, "more"),
     ]
-    found = {one.arm: one for one in compare(a, b)}
+    found = {one.key.arm: one for one in compare(a, b)}
     assert found["dropout"].relation is Relation.SAME
     assert "only A has" in found["bn+bn"].reason
     assert "only B has" in found["more"].reason

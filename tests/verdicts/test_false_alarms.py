@@ -73,10 +73,10 @@ def test_stored_runs_judged_by_others_of_their_arm_fail_no_more_often_than_state
     arms: dict[tuple[str, ...], list[float]] = {}
     for path in sorted(folder.glob("regularization.*.quick.jsonl")):
         for found in read(path):
-            if found.engine == "numpy" and (value := found.metric("test_accuracy")) is not None:
-                arms.setdefault((found.study, found.arm, found.dataset, found.protocol), []).append(
-                    value
-                )
+            if found.key.engine == "numpy" and (value := found.metric("test_accuracy")) is not None:
+                arms.setdefault(
+                    (found.key.study, found.key.arm, found.key.dataset, found.key.protocol), []
+                ).append(value)
     pools = [np.array(values) for values in arms.values() if len(values) >= 20]
     assert len(pools) >= 20
     generator, failed, gates = np.random.default_rng(11), 0, 2000

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from results import changed, make_result
 
 from dlsys_bench.data import load
 from dlsys_bench.engines.registry import create
@@ -135,7 +136,7 @@ def test_a_run_cannot_vouch_for_itself(stored: Path) -> None:
     assert (found.outcome, found.values) == (Outcome.INCONCLUSIVE, ())
     assert "seed 10 is one of those the band is made of" in found.reason
     # Another engine's run of the same seed is another run.
-    lines = [replace(run(case(), NUMPY, DIGITS, seed=seed), engine="torch") for seed in range(20)]
+    lines = [changed(run(case(), NUMPY, DIGITS, seed=seed), engine="torch") for seed in range(20)]
     stored.unlink()
     for line in lines:
         append(stored, line)
@@ -170,7 +171,7 @@ def test_an_arm_that_may_diverge_is_none_the_worse_for_it(
 
 
 def test_a_run_that_diverged_is_the_worst_there_is() -> None:
-    lost = Result("s", "a", "d", "t", "e", "c", "f", "k", 1, "p", {}, [], 1.0, status="diverged")
+    lost = make_result(status="diverged")
     assert value_of(lost, "test_accuracy") == -inf
     assert value_of(lost, "test_loss") == value_of(lost, "rmse") == inf
 
@@ -187,7 +188,7 @@ def test_anyones_training_is_judged_by_the_metric_it_names() -> None:
     found = gate_training(
         training, STORED, metric="loss", source="file.jsonl", name="mine:training"
     )
-    assert (found.outcome, found.metric, found.study) == (Outcome.PASS, "loss", "mine:training")
+    assert (found.outcome, found.metric, found.key.study) == (Outcome.PASS, "loss", "mine:training")
     assert found.replay.startswith(
         "dlsys-bench gate mine:training --reference file.jsonl --metric loss --max-seeds 12"
     )

@@ -36,7 +36,7 @@ def ordering(claim: Claim, runs: Runs) -> Judged:
         if gap.high < 0
         else Ruling.UNDECIDED
     )
-    arms = f"{greater[0].key.study}/{greater[0].key.arm} minus {lesser[0].study}/{lesser[0].arm}"
+    arms = f"{greater[0].key.study}/{greater[0].key.arm} minus {lesser[0].key.study}/{lesser[0].key.arm}"
     steps = [run[0].last.steps if run[0].last else 0 for run in (greater, lesser)]
     parts = [
         f"{arms}, {gap.how}",
@@ -85,7 +85,7 @@ def _deeper(claim: Claim, runs: Runs) -> Judged:
     ]
     metric = "test_rmse_in_training_mode"
     seeds = [
-        {run.key.seed for run in side if run.metric(metric) is not None}
+        {run.seed for run in side if run.metric(metric) is not None}
         for pair in pairs
         for side in pair
     ]
@@ -137,7 +137,7 @@ def _deeper(claim: Claim, runs: Runs) -> Judged:
 
 
 def _of(runs: Sequence[Result], seed: int, metric: str) -> float:
-    return next(float(run.figures[metric]) for run in runs if run.key.seed == seed)
+    return next(float(run.figures[metric]) for run in runs if run.seed == seed)
 
 
 def equivalence(claim: Claim, runs: Runs) -> Judged:

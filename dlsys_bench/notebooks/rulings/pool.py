@@ -86,11 +86,15 @@ def _others(runs: Runs, one: Result, metric: str, epoch: int | None) -> list[NDA
     """The figures of the study's other arms on the same data."""
     if one.key.study not in STUDIES:
         return []
-    arms = [runs.of(one.key.study, arm.name) for arm in STUDIES[one.study].arms if arm.name != one.key.arm]
+    arms = [
+        runs.of(one.key.study, arm.name)
+        for arm in STUDIES[one.key.study].arms
+        if arm.name != one.key.arm
+    ]
     found = [
         figures(arm, metric, epoch)
         for arm in arms
-        if arm and arm[0].key.dataset == one.dataset and arm[0].history
+        if arm and arm[0].key.dataset == one.key.dataset and arm[0].history
     ]
     return [values for values in found if len(values) >= FEWEST]
 

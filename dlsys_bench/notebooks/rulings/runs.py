@@ -66,9 +66,17 @@ class Runs:
             self.files[path] = read(path) if path.exists() else []
         asked = (study, arm, dataset, "full", protocol, self.engine)
         found = {
-            (run.key.device, run.key.seed): run
+            (run.key.device, run.seed): run
             for run in (*self.extra, *self.files[path])
-            if (run.key.study, run.key.arm, run.key.dataset, run.key.tier, run.key.protocol, run.key.engine) == asked
+            if (
+                run.key.study,
+                run.key.arm,
+                run.key.dataset,
+                run.key.tier,
+                run.key.protocol,
+                run.key.engine,
+            )
+            == asked
         }
         return [found[key] for key in sorted(found)]
 

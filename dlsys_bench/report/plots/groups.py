@@ -32,7 +32,9 @@ def groups(results: Sequence[Result]) -> list[Group]:
     """Runs by arm, engine, device and protocol; arms in the order in which they were first run."""
 
     def engine(run: Result) -> str:
-        return run.key.engine if run.key.device == "cpu" else f"{run.engine} on {run.device}"
+        return (
+            run.key.engine if run.key.device == "cpu" else f"{run.key.engine} on {run.key.device}"
+        )
 
     found: dict[tuple[str, str, str], list[Result]] = {}
     for run in results:
@@ -44,7 +46,7 @@ def groups(results: Sequence[Result]) -> list[Group]:
         # Runs of one arm by two protocols are two things, whatever they are called.
         two = len({other for this, _, other in found if this == arm}) > 1
         parts = [name] * several + [f"protocol {protocol[:6]}"] * two
-        runs = sorted(found[arm, name, protocol], key=lambda run: run.key.seed)
+        runs = sorted(found[arm, name, protocol], key=lambda run: run.seed)
         grouped.append(Group(arm, ", ".join(parts), tuple(runs)))
     return grouped
 

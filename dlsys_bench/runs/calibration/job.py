@@ -37,6 +37,12 @@ class Job:
     data_dir: str | None = None
 
     @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        assert self.key.seed is not None
+        return self.key.seed
+
+    @property
     def name(self) -> str:
         """What a person calls it."""
         where = f"/{self.key.arm} on {self.key.dataset}, {self.key.engine}" if self.engine else ""
@@ -98,7 +104,7 @@ def train(job: Job) -> Result | Failure:
             sys.path.insert(0, job.folder)
         if job.engine is None:
             return replace(
-                train_once(find_train(job.target), job.key.seed, job.target),
+                train_once(find_train(job.target), job.seed, job.target),
                 key=job.key,
             )
         dataset = _dataset(job.key.dataset, job.folder, job.data_dir)
@@ -107,7 +113,7 @@ def train(job: Job) -> Result | Failure:
             _engine(job.engine, job.key.device),
             dataset,
             tier=job.key.tier,
-            seed=job.key.seed,
+            seed=job.seed,
         )
     except (Exception, SystemExit) as error:
         said = " ".join(str(error).split())

@@ -50,9 +50,7 @@ def _kept(path: Path) -> dict[Key, str]:
         return {}
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        before = {
-            run.key: line + "\n" for line, run in lines_and_results(read_lines(path), path)
-        }
+        before = {run.key: line + "\n" for line, run in lines_and_results(read_lines(path), path)}
     if found:
         aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
         try:

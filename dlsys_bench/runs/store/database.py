@@ -236,7 +236,10 @@ class Store:
         already (unless it is made `again`), or another living process has taken it on."""
         mine, values = owner or Owner.this(), key.to_tuple()
         with self._transaction() as connection:
-            if not again and connection.execute(f"SELECT 1 FROM runs WHERE {SAME}", values).fetchone():
+            if (
+                not again
+                and connection.execute(f"SELECT 1 FROM runs WHERE {SAME}", values).fetchone()
+            ):
                 return False
             row = connection.execute(
                 f"SELECT host, pid, started FROM reservations WHERE {SAME}", values

@@ -38,7 +38,9 @@ def line_of(result: Result) -> str:
     # What a training of someone else's returns may need every digit: its figures have no protocol
     # that says otherwise.
     keys = (
-        ("history", "seconds") if result.key.engine == "callable" else ("history", "seconds", "figures")
+        ("history", "seconds")
+        if result.key.engine == "callable"
+        else ("history", "seconds", "figures")
     )
     measured = {key: shortened(values[key]) for key in keys}
     try:

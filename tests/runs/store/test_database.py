@@ -9,39 +9,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from results import changed
+from results import make_result as result
 
-from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.errors import StoreError
-from dlsys_bench.runs.result import Result
-from dlsys_bench.runs.store import Store, append, check_writable, key_of, line_of, read
+from dlsys_bench.runs.store import Store, append, check_writable, line_of, read
 from dlsys_bench.runs.store.database import is_database
 from dlsys_bench.runs.store.schema import MIGRATIONS
 
 HERE = Path(__file__).parent
-
-
-def result(seed: int = 1, **changes: object) -> Result:
-    history = [Epoch(1, 10, 0.5, 1.25, 0.5, 1.2, 0.6, None, None, 1.1, 0.7)]
-    made = Result(
-        "study",
-        "arm",
-        "digits",
-        "quick",
-        "numpy",
-        "cpu",
-        "float32",
-        "keras",
-        seed,
-        "p",
-        {},
-        history,
-        2.0,
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def python(script: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
@@ -59,8 +38,8 @@ def python(script: str, *arguments: object, **options: object) -> subprocess.Com
 PRELUDE = """
 import sys
 from pathlib import Path
-from test_database import result
-from dlsys_bench.store import Store, append, key_of
+from results import make_result as result
+from dlsys_bench.runs.store import Store, append
 path = Path(sys.argv[1])
 """
 
@@ -82,7 +61,7 @@ def test_runs_are_read_back_in_order_the_last_attempt_of_each(tmp_path: Path) ->
         ]
         assert [run.seed for run in store.runs(status="diverged")] == [2]
         assert store.runs(engine="torch") == []
-        assert store.keys() == {key_of(result(seed)) for seed in (1, 2, 3)}
+        assert store.keys() == {result(seed).key for seed in (1, 2, 3)}
         with pytest.raises(StoreError, match=r"no column 'egnine' \(did you mean \"engine\"\?\)"):
             store.runs(egnine="torch")
     assert [(run.seed, run.seconds) for run in read(path)] == [(2, 2.0), (1, 3.0), (3, 2.0)]
@@ -107,7 +86,7 @@ def test_runs_that_differ_in_any_part_of_the_key_are_two(
 ) -> None:
     with Store(tmp_path / "runs.db") as store:
         assert store.add(result(1), once=True)
-        assert store.add(replace(result(1), **change), once=True)  # type: ignore[arg-type]
+        assert store.add(changed(result(1), **change), once=True)
         assert len(store.runs()) == 2
 
 
@@ -187,8 +166,8 @@ def test_runs_are_chosen_by_group_and_by_column(tmp_path: Path) -> None:
         for study in ("g/one", "g/two", "gone", "other"):
             for seed in (1, 2):
                 store.add(result(seed, study=study))
-        assert [run.study for run in store.runs(study="g", seed=1)] == ["g/one", "g/two"]
-        assert [run.study for run in store.runs(seed=2, study="gone", every=True)] == ["gone"]
+        assert [run.key.study for run in store.runs(study="g", seed=1)] == ["g/one", "g/two"]
+        assert [run.key.study for run in store.runs(seed=2, study="gone", every=True)] == ["gone"]
         assert store.runs(attempt=2) == []
 
 
@@ -210,7 +189,7 @@ def test_a_store_of_version_1_is_brought_up_with_nothing_lost(tmp_path: Path) ->
     connection.close()
     assert [run.seed for run in read(path)] == [1]
     with Store(path) as store:
-        assert store.reserve(key_of(result(2)))
+        assert store.reserve(result(2).key)
         assert [run.seed for run in store.runs()] == [1]
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)

@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_can_still_be_read(
     tmp_path.chmod(0o555)
     script = """
 from dlsys_bench.errors import StoreError
-from dlsys_bench.store import check_writable, read
+from dlsys_bench.runs.store import check_writable, read
 for act in (check_writable, lambda path: append(path, result(2))):
     for place in (path, path.with_name("other.db")):
         try:

@@ -10,18 +10,18 @@ from pathlib import Path
 
 from test_database import HERE, PRELUDE, python, result
 
-from dlsys_bench.runs.store import Store, key_of
+from dlsys_bench.runs.store import Store
 from dlsys_bench.runs.store.owner import Owner
 
 
 def test_a_run_is_taken_on_by_one_process_at_a_time(tmp_path: Path) -> None:
-    path, key = tmp_path / "runs.db", key_of(result(1))
+    path, key = tmp_path / "runs.db", result(1).key
     with Store(path) as store:
         assert store.reserve(key)
         assert store.reserve(key)
-        assert python("print(Store(path).reserve(key_of(result(1))))", path).stdout == "False\n"
+        assert python("print(Store(path).reserve(result(1).key))", path).stdout == "False\n"
         store.release(key)
-        assert python("print(Store(path).reserve(key_of(result(1))))", path).stdout == "True\n"
+        assert python("print(Store(path).reserve(result(1).key))", path).stdout == "True\n"
         # That process has ended: its reservation is nobody's.
         assert store.reserve(key)
         assert store.reservations() == {key: Owner.this()}
@@ -32,10 +32,8 @@ def test_a_run_is_taken_on_by_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 def test_the_reservation_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
-    path, key = tmp_path / "runs.db", key_of(result(1))
-    script = (
-        "import time\nprint(Store(path).reserve(key_of(result(1))), flush=True)\ntime.sleep(60)\n"
-    )
+    path, key = tmp_path / "runs.db", result(1).key
+    script = "import time\nprint(Store(path).reserve(result(1).key), flush=True)\ntime.sleep(60)\n"
     process = subprocess.Popen(
         [sys.executable, "-c", PRELUDE + script, str(path)],
         stdout=subprocess.PIPE,

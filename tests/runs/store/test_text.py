@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from results import EPOCH, make_result
 
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.errors import StoreError
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import (
     append,
     done,
     find_reference,
-    key_of,
     read,
     reference_path,
     reference_runs,
@@ -32,27 +35,9 @@ from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import Arm
 
 
-def result(seed: int = 1, **changes: object) -> Result:
-    history = [
-        Epoch(1, 10, 0.5, 1.25, 0.5, 1.2, 0.6, None, None, 1.1, 0.7),
-        Epoch(2, 20, 0.5, 1.0, 0.75),
-    ]
-    made = Result(
-        "study",
-        "arm",
-        "digits",
-        "quick",
-        "numpy",
-        "cpu",
-        "float32",
-        "keras",
-        seed,
-        "p",
-        {},
-        history,
-        2.0,
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
+def result(seed: int = 1, **changes: Any) -> Result:
+    history = [EPOCH, Epoch(2, 20, 0.5, 1.0, 0.75)]
+    return make_result(seed, **{"history": history} | changes)
 
 
 def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
@@ -60,17 +45,17 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     append(path, result(1))
     append(path, result(2, status="diverged", reason="NaN", history=[]))
     assert read(path) == [result(1), result(2, status="diverged", reason="NaN", history=[])]
-    assert done(read(path)) == {key_of(result(1)), key_of(result(2))}
-    assert key_of(result(1)) == (
-        "study",
-        "arm",
-        "digits",
-        "quick",
-        "numpy",
-        "cpu",
-        "float32",
-        1,
-        "p",
+    assert done(read(path)) == {result(1).key, result(2).key}
+    assert result(1).key == Key(
+        study="study",
+        arm="arm",
+        dataset="digits",
+        tier="quick",
+        engine="numpy",
+        device="cpu",
+        dtype="float32",
+        seed=1,
+        protocol="p",
     )
 
 
@@ -155,7 +140,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_text import result
 from dlsys_bench.errors import StoreError
-from dlsys_bench.store import append
+from dlsys_bench.runs.store import append
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 size = Path({str(path)!r}).stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))
@@ -165,7 +150,11 @@ except StoreError as error:
     print(error)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert "the runs written before are kept" in done.stdout
     assert [run.seed for run in read(path)] == [1]
