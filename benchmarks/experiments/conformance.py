@@ -16,7 +16,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from dlsys_bench.conformance.compliance import Compliance
-from dlsys_bench.conformance.outcome import Status
+from dlsys_bench.conformance.result import Status
 from dlsys_bench.report.tables import Table
 
 HERE = Path(__file__).parent
@@ -48,9 +48,9 @@ def measure(engine: str, runs: int) -> None:
             text=True,
         )
         report = json.loads(done.stdout)
-        failed = [outcome for outcome in report["outcomes"] if outcome["status"] == "failed"]
+        failed = [result for result in report["outcomes"] if result["status"] == "failed"]
         kept = {name: report[name] for name in ("engine", "seed", "conforms", "seconds", "counts")}
-        kept["drawn"] = sum(outcome.get("drawn", 0) for outcome in report["outcomes"])
+        kept["drawn"] = sum(result.get("drawn", 0) for result in report["outcomes"])
         with RUNS.open("a") as file:
             file.write(
                 json.dumps(kept | {"failed": failed, "provenance": report["provenance"]}) + "\n"
@@ -95,7 +95,7 @@ def engines() -> Table:
             continue
         found = Compliance.read(path)
         counts = found.counts()
-        looser = sum(o.status is Status.PASSED and o.reason is not None for o in found.outcomes)
+        looser = sum(o.status is Status.PASSED and o.reason is not None for o in found.results)
         rows.append(
             (
                 f"[{found.engine.partition(':')[0]}]({path.stem}.md)",

@@ -18,7 +18,7 @@ from dlsys_bench.engine_names import NAMES
 from dlsys_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from dlsys_bench.conformance.outcome import Outcome
+    from dlsys_bench.conformance.result import CheckResult
 
 
 FIND = """
@@ -116,30 +116,31 @@ def conform_command(
     2 usage or environment.
     """
     from dlsys_bench.conformance.compliance import Compliance, changes
-    from dlsys_bench.conformance.ladder import chosen, climb
-    from dlsys_bench.conformance.outcome import Status
-    from dlsys_bench.conformance.runner import Options, Worker
+    from dlsys_bench.conformance.ladder import climb, select
+    from dlsys_bench.conformance.result import Status
+    from dlsys_bench.conformance.runner import Options, ProcessRunner
     from dlsys_bench.provenance import cores, provenance
     from dlsys_bench.report.compliance import compliance_table, declared_table, write_compliance
 
     _check_found(engine_name)
     earlier = Compliance.read(against) if against else None
-    selected = chosen(checks)
+    selected = select(checks)
     options = Options(seed, examples, budget, seconds)
     # No check above the statistical one takes a core for long; with one check there is nothing to
     # share.
     count = min(jobs or cores(), len(selected))
     runners = [
-        Worker(engine_name, device, options, threads=max(1, cores() // count)) for _ in range(count)
+        ProcessRunner(engine_name, device, options, threads=max(1, cores() // count))
+        for _ in range(count)
     ]
 
-    def tell(outcome: Outcome) -> None:
-        if outcome.status is Status.FAILED and not as_json:
-            say(outcome.message())
+    def tell(result: CheckResult) -> None:
+        if result.status is Status.FAILED and not as_json:
+            say(result.message())
 
     began = time.perf_counter()
     try:
-        outcomes = climb(runners, selected, beyond=beyond, on_outcome=tell)
+        results = climb(runners, selected, beyond=beyond, on_result=tell)
     finally:
         for runner in runners:
             runner.close()
@@ -147,8 +148,8 @@ def conform_command(
         engine_name,
         device,
         seed,
-        outcomes,
-        [check.name for check in chosen(None)],
+        results,
+        [check.name for check in select(None)],
         [check.name for check in selected],
         time.perf_counter() - began,
         provenance(),

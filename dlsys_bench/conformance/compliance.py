@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dlsys_bench.conformance.check import CHECKS, RUNGS
-from dlsys_bench.conformance.outcome import Outcome, Status
+from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.errors import UserError
 
 SCHEMA = 1
@@ -19,13 +19,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Compliance:
-    """The outcome of every check of one engine. `expected` are the checks that there are, by name;
+    """The result of every check of one engine. `expected` are the checks that there are, by name;
     `selected` those that were asked for, if not all."""
 
     engine: str
     device: str
     seed: int
-    outcomes: Sequence[Outcome]
+    results: Sequence[CheckResult]
     expected: Sequence[str] = field(default_factory=lambda: list(CHECKS))
     selected: Sequence[str] | None = None
     seconds: float = 0.0
@@ -33,17 +33,17 @@ class Compliance:
 
     def counts(self, rung: str | None = None) -> Counter[Status]:
         """How many checks, of a rung or of all, ended how."""
-        return Counter(outcome.status for outcome in self.outcomes if rung in (None, outcome.rung))
+        return Counter(result.status for result in self.results if rung in (None, result.rung))
 
     @property
-    def first_broken(self) -> Outcome | None:
+    def first_broken(self) -> CheckResult | None:
         """The first check that failed, on the lowest rung that broke."""
-        return next((outcome for outcome in self.outcomes if outcome.status is Status.FAILED), None)
+        return next((result for result in self.results if result.status is Status.FAILED), None)
 
     @property
     def missing(self) -> list[str]:
         """Checks that neither ran nor are declared, and of which nothing says why."""
-        known = {outcome.name for outcome in self.outcomes}
+        known = {result.name for result in self.results}
         return [name for name in (self.selected or self.expected) if name not in known]
 
     @property
@@ -86,7 +86,7 @@ class Compliance:
             "missing": self.missing,
             "expected": list(self.expected),
             "selected": self.selected and list(self.selected),
-            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+            "outcomes": [result.to_dict() for result in self.results],
             "provenance": dict(self.provenance),
         }
 
@@ -95,12 +95,12 @@ class Compliance:
         """The report in a file. Errors: UserError where it is not one."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            outcomes = [Outcome.from_dict(outcome) for outcome in values["outcomes"]]
+            results = [CheckResult.from_dict(result) for result in values["outcomes"]]
             return cls(
                 values["engine"],
                 values["device"],
                 values["seed"],
-                outcomes,
+                results,
                 values["expected"],
                 values["selected"],
                 values["seconds"],
@@ -117,8 +117,7 @@ class Compliance:
 def changes(before: Compliance, after: Compliance) -> list[tuple[str, str, str]]:
     """What became of each check that ended differently: its name, then, now."""
     then, now = (
-        {outcome.name: str(outcome.status) for outcome in report.outcomes}
-        for report in (before, after)
+        {result.name: str(result.status) for result in report.results} for report in (before, after)
     )
     order = {rung: place for place, rung in enumerate(RUNGS)}
     names = sorted(

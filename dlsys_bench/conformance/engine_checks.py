@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from dlsys_bench.conformance.ladder import chosen, climb
-from dlsys_bench.conformance.outcome import Outcome, Status
-from dlsys_bench.conformance.runner import DEFAULTS, Here, Make, Options, Runner, Worker, command
+from dlsys_bench.conformance.ladder import climb, select
+from dlsys_bench.conformance.result import CheckResult, Status
+from dlsys_bench.conformance.runner import (
+    DEFAULTS,
+    EngineFactory,
+    LocalRunner,
+    Options,
+    ProcessRunner,
+    Runner,
+    replay_command,
+)
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.errors import UserError
 
@@ -15,14 +23,14 @@ Given = str | Engine | type[Engine]
 
 
 class NotConformingError(AssertionError):
-    """An engine that failed; `outcomes` has every check."""
+    """An engine that failed; `results` has every check."""
 
-    def __init__(self, outcomes: Sequence[Outcome]) -> None:
-        failed = [outcome for outcome in outcomes if outcome.status is Status.FAILED]
-        beyond = sum(outcome.status is Status.NOT_REACHED for outcome in outcomes)
-        told = "\n".join(outcome.message() for outcome in failed)
+    def __init__(self, results: Sequence[CheckResult]) -> None:
+        failed = [result for result in results if result.status is Status.FAILED]
+        beyond = sum(result.status is Status.NOT_REACHED for result in results)
+        told = "\n".join(result.message() for result in failed)
         super().__init__(told + (f"\n{beyond} checks above were not reached" if beyond else ""))
-        self.outcomes = outcomes
+        self.results = results
 
 
 def check_engine(
@@ -33,7 +41,7 @@ def check_engine(
     device: str = "cpu",
     options: Options = DEFAULTS,
     beyond: bool = False,
-) -> list[Outcome]:
+) -> list[CheckResult]:
     """Put an engine through the ladder, or through the checks and rungs that are named.
 
     `engine` is an instance, a class, or a name: "torch", "package.module:Class". What is named runs
@@ -43,25 +51,25 @@ def check_engine(
     """
     if on_fail not in ("raise", "collect"):
         raise UserError(f'on_fail is {on_fail!r}; it takes "raise" or "collect"')
-    runner = runner_of(engine, device, options)
+    runner = make_runner(engine, device, options)
     try:
-        outcomes = climb([runner], chosen(checks), beyond=beyond)
+        results = climb([runner], select(checks), beyond=beyond)
     finally:
         runner.close()
-    if on_fail == "raise" and any(outcome.status is Status.FAILED for outcome in outcomes):
-        raise NotConformingError(outcomes)
-    return outcomes
+    if on_fail == "raise" and any(result.status is Status.FAILED for result in results):
+        raise NotConformingError(results)
+    return results
 
 
-def runner_of(engine: Given, device: str = "cpu", options: Options = DEFAULTS) -> Runner:
+def make_runner(engine: Given, device: str = "cpu", options: Options = DEFAULTS) -> Runner:
     """Where the checks of this engine run."""
     if isinstance(engine, str):
-        return Worker(engine, device, options)
+        return ProcessRunner(engine, device, options)
     target = _target(engine if isinstance(engine, type) else type(engine))
-    return Here(_make(engine, device), options, target and command(target, device))
+    return LocalRunner(_make(engine, device), options, target and replay_command(target, device))
 
 
-def _make(engine: Engine | type[Engine], device: str) -> Make:
+def _make(engine: Engine | type[Engine], device: str) -> EngineFactory:
     if isinstance(engine, type):
         made: dict[str, Engine] = {}
 
@@ -102,17 +110,17 @@ def parametrize_with_checks(
 
     def one(engine: Given, runner: Runner, name: str) -> Callable[[], None]:
         def check() -> None:
-            outcome = runner.run(name)
-            if outcome.status is Status.DECLARED:
-                pytest.skip(f"declared: {outcome.reason}")
-            if outcome.status is Status.FAILED:
-                pytest.fail(outcome.message(), pytrace=False)
+            result = runner.run(name)
+            if result.status is Status.DECLARED:
+                pytest.skip(f"declared: {result.reason}")
+            if result.status is Status.FAILED:
+                pytest.fail(result.message(), pytrace=False)
 
         return check
 
     params = []
     for engine in engines:
-        runner = runner_of(engine)
+        runner = make_runner(engine)
         told = (
             engine
             if isinstance(engine, str)
@@ -120,6 +128,6 @@ def parametrize_with_checks(
         )
         params += [
             pytest.param(one(engine, runner, check.name), id=f"{told}-{check.name}")
-            for check in chosen(checks)
+            for check in select(checks)
         ]
     return pytest.mark.parametrize("check", params)

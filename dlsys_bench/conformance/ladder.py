@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 from dlsys_bench.conformance import checks
 from dlsys_bench.conformance.check import CHECKS, RUNGS, Check
-from dlsys_bench.conformance.outcome import Outcome, Status
+from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.runner import NO_ANSWER, Runner
 from dlsys_bench.errors import UserError, nearest
 
@@ -19,7 +19,7 @@ assert checks
 HANGS = 3
 
 
-def chosen(names: Sequence[str] | None) -> list[Check]:
+def select(names: Sequence[str] | None) -> list[Check]:
     """The checks of these names: whole ones, or rungs. Errors: UserError, with the nearest."""
     if not names:
         return list(CHECKS.values())
@@ -37,32 +37,32 @@ def climb(
     selected: Sequence[Check],
     *,
     beyond: bool = False,
-    on_outcome: Callable[[Outcome], None] | None = None,
-) -> list[Outcome]:
+    on_result: Callable[[CheckResult], None] | None = None,
+) -> list[CheckResult]:
     """Run checks on as many runners at a time as there are. A rung that breaks is finished, and
     those above it are not reached, unless the climb is to go `beyond`."""
     free: SimpleQueue[Runner] = SimpleQueue()
     for runner in runners:
         free.put(runner)
-    found: dict[str, Outcome] = {}
+    found: dict[str, CheckResult] = {}
     hung = 0
 
-    def one(check: Check) -> Outcome:
+    def one(check: Check) -> CheckResult:
         nonlocal hung
         runner = free.get()
         try:
             if hung >= HANGS:
-                outcome = Outcome(
+                result = CheckResult(
                     check.name, Status.NOT_REACHED, reason=f"{hung} checks before it hung"
                 )
             else:
-                outcome = runner.run(check.name)
-                hung += bool(outcome.finding and outcome.finding.what.startswith(NO_ANSWER))
+                result = runner.run(check.name)
+                hung += bool(result.finding and result.finding.what.startswith(NO_ANSWER))
         finally:
             free.put(runner)
-        if on_outcome is not None:
-            on_outcome(outcome)
-        return outcome
+        if on_result is not None:
+            on_result(result)
+        return result
 
     broken: str | None = None
     with ThreadPoolExecutor(len(runners)) as pool:
@@ -70,16 +70,16 @@ def climb(
             mine = [check for check in selected if check.rung == rung]
             if broken is not None and not beyond:
                 for check in mine:
-                    outcome = Outcome(
+                    result = CheckResult(
                         check.name, Status.NOT_REACHED, reason=f"the rung {broken} broke"
                     )
-                    found[check.name] = outcome
-                    if on_outcome is not None:
-                        on_outcome(outcome)
+                    found[check.name] = result
+                    if on_result is not None:
+                        on_result(result)
                 continue
-            for check, outcome in zip(mine, pool.map(one, mine), strict=True):
-                found[check.name] = outcome
-                if outcome.status is Status.FAILED and broken is None:
+            for check, result in zip(mine, pool.map(one, mine), strict=True):
+                found[check.name] = result
+                if result.status is Status.FAILED and broken is None:
                     broken = rung
             hung = 0
     return [found[check.name] for check in selected]

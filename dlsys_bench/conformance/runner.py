@@ -20,11 +20,11 @@ from typing import IO, Any, NamedTuple, Protocol
 from dlsys_bench.conformance.check import CHECKS, Trial
 from dlsys_bench.conformance.finding import BrokenError, Finding
 from dlsys_bench.conformance.guard import check_declarations
-from dlsys_bench.conformance.outcome import Outcome, Status
+from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.errors import EngineError, NotApplicableError
 
-Make = Callable[[str], Engine]
+EngineFactory = Callable[[str], Engine]
 """An engine of a dtype; of its default for an empty name."""
 
 
@@ -59,12 +59,12 @@ DEFAULTS = Options()
 class Runner(Protocol):
     """Runs one check after the other."""
 
-    def run(self, name: str) -> Outcome: ...
+    def run(self, name: str) -> CheckResult: ...
 
     def close(self) -> None: ...
 
 
-def maker(target: str, device: str) -> Make:
+def engine_factory(target: str, device: str) -> EngineFactory:
     """An engine by its name, made once for each dtype."""
     from dlsys_bench.engines.registry import create
 
@@ -84,17 +84,19 @@ def _default(target: str, device: str) -> Engine:
     return create(target, device)
 
 
-class Here:
+class LocalRunner:
     """Checks in this process. `replay` is the command line before a check's name."""
 
-    def __init__(self, make: Make, options: Options = DEFAULTS, replay: str | None = None) -> None:
+    def __init__(
+        self, make: EngineFactory, options: Options = DEFAULTS, replay: str | None = None
+    ) -> None:
         self.make, self.options, self.replay = make, options, replay
 
-    def run(self, name: str) -> Outcome:
+    def run(self, name: str) -> CheckResult:
         check, began = CHECKS[name], time.perf_counter()
 
-        def ended(status: Status, **more: Any) -> Outcome:
-            return Outcome(name, status, time.perf_counter() - began, **more)
+        def ended(status: Status, **more: Any) -> CheckResult:
+            return CheckResult(name, status, time.perf_counter() - began, **more)
 
         drawn = 0
         try:
@@ -151,13 +153,13 @@ class Here:
         """Nothing is held."""
 
 
-def command(target: str, device: str) -> str:
+def replay_command(target: str, device: str) -> str:
     """What replays a check of an engine, but for the check."""
     more = "" if device == "cpu" else f" --device {device}"
     return f"dlsys-bench conform --engine {shlex.quote(target)}{more}"
 
 
-class Worker:
+class ProcessRunner:
     """Checks in a process of their own. One that takes too long is killed, one that dies is
     followed by another; what became of its check is a finding like any other. Standard output is
     the engine's to spoil."""
@@ -194,7 +196,7 @@ class Worker:
         ).start()
         return self.process
 
-    def run(self, name: str) -> Outcome:
+    def run(self, name: str) -> CheckResult:
         began = time.perf_counter()
         process = self.process or self._start()
         assert process.stdin is not None
@@ -215,11 +217,11 @@ class Worker:
             return self._lost(
                 name, f"the process ended {how}" + (f": {last}" if last else ""), began
             )
-        return Outcome.from_dict(json.loads(answer))
+        return CheckResult.from_dict(json.loads(answer))
 
-    def _lost(self, name: str, told: str, began: float) -> Outcome:
-        replay = f"{command(self.target, self.device)} --check {shlex.quote(name)} --seed {self.options.seed}"
-        return Outcome(
+    def _lost(self, name: str, told: str, began: float) -> CheckResult:
+        replay = f"{replay_command(self.target, self.device)} --check {shlex.quote(name)} --seed {self.options.seed}"
+        return CheckResult(
             name, Status.FAILED, time.perf_counter() - began, finding=Finding(told), replay=replay
         )
 

@@ -212,12 +212,12 @@ def single_layers(draw: st.DrawFn, /, kind: str, *, images: bool = True, **fixed
     )
     shape = draw(st.sampled_from(shapes))
     try:
-        outcome = layer.output_shape(shape)
+        result = layer.output_shape(shape)
     except SpecError:
         # A window larger than this image; the largest holds all of them.
         shape = IMAGES[-1]
-        outcome = layer.output_shape(shape)
-    after = (Flatten(),) if len(outcome) == 3 else ()
+        result = layer.output_shape(shape)
+    after = (Flatten(),) if len(result) == 3 else ()
     model = Model("drawn", shape, (layer, *after, Dense(2)))
     # One vector alone has no variance, and a batch norm of torch refuses it.
     least = 2 if kind == "batch_norm" and len(shape) == 1 else 1

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from dlsys_bench.conformance.check import CHECKS
-from dlsys_bench.conformance.engine_checks import runner_of
-from dlsys_bench.conformance.ladder import chosen
-from dlsys_bench.conformance.outcome import Status
+from dlsys_bench.conformance.engine_checks import make_runner
+from dlsys_bench.conformance.ladder import select
+from dlsys_bench.conformance.result import Status
 from dlsys_bench.conformance.runner import Options, Runner
 
 
@@ -25,12 +25,12 @@ class Climb:
         rung = CHECKS[name].rung
         if self.broken not in (None, rung):
             pytest.skip(f"not reached: the rung {self.broken} broke")
-        outcome = self.runner.run(name)
-        if outcome.status is Status.DECLARED:
-            pytest.skip(f"declared: {outcome.reason}")
-        if outcome.status is Status.FAILED:
+        result = self.runner.run(name)
+        if result.status is Status.DECLARED:
+            pytest.skip(f"declared: {result.reason}")
+        if result.status is Status.FAILED:
             self.broken = rung
-            pytest.fail(outcome.message(), pytrace=False)
+            pytest.fail(result.message(), pytrace=False)
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,11 @@ def climb(pytestconfig: pytest.Config) -> Iterator[Climb]:
         else given or os.environ.get("DLSYS_BENCH_ENGINE", "numpy")
     )
     device = pytestconfig.getoption("dlsys_device", "cpu")
-    runner = runner_of(name, device, Options(seed=pytestconfig.getoption("conformance_seed", 0)))
+    runner = make_runner(name, device, Options(seed=pytestconfig.getoption("conformance_seed", 0)))
     yield Climb(runner)
     runner.close()
 
 
-@pytest.mark.parametrize("name", [check.name for check in chosen(None)])
+@pytest.mark.parametrize("name", [check.name for check in select(None)])
 def test_conformance(climb: Climb, name: str) -> None:
     climb.test(name)

@@ -1,4 +1,4 @@
-"""The worker process: a check's name a line comes in, an outcome a line goes out."""
+"""The worker process: a check's name a line comes in, an result a line goes out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 
 from dlsys_bench.conformance import checks
-from dlsys_bench.conformance.runner import Here, Options, command, maker
+from dlsys_bench.conformance.runner import LocalRunner, Options, engine_factory, replay_command
 
 
 def main() -> None:
@@ -16,7 +16,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     assert checks
-    here = Here(maker(target, device), Options(*options), command(target, device))
+    here = LocalRunner(
+        engine_factory(target, device), Options(*options), replay_command(target, device)
+    )
     for line in sys.stdin:
         answers.write(json.dumps(here.run(line.strip()).to_dict()) + "\n")
         answers.flush()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlsys_bench.conformance.check import RUNGS
 from dlsys_bench.conformance.compliance import Compliance
-from dlsys_bench.conformance.outcome import Status
+from dlsys_bench.conformance.result import Status
 from dlsys_bench.report.tables import Table
 
 STATUSES = (Status.PASSED, Status.FAILED, Status.DECLARED, Status.NOT_REACHED)
@@ -32,10 +32,10 @@ td.number { text-align: right } code { background: #f2f2f2; padding: .1rem .2rem
 %}<td class="number">{{ report.counts(rung)[status] or "" }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table>
 {% for rung in rungs %}<h2 id="{{ rung }}">{{ rung }}</h2><table><tbody>
-{% for outcome in report.outcomes if outcome.rung == rung %}<tr><td>{{ outcome.subject }}</td>
-<td class="{{ outcome.status | replace(" ", "-") }}">{{ outcome.status }}</td>
-<td>{{ outcome.finding or outcome.reason or "" }}
-{% if outcome.replay %}<br><code>{{ outcome.replay }}</code>{% endif %}</td></tr>
+{% for result in report.results if result.rung == rung %}<tr><td>{{ result.subject }}</td>
+<td class="{{ result.status | replace(" ", "-") }}">{{ result.status }}</td>
+<td>{{ result.finding or result.reason or "" }}
+{% if result.replay %}<br><code>{{ result.replay }}</code>{% endif %}</td></tr>
 {% endfor %}</tbody></table>
 {% endfor %}</body></html>
 """
@@ -58,7 +58,7 @@ def compliance_table(report: Compliance) -> Table:
         if not counts:
             continue
         broken = next(
-            (o for o in report.outcomes if o.rung == rung and o.status is Status.FAILED), None
+            (o for o in report.results if o.rung == rung and o.status is Status.FAILED), None
         )
         told = f"{broken.subject}: {broken.finding and broken.finding.what}" if broken else ""
         rows.append((rung, *(str(counts[status] or "") for status in STATUSES), told))
@@ -70,7 +70,7 @@ def compliance_table(report: Compliance) -> Table:
 def declared_table(report: Compliance) -> Table | None:
     """What the engine declares, reason by reason; what it does less exactly too."""
     checks: dict[tuple[Status, str], list[str]] = {}
-    for o in report.outcomes:
+    for o in report.results:
         if o.reason and o.status in (Status.DECLARED, Status.PASSED):
             checks.setdefault((o.status, o.reason), []).append(o.name)
     rows = [(reason, str(status), ", ".join(names)) for (status, reason), names in checks.items()]

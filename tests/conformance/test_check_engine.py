@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from dlsys_bench import NotConformingError, check_engine, parametrize_with_checks
 from dlsys_bench.conformance.check import CHECKS, RUNGS, Trial
 from dlsys_bench.conformance.compliance import Compliance, changes
-from dlsys_bench.conformance.ladder import chosen, climb
-from dlsys_bench.conformance.outcome import Outcome, Status
-from dlsys_bench.conformance.runner import Here, Options, maker
+from dlsys_bench.conformance.ladder import climb, select
+from dlsys_bench.conformance.result import CheckResult, Status
+from dlsys_bench.conformance.runner import LocalRunner, Options, engine_factory
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.numpy.dense import DenseRule
 from dlsys_bench.engines.plan import Array
@@ -76,42 +76,42 @@ def test_every_check_is_on_a_rung_and_every_rung_has_checks() -> None:
 def test_a_broken_engine_is_named_by_rung_layer_tensor_and_example() -> None:
     with pytest.raises(NotConformingError) as raised:
         check_engine(HalfBias, checks=["forward", "gradient", "loss"])
-    outcomes = {outcome.name: outcome for outcome in raised.value.outcomes}
-    assert outcomes["forward/dense"].status is Status.PASSED
-    finding = outcomes["gradient/dense"].finding
+    results = {result.name: result for result in raised.value.results}
+    assert results["forward/dense"].status is Status.PASSED
+    finding = results["gradient/dense"].finding
     assert finding is not None
     assert (finding.layer, finding.tensor) == ("dense_2", "dense_2.bias")
     # As small as it gets: one layer under the last, the fewest samples.
     assert finding.example is not None
     assert "dense(units=3), dense(units=2); 1 samples" in finding.example
-    assert outcomes["loss/hinge"].status is Status.NOT_REACHED
-    assert "the rung gradient broke" in str(outcomes["loss/hinge"].reason)
+    assert results["loss/hinge"].status is Status.NOT_REACHED
+    assert "the rung gradient broke" in str(results["loss/hinge"].reason)
     assert "checks above were not reached" in str(raised.value)
 
 
 def test_beyond_goes_on_above_a_rung_that_breaks() -> None:
-    outcomes = check_engine(HalfBias, "collect", checks=["gradient/dense", "loss"], beyond=True)
-    assert [outcome.status for outcome in outcomes] == [Status.FAILED, *[Status.PASSED] * 7]
+    results = check_engine(HalfBias, "collect", checks=["gradient/dense", "loss"], beyond=True)
+    assert [result.status for result in results] == [Status.FAILED, *[Status.PASSED] * 7]
 
 
 def test_what_an_engine_lacks_is_declared_and_said() -> None:
-    outcomes = {
+    results = {
         o.name: o
         for o in check_engine(NoPools(), checks=["forward/max_pool", "forward/network", "step"])
     }
-    assert outcomes["forward/max_pool"].status is Status.DECLARED
-    assert outcomes["forward/max_pool"].reason == "layer:max_pool: not written yet"
-    assert outcomes["step/rmsprop"].reason == "optimizer:rmsprop: nor this"
-    assert outcomes["forward/network"].status is Status.PASSED
+    assert results["forward/max_pool"].status is Status.DECLARED
+    assert results["forward/max_pool"].reason == "layer:max_pool: not written yet"
+    assert results["step/rmsprop"].reason == "optimizer:rmsprop: nor this"
+    assert results["forward/network"].status is Status.PASSED
 
 
 def test_what_is_declared_is_heard_though_there_is_no_time() -> None:
     # Hypothesis takes it for a failure and tries again; the end of the time once passed it over, on
     # a slow machine.
-    (outcome,) = check_engine(
+    (result,) = check_engine(
         NoPools, "collect", checks=["trajectory/fit-max_pool"], options=Options(budget=1e-6)
     )
-    assert outcome.status is Status.DECLARED
+    assert result.status is Status.DECLARED
 
 
 def test_an_error_of_a_check_is_heard_though_there_is_no_time() -> None:
@@ -119,7 +119,7 @@ def test_an_error_of_a_check_is_heard_though_there_is_no_time() -> None:
         raise ZeroDivisionError(str(example))
 
     with pytest.raises(ZeroDivisionError, match="0"):
-        Trial(maker("numpy", "cpu"), budget=1e-6).search(st.integers(0, 9), body)
+        Trial(engine_factory("numpy", "cpu"), budget=1e-6).search(st.integers(0, 9), body)
 
 
 def test_an_example_that_cannot_be_compared_is_not_counted() -> None:
@@ -129,7 +129,7 @@ def test_an_example_that_cannot_be_compared_is_not_counted() -> None:
         assume(example > 3)
         compared.append(example)
 
-    trial = Trial(maker("numpy", "cpu"), budget=1e-6)
+    trial = Trial(engine_factory("numpy", "cpu"), budget=1e-6)
     trial.search(st.integers(0, 9), body)
     assert trial.drawn == len(compared) >= 3
 
@@ -142,20 +142,20 @@ def test_a_check_that_is_not_there_is_named_with_the_nearest() -> None:
 
 
 def test_a_replay_finds_the_same(tmp_path: Path) -> None:
-    (outcome,) = check_engine(
+    (result,) = check_engine(
         HalfBias, "collect", checks=["gradient/dense"], options=Options(seed=3)
     )
-    assert outcome.replay is not None
-    assert "test_check_engine:HalfBias --check gradient/dense --seed 3" in outcome.replay
-    again = run("dlsys_bench", *outcome.replay.split()[1:], "--json", folder=tmp_path)
+    assert result.replay is not None
+    assert "test_check_engine:HalfBias --check gradient/dense --seed 3" in result.replay
+    again = run("dlsys_bench", *result.replay.split()[1:], "--json", folder=tmp_path)
     assert again.returncode == 1, again.stderr
-    assert json.loads(again.stdout)["outcomes"][0]["finding"] == outcome.finding.to_dict()  # type: ignore[union-attr]
+    assert json.loads(again.stdout)["outcomes"][0]["finding"] == result.finding.to_dict()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_a_healthy_engine_conforms_whatever_is_drawn(seed: int) -> None:
-    here = Here(maker("numpy", "cpu"), Options(seed=seed, examples=20))
-    selected = [check for check in chosen(None) if check.rung != "distribution"]
+    here = LocalRunner(engine_factory("numpy", "cpu"), Options(seed=seed, examples=20))
+    selected = [check for check in select(None) if check.rung != "distribution"]
     failed = [o.message() for o in climb([here], selected) if o.status is not Status.PASSED]
     assert not failed
 
@@ -235,8 +235,8 @@ def test_the_command_line_from_an_empty_folder(tmp_path: Path) -> None:
 
 def report(**statuses: Status) -> Compliance:
     names = {"loss_hinge": "loss/hinge", "step_sgd": "step/sgd"}
-    outcomes = [Outcome(names[name], status) for name, status in statuses.items()]
-    return Compliance("mine", "cpu", 0, outcomes, list(names.values()))
+    results = [CheckResult(names[name], status) for name, status in statuses.items()]
+    return Compliance("mine", "cpu", 0, results, list(names.values()))
 
 
 def test_a_report_conforms_only_if_everything_ran() -> None:
@@ -253,8 +253,8 @@ def test_a_report_conforms_only_if_everything_ran() -> None:
 
 
 def test_a_report_of_some_checks_says_so() -> None:
-    outcomes = [Outcome("loss/hinge", Status.PASSED)]
-    some = Compliance("mine", "cpu", 0, outcomes, ["loss/hinge", "step/sgd"], ["loss/hinge"])
+    results = [CheckResult("loss/hinge", Status.PASSED)]
+    some = Compliance("mine", "cpu", 0, results, ["loss/hinge", "step/sgd"], ["loss/hinge"])
     assert some.conforms
     assert some.partial
     assert some.summary() == "mine conforms as far as was asked: 1 passed of 2 checks"
@@ -280,5 +280,5 @@ def test_an_engine_of_another_kind_is_refused_with_what_it_lacks() -> None:
     class NotAnEngine:
         pass
 
-    (outcome,) = check_engine(NotAnEngine, "collect", checks=["loss/hinge"])  # type: ignore[arg-type]
-    assert outcome.status is Status.FAILED
+    (result,) = check_engine(NotAnEngine, "collect", checks=["loss/hinge"])  # type: ignore[arg-type]
+    assert result.status is Status.FAILED

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from dlsys_bench import check_engine
-from dlsys_bench.conformance.ladder import chosen, climb
-from dlsys_bench.conformance.outcome import Status
-from dlsys_bench.conformance.runner import Options, Worker
+from dlsys_bench.conformance.ladder import climb, select
+from dlsys_bench.conformance.result import Status
+from dlsys_bench.conformance.runner import Options, ProcessRunner
 
 SPOIL = ("Hangs", "HangsInC", "Crashes", "Exits", "Dies", "PrintsInC", "CannotBeMade")
 HERE = str(Path(__file__).parent)
@@ -52,35 +52,35 @@ def test_a_hostile_engine_gives_a_named_finding(name: str, monkeypatch: pytest.M
     engine = (
         f"hostile:{name}" if name in SPOIL else getattr(importlib.import_module("hostile"), name)
     )
-    (outcome,) = check_engine(engine, "collect", checks=[check], options=options)
-    assert outcome.status is Status.FAILED
-    assert said in outcome.message()
+    (result,) = check_engine(engine, "collect", checks=[check], options=options)
+    assert result.status is Status.FAILED
+    assert said in result.message()
     assert (
-        f"dlsys-bench conform --engine hostile:{name} --check {check} --seed 0" in outcome.message()
+        f"dlsys-bench conform --engine hostile:{name} --check {check} --seed 0" in result.message()
     )
 
 
 def test_the_rest_of_the_rung_goes_on_after_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(HERE)
-    worker = Worker("hostile:DiesOfSoftmax")
+    worker = ProcessRunner("hostile:DiesOfSoftmax")
     try:
-        outcomes = {o.subject: o.status for o in climb([worker], chosen(["shapes", "loss"]))}
+        results = {o.subject: o.status for o in climb([worker], select(["shapes", "loss"]))}
     finally:
         worker.close()
-    assert outcomes["softmax"] is Status.FAILED
-    assert outcomes["history"] is Status.PASSED
-    assert outcomes["hinge"] is Status.NOT_REACHED
+    assert results["softmax"] is Status.FAILED
+    assert results["history"] is Status.PASSED
+    assert results["hinge"] is Status.NOT_REACHED
 
 
 def test_an_engine_that_hangs_is_not_waited_for_in_every_check(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(HERE)
-    worker = Worker("hostile:HangsInC", options=Options(seconds=1.5))
+    worker = ProcessRunner("hostile:HangsInC", options=Options(seconds=1.5))
     try:
-        outcomes = climb([worker], chosen(["shapes"]))
+        results = climb([worker], select(["shapes"]))
     finally:
         worker.close()
-    reasons = [outcome.reason for outcome in outcomes if outcome.status is Status.NOT_REACHED]
+    reasons = [result.reason for result in results if result.status is Status.NOT_REACHED]
     assert reasons
     assert set(reasons) == {"3 checks before it hung"}

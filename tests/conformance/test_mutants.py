@@ -21,8 +21,8 @@ from mutants.matrix import markdown, summary, write
 from mutants.mutant import CLASSES, Edit
 
 from dlsys_bench.conformance.check import CHECKS, RUNGS
-from dlsys_bench.conformance.outcome import Status
-from dlsys_bench.conformance.runner import Here, Options
+from dlsys_bench.conformance.result import Status
+from dlsys_bench.conformance.runner import LocalRunner, Options
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError
 
@@ -40,7 +40,7 @@ def _param(mutant: Mutant) -> object:
 
 
 @functools.cache
-def _healthy(package: str) -> Here:
+def _healthy(package: str) -> LocalRunner:
     return runner(f"healthy_{package}", SHORT)
 
 
@@ -49,11 +49,11 @@ def test_the_recorded_check_detects_the_mutant(mutant: Mutant) -> None:
     if reason := unavailable(mutant.package):
         pytest.skip(reason)
     assert mutant.check is not None
-    outcome = runner(mutant.name, SHORT).run(mutant.check)
-    assert outcome.status is Status.FAILED, f"{mutant.name} survived: {mutant.what}"
-    assert outcome.finding is not None
-    assert outcome.replay is not None
-    assert f"{mutants.__name__}:{mutant.name} --check {mutant.check}" in outcome.replay
+    result = runner(mutant.name, SHORT).run(mutant.check)
+    assert result.status is Status.FAILED, f"{mutant.name} survived: {mutant.what}"
+    assert result.finding is not None
+    assert result.replay is not None
+    assert f"{mutants.__name__}:{mutant.name} --check {mutant.check}" in result.replay
 
 
 TWINS = sorted({(mutant.package, str(mutant.check), mutant.rung) for mutant in KILLED})
@@ -74,8 +74,8 @@ TWINS = sorted({(mutant.package, str(mutant.check), mutant.rung) for mutant in K
 def test_the_healthy_twin_passes_the_check(package: str, check: str) -> None:
     if reason := unavailable(package):
         pytest.skip(reason)
-    outcome = _healthy(package).run(check)
-    assert outcome.status is Status.PASSED, outcome.message()
+    result = _healthy(package).run(check)
+    assert result.status is Status.PASSED, result.message()
 
 
 @pytest.mark.slow

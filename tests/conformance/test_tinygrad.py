@@ -41,13 +41,11 @@ def test_tinygrad_conforms(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     report = json.loads(done.stdout)
     assert not [
-        outcome for outcome in report["outcomes"] if outcome["status"] in ("failed", "not reached")
+        result for result in report["outcomes"] if result["status"] in ("failed", "not reached")
     ]
     assert (done.returncode, report["conforms"]) == (0, True)
     # What it lacks is all that it declares: nothing else is left out.
-    assert {
-        outcome["name"] for outcome in report["outcomes"] if outcome["status"] == "declared"
-    } == {
+    assert {result["name"] for result in report["outcomes"] if result["status"] == "declared"} == {
         "shapes/max_pool",
         "forward/max_pool",
         "gradient/max_pool",

@@ -223,14 +223,14 @@ class TinygradEngine(Engine):
                     else plan.order(epoch, count, recipe.shuffle)
                 )
                 rates = [recipe.rate(step + number) for number in range(len(sizes))]
-                for number, chosen in enumerate(cut(order, sizes)):
+                for number, select in enumerate(cut(order, sizes)):
                     optimizer.lr.assign([rates[number]]).realize()
-                    masks = plan.masks(net[0], step + number, len(chosen)) if plan.parity else {}
+                    masks = plan.masks(net[0], step + number, len(select)) if plan.parity else {}
                     x, y, *kept = map(
-                        self._in, (samples.x[chosen], samples.y[chosen], *masks.values())
+                        self._in, (samples.x[select], samples.y[select], *masks.values())
                     )
                     given = x, y, scales[step + number > 0], dict(zip(masks, kept, strict=True))
-                    value, right = jitted.setdefault(len(chosen), TinyJit(update))(*given).tolist()
+                    value, right = jitted.setdefault(len(select), TinyJit(update))(*given).tolist()
                     if not np.isfinite(value):
                         raise DivergedError(epoch, number + 1, value)
                     hits, values = hits + right, [*values, value]

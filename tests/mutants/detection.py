@@ -11,8 +11,8 @@ from typing import Any
 
 import mutants
 from dlsys_bench.conformance.check import CHECKS, RUNGS
-from dlsys_bench.conformance.outcome import Outcome, Status
-from dlsys_bench.conformance.runner import Here, Options, command, maker
+from dlsys_bench.conformance.result import CheckResult, Status
+from dlsys_bench.conformance.runner import LocalRunner, Options, engine_factory, replay_command
 from dlsys_bench.engines.registry import unavailable
 
 
@@ -56,21 +56,21 @@ class Detection:
         return asdict(self) | {"expected": self.expected_rung, "found": self.found}
 
 
-def runner(name: str, options: Options) -> Here:
+def runner(name: str, options: Options) -> LocalRunner:
     """Return a runner of checks, in this process, for a mutant or a healthy twin."""
     target = f"{mutants.__name__}:{name}"
-    return Here(maker(target, "cpu"), options, command(target, "cpu"))
+    return LocalRunner(engine_factory(target, "cpu"), options, replay_command(target, "cpu"))
 
 
-def first_failure(name: str, options: Options, rungs: Sequence[str] = RUNGS) -> Outcome | None:
+def first_failure(name: str, options: Options, rungs: Sequence[str] = RUNGS) -> CheckResult | None:
     """Return the first check, from the lowest rung up, that fails a mutant, or None.
 
     No check above it runs.
     """
     here = runner(name, options)
     for check in CHECKS.values():
-        if check.rung in rungs and (outcome := here.run(check.name)).status is Status.FAILED:
-            return outcome
+        if check.rung in rungs and (result := here.run(check.name)).status is Status.FAILED:
+            return result
     return None
 
 

@@ -20,7 +20,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """One check: its status, what was found where it failed, why where it did not run, and the line
     that replays it."""
 
