@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dlsys_bench.engines.registry import BUILT_IN, create, unavailable
+from dlsys_bench.engines.registry import ENGINES, create, one_of_each, unavailable
 from dlsys_bench.errors import EngineError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.benchmark import peak_memory
@@ -18,16 +18,14 @@ from dlsys_bench.timing.taken import taken
 from dlsys_bench.timing.watched import Watched
 
 ROUNDS = 7
-LEFT_OUT = {("keras-jax", "cpu"), ("keras-jax", "cuda"), ("torch-bf16", "cpu")}
-"""Keras is timed on TensorFlow; most CPUs have no units for bfloat16, and it gains nothing
-there."""
 PLACES = {
     f"{name}-{device}" if device != "cpu" else name: (name, device)
-    for name, entry in BUILT_IN.items()
-    for device in entry.devices
-    if (name, device) not in LEFT_OUT
+    for name in one_of_each(ENGINES)
+    for device in ENGINES[name].devices
+    if device not in ENGINES[name].slow_on
 }
-"""Every device that an engine can have; whether it is there, the engine says when it is asked."""
+"""Every device that an engine supports and gains from; creating an engine tells whether the device
+is present."""
 SIZES = [
     Workload("regularization/lenet5-tanh", "standard+bn", size, max(1, 2048 // size))
     for size in (8, 32, 512, 2048, 8192)

@@ -13,7 +13,7 @@ import click
 from dlsys_bench.cli.options import RUNS, as_json, data_dir
 from dlsys_bench.cli.terminal import progress, say
 from dlsys_bench.cli.training import work_of
-from dlsys_bench.engine_names import NAMES
+from dlsys_bench.engines.registry import NAMES
 from dlsys_bench.errors import UserError
 
 if TYPE_CHECKING:

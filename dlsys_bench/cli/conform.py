@@ -14,7 +14,7 @@ import click
 
 from dlsys_bench.cli.options import as_json
 from dlsys_bench.cli.terminal import say, show
-from dlsys_bench.engine_names import NAMES
+from dlsys_bench.engines.registry import NAMES
 from dlsys_bench.errors import UserError
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ def data_group() -> None:
 @click.argument("names", nargs=-1)
 def fetch(names: tuple[str, ...]) -> None:
     """Download NAMES (default: all) from public mirrors into the cache, checked by SHA-256."""
-    from dlsys_bench.data import DATASETS
+    from dlsys_bench.data import datasets
     from dlsys_bench.data import fetch as fetch_files
 
-    for name in names or DATASETS:
+    for name in names or datasets():
         for path in fetch_files(name):
             click.echo(f"{name}: {path}")
 
@@ -36,10 +36,10 @@ def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
     missing."""
     from dataclasses import asdict
 
-    from dlsys_bench.data import DATASETS
+    from dlsys_bench.data import datasets
     from dlsys_bench.data import verify as verify_files
 
-    reports = {name: verify_files(name, data_dir) for name in names or DATASETS}
+    reports = {name: verify_files(name, data_dir) for name in names or datasets()}
     if as_json:
         click.echo(
             json.dumps(

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 def _named(weights: Path) -> str:
     """The dataset in the name that `run --weights` gives: ....DATASET.TIER.ENGINE.SEED.npz."""
-    from dlsys_bench.data import DATASETS
+    from dlsys_bench.data import datasets
 
     parts = weights.stem.split(".")
-    if len(parts) < 4 or parts[-4] not in DATASETS:
+    if len(parts) < 4 or parts[-4] not in datasets():
         raise UserError(
-            f"the name of {weights.name} says no dataset: give one, --dataset {'|'.join(DATASETS)}|..."
+            f"the name of {weights.name} says no dataset: give one, --dataset {'|'.join(datasets())}|..."
         )
     say(f"on {parts[-4]}, which the file's name says; --dataset chooses another")
     return parts[-4]

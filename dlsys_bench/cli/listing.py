@@ -15,7 +15,7 @@ from dlsys_bench.errors import UserError, nearest
 
 def _listing(what: str) -> list[dict[str, Any]]:
     if what == "studies":
-        from dlsys_bench.studies.registry import STUDIES
+        from dlsys_bench.studies.registry import studies
 
         return [
             {
@@ -25,10 +25,10 @@ def _listing(what: str) -> list[dict[str, Any]]:
                 "source": s.source,
                 "title": s.title,
             }
-            for s in STUDIES.values()
+            for s in studies().values()
         ]
     if what == "models":
-        from dlsys_bench.notebooks.zoo import MODELS
+        from dlsys_bench.studies.registry import models
 
         return [
             {
@@ -37,53 +37,36 @@ def _listing(what: str) -> list[dict[str, Any]]:
                 "input": str(m.input_shape),
                 "parameters": m.counts.total,
             }
-            for m in MODELS.values()
+            for m in models().values()
         ]
     if what == "engines":
         from dlsys_bench.engines.registry import engines, unavailable
 
         return [{"engine": name, "state": unavailable(name) or "available"} for name in engines()]
-    if what == "datasets":
-        from dlsys_bench.data import DATASETS, is_available
-
-        return [
-            {
-                "dataset": name,
-                "title": source.title,
-                "licence": source.licence,
-                "state": "available" if is_available(name) else f"dlsys-bench data fetch {name}",
-            }
-            for name, source in DATASETS.items()
-        ]
-    from dlsys_bench.notebooks.claims import claims
+    from dlsys_bench.data import datasets, is_available
 
     return [
         {
-            "claim": c["id"],
-            "kind": c["kind"],
-            "value": c.get("value", c.get("text", "")),
-            "sound": "" if c.get("sound", True) else "unsound",
-            "caveat": c.get("caveat") or "",
+            "dataset": name,
+            "title": source.title,
+            "licence": source.licence,
+            "state": "available" if is_available(name) else f"dlsys-bench data fetch {name}",
         }
-        for c in claims()
+        for name, source in datasets().items()
     ]
 
 
-LISTS = ("studies", "models", "engines", "datasets", "claims")
+LISTS = ("studies", "models", "engines", "datasets")
 
 
 @click.command("list")
 @click.argument("what", type=click.Choice([*LISTS, "all"]), default="all")
 @as_json
 def list_command(what: str, as_json: bool) -> None:
-    """What there is: studies, models, engines, datasets, claims."""
+    """What there is: studies, models, engines, datasets."""
     from dlsys_bench.report.tables import Table
 
-    chosen = {
-        name: _listing(name)
-        for name in (LISTS[:-1] if what == "all" and not as_json else LISTS)
-        if what in ("all", name)
-    }
+    chosen = {name: _listing(name) for name in LISTS if what in ("all", name)}
     if as_json:
         click.echo(json.dumps(chosen if what == "all" else chosen[what], indent=1))
         return
@@ -105,12 +88,12 @@ def summary_command(model: str, as_json: bool) -> None:
     """The layers, shapes and parameters of MODEL: a name (see `list models`), a .json file, or
     package.module:MODEL."""
     from dlsys_bench.attributes import load_attribute
-    from dlsys_bench.notebooks.zoo import MODELS
     from dlsys_bench.report.tables import summary_table
     from dlsys_bench.spec.model import Model
     from dlsys_bench.spec.record import from_dict
+    from dlsys_bench.studies.registry import models
 
-    found: object = MODELS.get(model)
+    found: object = models().get(model)
     if found is None and model.endswith(".json"):
         try:
             found = from_dict(json.loads(Path(model).read_text(encoding="utf-8")))
@@ -120,7 +103,7 @@ def summary_command(model: str, as_json: bool) -> None:
         found = load_attribute(model, "model")
     if not isinstance(found, Model):
         raise UserError(
-            f"unknown model {model!r}{nearest(model, MODELS)}; `dlsys-bench list models` shows them"
+            f"unknown model {model!r}{nearest(model, models())}; `dlsys-bench list models` shows them"
         )
     if as_json:
         counts = {f"params_{name}": value for name, value in found.counts._asdict().items()}

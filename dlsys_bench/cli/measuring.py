@@ -99,8 +99,7 @@ def places_of(
         for engine, entry in chosen.items()
         if device in entry.devices
         and dtype in entry.dtypes
-        # Most CPUs have no units for it, and it gains nothing there: whoever wants it says so.
-        and (engines or (engine, device) != ("torch-bf16", "cpu"))
+        and (engines or device not in entry.slow_on)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from dlsys_bench.engine_names import NAMES
+from dlsys_bench.engines.registry import NAMES
 
 RUNS = Path("reports/runs.db")
 

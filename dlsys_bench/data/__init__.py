@@ -5,15 +5,15 @@ from dlsys_bench.data.dataset import Dataset
 from dlsys_bench.data.files import FileReport, fetch, verify
 from dlsys_bench.data.load import is_available, load
 from dlsys_bench.data.samples import Samples, Splits, prepare, training_count
-from dlsys_bench.data.source import DATASETS, Source
+from dlsys_bench.data.source import Source, datasets
 
 __all__ = [
-    "DATASETS",
     "Dataset",
     "FileReport",
     "Samples",
     "Source",
     "Splits",
+    "datasets",
     "fetch",
     "is_available",
     "load",

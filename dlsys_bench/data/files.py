@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from dlsys_bench.data.source import ADVICE, DATASETS, Source
+from dlsys_bench.data.source import ADVICE, Source, datasets
 from dlsys_bench.errors import DataError, nearest
 
 VARIABLE = "DLSYS_BENCH_DATA"
@@ -90,11 +90,11 @@ def fetch(
 
 def known(name: str) -> Source:
     """The record of a known data set; a DataError names the nearest."""
-    if name not in DATASETS:
+    if name not in datasets():
         raise DataError(
-            f"unknown dataset {name!r}{nearest(name, DATASETS)}; known: {', '.join(DATASETS)}"
+            f"unknown dataset {name!r}{nearest(name, datasets())}; known: {', '.join(datasets())}"
         )
-    return DATASETS[name]
+    return datasets()[name]
 
 
 def checksum(path: Path) -> str | None:
@@ -146,7 +146,7 @@ def _damage(report: FileReport) -> str:
     """What is wrong with a file that is there."""
     owners = [
         f" ({source.title} has a file of that SHA-256)"
-        for source in DATASETS.values()
+        for source in datasets().values()
         if report.found in source.files.values()
     ]
     return (

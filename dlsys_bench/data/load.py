@@ -8,19 +8,19 @@ from dlsys_bench.data.custom import from_archive, from_callable
 from dlsys_bench.data.dataset import Dataset
 from dlsys_bench.data.files import DataDir, fetch, verify
 from dlsys_bench.data.idx import read_idx
-from dlsys_bench.data.source import DATASETS, Source
+from dlsys_bench.data.source import Source, datasets
 from dlsys_bench.errors import DataError, nearest
 
 
 def load(name: str, data_dir: DataDir = None, *, offline: bool = False) -> Dataset:
-    """A data set by a key of DATASETS, the path of an .npz, or `package.module:callable`.
+    """A data set by a name in `datasets()`, the path of an .npz, or `package.module:callable`.
 
     The files of a known data set are looked for in `data_dir`, else in $DLSYS_BENCH_DATA, else in
     the cache, which downloads what it lacks unless `offline`; their SHA-256 is checked. Errors:
     DataError.
     """
-    if name in DATASETS:
-        source = DATASETS[name]
+    if name in datasets():
+        source = datasets()[name]
         return (
             from_callable(source.factory)
             if source.factory
@@ -39,7 +39,7 @@ def is_available(name: str, data_dir: DataDir = None) -> bool:
 
     Errors: DataError for an unknown name.
     """
-    if name in DATASETS:
+    if name in datasets():
         try:
             return all(report.state == "ok" for report in verify(name, data_dir))
         except DataError:
@@ -58,6 +58,6 @@ def _read(source: Source, paths: list[Path]) -> Dataset:
 
 def _unknown(name: str) -> DataError:
     return DataError(
-        f"unknown dataset {name!r}{nearest(name, DATASETS)}; it takes {', '.join(DATASETS)}, the path of an .npz, "
+        f"unknown dataset {name!r}{nearest(name, datasets())}; it takes {', '.join(datasets())}, the path of an .npz, "
         "or package.module:callable"
     )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+
+from dlsys_bench.entry_points import collect
 
 # For whoever cannot have a data set.
 ADVICE = (
@@ -32,13 +35,6 @@ class Source:
     files: Mapping[str, str] = field(default_factory=dict)
     mirrors: tuple[str, ...] = ()
     factory: str = ""
-
-
-def _formula(
-    name: str, title: str, shape: tuple[int, ...], classes: tuple[str, ...], citation: str
-) -> Source:
-    factory = f"dlsys_bench.notebooks.datasets:{name.replace('-', '_')}"
-    return Source(name, title, name, classes, shape, "none: computed", citation, factory=factory)
 
 
 _SOURCES = (
@@ -106,30 +102,11 @@ _SOURCES = (
         citation="Alpaydin, Kaynak: Optical recognition of handwritten digits. UCI machine learning repository, 1998",
         factory="dlsys_bench.data.digits:digits",
     ),
-    _formula(
-        "absolute",
-        "|x| on (-sqrt 7, sqrt 7)",
-        (1,),
-        (),
-        "Lu, Shin, Su, Karniadakis: Dying ReLU and initialization. Commun. Comput. Phys. 28(5), 2020",
-    ),
-    _formula(
-        "absolute-sine", "|x sin 5x| on (-sqrt 7, sqrt 7)", (1,), (), "the fourth notebook (nb4)"
-    ),
-    _formula(
-        "eggholder",
-        "Eggholder function on (-512, 512)^2 with noise of variance 0.3",
-        (2,),
-        (),
-        "Whitley, Rana, Dzubera, Mathias: Evaluating evolutionary algorithms. Artif. Intell. 85, 1996",
-    ),
-    _formula(
-        "half-plane",
-        "Two uniform numbers, which is the larger",
-        (2,),
-        ("x1 <= x2", "x1 > x2"),
-        "the second and fourth notebooks (nb2, nb4)",
-    ),
 )
 
-DATASETS: dict[str, Source] = {source.name: source for source in _SOURCES}
+
+@cache
+def datasets() -> dict[str, Source]:
+    """The datasets by name: those above, and the mappings that the entry points of
+    `dlsys_bench.datasets` refer to."""
+    return collect("dlsys_bench.datasets", {source.name: source for source in _SOURCES}, Source)

@@ -1,73 +1,108 @@
-"""Which engines there are, and why one is not available."""
+"""The engines by name: where each one is, what it needs, and why one is unavailable.
+
+Nothing here imports an engine or numpy, so that help texts and completion stay quick.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from importlib.metadata import entry_points
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.engines.base import Engine
+from dlsys_bench.entry_points import declared
 from dlsys_bench.errors import EngineError, nearest
 
+if TYPE_CHECKING:
+    from dlsys_bench.engines.base import Engine
+
 GROUP = "dlsys_bench.engines"
+"""The entry-point group: each entry point names an engine and refers to its class."""
 
 
 class Entry(NamedTuple):
-    """Where an engine's class is, the modules it needs, how one gets them, the devices and the
-    dtypes it can have."""
+    """An engine's class ("package.module:Class"), the modules it needs and the command that
+    installs them, its devices and dtypes.
+
+    `one_per_process` names a library that is configured once for the whole process: of the engines
+    that share it, a process can use only one, and the first available one stands for the others.
+    `slow_on` holds the devices on which the engine gains nothing: benchmarks measure it there only
+    if it is named.
+    """
 
     target: str
     needs: tuple[str, ...] = ()
     install: str = ""
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[str, ...] = ("float32", "float64")
+    one_per_process: str = ""
+    slow_on: tuple[str, ...] = ()
 
 
-TORCH = "pip install 'dlsys-bench[torch]'"
+TORCH = Entry("", ("torch",), "pip install 'dlsys-bench[torch]'")
+KERAS = Entry("", one_per_process="keras")
 
-BUILT_IN: dict[str, Entry] = {
+ENGINES: dict[str, Entry] = {
     "numpy": Entry("dlsys_bench.engines.numpy:NumpyEngine", devices=("cpu",)),
     "numba": Entry(
         "dlsys_bench.engines.numba:NumbaEngine",
         ("numba",),
         "pip install 'dlsys-bench[numba]'",
-        ("cpu",),
+        devices=("cpu",),
     ),
-    "torch": Entry("dlsys_bench.engines.torch:TorchEngine", ("torch",), TORCH),
-    "torch-tf32": Entry(
-        "dlsys_bench.engines.torch:TorchTF32Engine", ("torch",), TORCH, ("cuda",), ("float32",)
+    "torch": TORCH._replace(target="dlsys_bench.engines.torch:TorchEngine"),
+    "torch-tf32": TORCH._replace(
+        target="dlsys_bench.engines.torch:TorchTF32Engine", devices=("cuda",), dtypes=("float32",)
     ),
-    "torch-bf16": Entry(
-        "dlsys_bench.engines.torch:TorchBfloat16Engine", ("torch",), TORCH, dtypes=("float32",)
+    # Most CPUs have no units for bfloat16.
+    "torch-bf16": TORCH._replace(
+        target="dlsys_bench.engines.torch:TorchBfloat16Engine",
+        dtypes=("float32",),
+        slow_on=("cpu",),
     ),
     "jax": Entry("dlsys_bench.engines.jax:JaxEngine", ("jax",), "pip install 'dlsys-bench[jax]'"),
-    "keras": Entry(
-        "dlsys_bench.engines.keras:KerasEngine",
-        ("keras", "tensorflow"),
-        "pip install 'dlsys-bench[tensorflow]'",
+    "keras": KERAS._replace(
+        target="dlsys_bench.engines.keras:KerasEngine",
+        needs=("keras", "tensorflow"),
+        install="pip install 'dlsys-bench[tensorflow]'",
     ),
-    "keras-jax": Entry(
-        "dlsys_bench.engines.keras:KerasJaxEngine",
-        ("keras", "jax"),
-        "pip install 'dlsys-bench[jax]'",
+    "keras-jax": KERAS._replace(
+        target="dlsys_bench.engines.keras:KerasJaxEngine",
+        needs=("keras", "jax"),
+        install="pip install 'dlsys-bench[jax]'",
         dtypes=("float32",),
     ),
 }
+"""The built-in engines: the only list of them."""
+
+NAMES = ", ".join([*ENGINES, "package.module:Class"])
+"""The values of an option that takes an engine, for its help text."""
+
+DEVICES = tuple(dict.fromkeys(device for entry in ENGINES.values() for device in entry.devices))
 
 
+@cache
 def engines() -> dict[str, Entry]:
-    """Every engine by name: the built-in ones and those that installed packages bring."""
-    return BUILT_IN | {entry.name: Entry(entry.value) for entry in entry_points(group=GROUP)}
+    """Every engine by name: the built-in ones and those that installed packages register.
+
+    Raises UserError if two packages use one name.
+    """
+    registered = declared(GROUP, ENGINES)
+    return ENGINES | {
+        name: Entry(point.value, (point.module.partition(".")[0],))
+        for name, point in registered.items()
+    }
 
 
 def unavailable(name: str) -> str | None:
-    """Why an engine cannot be used here, with the command that mends it; None when it can. Imports
-    nothing."""
-    missing = [
-        module for module in engines()[name].needs if importlib.util.find_spec(module) is None
-    ]
-    return f'engine "{name}" is not installed: {engines()[name].install}' if missing else None
+    """The reason why an engine cannot be used here, with the command that installs it; None if it
+    can. Imports nothing."""
+    entry = engines()[name]
+    missing = [module for module in entry.needs if importlib.util.find_spec(module) is None]
+    if not missing:
+        return None
+    return f'engine "{name}" is not installed: {entry.install or f"{missing[0]} is missing"}'
 
 
 def available() -> list[str]:
@@ -75,15 +110,27 @@ def available() -> list[str]:
     return [name for name in engines() if unavailable(name) is None]
 
 
+def one_of_each(names: Iterable[str]) -> list[str]:
+    """The named engines that one process can use together: of those that exclude each other, the
+    first."""
+    found: dict[str, str] = {}
+    for name in names:
+        found.setdefault(engines()[name].one_per_process or name, name)
+    return list(found.values())
+
+
 def check_name(name: str) -> Entry:
-    """Where a named engine is. Errors: EngineError, with the nearest name or what to install.
-    Imports nothing."""
+    """The entry of a named engine. Imports nothing.
+
+    Raises EngineError, with the nearest name or the command that installs the engine.
+    """
     if ":" in name:
         return Entry(name)
     known = engines()
     if name not in known:
         raise EngineError(
-            f"unknown engine {name!r}{nearest(name, known)}; known: {', '.join(known)}, or package.module:Class"
+            f"unknown engine {name!r}{nearest(name, known)}; known: {', '.join(known)}, or "
+            "package.module:Class"
         )
     if reason := unavailable(name):
         raise EngineError(f"{reason}; available: {', '.join(available())}")
@@ -91,9 +138,9 @@ def check_name(name: str) -> Entry:
 
 
 def create(name: str, device: str = "cpu", dtype: str = "float32") -> Engine:
-    """An engine by name, or by "package.module:Class". Errors: EngineError."""
+    """An engine by name, or by "package.module:Class". Raises EngineError."""
     entry = check_name(name)
-    made: Any = load_attribute(entry.target, "engine", EngineError)
-    engine: Engine = made(device, dtype)
+    engine_class: Any = load_attribute(entry.target, "engine", EngineError)
+    engine: Engine = engine_class(device, dtype)
     engine.origin = name
     return engine

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data.dataset import Dataset
+from dlsys_bench.data.source import Source
 
 Values = NDArray[np.float64]
 
@@ -84,3 +85,41 @@ def half_plane(seed: int = 0) -> Dataset:
     return Dataset(
         "half-plane", points[:20], labels[:20], points[20:], labels[20:], classes, redraw=half_plane
     )
+
+
+def _formula(
+    name: str, title: str, shape: tuple[int, ...], classes: tuple[str, ...], citation: str
+) -> Source:
+    factory = f"{__name__}:{name.replace('-', '_')}"
+    return Source(name, title, name, classes, shape, "none: computed", citation, factory=factory)
+
+
+_SOURCES = (
+    _formula(
+        "absolute",
+        "|x| on (-sqrt 7, sqrt 7)",
+        (1,),
+        (),
+        "Lu, Shin, Su, Karniadakis: Dying ReLU and initialization. Commun. Comput. Phys. 28(5), 2020",
+    ),
+    _formula(
+        "absolute-sine", "|x sin 5x| on (-sqrt 7, sqrt 7)", (1,), (), "the fourth notebook (nb4)"
+    ),
+    _formula(
+        "eggholder",
+        "Eggholder function on (-512, 512)^2 with noise of variance 0.3",
+        (2,),
+        (),
+        "Whitley, Rana, Dzubera, Mathias: Evaluating evolutionary algorithms. Artif. Intell. 85, 1996",
+    ),
+    _formula(
+        "half-plane",
+        "Two uniform numbers, which is the larger",
+        (2,),
+        ("x1 <= x2", "x1 > x2"),
+        "the second and fourth notebooks (nb2, nb4)",
+    ),
+)
+
+DATASETS: dict[str, Source] = {source.name: source for source in _SOURCES}
+"""Every dataset that a formula computes, by name."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from dlsys_bench.engine_names import NAMES
+from dlsys_bench.engines.registry import DEVICES, NAMES
 from dlsys_bench.errors import NotApplicableError, UserError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help=f"engine to judge; may be repeated: {NAMES}, or all (every one installed). Default: all",
     )
-    group.addoption("--dlsys-device", default="cpu", choices=("cpu", "cuda"), help="Default: cpu")
+    group.addoption("--dlsys-device", default="cpu", choices=DEVICES, help="Default: cpu")
     group.addoption(
         "--dlsys-dataset",
         metavar="NAME",
@@ -153,30 +153,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _left_out(config: pytest.Config) -> list[str]:
     """What is not judged here, with the command that brings it."""
-    from dlsys_bench.data import DATASETS, is_available
-    from dlsys_bench.engines.registry import BUILT_IN, unavailable
+    from dlsys_bench.data import datasets, is_available
+    from dlsys_bench.engines.registry import engines, unavailable
 
-    lines = [reason for name in BUILT_IN if (reason := unavailable(name))]
-    away = [name for name in DATASETS if not is_available(name, config.getoption("dlsys_data_dir"))]
+    lines = [reason for name in engines() if (reason := unavailable(name))]
+    away = [
+        name for name in datasets() if not is_available(name, config.getoption("dlsys_data_dir"))
+    ]
     if away:
         lines.append(f"{', '.join(away)}: dlsys-bench data fetch, or --dlsys-data-dir DIR")
     return [f"left out: {line}" for line in lines]
 
 
 def _engine_names(config: pytest.Config) -> list[str]:
-    from dlsys_bench.engines.registry import BUILT_IN, unavailable
+    from dlsys_bench.engines.registry import available, engines, one_of_each
 
     asked = config.getoption("dlsys_engine") or ["all"]
     if "all" not in asked:
         return list(asked)
-    # Keras runs on one backend in a process; the first that is there stands for both.
     device = config.getoption("dlsys_device")
-    names = [
-        name
-        for name, entry in BUILT_IN.items()
-        if unavailable(name) is None and device in entry.devices
-    ]
-    return [name for name in names if not (name == "keras-jax" and "keras" in names)]
+    return one_of_each(name for name in available() if device in engines()[name].devices)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

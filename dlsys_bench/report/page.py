@@ -8,15 +8,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from dlsys_bench.attributes import load_attribute
 from dlsys_bench.errors import UserError
-from dlsys_bench.notebooks.rulings import Judged, rule
-from dlsys_bench.report.plots.table import PLOTS
-from dlsys_bench.report.tables import claims_table, power_table, tables
+from dlsys_bench.report.plots.table import DEFAULT, plots
+from dlsys_bench.report.tables import Table, power_table, tables
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import choose_dataset
 from dlsys_bench.runs.store import file_name
 from dlsys_bench.studies.base import Case, Study
-from dlsys_bench.studies.registry import STUDIES
+from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.design import ALPHA, BETA
 from dlsys_bench.verdicts.gate import Terms, share
 from dlsys_bench.verdicts.power import power
@@ -39,18 +39,18 @@ TEMPLATE = """# dlsys_bench: {{ count }} runs
 ![{{ title }}]({{ picture }})
 
 {% endfor %}
-{% if section.claims %}
-{{ section.claims }}
-{% endif %}
+{% for table in section.appendix %}
+{{ table }}
+{% endfor %}
 {% endfor %}"""
 
 
 def _section(
-    study: str, results: Sequence[Result], rulings: Sequence[Judged], folder: Path
+    study: str, results: Sequence[Result], appendix: Sequence[Table], folder: Path
 ) -> dict[str, Any]:
-    """The tables, pictures and claims of one study. One that is not in the table (a user's own) is
-    drawn as curves."""
-    known = STUDIES.get(study)
+    """The tables and pictures of one study, and the tables that it adds. A study that is not
+    registered is drawn as curves."""
+    known = studies().get(study)
 
     def place(run: Result) -> tuple[str, str]:
         # Arms that are each on the data that they are meant for belong in one picture.
@@ -62,11 +62,10 @@ def _section(
     pictures = []
     for (dataset, tier), group in groupby(sorted(results, key=place), place):
         runs = list(group)
-        for plot in known.plots if known else ("curves",):
+        for plot in known.plots if known else (DEFAULT,):
             if any(run.history or run.figures for run in runs):
-                path = PLOTS[plot](runs, folder / f"{file_name(study, dataset, tier, plot)}.png")
+                path = plots()[plot](runs, folder / f"{file_name(study, dataset, tier, plot)}.png")
                 pictures.append((f"{study} on {dataset}, {tier}: {plot}", path))
-    rulings = [one for one in rulings if one.claim["study"] == study]
     return {
         "study": study,
         "title": known.title if known else "",
@@ -78,9 +77,7 @@ def _section(
         else [],
         "paths": [path for _, path in pictures],
         "pictures": [(title, path.name) for title, path in pictures],
-        "claims": claims_table(rulings, "What was published, and what is measured here").markdown()
-        if rulings
-        else "",
+        "appendix": [table.markdown() for table in appendix],
     }
 
 
@@ -104,17 +101,32 @@ def _powers(study: Study, places: Sequence[tuple[str, str]]) -> list[str]:
     return found
 
 
+def _appendices(names: Sequence[str], results: Sequence[Result]) -> dict[str, Sequence[Table]]:
+    """The tables that the studies add, by study; each callable is called once."""
+    known = [studies()[name] for name in names if name in studies()]
+    found: dict[str, Sequence[Table]] = {}
+    for target in dict.fromkeys(study.appendix for study in known if study.appendix):
+        appendix: Any = load_attribute(target, "appendix")
+        found |= appendix(results)
+    return found
+
+
 def write(results: Sequence[Result], folder: Path) -> list[Path]:
     """Write `report.md` and the pictures of each study, dataset and tier. Returns the paths, the
     report first."""
     from jinja2 import Environment
 
     folder.mkdir(parents=True, exist_ok=True)
-    studies = dict.fromkeys(run.key.study for run in results)
-    rulings = rule(extra=results)
+    names = list(dict.fromkeys(run.key.study for run in results))
+    appendices = _appendices(names, results)
     sections = [
-        _section(study, [run for run in results if run.key.study == study], rulings, folder)
-        for study in studies
+        _section(
+            name,
+            [run for run in results if run.key.study == name],
+            appendices.get(name, ()),
+            folder,
+        )
+        for name in names
     ]
     provenance = results[0].provenance
     machine, versions = provenance.get("machine", {}), provenance.get("versions", {})

@@ -15,7 +15,6 @@ from dlsys_bench.spec.model import Model
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-    from dlsys_bench.notebooks.rulings import Judged
     from dlsys_bench.runs.store import Record
     from dlsys_bench.verdicts.compare import Comparison, Side
     from dlsys_bench.verdicts.power import Power
@@ -228,25 +227,6 @@ def power_table(powers: Sequence[Power], title: str = "What the gates see") -> T
 
 def _digits(value: float | None, form: str = ".4f") -> str:
     return NONE if value is None or not isfinite(value) else format(value, form)
-
-
-def claims_table(rulings: Sequence[Judged], title: str = "Claims") -> Table:
-    """A row a claim: published, measured, the interval that decides, the ruling and why."""
-    rows = [
-        (
-            one.claim["id"],
-            one.published,
-            one.measured or NONE,
-            f"[{one.interval[0]:.4f}, {one.interval[1]:.4f}]" if one.interval else NONE,
-            str(one.runs) if one.runs else NONE,
-            one.ruling.value,
-            one.reason,
-        )
-        for one in rulings
-    ]
-    return Table(
-        title, ("claim", "published", "measured", "95% interval", ">runs", "ruling", "reason"), rows
-    )
 
 
 def comparison_table(comparisons: Sequence[Comparison], title: str = "Comparison") -> Table:

@@ -15,8 +15,12 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dlsys_bench.data import Dataset
     from dlsys_bench.engines.base import Engine
+    from dlsys_bench.report.tables import Table
+    from dlsys_bench.runs.result import Result
 
 TIERS = ("quick", "full")
 METRICS = tuple(
@@ -94,12 +98,16 @@ MOST_NETWORKS = 1_000_000
 
 Measure = Callable[[Trial], Mapping[str, Any]]
 
+Appendix = Callable[["Sequence[Result]"], Mapping[str, "Sequence[Table]"]]
+"""Given all runs of a report, the tables that follow those of each study, by its name."""
+
 
 @dataclass(frozen=True)
 class Study:
     """Arms on one dataset, judged by one metric: of their last epoch, or of the figures that
     `measure` returns where a run is more than one training. `source` is the notebook it reproduces;
-    `plots` are keys of the report's table."""
+    `plots` are names of registered plots. `group` names the studies that `find` returns together;
+    `appendix` is the "package.module:callable" of an `Appendix`, which adds tables to a report."""
 
     name: str
     title: str
@@ -109,6 +117,8 @@ class Study:
     metric: str = "test_accuracy"
     plots: tuple[str, ...] = ("curves",)
     measure: Measure | None = None
+    group: str = ""
+    appendix: str = ""
 
     def __post_init__(self) -> None:
         if self.measure is None and self.metric not in METRICS:

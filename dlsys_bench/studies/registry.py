@@ -1,40 +1,33 @@
-"""The studies, by name. A prefix names a group: `regularization` is all of `regularization/...`."""
+"""The studies and models that installed packages register, by name."""
 
 from __future__ import annotations
 
+from functools import cache
+
 from dlsys_bench.attributes import load_attribute
+from dlsys_bench.entry_points import collect
 from dlsys_bench.errors import UserError, nearest
-from dlsys_bench.notebooks.studies import (
-    dying_relu,
-    eggholder,
-    initialization,
-    parameters,
-    perceptron,
-    phase_diagram,
-    policies,
-    regularization,
-)
+from dlsys_bench.spec.model import Model
 from dlsys_bench.studies.base import TIERS, Arm, Case, Study
 
-MODULES = (
-    regularization,
-    parameters,
-    perceptron,
-    initialization,
-    dying_relu,
-    phase_diagram,
-    policies,
-    eggholder,
-)
 
-STUDIES: dict[str, Study] = {study.name: study for module in MODULES for study in module.STUDIES}
+@cache
+def studies() -> dict[str, Study]:
+    """The studies by name: the mappings that the entry points of `dlsys_bench.studies` refer to."""
+    return collect("dlsys_bench.studies", {}, Study)
+
+
+@cache
+def models() -> dict[str, Model]:
+    """The models by name: the mappings that the entry points of `dlsys_bench.models` refer to."""
+    return collect("dlsys_bench.models", {}, Model)
 
 
 def find(name: str) -> list[Case]:
-    """The cases of a study, a group, one arm ("study/arm"), or "package.module:STUDY", or an arm of
-    that.
+    """The cases of "all", a group of studies, a study, or one arm ("study/arm").
 
-    Errors: UserError, with the nearest name.
+    A study that is not registered is named by "package.module:STUDY", and its arm by
+    "package.module:STUDY/arm". Raises UserError, with the nearest name.
     """
     if ":" in name:
         home, _, arm_name = name.partition("/")
@@ -44,17 +37,18 @@ def find(name: str) -> list[Case]:
         return [
             Case(study, arm, home) for arm in ([study.arm(arm_name)] if arm_name else study.arms)
         ]
-    everything = [Case(study, arm) for study in STUDIES.values() for arm in study.arms]
+    everything = [Case(study, arm) for study in studies().values() for arm in study.arms]
     found = [case for case in everything if name in ("all", case.study.name, case.name)]
-    found = found or [
-        case for case in everything if case.study.name.startswith(name.rstrip("/") + "/")
-    ]
+    found = found or [case for case in everything if case.study.group == name.rstrip("/")]
     if not found:
-        groups = dict.fromkeys(key.split("/")[0] for key in STUDIES)
-        choices = ["all", *groups, *STUDIES, *(case.name for case in everything)]
-        known = ", ".join(dict.fromkeys([*groups, *STUDIES]))
-        raise UserError(f"unknown study {name!r}{nearest(name, choices)}; known: {known}")
+        known = dict.fromkeys(
+            name for study in studies().values() for name in (study.group or study.name, study.name)
+        )
+        choices = ["all", *known, *(case.name for case in everything)]
+        raise UserError(
+            f"unknown study {name!r}{nearest(name, choices)}; known: {', '.join(known) or 'none'}"
+        )
     return found
 
 
-__all__ = ["STUDIES", "TIERS", "Arm", "Case", "Study", "find"]
+__all__ = ["TIERS", "Arm", "Case", "Study", "find", "models", "studies"]

@@ -20,7 +20,7 @@ from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
-from dlsys_bench.studies.registry import STUDIES
+from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.difference import FEWEST_PAIRS, Difference, difference, holm, more_runs
 from dlsys_bench.verdicts.pairing import Pair, paired
 from dlsys_bench.verdicts.permutation import rearranged
@@ -136,8 +136,8 @@ def compare(
 def _metrics(pair: Pair) -> list[str]:
     """What a pair is compared by where nobody says: the study's metric, else every figure that both
     have."""
-    if pair.key.study in STUDIES:
-        return [STUDIES[pair.key.study].metric]
+    if pair.key.study in studies():
+        return [studies()[pair.key.study].metric]
     # A side that always diverged has no figures; the other's name what is missing.
     a, b = _figures(pair.a) or _figures(pair.b), _figures(pair.b) or _figures(pair.a)
     return [name for name in a if name in b] or ["test_accuracy"]

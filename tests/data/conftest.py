@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsys_bench.data import DATASETS, Source
+from dlsys_bench.data import Source, datasets
 from dlsys_bench.data.idx import TYPES
 
 CODES = {np.dtype(name): code for code, name in TYPES.items()}
@@ -93,7 +93,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tiny(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
     """The data set "tiny" in the table, without mirrors."""
     made = make_tiny()
-    monkeypatch.setitem(DATASETS, "tiny", made.source)
+    monkeypatch.setitem(datasets(), "tiny", made.source)
     return made
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsys_bench.data import DATASETS, fetch, is_available, load, verify
+from dlsys_bench.data import datasets, fetch, is_available, load, verify
 from dlsys_bench.errors import DataError
 
 GIVEN = ["by argument", "by variable"]
@@ -124,7 +124,7 @@ def test_a_file_of_another_dataset_is_recognised(
     other = replace(
         tiny.source, name="other", title="Other", files=dict.fromkeys(tiny.source.files, "0" * 64)
     )
-    monkeypatch.setitem(DATASETS, "other", other)
+    monkeypatch.setitem(datasets(), "other", other)
     with pytest.raises(DataError, match=r"\(Tiny has a file of that SHA-256\)"):
         load("other", tiny.write(tmp_path / "tiny-folder"))
 
@@ -135,7 +135,7 @@ def test_a_given_folder_is_never_written_to(
 ) -> None:
     from dataclasses import replace
 
-    DATASETS["tiny"] = replace(tiny.source, mirrors=(mirror.url("good"),))
+    datasets()["tiny"] = replace(tiny.source, mirrors=(mirror.url("good"),))
     given = tmp_path / "given"
     (tiny.write(given / "tiny-folder", **{"y_train.gz": b""}) / "x_test.gz").unlink()
     for folder in (given, given / "tiny-folder", tmp_path / "none"):

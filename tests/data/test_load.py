@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsys_bench.data import DATASETS, is_available, load, prepare, verify
+from dlsys_bench.data import datasets, is_available, load, prepare, verify
 from dlsys_bench.errors import DataError
 
 MODULE = """
@@ -52,7 +52,7 @@ def test_the_real_data(real: str) -> None:
         (10_000, 28, 28, 1),
     )
     assert dataset.x_train.dtype == np.uint8
-    assert dataset.classes == DATASETS[real].classes
+    assert dataset.classes == datasets()[real].classes
     if real == "mnist":
         assert dataset.y_train[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
         assert dataset.y_test[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsys_bench.data import DATASETS, FileReport, fetch, is_available, load, mirrors, verify
+from dlsys_bench.data import FileReport, datasets, fetch, is_available, load, mirrors, verify
 from dlsys_bench.errors import DataError
 
 
@@ -27,7 +27,7 @@ def serve(tiny: Any, mirror: Any) -> Callable[..., None]:
     """Gives "tiny" these mirrors."""
 
     def given(*behaviours: str) -> None:
-        DATASETS["tiny"] = replace(
+        datasets()["tiny"] = replace(
             tiny.source, mirrors=tuple(mirror.url(behaviour) for behaviour in behaviours)
         )
 
@@ -129,7 +129,7 @@ def test_nobody_answers(tiny: Any, mirror: Any) -> None:
     with socket.socket() as taken:
         # Bound but not listening, so nobody else takes the port and nobody answers at it.
         taken.bind(("127.0.0.1", 0))
-        DATASETS["tiny"] = replace(
+        datasets()["tiny"] = replace(
             tiny.source, mirrors=(f"http://127.0.0.1:{taken.getsockname()[1]}/",)
         )
         assert "ConnectionRefusedError: " in failure()
@@ -177,11 +177,11 @@ import sys, time, pathlib
 sys.path[:0] = sys.argv[3:]
 import pooch
 from conftest import make_tiny
-from dlsys_bench.data import DATASETS, load
+from dlsys_bench.data import datasets, load
 root, url = pathlib.Path(sys.argv[1]), sys.argv[2]
 pooch.os_cache = lambda project: root / "cache" / project
 tiny = make_tiny((url,))
-DATASETS["tiny"] = tiny.source
+datasets()["tiny"] = tiny.source
 (root / f"ready-{time.monotonic_ns()}").touch()
 while not (root / "go").exists():
     time.sleep(0.002)

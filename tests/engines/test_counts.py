@@ -11,7 +11,7 @@ from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.studies.registry import STUDIES, find
+from dlsys_bench.studies.registry import find, studies
 
 COUNTS = [claim for claim in claims() if claim.get("metric", "").startswith("params_")]
 
@@ -76,6 +76,6 @@ def test_the_built_networks_have_the_published_counts(name: str, count: Any) -> 
 def test_every_arm_has_a_band_on_its_own_dataset_and_on_digits(case: Any) -> None:
     from dlsys_bench.runs.store import find_reference, reference_runs
 
-    for dataset in ("digits", STUDIES[case.study.name].dataset):
+    for dataset in ("digits", studies()[case.study.name].dataset):
         path = find_reference(case.study.name, dataset, "quick")
         assert len(reference_runs(path, case.arm.name, case.arm.protocol("quick"))) >= 12, dataset

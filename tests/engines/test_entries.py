@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.engines.registry import BUILT_IN, unavailable
+from dlsys_bench.engines.registry import ENGINES, unavailable
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", ENGINES)
 def test_devices_and_dtypes_are_the_engines(name: str) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)
-    entry = BUILT_IN[name]
+    entry = ENGINES[name]
     engine: Any = load_attribute(entry.target, "engine")
     assert (engine.name, engine.devices, engine.dtypes) == (name, entry.devices, entry.dtypes)

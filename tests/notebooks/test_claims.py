@@ -18,7 +18,7 @@ from dlsys_bench.notebooks.rulings import KINDS, Judged, Ruling, Runs, rule
 from dlsys_bench.notebooks.rulings.comparisons import ALIKE, CONFOUNDED
 from dlsys_bench.notebooks.rulings.contradictions import CONTRADICTIONS
 from dlsys_bench.runs.result import Result
-from dlsys_bench.studies.registry import STUDIES
+from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.difference import difference
 
 CLAIMS = {claim["id"]: claim for claim in claims()}
@@ -364,7 +364,7 @@ def eggholder(deeper: float) -> dict[tuple[str, str], list[Result]]:
     """Errors that fall by `deeper` a layer. What strays, strays to either side by as much in each
     pair."""
     made = {}
-    for arm in (record.name for record in STUDIES["eggholder"].arms):
+    for arm in (record.name for record in studies()["eggholder"].arms):
         layers, shallow = arm.count("-") + 1, arm in {pair[0] for pair in (*ALIKE, CONFOUNDED)}
         made["eggholder", arm] = [
             result(
@@ -393,7 +393,7 @@ def test_deeper_is_better_for_as_many_parameters(deeper: float, ruling: str) -> 
 
 def violins(**changed: Any) -> dict[tuple[str, str], list[Result]]:
     made = {}
-    for record in STUDIES["initialization"].arms:
+    for record in studies()["initialization"].arms:
         function, start = record.name.split("/")
         sigma = float(start[7:-1]) if start.startswith("normal") else 0.0
         figures: dict[str, Any] = {
@@ -479,7 +479,7 @@ def test_a_figure_is_counted_once_and_only_where_it_belongs(
 ) -> None:
     """Runs of another dataset, tier, engine or protocol are none of the claim's; the same run twice
     is one."""
-    arm = STUDIES["dying-relu"].arm("relu")
+    arm = studies()["dying-relu"].arm("relu")
     good = changed(
         result("dying-relu", "relu", 3, collapsed=1, networks=2),
         dataset="absolute",
@@ -495,7 +495,7 @@ def test_a_figure_is_counted_once_and_only_where_it_belongs(
 
 
 def test_pairs_of_as_many_parameters_are_that() -> None:
-    counts = {arm.name: arm.model.counts.trainable for arm in STUDIES["eggholder"].arms}
+    counts = {arm.name: arm.model.counts.trainable for arm in studies()["eggholder"].arms}
     for shallow, deep in (*ALIKE, CONFOUNDED):
         assert counts[deep] == pytest.approx(counts[shallow], rel=0.1)
 

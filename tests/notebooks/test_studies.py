@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from dlsys_bench.report.plots.table import PLOTS
+from dlsys_bench.report.plots.table import plots
 from dlsys_bench.runs.store import find_reference, reference_runs
 from dlsys_bench.studies.base import MOST_NETWORKS, Case, Study
-from dlsys_bench.studies.registry import STUDIES, find
+from dlsys_bench.studies.registry import find, studies
 from dlsys_bench.verdicts.bands import FEWEST_RUNS
 
-OTHERS = [name for name in STUDIES if not name.startswith("regularization/")]
+OTHERS = [name for name in studies() if not name.startswith("regularization/")]
 
 
 @pytest.mark.study
@@ -24,10 +24,10 @@ def test_a_study_gives_what_its_stored_runs_gave(
     dlsys_gate(dlsys_case)
 
 
-@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+@pytest.mark.parametrize("study", studies().values(), ids=studies())
 def test_a_study_is_whole(study: Study) -> None:
     assert study.title
-    assert set(study.plots) <= set(PLOTS)
+    assert set(study.plots) <= set(plots())
     for arm in study.arms:
         assert set(arm.recipes) == {"quick", "full"}
         assert all(0 < count <= MOST_NETWORKS for count in arm.networks.values())

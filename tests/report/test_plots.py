@@ -30,9 +30,9 @@ from dlsys_bench.notebooks.studies.phase_diagram import PHASE_DIAGRAM
 from dlsys_bench.report import picture
 from dlsys_bench.report.plots.groups import groups, not_drawn
 from dlsys_bench.report.plots.statistics import fraction, from_quantiles, mean, percentile, smooth
-from dlsys_bench.report.plots.table import PLOTS
+from dlsys_bench.report.plots.table import plots
 from dlsys_bench.runs.result import Result
-from dlsys_bench.studies.registry import STUDIES
+from dlsys_bench.studies.registry import studies
 
 RATE = {
     "optimizer": {"learning_rate": 0.1},
@@ -125,7 +125,7 @@ ARMS = {
     "sweep": ["0.1", "10"],
 }
 STUDY = {
-    plot: next(study.name for study in STUDIES.values() if plot in study.plots) for plot in ARMS
+    plot: next(study.name for study in studies().values() if plot in study.plots) for plot in ARMS
 }
 
 
@@ -182,13 +182,13 @@ def check(path: Path, drawn: Sequence[Any]) -> str:
 
 
 def test_every_plot_of_a_study_is_in_the_table() -> None:
-    assert {plot for study in STUDIES.values() for plot in study.plots} <= set(PLOTS)
-    assert set(ARMS) <= set(PLOTS)
+    assert {plot for study in studies().values() for plot in study.plots} <= set(plots())
+    assert set(ARMS) <= set(plots())
 
 
 @pytest.mark.parametrize("plot", ARMS)
 def test_one_run_is_drawn(plot: str, drawn: list[Any], tmp_path: Path) -> None:
-    said = check(PLOTS[plot]([made(plot, 0, 0)], tmp_path / "new" / "one.png"), drawn)
+    said = check(plots()[plot]([made(plot, 0, 0)], tmp_path / "new" / "one.png"), drawn)
     assert f"{STUDY[plot]} on own, tier full, numpy (cpu)" in said
     assert "diverged" not in said.replace("diverged, left out", "")
 
@@ -199,7 +199,7 @@ def test_arms_seeds_engines_and_a_diverged_run_are_drawn_or_named(
 ) -> None:
     results = [made(plot, number, seed) for number in (0, 1) for seed in (0, 1)]
     results += [made(plot, 0, 0, engine="torch", device="cuda"), made(plot, 1, 2, **LOST)]
-    said = check(PLOTS[plot](results, tmp_path / "some.png"), drawn)
+    said = check(plots()[plot](results, tmp_path / "some.png"), drawn)
     assert "torch on cuda" in said
     assert "diverged" in said
     assert "1 of 3" in said
@@ -207,7 +207,7 @@ def test_arms_seeds_engines_and_a_diverged_run_are_drawn_or_named(
 
 @pytest.mark.parametrize("plot", ARMS)
 def test_runs_that_all_diverged_are_named(plot: str, drawn: list[Any], tmp_path: Path) -> None:
-    said = check(PLOTS[plot]([made(plot, 0, 0, **LOST)], tmp_path / "lost.png"), drawn)
+    said = check(plots()[plot]([made(plot, 0, 0, **LOST)], tmp_path / "lost.png"), drawn)
     assert "diverged" in said
     # Where there is a panel an arm, it is not left empty without a word.
     assert said.count("its first epoch") == (2 if plot in ("curves", "steps") else 0)
@@ -216,7 +216,7 @@ def test_runs_that_all_diverged_are_named(plot: str, drawn: list[Any], tmp_path:
 def test_arms_on_data_of_their_own_stand_under_every_name(drawn: list[Any], tmp_path: Path) -> None:
     results = [made("collapse", 0, 0), made("collapse", 1, 0, dataset="other")]
     assert "dying-relu on own, other, tier full" in check(
-        PLOTS["collapse"](results, tmp_path / "a.png"), drawn
+        plots()["collapse"](results, tmp_path / "a.png"), drawn
     )
 
 
@@ -228,12 +228,12 @@ def test_runs_that_left_a_reason_instead_of_figures_are_named(
         made("eggholder", 1, 0, figures={"reason": "the loss became inf"}),
     ]
     assert "diverged, not drawn: 16-16 (1 of 1)" in check(
-        PLOTS["eggholder"](results, tmp_path / "a.png"), drawn
+        plots()["eggholder"](results, tmp_path / "a.png"), drawn
     )
 
 
 def test_the_floor_of_the_noise_is_on_an_axis(drawn: list[Any], tmp_path: Path) -> None:
-    PLOTS["eggholder"]([made("eggholder", 0, 0)], tmp_path / "a.png")
+    plots()["eggholder"]([made("eggholder", 0, 0)], tmp_path / "a.png")
     heights = [
         line.get_ydata()[0]
         for axis in drawn[0].axes
@@ -366,7 +366,7 @@ def test_the_best_of_a_sweep_is_the_lowest_loss_and_the_highest_accuracy(
         recipe = {**RATE, "optimizer": {"learning_rate": rate}}
         return run("learning-rate-sweep", f"{rate:g}", history=kept, recipe=recipe)
 
-    PLOTS["sweep"]([at(0.01, 1.0, 0.7), at(0.1, 0.5, 0.6), at(1.0, 2.0, 0.1)], tmp_path / "a.png")
+    plots()["sweep"]([at(0.01, 1.0, 0.7), at(0.1, 0.5, 0.6), at(1.0, 2.0, 0.1)], tmp_path / "a.png")
     stars = [
         line.get_xydata()[0].tolist()
         for axis in drawn[0].axes

@@ -9,7 +9,7 @@ import pytest
 
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import line_of, read, reference_runs
-from dlsys_bench.studies.registry import STUDIES
+from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.bands import FEWEST_RUNS
 from dlsys_bench.verdicts.sequential import SequentialGate
 
@@ -29,7 +29,7 @@ def test_a_reference_file_is_rewritten_unchanged_and_forms_its_bands(path: Path)
             assert json.loads(rewritten) == ADDED | values
     stored = read(path)
     for key in {run.key.task() for run in stored}:
-        study = STUDIES[key.study]
+        study = studies()[key.study]
         arm = study.arm(key.arm)
         runs = reference_runs(path, arm.name, arm.protocol(key.tier))
         assert [run for run in stored if run.key.arm == arm.name] == runs

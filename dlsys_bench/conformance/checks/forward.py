@@ -12,9 +12,18 @@ from dlsys_bench.conformance.strategies import Example, nonzero_weights
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, BatchNorm, Dense
+from dlsys_bench.spec.layers import (
+    FUNCTIONS,
+    LAYERS,
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Flatten,
+    Layer,
+)
 from dlsys_bench.spec.losses import CategoricalCrossEntropy, MeanSquaredError
 from dlsys_bench.spec.model import Model
 
@@ -127,7 +136,29 @@ def single(trial: Trial, subject: str) -> None:
         )
 
 
-LARGE = "lenet5-tanh/bn+bn"
+def _convolution(filters: int, padding: str = "valid") -> tuple[Layer, ...]:
+    convolution = Conv2D.of(filters=filters, kernel_size=5, padding=padding)
+    return convolution, Activation("tanh"), BatchNorm()
+
+
+LENET5 = Model(
+    "lenet5",
+    (28, 28, 1),
+    (
+        BatchNorm(),
+        *_convolution(6, "same"),
+        AveragePool(),
+        *_convolution(16),
+        AveragePool(),
+        *_convolution(120),
+        Flatten(),
+        Dense(84),
+        Activation("tanh"),
+        BatchNorm(),
+        Dense(10),
+    ),
+)
+"""LeNet-5 with tanh and a batch norm after every activation and on the input."""
 
 
 @check("forward", "lenet5")
@@ -138,7 +169,7 @@ def lenet5(trial: Trial, subject: str) -> None:
 
 def large(trial: Trial) -> Example:
     """LeNet-5 on 12 drawn images."""
-    model = to_convention(trial.engine.conventions[0], MODELS[LARGE])
+    model = to_convention(trial.engine.conventions[0], LENET5)
     x = trial.generator.random((12, *model.input_shape))
     y = trial.generator.integers(0, 10, 12)
     batch = Batch(x, y, Plan(trial.seed).masks(model, 0, 12), training=True)

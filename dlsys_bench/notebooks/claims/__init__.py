@@ -13,6 +13,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+CLAIMS = "dlsys_bench.notebooks.rulings.tables:appendix"
+"""The appendix of a study whose figures the notebooks publish."""
+
 
 @cache
 def claims() -> tuple[dict[str, Any], ...]:

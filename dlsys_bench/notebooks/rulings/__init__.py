@@ -19,6 +19,7 @@ from dlsys_bench.notebooks.rulings.contradictions import confront
 from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling
 from dlsys_bench.notebooks.rulings.runs import Runs
 from dlsys_bench.runs.result import Result
+from dlsys_bench.studies.registry import studies
 
 KINDS: dict[str, Callable[[Claim, Runs], Judged]] = {
     "band": single.band,
@@ -60,7 +61,7 @@ def rule(
     return [
         one
         for one in judged
-        if study in (None, one.claim["study"]) or one.claim["study"].startswith(f"{study}/")
+        if study in (None, one.claim["study"], studies()[one.claim["study"]].group)
     ]
 
 

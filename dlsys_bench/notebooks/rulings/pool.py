@@ -15,7 +15,7 @@ from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim
 from dlsys_bench.notebooks.rulings.runs import FEWEST, Runs, figures
 from dlsys_bench.runs.result import Result
-from dlsys_bench.studies.registry import STUDIES
+from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.spread import Spread, moderate
 
 PUBLISHED_STEP = 1e-4
@@ -84,11 +84,11 @@ def _size(values: NDArray[np.float64], metric: str) -> float:
 
 def _others(runs: Runs, one: Result, metric: str, epoch: int | None) -> list[NDArray[np.float64]]:
     """The figures of the study's other arms on the same data."""
-    if one.key.study not in STUDIES:
+    if one.key.study not in studies():
         return []
     arms = [
         runs.of(one.key.study, arm.name)
-        for arm in STUDIES[one.key.study].arms
+        for arm in studies()[one.key.study].arms
         if arm.name != one.key.arm
     ]
     found = [

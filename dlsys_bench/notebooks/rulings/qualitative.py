@@ -10,7 +10,7 @@ import numpy as np
 
 from dlsys_bench.notebooks.rulings.ruling import Claim, Judged, Ruling, unmeasured
 from dlsys_bench.notebooks.rulings.runs import FEWEST, Runs
-from dlsys_bench.studies.registry import STUDIES
+from dlsys_bench.studies.registry import studies
 
 KEPT = (0.5, 2.0)
 """A layer keeps its scale that is neither half nor twice that of another."""
@@ -19,7 +19,7 @@ KEPT = (0.5, 2.0)
 def violins(claim: Claim, runs: Runs) -> Judged:
     """What nb2 and nb4 say of the violins of five hidden layers, held in every run."""
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for arm in STUDIES["initialization"].arms:
+    for arm in studies()["initialization"].arms:
         found[arm.name] = [run.figures for run in runs.of("initialization", arm.name)]
     if not all(len(part) >= FEWEST for part in found.values()):
         return unmeasured(claim, min(map(len, found.values())))

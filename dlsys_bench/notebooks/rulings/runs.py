@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dlsys_bench.notebooks.rulings.ruling import Claim
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import find_reference, read
-from dlsys_bench.studies.registry import STUDIES
+from dlsys_bench.studies.registry import studies
 
 FEWEST = 2
 """So many runs of an arm are judged: by the spread of its study's arms together, where it has
@@ -57,10 +57,10 @@ class Runs:
         return self.known[study, arm]
 
     def _read(self, study: str, arm: str) -> list[Result]:
-        if study not in STUDIES or arm not in {record.name for record in STUDIES[study].arms}:
+        if study not in studies() or arm not in {record.name for record in studies()[study].arms}:
             return []
-        record = STUDIES[study].arm(arm)
-        dataset, protocol = record.dataset or STUDIES[study].dataset, record.protocol("full")
+        record = studies()[study].arm(arm)
+        dataset, protocol = record.dataset or studies()[study].dataset, record.protocol("full")
         path = find_reference(study, dataset, "full")
         if path not in self.files:
             self.files[path] = read(path) if path.exists() else []

@@ -15,7 +15,7 @@ from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.runs.result import Result
 from dlsys_bench.spec.layers import Activation
 from dlsys_bench.spec.model import Model
-from dlsys_bench.studies.registry import STUDIES
+from dlsys_bench.studies.registry import studies
 
 
 def band(claim: Claim, runs: Runs) -> Judged:
@@ -133,7 +133,7 @@ def bound(claim: Claim, runs: Runs) -> Judged:
     values = figures(mine, claim["metric"])
     if not len(values):
         return unmeasured(claim, 0)
-    limit = STUDIES[claim["study"]].arm(claim["arm"]).bound
+    limit = studies()[claim["study"]].arm(claim["arm"]).bound
     assert limit is not None
     ruling = Ruling.REPRODUCED if values.max() < limit else Ruling.NOT_REPRODUCED
     gamma = max(run.figures["max_change_of_gamma"] for run in mine)

@@ -18,6 +18,7 @@ from dlsys_bench.data import Samples, prepare
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.engines.replicas import in_blocks
 from dlsys_bench.errors import DivergedError
+from dlsys_bench.notebooks.claims import CLAIMS
 from dlsys_bench.notebooks.zoo import narrow
 from dlsys_bench.spec.initializers import Normal
 from dlsys_bench.spec.losses import MeanSquaredError
@@ -138,6 +139,7 @@ DYING_RELU = Study(
     metric="collapse_fraction",
     plots=("collapse",),
     measure=collapse,
+    appendix=CLAIMS,
 )
 
 STUDIES = (DYING_RELU,)

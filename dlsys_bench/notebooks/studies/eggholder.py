@@ -12,6 +12,7 @@ import numpy as np
 from dlsys_bench.data import Samples, prepare
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan
+from dlsys_bench.notebooks.claims import CLAIMS
 from dlsys_bench.notebooks.zoo import EGGHOLDER_WIDTHS, eggholder
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.optimizers import SGD
@@ -81,6 +82,7 @@ EGGHOLDER = Study(
     metric="test_rmse",
     plots=("eggholder",),
     measure=rmse,
+    appendix=CLAIMS,
 )
 
 STUDIES = (EGGHOLDER,)

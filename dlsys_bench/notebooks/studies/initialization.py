@@ -15,6 +15,7 @@ from scipy import stats
 
 from dlsys_bench.data import prepare
 from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.notebooks.claims import CLAIMS
 from dlsys_bench.notebooks.zoo import deep_dense
 from dlsys_bench.spec.initializers import (
     TRUNCATED_STDDEV,
@@ -148,6 +149,7 @@ INITIALIZATION = Study(
     metric="last_deviation",
     plots=("activations",),
     measure=describe,
+    appendix=CLAIMS,
 )
 
 STUDIES = (INITIALIZATION,)

@@ -11,6 +11,7 @@ import numpy as np
 from dlsys_bench.data import Samples, prepare
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.notebooks.claims import CLAIMS
 from dlsys_bench.notebooks.zoo import lenet5_overlap_tanh, two_layer_sigmoid
 from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.losses import HalfMeanSquaredError
@@ -85,6 +86,7 @@ BACKPROP = Study(
     metric="error_in_epsilons",
     plots=(),
     measure=by_hand,
+    appendix=CLAIMS,
 )
 
 
@@ -135,6 +137,7 @@ INVARIANCE = Study(
     metric="max_abs_beta_first_hidden_bn",
     plots=(),
     measure=batch_norm_parameters,
+    appendix=CLAIMS,
 )
 
 STUDIES = (BACKPROP, INVARIANCE)

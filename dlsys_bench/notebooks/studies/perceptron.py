@@ -17,6 +17,7 @@ import numpy as np
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.engines.replicas import in_blocks
+from dlsys_bench.notebooks.claims import CLAIMS
 from dlsys_bench.notebooks.datasets import half_planes
 from dlsys_bench.spec.initializers import Uniform, Zeros
 from dlsys_bench.spec.layers import Dense
@@ -165,6 +166,7 @@ PERCEPTRON = Study(
     metric="test_accuracy",
     plots=("draws",),
     measure=compare,
+    appendix=CLAIMS,
 )
 
 STUDIES = (PERCEPTRON,)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dlsys_bench.notebooks.claims import CLAIMS
 from dlsys_bench.notebooks.zoo import lenet5_tanh
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.optimizers import SGD
@@ -54,6 +55,7 @@ LEARNING_RATE = Study(
     ),
     metric="running_loss",
     plots=("sweep",),
+    appendix=CLAIMS,
 )
 
 BATCH_SIZE = Study(
@@ -71,6 +73,7 @@ BATCH_SIZE = Study(
     ),
     metric="running_loss",
     plots=("sweep",),
+    appendix=CLAIMS,
 )
 
 # As published: a base above the maximum, so that the rate starts high, dips and comes back.
@@ -96,6 +99,7 @@ CYCLICAL_LEARNING_RATE = Study(
         Arm("fixed", MODEL, _tiers(FULL, QUICK)),
     ),
     plots=("curves", "steps"),
+    appendix=CLAIMS,
 )
 
 CYCLICAL_BATCH_SIZE = Study(
@@ -130,6 +134,7 @@ CYCLICAL_BATCH_SIZE = Study(
         ),
     ),
     plots=("curves", "steps"),
+    appendix=CLAIMS,
 )
 
 RANGE_TEST = Study(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dlsys_bench.notebooks.claims import CLAIMS
 from dlsys_bench.notebooks.zoo import (
     LENET_ARMS,
     fashion_ffn,
@@ -67,6 +68,8 @@ OVERLAP = Study(
         )
         for arm in LENET_ARMS
     ),
+    appendix=CLAIMS,
+    group="regularization",
 )
 
 TANH = Study(
@@ -84,6 +87,8 @@ TANH = Study(
             _tiers(replace(NB2, scaling="standard"), QUICK),
         ),
     ),
+    appendix=CLAIMS,
+    group="regularization",
 )
 
 SIGMOID = Study(
@@ -102,6 +107,8 @@ SIGMOID = Study(
         )
         for arm in LENET_ARMS
     ),
+    appendix=CLAIMS,
+    group="regularization",
 )
 
 FASHION = Study(
@@ -120,6 +127,8 @@ FASHION = Study(
             )
         ),
     ),
+    appendix=CLAIMS,
+    group="regularization",
 )
 
 MLP = Study(
@@ -131,6 +140,8 @@ MLP = Study(
         Arm(arm, fashion_mlp(arm), _tiers(NB3, replace(QUICK_ADAM, steps=800)))
         for arm in ("vanilla", "dropout", "bn", "bn+dropout")
     ),
+    appendix=CLAIMS,
+    group="regularization",
 )
 
 STUDIES = (OVERLAP, TANH, SIGMOID, FASHION, MLP)

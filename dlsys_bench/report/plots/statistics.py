@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dlsys_bench.notebooks.rulings.ruling import LEVEL
+from dlsys_bench.verdicts.difference import LEVEL
 
 
 class Estimate(NamedTuple):

@@ -1,0 +1,81 @@
+"""Entry points: the records that installed packages add to the library's tables."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from dlsys_bench.errors import UserError
+
+T = TypeVar("T")
+
+OWN = "dlsys_bench itself"
+
+
+class EntryPointWarning(UserWarning):
+    """An entry point of an installed package that cannot be used and is left out."""
+
+
+def origin(point: EntryPoint) -> str:
+    """The package that declares an entry point, and the declaration."""
+    package = point.dist.name if point.dist else "an unknown package"
+    return f"{package} ({point.name} = {point.value})"
+
+
+def declared(group: str, built_in: Mapping[str, Any]) -> dict[str, EntryPoint]:
+    """The entry points of a group by name, none of them loaded.
+
+    Raises UserError if two packages, or a package and `built_in`, use one name.
+    """
+    found: dict[str, EntryPoint] = {}
+    owners = dict.fromkeys(built_in, OWN)
+    for point in entry_points(group=group):
+        _claim(owners, point.name, point)
+        found[point.name] = point
+    return found
+
+
+def collect(group: str, built_in: Mapping[str, T], kind: Any) -> dict[str, T]:
+    """The built-in records of a table, and those of the entry points of `group`.
+
+    Each entry point refers to a mapping from names to records of type `kind`. One that cannot be
+    loaded or refers to something else is left out with an EntryPointWarning.
+
+    Raises UserError if two packages, or a package and `built_in`, use one name.
+    """
+    found = dict(built_in)
+    owners = dict.fromkeys(built_in, OWN)
+    for point in entry_points(group=group):
+        for name, record in _load(point, kind).items():
+            _claim(owners, name, point)
+            found[name] = record
+    return found
+
+
+def _claim(owners: dict[str, str], name: str, point: EntryPoint) -> None:
+    """Note that a name belongs to an entry point."""
+    if name in owners:
+        raise UserError(
+            f"the name {name!r} in {point.group} is used by both {owners[name]} and "
+            f"{origin(point)}: uninstall or rename one of them"
+        )
+    owners[name] = origin(point)
+
+
+def _load(point: EntryPoint, kind: Any) -> Mapping[str, Any]:
+    """The records that an entry point refers to; none if it is broken."""
+    try:
+        records = point.load()
+    except Exception as error:  # A foreign package may raise anything while it is imported.
+        return _leave_out(point, f"{type(error).__name__}: {error}")
+    if not isinstance(records, Mapping) or not all(isinstance(r, kind) for r in records.values()):
+        return _leave_out(point, f"it is not a mapping from names to {kind.__name__}")
+    return records
+
+
+def _leave_out(point: EntryPoint, reason: str) -> Mapping[str, Any]:
+    message = f"the entry point {origin(point)} in {point.group} is left out: {reason}"
+    warnings.warn(message, EntryPointWarning, stacklevel=4)
+    return {}

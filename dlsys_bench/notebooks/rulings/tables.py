@@ -1,0 +1,38 @@
+"""The rulings as tables, for the terminal and for reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dlsys_bench.notebooks.rulings import Judged, rule
+from dlsys_bench.report.tables import NONE, Table
+from dlsys_bench.runs.result import Result
+
+
+def claims_table(rulings: Sequence[Judged], title: str = "Claims") -> Table:
+    """One row per claim: published, measured, the interval that decides, the ruling and its
+    reason."""
+    rows = [
+        (
+            one.claim["id"],
+            one.published,
+            one.measured or NONE,
+            f"[{one.interval[0]:.4f}, {one.interval[1]:.4f}]" if one.interval else NONE,
+            str(one.runs) if one.runs else NONE,
+            one.ruling.value,
+            one.reason,
+        )
+        for one in rulings
+    ]
+    return Table(
+        title, ("claim", "published", "measured", "95% interval", ">runs", "ruling", "reason"), rows
+    )
+
+
+def appendix(results: Sequence[Result]) -> Mapping[str, Sequence[Table]]:
+    """For each study, a table of its claims, judged on the stored runs and on `results`."""
+    by_study: dict[str, list[Judged]] = {}
+    for one in rule(extra=results):
+        by_study.setdefault(one.claim["study"], []).append(one)
+    title = "What was published, and what is measured here"
+    return {study: [claims_table(rulings, title)] for study, rulings in by_study.items()}

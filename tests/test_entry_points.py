@@ -1,0 +1,133 @@
+"""Tables that entry points extend: what is left out, what clashes, and what is not imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+
+import pytest
+
+from dlsys_bench import entry_points
+from dlsys_bench.data import datasets
+from dlsys_bench.engines import registry
+from dlsys_bench.entry_points import EntryPointWarning, collect, declared
+from dlsys_bench.errors import EngineError, UserError
+from dlsys_bench.report.plots.table import plots
+from dlsys_bench.studies.registry import models, studies
+
+GROUP = "dlsys_bench.studies"
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of distributions: `one` and `two` register the name "same", `broken` cannot be
+    imported, `wrong` refers to a number, and `fine` registers a study and an engine."""
+    for name, target in (
+        ("one", "one_plugin:TABLE"),
+        ("two", "two_plugin:TABLE"),
+        ("broken", "broken_plugin:TABLE"),
+        ("wrong", "wrong_plugin:TABLE"),
+        ("fine", "fine_plugin:TABLE"),
+    ):
+        info = tmp_path / name / f"{name}-1.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {target}\n")
+        (tmp_path / name / f"{name}_plugin.py").write_text(f"TABLE = {{'same': {name!r}}}\n")
+    (tmp_path / "broken" / "broken_plugin.py").write_text("raise RuntimeError('no GPU here')\n")
+    (tmp_path / "wrong" / "wrong_plugin.py").write_text("TABLE = 3\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def points(folder: Path, *names: str) -> EntryPoints:
+    """The entry points of some distributions, which become importable."""
+    from importlib.metadata import distributions
+
+    sys.path[:0] = [str(folder / name) for name in names]
+    found = [
+        point for dist in distributions(path=sys.path[: len(names)]) for point in dist.entry_points
+    ]
+    return EntryPoints(found)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, found: EntryPoints) -> None:
+    monkeypatch.setattr(entry_points, "entry_points", lambda group: found.select(group=group))
+
+
+def test_records_of_entry_points_extend_the_built_in_ones(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, points(installed, "fine"))
+    assert collect(GROUP, {"own": "built in"}, str) == {"own": "built in", "same": "fine"}
+
+
+def test_a_clash_names_both_packages(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, points(installed, "one", "two"))
+    with pytest.raises(UserError, match=r"'same' .* both one \(one = .*\) and two \(two = .*\)"):
+        collect(GROUP, {}, str)
+    with pytest.raises(UserError, match="both dlsys_bench itself and one"):
+        collect(GROUP, {"same": "built in"}, str)
+    with pytest.raises(UserError, match="both dlsys_bench itself and one"):
+        declared(GROUP, {"one": "built in"})
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("broken", "RuntimeError: no GPU here"), ("wrong", "not a mapping from names to str")],
+)
+def test_a_broken_entry_point_is_one_warning(
+    name: str, reason: str, installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, points(installed, name, "fine"))
+    with pytest.warns(EntryPointWarning, match=rf"{name} = .*left out: .*{reason}") as caught:
+        assert collect(GROUP, {}, str) == {"same": "fine"}
+    assert len(caught) == 1
+    assert "\n" not in str(caught[0].message)
+
+
+def test_an_engine_of_a_package_that_is_missing_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    point = EntryPoint("theirs", "no_such_package.engine:Engine", registry.GROUP)
+    use(monkeypatch, EntryPoints([point]))
+    registry.engines.cache_clear()
+    try:
+        assert "no_such_package" in (registry.unavailable("theirs") or "")
+        with pytest.raises(EngineError, match='"theirs" is not installed'):
+            registry.create("theirs")
+    finally:
+        registry.engines.cache_clear()
+
+
+def test_engines_that_exclude_each_other_are_represented_by_the_first() -> None:
+    assert registry.one_of_each(["numpy", "keras-jax", "keras"]) == ["numpy", "keras-jax"]
+    assert registry.one_of_each(registry.ENGINES) == [
+        name for name in registry.ENGINES if name != "keras-jax"
+    ]
+
+
+def test_the_notebooks_are_registered() -> None:
+    assert "regularization/lenet5-tanh" in studies()
+    assert "lenet5-tanh/bn+bn" in models()
+    assert {"mnist", "digits", "eggholder"} <= set(datasets())
+    assert {"curves", "phase_diagram"} <= set(plots())
+
+
+def test_loading_the_tables_imports_no_framework() -> None:
+    probe = """
+    import sys
+    from dlsys_bench.data import datasets
+    from dlsys_bench.engines.registry import available, engines
+    from dlsys_bench.report.plots.table import plots
+    from dlsys_bench.studies.registry import models, studies
+    assert studies() and models() and datasets() and plots() and engines() and available()
+    print([name for name in ("numba", "torch", "tensorflow", "keras", "jax") if name in sys.modules])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(probe)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
