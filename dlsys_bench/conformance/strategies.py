@@ -1,8 +1,11 @@
-"""Hypothesis strategies for networks and data, drawn from the tables of the spec. They shrink to
-few, small layers."""
+"""Hypothesis strategies for networks, recipes and data, drawn from the tables of the specification.
+
+Examples shrink to few, small layers.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -10,32 +13,43 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dlsys_bench.conformance.oracle.kinks import kink_distance
 from dlsys_bench.engines.base import Batch
-from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.errors import SpecError
+from dlsys_bench.spec.convention import CONVENTIONS, to_convention
 from dlsys_bench.spec.initializers import Initializer
-from dlsys_bench.spec.layers import (
-    FUNCTIONS,
-    LAYERS,
-    Activation,
-    Dense,
-    Flatten,
-    Layer,
-    MaxPool,
-    Shape,
-)
+from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, Activation, Dense, Flatten, Layer, Shape
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, Optimizer
 from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.record import Choices
 from dlsys_bench.spec.schedules import CyclicalLearningRate
+
+__all__ = [
+    "Example",
+    "accepts",
+    "describe",
+    "examples",
+    "kink_distance",
+    "layers",
+    "losses",
+    "models",
+    "nonzero_weights",
+    "optimizers",
+    "options",
+    "recipes",
+    "single_layers",
+    "targets",
+]
 
 IMAGES: tuple[Shape, ...] = ((4, 4, 1), (5, 4, 2), (6, 7, 1), (8, 8, 3))
 VECTORS: tuple[Shape, ...] = ((3,), (1,), (7,))
 
 
 class Example(NamedTuple):
-    """A network with weights, a batch for it, and a loss. Printed, it is what it was drawn from."""
+    """A network with its weights, a batch for it and a loss. Printed in the terms of its draw."""
 
     model: Model
     weights: Weights
@@ -51,22 +65,40 @@ class Example(NamedTuple):
 
 
 def describe(layer: Layer) -> str:
-    """A layer with the options that are not its defaults."""
-    plain = {f.name: f.default for f in fields(layer)}
-    told = ", ".join(
-        f"{k}={v!r}"
-        for k, v in vars(layer).items()
-        if v != plain.get(k) and not isinstance(v, Initializer)
+    """Return a layer as text, with the options that differ from their defaults."""
+    defaults = {f.name: f.default for f in fields(layer)}
+    shown = ", ".join(
+        f"{name}={value!r}"
+        for name, value in vars(layer).items()
+        if value != defaults.get(name) and not isinstance(value, Initializer)
     )
-    return f"{layer.kind}({told})"
+    return f"{layer.kind}({shown})"
+
+
+def options(choices: Choices) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy for one value of each option."""
+    return st.fixed_dictionaries({name: st.sampled_from(v) for name, v in choices.items()})
 
 
 def layers(kind: str, **fixed: Any) -> st.SearchStrategy[Layer]:
-    """A layer of a kind with any of its choices, but for what is fixed."""
+    """Return a strategy for a layer of a kind, with any of its choices except the fixed options."""
     record = LAYERS[kind]
-    options = {name: st.sampled_from(values) for name, values in record.choices.items()}
-    options |= {name: st.just(value) for name, value in fixed.items()}
-    return st.fixed_dictionaries(options).map(lambda chosen: record.of(**chosen))
+    choices = {**record.choices, **{name: (value,) for name, value in fixed.items()}}
+    return options(choices).map(lambda chosen: record.of(**chosen))
+
+
+def accepts(layer: Layer, shape: Shape) -> bool:
+    """Return whether an input shape is suitable for a layer."""
+    try:
+        layer.output_shape(shape)
+    except SpecError:
+        return False
+    return True
+
+
+def _is_constant(layer: Layer, shape: Shape) -> bool:
+    """Return whether a layer's output is the same for all inputs, as a softmax of one value is."""
+    return isinstance(layer, Activation) and shape[-1] < FUNCTIONS[layer.function].least_units
 
 
 @st.composite
@@ -74,29 +106,20 @@ def models(
     draw: st.DrawFn,
     outputs: int | None = None,
     most_layers: int = 6,
-    kinds: tuple[str, ...] = tuple(LAYERS),
-    functions: tuple[str, ...] = FUNCTIONS,
+    kinds: Sequence[str] = tuple(LAYERS),
+    functions: Sequence[str] = tuple(FUNCTIONS),
 ) -> Model:
-    """A network whose layers fit, ending in a dense layer of `outputs` (default: 1 to 4)."""
+    """Draw a network of layers that fit, ending in a dense layer of `outputs` (default: 1 to 4)."""
     shape = start = draw(st.sampled_from(VECTORS + IMAGES if "flatten" in kinds else VECTORS))
     chain: list[Layer] = []
     for _ in range(draw(st.integers(0, most_layers))):
         kind = draw(st.sampled_from(kinds))
-        layer = draw(
-            layers(
-                kind,
-                **({"function": draw(st.sampled_from(functions))} if kind == "activation" else {}),
-            )
-        )
-        try:
-            following = layer.output_shape(shape)
-        except SpecError:
-            continue
-        # A softmax over one value is always one, and Keras warns of it.
-        if isinstance(layer, Activation) and layer.function == "softmax" and shape[-1] == 1:
-            continue
-        shape = following
-        chain.append(layer)
+        fixed = {"function": draw(st.sampled_from(functions))} if kind == "activation" else {}
+        layer = draw(layers(kind, **fixed))
+        # Keras warns of a softmax over one value.
+        if accepts(layer, shape) and not _is_constant(layer, shape):
+            shape = layer.output_shape(shape)
+            chain.append(layer)
     if len(shape) == 3:
         chain.append(Flatten())
     chain.append(Dense(draw(st.integers(1, 4)) if outputs is None else outputs))
@@ -104,21 +127,21 @@ def models(
 
 
 @st.composite
-def losses(draw: st.DrawFn, kinds: tuple[str, ...] = tuple(LOSSES)) -> Loss:
-    """Any loss of these kinds."""
+def losses(draw: st.DrawFn, kinds: Sequence[str] = tuple(LOSSES)) -> Loss:
+    """Draw a loss of these kinds."""
     return LOSSES[draw(st.sampled_from(sorted(kinds)))].of()
 
 
 @st.composite
-def optimizers(draw: st.DrawFn, kinds: tuple[str, ...] = tuple(OPTIMIZERS)) -> Optimizer:
-    """Any optimiser of these kinds with any of its choices that go together."""
+def optimizers(draw: st.DrawFn, kinds: Sequence[str] = tuple(OPTIMIZERS)) -> Optimizer:
+    """Draw an optimiser of these kinds, in one of its variants and in any convention."""
     record = OPTIMIZERS[draw(st.sampled_from(sorted(kinds)))]
-    options = {name: draw(st.sampled_from(values)) for name, values in record.choices.items()}
-    if options.get("nesterov"):
-        options |= {"momentum": 0.9, "dampening": 0.0}
-    if options.get("velocity") == "rate":
-        options |= {"dampening": 0.0}
-    return record.of(**options)
+    variants = record.all_variants()
+    drawn = record.of(**draw(options(variants[draw(st.sampled_from(list(variants)))])))
+    try:
+        return to_convention(draw(st.sampled_from(CONVENTIONS)), drawn)
+    except SpecError:
+        return drawn  # Keras has no dampening, for example.
 
 
 @st.composite
@@ -126,26 +149,23 @@ def recipes(
     draw: st.DrawFn,
     samples: int,
     loss: Loss | None = None,
-    kinds: tuple[str, ...] = tuple(OPTIMIZERS),
+    kinds: Sequence[str] = tuple(OPTIMIZERS),
 ) -> Recipe:
-    """A short training on so many samples: an optimiser, batches that need not divide them, perhaps
-    a moving rate."""
-    schedule = draw(
-        st.none() | st.builds(CyclicalLearningRate, st.just(0.01), st.just(0.1), st.integers(1, 4))
-    )
+    """Draw a short training on a number of samples, which the batch size need not divide."""
+    cycle = st.builds(CyclicalLearningRate, st.just(0.01), st.just(0.1), st.integers(1, 4))
     return Recipe(
         draw(optimizers(kinds)),
         batch_size=draw(st.integers(1, samples)),
         epochs=draw(st.integers(1, 3)),
         steps=draw(st.none() | st.integers(1, 6)),
         shuffle=draw(st.booleans()),
-        schedule=schedule,
+        schedule=draw(st.none() | cycle),
         loss=draw(losses()) if loss is None else loss,
     )
 
 
 def targets(loss: Loss, outputs: int, samples: int, generator: np.random.Generator) -> NDArray[Any]:
-    """Targets as the loss takes them."""
+    """Return random targets of the form that the loss takes."""
     if loss.targets == "labels":
         return generator.integers(0, outputs, samples)
     if loss.targets == "signs":
@@ -154,37 +174,34 @@ def targets(loss: Loss, outputs: int, samples: int, generator: np.random.Generat
 
 
 def nonzero_weights(model: Model, seed: int) -> Weights:
-    """Weights of which none is at its special start: a bias of zero or a gamma of one would hide a
-    missing term."""
+    """Return weights none of which has a special value.
+
+    A bias of zero or a gamma of one would hide a term that is missing, so tensors that start as a
+    constant are drawn around it: around zero from N(0, 0.3), around one from U(0.5, 1.5).
+    """
     generator = np.random.default_rng((seed, 1))
     weights = Plan(seed).weights(model)
     for tensor in model.tensors:
-        part = tensor.name.split(".")[1]
-        if part in ("bias", "beta", "moving_mean"):
+        start = tensor.initializer.distribution(tensor.fans)
+        if start.family == "constant" and start.value == 0:
             weights[tensor.name] = generator.normal(0.0, 0.3, tensor.shape)
-        elif part in ("gamma", "moving_variance"):
-            weights[tensor.name] = generator.uniform(0.5, 1.5, tensor.shape)
+        elif start.family == "constant":
+            weights[tensor.name] = start.value * generator.uniform(0.5, 1.5, tensor.shape)
     return weights
 
 
 @st.composite
 def examples(
     draw: st.DrawFn,
-    kinds: tuple[str, ...] = tuple(LAYERS),
-    loss_kinds: tuple[str, ...] = tuple(LOSSES),
-    functions: tuple[str, ...] = FUNCTIONS,
+    kinds: Sequence[str] = tuple(LAYERS),
+    loss_kinds: Sequence[str] = tuple(LOSSES),
+    functions: Sequence[str] = tuple(FUNCTIONS),
 ) -> Example:
-    """A network with weights, data, dropout masks and a loss that fits its outputs. Batches of 3 to
-    6."""
+    """Draw a network with weights, a batch of 3 to 6 samples, dropout masks and a suitable loss."""
     loss = draw(losses(loss_kinds))
-    # One output has one side, and a softmax over it nothing to choose from.
-    model = draw(
-        models(
-            outputs=1 if loss.targets == "signs" else draw(st.integers(2, 4)),
-            kinds=kinds,
-            functions=functions,
-        )
-    )
+    # A loss of signs takes one output; a softmax over one output would be constant.
+    outputs = 1 if loss.targets == "signs" else draw(st.integers(2, 4))
+    model = draw(models(outputs, kinds=kinds, functions=functions))
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(3, 6))
     generator = np.random.default_rng((seed, 0))
     batch = Batch(
@@ -198,64 +215,31 @@ def examples(
 
 @st.composite
 def single_layers(draw: st.DrawFn, /, kind: str, *, images: bool = True, **fixed: Any) -> Example:
-    """A layer alone under a dense one, with a loss of values. Half of the inputs are whole halves:
-    a max pool then meets equals, and a relu the zero at which it has no derivative. Without
-    `images` no flatten is needed."""
+    """Draw a layer below a dense one, with a loss of values.
+
+    Without `images`, images are drawn only for layers that take nothing else. Half of the inputs
+    are multiples of one half: a max pool then has equal values, and a relu the zero at which it has
+    no derivative.
+    """
     layer = draw(layers(kind, **fixed))
-    either = IMAGES + VECTORS if images else VECTORS
-    shapes = (
-        VECTORS
-        if kind == "dense"
-        else IMAGES
-        if kind in ("conv2d", "average_pool", "max_pool")
-        else either
-    )
-    shape = draw(st.sampled_from(shapes))
-    try:
-        result = layer.output_shape(shape)
-    except SpecError:
-        # A window larger than this image; the largest holds all of them.
-        shape = IMAGES[-1]
-        result = layer.output_shape(shape)
-    after = (Flatten(),) if len(result) == 3 else ()
+    vectors = [shape for shape in VECTORS if accepts(layer, shape)]
+    pictures = [shape for shape in IMAGES if accepts(layer, shape)]
+    shape = draw(st.sampled_from(pictures + vectors if images or not vectors else vectors))
+    after = (Flatten(),) if len(layer.output_shape(shape)) == 3 else ()
     model = Model("drawn", shape, (layer, *after, Dense(2)))
-    # One vector alone has no variance, and a batch norm of torch refuses it.
-    least = 2 if kind == "batch_norm" and len(shape) == 1 else 1
+    # A single vector has no variance; torch raises an error for a batch norm of one.
+    least = 2 if layer.normalizes and len(shape) == 1 else 1
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(least, 5))
     generator = np.random.default_rng((seed, 0))
     x = generator.standard_normal((samples, *shape))
-    # At zero a leaky relu takes the slope from below in torch and TensorFlow, from above in JAX:
-    # both are right.
-    if draw(st.booleans()) and fixed.get("function") != "leaky_relu":
+    either = isinstance(layer, Activation) and FUNCTIONS[layer.function].either_slope
+    if draw(st.booleans()) and not either:
         x = np.round(2 * x) / 2
-    loss = LOSSES["mean_squared_error"].of()
     batch = Batch(
         x,
         generator.standard_normal((samples, 2)),
         Plan(seed).masks(model, 0, samples),
         draw(st.booleans()),
     )
+    loss = LOSSES["mean_squared_error"].of()
     return Example(model, nonzero_weights(model, seed), batch, loss, seed)
-
-
-def kink_distance(model: Model, x: Array, outputs: list[Array]) -> float:
-    """How far the pass stands from a point without a derivative: a relu's zero, or two equals in a
-    max pool.
-
-    Exact zeros and exact equals do not count: they come from units that are dropped or dead, which
-    a small change of the weights leaves dropped or dead.
-    """
-    nearest = np.inf
-    for layer, given in zip(model.layers, [x, *outputs], strict=False):
-        gaps = np.empty(0)
-        if isinstance(layer, Activation) and layer.function in ("relu", "leaky_relu"):
-            gaps = np.abs(given)
-        elif isinstance(layer, MaxPool):
-            windows = np.lib.stride_tricks.sliding_window_view(given, layer.pool_size, axis=(1, 2))
-            windows = windows[:, :: layer.steps[0], :: layer.steps[1]].reshape(
-                -1, layer.pool_size[0] * layer.pool_size[1]
-            )
-            ordered = np.sort(windows, axis=1)
-            gaps = np.diff(ordered[:, -2:], axis=1) if ordered.shape[1] > 1 else gaps
-        nearest = min(nearest, float(gaps[gaps > 0].min(initial=np.inf)))
-    return nearest

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from dlsys_bench.errors import BatchError
-from dlsys_bench.spec.record import Record, require, require_choice, require_count
+from dlsys_bench.spec.record import Choices, Record, require, require_choice, require_count
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,15 @@ class CyclicalBatchSize(BatchSizes):
     ends: Literal["cut", "early"] = "cut"
 
     kind: ClassVar[str] = "cyclical_batch_size"
+    variants: ClassVar[Mapping[str, Choices]] = {
+        "cyclical_batch_size": {"smallest": (1,), "largest": (4,)},
+        "cyclical_batch_size-early": {
+            "smallest": (1,),
+            "largest": (4,),
+            "growing": (False,),
+            "ends": ("early",),
+        },
+    }
 
     def __post_init__(self) -> None:
         require_count(self.kind, "smallest", self.smallest)

@@ -17,25 +17,8 @@ from dlsys_bench.spec.record import Record
 
 R = TypeVar("R", bound=Record)
 
-# By convention and kind of record: the options that follow that convention.
-CONVENTIONS: dict[str, Mapping[str, Mapping[str, Any]]] = {
-    "keras": {
-        "batch_norm": {"moving_variance": "biased"},
-        "sgd": {"velocity": "rate"},
-        "adam": {"epsilon_added": "before"},
-        "rmsprop": {"epsilon_added": "inside"},
-        "glorot_normal": {"truncated": True},
-        "he_normal": {"truncated": True},
-    },
-    "torch": {
-        "batch_norm": {"moving_variance": "unbiased"},
-        "sgd": {"velocity": "gradient"},
-        "adam": {"epsilon_added": "after"},
-        "rmsprop": {"epsilon_added": "outside"},
-        "glorot_normal": {"truncated": False},
-        "he_normal": {"truncated": False},
-    },
-}
+CONVENTIONS = ("keras", "torch")
+"""The frameworks whose definitions the records know; see `Record.conventions`."""
 
 
 def to_convention(convention: str, record: R) -> R:
@@ -48,8 +31,7 @@ def to_convention(convention: str, record: R) -> R:
             f"unknown convention {convention!r}{nearest(convention, CONVENTIONS)}; "
             f"known: {', '.join(CONVENTIONS)}"
         )
-    options = CONVENTIONS[convention]
-    return record.map(lambda inner: replace(inner, **options.get(inner.kind, {})))
+    return record.map(lambda inner: replace(inner, **inner.conventions.get(convention, {})))
 
 
 def protocol(*records: Record, beside: Mapping[str, Any] | None = None) -> str:
@@ -70,7 +52,7 @@ def deviations(convention: str, record: Record) -> list[str]:
     found: list[str] = []
 
     def compare(inner: Record) -> Record:
-        for option, expected in CONVENTIONS[convention].get(inner.kind, {}).items():
+        for option, expected in inner.conventions.get(convention, {}).items():
             actual = getattr(inner, option)
             if actual != expected:
                 found.append(

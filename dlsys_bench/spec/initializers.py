@@ -6,8 +6,9 @@ The plan and the engines draw the values.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from dlsys_bench.spec.record import Record, require, require_number
 
@@ -107,6 +108,12 @@ def _normal(variance: float, truncated: bool) -> Distribution:
     return Distribution("normal", stddev=math.sqrt(variance))
 
 
+_TRUNCATION: Mapping[str, Mapping[str, Any]] = {
+    "keras": {"truncated": True},
+    "torch": {"truncated": False},
+}
+
+
 @dataclass(frozen=True)
 class GlorotUniform(Initializer):
     """Uniform on [-a, a) with a = sqrt(6 / (fan_in + fan_out)). Glorot & Bengio 2010."""
@@ -126,6 +133,7 @@ class GlorotNormal(Initializer):
     """
 
     kind: ClassVar[str] = "glorot_normal"
+    conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = _TRUNCATION
     truncated: bool = True
 
     def distribution(self, fans: Fans) -> Distribution:
@@ -151,6 +159,7 @@ class HeNormal(Initializer):
     """
 
     kind: ClassVar[str] = "he_normal"
+    conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = _TRUNCATION
     truncated: bool = True
 
     def distribution(self, fans: Fans) -> Distribution:

@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dlsys_bench.spec.record import Record, require, require_choice, require_number
+from dlsys_bench.spec.record import Choices, Record, require, require_choice, require_number
 
 
 @dataclass(frozen=True)
 class Optimizer(Record):
-    """The base of the optimisers. `choices` holds valid values of each option, for tests."""
+    """The base of the optimisers."""
 
     learning_rate: float
-    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     def __post_init__(self) -> None:
         require_number(
@@ -46,12 +45,24 @@ class SGD(Optimizer):
     velocity: Literal["rate", "gradient"] = "rate"
 
     kind: ClassVar[str] = "sgd"
-    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "learning_rate": (0.01, 0.1),
-        "momentum": (0.0, 0.9),
-        "nesterov": (False, True),
-        "dampening": (0.0, 0.5),
-        "velocity": ("rate", "gradient"),
+    variants: ClassVar[Mapping[str, Choices]] = {
+        "sgd": {"learning_rate": (0.05, 0.1, 0.01)},
+        "momentum": {"learning_rate": (0.05, 0.1), "momentum": (0.9, 0.5)},
+        "nesterov": {
+            "learning_rate": (0.05, 0.1),
+            "momentum": (0.9, 0.5),
+            "nesterov": (True,),
+        },
+        "dampening": {
+            "learning_rate": (0.05, 0.1),
+            "momentum": (0.9,),
+            "dampening": (0.5, 0.1),
+            "velocity": ("gradient",),
+        },
+    }
+    conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "keras": {"velocity": "rate"},
+        "torch": {"velocity": "gradient"},
     }
 
     def __post_init__(self) -> None:
@@ -87,12 +98,15 @@ class Adam(Optimizer):
     epsilon_added: Literal["before", "after"] = "before"
 
     kind: ClassVar[str] = "adam"
-    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "learning_rate": (0.001, 0.01),
-        "beta_1": (0.9, 0.5),
-        "beta_2": (0.999, 0.9),
-        "epsilon": (1e-7, 1e-3),
-        "epsilon_added": ("before", "after"),
+    choices: ClassVar[Choices] = {
+        "learning_rate": (0.01, 0.001),
+        "beta_1": (0.8, 0.9, 0.5, 0.0),
+        "beta_2": (0.99, 0.999, 0.9),
+        "epsilon": (1e-7, 1e-3, 0.1),
+    }
+    conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "keras": {"epsilon_added": "before"},
+        "torch": {"epsilon_added": "after"},
     }
 
     def __post_init__(self) -> None:
@@ -116,11 +130,14 @@ class RMSprop(Optimizer):
     epsilon_added: Literal["inside", "outside"] = "inside"
 
     kind: ClassVar[str] = "rmsprop"
-    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "learning_rate": (0.001, 0.01),
-        "rho": (0.9, 0.99),
-        "epsilon": (1e-7, 1e-3),
-        "epsilon_added": ("inside", "outside"),
+    choices: ClassVar[Choices] = {
+        "learning_rate": (0.01, 0.001),
+        "rho": (0.8, 0.9, 0.5),
+        "epsilon": (1e-7, 1e-3, 0.1),
+    }
+    conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "keras": {"epsilon_added": "inside"},
+        "torch": {"epsilon_added": "outside"},
     }
 
     def __post_init__(self) -> None:

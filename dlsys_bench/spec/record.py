@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Self
 
 from dlsys_bench.errors import SpecError, nearest
 
+Choices = Mapping[str, tuple[Any, ...]]
+
 RECORDS: dict[str, type[Record]] = {}
 
 
@@ -21,9 +23,18 @@ class Record:
 
     A subclass with a `kind` is registered in RECORDS under that kind. Raises SpecError if another
     class has that kind already, or if the subclass only inherits it.
+
+    The other class variables are for the conformance checks and the property tests, so that a new
+    record is tested because it is in its table. `choices` holds valid values of each option.
+    `variants` holds, by name, the ways to use the record that the checks run separately, each with
+    the values of its options (default: one variant, named after the kind, with all choices).
+    `conventions` holds the options that follow the definition of each framework, where they differ.
     """
 
     kind: ClassVar[str] = ""
+    choices: ClassVar[Choices] = {}
+    variants: ClassVar[Mapping[str, Choices]] = {}
+    conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init_subclass__(cls) -> None:
         if not cls.kind:
@@ -39,6 +50,19 @@ class Record:
                 f"{cls.kind!r} is the kind of {RECORDS[cls.kind].__name__}"
             )
         RECORDS[cls.kind] = cls
+
+    @classmethod
+    def all_variants(cls) -> Mapping[str, Choices]:
+        """Return the variants by name; a record that defines none has one, named after its kind."""
+        return cls.variants or {cls.kind: cls.choices}
+
+    @classmethod
+    def examples(cls) -> dict[str, Self]:
+        """Return one record for each variant, with the first value of each of its options."""
+        return {
+            name: cls.of(**{option: values[0] for option, values in choices.items()})
+            for name, choices in cls.all_variants().items()
+        }
 
     @classmethod
     def of(cls, **options: Any) -> Self:

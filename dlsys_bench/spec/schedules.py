@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from dlsys_bench.spec.record import Record, require, require_choice, require_count, require_number
+from dlsys_bench.spec.record import (
+    Choices,
+    Record,
+    require,
+    require_choice,
+    require_count,
+    require_number,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,22 @@ class CyclicalLearningRate(Schedule):
     gamma: float = 1.0
 
     kind: ClassVar[str] = "cyclical_learning_rate"
+    variants: ClassVar[Mapping[str, Choices]] = {
+        "triangular": {"base": (0.01,), "maximum": (0.2,), "step_size": (3,)},
+        "triangular2": {
+            "base": (0.01,),
+            "maximum": (0.2,),
+            "step_size": (2,),
+            "scale": ("triangular2",),
+        },
+        "exp_range": {
+            "base": (0.2,),
+            "maximum": (0.01,),
+            "step_size": (3,),
+            "scale": ("exp_range",),
+            "gamma": (0.9,),
+        },
+    }
 
     def __post_init__(self) -> None:
         for name in ("base", "maximum"):
@@ -72,6 +96,9 @@ class LearningRateRamp(Schedule):
     spacing: Literal["factor", "difference"] = "factor"
 
     kind: ClassVar[str] = "learning_rate_ramp"
+    variants: ClassVar[Mapping[str, Choices]] = {
+        "ramp": {"low": (1e-3,), "high": (0.2,), "steps": (7,)}
+    }
 
     def __post_init__(self) -> None:
         require_count(self.kind, "steps", self.steps)

@@ -335,7 +335,7 @@ FUNCTIONS: dict[str, Callable[[Array], Any]] = {
 
 
 def test_activations_and_pools(engine: Engine, generator: np.random.Generator) -> None:
-    assert tuple(FUNCTIONS) == layers.FUNCTIONS
+    assert tuple(FUNCTIONS) == tuple(layers.FUNCTIONS)
     x = generator.normal(size=(3, 4, 4, 2))
     squares = np.stack([x[:, r : r + 3, c : c + 3] for r in (0, 1) for c in (0, 1)], axis=1)[
         :, :, :2

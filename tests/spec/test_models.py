@@ -17,7 +17,7 @@ from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Flatten
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Adam
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.spec.record import from_dict
+from dlsys_bench.spec.record import RECORDS, from_dict
 
 COUNTS = [claim for claim in claims() if claim.get("metric", "").startswith("params_")]
 
@@ -81,7 +81,7 @@ def test_the_conventions_depart_from_each_other_in_every_record_they_name() -> N
         BatchNorm(),
         *(kind.of() for kind in (*OPTIMIZERS.values(), *INITIALIZERS.values())),
     ]
-    named = {kind for choices in CONVENTIONS.values() for kind in choices}
+    named = {kind for kind, record in RECORDS.items() if record.conventions}
     found = {r.kind for r in everything if deviations("torch", to_convention("keras", r))}
     assert found == named
 

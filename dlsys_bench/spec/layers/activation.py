@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, NamedTuple
 
-from dlsys_bench.spec.layers.base import Choices, InvalidOptions, Layer
-from dlsys_bench.spec.record import require_choice, require_number
+from dlsys_bench.spec.layers.base import InvalidOptions, Layer
+from dlsys_bench.spec.record import Choices, require_choice, require_number
 
-FUNCTIONS = ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "softmax")
+
+class Function(NamedTuple):
+    """The properties of an activation function that checks need to know.
+
+    `kink` states that the derivative jumps at zero, `either_slope` that frameworks differ in the
+    derivative at zero and each is right. `least_units` is the smallest last axis on which the
+    function is not constant.
+    """
+
+    kink: bool = False
+    either_slope: bool = False
+    least_units: int = 1
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "linear": Function(),
+    "sigmoid": Function(),
+    "tanh": Function(),
+    "relu": Function(kink=True),
+    "leaky_relu": Function(kink=True, either_slope=True),
+    "softmax": Function(least_units=2),
+}
 
 
 @dataclass(frozen=True)
@@ -19,12 +41,12 @@ class Activation(Layer):
     leaky_relu is the one from below.
     """
 
-    function: Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "softmax"]
+    function: str
     negative_slope: float = 0.01
 
     kind: ClassVar[str] = "activation"
     choices: ClassVar[Choices] = {
-        "function": ("tanh", "sigmoid", "relu", "leaky_relu", "softmax", "linear"),
+        "function": tuple(FUNCTIONS),
         # Exact in single precision, because TensorFlow rounds the slope to it even in float64.
         "negative_slope": (0.25, 0.0078125, 0.0),
     }
@@ -34,7 +56,7 @@ class Activation(Layer):
     )
 
     def __post_init__(self) -> None:
-        require_choice(self.kind, "function", self.function, FUNCTIONS)
+        require_choice(self.kind, "function", self.function, tuple(FUNCTIONS))
         require_number(self.kind, "negative_slope", self.negative_slope, 0.0, 1.0)
 
     def title(self) -> str:

@@ -10,7 +10,6 @@ from dlsys_bench.spec.initializers import INITIALIZERS, Fans, Initializer
 from dlsys_bench.spec.record import Record, require_kind
 
 Shape = tuple[int, ...]
-Choices = Mapping[str, tuple[Any, ...]]
 
 # Options that are invalid for an input shape, and a part of the error message.
 InvalidOptions = tuple[Mapping[str, Any], Shape, str]
@@ -21,11 +20,12 @@ class Layer(Record):
     """The base of the layers. Shapes leave out the batch.
 
     `choices` holds valid values of each option and `invalid` examples of invalid ones; property
-    tests and the conformance checks draw from them.
+    tests and the conformance checks draw from them. `normalizes` states that values are divided by
+    their own deviation, which amplifies rounding errors where there are few values.
     """
 
-    choices: ClassVar[Choices] = {}
     invalid: ClassVar[tuple[InvalidOptions, ...]] = ()
+    normalizes: ClassVar[bool] = False
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output shape for an input shape. Raises SpecError if that is unsuitable."""

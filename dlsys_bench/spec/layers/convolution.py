@@ -7,14 +7,13 @@ from typing import ClassVar, Literal
 
 from dlsys_bench.spec.initializers import Fans, GlorotUniform, Initializer, Zeros
 from dlsys_bench.spec.layers.base import (
-    Choices,
     InvalidOptions,
     Layer,
     Shape,
     require_initializers,
 )
 from dlsys_bench.spec.layers.windows import IntPair, int_pair, require_image, window_counts
-from dlsys_bench.spec.record import require_choice, require_count
+from dlsys_bench.spec.record import Choices, require_choice, require_count
 
 
 @dataclass(frozen=True)

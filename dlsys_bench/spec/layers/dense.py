@@ -8,13 +8,12 @@ from typing import ClassVar
 
 from dlsys_bench.spec.initializers import Fans, GlorotUniform, Initializer, Zeros
 from dlsys_bench.spec.layers.base import (
-    Choices,
     InvalidOptions,
     Layer,
     Shape,
     require_initializers,
 )
-from dlsys_bench.spec.record import require, require_count
+from dlsys_bench.spec.record import Choices, require, require_count
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dlsys_bench.spec.layers.base import Choices, InvalidOptions, Layer, Shape
+from dlsys_bench.spec.layers.base import InvalidOptions, Layer, Shape
 from dlsys_bench.spec.layers.windows import IntPair, int_pair, window_counts
+from dlsys_bench.spec.record import Choices
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from dlsys_bench.spec.initializers import Initializer, Ones, Zeros
-from dlsys_bench.spec.layers.base import Choices, InvalidOptions, Layer, Shape
-from dlsys_bench.spec.record import require_choice, require_number
+from dlsys_bench.spec.layers.base import InvalidOptions, Layer, Shape
+from dlsys_bench.spec.record import Choices, require_choice, require_number
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class BatchNorm(Layer):
     moving_variance: Literal["biased", "unbiased"] = "biased"
 
     kind: ClassVar[str] = "batch_norm"
+    normalizes: ClassVar[bool] = True
+    conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "keras": {"moving_variance": "biased"},
+        "torch": {"moving_variance": "unbiased"},
+    }
     choices: ClassVar[Choices] = {
         "epsilon": (1e-3, 1e-5),
         "moving_decay": (0.99, 0.9, 0.5, 0.0),
