@@ -13,7 +13,7 @@ import dlsys_bench
 PACKAGE = Path(dlsys_bench.__file__).parent
 FLOORS = (
     ("errors",),
-    ("attributes", "engine_names"),
+    ("attributes", "options"),
     ("spec",),
     ("result", "plan", "provenance"),
     ("data", "claims"),

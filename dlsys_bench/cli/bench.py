@@ -1,61 +1,66 @@
-"""Speed: compare stored benchmarks, and measure engines on a study."""
+"""Compare stored benchmarks."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.options import as_json
-from dlsys_bench.cli.sweep import sweep_command
-from dlsys_bench.cli.terminal import say, show
-from dlsys_bench.cli.time_to_accuracy import time_to_accuracy_command
+from dlsys_bench.cli.display import show
+from dlsys_bench.cli.group import receives
+from dlsys_bench.cli.terminal import say
+from dlsys_bench.report.tables import Table
+from dlsys_bench.timing.ratio import Speed
+from dlsys_bench.timing.stored import Change, compare_benchmarks
+
+HEADS = (
+    "benchmark",
+    ">A, ms",
+    ">B, ms",
+    ">speedup of B",
+    ">rounds",
+    ">machine",
+    ">background load",
+    "GPU slowed by",
+    "verdict",
+)
 
 
-@click.group("bench")
-def bench_group() -> None:
-    """Benchmarks: see also pytest --benchmark-only."""
+@dataclass(frozen=True)
+class CompareBenchmarksOptions:
+    """The arguments and the options of `bench compare`."""
+
+    a: Path
+    b: Path
+    json: bool
 
 
-@bench_group.command("compare")
-@click.argument("a", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("b", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@as_json
-def compare_command(a: Path, b: Path, as_json: bool) -> None:
-    """Benchmarks A against B, files of pytest-benchmark (--benchmark-json=FILE): before and after
-    an upgrade.
-
-    For each benchmark that both have, how many times B is faster, with a 95% interval: FASTER or
-    SLOWER where the intervals of the two medians lie apart, AMBIGUOUS where they overlap, where
-    others took over 5% of the machine, or where the GPU was slowed: by heat, its power limit, or
-    what else its driver tells.
-
-    Exit codes: 0 none is slower, 1 some are, 2 usage or nothing to compare, 3 none is slower but
-    some are ambiguous.
-    """
-    from dlsys_bench.report.tables import Table
-    from dlsys_bench.timing.ratio import Speed
-    from dlsys_bench.timing.stored import compare_benchmarks
-
-    changes, others = compare_benchmarks(a, b)
+@receives(CompareBenchmarksOptions)
+def compare_command(options: CompareBenchmarksOptions) -> None:
+    """Print the speedups, and exit with 1 if any is slower, 3 if any is ambiguous."""
+    changes, left_out = compare_benchmarks(options.a, options.b)
+    if options.json:
+        report = {
+            "a": str(options.a),
+            "b": str(options.b),
+            "changes": [one.to_dict() for one in changes],
+            "left_out": left_out,
+        }
+        click.echo(json.dumps(report, indent=1))
+    else:
+        show(Table(f"{options.a} (A) and {options.b} (B)", HEADS, _rows(changes)))
+        for name in left_out:
+            say(f"left out: {name}: not in both files")
     speeds = [change.speed for change in changes]
-    code = 1 if Speed.SLOWER in speeds else 3 if Speed.AMBIGUOUS in speeds else 0
-    if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "a": str(a),
-                    "b": str(b),
-                    "changes": [one.to_dict() for one in changes],
-                    "left_out": others,
-                },
-                indent=1,
-            )
-        )
-        sys.exit(code)
-    rows = [
+    sys.exit(1 if Speed.SLOWER in speeds else 3 if Speed.AMBIGUOUS in speeds else 0)
+
+
+def _rows(changes: Sequence[Change]) -> list[tuple[str, ...]]:
+    return [
         (
             one.name,
             f"{1e3 * one.a:.4g}",
@@ -64,27 +69,8 @@ def compare_command(a: Path, b: Path, as_json: bool) -> None:
             str(one.ratio.rounds),
             "-" if one.drift is None else f"{one.drift:.2f}",
             "-" if one.others is None else f"{one.others:.0%}",
-            "-" if one.slowed_by is None else ", ".join(one.slowed_by) or "not",
+            "-" if one.slowed_by is None else ", ".join(one.slowed_by) or "not slowed",
             str(one.speed),
         )
         for one in changes
     ]
-    heads = (
-        "benchmark",
-        ">A, ms",
-        ">B, ms",
-        ">times faster",
-        ">rounds",
-        ">machine",
-        ">others",
-        "GPU slowed by",
-        "verdict",
-    )
-    show(Table(f"{a} (A) and {b} (B)", heads, rows))
-    for name in others:
-        say(f"left out: {name}: not in both")
-    sys.exit(code)
-
-
-for command in (sweep_command, time_to_accuracy_command):
-    bench_group.add_command(command)

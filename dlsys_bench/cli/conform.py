@@ -1,4 +1,4 @@
-"""Put an engine through the conformance checks."""
+"""Check an engine for conformance."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from dlsys_bench.cli.options import as_json
-from dlsys_bench.cli.terminal import say, show
-from dlsys_bench.engines.registry import NAMES
+from dlsys_bench.cli.display import show
+from dlsys_bench.cli.group import receives
+from dlsys_bench.cli.terminal import say
+from dlsys_bench.conformance.compliance import Compliance, changes
+from dlsys_bench.conformance.ladder import climb, select
+from dlsys_bench.conformance.result import CheckResult, Status
+from dlsys_bench.conformance.runner import Options, ProcessRunner
+from dlsys_bench.engines.registry import check_name
 from dlsys_bench.errors import UserError
+from dlsys_bench.provenance import cores, provenance
+from dlsys_bench.report.compliance import compliance_table, declared_table, write_compliance
 
-if TYPE_CHECKING:
-    from dlsys_bench.conformance.result import CheckResult
-
-
-FIND = """
+NOT_FOUND = "NOT FOUND "
+SECONDS_TO_IMPORT = 60
+FIND = f"""
 import sys
 sys.path.insert(0, "")
 from dlsys_bench.attributes import load_attribute
@@ -29,159 +34,98 @@ from dlsys_bench.errors import UserError
 try:
     load_attribute(sys.argv[1], "engine")
 except UserError as error:
-    print("NOT FOUND", error, file=sys.stderr)
+    print({NOT_FOUND!r} + str(error), file=sys.stderr)
 """
 
 
-@click.command("conform")
-@click.option(
-    "--engine",
-    "engine_name",
-    default="numpy",
-    envvar="DLSYS_BENCH_ENGINE",
-    show_default=True,
-    help=f"{NAMES}.",
-)
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option(
-    "--check",
-    "checks",
-    multiple=True,
-    metavar="NAME",
-    help="A check, as gradient/conv2d, or a rung; repeatable. Default: all.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="What is drawn follows from it.",
-)
-@click.option(
-    "--examples",
-    type=click.IntRange(min=1),
-    default=40,
-    show_default=True,
-    help="Examples of a search; fewer where they do not fit its budget.",
-)
-@click.option(
-    "--budget",
-    type=click.FloatRange(0, min_open=True),
-    default=2.5,
-    show_default=True,
-    help="Seconds of a search; shrinking takes as long again.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0, min_open=True),
-    default=120.0,
-    show_default=True,
-    help="What a check may take before it is given up and its process killed.",
-)
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    help="Checks at a time, each in a process of its own. Default: the cores there are.",
-)
-@click.option("--beyond", is_flag=True, help="Go on above a rung that breaks.")
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the report as JSON, Markdown and a page, and a badge.",
-)
-@click.option(
-    "--against",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="An earlier report, as JSON: say what changed.",
-)
-@as_json
-def conform_command(
-    engine_name: str,
-    device: str,
-    checks: tuple[str, ...],
-    seed: int,
-    examples: int,
-    budget: float,
-    seconds: float,
-    jobs: int | None,
-    beyond: bool,
-    output: Path | None,
-    against: Path | None,
-    as_json: bool,
-) -> None:
-    """Does an engine train right? Rung by rung, from shapes to the accuracies it reaches, until one
-    breaks.
+@dataclass(frozen=True)
+class ConformOptions:
+    """The options of `conform`."""
 
-    Every check runs in a process that may hang or crash. Exit codes: 0 it conforms, 1 it does not,
-    2 usage or environment.
-    """
-    from dlsys_bench.conformance.compliance import Compliance, changes
-    from dlsys_bench.conformance.ladder import climb, select
-    from dlsys_bench.conformance.result import Status
-    from dlsys_bench.conformance.runner import Options, ProcessRunner
-    from dlsys_bench.provenance import cores, provenance
-    from dlsys_bench.report.compliance import compliance_table, declared_table, write_compliance
+    engine: str
+    device: str
+    checks: tuple[str, ...]
+    seed: int
+    examples: int
+    budget: float
+    seconds: float
+    jobs: int | None
+    beyond: bool
+    output: Path | None
+    against: Path | None
+    json: bool
 
-    _check_found(engine_name)
-    earlier = Compliance.read(against) if against else None
-    selected = select(checks)
-    options = Options(seed, examples, budget, seconds)
-    # No check above the statistical one takes a core for long; with one check there is nothing to
-    # share.
-    count = min(jobs or cores(), len(selected))
+
+@receives(ConformOptions)
+def conform_command(options: ConformOptions) -> None:
+    """Run the checks, report them, and exit with 1 if the engine does not conform."""
+    _check_exists(options.engine)
+    earlier = Compliance.read(options.against) if options.against else None
+    report = _climb(options)
+    if options.json:
+        click.echo(json.dumps(report.to_dict(), indent=1))
+    else:
+        _print(report, earlier)
+    for path in write_compliance(report, options.output) if options.output else ():
+        say(str(path))
+    sys.exit(0 if report.conforms else 1)
+
+
+def _climb(options: ConformOptions) -> Compliance:
+    """Run the selected checks in parallel worker processes, and print each failure."""
+    selected = select(options.checks)
+    limits = Options(options.seed, options.examples, options.budget, options.seconds)
+    # No check above the statistical rung uses a core for long; a single check gets all cores.
+    count = min(options.jobs or cores(), len(selected))
+    threads = max(1, cores() // count)
     runners = [
-        ProcessRunner(engine_name, device, options, threads=max(1, cores() // count))
-        for _ in range(count)
+        ProcessRunner(options.engine, options.device, limits, threads=threads) for _ in range(count)
     ]
 
-    def tell(result: CheckResult) -> None:
-        if result.status is Status.FAILED and not as_json:
+    def on_result(result: CheckResult) -> None:
+        if result.status is Status.FAILED and not options.json:
             say(result.message())
 
     began = time.perf_counter()
     try:
-        results = climb(runners, selected, beyond=beyond, on_result=tell)
+        results = climb(runners, selected, beyond=options.beyond, on_result=on_result)
     finally:
         for runner in runners:
             runner.close()
-    report = Compliance(
-        engine_name,
-        device,
-        seed,
+    return Compliance(
+        options.engine,
+        options.device,
+        options.seed,
         results,
         [check.name for check in select(None)],
         [check.name for check in selected],
         time.perf_counter() - began,
         provenance(),
     )
-    if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=1))
-    else:
-        show(compliance_table(report))
-        if declared := declared_table(report):
-            show(declared)
-        for line in changes(earlier, report) if earlier else ():
-            say(f"{line[0]}: {line[1]} before, {line[2]} now")
-    for path in write_compliance(report, output) if output else ():
-        say(str(path))
-    sys.exit(0 if report.conforms else 1)
 
 
-def _check_found(engine_name: str) -> None:
-    """Raise a UserError where there is no such engine: that is no engine which does not conform. In
-    a process of its own, for importing it may do anything; one that hangs or crashes there will be
-    found by the first check."""
-    from dlsys_bench.engines.registry import check_name
+def _print(report: Compliance, earlier: Compliance | None) -> None:
+    show(compliance_table(report))
+    if declared := declared_table(report):
+        show(declared)
+    for name, before, now in changes(earlier, report) if earlier else ():
+        say(f"{name}: {before} before, {now} now")
 
-    target = check_name(engine_name).target
+
+def _check_exists(engine: str) -> None:
+    """Raise a UserError if there is no such engine, which is not an engine that fails to conform.
+
+    The engine is imported in a separate process, because an import may do anything. One that hangs
+    or crashes there is reported by the first check.
+    """
+    target = check_name(engine).target
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
-            [sys.executable, "-c", FIND, target], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", FIND, target],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_TO_IMPORT,
         )
-        told = [
-            line.removeprefix("NOT FOUND ")
-            for line in done.stderr.splitlines()
-            if line.startswith("NOT FOUND ")
-        ]
-        if told:
-            raise UserError(told[0])
+        for line in done.stderr.splitlines():
+            if line.startswith(NOT_FOUND):
+                raise UserError(line.removeprefix(NOT_FOUND))

@@ -1,53 +1,48 @@
-"""The files of the datasets: bring them, check them."""
+"""Download and verify the files of the datasets."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict, dataclass
 
 import click
 
-from dlsys_bench.cli.options import as_json, data_dir
+from dlsys_bench.cli.group import receives
+from dlsys_bench.data import datasets, fetch, verify
 
 
-@click.group("data")
-def data_group() -> None:
-    """Bring the datasets, or check them."""
+@dataclass(frozen=True)
+class FetchOptions:
+    """The arguments of `data fetch`."""
+
+    names: tuple[str, ...]
 
 
-@data_group.command()
-@click.argument("names", nargs=-1)
-def fetch(names: tuple[str, ...]) -> None:
-    """Download NAMES (default: all) from public mirrors into the cache, checked by SHA-256."""
-    from dlsys_bench.data import datasets
-    from dlsys_bench.data import fetch as fetch_files
-
-    for name in names or datasets():
-        for path in fetch_files(name):
+@receives(FetchOptions)
+def fetch_command(options: FetchOptions) -> None:
+    """Download the files and print their paths."""
+    for name in options.names or datasets():
+        for path in fetch(name):
             click.echo(f"{name}: {path}")
 
 
-@data_group.command()
-@click.argument("names", nargs=-1)
-@data_dir
-@as_json
-def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
-    """Compare the files of NAMES (default: all) with their SHA-256. Exit code 2 if one is wrong or
-    missing."""
-    from dataclasses import asdict
+@dataclass(frozen=True)
+class VerifyOptions:
+    """The arguments and the options of `data verify`."""
 
-    from dlsys_bench.data import datasets
-    from dlsys_bench.data import verify as verify_files
+    names: tuple[str, ...]
+    data_dir: str | None
+    json: bool
 
-    reports = {name: verify_files(name, data_dir) for name in names or datasets()}
-    if as_json:
-        click.echo(
-            json.dumps(
-                {k: [asdict(report) for report in v] for k, v in reports.items()},
-                indent=1,
-                default=str,
-            )
-        )
+
+@receives(VerifyOptions)
+def verify_command(options: VerifyOptions) -> None:
+    """Print the state of each file."""
+    reports = {name: verify(name, options.data_dir) for name in options.names or datasets()}
+    if options.json:
+        found = {name: [asdict(report) for report in files] for name, files in reports.items()}
+        click.echo(json.dumps(found, indent=1, default=str))
     else:
         for name, files in reports.items():
             for report in files:

@@ -3,94 +3,81 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from dlsys_bench.cli.options import as_json, data_dir
-from dlsys_bench.cli.terminal import say, show
+from dlsys_bench.cli.display import show
+from dlsys_bench.cli.group import receives
+from dlsys_bench.cli.terminal import say
+from dlsys_bench.data import Dataset, datasets, load
+from dlsys_bench.data.samples import Scaling
 from dlsys_bench.errors import UserError
+from dlsys_bench.report import classification, images, normalization
+from dlsys_bench.report.classification import Classification
+from dlsys_bench.runs import checkpoint
 
-if TYPE_CHECKING:
-    from dlsys_bench.data.samples import Scaling
-
-
-def _named(weights: Path) -> str:
-    """The dataset in the name that `run --weights` gives: ....DATASET.TIER.ENGINE.SEED.npz."""
-    from dlsys_bench.data import datasets
-
-    parts = weights.stem.split(".")
-    if len(parts) < 4 or parts[-4] not in datasets():
-        raise UserError(
-            f"the name of {weights.name} says no dataset: give one, --dataset {'|'.join(datasets())}|..."
-        )
-    say(f"on {parts[-4]}, which the file's name says; --dataset chooses another")
-    return parts[-4]
+PARTS_AFTER_DATASET = 4
+"""`run --weights` names a file STUDY.ARM.DATASET.TIER.ENGINE.SEED.npz."""
 
 
-@click.command("inspect")
-@click.argument("weights", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--dataset",
-    help="mnist, fashion_mnist, digits, a .npz file, or package.module:callable. "
-    "Default: the one that the file's name says.",
-)
-@data_dir
-@click.option(
-    "--scaling",
-    type=click.Choice(["raw", "unit", "standard"]),
-    default="unit",
-    show_default=True,
-    help="What the training made of the pixels.",
-)
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("reports/inspect"),
-    show_default=True,
-    help="Folder for the pictures.",
-)
-@as_json
-def inspect_command(
-    weights: Path,
-    dataset: str | None,
-    data_dir: str | None,
-    scaling: Scaling,
-    output: Path,
-    as_json: bool,
-) -> None:
-    """What the model in WEIGHTS, a .npz that `run --weights` wrote, gets right and wrong on a test
-    split."""
-    from dlsys_bench.data import load
-    from dlsys_bench.report import classification, images, normalization
-    from dlsys_bench.runs import checkpoint
+@dataclass(frozen=True)
+class InspectOptions:
+    """The argument and the options of `inspect`."""
 
-    model, tensors = checkpoint.load(weights)
-    data = load(dataset or _named(weights), data_dir)
-    found = classification.classify(model, tensors, data, scaling)
+    weights: Path
+    dataset: str | None
+    data_dir: str | None
+    scaling: Scaling
+    output: Path
+    json: bool
+
+    def picture(self, name: str) -> Path:
+        """The file of a picture."""
+        return self.output / f"{self.weights.stem}.{name}.png"
+
+
+@receives(InspectOptions)
+def inspect_command(options: InspectOptions) -> None:
+    """Classify the test split, draw the pictures, and print the scores."""
+    model, weights = checkpoint.load(options.weights)
+    data = load(options.dataset or _dataset_in_name(options.weights), options.data_dir)
+    found = classification.classify(model, weights, data, options.scaling)
     title = f"{model.name} on {data.name}"
-    place = {
-        name: output / f"{weights.stem}.{name}.png"
-        for name in ("confusion", "predictions", "batch-norm")
-    }
-    pictures = [classification.draw_confusion(found, title, place["confusion"])]
-    try:
-        images.check_images(data)
-    except UserError as error:
-        say(f"no pictures of predictions: {error}")
-    else:
-        pictures.append(
-            classification.draw_predictions(found, data.x_test, title, place["predictions"])
-        )
-    norms = normalization.batch_norms(model, tensors)
-    if norms:
+    pictures = _draw(found, data, title, options)
+    if norms := normalization.batch_norms(model, weights):
         heading = f"{model.name}: batch norms, the channels by layer"
-        pictures.append(normalization.draw_batch_norms(norms, heading, place["batch-norm"]))
-    if as_json:
-        head = {"model": model.name, "dataset": data.name, "scaling": scaling}
+        path = options.picture("batch-norm")
+        pictures.append(normalization.draw_batch_norms(norms, heading, path))
+    if options.json:
+        head = {"model": model.name, "dataset": data.name, "scaling": options.scaling}
         click.echo(json.dumps(head | found.to_dict() | {"pictures": list(map(str, pictures))}))
         return
     show(classification.scores_table(found, title))
     for path in pictures:
         click.echo(path)
+
+
+def _draw(found: Classification, data: Dataset, title: str, options: InspectOptions) -> list[Path]:
+    """Draw the confusion matrix and, for images, samples with their predictions."""
+    confusion = classification.draw_confusion(found, title, options.picture("confusion"))
+    try:
+        images.check_images(data)
+    except UserError as error:
+        say(f"no pictures of predictions: {error}")
+        return [confusion]
+    path = options.picture("predictions")
+    return [confusion, classification.draw_predictions(found, data.x_test, title, path)]
+
+
+def _dataset_in_name(weights: Path) -> str:
+    """The dataset in a file name that `run --weights` gives. Raises UserError if there is none."""
+    parts = weights.stem.split(".")
+    if len(parts) < PARTS_AFTER_DATASET or parts[-PARTS_AFTER_DATASET] not in datasets():
+        raise UserError(
+            f"the name of {weights.name} has no dataset: give --dataset {'|'.join(datasets())}|..."
+        )
+    name = parts[-PARTS_AFTER_DATASET]
+    say(f"on {name}, the dataset in the file's name; --dataset chooses another")
+    return name

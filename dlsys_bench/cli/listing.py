@@ -1,50 +1,60 @@
-"""What there is: the list, and the summary of a model."""
+"""List what is available, and show the summary of a model."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dlsys_bench.cli.options import as_json
-from dlsys_bench.cli.terminal import show
+from dlsys_bench.attributes import load_attribute
+from dlsys_bench.cli.display import show
+from dlsys_bench.cli.group import receives
+from dlsys_bench.data import datasets, is_available
+from dlsys_bench.engines.registry import engines, unavailable
 from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.options.commands import LISTS
+from dlsys_bench.report.tables import Table, summary_table
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.record import from_dict
+from dlsys_bench.studies.registry import models, studies
+
+Rows = list[dict[str, Any]]
 
 
-def _listing(what: str) -> list[dict[str, Any]]:
-    if what == "studies":
-        from dlsys_bench.studies.registry import studies
+def _studies() -> Rows:
+    return [
+        {
+            "study": study.name,
+            "arms": ", ".join(arm.name for arm in study.arms),
+            "dataset": study.dataset,
+            "source": study.source,
+            "title": study.title,
+        }
+        for study in studies().values()
+    ]
 
-        return [
-            {
-                "study": s.name,
-                "arms": ", ".join(a.name for a in s.arms),
-                "dataset": s.dataset,
-                "source": s.source,
-                "title": s.title,
-            }
-            for s in studies().values()
-        ]
-    if what == "models":
-        from dlsys_bench.studies.registry import models
 
-        return [
-            {
-                "model": m.name,
-                "layers": len(m.layers),
-                "input": str(m.input_shape),
-                "parameters": m.counts.total,
-            }
-            for m in models().values()
-        ]
-    if what == "engines":
-        from dlsys_bench.engines.registry import engines, unavailable
+def _models() -> Rows:
+    return [
+        {
+            "model": model.name,
+            "layers": len(model.layers),
+            "input": str(model.input_shape),
+            "parameters": model.counts.total,
+        }
+        for model in models().values()
+    ]
 
-        return [{"engine": name, "state": unavailable(name) or "available"} for name in engines()]
-    from dlsys_bench.data import datasets, is_available
 
+def _engines() -> Rows:
+    return [{"engine": name, "state": unavailable(name) or "available"} for name in engines()]
+
+
+def _datasets() -> Rows:
     return [
         {
             "dataset": name,
@@ -56,57 +66,64 @@ def _listing(what: str) -> list[dict[str, Any]]:
     ]
 
 
-LISTS = ("studies", "models", "engines", "datasets")
+ROWS: dict[str, Callable[[], Rows]] = dict(
+    zip(LISTS, (_studies, _models, _engines, _datasets), strict=True)
+)
 
 
-@click.command("list")
-@click.argument("what", type=click.Choice([*LISTS, "all"]), default="all")
-@as_json
-def list_command(what: str, as_json: bool) -> None:
-    """What there is: studies, models, engines, datasets."""
-    from dlsys_bench.report.tables import Table
+@dataclass(frozen=True)
+class ListOptions:
+    """The argument and the options of `list`."""
 
-    chosen = {name: _listing(name) for name in LISTS if what in ("all", name)}
-    if as_json:
-        click.echo(json.dumps(chosen if what == "all" else chosen[what], indent=1))
+    what: str
+    json: bool
+
+
+@receives(ListOptions)
+def list_command(options: ListOptions) -> None:
+    """Print a table for each list."""
+    names = LISTS if options.what == "all" else (options.what,)
+    rows = {name: ROWS[name]() for name in names}
+    if options.json:
+        click.echo(json.dumps(rows if options.what == "all" else rows[options.what], indent=1))
         return
-    for name, records in chosen.items():
+    for name, records in rows.items():
         heads = tuple(f">{k}" if isinstance(v, int | float) else k for k, v in records[0].items())
-        show(
-            Table(
-                f"{name} ({len(records)})",
-                heads,
-                [tuple(str(v) for v in record.values()) for record in records],
-            )
-        )
+        cells = [tuple(str(value) for value in record.values()) for record in records]
+        show(Table(f"{name} ({len(records)})", heads, cells))
 
 
-@click.command("summary")
-@click.argument("model")
-@as_json
-def summary_command(model: str, as_json: bool) -> None:
-    """The layers, shapes and parameters of MODEL: a name (see `list models`), a .json file, or
-    package.module:MODEL."""
-    from dlsys_bench.attributes import load_attribute
-    from dlsys_bench.report.tables import summary_table
-    from dlsys_bench.spec.model import Model
-    from dlsys_bench.spec.record import from_dict
-    from dlsys_bench.studies.registry import models
+@dataclass(frozen=True)
+class SummaryOptions:
+    """The argument and the options of `summary`."""
 
-    found: object = models().get(model)
-    if found is None and model.endswith(".json"):
+    model: str
+    json: bool
+
+
+@receives(SummaryOptions)
+def summary_command(options: SummaryOptions) -> None:
+    """Print the table of a model's layers."""
+    model = _find_model(options.model)
+    if options.json:
+        counts = {f"params_{name}": value for name, value in model.counts._asdict().items()}
+        click.echo(json.dumps(model.to_dict() | counts, indent=1))
+    else:
+        show(summary_table(model))
+
+
+def _find_model(name: str) -> Model:
+    """The model of a name, a .json file, or package.module:MODEL. Raises UserError."""
+    found: object = models().get(name)
+    if found is None and name.endswith(".json"):
         try:
-            found = from_dict(json.loads(Path(model).read_text(encoding="utf-8")))
+            found = from_dict(json.loads(Path(name).read_text(encoding="utf-8")))
         except (OSError, ValueError, AttributeError) as error:
-            raise UserError(f"model file {model!r} cannot be read: {error}") from error
-    elif found is None and ":" in model:
-        found = load_attribute(model, "model")
+            raise UserError(f"model file {name!r} cannot be read: {error}") from error
+    elif found is None and ":" in name:
+        found = load_attribute(name, "model")
     if not isinstance(found, Model):
         raise UserError(
-            f"unknown model {model!r}{nearest(model, models())}; `dlsys-bench list models` shows them"
+            f"unknown model {name!r}{nearest(name, models())}; `dlsys-bench list models` shows them"
         )
-    if as_json:
-        counts = {f"params_{name}": value for name, value in found.counts._asdict().items()}
-        click.echo(json.dumps(found.to_dict() | counts, indent=1))
-    else:
-        show(summary_table(found))
+    return found

@@ -1,73 +1,62 @@
-"""Look at a dataset."""
+"""Show a dataset."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.options import as_json, data_dir
-from dlsys_bench.cli.terminal import show
+from dlsys_bench.cli.display import show
+from dlsys_bench.cli.group import receives
+from dlsys_bench.data import Dataset, load
+from dlsys_bench.report import images
+from dlsys_bench.runs.store import file_name
 
 
-@click.command("look")
-@click.argument("dataset")
-@data_dir
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("reports/look"),
-    show_default=True,
-    help="Folder for the pictures.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Draws the samples shown.",
-)
-@as_json
-def look_command(
-    dataset: str, data_dir: str | None, output: Path, seed: int, as_json: bool
-) -> None:
-    """Class counts and sample images of DATASET: mnist, fashion_mnist, digits, a .npz file,
-    package.module:callable."""
-    from dlsys_bench.data import load
-    from dlsys_bench.report import images
-    from dlsys_bench.runs.store import file_name
+@dataclass(frozen=True)
+class LookOptions:
+    """The argument and the options of `look`."""
 
-    data = load(dataset, data_dir)
+    dataset: str
+    data_dir: str | None
+    output: Path
+    seed: int
+    json: bool
+
+
+@receives(LookOptions)
+def look_command(options: LookOptions) -> None:
+    """Draw the pictures, and print the class counts."""
+    data = load(options.dataset, options.data_dir)
     images.check_images(data)
-    place = {
-        name: output / f"{file_name(data.name, name)}.png"
+    pictures = _draw(data, options.output, options.seed)
+    if options.json:
+        click.echo(json.dumps(_summary(data) | {"pictures": list(map(str, pictures))}))
+        return
+    show(images.counts_table(data))
+    for path in pictures:
+        click.echo(path)
+
+
+def _draw(data: Dataset, folder: Path, seed: int) -> list[Path]:
+    path = {
+        name: folder / f"{file_name(data.name, name)}.png"
         for name in ("counts", "train", "test", "classes")
     }
-    pictures = [
-        images.draw_counts(data, place["counts"]),
-        *(images.draw_samples(data, split, place[split], seed=seed) for split in images.SPLITS),
-        images.draw_classes(data, place["classes"], seed=seed),
+    return [
+        images.draw_counts(data, path["counts"]),
+        *(images.draw_samples(data, split, path[split], seed=seed) for split in images.SPLITS),
+        images.draw_classes(data, path["classes"], seed=seed),
     ]
-    if not as_json:
-        show(images.counts_table(data))
-        for path in pictures:
-            click.echo(path)
-        return
+
+
+def _summary(data: Dataset) -> dict[str, object]:
     counts = images.class_counts(data)
     classes = [
         {"label": label, "class": name}
         | {split: int(counts[split][label]) for split in images.SPLITS}
         for label, name in enumerate(data.classes)
     ]
-    shape = list(data.x_train.shape[1:])
-    click.echo(
-        json.dumps(
-            {
-                "dataset": data.name,
-                "shape": shape,
-                "classes": classes,
-                "pictures": list(map(str, pictures)),
-            }
-        )
-    )
+    return {"dataset": data.name, "shape": list(data.x_train.shape[1:]), "classes": classes}

@@ -1,46 +1,48 @@
-"""Show stored runs."""
+"""Report stored runs."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.options import RUNS, as_json
-from dlsys_bench.cli.terminal import show
+from dlsys_bench.cli.display import show
+from dlsys_bench.cli.group import receives
 from dlsys_bench.errors import UserError
+from dlsys_bench.options.table import RUNS
+from dlsys_bench.report import page
+from dlsys_bench.report.tables import tables
+from dlsys_bench.runs.store import read
 
 
-@click.command("report")
-@click.argument("runs", type=click.Path(exists=True, dir_okay=False, path_type=Path), nargs=-1)
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("reports"),
-    show_default=True,
-)
-@as_json
-def report_command(runs: tuple[Path, ...], output: Path, as_json: bool) -> None:
-    """Tables and curves of stored RUNS (default: reports/runs.db): the terminal, report.md and PNG
-    files."""
-    from dlsys_bench.report import page
-    from dlsys_bench.report.tables import tables
-    from dlsys_bench.runs.store import read
+@dataclass(frozen=True)
+class ReportOptions:
+    """The arguments and the options of `report`."""
 
-    results = [run for path in runs or (RUNS,) for run in read(path)]
+    runs: tuple[Path, ...]
+    output: Path
+    json: bool
+
+
+@receives(ReportOptions)
+def report_command(options: ReportOptions) -> None:
+    """Print the tables of the runs, and write the report."""
+    paths = options.runs or (RUNS,)
+    results = [run for path in paths for run in read(path)]
     if not results:
         raise UserError(
-            f"no runs in {', '.join(map(str, runs or (RUNS,)))}: `dlsys-bench run regularization` makes some"
+            f"no runs in {', '.join(map(str, paths))}: `dlsys-bench run regularization` makes some"
         )
-    if as_json:
+    if options.json:
         click.echo(json.dumps([result.to_dict() for result in results]))
         return
     for table in tables(results):
         show(table)
     try:
-        written = page.write(results, output)
+        written = page.write(results, options.output)
     except OSError as error:
-        raise UserError(f"cannot write the report to {output}: {error.strerror}") from error
+        raise UserError(f"cannot write the report to {options.output}: {error.strerror}") from error
     for path in written:
         click.echo(path)

@@ -1,159 +1,171 @@
-"""Train a study and keep every run."""
+"""Train a study and store every run."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import NamedTuple
 
 import click
+from threadpoolctl import threadpool_limits
 
-from dlsys_bench.cli.options import seeds, training_options
-from dlsys_bench.cli.terminal import progress, say, show
-from dlsys_bench.cli.training import Advance, steps_of_run, work_of
+from dlsys_bench.cli.display import progress, show
+from dlsys_bench.cli.group import receives
+from dlsys_bench.cli.terminal import say
+from dlsys_bench.cli.training import Advance, Work, WorkOptions, steps_of_run, work_of
 from dlsys_bench.errors import EngineError, UserError
-
-if TYPE_CHECKING:
-    from dlsys_bench.data import Dataset
-    from dlsys_bench.runs.result import Result
-    from dlsys_bench.studies.base import Case
-
-T = TypeVar("T")
-
-
-def _line(result: Result) -> str:
-    last = result.last
-    how = (
-        ""
-        if last is None or last.test_accuracy is None
-        else f"test accuracy {last.test_accuracy:.4f}, "
-    )
-    for name, value in result.figures.items():
-        how += f"{name.replace('_', ' ')} {value:.4g}, " if isinstance(value, int | float) else ""
-    how += f"{len(result.history)} epochs, " if result.history else ""
-    state = "" if result.status == "finished" else f"{result.status.upper()}: {result.reason}; "
-    return (
-        f"{result.key.study}/{result.key.arm} on {result.key.dataset}, {result.key.tier}, {result.key.engine}, seed {result.seed}: "
-        f"{state}{how}{result.seconds:.1f} s"
-    )
+from dlsys_bench.report.tables import tables
+from dlsys_bench.runs.checkpoint import writable
+from dlsys_bench.runs.key import Key
+from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.run import FIRST_SEED, run
+from dlsys_bench.runs.store import append, check_writable, done, read, reference_path
 
 
-def _each(work: Sequence[T], train: Callable[[T], Result], jobs: int) -> Iterator[tuple[T, Result]]:
-    """Every item with its result, as they end."""
+@dataclass(frozen=True)
+class RunOptions(WorkOptions):
+    """The argument and the options of `run`."""
+
+    study: str
+    seeds: int
+    first_seed: int | None
+    resume: bool
+    reference: bool
+    jobs: int
+    weights: Path | None
+    output: Path
+    json: bool
+
+
+class PlannedRun(NamedTuple):
+    """One run, and the file that will keep it."""
+
+    work: Work
+    seed: int
+    path: Path
+
+    def key(self, tier: str) -> Key:
+        """The key that the run will be stored under."""
+        return Key.of(*self.work, tier, self.seed)
+
+
+@receives(RunOptions)
+def run_command(options: RunOptions) -> None:
+    """Train everything that is selected, print it, and store it."""
+    planned = _plan(options)
+    _check(planned, options)
+    results = list(_train_all(planned, options))
+    for table in [] if options.json else tables(results):
+        show(table)
+    files = sorted({str(one.path) for one in planned}) or ["no file: no run was left to do"]
+    say(f"{len(results)} runs written to {', '.join(files)}")
+
+
+def _plan(options: RunOptions) -> list[PlannedRun]:
+    """The runs to do, without those that are stored already if `resume`."""
+    default = 0 if options.reference else FIRST_SEED
+    start = default if options.first_seed is None else options.first_seed
+    planned = [
+        PlannedRun(work, seed, _file(work, options))
+        for work in work_of(options.study, options)
+        for seed in range(start, start + options.seeds)
+    ]
+    if not options.resume:
+        return planned
+    paths = {one.path for one in planned}
+    kept = done(run for path in paths if path.exists() for run in read(path))
+    return [one for one in planned if one.key(options.tier) not in kept]
+
+
+def _file(work: Work, options: RunOptions) -> Path:
+    if options.reference:
+        return reference_path(work.case.study.name, work.data.name, options.tier)
+    return options.output
+
+
+def _check(planned: Sequence[PlannedRun], options: RunOptions) -> None:
+    """Raise a UserError for options that do not apply, and for files that cannot be written."""
+    for (case, engine, _), _, _ in planned:
+        if options.weights is not None and case.study.measure is not None:
+            raise UserError(
+                f"study {case.study.name!r} measures, and has no weights: omit --weights"
+            )
+        if options.jobs > 1 and not engine.threaded:
+            raise EngineError(
+                f'engine "{engine.name}" trains one network at a time: '
+                f"--jobs {options.jobs} is for numpy"
+            )
+    for path in {one.path for one in planned}:
+        check_writable(path)
+    if options.weights is not None:
+        writable(options.weights)
+
+
+def _train_all(planned: Sequence[PlannedRun], options: RunOptions) -> Iterator[Result]:
+    """Train with a progress bar; store and print each run as it ends."""
+    steps = [steps_of_run(one.work.case, one.work.data, options.tier) for one in planned]
+    with progress(sum(steps)) as advance:
+
+        def train(one: PlannedRun) -> Result:
+            case, engine, data = one.work
+            watch = Advance(f"{case.name} {engine.name} seed {one.seed}", advance)
+            result = run(
+                case,
+                engine,
+                data,
+                tier=options.tier,
+                seed=one.seed,
+                on_epoch=watch,
+                weights=options.weights,
+            )
+            watch.end(result)
+            return result
+
+        for one, result in _as_completed(planned, train, options.jobs):
+            append(one.path, result)
+            if options.json:
+                click.echo(json.dumps(result.to_dict()))
+            else:
+                say(_line(result))
+            yield result
+
+
+def _as_completed(
+    planned: Sequence[PlannedRun], train: Callable[[PlannedRun], Result], jobs: int
+) -> Iterator[tuple[PlannedRun, Result]]:
+    """Yield each planned run with its result, in the order in which they end."""
     if jobs == 1:
-        for item in work:
-            yield item, train(item)
+        for one in planned:
+            yield one, train(one)
         return
-    from concurrent.futures import ThreadPoolExecutor, as_completed
-
-    from threadpoolctl import threadpool_limits
-
     with threadpool_limits(1), ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(train, item): item for item in work}
+        futures = {pool.submit(train, one): one for one in planned}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
-            # What has not begun is dropped when one fails or the run is interrupted; what has ended
-            # is stored.
+            # After an error or an interrupt, runs that have not begun are cancelled; those that
+            # have ended are stored already.
             pool.shutdown(cancel_futures=True)
 
 
-@click.command("run")
-@click.argument("study")
-@training_options
-@seeds
-@click.option(
-    "--first-seed", type=click.IntRange(min=0), help="Default 10000; with --reference, 0."
-)
-@click.option("--resume", is_flag=True, help="Leave out what the file already holds.")
-@click.option(
-    "--reference", is_flag=True, help="Store the runs as reference runs, which bands are made of."
-)
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Runs at a time, each on one thread. Engines that allow it: numpy.",
-)
-@click.option(
-    "--weights",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the trained weights.",
-)
-def run_command(
-    study: str,
-    engine_names: tuple[str, ...],
-    device: str,
-    dataset: str | None,
-    data_dir: str | None,
-    tier: str,
-    seeds: int,
-    output: Path,
-    as_json: bool,
-    first_seed: int | None,
-    resume: bool,
-    reference: bool,
-    jobs: int,
-    weights: Path | None,
-) -> None:
-    """Train STUDY: a study, a group, study/arm, "all", or package.module:STUDY."""
-    from dlsys_bench.report.tables import tables
-    from dlsys_bench.runs.checkpoint import writable
-    from dlsys_bench.runs.key import Key
-    from dlsys_bench.runs.run import FIRST_SEED, run
-    from dlsys_bench.runs.store import append, check_writable, done, read, reference_path
-
-    start = (0 if reference else FIRST_SEED) if first_seed is None else first_seed
-    work = [
-        (
-            case,
-            engine,
-            data,
-            seed,
-            reference_path(case.study.name, data.name, tier) if reference else output,
-        )
-        for case, engine, data in work_of(study, engine_names, device, dataset, data_dir, tier)
-        for seed in range(start, start + seeds)
-    ]
-    if resume:
-        kept = done(
-            run for path in {item[4] for item in work} if path.exists() for run in read(path)
-        )
-        work = [item for item in work if Key.of(*item[:3], tier, item[3]) not in kept]
-    for case, engine, *_ in work:
-        if weights is not None and case.study.measure is not None:
-            raise UserError(
-                f"study {case.study.name!r} measures, and keeps no weights: leave --weights out"
-            )
-        if jobs > 1 and not engine.threaded:
-            raise EngineError(
-                f'engine "{engine.name}" trains one network at a time: --jobs {jobs} is for numpy'
-            )
-    for path in {item[4] for item in work}:
-        check_writable(path)
-    if weights is not None:
-        writable(weights)
-    results: list[Result] = []
-    with progress(sum(steps_of_run(case, data, tier) for case, _, data, _, _ in work)) as advance:
-
-        def train(item: tuple[Case, Any, Dataset, int, Path]) -> Result:
-            case, engine, data, seed, _ = item
-            watch = Advance(f"{case.name} {engine.name} seed {seed}", advance)
-            result = run(case, engine, data, tier=tier, seed=seed, on_epoch=watch, weights=weights)
-            watch.end(result)
-            return result
-
-        for (*_, path), result in _each(work, train, jobs):
-            append(path, result)
-            results.append(result)
-            if as_json:
-                click.echo(json.dumps(result.to_dict()))
-            else:
-                say(_line(result))
-    for table in [] if as_json else tables(results):
-        show(table)
-    where = sorted({str(item[4]) for item in work}) or ["nowhere: none was left"]
-    say(f"{len(results)} runs written to {', '.join(where)}")
+def _line(result: Result) -> str:
+    """One line about a run."""
+    last, parts = result.last, []
+    if result.status != "finished":
+        parts.append(f"{result.status.upper()}: {result.reason};")
+    if last is not None and last.test_accuracy is not None:
+        parts.append(f"test accuracy {last.test_accuracy:.4f},")
+    for name, value in result.figures.items():
+        if isinstance(value, int | float):
+            parts.append(f"{name.replace('_', ' ')} {value:.4g},")
+    if result.history:
+        parts.append(f"{len(result.history)} epochs,")
+    key = result.key
+    where = (f"{key.name} on {key.dataset}", key.tier, key.engine)
+    return (
+        f"{', '.join(where)}, seed {result.seed}: {' '.join([*parts, f'{result.seconds:.1f} s'])}"
+    )

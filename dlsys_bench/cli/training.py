@@ -1,84 +1,118 @@
-"""What the commands that train share: the work there is, and how far it has come."""
+"""The work of the commands that train: its selection, and its progress."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from dlsys_bench.cli.terminal import say
+from dlsys_bench.data import Dataset, training_count
+from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.plan import Plan, steps_of
+from dlsys_bench.engines.registry import create
+from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.run import choose_dataset, fitted
+from dlsys_bench.studies.base import Case
+from dlsys_bench.studies.registry import find
 
-if TYPE_CHECKING:
-    from dlsys_bench.data import Dataset
-    from dlsys_bench.engines.epochs import Epoch
-    from dlsys_bench.runs.result import Result
-    from dlsys_bench.studies.base import Case
+
+@dataclass(frozen=True)
+class WorkOptions:
+    """The options that select engines and data."""
+
+    engines: tuple[str, ...]
+    device: str
+    dataset: str | None
+    data_dir: str | None
+    tier: str
 
 
-def work_of(
-    study: str,
-    engine_names: tuple[str, ...],
-    device: str,
-    dataset: str | None,
-    data_dir: str | None,
-    tier: str,
-) -> list[tuple[Case, Any, Dataset]]:
-    """Every (case, engine, dataset) to be run. All that can be wrong is found here, before anything
-    is trained."""
-    from dlsys_bench.engines.registry import create
-    from dlsys_bench.errors import NotApplicableError
-    from dlsys_bench.runs.run import choose_dataset, fitted
-    from dlsys_bench.studies.registry import find
+@dataclass(frozen=True)
+class TermsOptions:
+    """The options that state what a gate has to detect, and what it may cost."""
 
+    alpha: float
+    beta: float
+    max_seeds: int
+    smallest_shift: float | None
+    side: str
+
+
+class Work(NamedTuple):
+    """One arm on one engine, on one dataset."""
+
+    case: Case
+    engine: Engine
+    data: Dataset
+
+
+def work_of(study: str, options: WorkOptions) -> list[Work]:
+    """Select everything to run.
+
+    Raises UserError for every mistake in the options, before anything is trained.
+    """
     cases = find(study)
-    engines = [create(name, device) for name in engine_names]
-    chosen, said = [], set()
-    for case in cases:
-        data, note = choose_dataset(case, dataset, data_dir)
-        if note and note not in said:
-            say(note)
-            said.add(note)
-        chosen.append((case, data))
-    work = [(case, engine, data) for engine in engines for case, data in chosen]
-    fitting = []
-    for item in work:
-        try:
-            fitted(*item, tier)
-            fitting.append(item)
-        except NotApplicableError as error:
-            # A grid of batch sizes is run as far as the data go; what was asked for by name is not
-            # passed over.
-            if len(cases) == 1:
-                raise
-            say(f"left out: {item[0].name} on {item[2].name}: {error}")
-    return fitting
+    engines = [create(name, options.device) for name in options.engines]
+    datasets = _datasets(cases, options)
+    return [
+        work
+        for engine in engines
+        for case, data in zip(cases, datasets, strict=True)
+        if _applies(work := Work(case, engine, data), options.tier, only=len(cases) == 1)
+    ]
+
+
+def _datasets(cases: Sequence[Case], options: WorkOptions) -> list[Dataset]:
+    """Load the dataset of each case, with one remark for those that fall back to another."""
+    chosen = [choose_dataset(case, options.dataset, options.data_dir) for case in cases]
+    for note in dict.fromkeys(note for _, note in chosen if note):
+        say(note)
+    return [data for data, _ in chosen]
+
+
+def _applies(work: Work, tier: str, only: bool) -> bool:
+    """Return True if an arm can be trained on its data.
+
+    Raises UserError if it cannot. In a group, an arm that does not apply is left out with a remark:
+    a grid of batch sizes is run as far as the data allow. An arm requested by name is an error.
+    """
+    try:
+        fitted(*work, tier)
+    except NotApplicableError as error:
+        if only:
+            raise
+        say(f"left out: {work.case.name} on {work.data.name}: {error}")
+        return False
+    return True
 
 
 def steps_of_run(case: Case, data: Dataset, tier: str) -> int:
-    from dlsys_bench.data import training_count
-    from dlsys_bench.engines.plan import Plan, steps_of
-
+    """The number of updates in a run; 1 for a run that measures."""
     if case.study.measure is not None:
         return 1
     recipe = case.arm.recipe(tier)
-    return steps_of(
-        training_count(len(data.x_train), recipe.validation_split, recipe.samples), recipe, Plan(0)
-    )
+    samples = training_count(len(data.x_train), recipe.validation_split, recipe.samples)
+    return steps_of(samples, recipe, Plan(0))
 
 
 class Advance:
-    """Turns the epochs of one run after another into advances of the bar."""
+    """Advances the progress bar by the updates of a run's epochs."""
 
-    def __init__(self, what: str, advance: Callable[[str, int], None]) -> None:
-        self.what, self.advance, self.done = what, advance, 0
-        advance(what, 0)
+    def __init__(self, description: str, advance: Callable[[str, int], None]) -> None:
+        self.description, self.advance, self.done = description, advance, 0
+        advance(description, 0)
 
     def __call__(self, epoch: Epoch) -> None:
+        """Advance to the end of an epoch."""
         if epoch.epoch == 1:
             self.done = 0
-        self.advance(self.what, epoch.steps - self.done)
+        self.advance(self.description, epoch.steps - self.done)
         self.done = epoch.steps
 
     def end(self, result: Result) -> None:
-        """A run that measures has no epochs: it counts as one step."""
+        """Advance by one step at the end of a run that measures, which has no epochs."""
         if result.figures:
-            self.advance(self.what, 1)
+            self.advance(self.description, 1)

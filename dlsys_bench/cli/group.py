@@ -1,0 +1,172 @@
+"""The click commands, built from the tables of commands and of options."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dlsys_bench.cli.terminal import say
+from dlsys_bench.errors import UserError
+from dlsys_bench.options.command import Argument, Command
+from dlsys_bench.options.commands import GROUPS, commands, options_of
+from dlsys_bench.options.kinds import Choice, File, Flag, Folder, Integer, Kind, Many, Number, Text
+from dlsys_bench.options.option import Option
+from dlsys_bench.options.settings import project_defaults
+
+R = TypeVar("R")
+
+
+class MistakeError(click.ClickException):
+    """An error that the user can correct: one line on stderr and exit code 2."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        """Print the line."""
+        say(f"dlsys-bench: {self.message}")
+
+
+class RootGroup(click.Group):
+    """The command line: commands fail with one line, and read the defaults of the project."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands, those of installed packages among them."""
+        self._add_commands()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; its module is not imported before it runs."""
+        self._add_commands()
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Raises MistakeError for a UserError."""
+        try:
+            ctx.default_map = nested(project_defaults(Path.cwd()))
+            return super().invoke(ctx)
+        except UserError as error:
+            raise MistakeError(str(error)) from error
+
+    def _add_commands(self) -> None:
+        if self.commands:
+            return
+        groups: dict[str, click.Group] = {"": self}
+        for command in commands().values():
+            parent = " ".join(command.name.split()[:-1])
+            if parent not in groups:
+                groups[parent] = click.Group(parent, help=GROUPS[parent])
+                self.add_command(groups[parent])
+            groups[parent].add_command(click_command(command))
+
+
+def nested(defaults: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Defaults by the names of commands, as click nests them: those of "bench sweep" in "bench"."""
+    root: dict[str, Any] = {}
+    for command, values in defaults.items():
+        table = root
+        for part in command.split():
+            table = table.setdefault(part, {})
+        table.update(values)
+    return root
+
+
+def receives(record: type[R]) -> Callable[[Callable[[R], None]], Callable[..., None]]:
+    """Decorate a command so that it receives the parsed arguments and options as one record.
+
+    The record is a dataclass with a field for each of them.
+    """
+
+    def decorate(command: Callable[[R], None]) -> Callable[..., None]:
+        def call(**parameters: Any) -> None:
+            command(record(**parameters))
+
+        call.record = record  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def implementation(command: Command) -> Callable[..., None]:
+    """Import the function behind a command."""
+    module, _, name = command.target.partition(":")
+    function: Callable[..., None] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def click_type(kind: Kind) -> click.ParamType[Any]:
+    """The click type that reads the same values as a kind."""
+    match kind:
+        case Integer():
+            return click.IntRange(min=kind.minimum)
+        case Number():
+            low, high = kind.minimum if kind.above is None else kind.above, kind.below
+            return click.FloatRange(low, high, kind.above is not None, high is not None)
+        case Choice():
+            return click.Choice(kind.names)
+        case File():
+            return click.Path(exists=kind.exists, dir_okay=False, path_type=Path)
+        case Folder():
+            return click.Path(file_okay=False, path_type=Path)
+        case _:
+            return click.STRING
+
+
+def click_option(option: Option) -> click.Option:
+    """The click option for a row of the table."""
+    kind, many = option.kind, isinstance(option.kind, Many)
+    if isinstance(kind, Flag):
+        name = f"--{option.name}" + f"/--no-{option.name}" * kind.negative
+        return click.Option(
+            [name, option.field],
+            is_flag=True,
+            default=option.default,
+            show_default=kind.negative,
+            help=option.help,
+        )
+    inner = kind.kind if isinstance(kind, Many) else kind
+    return click.Option(
+        [f"--{option.name}", option.field],
+        type=click_type(inner),
+        multiple=many,
+        default=option.default,
+        show_default=option.default not in (None, ()),
+        envvar=option.environment,
+        show_envvar=option.environment is not None,
+        metavar=inner.metavar if isinstance(inner, Text) else None,
+        help=option.help,
+    )
+
+
+def click_argument(argument: Argument) -> click.Argument:
+    """The click argument for a row of a command."""
+    free = argument.many or argument.optional or argument.default is not None
+    return click.Argument(
+        [argument.name],
+        type=click_type(argument.kind),
+        nargs=-1 if argument.many else 1,
+        required=argument.required or not free,
+        default=argument.default,
+        metavar=argument.metavar,
+    )
+
+
+def click_command(command: Command) -> click.Command:
+    """The click command for a row of the table; its module is imported when it is invoked."""
+
+    def call(**parameters: Any) -> None:
+        implementation(command)(**parameters)
+
+    return click.Command(
+        command.name.split()[-1],
+        params=[
+            *map(click_argument, command.arguments),
+            *map(click_option, options_of(command.name)),
+        ],
+        help=inspect.cleandoc(command.help),
+        callback=call,
+    )

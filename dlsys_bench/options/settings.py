@@ -1,0 +1,103 @@
+"""Defaults that a project sets for its options: the table [tool.dlsys_bench] of pyproject.toml.
+
+A key at the top level is the default of that option of every command and of pytest. A table of the
+name of a command, such as [tool.dlsys_bench.calibrate] or [tool.dlsys_bench.bench.sweep], holds
+defaults of that command alone, which come first.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.options.commands import commands, options_of
+from dlsys_bench.options.kinds import Many
+from dlsys_bench.options.option import PYTEST, Option
+from dlsys_bench.options.table import OPTIONS
+
+FILE = "pyproject.toml"
+TABLE = "tool.dlsys_bench"
+PROJECT = {option.name for option in OPTIONS if option.project}
+
+
+def find_settings(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
+    """The nearest pyproject.toml in `folder` or above it, and its [tool.dlsys_bench].
+
+    Raises UserError if the file is not valid TOML.
+    """
+    path = next((up / FILE for up in (folder, *folder.parents) if (up / FILE).is_file()), None)
+    if path is None:
+        return None
+    try:
+        tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    found = tools.get("dlsys_bench", {})
+    return (path, found) if isinstance(found, dict) else None
+
+
+def project_defaults(folder: Path) -> dict[str, dict[str, Any]]:
+    """The defaults that a project sets: of each command by its name, values by field.
+
+    Raises UserError for an unknown key and for a value that the option does not accept.
+    """
+    found = find_settings(folder)
+    if found is None:
+        return {}
+    path, table = found
+    defaults: dict[str, dict[str, Any]] = {}
+    for command in (*commands(), PYTEST):
+        own = _table_of(table, command)
+        options = options_of(command)
+        values = {}
+        for option in options:
+            if option.name in own:
+                values[option.field] = _read(option, own[option.name], path, command)
+            elif option.project and option.name in table:
+                values[option.field] = _read(option, table[option.name], path, "")
+        if values:
+            defaults[command] = values
+    _check_keys(table, path)
+    return defaults
+
+
+def _table_of(table: Mapping[str, Any], command: str) -> Mapping[str, Any]:
+    """The table of a command: of "bench sweep" it lies in that of "bench"."""
+    for part in command.split():
+        inner = table.get(part, {})
+        table = inner if isinstance(inner, dict) else {}
+    return table
+
+
+def _read(option: Option, value: Any, path: Path, command: str) -> Any:
+    # An engine set for the whole project may be several; a command that takes one takes the first.
+    if isinstance(value, list) and value and not command and not isinstance(option.kind, Many):
+        value = value[0]
+    try:
+        return option.kind.read(value)
+    except (TypeError, ValueError):
+        where = ".".join((TABLE, *command.split()))
+        raise UserError(
+            f"{path}: [{where}] {option.name} is {value!r}; it takes {option.kind.takes}"
+        ) from None
+
+
+def _check_keys(table: Mapping[str, Any], path: Path, parents: tuple[str, ...] = ()) -> None:
+    """Raise a UserError for a key that is neither an option nor the name of a command."""
+    depth = len(parents)
+    below = [command.split() for command in (*commands(), PYTEST)]
+    inner = {parts[depth] for parts in below if tuple(parts[:depth]) == parents and parts[depth:]}
+    known = PROJECT if not parents else {o.name for o in options_of(" ".join(parents))}
+    for key, value in table.items():
+        if isinstance(value, dict) and key in inner:
+            _check_keys(value, path, (*parents, key))
+        elif key not in known or isinstance(value, dict):
+            where = ".".join((TABLE, *parents))
+            choices = sorted(known | inner)
+            raise UserError(
+                f"{path}: [{where}] has an unknown key {key!r}{nearest(key, choices)}; "
+                f"it takes {', '.join(choices)}"
+            )

@@ -1,0 +1,245 @@
+"""The table of options.
+
+An option that several commands read alike is one row; one that means something else to another
+command, or has another default there, has a row for that command.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dlsys_bench.engines.registry import DEVICES
+from dlsys_bench.engines.registry import NAMES as ENGINES
+from dlsys_bench.options.kinds import Choice, File, Flag, Folder, Integer, Many, Number, Text
+from dlsys_bench.options.option import PYTEST, Option
+
+DATASETS = "mnist, fashion_mnist, digits, a .npz file, or package.module:callable"
+RUNS = Path("reports/runs.db")
+
+TRAIN = ("run", "gate", "calibrate")
+BENCH = ("bench sweep", "bench time-to-accuracy")
+GATE = ("gate", "power", PYTEST)
+STORE = ("runs list", "runs show", "runs export", "runs import", "runs release")
+SELECT = ("runs list", "runs export")
+SHOW = ("list", "summary", "look", "inspect", "compare", "bench compare", "data verify")
+JSON = (*SHOW, *TRAIN, "power", "report", "conform", "runs list")
+TIERS = (*TRAIN, "power", "bench time-to-accuracy", PYTEST)
+FILES = (*TRAIN, *BENCH, "power", "inspect", "look", "data verify", PYTEST)
+
+NAME = Text("NAME")
+NAMES = Many(NAME, "engines")
+PROBABILITY = Number(above=0, below=1)
+POSITIVE = Number(above=0)
+SEED = Integer(0)
+COUNT = Integer(1)
+SCALING = Choice(("raw", "unit", "standard"))
+TIER = Choice(("quick", "full"))
+DTYPE = Many(Choice(("float32", "float64")), "dtypes")
+
+ENGINE_TRAIN = f"Engine to train with; repeatable: {ENGINES}."
+ENGINE_TEST = f"Engine under test; repeatable: {ENGINES}, or all. Default: all that are installed."
+ENGINE_BENCH = "Engine to measure; repeatable. Default: all that are installed."
+DATASET = f"Dataset: {DATASETS}. Default: that of the study if its files are there, else digits."
+DATASET_OF_FILE = f"Dataset: {DATASETS}. Default: the one in the file's name."
+ALPHA = (
+    "False-alarm rate: the probability that healthy training fails any gate; shared over the gates."
+)
+BETA = "Probability that a gate misses a shift of the smallest size (1 - power)."
+SHIFT = "Smallest shift to detect, in the metric's units. Default: the smallest that is possible."
+ALPHA_OF_TABLE = (
+    "Probability that any row says DIFFERS where nothing does, and that one says SAME wrongly."
+)
+METRIC = (
+    "Figure to compare; repeatable. Default: the study's metric, or every figure of a callable."
+)
+POINTS = "File that keeps each point as it is measured; a point in it is not measured again."
+SEEDS = "Runs of each engine; with fewer than 6 the median has no 95% interval."
+MARGIN = "Equivalence margin: means closer than this are the same, in the figure's units."
+
+INCONCLUSIVE = "Result of a test whose verdict is INCONCLUSIVE."
+
+ENV_ENGINE = "DLSYS_BENCH_ENGINE"
+ENV_DATA = "DLSYS_BENCH_DATA"
+
+OPTIONS: tuple[Option, ...] = (
+    # Training and judging.
+    Option("engine", TRAIN, ENGINE_TRAIN, NAMES, ("numpy",), ENV_ENGINE, project=True),
+    Option("engine", BENCH, ENGINE_BENCH, NAMES, (), project=True),
+    Option("engine", (PYTEST,), ENGINE_TEST, NAMES, (), project=True),
+    Option("engine", ("conform",), f"Engine: {ENGINES}.", NAME, "numpy", ENV_ENGINE, project=True),
+    Option("device", (*TRAIN, "conform"), "cpu or cuda.", NAME, "cpu", project=True),
+    Option("device", (PYTEST,), "cpu or cuda.", Choice(DEVICES), "cpu", project=True),
+    Option(
+        "device", BENCH, "cpu or cuda; repeatable.", Many(NAME, "devices"), ("cpu",), project=True
+    ),
+    Option("dataset", TIERS, DATASET, NAME, project=True),
+    Option("dataset", ("inspect",), DATASET_OF_FILE, NAME),
+    Option(
+        "data-dir",
+        FILES,
+        "Folder with the files of the datasets. Default: the cache.",
+        Text("DIRECTORY"),
+        environment=ENV_DATA,
+        project=True,
+    ),
+    Option("tier", TIERS, "Tier of the recipe.", TIER, "quick", project=True),
+    Option("alpha", GATE, ALPHA, PROBABILITY, 1e-3, project=True),
+    Option("beta", GATE, BETA, PROBABILITY, 1e-2, project=True),
+    Option("max-seeds", GATE, "Most runs that a gate trains.", COUNT, 12, project=True),
+    Option("smallest-shift", ("gate", "power"), SHIFT, POSITIVE),
+    Option(
+        "side",
+        ("gate", "power"),
+        "Direction of the shifts that fail.",
+        Choice(("both", "drop", "rise")),
+        "both",
+    ),
+    Option("first-seed", ("gate",), "Seed of the first run.", SEED, 10_000),
+    Option("jobs", ("gate",), "Runs at a time (numpy only). Default: the number of cores.", COUNT),
+    Option("reference", ("gate",), "Reference runs of a package.module:train.", File(exists=True)),
+    Option("metric", ("gate",), "Figure of a package.module:train to judge.", NAME),
+    Option(
+        "inconclusive",
+        ("gate",),
+        "Count INCONCLUSIVE as this, instead of exit code 3.",
+        Choice(("pass", "fail")),
+    ),
+    Option("junit", ("gate",), "Write the verdicts to this file as JUnit XML.", File()),
+    # Running.
+    Option("seeds", ("run",), "Runs of each arm.", COUNT, 1),
+    Option(
+        "first-seed", ("run",), "Seed of the first run. Default: 10000; of reference runs 0.", SEED
+    ),
+    Option("resume", ("run",), "Skip the runs that the file already holds.", Flag(), False),
+    Option("reference", ("run",), "Store the runs as reference runs.", Flag(), False),
+    Option("jobs", ("run",), "Runs at a time, each on one thread (numpy only).", COUNT, 1),
+    Option("weights", ("run",), "Write the trained weights to this folder.", Folder()),
+    Option(
+        "output",
+        ("run", "gate"),
+        "File that keeps each run as it ends: a store, or NAME.jsonl for text.",
+        File(),
+        RUNS,
+    ),
+    Option("seeds", ("calibrate",), "Runs of each arm.", COUNT, 20),
+    Option("first-seed", ("calibrate",), "Seed of the first run.", SEED, 0),
+    Option(
+        "workers",
+        ("calibrate",),
+        "Worker processes. Default: the number of cores; with cuda, 1.",
+        COUNT,
+    ),
+    Option(
+        "cluster",
+        ("calibrate",),
+        "Dask scheduler, as tcp://host:8786, that runs the jobs instead of local workers.",
+        Text("ADDRESS"),
+    ),
+    Option("store", ("calibrate",), "Store that keeps each run as it ends.", File(), RUNS),
+    Option(
+        "reference",
+        ("calibrate",),
+        "Merge the runs into the file of reference runs.",
+        Flag(negative=True),
+        True,
+    ),
+    Option(
+        "output",
+        ("calibrate",),
+        "File of reference runs. Default: reports/reference/STUDY.DATASET.TIER.jsonl.",
+        File(),
+    ),
+    Option(
+        "resume", ("calibrate",), "Skip the runs that are there already.", Flag(negative=True), True
+    ),
+    # Conformance.
+    Option(
+        "check",
+        ("conform",),
+        "Check, such as gradient/conv2d, or rung; repeatable. Default: all.",
+        Many(NAME, "checks"),
+        (),
+    ),
+    Option("seed", ("conform",), "Seed of all that is drawn.", SEED, 0),
+    Option("seed", (PYTEST,), "Seed of the conformance checks.", SEED, 0),
+    Option("examples", ("conform",), "Most examples of a search.", COUNT, 40),
+    Option(
+        "budget",
+        ("conform",),
+        "Seconds for a search; shrinking may take as long again.",
+        POSITIVE,
+        2.5,
+    ),
+    Option("seconds", ("conform",), "Seconds after which a check is killed.", POSITIVE, 120.0),
+    Option(
+        "jobs",
+        ("conform",),
+        "Checks at a time, each in its own process. Default: the number of cores.",
+        COUNT,
+    ),
+    Option("beyond", ("conform",), "Continue above a rung that breaks.", Flag(), False),
+    Option(
+        "output",
+        ("conform",),
+        "Folder for the report as JSON, Markdown and HTML, and for a badge.",
+        Folder(),
+    ),
+    Option(
+        "against",
+        ("conform",),
+        "Earlier report in JSON; print what has changed since.",
+        File(exists=True),
+    ),
+    # Benchmarks.
+    Option(
+        "arm", BENCH, "Arm; repeatable. Default: the first of the study.", Many(NAME, "arms"), ()
+    ),
+    Option("dtype", BENCH[:1], "Precision; repeatable.", DTYPE, ("float32",)),
+    Option(
+        "batch-size",
+        BENCH[:1],
+        "Batch size; repeatable.",
+        Many(COUNT, "batch_sizes"),
+        (8, 32, 128, 512, 2048),
+    ),
+    Option(
+        "threads",
+        BENCH[:1],
+        "Threads; repeatable. Default: the engine's own number.",
+        Many(COUNT, "threads"),
+        (),
+    ),
+    Option(
+        "replicas",
+        BENCH[:1],
+        "Networks trained as one; repeatable.",
+        Many(COUNT, "replicas"),
+        (1,),
+    ),
+    Option("seconds", BENCH[:1], "Seconds for each point.", Number(minimum=0.1), 2.0),
+    Option("output", BENCH[:1], POINTS, File(), Path("reports/speed.jsonl")),
+    Option("seeds", BENCH[1:], SEEDS, COUNT, 6),
+    Option("output", BENCH[1:], POINTS, File(), Path("reports/time-to-accuracy.jsonl")),
+    # Stored runs and reports.
+    Option("store", STORE, "Store.", File(), RUNS),
+    Option("study", SELECT, "Only runs of this study.", NAME),
+    Option("arm", SELECT, "Only runs of this arm.", NAME),
+    Option("dataset", SELECT, "Only runs on this dataset.", NAME),
+    Option("tier", SELECT, "Only runs of this tier.", NAME),
+    Option("engine", SELECT, "Only runs of this engine.", NAME),
+    Option("device", SELECT, "Only runs on this device.", NAME),
+    Option("status", SELECT, "Only runs with this status.", NAME),
+    Option("every", SELECT, "Every attempt, not only the last of each run.", Flag(), False),
+    Option("metric", ("compare",), METRIC, Many(NAME, "metrics"), ()),
+    Option("margin", ("compare",), MARGIN, POSITIVE, 0.005),
+    Option("alpha", ("compare",), ALPHA_OF_TABLE, PROBABILITY, 0.05),
+    Option("output", ("power",), "Write the table to this file as Markdown.", File()),
+    Option("output", ("report",), "Folder for the report.", Folder(), Path("reports")),
+    Option("output", ("look",), "Folder for the pictures.", Folder(), Path("reports/look")),
+    Option("output", ("inspect",), "Folder for the pictures.", Folder(), Path("reports/inspect")),
+    Option("seed", ("look",), "Seed that draws the samples shown.", SEED, 0),
+    Option("scaling", ("inspect",), "Scaling of the pixels in training.", SCALING, "unit"),
+    Option("json", JSON, "Print JSON.", Flag(), False),
+    Option("json", (PYTEST,), "Write the verdicts to this file as JSON.", Text("FILE")),
+    Option("inconclusive", (PYTEST,), INCONCLUSIVE, Choice(("skip", "fail")), "skip"),
+)
