@@ -13,7 +13,7 @@ import dlsys_bench
 PACKAGE = Path(dlsys_bench.__file__).parent
 FLOORS = (
     ("errors",),
-    ("attributes", "options"),
+    ("attributes", "engine_names"),
     ("spec",),
     ("result", "plan", "provenance"),
     ("data", "claims"),

@@ -1,55 +1,74 @@
-"""The commands of the command line, each in a module of its own: none is lost between the module
-and the group."""
+"""The tables of commands and of options: each row has a function, a record, and a help text."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import inspect
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import click
+import pytest
+from command_line import invoke
 
 import dlsys_bench.cli
+from dlsys_bench.cli.group import implementation
+from dlsys_bench.options import OPTIONS, PYTEST, Command, Option, commands, options_of
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def under(group: click.Group) -> Iterator[click.Command]:
-    for command in group.commands.values():
-        yield command
+def under(group: click.Group, *parents: str) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield " ".join((*parents, name)), command
         if isinstance(command, click.Group):
-            yield from under(command)
+            yield from under(command, *parents, name)
 
 
-def test_every_command_that_a_module_defines_is_in_the_group() -> None:
-    modules = [
-        importlib.import_module(f"dlsys_bench.cli.{module.name}")
-        for module in pkgutil.iter_modules(dlsys_bench.cli.__path__)
-    ]
-    defined = {
-        (value.name, value.callback.__module__)
-        for module in modules
-        for value in vars(module).values()
-        if isinstance(value, click.Command) and value.callback
-    }
-    assert len(modules) > 5
-    assert defined == {
-        (c.name, c.callback.__module__) for c in under(dlsys_bench.cli.cli) if c.callback
-    }
+BY_NAME = dict(under(dlsys_bench.cli.cli))
+
+
+@pytest.mark.parametrize("command", commands().values(), ids=lambda command: command.name)
+def test_the_record_of_a_command_holds_its_arguments_and_options(command: Command) -> None:
+    function = implementation(command)
+    parameters = {parameter.name for parameter in BY_NAME[command.name].params}
+    record = function.record  # type: ignore[attr-defined]
+    assert {field.name for field in fields(record)} == parameters
+
+
+def test_every_option_belongs_to_commands_and_a_command_has_it_once() -> None:
+    assert {name for option in OPTIONS for name in option.commands} <= {*BY_NAME, PYTEST}
+    for command in (*BY_NAME, PYTEST):
+        names = [option.name for option in options_of(command)]
+        assert len(names) == len(set(names)), command
+
+
+@pytest.mark.parametrize(
+    "option", OPTIONS, ids=lambda option: f"{option.name}-{option.commands[0]}"
+)
+def test_the_default_of_an_option_is_a_value_that_it_accepts(option: Option) -> None:
+    assert option.help.endswith(".")
+    default = option.default
+    if default is not None:
+        read = option.kind.read(str(default) if isinstance(default, Path) else default)
+        assert read == default
 
 
 def test_the_readme_lists_every_command() -> None:
     section = README.read_text(encoding="utf-8").split("## The command line")[1].split("\n## ")[0]
-    assert set(re.findall(r"\| `dlsys-bench (\w+)", section)) == set(dlsys_bench.cli.cli.commands)
+    assert set(re.findall(r"\| `dlsys-bench (\w+)", section)) == {
+        name.split()[0] for name in BY_NAME
+    }
 
 
-def test_every_command_says_what_it_does_and_what_each_option_takes() -> None:
-    for command in under(dlsys_bench.cli.cli):
-        assert command.help, command.name
-        for option in command.params:
-            if isinstance(option, click.Option):
-                assert option.help or option.type is not click.STRING, (
-                    f"{command.name} {option.name}"
-                )
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_help_of_a_command_states_its_purpose_and_its_options(name: str) -> None:
+    shown = invoke(*name.split(), "--help").stdout
+    purpose = inspect.cleandoc(BY_NAME[name].help or "").split()[:3]
+    assert " ".join(purpose) in shown
+    for option in options_of(name):
+        assert f"--{option.name}" in shown

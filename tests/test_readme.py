@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 import yaml
+
+from dlsys_bench.cli import cli
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 FILES = {
@@ -119,9 +120,7 @@ def test_the_workflow_is_one_and_its_gate_is_a_command() -> None:
     (gate,) = [
         shlex.split(step["run"]) for step in steps if "dlsys-bench gate" in step.get("run", "")
     ]
-    from dlsys_bench.cli.gate import gate_command
-
-    context = gate_command.make_context("gate", gate[2:])
+    context = cli.commands["gate"].make_context("gate", gate[2:])
     assert (context.params["target"], context.params["tier"]) == (
         "regularization/lenet5-tanh",
         "quick",

@@ -1,4 +1,4 @@
-"""Train until each arm passes or fails; and the power of gates."""
+"""Train until each arm passes or fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from dlsys_bench.cli.display import progress, show, show_or_write
+from dlsys_bench.cli.display import progress, show
 from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, work_of
@@ -22,12 +22,11 @@ from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import cores
 from dlsys_bench.report import github
 from dlsys_bench.report.junit import junit
-from dlsys_bench.report.tables import power_table, verdict_table
+from dlsys_bench.report.tables import verdict_table
 from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import append, check_writable, opened, read
 from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, gate_training, overall, share
-from dlsys_bench.verdicts.power import power
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
 INCONCLUSIVE = {"pass": 0, "fail": 1}
@@ -188,33 +187,3 @@ def _write_for_ci(verdicts: Sequence[Verdict], markdown: str, options: GateOptio
         for line in github.workflow_commands(found):
             click.echo(line, err=True)
         github.summarise(markdown)
-
-
-@dataclass(frozen=True)
-class PowerOptions(TermsOptions):
-    """The argument and the options of `power`."""
-
-    study: str
-    dataset: str | None
-    data_dir: str | None
-    tier: str
-    output: Path | None
-    json: bool
-
-
-@receives(PowerOptions)
-def power_command(options: PowerOptions) -> None:
-    """Print the power and the cost of each gate."""
-    selected = WorkOptions(("numpy",), "cpu", options.dataset, options.data_dir, options.tier)
-    work = work_of(options.study, selected)
-    each = share(len(work), options.alpha)
-    terms = Terms(each, options.beta, options.max_seeds, options.smallest_shift, options.side)
-    powers = [power(case, data, options.tier, terms) for case, _, data in work]
-    if options.json:
-        click.echo(json.dumps([one.to_dict() for one in powers], indent=1))
-        return
-    title = (
-        f"Gates of {options.study}: alpha {options.alpha:g} over {len(work)}, "
-        f"beta {options.beta:g}, at most {options.max_seeds} seeds"
-    )
-    show_or_write(power_table(powers, title), options.output)

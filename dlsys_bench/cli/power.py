@@ -1,0 +1,46 @@
+"""Show the power of gates."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from dlsys_bench.cli.display import show_or_write
+from dlsys_bench.cli.group import receives
+from dlsys_bench.cli.training import TermsOptions, WorkOptions, work_of
+from dlsys_bench.report.tables import power_table
+from dlsys_bench.verdicts.gate import Terms, share
+from dlsys_bench.verdicts.power import power
+
+
+@dataclass(frozen=True)
+class PowerOptions(TermsOptions):
+    """The argument and the options of `power`."""
+
+    study: str
+    dataset: str | None
+    data_dir: str | None
+    tier: str
+    output: Path | None
+    json: bool
+
+
+@receives(PowerOptions)
+def power_command(options: PowerOptions) -> None:
+    """Print the power and the cost of each gate."""
+    selected = WorkOptions(("numpy",), "cpu", options.dataset, options.data_dir, options.tier)
+    work = work_of(options.study, selected)
+    each = share(len(work), options.alpha)
+    terms = Terms(each, options.beta, options.max_seeds, options.smallest_shift, options.side)
+    powers = [power(case, data, options.tier, terms) for case, _, data in work]
+    if options.json:
+        click.echo(json.dumps([one.to_dict() for one in powers], indent=1))
+        return
+    title = (
+        f"Gates of {options.study}: alpha {options.alpha:g} over {len(work)}, "
+        f"beta {options.beta:g}, at most {options.max_seeds} seeds"
+    )
+    show_or_write(power_table(powers, title), options.output)
