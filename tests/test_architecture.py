@@ -13,7 +13,7 @@ import dlsys_bench
 PACKAGE = Path(dlsys_bench.__file__).parent
 FLOORS = (
     ("errors",),
-    ("attributes", "engine_names"),
+    ("attributes",),
     ("spec",),
     ("result", "plan", "provenance"),
     ("data", "claims"),
@@ -26,6 +26,7 @@ FLOORS = (
     ("verdict",),
     ("conformance",),
     ("report", "strategies"),
+    ("options",),
     ("cli", "plugin", "__init__"),
     ("__main__",),
 )
