@@ -16,10 +16,10 @@ from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.device import device_memory
+from dlsys_bench.timing.device_lock import exclusive
+from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.paced import LENET5, Paced, train_rounds
 from dlsys_bench.timing.ratio import interleave, median_interval, paired
-from dlsys_bench.timing.taken import taken
-from dlsys_bench.timing.watched import Watched
 
 DEVICE = "cuda"
 ROUNDS, STEPS, EPOCH_STEPS, REPLICAS = 13, 200, 468, 64
@@ -59,7 +59,7 @@ def test_a_step_on_a_gpu(benchmark: Any) -> None:
     engines = {"torch": on_gpu("torch"), "torch without graphs": without_graphs()}
     engines |= {name: on_gpu(name) for name in ("jax", "keras-jax") if not unavailable(name)}
     work = LENET5[0]._replace(steps=STEPS)
-    with taken(DEVICE):
+    with exclusive(DEVICE):
         epochs = {
             name: Paced(engine, work, work.samples(), ROUNDS + 3)
             for name, engine in engines.items()
@@ -70,7 +70,7 @@ def test_a_step_on_a_gpu(benchmark: Any) -> None:
             interleave(epochs, 2)
             seconds.update(interleave(epochs, ROUNDS))
 
-        with Watched(DEVICE) as gpu:
+        with GpuMonitor(DEVICE) as gpu:
             benchmark.pedantic(turns, rounds=1)
         for epoch in epochs.values():
             epoch.stop()
@@ -85,17 +85,17 @@ def test_a_step_on_a_gpu(benchmark: Any) -> None:
             told[f"torch against {other}"] = (
                 ratio.beside(TIMES_KERAS) if other == "keras-jax" else str(ratio)
             )
-    benchmark.extra_info |= told | gpu.told | device_memory() | provenance()
+    benchmark.extra_info |= told | gpu.info | device_memory() | provenance()
 
 
 def test_replicas_on_a_gpu(benchmark: Any) -> None:
     """Epochs of MNIST, each of so many networks as one program."""
     engine, work = on_gpu("torch"), LENET5[0]._replace(steps=EPOCH_STEPS)
     seconds: list[float] = []
-    with taken(DEVICE), Watched(DEVICE) as gpu:
+    with exclusive(DEVICE), GpuMonitor(DEVICE) as gpu:
         benchmark.pedantic(
             lambda: seconds.extend(train_rounds(engine, work, 9, REPLICAS).seconds[2:]), rounds=1
         )
     each = [1e3 * taken / REPLICAS for taken in seconds]
     told = {"milliseconds_an_epoch_each": each, "replicas": at_most(each, MOST_MILLISECONDS)}
-    benchmark.extra_info |= told | gpu.told | device_memory() | provenance()
+    benchmark.extra_info |= told | gpu.info | device_memory() | provenance()

@@ -11,11 +11,11 @@ from dlsys_bench.errors import EngineError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.benchmark import peak_memory
 from dlsys_bench.timing.device import device_memory
-from dlsys_bench.timing.load import Others
+from dlsys_bench.timing.device_lock import exclusive
+from dlsys_bench.timing.gpu_monitor import GpuMonitor
+from dlsys_bench.timing.load import BackgroundLoad
 from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload
 from dlsys_bench.timing.peak import matrix_peak, memory_bandwidth
-from dlsys_bench.timing.taken import taken
-from dlsys_bench.timing.watched import Watched
 
 ROUNDS = 7
 PLACES = {
@@ -44,14 +44,14 @@ def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) 
         if device == "cpu":
             raise
         pytest.skip(f"no GPU: {error}")
-    with taken(device):
+    with exclusive(device):
         epoch = Paced(engine, work, work.samples(), ROUNDS + 2)
-        with Watched(device) as gpu, Others() as others:
+        with GpuMonitor(device) as gpu, BackgroundLoad() as background:
             benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)
         told = (
             epoch.stop()
             | provenance()
-            | gpu.told
+            | gpu.info
             | {
                 "engine": name,
                 "device": device,
@@ -59,7 +59,7 @@ def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) 
                 "batch_size": work.batch_size,
                 "steps": work.steps,
                 "peak_memory_bytes": peak_memory(),
-                "others_share": others.share,
+                "others_share": background.fraction,
             }
         )
     if device != "cpu":

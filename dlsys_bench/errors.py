@@ -48,6 +48,11 @@ class ClusterError(UserError):
     """A scheduler or workers that cannot be reached, or were lost."""
 
 
+class MissingExtraError(UserError, ImportError):
+    """A part of the package that is not installed. It is an ImportError too, so that
+    `pytest.importorskip` and `except ImportError` work."""
+
+
 class DivergedError(UserError):
     """A loss that became infinite or NaN. `epoch` and `batch` count from 1."""
 

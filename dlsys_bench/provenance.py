@@ -1,16 +1,17 @@
-"""Where a figure comes from: versions, machine, time."""
+"""The provenance of a result: versions, machine, time."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
-import sys
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 PACKAGES = (
     "dlsys-bench",
@@ -63,24 +64,27 @@ def _commit() -> str | None:
         return done.stdout.strip()
 
     here = Path(__file__)
-    # Installed inside somebody's repository, the commit would be theirs.
-    return (
-        git("describe", "--always", "--dirty", "--abbrev=12")
-        if git("ls-files", here.name)
-        else None
-    )
+    # An installed package may lie inside a repository of the user, whose commit says nothing.
+    if not git("ls-files", here.name):
+        return None
+    return git("describe", "--always", "--dirty", "--abbrev=12")
 
 
 def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    """Return the number of cores that this process may use."""
+    affinity = getattr(psutil.Process(), "cpu_affinity", None)  # macOS has none.
+    return len(affinity()) if affinity is not None else os.cpu_count() or 1
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, machine, cores, threads and kernels asked for, commit where there is one, and the
-    time in UTC."""
-    told = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE")
-    threads = {name: os.environ[name] for name in told if name in os.environ}
+    """Return the provenance of a result made now, as JSON values.
+
+    It holds the time in UTC, the versions of Python and of the packages, the commit of this package
+    if it is a checkout, and the machine: its processor, cores, and the variables that set the
+    threads and kernels of BLAS and OpenMP.
+    """
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE")
+    threads = {name: os.environ[name] for name in variables if name in os.environ}
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": dict(_versions()),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dlsys_bench.provenance import provenance
-from dlsys_bench.timing.load import BUSY, Others
+from dlsys_bench.timing.load import BUSY, BackgroundLoad
 from dlsys_bench.timing.ratio import Speed, apart, interleave, paired
 
 HERE = Path(__file__).parent
@@ -62,7 +62,7 @@ def main(trials: int) -> None:
             if burners:
                 time.sleep(1.0)
             in_turn = interleave(sides, ROUNDS)
-            with Others() as others:
+            with BackgroundLoad() as background:
                 one, other = (interleave({side: sides[side]}, ROUNDS)[side] for side in "ab")
             for burner in burners:
                 burner.kill()
@@ -71,7 +71,7 @@ def main(trials: int) -> None:
                 "one after the other": apart(one, other),
             }
             # As `bench compare` does where a benchmark tells of others.
-            busy = {"in turn": False, "one after the other": (others.share or 0.0) > BUSY}
+            busy = {"in turn": False, "one after the other": (background.fraction or 0.0) > BUSY}
             with RUNS.open("a") as file:
                 for how, ratio in found.items():
                     line = {
@@ -81,7 +81,7 @@ def main(trials: int) -> None:
                         "middle": ratio.middle,
                         "high": ratio.high,
                         "said": str(Speed.AMBIGUOUS if busy[how] else ratio.speed),
-                        "others": others.share,
+                        "others": background.fraction,
                         "seconds": in_turn if how == "in turn" else [one, other],
                     }
                     file.write(json.dumps(line | {"provenance": provenance()}) + "\n")

@@ -8,7 +8,6 @@ gives what its plan gives alone.
 from __future__ import annotations
 
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from dlsys_bench.engines.alignment import aligned, check_plans, is_own, stack
 from dlsys_bench.engines.epochs import Epoch, History
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.errors import DivergedError
+from dlsys_bench.provenance import cores
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -142,7 +142,7 @@ def in_blocks(
     gain. Where dropout is the engine's own, a replica may depend on which others are in its block;
     else it does not.
     """
-    threads = (workers or len(os.sched_getaffinity(0))) if engine.threaded else 1
+    threads = (workers or cores()) if engine.threaded else 1
     size = min(engine.replicas_at_once(model, recipe), math.ceil(count / threads)) if count else 1
     blocks = [range(start, min(start + size, count)) for start in range(0, count, size)]
     with threadpool_limits(1):

@@ -8,15 +8,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import psutil
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.device import device_memory, in_use
-from dlsys_bench.timing.load import Others
+from dlsys_bench.timing.device_lock import exclusive
+from dlsys_bench.timing.gpu_monitor import GpuMonitor
+from dlsys_bench.timing.load import BackgroundLoad
 from dlsys_bench.timing.peak import matrix_peak
 from dlsys_bench.timing.proof import check_losses, check_moved
-from dlsys_bench.timing.taken import taken
-from dlsys_bench.timing.watched import Watched
+
+try:
+    import resource
+except ImportError:  # On Windows, where psutil knows the peak.
+    resource = None  # type: ignore[assignment]
 
 Step = Callable[[], Any]
 
@@ -64,14 +70,14 @@ class TrainBenchmark:
                 once()
             wait()
 
-        with taken(device):
+        with exclusive(device):
             started = time.perf_counter()
             once()
             wait()
             first = time.perf_counter() - started
             # A step that its author did not say is on a GPU.
             on = "cuda" if device == "cpu" and in_use() else device
-            with taken(on), Watched(on) as gpu, Others() as others:
+            with exclusive(on), GpuMonitor(on) as gpu, BackgroundLoad() as background:
                 self.benchmark.pedantic(some, rounds=rounds, warmup_rounds=warmup_rounds)
         values = [_number(loss) for loss in losses]
         check_losses(values, steps)
@@ -82,10 +88,10 @@ class TrainBenchmark:
             "loss_first": values[0],
             "loss_last": values[-1],
             "first_step_seconds": first,
-            "others_share": others.share,
+            "others_share": background.fraction,
             "peak_memory_bytes": peak_memory(),
             **device_memory(),
-            **gpu.told,
+            **gpu.info,
             **provenance(),
         }
         if self.benchmark.stats:
@@ -105,10 +111,11 @@ class TrainBenchmark:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has held, in bytes."""
-    import resource  # Not on Windows.
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Return the most memory that this process has held, in bytes."""
+    usage = getattr(resource, "getrusage", None)
+    if usage is None:
+        return int(psutil.Process().memory_info().peak_wset)  # type: ignore[attr-defined]
+    most = int(usage(resource.RUSAGE_SELF).ru_maxrss)
     return most if sys.platform == "darwin" else 1024 * most
 
 

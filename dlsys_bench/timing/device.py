@@ -1,5 +1,5 @@
-"""What frameworks of this process have on a GPU; asked of those alone that are on one, as asking
-would start it."""
+"""The memory that frameworks of this process hold on a GPU. Only frameworks that already use one
+are asked, because asking would start it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 
 def in_use() -> bool:
-    """Whether torch or JAX is on a GPU."""
+    """Return whether torch or JAX uses a GPU."""
     return _torch() is not None or _jax() is not None
 
 
 def device_memory() -> dict[str, int]:
-    """The most that torch or JAX has held on a GPU, `peak_device_memory_bytes`; nothing where
-    neither tells."""
+    """Return the most bytes that torch or JAX has held on a GPU as `peak_device_memory_bytes`, or
+    an empty dictionary if neither reports it."""
     found = []
     if (torch := _torch()) is not None:
         found.append(int(torch.cuda.max_memory_allocated()))
@@ -31,8 +31,9 @@ def _torch() -> Any:
 
 
 def _jax() -> Any:
-    """Its first device, where that is a GPU."""
-    # Not of jax.devices alone: where nothing has run yet, that takes most of the GPU's memory.
+    """Return JAX's first device if that is a GPU."""
+    # jax.devices() starts the backend, which takes most of the GPU's memory, so it is only called
+    # once a computation has started the backend.
     started = getattr(sys.modules.get("jax._src.xla_bridge"), "backends_are_initialized", None)
     if started is None or not started():
         return None

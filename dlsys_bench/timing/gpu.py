@@ -1,18 +1,20 @@
-"""A GPU as its driver sees it, asked of nvidia-smi: clocks, heat, power, memory, and what holds its
-clocks down."""
+"""The state of an NVIDIA GPU as its driver reports it: clocks, temperature, power, memory, and what
+limits the clocks. Read through NVML, the library under nvidia-smi."""
 
 from __future__ import annotations
 
-import csv
 import os
-import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
+from threading import Thread
 from typing import Any
 
+from dlsys_bench.extras import optional_module
+
 SECONDS_TO_ANSWER = 10
+"""After this time the driver is taken not to answer."""
 
 REASONS = {
     0x1: "idle",
@@ -25,30 +27,33 @@ REASONS = {
     0x80: "hardware power brake",
     0x100: "display clock setting",
 }
-"""What a bit of the driver's mask says; the same in every driver."""
+"""The bits of the mask of reasons why clocks are low; they are the same in every driver."""
 
 HARMLESS = {"idle", "application clocks setting", "display clock setting"}
-"""Reasons that say how the GPU is set or that it has nothing to do, not that it is kept from what
-it could."""
-
-ACTIVE = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")
-"""The mask's name, and in drivers before 535."""
+"""Reasons that describe the settings or an idle GPU, as opposed to a GPU that is slowed down."""
 
 COUNTERS = {
-    "software power cap": "sw_power_cap",
-    "sync boost": "sync_boost",
-    "software thermal slowdown": "sw_thermal_slowdown",
-    "hardware thermal slowdown": "hw_thermal_slowdown",
-    "hardware power brake": "hw_power_brake_slowdown",
+    "software power cap": "NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_POWER_CAP",
+    "sync boost": "NVML_FI_DEV_CLOCKS_EVENT_REASON_SYNC_BOOST",
+    "software thermal slowdown": "NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN",
+    "hardware thermal slowdown": "NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN",
+    "hardware power brake": "NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN",
 }
-"""Reasons of which newer drivers count the time, in microseconds."""
+"""The reasons for which newer drivers count the time, in nanoseconds, and the fields of these
+counters."""
+
+COMPUTE_MODES = ("Default", "Exclusive_Thread", "Prohibited", "Exclusive_Process")
+"""The names that nvidia-smi gives to NVML's compute modes, by number."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU at a moment: clocks in MHz, temperature in Celsius, power in watts, memory in bytes;
-    `reasons` hold its clocks down now, each for so many `slowed_seconds` since the driver counts.
-    None: the driver does not tell."""
+    """The state of a GPU at one moment.
+
+    Clocks are in MHz, the temperature in degrees Celsius, power in watts, memory in bytes.
+    `reasons` names what limits the clocks now; `slowed_seconds` says for how long each reason has
+    limited them since the driver began to count. A field is None if the driver does not report it.
+    """
 
     name: str | None
     uuid: str | None
@@ -67,111 +72,118 @@ class Gpu:
     slowed_seconds: dict[str, float] | None
 
 
-def _bytes(mebibytes: str) -> int:
-    return int(mebibytes) * 2**20
-
-
-def _reasons(mask: str) -> list[str]:
-    value = int(mask, 16)
-    bits = [1 << place for place in range(value.bit_length()) if value >> place & 1]
-    return [REASONS.get(bit, f"reason {bit:#x}") for bit in bits]
-
-
-FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "name": ("name", str),
-    "uuid": ("uuid", str),
-    "driver": ("driver_version", str),
-    "compute_mode": ("compute_mode", str),
-    "sm_mhz": ("clocks.sm", float),
-    "sm_mhz_most": ("clocks.max.sm", float),
-    "memory_mhz": ("clocks.mem", float),
-    "memory_mhz_most": ("clocks.max.mem", float),
-    "celsius": ("temperature.gpu", float),
-    "watts": ("power.draw", float),
-    "watts_most": ("power.limit", float),
-    "memory_used_bytes": ("memory.used", _bytes),
-    "memory_bytes": ("memory.total", _bytes),
-}
-"""Of a GPU's attributes, what nvidia-smi calls each and how to read it."""
-
-
 def is_gpu(device: str) -> bool:
-    """Whether nvidia-smi may know a device: cuda or, as JAX says, gpu; a number may follow, as in
-    cuda:1."""
+    """Return whether a device may be an NVIDIA GPU: "cuda" or, as JAX spells it, "gpu"; a number
+    may follow, as in "cuda:1"."""
     return device.partition(":")[0] in ("cuda", "gpu")
 
 
-def chosen(device: str) -> str | None:
-    """The index or UUID by which nvidia-smi knows a device of this process; None where the process
-    is shown none.
+def visible_gpu(device: str) -> str | None:
+    """Return the index or UUID by which the driver knows a device of this process, or None if the
+    process sees no such GPU.
 
-    CUDA counts the GPUs as nvidia-smi does where they are alike, or under
+    CUDA numbers the GPUs as the driver does if they are all of one model, or under
     CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
     number = device.partition(":")[2] or "0"
     if not is_gpu(device) or not number.isdecimal():
         return None
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is None:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
         return number
-    # As CUDA reads it: what comes after an entry that is none does not count.
-    names = list(
-        takewhile(lambda name: name not in ("", "-1"), (name.strip() for name in shown.split(",")))
-    )
+    # As in CUDA, an entry that names no GPU hides all entries after it.
+    entries = (name.strip() for name in visible.split(","))
+    names = list(takewhile(lambda name: name not in ("", "-1"), entries))
     return names[int(number)] if int(number) < len(names) else None
 
 
 def read(device: str = "cuda") -> Gpu | None:
-    """The GPU now; None where the device is none, or nvidia-smi is not there, fails, or does not
-    answer in time."""
-    which = chosen(device)
+    """Return the state of a device now, or None if it is no GPU, or the driver is missing, fails or
+    does not answer in time. Raises MissingExtraError without the binding of NVML."""
+    which = visible_gpu(device)
     if which is None:
         return None
-    counters = [f"clocks_event_reasons_counters.{name}" for name in COUNTERS.values()]
-    # A driver that does not know one of the fields answers none of them.
-    for more in ([ACTIVE[0], *counters], [ACTIVE[0]], [ACTIVE[1]]):
-        said = _ask(which, [*(field for field, _ in FIELDS.values()), *more])
-        if said is None:
-            return None
-        for row in csv.reader(said.splitlines(), skipinitialspace=True):
-            # Whatever the exit code: warnings have codes of their own, and lines of their own
-            # beside the answer.
-            if len(row) == len(FIELDS) + len(more):
-                return _made(row)
-    return None
+    nvml = optional_module("benchmarks", "pynvml")
+    found: list[Gpu] = []
+
+    def ask() -> None:
+        try:
+            with _initialized(nvml):
+                found.append(_state(nvml, which))
+        except (nvml.NVMLError, OSError):
+            return
+
+    # A call to a driver that hangs cannot be ended, so it is left behind in its thread.
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(SECONDS_TO_ANSWER)
+    return found[0] if found else None
 
 
-def _ask(which: str, fields: list[str]) -> str | None:
-    command = [
-        "nvidia-smi",
-        "-i",
-        which,
-        f"--query-gpu={','.join(fields)}",
-        "--format=csv,noheader,nounits",
-    ]
+@contextmanager
+def _initialized(nvml: Any) -> Iterator[None]:
+    nvml.nvmlInit()
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=SECONDS_TO_ANSWER
-        )
-    except (OSError, subprocess.SubprocessError):
+        yield
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _state(nvml: Any, which: str) -> Gpu:
+    if which.isdecimal():
+        handle = nvml.nvmlDeviceGetHandleByIndex(int(which))
+    else:
+        handle = nvml.nvmlDeviceGetHandleByUUID(which)
+
+    def ask(function: str, *arguments: Any) -> Any:
+        return _known(nvml, lambda: getattr(nvml, function)(handle, *arguments))
+
+    mode, draw = ask("nvmlDeviceGetComputeMode"), ask("nvmlDeviceGetPowerUsage")
+    limit = ask("nvmlDeviceGetPowerManagementLimit")
+    # Version 2 leaves out what the driver reserves for itself, as nvidia-smi does.
+    memory = ask("nvmlDeviceGetMemoryInfo", nvml.nvmlMemory_v2) or ask("nvmlDeviceGetMemoryInfo")
+    mask = ask("nvmlDeviceGetCurrentClocksEventReasons")
+    if mask is None:  # The name of the function in drivers before 535.
+        mask = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+    return Gpu(
+        name=ask("nvmlDeviceGetName"),
+        uuid=ask("nvmlDeviceGetUUID"),
+        driver=_known(nvml, nvml.nvmlSystemGetDriverVersion),
+        compute_mode=COMPUTE_MODES[mode] if mode in range(len(COMPUTE_MODES)) else None,
+        sm_mhz=ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+        sm_mhz_most=ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM),
+        memory_mhz=ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
+        memory_mhz_most=ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_MEM),
+        celsius=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+        watts=draw and draw / 1000,
+        watts_most=limit and limit / 1000,
+        memory_used_bytes=memory and memory.used,
+        memory_bytes=memory and memory.total,
+        reasons=None if mask is None else _reasons(mask),
+        slowed_seconds=_slowed_seconds(nvml, handle),
+    )
+
+
+def _known(nvml: Any, call: Callable[[], Any]) -> Any:
+    """Return what a call returns, or None if this driver or this GPU does not support it."""
+    try:
+        return call()
+    except nvml.NVMLError:
         return None
-    return done.stdout
 
 
-def _made(row: list[str]) -> Gpu:
-    values = {
-        name: _value(cell, kind)
-        for (name, (_, kind)), cell in zip(FIELDS.items(), row, strict=False)
+def _reasons(mask: int) -> list[str]:
+    bits = [1 << place for place in range(mask.bit_length()) if mask >> place & 1]
+    return [REASONS.get(bit, f"reason {bit:#x}") for bit in bits]
+
+
+def _slowed_seconds(nvml: Any, handle: Any) -> dict[str, float] | None:
+    fields = {reason: getattr(nvml, name, None) for reason, name in COUNTERS.items()}
+    asked = {reason: field for reason, field in fields.items() if field is not None}
+    counts = _known(nvml, lambda: nvml.nvmlDeviceGetFieldValues(handle, list(asked.values())))
+    found = {
+        reason: count.value.ullVal / 1e9
+        for reason, count in zip(asked, counts or (), strict=False)
+        if count.nvmlReturn == nvml.NVML_SUCCESS
     }
-    reasons, *counted = row[len(FIELDS) :]
-    seconds = {name: _value(cell, float) for name, cell in zip(COUNTERS, counted, strict=False)}
-    known = {name: micro / 1e6 for name, micro in seconds.items() if micro is not None}
-    return Gpu(**values, reasons=_value(reasons, _reasons), slowed_seconds=known or None)
-
-
-def _value(cell: str, kind: Callable[[str], Any]) -> Any:
-    """A cell as what it is; None of "[N/A]", "[Not Supported]", and of whatever else is none."""
-    if not cell.startswith("[") and cell != "N/A":
-        with suppress(ValueError):
-            return kind(cell.strip())
-    return None
+    return found or None

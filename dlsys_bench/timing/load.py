@@ -1,4 +1,4 @@
-"""How much of the machine others take while something is timed here."""
+"""Background load: how much processor time other processes use while something is timed."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from types import TracebackType
 import psutil
 
 BUSY = 0.05
-"""Of all cores' time. With more than this taken, what was timed says nothing of what was to be
-timed."""
+"""A fraction of the time of all cores. With more background load than this, a timing is not
+used."""
 
 LEAST_SECONDS = 1.0
-"""The system counts in hundredths of a second: of less time than this it cannot tell."""
+"""The shortest time over which the load is measured: the system counts in hundredths of a
+second."""
 
 
-class Others:
-    """A context; afterwards `share` is the part of all cores' time that was neither idle nor taken
-    by this process and what it started; None where the time was too short to say.
+class BackgroundLoad:
+    """A context manager that measures the load of all other processes between entry and exit.
 
-    Bursts of load may last longer than all rounds of a benchmark: no spread of the rounds tells of
-    them, this does.
+    Afterwards, `fraction` is the part of the time of all cores that was neither idle nor used by
+    this process and its descendants, from 0 to 1, or None if less than LEAST_SECONDS passed. A burst
+    of load may outlast every round of a benchmark; the spread of the rounds then does not show it,
+    but this figure does.
     """
 
-    share: float | None = None
+    fraction: float | None = None
 
-    def __enter__(self) -> Others:
-        self._children = _living()
+    def __enter__(self) -> BackgroundLoad:
+        self._children = _children_seconds()
         self._started, self._busy, self._own = time.perf_counter(), _busy(), _own()
         return self
 
@@ -39,28 +41,33 @@ class Others:
         seconds = time.perf_counter() - self._started
         if seconds < LEAST_SECONDS:
             return
-        busy, own, living = _busy() - self._busy, _own() - self._own, _living()
-        own += sum(taken - self._children.get(child, 0.0) for child, taken in living.items())
-        # One that has ended meanwhile brings all that it ever took, and had some of it before.
-        own -= sum(taken for child, taken in self._children.items() if child not in living)
-        self.share = min(max((busy - own) / (seconds * (psutil.cpu_count() or 1)), 0.0), 1.0)
+        busy, own, children = _busy() - self._busy, _own() - self._own, _children_seconds()
+        own += sum(used - self._children.get(child, 0.0) for child, used in children.items())
+        # The system adds the whole time of a child that has ended to its parent's; what the child
+        # had used before the entry does not belong to this measurement.
+        own -= sum(used for child, used in self._children.items() if child not in children)
+        available = seconds * (psutil.cpu_count() or 1)
+        self.fraction = min(max((busy - own) / available, 0.0), 1.0)
 
 
 def _busy() -> float:
-    """Seconds that all cores have been at work, for this machine or, stolen, for another one."""
+    """Return the seconds that all cores have worked, including time stolen by a hypervisor."""
     times = psutil.cpu_times()
-    # A guest's time is within its user's.
+    # The time of a guest is already part of the user time.
     idle = {"idle", "iowait", "guest", "guest_nice"}
     return float(sum(value for name, value in times._asdict().items() if name not in idle))
 
 
 def _own() -> float:
-    ended = psutil.Process().cpu_times()
-    return float(time.process_time() + ended.children_user + ended.children_system)
+    """Return the processor seconds of this process and of its children that have ended."""
+    times = psutil.Process().cpu_times()
+    # Windows does not report the time of children that have ended.
+    children = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return float(time.process_time() + children)
 
 
-def _living() -> dict[int, float]:
-    """Seconds that each child, and theirs, has taken."""
+def _children_seconds() -> dict[int, float]:
+    """Return the processor seconds of each living descendant, by process ID."""
     found = {}
     for child in psutil.Process().children(recursive=True):
         try:

@@ -53,9 +53,9 @@ class Point:
 def measure(point: Point, seconds: float) -> Line:
     """One point here: rounds of many steps, at least seven, for about so long, alone on its GPU.
     Errors: UserError, NotTrainingError."""
-    from dlsys_bench.timing.taken import taken
+    from dlsys_bench.timing.device_lock import exclusive
 
-    with taken(point.device):
+    with exclusive(point.device):
         return _measured(point, seconds)
 
 
@@ -64,11 +64,11 @@ def _measured(point: Point, seconds: float) -> Line:
     from dlsys_bench.provenance import provenance
     from dlsys_bench.timing.benchmark import peak_memory
     from dlsys_bench.timing.device import device_memory
-    from dlsys_bench.timing.load import Others
+    from dlsys_bench.timing.gpu_monitor import GpuMonitor
+    from dlsys_bench.timing.load import BackgroundLoad
     from dlsys_bench.timing.paced import Workload, train_rounds
     from dlsys_bench.timing.proof import NotFallingError
     from dlsys_bench.timing.ratio import median_interval
-    from dlsys_bench.timing.watched import Watched
 
     started = time.perf_counter()
     engine = create(point.engine, point.device, point.dtype)
@@ -90,7 +90,7 @@ def _measured(point: Point, seconds: float) -> Line:
         )
         while True:
             try:
-                with Watched(point.device) as gpu, Others() as others:
+                with GpuMonitor(point.device) as gpu, BackgroundLoad() as background:
                     timed = train_rounds(engine, work, rounds, point.replicas)
                 break
             except NotFallingError:
@@ -113,12 +113,12 @@ def _measured(point: Point, seconds: float) -> Line:
         "samples_a_second_low": point.batch_size / high,
         "samples_a_second_high": point.batch_size / low,
         "gflops": work.flops * point.batch_size / median(each) / 1e9,
-        "others_share": others.share,
+        "others_share": background.fraction,
         "load_seconds": loaded,
         "first_steps_seconds": first.seconds[0],
         "peak_memory_bytes": peak_memory(),
         **device_memory(),
-        **gpu.told,
+        **gpu.info,
         "loss_first": timed.losses[0],
         "loss_last": timed.losses[-1],
         "provenance": provenance(),

@@ -29,11 +29,11 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import Case
 from dlsys_bench.studies.registry import find
-from dlsys_bench.timing.load import Others
+from dlsys_bench.timing.device_lock import exclusive
+from dlsys_bench.timing.gpu_monitor import GpuMonitor
+from dlsys_bench.timing.load import BackgroundLoad
 from dlsys_bench.timing.points import Line, answer, each, environment, kept
-from dlsys_bench.timing.taken import taken
 from dlsys_bench.timing.target import Target
-from dlsys_bench.timing.watched import Watched
 
 FEWEST_EPOCHS, PARTS = 5, 10
 
@@ -160,7 +160,7 @@ def parts(samples: int, recipe: Recipe, plan: Plan) -> list[Plan]:
 
 def measure(run: Run) -> Line:
     """Make a run here, alone on its GPU. Errors: UserError."""
-    with taken(run.device):
+    with exclusive(run.device):
         return _measured(run)
 
 
@@ -176,7 +176,7 @@ def _measured(run: Run) -> Line:
         engine, model, recipe, prepared(dataset, recipe, engine, run.seed), run, loaded
     )
     reason = None
-    with Watched(run.device) as gpu, Others() as others:
+    with GpuMonitor(run.device) as gpu, BackgroundLoad() as background:
         try:
             training.go()
         except DivergedError as error:
@@ -194,10 +194,10 @@ def _measured(run: Run) -> Line:
         "looks": [look._asdict() for look in training.looks],
         "load_seconds": loaded,
         "first_step_seconds": training.first_step,
-        "others_share": others.share,
+        "others_share": background.fraction,
         "dtype": engine.dtype,
         "convention": engine.convention,
-        **gpu.told,
+        **gpu.info,
         "provenance": provenance(),
     }
 

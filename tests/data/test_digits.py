@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from hypothesis.extra import numpy as hnp
 
 from dlsys_bench.data import Dataset, fetch, is_available, load, verify
 from dlsys_bench.data.digits import enlarge
-from dlsys_bench.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +65,3 @@ def test_enlarging_is_bilinear(images: np.ndarray) -> None:
 def test_digits_have_no_files() -> None:
     assert is_available("digits")
     assert verify("digits") == fetch("digits") == []
-
-
-def test_without_scikit_learn_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match="pip install scikit-learn"):
-        load("digits")

@@ -1,4 +1,4 @@
-"""An nvidia-smi for tests: a script that answers as the driver's own does."""
+"""A binding of NVML for tests: a module that answers as the driver does."""
 
 from __future__ import annotations
 
@@ -6,105 +6,168 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-H100 = {
-    "name": "NVIDIA H100 80GB HBM3",
-    "uuid": "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6",
-    "driver_version": "550.54.15",
-    "compute_mode": "Default",
-    "clocks.sm": "1755",
-    "clocks.max.sm": "1980",
-    "clocks.mem": "2619",
-    "clocks.max.mem": "2619",
-    "temperature.gpu": "41",
-    "power.draw": "254.83",
-    "power.limit": "700.00",
-    "memory.used": "1024",
-    "memory.total": "81559",
-    "clocks_event_reasons.active": "0x0000000000000000",
+H100: dict[str, Any] = {
+    "nvmlSystemGetDriverVersion": "550.54.15",
+    "nvmlDeviceGetName": "NVIDIA H100 80GB HBM3",
+    "nvmlDeviceGetUUID": "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6",
+    "nvmlDeviceGetComputeMode": 0,
+    "nvmlDeviceGetClockInfo(1)": 1755,
+    "nvmlDeviceGetMaxClockInfo(1)": 1980,
+    "nvmlDeviceGetClockInfo(2)": 2619,
+    "nvmlDeviceGetMaxClockInfo(2)": 2619,
+    "nvmlDeviceGetTemperature(0)": 41,
+    "nvmlDeviceGetPowerUsage": 254830,
+    "nvmlDeviceGetPowerManagementLimit": 700000,
+    "nvmlDeviceGetMemoryInfo": {"used": 2**31, "total": 81559 * 2**20},
+    "nvmlDeviceGetMemoryInfo(33554472)": {"used": 2**30, "total": 81559 * 2**20},
+    "nvmlDeviceGetCurrentClocksEventReasons": 0,
 }
+"""What NVML's functions return, by their name and the arguments after the handle."""
 
-SCRIPT = """#!{python} -IS
-import json, sys
+UUID = H100["nvmlDeviceGetUUID"]
+
+MODULE = """
+import json, time
 from pathlib import Path
-arguments, folder = sys.argv[1:], Path({folder!r})
-with (folder / "asked").open("a") as asked:
-    asked.write(json.dumps(arguments) + "\\n")
-answers = json.loads((folder / "answers.json").read_text())
-known = answers[0]
-fields = next(one for one in arguments if one.startswith("--query-gpu=")).partition("=")[2].split(",")
-if arguments[arguments.index("-i") + 1] not in ("0", known["uuid"]):
-    print("No devices were found")
-    sys.exit(6)
-for field in fields:
-    if field not in known:
-        print(f'Field "{{field}}" is not a valid field to query.\\n')
-        sys.exit(2)
-if len(answers) > 1:
-    (folder / "answers.json").write_text(json.dumps(answers[1:]))
-print(", ".join(known[field] for field in fields))
+from types import SimpleNamespace
+
+FOLDER = Path(__file__).parent
+NVML_SUCCESS, NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 0, 1, 2, 0
+nvmlMemory_v2 = 0x02000028
+NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_POWER_CAP = 74
+NVML_FI_DEV_CLOCKS_EVENT_REASON_SYNC_BOOST = 76
+NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN = 269
+NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN = 270
+NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN = 271
+
+class NVMLError(Exception):
+    pass
+
+def answers():
+    return json.loads((FOLDER / "answers.json").read_text())
+
+def answer(call):
+    if call not in answers()[0]:
+        raise NVMLError("Not Supported")
+    return answers()[0][call]
+
+def nvmlInit():
+    mode = (FOLDER / "mode").read_text()
+    if mode == "fails":
+        raise NVMLError("Driver Not Loaded")
+    if mode == "hangs":
+        time.sleep(60)
+
+def nvmlShutdown():
+    if len(answers()) > 1:
+        (FOLDER / "answers.json").write_text(json.dumps(answers()[1:]))
+
+def handle(which):
+    with (FOLDER / "asked").open("a") as asked:
+        asked.write(f"{which}\\n")
+    if which not in (0, answer("nvmlDeviceGetUUID")):
+        raise NVMLError("Not Found")
+
+nvmlDeviceGetHandleByIndex = nvmlDeviceGetHandleByUUID = handle
+
+def nvmlSystemGetDriverVersion():
+    return answer("nvmlSystemGetDriverVersion")
+
+def nvmlDeviceGetFieldValues(handle, fields):
+    counts = answer("nvmlDeviceGetFieldValues")
+    return [
+        SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(ullVal=counts[str(field)]))
+        if str(field) in counts else SimpleNamespace(nvmlReturn=3)
+        for field in fields
+    ]
+
+def __getattr__(name):
+    if not name.startswith("nvmlDeviceGet"):
+        raise AttributeError(name)
+    def call(handle, *arguments):
+        found = answer(f"{name}({arguments[0]})" if arguments else name)
+        return SimpleNamespace(**found) if isinstance(found, dict) else found
+    return call
 """
 
 
-class Smi:
-    """A folder for PATH, with the script in it and what it knows of GPU 0."""
+class Nvml:
+    """A folder with a module `pynvml`, and what it knows of GPU 0."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.h100 = folder, H100
+        (folder / "pynvml.py").write_text(MODULE)
         self.answers(H100)
-        self.becomes(SCRIPT.format(python=sys.executable, folder=str(folder)))
+        self.becomes("works")
 
-    def answers(self, *told: dict[str, str]) -> None:
-        """What is told, one answered call after another; the last stays."""
-        (self.folder / "answers.json").write_text(json.dumps(told))
+    def answers(self, *states: dict[str, Any]) -> None:
+        """Set the states that one reading after another finds; the last one stays."""
+        (self.folder / "answers.json").write_text(json.dumps(states))
 
-    def becomes(self, script: str) -> None:
-        """Another script."""
-        path = self.folder / "nvidia-smi"
-        path.write_text(script)
-        path.chmod(0o755)
+    def becomes(self, mode: str) -> None:
+        """Let the driver be one that "works", "fails" or "hangs"."""
+        (self.folder / "mode").write_text(mode)
 
-    def older(self, mask: str) -> dict[str, str]:
-        """As a driver before 535 knows it."""
-        told = {
-            name: value for name, value in H100.items() if name != "clocks_event_reasons.active"
+    def older(self, mask: int | None) -> dict[str, Any]:
+        """Return the state as a driver before 535 reports it."""
+        state = {
+            name: value
+            for name, value in H100.items()
+            if name not in ("nvmlDeviceGetCurrentClocksEventReasons", MEMORY_V2)
+        } | {"nvmlSystemGetDriverVersion": "470.82.01"}
+        known = {} if mask is None else {"nvmlDeviceGetCurrentClocksThrottleReasons": mask}
+        return state | known
+
+    def with_mask(self, mask: int | None) -> dict[str, Any]:
+        """Return the state with this mask of reasons; None is a driver that does not report it."""
+        name = "nvmlDeviceGetCurrentClocksEventReasons"
+        if mask is None:
+            return {key: value for key, value in H100.items() if key != name}
+        return H100 | {name: mask}
+
+    def newer(self, mask: int | None = 0, **nanoseconds: int) -> dict[str, Any]:
+        """Return the state as a driver reports it that counts the time of each reason."""
+        fields = {
+            "sw_power_cap": 74,
+            "sync_boost": 76,
+            "sw_thermal_slowdown": 269,
+            "hw_thermal_slowdown": 270,
+            "hw_power_brake_slowdown": 271,
         }
-        return told | {"driver_version": "470.82.01", "clocks_throttle_reasons.active": mask}
-
-    def newer(self, mask: str = "0x0000000000000000", **microseconds: int) -> dict[str, str]:
-        """As a driver knows it that counts the time of each reason."""
-        names = (
-            "sw_power_cap",
-            "sync_boost",
-            "sw_thermal_slowdown",
-            "hw_thermal_slowdown",
-            "hw_power_brake_slowdown",
-        )
-        counted = {
-            f"clocks_event_reasons_counters.{name}": str(microseconds.get(name, 7_000_000))
-            for name in names
+        counts = {
+            str(field): nanoseconds.get(name, 7_000_000_000) for name, field in fields.items()
         }
-        return H100 | {"driver_version": "595.45.04", "clocks_event_reasons.active": mask} | counted
+        new = {"nvmlSystemGetDriverVersion": "595.45.04", "nvmlDeviceGetFieldValues": counts}
+        return self.with_mask(mask) | new
 
     @property
-    def asked(self) -> list[Any]:
-        """The arguments of every call."""
+    def asked(self) -> list[str]:
+        """The index or UUID of every reading."""
         path = self.folder / "asked"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return path.read_text().split() if path.exists() else []
+
+
+MEMORY_V2 = "nvmlDeviceGetMemoryInfo(33554472)"
 
 
 @pytest.fixture
-def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Smi:
-    """An H100 by a driver of 2024, in front of PATH."""
-    folder = tmp_path / "smi"
+def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nvml]:
+    """An H100 with a driver of 2024, for this process and those that it starts."""
+    folder = tmp_path / "nvml"
     folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    made = Nvml(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *sys.path]))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return Smi(folder)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    yield made
+    sys.modules.pop("pynvml", None)
 
 
 @pytest.fixture

@@ -110,10 +110,10 @@ def test_torch_and_jax_are_waited_for(pytester: pytest.Pytester) -> None:
 
 @pytest.mark.parametrize(("device", "started"), [("cuda", False), ("cpu", True)])
 def test_a_step_on_a_gpu_has_it_alone_and_tells_of_it(
-    pytester: pytest.Pytester, smi: Any, locks: Path, device: str, started: bool
+    pytester: pytest.Pytester, nvml: Any, locks: Path, device: str, started: bool
 ) -> None:
     """By what its author says, or by a framework that is on one after the first step."""
-    smi.answers(smi.h100 | {"clocks_event_reasons.active": "0x0000000000000020"})
+    nvml.answers(nvml.with_mask(0x20))
     pytester.makepyfile(
         f"""
         import fcntl, sys
@@ -128,7 +128,7 @@ def test_a_step_on_a_gpu_has_it_alone_and_tells_of_it(
 
             def step():
                 try:
-                    with open({str(locks / ("dlsys_bench-" + smi.h100["uuid"] + ".lock"))!r}) as file:
+                    with open({str(locks / ("dlsys_bench-" + nvml.h100["nvmlDeviceGetUUID"] + ".lock"))!r}) as file:
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     held.append(False)
                 except FileNotFoundError:
@@ -146,7 +146,7 @@ def test_a_step_on_a_gpu_has_it_alone_and_tells_of_it(
     )
     (found,) = json.loads((pytester.path / "a.json").read_text())["benchmarks"]
     assert found["extra_info"]["gpu"]["slowed_by"] == ["software thermal slowdown"]
-    assert found["extra_info"]["gpu"]["after"]["name"] == smi.h100["name"]
+    assert found["extra_info"]["gpu"]["after"]["name"] == nvml.h100["nvmlDeviceGetName"]
     assert found["extra_info"].get("peak_device_memory_bytes") == (7 if started else None)
 
 

@@ -13,7 +13,7 @@ from dlsys_bench.errors import StoreError
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import line_of
-from dlsys_bench.runs.store.lock import alone_beside
+from dlsys_bench.runs.store.lock import folder_lock
 from dlsys_bench.runs.store.text import lines_and_results, read_lines, write_lines
 
 
@@ -27,7 +27,7 @@ def merge(
     itself first. Errors: StoreError; the file is then as it was.
     """
     # Two that read before either writes would lose what one of them adds.
-    with alone_beside(path):
+    with folder_lock(path):
         before = _kept(path)
         # What is there stays to the letter, so that what git shows is what is new.
         new = {run.key: line_of(run) for run in runs}

@@ -23,7 +23,7 @@ from dlsys_bench.errors import StoreError, nearest
 from dlsys_bench.runs.key import FIELDS, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store.damage import copied, parsed, salvaged
-from dlsys_bench.runs.store.lock import alone_beside
+from dlsys_bench.runs.store.lock import folder_lock
 from dlsys_bench.runs.store.owner import Owner
 from dlsys_bench.runs.store.schema import (
     KEY,
@@ -111,7 +111,7 @@ class Store:
     def _set_aside(self) -> None:
         """Put what can be read of a damaged file into a new one, which takes its place; the old one
         is renamed."""
-        with alone_beside(self.path):
+        with folder_lock(self.path):
             try:
                 self._opened().close()
                 return  # Another process has done it meanwhile.

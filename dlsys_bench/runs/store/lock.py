@@ -1,42 +1,56 @@
-"""One process at a time in a folder, for what several steps on its files make."""
+"""Locks between processes."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, lock_descriptor, unlock_descriptor
 
 from dlsys_bench.errors import StoreError
 
+LOCK = ".lock"
+"""The name of a folder's lock file."""
+
 
 @contextmanager
-def alone_beside(path: Path) -> Iterator[None]:
-    """While no other process is in here for a file of the same folder. Errors: StoreError where
-    there can be none.
+def folder_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of the folder of a file, for work that takes several steps on its files.
 
-    The lock is on the folder itself: it leaves no file behind, and ends with the process.
+    Waits until no other process holds it. The operating system releases the lock when the process
+    ends, however it ends. Raises StoreError if the lock file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path.parent, os.O_RDONLY)
+        lock = FileLock(path.parent / LOCK)
+        lock.acquire()
     except OSError as error:
         raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
-    with held(descriptor):
+    try:
         yield
+    finally:
+        # A process that waits on a file which is deleted here opens another one. Windows refuses to
+        # delete an open file; it then stays, which does no harm.
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
 @contextmanager
-def held(descriptor: int) -> Iterator[None]:
-    """While no other process holds the file, or the folder, of this descriptor, which is closed
-    afterwards."""
+def descriptor_lock(descriptor: int) -> Iterator[None]:
+    """Hold the lock of an open file, and close the file afterwards.
+
+    Unlike a lock file that the process has to be allowed to write, the file may belong to another
+    user: it is enough that it can be read.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock_descriptor(descriptor)
         try:
             yield
         finally:
-            # Closing alone leaves it to a child that was forked meanwhile.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            # Closing alone would leave the lock to a child process that inherited the file.
+            unlock_descriptor(descriptor)
     finally:
         os.close(descriptor)

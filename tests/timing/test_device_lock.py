@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.runs.store.lock import held
-from dlsys_bench.timing.taken import taken
+from dlsys_bench.runs.store.lock import descriptor_lock
+from dlsys_bench.timing.device_lock import exclusive
 
 HOLDER = """
 import sys
-from dlsys_bench.timing.taken import taken
+from dlsys_bench.timing.device_lock import exclusive
 print("asks", flush=True)
-with taken(sys.argv[1]):
+with exclusive(sys.argv[1]):
     print("has it", flush=True)
     sys.stdin.read()
 """
@@ -57,9 +57,9 @@ def has_it(process: subprocess.Popen[bytes], within: float) -> bool:
 
 
 def test_two_processes_are_on_a_gpu_one_after_the_other(
-    smi: Any, locks: Path, start: Start
+    nvml: Any, locks: Path, start: Start
 ) -> None:
-    with taken("cuda"):
+    with exclusive("cuda"):
         other = start("cuda:0")
         assert not has_it(other, 1.0)
     assert has_it(other, 30)
@@ -71,33 +71,33 @@ def test_two_processes_are_on_a_gpu_one_after_the_other(
 
 
 def test_a_gpu_is_the_same_by_whatever_name(
-    smi: Any, locks: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+    nvml: Any, locks: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with taken("cuda"):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", smi.h100["uuid"])
+    with exclusive("cuda"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nvml.h100["nvmlDeviceGetUUID"])
         assert not has_it(start("cuda"), 1.0)
 
 
-def test_where_there_is_no_nvidia_smi_the_number_is_its_name(
-    smi: Any, locks: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+def test_where_the_driver_does_not_answer_the_number_is_its_name(
+    nvml: Any, locks: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smi.becomes("#!/bin/sh\nexit 1\n")
-    with taken("cuda:1"):
+    nvml.becomes("fails")
+    with exclusive("cuda:1"):
         assert has_it(start("cuda"), 30)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
         assert not has_it(start("cuda"), 1.0)
 
 
-def test_a_process_comes_in_again_and_keeps_it(smi: Any, locks: Path, start: Start) -> None:
-    with taken("cuda"):
-        with taken("cuda"):
+def test_a_process_comes_in_again_and_keeps_it(nvml: Any, locks: Path, start: Start) -> None:
+    with exclusive("cuda"):
+        with exclusive("cuda"):
             pass
         other = start("cuda")
         assert not has_it(other, 1.0)
         other.kill()
-    with pytest.raises(ZeroDivisionError), taken("cuda"):
+    with pytest.raises(ZeroDivisionError), exclusive("cuda"):
         _ = 1 / 0
-    with taken("cuda"):
+    with exclusive("cuda"):
         other = start("cuda")
         assert not has_it(other, 1.0)
     assert has_it(other, 30)
@@ -109,7 +109,7 @@ def test_a_child_that_lives_on_keeps_nothing(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.touch()
     descriptor = os.open(path, os.O_RDONLY)
-    with held(descriptor):
+    with descriptor_lock(descriptor):
         child = subprocess.Popen(
             [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(descriptor,)
         )
@@ -121,14 +121,19 @@ def test_a_child_that_lives_on_keeps_nothing(tmp_path: Path) -> None:
         child.communicate()
 
 
-def test_nobody_waits_for_a_cpu(smi: Any, locks: Path, start: Start) -> None:
-    with taken("cpu"), taken("cpu:0"):
+def test_nobody_waits_for_a_cpu(nvml: Any, locks: Path, start: Start) -> None:
+    with exclusive("cpu"), exclusive("cpu:0"):
         assert has_it(start("cpu"), 30)
     assert not list(locks.iterdir())
-    assert not smi.asked
+    assert not nvml.asked
 
 
-def test_where_no_file_can_be_is_said(smi: Any, locks: Path) -> None:
-    (locks / f"dlsys_bench-{smi.h100['uuid']}.lock").symlink_to(locks / "nowhere" / "file")
-    with pytest.raises(UserError, match="cannot wait for cuda at .*No such file"), taken("cuda"):
+def test_where_no_file_can_be_is_said(nvml: Any, locks: Path) -> None:
+    (locks / f"dlsys_bench-{nvml.h100['nvmlDeviceGetUUID']}.lock").symlink_to(
+        locks / "nowhere" / "file"
+    )
+    with (
+        pytest.raises(UserError, match="cannot wait for cuda at .*No such file"),
+        exclusive("cuda"),
+    ):
         pass

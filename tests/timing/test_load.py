@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dlsys_bench.timing.load import BUSY, Others
+from dlsys_bench.timing.load import BUSY, BackgroundLoad
 from dlsys_bench.timing.ratio import Speed
 from dlsys_bench.timing.stored import compare_benchmarks
 
@@ -23,36 +23,48 @@ def test_what_this_process_and_its_children_do_is_not_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the clock of a machine with two cores. A child goes on, one ends, and one is new."""
-    now: dict[str, Any] = {"wall": 0.0, "busy": 10.0, "own": 3.0, "living": {7: 1.0, 8: 2.0}}
+    now: dict[str, Any] = {
+        "wall": 0.0,
+        "busy": 10.0,
+        "own": 3.0,
+        "children_seconds": {7: 1.0, 8: 2.0},
+    }
     monkeypatch.setattr(time, "perf_counter", lambda: now["wall"])
     monkeypatch.setattr(psutil, "cpu_count", lambda: 2)
-    for name in ("busy", "own", "living"):
+    for name in ("busy", "own", "children_seconds"):
         monkeypatch.setattr(f"dlsys_bench.timing.load._{name}", lambda name=name: now[name])
-    with Others() as others:
+    with BackgroundLoad() as others:
         # The process took 1.0, the child that ended 0.5 of the 2.5 that it ever took, the other
         # 1.5, the new one 0.5.
-        now = {"wall": 4.0, "busy": 14.5, "own": 3.0 + 1.0 + 2.5, "living": {7: 2.5, 9: 0.5}}
-    assert others.share == pytest.approx((4.5 - 1.0 - 0.5 - 1.5 - 0.5) / 8)
-    with Others() as others:
+        now = {
+            "wall": 4.0,
+            "busy": 14.5,
+            "own": 3.0 + 1.0 + 2.5,
+            "children_seconds": {7: 2.5, 9: 0.5},
+        }
+    assert others.fraction == pytest.approx((4.5 - 1.0 - 0.5 - 1.5 - 0.5) / 8)
+    with BackgroundLoad() as others:
         now = {**now, "wall": now["wall"] + 0.5}
-    assert others.share is None
+    assert others.fraction is None
 
 
 def test_a_stranger_is_seen_and_a_child_is_not() -> None:
-    with Others() as alone:
+    with BackgroundLoad() as alone:
         time.sleep(1.1)
     child = subprocess.Popen([sys.executable, "-c", BURN])
     try:
-        with Others() as others:
+        with BackgroundLoad() as others:
             time.sleep(1.5)
     finally:
         child.kill()
         child.wait()
-    assert alone.share is not None
-    assert others.share is not None
+    assert alone.fraction is not None
+    assert others.fraction is not None
     # Beside whatever the machine does for others anyway, the child adds nothing: it would be half a
     # core at least.
-    assert others.share < alone.share + 0.4 / (psutil.cpu_count() or 1) + 0.3 * (alone.share > 0.1)
+    assert others.fraction < alone.fraction + 0.4 / (psutil.cpu_count() or 1) + 0.3 * (
+        alone.fraction > 0.1
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,64 +16,66 @@ from click.testing import CliRunner
 
 from dlsys_bench.cli import cli
 from dlsys_bench.timing import device, to_accuracy
+from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.ratio import Speed
 from dlsys_bench.timing.stored import compare_benchmarks
 from dlsys_bench.timing.sweep import Point, measure
 from dlsys_bench.timing.target import Target
-from dlsys_bench.timing.watched import Watched
 
-IDLE, HOT = "0x0000000000000001", "0x0000000000000020"
+IDLE, HOT = 0x1, 0x20
 
 
-def masks(smi: Any, *told: str) -> list[dict[str, str]]:
-    return [smi.h100 | {"clocks_event_reasons.active": mask} for mask in told]
+def masks(nvml: Any, *told: int | None) -> list[dict[str, Any]]:
+    return [nvml.with_mask(mask) for mask in told]
 
 
 @pytest.mark.parametrize(
     ("before", "after", "slowed_by"),
     [
-        (IDLE, "0x0", []),
+        (IDLE, 0, []),
         (IDLE, HOT, ["software thermal slowdown"]),
-        ("0x84", IDLE, ["hardware power brake", "software power cap"]),
-        ("0x2", "0x102", []),
-        ("[N/A]", "0x0", []),
-        ("[N/A]", "[N/A]", None),
+        (0x84, IDLE, ["hardware power brake", "software power cap"]),
+        (0x2, 0x102, []),
+        (None, 0, []),
+        (None, None, None),
     ],
 )
-def test_either_end_counts(smi: Any, before: str, after: str, slowed_by: list[str] | None) -> None:
-    smi.answers(*masks(smi, before, after))
-    with Watched("cuda") as gpu:
+def test_either_end_counts(
+    nvml: Any, before: int | None, after: int | None, slowed_by: list[str] | None
+) -> None:
+    nvml.answers(*masks(nvml, before, after))
+    with GpuMonitor("cuda") as gpu:
         pass
     assert gpu.slowed_by == slowed_by
-    told = json.loads(json.dumps(gpu.told))["gpu"]
+    told = json.loads(json.dumps(gpu.info))["gpu"]
     assert told["slowed_by"] == slowed_by
     assert told["before"]["driver"] == told["after"]["driver"] == "550.54.15"
 
 
 @pytest.mark.parametrize(
-    ("microseconds", "slowed_by"), [(40_000, []), (60_000, ["software power cap"])]
+    ("nanoseconds", "slowed_by"), [(40_000_000, []), (60_000_000, ["software power cap"])]
 )
 def test_what_was_over_before_the_end_is_counted(
-    smi: Any, microseconds: int, slowed_by: list[str]
+    nvml: Any, nanoseconds: int, slowed_by: list[str]
 ) -> None:
     """Of one second, 4% and 6%."""
-    smi.answers(smi.newer(IDLE), smi.newer(IDLE, sw_power_cap=7_000_000 + microseconds))
-    with Watched("cuda") as gpu:
+    nvml.answers(nvml.newer(IDLE), nvml.newer(IDLE, sw_power_cap=7_000_000_000 + nanoseconds))
+    with GpuMonitor("cuda") as gpu:
         pass
     gpu.seconds = 1.0
     assert gpu.slowed_by == slowed_by
 
 
-def test_of_other_devices_nothing_is_told(smi: Any) -> None:
+def test_of_other_devices_nothing_is_told(nvml: Any) -> None:
     for name in ("cpu", "tpu"):
-        with Watched(name) as gpu:
+        with GpuMonitor(name) as gpu:
             pass
-        assert gpu.told == {}
-    assert not smi.asked
-    smi.becomes("#!/bin/sh\nexit 1\n")
-    with Watched("cuda") as gpu:
+        assert gpu.info == {}
+    assert not nvml.asked
+    nvml.becomes("fails")
+    with GpuMonitor("cuda") as gpu:
         pass
-    assert gpu.told == {"gpu": None}
+    assert gpu.info == {"gpu": None}
 
 
 @pytest.fixture
@@ -89,8 +91,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "elsewhere:Elsewhere"
 
 
-def test_a_run_to_an_accuracy_on_a_gpu_tells_of_it(smi: Any, locks: Path, elsewhere: str) -> None:
-    smi.answers(*masks(smi, IDLE, IDLE, HOT))
+def test_a_run_to_an_accuracy_on_a_gpu_tells_of_it(nvml: Any, locks: Path, elsewhere: str) -> None:
+    nvml.answers(*masks(nvml, IDLE, IDLE, HOT))
     target = Target("test_accuracy", 0.1, 0.99, 0.95, 0.02, 20, "reference/x.jsonl")
     run = to_accuracy.Run(
         elsewhere,
@@ -107,13 +109,13 @@ def test_a_run_to_an_accuracy_on_a_gpu_tells_of_it(smi: Any, locks: Path, elsewh
     assert told["reached"]
     assert told["gpu"]["slowed_by"] == ["software thermal slowdown"]
     assert [path.name for path in locks.glob("dlsys_bench-*")] == [
-        f"dlsys_bench-{smi.h100['uuid']}.lock"
+        f"dlsys_bench-{nvml.h100['nvmlDeviceGetUUID']}.lock"
     ]
     assert "gpu" not in to_accuracy.measure(replace(run, engine="numpy", device="cpu"))
 
 
-def test_a_point_on_a_gpu_tells_of_it(smi: Any, locks: Path, elsewhere: str) -> None:
-    smi.answers(*masks(smi, IDLE, IDLE, IDLE, IDLE, HOT))
+def test_a_point_on_a_gpu_tells_of_it(nvml: Any, locks: Path, elsewhere: str) -> None:
+    nvml.answers(*masks(nvml, IDLE, IDLE, IDLE, IDLE, HOT))
     point = Point(elsewhere, "cuda", study="eggholder", arm="16-16")
     told = measure(point, 0.1)["gpu"]
     assert (told["slowed_by"], told["before"]["reasons"]) == (
@@ -122,7 +124,7 @@ def test_a_point_on_a_gpu_tells_of_it(smi: Any, locks: Path, elsewhere: str) -> 
     )
     # It was waited for: the lock is named for the GPU.
     assert [path.name for path in locks.glob("dlsys_bench-*")] == [
-        f"dlsys_bench-{smi.h100['uuid']}.lock"
+        f"dlsys_bench-{nvml.h100['nvmlDeviceGetUUID']}.lock"
     ]
     assert "gpu" not in measure(Point("numpy", study="eggholder", arm="16-16"), 0.1)
 

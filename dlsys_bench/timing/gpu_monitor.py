@@ -1,4 +1,4 @@
-"""What a GPU was like while something was timed on it."""
+"""A monitor of the GPU on which something is timed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from dlsys_bench.timing.gpu import HARMLESS, Gpu, is_gpu, read
 from dlsys_bench.timing.load import BUSY
 
 
-class Watched:
-    """A context on a device; afterwards `before` and `after` are its GPU, None where nothing is
-    known of one."""
+class GpuMonitor:
+    """A context manager that reads the state of a device on entry and on exit.
+
+    Afterwards, `before` and `after` are the two states, None if the device is not a GPU or its
+    driver does not answer.
+    """
 
     before: Gpu | None = None
     after: Gpu | None = None
@@ -22,7 +25,7 @@ class Watched:
     def __init__(self, device: str) -> None:
         self.device = device
 
-    def __enter__(self) -> Watched:
+    def __enter__(self) -> GpuMonitor:
         self.before = read(self.device)
         self._started = time.perf_counter()
         return self
@@ -38,32 +41,35 @@ class Watched:
 
     @property
     def slowed_by(self) -> list[str] | None:
-        """Why the GPU was slower than it could be: reasons there were at either end, or, as a GPU
-        cools down at once, by the driver's own count for more than 5% of the time. Empty: it was
-        not; None: the driver does not tell."""
-        seen = [
+        """The reasons why the GPU was slower than it can be, empty if it was not, None if the
+        driver does not report them.
+
+        A reason counts if it holds at either end. As a GPU cools down within moments, it also
+        counts if the driver's own counter shows it for more than BUSY of the time in between.
+        """
+        known = [
             gpu.reasons
             for gpu in (self.before, self.after)
             if gpu is not None and gpu.reasons is not None
         ]
         counted = self._counted()
-        if not seen and not counted:
+        if not known and not counted:
             return None
-        found = {reason for reasons in seen for reason in reasons}
+        found = {reason for reasons in known for reason in reasons}
         found |= {reason for reason, seconds in counted.items() if seconds > BUSY * self.seconds}
         return sorted(found - HARMLESS)
 
     def _counted(self) -> dict[str, float]:
-        """Seconds of each reason between the two ends."""
+        """Return the seconds of each reason between the two ends."""
         first, last = (
             {} if gpu is None else gpu.slowed_seconds or {} for gpu in (self.before, self.after)
         )
         return {reason: last[reason] - first[reason] for reason in last if reason in first}
 
     @property
-    def told(self) -> dict[str, Any]:
-        """The field `gpu` as JSON values, null where nothing is known of it; of other devices
-        nothing."""
+    def info(self) -> dict[str, Any]:
+        """The field `gpu` of a stored timing, as JSON values: null if nothing is known of the GPU.
+        A device that is not a GPU has no such field."""
         if not is_gpu(self.device):
             return {}
         if self.before is None and self.after is None:
