@@ -103,7 +103,6 @@ def leave_out(config: pytest.Config, items: list[pytest.Item], out: Iterable[pyt
     config.stash[LEFT_OUT] = config.stash.get(LEFT_OUT, 0) + len(deselected)
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     share = share_of(config)
     named = [argument for argument in config.args if "::" in argument]
