@@ -18,7 +18,7 @@ from dlsys_bench.conformance.outcome import Status
 from dlsys_bench.conformance.runner import Here, Options, Runner, command, maker
 from dlsys_bench.engines.registry import engines, unavailable
 
-FAST = Options(examples=5, budget=0.5)
+FAST = Options(examples=3, budget=0.5)
 FULL = Options()
 
 # bfloat16 keeps 8 bits: an engine that computes in it cannot meet the ladder's tolerance.
@@ -38,7 +38,9 @@ def parameters() -> list[object]:
             name = f"{engine}-{check.name}"
             found += [
                 pytest.param(engine, check.name, FAST, id=name, marks=group),
-                pytest.param(engine, check.name, FULL, id=f"{name}-full", marks=[group, pytest.mark.slow]),
+                pytest.param(
+                    engine, check.name, FULL, id=f"{name}-full", marks=[group, pytest.mark.slow]
+                ),
             ]
     return found
 
