@@ -150,9 +150,8 @@ def platform_names(source: Source) -> Iterator[tuple[int, str]]:
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Attribute) and PLATFORM_NAMES.fullmatch(node.attr):
             yield node.lineno, node.attr
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if PLATFORM_NAMES.fullmatch(node.value):
-                yield node.lineno, node.value
+        elif isinstance(node, ast.Constant) and PLATFORM_NAMES.fullmatch(str(node.value)):
+            yield node.lineno, str(node.value)
 
 
 @unfinished

@@ -11,7 +11,6 @@ from functools import cache
 import pytest
 from frameworks import framework_of
 
-from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.conformance.engine_checks import runner_of
 from dlsys_bench.conformance.ladder import chosen
 from dlsys_bench.conformance.outcome import Status
