@@ -1,26 +1,23 @@
-"""Hypothesis settings: the same examples every time in CI, so a failure there is the change's
-own."""
+"""Settings of the whole suite: drawn examples, compile caches, and the gates of the fast tier."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from frameworks import framework_of
 from hypothesis import HealthCheck, settings
 
-common = {
-    "deadline": None,
-    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much],
-}
-settings.register_profile("ci", max_examples=200, derandomize=True, print_blob=True, **common)  # type: ignore[arg-type]
-settings.register_profile("dev", max_examples=50, **common)  # type: ignore[arg-type]
-settings.load_profile("ci" if os.environ.get("CI") else "dev")
+# Examples that a test draws. CI draws the same ones every time, so that a failure is due to the
+# change; the slow tier draws more.
+EXAMPLES = {"fast": 30, "slow": 200}
 
-# Without --dlsys-engine, numpy trains every arm and each other these studies; with it, the named
-# engine trains all.
-SAMPLED = {
+# Without --dlsys-engine, numpy trains every arm, and each other engine trains these studies.
+STUDIES_OF_ENGINE = {
     "numba": ("regularization/lenet5-tanh", "eggholder"),
     "torch": ("regularization/lenet5-tanh", "dying-relu", "perceptron"),
     "torch-bf16": ("regularization/lenet5-tanh",),
@@ -28,16 +25,45 @@ SAMPLED = {
     "keras": ("regularization/lenet5-tanh", "cyclical-learning-rate"),
 }
 
+# Gates in the fast tier, by engine.
+FAST_GATES = defaultdict(lambda: 1, numpy=6)
 
+# What JAX compiles is kept between runs, for this process and for those that tests start.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dlsys-bench-tests"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+for tier, count in EXAMPLES.items():
+    settings.register_profile(
+        tier,
+        max_examples=count,
+        derandomize=bool(os.environ.get("CI")),
+        print_blob=True,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("slow" if config.getoption("slow") else "fast")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("dlsys_engine"):
-        return
+    """Leave out gates that no tier has, and let the commit select those of the fast tier."""
     left_out = []
     for item in items:
-        chosen = getattr(item, "callspec", None) and item.callspec.params.get("dlsys_case")  # type: ignore[attr-defined]
-        if chosen and chosen.case.study.name not in SAMPLED.get(
-            chosen.engine, (chosen.case.study.name,)
-        ):
+        case = getattr(item, "callspec", None) and item.callspec.params.get("dlsys_case")  # type: ignore[attr-defined]
+        if not case:
+            continue
+        item.add_marker(pytest.mark.xdist_group(framework_of(case.engine)))
+        study = case.case.study.name
+        if config.getoption("dlsys_engine"):
+            continue
+        if study in STUDIES_OF_ENGINE.get(case.engine, (study,)):
+            item.add_marker(pytest.mark.rotates(f"gates of {case.engine}", FAST_GATES[case.engine]))
+        else:
             left_out.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -46,10 +72,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def heard_interrupts() -> Iterator[None]:
-    """Processes begun here hear interrupts, though those of a shell's background ignore them, and
-    so would theirs.
+    """Let processes that the test starts receive interrupts, which a shell's background ignores.
 
-    Not by Popen's preexec_fn: it forks, of which JAX, if another test has loaded it, warns.
+    Popen's preexec_fn would fork, of which JAX warns where another test has imported it.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

@@ -1,4 +1,4 @@
-"""The framework that each engine imports, so that pytest-xdist imports it in one worker only."""
+"""The framework that an engine imports, so that one worker of pytest-xdist imports it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,5 @@ from dlsys_bench.engines.registry import engines
 
 
 def framework_of(engine: str) -> str:
-    """Return the group of an engine: the first module that it needs, else its own name."""
-    needs = engines()[engine].needs
-    return "+".join(needs) if needs else engine
+    """Return the name of the group of an engine's tests: all modules that the engine needs."""
+    return "+".join(engines()[engine].needs) or engine

@@ -63,6 +63,26 @@ def test_shares_of_different_commits_differ_and_cover_all_tests() -> None:
     assert sum(map(len, selected)) / len(shares) == pytest.approx(len(node_ids) / 4, rel=0.15)
 
 
+def test_the_commit_selects_the_tests_of_a_rotating_group(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nmarkers =\n  slow: slow\n  rotates: rotates")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(40))
+        @pytest.mark.rotates("numbers", 3)
+        def test_number(number):
+            pass
+        """
+    )
+    run(pytester).assert_outcomes(passed=3, deselected=37)
+    run(pytester, "--slow").assert_outcomes(passed=40)
+    shown = [run(pytester, "-v", f"--slow-share=1000@{commit}").outlines for commit in "abca"]
+    passed = [{line for line in lines if "PASSED" in line} for lines in shown]
+    assert {line.split()[0] for line in passed[0]} == {line.split()[0] for line in passed[3]}
+    assert len({frozenset(line.split()[0] for line in lines) for lines in passed}) == 3
+
+
 @pytest.mark.parametrize("text", ["0", "x", "-2", "@abc"])
 def test_a_share_that_is_no_number_is_refused(suite: pytest.Pytester, text: str) -> None:
     result = run(suite, f"--slow-share={text}")

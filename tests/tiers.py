@@ -4,13 +4,17 @@ Tests of the slow tier carry the marker `slow`. `--slow` runs both tiers, `-m sl
 slow one. `--slow-share N` adds to the fast tier the N-th part of the slow tier that the current
 commit selects; `--slow-share N@COMMIT` repeats the selection of an earlier commit. A slow test that
 is named by its node id always runs.
+
+Tests with the marker `rotates(group, count)` are in the slow tier, but for `count` tests of each
+group: the commit selects which.
 """
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +23,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = pytest.StashKey[int]()
+
+
+def rank(commit: str, node_id: str) -> int:
+    """Hash a node id together with a commit, alike on every machine."""
+    digest = hashlib.sha256(f"{commit} {node_id}".encode()).digest()
+    return int.from_bytes(digest[:8])
 
 
 class Share(NamedTuple):
@@ -38,9 +48,7 @@ class Share(NamedTuple):
         return cls(int(parts), commit or current_commit())
 
     def selects(self, node_id: str) -> bool:
-        """Select a node id by a hash that is the same on every machine."""
-        digest = hashlib.sha256(f"{self.commit} {node_id}".encode()).digest()
-        return int.from_bytes(digest[:8]) % self.parts == 0
+        return rank(self.commit, node_id) % self.parts == 0
 
     def __str__(self) -> str:
         return f"{self.parts}@{self.commit}"
@@ -103,9 +111,22 @@ def leave_out(config: pytest.Config, items: list[pytest.Item], out: Iterable[pyt
     config.stash[LEFT_OUT] = config.stash.get(LEFT_OUT, 0) + len(deselected)
 
 
+def rotated_out(items: list[pytest.Item], commit: str) -> Iterator[pytest.Item]:
+    """Yield the tests of each rotating group that the commit does not select."""
+    groups: dict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if marker := item.get_closest_marker("rotates"):
+            groups[marker.args].append(item)
+    for (_, count), found in groups.items():
+        yield from sorted(found, key=lambda item: rank(commit, item.nodeid))[count:]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     share = share_of(config)
-    named = [argument for argument in config.args if "::" in argument]
+    commit = share.commit if share and share.parts > 1 else current_commit()
+    for item in list(rotated_out(items, commit)):
+        item.add_marker("slow")
+    named = [argument.removeprefix("./") for argument in config.args if "::" in argument]
     leave_out(
         config,
         items,
@@ -114,7 +135,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in items
             if item.get_closest_marker("slow")
             and not (share and share.selects(item.nodeid))
-            and not any(item.nodeid.startswith(name.removeprefix("./")) for name in named)
+            and not any(item.nodeid.startswith(name) for name in named)
         ],
     )
 

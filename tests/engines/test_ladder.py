@@ -1,61 +1,88 @@
 """Put every registered engine through the conformance ladder, one test per engine and check.
 
 The fast tier draws few examples per check; the slow tier draws as many as `dlsys-bench conform`
-does. An engine that conforms here needs no hand-written test of what a check already covers.
+does. What a check covers needs no hand-written test for one engine.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from dlsys_bench.conformance.outcome import Status
 from frameworks import framework_of
 
+from dlsys_bench.conformance.check import Check
 from dlsys_bench.conformance.engine_checks import runner_of
 from dlsys_bench.conformance.ladder import chosen
-from dlsys_bench.conformance.outcome import Status
 from dlsys_bench.conformance.runner import Here, Options, Runner, command, maker
 from dlsys_bench.engines.registry import engines, unavailable
 
-FAST = Options(examples=3, budget=0.5)
+FAST = Options(examples=4, budget=0.5)
 FULL = Options()
 
-# bfloat16 keeps 8 bits: an engine that computes in it cannot meet the ladder's tolerance.
-OUTSIDE = {"torch-bf16": "a product is rounded to 8 bits; see test_torch_precision.py"}
+# An engine that multiplies in bfloat16, with 8 bits, misses the ladder's tolerances by design:
+# test_torch_precision.py compares it with the rounding that it declares.
+OUTSIDE = ("torch-bf16",)
 
-# Keras has one backend per process: the second one runs its checks in a process of its own.
+# These compile each model anew. In the fast tier they have all checks of these rungs, and of the
+# others as many as given, which the commit selects.
+COMPILED = {"jax": 24, "keras": 24, "keras-jax": 12}
+COMPILED_RUNGS = ("forward", "gradient", "loss", "step")
+
+# Keras has one backend per process, so its second one runs in a process of its own.
 IN_OWN_PROCESS = ("keras-jax",)
 
 
-def parameters() -> list[object]:
-    found = []
+def fast_marks(engine: str, check: Check) -> list[pytest.MarkDecorator]:
+    """Return the marks that limit a check's part in the fast tier."""
+    if check.rung == "distribution":
+        return [pytest.mark.rotates("distribution", 1)]
+    if engine in IN_OWN_PROCESS or (engine in COMPILED and check.rung not in COMPILED_RUNGS):
+        return [pytest.mark.rotates(f"checks of {engine}", COMPILED[engine])]
+    return []
+
+
+def parameters() -> Iterator[Any]:
+    """Yield engine, check and options: each pair with few examples, and slowly with all."""
     for engine, entry in engines().items():
         if "cpu" not in entry.devices or engine in OUTSIDE:
             continue
+        group = pytest.mark.xdist_group(framework_of(engine))
         for check in chosen(None):
-            group = pytest.mark.xdist_group(framework_of(engine))
             name = f"{engine}-{check.name}"
-            found += [
-                pytest.param(engine, check.name, FAST, id=name, marks=group),
-                pytest.param(
-                    engine, check.name, FULL, id=f"{name}-full", marks=[group, pytest.mark.slow]
-                ),
-            ]
-    return found
+            marks = [group, *fast_marks(engine, check)]
+            yield pytest.param(engine, check.name, FAST, id=name, marks=marks)
+            marks = [group, pytest.mark.slow]
+            yield pytest.param(engine, check.name, FULL, id=f"{name}-full", marks=marks)
 
 
-@cache
-def runner(engine: str, options: Options) -> Runner:
-    if engine in IN_OWN_PROCESS:
-        return runner_of(engine, options=options)
-    return Here(maker(engine, "cpu"), options, command(engine, "cpu"))
+class Runners(dict[tuple[str, Options], Runner]):
+    """The runners of this session, made when they are first needed."""
+
+    def __missing__(self, key: tuple[str, Options]) -> Runner:
+        engine, options = key
+        if engine in IN_OWN_PROCESS:
+            self[key] = runner_of(engine, options=options)
+        else:
+            self[key] = Here(maker(engine, "cpu"), options, command(engine, "cpu"))
+        return self[key]
+
+
+@pytest.fixture(scope="module")
+def runners() -> Iterator[Runners]:
+    made = Runners()
+    yield made
+    for runner in made.values():
+        runner.close()
 
 
 @pytest.mark.parametrize(("engine", "check", "options"), parameters())
-def test_conformance(engine: str, check: str, options: Options) -> None:
+def test_conformance(runners: Runners, engine: str, check: str, options: Options) -> None:
     if reason := unavailable(engine):
         pytest.skip(reason)
-    outcome = runner(engine, options).run(check)
+    outcome = runners[engine, options].run(check)
     if outcome.status is Status.DECLARED:
         pytest.skip(f"declared: {outcome.reason}")
     if outcome.status is Status.FAILED:
