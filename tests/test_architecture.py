@@ -35,8 +35,10 @@ LAYERS = (
     "engines",
     "data",
     "spec",
-    "options provenance attributes",
-    "engine_names errors",
+    "options provenance",
+    "attributes",
+    "entry_points",
+    "errors",
 )
 HEIGHT = {name: -depth for depth, names in enumerate(LAYERS) for name in names.split()}
 

@@ -10,14 +10,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dlsys_bench.conformance.outcome import Status
 from frameworks import framework_of
 
 from dlsys_bench.conformance.check import Check
-from dlsys_bench.conformance.engine_checks import runner_of
-from dlsys_bench.conformance.ladder import chosen
-from dlsys_bench.conformance.runner import Here, Options, Runner, command, maker
-from dlsys_bench.engines.registry import engines, unavailable
+from dlsys_bench.conformance.engine_checks import make_runner
+from dlsys_bench.conformance.ladder import select
+from dlsys_bench.conformance.result import Status
+from dlsys_bench.conformance.runner import (
+    LocalRunner,
+    Options,
+    Runner,
+    engine_factory,
+    replay_command,
+)
+from dlsys_bench.engines.registry import engines, one_of_each, unavailable
 
 FAST = Options(examples=4, budget=0.5)
 FULL = Options()
@@ -32,7 +38,7 @@ COMPILED = {"jax": 24, "keras": 24, "keras-jax": 12}
 COMPILED_RUNGS = ("forward", "gradient", "loss", "step")
 
 # Keras has one backend per process, so its second one runs in a process of its own.
-IN_OWN_PROCESS = ("keras-jax",)
+IN_OWN_PROCESS = engines().keys() - one_of_each(engines())
 
 
 def fast_marks(engine: str, check: Check) -> list[pytest.MarkDecorator]:
@@ -50,7 +56,7 @@ def parameters() -> Iterator[Any]:
         if "cpu" not in entry.devices or engine in OUTSIDE:
             continue
         group = pytest.mark.xdist_group(framework_of(engine))
-        for check in chosen(None):
+        for check in select(None):
             name = f"{engine}-{check.name}"
             marks = [group, *fast_marks(engine, check)]
             yield pytest.param(engine, check.name, FAST, id=name, marks=marks)
@@ -64,9 +70,11 @@ class Runners(dict[tuple[str, Options], Runner]):
     def __missing__(self, key: tuple[str, Options]) -> Runner:
         engine, options = key
         if engine in IN_OWN_PROCESS:
-            self[key] = runner_of(engine, options=options)
+            self[key] = make_runner(engine, options=options)
         else:
-            self[key] = Here(maker(engine, "cpu"), options, command(engine, "cpu"))
+            self[key] = LocalRunner(
+                engine_factory(engine, "cpu"), options, replay_command(engine, "cpu")
+            )
         return self[key]
 
 
@@ -78,7 +86,7 @@ def runners() -> Iterator[Runners]:
         runner.close()
 
 
-@pytest.mark.parametrize(("engine", "check", "options"), parameters())
+@pytest.mark.parametrize(("engine", "check", "options"), list(parameters()))
 def test_conformance(runners: Runners, engine: str, check: str, options: Options) -> None:
     if reason := unavailable(engine):
         pytest.skip(reason)
