@@ -26,6 +26,7 @@ PACKAGE = Path(dlsys_bench.__file__).parent
 LAYERS = (
     "__main__ __init__",
     "cli plugin",
+    "options",
     "report strategies",
     "conformance",
     "verdicts",
@@ -35,7 +36,7 @@ LAYERS = (
     "engines",
     "data",
     "spec",
-    "options provenance",
+    "provenance",
     "attributes",
     "entry_points",
     "errors",
