@@ -1,12 +1,11 @@
-"""A report in Markdown with its pictures, from stored runs: a section a study, with what became of
-its claims."""
+"""A report on stored runs in Markdown, with pictures: one section per study."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.errors import UserError
@@ -20,6 +19,10 @@ from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.design import ALPHA, BETA
 from dlsys_bench.verdicts.gate import Terms, share
 from dlsys_bench.verdicts.power import power
+
+Appendix = Callable[[Sequence[Result]], Mapping[str, Sequence[Table]]]
+"""Given all the runs of a report, returns the tables that follow those of each study, by its
+name."""
 
 TEMPLATE = """# dlsys_bench: {{ count }} runs
 
@@ -53,7 +56,7 @@ def _section(
     known = studies().get(study)
 
     def place(run: Result) -> tuple[str, str]:
-        # Arms that are each on the data that they are meant for belong in one picture.
+        # Arms that run on the datasets they are meant for belong in one picture.
         at_home = known is not None and run.key.dataset in {
             arm.dataset for arm in known.arms if arm.name == run.key.arm
         }
@@ -82,8 +85,8 @@ def _section(
 
 
 def _powers(study: Study, places: Sequence[tuple[str, str]]) -> list[str]:
-    """What gates of a study see on each dataset and tier, from the runs stored for it; of data that
-    are not at hand, nothing."""
+    """The power of a study's gates on each dataset and tier, from the reference runs; nothing for
+    a dataset that is not available."""
     found = []
     for dataset, tier in places:
         terms = Terms(share(len(study.arms)))
@@ -96,7 +99,10 @@ def _powers(study: Study, places: Sequence[tuple[str, str]]) -> list[str]:
         except UserError:
             continue
         if any(one.stored for one in powers):
-            title = f"What gates see on {dataset}, {tier}: alpha {ALPHA:g} over {len(study.arms)} arms, beta {BETA:g}"
+            title = (
+                f"Power of the gates on {dataset}, {tier}: alpha {ALPHA:g} over "
+                f"{len(study.arms)} arms, beta {BETA:g}"
+            )
             found.append(power_table(powers, title).markdown())
     return found
 
@@ -106,7 +112,7 @@ def _appendices(names: Sequence[str], results: Sequence[Result]) -> dict[str, Se
     known = [studies()[name] for name in names if name in studies()]
     found: dict[str, Sequence[Table]] = {}
     for target in dict.fromkeys(study.appendix for study in known if study.appendix):
-        appendix: Any = load_attribute(target, "appendix")
+        appendix = cast(Appendix, load_attribute(target, "appendix"))
         found |= appendix(results)
     return found
 

@@ -28,7 +28,7 @@ from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Case, Trial
+from dlsys_bench.studies.base import ArmRun, Case
 
 # Runs that judge never share a seed with runs that made the band: those count up from 0, these from
 # here.
@@ -186,11 +186,11 @@ def run(
         )
 
     if case.study.measure is not None:
-        trial = Trial(case.arm, engine, dataset, tier, seed, model, recipe)
+        arm_run = ArmRun(case.arm, engine, dataset, tier, seed, model, recipe)
         try:
-            return result([], replicas=trial.networks, figures=dict(case.study.measure(trial)))
+            return result([], replicas=arm_run.networks, figures=dict(case.study.measure(arm_run)))
         except DivergedError as diverged:
-            return result([], replicas=trial.networks, status="diverged", reason=str(diverged))
+            return result([], replicas=arm_run.networks, status="diverged", reason=str(diverged))
     data = prepared(dataset, recipe, engine, seed)
     net, history, error = train(engine, model, recipe, data, Plan(seed), on_epoch)
     if weights is not None:

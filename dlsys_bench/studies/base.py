@@ -1,5 +1,4 @@
-"""What a study is: arms that are trained alike and compared, or measured in a way of the study's
-own."""
+"""Studies, their arms, and the cases that are run."""
 
 from __future__ import annotations
 
@@ -15,12 +14,8 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dlsys_bench.data import Dataset
     from dlsys_bench.engines.base import Engine
-    from dlsys_bench.report.tables import Table
-    from dlsys_bench.runs.result import Result
 
 TIERS = ("quick", "full")
 METRICS = tuple(
@@ -30,12 +25,16 @@ METRICS = tuple(
 
 @dataclass(frozen=True)
 class Arm:
-    """One variant: a model and its recipe at each tier. `unjudged` says, by (dataset, tier) or tier
-    alone, why a run of it there says nothing yet; it is still run and shown, never passed or
-    failed. `dataset` replaces the study's own; `networks` says by tier how many networks a run of a
-    study of many trains; `options` are what its measure reads, `engine` the only one that can run
-    it, None for any; `bound` what the metric of an arm that follows from arithmetic may not exceed,
-    in place of a band; `may_diverge` says that a run that diverges is none the worse for it."""
+    """One variant of a study: a model and its recipe at each tier.
+
+    `unjudged` gives, by (dataset, tier) or by tier alone, the reason why runs there are shown but
+    never passed or failed. `dataset` replaces the dataset of the study. `networks` is the number of
+    networks that one run trains, by tier, and `options` holds the parameters of the study's
+    measure; both are part of the protocol. `engine` is the only engine that can run the arm, None
+    for any. `bound` is the limit that the metric may not exceed, for an arm whose result follows
+    from arithmetic; it replaces the reference band. `may_diverge` states that divergence is an
+    expected outcome.
+    """
 
     name: str
     model: Model
@@ -49,7 +48,7 @@ class Arm:
     may_diverge: bool = False
 
     def recipe(self, tier: str) -> Recipe:
-        """The recipe of a tier; a UserError names those there are."""
+        """The recipe of a tier. Raises UserError with the tiers that the arm has."""
         if tier not in self.recipes:
             raise UserError(
                 f"arm {self.name!r} has no tier {tier!r}; it has {', '.join(self.recipes)}"
@@ -57,7 +56,7 @@ class Arm:
         return self.recipes[tier]
 
     def protocol(self, tier: str) -> str:
-        """A digest of what is trained at a tier and how."""
+        """The digest of the model, recipe and options at a tier."""
         recipe = self.recipe(tier)
         beside = (
             {"networks": self.networks.get(tier), **self.options}
@@ -67,14 +66,13 @@ class Arm:
         return protocol(recipe.adapt(self.model), recipe, beside=beside)
 
     def reason_unjudged(self, dataset: str, tier: str) -> str | None:
-        """Why this arm is not judged there; None where it is."""
+        """The reason why the arm is not judged on a dataset and tier; None if it is judged."""
         return self.unjudged.get((dataset, tier), self.unjudged.get(tier))
 
 
-class Trial(NamedTuple):
-    """All that one run of one arm has: what a study with a measure of its own is handed. `model`
-    and `recipe` are in the engine's convention, `dataset` is drawn by the seed where a formula
-    makes it."""
+class ArmRun(NamedTuple):
+    """The arguments of a study's measure: one run of one arm. `model` and `recipe` are in the
+    engine's convention, and a dataset that is computed is drawn anew for the seed."""
 
     arm: Arm
     engine: Engine
@@ -86,28 +84,29 @@ class Trial(NamedTuple):
 
     @property
     def networks(self) -> int:
+        """The number of networks that the run trains."""
         return self.arm.networks.get(self.tier, 1)
 
     @property
     def plans(self) -> list[Plan]:
-        """A plan for each network; networks of different runs share none."""
+        """One plan per network; networks of different runs share no plan."""
         return [Plan(self.seed * MOST_NETWORKS + number) for number in range(self.networks)]
 
 
 MOST_NETWORKS = 1_000_000
 
-Measure = Callable[[Trial], Mapping[str, Any]]
-
-Appendix = Callable[["Sequence[Result]"], Mapping[str, "Sequence[Table]"]]
-"""Given all runs of a report, the tables that follow those of each study, by its name."""
+Measure = Callable[[ArmRun], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Study:
-    """Arms on one dataset, judged by one metric: of their last epoch, or of the figures that
-    `measure` returns where a run is more than one training. `source` is the notebook it reproduces;
-    `plots` are names of registered plots. `group` names the studies that `find` returns together;
-    `appendix` is the "package.module:callable" of an `Appendix`, which adds tables to a report."""
+    """Arms that are trained on one dataset and judged by one metric.
+
+    The metric is a field of the last epoch or, if a run is more than one training, one of the
+    figures that `measure` returns. `source` cites the work that is reproduced. `plots` are names of
+    registered plots. `group` names the studies that `find` returns together. `appendix` is the
+    "package.module:callable" of a `dlsys_bench.report.page.Appendix`, which adds tables to reports.
+    """
 
     name: str
     title: str
@@ -129,23 +128,24 @@ class Study:
         names = [arm.name for arm in self.arms]
         if not names or len(set(names)) < len(names):
             raise UserError(
-                f"study {self.name!r} takes one arm at least, each of its own name, but has {names}"
+                f"study {self.name!r} takes at least one arm and no two of one name; it has {names}"
             )
 
     def arm(self, name: str) -> Arm:
-        """An arm by name; a UserError names the nearest."""
+        """The arm of a name. Raises UserError with the nearest name."""
         for arm in self.arms:
             if arm.name == name:
                 return arm
         names = [arm.name for arm in self.arms]
         raise UserError(
-            f"study {self.name!r} has no arm {name!r}{nearest(name, names)}; it has {', '.join(names)}"
+            f"study {self.name!r} has no arm {name!r}{nearest(name, names)}; "
+            f"it has {', '.join(names)}"
         )
 
 
 class Case(NamedTuple):
-    """One arm of one study. `home` is what names a study that is not in the package,
-    "package.module:STUDY"."""
+    """One arm of one study. `home` is the "package.module:STUDY" of a study that is not
+    registered."""
 
     study: Study
     arm: Arm
@@ -153,14 +153,15 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The name for people: "study/arm"."""
         return f"{self.study.name}/{self.arm.name}"
 
     @property
     def dataset(self) -> str:
-        """The dataset that it is meant for."""
+        """The dataset that the case is meant for."""
         return self.arm.dataset or self.study.dataset
 
     @property
     def target(self) -> str:
-        """What finds this case again."""
+        """The argument of `find` that gives this case."""
         return f"{self.home or self.study.name}/{self.arm.name}"

@@ -14,7 +14,13 @@ from dlsys_bench.data import load
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.engines.replicas import in_blocks
 from dlsys_bench.notebooks.studies.dying_relu import FLAT, count
-from dlsys_bench.notebooks.studies.phase_diagram import STARTS, asymmetric, born, born_dead_bounds
+from dlsys_bench.notebooks.studies.phase_diagram import (
+    STARTS,
+    LayerSizes,
+    asymmetric,
+    born,
+    born_dead_bounds,
+)
 from dlsys_bench.notebooks.zoo import narrow
 from dlsys_bench.runs.run import run
 from dlsys_bench.spec.optimizers import SGD
@@ -148,7 +154,7 @@ def test_two_points_say_what_a_grid_says() -> None:
 
 
 def test_the_asymmetric_start_has_one_beta_in_each_unit() -> None:
-    kernel, bias = asymmetric(np.random.default_rng(1), 4000, 3, 2)
+    kernel, bias = asymmetric(np.random.default_rng(1), LayerSizes(4000, 3, 2))
     assert bias is not None
     assert kernel.shape == (4000, 3, 2)
     assert bias.shape == (4000, 1, 2)

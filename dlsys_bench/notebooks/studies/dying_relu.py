@@ -1,8 +1,7 @@
-"""Dying ReLU: narrow and deep networks whose every prediction is the same (nb2, nb4; Lu et al.
-2019).
+"""Dying ReLU: narrow, deep networks that predict one constant (nb2, nb4; Lu et al. 2019).
 
-A run trains many networks on one draw of the data and counts those that have collapsed, by either
-notebook's rule.
+One run trains many networks on one draw of the data and counts the collapsed ones by the rule of
+each notebook.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from dlsys_bench.spec.initializers import Normal
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.optimizers import Adam
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, Study, Trial
+from dlsys_bench.studies.base import Arm, ArmRun, Study
 
 FLAT = 1e-3
-"""nb2 calls a network collapsed whose predictions on 1000 fresh points have a variance of this or
-less."""
+"""nb2 calls a network collapsed if the variance of its predictions on 1000 fresh points is at most
+this."""
 
 NAMED = 20
-"""So many networks that diverged are named, with where they did."""
+"""The largest number of diverged networks that a result describes."""
 
 LIKE_NB2 = Recipe(Adam(0.001), batch_size=64, epochs=2, loss=MeanSquaredError(), scaling="raw")
 LIKE_NB4 = replace(LIKE_NB2, epochs=20)
@@ -39,8 +38,9 @@ LIKE_NB4 = replace(LIKE_NB2, epochs=20)
 NETWORKS = {"quick": 200, "full": 1000}
 
 
-class Counted(NamedTuple):
-    """What became of a block of networks."""
+class BlockCounts(NamedTuple):
+    """The outcome of a block of networks: the numbers of flat and of identical ones, the errors of
+    those that diverged, and the final losses of the others."""
 
     flat: int
     identical: int
@@ -49,44 +49,48 @@ class Counted(NamedTuple):
 
 
 def count(outputs: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which networks are flat (nb2), and which give identical predictions (nb4). outputs (R, N, 1)
-    -> (R,) each."""
+    """Find the networks that are flat (nb2) and those with identical predictions (nb4).
+
+    outputs (R, N, 1) -> two masks (R,).
+    """
     values = outputs[..., 0].astype(np.float64)
-    # Of the first hundred: nb4 asks no more.
+    # nb4 compares the first hundred predictions only.
     return values.var(axis=1) <= FLAT, np.ptp(values[:, :100], axis=1) == 0.0
 
 
-def collapse(trial: Trial) -> Mapping[str, Any]:
-    """Train all networks of a run, and count."""
-    data = prepare(trial.dataset, scaling="raw", dtype=trial.engine.dtype)
+def collapse(run: ArmRun) -> Mapping[str, Any]:
+    """Train all networks of a run and count the collapsed ones."""
+    data = prepare(run.dataset, scaling="raw", dtype=run.engine.dtype)
     train, fresh = Samples(data.train.x, data.train.y), data.test.x
-    plans = trial.plans
+    plans = run.plans
 
-    def work(block: range) -> Counted:
-        mine = [plans[number] for number in block]
-        replicas = trial.engine.replicate(trial.model, mine)
-        histories = replicas.fit(train, trial.recipe, mine)
-        good = np.array([replica not in replicas.failures for replica in range(len(mine))])
+    def work(block: range) -> BlockCounts:
+        block_plans = [plans[number] for number in block]
+        replicas = run.engine.replicate(run.model, block_plans)
+        histories = replicas.fit(train, run.recipe, block_plans)
+        good = np.array([replica not in replicas.failures for replica in range(len(block))])
         flat, identical = count(replicas.predict(fresh)[good])
         losses = [history[-1].running_loss for history in histories if history]
         failed = {block.start + replica: why for replica, why in sorted(replicas.failures.items())}
-        return Counted(int(flat.sum()), int(identical.sum()), failed, losses)
+        return BlockCounts(int(flat.sum()), int(identical.sum()), failed, losses)
 
-    parts = in_blocks(trial.engine, trial.model, trial.recipe, len(plans), work)
+    parts = in_blocks(run.engine, run.model, run.recipe, len(plans), work)
     failed = {network: why for part in parts for network, why in part.failed.items()}
     finished = len(plans) - len(failed)
     if not finished:
         raise next(iter(failed.values()))
-    flat, identical = sum(part.flat for part in parts), sum(part.identical for part in parts)
-    chosen = flat if trial.arm.options["rule"] == "flat" else identical
+    counts = {
+        "flat": sum(part.flat for part in parts),
+        "identical": sum(part.identical for part in parts),
+    }
+    collapsed = counts[run.arm.options["rule"]]
     return {
         "networks": finished,
         "failed": len(failed),
         "failures": [f"network {network}: {why}" for network, why in failed.items()][:NAMED],
-        "flat": flat,
-        "identical": identical,
-        "collapsed": chosen,
-        "collapse_fraction": chosen / finished,
+        **counts,
+        "collapsed": collapsed,
+        "collapse_fraction": collapsed / finished,
         "train_loss": float(np.mean([loss for part in parts for loss in part.loss])),
     }
 
@@ -115,17 +119,17 @@ def _arm(
 
 DYING_RELU = Study(
     "dying-relu",
-    "Ten hidden layers of width 2: how many networks end in one constant",
+    "Ten hidden layers of width 2: the fraction of networks that predict one constant",
     "nb2, nb4",
     "absolute",
     (
         _arm("relu", "relu", LIKE_NB2, "flat"),
         _arm("leaky_relu", "leaky_relu", LIKE_NB2, "flat"),
-        # nb4's kernel scale cannot be read: Glorot uniform stands in, and a normal of deviation 1
-        # beside it.
+        # nb4's kernel scale is illegible: Glorot uniform and a normal distribution with a standard
+        # deviation of 1 stand in for it.
         _arm("nb4/relu", "relu", LIKE_NB4, "identical", linear_first=True),
         _arm("nb4/relu, normal(1)", "relu", LIKE_NB4, "identical", linear_first=True, stddev=1.0),
-        # Its leaky figure is of another target; what it left out is the same target for both.
+        # nb4 measures leaky ReLU on another target; the last arm uses the target of its ReLU.
         _arm(
             "nb4/leaky_relu on |x sin 5x|",
             "leaky_relu",

@@ -17,7 +17,7 @@ from dlsys_bench.notebooks.zoo import EGGHOLDER_WIDTHS, eggholder
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, Study, Trial
+from dlsys_bench.studies.base import Arm, ArmRun, Study
 
 ONE_LAYER = Recipe(
     SGD(1e-7, momentum=0.9),
@@ -30,40 +30,38 @@ ONE_LAYER = Recipe(
 DEEPER = replace(ONE_LAYER, optimizer=SGD(1e-4, momentum=0.9), epochs=20)
 
 
-def rmse(trial: Trial) -> Mapping[str, Any]:
-    """Train one network. The test RMSE in eval mode, and in training mode (the statistics of test
-    batches of 1000), as published."""
-    data = prepare(trial.dataset, scaling="raw", dtype=trial.engine.dtype)
-    net = trial.engine.build(trial.model, seed=trial.seed)
-    history = trial.engine.fit(
-        net, Samples(data.train.x, data.train.y), trial.recipe, Plan(trial.seed)
-    )
+def rmse(run: ArmRun) -> Mapping[str, Any]:
+    """Train one network and measure the test RMSE in evaluation mode and, as published, in training
+    mode, with the statistics of test batches of 1000."""
+    data = prepare(run.dataset, scaling="raw", dtype=run.engine.dtype)
+    net = run.engine.build(run.model, seed=run.seed)
+    history = run.engine.fit(net, Samples(data.train.x, data.train.y), run.recipe, Plan(run.seed))
     x, y = data.test.x, np.asarray(data.test.y, np.float64)
-    evaluated = np.asarray(trial.engine.predict(net, x), np.float64)
-    size = trial.recipe.batch_size
+    evaluated = np.asarray(run.engine.predict(net, x), np.float64)
+    size = run.recipe.batch_size
     parts = [
-        trial.engine.trace(net, Batch(x[at : at + size], y[at : at + size]))[-1]
+        run.engine.trace(net, Batch(x[at : at + size], y[at : at + size]))[-1]
         for at in range(0, len(x), size)
     ]
     return {
         "test_rmse": float(np.sqrt(((evaluated - y) ** 2).mean())),
         "test_rmse_in_training_mode": float(np.sqrt(((np.concatenate(parts) - y) ** 2).mean())),
         "train_seconds": sum(epoch.seconds for epoch in history),
-        "parameters": trial.model.counts.trainable,
-        "layers": len(trial.arm.options["widths"]),
+        "parameters": run.model.counts.trainable,
+        "layers": len(run.arm.options["widths"]),
     }
 
 
-STRAYS = (
-    "after three epochs the error in eval mode hangs on young moving statistics, and rounding alone moves it by "
-    "spreads; --tier full trains on"
+UNSETTLED = (
+    "after three epochs the moving statistics have not settled, so that rounding alone changes the "
+    "error in evaluation mode by several standard deviations; --tier full trains longer"
 )
 
 
 def _arm(widths: tuple[int, ...]) -> Arm:
     full = ONE_LAYER if len(widths) == 1 else DEEPER
     recipes = {"quick": replace(full, epochs=3), "full": full}
-    unjudged: dict[str | tuple[str, str], str] = {"quick": STRAYS} if len(widths) > 1 else {}
+    unjudged: dict[str | tuple[str, str], str] = {"quick": UNSETTLED} if len(widths) > 1 else {}
     return Arm(
         "-".join(map(str, widths)),
         eggholder(widths),

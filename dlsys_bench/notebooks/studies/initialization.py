@@ -1,7 +1,8 @@
-"""What initialisation does to the outputs of five hidden layers, before any training (nb2, nb4).
+"""The effect of initialization on the outputs of five hidden layers before training (nb2, nb4).
 
-Beside what is measured stands what theory predicts: in a wide network the sums are normal, and
-their variance follows from layer to layer. Poole et al. 2016 (tanh), He et al. 2015 (ReLU).
+The measurements are accompanied by the prediction for wide networks, whose pre-activations are
+normal with a variance that follows from layer to layer: Poole et al. 2016 (tanh), He et al. 2015
+(ReLU).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dlsys_bench.spec.initializers import (
 from dlsys_bench.spec.layers import Activation, Dense
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, Study, Trial
+from dlsys_bench.studies.base import Arm, ArmRun, Study
 
 SIGMAS = (0.05, 0.1, 0.14, 0.2, 0.28)
 STARTS: dict[str, Initializer] = {
@@ -43,31 +44,32 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": lambda z: np.maximum(z, 0.0),
 }
 NEAR = 0.01
-"""An output within so much of an asymptote counts as saturated; for ReLU, an output of exactly
-zero."""
+"""An output closer than this to an asymptote is saturated; a ReLU is saturated at exactly zero."""
+
+ASYMPTOTES = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
+"""The lower and upper asymptotes of the bounded activations."""
 
 QUANTILES = np.linspace(0.0, 1.0, 101)
 
 
 def saturated(function: str, y: Array) -> NDArray[np.bool_]:
-    """Which outputs sit at an end of the activation's range."""
-    middle, half = {"tanh": (0.0, 1.0), "sigmoid": (0.5, 0.5), "relu": (0.0, 0.0)}[function]
-    found: NDArray[np.bool_] = y == 0.0 if function == "relu" else np.abs(y - middle) > half - NEAR
-    return found
+    """Find the outputs at an end of the activation's range."""
+    if function not in ASYMPTOTES:
+        return np.asarray(y == 0.0)
+    low, high = ASYMPTOTES[function]
+    return np.asarray(np.abs(y - (low + high) / 2) > (high - low) / 2 - NEAR)
 
 
-def describe(trial: Trial) -> Mapping[str, Any]:
-    """One draw of the weights: the outputs of each hidden layer on the test images."""
-    x = prepare(trial.dataset, scaling="unit", dtype=trial.engine.dtype).test.x[
-        : trial.recipe.evaluate
-    ]
-    net = trial.engine.replicate(trial.model, [Plan(trial.seed)])
+def describe(run: ArmRun) -> Mapping[str, Any]:
+    """Draw the weights once and describe the outputs of each hidden layer on the test images."""
+    x = prepare(run.dataset, scaling="unit", dtype=run.engine.dtype).test.x[: run.recipe.evaluate]
+    net = run.engine.replicate(run.model, [Plan(run.seed)])
     layers = [
-        place for place, layer in enumerate(trial.model.layers) if isinstance(layer, Activation)
+        place for place, layer in enumerate(run.model.layers) if isinstance(layer, Activation)
     ]
     traces = net.trace(x)
     hidden = [np.asarray(traces[place][0], np.float64) for place in layers]
-    function = trial.arm.options["activation"]
+    function = run.arm.options["activation"]
     deviations = [float(y.std()) for y in hidden]
     return {
         "deviation": deviations,
@@ -76,19 +78,19 @@ def describe(trial: Trial) -> Mapping[str, Any]:
         "last_deviation": deviations[-1],
         "decay": deviations[-1] / deviations[0] if deviations[0] else None,
         "quantiles": [[float(f"{q:.4g}") for q in np.quantile(y, QUANTILES)] for y in hidden],
-        "theory": theory(trial.model, function, x),
+        "theory": theory(run.model, function, x),
     }
 
 
 def theory(model: Model, function: str, x: Array) -> dict[str, list[float]]:
-    """The deviation and the saturated fraction of each hidden layer that normal sums predict.
+    """The standard deviation and saturated fraction of each hidden layer in the wide limit.
 
-    A sum over n inputs of second moment q, with weights of variance v, is normal of variance n v q
-    for each image; the next q is the second moment of its activation. Biases are zero.
+    With zero biases, a pre-activation over n inputs of second moment q and weights of variance v is
+    normal with variance n v q for each image; the next q is the second moment of its activation.
     """
     squares = (np.asarray(x, np.float64).reshape(len(x), -1) ** 2).sum(axis=1)
-    # Images differ in their length alone, as far as normal sums go: 64 of them stand for all.
-    moment = np.quantile(squares, (np.arange(64) + 0.5) / 64.0)
+    # In the wide limit images differ only in their norm: 64 quantiles represent all of them.
+    moment: NDArray[np.float64] = np.quantile(squares, (np.arange(64) + 0.5) / 64.0)
     nodes, weights = np.polynomial.hermite_e.hermegauss(81)
     weights = weights / weights.sum()
     activate = ACTIVATIONS[function]
@@ -96,8 +98,7 @@ def theory(model: Model, function: str, x: Array) -> dict[str, list[float]]:
     inputs = 1
     for layer, shape in zip(model.layers, model.shapes, strict=False):
         if isinstance(layer, Dense):
-            # The first sum is over the pixels, whose squares are already summed; later ones are
-            # over units alike.
+            # The squares of the pixels are already summed; the units of later layers are alike.
             moment = (
                 inputs
                 * _variance(layer.kernel_initializer.distribution(Fans(shape[0], layer.units)))
@@ -109,19 +110,20 @@ def theory(model: Model, function: str, x: Array) -> dict[str, list[float]]:
             y = activate(deviation[:, None] * nodes)
             mean, moment = y @ weights, (y * y) @ weights
             found["deviation"].append(float(np.sqrt(moment.mean() - mean.mean() ** 2)))
-            found["saturated"].append(float(_beyond(function, deviation).mean()))
+            found["saturated"].append(float(_saturation_probability(function, deviation).mean()))
     return found
 
 
-def _variance(law: Distribution) -> float:
-    if law.family == "uniform":
-        return (law.high - law.low) ** 2 / 12.0
-    return (law.stddev * (TRUNCATED_STDDEV if law.family == "truncated_normal" else 1.0)) ** 2
+def _variance(distribution: Distribution) -> float:
+    if distribution.family == "uniform":
+        return (distribution.high - distribution.low) ** 2 / 12.0
+    truncated = distribution.family == "truncated_normal"
+    return (distribution.stddev * (TRUNCATED_STDDEV if truncated else 1.0)) ** 2
 
 
-def _beyond(function: str, deviation: Array) -> Array:
-    """The chance that a normal sum of this deviation saturates."""
-    if function == "relu":
+def _saturation_probability(function: str, deviation: Array) -> Array:
+    """The probability that a normal pre-activation of a standard deviation saturates."""
+    if function not in ASYMPTOTES:
         return np.full_like(deviation, 0.5)
     edge = np.arctanh(1.0 - NEAR) if function == "tanh" else np.log((1.0 - NEAR) / NEAR)
     tail: Array = 2.0 * stats.norm.sf(edge / deviation)

@@ -1,4 +1,4 @@
-"""What is inside a network: gradients by hand (nb1), and batch norms that undo each other (nb0)."""
+"""Parameters and gradients: backpropagation by hand (nb1), batch norms that cancel (nb0)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.losses import HalfMeanSquaredError
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, Study, Trial
+from dlsys_bench.studies.base import Arm, ArmRun, Study
 
 
 def two_layer_gradients(
     x: Array, y: Array, w1: Array, b1: Array, w2: Array, b2: Array
 ) -> tuple[float, list[Array]]:
-    """nb1 by hand: z1 = x w1' + b1, h = s(z1), z2 = h w2' + b2, p = s(z2), loss = 1/(2N) sum (p -
-    y)^2, s the sigmoid.
+    """The loss and gradients of nb1's formulas: z1 = x w1' + b1, h = s(z1), z2 = h w2' + b2,
+    p = s(z2) and loss = 1/(2N) sum (p - y)^2, where s is the sigmoid.
 
     x (N, I), y (N, K), w1 (H, I), b1 (H,), w2 (K, H), b2 (K,). Returns the loss and its gradients
-    in w1, b1, w2, b2.
+    with respect to w1, b1, w2 and b2.
     """
     h = 1.0 / (1.0 + np.exp(-(x @ w1.T + b1)))
     p = 1.0 / (1.0 + np.exp(-(h @ w2.T + b2)))
@@ -37,15 +37,14 @@ def two_layer_gradients(
     return loss, [dz1.T @ x, dz1.sum(axis=0), dz2.T @ h, dz2.sum(axis=0)]
 
 
-def by_hand(trial: Trial) -> Mapping[str, Any]:
-    """The loss and gradients of one drawn network and batch: the notebook's formulas against the
-    engine's."""
-    # Brought to the order of one, where a sigmoid is neither flat nor straight.
-    x = trial.dataset.x_train[: trial.recipe.batch_size] / 512.0
-    y = (trial.dataset.y_train[: trial.recipe.batch_size] + 1000.0) / 2000.0
-    weights = Plan(trial.seed).weights(trial.model)
-    net = trial.engine.build(trial.model, weights)
-    engine = trial.engine.gradients(net, Batch(x, y), HalfMeanSquaredError())
+def by_hand(run: ArmRun) -> Mapping[str, Any]:
+    """Compare the notebook's formulas with the engine on one drawn network and batch."""
+    # Scaled to the order of one, where a sigmoid is neither saturated nor linear.
+    x = run.dataset.x_train[: run.recipe.batch_size] / 512.0
+    y = (run.dataset.y_train[: run.recipe.batch_size] + 1000.0) / 2000.0
+    weights = Plan(run.seed).weights(run.model)
+    net = run.engine.build(run.model, weights)
+    engine = run.engine.gradients(net, Batch(x, y), HalfMeanSquaredError())
     names = ("dense_1.kernel", "dense_1.bias", "dense_2.kernel", "dense_2.bias")
     parts = [weights[name].T if name.endswith("kernel") else weights[name] for name in names]
     loss, gradients = two_layer_gradients(x, y, *parts)
@@ -56,7 +55,7 @@ def by_hand(trial: Trial) -> Mapping[str, Any]:
         else float(np.abs(engine.weights[name] - gradient).max())
         for name, gradient in zip(names, gradients, strict=True)
     )
-    epsilon = float(np.finfo(trial.engine.dtype).eps)
+    epsilon = float(np.finfo(run.engine.dtype).eps)
     return {
         "loss": loss,
         "engine_loss": engine.loss,
@@ -68,7 +67,7 @@ def by_hand(trial: Trial) -> Mapping[str, Any]:
 
 BACKPROP = Study(
     "two-layer-backprop",
-    "Forward and backward of a two-layer sigmoid network by hand, against the engine's",
+    "Forward and backward pass of a two-layer sigmoid network: formulas against the engine",
     "nb1",
     "eggholder",
     (
@@ -79,7 +78,7 @@ BACKPROP = Study(
                 tier: Recipe(loss=HalfMeanSquaredError(), batch_size=8, scaling="raw")
                 for tier in ("quick", "full")
             },
-            # Rounding errors of a few dozen operations; a wrong term is off by millions of these.
+            # The rounding error of a few dozen operations; a wrong term exceeds it a millionfold.
             bound=64.0,
         ),
     ),
@@ -90,21 +89,21 @@ BACKPROP = Study(
 )
 
 
-def batch_norm_parameters(trial: Trial) -> Mapping[str, Any]:
-    """Train, and look at gamma and beta: a batch norm that only an average pool parts from the next
-    one has no say in the mean, and hardly any in the scale, of what comes out."""
+def batch_norm_parameters(run: ArmRun) -> Mapping[str, Any]:
+    """Train and measure gamma and beta. If only an average pool separates a batch norm from the next
+    one, it affects neither the mean nor, but for epsilon, the scale of the output."""
     data = prepare(
-        trial.dataset,
-        scaling=trial.recipe.scaling,
-        limit=trial.recipe.samples,
-        dtype=trial.engine.dtype,
+        run.dataset,
+        scaling=run.recipe.scaling,
+        limit=run.recipe.samples,
+        dtype=run.engine.dtype,
     )
-    net = trial.engine.build(trial.model, seed=trial.seed)
-    trial.engine.fit(net, Samples(data.train.x, data.train.y), trial.recipe, Plan(trial.seed))
-    weights = trial.engine.weights(net)
+    net = run.engine.build(run.model, seed=run.seed)
+    run.engine.fit(net, Samples(data.train.x, data.train.y), run.recipe, Plan(run.seed))
+    weights = run.engine.weights(net)
     names = [
         name
-        for name, layer in zip(trial.model.names, trial.model.layers, strict=True)
+        for name, layer in zip(run.model.names, run.model.layers, strict=True)
         if isinstance(layer, BatchNorm)
     ]
     first, after_pool = names[0], names[1]
@@ -118,7 +117,7 @@ def batch_norm_parameters(trial: Trial) -> Mapping[str, Any]:
 
 INVARIANCE = Study(
     "batchnorm-parameters",
-    "A batch norm, an average pool and another batch norm: the first gets no gradient on beta",
+    "Batch norm, average pool, batch norm: the first batch norm gets no gradient on beta",
     "nb0",
     "mnist",
     (

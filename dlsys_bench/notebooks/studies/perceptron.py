@@ -1,9 +1,9 @@
-"""The perceptron criterion against hinge loss on 20 points (nb2, nb4), over thousands of draws of
-points and weights.
+"""The perceptron criterion against hinge loss on 20 points (nb2, nb4), over thousands of draws.
 
-Two notebooks draw once each and reach opposite conclusions. `nb2/...` and `nb4/...` are their
-protocols to the letter, all draws at once in numpy; `sound/...` gives both losses the same points,
-start, rate and epochs, on any engine.
+Each of the two notebooks draws the points and weights once, and they reach opposite conclusions.
+The arms `nb2/...` and `nb4/...` follow the published protocols exactly, with all draws at once in
+numpy; the arms `sound/...` give both losses the same points, initial weights, learning rate and
+epochs, on any engine.
 """
 
 from __future__ import annotations
@@ -25,30 +25,29 @@ from dlsys_bench.spec.losses import Hinge, PerceptronCriterion
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, Study, Trial
+from dlsys_bench.studies.base import Arm, ArmRun, Study
 
 TRAINED, TESTED = 20, 1000
 DRAWS = {"quick": 1000, "full": 10_000}
 
 Push = Callable[[Array, Array], Array]
-"""How far a sample is pushed: from the scores w.x (R,) and the signs y (R,), the multiple of rate x
-added to w."""
+"""An update rule: from the scores w.x (R,) and the signs y (R,), the multiple of the learning rate
+times x that is added to w."""
 
 
 def _wrong_by_sign(score: Array, y: Array) -> Array:
-    """nb2: y - sign(w.x), which is 2 y where the sign is wrong."""
+    """The update of nb2: y - sign(w.x), which is 2 y for a wrong sign."""
     return y - np.sign(score)
 
 
 def _nb2_hinge(score: Array, y: Array) -> Array:
-    """nb2's hinge: the same, and where max(0, 1 - sign(w.x)) is above zero without having been
-    wrong, y as well."""
+    """The hinge update of nb2: as above, and also y for a right sign with 1 - sign(w.x) > 0."""
     sign = np.sign(score)
     return np.where(sign != y, y - sign, np.where(1.0 - sign > 0.0, y, 0.0))
 
 
 def _margin(margin: float) -> Push:
-    """nb4: y where y (w.x) is at most the margin."""
+    """The update of nb4: y if y (w.x) is at most the margin."""
     return lambda score, y: np.where(y * score <= margin, y, 0.0)
 
 
@@ -61,8 +60,10 @@ PUSHES: dict[str, Push] = {
 
 
 def online(w: Array, x: Array, y: Array, push: Push, rate: float, epochs: int) -> Array:
-    """Online updates, one sample after another, all draws at once. w (R, 2), x (R, N, 2), y (R, N)
-    -> (R, 2)."""
+    """Update the weights of all draws at once, one sample after another.
+
+    w (R, 2), x (R, N, 2), y (R, N) -> (R, 2).
+    """
     w = w.T.copy()
     first, second = np.ascontiguousarray(x.transpose(2, 1, 0))
     signs = np.ascontiguousarray(y.T)
@@ -75,30 +76,30 @@ def online(w: Array, x: Array, y: Array, push: Push, rate: float, epochs: int) -
 
 
 def accuracy(scores: Array, y: Array) -> Array:
-    """The fraction of each draw's points on the right side. (R, N) -> (R,)."""
-    right: Array = ((scores > 0) == (y > 0)).mean(axis=1)
-    return right
+    """The fraction of each draw's points that are classified correctly. (R, N) -> (R,)."""
+    correct: Array = ((scores > 0) == (y > 0)).mean(axis=1)
+    return correct
 
 
-def compare(trial: Trial) -> Mapping[str, Any]:
-    """Train on every draw's 20 points, test on 1000 of its own."""
-    # Every arm of a run sees the same points: arms are compared draw by draw.
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((trial.seed, 0x9E7C))))
-    x, y = half_planes(generator, trial.networks, TRAINED)
-    fresh, truth = half_planes(generator, trial.networks, TESTED)
+def measure_draws(run: ArmRun) -> Mapping[str, Any]:
+    """Train on the 20 points of every draw and test on 1000 further points."""
+    # Every arm of a seed gets the same points, so that arms can be compared draw by draw.
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((run.seed, 0x9E7C))))
+    x, y = half_planes(generator, run.networks, TRAINED)
+    fresh, truth = half_planes(generator, run.networks, TESTED)
     figures: Array
-    if trial.arm.name in PUSHES:
-        start = trial.model.tensors[0].initializer
+    if run.arm.name in PUSHES:
+        start = run.model.tensors[0].initializer
         w = (
-            generator.uniform(-1.0, 1.0, (trial.networks, 2))
+            generator.uniform(-1.0, 1.0, (run.networks, 2))
             if isinstance(start, Uniform)
             else np.zeros((len(x), 2))
         )
-        rate = trial.recipe.optimizer.learning_rate
-        learned = online(w, x, y, PUSHES[trial.arm.name], rate, trial.recipe.epochs)
+        rate = run.recipe.optimizer.learning_rate
+        learned = online(w, x, y, PUSHES[run.arm.name], rate, run.recipe.epochs)
         figures = accuracy((fresh @ learned[..., None])[..., 0], truth)
     else:
-        figures = _by_engine(trial, x, y, fresh, truth)
+        figures = _by_engine(run, x, y, fresh, truth)
     return {
         "draws": len(figures),
         "test_accuracy": float(figures.mean()),
@@ -110,25 +111,22 @@ def compare(trial: Trial) -> Mapping[str, Any]:
     }
 
 
-def _by_engine(trial: Trial, x: Array, y: Array, fresh: Array, truth: Array) -> Array:
-    plans, dtype = trial.plans, trial.engine.dtype
+def _by_engine(run: ArmRun, x: Array, y: Array, fresh: Array, truth: Array) -> Array:
+    plans, dtype = run.plans, run.engine.dtype
 
     def work(block: range) -> Array:
         here = slice(block.start, block.stop)
-        mine = plans[here]
-        replicas = trial.engine.replicate(trial.model, mine)
+        replicas = run.engine.replicate(run.model, plans[here])
         samples = [
             Samples(points, signs)
             for points, signs in zip(x[here].astype(dtype), y[here], strict=True)
         ]
-        replicas.fit(samples, trial.recipe, mine)
+        replicas.fit(samples, run.recipe, plans[here])
         for error in replicas.failures.values():
             raise error
         return accuracy(replicas.predict(fresh[here].astype(dtype))[..., 0], truth[here])
 
-    whole: Array = np.concatenate(
-        in_blocks(trial.engine, trial.model, trial.recipe, len(plans), work)
-    )
+    whole: Array = np.concatenate(in_blocks(run.engine, run.model, run.recipe, len(plans), work))
     return whole
 
 
@@ -165,7 +163,7 @@ PERCEPTRON = Study(
     ),
     metric="test_accuracy",
     plots=("draws",),
-    measure=compare,
+    measure=measure_draws,
     appendix=CLAIMS,
 )
 

@@ -1,10 +1,10 @@
-"""How often a ReLU network dies, over depth and width: trained for two epochs, and at birth, before
-any training.
+"""The fraction of dead ReLU networks by depth and width, at birth and after two epochs.
 
-At birth theory stands beside the measured. With biases of zero a network of one input is one ray to
-either side: f(x) = x f(1) for x > 0 and |x| f(-1) for x < 0. It is born dead when both rays have
-died, and a layer of N units kills a ray that stands alone with probability 2^-N whatever the
-symmetric law of its weights. Lu, Shin, Su, Karniadakis 2019.
+A network is "born dead" if it is constant before any training. With zero biases, a network of one
+input is linear on either side of zero: f(x) = x f(1) for x > 0 and |x| f(-1) for x < 0. It is born
+dead if it is zero on both sides, that is, if both rays have died. A layer of N units kills a single
+live ray with probability 2^-N for any symmetric distribution of its weights. Lu, Shin, Su,
+Karniadakis 2019.
 """
 
 from __future__ import annotations
@@ -21,26 +21,35 @@ from dlsys_bench.notebooks.zoo import narrow
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import Fans, GlorotUniform, HeUniform, Initializer
 from dlsys_bench.spec.model import Model
-from dlsys_bench.studies.base import Arm, Study, Trial
+from dlsys_bench.studies.base import Arm, ArmRun, Study
 
 DEPTHS = {"quick": (1, 2, 5, 10, 20), "full": tuple(range(1, 21))}
 WIDTHS = {"quick": (1, 2, 3, 5, 10), "full": tuple(range(1, 11))}
 NETWORKS = {"quick": 50, "full": 1000}
 BORN = {"quick": 1000, "full": 1000}
 
-Layer = tuple[Array, Array | None]
-"""Kernels (R, in, out) and biases (R, 1, out), None for none."""
+Parameters = tuple[Array, Array | None]
+"""The kernels (R, in, out) of a layer of R networks and its biases (R, 1, out), None if zero."""
 
-Start = Callable[[np.random.Generator, int, int, int], Layer]
+
+class LayerSizes(NamedTuple):
+    """The size of one layer in a number of networks."""
+
+    networks: int
+    fan_in: int
+    fan_out: int
+
+
+Start = Callable[[np.random.Generator, LayerSizes], Parameters]
+"""Draws the parameters of one layer."""
 
 
 def symmetric(initializer: Initializer) -> Start:
-    """Kernels by an initialiser, biases of zero."""
+    """Kernels drawn by an initializer, and zero biases."""
 
-    def start(generator: np.random.Generator, networks: int, fan_in: int, fan_out: int) -> Layer:
-        return draw(
-            initializer.distribution(Fans(fan_in, fan_out)), (networks, fan_in, fan_out), generator
-        ), None
+    def start(generator: np.random.Generator, sizes: LayerSizes) -> Parameters:
+        distribution = initializer.distribution(Fans(sizes.fan_in, sizes.fan_out))
+        return draw(distribution, tuple(sizes), generator), None
 
     return start
 
@@ -48,10 +57,13 @@ def symmetric(initializer: Initializer) -> Start:
 ASYMMETRIC_DEVIATION = 0.6007
 
 
-def asymmetric(generator: np.random.Generator, networks: int, fan_in: int, fan_out: int) -> Layer:
-    """Randomised asymmetric initialisation: the weights and the bias of a unit are normal of
-    deviation 0.6007 over the root of the fan in, but for one of them, drawn evenly, which is
-    Beta(2, 1). Lu et al. 2019, section 4."""
+def asymmetric(generator: np.random.Generator, sizes: LayerSizes) -> Parameters:
+    """Randomized asymmetric initialization (Lu et al. 2019, section 4).
+
+    The weights and the bias of a unit are normal with a standard deviation of 0.6007 / sqrt(fan_in)
+    except for one of them, chosen uniformly, which is drawn from Beta(2, 1).
+    """
+    networks, fan_in, fan_out = sizes
     both = generator.normal(
         0.0, ASYMMETRIC_DEVIATION / np.sqrt(fan_in), (networks, fan_in + 1, fan_out)
     )
@@ -67,28 +79,32 @@ STARTS: dict[str, Start] = {
 }
 
 
-class Born(NamedTuple):
-    """How many networks of one depth and width are dead (one constant) and flat (of a variance of
-    at most 1e-3): on the two rays and 1000 fresh points without biases, on 64 fresh points with
-    them."""
+class BirthCounts(NamedTuple):
+    """The numbers of networks of one depth and width that are dead (constant) and flat (a variance
+    of at most 1e-3) before training.
+
+    They are evaluated on the two rays and 1000 fresh points if biases are zero, else on 64 points.
+    """
 
     dead: int
     flat: int
 
 
-def born(start: Start, slope: float, depth: int, width: int, networks: int, seed: int) -> Born:
-    """Draw networks of one input and one output, and look at them on (-sqrt 7, sqrt 7) without
-    training."""
+def born(
+    start: Start, slope: float, depth: int, width: int, networks: int, seed: int
+) -> BirthCounts:
+    """Draw networks of one input and one output, and count those that are dead or flat on
+    (-sqrt 7, sqrt 7) without training."""
     generator = np.random.default_rng((seed, depth, width))
     fresh = generator.uniform(-np.sqrt(7.0), np.sqrt(7.0), 1000)
-    sizes = [1, *[width] * depth, 1]
+    widths = [1, *[width] * depth, 1]
     h = (
         np.broadcast_to(fresh[:64, None], (networks, 64, 1))
         if start is asymmetric
         else np.array([[[-1.0], [1.0]]])
     )
-    for number, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        kernel, bias = start(generator, networks, fan_in, fan_out)
+    for number, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+        kernel, bias = start(generator, LayerSizes(networks, fan_in, fan_out))
         h = h @ kernel if bias is None else h @ kernel + bias
         if number < depth:
             h = np.where(h > 0, h, slope * h)
@@ -96,63 +112,63 @@ def born(start: Start, slope: float, depth: int, width: int, networks: int, seed
     dead = (np.ptp(ends, axis=1) == 0).all(axis=1)
     outputs = h[..., 0]
     if start is not asymmetric:
-        # Two points say all: each side is a ray.
+        # One point on either side determines a network without biases.
         outputs = np.where(fresh > 0, outputs[:, 1:], outputs[:, :1]) * np.abs(fresh)
-    return Born(int(dead.sum()), int((outputs.var(axis=1) <= FLAT).sum()))
+    return BirthCounts(int(dead.sum()), int((outputs.var(axis=1) <= FLAT).sum()))
 
 
 def born_dead_bounds(depth: int, width: int) -> tuple[float, float]:
-    """Bounds on the probability that a ReLU network of one input is born dead, for independent
-    weights, each of a symmetric law without an atom at zero, and biases of zero.
+    """Lower and upper bound on the probability that a ReLU network of one input is born dead.
 
-    The first layer gives each unit to one ray. From then on, while both rays live, let d be the
-    chance that a layer kills both. A unit is off for one ray with probability 1/2, and for both
-    with 1/4 at least: both sums rise with every weight, no ray having a negative entry, so they are
-    positively associated (Harris 1960). Hence d lies between 4^-N and 2^-N, which parallel rays
-    reach. What a layer kills at once it does not leave to one ray alone, so death grows with d, and
-    each bound is the chain of (none, one, both) with its d. The argument is that of Lu et al. 2019,
-    whose own bounds, for normal weights, are closer.
+    The weights are independent, each with a symmetric distribution without an atom at zero; the
+    biases are zero. The bounds are those of a Markov chain whose state is the number of live rays.
+
+    The first layer assigns each unit to one ray. Afterwards, while both rays live, let d be the
+    probability that a layer kills both. A unit is off for one ray with probability 1/2, and for
+    both with at least 1/4: no ray has a negative entry, so both sums increase with every weight and
+    are positively associated (Harris 1960). Hence d lies between 4^-N and 2^-N, which parallel rays
+    attain. The probability of death grows with d, because a layer that kills both rays at once
+    leaves no single ray, so each bound is the chain with the extreme value of d. The argument
+    follows Lu et al. 2019, whose bounds for normal weights are tighter.
     """
     half = 0.5**width
     bounds = []
-    for together in (half**2, half):
+    for both_die in (half**2, half):
         none, one, both = 0.0, 2.0 * half, 1.0 - 2.0 * half
         for _ in range(depth - 1):
             none, one, both = (
-                none + half * one + together * both,
-                (1.0 - half) * one + 2.0 * (half - together) * both,
-                (1.0 - 2.0 * half + together) * both,
+                none + half * one + both_die * both,
+                (1.0 - half) * one + 2.0 * (half - both_die) * both,
+                (1.0 - 2.0 * half + both_die) * both,
             )
         bounds.append(none)
     return bounds[0], bounds[1]
 
 
-def diagram(trial: Trial) -> Mapping[str, Any]:
-    """A cell for each depth and width: the fraction that is flat, and the fraction that is dead;
-    after a training, that gives identical predictions."""
-    depths, widths = DEPTHS[trial.tier], WIDTHS[trial.tier]
-    start, slope = trial.arm.options["start"], trial.arm.options["slope"]
+def diagram(run: ArmRun) -> Mapping[str, Any]:
+    """The fractions of flat and of dead networks for each depth and width. After a training, a
+    network is dead if its predictions are identical."""
+    depths, widths = DEPTHS[run.tier], WIDTHS[run.tier]
+    start, slope = run.arm.options["start"], run.arm.options["slope"]
     flat, dead = np.zeros((len(depths), len(widths))), np.zeros((len(depths), len(widths)))
     for row, depth in enumerate(depths):
         for column, width in enumerate(widths):
             if start is None:
                 cell = collapse(
-                    trial._replace(
-                        model=to_convention(trial.engine.convention, _cell(trial, depth, width))
+                    run._replace(
+                        model=to_convention(run.engine.convention, _cell(run, depth, width))
                     )
                 )
                 flat[row, column] = cell["collapse_fraction"]
                 dead[row, column] = cell["identical"] / cell["networks"]
             else:
-                found = born(STARTS[start], slope, depth, width, trial.networks, trial.seed)
-                flat[row, column], dead[row, column] = (
-                    found.flat / trial.networks,
-                    found.dead / trial.networks,
-                )
+                counts = born(STARTS[start], slope, depth, width, run.networks, run.seed)
+                flat[row, column] = counts.flat / run.networks
+                dead[row, column] = counts.dead / run.networks
     return {
         "depths": list(depths),
         "widths": list(widths),
-        "networks": trial.networks,
+        "networks": run.networks,
         "flat": flat.tolist(),
         "dead": dead.tolist(),
         "collapse_fraction": float(flat.mean()),
@@ -160,8 +176,8 @@ def diagram(trial: Trial) -> Mapping[str, Any]:
     }
 
 
-def _cell(trial: Trial, depth: int, width: int) -> Model:
-    return narrow(trial.arm.options["activation"], depth, width)
+def _cell(run: ArmRun, depth: int, width: int) -> Model:
+    return narrow(run.arm.options["activation"], depth, width)
 
 
 def _arm(name: str, activation: str, slope: float, start: str | None) -> Arm:
@@ -183,7 +199,8 @@ def _arm(name: str, activation: str, slope: float, start: str | None) -> Arm:
 
 PHASE_DIAGRAM = Study(
     "dying-relu-phase-diagram",
-    "How often a network is one constant, by depth and width: trained, and at birth by slope and initialiser",
+    "The fraction of constant networks by depth and width: trained, and at birth by slope and "
+    "initializer",
     "Lu et al. 2019",
     "absolute",
     (

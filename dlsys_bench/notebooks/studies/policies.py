@@ -1,8 +1,8 @@
-"""How learning rate and batch size are chosen and moved: nb2's four studies of LeNet-5 tanh on
+"""Choices and schedules of learning rate and batch size: nb2's studies of LeNet-5 tanh on
 Fashion-MNIST.
 
-Raw pixels: the batch norm on the input does the scaling. Full is the notebook's recipe; quick is
-ours, on fewer samples.
+The pixels are raw, because the batch norm on the input scales them. The full tier is the notebook's
+recipe; the quick tier uses fewer samples.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ SIZES = tuple(64 * 2**power for power in range(8))
 
 
 TOO_HIGH = (
-    "a rate so high diverges or stays at chance, by the luck of the seed: it is shown, not judged"
+    "whether so high a learning rate diverges or stays at chance level depends on the seed: "
+    "it is shown, not judged"
 )
 
 
@@ -40,7 +41,7 @@ def _at_rate(recipe: Recipe, rate: float) -> Recipe:
 
 LEARNING_RATE = Study(
     "learning-rate-sweep",
-    "Eleven learning rates by tens",
+    "Eleven learning rates, each ten times the one before",
     "nb2",
     "fashion_mnist",
     tuple(
@@ -60,7 +61,7 @@ LEARNING_RATE = Study(
 
 BATCH_SIZE = Study(
     "batch-size-sweep",
-    "Eight batch sizes by twos, at one learning rate and as many epochs",
+    "Eight batch sizes, each twice the one before, at one learning rate and number of epochs",
     "nb2",
     "fashion_mnist",
     tuple(
@@ -76,12 +77,12 @@ BATCH_SIZE = Study(
     appendix=CLAIMS,
 )
 
-# As published: a base above the maximum, so that the rate starts high, dips and comes back.
+# As published: the base exceeds the maximum, so that the rate starts high, falls and returns.
 EXP_RANGE = CyclicalLearningRate(0.1, 1e-9, 1000, "exp_range", 0.99994)
 
 CYCLICAL_LEARNING_RATE = Study(
     "cyclical-learning-rate",
-    "A learning rate that rises and falls: three scales of its reach, and a fixed rate beside them",
+    "A cyclical learning rate at three scales of its amplitude, and a fixed rate",
     "nb2",
     "fashion_mnist",
     (
@@ -104,7 +105,7 @@ CYCLICAL_LEARNING_RATE = Study(
 
 CYCLICAL_BATCH_SIZE = Study(
     "cyclical-batch-size",
-    "A batch size that doubles and halves: as published, and with every sample seen once an epoch",
+    "A cyclical batch size: as published, and with every sample used once per epoch",
     "nb2",
     "fashion_mnist",
     (
@@ -137,9 +138,11 @@ CYCLICAL_BATCH_SIZE = Study(
     appendix=CLAIMS,
 )
 
+NOT_JUDGED = "the result of a range test is a plot to read, not a figure to judge"
+
 RANGE_TEST = Study(
     "learning-rate-range-test",
-    "One short training whose learning rate grows from step to step: where the loss falls, and where it breaks",
+    "One short training with a growing learning rate: where the loss falls and where it diverges",
     "Smith 2015, section 3.3",
     "fashion_mnist",
     (
@@ -151,8 +154,8 @@ RANGE_TEST = Study(
                 replace(QUICK, epochs=2, steps=200, schedule=LearningRateRamp(1e-6, 10.0, 200)),
             ),
             {
-                "quick": "a range test is read, not judged",
-                "full": "a range test is read, not judged",
+                "quick": NOT_JUDGED,
+                "full": NOT_JUDGED,
             },
             may_diverge=True,
         ),

@@ -1,7 +1,8 @@
-"""Batch norm, dropout, both or neither: the regularisation arms of all five notebooks.
+"""Batch norm, dropout, both or neither: the regularization arms of all five notebooks.
 
-Full is the notebooks' own recipe. Quick is ours: a number of steps at a rate at which each arm is
-clearly above chance and runs differ little, on any of the image datasets.
+The full tier is the recipe of each notebook. The quick tier takes a number of steps at a learning
+rate at which every arm is clearly above chance level and runs vary little, on any of the image
+datasets.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ QUICK_ADAM = replace(QUICK, optimizer=Adam(0.001))
 
 
 AT_CHANCE = (
-    "still at chance after the quick steps, as in the notebook, where it stays there for four epochs; "
+    "still at chance level after the quick steps, as it is in the notebook for four epochs; "
     "--tier full judges it"
 )
 
 
 def _tiers(full: Recipe, quick: Recipe) -> dict[str, Recipe]:
-    """Quick prepares the data as full does, but for the validation split, which a short run does
-    without."""
+    """Both recipes. The quick one prepares the data as the full one does, without a validation
+    split."""
     return {"quick": replace(quick, scaling=full.scaling, loss=full.loss), "full": full}
 
 
@@ -50,7 +51,7 @@ NB3 = Recipe(Adam(0.001), batch_size=8, epochs=25, validation_split=1 / 6)
 
 OVERLAP = Study(
     "regularization/lenet5-overlap-tanh",
-    "LeNet-5 with an overlapping pool: standardised input, batch norm, dropout, both",
+    "LeNet-5 with an overlapping pool: standardized input, batch norm, dropout, both",
     "nb0",
     "mnist",
     tuple(
@@ -79,8 +80,8 @@ TANH = Study(
     "mnist",
     (
         *(Arm(arm, lenet5_tanh(arm), _tiers(NB2, QUICK)) for arm in LENET_ARMS),
-        # The notebook's text says that the input is standardised, its code divides by 255: this is
-        # what the text says.
+        # The text of the notebook says that the input is standardized, but its code divides by 255.
+        # This arm follows the text.
         Arm(
             "standardised+bn",
             lenet5_tanh("standard+bn"),
