@@ -19,7 +19,7 @@ from dlsys_bench.data import load, prepare
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.runs import checkpoint
 from dlsys_bench.runs.callables import train_once
-from dlsys_bench.runs.run import evaluate
+from dlsys_bench.runs.metrics import evaluate
 from dlsys_bench.runs.store import append, read
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.registry import studies

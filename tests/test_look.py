@@ -17,7 +17,7 @@ from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.report import images
 from dlsys_bench.runs import checkpoint
-from dlsys_bench.runs.run import evaluate
+from dlsys_bench.runs.metrics import evaluate
 from dlsys_bench.spec.layers import BatchNorm, Dense, Flatten
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe

@@ -239,7 +239,7 @@ def test_anyones_training_is_held_to_a_file_of_its_runs(project: Path) -> None:
         in run(project, code=1)
     )
     write(project, reference="'stored/runs.jsonl'", more="first_seed=10")
-    assert "seed 10 is one of those the band is made of" in run(project, "-rs")
+    assert "seed 10 is also the seed of a reference run" in run(project, "-rs")
 
 
 def test_a_gate_is_chosen_by_its_marker_and_judges_once(project: Path) -> None:

@@ -14,7 +14,7 @@ from dlsys_bench.engines.plan import Plan, steps_of
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.runs.result import Result
-from dlsys_bench.runs.run import choose_dataset, fitted
+from dlsys_bench.runs.run import choose_dataset, resolve
 from dlsys_bench.studies.base import Case
 from dlsys_bench.studies.registry import find
 
@@ -80,7 +80,7 @@ def _applies(work: Work, tier: str, only: bool) -> bool:
     a grid of batch sizes is run as far as the data allow. An arm requested by name is an error.
     """
     try:
-        fitted(*work, tier)
+        resolve(*work, tier)
     except NotApplicableError as error:
         if only:
             raise

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.spec.convention import protocol
@@ -18,9 +18,49 @@ if TYPE_CHECKING:
     from dlsys_bench.engines.base import Engine
 
 TIERS = ("quick", "full")
-METRICS = tuple(
-    field.name for field in fields(Epoch) if field.name.endswith(("_loss", "_accuracy"))
-)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that runs are judged by, with its direction and its resolution.
+
+    `is_fraction` states that it is a fraction of the evaluated samples, or of the networks of a
+    run, and so changes in steps of one over their number. `split` names the split that a figure of
+    an epoch is evaluated on; it is None for a figure that needs no evaluation.
+    """
+
+    name: str
+    higher_is_better: bool
+    is_fraction: bool = False
+    split: str | None = None
+
+    @property
+    def worst(self) -> float:
+        """The value of a run that diverged: infinite, in the worse direction."""
+        return -inf if self.higher_is_better else inf
+
+    def resolution(self, count: int) -> float:
+        """Return the smallest step of the figure for `count` samples or networks; 0 for none."""
+        return 1.0 / count if self.is_fraction else 0.0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+EPOCH_METRICS = {
+    metric.name: metric
+    for name, split in (
+        ("running", None),
+        ("train", "train"),
+        ("validation", "validation"),
+        ("test", "test"),
+    )
+    for metric in (
+        Metric(f"{name}_loss", higher_is_better=False, split=split),
+        Metric(f"{name}_accuracy", higher_is_better=True, is_fraction=True, split=split),
+    )
+}
+"""The losses and accuracies of an epoch, by name."""
 
 
 @dataclass(frozen=True)
@@ -113,22 +153,35 @@ class Study:
     source: str
     dataset: str
     arms: tuple[Arm, ...]
-    metric: str = "test_accuracy"
+    metric: Metric = EPOCH_METRICS["test_accuracy"]
     plots: tuple[str, ...] = ("curves",)
     measure: Measure | None = None
     group: str = ""
     appendix: str = ""
 
     def __post_init__(self) -> None:
-        if self.measure is None and self.metric not in METRICS:
-            raise UserError(
-                f"study {self.name!r}: metric is {self.metric!r}{nearest(self.metric, METRICS)}; "
-                f"it takes {', '.join(METRICS)}"
-            )
+        self._find_metric()
         names = [arm.name for arm in self.arms]
         if not names or len(set(names)) < len(names):
             raise UserError(
                 f"study {self.name!r} takes at least one arm and no two of one name; it has {names}"
+            )
+
+    def _find_metric(self) -> None:
+        """Replace the name of a metric, which is accepted too, by its record."""
+        name: object = self.metric
+        known = EPOCH_METRICS
+        if isinstance(name, str) and name in known:
+            object.__setattr__(self, "metric", known[name])
+        elif isinstance(name, str) and self.measure is not None:
+            raise UserError(
+                f"study {self.name!r} measures {name!r} itself, so it has to state its direction: "
+                f"metric=Metric({name!r}, higher_is_better=...)"
+            )
+        elif self.measure is None and name not in known.values():
+            raise UserError(
+                f"study {self.name!r}: metric is {str(name)!r}{nearest(str(name), known)}; "
+                f"it takes {', '.join(known)}"
             )
 
     def arm(self, name: str) -> Arm:

@@ -24,10 +24,11 @@ from dlsys_bench.engines.plan import Plan, epochs_of
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.provenance import provenance
-from dlsys_bench.runs.run import SPLITS, evaluated, fitted, prepared
+from dlsys_bench.runs.metrics import with_figures
+from dlsys_bench.runs.run import resolve
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Case
+from dlsys_bench.studies.base import EPOCH_METRICS, Case
 from dlsys_bench.studies.registry import find
 from dlsys_bench.timing.device_lock import exclusive
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
@@ -127,7 +128,8 @@ class _Training:
         what it is here.
         """
         target, aside, seconds = self.run.target, 0.0, -self.first_step
-        splits = [split for split in SPLITS if target.metric.startswith(split)]
+        split = EPOCH_METRICS[target.metric].split
+        splits = [split] if split else []
         started = time.perf_counter()
         net = self.engine.build(self.model, seed=plan.seed)
 
@@ -138,7 +140,7 @@ class _Training:
             if every or epoch.steps == plan.steps:
                 self._warm = wall if self._warm is None else self._warm
                 cold = self._loaded + self._cold + wall - self._warm
-                told = evaluated(self.engine, net, self.data, self.recipe, epoch, splits)
+                told = with_figures(epoch, self.engine, net, self.data, self.recipe, splits)
                 value = float(getattr(told, target.metric))
                 self.looks.append(Look(epoch.steps, max(seconds, 0.0), cold, value))
                 if target.reached(value):
@@ -171,10 +173,9 @@ def _measured(run: Run) -> Line:
     loaded = time.perf_counter() - started
     dataset = load(run.dataset)
     dataset = replace(dataset.redraw(run.seed) if dataset.redraw else dataset, name=run.dataset)
-    model, recipe = fitted(case, engine, dataset, run.tier)
-    training = _Training(
-        engine, model, recipe, prepared(dataset, recipe, engine, run.seed), run, loaded
-    )
+    resolved = resolve(case, engine, dataset, run.tier)
+    data = resolved.prepare(run.seed)
+    training = _Training(engine, resolved.model, resolved.recipe, data, run, loaded)
     reason = None
     with GpuMonitor(run.device) as gpu, BackgroundLoad() as background:
         try:

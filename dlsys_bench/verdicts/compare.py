@@ -137,7 +137,7 @@ def _metrics(pair: Pair) -> list[str]:
     """What a pair is compared by where nobody says: the study's metric, else every figure that both
     have."""
     if pair.key.study in studies():
-        return [studies()[pair.key.study].metric]
+        return [studies()[pair.key.study].metric.name]
     # A side that always diverged has no figures; the other's name what is missing.
     a, b = _figures(pair.a) or _figures(pair.b), _figures(pair.b) or _figures(pair.a)
     return [name for name in a if name in b] or ["test_accuracy"]

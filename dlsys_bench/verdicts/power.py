@@ -63,7 +63,7 @@ def power(case: Case, dataset: Dataset, tier: str, terms: Terms = DEFAULT) -> Po
         sequential.band,
         Power(
             Key(case.study.name, case.arm.name, dataset.name, tier),
-            case.study.metric,
+            case.study.metric.name,
             len(stored),
             terms.alpha,
             terms.beta,

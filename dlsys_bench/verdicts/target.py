@@ -6,7 +6,7 @@ from dlsys_bench.data import Dataset
 from dlsys_bench.errors import UserError
 from dlsys_bench.studies.base import Case
 from dlsys_bench.timing.target import Target
-from dlsys_bench.verdicts.gate import gate_for, less_is_better
+from dlsys_bench.verdicts.gate import gate_for
 from dlsys_bench.verdicts.sequential import rounded
 
 MISSED = 0.01
@@ -36,10 +36,10 @@ def target_of(case: Case, dataset: Dataset, tier: str, missed: float = MISSED) -
     band, metric = sequential.band, case.study.metric
     if band is None:
         raise UserError(f"{where}: no target can be set: {sequential.blind}")
-    interval, at_most = band.interval(2 * missed), less_is_better(metric)
+    interval, at_most = band.interval(2 * missed), not metric.higher_is_better
     value = interval.high if at_most else interval.low
     return Target(
-        metric,
+        metric.name,
         rounded(value),
         1 - missed,
         rounded(band.mean),

@@ -71,6 +71,6 @@ def test_an_arm_that_is_judged_has_the_runs_to_judge_it_by(case: Case) -> None:
             path = find_reference(case.study.name, dataset, "quick")
             known = reference_runs(path, case.arm.name, case.arm.protocol("quick"))
             assert (
-                len([run for run in known if run.metric(case.study.metric) is not None])
+                len([run for run in known if run.metric(case.study.metric.name) is not None])
                 >= FEWEST_RUNS
             ), path

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -349,7 +350,7 @@ def test_a_run_of_another_host_is_waited_for_until_it_is_released(folder: Path) 
     path = folder / "reports" / "runs.db"
     with Store(path) as store:
         (key,) = store.keys()
-        assert store.reserve(key._replace(seed=1), Owner("elsewhere", 7, 0.0))
+        assert store.reserve(replace(key, seed=1), Owner("elsewhere", 7, 0.0))
     process = start(folder, "mine:train", "--seeds", "3", "--workers", "1")
     assert process.stderr is not None
     said = process.stderr.readline()

@@ -33,7 +33,7 @@ def test_a_reference_file_is_rewritten_unchanged_and_forms_its_bands(path: Path)
         arm = study.arm(key.arm)
         runs = reference_runs(path, arm.name, arm.protocol(key.tier))
         assert [run for run in stored if run.key.arm == arm.name] == runs
-        finished = [value for run in runs if (value := run.metric(study.metric)) is not None]
+        finished = [value for run in runs if (value := run.metric(study.metric.name)) is not None]
         if len(finished) >= FEWEST_RUNS:
             band = SequentialGate(finished).band
             assert band is not None

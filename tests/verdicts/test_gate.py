@@ -27,7 +27,7 @@ from dlsys_bench.spec.layers import Dense, Flatten
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, Case, Study
+from dlsys_bench.studies.base import EPOCH_METRICS, Arm, Case, Metric, Study
 from dlsys_bench.verdicts.gate import (
     EXIT_CODES,
     Terms,
@@ -105,9 +105,9 @@ def test_anyones_training_runs_one_at_a_time() -> None:
 
 def test_a_run_that_diverged_is_on_the_bad_side() -> None:
     lost = train_once(lambda seed: nan, 0, "t")
-    assert value_of(lost, "metric") == value_of(lost, "f1") == -inf
-    assert value_of(lost, "test_loss") == value_of(lost, "collapse_fraction") == inf
-    assert (value_of(lost, "loss", "drop"), value_of(lost, "f1", "rise")) == (-inf, inf)
+    f1, loss = Metric("f1", higher_is_better=True), Metric("loss", higher_is_better=False)
+    assert (value_of(lost, f1), value_of(lost, loss)) == (-inf, inf)
+    assert (value_of(lost, loss, "drop"), value_of(lost, f1, "rise")) == (-inf, inf)
     stored = [train_once(lambda seed: 0.9 + 1e-4 * (seed % 7), seed, "t") for seed in range(20)]
     for side in ("both", "drop"):
         assert (
@@ -116,6 +116,36 @@ def test_a_run_that_diverged_is_on_the_bad_side() -> None:
         )
     worse = gate_training(lambda seed: nan if seed % 2 else 0.5, stored, name="t")
     assert worse.outcome is Outcome.FAIL
+
+
+def test_a_study_states_the_direction_of_its_metric() -> None:
+    arm = case().arm
+    named = Study("mine", "mine", "mine", "digits", (arm,), metric="test_loss")  # type: ignore[arg-type]
+    assert named.metric is EPOCH_METRICS["test_loss"]
+    with pytest.raises(UserError, match="metric is 'test_los' .*; it takes running_loss"):
+        Study("mine", "mine", "mine", "digits", (arm,), metric="test_los")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="measures 'beta' itself, so it has to state its direction"):
+        Study("mine", "mine", "mine", "digits", (arm,), metric="beta", measure=lambda _: {})  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_gate_evaluates_only_the_judged_figure_unless_runs_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+    predict = type(NUMPY).predict
+
+    def counted(self: object, net: object, x: object) -> object:
+        calls.append(len(x))  # type: ignore[arg-type]
+        return predict(self, net, x)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(NUMPY), "predict", counted)
+    lean = judged()
+    assert calls == [len(DIGITS.x_test)] * len(lean.seeds)
+    kept: list[Result] = []
+    assert judged(on_result=kept.append).values == lean.values
+    assert None not in (kept[0].history[0].train_loss, kept[0].history[0].test_loss)
+    assert len(calls) == 3 * len(lean.seeds)
 
 
 def test_stored_runs_without_the_figure_are_left_out_and_said() -> None:
@@ -134,7 +164,7 @@ def test_stored_runs_without_the_figure_are_left_out_and_said() -> None:
 def test_a_run_cannot_vouch_for_itself(stored: Path) -> None:
     found = judged(terms=Terms(first_seed=10))
     assert (found.outcome, found.values) == (Outcome.INCONCLUSIVE, ())
-    assert "seed 10 is one of those the band is made of" in found.reason
+    assert "seed 10 is also the seed of a reference run" in found.reason
     # Another engine's run of the same seed is another run.
     lines = [changed(run(case(), NUMPY, DIGITS, seed=seed), engine="torch") for seed in range(20)]
     stored.unlink()
@@ -172,8 +202,8 @@ def test_an_arm_that_may_diverge_is_none_the_worse_for_it(
 
 def test_a_run_that_diverged_is_the_worst_there_is() -> None:
     lost = make_result(status="diverged")
-    assert value_of(lost, "test_accuracy") == -inf
-    assert value_of(lost, "test_loss") == value_of(lost, "rmse") == inf
+    assert value_of(lost, EPOCH_METRICS["test_accuracy"]) == -inf
+    assert value_of(lost, EPOCH_METRICS["test_loss"]) == inf
 
 
 def training(seed: int) -> dict[str, float]:
@@ -210,10 +240,11 @@ def test_anyones_training_is_judged_by_the_metric_it_names() -> None:
         match=r"training 't' returned no 'loss', which the reference has; it returned acc",
     ):
         gate_training(lambda seed: {"acc": 0.9}, STORED, metric="loss", name="t")
+    loss = Metric("loss", higher_is_better=False)
     with pytest.raises(
         UserError, match="a drop of 'loss' is no harm, and side 'drop' fails nothing else"
     ):
-        gate_training(training, STORED, metric="loss", terms=Terms(side="drop"))
+        gate_training(training, STORED, metric=loss, terms=Terms(side="drop"))
 
 
 def test_a_training_that_becomes_nan_fails() -> None:

@@ -13,6 +13,7 @@ from dlsys_bench.report.plots.frame import head, legend, nothing, plain_log, sty
 from dlsys_bench.report.plots.groups import Group, groups, seeds
 from dlsys_bench.report.plots.statistics import mean
 from dlsys_bench.runs.result import Result
+from dlsys_bench.studies.base import EPOCH_METRICS
 
 LOGARITHMIC_FROM = 10.0
 """A loss whose largest is so many times its smallest is drawn on a logarithmic axis."""
@@ -89,12 +90,14 @@ def logarithmic(lines: dict[str, list[Group]], metric: str) -> bool:
         value for line in lines.values() for group in line for value in last_values(group, metric)
     ]
     return (
-        metric.endswith("loss") and bool(every) and 0 < LOGARITHMIC_FROM * min(every) <= max(every)
+        not EPOCH_METRICS[metric].is_fraction
+        and bool(every)
+        and 0 < LOGARITHMIC_FROM * min(every) <= max(every)
     )
 
 
 def _panel(axis: Any, lines: dict[str, list[Group]], along: Swept, metric: str) -> None:
-    loss, logs = metric.endswith("loss"), logarithmic(lines, metric)
+    loss, logs = not EPOCH_METRICS[metric].is_fraction, logarithmic(lines, metric)
     for number, (name, line) in enumerate(lines.items()):
         colour, marker, dashes = style(number)
         # Side by side, so that one engine does not cover another.

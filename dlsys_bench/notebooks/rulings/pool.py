@@ -15,6 +15,7 @@ from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim
 from dlsys_bench.notebooks.rulings.runs import FEWEST, Runs, figures
 from dlsys_bench.runs.result import Result
+from dlsys_bench.studies.base import EPOCH_METRICS
 from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.spread import Spread, moderate
 
@@ -24,6 +25,8 @@ PUBLISHED_STEP = 1e-4
 WIDEST = 0.2
 """An interval of an accuracy that is wider says nothing; of a loss, one that is wider than the loss
 is large."""
+
+FRACTIONS = {name for name, metric in EPOCH_METRICS.items() if metric.is_fraction}
 
 
 class Prediction(NamedTuple):
@@ -79,7 +82,7 @@ def predict(
 
 def _size(values: NDArray[np.float64], metric: str) -> float:
     mean = float(values.mean())
-    return max(1 - mean if metric.endswith("accuracy") else abs(mean), PUBLISHED_STEP)
+    return max(1 - mean if metric in FRACTIONS else abs(mean), PUBLISHED_STEP)
 
 
 def _others(runs: Runs, one: Result, metric: str, epoch: int | None) -> list[NDArray[np.float64]]:
@@ -125,6 +128,6 @@ def too_wide(claim: Claim, metric: str, interval: tuple[float, float], mean: flo
     apart = max(published) - min(published) if published else 0.0
     if apart and width > apart:
         return f"wider ({width:.2g}) than the published figures of all arms lie apart ({apart:.2g})"
-    if width > (WIDEST if metric.endswith("accuracy") else abs(mean)):
+    if width > (WIDEST if metric in FRACTIONS else abs(mean)):
         return f"so wide ({width:.2g}) that it says nothing"
     return ""

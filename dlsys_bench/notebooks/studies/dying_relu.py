@@ -23,7 +23,7 @@ from dlsys_bench.spec.initializers import Normal
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.optimizers import Adam
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, ArmRun, Study
+from dlsys_bench.studies.base import Arm, ArmRun, Metric, Study
 
 FLAT = 1e-3
 """nb2 calls a network collapsed if the variance of its predictions on 1000 fresh points is at most
@@ -140,7 +140,7 @@ DYING_RELU = Study(
         ),
         _arm("nb4/leaky_relu", "leaky_relu", LIKE_NB4, "identical", linear_first=True),
     ),
-    metric="collapse_fraction",
+    metric=Metric("collapse_fraction", higher_is_better=False, is_fraction=True),
     plots=("collapse",),
     measure=collapse,
     appendix=CLAIMS,

@@ -17,7 +17,7 @@ from dlsys_bench.notebooks.zoo import EGGHOLDER_WIDTHS, eggholder
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, ArmRun, Study
+from dlsys_bench.studies.base import Arm, ArmRun, Metric, Study
 
 ONE_LAYER = Recipe(
     SGD(1e-7, momentum=0.9),
@@ -77,7 +77,7 @@ EGGHOLDER = Study(
     "nb4",
     "eggholder",
     tuple(_arm(widths) for widths in EGGHOLDER_WIDTHS),
-    metric="test_rmse",
+    metric=Metric("test_rmse", higher_is_better=False),
     plots=("eggholder",),
     measure=rmse,
     appendix=CLAIMS,

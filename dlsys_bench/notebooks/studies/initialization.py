@@ -30,7 +30,7 @@ from dlsys_bench.spec.initializers import (
 from dlsys_bench.spec.layers import Activation, Dense
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, ArmRun, Study
+from dlsys_bench.studies.base import Arm, ArmRun, Metric, Study
 
 SIGMAS = (0.05, 0.1, 0.14, 0.2, 0.28)
 STARTS: dict[str, Initializer] = {
@@ -148,7 +148,7 @@ INITIALIZATION = Study(
     "nb2, nb4",
     "mnist",
     tuple(_arm(activation, start) for activation in ACTIVATIONS for start in STARTS),
-    metric="last_deviation",
+    metric=Metric("last_deviation", higher_is_better=False),
     plots=("activations",),
     measure=describe,
     appendix=CLAIMS,

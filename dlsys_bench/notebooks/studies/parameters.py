@@ -17,7 +17,7 @@ from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.losses import HalfMeanSquaredError
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, ArmRun, Study
+from dlsys_bench.studies.base import Arm, ArmRun, Metric, Study
 
 
 def two_layer_gradients(
@@ -82,7 +82,7 @@ BACKPROP = Study(
             bound=64.0,
         ),
     ),
-    metric="error_in_epsilons",
+    metric=Metric("error_in_epsilons", higher_is_better=False),
     plots=(),
     measure=by_hand,
     appendix=CLAIMS,
@@ -133,7 +133,7 @@ INVARIANCE = Study(
             bound=1e-6,
         ),
     ),
-    metric="max_abs_beta_first_hidden_bn",
+    metric=Metric("max_abs_beta_first_hidden_bn", higher_is_better=False),
     plots=(),
     measure=batch_norm_parameters,
     appendix=CLAIMS,

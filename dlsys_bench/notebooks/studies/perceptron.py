@@ -25,7 +25,7 @@ from dlsys_bench.spec.losses import Hinge, PerceptronCriterion
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, ArmRun, Study
+from dlsys_bench.studies.base import EPOCH_METRICS, Arm, ArmRun, Study
 
 TRAINED, TESTED = 20, 1000
 DRAWS = {"quick": 1000, "full": 10_000}
@@ -161,7 +161,7 @@ PERCEPTRON = Study(
         _arm("sound/perceptron", SOUND),
         _arm("sound/hinge", replace(SOUND, loss=Hinge())),
     ),
-    metric="test_accuracy",
+    metric=EPOCH_METRICS["test_accuracy"],
     plots=("draws",),
     measure=measure_draws,
     appendix=CLAIMS,

@@ -21,7 +21,7 @@ from dlsys_bench.notebooks.zoo import narrow
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import Fans, GlorotUniform, HeUniform, Initializer
 from dlsys_bench.spec.model import Model
-from dlsys_bench.studies.base import Arm, ArmRun, Study
+from dlsys_bench.studies.base import Arm, ArmRun, Metric, Study
 
 DEPTHS = {"quick": (1, 2, 5, 10, 20), "full": tuple(range(1, 21))}
 WIDTHS = {"quick": (1, 2, 3, 5, 10), "full": tuple(range(1, 11))}
@@ -212,7 +212,7 @@ PHASE_DIAGRAM = Study(
         _arm("born/leaky_relu 0.3, he_uniform", "leaky_relu", 0.3, "he_uniform"),
         _arm("born/relu, asymmetric", "relu", 0.0, "asymmetric"),
     ),
-    metric="collapse_fraction",
+    metric=Metric("collapse_fraction", higher_is_better=False, is_fraction=True),
     plots=("phase_diagram",),
     measure=diagram,
 )

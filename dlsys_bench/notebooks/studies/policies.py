@@ -15,7 +15,7 @@ from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import CyclicalLearningRate, LearningRateRamp
-from dlsys_bench.studies.base import Arm, Study
+from dlsys_bench.studies.base import EPOCH_METRICS, Arm, Study
 
 MODEL = lenet5_tanh("bn+bn")
 FULL = Recipe(SGD(0.1), batch_size=64, epochs=5, scaling="raw")
@@ -54,7 +54,7 @@ LEARNING_RATE = Study(
         )
         for rate in RATES
     ),
-    metric="running_loss",
+    metric=EPOCH_METRICS["running_loss"],
     plots=("sweep",),
     appendix=CLAIMS,
 )
@@ -72,7 +72,7 @@ BATCH_SIZE = Study(
         )
         for size in SIZES
     ),
-    metric="running_loss",
+    metric=EPOCH_METRICS["running_loss"],
     plots=("sweep",),
     appendix=CLAIMS,
 )
@@ -160,7 +160,7 @@ RANGE_TEST = Study(
             may_diverge=True,
         ),
     ),
-    metric="running_loss",
+    metric=EPOCH_METRICS["running_loss"],
     plots=("range_test",),
 )
 

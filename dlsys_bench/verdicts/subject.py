@@ -1,0 +1,122 @@
+"""A training under judgement, and the loop that trains it until the gate is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import inf
+from time import perf_counter
+
+from threadpoolctl import threadpool_limits
+
+from dlsys_bench.runs.key import Key
+from dlsys_bench.runs.result import Result
+from dlsys_bench.studies.base import Metric
+from dlsys_bench.verdicts.sequential import Decision, SequentialGate
+from dlsys_bench.verdicts.terms import Terms
+from dlsys_bench.verdicts.verdict import Outcome, Verdict
+
+OnResult = Callable[[Result], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A training under judgement: its identity, its metric, how to train it once, and the command
+    that judges it again.
+
+    `reference_seeds` are the seeds of the reference runs that it must not repeat. `decide_early`
+    may decide from the runs so far, before any statistics.
+    """
+
+    key: Key
+    metric: Metric
+    train: Callable[[int], Result]
+    replay: str
+    reference_seeds: Set[int] = frozenset()
+    decide_early: Callable[[Sequence[Result]], Decision | None] | None = None
+
+
+def value_of(result: Result, metric: Metric, side: str = "both") -> float:
+    """Return a run's figure; for one that diverged, infinity in the worse direction.
+
+    A gate with one side fails only in that direction, so that it is the worse one there.
+    """
+    found = result.metric(metric.name)
+    if found is not None:
+        return found
+    return {"drop": -inf, "rise": inf}.get(side, metric.worst)
+
+
+def run_until_decided(
+    subject: Subject, sequential: SequentialGate, terms: Terms, on_result: OnResult | None = None
+) -> Verdict:
+    """Train with new seeds until the gate is decided, and return the verdict."""
+    started, results = perf_counter(), list[Result]()
+    decision = _repeated_seed(subject, terms)
+    for seeds in sequential.batches(terms.first_seed) if decision is None else ():
+        # An early decision needs one run.
+        early = subject.decide_early is not None and not results
+        for batch in (seeds[:1], seeds[1:]) if early else (seeds,):
+            for result in _each(batch, subject.train, terms.jobs):
+                results.append(result)
+                if on_result is not None:
+                    on_result(result)
+            decision = subject.decide_early(results) if subject.decide_early else None
+            if decision is not None:
+                break
+        values = [value_of(run, subject.metric, terms.side) for run in results]
+        decision = decision or sequential.decide(values)
+        if decision is not None:
+            break
+    assert decision is not None
+    return Verdict(
+        key=subject.key,
+        metric=subject.metric.name,
+        seeds=tuple(run.seed for run in results),
+        values=tuple(value_of(run, subject.metric, terms.side) for run in results),
+        outcome=decision.outcome,
+        reason=f"{_measured(results, subject.metric.name)}{decision.reason}",
+        replay=subject.replay,
+        band=sequential.band,
+        alpha=terms.alpha,
+        beta=terms.beta,
+        max_seeds=terms.max_seeds,
+        smallest_shift=sequential.shift,
+        shift=decision.shift,
+        chance=decision.chance,
+        seconds=perf_counter() - started,
+    )
+
+
+def _repeated_seed(subject: Subject, terms: Terms) -> Decision | None:
+    """Return INCONCLUSIVE if a new run would repeat one of the reference runs."""
+    planned = range(terms.first_seed, terms.first_seed + terms.max_seeds)
+    repeated = min(subject.reference_seeds & set(planned), default=None)
+    if repeated is None:
+        return None
+    return Decision(
+        Outcome.INCONCLUSIVE,
+        f"seed {repeated} is also the seed of a reference run: a run is no evidence about itself",
+        (),
+    )
+
+
+def _each(seeds: Sequence[int], train: Callable[[int], Result], jobs: int) -> Iterator[Result]:
+    """Yield a run for each seed, in order, `jobs` at a time."""
+    if jobs == 1:
+        yield from map(train, seeds)
+        return
+    with threadpool_limits(1), ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(train, seeds)
+
+
+def _measured(results: Sequence[Result], metric: str) -> str:
+    """Describe the runs: the mean of those that finished, and why others diverged."""
+    if not results:
+        return ""
+    finished = [value for run in results if (value := run.metric(metric)) is not None]
+    lost = [f"seed {run.seed}: {run.reason}" for run in results if run.metric(metric) is None]
+    mean = f"{metric} {sum(finished) / len(finished):.4f}" if finished else metric
+    many = "1 seed" if len(results) == 1 else f"{len(results)} seeds"
+    return f"{mean} ({'; '.join([many, *lost])}): "

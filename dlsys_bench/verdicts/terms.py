@@ -1,0 +1,49 @@
+"""The terms of a gate: its error rates, its seeds, and the shifts that fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dlsys_bench.runs.run import FIRST_SEED
+from dlsys_bench.verdicts.design import ALPHA, BETA, MAX_SEEDS
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of a gate: see SequentialGate.
+
+    New runs have the seeds from `first_seed` on. `jobs` runs are trained at a time if the engine
+    allows it; a user's own training is run one at a time.
+    """
+
+    alpha: float = ALPHA
+    beta: float = BETA
+    max_seeds: int = MAX_SEEDS
+    smallest_shift: float | None = None
+    side: str = "both"
+    first_seed: int = FIRST_SEED
+    jobs: int = 1
+
+    def options(self) -> dict[str, Any]:
+        """Return the terms as keyword arguments of a SequentialGate."""
+        names = ("smallest_shift", "alpha", "beta", "max_seeds", "side")
+        return {name: getattr(self, name) for name in names}
+
+    def arguments(self) -> list[str]:
+        """Return the terms as arguments of the command line."""
+        values = ["--max-seeds", str(self.max_seeds), "--first-seed", str(self.first_seed)]
+        values += ["--alpha", f"{self.alpha:.17g}", "--beta", f"{self.beta:.17g}"]
+        if self.smallest_shift is not None:
+            values += ["--smallest-shift", f"{self.smallest_shift:.17g}"]
+        if self.side != "both":
+            values += ["--side", self.side]
+        return values
+
+
+DEFAULT = Terms()
+
+
+def share(gates: int, budget: float = ALPHA) -> float:
+    """Return the part of a false-alarm budget that each of several gates has (Bonferroni)."""
+    return budget / max(gates, 1)

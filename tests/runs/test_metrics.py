@@ -1,0 +1,50 @@
+"""Loss and accuracy against the definitions, and against the losses that engines train on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from dlsys_bench.data import Samples
+from dlsys_bench.engines.numpy.losses import judge
+from dlsys_bench.runs.metrics import LOSSES, evaluate
+from dlsys_bench.spec import losses
+
+
+def test_figures_of_labels() -> None:
+    outputs = np.log(np.array([[0.5, 0.25, 0.25], [0.125, 0.75, 0.125]]))
+    found = evaluate(outputs, Samples(outputs, np.array([0, 2])), losses.CategoricalCrossEntropy())
+    assert found.loss == pytest.approx((math.log(2) + math.log(8)) / 2)
+    assert found.accuracy == 0.5
+
+
+def test_figures_of_values_and_signs() -> None:
+    outputs = np.array([[1.0, 2.0], [3.0, 5.0]], np.float32)
+    samples = Samples(outputs, np.array([[0.0, 2.0], [3.0, 2.0]]))
+    assert evaluate(outputs, samples, losses.MeanSquaredError()) == (2.5, None)
+    assert evaluate(outputs, samples, losses.HalfMeanSquaredError()) == (2.5, None)
+    signs = Samples(outputs, np.array([1, -1]))
+    assert evaluate(outputs[:, :1], signs, losses.PerceptronCriterion()) == (1.5, 0.5)
+    assert evaluate(outputs[:, :1], signs, losses.Hinge()) == (2.0, 0.5)
+
+
+@pytest.mark.parametrize("kind", losses.LOSSES)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_figures_equal_those_of_the_numpy_engine_to_the_last_bit(kind: str, order: str) -> None:
+    loss, generator = losses.LOSSES[kind](), np.random.default_rng(0)
+    assert kind in LOSSES
+    for count in (1, 7, 1000):
+        width = 1 if loss.targets == "signs" else 5
+        outputs = np.asarray(generator.normal(size=(count, width)), order=order)  # type: ignore[call-overload]
+        y = {
+            "labels": generator.integers(0, width, count),
+            "signs": generator.choice([-1, 1], count),
+            "values": generator.normal(size=(count, width)),
+        }[loss.targets]
+        targets = y[None] if y.ndim == 1 else y.T[None]
+        value, _, correct = judge(loss, outputs.T[None], targets)
+        found = evaluate(outputs, Samples(outputs, y), loss)
+        assert found.loss == value[0]
+        assert found.accuracy == (None if correct is None else correct[0] / count)
