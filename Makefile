@@ -2,14 +2,20 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Tests of one framework run in one worker, so that each framework is imported and compiled once.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
+# Further arguments for pytest, as in `make test ARGS="--slow-share 10"`.
+ARGS ?=
 
-.PHONY: help demo test bench lint types check clean
+.PHONY: help demo test test-numpy test-slow bench lint types check clean
 
 help:
-	@echo "make demo   install the core and run the main job: train five LeNet-5 variants, judge and report them"
-	@echo "make test   install everything and run the tests"
-	@echo "make bench  time training on every engine"
-	@echo "make check  lint, types, tests"
+	@echo "make demo        install the core; train five LeNet-5 variants, judge and report them"
+	@echo "make test        install everything and run the fast tests"
+	@echo "make test-numpy  install the core elsewhere and run the fast tests that need no framework"
+	@echo "make test-slow   run the slow tests, which take more than an hour"
+	@echo "make bench       time training on every engine"
+	@echo "make check       lint, check types, run the fast tests"
 
 $(VENV)/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,7 +31,16 @@ demo: $(VENV)/core
 	$(BIN)/dlsys-bench report reports/demo.jsonl
 
 test: $(VENV)/dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(PYTEST) $(ARGS)
+
+test-numpy: VENV = .venv-numpy
+test-numpy:
+	$(MAKE) VENV=$(VENV) $(VENV)/core
+	$(INSTALL) pytest-xdist
+	$(PYTEST) $(ARGS)
+
+test-slow: $(VENV)/dev
+	$(PYTEST) --slow -m slow $(ARGS)
 
 bench: $(VENV)/dev
 	$(BIN)/python -m pytest --benchmark-only
@@ -40,4 +55,4 @@ types: $(VENV)/dev
 check: lint types test
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks build dist
+	rm -rf $(VENV) .venv-numpy .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks build dist
