@@ -1,4 +1,7 @@
-"""The README's examples, run as they are printed."""
+"""The examples of the README and of the documentation.
+
+The fast tier parses every example; the slow tier runs those of the README as they are printed.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,54 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
-import yaml
 
 from dlsys_bench.cli import cli
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
+}
 FILES = {
     match["name"]: match["text"]
     for match in re.finditer(r"```python\n(?P<text># (?P<name>\w+\.py)\n.*?)```", README, re.DOTALL)
 }
 SECTION = README.split("## Your own training")[1].split("\n## ")[0]
 COMMANDS = re.findall(r"^\$ (.*)$", SECTION, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_examples_compile(page: str) -> None:
+    for number, text in enumerate(re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL), 1):
+        compile(text, f"{page}, example {number}", "exec")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_that_are_shown_exist_with_their_options(page: str) -> None:
+    for line in re.findall(r"^(?:\$| *- run:) (dlsys-bench .*)$", PAGES[page], re.MULTILINE):
+        parse(line)
+
+
+def parse(line: str) -> dict[str, object]:
+    """Return the options of a command line as they are written. Raises click.UsageError."""
+    command: click.Command = cli
+    words, context = shlex.split(line, comments=True)[1:], click.Context(cli)
+    while isinstance(command, click.Group) and words:
+        _, found, words = command.resolve_command(context, words)
+        assert found is not None, line
+        command, context = found, click.Context(found, parent=context)
+    options, _, _ = command.make_parser(context).parse_args(words)
+    return dict(options)
+
+
+def test_an_option_that_is_missing_is_noticed() -> None:
+    assert ["cpu"] in parse("dlsys-bench bench sweep perceptron --device cpu").values()
+    for line in ("dlsys-bench sweep", "dlsys-bench bench swept", "dlsys-bench gate x --no-such 1"):
+        with pytest.raises(click.UsageError):
+            parse(line)
 
 
 @pytest.fixture
@@ -31,14 +70,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 def call(folder: Path, *command: str) -> str:
-    """A command of the README, with this Python's own programs."""
+    """Run a command of the README with the programs of this Python."""
     module = {"pytest": ["pytest", "-p", "dlsys_bench.plugin"], "dlsys-bench": ["dlsys_bench"]}.get(
         command[0]
     )
     arguments = (
         [sys.executable, "-m", *module, *command[1:]] if module else [sys.executable, *command]
     )
-    # As a worker of this pytest's the inner one would time nothing.
+    # pytest-benchmark measures nothing in a worker of pytest-xdist, so the inner pytest must not
+    # take itself for one.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     done = subprocess.run(
         arguments,
@@ -63,7 +103,8 @@ def test_the_section_shows_what_these_tests_run() -> None:
     assert [command.split()[0] for command in COMMANDS] == ["dlsys-bench", "pytest"] * 2
 
 
-def test_anyones_training_with_scikit_learn(folder: Path) -> None:
+@pytest.mark.slow
+def test_a_training_with_scikit_learn(folder: Path) -> None:
     calibrate, test = (shlex.split(command) for command in COMMANDS[:2])
     call(folder, *calibrate)
     assert len((folder / "digits_mlp.jsonl").read_text().splitlines()) == 20
@@ -72,25 +113,28 @@ def test_anyones_training_with_scikit_learn(folder: Path) -> None:
     gate = re.search(r"`(dlsys-bench gate digits_mlp:train [^`]*)`", SECTION)
     assert gate is not None
     assert "PASS" in call(folder, *shlex.split(gate[1]))
-    # The same training from a smaller network is another law.
+    # The same training from a smaller network has another distribution.
     (folder / "digits_mlp.py").write_text(FILES["digits_mlp.py"].replace("(64,)", "(4,)"))
     with pytest.raises(AssertionError, match="FAIL: digits_mlp:train"):
         call(folder, *test)
 
 
-def test_anyones_training_with_torch(folder: Path) -> None:
+@pytest.mark.slow
+def test_a_training_with_torch(folder: Path) -> None:
     pytest.importorskip("torch", reason="pip install 'dlsys-bench[torch]'")
     calibrate, test = (shlex.split(command) for command in COMMANDS[2:])
     call(folder, *calibrate)
     assert "1 passed" in call(folder, *test)
 
 
+@pytest.mark.slow
 def test_the_smallest_engine_conforms(folder: Path) -> None:
     command = re.search(r"^\$ (dlsys-bench conform --engine tiny:Tiny)$", README, re.MULTILINE)
     assert command is not None
     assert "tiny:Tiny conforms" in call(folder, *shlex.split(command[1]))
 
 
+@pytest.mark.slow
 def test_a_step_is_timed_and_two_files_are_compared(folder: Path) -> None:
     pytest.importorskip("torch", reason="pip install 'dlsys-bench[torch]'")
     command = re.search(
@@ -114,6 +158,7 @@ def test_a_step_is_timed_and_two_files_are_compared(folder: Path) -> None:
 
 
 def test_the_workflow_is_one_and_its_gate_is_a_command() -> None:
+    yaml = pytest.importorskip("yaml", reason="pip install pyyaml")
     block = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert block is not None
     steps = yaml.safe_load(block[1])["jobs"]["gate"]["steps"]
