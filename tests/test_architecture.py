@@ -37,7 +37,7 @@ LAYERS = (
     "data",
     "spec",
     "provenance",
-    "attributes",
+    "attributes extras",
     "entry_points",
     "errors",
 )
