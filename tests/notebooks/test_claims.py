@@ -14,7 +14,7 @@ from scipy import stats
 
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.notebooks.claims import claims
-from dlsys_bench.notebooks.rulings import KINDS, Judged, Ruling, Runs, rule
+from dlsys_bench.notebooks.rulings import KINDS, Judged, Ruling, Runs, judge, rule
 from dlsys_bench.notebooks.rulings.comparisons import ALIKE, CONFOUNDED
 from dlsys_bench.notebooks.rulings.contradictions import CONTRADICTIONS
 from dlsys_bench.runs.result import Result
@@ -74,7 +74,7 @@ def runs(
 
 
 def judged(claim: str, made: dict[tuple[str, str], list[Result]]) -> Judged:
-    return KINDS[CLAIMS[claim]["kind"]](CLAIMS[claim], Made(made))
+    return judge(CLAIMS[claim], Made(made))
 
 
 def test_no_claim_is_missing_and_each_says_why() -> None:
@@ -207,7 +207,10 @@ def test_the_chance_of_a_figure_is_students() -> None:
     one = judged("nb2.clr.val_accuracy@5", {arm: runs(*arm, "test_accuracy", values, 5)})
     t = abs(0.9042 - np.mean(values)) / (np.std(values, ddof=1) * 1.25**0.5)
     assert one.p == pytest.approx(2 * stats.t.sf(t, 3))
-    assert f"{abs(0.9042 - np.mean(values)) / np.std(values, ddof=1):.1f} spreads" in one.reason
+    assert (
+        f"{abs(0.9042 - np.mean(values)) / np.std(values, ddof=1):.1f} standard deviations"
+        in one.reason
+    )
     assert (one.runs, one.measured) == (4, f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}")
 
 
@@ -218,7 +221,7 @@ def test_a_percentile_counts_the_draws_below_and_half_of_those_alike() -> None:
     one = judged(
         "nb4.hinge.test_accuracy", {arm: [result(*arm, s, counts=counts) for s in range(2)]}
     )
-    assert "20th percentile of 200 draws" in one.reason
+    assert "percentile 20 of 200 draws" in one.reason
     assert one.p == pytest.approx(0.4)
     assert one.interval == pytest.approx((0.94, 0.96))
     assert one.measured == f"{(0.94 * 10 + 0.955 * 20 + 0.96 * 70) / 100:.4f}"
@@ -278,7 +281,7 @@ def test_the_best_of_a_grid_has_to_be_parted_from_the_next() -> None:
         "learning-rate-sweep", "1e-05", "running_loss", [0.29, 0.30, 2.5]
     )
     assert judged("nb2.lr.best", third).ruling is Ruling.UNDECIDED
-    assert "not parted from 1e-05" in judged("nb2.lr.best", third).reason
+    assert "not significantly different from 1e-05" in judged("nb2.lr.best", third).reason
     # The survivors of a rate at which some runs diverge are no measure of it.
     lucky = sweep("0.1")
     lucky["learning-rate-sweep", "1"] = [
@@ -468,7 +471,7 @@ def test_the_false_discovery_rate_is_that_of_the_table(monkeypatch: Any) -> None
     alone = judged("nb2.clr.val_accuracy@5", made(3.0))
     assert alone.ruling is Ruling.NOT_REPRODUCED
     assert ruled(3.0).ruling is Ruling.UNDECIDED
-    assert "does not stand out among 3 figures" in ruled(3.0).reason
+    assert "not significant among 3 figures" in ruled(3.0).reason
     assert (ruled(3.0).q or 0) > 0.05 > (ruled(3.0).p or 1)
     assert ruled(30.0).ruling is Ruling.NOT_REPRODUCED
     assert far in made(0.0)
@@ -504,8 +507,8 @@ def test_runs_that_stray_more_than_networks_do_are_said_to() -> None:
     arm = ("dying-relu", "relu")
     even = [result(*arm, s, collapsed=964 + s, networks=1000) for s in range(4)]
     uneven = [result(*arm, s, collapsed=900 + 30 * s, networks=1000) for s in range(4)]
-    assert "p 0.9" in judged("nb2.relu.collapse", {arm: even}).reason.split("stray")[1]
-    assert "e-1" in judged("nb2.relu.collapse", {arm: uneven}).reason.split("stray")[1]
+    assert "p 0.9" in judged("nb2.relu.collapse", {arm: even}).reason.split("overdispersion")[1]
+    assert "e-1" in judged("nb2.relu.collapse", {arm: uneven}).reason.split("overdispersion")[1]
 
 
 def test_the_mean_of_the_pairs_is_scipys() -> None:
@@ -629,7 +632,7 @@ def test_an_interval_that_says_nothing_decides_nothing_but_can_still_refute() ->
     out any of them."""
     wide = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.84, 0.86]}))
     assert wide.ruling is Ruling.UNDECIDED
-    assert "wider (0.44) than the published figures of all arms lie apart (0.11)" in wide.reason
+    assert "wider (0.44) than the range of the published figures (0.11)" in wide.reason
     assert (
         judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.3, 0.31]})).ruling
         is Ruling.NOT_REPRODUCED

@@ -2,216 +2,264 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from dlsys_bench.notebooks.rulings.pool import spreads_of
 from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling, unmeasured
-from dlsys_bench.notebooks.rulings.runs import FEWEST, Runs, figures, measured, metric_of
+from dlsys_bench.notebooks.rulings.runs import (
+    AS_PUBLISHED,
+    FEWEST,
+    Runs,
+    figures,
+    measured,
+    metric_of,
+)
 from dlsys_bench.runs.result import Result
-from dlsys_bench.verdicts.difference import difference, mean_difference
+from dlsys_bench.studies.base import Arm
+from dlsys_bench.studies.registry import studies
+from dlsys_bench.verdicts.difference import Difference, difference, mean_difference
 
 MARGIN = 0.005
-"""Two accuracies closer than this are called the same."""
+"""Two accuracies whose difference is below this margin are equivalent."""
+
+
+def join(*parts: str) -> str:
+    """The parts of a reason that are not empty."""
+    return "; ".join(filter(None, parts))
 
 
 def ordering(claim: Claim, runs: Runs) -> Judged:
-    if claim["study"] == "eggholder":
-        return _deeper(claim, runs)
-    # The two perceptron claims are settled on the same points, start, rate and epochs for both.
-    prefix = "sound/" if claim["study"] == "perceptron" else ""
-    greater, lesser = (
-        runs.for_claim(claim, prefix + claim[side]) for side in ("greater", "lesser")
-    )
+    """Test that one arm has the greater metric."""
+    greater, lesser = (runs.for_claim(claim, claim[side]) for side in ("greater", "lesser"))
     metric = metric_of(claim)
-    if not (measured(greater, metric) and measured(lesser, metric)):
-        return unmeasured(claim, min(len(greater), len(lesser)))
-    gap = difference(greater, lesser, metric, spreads_of(runs, greater, lesser, metric))
-    ruling = (
-        Ruling.REPRODUCED
-        if gap.low > 0
-        else Ruling.NOT_REPRODUCED
-        if gap.high < 0
-        else Ruling.UNDECIDED
-    )
-    arms = f"{greater[0].key.study}/{greater[0].key.arm} minus {lesser[0].key.study}/{lesser[0].key.arm}"
-    steps = [run[0].last.steps if run[0].last else 0 for run in (greater, lesser)]
-    parts = [
-        f"{arms}, {gap.how}",
-        "the reverse holds" if ruling is Ruling.NOT_REPRODUCED else "",
-        _as_published(claim, runs, metric) if prefix else "",
-        f"{steps[0]} updates against {steps[1]}" if steps[0] != steps[1] else "",
-    ]
     fewest = min(len(greater), len(lesser))
-    return Judged(
-        claim,
-        ruling,
-        "; ".join(filter(None, parts)),
-        f"{gap.mean:+.4f}",
-        gap.interval,
-        gap.p,
-        fewest,
+    if not (measured(greater, metric) and measured(lesser, metric)):
+        return unmeasured(claim, fewest)
+    gap = difference(greater, lesser, metric, spreads_of(runs, greater, lesser, metric))
+    ruling = Ruling.UNDECIDED
+    if gap.low > 0:
+        ruling = Ruling.REPRODUCED
+    elif gap.high < 0:
+        ruling = Ruling.NOT_REPRODUCED
+    a, b = greater[0].key, lesser[0].key
+    updates = [run[0].last.steps if run[0].last else 0 for run in (greater, lesser)]
+    reason = join(
+        f"{a.study}/{a.arm} minus {b.study}/{b.arm}, {gap.how}",
+        "the reverse holds" if ruling is Ruling.NOT_REPRODUCED else "",
+        _as_published(claim, runs, metric),
+        f"{updates[0]} updates against {updates[1]}" if updates[0] != updates[1] else "",
     )
+    return Judged(claim, ruling, reason, f"{gap.mean:+.4f}", gap.interval, gap.p, fewest)
 
 
 def _as_published(claim: Claim, runs: Runs, metric: str) -> str:
-    """What the notebook's own protocol gives on the mean of its draws."""
-    greater, lesser = (
-        runs.of(claim["study"], f"{claim['source']}/{claim[side]}")
-        for side in ("greater", "lesser")
-    )
+    """The mean difference by the published protocol, where that is not the one judged."""
+    if claim["id"] not in AS_PUBLISHED:
+        return ""
+    greater, lesser = (runs.of(*arm) for arm in AS_PUBLISHED[claim["id"]])
     if not (measured(greater, metric) and measured(lesser, metric)):
         return ""
     gap = difference(greater, lesser, metric)
-    return f"by the protocol of {claim['source']} itself {gap.mean:+.4f} [{gap.low:.4f}, {gap.high:.4f}]"
+    interval = f"[{gap.low:.4f}, {gap.high:.4f}]"
+    return f"by the protocol of {claim['source']} itself {gap.mean:+.4f} {interval}"
 
 
-# Networks of nearly as many parameters (within a tenth), the shallower first. Two and three layers
-# train alike; one layer has another rate, more epochs and no batch norm, so its pair says nothing
-# of depth.
+# Networks of nearly the same number of parameters (within a tenth), the shallower first. Those of
+# two and of three layers are trained alike; one layer has another learning rate, more epochs and no
+# batch norm, so that its pair says nothing about depth.
 ALIKE = (("64-64", "64-32-64"), ("128-128", "64-128-64"), ("256-256", "128-256-128"))
 CONFOUNDED = ("512", "32-32-16")
+IN_TRAINING_MODE = "test_rmse_in_training_mode"
+"""The published error."""
 
 
-def _deeper(claim: Claim, runs: Runs) -> Judged:
-    """Of as many parameters the deeper network has the lower error (as published, in training
-    mode), on the mean of the pairs and in no pair the higher (Bonferroni over the pairs); and it
-    takes longer."""
-    pairs = [
-        (runs.of("eggholder", shallow), runs.of("eggholder", deep))
+class DepthGap(NamedTuple):
+    """The deeper minus the shallower network of a pair: the published error, the error in
+    evaluation mode, and the seconds of a training."""
+
+    name: str
+    error: Difference
+    evaluated: Difference
+    seconds: Difference
+
+    def __str__(self) -> str:
+        error, other, time = self.error, self.evaluated, self.seconds
+        return (
+            f"{self.name}: RMSE {error.mean:+.1f} [{error.low:.1f}, {error.high:.1f}], "
+            f"in evaluation mode [{other.low:.1f}, {other.high:.1f}], "
+            f"seconds [{time.low:+.2f}, {time.high:+.2f}]"
+        )
+
+
+def deeper(claim: Claim, runs: Runs) -> Judged:
+    """Test that for the same number of parameters a deeper network has the lower published error and
+    takes longer to train.
+
+    The error has to be lower on the mean of the pairs and higher in none of them (Bonferroni over
+    the pairs).
+    """
+    pairs = {
+        f"{deep} against {shallow}": (
+            runs.of(claim["study"], shallow),
+            runs.of(claim["study"], deep),
+        )
         for shallow, deep in (*ALIKE, CONFOUNDED)
-    ]
-    metric = "test_rmse_in_training_mode"
-    seeds = [
-        {run.seed for run in side if run.metric(metric) is not None}
-        for pair in pairs
-        for side in pair
-    ]
-    shared = sorted(set.intersection(*seeds))
+    }
+    shared = _shared_seeds([side for pair in pairs.values() for side in pair])
     if len(shared) < FEWEST:
         return unmeasured(claim, len(shared))
-    gaps = [difference(deep, shallow, metric) for shallow, deep in pairs]
-    slower = [difference(deep, shallow, "train_seconds") for shallow, deep in pairs]
-    evaluated = [difference(deep, shallow, "test_rmse") for shallow, deep in pairs]
-    sound = len(ALIKE)
-    over_pairs = [
-        float(
-            np.mean(
-                [
-                    _of(deep, seed, metric) - _of(shallow, seed, metric)
-                    for shallow, deep in pairs[:sound]
-                ]
-            )
+    gaps = [
+        DepthGap(
+            name,
+            *(
+                difference(deep, shallow, metric)
+                for metric in (IN_TRAINING_MODE, "test_rmse", "train_seconds")
+            ),
         )
+        for name, (shallow, deep) in pairs.items()
+    ]
+    alike = list(pairs.values())[: len(ALIKE)]
+    means = [
+        float(np.mean([_error(deep, seed) - _error(shallow, seed) for shallow, deep in alike]))
         for seed in shared
     ]
-    whole = mean_difference(over_pairs, f"{len(shared)} seeds")
-    higher = whole.low > 0 or any(
-        gap.mean > 0 and gap.p < (1 - LEVEL) / sound for gap in gaps[:sound]
-    )
-    faster = any(gap.high < 0 for gap in slower[:sound])
-    longer = sum(gap.low > 0 for gap in slower[:sound])
-    holds = whole.high < 0 and longer == sound
-    ruling = (
-        Ruling.NOT_REPRODUCED
-        if higher or faster
-        else Ruling.REPRODUCED
-        if holds
-        else Ruling.UNDECIDED
-    )
-    parts = [
-        f"{deep} against {shallow}: RMSE {gap.mean:+.1f} [{gap.low:.1f}, {gap.high:.1f}], "
-        f"in eval mode [{other.low:.1f}, {other.high:.1f}], seconds [{time.low:+.2f}, {time.high:+.2f}]"
-        for (shallow, deep), gap, other, time in zip(
-            (*ALIKE, CONFOUNDED), gaps, evaluated, slower, strict=True
+    return _rule_on_depth(claim, gaps, mean_difference(means, f"{len(shared)} seeds"), len(shared))
+
+
+def _shared_seeds(arms: Sequence[Sequence[Result]]) -> list[int]:
+    """The seeds that all arms have figures of."""
+    return sorted(
+        set.intersection(
+            *({run.seed for run in arm if run.metric(IN_TRAINING_MODE) is not None} for arm in arms)
         )
-    ]
-    reason = (
-        f"RMSE of three layers minus two, mean of {sound} pairs of as many parameters, {whole.how}; "
-        f"{longer} of {sound} pairs take longer when deeper; {'; '.join(parts)} (one layer trains at another rate, "
-        "without batch norm, for 50 epochs instead of 20: this pair does not count)"
     )
-    return Judged(claim, ruling, reason, f"{whole.mean:+.1f}", whole.interval, whole.p, len(shared))
 
 
-def _of(runs: Sequence[Result], seed: int, metric: str) -> float:
-    return next(float(run.figures[metric]) for run in runs if run.seed == seed)
+def _error(runs: Sequence[Result], seed: int) -> float:
+    return next(float(run.figures[IN_TRAINING_MODE]) for run in runs if run.seed == seed)
+
+
+def _rule_on_depth(claim: Claim, gaps: Sequence[DepthGap], whole: Difference, seeds: int) -> Judged:
+    """The ruling on the gap of each pair and on the mean of those that are trained alike."""
+    alike = gaps[: len(ALIKE)]
+    bound = (1 - LEVEL) / len(alike)
+    higher = whole.low > 0 or any(gap.error.mean > 0 and gap.error.p < bound for gap in alike)
+    faster = any(gap.seconds.high < 0 for gap in alike)
+    longer = sum(gap.seconds.low > 0 for gap in alike)
+    ruling = Ruling.UNDECIDED
+    if higher or faster:
+        ruling = Ruling.NOT_REPRODUCED
+    elif whole.high < 0 and longer == len(alike):
+        ruling = Ruling.REPRODUCED
+    reason = (
+        f"RMSE of three layers minus two, mean of {len(alike)} pairs with nearly the same number of "
+        f"parameters, {whole.how}; {longer} of {len(alike)} pairs take longer when deeper; "
+        f"{'; '.join(map(str, gaps))} (one layer trains at another learning rate, without batch "
+        "norm, for 50 epochs instead of 20: this pair does not count)"
+    )
+    return Judged(claim, ruling, reason, f"{whole.mean:+.1f}", whole.interval, whole.p, seeds)
 
 
 def equivalence(claim: Claim, runs: Runs) -> Judged:
-    """Two one-sided tests within MARGIN."""
+    """Test that two arms differ by less than MARGIN, by two one-sided tests."""
     a, b = (runs.for_claim(claim, arm) for arm in claim["arms"])
-    metric = metric_of(claim)
+    metric, fewest = metric_of(claim), min(len(a), len(b))
     if not (measured(a, metric) and measured(b, metric)):
-        return unmeasured(claim, min(len(a), len(b)))
+        return unmeasured(claim, fewest)
     gap = difference(a, b, metric, spreads_of(runs, a, b, metric))
-    inside = gap.low > -MARGIN and gap.high < MARGIN
-    apart = gap.low > MARGIN or gap.high < -MARGIN
-    ruling = Ruling.REPRODUCED if inside else Ruling.NOT_REPRODUCED if apart else Ruling.UNDECIDED
+    ruling = Ruling.UNDECIDED
+    if gap.low > -MARGIN and gap.high < MARGIN:
+        ruling = Ruling.REPRODUCED
+    elif gap.low > MARGIN or gap.high < -MARGIN:
+        ruling = Ruling.NOT_REPRODUCED
     reason = f"two one-sided tests within ±{MARGIN:g}, {gap.how}"
-    return Judged(
-        claim, ruling, reason, f"{gap.mean:+.4f}", gap.interval, None, min(len(a), len(b))
-    )
+    return Judged(claim, ruling, reason, f"{gap.mean:+.4f}", gap.interval, None, fewest)
+
+
+def _by_value(
+    claim: Claim, runs: Runs, value_of: Callable[[Arm], float]
+) -> dict[float, list[Result]]:
+    """The runs of the arms of a grid, by the value that distinguishes them."""
+    study = studies()[claim["study"]]
+    arms = {value_of(arm): arm.name for arm in study.arms}
+    return {value: runs.of(study.name, arms[value]) for value in claim["grid"]}
+
+
+GRID_METRIC = "running_loss"
+
+
+def _learning_rate(arm: Arm) -> float:
+    return arm.recipe("full").optimizer.learning_rate
 
 
 def argmin(claim: Claim, runs: Runs) -> Judged:
-    """The best of a grid, parted from every other by a paired test (Bonferroni over the others). A
-    value at which a run diverged is out of the running."""
-    arms = {f"{value:g}": runs.of(claim["study"], f"{value:g}") for value in claim["grid"]}
-    metric = "running_loss"
-    if not all(len(mine) >= FEWEST for mine in arms.values()):
+    """Test that a learning rate has the lowest training loss of a grid.
+
+    It has to differ from every other one by a paired test (Bonferroni over the others). A learning
+    rate at which a run diverged is excluded.
+    """
+    arms = {f"{rate:g}": of_arm for rate, of_arm in _by_value(claim, runs, _learning_rate).items()}
+    if not all(len(of_arm) >= FEWEST for of_arm in arms.values()):
         return unmeasured(claim, min(map(len, arms.values())))
-    lost = {
-        name: count
-        for name, mine in arms.items()
-        if (count := sum(run.status != "finished" for run in mine))
+    diverged = {
+        name: sum(run.status != "finished" for run in of_arm) for name, of_arm in arms.items()
     }
-    running = {name: mine for name, mine in arms.items() if name not in lost}
-    means = {name: float(figures(mine, metric).mean()) for name, mine in running.items()}
+    finished = {name: of_arm for name, of_arm in arms.items() if not diverged[name]}
+    means = {name: float(figures(of_arm, GRID_METRIC).mean()) for name, of_arm in finished.items()}
     best, second = sorted(means, key=means.__getitem__)[:2]
-    others = {
-        name: difference(mine, running[best], metric)
-        for name, mine in running.items()
+    gaps = {
+        name: difference(of_arm, finished[best], GRID_METRIC)
+        for name, of_arm in finished.items()
         if name != best
     }
-    bound = (1 - LEVEL) / len(others)
-    near = [name for name, gap in others.items() if not (gap.mean > 0 and gap.p < bound)]
-    next_best = others[second]
-    right = best == f"{claim['value']:g}"
-    ruling = Ruling.UNDECIDED if near else Ruling.REPRODUCED if right else Ruling.NOT_REPRODUCED
-    parts = [
-        f"{best} is best; {second}, the next, has a training loss higher by {next_best.mean:.4f} ({next_best.how})",
-        f"not parted from {', '.join(near)}" if near else "",
-        *(f"at {name}, {count} of {len(arms[name])} runs diverged" for name, count in lost.items()),
-    ]
-    fewest = min(map(len, running.values()))
+    bound = (1 - LEVEL) / len(gaps)
+    near = [name for name, gap in gaps.items() if not (gap.mean > 0 and gap.p < bound)]
+    correct = best == f"{claim['value']:g}"
+    ruling = Ruling.REPRODUCED if correct else Ruling.NOT_REPRODUCED
+    gap = gaps[second]
+    reason = join(
+        f"{best} is best; {second}, the next, has a training loss higher by {gap.mean:.4f} "
+        f"({gap.how})",
+        f"not significantly different from {', '.join(near)}" if near else "",
+        *(
+            f"at {name}, {count} of {len(arms[name])} runs diverged"
+            for name, count in diverged.items()
+            if count
+        ),
+    )
+    fewest = min(map(len, finished.values()))
     return Judged(
-        claim, ruling, "; ".join(filter(None, parts)), best, next_best.interval, next_best.p, fewest
+        claim, Ruling.UNDECIDED if near else ruling, reason, best, gap.interval, gap.p, fewest
     )
 
 
 def monotone(claim: Claim, runs: Runs) -> Judged:
-    """Every step of the grid is up, by a paired interval each (Bonferroni over the steps)."""
-    arms = [runs.of(claim["study"], str(value)) for value in claim["grid"]]
-    metric = "running_loss"
-    if not all(measured(mine, metric) for mine in arms):
-        return unmeasured(claim, min(map(len, arms)))
-    steps = [difference(b, a, metric) for a, b in pairwise(arms)]
+    """Test that the training loss rises at every step of a grid of batch sizes, by a paired test
+    each (Bonferroni over the steps)."""
+    arms = list(_by_value(claim, runs, lambda arm: arm.recipe("full").batch_size).values())
+    fewest = min(map(len, arms))
+    if not all(measured(of_arm, GRID_METRIC) for of_arm in arms):
+        return unmeasured(claim, fewest)
+    steps = [difference(b, a, GRID_METRIC) for a, b in pairwise(arms)]
     bound = (1 - LEVEL) / len(steps)
     up = [step.mean > 0 and step.p < bound for step in steps]
     down = [step.mean < 0 and step.p < bound for step in steps]
-    ruling = (
-        Ruling.REPRODUCED if all(up) else Ruling.NOT_REPRODUCED if any(down) else Ruling.UNDECIDED
-    )
+    ruling = Ruling.UNDECIDED
+    if all(up):
+        ruling = Ruling.REPRODUCED
+    elif any(down):
+        ruling = Ruling.NOT_REPRODUCED
     open_steps = [
-        f"{a} to {b}" for (a, b), good in zip(pairwise(claim["grid"]), up, strict=True) if not good
+        f"{a} to {b}"
+        for (a, b), rises in zip(pairwise(claim["grid"]), up, strict=True)
+        if not rises
     ]
-    reason = "; not ".join(
-        [f"{sum(up)} of {len(up)} doublings raise the loss", *filter(None, [", ".join(open_steps)])]
-    )
-    means = ", ".join(f"{figures(mine, metric).mean():.3f}" for mine in arms)
-    return Judged(
-        claim, ruling, reason, means, None, max(step.p for step in steps), min(map(len, arms))
-    )
+    reason = f"{sum(up)} of {len(up)} doublings raise the loss"
+    if open_steps:
+        reason += f"; not {', '.join(open_steps)}"
+    means = ", ".join(f"{figures(of_arm, GRID_METRIC).mean():.3f}" for of_arm in arms)
+    return Judged(claim, ruling, reason, means, None, max(step.p for step in steps), fewest)

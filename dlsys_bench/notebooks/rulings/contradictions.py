@@ -1,5 +1,4 @@
-"""Where two notebooks say what cannot both be true in general: who is right, and under which
-conditions."""
+"""Pairs of claims that cannot both hold in general, with the conditions of each."""
 
 from __future__ import annotations
 
@@ -9,16 +8,17 @@ from dataclasses import replace
 from dlsys_bench.notebooks.rulings.ruling import Judged
 
 EQUAL = "settled on the same points, start, rate and epochs for both"
-Side = Mapping[str, str]
+ClaimSide = Mapping[str, str]
+"""The conditions under which each claim of one side was published and is judged, by its id."""
 
-CONTRADICTIONS: tuple[tuple[Side, Side], ...] = (
+CONTRADICTIONS: tuple[tuple[ClaimSide, ClaimSide], ...] = (
     ({"nb2.perceptron>hinge": EQUAL}, {"nb4.hinge>perceptron": EQUAL}),
     (
         {
-            "nb2.relu.collapse": "Glorot uniform weights, 2 epochs, collapsed where the variance is at most 1e-3"
+            "nb2.relu.collapse": "Glorot uniform weights, 2 epochs, collapsed if the variance is at most 1e-3"
         },
         {
-            "nb4.relu.collapse": "normal weights, one more linear layer, 20 epochs, collapsed where all is one number"
+            "nb4.relu.collapse": "normal weights, one more linear layer, 20 epochs, collapsed if all predictions are equal"
         },
     ),
     (
@@ -26,7 +26,7 @@ CONTRADICTIONS: tuple[tuple[Side, Side], ...] = (
         {"nb4.leaky.collapse": "on |x sin 5x|, 20 epochs"},
     ),
     (
-        {"nb0.std~bn-input": "tanh, SGD, 20 epochs, against an input that is standardised"},
+        {"nb0.std~bn-input": "tanh, SGD, 20 epochs, against a standardized input"},
         {
             "nb2.bn-input>std.train": "tanh, SGD, 10 epochs, against an input that is only divided by 255",
             "nb2.bn-input>std.test": "tanh, SGD, 10 epochs, against an input that is only divided by 255",
@@ -64,12 +64,12 @@ CONTRADICTIONS: tuple[tuple[Side, Side], ...] = (
         },
     ),
 )
-"""Two sides, each by claim: under which conditions it was published and is judged here."""
+"""The two sides of every contradiction."""
 
 
 def confront(judged: Sequence[Judged]) -> list[Judged]:
-    """The rulings, each with those of the claims that say the contrary, and the conditions of
-    both."""
+    """Add to the reason of each ruling the rulings of the claims that contradict it, with the
+    conditions of both."""
     by_id = {one.claim["id"]: one for one in judged}
     return [
         replace(one, reason="; ".join([one.reason, *_contrary(one.claim["id"], by_id)]))
@@ -78,11 +78,11 @@ def confront(judged: Sequence[Judged]) -> list[Judged]:
 
 
 def _contrary(name: str, by_id: Mapping[str, Judged]) -> list[str]:
-    said = []
+    remarks = []
     for here, there in (sides for pair in CONTRADICTIONS for sides in (pair, pair[::-1])):
         if name in here:
             against = "; ".join(
                 f"{other} is {by_id[other].ruling} ({there[other]})" for other in there
             )
-            said.append(f"here: {here[name]}; to the contrary {against}")
-    return said
+            remarks.append(f"here: {here[name]}; to the contrary {against}")
+    return remarks

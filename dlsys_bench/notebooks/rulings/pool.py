@@ -1,5 +1,5 @@
-"""What one run of an arm should reach, from its stored runs, and from how those of the study's
-other arms stray."""
+"""The prediction of one further run of an arm, from its runs and the variances of the study's other
+arms."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.spread import Spread, moderate
 
 PUBLISHED_STEP = 1e-4
-"""Figures are printed to four digits: runs that agree to more have not shown a spread of zero."""
+"""Figures are printed with four digits, so that runs which agree do not show a variance of zero."""
 
 WIDEST = 0.2
-"""An interval of an accuracy that is wider says nothing; of a loss, one that is wider than the loss
-is large."""
+"""A wider interval of an accuracy is uninformative, as is an interval of a loss that is wider than
+the loss itself."""
 
 FRACTIONS = {name for name, metric in EPOCH_METRICS.items() if metric.is_fraction}
 
 
 class Prediction(NamedTuple):
-    """The mean of n runs, their own deviation, and the spread that they are judged by."""
+    """The mean and standard deviation of n runs, and the moderated variance that they are judged
+    by."""
 
     mean: float
     deviation: float
@@ -39,35 +40,43 @@ class Prediction(NamedTuple):
 
     @property
     def error(self) -> float:
+        """The standard error of the prediction of one further run."""
         return self.spread.deviation * math.sqrt(1 + 1 / self.n)
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Where one more run falls so often."""
+        """The interval that contains one further run with probability `level`."""
         half = float(stats.t.ppf((1 + level) / 2, self.spread.df)) * self.error
         return self.mean - half, self.mean + half
 
-    def chance(self, value: float) -> float:
-        """How often one more run lies as far from the mean as this, or further."""
+    def p_value(self, value: float) -> float:
+        """The probability that one further run is at least as far from the mean as `value`."""
         return 2.0 * float(stats.t.sf(abs(value - self.mean) / self.error, self.spread.df))
 
     @property
     def pooled(self) -> str:
-        """What is said of a spread that is not the arm's own."""
+        """The remark on a standard deviation that is pooled over arms; empty if it is not."""
         if self.spread.arms < 2:
             return ""
-        return f"spread {self.spread.deviation:.2g} pooled over {self.spread.arms} arms, d.f. {self.spread.df:.1f}"
+        return (
+            f"standard deviation {self.spread.deviation:.2g} pooled over {self.spread.arms} arms, "
+            f"d.f. {self.spread.df:.1f}"
+        )
 
 
 def predict(
-    runs: Runs, mine: Sequence[Result], metric: str, epoch: int | None = None, at: int | None = None
+    runs: Runs,
+    of_arm: Sequence[Result],
+    metric: str,
+    epoch: int | None = None,
+    at: int | None = None,
 ) -> Prediction:
-    """The prediction of an arm at an epoch, None for the end; of the study's other arms it takes
-    the end, or `at`.
+    """Predict one further run of an arm at an epoch, None for the end. The study's other arms
+    contribute their variance at the end, or at epoch `at`.
 
-    At tier full the spread of an error rate or a loss goes with its size, from arm to arm of a
-    study, more closely than it is one number for all: so it is pooled as a share of it.
+    At tier full, the standard deviation of an error rate or a loss is closer to proportional to its
+    mean than to constant over the arms of a study; therefore it is pooled relative to the mean.
     """
-    found = [figures(mine, metric, epoch), *_others(runs, mine[0], metric, at)]
+    found = [figures(of_arm, metric, epoch), *_others(runs, of_arm[0], metric, at)]
     scales = [_size(values, metric) for values in found]
     spreads = moderate(
         [float(values.var(ddof=1)) for values in found],
@@ -86,7 +95,7 @@ def _size(values: NDArray[np.float64], metric: str) -> float:
 
 
 def _others(runs: Runs, one: Result, metric: str, epoch: int | None) -> list[NDArray[np.float64]]:
-    """The figures of the study's other arms on the same data."""
+    """The figures of the study's other arms on the same dataset."""
     if one.key.study not in studies():
         return []
     arms = [
@@ -105,18 +114,18 @@ def _others(runs: Runs, one: Result, metric: str, epoch: int | None) -> list[NDA
 def spreads_of(
     runs: Runs, a: Sequence[Result], b: Sequence[Result], metric: str
 ) -> tuple[Spread, Spread] | None:
-    """The spreads of two arms, each with the other arms of its study; None where there is no
-    history to pool."""
+    """The moderated variances of two arms, each with the other arms of its study; None if the runs
+    have no history to pool."""
     if not (a[0].history and b[0].history):
         return None
     return predict(runs, a, metric).spread, predict(runs, b, metric).spread
 
 
 def too_wide(claim: Claim, metric: str, interval: tuple[float, float], mean: float) -> str:
-    """Why an interval is too wide to bear a figure out; "" where it is not.
+    """The reason why an interval is too wide to confirm a figure; empty if it is not.
 
-    One that is wider than all arms' published figures together would bear out the figure of any of
-    them.
+    An interval that is wider than the range of the published figures of all arms would confirm the
+    figure of any of them.
     """
     width = interval[1] - interval[0]
     published = [
@@ -125,9 +134,9 @@ def too_wide(claim: Claim, metric: str, interval: tuple[float, float], mean: flo
         if (other["study"], other["kind"], other.get("metric"))
         == (claim["study"], "band", claim["metric"])
     ]
-    apart = max(published) - min(published) if published else 0.0
-    if apart and width > apart:
-        return f"wider ({width:.2g}) than the published figures of all arms lie apart ({apart:.2g})"
+    extent = max(published) - min(published) if published else 0.0
+    if extent and width > extent:
+        return f"wider ({width:.2g}) than the range of the published figures ({extent:.2g})"
     if width > (WIDEST if metric in FRACTIONS else abs(mean)):
-        return f"so wide ({width:.2g}) that it says nothing"
+        return f"so wide ({width:.2g}) that it is uninformative"
     return ""

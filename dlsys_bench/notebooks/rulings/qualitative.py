@@ -1,8 +1,8 @@
-"""Claims that a text makes of pictures, as numbers that every run has to show."""
+"""Claims that a text makes about plots, as conditions on numbers that hold in every run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,49 +10,61 @@ import numpy as np
 
 from dlsys_bench.notebooks.rulings.ruling import Claim, Judged, Ruling, unmeasured
 from dlsys_bench.notebooks.rulings.runs import FEWEST, Runs
+from dlsys_bench.notebooks.studies.initialization import case_of
+from dlsys_bench.spec.initializers import GlorotNormal, HeNormal, Initializer, Normal
 from dlsys_bench.studies.registry import studies
 
 KEPT = (0.5, 2.0)
-"""A layer keeps its scale that is neither half nor twice that of another."""
+"""A layer keeps its scale if its standard deviation is within these multiples of another's."""
+
+Figures = Sequence[Mapping[str, Any]]
+"""The figures of the runs of one arm."""
 
 
 def violins(claim: Claim, runs: Runs) -> Judged:
-    """What nb2 and nb4 say of the violins of five hidden layers, held in every run."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for arm in studies()["initialization"].arms:
-        found[arm.name] = [run.figures for run in runs.of("initialization", arm.name)]
-    if not all(len(part) >= FEWEST for part in found.values()):
-        return unmeasured(claim, min(map(len, found.values())))
+    """Test the statements of nb2 and nb4 about the violin plots of five hidden layers."""
+    study = studies()[claim["study"]]
+    found: dict[tuple[str, Initializer], Figures] = {
+        case_of(arm): [run.figures for run in runs.of(study.name, arm.name)] for arm in study.arms
+    }
+    fewest = min(map(len, found.values()))
+    if fewest < FEWEST:
+        return unmeasured(claim, fewest)
     checks: dict[str, bool] = {}
     for function in ("tanh", "sigmoid"):
-        arms = [found[f"{function}/normal({sigma:g})"] for sigma in claim["sigmas"]]
-        glorot = found[f"{function}/glorot_normal"]
-        # Below the end of the range the spread tells the sigmas apart, at the end the saturated
-        # fraction.
-        spread, ends = (
-            [[run[name][0] for run in arm] for arm in arms] for name in ("deviation", "saturated")
-        )
-        checks[f"{function} moves to the ends in layer 1 as sigma grows"] = all(
-            max(low) < min(high) for low, high in pairwise(spread)
-        ) and max(ends[0]) < min(ends[-1])
-        checks[
-            f"Glorot keeps {function} spread over five layers, and off the ends where the largest sigma is not"
-        ] = all(KEPT[0] < run["decay"] < KEPT[1] for run in glorot) and max(
-            max(run["saturated"]) for run in glorot
-        ) < min(max(run["saturated"]) for run in arms[-1])
-    ratios = {
-        start: [a["decay"] for a in found[f"relu/{start}"]]
-        for start in ("glorot_normal", "he_normal")
-    }
-    checks["ReLU shrinks under Glorot"] = max(ratios["glorot_normal"]) < KEPT[0]
-    checks["ReLU keeps its scale under He"] = all(
-        KEPT[0] < ratio < KEPT[1] for ratio in ratios["he_normal"]
+        normal = [found[function, Normal(sigma)] for sigma in claim["sigmas"]]
+        checks |= _bounded(function, normal, found[function, GlorotNormal()])
+    glorot, he = (
+        [figures["decay"] for figures in found["relu", initializer]]
+        for initializer in (GlorotNormal(), HeNormal())
     )
-    wrong = [name for name, good in checks.items() if not good]
-    means = {start: float(np.mean(values)) for start, values in ratios.items()}
-    measured = f"ReLU, layer 5 over layer 1: Glorot {means['glorot_normal']:.2f}, He {means['he_normal']:.2f}"
+    checks["ReLU shrinks under Glorot"] = max(glorot) < KEPT[0]
+    checks["ReLU keeps its scale under He"] = all(KEPT[0] < ratio < KEPT[1] for ratio in he)
+    wrong = [name for name, holds in checks.items() if not holds]
+    measured = (
+        f"ReLU, layer 5 over layer 1: Glorot {float(np.mean(glorot)):.2f}, "
+        f"He {float(np.mean(he)):.2f}"
+    )
     reason = f"{len(checks) - len(wrong)} of {len(checks)} statements hold in every run" + (
         f"; not: {', '.join(wrong)}" if wrong else ""
     )
     ruling = Ruling.NOT_REPRODUCED if wrong else Ruling.REPRODUCED
-    return Judged(claim, ruling, reason, measured, runs=min(map(len, found.values())))
+    return Judged(claim, ruling, reason, measured, runs=fewest)
+
+
+def _bounded(function: str, normal: Sequence[Figures], glorot: Figures) -> dict[str, bool]:
+    """The statements about a bounded activation: under normal weights of rising standard deviation
+    sigma, and under Glorot's."""
+    # Standard deviations tell the smaller sigmas apart, saturated fractions the largest ones.
+    deviations, saturated = (
+        [[run[name][0] for run in runs] for runs in normal] for name in ("deviation", "saturated")
+    )
+    moves = all(max(low) < min(high) for low, high in pairwise(deviations))
+    largest = max(max(run["saturated"]) for run in glorot)
+    return {
+        f"{function} moves to the ends in layer 1 as sigma grows": moves
+        and max(saturated[0]) < min(saturated[-1]),
+        f"Glorot keeps {function} spread over five layers, and off the ends where the largest sigma "
+        "is not": all(KEPT[0] < run["decay"] < KEPT[1] for run in glorot)
+        and largest < min(max(run["saturated"]) for run in normal[-1]),
+    }

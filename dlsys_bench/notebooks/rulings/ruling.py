@@ -1,4 +1,4 @@
-"""What becomes of a claim."""
+"""Claims, and the rulings on them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Claim = Mapping[str, Any]
 
 
 class Ruling(StrEnum):
-    """What became of a claim. UNSOUND: the figure cannot bear what is said of it, whether it is
-    reproduced or not."""
+    """The result of testing a claim. UNSOUND: the published figure does not support the claim,
+    whether it is reproduced or not."""
 
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
@@ -26,8 +26,11 @@ class Ruling(StrEnum):
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and its ruling. `interval` (95%) and `p` (the chance of as much where the claim is
-    true) are of what `reason` names; `q` is the p among all the figures tested."""
+    """A claim and its ruling.
+
+    `interval` (95%) and `p`, the p-value under the claim, are those of the test that `reason`
+    names. `q` is the p-value adjusted for the false-discovery rate over all figures tested.
+    """
 
     claim: Claim
     ruling: Ruling
@@ -40,7 +43,7 @@ class Judged:
 
     @property
     def published(self) -> str:
-        """The figure, or what is said."""
+        """The published figure or, where there is none, the published text."""
         value = self.claim.get("value", self.claim.get("values"))
         if value is None:
             return str(self.claim.get("text", ""))
@@ -64,12 +67,12 @@ class Judged:
 
 
 def unmeasured(claim: Claim, runs: int) -> Judged:
-    """Too few stored runs to say."""
+    """The ruling for a claim that has too few stored runs."""
     study = claim["study"]
     return Judged(
         claim,
         Ruling.UNMEASURED,
-        f"dlsys-bench run {study} --tier full --reference --seeds 5 stores what it takes",
+        f"dlsys-bench run {study} --tier full --reference --seeds 5 stores the runs that it takes",
         runs=runs,
     )
 

@@ -14,22 +14,31 @@ from dlsys_bench.runs.store import find_reference, read
 from dlsys_bench.studies.registry import studies
 
 FEWEST = 2
-"""So many runs of an arm are judged: by the spread of its study's arms together, where it has
-others."""
+"""The smallest number of runs that is judged; two runs need the variance of the other arms."""
 
-# What Keras prints as training figures are running means; validation is called by its whole name
-# here.
-METRICS = {"train": "running", "val": "validation"}
+# The training figures that Keras prints are running means.
+METRICS = {
+    "train_accuracy": "running_accuracy",
+    "train_loss": "running_loss",
+    "val_accuracy": "validation_accuracy",
+    "val_loss": "validation_loss",
+}
+ArmName = tuple[str, str]
+"""The names of a study and of one of its arms."""
 
-# Arms that a claim calls otherwise: (study, arm), None for the claim's own study.
-ARMS: dict[tuple[str, str], tuple[str, str]] = {
+# The claims of the perceptron study are settled on the arms that give both losses the same points,
+# initial weights, learning rate and epochs.
+ARMS: dict[ArmName, ArmName] = {
     ("dying-relu", "leaky_relu(0.01)"): ("dying-relu", "leaky_relu"),
     ("learning-rate-sweep", "lenet5-tanh bn+bn"): ("learning-rate-sweep", "0.1"),
     ("cyclical-batch-size", "exp_range"): ("cyclical-learning-rate", "exp_range"),
     ("cyclical-batch-size", "cyclical-batch-size"): ("cyclical-batch-size", "sound"),
-    ("two-layer-backprop", "sigmoid-mse"): ("two-layer-backprop", "sigmoid-mse"),
+    ("perceptron", "perceptron"): ("perceptron", "sound/perceptron"),
+    ("perceptron", "hinge"): ("perceptron", "sound/hinge"),
 }
-OF: dict[str, tuple[str, str]] = {
+"""The arms that claims call by another name."""
+
+ARMS_OF_CLAIMS: dict[str, ArmName] = {
     "nb2.perceptron.test_accuracy": ("perceptron", "nb2/perceptron"),
     "nb2.hinge.test_accuracy": ("perceptron", "nb2/hinge"),
     "nb4.perceptron.test_accuracy": ("perceptron", "nb4/perceptron"),
@@ -38,12 +47,18 @@ OF: dict[str, tuple[str, str]] = {
     "nb4.leaky.collapse": ("dying-relu", "nb4/leaky_relu on |x sin 5x|"),
     "nb2.cyclic-batch.train_accuracy": ("cyclical-batch-size", "published"),
 }
-"""Claims whose arm here has another name."""
+"""The arms of claims on a single arm, by the id of the claim, where `ARMS` does not apply."""
+
+AS_PUBLISHED: dict[str, tuple[ArmName, ArmName]] = {
+    "nb2.perceptron>hinge": (("perceptron", "nb2/perceptron"), ("perceptron", "nb2/hinge")),
+    "nb4.hinge>perceptron": (("perceptron", "nb4/hinge"), ("perceptron", "nb4/perceptron")),
+}
+"""The arms, greater and lesser, that follow the published protocol of an ordering."""
 
 
 class Runs:
-    """The stored runs of one engine at tier full, each study's on the data it is meant for; `extra`
-    are more, of one's own. A run that is in both counts once."""
+    """The reference runs of one engine at tier full, each study's on its own dataset, and `extra`
+    runs. A run that occurs in both counts once."""
 
     def __init__(self, extra: Sequence[Result] = (), engine: str = "numpy") -> None:
         self.extra, self.engine = extra, engine
@@ -51,7 +66,7 @@ class Runs:
         self.known: dict[tuple[str, str], list[Result]] = {}
 
     def of(self, study: str, arm: str) -> list[Result]:
-        """Every run of an arm by its protocol of today, those that diverged too."""
+        """Every run of an arm by its current protocol, including those that diverged."""
         if (study, arm) not in self.known:
             self.known[study, arm] = self._read(study, arm)
         return self.known[study, arm]
@@ -81,20 +96,21 @@ class Runs:
         return [found[key] for key in sorted(found)]
 
     def for_claim(self, claim: Claim, arm: str | None = None) -> list[Result]:
-        """The runs that a claim is about."""
-        name = arm or claim.get("arm", "")
-        own = ARMS.get((claim["study"], name), (claim["study"], name))
-        return self.of(*(own if arm else OF.get(claim["id"], own)))
+        """The runs of the claim's arm, or of another arm that it names."""
+        name = claim["study"], arm or claim.get("arm", "")
+        if arm is None and claim["id"] in ARMS_OF_CLAIMS:
+            return self.of(*ARMS_OF_CLAIMS[claim["id"]])
+        return self.of(*ARMS.get(name, name))
 
 
 def metric_of(claim: Claim) -> str:
-    """The claim's metric by our name."""
-    kind, _, what = claim["metric"].partition("_")
-    return f"{METRICS.get(kind, kind)}_{what}"
+    """The name of the claim's metric in a run."""
+    name = str(claim["metric"])
+    return METRICS.get(name, name)
 
 
 def figures(runs: Sequence[Result], metric: str, epoch: int | None = None) -> NDArray[np.float64]:
-    """A figure of each run that has it, at an epoch or at the end."""
+    """A metric of every run that has it, at an epoch or at the end."""
     found = []
     for run in runs:
         if epoch is not None and run.history:
@@ -109,5 +125,5 @@ def figures(runs: Sequence[Result], metric: str, epoch: int | None = None) -> ND
 
 
 def measured(runs: Sequence[Result], metric: str) -> bool:
-    """Whether there are enough to judge by."""
+    """True if enough runs have the metric."""
     return len(figures(runs, metric)) >= FEWEST

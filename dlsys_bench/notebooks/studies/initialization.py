@@ -142,6 +142,12 @@ def _arm(activation: str, start: str) -> Arm:
     )
 
 
+def case_of(arm: Arm) -> tuple[str, Initializer]:
+    """The activation and the initializer of an arm."""
+    first = next(layer for layer in arm.model.layers if isinstance(layer, Dense))
+    return arm.options["activation"], first.kernel_initializer
+
+
 INITIALIZATION = Study(
     "initialization",
     "The outputs of five hidden layers before training, by activation and initialiser",
