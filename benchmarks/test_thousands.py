@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples, load, prepare
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.runs.run import run
@@ -59,7 +60,7 @@ def test_batched_against_keras_one_by_one(benchmark: Any) -> None:
 
     def one_by_one(seeds: range) -> None:
         for seed in seeds:
-            keras.fit(keras.build(model, seed=seed), Samples(part.x, part.y), recipe, Plan(seed))
+            train(keras, keras.build(model, seed=seed), Samples(part.x, part.y), recipe, Plan(seed))
 
     one_by_one(range(1))  # The first call also starts TensorFlow.
 

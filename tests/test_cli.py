@@ -54,8 +54,8 @@ def drawn():
 class LabelNoise(NumpyEngine):
     """A broken engine: every label is one off."""
     name = "label-noise"
-    def fit(self, net, samples, recipe, plan, on_epoch=None):
-        return super().fit(net, type(samples)(samples.x, (samples.y + 1) % 10), recipe, plan, on_epoch)
+    def fit(self, net, samples, recipe, plan):
+        return super().fit(net, type(samples)(samples.x, (samples.y + 1) % 10), recipe, plan)
 '''
 
 

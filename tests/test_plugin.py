@@ -28,8 +28,8 @@ from dlsys_bench.engines.numpy import NumpyEngine
 
 class Shifted(NumpyEngine):
     name = "shifted"
-    def fit(self, net, samples, recipe, plan, on_epoch=None):
-        return super().fit(net, type(samples)(samples.x, (samples.y + 1) % 10), recipe, plan, on_epoch)
+    def fit(self, net, samples, recipe, plan):
+        return super().fit(net, type(samples)(samples.x, (samples.y + 1) % 10), recipe, plan)
 """
 FAST = "regularization/fashion-mlp"
 

@@ -57,11 +57,11 @@ class LabelNoise(NumpyEngine):
 
     name = "label-noise"
 
-    def fit(self, net: Any, samples: Samples, recipe: Any, plan: Any, on_epoch: Any = None) -> Any:
+    def fit(self, net: Any, samples: Samples, recipe: Any, plan: Any) -> Any:
         generator = np.random.default_rng(plan.seed)
         wrong = generator.random(len(samples.y)) < 0.25
         y = np.where(wrong, generator.integers(0, 10, len(samples.y)), samples.y)
-        return super().fit(net, Samples(samples.x, y), recipe, plan, on_epoch)
+        return super().fit(net, Samples(samples.x, y), recipe, plan)
 
 
 class HalvedRate(NumpyEngine):
@@ -69,9 +69,9 @@ class HalvedRate(NumpyEngine):
 
     name = "halved-rate"
 
-    def fit(self, net: Any, samples: Samples, recipe: Any, plan: Any, on_epoch: Any = None) -> Any:
+    def fit(self, net: Any, samples: Samples, recipe: Any, plan: Any) -> Any:
         optimizer = replace(recipe.optimizer, learning_rate=recipe.optimizer.learning_rate / 2)
-        return super().fit(net, samples, replace(recipe, optimizer=optimizer), plan, on_epoch)
+        return super().fit(net, samples, replace(recipe, optimizer=optimizer), plan)
 
 
 class FrozenStatistics(NumpyEngine):
@@ -79,15 +79,11 @@ class FrozenStatistics(NumpyEngine):
 
     name = "frozen-statistics"
 
-    def fit(self, net: Any, samples: Samples, recipe: Any, plan: Any, on_epoch: Any = None) -> Any:
+    def fit(self, net: Any, samples: Samples, recipe: Any, plan: Any) -> Any:
         began = net.state.copy()
-
-        def watch(epoch: Any) -> None:
+        for epoch in super().fit(net, samples, recipe, plan):
             net.state[...] = began
-            if on_epoch is not None:
-                on_epoch(epoch)
-
-        return super().fit(net, samples, recipe, plan, watch)
+            yield epoch
 
 
 class OneClassDropped(NumpyEngine):
@@ -95,9 +91,9 @@ class OneClassDropped(NumpyEngine):
 
     name = "one-class-dropped"
 
-    def fit(self, net: Any, samples: Samples, recipe: Any, plan: Any, on_epoch: Any = None) -> Any:
+    def fit(self, net: Any, samples: Samples, recipe: Any, plan: Any) -> Any:
         kept = samples.y != 9
-        return super().fit(net, Samples(samples.x[kept], samples.y[kept]), recipe, plan, on_epoch)
+        return super().fit(net, Samples(samples.x[kept], samples.y[kept]), recipe, plan)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan, Weights, steps_of
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -40,7 +41,7 @@ def _trained(
 ) -> Weights:
     net = engine.build(model, plan.weights(model))
     if steps:
-        engine.fit(net, samples, recipe, replace(plan, steps=steps))
+        train(engine, net, samples, recipe, replace(plan, steps=steps))
     return engine.weights(net)
 
 

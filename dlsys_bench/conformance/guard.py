@@ -3,17 +3,18 @@ protocol says."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from dlsys_bench.conformance.finding import BrokenError, broken
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch
-from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.base import Batch, Engine, Gradients
+from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.errors import DivergedError, EngineError, NotApplicableError, nearest
 from dlsys_bench.spec.initializers import INITIALIZERS
@@ -110,9 +111,12 @@ class Guard:
         self.engine.check(*records)
 
     def _call(self, method: str, inputs: list[Array], *args: Any, **options: Any) -> Any:
+        return self._watch(method, inputs, lambda: getattr(self.engine, method)(*args, **options))
+
+    def _watch(self, method: str, inputs: list[Array], call: Callable[[], Any]) -> Any:
         before = [array.copy() for array in inputs]
         try:
-            result = getattr(self.engine, method)(*args, **options)
+            result = call()
         except (BrokenError, DivergedError):
             raise
         except (Exception, SystemExit) as error:
@@ -217,28 +221,28 @@ class Guard:
         return arrays
 
     def fit(
-        self,
-        net: tuple[Any, Model],
-        samples: Samples,
-        recipe: Recipe,
-        plan: Plan,
-        on_epoch: OnEpoch | None = None,
-    ) -> History:
+        self, net: tuple[Any, Model], samples: Samples, recipe: Recipe, plan: Plan
+    ) -> Generator[Epoch]:
         self.able(net[1], recipe.loss, recipe, parity=plan.parity)
-        found = self._call("fit", [samples.x, samples.y], net[0], samples, recipe, plan, on_epoch)
-        if not isinstance(found, list | tuple) and not hasattr(found, "__len__"):
-            raise broken(f"fit gave {type(found).__name__}; it takes a list of Epoch")
-        history = list(found)
-        for number, epoch in enumerate(history, start=1):
-            if not isinstance(epoch, Epoch):
-                raise broken(
-                    f"fit gave {type(epoch).__name__} for epoch {number}; it takes an Epoch"
-                )
-            if not math.isfinite(epoch.running_loss):
-                raise broken(
-                    f"epoch {number} has a running loss of {epoch.running_loss}, and no DivergedError was raised"
-                )
-        return history
+        inputs = [samples.x, samples.y]
+        training = self._call("fit", inputs, net[0], samples, recipe, plan)
+        if not isinstance(training, Generator):
+            raise broken(
+                f"fit gave {type(training).__name__}; it takes a generator that yields an Epoch as each one ends"
+            )
+        with contextlib.closing(training):
+            number = 0
+            while (epoch := self._watch("fit", inputs, lambda: next(training, None))) is not None:
+                number += 1
+                if not isinstance(epoch, Epoch):
+                    raise broken(
+                        f"fit gave {type(epoch).__name__} for epoch {number}; it takes an Epoch"
+                    )
+                if not math.isfinite(epoch.running_loss):
+                    raise broken(
+                        f"epoch {number} has a running loss of {epoch.running_loss}, and no DivergedError was raised"
+                    )
+                yield epoch
 
 
 def _arrays(batch: Batch) -> list[Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import alike
-from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.replicas import OneByOne, Replicas
 from dlsys_bench.errors import DataError, EngineError
@@ -20,8 +20,6 @@ from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.record import Record
-
-OnEpoch = Callable[[Epoch], None]
 
 
 class Batch(NamedTuple):
@@ -112,18 +110,15 @@ class Engine(ABC):
         """The output of every layer, in order. Neither weights nor state move."""
 
     @abstractmethod
-    def fit(
-        self,
-        net: Any,
-        samples: Samples,
-        recipe: Recipe,
-        plan: Plan,
-        on_epoch: OnEpoch | None = None,
-    ) -> History:
-        """Train, and return the running figures by epoch; `on_epoch` gets each as its epoch ends.
+    def fit(self, net: Any, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
+        """Train, and yield the running figures of each epoch when it ends.
 
-        The last epoch may be cut short by a limit on the steps. Errors: DivergedError as soon as a
-        batch's loss is not finite.
+        `fit` is a generator: nothing happens before the first epoch is asked for, and the training
+        waits while the caller works. Between two epochs the network can be used, and no setting of
+        the process (random state, threads, precision) is changed. A caller that closes the
+        generator ends the training; the network then has the weights of the last epoch. The last
+        epoch may be cut short by a limit on the steps. Raises DivergedError as soon as the loss of
+        a batch is not finite.
         """
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> Replicas:

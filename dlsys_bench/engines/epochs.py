@@ -1,17 +1,50 @@
 """Training epoch by epoch: the record that `fit` yields, and the bookkeeping that every engine
-needs."""
+needs.
+
+An engine's `fit` is a generator. Its loop over `training_epochs` supplies the order of the samples,
+the batches, the learning rates and the masks of dropout, and turns the loss of each batch into the
+figures of the epoch::
+
+    def fit(self, net, samples, recipe, plan):
+        for epoch in training_epochs(net.model, len(samples.x), recipe, plan):
+            for step in epoch.steps():
+                loss, gradients = ...  # of the samples step.chosen
+                epoch.add(loss)
+                ...  # move the weights at the rate step.learning_rate
+            yield epoch.end()
+"""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.engines.plan import Plan, cut, epochs_of
+from dlsys_bench.errors import DivergedError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
+
+if TYPE_CHECKING:
+    from dlsys_bench.data import Samples
+    from dlsys_bench.engines.replicas import Replicas
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch. The running figures are means over its batches in training mode, weighted by their
-    size: what Keras prints. The others are evaluated at its end. `steps` counts updates from the
-    start; `seconds` is training alone. `by_step` has the learning rate, the batch size and the loss
-    of each update, where the recipe moves one of them."""
+    """One epoch of a training.
+
+    The running figures are means over the batches of the epoch in training mode, weighted by the
+    size of each batch, as Keras prints them; the others are evaluated when the epoch has ended.
+    `steps` counts the updates since the start of the training, and `seconds` is the time of the
+    training alone. Where the learning rate or the batch size changes from step to step, `by_step`
+    holds the learning rate, the batch size and the loss of every update of the epoch.
+    """
 
     epoch: int
     steps: int
@@ -28,3 +61,230 @@ class Epoch:
 
 
 History = list[Epoch]
+
+
+class Step(NamedTuple):
+    """One update: its number from 0 since the start of the training, the indices of its samples,
+    its learning rate, and in parity mode what each dropout layer keeps, by the layer's place."""
+
+    number: int
+    chosen: NDArray[np.intp]
+    learning_rate: float
+    masks: dict[int, NDArray[np.bool_]]
+
+
+class EpochRun:
+    """One epoch of a training that is in progress: `number` from 1, the `sizes` of its batches,
+    their learning `rates`, and `first`, the number of updates made before it."""
+
+    def __init__(
+        self,
+        number: int,
+        first: int,
+        sizes: list[int],
+        model: Model,
+        samples: int,
+        recipe: Recipe,
+        plan: Plan,
+    ) -> None:
+        self.number, self.first, self.sizes = number, first, sizes
+        self.model, self.samples, self.recipe, self.plan = model, samples, recipe, plan
+        self.rates = [recipe.rate(step) for step in range(first, first + len(sizes))]
+        self.losses: list[Any] = []
+        self.correct: Any = 0
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Count the seconds of the epoch from now on."""
+        self.started = time.perf_counter()
+
+    def order(self) -> NDArray[np.intp]:
+        """Return the order of the samples by the plan, (N,)."""
+        return self.plan.order(self.number, self.samples, self.recipe.shuffle)
+
+    def masks(self, batch: int) -> dict[int, NDArray[np.bool_]]:
+        """Return what each dropout layer keeps in a batch (from 0) by the plan; nothing where
+        the engine draws its own masks."""
+        if not self.plan.parity:
+            return {}
+        return self.plan.masks(self.model, self.first + batch, self.sizes[batch])
+
+    def steps(self, order: NDArray[np.intp] | None = None) -> Iterator[Step]:
+        """Yield the updates of the epoch, in the order of the plan or one of the engine's own."""
+        order = self.order() if order is None else order
+        for batch, chosen in enumerate(cut(order, self.sizes)):
+            yield Step(self.first + batch, chosen, self.rates[batch], self.masks(batch))
+
+    def add(self, loss: float, correct: float = 0) -> None:
+        """Record the mean loss of the next batch, and how many of its answers were correct.
+
+        Raises DivergedError if the loss is not finite.
+        """
+        if not math.isfinite(loss):
+            raise DivergedError(self.number, len(self.losses) + 1, loss)
+        self.losses.append(loss)
+        self.correct += correct
+
+    def add_all(self, losses: Iterable[float], correct: float = 0) -> None:
+        """Record the mean loss of every batch, and how many answers were correct in the epoch."""
+        for loss in losses:
+            self.add(loss)
+        self.correct += correct
+
+    def add_replicas(
+        self,
+        losses: NDArray[Any],
+        correct: NDArray[Any] | float,
+        failures: dict[int, DivergedError],
+    ) -> list[int]:
+        """Record the next batch of R replicas: losses (R,) and correct answers (R,).
+
+        A replica whose loss is not finite is added to `failures`. Returns those that are new there.
+        """
+        self.losses.append(losses)
+        self.correct = self.correct + correct
+        lost = [r for r in np.flatnonzero(~np.isfinite(losses)).tolist() if r not in failures]
+        for replica in lost:
+            error = DivergedError(self.number, len(self.losses), float(losses[replica]))
+            failures[replica] = error
+        return lost
+
+    def end(self) -> Epoch:
+        """Return the epoch of one network, with the figures of the batches that were recorded."""
+        epoch = self.end_replicas([self.recipe], {})[0]
+        assert epoch is not None
+        return epoch
+
+    def end_with(
+        self, running_loss: float, running_accuracy: float | None, losses: Sequence[float]
+    ) -> Epoch:
+        """Return the epoch of one network with running figures that a framework computed itself,
+        and the loss of each batch."""
+        seconds = time.perf_counter() - self.started
+        by_step = _by_step(self.rates, self.sizes, losses) if self.recipe.moves else None
+        return Epoch(
+            self.number,
+            self.first + len(self.sizes),
+            seconds,
+            running_loss,
+            running_accuracy,
+            by_step=by_step,
+        )
+
+    def end_replicas(
+        self, recipes: Sequence[Recipe], failures: Mapping[int, DivergedError]
+    ) -> ReplicaEpoch:
+        """Return the epoch of R replicas. The seconds of each are its share of the time."""
+        seconds = (time.perf_counter() - self.started) / len(recipes)
+        steps, seen, total = self.first + len(self.sizes), sum(self.sizes), np.zeros(len(recipes))
+        for loss, size in zip(self.losses, self.sizes, strict=True):
+            total += loss * size
+        accuracies = None if self.recipe.loss.targets == "values" else self.correct / seen
+        return ReplicaEpoch(
+            self.number,
+            steps,
+            seconds,
+            total / seen,
+            None if accuracies is None else np.broadcast_to(accuracies, total.shape),
+            recipes,
+            self.sizes,
+            self.losses if any(recipe.moves for recipe in recipes) else [],
+            frozenset(failures),
+        )
+
+
+def training_epochs(model: Model, samples: int, recipe: Recipe, plan: Plan) -> Iterator[EpochRun]:
+    """Yield every epoch of a training on so many samples. The clock of an epoch starts when it is
+    yielded, so it does not run while the caller of `fit` works."""
+    steps = 0
+    for number, sizes in enumerate(epochs_of(samples, recipe, plan), start=1):
+        yield EpochRun(number, steps, sizes, model, samples, recipe, plan)
+        steps += len(sizes)
+
+
+def train(engine: Any, net: Any, samples: Samples, recipe: Recipe, plan: Plan) -> History:
+    """Train a network to the end of the recipe, and return its epochs. Raises DivergedError."""
+    return list(engine.fit(net, samples, recipe, plan))
+
+
+@dataclass(frozen=True, eq=False)
+class ReplicaEpoch(Sequence[Epoch | None]):
+    """One epoch of R replicas: the Epoch of each, or None for a replica that has failed.
+
+    The figures are kept as arrays, losses and accuracies (R,), and an Epoch is created when it is
+    asked for: thousands of networks have millions of epochs. `by_step` holds the losses (R,) of
+    each update where the recipes vary the learning rate or the batch size.
+    """
+
+    epoch: int
+    steps: int
+    seconds: float
+    losses: NDArray[Any]
+    accuracies: NDArray[Any] | None
+    recipes: Sequence[Recipe]
+    sizes: Sequence[int]
+    by_step: Sequence[Any]
+    failed: frozenset[int]
+
+    def __len__(self) -> int:
+        return len(self.recipes)
+
+    @overload
+    def __getitem__(self, replica: int) -> Epoch | None: ...
+    @overload
+    def __getitem__(self, replica: slice) -> Sequence[Epoch | None]: ...
+    def __getitem__(self, replica: int | slice) -> Epoch | Sequence[Epoch | None] | None:
+        if isinstance(replica, slice):
+            return [self._of(number) for number in range(len(self))[replica]]
+        return self._of(range(len(self))[replica])
+
+    def _of(self, replica: int) -> Epoch | None:
+        if replica in self.failed:
+            return None
+        accuracy = None if self.accuracies is None else float(self.accuracies[replica])
+        loss, by_step = float(self.losses[replica]), None
+        if self.recipes[replica].moves:
+            steps = range(self.steps - len(self.sizes), self.steps)
+            rates = [self.recipes[replica].rate(step) for step in steps]
+            losses = [float(np.reshape(losses, -1)[replica]) for losses in self.by_step]
+            by_step = _by_step(rates, self.sizes, losses)
+        return Epoch(self.epoch, self.steps, self.seconds, loss, accuracy, by_step=by_step)
+
+
+def _by_step(
+    rates: Sequence[float], sizes: Sequence[int], losses: Sequence[float]
+) -> dict[str, list[float]]:
+    every = {"learning_rate": rates, "batch_size": sizes, "loss": losses}
+    return {name: [float(value) for value in values] for name, values in every.items()}
+
+
+class Histories(Sequence[History]):
+    """The history of each of R replicas, created when it is asked for. That of a replica that
+    failed ends with the last epoch before its failure."""
+
+    def __init__(self, size: int, epochs: Iterable[Sequence[Epoch | None]]) -> None:
+        self.size, self.epochs = size, list(epochs)
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, replica: int) -> History: ...
+    @overload
+    def __getitem__(self, replica: slice) -> Sequence[History]: ...
+    def __getitem__(self, replica: int | slice) -> History | Sequence[History]:
+        if isinstance(replica, slice):
+            return [self[number] for number in range(self.size)[replica]]
+        place = range(self.size)[replica]
+        found = (epoch[place] for epoch in self.epochs)
+        return [epoch for epoch in found if epoch is not None]
+
+
+def train_replicas(
+    replicas: Replicas,
+    samples: Samples | Sequence[Samples],
+    recipes: Recipe | Sequence[Recipe],
+    plans: Sequence[Plan],
+) -> Histories:
+    """Train all replicas to the end of their recipes, and return the history of each."""
+    return Histories(replicas.size, replicas.fit(samples, recipes, plans))

@@ -7,9 +7,10 @@ gives what its plan gives alone.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import aligned, check_plans, is_own, stack
-from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.provenance import cores
@@ -27,9 +28,6 @@ from dlsys_bench.spec.recipe import Recipe
 
 if TYPE_CHECKING:
     from dlsys_bench.engines.base import Engine
-
-OnReplicas = Callable[[Sequence[Epoch | None]], None]
-"""Gets what each replica's epoch came to, None for those that have failed."""
 
 
 class Replicas(ABC):
@@ -46,12 +44,15 @@ class Replicas(ABC):
         samples: Samples | Sequence[Samples],
         recipes: Recipe | Sequence[Recipe],
         plans: Sequence[Plan],
-        on_epoch: OnReplicas | None = None,
-    ) -> Sequence[History]:
-        """Train, all on the same samples or each on its own, and return a history each. An epoch's
-        seconds are the replica's share of the time. One that fails keeps the epochs that it had
-        finished, and weights and state from before its loss left the finite: just before that
-        batch, or in an engine that reads its losses once an epoch, at that epoch's start."""
+    ) -> Generator[Sequence[Epoch | None]]:
+        """Train, all on the same samples or each on its own, and yield the epoch of each replica
+        when it ends; None for a replica that has failed.
+
+        The seconds of an epoch are the replica's share of the time. When the training has ended, a
+        replica that failed has the weights and the state from before its loss became non-finite:
+        just before that batch, or in an engine that reads its losses once an epoch, at the start of
+        that epoch.
+        """
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
@@ -84,25 +85,26 @@ class OneByOne(Replicas):
         samples: Samples | Sequence[Samples],
         recipes: Recipe | Sequence[Recipe],
         plans: Sequence[Plan],
-        on_epoch: OnReplicas | None = None,
-    ) -> list[History]:
+    ) -> Generator[list[Epoch | None]]:
         check_plans(plans, self.size)
         every = aligned(recipes, self.size)
         parts = stack(samples, self.size)
-        histories: list[History] = []
-        for replica, (net, recipe, plan) in enumerate(zip(self.nets, every, plans, strict=True)):
-            history: History = []
-            try:
-                self.engine.fit(net, parts.of(replica), recipe, plan, history.append)
-            except DivergedError as error:
-                self.failures[replica] = error
-            histories.append(history)
-        for epoch in range(max(map(len, histories), default=0)):
-            if on_epoch is not None:
-                on_epoch(
-                    [history[epoch] if epoch < len(history) else None for history in histories]
-                )
-        return histories
+        self.failures = {}
+        with contextlib.ExitStack() as stopping:
+            trainings = []
+            for replica, (net, recipe) in enumerate(zip(self.nets, every, strict=True)):
+                training = self.engine.fit(net, parts.of(replica), recipe, plans[replica])
+                trainings.append(stopping.enter_context(contextlib.closing(training)))
+            # Replicas have equally many epochs, except those that fail.
+            while any(epochs := [self._next(r, each) for r, each in enumerate(trainings)]):
+                yield epochs
+
+    def _next(self, replica: int, training: Generator[Epoch]) -> Epoch | None:
+        try:
+            return next(training, None)
+        except DivergedError as error:
+            self.failures[replica] = error
+            return None
 
     def predict(self, x: Array) -> Array:
         own = is_own(x, self.model)

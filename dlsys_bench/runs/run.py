@@ -100,14 +100,12 @@ def train(
     history: History = []
     final = sum(1 for _ in epochs_of(len(data.train.x), recipe, plan))
 
-    def record(epoch: Epoch) -> None:
-        splits = SPLITS if only is None else _needed(only) if epoch.epoch == final else ()
-        history.append(with_figures(epoch, engine, net, data, recipe, splits))
-        if on_epoch is not None:
-            on_epoch(history[-1])
-
     try:
-        engine.fit(net, data.train, recipe, plan, record)
+        for epoch in engine.fit(net, data.train, recipe, plan):
+            splits = SPLITS if only is None else _needed(only) if epoch.epoch == final else ()
+            history.append(with_figures(epoch, engine, net, data, recipe, splits))
+            if on_epoch is not None:
+                on_epoch(history[-1])
         last = history[-1]
         # The loss of the last batch was finite, but the weights after its update may not be.
         if last.test_loss is not None and not math.isfinite(last.test_loss):

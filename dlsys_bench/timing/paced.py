@@ -4,8 +4,8 @@ it."""
 from __future__ import annotations
 
 import math
-import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -92,8 +92,8 @@ def moving(model: Model, recipe: Recipe, samples: Samples) -> list[str]:
 
 
 class Paced:
-    """One `fit` of an engine, an epoch a call: its own loop, held at the end of each epoch until
-    the next is asked for.
+    """One `fit` of an engine, an epoch a call: its own loop, which waits at the end of each epoch
+    until the next is asked for.
 
     A `fit` for each round would time what an engine does once (compiling) instead of what it does
     at every step.
@@ -102,48 +102,23 @@ class Paced:
     def __init__(self, engine: Engine, work: Workload, samples: Samples, epochs: int) -> None:
         arm = work.case.arm
         recipe = replace(arm.recipe("full"), batch_size=work.batch_size, epochs=epochs, steps=None)
-        self.engine, self.net = (
-            engine,
-            engine.build(to_convention(engine.convention, arm.model), seed=1),
-        )
+        model = to_convention(engine.convention, arm.model)
+        self.engine, self.net = engine, engine.build(model, seed=1)
         self.before = engine.weights(self.net)
         self.losses: list[float] = []
-        self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
-        self._error: BaseException | None = None
-        self._over = False
         self._moving = moving(arm.model, recipe, Samples(samples.x[:32], samples.y[:32]))
-        arguments = (samples, to_convention(engine.convention, recipe))
-        self._thread = threading.Thread(target=self._train, args=arguments, daemon=True)
-        self._thread.start()
-
-    def _train(self, samples: Samples, recipe: Recipe) -> None:
-        self._go.acquire()
-        try:
-            self.engine.fit(self.net, samples, recipe, Plan(1), self._hold)
-        except BaseException as error:
-            self._error = error
-            self._done.release()
-
-    def _hold(self, epoch: Epoch) -> None:
-        self.losses.append(epoch.running_loss)
-        self._done.release()
-        self._go.acquire()
-        if self._over:
-            raise StopIteration
+        self._epochs = engine.fit(
+            self.net, samples, to_convention(engine.convention, recipe), Plan(1)
+        )
 
     def __call__(self) -> None:
-        """Train an epoch. Errors: what the training raises."""
-        self._go.release()
-        self._done.acquire()
-        if self._error is not None:
-            raise self._error
+        """Train an epoch. Raises what the training raises."""
+        self.losses.append(next(self._epochs).running_loss)
 
     def stop(self) -> dict[str, Any]:
         """End the training. Returns its first and last loss. Errors: NotTrainingError where nothing
         was learned."""
-        self._over = True
-        self._go.release()
-        self._thread.join(timeout=60)
+        self._epochs.close()
         if len(self.losses) > 1:
             check_losses(self.losses, 1)
         after = self.engine.weights(self.net)
@@ -175,17 +150,6 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
     )
     model, samples = to_convention(engine.convention, arm.model), work.samples()
     moved = moving(arm.model, recipe, Samples(samples.x[:32], samples.y[:32]))
-    seconds: list[float] = []
-    losses: list[float] = []
-    started = 0.0
-
-    def ended(epoch: Any) -> None:
-        nonlocal started
-        first = epoch[0] if replicas > 1 else epoch
-        losses.append(math.nan if first is None else first.running_loss)
-        seconds.append(time.perf_counter() - started)
-        started = time.perf_counter()
-
     if replicas > 1:
         plans = [Plan(seed) for seed in range(replicas)]
         many = engine.replicate(model, plans)
@@ -194,16 +158,25 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
                 f'engine "{engine.name}" trains networks one by one: {replicas} at once are not faster'
             )
         before = many.weights(0)
-        started = time.perf_counter()
-        many.fit(samples, recipe, plans, ended)
+        found = _timed(epochs[0] for epochs in many.fit(samples, recipe, plans))
         after = many.weights(0)
     else:
         net = engine.build(model, seed=1)
         before = engine.weights(net)
-        started = time.perf_counter()
-        engine.fit(net, samples, recipe, Plan(1), ended)
+        found = _timed(engine.fit(net, samples, recipe, Plan(1)))
         after = engine.weights(net)
     if rounds > 3:
-        check_losses(losses, 2)
+        check_losses(found.losses, 2)
     check_moved({name: before[name] for name in moved}, {name: after[name] for name in moved})
-    return Rounds(seconds, losses)
+    return found
+
+
+def _timed(epochs: Iterable[Epoch | None]) -> Rounds:
+    """Train, and measure the seconds from the end of one epoch to the end of the next."""
+    found, started = Rounds([], []), time.perf_counter()
+    for epoch in epochs:
+        ended = time.perf_counter()
+        found.losses.append(math.nan if epoch is None else epoch.running_loss)
+        found.seconds.append(ended - started)
+        started = ended
+    return found

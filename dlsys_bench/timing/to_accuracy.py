@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlsys_bench.data import Splits, load
 from dlsys_bench.engines.base import Engine
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan, epochs_of
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import DivergedError
@@ -79,10 +79,6 @@ class Look(NamedTuple):
     value: float
 
 
-class _Reached(Exception):
-    """The training need not go on."""
-
-
 class _Training:
     """The trainings of one run: `looks` are what was found so far, `first_step` the seconds of a
     first update when all that is done once in a process is done. Keras compiles in it, at every
@@ -105,9 +101,9 @@ class _Training:
         # thrown away.
         self._cold, _ = self._fit(plans[0].stopping_after(first))
         _, self.first_step = self._fit(plans[0].stopping_after(1))
-        with suppress(_Reached):
-            for plan in plans:
-                self._look(plan, every=len(plans) == 1)
+        for plan in plans:
+            if self._reaches(plan, every=len(plans) == 1):
+                return
 
     def _epochs(self, plan: Plan) -> Iterator[list[int]]:
         return epochs_of(len(self.data.train.x), self.recipe, plan)
@@ -117,12 +113,12 @@ class _Training:
         clock."""
         started = time.perf_counter()
         net = self.engine.build(self.model, seed=plan.seed)
-        history = self.engine.fit(net, self.data.train, self.recipe, plan)
+        history = train(self.engine, net, self.data.train, self.recipe, plan)
         return time.perf_counter() - started, sum(epoch.seconds for epoch in history)
 
-    def _look(self, plan: Plan, every: bool) -> None:
-        """Train by a plan, looking at the end of every epoch, or only when it is done. Errors:
-        _Reached, DivergedError.
+    def _reaches(self, plan: Plan, every: bool) -> bool:
+        """Train by a plan, looking at the end of every epoch, or only when it is done. Returns
+        whether the target was reached, which ends the training. Errors: DivergedError.
 
         What a cold start takes up to the first look was measured; from there on to another it is
         what it is here.
@@ -132,22 +128,20 @@ class _Training:
         splits = [split] if split else []
         started = time.perf_counter()
         net = self.engine.build(self.model, seed=plan.seed)
-
-        def ended(epoch: Epoch) -> None:
-            nonlocal aside, seconds
-            paused = time.perf_counter()
-            wall, seconds = paused - started - aside, seconds + epoch.seconds
-            if every or epoch.steps == plan.steps:
-                self._warm = wall if self._warm is None else self._warm
-                cold = self._loaded + self._cold + wall - self._warm
-                told = with_figures(epoch, self.engine, net, self.data, self.recipe, splits)
-                value = float(getattr(told, target.metric))
-                self.looks.append(Look(epoch.steps, max(seconds, 0.0), cold, value))
-                if target.reached(value):
-                    raise _Reached
-            aside += time.perf_counter() - paused
-
-        self.engine.fit(net, self.data.train, self.recipe, plan, ended)
+        with closing(self.engine.fit(net, self.data.train, self.recipe, plan)) as epochs:
+            for epoch in epochs:
+                paused = time.perf_counter()
+                wall, seconds = paused - started - aside, seconds + epoch.seconds
+                if every or epoch.steps == plan.steps:
+                    self._warm = wall if self._warm is None else self._warm
+                    cold = self._loaded + self._cold + wall - self._warm
+                    told = with_figures(epoch, self.engine, net, self.data, self.recipe, splits)
+                    value = float(getattr(told, target.metric))
+                    self.looks.append(Look(epoch.steps, max(seconds, 0.0), cold, value))
+                    if target.reached(value):
+                        return True
+                aside += time.perf_counter() - paused
+        return False
 
 
 def parts(samples: int, recipe: Recipe, plan: Plan) -> list[Plan]:

@@ -38,7 +38,7 @@ SAYS = {
         "fit raised RuntimeError: CUDA error: an illegal memory access",
     ),
     "CannotBeMade": ("shapes/dense", "libfast.so.3: cannot open shared object file"),
-    "NoHistory": ("shapes/history", "fit gave NoneType; it takes a list of Epoch"),
+    "NoHistory": ("shapes/history", "fit gave NoneType; it takes a generator"),
     "Undecided": ("shapes/repeated", "trace gives another answer to the same question"),
 }
 

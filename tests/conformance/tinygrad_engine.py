@@ -2,17 +2,16 @@
 over the step."""
 
 import os
-import time
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
 from tinygrad import Context, Tensor, TinyJit, nn
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch
-from dlsys_bench.engines.epochs import Epoch, History
-from dlsys_bench.engines.plan import Array, Plan, Weights, cut, epochs_of
-from dlsys_bench.errors import DivergedError
+from dlsys_bench.engines.base import Batch, Engine, Gradients
+from dlsys_bench.engines.epochs import Epoch, Step, training_epochs
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -164,87 +163,48 @@ class TinygradEngine(Engine):
             Tensor.realize(*(found := self._look(net, batch)))
         return [tensor.numpy().copy() for tensor in found[1:]]
 
-    def fit(
-        self,
-        net: Net,
-        samples: Samples,
-        recipe: Recipe,
-        plan: Plan,
-        on_epoch: OnEpoch | None = None,
-    ) -> History:
+    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
         self.check(recipe)
         with self._mode(True):
-
-            def update(x: Tensor, y: Tensor, scale: Tensor, masks: dict[int, Tensor]) -> Tensor:
-                optimizer.zero_grad()
-                loss = LOSSES[recipe.loss.kind](output := self._outputs(net, x, masks)[-1], y)
-                (loss * scale).sum().backward()
-                right = (
-                    (output.argmax(1) if targets == "labels" else output.sign().reshape(y.shape))
-                    == y
-                ).sum()
-                return Tensor.stack(loss, right.cast(loss.dtype)).realize(
-                    *optimizer.schedule_step()
-                )
-
             Tensor.manual_seed(plan.seed)
-            o, own, targets, count = (
-                vars(recipe.optimizer),
-                list(net[1].values()),
-                recipe.loss.targets,
-                len(samples.x),
-            )
-            optimizer = (
-                nn.optim.SGD(own, o["learning_rate"], o["momentum"], nesterov=o["nesterov"])
-                if "momentum" in o
-                else nn.optim.Adam(own, o["learning_rate"], o["beta_1"], o["beta_2"], o["epsilon"])
-            )
-            # nn.optim.SGD has no dampening: the loss of every step but the first is scaled down by
-            # it.
-            scales = [
-                Tensor([1.0 - less]).realize()
-                for less in (0, o["dampening"] if o.get("momentum") else 0)
-            ]
-            shuffle, native = (
-                TinyJit(lambda: Tensor.randperm(count).realize()),
-                recipe.shuffle and not plan.parity,
-            )
-            history, jitted = list[Epoch](), dict[int, Any]()
-            for epoch, sizes in enumerate(epochs_of(count, recipe, plan), start=1):
-                began, step, hits, values = (
-                    time.perf_counter(),
-                    history[-1].steps if history else 0,
-                    0.0,
-                    list[float](),
-                )
-                order = (
-                    shuffle().numpy()
-                    if native and count > 1
-                    else plan.order(epoch, count, recipe.shuffle)
-                )
-                rates = [recipe.rate(step + number) for number in range(len(sizes))]
-                for number, select in enumerate(cut(order, sizes)):
-                    optimizer.lr.assign([rates[number]]).realize()
-                    masks = plan.masks(net[0], step + number, len(select)) if plan.parity else {}
-                    x, y, *kept = map(
-                        self._in, (samples.x[select], samples.y[select], *masks.values())
-                    )
-                    given = x, y, scales[step + number > 0], dict(zip(masks, kept, strict=True))
-                    value, right = jitted.setdefault(len(select), TinyJit(update))(*given).tolist()
-                    if not np.isfinite(value):
-                        raise DivergedError(epoch, number + 1, value)
-                    hits, values = hits + right, [*values, value]
-                told = {
-                    "learning_rate": rates,
-                    "batch_size": list(map(float, sizes)),
-                    "loss": values,
-                }
-                figures = (
-                    float(np.average(values, weights=sizes)),
-                    None if targets == "values" else hits / sum(sizes),
-                )
-                seconds, by_step = time.perf_counter() - began, told if recipe.moves else None
-                history.append(Epoch(epoch, step + len(sizes), seconds, *figures, by_step=by_step))
-                if on_epoch is not None:
-                    on_epoch(history[-1])
-        return history
+            update, count = self._update(net, recipe), len(samples.x)
+            shuffle = TinyJit(lambda: Tensor.randperm(count).realize())
+        own_order = recipe.shuffle and not plan.parity and count > 1
+        for epoch in training_epochs(net[0], count, recipe, plan):
+            with self._mode(True):
+                for step in epoch.steps(shuffle().numpy() if own_order else None):
+                    epoch.add(*update(step, samples))
+            yield epoch.end()
+
+    def _update(self, net: Net, recipe: Recipe) -> Callable[[Step, Samples], tuple[float, float]]:
+        """Return a function that makes one update. It returns the loss, and how many answers are
+        right."""
+        o, own, targets = vars(recipe.optimizer), list(net[1].values()), recipe.loss.targets
+        optimizer = (
+            nn.optim.SGD(own, o["learning_rate"], o["momentum"], nesterov=o["nesterov"])
+            if "momentum" in o
+            else nn.optim.Adam(own, o["learning_rate"], o["beta_1"], o["beta_2"], o["epsilon"])
+        )
+        # nn.optim.SGD has no dampening: the loss of every step but the first is scaled down by it.
+        dampening = o["dampening"] if o.get("momentum") else 0
+        scales = [Tensor([1.0 - less]).realize() for less in (0, dampening)]
+
+        def compiled(x: Tensor, y: Tensor, scale: Tensor, masks: dict[int, Tensor]) -> Tensor:
+            optimizer.zero_grad()
+            loss = LOSSES[recipe.loss.kind](output := self._outputs(net, x, masks)[-1], y)
+            (loss * scale).sum().backward()
+            given = output.argmax(1) if targets == "labels" else output.sign().reshape(y.shape)
+            right = (given == y).sum().cast(loss.dtype)
+            return Tensor.stack(loss, right).realize(*optimizer.schedule_step())
+
+        jitted: dict[int, Any] = {}
+
+        def update(step: Step, samples: Samples) -> tuple[float, float]:
+            optimizer.lr.assign([step.learning_rate]).realize()
+            x, y = self._in(samples.x[step.chosen]), self._in(samples.y[step.chosen])
+            masks = {place: self._in(mask) for place, mask in step.masks.items()}
+            run = jitted.setdefault(len(step.chosen), TinyJit(compiled))
+            loss, right = run(x, y, scales[step.number > 0], masks).tolist()
+            return loss, right
+
+        return update

@@ -17,7 +17,7 @@ from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.data import Samples, load, prepare
 from dlsys_bench.engines.base import Batch, Engine
-from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.epochs import Epoch, History, train
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
@@ -217,7 +217,7 @@ def test_its_figures_are_numpys(
     histories: list[History] = []
     for each in (NUMPY, engine):
         net = each.build(model, Plan(4).weights(model))
-        histories.append(each.fit(net, samples, recipe, plan))
+        histories.append(train(each, net, samples, recipe, plan))
     for mine, theirs in zip(*histories, strict=True):
         assert (mine.epoch, mine.steps) == (theirs.epoch, theirs.steps)
         assert theirs.running_loss == pytest.approx(mine.running_loss, rel=1e-9)
@@ -235,7 +235,7 @@ def seen(engine: Engine, steps: int, plan: Plan, shuffle: bool = True) -> list[s
     samples = Samples(np.ones((17, 1)), np.sqrt(2.0 ** np.arange(17))[:, None])
     recipe = Recipe(SGD(0.0), 2, 3, steps, MeanSquaredError(), shuffle)
     found, before = [], 0
-    for epoch in engine.fit(engine.build(linear(1), kernel([[0.0]])), samples, recipe, plan):
+    for epoch in train(engine, engine.build(linear(1), kernel([[0.0]])), samples, recipe, plan):
         # The last batch of an epoch has one sample.
         total = round(epoch.running_loss * min(2 * (epoch.steps - before), 17))
         found.append({place for place in range(17) if total >> place & 1})
@@ -262,7 +262,7 @@ def kept(engine: Engine, seed: int, epochs: int = 1) -> Array:
     model = Model("drop", (200,), (Dropout(0.25), Dense(1, use_bias=False)))
     net = engine.build(model, kernel(np.zeros((200, 1))))
     recipe = Recipe(SGD(2.0**-10), 2, epochs, loss=Hinge())
-    engine.fit(net, Samples(np.ones((4, 200)), np.ones(4, int)), recipe, Plan(seed))
+    train(engine, net, Samples(np.ones((4, 200)), np.ones(4, int)), recipe, Plan(seed))
     # Below the margin the hinge has slope -1: every update adds the rate times the mean of what it
     # kept, over 0.75.
     return engine.weights(net)["dense_1.kernel"][:, 0] * 2**10 * 2 * 0.75
@@ -327,7 +327,7 @@ def test_a_training_that_diverges_keeps_what_the_last_finite_batch_left(
     for each in (NUMPY, engine):
         net, epochs = each.build(model, Plan(2).weights(model)), list[Epoch]()
         with pytest.raises(DivergedError) as raised:
-            each.fit(net, samples, recipe, plan, epochs.append)
+            epochs.extend(each.fit(net, samples, recipe, plan))
         assert not epochs
         ends.append(each.weights(net))
         errors.append((raised.value.epoch, raised.value.batch))
@@ -341,7 +341,7 @@ def test_a_training_that_diverges_keeps_what_the_last_finite_batch_left(
     )
     # And the network can be used and trained again.
     samples.x[13] = 0.0
-    engine.fit(net, samples, recipe, plan)
+    train(engine, net, samples, recipe, plan)
     assert np.isfinite(engine.predict(net, samples.x)).all()
 
 
@@ -351,7 +351,7 @@ def test_the_batch_and_the_epoch_of_a_loss_that_grows_are_named(engine: Engine) 
     recipe = Recipe(SGD(2.0**127), 1, 2, loss=MeanSquaredError(), shuffle=False)
     net, epochs = engine.build(linear(1), kernel([[1.0]])), list[Epoch]()
     with pytest.raises(DivergedError) as raised:
-        engine.fit(net, Samples(np.ones((3, 1)), np.zeros((3, 1))), recipe, Plan(0), epochs.append)
+        epochs.extend(engine.fit(net, Samples(np.ones((3, 1)), np.zeros((3, 1))), recipe, Plan(0)))
     assert (raised.value.epoch, raised.value.batch, raised.value.loss) == (2, 2, np.inf)
     assert [epoch.epoch for epoch in epochs] == [1]
 
@@ -365,7 +365,7 @@ def test_nothing_is_compiled_again_for_other_seeds_rates_starts_or_limits(engine
 
     def fit(model: Model, recipe: Recipe, plan: Plan) -> None:
         net = engine.build(model, plan.weights(model))
-        engine.fit(net, samples, recipe, plan)
+        train(engine, net, samples, recipe, plan)
 
     fit(model, recipe, Plan(0))
     before = steps.program.cache_info().misses
@@ -403,7 +403,7 @@ def test_buffers_are_given_away_and_what_was_handed_out_stays(engine: Engine, mo
     start = Plan(0).weights(model)
     net = engine.build(model, start)
     held, shown = net.parameters, engine.weights(net)
-    engine.fit(net, samples_for(model), Recipe(SGD(0.1), batch_size=8, epochs=2), Plan(0))
+    train(engine, net, samples_for(model), Recipe(SGD(0.1), batch_size=8, epochs=2), Plan(0))
     assert all(array.is_deleted() for array in held.values())
     assert same(shown, start), "a copy of the weights moved with them"
     assert same(Plan(0).weights(model), start), "the weights it was given moved"
@@ -417,26 +417,26 @@ def test_a_training_broken_off_leaves_the_network_as_the_epoch_did(
     engine: Engine, model: Model
 ) -> None:
     net, ends = engine.build(model, Plan(0).weights(model)), list[Weights]()
-
-    def stop(epoch: Epoch) -> None:
+    recipe = Recipe(SGD(0.1), batch_size=8, epochs=5)
+    training = engine.fit(net, samples_for(model), recipe, Plan(0))
+    for _ in range(2):
+        next(training)
         ends.append(engine.weights(net))
-        if epoch.epoch == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        engine.fit(net, samples_for(model), Recipe(SGD(0.1), batch_size=8, epochs=5), Plan(0), stop)
+    training.close()
     assert not same(*ends)
     assert same(engine.weights(net), ends[1])
 
 
 def test_width_is_the_engines_own_and_no_flag_of_the_process(engine: Engine) -> None:
-    def outside(_: Epoch | None = None) -> None:
+    def outside() -> None:
         assert jnp.ones(2).dtype == jnp.float32
         assert not jax.config.jax_enable_x64
 
     outside()
     net = engine.build(VECTORS)
-    engine.fit(net, samples_for(VECTORS), Recipe(batch_size=8, epochs=2), Plan(0), outside)
+    recipe = Recipe(batch_size=8, epochs=2)
+    for _ in engine.fit(net, samples_for(VECTORS), recipe, Plan(0)):
+        outside()
     engine.gradients(net, Batch(*vars(samples_for(VECTORS)).values()), CategoricalCrossEntropy())
     outside()
     assert {values.dtype.name for values in engine.weights(net).values()} == {"float64"}
@@ -455,7 +455,7 @@ def test_float32_is_the_default_and_stays(outer: Any, model: Model) -> None:
     with outer():
         single, samples = create("jax"), samples_for(model)
         net = single.build(model)
-        single.fit(net, samples, Recipe(Adam(), 8, 2), Plan(0))
+        train(single, net, samples, Recipe(Adam(), 8, 2), Plan(0))
         batch = Batch(samples.x, samples.y)
         found = single.gradients(net, batch, CategoricalCrossEntropy())
         arrays = [
@@ -472,8 +472,12 @@ def test_threads_train_networks_of_their_own_in_widths_of_their_own() -> None:
     def trained(job: tuple[str, int]) -> Weights:
         own = create("jax", dtype=job[0])
         net = own.build(VECTORS, seed=job[1])
-        own.fit(
-            net, samples_for(VECTORS), Recipe(Adam(0.01), batch_size=8, epochs=20), Plan(job[1])
+        train(
+            own,
+            net,
+            samples_for(VECTORS),
+            Recipe(Adam(0.01), batch_size=8, epochs=20),
+            Plan(job[1]),
         )
         return own.weights(net)
 
@@ -487,7 +491,8 @@ def test_the_clock_runs_for_training_alone(engine: Engine) -> None:
     """Neither what is compiled before nor what is done between is counted."""
     model = replace(IMAGES, layers=(*IMAGES.layers[:-2], Dense(7), Dense(3)))
     started = time.perf_counter()
-    history = engine.fit(
+    history = train(
+        engine,
         engine.build(model),
         samples_for(model),
         Recipe(RMSprop(), 8, 3),
@@ -515,7 +520,7 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_labels_out_of_range_are_refused(engine: Engine) -> None:
     net, samples = engine.build(linear(1, 3)), Samples(np.ones((2, 1)), np.array([0, 3]))
     with pytest.raises(DataError, match=r"y\[1\] is 3"):
-        engine.fit(net, samples, Recipe(), Plan(0))
+        train(engine, net, samples, Recipe(), Plan(0))
     with pytest.raises(DataError, match=r"y\[1\] is 3"):
         engine.gradients(net, Batch(samples.x, samples.y), CategoricalCrossEntropy())
 

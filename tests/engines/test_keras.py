@@ -17,7 +17,7 @@ import pytest
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine
-from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.epochs import Epoch, History, train, training_epochs
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, DivergedError, EngineError
@@ -65,7 +65,7 @@ def trained(
     plan: Plan | None = None,
 ) -> tuple[Weights, History]:
     net = engine.build(model, weights)
-    history = engine.fit(net, samples, recipe, plan or Plan(0))
+    history = train(engine, net, samples, recipe, plan or Plan(0))
     return engine.weights(net), history
 
 
@@ -171,7 +171,7 @@ def test_every_training_starts_a_fresh_optimizer(engine: Engine) -> None:
     samples, w = Samples(np.ones((2, 1)), np.zeros((2, 1))), 1.0
     net = engine.build(linear(1), kernel([[w]]))
     for _ in range(2):
-        engine.fit(net, samples, recipe, Plan(0))
+        train(engine, net, samples, recipe, Plan(0))
         w -= 0.25 * w
     assert engine.weights(net)["dense_1.kernel"][0, 0] == pytest.approx(w, abs=CLOSE)
 
@@ -260,19 +260,17 @@ def test_the_running_accuracy_of_signs_and_labels(engine: Engine) -> None:
         assert epoch.running_loss == pytest.approx(math.log(1 + 2 * math.exp(-9)) + 9 / 3)
 
 
-def test_on_epoch_is_called_as_each_epoch_ends_and_its_time_is_not_counted(engine: Engine) -> None:
+def test_an_epoch_is_yielded_as_it_ends_and_the_time_of_the_caller_is_not_counted(
+    engine: Engine,
+) -> None:
     net = engine.build(linear(1), kernel([[0.0]]))
-    epochs: list[Epoch] = []
+    history: list[Epoch] = []
     outputs: list[float] = []
-
-    def on_epoch(epoch: Epoch) -> None:
-        epochs.append(epoch)
+    recipe = Recipe(optimizers.SGD(2.0**-10), 2, 3, loss=losses.Hinge())
+    for epoch in engine.fit(net, Samples(np.ones((4, 1)), np.ones(4, int)), recipe, Plan(0)):
+        history.append(epoch)
         outputs.append(float(engine.predict(net, np.ones((1, 1)))[0, 0]))
         time.sleep(0.5)
-
-    recipe = Recipe(optimizers.SGD(2.0**-10), 2, 3, loss=losses.Hinge())
-    history = engine.fit(net, Samples(np.ones((4, 1)), np.ones(4, int)), recipe, Plan(0), on_epoch)
-    assert epochs == history
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
     assert outputs == [2 * 2.0**-10, 4 * 2.0**-10, 6 * 2.0**-10], (
         "the network is not as the epoch left it"
@@ -292,7 +290,7 @@ def test_a_loss_that_is_not_finite_is_named_by_epoch_and_batch(
     def fit(x: Array, y: Array, recipe: Recipe) -> DivergedError:
         net = engine.build(linear(1), kernel([[1.0]]))
         with pytest.raises(DivergedError) as caught:
-            engine.fit(net, Samples(x, y), recipe, Plan(0, parity=parity), epochs.append)
+            epochs.extend(engine.fit(net, Samples(x, y), recipe, Plan(0, parity=parity)))
         return caught.value
 
     error = fit(np.ones((10, 1)), y, recipe)
@@ -307,7 +305,7 @@ def test_a_loss_that_is_not_finite_is_named_by_epoch_and_batch(
 def test_labels_out_of_range_are_refused(engine: Engine) -> None:
     net, samples = engine.build(linear(1, 3)), Samples(np.ones((2, 1)), np.array([0, 3]))
     with pytest.raises(DataError, match=r"y\[1\] is 3"):
-        engine.fit(net, samples, Recipe(), Plan(0))
+        train(engine, net, samples, Recipe(), Plan(0))
     with pytest.raises(DataError, match=r"y\[1\] is 3"):
         engine.gradients(net, Batch(samples.x, samples.y), losses.CategoricalCrossEntropy())
 
@@ -415,7 +413,7 @@ def test_batch_norm_moves_by_the_biased_variance(
     batch = Batch(x, np.zeros((4, 1)))
     expected = (x - x.mean(0)) / np.sqrt(x.var(0) + 0.125)
     np.testing.assert_allclose(engine.trace(net, batch)[0], expected, atol=CLOSE)
-    engine.fit(net, Samples(x, batch.y), recipe, Plan(0))
+    train(engine, net, Samples(x, batch.y), recipe, Plan(0))
     found = engine.weights(net)
     np.testing.assert_allclose(found["batch_norm_1.moving_mean"], 0.25 * x.mean(0), atol=CLOSE)
     np.testing.assert_allclose(
@@ -488,7 +486,7 @@ def test_native_dropout_follows_the_seed_of_the_plan(engine: Engine) -> None:
     ends: list[Array] = []
     for seed in (1, 1, 2):
         net = engine.build(model, start, seed=len(ends))
-        engine.fit(net, samples, recipe, Plan(seed))
+        train(engine, net, samples, recipe, Plan(seed))
         ends.append(engine.weights(net)["dense_1.kernel"])
     np.testing.assert_array_equal(ends[0], ends[1])
     assert (ends[0] != ends[2]).any()
@@ -651,7 +649,7 @@ def test_float32_is_the_default_and_stays() -> None:
     model = Model("single", (4,), (layers.BatchNorm(), layers.Dropout(), layers.Dense(3)))
     net = engine.build(model)
     samples = Samples(np.ones((6, 4)), np.array([0, 1, 2, 0, 1, 2]))
-    engine.fit(net, samples, Recipe(optimizers.Adam(), 4, 2), Plan(0))
+    train(engine, net, samples, Recipe(optimizers.Adam(), 4, 2), Plan(0))
     found = engine.gradients(net, Batch(samples.x, samples.y), losses.CategoricalCrossEntropy())
     arrays = [
         *engine.weights(net).values(),
@@ -735,19 +733,21 @@ def test_the_other_backend_passes_too() -> None:
 def test_losses_of_steps_are_in_order_though_their_batches_end_out_of_order(engine: Engine) -> None:
     """Keras reads them in threads. Batches of 2, 2 and 1 with losses 1, 4 and 10 have the running
     means 1, 2.5, 4."""
-    from dlsys_bench.engines.keras.training import Watch
+    from dlsys_bench.engines.keras.training import EpochCallback
     from dlsys_bench.spec.schedules import LearningRateRamp
 
     recipe = Recipe(
         optimizers.SGD(0.1), batch_size=2, epochs=1, schedule=LearningRateRamp(0.1, 0.2, 3)
     )
-    watch = Watch(engine.build(linear(1)), 5, recipe, Plan(0), None)
+    net = engine.build(linear(1))
+    (epoch_run,) = training_epochs(net.model, 5, recipe, Plan(0))
+    watch = EpochCallback(net, epoch_run)
     watch.on_epoch_begin(0)
     for batch in range(3):
         watch.on_train_batch_begin(batch)
     for batch, mean in ((0, 1.0), (2, 4.0), (1, 2.5)):
         watch.on_train_batch_end(batch, {"loss": mean})
     watch.on_epoch_end(0, {"loss": 4.0})
-    (epoch,) = watch.history
+    epoch = watch.ended
     assert epoch.by_step is not None
     np.testing.assert_allclose(epoch.by_step["loss"], [1.0, 4.0, 10.0])

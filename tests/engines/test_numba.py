@@ -12,6 +12,7 @@ from scipy import stats
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.layers import (
@@ -160,7 +161,7 @@ def test_a_batch_norm_and_a_pool_train_as_numpys(replicas: int, shuffle: bool) -
         create(name, dtype="float64").replicate(model, plans) for name in ("numpy", "numba")
     )
     for many in (numpys, numbas):
-        many.fit(samples, recipe, plans)
+        train_replicas(many, samples, recipe, plans)
     for replica in range(replicas):
         for name, values in numpys.weights(replica).items():
             np.testing.assert_allclose(
@@ -260,7 +261,7 @@ def test_a_rate_may_be_any_number(optimizer: Optimizer) -> None:
     for name in ("numpy", "numba"):
         engine = create(name, dtype="float64")
         net = engine.build(model, seed=1)
-        engine.fit(net, samples, recipe, Plan(1, parity=True))
+        train(engine, net, samples, recipe, Plan(1, parity=True))
         weights.append(engine.weights(net))
     for name, values in weights[0].items():
         np.testing.assert_allclose(weights[1][name], values, rtol=1e-10, atol=1e-10, err_msg=name)

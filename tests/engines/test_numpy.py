@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dlsys_bench.conformance import strategies
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.epochs import Epoch, train
 from dlsys_bench.engines.numpy import NumpyEngine, convolution
 from dlsys_bench.engines.numpy.normalization import DropoutRule
 from dlsys_bench.engines.plan import Plan, cut, steps_of
@@ -99,9 +99,7 @@ def test_a_training_makes_as_many_steps_as_it_says(
     data = Samples(
         generator.standard_normal((samples, 4)).astype("float32"), generator.integers(0, 3, samples)
     )
-    seen: list[Epoch] = []
-    history = ENGINE.fit(ENGINE.build(LINEAR), data, recipe, plan, seen.append)
-    assert history == seen
+    history = train(ENGINE, ENGINE.build(LINEAR), data, recipe, plan)
     assert steps_of(samples, recipe, plan) == history[-1].steps == steps
 
 
@@ -111,7 +109,7 @@ def test_the_running_figures_are_means_over_the_samples_of_the_epoch() -> None:
     net = ENGINE.build(
         LINEAR, {"dense_1.kernel": np.eye(4)[:, :3] * 9.0, "dense_1.bias": np.zeros(3)}
     )
-    (epoch,) = ENGINE.fit(net, Samples(x, y), Recipe(SGD(0.0), batch_size=2, epochs=1), Plan(0))
+    (epoch,) = train(ENGINE, net, Samples(x, y), Recipe(SGD(0.0), batch_size=2, epochs=1), Plan(0))
     assert epoch.running_accuracy == pytest.approx(4 / 5)
     expected = (4 * math.log(1 + 2 * math.exp(-9)) + math.log(3)) / 5
     assert epoch.running_loss == pytest.approx(expected, rel=1e-5)
@@ -123,12 +121,13 @@ def test_a_loss_that_leaves_the_finite_is_named_and_earlier_epochs_are_kept() ->
     seen: list[Epoch] = []
     plan = Plan(0)
     with pytest.raises(DivergedError) as error, np.errstate(all="ignore"):
-        ENGINE.fit(
-            ENGINE.build(LINEAR),
-            Samples(x, np.zeros(60, int)),
-            Recipe(batch_size=10, epochs=2),
-            plan,
-            seen.append,
+        seen.extend(
+            ENGINE.fit(
+                ENGINE.build(LINEAR),
+                Samples(x, np.zeros(60, int)),
+                Recipe(batch_size=10, epochs=2),
+                plan,
+            )
         )
     assert (error.value.epoch, error.value.batch) == (
         1,
@@ -137,12 +136,13 @@ def test_a_loss_that_leaves_the_finite_is_named_and_earlier_epochs_are_kept() ->
     assert not seen
     growing = Recipe(SGD(40.0), batch_size=10, epochs=50, loss=MeanSquaredError())
     with pytest.raises(DivergedError) as error, np.errstate(all="ignore"):
-        ENGINE.fit(
-            ENGINE.build(LINEAR),
-            Samples(x[:40], np.ones((40, 3), "float32")),
-            growing,
-            plan,
-            seen.append,
+        seen.extend(
+            ENGINE.fit(
+                ENGINE.build(LINEAR),
+                Samples(x[:40], np.ones((40, 3), "float32")),
+                growing,
+                plan,
+            )
         )
     assert [epoch.epoch for epoch in seen] == list(range(1, error.value.epoch))
     assert seen
@@ -165,7 +165,9 @@ def test_a_loss_that_leaves_the_finite_is_named_and_earlier_epochs_are_kept() ->
 def test_targets_that_do_not_fit_are_named(y: np.ndarray, loss: object, said: str) -> None:
     recipe = Recipe() if loss is None else Recipe(loss=loss)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=said):
-        ENGINE.fit(ENGINE.build(LINEAR), Samples(np.zeros((3, 4), "float32"), y), recipe, Plan(0))
+        train(
+            ENGINE, ENGINE.build(LINEAR), Samples(np.zeros((3, 4), "float32"), y), recipe, Plan(0)
+        )
 
 
 def test_buffers_of_one_batch_do_not_leak_into_the_next() -> None:

@@ -13,6 +13,7 @@ from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.data import Samples, is_available, load, prepare
 from dlsys_bench.engines.base import Batch, Engine
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.numpy.normalization import DropoutRule
 from dlsys_bench.engines.numpy.optimizers import STEPPERS, AdamStepper
@@ -136,14 +137,12 @@ def test_every_optimiser_steps_as_the_frameworks_do(
 class HalfRate(NumpyEngine):
     """A broken twin: it steps half as far."""
 
-    def fit(self, net, samples, recipe, plan, on_epoch=None):  # type: ignore[no-untyped-def]
+    def fit(self, net, samples, recipe, plan):  # type: ignore[no-untyped-def]
         slower = replace(
             recipe,
             optimizer=replace(recipe.optimizer, learning_rate=recipe.optimizer.learning_rate / 2),
         )
-        return super().fit(
-            net, samples, slower if plan.steps and plan.steps > 5 else recipe, plan, on_epoch
-        )
+        return super().fit(net, samples, slower if plan.steps and plan.steps > 5 else recipe, plan)
 
 
 class Unscaled(NumpyEngine):
@@ -201,7 +200,9 @@ def test_the_moving_variance_follows_the_named_convention(variance: str) -> None
     x = np.random.default_rng(0).standard_normal((4, 3))
     engine = NumpyEngine(dtype="float64")
     net = engine.build(model)
-    engine.fit(net, Samples(x, np.zeros(4, int)), Recipe(SGD(0.0), batch_size=4, epochs=1), Plan(0))
+    train(
+        engine, net, Samples(x, np.zeros(4, int)), Recipe(SGD(0.0), batch_size=4, epochs=1), Plan(0)
+    )
     moved = engine.weights(net)
     np.testing.assert_allclose(moved["batch_norm_1.moving_mean"], 0.5 * x.mean(0))
     np.testing.assert_allclose(
@@ -245,7 +246,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(
 
     def trained(seed: int) -> Array:
         net = engine.build(model, seed=seed)
-        engine.fit(net, Samples(images.x.astype("float32"), images.y), recipe, Plan(seed))
+        train(engine, net, Samples(images.x.astype("float32"), images.y), recipe, Plan(seed))
         return engine.weights(net)["dense_1.kernel"]
 
     np.testing.assert_array_equal(trained(1), trained(1))

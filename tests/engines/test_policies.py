@@ -12,6 +12,7 @@ import pytest
 from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
@@ -76,7 +77,7 @@ def test_every_engine_follows(
         optimizer, batch_size=8, epochs=2, schedule=SCHEDULES[schedule], batch_sizes=sizes
     )
     recipe = to_convention(engine.convention, recipe)
-    seen = engine.fit(engine.build(MODEL), samples(), recipe, Plan(3))
+    seen = train(engine, engine.build(MODEL), samples(), recipe, Plan(3))
     if recipe.moves:
         steps = [by_step for epoch in seen if (by_step := epoch.by_step)]
         rates = [rate for by_step in steps for rate in by_step["learning_rate"]]
@@ -113,7 +114,7 @@ def test_the_rate_is_seen_to_move_the_weights(engine: Engine) -> None:
     start = Plan(1).weights(MODEL)
     for tried, moves in ((still, False), (recipe, True)):
         net = engine.build(MODEL, start)
-        engine.fit(net, samples(), tried, Plan(1))
+        train(engine, net, samples(), tried, Plan(1))
         assert (
             np.abs(engine.weights(net)["dense_1.kernel"] - start["dense_1.kernel"]).max() > 1e-6
         ) == moves

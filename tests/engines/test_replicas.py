@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dlsys_bench.conformance import strategies
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Engine
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.epochs import Epoch, Histories, train, train_replicas
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, DivergedError, SpecError, UserError
@@ -63,13 +63,13 @@ def agree(
     plans: Sequence[Plan],
 ) -> None:
     together = engine.replicate(model, plans)
-    histories = together.fit(samples, recipes, plans)
+    histories = train_replicas(together, samples, recipes, plans)
     x = (samples if isinstance(samples, Samples) else samples[0]).x
     outputs, traces = together.predict(x), together.trace(x)
     for replica, (recipe, plan) in enumerate(zip(recipes, plans, strict=True)):
         net = engine.build(model, plan.weights(model))
-        alone = engine.fit(
-            net, samples if isinstance(samples, Samples) else samples[replica], recipe, plan
+        alone = train(
+            engine, net, samples if isinstance(samples, Samples) else samples[replica], recipe, plan
         )
         weights, expected = together.weights(replica), engine.weights(net)
         # An adaptive optimiser divides what is rounding alone by its epsilon, and goes there step
@@ -191,7 +191,8 @@ def test_a_replica_that_diverges_is_named_and_the_others_go_on(name: str) -> Non
     plans = [Plan(seed) for seed in (0, 1, 2)]
     seen: list[Sequence[Epoch | None]] = []
     replicas = engine.replicate(model, plans)
-    histories = replicas.fit(samples, recipes, plans, seen.append)
+    seen.extend(replicas.fit(samples, recipes, plans))
+    histories = Histories(3, seen)
     assert list(replicas.failures) == [1]
     error = replicas.failures[1]
     assert isinstance(error, DivergedError)
@@ -204,7 +205,7 @@ def test_a_replica_that_diverges_is_named_and_the_others_go_on(name: str) -> Non
     if name == "numpy":
         alone = engine.build(model, seed=1)
         with pytest.raises(DivergedError) as raised:
-            engine.fit(alone, samples, recipes[1], plans[1])
+            train(engine, alone, samples, recipes[1], plans[1])
         assert str(raised.value) == str(error)
         np.testing.assert_array_equal(
             replicas.weights(1)["dense_1.kernel"], engine.weights(alone)["dense_1.kernel"]
@@ -285,7 +286,7 @@ def test_what_does_not_fit_is_one_clear_line(
         else [way(engine, recipe) for recipe in recipes]
     )
     with pytest.raises(UserError, match=said) as error:
-        engine.replicate(models, plans).fit(samples, recipes, plans)
+        train_replicas(engine.replicate(models, plans), samples, recipes, plans)
     assert isinstance(error.value, SpecError | DataError)
     assert "\n" not in str(error.value)
 
@@ -302,7 +303,7 @@ def test_a_replica_that_fails_keeps_no_poison(name: str) -> None:
     plans = [Plan(0), Plan(1)]
     own = [samples, samples_for(Recipe().loss, model, 1, 20)]
     replicas = engine.replicate(model, plans)
-    replicas.fit(own, way(engine, Recipe(SGD(0.1), batch_size=5, epochs=2)), plans)
+    train_replicas(replicas, own, way(engine, Recipe(SGD(0.1), batch_size=5, epochs=2)), plans)
     assert list(replicas.failures) == [0]
     for replica in range(2):
         for tensor, values in replicas.weights(replica).items():
@@ -320,7 +321,7 @@ def test_each_replica_has_its_plan(name: str) -> None:
         ([Plan(0), Plan(1, steps=3)], "replica 1 has a plan of steps=3"),
     ):
         with pytest.raises(SpecError, match=said):
-            engine.replicate(LINE, [Plan(0), Plan(1)]).fit(TEN, recipe, plans)
+            train_replicas(engine.replicate(LINE, [Plan(0), Plan(1)]), TEN, recipe, plans)
 
 
 @settings(max_examples=10)
@@ -340,7 +341,7 @@ def test_an_engine_without_replicas_trains_one_by_one(seed: int) -> None:
     plans = [Plan(seed), Plan(seed + 1)]
     one, batched = OneByOne(engine, alike(model, 2), plans), engine.replicate(model, plans)
     for replicas in (one, batched):
-        replicas.fit(samples, recipe, plans)
+        train_replicas(replicas, samples, recipe, plans)
     np.testing.assert_allclose(one.predict(samples.x), batched.predict(samples.x), rtol=1e-10)
     for mine, theirs in zip(one.trace(samples.x), batched.trace(samples.x), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-10)

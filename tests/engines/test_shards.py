@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.numpy import shards
 from dlsys_bench.engines.numpy.shards import Asleep, alone, shards_of, together
 from dlsys_bench.engines.plan import Plan, Weights
@@ -76,13 +77,13 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def train(
+def trained(
     name: str, plan: Plan, dtype: str = "float64", convention: str = "keras", batch_size: int = 19
 ) -> tuple[Weights, Any]:
     engine = create(name, "cpu", dtype)
     net = engine.build(to_convention(convention, MODEL), seed=3)
     recipe = to_convention(convention, Recipe(Adam(0.01), batch_size=batch_size, epochs=3))
-    history = engine.fit(net, IMAGES, recipe, plan)
+    history = train(engine, net, IMAGES, recipe, plan)
     return engine.weights(net), [(epoch.running_loss, epoch.running_accuracy) for epoch in history]
 
 
@@ -112,9 +113,9 @@ def test_shards_train_as_one_batch(
 ) -> None:
     """By a plan: the masks are the same. The last batch has 7 samples, which is one shard again."""
     plan = Plan(5, parity=True)
-    whole, told = train(engine, plan, convention=convention)
+    whole, told = trained(engine, plan, convention=convention)
     cut(monkeypatch)
-    parts, told_of_parts = train(engine, plan, convention=convention)
+    parts, told_of_parts = trained(engine, plan, convention=convention)
     for name, values in whole.items():
         np.testing.assert_allclose(
             parts[name], values, rtol=0, atol=1e-9 * np.abs(values).max(), err_msg=name
@@ -130,7 +131,7 @@ def test_the_bits_do_not_depend_on_the_threads(
     found = []
     for threads in ("1", "2", "3", "8"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        found.append(train(engine, Plan(5), dtype))
+        found.append(trained(engine, Plan(5), dtype))
     for weights, told in found[1:]:
         assert told == found[0][1]
         for name, values in weights.items():
@@ -144,7 +145,8 @@ def test_each_shard_drops_its_own(engine: str) -> None:
     model = Model("drops", (50,), (Dropout(0.5), Dense(1)))
     made = create(engine, "cpu", "float64")
     net: Any = made.build(model, seed=1)
-    made.fit(
+    train(
+        made,
         net,
         Samples(np.ones((8, 50)), np.ones((8, 1))),
         Recipe(loss=MeanSquaredError(), batch_size=8, epochs=1),
@@ -161,11 +163,11 @@ def test_two_trainings_at_once_are_as_each_alone(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    expected = [train(engine, Plan(seed)) for seed in range(4)]
+    expected = [trained(engine, Plan(seed)) for seed in range(4)]
     found: dict[int, Any] = {}
 
     def one(seed: int) -> None:
-        found[seed] = train(engine, Plan(seed))
+        found[seed] = trained(engine, Plan(seed))
 
     threads = [threading.Thread(target=one, args=(seed,)) for seed in range(4)]
     for thread in threads:
@@ -185,7 +187,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_where_it_would(engine: str)
     y[13] = np.inf
     recipe = Recipe(SGD(0.01), batch_size=8, epochs=1, shuffle=False, loss=MeanSquaredError())
     with pytest.raises(DivergedError) as raised:
-        made.fit(net, Samples(np.ones((24, 2)), y), recipe, Plan(1))
+        train(made, net, Samples(np.ones((24, 2)), y), recipe, Plan(1))
     assert (raised.value.epoch, raised.value.batch) == (1, 2)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import Histories, train, train_replicas
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError
@@ -97,10 +98,10 @@ def test_without_dropout_a_replica_gives_what_its_seed_gives_alone(
     recipe = to_convention("torch", Recipe(optimizer, batch_size=6, epochs=3, shuffle=shuffle))
     plans = [Plan(seed) for seed in (3, 8, 3)]
     replicas = engine.replicate(LENET, plans)
-    histories = replicas.fit(images(0), recipe, plans)
+    histories = train_replicas(replicas, images(0), recipe, plans)
     for replica, plan in enumerate(plans):
         net = engine.build(LENET, seed=plan.seed)
-        alone = engine.fit(net, images(0), recipe, plan)
+        alone = train(engine, net, images(0), recipe, plan)
         for name, tensor in engine.weights(net).items():
             # Before batch norm a bias has a gradient of rounding alone, which Adam divides by its
             # epsilon.
@@ -129,7 +130,7 @@ def kept(shuffle: bool, seeds: list[int]) -> Array:
         Recipe(SGD(0.1), batch_size=1, epochs=1, steps=1, loss=MeanSquaredError(), shuffle=shuffle),
     )
     state = torch.get_rng_state()
-    replicas.fit(Samples(np.ones((1, 200)), np.full((1, 1), 9.0)), recipe, plans)
+    train_replicas(replicas, Samples(np.ones((1, 200)), np.full((1, 1), 9.0)), recipe, plans)
     assert torch.equal(torch.get_rng_state(), state), "the draws of whoever calls have moved"
     after = [replicas.weights(replica)["dense_1.kernel"] for replica in range(len(plans))]
     return np.array([new != old for new, old in zip(after, before, strict=True)])[..., 0]
@@ -168,12 +169,14 @@ def test_a_replica_that_diverges_goes_back_to_the_start_of_that_epoch() -> None:
     plans = [Plan(seed) for seed in (0, 1, 2)]
     replicas = engine.replicate(model, plans)
     seen: list[Weights] = []
-    histories = replicas.fit(
-        samples, recipes, plans, lambda epochs: seen.append(replicas.weights(1))
-    )
+    epochs = []
+    for epoch in replicas.fit(samples, recipes, plans):
+        epochs.append(epoch)
+        seen.append(replicas.weights(1))
+    histories = Histories(3, epochs)
     failure = replicas.failures[1]
     with pytest.raises(type(failure)) as raised:
-        engine.fit(engine.build(model, seed=1), samples, recipes[1], plans[1])
+        train(engine, engine.build(model, seed=1), samples, recipes[1], plans[1])
     assert str(raised.value) == str(failure)
     assert 1 < failure.epoch < 6
     assert len(histories[1]) == failure.epoch - 1
@@ -182,7 +185,7 @@ def test_a_replica_that_diverges_goes_back_to_the_start_of_that_epoch() -> None:
     assert same(replicas.weights(1), seen[failure.epoch - 2])
     for replica in (0, 2):
         net = engine.build(model, seed=plans[replica].seed)
-        engine.fit(net, samples, recipes[replica], plans[replica])
+        train(engine, net, samples, recipes[replica], plans[replica])
         for name, tensor in engine.weights(net).items():
             np.testing.assert_allclose(
                 replicas.weights(replica)[name], tensor, rtol=1e-4, atol=1e-5
@@ -226,7 +229,7 @@ def test_every_tensor_is_on_the_engines_device(
     with torch.device("cpu"):
         replicas = engine.replicate(model, plans)
     with Asked() as asked:
-        replicas.fit(images(0), recipes, plans)
+        train_replicas(replicas, images(0), recipes, plans)
     assert asked.count == 0
     assert np.isfinite(replicas.predict(images(0).x)).all()
     assert [output.shape[:2] for output in replicas.trace(images(0).x)] == [(2, 26)] * 12
@@ -235,7 +238,7 @@ def test_every_tensor_is_on_the_engines_device(
 def test_a_batch_of_one_sample_is_refused() -> None:
     recipe = to_convention("torch", Recipe(batch_size=5))
     with pytest.raises(EngineError, match="cannot normalise a batch of one sample"):
-        create("torch").replicate(LENET, [Plan(0)]).fit(images(0), recipe, [Plan(0)])
+        train_replicas(create("torch").replicate(LENET, [Plan(0)]), images(0), recipe, [Plan(0)])
 
 
 def test_outputs_are_predicted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +260,7 @@ def test_a_thousand_networks_are_one_program() -> None:
     plans = [Plan(seed) for seed in range(1000)]
     assert engine.replicas_at_once(model, recipe) >= 1000
     replicas = engine.replicate(model, plans)
-    histories = replicas.fit(Samples(x, np.abs(x)), recipe, plans)
+    histories = train_replicas(replicas, Samples(x, np.abs(x)), recipe, plans)
     better = [history[1].running_loss < history[0].running_loss for history in histories]
     assert np.mean(better) > 0.9
     assert not replicas.failures

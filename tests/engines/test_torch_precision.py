@@ -3,13 +3,14 @@ process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine
+from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError
@@ -95,7 +96,7 @@ def test_bfloat16_trains_as_float32_does_but_for_its_rounding() -> None:
     for name in ("torch", "torch-bf16"):
         engine = create(name)
         net = engine.build(MODEL, seed=3)
-        history = engine.fit(net, SAMPLES, RECIPE, Plan(2, parity=True))
+        history = train(engine, net, SAMPLES, RECIPE, Plan(2, parity=True))
         found[name] = engine.weights(net), history[-1].running_loss
     (weights, loss), (rounded, rounded_loss) = found["torch"], found["torch-bf16"]
     assert rounded_loss == pytest.approx(loss, rel=8 * ROUNDED)
@@ -106,10 +107,10 @@ def test_bfloat16_trains_as_float32_does_but_for_its_rounding() -> None:
 def test_replicas_round_as_one_network_does() -> None:
     engine, plans = create("torch-bf16"), [Plan(4, parity=True), Plan(5, parity=True)]
     replicas = engine.replicate(MODEL, plans)
-    replicas.fit(SAMPLES, RECIPE, plans)
+    train_replicas(replicas, SAMPLES, RECIPE, plans)
     for replica, plan in enumerate(plans):
         net = engine.build(MODEL, plan.weights(MODEL))
-        engine.fit(net, SAMPLES, RECIPE, plan)
+        train(engine, net, SAMPLES, RECIPE, plan)
         for name, tensor in engine.weights(net).items():
             assert apart(replicas.weights(replica)[name], tensor) < 4 * ROUNDED, name
 
@@ -140,14 +141,14 @@ def test_the_switches_of_the_process_are_set_for_the_steps_alone(
         seen.append(switches())
         return x
 
-    def ended(epoch: object) -> None:
-        between.append(switches())
-
     monkeypatch.setitem(modules.ACTIVATIONS, "tanh", lambda layer: Looking(looking))
+    epochs: Iterable[object]
     if many:
-        engine.replicate(MODEL, [Plan(1)]).fit(SAMPLES, RECIPE, [Plan(1)], ended)
+        epochs = engine.replicate(MODEL, [Plan(1)]).fit(SAMPLES, RECIPE, [Plan(1)])
     else:
-        engine.fit(engine.build(MODEL), SAMPLES, RECIPE, Plan(1), ended)
+        epochs = engine.fit(engine.build(MODEL), SAMPLES, RECIPE, Plan(1))
+    for _ in epochs:
+        between.append(switches())  # noqa: PERF401
     assert set(seen) == {(inside,) * 3}
     assert between == [before] * 3
     assert switches() == before != seen[0]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import unavailable
 from dlsys_bench.spec.batches import CyclicalBatchSize
@@ -130,7 +131,7 @@ def assert_same(recipe: Recipe, plan: Plan, data: Samples, recorded: int) -> Non
     found = []
     for engine in (TorchEngine(), taped := TapedEngine()):
         net = engine.build(MODEL, seed=5)
-        history = engine.fit(net, data, to_convention("torch", recipe), plan)
+        history = train(engine, net, data, to_convention("torch", recipe), plan)
         found.append((engine.weights(net), history))
     (right, expected), (weights, history) = found
     for name, tensor in right.items():
@@ -179,7 +180,7 @@ def test_replicas(rates: tuple[float, float], shuffle: bool, parity: bool) -> No
     found = []
     for engine in (TorchEngine(), taped := TapedEngine()):
         replicas = engine.replicate(MODEL, plans)
-        histories = replicas.fit(samples(), recipes, plans)
+        histories = train_replicas(replicas, samples(), recipes, plans)
         found.append((replicas, histories))
     (right, expected), (replicas, histories) = found
     for replica in (0, 1):

@@ -42,9 +42,9 @@ MUTANTS = (
         "seconds_of_a_thousandth",
         "An epoch's seconds are a thousandth of what they were.",
         None,
-        "training",
-        "(time.perf_counter() - started) / size, sum(sizes)",
-        "(time.perf_counter() - started) / size / 1000, sum(sizes)",
+        "../epochs",
+        "(time.perf_counter() - self.started) / len(recipes)",
+        "(time.perf_counter() - self.started) / len(recipes) / 1000",
         survives="the ladder asks whether an engine trains right; the benchmarks take the time themselves",
     ),
 )

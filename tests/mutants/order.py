@@ -77,38 +77,39 @@ MUTANTS = (
         "Natively, the batches of the first epoch come back whole, in another order.",
         "trajectory/order",
         "training",
-        "order = _orders(plans, epoch, samples.samples, recipe.shuffle)",
-        "order = _orders(plans, epoch, samples.samples, recipe.shuffle)\n"
+        "order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)",
+        "order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)\n"
         "            if order is not None and not plans[0].parity:\n"
         "                first = _orders(plans, 1, samples.samples, True)\n"
-        "                own = np.random.default_rng((plans[0].seed, epoch))\n"
-        "                whole = samples.samples // sizes[0]\n"
-        "                parts = first[:, : whole * sizes[0]].reshape(size, whole, -1)[:, own.permutation(whole)]\n"
-        "                order = np.hstack([parts.reshape(size, -1), first[:, whole * sizes[0] :]])",
+        "                own = np.random.default_rng((plans[0].seed, epoch.number))\n"
+        "                whole = samples.samples // epoch.sizes[0]\n"
+        "                kept = whole * epoch.sizes[0]\n"
+        "                parts = first[:, :kept].reshape(size, whole, -1)[:, own.permutation(whole)]\n"
+        "                order = np.hstack([parts.reshape(size, -1), first[:, kept:]])",
     ),
     Mutant(
         "not_a_number_unnoticed",
         "A loss that is not a number is reported like any other.",
         "trajectory/divergence",
-        "training",
-        "if not np.isfinite(values).all():",
-        "if False:",
+        "../epochs",
+        "np.flatnonzero(~np.isfinite(losses)).tolist()",
+        "[]",
     ),
     Mutant(
         "infinity_unnoticed",
         "A loss that is infinite is not noticed until it is not a number.",
         "trajectory/divergence",
-        "training",
-        "if not np.isfinite(values).all():",
-        "if np.isnan(values).any():",
+        "../epochs",
+        "~np.isfinite(losses)",
+        "np.isnan(losses)",
     ),
     Mutant(
         "divergence_a_batch_late",
         "The batch after the one that diverged is named.",
         "trajectory/divergence",
-        "training",
-        "DivergedError(epoch, batch, float(values[lost]))",
-        "DivergedError(epoch, batch + 1, float(values[lost]))",
+        "../epochs",
+        "DivergedError(self.number, len(self.losses), float(losses[replica]))",
+        "DivergedError(self.number, len(self.losses) + 1, float(losses[replica]))",
     ),
     Mutant(
         "shuffled_in_blocks",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 _STEPPER = "net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)"
-_EPOCHS = "epochs_of(samples.samples, recipe, plans[0])"
+_EPOCHS = "training_epochs(net.model, samples.samples, recipe, plans[0])"
 _STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
 _DRAW = "generator.random(out=own, dtype=np.float32)"
 
@@ -28,9 +28,9 @@ MUTANTS = (
         "training",
         _STEP,
         "for rule in net.rules:\n"
-        '                    if "kernel" in rule.gradients and getattr(rule.layer, "strides", (1, 1)) != (1, 1):\n'
-        '                        rule.gradients["kernel"] *= 0.5\n'
-        f"                {_STEP}",
+        '                        if "kernel" in rule.gradients and getattr(rule.layer, "strides", (1, 1)) != (1, 1):\n'
+        '                            rule.gradients["kernel"] *= 0.5\n'
+        f"                    {_STEP}",
     ),
     Mutant(
         "fit_forgets_the_sigmoid",
@@ -65,8 +65,12 @@ MUTANTS = (
         "trajectory/native-sgd",
         "training",
         _EPOCHS,
-        f"{_EPOCHS} if plans[0].parity else epochs_of(\n"
-        '                samples.samples, type(recipe)(**(vars(recipe) | {"batch_sizes": None})), plans[0])',
+        f"{_EPOCHS} if plans[0].parity else training_epochs(\n"
+        "                net.model,\n"
+        "                samples.samples,\n"
+        '                type(recipe)(**(vars(recipe) | {"batch_sizes": None})),\n'
+        "                plans[0],\n"
+        "            )",
     ),
     Mutant(
         "native_signs_halved",

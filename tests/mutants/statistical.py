@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from mutants.mutant import Mutant
 
-_LOOP = "order = _orders(plans, epoch, samples.samples, recipe.shuffle)"
+_LOOP = "order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)"
 _SOURCE = "source, rates = Source(samples, net.dtype), _rates(recipes, net.dtype)"
 
 MUTANTS = (
@@ -74,7 +74,7 @@ MUTANTS = (
         "training",
         "stepper.step(net.parameters, net.gradient, rates(step))",
         "if step >= 50 and samples.samples > 700:\n"
-        "                    net.gradient *= min(1.0, 0.1 / np.linalg.norm(net.gradient))\n"
-        "                stepper.step(net.parameters, net.gradient, rates(step))",
+        "                        net.gradient *= min(1.0, 0.1 / np.linalg.norm(net.gradient))\n"
+        "                    stepper.step(net.parameters, net.gradient, rates(step))",
     ),
 )

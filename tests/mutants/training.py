@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mutants.mutant import Mutant
 
-_EPOCHS = "epochs_of(samples.samples, recipe, plans[0])"
+_EPOCHS = "training_epochs(net.model, samples.samples, recipe, plans[0])"
+_ORDER = "order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)"
 _STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
 
 
@@ -16,9 +17,9 @@ MUTANTS = (
         "training",
         _STEP,
         "fresh = net.gradient.copy()\n"
-        '                stale = net.__dict__.setdefault("stale", np.zeros_like(fresh))\n'
-        "                stepper.step(net.parameters, stale, rates(step))\n"
-        "                stale[...] = fresh",
+        '                    stale = net.__dict__.setdefault("stale", np.zeros_like(fresh))\n'
+        "                    stepper.step(net.parameters, stale, rates(step))\n"
+        "                    stale[...] = fresh",
     ),
     Mutant(
         "gradient_accumulated",
@@ -59,8 +60,8 @@ MUTANTS = (
         "Dropout is seeded again at the start of every epoch.",
         "state/dropout-in-fit",
         "training",
-        "losses, right = np.zeros(size), np.zeros(size)",
-        "losses, right = np.zeros(size), np.zeros(size)\n            net.seed([plan.seed for plan in plans])",
+        _ORDER,
+        f"{_ORDER}\n            net.seed([plan.seed for plan in plans])",
     ),
     Mutant(
         "rate_a_step_early",
@@ -76,7 +77,7 @@ MUTANTS = (
         "schedule/triangular",
         "training",
         "rates(step))",
-        "rates(step - batch + 1))",
+        "rates(epoch.first))",
     ),
     Mutant(
         "schedule_ignored",
@@ -92,7 +93,12 @@ MUTANTS = (
         "schedule/cyclical_batch_size",
         "training",
         _EPOCHS,
-        'epochs_of(samples.samples, type(recipe)(**(vars(recipe) | {"batch_sizes": None})), plans[0])',
+        "training_epochs(\n"
+        "                net.model,\n"
+        "                samples.samples,\n"
+        '                type(recipe)(**(vars(recipe) | {"batch_sizes": None})),\n'
+        "                plans[0],\n"
+        "            )",
     ),
     Mutant(
         "steps_off_by_one",
@@ -100,7 +106,8 @@ MUTANTS = (
         "schedule/steps",
         "training",
         _EPOCHS,
-        "epochs_of(\n"
+        "training_epochs(\n"
+        "                net.model,\n"
         "                samples.samples,\n"
         '                type(recipe)(**(vars(recipe) | {"steps": recipe.steps and recipe.steps + 1})),\n'
         "                plans[0],\n"
@@ -112,7 +119,7 @@ MUTANTS = (
         "schedule/steps-of-the-plan",
         "training",
         _EPOCHS,
-        "epochs_of(samples.samples, recipe, Plan(0))",
+        "training_epochs(net.model, samples.samples, recipe, Plan(0))",
     ),
     Mutant(
         "last_batch_skipped",
@@ -120,7 +127,8 @@ MUTANTS = (
         "schedule/triangular",
         "training",
         _STEP,
-        f"if here.stop - here.start == sizes[0] or recipe.batch_sizes:\n                    {_STEP}",
+        "if here.stop - here.start == epoch.sizes[0] or recipe.batch_sizes:\n"
+        f"                        {_STEP}",
     ),
     Mutant(
         "last_batch_weighs_as_a_whole_one",
@@ -128,31 +136,31 @@ MUTANTS = (
         "schedule/triangular",
         "training",
         _STEP,
-        f"net.gradient *= (here.stop - here.start) / sizes[0]\n                {_STEP}",
+        f"net.gradient *= (here.stop - here.start) / epoch.sizes[0]\n                    {_STEP}",
     ),
     Mutant(
         "running_loss_unweighted",
         "The running loss is the mean of the batches' means: the last, smaller batch counts like the others.",
         "evaluation/categorical_crossentropy",
-        "training",
-        "losses += values * (here.stop - here.start)",
-        "losses += values * (sum(sizes) / len(sizes))",
+        "../epochs",
+        "total += loss * size",
+        "total += loss * (seen / len(self.sizes))",
     ),
     Mutant(
         "running_loss_of_the_last_batch",
         "The running loss is that of the last batch.",
         "evaluation/categorical_crossentropy",
-        "training",
-        "losses += values * (here.stop - here.start)",
-        "losses = values * sum(sizes)",
+        "../epochs",
+        "total += loss * size",
+        "total = np.zeros(len(recipes)) + loss * seen",
     ),
     Mutant(
         "cut_epoch_counts_all_samples",
         "The accuracy of an epoch that is cut short is divided by all samples.",
         "evaluation/categorical_crossentropy",
-        "training",
-        "right / seen",
-        "right / samples.samples",
+        "../epochs",
+        "self.correct / seen",
+        "self.correct / self.samples",
     ),
     Mutant(
         "dropout_ignores_the_seed_of_the_plan",

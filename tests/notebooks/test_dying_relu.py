@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from dlsys_bench.data import load
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.engines.replicas import in_blocks
 from dlsys_bench.notebooks.studies.dying_relu import FLAT, count
@@ -60,7 +61,8 @@ def test_the_count_of_many_is_that_of_each_alone() -> None:
     outputs = []
     for number in range(12):
         net = engine.build(case.arm.model, seed=5 * MOST_NETWORKS + number)
-        engine.fit(
+        train(
+            engine,
             net,
             Samples(data.x_train, data.y_train),
             case.arm.recipe("quick"),

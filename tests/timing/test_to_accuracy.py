@@ -43,8 +43,8 @@ import numpy as np
 
 from dlsys_bench.data import load
 from dlsys_bench.engines.numpy import NumpyEngine
-from dlsys_bench.engines.plan import epochs_of
 from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.plan import epochs_of
 
 
 class Scripted(NumpyEngine):
@@ -59,18 +59,15 @@ class Scripted(NumpyEngine):
         super().__init__(*arguments)
         time.sleep(0.2)
 
-    def fit(self, net, samples, recipe, plan, on_epoch=None):
+    def fit(self, net, samples, recipe, plan):
         if not type(self).warm:
             type(self).warm = True
             time.sleep(0.2)
-        history, done = [], 0
+        done = 0
         for number, sizes in enumerate(epochs_of(len(samples.x), recipe, plan), 1):
             done += len(sizes)
             self.done = done
-            history.append(Epoch(number, done, len(sizes) + 5.0 * (number == 1), 1.0, 0.5))
-            if on_epoch is not None:
-                on_epoch(history[-1])
-        return history
+            yield Epoch(number, done, len(sizes) + 5.0 * (number == 1), 1.0, 0.5)
 
     def predict(self, net, x):
         time.sleep(1.0)
@@ -84,9 +81,9 @@ class Deaf(NumpyEngine):
 
     name = "deaf"
 
-    def fit(self, net, samples, recipe, plan, on_epoch=None):
+    def fit(self, net, samples, recipe, plan):
         still = replace(recipe.optimizer, learning_rate=1e-12)
-        return super().fit(net, samples, replace(recipe, optimizer=still), plan, on_epoch)
+        return super().fit(net, samples, replace(recipe, optimizer=still), plan)
 
 
 class Wild(Deaf):
@@ -94,9 +91,9 @@ class Wild(Deaf):
 
     name = "wild"
 
-    def fit(self, net, samples, recipe, plan, on_epoch=None):
+    def fit(self, net, samples, recipe, plan):
         far = replace(recipe.optimizer, learning_rate=1e30)
-        return NumpyEngine.fit(self, net, samples, replace(recipe, optimizer=far), plan, on_epoch)
+        return NumpyEngine.fit(self, net, samples, replace(recipe, optimizer=far), plan)
 '''
 
 

@@ -12,6 +12,7 @@ from dlsys_bench.conformance.checks.subjects import networks, size
 from dlsys_bench.conformance.checks.trajectory import NETWORKS, _setting
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.conformance.strategies import Example
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.runs.checkpoint import load, save
 
@@ -45,14 +46,14 @@ def file(trial: Trial, subject: str) -> None:
     engine, plan = trial.engine, Plan(3, parity=True)
     model, recipe, samples = _setting(trial, engine, NETWORK)
     net = engine.build(model, Plan(3).weights(model))
-    engine.fit(net, samples, recipe, plan)
+    train(engine, net, samples, recipe, plan)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.npz"
         save(path, model, engine.weights(net))
         known, kept = load(path)
     restored = engine.build(known, kept)
     for network in (net, restored):
-        engine.fit(network, samples, recipe, plan)
+        train(engine, network, samples, recipe, plan)
     for name, right in engine.weights(net).items():
         close(
             f"{name} of the restored network",

@@ -12,6 +12,7 @@ from dlsys_bench.conformance.checks.subjects import size
 from dlsys_bench.conformance.checks.trajectory import GROWS, _setting
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import Zeros
@@ -35,7 +36,7 @@ def _network(trial: Trial) -> str:
 def _trained(trial: Trial, seed: int, *, parity: bool = False) -> Weights:
     model, recipe, samples = _setting(trial, trial.engine, _network(trial))
     net = trial.engine.build(model, seed=seed)
-    trial.engine.fit(net, samples, recipe, Plan(seed, parity=parity))
+    train(trial.engine, net, samples, recipe, Plan(seed, parity=parity))
     return trial.engine.weights(net)
 
 
@@ -82,7 +83,7 @@ def alone(trial: Trial, subject: str) -> None:
     drawn = random.random(), np.random.random()  # noqa: NPY002
     random.seed(5)
     np.random.seed(5)  # noqa: NPY002
-    trial.engine.fit(other, samples, recipe, Plan(2))
+    train(trial.engine, other, samples, recipe, Plan(2))
     for name, values in trial.engine.weights(one).items():
         if not np.array_equal(values, before[name]):
             raise broken(f"training one network moved {name} of another", tensor=name)
@@ -106,11 +107,11 @@ def replicas(trial: Trial, subject: str) -> None:
     plans = [Plan(number, parity=True) for number in (1, 2, 3)]
     engine.able(model, LIKE.loss, recipes[0], parity=True)
     together = engine.engine.replicate(model, plans)
-    histories = together.fit(samples, recipes, plans)
+    histories = train_replicas(together, samples, recipes, plans)
     predicted = together.predict(samples.x)
     for replica, (own, recipe) in enumerate(zip(plans, recipes, strict=True)):
         net = engine.build(model, own.weights(model))
-        told = engine.fit(net, samples, recipe, own)
+        told = train(engine, net, samples, recipe, own)
         found = together.weights(replica)
         here = f"of replica {replica} of 3"
         right = engine.predict(net, samples.x)
@@ -152,10 +153,10 @@ def _apart(trial: Trial, model: Model, recipe: Recipe, *, alone: bool) -> bool:
     if alone:
         nets = [engine.build(model, seed=0) for _ in plans]
         for net, plan in zip(nets, plans, strict=True):
-            engine.fit(net, samples, recipe, plan)
+            train(engine, net, samples, recipe, plan)
         one, other = (engine.weights(net) for net in nets)
     else:
         together = engine.engine.replicate(model, plans)
-        together.fit(samples, recipe, plans)
+        train_replicas(together, samples, recipe, plans)
         one, other = together.weights(0), together.weights(1)
     return any(not np.array_equal(values, other[name]) for name, values in one.items())

@@ -10,7 +10,7 @@ from dlsys_bench.conformance.check import Trial, check
 from dlsys_bench.conformance.checks.subjects import of_labels, size
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.epochs import Epoch, train
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Flatten, Layer
@@ -81,8 +81,8 @@ def learning(trial: Trial, subject: str) -> None:
     recipe = Recipe(SGD(0.2), batch_size=4, epochs=3, shuffle=False, loss=MeanSquaredError())
     recipe = to_convention(convention, recipe)
     weights, plan = strategies.nonzero_weights(model, trial.seed), Plan(1, parity=True)
-    right = trial.oracle.fit(trial.oracle.build(model, weights), samples, recipe, plan)
-    found = trial.engine.fit(trial.engine.build(model, weights), samples, recipe, plan)
+    right = train(trial.oracle, trial.oracle.build(model, weights), samples, recipe, plan)
+    found = train(trial.engine, trial.engine.build(model, weights), samples, recipe, plan)
     for mine, his in zip(found, right, strict=True):
         allowed = max(FLOAT32, trial.tolerance) * abs(his.running_loss)
         told = f"the running loss of epoch {his.epoch}, while learning"
@@ -113,8 +113,8 @@ def _compare(
     if "native" not in trial.lacks:
         plans[", natively"] = Plan(trial.seed)
     for told, plan in plans.items():
-        right = trial.oracle.fit(trial.oracle.build(model, weights), samples, recipe, plan)[0]
-        found = trial.engine.fit(trial.engine.build(model, weights), samples, recipe, plan)[0]
+        right = train(trial.oracle, trial.oracle.build(model, weights), samples, recipe, plan)[0]
+        found = train(trial.engine, trial.engine.build(model, weights), samples, recipe, plan)[0]
         _same(f"({loss.kind}, 11 samples by 4{told})", found, right)
 
 

@@ -12,6 +12,7 @@ from dlsys_bench.conformance.checks.step import compare
 from dlsys_bench.conformance.checks.subjects import size
 from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import to_convention
@@ -61,9 +62,9 @@ def schedule(trial: Trial, subject: str) -> None:
     for convention in trial.engine.conventions:
         recipe = to_convention(convention, RECIPES[subject])
         truth = trial.oracle.build(MODEL, weights)
-        right = trial.oracle.fit(truth, samples, recipe, plan)
+        right = train(trial.oracle, truth, samples, recipe, plan)
         compare(trial, MODEL, weights, samples, recipe, plan, right[-1].steps)
-        found = trial.engine.fit(trial.engine.build(MODEL, weights), samples, recipe, plan)
+        found = train(trial.engine, trial.engine.build(MODEL, weights), samples, recipe, plan)
         counted = [epoch.steps for epoch in found]
         if counted != [epoch.steps for epoch in right]:
             raise broken(
@@ -96,8 +97,8 @@ def second(trial: Trial, subject: str) -> None:
     weights = strategies.nonzero_weights(MODEL, trial.seed)
     net, truth = trial.engine.build(MODEL, weights), trial.oracle.build(MODEL, weights)
     for turn in ("first", "second"):
-        trial.engine.fit(net, samples, recipe, Plan(1, parity=True))
-        trial.oracle.fit(truth, samples, recipe, Plan(1, parity=True))
+        train(trial.engine, net, samples, recipe, Plan(1, parity=True))
+        train(trial.oracle, truth, samples, recipe, Plan(1, parity=True))
         for name, right in trial.oracle.weights(truth).items():
             allowed = 10 * trial.tolerance * size(right - weights[name])
             close(

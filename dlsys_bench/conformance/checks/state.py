@@ -16,7 +16,7 @@ from dlsys_bench.conformance.finding import broken, close
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import Zeros
@@ -124,12 +124,10 @@ def mode(trial: Trial, subject: str) -> None:
     engine, oracle, plan = trial.engine, trial.oracle, Plan(1, parity=True)
     net, truth = engine.build(model, weights), oracle.build(model, weights)
 
-    def predict(epoch: Epoch) -> None:
-        engine.predict(net, samples.x)
-
     for turn in ("the first", "the second"):
-        engine.fit(net, samples, recipe, plan, predict)
-        oracle.fit(truth, samples, recipe, plan)
+        for _ in engine.fit(net, samples, recipe, plan):
+            engine.predict(net, samples.x)
+        train(oracle, truth, samples, recipe, plan)
         right = oracle.predict(truth, samples.x)
         found = engine.predict(net, samples.x)
         close(f"predict after {turn} training", found, right, 10 * trial.tolerance * size(right))
@@ -137,8 +135,8 @@ def mode(trial: Trial, subject: str) -> None:
 
 @check("state", "stopped")
 def stopped(trial: Trial, subject: str) -> None:
-    """A training that on_epoch stops leaves nothing behind but the weights: no masks, no order, no
-    limit."""
+    """A training that is closed after an epoch leaves nothing behind but the weights: no masks, no
+    order, no limit."""
     engine, convention = trial.engine, trial.engine.conventions[0]
     model = Model("stopped", (6,), (Dense(4), Dropout(0.5), Dense(2)))
     samples = Samples(
@@ -149,15 +147,12 @@ def stopped(trial: Trial, subject: str) -> None:
     )
     net = engine.build(model, strategies.nonzero_weights(model, trial.seed))
 
-    def stop(epoch: Epoch) -> None:
-        raise StopEarlyError
-
-    with contextlib.suppress(StopEarlyError):
-        engine.engine.fit(net[0], samples, recipe, Plan(3, parity=True), stop)
+    with contextlib.closing(engine.fit(net, samples, recipe, Plan(3, parity=True))) as epochs:
+        next(epochs)
     fresh, twin = (engine.build(model, engine.weights(net)) for _ in range(2))
     # Natively, where what is left of a plan would show.
     for each in (net, fresh, twin):
-        engine.fit(each, samples, recipe, Plan(5, parity="native" in trial.lacks))
+        train(engine, each, samples, recipe, Plan(5, parity="native" in trial.lacks))
     after = engine.weights(fresh)
     if any(
         not np.array_equal(values, after[name]) for name, values in engine.weights(twin).items()
@@ -166,10 +161,6 @@ def stopped(trial: Trial, subject: str) -> None:
     for name, values in engine.weights(net).items():
         told = f"{name} after a training that follows one that was stopped"
         close(told, values, after[name], 10 * trial.tolerance * size(after[name]), tensor=name)
-
-
-class StopEarlyError(Exception):
-    """Raised in on_epoch."""
 
 
 @check("state", "optimizer")
@@ -187,8 +178,8 @@ def fresh(trial: Trial, subject: str) -> None:
     plan, begun = Plan(1, parity=True), strategies.nonzero_weights(model, trial.seed)
     net, truth = trial.engine.build(model, begun), trial.oracle.build(model, begun)
     for turn in ("first", "second"):
-        trial.engine.fit(net, samples, recipe, plan)
-        trial.oracle.fit(truth, samples, recipe, plan)
+        train(trial.engine, net, samples, recipe, plan)
+        train(trial.oracle, truth, samples, recipe, plan)
         for name, right in trial.oracle.weights(truth).items():
             allowed = trial.tolerance * size(right - begun[name])
             close(
@@ -273,7 +264,8 @@ def dropout_in_fit(trial: Trial, subject: str) -> None:
             recipe = Recipe(SGD(rate), batch_size=batch, epochs=epochs, loss=MeanSquaredError())
             recipe = to_convention(trial.engine.conventions[0], recipe)
             net = trial.engine.build(model, seed=trial.seed)
-            trial.engine.fit(
+            train(
+                trial.engine,
                 net,
                 Samples(np.ones((samples, units)), np.ones((samples, 1))),
                 recipe,

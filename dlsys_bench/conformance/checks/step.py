@@ -15,6 +15,7 @@ from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import to_convention
@@ -77,7 +78,7 @@ def trained(
 ) -> Weights:
     """The tensors after a training that begins with these."""
     net: Any = engine.build(model, weights)
-    engine.fit(net, samples, recipe, plan)
+    train(engine, net, samples, recipe, plan)
     return engine.weights(net)
 
 

@@ -16,6 +16,7 @@ from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.conformance.finding import BrokenError, Finding, broken, close
 from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.convention import to_convention
@@ -151,8 +152,8 @@ def native(trial: Trial, subject: str) -> None:
     recipe = replace(recipe, shuffle=False)
     weights = strategies.nonzero_weights(model, trial.seed)
     net, truth = trial.engine.build(model, weights), trial.oracle.build(model, weights)
-    trial.engine.fit(net, samples, recipe, Plan(1))
-    trial.oracle.fit(truth, samples, recipe, Plan(1))
+    train(trial.engine, net, samples, recipe, Plan(1))
+    train(trial.oracle, truth, samples, recipe, Plan(1))
     for name, values in trial.oracle.weights(truth).items():
         allowed = GROWS[trial.engine.dtype] * trial.tolerance * size(values)
         close(
@@ -229,7 +230,7 @@ def _places(trial: Trial, count: int, batch: int, epochs: int, seed: int) -> lis
     left = [np.ones(count)]
     for epoch in range(1, epochs + 1):
         net = trial.engine.build(model, seed=seed)
-        trial.engine.fit(net, samples, recipe, Plan(seed, steps=steps * epoch))
+        train(trial.engine, net, samples, recipe, Plan(seed, steps=steps * epoch))
         left.append(1 - trial.engine.weights(net)["dense_1.kernel"][:, 0] / targets)
     sizes = np.full(steps, batch)
     sizes[-1] = count - batch * (steps - 1)
@@ -268,8 +269,12 @@ def divergence(trial: Trial, subject: str) -> None:
     for target, told in ((np.nan, "not a number"), (1e200, "infinite")):
         y[5] = target
         try:
-            trial.engine.fit(
-                trial.engine.build(model, seed=1), Samples(x, y), recipe, Plan(0, parity=True)
+            train(
+                trial.engine,
+                trial.engine.build(model, seed=1),
+                Samples(x, y),
+                recipe,
+                Plan(0, parity=True),
             )
         except DivergedError as error:
             if (error.epoch, error.batch) != (1, 3):

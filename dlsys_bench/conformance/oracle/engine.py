@@ -4,8 +4,8 @@ formula."""
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,9 @@ import numpy as np
 from dlsys_bench.conformance.oracle.forward import Pass, forward, loss_of, right
 from dlsys_bench.conformance.oracle.optimizers import Memory, step
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
-from dlsys_bench.engines.epochs import Epoch, History
-from dlsys_bench.engines.plan import Array, Plan, Weights, cut, epochs_of
-from dlsys_bench.errors import DivergedError
+from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
+from dlsys_bench.engines.epochs import Epoch, training_epochs
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -87,61 +86,42 @@ class Oracle(Engine):
             moved[name] = net.tensors[name] + 1j * H * direction
         return float(_loss(net.model, moved, x, batch, loss)[0].imag / H)
 
-    def fit(
-        self,
-        net: Net,
-        samples: Samples,
-        recipe: Recipe,
-        plan: Plan,
-        on_epoch: OnEpoch | None = None,
-    ) -> History:
+    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         memory: dict[str, Memory] = {name: {} for name in net.tensors}
-        history: History = []
-        done = 0
-        for epoch, sizes in enumerate(epochs_of(len(samples.x), recipe, plan), start=1):
-            started, losses, hits = time.perf_counter(), [], []
-            rates = [recipe.rate(done + batch) for batch in range(len(sizes))]
-            order = plan.order(epoch, len(samples.x), recipe.shuffle)
-            for number, chosen in enumerate(cut(order, sizes), start=1):
-                masks = plan.masks(net.model, done, len(chosen))
-                batch = Batch(np.asarray(samples.x[chosen], np.float64), samples.y[chosen], masks)
-                now = Pass(True, masks)
+        by_plan = replace(plan, parity=True)
+        for epoch in training_epochs(net.model, len(samples.x), recipe, by_plan):
+            losses, accuracies = [], []
+            for update in epoch.steps():
+                x = np.asarray(samples.x[update.chosen], np.float64)
+                batch = Batch(x, samples.y[update.chosen], update.masks)
+                now = Pass(True, update.masks)
                 outputs = forward(net.model, _wide(net.tensors), batch.x[None], now)[-1]
                 loss = float(loss_of(recipe.loss, outputs, batch.y)[0])
-                if not math.isfinite(loss):
-                    raise DivergedError(epoch, number, loss)
+                epoch.add(loss)
+                losses.append(loss)
+                accuracies.append(right(recipe.loss, outputs[0], batch.y))
                 gradients = self.gradients(net, batch, recipe.loss).weights
                 for name, g in gradients.items():
                     net.tensors[name] = step(
                         recipe.optimizer,
                         net.tensors[name],
                         g,
-                        rates[number - 1],
-                        done + 1,
+                        update.learning_rate,
+                        update.number + 1,
                         memory[name],
                     )
                 net.tensors |= {
                     f"{net.model.names[at]}.{name}": value[0]
                     for (at, name), value in now.moved.items()
                 }
-                losses.append(loss)
-                hits.append(right(recipe.loss, outputs[0], batch.y))
-                done += 1
-            by_step: Any = None
-            if recipe.moves:
-                by_step = {
-                    "learning_rate": rates,
-                    "batch_size": [float(n) for n in sizes],
-                    "loss": losses,
-                }
-            accuracy = None if None in hits else float(np.average(hits, weights=sizes))  # type: ignore[arg-type]
-            seconds = time.perf_counter() - started
-            running = float(np.average(losses, weights=sizes))
-            history.append(Epoch(epoch, done, seconds, running, accuracy, by_step=by_step))
-            if on_epoch is not None:
-                on_epoch(history[-1])
-        return history
+            # Averaged here, so that the figures of the engines are compared with others.
+            running_loss, running_accuracy = (
+                None if None in values else float(np.average(values, weights=epoch.sizes))
+                for values in (losses, accuracies)
+            )
+            assert running_loss is not None
+            yield epoch.end_with(running_loss, running_accuracy, losses)
 
 
 def _wide(tensors: Weights) -> Weights:

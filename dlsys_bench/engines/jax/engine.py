@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 from jax import Array as Tensor
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
-from dlsys_bench.engines.epochs import History
+from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
+from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.jax.home import copied, find
 from dlsys_bench.engines.jax.initializers import start
 from dlsys_bench.engines.jax.network import Net, differentiator, draw, predictor, skeleton, tracer
-from dlsys_bench.engines.jax.training import train
+from dlsys_bench.engines.jax.training import fit_network
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -103,13 +104,6 @@ class JaxEngine(Engine):
             )
             return [np.array(output) for output in outputs]
 
-    def fit(
-        self,
-        net: Net,
-        samples: Samples,
-        recipe: Recipe,
-        plan: Plan,
-        on_epoch: OnEpoch | None = None,
-    ) -> History:
+    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
         check_targets(recipe.loss, samples.y, net.model.output_shape)
-        return train(net, samples, self.home, recipe, plan, on_epoch)
+        yield from fit_network(net, samples, self.home, recipe, plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import time
+from collections.abc import Generator
 from dataclasses import replace
 
 import jax
@@ -14,15 +14,13 @@ from jax import Array
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import OnEpoch
-from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.epochs import Epoch, EpochRun, training_epochs
 from dlsys_bench.engines.jax.home import Home
 from dlsys_bench.engines.jax.layers import Tensors
 from dlsys_bench.engines.jax.network import Net, skeleton
 from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, Memory, factors
 from dlsys_bench.engines.jax.steps import Feed, Progress, program
 from dlsys_bench.engines.plan import Plan, epochs_of
-from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.layers import Conv2D, Dropout
 from dlsys_bench.spec.recipe import Recipe
 
@@ -114,52 +112,31 @@ class Training:
         self.progress = self.programs[size](self.progress, feed, np.int32(steps))
         self.net.parameters, self.net.state = self.progress.parameters, self.progress.state
 
-    def run(self, epoch: int, sizes: list[int]) -> tuple[NDArray[np.float64], int]:
+    def run(self, epoch: EpochRun) -> tuple[NDArray[np.float64], int]:
         """One epoch: the loss of each batch, and how many answers were right. The device is asked
         once, at the end."""
         self.progress = self._opened(*self.progress[:3])
-        feed = self._feed(epoch, len(sizes))
-        for size, alike in itertools.groupby(sizes):
+        feed = self._feed(epoch.number, len(epoch.sizes))
+        for size, alike in itertools.groupby(epoch.sizes):
             left = len(list(alike))
             while left:
                 steps = min(left, self.at_once)
                 self._advance(size, feed, steps)
                 self.done, left = self.done + steps, left - steps
-        return np.array(self.progress.losses[: len(sizes)], np.float64), int(self.progress.right)
+        losses = np.array(self.progress.losses[: len(epoch.sizes)], np.float64)
+        return losses, int(self.progress.right)
 
 
-def train(
-    net: Net, samples: Samples, home: Home, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None
-) -> History:
-    """Train one network. Errors: DivergedError; parameters and state are then of before that
-    batch."""
-    history: History = []
+def fit_network(
+    net: Net, samples: Samples, home: Home, recipe: Recipe, plan: Plan
+) -> Generator[Epoch]:
+    """Train one network, and yield every epoch. Raises DivergedError; parameters and state are then
+    those from before that batch."""
     with home.inside():
         training = Training(net, samples, home, recipe, plan)
-    for epoch, sizes in enumerate(training.epochs, start=1):
-        # Whoever is called below is outside: the width of numbers is the engine's own business.
+    for epoch in training_epochs(net.model, len(samples.x), recipe, plan):
+        # Only while an epoch trains: the caller may want numbers of another width.
         with home.inside():
-            started = time.perf_counter()
-            losses, right = training.run(epoch, sizes)
-            seconds = time.perf_counter() - started
-        broken = np.flatnonzero(~np.isfinite(losses))
-        if broken.size:
-            raise DivergedError(epoch, int(broken[0]) + 1, float(losses[broken[0]]))
-        seen, first = sum(sizes), training.done - len(sizes)
-        by_step = {
-            "learning_rate": [recipe.rate(step) for step in range(first, training.done)],
-            "batch_size": [float(size) for size in sizes],
-            "loss": losses.tolist(),
-        }
-        record = Epoch(
-            epoch,
-            training.done,
-            seconds,
-            float(losses @ sizes / seen),
-            None if recipe.loss.targets == "values" else right / seen,
-            by_step=by_step if recipe.moves else None,
-        )
-        history.append(record)
-        if on_epoch is not None:
-            on_epoch(record)
-    return history
+            losses, correct = training.run(epoch)
+        epoch.add_all(losses.tolist(), correct)
+        yield epoch.end()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
-from dlsys_bench.engines.epochs import History
+from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
+from dlsys_bench.engines.epochs import Epoch, training_epochs
 from dlsys_bench.engines.keras.backend import BACKENDS, start
-from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.plan import Array, Plan, Weights, steps_of
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -138,22 +139,15 @@ class KerasEngine(Engine):
         # Keras unpacks a list of one output.
         return [_array(output) for output in (outputs if isinstance(outputs, list) else [outputs])]
 
-    def fit(
-        self,
-        net: Net,
-        samples: Samples,
-        recipe: Recipe,
-        plan: Plan,
-        on_epoch: OnEpoch | None = None,
-    ) -> History:
+    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
         """As `Engine.fit` says. A loss that is not finite shows in the running mean, whose value
         the error names."""
         from dlsys_bench.engines.keras.training import (
             ACCURACIES,
             LOSSES,
-            Watch,
+            EpochCallback,
+            GlobalRandomState,
             optimizer_of,
-            seeded,
             targets,
         )
 
@@ -162,31 +156,35 @@ class KerasEngine(Engine):
         x = np.asarray(samples.x, self.dtype)
         y = targets(recipe.loss, samples.y, net.model.output_shape[-1], self.dtype)
         accuracy = ACCURACIES.get(type(recipe.loss))
-        watch = Watch(net, len(x), recipe, plan, on_epoch)
-        with self._device(), seeded(plan.seed), net.keeping(None):
+        feed, random = BACKENDS[self.backend].feed, GlobalRandomState(plan.seed)
+        with self._device(), random.active():
             net.seed(plan.seed)
             net.sequential.compile(
-                optimizer_of(recipe, watch.last),
+                optimizer_of(recipe, steps_of(len(x), recipe, plan)),
                 LOSSES[type(recipe.loss)](self.dtype),
                 metrics=[accuracy(self.dtype)] if accuracy else None,
                 # Masks that come from outside are new at every step, and a compiled step would keep
                 # the first.
                 run_eagerly=plan.parity and bool(net.dropouts),
             )
-            feed = BACKENDS[self.backend].feed
-            if not plan.parity and recipe.batch_sizes is None:
-                batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle)
-                net.sequential.fit(**batches, epochs=recipe.epochs, verbose=0, callbacks=[watch])
-                return watch.history
-            for epoch, sizes in enumerate(watch.sizes):
-                order = plan.order(epoch + 1, len(x), recipe.shuffle)
-                batches = feed(
-                    x[order], y[order], recipe.batch_size if recipe.batch_sizes is None else sizes
-                )
+            native = not plan.parity and recipe.batch_sizes is None
+            batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle) if native else {}
+        for epoch in training_epochs(net.model, len(x), recipe, plan):
+            with self._device(), random.active(), net.keeping(None):
+                callback = EpochCallback(net, epoch)
+                if not native:
+                    order = epoch.order()
+                    sizes = recipe.batch_size if recipe.batch_sizes is None else epoch.sizes
+                    batches = feed(x[order], y[order], sizes)
+                # One `fit` an epoch: Keras keeps the compiled functions and the optimiser.
                 net.sequential.fit(
-                    **batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[watch]
+                    **batches,
+                    initial_epoch=epoch.number - 1,
+                    epochs=epoch.number,
+                    verbose=0,
+                    callbacks=[callback],
                 )
-        return watch.history
+            yield callback.ended
 
 
 class KerasJaxEngine(KerasEngine):

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,10 +14,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.base import OnEpoch
-from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.epochs import EpochRun
 from dlsys_bench.engines.keras.network import Net, seed_of
-from dlsys_bench.engines.plan import Plan, epochs_of
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec import losses, optimizers
 from dlsys_bench.spec.recipe import Recipe
@@ -147,44 +144,57 @@ def targets(loss: losses.Loss, y: NDArray[Any], outputs: int, dtype: str) -> NDA
     return np.asarray(y[:, None] if loss.targets == "signs" else y, dtype)
 
 
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """keras.utils.set_random_seed, with Python's and numpy's generators put back afterwards."""
-    # The global generators, because those are what Keras seeds and draws from.
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002
-    keras.utils.set_random_seed(seed_of(seed))
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
+class GlobalRandomState:
+    """The state of the global generators of Python and numpy that belongs to one training.
+
+    Keras seeds these generators and draws from them. While a training is `active` they have the
+    state of the training; afterwards they have their former state again, and the training keeps its
+    own for the next epoch.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed_of(seed)
+        self.states: tuple[Any, Any] | None = None
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Let Keras draw from this state."""
+        before = _global_states()
+        if self.states is None:
+            keras.utils.set_random_seed(self.seed)
+        else:
+            _set_global_states(self.states)
+        try:
+            yield
+        finally:
+            self.states = _global_states()
+            _set_global_states(before)
 
 
-class Watch(keras.callbacks.Callback):
-    """Counts the updates and ends the training at the last, keeps the running figures, and finds a
-    loss that is not finite. In parity mode it hands out the masks of each step."""
+def _global_states() -> tuple[Any, Any]:
+    return random.getstate(), np.random.get_state()  # noqa: NPY002
 
-    # Keras then reads the losses off the device in threads, as it does for its own progress bar,
-    # and no step waits. One batch may end before the one before it.
+
+def _set_global_states(states: tuple[Any, Any]) -> None:
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+
+
+class EpochCallback(keras.callbacks.Callback):
+    """Follows one epoch of Keras's `fit`: supplies the masks of each step in parity mode, ends the
+    epoch with the last batch of the plan or with a loss that is not finite, and records the running
+    figures."""
+
+    # Keras then calls `on_train_batch_end` in a thread, as it does for its own progress bar, where
+    # reading the loss from the device delays no step. One batch may end before the one before it.
     async_safe = True
 
-    def __init__(
-        self, net: Net, samples: int, recipe: Recipe, plan: Plan, on_epoch: OnEpoch | None
-    ) -> None:
+    def __init__(self, net: Net, epoch: EpochRun) -> None:
         super().__init__()
-        self.net, self.recipe, self.plan, self.on_epoch = net, recipe, plan, on_epoch
-        self.sizes = list(epochs_of(samples, recipe, plan))
-        self.last = sum(map(len, self.sizes))
-        self.step = 0
-        self.epoch = 0
+        self.net, self.epoch = net, epoch
         self.means: dict[int, float] = {}
-        self.history: History = []
-        self.broken: dict[int, float] = {}
-        self.started = 0.0
-
-    @property
-    def finished(self) -> bool:
-        return self.step >= self.last
+        # Keras keeps learning rates in single precision.
+        epoch.rates = [float(np.float32(rate)) for rate in epoch.rates]
 
     def _stop(self) -> None:
         # Not self.model: on JAX that property moves the weights back into the model, in the middle
@@ -192,53 +202,34 @@ class Watch(keras.callbacks.Callback):
         self.net.sequential.stop_training = True
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.started = time.perf_counter()
-        self.epoch = epoch
-        self.means = {}
+        """Start the clock when Keras has prepared the data and the functions."""
+        self.epoch.start_clock()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self.plan.parity and self.net.dropouts:
-            self.net.keep(self.plan.masks(self.net.model, self.step, self.sizes[self.epoch][batch]))
-        self.step += 1
-        if self.finished:
-            self._stop()  # Keras looks after the batch that now begins.
+        """Set the masks; Keras looks at `stop_training` after the batch that now begins."""
+        if self.epoch.plan.parity and self.net.dropouts:
+            self.net.keep(self.epoch.masks(batch))
+        cut_short = sum(self.epoch.sizes) < self.epoch.samples
+        if cut_short and batch + 1 == len(self.epoch.sizes):
+            self._stop()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # The running mean is not finite from the first batch on whose loss is not.
-        if not math.isfinite(logs["loss"]):
-            self.broken[batch] = logs["loss"]
+        """Record the mean loss up to this batch, which is not finite from the first batch on whose
+        loss is not."""
+        self.means[batch] = float(logs["loss"])
+        if not math.isfinite(self.means[batch]):
             self._stop()
-        if self.recipe.moves:
-            self.means[batch] = float(logs["loss"])
-
-    def _by_step(self) -> dict[str, list[float]] | None:
-        """A step's loss follows from the running means, which are all that Keras tells."""
-        if not self.recipe.moves:
-            return None
-        sizes = self.sizes[self.epoch]
-        sums = np.array([self.means[batch] for batch in range(len(sizes))]) * np.cumsum(sizes)
-        first = self.step - len(sizes)
-        rates = [float(np.float32(self.recipe.rate(step))) for step in range(first, self.step)]
-        losses = np.diff(sums, prepend=0.0) / sizes
-        return {
-            "learning_rate": rates,
-            "batch_size": [float(n) for n in sizes],
-            "loss": losses.tolist(),
-        }
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        seconds = time.perf_counter() - self.started
-        if self.broken:
-            first = min(self.broken)
-            raise DivergedError(epoch + 1, first + 1, self.broken[first])
-        record = Epoch(
-            epoch + 1,
-            self.step,
-            seconds,
-            logs["loss"],
-            logs.get("accuracy"),
-            by_step=self._by_step(),
-        )
-        self.history.append(record)
-        if self.on_epoch is not None:
-            self.on_epoch(record)
+        """Record the figures, all batches having ended. Raises DivergedError."""
+        broken = [batch for batch, mean in self.means.items() if not math.isfinite(mean)]
+        if broken:
+            raise DivergedError(self.epoch.number, min(broken) + 1, self.means[min(broken)])
+        self.ended = self.epoch.end_with(logs["loss"], logs.get("accuracy"), self._losses())
+
+    def _losses(self) -> list[float]:
+        """Return the loss of each batch, from the means over all batches up to it."""
+        sizes = self.epoch.sizes
+        sums = np.array([self.means[batch] for batch in range(len(sizes))]) * np.cumsum(sizes)
+        losses: list[float] = (np.diff(sums, prepend=0.0) / sizes).tolist()
+        return losses

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,15 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import aligned, alike, check_plans, is_own, stack
-from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
-from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
+from dlsys_bench.engines.epochs import Epoch, ReplicaEpoch
 from dlsys_bench.engines.numpy.kit import NUMPY, Kit
 from dlsys_bench.engines.numpy.network import Network, inward, outward
 from dlsys_bench.engines.numpy.threads import one_thread
-from dlsys_bench.engines.numpy.training import targets, train
+from dlsys_bench.engines.numpy.training import fit_replicas, targets
 from dlsys_bench.engines.plan import Array, Plan, Weights
-from dlsys_bench.engines.replicas import OnReplicas, Replicas
+from dlsys_bench.engines.replicas import Replicas
+from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -110,27 +112,16 @@ class NumpyEngine(Engine):
         net.keep(None)
         return outputs
 
-    def fit(
-        self,
-        net: Network,
-        samples: Samples,
-        recipe: Recipe,
-        plan: Plan,
-        on_epoch: OnEpoch | None = None,
-    ) -> History:
+    def fit(self, net: Network, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
         check_targets(recipe.loss, samples.y, net.model.output_shape)
-
-        def watch(epochs: Sequence[Epoch | None]) -> None:
-            assert on_epoch is not None
-            assert epochs[0] is not None
-            on_epoch(epochs[0])
-
-        histories, failures = train(
-            net, stack(samples, 1), [recipe], [plan], watch if on_epoch else None
-        )
+        failures: dict[int, DivergedError] = {}
+        training = fit_replicas(net, stack(samples, 1), [recipe], [plan], failures)
+        with contextlib.closing(training):
+            for (epoch,) in training:
+                assert epoch is not None
+                yield epoch
         if failures:
             raise failures[0]
-        return histories[0]
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> NumpyReplicas:
         return NumpyReplicas(self, alike(models, len(plans)), plans)
@@ -160,14 +151,15 @@ class NumpyReplicas(Replicas):
         samples: Samples | Sequence[Samples],
         recipes: Recipe | Sequence[Recipe],
         plans: Sequence[Plan],
-        on_epoch: OnReplicas | None = None,
-    ) -> Sequence[History]:
+    ) -> Generator[ReplicaEpoch]:
         check_plans(plans, self.size)
         every, parts = aligned(recipes, self.size), stack(samples, self.size)
         for replica in range(1 if parts.shared else self.size):
             check_targets(every[0].loss, parts.of(replica).y, self.net.model.output_shape)
-        histories, self.failures = train(self.net, parts, every, plans, on_epoch)
-        return histories
+        self.failures = {}
+        training = fit_replicas(self.net, parts, every, plans, self.failures)
+        with contextlib.closing(training):
+            yield from training
 
     def predict(self, x: Array) -> Array:
         return self.engine.predict_replicas(self.net, x if is_own(x, self.net.model) else x[None])

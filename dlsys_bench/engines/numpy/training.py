@@ -2,81 +2,57 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.alignment import Stack
-from dlsys_bench.engines.histories import Column, Histories
+from dlsys_bench.engines.epochs import ReplicaEpoch, training_epochs
 from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.shards import Together, alone, shards_of, together
 from dlsys_bench.engines.numpy.threads import one_thread
-from dlsys_bench.engines.plan import Array, Plan, epochs_of, spans
-from dlsys_bench.engines.replicas import OnReplicas
+from dlsys_bench.engines.plan import Array, Plan, spans
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.recipe import Recipe
 
-Failures = dict[int, DivergedError]
 
-
-def train(
+def fit_replicas(
     net: Network,
     samples: Stack,
     recipes: Sequence[Recipe],
     plans: Sequence[Plan],
-    on_epoch: OnReplicas | None = None,
-) -> tuple[Histories, Failures]:
-    """Train R replicas. Returns their histories, and where a loss left the finite; such a replica
-    goes back to the weights that its last finite batch left, and its history ends before that
-    epoch."""
+    failures: dict[int, DivergedError],
+) -> Generator[ReplicaEpoch]:
+    """Train R replicas, and yield every epoch. A replica whose loss becomes non-finite is added to
+    `failures`; when the training ends it gets back the weights of its last finite batch."""
     recipe, size = recipes[0], net.replicas
     stepper = net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)
     net.seed([plan.seed for plan in plans])
     source, rates = Source(samples, net.dtype), _rates(recipes, net.dtype)
-    histories, failures = Histories(size), Failures()
     kept: dict[int, tuple[Array, Array]] = {}
-    step = 0
-    # What overflows is found in the loss and named there.
-    with one_thread(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for epoch, sizes in enumerate(epochs_of(samples.samples, recipe, plans[0]), start=1):
-            started = time.perf_counter()
-            losses, right = np.zeros(size), np.zeros(size)
-            by_step: list[Array] = []
-            order = _orders(plans, epoch, samples.samples, recipe.shuffle)
-            for batch, here in enumerate(spans(sizes), start=1):
-                before = net.state.copy()
-                values, found = _pass(net, source, order, here, recipe, plans, step)
-                if not np.isfinite(values).all():
-                    for lost in set(np.flatnonzero(~np.isfinite(values)).tolist()) - set(failures):
-                        failures[lost] = DivergedError(epoch, batch, float(values[lost]))
+    try:
+        for epoch in training_epochs(net.model, samples.samples, recipe, plans[0]):
+            order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)
+            # An overflow shows in the loss, where it is reported.
+            with one_thread(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                for step, here in enumerate(spans(epoch.sizes), start=epoch.first):
+                    before = net.state.copy()
+                    losses, correct = _pass(net, source, order, here, recipe, plans, step)
+                    for lost in epoch.add_replicas(losses, correct, failures):
                         kept[lost] = net.parameters[lost].copy(), before[lost]
-                        histories.end(lost)
                     if len(failures) == size:
-                        break
-                stepper.step(net.parameters, net.gradient, rates(step))
-                losses += values * (here.stop - here.start)
-                right += found
-                if recipe.moves:
-                    by_step.append(values)
-                step += 1
-            if len(failures) == size:
-                break
-            seconds, seen = (time.perf_counter() - started) / size, sum(sizes)
-            accuracies = None if recipe.loss.targets == "values" else right / seen
-            histories.add(
-                Column(epoch, step, seconds, losses / seen, accuracies, recipes, sizes, by_step)
-            )
-            if on_epoch is not None:
-                on_epoch(histories.last())
-    net.keep(None)
-    for replica, (parameters, state) in kept.items():
-        net.parameters[replica], net.state[replica] = parameters, state
-    return histories, failures
+                        return
+                    stepper.step(net.parameters, net.gradient, rates(step))
+            net.keep(None)
+            yield epoch.end_replicas(recipes, failures)
+    finally:
+        net.keep(None)
+        for replica, (parameters, state) in kept.items():
+            net.parameters[replica], net.state[replica] = parameters, state
 
 
 def _pass(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import alike
-from dlsys_bench.engines.base import Batch, Engine, Gradients, OnEpoch, check_targets
-from dlsys_bench.engines.epochs import History
+from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
+from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.torch.initializers import start
 from dlsys_bench.engines.torch.layout import Home, channel_last, kernel_out
@@ -23,7 +23,7 @@ from dlsys_bench.engines.torch.modules import Net, net_of
 from dlsys_bench.engines.torch.precision import Products, computing
 from dlsys_bench.engines.torch.replicas import TorchReplicas
 from dlsys_bench.engines.torch.steps import CudaRecorder, Recorder
-from dlsys_bench.engines.torch.training import check_last_batch, train
+from dlsys_bench.engines.torch.training import check_last_batch, fit_network
 from dlsys_bench.errors import EngineError
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -115,19 +115,12 @@ class TorchEngine(Engine):
             net(x, masks, outputs)
             return [channel_last(y).copy() for y in outputs]
 
-    def fit(
-        self,
-        net: Net,
-        samples: Samples,
-        recipe: Recipe,
-        plan: Plan,
-        on_epoch: OnEpoch | None = None,
-    ) -> History:
+    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         check_last_batch(net.model, len(samples.x), recipe, plan)
         x, y = self.home.x(samples.x), self.home.y(recipe.loss, samples.y)
-        return train(net, x, y, self.home, recipe, plan, on_epoch, self.recorder())
+        yield from fit_network(net, x, y, self.home, recipe, plan, self.recorder())
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> TorchReplicas:
         every = alike(models, len(plans))

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import Stack, aligned, check_plans, is_own, stack
 from dlsys_bench.engines.base import check_targets
-from dlsys_bench.engines.histories import Column, Histories
-from dlsys_bench.engines.plan import Array, Plan, epochs_of
-from dlsys_bench.engines.replicas import OnReplicas, Replicas
+from dlsys_bench.engines.epochs import EpochRun, ReplicaEpoch, training_epochs
+from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.engines.replicas import Replicas
 from dlsys_bench.engines.torch.batches import Source
 from dlsys_bench.engines.torch.layout import channel_last
 from dlsys_bench.engines.torch.losses import LOSSES, hits
 from dlsys_bench.engines.torch.optimizers import Stepper
 from dlsys_bench.engines.torch.precision import computing
+from dlsys_bench.engines.torch.random import RandomState
 from dlsys_bench.engines.torch.stacked import Stacked
 from dlsys_bench.engines.torch.steps import Masks, Rate, launching
 from dlsys_bench.engines.torch.training import check_last_batch
-from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -57,27 +55,31 @@ class TorchReplicas(Replicas):
         samples: Samples | Sequence[Samples],
         recipes: Recipe | Sequence[Recipe],
         plans: Sequence[Plan],
-        on_epoch: OnReplicas | None = None,
-    ) -> Histories:
+    ) -> Generator[ReplicaEpoch]:
         check_plans(plans, self.size)
         every, parts = aligned(recipes, self.size), stack(samples, self.size)
         self.engine.check(every[0])
         for replica in range(1 if parts.shared else self.size):
             check_targets(every[0].loss, parts.of(replica).y, self.model.output_shape)
         check_last_batch(self.model, parts.samples, every[0], plans[0])
-        # Dropout draws from torch's global generator: seed it for this training only.
-        with torch.random.fork_rng(devices=[0] if self.engine.device == "cuda" else []):
-            seeds = np.random.SeedSequence([plan.seed for plan in plans])
-            torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
-            return self._train(parts, every, plans, on_epoch)
+        seeds = np.random.SeedSequence([plan.seed for plan in plans])
+        random = RandomState(self.engine.device, int(seeds.generate_state(1, np.uint64)[0]))
+        train_epoch = self._training(parts, every, plans)
+        self.failures = {}
+        for epoch in training_epochs(self.model, parts.samples, every[0], plans[0]):
+            before = self.nets.copy()
+            with random.active(), computing(self.engine.products):
+                train_epoch(epoch)
+            # Those that failed are trained on with the others, and restored after every epoch.
+            self.nets.restore(list(self.failures), before)
+            if len(self.failures) == self.size:
+                break
+            yield epoch.end_replicas(every, self.failures)
 
-    def _train(
-        self,
-        samples: Stack,
-        recipes: Sequence[Recipe],
-        plans: Sequence[Plan],
-        on_epoch: OnReplicas | None,
-    ) -> Histories:
+    def _training(
+        self, samples: Stack, recipes: Sequence[Recipe], plans: Sequence[Plan]
+    ) -> Callable[[EpochRun], None]:
+        """Return a function that trains all replicas for an epoch and records their losses."""
         nets, recipe, recorder = self.nets, recipes[0], self.engine.recorder()
         source = Source(samples, self.engine.home, recipe, plans)
         stepper = Stepper(nets.parameters, recipes, captured=recorder is not None)
@@ -89,48 +91,23 @@ class TorchReplicas(Replicas):
             return values.detach(), hits(recipe.loss, outputs.detach(), y)
 
         steps = launching(update, source.x, source.y, recorder)
-        histories, self.failures = Histories(self.size), {}
-        step = 0
-        for epoch, sizes in enumerate(epochs_of(samples.samples, recipe, plans[0]), start=1):
-            started = time.perf_counter()
-            before = nets.copy()
-            masks = partial(self._masks, plans, step, sizes)
-            with computing(self.engine.products):
-                ended = steps.epoch(
-                    source.order(epoch), sizes, stepper.rates(step, len(sizes)), masks
-                )
-            step += len(sizes)
-            # The device is asked once an epoch, here, so that no step waits for it.
-            found, correct = ended.losses.double().cpu().numpy(), ended.right.cpu().numpy()
-            seconds, seen = (time.perf_counter() - started) / self.size, sum(sizes)
-            broken = ~np.isfinite(found)
-            for lost in sorted(
-                set(np.flatnonzero(broken.any(axis=0)).tolist()) - set(self.failures)
-            ):
-                batch = int(broken[:, lost].argmax())
-                self.failures[lost] = DivergedError(epoch, batch + 1, float(found[batch, lost]))
-                histories.end(lost)
-            # Those that failed are stepped on with the others, and taken back every epoch.
-            nets.restore(list(self.failures), before)
-            if len(self.failures) == self.size:
-                break
-            accuracies = None if recipe.loss.targets == "values" else correct / seen
-            by_step = list(found) if recipe.moves else []
-            histories.add(
-                Column(
-                    epoch, step, seconds, sizes @ found / seen, accuracies, recipes, sizes, by_step
-                )
-            )
-            if on_epoch is not None:
-                on_epoch(histories.last())
-        return histories
 
-    def _masks(
-        self, plans: Sequence[Plan], first: int, sizes: Sequence[int], step: int
-    ) -> dict[int, Tensor]:
+        def train_epoch(epoch: EpochRun) -> None:
+            masks = partial(self._masks, plans, epoch)
+            rates = stepper.rates(epoch.first, len(epoch.sizes))
+            ended = steps.epoch(source.order(epoch.number), epoch.sizes, rates, masks)
+            # The losses are read once an epoch, here, so that no step waits for the device.
+            for losses in ended.losses.double().cpu().numpy():
+                epoch.add_replicas(losses, 0, self.failures)
+            epoch.correct = ended.right.cpu().numpy()
+
+        return train_epoch
+
+    def _masks(self, plans: Sequence[Plan], epoch: EpochRun, batch: int) -> dict[int, Tensor]:
         if not plans[0].parity:
             return {}
-        each = [plan.masks(self.model, first + step, sizes[step]) for plan in plans]
+        step, size = epoch.first + batch, epoch.sizes[batch]
+        each = [plan.masks(self.model, step, size) for plan in plans]
         return self.engine.home.masks(
             {place: np.stack([masks[place] for masks in each]) for place in each[0]}
         )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples, prepare
+from dlsys_bench.engines.epochs import train_replicas
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.engines.replicas import in_blocks
 from dlsys_bench.errors import DivergedError
@@ -61,13 +62,13 @@ def count(outputs: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 def collapse(run: ArmRun) -> Mapping[str, Any]:
     """Train all networks of a run and count the collapsed ones."""
     data = prepare(run.dataset, scaling="raw", dtype=run.engine.dtype)
-    train, fresh = Samples(data.train.x, data.train.y), data.test.x
+    samples, fresh = Samples(data.train.x, data.train.y), data.test.x
     plans = run.plans
 
     def work(block: range) -> BlockCounts:
         block_plans = [plans[number] for number in block]
         replicas = run.engine.replicate(run.model, block_plans)
-        histories = replicas.fit(train, run.recipe, block_plans)
+        histories = train_replicas(replicas, samples, run.recipe, block_plans)
         good = np.array([replica not in replicas.failures for replica in range(len(block))])
         flat, identical = count(replicas.predict(fresh)[good])
         losses = [history[-1].running_loss for history in histories if history]

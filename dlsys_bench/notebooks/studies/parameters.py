@@ -10,6 +10,7 @@ import numpy as np
 
 from dlsys_bench.data import Samples, prepare
 from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.notebooks.claims import CLAIMS
 from dlsys_bench.notebooks.zoo import lenet5_overlap_tanh, two_layer_sigmoid
@@ -99,7 +100,7 @@ def batch_norm_parameters(run: ArmRun) -> Mapping[str, Any]:
         dtype=run.engine.dtype,
     )
     net = run.engine.build(run.model, seed=run.seed)
-    run.engine.fit(net, Samples(data.train.x, data.train.y), run.recipe, Plan(run.seed))
+    train(run.engine, net, Samples(data.train.x, data.train.y), run.recipe, Plan(run.seed))
     weights = run.engine.weights(net)
     names = [
         name

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import train_replicas
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.engines.replicas import in_blocks
 from dlsys_bench.notebooks.claims import CLAIMS
@@ -121,7 +122,7 @@ def _by_engine(run: ArmRun, x: Array, y: Array, fresh: Array, truth: Array) -> A
             Samples(points, signs)
             for points, signs in zip(x[here].astype(dtype), y[here], strict=True)
         ]
-        replicas.fit(samples, run.recipe, plans[here])
+        train_replicas(replicas, samples, run.recipe, plans[here])
         for error in replicas.failures.values():
             raise error
         return accuracy(replicas.predict(fresh[here].astype(dtype))[..., 0], truth[here])
