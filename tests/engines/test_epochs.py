@@ -94,8 +94,8 @@ def test_trainings_can_be_interleaved(engine: Engine) -> None:
 
 
 def test_the_random_state_and_the_settings_are_the_callers(engine: Engine) -> None:
-    before = list(global_states())
     net, training = begin(engine, 1)
+    before = list(global_states())
     for _ in range(2):
         next(training)
         assert list(global_states()) == before
