@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Engine
@@ -54,9 +55,8 @@ def global_states() -> Iterator[object]:
     yield random.getstate()
     yield np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
     yield np.geterr()
-    from threadpoolctl import threadpool_info
-
-    yield [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
+    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    yield [(pool["filepath"], pool["num_threads"]) for pool in blas]
     if not unavailable("torch"):
         import torch
 

@@ -36,7 +36,9 @@ def rmse(run: ArmRun) -> Mapping[str, Any]:
     mode, with the statistics of test batches of 1000."""
     data = prepare(run.dataset, scaling="raw", dtype=run.engine.dtype)
     net = run.engine.build(run.model, seed=run.seed)
-    history = train(run.engine, net, Samples(data.train.x, data.train.y), run.recipe, Plan(run.seed))
+    history = train(
+        run.engine, net, Samples(data.train.x, data.train.y), run.recipe, Plan(run.seed)
+    )
     x, y = data.test.x, np.asarray(data.test.y, np.float64)
     evaluated = np.asarray(run.engine.predict(net, x), np.float64)
     size = run.recipe.batch_size
