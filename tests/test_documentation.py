@@ -1,6 +1,6 @@
 """The examples of the README and of the documentation.
 
-The fast tier parses every example; the slow tier runs those of the README as they are printed.
+The fast tier parses every example; the slow tier runs the examples as they are printed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ import pytest
 from dlsys_bench.cli import cli
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
 }
-FILES = {
-    match["name"]: match["text"]
-    for match in re.finditer(r"```python\n(?P<text># (?P<name>\w+\.py)\n.*?)```", README, re.DOTALL)
-}
-SECTION = README.split("## Your own training")[1].split("\n## ")[0]
-COMMANDS = re.findall(r"^\$ (.*)$", SECTION, re.MULTILINE)
+DOCUMENTATION = "\n".join(text for page, text in PAGES.items() if page.startswith("docs/"))
+EXAMPLE = r"```python\n(?P<text># (?P<name>\w+\.py)\n.*?)```"
+FILES = {match["name"]: match["text"] for match in re.finditer(EXAMPLE, DOCUMENTATION, re.DOTALL)}
+GATE_PAGE = PAGES["docs/gate-a-training.md"]
+COMMANDS = re.findall(r"^\$ (.*)$", GATE_PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -92,13 +90,16 @@ def call(folder: Path, *command: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_section_shows_what_these_tests_run() -> None:
+def test_the_pages_show_what_these_tests_run() -> None:
     assert {
         "digits_mlp.py",
         "test_digits_mlp.py",
         "digits_torch.py",
         "test_digits_torch.py",
         "by_hand.py",
+        "tiny.py",
+        "test_step.py",
+        "collapse.py",
     } <= set(FILES)
     assert [command.split()[0] for command in COMMANDS] == ["dlsys-bench", "pytest"] * 2
 
@@ -110,7 +111,7 @@ def test_a_training_with_scikit_learn(folder: Path) -> None:
     assert len((folder / "digits_mlp.jsonl").read_text().splitlines()) == 20
     assert "1 passed" in call(folder, *test)
     assert "PASS like 20 stored runs" in call(folder, "by_hand.py")
-    gate = re.search(r"`(dlsys-bench gate digits_mlp:train [^`]*)`", SECTION)
+    gate = re.search(r"`(dlsys-bench gate digits_mlp:train [^`]*)`", GATE_PAGE)
     assert gate is not None
     assert "PASS" in call(folder, *shlex.split(gate[1]))
     # The same training from a smaller network has another distribution.
@@ -128,8 +129,17 @@ def test_a_training_with_torch(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_thousand_networks(folder: Path) -> None:
+    printed = re.search(r"# (0\.\d+):", FILES["collapse.py"])
+    assert printed is not None
+    assert call(folder, "collapse.py").strip() == printed[1]
+
+
+@pytest.mark.slow
 def test_the_smallest_engine_conforms(folder: Path) -> None:
-    command = re.search(r"^\$ (dlsys-bench conform --engine tiny:Tiny)$", README, re.MULTILINE)
+    command = re.search(
+        r"^\$ (dlsys-bench conform --engine tiny:Tiny)$", DOCUMENTATION, re.MULTILINE
+    )
     assert command is not None
     assert "tiny:Tiny conforms" in call(folder, *shlex.split(command[1]))
 
@@ -138,7 +148,7 @@ def test_the_smallest_engine_conforms(folder: Path) -> None:
 def test_a_step_is_timed_and_two_files_are_compared(folder: Path) -> None:
     pytest.importorskip("torch", reason="pip install 'dlsys-bench[torch]'")
     command = re.search(
-        r"^\$ (pytest test_step.py --benchmark-json=before.json)$", README, re.MULTILINE
+        r"^\$ (pytest test_step.py --benchmark-json=before.json)$", DOCUMENTATION, re.MULTILINE
     )
     assert command is not None
     assert "1 passed" in call(folder, *shlex.split(command[1]))
@@ -159,7 +169,7 @@ def test_a_step_is_timed_and_two_files_are_compared(folder: Path) -> None:
 
 def test_the_workflow_is_one_and_its_gate_is_a_command() -> None:
     yaml = pytest.importorskip("yaml", reason="pip install pyyaml")
-    block = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
+    block = re.search(r"```yaml\n(.*?)```", GATE_PAGE, re.DOTALL)
     assert block is not None
     steps = yaml.safe_load(block[1])["jobs"]["gate"]["steps"]
     (gate,) = [
@@ -171,3 +181,14 @@ def test_the_workflow_is_one_and_its_gate_is_a_command() -> None:
         "quick",
     )
     assert str(context.params["junit"]) == steps[-1]["with"]["path"]
+
+
+def test_links_lead_somewhere() -> None:
+    prose = {page: re.sub(r"```.*?```", "", text, flags=re.DOTALL) for page, text in PAGES.items()}
+    broken = [
+        f"{page}: {target}"
+        for page, text in prose.items()
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text)
+        if not ((ROOT / page).parent / target).exists()
+    ]
+    assert not broken
