@@ -15,7 +15,7 @@ from dlsys_bench.cli import main
 from dlsys_bench.data import load, prepare
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Plan
-from dlsys_bench.report import images
+from dlsys_bench.report.plots import images
 from dlsys_bench.runs import checkpoint
 from dlsys_bench.runs.metrics import evaluate
 from dlsys_bench.spec.layers import BatchNorm, Dense, Flatten
@@ -148,7 +148,7 @@ def test_inspect_of_vectors_leaves_the_images_out_and_says_so(folder: Path, call
         (("look", "digits", "--output", "text.npz"), "text.npz"),
         (
             ("look", "digits", "--output", "text.npz/deep"),
-            "cannot write a picture to text.npz/deep/digits.counts.png",
+            "cannot write a plot to text.npz/deep/digits.counts.png",
         ),
         (("inspect", "nowhere.npz", "--dataset", "digits"), "cannot read weights from nowhere.npz"),
         (("inspect", "text.npz", "--dataset", "digits"), "text.npz holds no model and weights"),

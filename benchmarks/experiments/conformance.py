@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 
 from dlsys_bench.conformance.compliance import Compliance
 from dlsys_bench.conformance.result import Status
-from dlsys_bench.report.tables import Table
+from dlsys_bench.report.table import Table
 
 HERE = Path(__file__).parent
 RUNS = HERE / "healthy.jsonl"

@@ -23,7 +23,8 @@ from scipy.stats import binomtest
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.numpy import NumpyEngine
-from dlsys_bench.report.tables import Table, comparison_table
+from dlsys_bench.report.table import Table
+from dlsys_bench.report.tables import comparison_table
 from dlsys_bench.runs.run import choose_dataset, run
 from dlsys_bench.runs.store import read
 from dlsys_bench.studies.registry import find
@@ -190,7 +191,7 @@ def report() -> None:
         "arm",
         "dataset",
         ">true shift",
-        ">sees from",
+        ">MDE",
         ">gates",
         ">FAIL",
         ">INCONCLUSIVE",

@@ -13,7 +13,7 @@ import click
 from dlsys_bench.cli.display import show
 from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
-from dlsys_bench.report.tables import Table
+from dlsys_bench.report.table import Table
 from dlsys_bench.timing.ratio import Speed
 from dlsys_bench.timing.stored import Change, compare_benchmarks
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.report.tables import Table
+from dlsys_bench.report.table import Table
 
 WIDTH = 200
 

@@ -14,8 +14,10 @@ from dlsys_bench.cli.terminal import say
 from dlsys_bench.data import Dataset, datasets, load
 from dlsys_bench.data.samples import Scaling
 from dlsys_bench.errors import UserError
-from dlsys_bench.report import classification, images, normalization
-from dlsys_bench.report.classification import Classification
+from dlsys_bench.report.classification import Classification, classify, scores_table
+from dlsys_bench.report.images import check_images
+from dlsys_bench.report.plots.classification import draw_confusion, draw_predictions
+from dlsys_bench.report.plots.normalization import batch_norms, draw_batch_norms
 from dlsys_bench.runs import checkpoint
 
 PARTS_AFTER_DATASET = 4
@@ -43,32 +45,32 @@ def inspect_command(options: InspectOptions) -> None:
     """Classify the test split, draw the pictures, and print the scores."""
     model, weights = checkpoint.load(options.weights)
     data = load(options.dataset or _dataset_in_name(options.weights), options.data_dir)
-    found = classification.classify(model, weights, data, options.scaling)
+    found = classify(model, weights, data, options.scaling)
     title = f"{model.name} on {data.name}"
     pictures = _draw(found, data, title, options)
-    if norms := normalization.batch_norms(model, weights):
+    if norms := batch_norms(model, weights):
         heading = f"{model.name}: batch norms, the channels by layer"
         path = options.picture("batch-norm")
-        pictures.append(normalization.draw_batch_norms(norms, heading, path))
+        pictures.append(draw_batch_norms(norms, heading, path))
     if options.json:
         head = {"model": model.name, "dataset": data.name, "scaling": options.scaling}
         click.echo(json.dumps(head | found.to_dict() | {"pictures": list(map(str, pictures))}))
         return
-    show(classification.scores_table(found, title))
+    show(scores_table(found, title))
     for path in pictures:
         click.echo(path)
 
 
 def _draw(found: Classification, data: Dataset, title: str, options: InspectOptions) -> list[Path]:
     """Draw the confusion matrix and, for images, samples with their predictions."""
-    confusion = classification.draw_confusion(found, title, options.picture("confusion"))
+    confusion = draw_confusion(found, title, options.picture("confusion"))
     try:
-        images.check_images(data)
+        check_images(data)
     except UserError as error:
         say(f"no pictures of predictions: {error}")
         return [confusion]
     path = options.picture("predictions")
-    return [confusion, classification.draw_predictions(found, data.x_test, title, path)]
+    return [confusion, draw_predictions(found, data.x_test, title, path)]
 
 
 def _dataset_in_name(weights: Path) -> str:

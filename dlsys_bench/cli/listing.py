@@ -17,7 +17,8 @@ from dlsys_bench.data import datasets, is_available
 from dlsys_bench.engines.registry import engines, unavailable
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.options.commands import LISTS
-from dlsys_bench.report.tables import Table, summary_table
+from dlsys_bench.report.table import Table
+from dlsys_bench.report.tables import summary_table
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.record import from_dict
 from dlsys_bench.studies.registry import models, studies

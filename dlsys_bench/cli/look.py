@@ -12,6 +12,7 @@ from dlsys_bench.cli.display import show
 from dlsys_bench.cli.group import receives
 from dlsys_bench.data import Dataset, load
 from dlsys_bench.report import images
+from dlsys_bench.report.plots import images as plots
 from dlsys_bench.runs.store import file_name
 
 
@@ -46,9 +47,9 @@ def _draw(data: Dataset, folder: Path, seed: int) -> list[Path]:
         for name in ("counts", "train", "test", "classes")
     }
     return [
-        images.draw_counts(data, path["counts"]),
-        *(images.draw_samples(data, split, path[split], seed=seed) for split in images.SPLITS),
-        images.draw_classes(data, path["classes"], seed=seed),
+        plots.draw_counts(data, path["counts"]),
+        *(plots.draw_samples(data, split, path[split], seed=seed) for split in images.SPLITS),
+        plots.draw_classes(data, path["classes"], seed=seed),
     ]
 
 

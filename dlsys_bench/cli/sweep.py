@@ -9,7 +9,8 @@ from itertools import product
 from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.measuring import MeasureOptions, arms_of, places_of, write_beside
 from dlsys_bench.cli.terminal import say
-from dlsys_bench.report.plots.speed import speed, tables
+from dlsys_bench.report.plots.speed import speed
+from dlsys_bench.report.speed import speed_tables
 from dlsys_bench.timing.sweep import Point, read, sweep
 
 
@@ -42,7 +43,7 @@ def sweep_command(options: SweepOptions) -> None:
             )
     if stored := read(options.output):
         picture = speed(stored, options.output.with_suffix(".png"))
-        write_beside(options.output, "Speed", tables(stored), picture)
+        write_beside(options.output, "Speed", speed_tables(stored), picture)
     sys.exit(1 if missed else 0)
 
 

@@ -11,7 +11,7 @@ from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.measuring import MeasureOptions, arms_of, places_of, write_beside
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.report.plots.to_accuracy import to_accuracy
-from dlsys_bench.report.to_accuracy import failed, tables, workloads
+from dlsys_bench.report.to_accuracy import failed_run, group_by_target, to_accuracy_tables
 from dlsys_bench.runs.run import FIRST_SEED, choose_dataset
 from dlsys_bench.timing.load import BUSY
 from dlsys_bench.timing.points import by_these_versions
@@ -36,7 +36,7 @@ def time_to_accuracy_command(options: TimeToAccuracyOptions) -> None:
     for number, (run, found) in enumerate(train_each(runs, options.output), start=1):
         where = f"[{number}/{len(runs)}] {run}"
         if isinstance(found, str):
-            broken.append(failed(asdict(run), found))
+            broken.append(failed_run(asdict(run), found))
             say(f"{where}: failed: {found}")
         elif not found["reached"]:
             missed += 1
@@ -46,9 +46,9 @@ def time_to_accuracy_command(options: TimeToAccuracyOptions) -> None:
                 f"{where}: {run.target} in {found['seconds']:.3g} s of training, "
                 f"{found['cold_seconds']:.3g} s from a cold start, {found['steps']:,} updates"
             )
-    if works := workloads([*_current(options), *broken]):
-        picture = to_accuracy(works, options.output.with_suffix(".png"))
-        write_beside(options.output, "Time to accuracy", tables(works), picture)
+    if results := group_by_target([*_current(options), *broken]):
+        picture = to_accuracy(results, options.output.with_suffix(".png"))
+        write_beside(options.output, "Time to accuracy", to_accuracy_tables(results), picture)
     sys.exit(1 if missed or broken else 0)
 
 

@@ -1,5 +1,4 @@
-"""What a classifier gets right and wrong: figures by class, the confusion matrix, images with truth
-and prediction."""
+"""The performance of a classifier by class: precision, recall, F1 and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -7,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,19 +17,16 @@ from dlsys_bench.engines.base import check_targets
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import DataError, UserError
-from dlsys_bench.report.images import MARK, Tile, draw_grid, drawn
-from dlsys_bench.report.picture import SLANTED, WIDTH, every, save, short
-from dlsys_bench.report.tables import NONE, Table
+from dlsys_bench.report.table import NONE, Table
 from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 
-MOST_NUMBERS = 25
-"""A matrix of more classes than this has cells too small for numbers."""
-
 
 class Score(NamedTuple):
-    """One class: precision, recall and F1, fractions, None where nothing defines them; support, its
-    samples."""
+    """The scores of one class: precision, recall and F1, and its number of samples (support).
+
+    A score is None where it is undefined, as the precision is for a class that is never predicted.
+    """
 
     name: str
     precision: float | None
@@ -42,8 +37,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """The labels (N,) that are true and those predicted, both places among the names of the
-    classes."""
+    """The true and the predicted labels (N,), both indices into `classes`."""
 
     classes: tuple[str, ...]
     truth: NDArray[np.int64]
@@ -51,29 +45,31 @@ class Classification:
 
     @property
     def accuracy(self) -> float:
+        """The fraction of samples whose predicted label is the true one."""
         return float(np.mean(self.truth == self.predicted))
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """The counts (K, K): one row per true class, one column per predicted class."""
+        """The confusion matrix (K, K): counts by true class (rows) and predicted one (columns)."""
         counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
         np.add.at(counts, (self.truth, self.predicted), 1)
         return counts
 
     @cached_property
     def scores(self) -> tuple[Score, ...]:
-        """Precision, recall and F1 of every class."""
+        """The scores of each class."""
         hits, predicted = self.confusion.diagonal(), self.confusion.sum(axis=0)
         support = self.confusion.sum(axis=1)
         with np.errstate(invalid="ignore"):
             columns = hits / predicted, hits / support, 2 * hits / (predicted + support)
+        precision, recall, f1 = ([_defined(value) for value in column] for column in columns)
         return tuple(
-            Score(name, *map(_known, figures), int(count))
-            for name, *figures, count in zip(self.classes, *columns, support, strict=True)
+            Score(*values)
+            for values in zip(self.classes, precision, recall, f1, support.tolist(), strict=True)
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON takes them."""
+        """Return the metrics as JSON values."""
         return {
             "accuracy": self.accuracy,
             "samples": len(self.truth),
@@ -85,11 +81,31 @@ class Classification:
 def classify(
     model: Model, weights: Weights, dataset: Dataset, scaling: Scaling = "unit"
 ) -> Classification:
-    """The test split as the numpy engine classifies it, outside training.
+    """Classify the test split with the numpy engine.
 
-    Errors: DataError where the samples do not fit the model's inputs or the labels its outputs;
-    UserError where the outputs are not finite.
+    Raises DataError if the samples do not fit the model's input or the labels its output, and
+    UserError if outputs are not finite.
     """
+    _check_fit(model, dataset)
+    engine = NumpyEngine()
+    # Of the training split only the mean and the standard deviation are needed. They do not depend
+    # on the limit, which saves preparing the rest of it.
+    test = prepare(dataset, scaling=scaling, limit=1, dtype=engine.dtype).test
+    with np.errstate(all="ignore"):
+        outputs = engine.predict(engine.build(model, weights), test.x)
+    invalid = int((~np.isfinite(outputs).all(axis=1)).sum())
+    if invalid:
+        raise UserError(
+            f"the outputs of model {model.name!r} are not finite for {invalid} of {len(outputs)} "
+            "test samples: the weights are of a training that diverged, or the scaling is not that "
+            "of the training"
+        )
+    unnamed = tuple(map(str, range(len(dataset.classes), model.output_shape[0])))
+    predicted = outputs.argmax(axis=1).astype(np.int64)
+    return Classification(dataset.classes + unnamed, test.y, predicted)
+
+
+def _check_fit(model: Model, dataset: Dataset) -> None:
     if not dataset.classes:
         raise DataError(
             f'dataset "{dataset.name}" has the targets of a regression; it takes labels of classes'
@@ -97,113 +113,36 @@ def classify(
     shape = dataset.x_test.shape[1:]
     if shape != model.input_shape:
         raise DataError(
-            f'dataset "{dataset.name}" has samples of shape {shape}, but model {model.name!r} takes {model.input_shape}'
+            f'dataset "{dataset.name}" has samples of shape {shape}, '
+            f"but model {model.name!r} takes {model.input_shape}"
         )
     if model.output_shape == (1,):
         raise DataError(
             f"model {model.name!r} has one output; it takes a classifier of two or more"
         )
     check_targets(SparseCategoricalCrossEntropy(), dataset.y_test, model.output_shape)
-    engine = NumpyEngine()
-    # Of the training split only its mean and deviation are asked for, and these do not depend on
-    # the limit.
-    test = prepare(dataset, scaling=scaling, limit=1, dtype=engine.dtype).test
-    with np.errstate(all="ignore"):
-        outputs = engine.predict(engine.build(model, weights), test.x)
-    lost = int((~np.isfinite(outputs).all(axis=1)).sum())
-    if lost:
-        raise UserError(
-            f"the outputs of model {model.name!r} are not finite for {lost} of {len(outputs)} test samples: "
-            "the weights are of a training that diverged, or the scaling is not that of the training"
-        )
-    spare = tuple(map(str, range(len(dataset.classes), model.output_shape[0])))
-    return Classification(dataset.classes + spare, test.y, outputs.argmax(axis=1).astype(np.int64))
 
 
 def scores_table(found: Classification, title: str) -> Table:
-    """A row a class, then the plain mean of the classes."""
+    """Return a table with one row per class, followed by the unweighted mean of the classes."""
     scores = found.scores
     rows = [
-        (s.name, *map(_figure, (s.precision, s.recall, s.f1)), f"{s.support:,}") for s in scores
+        (s.name, *map(_format, (s.precision, s.recall, s.f1)), f"{s.support:,}") for s in scores
     ]
-    means = (_mean([score[place] for score in scores]) for place in (1, 2, 3))
-    rows.append(("mean of the classes", *map(_figure, means), f"{len(found.truth):,}"))
+    means = (_mean([score[column] for score in scores]) for column in (1, 2, 3))
+    rows.append(("mean of the classes", *map(_format, means), f"{len(found.truth):,}"))
     heads = ("class", ">precision", ">recall", ">F1", ">support")
     return Table(f"{title}: accuracy {found.accuracy:.4f}", heads, rows)
 
 
-def _known(value: float) -> float | None:
+def _defined(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _figure(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return NONE if value is None else f"{value:.4f}"
 
 
 def _mean(values: Sequence[Any]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def draw_confusion(found: Classification, title: str, path: Path) -> Path:
-    """The confusion matrix: counts in the cells, coloured by the fraction of the true class."""
-    from matplotlib.figure import Figure
-
-    matrix, names = found.confusion, [short(name) for name in found.classes]
-    support = matrix.sum(axis=1, keepdims=True)
-    fractions = matrix / np.maximum(support, 1)
-    figure = Figure(figsize=(WIDTH, 8.0), layout="constrained")
-    axis = figure.subplots()
-    image = axis.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
-    if len(names) <= MOST_NUMBERS:
-        size = 10 if len(names) <= 12 else 6.5
-        for row, column in np.ndindex(matrix.shape):
-            dark, count = fractions[row, column] > 0.5, int(matrix[row, column])
-            colour = "white" if dark else "black" if count else "#999999"
-            axis.text(
-                column, row, str(count), ha="center", va="center", fontsize=size, color=colour
-            )
-    step = every(len(names))
-    places, ticks = range(0, len(names), step), names[::step]
-    slant = SLANTED if max(map(len, names)) > 3 else {}
-    axis.set_xticks(places, ticks, fontsize=9, parse_math=False, **slant)
-    axis.set_yticks(places, ticks, fontsize=9, parse_math=False)
-    part = "" if step == 1 else f" (one in {step} is named)"
-    axis.set_xlabel(f"predicted class{part}")
-    axis.set_ylabel(f"true class{part}")
-    figure.colorbar(image, ax=axis, label="fraction of the true class", shrink=0.8)
-    figure.suptitle(
-        f"{title}\naccuracy {found.accuracy:.4f}, counts of {len(found.truth):,} test samples",
-        fontsize=12,
-        parse_math=False,
-    )
-    return save(figure, path)
-
-
-def captions(found: Classification, places: Sequence[int]) -> list[tuple[str, bool]]:
-    """For each place the text above its image, and whether it is wrong: the text says so too, not
-    the colour alone."""
-    lines = []
-    for place in places:
-        truth, predicted = found.truth[place], found.predicted[place]
-        wrong = bool(truth != predicted)
-        said = f"predicted: {short(found.classes[predicted])}"
-        lines.append(
-            (f"truth: {short(found.classes[truth])}\n{MARK + ' ' if wrong else ''}{said}", wrong)
-        )
-    return lines
-
-
-def draw_predictions(
-    found: Classification, x: NDArray[Any], title: str, path: Path, *, seed: int = 0
-) -> Path:
-    """Five by five images of x (N, H, W, C), drawn by the seed, each with its truth and what was
-    predicted."""
-    places = drawn(len(x), seed).tolist()
-    tiles = [
-        Tile(x[place], *line) for place, line in zip(places, captions(found, places), strict=True)
-    ]
-    wrong = sum(tile.marked for tile in tiles)
-    return draw_grid(
-        tiles, 5, f"{title}\n{wrong} of these {len(tiles)} wrong: {MARK} and a frame", path
-    )

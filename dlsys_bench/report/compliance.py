@@ -1,4 +1,4 @@
-"""A compliance report as a table, as a page and as a badge."""
+"""A compliance report as tables, as an HTML page and as a badge."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from pathlib import Path
 from dlsys_bench.conformance.check import RUNGS
 from dlsys_bench.conformance.compliance import Compliance
 from dlsys_bench.conformance.result import Status
-from dlsys_bench.report.tables import Table
+from dlsys_bench.report.table import Table
 
 STATUSES = (Status.PASSED, Status.FAILED, Status.DECLARED, Status.NOT_REACHED)
 
 PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ report.engine }}: compliance</title>
 <style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
+  padding: 0 1rem; color: #1b1b1b }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 }
-th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top }
+th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left;
+  vertical-align: top }
 td.number { text-align: right } code { background: #f2f2f2; padding: .1rem .2rem }
 .passed { color: #14692f } .failed { color: #a11212; font-weight: bold }
 .declared { color: #7a5b00 } .not-reached { color: #666 }
 </style></head><body>
-<h1>{{ report.engine }}:
-{{ "does not conform" if not report.conforms else "looked at in part" if report.partial else "conforms" }}</h1>
+<h1>{{ report.engine }}: {{ headline }}</h1>
 <p>{{ report.summary() }}, on {{ report.device }}, seed {{ report.seed }},
 {{ "%.0f" | format(report.seconds) }} s. {{ versions }}</p>
-<table><thead><tr><th>rung</th>{% for status in statuses %}<th>{{ status }}</th>{% endfor %}</tr></thead><tbody>
+<table><thead><tr><th>rung</th>{% for status in statuses %}<th>{{ status }}</th>{% endfor
+%}</tr></thead><tbody>
 {% for rung in rungs %}<tr><td><a href="#{{ rung }}">{{ rung }}</a></td>{% for status in statuses
 %}<td class="number">{{ report.counts(rung)[status] or "" }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table>
@@ -40,83 +43,101 @@ td.number { text-align: right } code { background: #f2f2f2; padding: .1rem .2rem
 {% endfor %}</body></html>
 """
 
-BADGE = """<svg xmlns="http://www.w3.org/2000/svg" width="{{ left + right }}" height="20" role="img" \
-aria-label="{{ label }}: {{ message }}">
+BADGE = """<svg xmlns="http://www.w3.org/2000/svg" width="{{ left + right }}" height="20" \
+role="img" aria-label="{{ label }}: {{ message }}">
 <title>{{ label }}: {{ message }}</title>
 <rect width="{{ left }}" height="20" fill="#444"/>
 <rect x="{{ left }}" width="{{ right }}" height="20" fill="{{ colour }}"/>
 <g fill="#fff" font-family="Verdana,sans-serif" font-size="11" text-anchor="middle">
-<text x="{{ left / 2 }}" y="14">{{ label }}</text><text x="{{ left + right / 2 }}" y="14">{{ message }}</text></g></svg>
+<text x="{{ left / 2 }}" y="14">{{ label }}</text>
+<text x="{{ left + right / 2 }}" y="14">{{ message }}</text></g></svg>
 """
+
+LABEL = "dlsys_bench"
+"""The left side of the badge."""
 
 
 def compliance_table(report: Compliance) -> Table:
-    """Counts by rung, and the first finding of each."""
+    """Return a table with one row per rung: checks by status, and the first finding."""
     rows = []
     for rung in RUNGS:
         counts = report.counts(rung)
         if not counts:
             continue
-        broken = next(
-            (o for o in report.results if o.rung == rung and o.status is Status.FAILED), None
-        )
-        told = f"{broken.subject}: {broken.finding and broken.finding.what}" if broken else ""
-        rows.append((rung, *(str(counts[status] or "") for status in STATUSES), told))
-    return Table(
-        report.summary(), ("rung", *(f">{status}" for status in STATUSES), "first finding"), rows
-    )
+        failures = [r for r in report.results if r.rung == rung and r.status is Status.FAILED]
+        finding = ""
+        if failures:
+            first = failures[0]
+            finding = f"{first.subject}: {first.finding and first.finding.what}"
+        rows.append((rung, *(str(counts[status] or "") for status in STATUSES), finding))
+    heads = ("rung", *(f">{status}" for status in STATUSES), "first finding")
+    return Table(report.summary(), heads, rows)
 
 
 def declared_table(report: Compliance) -> Table | None:
-    """What the engine declares, reason by reason; what it does less exactly too."""
+    """Return a table of what the engine declares, one row per reason; None if it declares nothing.
+
+    Checks that passed with a declared lower precision are listed too.
+    """
     checks: dict[tuple[Status, str], list[str]] = {}
-    for o in report.results:
-        if o.reason and o.status in (Status.DECLARED, Status.PASSED):
-            checks.setdefault((o.status, o.reason), []).append(o.name)
+    for result in report.results:
+        if result.reason and result.status in (Status.DECLARED, Status.PASSED):
+            checks.setdefault((result.status, result.reason), []).append(result.name)
     rows = [(reason, str(status), ", ".join(names)) for (status, reason), names in checks.items()]
-    return (
-        Table(f"Declared by {report.engine}", ("reason", "status", "checks"), rows)
-        if rows
-        else None
-    )
+    if not rows:
+        return None
+    return Table(f"Declared by {report.engine}", ("reason", "status", "checks"), rows)
 
 
 def write_compliance(report: Compliance, folder: Path) -> list[Path]:
     """Write `NAME.json`, `NAME.html`, `NAME.md` and `NAME.svg` for an engine. Returns the paths."""
     from jinja2 import Environment
 
-    folder.mkdir(parents=True, exist_ok=True)
     environment = Environment(autoescape=True, trim_blocks=True)
-    stem = report.engine.replace(":", ".").replace("/", ".")
-    versions = ", ".join(
-        f"{name} {version}" for name, version in report.provenance.get("versions", {}).items()
+    versions = report.provenance.get("versions", {})
+    page = environment.from_string(PAGE).render(
+        report=report,
+        headline=_headline(report),
+        rungs=RUNGS,
+        statuses=STATUSES,
+        versions=", ".join(f"{name} {version}" for name, version in versions.items()),
     )
-    counts = report.counts()
-    ran = counts[Status.PASSED] + counts[Status.FAILED]
-    message = f"{counts[Status.PASSED]} of {ran}" if report.conforms else "broken"
-    if report.first_broken is not None:
-        message = f"breaks at {report.first_broken.rung}"
-    if report.partial and report.conforms:
-        message = f"{counts[Status.PASSED]} of {len(report.expected)} looked at"
-    label = "dlsys_bench"
+    message = _message(report)
+    badge = environment.from_string(BADGE).render(
+        label=LABEL,
+        message=message,
+        left=7 * len(LABEL) + 12,
+        right=7 * len(message) + 12,
+        colour="#a11212" if not report.conforms else "#666" if report.partial else "#14692f",
+    )
     declared = declared_table(report)
     texts = {
         "json": json.dumps(report.to_dict(), indent=1) + "\n",
-        "md": compliance_table(report).markdown()
-        + ("\n" + declared.markdown() if declared else ""),
-        "html": environment.from_string(PAGE).render(
-            report=report, rungs=RUNGS, statuses=STATUSES, versions=versions
-        ),
-        "svg": environment.from_string(BADGE).render(
-            label=label,
-            message=message,
-            left=7 * len(label) + 12,
-            right=7 * len(message) + 12,
-            colour="#a11212" if not report.conforms else "#666" if report.partial else "#14692f",
-        ),
+        "md": "\n".join(t.markdown() for t in (compliance_table(report), declared) if t),
+        "html": page,
+        "svg": badge,
     }
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = report.engine.replace(":", ".").replace("/", ".")
     paths = []
-    for kind, text in texts.items():
-        paths.append(folder / f"{stem}.{kind}")
+    for suffix, text in texts.items():
+        paths.append(folder / f"{stem}.{suffix}")
         paths[-1].write_text(text, encoding="utf-8")
     return paths
+
+
+def _headline(report: Compliance) -> str:
+    if not report.conforms:
+        return "does not conform"
+    return "conforms in the selected checks" if report.partial else "conforms"
+
+
+def _message(report: Compliance) -> str:
+    """Return the right side of the badge."""
+    counts = report.counts()
+    if report.first_broken is not None:
+        return f"breaks at {report.first_broken.rung}"
+    if not report.conforms:
+        return "broken"
+    total = len(report.expected) if report.partial else counts[Status.PASSED]
+    return f"{counts[Status.PASSED]} of {total}" + " checked" * report.partial

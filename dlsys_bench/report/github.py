@@ -1,5 +1,4 @@
-"""What GitHub Actions shows of a gate: an annotation for each verdict that is no PASS, and the job
-summary."""
+"""The output of a gate on GitHub Actions: annotations of failures, and the job summary."""
 
 from __future__ import annotations
 
@@ -12,12 +11,12 @@ LEVELS = {"FAIL": "error", "INCONCLUSIVE": "warning"}
 
 
 def running() -> bool:
-    """Whether this is a job of GitHub Actions."""
+    """Return True in a job of GitHub Actions."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def workflow_commands(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The workflow commands for verdicts as `Verdict.to_dict` gives them."""
+    """Return the workflow commands that annotate the verdicts (of `Verdict.to_dict`)."""
     lines = []
     for verdict in verdicts:
         if level := LEVELS.get(verdict["outcome"]):
@@ -28,14 +27,14 @@ def workflow_commands(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    # A line break would end the command, a colon or comma its title.
+    # A line break would end the command; a colon or a comma would end its title.
     for character in "%\r\n" + more:
         text = text.replace(character, f"%{ord(character):02X}")
     return text
 
 
 def summarise(markdown: str) -> None:
-    """Add to the job's summary, where there is one."""
+    """Append Markdown to the summary of the job, if it has one."""
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(markdown + "\n")

@@ -1,4 +1,4 @@
-"""Verdicts as JUnit XML, which CI systems read."""
+"""Verdicts in JUnit XML, the format of test results that CI systems read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ ELEMENTS = {"FAIL": "failure", "INCONCLUSIVE": "skipped", "UNJUDGED": "skipped"}
 
 
 def junit(verdicts: Sequence[Mapping[str, Any]], inconclusive: str = "skipped") -> str:
-    """A test suite of one case a verdict, as `Verdict.to_dict` gives them; INCONCLUSIVE is the
-    element `inconclusive`, "" for none."""
+    """Return a test suite in XML with one test case per verdict.
+
+    `verdicts` are those of `Verdict.to_dict`. `inconclusive` is the element of an INCONCLUSIVE one
+    ("skipped", "failure" or "error"), or "" for none.
+    """
     elements = ELEMENTS | {"INCONCLUSIVE": inconclusive}
     kinds = [elements.get(verdict["outcome"], "") for verdict in verdicts]
     suite = ElementTree.Element(
@@ -25,18 +28,17 @@ def junit(verdicts: Sequence[Mapping[str, Any]], inconclusive: str = "skipped") 
     )
     for verdict, kind in zip(verdicts, kinds, strict=True):
         name = "/".join(filter(None, (verdict["study"], verdict["arm"])))
-        where = ".".join(
-            filter(None, ("dlsys_bench", verdict["engine"], verdict["dataset"], verdict["tier"]))
-        )
+        parts = ("dlsys_bench", verdict["engine"], verdict["dataset"], verdict["tier"])
+        class_name = ".".join(filter(None, parts))
         case = ElementTree.SubElement(
-            suite, "testcase", name=name, classname=where, time=f"{verdict['seconds']:.3f}"
+            suite, "testcase", name=name, classname=class_name, time=f"{verdict['seconds']:.3f}"
         )
-        said = f"{verdict['reason']}\nreplay: {verdict['replay']}"
+        text = f"{verdict['reason']}\nreplay: {verdict['replay']}"
         if kind:
             ElementTree.SubElement(
                 case, kind, message=f"{verdict['outcome']}: {verdict['reason']}"
-            ).text = said
+            ).text = text
         else:
-            ElementTree.SubElement(case, "system-out").text = said
+            ElementTree.SubElement(case, "system-out").text = text
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

@@ -10,7 +10,8 @@ from typing import Any, cast
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.plots.table import DEFAULT, plots
-from dlsys_bench.report.tables import Table, power_table, tables
+from dlsys_bench.report.table import Table
+from dlsys_bench.report.tables import power_table, tables
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import choose_dataset
 from dlsys_bench.runs.store import file_name

@@ -1,4 +1,4 @@
-"""What every picture shares: colours, width, how names are set, how a file is written."""
+"""The common style of the plots: colours, sizes and labels, and how a plot is written."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dlsys_bench.errors import StoreError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe & Ito's colours, which colour-blind readers can tell apart.
+# The colours of Okabe & Ito, which colour-blind readers can distinguish.
 BLUE, ORANGE, VERMILLION, GREEN = "#0072B2", "#E69F00", "#D55E00", "#009E73"
 
 WIDTH = 9.0
-"""Inches: 990 pixels, the width of a page."""
+"""The width of a plot in inches: 990 pixels, the width of a page."""
 DPI = 110
 
 SLANTED: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-"""How names stand under an axis where they would run into each other."""
+"""The style of tick labels that would overlap if they were horizontal."""
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG, whole or not at all. Errors: StoreError."""
+    """Write a figure as a PNG, atomically. Raises StoreError if that fails."""
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,15 +32,15 @@ def save(figure: Figure, path: Path) -> Path:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(f"cannot write a picture to {path}: {error.strerror or error}") from error
+        raise StoreError(f"cannot write a plot to {path}: {error.strerror or error}") from error
     return path
 
 
-def short(name: str, most: int = 16) -> str:
-    """A name that fits its place: what is too long ends in an ellipsis."""
+def shorten(name: str, most: int = 16) -> str:
+    """Return the name, cut to at most `most` characters with an ellipsis at the end."""
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def every(count: int, most: int = 25) -> int:
-    """The step at which `count` names are written so that at most `most` are."""
+def label_step(count: int, most: int = 25) -> int:
+    """Return the step at which to show `count` labels so that at most `most` are shown."""
     return -(-count // most)

@@ -1,73 +1,29 @@
-"""Results and verdicts as tables, for a terminal or for Markdown."""
+"""The tables of results, verdicts and stored runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.report.table import NONE, Columns, Table
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.spec.model import Model
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
-
     from dlsys_bench.runs.store import Record
     from dlsys_bench.verdicts.compare import Comparison, Side
     from dlsys_bench.verdicts.power import Power
     from dlsys_bench.verdicts.verdict import Verdict
 
-NONE = "-"
 
-
-class Table(NamedTuple):
-    """A title, the column heads and the rows, all text. A head that starts with ">" is of
-    numbers."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-
-    def markdown(self) -> str:
-        """A Markdown table under its title."""
-        heads = [column.lstrip(">") for column in self.columns]
-        rule = ["--:" if column.startswith(">") else "---" for column in self.columns]
-        lines = [heads, rule, *([cell.replace("|", "\\|") for cell in row] for row in self.rows)]
-        return f"### {self.title}\n\n" + "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-    def rich(self) -> RichTable:
-        """A table for a terminal."""
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        table = RichTable(title=self.title, title_justify="left", title_style="bold")
-        for column in self.columns:
-            table.add_column(
-                column.lstrip(">"),
-                justify="right" if column.startswith(">") else "left",
-                overflow="fold",
-            )
-        colours = {
-            "PASS": "green",
-            "FAIL": "bold red",
-            "INCONCLUSIVE": "yellow",
-            "UNJUDGED": "dim",
-            "SAME": "green",
-            "DIFFERS": "bold red",
-            "UNDECIDED": "yellow",
-            "FASTER": "green",
-            "SLOWER": "bold red",
-            "AMBIGUOUS": "yellow",
-        }
-        for row in self.rows:
-            table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in row))
-        return table
-
-
-def _figure(values: Iterable[float | None], digits: int = 4) -> str:
+def _mean_and_std(values: Iterable[float | None], digits: int = 4) -> str:
     known = [value for value in values if value is not None]
     if not known:
         return NONE
@@ -76,285 +32,245 @@ def _figure(values: Iterable[float | None], digits: int = 4) -> str:
 
 
 def _significant(values: Iterable[float | None]) -> str:
-    """Mean and spread of figures of any size, to four digits."""
+    """Return mean and standard deviation to a fixed number of significant digits."""
     known = [value for value in values if value is not None]
     if not known:
         return NONE
-    spread = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
-    if not spread and float(known[0]).is_integer():
+    std = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+    if not std and float(known[0]).is_integer():
         return f"{known[0]:.0f}"
-    return f"{np.mean(known):.4g}" + (f" ± {spread:.2g}" if spread else "")
+    return f"{np.mean(known):.4g}" + (f" ± {std:.2g}" if std else "")
 
 
-def results_table(results: Sequence[Result]) -> Table:
-    """A row an arm and engine: the mean of its seeds, and their spread where there are several."""
-
-    def key(run: Result) -> tuple[str, ...]:
-        return (
-            run.key.study,
-            run.key.arm,
-            run.key.dataset,
-            run.key.tier,
-            run.key.engine,
-            run.key.device,
-        )
-
-    # Sorted by name but for the arms, which keep the order in which they were run.
-    places = {key(run)[:2]: place for place, run in reversed(list(enumerate(results)))}
-    ordered = sorted(results, key=lambda run: (places[key(run)[:2]], key(run)))
-    rows = []
-    for (study, arm, dataset, tier, engine, device), group in groupby(ordered, key):
-        runs = list(group)
-        good = [run.last for run in runs if run.status == "finished" and run.last is not None]
-        seconds = [
-            float(np.median([epoch.seconds for epoch in run.history]))
-            for run in runs
-            if run.history
-        ]
-        rows.append(
-            (
-                f"{study}/{arm}",
-                dataset,
-                tier,
-                engine if device == "cpu" else f"{engine} ({device})",
-                str(len(runs)),
-                _figure(epoch.running_loss for epoch in good),
-                _figure(epoch.running_accuracy for epoch in good),
-                _figure(epoch.train_accuracy for epoch in good),
-                _figure(epoch.validation_accuracy for epoch in good),
-                _figure(epoch.test_accuracy for epoch in good),
-                _figure(epoch.test_loss for epoch in good),
-                _figure(seconds, 2),
-                "" if len(good) == len(runs) else f"{len(runs) - len(good)} diverged",
-            )
-        )
-    columns = (
-        "arm",
-        "dataset",
-        "tier",
-        "engine",
-        ">seeds",
-        ">running loss",
-        ">running acc",
-        ">train acc",
-        ">val acc",
-        ">test acc",
-        ">test loss",
-        ">s/epoch",
-        "",
-    )
-    return Table("Results (mean ± spread of the seeds, last epoch)", columns, rows)
-
-
-def verdict_table(verdicts: Sequence[Verdict], title: str = "Verdicts") -> Table:
-    """A row a verdict: measured, stored, how far apart, and what the gate can see."""
-    rows = []
-    for verdict in verdicts:
-        band = verdict.band
-        rows.append(
-            (
-                verdict.name,
-                verdict.key.dataset or NONE,
-                verdict.key.engine,
-                str(len(verdict.seeds)),
-                _digits(verdict.measured),
-                f"{band.mean:.4f} ± {band.spread:.4f}" if band else NONE,
-                str(band.n) if band else NONE,
-                _digits(verdict.shift, "+.4f"),
-                _digits(verdict.chance, ".1e"),
-                _digits(verdict.smallest_shift),
-                verdict.outcome.value,
-            )
-        )
-    columns = (
-        "arm",
-        "dataset",
-        "engine",
-        ">seeds",
-        ">measured",
-        ">stored",
-        ">runs",
-        ">shift",
-        ">chance",
-        ">sees from",
-        "verdict",
-    )
-    return Table(title, columns, rows)
-
-
-def power_table(powers: Sequence[Power], title: str = "What the gates see") -> Table:
-    """A row an arm: its stored runs, its share of alpha, the smallest shift it sees, and what a
-    gate costs."""
-    rows = []
-    for one in powers:
-        healthy = one.healthy
-        rows.append(
-            (
-                f"{one.key.study}/{one.key.arm}",
-                one.key.dataset,
-                one.key.tier,
-                str(one.stored),
-                _digits(one.mean),
-                _digits(one.spread),
-                f"{one.alpha:.1e}",
-                _digits(one.smallest_shift),
-                NONE
-                if healthy is None
-                else f"{healthy.median_seeds:.0f} ({healthy.mean_seeds:.1f})",
-                NONE if one.fixed_seeds is None else str(one.fixed_seeds),
-                _digits(one.seconds, ".1f"),
-                _digits(one.minutes, ".2f"),
-                one.unjudged or ("" if healthy else "sees nothing: too few stored runs"),
-            )
-        )
-    columns = (
-        "arm",
-        "dataset",
-        "tier",
-        ">runs",
-        ">mean",
-        ">spread",
-        ">alpha",
-        ">sees from",
-        ">seeds, median (mean)",
-        ">fixed",
-        ">s a run",
-        ">min a gate",
-        "",
-    )
-    return Table(title, columns, rows)
-
-
-def _digits(value: float | None, form: str = ".4f") -> str:
+def _number(value: float | None, form: str = ".4f") -> str:
     return NONE if value is None or not isfinite(value) else format(value, form)
 
 
+class _ArmRuns(NamedTuple):
+    """The runs of an arm by one engine, and the last epochs of those that finished."""
+
+    key: Key
+    runs: Sequence[Result]
+    last: Sequence[Epoch]
+
+    def metric(self, name: str) -> str:
+        return _mean_and_std(getattr(epoch, name) for epoch in self.last)
+
+    @property
+    def engine(self) -> str:
+        on_cpu = self.key.device == "cpu"
+        return self.key.engine if on_cpu else f"{self.key.engine} ({self.key.device})"
+
+    @property
+    def seconds_per_epoch(self) -> str:
+        histories = [run.history for run in self.runs if run.history]
+        return _mean_and_std([float(np.median([e.seconds for e in one])) for one in histories], 2)
+
+    @property
+    def remark(self) -> str:
+        diverged = len(self.runs) - len(self.last)
+        return f"{diverged} diverged" if diverged else ""
+
+
+RESULT_COLUMNS: Columns[_ArmRuns] = {
+    "arm": lambda arm: arm.key.name,
+    "dataset": lambda arm: arm.key.dataset,
+    "tier": lambda arm: arm.key.tier,
+    "engine": lambda arm: arm.engine,
+    ">seeds": lambda arm: str(len(arm.runs)),
+    ">running loss": lambda arm: arm.metric("running_loss"),
+    ">running acc": lambda arm: arm.metric("running_accuracy"),
+    ">train acc": lambda arm: arm.metric("train_accuracy"),
+    ">val acc": lambda arm: arm.metric("validation_accuracy"),
+    ">test acc": lambda arm: arm.metric("test_accuracy"),
+    ">test loss": lambda arm: arm.metric("test_loss"),
+    ">s/epoch": lambda arm: arm.seconds_per_epoch,
+    "": lambda arm: arm.remark,
+}
+
+
+def results_table(results: Sequence[Result]) -> Table:
+    """Return a table with one row per arm and engine: mean and standard deviation of its seeds.
+
+    Rows are sorted by name, except that the arms of a study keep the order in which they were run.
+    """
+    order: dict[tuple[str, str], int] = {}
+    for run in results:
+        order.setdefault((run.key.study, run.key.arm), len(order))
+    ordered = sorted(results, key=lambda run: (order[run.key.study, run.key.arm], _place(run)))
+    arms = []
+    for _, group in groupby(ordered, _place):
+        runs = list(group)
+        last = [run.last for run in runs if run.status == "finished" and run.last is not None]
+        arms.append(_ArmRuns(runs[0].key, runs, last))
+    return Table.of("Results (mean ± std of the seeds, last epoch)", RESULT_COLUMNS, arms)
+
+
+def _place(run: Result) -> tuple[str, ...]:
+    key = run.key
+    return key.study, key.arm, key.dataset, key.tier, key.engine, key.device
+
+
+VERDICT_COLUMNS: Columns[Verdict] = {
+    "arm": lambda verdict: verdict.name,
+    "dataset": lambda verdict: verdict.key.dataset or NONE,
+    "engine": lambda verdict: verdict.key.engine,
+    ">seeds": lambda verdict: str(len(verdict.seeds)),
+    ">measured": lambda verdict: _number(verdict.measured),
+    ">reference": lambda verdict: (
+        f"{verdict.band.mean:.4f} ± {verdict.band.spread:.4f}" if verdict.band else NONE
+    ),
+    ">runs": lambda verdict: str(verdict.band.n) if verdict.band else NONE,
+    ">shift": lambda verdict: _number(verdict.shift, "+.4f"),
+    ">p-value": lambda verdict: _number(verdict.chance, ".1e"),
+    ">MDE": lambda verdict: _number(verdict.smallest_shift),
+    "verdict": lambda verdict: verdict.outcome.value,
+}
+
+
+def verdict_table(verdicts: Sequence[Verdict], title: str = "Verdicts") -> Table:
+    """Return a table with one row per verdict.
+
+    `reference` is the mean and standard deviation of the reference runs, `runs` their number. MDE
+    is the minimum detectable effect of the gate, in the units of the metric.
+    """
+    return Table.of(title, VERDICT_COLUMNS, verdicts)
+
+
+POWER_COLUMNS: Columns[Power] = {
+    "arm": lambda power: power.key.name,
+    "dataset": lambda power: power.key.dataset,
+    "tier": lambda power: power.key.tier,
+    ">runs": lambda power: str(power.stored),
+    ">mean": lambda power: _number(power.mean),
+    ">std": lambda power: _number(power.spread),
+    ">alpha": lambda power: f"{power.alpha:.1e}",
+    ">MDE": lambda power: _number(power.smallest_shift),
+    ">seeds, median (mean)": lambda power: (
+        f"{power.healthy.median_seeds:.0f} ({power.healthy.mean_seeds:.1f})"
+        if power.healthy
+        else NONE
+    ),
+    ">fixed": lambda power: NONE if power.fixed_seeds is None else str(power.fixed_seeds),
+    ">s per run": lambda power: _number(power.seconds, ".1f"),
+    ">min per gate": lambda power: _number(power.minutes, ".2f"),
+    "": lambda power: (
+        power.unjudged or ("" if power.healthy else "no power: too few reference runs")
+    ),
+}
+
+
+def power_table(powers: Sequence[Power], title: str = "Power of the gates") -> Table:
+    """Return a table with one row per arm: its reference runs, and the power and cost of its gate.
+
+    `alpha` is the arm's share of the false-alarm rate, MDE the minimum detectable effect. `seeds`
+    are what a gate takes if there is no shift, `fixed` what a test that is not sequential takes.
+    """
+    return Table.of(title, POWER_COLUMNS, powers)
+
+
+def _side(side: Side | None) -> str:
+    if side is None or side.mean is None:
+        return NONE if side is None else f"{side.runs} {side.engine}"
+    std = "" if side.spread is None else f" ± {side.spread:.2g}"
+    return f"{side.mean:.5g}{std}, {side.runs} {side.engine}"
+
+
+COMPARISON_COLUMNS: Columns[Comparison] = {
+    "arm": lambda one: one.key.name,
+    "dataset, tier": lambda one: " ".join(filter(None, (one.key.dataset, one.key.tier))),
+    "metric": lambda one: one.metric,
+    "A, runs": lambda one: _side(one.a),
+    "B, runs": lambda one: _side(one.b),
+    ">B - A (95%)": lambda one: (
+        f"{one.difference.mean:+.3g} [{one.difference.low:.3g}, {one.difference.high:.3g}]"
+        if one.difference
+        else NONE
+    ),
+    ">p (Holm)": lambda one: NONE if one.adjusted is None else f"{one.adjusted:.2g}",
+    "verdict": lambda one: one.relation.value,
+    "reason": lambda one: one.reason,
+}
+
+
 def comparison_table(comparisons: Sequence[Comparison], title: str = "Comparison") -> Table:
-    """A row a figure of an arm in two sets of runs: mean and spread of each, B minus A, what
-    becomes of it and why."""
+    """Return a table with one row per compared metric: mean and standard deviation of A and of B.
 
-    def side(of: Side | None) -> str:
-        if of is None or of.mean is None:
-            return NONE if of is None else f"{of.runs} {of.engine}"
-        spread = "" if of.spread is None else f" ± {of.spread:.2g}"
-        return f"{of.mean:.5g}{spread}, {of.runs} {of.engine}"
-
-    rows = []
-    for one in comparisons:
-        gap = one.difference
-        rows.append(
-            (
-                "/".join(filter(None, (one.key.study, one.key.arm))),
-                " ".join(filter(None, (one.key.dataset, one.key.tier))),
-                one.metric,
-                side(one.a),
-                side(one.b),
-                f"{gap.mean:+.3g} [{gap.low:.3g}, {gap.high:.3g}]" if gap else NONE,
-                NONE if one.adjusted is None else f"{one.adjusted:.2g}",
-                one.relation.value,
-                one.reason,
-            )
-        )
-    columns = (
-        "arm",
-        "on",
-        "figure",
-        "A, runs",
-        "B, runs",
-        ">B - A (95%)",
-        ">p (Holm)",
-        "verdict",
-        "why",
-    )
-    return Table(title, columns, rows)
+    The difference has its 95% confidence interval, and the p-value is adjusted after Holm.
+    """
+    return Table.of(title, COMPARISON_COLUMNS, comparisons)
 
 
 def figures_table(results: Sequence[Result]) -> Table:
-    """A row an arm and engine of a study of many networks: its figures that are single numbers,
-    mean and spread."""
+    """Return a table of the numbers in the figures of runs that trained many networks.
 
-    def key(run: Result) -> tuple[str, ...]:
-        return run.key.study, run.key.arm, run.key.dataset, run.key.tier, run.key.engine
-
-    names = list(
-        dict.fromkeys(
-            name
-            for run in results
-            for name, value in run.figures.items()
-            if isinstance(value, int | float)
-        )
+    There is one row per arm and engine, with mean and standard deviation of its seeds.
+    """
+    names = dict.fromkeys(
+        name
+        for run in results
+        for name, value in run.figures.items()
+        if isinstance(value, int | float)
     )
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for run in results:
+        groups.setdefault(_place(run)[:-1], []).append(run)
     rows = []
-    for group in dict.fromkeys(map(key, results)):
-        runs = [run for run in results if key(run) == group]
-        cells = [_significant([_number(run.figures.get(name)) for run in runs]) for name in names]
-        rows.append((f"{group[0]}/{group[1]}", *group[2:], str(len(runs)), *cells))
+    for (study, arm, *place), runs in groups.items():
+        cells = [_significant([_numeric(run.figures.get(name)) for run in runs]) for name in names]
+        rows.append((f"{study}/{arm}", *place, str(len(runs)), *cells))
     columns = ("arm", "dataset", "tier", "engine", ">seeds", *(f">{name}" for name in names))
-    return Table("Figures (mean ± spread of the seeds)", columns, rows)
+    return Table("Figures (mean ± std of the seeds)", columns, rows)
 
 
-def runs_table(records: Sequence[Record], title: str = "Stored runs") -> Table:
-    """A row an arm, engine and protocol: how many runs are stored, and since when."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in records:
-        run = record.result
-        place = f"{run.key.study}/{run.key.arm}" if run.key.arm else run.key.study
-        key = (
-            place,
-            run.key.dataset or NONE,
-            run.key.tier or NONE,
-            run.key.engine,
-            run.key.device or NONE,
-            run.key.protocol or NONE,
-        )
-        groups.setdefault(key, []).append(record)
-    rows = [
-        (
-            *key[:5],
-            str(len(group)),
-            str(len({record.result.seed for record in group})),
-            str(sum(record.result.status != "finished" for record in group)),
-            min(record.time for record in group),
-            max(record.time for record in group),
-            key[5],
-        )
-        for key, group in groups.items()
-    ]
-    columns = (
-        "arm",
-        "dataset",
-        "tier",
-        "engine",
-        "device",
-        ">runs",
-        ">seeds",
-        ">diverged",
-        "first",
-        "last",
-        "protocol",
-    )
-    return Table(title, columns, rows)
-
-
-def _number(value: object) -> float | None:
+def _numeric(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+class _StoredGroup(NamedTuple):
+    """The stored runs with one key, apart from the seed and the dtype."""
+
+    key: Key
+    records: Sequence[Record]
+
+
+RUNS_COLUMNS: Columns[_StoredGroup] = {
+    "arm": lambda group: group.key.name,
+    "dataset": lambda group: group.key.dataset or NONE,
+    "tier": lambda group: group.key.tier or NONE,
+    "engine": lambda group: group.key.engine,
+    "device": lambda group: group.key.device or NONE,
+    ">runs": lambda group: str(len(group.records)),
+    ">seeds": lambda group: str(len({record.result.seed for record in group.records})),
+    ">diverged": lambda group: str(
+        sum(record.result.status != "finished" for record in group.records)
+    ),
+    "first": lambda group: min(record.time for record in group.records),
+    "last": lambda group: max(record.time for record in group.records),
+    "protocol": lambda group: group.key.protocol or NONE,
+}
+
+
+def runs_table(records: Sequence[Record], title: str = "Stored runs") -> Table:
+    """Return a table of the stored runs, with one row per arm, engine, device and protocol."""
+    groups: dict[Key, list[Record]] = {}
+    for record in records:
+        key = replace(record.result.key, seed=None, dtype="")
+        groups.setdefault(key, []).append(record)
+    return Table.of(title, RUNS_COLUMNS, [_StoredGroup(*group) for group in groups.items()])
+
+
 def tables(results: Sequence[Result]) -> list[Table]:
-    """What there is to say of results: of those that trained one network each, and of each study
-    that measured many."""
-    found = (
-        [results_table(single)] if (single := [run for run in results if not run.figures]) else []
-    )
+    """Return the tables of results: one of single trainings, and one per study of many networks."""
+    single = [run for run in results if not run.figures]
     many = [run for run in results if run.figures]
     studies = dict.fromkeys(run.key.study for run in many)
-    return found + [
-        figures_table([run for run in many if run.key.study == study]) for study in studies
-    ]
+    by_study = [[run for run in many if run.key.study == study] for study in studies]
+    return [results_table(single)] * bool(single) + list(map(figures_table, by_study))
 
 
 def summary_table(model: Model) -> Table:
-    """A model as Keras's users know it: layer, output shape, parameters."""
+    """Return the summary of a model, as Keras prints it: layers, output shapes and parameters."""
     rows = [
         (name, title, "(None, " + ", ".join(map(str, shape)) + ")", f"{count:,}")
         for name, title, shape, count in model.rows()

@@ -1,5 +1,4 @@
-"""How long engines train until the network is as accurate as it has to be: a row an engine and
-device."""
+"""Tables of the time that engines train until the network reaches a target accuracy."""
 
 from __future__ import annotations
 
@@ -10,19 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from dlsys_bench.report.tables import NONE, Table
-from dlsys_bench.timing.points import Line
+from dlsys_bench.report.table import NONE, Table
+from dlsys_bench.timing.points import Measurement
 from dlsys_bench.timing.ratio import median_interval
 from dlsys_bench.timing.target import Target
 
-FEWEST_SEEDS = 6
-"""Fewer values hold their median with less than 95%, however far apart they are."""
+MIN_SEEDS = 6
+"""The interval of all values of fewer seeds contains the median with less than 95% confidence."""
 
 
 @dataclass(frozen=True)
 class Median:
-    """Of seconds, `low` to `high` with 95%; infinite where so many runs never reached the target,
-    None where there are too few runs to say."""
+    """The median of times in seconds, and its 95% confidence interval `low` to `high`.
+
+    They are infinite where too many runs never reached the target. The interval is None if there
+    are fewer than MIN_SEEDS runs.
+    """
 
     middle: float
     low: float | None
@@ -30,7 +32,8 @@ class Median:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Median:
-        low, high = median_interval(seconds) if len(seconds) >= FEWEST_SEEDS else (None, None)
+        """Return the median of the times."""
+        low, high = median_interval(seconds) if len(seconds) >= MIN_SEEDS else (None, None)
         return cls(float(np.median(seconds)), low, high)
 
     def __str__(self) -> str:
@@ -44,35 +47,40 @@ def _seconds(value: float) -> str:
 
 
 @dataclass(frozen=True)
-class Group:
-    """The runs of one engine on one device to one target. A run that never reached it took for
-    ever: it counts."""
+class EngineRuns:
+    """The runs of an engine on a device to one target.
+
+    The time of a run that did not reach the target is right-censored: the statistics take it as
+    infinite, so that such runs raise the median instead of being left out.
+    """
 
     engine: str
     device: str
-    runs: Sequence[Line]
+    runs: Sequence[Measurement]
 
     @property
-    def reached(self) -> list[Line]:
+    def reached(self) -> list[Measurement]:
+        """The runs that reached the target."""
         return [run for run in self.runs if run["reached"]]
 
     @property
-    def others(self) -> float | None:
-        """The most that others took of the machine during a run; None where none was long enough to
-        say."""
-        return max(
-            (run["others_share"] for run in self.runs if run["others_share"] is not None),
-            default=None,
-        )
+    def background_load(self) -> float | None:
+        """The highest background load during a run; None if no run was long enough for it."""
+        loads = [run["others_share"] for run in self.runs if run["others_share"] is not None]
+        return max(loads, default=None)
 
     def median(self, field: str) -> Median:
-        """Of "seconds", "cold_seconds", or what these differ by, "start_seconds"."""
-        return Median.of([_figure(run, field) if run["reached"] else inf for run in self.runs])
+        """Return the median of "seconds", "cold_seconds" or their difference "start_seconds"."""
+        return Median.of([_time(run, field) if run["reached"] else inf for run in self.runs])
 
     @property
     def row(self) -> tuple[str, ...]:
-        lost = [f"seed {run['seed']}: {run['reason']}" for run in self.runs if not run["reached"]]
+        """The row of the table, with the columns HEADS."""
+        failures = [
+            f"seed {run['seed']}: {run['reason']}" for run in self.runs if not run["reached"]
+        ]
         steps = float(np.median([run["steps"] if run["reached"] else inf for run in self.runs]))
+        load = self.background_load
         return (
             self.engine,
             self.device,
@@ -81,73 +89,62 @@ class Group:
             str(self.median("cold_seconds")),
             _seconds(self.median("start_seconds").middle),
             f"{steps:,.0f}" if isfinite(steps) else "never",
-            NONE if self.others is None else f"{self.others:.0%}",
-            "; ".join(lost),
+            NONE if load is None else f"{load:.0%}",
+            "; ".join(failures),
         )
 
 
-def _figure(run: Line, field: str) -> float:
+def _time(run: Measurement, field: str) -> float:
     return float(run["cold_seconds"] - run["seconds"] if field == "start_seconds" else run[field])
 
 
 @dataclass(frozen=True)
-class Workload:
-    """An arm on a dataset at a tier, its target, and the runs to it by engine and device."""
+class TargetResults:
+    """The results for one target: the arm, dataset and tier by `name`, and the runs by engine."""
 
     name: str
     target: Target
-    groups: Sequence[Group]
+    engines: Sequence[EngineRuns]
 
 
-def failed(run: dict[str, Any], reason: str) -> Line:
-    """The line of a run whose process ended without one: it did not reach its target either."""
-    return run | {
-        "reached": False,
-        "reason": reason,
-        "steps": None,
-        "seconds": None,
-        "cold_seconds": None,
-        "others_share": None,
-    }
+def failed_run(run: dict[str, Any], reason: str) -> Measurement:
+    """Return the measurement of a run whose process failed: it did not reach its target."""
+    unknown = dict.fromkeys(("steps", "seconds", "cold_seconds", "others_share"))
+    return run | {"reached": False, "reason": reason} | unknown
 
 
-def workloads(runs: Sequence[Line]) -> list[Workload]:
-    """The runs by what was trained and to what level, in the order in which these first come."""
-    found: dict[tuple[str, Target], dict[tuple[str, str], list[Line]]] = {}
+def group_by_target(runs: Sequence[Measurement]) -> list[TargetResults]:
+    """Group the runs by arm and target, then by engine and device, in order of appearance."""
+    found: dict[tuple[str, Target], dict[tuple[str, str], list[Measurement]]] = {}
     for run in runs:
-        work = (
-            f"{run['study']}/{run['arm']} on {run['dataset']}, tier {run['tier']}",
-            Target(**run["target"]),
-        )
-        found.setdefault(work, {}).setdefault((run["engine"], run["device"]), []).append(run)
+        name = f"{run['study']}/{run['arm']} on {run['dataset']}, tier {run['tier']}"
+        target = Target(**run["target"])
+        engines = found.setdefault((name, target), {})
+        engines.setdefault((run["engine"], run["device"]), []).append(run)
     return [
-        Workload(name, target, [Group(*who, mine) for who, mine in groups.items()])
-        for (name, target), groups in found.items()
+        TargetResults(name, target, [EngineRuns(*place, own) for place, own in engines.items()])
+        for (name, target), engines in found.items()
     ]
 
 
 HEADS = (
-    "engine",
-    "device",
-    ">reached",
-    ">training, s",
-    ">from a cold start, s",
-    ">start",
-    ">updates",
-    ">others",
-    "never reached",
+    *("engine", "device", ">reached", ">training, s", ">from a cold start, s", ">start, s"),
+    *(">updates", ">background load", "not reached"),
 )
 
 
-def tables(works: Sequence[Workload]) -> list[Table]:
-    """A table a workload: median seconds with a 95% interval, of training alone and from a cold
-    start, how many of the latter are the start; the median of the updates, and the most that others
-    took of the machine during a run."""
+def to_accuracy_tables(results: Sequence[TargetResults]) -> list[Table]:
+    """Return a table per target with one row per engine and device.
+
+    The times are medians with their 95% confidence interval: of training alone, and from a cold
+    start, with the difference of the two in a column. The background load is that of the run with
+    the highest.
+    """
     return [
         Table(
-            f"{work.name}: seconds until {work.target}, {work.target.explained}",
+            f"{result.name}: seconds until {result.target}, {result.target.explained}",
             HEADS,
-            [group.row for group in work.groups],
+            [engine.row for engine in result.engines],
         )
-        for work in works
+        for result in results
     ]

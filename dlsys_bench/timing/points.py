@@ -28,7 +28,7 @@ _OPENMP, _TENSORFLOW = (
 THREADS = (*_OPENMP, *_TENSORFLOW, "PJRT_NPROC", "NPROC")
 """What tells BLAS, torch, TensorFlow and JAX how many threads to take."""
 
-Line = dict[str, Any]
+Measurement = dict[str, Any]
 """What was found of a point: its fields, the figures, and the provenance."""
 
 
@@ -58,11 +58,11 @@ def environment(threads: int | None = None) -> dict[str, str]:
     return found
 
 
-def _key(line: Line, kind: type[Point]) -> str:
+def _key(line: Measurement, kind: type[Point]) -> str:
     return json.dumps([line[name] for name in kind.__dataclass_fields__], sort_keys=True)
 
 
-def kept(path: Path, kind: type[Point]) -> list[Line]:
+def kept(path: Path, kind: type[Point]) -> list[Measurement]:
     """The lines of a file of points of this kind, of each point the last. Errors: UserError."""
     if not path.exists():
         return []
@@ -75,7 +75,7 @@ def kept(path: Path, kind: type[Point]) -> list[Line]:
         ) from None
 
 
-def by_these_versions(lines: Sequence[Line]) -> list[Line]:
+def by_these_versions(lines: Sequence[Measurement]) -> list[Measurement]:
     """Those that were measured by the versions that are here."""
     versions = provenance()["versions"]
     return [line for line in lines if line["provenance"]["versions"] == versions]
@@ -83,7 +83,7 @@ def by_these_versions(lines: Sequence[Line]) -> list[Line]:
 
 def each(
     points: Sequence[P], path: Path, module: str, *told: Any
-) -> Iterator[tuple[P, Line | str]]:
+) -> Iterator[tuple[P, Measurement | str]]:
     """Measure what is not kept yet by the versions that are here, one after another; yields every
     point with its line, or with the reason why there is none. The module is told the point, and
     what else is `told`. Errors: UserError."""
@@ -111,7 +111,7 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
 
 
-def answer(measure: Callable[..., Line]) -> None:
+def answer(measure: Callable[..., Measurement]) -> None:
     """What the process of a point does: measure what it was told, and print the line, or end with
     the reason."""
     try:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from dlsys_bench.timing.points import Line, answer, each, environment, kept
+from dlsys_bench.timing.points import Measurement, answer, each, environment, kept
 
 MOST_SAMPLES = 60_000
 
@@ -50,7 +50,7 @@ class Point:
         return environment(self.threads)
 
 
-def measure(point: Point, seconds: float) -> Line:
+def measure(point: Point, seconds: float) -> Measurement:
     """One point here: rounds of many steps, at least seven, for about so long, alone on its GPU.
     Errors: UserError, NotTrainingError."""
     from dlsys_bench.timing.device_lock import exclusive
@@ -59,7 +59,7 @@ def measure(point: Point, seconds: float) -> Line:
         return _measured(point, seconds)
 
 
-def _measured(point: Point, seconds: float) -> Line:
+def _measured(point: Point, seconds: float) -> Measurement:
     from dlsys_bench.engines.registry import create
     from dlsys_bench.provenance import provenance
     from dlsys_bench.timing.benchmark import peak_memory
@@ -125,14 +125,14 @@ def _measured(point: Point, seconds: float) -> Line:
     }
 
 
-def read(path: Path) -> list[Line]:
+def read(path: Path) -> list[Measurement]:
     """The points that are stored, of each the last. Errors: UserError."""
     return kept(path, Point)
 
 
 def sweep(
     points: Sequence[Point], path: Path, seconds: float
-) -> Iterator[tuple[Point, Line | str]]:
+) -> Iterator[tuple[Point, Measurement | str]]:
     """Measure what is not stored yet by the versions that are here, each line as it comes; yields
     every point with what was found, or the reason why nothing was. Errors: UserError."""
     return each(points, path, "dlsys_bench.timing.sweep", seconds)

@@ -33,7 +33,7 @@ from dlsys_bench.studies.registry import find
 from dlsys_bench.timing.device_lock import exclusive
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.load import BackgroundLoad
-from dlsys_bench.timing.points import Line, answer, each, environment, kept
+from dlsys_bench.timing.points import Measurement, answer, each, environment, kept
 from dlsys_bench.timing.target import Target
 
 FEWEST_EPOCHS, PARTS = 5, 10
@@ -154,13 +154,13 @@ def parts(samples: int, recipe: Recipe, plan: Plan) -> list[Plan]:
     return [plan.stopping_after(end) for end in ends]
 
 
-def measure(run: Run) -> Line:
+def measure(run: Run) -> Measurement:
     """Make a run here, alone on its GPU. Errors: UserError."""
     with exclusive(run.device):
         return _measured(run)
 
 
-def _measured(run: Run) -> Line:
+def _measured(run: Run) -> Measurement:
     case = run.case
     started = time.perf_counter()
     engine = create(run.engine, run.device)
@@ -197,18 +197,18 @@ def _measured(run: Run) -> Line:
     }
 
 
-def read(path: Path) -> list[Line]:
+def read(path: Path) -> list[Measurement]:
     """The runs that are stored, of each the last. Errors: UserError."""
     return kept(path, Run)
 
 
-def train_each(runs: Sequence[Run], path: Path) -> Iterator[tuple[Run, Line | str]]:
+def train_each(runs: Sequence[Run], path: Path) -> Iterator[tuple[Run, Measurement | str]]:
     """Make what is not stored yet by the versions that are here, each line as it comes; yields
     every run with its line, or with the reason why there is none. Errors: UserError."""
     return each(runs, path, "dlsys_bench.timing.to_accuracy")
 
 
-def _told(run: dict[str, Any]) -> Line:
+def _told(run: dict[str, Any]) -> Measurement:
     return measure(Run(**run | {"target": Target(**run["target"])}))
 
 

@@ -1,4 +1,4 @@
-"""What a classifier gets right and wrong, against figures made by hand."""
+"""Scores and plots of a classifier, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import pytest
 from dlsys_bench.data import Dataset
 from dlsys_bench.errors import UserError
 from dlsys_bench.report import classification, picture
-from dlsys_bench.report.classification import Classification, Score, captions, classify
-from dlsys_bench.report.images import MARK
+from dlsys_bench.report.classification import Classification, Score, classify
+from dlsys_bench.report.plots import classification as plots
+from dlsys_bench.report.plots.classification import captions
+from dlsys_bench.report.plots.images import MARK
 from dlsys_bench.spec.layers import BatchNorm, Dense, Flatten
 from dlsys_bench.spec.model import Model
 
-# Of three "a" one is taken for "b"; of two "b" one for "a"; the only "c" for "b"; nothing is taken
-# for "c".
+# One of three "a" is predicted as "b", one of two "b" as "a", and the only "c" as "b". "c" is never
+# predicted.
 FOUND = Classification(("a", "b", "c"), np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 1]))
 
 
@@ -29,24 +31,24 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         kept.append(figure)
         return picture.save(figure, path)
 
-    monkeypatch.setattr(classification, "save", keep)
+    monkeypatch.setattr(plots, "save", keep)
     return kept
 
 
-def test_the_confusion_matrix_has_a_row_a_true_class() -> None:
+def test_rows_of_the_confusion_matrix_are_true_classes() -> None:
     assert FOUND.confusion.tolist() == [[2, 1, 0], [1, 1, 0], [0, 1, 0]]
     assert FOUND.accuracy == 0.5
 
 
-def test_the_figures_of_a_class_are_those_by_hand() -> None:
+def test_the_scores_of_each_class() -> None:
     a, b, c = FOUND.scores
     assert list(a[1:]) == pytest.approx([2 / 3, 2 / 3, 2 / 3, 3])
     assert list(b[1:]) == pytest.approx([1 / 3, 1 / 2, 2 / 5, 2])
-    # Nothing was called "c": what fraction of it is right, nobody can say.
+    # "c" is never predicted, so that its precision is undefined.
     assert c == Score("c", None, 0.0, 0.0, 1)
 
 
-def test_the_table_has_a_row_a_class_and_their_mean() -> None:
+def test_the_table_of_scores() -> None:
     table = classification.scores_table(FOUND, "small")
     assert table.title == "small: accuracy 0.5000"
     assert table.rows == [
@@ -57,33 +59,31 @@ def test_the_table_has_a_row_a_class_and_their_mean() -> None:
     ]
 
 
-def test_exactly_the_wrong_predictions_are_marked() -> None:
+def test_only_wrong_predictions_are_marked() -> None:
     lines = captions(FOUND, range(6))
     assert [wrong for _, wrong in lines] == [False, False, True, False, True, True]
     assert [MARK in text for text, _ in lines] == [False, False, True, False, True, True]
     assert (lines[0][0], lines[5][0]) == ("truth: a\npredicted: a", "truth: c\n✗ predicted: b")
 
 
-def test_the_picture_of_predictions_shows_what_was_predicted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_plot_of_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(
-        classification,
+        plots,
         "draw_grid",
         lambda tiles, columns, title, path: drawn.append((tiles, title)),
     )
     x = np.arange(6)[:, None, None, None] + np.zeros((6, 2, 2, 1), int)
-    classification.draw_predictions(FOUND, x, "small", tmp_path / "p.png", seed=3)
+    plots.draw_predictions(FOUND, x, "small", tmp_path / "p.png", seed=3)
     ((tiles, title),) = drawn
-    places = [int(tile.image[0, 0, 0]) for tile in tiles]
-    assert sorted(places) == list(range(6))
-    assert [(tile.caption, tile.marked) for tile in tiles] == captions(FOUND, places)
+    indices = [int(tile.image[0, 0, 0]) for tile in tiles]
+    assert sorted(indices) == list(range(6))
+    assert [(tile.caption, tile.marked) for tile in tiles] == captions(FOUND, indices)
     assert "3 of these 6 wrong" in title
 
 
-def test_the_cells_show_the_counts(figures: list[Any], tmp_path: Path) -> None:
-    path = classification.draw_confusion(FOUND, "small $x$", tmp_path / "c.png")
+def test_cells_show_their_counts(figures: list[Any], tmp_path: Path) -> None:
+    path = plots.draw_confusion(FOUND, "small $x$", tmp_path / "c.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     axis = figures[0].axes[0]
     assert [text.get_text() for text in axis.texts] == list("210110010")
@@ -93,11 +93,9 @@ def test_the_cells_show_the_counts(figures: list[Any], tmp_path: Path) -> None:
     np.testing.assert_allclose(axis.images[0].get_array()[0], [2 / 3, 1 / 3, 0])
 
 
-def test_cells_too_small_for_numbers_have_none(figures: list[Any], tmp_path: Path) -> None:
+def test_many_classes_have_no_numbers_in_cells(figures: list[Any], tmp_path: Path) -> None:
     y = np.arange(60)
-    classification.draw_confusion(
-        Classification(tuple(map(str, y)), y, y), "many", tmp_path / "c.png"
-    )
+    plots.draw_confusion(Classification(tuple(map(str, y)), y, y), "many", tmp_path / "c.png")
     assert not figures[0].axes[0].texts
     assert "one in 3" in figures[0].axes[0].get_xlabel()
 
@@ -119,9 +117,9 @@ def own(x: Any = X, y: Any = Y, classes: tuple[str, ...] = ("left", "right")) ->
     return Dataset("own", x, y, x, y, classes)
 
 
-def test_predictions_are_made_with_the_moving_statistics() -> None:
-    # Less the moving mean: (1, -10), (2, -20), (3, 20). Less the batch's own, the first has both
-    # below the third's 0.
+def test_predictions_use_the_moving_statistics() -> None:
+    # Minus the moving mean, the samples are (1, -10), (2, -20) and (3, 20). Minus the mean of the
+    # batch, both values of the first would be below zero, the output of the third class.
     found = classify(MODEL, WEIGHTS, own(), "raw")
     assert found.predicted.tolist() == [0, 0, 1]
     assert found.truth.tolist() == [0, 1, 1]
@@ -129,7 +127,7 @@ def test_predictions_are_made_with_the_moving_statistics() -> None:
     assert found.accuracy == pytest.approx(2 / 3)
 
 
-def test_the_test_split_is_scaled_as_asked() -> None:
+def test_the_test_split_is_scaled() -> None:
     weights = WEIGHTS | {"batch_norm_1.moving_mean": np.array([10.0, 100.0]) / 255}
     assert classify(MODEL, weights, own(), "unit").predicted.tolist() == [0, 0, 1]
     standard = WEIGHTS | {
@@ -139,7 +137,7 @@ def test_the_test_split_is_scaled_as_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "said"),
+    ("dataset", "message"),
     [
         (
             own(np.zeros((3, 4, 4, 1))),
@@ -152,13 +150,13 @@ def test_the_test_split_is_scaled_as_asked() -> None:
         (own(X, np.zeros((3, 3)), ()), "the targets of a regression; it takes labels of classes"),
     ],
 )
-def test_data_that_do_not_fit_the_model_are_refused(dataset: Dataset, said: str) -> None:
+def test_data_that_do_not_fit_the_model_raise(dataset: Dataset, message: str) -> None:
     with pytest.raises(UserError) as error:
         classify(MODEL, WEIGHTS, dataset, "raw")
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_weights_that_have_left_the_finite_are_named() -> None:
+def test_weights_that_are_not_finite_raise() -> None:
     weights = WEIGHTS | {"dense_1.bias": np.array([0.0, np.nan, 0.0])}
     with pytest.raises(UserError, match="not finite for 3 of 3 test samples"):
         classify(MODEL, weights, own(), "raw")

@@ -1,4 +1,4 @@
-"""Pictures of labelled images show what they say: counts, classes, marks."""
+"""Plots of labelled images: class counts, samples, classes and marked tiles."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from dlsys_bench.data import Dataset
 from dlsys_bench.errors import DataError, StoreError
 from dlsys_bench.report import images, picture
+from dlsys_bench.report.plots import images as plots
 
 CLASSES = ("T-shirt $1$", "a name that is too long for its place", "c")
 
 
 @pytest.fixture
 def dataset() -> Dataset:
-    """Three classes, of which the last has one training and no test image; every image's value is
-    its place."""
+    """Return three classes, the last with one training and no test image.
+
+    The pixels of an image have its index as their value.
+    """
     y = np.array([0, 1, 0, 1, 1, 0, 1, 1, 2, 0, 0])
     x = np.arange(11, dtype=np.uint8)[:, None, None, None] + np.zeros((11, 4, 4, 1), np.uint8)
     return Dataset("three", x, y, x[:6], y[:6], CLASSES)
@@ -26,25 +30,25 @@ def dataset() -> Dataset:
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is drawn, beside its being written."""
+    """Return the figures that are written, which this collects."""
     kept: list[Any] = []
 
     def keep(figure: Any, path: Path) -> Path:
         kept.append(figure)
         return picture.save(figure, path)
 
-    monkeypatch.setattr(images, "save", keep)
+    monkeypatch.setattr(plots, "save", keep)
     return kept
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Width and height of a PNG, from its header."""
+    """Return the width and height in the header of a PNG."""
     head = path.read_bytes()[:24]
     assert head.startswith(b"\x89PNG\r\n")
     return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
 
 
-def test_counts_are_those_of_bincount(dataset: Dataset) -> None:
+def test_class_counts_and_their_table(dataset: Dataset) -> None:
     counts = images.class_counts(dataset)
     assert counts["train"].tolist() == np.bincount(dataset.y_train).tolist() == [5, 5, 1]
     assert counts["test"].tolist() == np.bincount(dataset.y_test, minlength=3).tolist() == [3, 3, 0]
@@ -57,10 +61,10 @@ def test_counts_are_those_of_bincount(dataset: Dataset) -> None:
     assert images.counts_table(dataset).rows[2][3::2] == ("9.1%", "0.0%")
 
 
-def test_the_bars_are_as_high_as_the_counts(
+def test_bars_have_the_height_of_the_counts(
     dataset: Dataset, figures: list[Any], tmp_path: Path
 ) -> None:
-    assert size(images.draw_counts(dataset, tmp_path / "deep" / "counts.png")) == (990, 682)
+    assert size(plots.draw_counts(dataset, tmp_path / "deep" / "counts.png")) == (990, 682)
     train, test = figures[0].axes
     assert [bar.get_height() for bar in train.patches] == [5, 5, 1]
     assert [bar.get_height() for bar in test.patches] == [3, 3, 0]
@@ -72,32 +76,41 @@ def test_the_bars_are_as_high_as_the_counts(
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["counts.png"]
 
 
-def test_many_classes_are_named_as_far_as_there_is_room(figures: list[Any], tmp_path: Path) -> None:
+def test_of_many_classes_only_some_are_labelled(figures: list[Any], tmp_path: Path) -> None:
     y = np.arange(60)
     x = np.zeros((60, 3, 2, 3))
     dataset = Dataset("many", x, y, x, y, tuple(f"class {label}" for label in y))
-    images.draw_counts(dataset, tmp_path / "counts.png")
+    plots.draw_counts(dataset, tmp_path / "counts.png")
     assert [label.get_text() for label in figures[0].axes[1].get_xticklabels()] == [
         f"class {k}" for k in range(0, 60, 3)
     ]
     assert len(figures[0].axes[0].texts) == 0
 
 
-def test_samples_are_drawn_by_the_seed_without_repeats() -> None:
-    first = images.drawn(1000, 7)
+def test_indices_are_drawn_from_the_seed_without_replacement() -> None:
+    first = plots.draw_indices(1000, 7)
     assert len(set(first.tolist())) == 25
-    assert first.tolist() == images.drawn(1000, 7).tolist() != images.drawn(1000, 8).tolist()
-    assert sorted(images.drawn(6, 0).tolist()) == list(range(6))
+    assert (
+        first.tolist()
+        == plots.draw_indices(1000, 7).tolist()
+        != plots.draw_indices(1000, 8).tolist()
+    )
+    assert sorted(plots.draw_indices(6, 0).tolist()) == list(range(6))
     y = np.arange(100) % 4
-    assert [set(y[images.drawn_of_each(y, label, 3)]) for label in range(4)] == [{0}, {1}, {2}, {3}]
-    assert len(set(images.drawn_of_each(y, 1, 3).tolist())) == 3
+    assert [set(y[plots.draw_class_indices(y, label, 3)]) for label in range(4)] == [
+        {0},
+        {1},
+        {2},
+        {3},
+    ]
+    assert len(set(plots.draw_class_indices(y, 1, 3).tolist())) == 3
 
 
 @pytest.mark.parametrize("split", images.SPLITS)
-def test_every_sample_stands_under_its_class(
+def test_samples_have_the_name_of_their_class(
     split: str, dataset: Dataset, figures: list[Any], tmp_path: Path
 ) -> None:
-    width, height = size(images.draw_samples(dataset, split, tmp_path / "samples.png", seed=1))
+    width, height = size(plots.draw_samples(dataset, split, tmp_path / "samples.png", seed=1))
     assert (width, height > 400) == (990, True)
     y = getattr(dataset, f"y_{split}")
     shown = [
@@ -106,21 +119,21 @@ def test_every_sample_stands_under_its_class(
         if axis.images
     ]
     assert [title for title, _ in shown] == [
-        picture.short(CLASSES[y[place]], 22) for _, place in shown
+        picture.shorten(CLASSES[y[index]], 22) for _, index in shown
     ]
-    assert sorted(place for _, place in shown) == list(range(len(y)))
+    assert sorted(index for _, index in shown) == list(range(len(y)))
     assert f"{len(y)} of {len(y)}" in figures[0].get_suptitle()
 
 
-def test_three_of_each_class_stand_in_its_column(
+def test_a_column_has_three_images_of_its_class(
     dataset: Dataset, figures: list[Any], tmp_path: Path
 ) -> None:
-    images.draw_classes(dataset, tmp_path / "classes.png")
+    plots.draw_classes(dataset, tmp_path / "classes.png")
     axes = figures[0].axes
     for label in range(3):
         column = [axis.images[0].get_array()[0, 0] * 255 for axis in axes[label::5] if axis.images]
         assert len(set(column)) == len(column) == min(3, (dataset.y_train == label).sum())
-        assert {int(dataset.y_train[round(float(place))]) for place in column} == {label}
+        assert {int(dataset.y_train[round(float(index))]) for index in column} == {label}
     assert [axis.get_title() for axis in axes if axis.get_title()] == [
         "T-shirt $1$",
         "a name tha…",
@@ -128,21 +141,21 @@ def test_three_of_each_class_stand_in_its_column(
     ]
 
 
-def test_a_mark_is_a_frame_and_nothing_else_has_one(figures: list[Any], tmp_path: Path) -> None:
+def test_only_marked_tiles_have_a_frame(figures: list[Any], tmp_path: Path) -> None:
     image = np.zeros((2, 2, 3))
     tiles = [
-        images.Tile(image, "right"),
+        plots.Tile(image, "right"),
         None,
-        images.Tile(image + 1, "wrong", marked=True),
-        images.Tile(image),
+        plots.Tile(image + 1, "wrong", marked=True),
+        plots.Tile(image),
     ]
-    images.draw_grid(tiles, 5, "title", tmp_path / "grid.png")
+    plots.draw_grid(tiles, 5, "title", tmp_path / "grid.png")
     assert [len(axis.patches) for axis in figures[0].axes] == [0, 0, 1, 0, 0]
     assert figures[0].axes[2].images[0].get_array().max() == 1
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "classes", "said"),
+    ("x", "y", "classes", "message"),
     [
         (
             np.zeros((2, 5)),
@@ -159,18 +172,18 @@ def test_a_mark_is_a_frame_and_nothing_else_has_one(figures: list[Any], tmp_path
         (np.zeros((2, 5, 5, 2)), np.zeros(2, int), ("a",), "images of 2 channels; it takes images"),
     ],
 )
-def test_what_cannot_be_shown_is_said(x: Any, y: Any, classes: tuple[str, ...], said: str) -> None:
+def test_data_that_are_not_images_raise(
+    x: Any, y: Any, classes: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(DataError) as error:
         images.check_images(Dataset("own", x, y, x, y, classes))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    from matplotlib.figure import Figure
-
+def test_a_plot_is_written_atomically(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StoreError, match="cannot write a picture to .*file/a.png"):
+    with pytest.raises(StoreError, match="cannot write a plot to .*file/a.png"):
         picture.save(Figure(), tmp_path / "file" / "a.png")
 
     class Broken(Figure):

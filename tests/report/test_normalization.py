@@ -1,4 +1,4 @@
-"""The picture of the batch norms: a violin where there is a density, the layers in their order."""
+"""The plot of the batch norms: violins where there is a density, layers in order."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import FillBetweenPolyCollection
 
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.notebooks.zoo import MODELS
-from dlsys_bench.report import normalization, picture
-from dlsys_bench.report.normalization import Norm, as_violin, batch_norms
+from dlsys_bench.report import picture
+from dlsys_bench.report.plots import normalization
+from dlsys_bench.report.plots.normalization import NormTensors, batch_norms, has_density
 
 
-def norm(name: str, channels: int, seed: int = 0, spread: float = 1.0) -> Norm:
+def norm(name: str, channels: int, seed: int = 0, ratio: float = 1.0) -> NormTensors:
     generator = np.random.default_rng(seed)
     tensors = {name: generator.normal(size=channels) for name in ("beta", "moving_mean")}
-    return Norm(
+    return NormTensors(
         name,
         {
             "gamma": np.ones(channels),
-            "moving_variance": spread ** generator.random(channels),
+            "moving_variance": ratio ** generator.random(channels),
             **tensors,
         },
     )
 
 
-def drawn(norms: list[Norm], path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The four panels: their violins, the rest of their artists."""
+def drawn(norms: list[NormTensors], path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Draw the batch norms, and return the four panels."""
     kept: list[Any] = []
 
     def keep(figure: Any, path: Path) -> Path:
@@ -43,12 +45,10 @@ def drawn(norms: list[Norm], path: Path, monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 def violins(axis: Any) -> int:
-    from matplotlib.collections import FillBetweenPolyCollection
-
     return sum(isinstance(artist, FillBetweenPolyCollection) for artist in axis.collections)
 
 
-def test_the_batch_norms_of_a_model_come_in_order_with_what_they_hold() -> None:
+def test_the_batch_norms_of_a_model_are_in_order() -> None:
     model = MODELS["lenet5-tanh/bn+bn"]
     weights = Plan(0).weights(model)
     norms = batch_norms(model, weights)
@@ -66,13 +66,13 @@ def test_the_batch_norms_of_a_model_come_in_order_with_what_they_hold() -> None:
     assert batch_norms(MODELS["lenet5-tanh/dropout"], {}) == []
 
 
-def test_a_violin_takes_several_values_that_differ() -> None:
-    assert as_violin(np.array([1.0, 2.0]))
-    assert not as_violin(np.array([1.0]))
-    assert not as_violin(np.ones(5))
+def test_a_density_needs_several_different_values() -> None:
+    assert has_density(np.array([1.0, 2.0]))
+    assert not has_density(np.array([1.0]))
+    assert not has_density(np.ones(5))
 
 
-def test_four_panels_and_a_box_where_there_is_no_density(
+def test_values_without_a_density_are_drawn_as_a_box(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     axes = drawn(
@@ -81,7 +81,7 @@ def test_four_panels_and_a_box_where_there_is_no_density(
         monkeypatch,
     )
     assert [axis.get_title() for axis in axes] == [panel[1] for panel in normalization.PANELS]
-    # Every gamma is one, and moving variances of spread 1 are one too.
+    # Every gamma is 1, and so is every moving variance with a ratio of 1.
     assert [violins(axis) for axis in axes] == [0, 2, 2, 0]
     assert [label.get_text() for label in axes[3].get_xticklabels()] == [
         "first (1)",
@@ -98,7 +98,7 @@ def test_four_panels_and_a_box_where_there_is_no_density(
     assert [float(axis.lines[0].get_ydata()[0]) for axis in axes] == [1, 0, 0, 1]
 
 
-def test_variances_that_span_decades_are_drawn_by_their_logarithm(
+def test_values_over_decades_have_a_logarithmic_axis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     axes = drawn([norm("only", 50, 0, 1e6)], tmp_path / "bn.png", monkeypatch)

@@ -18,7 +18,8 @@ from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.registry import unavailable
 from dlsys_bench.errors import UserError
-from dlsys_bench.report.plots.speed import AXES, crossover, series, speed, tables
+from dlsys_bench.report.plots.speed import speed
+from dlsys_bench.report.speed import VARIABLES, crossover, series, speed_tables
 from dlsys_bench.timing.paced import Rounds, Workload, train_rounds
 from dlsys_bench.timing.proof import NotFallingError, NotTrainingError
 from dlsys_bench.timing.sweep import Point, measure, read, sweep
@@ -45,7 +46,7 @@ def point(rate: float, **fields: Any) -> dict[str, Any]:
         ([150, 50, 300], "a GPU is faster from 128"),
         ([150, 150, 300], "a GPU is faster from 8"),
         ([50, 50, 50], "the CPU is faster throughout"),
-        ([150, 150, 50], "a GPU is faster at 8, 32 alone"),
+        ([150, 150, 50], "a GPU is faster only at 8, 32"),
         ([], "no GPU was measured"),
     ],
 )
@@ -84,7 +85,7 @@ def test_a_line_differs_in_one_thing() -> None:
         point(8, arm="equal", parameters=1, batch_size=32),
         point(9, arm="larger", parameters=5, batch_size=32),
     ]
-    batch, threads, replicas, parameters = (series(points, axis) for axis in AXES)
+    batch, threads, replicas, parameters = (series(points, axis) for axis in VARIABLES)
     assert [[p["samples_a_second"] for p in line] for line in batch.values()] == [[1, 2]]
     assert [[p["samples_a_second"] for p in line] for line in threads.values()] == [[6, 5]]
     assert not replicas
@@ -97,7 +98,7 @@ def test_a_table_has_a_column_a_size_and_no_figure_that_is_missing(tmp_path: Pat
         point(2, batch_size=32),
         point(3, batch_size=8, engine="torch"),
     ]
-    table, every = tables(points)
+    table, every = speed_tables(points)
     assert len(every.rows) == 3
     assert table.columns == ("engine", "device", "dtype", ">8", ">32")
     assert list(table.rows) == [
@@ -111,7 +112,7 @@ def test_a_table_has_a_column_a_size_and_no_figure_that_is_missing(tmp_path: Pat
     path.unlink()
     assert speed(points[:1], path) is None
     assert not path.exists()
-    assert [table.title for table in tables(points[:1])] == ["Every point"]
+    assert [table.title for table in speed_tables(points[:1])] == ["All points"]
 
 
 def test_memory_is_the_processs_and_of_a_gpu_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,17 +123,17 @@ def test_memory_is_the_processs_and_of_a_gpu_its_own(monkeypatch: pytest.MonkeyP
         point(3, batch_size=8, device="cuda", peak_device_memory_bytes=2**28, **hot),
         point(4, batch_size=32, device="cuda", gpu={"slowed_by": []}),
     ]
-    every = tables(points)[-1]
+    every = speed_tables(points)[-1]
     columns = [every.columns.index(name) for name in (">memory, MiB", "GPU slowed by")]
     found = [tuple(row[column] for column in columns) for row in every.rows]
-    assert found == [("1,024", "-"), ("1,024", "-"), ("256", "sync boost"), ("-", "not")]
+    assert found == [("1,024", "-"), ("1,024", "-"), ("256", "sync boost"), ("-", "not slowed")]
     drawn: list[Any] = []
     monkeypatch.setattr(
         "dlsys_bench.report.plots.speed.save", lambda figure, path: drawn.append(figure)
     )
     speed(points, Path("none.png"))
     rates, held = drawn[0].axes
-    assert held.get_ylabel() == "peak memory of the process, of a GPU its own (MiB)"
+    assert held.get_ylabel() == "peak memory of the process, on a GPU of the framework (MiB)"
     cpu, gpu = (line.get_ydata() for line in held.lines)
     assert list(cpu) == [1024, 1024]
     assert (gpu[0], np.isnan(gpu[1])) == (256, True)
@@ -203,7 +204,8 @@ def test_the_command_measures_draws_and_goes_on(tmp_path: Path) -> None:
     ]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
-    assert "eggholder/16-16: samples a second by batch size" in done.output
+    page = (tmp_path / "s.md").read_text()
+    assert "eggholder/16-16: samples per second by batch size" in page
     assert (tmp_path / "s.png").exists()
     assert "![](s.png)" in (tmp_path / "s.md").read_text()
     lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]

@@ -22,7 +22,13 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.plots.to_accuracy import to_accuracy
-from dlsys_bench.report.to_accuracy import HEADS, Median, failed, tables, workloads
+from dlsys_bench.report.to_accuracy import (
+    HEADS,
+    Median,
+    failed_run,
+    group_by_target,
+    to_accuracy_tables,
+)
 from dlsys_bench.runs.run import run as run_of
 from dlsys_bench.studies.registry import find
 from dlsys_bench.timing.ratio import median_interval
@@ -314,31 +320,31 @@ def lines_of(seconds: list[float | None], **fields: Any) -> list[dict[str, Any]]
 def test_a_run_that_never_reached_it_took_for_ever() -> None:
     seconds: list[float | None] = [5.0, 1.0, None, 3.0, 2.0, 4.0, 6.0]
     ((work,), broken) = (
-        workloads(lines_of(seconds)),
-        failed(asdict(EPOCHS) | {"seed": 9}, "it crashed"),
+        group_by_target(lines_of(seconds)),
+        failed_run(asdict(EPOCHS) | {"seed": 9}, "it crashed"),
     )
     values = [math.inf if value is None else value for value in seconds]
     assert (
-        work.groups[0].median("seconds")
+        work.engines[0].median("seconds")
         == Median(4.0, *median_interval(values))
         == Median(4.0, 1.0, math.inf)
     )
-    row = dict(zip(HEADS, work.groups[0].row, strict=True))
+    row = dict(zip(HEADS, work.engines[0].row, strict=True))
     assert row == {
         "engine": "numpy",
         "device": "cpu",
         ">reached": "6 of 7",
         ">training, s": "4 [1, never]",
         ">from a cold start, s": "8 [2, never]",
-        ">start": "4",
+        ">start, s": "4",
         ">updates": "7",
-        ">others": "6%",
-        "never reached": "seed 10002: 0.5 at the end",
+        ">background load": "6%",
+        "not reached": "seed 10002: 0.5 at the end",
     }
     # Half of them and more: no median; a run that failed is one of them.
-    (work,) = workloads([*lines_of([1.0, None]), broken])
-    assert work.groups[0].row[2:5] == ("1 of 3", "never", "never")
-    assert "seed 9: it crashed" in work.groups[0].row[-1]
+    (work,) = group_by_target([*lines_of([1.0, None]), broken])
+    assert work.engines[0].row[2:5] == ("1 of 3", "never", "never")
+    assert "seed 9: it crashed" in work.engines[0].row[-1]
 
 
 def test_of_few_seeds_there_is_no_interval() -> None:
@@ -352,11 +358,11 @@ def test_workloads_have_tables_of_their_own_and_one_picture(tmp_path: Path) -> N
         *lines_of([3.0], device="cuda"),
         *lines_of([3.0], arm="dropout"),
         *lines_of([2.0], target=asdict(replace(TARGET, value=0.8))),
-        failed(asdict(EPOCHS) | {"engine": "gone"}, "it crashed"),
+        failed_run(asdict(EPOCHS) | {"engine": "gone"}, "it crashed"),
     ]
-    works = workloads(lines)
-    titles = [table.title for table in tables(works)]
-    assert [len(table.rows) for table in tables(works)] == [3, 1, 1]
+    works = group_by_target(lines)
+    titles = [table.title for table in to_accuracy_tables(works)]
+    assert [len(table.rows) for table in to_accuracy_tables(works)] == [3, 1, 1]
     assert (
         "fashion-mlp/vanilla on digits, tier quick: seconds until test_accuracy ≥ 0.9, the lower end"
         in titles[0]
@@ -367,7 +373,7 @@ def test_workloads_have_tables_of_their_own_and_one_picture(tmp_path: Path) -> N
     assert to_accuracy(works, path) == path
     assert path.stat().st_size > 10_000
     # Nothing but what failed.
-    to_accuracy(workloads(lines[-1:]), path)
+    to_accuracy(group_by_target(lines[-1:]), path)
 
 
 @pytest.mark.parametrize("text", ["no json\n", '{"study": "x"}\n', "[1]\n"])

@@ -273,7 +273,7 @@ def test_the_power_of_a_gate_is_said_before_it_is_run() -> None:
     assert few.to_dict()["smallest_shift"] is None
     assert power(case(unjudged={"quick": "at chance"}), DIGITS, "quick").unjudged == "at chance"
     rows = power_table([found, few]).rows
-    assert rows[1][-1] == "sees nothing: too few stored runs"
+    assert rows[1][-1] == "no power: too few reference runs"
 
 
 def verdict(outcome: str, **changes: object) -> dict[str, object]:

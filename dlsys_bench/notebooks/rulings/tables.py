@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dlsys_bench.notebooks.rulings import Judged, rule
-from dlsys_bench.report.tables import NONE, Table
+from dlsys_bench.report.table import NONE, Table
 from dlsys_bench.runs.result import Result
 
 

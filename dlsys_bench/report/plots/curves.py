@@ -1,4 +1,4 @@
-"""Loss and accuracy by epoch."""
+"""The learning curves: loss and accuracy by epoch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from dlsys_bench.report.picture import BLUE, GREEN, ORANGE, VERMILLION, save
 from dlsys_bench.report.plots.frame import head, legend, nothing
 from dlsys_bench.report.plots.groups import groups, not_drawn, seeds
 from dlsys_bench.runs.result import Result
 
-# Each line has its own dashes beside its colour.
+# Prefix of the fields, label, colour and dashes. Lines differ in dashes as well as in colour.
 LINES = (
     ("running", "training, running", ORANGE, (0, (4, 2))),
     ("train", "training, evaluated", VERMILLION, "solid"),
@@ -23,19 +25,19 @@ LINES = (
 
 
 def curves(results: Sequence[Result], path: Path) -> Path:
-    """Loss and accuracy by epoch, an arm a column: the mean of the seeds, their range shaded. A run
-    that diverged is drawn as far as it came. Writes a PNG."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    """Draw loss and accuracy by epoch as a PNG, with one column per arm.
 
+    Lines are the mean of the seeds; their range is shaded. A run that diverged is drawn up to the
+    epoch before.
+    """
     grouped = groups(results)
     figure = Figure(figsize=(max(3.0 * len(grouped), 6.4), 5.6), layout="constrained")
     axes = figure.subplots(2, len(grouped), sharex="col", sharey="row", squeeze=False)
     for column, group in enumerate(grouped):
         runs = [run for run in group.runs if run.history]
-        for axis, what in zip(axes[:, column], ("loss", "accuracy"), strict=True):
+        for axis, metric in zip(axes[:, column], ("loss", "accuracy"), strict=True):
             for split, label, colour, dashes in LINES:
-                _line(axis, runs, f"{split}_{what}", label, colour, dashes)
+                _draw_line(axis, runs, f"{split}_{metric}", label, colour, dashes)
             axis.grid(alpha=0.3)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
             if not runs:
@@ -47,12 +49,12 @@ def curves(results: Sequence[Result], path: Path) -> Path:
         axes[1][column].set_xlabel("epoch")
     axes[0][0].set_ylabel("loss (mean of a batch)")
     axes[1][0].set_ylabel("accuracy (fraction right)")
-    head(figure, results, not_drawn(grouped, what="diverged, drawn as far as they came"))
+    head(figure, results, not_drawn(grouped, what="diverged, drawn up to then"))
     legend(figure)
     return save(figure, path)
 
 
-def _line(
+def _draw_line(
     axis: Any, runs: Sequence[Result], name: str, label: str, colour: str, dashes: Any
 ) -> None:
     known = [[getattr(epoch, name) for epoch in run.history] for run in runs]

@@ -1,21 +1,20 @@
-"""What the pictures of results share: the head with its notes, one legend for all panels, markers
-and dashes."""
+"""The common parts of the plots of results: title, legend, line styles and axes."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dlsys_bench.report.picture import BLUE, GREEN, ORANGE, VERMILLION
 from dlsys_bench.runs.result import Result
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#6E6E6E"
 
-# No two styles are told apart by colour alone.
+# Colour, marker and dashes. Styles differ in all three, so that they do not rely on colour.
 STYLES: tuple[tuple[str, str, Any], ...] = (
     (BLUE, "o", "solid"),
     (ORANGE, "s", (0, (5, 2))),
@@ -30,12 +29,11 @@ PUBLISHED: dict[str, Any] = {
     "markerfacecolor": "none",
     "linestyle": "none",
 }
-"""A figure that a notebook publishes, in every picture."""
+"""The style of a published value, in every plot."""
 
 
 def style(number: int) -> tuple[str, str, Any]:
-    """Colour, marker and dashes of the line of this number; after the last the first comes
-    again."""
+    """Return the colour, marker and dashes of a line, given its number. The styles repeat."""
     return STYLES[number % len(STYLES)]
 
 
@@ -52,8 +50,7 @@ def head(figure: Figure, results: Sequence[Result], *notes: str) -> None:
 
 
 def legend(figure: Figure) -> None:
-    """One legend under the panels, of every label once, in as many columns as the longest leaves
-    room for."""
+    """Draw one legend below the panels, with every label once, in as many columns as fit."""
     found: dict[str, Any] = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -71,10 +68,10 @@ def legend(figure: Figure) -> None:
 
 
 def plain_log(axis: Any) -> None:
-    """A logarithmic y axis whose ticks are plain numbers: powers of ten alone say little of two
-    decades."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """Make the y axis logarithmic, with plain numbers as tick labels.
 
+    An axis of less than three decades has ticks at 1, 2 and 5 times the powers of ten.
+    """
     axis.set_yscale("log")
     low, high = axis.get_ylim()
     axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1e3 * low else (1.0,)))
@@ -83,7 +80,7 @@ def plain_log(axis: Any) -> None:
 
 
 def nothing(axis: Any, text: str = "no run has figures to draw") -> None:
-    """An empty panel that says why."""
+    """Write the reason why a panel is empty into it."""
     axis.text(
         0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color=GREY, wrap=True
     )

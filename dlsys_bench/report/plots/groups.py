@@ -1,4 +1,4 @@
-"""Runs that are drawn together, and those that cannot be drawn."""
+"""The grouping of runs for plots, and a note about those that are not drawn."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dlsys_bench.runs.result import Result
 
 
 class Group(NamedTuple):
-    """The runs of one arm by one engine, in the order of their seeds. `beside` tells engines and
-    protocols apart; it is empty where there is only one."""
+    """The runs of one arm by one engine, in the order of their seeds.
+
+    `beside` names the engine and the protocol where there are several; otherwise it is empty.
+    """
 
     arm: str
     beside: str
@@ -18,18 +20,19 @@ class Group(NamedTuple):
 
     @property
     def label(self) -> str:
+        """The arm, with `beside` in parentheses."""
         return f"{self.arm} ({self.beside})" if self.beside else self.arm
 
     @property
     def finished(self) -> tuple[Result, ...]:
-        """The runs that came to an end and have figures."""
+        """The runs that finished and have figures."""
         return tuple(
             run for run in self.runs if run.status == "finished" and "reason" not in run.figures
         )
 
 
 def groups(results: Sequence[Result]) -> list[Group]:
-    """Runs by arm, engine, device and protocol; arms in the order in which they were first run."""
+    """Group runs by arm, engine, device and protocol. Arms keep the order of their first run."""
 
     def engine(run: Result) -> str:
         return (
@@ -43,7 +46,7 @@ def groups(results: Sequence[Result]) -> list[Group]:
     several = len({name for _, name, _ in found}) > 1
     grouped = []
     for arm, name, protocol in sorted(found, key=lambda key: (arms.index(key[0]), key[1:])):
-        # Runs of one arm by two protocols are two things, whatever they are called.
+        # Runs of one arm with different protocols trained different things.
         two = len({other for this, _, other in found if this == arm}) > 1
         parts = [name] * several + [f"protocol {protocol[:6]}"] * two
         runs = sorted(found[arm, name, protocol], key=lambda run: run.seed)
@@ -52,12 +55,12 @@ def groups(results: Sequence[Result]) -> list[Group]:
 
 
 def seeds(count: int) -> str:
-    """How many, in words."""
+    """Return the number of seeds as text, such as "1 seed"."""
     return f"{count:,} seed{'s' if count != 1 else ''}"
 
 
 def not_drawn(grouped: Iterable[Group], *, what: str = "diverged, not drawn") -> str:
-    """The line that names the arms with runs that have no figures; empty if there are none."""
+    """Return a note that names the arms with runs without figures, "" if there are none."""
     names = [
         f"{group.label} ({len(group.runs) - len(group.finished)} of {len(group.runs)})"
         for group in grouped

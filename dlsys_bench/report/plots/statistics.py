@@ -1,4 +1,4 @@
-"""The numbers behind the pictures: intervals, smoothing, percentiles."""
+"""The statistics of the plots: confidence intervals, smoothing and percentiles."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from dlsys_bench.verdicts.difference import LEVEL
 
 
 class Estimate(NamedTuple):
-    """A value and the ends of its interval; where nothing bounds it, the ends are the value."""
+    """A value and its confidence interval. Both ends are the value if there is no interval."""
 
     value: float
     low: float
@@ -20,15 +21,16 @@ class Estimate(NamedTuple):
 
     @property
     def bars(self) -> tuple[list[float], list[float]]:
-        """How far the interval reaches down and up, as error bars take it."""
+        """The lengths of the error bars below and above the value."""
         return [max(self.value - self.low, 0.0)], [max(self.high - self.value, 0.0)]
 
 
 def mean(values: Sequence[float], *, logarithmic: bool = False) -> Estimate:
-    """The mean of runs and its Student t interval; of one run the value alone. `logarithmic` takes
-    both of the logarithms: the geometric mean, for an axis that is logarithmic."""
-    from scipy import stats
+    """Return the mean of the values and its interval by Student's t distribution.
 
+    `logarithmic` computes both from the logarithms, which gives the geometric mean. A single value
+    has no interval.
+    """
     known = np.log(values) if logarithmic else np.asarray(values, np.float64)
     middle, reach = float(known.mean()), 0.0
     if len(known) > 1:
@@ -40,9 +42,7 @@ def mean(values: Sequence[float], *, logarithmic: bool = False) -> Estimate:
 
 
 def fraction(count: int, of: int) -> Estimate:
-    """A fraction and its Clopper-Pearson interval; of none it is anything."""
-    from scipy import stats
-
+    """Return a fraction and its Clopper-Pearson interval, which is [0, 1] if `of` is 0."""
     if not of:
         return Estimate(float("nan"), 0.0, 1.0)
     tail = (1 - LEVEL) / 2
@@ -52,8 +52,11 @@ def fraction(count: int, of: int) -> Estimate:
 
 
 def smooth(values: ArrayLike, window: int) -> NDArray[np.float64]:
-    """The mean of the `window` values about each, near the ends of those there are. (N,) -> (N,).
-    What is not finite stays out; where nothing else is near, the mean is nan."""
+    """Return the moving average of the finite values, (N,) -> (N,).
+
+    The window is centred, and shorter at the ends. The average is NaN where the window has no
+    finite value.
+    """
     every = np.asarray(values, np.float64)
     finite = np.isfinite(every)
     sums = np.concatenate([[0.0], np.cumsum(np.where(finite, every, 0.0))])
@@ -66,12 +69,12 @@ def smooth(values: ArrayLike, window: int) -> NDArray[np.float64]:
 
 
 def percentile(counts: Sequence[int], value: int) -> float:
-    """Where a value lies among counted ones, 0 to 100; those equal to it count by half."""
+    """Return the percentile of a value, given the count of each value; ties count half."""
     every = np.asarray(counts)
     return float(100 * (every[:value].sum() + 0.5 * every[value]) / every.sum())
 
 
 def from_quantiles(quantiles: Sequence[float], number: int = 2000) -> NDArray[np.float64]:
-    """As many values, evenly drawn from the law whose quantiles are at equal steps from 0 to 1."""
+    """Return values spaced evenly in the distribution with these equally spaced quantiles."""
     levels = np.linspace(0.0, 1.0, len(quantiles))
     return np.interp((np.arange(number) + 0.5) / number, levels, quantiles)
