@@ -10,7 +10,7 @@ ARGS ?=
 .PHONY: help demo test test-numpy test-slow bench lint types check clean
 
 help:
-	@echo "make demo        install the core; train five LeNet-5 variants, judge and report them"
+	@echo "make demo        install the core and reports; train five LeNet-5 variants, judge and report them"
 	@echo "make test        install everything and run the fast tests"
 	@echo "make test-numpy  install the core elsewhere and run the fast tests that need no framework"
 	@echo "make test-slow   run the slow tests, which take more than an hour"
@@ -19,11 +19,11 @@ help:
 
 $(VENV)/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[report]'
 	@touch $@
 
 $(VENV)/dev: $(VENV)/core
-	$(INSTALL) -e '.[numba,torch,tensorflow,jax,dev]'
+	$(INSTALL) -e '.[all,dev]'
 	@touch $@
 
 demo: $(VENV)/core
@@ -36,7 +36,7 @@ test: $(VENV)/dev
 test-numpy: VENV = .venv-numpy
 test-numpy:
 	$(MAKE) VENV=$(VENV) $(VENV)/core
-	$(INSTALL) pytest-xdist
+	$(INSTALL) -e '.[parts,test]'
 	$(PYTEST) $(ARGS)
 
 test-slow: $(VENV)/dev

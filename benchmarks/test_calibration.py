@@ -1,5 +1,5 @@
-"""What a second worker brings to a calibration: as many seeds by one worker and by two, one after
-the other."""
+"""The speed-up of a calibration by a second worker: the same number of seeds with one worker and
+with two, in alternation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 
 from dlsys_bench.data import load
 from dlsys_bench.engines.registry import create
-from dlsys_bench.runs.calibration import calibrate, jobs_of_study
-from dlsys_bench.runs.calibration.cluster import connected
+from dlsys_bench.runs.calibration import calibrate, jobs_of_study, start_workers
 from dlsys_bench.runs.store import Store
 from dlsys_bench.studies.registry import find
 
@@ -24,13 +23,13 @@ GOAL = 1.6
 
 
 @pytest.fixture(scope="module")
-def clients() -> Iterator[dict[int, Any]]:
-    """A client of one worker, and one of two. The one that waits costs nothing."""
-    with connected(None, 1) as one, connected(None, 2) as two:
+def pools() -> Iterator[dict[int, Any]]:
+    """A pool of one worker, and one of two. The pool that waits costs nothing."""
+    with start_workers(None, 1) as one, start_workers(None, 2) as two:
         yield {1: one, 2: two}
 
 
-def test_two_workers_against_one(benchmark: Any, clients: dict[int, Any], tmp_path: Path) -> None:
+def test_two_workers_against_one(benchmark: Any, pools: dict[int, Any], tmp_path: Path) -> None:
     """Interleaved: each round trains the same number of new seeds by one worker, then by two."""
     work = [(find("regularization/fashion/ffn")[0], create("numpy"), load("digits"))]
     seconds: dict[int, list[float]] = {1: [], 2: []}
@@ -39,12 +38,12 @@ def test_two_workers_against_one(benchmark: Any, clients: dict[int, Any], tmp_pa
 
         def both() -> None:
             nonlocal first
-            for workers, client in clients.items():
+            for count, workers in pools.items():
                 jobs = jobs_of_study(work, "quick", range(first, first + SEEDS))
                 first += SEEDS
                 started = time.perf_counter()
-                found = calibrate(jobs, store, client)
-                seconds[workers].append(time.perf_counter() - started)
+                found = calibrate(jobs, store, workers)
+                seconds[count].append(time.perf_counter() - started)
                 assert found.trained == SEEDS
 
         # The first round also loads the data in each worker.

@@ -19,7 +19,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 engines are listed by the engines' registry."""
 
 PURPOSES = {
-    "report": "writing a report with plots",
+    "report": "drawing plots and writing reports",
     "conformance": "checking an engine for conformance",
     "benchmarks": "timing on a GPU, and the fixture train_benchmark,",
     "data": "downloading a dataset",
@@ -32,9 +32,19 @@ def require(extra: str, *modules: str) -> None:
     those of them that are named, are installed."""
     for module in modules or EXTRAS[extra]:
         if find_spec(module) is None:
-            raise MissingExtraError(
-                f"{PURPOSES[extra]} needs {module}: pip install 'dlsys-bench[{extra}]'", name=module
-            )
+            raise MissingExtraError(_advice(extra, module), name=module)
+
+
+def advice(error: ImportError) -> str | None:
+    """Return the command that installs the module that an import did not find, with the reason;
+    None if the module is of no extra."""
+    module = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+    return None if extra is None else _advice(extra, module)
+
+
+def _advice(extra: str, module: str) -> str:
+    return f"{PURPOSES[extra]} needs {module}: pip install 'dlsys-bench[{extra}]'"
 
 
 def optional_module(extra: str, module: str) -> Any:

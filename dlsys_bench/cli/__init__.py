@@ -11,6 +11,7 @@ import click
 from dlsys_bench.cli.group import RootGroup
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.errors import UserError
+from dlsys_bench.extras import advice
 
 INTERRUPTED = 130
 
@@ -38,6 +39,11 @@ def main() -> None:
         sys.exit(2)
     except click.ClickException as error:
         error.show()
+        sys.exit(2)
+    except ImportError as error:
+        if (needed := advice(error)) is None:
+            raise
+        say(f"dlsys-bench: {needed}")
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         say("dlsys-bench: interrupted; every run that had finished is kept")

@@ -25,8 +25,8 @@ from dlsys_bench.runs.calibration import (
     jobs_of_study,
     jobs_of_training,
     merge,
+    start_workers,
 )
-from dlsys_bench.runs.calibration.cluster import connected
 from dlsys_bench.runs.callables import ENGINE, find_train
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import (
@@ -133,13 +133,13 @@ def _calibrate(jobs: list[Job], store: Store, options: CalibrateOptions) -> Cali
     """Train with a progress bar; print each run that fails or diverges."""
     if not jobs:
         return Calibration()
-    workers = options.workers_for(len(jobs))
+    count = options.workers_for(len(jobs))
     with (
         progress(len(jobs)) as advance,
-        connected(options.cluster, workers, options.device) as client,
+        start_workers(options.cluster, count, options.device) as workers,
     ):
 
-        def told(job: Job, ended: Result | Failure | None) -> None:
+        def on_end(job: Job, ended: Result | Failure | None) -> None:
             advance(job.name, 1)
             if isinstance(ended, Failure):
                 say(f"failed: {job.name}: {ended.error}")
@@ -149,11 +149,10 @@ def _calibrate(jobs: list[Job], store: Store, options: CalibrateOptions) -> Cali
         return calibrate(
             jobs,
             store,
-            client,
-            device=options.device,
+            workers,
             again=not options.resume,
-            told=told,
-            waits=lambda waiting: _say_waiting(waiting, store),
+            on_end=on_end,
+            on_wait=lambda waiting: _say_waiting(waiting, store),
         )
 
 

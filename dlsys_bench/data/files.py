@@ -1,8 +1,7 @@
-"""The files of a data set: where they are looked for, whether they are whole, and how they get
-there.
+"""The files of a dataset: their folder, their checksums, and their download.
 
-A folder that a person gives is read, never written to. The cache is filled from the mirrors, and
-mended.
+A folder that the user gives is only read. The cache is filled from the mirrors, and a damaged file
+in it is downloaded again.
 """
 
 from __future__ import annotations
@@ -16,8 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import platformdirs
+
 from dlsys_bench.data.source import ADVICE, Source, datasets
 from dlsys_bench.errors import DataError, nearest
+from dlsys_bench.extras import require
 
 VARIABLE = "DLSYS_BENCH_DATA"
 DataDir = str | os.PathLike[str] | None
@@ -27,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FileReport:
-    """One file of a data set: `found` is its SHA-256, None where it is missing."""
+    """The state of one file of a dataset. `found` is its SHA-256, None if it is missing."""
 
     file: str
     path: Path
@@ -37,8 +39,8 @@ class FileReport:
 
 
 class _Place(NamedTuple):
-    """The folder of a data set; `root` is the folder that a person gave and `by` how, None for the
-    cache."""
+    """The folder of a dataset. `root` is the folder that the user gave, None for the cache, and `by`
+    the parameter or variable that gave it."""
 
     folder: Path
     root: Path | None
@@ -46,10 +48,10 @@ class _Place(NamedTuple):
 
 
 def verify(name: str, data_dir: DataDir = None) -> list[FileReport]:
-    """How each file of a known data set stands, in the order of its record; an embedded one has
-    none.
+    """Return the state of each file of a known dataset, in the order of its record.
 
-    Errors: DataError for an unknown name, and where a file cannot be read.
+    A dataset that is computed has no files. Raises DataError for an unknown name, or if a file
+    cannot be read.
     """
     source = known(name)
     return _inspect(source, _place(source, data_dir))
@@ -62,11 +64,12 @@ def fetch(
     *,
     offline: bool = False,
 ) -> list[Path]:
-    """The files of a known data set, every one whole; `on_file` gets each as it is there.
+    """Return the files of a known dataset, all of them complete; call `on_file` with each.
 
-    They are looked for in `data_dir`, else in $DLSYS_BENCH_DATA, else in the cache, which downloads
-    what it lacks and replaces what is damaged unless `offline`. Errors: DataError that names the
-    file, with the SHA-256 found and expected, or every mirror with its failure.
+    The files are looked up in `data_dir`, else in $DLSYS_BENCH_DATA, else in the cache. A file that
+    is missing or damaged in the cache is downloaded, unless `offline`. Raises DataError, which names
+    the file with the SHA-256 found and expected, or the failure of every mirror; MissingExtraError
+    if a file has to be downloaded and the extra "data" is not installed.
     """
     source = known(name)
     place = _place(source, data_dir)
@@ -77,7 +80,8 @@ def fetch(
                 raise DataError(_complaint(source, place, report))
             if report.state == "wrong":
                 _log.warning("%s; it is downloaded again", _damage(report))
-            # Here, because urllib and ssl are slow to import and most loads need neither.
+            # Imported here because pooch is optional, and ssl slow to import.
+            require("data")
             from dlsys_bench.data.mirrors import download
 
             download(source, report.file, place.folder)
@@ -89,7 +93,7 @@ def fetch(
 
 
 def known(name: str) -> Source:
-    """The record of a known data set; a DataError names the nearest."""
+    """Return the record of a known dataset. Raises DataError, which names the nearest one."""
     if name not in datasets():
         raise DataError(
             f"unknown dataset {name!r}{nearest(name, datasets())}; known: {', '.join(datasets())}"
@@ -98,8 +102,8 @@ def known(name: str) -> Source:
 
 
 def checksum(path: Path) -> str | None:
-    """The SHA-256 of a file, None where there is none. A file that has not changed is read once per
-    process."""
+    """Return the SHA-256 of a file, or None if there is no file. A file that does not change is read
+    once per process."""
     try:
         stat = path.stat()
         return _sha256(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
@@ -119,9 +123,7 @@ def _place(source: Source, data_dir: DataDir) -> _Place:
     by = "data_dir" if data_dir is not None else VARIABLE
     given = data_dir if data_dir is not None else os.environ.get(VARIABLE)
     if not given:
-        import pooch  # type: ignore[import-untyped]
-
-        return _Place(Path(pooch.os_cache("dlsys_bench")) / source.folder, None, "")
+        return _Place(platformdirs.user_cache_path("dlsys_bench") / source.folder, None, "")
     root = Path(given).expanduser()
     inside = root / source.folder
     for folder in (inside, root):
@@ -143,7 +145,7 @@ def _inspect(source: Source, place: _Place) -> list[FileReport]:
 
 
 def _damage(report: FileReport) -> str:
-    """What is wrong with a file that is there."""
+    """Describe a file whose checksum differs."""
     owners = [
         f" ({source.title} has a file of that SHA-256)"
         for source in datasets().values()
@@ -156,16 +158,16 @@ def _damage(report: FileReport) -> str:
 
 
 def _complaint(source: Source, place: _Place, report: FileReport) -> str:
-    """Why a data set cannot be had from where it was looked for."""
+    """Describe why a dataset cannot be read from its folder."""
     if report.state == "wrong":
         return _damage(report) + (
             f"; {ADVICE}" if place.root is None else "; a given folder is never changed"
         )
     if place.root is None:
-        return f"{source.title} is not at hand: {report.path} is missing, and offline nothing is downloaded; {ADVICE}"
+        return f"{source.title} was not found: {report.path} is missing, and offline nothing is downloaded; {ADVICE}"
     if not place.root.is_dir():
         return f"{place.by} is {place.root}, which is not a folder"
     return (
-        f"{source.title} is not whole in {place.by}: {report.path} is missing (SHA-256 expected {report.expected}); "
+        f"{source.title} is incomplete in {place.by}: {report.path} is missing (SHA-256 expected {report.expected}); "
         f"{place.root} takes {source.folder}{os.sep} with {', '.join(source.files)}, or these themselves"
     )

@@ -1,4 +1,5 @@
-"""Downloads: every mirror in turn, within a bounded time, into place only when whole."""
+"""Downloads from mirrors: each mirror in turn, in a bounded time, moved into place only when
+complete."""
 
 from __future__ import annotations
 
@@ -8,39 +9,43 @@ from contextlib import contextmanager
 from functools import cache
 from http.client import HTTPException
 from pathlib import Path
-from ssl import SSLContext
+from ssl import SSLContext, create_default_context
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+import certifi
+import pooch
+
 from dlsys_bench.data.source import ADVICE, Source
 from dlsys_bench.errors import DataError
 
-# A mirror may be silent for so many seconds; after them it may not have been slower than so many
-# bytes a second.
-SILENCE, SLOWEST = 15.0, 10_000.0
-# A mirror whose failure may pass gets another turn, after a pause in seconds.
+SILENCE = 15.0
+"""The longest time, in seconds, for which a mirror may send nothing."""
+
+SLOWEST = 10_000.0
+"""The lowest mean rate of a mirror, in bytes per second, once SILENCE seconds have passed."""
+
 TURNS, PAUSE = 2, 1.0
+"""How often a mirror is tried whose failure may be temporary, and the pause between, in seconds."""
 
 
 class _Failure(Exception):
-    """What a mirror did wrong; `passing` where it may do better next time."""
+    """A failure of one mirror, `temporary` if another attempt may succeed."""
 
-    def __init__(self, reason: str, *, passing: bool) -> None:
+    def __init__(self, reason: str, *, temporary: bool) -> None:
         super().__init__(reason)
-        self.passing = passing
+        self.temporary = temporary
 
 
 def download(source: Source, file: str, folder: Path) -> None:
-    """Put a file of `source` into `folder`, replacing what is there, or raise a DataError that says
-    why not.
+    """Download a file of a dataset into a folder, replacing a file of that name.
 
-    The file is written beside its place and renamed once its SHA-256 is right, so other processes
-    that do the same at the same time, or read, never see a part of it. Time: at most `SILENCE`
-    seconds of silence and a mean rate of no less than `SLOWEST` from each mirror, `TURNS` times.
+    The file is written under a temporary name and renamed once its SHA-256 matches, so that other
+    processes that read or download it never see a part of it. Each mirror is tried up to TURNS
+    times, and given up after SILENCE seconds without data or at a mean rate below SLOWEST. Raises
+    DataError, which names the failure of every mirror.
     """
-    import pooch  # type: ignore[import-untyped]
-
     failures: dict[str, _Failure] = {}
     mirrors = list(source.mirrors)
     for turn in range(TURNS):
@@ -54,8 +59,9 @@ def download(source: Source, file: str, folder: Path) -> None:
             except _Failure as failure:
                 failures[mirror] = failure
             except ValueError as error:
-                # So pooch reports another SHA-256, naming both. The same bytes would come again.
-                failures[mirror] = _Failure(str(error), passing=False)
+                # pooch raises it if the SHA-256 differs, and names both. A second attempt would
+                # download the same bytes.
+                failures[mirror] = _Failure(str(error), temporary=False)
             except OSError as error:
                 raise DataError(
                     f"cannot write {file} to the cache {folder}: {error.strerror or error}; "
@@ -63,7 +69,7 @@ def download(source: Source, file: str, folder: Path) -> None:
                 ) from error
             else:
                 return
-        mirrors = [mirror for mirror, failure in failures.items() if failure.passing]
+        mirrors = [mirror for mirror, failure in failures.items() if failure.temporary]
     raise DataError(
         f"cannot download {file} of {source.title}:\n"
         + "".join(f"  {mirror}: {failure}\n" for mirror, failure in failures.items())
@@ -72,8 +78,8 @@ def download(source: Source, file: str, folder: Path) -> None:
 
 
 def _save(url: str, output_file: str, _pooch: Any) -> None:
-    """A downloader for pooch. Its own bounds only the silence: a server that sends a byte now and
-    then holds it."""
+    """Download a file; a downloader for pooch. The one of pooch limits only the silence, so that a
+    server which sends a byte now and then would block it."""
     with _failures():
         response = urlopen(
             Request(url, headers={"User-Agent": "dlsys-bench"}), timeout=SILENCE, context=_trust()
@@ -82,8 +88,7 @@ def _save(url: str, output_file: str, _pooch: Any) -> None:
     with response, Path(output_file).open("wb") as out:
         while True:
             with _failures():
-                # read1 returns with whatever has arrived, so that the rate is looked at even when
-                # little does.
+                # read1 returns what has arrived, so that the rate is checked even if that is little.
                 chunk = response.read1(1 << 16)
             if not chunk:
                 break
@@ -92,34 +97,32 @@ def _save(url: str, output_file: str, _pooch: Any) -> None:
             elapsed = time.monotonic() - started
             if elapsed > SILENCE and received < SLOWEST * elapsed:
                 raise _Failure(
-                    f"sent {received} bytes in {elapsed:.0f} s, too slow to wait for", passing=False
+                    f"sent {received} bytes in {elapsed:.0f} s, too slow to wait for",
+                    temporary=False,
                 )
     if expected is not None and received != int(expected):
-        raise _Failure(f"sent {received} of {expected} bytes", passing=True)
+        raise _Failure(f"sent {received} of {expected} bytes", temporary=True)
 
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """Turns what the network raises into a _Failure."""
+    """Turn the errors of the network into a _Failure."""
     try:
         yield
     except HTTPError as error:
         error.close()
-        raise _Failure(f"HTTP {error.code} {error.reason}", passing=error.code >= 500) from error
+        raise _Failure(f"HTTP {error.code} {error.reason}", temporary=error.code >= 500) from error
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         if isinstance(reason, TimeoutError):
-            raise _Failure(f"no answer within {SILENCE:g} s", passing=False) from error
-        raise _Failure(f"{type(reason).__name__}: {reason}", passing=True) from error
+            raise _Failure(f"no answer within {SILENCE:g} s", temporary=False) from error
+        raise _Failure(f"{type(reason).__name__}: {reason}", temporary=True) from error
 
 
 @cache
 def _trust() -> SSLContext:
-    """The machine's certificates and certifi's: some installations of Python come without any."""
-    import ssl
-
-    import certifi
-
-    context = ssl.create_default_context()
+    """Return a context that trusts the certificates of the machine and of certifi: some
+    installations of Python come without any."""
+    context = create_default_context()
     context.load_verify_locations(certifi.where())
     return context

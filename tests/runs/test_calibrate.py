@@ -200,7 +200,7 @@ def test_rows_are_made_whole_and_the_reference_file_is_in_the_order_of_the_arms(
         (arm, seed) for arm in "ba" for seed in range(3)
     ]
     assert "6 asked, 6 trained" in said
-    assert "reports/reference/arms.digits.quick.jsonl: 6 runs new" in said
+    assert "reports/reference/arms.digits.quick.jsonl: 6 new runs" in said
     # The reference file alone is enough to know what need not be trained; asked again in so many
     # words, it is.
     (folder / "reports" / "runs.db").unlink()
@@ -354,7 +354,7 @@ def test_a_run_of_another_host_is_waited_for_until_it_is_released(folder: Path) 
     process = start(folder, "mine:train", "--seeds", "3", "--workers", "1")
     assert process.stderr is not None
     said = process.stderr.readline()
-    assert "waiting for 1 runs that process 7 on elsewhere has taken on" in said
+    assert "waiting for 1 runs reserved by process 7 on elsewhere" in said
     assert said.strip().endswith("dlsys-bench runs release --store reports/runs.db")
     release = [sys.executable, "-m", "dlsys_bench", "runs", "release"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -401,7 +401,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_trained(fold
         (("mine:tarin",), 'did you mean "train"?'),
         (("mine:HERE",), "it takes a callable of a seed"),
         (("regularisation",), 'did you mean "regularization"?'),
-        (("mine:train", "--no-reference", "--output", "x.jsonl"), "--output is the reference file"),
+        (("mine:train", "--no-reference", "--output", "x.jsonl"), "--output is the file of reference runs"),
         (("mine:ARMS", "--tier", "full"), "has no tier 'full'"),
     ],
 )

@@ -1,6 +1,7 @@
-"""The runs that bands are made of, many at a time, on the workers of a dask cluster."""
+"""Calibration: train reference runs in parallel, on this machine or on a dask cluster."""
 
 from dlsys_bench.runs.calibration.calibrate import Calibration, calibrate
+from dlsys_bench.runs.calibration.connection import start_workers
 from dlsys_bench.runs.calibration.job import Failure, Job, jobs_of_study, jobs_of_training
 from dlsys_bench.runs.calibration.reference import merge
 
@@ -12,4 +13,5 @@ __all__ = [
     "jobs_of_study",
     "jobs_of_training",
     "merge",
+    "start_workers",
 ]

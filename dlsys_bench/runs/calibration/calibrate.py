@@ -1,5 +1,5 @@
-"""Make every run of a calibration once, whoever else makes some of them, and keep each as it
-ends."""
+"""Train every run of a calibration once, even if several commands share the work, and store each run
+as it ends."""
 
 from __future__ import annotations
 
@@ -8,33 +8,27 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
-
-from distributed import KilledWorker, wait
 
 from dlsys_bench.errors import ClusterError, StoreError
-from dlsys_bench.runs.calibration.cluster import needs, places
-from dlsys_bench.runs.calibration.job import Failure, Job, train
+from dlsys_bench.runs.calibration.job import Failure, Job
+from dlsys_bench.runs.calibration.workers import Died, Ended, Workers, WorkersLostError
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import Store
 
 IN_FLIGHT = 2
-"""Tasks at a worker: one that it trains, and the next, so that it never waits for us."""
+"""The runs sent to each worker: the one that it trains, and the next one, so that it never idles."""
 
-SECONDS_TO_LOOK = 1.0
-"""How often runs that another command makes are looked for."""
+POLL_SECONDS = 1.0
+"""The interval at which the number of workers and the runs of other commands are looked up."""
 
-SECONDS_TO_FETCH = 10
-"""How long a result may be on its way; then it is asked for again."""
-
-Told = Callable[[Job, Result | Failure | None], None]
-Waits = Callable[[list[Job]], None]
+OnEnd = Callable[[Job, Result | Failure | None], None]
+OnWait = Callable[[list[Job]], None]
 
 
 @dataclass
 class Calibration:
-    """What became of the jobs: how many were trained here, were made by another command meanwhile,
-    failed."""
+    """The number of runs that were trained here, that another command trained meanwhile, that
+    diverged, and the runs that failed."""
 
     trained: int = 0
     elsewhere: int = 0
@@ -45,64 +39,65 @@ class Calibration:
 def calibrate(
     jobs: Sequence[Job],
     store: Store,
-    client: Any,
+    workers: Workers,
     *,
-    device: str = "cpu",
     again: bool = False,
-    told: Told | None = None,
-    waits: Waits | None = None,
+    on_end: OnEnd | None = None,
+    on_wait: OnWait | None = None,
 ) -> Calibration:
-    """Train the jobs, in order, on the client's workers; `told` is called with each as it ends, or
-    None if another command made it; `waits`, once, with those that only another command has still
-    to make. `again` trains what is stored too.
+    """Train the jobs on the workers, in order, and store the runs.
 
-    A worker that is lost has its run made again by another. Errors: StoreError, ClusterError where
-    the scheduler is lost; every run that had ended is stored.
+    `again` trains runs that are already stored too. `on_end` is called with each job and how it
+    ended, None if another command trained it; `on_wait` is called once, with the jobs that other
+    commands have reserved, when nothing else is left. A run whose worker is lost is trained again.
+    Raises StoreError, or ClusterError if the workers are gone; every run that had ended is stored.
     """
-    return _Calibrating(
-        jobs, store, client, device, again, told or (lambda *_: None), waits or (lambda *_: None)
-    ).run()
+    return _Calibrator(jobs, store, workers, again, on_end, on_wait).run()
 
 
-class _Calibrating:
-    """The jobs of one command: those that wait, those that are in flight, those that another
-    command has reserved."""
+class _Calibrator:
+    """The jobs of one command: waiting to be sent, in flight at the workers, or reserved by another
+    command."""
 
     def __init__(
         self,
         jobs: Sequence[Job],
         store: Store,
-        client: Any,
-        device: str,
+        workers: Workers,
         again: bool,
-        told: Told,
-        waits: Waits,
+        on_end: OnEnd | None,
+        on_wait: OnWait | None,
     ) -> None:
-        self.waiting, self.flying, self.elsewhere = deque(jobs), dict[Any, Job](), list[Job]()
-        # Runs whose workers died, one after another, and the one of them that is tried again.
+        self.waiting, self.flying, self.elsewhere = deque(jobs), list[Job](), list[Job]()
+        # Runs that killed their workers. Each is tried once more with no other run beside it, as
+        # the fault may be the machine's or that of another run.
         self.suspects: deque[Job] = deque()
         self.alone: Job | None = None
-        self.store, self.client, self.told, self.again = store, client, told, again
-        self.waits: Waits | None = waits
-        self.resources = needs(client, device)
+        self.store, self.workers, self.again = store, workers, again
+        self.on_end, self.on_wait = on_end or (lambda *_: None), on_wait
         self.found = Calibration()
         self.looked = time.monotonic()
-        self.room, self.asked = 1, -SECONDS_TO_LOOK
+        self.places, self.asked = 1, -POLL_SECONDS
 
     def run(self) -> Calibration:
         try:
             while self.waiting or self.flying or self.elsewhere or self.suspects:
                 self._submit()
                 self._wait()
-                self._collect()
+                for job, ended in self.workers.collect():
+                    self._end(job, ended)
                 self._look_elsewhere()
+        except WorkersLostError as error:
+            raise ClusterError(
+                f"{error}; {self.found.trained} runs of this command are stored in {self.store.path}: "
+                "the same command with --resume goes on from there"
+            ) from error
         finally:
             self._leave()
         return self.found
 
     def _submit(self) -> None:
-        """Send as many as keep the workers busy: what is not sent can be made by another
-        command."""
+        """Send no more than keeps the workers busy: other commands can train the rest."""
         room = IN_FLIGHT * self._places() if self.waiting else 0
         while self.waiting and len(self.flying) < room:
             job = self.waiting.popleft()
@@ -115,74 +110,33 @@ class _Calibrating:
             self._send(self.alone)
 
     def _send(self, job: Job) -> None:
-        try:
-            self.flying[self.client.submit(train, job, pure=False, resources=self.resources)] = job
-        except Exception as error:
-            self.waiting.appendleft(job)
-            raise self._lost() from error
+        self.flying.append(job)
+        self.workers.submit(job)
 
     def _places(self) -> int:
-        """How many runs are made at a time, asked now and then: workers come and go."""
-        if time.monotonic() - self.asked > SECONDS_TO_LOOK:
-            try:
-                self.room = max(1, places(self.client))
-            except Exception as error:
-                raise self._lost() from error
+        """Return how many runs are trained at a time. Workers of a cluster come and go."""
+        if time.monotonic() - self.asked > POLL_SECONDS:
+            self.places = self.workers.places()
             self.asked = time.monotonic()
-        return self.room
+        return self.places
 
     def _wait(self) -> None:
-        if not self.flying:
-            if self.elsewhere and not self.waiting:
-                self._say_that_it_waits()
-                time.sleep(SECONDS_TO_LOOK)
-            return
-        # What there is to say of them is told apart below.
-        with suppress(Exception):
-            wait(list(self.flying), timeout=SECONDS_TO_LOOK, return_when="FIRST_COMPLETED")
+        if self.flying:
+            self.workers.wait(POLL_SECONDS)
+        elif self.elsewhere and not self.waiting:
+            if self.on_wait is not None:
+                self.on_wait(self.elsewhere)
+                self.on_wait = None
+            time.sleep(POLL_SECONDS)
 
-    def _say_that_it_waits(self) -> None:
-        if self.waits is not None:
-            self.waits(self.elsewhere)
-            self.waits = None
-
-    def _collect(self) -> None:
-        """Store what has ended."""
-        # A lost scheduler cancels; "lost" is a result whose worker died before we had it, and which
-        # is made again.
-        if self.client.status != "running" or any(
-            future.status == "cancelled" for future in self.flying
-        ):
-            raise self._lost()
-        for future in [future for future in self.flying if future.status in ("finished", "error")]:
-            self._end(future, self.flying.pop(future))
-
-    def _lost(self) -> ClusterError:
-        return ClusterError(
-            f"the scheduler is gone; {self.found.trained} runs of this command are stored in {self.store.path}: "
-            "the same command with --resume goes on from there"
-        )
-
-    def _end(self, future: Any, job: Job) -> None:
-        try:
-            ended = future.result(timeout=SECONDS_TO_FETCH)
-        except KilledWorker:
+    def _end(self, job: Job, ended: Ended) -> None:
+        """Store how a run ended."""
+        self.flying.remove(job)
+        if isinstance(ended, Died):
             if job is not self.alone:
-                # It may be the machine, or the run beside it: it is tried once more, alone, when
-                # the others have ended.
                 self.suspects.append(job)
                 return
             ended = Failure(job, "every worker that trained it died, one after another")
-        except Exception as error:
-            if future.status != "error":
-                # It was not the run that failed, but the way to it: made again, or the scheduler is
-                # gone.
-                self.flying[future] = job
-                return
-            # What the cluster says of a run that it cannot load, as where a worker has not this
-            # package.
-            ended = Failure(job, " ".join(f"{type(error).__name__}: {error}".split()))
-        future.release()
         if isinstance(ended, Failure):
             self.store.release(job.key)
             self.found.failures.append(ended)
@@ -190,12 +144,12 @@ class _Calibrating:
             self.store.add(ended, once=not self.again)
             self.found.trained += 1
             self.found.diverged += ended.status != "finished"
-        self.told(job, ended)
+        self.on_end(job, ended)
 
     def _look_elsewhere(self) -> None:
-        """What another command had reserved is stored by now, or is ours if that command is
-        gone."""
-        if not self.elsewhere or time.monotonic() - self.looked < SECONDS_TO_LOOK:
+        """Look up the runs that other commands have reserved: they are stored by now, or become
+        ours if their command is gone."""
+        if not self.elsewhere or time.monotonic() - self.looked < POLL_SECONDS:
             return
         self.looked = time.monotonic()
         stored, left = self.store.keys(), self.elsewhere
@@ -203,21 +157,19 @@ class _Calibrating:
         for job in left:
             if job.key in stored:
                 self.found.elsewhere += 1
-                self.told(job, None)
+                self.on_end(job, None)
             elif self.store.reserve(job.key):
-                # Its own turn: released at once if it is not sent after all.
                 self.waiting.append(job)
             else:
                 self.elsewhere.append(job)
 
     def _leave(self) -> None:
-        """Keep what ended at the last moment, and leave what did not to others."""
-        for future, job in list(self.flying.items()) if self.client.status == "running" else ():
-            with suppress(Exception):
-                if future.status == "finished":
-                    self._end(future, job)
-            with suppress(Exception):
-                future.cancel()
-        for job in [*self.flying.values(), *self.waiting, *self.suspects]:
+        """Store the runs that ended at the last moment, and release the others."""
+        with suppress(Exception):
+            for job, ended in self.workers.collect():
+                with suppress(Exception):
+                    self._end(job, ended)
+        self.workers.cancel()
+        for job in [*self.flying, *self.waiting, *self.suspects]:
             with suppress(StoreError):
                 self.store.release(job.key)

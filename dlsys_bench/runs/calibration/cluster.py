@@ -1,113 +1,148 @@
-"""Where runs are made: worker processes of this machine, or a cluster that is there already."""
+"""Workers of a dask cluster that is already running."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from dask import config
-from distributed import Client, LocalCluster, WorkerPlugin
+from distributed import Client, KilledWorker, wait
 from distributed.comm import connect
 
 from dlsys_bench.errors import ClusterError
-
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-"""What says how many threads one process computes on: one, where processes already fill the
-cores."""
+from dlsys_bench.runs.calibration.job import Failure, Job, train
+from dlsys_bench.runs.calibration.workers import ATTEMPTS, DIED, Ended, WorkersLostError
 
 GPU = {"GPU": 1}
+
 SECONDS_TO_CONNECT = 10
 SECONDS_TO_START = 60
 
+SECONDS_TO_FETCH = 10
+"""The longest time in which a result may arrive; after it, the result is asked for again."""
+
+SETTINGS: dict[str, Any] = {
+    "distributed.scheduler.allowed-failures": ATTEMPTS - 1,
+    "distributed.comm.timeouts.connect": SECONDS_TO_CONNECT,
+}
+
 
 @contextmanager
-def connected(address: str | None, workers: int, device: str = "cpu") -> Iterator[Any]:
-    """A client of the scheduler at `address`, or of a cluster of this many worker processes that
-    ends with the context.
-
-    Errors: ClusterError where none answers or it has no workers.
-    """
-    settings: dict[str, Any] = {
-        # The data of a run stay in its worker: nothing is worth spilling or holding back for.
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False,
-        "distributed.worker.memory.terminate": False,
-        # A run whose workers die is tried again alone, and only then given up.
-        "distributed.scheduler.allowed-failures": 1,
-        "distributed.comm.timeouts.connect": SECONDS_TO_CONNECT,
-    }
+def cluster_workers(address: str, device: str) -> Iterator[ClusterWorkers]:
+    """Connect to the scheduler at an address. Raises ClusterError if none answers, or it has no
+    workers."""
     with ExitStack() as stack:
-        stack.enter_context(config.set(settings))
+        stack.enter_context(config.set(SETTINGS))
         stack.enter_context(_quiet())
         try:
-            cluster = None
-            if address is None:
-                cluster = LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    dashboard_address="127.0.0.1:0",
-                    scheduler_kwargs={"dashboard": False},
-                    env=dict.fromkeys(THREADS, "1"),
-                    resources=GPU if device == "cuda" else None,
-                    memory_limit=0,
-                    silence_logs=logging.CRITICAL,
-                )
-                stack.callback(_closed, cluster)
-            else:
-                # A client that never had its scheduler closes with complaints.
-                asyncio.run(_answers(address))
-            client = Client(address or cluster, set_as_default=False, timeout=SECONDS_TO_CONNECT)
-            stack.callback(_closed, client)
-            if address is None:
-                client.register_plugin(_Deaf(), name="deaf")
+            # A client that never reaches its scheduler prints complaints when it is closed.
+            asyncio.run(_check_answers(address))
+            client = Client(address, set_as_default=False, timeout=SECONDS_TO_CONNECT)
+            stack.callback(_close, client)
             client.wait_for_workers(1, timeout=SECONDS_TO_START)
         except (OSError, ValueError, RuntimeError) as error:
-            what = f"the cluster at {address}" if address else f"a cluster of {workers} workers"
-            raise ClusterError(
-                f"cannot use {what}: {' '.join(str(error).split()) or type(error).__name__}"
-            ) from error
-        yield client
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ClusterError(f"cannot use the cluster at {address}: {reason}") from error
+        yield ClusterWorkers(client, _resources(client, device))
 
 
-class _Deaf(WorkerPlugin):  # type: ignore[misc]
-    """Leaves Ctrl-C to the command: it reaches every process of the terminal, and ours is to end
-    them in order."""
+class ClusterWorkers:
+    """The workers of a cluster; their number may change. The scheduler sends the run of a worker
+    that is lost to another worker."""
 
-    def setup(self, worker: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def __init__(self, client: Any, resources: dict[str, int] | None) -> None:
+        self._client, self._resources = client, resources
+        self._jobs: dict[Any, Job] = {}
+
+    def places(self) -> int:
+        """Return the number of threads of all workers now."""
+        try:
+            threads = self._client.sync(
+                self._client.scheduler.ncores, callback_timeout=SECONDS_TO_CONNECT
+            )
+        except Exception as error:
+            raise WorkersLostError("scheduler is") from error
+        return max(1, int(sum(threads.values())))
+
+    def submit(self, job: Job) -> None:
+        """Send a run to the scheduler."""
+        try:
+            future = self._client.submit(train, job, pure=False, resources=self._resources)
+        except Exception as error:
+            raise WorkersLostError("scheduler is") from error
+        self._jobs[future] = job
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a run ends, at most this long."""
+        # Every error of a run or of the connection shows in the status of the futures.
+        with suppress(Exception):
+            wait(list(self._jobs), timeout=seconds, return_when="FIRST_COMPLETED")
+
+    def collect(self) -> Iterator[tuple[Job, Ended]]:
+        """Yield each run that has ended."""
+        # The futures of a scheduler that is gone are cancelled. A future is "lost" if its worker
+        # died before the result was fetched; the scheduler then has the run trained again.
+        if self._client.status != "running" or any(
+            future.status == "cancelled" for future in self._jobs
+        ):
+            raise WorkersLostError("scheduler is")
+        for future in [one for one in self._jobs if one.status in ("finished", "error")]:
+            job = self._jobs.pop(future)
+            ended = self._fetch(future, job)
+            if ended is None:
+                self._jobs[future] = job
+            else:
+                future.release()
+                yield job, ended
+
+    def _fetch(self, future: Any, job: Job) -> Ended | None:
+        """Return how a run ended, or None if the result did not arrive."""
+        try:
+            result: Ended = future.result(timeout=SECONDS_TO_FETCH)
+        except KilledWorker:
+            return DIED
+        except Exception as error:
+            if future.status != "error":
+                return None
+            # An error of the cluster, as where a worker has not installed this package.
+            return Failure(job, " ".join(f"{type(error).__name__}: {error}".split()))
+        return result
+
+    def cancel(self) -> None:
+        """Cancel every run that has not ended."""
+        for future in self._jobs if self._client.status == "running" else ():
+            with suppress(Exception):
+                future.cancel()
 
 
-async def _answers(address: str) -> None:
-    """Errors: OSError or ValueError where nothing does."""
+def _resources(client: Any, device: str) -> dict[str, int] | None:
+    """Return the resources that a run needs: a GPU, if workers declare that they have one."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    declared = any("GPU" in worker.get("resources", {}) for worker in workers)
+    return GPU if device == "cuda" and declared else None
+
+
+async def _check_answers(address: str) -> None:
+    """Raise OSError or ValueError if nothing answers at an address."""
     (await connect(address, timeout=SECONDS_TO_CONNECT)).abort()
 
 
-def _closed(what: Any) -> None:
-    # What has lost its other side cannot be closed well; it is closed.
+def _close(client: Any) -> None:
+    # A client that has lost its scheduler raises when it is closed, and is closed nevertheless.
     with suppress(Exception):
-        what.close(timeout=5)
+        client.close(timeout=5)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the remarks of distributed: what matters of them is said by the command, in one
-    line."""
+    """Silence the log of distributed: the command reports what matters of it in one line."""
     loggers = [
         logging.getLogger(name)
         for name in list(logging.root.manager.loggerDict)
-        if name.startswith("distrib")
+        if name.partition(".")[0] == "distributed"
     ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -117,17 +152,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def places(client: Any) -> int:
-    """How many runs are made at a time now. An error of the connection where the scheduler does not
-    answer."""
-    threads = client.sync(client.scheduler.ncores, callback_timeout=SECONDS_TO_CONNECT)
-    return sum(threads.values())
-
-
-def needs(client: Any, device: str) -> dict[str, int] | None:
-    """What a task asks of its worker: a GPU, where workers say that they have one."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    declared = any("GPU" in worker.get("resources", {}) for worker in workers)
-    return GPU if device == "cuda" and declared else None
