@@ -401,7 +401,10 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_trained(fold
         (("mine:tarin",), 'did you mean "train"?'),
         (("mine:HERE",), "it takes a callable of a seed"),
         (("regularisation",), 'did you mean "regularization"?'),
-        (("mine:train", "--no-reference", "--output", "x.jsonl"), "--output is the file of reference runs"),
+        (
+            ("mine:train", "--no-reference", "--output", "x.jsonl"),
+            "--output is the file of reference runs",
+        ),
         (("mine:ARMS", "--tier", "full"), "has no tier 'full'"),
     ],
 )
