@@ -135,7 +135,7 @@ def test_the_gate_fails_a_broken_engine_and_passes_a_healthy_one(folder: Path) -
 
 def test_a_gate_without_stored_runs_is_inconclusive(folder: Path) -> None:
     said = invoke("gate", "mine:MINE", code=3).stderr
-    assert "0 stored runs in reference/mine.digits.quick.jsonl, a gate needs 3" in said
+    assert "0 reference runs in reference/mine.digits.quick.jsonl, a gate needs 3" in said
 
 
 def test_a_loss_that_leaves_the_finite_is_named_by_epoch_and_batch_and_never_passes(

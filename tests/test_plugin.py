@@ -86,7 +86,7 @@ def test_a_broken_engine_fails_with_measured_band_source_and_replay(project: Pat
     printed = run(project, "--dlsys-engine", "mine:Shifted", "--dlsys-dataset", "digits", code=1)
     assert "1 failed, 1 passed" in printed
     for said in (
-        "unlike ",
+        "from a different distribution than ",
         "reference/regularization.fashion-mlp.digits.quick.jsonl",
         "replay: dlsys-bench gate",
         "--engine mine:Shifted",
@@ -203,8 +203,8 @@ def write(
     [
         (0.95, "smallest_drop=0.02", "2 passed", 0),
         (0.92, "smallest_drop=0.02", "FAIL: test_mine:train: metric 0.9", 1),
-        (0.92, "", "unlike 20 stored runs", 1),
-        (0.98, "", "unlike 20 stored runs", 1),
+        (0.92, "", "from a different distribution than 20 reference runs", 1),
+        (0.98, "", "from a different distribution than 20 reference runs", 1),
         (0.98, "side='drop'", "2 passed", 0),
         (0.951, "smallest_drop=0.001", "INCONCLUSIVE: metric 0.9", 0),
         (0.95, "smallest_drop=-1", "smallest_shift is -1; it takes a number above 0", 1),

@@ -412,7 +412,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     found.sort(key=lambda verdict: (verdict["engine"], verdict["study"]))
     terminalreporter.section("dlsys_bench verdicts")
-    rows = [("arm", "dataset", "engine", "seeds", "measured", "stored", "sees from", "verdict")]
+    rows = [("arm", "dataset", "engine", "seeds", "measured", "stored", "MDE", "verdict")]
     for verdict in found:
         band, measured, sees = verdict["band"], verdict["measured"], verdict["smallest_shift"]
         rows.append(

@@ -118,11 +118,11 @@ VERDICT_COLUMNS: Columns[Verdict] = {
     ">seeds": lambda verdict: str(len(verdict.seeds)),
     ">measured": lambda verdict: _number(verdict.measured),
     ">reference": lambda verdict: (
-        f"{verdict.band.mean:.4f} ± {verdict.band.spread:.4f}" if verdict.band else NONE
+        f"{verdict.band.mean:.4f} ± {verdict.band.std:.4f}" if verdict.band else NONE
     ),
     ">runs": lambda verdict: str(verdict.band.n) if verdict.band else NONE,
     ">shift": lambda verdict: _number(verdict.shift, "+.4f"),
-    ">p-value": lambda verdict: _number(verdict.chance, ".1e"),
+    ">p-value": lambda verdict: _number(verdict.p_value, ".1e"),
     ">MDE": lambda verdict: _number(verdict.smallest_shift),
     "verdict": lambda verdict: verdict.outcome.value,
 }
@@ -143,7 +143,7 @@ POWER_COLUMNS: Columns[Power] = {
     "tier": lambda power: power.key.tier,
     ">runs": lambda power: str(power.stored),
     ">mean": lambda power: _number(power.mean),
-    ">std": lambda power: _number(power.spread),
+    ">std": lambda power: _number(power.std),
     ">alpha": lambda power: f"{power.alpha:.1e}",
     ">MDE": lambda power: _number(power.smallest_shift),
     ">seeds, median (mean)": lambda power: (
@@ -172,7 +172,7 @@ def power_table(powers: Sequence[Power], title: str = "Power of the gates") -> T
 def _side(side: Side | None) -> str:
     if side is None or side.mean is None:
         return NONE if side is None else f"{side.runs} {side.engine}"
-    std = "" if side.spread is None else f" ± {side.spread:.2g}"
+    std = "" if side.std is None else f" ± {side.std:.2g}"
     return f"{side.mean:.5g}{std}, {side.runs} {side.engine}"
 
 

@@ -1,8 +1,8 @@
-"""Bands: what an arm's figure should be, from stored runs.
+"""Reference bands: the mean and the standard deviation of a figure over an arm's reference runs.
 
-A band's interval is a prediction interval for the mean of m new runs, given n stored ones, all from
-one normal law: mean +- t(1 - alpha / 2, n - 1) * spread * sqrt(1 / n + 1 / m). Published figures
-are held to it; the gate, whose alpha is too small to lean on a law, asks ranks.
+The interval of a band is a prediction interval for the mean of m new runs, given n reference runs
+from the same normal distribution: mean +- t(1 - alpha / 2, n - 1) * std * sqrt(1 / n + 1 / m). It
+is used for published figures. The gate, whose alpha is too small to rely on normality, uses ranks.
 """
 
 from __future__ import annotations
@@ -10,55 +10,61 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 FEWEST_RUNS = 3
-"""Fewer stored runs make no gate: they say next to nothing of how far runs stray."""
+"""With fewer reference runs there is no gate: their standard deviation is too uncertain."""
 
 
 class Interval(NamedTuple):
+    """The ends of an interval."""
+
     low: float
     high: float
 
 
 @dataclass(frozen=True)
 class Band:
-    """An arm's stored runs as one law: mean and spread (sample standard deviation) of n figures."""
+    """The mean and the sample standard deviation of n figures, and the file they come from."""
 
     mean: float
-    spread: float
+    std: float
     n: int
     source: str
 
     @classmethod
     def of(cls, values: Sequence[float], source: str, resolution: float = 0.0) -> Band:
-        """The band of these figures. `resolution` is the smallest step the figure can take (1 /
-        test samples): runs that happen to agree to the last step have not shown a spread of
-        zero."""
+        """Return the band of these figures.
+
+        `resolution` is the smallest step of the figure, as 1 / test samples. The standard deviation
+        is at least that of the rounding to this step: runs that agree by chance to the last step
+        have not shown a deviation of zero.
+        """
         figures = np.asarray(values, np.float64)
-        spread = float(figures.std(ddof=1))
-        # What sums of equal figures stray by is rounding.
-        spread = 0.0 if spread <= 1e-12 * float(np.abs(figures).max()) else spread
-        spread = max(spread, resolution / math.sqrt(12.0))
-        return cls(float(figures.mean()), spread, len(figures), source)
+        std = float(figures.std(ddof=1))
+        # Sums of equal figures deviate by rounding errors only.
+        std = 0.0 if std <= 1e-12 * float(np.abs(figures).max()) else std
+        std = max(std, resolution / math.sqrt(12.0))
+        return cls(float(figures.mean()), std, len(figures), source)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the band as JSON values; the JSON calls the standard deviation "spread"."""
+        return {"mean": self.mean, "spread": self.std, "n": self.n, "source": self.source}
 
     def interval(self, alpha: float, runs: int = 1) -> Interval:
-        """Where the mean of so many new runs falls but for a fraction alpha of the time."""
+        """Return the interval that holds the mean of `runs` new runs with probability 1 - alpha."""
         half = self._quantile(alpha / 2) * self._error(runs)
         return Interval(self.mean - half, self.mean + half)
 
-    def chance(self, value: float) -> float:
-        """How often one new run lies as far from the mean as this, or further."""
-        from scipy import stats
-
+    def p_value(self, value: float) -> float:
+        """Return the probability that one new run lies at least as far from the mean as `value`."""
         return 2.0 * float(stats.t.sf(abs(value - self.mean) / self._error(1), self.n - 1))
 
     def _error(self, runs: int) -> float:
-        return self.spread * math.sqrt(1.0 / self.n + 1.0 / runs)
+        return self.std * math.sqrt(1.0 / self.n + 1.0 / runs)
 
     def _quantile(self, tail: float) -> float:
-        from scipy import stats
-
         return float(stats.t.isf(tail, self.n - 1))

@@ -1,9 +1,8 @@
-"""Two sets of runs, figure by figure: before and after an upgrade, one engine and another, CPU and
-GPU.
+"""Compare two sets of runs figure by figure: before and after an upgrade, two engines, CPU and GPU.
 
-SAME and DIFFERS each need evidence: two one-sided t tests place the difference inside +-margin,
-each at `alpha`; or a test against no difference holds at `alpha` over all rows together (Holm
-1979). What neither shows is UNDECIDED.
+SAME and DIFFERS each need evidence. SAME: two one-sided t tests place the difference inside
++-margin, each at level `alpha`. DIFFERS: a test against no difference is significant at level
+`alpha` over all rows of the table (Holm 1979). If neither holds, it is UNDECIDED.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.difference import FEWEST_PAIRS, Difference, difference, holm, more_runs
-from dlsys_bench.verdicts.pairing import Pair, paired
-from dlsys_bench.verdicts.permutation import rearranged
+from dlsys_bench.verdicts.pairing import Pair, pair
+from dlsys_bench.verdicts.permutation import larger_p_value
 
 MARGIN = 0.005
 EPOCH_FIGURES = tuple(
@@ -32,8 +31,7 @@ EPOCH_FIGURES = tuple(
 
 
 class Relation(StrEnum):
-    """How two sets of runs stand to each other in one figure. LEFT_OUT: there was nothing to
-    compare it with."""
+    """The relation of two sets of runs in one figure. LEFT_OUT: one set has nothing to compare."""
 
     SAME = "SAME"
     DIFFERS = "DIFFERS"
@@ -42,22 +40,33 @@ class Relation(StrEnum):
 
 
 class Side(NamedTuple):
-    """One set's runs of an arm: by which engine, how many, of which so many diverged; mean and
-    spread of the `figures` that the rest have."""
+    """The runs of an arm in one set: their engine, their number, and how many diverged.
+
+    `mean` and `std` are those of the `figures` values that the other runs have.
+    """
 
     engine: str
     runs: int
     diverged: int
     mean: float | None
-    spread: float | None
+    std: float | None
     figures: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the side as JSON values."""
+        values = self._asdict()
+        # The JSON calls the standard deviation "spread".
+        return {{"std": "spread"}.get(name, name): value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure of one arm in both sets. `difference` is B minus A; `p` is against none,
-    `adjusted` by Holm over the table; `more_runs` how many more of each side would decide it, at
-    the mean and spread so far."""
+    """One figure of one arm in both sets.
+
+    `difference` is B minus A, `p` its p-value, and `adjusted` that adjusted for the table (Holm).
+    `more_runs` is the number of further runs of each side that would decide the comparison if mean
+    and standard deviation stay as they are.
+    """
 
     key: Key
     metric: str
@@ -71,7 +80,7 @@ class Comparison:
     more_runs: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The comparison as JSON values."""
+        """Return the comparison as JSON values."""
         gap = self.difference
         return {
             **self.key.to_dict("study", "arm", "dataset", "tier"),
@@ -81,8 +90,8 @@ class Comparison:
             "p": self.p,
             "adjusted_p": self.adjusted,
             "more_runs": self.more_runs,
-            "a": self.a._asdict() if self.a else None,
-            "b": self.b._asdict() if self.b else None,
+            "a": self.a.to_dict() if self.a else None,
+            "b": self.b.to_dict() if self.b else None,
             "difference": {"mean": gap.mean, "low": gap.low, "high": gap.high, "how": gap.how}
             if gap
             else None,
@@ -97,48 +106,47 @@ def compare(
     margin: float = MARGIN,
     alpha: float = 0.05,
 ) -> list[Comparison]:
-    """Every figure that both have by the same protocol: of the `metrics`, or of the one that the
-    study judges by; of runs of callables each that they share. What only one has is left out, and
-    says why.
+    """Compare every figure that both sets have by the same protocol.
 
-    Errors: UserError where there is nothing to compare, or it is the same runs.
+    The figures are the `metrics`, by default the one that the study is judged by, or all figures
+    that the runs of a user's own training share. A figure that only one set has is left out with
+    the reason. Raises UserError if there is nothing to compare or both sets are the same runs.
     """
     if a and list(a) == list(b):
         raise UserError(
             "A and B are the same runs: there is nothing to compare; select other ones after @"
         )
-    pairs, strays = paired(a, b)
-    left = [Comparison(stray.key, "", Relation.LEFT_OUT, stray.reason) for stray in strays]
+    pairs, unpaired = pair(a, b)
+    left = [Comparison(one.key, "", Relation.LEFT_OUT, one.reason) for one in unpaired]
     rows: list[tuple[Pair, str]] = []
-    for pair in pairs:
-        names = list(metrics) or _metrics(pair)
-        rows += [(pair, name) for name in names if _has(pair, name)]
+    for both in pairs:
+        names = list(metrics) or _metrics(both)
+        rows += [(both, name) for name in names if _has(both, name)]
         left += [
-            Comparison(pair.key, name, Relation.LEFT_OUT, _missing(pair, name))
+            Comparison(both.key, name, Relation.LEFT_OUT, _missing(both, name))
             for name in names
-            if not _has(pair, name)
+            if not _has(both, name)
         ]
     if not rows:
         raise UserError(_nothing(a, b, metrics, left))
-    # Whether runs diverge is asked once an arm, however many figures it has.
-    lost = {pair: _more_diverged(pair) for pair, _ in rows}
-    first = [_measure(pair, name, alpha) for pair, name in rows]
+    # Divergence is tested once per arm, whatever the number of its figures.
+    lost = {both: _divergence_p_value(both) for both, _ in rows}
+    first = [_measure(both, name, alpha) for both, name in rows]
     adjusted = holm([*(one.p for one in first), *lost.values()])
     of_pair = dict(zip(lost, adjusted[len(first) :], strict=True))
     tests = sum(p is not None for p in (*(one.p for one in first), *lost.values()))
     found = [
-        _judge(replace(one, adjusted=q), of_pair[pair], margin, alpha, tests)
-        for (pair, _), one, q in zip(rows, first, adjusted, strict=False)
+        _judge(replace(one, adjusted=q), of_pair[both], margin, alpha, tests)
+        for (both, _), one, q in zip(rows, first, adjusted, strict=False)
     ]
     return found + left
 
 
 def _metrics(pair: Pair) -> list[str]:
-    """What a pair is compared by where nobody says: the study's metric, else every figure that both
-    have."""
+    """Return the default metrics of a pair: that of the study, else all figures that both have."""
     if pair.key.study in studies():
         return [studies()[pair.key.study].metric.name]
-    # A side that always diverged has no figures; the other's name what is missing.
+    # A side whose runs all diverged has no figures: those of the other side name what is missing.
     a, b = _figures(pair.a) or _figures(pair.b), _figures(pair.b) or _figures(pair.a)
     return [name for name in a if name in b] or ["test_accuracy"]
 
@@ -160,8 +168,7 @@ def _values(runs: Sequence[Result], metric: str) -> list[float]:
 
 
 def _has(pair: Pair, metric: str) -> bool:
-    """Whether there is something to compare: a figure of both, or runs that diverged where the
-    others did not."""
+    """Return True if both sides have the figure, or one has it and all runs of the other diverged."""
     a, b = bool(_values(pair.a, metric)), bool(_values(pair.b, metric))
     return (
         (a and b)
@@ -183,7 +190,7 @@ def _finished(run: Result) -> bool:
 def _nothing(
     a: Sequence[Result], b: Sequence[Result], metrics: Sequence[str], left: Sequence[Comparison]
 ) -> str:
-    """Why there is nothing to compare."""
+    """Return the reason why there is nothing to compare."""
     known = [*EPOCH_FIGURES, *_figures((*a, *b))]
     unknown = next((name for name in metrics if name not in known), None)
     if unknown is not None:
@@ -196,16 +203,15 @@ def _nothing(
 
 def _side(engine: str, runs: Sequence[Result], metric: str) -> Side:
     values = _values(runs, metric)
-    mean, spread = (float(np.mean(values)) if values else None), None
+    mean, std = (float(np.mean(values)) if values else None), None
     if len(values) > 1:
-        spread = float(np.std(values, ddof=1))
-    return Side(
-        engine, len(runs), sum(not _finished(run) for run in runs), mean, spread, len(values)
-    )
+        std = float(np.std(values, ddof=1))
+    diverged = sum(not _finished(run) for run in runs)
+    return Side(engine, len(runs), diverged, mean, std, len(values))
 
 
-def _more_diverged(pair: Pair) -> float | None:
-    """Fisher's exact test of how many diverged; None where none did."""
+def _divergence_p_value(pair: Pair) -> float | None:
+    """Test the numbers of diverged runs by Fisher's exact test; None if no run diverged."""
     table = [
         [sum(not _finished(run) for run in runs), sum(map(_finished, runs))]
         for runs in (pair.a, pair.b)
@@ -214,21 +220,21 @@ def _more_diverged(pair: Pair) -> float | None:
 
 
 def _measure(pair: Pair, metric: str, alpha: float) -> Comparison:
-    """The difference of a pair, not yet judged."""
+    """Return the difference of a pair, not yet judged."""
     sides = _side(pair.engines[0], pair.a, metric), _side(pair.engines[1], pair.b, metric)
     found = Comparison(pair.key, metric, Relation.UNDECIDED, "", *sides)
     a, b = ([run for run in runs if _values([run], metric)] for runs in (pair.a, pair.b))
     if min(len(a), len(b)) < 2:
         return found
     gap = difference(b, a, metric)
-    p = rearranged(gap, b, a, metric) if gap.p < alpha else gap.p
+    p = larger_p_value(gap, b, a, metric) if gap.p < alpha else gap.p
     return replace(found, difference=gap, p=p)
 
 
 def _judge(
     one: Comparison, diverged: float | None, margin: float, alpha: float, tests: int
 ) -> Comparison:
-    """The relation, and why."""
+    """Return the comparison with its relation and the reason."""
     assert one.a is not None
     assert one.b is not None
     counts = [f"{side.diverged} of {side.runs}" for side in (one.a, one.b)]
@@ -245,7 +251,7 @@ def _judge(
         )
         return replace(one, reason=reason, more_runs=max(2 - few, 1))
     few = min(side.runs - side.diverged for side in (one.a, one.b))
-    # Two runs that agree to the last digit have not shown that none would stray.
+    # Two runs that agree to the last digit do not show that all runs would.
     if gap.within(margin) < alpha and (gap.error or few >= FEWEST_PAIRS):
         return replace(one, relation=Relation.SAME, reason=f"inside ±{margin:g} ({gap.how}){lost}")
     if one.adjusted is not None and one.adjusted < alpha:

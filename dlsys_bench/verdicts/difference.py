@@ -1,4 +1,4 @@
-"""The difference of two sets of runs in a figure, with its interval."""
+"""The difference between two sets of runs in a figure, with its confidence interval."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from dlsys_bench.runs.result import Result
-from dlsys_bench.verdicts.spread import Spread
+from dlsys_bench.verdicts.variance import Variance
 
 LEVEL = 0.95
 FEWEST_PAIRS = 3
-"""So many seeds in common are compared in pairs; and a spread of fewer runs than this does not
-stand by itself."""
+"""The fewest common seeds for a paired test, and the fewest runs with a variance of their own."""
 POWER = 0.8
 
 
 class Difference(NamedTuple):
-    """The mean of a minus b, its 95% interval, the chance of as much where there is none, and how
-    it was taken: with the standard error and the degrees of freedom that both come from (0 where
-    all runs are alike), and of how many pairs (0 where it is not of pairs)."""
+    """The mean of a minus b, its 95% interval, its p-value, and how it was tested.
+
+    `error` is the standard error and `df` its degrees of freedom, both 0 if all runs are equal;
+    `pairs` is the number of pairs, 0 for an unpaired test.
+    """
 
     mean: float
     low: float
@@ -35,11 +37,14 @@ class Difference(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
+        """The ends of the interval."""
         return self.low, self.high
 
     def within(self, margin: float) -> float:
-        """The larger p of two one-sided tests, that the difference is not inside +-margin
-        (Schuirmann 1987)."""
+        """Return the p-value of equivalence: the larger one of two one-sided tests.
+
+        The null hypothesis is a difference of at least +-margin (Schuirmann 1987).
+        """
         room = margin - abs(self.mean)
         return float(stats.t.sf(room / self.error, self.df)) if self.error else float(room <= 0)
 
@@ -48,103 +53,110 @@ def difference(
     a: Sequence[Result],
     b: Sequence[Result],
     metric: str,
-    spreads: tuple[Spread, Spread] | None = None,
+    variances: tuple[Variance, Variance] | None = None,
 ) -> Difference:
-    """The mean difference a - b by Student's t: paired where the seeds are the same, else by Welch.
+    """Test the mean difference a - b by Student's t, paired if the seeds are equal, else by Welch.
 
-    Two runs do not have a spread of their own: they are judged by `spreads`, of each side with the
-    other arms of its study, or by one spread of both sides. Of runs of one seed the last counts.
-    Each side has two runs at least.
+    Fewer than three runs have no variance of their own: `variances` are then used, pooled over the
+    arms of each side's study, or one variance of both sides. If a seed is repeated, its last run
+    counts. Each side needs at least two runs.
     """
-    by_seed = [
-        {run.seed: value for run in runs if (value := run.metric(metric)) is not None}
-        for runs in (a, b)
-    ]
+    by_seed = [figures_by_seed(runs, metric) for runs in (a, b)]
     shared = pairs_of(*by_seed)
     if shared:
-        return mean_difference(
-            [by_seed[0][seed] - by_seed[1][seed] for seed in shared], f"{len(shared)} pairs"
-        )
+        values = [by_seed[0][seed] - by_seed[1][seed] for seed in shared]
+        return mean_difference(values, f"{len(shared)} pairs")
     x, y = (np.array(list(values.values())) for values in by_seed)
-    mean, (v, w), (n, m) = (
-        float(x.mean() - y.mean()),
-        (x.var(ddof=1), y.var(ddof=1)),
-        (len(x), len(y)),
-    )
-    if (
-        min(n, m) < FEWEST_PAIRS
-        and spreads is not None
-        and max(spread.arms for spread in spreads) > 1
-    ):
-        error = math.sqrt(spreads[0].variance / n + spreads[1].variance / m)
-        # Both may rest on one estimate of what is common, which must not count twice.
-        df = min(spread.df for spread in spreads)
-        arms = " and ".join(dict.fromkeys(str(spread.arms) for spread in spreads))
-        return _students(
-            mean, error, df, f"{n} and {m} runs, spread pooled over {arms} arms, d.f. {df:.1f}"
-        )
-    if max(n, m) < FEWEST_PAIRS:
-        error, df = (
-            math.sqrt((v * (n - 1) + w * (m - 1)) / (n + m - 2) * (1 / n + 1 / m)),
-            n + m - 2,
-        )
-        return _students(mean, error, df, f"{n} and {m} runs, one spread of both")
-    error = math.sqrt(v / n + w / m)
-    df = error**4 / ((v / n) ** 2 / (n - 1) + (w / m) ** 2 / (m - 1)) if error else 0.0
-    return _students(mean, error, df, f"Welch, {n} and {m} runs")
+    few = min(len(x), len(y)) < FEWEST_PAIRS
+    if few and variances is not None and max(variance.arms for variance in variances) > 1:
+        return _pooled_over_arms(x, y, variances)
+    if max(len(x), len(y)) < FEWEST_PAIRS:
+        return _pooled_over_sides(x, y)
+    return _welch(x, y)
+
+
+def figures_by_seed(runs: Sequence[Result], metric: str) -> dict[int, float]:
+    """Return the figure of each run that has it, by seed; the last one of each seed."""
+    return {run.seed: value for run in runs if (value := run.metric(metric)) is not None}
 
 
 def pairs_of(a: Mapping[int, float], b: Mapping[int, float]) -> list[int]:
-    """The seeds that two sets of figures are paired by; none where they are few, or most runs are
-    of other seeds."""
+    """Return the seeds to pair two sets of figures by; none if few or the minority are common."""
     shared = sorted(set(a) & set(b))
     return shared if len(shared) >= FEWEST_PAIRS and 2 * len(shared) >= min(len(a), len(b)) else []
 
 
 def mean_difference(values: Sequence[float], how: str) -> Difference:
-    """The mean of differences, against none."""
+    """Test the mean of differences against zero."""
     mean = float(np.mean(values))
     if np.ptp(values) <= 1e-12 * max(np.abs(values)):
-        # All alike, but for rounding: there is nothing to estimate a spread from.
+        # All are equal but for rounding, so that there is no variance to estimate.
         return _students(mean, 0.0, 0.0, how)._replace(pairs=len(values))
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return _students(mean, error, len(values) - 1, how)._replace(pairs=len(values))
 
 
-def _students(mean: float, error: float, df: float, how: str) -> Difference:
-    """A difference from its standard error."""
-    if not error:
-        return Difference(mean, mean, mean, float(mean == 0.0), how)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, df)) * error
-    return Difference(
-        mean,
-        mean - half,
-        mean + half,
-        2 * float(stats.t.sf(abs(mean) / error, df)),
-        how,
-        error,
-        float(df),
+def _pooled_over_arms(
+    x: NDArray[np.float64], y: NDArray[np.float64], variances: tuple[Variance, Variance]
+) -> Difference:
+    """Test with variances that are pooled over the arms of each side's study."""
+    n, m = len(x), len(y)
+    error = math.sqrt(variances[0].value / n + variances[1].value / m)
+    # Both may contain one common estimate, which must not count twice.
+    df = min(variance.df for variance in variances)
+    arms = " and ".join(dict.fromkeys(str(variance.arms) for variance in variances))
+    how = f"{n} and {m} runs, variance pooled over {arms} arms, d.f. {df:.1f}"
+    return _students(float(x.mean() - y.mean()), error, df, how)
+
+
+def _pooled_over_sides(x: NDArray[np.float64], y: NDArray[np.float64]) -> Difference:
+    """Test with one variance of both sides."""
+    (v, w), (n, m) = (x.var(ddof=1), y.var(ddof=1)), (len(x), len(y))
+    df = n + m - 2
+    error = math.sqrt((v * (n - 1) + w * (m - 1)) / df * (1 / n + 1 / m))
+    return _students(
+        float(x.mean() - y.mean()), error, df, f"{n} and {m} runs, one variance of both"
     )
 
 
-def more_runs(gap: Difference, runs: int, margin: float, alpha: float, tests: int) -> int | None:
-    """How many more of each side place it inside the margin, or part it from none among so many
-    tests, with a chance of POWER, if mean and spread stay; None: more than a thousand."""
+def _welch(x: NDArray[np.float64], y: NDArray[np.float64]) -> Difference:
+    """Test with a variance of each side."""
+    (v, w), (n, m) = (x.var(ddof=1), y.var(ddof=1)), (len(x), len(y))
+    error = math.sqrt(v / n + w / m)
+    df = error**4 / ((v / n) ** 2 / (n - 1) + (w / m) ** 2 / (m - 1)) if error else 0.0
+    return _students(float(x.mean() - y.mean()), error, df, f"Welch, {n} and {m} runs")
+
+
+def _students(mean: float, error: float, df: float, how: str) -> Difference:
+    """Return a difference with the interval and the p-value of Student's t."""
+    if not error:
+        return Difference(mean, mean, mean, float(mean == 0.0), how)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, df)) * error
+    p = 2 * float(stats.t.sf(abs(mean) / error, df))
+    return Difference(mean, mean - half, mean + half, p, how, error, float(df))
+
+
+def more_runs(found: Difference, runs: int, margin: float, alpha: float, tests: int) -> int | None:
+    """Return the number of further runs of each side that would decide a comparison.
+
+    That many place the difference inside the margin, or make it significant among `tests` tests,
+    with probability POWER if mean and standard deviation stay as they are. Returns None if a
+    thousand would not.
+    """
     more = np.arange(1, 1001)
-    have = gap.pairs or runs
-    error, df = gap.error * np.sqrt(have / (have + more)), have + more - 1
+    have = found.pairs or runs
+    error, df = found.error * np.sqrt(have / (have + more)), have + more - 1
     likely = stats.t.ppf(POWER, df)
-    same = (margin - abs(gap.mean)) / error >= stats.t.isf(alpha, df) + likely
-    apart = abs(gap.mean) / error >= stats.t.isf(alpha / tests / 2, df) + likely
-    enough = more[same | apart]
+    same = (margin - abs(found.mean)) / error >= stats.t.isf(alpha, df) + likely
+    differs = abs(found.mean) / error >= stats.t.isf(alpha / tests / 2, df) + likely
+    enough = more[same | differs]
     return int(enough[0]) if len(enough) else None
 
 
-def holm(chances: Sequence[float | None]) -> list[float | None]:
-    """Each p, so that under alpha over all of them together it is under alpha. None counts for
-    nothing. Holm 1979."""
-    order = sorted((p, n) for n, p in enumerate(chances) if p is not None)
-    adjusted: list[float | None] = [None] * len(chances)
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p-values adjusted for the family of tests (Holm 1979); None is no test."""
+    order = sorted((p, n) for n, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
     highest = 0.0
     for rank, (p, n) in enumerate(order):
         highest = max(highest, min(1.0, (len(order) - rank) * p))

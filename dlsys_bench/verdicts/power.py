@@ -1,4 +1,4 @@
-"""What a gate can see and what it costs, before it is run: for each arm, from its stored runs."""
+"""The power of a gate and its cost, from the reference runs, before anything is trained."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ from dlsys_bench.verdicts.gate import DEFAULT, Terms, gate_for
 
 @dataclass(frozen=True)
 class Power:
-    """One arm's gate. `smallest_shift` is what it sees with a chance of 1 - beta, in the metric's
-    units, infinite where it sees nothing; `healthy` how it ends where there is no shift;
-    `fixed_seeds` what a test that looks once takes for the same; `seconds` of one stored run
-    (median). `unjudged` says why an arm is not judged."""
+    """The gate of one arm: its reference runs, its error rates, its power, and its cost.
+
+    - `stored`, `mean`, `std`: the number of reference runs, and the moments of their figure.
+    - `smallest_shift`: the minimum detectable effect (MDE), the shift that fails with probability
+      1 - beta, in the units of the metric; infinite if none does.
+    - `healthy`: how the gate ends if there is no shift.
+    - `fixed_seeds`: the seeds that a test of the same power needs which looks once, at its end.
+    - `seconds`: the median duration of the reference runs.
+    - `unjudged`: the reason why the arm is not judged, or None.
+    """
 
     key: Key
     metric: str
@@ -28,7 +34,7 @@ class Power:
     beta: float
     max_seeds: int
     mean: float | None = None
-    spread: float | None = None
+    std: float | None = None
     smallest_shift: float = inf
     healthy: Operating | None = None
     fixed_seeds: int | None = None
@@ -37,15 +43,16 @@ class Power:
 
     @property
     def minutes(self) -> float | None:
-        """What a healthy gate costs on average, in minutes of the machine that stored the runs."""
+        """The mean cost of a healthy gate, in minutes of the machine that made the reference."""
         if self.healthy is None or self.seconds is None:
             return None
         return self.healthy.mean_seeds * self.seconds / 60
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as JSON values."""
+        """Return the row as JSON values; the JSON calls the standard deviation "spread"."""
         values = self.key.to_dict("study", "arm", "dataset", "tier")
-        values |= {f.name: getattr(self, f.name) for f in fields(self) if f.name != "key"}
+        for field in fields(self)[1:]:
+            values[{"std": "spread"}.get(field.name, field.name)] = getattr(self, field.name)
         values["smallest_shift"] = self.smallest_shift if isfinite(self.smallest_shift) else None
         return values | {
             "healthy": self.healthy._asdict() if self.healthy else None,
@@ -54,33 +61,33 @@ class Power:
 
 
 def power(case: Case, dataset: Dataset, tier: str, terms: Terms = DEFAULT) -> Power:
-    """What the gate of one arm sees at these terms, alpha being this gate's own share. Errors:
-    UserError."""
+    """Return the power of the gate of one arm, whose own false-alarm rate is `terms.alpha`.
+
+    Raises UserError if the terms are invalid.
+    """
     sequential, stored = gate_for(case, dataset, tier, terms)
     bound = "what arithmetic allows" if case.arm.bound is not None else None
     unjudged = bound or case.arm.reason_unjudged(dataset.name, tier)
-    band, found = (
-        sequential.band,
-        Power(
-            Key(case.study.name, case.arm.name, dataset.name, tier),
-            case.study.metric.name,
-            len(stored),
-            terms.alpha,
-            terms.beta,
-            terms.max_seeds,
-            unjudged=unjudged,
-            seconds=median(run.seconds for run in stored) if stored else None,
-        ),
+    found = Power(
+        Key(case.study.name, case.arm.name, dataset.name, tier),
+        case.study.metric.name,
+        len(stored),
+        terms.alpha,
+        terms.beta,
+        terms.max_seeds,
+        unjudged=unjudged,
+        seconds=median(run.seconds for run in stored) if stored else None,
     )
+    band = sequential.band
     if band is None:
         return found
-    found = replace(found, mean=band.mean, spread=band.spread)
-    if unjudged or sequential.blind:
+    found = replace(found, mean=band.mean, std=band.std)
+    if unjudged or sequential.obstacle:
         return found
-    spreads = sequential.shift / band.spread
+    shift = sequential.shift / band.std
     return replace(
         found,
         smallest_shift=sequential.shift,
-        healthy=sequential.design.operating(spreads),
-        fixed_seeds=sequential.design.fixed_seeds(spreads),
+        healthy=sequential.design.operating(shift),
+        fixed_seeds=sequential.design.fixed_seeds(shift),
     )

@@ -1,5 +1,4 @@
-"""The sequential gate: new runs, one look after another, until they pass, fail, or the seeds are
-spent."""
+"""The sequential gate: new runs, look after look, until they pass or fail or the seeds are spent."""
 
 from __future__ import annotations
 
@@ -15,43 +14,50 @@ from dlsys_bench.errors import UserError
 from dlsys_bench.runs.store.text import DIGITS
 from dlsys_bench.verdicts.bands import FEWEST_RUNS, Band
 from dlsys_bench.verdicts.design import ALPHA, BETA, MAX_SEEDS, SIDES, Design, between
-from dlsys_bench.verdicts.ranks import chances
+from dlsys_bench.verdicts.ranks import p_values
 from dlsys_bench.verdicts.verdict import Outcome
 
-# A level is often exactly what the farthest outcome takes; rounding must not come between them.
+# A level is often exactly the p-value of the most extreme outcome; rounding must not separate them.
 EXACT = 1 + 1e-9
+
+DIRECTIONS = {"both": "either way", "drop": "down", "rise": "up"}
 
 
 def rounded(value: float) -> float:
-    """A figure as files keep it."""
+    """Return a figure with the precision of stored files."""
     return float(f"{value:.{DIGITS}g}")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How a gate ended. `chance` is that of values as far out on one side where new and stored runs
-    are of one law; `shift` the median difference of a new and a stored run (Hodges & Lehmann
-    1963)."""
+    """The end of a gate.
+
+    `p_value` is the one-sided p-value of the new runs: the probability of values so extreme if new
+    and reference runs have the same distribution. `shift` is the median difference of a new and a
+    reference run (Hodges & Lehmann 1963).
+    """
 
     outcome: Outcome
     reason: str
     values: tuple[float, ...]
     shift: float | None = None
-    chance: float | None = None
+    p_value: float | None = None
 
 
 @dataclass(frozen=True)
 class SequentialGate:
-    """Whether new runs are like these stored ones.
+    """A test of new runs against reference runs.
 
         decision = SequentialGate(reference=[0.961, 0.958, ...], smallest_shift=0.005).run(train)
 
-    PASS: a shift of `smallest_shift` is ruled out, wrong with a chance of at most beta. FAIL: the
-    runs are of another law, wrong with a chance of at most alpha, whatever the law. Without a
-    `smallest_shift` it is the smallest that the design sees. `side` "drop" or "rise" fails a shift
-    that way only. A run that diverged is an infinite value, on the bad side; one that is not a
-    number is the lowest, or where only a rise fails, the highest. `resolution` is the smallest step
-    that the figure can take. Errors: UserError.
+    PASS: a shift of `smallest_shift` is ruled out, wrongly with probability at most beta. FAIL: the
+    new runs are from a different distribution than the reference runs, wrongly with probability at
+    most alpha, whatever that distribution. By default `smallest_shift` is the minimum detectable
+    effect of the design. With `side` "drop" or "rise", only a shift in that direction fails.
+
+    A run that diverged is an infinite value, in the worse direction; nan is the lowest value, or
+    the highest if only a rise fails. `resolution` is the smallest step of the figure. Raises
+    UserError if an argument is invalid.
     """
 
     reference: Sequence[float]
@@ -66,7 +72,8 @@ class SequentialGate:
     def __post_init__(self) -> None:
         if any(value != value for value in self.reference):
             raise UserError(
-                f"{self.source} has a figure that is not a number; a run that diverged is an infinite one"
+                f"{self.source} has a figure that is not a number; "
+                "a run that diverged is an infinite one"
             )
         shift = self.smallest_shift
         if shift is not None and not between(shift, 0, inf):
@@ -75,111 +82,108 @@ class SequentialGate:
 
     @cached_property
     def band(self) -> Band | None:
-        """Mean and spread of the stored runs that finished; None where there are too few."""
+        """The band of the reference runs that finished; None if they are too few."""
         finished = [value for value in self.reference if isfinite(value)]
-        return (
-            Band.of(finished, self.source, self.resolution)
-            if len(finished) >= FEWEST_RUNS
-            else None
-        )
+        if len(finished) < FEWEST_RUNS:
+            return None
+        return Band.of(finished, self.source, self.resolution)
 
     @cached_property
     def design(self) -> Design:
-        """When it looks, and what it spends."""
+        """The looks, and the levels of each."""
         return Design.of(
             max(len(self.reference), 1), self.alpha, self.beta, self.max_seeds, self.side
         )
 
     @cached_property
     def shift(self) -> float:
-        """The shift that it is to see, in the figure's own units; infinite where it can see
-        none."""
+        """The shift to detect, in the units of the figure; infinite if none is detectable."""
         if self.smallest_shift is not None:
             return self.smallest_shift
-        return inf if self.band is None else self.design.smallest_shift * self.band.spread
+        return inf if self.band is None else self.design.smallest_shift * self.band.std
 
     @cached_property
-    def blind(self) -> str | None:
-        """Why no seeds can decide anything; None where they can."""
+    def obstacle(self) -> str | None:
+        """The reason why no number of seeds can decide; None if they can."""
         n = len(self.reference)
+        runs = f"{n} reference runs and at most {self.max_seeds} seeds"
         if self.band is None:
             finished = sum(map(isfinite, self.reference))
-            told = (
-                f"{finished} of {n} stored runs in {self.source} finished"
-                if finished < n
-                else f"{n} stored runs in {self.source}"
-            )
-            return f"{told}, a gate needs {FEWEST_RUNS}"
+            stored = f"{n} reference runs in {self.source}"
+            found = f"{finished} of {stored} finished" if finished < n else stored
+            return f"{found}, a gate needs {FEWEST_RUNS}"
         for levels, what, rate in (
-            (self.design.fail_levels, "show nothing", f"alpha {self.alpha:.1e}"),
+            (self.design.fail_levels, "detect nothing", f"alpha {self.alpha:.1e}"),
             (self.design.pass_levels, "rule nothing out", f"beta {self.beta:g}"),
         ):
             if not levels:
-                return (
-                    f"{n} stored runs and at most {self.max_seeds} seeds can {what} at {rate}: "
-                    "store more runs, or allow more seeds"
-                )
+                return f"{runs} can {what} at {rate}: store more runs, or allow more seeds"
         if self.shift == 0:
-            return f"the stored runs in {self.source} are all alike, which says nothing of a shift: name a smallest shift"
+            return (
+                f"the reference runs in {self.source} are all equal, so that no shift can be "
+                "derived from them: name a smallest shift"
+            )
         if not isfinite(self.shift):
             return (
-                f"{n} stored runs and at most {self.max_seeds} seeds see no shift with a chance of {1 - self.beta:g}, "
-                "as far as that can be shown: name a smallest shift, allow more seeds, or a beta of 0.001 or more"
+                f"{runs} cannot be shown to detect any shift with probability {1 - self.beta:g}: "
+                "name a smallest shift, allow more seeds, or a beta of 0.001 or more"
             )
         return None
 
     @cached_property
     def weakness(self) -> str | None:
-        """What was asked for and cannot be seen with the stated power; None where it can."""
-        if self.smallest_shift is None or self.band is None or not self.band.spread:
+        """A remark if the smallest shift is not detected with the stated power, else None."""
+        if self.smallest_shift is None or self.band is None or not self.band.std:
             return None
-        if self.design.sees(self.smallest_shift / self.band.spread):
+        shift, power = self.smallest_shift / self.band.std, 1 - self.beta
+        if self.design.detects(shift):
             return None
-        least = self.design.smallest_shift * self.band.spread
+        least = self.design.smallest_shift * self.band.std
         if not isfinite(least):
-            return f"that {self.smallest_shift:g} is seen with a chance of {1 - self.beta:g} cannot be shown"
-        spreads = self.smallest_shift / self.band.spread
-        longer = Design.seeing(spreads, self.design.stored, self.alpha, self.beta, self.side)
+            return f"a shift of {self.smallest_shift:g} cannot be shown to have power {power:g}"
+        longer = Design.detecting(shift, self.design.stored, self.alpha, self.beta, self.side)
         enough = (
             f"{longer.seeds} seeds would"
             if longer
-            else "more seeds would not, more stored runs may"
+            else "more seeds would not, more reference runs may"
         )
         return (
-            f"{self.design.stored} stored runs and at most {self.max_seeds} seeds see a shift of {least:.2g} or more "
-            f"with a chance of {1 - self.beta:g}, not {self.smallest_shift:g}; {enough}"
+            f"{self.design.stored} reference runs and at most {self.max_seeds} seeds detect a shift "
+            f"of {least:.2g} or more with probability {power:g}, "
+            f"not {self.smallest_shift:g}; {enough}"
         )
 
     def decide(self, values: Sequence[float]) -> Decision | None:
-        """What the runs so far say: None if more are wanted. Only as many runs as a look comes
-        after say anything."""
-        if self.blind:
-            return Decision(Outcome.INCONCLUSIVE, self.blind, tuple(values))
+        """Return the decision after these runs, or None if more are needed.
+
+        Only the numbers of runs at which the design looks can decide.
+        """
+        if self.obstacle:
+            return Decision(Outcome.INCONCLUSIVE, self.obstacle, tuple(values))
         look = len(values)
         if look not in self.design.looks:
             return None
         y = self._comparable(values)
-        found = chances(self.reference, y)
-        sides = {-1: found.low, 1: found.high}
-        chance = min(sides[side] for side in SIDES[self.side])
-        # A run that diverged is no evidence of health, however the others did.
+        found = p_values(self.reference, y)
+        p_value = min({-1: found.low, 1: found.high}[side] for side in SIDES[self.side])
+        # A run that diverged is no evidence of health, whatever the others did.
         lost = sum(not isfinite(value) for value in values)
         if self._ruled_out(y) and not (lost and all(map(isfinite, self.reference))):
-            return self._decision(Outcome.PASS, values, chance)
-        if chance <= self.design.fail_levels.get(look, 0.0) * EXACT:
-            return self._decision(Outcome.FAIL, values, chance)
+            return self._decision(Outcome.PASS, values, p_value)
+        if p_value <= self.design.fail_levels.get(look, 0.0) * EXACT:
+            return self._decision(Outcome.FAIL, values, p_value)
         if look == self.design.seeds:
             why = [f"{lost} of them diverged" if lost else "", self.weakness or ""]
             return self._decision(
-                Outcome.INCONCLUSIVE, values, chance, "; ".join(filter(None, why))
+                Outcome.INCONCLUSIVE, values, p_value, "; ".join(filter(None, why))
             )
         return None
 
     def _ruled_out(self, y: NDArray[np.float64]) -> bool:
-        """Whether every shift that it is to see would have given other values than these."""
+        """Return True if every shift to detect would have given other values than these."""
         level = self.design.pass_levels.get(len(y), 0.0)
         shifted = {
-            side: chances(self.reference, y - side * self.shift) for side in SIDES[self.side]
+            side: p_values(self.reference, y - side * self.shift) for side in SIDES[self.side]
         }
         return all(
             (found.low if side > 0 else found.high) <= level * EXACT
@@ -187,8 +191,11 @@ class SequentialGate:
         )
 
     def _comparable(self, values: Sequence[float]) -> NDArray[np.float64]:
-        """New figures as the stored ones are kept. Seven digits are kept in files: where the stored
-        figures have no more, more of the new ones would make a difference where there is none."""
+        """Return new figures with the precision of the reference figures.
+
+        Files keep seven digits. If the reference figures have no more, further digits of the new
+        figures would break ties that are none.
+        """
         y = np.asarray(values, np.float64)
         y[np.isnan(y)] = inf if self.side == "rise" else -inf
         if all(value == rounded(value) for value in self.reference):
@@ -196,32 +203,39 @@ class SequentialGate:
         return y
 
     def _decision(
-        self, outcome: Outcome, values: Sequence[float], chance: float, why: str = ""
+        self, outcome: Outcome, values: Sequence[float], p_value: float, why: str = ""
     ) -> Decision:
-        assert self.band is not None
+        """Return a decision with its reason in words."""
+        band = self.band
+        assert band is not None
         with np.errstate(invalid="ignore"):
             differences = np.subtract.outer(np.asarray(values), np.asarray(self.reference))
         finite = differences[np.isfinite(differences)]
         shift = float(np.median(finite)) if finite.size else None
-        way = {"both": "either way", "drop": "down", "rise": "up"}[self.side]
-        band = f"{self.band.n} stored runs ({self.band.mean:.4f} ± {self.band.spread:.4f}; {self.source})"
-        by = "all diverged" if shift is None else f"a shift of {shift:+.4f}"
-        said = {
-            Outcome.PASS: f"like {band}: a shift of {self.shift:.2g} {way} is ruled out (beta {self.beta:g})",
-            Outcome.FAIL: f"unlike {band}: {by}, chance {chance:.1e} (alpha {self.alpha:.1e} {way})",
-            Outcome.INCONCLUSIVE: f"neither like nor unlike {band}: {by}, chance {chance:.1e}",
+        way = DIRECTIONS[self.side]
+        stored = f"{band.n} reference runs ({band.mean:.4f} ± {band.std:.4f}; {self.source})"
+        found = "all diverged" if shift is None else f"a shift of {shift:+.4f}"
+        found += f", p-value {p_value:.1e}"
+        reason = {
+            Outcome.PASS: f"equivalent to {stored}: a shift of {self.shift:.2g} {way} is "
+            f"ruled out (beta {self.beta:g})",
+            Outcome.FAIL: f"from a different distribution than {stored}: {found} "
+            f"(alpha {self.alpha:.1e} {way})",
+            Outcome.INCONCLUSIVE: f"undecided against {stored}: {found}",
         }[outcome]
-        return Decision(outcome, f"{said}; {why}" if why else said, tuple(values), shift, chance)
+        if why:
+            reason = f"{reason}; {why}"
+        return Decision(outcome, reason, tuple(values), shift, p_value)
 
     def batches(self, first_seed: int) -> Iterator[range]:
-        """The seeds to run up to each look: those of one batch may run side by side."""
+        """Yield the seeds up to each look. The runs of one batch may be trained in parallel."""
         start = 0
-        for look in self.design.looks if not self.blind else (1,):
+        for look in self.design.looks if not self.obstacle else (1,):
             yield range(first_seed + start, first_seed + look)
             start = look
 
     def run(self, train: Callable[[int], float], first_seed: int = 10_000) -> Decision:
-        """Train seed after seed until it is decided. What `train` raises is its own."""
+        """Train with new seeds until the gate is decided. Errors of `train` pass through."""
         values: list[float] = []
         for seeds in self.batches(first_seed):
             values += [train(seed) for seed in seeds]

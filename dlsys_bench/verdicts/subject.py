@@ -84,7 +84,7 @@ def run_until_decided(
         max_seeds=terms.max_seeds,
         smallest_shift=sequential.shift,
         shift=decision.shift,
-        chance=decision.chance,
+        p_value=decision.p_value,
         seconds=perf_counter() - started,
     )
 

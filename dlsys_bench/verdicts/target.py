@@ -1,4 +1,4 @@
-"""How accurate a training has to become, from an arm's stored runs."""
+"""The level of a metric that a training has to reach, from the reference runs of an arm."""
 
 from __future__ import annotations
 
@@ -10,41 +10,39 @@ from dlsys_bench.verdicts.gate import gate_for
 from dlsys_bench.verdicts.sequential import rounded
 
 MISSED = 0.01
-"""How many healthy runs may end short of the target."""
+"""The fraction of healthy runs that may end short of the target."""
 
 
 def target_of(case: Case, dataset: Dataset, tier: str, missed: float = MISSED) -> Target:
-    """The end, on the bad side, of the interval in which one new run ends its training with a
-    chance of 1 - 2 * missed: `Band.interval` of the runs that the arm's gate holds new ones to,
-    mean - t(1 - missed, n - 1) * spread * sqrt(1 + 1 / n) for a figure that is to be high. To seven
-    digits, as figures are kept.
+    """Return the target of an arm: the worse end of the prediction interval of one run.
 
-    So 1 - missed of healthy runs end at that level or better: by a normal law, and on the mean over
-    the stored runs that there might have been. That it is enough to be as good at any look before
-    the end makes it more of them.
+    The interval has level 1 - 2 * missed and is that of the band of the gate (`Band.interval`). For
+    a metric that is better when it is higher the target is
+    mean - t(1 - missed, n - 1) * std * sqrt(1 + 1 / n), rounded to seven digits as stored figures
+    are. If figures are normally distributed, a fraction 1 - missed of healthy runs ends at that
+    level or better, on average over the reference runs. More of them reach it, since a run counts
+    if it is as good at any look before its end.
 
-    Errors: UserError where nothing can be asked of the arm there.
+    Raises UserError if the arm has no target there.
     """
     where = f"{case.name} on {dataset.name}, tier {tier}"
+    metric = case.study.metric
     if case.study.measure is not None:
-        raise UserError(
-            f"{where}: a run is more than one training, with no time to its {case.study.metric}"
-        )
+        raise UserError(f"{where}: a run is more than one training, with no time to its {metric}")
     sequential, _ = gate_for(case, dataset, tier)
     if unjudged := case.arm.reason_unjudged(dataset.name, tier):
         raise UserError(f"{where}: no target can be set: {unjudged}")
-    band, metric = sequential.band, case.study.metric
+    band = sequential.band
     if band is None:
-        raise UserError(f"{where}: no target can be set: {sequential.blind}")
-    interval, at_most = band.interval(2 * missed), not metric.higher_is_better
-    value = interval.high if at_most else interval.low
+        raise UserError(f"{where}: no target can be set: {sequential.obstacle}")
+    interval = band.interval(2 * missed)
     return Target(
         metric.name,
-        rounded(value),
+        rounded(interval.low if metric.higher_is_better else interval.high),
         1 - missed,
         rounded(band.mean),
-        rounded(band.spread),
+        rounded(band.std),
         band.n,
         band.source,
-        at_most,
+        not metric.higher_is_better,
     )

@@ -1,4 +1,4 @@
-"""What is said of one arm of one engine, with its error rates and the line that replays it."""
+"""The verdict on an arm of an engine, with its error rates and the command that repeats it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from dlsys_bench.verdicts.bands import Band
 
 
 class Outcome(StrEnum):
-    """What became of a judgement. UNJUDGED: the arm declares that this tier cannot judge it; it
-    counts nowhere."""
+    """The outcome of a gate. UNJUDGED: by its record the arm is not judged at this tier."""
 
     PASS = "PASS"
     FAIL = "FAIL"
@@ -25,10 +24,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One arm of one engine, judged. `values` has a figure for each seed, infinite where the run
-    diverged. `alpha` is the chance that a healthy engine fails, `beta` that one shifted by
-    `smallest_shift` passes, `max_seeds` the most it could have taken; `shift` and `chance` are a
-    Decision's. `replay` is the command that runs it again."""
+    """The verdict on one arm of one engine.
+
+    - `values`: the figure of each seed, infinite if the run diverged.
+    - `alpha`: the probability that a healthy engine fails.
+    - `beta`: the probability that an engine shifted by `smallest_shift` passes.
+    - `max_seeds`: the most seeds that the gate could have used.
+    - `smallest_shift`: the minimum detectable effect (MDE), in the units of the figure.
+    - `shift`, `p_value`: see Decision.
+    - `replay`: the command that repeats the gate.
+    """
 
     key: Key
     metric: str
@@ -43,12 +48,12 @@ class Verdict:
     max_seeds: int | None = None
     smallest_shift: float | None = None
     shift: float | None = None
-    chance: float | None = None
+    p_value: float | None = None
     seconds: float = 0.0
 
     @property
     def name(self) -> str:
-        """What was judged."""
+        """The study and the arm, or the name of the user's own training."""
         return self.key.name
 
     @property
@@ -59,32 +64,23 @@ class Verdict:
         )
 
     def message(self) -> str:
-        """What was measured, the band, where the band comes from, how to replay."""
+        """Return the measured figures, the band and its source, and the command to replay."""
         return f"{self.key.label}: {self.reason}\n  replay: {self.replay}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict as JSON values; a run that diverged has no value."""
-        plain = (
-            "metric",
-            "reason",
-            "replay",
-            "alpha",
-            "beta",
-            "max_seeds",
-            "shift",
-            "chance",
-            "seconds",
-            "measured",
-        )
-        band, seen = self.band, self.smallest_shift
+        """Return the verdict as JSON values; the value of a run that diverged is None."""
+        names = ("metric", "reason", "replay", "alpha", "beta", "max_seeds", "shift")
+        effect = self.smallest_shift
         return {
             **self.key.to_dict("study", "arm", "dataset", "tier", "engine", "device"),
-            **{name: getattr(self, name) for name in plain},
+            **{name: getattr(self, name) for name in names},
+            # The JSON keeps the names of the fields that it was first written with.
+            "chance": self.p_value,
+            "seconds": self.seconds,
+            "measured": self.measured,
             "outcome": self.outcome.value,
             "seeds": list(self.seeds),
             "values": [value if isfinite(value) else None for value in self.values],
-            "smallest_shift": seen if seen is not None and isfinite(seen) else None,
-            "band": {"mean": band.mean, "spread": band.spread, "n": band.n, "source": band.source}
-            if band
-            else None,
+            "smallest_shift": effect if effect is not None and isfinite(effect) else None,
+            "band": self.band.to_dict() if self.band else None,
         }

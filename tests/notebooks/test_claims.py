@@ -669,7 +669,7 @@ def test_two_runs_of_each_arm_are_compared_by_the_spread_of_all() -> None:
     made = narrow(SPREAD | {"dropout": [0.852, 0.855], "bn": [0.866, 0.868]})
     one = judged("nb3.bn>dropout", made)
     # Its own degree of freedom, and half of the five of the other three arms.
-    assert "2 and 2 runs, spread pooled over 4 arms, d.f. 3.5" in one.reason
+    assert "2 and 2 runs, variance pooled over 4 arms, d.f. 3.5" in one.reason
     assert one.ruling is Ruling.REPRODUCED
     alone = judged("nb3.bn>dropout", narrow({"dropout": [0.852, 0.855], "bn": [0.866, 0.868]}))
     expected = stats.ttest_ind([0.866, 0.868], [0.852, 0.855])

@@ -58,7 +58,7 @@ def test_the_target_is_the_bad_end_of_the_band_of_one_run(
     [
         ("dying-relu/relu", "quick", "no time to its collapse_fraction"),
         ("regularization/lenet5-sigmoid/dropout", "quick", "still at chance"),
-        ("regularization/lenet5-tanh/dropout", "full", "0 stored runs"),
+        ("regularization/lenet5-tanh/dropout", "full", "0 reference runs"),
     ],
 )
 def test_where_no_target_can_be_set_it_is_said(name: str, tier: str, said: str) -> None:

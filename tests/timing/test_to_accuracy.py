@@ -286,7 +286,7 @@ def test_an_engine_that_never_learns_is_said_and_exits_1(tmp_path: Path) -> None
         (["--output", "t.md"], "it takes NAME.jsonl"),
         (["--arm", "vanila"], "no arm 'vanila' (did you mean"),
         (["--engine", "nunpy"], "unknown engine 'nunpy'"),
-        (["--tier", "full"], "no target can be set: 0 stored runs"),
+        (["--tier", "full"], "no target can be set: 0 reference runs"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_trained(

@@ -26,8 +26,8 @@ def test_the_band_is_the_prediction_interval_of_the_textbook() -> None:
 
 def test_runs_that_agree_to_the_last_step_have_not_shown_a_spread_of_zero() -> None:
     band = Band.of([0.95] * 5, "file", resolution=1 / 360)
-    assert band.spread == pytest.approx(1 / 360 / math.sqrt(12))
-    assert Band.of([0.9, 0.95], "file", resolution=1 / 360).spread == pytest.approx(
+    assert band.std == pytest.approx(1 / 360 / math.sqrt(12))
+    assert Band.of([0.9, 0.95], "file", resolution=1 / 360).std == pytest.approx(
         0.05 / math.sqrt(2)
     )
 

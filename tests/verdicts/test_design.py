@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.verdicts.design import Design
-from dlsys_bench.verdicts.ranks import smallest_chance
+from dlsys_bench.verdicts.ranks import smallest_p_value
 from dlsys_bench.verdicts.sequential import SequentialGate
 from dlsys_bench.verdicts.verdict import Outcome
 
@@ -34,7 +34,7 @@ def test_a_gate_spends_no_more_than_it_has_and_only_what_can_tell(
     assert sum(design.pass_levels.values()) <= 0.01
     for levels in (design.fail_levels, design.pass_levels):
         assert all(
-            level >= smallest_chance(stored, look) * (1 - 1e-12) for look, level in levels.items()
+            level >= smallest_p_value(stored, look) * (1 - 1e-12) for look, level in levels.items()
         )
 
 
@@ -99,11 +99,11 @@ def test_the_smallest_shift_is_found_as_often_as_stated(side: str) -> None:
 
 
 def test_the_shortest_gate_that_sees_a_shift_is_found() -> None:
-    found = Design.seeing(3.33, 20)
+    found = Design.detecting(3.33, 20)
     assert found is not None
-    assert found.sees(3.33)
-    assert not replace(found, looks=found.looks[:-1]).sees(3.33)
-    assert Design.seeing(0.1, 20) is None
+    assert found.detects(3.33)
+    assert not replace(found, looks=found.looks[:-1]).detects(3.33)
+    assert Design.detecting(0.1, 20) is None
 
 
 def test_a_spread_of_015_points_takes_a_median_of_at_most_four_seeds_for_half_a_point() -> None:
@@ -111,7 +111,7 @@ def test_a_spread_of_015_points_takes_a_median_of_at_most_four_seeds_for_half_a_
     it."""
     shift = 0.5 / 0.15
     for stored in (10, 20):
-        design = Design.seeing(shift, stored)
+        design = Design.detecting(shift, stored)
         assert design is not None
         assert design.operating(shift).median_seeds <= 4
         assert design.operating(shift).passed >= 0.99
@@ -123,10 +123,10 @@ def test_a_spread_of_015_points_takes_a_median_of_at_most_four_seeds_for_half_a_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((20, 0.0), "alpha is 0.0; it takes a chance between 0 and 1"),
+        ((20, 0.0), "alpha is 0.0; it takes a probability between 0 and 1"),
         ((20, 0.1, 1.0), "beta is 1.0;"),
-        ((0,), "0 stored runs and 12 seeds"),
-        ((20, 0.1, 0.1, 0), "20 stored runs and 0 seeds"),
+        ((0,), "0 reference runs and 12 seeds"),
+        ((20, 0.1, 0.1, 0), "20 reference runs and 0 seeds"),
         ((20, 0.1, 0.1, 5, "drops"), r'side is \'drops\' \(did you mean "drop"\?\)'),
     ],
 )

@@ -258,10 +258,10 @@ def test_a_training_that_becomes_nan_fails() -> None:
 def test_the_power_of_a_gate_is_said_before_it_is_run() -> None:
     found = power(case(), DIGITS, "quick", Terms(alpha=1e-3))
     assert found.healthy is not None
-    assert found.spread is not None
+    assert found.std is not None
     assert (found.stored, found.smallest_shift) == (
         20,
-        pytest.approx(2.98 * found.spread, rel=0.01),
+        pytest.approx(2.98 * found.std, rel=0.01),
     )
     assert found.minutes == pytest.approx(found.healthy.mean_seeds * (found.seconds or 0) / 60)
     half = power(case(), DIGITS, "quick", Terms(smallest_shift=found.smallest_shift * 1.5))

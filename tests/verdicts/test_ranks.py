@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dlsys_bench.verdicts.ranks import chances, smallest_chance, untied
+from dlsys_bench.verdicts.ranks import p_values, smallest_p_value, untied
 
 FEW = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=5)
 
@@ -20,7 +20,7 @@ FEW = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=5)
 def test_without_ties_it_is_mann_and_whitneys(n: int, m: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     x, y = generator.normal(size=n), generator.normal(size=m)
-    found = chances(x, y)
+    found = p_values(x, y)
     for chance, side in ((found.low, "less"), (found.high, "greater")):
         assert chance == pytest.approx(
             stats.mannwhitneyu(y, x, alternative=side, method="exact").pvalue, rel=1e-9
@@ -33,31 +33,33 @@ def test_with_ties_it_counts_every_choice_of_the_new_among_all(
 ) -> None:
     ranks = stats.rankdata(x + y)
     sums = [ranks[list(chosen)].sum() for chosen in combinations(range(len(ranks)), len(y))]
-    found = chances(x, y)
+    found = p_values(x, y)
     assert found.low == pytest.approx(np.mean(np.array(sums) <= ranks[len(x) :].sum() + 1e-9))
     assert found.high == pytest.approx(np.mean(np.array(sums) >= ranks[len(x) :].sum() - 1e-9))
 
 
 def test_values_apart_by_rounding_are_tied() -> None:
     assert 0.1 + 0.2 != 0.3
-    assert chances([0.3], [0.1 + 0.2]) == (1.0, 1.0)
-    assert chances([0.0, 0.0], [0.0]) == (1.0, 1.0)
-    assert chances([0.96], [0.960001]).low == 1.0
-    assert chances([0.96], [0.960001]).high == 0.5
+    assert p_values([0.3], [0.1 + 0.2]) == (1.0, 1.0)
+    assert p_values([0.0, 0.0], [0.0]) == (1.0, 1.0)
+    assert p_values([0.96], [0.960001]).low == 1.0
+    assert p_values([0.96], [0.960001]).high == 0.5
 
 
 def test_infinite_values_are_the_farthest() -> None:
-    assert chances([0.9, 0.95], [-inf]) == (pytest.approx(1 / 3), 1.0)
-    assert chances([0.9, -inf], [-inf]).low == pytest.approx(2 / 3)
-    assert chances([-inf], [inf]) == (1.0, pytest.approx(0.5))
+    assert p_values([0.9, 0.95], [-inf]) == (pytest.approx(1 / 3), 1.0)
+    assert p_values([0.9, -inf], [-inf]).low == pytest.approx(2 / 3)
+    assert p_values([-inf], [inf]) == (1.0, pytest.approx(0.5))
 
 
 @pytest.mark.parametrize(("n", "m"), [(20, 2), (20, 8), (5, 12), (1, 1)])
 def test_the_farthest_outcome_is_as_rare_as_counted(n: int, m: int) -> None:
-    assert smallest_chance(n, m) == 1 / comb(n + m, m)
+    assert smallest_p_value(n, m) == 1 / comb(n + m, m)
     below = untied(n, m)
     assert len(below) == n * m + 1
-    assert below[0] == pytest.approx(smallest_chance(n, m))
+    assert below[0] == pytest.approx(smallest_p_value(n, m))
     assert below[-1] == 1.0
-    assert chances(range(n), range(-m, 0)).low == pytest.approx(smallest_chance(n, m), rel=1e-9)
-    assert chances(range(n), range(n, n + m)).high == pytest.approx(smallest_chance(n, m), rel=1e-6)
+    assert p_values(range(n), range(-m, 0)).low == pytest.approx(smallest_p_value(n, m), rel=1e-9)
+    assert p_values(range(n), range(n, n + m)).high == pytest.approx(
+        smallest_p_value(n, m), rel=1e-6
+    )

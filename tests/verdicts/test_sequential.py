@@ -23,7 +23,7 @@ def test_runs_like_the_stored_ones_pass_soon() -> None:
     found = run(SequentialGate(STORED), 0.95)
     assert found.outcome is Outcome.PASS
     assert len(found.values) <= 8
-    assert "like 20 stored runs (0.9" in found.reason
+    assert "equivalent to 20 reference runs (0.9" in found.reason
     assert "either way is ruled out (beta 0.01)" in found.reason
 
 
@@ -31,10 +31,10 @@ def test_runs_like_the_stored_ones_pass_soon() -> None:
 def test_a_shift_either_way_fails_as_soon_as_it_can(mean: float) -> None:
     found = run(SequentialGate(STORED), mean)
     assert (found.outcome, len(found.values)) == (Outcome.FAIL, 5)
-    assert found.chance == pytest.approx(1 / 53130)
+    assert found.p_value == pytest.approx(1 / 53130)
     assert found.shift == pytest.approx(mean - 0.95, abs=0.006)
-    assert "unlike 20 stored runs" in found.reason
-    assert "chance 1.9e-05 (alpha 1.0e-03 either way)" in found.reason
+    assert "from a different distribution than 20 reference runs" in found.reason
+    assert "p-value 1.9e-05 (alpha 1.0e-03 either way)" in found.reason
 
 
 def test_one_sided_gates_pass_what_lies_on_the_other_side() -> None:
@@ -60,9 +60,9 @@ def test_what_lies_between_is_inconclusive_after_the_last_seed() -> None:
     gate = SequentialGate(STORED, smallest_shift=0.004)
     found = run(gate, 0.952)
     assert (found.outcome, len(found.values)) == (Outcome.INCONCLUSIVE, 12)
-    assert "neither like nor unlike" in found.reason
-    assert "20 stored runs and at most 12 seeds see a shift of" in found.reason
-    assert "not 0.004; more seeds would not, more stored runs may" in found.reason
+    assert "undecided against" in found.reason
+    assert "20 reference runs and at most 12 seeds detect a shift of" in found.reason
+    assert "not 0.004; more seeds would not, more reference runs may" in found.reason
 
 
 def test_a_gate_that_is_too_short_says_how_many_seeds_would_do() -> None:
@@ -77,9 +77,11 @@ def test_a_gate_that_is_too_short_says_how_many_seeds_would_do() -> None:
 def test_stored_runs_too_few_to_tell_anything_are_said_before_long() -> None:
     few = run(SequentialGate([0.9, 0.91]), 0.9)
     assert (few.outcome, len(few.values)) == (Outcome.INCONCLUSIVE, 1)
-    assert few.reason == "2 stored runs in the reference, a gate needs 3"
+    assert few.reason == "2 reference runs in the reference, a gate needs 3"
     blind = run(SequentialGate([0.9, 0.91, 0.92, 0.93]), 0.9)
-    assert "4 stored runs and at most 12 seeds can show nothing at alpha 1.0e-03" in blind.reason
+    assert (
+        "4 reference runs and at most 12 seeds can detect nothing at alpha 1.0e-03" in blind.reason
+    )
 
 
 def test_runs_that_diverge_where_none_did_fail_and_never_pass() -> None:
@@ -157,8 +159,8 @@ def test_new_figures_are_compared_as_files_keep_the_stored_ones() -> None:
 def test_figures_that_are_all_alike_say_so_before_anything_is_trained() -> None:
     for value in (0.875, 0.9):
         gate = SequentialGate([value] * 20)
-        assert gate.blind is not None
-        assert "all alike" in gate.blind
+        assert gate.obstacle is not None
+        assert "all equal" in gate.obstacle
     found = SequentialGate([0.875] * 20, smallest_shift=0.01).run(
         lambda seed: 0.875 if seed % 2 else 0.75
     )
@@ -172,9 +174,9 @@ def test_one_exploded_run_does_not_make_the_others_alike() -> None:
 
 def test_a_gate_that_can_rule_nothing_out_says_so() -> None:
     gate = SequentialGate(STORED[:5], smallest_shift=0.1, alpha=0.05, max_seeds=3, beta=1e-3)
-    assert gate.blind is not None
-    assert "can rule nothing out at beta 0.001" in gate.blind
-    assert "2 of 20 stored runs" in str(SequentialGate([inf] * 18 + [1.0, 2.0]).blind)
+    assert gate.obstacle is not None
+    assert "can rule nothing out at beta 0.001" in gate.obstacle
+    assert "2 of 20 reference runs" in str(SequentialGate([inf] * 18 + [1.0, 2.0]).obstacle)
 
 
 @pytest.mark.parametrize("stored", [7, 10, 26, 30])
@@ -184,4 +186,8 @@ def test_a_gate_sees_upwards_as_it_sees_downwards(stored: int) -> None:
     down = SequentialGate([-v for v in values], smallest_shift=9.0).run(
         lambda seed: -5.0 - 0.01 * (seed % 100)
     )
-    assert (up.outcome, len(up.values), up.chance) == (down.outcome, len(down.values), down.chance)
+    assert (up.outcome, len(up.values), up.p_value) == (
+        down.outcome,
+        len(down.values),
+        down.p_value,
+    )

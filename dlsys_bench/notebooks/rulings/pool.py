@@ -17,7 +17,7 @@ from dlsys_bench.notebooks.rulings.runs import FEWEST, Runs, figures
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import EPOCH_METRICS
 from dlsys_bench.studies.registry import studies
-from dlsys_bench.verdicts.spread import Spread, moderate
+from dlsys_bench.verdicts.variance import Variance, moderate
 
 PUBLISHED_STEP = 1e-4
 """Figures are printed with four digits, so that runs which agree do not show a variance of zero."""
@@ -36,12 +36,12 @@ class Prediction(NamedTuple):
     mean: float
     deviation: float
     n: int
-    spread: Spread
+    spread: Variance
 
     @property
     def error(self) -> float:
         """The standard error of the prediction of one further run."""
-        return self.spread.deviation * math.sqrt(1 + 1 / self.n)
+        return self.spread.std * math.sqrt(1 + 1 / self.n)
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """The interval that contains one further run with probability `level`."""
@@ -58,7 +58,7 @@ class Prediction(NamedTuple):
         if self.spread.arms < 2:
             return ""
         return (
-            f"standard deviation {self.spread.deviation:.2g} pooled over {self.spread.arms} arms, "
+            f"standard deviation {self.spread.std:.2g} pooled over {self.spread.arms} arms, "
             f"d.f. {self.spread.df:.1f}"
         )
 
@@ -113,7 +113,7 @@ def _others(runs: Runs, one: Result, metric: str, epoch: int | None) -> list[NDA
 
 def spreads_of(
     runs: Runs, a: Sequence[Result], b: Sequence[Result], metric: str
-) -> tuple[Spread, Spread] | None:
+) -> tuple[Variance, Variance] | None:
     """The moderated variances of two arms, each with the other arms of its study; None if the runs
     have no history to pool."""
     if not (a[0].history and b[0].history):

@@ -42,7 +42,7 @@ def band(claim: Claim, runs: Runs) -> Judged:
     wide = too_wide(claim, metric, (low, high), one.mean) if inside else ""
     parts = [
         f"{'inside' if inside else 'outside'} the prediction interval of one run, "
-        f"{abs(claim['value'] - one.mean) / one.spread.deviation:.1f} standard deviations from the "
+        f"{abs(claim['value'] - one.mean) / one.spread.std:.1f} standard deviations from the "
         "mean",
         f"but this is {wide}" if wide else "",
         one.pooled,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from dlsys_bench.verdicts.spread import Spread, fit_prior, moderate
+from dlsys_bench.verdicts.variance import Variance, fit_prior, moderate
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -56,7 +56,7 @@ def test_variances_that_stray_no_more_than_chance_are_one_estimate() -> None:
     (first, *_) = moderate([1.0, 1.2, 0.8], [4, 4, 12])
     # Half of the 16 of the others, with its own 4.
     assert first.df == pytest.approx(12.0)
-    assert first.variance == pytest.approx((8 * prior.variance + 4 * 1.0) / 12)
+    assert first.value == pytest.approx((8 * prior.variance + 4 * 1.0) / 12)
     assert first.arms == 3
 
 
@@ -68,18 +68,18 @@ def test_what_is_common_is_no_less_than_the_mean_of_the_variances() -> None:
     assert prior.df < 1.5
     assert prior.variance < np.mean(s2)
     spreads = moderate(s2, [1] * 4)
-    assert [spread.variance for spread in spreads] == pytest.approx(
+    assert [spread.value for spread in spreads] == pytest.approx(
         [(prior.df * np.mean(s2) + own) / (prior.df + 1) for own in s2]
     )
     assert [spread.df for spread in spreads] == pytest.approx([prior.df + 1] * 4)
 
 
 def test_one_arm_is_its_own_and_so_is_one_among_zeros() -> None:
-    assert moderate([0.25], [4]) == [Spread(0.25, 4.0, 1)]
+    assert moderate([0.25], [4]) == [Variance(0.25, 4.0, 1)]
     assert moderate([0.0, 0.0, 1.0], [1, 1, 1]) == [
-        Spread(0.0, 1.0, 1),
-        Spread(0.0, 1.0, 1),
-        Spread(1.0, 1.0, 1),
+        Variance(0.0, 1.0, 1),
+        Variance(0.0, 1.0, 1),
+        Variance(1.0, 1.0, 1),
     ]
 
 
@@ -88,16 +88,16 @@ def test_no_spread_is_below_the_step_of_what_is_printed() -> None:
     others small."""
     step = 1e-4**2 / 12
     spreads = moderate([0.0, 0.0, 4e-8, 6e-8], [1] * 4, floor=step)
-    assert all(spread.variance > step for spread in spreads)
+    assert all(spread.value > step for spread in spreads)
     assert all(spread.arms == 4 for spread in spreads)
-    assert moderate([0.0], [1], floor=step) == [Spread(step, 1.0, 1)]
+    assert moderate([0.0], [1], floor=step) == [Variance(step, 1.0, 1)]
 
 
 def test_spreads_are_pooled_in_the_units_of_their_scales() -> None:
     """Spreads that are a tenth of their scale each are alike."""
     scales = np.array([0.1, 1.0, 10.0])
     spreads = moderate(0.01 * scales**2, [1, 1, 1], scales)
-    assert [spread.deviation for spread in spreads] == pytest.approx(0.1 * scales)
+    assert [spread.std for spread in spreads] == pytest.approx(0.1 * scales)
     assert [spread.df for spread in spreads] == pytest.approx([2.0] * 3)
 
 
@@ -107,7 +107,7 @@ def test_one_arm_that_strays_fifty_times_as_far_is_kept_apart() -> None:
     alone = moderate([1.0, 2.0, 0.7], [1] * 3)
     *others, wild = moderate([1.0, 2.0, 0.7, 2500.0], [1] * 4)
     assert others == alone
-    assert wild == Spread(2500.0, 1.0, 1)
+    assert wild == Variance(2500.0, 1.0, 1)
     # One that merely strays twice as far is one of them.
     assert all(spread.arms == 4 for spread in moderate([1.0, 2.0, 0.7, 4.0], [1] * 4))
 
@@ -127,7 +127,7 @@ def covered(draw: Draw, arms: int, trials: int, runs: int = 2) -> tuple[np.ndarr
         new, variances = generator.normal(0.0, true), stored.var(axis=1, ddof=1)
         spreads = moderate(variances.tolist(), [runs - 1] * arms)
         scale = math.sqrt(1 + 1 / runs)
-        half = scale * np.array([stats.t.ppf(0.975, s.df) * s.deviation for s in spreads])
+        half = scale * np.array([stats.t.ppf(0.975, s.df) * s.std for s in spreads])
         inside += np.abs(new - stored.mean(axis=1)) <= half
         widths.append(
             (half / true, scale * stats.t.ppf(0.975, runs - 1) * np.sqrt(variances) / true)
