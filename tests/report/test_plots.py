@@ -341,8 +341,8 @@ def test_what_is_swept_is_what_the_runs_differ_in() -> None:
         run("own", str(rate), recipe={**RATE, "optimizer": {"learning_rate": rate}})
         for rate in (0.1, 1.0)
     ]
-    assert [swept(sizes).value(made) for made in sizes] == [64.0, 128.0]
-    assert [swept(rates).value(made) for made in rates] == [0.1, 1.0]
+    assert [swept(sizes).value(made.recipe) for made in sizes] == [64.0, 128.0]
+    assert [swept(rates).value(made.recipe) for made in rates] == [0.1, 1.0]
     assert "batch" in swept([run("batch-size-sweep")]).label
     assert "rate" in swept([run("learning-rate-sweep")]).label
 

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
+from dlsys_bench.notebooks.studies.initialization import ASYMPTOTES as RANGES
+from dlsys_bench.notebooks.studies.initialization import PARTS
 from dlsys_bench.report.picture import BLUE, ORANGE, save
 from dlsys_bench.report.plots.frame import head, legend, nothing, plain_log
 from dlsys_bench.report.plots.groups import Group, groups, not_drawn, seeds
@@ -16,10 +20,8 @@ from dlsys_bench.report.plots.statistics import from_quantiles
 from dlsys_bench.runs.result import Result
 
 BINS = 48
-RANGES = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
-"""What an activation can give; ReLU's outputs are drawn as powers of ten, those that are above
-zero."""
 DECADES = (-4.0, 3.0)
+"""The powers of ten on which the positive outputs of an unbounded activation are drawn."""
 
 STATISTICS = (
     ("deviation", "deviation", BLUE, "o"),
@@ -45,11 +47,9 @@ def activations(results: Sequence[Result], path: Path) -> Path:
     """An activation a band, an initialiser a column: the outputs of the five hidden layers as
     violins, and below them their deviation and the fraction that is saturated, with what theory
     predicts. Writes a PNG."""
-    from matplotlib.figure import Figure
-
-    grouped = groups(results)
-    kinds = list(dict.fromkeys(group.arm.partition("/")[0] for group in grouped))
-    starts = list(dict.fromkeys((group.arm.partition("/")[2], group.beside) for group in grouped))
+    drawn = {_place(group): group for group in groups(results)}
+    kinds = list(dict.fromkeys(kind for kind, _ in drawn))
+    starts = list(dict.fromkeys(start for _, start in drawn))
     figure = Figure(
         figsize=(max(1.85 * len(starts) + 0.9, 7.5), 4.3 * len(kinds) + 1.2), layout="constrained"
     )
@@ -61,38 +61,44 @@ def activations(results: Sequence[Result], path: Path) -> Path:
         squeeze=False,
         height_ratios=[2.0, 1.0, 1.0] * len(kinds),
     )
-    drawn = {
-        (group.arm.partition("/")[0], group.arm.partition("/")[2], group.beside): group
-        for group in grouped
-    }
     for band, kind in enumerate(kinds):
         rows = axes[3 * band : 3 * band + 3]
         for column, start in enumerate(starts):
-            group = drawn.get((kind, *start))
-            _column(rows[:, column], kind, group)
+            _column(rows[:, column], kind, drawn.get((kind, start)))
             label = "\n".join(part for part in start if part)
             rows[0][column].set_title(f"{kind}, {label}", fontsize=9)
-        rows[0][0].set_ylabel(f"{kind}: output" + ("" if kind in RANGES else "\n(above zero)"))
-        for axis, (_, label, _, _) in zip(rows[1:, 0], STATISTICS, strict=True):
-            axis.set_ylabel(label)
-        if kind not in RANGES:
-            plain_log(rows[1][0])
-        else:
-            high = rows[1][0].get_ylim()[1]
-            rows[1][0].set_ylim(-0.08 * high, 1.08 * high)
+        _label(rows[:, 0], kind)
     for axis in axes[-1]:
         axis.set_xlabel("hidden layer")
         axis.set_xticks(range(1, 6))
-    runs = max(len(group.runs) for group in grouped)
+    runs = max(len(group.runs) for group in drawn.values())
     head(
         figure,
         results,
         f"outputs of untrained networks, {seeds(runs)} an arm pooled. Saturated: within 0.01 of an asymptote; for ReLU "
         "exactly zero, left out of its violins (axis logarithmic)",
-        not_drawn(grouped),
+        not_drawn(drawn.values()),
     )
     legend(figure)
     return save(figure, path)
+
+
+def _place(group: Group) -> tuple[str, tuple[str, str]]:
+    """The band and the column of a group: the activation, and the initializer with the engine."""
+    activation, start = PARTS.get(group.arm, (group.arm, ""))
+    return activation, (start, group.beside)
+
+
+def _label(axes: Any, kind: str) -> None:
+    """Label the left axes of a band and set their scales."""
+    axes[0].set_ylabel(f"{kind}: output" + ("" if kind in RANGES else "\n(above zero)"))
+    for axis, (_, label, _, _) in zip(axes[1:], STATISTICS, strict=True):
+        axis.set_ylabel(label)
+    if kind not in RANGES:
+        plain_log(axes[1])
+    else:
+        high = axes[1].get_ylim()[1]
+        axes[1].set_ylim(-0.08 * high, 1.08 * high)
 
 
 def _column(axes: Any, kind: str, group: Group | None) -> None:
@@ -108,8 +114,6 @@ def _column(axes: Any, kind: str, group: Group | None) -> None:
 
 
 def _violins(axis: Any, kind: str, quantiles: Sequence[Sequence[Sequence[float]]]) -> None:
-    from matplotlib.ticker import FuncFormatter, MultipleLocator
-
     powers = kind not in RANGES
     low, high = RANGES.get(kind, DECADES)
     edges = np.linspace(low, high, BINS + 1)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.studies.dying_relu import DYING_RELU
 from dlsys_bench.report.picture import BLUE, ORANGE, VERMILLION, WIDTH, save
@@ -53,8 +55,6 @@ def collapse(results: Sequence[Result], path: Path) -> Path:
     """A row an arm: the fraction of all networks of all seeds by either rule with its 95%
     Clopper-Pearson interval, each run a tick, the published fraction beneath with an interval of
     its own; the numbers beside. Writes a PNG."""
-    from matplotlib.figure import Figure
-
     grouped = groups(results)
     figure = Figure(figsize=(WIDTH + 1.5, 0.85 * len(grouped) + 2.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True, width_ratios=[1.0, 1.25])

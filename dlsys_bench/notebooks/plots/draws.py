@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dlsys_bench.notebooks.claims import claims
-from dlsys_bench.report.picture import VERMILLION, save
-from dlsys_bench.report.plots.frame import head, legend, nothing, style
+from dlsys_bench.notebooks.rulings.runs import ARMS_OF_CLAIMS
+from dlsys_bench.notebooks.studies.perceptron import PERCEPTRON, PROTOCOLS
+from dlsys_bench.report.picture import save
+from dlsys_bench.report.plots.frame import PUBLISHED, head, legend, nothing, style
 from dlsys_bench.report.plots.groups import Group, groups, not_drawn
 from dlsys_bench.report.plots.statistics import percentile
 from dlsys_bench.runs.result import Result
@@ -34,9 +37,8 @@ def pooled(runs: Sequence[Result]) -> NDArray[np.int64]:
 def published(arm: str) -> float | None:
     """The accuracy of the one draw that a notebook prints, nb2/hinge for its hinge; None where
     there is none."""
-    source, _, loss = arm.partition("/")
     for claim in claims():
-        if claim["id"] == f"{source}.{loss}.test_accuracy":
+        if ARMS_OF_CLAIMS.get(claim["id"]) == (PERCEPTRON.name, arm):
             return float(claim["value"])
     return None
 
@@ -44,12 +46,10 @@ def published(arm: str) -> float | None:
 def draws(results: Sequence[Result], path: Path) -> Path:
     """A protocol a row, its losses compared: the density of the test accuracy and its cumulative
     distribution over all draws, with the published draws and their percentiles. Writes a PNG."""
-    from matplotlib.figure import Figure
-
     grouped = groups(results)
     protocols: dict[str, list[Group]] = {}
     for group in grouped:
-        protocols.setdefault(group.arm.partition("/")[0], []).append(group)
+        protocols.setdefault(_parts(group)[0], []).append(group)
     figure = Figure(figsize=(10.0, 2.9 * len(protocols) + 1.5), layout="constrained")
     axes = figure.subplots(len(protocols), 2, sharex=True, sharey="col", squeeze=False)
     for (left, right), (protocol, members) in zip(axes, protocols.items(), strict=True):
@@ -88,8 +88,13 @@ def _left_edge(grouped: Sequence[Group]) -> float:
 
 def _look(group: Group, grouped: Sequence[Group]) -> tuple[str, str, Any]:
     """The style of a loss (and engine), the same in every row."""
-    kinds = list(dict.fromkeys((other.arm.partition("/")[2], other.beside) for other in grouped))
-    return style(kinds.index((group.arm.partition("/")[2], group.beside)))
+    kinds = list(dict.fromkeys((_parts(other)[1], other.beside) for other in grouped))
+    return style(kinds.index((_parts(group)[1], group.beside)))
+
+
+def _parts(group: Group) -> tuple[str, str]:
+    """The protocol and the loss of a group."""
+    return PROTOCOLS.get(group.arm, (group.arm, ""))
 
 
 def _one(left: Any, right: Any, group: Group, look: tuple[str, str, Any]) -> None:
@@ -98,9 +103,7 @@ def _one(left: Any, right: Any, group: Group, look: tuple[str, str, Any]) -> Non
     every, points = int(counts.sum()), len(counts) - 1
     accuracies = np.arange(len(counts)) / points
     average = float(counts @ accuracies / every)
-    name = " ".join(
-        part for part in (group.arm.partition("/")[2] or group.arm, group.beside) if part
-    )
+    name = " ".join(part for part in (_parts(group)[1] or group.arm, group.beside) if part)
     # Laid from the right: the last is as wide as the others and ends with those that have all
     # points right.
     edges = np.arange(points + 0.5, -BIN, -BIN)[::-1] / points
@@ -121,24 +124,19 @@ def _one(left: Any, right: Any, group: Group, look: tuple[str, str, Any]) -> Non
     if value is not None:
         at = percentile(counts.tolist(), round(value * points))
         said.append(f"   published {value:g}: percentile {at:.1f}")
-        for axis in (left, right):
-            axis.axvline(value, color=colour, linestyle=(0, (1, 1.2)), linewidth=1.6)
-        right.plot(
-            value,
-            at,
-            marker="D",
-            color=VERMILLION,
-            markerfacecolor="none",
-            markersize=9,
-            markeredgewidth=1.8,
-            linestyle="none",
-            zorder=5,
-            label="published draw",
-        )
-    _say(right, said)
+        _published(left, right, value, at, colour)
+    _write(right, said)
 
 
-def _say(axis: Any, lines: Sequence[str]) -> None:
+def _published(left: Any, right: Any, value: float, at: float, colour: str) -> None:
+    """Mark the published draw at its percentile."""
+    for axis in (left, right):
+        axis.axvline(value, color=colour, linestyle=(0, (1, 1.2)), linewidth=1.6)
+    marker = PUBLISHED | {"markersize": 9, "markeredgewidth": 1.8}
+    right.plot(value, at, zorder=5, label="published draw", **marker)
+
+
+def _write(axis: Any, lines: Sequence[str]) -> None:
     """Lines in the upper left corner, below those already there: no distribution comes there."""
     taken = len(axis.texts)
     for number, line in enumerate(lines):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from dlsys_bench.notebooks.datasets import EGGHOLDER_NOISE
 from dlsys_bench.report.picture import save
@@ -24,19 +25,12 @@ def eggholder(results: Sequence[Result], path: Path) -> Path:
     """Test RMSE, in eval mode and in training mode, and the seconds of a training by the number of
     parameters: a line a number of hidden layers, through the means of the seeds, each seed a point.
     The axis of the error is broken, so that the floor of the noise is on it. Writes a PNG."""
-    from matplotlib.figure import Figure
-
     grouped = groups(results)
     figure = Figure(figsize=(10.5, 6.0), layout="constrained")
     axes = figure.subplot_mosaic(
         [["error", "seconds"], ["floor", "seconds"]], height_ratios=[7, 1], width_ratios=[1.25, 1]
     )
-    lines: dict[tuple[int, str], list[Group]] = {}
-    for group in grouped:
-        if group.finished:
-            lines.setdefault((int(group.finished[0].figures["layers"]), group.beside), []).append(
-                group
-            )
+    lines = _by_depth(grouped)
     for number, ((layers, beside), members) in enumerate(sorted(lines.items())):
         name = f"{layers} hidden layer{'s' if layers > 1 else ''}" + (
             f" ({beside})" if beside else ""
@@ -52,6 +46,28 @@ def eggholder(results: Sequence[Result], path: Path) -> Path:
     else:
         nothing(axes["error"])
     _break(axes["error"], axes["floor"])
+    _label(axes)
+    head(
+        figure,
+        results,
+        "nb4: for the same number of parameters a deeper network has the lower test RMSE, and takes longer",
+        not_drawn(grouped),
+    )
+    legend(figure)
+    return save(figure, path)
+
+
+def _by_depth(grouped: Sequence[Group]) -> dict[tuple[int, str], list[Group]]:
+    """The groups with figures by their number of hidden layers and engine: one line each."""
+    lines: dict[tuple[int, str], list[Group]] = {}
+    for group in grouped:
+        if group.finished:
+            layers = int(group.finished[0].figures["layers"])
+            lines.setdefault((layers, group.beside), []).append(group)
+    return lines
+
+
+def _label(axes: dict[str, Any]) -> None:
     axes["error"].set_ylabel("test RMSE (units of the function)")
     axes["error"].set_title("error", fontsize=10)
     axes["seconds"].set_title("training time", fontsize=10)
@@ -61,14 +77,6 @@ def eggholder(results: Sequence[Result], path: Path) -> Path:
         axis.grid(alpha=0.3)
     for name in ("floor", "seconds"):
         axes[name].set_xlabel("parameters (trainable)")
-    head(
-        figure,
-        results,
-        "nb4: for the same number of parameters a deeper network has the lower test RMSE, and takes longer",
-        not_drawn(grouped),
-    )
-    legend(figure)
-    return save(figure, path)
 
 
 def _line(

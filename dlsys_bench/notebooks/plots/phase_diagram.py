@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dlsys_bench.notebooks.studies.phase_diagram import born_dead_bounds
+from dlsys_bench.notebooks.studies.phase_diagram import PHASE_DIAGRAM, SYMMETRIC, born_dead_bounds
 from dlsys_bench.report.picture import save
-from dlsys_bench.report.plots.frame import head, nothing, style
+from dlsys_bench.report.plots.frame import head, labelled, nothing, style
 from dlsys_bench.report.plots.groups import Group, groups, not_drawn, seeds
 from dlsys_bench.report.plots.statistics import fraction
 from dlsys_bench.runs.result import Result
@@ -59,16 +60,18 @@ def bounds(
 
 
 def has_theory(arm: str) -> bool:
-    """Whether the bounds hold for an arm: ReLU at birth, weights symmetric, biases zero."""
-    return arm.startswith("born/relu,") and "asymmetric" not in arm
+    """True if the bounds hold for an arm: ReLU at birth, symmetric weights, zero biases."""
+    return arm in {
+        known.name
+        for known in PHASE_DIAGRAM.arms
+        if known.options["start"] in SYMMETRIC and known.options["slope"] == 0.0
+    }
 
 
 def phase_diagram(results: Sequence[Result], path: Path) -> Path:
     """An arm a column: heat maps of the fraction that is dead and that is flat by depth and width,
     the contours of the theory's bounds over them; below, the dead fraction by depth between the
     bounds, a width a panel. Writes a PNG."""
-    from matplotlib.figure import Figure
-
     grouped = groups(results)
     proven = [group for group in grouped if has_theory(group.arm) and group.finished]
     figure = Figure(
@@ -164,11 +167,7 @@ def _lines(part: Any, proven: Sequence[Group]) -> None:
         axis.set_ylim(-0.03, 1.03)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("dead at birth\n(fraction of the networks)")
-    handles = {
-        label: handle
-        for axis in axes
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
+    handles = labelled(axes)
     part.legend(
         list(handles.values()),
         list(handles),
@@ -184,14 +183,12 @@ def _measured(axis: Any, number: int, of: int, group: Group, diagram: Diagram, w
     shares = diagram.fractions["dead"][:, diagram.widths.index(width)]
     found = [fraction(round(share * diagram.networks), diagram.networks) for share in shares]
     aside = 0.36 * (number - (of - 1) / 2)
-    reach = np.array(
-        [(estimate.value - estimate.low, estimate.high - estimate.value) for estimate in found]
-    ).T
+    reach = np.concatenate([estimate.bars for estimate in found], axis=1)
     name = group.label.removeprefix("born/")
     axis.errorbar(
         np.array(diagram.depths) + aside,
         [estimate.value for estimate in found],
-        yerr=np.maximum(reach, 0.0),
+        yerr=reach,
         color=colour,
         marker=marker,
         markersize=3,

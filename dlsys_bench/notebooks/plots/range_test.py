@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dlsys_bench.notebooks.plots.steps import by_step
 from dlsys_bench.report.picture import BLUE, ORANGE, VERMILLION, WIDTH, save
-from dlsys_bench.report.plots.frame import GREY, head, nothing, plain_log, style
+from dlsys_bench.report.plots.frame import GREY, head, labelled, nothing, plain_log, style
 from dlsys_bench.report.plots.groups import Group, groups, not_drawn, seeds
 from dlsys_bench.report.plots.statistics import smooth
 from dlsys_bench.runs.result import Result
@@ -24,6 +25,10 @@ DIVERGED_AT = 4.0
 Lightning stop."""
 PUBLISHED_BEST = 0.1
 """nb2's best rate, of a sweep of eleven whole trainings."""
+
+
+Test = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""The learning rates and the losses of the steps of a run."""
 
 
 class Reading(NamedTuple):
@@ -73,8 +78,6 @@ def range_test(results: Sequence[Result], path: Path) -> Path:
     """Loss by learning rate, both logarithmic, an arm a panel: the steps of the first seed raw,
     each seed smoothed, the steepest descent, the lowest loss and the divergence marked at their
     medians. Writes a PNG."""
-    from matplotlib.figure import Figure
-
     grouped = groups(results)
     figure = Figure(figsize=(WIDTH, 5.4 * len(grouped) + 0.6), layout="constrained")
     axes = figure.subplots(len(grouped), 1, squeeze=False)[:, 0]
@@ -95,6 +98,30 @@ def _panel(axis: Any, group: Group) -> None:
         nothing(axis, "diverged before the steps of an epoch were kept")
         return
     readings = [read_off(*test) for test in tests]
+    _curves(axis, tests, readings)
+    _marks(axis, readings)
+    axis.set_xscale("log")
+    start = readings[0].smoothed[np.isfinite(readings[0].smoothed)][0]
+    lowest = min(float(np.nanmin(reading.smoothed)) for reading in readings)
+    # After the break the loss climbs by orders of magnitude that would flatten everything before
+    # it.
+    axis.set_ylim(lowest / 2, max(start, lowest) * 10)
+    plain_log(axis)
+    # Each panel has a legend of its own, because it states the readings of the panel.
+    labels = labelled([axis])
+    axis.legend(
+        list(labels.values()),
+        list(labels),
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.13),
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def _curves(axis: Any, tests: Sequence[Test], readings: Sequence[Reading]) -> None:
+    """The steps of the first seed, and the smoothed loss of each seed."""
     rates, losses = tests[0]
     axis.plot(
         rates, losses, ".", color="#B0B0B0", markersize=2.5, label="a step, first seed", zorder=1
@@ -109,6 +136,10 @@ def _panel(axis: Any, group: Group) -> None:
             label="a seed, smoothed",
             zorder=2,
         )
+
+
+def _marks(axis: Any, readings: Sequence[Reading]) -> None:
+    """Mark the readings at their medians, and the published learning rate."""
     marks: tuple[tuple[str, list[float | None], str], ...] = (
         ("steepest descent", [r.steepest for r in readings], ORANGE),
         ("lowest loss", [r.lowest for r in readings], style(2)[0]),
@@ -119,43 +150,26 @@ def _panel(axis: Any, group: Group) -> None:
         ),
     )
     for number, (name, found, colour) in enumerate(marks):
-        known_rates = [rate for rate in found if rate is not None]
-        if known_rates:
-            _mark(axis, name, known_rates, len(found), colour, style(number + 1))
+        known = [rate for rate in found if rate is not None]
+        if known:
+            _mark(axis, _text(name, known, len(found)), known, colour, style(number + 1)[2])
     axis.axvline(
         PUBLISHED_BEST, color=GREY, linestyle=(0, (1, 2)), label="best rate of nb2's sweep: 0.1"
     )
-    axis.set_xscale("log")
-    start = readings[0].smoothed[np.isfinite(readings[0].smoothed)][0]
-    lowest = min(float(np.nanmin(reading.smoothed)) for reading in readings)
-    # After the break the loss climbs by orders of magnitude that would flatten everything before
-    # it.
-    axis.set_ylim(lowest / 2, max(start, lowest) * 10)
-    plain_log(axis)
-    # Of its own: the readings are those of this panel.
-    labels = {
-        label: handle for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    axis.legend(
-        list(labels.values()),
-        list(labels),
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.13),
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-    )
 
 
-def _mark(
-    axis: Any, name: str, found: Sequence[float], of: int, colour: str, look: tuple[str, str, Any]
-) -> None:
-    _, _, dashes = look
-    middle = float(np.median(found))
-    text = f"{name}: {middle:.2g}"
-    if len(found) > 1:
-        text += f" ({min(found):.2g} to {max(found):.2g})"
-        axis.axvspan(min(found), max(found), color=colour, alpha=0.12, linewidth=0)
-    if len(found) < of:
-        text += f", in {len(found)} of {of}"
-    axis.axvline(middle, color=colour, linestyle=dashes, linewidth=1.6, label=text)
+def _text(name: str, rates: Sequence[float], of: int) -> str:
+    """The median and the range of a reading, and the number of seeds that have it."""
+    text = f"{name}: {float(np.median(rates)):.2g}"
+    if len(rates) > 1:
+        text += f" ({min(rates):.2g} to {max(rates):.2g})"
+    if len(rates) < of:
+        text += f", in {len(rates)} of {of}"
+    return text
+
+
+def _mark(axis: Any, label: str, rates: Sequence[float], colour: str, dashes: Any) -> None:
+    if len(rates) > 1:
+        axis.axvspan(min(rates), max(rates), color=colour, alpha=0.12, linewidth=0)
+    middle = float(np.median(rates))
+    axis.axvline(middle, color=colour, linestyle=dashes, linewidth=1.6, label=label)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dlsys_bench.notebooks.claims import claims
-from dlsys_bench.report.picture import BLUE, GREEN, ORANGE, VERMILLION, save
+from dlsys_bench.report.picture import BLUE, GREEN, ORANGE, save
+from dlsys_bench.report.plots.frame import PUBLISHED as PUBLISHED_MARKER
 from dlsys_bench.report.plots.frame import head, legend, nothing, plain_log
 from dlsys_bench.report.plots.groups import Group, groups, not_drawn, seeds
 from dlsys_bench.report.plots.statistics import smooth
@@ -68,8 +70,6 @@ def window(count: int) -> int:
 def steps(results: Sequence[Result], path: Path) -> Path:
     """An arm a column: what is moved by step, the training loss by step (the first seed raw, every
     seed smoothed), the accuracies at the ends of epochs, and those published. Writes a PNG."""
-    from matplotlib.figure import Figure
-
     grouped = groups(results)
     moved = [
         (name, label) for key, name, label in MOVED if any(run.recipe.get(key) for run in results)
@@ -82,27 +82,36 @@ def steps(results: Sequence[Result], path: Path) -> Path:
         len(heights), len(grouped), sharex="col", sharey="row", squeeze=False, height_ratios=heights
     )
     for column, group in enumerate(grouped):
-        for axis, (name, _) in zip(axes[:, column], moved, strict=False):
-            _move(axis, group, name)
-        _loss(axes[-2][column], group)
-        _accuracy(axes[-1][column], group)
-        axes[0][column].set_title(f"{group.label}\n({seeds(len(group.runs))})", fontsize=10)
-        axes[-1][column].set_xlabel("step (updates from the start)")
-        for axis in axes[:, column]:
-            axis.grid(alpha=0.3)
-            axis.ticklabel_format(axis="x", useOffset=False)
-    for axis, (_, label) in zip(axes[:, 0], moved, strict=False):
-        axis.set_ylabel(label)
-    axes[-2][0].set_ylabel("training loss of a step")
-    plain_log(axes[-2][0])
-    axes[-1][0].set_ylabel("accuracy (fraction right)")
-    for axis in axes[:, 0]:
-        if axis.get_ylabel() == MOVED[1][2]:
-            axis.set_yscale("log", base=2)
-            axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        _column(axes[:, column], group, [name for name, _ in moved])
+    _label(axes[:, 0], [label for _, label in moved])
     head(figure, results, not_drawn(grouped, what="diverged, drawn as far as they came"))
     legend(figure)
     return save(figure, path)
+
+
+def _column(axes: Any, group: Group, moved: Sequence[str]) -> None:
+    """Draw one arm."""
+    for axis, name in zip(axes, moved, strict=False):
+        _move(axis, group, name)
+    _loss(axes[-2], group)
+    _accuracy(axes[-1], group)
+    axes[0].set_title(f"{group.label}\n({seeds(len(group.runs))})", fontsize=10)
+    axes[-1].set_xlabel("step (updates from the start)")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.ticklabel_format(axis="x", useOffset=False)
+
+
+def _label(axes: Any, moved: Sequence[str]) -> None:
+    """Label the left axes and set their scales."""
+    for axis, label in zip(axes, moved, strict=False):
+        axis.set_ylabel(label)
+        if label == MOVED[1][2]:
+            axis.set_yscale("log", base=2)
+            axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes[-2].set_ylabel("training loss of a step")
+    plain_log(axes[-2])
+    axes[-1].set_ylabel("accuracy (fraction right)")
 
 
 def _move(axis: Any, group: Group, name: str) -> None:
@@ -162,46 +171,48 @@ def _accuracy(axis: Any, group: Group) -> None:
     # What a notebook prints is of the whole training: the quick tier is none.
     first = group.runs[0]
     metric, known = published(first.key.study, group.arm) if first.key.tier == "full" else ("", {})
-    ends: dict[int, int] = {}
-    for name, label, colour, marker, dashes in ACCURACIES:
-        points: dict[int, list[float]] = {}
-        for run in group.runs:
-            for epoch in run.history:
-                value = getattr(epoch, name)
-                ends[epoch.epoch] = epoch.steps
-                if value is not None:
-                    points.setdefault(epoch.steps, []).append(value)
-        for at, values in points.items():
-            axis.plot(
-                [at] * len(values),
-                values,
-                marker,
-                color=colour,
-                alpha=0.45,
-                markersize=4,
-                linestyle="none",
-            )
-        axis.plot(
-            list(points),
-            [float(np.mean(values)) for values in points.values()],
-            color=colour,
-            linestyle=dashes,
-            marker=marker,
-            markersize=3,
-            linewidth=1.2,
-            label=f"{label}: mean, and each seed",
-        )
+    ends = {epoch.epoch: epoch.steps for run in group.runs for epoch in run.history}
+    for line in ACCURACIES:
+        _accuracy_line(axis, group.runs, *line)
     here = [(ends[epoch], value) for epoch, value in known.items() if epoch in ends]
     if here:
         of = next(label for name, label, *_ in ACCURACIES if name == metric)
         axis.plot(
             *zip(*here, strict=True),
-            "D",
-            color=VERMILLION,
-            markerfacecolor="none",
             markersize=9,
             markeredgewidth=1.6,
             label=f"published (nb2): {of}",
+            **PUBLISHED_MARKER,
         )
     if not ends:
         nothing(axis, "diverged in\nits first epoch")
+
+
+def _accuracy_line(
+    axis: Any, runs: Sequence[Result], name: str, label: str, colour: str, marker: str, dashes: Any
+) -> None:
+    """A metric at the ends of epochs: each seed a point, the mean a line."""
+    points: dict[int, list[float]] = {}
+    for epoch in (epoch for run in runs for epoch in run.history):
+        if (value := getattr(epoch, name)) is not None:
+            points.setdefault(epoch.steps, []).append(value)
+    for at, values in points.items():
+        axis.plot(
+            [at] * len(values),
+            values,
+            marker,
+            color=colour,
+            alpha=0.45,
+            markersize=4,
+            linestyle="none",
+        )
+    axis.plot(
+        list(points),
+        [float(np.mean(values)) for values in points.values()],
+        color=colour,
+        linestyle=dashes,
+        marker=marker,
+        markersize=3,
+        linewidth=1.2,
+        label=f"{label}: mean, and each seed",
+    )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from dlsys_bench.report.picture import GREEN, VERMILLION, WIDTH, save
 from dlsys_bench.report.plots.frame import head, legend, nothing, plain_log, style
 from dlsys_bench.report.plots.groups import Group, groups, seeds
-from dlsys_bench.report.plots.statistics import mean
+from dlsys_bench.report.plots.statistics import Estimate, mean
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import EPOCH_METRICS
+from dlsys_bench.studies.registry import studies
 
 LOGARITHMIC_FROM = 10.0
 """A loss whose largest is so many times its smallest is drawn on a logarithmic axis."""
@@ -24,13 +26,17 @@ class Swept(NamedTuple):
 
     label: str
     base: int
-    value: Callable[[Result], float]
+    value: Callable[[Mapping[str, Any]], float]
+
+    def of(self, group: Group) -> float:
+        """The value in the runs of a group."""
+        return self.value(group.runs[0].recipe)
 
 
 LEARNING_RATE = Swept(
-    "learning rate", 10, lambda run: float(run.recipe["optimizer"]["learning_rate"])
+    "learning rate", 10, lambda recipe: float(recipe["optimizer"]["learning_rate"])
 )
-BATCH_SIZE = Swept("batch size (samples)", 2, lambda run: float(run.recipe["batch_size"]))
+BATCH_SIZE = Swept("batch size (samples)", 2, lambda recipe: float(recipe["batch_size"]))
 
 METRICS = (
     ("running_loss", "training loss, mean of the last epoch"),
@@ -39,20 +45,30 @@ METRICS = (
 
 
 def swept(results: Sequence[Result]) -> Swept:
-    """What the runs differ in; of a single run, what the study is named for."""
-    sizes = {BATCH_SIZE.value(run) for run in results}
-    rates = {LEARNING_RATE.value(run) for run in results}
-    if len(sizes) == len(rates):
-        return BATCH_SIZE if results[0].key.study.startswith("batch-size") else LEARNING_RATE
-    return BATCH_SIZE if len(sizes) > len(rates) else LEARNING_RATE
+    """The parameter in which the runs differ most or, if they do not differ, the study's arms."""
+    recipes = [run.recipe for run in results]
+    found = _most_varied(recipes)
+    key = results[0].key
+    if found is None and key.study in studies():
+        arms = studies()[key.study].arms
+        found = _most_varied([arm.recipe(key.tier).to_dict() for arm in arms])
+    return found or LEARNING_RATE
+
+
+def _most_varied(recipes: Sequence[Mapping[str, Any]]) -> Swept | None:
+    """The parameter with the most values in some recipes; None if there are as many of both."""
+    sizes, rates = (
+        len({along.value(recipe) for recipe in recipes}) for along in (BATCH_SIZE, LEARNING_RATE)
+    )
+    if sizes == rates:
+        return None
+    return BATCH_SIZE if sizes > rates else LEARNING_RATE
 
 
 def sweep(results: Sequence[Result], path: Path) -> Path:
     """The last epoch's running loss and test accuracy by learning rate or batch size: each seed a
     point, the mean of the seeds with its 95% t interval, the best marked; runs that diverged stand
     at the upper edge. Writes a PNG."""
-    from matplotlib.figure import Figure
-
     along = swept(results)
     # An engine is a line; its arms are the points.
     lines: dict[str, list[Group]] = {}
@@ -68,7 +84,7 @@ def sweep(results: Sequence[Result], path: Path) -> Path:
         axis.grid(alpha=0.3)
     axes[1].set_xlabel(along.label)
     axes[1].set_xscale("log", base=along.base)
-    values = sorted({along.value(run) for run in results})
+    values = sorted({along.value(run.recipe) for run in results})
     axes[1].set_xticks(values, [f"{value:g}" for value in values])
     axes[1].minorticks_off()
     axes[1].set_xlim(values[0] / along.base**0.6, values[-1] * along.base**0.6)
@@ -97,61 +113,81 @@ def logarithmic(lines: dict[str, list[Group]], metric: str) -> bool:
 
 
 def _panel(axis: Any, lines: dict[str, list[Group]], along: Swept, metric: str) -> None:
-    loss, logs = not EPOCH_METRICS[metric].is_fraction, logarithmic(lines, metric)
+    higher = EPOCH_METRICS[metric].higher_is_better
+    logs = logarithmic(lines, metric)
     for number, (name, line) in enumerate(lines.items()):
-        colour, marker, dashes = style(number)
         # Side by side, so that one engine does not cover another.
         aside = along.base ** (0.12 * (number - (len(lines) - 1) / 2))
-        known = [(along.value(group.runs[0]) * aside, last_values(group, metric)) for group in line]
-        known = sorted((x, values) for x, values in known if values)
-        for x, values in known:
-            axis.plot(
-                [x] * len(values),
-                values,
-                ".",
-                color=colour,
-                alpha=0.45,
-                markersize=7,
-                zorder=3,
-                label=f"{name}: a seed".removeprefix(": "),
-            )
-        means = [mean(values, logarithmic=logs) for _, values in known]
+        points = [(along.of(group) * aside, last_values(group, metric)) for group in line]
+        points = sorted((x, values) for x, values in points if values)
+        means = [(x, mean(values, logarithmic=logs)) for x, values in points]
+        _seeds(axis, name, points, style(number)[0])
         if means:
-            down, up = zip(*((m.bars[0][0], m.bars[1][0]) for m in means), strict=True)
-            axis.errorbar(
-                [x for x, _ in known],
-                [m.value for m in means],
-                yerr=(down, up),
-                color=colour,
-                marker=marker,
-                markersize=5,
-                linestyle=dashes,
-                linewidth=1.3,
-                zorder=2.6,
-                capsize=4 if any(map(any, (down, up))) else 0,
-                label=f"{name}: mean of the seeds, 95% t interval".removeprefix(": "),
-            )
-            best = (np.argmin if loss else np.argmax)([m.value for m in means])
-            axis.plot(
-                known[best][0],
-                means[best].value,
-                "*",
-                color=GREEN,
-                markersize=19,
-                markeredgecolor="black",
-                markeredgewidth=0.7,
-                zorder=2.5,
-                label="best",
-            )
+            _means(axis, name, means, style(number))
+            best = (max if higher else min)(means, key=lambda point: point[1].value)
+            _star(axis, best[0], best[1].value)
         _diverged(axis, line, along, aside)
     if logs:
         plain_log(axis)
     if not axis.lines:
         nothing(axis)
-    elif not loss:
+    elif higher:
         # An interval of few seeds may reach beyond what a fraction can be.
         low, high = axis.get_ylim()
         axis.set_ylim(max(low, -0.02), min(high, 1.02))
+
+
+def _named(name: str, text: str) -> str:
+    """A label, after the name of the engine where there are several."""
+    return f"{name}: {text}" if name else text
+
+
+def _seeds(axis: Any, name: str, points: Sequence[tuple[float, list[float]]], colour: str) -> None:
+    for x, values in points:
+        axis.plot(
+            [x] * len(values),
+            values,
+            ".",
+            color=colour,
+            alpha=0.45,
+            markersize=7,
+            zorder=3,
+            label=_named(name, "a seed"),
+        )
+
+
+def _means(
+    axis: Any, name: str, means: Sequence[tuple[float, Estimate]], look: tuple[str, str, Any]
+) -> None:
+    colour, marker, dashes = look
+    reach = np.concatenate([estimate.bars for _, estimate in means], axis=1)
+    axis.errorbar(
+        [x for x, _ in means],
+        [estimate.value for _, estimate in means],
+        yerr=reach,
+        color=colour,
+        marker=marker,
+        markersize=5,
+        linestyle=dashes,
+        linewidth=1.3,
+        zorder=2.6,
+        capsize=4 if reach.any() else 0,
+        label=_named(name, "mean of the seeds, 95% t interval"),
+    )
+
+
+def _star(axis: Any, x: float, y: float) -> None:
+    axis.plot(
+        x,
+        y,
+        "*",
+        color=GREEN,
+        markersize=19,
+        markeredgecolor="black",
+        markeredgewidth=0.7,
+        zorder=2.5,
+        label="best",
+    )
 
 
 def _diverged(axis: Any, line: Sequence[Group], along: Swept, aside: float) -> None:
@@ -159,7 +195,7 @@ def _diverged(axis: Any, line: Sequence[Group], along: Swept, aside: float) -> N
     for group in line:
         lost = sum(run.status == "diverged" for run in group.runs)
         if lost:
-            at = along.value(group.runs[0]) * aside, 1.0
+            at = along.of(group) * aside, 1.0
             axis.plot(
                 *at,
                 "X",
@@ -194,9 +230,7 @@ def _finding(lines: dict[str, list[Group]], along: Swept) -> str:
     found = []
     for name, line in lines.items():
         known = sorted(
-            (along.value(g.runs[0]), values)
-            for g in line
-            if (values := last_values(g, "running_loss"))
+            (along.of(g), values) for g in line if (values := last_values(g, "running_loss"))
         )
         if not known:
             continue
@@ -207,5 +241,5 @@ def _finding(lines: dict[str, list[Group]], along: Swept) -> str:
         if along is BATCH_SIZE and len(means) > 1:
             rises = int(np.sum(np.diff([value for _, value in means]) > 0))
             text = f"the mean rises in {rises} of {len(means) - 1} steps; {text}"
-        found.append(f"{name}: {text}" if name else text)
+        found.append(_named(name, text))
     return f"{said}. Here: {'; '.join(found) or 'no run finished'}"

@@ -38,6 +38,9 @@ STARTS: dict[str, Initializer] = {
     "glorot_normal": GlorotNormal(),
     "he_normal": HeNormal(),
 }
+PARTS: dict[str, tuple[str, str]] = {}
+"""The activation and the initializer of each arm, as they appear in its name."""
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
     "sigmoid": lambda z: 0.5 * (1.0 + np.tanh(0.5 * z)),
@@ -134,8 +137,10 @@ def _arm(activation: str, start: str) -> Arm:
     recipe = Recipe(epochs=1, scaling="unit", evaluate=1000)
     full = Recipe(epochs=1, scaling="unit", evaluate=10_000)
     model = deep_dense(activation, STARTS[start])
+    name = f"{activation}/{start}"
+    PARTS[name] = activation, start
     return Arm(
-        f"{activation}/{start}",
+        name,
         model,
         {"quick": recipe, "full": full},
         options={"activation": activation},

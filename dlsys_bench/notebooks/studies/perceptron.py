@@ -60,6 +60,14 @@ PUSHES: dict[str, Push] = {
 }
 
 
+PROTOCOLS = {
+    f"{protocol}/{loss}": (protocol, loss)
+    for protocol in ("nb2", "nb4", "sound")
+    for loss in ("perceptron", "hinge")
+}
+"""The protocol and the loss of each arm."""
+
+
 def online(w: Array, x: Array, y: Array, push: Push, rate: float, epochs: int) -> Array:
     """Update the weights of all draws at once, one sample after another.
 

@@ -77,6 +77,8 @@ STARTS: dict[str, Start] = {
     "he_uniform": symmetric(HeUniform()),
     "asymmetric": asymmetric,
 }
+SYMMETRIC = [name for name, start in STARTS.items() if start is not asymmetric]
+"""The ways of drawing weights that are symmetric about zero, without biases."""
 
 
 class BirthCounts(NamedTuple):

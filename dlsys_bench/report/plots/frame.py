@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -49,12 +49,18 @@ def head(figure: Figure, results: Sequence[Result], *notes: str) -> None:
     figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
 
 
-def legend(figure: Figure) -> None:
-    """Draw one legend below the panels, with every label once, in as many columns as fit."""
+def labelled(axes: Iterable[Any]) -> dict[str, Any]:
+    """The handle of every label in some axes, each label once."""
     found: dict[str, Any] = {}
-    for axis in figure.axes:
+    for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
+    return found
+
+
+def legend(figure: Figure) -> None:
+    """Draw one legend below the panels, with every label once, in as many columns as fit."""
+    found = labelled(figure.axes)
     if found:
         columns = max(int(figure.get_figwidth() / (0.064 * max(map(len, found)) + 0.65)), 1)
         figure.legend(
