@@ -1,5 +1,5 @@
-"""Every plot draws made-up runs: of one seed, of several and by two engines, diverged; and its
-numbers hold."""
+"""Every plot draws artificial runs: one seed, several seeds and engines, and diverged runs; its
+numbers agree with SciPy's or with arithmetic."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ def run(study: str, arm: str = "own", seed: int = 0, **changes: Any) -> Result:
 
 
 def history(seed: int, *, kept: bool = True) -> list[Epoch]:
-    """Two epochs of 40 steps, the learning rate from 1e-4 to 10, the loss falling and then breaking
-    away."""
+    """Two epochs of 40 steps with learning rates from 1e-4 to 10, whose loss falls and diverges."""
     rates = np.geomspace(1e-4, 10.0, 80)
     losses = (2.0 / (1.0 + rates * 50) + 0.2 + rates**3).tolist()
     return [
@@ -74,7 +73,7 @@ def history(seed: int, *, kept: bool = True) -> list[Epoch]:
 
 
 def figures(plot: str, arm: str, seed: int) -> dict[str, Any]:
-    """What a run of a study of many networks leaves."""
+    """The figures of a run of a study with a measure."""
     counts = np.bincount(
         np.random.default_rng(seed).binomial(1000, 0.95, 200), minlength=1001
     ).tolist()
@@ -130,7 +129,7 @@ STUDY = {
 
 
 def made(plot: str, number: int, seed: int, **changes: Any) -> Result:
-    """A run of one of a plot's arms."""
+    """One run of an arm of a plot."""
     arm = ARMS[plot][number]
     recipe = (
         {**RATE, "optimizer": {"learning_rate": 0.1 * 100**number}} if plot == "sweep" else RATE
@@ -150,7 +149,7 @@ LOST = {"status": "diverged", "reason": "the loss became nan", "history": [], "f
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that are saved, as coarse as the tests can bear."""
+    """The figures that are saved, at a low resolution."""
     from matplotlib.figure import Figure
 
     kept: list[Any] = []
@@ -166,8 +165,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def check(path: Path, drawn: Sequence[Any]) -> str:
-    """A PNG whose every axis is named, 600 to 1700 pixels wide at the house's resolution; all that
-    is written in it."""
+    """Check that a plot is a PNG with labelled axes, 600 to 1700 pixels wide at full resolution, and
+    return its text."""
     from matplotlib.text import Text
 
     data = path.read_bytes()
@@ -181,48 +180,46 @@ def check(path: Path, drawn: Sequence[Any]) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
-def test_every_plot_of_a_study_is_in_the_table() -> None:
+def test_every_plot_of_a_study_is_registered() -> None:
     assert {plot for study in studies().values() for plot in study.plots} <= set(plots())
     assert set(ARMS) <= set(plots())
 
 
 @pytest.mark.parametrize("plot", ARMS)
 def test_one_run_is_drawn(plot: str, drawn: list[Any], tmp_path: Path) -> None:
-    said = check(plots()[plot]([made(plot, 0, 0)], tmp_path / "new" / "one.png"), drawn)
-    assert f"{STUDY[plot]} on own, tier full, numpy (cpu)" in said
-    assert "diverged" not in said.replace("diverged, left out", "")
+    text = check(plots()[plot]([made(plot, 0, 0)], tmp_path / "new" / "one.png"), drawn)
+    assert f"{STUDY[plot]} on own, tier full, numpy (cpu)" in text
+    assert "diverged" not in text.replace("diverged, omitted", "")
 
 
 @pytest.mark.parametrize("plot", ARMS)
-def test_arms_seeds_engines_and_a_diverged_run_are_drawn_or_named(
+def test_several_arms_seeds_and_engines_are_drawn_and_diverged_runs_named(
     plot: str, drawn: list[Any], tmp_path: Path
 ) -> None:
     results = [made(plot, number, seed) for number in (0, 1) for seed in (0, 1)]
     results += [made(plot, 0, 0, engine="torch", device="cuda"), made(plot, 1, 2, **LOST)]
-    said = check(plots()[plot](results, tmp_path / "some.png"), drawn)
-    assert "torch on cuda" in said
-    assert "diverged" in said
-    assert "1 of 3" in said
+    text = check(plots()[plot](results, tmp_path / "some.png"), drawn)
+    assert "torch on cuda" in text
+    assert "diverged" in text
+    assert "1 of 3" in text
 
 
 @pytest.mark.parametrize("plot", ARMS)
 def test_runs_that_all_diverged_are_named(plot: str, drawn: list[Any], tmp_path: Path) -> None:
-    said = check(plots()[plot]([made(plot, 0, 0, **LOST)], tmp_path / "lost.png"), drawn)
-    assert "diverged" in said
-    # Where there is a panel an arm, it is not left empty without a word.
-    assert said.count("its first epoch") == (2 if plot in ("curves", "steps") else 0)
+    text = check(plots()[plot]([made(plot, 0, 0, **LOST)], tmp_path / "lost.png"), drawn)
+    assert "diverged" in text
+    # A panel that stays empty gives the reason.
+    assert text.count("its first epoch") == (2 if plot in ("curves", "steps") else 0)
 
 
-def test_arms_on_data_of_their_own_stand_under_every_name(drawn: list[Any], tmp_path: Path) -> None:
+def test_the_title_names_the_datasets_of_all_arms(drawn: list[Any], tmp_path: Path) -> None:
     results = [made("collapse", 0, 0), made("collapse", 1, 0, dataset="other")]
     assert "dying-relu on own, other, tier full" in check(
         plots()["collapse"](results, tmp_path / "a.png"), drawn
     )
 
 
-def test_runs_that_left_a_reason_instead_of_figures_are_named(
-    drawn: list[Any], tmp_path: Path
-) -> None:
+def test_runs_with_a_reason_instead_of_figures_are_named(drawn: list[Any], tmp_path: Path) -> None:
     results = [
         made("eggholder", 0, 0),
         made("eggholder", 1, 0, figures={"reason": "the loss became inf"}),
@@ -232,7 +229,7 @@ def test_runs_that_left_a_reason_instead_of_figures_are_named(
     )
 
 
-def test_the_floor_of_the_noise_is_on_an_axis(drawn: list[Any], tmp_path: Path) -> None:
+def test_the_standard_deviation_of_the_noise_is_drawn(drawn: list[Any], tmp_path: Path) -> None:
     plots()["eggholder"]([made("eggholder", 0, 0)], tmp_path / "a.png")
     heights = [
         line.get_ydata()[0]
@@ -243,7 +240,7 @@ def test_the_floor_of_the_noise_is_on_an_axis(drawn: list[Any], tmp_path: Path) 
     assert heights == pytest.approx([0.5477], abs=1e-4)
 
 
-def test_runs_of_two_protocols_are_not_one_group() -> None:
+def test_runs_of_two_protocols_form_two_groups() -> None:
     one, other, torch = (
         run("s"),
         run("s", seed=1, protocol="q" * 12),
@@ -259,7 +256,7 @@ def test_runs_of_two_protocols_are_not_one_group() -> None:
     assert not_drawn(groups([one])) == ""
 
 
-def test_a_mean_has_the_interval_of_student() -> None:
+def test_the_interval_of_a_mean_is_students() -> None:
     values = [1.0, 2.0, 4.0]
     wanted = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
     assert mean(values) == pytest.approx((np.mean(values), wanted.low, wanted.high))
@@ -270,16 +267,16 @@ def test_a_mean_has_the_interval_of_student() -> None:
 
 
 @pytest.mark.parametrize(("count", "of"), [(0, 20), (7, 20), (20, 20), (964, 1000)])
-def test_a_fraction_has_the_interval_of_clopper_and_pearson(count: int, of: int) -> None:
+def test_the_interval_of_a_fraction_is_clopper_and_pearsons(count: int, of: int) -> None:
     wanted = stats.binomtest(count, of).proportion_ci(0.95, method="exact")
     assert fraction(count, of) == pytest.approx((count / of, wanted.low, wanted.high))
 
 
-def test_a_fraction_of_none_is_anything() -> None:
+def test_a_fraction_of_nothing_has_the_widest_interval() -> None:
     assert fraction(0, 0)[1:] == (0.0, 1.0)
 
 
-def test_smoothing_is_the_mean_of_what_is_near_and_finite() -> None:
+def test_smoothing_averages_finite_neighbours() -> None:
     assert smooth([1.0, 2.0, 6.0, 4.0], 3).tolist() == [1.5, 3.0, 4.0, 5.0]
     assert smooth([1.0, np.nan, 3.0], 3).tolist() == [1.0, 2.0, 3.0]
     assert smooth([1.0, 5.0], 1).tolist() == [1.0, 5.0]
@@ -295,7 +292,7 @@ def test_a_percentile_counts_equals_by_half() -> None:
         )
 
 
-def test_quantiles_give_back_their_law() -> None:
+def test_quantiles_reproduce_their_distribution() -> None:
     normal = stats.norm.ppf(np.linspace(0.001, 0.999, 101))
     values = from_quantiles(normal.tolist(), 5000)
     assert np.quantile(values, [0.25, 0.5, 0.9]) == pytest.approx(
@@ -303,12 +300,12 @@ def test_quantiles_give_back_their_law() -> None:
     )
 
 
-def test_the_density_of_a_layer_is_in_parts_of_its_fullest() -> None:
+def test_the_density_of_a_layer_is_relative_to_its_fullest_bin() -> None:
     edges = np.linspace(0.0, 1.0, 5)
     assert layer_density([np.linspace(0, 1, 101).tolist()], edges, powers=False) == pytest.approx(
         np.ones(4), abs=0.01
     )
-    # ReLU: zeros stay out, and what is left is taken by its powers of ten.
+    # For ReLU, zeros are excluded and the logarithms of the other outputs are binned.
     half = [0.0] * 51 + [10.0] * 50
     assert layer_density([half], np.array([-0.5, 0.5, 1.5]), powers=True) == pytest.approx(
         [0.0, 1.0], abs=0.03
@@ -316,9 +313,9 @@ def test_the_density_of_a_layer_is_in_parts_of_its_fullest() -> None:
     assert layer_density([[0.0] * 101], np.array([0.5, 1.5]), powers=True).tolist() == [0.0]
 
 
-def test_a_range_test_is_read_where_the_loss_falls_and_breaks() -> None:
+def test_a_range_test_finds_the_descent_and_the_divergence() -> None:
     rates = np.geomspace(1e-6, 10.0, 700)
-    # A logistic fall in the logarithm about 1e-3, and a break where the square outgrows all else.
+    # A logistic descent in the logarithm around 1e-3, and a divergence where the square dominates.
     losses = 0.5 + 2.0 / (1.0 + (rates / 1e-3) ** 1.5) + 20.0 * rates**2
     losses *= np.exp(0.05 * np.random.default_rng(0).normal(size=700))
     found = read_off(rates, losses)
@@ -335,7 +332,7 @@ def test_a_range_test_that_ends_in_nan_has_diverged_there() -> None:
     assert read_off(rates, losses).diverged == pytest.approx(rates[80])
 
 
-def test_what_is_swept_is_what_the_runs_differ_in() -> None:
+def test_the_swept_parameter_is_the_one_that_varies() -> None:
     sizes = [run("own", str(size), recipe={**RATE, "batch_size": size}) for size in (64, 128)]
     rates = [
         run("own", str(rate), recipe={**RATE, "optimizer": {"learning_rate": rate}})
@@ -347,7 +344,7 @@ def test_what_is_swept_is_what_the_runs_differ_in() -> None:
     assert "rate" in swept([run("learning-rate-sweep")]).label
 
 
-def test_a_sweep_is_logarithmic_where_the_loss_spans_a_decade() -> None:
+def test_a_sweep_is_logarithmic_if_the_loss_spans_a_decade() -> None:
     near, far = ([Epoch(1, 1, 1.0, loss)] for loss in (1.0, 30.0))
     lines = {"": groups([run("s", "a", history=near), run("s", "b", history=far)])}
     assert logarithmic(lines, "running_loss")
@@ -376,7 +373,7 @@ def test_the_best_of_a_sweep_is_the_lowest_loss_and_the_highest_accuracy(
     assert stars == [[0.1, 0.5], [0.01, 0.7]]
 
 
-def test_steps_run_on_from_epoch_to_epoch() -> None:
+def test_steps_are_concatenated_over_epochs() -> None:
     assert len(by_step(run("s", history=history(0)), "loss")) == 80
     assert len(by_step(run("s", history=history(0, kept=False)), "loss")) == 0
 
@@ -397,7 +394,7 @@ def test_published_figures_come_from_the_claims() -> None:
     ]
 
 
-def test_a_published_fraction_stands_beside_as_many_epochs() -> None:
+def test_a_published_fraction_requires_the_same_number_of_epochs() -> None:
     found = published_collapse(run("dying-relu", "leaky_relu"))
     assert found is not None
     assert found == ("nb2", fraction(955, 1000))
@@ -415,7 +412,7 @@ def test_seeds_are_pooled_by_their_networks() -> None:
     assert pooled_draws([made("draws", 0, seed) for seed in (0, 1)]).sum() == 400
 
 
-def test_theory_is_drawn_for_symmetric_relu_at_birth_alone() -> None:
+def test_theory_is_drawn_only_for_symmetric_relu_at_birth() -> None:
     assert [arm.name for arm in PHASE_DIAGRAM.arms if has_theory(arm.name)] == [
         "born/relu, glorot_uniform",
         "born/relu, he_uniform",

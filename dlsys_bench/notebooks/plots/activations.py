@@ -1,4 +1,4 @@
-"""What comes out of the hidden layers of an untrained network, by activation and initialiser."""
+"""The outputs of the hidden layers of untrained networks, by activation and initializer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DECADES = (-4.0, 3.0)
 """The powers of ten on which the positive outputs of an unbounded activation are drawn."""
 
 STATISTICS = (
-    ("deviation", "deviation", BLUE, "o"),
+    ("deviation", "standard deviation", BLUE, "o"),
     ("saturated", "saturated\n(fraction)", ORANGE, "s"),
 )
 
@@ -32,9 +32,11 @@ STATISTICS = (
 def layer_density(
     quantiles: Sequence[Sequence[float]], edges: NDArray[np.float64], *, powers: bool
 ) -> NDArray[np.float64]:
-    """How the outputs of one layer are spread over the bins, in parts of their fullest; one list of
-    quantiles a seed. `powers` takes the logarithms of the outputs above zero. All zero where none
-    falls in the bins."""
+    """The density of one layer's outputs over the bins, relative to the fullest bin.
+
+    `quantiles` has one list per seed. With `powers`, the bins are of the logarithms of the positive
+    outputs. The density is zero everywhere if no output falls in the bins.
+    """
     values = np.concatenate([from_quantiles(levels) for levels in quantiles])
     if powers:
         values = np.log10(values[values > 0])
@@ -44,9 +46,11 @@ def layer_density(
 
 
 def activations(results: Sequence[Result], path: Path) -> Path:
-    """An activation a band, an initialiser a column: the outputs of the five hidden layers as
-    violins, and below them their deviation and the fraction that is saturated, with what theory
-    predicts. Writes a PNG."""
+    """Draw one band per activation and one column per initializer, and write a PNG.
+
+    A band shows the outputs of the five hidden layers as violins and, below them, their standard
+    deviation and saturated fraction with the prediction for wide networks.
+    """
     drawn = {_place(group): group for group in groups(results)}
     kinds = list(dict.fromkeys(kind for kind, _ in drawn))
     starts = list(dict.fromkeys(start for _, start in drawn))
@@ -75,8 +79,8 @@ def activations(results: Sequence[Result], path: Path) -> Path:
     head(
         figure,
         results,
-        f"outputs of untrained networks, {seeds(runs)} an arm pooled. Saturated: within 0.01 of an asymptote; for ReLU "
-        "exactly zero, left out of its violins (axis logarithmic)",
+        f"outputs of untrained networks, pooled over {seeds(runs)} per arm. Saturated: within 0.01 "
+        "of an asymptote; for ReLU exactly zero, omitted from its violins (logarithmic axis)",
         not_drawn(drawn.values()),
     )
     legend(figure)

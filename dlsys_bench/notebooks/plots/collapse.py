@@ -1,4 +1,4 @@
-"""How many networks have collapsed, by arm and by rule."""
+"""The fraction of collapsed networks, by arm and by rule."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from dlsys_bench.report.plots.groups import Group, groups, not_drawn, seeds
 from dlsys_bench.report.plots.statistics import Estimate, fraction
 from dlsys_bench.runs.result import Result
 
-# What a rule counts, how it is called, its colour, its marker, and its place in the arm's row.
+# The figure that a rule counts, its label, colour and marker, and its place in the arm's row.
 RULES = (
     ("flat", "flat: variance at most 1e-3 (nb2's rule)", BLUE, "o", 0.24),
     ("identical", "identical predictions (nb4's rule)", ORANGE, "s", 0.0),
 )
-# The arm, the claim it is to be held against, and the epochs that the claim is of. nb4's kernel
-# scale cannot be read, so its ReLU figure stands beside both stand-ins.
+# The claim on an arm, and the number of epochs that it refers to. nb4's kernel scale is illegible,
+# so that its ReLU figure is shown with both arms that stand in for it.
 PUBLISHED = {
     "relu": ("nb2.relu.collapse", 2),
     "leaky_relu": ("nb2.leaky.collapse", 2),
@@ -31,19 +31,19 @@ PUBLISHED = {
     "nb4/leaky_relu on |x sin 5x|": ("nb4.leaky.collapse", 20),
 }
 ZOOM = 0.8
-"""From here to one the fractions are drawn once more: most are, and most that is published."""
+"""The second panel magnifies the fractions from here to one, where most of them are."""
 
 
 def pooled(runs: Sequence[Result], rule: str) -> tuple[int, int]:
-    """How many networks of all runs have collapsed by a rule, and of how many."""
+    """The number of collapsed networks of all runs by a rule, and the number of networks."""
     return sum(int(run.figures[rule]) for run in runs), sum(
         int(run.figures["networks"]) for run in runs
     )
 
 
 def published(run: Result) -> tuple[str, Estimate] | None:
-    """The notebook and its fraction, with the binomial interval of its own networks; None where it
-    has none for as many epochs."""
+    """The notebook and its fraction with a binomial interval; None if it publishes no fraction for
+    the arm and number of epochs of the run."""
     name, epochs = PUBLISHED.get(run.key.arm, ("", 0))
     for claim in claims():
         if claim["id"] == name and run.recipe.get("epochs") == epochs:
@@ -52,9 +52,11 @@ def published(run: Result) -> tuple[str, Estimate] | None:
 
 
 def collapse(results: Sequence[Result], path: Path) -> Path:
-    """A row an arm: the fraction of all networks of all seeds by either rule with its 95%
-    Clopper-Pearson interval, each run a tick, the published fraction beneath with an interval of
-    its own; the numbers beside. Writes a PNG."""
+    """Draw one row per arm and write a PNG.
+
+    A row shows the fraction of all networks by either rule with its 95% Clopper-Pearson interval, a
+    tick for each run, and below it the published fraction with its interval.
+    """
     grouped = groups(results)
     figure = Figure(figsize=(WIDTH + 1.5, 0.85 * len(grouped) + 2.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True, width_ratios=[1.0, 1.25])
@@ -68,7 +70,7 @@ def collapse(results: Sequence[Result], path: Path) -> Path:
     axes[0].set_yticks(range(len(grouped)), [_name(group) for group in grouped])
     axes[0].set_xlim(-0.03, 1.03)
     axes[1].set_xlim(ZOOM - 0.005, 1.003)
-    axes[1].set_title(f"the same, from {ZOOM:g}", fontsize=10)
+    axes[1].set_title(f"magnified from {ZOOM:g}", fontsize=10)
     failed = {
         group.label: sum(run.figures.get("failed", 0) for run in group.finished)
         for group in grouped
@@ -77,8 +79,8 @@ def collapse(results: Sequence[Result], path: Path) -> Path:
     head(
         figure,
         results,
-        "how many networks end in one constant; the filled marker is the rule that the arm is judged by",
-        f"networks that diverged, left out: {lost}" if lost else "",
+        "networks that predict one constant; the filled marker is the rule that the arm is judged by",
+        f"networks that diverged, omitted: {lost}" if lost else "",
         not_drawn(grouped, what="runs that diverged"),
     )
     legend(figure)
@@ -108,13 +110,13 @@ def _row(axis: Any, row: int, group: Group, *, numbers: bool) -> None:
             )
         _estimate(axis, place, found, colour, marker, face, label)
         if numbers:
-            _say(axis, place, rule, found)
+            _write(axis, place, rule, found)
     printed = published(group.finished[0])
     if printed:
         source, found = printed
         _estimate(axis, row + 0.24, found, VERMILLION, "D", "none", "published, of 1000 networks")
         if numbers:
-            _say(axis, row + 0.24, source, found)
+            _write(axis, row + 0.24, source, found)
 
 
 def _estimate(
@@ -135,8 +137,8 @@ def _estimate(
     )
 
 
-def _say(axis: Any, place: float, name: str, found: Estimate) -> None:
-    """The numbers at the right of the panel."""
+def _write(axis: Any, place: float, name: str, found: Estimate) -> None:
+    """Write an estimate at the right of the panel."""
     axis.annotate(
         f"{name} {found.value:.4f} ({found.low:.4f} to {found.high:.4f})",
         (1.0, place),

@@ -1,5 +1,4 @@
-"""How accuracy is distributed over draws of points and weights, and where a single published draw
-lies in it."""
+"""The distribution of accuracy over draws of points and weights, and the published draws in it."""
 
 from __future__ import annotations
 
@@ -21,13 +20,13 @@ from dlsys_bench.report.plots.statistics import percentile
 from dlsys_bench.runs.result import Result
 
 BIN = 5
-"""Of the thousand test points: so many counts are one step of the density."""
+"""The number of counts, of a thousand test points, in one step of the density."""
 RAREST = 0.003
-"""The fraction of the draws that may lie beyond the axis."""
+"""The fraction of the draws that may be left of the axis."""
 
 
 def pooled(runs: Sequence[Result]) -> NDArray[np.int64]:
-    """The number of draws with k of the N test points right, k = 0 ... N, over all runs."""
+    """The number of draws, over all runs, with k = 0 ... N of the N test points correct."""
     counts: NDArray[np.int64] = np.sum(
         [run.figures["counts"] for run in runs], axis=0, dtype=np.int64
     )
@@ -35,8 +34,7 @@ def pooled(runs: Sequence[Result]) -> NDArray[np.int64]:
 
 
 def published(arm: str) -> float | None:
-    """The accuracy of the one draw that a notebook prints, nb2/hinge for its hinge; None where
-    there is none."""
+    """The published accuracy of an arm, from a single draw; None if there is none."""
     for claim in claims():
         if ARMS_OF_CLAIMS.get(claim["id"]) == (PERCEPTRON.name, arm):
             return float(claim["value"])
@@ -44,8 +42,11 @@ def published(arm: str) -> float | None:
 
 
 def draws(results: Sequence[Result], path: Path) -> Path:
-    """A protocol a row, its losses compared: the density of the test accuracy and its cumulative
-    distribution over all draws, with the published draws and their percentiles. Writes a PNG."""
+    """Draw one row per protocol and write a PNG.
+
+    A row compares the losses by the density and the cumulative distribution of the test accuracy
+    over all draws, with the published draws and their percentiles.
+    """
     grouped = groups(results)
     protocols: dict[str, list[Group]] = {}
     for group in grouped:
@@ -55,27 +56,29 @@ def draws(results: Sequence[Result], path: Path) -> Path:
     for (left, right), (protocol, members) in zip(axes, protocols.items(), strict=True):
         for group in members:
             if group.finished:
-                _one(left, right, group, _look(group, grouped))
+                _draw(left, right, group, _look(group, grouped))
         if not any(group.finished for group in members):
             nothing(left)
         left.set_title(f"{protocol}: density", fontsize=10)
         right.set_title(f"{protocol}: cumulative", fontsize=10)
-        left.set_ylabel(f"draws (percent in {BIN / 1000:g})")
-        right.set_ylabel("draws up to here (percent)")
+        left.set_ylabel(f"draws (percent per {BIN / 1000:g})")
+        right.set_ylabel("cumulative draws (percent)")
         for axis in (left, right):
             axis.grid(alpha=0.3)
             axis.tick_params(labelbottom=True)
     for axis in axes[-1]:
-        axis.set_xlabel("test accuracy (fraction of 1000 fresh points right)")
+        axis.set_xlabel("test accuracy (fraction of 1000 fresh points)")
     axes[0][0].set_xlim(_left_edge(grouped), 1.005)
-    said = "nb2 finds the perceptron criterion better, nb4 hinge loss, each from a single draw"
-    head(figure, results, f"20 training points a draw. {said}", not_drawn(grouped))
+    published_result = (
+        "nb2 finds the perceptron criterion better, nb4 hinge loss, each from a single draw"
+    )
+    head(figure, results, f"20 training points per draw. {published_result}", not_drawn(grouped))
     legend(figure)
     return save(figure, path)
 
 
 def _left_edge(grouped: Sequence[Group]) -> float:
-    """Where the axis begins: all that is published is on it, and all but the rarest draws."""
+    """The start of the axis, which holds the published draws and all but the rarest others."""
     starts = [value for group in grouped if (value := published(group.arm)) is not None]
     for group in grouped:
         if group.finished:
@@ -97,15 +100,14 @@ def _parts(group: Group) -> tuple[str, str]:
     return PROTOCOLS.get(group.arm, (group.arm, ""))
 
 
-def _one(left: Any, right: Any, group: Group, look: tuple[str, str, Any]) -> None:
+def _draw(left: Any, right: Any, group: Group, look: tuple[str, str, Any]) -> None:
     colour, _, dashes = look
     counts = pooled(group.finished)
     every, points = int(counts.sum()), len(counts) - 1
     accuracies = np.arange(len(counts)) / points
     average = float(counts @ accuracies / every)
     name = " ".join(part for part in (_parts(group)[1] or group.arm, group.beside) if part)
-    # Laid from the right: the last is as wide as the others and ends with those that have all
-    # points right.
+    # Laid out from the right, so that the last bin has full width and ends with all points correct.
     edges = np.arange(points + 0.5, -BIN, -BIN)[::-1] / points
     steps, _ = np.histogram(accuracies, bins=edges, weights=100 * counts / every)
     left.stairs(steps, edges, color=colour, fill=True, alpha=0.18)
@@ -119,13 +121,13 @@ def _one(left: Any, right: Any, group: Group, look: tuple[str, str, Any]) -> Non
         label=name,
     )
     left.axvline(average, ymax=0.06, color=colour, linewidth=3, label=f"mean of {name}")
-    said = [f"{name}: mean {average:.4f}, {every:,} draws"]
+    lines = [f"{name}: mean {average:.4f}, {every:,} draws"]
     value = published(group.arm)
     if value is not None:
         at = percentile(counts.tolist(), round(value * points))
-        said.append(f"   published {value:g}: percentile {at:.1f}")
+        lines.append(f"   published {value:g}: percentile {at:.1f}")
         _published(left, right, value, at, colour)
-    _write(right, said)
+    _write(right, lines)
 
 
 def _published(left: Any, right: Any, value: float, at: float, colour: str) -> None:
@@ -137,12 +139,12 @@ def _published(left: Any, right: Any, value: float, at: float, colour: str) -> N
 
 
 def _write(axis: Any, lines: Sequence[str]) -> None:
-    """Lines in the upper left corner, below those already there: no distribution comes there."""
-    taken = len(axis.texts)
+    """Write lines in the upper left corner, which no distribution reaches, below earlier ones."""
+    above = len(axis.texts)
     for number, line in enumerate(lines):
         axis.text(
             0.015,
-            0.965 - 0.085 * (taken + number),
+            0.965 - 0.085 * (above + number),
             line,
             transform=axis.transAxes,
             va="top",

@@ -16,15 +16,18 @@ from dlsys_bench.report.plots.groups import Group, groups, not_drawn
 from dlsys_bench.runs.result import Result
 
 MODES = (
-    ("test_rmse", "eval mode", "full"),
+    ("test_rmse", "evaluation mode", "full"),
     ("test_rmse_in_training_mode", "training mode, as published", "none"),
 )
 
 
 def eggholder(results: Sequence[Result], path: Path) -> Path:
-    """Test RMSE, in eval mode and in training mode, and the seconds of a training by the number of
-    parameters: a line a number of hidden layers, through the means of the seeds, each seed a point.
-    The axis of the error is broken, so that the floor of the noise is on it. Writes a PNG."""
+    """Draw the test RMSE and the training time by the number of parameters, and write a PNG.
+
+    Each number of hidden layers is a line through the means of the seeds, and each seed a point.
+    The RMSE is that of evaluation mode and that of training mode. Its axis is broken so that it
+    includes the standard deviation of the noise.
+    """
     grouped = groups(results)
     figure = Figure(figsize=(10.5, 6.0), layout="constrained")
     axes = figure.subplot_mosaic(
@@ -50,7 +53,8 @@ def eggholder(results: Sequence[Result], path: Path) -> Path:
     head(
         figure,
         results,
-        "nb4: for the same number of parameters a deeper network has the lower test RMSE, and takes longer",
+        "nb4: for the same number of parameters a deeper network has the lower test RMSE and takes "
+        "longer",
         not_drawn(grouped),
     )
     legend(figure)
@@ -92,7 +96,7 @@ def _line(
             known.append((group.finished[0].figures["parameters"], values))
     known.sort()
     hollow = fill == "none"
-    # The hollow ones a little to the right, or they would lie on the others.
+    # Hollow markers are shifted to the right, so that they do not cover the others.
     known = [(parameters * (1.07 if hollow else 1.0), values) for parameters, values in known]
     for parameters, values in known:
         axis.plot(
@@ -123,8 +127,8 @@ def _spread(axis: Any) -> float:
 
 
 def _names(axis: Any, lines: dict[tuple[int, str], list[Group]]) -> None:
-    """The widths of each network at its point, those of two layers below it: networks of two and
-    three are as large."""
+    """Write the widths of each network at its point: below it for two layers, because networks of
+    two and of three layers have nearly the same size."""
     for (layers, _), members in lines.items():
         below = layers == 2
         for group in members:
@@ -144,13 +148,13 @@ def _names(axis: Any, lines: dict[tuple[int, str], list[Group]]) -> None:
 
 
 def _break(upper: Any, lower: Any) -> None:
-    """The floor on an axis of its own, under a break."""
+    """Draw the standard deviation of the noise on a separate axis below a break."""
     lower.sharex(upper)
     lower.axhline(
         EGGHOLDER_NOISE,
         color="black",
         linestyle=(0, (4, 3)),
-        label=f"the noise alone: {EGGHOLDER_NOISE:.4f}",
+        label=f"standard deviation of the noise: {EGGHOLDER_NOISE:.4f}",
     )
     lower.set_ylim(0.0, 1.1)
     lower.set_yticks([0.0, EGGHOLDER_NOISE], ["0", f"{EGGHOLDER_NOISE:.3f}"])

@@ -1,4 +1,4 @@
-"""Dying ReLU over depth and width: measured, and at birth between the bounds of theory."""
+"""Dying ReLU by depth and width: measured fractions, and theoretical bounds at birth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dlsys_bench.report.plots.groups import Group, groups, not_drawn, seeds
 from dlsys_bench.report.plots.statistics import fraction
 from dlsys_bench.runs.result import Result
 
-# Uniform in what the eye sees, and the same to colour-blind readers.
+# A perceptually uniform map that is also suitable for colour-blind readers.
 COLOURS = "viridis"
 QUANTITIES = (("dead", "dead: one constant"), ("flat", "flat: variance at most 1e-3"))
 LEVELS = (0.1, 0.5, 0.9)
@@ -26,8 +26,8 @@ SHOWN = (1, 2, 3, 5)
 
 
 class Diagram(NamedTuple):
-    """Fractions by depth (rows) and width (columns) over all networks of all seeds, by name, and
-    how many networks."""
+    """Fractions by depth (rows) and width (columns) over the networks of all seeds, by name, and the
+    number of networks."""
 
     depths: list[int]
     widths: list[int]
@@ -36,7 +36,7 @@ class Diagram(NamedTuple):
 
 
 def pooled(runs: Sequence[Result]) -> Diagram:
-    """One diagram of runs over the same depths and widths."""
+    """The diagram of all runs that have the depths and widths of the first."""
     first = runs[0].figures
     same = [
         r
@@ -69,9 +69,12 @@ def has_theory(arm: str) -> bool:
 
 
 def phase_diagram(results: Sequence[Result], path: Path) -> Path:
-    """An arm a column: heat maps of the fraction that is dead and that is flat by depth and width,
-    the contours of the theory's bounds over them; below, the dead fraction by depth between the
-    bounds, a width a panel. Writes a PNG."""
+    """Draw one column per arm and write a PNG.
+
+    The upper part shows heat maps of the dead and the flat fraction by depth and width with the
+    contours of the theoretical bounds; the lower part shows the dead fraction by depth between the
+    bounds, with one panel per width.
+    """
     grouped = groups(results)
     proven = [group for group in grouped if has_theory(group.arm) and group.finished]
     figure = Figure(
@@ -97,8 +100,8 @@ def phase_diagram(results: Sequence[Result], path: Path) -> Path:
     head(
         figure,
         results,
-        "trained: for two epochs; born: before any training. Contours, at 0.1, 0.5 and 0.9: the theory's lower bound "
-        "of the dead fraction dashed, its upper bound solid"
+        "trained: for two epochs; born: before any training. Contours at 0.1, 0.5 and 0.9: the lower "
+        "bound of the dead fraction dashed, the upper bound solid"
         if proven
         else "",
         not_drawn(grouped),
@@ -107,14 +110,14 @@ def phase_diagram(results: Sequence[Result], path: Path) -> Path:
 
 
 def _title(group: Group) -> str:
-    """The parts of the name, a line each, and the number of networks of a cell."""
+    """The parts of the arm's name and the number of networks per cell, on separate lines."""
     parts = group.arm.replace("/", "\n", 1).replace(", ", "\n").replace("leaky_relu", "leaky")
-    of = f"{pooled(group.finished).networks:,} a cell" if group.finished else "diverged"
+    of = f"{pooled(group.finished).networks:,} per cell" if group.finished else "diverged"
     return "\n".join(part for part in (parts, group.beside, of) if part)
 
 
 def _map(axis: Any, group: Group, name: str) -> Any:
-    """A heat map; cells, not distances, where depths or widths are left out between."""
+    """Draw a heat map, with cells of one size even if the depths or widths are not consecutive."""
     if not group.finished:
         nothing(axis, "diverged")
         return None
@@ -131,7 +134,7 @@ def _map(axis: Any, group: Group, name: str) -> Any:
     ):
         low, high = bounds(diagram.depths, diagram.widths)
         for theory, dashes in ((low, "dashed"), (high, "solid")):
-            # White on black is seen on every colour of the map.
+            # White on black is visible on every colour of the map.
             for colour, wide in (("black", 2.4), ("white", 1.0)):
                 axis.contour(theory, LEVELS, colors=colour, linewidths=wide, linestyles=dashes)
     return image

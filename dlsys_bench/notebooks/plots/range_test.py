@@ -1,5 +1,5 @@
-"""The learning-rate range test: the loss of each step, as the rate grows from step to step. Smith
-2015, section 3.3."""
+"""The learning-rate range test: the loss of each step while the learning rate grows. Smith 2015,
+section 3.3."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dlsys_bench.report.plots.statistics import smooth
 from dlsys_bench.runs.result import Result
 
 DECADES = 1 / 3
-"""The window of the smoothing: steps whose learning rates span so many powers of ten."""
+"""The powers of ten of the learning rate that the window of the smoothing spans."""
 DIVERGED_AT = 4.0
-"""The loss has broken away once it is so many times its lowest: where the range tests of fastai and
-Lightning stop."""
+"""The loss has diverged when it exceeds this multiple of its lowest value, as in the range tests of
+fastai and Lightning."""
 PUBLISHED_BEST = 0.1
-"""nb2's best rate, of a sweep of eleven whole trainings."""
+"""The best learning rate of nb2's sweep of eleven full trainings."""
 
 
 Test = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -32,8 +32,8 @@ Test = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class Reading(NamedTuple):
-    """What a range test says: the learning rates of the steepest descent, of the lowest loss and of
-    the divergence, None where the loss never broke away, and the smoothed loss at each step."""
+    """The result of a range test: the learning rates of the steepest descent, of the lowest loss and
+    of the divergence (None if there is none), and the smoothed loss at each step."""
 
     steepest: float
     lowest: float
@@ -42,11 +42,11 @@ class Reading(NamedTuple):
 
 
 def read_off(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Reading:
-    """The reading of one range test, rates (N,) rising, losses (N,) some of them perhaps not
-    finite.
+    """The result of one range test with increasing rates (N,) and losses (N,), which may be
+    non-finite.
 
-    Logarithms are smoothed: of the losses themselves one step after the break would outweigh all
-    before it.
+    The logarithms of the losses are smoothed, because a single loss after the divergence would
+    outweigh all earlier ones.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         logs = np.log(np.where(losses > 0, losses, np.nan))
@@ -63,7 +63,7 @@ def read_off(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Reading
     end = min(ends, default=len(smoothed))
     before = np.where(np.isfinite(smoothed), smoothed, np.inf)[: max(end, 2)]
     lowest = int(np.argmin(before))
-    # Smoothed once more: a slope shows noise that the loss itself hides.
+    # Smoothed again, because differentiation amplifies the remaining noise.
     falling = slice(lowest + 1)
     slopes = (
         np.gradient(smooth(before[falling], width), np.log10(rates[falling])) if lowest else [0.0]
@@ -75,9 +75,11 @@ def read_off(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Reading
 
 
 def range_test(results: Sequence[Result], path: Path) -> Path:
-    """Loss by learning rate, both logarithmic, an arm a panel: the steps of the first seed raw,
-    each seed smoothed, the steepest descent, the lowest loss and the divergence marked at their
-    medians. Writes a PNG."""
+    """Draw the loss by learning rate, with one panel per arm, and write a PNG.
+
+    A panel shows the steps of the first seed, the smoothed loss of every seed, and the medians of
+    the steepest descent, the lowest loss and the divergence.
+    """
     grouped = groups(results)
     figure = Figure(figsize=(WIDTH, 5.4 * len(grouped) + 0.6), layout="constrained")
     axes = figure.subplots(len(grouped), 1, squeeze=False)[:, 0]
@@ -87,7 +89,7 @@ def range_test(results: Sequence[Result], path: Path) -> Path:
         axis.set_ylabel("training loss of a step")
         axis.set_xlabel("learning rate of the step")
         axis.grid(alpha=0.3)
-    head(figure, results, not_drawn(grouped, what="diverged, drawn as far as they came"))
+    head(figure, results, not_drawn(grouped, what="diverged, drawn until then"))
     return save(figure, path)
 
 
@@ -95,7 +97,7 @@ def _panel(axis: Any, group: Group) -> None:
     tests = [(by_step(run, "learning_rate"), by_step(run, "loss")) for run in group.runs]
     tests = [(rates, losses) for rates, losses in tests if np.isfinite(losses).sum() > 2]
     if not tests:
-        nothing(axis, "diverged before the steps of an epoch were kept")
+        nothing(axis, "diverged before the steps of an epoch were stored")
         return
     readings = [read_off(*test) for test in tests]
     _curves(axis, tests, readings)
@@ -103,8 +105,7 @@ def _panel(axis: Any, group: Group) -> None:
     axis.set_xscale("log")
     start = readings[0].smoothed[np.isfinite(readings[0].smoothed)][0]
     lowest = min(float(np.nanmin(reading.smoothed)) for reading in readings)
-    # After the break the loss climbs by orders of magnitude that would flatten everything before
-    # it.
+    # The loss after the divergence is orders of magnitude larger and would flatten the rest.
     axis.set_ylim(lowest / 2, max(start, lowest) * 10)
     plain_log(axis)
     # Each panel has a legend of its own, because it states the readings of the panel.
@@ -144,7 +145,7 @@ def _marks(axis: Any, readings: Sequence[Reading]) -> None:
         ("steepest descent", [r.steepest for r in readings], ORANGE),
         ("lowest loss", [r.lowest for r in readings], style(2)[0]),
         (
-            f"broken away (over {DIVERGED_AT:g} times the lowest)",
+            f"divergence (over {DIVERGED_AT:g} times the lowest)",
             [r.diverged for r in readings],
             VERMILLION,
         ),
@@ -154,7 +155,10 @@ def _marks(axis: Any, readings: Sequence[Reading]) -> None:
         if known:
             _mark(axis, _text(name, known, len(found)), known, colour, style(number + 1)[2])
     axis.axvline(
-        PUBLISHED_BEST, color=GREY, linestyle=(0, (1, 2)), label="best rate of nb2's sweep: 0.1"
+        PUBLISHED_BEST,
+        color=GREY,
+        linestyle=(0, (1, 2)),
+        label="best learning rate of nb2's sweep: 0.1",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a policy moves from step to step, and what the loss and the accuracy make of it."""
+"""The parameters that a schedule changes at every step, with the loss and the accuracy."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from dlsys_bench.report.plots.groups import Group, groups, not_drawn, seeds
 from dlsys_bench.report.plots.statistics import smooth
 from dlsys_bench.runs.result import Result
 
-# The recipe's policy, what it moves, and its axis.
-MOVED = (
+# The field of the recipe with the schedule, the parameter that it changes, and its label.
+SCHEDULED = (
     ("schedule", "learning_rate", "learning rate"),
     ("batch_sizes", "batch_size", "batch size (samples)"),
 )
 
 WINDOWS = 60
-"""The window of the smoothed loss is this part of the steps."""
+"""The number of smoothing windows in the steps of a run."""
 
-# Study and arm, the claim of it, the metric here that it is of.
+# The claim on an arm, by study and arm, and the metric of a run that it refers to.
 PUBLISHED = {
     ("cyclical-learning-rate", "exp_range"): ("nb2.clr.val_accuracy@5", "test_accuracy"),
     ("cyclical-batch-size", "published"): ("nb2.cyclic-batch.train_accuracy", "running_accuracy"),
@@ -40,14 +40,13 @@ ACCURACIES = (
 
 
 def published(study: str, arm: str) -> tuple[str, dict[int, float]]:
-    """The metric and the accuracy by epoch that a notebook prints for an arm; empty where it prints
-    none."""
+    """The metric and the accuracy by epoch that a notebook publishes for an arm; empty if none."""
     name, metric = PUBLISHED.get((study, arm), ("", ""))
     for claim in claims():
         if claim["id"] == name:
             if "values" in claim:
                 return metric, dict(enumerate(claim["values"], start=1))
-            # The record is of the last epoch; the others stand in its note.
+            # The value is that of the last epoch; the note lists the other epochs.
             noted = re.search(r"by epoch((?: \d\.\d+)+)", claim.get("note", ""))
             by_epoch = dict(enumerate(map(float, noted[1].split()), start=1)) if noted else {}
             return metric, by_epoch | {claim["epoch"]: claim["value"]}
@@ -55,7 +54,7 @@ def published(study: str, arm: str) -> tuple[str, dict[int, float]]:
 
 
 def by_step(run: Result, name: str) -> NDArray[np.float64]:
-    """A quantity of every step of a run, in order; empty where the run did not keep it."""
+    """A quantity at every step of a run; empty if the run does not store it."""
     kept = [epoch.by_step.get(name, []) for epoch in run.history if epoch.by_step]
     return np.array(
         [np.nan if value is None else value for part in kept for value in part], np.float64
@@ -63,18 +62,23 @@ def by_step(run: Result, name: str) -> NDArray[np.float64]:
 
 
 def window(count: int) -> int:
-    """The width, odd, of the smoothing of so many steps."""
+    """The odd width of the smoothing window for a number of steps."""
     return count // WINDOWS // 2 * 2 + 1
 
 
 def steps(results: Sequence[Result], path: Path) -> Path:
-    """An arm a column: what is moved by step, the training loss by step (the first seed raw, every
-    seed smoothed), the accuracies at the ends of epochs, and those published. Writes a PNG."""
+    """Draw one column per arm and write a PNG.
+
+    A column shows the scheduled parameter and the training loss by step (the first seed as it is,
+    every seed smoothed), and the accuracies at the ends of epochs with those published.
+    """
     grouped = groups(results)
-    moved = [
-        (name, label) for key, name, label in MOVED if any(run.recipe.get(key) for run in results)
+    scheduled = [
+        (name, label)
+        for key, name, label in SCHEDULED
+        if any(run.recipe.get(key) for run in results)
     ]
-    heights = [1.0] * len(moved) + [1.3, 1.3]
+    heights = [1.0] * len(scheduled) + [1.3, 1.3]
     figure = Figure(
         figsize=(max(3.1 * len(grouped), 7.6), 2.4 * sum(heights) + 0.9), layout="constrained"
     )
@@ -82,17 +86,17 @@ def steps(results: Sequence[Result], path: Path) -> Path:
         len(heights), len(grouped), sharex="col", sharey="row", squeeze=False, height_ratios=heights
     )
     for column, group in enumerate(grouped):
-        _column(axes[:, column], group, [name for name, _ in moved])
-    _label(axes[:, 0], [label for _, label in moved])
-    head(figure, results, not_drawn(grouped, what="diverged, drawn as far as they came"))
+        _column(axes[:, column], group, [name for name, _ in scheduled])
+    _label(axes[:, 0], [label for _, label in scheduled])
+    head(figure, results, not_drawn(grouped, what="diverged, drawn until then"))
     legend(figure)
     return save(figure, path)
 
 
-def _column(axes: Any, group: Group, moved: Sequence[str]) -> None:
+def _column(axes: Any, group: Group, scheduled: Sequence[str]) -> None:
     """Draw one arm."""
-    for axis, name in zip(axes, moved, strict=False):
-        _move(axis, group, name)
+    for axis, name in zip(axes, scheduled, strict=False):
+        _parameter(axis, group, name)
     _loss(axes[-2], group)
     _accuracy(axes[-1], group)
     axes[0].set_title(f"{group.label}\n({seeds(len(group.runs))})", fontsize=10)
@@ -102,20 +106,20 @@ def _column(axes: Any, group: Group, moved: Sequence[str]) -> None:
         axis.ticklabel_format(axis="x", useOffset=False)
 
 
-def _label(axes: Any, moved: Sequence[str]) -> None:
+def _label(axes: Any, scheduled: Sequence[str]) -> None:
     """Label the left axes and set their scales."""
-    for axis, label in zip(axes, moved, strict=False):
+    for axis, label in zip(axes, scheduled, strict=False):
         axis.set_ylabel(label)
-        if label == MOVED[1][2]:
+        if label == SCHEDULED[1][2]:
             axis.set_yscale("log", base=2)
             axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes[-2].set_ylabel("training loss of a step")
     plain_log(axes[-2])
-    axes[-1].set_ylabel("accuracy (fraction right)")
+    axes[-1].set_ylabel("accuracy (fraction correct)")
 
 
-def _move(axis: Any, group: Group, name: str) -> None:
-    """The moved quantity; where the run kept none it stood still, at what the recipe says."""
+def _parameter(axis: Any, group: Group, name: str) -> None:
+    """Draw the scheduled parameter, or its constant value in the recipe if it is not scheduled."""
     runs = [run for run in group.runs if run.history]
     if not runs:
         nothing(axis, "diverged in\nits first epoch")
@@ -124,10 +128,10 @@ def _move(axis: Any, group: Group, name: str) -> None:
     values = by_step(longest, name)
     if not len(values):
         recipe = longest.recipe
-        still = (
+        constant = (
             recipe["batch_size"] if name == "batch_size" else recipe["optimizer"]["learning_rate"]
         )
-        axis.plot([0, longest.history[-1].steps], [still, still], color=GREEN, linewidth=1.2)
+        axis.plot([0, longest.history[-1].steps], [constant, constant], color=GREEN, linewidth=1.2)
         return
     axis.plot(
         np.arange(1, len(values) + 1), values, color=GREEN, linewidth=1.2, drawstyle="steps-mid"
@@ -145,7 +149,7 @@ def _loss(axis: Any, group: Group) -> None:
                 ".",
                 color=ORANGE,
                 alpha=0.7,
-                label="training loss, mean of an epoch (steps not kept)",
+                label="training loss, mean of an epoch (steps not stored)",
             )
         return
     axis.plot(
@@ -153,7 +157,7 @@ def _loss(axis: Any, group: Group) -> None:
         raw[0],
         color="#B8B8B8",
         linewidth=0.5,
-        label="a step's loss, first seed",
+        label="loss of a step, first seed",
     )
     width = window(len(raw[0]))
     for values in raw:
@@ -168,7 +172,7 @@ def _loss(axis: Any, group: Group) -> None:
 
 
 def _accuracy(axis: Any, group: Group) -> None:
-    # What a notebook prints is of the whole training: the quick tier is none.
+    # The published figures are those of the full training, not of the quick tier.
     first = group.runs[0]
     metric, known = published(first.key.study, group.arm) if first.key.tier == "full" else ("", {})
     ends = {epoch.epoch: epoch.steps for run in group.runs for epoch in run.history}

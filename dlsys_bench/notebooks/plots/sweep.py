@@ -1,4 +1,4 @@
-"""Loss and accuracy against what a study sweeps: the learning rate, or the batch size."""
+"""Loss and accuracy by the parameter of a sweep: the learning rate or the batch size."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from dlsys_bench.studies.base import EPOCH_METRICS
 from dlsys_bench.studies.registry import studies
 
 LOGARITHMIC_FROM = 10.0
-"""A loss whose largest is so many times its smallest is drawn on a logarithmic axis."""
+"""A loss whose largest value is this multiple of its smallest is drawn on a logarithmic axis."""
 
 
 class Swept(NamedTuple):
-    """What is swept: its axis, the base of its logarithm, and its value in a run."""
+    """The parameter of a sweep: its label, the base of its axis, and its value in a recipe."""
 
     label: str
     base: int
@@ -40,7 +40,7 @@ BATCH_SIZE = Swept("batch size (samples)", 2, lambda recipe: float(recipe["batch
 
 METRICS = (
     ("running_loss", "training loss, mean of the last epoch"),
-    ("test_accuracy", "test accuracy\n(fraction right)"),
+    ("test_accuracy", "test accuracy\n(fraction correct)"),
 )
 
 
@@ -66,11 +66,14 @@ def _most_varied(recipes: Sequence[Mapping[str, Any]]) -> Swept | None:
 
 
 def sweep(results: Sequence[Result], path: Path) -> Path:
-    """The last epoch's running loss and test accuracy by learning rate or batch size: each seed a
-    point, the mean of the seeds with its 95% t interval, the best marked; runs that diverged stand
-    at the upper edge. Writes a PNG."""
+    """Draw the running loss and test accuracy of the last epoch by the parameter of a sweep, and
+    write a PNG.
+
+    Every seed is a point. The mean of the seeds has its 95% t interval, the best mean is marked,
+    and runs that diverged are at the upper edge.
+    """
     along = swept(results)
-    # An engine is a line; its arms are the points.
+    # Every engine is a line, and its arms are the points.
     lines: dict[str, list[Group]] = {}
     for group in groups(results):
         lines.setdefault(group.beside.partition(", protocol")[0], []).append(group)
@@ -100,8 +103,8 @@ def last_values(group: Group, metric: str) -> list[float]:
 
 
 def logarithmic(lines: dict[str, list[Group]], metric: str) -> bool:
-    """Whether a metric is a loss of so wide a range that its axis, mean and interval are of its
-    logarithms."""
+    """True if a metric is a loss with so wide a range that its axis, mean and interval are
+    logarithmic."""
     every = [
         value for line in lines.values() for group in line for value in last_values(group, metric)
     ]
@@ -116,7 +119,7 @@ def _panel(axis: Any, lines: dict[str, list[Group]], along: Swept, metric: str) 
     higher = EPOCH_METRICS[metric].higher_is_better
     logs = logarithmic(lines, metric)
     for number, (name, line) in enumerate(lines.items()):
-        # Side by side, so that one engine does not cover another.
+        # Shifted, so that one engine does not cover another.
         aside = along.base ** (0.12 * (number - (len(lines) - 1) / 2))
         points = [(along.of(group) * aside, last_values(group, metric)) for group in line]
         points = sorted((x, values) for x, values in points if values)
@@ -191,10 +194,10 @@ def _star(axis: Any, x: float, y: float) -> None:
 
 
 def _diverged(axis: Any, line: Sequence[Group], along: Swept, aside: float) -> None:
-    """A cross at the upper edge for each arm with runs that diverged, and how many they were."""
+    """Draw a cross at the upper edge for each arm with runs that diverged, and their number."""
     for group in line:
-        lost = sum(run.status == "diverged" for run in group.runs)
-        if lost:
+        diverged = sum(run.status == "diverged" for run in group.runs)
+        if diverged:
             at = along.of(group) * aside, 1.0
             axis.plot(
                 *at,
@@ -208,7 +211,7 @@ def _diverged(axis: Any, line: Sequence[Group], along: Swept, aside: float) -> N
                 label="diverged (loss not finite)",
             )
             axis.annotate(
-                f"{lost} of {len(group.runs)}",
+                f"{diverged} of {len(group.runs)}",
                 at,
                 xycoords=axis.get_xaxis_transform(),
                 xytext=(0, -9),
@@ -221,8 +224,8 @@ def _diverged(axis: Any, line: Sequence[Group], along: Swept, aside: float) -> N
 
 
 def _finding(lines: dict[str, list[Group]], along: Swept) -> str:
-    """What the notebook says of it, and what was measured."""
-    said = (
+    """The published result and the measured one."""
+    published = (
         "nb2: the best learning rate is 0.1"
         if along is LEARNING_RATE
         else "nb2: the training loss rises with the batch size"
@@ -242,4 +245,4 @@ def _finding(lines: dict[str, list[Group]], along: Swept) -> str:
             rises = int(np.sum(np.diff([value for _, value in means]) > 0))
             text = f"the mean rises in {rises} of {len(means) - 1} steps; {text}"
         found.append(_named(name, text))
-    return f"{said}. Here: {'; '.join(found) or 'no run finished'}"
+    return f"{published}. Here: {'; '.join(found) or 'no run finished'}"
