@@ -1,4 +1,4 @@
-"""The plugin, by real pytest runs from another project's folder."""
+"""The plugin, by pytest runs in another project's folder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
+# pytester forgets the modules that an inner run imports; numpy and scipy must not be imported twice.
+import dlsys_bench.plugin.gate
+import dlsys_bench.timing.benchmark  # noqa: F401
+from dlsys_bench.data import load
 from dlsys_bench.runs.callables import train_once
 from dlsys_bench.runs.store import append
+from dlsys_bench.studies.registry import studies
 
 TEST = """
 import pytest
@@ -20,7 +25,7 @@ import pytest
 def test_accuracy(dlsys_case, dlsys_gate):
     dlsys_gate(dlsys_case)
 
-def test_of_its_own():
+def test_of_the_project():
     pass
 """
 ENGINE = """
@@ -28,36 +33,65 @@ from dlsys_bench.engines.numpy import NumpyEngine
 
 class Shifted(NumpyEngine):
     name = "shifted"
-    def fit(self, net, samples, recipe, plan):
-        return super().fit(net, type(samples)(samples.x, (samples.y + 1) % 10), recipe, plan)
+    def fit(self, net, samples, *rest, **more):
+        return super().fit(net, type(samples)(samples.x, (samples.y + 1) % 10), *rest, **more)
 """
-FAST = "regularization/fashion-mlp"
+TRAINING = """
+import numpy as np
+import pytest
+
+REFERENCE = np.random.default_rng(7).normal(0.95, 0.004, 20).tolist()
+
+def train(seed):
+    return {mean} + 0.004 * np.random.default_rng(seed).normal()
+
+def test_training(accuracy_gate):
+    accuracy_gate(train, {reference}, {more})
+
+def test_of_the_project():
+    pass
+"""
+ARM = "regularization/fashion-mlp/vanilla"
+NUMPY = ("--dlsys-engine", "numpy", "--dlsys-dataset", "digits")
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _preload() -> None:
+    studies()
+    load("digits")
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    (tmp_path / "test_mine.py").write_text(TEST.format(study=f"{FAST}/vanilla"))
-    (tmp_path / "mine.py").write_text(ENGINE)
-    (tmp_path / "pytest.ini").write_text(
-        "[pytest]\naddopts = --strict-markers\nfilterwarnings = error\n"
-    )
-    return tmp_path
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A project with a test of an arm, and a broken engine."""
+    for name in ("GITHUB_ACTIONS", "DLSYS_BENCH_ENGINE"):
+        monkeypatch.delenv(name, raising=False)
+    pytester.makepyfile(test_project=TEST.format(study=ARM), broken=ENGINE)
+    pytester.makeini("[pytest]\naddopts = --strict-markers -p no:cacheprovider")
+    pytester.syspathinsert()
+    return pytester
 
 
-def run(project: Path, *arguments: str, code: int = 0) -> str:
+@pytest.fixture
+def run(project: pytest.Pytester) -> Run:
+    """A function that runs pytest in this process, asserts the exit code, and returns the output."""
+
+    def run_pytest(*arguments: str, code: int = 0) -> str:
+        result = project.runpytest_inprocess("-p", "dlsys_bench.plugin", *arguments)
+        printed = f"{result.stdout}\n{result.stderr}"
+        assert result.ret == code, printed
+        return printed
+
+    return run_pytest
+
+
+def run_process(project: pytest.Pytester, *arguments: str, code: int = 0) -> str:
+    """Run pytest in a process, where the process is the point."""
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "dlsys_bench.plugin",
-            *arguments,
-        ],
-        cwd=project,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(project), *sys.path])},
+        [sys.executable, "-m", "pytest", "-p", "dlsys_bench.plugin", *arguments],
+        cwd=project.path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(project.path), *sys.path])},
         capture_output=True,
         text=True,
         timeout=120,
@@ -66,256 +100,273 @@ def run(project: Path, *arguments: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-NUMPY = ("--dlsys-engine", "numpy", "--dlsys-dataset", "digits")
+def write_training(
+    project: pytest.Pytester,
+    mean: float = 0.95,
+    reference: str = "REFERENCE",
+    more: str = "smallest_drop=0.02",
+) -> None:
+    text = TRAINING.format(mean=mean, reference=reference, more=more)
+    (project.path / "test_project.py").write_text(text)
 
 
-@pytest.mark.parametrize(
-    "more",
-    [(), ("-n", "2"), ("-p", "no:benchmark"), ("-p", "no:xdist"), ("--dlsys-max-seeds", "8")],
-)
-def test_a_healthy_engine_passes_and_is_in_the_table(project: Path, more: tuple[str, ...]) -> None:
-    if "-n" in more:
-        pytest.importorskip("xdist", reason="pip install pytest-xdist")
-    printed = run(project, *NUMPY, *more)
+def edit(project: pytest.Pytester, old: str, new: str) -> None:
+    path = project.path / "test_project.py"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def write_runs(project: pytest.Pytester, file: str, name: str, mean: float = 0.95) -> None:
+    for seed in range(20):
+        run = train_once(lambda seed: mean + 0.001 * (seed % 5), seed, name)
+        append(project.path / file, run)
+
+
+def test_a_healthy_engine_passes_and_is_in_the_table(run: Run) -> None:
+    printed = run(*NUMPY, "--dlsys-max-seeds", "8")
     assert "2 passed" in printed
-    (row,) = [line for line in printed.splitlines() if line.startswith(f"{FAST}/vanilla  digits")]
+    (row,) = [line for line in printed.splitlines() if line.startswith(f"{ARM}  digits")]
     assert row.endswith("PASS")
 
 
-def test_a_broken_engine_fails_with_measured_band_source_and_replay(project: Path) -> None:
-    printed = run(project, "--dlsys-engine", "mine:Shifted", "--dlsys-dataset", "digits", code=1)
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [("-p", "no:benchmark"), ("-p", "no:xdist"), ("-n", "2")])
+def test_the_table_does_not_depend_on_other_plugins(
+    project: pytest.Pytester, more: tuple[str, ...]
+) -> None:
+    pytest.importorskip("xdist", reason="pip install pytest-xdist")
+    printed = run_process(project, *NUMPY, *more)
+    assert "2 passed" in printed
+    assert f"{ARM}  digits" in printed
+
+
+def test_a_broken_engine_fails_with_measured_band_source_and_replay(run: Run) -> None:
+    printed = run("--dlsys-engine", "broken:Shifted", "--dlsys-dataset", "digits", code=1)
     assert "1 failed, 1 passed" in printed
-    for said in (
-        "from a different distribution than ",
-        "reference/regularization.fashion-mlp.digits.quick.jsonl",
-        "replay: dlsys-bench gate",
-        "--engine mine:Shifted",
-    ):
-        assert said in printed
+    assert "reference/regularization.fashion-mlp.digits.quick.jsonl" in printed
+    assert "replay: dlsys-bench gate" in printed
+    assert "--engine broken:Shifted" in printed
 
 
-def test_an_arm_that_cannot_be_judged_is_skipped_with_its_reason(project: Path) -> None:
-    (project / "test_mine.py").write_text(
-        TEST.format(study="regularization/lenet5-sigmoid/dropout")
-    )
-    printed = run(project, *NUMPY, "-rs")
+@pytest.mark.slow
+def test_an_arm_that_cannot_be_judged_is_skipped_with_its_reason(
+    project: pytest.Pytester, run: Run
+) -> None:
+    edit(project, ARM, "regularization/lenet5-sigmoid/dropout")
+    printed = run(*NUMPY, "-rs")
     assert "UNJUDGED: test_accuracy 0." in printed
-    assert "(1 seed): still at chance" in printed
     assert "1 passed, 1 skipped" in printed
 
 
-def test_collecting_loads_no_framework(project: Path) -> None:
-    (project / "conftest.py").write_text(
+def test_collecting_loads_no_framework(project: pytest.Pytester) -> None:
+    project.makeconftest(
         "import sys\n"
+        "def pytest_configure():\n"
+        "    print('STARTED', sorted({'numpy', 'scipy', 'matplotlib'} & set(sys.modules)))\n"
         "def pytest_unconfigure():\n"
         "    print('LOADED', sorted({'torch', 'tensorflow', 'keras', 'jax'} & set(sys.modules)))\n"
     )
-    printed = run(
-        project, "--collect-only", "-q", "-s", "--dlsys-engine", "numpy", "--dlsys-engine", "numpy"
+    printed = run_process(
+        project, "--collect-only", "-q", "-s", "-p", "no:hypothesispytest", *NUMPY
     )
-    assert "test_accuracy[numpy:regularization/fashion-mlp/vanilla" in printed
+    assert f"test_accuracy[numpy:{ARM}" in printed
+    assert "STARTED []" in printed
     assert "LOADED []" in printed
 
 
-def test_the_end_says_what_is_left_out_and_how_to_get_it(project: Path) -> None:
-    printed = run(project, *NUMPY, "--dlsys-data-dir", str(project))
+def test_the_end_states_what_is_left_out_and_how_to_get_it(run: Run, tmp_path: object) -> None:
+    printed = run(*NUMPY, "--dlsys-data-dir", str(tmp_path))
     assert "left out: mnist, fashion_mnist: dlsys-bench data fetch" in printed
 
 
-def test_a_project_that_does_not_use_the_plugin_does_not_hear_of_it(project: Path) -> None:
-    (project / "test_mine.py").write_text("def test_of_its_own():\n    pass\n")
-    printed = run(project)
+def test_a_project_that_does_not_use_the_plugin_gets_no_output(
+    project: pytest.Pytester, run: Run
+) -> None:
+    project.makepyfile(test_project="def test_of_the_project():\n    pass\n")
+    printed = run()
     assert "1 passed" in printed
     assert "left out" not in printed
     assert "verdicts" not in printed
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--dlsys-engine", "nunpy"), 'did you mean "numpy"?'),
-        (("--dlsys-max-seeds", "0"), "--dlsys-max-seeds is 0"),
-        (("--dlsys-alpha", "1"), "--dlsys-alpha is 1.0; it takes a chance between 0 and 1"),
-        (("--dlsys-beta", "0"), "--dlsys-beta is 0.0"),
+        (("--dlsys-max-seeds", "0"), "--dlsys-max-seeds: '0' is not a whole number from 1"),
+        (("--dlsys-alpha", "1"), "--dlsys-alpha: '1' is not a number between 0 and 1"),
+        (("--dlsys-beta", "0"), "--dlsys-beta: '0' is not a number between 0 and 1"),
         (("--dlsys-tier", "slow"), "invalid choice: 'slow'"),
+        (("--dlsys-json", "none/v.json"), "--dlsys-json: cannot write"),
     ],
 )
-def test_a_bad_option_is_a_usage_error(
-    project: Path, arguments: tuple[str, ...], said: str
+def test_a_bad_option_is_a_usage_error(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    assert message in run(*arguments, code=4)
+
+
+def test_the_project_sets_defaults(project: pytest.Pytester, run: Run) -> None:
+    project.makepyprojecttoml('[tool.dlsys_bench]\nengine = "numpy"\ndataset = "digits"\n')
+    assert f"{ARM}  digits" in run()
+    project.makepyprojecttoml("[tool.dlsys_bench]\nengin = 'numpy'\n")
+    assert "unknown key 'engin' (did you mean \"engine\"?)" in run(code=4)
+    project.makepyprojecttoml("[tool.dlsys_bench.pytest]\nmax-seeds = 0\n")
+    assert "max-seeds is 0; it takes a whole number from 1" in run(code=4)
+
+
+def test_an_unknown_study_is_an_error_that_names_the_nearest(
+    project: pytest.Pytester, run: Run
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "dlsys_bench.plugin", *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.returncode == 4
-    assert said in done.stderr
-
-
-def test_an_unknown_study_is_an_error_that_names_the_nearest(project: Path) -> None:
-    (project / "test_mine.py").write_text(TEST.format(study="regularization/fashion-mpl"))
-    assert 'did you mean "regularization/fashion-mlp"?' in run(project, *NUMPY, code=2)
+    edit(project, ARM, "regularization/fashion-mpl")
+    assert 'did you mean "regularization/fashion-mlp"?' in run(*NUMPY, code=2)
 
 
 @pytest.mark.parametrize("dataset", ["mnits", "nowhere.npz"])
-def test_a_dataset_that_is_not_there_fails_the_test_in_one_line(
-    project: Path, dataset: str
-) -> None:
-    printed = run(project, "--dlsys-engine", "numpy", "--dlsys-dataset", dataset, code=1)
+def test_a_dataset_that_does_not_exist_fails_the_test_in_one_line(run: Run, dataset: str) -> None:
+    printed = run("--dlsys-engine", "numpy", "--dlsys-dataset", dataset, code=1)
     assert dataset in printed
     assert "Traceback" not in printed
 
 
-def test_conftest_and_entry_point_load_the_plugin_once(project: Path) -> None:
-    (project / "conftest.py").write_text('pytest_plugins = ["dlsys_bench.plugin"]\n')
-    assert "2 tests collected" in run(project, "--collect-only", "-q", *NUMPY)
+def test_conftest_and_entry_point_load_the_plugin_once(project: pytest.Pytester) -> None:
+    project.makeconftest('pytest_plugins = ["dlsys_bench.plugin"]')
+    assert "2 tests collected" in run_process(project, "--collect-only", "-q", *NUMPY)
 
 
-TRAINING = """
-import numpy as np
-import pytest
-
-STORED = np.random.default_rng(7).normal(0.95, 0.004, 20).tolist()
-
-def train(seed):
-    return {mean} + 0.004 * np.random.default_rng(seed).normal()
-
-def test_mine(accuracy_gate):
-    accuracy_gate(train, {reference}, {more})
-
-def test_of_its_own():
-    pass
-"""
-
-
-def write(
-    project: Path, mean: float = 0.95, reference: str = "STORED", more: str = "smallest_drop=0.02"
+def test_hooks_change_engines_and_studies_and_receive_each_verdict(
+    project: pytest.Pytester, run: Run
 ) -> None:
-    text = TRAINING.format(mean=mean, reference=reference, more=more)
-    (project / "test_mine.py").write_text(text)
+    project.makeconftest(
+        "from dataclasses import replace\n"
+        "def pytest_dlsys_engines(engines):\n"
+        "    engines[:] = ['numpy']\n"
+        "def pytest_dlsys_studies(config, studies):\n"
+        "    study = studies['regularization/fashion-mlp']\n"
+        "    studies['renamed'] = replace(study, name='renamed')\n"
+        "def pytest_dlsys_verdict(verdict):\n"
+        "    print('HOOK', verdict.key.study, verdict.outcome)\n"
+    )
+    edit(project, ARM, "renamed/vanilla")
+    printed = run("-s", "-rs", "--dlsys-dataset", "digits")
+    assert "HOOK renamed INCONCLUSIVE" in printed
+    assert "1 passed, 1 skipped" in printed
 
 
 @pytest.mark.parametrize(
-    ("mean", "more", "said", "code"),
+    ("mean", "more", "message", "code"),
     [
         (0.95, "smallest_drop=0.02", "2 passed", 0),
-        (0.92, "smallest_drop=0.02", "FAIL: test_mine:train: metric 0.9", 1),
-        (0.92, "", "from a different distribution than 20 reference runs", 1),
-        (0.98, "", "from a different distribution than 20 reference runs", 1),
+        (0.92, "smallest_drop=0.02", "FAIL: test_project:train: metric 0.9", 1),
+        (0.92, "", "unlike 20 stored runs", 1),
+        (0.98, "", "unlike 20 stored runs", 1),
         (0.98, "side='drop'", "2 passed", 0),
         (0.951, "smallest_drop=0.001", "INCONCLUSIVE: metric 0.9", 0),
         (0.95, "smallest_drop=-1", "smallest_shift is -1; it takes a number above 0", 1),
         (0.95, "metric='accuracy'", "returned no 'accuracy'", 1),
     ],
 )
-def test_anyones_training_is_held_to_figures_it_gave_before(
-    project: Path, mean: float, more: str, said: str, code: int
+def test_any_training_is_compared_with_values_it_gave_before(
+    project: pytest.Pytester, run: Run, mean: float, more: str, message: str, code: int
 ) -> None:
-    write(project, mean, more=more)
-    printed = run(project, "-rs", code=code)
-    assert said in printed
-    assert (
-        "dlsys_bench: 1 gate; healthy training fails any with a chance of 0.001 (1.0e-03 each)"
-        in printed
-    )
+    write_training(project, mean, more=more)
+    printed = run("-rs", code=code)
+    assert message in printed
+    budget = "dlsys_bench: 1 gate; false-alarm rate 0.001 (1.0e-03 each), power 0.99"
+    assert budget in printed
 
 
-def test_anyones_training_is_held_to_a_file_of_its_runs(project: Path) -> None:
-    write(project, reference="'stored/runs.jsonl'")
-    missing = run(project, code=1)
-    assert "dlsys-bench calibrate test_mine:train --seeds 20 --output stored/runs.jsonl" in missing
-    for seed in range(20):
-        append(
-            project / "stored" / "runs.jsonl",
-            train_once(lambda seed: 0.95 + 0.001 * (seed % 5), seed, "m"),
-        )
-    assert "2 passed" in run(project)
-    write(project, mean=0.9, reference="'stored/runs.jsonl'")
-    assert (
-        f"replay: dlsys-bench gate test_mine:train --reference {project}/stored/runs.jsonl"
-        in run(project, code=1)
-    )
-    write(project, reference="'stored/runs.jsonl'", more="first_seed=10")
-    assert "seed 10 is also the seed of a reference run" in run(project, "-rs")
-
-
-def test_a_gate_is_chosen_by_its_marker_and_judges_once(project: Path) -> None:
-    write(project)
-    assert "1 passed, 1 deselected" in run(project, "-m", "gate")
-    (project / "test_mine.py").write_text(
-        (project / "test_mine.py")
-        .read_text()
-        .replace("    acc", "    accuracy_gate(train, STORED)\n    acc")
-    )
-    assert "a gate judges once a test" in run(project, code=1)
-
-
-def test_inconclusive_fails_where_it_is_to(project: Path) -> None:
-    write(project, reference="[0.9]", more="")
-    assert "1 passed, 1 skipped" in run(project)
-    assert "INCONCLUSIVE: test_mine:train" in run(project, "--dlsys-inconclusive", "fail", code=1)
-
-
-def test_what_a_training_raises_is_shown_as_its_own(project: Path) -> None:
-    write(project)
-    text = (project / "test_mine.py").read_text()
-    (project / "test_mine.py").write_text(
-        text.replace("return 0.95", "raise RuntimeError('out of memory')\n    return 0.95")
-    )
-    assert "RuntimeError: out of memory" in run(project, code=1)
-
-
-@pytest.mark.parametrize("workers", [(), ("-n", "2")])
-def test_verdicts_go_to_json_junit_and_github(
-    project: Path, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+def test_any_training_is_compared_with_a_file_of_its_runs(
+    project: pytest.Pytester, run: Run
 ) -> None:
+    write_training(project, reference="'stored/runs.jsonl'")
+    command = "dlsys-bench calibrate test_project:train --seeds 20 --output stored/runs.jsonl"
+    assert command in run(code=1)
+    write_runs(project, "stored/runs.jsonl", "m")
+    assert "2 passed" in run()
+    write_training(project, mean=0.9, reference="'stored/runs.jsonl'")
+    path = project.path / "stored" / "runs.jsonl"
+    replay = f"replay: dlsys-bench gate test_project:train --reference {path}"
+    assert replay in run(code=1)
+    write_training(project, reference="'stored/runs.jsonl'", more="first_seed=10")
+    assert "seed 10 is also the seed of a reference run" in run("-rs")
+
+
+def test_runs_of_several_trainings_are_not_one_distribution(
+    project: pytest.Pytester, run: Run
+) -> None:
+    write_runs(project, "both.jsonl", "two:a")
+    write_runs(project, "both.jsonl", "two:b", mean=0.5)
+    write_training(project, reference="'both.jsonl'")
+    assert "holds runs of two:a, two:b, none of test_project:train" in run(code=1)
+    write_runs(project, "both.jsonl", "test_project:train")
+    assert "(20)" in run()
+
+
+def test_a_gate_is_selected_by_its_marker_and_judges_once(
+    project: pytest.Pytester, run: Run
+) -> None:
+    write_training(project)
+    assert "1 passed, 1 deselected" in run("-m", "gate")
+    edit(project, "    accuracy_gate(", "    accuracy_gate(train, REFERENCE)\n    accuracy_gate(")
+    assert "a gate judges once per test" in run(code=1)
+
+
+def test_a_gate_that_was_not_counted_does_not_judge(project: pytest.Pytester, run: Run) -> None:
+    write_training(project)
+    edit(
+        project,
+        "def test_training(accuracy_gate):",
+        "def test_training(request):\n    accuracy_gate = request.getfixturevalue('accuracy_gate')",
+    )
+    assert "a gate has to be an argument of the test" in run(code=1)
+
+
+def test_inconclusive_fails_on_request(project: pytest.Pytester, run: Run) -> None:
+    write_training(project, reference="[0.9]", more="")
+    assert "1 passed, 1 skipped" in run()
+    printed = run("--dlsys-inconclusive", "fail", code=1)
+    assert "INCONCLUSIVE: test_project:train" in printed
+
+
+def test_an_exception_of_a_training_is_shown_unchanged(project: pytest.Pytester, run: Run) -> None:
+    write_training(project)
+    edit(project, "return 0.95", "raise RuntimeError('out of memory')\n    return 0.95")
+    assert "RuntimeError: out of memory" in run(code=1)
+
+
+def check_outputs(project: pytest.Pytester, printed: str) -> None:
+    (verdict,) = json.loads((project.path / "verdicts.json").read_text())
+    assert (verdict["outcome"], verdict["study"]) == ("FAIL", "test_project:train")
+    assert "::error title=callable/test_project%3Atrain::metric 0.9" in printed
+    assert "test_project:train" in (project.path / "summary.md").read_text()
+    assert "dlsys_verdict" in (project.path / "junit.xml").read_text()
+
+
+OUTPUTS = ("--dlsys-json", "verdicts.json", "--junitxml", "junit.xml")
+
+
+@pytest.fixture
+def on_github(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project / "summary.md"))
-    write(project, mean=0.9)
-    printed = run(
-        project, *workers, "--dlsys-json", "verdicts.json", "--junitxml", "junit.xml", code=1
-    )
-    (verdict,) = json.loads((project / "verdicts.json").read_text())
-    assert (verdict["outcome"], verdict["study"]) == ("FAIL", "test_mine:train")
-    assert "::error title=callable/test_mine%3Atrain::metric 0.9" in printed
-    assert "test_mine:train" in (project / "summary.md").read_text()
-    assert "dlsys_verdict" in (project / "junit.xml").read_text()
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project.path / "summary.md"))
+    write_training(project, mean=0.9)
 
 
-def test_a_gate_that_was_not_counted_does_not_judge(project: Path) -> None:
-    write(project)
-    text = (project / "test_mine.py").read_text()
-    taken = "def test_mine(accuracy_gate):"
-    assert taken in text
-    asked = "def test_mine(request):\n    accuracy_gate = request.getfixturevalue('accuracy_gate')"
-    (project / "test_mine.py").write_text(text.replace(taken, asked))
-    assert "a gate is taken as an argument of the test" in run(project, code=1)
+@pytest.mark.usefixtures("on_github")
+def test_verdicts_go_to_json_junit_and_github(project: pytest.Pytester, run: Run) -> None:
+    check_outputs(project, run(*OUTPUTS, code=1))
 
 
-def test_runs_of_several_trainings_are_not_one_law(project: Path) -> None:
-    for name, mean in (("two:a", 0.95), ("two:b", 0.5)):
-        for seed in range(20):
-            append(
-                project / "both.jsonl",
-                train_once(lambda seed, mean=mean: mean + 0.001 * (seed % 5), seed, name),
-            )
-    write(project, reference="'both.jsonl'")
-    assert "holds runs of two:a, two:b, none of test_mine:train" in run(project, code=1)
-    for seed in range(20):
-        append(
-            project / "both.jsonl",
-            train_once(lambda seed: 0.95 + 0.001 * (seed % 5), seed, "test_mine:train"),
-        )
-    assert "(20)" in run(project)
+@pytest.mark.usefixtures("on_github")
+def test_verdicts_of_workers_go_to_json_junit_and_github(project: pytest.Pytester) -> None:
+    pytest.importorskip("xdist", reason="pip install pytest-xdist")
+    check_outputs(project, run_process(project, "-n", "1", *OUTPUTS, code=1))
 
 
-def test_the_file_of_verdicts_is_tried_before_and_is_of_this_session(project: Path) -> None:
-    write(project)
-    assert "--dlsys-json: cannot write" in run(project, "--dlsys-json", "none/v.json", code=4)
-    (project / "v.json").write_text('[{"outcome": "PASS"}]')
-    (project / "test_mine.py").write_text("def test_nothing():\n    pass\n")
-    run(project, "--dlsys-json", "v.json")
-    assert json.loads((project / "v.json").read_text()) == []
+def test_the_file_of_verdicts_holds_those_of_this_session(
+    project: pytest.Pytester, run: Run
+) -> None:
+    (project.path / "v.json").write_text('[{"outcome": "PASS"}]')
+    project.makepyfile(test_project="def test_nothing():\n    pass\n")
+    run("--dlsys-json", "v.json")
+    assert json.loads((project.path / "v.json").read_text()) == []

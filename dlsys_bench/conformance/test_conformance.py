@@ -1,4 +1,4 @@
-"""The checks as tests: pytest --pyargs dlsys_bench.conformance --engine package.module:Engine."""
+"""The checks as tests: pytest --pyargs dlsys_bench.conformance --dlsys-engine NAME."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from dlsys_bench.conformance.engine_checks import make_runner
 from dlsys_bench.conformance.ladder import select
 from dlsys_bench.conformance.result import Status
 from dlsys_bench.conformance.runner import Options, Runner
+
+ENV_ENGINE = "DLSYS_BENCH_ENGINE"
 
 
 class Climb:
@@ -35,14 +37,10 @@ class Climb:
 
 @pytest.fixture(scope="module")
 def climb(pytestconfig: pytest.Config) -> Iterator[Climb]:
-    given = pytestconfig.getoption("engine", None) or pytestconfig.getoption("dlsys_engine", None)
-    name = (
-        given[0]
-        if isinstance(given, list)
-        else given or os.environ.get("DLSYS_BENCH_ENGINE", "numpy")
-    )
-    device = pytestconfig.getoption("dlsys_device", "cpu")
-    runner = make_runner(name, device, Options(seed=pytestconfig.getoption("conformance_seed", 0)))
+    engines = pytestconfig.getoption("dlsys_engine")
+    name = engines[0] if engines else os.environ.get(ENV_ENGINE, "numpy")
+    options = Options(seed=pytestconfig.getoption("dlsys_seed"))
+    runner = make_runner(name, pytestconfig.getoption("dlsys_device"), options)
     yield Climb(runner)
     runner.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 from dlsys_bench.attributes import load_attribute
@@ -23,11 +24,12 @@ def models() -> dict[str, Model]:
     return collect("dlsys_bench.models", {}, Model)
 
 
-def find(name: str) -> list[Case]:
+def find(name: str, known: Mapping[str, Study] | None = None) -> list[Case]:
     """The cases of "all", a group of studies, a study, or one arm ("study/arm").
 
     A study that is not registered is named by "package.module:STUDY", and its arm by
-    "package.module:STUDY/arm". Raises UserError, with the nearest name.
+    "package.module:STUDY/arm". `known` are the studies by name, by default the registered ones.
+    Raises UserError, with the nearest name.
     """
     if ":" in name:
         home, _, arm_name = name.partition("/")
@@ -37,16 +39,17 @@ def find(name: str) -> list[Case]:
         return [
             Case(study, arm, home) for arm in ([study.arm(arm_name)] if arm_name else study.arms)
         ]
-    everything = [Case(study, arm) for study in studies().values() for arm in study.arms]
+    registered = (studies() if known is None else known).values()
+    everything = [Case(study, arm) for study in registered for arm in study.arms]
     found = [case for case in everything if name in ("all", case.study.name, case.name)]
     found = found or [case for case in everything if case.study.group == name.rstrip("/")]
     if not found:
-        known = dict.fromkeys(
-            name for study in studies().values() for name in (study.group or study.name, study.name)
+        names = dict.fromkeys(
+            name for study in registered for name in (study.group or study.name, study.name)
         )
-        choices = ["all", *known, *(case.name for case in everything)]
+        choices = ["all", *names, *(case.name for case in everything)]
         raise UserError(
-            f"unknown study {name!r}{nearest(name, choices)}; known: {', '.join(known) or 'none'}"
+            f"unknown study {name!r}{nearest(name, choices)}; known: {', '.join(names) or 'none'}"
         )
     return found
 

@@ -193,7 +193,7 @@ def test_pyargs_from_an_empty_folder(tmp_path: Path) -> None:
     ]
     done = run(
         *arguments,
-        "--engine",
+        "--dlsys-engine",
         "test_check_engine:HalfBias",
         "-p",
         "no:cacheprovider",

@@ -1,0 +1,102 @@
+"""The budget of the session before its tests, and the verdicts after them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlsys_bench.engines.registry import engines, unavailable
+from dlsys_bench.plugin.fixtures import is_gate
+from dlsys_bench.report import github
+
+PROPERTY = "dlsys_verdict"
+"""The property of a test report that carries its verdict as JSON, also from xdist's workers."""
+COLUMNS = ("arm", "dataset", "engine", "seeds", "measured", "reference", "MDE", "verdict")
+NONE = "-"
+
+
+def pytest_report_collectionfinish(
+    config: pytest.Config, items: Sequence[pytest.Item]
+) -> list[str]:
+    """The error rates of the session, which are shared before anything is trained."""
+    gates = sum(map(is_gate, items))
+    if not gates:
+        return []
+    names = ("alpha", "beta", "max_seeds")
+    alpha, beta, most = (config.getoption(f"dlsys_{name}") for name in names)
+    return [
+        f"dlsys_bench: {gates} gate{'s' * (gates != 1)}; "
+        f"false-alarm rate {alpha:g} ({alpha / gates:.1e} each), power {1 - beta:g}, "
+        f"at most {most} seeds each"
+    ]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print every verdict, and what was left out; write them for programs and for GitHub."""
+    verdicts = _verdicts(terminalreporter)
+    if not verdicts:
+        return
+    terminalreporter.section("dlsys_bench verdicts")
+    lines = _table(verdicts)
+    for line in [*lines, *_left_out(config)]:
+        terminalreporter.line(line)
+    if path := config.getoption("dlsys_json"):
+        Path(path).write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
+    if github.running():
+        for line in github.workflow_commands(verdicts):
+            terminalreporter.line(line)
+        github.summarise("\n".join(["### dlsys_bench verdicts", "", "```text", *lines, "```"]))
+
+
+def _verdicts(terminalreporter: pytest.TerminalReporter) -> list[dict[str, Any]]:
+    """The verdicts in the test reports, by engine and study."""
+    found = [
+        json.loads(str(value))
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+        if name == PROPERTY
+    ]
+    return sorted(found, key=lambda verdict: (verdict["engine"], verdict["study"]))
+
+
+def _table(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [COLUMNS, *map(_row, verdicts)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _row(verdict: Mapping[str, Any]) -> tuple[str, ...]:
+    band, measured, shift = verdict["band"], verdict["measured"], verdict["smallest_shift"]
+    return (
+        "/".join(filter(None, (verdict["study"], verdict["arm"]))),
+        verdict["dataset"] or NONE,
+        verdict["engine"],
+        str(len(verdict["seeds"])),
+        NONE if measured is None else f"{measured:.4f}",
+        f"{band['mean']:.4f} ± {band['spread']:.4f} ({band['n']})" if band else NONE,
+        NONE if shift is None else f"{shift:.4f}",
+        verdict["outcome"],
+    )
+
+
+def _left_out(config: pytest.Config) -> list[str]:
+    """The engines and datasets that are not available, each with the command that installs it."""
+    from dlsys_bench.data import datasets, is_available
+
+    lines = [reason for name in engines() if (reason := unavailable(name))]
+    folder = config.getoption("dlsys_data_dir")
+    missing = [name for name in datasets() if not is_available(name, folder)]
+    if missing:
+        lines.append(f"{', '.join(missing)}: dlsys-bench data fetch, or --dlsys-data-dir DIR")
+    return [f"left out: {line}" for line in lines]
