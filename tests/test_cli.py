@@ -120,7 +120,15 @@ def test_data_that_are_not_in_the_package_are_trained_on(folder: Path) -> None:
 
 
 def test_the_gate_fails_a_broken_engine_and_passes_a_healthy_one(folder: Path) -> None:
-    arm = ("gate", "regularization/lenet5-tanh/dropout", "--dataset", "digits", "--json")
+    arm = (
+        "gate",
+        "cyclical-learning-rate/fixed",
+        "--dataset",
+        "digits",
+        "--json",
+        "--max-seeds",
+        "3",
+    )
     healthy = json.loads(invoke(*arm).stdout)
     assert healthy["outcome"] == "PASS"
     broken = json.loads(invoke(*arm, "--engine", "mine:LabelNoise", code=1).stdout)["verdicts"][0]
