@@ -124,7 +124,7 @@ def write_runs(project: pytest.Pytester, file: str, name: str, mean: float = 0.9
 
 
 def test_a_healthy_engine_passes_and_is_in_the_table(run: Run) -> None:
-    printed = run(*NUMPY, "--dlsys-max-seeds", "3")
+    printed = run(*NUMPY)
     assert "2 passed" in printed
     (row,) = [line for line in printed.splitlines() if line.startswith(f"{ARM}  digits")]
     assert row.endswith("PASS")
@@ -143,7 +143,7 @@ def test_the_table_does_not_depend_on_other_plugins(
 
 def test_a_broken_engine_fails_with_measured_band_source_and_replay(run: Run) -> None:
     broken = ("--dlsys-engine", "broken:Shifted", "--dlsys-dataset", "digits")
-    printed = run(*broken, "--dlsys-max-seeds", "3", code=1)
+    printed = run(*broken, code=1)
     assert "1 failed, 1 passed" in printed
     assert "reference/cyclical-learning-rate.digits.quick.jsonl" in printed
     assert "replay: dlsys-bench gate" in printed

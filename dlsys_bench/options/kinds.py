@@ -157,7 +157,7 @@ class Many:
     @property
     def takes(self) -> str:
         """The accepted values."""
-        return f"{self.kind.takes}, repeatable"
+        return self.kind.takes
 
     def read(self, value: Any) -> tuple[Any, ...]:
         """Convert a list of values, or one value."""
