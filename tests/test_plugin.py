@@ -265,8 +265,8 @@ def test_hooks_change_engines_and_studies_and_receive_each_verdict(
     [
         (0.95, "smallest_drop=0.02", "2 passed", 0),
         (0.92, "smallest_drop=0.02", "FAIL: test_project:train: metric 0.9", 1),
-        (0.92, "", "unlike 20 stored runs", 1),
-        (0.98, "", "unlike 20 stored runs", 1),
+        (0.92, "", "from a different distribution than 20 reference runs", 1),
+        (0.98, "", "from a different distribution than 20 reference runs", 1),
         (0.98, "side='drop'", "2 passed", 0),
         pytest.param(
             *(0.951, "smallest_drop=0.001", "INCONCLUSIVE: metric 0.9", 0), marks=pytest.mark.slow
