@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import noise
+import timing_noise as noise
 
 HERE = Path(__file__).parent
 PAIRS = HERE / "pairs.json"
@@ -109,7 +109,7 @@ written, epoch by epoch in one thread; the goal is that the whole interval is un
 
 ## A busy machine
 
-The same engine against itself, beside a load that comes and goes on one core or on all (`noise.py`, raw rounds in
+The same engine against itself, beside a load that comes and goes on one core or on all (`timing_noise.py`, raw rounds in
 `noise.jsonl`). Every FASTER or SLOWER here is false; at 95%, one comparison in twenty may be. One after the other, what
 others took of the machine makes a comparison ambiguous: by the intervals alone, {noise.misled()} would be false.
 

@@ -14,6 +14,9 @@ from pathlib import Path
 from dlsys_bench.errors import StoreError
 from dlsys_bench.runs.result import Result
 
+BINARY = getattr(os, "O_BINARY", 0)
+"""The flag that keeps Windows from translating the ends of lines."""
+
 DIGITS = 7
 """Significant digits of a figure in a file: all that single precision holds."""
 
@@ -59,7 +62,7 @@ def opened(path: Path) -> int:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | BINARY, 0o644)
     except OSError as error:
         raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
 
@@ -78,18 +81,19 @@ def append_line(path: Path, line: str) -> None:
     descriptor = opened(path)
     try:
         end = os.fstat(descriptor).st_size
-        if end and os.pread(descriptor, 1, end - 1) != b"\n":
-            # A line that a crash cut off must not swallow this one.
-            data = b"\n" + data
+        if end:
+            os.lseek(descriptor, end - 1, os.SEEK_SET)
+            if os.read(descriptor, 1) != b"\n":
+                # A line that a crash cut off must not swallow this one.
+                data = b"\n" + data
         try:
             written = os.write(descriptor, data)
             if written < len(data):
                 raise OSError(28, "no space left on device")
             os.fsync(descriptor)
         except OSError as error:
-            with contextlib.suppress(
-                OSError
-            ):  # A device cannot be shortened; what failed is said below.
+            # A device cannot be shortened. The first error is the one to report.
+            with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, end)
             raise StoreError(
                 f"cannot write results to {path}: {error.strerror}; the runs written before are kept"
@@ -142,7 +146,12 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False
+            "w",
+            encoding="utf-8",
+            newline="\n",
+            dir=path.parent,
+            prefix=f".{path.name}.",
+            delete=False,
         ) as file:
             temporary = Path(file.name)
             file.writelines(lines)
