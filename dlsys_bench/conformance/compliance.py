@@ -1,5 +1,4 @@
-"""What an engine's climb comes to: counts by rung, the first rung that broke, and what changed
-since another report."""
+"""The report of an engine's climb: counts by rung, the first failure, changes between reports."""
 
 from __future__ import annotations
 
@@ -19,8 +18,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Compliance:
-    """The result of every check of one engine. `expected` are the checks that there are, by name;
-    `selected` those that were asked for, if not all."""
+    """The results of the checks of one engine.
+
+    `expected` holds the names of all checks, `selected` those that were requested, if not all.
+    """
 
     engine: str
     device: str
@@ -32,29 +33,28 @@ class Compliance:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def counts(self, rung: str | None = None) -> Counter[Status]:
-        """How many checks, of a rung or of all, ended how."""
+        """Return the number of checks with each status, on one rung or on all."""
         return Counter(result.status for result in self.results if rung in (None, result.rung))
 
     @property
     def first_broken(self) -> CheckResult | None:
-        """The first check that failed, on the lowest rung that broke."""
+        """The first check that failed, on the lowest rung with a failure."""
         return next((result for result in self.results if result.status is Status.FAILED), None)
 
     @property
     def missing(self) -> list[str]:
-        """Checks that neither ran nor are declared, and of which nothing says why."""
+        """The checks of which there is no result."""
         known = {result.name for result in self.results}
         return [name for name in (self.selected or self.expected) if name not in known]
 
     @property
     def partial(self) -> bool:
-        """Whether only some checks were asked for: then nothing is said of the engine as a
-        whole."""
+        """Whether only some checks were requested, which says nothing of the engine as a whole."""
         return self.selected is not None and len(self.selected) < len(self.expected)
 
     @property
     def conforms(self) -> bool:
-        """Whether everything that the engine does not declare was looked at, and passed."""
+        """Whether every requested check passed, except those that the engine declares it lacks."""
         counts = self.counts()
         return (
             not (counts[Status.FAILED] or counts[Status.NOT_REACHED] or self.missing)
@@ -62,16 +62,17 @@ class Compliance:
         )
 
     def summary(self) -> str:
-        """One line."""
+        """Return the verdict and the counts in one line."""
         counts = self.counts()
-        told = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
+        numbers = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
         verdict = "conforms" if self.conforms else "does not conform"
         if self.partial and self.conforms:
-            verdict = "conforms as far as was asked"
+            verdict = "conforms in the selected checks"
         missing = f", {len(self.missing)} did not run" if self.missing else ""
-        return f"{self.engine} {verdict}: {told}{missing} of {len(self.expected)} checks"
+        return f"{self.engine} {verdict}: {numbers}{missing} of {len(self.expected)} checks"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
         first = self.first_broken
         return {
             "schema": SCHEMA,
@@ -92,7 +93,7 @@ class Compliance:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The report in a file. Errors: UserError where it is not one."""
+        """Return the report in a file. Raises UserError if it is not one."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             results = [CheckResult.from_dict(result) for result in values["outcomes"]]
@@ -115,13 +116,12 @@ class Compliance:
 
 
 def changes(before: Compliance, after: Compliance) -> list[tuple[str, str, str]]:
-    """What became of each check that ended differently: its name, then, now."""
-    then, now = (
-        {result.name: str(result.status) for result in report.results} for report in (before, after)
-    )
+    """Return the name of each check whose status changed, with both statuses, rung by rung."""
+    old, new = ({result.name: result for result in report.results} for report in (before, after))
     order = {rung: place for place, rung in enumerate(RUNGS)}
-    names = sorted(
-        then.keys() | now.keys(), key=lambda name: (order.get(name.partition("/")[0], 99), name)
-    )
-    rows = [(name, then.get(name, "not there"), now.get(name, "not there")) for name in names]
+    names = sorted((old | new).items(), key=lambda item: (order.get(item[1].rung, 99), item[0]))
+    rows = [
+        (name, *(str(found[name].status) if name in found else "absent" for found in (old, new)))
+        for name, _ in names
+    ]
     return [row for row in rows if row[1] != row[2]]

@@ -1,40 +1,39 @@
-"""Put an engine through the checks from Python, or from a test of one's own."""
+"""Put an engine through the checks from Python, or from a project's own tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import pytest
+
+from dlsys_bench.conformance.check import Check
 from dlsys_bench.conformance.ladder import climb, select
+from dlsys_bench.conformance.process import ProcessRunner
 from dlsys_bench.conformance.result import CheckResult, Status
-from dlsys_bench.conformance.runner import (
-    DEFAULTS,
-    EngineFactory,
-    LocalRunner,
-    Options,
-    ProcessRunner,
-    Runner,
-    replay_command,
-)
+from dlsys_bench.conformance.runner import DEFAULTS, LocalRunner, Runner, replay_command
+from dlsys_bench.conformance.trial import EngineFactory, Options
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.errors import UserError
 
-Given = str | Engine | type[Engine]
+EngineLike = str | Engine | type[Engine]
+"""An engine, its class, or its name: "torch", "package.module:Class"."""
 
 
 class NotConformingError(AssertionError):
-    """An engine that failed; `results` has every check."""
+    """An engine failed a check. `results` has the result of every check."""
 
     def __init__(self, results: Sequence[CheckResult]) -> None:
         failed = [result for result in results if result.status is Status.FAILED]
         beyond = sum(result.status is Status.NOT_REACHED for result in results)
-        told = "\n".join(result.message() for result in failed)
-        super().__init__(told + (f"\n{beyond} checks above were not reached" if beyond else ""))
+        lines = [result.message() for result in failed]
+        lines += [f"{beyond} checks on higher rungs were not reached"] if beyond else []
+        super().__init__("\n".join(lines))
         self.results = results
 
 
 def check_engine(
-    engine: Given,
+    engine: EngineLike,
     on_fail: Literal["raise", "collect"] = "raise",
     *,
     checks: Sequence[str] | None = None,
@@ -44,10 +43,9 @@ def check_engine(
 ) -> list[CheckResult]:
     """Put an engine through the ladder, or through the checks and rungs that are named.
 
-    `engine` is an instance, a class, or a name: "torch", "package.module:Class". What is named runs
-    in a process of its own, where it may hang or crash; an object runs here. `beyond` goes on above
-    a rung that breaks. Errors: NotConformingError with every finding, unless failures are to be
-    collected.
+    An engine that is given by its name runs in a worker process, in which it may hang or crash; an
+    object runs in this process. `beyond` continues above a rung that breaks. Raises
+    NotConformingError with every finding, unless `on_fail` is "collect".
     """
     if on_fail not in ("raise", "collect"):
         raise UserError(f'on_fail is {on_fail!r}; it takes "raise" or "collect"')
@@ -61,73 +59,69 @@ def check_engine(
     return results
 
 
-def make_runner(engine: Given, device: str = "cpu", options: Options = DEFAULTS) -> Runner:
-    """Where the checks of this engine run."""
+def make_runner(engine: EngineLike, device: str = "cpu", options: Options = DEFAULTS) -> Runner:
+    """Return the runner of the checks of an engine: a worker process for a name."""
     if isinstance(engine, str):
         return ProcessRunner(engine, device, options)
     target = _target(engine if isinstance(engine, type) else type(engine))
-    return LocalRunner(_make(engine, device), options, target and replay_command(target, device))
+    command = target and replay_command(target, device)
+    return LocalRunner(_factory(engine, device), options, command)
 
 
-def _make(engine: Engine | type[Engine], device: str) -> EngineFactory:
-    if isinstance(engine, type):
-        made: dict[str, Engine] = {}
+def _factory(engine: Engine | type[Engine], device: str) -> EngineFactory:
+    """Return a factory of engines of the given class, or of the class of the given engine."""
+    created: dict[str, Engine] = {}
 
-        def make(dtype: str) -> Engine:
-            if dtype not in made:
-                made[dtype] = engine(device, dtype) if dtype else engine(device)
-            return made[dtype]
+    def make(dtype: str) -> Engine:
+        if not isinstance(engine, type) and dtype in ("", engine.dtype):
+            return engine
+        if dtype not in created:
+            cls, where = (
+                (engine, device) if isinstance(engine, type) else (type(engine), engine.device)
+            )
+            created[dtype] = cls(where, dtype) if dtype else cls(where)
+        return created[dtype]
 
-        return make
-
-    def of_its_kind(dtype: str) -> Engine:
-        return engine if dtype in ("", engine.dtype) else type(engine)(engine.device, dtype)
-
-    return of_its_kind
+    return make
 
 
 def _target(cls: type[Engine]) -> str | None:
-    """What names a class from elsewhere, if anything does."""
-    return (
-        None
-        if cls.__module__ == "__main__" or "<" in cls.__qualname__
-        else f"{cls.__module__}:{cls.__qualname__}"
-    )
+    """Return the name by which another process can import a class, or None if it cannot."""
+    if cls.__module__ == "__main__" or "<" in cls.__qualname__:
+        return None
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def report_to_pytest(result: CheckResult) -> None:
+    """Skip or fail the current test as a check's result says."""
+    if result.status is Status.DECLARED:
+        pytest.skip(f"declared: {result.reason}")
+    if result.status is Status.FAILED:
+        pytest.fail(result.message(), pytrace=False)
 
 
 def parametrize_with_checks(
-    engines: Sequence[Given], checks: Sequence[str] | None = None
+    engines: Sequence[EngineLike], checks: Sequence[str] | None = None
 ) -> Callable[[Any], Any]:
-    """Parametrise a test over engines and checks, as its argument `check`, which is called:
+    """Return a decorator that parametrises a test over engines and checks.
+
+    The argument `check` of the test is called to run the check::
 
         @parametrize_with_checks([MyEngine])
         def test_my_engine(check):
             check()
 
-    A check that the engine declares it lacks skips the test, with the reason.
+    The test is skipped, with the reason, if the engine declares that it lacks what a check needs.
     """
-    import pytest
-
-    def one(engine: Given, runner: Runner, name: str) -> Callable[[], None]:
-        def check() -> None:
-            result = runner.run(name)
-            if result.status is Status.DECLARED:
-                pytest.skip(f"declared: {result.reason}")
-            if result.status is Status.FAILED:
-                pytest.fail(result.message(), pytrace=False)
-
-        return check
-
     params = []
     for engine in engines:
         runner = make_runner(engine)
-        told = (
-            engine
-            if isinstance(engine, str)
-            else getattr(engine, "__name__", type(engine).__name__)
-        )
-        params += [
-            pytest.param(one(engine, runner, check.name), id=f"{told}-{check.name}")
-            for check in select(checks)
-        ]
+        default = getattr(engine, "__name__", type(engine).__name__)
+        label = engine if isinstance(engine, str) else default
+        for check in select(checks):
+            params.append(pytest.param(_bound(runner, check), id=f"{label}-{check.name}"))
     return pytest.mark.parametrize("check", params)
+
+
+def _bound(runner: Runner, check: Check) -> Callable[[], None]:
+    return lambda: report_to_pytest(runner.run(check.name))

@@ -1,4 +1,4 @@
-"""What became of a check."""
+"""The result of one check on one engine."""
 
 from __future__ import annotations
 
@@ -7,24 +7,32 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+from dlsys_bench.conformance.check import CHECKS, Check
 from dlsys_bench.conformance.finding import Finding
 
 
 class Status(StrEnum):
+    """The ways in which a check ends."""
+
     PASSED = "passed"
     FAILED = "failed"
     DECLARED = "declared"
-    """The engine declares that it cannot, with a reason."""
+    """The check did not run, because the engine declares that it lacks what the check needs."""
     NOT_REACHED = "not reached"
-    """A rung below broke."""
+    """The check did not run, because a check on a lower rung failed."""
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check: its status, what was found where it failed, why where it did not run, and the line
-    that replays it."""
+    """The result of a check: its status, the finding if it failed, and the command to replay it.
+
+    `reason` states why a check did not run, or which tolerance the engine declares for it. `drawn`
+    counts the examples that were compared.
+    """
 
     name: str
+    rung: str
+    subject: str
     status: Status
     seconds: float = 0.0
     drawn: int = 0
@@ -32,47 +40,50 @@ class CheckResult:
     reason: str | None = None
     replay: str | None = None
 
-    @property
-    def rung(self) -> str:
-        return self.name.partition("/")[0]
-
-    @property
-    def subject(self) -> str:
-        return self.name.partition("/")[2]
+    @classmethod
+    def of(cls, check: Check, status: Status, **more: Any) -> Self:
+        """Return the result of a check."""
+        return cls(check.name, check.rung, check.subject, status, **more)
 
     def message(self) -> str:
-        """The finding with its check and its replay, or the reason."""
+        """Return the finding, with the check and the command to replay it, or the reason."""
         if self.finding is None:
             return f"{self.name}: {self.status}" + (f": {self.reason}" if self.reason else "")
-        return f"{self.name}: {self.finding}" + (
-            f"\n  replay: {self.replay}" if self.replay else ""
-        )
+        replay = f"\n  replay: {self.replay}" if self.replay else ""
+        return f"{self.name}: {self.finding}{replay}"
 
     def to_dict(self) -> dict[str, Any]:
-        values: dict[str, Any] = {
+        """Return the result as JSON values."""
+        optional = {
+            "drawn": self.drawn or None,
+            "finding": self.finding and self.finding.to_dict(),
+            "reason": self.reason,
+            "replay": self.replay,
+        }
+        return {
             "name": self.name,
+            "rung": self.rung,
+            "subject": self.subject,
             "status": str(self.status),
             "seconds": round(self.seconds, 3),
-        }
-        if self.drawn:
-            values["drawn"] = self.drawn
-        if self.finding:
-            values["finding"] = self.finding.to_dict()
-        return values | {
-            name: value
-            for name in ("reason", "replay")
-            if (value := getattr(self, name)) is not None
+            **{name: value for name, value in optional.items() if value is not None},
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        finding = Finding.from_dict(values["finding"]) if "finding" in values else None
+        """Return the result that `to_dict` wrote.
+
+        Reports of earlier versions name the check alone; its rung is then that of today's check.
+        """
+        name, check = values["name"], CHECKS.get(values["name"])
         return cls(
-            values["name"],
+            name,
+            values.get("rung", check.rung if check else ""),
+            values.get("subject", check.subject if check else name),
             Status(values["status"]),
-            values.get("seconds", 0.0),
-            values.get("drawn", 0),
-            finding,
-            values.get("reason"),
-            values.get("replay"),
+            seconds=values.get("seconds", 0.0),
+            drawn=values.get("drawn", 0),
+            finding=Finding.from_dict(values["finding"]) if "finding" in values else None,
+            reason=values.get("reason"),
+            replay=values.get("replay"),
         )

@@ -8,31 +8,31 @@ from collections.abc import Iterator
 import pytest
 
 from dlsys_bench.conformance.check import CHECKS
-from dlsys_bench.conformance.engine_checks import make_runner
+from dlsys_bench.conformance.engine_checks import make_runner, report_to_pytest
 from dlsys_bench.conformance.ladder import select
 from dlsys_bench.conformance.result import Status
-from dlsys_bench.conformance.runner import Options, Runner
+from dlsys_bench.conformance.runner import Runner
+from dlsys_bench.conformance.trial import Options
 
 ENV_ENGINE = "DLSYS_BENCH_ENGINE"
 
 
 class Climb:
-    """The ladder, one test after the other: what stands above a rung that broke is not reached."""
+    """A climb of the ladder, one test after the other, that skips what is above a broken rung."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.broken: str | None = None
 
     def test(self, name: str) -> None:
+        """Run the check of this name, unless a lower rung broke."""
         rung = CHECKS[name].rung
         if self.broken not in (None, rung):
             pytest.skip(f"not reached: the rung {self.broken} broke")
         result = self.runner.run(name)
-        if result.status is Status.DECLARED:
-            pytest.skip(f"declared: {result.reason}")
         if result.status is Status.FAILED:
             self.broken = rung
-            pytest.fail(result.message(), pytrace=False)
+        report_to_pytest(result)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The worker process: a check's name a line comes in, an result a line goes out."""
+"""The worker process of ProcessRunner: reads the name of a check per line, writes its result."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import os
 import sys
 
 from dlsys_bench.conformance import checks
-from dlsys_bench.conformance.runner import LocalRunner, Options, engine_factory, replay_command
+from dlsys_bench.conformance.runner import LocalRunner, engine_factory, replay_command
+from dlsys_bench.conformance.trial import Options
+
+assert checks  # Importing them registers them.
 
 
 def main() -> None:
+    """Run checks until standard input ends."""
     target, device, *options = json.loads(sys.argv[1])
-    # Whatever the engine or a library under it prints must not come between the answers.
+    # What the engine prints goes nowhere, because it must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    assert checks
-    here = LocalRunner(
-        engine_factory(target, device), Options(*options), replay_command(target, device)
-    )
+    make, command = engine_factory(target, device), replay_command(target, device)
+    runner = LocalRunner(make, Options(*options), command)
     for line in sys.stdin:
-        answers.write(json.dumps(here.run(line.strip()).to_dict()) + "\n")
+        answers.write(json.dumps(runner.run(line.strip()).to_dict()) + "\n")
         answers.flush()
 
 

@@ -1,4 +1,4 @@
-"""The checks, a file a rung. Importing this registers them, in the order of the rungs."""
+"""The checks, by rung. Importing this package registers them in the order of the rungs."""
 
 from dlsys_bench.conformance.checks import (  # noqa: I001
     shapes,
@@ -7,9 +7,11 @@ from dlsys_bench.conformance.checks import (  # noqa: I001
     loss,
     step,
     state,
+    dropout,
     initializer,
     schedule,
     trajectory,
+    order,
     fitting,
     evaluation,
     checkpoint,
@@ -21,12 +23,14 @@ __all__ = [
     "checkpoint",
     "determinism",
     "distribution",
+    "dropout",
     "evaluation",
     "fitting",
     "forward",
     "gradient",
     "initializer",
     "loss",
+    "order",
     "schedule",
     "shapes",
     "state",

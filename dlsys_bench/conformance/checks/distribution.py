@@ -1,29 +1,32 @@
-"""What the other rungs cannot see: whether trainings of the engine's own reach the accuracies of
-the stored runs."""
+"""Native trainings against the reference runs: whether they reach the same accuracies."""
 
 from __future__ import annotations
 
-from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.finding import broken
+from dlsys_bench.conformance.check import check_each
+from dlsys_bench.conformance.finding import Fault, broken
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.runs.run import choose_dataset
+from dlsys_bench.studies.registry import find
+from dlsys_bench.verdicts.gate import Terms, gate
+from dlsys_bench.verdicts.verdict import Outcome
 
 ARMS = ("fashion-mlp/bn+dropout", "lenet5-tanh/standard+bn")
+"""Arms of the study of regularisation, which have reference runs on scanned digits."""
+
 ALPHA = 1e-5
-"""The chance that a right engine fails one of these."""
+"""The false-alarm rate of each of these checks."""
 
 
-@check("distribution", *ARMS)
-def distribution(trial: Trial, subject: str) -> None:
-    """Trainings on scanned digits, with other seeds than the stored runs': as many as it takes."""
-    from dlsys_bench.runs.run import choose_dataset
-    from dlsys_bench.studies.registry import find
-    from dlsys_bench.verdicts.gate import Terms, gate
-    from dlsys_bench.verdicts.verdict import Outcome
-
-    (case,) = find(f"regularization/{subject}")
+@check_each("distribution", {arm: arm for arm in ARMS}, dtype="float32")
+def distribution(trial: Trial, arm: str) -> None:
+    """Trainings on scanned digits, with other seeds than the reference runs, until the gate of
+    their accuracies decides."""
+    (case,) = find(f"regularization/{arm}")
     data, _ = choose_dataset(case, "digits", None)
-    watched = trial.at("float32")
-    watched.able(case.arm.model, case.arm.recipes["quick"].loss, case.arm.recipes["quick"])
+    recipe = case.arm.recipes["quick"]
+    trial.engine.require(case.arm.model, recipe.loss, recipe)
     terms = Terms(alpha=ALPHA, first_seed=10_000 + 100 * trial.seed)
-    verdict = gate(case, watched.engine, data, tier="quick", terms=terms)
+    verdict = gate(case, trial.engine.engine, data, tier="quick", terms=terms)
     if verdict.outcome is Outcome.FAIL:
-        raise broken(f"accuracies are of another law: {verdict.reason}")
+        what = f"the accuracies differ in distribution from the reference runs: {verdict.reason}"
+        raise broken(Fault.WRONG_DISTRIBUTION, what)

@@ -1,8 +1,8 @@
-"""Training, for which an engine may have a path of its own: every layer, optimiser and loss in
-`fit`.
+"""Every layer, optimiser and loss in `fit`, by a plan and natively.
 
-What `gradients` does right, `fit` may do otherwise: fused, compiled, or written twice. Natively
-nothing is shuffled and nothing dropped here, so that nothing is left to chance.
+An engine may compute something right in `gradients` and wrong in `fit`, whose path may be fused,
+compiled or written separately. Nothing is shuffled or dropped here, so native trainings are not
+random either.
 """
 
 from __future__ import annotations
@@ -10,227 +10,181 @@ from __future__ import annotations
 from hypothesis import assume
 
 from dlsys_bench.conformance import strategies
-from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.checks.step import compare, trained
-from dlsys_bench.conformance.checks.subjects import SUBJECTS, clear, drawn, size
-from dlsys_bench.conformance.finding import close
+from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.subjects import (
+    SUBJECTS,
+    Subject,
+    convention_of,
+    is_smooth,
+    magnitude,
+    norm_if_available,
+    requires,
+    single_layers,
+)
+from dlsys_bench.conformance.checks.training import (
+    VARIANTS,
+    Training,
+    allowing_conventions,
+    compare_tensors,
+    compare_updates,
+    plans,
+    regression,
+    regression_recipe,
+    relative,
+    start,
+)
 from dlsys_bench.conformance.strategies import Example
+from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Plan
+from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.batches import CyclicalBatchSize
-from dlsys_bench.spec.convention import deviations, to_convention
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense
+from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.layers import Activation, Dense, Dropout, Layer
 from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
+from dlsys_bench.spec.optimizers import SGD, Optimizer
 from dlsys_bench.spec.recipe import Recipe
 
-OPTIMIZERS: dict[str, Optimizer] = {
-    "sgd": SGD(0.05),
-    "momentum": SGD(0.05, momentum=0.9),
-    "nesterov": SGD(0.05, momentum=0.9, nesterov=True),
-    "adam": Adam(0.01, beta_1=0.8, beta_2=0.99),
-    "rmsprop": RMSprop(0.01, rho=0.8),
-}
+
+def requires_optimizer(optimizer: Optimizer) -> list[str]:
+    """Return what an engine must have for an optimiser."""
+    return [f"optimizer:{optimizer.kind}"]
 
 
-@check("trajectory", *(f"fit-{subject}" for subject in SUBJECTS))
-def layers(trial: Trial, subject: str) -> None:
-    """Two steps of a layer over a batch norm, so that what it passes down is seen too; by a plan,
-    then natively."""
-
-    def body(example: Example) -> None:
-        norm = (BatchNorm(),) if "batch_norm" in trial.kinds else ()
-        model = Model("drawn", example.model.input_shape, (*norm, *example.model.layers))
-        # The layer was drawn in one of the engine's conventions; the rest of the recipe follows in
-        # it.
-        convention = next(
-            way for way in trial.engine.conventions if not deviations(way, example.model)
-        )
-        model = to_convention(convention, model)
-        weights = strategies.nonzero_weights(model, example.seed)
-        batch = example.batch._replace(
-            masks=Plan(example.seed).masks(model, 0, len(example.batch.x)), training=True
-        )
-        assume(clear(trial, example._replace(model=model, weights=weights, batch=batch)))
-        recipe = Recipe(
-            SGD(0.01), batch_size=len(batch.x), epochs=2, shuffle=False, loss=example.loss
-        )
-        for parity in (True, False) if subject != "fit-dropout" else (True,):
-            plan = Plan(example.seed, parity=parity)
-            compare(
-                trial,
-                model,
-                weights,
-                Samples(batch.x, batch.y),
-                to_convention(convention, recipe),
-                plan,
-                2,
-            )
-
-    several = drawn(trial, subject.removeprefix("fit-")).filter(
-        lambda example: len(example.batch.x) > 1
-    )
-    trial.search(several, body, examples=12)
+def requires_native(optimizer: Optimizer) -> list[str]:
+    """Return what an engine must have to train natively by an optimiser."""
+    return [*requires_optimizer(optimizer), "native", "batch_sizes"]
 
 
-@check("trajectory", *(f"native-{name}" for name in OPTIMIZERS))
-def optimizers(trial: Trial, subject: str) -> None:
+@check_each("trajectory", SUBJECTS, requires=requires, prefix="fit-")
+def layers(trial: Trial, subject: Subject) -> None:
+    """Two steps of a layer above a batch norm, which also shows what the layer passes down."""
+    several = single_layers(trial, subject).filter(lambda example: len(example.batch.x) > 1)
+    trial.search(several, lambda example: _compare_layer(trial, subject, example), examples=12)
+
+
+def _compare_layer(trial: Trial, subject: Subject, example: Example) -> None:
+    seed, samples = example.seed, len(example.batch.x)
+    convention = convention_of(trial, example.model)
+    below = norm_if_available(trial)
+    model = Model("drawn", example.model.input_shape, (*below, *example.model.layers))
+    model = to_convention(convention, model)
+    weights = strategies.nonzero_weights(model, seed)
+    masks = Plan(seed).masks(model, 0, samples)
+    batch = example.batch._replace(masks=masks, training=True)
+    assume(is_smooth(trial, example._replace(model=model, weights=weights, batch=batch)))
+    recipe = Recipe(SGD(0.01), batch_size=samples, epochs=2, shuffle=False, loss=example.loss)
+    recipe = to_convention(convention, recipe)
+    # Native masks are random.
+    for parity in (True,) if subject.layer is Dropout else (True, False):
+        plan = Plan(seed, parity=parity)
+        training = Training(model, weights, Samples(batch.x, batch.y), recipe, plan)
+        compare_updates(trial, training, 2)
+
+
+@check_each("trajectory", VARIANTS, requires=requires_native, prefix="native-")
+def optimizers(trial: Trial, optimizer: Optimizer) -> None:
     """Each optimiser natively, with batches of one size and of several."""
-    # A bias under a batch norm would have no gradient but rounding, and Adam or RMSprop make whole
-    # steps of that.
-    norm = (BatchNorm(moving_decay=0.7),) if "batch_norm" in trial.kinds else ()
-    model = Model("drawn", (3,), (*norm, Dense(3), Activation("tanh"), Dense(2)))
-    samples = Samples(
-        trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2))
-    )
-    for convention in trial.engine.conventions:
-        here = to_convention(convention, model)
+    # A bias below a batch norm would have a gradient of rounding errors, of which Adam and RMSprop
+    # make whole steps.
+    below = norm_if_available(trial, moving_decay=0.7)
+    drawn = Model("drawn", (3,), (*below, Dense(3), Activation("tanh"), Dense(2)))
+    samples = regression(trial, 10)
+    for convention in _conventions(trial, optimizer):
+        model = to_convention(convention, drawn)
         for sizes in (None, CyclicalBatchSize(2, 4)):
             recipe = Recipe(
-                OPTIMIZERS[subject.removeprefix("native-")],
+                optimizer,
                 batch_size=4,
                 epochs=3,
                 shuffle=False,
                 loss=MeanSquaredError(),
                 batch_sizes=sizes,
             )
-            weights = strategies.nonzero_weights(here, trial.seed)
-            compare(trial, here, weights, samples, to_convention(convention, recipe), Plan(1), 6)
+            recipe = to_convention(convention, recipe)
+            training = Training(model, start(trial, model), samples, recipe, Plan(1))
+            compare_updates(trial, training, 6)
 
 
-@check("trajectory", *(f"native-{kind}" for kind in LOSSES))
-def losses(trial: Trial, subject: str) -> None:
+def _conventions(trial: Trial, optimizer: Optimizer) -> list[str]:
+    """Return the conventions of an optimiser. Raises NotApplicableError if there are none."""
+    if ways := allowing_conventions(trial, optimizer):
+        return ways
+    conventions = ", ".join(trial.engine.conventions)
+    raise NotApplicableError(f"the convention of {conventions} does not define this optimiser")
+
+
+def requires_loss(record: type[Loss]) -> list[str]:
+    """Return what an engine must have to train natively with a loss."""
+    return [f"loss:{record.kind}", "native"]
+
+
+@check_each("trajectory", LOSSES, requires=requires_loss, prefix="native-")
+def losses(trial: Trial, record: type[Loss]) -> None:
     """Each loss natively."""
-    loss: Loss = LOSSES[subject.removeprefix("native-")].of()
-    outputs, convention = 1 if loss.targets == "signs" else 3, trial.engine.conventions[0]
-    model = to_convention(
-        convention, Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(outputs)))
-    )
-    recipe = to_convention(
-        convention, Recipe(SGD(0.1), batch_size=4, epochs=2, shuffle=False, loss=loss)
-    )
+    loss = record.of()
+    outputs = 1 if loss.targets == "signs" else 3
+    model = Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(outputs)))
+    model = to_convention(trial.convention, model)
+    recipe = Recipe(SGD(0.1), batch_size=4, epochs=2, shuffle=False, loss=loss)
+    recipe = to_convention(trial.convention, recipe)
     y = strategies.targets(loss, outputs, 11, trial.generator)
     samples = Samples(trial.generator.standard_normal((11, 3)), y)
-    compare(
-        trial, model, strategies.nonzero_weights(model, trial.seed), samples, recipe, Plan(1), 6
-    )
+    compare_updates(trial, Training(model, start(trial, model), samples, recipe, Plan(1)), 6)
 
 
-@check("trajectory", *(f"long-{name}" for name in ("momentum", "adam", "rmsprop")))
-def long(trial: Trial, subject: str) -> None:
-    """Eighty steps: what is counted, or remembered, only so far."""
-    convention = trial.engine.conventions[0]
-    model = to_convention(
-        convention, Model("drawn", (3,), (Dense(3), Activation("tanh"), Dense(2)))
-    )
+@check_each("trajectory", VARIANTS, requires=requires_optimizer, prefix="long-")
+def long(trial: Trial, optimizer: Optimizer) -> None:
+    """Eighty steps, which reveal a count or a memory that ends early."""
+    training = _small_training(trial, optimizer, samples=8, batch_size=4, epochs=40)
+    expected, actual = training.run(trial.oracle), training.run(trial.engine)
+    # Rounding errors grow with the steps, and more where the learning rate itself is rounded.
+    allowed = relative(1000 * trial.tolerance, expected)
+    compare_tensors("after 80 steps", actual, expected, allowed)
+
+
+@check_each("trajectory", VARIANTS, requires=requires_optimizer, prefix="float32-", dtype="float32")
+def single(trial: Trial, optimizer: Optimizer) -> None:
+    """Ten steps of each optimiser in single precision, within a thousandth of the movement."""
+    training = _small_training(trial, optimizer, samples=10, batch_size=5, epochs=5)
+    for plan in plans(trial, seed=0):
+        here = training._replace(plan=plan)
+        expected, actual = here.run(trial.oracle), here.run(trial.engine)
+        moved = magnitude(*(expected[name] - here.weights[name] for name in expected))
+        compare_tensors("after 10 steps", actual, expected, trial.loosened(1e-3) * moved)
+
+
+def _small_training(
+    trial: Trial, optimizer: Optimizer, samples: int, batch_size: int, epochs: int
+) -> Training:
+    convention = _conventions(trial, optimizer)[0]
+    model = Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(2)))
     recipe = Recipe(
-        OPTIMIZERS[subject.removeprefix("long-")],
-        batch_size=4,
-        epochs=40,
-        shuffle=False,
-        loss=MeanSquaredError(),
+        optimizer, batch_size=batch_size, epochs=epochs, shuffle=False, loss=MeanSquaredError()
     )
     recipe = to_convention(convention, recipe)
-    samples = Samples(
-        trial.generator.standard_normal((8, 3)), trial.generator.standard_normal((8, 2))
-    )
-    weights, plan = strategies.nonzero_weights(model, trial.seed), Plan(0, parity=True)
-    right = trained(trial.oracle, model, weights, samples, recipe, plan)
-    found = trained(trial.engine, model, weights, samples, recipe, plan)
-    for name, values in right.items():
-        # Rounding grows with the steps, and more where the learning rate itself is rounded.
-        allowed = 1000 * trial.tolerance * size(values)
-        close(
-            f"{name} after 80 steps",
-            found[name],
-            values,
-            allowed,
-            tensor=name,
-            layer=name.partition(".")[0],
-        )
-
-
-@check("trajectory", *(f"float32-{name}" for name in OPTIMIZERS))
-def single(trial: Trial, subject: str) -> None:
-    """Ten steps of each optimiser in single precision, by a plan and natively: a thousandth of the
-    way, no more."""
-    engine, convention = trial.at("float32"), trial.engine.conventions[0]
-    model = to_convention(
-        convention, Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(2)))
-    )
-    recipe = Recipe(
-        OPTIMIZERS[subject.removeprefix("float32-")],
-        batch_size=5,
-        epochs=5,
-        shuffle=False,
-        loss=MeanSquaredError(),
-    )
-    recipe = to_convention(convention, recipe)
-    samples = Samples(
-        trial.generator.standard_normal((10, 3)), trial.generator.standard_normal((10, 2))
-    )
-    weights = strategies.nonzero_weights(model, trial.seed)
-    for plan in (Plan(0, parity=True), *([Plan(0)] if "native" not in trial.lacks else [])):
-        right = trained(trial.oracle, model, weights, samples, recipe, plan)
-        found = trained(engine, model, weights, samples, recipe, plan)
-        allowed = max(1e-3, trial.loosens or 0.0) * size(
-            *(right[name] - weights[name] for name in right)
-        )
-        for name, values in right.items():
-            close(
-                f"{name} after 10 steps",
-                found[name],
-                values,
-                allowed,
-                tensor=name,
-                layer=name.partition(".")[0],
-            )
+    weights = start(trial, model)
+    return Training(model, weights, regression(trial, samples), recipe, Plan(0, parity=True))
 
 
 @check("trajectory", "large-batch")
-def large_batch(trial: Trial, subject: str) -> None:
-    """Batches of 200, which an engine may take in parts: the mean is over all, and so are the
-    statistics."""
-    convention = trial.engine.conventions[0]
-    norm = (BatchNorm(moving_decay=0.7),) if "batch_norm" in trial.kinds else ()
-    model = to_convention(
-        convention, Model("drawn", (3,), (*norm, Dense(3), Activation("tanh"), Dense(2)))
-    )
-    recipe = to_convention(
-        convention,
-        Recipe(SGD(0.1), batch_size=200, epochs=2, shuffle=False, loss=MeanSquaredError()),
-    )
-    samples = Samples(
-        trial.generator.standard_normal((200, 3)), trial.generator.standard_normal((200, 2))
-    )
-    weights = strategies.nonzero_weights(model, trial.seed)
-    for plan in (Plan(1, parity=True), *([Plan(1)] if "native" not in trial.lacks else [])):
-        compare(trial, model, weights, samples, recipe, plan, 2)
+def large_batch(trial: Trial) -> None:
+    """Batches of 200, which an engine may split: means and statistics are over all samples."""
+    below = norm_if_available(trial, moving_decay=0.7)
+    model = Model("drawn", (3,), (*below, Dense(3), Activation("tanh"), Dense(2)))
+    model = to_convention(trial.convention, model)
+    recipe = regression_recipe(trial, batch_size=200, epochs=2)
+    samples, weights = regression(trial, 200), start(trial, model)
+    for plan in plans(trial):
+        compare_updates(trial, Training(model, weights, samples, recipe, plan), 2)
 
 
 @check("trajectory", "deep")
-def deep(trial: Trial, subject: str) -> None:
-    """Twelve layers of one kind: each by its own name."""
-    convention = trial.engine.conventions[0]
-    model = Model(
-        "deep",
-        (3,),
-        (*(layer for _ in range(12) for layer in (Dense(3), Activation("tanh"))), Dense(2)),
-    )
-    model = to_convention(convention, model)
-    recipe = to_convention(
-        convention, Recipe(SGD(0.1), batch_size=6, epochs=2, shuffle=False, loss=MeanSquaredError())
-    )
-    samples = Samples(
-        trial.generator.standard_normal((6, 3)), trial.generator.standard_normal((6, 2))
-    )
-    compare(
-        trial,
-        model,
-        strategies.nonzero_weights(model, trial.seed),
-        samples,
-        recipe,
-        Plan(1, parity=True),
-        2,
-    )
+def deep(trial: Trial) -> None:
+    """Twelve layers of each kind, whose names have two digits."""
+    twelve: tuple[Layer, ...] = (Dense(3), Activation("tanh")) * 12
+    model = to_convention(trial.convention, Model("deep", (3,), (*twelve, Dense(2))))
+    recipe = regression_recipe(trial, batch_size=6, epochs=2)
+    weights, plan = start(trial, model), Plan(1, parity=True)
+    compare_updates(trial, Training(model, weights, regression(trial, 6), recipe, plan), 2)

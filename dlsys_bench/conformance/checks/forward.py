@@ -1,21 +1,27 @@
-"""The output of every layer, in training and outside, against its definition."""
+"""The output of every layer, in training and in inference, against its definition."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from dlsys_bench.conformance import strategies
-from dlsys_bench.conformance.check import SINGLE, Trial, check
-from dlsys_bench.conformance.checks.subjects import SUBJECTS, drawn, followed, networks, size
-from dlsys_bench.conformance.finding import broken, close
+from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.subjects import (
+    SUBJECTS,
+    Subject,
+    magnitude,
+    networks,
+    requires,
+    single_layers,
+)
+from dlsys_bench.conformance.finding import Fault, broken, close
+from dlsys_bench.conformance.requirements import requirements
 from dlsys_bench.conformance.strategies import Example, nonzero_weights
+from dlsys_bench.conformance.trial import SINGLE, Trial
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (
-    FUNCTIONS,
-    LAYERS,
     Activation,
     AveragePool,
     BatchNorm,
@@ -29,111 +35,123 @@ from dlsys_bench.spec.model import Model
 
 
 def compare(trial: Trial, example: Example) -> None:
-    """Every layer's output, from the first on; then what is predicted."""
+    """Compare the output of every layer, from the first on, and then the prediction."""
     engine, oracle = trial.engine, trial.oracle
-    net, truth = (
-        engine.build(example.model, example.weights),
-        oracle.build(example.model, example.weights),
-    )
-    expected = oracle.trace(truth, example.batch)
-    for name, found, right in zip(
-        example.model.names, engine.trace(net, example.batch), expected, strict=True
-    ):
-        close(f"the output of {name}", found, right, trial.tolerance * size(right), layer=name)
-    right = oracle.predict(truth, example.batch.x)
-    close("predict", engine.predict(net, example.batch.x), right, trial.tolerance * size(right))
+    network = engine.build(example.model, example.weights)
+    reference = oracle.build(example.model, example.weights)
+    outputs = engine.trace(network, example.batch), oracle.trace(reference, example.batch)
+    for name, actual, expected in zip(example.model.names, *outputs, strict=True):
+        allowed = trial.tolerance * magnitude(expected)
+        close(f"the output of {name}", actual, expected, allowed, layer=name)
+    expected = oracle.predict(reference, example.batch.x)
+    actual = engine.predict(network, example.batch.x)
+    close("the prediction", actual, expected, trial.tolerance * magnitude(expected))
 
 
-@check("forward", *SUBJECTS)
-def forward(trial: Trial, subject: str) -> None:
-    trial.search(drawn(trial, subject), lambda example: compare(trial, example))
+@check_each("forward", SUBJECTS, requires=requires)
+def forward(trial: Trial, subject: Subject) -> None:
+    """The output of one layer."""
+    trial.search(single_layers(trial, subject), lambda example: compare(trial, example))
 
 
 @check("forward", "network")
-def network(trial: Trial, subject: str) -> None:
-    """Drawn networks of up to six layers."""
+def network(trial: Trial) -> None:
+    """Networks of up to six layers."""
     trial.search(networks(trial), lambda example: compare(trial, example))
 
 
 FAR = np.array([[-1000.0, -80.0, 0.0, 80.0, 1000.0], [1.0, 1000.0, 999.0, -1000.0, 1000.0]])
 
 
-@check("forward", "far")
-def far(trial: Trial, subject: str) -> None:
-    """Activations where an exponential overflows: the right output, and a gradient that is a
-    number."""
+@check("forward", "far", requires=["layer:activation"])
+def far(trial: Trial) -> None:
+    """Activations of large inputs, whose exponential overflows: the output is right and the
+    gradient is finite."""
     for function in trial.functions:
-        layers = LAYERS["activation"].of(function=function), Dense(1)
-        model = to_convention(trial.engine.conventions[0], Model("far", (5,), layers))
+        layers = (Activation(function), Dense(1))
+        model = to_convention(trial.convention, Model("far", (5,), layers))
         weights = nonzero_weights(model, trial.seed)
-        batch, net = Batch(FAR, np.zeros((2, 1))), trial.engine.build(model, weights)
-        right = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
-        found = trial.engine.trace(net, batch)[0]
-        close(
-            f"{function} far out", found, right, trial.tolerance * size(right), layer="activation_1"
-        )
-        dx = trial.engine.gradients(net, batch, MeanSquaredError()).x
+        batch, network = Batch(FAR, np.zeros((2, 1))), trial.engine.build(model, weights)
+        expected = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
+        actual = trial.engine.trace(network, batch)[0]
+        allowed = trial.tolerance * magnitude(expected)
+        close(f"{function} of large inputs", actual, expected, allowed, layer="activation_1")
+        dx = trial.engine.gradients(network, batch, MeanSquaredError()).x
         if not np.isfinite(dx).all():
+            what = f"the gradient of {function} at large inputs"
+            actual_text = f"{dx[~np.isfinite(dx)][0]}"
             raise broken(
-                f"{function}, far out, has a gradient of {dx[~np.isfinite(dx)][0]}",
-                layer="activation_1",
+                Fault.NOT_FINITE, what, actual=actual_text, expected="finite", layer="activation_1"
             )
 
 
-SINGLE_LAYERS = {
-    "float32": ("dense", "conv2d-plain"),
-    "float32-strides": ("conv2d",),
-    "float32-elementwise": ("average_pool", "max_pool", *FUNCTIONS),
-}
+_DENSE, _CONVOLUTION = SUBJECTS["dense"], SUBJECTS["conv2d"]
+_ELEMENTWISE = [
+    subject
+    for subject in SUBJECTS.values()
+    if subject not in (_DENSE, _CONVOLUTION) and not subject.layer.normalizes
+]
 
 
-@check("forward", *SINGLE_LAYERS)
-def single(trial: Trial, subject: str) -> None:
-    """In single precision: products of that precision, functions, pools, and a batch norm of values
-    far from zero, which loses them where the variance is the mean of squares less the square of the
-    mean."""
-    engine, allowed = trial.at("float32"), max(SINGLE, trial.loosens or 0.0)
+@check("forward", "float32", dtype="float32")
+def single(trial: Trial) -> None:
+    """Dense layers, convolutions and batch norms in single precision."""
+    _search_single(trial, [_DENSE])
+    _search_single(trial, [_CONVOLUTION], strides=(1, 1))
+    if "batch_norm" in trial.kinds:
+        _norm_far_from_zero(trial)
 
-    def body(example: Example) -> None:
-        model, weights = example.model, example.weights
-        # Both get the same numbers, those that single precision has.
-        batch = example.batch._replace(x=np.float32(example.batch.x).astype(float))
-        name = model.names[0]
-        right = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
-        found = engine.trace(engine.build(model, weights), batch)[0]
-        magnitudes = right
-        if (kernel := f"{name}.kernel") in weights:
-            positive = trial.oracle.build(model, weights | {kernel: np.abs(weights[kernel])})
-            magnitudes = trial.oracle.trace(positive, batch._replace(x=np.abs(batch.x)))[0]
-        close(f"the output of {name}", found, right, allowed * size(magnitudes, right), layer=name)
 
-    known = (*trial.kinds, *(trial.functions if "activation" in trial.kinds else ()))
-    layers = [each for each in SINGLE_LAYERS[subject] if each.removesuffix("-plain") in known]
-    if not layers:
-        raise NotApplicableError(f"none of {', '.join(SINGLE_LAYERS[subject])} is left: see lacks")
-    for each in layers:
-        plain = followed(
-            trial,
-            strategies.single_layers("conv2d", strides=(1, 1), images="flatten" in trial.kinds),
-        )
-        trial.search(plain if each == "conv2d-plain" else drawn(trial, each), body, examples=12)
-    if subject == "float32" and "batch_norm" in trial.kinds:
-        model = to_convention(
-            trial.engine.conventions[0], Model("far", (4,), (BatchNorm(), Dense(1)))
-        )
-        weights = nonzero_weights(model, trial.seed)
-        x = np.float32(300.0) + trial.generator.standard_normal((64, 4)).astype("float32")
-        batch = Batch(x, np.zeros((64, 1)), training=True)
-        right = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
-        found = engine.trace(engine.build(model, weights), batch)[0]
-        # Of values about 300 six digits are kept, of their differences three.
-        close(
-            "batch norm of values about 300",
-            found,
-            right,
-            max(2e-3, allowed) * size(right),
-            layer="batch_norm_1",
-        )
+@check("forward", "float32-strides", dtype="float32", requires=requires(_CONVOLUTION))
+def single_strides(trial: Trial) -> None:
+    """Convolutions with strides in single precision."""
+    _search_single(trial, [_CONVOLUTION])
+
+
+@check("forward", "float32-elementwise", dtype="float32")
+def single_elementwise(trial: Trial) -> None:
+    """Every other layer in single precision, except those that normalise."""
+    if not _search_single(trial, _ELEMENTWISE):
+        raise NotApplicableError("the engine lacks every layer of this check")
+
+
+def _search_single(trial: Trial, subjects: list[Subject], **fixed: object) -> int:
+    """Compare the subjects that the engine has, and return their number."""
+    available = [each for each in subjects if not trial.lacks.intersection(each.requires)]
+    for each in available:
+        examples = single_layers(trial, each, **fixed)
+        trial.search(examples, lambda example: _compare_single(trial, example), examples=12)
+    return len(available)
+
+
+def _compare_single(trial: Trial, example: Example) -> None:
+    """Compare a layer in single precision. The tolerance of a product is relative to the sum of the
+    magnitudes of its terms."""
+    oracle, model, weights = trial.oracle, example.model, example.weights
+    # Both get numbers that single precision represents exactly.
+    batch = example.batch._replace(x=np.float32(example.batch.x).astype(float))
+    name = model.names[0]
+    expected = magnitudes = oracle.trace(oracle.build(model, weights), batch)[0]
+    actual = trial.engine.trace(trial.engine.build(model, weights), batch)[0]
+    if (kernel := f"{name}.kernel") in weights:
+        positive = oracle.build(model, weights | {kernel: np.abs(weights[kernel])})
+        magnitudes = oracle.trace(positive, batch._replace(x=np.abs(batch.x)))[0]
+    allowed = trial.loosened(SINGLE) * magnitude(magnitudes, expected)
+    close(f"the output of {name}", actual, expected, allowed, layer=name)
+
+
+def _norm_far_from_zero(trial: Trial) -> None:
+    """Compare a batch norm of values around 300: a variance that is computed as the mean of squares
+    less the square of the mean loses its digits there."""
+    model = to_convention(trial.convention, Model("far", (4,), (BatchNorm(), Dense(1))))
+    weights = nonzero_weights(model, trial.seed)
+    x = np.float32(300.0) + trial.generator.standard_normal((64, 4)).astype("float32")
+    batch = Batch(x, np.zeros((64, 1)), training=True)
+    expected = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
+    actual = trial.engine.trace(trial.engine.build(model, weights), batch)[0]
+    # Six digits of values around 300 are kept, and so three digits of their differences.
+    allowed = trial.loosened(2e-3) * magnitude(expected)
+    close("batch_norm of values around 300", actual, expected, allowed, layer="batch_norm_1")
 
 
 def _convolution(filters: int, padding: str = "valid") -> tuple[Layer, ...]:
@@ -161,18 +179,17 @@ LENET5 = Model(
 """LeNet-5 with tanh and a batch norm after every activation and on the input."""
 
 
-@check("forward", "lenet5")
-def lenet5(trial: Trial, subject: str) -> None:
-    """A network of real size, on more images than the drawn ones have."""
-    compare(trial, large(trial))
+@check("forward", "lenet5", requires=requirements(LENET5))
+def lenet5(trial: Trial) -> None:
+    """A network of realistic size, on more images than drawn examples have."""
+    compare(trial, lenet5_example(trial))
 
 
-def large(trial: Trial) -> Example:
-    """LeNet-5 on 12 drawn images."""
-    model = to_convention(trial.engine.conventions[0], LENET5)
+def lenet5_example(trial: Trial) -> Example:
+    """Return LeNet-5 with a batch of 12 random images."""
+    model = to_convention(trial.convention, LENET5)
     x = trial.generator.random((12, *model.input_shape))
     y = trial.generator.integers(0, 10, 12)
     batch = Batch(x, y, Plan(trial.seed).masks(model, 0, 12), training=True)
-    return Example(
-        model, nonzero_weights(model, trial.seed), batch, CategoricalCrossEntropy(), trial.seed
-    )
+    weights = nonzero_weights(model, trial.seed)
+    return Example(model, weights, batch, CategoricalCrossEntropy(), trial.seed)

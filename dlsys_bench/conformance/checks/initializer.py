@@ -1,96 +1,56 @@
-"""How a network starts when nothing is given: the law of every initialiser, and what a seed
-decides."""
+"""The start of a network that is built without weights: the distribution of every initialiser, and
+the effect of the seed."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.checks.state import NEVER
-from dlsys_bench.conformance.finding import broken
-from dlsys_bench.engines.plan import Array
+from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.statistics import ALPHA
+from dlsys_bench.conformance.checks.subjects import norm_if_available
+from dlsys_bench.conformance.checks.training import differing
+from dlsys_bench.conformance.finding import BrokenError, Fault, broken
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.engines.plan import Array, Weights
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.initializers import INITIALIZERS, Distribution, GlorotUniform, Normal, Uniform
-from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Flatten
+from dlsys_bench.spec.initializers import (
+    INITIALIZERS,
+    Distribution,
+    GlorotUniform,
+    Initializer,
+    Normal,
+    Uniform,
+)
+from dlsys_bench.spec.layers import Activation, Conv2D, Dense, Flatten
 from dlsys_bench.spec.model import Model, Tensor
 
 
-@check("initializer", *INITIALIZERS)
-def initializer(trial: Trial, subject: str) -> None:
-    """A dense and a convolution's kernel, whose fans differ, each of tens of thousands of values;
-    and what starts as a constant beside them."""
-    record = INITIALIZERS[subject].of()
-    conv = Conv2D(32, (5, 3), kernel_initializer=record)
-    norm = [BatchNorm()] if "batch_norm" in trial.kinds else []
+@check_each("initializer", INITIALIZERS, requires=lambda record: [f"initializer:{record.kind}"])
+def initializer(trial: Trial, record: type[Initializer]) -> None:
+    """The kernels of a dense layer and a convolution, with different fans and tens of thousands of
+    values, and the tensors beside them that start as a constant."""
+    kernel = record.of()
+    networks = [((150,), (Dense(300, kernel_initializer=kernel), *norm_if_available(trial)))]
+    if "conv2d" in trial.kinds:
+        convolution = Conv2D(32, (5, 3), kernel_initializer=kernel)
+        networks.append(((6, 6, 60), (convolution, Flatten(), Dense(1))))
     for convention in trial.engine.conventions:
-        for shape, layers in (
-            ((150,), (Dense(300, kernel_initializer=record), *norm)),
-            *([((6, 6, 60), (conv, Flatten(), Dense(1)))] if "conv2d" in trial.kinds else []),
-        ):
+        for shape, layers in networks:
             model = to_convention(convention, Model("start", shape, layers))
             values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))
             for tensor in model.tensors:
-                law = tensor.initializer.distribution(tensor.fans)
-                if tensor is model.tensors[0] or law.family == "constant":
-                    _follows(values[tensor.name].ravel(), law, tensor)
-
-
-def _follows(values: Array, law: Distribution, tensor: Tensor) -> None:
-    """By its bounds, its mean, its variance and its whole distribution; each but for one chance in
-    a billion."""
-    what, where = (
-        f"{tensor.name} {tensor.shape} by {tensor.initializer.kind}",
-        tensor.name.partition(".")[0],
-    )
-    n = len(values)
-    if law.family == "constant":
-        if (values != law.value).any():
-            raise broken(
-                f"{what} is {values[values != law.value][0]:g}, not {law.value:g}", layer=where
-            )
-        return
-    known = {
-        "uniform": lambda: stats.uniform(law.low, law.high - law.low),
-        "normal": lambda: stats.norm(0, law.stddev),
-        "truncated_normal": lambda: stats.truncnorm(-2, 2, scale=law.stddev),
-    }[law.family]()
-    low, high = known.support()
-    slack = 1e-6 * known.std()
-    if values.min() < low - slack or values.max() > high + slack:
-        raise broken(
-            f"{what} goes from {values.min():.4g} to {values.max():.4g}, outside [{low:.4g}, {high:.4g}]",
-            layer=where,
-        )
-    if len(np.unique(values)) < 0.98 * n:
-        raise broken(
-            f"{what} has {len(np.unique(values)):,} different values of {n:,}: draws are used again",
-            layer=where,
-        )
-    kurtosis = float(known.stats("k")) + 3
-    for name, found, right, error in (
-        ("a mean", values.mean(), 0.0, known.std() / np.sqrt(n)),
-        ("a variance", values.var(), known.var(), known.var() * np.sqrt((kurtosis - 1) / n)),
-    ):
-        if (
-            abs(found - right - (known.mean() if name == "a mean" else 0))
-            > stats.norm.isf(NEVER / 2) * error
-        ):
-            raise broken(
-                f"{what} has {name} of {found:.5g}, where {right:.5g} is right", layer=where
-            )
-    chance = stats.kstest(values, known.cdf).pvalue
-    if chance < NEVER:
-        raise broken(
-            f"{what} is of another law than {law.family} (Kolmogorov-Smirnov, chance {chance:.1e})",
-            layer=where,
-        )
+                expected = tensor.initializer.distribution(tensor.fans)
+                if tensor is model.tensors[0] or expected.family == "constant":
+                    _check_draw(values[tensor.name].ravel(), expected, tensor)
 
 
 @check("initializer", "every-tensor")
-def every(trial: Trial, subject: str) -> None:
-    """Each tensor by its own initialiser and its options: kernels of three laws, a bias that does
-    not start at 0."""
+def every_tensor(trial: Trial) -> None:
+    """Each tensor by its own initialiser and its options: three kernels, and a bias that does not
+    start at zero."""
     layers = (
         Dense(1000, kernel_initializer=GlorotUniform(), bias_initializer=Normal(stddev=0.3)),
         Activation("tanh"),
@@ -98,36 +58,84 @@ def every(trial: Trial, subject: str) -> None:
         Activation("tanh"),
         Dense(300, kernel_initializer=Uniform(low=-0.3, high=0.1)),
     )
-    model = to_convention(trial.engine.conventions[0], Model("start", (60,), layers))
+    model = to_convention(trial.convention, Model("start", (60,), layers))
     values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))
     for tensor in model.tensors:
-        _follows(values[tensor.name].ravel(), tensor.initializer.distribution(tensor.fans), tensor)
+        expected = tensor.initializer.distribution(tensor.fans)
+        _check_draw(values[tensor.name].ravel(), expected, tensor)
+
+
+def _check_draw(values: Array, expected: Distribution, tensor: Tensor) -> None:
+    """Test a draw by its bounds, its mean, its variance and its distribution function."""
+    what = f"{tensor.name} {tensor.shape} by {tensor.initializer.kind}"
+    if expected.family == "constant":
+        if (values != expected.value).any():
+            actual = f"{values[values != expected.value][0]:g}"
+            raise _wrong(what, tensor, actual, f"{expected.value:g}", Fault.WRONG_VALUE)
+        return
+    known = _scipy(expected)
+    low, high = known.support()
+    slack = 1e-6 * known.std()
+    if values.min() < low - slack or values.max() > high + slack:
+        actual = f"[{values.min():.4g}, {values.max():.4g}]"
+        raise _wrong(f"the range of {what}", tensor, actual, f"[{low:.4g}, {high:.4g}]")
+    n, distinct = len(values), len(np.unique(values))
+    if distinct < 0.98 * n:
+        count = f"the number of distinct values of {what}"
+        raise _wrong(count, tensor, f"{distinct:,}", f"about {n:,}: draws are used again")
+    kurtosis = float(known.stats("k")) + 3
+    for name, actual, right, error in (
+        ("mean", values.mean(), known.mean(), known.std() / np.sqrt(n)),
+        ("variance", values.var(), known.var(), known.var() * np.sqrt((kurtosis - 1) / n)),
+    ):
+        if abs(actual - right) > stats.norm.isf(ALPHA / 2) * error:
+            raise _wrong(f"the {name} of {what}", tensor, f"{actual:.5g}", f"{right:.5g}")
+    p_value = stats.kstest(values, known.cdf).pvalue
+    if p_value < ALPHA:
+        actual = f"another one (Kolmogorov-Smirnov, p-value {p_value:.1e})"
+        raise _wrong(f"the distribution of {what}", tensor, actual, expected.family)
+
+
+def _scipy(expected: Distribution) -> Any:
+    """Return a distribution as scipy's frozen distribution."""
+    if expected.family == "uniform":
+        return stats.uniform(expected.low, expected.high - expected.low)
+    if expected.family == "normal":
+        return stats.norm(0, expected.stddev)
+    return stats.truncnorm(-2, 2, scale=expected.stddev)
+
+
+def _wrong(
+    what: str, tensor: Tensor, actual: str, expected: str, fault: Fault = Fault.WRONG_DISTRIBUTION
+) -> BrokenError:
+    where = {"layer": tensor.name.partition(".")[0], "tensor": tensor.name}
+    return broken(fault, what, actual=actual, expected=expected, **where)
 
 
 @check("initializer", "seeds")
-def seeds(trial: Trial, subject: str) -> None:
-    """The same seed gives the same network, another another; no two tensors of a network are the
-    same draw."""
-    convention = trial.engine.conventions[0]
-    model = to_convention(convention, Model("seeds", (20,), (Dense(20), Dense(20), Dense(2))))
-    draws = [trial.engine.weights(trial.engine.build(model, seed=seed)) for seed in (1, 1, 2)]
-    for name, first in draws[0].items():
-        if not np.array_equal(first, draws[1][name]):
-            raise broken(f"{name} starts differently from the same seed", tensor=name)
-        if "kernel" in name and np.array_equal(first, draws[2][name]):
-            raise broken(f"{name} starts alike from seeds 1 and 2", tensor=name)
-    zero, again, byte, large = (
-        trial.engine.weights(trial.engine.build(model, seed=seed))["dense_1.kernel"]
-        for seed in (0, 0, 257, 2**31 + 1)
-    )
-    if not np.array_equal(zero, again):
-        raise broken(
-            "dense_1.kernel starts differently from the seed 0 twice", tensor="dense_1.kernel"
-        )
-    for seed, values in ((0, zero), (257, byte), (2**31 + 1, large)):
-        if np.array_equal(draws[0]["dense_1.kernel"], values):
-            raise broken(
-                f"dense_1.kernel starts alike from seeds 1 and {seed}", tensor="dense_1.kernel"
-            )
-    if np.array_equal(draws[0]["dense_1.kernel"], draws[0]["dense_2.kernel"]):
-        raise broken("dense_1.kernel and dense_2.kernel are the same draw", tensor="dense_2.kernel")
+def seeds(trial: Trial) -> None:
+    """One seed gives one network, another seed another, and no two tensors are the same draw."""
+    model = Model("seeds", (20,), (Dense(20), Dense(20), Dense(2)))
+    model = to_convention(trial.convention, model)
+
+    def draw(seed: int) -> Weights:
+        return trial.engine.weights(trial.engine.build(model, seed=seed))
+
+    for seed in (1, 0):
+        for name in differing(draw(seed), draw(seed)):
+            what = f"{name} differs between two networks of seed {seed}"
+            raise broken(Fault.NOT_DETERMINISTIC, what, tensor=name)
+    first, second = draw(1), draw(2)
+    for tensor in model.tensors:
+        constant = tensor.initializer.distribution(tensor.fans).family == "constant"
+        if not constant and np.array_equal(first[tensor.name], second[tensor.name]):
+            name = tensor.name
+            raise broken(Fault.NOT_DETERMINISTIC, f"{name} is equal for seeds 1 and 2", tensor=name)
+    kernel = "dense_1.kernel"
+    for seed in (0, 257, 2**31 + 1):
+        if np.array_equal(first[kernel], draw(seed)[kernel]):
+            what = f"{kernel} is equal for seeds 1 and {seed}"
+            raise broken(Fault.NOT_DETERMINISTIC, what, tensor=kernel)
+    if np.array_equal(first[kernel], first["dense_2.kernel"]):
+        what = f"{kernel} and dense_2.kernel are the same draw"
+        raise broken(Fault.WRONG_DISTRIBUTION, what, tensor="dense_2.kernel")

@@ -1,110 +1,134 @@
-"""Learning rates and batch sizes that move, and limits on the steps."""
+"""Learning rates and batch sizes that change, and limits on the number of steps."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
-import numpy as np
-
-from dlsys_bench.conformance import strategies
-from dlsys_bench.conformance.check import Trial, check
-from dlsys_bench.conformance.checks.step import compare
-from dlsys_bench.conformance.checks.subjects import size
-from dlsys_bench.conformance.finding import broken, close
-from dlsys_bench.data import Samples
-from dlsys_bench.engines.epochs import train
+from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.subjects import magnitude
+from dlsys_bench.conformance.checks.training import (
+    VARIANTS,
+    Training,
+    allowing_conventions,
+    compare_tensors,
+    compare_updates,
+    regression,
+    start,
+)
+from dlsys_bench.conformance.finding import Fault, broken, close
+from dlsys_bench.conformance.requirements import requirements
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.engines.epochs import Epoch, train
 from dlsys_bench.engines.plan import Plan
-from dlsys_bench.spec.batches import CyclicalBatchSize
+from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.spec.batches import BATCH_SIZES
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import SGD, Adam, RMSprop
+from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.spec.schedules import CyclicalLearningRate, LearningRateRamp
+from dlsys_bench.spec.schedules import SCHEDULES, CyclicalLearningRate, LearningRateRamp
 
-MOMENTUM = SGD(0.05, momentum=0.9)
-"""With it the conventions part as soon as the rate moves."""
 
-BASE = Recipe(MOMENTUM, batch_size=4, epochs=3, shuffle=False, loss=MeanSquaredError())
-RECIPES = {
-    "triangular": replace(BASE, schedule=CyclicalLearningRate(0.01, 0.2, 3)),
-    "triangular2": replace(BASE, schedule=CyclicalLearningRate(0.01, 0.2, 2, "triangular2")),
-    "exp_range": replace(BASE, schedule=CyclicalLearningRate(0.2, 0.01, 3, "exp_range", 0.9)),
-    "ramp": replace(BASE, schedule=LearningRateRamp(1e-3, 0.2, 7)),
-    "cyclical_batch_size": replace(BASE, batch_sizes=CyclicalBatchSize(1, 4)),
-    "cyclical_batch_size-early": replace(
-        BASE, batch_sizes=CyclicalBatchSize(1, 4, growing=False, ends="early")
-    ),
-    "adam": replace(BASE, optimizer=Adam(0.05), schedule=CyclicalLearningRate(0.01, 0.2, 3)),
-    "rmsprop": replace(BASE, optimizer=RMSprop(0.05), schedule=CyclicalLearningRate(0.01, 0.2, 3)),
-    "both": replace(
-        BASE, schedule=LearningRateRamp(1e-3, 0.2, 9), batch_sizes=CyclicalBatchSize(1, 4)
-    ),
-    "steps": replace(BASE, steps=5),
-    "steps-of-the-plan": BASE,
-    "steps-fewer-by-the-plan": replace(BASE, steps=5),
-    "steps-fewer-by-the-recipe": replace(BASE, steps=3),
+class ScheduleCase(NamedTuple):
+    """A recipe, and the limit on the steps of the plan, if it has one."""
+
+    recipe: Recipe
+    steps: int | None = None
+
+    @property
+    def requires(self) -> list[str]:
+        """What an engine must have for the recipe, trained by a plan."""
+        return requirements(recipe=self.recipe, parity=True)
+
+
+# With momentum, the conventions differ as soon as the learning rate changes.
+BASE = Recipe(
+    SGD(0.05, momentum=0.9), batch_size=4, epochs=3, shuffle=False, loss=MeanSquaredError()
+)
+CYCLE = CyclicalLearningRate(0.01, 0.2, 3)
+_BATCH_SIZES = {
+    name: sizes for record in BATCH_SIZES.values() for name, sizes in record.examples().items()
 }
-STEPS = {"steps-of-the-plan": 5, "steps-fewer-by-the-plan": 4, "steps-fewer-by-the-recipe": 5}
-"""The limit of the plan, where it has one."""
+
+CASES = {
+    **{
+        name: ScheduleCase(replace(BASE, schedule=schedule))
+        for record in SCHEDULES.values()
+        for name, schedule in record.examples().items()
+    },
+    **{
+        name: ScheduleCase(replace(BASE, batch_sizes=sizes)) for name, sizes in _BATCH_SIZES.items()
+    },
+    **{
+        name: ScheduleCase(replace(BASE, optimizer=optimizer, schedule=CYCLE))
+        for name, optimizer in VARIANTS.items()
+    },
+    "both": ScheduleCase(
+        replace(
+            BASE,
+            schedule=LearningRateRamp(1e-3, 0.2, 9),
+            batch_sizes=_BATCH_SIZES["cyclical_batch_size"],
+        )
+    ),
+    "steps": ScheduleCase(replace(BASE, steps=5)),
+    "steps-of-the-plan": ScheduleCase(BASE, steps=5),
+    "steps-fewer-by-the-plan": ScheduleCase(replace(BASE, steps=5), steps=4),
+    "steps-fewer-by-the-recipe": ScheduleCase(replace(BASE, steps=3), steps=5),
+}
+
 MODEL = Model("scheduled", (3,), (Dense(3), Activation("tanh"), Dense(2)))
 
 
-@check("schedule", *RECIPES)
-def schedule(trial: Trial, subject: str) -> None:
-    """The weights after every step tell the rate of each; the history has to tell the same."""
-    samples = Samples(
-        trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2))
-    )
-    plan = Plan(trial.seed, steps=STEPS.get(subject), parity=True)
-    weights = strategies.nonzero_weights(MODEL, trial.seed)
-    for convention in trial.engine.conventions:
-        recipe = to_convention(convention, RECIPES[subject])
-        truth = trial.oracle.build(MODEL, weights)
-        right = train(trial.oracle, truth, samples, recipe, plan)
-        compare(trial, MODEL, weights, samples, recipe, plan, right[-1].steps)
-        found = train(trial.engine, trial.engine.build(MODEL, weights), samples, recipe, plan)
-        counted = [epoch.steps for epoch in found]
-        if counted != [epoch.steps for epoch in right]:
-            raise broken(
-                f"epochs end at the steps {counted}, where {[epoch.steps for epoch in right]} is right"
-            )
-        for mine, his in zip(found, right, strict=True):
-            if his.by_step is None:
-                continue
-            for name, values in his.by_step.items():
-                if mine.by_step is None or name not in mine.by_step:
-                    raise broken(
-                        f"epoch {mine.epoch} has no {name} by step in its history, though the recipe moves one"
-                    )
-                told = f"{name} by step in the history of epoch {mine.epoch}"
-                close(
-                    told,
-                    np.array(mine.by_step[name]),
-                    np.array(values),
-                    max(1e-5, trial.tolerance) * max(values),
-                )
+@check_each("schedule", CASES, requires=lambda case: case.requires)
+def schedule(trial: Trial, case: ScheduleCase) -> None:
+    """The weights after every step, which reveal its learning rate, and the history."""
+    ways = allowing_conventions(trial, case.recipe.optimizer)
+    if not ways:
+        conventions = ", ".join(trial.engine.conventions)
+        raise NotApplicableError(f"the convention of {conventions} does not define this optimiser")
+    samples, weights = regression(trial, 11), start(trial, MODEL)
+    plan = Plan(trial.seed, steps=case.steps, parity=True)
+    for convention in ways:
+        recipe = to_convention(convention, case.recipe)
+        training = Training(MODEL, weights, samples, recipe, plan)
+        expected = train(trial.oracle, trial.oracle.build(MODEL, weights), samples, recipe, plan)
+        compare_updates(trial, training, expected[-1].steps)
+        actual = train(trial.engine, trial.engine.build(MODEL, weights), samples, recipe, plan)
+        _compare_histories(trial, actual, expected)
 
 
-@check("schedule", "second-fit")
-def second(trial: Trial, subject: str) -> None:
-    """A second training begins its schedule anew."""
-    samples = Samples(
-        trial.generator.standard_normal((11, 3)), trial.generator.standard_normal((11, 2))
-    )
-    recipe = to_convention(trial.engine.conventions[0], RECIPES["ramp"])
-    weights = strategies.nonzero_weights(MODEL, trial.seed)
-    net, truth = trial.engine.build(MODEL, weights), trial.oracle.build(MODEL, weights)
+def _compare_histories(trial: Trial, actual: list[Epoch], expected: list[Epoch]) -> None:
+    """Compare the steps of each epoch, and its figures by step where the recipe changes one."""
+    steps = [[epoch.steps for epoch in history] for history in (actual, expected)]
+    if steps[0] != steps[1]:
+        what = "the steps at the ends of the epochs"
+        raise broken(Fault.WRONG_VALUE, what, actual=str(steps[0]), expected=str(steps[1]))
+    for epoch, reference in zip(actual, expected, strict=True):
+        for name, values in (reference.by_step or {}).items():
+            what = f"{name} by step in the history of epoch {epoch.epoch}"
+            if epoch.by_step is None or name not in epoch.by_step:
+                one_each = f"{len(values)} values"
+                raise broken(Fault.WRONG_TYPE, what, actual="nothing", expected=one_each)
+            allowed = max(1e-5, trial.tolerance) * max(values)
+            close(what, epoch.by_step[name], values, allowed)
+
+
+@check("schedule", "second-fit", requires=["schedule", "optimizer:sgd"])
+def second(trial: Trial) -> None:
+    """A second training starts its schedule anew."""
+    samples, weights = regression(trial, 11), start(trial, MODEL)
+    recipe = to_convention(trial.convention, CASES["ramp"].recipe)
+    network, reference = trial.engine.build(MODEL, weights), trial.oracle.build(MODEL, weights)
     for turn in ("first", "second"):
-        train(trial.engine, net, samples, recipe, Plan(1, parity=True))
-        train(trial.oracle, truth, samples, recipe, Plan(1, parity=True))
-        for name, right in trial.oracle.weights(truth).items():
-            allowed = 10 * trial.tolerance * size(right - weights[name])
-            close(
-                f"{name} after the {turn} fit",
-                trial.engine.weights(net)[name],
-                right,
-                allowed,
-                tensor=name,
-            )
+        train(trial.engine, network, samples, recipe, Plan(1, parity=True))
+        train(trial.oracle, reference, samples, recipe, Plan(1, parity=True))
+        expected = trial.oracle.weights(reference)
+        allowed = {
+            name: 10 * trial.tolerance * magnitude(values - weights[name])
+            for name, values in expected.items()
+        }
+        actual = trial.engine.weights(network)
+        compare_tensors(f"after the {turn} fit", actual, expected, allowed)

@@ -1,77 +1,112 @@
-"""What the checks of layers loop over: every kind, the activations one by one."""
+"""The layers that checks iterate over, and strategies for what the engine under test has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 
 from dlsys_bench.conformance import strategies
-from dlsys_bench.conformance.check import Trial
 from dlsys_bench.conformance.strategies import Example
+from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
+from dlsys_bench.spec.convention import deviations, to_convention
+from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, BatchNorm, Layer
 from dlsys_bench.spec.losses import LOSSES, Loss
+from dlsys_bench.spec.record import Record
 
-# A dense layer ends every network of the others, so it comes first.
-SUBJECTS: dict[str, tuple[str, Mapping[str, Any]]] = {
-    **{
-        kind: (kind, {})
-        for kind in sorted(LAYERS, key=lambda kind: (kind != "dense", kind != "flatten"))
-        if kind != "activation"
-    },
-    **{function: ("activation", {"function": function}) for function in FUNCTIONS},
+
+class Subject(NamedTuple):
+    """A kind of layer, or one activation function, with the options that are fixed for it."""
+
+    name: str
+    kind: str
+    options: Mapping[str, Any]
+
+    @property
+    def layer(self) -> type[Layer]:
+        """The record of the layer."""
+        return LAYERS[self.kind]
+
+    @property
+    def requires(self) -> list[str]:
+        """What an engine must have for this subject."""
+        function = self.options.get("function")
+        return [f"layer:{self.kind}", *([f"function:{function}"] if function else [])]
+
+
+# A dense layer ends the network of every other subject, so it is checked first.
+_KINDS = sorted(LAYERS, key=lambda kind: (kind != "dense", kind != "flatten"))
+
+SUBJECTS: dict[str, Subject] = {
+    **{kind: Subject(kind, kind, {}) for kind in _KINDS if kind != "activation"},
+    **{name: Subject(name, "activation", {"function": name}) for name in FUNCTIONS},
 }
+"""Every kind of layer and every activation function, by the name in its checks."""
 
 
-def drawn(trial: Trial, subject: str) -> st.SearchStrategy[Example]:
-    """A layer alone, in a convention of the engine's."""
-    kind, fixed = SUBJECTS[subject]
-    return followed(trial, strategies.single_layers(kind, images="flatten" in trial.kinds, **fixed))
+def requires(subject: Subject) -> list[str]:
+    """Return what an engine must have for a subject."""
+    return subject.requires
+
+
+def single_layers(trial: Trial, subject: Subject, **fixed: Any) -> st.SearchStrategy[Example]:
+    """Return a strategy for a layer below a dense one, in a convention of the engine."""
+    images = "flatten" in trial.kinds
+    drawn = strategies.single_layers(subject.kind, images=images, **subject.options, **fixed)
+    return in_conventions(trial, drawn)
 
 
 def networks(trial: Trial) -> st.SearchStrategy[Example]:
-    """A network of what the engine has, in a convention of its own, away from where rounding would
-    choose a side."""
-    return followed(trial, strategies.examples(trial.kinds, trial.losses, trial.functions)).filter(
-        lambda example: clear(trial, example)
-    )
+    """Return a strategy for networks of what the engine has, far enough from kinks."""
+    drawn = strategies.examples(trial.kinds, trial.losses, trial.functions)
+    return in_conventions(trial, drawn).filter(lambda example: is_smooth(trial, example))
 
 
-def followed(trial: Trial, examples: st.SearchStrategy[Example]) -> st.SearchStrategy[Example]:
+def in_conventions(
+    trial: Trial, examples: st.SearchStrategy[Example]
+) -> st.SearchStrategy[Example]:
+    """Return a strategy for the same examples in the conventions of the engine."""
     return st.builds(
-        lambda example, convention: example._replace(
-            model=to_convention(convention, example.model)
-        ),
+        lambda example, way: example._replace(model=to_convention(way, example.model)),
         examples,
-        trial.conventions(),
+        st.sampled_from(trial.engine.conventions),
     )
 
 
-def of_labels(trial: Trial) -> Loss:
-    """A loss of labels that the engine has. Errors: NotApplicableError where it has none."""
+def convention_of(trial: Trial, record: Record) -> str:
+    """Return the convention of the engine that a record follows."""
+    return next(way for way in trial.engine.conventions if not deviations(way, record))
+
+
+def label_loss(trial: Trial) -> Loss:
+    """Return a loss of labels that the engine has. Raises NotApplicableError if it has none."""
     for kind in trial.losses:
         if (loss := LOSSES[kind].of()).targets == "labels":
             return loss
-    raise NotApplicableError("no loss of labels is left: see lacks")
+    raise NotApplicableError("the engine lacks every loss of labels")
 
 
-def clear(trial: Trial, example: Example, dtype: str | None = None) -> bool:
-    """Whether no relu and no max pool stands so near a kink that rounding decides."""
-    outputs = trial.oracle.trace(trial.oracle.build(example.model, example.weights), example.batch)
-    return (
-        strategies.kink_distance(example.model, example.batch.x, outputs)
-        > NEAR[dtype or trial.engine.dtype]
-    )
+def norm_if_available(trial: Trial, **options: Any) -> tuple[Layer, ...]:
+    """Return a batch norm, or nothing if the engine has none."""
+    return (BatchNorm(**options),) if "batch_norm" in trial.kinds else ()
 
 
-NEAR = {"float64": 1e-9, "float32": 1e-3}
+KINK_MARGIN = {"float64": 1e-9, "float32": 1e-3}
+"""The distance from a kink below which rounding errors may select the other side."""
 
 
-def size(*arrays: Array) -> float:
-    """The largest value in some arrays, from which a tolerance is taken; never nothing."""
+def is_smooth(trial: Trial, example: Example) -> bool:
+    """Return whether no relu and no max pool is so near a kink that rounding errors decide."""
+    network = trial.oracle.build(example.model, example.weights)
+    outputs = trial.oracle.trace(network, example.batch)
+    distance = strategies.kink_distance(example.model, example.batch.x, outputs)
+    return distance > KINK_MARGIN[trial.engine.dtype]
+
+
+def magnitude(*arrays: Array) -> float:
+    """Return the largest absolute value in some arrays, and at least 1e-12."""
     return max(1e-12, *(float(np.abs(array).max(initial=0.0)) for array in arrays))

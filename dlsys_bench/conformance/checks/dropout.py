@@ -1,0 +1,100 @@
+"""The masks that an engine draws by itself: how much they keep, and that draws are independent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dlsys_bench.conformance.check import check
+from dlsys_bench.conformance.checks.statistics import check_binomial
+from dlsys_bench.conformance.finding import close
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.data import Samples
+from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.initializers import Zeros
+from dlsys_bench.spec.layers import Dense, Dropout, Flatten
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+
+UNITS, SAMPLES = 400, 50
+
+
+@check("state", "dropout", requires=["layer:dropout"])
+def dropout(trial: Trial) -> None:
+    """The fraction that is kept, of each unit and each sample, and the scale of the rest."""
+    x, y = np.ones((SAMPLES, UNITS)), np.zeros((SAMPLES, 1))
+    for rate in (0.5, 0.2, 0.1, 0.9):
+        layer = f"dropout({rate:g})"
+        network = trial.engine.build(
+            Model("dropout", (UNITS,), (Dropout(rate), Dense(1))), seed=trial.seed
+        )
+        output = trial.engine.trace(network, Batch(x, y, training=True))[0]
+        kept = output != 0
+        expected, allowed = kept / (1 - rate), 1e-6 / (1 - rate)
+        close(f"the values of one that {layer} keeps", output, expected, allowed, layer="dropout_1")
+        units, samples = kept.sum(axis=0), kept.sum(axis=1)
+        check_binomial(units, SAMPLES, 1 - rate, f"what {layer} keeps of each unit in a batch")
+        check_binomial(samples, UNITS, 1 - rate, f"what {layer} keeps of each sample")
+        output = trial.engine.trace(network, Batch(x, y, training=False))[0]
+        close(f"{layer} in inference", output, x, 1e-6, layer="dropout_1")
+    # Two layers in a row keep a quarter, unless the second drops what the first does.
+    model = Model("dropouts", (UNITS,), (Dropout(0.5), Dropout(0.5), Dense(1)))
+    network = trial.engine.build(model, seed=trial.seed)
+    output = trial.engine.trace(network, Batch(x, y, training=True))[1]
+    kept = (output != 0).sum(axis=1)
+    check_binomial(kept, UNITS, 0.25, "what two dropout(0.5) in a row keep of each sample")
+
+
+@check("state", "dropout-of-images", requires=["layer:dropout", "layer:flatten"])
+def dropout_of_images(trial: Trial) -> None:
+    """Every value of an image is dropped independently, and every image has its own mask."""
+    model = Model("images", (10, 10, 4), (Dropout(0.5), Flatten(), Dense(1)))
+    network = trial.engine.build(model, seed=trial.seed)
+    batch = Batch(np.ones((SAMPLES, 10, 10, 4)), np.zeros((SAMPLES, 1)), training=True)
+    kept = trial.engine.trace(network, batch)[0] != 0
+    what = "what dropout(0.5) keeps of each"
+    check_binomial(kept.sum(axis=(1, 2)).ravel(), 100, 0.5, f"{what} channel of each image")
+    check_binomial(kept.sum(axis=3).ravel(), 4, 0.5, f"{what} pixel of each image")
+    check_binomial(kept.sum(axis=0).ravel(), SAMPLES, 0.5, f"{what} value in a batch of images")
+
+
+@check("state", "dropout-in-fit", requires=["layer:dropout", "native"])
+def dropout_in_fit(trial: Trial) -> None:
+    """The masks of a native training: a new one for every sample, every step and every epoch."""
+    turns = 16
+    for drop_rate in (0.5, 0.25):
+        for unit, samples, batch_size, epochs in (
+            ("samples of a batch", turns, turns, 1),
+            ("steps of an epoch", turns, 1, 1),
+            ("epochs", 1, 1, turns),
+        ):
+            counts = _times_kept(trial, drop_rate, samples, batch_size, epochs)
+            whole = np.round(counts)
+            layer = f"dropout({drop_rate:g})"
+            what = f"the number of times that {layer} keeps each input in {turns} {unit}"
+            close(what, counts, whole, 0.02, layer="dropout_1")
+            check_binomial(whole, turns, 1 - drop_rate, what)
+
+
+def _times_kept(
+    trial: Trial, drop_rate: float, samples: int, batch_size: int, epochs: int
+) -> np.ndarray:
+    """Return how often each of 300 inputs was kept in a training.
+
+    All inputs are one, the weights start at zero and the learning rate is tiny, so a weight moves
+    in proportion to the number of times that its input was kept.
+    """
+    units, rate = 300, 1e-7
+    dense = Dense(1, use_bias=False, kernel_initializer=Zeros())
+    model = Model("kept", (units,), (Dropout(drop_rate), dense))
+    recipe = Recipe(SGD(rate), batch_size=batch_size, epochs=epochs, loss=MeanSquaredError())
+    recipe = to_convention(trial.convention, recipe)
+    network = trial.engine.build(model, seed=trial.seed)
+    ones = Samples(np.ones((samples, units)), np.ones((samples, 1)))
+    train(trial.engine, network, ones, recipe, Plan(trial.seed))
+    moved: np.ndarray = trial.engine.weights(network)["dense_1.kernel"][:, 0]
+    return moved * (1 - drop_rate) * batch_size / (2 * rate)

@@ -1,0 +1,86 @@
+"""The networks of the trajectories: families that people train, small enough for the oracle."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dlsys_bench.conformance.requirements import requirements
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.data import Samples
+from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    MaxPool,
+)
+from dlsys_bench.spec.losses import CategoricalCrossEntropy
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
+from dlsys_bench.spec.recipe import Recipe
+
+SAMPLES, BATCH = 14, 4
+
+
+class Network(NamedTuple):
+    """A model and the optimiser that trains it, with a cross-entropy, on random samples."""
+
+    model: Model
+    optimizer: Optimizer
+
+    @property
+    def requires(self) -> list[str]:
+        """What an engine must have to train the network by a plan."""
+        recipe = Recipe(self.optimizer)
+        return requirements(self.model, CategoricalCrossEntropy(), recipe, parity=True)
+
+
+TANH, RELU = Activation("tanh"), Activation("relu")
+
+
+def _lenet5_tanh() -> tuple[Layer, ...]:
+    first = (BatchNorm(), Dropout(0.2), Conv2D(2, (3, 3), padding="same"), TANH)
+    second = (BatchNorm(), AveragePool(), Conv2D(3, (3, 3)), TANH)
+    third = (Dropout(0.5), BatchNorm(), AveragePool((2, 2), (1, 1)))
+    return *first, *second, *third, Flatten(), Dense(4), TANH, Dense(3)
+
+
+def _lenet5_relu() -> tuple[Layer, ...]:
+    first = (Conv2D(2, (3, 3), padding="same"), RELU, MaxPool())
+    second = (Conv2D(3, (3, 3), padding="same"), RELU, MaxPool())
+    return *first, *second, Flatten(), Dense(3)
+
+
+def _mlp_dropout_batch_norm() -> tuple[Layer, ...]:
+    first = (Dense(8), RELU, Dropout(0.5), BatchNorm())
+    second = (Dense(6), RELU, Dropout(0.2), BatchNorm())
+    return *first, *second, Dense(3)
+
+
+MLP = Network(Model("mlp", (6,), (Dense(8), RELU, Dense(6), RELU, Dense(3))), Adam(0.01))
+MLP_DROPOUT_BATCH_NORM = Network(
+    Model("mlp-dropout-batch_norm", (6,), _mlp_dropout_batch_norm()), Adam(0.01)
+)
+LENET5_TANH = Network(Model("lenet5-tanh", (8, 8, 1), _lenet5_tanh()), SGD(0.1, momentum=0.9))
+LENET5_RELU = Network(Model("lenet5-relu", (8, 8, 1), _lenet5_relu()), RMSprop(0.003))
+
+NETWORKS = {
+    network.model.name: network
+    for network in (MLP, MLP_DROPOUT_BATCH_NORM, LENET5_TANH, LENET5_RELU)
+}
+
+
+def prepare(trial: Trial, network: Network) -> tuple[Model, Recipe, Samples]:
+    """Return the model and a recipe of three epochs, in the engine's convention, and samples."""
+    recipe = to_convention(trial.convention, Recipe(network.optimizer, batch_size=BATCH, epochs=3))
+    generator = np.random.default_rng(trial.seed)
+    x = generator.random((SAMPLES, *network.model.input_shape))
+    samples = Samples(x, generator.integers(0, 3, SAMPLES))
+    return to_convention(trial.convention, network.model), recipe, samples

@@ -1,0 +1,126 @@
+"""Trainings that checks compare with the oracle's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dlsys_bench.conformance import strategies
+from dlsys_bench.conformance.checks.subjects import magnitude
+from dlsys_bench.conformance.finding import close
+from dlsys_bench.conformance.guard import Guard
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.data import Samples
+from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.plan import Plan, Weights
+from dlsys_bench.errors import SpecError
+from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Optimizer
+from dlsys_bench.spec.recipe import Recipe
+
+VARIANTS: dict[str, Optimizer] = {
+    name: example for record in OPTIMIZERS.values() for name, example in record.examples().items()
+}
+"""An example of every variant of every optimiser, by the name in its checks."""
+
+
+class Training(NamedTuple):
+    """A training: the model with the weights it starts from, the samples, the recipe, the plan."""
+
+    model: Model
+    weights: Weights
+    samples: Samples
+    recipe: Recipe
+    plan: Plan
+
+    def run(self, engine: Engine | Guard) -> Weights:
+        """Return the tensors after the training on an engine."""
+        network: Any = engine.build(self.model, self.weights)
+        train(engine, network, self.samples, self.recipe, self.plan)
+        return engine.weights(network)
+
+
+def regression(trial: Trial, samples: int, inputs: int = 3, outputs: int = 2) -> Samples:
+    """Return standard normal inputs and targets."""
+    x = trial.generator.standard_normal((samples, inputs))
+    return Samples(x, trial.generator.standard_normal((samples, outputs)))
+
+
+def regression_recipe(trial: Trial, optimizer: Optimizer = SGD(0.1), **options: Any) -> Recipe:  # noqa: B008
+    """Return a recipe for a loss of values, without shuffling, in the engine's first convention."""
+    recipe = Recipe(optimizer, shuffle=False, loss=MeanSquaredError(), **options)
+    return to_convention(trial.convention, recipe)
+
+
+def plans(trial: Trial, *, seed: int = 1) -> list[Plan]:
+    """Return a plan with parity and, if the engine trains natively, one without."""
+    return [Plan(seed, parity=True), *([Plan(seed)] if trial.native else [])]
+
+
+def allowing_conventions(trial: Trial, optimizer: Optimizer) -> list[str]:
+    """Return the conventions of the engine in which an optimiser is defined."""
+    allowed = []
+    for way in trial.engine.conventions:
+        try:
+            to_convention(way, optimizer)
+        except SpecError:
+            continue  # Keras's definition of momentum has no dampening, for example.
+        allowed.append(way)
+    return allowed
+
+
+def start(trial: Trial, model: Model) -> Weights:
+    """Return weights without special values for a model, from the seed of the trial."""
+    return strategies.nonzero_weights(model, trial.seed)
+
+
+def compare_updates(trial: Trial, training: Training, steps: int) -> None:
+    """Compare the tensors after a number of steps with the oracle's.
+
+    If they differ, the finding names the first step after which they do. The tolerance is relative
+    to the largest change that the oracle's steps make.
+    """
+    try:
+        _compare_after(trial, training, steps)
+    except AssertionError:
+        for count in range(1, steps):
+            _compare_after(trial, training, count)
+        raise
+
+
+def _compare_after(trial: Trial, training: Training, steps: int) -> None:
+    stopped = training._replace(plan=training.plan.stopping_after(steps))
+    expected, actual = stopped.run(trial.oracle), stopped.run(trial.engine)
+    moved = magnitude(*(expected[name] - training.weights[name] for name in expected))
+    compare_tensors("after the update", actual, expected, trial.tolerance * moved, step=steps)
+
+
+def compare_tensors(
+    when: str,
+    actual: Weights,
+    expected: Weights,
+    allowed: float | dict[str, float],
+    *,
+    names: Iterable[str] | None = None,
+    step: int | None = None,
+) -> None:
+    """Raise BrokenError unless tensors agree; `allowed` is one tolerance, or one for each tensor."""
+    for name in expected if names is None else names:
+        tolerance = allowed[name] if isinstance(allowed, dict) else allowed
+        where = {"layer": name.partition(".")[0], "tensor": name}
+        close(f"{name} {when}", actual[name], expected[name], tolerance, **where, step=step)
+
+
+def relative(tolerance: float, tensors: Weights) -> dict[str, float]:
+    """Return a tolerance for each tensor, relative to its own largest value."""
+    return {name: tolerance * magnitude(values) for name, values in tensors.items()}
+
+
+def differing(first: Weights, second: Weights) -> list[str]:
+    """Return the names of the tensors that are not equal to the bit."""
+    return [name for name in first if not np.array_equal(first[name], second[name])]

@@ -1,0 +1,80 @@
+"""What a model and a recipe require of an engine, in the terms in which engines declare lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from dlsys_bench.engines.base import Engine
+from dlsys_bench.errors import EngineError, nearest
+from dlsys_bench.spec.initializers import INITIALIZERS
+from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, Activation
+from dlsys_bench.spec.losses import LOSSES, Loss
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import OPTIMIZERS
+from dlsys_bench.spec.recipe import Recipe
+
+DECLARABLE: Mapping[str, Collection[str]] = {
+    "layer": LAYERS,
+    "function": FUNCTIONS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "initializer": INITIALIZERS,
+    "dtype": ("float32", "float64"),
+}
+"""What an engine may declare that it lacks, besides "schedule", "batch_sizes", "native" and the
+names of checks."""
+
+LOOSEST = 0.01
+"""The largest tolerance that an engine may declare. A larger one would hide common mistakes."""
+
+
+def requirements(
+    model: Model | None = None,
+    loss: Loss | None = None,
+    recipe: Recipe | None = None,
+    *,
+    parity: bool = False,
+) -> list[str]:
+    """Return what an engine must have for a model, a loss and a recipe.
+
+    A recipe that is trained without a plan (`parity` is False) requires a native training.
+    """
+    needed: list[str] = []
+    if model is not None:
+        needed += [f"layer:{layer.kind}" for layer in model.layers]
+        activations = [layer for layer in model.layers if isinstance(layer, Activation)]
+        needed += [f"function:{layer.function}" for layer in activations]
+        needed += [f"initializer:{tensor.initializer.kind}" for tensor in model.tensors]
+    if loss is not None:
+        needed.append(f"loss:{loss.kind}")
+    if recipe is not None:
+        needed += [] if parity else ["native"]
+        needed.append(f"optimizer:{recipe.optimizer.kind}")
+        needed += ["schedule"] if recipe.schedule is not None else []
+        needed += ["batch_sizes"] if recipe.batch_sizes is not None else []
+    return needed
+
+
+def check_declarations(engine: Engine, checks: Mapping[str, str]) -> None:
+    """Raise EngineError if an engine declares something unknown, or too large a tolerance.
+
+    `checks` holds the rung of each check by name.
+    """
+    known = [f"{what}:{kind}" for what, kinds in DECLARABLE.items() for kind in kinds]
+    known += ["schedule", "batch_sizes", "native", *checks]
+    for name in engine.lacks:
+        if name not in known:
+            raise EngineError(
+                f"lacks has {name!r}{nearest(name, known)}: see dlsys_bench.engines.Engine"
+            )
+    places = [*dict.fromkeys(checks.values()), *checks]
+    for name, declared in engine.loosens.items():
+        if name not in places:
+            raise EngineError(
+                f"loosens has {name!r}{nearest(name, places)}, which is neither a rung nor a check"
+            )
+        if not isinstance(declared, tuple) or len(declared) != 2 or not 0 < declared[0] <= LOOSEST:
+            raise EngineError(
+                f"loosens[{name!r}] is {declared!r}; it takes a tuple "
+                f"(relative tolerance, at most {LOOSEST:g}, reason)"
+            )

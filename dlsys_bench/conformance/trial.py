@@ -1,0 +1,213 @@
+"""The arguments of a check: the engine, the oracle, and a search for failing examples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import hypothesis
+import numpy as np
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Flaky, UnsatisfiedAssumption
+
+from dlsys_bench.conformance.finding import BrokenError, Fault, broken
+from dlsys_bench.conformance.guard import Guard
+from dlsys_bench.conformance.oracle import Oracle
+from dlsys_bench.engines.base import Engine
+from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
+from dlsys_bench.spec.losses import LOSSES
+
+TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
+"""The tolerance relative to the largest value that is compared. In single precision, a batch norm
+over a few samples loses several digits."""
+
+SINGLE = 1e-5
+"""The tolerance of a short sum in single precision, relative to the sum of magnitudes: 24 bits keep
+it, 11 bits (half precision, TF32) do not."""
+
+LEAST = 8
+"""The number of examples that a search draws even if they do not fit into its budget."""
+
+T = TypeVar("T")
+
+EngineFactory = Callable[[str], Engine]
+"""Returns the engine in a dtype, or in its default dtype for an empty string."""
+
+
+class Options(NamedTuple):
+    """The seed and the limits of the checks.
+
+    A search in a check draws up to `examples` examples, as far as they fit into `budget` seconds; a
+    failing example is shrunk for `shrink` seconds (default: twice the budget). A check may take
+    `seconds` in total, if it runs in a worker process.
+    """
+
+    seed: int = 0
+    examples: int = 40
+    budget: float = 2.5
+    seconds: float = 120.0
+    shrink: float | None = None
+
+
+class Trial:
+    """The engine under test, behind a guard, with the oracle and a limit on what is drawn.
+
+    All that is drawn follows from the seed of the options. `dtype` is the precision of the engine
+    (default: the highest it has), `loosens` the tolerance that the engine declares for this check.
+    """
+
+    def __init__(
+        self,
+        make: EngineFactory,
+        options: Options = Options(),  # noqa: B008
+        *,
+        dtype: str | None = None,
+        loosens: float | None = None,
+    ) -> None:
+        self.make, self.options, self.loosens = make, options, loosens
+        self._dtype = dtype
+        self.oracle = Oracle()
+        self.drawn = 0
+
+    @property
+    def seed(self) -> int:
+        """The seed of all draws."""
+        return self.options.seed
+
+    @cached_property
+    def engine(self) -> Guard:
+        """The engine in the precision of the check."""
+        highest = "float64" if "float64" in self.make("").dtypes else "float32"
+        return Guard(self.make(self._dtype or highest))
+
+    @cached_property
+    def generator(self) -> np.random.Generator:
+        """A generator of the data of the check."""
+        return np.random.default_rng((self.seed, 0))
+
+    @property
+    def tolerance(self) -> float:
+        """The relative tolerance, or the one that the engine declares, if that is larger."""
+        return self.loosened(TOLERANCE[self.engine.dtype])
+
+    def loosened(self, tolerance: float) -> float:
+        """Return a tolerance, or the one that the engine declares, if that is larger."""
+        return max(tolerance, self.loosens or 0.0)
+
+    @cached_property
+    def lacks(self) -> frozenset[str]:
+        """What the engine declares that it lacks."""
+        return frozenset(self.make("").lacks)
+
+    @property
+    def native(self) -> bool:
+        """Whether the engine shuffles and drops out by itself, without a plan."""
+        return "native" not in self.lacks
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of layers that the engine has."""
+        return tuple(kind for kind in LAYERS if f"layer:{kind}" not in self.lacks)
+
+    @cached_property
+    def functions(self) -> tuple[str, ...]:
+        """The activation functions that the engine has."""
+        return tuple(function for function in FUNCTIONS if f"function:{function}" not in self.lacks)
+
+    @cached_property
+    def losses(self) -> tuple[str, ...]:
+        """The kinds of losses that the engine has."""
+        return tuple(kind for kind in LOSSES if f"loss:{kind}" not in self.lacks)
+
+    @property
+    def convention(self) -> str:
+        """The first convention of the engine."""
+        return self.engine.conventions[0]
+
+    def search(
+        self, strategy: st.SearchStrategy[T], body: Callable[[T], None], examples: int | None = None
+    ) -> None:
+        """Draw examples until the body fails on one; shrink that and raise what the smallest shows.
+
+        The body rejects an example that it cannot compare by `hypothesis.assume`; such examples are
+        not counted, because a check that compared nothing has not passed.
+        """
+        Search(self, body).run(strategy, examples or self.options.examples)
+
+
+class SearchEndedError(BaseException):
+    """Ends a search from inside. It is no Exception, which hypothesis would take for a failure."""
+
+
+class Search(Generic[T]):
+    """A search for a failing example: hypothesis draws and shrinks, this keeps the time."""
+
+    def __init__(self, trial: Trial, body: Callable[[T], None]) -> None:
+        self.trial, self.body = trial, body
+        self.deadline = time.perf_counter() + trial.options.budget
+        self.failures: list[BrokenError] = []
+        self.error: Exception | None = None
+
+    def run(self, strategy: st.SearchStrategy[T], examples: int) -> None:
+        """Draw examples and raise BrokenError with the smallest that fails, if one does."""
+
+        @hypothesis.seed(self.trial.seed)
+        @_settings(examples)
+        @hypothesis.given(strategy)
+        def drawn(example: T) -> None:
+            self._try(example)
+
+        try:
+            drawn()
+        except SearchEndedError:
+            for error in (*self.failures[-1:], self.error):
+                if error is not None:
+                    raise error from None
+        except Flaky:
+            first = self.failures[0].finding
+            message = f"the result differs between two calls on one input: {first.summary}"
+            raise broken(Fault.NOT_DETERMINISTIC, message, example=first.example) from None
+
+    def _try(self, example: T) -> None:
+        # Hypothesis draws the simplest examples first, so a few are drawn even if they are slow.
+        enough = bool(self.failures) or self.trial.drawn >= LEAST
+        if enough and time.perf_counter() > self.deadline:
+            raise SearchEndedError
+        self.trial.drawn += 1
+        try:
+            self.body(example)
+        except UnsatisfiedAssumption:
+            self.trial.drawn -= 1
+            raise
+        except BrokenError as error:
+            if not self.failures:
+                self.deadline = time.perf_counter() + self._shrink_seconds()
+            # Hypothesis raises again only on smaller examples, so the last failure is the smallest
+            # if the time ends before the shrinking does.
+            self.failures.append(error.on(example))
+            raise self.failures[-1] from None
+        except Exception as error:
+            # An error of the check, or a layer that the engine declares it lacks: there is nothing
+            # to shrink, and it must not be lost when the time ends.
+            self.error = error
+            raise SearchEndedError from None
+
+    def _shrink_seconds(self) -> float:
+        shrink = self.trial.options.shrink
+        return 2 * self.trial.options.budget if shrink is None else shrink
+
+
+def _settings(examples: int) -> Any:
+    return settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+        derandomize=False,
+    )
