@@ -17,8 +17,9 @@ from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.conformance.compliance import Compliance, changes
 from dlsys_bench.conformance.ladder import climb, select
+from dlsys_bench.conformance.process import ProcessRunner
 from dlsys_bench.conformance.result import CheckResult, Status
-from dlsys_bench.conformance.runner import Options, ProcessRunner
+from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.registry import check_name
 from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import cores, provenance

@@ -120,8 +120,9 @@ def changes(before: Compliance, after: Compliance) -> list[tuple[str, str, str]]
     old, new = ({result.name: result for result in report.results} for report in (before, after))
     order = {rung: place for place, rung in enumerate(RUNGS)}
     names = sorted((old | new).items(), key=lambda item: (order.get(item[1].rung, 99), item[0]))
-    rows = [
-        (name, *(str(found[name].status) if name in found else "absent" for found in (old, new)))
-        for name, _ in names
-    ]
+    rows = [(name, _status(old, name), _status(new, name)) for name, _ in names]
     return [row for row in rows if row[1] != row[2]]
+
+
+def _status(results: Mapping[str, CheckResult], name: str) -> str:
+    return str(results[name].status) if name in results else "absent"

@@ -118,8 +118,10 @@ def parametrize_with_checks(
         runner = make_runner(engine)
         default = getattr(engine, "__name__", type(engine).__name__)
         label = engine if isinstance(engine, str) else default
-        for check in select(checks):
-            params.append(pytest.param(_bound(runner, check), id=f"{label}-{check.name}"))
+        params += [
+            pytest.param(_bound(runner, check), id=f"{label}-{check.name}")
+            for check in select(checks)
+        ]
     return pytest.mark.parametrize("check", params)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import hypothesis
 import numpy as np
@@ -200,7 +200,7 @@ class Search(Generic[T]):
         return 2 * self.trial.options.budget if shrink is None else shrink
 
 
-def _settings(examples: int) -> Any:
+def _settings(examples: int) -> settings:
     return settings(
         max_examples=examples,
         database=None,

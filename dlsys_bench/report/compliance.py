@@ -68,7 +68,7 @@ def compliance_table(report: Compliance) -> Table:
         finding = ""
         if failures:
             first = failures[0]
-            finding = f"{first.subject}: {first.finding and first.finding.what}"
+            finding = f"{first.subject}: {first.finding and first.finding.summary}"
         rows.append((rung, *(str(counts[status] or "") for status in STATUSES), finding))
     heads = ("rung", *(f">{status}" for status in STATUSES), "first finding")
     return Table(report.summary(), heads, rows)

@@ -22,7 +22,8 @@ from mutants.mutant import CLASSES, Edit
 
 from dlsys_bench.conformance.check import CHECKS, RUNGS
 from dlsys_bench.conformance.result import Status
-from dlsys_bench.conformance.runner import LocalRunner, Options
+from dlsys_bench.conformance.runner import LocalRunner
+from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError
 
@@ -35,7 +36,8 @@ KILLED = [mutant for mutant in MUTANTS.values() if mutant.check is not None]
 
 def _param(mutant: Mutant) -> object:
     """A mutant as a parameter; those that only trainings to an accuracy reveal take 10 s each."""
-    marks = [pytest.mark.slow] if mutant.rung == "distribution" else []
+    rotates = pytest.mark.rotates("mutants of the distribution", 1)
+    marks = [rotates] if mutant.rung == "distribution" else []
     return pytest.param(mutant, id=mutant.name, marks=marks)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -60,4 +61,5 @@ def test_tinygrad_conforms(tmp_path: Path) -> None:
 
 
 def test_the_adapter_is_short() -> None:
-    assert len((HERE / "tinygrad_engine.py").read_text().splitlines()) <= 150
+    tree = ast.parse((HERE / "tinygrad_engine.py").read_text())
+    assert sum(isinstance(node, ast.stmt) for node in ast.walk(tree)) <= 110

@@ -18,11 +18,11 @@ from dlsys_bench.conformance.ladder import select
 from dlsys_bench.conformance.result import Status
 from dlsys_bench.conformance.runner import (
     LocalRunner,
-    Options,
     Runner,
     engine_factory,
     replay_command,
 )
+from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.registry import engines, one_of_each, unavailable
 
 FAST = Options(examples=4, budget=0.5)

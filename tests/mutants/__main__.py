@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.conformance.runner import Options
+from dlsys_bench.conformance.trial import Options
 from mutants.detection import Detection, detect_all
 from mutants.matrix import summary, write
 from mutants.table import MUTANTS

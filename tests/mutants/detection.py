@@ -12,7 +12,8 @@ from typing import Any
 import mutants
 from dlsys_bench.conformance.check import CHECKS, RUNGS
 from dlsys_bench.conformance.result import CheckResult, Status
-from dlsys_bench.conformance.runner import LocalRunner, Options, engine_factory, replay_command
+from dlsys_bench.conformance.runner import LocalRunner, engine_factory, replay_command
+from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.registry import unavailable
 
 

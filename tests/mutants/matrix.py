@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlsys_bench.conformance.check import RUNGS
-from dlsys_bench.conformance.runner import Options
+from dlsys_bench.conformance.trial import Options
 from mutants.detection import Detection
 from mutants.table import MUTANTS
 

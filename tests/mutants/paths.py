@@ -206,9 +206,9 @@ MUTANTS = (
         "masks_left_behind",
         "A training that is stopped leaves its masks to the next.",
         "state/stopped",
-        "training",
-        "own.keep(masks and [",
-        "masks and own.keep([",
+        "network",
+        "rule.mask = None if masks is None",
+        "rule.mask = rule.mask if masks is None",
     ),
     Mutant(
         "replicas_share_a_rate",

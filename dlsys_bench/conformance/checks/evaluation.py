@@ -92,7 +92,8 @@ def ties(trial: Trial) -> None:
         if loss.targets != "values":
             outputs = 1 if loss.targets == "signs" else 3
             model = Model("ties", (3,), (Dense(outputs),))
-            weights = {"dense_1.kernel": np.zeros((3, outputs)), "dense_1.bias": np.zeros(outputs)}
+            kernel, bias = np.zeros((3, outputs)), np.zeros(outputs)
+            weights: Weights = {"dense_1.kernel": kernel, "dense_1.bias": bias}
             y = strategies.targets(loss, outputs, 11, trial.generator)
             _compare(trial, model, weights, y, loss)
 

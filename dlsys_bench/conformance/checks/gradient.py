@@ -35,8 +35,8 @@ def compare(trial: Trial, example: Example) -> None:
     close("the loss", actual.loss, expected.loss, tolerance * max(1.0, abs(expected.loss)))
     allowed = tolerance * magnitude(*expected.weights.values(), expected.x)
     for name in reversed(expected.weights):
-        where = {"layer": name.partition(".")[0], "tensor": name}
-        close(f"d {name}", actual.weights[name], expected.weights[name], allowed, **where)
+        pair = actual.weights[name], expected.weights[name]
+        close(f"d {name}", *pair, allowed, layer=name.partition(".")[0], tensor=name)
     close("d x", actual.x, expected.x, allowed)
 
 

@@ -24,7 +24,7 @@ from dlsys_bench.spec.initializers import (
     Normal,
     Uniform,
 )
-from dlsys_bench.spec.layers import Activation, Conv2D, Dense, Flatten
+from dlsys_bench.spec.layers import Activation, Conv2D, Dense, Flatten, Layer, Shape
 from dlsys_bench.spec.model import Model, Tensor
 
 
@@ -33,7 +33,9 @@ def initializer(trial: Trial, record: type[Initializer]) -> None:
     """The kernels of a dense layer and a convolution, with different fans and tens of thousands of
     values, and the tensors beside them that start as a constant."""
     kernel = record.of()
-    networks = [((150,), (Dense(300, kernel_initializer=kernel), *norm_if_available(trial)))]
+    networks: list[tuple[Shape, tuple[Layer, ...]]] = [
+        ((150,), (Dense(300, kernel_initializer=kernel), *norm_if_available(trial)))
+    ]
     if "conv2d" in trial.kinds:
         convolution = Conv2D(32, (5, 3), kernel_initializer=kernel)
         networks.append(((6, 6, 60), (convolution, Flatten(), Dense(1))))

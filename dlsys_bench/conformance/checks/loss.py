@@ -13,6 +13,7 @@ from dlsys_bench.conformance.checks.subjects import magnitude
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.trial import SINGLE, Trial
 from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.plan import Weights
 from dlsys_bench.spec.layers import Dense
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
@@ -64,7 +65,7 @@ def _compare(trial: Trial, record: Loss, tolerance: float) -> None:
         drawn = case.scale * generator.standard_normal((case.samples, outputs))
         x = np.float32(drawn).astype(float)
         batch = Batch(x, strategies.targets(record, outputs, case.samples, generator))
-        weights = {"dense_1.kernel": np.eye(outputs)}
+        weights: Weights = {"dense_1.kernel": np.eye(outputs)}
         actual = trial.engine.gradients(trial.engine.build(model, weights), batch, record)
         expected = trial.oracle.gradients(trial.oracle.build(model, weights), batch, record)
         # A small loss may be the difference of large outputs, and has their rounding error.

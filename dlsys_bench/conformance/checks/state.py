@@ -123,7 +123,7 @@ def stopped(trial: Trial) -> None:
     engine = trial.engine
     model = Model("stopped", (6,), (Dense(4), Dropout(0.5), Dense(2)))
     samples = regression(trial, 8, inputs=6)
-    recipe = regression_recipe(trial, SGD(0.05), batch_size=4, epochs=2)
+    recipe = regression_recipe(trial, SGD(0.05), batch_size=4, epochs=2, shuffle=True)
     network = engine.build(model, start(trial, model))
     with contextlib.closing(engine.fit(network, samples, recipe, Plan(3, parity=True))) as epochs:
         next(epochs)

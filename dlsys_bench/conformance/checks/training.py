@@ -52,8 +52,11 @@ def regression(trial: Trial, samples: int, inputs: int = 3, outputs: int = 2) ->
 
 
 def regression_recipe(trial: Trial, optimizer: Optimizer = SGD(0.1), **options: Any) -> Recipe:  # noqa: B008
-    """Return a recipe for a loss of values, without shuffling, in the engine's first convention."""
-    recipe = Recipe(optimizer, shuffle=False, loss=MeanSquaredError(), **options)
+    """Return a recipe for a loss of values in the engine's first convention.
+
+    It does not shuffle, unless the options say so.
+    """
+    recipe = Recipe(optimizer, loss=MeanSquaredError(), **{"shuffle": False, **options})
     return to_convention(trial.convention, recipe)
 
 
@@ -112,8 +115,15 @@ def compare_tensors(
     """Raise BrokenError unless tensors agree; `allowed` is one tolerance, or one for each tensor."""
     for name in expected if names is None else names:
         tolerance = allowed[name] if isinstance(allowed, dict) else allowed
-        where = {"layer": name.partition(".")[0], "tensor": name}
-        close(f"{name} {when}", actual[name], expected[name], tolerance, **where, step=step)
+        close(
+            f"{name} {when}",
+            actual[name],
+            expected[name],
+            tolerance,
+            layer=name.partition(".")[0],
+            tensor=name,
+            step=step,
+        )
 
 
 def relative(tolerance: float, tensors: Weights) -> dict[str, float]:

@@ -1,0 +1,73 @@
+"""Climbing the ladder, with runners that only pretend to run checks."""
+
+from __future__ import annotations
+
+import pytest
+
+from dlsys_bench.conformance.check import CHECKS, RUNGS
+from dlsys_bench.conformance.finding import Fault, Finding
+from dlsys_bench.conformance.ladder import TIMEOUTS, climb, select
+from dlsys_bench.conformance.result import CheckResult, Status
+from dlsys_bench.errors import UserError
+
+
+class ScriptedRunner:
+    """Fails the checks that are given, with a fault, and passes the others."""
+
+    def __init__(self, faults: dict[str, Fault]) -> None:
+        self.faults = faults
+        self.ran: list[str] = []
+
+    def run(self, name: str) -> CheckResult:
+        self.ran.append(name)
+        if name in self.faults:
+            finding = Finding("broken", self.faults[name])
+            return CheckResult.of(CHECKS[name], Status.FAILED, finding=finding)
+        return CheckResult.of(CHECKS[name], Status.PASSED)
+
+    def close(self) -> None:
+        pass
+
+
+def test_every_rung_has_checks_in_the_order_of_the_rungs() -> None:
+    assert list(dict.fromkeys(check.rung for check in CHECKS.values())) == list(RUNGS)
+    assert len(CHECKS) > 100
+    assert all(check.name == f"{check.rung}/{check.subject}" for check in CHECKS.values())
+
+
+def test_a_rung_that_breaks_is_finished_and_those_above_are_not_reached() -> None:
+    runner = ScriptedRunner({"loss/hinge": Fault.WRONG_VALUE})
+    seen: list[CheckResult] = []
+    results = climb([runner], select(["loss", "step"]), on_result=seen.append)
+    statuses = {result.name: result.status for result in results}
+    assert statuses["loss/hinge"] is Status.FAILED
+    assert statuses["loss/float32"] is Status.PASSED
+    assert statuses["step/sgd"] is Status.NOT_REACHED
+    assert results[-1].reason == "the rung loss broke"
+    assert seen == results
+
+
+def test_a_climb_beyond_a_broken_rung_runs_every_check() -> None:
+    runner = ScriptedRunner({"loss/hinge": Fault.WRONG_VALUE})
+    climb([runner], select(["loss", "step"]), beyond=True)
+    assert runner.ran == [check.name for check in select(["loss", "step"])]
+
+
+def test_a_rung_is_left_after_several_timeouts() -> None:
+    names = [check.name for check in select(["loss"])]
+    results = climb([ScriptedRunner(dict.fromkeys(names, Fault.TIMEOUT))], select(["loss"]))
+    statuses = [result.status for result in results]
+    left = len(names) - TIMEOUTS
+    assert statuses == [Status.FAILED] * TIMEOUTS + [Status.NOT_REACHED] * left
+
+
+def test_several_runners_share_the_checks() -> None:
+    runners = [ScriptedRunner({}), ScriptedRunner({})]
+    results = climb(runners, select(["loss"]))
+    assert all(result.status is Status.PASSED for result in results)
+    assert sorted(runners[0].ran + runners[1].ran) == sorted(c.name for c in select(["loss"]))
+
+
+def test_an_unknown_check_is_reported_with_the_nearest() -> None:
+    with pytest.raises(UserError, match='did you mean "gradient/conv2d"'):
+        select(["gradient/conv2"])
