@@ -1,4 +1,4 @@
-"""Data sets that a formula makes: they need no network, and each seed draws them anew."""
+"""Datasets that are computed from a formula; each seed draws them anew."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dlsys_bench.data.dataset import Dataset
 from dlsys_bench.data.source import Source
-
-Values = NDArray[np.float64]
+from dlsys_bench.engines.plan import Array
 
 REACH = math.sqrt(7.0)
-"""The targets of one variable are learned on (-REACH, REACH)."""
+"""Functions of one variable are learned on (-REACH, REACH)."""
 
 
 def _generator(name: str, seed: int) -> np.random.Generator:
-    # The name too decides, so that two data sets of one seed share no draw.
+    # The name enters the seed, so that two datasets of one seed share no draw.
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, *name.encode()))))
 
 
-def _one_variable(name: str, target: Callable[[Values], Values], seed: int) -> Dataset:
-    """3000 training and 1000 fresh points, uniform on (-sqrt 7, sqrt 7): x (N, 1), y (N, 1)."""
+def _one_variable(name: str, target: Callable[[Array], Array], seed: int) -> Dataset:
+    """3000 training and 1000 test points, uniform on (-sqrt 7, sqrt 7): x (N, 1), y (N, 1)."""
     generator = _generator(name, seed)
     x, fresh = (generator.uniform(-REACH, REACH, (count, 1)) for count in (3000, 1000))
     return Dataset(
@@ -37,32 +35,32 @@ def _one_variable(name: str, target: Callable[[Values], Values], seed: int) -> D
 
 
 def absolute(seed: int = 0) -> Dataset:
-    """|x|: nb2, nb4, and Lu et al. 2019."""
+    """The function |x| of nb2, nb4 and Lu et al. 2019."""
     return _one_variable("absolute", np.abs, seed)
 
 
 def absolute_sine(seed: int = 0) -> Dataset:
-    """|x sin 5x|: nb4."""
+    """The function |x sin 5x| of nb4."""
     return _one_variable("absolute-sine", lambda x: np.abs(x * np.sin(5.0 * x)), seed)
 
 
 EGGHOLDER_NOISE = math.sqrt(0.3)
-"""The standard deviation of the noise, and the least RMSE that any prediction reaches on noisy
-targets."""
+"""The standard deviation of the noise, which bounds the RMSE on noisy targets from below."""
 
 
-def eggholder_function(a: Values, b: Values) -> Values:
-    """-(b + 47) sin sqrt|b + a/2 + 47| - a sin sqrt|a - (b + 47)|; its least value on (-512, 512)^2
-    is -959.6407, at (512, 404.2319)."""
+def eggholder_function(a: Array, b: Array) -> Array:
+    """Evaluate -(b + 47) sin sqrt|b + a/2 + 47| - a sin sqrt|a - (b + 47)|.
+
+    The minimum on (-512, 512)^2 is -959.6407, at (512, 404.2319).
+    """
     first = -(b + 47.0) * np.sin(np.sqrt(np.abs(b + a / 2.0 + 47.0)))
     return first - a * np.sin(np.sqrt(np.abs(a - (b + 47.0))))
 
 
 def eggholder(seed: int = 0) -> Dataset:
-    """100,000 points from U(-512, 512)^2, noise of variance 0.3 on the targets, split 80 to 20:
-    nb4.
+    """The noisy Eggholder function of nb4: 80,000 training and 20,000 test points.
 
-    x (N, 2), y (N, 1).
+    x (N, 2) is uniform on (-512, 512)^2, and y (N, 1) has noise of variance 0.3.
     """
     generator = _generator("eggholder", seed)
     x = generator.uniform(-512.0, 512.0, (100_000, 2))
@@ -70,15 +68,16 @@ def eggholder(seed: int = 0) -> Dataset:
     return Dataset("eggholder", x[:80_000], y[:80_000], x[80_000:], y[80_000:], redraw=eggholder)
 
 
-def half_planes(generator: np.random.Generator, draws: int, points: int) -> tuple[Values, Values]:
-    """Points from U(0, 1)^2 and the sign of x1 - x2, for many draws at once: x (R, N, 2), signs (R,
+def half_planes(generator: np.random.Generator, draws: int, points: int) -> tuple[Array, Array]:
+    """Draw points uniformly on (0, 1)^2, R draws at once: x (R, N, 2), and the signs of x1 - x2 (R,
     N)."""
     x = generator.random((draws, points, 2))
     return x, np.where(x[..., 0] > x[..., 1], 1.0, -1.0)
 
 
 def half_plane(seed: int = 0) -> Dataset:
-    """20 training and 1000 test points from U(0, 1)^2, label 1 where x1 > x2, else 0: nb2, nb4."""
+    """The points of nb2 and nb4: 20 for training and 1000 for testing, uniform on (0, 1)^2, with
+    label 1 if x1 > x2, else 0."""
     x, signs = half_planes(_generator("half-plane", seed), 1, 1020)
     points, labels = x[0], (signs[0] > 0).astype(np.int64)
     classes = ("x1 <= x2", "x1 > x2")
@@ -100,7 +99,8 @@ _SOURCES = (
         "|x| on (-sqrt 7, sqrt 7)",
         (1,),
         (),
-        "Lu, Shin, Su, Karniadakis: Dying ReLU and initialization. Commun. Comput. Phys. 28(5), 2020",
+        "Lu, Shin, Su, Karniadakis: Dying ReLU and initialization. Commun. Comput. Phys. 28(5), "
+        "2020",
     ),
     _formula(
         "absolute-sine", "|x sin 5x| on (-sqrt 7, sqrt 7)", (1,), (), "the fourth notebook (nb4)"
@@ -110,7 +110,8 @@ _SOURCES = (
         "Eggholder function on (-512, 512)^2 with noise of variance 0.3",
         (2,),
         (),
-        "Whitley, Rana, Dzubera, Mathias: Evaluating evolutionary algorithms. Artif. Intell. 85, 1996",
+        "Whitley, Rana, Dzubera, Mathias: Evaluating evolutionary algorithms. Artif. Intell. 85, "
+        "1996",
     ),
     _formula(
         "half-plane",

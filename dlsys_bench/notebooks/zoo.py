@@ -1,5 +1,4 @@
-"""Every network of the five notebooks, by name. Sources: see `dlsys_bench.notebooks.claims` (nb0
-... nb4)."""
+"""Every model of the five notebooks (nb0 ... nb4), by name."""
 
 from __future__ import annotations
 
@@ -35,8 +34,7 @@ def _conv(filters: int, padding: str = "valid", start: Initializer | None = None
 
 
 def _entry(arm: str) -> Layers:
-    """What an arm puts on the input: dropout comes before batch norm except where a network says
-    otherwise."""
+    """The layers of an arm that come before the first convolution."""
     entries: dict[str, Layers] = {
         "standard+bn": [],
         "bn+bn": [BatchNorm()],
@@ -46,7 +44,7 @@ def _entry(arm: str) -> Layers:
 
 
 def lenet5_overlap_tanh(arm: str) -> Model:
-    """nb0: LeNet-5 with an overlapping first pool, tanh; batch norm after every activation and
+    """LeNet-5 of nb0: an overlapping first pool, tanh, batch norm after every activation and
     pool."""
     bn: Layers = [] if arm == "dropout" else [BatchNorm()]
     drop: Layers = [Dropout(0.5)] if "dropout" in arm else []
@@ -81,7 +79,7 @@ def lenet5_overlap_tanh(arm: str) -> Model:
 
 
 def lenet5_tanh(arm: str) -> Model:
-    """nb2: LeNet-5, tanh; dropout, then batch norm, after every activation."""
+    """LeNet-5 of nb2: tanh, then dropout and batch norm after every activation."""
     hidden: Layers = [
         Activation("tanh"),
         *([Dropout(0.5)] if "dropout" in arm else []),
@@ -107,7 +105,7 @@ def lenet5_tanh(arm: str) -> Model:
 
 
 def lenet5_sigmoid(arm: str) -> Model:
-    """nb4: LeNet-5, sigmoid; batch norm before every activation, dropout after it."""
+    """LeNet-5 of nb4: sigmoid, with batch norm before and dropout after every activation."""
     hidden: Layers = [
         *([] if arm == "dropout" else [BatchNorm()]),
         Activation("sigmoid"),
@@ -133,13 +131,13 @@ def lenet5_sigmoid(arm: str) -> Model:
 
 
 def fashion_ffn() -> Model:
-    """nb1: 784-128-64-10, ReLU."""
+    """The feed-forward network of nb1: 784-128-64-10, ReLU."""
     relu = Activation("relu")
     return Model("fashion/ffn", IMAGE, (Flatten(), Dense(128), relu, Dense(64), relu, Dense(10)))
 
 
 def fashion_lenet5_relu(arm: str) -> Model:
-    """nb1: LeNet-5 with ReLU, max pools and a second convolution that keeps its size."""
+    """LeNet-5 of nb1: ReLU, max pools and a second convolution with padding "same"."""
     relu, he = Activation("relu"), HeUniform()
     first = Uniform(-0.05, 0.05) if arm == "lenet5-relu+bn" else he
     extra: dict[str, Layers] = {
@@ -169,7 +167,7 @@ def fashion_lenet5_relu(arm: str) -> Model:
 
 
 def fashion_mlp(arm: str) -> Model:
-    """nb3: 784-196-49-10 ReLU, or twice as wide and one deeper with dropout."""
+    """The MLP of nb3: 784-196-49-10, ReLU; with dropout twice as wide and one layer deeper."""
     widths = (392, 98, 24) if arm == "dropout" else (196, 49)
     extra: dict[str, Layers] = {
         "vanilla": [],
@@ -183,19 +181,18 @@ def fashion_mlp(arm: str) -> Model:
 
 
 def two_layer_sigmoid(inputs: int = 4, hidden: int = 3, outputs: int = 2) -> Model:
-    """nb1: two dense layers, both sigmoid. The notebook prints three hidden units; the other widths
-    are ours."""
+    """Two dense sigmoid layers (nb1). The notebook prints three hidden units but no other width."""
     sigmoid = Activation("sigmoid")
     return Model("two-layer-sigmoid", (inputs,), (Dense(hidden), sigmoid, Dense(outputs), sigmoid))
 
 
 def perceptron() -> Model:
-    """nb2, nb4: w.x on two inputs, no bias."""
+    """The perceptron of nb2 and nb4: w.x on two inputs, without a bias."""
     return Model("perceptron", (2,), (Dense(1, use_bias=False),))
 
 
 def deep_dense(activation: str, start: Initializer | None = None) -> Model:
-    """nb2, nb4: a linear layer of 100, five of 100 with the activation, ten outputs."""
+    """A linear layer of 100 units, five of 100 with the activation, ten outputs (nb2, nb4)."""
     start = start or GlorotNormal()
     hidden: Layers = [
         layer
@@ -218,7 +215,7 @@ def narrow(
     start: Initializer | None = None,
     linear_first: bool = False,
 ) -> Model:
-    """nb2: many hidden layers of width 2 on one input. nb4: one more, linear, in front."""
+    """Many hidden layers of width 2 on one input (nb2), after a linear layer in nb4."""
     options = {} if start is None else {"kernel_initializer": start}
     hidden: Layers = [
         layer
@@ -249,8 +246,8 @@ EGGHOLDER_WIDTHS: tuple[tuple[int, ...], ...] = (
 
 
 def eggholder(widths: tuple[int, ...]) -> Model:
-    """nb4 (torch): two inputs, one value; batch norm before ReLU where there is more than one
-    hidden layer."""
+    """The regression networks of nb4 (torch): two inputs, one output, and batch norm before ReLU if
+    there is more than one hidden layer."""
 
     def dense(units: int) -> Layer:
         return Dense(units, kernel_initializer=FanInUniform(), bias_initializer=FanInUniform())

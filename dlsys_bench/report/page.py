@@ -7,6 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
+from jinja2 import Environment
+
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.plots.table import DEFAULT, plots
@@ -121,8 +123,6 @@ def _appendices(names: Sequence[str], results: Sequence[Result]) -> dict[str, Se
 def write(results: Sequence[Result], folder: Path) -> list[Path]:
     """Write `report.md` and the pictures of each study, dataset and tier. Returns the paths, the
     report first."""
-    from jinja2 import Environment
-
     folder.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(run.key.study for run in results))
     appendices = _appendices(names, results)

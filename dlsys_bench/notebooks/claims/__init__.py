@@ -1,9 +1,9 @@
-"""Every figure that the five notebooks publish, as data: one record each, with its source.
+"""Every figure and statement that the five notebooks publish, as one record each.
 
-`source` is the notebook (nb0 ... nb4), `study` and `arm` what it is of, `metric` and `value` the
-figure, `kind` how it can be judged, and `sound: false` with a `caveat` where the figure cannot bear
-what is said of it. The training accuracy and loss are what Keras prints: `running_accuracy` and
-`running_loss` of a history here.
+`source` is the notebook (nb0 ... nb4), `study` and `arm` are what the claim is about, `metric` and
+`value` are the figure, and `kind` selects the rule that judges it. `sound: false` with a `caveat`
+marks a figure that does not support the claim. The training accuracy and loss are those that Keras
+prints; in a history they are called `running_accuracy` and `running_loss`.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def collapse(results: Sequence[Result], path: Path) -> Path:
     head(
         figure,
         results,
-        "networks that predict one constant; the filled marker is the rule that the arm is judged by",
+        "networks that predict one constant; the filled marker is the rule that judges the arm",
         f"networks that diverged, omitted: {lost}" if lost else "",
         not_drawn(grouped, what="runs that diverged"),
     )

@@ -26,8 +26,8 @@ SHOWN = (1, 2, 3, 5)
 
 
 class Diagram(NamedTuple):
-    """Fractions by depth (rows) and width (columns) over the networks of all seeds, by name, and the
-    number of networks."""
+    """Fractions by depth (rows) and width (columns) over all networks of all seeds, and the number
+    of networks."""
 
     depths: list[int]
     widths: list[int]
@@ -100,8 +100,8 @@ def phase_diagram(results: Sequence[Result], path: Path) -> Path:
     head(
         figure,
         results,
-        "trained: for two epochs; born: before any training. Contours at 0.1, 0.5 and 0.9: the lower "
-        "bound of the dead fraction dashed, the upper bound solid"
+        "trained: for two epochs; born: before any training. Contours at 0.1, 0.5 and 0.9: the "
+        "lower bound of the dead fraction dashed, the upper bound solid"
         if proven
         else "",
         not_drawn(grouped),

@@ -32,8 +32,8 @@ Test = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 class Reading(NamedTuple):
-    """The result of a range test: the learning rates of the steepest descent, of the lowest loss and
-    of the divergence (None if there is none), and the smoothed loss at each step."""
+    """The result of a range test: the learning rates of the steepest descent, of the lowest loss
+    and of the divergence (None if there is none), and the smoothed loss at each step."""
 
     steepest: float
     lowest: float
@@ -108,7 +108,7 @@ def _panel(axis: Any, group: Group) -> None:
     # The loss after the divergence is orders of magnitude larger and would flatten the rest.
     axis.set_ylim(lowest / 2, max(start, lowest) * 10)
     plain_log(axis)
-    # Each panel has a legend of its own, because it states the readings of the panel.
+    # Each panel has its own legend, because the legend states the result of the panel.
     labels = labelled([axis])
     axis.legend(
         list(labels.values()),

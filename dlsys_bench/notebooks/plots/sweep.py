@@ -240,7 +240,8 @@ def _finding(lines: dict[str, list[Group]], along: Swept) -> str:
         logs = logarithmic(lines, "running_loss")
         means = [(x, mean(values, logarithmic=logs).value) for x, values in known]
         best, lowest = min(means, key=lambda pair: pair[1])
-        text = f"lowest training loss at {best:g} ({lowest:.3g}, mean of {seeds(len(dict(known)[best]))})"
+        count = seeds(len(dict(known)[best]))
+        text = f"lowest training loss at {best:g} ({lowest:.3g}, mean of {count})"
         if along is BATCH_SIZE and len(means) > 1:
             rises = int(np.sum(np.diff([value for _, value in means]) > 0))
             text = f"the mean rises in {rises} of {len(means) - 1} steps; {text}"

@@ -20,10 +20,10 @@ from dlsys_bench.notebooks.rulings.runs import Runs
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
 
-Rule = Callable[[Claim, Runs], Judged]
+ClaimRule = Callable[[Claim, Runs], Judged]
 """Judges a claim on runs."""
 
-KINDS: dict[str, Rule] = {
+KINDS: dict[str, ClaimRule] = {
     "band": single.band,
     "trajectory": single.trajectory,
     "bound": single.bound,
@@ -38,7 +38,7 @@ KINDS: dict[str, Rule] = {
 }
 """The rule of each kind of claim."""
 
-SPECIAL: dict[str, Rule] = {"nb4.eggholder": comparisons.deeper}
+SPECIAL: dict[str, ClaimRule] = {"nb4.eggholder": comparisons.deeper}
 """The rules of single claims, by their id, that replace the rule of the kind."""
 
 
@@ -66,7 +66,8 @@ def rule(
     for n, q in zip(tested, adjusted, strict=True):
         judged[n] = replace(judged[n], q=float(q))
         if judged[n].ruling is Ruling.NOT_REPRODUCED and q > 1 - LEVEL:
-            reason = f"{judged[n].reason}; not significant among {len(tested)} figures tested (q {q:.2g})"
+            remark = f"not significant among {len(tested)} figures tested (q {q:.2g})"
+            reason = f"{judged[n].reason}; {remark}"
             judged[n] = replace(judged[n], ruling=Ruling.UNDECIDED, reason=reason)
     judged = confront(judged)
     return [

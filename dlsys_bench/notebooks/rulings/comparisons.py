@@ -96,8 +96,8 @@ class DepthGap(NamedTuple):
 
 
 def deeper(claim: Claim, runs: Runs) -> Judged:
-    """Test that for the same number of parameters a deeper network has the lower published error and
-    takes longer to train.
+    """Test that for the same number of parameters a deeper network has the lower published error
+    and takes longer to train.
 
     The error has to be lower on the mean of the pairs and higher in none of them (Bonferroni over
     the pairs).
@@ -156,8 +156,8 @@ def _rule_on_depth(claim: Claim, gaps: Sequence[DepthGap], whole: Difference, se
     elif whole.high < 0 and longer == len(alike):
         ruling = Ruling.REPRODUCED
     reason = (
-        f"RMSE of three layers minus two, mean of {len(alike)} pairs with nearly the same number of "
-        f"parameters, {whole.how}; {longer} of {len(alike)} pairs take longer when deeper; "
+        f"RMSE of three layers minus two, mean of {len(alike)} pairs with nearly the same number "
+        f"of parameters, {whole.how}; {longer} of {len(alike)} pairs take longer when deeper; "
         f"{'; '.join(map(str, gaps))} (one layer trains at another learning rate, without batch "
         "norm, for 50 epochs instead of 20: this pair does not count)"
     )

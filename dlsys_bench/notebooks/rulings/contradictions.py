@@ -8,6 +8,9 @@ from dataclasses import replace
 from dlsys_bench.notebooks.rulings.ruling import Judged
 
 EQUAL = "settled on the same points, start, rate and epochs for both"
+ONLY_DIVIDED = "tanh, SGD, 10 epochs, against an input that is only divided by 255"
+PLAIN_BEATS_DROPOUT = "plain beats dropout: a narrow MLP, batches of 8"
+
 ClaimSide = Mapping[str, str]
 """The conditions under which each claim of one side was published and is judged, by its id."""
 
@@ -15,10 +18,12 @@ CONTRADICTIONS: tuple[tuple[ClaimSide, ClaimSide], ...] = (
     ({"nb2.perceptron>hinge": EQUAL}, {"nb4.hinge>perceptron": EQUAL}),
     (
         {
-            "nb2.relu.collapse": "Glorot uniform weights, 2 epochs, collapsed if the variance is at most 1e-3"
+            "nb2.relu.collapse": "Glorot uniform weights, 2 epochs, collapsed if the variance is "
+            "at most 1e-3"
         },
         {
-            "nb4.relu.collapse": "normal weights, one more linear layer, 20 epochs, collapsed if all predictions are equal"
+            "nb4.relu.collapse": "normal weights, one more linear layer, 20 epochs, collapsed if "
+            "all predictions are equal"
         },
     ),
     (
@@ -28,9 +33,10 @@ CONTRADICTIONS: tuple[tuple[ClaimSide, ClaimSide], ...] = (
     (
         {"nb0.std~bn-input": "tanh, SGD, 20 epochs, against a standardized input"},
         {
-            "nb2.bn-input>std.train": "tanh, SGD, 10 epochs, against an input that is only divided by 255",
-            "nb2.bn-input>std.test": "tanh, SGD, 10 epochs, against an input that is only divided by 255",
-            "nb4.bn>std": "sigmoid, Adam, 5 epochs, against an input whose standardisation was never fitted",
+            "nb2.bn-input>std.train": ONLY_DIVIDED,
+            "nb2.bn-input>std.test": ONLY_DIVIDED,
+            "nb4.bn>std": "sigmoid, Adam, 5 epochs, against an input whose standardization was "
+            "never fitted",
         },
     ),
     (
@@ -53,14 +59,15 @@ CONTRADICTIONS: tuple[tuple[ClaimSide, ClaimSide], ...] = (
             "nb2.bn>dropout": "tanh, SGD, 10 epochs of both",
         },
         {
-            "nb4.dropout>standard": "sigmoid, Adam, 15 epochs against 5; batch norm on all but the input"
+            "nb4.dropout>standard": "sigmoid, Adam, 15 epochs against 5; batch norm on all but the "
+            "input"
         },
     ),
     (
         {"nb1.dropout>plain": "LeNet-5, batches of 128, 15 epochs against 10"},
         {
-            "nb3.vanilla>bn": "with nb3.bn>dropout, plain beats dropout: a narrow MLP, batches of 8",
-            "nb3.bn>dropout": "with nb3.vanilla>bn, plain beats dropout: a narrow MLP, batches of 8",
+            "nb3.vanilla>bn": f"with nb3.bn>dropout, {PLAIN_BEATS_DROPOUT}",
+            "nb3.bn>dropout": f"with nb3.vanilla>bn, {PLAIN_BEATS_DROPOUT}",
         },
     ),
 )

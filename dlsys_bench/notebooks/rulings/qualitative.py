@@ -17,14 +17,14 @@ from dlsys_bench.studies.registry import studies
 KEPT = (0.5, 2.0)
 """A layer keeps its scale if its standard deviation is within these multiples of another's."""
 
-Figures = Sequence[Mapping[str, Any]]
+ArmFigures = Sequence[Mapping[str, Any]]
 """The figures of the runs of one arm."""
 
 
 def violins(claim: Claim, runs: Runs) -> Judged:
     """Test the statements of nb2 and nb4 about the violin plots of five hidden layers."""
     study = studies()[claim["study"]]
-    found: dict[tuple[str, Initializer], Figures] = {
+    found: dict[tuple[str, Initializer], ArmFigures] = {
         case_of(arm): [run.figures for run in runs.of(study.name, arm.name)] for arm in study.arms
     }
     fewest = min(map(len, found.values()))
@@ -52,7 +52,7 @@ def violins(claim: Claim, runs: Runs) -> Judged:
     return Judged(claim, ruling, reason, measured, runs=fewest)
 
 
-def _bounded(function: str, normal: Sequence[Figures], glorot: Figures) -> dict[str, bool]:
+def _bounded(function: str, normal: Sequence[ArmFigures], glorot: ArmFigures) -> dict[str, bool]:
     """The statements about a bounded activation: under normal weights of rising standard deviation
     sigma, and under Glorot's."""
     # Standard deviations tell the smaller sigmas apart, saturated fractions the largest ones.
@@ -64,7 +64,7 @@ def _bounded(function: str, normal: Sequence[Figures], glorot: Figures) -> dict[
     return {
         f"{function} moves to the ends in layer 1 as sigma grows": moves
         and max(saturated[0]) < min(saturated[-1]),
-        f"Glorot keeps {function} spread over five layers, and off the ends where the largest sigma "
-        "is not": all(KEPT[0] < run["decay"] < KEPT[1] for run in glorot)
+        f"Glorot keeps {function} spread over five layers, and off the ends where the largest "
+        "sigma is not": all(KEPT[0] < run["decay"] < KEPT[1] for run in glorot)
         and largest < min(max(run["saturated"]) for run in normal[-1]),
     }

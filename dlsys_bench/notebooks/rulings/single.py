@@ -108,13 +108,14 @@ def _draw(claim: Claim, of_arm: Sequence[Result]) -> Judged:
     p = 2 * min(place, 1 - place)
     ruling = Ruling.REPRODUCED if low <= claim["value"] <= high else Ruling.NOT_REPRODUCED
     mean = float((values * counts).sum() / counts.sum())
-    reason = f"at percentile {100 * place:.0f} of {counts.sum():,} draws; 95% of them lie in the interval"
+    percentile = f"at percentile {100 * place:.0f} of {counts.sum():,} draws"
+    reason = f"{percentile}; 95% of them lie in the interval"
     return Judged(claim, ruling, reason, f"{mean:.4f}", (low, high), p, len(of_arm))
 
 
 def trajectory(claim: Claim, runs: Runs) -> Judged:
-    """Test the figure of each epoch against the prediction interval of that epoch, with Bonferroni's
-    correction over the epochs."""
+    """Test the figure of each epoch against the prediction interval of that epoch (Bonferroni over
+    the epochs)."""
     of_arm = runs.for_claim(claim)
     metric, count = metric_of(claim), len(claim["values"])
     reached = len(figures(of_arm, metric, count))

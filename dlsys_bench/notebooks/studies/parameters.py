@@ -91,8 +91,8 @@ BACKPROP = Study(
 
 
 def batch_norm_parameters(run: ArmRun) -> Mapping[str, Any]:
-    """Train and measure gamma and beta. If only an average pool separates a batch norm from the next
-    one, it affects neither the mean nor, but for epsilon, the scale of the output."""
+    """Train and measure gamma and beta. If only an average pool separates a batch norm from the
+    next one, it affects neither the mean nor, but for epsilon, the scale of the output."""
     data = prepare(
         run.dataset,
         scaling=run.recipe.scaling,
