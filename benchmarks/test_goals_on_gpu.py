@@ -19,7 +19,7 @@ from dlsys_bench.timing.device import device_memory
 from dlsys_bench.timing.device_lock import exclusive
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.paced import LENET5, Paced, train_rounds
-from dlsys_bench.timing.ratio import interleave, median_interval, paired
+from dlsys_bench.timing.ratio import interleave, median_interval, paired_ratio
 
 DEVICE = "cuda"
 ROUNDS, STEPS, EPOCH_STEPS, REPLICAS = 13, 200, 468, 64
@@ -81,9 +81,9 @@ def test_a_step_on_a_gpu(benchmark: Any) -> None:
     }
     for other in engines:
         if other != "torch":
-            ratio = paired(seconds[other], seconds["torch"])
+            ratio = paired_ratio(seconds[other], seconds["torch"])
             told[f"torch against {other}"] = (
-                ratio.beside(TIMES_KERAS) if other == "keras-jax" else str(ratio)
+                ratio.describe(TIMES_KERAS) if other == "keras-jax" else str(ratio)
             )
     benchmark.extra_info |= told | gpu.info | device_memory() | provenance()
 

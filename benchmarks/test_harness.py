@@ -18,8 +18,8 @@ from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.provenance import provenance
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.timing.paced import LENET5, OTHERS, Workload
-from dlsys_bench.timing.proof import check_losses
-from dlsys_bench.timing.ratio import paired
+from dlsys_bench.timing.ratio import paired_ratio
+from dlsys_bench.timing.validity import check_losses
 
 ROUNDS = 25
 WORKS = {"lenet5-tanh": LENET5[0], "fashion-mlp": OTHERS[3]}
@@ -231,7 +231,7 @@ def test_a_fit_costs_what_a_loop_costs(benchmark: Any, framework: str, name: str
     assert abs(losses["by hand"][-1] - losses["engine"][-1]) < 0.35 * losses["engine"][0]
     # The first rounds compile.
     timed = {side: rounds[3:] for side, rounds in seconds.items()}
-    slower = paired(timed["engine"], timed["by hand"])
+    slower = paired_ratio(timed["engine"], timed["by hand"])
     benchmark.extra_info |= {
         "seconds": timed,
         "microseconds_a_step": {k: 1e6 * median(v) / work.steps for k, v in timed.items()},

@@ -12,7 +12,7 @@ from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload
 from dlsys_bench.timing.peak import blas_in_use, matrix_peak
-from dlsys_bench.timing.ratio import interleave, paired
+from dlsys_bench.timing.ratio import interleave, paired_ratio
 
 ROUNDS = 13
 GOALS = {
@@ -66,6 +66,6 @@ def test_ours_against(benchmark: Any, work: Workload) -> None:
     for ours in ("numpy", "numba"):
         for other in engines:
             if ours in seconds and other != ours:
-                ratio, goal = paired(seconds[other], seconds[ours]), goals.get(other)
-                told[f"{ours} against {other}"] = ratio.beside(goal) if goal else str(ratio)
+                ratio, goal = paired_ratio(seconds[other], seconds[ours]), goals.get(other)
+                told[f"{ours} against {other}"] = ratio.describe(goal) if goal else str(ratio)
     benchmark.extra_info |= told | provenance()

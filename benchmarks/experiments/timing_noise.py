@@ -18,7 +18,7 @@ from typing import Any
 
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.load import BUSY, BackgroundLoad
-from dlsys_bench.timing.ratio import Speed, apart, interleave, paired
+from dlsys_bench.timing.ratio import Speed, interleave, paired_ratio, unpaired_ratio
 
 HERE = Path(__file__).parent
 RUNS = HERE / "noise.jsonl"
@@ -67,8 +67,8 @@ def main(trials: int) -> None:
             for burner in burners:
                 burner.kill()
             found = {
-                "in turn": paired(in_turn["a"], in_turn["b"]),
-                "one after the other": apart(one, other),
+                "in turn": paired_ratio(in_turn["a"], in_turn["b"]),
+                "one after the other": unpaired_ratio(one, other),
             }
             # As `bench compare` does where a benchmark tells of others.
             busy = {"in turn": False, "one after the other": (background.fraction or 0.0) > BUSY}
@@ -78,7 +78,7 @@ def main(trials: int) -> None:
                         "load": load,
                         "how": how,
                         "low": ratio.low,
-                        "middle": ratio.middle,
+                        "middle": ratio.median,
                         "high": ratio.high,
                         "said": str(Speed.AMBIGUOUS if busy[how] else ratio.speed),
                         "others": background.fraction,

@@ -14,7 +14,7 @@ from dlsys_bench.report.plots.to_accuracy import to_accuracy
 from dlsys_bench.report.to_accuracy import failed_run, group_by_target, to_accuracy_tables
 from dlsys_bench.runs.run import FIRST_SEED, choose_dataset
 from dlsys_bench.timing.load import BUSY
-from dlsys_bench.timing.points import by_these_versions
+from dlsys_bench.timing.points import of_installed_versions
 from dlsys_bench.timing.to_accuracy import Run, read, train_each
 from dlsys_bench.verdicts.target import target_of
 
@@ -81,7 +81,7 @@ def _runs(options: TimeToAccuracyOptions) -> list[Run]:
 def _current(options: TimeToAccuracyOptions) -> Sequence[dict[str, Any]]:
     """The stored runs of the installed versions, with a remark about those of others."""
     stored = read(options.output)
-    current = by_these_versions(stored)
+    current = of_installed_versions(stored)
     if len(current) < len(stored):
         count = len(stored) - len(current)
         say(f"left out: {count} runs in {options.output}, made with other versions")

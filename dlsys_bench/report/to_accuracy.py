@@ -142,7 +142,7 @@ def to_accuracy_tables(results: Sequence[TargetResults]) -> list[Table]:
     """
     return [
         Table(
-            f"{result.name}: seconds until {result.target}, {result.target.explained}",
+            f"{result.name}: seconds until {result.target}, {result.target.explanation}",
             HEADS,
             [engine.row for engine in result.engines],
         )

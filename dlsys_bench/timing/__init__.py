@@ -1,2 +1,1 @@
-"""How fast, and whether it trained: what a step costs, what the machine can do, ratios with what is
-sure of them."""
+"""Timing of training: throughput, time to accuracy, and comparison with the machine's own peak."""

@@ -1,10 +1,11 @@
-"""The fixture `train_benchmark`: anyone's training step by pytest-benchmark, in any framework."""
+"""The fixture `train_benchmark`, which times a training step of any framework."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,74 @@ from dlsys_bench.timing.device_lock import exclusive
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.load import BackgroundLoad
 from dlsys_bench.timing.peak import matrix_peak
-from dlsys_bench.timing.proof import check_losses, check_moved
+from dlsys_bench.timing.validity import check_losses, check_weights
 
 try:
     import resource
-except ImportError:  # On Windows, where psutil knows the peak.
+except ImportError:  # On Windows, where psutil reports the peak.
     resource = None  # type: ignore[assignment]
 
 Step = Callable[[], Any]
+Weights = Callable[[], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RoundOptions:
+    """The rounds of a benchmark: `rounds` of `steps` steps each, after `warmup_rounds`."""
+
+    steps: int = 20
+    rounds: int = 7
+    warmup_rounds: int = 1
+
+
+@dataclass
+class _Timing:
+    """A step that is timed: its losses, and what was measured with it."""
+
+    step: Step
+    synchronize: Callable[[], object] | None
+    losses: list[Any] = field(default_factory=list)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def wait(self) -> None:
+        """Wait until the device has finished the steps."""
+        if self.synchronize:
+            self.synchronize()
+        else:
+            _wait(self.losses[-1])
+
+    def run(self, benchmark: Any, device: str, options: RoundOptions) -> None:
+        """Run the first step, then the rounds of the benchmark, alone on their device.
+
+        The first step is timed separately, since it may compile.
+        """
+
+        def run_round() -> None:
+            for _ in range(options.steps):
+                self.losses.append(self.step())
+            self.wait()
+
+        with exclusive(device):
+            started = time.perf_counter()
+            self.losses.append(self.step())
+            self.wait()
+            self.info["first_step_seconds"] = time.perf_counter() - started
+            # The framework may use a GPU although the caller did not name one.
+            device = "cuda" if device == "cpu" and in_use() else device
+            with exclusive(device), GpuMonitor(device) as gpu, BackgroundLoad() as background:
+                benchmark.pedantic(
+                    run_round, rounds=options.rounds, warmup_rounds=options.warmup_rounds
+                )
+        self.info |= {"others_share": background.fraction, "peak_memory_bytes": peak_memory()}
+        self.info |= device_memory() | gpu.info
 
 
 class TrainBenchmark:
-    """`train_benchmark(step, samples=128)`: `step()` makes one update and returns the loss before
-    it."""
+    """The fixture `train_benchmark`.
+
+    `train_benchmark(step, samples=128)` times a function `step()` that makes one update on so many
+    samples and returns the loss before it.
+    """
 
     def __init__(self, benchmark: Any) -> None:
         self.benchmark = benchmark
@@ -39,75 +95,62 @@ class TrainBenchmark:
         step: Step,
         *,
         samples: int,
-        steps: int = 20,
-        rounds: int = 7,
-        warmup_rounds: int = 1,
-        weights: Callable[[], Mapping[str, Any]] | None = None,
+        weights: Weights | None = None,
         synchronize: Callable[[], object] | None = None,
         flops: float | None = None,
         device: str = "cpu",
+        **rounds: int,
     ) -> None:
-        """Time rounds of `steps` updates of so many `samples`, and fail unless the loss fell.
+        """Time rounds of steps, and fail unless the loss fell.
 
-        A loss may stay on its device: it is read after the last round, and waited for at the end of
-        each, by `synchronize` where that is given, else as torch and JAX do it. `weights` returns
-        arrays by name: each must have moved. `flops`, of one sample, adds operations a second and
-        their part of the matrix peak of this machine's cores. The first call, which may compile, is
-        timed apart. `device`, "cuda" or "cuda:1", is waited for from the first step on while
-        another process times something on it; where torch or JAX is on a GPU after that step, it is
-        for the rounds, whatever was said. What slowed the GPU is told. Errors: NotTrainingError,
-        UserError.
+        - `samples`: the number of samples of a step.
+        - `weights`: a function that returns arrays by name. Each has to change.
+        - `synchronize`: waits for the device. It is called at the end of each round; by default the
+          last loss is waited for in the way of torch or JAX. Losses are read after the last round.
+        - `flops`: the operations of one sample. Adds operations per second, and their fraction of
+          the matrix peak of the machine's cores.
+        - `device`: "cpu", "cuda" or "cuda:1". A GPU is locked from the first step on, so that no
+          other process times anything on it. If torch or JAX uses a GPU after the first step, it is
+          locked in any case.
+        - `steps`, `rounds`, `warmup_rounds`: see RoundOptions.
+
+        Raises NotTrainingError if the loss did not fall or an array did not change, and UserError
+        if a loss is not a number.
         """
-        losses: list[Any] = []
-        wait = synchronize or (lambda: _wait(losses[-1]))
+        options = RoundOptions(**rounds)
+        timing = _Timing(step, synchronize)
         before = _arrays(weights)
-
-        def once() -> None:
-            losses.append(step())
-
-        def some() -> None:
-            for _ in range(steps):
-                once()
-            wait()
-
-        with exclusive(device):
-            started = time.perf_counter()
-            once()
-            wait()
-            first = time.perf_counter() - started
-            # A step that its author did not say is on a GPU.
-            on = "cuda" if device == "cpu" and in_use() else device
-            with exclusive(on), GpuMonitor(on) as gpu, BackgroundLoad() as background:
-                self.benchmark.pedantic(some, rounds=rounds, warmup_rounds=warmup_rounds)
-        values = [_number(loss) for loss in losses]
-        check_losses(values, steps)
-        check_moved(before, _arrays(weights))
-        told = {
+        timing.run(self.benchmark, device, options)
+        losses = [_number(loss) for loss in timing.losses]
+        check_losses(losses, options.steps)
+        check_weights(before, _arrays(weights))
+        self.benchmark.extra_info |= {
             "samples": samples,
-            "steps": steps,
-            "loss_first": values[0],
-            "loss_last": values[-1],
-            "first_step_seconds": first,
-            "others_share": background.fraction,
-            "peak_memory_bytes": peak_memory(),
-            **device_memory(),
-            **gpu.info,
+            "steps": options.steps,
+            "loss_first": losses[0],
+            "loss_last": losses[-1],
+            **timing.info,
             **provenance(),
+            **self._rates(samples, options.steps, flops),
         }
-        if self.benchmark.stats:
-            seconds = self.benchmark.stats.stats.median / steps
-            told |= {
-                "microseconds_per_step": 1e6 * seconds,
-                "samples_per_second": samples / seconds,
-            }
-            if flops is not None:
-                peak = matrix_peak()
-                told |= {
-                    "gflops": flops * samples / seconds / 1e9,
-                    "matrix_peak_gflops": peak / 1e9,
-                    "of_matrix_peak": flops * samples / seconds / peak,
-                }
-        self.benchmark.extra_info |= told
+
+    def _rates(self, samples: int, steps: int, flops: float | None) -> dict[str, float]:
+        """Return the time per step and the rates, nothing if benchmarks are disabled."""
+        if not self.benchmark.stats:
+            return {}
+        seconds = self.benchmark.stats.stats.median / steps
+        rates = {
+            "microseconds_per_step": 1e6 * seconds,
+            "samples_per_second": samples / seconds,
+        }
+        if flops is None:
+            return rates
+        peak = matrix_peak()
+        return rates | {
+            "gflops": flops * samples / seconds / 1e9,
+            "matrix_peak_gflops": peak / 1e9,
+            "of_matrix_peak": flops * samples / seconds / peak,
+        }
 
 
 def peak_memory() -> int:
@@ -120,7 +163,7 @@ def peak_memory() -> int:
 
 
 def _wait(loss: Any) -> None:
-    """Until the device has computed this."""
+    """Wait until the device has computed the loss."""
     if hasattr(loss, "block_until_ready"):
         loss.block_until_ready()
     elif getattr(loss, "is_cuda", False):
@@ -137,7 +180,7 @@ def _number(loss: Any) -> float:
 
 
 def _arrays(weights: Callable[[], Mapping[str, Any]] | None) -> dict[str, np.ndarray]:
-    """Copies, as numpy has them."""
+    """Return copies of the arrays as numpy arrays."""
     found = {} if weights is None else weights()
     return {
         name: np.array(values.detach().cpu() if hasattr(values, "detach") else values)

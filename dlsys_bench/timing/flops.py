@@ -8,13 +8,15 @@ from dlsys_bench.spec.layers import Conv2D, Dense
 from dlsys_bench.spec.model import Model
 
 
-def products(model: Model) -> list[int]:
-    """Multiply-adds of one sample's forward pass, layer by layer; of layers that are no matrix
-    product 0."""
+def multiply_adds(model: Model) -> list[int]:
+    """Return the multiply-adds of one sample's forward pass for each layer.
+
+    They are 0 for layers without a matrix product.
+    """
     found = []
-    for layer, shape, outcome in zip(model.layers, model.shapes, model.shapes[1:], strict=False):
+    for layer, shape, output in zip(model.layers, model.shapes, model.shapes[1:], strict=False):
         if isinstance(layer, Conv2D):
-            found.append(math.prod(outcome) * math.prod(layer.kernel_size) * shape[-1])
+            found.append(math.prod(output) * math.prod(layer.kernel_size) * shape[-1])
         elif isinstance(layer, Dense):
             found.append(shape[0] * layer.units)
         else:
@@ -23,11 +25,15 @@ def products(model: Model) -> list[int]:
 
 
 def training_flops(model: Model) -> int:
-    """Operations of one sample in training, two a multiply-add: the outputs, the kernels'
-    gradients, and the inputs' gradients where a layer below has something to learn. Element-wise
-    work is not counted."""
-    total, learned_below = 0, False
-    for place, count in enumerate(products(model)):
-        total += 2 * count * (3 if learned_below else 2)
-        learned_below = learned_below or any(tensor.trainable for tensor in model.tensors_of(place))
+    """Return the operations of training on one sample, two per multiply-add.
+
+    Each matrix product is computed once for the outputs, once for the gradient of the kernel and,
+    if a layer below has parameters, once for the gradient of the inputs. Element-wise work is not
+    counted.
+    """
+    total, trainable_below = 0, False
+    for position, count in enumerate(multiply_adds(model)):
+        total += 2 * count * (3 if trainable_below else 2)
+        tensors = model.tensors_of(position)
+        trainable_below = trainable_below or any(tensor.trainable for tensor in tensors)
     return total

@@ -24,7 +24,7 @@ from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import Case
 from dlsys_bench.studies.registry import find
 from dlsys_bench.timing.flops import training_flops
-from dlsys_bench.timing.proof import check_losses, check_moved
+from dlsys_bench.timing.validity import check_losses, check_weights
 
 
 class Workload(NamedTuple):
@@ -122,7 +122,7 @@ class Paced:
         if len(self.losses) > 1:
             check_losses(self.losses, 1)
         after = self.engine.weights(self.net)
-        check_moved(
+        check_weights(
             {name: self.before[name] for name in self._moving},
             {name: after[name] for name in self._moving},
         )
@@ -155,7 +155,8 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
         many = engine.replicate(model, plans)
         if isinstance(many, OneByOne):
             raise UserError(
-                f'engine "{engine.name}" trains networks one by one: {replicas} at once are not faster'
+                f'engine "{engine.name}" trains networks one by one: '
+                f"{replicas} at once are not faster"
             )
         before = many.weights(0)
         found = _timed(epochs[0] for epochs in many.fit(samples, recipe, plans))
@@ -167,7 +168,7 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
         after = engine.weights(net)
     if rounds > 3:
         check_losses(found.losses, 2)
-    check_moved({name: before[name] for name in moved}, {name: after[name] for name in moved})
+    check_weights({name: before[name] for name in moved}, {name: after[name] for name in moved})
     return found
 
 

@@ -1,8 +1,8 @@
-"""Points: what is measured once, each by a process of its own, and kept as a line of JSON as soon
-as it is there.
+"""Measurements in processes of their own, stored as lines of JSON as soon as each is made.
 
-A module of such points is its own program: `python -m MODULE` is given one as JSON, and answers
-with its line.
+A module that measures points is a program: `python -m MODULE` receives a point as JSON and prints
+its measurement. A process per point gives every point its own peak memory and thread settings, and
+no warm caches of the one before.
 """
 
 from __future__ import annotations
@@ -21,49 +21,51 @@ from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.runs.store.text import append_line
 
-_OPENMP, _TENSORFLOW = (
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
-    ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
-)
-THREADS = (*_OPENMP, *_TENSORFLOW, "PJRT_NPROC", "NPROC")
-"""What tells BLAS, torch, TensorFlow and JAX how many threads to take."""
+_BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_TENSORFLOW = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+_XLA = ("PJRT_NPROC", "NPROC")
+THREADS = (*_BLAS, *_TENSORFLOW, *_XLA)
+"""The environment variables that set the number of threads of BLAS, torch, TensorFlow and JAX."""
 
 Measurement = dict[str, Any]
-"""What was found of a point: its fields, the figures, and the provenance."""
+"""What was measured of a point: its fields, the measured values and the provenance."""
 
 
-class Point(Protocol):
-    """A dataclass whose fields, JSON values all, tell one point from another."""
+class Measurable(Protocol):
+    """A dataclass that identifies a point by its fields, all JSON values."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def environment(self) -> dict[str, str]:
-        """That of its process."""
+        """The environment variables of the process that measures the point."""
 
 
-P = TypeVar("P", bound=Point)
+P = TypeVar("P", bound=Measurable)
 
 
 def environment(threads: int | None = None) -> dict[str, str]:
-    """This process's, but for what tells libraries their threads: None, as many as they take by
-    themselves."""
+    """Return the environment of this process with a number of threads; None sets no number."""
     found = {name: value for name, value in os.environ.items() if name not in THREADS}
     if threads is not None:
         found |= dict.fromkeys(THREADS, str(threads))
     if threads == 1:
-        found["XLA_FLAGS"] = (
-            f"{found.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-        )
+        # XLA runs some operations on a pool of threads whose size the variables do not limit.
+        flags = f"{found.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
+        found["XLA_FLAGS"] = flags.strip()
     return found
 
 
-def _key(line: Measurement, kind: type[Point]) -> str:
-    return json.dumps([line[name] for name in kind.__dataclass_fields__], sort_keys=True)
+def _key(measurement: Measurement, kind: type[Measurable]) -> str:
+    values = [measurement[name] for name in kind.__dataclass_fields__]
+    return json.dumps(values, sort_keys=True)
 
 
-def kept(path: Path, kind: type[Point]) -> list[Measurement]:
-    """The lines of a file of points of this kind, of each point the last. Errors: UserError."""
+def read_measurements(path: Path, kind: type[Measurable]) -> list[Measurement]:
+    """Return the last measurement of each point of a kind in a file, none if there is no file.
+
+    Raises UserError if the file has other contents.
+    """
     if not path.exists():
         return []
     try:
@@ -71,31 +73,34 @@ def kept(path: Path, kind: type[Point]) -> list[Measurement]:
         return list({_key(line, kind): line for line in lines}.values())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is no file of measured points: {type(error).__name__}: {error}"
+            f"{path} is not a file of measured points: {type(error).__name__}: {error}"
         ) from None
 
 
-def by_these_versions(lines: Sequence[Measurement]) -> list[Measurement]:
-    """Those that were measured by the versions that are here."""
+def of_installed_versions(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Return the measurements that were made with the package versions installed here."""
     versions = provenance()["versions"]
-    return [line for line in lines if line["provenance"]["versions"] == versions]
+    return [found for found in measurements if found["provenance"]["versions"] == versions]
 
 
-def each(
-    points: Sequence[P], path: Path, module: str, *told: Any
+def measure_missing(
+    points: Sequence[P], path: Path, module: str, *arguments: Any
 ) -> Iterator[tuple[P, Measurement | str]]:
-    """Measure what is not kept yet by the versions that are here, one after another; yields every
-    point with its line, or with the reason why there is none. The module is told the point, and
-    what else is `told`. Errors: UserError."""
-    kinds = set(map(type, points))
-    known = {
-        _key(line, kind): line for kind in kinds for line in by_these_versions(kept(path, kind))
-    }
+    """Measure the points that are not stored, and yield every point with its measurement.
+
+    A point whose process failed is yielded with the reason in place of a measurement. Measurements
+    with other package versions do not count as stored. `module` is the program that measures; it
+    receives the point and the `arguments`. Raises UserError if the file has other contents.
+    """
+    known: dict[str, Measurement] = {}
+    for kind in set(map(type, points)):
+        stored = of_installed_versions(read_measurements(path, kind))
+        known |= {_key(found, kind): found for found in stored}
     for point in points:
         fields = asdict(point)
         key = _key(fields, type(point))
         if key not in known:
-            command = [sys.executable, "-m", module, json.dumps([fields, *told])]
+            command = [sys.executable, "-m", module, json.dumps([fields, *arguments])]
             done = subprocess.run(command, env=point.environment, capture_output=True, text=True)
             if done.returncode:
                 yield point, _reason(done)
@@ -111,14 +116,14 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
 
 
-def answer(measure: Callable[..., Measurement]) -> None:
-    """What the process of a point does: measure what it was told, and print the line, or end with
-    the reason."""
+def main(measure: Callable[..., Measurement]) -> None:
+    """Run the program of a module: measure the point in the argument and print the measurement.
+
+    If that fails, the program exits with the reason in one line.
+    """
     try:
         print(json.dumps(measure(*json.loads(sys.argv[1]))))
     except Exception as error:
-        # The last line is what is told.
         lines = str(error).strip().splitlines() or [""]
-        sys.exit(
-            lines[0] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[0]}"
-        )
+        reason = lines[0] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[0]}"
+        sys.exit(reason)

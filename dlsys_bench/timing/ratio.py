@@ -1,8 +1,9 @@
-"""How many times one thing is faster than another, and how sure that is.
+"""Ratios of two durations, with confidence intervals.
 
-Intervals are of medians, by order statistics: exact whatever the law of the times, if the rounds
-are independent. Rounds taken in turn (A B, B A, ...) are compared pair by pair, so that what slows
-both falls out; of rounds taken at different times each side has an interval of its own.
+Intervals are of medians, from order statistics: they are exact for any distribution of the
+durations, as long as the rounds are independent. If the rounds of A and B alternate (A B, B A, and
+so on), they are compared in pairs, so that whatever slows both cancels out. If they were timed at
+different times, each side has an interval, and that of the ratio follows from both.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ CONFIDENCE = 0.95
 
 
 class Speed(StrEnum):
-    """What a ratio says."""
+    """The verdict of a ratio: AMBIGUOUS if the interval contains the value it is compared with."""
 
     FASTER = "FASTER"
     SLOWER = "SLOWER"
@@ -29,90 +30,99 @@ class Speed(StrEnum):
 
 @dataclass(frozen=True)
 class Ratio:
-    """The seconds of A over those of B, that is how many times B is faster; `low` to `high` holds
-    it with 95%."""
+    """The duration of A divided by that of B, which is the speedup of B.
+
+    `low` and `high` are the ends of its 95% confidence interval.
+    """
 
     low: float
-    middle: float
+    median: float
     high: float
     rounds: int
 
     @property
     def speed(self) -> Speed:
-        """B against A."""
-        return self.against(1.0)
+        """The verdict on B compared with A."""
+        return self.compare(1.0)
 
-    def against(self, goal: float) -> Speed:
-        """B against a goal of so many times A: FASTER and SLOWER only where the whole interval
-        is."""
-        return (
-            Speed.FASTER
-            if self.low > goal
-            else Speed.SLOWER
-            if self.high < goal
-            else Speed.AMBIGUOUS
-        )
+    def compare(self, goal: float) -> Speed:
+        """Return FASTER if the whole interval is above the goal, SLOWER if it is below."""
+        if self.low > goal:
+            return Speed.FASTER
+        return Speed.SLOWER if self.high < goal else Speed.AMBIGUOUS
 
-    def beside(self, goal: float) -> str:
-        """The ratio and whether it is over the goal."""
-        said = {Speed.FASTER: "met", Speed.SLOWER: "missed", Speed.AMBIGUOUS: "AMBIGUOUS"}
-        return f"{self}, goal {goal:g}: {said[self.against(goal)]}"
+    def describe(self, goal: float) -> str:
+        """Return the ratio as text, with the goal and whether it is met."""
+        words = {Speed.FASTER: "met", Speed.SLOWER: "missed", Speed.AMBIGUOUS: "AMBIGUOUS"}
+        return f"{self}, goal {goal:g}: {words[self.compare(goal)]}"
 
     def __str__(self) -> str:
-        return f"{self.middle:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """What holds the median with at least this confidence; unbounded where there are too few values
-    to say."""
+    """Return a confidence interval of the median.
+
+    It has at least the given confidence. It is (0, inf) if there are too few values.
+    """
     found = quantile_test(values, q=0, p=0.5).confidence_interval(confidence)
     low, high = float(found.low), float(found.high)
     return (0.0 if isnan(low) else low, inf if isnan(high) else high)
 
 
-def paired(a: Sequence[float], b: Sequence[float]) -> Ratio:
-    """Of rounds taken in turn."""
+def paired_ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
+    """Return the ratio of rounds that alternated; round i of A is paired with round i of B."""
     ratios = np.divide(a, b)
-    return Ratio(*_around(*median_interval(ratios.tolist()), float(np.median(ratios))), len(ratios))
+    interval = median_interval(ratios.tolist())
+    return Ratio(*_containing(*interval, float(np.median(ratios))), len(ratios))
 
 
-def apart(a: Sequence[float], b: Sequence[float], drift: float = 1.0) -> Ratio:
-    """Of rounds taken at different times. `drift` is by how much the machine itself was faster or
-    slower: the interval is wider by as much."""
-    each = 1 - (1 - CONFIDENCE) / 2
-    (low_a, high_a), (low_b, high_b) = (
-        median_interval(_blocks(a), each),
-        median_interval(_blocks(b), each),
-    )
-    wider, middle = max(drift, 1 / drift), float(np.median(a) / np.median(b))
+def unpaired_ratio(a: Sequence[float], b: Sequence[float], drift: float = 1.0) -> Ratio:
+    """Return the ratio of rounds that were timed at different times.
+
+    `drift` is the ratio of the machine's speeds at the two times. The interval is widened by it,
+    because it is unknown how much of it affected these rounds.
+    """
+    # Two intervals with half the error rate each contain both medians with CONFIDENCE.
+    confidence = 1 - (1 - CONFIDENCE) / 2
+    low_a, high_a = median_interval(_block_medians(a), confidence)
+    low_b, high_b = median_interval(_block_medians(b), confidence)
+    widening, median = max(drift, 1 / drift), float(np.median(a) / np.median(b))
     high = high_a / low_b if low_b else inf
-    return Ratio(*_around(low_a / high_b / wider, high * wider, middle), min(len(a), len(b)))
+    interval = low_a / high_b / widening, high * widening
+    return Ratio(*_containing(*interval, median), min(len(a), len(b)))
 
 
-def _around(low: float, high: float, middle: float) -> tuple[float, float, float]:
-    return min(low, middle), middle, max(high, middle)
+def _containing(low: float, high: float, value: float) -> tuple[float, float, float]:
+    """Return the interval, widened to contain the value, around the value."""
+    return min(low, value), value, max(high, value)
 
 
 BLOCKS = 12
 
 
-def _blocks(values: Sequence[float]) -> list[float]:
-    """Medians of a few stretches of the rounds: neighbours are slowed by the same neighbour, and
-    count as one."""
-    parts = np.array_split(np.asarray(values), min(BLOCKS, len(values)))
-    return [float(np.median(part)) for part in parts]
+def _block_medians(values: Sequence[float]) -> list[float]:
+    """Return the medians of a few blocks of consecutive rounds.
+
+    Rounds that follow each other are slowed by the same background load, so that they are not
+    independent; blocks nearly are.
+    """
+    blocks = np.array_split(np.asarray(values), min(BLOCKS, len(values)))
+    return [float(np.median(block)) for block in blocks]
 
 
 def interleave(
-    contestants: Mapping[str, Callable[[], object]], rounds: int
+    candidates: Mapping[str, Callable[[], object]], rounds: int
 ) -> dict[str, list[float]]:
-    """The seconds of each contestant in each round, taken in turn: forwards in one round, backwards
-    in the next."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    """Time the candidates in turn, and return the seconds of each round by candidate.
+
+    Odd rounds run in reverse order, so that no candidate always follows the same one.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds):
-        names = list(contestants)
+        names = list(candidates)
         for name in names if number % 2 == 0 else reversed(names):
             started = time.perf_counter()
-            contestants[name]()
+            candidates[name]()
             seconds[name].append(time.perf_counter() - started)
     return seconds

@@ -1,7 +1,7 @@
-"""How fast one thing trains as its size changes: each point by a process of its own, so that its
-memory is its own.
+"""Measurement of training speed by the size of the work.
 
-`python -m dlsys_bench.timing.sweep` measures one point, given as JSON.
+Each point is measured in a process of its own, so that its peak memory is its own:
+`python -m dlsys_bench.timing.sweep` measures a point given as JSON.
 """
 
 from __future__ import annotations
@@ -11,19 +11,40 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from dlsys_bench.timing.points import Measurement, answer, each, environment, kept
+from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.registry import create
+from dlsys_bench.provenance import provenance
+from dlsys_bench.timing.benchmark import peak_memory
+from dlsys_bench.timing.device import device_memory
+from dlsys_bench.timing.device_lock import exclusive
+from dlsys_bench.timing.gpu_monitor import GpuMonitor
+from dlsys_bench.timing.load import BackgroundLoad
+from dlsys_bench.timing.paced import Rounds, Workload, train_rounds
+from dlsys_bench.timing.points import (
+    Measurement,
+    environment,
+    main,
+    measure_missing,
+    read_measurements,
+)
+from dlsys_bench.timing.ratio import median_interval
+from dlsys_bench.timing.validity import LossNotFallingError
 
-MOST_SAMPLES = 60_000
-
-FEWEST_STEPS, FEWEST_ROUNDS = 8, 7
+MAX_SAMPLES = 60_000
+"""The largest number of samples of a round."""
+MIN_STEPS, MIN_ROUNDS, MAX_ROUNDS = 8, 7, 50
+WARMUP_ROUNDS = 2
+TRIAL_ROUNDS = 3
+"""The rounds of a training that only estimates the duration of a step."""
 ENOUGH_STEPS, ENOUGH_TIMES = 1000, 10
-"""After so many, or after so many times what a point is to take, a loss has to have fallen."""
+"""After so many steps, or so many times the intended duration, a loss has to have fallen."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """What trains where. `threads` None: as many as the engine takes by itself."""
+    """An engine, a workload and its size. `threads` is None for the engine's default."""
 
     engine: str
     device: str = "cpu"
@@ -35,108 +56,124 @@ class Point:
     replicas: int = 1
 
     def __str__(self) -> str:
-        more = [
-            f"{name} {value}"
-            for name, value in (("threads", self.threads), ("replicas", self.replicas))
-            if value not in (None, 1)
-        ]
-        return " ".join(
-            [self.engine, self.device, self.dtype, self.arm, f"batch {self.batch_size}", *more]
-        )
+        words = [self.engine, self.device, self.dtype, self.arm, f"batch {self.batch_size}"]
+        if self.threads is not None:
+            words.append(f"threads {self.threads}")
+        if self.replicas != 1:
+            words.append(f"replicas {self.replicas}")
+        return " ".join(words)
 
     @property
     def environment(self) -> dict[str, str]:
-        """That of its process."""
+        """The environment variables of the process that measures the point."""
         return environment(self.threads)
 
 
-def measure(point: Point, seconds: float) -> Measurement:
-    """One point here: rounds of many steps, at least seven, for about so long, alone on its GPU.
-    Errors: UserError, NotTrainingError."""
-    from dlsys_bench.timing.device_lock import exclusive
+@dataclass
+class _Timing:
+    """The rounds of a point, and the state of the machine while they were trained."""
 
-    with exclusive(point.device):
-        return _measured(point, seconds)
+    engine: Engine
+    point: Point
+    deadline: float
+    info: dict[str, Any]
 
+    def train(self, work: Workload, rounds: int) -> Rounds:
+        """Train rounds of the workload; more of them if the loss did not fall in these.
 
-def _measured(point: Point, seconds: float) -> Measurement:
-    from dlsys_bench.engines.registry import create
-    from dlsys_bench.provenance import provenance
-    from dlsys_bench.timing.benchmark import peak_memory
-    from dlsys_bench.timing.device import device_memory
-    from dlsys_bench.timing.gpu_monitor import GpuMonitor
-    from dlsys_bench.timing.load import BackgroundLoad
-    from dlsys_bench.timing.paced import Workload, train_rounds
-    from dlsys_bench.timing.proof import NotFallingError
-    from dlsys_bench.timing.ratio import median_interval
-
-    started = time.perf_counter()
-    engine = create(point.engine, point.device, point.dtype)
-    loaded = time.perf_counter() - started
-    work, most = (
-        Workload(point.study, point.arm, point.batch_size, 2),
-        max(2, MOST_SAMPLES // point.batch_size),
-    )
-    first = timed = train_rounds(engine, work, 3, point.replicas)
-    # An epoch of few steps tells more of what an epoch costs than of a step: twice, so that the
-    # second try has many.
-    for share in (40, 20):
-        a_step = min(timed.seconds[1:]) / work.steps
-        work = work._replace(steps=min(max(int(seconds / share / a_step), FEWEST_STEPS), most))
-        rounds = (
-            3
-            if share == 40
-            else 2 + max(FEWEST_ROUNDS, min(int(seconds / (work.steps * a_step)), 50))
-        )
+        A slow learner shows no progress after a few dozen steps, which is all that a machine under
+        load makes in the intended time. Raises NotTrainingError.
+        """
         while True:
             try:
-                with GpuMonitor(point.device) as gpu, BackgroundLoad() as background:
-                    timed = train_rounds(engine, work, rounds, point.replicas)
-                break
-            except NotFallingError:
-                # A slow learner has nothing to show after a few dozen steps, which is all that a
-                # loaded machine makes.
-                if (
-                    rounds * work.steps > ENOUGH_STEPS
-                    or time.perf_counter() - started > ENOUGH_TIMES * seconds
-                ):
+                with GpuMonitor(self.point.device) as gpu, BackgroundLoad() as background:
+                    timed = train_rounds(self.engine, work, rounds, self.point.replicas)
+                self.info = {"others_share": background.fraction, **gpu.info}
+                return timed
+            except LossNotFallingError:
+                if rounds * work.steps > ENOUGH_STEPS or time.perf_counter() > self.deadline:
                     raise
                 rounds *= 4
-    each = [taken / work.steps / point.replicas for taken in timed.seconds[2:]]
-    low, high = median_interval(each)
+
+
+def measure(point: Point, seconds: float) -> Measurement:
+    """Measure a point in this process: at least seven rounds of many steps, for about `seconds`.
+
+    A GPU is locked meanwhile. Raises UserError and NotTrainingError.
+    """
+    with exclusive(point.device):
+        return _measure(point, seconds)
+
+
+def _measure(point: Point, seconds: float) -> Measurement:
+    started = time.perf_counter()
+    engine = create(point.engine, point.device, point.dtype)
+    load_seconds = time.perf_counter() - started
+    timing = _Timing(engine, point, started + ENOUGH_TIMES * seconds, {})
+    work = Workload(point.study, point.arm, point.batch_size, 2)
+    first = train_rounds(engine, work, TRIAL_ROUNDS, point.replicas)
+    # The fixed costs of an epoch dominate a round of few steps. The steps are therefore chosen
+    # twice; the first choice only improves the estimate of the duration of a step.
+    work, _ = _resized(work, first, seconds / 40)
+    trial = timing.train(work, TRIAL_ROUNDS)
+    work, round_seconds = _resized(work, trial, seconds / 20)
+    rounds = max(MIN_ROUNDS, min(int(seconds / round_seconds), MAX_ROUNDS))
+    timed = timing.train(work, WARMUP_ROUNDS + rounds)
     return asdict(point) | {
         "parameters": work.case.arm.model.counts.trainable,
-        "seconds": timed.seconds[2:],
-        "steps": work.steps,
-        "microseconds_a_step": 1e6 * median(each),
-        "samples_a_second": point.batch_size / median(each),
-        "samples_a_second_low": point.batch_size / high,
-        "samples_a_second_high": point.batch_size / low,
-        "gflops": work.flops * point.batch_size / median(each) / 1e9,
-        "others_share": background.fraction,
-        "load_seconds": loaded,
+        **_rates(point, work, timed.seconds[WARMUP_ROUNDS:]),
+        "load_seconds": load_seconds,
         "first_steps_seconds": first.seconds[0],
         "peak_memory_bytes": peak_memory(),
         **device_memory(),
-        **gpu.info,
+        **timing.info,
         "loss_first": timed.losses[0],
         "loss_last": timed.losses[-1],
         "provenance": provenance(),
     }
 
 
+def _resized(work: Workload, timed: Rounds, seconds: float) -> tuple[Workload, float]:
+    """Return the workload with rounds of about `seconds`, and their expected duration.
+
+    `timed` are rounds of the workload as it is.
+    """
+    step_seconds = min(timed.seconds[1:]) / work.steps
+    most = max(2, MAX_SAMPLES // work.batch_size)
+    steps = min(max(int(seconds / step_seconds), MIN_STEPS), most)
+    return work._replace(steps=steps), steps * step_seconds
+
+
+def _rates(point: Point, work: Workload, seconds: Sequence[float]) -> dict[str, Any]:
+    """Return the throughput and its 95% interval, given the seconds of each round."""
+    per_step = [duration / work.steps / point.replicas for duration in seconds]
+    low, high = median_interval(per_step)
+    return {
+        "seconds": list(seconds),
+        "steps": work.steps,
+        "microseconds_a_step": 1e6 * median(per_step),
+        "samples_a_second": point.batch_size / median(per_step),
+        "samples_a_second_low": point.batch_size / high,
+        "samples_a_second_high": point.batch_size / low,
+        "gflops": work.flops * point.batch_size / median(per_step) / 1e9,
+    }
+
+
 def read(path: Path) -> list[Measurement]:
-    """The points that are stored, of each the last. Errors: UserError."""
-    return kept(path, Point)
+    """Return the last measurement of each point in a file. Raises UserError."""
+    return read_measurements(path, Point)
 
 
 def sweep(
     points: Sequence[Point], path: Path, seconds: float
 ) -> Iterator[tuple[Point, Measurement | str]]:
-    """Measure what is not stored yet by the versions that are here, each line as it comes; yields
-    every point with what was found, or the reason why nothing was. Errors: UserError."""
-    return each(points, path, "dlsys_bench.timing.sweep", seconds)
+    """Measure the points that are not stored, each for about `seconds`.
+
+    Yields every point with its measurement, or with the reason why there is none. Raises UserError
+    if the file has other contents.
+    """
+    return measure_missing(points, path, "dlsys_bench.timing.sweep", seconds)
 
 
 if __name__ == "__main__":
-    answer(lambda point, seconds: measure(Point(**point), seconds))
+    main(lambda point, seconds: measure(Point(**point), seconds))

@@ -1,4 +1,4 @@
-"""The level that a training has to reach."""
+"""The target of a time-to-accuracy measurement."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """A level of a figure, fixed before anything is timed: where the band of the stored runs ends
-    on the bad side.
+    """The value of a metric that a training has to reach, fixed before anything is timed.
 
-    `chance` is how often a healthy run ends its training at this level or better, by the band's
-    law; `mean`, `spread` and `stored` are the band's, `source` the file of its runs. `at_most`: the
-    figure is the better the smaller it is.
+    It is the worse end of a prediction interval of the reference runs. `chance` is the probability
+    that a healthy run ends its training at this value or a better one, for normally distributed
+    runs. `mean`, `spread` (the standard deviation) and `stored` (the number) describe the reference
+    runs, and `source` is their file. `at_most` states that smaller values are better.
     """
 
     metric: str
@@ -25,18 +25,19 @@ class Target:
     at_most: bool = False
 
     def reached(self, value: float) -> bool:
-        """Whether a figure is as good; what is not a number is not."""
+        """Return True if a value of the metric reaches the target. NaN does not."""
         return value <= self.value if self.at_most else value >= self.value
 
     def __str__(self) -> str:
         return f"{self.metric} {'≤' if self.at_most else '≥'} {self.value:.5g}"
 
     @property
-    def explained(self) -> str:
-        """Where the level comes from."""
+    def explanation(self) -> str:
+        """The origin of the value, as text."""
         end, within = "upper" if self.at_most else "lower", 100 * (2 * self.chance - 1)
         return (
-            f"the {end} end of the {within:g}% prediction interval for one run, from {self.stored} stored ones "
-            f"({self.mean:.4f} ± {self.spread:.4f}; {self.source}): {100 * self.chance:g}% of healthy runs end "
-            "their training there, or better"
+            f"the {end} end of the {within:g}% prediction interval for one run, "
+            f"from {self.stored} reference runs ({self.mean:.4f} ± {self.spread:.4f}; "
+            f"{self.source}): {100 * self.chance:g}% of healthy runs end their training there, "
+            "or better"
         )

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
+from dlsys_bench.timing.comparison import compare_benchmarks
 from dlsys_bench.timing.load import BUSY, BackgroundLoad
 from dlsys_bench.timing.ratio import Speed
-from dlsys_bench.timing.stored import compare_benchmarks
 
 BURN = "import time\nend = time.perf_counter() + 30\nwhile time.perf_counter() < end: pass"
 

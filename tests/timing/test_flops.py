@@ -10,12 +10,12 @@ from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Dense, Flatten
 from dlsys_bench.spec.model import Model
-from dlsys_bench.timing.flops import products, training_flops
+from dlsys_bench.timing.flops import multiply_adds, training_flops
 
 
 def test_a_dense_network_by_hand() -> None:
     model = Model("two", (2, 2, 1), (Flatten(), Dense(3), Dense(5)))
-    assert products(model) == [0, 12, 15]
+    assert multiply_adds(model) == [0, 12, 15]
     # Forward and the kernels' gradients of both, the inputs' gradient of the second.
     assert training_flops(model) == 2 * (27 + 27 + 15)
 

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 
 from dlsys_bench.cli import cli
 from dlsys_bench.timing import device, to_accuracy
+from dlsys_bench.timing.comparison import compare_benchmarks
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.ratio import Speed
-from dlsys_bench.timing.stored import compare_benchmarks
 from dlsys_bench.timing.sweep import Point, measure
 from dlsys_bench.timing.target import Target
 

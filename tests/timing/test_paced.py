@@ -9,7 +9,7 @@ import pytest
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.registry import create
 from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload, moving
-from dlsys_bench.timing.proof import NotTrainingError
+from dlsys_bench.timing.validity import NotTrainingError
 
 SMALL = Workload("regularization/fashion", "ffn", 64, 4)
 

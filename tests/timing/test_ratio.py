@@ -8,7 +8,14 @@ from math import inf
 import numpy as np
 import pytest
 
-from dlsys_bench.timing.ratio import Ratio, Speed, apart, interleave, median_interval, paired
+from dlsys_bench.timing.ratio import (
+    Ratio,
+    Speed,
+    interleave,
+    median_interval,
+    paired_ratio,
+    unpaired_ratio,
+)
 
 
 def test_the_interval_of_a_median_is_of_order_statistics() -> None:
@@ -20,7 +27,7 @@ def test_the_interval_of_a_median_is_of_order_statistics() -> None:
 
 def test_a_goal_is_met_only_by_the_whole_interval() -> None:
     ratio = Ratio(2.5, 3.1, 3.5, 9)
-    assert [ratio.beside(goal).partition(", ")[2] for goal in (2.0, 3.0, 4.0)] == [
+    assert [ratio.describe(goal).partition(", ")[2] for goal in (2.0, 3.0, 4.0)] == [
         "3.50], goal 2: met",
         "3.50], goal 3: AMBIGUOUS",
         "3.50], goal 4: missed",
@@ -31,27 +38,27 @@ def test_a_verdict_needs_the_whole_interval() -> None:
     assert Ratio(1.1, 1.5, 2.0, 9).speed is Speed.FASTER
     assert Ratio(0.5, 0.6, 0.9, 9).speed is Speed.SLOWER
     assert Ratio(0.9, 1.5, 2.0, 9).speed is Speed.AMBIGUOUS
-    assert Ratio(2.5, 3.1, 3.5, 9).against(3.0) is Speed.AMBIGUOUS
+    assert Ratio(2.5, 3.1, 3.5, 9).compare(3.0) is Speed.AMBIGUOUS
     assert str(Ratio(2.5, 3.1, 3.5, 9)) == "3.10 [2.50, 3.50]"
 
 
 def test_too_few_rounds_say_nothing() -> None:
-    assert paired([2.0] * 5, [1.0] * 5) == Ratio(0.0, 2.0, inf, 5)
-    assert apart([2.0] * 6, [1.0] * 6).speed is Speed.AMBIGUOUS
-    assert apart([2.0] * 7, [1.0] * 7) == Ratio(2.0, 2.0, 2.0, 7)
+    assert paired_ratio([2.0] * 5, [1.0] * 5) == Ratio(0.0, 2.0, inf, 5)
+    assert unpaired_ratio([2.0] * 6, [1.0] * 6).speed is Speed.AMBIGUOUS
+    assert unpaired_ratio([2.0] * 7, [1.0] * 7) == Ratio(2.0, 2.0, 2.0, 7)
 
 
 def test_what_slows_both_falls_out_of_a_pair() -> None:
     load = np.linspace(1, 10, 12)
-    assert paired((2 * load).tolist(), load.tolist()) == Ratio(2.0, 2.0, 2.0, 12)
-    assert apart((2 * load).tolist(), load.tolist()).speed is Speed.AMBIGUOUS
+    assert paired_ratio((2 * load).tolist(), load.tolist()) == Ratio(2.0, 2.0, 2.0, 12)
+    assert unpaired_ratio((2 * load).tolist(), load.tolist()).speed is Speed.AMBIGUOUS
 
 
 def test_a_machine_that_drifted_widens_the_interval() -> None:
     a, b = [1.2] * 12, [1.0] * 12
-    assert apart(a, b).speed is Speed.FASTER
+    assert unpaired_ratio(a, b).speed is Speed.FASTER
     for drift in (1.3, 1 / 1.3):
-        found = apart(a, b, drift)
+        found = unpaired_ratio(a, b, drift)
         assert (found.low, found.high) == (pytest.approx(1.2 / 1.3), pytest.approx(1.2 * 1.3))
         assert found.speed is Speed.AMBIGUOUS
 
@@ -63,8 +70,8 @@ def test_equal_things_are_seldom_told_apart(rounds: int) -> None:
     wrong = {"paired": 0, "apart": 0}
     for _ in range(looks):
         times = 1 + 0.1 * generator.pareto(1.5, (2, rounds))
-        wrong["paired"] += paired(*times).speed is not Speed.AMBIGUOUS
-        wrong["apart"] += apart(*times).speed is not Speed.AMBIGUOUS
+        wrong["paired"] += paired_ratio(*times).speed is not Speed.AMBIGUOUS
+        wrong["apart"] += unpaired_ratio(*times).speed is not Speed.AMBIGUOUS
     # 5% and 4.6 standard deviations of what is counted.
     assert max(wrong.values()) < looks * 0.05 + 4.6 * (looks * 0.05 * 0.95) ** 0.5
 
@@ -78,14 +85,14 @@ def test_a_load_that_comes_and_goes_gives_no_false_verdict() -> None:
         for _ in range(2):
             loaded = np.repeat(generator.random(8) < 0.5, 15)
             times.append(np.where(loaded, 2.0, 1.0) * generator.normal(1, 0.01, 120))
-        wrong += apart(*times).speed is not Speed.AMBIGUOUS
+        wrong += unpaired_ratio(*times).speed is not Speed.AMBIGUOUS
     assert wrong < looks * 0.05 + 4.6 * (looks * 0.05 * 0.95) ** 0.5
 
 
 def test_a_true_difference_is_found() -> None:
     generator = np.random.default_rng(3)
     a, b = 1.2 * generator.lognormal(0, 0.05, 20), generator.lognormal(0, 0.05, 20)
-    assert paired(a, b).speed is apart(a, b).speed is Speed.FASTER
+    assert paired_ratio(a, b).speed is unpaired_ratio(a, b).speed is Speed.FASTER
 
 
 def test_rounds_are_taken_in_turn() -> None:

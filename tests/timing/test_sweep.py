@@ -21,8 +21,8 @@ from dlsys_bench.errors import UserError
 from dlsys_bench.report.plots.speed import speed
 from dlsys_bench.report.speed import VARIABLES, crossover, series, speed_tables
 from dlsys_bench.timing.paced import Rounds, Workload, train_rounds
-from dlsys_bench.timing.proof import NotFallingError, NotTrainingError
 from dlsys_bench.timing.sweep import Point, measure, read, sweep
+from dlsys_bench.timing.validity import LossNotFallingError, NotTrainingError
 
 
 def point(rate: float, **fields: Any) -> dict[str, Any]:
@@ -238,7 +238,7 @@ def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     done = CliRunner().invoke(cli, ["bench", "sweep", "eggholder", "--output", str(path)])
     assert done.exit_code == 2
-    assert "no file of measured points" in done.stderr
+    assert "not a file of measured points" in done.stderr
 
 
 def test_networks_that_train_one_by_one_make_no_point(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_bfloat16_on_a_cpu_is_for_who_names_it(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("error", "trainings"), [(NotFallingError("not yet"), 4), (NotTrainingError("never"), 3)]
+    ("error", "trainings"), [(LossNotFallingError("not yet"), 4), (NotTrainingError("never"), 3)]
 )
 def test_a_slow_learner_is_given_more_steps(
     error: NotTrainingError, trainings: int, monkeypatch: pytest.MonkeyPatch
@@ -330,7 +330,7 @@ def test_a_slow_learner_is_given_more_steps(
             raise error
         return Rounds([1.0, 1e-4, 1e-4], [])
 
-    monkeypatch.setattr("dlsys_bench.timing.paced.train_rounds", train)
+    monkeypatch.setattr("dlsys_bench.timing.sweep.train_rounds", train)
     with pytest.raises(type(error), match=str(error)):
         measure(Point("numpy", study="eggholder", arm="16-16", batch_size=60_000 // 8), 10.0)
     assert len(asked) == trainings

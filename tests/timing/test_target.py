@@ -49,8 +49,8 @@ def test_the_target_is_the_bad_end_of_the_band_of_one_run(
     # What it is said to be: of the stored runs themselves nearly all end there.
     assert sum(target.reached(value) for value in last) >= 0.9 * n
     assert f"{target.value:.5g}" in str(target)
-    assert f"{n} stored ones" in target.explained
-    assert "99% of healthy runs" in target.explained
+    assert f"{n} reference runs" in target.explanation
+    assert "99% of healthy runs" in target.explanation
 
 
 @pytest.mark.parametrize(

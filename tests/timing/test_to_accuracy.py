@@ -33,7 +33,7 @@ from dlsys_bench.runs.run import run as run_of
 from dlsys_bench.studies.registry import find
 from dlsys_bench.timing.ratio import median_interval
 from dlsys_bench.timing.target import Target
-from dlsys_bench.timing.to_accuracy import Run, measure, parts, read, train_each
+from dlsys_bench.timing.to_accuracy import Run, evaluation_plans, measure, read, train_each
 
 TARGET = Target("test_accuracy", 0.9, 0.99, 0.95, 0.02, 20, "reference/x.jsonl")
 EPOCHS = Run(
@@ -154,9 +154,11 @@ def test_the_looks_are_the_epochs_where_these_are_enough(
     samples: int, name: str, ends: list[int | None]
 ) -> None:
     (case,) = find(name)
-    assert [plan.steps for plan in parts(samples, case.arm.recipe("quick"), Plan(1))] == ends
+    assert [
+        plan.steps for plan in evaluation_plans(samples, case.arm.recipe("quick"), Plan(1))
+    ] == ends
     few = replace(case.arm.recipe("quick"), steps=3)
-    assert [plan.steps for plan in parts(samples, few, Plan(1))] == [1, 2, 3]
+    assert [plan.steps for plan in evaluation_plans(samples, few, Plan(1))] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -380,7 +382,7 @@ def test_workloads_have_tables_of_their_own_and_one_picture(tmp_path: Path) -> N
 def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(text)
-    with pytest.raises(UserError, match="no file of measured points"):
+    with pytest.raises(UserError, match="not a file of measured points"):
         list(train_each([EPOCHS], path))
     assert path.read_text() == text
 

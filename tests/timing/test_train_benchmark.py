@@ -179,7 +179,7 @@ def test_files_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     one = {"fullname": "test_a", "stats": {"median": 1.0, "data": [1.0] * 7}}
     good.write_text(json.dumps({"benchmarks": [one]}))
     for text, said in (
-        ("{", "is no file of pytest-benchmark"),
+        ("{", "is not a file of pytest-benchmark"),
         (json.dumps({"benchmarks": [one | {"stats": {"median": 1.0}}]}), "has no rounds of test_a"),
         (
             json.dumps({"benchmarks": [one | {"fullname": "test_b"}]}),

@@ -44,7 +44,7 @@ def to_accuracy(results: Sequence[TargetResults], path: Path) -> Path:
         _scale(axis, result)
         axis.set_xlabel("seconds")
         axis.grid(axis="x", which="both", alpha=0.3)
-        title = f"{result.name}: until {result.target}, {result.target.explained}"
+        title = f"{result.name}: until {result.target}, {result.target.explanation}"
         axis.set_title("\n".join(textwrap.wrap(title, 115)), fontsize=9, parse_math=False)
     legend(figure)
     return save(figure, path)

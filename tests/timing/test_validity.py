@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.timing.proof import NotTrainingError, check_losses, check_moved
+from dlsys_bench.timing.validity import NotTrainingError, check_losses, check_weights
 
 
 def test_losses_that_fall_are_accepted() -> None:
@@ -19,9 +19,9 @@ def test_losses_that_fall_are_accepted() -> None:
     [
         (
             [1.0, 1.0],
-            "the loss did not fall: 1 in the mean of the first 1 of 2 steps, 1 in that of the last",
+            "the loss did not fall: the mean of the first 1 of 2 steps is 1, that of the last 1",
         ),
-        ([1.0, 0.5, 1.0, 1.5], "the loss did not fall: 0.75 in the mean of the first 2"),
+        ([1.0, 0.5, 1.0, 1.5], "the loss did not fall: the mean of the first 2 of 4 steps is 0.75"),
         ([1.0, float("nan"), 0.5], "the loss of step 2 is nan"),
         ([1.0, 0.5, float("inf")], "the loss of step 3 is inf"),
     ],
@@ -38,8 +38,8 @@ def test_one_step_is_no_benchmark() -> None:
 
 def test_every_tensor_has_to_move() -> None:
     before = {"kernel": np.zeros(2), "bias": np.zeros(1)}
-    check_moved(before, {"kernel": np.array([0.0, 1.0]), "bias": np.ones(1)})
-    with pytest.raises(NotTrainingError, match="these did not move: bias"):
-        check_moved(before, {"kernel": np.ones(2), "bias": np.zeros(1)})
+    check_weights(before, {"kernel": np.array([0.0, 1.0]), "bias": np.ones(1)})
+    with pytest.raises(NotTrainingError, match="these did not change: bias"):
+        check_weights(before, {"kernel": np.ones(2), "bias": np.zeros(1)})
     with pytest.raises(NotTrainingError, match="not finite: kernel"):
-        check_moved(before, {"kernel": np.array([np.nan, 1.0]), "bias": np.ones(1)})
+        check_weights(before, {"kernel": np.array([np.nan, 1.0]), "bias": np.ones(1)})
