@@ -25,7 +25,7 @@ from dlsys_bench.report.junit import junit
 from dlsys_bench.report.tables import verdict_table
 from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.result import Result
-from dlsys_bench.runs.store import append, check_writable, opened, read
+from dlsys_bench.runs.store import append, check_writable, open_to_append, read
 from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, gate_training, overall, share
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
@@ -69,7 +69,7 @@ def gate_command(options: GateOptions) -> None:
     """Judge each arm, print the verdicts, and exit with the code of the worst."""
     check_writable(options.output)
     if options.junit is not None:
-        os.close(opened(options.junit))
+        os.close(open_to_append(options.junit))
     if options.reference is not None:
         each = options.alpha
         verdicts = [_judge_training(options, options.reference)]

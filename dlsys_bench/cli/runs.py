@@ -14,7 +14,7 @@ from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.tables import runs_table
-from dlsys_bench.runs.store import Record, Store, line_of, read, write_text
+from dlsys_bench.runs.store import Store, StoredRun, line_of, read, write_text
 from dlsys_bench.runs.store.owner import Owner
 
 COLUMNS = ("study", "arm", "dataset", "tier", "engine", "device", "status")
@@ -34,17 +34,17 @@ class SelectOptions:
     status: str | None
     every: bool
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[StoredRun]:
         """The runs that are selected."""
         values = {name: getattr(self, name) for name in COLUMNS}
         return _records(self.store, self.every, values)
 
 
-def _records(path: Path, every: bool, values: dict[str, str | None]) -> list[Record]:
+def _records(path: Path, every: bool, values: dict[str, str | None]) -> list[StoredRun]:
     """The runs of a store whose columns have the values that are not None. Raises UserError."""
     _check_exists(path)
     with Store(path) as store:
-        return store.records(
+        return store.stored_runs(
             every, **{name: value for name, value in values.items() if value is not None}
         )
 

@@ -17,7 +17,7 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.spec.model import Model
 
 if TYPE_CHECKING:
-    from dlsys_bench.runs.store import Record
+    from dlsys_bench.runs.store import StoredRun
     from dlsys_bench.verdicts.compare import Comparison, Side
     from dlsys_bench.verdicts.power import Power
     from dlsys_bench.verdicts.verdict import Verdict
@@ -231,7 +231,7 @@ class _StoredGroup(NamedTuple):
     """The stored runs with one key, apart from the seed and the dtype."""
 
     key: Key
-    records: Sequence[Record]
+    records: Sequence[StoredRun]
 
 
 RUNS_COLUMNS: Columns[_StoredGroup] = {
@@ -251,9 +251,9 @@ RUNS_COLUMNS: Columns[_StoredGroup] = {
 }
 
 
-def runs_table(records: Sequence[Record], title: str = "Stored runs") -> Table:
+def runs_table(records: Sequence[StoredRun], title: str = "Stored runs") -> Table:
     """Return a table of the stored runs, with one row per arm, engine, device and protocol."""
-    groups: dict[Key, list[Record]] = {}
+    groups: dict[Key, list[StoredRun]] = {}
     for record in records:
         key = replace(record.result.key, seed=None, dtype="")
         groups.setdefault(key, []).append(record)

@@ -91,7 +91,7 @@ except StoreError as error:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert "what was there is kept" in done.stdout
+    assert "the previous file is kept" in done.stdout
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["study.jsonl"]
 

@@ -1,5 +1,4 @@
-"""Runs on disk: in a store (SQLite), or as text (JSON lines). A file's name says which: text is
-NAME.jsonl."""
+"""Runs on disk: in a store (SQLite), or as text (JSON lines) if the name ends in .jsonl."""
 
 from __future__ import annotations
 
@@ -9,7 +8,8 @@ from pathlib import Path
 
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
-from dlsys_bench.runs.store.database import Record, Store, is_database, read_database
+from dlsys_bench.runs.store.database import Store
+from dlsys_bench.runs.store.reading import StoredRun, is_database, read_database
 from dlsys_bench.runs.store.reference import (
     REFERENCE,
     file_name,
@@ -20,7 +20,7 @@ from dlsys_bench.runs.store.reference import (
 from dlsys_bench.runs.store.text import (
     append_text,
     line_of,
-    opened,
+    open_to_append,
     read_text,
     results_of,
     write_text,
@@ -28,18 +28,21 @@ from dlsys_bench.runs.store.text import (
 
 
 def is_text(path: Path) -> bool:
+    """Return True if the name is that of a text file."""
     return path.suffix == ".jsonl"
 
 
 def read(path: str | Path) -> list[Result]:
-    """The runs of a file of either kind, of a store the last attempt of each. Errors:
-    StoreError."""
+    """Return the runs of a file of either kind; of a store, the last attempt of each key.
+
+    Raises StoreError.
+    """
     path = Path(path)
     return read_database(path) if is_database(path) else read_text(path)
 
 
 def append(path: str | Path, result: Result) -> None:
-    """Add a run to a file of either kind, durably and whole. Errors: StoreError."""
+    """Add a run to a file of either kind, durably and completely. Raises StoreError."""
     path = Path(path)
     if is_text(path):
         append_text(path, result)
@@ -49,25 +52,24 @@ def append(path: str | Path, result: Result) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Find out that a file cannot be written before a training has run for hours. Errors:
-    StoreError."""
+    """Raise a StoreError if a file cannot be written, before a training of hours has run."""
     if is_text(path):
-        os.close(opened(path))
+        os.close(open_to_append(path))
     else:
         with Store(path) as store:
             store.try_to_write()
 
 
 def done(results: Iterable[Result]) -> set[Key]:
-    """What need not be run again."""
+    """Return the keys of runs that need not be repeated."""
     return {result.key for result in results}
 
 
 __all__ = [
     "REFERENCE",
     "Key",
-    "Record",
     "Store",
+    "StoredRun",
     "append",
     "check_writable",
     "done",
@@ -75,7 +77,7 @@ __all__ = [
     "find_reference",
     "is_text",
     "line_of",
-    "opened",
+    "open_to_append",
     "read",
     "reference_path",
     "reference_runs",

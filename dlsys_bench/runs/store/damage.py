@@ -1,4 +1,18 @@
-"""What can still be read of a damaged store."""
+"""Recover the runs of a damaged store.
+
+A store is an SQLite file: a sequence of pages of 4096 bytes. The first page starts with a header,
+which states the page size and the number of pages, and contains the definitions of the tables;
+every other page holds some of the runs. Two kinds of damage make SQLite refuse the whole file,
+although most of the runs are intact:
+
+- The first page is lost. It is the same in all stores but for the number of pages, so that of an
+  empty store replaces it.
+- The end of the file is lost. SQLite checks the length against the header, so zeros are appended
+  up to that length.
+
+In the repaired copy the runs are then read one at a time by number. A read that meets a damaged
+page fails, which loses the runs of that page alone. The damaged file itself is never changed.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +27,36 @@ from pathlib import Path
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store.schema import MAGIC, MIGRATIONS
 
-LEAST_BYTES = 300
-"""No stored run takes fewer."""
+MIN_RUN_BYTES = 300
+"""A lower bound on the size of a stored run, which bounds the number of runs in a file."""
 
-PAGE = 4096
+PAGE_BYTES = 4096
 
 NOT_A_RUN = (ValueError, KeyError, TypeError, AttributeError)
-"""What is raised by a text that holds no run."""
+"""The errors raised by text that is not a run."""
+
+# The header of an SQLite file: the page size, then the number of pages, both big-endian.
+_PAGE_SIZE, _PAGE_COUNT = slice(16, 18), slice(28, 32)
 
 
-def copied(path: Path, folder: str) -> Path:
-    """A copy of a store with what its log holds, to be read where it lies."""
+def copy_store(path: Path, folder: str) -> Path:
+    """Copy a store and its write-ahead log into a folder, and return the path of the copy."""
     copy = Path(folder) / "copy.db"
-    for end in ("", "-wal"):
-        if (part := path.with_name(path.name + end)).exists():
-            shutil.copyfile(part, copy.with_name(copy.name + end))
+    for suffix in ("", "-wal"):
+        if (part := path.with_name(path.name + suffix)).exists():
+            shutil.copyfile(part, copy.with_name(copy.name + suffix))
     return copy
 
 
-def salvaged(path: Path) -> list[Result]:
-    """The runs of a damaged store that can be read, run by run, from a copy: the file is left as it
-    is."""
+def recover(path: Path) -> list[Result]:
+    """Return the runs of a damaged store that can be read. The file is not changed."""
     found: dict[int, Result] = {}
     with tempfile.TemporaryDirectory() as folder, suppress(sqlite3.Error, OSError):
-        copy = copied(path, folder)
-        _mend(copy)
+        copy = copy_store(path, folder)
+        _repair(copy)
         with closing(sqlite3.connect(copy)) as connection:
-            for number in range(1, copy.stat().st_size // LEAST_BYTES + 1):
-                # A page that is lost takes its own runs with it, not those after it.
+            for number in range(1, copy.stat().st_size // MIN_RUN_BYTES + 1):
+                # A damaged page makes the reads of its own runs fail, and no others.
                 with suppress(sqlite3.Error):
                     row = connection.execute(
                         "SELECT result FROM runs WHERE id = ?", (number,)
@@ -50,37 +66,38 @@ def salvaged(path: Path) -> list[Result]:
     return list(found.values())
 
 
-def _mend(copy: Path) -> None:
-    """Make a file one that SQLite reads at all: with a first page, and as long as that says."""
+def _repair(copy: Path) -> None:
+    """Replace a lost first page, and append a lost end, so that SQLite opens the file."""
     with copy.open("r+b") as file:
-        head = file.read(PAGE)
-        if not head.startswith(MAGIC) or len(head) < PAGE:
-            # The first page holds the tables' definitions, which are the same in every store.
-            pages = -(-copy.stat().st_size // PAGE)
-            first = bytearray(_first_page())
-            first[28:32] = pages.to_bytes(4, "big")
+        first = file.read(PAGE_BYTES)
+        if not first.startswith(MAGIC) or len(first) < PAGE_BYTES:
+            page = bytearray(_empty_first_page())
+            page[_PAGE_COUNT] = (-(-copy.stat().st_size // PAGE_BYTES)).to_bytes(4, "big")
             file.seek(0)
-            file.write(first)
+            file.write(page)
+            # The write-ahead log was written for the lost page and does not match the new one.
             copy.with_name(copy.name + "-wal").unlink(missing_ok=True)
         file.seek(0)
-        head = file.read(32)
-        size = int.from_bytes(head[16:18], "big") * int.from_bytes(head[28:32], "big")
-        if size > copy.stat().st_size:
-            file.truncate(size)
+        header = file.read(32)
+        stated = int.from_bytes(header[_PAGE_SIZE], "big") * int.from_bytes(
+            header[_PAGE_COUNT], "big"
+        )
+        if stated > copy.stat().st_size:
+            file.truncate(stated)
 
 
-def _first_page() -> bytes:
-    """The first page of a store in which there is nothing."""
+def _empty_first_page() -> bytes:
+    """Return the first page of an empty store."""
     with tempfile.TemporaryDirectory() as folder:
         new = Path(folder) / "new.db"
         with closing(sqlite3.connect(new)) as connection:
             for statement in MIGRATIONS:
                 connection.execute(statement)
-        return new.read_bytes()[:PAGE]
+        return new.read_bytes()[:PAGE_BYTES]
 
 
-def parsed(text: str | bytes, where: str) -> Result | None:
-    """A run from its JSON; a damaged one is named in a warning, and None."""
+def parse(text: str | bytes, where: str) -> Result | None:
+    """Return the run in a JSON text; of a damaged one None, with a warning that names it."""
     try:
         return Result.from_dict(json.loads(text))
     except NOT_A_RUN as error:

@@ -1,4 +1,4 @@
-"""Where reference runs are, and what is found there."""
+"""Files of reference runs, and the runs in them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from pathlib import Path
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store.text import read_text
 
+REFERENCE = Path("reports/reference")
+"""The folder of the user's own reference runs, in the working directory."""
+
 
 def file_name(*parts: object) -> str:
-    """Parts as one name that every file system takes."""
+    """Join parts to a name that is valid on every file system."""
     return re.sub(r"[^\w+-]+", ".", ".".join(map(str, parts)))
 
 
-REFERENCE = Path("reports/reference")
-"""Where reference runs are written, and looked for first: in the folder that a person works in."""
-
-
 def reference_path(study: str, dataset: str, tier: str, folder: Path = REFERENCE) -> Path:
-    """The file of a study's reference runs."""
+    """Return the file of the reference runs of a study in a folder."""
     return folder / f"{file_name(study, dataset, tier)}.jsonl"
 
 
 def find_reference(study: str, dataset: str, tier: str) -> Path:
-    """The file to read: the person's own, else the package's, which in a checkout lies beside
-    it."""
+    """Return the user's own file if there is one, else that of the package.
+
+    In a checkout of the repository the package's files are beside the package.
+    """
     inside = Path(str(files("dlsys_bench"))) / "reference"
     beside = Path(__file__).parents[3] / REFERENCE
     paths = [reference_path(study, dataset, tier, folder) for folder in (REFERENCE, inside, beside)]
@@ -34,8 +35,7 @@ def find_reference(study: str, dataset: str, tier: str) -> Path:
 
 
 def reference_runs(path: Path, arm: str, protocol: str) -> list[Result]:
-    """The runs of an arm in a file by this protocol, none if there are none: runs of another make
-    no band."""
+    """Return the runs of an arm by this protocol; those of another protocol are not comparable."""
     return [
         run
         for run in (read_text(path) if path.exists() else [])

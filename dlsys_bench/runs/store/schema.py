@@ -1,11 +1,11 @@
-"""What is in a store's file, by version, and how one of an earlier version is brought up.
+"""The schema of a store, by version, and the migration of stores of earlier versions.
 
-Version 2 (`PRAGMA user_version`; `application_id` says that it is ours):
+Version 2 (`PRAGMA user_version`; `application_id` identifies a store):
 
-    runs          a row a run, in order of storing: id, the columns of a Key, attempt (1, 2, ... of one key), status,
-                  time (UTC: when the run ended), result (the run whole, as its JSON line)
-    reservations  a row a run in flight, so that several commands at once share the work: a Key, and its owner's host,
-                  pid and start (since version 2)
+    runs          one row per run, in order of storing: id, the columns of a Key, attempt (1, 2, ...
+                  for each key), status, time (UTC, when the run ended), result (the JSON line)
+    reservations  one row per run in progress, by which several commands share the work: a Key, and
+                  host, pid and start of the process that trains it (since version 2)
 """
 
 from __future__ import annotations
@@ -29,22 +29,25 @@ KEY = ", ".join(FIELDS)
 SAME = " AND ".join(f"{name} = ?" for name in FIELDS)
 
 MIGRATIONS = (
-    f"CREATE TABLE runs (id INTEGER PRIMARY KEY, {_COLUMNS}, attempt INTEGER NOT NULL, status TEXT NOT NULL, "
-    f"time TEXT NOT NULL, result TEXT NOT NULL, UNIQUE ({KEY}, attempt))",
-    f"CREATE TABLE reservations ({_COLUMNS}, host TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL, "
-    f"PRIMARY KEY ({KEY}))",
+    f"CREATE TABLE runs (id INTEGER PRIMARY KEY, {_COLUMNS}, attempt INTEGER NOT NULL, "
+    "status TEXT NOT NULL, time TEXT NOT NULL, result TEXT NOT NULL, "
+    f"UNIQUE ({KEY}, attempt))",
+    f"CREATE TABLE reservations ({_COLUMNS}, host TEXT NOT NULL, pid INTEGER NOT NULL, "
+    f"started REAL NOT NULL, PRIMARY KEY ({KEY}))",
 )
-"""What makes each version from the one before. What was released is never edited: another is
-added."""
+"""The statement that creates each version from the one before. Released ones never change."""
 
 
 class DamagedError(Exception):
-    """A file that was a store, as far as one can tell, and can be read only in parts."""
+    """A file that is a store but cannot be read completely."""
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Read nothing that is not ours, not of our time, or not whole. Errors: StoreError,
-    DamagedError."""
+    """Check that a file is a store of a known version and undamaged.
+
+    Raises StoreError if it is another program's database or of a later version, and DamagedError if
+    it is damaged.
+    """
     try:
         (version,), (application,), (tables,) = (
             connection.execute(query).fetchone()
@@ -56,11 +59,12 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
         )
         if tables and application != APPLICATION:
             raise StoreError(
-                f"{path} is another program's database: name a file for the runs of their own"
+                f"{path} is another program's database: choose another file for the runs"
             )
         if version > len(MIGRATIONS):
             raise StoreError(
-                f"{path} has version {version} of the store, this program knows {len(MIGRATIONS)}: update it"
+                f"{path} has version {version} of the store, this program knows "
+                f"{len(MIGRATIONS)}: update it"
             )
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
@@ -74,21 +78,20 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether it is the file that is wrong, not the disk or the moment."""
+    """Return True if the file is damaged, not merely locked or out of disk space."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Make a connection durable, and its file of this version: all the steps there are, or none."""
-    # Two that make the file at once may each find it locked at once, without the wait that they
-    # asked for.
-    patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
+    """Make writes durable, and migrate the file to the current version, completely or not at all."""
+    # When two processes create the file together, SQLite may report it as locked without waiting.
+    retry_while_busy(lambda: connection.execute("PRAGMA journal_mode = WAL"))
     connection.execute("PRAGMA synchronous = FULL")
     if connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),):
         return
     connection.execute("BEGIN IMMEDIATE")
-    # Read again: another process may have been first.
+    # Read again, since another process may have migrated it meanwhile.
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     for statement in MIGRATIONS[version:]:
         connection.execute(statement)
@@ -98,8 +101,8 @@ def prepare(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def patiently(do: Callable[[], object]) -> None:
-    """Do what fails only while another process has the file."""
+def retry_while_busy(do: Callable[[], object]) -> None:
+    """Call a function again while it fails because another process has the file."""
     deadline = time.monotonic() + SECONDS_TO_WAIT
     while True:
         try:

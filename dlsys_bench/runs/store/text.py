@@ -1,114 +1,115 @@
-"""Runs as text: one JSON line each. What is tracked is kept so, for a person to read and git to
-compare."""
+"""Runs as text, one JSON line each: the format of files that people read and git tracks."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from dlsys_bench.errors import StoreError
+from dlsys_bench.runs.callables import ENGINE
 from dlsys_bench.runs.result import Result
 
-BINARY = getattr(os, "O_BINARY", 0)
-"""The flag that keeps Windows from translating the ends of lines."""
-
 DIGITS = 7
-"""Significant digits of a figure in a file: all that single precision holds."""
+"""Significant digits of the figures in a file, the precision of float32."""
 
 
 def line_of(result: Result) -> str:
-    """The JSON line of a result."""
-
-    def shortened(value: object) -> object:
-        # Figures of somebody's engine may be scalars of a framework.
-        if getattr(value, "shape", None) == () and hasattr(value, "item"):
-            value = value.item()
-        if isinstance(value, float):
-            return float(f"{value:.{DIGITS}g}")
-        if isinstance(value, dict):
-            return {key: shortened(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [shortened(item) for item in value]
-        return value
-
-    # The recipe is what the run obeyed, to the last digit: only what was measured is shortened.
+    """Return the JSON line of a result. Raises StoreError if a value is not a plain one."""
     values = result.to_dict()
-    # What a training of someone else's returns may need every digit: its figures have no protocol
-    # that says otherwise.
-    keys = (
-        ("history", "seconds")
-        if result.key.engine == "callable"
-        else ("history", "seconds", "figures")
-    )
-    measured = {key: shortened(values[key]) for key in keys}
+    # The recipe keeps all digits: only measured values are rounded. The figures of a user's own
+    # training keep theirs, since its required precision is unknown.
+    names = ["history", "seconds"] + (["figures"] if result.key.engine != ENGINE else [])
     try:
+        measured = {name: _shorten(values[name]) for name in names}
         return json.dumps(values | measured, separators=(",", ":")) + "\n"
     except (TypeError, ValueError) as error:
         raise StoreError(
-            f"a run of {result.key.study} holds what is no plain value: {error}"
+            f"a run of {result.key.study} has a value that is not plain: {error}"
         ) from error
 
 
-def opened(path: Path) -> int:
-    """A descriptor that appends to the file, made if it is not there. Errors: StoreError.
+def _shorten(value: Any) -> Any:
+    """Round every float in a JSON value to the digits of a file."""
+    # Figures may be scalars of a framework.
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _shorten(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shorten(item) for item in value]
+    return value
 
-    Called before a long training too, whose result would otherwise find out that it cannot be
-    written.
+
+def open_to_append(path: Path) -> int:
+    """Open a file to append to, create it if necessary, and return its descriptor.
+
+    It is also called before a long training, to find out early that its result could not be
+    written. Raises StoreError.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | BINARY, 0o644)
+        # Windows would otherwise write every newline as two bytes.
+        binary: int = getattr(os, "O_BINARY", 0)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | binary, 0o644)
     except OSError as error:
         raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
 
 
 def append_text(path: Path, result: Result) -> None:
-    """Add a run to a file, as `append_line` adds a line. Errors: StoreError."""
+    """Append a run to a file, as `append_line` appends a line. Raises StoreError."""
     append_line(path, line_of(result))
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line, with its end, durably and whole: a write that fails takes back what it had begun.
+    """Append a line with its newline, durably and completely.
 
-    Errors: StoreError.
+    A write that fails is undone. Raises StoreError.
     """
     data = line.encode()
-    descriptor = opened(path)
+    descriptor = open_to_append(path)
     try:
         end = os.fstat(descriptor).st_size
-        if end:
-            os.lseek(descriptor, end - 1, os.SEEK_SET)
-            if os.read(descriptor, 1) != b"\n":
-                # A line that a crash cut off must not swallow this one.
-                data = b"\n" + data
+        if end and _last_byte(descriptor) != b"\n":
+            # A crash has cut off the last line. The new line must not become part of it.
+            data = b"\n" + data
         try:
             written = os.write(descriptor, data)
             if written < len(data):
-                raise OSError(28, "no space left on device")
+                raise OSError(errno.ENOSPC, "no space left on device")
             os.fsync(descriptor)
         except OSError as error:
-            # A device cannot be shortened. The first error is the one to report.
+            # A device cannot be truncated; the error of the write is the one to report.
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, end)
             raise StoreError(
-                f"cannot write results to {path}: {error.strerror}; the runs written before are kept"
+                f"cannot write results to {path}: {error.strerror}; "
+                "the runs written before are kept"
             ) from error
     finally:
         os.close(descriptor)
 
 
+def _last_byte(descriptor: int) -> bytes:
+    os.lseek(descriptor, -1, os.SEEK_END)
+    return os.read(descriptor, 1)
+
+
 def results_of(lines: Iterable[str], where: object) -> Iterator[Result]:
-    """Every run of JSON lines. A damaged line is named in a warning and left out."""
+    """Yield every run in JSON lines. A damaged line is left out, with a warning."""
     return (result for _, result in lines_and_results(lines, where))
 
 
 def lines_and_results(lines: Iterable[str], where: object) -> Iterator[tuple[str, Result]]:
-    """Every line that is a run, with the run. A damaged line is named in a warning and left out."""
+    """Yield every line that is a run, with the run. Others are left out, with a warning."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -121,48 +122,42 @@ def lines_and_results(lines: Iterable[str], where: object) -> Iterator[tuple[str
 
 
 def read_text(path: Path) -> list[Result]:
-    """Every run of a file of JSON lines. Errors: StoreError if it cannot be read."""
+    """Return every run in a file of JSON lines. Raises StoreError if it cannot be read."""
     return list(results_of(read_lines(path), path))
 
 
 def read_lines(path: Path) -> list[str]:
-    """Every line of a file, whatever it holds. Errors: StoreError if it cannot be read."""
+    """Return every line of a file, whatever it contains. Raises StoreError if it cannot be read."""
     try:
-        # Not by splitlines(): JSON may hold other ends of lines, as they are.
+        # splitlines() would also split at line separators within a JSON string.
         return path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
         raise StoreError(f"cannot read results from {path}: {error.strerror}") from error
 
 
 def write_text(path: Path, results: Iterable[Result]) -> None:
-    """A whole file of JSON lines, in place of what was there, all or nothing. Errors:
-    StoreError."""
+    """Replace a file by these runs as JSON lines, all or none. Raises StoreError."""
     write_lines(path, map(line_of, results))
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """A whole file of lines, in place of what was there, all or nothing. Errors: StoreError."""
+    """Replace a file by these lines, all or none. Raises StoreError."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            "w",
-            encoding="utf-8",
-            newline="\n",
-            dir=path.parent,
-            prefix=f".{path.name}.",
-            delete=False,
+            "wb", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
             temporary = Path(file.name)
-            file.writelines(lines)
+            file.writelines(line.encode() for line in lines)
             file.flush()
             os.fsync(file.fileno())
-        # A temporary file is for its owner alone; what is tracked is for all.
+        # Temporary files are readable by their owner only.
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise StoreError(
-            f"cannot write results to {path}: {error.strerror}; what was there is kept"
+            f"cannot write results to {path}: {error.strerror}; the previous file is kept"
         ) from error

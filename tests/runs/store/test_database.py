@@ -17,7 +17,7 @@ from results import make_result as result
 
 from dlsys_bench.errors import StoreError
 from dlsys_bench.runs.store import Store, append, check_writable, line_of, read
-from dlsys_bench.runs.store.database import is_database
+from dlsys_bench.runs.store.reading import is_database
 from dlsys_bench.runs.store.schema import MIGRATIONS
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def test_runs_are_read_back_in_order_the_last_attempt_of_each(tmp_path: Path) ->
         assert not store.add(result(2), once=True)
         assert store.add(result(3), once=True)
         assert [(run.seed, run.seconds) for run in store.runs()] == [(2, 2.0), (1, 3.0), (3, 2.0)]
-        assert [(r.number, r.attempt, r.result.seed) for r in store.records(every=True)] == [
+        assert [(r.number, r.attempt, r.result.seed) for r in store.stored_runs(every=True)] == [
             (1, 1, 1),
             (2, 1, 2),
             (3, 2, 1),
@@ -176,7 +176,7 @@ def test_what_a_store_cannot_hold_is_said(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="cannot write results to .* too large"):
             store.add(result(2**80))
         assert store.add(result(1))
-    with pytest.raises(StoreError, match="is a file of text by its name"):
+    with pytest.raises(StoreError, match="is a text file by its name"):
         Store(tmp_path / "runs.jsonl")
 
 
@@ -210,7 +210,7 @@ def test_a_later_version_and_another_programs_file_are_refused_untouched(tmp_pat
     for path, said in (
         (later, "has version 99 of the store, this program knows 2: update it"),
         (other, "is another program's database"),
-        (text, "is no store of runs"),
+        (text, "is not a store of runs"),
     ):
         before = path.read_bytes()
         with pytest.raises(StoreError, match=said):

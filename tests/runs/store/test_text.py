@@ -188,7 +188,7 @@ def test_a_whole_file_is_written_or_what_was_there_is_kept(tmp_path: Path) -> No
         raise OSError(28, "no space left on device")
 
     with pytest.raises(
-        StoreError, match=r"runs.jsonl: no space left on device; what was there is kept"
+        StoreError, match=r"runs.jsonl: no space left on device; the previous file is kept"
     ):
         write_text(path, broken())
     assert [run.seed for run in read(path)] == [1, 2]
