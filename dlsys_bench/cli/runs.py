@@ -72,7 +72,9 @@ def list_command(options: ListRunsOptions) -> None:
         return
     for record in records:
         head = {"number": record.number, "attempt": record.attempt, "time": record.time}
-        key = {name: getattr(record.result, name) for name in (*COLUMNS, "seed", "protocol")}
+        result = record.result
+        key = result.key.to_dict() | {"status": result.status}
+        key = {name: key[name] for name in (*COLUMNS, "seed", "protocol")}
         click.echo(json.dumps(head | key))
 
 

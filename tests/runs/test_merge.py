@@ -78,7 +78,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     before = path.read_bytes()
     script = f"""
 import resource, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
 from pathlib import Path
 from test_merge import merge, result, StoreError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -100,7 +100,7 @@ def test_commands_that_merge_at_once_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "study.jsonl"
     script = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
 from pathlib import Path
 from test_merge import merge, result
 for seed in range(20):
