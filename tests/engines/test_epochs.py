@@ -94,6 +94,7 @@ def test_trainings_can_be_interleaved(engine: Engine) -> None:
 
 
 def test_the_random_state_and_the_settings_are_the_callers(engine: Engine) -> None:
+    list(begin(engine, 9, epochs=1)[1])  # Frameworks load their libraries at the first use.
     net, training = begin(engine, 1)
     before = list(global_states())
     for _ in range(2):

@@ -47,10 +47,9 @@ def fit_replicas(
                     if len(failures) == size:
                         return
                     stepper.step(net.parameters, net.gradient, rates(step))
-            net.keep(None)
             yield epoch.end_replicas(recipes, failures)
-    finally:
         net.keep(None)
+    finally:
         for replica, (parameters, state) in kept.items():
             net.parameters[replica], net.state[replica] = parameters, state
 
