@@ -10,7 +10,7 @@ from dlsys_bench.cli.terminal import say
 from dlsys_bench.data import Dataset, training_count
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import Epoch
-from dlsys_bench.engines.plan import Plan, steps_of
+from dlsys_bench.engines.plan import Plan, count_steps
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.runs.result import Result
@@ -95,7 +95,7 @@ def steps_of_run(case: Case, data: Dataset, tier: str) -> int:
         return 1
     recipe = case.arm.recipe(tier)
     samples = training_count(len(data.x_train), recipe.validation_split, recipe.samples)
-    return steps_of(samples, recipe, Plan(0))
+    return count_steps(samples, recipe, Plan(0))
 
 
 class Advance:

@@ -11,7 +11,7 @@ from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine
 from dlsys_bench.engines.epochs import train
-from dlsys_bench.engines.plan import Plan, Weights, steps_of
+from dlsys_bench.engines.plan import Plan, Weights, count_steps
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -45,7 +45,7 @@ def first_divergence(
     gradient differs, else the tensor that differs most after the update.
     """
     pair = _Pair((left, right), model, recipe, samples, replace(plan, parity=True))
-    agree, differ = 0, steps_of(len(samples.x), recipe, plan)
+    agree, differ = 0, count_steps(len(samples.x), recipe, plan)
     if pair.difference_after(differ)[1] <= tolerance:
         return None
     while differ - agree > 1:

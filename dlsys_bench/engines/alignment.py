@@ -18,7 +18,7 @@ from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.record import Record
 
 
-class Stack(NamedTuple):
+class StackedSamples(NamedTuple):
     """Samples of all replicas: x (N, ...) and y (N, ...) where they are shared, (R, N, ...) where
     each has its own."""
 
@@ -36,11 +36,11 @@ class Stack(NamedTuple):
         return Samples(self.x, self.y) if self.shared else Samples(self.x[replica], self.y[replica])
 
 
-def stack(samples: Samples | Sequence[Samples], size: int) -> Stack:
+def stack_samples(samples: Samples | Sequence[Samples], size: int) -> StackedSamples:
     """The samples of R replicas in one. Errors: DataError where their number or their shapes
     differ."""
     if isinstance(samples, Samples):
-        return Stack(samples.x, samples.y, shared=True)
+        return StackedSamples(samples.x, samples.y, shared=True)
     if len(samples) != size:
         raise DataError(
             f"{size} replicas take the samples of all, or {size} of their own, not {len(samples)}"
@@ -52,17 +52,17 @@ def stack(samples: Samples | Sequence[Samples], size: int) -> Stack:
                 f"replica {replica} has samples of shape {own.x.shape} and {own.y.shape}, replica 0 of "
                 f"{first.x.shape} and {first.y.shape}: replicas that train as one have data of one shape"
             )
-    return Stack(
+    return StackedSamples(
         np.stack([own.x for own in samples]), np.stack([own.y for own in samples]), shared=False
     )
 
 
-def is_own(x: Array, model: Model) -> bool:
+def has_replica_axis(x: Array, model: Model) -> bool:
     """Whether x (R, N, ...) has a part for each replica, rather than (N, ...) for all."""
     return x.ndim == len(model.input_shape) + 2
 
 
-def aligned(recipes: Recipe | Sequence[Recipe], size: int) -> list[Recipe]:
+def recipes_for_replicas(recipes: Recipe | Sequence[Recipe], size: int) -> list[Recipe]:
     """A recipe for each replica. Errors: SpecError unless they differ in the learning rate
     alone."""
     if isinstance(recipes, Recipe):
@@ -82,7 +82,7 @@ def aligned(recipes: Recipe | Sequence[Recipe], size: int) -> list[Recipe]:
     return list(recipes)
 
 
-def alike(models: Model | Sequence[Model], size: int) -> list[Model]:
+def models_for_replicas(models: Model | Sequence[Model], size: int) -> list[Model]:
     """A model for each replica. Errors: SpecError for no replicas, or unless they differ in the
     initialisers alone."""
     if size < 1:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.alignment import alike
+from dlsys_bench.engines.alignment import models_for_replicas
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.replicas import OneByOne, Replicas
@@ -125,7 +125,7 @@ class Engine(ABC):
         """A network for each plan, to be trained side by side: one by one, unless an engine has a
         way to train them as one. Models may differ in their initialisers. Errors: SpecError for no
         plans, or models that differ in more."""
-        return OneByOne(self, alike(models, len(plans)), plans)
+        return OneByOne(self, models_for_replicas(models, len(plans)), plans)
 
     def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
         """How many replicas this engine trains best at a time."""

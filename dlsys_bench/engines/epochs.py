@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.plan import Plan, cut, epochs_of
+from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, split_order
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -63,7 +63,7 @@ class Epoch:
 History = list[Epoch]
 
 
-class Step(NamedTuple):
+class UpdateStep(NamedTuple):
     """One update: its number from 0 since the start of the training, the indices of its samples,
     its learning rate, and in parity mode what each dropout layer keeps, by the layer's place."""
 
@@ -109,11 +109,11 @@ class EpochRun:
             return {}
         return self.plan.masks(self.model, self.first + batch, self.sizes[batch])
 
-    def steps(self, order: NDArray[np.intp] | None = None) -> Iterator[Step]:
+    def steps(self, order: NDArray[np.intp] | None = None) -> Iterator[UpdateStep]:
         """Yield the updates of the epoch, in the order of the plan or one of the engine's own."""
         order = self.order() if order is None else order
-        for batch, chosen in enumerate(cut(order, self.sizes)):
-            yield Step(self.first + batch, chosen, self.rates[batch], self.masks(batch))
+        for batch, chosen in enumerate(split_order(order, self.sizes)):
+            yield UpdateStep(self.first + batch, chosen, self.rates[batch], self.masks(batch))
 
     def add(self, loss: float, correct: float = 0) -> None:
         """Record the mean loss of the next batch, and how many of its answers were correct.
@@ -197,7 +197,7 @@ def training_epochs(model: Model, samples: int, recipe: Recipe, plan: Plan) -> I
     """Yield every epoch of a training on so many samples. The clock of an epoch starts when it is
     yielded, so it does not run while the caller of `fit` works."""
     steps = 0
-    for number, sizes in enumerate(epochs_of(samples, recipe, plan), start=1):
+    for number, sizes in enumerate(epoch_batch_sizes(samples, recipe, plan), start=1):
         yield EpochRun(number, steps, sizes, model, samples, recipe, plan)
         steps += len(sizes)
 

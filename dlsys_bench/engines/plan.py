@@ -87,7 +87,7 @@ class Plan:
         }
 
 
-def epochs_of(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list[int]]:
+def epoch_batch_sizes(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list[int]]:
     """The sizes of the batches of each epoch, the last epoch cut by the recipe's and the plan's
     limits on steps."""
     left = min((limit for limit in (recipe.steps, plan.steps) if limit is not None), default=None)
@@ -99,12 +99,12 @@ def epochs_of(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list[int]]:
                 return
 
 
-def steps_of(samples: int, recipe: Recipe, plan: Plan) -> int:
+def count_steps(samples: int, recipe: Recipe, plan: Plan) -> int:
     """How many updates a training makes."""
-    return sum(map(len, epochs_of(samples, recipe, plan)))
+    return sum(map(len, epoch_batch_sizes(samples, recipe, plan)))
 
 
-def spans(sizes: Iterable[int]) -> Iterator[slice]:
+def batch_slices(sizes: Iterable[int]) -> Iterator[slice]:
     """Where each batch of these sizes stands in the order of its epoch."""
     start = 0
     for size in sizes:
@@ -112,6 +112,6 @@ def spans(sizes: Iterable[int]) -> Iterator[slice]:
         start += size
 
 
-def cut(order: NDArray[np.intp], sizes: Iterable[int]) -> Iterator[NDArray[np.intp]]:
+def split_order(order: NDArray[np.intp], sizes: Iterable[int]) -> Iterator[NDArray[np.intp]]:
     """The order (..., N) in batches (..., n) of these sizes."""
-    return (order[..., here] for here in spans(sizes))
+    return (order[..., here] for here in batch_slices(sizes))

@@ -18,7 +18,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.alignment import aligned, check_plans, is_own, stack
+from dlsys_bench.engines.alignment import (
+    check_plans,
+    has_replica_axis,
+    recipes_for_replicas,
+    stack_samples,
+)
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.errors import DivergedError
@@ -87,8 +92,8 @@ class OneByOne(Replicas):
         plans: Sequence[Plan],
     ) -> Generator[list[Epoch | None]]:
         check_plans(plans, self.size)
-        every = aligned(recipes, self.size)
-        parts = stack(samples, self.size)
+        every = recipes_for_replicas(recipes, self.size)
+        parts = stack_samples(samples, self.size)
         self.failures = {}
         with contextlib.ExitStack() as stopping:
             trainings = []
@@ -107,7 +112,7 @@ class OneByOne(Replicas):
             return None
 
     def predict(self, x: Array) -> Array:
-        own = is_own(x, self.model)
+        own = has_replica_axis(x, self.model)
         return np.stack(
             [self.engine.predict(net, x[r] if own else x) for r, net in enumerate(self.nets)]
         )
@@ -115,7 +120,7 @@ class OneByOne(Replicas):
     def trace(self, x: Array) -> list[Array]:
         from dlsys_bench.engines.base import Batch
 
-        own = is_own(x, self.model)
+        own = has_replica_axis(x, self.model)
         batches = [Batch(x[r] if own else x, np.empty(0), training=False) for r in range(self.size)]
         traces = [
             self.engine.trace(net, batch) for net, batch in zip(self.nets, batches, strict=True)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from dlsys_bench.data import Dataset, Splits, is_available, load, training_count
 from dlsys_bench.engines.base import Engine, check_targets
 from dlsys_bench.engines.epochs import Epoch, History
-from dlsys_bench.engines.plan import Plan, epochs_of
+from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.errors import DivergedError, OtherEngineError, UserError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.runs import checkpoint
@@ -98,7 +98,7 @@ def train(
     engine, model, recipe = resolved.engine, resolved.model, resolved.recipe
     net = engine.build(model, seed=plan.seed)
     history: History = []
-    final = sum(1 for _ in epochs_of(len(data.train.x), recipe, plan))
+    final = sum(1 for _ in epoch_batch_sizes(len(data.train.x), recipe, plan))
 
     try:
         for epoch in engine.fit(net, data.train, recipe, plan):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from dlsys_bench.data import load
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import train
-from dlsys_bench.engines.plan import Plan, epochs_of
+from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.provenance import provenance
@@ -116,7 +116,7 @@ class _Training:
                 return
 
     def _epochs(self, plan: Plan) -> Iterator[list[int]]:
-        return epochs_of(len(self.data.train.x), self.recipe, plan)
+        return epoch_batch_sizes(len(self.data.train.x), self.recipe, plan)
 
     def _fit(self, plan: Plan) -> tuple[float, float]:
         """Train a network that is thrown away.
@@ -160,7 +160,7 @@ class _Training:
 
 def evaluation_plans(samples: int, recipe: Recipe, plan: Plan) -> list[Plan]:
     """Return the plan alone if it has enough epochs; otherwise a plan that ends after each part."""
-    epochs = [len(sizes) for sizes in epochs_of(samples, recipe, plan)]
+    epochs = [len(sizes) for sizes in epoch_batch_sizes(samples, recipe, plan)]
     if len(epochs) >= MIN_EPOCHS:
         return [plan]
     ends = dict.fromkeys(max(sum(epochs) * number // PARTS, 1) for number in range(1, PARTS + 1))

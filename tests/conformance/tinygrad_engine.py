@@ -10,7 +10,7 @@ from tinygrad import Context, Tensor, TinyJit, nn
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients
-from dlsys_bench.engines.epochs import Epoch, Step, training_epochs
+from dlsys_bench.engines.epochs import Epoch, UpdateStep, training_epochs
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -176,7 +176,9 @@ class TinygradEngine(Engine):
                     epoch.add(*update(step, samples))
             yield epoch.end()
 
-    def _update(self, net: Net, recipe: Recipe) -> Callable[[Step, Samples], tuple[float, float]]:
+    def _update(
+        self, net: Net, recipe: Recipe
+    ) -> Callable[[UpdateStep, Samples], tuple[float, float]]:
         """Return a function that makes one update. It returns the loss, and how many answers are
         right."""
         o, own, targets = vars(recipe.optimizer), list(net[1].values()), recipe.loss.targets
@@ -199,7 +201,7 @@ class TinygradEngine(Engine):
 
         jitted: dict[int, Any] = {}
 
-        def update(step: Step, samples: Samples) -> tuple[float, float]:
+        def update(step: UpdateStep, samples: Samples) -> tuple[float, float]:
             optimizer.lr.assign([step.learning_rate]).realize()
             x, y = self._in(samples.x[step.chosen]), self._in(samples.y[step.chosen])
             masks = {place: self._in(mask) for place, mask in step.masks.items()}

@@ -51,9 +51,9 @@ if reason := unavailable("jax"):
 import jax
 import jax.numpy as jnp
 
-from dlsys_bench.engines.jax import home, network, steps, training
+from dlsys_bench.engines.jax import network, placement, steps, training
 
-NUMPY = NumpyEngine(dtype="float64")
+NUMPY_RULES = NumpyEngine(dtype="float64")
 
 # One that goes step by step on a CPU, since it convolves, and one whose steps are a loop on the
 # device.
@@ -127,7 +127,9 @@ def test_it_trains_by_torchs_convention_too(case: Case, engine: Engine) -> None:
     recipe = to_convention("torch", replace(case.arm.recipes["full"], batch_size=32))
     model = to_convention("torch", case.arm.model)
     few = Samples(data.x[:200], data.y[:200])
-    assert first_divergence(NUMPY, engine, model, recipe, few, Plan(7, steps=50), 1e-7) is None
+    assert (
+        first_divergence(NUMPY_RULES, engine, model, recipe, few, Plan(7, steps=50), 1e-7) is None
+    )
 
 
 HARD = [
@@ -158,7 +160,7 @@ def test_each_layer_gives_what_numpy_gives_at_ties_and_zeros_too(
     x = np.round(2 * np.random.default_rng(0).standard_normal((5, 6, 7, 2))) / 2
     batch = Batch(x, np.ones((5, 2)), Plan(0).masks(model, 0, 5), training)
     weights = strategies.nonzero_weights(model, 0)
-    nets = [(each, each.build(model, weights)) for each in (NUMPY, engine)]
+    nets = [(each, each.build(model, weights)) for each in (NUMPY_RULES, engine)]
     mine, theirs = (each.gradients(net, batch, MeanSquaredError()) for each, net in nets)
     assert mine.loss == pytest.approx(theirs.loss, rel=1e-9)
     for name, gradient in (mine.weights | {"x": mine.x}).items():
@@ -197,7 +199,9 @@ def test_any_mixture_of_conventions_is_followed_as_it_stands(
     recipe = Recipe(
         optimizer, batch_size=8, epochs=3, schedule=CyclicalLearningRate(0.001, 0.05, 2)
     )
-    found = first_divergence(NUMPY, engine, model, recipe, samples_for(model, 19), Plan(1), 1e-9)
+    found = first_divergence(
+        NUMPY_RULES, engine, model, recipe, samples_for(model, 19), Plan(1), 1e-9
+    )
     assert found is None, str(found)
 
 
@@ -215,7 +219,7 @@ def test_its_figures_are_numpys(
     samples, plan = samples_for(model, 90), Plan(4, steps=steps, parity=True)
     assert training.MASKED_AT_ONCE < 90 // 4
     histories: list[History] = []
-    for each in (NUMPY, engine):
+    for each in (NUMPY_RULES, engine):
         net = each.build(model, Plan(4).weights(model))
         histories.append(train(each, net, samples, recipe, plan))
     for mine, theirs in zip(*histories, strict=True):
@@ -324,7 +328,7 @@ def test_a_training_that_diverges_keeps_what_the_last_finite_batch_left(
         Plan(2, parity=True),
     )
     ends, errors = [], []
-    for each in (NUMPY, engine):
+    for each in (NUMPY_RULES, engine):
         net, epochs = each.build(model, Plan(2).weights(model)), list[Epoch]()
         with pytest.raises(DivergedError) as raised:
             epochs.extend(each.fit(net, samples, recipe, plan))
@@ -444,7 +448,7 @@ def test_width_is_the_engines_own_and_no_flag_of_the_process(engine: Engine) -> 
 
 @contextlib.contextmanager
 def wide() -> Iterator[None]:
-    with home.enable_x64(True):
+    with placement.enable_x64(True):
         yield
 
 

@@ -127,7 +127,7 @@ def test_a_batch_norm_and_a_pool_are_one_only_where_that_is_the_same(
         )
     (expected, _, outputs), (ours, net, ours_outputs) = found
     place = 0 if first else 1
-    assert set(net.pairs) == ({place, place + 2} if together else set())
+    assert set(net.fused) == ({place, place + 2} if together else set())
     assert ours.loss == pytest.approx(expected.loss, rel=1e-12)
     for name, values in (*expected.weights.items(), ("x", expected.x)):
         mine = ours.x if name == "x" else ours.weights[name]

@@ -16,7 +16,7 @@ from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import Epoch, train
 from dlsys_bench.engines.numpy import NumpyEngine, convolution
 from dlsys_bench.engines.numpy.normalization import DropoutRule
-from dlsys_bench.engines.plan import Plan, cut, steps_of
+from dlsys_bench.engines.plan import Plan, count_steps, split_order
 from dlsys_bench.errors import DataError, DivergedError
 from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool
 from dlsys_bench.spec.losses import Hinge, MeanSquaredError
@@ -64,7 +64,7 @@ def test_an_epoch_sees_every_sample_once_in_an_order_of_its_own() -> None:
     orders = [plan.order(epoch, 103) for epoch in (1, 2)]
     for order in orders:
         assert sorted(order) == list(range(103))
-        batches = list(cut(order, [20, 20, 20, 20, 20, 3]))
+        batches = list(split_order(order, [20, 20, 20, 20, 20, 3]))
         assert [len(batch) for batch in batches] == [20, 20, 20, 20, 20, 3]
         np.testing.assert_array_equal(np.concatenate(batches), order)
     assert (orders[0] != orders[1]).mean() > 0.9
@@ -100,7 +100,7 @@ def test_a_training_makes_as_many_steps_as_it_says(
         generator.standard_normal((samples, 4)).astype("float32"), generator.integers(0, 3, samples)
     )
     history = train(ENGINE, ENGINE.build(LINEAR), data, recipe, plan)
-    assert steps_of(samples, recipe, plan) == history[-1].steps == steps
+    assert count_steps(samples, recipe, plan) == history[-1].steps == steps
 
 
 def test_the_running_figures_are_means_over_the_samples_of_the_epoch() -> None:

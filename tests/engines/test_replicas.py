@@ -329,7 +329,7 @@ def test_each_replica_has_its_plan(name: str) -> None:
 def test_an_engine_without_replicas_trains_one_by_one(seed: int) -> None:
     """What any third party's engine does without lifting a finger, against numpy's batched
     program."""
-    from dlsys_bench.engines.alignment import alike
+    from dlsys_bench.engines.alignment import models_for_replicas
     from dlsys_bench.engines.replicas import OneByOne
 
     engine = create("numpy", dtype="float64")
@@ -339,7 +339,10 @@ def test_an_engine_without_replicas_trains_one_by_one(seed: int) -> None:
         Recipe(SGD(0.1), batch_size=5, epochs=2),
     )
     plans = [Plan(seed), Plan(seed + 1)]
-    one, batched = OneByOne(engine, alike(model, 2), plans), engine.replicate(model, plans)
+    one, batched = (
+        OneByOne(engine, models_for_replicas(model, 2), plans),
+        engine.replicate(model, plans),
+    )
     for replicas in (one, batched):
         train_replicas(replicas, samples, recipe, plans)
     np.testing.assert_allclose(one.predict(samples.x), batched.predict(samples.x), rtol=1e-10)

@@ -13,7 +13,7 @@ import pytest
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.numpy import shards
-from dlsys_bench.engines.numpy.shards import Asleep, alone, shards_of, together
+from dlsys_bench.engines.numpy.shards import BlockingBarrier, run_shards, run_whole, shard_slices
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DivergedError
@@ -66,8 +66,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "LEAST_SAMPLES", 4)
-    monkeypatch.setattr(shards, "LEAST_VALUES", 1)
+    monkeypatch.setattr(shards, "MIN_SHARD_SAMPLES", 4)
+    monkeypatch.setattr(shards, "MIN_SHARD_VALUES", 1)
 
 
 @pytest.fixture(params=["numpy", "numba"])
@@ -103,8 +103,8 @@ def trained(
     ],
 )
 def test_a_batch_is_cut_by_its_size_alone(samples: int, values: int, sizes: list[int]) -> None:
-    assert [part.stop - part.start for part in shards_of(samples, values)] == sizes
-    assert len(shards_of(100_000, values)) == shards.MOST
+    assert [part.stop - part.start for part in shard_slices(samples, values)] == sizes
+    assert len(shard_slices(100_000, values)) == shards.MAX_SHARDS
 
 
 @pytest.mark.parametrize("convention", ["keras", "torch"])
@@ -199,41 +199,41 @@ def passing(number: int, fails: int | None = None) -> Generator[int, list[int], 
     return [*told, *more]
 
 
-@pytest.fixture(params=["asleep", "awake"])
-def meet(request: pytest.FixtureRequest) -> Any:
+@pytest.fixture(params=["blocking", "spinning"])
+def barrier(request: pytest.FixtureRequest) -> Any:
     """Where threads wait for each other: the operating system's way, and the compiled one."""
-    if request.param == "asleep":
-        return Asleep
+    if request.param == "blocking":
+        return BlockingBarrier
     pytest.importorskip("numba")
-    from dlsys_bench.engines.numba.awake import Awake
+    from dlsys_bench.engines.numba.spin_barrier import SpinBarrier
 
-    return Awake
+    return SpinBarrier
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "5"])
 def test_what_one_yields_all_are_sent(
-    meet: Any, threads: str, monkeypatch: pytest.MonkeyPatch
+    barrier: Any, threads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    assert together([passing(number) for number in range(3)], meet) == [[0, 1, 2, 3, 4, 5]] * 3
-    assert alone(passing(7)) == [7, 14]
+    assert run_shards([passing(number) for number in range(3)], barrier) == [[0, 1, 2, 3, 4, 5]] * 3
+    assert run_whole(passing(7)) == [7, 14]
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "3"])
 @pytest.mark.parametrize("fails", [0, 2])
 def test_what_a_shard_raises_comes_through(
-    meet: Any, threads: str, fails: int, monkeypatch: pytest.MonkeyPatch
+    barrier: Any, threads: str, fails: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     with pytest.raises(ZeroDivisionError, match=f"shard {fails}"):
-        together([passing(number, fails) for number in range(3)], meet)
+        run_shards([passing(number, fails) for number in range(3)], barrier)
     # And the next meeting is not spoilt.
-    assert len(together([passing(number) for number in range(3)], meet)) == 3
+    assert len(run_shards([passing(number) for number in range(3)], barrier)) == 3
 
 
 @pytest.mark.parametrize("stopped", [1, 2])
 def test_an_interrupt_while_passes_are_handed_out_leaves_nobody_waiting(
-    meet: Any, stopped: int, monkeypatch: pytest.MonkeyPatch
+    barrier: Any, stopped: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     pool = shards._pool(os.getpid(), 2)
@@ -248,5 +248,5 @@ def test_an_interrupt_while_passes_are_handed_out_leaves_nobody_waiting(
     with monkeypatch.context() as patched:
         patched.setattr(shards, "_pool", lambda *arguments: Stopping())
         with pytest.raises(KeyboardInterrupt):
-            together([passing(number) for number in range(3)], meet)
-    assert together([passing(number) for number in range(3)], meet) == [[0, 1, 2, 3, 4, 5]] * 3
+            run_shards([passing(number) for number in range(3)], barrier)
+    assert run_shards([passing(number) for number in range(3)], barrier) == [[0, 1, 2, 3, 4, 5]] * 3

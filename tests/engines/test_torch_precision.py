@@ -35,7 +35,7 @@ if reason := unavailable("torch"):
 import torch
 
 from dlsys_bench.engines.torch import TorchEngine, TorchTF32Engine, modules
-from dlsys_bench.engines.torch.precision import computing
+from dlsys_bench.engines.torch.precision import product_precision
 
 MODEL = to_convention(
     "torch",
@@ -156,7 +156,7 @@ def test_the_switches_of_the_process_are_set_for_the_steps_alone(
 
 def test_the_switches_go_back_after_an_error() -> None:
     before = switches()
-    with pytest.raises(ZeroDivisionError), computing("tf32"):
+    with pytest.raises(ZeroDivisionError), product_precision("tf32"):
         raise ZeroDivisionError
     assert switches() == before
 

@@ -34,8 +34,8 @@ MUTANTS = (
         "Of a batch whose windows are gathered in pieces of 256 MiB, the last piece alone gives the kernel's gradient.",
         None,
         "convolution",
-        "d_kernel += _sums(gathered, flat, ho)",
-        "d_kernel[...] = _sums(gathered, flat, ho)",
+        "d_kernel += _kernel_gradient(gathered, flat, ho)",
+        "d_kernel[...] = _kernel_gradient(gathered, flat, ho)",
         survives="no check trains on batches so large: they would take minutes and gigabytes",
     ),
     Mutant(

@@ -99,7 +99,7 @@ MUTANTS = (
     ),
     Mutant(
         "tensors_share_a_draw",
-        "Kernels of one shape start alike.",
+        "Kernels of one shape start models_for_replicas.",
         "initializer/zeros",
         "engine",
         _START,

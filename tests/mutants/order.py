@@ -40,7 +40,7 @@ MUTANTS = (
     ),
     Mutant(
         "shuffle_ignores_the_seed",
-        "Natively, every seed shuffles alike.",
+        "Natively, every seed shuffles models_for_replicas.",
         "trajectory/order",
         "training",
         _ORDER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from mutants.mutant import Mutant
 
-_STEPPER = "net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)"
+_STEPPER = "net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)"
 _EPOCHS = "training_epochs(net.model, samples.samples, recipe, plans[0])"
 _STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
 _DRAW = "generator.random(out=own, dtype=np.float32)"

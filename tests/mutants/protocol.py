@@ -26,8 +26,8 @@ MUTANTS = (
         "trace() returns buffers that the next pass overwrites.",
         "shapes/batch_norm",
         "engine",
-        "outputs.append(outward(x).copy())",
-        "outputs.append(outward(x))",
+        "outputs.append(to_external(x).copy())",
+        "outputs.append(to_external(x))",
     ),
     Mutant(
         "predict_writes_into_its_input",
@@ -106,8 +106,8 @@ MUTANTS = (
         "A smaller last batch is left out.",
         "shapes/history",
         "../epochs",
-        "for number, sizes in enumerate(epochs_of(samples, recipe, plan), start=1):",
-        "for number, sizes in enumerate(epochs_of(samples, recipe, plan), start=1):\n"
+        "for number, sizes in enumerate(epoch_batch_sizes(samples, recipe, plan), start=1):",
+        "for number, sizes in enumerate(epoch_batch_sizes(samples, recipe, plan), start=1):\n"
         "        sizes = [n for n in sizes if n == sizes[0]]",
     ),
     Mutant(
@@ -115,24 +115,24 @@ MUTANTS = (
         "gradients() leaves the moving statistics where the pass took them.",
         "state/looking",
         "engine",
-        "        net.state[...] = state\n        net.keep(None)\n        weights",
-        "        net.keep(None)\n        weights",
+        "        net.state[...] = state\n        net.set_masks(None)\n        weights",
+        "        net.set_masks(None)\n        weights",
     ),
     Mutant(
         "trace_moves_the_state",
         "trace() leaves the moving statistics where the pass took them, and what is predicted next shows it.",
         "forward/batch_norm",
         "engine",
-        "        net.state[...] = state\n        net.keep(None)\n        return outputs",
-        "        net.keep(None)\n        return outputs",
+        "        net.state[...] = state\n        net.set_masks(None)\n        return outputs",
+        "        net.set_masks(None)\n        return outputs",
     ),
     Mutant(
         "gradients_ignore_masks",
         "gradients() draws its own masks, whatever the batch says.",
         "gradient/dropout",
         "engine",
-        "net.keep(_one(batch.masks))",
-        "net.keep(None)",
+        "net.set_masks(_one(batch.masks))",
+        "net.set_masks(None)",
     ),
     Mutant(
         "trace_in_eval_mode",
@@ -166,7 +166,7 @@ MUTANTS = (
         "self.state: Array = (zeros((replicas, counts.non_trainable), dtype) "
         "if first is None else first.state)",
         "own = np.zeros((replicas, counts.non_trainable), dtype)\n"
-        "        self.state = self.kit.rules.setdefault((own.shape, dtype), own)",
+        "        self.state = self.rule_set.rules.setdefault((own.shape, dtype), own)",
     ),
     Mutant(
         "seeds_the_process",

@@ -71,8 +71,8 @@ MUTANTS = (
         "Dropout is given what should be kept.",
         "forward/dropout",
         "modules",
-        "Dropout(layer.drop_rate)",
-        "Dropout(1.0 - layer.drop_rate)",
+        "TorchDropout(layer.drop_rate)",
+        "TorchDropout(1.0 - layer.drop_rate)",
     ),
     _torch(
         "softmax_before_cross_entropy",
@@ -160,8 +160,8 @@ MUTANTS = (
         "Every plan trains with the same seed.",
         "trajectory/order",
         "training",
-        "RandomState(home.device, plan.seed)",
-        "RandomState(home.device, 0)",
+        "RandomState(placement.device, plan.seed)",
+        "RandomState(placement.device, 0)",
     ),
     _torch(
         "running_loss_unweighted",

@@ -34,9 +34,9 @@ MUTANTS = (
         "A second training goes on with the first one's optimiser.",
         "state/optimizer",
         "training",
-        "stepper = net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)",
+        "stepper = net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)",
         "stepper = net.__dict__.setdefault(\n"
-        '        "stepper", net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)\n'
+        '        "stepper", net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)\n'
         "    )",
     ),
     Mutant(

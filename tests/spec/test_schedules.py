@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlsys_bench.engines.plan import Plan, epochs_of, steps_of
+from dlsys_bench.engines.plan import Plan, count_steps, epoch_batch_sizes
 from dlsys_bench.errors import BatchError, SpecError
 from dlsys_bench.spec.batches import BatchSizes, CyclicalBatchSize
 from dlsys_bench.spec.optimizers import SGD
@@ -139,19 +139,21 @@ def test_epochs_are_cut_where_the_steps_end(
 ) -> None:
     sizes: BatchSizes | None = CyclicalBatchSize(2, 8) if cyclical else None
     recipe = Recipe(batch_size=batch, epochs=epochs, steps=limit, batch_sizes=sizes)
-    found = list(epochs_of(samples, recipe, Plan(0)))
+    found = list(epoch_batch_sizes(samples, recipe, Plan(0)))
     whole = list(
-        epochs_of(samples, Recipe(batch_size=batch, epochs=epochs, batch_sizes=sizes), Plan(0))
+        epoch_batch_sizes(
+            samples, Recipe(batch_size=batch, epochs=epochs, batch_sizes=sizes), Plan(0)
+        )
     )
     flat = [size for epoch in whole for size in epoch]
     assert [size for epoch in found for size in epoch] == flat[:limit]
     assert all(found)
-    assert steps_of(samples, recipe, Plan(0)) == len(flat[:limit])
+    assert count_steps(samples, recipe, Plan(0)) == len(flat[:limit])
 
 
 def test_a_batch_larger_than_the_data_is_said() -> None:
     with pytest.raises(BatchError, match="batch_size is 129, but there are 128 training samples"):
-        steps_of(128, Recipe(batch_size=129), Plan(0))
+        count_steps(128, Recipe(batch_size=129), Plan(0))
 
 
 def test_what_came_later_is_not_in_the_json_of_what_was_stored_before() -> None:

@@ -50,7 +50,7 @@ import numpy as np
 from dlsys_bench.data import load
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.epochs import Epoch
-from dlsys_bench.engines.plan import epochs_of
+from dlsys_bench.engines.plan import epoch_batch_sizes
 
 
 class Scripted(NumpyEngine):
@@ -70,7 +70,7 @@ class Scripted(NumpyEngine):
             type(self).warm = True
             time.sleep(0.2)
         done = 0
-        for number, sizes in enumerate(epochs_of(len(samples.x), recipe, plan), 1):
+        for number, sizes in enumerate(epoch_batch_sizes(len(samples.x), recipe, plan), 1):
             done += len(sizes)
             self.done = done
             yield Epoch(number, done, len(sizes) + 5.0 * (number == 1), 1.0, 0.5)

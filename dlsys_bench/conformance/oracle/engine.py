@@ -115,12 +115,10 @@ class Oracle(Engine):
                     f"{net.model.names[at]}.{name}": value[0]
                     for (at, name), value in now.moved.items()
                 }
-            # Averaged here, so that the figures of the engines are compared with others.
-            running_loss, running_accuracy = (
-                None if None in values else float(np.average(values, weights=epoch.sizes))
-                for values in (losses, accuracies)
-            )
-            assert running_loss is not None
+            # Averaged here and not by the bookkeeping that the engines share.
+            running_loss = float(np.average(losses, weights=epoch.sizes))
+            known = [accuracy for accuracy in accuracies if accuracy is not None]
+            running_accuracy = float(np.average(known, weights=epoch.sizes)) if known else None
             yield epoch.end_with(running_loss, running_accuracy, losses)
 
 

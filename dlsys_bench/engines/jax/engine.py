@@ -11,9 +11,16 @@ from jax import Array as Tensor
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
 from dlsys_bench.engines.epochs import Epoch
-from dlsys_bench.engines.jax.home import copied, find
-from dlsys_bench.engines.jax.initializers import start
-from dlsys_bench.engines.jax.network import Net, differentiator, draw, predictor, skeleton, tracer
+from dlsys_bench.engines.jax.initializers import initialize
+from dlsys_bench.engines.jax.network import (
+    JaxNetwork,
+    bare_model,
+    differentiator,
+    draw,
+    predictor,
+    tracer,
+)
+from dlsys_bench.engines.jax.placement import copy_out, find_placement
 from dlsys_bench.engines.jax.training import fit_network
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
@@ -41,69 +48,73 @@ class JaxEngine(Engine):
 
     def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
         super().__init__(device, dtype)
-        self.home = find(self.name, device, dtype)
+        self.placement = find_placement(self.name, device, dtype)
 
     def check(self, *records: Any) -> None:
         """Every record is followed as it stands, mixed conventions too."""
 
-    def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Net:
-        with self.home.inside():
+    def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> JaxNetwork:
+        with self.placement.inside():
             values: Any = (
-                start(model, self.home.key(seed, "weights"), self.dtype)
+                initialize(model, self.placement.key(seed, "weights"), self.dtype)
                 if weights is None
                 else weights
             )
-            tensors = {tensor.name: self.home.put(values[tensor.name]) for tensor in model.tensors}
+            tensors = {
+                tensor.name: self.placement.put(values[tensor.name]) for tensor in model.tensors
+            }
             trained = {tensor.name for tensor in model.tensors if tensor.trainable}
             parameters = {name: tensor for name, tensor in tensors.items() if name in trained}
             state = {name: tensor for name, tensor in tensors.items() if name not in trained}
-            return Net(model, parameters, state, self.home.key(seed, "passes"))
+            return JaxNetwork(model, parameters, state, self.placement.key(seed, "passes"))
 
-    def weights(self, net: Net) -> Weights:
-        return copied(net.tensors)
+    def weights(self, net: JaxNetwork) -> Weights:
+        return copy_out(net.tensors)
 
-    def predict(self, net: Net, x: Array) -> Array:
+    def predict(self, net: JaxNetwork, x: Array) -> Array:
         x = np.asarray(x, self.dtype)
         outputs = np.empty((len(x), *net.model.output_shape), self.dtype)
         # Filled up to a power of two, so that few sizes are ever compiled.
         at_once = min(PREDICTED_AT_ONCE, 1 << max(len(x) - 1, 0).bit_length())
-        with self.home.inside():
-            program, tensors = predictor(skeleton(net.model)), net.tensors
+        with self.placement.inside():
+            program, tensors = predictor(bare_model(net.model)), net.tensors
             for first in range(0, len(x), at_once):
                 part = x[first : first + at_once]
                 filled = np.concatenate(
                     [part, np.zeros((at_once - len(part), *x.shape[1:]), self.dtype)]
                 )
-                outputs[first : first + at_once] = program(tensors, self.home.put(filled))[
+                outputs[first : first + at_once] = program(tensors, self.placement.put(filled))[
                     : len(part)
                 ]
         return outputs
 
-    def _masks(self, net: Net, batch: Batch) -> dict[int, Tensor]:
+    def _masks(self, net: JaxNetwork, batch: Batch) -> dict[int, Tensor]:
         """What the batch says is kept, else a draw."""
         if batch.masks is None:
             return draw(net.model, net.next_key(), len(batch.x)) if batch.training else {}
-        return {place: self.home.put(mask, np.bool_) for place, mask in batch.masks.items()}
+        return {place: self.placement.put(mask, np.bool_) for place, mask in batch.masks.items()}
 
-    def gradients(self, net: Net, batch: Batch, loss: Loss) -> Gradients:
+    def gradients(self, net: JaxNetwork, batch: Batch, loss: Loss) -> Gradients:
         check_targets(loss, batch.y, net.model.output_shape)
-        with self.home.inside():
-            value, (found, dx) = differentiator(skeleton(net.model), loss, batch.training)(
+        with self.placement.inside():
+            value, (found, dx) = differentiator(bare_model(net.model), loss, batch.training)(
                 net.parameters,
-                self.home.put(batch.x),
+                self.placement.put(batch.x),
                 net.state,
-                self.home.targets(loss, batch.y),
+                self.placement.targets(loss, batch.y),
                 self._masks(net, batch),
             )
-            return Gradients(float(value), copied(found), np.array(dx))
+            return Gradients(float(value), copy_out(found), np.array(dx))
 
-    def trace(self, net: Net, batch: Batch) -> list[Array]:
-        with self.home.inside():
-            outputs = tracer(skeleton(net.model), batch.training)(
-                net.tensors, self.home.put(batch.x), self._masks(net, batch)
+    def trace(self, net: JaxNetwork, batch: Batch) -> list[Array]:
+        with self.placement.inside():
+            outputs = tracer(bare_model(net.model), batch.training)(
+                net.tensors, self.placement.put(batch.x), self._masks(net, batch)
             )
             return [np.array(output) for output in outputs]
 
-    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
+    def fit(
+        self, net: JaxNetwork, samples: Samples, recipe: Recipe, plan: Plan
+    ) -> Generator[Epoch]:
         check_targets(recipe.loss, samples.y, net.model.output_shape)
-        yield from fit_network(net, samples, self.home, recipe, plan)
+        yield from fit_network(net, samples, self.placement, recipe, plan)

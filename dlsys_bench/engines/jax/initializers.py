@@ -53,7 +53,7 @@ def _start(tensor: Tensor, key: Array, dtype: str) -> Array:
     return FAMILIES[law.family](law, key, tensor.shape, dtype)
 
 
-def start(model: Model, key: Array, dtype: str) -> dict[str, Array]:
+def initialize(model: Model, key: Array, dtype: str) -> dict[str, Array]:
     """Every tensor by the model's initialisers, each from a key of its own."""
     return {
         tensor.name: _start(tensor, jax.random.fold_in(key, place), dtype)

@@ -13,7 +13,7 @@ from jax import Array, lax
 
 from dlsys_bench.spec import layers
 
-Tensors = dict[str, Array]
+JaxTensors = dict[str, Array]
 
 
 class Call(NamedTuple):
@@ -23,7 +23,7 @@ class Call(NamedTuple):
 
     x: Array
     shape: layers.Shape
-    tensors: Tensors
+    tensors: JaxTensors
     training: bool
     kept: Array | None
 
@@ -80,7 +80,7 @@ RULES: dict[type[layers.Layer], Callable[[Any, Call], Array]] = {
 }
 
 
-def _batch_norm(layer: layers.BatchNorm, call: Call) -> tuple[Array, Tensors]:
+def _batch_norm(layer: layers.BatchNorm, call: Call) -> tuple[Array, JaxTensors]:
     """By channel: the statistics of the batch in training, the moving ones outside."""
     x, own = call.x, call.tensors
     mean, variance, moved = own["moving_mean"], own["moving_variance"], {}
@@ -98,12 +98,12 @@ def _batch_norm(layer: layers.BatchNorm, call: Call) -> tuple[Array, Tensors]:
 
 # The kinds that training moves without a gradient: what comes out, and the state as the batch
 # leaves it.
-MOVING: dict[type[layers.Layer], Callable[[Any, Call], tuple[Array, Tensors]]] = {
+MOVING: dict[type[layers.Layer], Callable[[Any, Call], tuple[Array, JaxTensors]]] = {
     layers.BatchNorm: _batch_norm
 }
 
 
-def apply(layer: layers.Layer, call: Call) -> tuple[Array, Tensors]:
+def apply(layer: layers.Layer, call: Call) -> tuple[Array, JaxTensors]:
     """What a layer gives (N, ...), and what of its state the batch moved."""
     if type(layer) in MOVING:
         return MOVING[type(layer)](layer, call)

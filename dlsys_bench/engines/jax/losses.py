@@ -30,7 +30,7 @@ LOSSES: dict[type[losses.Loss], Callable[[Array, Array], Array]] = {
 }
 
 
-def hits(loss: losses.Loss, outputs: Array, y: Array) -> Array:
+def count_correct(loss: losses.Loss, outputs: Array, y: Array) -> Array:
     """How many of (N, classes) are right; zero where no answer is right or wrong."""
     if loss.targets == "labels":
         return (outputs.argmax(axis=-1) == y).sum(dtype=jnp.int32)

@@ -11,21 +11,21 @@ import jax
 import numpy as np
 from jax import Array
 
-from dlsys_bench.engines.jax.layers import Call, Tensors, apply
+from dlsys_bench.engines.jax.layers import Call, JaxTensors, apply
 from dlsys_bench.engines.jax.losses import LOSSES
 from dlsys_bench.spec.initializers import Initializer, Zeros
 from dlsys_bench.spec.layers import Dropout
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 
-Masks = Mapping[int, Array]
+JaxMasks = Mapping[int, Array]
 
 # How many compiled programs of each sort are kept: a property test draws networks without end.
 PROGRAMS = 64
 
 # For what is run once or twice, compiling is all the cost: a third of the time without what makes
 # it fast.
-HASTE = {
+FAST_COMPILE = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_use_fusion_emitters": False,
@@ -33,18 +33,18 @@ HASTE = {
 
 
 @dataclasses.dataclass
-class Net:
+class JaxNetwork:
     """What the engine hands out: `parameters` have gradients, `state` is moved by training; `key`
     is drawn from where no plan says what is dropped, and `draws` counts how often."""
 
     model: Model
-    parameters: Tensors
-    state: Tensors
+    parameters: JaxTensors
+    state: JaxTensors
     key: Array
     draws: int = 0
 
     @property
-    def tensors(self) -> Tensors:
+    def tensors(self) -> JaxTensors:
         """Every tensor, in the model's order."""
         own = self.parameters | self.state
         return {tensor.name: own[tensor.name] for tensor in self.model.tensors}
@@ -55,7 +55,7 @@ class Net:
         return jax.random.fold_in(self.key, self.draws)
 
 
-def skeleton(model: Model) -> Model:
+def bare_model(model: Model) -> Model:
     """What of a model a program depends on: neither its name nor how its tensors start."""
     bare: Model = model.map(lambda record: Zeros() if isinstance(record, Initializer) else record)
     return dataclasses.replace(bare, name="")
@@ -75,11 +75,11 @@ def draw(model: Model, key: Array, batch: int) -> dict[int, Array]:
 
 
 def forward(
-    model: Model, tensors: Tensors, x: Array, masks: Masks, training: bool
-) -> tuple[list[Array], Tensors]:
+    model: Model, tensors: JaxTensors, x: Array, masks: JaxMasks, training: bool
+) -> tuple[list[Array], JaxTensors]:
     """The output of every layer, and the state as the batch moved it."""
     outputs: list[Array] = []
-    moved: Tensors = {}
+    moved: JaxTensors = {}
     for place, (name, layer, shape) in enumerate(
         zip(model.names, model.layers, model.shapes, strict=False)
     ):
@@ -100,43 +100,43 @@ def forward(
 def loss_of(
     model: Model,
     loss: Loss,
-    parameters: Tensors,
-    state: Tensors,
+    parameters: JaxTensors,
+    state: JaxTensors,
     x: Array,
     y: Array,
-    masks: Masks,
+    masks: JaxMasks,
     training: bool,
-) -> tuple[Array, tuple[Array, Tensors]]:
+) -> tuple[Array, tuple[Array, JaxTensors]]:
     """The loss of a batch; beside it the outputs, and the state as the batch moved it."""
     outputs, moved = forward(model, parameters | state, x, masks, training)
     return LOSSES[type(loss)](outputs[-1], y), (outputs[-1], state | moved)
 
 
 @functools.cache
-def _haste() -> dict[str, Any]:
+def _fast_compile() -> dict[str, Any]:
     """HASTE, or nothing where this jax does not know it: these are switches of its compiler, which
     come and go."""
     try:
-        jax.jit(lambda x: x + 1, compiler_options=HASTE)(0.0)
+        jax.jit(lambda x: x + 1, compiler_options=FAST_COMPILE)(0.0)
     except Exception:  # A TypeError, or an error of the compiler's, by version.
         return {}
-    return {"compiler_options": HASTE}
+    return {"compiler_options": FAST_COMPILE}
 
 
 @functools.lru_cache(PROGRAMS)
-def predictor(model: Model) -> Callable[[Tensors, Array], Array]:
+def predictor(model: Model) -> Callable[[JaxTensors, Array], Array]:
     """(tensors, x) -> outputs, outside training."""
-    compiled: Callable[[Tensors, Array], Array] = jax.jit(
+    compiled: Callable[[JaxTensors, Array], Array] = jax.jit(
         lambda tensors, x: forward(model, tensors, x, {}, False)[0][-1]
     )
     return compiled
 
 
 @functools.lru_cache(PROGRAMS)
-def tracer(model: Model, training: bool) -> Callable[[Tensors, Array, Masks], list[Array]]:
+def tracer(model: Model, training: bool) -> Callable[[JaxTensors, Array, JaxMasks], list[Array]]:
     """(tensors, x, masks) -> the output of every layer."""
-    compiled: Callable[[Tensors, Array, Masks], list[Array]] = jax.jit(
-        lambda tensors, x, masks: forward(model, tensors, x, masks, training)[0], **_haste()
+    compiled: Callable[[JaxTensors, Array, JaxMasks], list[Array]] = jax.jit(
+        lambda tensors, x, masks: forward(model, tensors, x, masks, training)[0], **_fast_compile()
     )
     return compiled
 
@@ -144,14 +144,16 @@ def tracer(model: Model, training: bool) -> Callable[[Tensors, Array, Masks], li
 @functools.lru_cache(PROGRAMS)
 def differentiator(
     model: Model, loss: Loss, training: bool
-) -> Callable[..., tuple[Array, tuple[Tensors, Array]]]:
+) -> Callable[..., tuple[Array, tuple[JaxTensors, Array]]]:
     """(parameters, state, x, y, masks) -> the loss, and its gradients in the parameters and in
     x."""
 
-    def value(parameters: Tensors, x: Array, state: Tensors, y: Array, masks: Masks) -> Array:
+    def value(
+        parameters: JaxTensors, x: Array, state: JaxTensors, y: Array, masks: JaxMasks
+    ) -> Array:
         return loss_of(model, loss, parameters, state, x, y, masks, training)[0]
 
-    compiled: Callable[..., tuple[Array, tuple[Tensors, Array]]] = jax.jit(
-        jax.value_and_grad(value, argnums=(0, 1)), **_haste()
+    compiled: Callable[..., tuple[Array, tuple[JaxTensors, Array]]] = jax.jit(
+        jax.value_and_grad(value, argnums=(0, 1)), **_fast_compile()
     )
     return compiled

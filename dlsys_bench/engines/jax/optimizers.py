@@ -18,21 +18,23 @@ from numpy.typing import NDArray
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 from dlsys_bench.spec.recipe import Recipe
 
-Memory = tuple[Array, ...]
+OptimizerState = tuple[Array, ...]
 Row = NDArray[np.float64]
 
 
-class Rule(NamedTuple):
+class UpdateRule(NamedTuple):
     """`slots`: how many arrays are remembered of each tensor. `factors` (rates, updates from 1) ->
     a column each. `change` (record, gradient, memory, factors) -> what is added to the tensor, and
     the memory as it is then."""
 
     slots: Callable[[Any], int]
     factors: Callable[[Any, Row, Row], tuple[Row, ...]]
-    change: Callable[[Any, Array, Memory, Array], tuple[Array, Memory]]
+    change: Callable[[Any, Array, OptimizerState, Array], tuple[Array, OptimizerState]]
 
 
-def _sgd(record: SGD, gradient: Array, memory: Memory, factors: Array) -> tuple[Array, Memory]:
+def _sgd(
+    record: SGD, gradient: Array, memory: OptimizerState, factors: Array
+) -> tuple[Array, OptimizerState]:
     rate, share = factors
     if not memory:
         return -rate * gradient, ()
@@ -54,7 +56,9 @@ def _adam_factors(record: Adam, rates: Row, updates: Row) -> tuple[Row, ...]:
     return rates * root / mean, np.ones_like(root)
 
 
-def _adam(record: Adam, gradient: Array, memory: Memory, factors: Array) -> tuple[Array, Memory]:
+def _adam(
+    record: Adam, gradient: Array, memory: OptimizerState, factors: Array
+) -> tuple[Array, OptimizerState]:
     mean, square = memory
     size, scale = factors
     mean = record.beta_1 * mean + (1.0 - record.beta_1) * gradient
@@ -63,8 +67,8 @@ def _adam(record: Adam, gradient: Array, memory: Memory, factors: Array) -> tupl
 
 
 def _rmsprop(
-    record: RMSprop, gradient: Array, memory: Memory, factors: Array
-) -> tuple[Array, Memory]:
+    record: RMSprop, gradient: Array, memory: OptimizerState, factors: Array
+) -> tuple[Array, OptimizerState]:
     (square,), (rate,) = memory, factors
     square = record.rho * square + (1.0 - record.rho) * jnp.square(gradient)
     inside = record.epsilon_added == "inside"
@@ -72,15 +76,15 @@ def _rmsprop(
     return -rate * gradient / root, (square,)
 
 
-OPTIMIZERS: dict[type[Optimizer], Rule] = {
-    SGD: Rule(
+OPTIMIZERS: dict[type[Optimizer], UpdateRule] = {
+    SGD: UpdateRule(
         lambda record: int(record.momentum > 0),
         # torch's first velocity is the gradient itself: only later ones are dampened.
         lambda record, rates, updates: (rates, np.where(updates == 1, 1.0, 1.0 - record.dampening)),
         _sgd,
     ),
-    Adam: Rule(lambda record: 2, _adam_factors, _adam),
-    RMSprop: Rule(lambda record: 1, lambda record, rates, updates: (rates,), _rmsprop),
+    Adam: UpdateRule(lambda record: 2, _adam_factors, _adam),
+    RMSprop: UpdateRule(lambda record: 1, lambda record, rates, updates: (rates,), _rmsprop),
 }
 
 

@@ -10,23 +10,23 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from dlsys_bench.engines.jax.layers import Tensors
-from dlsys_bench.engines.jax.losses import hits
+from dlsys_bench.engines.jax.layers import JaxTensors
+from dlsys_bench.engines.jax.losses import count_correct
 from dlsys_bench.engines.jax.network import PROGRAMS, draw, loss_of
-from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, Memory
+from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, OptimizerState
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import Optimizer
 
 
-class Progress(NamedTuple):
+class TrainingState(NamedTuple):
     """What a step moves, all of it on the device and donated. Of the epoch: the loss of each step
     (places,), how many answers were right, how many steps and samples are done. `sound`: no loss
     has left the finite yet."""
 
-    parameters: Tensors
-    state: Tensors
-    memory: dict[str, Memory]
+    parameters: JaxTensors
+    state: JaxTensors
+    memory: dict[str, OptimizerState]
     losses: Array
     right: Array
     step: Array
@@ -34,7 +34,7 @@ class Progress(NamedTuple):
     sound: Array
 
 
-class Feed(NamedTuple):
+class StepFeed(NamedTuple):
     """What the steps of an epoch read: all samples, their order (N,), the optimiser's factors
     (places, k), the key that dropout draws from, and in parity mode the masks of some steps by the
     layer's place, (steps, n, ...)."""
@@ -52,17 +52,17 @@ def _step(
     loss: Loss,
     optimizer: Optimizer,
     size: int,
-    now: Progress,
-    feed: Feed,
+    now: TrainingState,
+    feed: StepFeed,
     place: Array,
-) -> Progress:
+) -> TrainingState:
     """One update. A loss that is not finite moves nothing, nor does any step after it."""
     chosen = lax.dynamic_slice(feed.order, (now.seen,), (size,))
     x, y = feed.x[chosen], feed.y[chosen]
     given = {layer: masks[place] for layer, masks in feed.masks.items()}
     masks = given or draw(model, jax.random.fold_in(feed.key, now.step), size)
 
-    def value_of(parameters: Tensors) -> tuple[Array, tuple[Array, Tensors]]:
+    def value_of(parameters: JaxTensors) -> tuple[Array, tuple[Array, JaxTensors]]:
         return loss_of(model, loss, parameters, now.state, x, y, masks, True)
 
     (value, (outputs, moved)), gradients = jax.value_and_grad(value_of, has_aux=True)(
@@ -71,7 +71,7 @@ def _step(
     rule, row = OPTIMIZERS[type(optimizer)], feed.factors[now.step]
     sound = now.sound & jnp.isfinite(value)
 
-    def update() -> tuple[Tensors, Tensors, dict[str, Memory]]:
+    def update() -> tuple[JaxTensors, JaxTensors, dict[str, OptimizerState]]:
         parameters, memory = {}, {}
         for name, tensor in now.parameters.items():
             change, memory[name] = rule.change(optimizer, gradients[name], now.memory[name], row)
@@ -83,8 +83,10 @@ def _step(
     parameters, state, memory = lax.cond(
         sound, update, lambda: (now.parameters, now.state, now.memory)
     )
-    losses, right = now.losses.at[now.step].set(value), now.right + hits(loss, outputs, y)
-    return Progress(parameters, state, memory, losses, right, now.step + 1, now.seen + size, sound)
+    losses, right = now.losses.at[now.step].set(value), now.right + count_correct(loss, outputs, y)
+    return TrainingState(
+        parameters, state, memory, losses, right, now.step + 1, now.seen + size, sound
+    )
 
 
 @functools.lru_cache(PROGRAMS)
@@ -97,12 +99,12 @@ def program(model: Model, loss: Loss, optimizer: Optimizer, size: int, looped: b
     """
     step = functools.partial(_step, model, loss, optimizer, size)
 
-    def one(now: Progress, feed: Feed, count: Array) -> Progress:
+    def one(now: TrainingState, feed: StepFeed, count: Array) -> TrainingState:
         return step(now, feed, jnp.int32(0))
 
-    def many(now: Progress, feed: Feed, count: Array) -> Progress:
+    def many(now: TrainingState, feed: StepFeed, count: Array) -> TrainingState:
         first, last = now.step, now.step + count
-        done: Progress = lax.while_loop(
+        done: TrainingState = lax.while_loop(
             lambda now: (now.step < last) & now.sound,
             lambda now: step(now, feed, now.step - first),
             now,

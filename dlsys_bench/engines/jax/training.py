@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import Epoch, EpochRun, training_epochs
-from dlsys_bench.engines.jax.home import Home
-from dlsys_bench.engines.jax.layers import Tensors
-from dlsys_bench.engines.jax.network import Net, skeleton
-from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, Memory, factors
-from dlsys_bench.engines.jax.steps import Feed, Progress, program
-from dlsys_bench.engines.plan import Plan, epochs_of
+from dlsys_bench.engines.jax.layers import JaxTensors
+from dlsys_bench.engines.jax.network import JaxNetwork, bare_model
+from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, OptimizerState, factors
+from dlsys_bench.engines.jax.placement import JaxPlacement
+from dlsys_bench.engines.jax.steps import StepFeed, TrainingState, program
+from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.spec.layers import Conv2D, Dropout
 from dlsys_bench.spec.recipe import Recipe
 
@@ -42,17 +42,22 @@ class Training:
     """One `fit`, an epoch at a time. The network is given each step's arrays at once, since its own
     are donated."""
 
-    def __init__(self, net: Net, samples: Samples, home: Home, recipe: Recipe, plan: Plan) -> None:
-        self.net, self.home, self.recipe, self.plan = net, home, recipe, plan
+    def __init__(
+        self, net: JaxNetwork, samples: Samples, placement: JaxPlacement, recipe: Recipe, plan: Plan
+    ) -> None:
+        self.net, self.placement, self.recipe, self.plan = net, placement, recipe, plan
         self.samples = len(samples.x)
-        self.x, self.y = home.put(samples.x), home.targets(recipe.loss, samples.y)
-        self.order_key, self.drop_key = home.key(plan.seed, "order"), home.key(plan.seed, "dropout")
-        self.epochs = list(epochs_of(self.samples, recipe, plan))
+        self.x, self.y = placement.put(samples.x), placement.targets(recipe.loss, samples.y)
+        self.order_key, self.drop_key = (
+            placement.key(plan.seed, "order"),
+            placement.key(plan.seed, "dropout"),
+        )
+        self.epochs = list(epoch_batch_sizes(self.samples, recipe, plan))
         self.places = max(FEWEST_PLACES, 1 << (max(map(len, self.epochs)) - 1).bit_length())
-        model, optimizer = skeleton(net.model), recipe.optimizer
+        model, optimizer = bare_model(net.model), recipe.optimizer
         # XLA's CPU compiler leaves the gradients of a convolution to plain loops inside a while:
         # three times as slow.
-        looped = home.device.platform != "cpu" or not any(
+        looped = placement.device.platform != "cpu" or not any(
             isinstance(layer, Conv2D) for layer in model.layers
         )
         self.given = plan.parity and any(isinstance(layer, Dropout) for layer in model.layers)
@@ -63,7 +68,7 @@ class Training:
         }
         slots = range(OPTIMIZERS[type(optimizer)].slots(optimizer))
         memory = {
-            name: tuple(home.put(np.zeros(t.shape)) for _ in slots)
+            name: tuple(placement.put(np.zeros(t.shape)) for _ in slots)
             for name, t in net.parameters.items()
         }
         self.progress = self._opened(net.parameters, net.state, memory, sound=False)
@@ -75,24 +80,37 @@ class Training:
             self._advance(size, feed, 1)
 
     def _opened(
-        self, parameters: Tensors, state: Tensors, memory: dict[str, Memory], *, sound: bool = True
-    ) -> Progress:
+        self,
+        parameters: JaxTensors,
+        state: JaxTensors,
+        memory: dict[str, OptimizerState],
+        *,
+        sound: bool = True,
+    ) -> TrainingState:
         """Ready for an epoch. Each is an array of its own: none may be donated twice."""
-        losses, fine = self.home.put(np.zeros(self.places)), self.home.put(sound, np.bool_)
-        right, step, seen = (self.home.put(0, np.int32) for _ in range(3))
-        return Progress(parameters, state, memory, losses, right, step, seen, fine)
+        losses, fine = (
+            self.placement.put(np.zeros(self.places)),
+            self.placement.put(sound, np.bool_),
+        )
+        right, step, seen = (self.placement.put(0, np.int32) for _ in range(3))
+        return TrainingState(parameters, state, memory, losses, right, step, seen, fine)
 
-    def _feed(self, epoch: int, steps: int) -> Feed:
+    def _feed(self, epoch: int, steps: int) -> StepFeed:
         found = factors(self.recipe, self.done, steps)
         rows = np.concatenate([found, np.zeros((self.places - steps, found.shape[1]))])
         if self.plan.parity or not self.recipe.shuffle:
-            order = self.home.put(
+            order = self.placement.put(
                 self.plan.order(epoch, self.samples, self.recipe.shuffle), np.int32
             )
         else:
             order = _shuffled(jax.random.fold_in(self.order_key, epoch), self.samples)
-        return Feed(
-            self.x, self.y, order, self.home.put(rows), jax.random.fold_in(self.drop_key, epoch), {}
+        return StepFeed(
+            self.x,
+            self.y,
+            order,
+            self.placement.put(rows),
+            jax.random.fold_in(self.drop_key, epoch),
+            {},
         )
 
     def _masks(self, size: int, steps: int) -> dict[int, Array]:
@@ -103,11 +121,11 @@ class Training:
         each = [self.plan.masks(self.net.model, self.done + step, size) for step in range(steps)]
         each += [each[-1]] * (self.at_once - steps)
         return {
-            place: self.home.put(np.stack([masks[place] for masks in each]), np.bool_)
+            place: self.placement.put(np.stack([masks[place] for masks in each]), np.bool_)
             for place in each[0]
         }
 
-    def _advance(self, size: int, feed: Feed, steps: int) -> None:
+    def _advance(self, size: int, feed: StepFeed, steps: int) -> None:
         feed = feed._replace(masks=self._masks(size, steps))
         self.progress = self.programs[size](self.progress, feed, np.int32(steps))
         self.net.parameters, self.net.state = self.progress.parameters, self.progress.state
@@ -117,8 +135,8 @@ class Training:
         once, at the end."""
         self.progress = self._opened(*self.progress[:3])
         feed = self._feed(epoch.number, len(epoch.sizes))
-        for size, alike in itertools.groupby(epoch.sizes):
-            left = len(list(alike))
+        for size, models_for_replicas in itertools.groupby(epoch.sizes):
+            left = len(list(models_for_replicas))
             while left:
                 steps = min(left, self.at_once)
                 self._advance(size, feed, steps)
@@ -128,15 +146,15 @@ class Training:
 
 
 def fit_network(
-    net: Net, samples: Samples, home: Home, recipe: Recipe, plan: Plan
+    net: JaxNetwork, samples: Samples, placement: JaxPlacement, recipe: Recipe, plan: Plan
 ) -> Generator[Epoch]:
     """Train one network, and yield every epoch. Raises DivergedError; parameters and state are then
     those from before that batch."""
-    with home.inside():
-        training = Training(net, samples, home, recipe, plan)
+    with placement.inside():
+        training = Training(net, samples, placement, recipe, plan)
     for epoch in training_epochs(net.model, len(samples.x), recipe, plan):
         # Only while an epoch trains: the caller may want numbers of another width.
-        with home.inside():
+        with placement.inside():
             losses, correct = training.run(epoch)
         epoch.add_all(losses.tolist(), correct)
         yield epoch.end()

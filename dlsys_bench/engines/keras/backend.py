@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.errors import EngineError
 
-Tensors = list[Any]
-Forward = Callable[[Tensors], tuple[Any, Any]]
+TensorList = list[Any]
+LossFunction = Callable[[TensorList], tuple[Any, Any]]
 
 
-class Feed(Protocol):
+class FitData(Protocol):
     """The data arguments of `fit`: batches of one size, the last smaller, or of a list of sizes.
     The shuffling follows keras.utils.set_random_seed."""
 
@@ -35,8 +35,8 @@ class Backend(NamedTuple):
     what it returns beside the value, and the value's gradient in each tensor."""
 
     has_gpu: Callable[[], bool]
-    differentiate: Callable[[Forward, Tensors], tuple[Any, Any, Tensors]]
-    feed: Feed
+    differentiate: Callable[[LossFunction, TensorList], tuple[Any, Any, TensorList]]
+    feed: FitData
 
 
 def _tensorflow_has_gpu() -> bool:
@@ -45,7 +45,9 @@ def _tensorflow_has_gpu() -> bool:
     return bool(tensorflow.config.list_physical_devices("GPU"))
 
 
-def _tensorflow_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, Any, Tensors]:
+def _tensorflow_differentiate(
+    forward: LossFunction, tensors: TensorList
+) -> tuple[Any, Any, TensorList]:
     import tensorflow
 
     with tensorflow.GradientTape() as tape:
@@ -100,7 +102,7 @@ def _jax_has_gpu() -> bool:
     return any(device.platform == "gpu" for device in jax.devices())
 
 
-def _jax_differentiate(forward: Forward, tensors: Tensors) -> tuple[Any, Any, Tensors]:
+def _jax_differentiate(forward: LossFunction, tensors: TensorList) -> tuple[Any, Any, TensorList]:
     import jax
 
     (value, beside), gradients = jax.value_and_grad(forward, has_aux=True)(tensors)
@@ -129,7 +131,7 @@ def _is_not_about_retracing(record: logging.LogRecord) -> bool:
     return "triggered tf.function retracing" not in record.getMessage()
 
 
-def start(engine: str, backend: str, device: str) -> None:
+def start_backend(engine: str, backend: str, device: str) -> None:
     """Import keras on a backend, or find it there.
 
     Errors: EngineError where the process already runs keras on another backend, or has no GPU for

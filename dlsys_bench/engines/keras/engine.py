@@ -11,14 +11,14 @@ import numpy as np
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
 from dlsys_bench.engines.epochs import Epoch, training_epochs
-from dlsys_bench.engines.keras.backend import BACKENDS, start
-from dlsys_bench.engines.plan import Array, Plan, Weights, steps_of
+from dlsys_bench.engines.keras.backend import BACKENDS, start_backend
+from dlsys_bench.engines.plan import Array, Plan, Weights, count_steps
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 if TYPE_CHECKING:
-    from dlsys_bench.engines.keras.network import Net
+    from dlsys_bench.engines.keras.network import KerasNetwork
 
 PREDICTED_AT_ONCE = 1000
 
@@ -56,7 +56,7 @@ class KerasEngine(Engine):
 
     def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
         super().__init__(device, dtype)
-        start(self.name, self.backend, device)
+        start_backend(self.name, self.backend, device)
 
     def _device(self) -> contextlib.AbstractContextManager[Any]:
         """The CPU, where a GPU would be taken unasked; a GPU is taken unasked."""
@@ -64,21 +64,21 @@ class KerasEngine(Engine):
 
         return keras.device("cpu:0") if self.device == "cpu" else contextlib.nullcontext()
 
-    def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Net:
-        from dlsys_bench.engines.keras.network import Net
+    def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> KerasNetwork:
+        from dlsys_bench.engines.keras.network import KerasNetwork
 
         self.check(model)
         with self._device():
-            net = Net(model, self.dtype, seed)
+            net = KerasNetwork(model, self.dtype, seed)
             net.seed(seed)
             if weights is not None:
                 net.assign(weights)
         return net
 
-    def weights(self, net: Net) -> Weights:
+    def weights(self, net: KerasNetwork) -> Weights:
         return {name: _array(variable) for name, variable in net.tensors.items()}
 
-    def predict(self, net: Net, x: Array) -> Array:
+    def predict(self, net: KerasNetwork, x: Array) -> Array:
         x = np.asarray(x, self.dtype)
         if not len(x):
             return np.empty((0, *net.model.output_shape), self.dtype)
@@ -96,7 +96,7 @@ class KerasEngine(Engine):
                 parts.append(net.sequential.predict_on_batch(filled)[: len(part)])
         return np.concatenate(parts)
 
-    def gradients(self, net: Net, batch: Batch, loss: Loss) -> Gradients:
+    def gradients(self, net: KerasNetwork, batch: Batch, loss: Loss) -> Gradients:
         import keras
 
         from dlsys_bench.engines.keras.training import LOSSES, targets
@@ -104,7 +104,7 @@ class KerasEngine(Engine):
         check_targets(loss, batch.y, net.model.output_shape)
         loss_of = LOSSES[type(loss)](self.dtype)
         network = net.sequential
-        with self._device(), net.keeping(batch.masks):
+        with self._device(), net.with_masks(batch.masks):
             y = keras.ops.convert_to_tensor(
                 targets(loss, batch.y, net.model.output_shape[-1], self.dtype)
             )
@@ -120,26 +120,28 @@ class KerasEngine(Engine):
             value, moved, (dx, *found) = BACKENDS[self.backend].differentiate(
                 forward, [x, *trained]
             )
-            net.draw_on(network, moved)
+            net.advance_seeds(network, moved)
         weights = {
             name: _array(gradient) for name, gradient in zip(net.trained, found, strict=True)
         }
         return Gradients(float(value), weights, _array(dx))
 
-    def trace(self, net: Net, batch: Batch) -> list[Array]:
+    def trace(self, net: KerasNetwork, batch: Batch) -> list[Array]:
         network = net.every_layer
-        with self._device(), net.keeping(batch.masks):
+        with self._device(), net.with_masks(batch.masks):
             outputs, moved = network.stateless_call(
                 network.trainable_variables,
                 network.non_trainable_variables,
                 np.asarray(batch.x, self.dtype),
                 training=batch.training,
             )
-            net.draw_on(network, moved)
+            net.advance_seeds(network, moved)
         # Keras unpacks a list of one output.
         return [_array(output) for output in (outputs if isinstance(outputs, list) else [outputs])]
 
-    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
+    def fit(
+        self, net: KerasNetwork, samples: Samples, recipe: Recipe, plan: Plan
+    ) -> Generator[Epoch]:
         """As `Engine.fit` says. A loss that is not finite shows in the running mean, whose value
         the error names."""
         from dlsys_bench.engines.keras.training import (
@@ -160,7 +162,7 @@ class KerasEngine(Engine):
         with self._device(), random.active():
             net.seed(plan.seed)
             net.sequential.compile(
-                optimizer_of(recipe, steps_of(len(x), recipe, plan)),
+                optimizer_of(recipe, count_steps(len(x), recipe, plan)),
                 LOSSES[type(recipe.loss)](self.dtype),
                 metrics=[accuracy(self.dtype)] if accuracy else None,
                 # Masks that come from outside are new at every step, and a compiled step would keep
@@ -170,7 +172,7 @@ class KerasEngine(Engine):
             native = not plan.parity and recipe.batch_sizes is None
             batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle) if native else {}
         for epoch in training_epochs(net.model, len(x), recipe, plan):
-            with self._device(), random.active(), net.keeping(None):
+            with self._device(), random.active(), net.with_masks(None):
                 callback = EpochCallback(net, epoch)
                 if not native:
                     order = epoch.order()

@@ -17,10 +17,10 @@ from dlsys_bench.spec import initializers, layers
 from dlsys_bench.spec.initializers import Distribution
 from dlsys_bench.spec.model import Model, Tensor
 
-Masks = Mapping[int, NDArray[np.bool_]]
+KeptMasks = Mapping[int, NDArray[np.bool_]]
 
 
-class Dropout(keras.layers.Dropout):
+class KerasDropout(keras.layers.Dropout):
     """Keras's own, unless it is told what to keep."""
 
     kept: NDArray[np.bool_] | None = None
@@ -59,7 +59,7 @@ LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
     layers.BatchNorm: lambda layer, **options: keras.layers.BatchNormalization(
         momentum=layer.moving_decay, epsilon=layer.epsilon, **options
     ),
-    layers.Dropout: lambda layer, **options: Dropout(layer.drop_rate, **options),
+    layers.Dropout: lambda layer, **options: KerasDropout(layer.drop_rate, **options),
     layers.Flatten: lambda layer, **options: keras.layers.Flatten(NHWC, **options),
     layers.Dense: lambda layer, **options: keras.layers.Dense(
         layer.units, use_bias=layer.use_bias, **options
@@ -84,7 +84,7 @@ FAMILIES: dict[str, Callable[[Distribution, int], Any]] = {
 }
 
 
-def seed_of(seed: int, *stream: int) -> int:
+def derive_seed(seed: int, *stream: int) -> int:
     """A seed of 31 bits, as keras takes them, for one use of a run's seed."""
     return int(np.random.SeedSequence((seed, *stream)).generate_state(1)[0] >> 1)
 
@@ -100,7 +100,7 @@ def initializer(tensor: Tensor, seed: int) -> Any:
     return FAMILIES[law.family](law, seed)
 
 
-class Net:
+class KerasNetwork:
     """A keras.Sequential of the model's layers under the model's names, and its tensors by
     theirs."""
 
@@ -111,7 +111,7 @@ class Net:
         for place, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
             starts = {
                 f"{tensor.name.split('.')[1]}_initializer": initializer(
-                    tensor, seed_of(seed, place, number)
+                    tensor, derive_seed(seed, place, number)
                 )
                 for number, tensor in enumerate(model.tensors_of(place))
             }
@@ -126,8 +126,10 @@ class Net:
             for tensor in model.tensors_of(place):
                 self.tensors[tensor.name] = getattr(layer, tensor.name.split(".")[1])
         self.trained = [tensor.name for tensor in model.tensors if tensor.trainable]
-        self.dropouts: dict[int, Dropout] = {
-            place: layer for place, layer in enumerate(self.layers) if isinstance(layer, Dropout)
+        self.dropouts: dict[int, KerasDropout] = {
+            place: layer
+            for place, layer in enumerate(self.layers)
+            if isinstance(layer, KerasDropout)
         }
 
     def assign(self, weights: Weights) -> None:
@@ -139,23 +141,23 @@ class Net:
         """Let the dropout layers draw afresh from a seed."""
         for place, layer in self.dropouts.items():
             if layer.rate > 0:
-                layer.seed_generator.state.assign([seed_of(seed, place), 0])
+                layer.seed_generator.state.assign([derive_seed(seed, place), 0])
 
-    def keep(self, masks: Masks | None) -> None:
+    def set_masks(self, masks: KeptMasks | None) -> None:
         """Hand each dropout layer what it keeps, or let it draw."""
         for place, layer in self.dropouts.items():
             layer.kept = None if masks is None else masks[place]
 
     @contextlib.contextmanager
-    def keeping(self, masks: Masks | None) -> Iterator[None]:
+    def with_masks(self, masks: KeptMasks | None) -> Iterator[None]:
         """`keep` for one pass."""
-        self.keep(masks)
+        self.set_masks(masks)
         try:
             yield
         finally:
-            self.keep(None)
+            self.set_masks(None)
 
-    def draw_on(self, network: Any, non_trainable: list[Any]) -> None:
+    def advance_seeds(self, network: Any, non_trainable: list[Any]) -> None:
         """After a pass that left all state alone, move on what the dropout layers draw from, and
         only that."""
         generators = {

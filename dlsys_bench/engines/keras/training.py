@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.epochs import EpochRun
-from dlsys_bench.engines.keras.network import Net, seed_of
+from dlsys_bench.engines.keras.network import KerasNetwork, derive_seed
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec import losses, optimizers
 from dlsys_bench.spec.recipe import Recipe
@@ -92,7 +92,7 @@ ACCURACIES: dict[type[losses.Loss], Callable[[str], Any]] = {
 }
 
 
-class Table(keras.optimizers.schedules.LearningRateSchedule):
+class RateTable(keras.optimizers.schedules.LearningRateSchedule):
     """The rate of every step, looked up: Keras keeps rates in single precision."""
 
     def __init__(self, rates: list[float]) -> None:
@@ -129,7 +129,7 @@ def optimizer_of(recipe: Recipe, steps: int) -> Any:
     rate = (
         record.learning_rate
         if recipe.schedule is None
-        else Table([recipe.rate(step) for step in range(steps)])
+        else RateTable([recipe.rate(step) for step in range(steps)])
     )
     return OPTIMIZERS[type(record)](record, rate)
 
@@ -153,7 +153,7 @@ class GlobalRandomState:
     """
 
     def __init__(self, seed: int) -> None:
-        self.seed = seed_of(seed)
+        self.seed = derive_seed(seed)
         self.states: tuple[Any, Any] | None = None
 
     @contextlib.contextmanager
@@ -189,7 +189,7 @@ class EpochCallback(keras.callbacks.Callback):
     # reading the loss from the device delays no step. One batch may end before the one before it.
     async_safe = True
 
-    def __init__(self, net: Net, epoch: EpochRun) -> None:
+    def __init__(self, net: KerasNetwork, epoch: EpochRun) -> None:
         super().__init__()
         self.net, self.epoch = net, epoch
         self.means: dict[int, float] = {}
@@ -208,7 +208,7 @@ class EpochCallback(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Set the masks; Keras looks at `stop_training` after the batch that now begins."""
         if self.epoch.plan.parity and self.net.dropouts:
-            self.net.keep(self.epoch.masks(batch))
+            self.net.set_masks(self.epoch.masks(batch))
         cut_short = sum(self.epoch.sizes) < self.epoch.samples
         if cut_short and batch + 1 == len(self.epoch.sizes):
             self._stop()

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from dlsys_bench.engines.numba.activation import FusedActivationRule
-from dlsys_bench.engines.numba.awake import Awake
 from dlsys_bench.engines.numba.convolution import FusedConv2DRule
-from dlsys_bench.engines.numba.losses import judge
+from dlsys_bench.engines.numba.losses import evaluate
 from dlsys_bench.engines.numba.norm_pool import norm_pool
 from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, FusedDropoutRule
 from dlsys_bench.engines.numba.optimizers import STEPPERS
 from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule
-from dlsys_bench.engines.numpy import NumpyEngine, kit
-from dlsys_bench.engines.numpy.kit import Kit
-from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.engines.numba.spin_barrier import SpinBarrier
+from dlsys_bench.engines.numpy import NumpyEngine, ruleset
+from dlsys_bench.engines.numpy.rule import LayerRule
+from dlsys_bench.engines.numpy.ruleset import RuleSet
 from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dropout, Layer
 
-RULES: dict[type[Layer], type[Rule[Any]]] = kit.RULES | {
+RULES: dict[type[Layer], type[LayerRule[Any]]] = ruleset.RULES | {
     Conv2D: FusedConv2DRule,
     AveragePool: FusedAveragePoolRule,
     BatchNorm: FusedBatchNormRule,
@@ -31,4 +31,6 @@ class NumbaEngine(NumpyEngine):
     in one."""
 
     name = "numba"
-    kit = Kit(RULES, STEPPERS, judge, Awake, {(BatchNorm, AveragePool): norm_pool})
+    rule_set = RuleSet(
+        RULES, STEPPERS, evaluate, SpinBarrier, {(BatchNorm, AveragePool): norm_pool}
+    )

@@ -9,8 +9,8 @@ import numpy as np
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, flat_rows
 from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule, flat_images
-from dlsys_bench.engines.numpy.rule import Rule
-from dlsys_bench.engines.numpy.shards import Together, alone
+from dlsys_bench.engines.numpy.rule import LayerRule
+from dlsys_bench.engines.numpy.shards import ShardPass, run_whole
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import BatchNorm, IntPair
 
@@ -49,11 +49,11 @@ def norm_pool_dx(
                             target[n] = each * back[n] - slope * (source[n] - middle) - less
 
 
-class NormPoolRule(Rule[BatchNorm]):
+class NormPoolRule(LayerRule[BatchNorm]):
     """Of a batch norm's rule and a pool's, whose windows lie side by side and leave nothing
     over."""
 
-    meets = True
+    exchanges = True
 
     def __init__(self, norm: FusedBatchNormRule, pool: FusedAveragePoolRule) -> None:
         super().__init__(norm.layer, norm.shape, norm.tensors, norm.gradients)
@@ -61,26 +61,26 @@ class NormPoolRule(Rule[BatchNorm]):
 
     def forward(self, x: Array, training: bool) -> Array:
         if training:
-            return alone(self.forward_together(x))
+            return run_whole(self.forward_shard(x))
         self.whole: Array | None = None
         return self.pool.forward(self.norm.forward(x, training=False), training=False)
 
-    def forward_together(self, x: Array) -> Together[Array]:
+    def forward_shard(self, x: Array) -> ShardPass[Array]:
         self.whole = np.ascontiguousarray(x)
-        moments = yield from self.norm.agreed(flat_rows(self.whole), x.shape)
+        moments = yield from self.norm.shared_moments(flat_rows(self.whole), x.shape)
         left = self.pool.forward(self.whole, training=True)
-        return self.norm.through(flat_rows(left), moments, left.shape)
+        return self.norm.normalize(flat_rows(left), moments, left.shape)
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
         if self.whole is not None:
-            return alone(self.backward_together(dy, wants_dx))
+            return run_whole(self.backward_shard(dy, wants_dx))
         between = self.pool.backward(dy, wants_dx=True)
         assert between is not None
         return self.norm.backward(between, wants_dx)
 
-    def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
+    def backward_shard(self, dy: Array, wants_dx: bool) -> ShardPass[Array | None]:
         norm = self.norm
-        total = yield from norm.summed(flat_rows(dy), dy.shape)
+        total = yield from norm.shared_sums(flat_rows(dy), dy.shape)
         if not wants_dx:
             return None
         assert self.whole is not None
@@ -99,7 +99,7 @@ class NormPoolRule(Rule[BatchNorm]):
         return dx
 
 
-def norm_pool(first: Rule[BatchNorm], second: FusedAveragePoolRule) -> NormPoolRule | None:
+def norm_pool(first: LayerRule[BatchNorm], second: FusedAveragePoolRule) -> NormPoolRule | None:
     """One rule for both, where it computes what they do one after the other."""
     (h, w, _), pool = second.shape, second.layer
     if pool.steps != pool.pool_size or h % pool.steps[0] or w % pool.steps[1]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
-from dlsys_bench.engines.numpy.shards import Together
+from dlsys_bench.engines.numpy.shards import ShardPass
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Shape
 
@@ -32,7 +32,7 @@ def moments(x: Array, found: Array) -> None:
 
 
 @kernel
-def pooled(parts: Array, counts: Array, found: Array) -> None:
+def pool_moments(parts: Array, counts: Array, found: Array) -> None:
     """The moments (2, G) of so many shards (S, 2, G), each of so many samples, as one. Chan, Golub
     & LeVeque 1979."""
     total = counts.sum()
@@ -136,11 +136,11 @@ def flat_rows(x: Array) -> Array:
 
 
 class FusedBatchNormRule(BatchNormRule):
-    def forward_together(self, x: Array) -> Together[Array]:
+    def forward_shard(self, x: Array) -> ShardPass[Array]:
         flat = flat_rows(x)
-        return self.through(flat, (yield from self.agreed(flat, x.shape)), x.shape)
+        return self.normalize(flat, (yield from self.shared_moments(flat, x.shape)), x.shape)
 
-    def agreed(self, flat: Array, shape: Shape) -> Together[Array]:
+    def shared_moments(self, flat: Array, shape: Shape) -> ShardPass[Array]:
         """The moments (2, G) of rows that belong to x of this shape, with those of the other
         shards."""
         found = np.empty((2, len(flat)), flat.dtype)
@@ -150,8 +150,8 @@ class FusedBatchNormRule(BatchNormRule):
         if len(told) > 1:
             counts, parts = (np.array(each, flat.dtype) for each in zip(*told, strict=True))
             self.samples = sum(count for count, _ in told)
-            pooled(parts, counts, found := np.empty_like(found))
-        if self.leads:
+            pool_moments(parts, counts, found := np.empty_like(found))
+        if self.updates_state:
             mean, variance = found.reshape(2, *shape[:2])
             self._move(mean, variance, int(self.samples))
         return found
@@ -162,9 +162,9 @@ class FusedBatchNormRule(BatchNormRule):
         # No sample moves what does not move.
         self.samples = inf
         moving = np.stack([self.tensors["moving_mean"], self.tensors["moving_variance"]])
-        return self.through(flat_rows(x), moving.reshape(2, -1), x.shape)
+        return self.normalize(flat_rows(x), moving.reshape(2, -1), x.shape)
 
-    def through(self, flat: Array, moments: Array, shape: Shape) -> Array:
+    def normalize(self, flat: Array, moments: Array, shape: Shape) -> Array:
         """What becomes of rows with these moments, in the shape of x."""
         gamma, beta = self.tensors["gamma"], self.tensors["beta"]
         self.x, self.moments, self.inverse = flat, moments, np.empty(moments.shape[1], flat.dtype)
@@ -172,16 +172,16 @@ class FusedBatchNormRule(BatchNormRule):
         normalised(flat, moments, gamma.ravel(), beta.ravel(), self.layer.epsilon, self.inverse, y)
         return y.reshape(len(gamma), *shape[1:])
 
-    def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
+    def backward_shard(self, dy: Array, wants_dx: bool) -> ShardPass[Array | None]:
         flat = flat_rows(dy)
-        total = yield from self.summed(flat, dy.shape)
+        total = yield from self.shared_sums(flat, dy.shape)
         if not wants_dx:
             return None
         gamma = self.tensors["gamma"].ravel()
         normal_dx(flat, self.x, self.moments, self.inverse, gamma, total, float(self.samples))
         return flat.reshape(dy.shape)
 
-    def summed(self, flat: Array, shape: Shape) -> Together[Array]:
+    def shared_sums(self, flat: Array, shape: Shape) -> ShardPass[Array]:
         """Fill the gradients of gamma and beta from rows of dy, of this shape. Returns those of all
         shards (2, G)."""
         sums = np.empty((2, len(flat)), flat.dtype)

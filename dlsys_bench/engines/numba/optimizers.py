@@ -10,7 +10,7 @@ from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy import optimizers
 from dlsys_bench.engines.numpy.optimizers import (
     AdamStepper,
-    Rate,
+    LearningRates,
     RMSpropStepper,
     SGDStepper,
     Stepper,
@@ -86,7 +86,7 @@ def rmsprop(
             p[r, i] -= step * g[r, i] / root
 
 
-def _each(rate: Rate, parameters: Array) -> Array:
+def _each(rate: LearningRates, parameters: Array) -> Array:
     """The rate of each replica (R,), in the parameters' dtype."""
     every = np.empty(len(parameters), parameters.dtype)
     every[:] = rate[:, 0] if isinstance(rate, np.ndarray) else rate
@@ -94,7 +94,7 @@ def _each(rate: Rate, parameters: Array) -> Array:
 
 
 class FusedSGDStepper(SGDStepper):
-    def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
+    def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         optimizer = self.optimizer
         if self.velocity is None:
             super().step(parameters, gradient, learning_rate)
@@ -114,7 +114,7 @@ class FusedSGDStepper(SGDStepper):
 
 
 class FusedAdamStepper(AdamStepper):
-    def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
+    def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         optimizer = self.optimizer
         self.steps += 1
         mean_correction, square_correction = (1.0 - beta**self.steps for beta in self.corrected)
@@ -137,7 +137,7 @@ class FusedAdamStepper(AdamStepper):
 
 
 class FusedRMSpropStepper(RMSpropStepper):
-    def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
+    def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         optimizer = self.optimizer
         self.steps += 1
         rmsprop(

@@ -31,7 +31,7 @@ def average(x: Array, size: IntPair, steps: IntPair, y: Array) -> None:
 def average_back(dy: Array, size: IntPair, steps: IntPair, dx: Array) -> None:
     """What each window passes back: all there is where windows lie side by side, else added to
     dx."""
-    alone = size == steps
+    disjoint = size == steps
     part = dy.dtype.type(1.0 / (size[0] * size[1]))
     for g in range(dy.shape[0]):
         for i in range(dy.shape[1]):
@@ -40,7 +40,7 @@ def average_back(dy: Array, size: IntPair, steps: IntPair, dx: Array) -> None:
                 for a in range(size[0]):
                     for b in range(size[1]):
                         other = dx[g, i * steps[0] + a, j * steps[1] + b]
-                        if alone:
+                        if disjoint:
                             for n in range(dy.shape[3]):
                                 other[n] = mine[n] * part
                         else:

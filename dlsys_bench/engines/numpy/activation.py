@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Activation
 
-Forward = Callable[[Array, Array, float], object]
-Backward = Callable[[Array, Array, Array, float], object]
+ActivationFunction = Callable[[Array, Array, float], object]
+ActivationGradient = Callable[[Array, Array, Array, float], object]
 
 
 def _sigmoid(x: Array, y: Array, slope: float) -> None:
@@ -57,7 +57,7 @@ def _d_softmax(y: Array, dy: Array, dx: Array, slope: float) -> None:
     dx *= y
 
 
-FUNCTIONS: dict[str, tuple[Forward, Backward]] = {
+FUNCTIONS: dict[str, tuple[ActivationFunction, ActivationGradient]] = {
     "linear": (lambda x, y, slope: np.copyto(y, x), lambda y, dy, dx, slope: np.copyto(dx, dy)),
     "sigmoid": (_sigmoid, _d_sigmoid),
     "tanh": (lambda x, y, slope: np.tanh(x, out=y), _d_tanh),
@@ -70,7 +70,7 @@ FUNCTIONS: dict[str, tuple[Forward, Backward]] = {
 }
 
 
-class ActivationRule(Rule[Activation]):
+class ActivationRule(LayerRule[Activation]):
     """y = f(x), by the table above."""
 
     def forward(self, x: Array, training: bool) -> Array:

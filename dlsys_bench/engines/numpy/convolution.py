@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from dlsys_bench.engines.numpy.rule import FEWEST_UNLOCKED, Rule
+from dlsys_bench.engines.numpy.rule import MIN_UNLOCKED_RESULTS, LayerRule
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Conv2D, IntPair, Shape
 
@@ -26,12 +26,14 @@ def windows(
             yield i, j, (..., down, across, slice(None))
 
 
-def _sums(gathered: Array, flat: Array, ho: int) -> Array:
+def _kernel_gradient(gathered: Array, flat: Array, ho: int) -> Array:
     """(1 or R, K, P) @ (R, F, P)^T, in so many parts of P that other threads are let in
     meanwhile."""
     p = flat.shape[2]
     results = len(flat) * gathered.shape[1] * flat.shape[1]
-    parts = next((d for d in range(1, ho) if ho % d == 0 and d * results > FEWEST_UNLOCKED), ho)
+    parts = next(
+        (d for d in range(1, ho) if ho % d == 0 and d * results > MIN_UNLOCKED_RESULTS), ho
+    )
     if parts == 1:
         return gathered @ flat.swapaxes(1, 2)
     a, b = (
@@ -46,7 +48,7 @@ def _sums(gathered: Array, flat: Array, ho: int) -> Array:
 PIECE_BYTES = 2**28
 
 
-class Conv2DRule(Rule[Conv2D]):
+class Conv2DRule(LayerRule[Conv2D]):
     """y = kernel^T windows(x) + bias."""
 
     def forward(self, x: Array, training: bool) -> Array:
@@ -82,9 +84,9 @@ class Conv2DRule(Rule[Conv2D]):
             flat = np.ascontiguousarray(dy[..., piece]).reshape(replicas, filters, -1)
             gathered = self._gather(self.x[..., piece]) if self.gathered is None else self.gathered
             if piece.start == 0:
-                d_kernel[...] = _sums(gathered, flat, ho)
+                d_kernel[...] = _kernel_gradient(gathered, flat, ho)
             else:
-                d_kernel += _sums(gathered, flat, ho)
+                d_kernel += _kernel_gradient(gathered, flat, ho)
             if dx is not None:
                 self._scatter(flat, dx[..., piece], (ho, wo))
         return None if dx is None else self._cropped(dx)

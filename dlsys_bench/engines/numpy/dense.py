@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Dense, Flatten
 
 
-class DenseRule(Rule[Dense]):
+class DenseRule(LayerRule[Dense]):
     """y = kernel^T x + bias."""
 
     def forward(self, x: Array, training: bool) -> Array:
@@ -32,7 +32,7 @@ class DenseRule(Rule[Dense]):
         return np.matmul(kernel, dy, out=dx)
 
 
-class FlattenRule(Rule[Flatten]):
+class FlattenRule(LayerRule[Flatten]):
     """(R, C, H, W, N) -> (R, H W C, N): outside, the channel is the fastest axis of an image."""
 
     def forward(self, x: Array, training: bool) -> Array:

@@ -11,11 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.alignment import aligned, alike, check_plans, is_own, stack
+from dlsys_bench.engines.alignment import (
+    check_plans,
+    has_replica_axis,
+    models_for_replicas,
+    recipes_for_replicas,
+    stack_samples,
+)
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
 from dlsys_bench.engines.epochs import Epoch, ReplicaEpoch
-from dlsys_bench.engines.numpy.kit import NUMPY, Kit
-from dlsys_bench.engines.numpy.network import Network, inward, outward
+from dlsys_bench.engines.numpy.network import Network, to_external, to_internal
+from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
 from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.numpy.training import fit_replicas, targets
 from dlsys_bench.engines.plan import Array, Plan, Weights
@@ -41,13 +47,13 @@ class NumpyEngine(Engine):
     convention = "keras"
     conventions = ("keras", "torch")
     threaded = True
-    kit: Kit = NUMPY
+    rule_set: RuleSet = NUMPY_RULES
 
     def check(self, *records: Any) -> None:
         """Every record is followed as it stands, mixed conventions too."""
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Network:
-        net = Network(model, self.dtype, kit=self.kit)
+        net = Network(model, self.dtype, rule_set=self.rule_set)
         net.load(Plan(seed).weights(model) if weights is None else weights)
         net.seed([seed])
         return net
@@ -56,7 +62,7 @@ class NumpyEngine(Engine):
         return {name: tensor[0].copy() for name, tensor in net.tensors.items()}
 
     def _inward(self, x: NDArray[Any]) -> Array:
-        return np.ascontiguousarray(inward(x), dtype=self.dtype)
+        return np.ascontiguousarray(to_internal(x), dtype=self.dtype)
 
     def predict(self, net: Network, x: Array) -> Array:
         outputs: Array = self.predict_replicas(net, x[None])[0]
@@ -70,21 +76,23 @@ class NumpyEngine(Engine):
         with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, x.shape[1], at_once):
                 here = slice(start, start + at_once)
-                outputs[:, here] = outward(net.forward(self._inward(x[:, here]), training=False))
+                outputs[:, here] = to_external(
+                    net.forward(self._inward(x[:, here]), training=False)
+                )
         return outputs
 
     def gradients(self, net: Network, batch: Batch, loss: Loss) -> Gradients:
         check_targets(loss, batch.y, net.model.output_shape)
         state = net.state.copy()
-        net.keep(_one(batch.masks))
+        net.set_masks(_one(batch.masks))
         outputs = net.forward(self._inward(batch.x[None]), batch.training)
-        value, dy, _ = self.kit.judge(loss, outputs, targets(batch.y[None]))
+        value, dy, _ = self.rule_set.evaluate(loss, outputs, targets(batch.y[None]))
         dx = net.backward(dy, wants_dx=True)
         assert dx is not None
         net.state[...] = state
-        net.keep(None)
+        net.set_masks(None)
         weights = {name: gradient[0].copy() for name, gradient in net.gradients.items()}
-        return Gradients(float(value[0]), weights, outward(dx)[0].copy())
+        return Gradients(float(value[0]), weights, to_external(dx)[0].copy())
 
     def trace(self, net: Network, batch: Batch) -> list[Array]:
         return [
@@ -103,19 +111,19 @@ class NumpyEngine(Engine):
     ) -> list[Array]:
         """The output of every layer, (1 or R, N, ...)."""
         state = net.state.copy()
-        net.keep(masks)
+        net.set_masks(masks)
         outputs, x = [], self._inward(x)
         for rule in net.rules:
             x = rule.forward(x, training)
-            outputs.append(outward(x).copy())
+            outputs.append(to_external(x).copy())
         net.state[...] = state
-        net.keep(None)
+        net.set_masks(None)
         return outputs
 
     def fit(self, net: Network, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         failures: dict[int, DivergedError] = {}
-        training = fit_replicas(net, stack(samples, 1), [recipe], [plan], failures)
+        training = fit_replicas(net, stack_samples(samples, 1), [recipe], [plan], failures)
         with contextlib.closing(training):
             for (epoch,) in training:
                 assert epoch is not None
@@ -124,7 +132,7 @@ class NumpyEngine(Engine):
             raise failures[0]
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> NumpyReplicas:
-        return NumpyReplicas(self, alike(models, len(plans)), plans)
+        return NumpyReplicas(self, models_for_replicas(models, len(plans)), plans)
 
     def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
         return self._at_once(model, recipe.batch_size)
@@ -141,7 +149,7 @@ class NumpyReplicas(Replicas):
     def __init__(self, engine: NumpyEngine, models: Sequence[Model], plans: Sequence[Plan]) -> None:
         super().__init__(len(plans))
         self.engine = engine
-        self.net = Network(models[0], engine.dtype, len(plans), engine.kit)
+        self.net = Network(models[0], engine.dtype, len(plans), engine.rule_set)
         for replica, (model, plan) in enumerate(zip(models, plans, strict=True)):
             self.net.load(plan.weights(model), replica)
         self.net.seed([plan.seed for plan in plans])
@@ -153,7 +161,7 @@ class NumpyReplicas(Replicas):
         plans: Sequence[Plan],
     ) -> Generator[ReplicaEpoch]:
         check_plans(plans, self.size)
-        every, parts = aligned(recipes, self.size), stack(samples, self.size)
+        every, parts = recipes_for_replicas(recipes, self.size), stack_samples(samples, self.size)
         for replica in range(1 if parts.shared else self.size):
             check_targets(every[0].loss, parts.of(replica).y, self.net.model.output_shape)
         self.failures = {}
@@ -162,11 +170,13 @@ class NumpyReplicas(Replicas):
             yield from training
 
     def predict(self, x: Array) -> Array:
-        return self.engine.predict_replicas(self.net, x if is_own(x, self.net.model) else x[None])
+        return self.engine.predict_replicas(
+            self.net, x if has_replica_axis(x, self.net.model) else x[None]
+        )
 
     def trace(self, x: Array) -> list[Array]:
         outputs = self.engine.trace_replicas(
-            self.net, x if is_own(x, self.net.model) else x[None], training=False
+            self.net, x if has_replica_axis(x, self.net.model) else x[None], training=False
         )
         return [np.broadcast_to(output, (self.size, *output.shape[1:])) for output in outputs]
 

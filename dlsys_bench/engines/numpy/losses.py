@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.losses import Loss
 
-Targets = NDArray[Any]
+LossTargets = NDArray[Any]
 """Labels or signs (R, N), or values (R, K, N)."""
 
 
-def _cross_entropy(outputs: Array, y: Targets) -> tuple[Array, Array]:
+def _cross_entropy(outputs: Array, y: LossTargets) -> tuple[Array, Array]:
     picked = y[:, None, :].astype(np.intp, copy=False)
     shifted = outputs - outputs.max(axis=1, keepdims=True)
     d = np.exp(shifted)
@@ -27,19 +27,19 @@ def _cross_entropy(outputs: Array, y: Targets) -> tuple[Array, Array]:
     return value, d
 
 
-def _squared_error(outputs: Array, y: Targets) -> tuple[Array, Array]:
+def _squared_error(outputs: Array, y: LossTargets) -> tuple[Array, Array]:
     d = outputs - y
     count = d.shape[1] * d.shape[2]
     return (d * d).sum(axis=(1, 2)) / count, d * (2.0 / count)
 
 
-def _half_squared_error(outputs: Array, y: Targets) -> tuple[Array, Array]:
+def _half_squared_error(outputs: Array, y: LossTargets) -> tuple[Array, Array]:
     d = outputs - y
     return (d * d).sum(axis=(1, 2)) / (2 * d.shape[2]), d / d.shape[2]
 
 
-def _margin(margin: float) -> Callable[[Array, Targets], tuple[Array, Array]]:
-    def loss(outputs: Array, y: Targets) -> tuple[Array, Array]:
+def _margin(margin: float) -> Callable[[Array, LossTargets], tuple[Array, Array]]:
+    def loss(outputs: Array, y: LossTargets) -> tuple[Array, Array]:
         signs = y[:, None, :]
         short = margin - signs * outputs
         return np.maximum(short, 0).mean(axis=(1, 2)), np.where(
@@ -49,7 +49,7 @@ def _margin(margin: float) -> Callable[[Array, Targets], tuple[Array, Array]]:
     return loss
 
 
-LOSSES: dict[str, Callable[[Array, Targets], tuple[Array, Array]]] = {
+LOSSES: dict[str, Callable[[Array, LossTargets], tuple[Array, Array]]] = {
     "categorical_crossentropy": _cross_entropy,
     "sparse_categorical_crossentropy": _cross_entropy,
     "mean_squared_error": _squared_error,
@@ -59,13 +59,13 @@ LOSSES: dict[str, Callable[[Array, Targets], tuple[Array, Array]]] = {
 }
 
 
-def value_and_gradient(loss: Loss, outputs: Array, y: Targets) -> tuple[Array, Array]:
+def value_and_gradient(loss: Loss, outputs: Array, y: LossTargets) -> tuple[Array, Array]:
     """The loss (R,) and its gradient in the outputs (R, K, N), in the outputs' dtype."""
     value, d = LOSSES[loss.kind](outputs, y)
     return value, d.astype(outputs.dtype, copy=False)
 
 
-def hits(loss: Loss, outputs: Array, y: Targets) -> NDArray[Any] | None:
+def count_correct(loss: Loss, outputs: Array, y: LossTargets) -> NDArray[Any] | None:
     """How many of the batch each replica has right (R,); None where there is no right or wrong."""
     if loss.targets == "values":
         return None
@@ -74,6 +74,8 @@ def hits(loss: Loss, outputs: Array, y: Targets) -> NDArray[Any] | None:
     return right
 
 
-def judge(loss: Loss, outputs: Array, y: Targets) -> tuple[Array, Array, NDArray[Any] | None]:
+def evaluate(
+    loss: Loss, outputs: Array, y: LossTargets
+) -> tuple[Array, Array, NDArray[Any] | None]:
     """The loss and its gradient, and how many are right."""
-    return *value_and_gradient(loss, outputs, y), hits(loss, outputs, y)
+    return *value_and_gradient(loss, outputs, y), count_correct(loss, outputs, y)

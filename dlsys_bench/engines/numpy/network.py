@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.numpy.kit import NUMPY, Kit
 from dlsys_bench.engines.numpy.memory import zeros
 from dlsys_bench.engines.numpy.normalization import DropoutRule
-from dlsys_bench.engines.numpy.rule import Rule
-from dlsys_bench.engines.numpy.shards import Together
+from dlsys_bench.engines.numpy.rule import LayerRule
+from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
+from dlsys_bench.engines.numpy.shards import ShardPass
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.model import Model
 
 
-def inward(x: NDArray[Any]) -> NDArray[Any]:
+def to_internal(x: NDArray[Any]) -> NDArray[Any]:
     """(R, N, H, W, C) -> (R, C, H, W, N), (R, N, units) -> (R, units, N): a view."""
     return x.transpose(0, 4, 2, 3, 1) if x.ndim == 5 else x.swapaxes(1, 2)
 
 
-def outward(y: Array) -> Array:
+def to_external(y: Array) -> Array:
     """(R, C, H, W, N) -> (R, N, H, W, C), (R, units, N) -> (R, N, units): a view."""
     return y.transpose(0, 4, 2, 3, 1) if y.ndim == 5 else y.swapaxes(1, 2)
 
@@ -43,12 +43,12 @@ class Network:
         model: Model,
         dtype: str,
         replicas: int = 1,
-        kit: Kit = NUMPY,
+        rule_set: RuleSet = NUMPY_RULES,
         *,
         first: Network | None = None,
         shard: int = 0,
     ) -> None:
-        self.kit = kit
+        self.rule_set = rule_set
         self.values = sum(math.prod(shape) for shape in model.shapes)
         self.model, self.replicas, self.dtype, self.shard = model, replicas, np.dtype(dtype), shard
         counts = model.counts
@@ -59,7 +59,7 @@ class Network:
         self.state: Array = (
             zeros((replicas, counts.non_trainable), dtype) if first is None else first.state
         )
-        self._later: list[Network] = []
+        self._other_shards: list[Network] = []
         self.tensors: dict[str, Array] = {}
         self.gradients: dict[str, Array] = {}
         used = {True: 0, False: 0}
@@ -73,7 +73,7 @@ class Network:
                     replicas, *tensor.shape
                 )
         self.rules = [self._rule(number) for number in range(len(model.layers))]
-        self.pairs = self._pairs()
+        self.fused = self._fused_rules()
         self.dropouts = {
             place: rule for place, rule in enumerate(self.rules) if isinstance(rule, DropoutRule)
         }
@@ -84,22 +84,22 @@ class Network:
         ]
         self.first_trained = min(trained, default=len(model.layers))
 
-    def _rule(self, number: int) -> Rule[Any]:
+    def _rule(self, number: int) -> LayerRule[Any]:
         prefix = self.model.names[number] + "."
         mine = [
             {n.removeprefix(prefix): view for n, view in views.items() if n.startswith(prefix)}
             for views in (self.tensors, self.gradients)
         ]
         layer = self.model.layers[number]
-        rule = self.kit.rules[type(layer)](layer, self.model.shapes[number], mine[0], mine[1])
-        rule.leads = self.shard == 0
+        rule = self.rule_set.rules[type(layer)](layer, self.model.shapes[number], mine[0], mine[1])
+        rule.updates_state = self.shard == 0
         return rule
 
-    def _pairs(self) -> dict[int, Rule[Any]]:
+    def _fused_rules(self) -> dict[int, LayerRule[Any]]:
         """The rules that go through two layers, by the place of the first."""
-        found: dict[int, Rule[Any]] = {}
+        found: dict[int, LayerRule[Any]] = {}
         for place, (one, other) in enumerate(pairwise(self.rules)):
-            made = self.kit.pairs.get((type(one.layer), type(other.layer)))
+            made = self.rule_set.fused.get((type(one.layer), type(other.layer)))
             if (
                 made is not None
                 and place - 1 not in found
@@ -108,25 +108,30 @@ class Network:
                 found[place] = pair
         return found
 
-    def _ways(self) -> list[tuple[int, Rule[Any]]]:
+    def _passes(self) -> list[tuple[int, LayerRule[Any]]]:
         """The rules that a pass goes through, each with the place of its first layer."""
         return [
-            (place, self.pairs.get(place, rule))
+            (place, self.fused.get(place, rule))
             for place, rule in enumerate(self.rules)
-            if place - 1 not in self.pairs
+            if place - 1 not in self.fused
         ]
 
     def shards(self, count: int) -> list[Network]:
         """This network, and as many more of its numbers as there are shards."""
-        while len(self._later) < count - 1:
-            shard = len(self._later) + 1
-            self._later.append(
+        while len(self._other_shards) < count - 1:
+            shard = len(self._other_shards) + 1
+            self._other_shards.append(
                 Network(
-                    self.model, self.dtype.name, self.replicas, self.kit, first=self, shard=shard
+                    self.model,
+                    self.dtype.name,
+                    self.replicas,
+                    self.rule_set,
+                    first=self,
+                    shard=shard,
                 )
             )
-            self._later[-1].seed(self.seeds)
-        return [self, *self._later[: count - 1]]
+            self._other_shards[-1].seed(self.seeds)
+        return [self, *self._other_shards[: count - 1]]
 
     def load(self, weights: Mapping[str, Array], replica: int = 0) -> None:
         """Every tensor of a replica from arrays of its own shape."""
@@ -142,38 +147,40 @@ class Network:
                 np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, place, *stream))))
                 for seed in seeds
             ]
-        for other in self._later:
+        for other in self._other_shards:
             other.seed(seeds)
 
-    def keep(self, masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None) -> None:
+    def set_masks(self, masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None) -> None:
         """Hand each dropout layer what it keeps in the next passes, a (N, ...) of bool a replica;
         None: it draws."""
         for place, rule in self.dropouts.items():
-            rule.mask = None if masks is None else inward(np.stack([own[place] for own in masks]))
+            rule.mask = (
+                None if masks is None else to_internal(np.stack([own[place] for own in masks]))
+            )
 
     def forward(self, x: Array, training: bool) -> Array:
         """Outputs (R, K, N) of x (1 or R, ..., N)."""
-        for _, rule in self._ways():
+        for _, rule in self._passes():
             x = rule.forward(x, training)
         return x
 
-    def forward_together(self, x: Array) -> Together[Array]:
+    def forward_shard(self, x: Array) -> ShardPass[Array]:
         """The same in training, of one shard."""
-        for _, rule in self._ways():
+        for _, rule in self._passes():
             x = (
-                (yield from rule.forward_together(x))
-                if rule.meets
+                (yield from rule.forward_shard(x))
+                if rule.exchanges
                 else rule.forward(x, training=True)
             )
         return x
 
-    def backward_together(self, dy: Array) -> Together[None]:
+    def backward_shard(self, dy: Array) -> ShardPass[None]:
         """Fill `gradient` with what this shard has of it."""
-        for place, rule in reversed(self._ways()):
+        for place, rule in reversed(self._passes()):
             wants_dx = place > self.first_trained
             dx = (
-                (yield from rule.backward_together(dy, wants_dx))
-                if rule.meets
+                (yield from rule.backward_shard(dy, wants_dx))
+                if rule.exchanges
                 else rule.backward(dy, wants_dx)
             )
             if dx is None:
@@ -183,7 +190,7 @@ class Network:
     def backward(self, dy: Array, wants_dx: bool = False) -> Array | None:
         """Fill `gradient`. What nobody uses is not computed: no dx below the lowest layer with
         parameters."""
-        for place, rule in reversed(self._ways()):
+        for place, rule in reversed(self._passes()):
             dx = rule.backward(dy, wants_dx or place > self.first_trained)
             if dx is None:
                 return None

@@ -8,34 +8,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.numpy.rule import Rule, dots, rows
-from dlsys_bench.engines.numpy.shards import Together, alone
+from dlsys_bench.engines.numpy.rule import LayerRule, dots, rows
+from dlsys_bench.engines.numpy.shards import ShardPass, run_whole
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import BatchNorm, Dropout
 
 
-class BatchNormRule(Rule[BatchNorm]):
+class BatchNormRule(LayerRule[BatchNorm]):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, by channel. Ioffe & Szegedy 2015."""
 
-    meets = True
+    exchanges = True
     samples: float
 
     def forward(self, x: Array, training: bool) -> Array:
         if training:
-            return alone(self.forward_together(x))
+            return run_whole(self.forward_shard(x))
         self.training, self.offset = False, x.dtype.type(0)
         return self._normalised(x, self.tensors["moving_mean"], self.tensors["moving_variance"])
 
-    def forward_together(self, x: Array) -> Together[Array]:
+    def forward_shard(self, x: Array) -> ShardPass[Array]:
         self.training = True
         flat = rows(x)
         mean = flat.mean(axis=-1)
         centred = self._centred(flat, mean)
-        self.samples, whole, squares = pooled(
+        self.samples, whole, squares = pool_moments(
             (yield flat.shape[-1], mean, dots(centred, centred, x.shape[-1]))
         )
         variance = squares / self.samples
-        if self.leads:
+        if self.updates_state:
             self._move(whole, variance, self.samples)
         # What is centred on the mean of one shard is off the mean of all by as much.
         self.offset = mean - whole
@@ -69,9 +69,9 @@ class BatchNormRule(Rule[BatchNorm]):
             moving += (1.0 - self.layer.moving_decay) * now
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
-        return alone(self.backward_together(dy, wants_dx))
+        return run_whole(self.backward_shard(dy, wants_dx))
 
-    def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
+    def backward_shard(self, dy: Array, wants_dx: bool) -> ShardPass[Array | None]:
         flat = rows(dy)
         d_gamma, d_beta = self.gradients["gamma"], self.gradients["beta"]
         np.sum(flat, axis=-1, out=d_beta)
@@ -95,7 +95,7 @@ class BatchNormRule(Rule[BatchNorm]):
         return dx.reshape(dy.shape)
 
 
-def pooled(parts: Sequence[tuple[int, Array, Array]]) -> tuple[int, Array, Array]:
+def pool_moments(parts: Sequence[tuple[int, Array, Array]]) -> tuple[int, Array, Array]:
     """Count, mean and sum of squares about it, of several parts as one. Chan, Golub & LeVeque
     1979."""
     if len(parts) == 1:
@@ -106,7 +106,7 @@ def pooled(parts: Sequence[tuple[int, Array, Array]]) -> tuple[int, Array, Array
     return samples, mean, sum(squares[1:], squares[0])
 
 
-class DropoutRule(Rule[Dropout]):
+class DropoutRule(LayerRule[Dropout]):
     """y = x / (1 - drop_rate) where kept, 0 where dropped; x itself outside training.
 
     What is kept comes from `mask` (R, ..., N) of bool where one is set, otherwise from

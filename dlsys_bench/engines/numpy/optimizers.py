@@ -10,7 +10,7 @@ from dlsys_bench.engines.numpy.memory import empty, zeros
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 
-Rate = float | Array
+LearningRates = float | Array
 
 O = TypeVar("O", bound=Optimizer)  # noqa: E741
 
@@ -31,7 +31,7 @@ class Stepper(Generic[O]):
     def start(self, parameters: Array) -> None:
         """Allocate what is remembered from step to step."""
 
-    def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
+    def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         raise NotImplementedError
 
 
@@ -41,7 +41,7 @@ class SGDStepper(Stepper[SGD]):
             zeros(parameters.shape, parameters.dtype) if self.optimizer.momentum else None
         )
 
-    def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
+    def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         optimizer, velocity = self.optimizer, self.velocity
         rate, momentum = learning_rate, optimizer.momentum
         self.steps += 1
@@ -82,7 +82,7 @@ class AdamStepper(Stepper[Adam]):
         )
         self.corrected = self.optimizer.beta_1, self.optimizer.beta_2
 
-    def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
+    def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         optimizer, scratch = self.optimizer, self.scratch
         self.steps += 1
         self.mean *= optimizer.beta_1
@@ -110,7 +110,7 @@ class RMSpropStepper(Stepper[RMSprop]):
     def start(self, parameters: Array) -> None:
         self.square = zeros(parameters.shape, parameters.dtype)
 
-    def step(self, parameters: Array, gradient: Array, learning_rate: Rate) -> None:
+    def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         optimizer, scratch = self.optimizer, self.scratch
         self.steps += 1
         self.square *= optimizer.rho

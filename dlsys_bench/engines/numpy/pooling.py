@@ -7,14 +7,14 @@ from typing import TypeVar
 import numpy as np
 
 from dlsys_bench.engines.numpy.convolution import windows
-from dlsys_bench.engines.numpy.rule import Rule
+from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import AveragePool, MaxPool
 
 P = TypeVar("P", AveragePool, MaxPool)
 
 
-class _PoolRule(Rule[P]):
+class _PoolRule(LayerRule[P]):
     def places(self, x: Array) -> list[Array]:
         """For each place in a window, a view of x there: (R, C, H', W', N)."""
         out = self.layer.output_shape(self.shape)

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.numpy.memory import empty
-from dlsys_bench.engines.numpy.shards import Together
+from dlsys_bench.engines.numpy.shards import ShardPass
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Layer, Shape
 
 L = TypeVar("L", bound=Layer)
 
 
-class Rule(Generic[L]):
+class LayerRule(Generic[L]):
     """One layer at work. `tensors` and `gradients` are views (R, ...) into the network's flat
     vectors.
 
@@ -33,8 +33,8 @@ class Rule(Generic[L]):
     and moves what all of them share.
     """
 
-    meets = False
-    leads = True
+    exchanges = False
+    updates_state = True
 
     def __init__(
         self, layer: L, shape: Shape, tensors: Mapping[str, Array], gradients: Mapping[str, Array]
@@ -64,18 +64,18 @@ class Rule(Generic[L]):
         """Fill the gradients, and return dx if it is wanted."""
         raise NotImplementedError
 
-    def forward_together(self, x: Array) -> Together[Array]:
+    def forward_shard(self, x: Array) -> ShardPass[Array]:
         """`forward` of one shard, in training."""
         raise NotImplementedError
 
-    def backward_together(self, dy: Array, wants_dx: bool) -> Together[Array | None]:
+    def backward_shard(self, dy: Array, wants_dx: bool) -> ShardPass[Array | None]:
         """`backward` of one shard: fill the gradients with its part."""
         raise NotImplementedError
 
 
 # Of a product with fewer results than this numpy keeps the interpreter's lock: no other shard gets
 # on meanwhile.
-FEWEST_UNLOCKED = 500
+MIN_UNLOCKED_RESULTS = 500
 
 
 def dots(a: Array, b: Array, n: int) -> Array:

@@ -1,110 +1,121 @@
-"""A batch shared over the cores in shards: as many as its size and the model say, however many
-cores there are.
+"""Split a batch into shards and train them on several threads, with results that do not depend on
+the number of threads.
 
-Each shard goes through a network of its own whose numbers are those of all. Where a layer needs
-what the others have (the statistics of a batch norm) the pass of a shard yields its part, and is
-sent the parts of all, in the order of the shards. So the result depends on the shards alone: one
-thread that advances them in turn has the same bits as many.
+The number of shards follows from the batch and the model alone, never from the number of cores.
+Each shard passes through a copy of the network that shares the parameters but has its own buffers
+and gradient. Most layers treat the samples one by one. A layer that needs all samples of the batch
+(the statistics of batch norm) exchanges its partial results: the pass of a shard is a Python
+generator that *yields* its part and is *sent* the list of the parts of all shards, in the order of
+the shards. Since sums are taken in that order, one thread that advances the generators in turn
+computes the same bits as one thread per generator.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from functools import cache
 from itertools import count, pairwise
-from threading import Barrier, BrokenBarrierError, Lock
+from threading import BrokenBarrierError, Lock
 from typing import Any, Generic, Protocol, TypeVar
 
 from dlsys_bench.provenance import cores
 
 T = TypeVar("T")
 
-Together = Generator[Any, list[Any], T]
-"""A pass of one shard: it yields what the others need of it, and is sent what all have yielded, to
-be used before its next yield."""
+ShardPass = Generator[Any, list[Any], T]
+"""A pass of one shard. It yields its part of a result that needs all shards, and is sent the parts
+of all of them, which it may use until its next yield."""
 
-LEAST_VALUES = 750_000
-"""Outputs of all layers that make a shard. Under it, handing over costs more than a second core
-brings."""
+MIN_SHARD_VALUES = 750_000
+"""The fewest outputs of all layers together that make a shard worthwhile. With fewer, handing the
+shard to another thread costs more than a second core saves."""
 
-LEAST_SAMPLES = 32
-"""Fewer samples side by side than this waste the width of a product."""
+MIN_SHARD_SAMPLES = 32
+"""The fewest samples in a shard. With fewer, a matrix product does not fill the vector units."""
 
-MOST = 8
-"""More shards than this are not made: each has its own windows and outputs in memory."""
+MAX_SHARDS = 8
+"""The most shards of a batch; each needs memory for its own windows and outputs."""
 
 
-def shards_of(samples: int, values: int) -> list[slice]:
-    """The parts of a batch of samples with so many outputs each: a power of two, as even as they
-    go."""
-    most = min(samples * values // LEAST_VALUES, samples // LEAST_SAMPLES, MOST)
+def shard_slices(samples: int, values: int) -> list[slice]:
+    """Split a batch of samples, with `values` outputs each, into shards of nearly equal size. Their
+    number is a power of two."""
+    most = min(samples * values // MIN_SHARD_VALUES, samples // MIN_SHARD_SAMPLES, MAX_SHARDS)
     count = 1 << max(most.bit_length() - 1, 0)
     ends = [samples * number // count for number in range(count + 1)]
     return [slice(*pair) for pair in pairwise(ends)]
 
 
-def alone(one: Together[T]) -> T:
-    """The result of a pass that has the whole batch: what it yields is what all have."""
-    told = None
+def run_whole(shard_pass: ShardPass[T]) -> T:
+    """Run the pass of a batch that is not split: its own part is the list of all parts."""
+    parts = None
     try:
         while True:
-            told = [one.send(told)]  # type: ignore[arg-type]
+            parts = [shard_pass.send(parts)]  # type: ignore[arg-type]
     except StopIteration as end:
         result: T = end.value
         return result
 
 
-class Meet(Protocol):
-    """Where so many threads wait for each other, again and again."""
+class Barrier(Protocol):
+    """A point at which a fixed number of threads wait for each other, many times in a row."""
 
-    def wait(self, place: int) -> None:
-        """Until all are here. Errors: BrokenBarrierError where one will not come."""
+    def wait(self, thread: int) -> None:
+        """Wait until all threads are here. Raises BrokenBarrierError if one of them gave up."""
 
     def abort(self) -> None:
-        """I will not come."""
+        """Let the other threads give up."""
 
 
-class Asleep:
-    """By the operating system: whoever waits takes no time from others, and is woken late."""
+class BlockingBarrier:
+    """A barrier of the operating system: a waiting thread uses no core, but is woken up late."""
 
-    def __init__(self, count: int) -> None:
-        self.barrier = Barrier(count)
+    def __init__(self, threads: int) -> None:
+        self.barrier = threading.Barrier(threads)
 
-    def wait(self, place: int) -> None:
+    def wait(self, thread: int) -> None:
+        """Wait until all threads are here."""
         self.barrier.wait()
 
     def abort(self) -> None:
+        """Let the other threads give up."""
         self.barrier.abort()
 
 
-def together(passes: Sequence[Together[T]], meet: Callable[[int], Meet] = Asleep) -> list[T]:
-    """The results of all passes, which yield equally often, on as many `threads` as there are."""
+def run_shards(
+    passes: Sequence[ShardPass[T]], barrier: Callable[[int], Barrier] = BlockingBarrier
+) -> list[T]:
+    """Run the passes of all shards, which yield equally often, and return their results.
+
+    Raises the first error of a pass.
+    """
     size = min(threads(), len(passes))
-    # Whoever finds the threads at work for another training goes on alone: the bits are the same.
+    # If the threads are busy with another training, this thread advances all passes by itself. It
+    # computes the same bits.
     if size == 1 or not _BUSY.acquire(blocking=False):
-        return _Meeting(passes, 1, meet).advance(0)
+        return _ShardRun(passes, 1, barrier).advance(0)
     others: list[Future[list[T]]] = []
-    meeting = _Meeting(passes, size, meet)
+    shard_run = _ShardRun(passes, size, barrier)
     try:
-        for place in range(1, size):
-            # What numpy is to do about an overflow is told each thread apart. One by one: an error
-            # may come between.
-            others.append(  # noqa: PERF401
-                _pool(os.getpid(), size - 1).submit(copy_context().run, meeting.advance, place)
-            )
-        return meeting.advance(0)
+        pool = _pool(os.getpid(), size - 1)
+        for thread in range(1, size):
+            # numpy's settings for overflows are context variables, which each thread has to be
+            # given. A loop, since an interrupt between two submissions must find the first in the
+            # list.
+            others.append(pool.submit(copy_context().run, shard_run.advance, thread))  # noqa: PERF401
+        return shard_run.advance(0)
     except BrokenBarrierError:
-        # What broke it is the news, not that it is broken.
+        # Another thread failed and broke the barrier: report its error instead.
         errors = [error for other in others if (error := other.exception())]
-        raise next(
-            (error for error in errors if not isinstance(error, BrokenBarrierError)), errors[0]
-        ) from None
+        causes = (error for error in errors if not isinstance(error, BrokenBarrierError))
+        raise next(causes, errors[0]) from None
     except BaseException:
-        # An interrupt may come before all are handed out: whoever has come waits for nobody.
-        meeting.barrier.abort()
+        # After an interrupt, fewer threads may have started than the barrier waits for.
+        shard_run.barrier.abort()
         raise
     finally:
         try:
@@ -113,33 +124,36 @@ def together(passes: Sequence[Together[T]], meet: Callable[[int], Meet] = Asleep
             _BUSY.release()
 
 
-class _Meeting(Generic[T]):
-    """Passes that threads advance, each its own, from one yield to the next."""
+class _ShardRun(Generic[T]):
+    """Passes that several threads advance from one yield to the next, each thread its share."""
 
     def __init__(
-        self, passes: Sequence[Together[T]], count: int, meet: Callable[[int], Meet]
+        self, passes: Sequence[ShardPass[T]], threads: int, barrier: Callable[[int], Barrier]
     ) -> None:
-        self.passes, self.count, self.barrier = passes, count, meet(count)
-        # By turns: nobody writes the next parts where another still reads the last.
+        self.passes, self.threads, self.barrier = passes, threads, barrier(threads)
+        # Two lists in turn: a fast thread writes the next parts while a slow one may still read the
+        # last. It cannot get further ahead, because the barrier comes after each turn.
         self.parts: tuple[list[Any], list[Any]] = ([None] * len(passes), [None] * len(passes))
 
-    def advance(self, place: int) -> list[T]:
-        """Every pass of one thread to its end. Returns the results of all. Errors: what a pass
-        raises; BrokenBarrierError where another thread's did."""
-        told: list[Any] | None = None
+    def advance(self, thread: int) -> list[T]:
+        """Run the passes of one thread to their end, and return the results of all passes.
+
+        Raises what a pass raises, or BrokenBarrierError if another thread failed.
+        """
+        received: list[Any] | None = None
         try:
             for turn in count(0):
                 ended, parts = False, self.parts[turn % 2]
-                for shard in range(place, len(self.passes), self.count):
+                for shard in range(thread, len(self.passes), self.threads):
                     try:
-                        parts[shard] = self.passes[shard].send(told)  # type: ignore[arg-type]
+                        parts[shard] = self.passes[shard].send(received)  # type: ignore[arg-type]
                     except StopIteration as end:
                         ended, parts[shard] = True, end.value
-                if self.count > 1:
-                    self.barrier.wait(place)
+                if self.threads > 1:
+                    self.barrier.wait(thread)
                 if ended:
                     return parts
-                told = parts
+                received = parts
         except BaseException:
             self.barrier.abort()
             raise
@@ -151,12 +165,12 @@ _BUSY = Lock()
 
 @cache
 def _pool(process: int, size: int) -> ThreadPoolExecutor:
-    # Threads do not survive a fork: another process has another pool.
+    # Threads do not survive a fork, so each process has its own pool.
     return ThreadPoolExecutor(size, thread_name_prefix="dlsys_bench")
 
 
 def threads() -> int:
-    """The threads that a batch may take: OMP_NUM_THREADS where it is set, else the cores there
-    are."""
+    """Return the number of threads for a batch: OMP_NUM_THREADS if set, else the number of
+    cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return max(1, int(asked)) if asked.isdecimal() else cores()

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.alignment import Stack
+from dlsys_bench.engines.alignment import StackedSamples
 from dlsys_bench.engines.epochs import ReplicaEpoch, training_epochs
 from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
-from dlsys_bench.engines.numpy.shards import Together, alone, shards_of, together
+from dlsys_bench.engines.numpy.shards import ShardPass, run_shards, run_whole, shard_slices
 from dlsys_bench.engines.numpy.threads import one_thread
-from dlsys_bench.engines.plan import Array, Plan, spans
+from dlsys_bench.engines.plan import Array, Plan, batch_slices
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.recipe import Recipe
@@ -22,7 +22,7 @@ from dlsys_bench.spec.recipe import Recipe
 
 def fit_replicas(
     net: Network,
-    samples: Stack,
+    samples: StackedSamples,
     recipes: Sequence[Recipe],
     plans: Sequence[Plan],
     failures: dict[int, DivergedError],
@@ -30,16 +30,16 @@ def fit_replicas(
     """Train R replicas, and yield every epoch. A replica whose loss becomes non-finite is added to
     `failures`; when the training ends it gets back the weights of its last finite batch."""
     recipe, size = recipes[0], net.replicas
-    stepper = net.kit.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)
+    stepper = net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)
     net.seed([plan.seed for plan in plans])
-    source, rates = Source(samples, net.dtype), _rates(recipes, net.dtype)
+    source, rates = BatchSource(samples, net.dtype), _rates(recipes, net.dtype)
     kept: dict[int, tuple[Array, Array]] = {}
     try:
         for epoch in training_epochs(net.model, samples.samples, recipe, plans[0]):
             order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)
             # An overflow shows in the loss, where it is reported.
             with one_thread(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                for step, here in enumerate(spans(epoch.sizes), start=epoch.first):
+                for step, here in enumerate(batch_slices(epoch.sizes), start=epoch.first):
                     before = net.state.copy()
                     losses, correct = _pass(net, source, order, here, recipe, plans, step)
                     for lost in epoch.add_replicas(losses, correct, failures):
@@ -48,7 +48,7 @@ def fit_replicas(
                         return
                     stepper.step(net.parameters, net.gradient, rates(step))
             yield epoch.end_replicas(recipes, failures)
-        net.keep(None)
+        net.set_masks(None)
     finally:
         for replica, (parameters, state) in kept.items():
             net.parameters[replica], net.state[replica] = parameters, state
@@ -56,7 +56,7 @@ def fit_replicas(
 
 def _pass(
     net: Network,
-    source: Source,
+    source: BatchSource,
     order: NDArray[np.intp] | None,
     here: slice,
     recipe: Recipe,
@@ -67,7 +67,7 @@ def _pass(
     each."""
     samples = here.stop - here.start
     masks = [plan.masks(net.model, step, samples) for plan in plans] if plans[0].parity else None
-    parts = shards_of(samples, net.values)
+    parts = shard_slices(samples, net.values)
     nets = net.shards(len(parts))
     passes = [
         _shard(
@@ -81,8 +81,10 @@ def _pass(
         for own, part in zip(nets, parts, strict=True)
     ]
     for own, part in zip(nets, parts, strict=True):
-        own.keep(masks and [{place: kept[part] for place, kept in one.items()} for one in masks])
-    found = together(passes, net.kit.meet) if len(passes) > 1 else [alone(passes[0])]
+        own.set_masks(
+            masks and [{place: kept[part] for place, kept in one.items()} for one in masks]
+        )
+    found = run_shards(passes, net.rule_set.barrier) if len(passes) > 1 else [run_whole(passes[0])]
     for own in nets[1:]:
         net.gradient += own.gradient
     return sum(value for value, _ in found), sum(right for _, right in found)  # type: ignore[return-value]
@@ -90,25 +92,25 @@ def _pass(
 
 def _shard(
     net: Network,
-    source: Source,
+    source: BatchSource,
     order: NDArray[np.intp] | None,
     here: slice,
     loss: Loss,
     samples: int,
-) -> Together[tuple[Array, Array]]:
+) -> ShardPass[tuple[Array, Array]]:
     """One shard of a batch of so many samples: what it adds to the mean loss, and how many it has
     right."""
     x, y = source.batch(order, here, net.shard)
     whole = x.shape[-1] == samples
-    outputs = net.forward(x, training=True) if whole else (yield from net.forward_together(x))
-    values, dy, found = net.kit.judge(loss, outputs, y)
+    outputs = net.forward(x, training=True) if whole else (yield from net.forward_shard(x))
+    values, dy, found = net.rule_set.evaluate(loss, outputs, y)
     right = np.zeros(net.replicas) if found is None else found
     if whole:
         net.backward(dy)
         return values, right
     share = dy.dtype.type(x.shape[-1] / samples)
     dy *= share
-    yield from net.backward_together(dy)
+    yield from net.backward_shard(dy)
     return values * share, right
 
 
@@ -126,11 +128,11 @@ def _rates(recipes: Sequence[Recipe], dtype: np.dtype[Any]) -> Callable[[int], f
     return lambda step: np.array([[recipe.rate(step)] for recipe in recipes], dtype)
 
 
-class Source:
+class BatchSource:
     """Batches in the engine's layout, gathered row by row from samples laid out channel first
     once."""
 
-    def __init__(self, samples: Stack, dtype: np.dtype[Any]) -> None:
+    def __init__(self, samples: StackedSamples, dtype: np.dtype[Any]) -> None:
         x, self.y = samples.x, samples.y
         if samples.shared:
             x, self.y = x[None], self.y[None]

@@ -8,26 +8,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlsys_bench.engines.alignment import Stack
+from dlsys_bench.engines.alignment import StackedSamples
 from dlsys_bench.engines.plan import Plan
-from dlsys_bench.engines.torch.layout import Home
+from dlsys_bench.engines.torch.layout import TorchPlacement
 from dlsys_bench.spec.recipe import Recipe
 
 
-class Source:
+class BatchFeed:
     """The samples of all in one row, x and y. `own`: each replica has an order of its own, (R, N);
     where all take the same samples in the same order, it is one for all, (N,)."""
 
-    def __init__(self, samples: Stack, home: Home, recipe: Recipe, plans: Sequence[Plan]) -> None:
-        self.count, self.device, self.plans = samples.samples, home.device, plans
+    def __init__(
+        self,
+        samples: StackedSamples,
+        placement: TorchPlacement,
+        recipe: Recipe,
+        plans: Sequence[Plan],
+    ) -> None:
+        self.count, self.device, self.plans = samples.samples, placement.device, plans
         self.shuffle, self.own = recipe.shuffle, recipe.shuffle or not samples.shared
-        x, y = home.x(samples.x), home.y(recipe.loss, samples.y)
+        x, y = placement.x(samples.x), placement.y(recipe.loss, samples.y)
         self.x, self.y = (x, y) if samples.shared else (x.flatten(0, 1), y.flatten(0, 1))
         # Where in that row the samples of a replica begin.
-        each = torch.arange(len(plans), device=home.device)[:, None]
+        each = torch.arange(len(plans), device=placement.device)[:, None]
         self.begin = each * (0 if samples.shared else self.count)
         # One of its own for each, so a replica's order is the one it has alone.
-        self.generators = [torch.Generator(home.device).manual_seed(plan.seed) for plan in plans]
+        self.generators = [
+            torch.Generator(placement.device).manual_seed(plan.seed) for plan in plans
+        ]
 
     def order(self, epoch: int) -> Tensor:
         """Where in the row an epoch finds its samples, one after another."""

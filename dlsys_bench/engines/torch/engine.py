@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.alignment import alike
+from dlsys_bench.engines.alignment import models_for_replicas
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
-from dlsys_bench.engines.torch.initializers import start
-from dlsys_bench.engines.torch.layout import Home, channel_last, kernel_out
+from dlsys_bench.engines.torch.initializers import initialize
+from dlsys_bench.engines.torch.layout import TorchPlacement, channel_last, kernel_out
 from dlsys_bench.engines.torch.losses import LOSSES
-from dlsys_bench.engines.torch.modules import Net, net_of
-from dlsys_bench.engines.torch.precision import Products, computing
+from dlsys_bench.engines.torch.modules import TorchNetwork, build_network
+from dlsys_bench.engines.torch.precision import Products, product_precision
 from dlsys_bench.engines.torch.replicas import TorchReplicas
 from dlsys_bench.engines.torch.steps import CudaRecorder, Recorder
 from dlsys_bench.engines.torch.training import check_last_batch, fit_network
@@ -55,27 +55,27 @@ class TorchEngine(Engine):
             raise EngineError(
                 f'engine "{self.name}" finds no CUDA device on this machine: use --device cpu'
             )
-        self.home = Home(device, getattr(torch, dtype), self.products)
+        self.placement = TorchPlacement(device, getattr(torch, dtype), self.products)
 
     def recorder(self) -> Recorder | None:
         """What makes one launch of an update. Not in double precision: a recorded rate is
         float32."""
         return CudaRecorder() if self.device == "cuda" and self.dtype == "float32" else None
 
-    def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Net:
+    def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> TorchNetwork:
         self.check(model)
-        net = net_of(model, self.products).to(self.home.dtype)
-        start(model, net.tensors, weights, seed)
+        net = build_network(model, self.products).to(self.placement.dtype)
+        initialize(model, net.tensors, weights, seed)
         return net.to(self.device)
 
-    def weights(self, net: Net) -> Weights:
+    def weights(self, net: TorchNetwork) -> Weights:
         return {name: kernel_out(name, tensor) for name, tensor in net.tensors.items()}
 
-    def predict(self, net: Net, x: Array) -> Array:
+    def predict(self, net: TorchNetwork, x: Array) -> Array:
         net.eval()
-        with torch.inference_mode(), computing(self.products):
+        with torch.inference_mode(), product_precision(self.products):
             parts = [
-                channel_last(net(self.home.x(x[first : first + PREDICTED_AT_ONCE]), {}))
+                channel_last(net(self.placement.x(x[first : first + PREDICTED_AT_ONCE]), {}))
                 for first in range(0, len(x), PREDICTED_AT_ONCE)
             ]
         return (
@@ -83,47 +83,49 @@ class TorchEngine(Engine):
         )
 
     @contextlib.contextmanager
-    def _pass(self, net: Net, batch: Batch) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
+    def _pass(self, net: TorchNetwork, batch: Batch) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
         """X and masks on the device, the network in the batch's mode; afterwards the state as it
         was."""
         state = {name: buffer.clone() for name, buffer in net.named_buffers()}
         net.train(batch.training)
         try:
-            with computing(self.products):
-                yield self.home.x(batch.x), self.home.masks(batch.masks)
+            with product_precision(self.products):
+                yield self.placement.x(batch.x), self.placement.masks(batch.masks)
         finally:
             with torch.no_grad():
                 for name, buffer in net.named_buffers():
                     buffer.copy_(state[name])
 
-    def gradients(self, net: Net, batch: Batch, loss: Loss) -> Gradients:
+    def gradients(self, net: TorchNetwork, batch: Batch, loss: Loss) -> Gradients:
         check_targets(loss, batch.y, net.model.output_shape)
         tensors = net.tensors
         trained = {t.name: tensors[t.name] for t in net.model.tensors if t.trainable}
         with self._pass(net, batch) as (x, masks):
             x.requires_grad_()
-            value = LOSSES[type(loss)](net(x, masks), self.home.y(loss, batch.y))
+            value = LOSSES[type(loss)](net(x, masks), self.placement.y(loss, batch.y))
             *found, dx = torch.autograd.grad(value, [*trained.values(), x])
         weights = {
             name: kernel_out(name, gradient) for name, gradient in zip(trained, found, strict=True)
         }
         return Gradients(value.item(), weights, channel_last(dx).copy())
 
-    def trace(self, net: Net, batch: Batch) -> list[Array]:
+    def trace(self, net: TorchNetwork, batch: Batch) -> list[Array]:
         with torch.no_grad(), self._pass(net, batch) as (x, masks):
             outputs: list[Tensor] = []
             net(x, masks, outputs)
             return [channel_last(y).copy() for y in outputs]
 
-    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
+    def fit(
+        self, net: TorchNetwork, samples: Samples, recipe: Recipe, plan: Plan
+    ) -> Generator[Epoch]:
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         check_last_batch(net.model, len(samples.x), recipe, plan)
-        x, y = self.home.x(samples.x), self.home.y(recipe.loss, samples.y)
-        yield from fit_network(net, x, y, self.home, recipe, plan, self.recorder())
+        x, y = self.placement.x(samples.x), self.placement.y(recipe.loss, samples.y)
+        yield from fit_network(net, x, y, self.placement, recipe, plan, self.recorder())
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> TorchReplicas:
-        every = alike(models, len(plans))
+        every = models_for_replicas(models, len(plans))
         for model in {id(model): model for model in every}.values():
             self.check(model)
         return TorchReplicas(self, every, plans)

@@ -36,7 +36,9 @@ INITIALIZERS: dict[type[initializers.Initializer], Callable[..., object]] = {
 }
 
 
-def start(model: Model, tensors: Mapping[str, Tensor], weights: Weights | None, seed: int) -> None:
+def initialize(
+    model: Model, tensors: Mapping[str, Tensor], weights: Weights | None, seed: int
+) -> None:
     """Fill the tensors, on the CPU, with these weights, or by the model's initialisers from the
     seed."""
     generator = torch.Generator().manual_seed(seed)

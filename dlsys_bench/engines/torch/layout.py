@@ -18,7 +18,7 @@ KERNEL_OUT = {4: (2, 3, 1, 0), 2: (1, 0)}
 KERNEL_IN = {4: (3, 2, 0, 1), 2: (1, 0)}
 
 
-class Home(NamedTuple):
+class TorchPlacement(NamedTuple):
     """Where an engine keeps its tensors, how wide they are, and what it rounds the factors of
     products to. Images come as (..., N, H, W, C)."""
 

@@ -21,7 +21,7 @@ LOSSES: dict[type[losses.Loss], Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def hits(loss: losses.Loss, outputs: Tensor, y: Tensor) -> Tensor:
+def count_correct(loss: losses.Loss, outputs: Tensor, y: Tensor) -> Tensor:
     """How many of (..., N, classes) are right, (...); a zero where no answer is right or wrong."""
     if loss.targets == "labels":
         return (outputs.argmax(-1) == y).sum(-1)

@@ -13,7 +13,7 @@ from dlsys_bench.spec import layers
 from dlsys_bench.spec.model import Model
 
 
-class Dropout(nn.Dropout):
+class TorchDropout(nn.Dropout):
     """torch's own, unless it is told what to keep."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -63,7 +63,7 @@ LAYERS: dict[type[layers.Layer], Callable[[Any, layers.Shape], nn.Module]] = {
     layers.AveragePool: lambda layer, shape: nn.AvgPool2d(layer.pool_size, layer.steps),
     layers.MaxPool: lambda layer, shape: nn.MaxPool2d(layer.pool_size, layer.steps),
     layers.BatchNorm: _batch_norm,
-    layers.Dropout: lambda layer, shape: Dropout(layer.drop_rate),
+    layers.Dropout: lambda layer, shape: TorchDropout(layer.drop_rate),
     layers.Flatten: lambda layer, shape: ChannelLastFlatten(),
     layers.Dense: lambda layer, shape: nn.Linear(shape[0], layer.units, bias=layer.use_bias),
     layers.Activation: lambda layer, shape: ACTIVATIONS[layer.function](layer),
@@ -79,7 +79,7 @@ TENSORS = {
 }
 
 
-class Net(nn.Module):
+class TorchNetwork(nn.Module):
     """One module a layer. `paths` leads from the model's names of tensors to torch's; kernels still
     lie torch's way."""
 
@@ -120,7 +120,7 @@ class Net(nn.Module):
         return found
 
 
-class RoundedNet(Net):
+class BFloat16Network(TorchNetwork):
     """Its convolutions and dense layers are of bfloat16, as autocast has them; what a layer leaves
     is float32 again."""
 
@@ -130,5 +130,5 @@ class RoundedNet(Net):
             return super().through(layer, x).to(x.dtype)
 
 
-def net_of(model: Model, products: Products) -> Net:
-    return (RoundedNet if products == "bfloat16" else Net)(model)
+def build_network(model: Model, products: Products) -> TorchNetwork:
+    return (BFloat16Network if products == "bfloat16" else TorchNetwork)(model)

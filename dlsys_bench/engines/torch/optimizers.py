@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlsys_bench.engines.torch.steps import Rate
+from dlsys_bench.engines.torch.steps import StepRate
 from dlsys_bench.spec import optimizers
 from dlsys_bench.spec.recipe import Recipe
 
@@ -46,13 +46,13 @@ def optimizer_of(
     return OPTIMIZERS[type(record)](record, moved, captured and moved[0].is_cuda)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: Rate) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, rate: StepRate) -> None:
     """From now on. A rate on the device is read there, at each step."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
 
-class Stepper:
+class ReplicaOptimizer:
     """Moves R networks, one leaf (R, P), by torch's own optimiser: element by element, so each goes
     its own way.
 
@@ -83,7 +83,7 @@ class Stepper:
         ]
         return torch.tensor(own, dtype=self.parameters.dtype, device=self.parameters.device)
 
-    def step(self, rate: Rate) -> None:
+    def step(self, rate: StepRate) -> None:
         """Follow the gradient that the parameters have."""
         if self.one_rate:
             set_rate(self.optimizer, rate)

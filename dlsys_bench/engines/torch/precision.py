@@ -31,7 +31,7 @@ def _switches() -> list[tuple[object, str, object, object]]:
 
 
 @contextmanager
-def computing(products: Products) -> Iterator[None]:
+def product_precision(products: Products) -> Iterator[None]:
     """While in here, CUDA's products are so exact. torch's own default is TF32 in convolutions,
     float32 elsewhere."""
     switches = _switches()

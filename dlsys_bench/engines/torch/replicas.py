@@ -10,19 +10,25 @@ import numpy as np
 from torch import Tensor
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.alignment import Stack, aligned, check_plans, is_own, stack
+from dlsys_bench.engines.alignment import (
+    StackedSamples,
+    check_plans,
+    has_replica_axis,
+    recipes_for_replicas,
+    stack_samples,
+)
 from dlsys_bench.engines.base import check_targets
 from dlsys_bench.engines.epochs import EpochRun, ReplicaEpoch, training_epochs
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.engines.replicas import Replicas
-from dlsys_bench.engines.torch.batches import Source
+from dlsys_bench.engines.torch.batches import BatchFeed
 from dlsys_bench.engines.torch.layout import channel_last
-from dlsys_bench.engines.torch.losses import LOSSES, hits
-from dlsys_bench.engines.torch.optimizers import Stepper
-from dlsys_bench.engines.torch.precision import computing
+from dlsys_bench.engines.torch.losses import LOSSES, count_correct
+from dlsys_bench.engines.torch.optimizers import ReplicaOptimizer
+from dlsys_bench.engines.torch.precision import product_precision
 from dlsys_bench.engines.torch.random import RandomState
-from dlsys_bench.engines.torch.stacked import Stacked
-from dlsys_bench.engines.torch.steps import Masks, Rate, launching
+from dlsys_bench.engines.torch.stacked import StackedNetworks
+from dlsys_bench.engines.torch.steps import StepRate, TorchMasks, make_steps
 from dlsys_bench.engines.torch.training import check_last_batch
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -48,7 +54,7 @@ class TorchReplicas(Replicas):
         super().__init__(len(plans))
         self.engine = engine
         self.model = models[0]
-        self.nets = Stacked(models, plans, engine.home)
+        self.nets = StackedNetworks(models, plans, engine.placement)
 
     def fit(
         self,
@@ -57,7 +63,7 @@ class TorchReplicas(Replicas):
         plans: Sequence[Plan],
     ) -> Generator[ReplicaEpoch]:
         check_plans(plans, self.size)
-        every, parts = aligned(recipes, self.size), stack(samples, self.size)
+        every, parts = recipes_for_replicas(recipes, self.size), stack_samples(samples, self.size)
         self.engine.check(every[0])
         for replica in range(1 if parts.shared else self.size):
             check_targets(every[0].loss, parts.of(replica).y, self.model.output_shape)
@@ -68,7 +74,7 @@ class TorchReplicas(Replicas):
         self.failures = {}
         for epoch in training_epochs(self.model, parts.samples, every[0], plans[0]):
             before = self.nets.copy()
-            with random.active(), computing(self.engine.products):
+            with random.active(), product_precision(self.engine.products):
                 train_epoch(epoch)
             # Those that failed are trained on with the others, and restored after every epoch.
             self.nets.restore(list(self.failures), before)
@@ -77,20 +83,22 @@ class TorchReplicas(Replicas):
             yield epoch.end_replicas(every, self.failures)
 
     def _training(
-        self, samples: Stack, recipes: Sequence[Recipe], plans: Sequence[Plan]
+        self, samples: StackedSamples, recipes: Sequence[Recipe], plans: Sequence[Plan]
     ) -> Callable[[EpochRun], None]:
         """Return a function that trains all replicas for an epoch and records their losses."""
         nets, recipe, recorder = self.nets, recipes[0], self.engine.recorder()
-        source = Source(samples, self.engine.home, recipe, plans)
-        stepper = Stepper(nets.parameters, recipes, captured=recorder is not None)
+        source = BatchFeed(samples, self.engine.placement, recipe, plans)
+        stepper = ReplicaOptimizer(nets.parameters, recipes, captured=recorder is not None)
 
-        def update(x: Tensor, y: Tensor, masks: Masks, rate: Rate) -> tuple[Tensor, Tensor]:
+        def update(
+            x: Tensor, y: Tensor, masks: TorchMasks, rate: StepRate
+        ) -> tuple[Tensor, Tensor]:
             values, outputs = nets.losses(LOSSES[type(recipe.loss)], x, y, source.own, masks)
             values.sum().backward()  # type: ignore[no-untyped-call]
             stepper.step(rate)
-            return values.detach(), hits(recipe.loss, outputs.detach(), y)
+            return values.detach(), count_correct(recipe.loss, outputs.detach(), y)
 
-        steps = launching(update, source.x, source.y, recorder)
+        steps = make_steps(update, source.x, source.y, recorder)
 
         def train_epoch(epoch: EpochRun) -> None:
             masks = partial(self._masks, plans, epoch)
@@ -108,28 +116,30 @@ class TorchReplicas(Replicas):
             return {}
         step, size = epoch.first + batch, epoch.sizes[batch]
         each = [plan.masks(self.model, step, size) for plan in plans]
-        return self.engine.home.masks(
+        return self.engine.placement.masks(
             {place: np.stack([masks[place] for masks in each]) for place in each[0]}
         )
 
     def predict(self, x: Array) -> Array:
-        own = is_own(x, self.model)
+        own = has_replica_axis(x, self.model)
         largest = max(int(np.prod(shape)) for shape in self.model.shapes) * self.size
         at_once = max(1, PREDICTED_BYTES // (largest * np.dtype(self.engine.dtype).itemsize))
         axis = 1 if own else 0
         outputs = np.empty((self.size, x.shape[axis], *self.model.output_shape), self.engine.dtype)
         for first in range(0, x.shape[axis], at_once):
             here = slice(first, first + at_once)
-            with computing(self.engine.products):
+            with product_precision(self.engine.products):
                 (found,) = self.nets.outputs(
-                    self.engine.home.x(x[:, here] if own else x[here]), own
+                    self.engine.placement.x(x[:, here] if own else x[here]), own
                 )
             outputs[:, here] = channel_last(found)
         return outputs
 
     def trace(self, x: Array) -> list[Array]:
-        with computing(self.engine.products):
-            found = self.nets.outputs(self.engine.home.x(x), is_own(x, self.model), every=True)
+        with product_precision(self.engine.products):
+            found = self.nets.outputs(
+                self.engine.placement.x(x), has_replica_axis(x, self.model), every=True
+            )
         return [channel_last(output).copy() for output in found]
 
     def weights(self, replica: int) -> dict[str, Array]:

@@ -11,29 +11,31 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dlsys_bench.engines.plan import Plan, Weights
-from dlsys_bench.engines.torch.initializers import start
-from dlsys_bench.engines.torch.layout import Home, kernel_out
-from dlsys_bench.engines.torch.modules import net_of
-from dlsys_bench.engines.torch.steps import Masks
+from dlsys_bench.engines.torch.initializers import initialize
+from dlsys_bench.engines.torch.layout import TorchPlacement, kernel_out
+from dlsys_bench.engines.torch.modules import build_network
+from dlsys_bench.engines.torch.steps import TorchMasks
 from dlsys_bench.spec.model import Model
 
-Tensors = dict[str, Tensor]
+TorchTensors = dict[str, Tensor]
 
 
-class Stacked:
+class StackedNetworks:
     """Every trained tensor of R networks in one leaf, `parameters` (R, P), which an optimiser moves
     in one go; `state` (R, ...) by torch's name, a tensor each, since a batch norm writes only to
     memory that is its own."""
 
-    def __init__(self, models: Sequence[Model], plans: Sequence[Plan], home: Home) -> None:
+    def __init__(
+        self, models: Sequence[Model], plans: Sequence[Plan], placement: TorchPlacement
+    ) -> None:
         self.model = model = models[0]
-        self.net = net_of(model, home.products).to(home.dtype)
+        self.net = build_network(model, placement.products).to(placement.dtype)
         own, paths = self.net.tensors, self.net.paths
         self.shapes = {paths[t.name]: own[t.name].shape for t in model.tensors if t.trainable}
         self.sizes = [math.prod(shape) for shape in self.shapes.values()]
-        parameters = torch.empty(len(plans), sum(self.sizes), dtype=home.dtype, device="cpu")
+        parameters = torch.empty(len(plans), sum(self.sizes), dtype=placement.dtype, device="cpu")
         state = {
-            paths[t.name]: torch.empty(len(plans), *t.shape, dtype=home.dtype, device="cpu")
+            paths[t.name]: torch.empty(len(plans), *t.shape, dtype=placement.dtype, device="cpu")
             for t in model.tensors
             if not t.trainable
         }
@@ -41,12 +43,12 @@ class Stacked:
         rows = {name: tensors[path].unbind() for name, path in paths.items()}
         for replica, (its, plan) in enumerate(zip(models, plans, strict=True)):
             weights = plan.weights(its) if plan.parity else None
-            start(its, {name: row[replica] for name, row in rows.items()}, weights, plan.seed)
-        self.net.to(home.device)
-        self.parameters = parameters.to(home.device).requires_grad_()
-        self.state = {path: tensor.to(home.device) for path, tensor in state.items()}
+            initialize(its, {name: row[replica] for name, row in rows.items()}, weights, plan.seed)
+        self.net.to(placement.device)
+        self.parameters = parameters.to(placement.device).requires_grad_()
+        self.state = {path: tensor.to(placement.device) for path, tensor in state.items()}
 
-    def named(self, parameters: Tensor) -> Tensors:
+    def named(self, parameters: Tensor) -> TorchTensors:
         """Parameters (..., P) as the views (..., *shape) that the module takes, by torch's name."""
         parts = parameters.split(self.sizes, -1)  # type: ignore[no-untyped-call]
         return {
@@ -62,13 +64,13 @@ class Stacked:
         }
         return {name: kernel_out(name, own[path]) for name, path in self.net.paths.items()}
 
-    def copy(self) -> tuple[Tensor, Tensors]:
+    def copy(self) -> tuple[Tensor, TorchTensors]:
         """The parameters and the state as they are."""
         return self.parameters.detach().clone(), {
             path: tensor.clone() for path, tensor in self.state.items()
         }
 
-    def restore(self, replicas: list[int], copied: tuple[Tensor, Tensors]) -> None:
+    def restore(self, replicas: list[int], copied: tuple[Tensor, TorchTensors]) -> None:
         """Take some of the networks back to what was copied."""
         if replicas:
             parameters, state = copied
@@ -83,13 +85,13 @@ class Stacked:
         x: Tensor,
         y: Tensor,
         own: bool,
-        masks: Masks,
+        masks: TorchMasks,
     ) -> tuple[Tensor, Tensor]:
         """The loss of each (R,), and its outputs (R, N, ...), in training. x and y (N, ...) for
         all, or (R, N, ...)."""
 
         def one(
-            parameters: Tensor, state: Tensors, x: Tensor, y: Tensor, masks: Masks
+            parameters: Tensor, state: TorchTensors, x: Tensor, y: Tensor, masks: TorchMasks
         ) -> tuple[Tensor, Tensor]:
             outputs = functional_call(self.net, self.named(parameters) | state, (x, masks))
             return loss_of(outputs, y), outputs
@@ -103,7 +105,7 @@ class Stacked:
     def outputs(self, x: Tensor, own: bool, every: bool = False) -> list[Tensor]:
         """What the networks, or every layer of theirs, give outside training, (R, N, ...)."""
 
-        def one(parameters: Tensor, state: Tensors, x: Tensor) -> list[Tensor]:
+        def one(parameters: Tensor, state: TorchTensors, x: Tensor) -> list[Tensor]:
             outputs: list[Tensor] = []
             tensors = self.named(parameters) | state
             last = functional_call(self.net, tensors, (x, {}, outputs if every else None))

@@ -10,14 +10,14 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-Masks = dict[int, Tensor]
-Rate = float | Tensor
-Update = Callable[[Tensor, Tensor, Masks, Rate], tuple[Tensor, Tensor]]
+TorchMasks = dict[int, Tensor]
+StepRate = float | Tensor
+UpdateFunction = Callable[[Tensor, Tensor, TorchMasks, StepRate], tuple[Tensor, Tensor]]
 """Follow the gradient of a batch (x, y) at a rate. Returns the loss and how many answers were
 right, on the device; of R replicas, of each."""
 
 
-class Outcome(NamedTuple):
+class StepLosses(NamedTuple):
     """Of an epoch, on the device: the loss of each step (steps, ...), how many answers were right
     (...)."""
 
@@ -34,17 +34,17 @@ class Steps(Protocol):
         order: Tensor,
         sizes: Sequence[int],
         rates: Sequence[float] | Tensor,
-        masks: Callable[[int], Masks],
-    ) -> Outcome:
+        masks: Callable[[int], TorchMasks],
+    ) -> StepLosses:
         """Train on the samples in this order (..., N), cut into batches of these sizes while they
         last; the rates (steps, ...) and, by the number of a step of this epoch, what dropout
         keeps."""
 
 
-class Eager:
+class EagerSteps:
     """One operation after another, as torch's users have it."""
 
-    def __init__(self, update: Update, x: Tensor, y: Tensor) -> None:
+    def __init__(self, update: UpdateFunction, x: Tensor, y: Tensor) -> None:
         self.update, self.x, self.y = update, x, y
 
     def epoch(
@@ -52,15 +52,15 @@ class Eager:
         order: Tensor,
         sizes: Sequence[int],
         rates: Sequence[float] | Tensor,
-        masks: Callable[[int], Masks],
-    ) -> Outcome:
+        masks: Callable[[int], TorchMasks],
+    ) -> StepLosses:
         batches = order[..., : sum(sizes)].split(list(sizes), -1)  # type: ignore[no-untyped-call]
         found = [
             self.update(self.x[batch], self.y[batch], masks(step), rate)
             for step, (batch, rate) in enumerate(zip(batches, rates, strict=True))
         ]
         losses, right = zip(*found, strict=True)
-        return Outcome(torch.stack(losses), torch.stack(right).sum(0))
+        return StepLosses(torch.stack(losses), torch.stack(right).sum(0))
 
 
 Recorded = Callable[[], object]
@@ -105,7 +105,7 @@ def _stream() -> torch.cuda.Stream:
     return torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
 
-class Captured:
+class GraphSteps:
     """Each update a launch. Python would need longer for the launches of a small network than the
     GPU for the work.
 
@@ -113,24 +113,24 @@ class Captured:
     finds by itself: it counts its own steps on the device. Batches of each size are recorded apart.
     """
 
-    def __init__(self, update: Update, x: Tensor, y: Tensor, recorder: Recorder) -> None:
+    def __init__(self, update: UpdateFunction, x: Tensor, y: Tensor, recorder: Recorder) -> None:
         self.update, self.x, self.y, self.recorder = update, x, y, recorder
-        self.by_size: dict[int, _Repeated] = {}
+        self.by_size: dict[int, _RecordedStep] = {}
 
     def epoch(
         self,
         order: Tensor,
         sizes: Sequence[int],
         rates: Sequence[float] | Tensor,
-        masks: Callable[[int], Masks],
-    ) -> Outcome:
+        masks: Callable[[int], TorchMasks],
+    ) -> StepLosses:
         # The fused optimisers read a rate on the device as float32, whatever it is.
         every = torch.as_tensor(rates, dtype=torch.float32, device=order.device)
         found, samples, step = [], 0, 0
         for size, count in _runs(sizes):
             if size not in self.by_size:
                 most = order.shape[-1] // size
-                self.by_size[size] = _Repeated(
+                self.by_size[size] = _RecordedStep(
                     self.update, self.x, self.y, self.recorder, size, most
                 )
             part = order[..., samples : samples + size * count].reshape(
@@ -138,16 +138,16 @@ class Captured:
             )
             found.append(self.by_size[size].run(part, every[step : step + count], masks, step))
             samples, step = samples + size * count, step + count
-        return Outcome(
+        return StepLosses(
             torch.cat([one.losses for one in found]),
             torch.stack([one.right for one in found]).sum(0),
         )
 
 
-def launching(update: Update, x: Tensor, y: Tensor, recorder: Recorder | None) -> Steps:
+def make_steps(update: UpdateFunction, x: Tensor, y: Tensor, recorder: Recorder | None) -> Steps:
     """How updates on these samples are launched: recorded, where there is something to record
     with."""
-    return Eager(update, x, y) if recorder is None else Captured(update, x, y, recorder)
+    return EagerSteps(update, x, y) if recorder is None else GraphSteps(update, x, y, recorder)
 
 
 def _runs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -160,12 +160,12 @@ REHEARSALS = 3
 choose and set up."""
 
 
-class _Repeated:
+class _RecordedStep:
     """The updates of batches of one size, so many of them at most. Everything they read and write
     keeps its place in memory."""
 
     def __init__(
-        self, update: Update, x: Tensor, y: Tensor, recorder: Recorder, size: int, most: int
+        self, update: UpdateFunction, x: Tensor, y: Tensor, recorder: Recorder, size: int, most: int
     ) -> None:
         self.update, self.x, self.y, self.recorder = update, x, y, recorder
         self.size, self.most = size, most
@@ -179,8 +179,8 @@ class _Repeated:
         self.right: Tensor
 
     def run(
-        self, order: Tensor, rates: Tensor, masks: Callable[[int], Masks], first: int
-    ) -> Outcome:
+        self, order: Tensor, rates: Tensor, masks: Callable[[int], TorchMasks], first: int
+    ) -> StepLosses:
         count = len(rates)
         if self.rehearsed == 0:
             self.at = torch.zeros(1, dtype=torch.int64, device=order.device)
@@ -203,7 +203,7 @@ class _Repeated:
                 self.recorded = self.recorder.record(self._step)
                 self.recorded()
         assert self.losses is not None
-        return Outcome(self.losses[:count].clone(), self.right.clone())
+        return StepLosses(self.losses[:count].clone(), self.right.clone())
 
     def _step(self) -> None:
         batch = self.order.index_select(-2, self.at).squeeze(-2)

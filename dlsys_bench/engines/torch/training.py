@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from dlsys_bench.engines.epochs import Epoch, EpochRun, training_epochs
-from dlsys_bench.engines.plan import Plan, epochs_of
-from dlsys_bench.engines.torch.layout import Home
-from dlsys_bench.engines.torch.losses import LOSSES, hits
-from dlsys_bench.engines.torch.modules import Net
+from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
+from dlsys_bench.engines.torch.layout import TorchPlacement
+from dlsys_bench.engines.torch.losses import LOSSES, count_correct
+from dlsys_bench.engines.torch.modules import TorchNetwork
 from dlsys_bench.engines.torch.optimizers import optimizer_of, set_rate
-from dlsys_bench.engines.torch.precision import computing
+from dlsys_bench.engines.torch.precision import product_precision
 from dlsys_bench.engines.torch.random import RandomState
-from dlsys_bench.engines.torch.steps import Masks, Rate, Recorder, launching
+from dlsys_bench.engines.torch.steps import Recorder, StepRate, TorchMasks, make_steps
 from dlsys_bench.errors import EngineError
 from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.model import Model
@@ -25,10 +25,10 @@ from dlsys_bench.spec.recipe import Recipe
 
 
 def fit_network(
-    net: Net,
+    net: TorchNetwork,
     x: Tensor,
     y: Tensor,
-    home: Home,
+    placement: TorchPlacement,
     recipe: Recipe,
     plan: Plan,
     recorder: Recorder | None,
@@ -37,28 +37,28 @@ def fit_network(
     optimizer = optimizer_of(recipe.optimizer, net.parameters(), captured=recorder is not None)
     loss_of = LOSSES[type(recipe.loss)]
 
-    def update(x: Tensor, y: Tensor, masks: Masks, rate: Rate) -> tuple[Tensor, Tensor]:
+    def update(x: Tensor, y: Tensor, masks: TorchMasks, rate: StepRate) -> tuple[Tensor, Tensor]:
         set_rate(optimizer, rate)
         optimizer.zero_grad()
         outputs = net(x, masks)
         value = loss_of(outputs, y)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        return value.detach(), hits(recipe.loss, outputs.detach(), y)
+        return value.detach(), count_correct(recipe.loss, outputs.detach(), y)
 
-    steps, random = launching(update, x, y, recorder), RandomState(home.device, plan.seed)
+    steps, random = make_steps(update, x, y, recorder), RandomState(placement.device, plan.seed)
 
     def train_epoch(epoch: EpochRun) -> None:
         net.train()
-        order = _order(epoch, home)
-        masks = partial(_masks, epoch, home)
+        order = _order(epoch, placement)
+        masks = partial(_masks, epoch, placement)
         ended = steps.epoch(order, epoch.sizes, epoch.rates, masks)
         # The losses are read once an epoch, here, so that no step waits for the device.
         epoch.add_all(ended.losses.double().tolist(), int(ended.right))
 
     try:
         for epoch in training_epochs(net.model, len(x), recipe, plan):
-            with random.active(), computing(home.products):
+            with random.active(), product_precision(placement.products):
                 train_epoch(epoch)
             yield epoch.end()
     finally:
@@ -66,21 +66,21 @@ def fit_network(
         optimizer.zero_grad()
 
 
-def _masks(epoch: EpochRun, home: Home, batch: int) -> dict[int, Tensor]:
-    return home.masks(epoch.masks(batch))
+def _masks(epoch: EpochRun, placement: TorchPlacement, batch: int) -> dict[int, Tensor]:
+    return placement.masks(epoch.masks(batch))
 
 
-def _order(epoch: EpochRun, home: Home) -> Tensor:
+def _order(epoch: EpochRun, placement: TorchPlacement) -> Tensor:
     if epoch.plan.parity:
-        return torch.from_numpy(epoch.order()).to(home.device)
+        return torch.from_numpy(epoch.order()).to(placement.device)
     draw = torch.randperm if epoch.recipe.shuffle else torch.arange
-    return draw(epoch.samples, device=home.device)
+    return draw(epoch.samples, device=placement.device)
 
 
 def check_last_batch(model: Model, samples: int, recipe: Recipe, plan: Plan) -> None:
     """Torch refuses to normalise a batch of one value per channel; say so before the epoch is
     spent."""
-    alone = any(1 in sizes for sizes in epochs_of(samples, recipe, plan))
+    alone = any(1 in sizes for sizes in epoch_batch_sizes(samples, recipe, plan))
     for name, layer, shape in zip(model.names, model.layers, model.shapes, strict=False):
         if alone and isinstance(layer, BatchNorm) and math.prod(shape[:-1]) == 1:
             raise EngineError(

@@ -24,7 +24,7 @@ PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
 USES = ("weights", "passes", "order", "dropout")
 
 
-class Home(NamedTuple):
+class JaxPlacement(NamedTuple):
     """A device and a dtype. Whatever is put here is committed: one signature, so nothing is
     compiled twice."""
 
@@ -63,10 +63,10 @@ def enable_x64(wide: bool) -> Any:
     return experimental.enable_x64(wide)
 
 
-def find(engine: str, device: str, dtype: str) -> Home:
+def find_placement(engine: str, device: str, dtype: str) -> JaxPlacement:
     """The home on a device. Errors: EngineError where jax has none of the kind."""
     try:
-        return Home(jax.devices(PLATFORMS[device])[0], dtype)
+        return JaxPlacement(jax.devices(PLATFORMS[device])[0], dtype)
     except RuntimeError:
         raise EngineError(
             f'engine "{engine}" finds no CUDA device: use --device cpu, or on a machine that has one '
@@ -74,6 +74,6 @@ def find(engine: str, device: str, dtype: str) -> Home:
         ) from None
 
 
-def copied(tensors: Mapping[str, Array]) -> Weights:
+def copy_out(tensors: Mapping[str, Array]) -> Weights:
     """Arrays off the device, of their own memory: a donated buffer is written over."""
     return {name: np.array(tensor) for name, tensor in tensors.items()}

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.numpy.activation import ActivationRule
 from dlsys_bench.engines.numpy.convolution import Conv2DRule
 from dlsys_bench.engines.numpy.dense import DenseRule, FlattenRule
-from dlsys_bench.engines.numpy.losses import Targets, judge
+from dlsys_bench.engines.numpy.losses import LossTargets, evaluate
 from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
 from dlsys_bench.engines.numpy.optimizers import STEPPERS, Stepper
 from dlsys_bench.engines.numpy.pooling import AveragePoolRule, MaxPoolRule
-from dlsys_bench.engines.numpy.rule import Rule
-from dlsys_bench.engines.numpy.shards import Asleep, Meet
+from dlsys_bench.engines.numpy.rule import LayerRule
+from dlsys_bench.engines.numpy.shards import Barrier, BlockingBarrier
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import (
     Activation,
@@ -32,7 +32,7 @@ from dlsys_bench.spec.layers import (
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.optimizers import Optimizer
 
-RULES: dict[type[Layer], type[Rule[Any]]] = {
+RULES: dict[type[Layer], type[LayerRule[Any]]] = {
     Conv2D: Conv2DRule,
     AveragePool: AveragePoolRule,
     MaxPool: MaxPoolRule,
@@ -44,18 +44,18 @@ RULES: dict[type[Layer], type[Rule[Any]]] = {
 }
 
 
-class Kit(NamedTuple):
+class RuleSet(NamedTuple):
     """The rule of each kind of layer, the stepper of each optimiser, `judge` of the losses, and
     where shards `meet`; `pairs` makes one rule of those of two layers, one after the other, or None
     where these two have to stay two."""
 
-    rules: Mapping[type[Layer], type[Rule[Any]]]
+    rules: Mapping[type[Layer], type[LayerRule[Any]]]
     steppers: Mapping[type[Optimizer], type[Stepper[Any]]]
-    judge: Callable[[Loss, Array, Targets], tuple[Array, Array, NDArray[Any] | None]]
-    meet: Callable[[int], Meet] = Asleep
-    pairs: Mapping[tuple[type[Layer], type[Layer]], Callable[[Any, Any], Rule[Any] | None]] = (
+    evaluate: Callable[[Loss, Array, LossTargets], tuple[Array, Array, NDArray[Any] | None]]
+    barrier: Callable[[int], Barrier] = BlockingBarrier
+    fused: Mapping[tuple[type[Layer], type[Layer]], Callable[[Any, Any], LayerRule[Any] | None]] = (
         MappingProxyType({})
     )
 
 
-NUMPY = Kit(RULES, STEPPERS, judge)
+NUMPY_RULES = RuleSet(RULES, STEPPERS, evaluate)
