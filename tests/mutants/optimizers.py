@@ -118,10 +118,8 @@ MUTANTS = (
         "The moving square starts at one, as in TensorFlow 1.",
         "step/rmsprop",
         "optimizers",
-        "class RMSpropStepper(Stepper[RMSprop]):\n"
         "    def start(self, parameters: Array) -> None:\n"
         "        self.square = zeros(parameters.shape, parameters.dtype)",
-        "class RMSpropStepper(Stepper[RMSprop]):\n"
         "    def start(self, parameters: Array) -> None:\n"
         "        self.square = np.ones_like(parameters)",
     ),

@@ -1,4 +1,4 @@
-"""Networks trained in numpy alone: each layer's forward and backward side by side."""
+"""The numpy engine: the forward and the backward pass of each layer, next to each other."""
 
 from dlsys_bench.engines.numpy.engine import NumpyEngine
 

@@ -1,4 +1,7 @@
-"""Activations: each a function of x into y, and beside it dx from y and dy."""
+"""Activations: a table of functions, each next to its derivative.
+
+A function computes y from x; a derivative computes dx from y and dy.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def _d_tanh(y: Array, dy: Array, dx: Array, slope: float) -> None:
 
 def _leaky_relu(x: Array, y: Array, slope: float) -> None:
     np.multiply(x, x.dtype.type(slope), out=y)
-    # The slope is at most one, so the larger of the two is the right one on either side of zero.
+    # The slope is at most one, so the larger of x and slope x is the value on both sides of zero.
     np.maximum(x, y, out=y)
 
 
@@ -71,7 +74,7 @@ FUNCTIONS: dict[str, tuple[ActivationFunction, ActivationGradient]] = {
 
 
 class ActivationRule(LayerRule[Activation]):
-    """y = f(x), by the table above."""
+    """y = f(x), from the table above."""
 
     def forward(self, x: Array, training: bool) -> Array:
         self.y = self.buffer("y", x.shape, x.dtype)

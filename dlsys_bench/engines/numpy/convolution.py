@@ -17,8 +17,8 @@ from dlsys_bench.spec.layers import Conv2D, IntPair, Shape
 def windows(
     window: IntPair, strides: IntPair, out: Shape
 ) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
-    """For each place (i, j) in a window, the index into (..., H, W, N) of what stands there in the
-    `out` windows."""
+    """Yield for each position (i, j) in a window the index into (..., H, W, N) of the values at
+    that position in the windows of all `out` outputs."""
     for i in range(window[0]):
         for j in range(window[1]):
             down = slice(i, i + strides[0] * (out[0] - 1) + 1, strides[0])
@@ -27,8 +27,8 @@ def windows(
 
 
 def _kernel_gradient(gathered: Array, flat: Array, ho: int) -> Array:
-    """(1 or R, K, P) @ (R, F, P)^T, in so many parts of P that other threads are let in
-    meanwhile."""
+    """Compute (1 or R, K, P) @ (R, F, P)^T. A product with few results is split along P, so that
+    numpy releases the interpreter's lock (see `MIN_UNLOCKED_RESULTS`)."""
     p = flat.shape[2]
     results = len(flat) * gathered.shape[1] * flat.shape[1]
     parts = next(
@@ -43,13 +43,13 @@ def _kernel_gradient(gathered: Array, flat: Array, ho: int) -> Array:
     return found
 
 
-# The windows of a batch are gathered in pieces of this size: those of sixty thousand images would
-# take gigabytes.
+# The windows of a batch are gathered in pieces of this size, because those of sixty thousand images
+# would take gigabytes.
 PIECE_BYTES = 2**28
 
 
 class Conv2DRule(LayerRule[Conv2D]):
-    """y = kernel^T windows(x) + bias."""
+    """y = kernel^T windows(x) + bias, where the columns of windows(x) are the gathered windows."""
 
     def forward(self, x: Array, training: bool) -> Array:
         kernel = self.tensors["kernel"]
@@ -61,7 +61,7 @@ class Conv2DRule(LayerRule[Conv2D]):
         y = self.buffer("y", (replicas, filters, ho, wo, n), x.dtype)
         for piece in self._pieces(x):
             if piece == slice(0, n):
-                # All at once, and kept for the way back.
+                # One piece: keep the windows for the backward pass.
                 self.gathered = self._gather(x)
                 np.matmul(weights, self.gathered, out=y.reshape(replicas, filters, -1))
             else:
@@ -106,14 +106,14 @@ class Conv2DRule(LayerRule[Conv2D]):
         return dx[:, :, top : top + self.shape[0], left : left + self.shape[1]]
 
     def _pieces(self, x: Array) -> list[slice]:
-        """The batch in parts whose windows stay within PIECE_BYTES; nearly always one."""
+        """Split the batch into pieces whose windows fit in PIECE_BYTES; nearly always one."""
         ho, wo, _ = self.layer.output_shape(self.shape)
         of_one = math.prod((len(x), *self.layer.kernel_size, x.shape[1], ho, wo)) * x.itemsize
         size, n = max(1, PIECE_BYTES // of_one), x.shape[-1]
         return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
     def _gather(self, x: Array) -> Array:
-        """The windows of padded images (R, C, H, W, N) as (R, h w C, H' W' N)."""
+        """Gather the windows of padded images (R, C, H, W, N) as columns (R, h w C, H' W' N)."""
         ho, wo, _ = self.layer.output_shape(self.shape)
         gathered = self.buffer(
             "windows", (len(x), *self.layer.kernel_size, x.shape[1], ho, wo, x.shape[-1]), x.dtype
@@ -127,8 +127,8 @@ class Conv2DRule(LayerRule[Conv2D]):
         np.copyto(gathered, places.transpose(0, 5, 6, 1, 2, 3, 4))
 
     def _scatter(self, flat: Array, dx: Array, out: IntPair) -> None:
-        """Add to dx (R, C, H, W, N), padded, what its windows pass back. flat (R, filters, H' W'
-        N)."""
+        """Add to the padded dx (R, C, H, W, N) the gradients in its windows, from dy as `flat`
+        (R, filters, H' W' N)."""
         kernel = self.tensors["kernel"]
         replicas, filters = kernel.shape[0], self.layer.filters
         weights = kernel.reshape(replicas, -1, filters)
@@ -138,7 +138,7 @@ class Conv2DRule(LayerRule[Conv2D]):
         np.matmul(weights, flat, out=d_gathered)
         d_places = d_gathered.reshape(replicas, *self.layer.kernel_size, -1, *out, dx.shape[-1])
         if out == (1, 1):
-            # One window: nothing overlaps, and all places go back at once.
+            # One window per image: nothing overlaps, so all positions are copied at once.
             h, w = self.layer.kernel_size
             dx[:, :, :h, :w] = d_places[..., 0, 0, :].transpose(0, 3, 1, 2, 4)
             return

@@ -1,4 +1,4 @@
-"""The fully connected layer, and the flattening before it."""
+"""The fully connected layer, and flattening."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DenseRule(LayerRule[Dense]):
 
 
 class FlattenRule(LayerRule[Flatten]):
-    """(R, C, H, W, N) -> (R, H W C, N): outside, the channel is the fastest axis of an image."""
+    """(R, C, H, W, N) -> (R, H W C, N): the interface counts the channel of an image fastest."""
 
     def forward(self, x: Array, training: bool) -> Array:
         if x.ndim == 3:

@@ -1,4 +1,4 @@
-"""The from-scratch engine: forward and backward by hand, no autodiff, no framework."""
+"""The engine written from scratch in numpy: every backward pass by hand, no framework."""
 
 from __future__ import annotations
 
@@ -31,17 +31,16 @@ from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
-# Images are predicted so many at a time: their windows then stay in the cache.
+# Images are predicted this many at a time, so that their windows stay in the cache.
 PREDICTED_AT_ONCE = 128
 
-# Replicas are trained so many at a time that what a step touches stays in a core's share of the
-# cache.
+# As many replicas are trained at a time as keep the memory of a step in a core's share of the cache.
 CACHE_BYTES = 4 * 2**20
 
 
 class NumpyEngine(Engine):
-    """numpy in float64 for proof, in float32 for speed. It follows either convention, Keras's
-    unless asked."""
+    """numpy, in double precision for checks and in single precision for speed. It follows both
+    conventions; the default is Keras's."""
 
     name = "numpy"
     convention = "keras"
@@ -50,7 +49,7 @@ class NumpyEngine(Engine):
     rule_set: RuleSet = NUMPY_RULES
 
     def check(self, *records: Any) -> None:
-        """Every record is followed as it stands, mixed conventions too."""
+        """Accept every record: the engine follows mixed conventions as well."""
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Network:
         net = Network(model, self.dtype, rule_set=self.rule_set)
@@ -69,10 +68,10 @@ class NumpyEngine(Engine):
         return outputs
 
     def predict_replicas(self, net: Network, x: Array) -> Array:
-        """X (1, N, ...) for all replicas or (R, N, ...) -> (R, N, ...)."""
+        """Predict the outputs (R, N, ...) of x (1, N, ...) for all replicas, or (R, N, ...)."""
         outputs = np.empty((net.replicas, x.shape[1], *net.model.output_shape), self.dtype)
         at_once = PREDICTED_AT_ONCE if x.ndim == 5 else self._at_once(net.model, net.replicas)
-        # A network that has diverged predicts what it may; that it has was said when it did.
+        # A network that has diverged may overflow; its DivergedError was raised in training.
         with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, x.shape[1], at_once):
                 here = slice(start, start + at_once)
@@ -109,7 +108,7 @@ class NumpyEngine(Engine):
         training: bool,
         masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None = None,
     ) -> list[Array]:
-        """The output of every layer, (1 or R, N, ...)."""
+        """Return the output of every layer, (1 or R, N, ...)."""
         state = net.state.copy()
         net.set_masks(masks)
         outputs, x = [], self._inward(x)
@@ -138,13 +137,14 @@ class NumpyEngine(Engine):
         return self._at_once(model, recipe.batch_size)
 
     def _at_once(self, model: Model, other: int) -> int:
-        """How many replicas of so many samples, or samples of so many replicas, fit the cache."""
+        """Return how many replicas of `other` samples fit the cache, or how many samples of `other`
+        replicas."""
         values = sum(math.prod(shape) for shape in model.shapes) * other
         return max(1, CACHE_BYTES // (values * np.dtype(self.dtype).itemsize))
 
 
 class NumpyReplicas(Replicas):
-    """R networks in one, along the outermost axis."""
+    """R networks in one, along the first axis."""
 
     def __init__(self, engine: NumpyEngine, models: Sequence[Model], plans: Sequence[Plan]) -> None:
         super().__init__(len(plans))

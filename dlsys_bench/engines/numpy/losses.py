@@ -1,4 +1,4 @@
-"""The losses: the value for each replica, and its gradient in the outputs (R, K, N)."""
+"""The losses: the value of each replica, and its gradient in the outputs (R, K, N)."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ LOSSES: dict[str, Callable[[Array, LossTargets], tuple[Array, Array]]] = {
 
 
 def value_and_gradient(loss: Loss, outputs: Array, y: LossTargets) -> tuple[Array, Array]:
-    """The loss (R,) and its gradient in the outputs (R, K, N), in the outputs' dtype."""
+    """Return the loss (R,) and its gradient in the outputs (R, K, N), of the dtype of the outputs."""
     value, d = LOSSES[loss.kind](outputs, y)
     return value, d.astype(outputs.dtype, copy=False)
 
 
 def count_correct(loss: Loss, outputs: Array, y: LossTargets) -> NDArray[Any] | None:
-    """How many of the batch each replica has right (R,); None where there is no right or wrong."""
+    """Return the number of correct answers of each replica (R,), or None if targets are values."""
     if loss.targets == "values":
         return None
     given = outputs.argmax(axis=1) if loss.targets == "labels" else np.sign(outputs[:, 0])
@@ -77,5 +77,5 @@ def count_correct(loss: Loss, outputs: Array, y: LossTargets) -> NDArray[Any] | 
 def evaluate(
     loss: Loss, outputs: Array, y: LossTargets
 ) -> tuple[Array, Array, NDArray[Any] | None]:
-    """The loss and its gradient, and how many are right."""
+    """Return the loss, its gradient in the outputs, and the number of correct answers."""
     return *value_and_gradient(loss, outputs, y), count_correct(loss, outputs, y)

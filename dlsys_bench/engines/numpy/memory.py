@@ -1,4 +1,4 @@
-"""Memory for arrays that loops go over in vectors."""
+"""Memory that is aligned for vector instructions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from dlsys_bench.spec.layers import Shape
 
 LINE = 64
-"""Bytes of a cache line, and of the widest vectors. Those of memory that starts elsewhere lie
-across two lines each, and numpy's own starts at a multiple of 16: LeNet-5's convolutions took up to
-1.8 times as long there."""
+"""The bytes of a cache line, and of the widest vectors. numpy aligns its arrays to 16 bytes, where
+a vector may lie across two lines: LeNet-5's convolutions took up to 1.8 times as long there."""
 
 
 def empty(shape: Shape, dtype: Any) -> NDArray[Any]:
-    """Uninitialised, at the start of a cache line."""
+    """Return an uninitialised array that starts at a cache line."""
     bytes_ = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(bytes_ + LINE, np.uint8)
     first = -memory.ctypes.data % LINE
@@ -26,7 +25,7 @@ def empty(shape: Shape, dtype: Any) -> NDArray[Any]:
 
 
 def zeros(shape: Shape, dtype: Any) -> NDArray[Any]:
-    """The same, all zero."""
+    """Return an array of zeros that starts at a cache line."""
     found = empty(shape, dtype)
     found[...] = 0
     return found

@@ -1,5 +1,5 @@
-"""A model with its numbers: forward, backward, and one flat vector each of parameters, gradients
-and state."""
+"""A network in numpy: the forward and the backward pass over the rules of its layers, with all
+parameters, gradients and state in one flat vector each."""
 
 from __future__ import annotations
 
@@ -17,25 +17,38 @@ from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
 from dlsys_bench.engines.numpy.shards import ShardPass
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.model import Model, Tensor
 
 
 def to_internal(x: NDArray[Any]) -> NDArray[Any]:
-    """(R, N, H, W, C) -> (R, C, H, W, N), (R, N, units) -> (R, units, N): a view."""
+    """Return a view in this engine's layout: (R, N, H, W, C) as (R, C, H, W, N), and
+    (R, N, units) as (R, units, N)."""
     return x.transpose(0, 4, 2, 3, 1) if x.ndim == 5 else x.swapaxes(1, 2)
 
 
 def to_external(y: Array) -> Array:
-    """(R, C, H, W, N) -> (R, N, H, W, C), (R, units, N) -> (R, N, units): a view."""
+    """Return a view in the layout of the `Engine` interface: (R, C, H, W, N) as (R, N, H, W, C),
+    and (R, units, N) as (R, N, units)."""
     return y.transpose(0, 4, 2, 3, 1) if y.ndim == 5 else y.swapaxes(1, 2)
 
 
-class Network:
-    """R replicas of one model. `parameters` and `gradient` are (R, P), `state` (R, S); the rules
-    hold views of them. A sample has so many `values`, its own and those that the layers make of it.
+def _views(vector: Array, tensors: Sequence[Tensor]) -> dict[str, Array]:
+    """Return a view (R, *shape) of each tensor in a flat vector (R, P), by name."""
+    views, start = {}, 0
+    for tensor in tensors:
+        end = start + tensor.size
+        views[tensor.name] = vector[:, start:end].reshape(len(vector), *tensor.shape)
+        start = end
+    return views
 
-    One for a later `shard` has the parameters and the state of the `first`, and a gradient of its
-    own.
+
+class Network:
+    """R replicas of one model. `parameters` and `gradient` are (R, P), `state` (R, S); the rules of
+    the layers hold views of them. `values` is the number of values per sample: its inputs and the
+    outputs of all layers.
+
+    A batch that is trained in shards (see `shards`) has a network for each. Those of the later
+    shards use the parameters and the state of the `first`, and have gradients of their own.
     """
 
     def __init__(
@@ -60,56 +73,49 @@ class Network:
             zeros((replicas, counts.non_trainable), dtype) if first is None else first.state
         )
         self._other_shards: list[Network] = []
-        self.tensors: dict[str, Array] = {}
-        self.gradients: dict[str, Array] = {}
-        used = {True: 0, False: 0}
-        for tensor in model.tensors:
-            here = slice(used[tensor.trainable], used[tensor.trainable] + tensor.size)
-            used[tensor.trainable] = here.stop
-            home = self.parameters if tensor.trainable else self.state
-            self.tensors[tensor.name] = home[:, here].reshape(replicas, *tensor.shape)
-            if tensor.trainable:
-                self.gradients[tensor.name] = self.gradient[:, here].reshape(
-                    replicas, *tensor.shape
-                )
+        trained = [tensor for tensor in model.tensors if tensor.trainable]
+        others = [tensor for tensor in model.tensors if not tensor.trainable]
+        views = _views(self.parameters, trained) | _views(self.state, others)
+        self.tensors = {tensor.name: views[tensor.name] for tensor in model.tensors}
+        self.gradients = _views(self.gradient, trained)
         self.rules = [self._rule(number) for number in range(len(model.layers))]
         self.fused = self._fused_rules()
         self.dropouts = {
             place: rule for place, rule in enumerate(self.rules) if isinstance(rule, DropoutRule)
         }
-        trained = [
-            place
-            for place in range(len(model.layers))
-            if any(t.trainable for t in model.tensors_of(place))
-        ]
-        self.first_trained = min(trained, default=len(model.layers))
+        self.first_trained = next(
+            (
+                place
+                for place in range(len(model.layers))
+                if any(tensor.trainable for tensor in model.tensors_of(place))
+            ),
+            len(model.layers),
+        )
 
     def _rule(self, number: int) -> LayerRule[Any]:
+        """Create the rule of a layer, with views of its tensors and gradients."""
         prefix = self.model.names[number] + "."
-        mine = [
+        own = [
             {n.removeprefix(prefix): view for n, view in views.items() if n.startswith(prefix)}
             for views in (self.tensors, self.gradients)
         ]
         layer = self.model.layers[number]
-        rule = self.rule_set.rules[type(layer)](layer, self.model.shapes[number], mine[0], mine[1])
+        rule = self.rule_set.rules[type(layer)](layer, self.model.shapes[number], *own)
         rule.updates_state = self.shard == 0
         return rule
 
     def _fused_rules(self) -> dict[int, LayerRule[Any]]:
-        """The rules that go through two layers, by the place of the first."""
+        """Create the rules that compute two layers in one, by the place of the first layer."""
         found: dict[int, LayerRule[Any]] = {}
-        for place, (one, other) in enumerate(pairwise(self.rules)):
-            made = self.rule_set.fused.get((type(one.layer), type(other.layer)))
-            if (
-                made is not None
-                and place - 1 not in found
-                and (pair := made(one, other)) is not None
-            ):
-                found[place] = pair
+        for place, (first, second) in enumerate(pairwise(self.rules)):
+            fuse = self.rule_set.fused.get((type(first.layer), type(second.layer)))
+            rule = fuse(first, second) if fuse is not None and place - 1 not in found else None
+            if rule is not None:
+                found[place] = rule
         return found
 
     def _passes(self) -> list[tuple[int, LayerRule[Any]]]:
-        """The rules that a pass goes through, each with the place of its first layer."""
+        """Return the rules of a pass in order, each with the place of its first layer."""
         return [
             (place, self.fused.get(place, rule))
             for place, rule in enumerate(self.rules)
@@ -117,7 +123,7 @@ class Network:
         ]
 
     def shards(self, count: int) -> list[Network]:
-        """This network, and as many more of its numbers as there are shards."""
+        """Return a network for each shard of a batch; the first is this network."""
         while len(self._other_shards) < count - 1:
             shard = len(self._other_shards) + 1
             self._other_shards.append(
@@ -134,12 +140,13 @@ class Network:
         return [self, *self._other_shards[: count - 1]]
 
     def load(self, weights: Mapping[str, Array], replica: int = 0) -> None:
-        """Every tensor of a replica from arrays of its own shape."""
+        """Set every tensor of a replica from arrays of its shape."""
         for name, view in self.tensors.items():
             view[replica] = weights[name]
 
     def seed(self, seeds: Sequence[int]) -> None:
-        """Give each dropout layer of each replica a stream of its own; of each shard too."""
+        """Seed the dropout layers: every layer of every replica and shard draws from a separate
+        stream."""
         self.seeds = seeds
         stream = (self.shard,) if self.shard else ()
         for place, rule in self.dropouts.items():
@@ -151,21 +158,21 @@ class Network:
             other.seed(seeds)
 
     def set_masks(self, masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None) -> None:
-        """Hand each dropout layer what it keeps in the next passes, a (N, ...) of bool a replica;
-        None: it draws."""
+        """Set what each dropout layer keeps in the next passes: for every replica, by the place of
+        the layer, an array (N, ...) of bool. With None, the layers draw their masks."""
         for place, rule in self.dropouts.items():
             rule.mask = (
                 None if masks is None else to_internal(np.stack([own[place] for own in masks]))
             )
 
     def forward(self, x: Array, training: bool) -> Array:
-        """Outputs (R, K, N) of x (1 or R, ..., N)."""
+        """Compute the outputs (R, K, N) of x (1 or R, ..., N)."""
         for _, rule in self._passes():
             x = rule.forward(x, training)
         return x
 
     def forward_shard(self, x: Array) -> ShardPass[Array]:
-        """The same in training, of one shard."""
+        """Compute the outputs of one shard of a batch, in training mode."""
         for _, rule in self._passes():
             x = (
                 (yield from rule.forward_shard(x))
@@ -175,7 +182,7 @@ class Network:
         return x
 
     def backward_shard(self, dy: Array) -> ShardPass[None]:
-        """Fill `gradient` with what this shard has of it."""
+        """Fill `gradient` with the part of one shard."""
         for place, rule in reversed(self._passes()):
             wants_dx = place > self.first_trained
             dx = (
@@ -188,8 +195,12 @@ class Network:
             dy = dx
 
     def backward(self, dy: Array, wants_dx: bool = False) -> Array | None:
-        """Fill `gradient`. What nobody uses is not computed: no dx below the lowest layer with
-        parameters."""
+        """Fill `gradient` from dy, the gradient of the loss in the outputs.
+
+        Each rule fills the gradients of its tensors and returns that in its input, which is the dy
+        of the layer before. Below the lowest layer with parameters nothing is computed, unless the
+        gradient in x is wanted.
+        """
         for place, rule in reversed(self._passes()):
             dx = rule.backward(dy, wants_dx or place > self.first_trained)
             if dx is None:

@@ -15,7 +15,13 @@ from dlsys_bench.spec.layers import BatchNorm, Dropout
 
 
 class BatchNormRule(LayerRule[BatchNorm]):
-    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, by channel. Ioffe & Szegedy 2015."""
+    """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, per channel. Ioffe & Szegedy 2015.
+
+    In training, mean and variance are those of the whole batch. Each shard centres its samples on
+    its own mean first, which is accurate whatever the size of the mean, and then exchanges its
+    number of samples, mean and sum of squares. `offset` is how far its mean is from that of the
+    batch: x - mean = centred + offset.
+    """
 
     exchanges = True
     samples: float
@@ -37,21 +43,22 @@ class BatchNormRule(LayerRule[BatchNorm]):
         variance = squares / self.samples
         if self.updates_state:
             self._move(whole, variance, self.samples)
-        # What is centred on the mean of one shard is off the mean of all by as much.
         self.offset = mean - whole
         return self._normalised(x, None, variance)
 
     def _centred(self, flat: Array, mean: Array) -> Array:
-        # The statistics of a batch are those of its own rows, the moving ones each replica's.
+        # (1 or R, C, M): replicas that share a batch share its statistics in training; the moving
+        # statistics are those of each replica.
         self.centred = self.buffer("centred", (len(mean), *flat.shape[1:]), flat.dtype)
         np.subtract(flat, mean[..., None], out=self.centred)
         return self.centred
 
     def _normalised(self, x: Array, mean: Array | None, variance: Array) -> Array:
+        """Compute y from x and the variance. With no mean, x is centred already."""
         flat, gamma = rows(x), self.tensors["gamma"]
         centred = self.centred if mean is None else self._centred(flat, mean)
         self.inverse = 1.0 / np.sqrt(variance + x.dtype.type(self.layer.epsilon))
-        # One input may serve many replicas; from here on each has its own.
+        # x may be shared by all replicas, (1, ...); y is (R, ...), since gamma and beta differ.
         y = self.buffer("y", (len(gamma), *flat.shape[1:]), x.dtype)
         scale = gamma * self.inverse
         np.multiply(centred, scale[..., None], out=y)
@@ -59,6 +66,7 @@ class BatchNormRule(LayerRule[BatchNorm]):
         return y.reshape(-1, *x.shape[1:])
 
     def _move(self, mean: Array, variance: Array, samples: int) -> None:
+        """Move the moving statistics towards those of a batch."""
         if self.layer.moving_variance == "unbiased":
             variance = variance * (samples / max(samples - 1, 1))
         for moving, now in (
@@ -72,21 +80,31 @@ class BatchNormRule(LayerRule[BatchNorm]):
         return run_whole(self.backward_shard(dy, wants_dx))
 
     def backward_shard(self, dy: Array, wants_dx: bool) -> ShardPass[Array | None]:
+        """The backward pass of batch norm. With xhat = (x - mean) inverse, where inverse is
+        1 / sqrt(variance + epsilon), and sums over all m values of the channel in the batch::
+
+            d_beta  = sum(dy)
+            d_gamma = sum(dy xhat)
+            dx      = gamma inverse (dy - d_beta / m - xhat d_gamma / m)
+
+        The last two terms are the gradients through the mean and through the variance, which depend
+        on x as well. They are missing outside training, where the statistics are constants.
+        """
         flat = rows(dy)
         d_gamma, d_beta = self.gradients["gamma"], self.gradients["beta"]
         np.sum(flat, axis=-1, out=d_beta)
         np.multiply(
             dots(flat, self.centred, dy.shape[-1]) + self.offset * d_beta, self.inverse, out=d_gamma
         )
-        told = yield d_gamma.copy(), d_beta.copy()
+        parts = yield d_gamma.copy(), d_beta.copy()
         if not wants_dx:
             return None
         scale = self.tensors["gamma"] * self.inverse
         dx = self.buffer("dx", flat.shape, dy.dtype)
         np.multiply(flat, scale[..., None], out=dx)
         if self.training:
-            # What the mean and the variance pass on: they too move with x.
-            d_gamma, d_beta = (sum(parts[1:], parts[0]) for parts in zip(*told, strict=True))
+            # The sums of all shards; this shard's own stay in the gradients.
+            d_gamma, d_beta = (sum(each[1:], each[0]) for each in zip(*parts, strict=True))
             through_variance = self.buffer("through_variance", flat.shape, dy.dtype)
             slope = scale * self.inverse * d_gamma / self.samples
             np.multiply(self.centred, slope[..., None], out=through_variance)
@@ -96,8 +114,8 @@ class BatchNormRule(LayerRule[BatchNorm]):
 
 
 def pool_moments(parts: Sequence[tuple[int, Array, Array]]) -> tuple[int, Array, Array]:
-    """Count, mean and sum of squares about it, of several parts as one. Chan, Golub & LeVeque
-    1979."""
+    """Combine the number of samples, the mean and the sum of squared deviations from it of several
+    parts. Chan, Golub & LeVeque 1979."""
     if len(parts) == 1:
         return parts[0]
     samples = sum(count for count, _, _ in parts)
@@ -107,10 +125,10 @@ def pool_moments(parts: Sequence[tuple[int, Array, Array]]) -> tuple[int, Array,
 
 
 class DropoutRule(LayerRule[Dropout]):
-    """y = x / (1 - drop_rate) where kept, 0 where dropped; x itself outside training.
+    """y = x / (1 - drop_rate) where kept, 0 where dropped; y = x outside training.
 
-    What is kept comes from `mask` (R, ..., N) of bool where one is set, otherwise from
-    `generators`, one a replica.
+    The mask is `mask` (R, ..., N) of bool if it is set, and otherwise drawn by `generators`, one
+    per replica.
     """
 
     mask: NDArray[np.bool_] | None = None
@@ -126,8 +144,8 @@ class DropoutRule(LayerRule[Dropout]):
         if self.mask is not None:
             kept[...] = self.mask
         else:
-            # Single precision decides in both: a drawn double costs twice as much, and no rate
-            # asked for needs it.
+            # Numbers of single precision, in double precision too: drawing doubles takes twice as
+            # long, and no realistic rate needs them.
             drawn = self.buffer("drawn", shape, np.float32)
             for generator, own in zip(self.generators, drawn, strict=True):
                 generator.random(out=own, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The optimisers, each one pass over the flat vector of all parameters (R, P)."""
+"""The optimisers, which update the flat vector of all parameters (R, P)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,8 @@ O = TypeVar("O", bound=Optimizer)  # noqa: E741
 
 
 class Stepper(Generic[O]):
-    """One optimiser at work on R replicas: what it remembers, and the step, at one learning rate or
-    at one each (R, 1).
-
-    `gradient` is used as scratch.
-    """
+    """An optimiser of R replicas and its state. A step takes one learning rate, or one per replica
+    (R, 1), and uses `gradient` as scratch memory."""
 
     def __init__(self, optimizer: O, parameters: Array) -> None:
         self.optimizer = optimizer
@@ -29,13 +26,17 @@ class Stepper(Generic[O]):
         self.start(parameters)
 
     def start(self, parameters: Array) -> None:
-        """Allocate what is remembered from step to step."""
+        """Allocate the state."""
 
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
+        """Update the parameters in place."""
         raise NotImplementedError
 
 
 class SGDStepper(Stepper[SGD]):
+    """v = momentum v + g, p -= rate v (torch), or v = momentum v - rate g, p += v (Keras). Nesterov
+    adds one more step of the velocity."""
+
     def start(self, parameters: Array) -> None:
         self.velocity = (
             zeros(parameters.shape, parameters.dtype) if self.optimizer.momentum else None
@@ -60,7 +61,7 @@ class SGDStepper(Stepper[SGD]):
                 parameters += velocity
         else:
             velocity *= momentum
-            # torch's first velocity is the gradient itself: only later ones are dampened.
+            # As in torch, the first velocity is the gradient itself; only later ones are dampened.
             np.multiply(
                 gradient, 1.0 if self.steps == 1 else 1.0 - optimizer.dampening, out=self.scratch
             )
@@ -75,6 +76,8 @@ class SGDStepper(Stepper[SGD]):
 
 
 class AdamStepper(Stepper[Adam]):
+    """p -= rate m / (sqrt(v) + epsilon), with bias-corrected moments. Kingma & Ba 2015."""
+
     def start(self, parameters: Array) -> None:
         self.mean, self.square = (
             zeros(parameters.shape, parameters.dtype),
@@ -107,6 +110,8 @@ class AdamStepper(Stepper[Adam]):
 
 
 class RMSpropStepper(Stepper[RMSprop]):
+    """p -= rate g / sqrt(v + epsilon), with v the moving average of g^2. Hinton 2012."""
+
     def start(self, parameters: Array) -> None:
         self.square = zeros(parameters.shape, parameters.dtype)
 

@@ -1,4 +1,4 @@
-"""Average and max pools; windows may overlap."""
+"""Average and max pooling; windows may overlap."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ P = TypeVar("P", AveragePool, MaxPool)
 
 class _PoolRule(LayerRule[P]):
     def places(self, x: Array) -> list[Array]:
-        """For each place in a window, a view of x there: (R, C, H', W', N)."""
+        """Return for each position in a window the view of x there, (R, C, H', W', N)."""
         out = self.layer.output_shape(self.shape)
         return [x[at] for _, _, at in windows(self.layer.pool_size, self.layer.steps, out)]
 
@@ -54,7 +54,7 @@ class AveragePoolRule(_PoolRule[AveragePool]):
 
 
 class MaxPoolRule(_PoolRule[MaxPool]):
-    """y = the largest of each window, the first of equals."""
+    """y = the maximum of each window; of equal values, the first receives the gradient."""
 
     def forward(self, x: Array, training: bool) -> Array:
         ho, wo, _ = self.layer.output_shape(self.shape)

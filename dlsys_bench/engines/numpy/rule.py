@@ -1,9 +1,9 @@
-"""What every layer's forward and backward stand on: its tensors, its gradients, its reused buffers.
+"""The base class of the layers' rules: their tensors, gradients and buffers.
 
-Inside this engine the replica is the outermost axis and the batch the innermost: images are (R, C,
-H, W, N), vectors (R, units, N). A window is then copied in whole rows of the batch, a product with
-a kernel leaves its result in this same layout, and whatever is summed per channel lies in one
-piece.
+Inside this engine the first axis is the replica and the last the sample: images are
+(R, C, H, W, N), vectors (R, units, N). With the samples last, a window is copied in whole rows of
+the batch, a product with a kernel has its result in the same layout, and all values of a channel
+are contiguous.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ L = TypeVar("L", bound=Layer)
 
 
 class LayerRule(Generic[L]):
-    """One layer at work. `tensors` and `gradients` are views (R, ...) into the network's flat
-    vectors.
+    """The forward and the backward pass of one layer. `tensors` and `gradients` are views (R, ...)
+    of the network's flat vectors.
 
-    What `forward` and `backward` return lies in buffers that the next call overwrites; `backward`
-    may use its `dy` as scratch. `backward` follows the `forward` that it belongs to. One that
-    `meets` needs, of a batch in shards, what the other shards have; the rule of one shard `leads`,
-    and moves what all of them share.
+    `forward` and `backward` return buffers that the next call overwrites, and `backward` may use
+    its `dy` as scratch memory. A call of `backward` belongs to the last call of `forward`.
+
+    A rule that `exchanges` needs results of the other shards of a batch, and implements
+    `forward_shard` and `backward_shard` (see `shards`). Only the rule of the first shard
+    `updates_state`, which all shards share.
     """
 
     exchanges = False
@@ -45,8 +47,8 @@ class LayerRule(Generic[L]):
         self._last: dict[str, NDArray[Any]] = {}
 
     def buffer(self, name: str, shape: Shape, dtype: Any) -> NDArray[Any]:
-        """Uninitialised memory of this shape, from the start of a cache line; for the same name the
-        same, grown when it must."""
+        """Return uninitialised memory of this shape, aligned to a cache line. A name always has the
+        same memory, which grows when necessary."""
         last = self._last.get(name)
         if last is not None and last.shape == shape and last.dtype == dtype:
             return last
@@ -58,29 +60,31 @@ class LayerRule(Generic[L]):
         return self._last[name]
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x (1 or R, ..., N)."""
         raise NotImplementedError
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
-        """Fill the gradients, and return dx if it is wanted."""
+        """Fill the gradients of the tensors from dy, the gradient of the loss in y, and return dx,
+        that in x, if it is wanted."""
         raise NotImplementedError
 
     def forward_shard(self, x: Array) -> ShardPass[Array]:
-        """`forward` of one shard, in training."""
+        """Compute y of one shard of a batch, in training mode."""
         raise NotImplementedError
 
     def backward_shard(self, dy: Array, wants_dx: bool) -> ShardPass[Array | None]:
-        """`backward` of one shard: fill the gradients with its part."""
+        """Fill the gradients with the part of one shard, and return its dx if it is wanted."""
         raise NotImplementedError
 
 
-# Of a product with fewer results than this numpy keeps the interpreter's lock: no other shard gets
-# on meanwhile.
+# numpy keeps the interpreter's lock (GIL) during a matrix product with fewer results than this, so
+# that the threads of the other shards have to wait.
 MIN_UNLOCKED_RESULTS = 500
 
 
 def dots(a: Array, b: Array, n: int) -> Array:
-    """The sums of a b by channel, (R, C, M) -> (R, C): over the batch of n first, for the sake of
-    the lock."""
+    """Return the sums of a b per channel, (R, C, M) -> (R, C). The sums over the n samples come
+    first: with that many results, numpy releases the interpreter's lock."""
     found: Array = np.vecdot(a.reshape(*a.shape[:2], -1, n), b.reshape(*b.shape[:2], -1, n)).sum(
         axis=-1
     )
@@ -88,5 +92,5 @@ def dots(a: Array, b: Array, n: int) -> Array:
 
 
 def rows(x: Array) -> Array:
-    """(R, C, ...) as (R, C, M): everything that belongs to a channel in one row."""
+    """Return a view of (R, C, ...) as (R, C, M), with all values of a channel in one row."""
     return x.reshape(x.shape[0], x.shape[1], -1)

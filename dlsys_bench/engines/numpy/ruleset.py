@@ -1,4 +1,4 @@
-"""What a network computes with: the rule of each layer, the step of each optimiser, the loss."""
+"""The rules that a network computes with: of each layer, each optimiser and the losses."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ RULES: dict[type[Layer], type[LayerRule[Any]]] = {
 
 
 class RuleSet(NamedTuple):
-    """The rule of each kind of layer, the stepper of each optimiser, `judge` of the losses, and
-    where shards `meet`; `pairs` makes one rule of those of two layers, one after the other, or None
-    where these two have to stay two."""
+    """The rules of an engine. `rules` has that of each layer, `steppers` that of each optimiser,
+    and `evaluate` computes a loss, its gradient and the number of correct answers. `barrier` makes
+    the threads of several shards wait for each other. `fused` has functions that combine the rules
+    of two consecutive layers in one, or return None if these two cannot be combined."""
 
     rules: Mapping[type[Layer], type[LayerRule[Any]]]
     steppers: Mapping[type[Optimizer], type[Stepper[Any]]]

@@ -1,4 +1,4 @@
-"""One BLAS thread, so that a result depends on its seed alone."""
+"""Limit BLAS to one thread, so that a result depends on its seed alone."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _inside, _limit = 0, None
 
 @cache
 def _blas() -> Any:
-    # Looking through the loaded libraries takes a millisecond: once.
+    # Finding the loaded libraries takes a millisecond, so it is done once.
     return ThreadpoolController().select(user_api="blas")
 
 
 @contextmanager
 def _in_control() -> Iterator[None]:
-    """Whatever thread this is: threadpoolctl heeds only the first that ever set a limit of
-    OpenBLAS."""
+    """Let this thread set limits: threadpoolctl otherwise obeys only the thread that set the first
+    limit of OpenBLAS."""
 
     def clear() -> None:
         for library in _blas().lib_controllers:
@@ -37,15 +37,15 @@ def _in_control() -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Products on one thread while anybody is inside.
+    """Compute matrix products on one thread while any thread of the process is inside.
 
-    Shared out over threads, a product of matrices is cut elsewhere and rounds otherwise: as many
-    threads, as many results. Products of networks this small are no slower for it, and runs side by
-    side are faster.
+    BLAS splits a product differently for each number of threads, which changes its rounding. One
+    thread is no slower for products of networks this small, and faster where several runs share the
+    machine.
     """
     global _inside, _limit
     with _LOCK:
-        # The limit is the process's own: the first in sets it, the last out takes it back.
+        # The limit holds for the process: the first to enter sets it, the last to leave restores it.
         if not _inside:
             with _in_control():
                 _limit = _blas().limit(limits=1)

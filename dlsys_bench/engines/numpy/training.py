@@ -1,4 +1,4 @@
-"""The training loop: R networks as one program, R = 1 the common case."""
+"""The training loop of R networks at a time; usually of one."""
 
 from __future__ import annotations
 
@@ -63,22 +63,16 @@ def _pass(
     plans: Sequence[Plan],
     step: int,
 ) -> tuple[Array, Array]:
-    """Fill the gradient with that of a batch. Returns its mean loss and how many are right, (R,)
-    each."""
+    """Fill the gradient with that of a batch. Returns its mean loss (R,) and the number of correct
+    answers (R,)."""
     samples = here.stop - here.start
     masks = [plan.masks(net.model, step, samples) for plan in plans] if plans[0].parity else None
     parts = shard_slices(samples, net.values)
     nets = net.shards(len(parts))
+    places = [slice(here.start + part.start, here.start + part.stop) for part in parts]
     passes = [
-        _shard(
-            own,
-            source,
-            order,
-            slice(here.start + part.start, here.start + part.stop),
-            recipe.loss,
-            samples,
-        )
-        for own, part in zip(nets, parts, strict=True)
+        _shard(own, source, order, place, recipe.loss, samples)
+        for own, place in zip(nets, places, strict=True)
     ]
     for own, part in zip(nets, parts, strict=True):
         own.set_masks(
@@ -98,8 +92,8 @@ def _shard(
     loss: Loss,
     samples: int,
 ) -> ShardPass[tuple[Array, Array]]:
-    """One shard of a batch of so many samples: what it adds to the mean loss, and how many it has
-    right."""
+    """Train one shard of a batch of `samples`. Returns its contribution to the mean loss and its
+    number of correct answers."""
     x, y = source.batch(order, here, net.shard)
     whole = x.shape[-1] == samples
     outputs = net.forward(x, training=True) if whole else (yield from net.forward_shard(x))
@@ -117,20 +111,23 @@ def _shard(
 def _orders(
     plans: Sequence[Plan], epoch: int, samples: int, shuffle: bool
 ) -> NDArray[np.intp] | None:
-    """The order of each replica's samples (R, N); None where all take them as they come."""
+    """Return the order of each replica's samples (R, N), or None if they are not shuffled."""
     return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None
 
 
 def _rates(recipes: Sequence[Recipe], dtype: np.dtype[Any]) -> Callable[[int], float | Array]:
-    """The learning rate of a step: of all, or (R, 1) of each."""
+    """Return a function of the step: the learning rate of all replicas, or of each, (R, 1)."""
     if all(recipe is recipes[0] for recipe in recipes):
         return recipes[0].rate
     return lambda step: np.array([[recipe.rate(step)] for recipe in recipes], dtype)
 
 
 class BatchSource:
-    """Batches in the engine's layout, gathered row by row from samples laid out channel first
-    once."""
+    """The batches of a training, in the engine's layout.
+
+    The samples are rearranged once, with the channel first, so that a batch is gathered in whole
+    rows.
+    """
 
     def __init__(self, samples: StackedSamples, dtype: np.dtype[Any]) -> None:
         x, self.y = samples.x, samples.y
@@ -145,17 +142,17 @@ class BatchSource:
     def batch(
         self, order: NDArray[np.intp] | None, here: slice, shard: int
     ) -> tuple[Array, NDArray[Any]]:
-        """X (R, ..., n), in memory that the shard's next batch overwrites, and y as the losses take
-        it: (R, n) or (R, K, n).
+        """Return x (R, ..., n) and y of a batch, in the form of the losses, (R, n) or (R, K, n).
 
-        Without an order, samples that are shared come as one: (1, ..., n).
+        `here` is where the batch lies in the order (R, N). Without an order, samples that all
+        replicas share are returned once, as (1, ..., n). The next batch of the shard overwrites x.
         """
         replicas, _, features = self.rows.shape
         if order is None:
-            # Side by side already: no row need be looked up.
+            # The samples of the batch are contiguous already.
             rows, y = self.rows[:, here], self.y[:, here]
         elif replicas == 1:
-            # Unlike an index, `take` lets other threads in.
+            # Unlike indexing, `take` releases the interpreter's lock.
             rows, y = self.rows[0].take(order[:, here], axis=0), self.y[0, order[:, here]]
         else:
             own = np.arange(replicas)[:, None]
@@ -171,5 +168,6 @@ class BatchSource:
 
 
 def targets(y: NDArray[Any]) -> NDArray[Any]:
-    """Labels or signs (R, N) as they are, values (R, N, K) -> (R, K, N)."""
+    """Return y in the form of the losses: labels or signs (R, N) unchanged, values (R, N, K) as
+    (R, K, N)."""
     return y if y.ndim == 2 else y.swapaxes(1, 2)
