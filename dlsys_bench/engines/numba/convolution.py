@@ -211,7 +211,7 @@ class FusedConv2DRule(Conv2DRule):
             return super().backward(dy, wants_dx)
         dy = np.ascontiguousarray(dy)
         if self.layer.use_bias:
-            self.gradients["bias"][...] = _kernel_gradient(dy)
+            self.gradients["bias"][...] = _bias_gradient(dy)
         d_kernel = np.empty_like(self.tensors["kernel"], order="C")
         d_weights(_lines(self.x), _lines(dy), dy.shape[-1], d_kernel)
         self.gradients["kernel"][...] = d_kernel
@@ -234,7 +234,7 @@ class FusedConv2DRule(Conv2DRule):
             super()._add(d_places, dx, out)
 
 
-def _kernel_gradient(dy: Array) -> Array:
+def _bias_gradient(dy: Array) -> Array:
     """(R, C, ...) -> (R, C)."""
     sums = np.empty(dy.shape[0] * dy.shape[1], dy.dtype)
     row_sums(np.ascontiguousarray(dy).reshape(sums.size, -1), sums)
