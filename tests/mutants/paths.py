@@ -207,8 +207,8 @@ MUTANTS = (
         "A training that is stopped leaves its masks to the next.",
         "state/stopped",
         "network",
-        "rule.mask = None if masks is None",
-        "rule.mask = rule.mask if masks is None",
+        "None if masks is None else to_internal(",
+        "rule.mask if masks is None else to_internal(",
     ),
     Mutant(
         "replicas_share_a_rate",
