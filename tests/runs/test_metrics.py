@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.numpy.losses import evaluate
+from dlsys_bench.engines.numpy.losses import evaluate_loss
 from dlsys_bench.runs.metrics import LOSSES, evaluate
 from dlsys_bench.spec import losses
 
@@ -44,7 +44,7 @@ def test_figures_equal_those_of_the_numpy_engine_to_the_last_bit(kind: str, orde
             "values": generator.normal(size=(count, width)),
         }[loss.targets]
         targets = y[None] if y.ndim == 1 else y.T[None]
-        value, _, correct = evaluate(loss, outputs.T[None], targets)
+        value, _, correct = evaluate_loss(loss, outputs.T[None], targets)
         found = evaluate(outputs, Samples(outputs, y), loss)
         assert found.loss == value[0]
         assert found.accuracy == (None if correct is None else correct[0] / count)

@@ -6,7 +6,7 @@ from typing import Any
 
 from dlsys_bench.engines.numba.activation import FusedActivationRule
 from dlsys_bench.engines.numba.convolution import FusedConv2DRule
-from dlsys_bench.engines.numba.losses import evaluate
+from dlsys_bench.engines.numba.losses import evaluate_loss
 from dlsys_bench.engines.numba.norm_pool import norm_pool
 from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, FusedDropoutRule
 from dlsys_bench.engines.numba.optimizers import STEPPERS
@@ -32,5 +32,5 @@ class NumbaEngine(NumpyEngine):
 
     name = "numba"
     rule_set = RuleSet(
-        RULES, STEPPERS, evaluate, SpinBarrier, {(BatchNorm, AveragePool): norm_pool}
+        RULES, STEPPERS, evaluate_loss, SpinBarrier, {(BatchNorm, AveragePool): norm_pool}
     )

@@ -42,12 +42,12 @@ def cross_entropy(
         values[r], right[r] = value * share, hit
 
 
-def evaluate(
+def evaluate_loss(
     loss: Loss, outputs: Array, y: losses.LossTargets
 ) -> tuple[Array, Array, NDArray[Any] | None]:
     """The loss (R,), its gradient in the outputs (R, K, N), how many each replica has right."""
     if loss.targets != "labels":
-        return losses.evaluate(loss, outputs, y)
+        return losses.evaluate_loss(loss, outputs, y)
     replicas = len(outputs)
     values, right = np.empty(replicas, outputs.dtype), np.empty(replicas, np.intp)
     d = empty(outputs.shape, outputs.dtype)

@@ -85,7 +85,7 @@ class NumpyEngine(Engine):
         state = net.state.copy()
         net.set_masks(_one(batch.masks))
         outputs = net.forward(self._inward(batch.x[None]), batch.training)
-        value, dy, _ = self.rule_set.evaluate(loss, outputs, targets(batch.y[None]))
+        value, dy, _ = self.rule_set.evaluate_loss(loss, outputs, targets(batch.y[None]))
         dx = net.backward(dy, wants_dx=True)
         assert dx is not None
         net.state[...] = state

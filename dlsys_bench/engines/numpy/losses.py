@@ -74,7 +74,7 @@ def count_correct(loss: Loss, outputs: Array, y: LossTargets) -> NDArray[Any] | 
     return right
 
 
-def evaluate(
+def evaluate_loss(
     loss: Loss, outputs: Array, y: LossTargets
 ) -> tuple[Array, Array, NDArray[Any] | None]:
     """Return the loss, its gradient in the outputs, and the number of correct answers."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.numpy.activation import ActivationRule
 from dlsys_bench.engines.numpy.convolution import Conv2DRule
 from dlsys_bench.engines.numpy.dense import DenseRule, FlattenRule
-from dlsys_bench.engines.numpy.losses import LossTargets, evaluate
+from dlsys_bench.engines.numpy.losses import LossTargets, evaluate_loss
 from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
 from dlsys_bench.engines.numpy.optimizers import STEPPERS, Stepper
 from dlsys_bench.engines.numpy.pooling import AveragePoolRule, MaxPoolRule
@@ -46,17 +46,17 @@ RULES: dict[type[Layer], type[LayerRule[Any]]] = {
 
 class RuleSet(NamedTuple):
     """The rules of an engine. `rules` has that of each layer, `steppers` that of each optimiser,
-    and `evaluate` computes a loss, its gradient and the number of correct answers. `barrier` makes
+    and `evaluate_loss` computes a loss, its gradient and the number of correct answers. `barrier` makes
     the threads of several shards wait for each other. `fused` has functions that combine the rules
     of two consecutive layers in one, or return None if these two cannot be combined."""
 
     rules: Mapping[type[Layer], type[LayerRule[Any]]]
     steppers: Mapping[type[Optimizer], type[Stepper[Any]]]
-    evaluate: Callable[[Loss, Array, LossTargets], tuple[Array, Array, NDArray[Any] | None]]
+    evaluate_loss: Callable[[Loss, Array, LossTargets], tuple[Array, Array, NDArray[Any] | None]]
     barrier: Callable[[int], Barrier] = BlockingBarrier
     fused: Mapping[tuple[type[Layer], type[Layer]], Callable[[Any, Any], LayerRule[Any] | None]] = (
         MappingProxyType({})
     )
 
 
-NUMPY_RULES = RuleSet(RULES, STEPPERS, evaluate)
+NUMPY_RULES = RuleSet(RULES, STEPPERS, evaluate_loss)

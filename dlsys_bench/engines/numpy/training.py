@@ -97,7 +97,7 @@ def _shard(
     x, y = source.batch(order, here, net.shard)
     whole = x.shape[-1] == samples
     outputs = net.forward(x, training=True) if whole else (yield from net.forward_shard(x))
-    values, dy, found = net.rule_set.evaluate(loss, outputs, y)
+    values, dy, found = net.rule_set.evaluate_loss(loss, outputs, y)
     right = np.zeros(net.replicas) if found is None else found
     if whole:
         net.backward(dy)
