@@ -1,5 +1,7 @@
-"""Anyone's training: a callable of a seed that returns what it reached, kept as a run like any
-other."""
+"""The user's own training: a callable of a seed that returns its metric or metrics.
+
+Its runs are stored and judged like those of a study.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,14 @@ from dlsys_bench.runs.result import Result
 Train = Callable[[int], float | Mapping[str, float]]
 
 METRIC = "metric"
-"""What the figure is called of a training that returns one number."""
+"""The name of the figure of a training that returns one number."""
 
 ENGINE = "callable"
+"""The engine in the keys of these runs."""
 
 
 def find_train(target: str) -> Train:
-    """The training that "package.module:train" names. Errors: UserError."""
+    """Return the training that "package.module:train" names. Raises UserError if there is none."""
     train = load_attribute(target, "training")
     if not callable(train):
         raise UserError(
@@ -37,8 +40,10 @@ def find_train(target: str) -> Train:
 
 
 def protocol_of(target: str) -> str:
-    """A digest of what "package.module:train" is now: the source of its module, and the versions of
-    what is under it. Where there is no source, of the versions alone."""
+    """Return a digest of the present state of "package.module:train".
+
+    It covers the source of the module, if there is one, and the versions of the installed packages.
+    """
     module = sys.modules.get(target.partition(":")[0])
     source = Path(module.__file__).read_bytes() if module is not None and module.__file__ else b""
     versions = json.dumps(provenance()["versions"], sort_keys=True).encode()
@@ -46,15 +51,16 @@ def protocol_of(target: str) -> str:
 
 
 def name_of(train: Train) -> str:
-    """What finds a training again, "package.module:train", as far as Python knows."""
-    return f"{getattr(train, '__module__', '?')}:{getattr(train, '__qualname__', type(train).__qualname__)}"
+    """Return the name by which a training can be found again, "package.module:train"."""
+    name = getattr(train, "__qualname__", type(train).__qualname__)
+    return f"{getattr(train, '__module__', '?')}:{name}"
 
 
 def train_once(train: Train, seed: int, name: str | None = None) -> Result:
-    """One run: `train(seed)`, which returns a number, or numbers by name.
+    """Call `train(seed)` once, which returns a number or numbers by name, and return its result.
 
-    A number that is not finite is a run that diverged. Errors: UserError where it returns anything
-    else; what the training raises is its own.
+    A run with a non-finite number has diverged. Raises UserError if anything else is returned;
+    errors of the training itself pass through.
     """
     started = time.perf_counter()
     returned = train(seed)
@@ -76,8 +82,7 @@ def train_once(train: Train, seed: int, name: str | None = None) -> Result:
 
 
 def _figures(returned: object, name: str) -> dict[str, float]:
-    """What a training returned, as floats by name; numpy's and the frameworks' scalars are numbers
-    too."""
+    """Convert the returned value to floats by name; scalars of numpy and frameworks are numbers."""
     values: dict[object, Any] = (
         dict(returned) if isinstance(returned, Mapping) else {METRIC: returned}
     )
@@ -97,8 +102,10 @@ def _figures(returned: object, name: str) -> dict[str, float]:
 
 
 def stored_figures(values: Sequence[float], metric: str | None = None) -> list[Result]:
-    """Figures that one has, as the stored runs of a training; their seeds are not known. `metric`
-    names the figure, of a training that returns several."""
+    """Return known figures as reference runs, whose seeds are unknown and therefore negative.
+
+    `metric` names the figure, if the training returns several. Raises UserError.
+    """
     try:
         return [
             Result(
@@ -113,5 +120,5 @@ def stored_figures(values: Sequence[float], metric: str | None = None) -> list[R
         ]
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"stored figures are {values!r:.80}; they have to be numbers, or a file of runs"
+            f"reference figures are {values!r:.80}; they have to be numbers, or a file of runs"
         ) from error

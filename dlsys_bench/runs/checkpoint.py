@@ -1,5 +1,4 @@
-"""Trained weights in one file that every engine loads: NumPy's .npz, the model as JSON beside them,
-no pickle."""
+"""Trained weights in one file that every engine loads: a NumPy .npz with the model as JSON."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ MODEL = "model.json"
 
 
 def writable(folder: Path) -> None:
-    """Raise a StoreError unless weights can be written there: found out before a training, not
-    after."""
+    """Raise a StoreError if weights cannot be written to a folder, before a training starts."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -31,15 +29,18 @@ def writable(folder: Path) -> None:
 
 
 def save(path: Path, model: Model, weights: Weights) -> None:
-    """Write a model and its tensors, whole or not at all. Errors: StoreError if they disagree or
-    cannot be written."""
-    _agree(path, model, weights)
+    """Write a model and its tensors, completely or not at all.
+
+    Raises StoreError if they do not match or cannot be written.
+    """
+    _check_shapes(path, model, weights)
     arrays = {MODEL: np.frombuffer(json.dumps(model.to_dict()).encode(), np.uint8), **weights}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
             try:
-                np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes an array for its flag
+                # The stub of numpy takes the arrays for its flag.
+                np.savez(file, **arrays)  # type: ignore[arg-type]
             except BaseException:
                 os.unlink(file.name)
                 raise
@@ -49,10 +50,9 @@ def save(path: Path, model: Model, weights: Weights) -> None:
 
 
 def load(path: Path) -> tuple[Model, Weights]:
-    """The model and its tensors. Errors: StoreError if the file is unreadable, damaged, or not one
-    of these."""
+    """Return the model and its tensors. Raises StoreError if the file cannot be read."""
     try:
-        # Opened here, because numpy leaves a damaged file open.
+        # np.load would leave a damaged file open.
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         model = from_dict(json.loads(arrays.pop(MODEL).tobytes()))
@@ -62,11 +62,12 @@ def load(path: Path) -> tuple[Model, Weights]:
         raise StoreError(f"{path} holds no model and weights: {error}") from error
     if not isinstance(model, Model):
         raise StoreError(f"{path} holds a {model.kind}, not a model")
-    _agree(path, model, arrays)
+    _check_shapes(path, model, arrays)
     return model, arrays
 
 
-def _agree(path: Path, model: Model, weights: Weights) -> None:
+def _check_shapes(path: Path, model: Model, weights: Weights) -> None:
+    """Raise a StoreError if the tensors are not those of the model."""
     expected = {tensor.name: tensor.shape for tensor in model.tensors}
     found = {name: array.shape for name, array in weights.items()}
     for name in {**expected, **found}:

@@ -20,7 +20,7 @@ SPLITS = ("train", "validation", "test")
 Outputs = NDArray[np.float64]
 """One row per sample, (N, K)."""
 
-Targets = NDArray[Any]
+Answers = NDArray[Any]
 """Labels or signs (N,), or values (N, K)."""
 
 
@@ -37,7 +37,7 @@ def evaluate(outputs: NDArray[Any], samples: Samples, loss: Loss) -> Figures:
     return Figures(LOSSES[loss.kind](rows, samples.y), accuracy(rows, samples.y, loss))
 
 
-def accuracy(outputs: NDArray[Any], y: Targets, loss: Loss) -> float | None:
+def accuracy(outputs: NDArray[Any], y: Answers, loss: Loss) -> float | None:
     """Return the fraction of outputs (N, K) that are correct; None where the targets are values."""
     if loss.targets == "values":
         return None
@@ -67,26 +67,26 @@ def with_figures(
     return replace(epoch, **figures)
 
 
-def _cross_entropy(outputs: Outputs, y: Targets) -> float:
+def _cross_entropy(outputs: Outputs, y: Answers) -> float:
     shifted = outputs - outputs.max(axis=1, keepdims=True)
     total = np.exp(shifted).sum(axis=1)
     return float((np.log(total) - shifted[np.arange(len(y)), y]).mean())
 
 
-def _squared_error(outputs: Outputs, y: Targets) -> float:
+def _squared_error(outputs: Outputs, y: Answers) -> float:
     # Transposed, so that the order of the summation is that of the stored runs.
     return float(np.square(outputs.T - y.T).sum() / outputs.size)
 
 
-def _half_squared_error(outputs: Outputs, y: Targets) -> float:
+def _half_squared_error(outputs: Outputs, y: Answers) -> float:
     return float(np.square(outputs.T - y.T).sum() / (2 * len(outputs)))
 
 
-def _hinge(margin: float) -> Callable[[Outputs, Targets], float]:
+def _hinge(margin: float) -> Callable[[Outputs, Answers], float]:
     return lambda outputs, y: float(np.maximum(margin - y * outputs[:, 0], 0).mean())
 
 
-LOSSES: dict[str, Callable[[Outputs, Targets], float]] = {
+LOSSES: dict[str, Callable[[Outputs, Answers], float]] = {
     "categorical_crossentropy": _cross_entropy,
     "sparse_categorical_crossentropy": _cross_entropy,
     "mean_squared_error": _squared_error,

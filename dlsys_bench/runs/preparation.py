@@ -38,7 +38,7 @@ def prepare_for(recipe: Recipe, dataset: Dataset, dtype: str, seed: int) -> Spli
 
 
 def as_signs(loss: Loss, y: NDArray[Any]) -> NDArray[Any]:
-    """Return labels 0 and 1 as the signs -1 and +1 if the loss takes signs; any other y as it is."""
+    """Return labels 0 and 1 as signs -1 and +1 if the loss takes signs; any other y unchanged."""
     labels = y.dtype.kind in "iu" and not (y < 0).any()
     return 2 * y - 1 if loss.targets == "signs" and labels else y
 

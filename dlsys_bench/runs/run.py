@@ -200,8 +200,11 @@ def choose_dataset(
     # If the user named a folder, a dataset that is missing there is an error.
     named = data_dir or os.environ.get("DLSYS_BENCH_DATA")
     if asked is None and not named and not is_available(own):
-        line = f"{own} not found; falling back to digits; run dlsys-bench data fetch {own} to download it"
+        line = (
+            f"{own} not found; falling back to digits; "
+            f"run dlsys-bench data fetch {own} to download it"
+        )
         return load("digits"), line
     dataset = load(asked or own, data_dir)
-    # Called by what finds it again: a result must say where its data came from.
+    # A result names its dataset by the name under which it is found again.
     return replace(dataset, name=asked or own), None

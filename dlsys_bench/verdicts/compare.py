@@ -120,26 +120,29 @@ def compare(
     left = [Comparison(one.key, "", Relation.LEFT_OUT, one.reason) for one in unpaired]
     rows: list[tuple[Pair, str]] = []
     for both in pairs:
-        names = list(metrics) or _metrics(both)
-        rows += [(both, name) for name in names if _has(both, name)]
-        left += [
-            Comparison(both.key, name, Relation.LEFT_OUT, _missing(both, name))
-            for name in names
-            if not _has(both, name)
-        ]
+        for name in metrics or _metrics(both):
+            if _has(both, name):
+                rows.append((both, name))
+            else:
+                reason = _missing(both, name)
+                left.append(Comparison(both.key, name, Relation.LEFT_OUT, reason))
     if not rows:
         raise UserError(_nothing(a, b, metrics, left))
+    return _judge_rows(rows, margin, alpha) + left
+
+
+def _judge_rows(rows: Sequence[tuple[Pair, str]], margin: float, alpha: float) -> list[Comparison]:
+    """Test every row, and judge it by p-values that are adjusted for all of them."""
     # Divergence is tested once per arm, whatever the number of its figures.
     lost = {both: _divergence_p_value(both) for both, _ in rows}
     first = [_measure(both, name, alpha) for both, name in rows]
     adjusted = holm([*(one.p for one in first), *lost.values()])
     of_pair = dict(zip(lost, adjusted[len(first) :], strict=True))
     tests = sum(p is not None for p in (*(one.p for one in first), *lost.values()))
-    found = [
+    return [
         _judge(replace(one, adjusted=q), of_pair[both], margin, alpha, tests)
         for (both, _), one, q in zip(rows, first, adjusted, strict=False)
     ]
-    return found + left
 
 
 def _metrics(pair: Pair) -> list[str]:
@@ -168,7 +171,7 @@ def _values(runs: Sequence[Result], metric: str) -> list[float]:
 
 
 def _has(pair: Pair, metric: str) -> bool:
-    """Return True if both sides have the figure, or one has it and all runs of the other diverged."""
+    """Return True if both sides have it, or one has it and all runs of the other diverged."""
     a, b = bool(_values(pair.a, metric)), bool(_values(pair.b, metric))
     return (
         (a and b)

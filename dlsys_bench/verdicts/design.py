@@ -193,7 +193,7 @@ class Design:
 
 
 class _Drawn(NamedTuple):
-    """Normal draws: stored (S, n), new (S, m), and the sample deviation of each stored row (S, 1)."""
+    """Normal draws: stored (S, n), new (S, m), and the sample std of each stored row (S, 1)."""
 
     stored: NDArray[np.float64]
     new: NDArray[np.float64]

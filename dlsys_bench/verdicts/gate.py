@@ -15,8 +15,8 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import OnEpoch, run
 from dlsys_bench.runs.store import find_reference, reference_runs
 from dlsys_bench.studies.base import EPOCH_METRICS, Case, Metric
+from dlsys_bench.verdicts.candidate import Candidate, OnRun, run_until_decided, value_of
 from dlsys_bench.verdicts.sequential import Decision, SequentialGate
-from dlsys_bench.verdicts.subject import OnResult, Subject, run_until_decided, value_of
 from dlsys_bench.verdicts.terms import DEFAULT, Terms, share
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
@@ -50,7 +50,7 @@ def gate(
     *,
     tier: str,
     terms: Terms = DEFAULT,
-    on_result: OnResult | None = None,
+    on_result: OnRun | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Verdict:
     """Train one arm with as many seeds as necessary and return the verdict.
@@ -70,7 +70,7 @@ def gate(
     own = {run.seed for run in stored if run.key.engine == engine.name}
     options = ["--engine", engine.origin, "--device", engine.device]
     options += ["--dataset", dataset.name, "--tier", tier]
-    subject = Subject(
+    candidate = Candidate(
         Key.of(case, engine, dataset, tier, None),
         metric,
         train,
@@ -79,7 +79,7 @@ def gate(
         _early_decision(case, case.arm.reason_unjudged(dataset.name, tier)),
     )
     terms = replace(terms, jobs=terms.jobs if engine.threaded else 1)
-    return run_until_decided(subject, sequential, terms, on_result)
+    return run_until_decided(candidate, sequential, terms, on_result)
 
 
 def _early_decision(
@@ -114,7 +114,7 @@ def gate_training(
     terms: Terms = DEFAULT,
     source: str = "the reference",
     name: str | None = None,
-    on_result: OnResult | None = None,
+    on_result: OnRun | None = None,
 ) -> Verdict:
     """Judge the user's own training, `train(seed) -> metric or metrics`, by its reference runs.
 
@@ -133,28 +133,28 @@ def gate_training(
     if lacking := len(reference) - len(having):
         source = f"{source}, {lacking} without {judged} left out"
     values = [value_of(run, judged, terms.side) for run in having]
-    sequential = SequentialGate(values, **terms.options(), source=source)
-
-    def train_and_check(seed: int) -> Result:
-        result = train_once(train, seed, name)
-        if result.status == "finished" and judged.name not in result.figures:
-            known = ", ".join(result.figures)
-            raise UserError(
-                f"training {name!r} returned no {judged.name!r}, which {source} has; "
-                f"it returned {known}"
-            )
-        return result
-
     options = ["--reference", source, "--metric", judged.name]
-    subject = Subject(
+    candidate = Candidate(
         Key(name, engine=ENGINE),
         judged,
-        train_and_check,
+        lambda seed: _train_and_check(train, seed, name, judged.name, source),
         shlex.join(["dlsys-bench", "gate", name, *options, *terms.arguments()]),
         {run.seed for run in reference},
     )
+    sequential = SequentialGate(values, **terms.options(), source=source)
     # A user's training may use what threads cannot share: the seed of the process, or a device.
-    return run_until_decided(subject, sequential, replace(terms, jobs=1), on_result)
+    return run_until_decided(candidate, sequential, replace(terms, jobs=1), on_result)
+
+
+def _train_and_check(train: Train, seed: int, name: str, metric: str, source: str) -> Result:
+    """Train once. Raises UserError if the training does not return the judged figure."""
+    result = train_once(train, seed, name)
+    if result.status == "finished" and metric not in result.figures:
+        raise UserError(
+            f"training {name!r} returned no {metric!r}, which {source} has; "
+            f"it returned {', '.join(result.figures)}"
+        )
+    return result
 
 
 def _find_metric(reference: Sequence[Result], asked: str | Metric | None, source: str) -> Metric:
@@ -190,7 +190,7 @@ def overall(outcomes: Iterable[Outcome]) -> Outcome:
 __all__ = [
     "DEFAULT",
     "EXIT_CODES",
-    "OnResult",
+    "OnRun",
     "Terms",
     "gate",
     "gate_for",

@@ -1,4 +1,4 @@
-"""The sequential gate: new runs, look after look, until they pass or fail or the seeds are spent."""
+"""The sequential gate: new runs, look after look, until they pass, fail, or no seeds are left."""
 
 from __future__ import annotations
 
@@ -148,8 +148,8 @@ class SequentialGate:
             else "more seeds would not, more reference runs may"
         )
         return (
-            f"{self.design.stored} reference runs and at most {self.max_seeds} seeds detect a shift "
-            f"of {least:.2g} or more with probability {power:g}, "
+            f"{self.design.stored} reference runs and at most {self.max_seeds} seeds detect a "
+            f"shift of {least:.2g} or more with probability {power:g}, "
             f"not {self.smallest_shift:g}; {enough}"
         )
 

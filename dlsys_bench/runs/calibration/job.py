@@ -144,5 +144,5 @@ def _dataset(name: str, folder: str, data_dir: str | None) -> Dataset:
 
 
 def keys(jobs: Sequence[Job]) -> set[Key]:
-    """What the jobs make."""
+    """Return the keys of the runs that the jobs make."""
     return {job.key for job in jobs}

@@ -11,7 +11,7 @@ although most of the runs are intact:
   up to that length.
 
 In the repaired copy the runs are then read one at a time by number. A read that meets a damaged
-page fails, which loses the runs of that page alone. The damaged file itself is never changed.
+page fails, so that only the runs in that page are lost. The damaged file itself is never changed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def recover(path: Path) -> list[Result]:
         _repair(copy)
         with closing(sqlite3.connect(copy)) as connection:
             for number in range(1, copy.stat().st_size // MIN_RUN_BYTES + 1):
-                # A damaged page makes the reads of its own runs fail, and no others.
+                # Only the reads of runs in a damaged page fail.
                 with suppress(sqlite3.Error):
                     row = connection.execute(
                         "SELECT result FROM runs WHERE id = ?", (number,)

@@ -84,7 +84,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 def prepare(connection: sqlite3.Connection) -> None:
-    """Make writes durable, and migrate the file to the current version, completely or not at all."""
+    """Make writes durable, and migrate the file to the current version, wholly or not at all."""
     # When two processes create the file together, SQLite may report it as locked without waiting.
     retry_while_busy(lambda: connection.execute("PRAGMA journal_mode = WAL"))
     connection.execute("PRAGMA synchronous = FULL")

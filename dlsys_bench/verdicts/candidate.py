@@ -17,11 +17,11 @@ from dlsys_bench.verdicts.sequential import Decision, SequentialGate
 from dlsys_bench.verdicts.terms import Terms
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
-OnResult = Callable[[Result], None]
+OnRun = Callable[[Result], None]
 
 
 @dataclass(frozen=True)
-class Subject:
+class Candidate:
     """A training under judgement: its identity, its metric, how to train it once, and the command
     that judges it again.
 
@@ -49,35 +49,35 @@ def value_of(result: Result, metric: Metric, side: str = "both") -> float:
 
 
 def run_until_decided(
-    subject: Subject, sequential: SequentialGate, terms: Terms, on_result: OnResult | None = None
+    candidate: Candidate, sequential: SequentialGate, terms: Terms, on_result: OnRun | None = None
 ) -> Verdict:
     """Train with new seeds until the gate is decided, and return the verdict."""
     started, results = perf_counter(), list[Result]()
-    decision = _repeated_seed(subject, terms)
+    decision = _repeated_seed(candidate, terms)
     for seeds in sequential.batches(terms.first_seed) if decision is None else ():
         # An early decision needs one run.
-        early = subject.decide_early is not None and not results
+        early = candidate.decide_early is not None and not results
         for batch in (seeds[:1], seeds[1:]) if early else (seeds,):
-            for result in _each(batch, subject.train, terms.jobs):
+            for result in _each(batch, candidate.train, terms.jobs):
                 results.append(result)
                 if on_result is not None:
                     on_result(result)
-            decision = subject.decide_early(results) if subject.decide_early else None
+            decision = candidate.decide_early(results) if candidate.decide_early else None
             if decision is not None:
                 break
-        values = [value_of(run, subject.metric, terms.side) for run in results]
+        values = [value_of(run, candidate.metric, terms.side) for run in results]
         decision = decision or sequential.decide(values)
         if decision is not None:
             break
     assert decision is not None
     return Verdict(
-        key=subject.key,
-        metric=subject.metric.name,
+        key=candidate.key,
+        metric=candidate.metric.name,
         seeds=tuple(run.seed for run in results),
-        values=tuple(value_of(run, subject.metric, terms.side) for run in results),
+        values=tuple(value_of(run, candidate.metric, terms.side) for run in results),
         outcome=decision.outcome,
-        reason=f"{_measured(results, subject.metric.name)}{decision.reason}",
-        replay=subject.replay,
+        reason=f"{_measured(results, candidate.metric.name)}{decision.reason}",
+        replay=candidate.replay,
         band=sequential.band,
         alpha=terms.alpha,
         beta=terms.beta,
@@ -89,10 +89,10 @@ def run_until_decided(
     )
 
 
-def _repeated_seed(subject: Subject, terms: Terms) -> Decision | None:
+def _repeated_seed(candidate: Candidate, terms: Terms) -> Decision | None:
     """Return INCONCLUSIVE if a new run would repeat one of the reference runs."""
     planned = range(terms.first_seed, terms.first_seed + terms.max_seeds)
-    repeated = min(subject.reference_seeds & set(planned), default=None)
+    repeated = min(candidate.reference_seeds & set(planned), default=None)
     if repeated is None:
         return None
     return Decision(
