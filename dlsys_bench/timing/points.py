@@ -100,14 +100,21 @@ def measure_missing(
         fields = asdict(point)
         key = _key(fields, type(point))
         if key not in known:
-            command = [sys.executable, "-m", module, json.dumps([fields, *arguments])]
-            done = subprocess.run(command, env=point.environment, capture_output=True, text=True)
+            done = run_program(module, [fields, *arguments], point.environment)
             if done.returncode:
                 yield point, _reason(done)
                 continue
             known[key] = json.loads(done.stdout.splitlines()[-1])
             append_line(path, json.dumps(known[key]) + "\n")
         yield point, known[key]
+
+
+def run_program(
+    module: str, arguments: Sequence[Any], environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run the program of a module in a process with this environment, and wait for its end."""
+    command = [sys.executable, "-m", module, json.dumps(arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
@@ -124,6 +131,10 @@ def main(measure: Callable[..., Measurement]) -> None:
     try:
         print(json.dumps(measure(*json.loads(sys.argv[1]))))
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        reason = lines[0] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[0]}"
-        sys.exit(reason)
+        sys.exit(reason_of(error))
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error, with its type unless it is a UserError."""
+    lines = str(error).strip().splitlines() or [""]
+    return lines[0] if isinstance(error, UserError) else f"{type(error).__name__}: {lines[0]}"

@@ -175,5 +175,10 @@ def sweep(
     return measure_missing(points, path, "dlsys_bench.timing.sweep", seconds)
 
 
+def measure_fields(point: dict[str, Any], seconds: float) -> Measurement:
+    """Measure a point that is given by its fields."""
+    return measure(Point(**point), seconds)
+
+
 if __name__ == "__main__":
-    main(lambda point, seconds: measure(Point(**point), seconds))
+    main(measure_fields)

@@ -232,9 +232,10 @@ def train_each(runs: Sequence[Run], path: Path) -> Iterator[tuple[Run, Measureme
     return measure_missing(runs, path, "dlsys_bench.timing.to_accuracy")
 
 
-def _measure_fields(run: dict[str, Any]) -> Measurement:
+def measure_fields(run: dict[str, Any]) -> Measurement:
+    """Make a run that is given by its fields."""
     return measure(Run(**run | {"target": Target(**run["target"])}))
 
 
 if __name__ == "__main__":
-    main(_measure_fields)
+    main(measure_fields)

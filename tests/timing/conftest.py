@@ -1,16 +1,20 @@
-"""A binding of NVML for tests: a module that answers as the driver does."""
+"""A binding of NVML that answers as the driver does, and programs of points in this process."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from dlsys_bench.timing import points
 
 H100: dict[str, Any] = {
     "nvmlSystemGetDriverVersion": "550.54.15",
@@ -179,3 +183,21 @@ def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return folder
+
+
+def run_in_this_process(
+    module: str, arguments: Sequence[Any], environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Stand in for `points.run_program`, without a process and its start-up time."""
+    try:
+        found = importlib.import_module(module).measure_fields(*json.loads(json.dumps(arguments)))
+    except Exception as error:
+        return subprocess.CompletedProcess([], 1, "", points.reason_of(error) + "\n")
+    return subprocess.CompletedProcess([], 0, json.dumps(found) + "\n", "")
+
+
+@pytest.fixture(params=["in-process", pytest.param("processes", marks=pytest.mark.slow)])
+def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure points in this process; in the slow tier also in processes of their own."""
+    if request.param == "in-process":
+        monkeypatch.setattr(points, "run_program", run_in_this_process)

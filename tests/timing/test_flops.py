@@ -1,4 +1,4 @@
-"""Operations counted from the specification, against published figures and torch's own counter."""
+"""Operations of training, against published values and the counter of torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.timing.flops import multiply_adds, training_flops
 
 
-def test_a_dense_network_by_hand() -> None:
+def test_the_operations_of_a_dense_network() -> None:
     model = Model("two", (2, 2, 1), (Flatten(), Dense(3), Dense(5)))
     assert multiply_adds(model) == [0, 12, 15]
-    # Forward and the kernels' gradients of both, the inputs' gradient of the second.
+    # The outputs and the gradients of the kernels of both layers, and the gradient of the inputs of
+    # the second.
     assert training_flops(model) == 2 * (27 + 27 + 15)
 
 
@@ -24,14 +25,14 @@ def test_a_dense_network_by_hand() -> None:
     ("name", "millions"),
     [("lenet5-tanh/standard+bn", 2.264), ("lenet5-overlap-tanh/standard+bn", 25.17)],
 )
-def test_what_a_sample_costs(name: str, millions: float) -> None:
+def test_the_operations_of_published_models(name: str, millions: float) -> None:
     assert training_flops(MODELS[name]) / 1e6 == pytest.approx(millions, rel=3e-4)
 
 
 @pytest.mark.parametrize(
     "name", ["lenet5-tanh/standard+bn", "lenet5-overlap-tanh/dropout", "lenet5-tanh/bn+bn"]
 )
-def test_torch_counts_as_many(name: str) -> None:
+def test_torch_counts_the_same_operations(name: str) -> None:
     if reason := unavailable("torch"):
         pytest.skip(reason)
     import torch

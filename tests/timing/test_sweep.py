@@ -1,5 +1,4 @@
-"""Points are measured once, each in a process of its own; what they come to is told without more
-than was measured."""
+"""Sweeps: points, their tables and plots, and the command."""
 
 from __future__ import annotations
 
@@ -21,12 +20,13 @@ from dlsys_bench.errors import UserError
 from dlsys_bench.report.plots.speed import speed
 from dlsys_bench.report.speed import VARIABLES, crossover, series, speed_tables
 from dlsys_bench.timing.paced import Rounds, Workload, train_rounds
+from dlsys_bench.timing.points import THREADS
 from dlsys_bench.timing.sweep import Point, measure, read, sweep
 from dlsys_bench.timing.validity import LossNotFallingError, NotTrainingError
 
 
 def point(rate: float, **fields: Any) -> dict[str, Any]:
-    told = {
+    measured = {
         "parameters": 1,
         "samples_a_second": rate,
         "samples_a_second_low": rate,
@@ -36,11 +36,11 @@ def point(rate: float, **fields: Any) -> dict[str, Any]:
         "others_share": None,
         "provenance": {"commit": "c"},
     }
-    return asdict(Point("numpy")) | told | fields
+    return asdict(Point("numpy")) | measured | fields
 
 
 @pytest.mark.parametrize(
-    ("gpu", "said"),
+    ("gpu", "message"),
     [
         ([50, 150, 300], "a GPU is faster from 32"),
         ([150, 50, 300], "a GPU is faster from 128"),
@@ -50,7 +50,7 @@ def point(rate: float, **fields: Any) -> dict[str, Any]:
         ([], "no GPU was measured"),
     ],
 )
-def test_a_gpu_crosses_where_it_stays_ahead(gpu: list[float], said: str) -> None:
+def test_the_crossover_is_where_a_gpu_stays_faster(gpu: list[float], message: str) -> None:
     sizes = (8, 32, 128)
     cpu = [
         point(rate, batch_size=size, engine=engine)
@@ -60,11 +60,11 @@ def test_a_gpu_crosses_where_it_stays_ahead(gpu: list[float], said: str) -> None
     gpus = [
         point(rate, batch_size=size, device="cuda") for size, rate in zip(sizes, gpu, strict=False)
     ]
-    assert crossover([*cpu, *gpus]) == said
-    assert crossover([*cpu, *gpus][::-1]) == said
+    assert crossover([*cpu, *gpus]) == message
+    assert crossover([*cpu, *gpus][::-1]) == message
 
 
-def test_a_gpu_is_held_against_a_cpu_of_its_precision() -> None:
+def test_a_gpu_is_compared_with_a_cpu_at_the_same_dtype() -> None:
     points = [
         point(100, batch_size=8),
         point(50, batch_size=8, dtype="float64"),
@@ -73,7 +73,7 @@ def test_a_gpu_is_held_against_a_cpu_of_its_precision() -> None:
     assert crossover(points) == "float32: no GPU was measured; float64: a GPU is faster from 8"
 
 
-def test_a_line_differs_in_one_thing() -> None:
+def test_a_series_differs_in_one_variable() -> None:
     points = [
         point(1, batch_size=8),
         point(2, batch_size=32),
@@ -92,7 +92,7 @@ def test_a_line_differs_in_one_thing() -> None:
     assert [[p["samples_a_second"] for p in line] for line in parameters.values()] == [[1, 7]]
 
 
-def test_a_table_has_a_column_a_size_and_no_figure_that_is_missing(tmp_path: Path) -> None:
+def test_the_table_by_batch_size_and_the_plot(tmp_path: Path) -> None:
     points = [
         point(1234.5, batch_size=8),
         point(2, batch_size=32),
@@ -115,7 +115,7 @@ def test_a_table_has_a_column_a_size_and_no_figure_that_is_missing(tmp_path: Pat
     assert [table.title for table in speed_tables(points[:1])] == ["All points"]
 
 
-def test_memory_is_the_processs_and_of_a_gpu_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_on_a_gpu_is_that_of_the_framework(monkeypatch: pytest.MonkeyPatch) -> None:
     hot = {"gpu": {"slowed_by": ["sync boost"]}}
     points = [
         point(1, batch_size=8),
@@ -140,7 +140,8 @@ def test_memory_is_the_processs_and_of_a_gpu_its_own(monkeypatch: pytest.MonkeyP
     assert [list(line.get_ydata()) for line in rates.lines] == [[1, 2], [3, 4]]
 
 
-def test_points_are_measured_once_and_what_fails_is_told(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("programs")
+def test_points_are_measured_once_and_failures_have_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "speed.jsonl"
     points = [Point("numpy", study="eggholder", arm="16-16", batch_size=size) for size in (32, 64)]
     broken = Point("numpy", device="tpu", study="eggholder", arm="16-16")
@@ -160,7 +161,7 @@ def test_points_are_measured_once_and_what_fails_is_told(tmp_path: Path) -> None
         assert line["provenance"]["machine"]["cores"]
     assert list(sweep(points, path, 0.1)) == first[:2]
     assert read(path) == lines
-    # By another version it is another measurement, and the last one counts.
+    # A measurement with another version is repeated, and the last one counts.
     lines[0]["provenance"]["versions"]["numpy"] = "1.0"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     list(sweep(points[:1], path, 0.1))
@@ -169,7 +170,14 @@ def test_points_are_measured_once_and_what_fails_is_told(tmp_path: Path) -> None
     assert read(path)[0]["provenance"]["versions"]["numpy"] != "1.0"
 
 
-def test_replicas_and_threads_are_points_too(tmp_path: Path) -> None:
+def test_threads_are_set_in_the_environment() -> None:
+    found = Point("numpy", threads=1).environment
+    assert {found[name] for name in THREADS} == {"1"}
+    assert not set(THREADS) & set(Point("numpy").environment)
+
+
+@pytest.mark.slow
+def test_points_with_replicas_and_threads(tmp_path: Path) -> None:
     points = [
         Point("numpy", study="eggholder", arm="16-16", batch_size=100, replicas=many, threads=1)
         for many in (1, 8)
@@ -180,11 +188,12 @@ def test_replicas_and_threads_are_points_too(tmp_path: Path) -> None:
     assert isinstance(alone, dict)
     assert isinstance(eight, dict)
     assert eight["replicas"] == 8
-    # A network's part of the time, not that of all eight.
+    # The time per step is that of one network, not of all eight.
     assert eight["microseconds_a_step"] < 3 * alone["microseconds_a_step"]
 
 
-def test_the_command_measures_draws_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("programs")
+def test_the_command_measures_and_draws_and_resumes(tmp_path: Path) -> None:
     arguments = [
         "bench",
         "sweep",
@@ -214,26 +223,26 @@ def test_the_command_measures_draws_and_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--output", "s.md"], "it takes NAME.jsonl"),
         (["--arm", "16-61"], "no arm '16-61' (did you mean"),
         (["--engine", "nunpy"], "unknown engine 'nunpy'"),
     ],
 )
-def test_what_is_not_there_is_said_before_anything_is_measured(
-    arguments: list[str], said: str, tmp_path: Path
+def test_invalid_options_are_reported_before_anything_is_measured(
+    arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     done = CliRunner().invoke(
         cli, ["bench", "sweep", "eggholder", "--output", str(tmp_path / "s.jsonl"), *arguments]
     )
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "s.jsonl").exists()
 
 
 @pytest.mark.parametrize("text", ["no json\n", '{"study": "x"}\n', "[1]\n"])
-def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_file_of_other_contents_raises(text: str, tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text(text)
     done = CliRunner().invoke(cli, ["bench", "sweep", "eggholder", "--output", str(path)])
@@ -241,23 +250,24 @@ def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
     assert "not a file of measured points" in done.stderr
 
 
-def test_networks_that_train_one_by_one_make_no_point(tmp_path: Path) -> None:
-    class Alone(NumpyEngine):
+def test_replicas_that_train_one_by_one_raise(tmp_path: Path) -> None:
+    class Sequential(NumpyEngine):
         def replicate(self, models: Any, plans: Any) -> Any:
             return Engine.replicate(self, models, plans)
 
     work = Workload("eggholder", "16-16", 32, 2)
     with pytest.raises(UserError, match="one by one"):
-        train_rounds(Alone(), work, 3, replicas=2)
+        train_rounds(Sequential(), work, 3, replicas=2)
 
 
-def test_a_study_of_many_is_no_sweep(tmp_path: Path) -> None:
+def test_a_group_of_studies_is_rejected(tmp_path: Path) -> None:
     done = CliRunner().invoke(
         cli, ["bench", "sweep", "regularization", "--output", str(tmp_path / "s.jsonl")]
     )
     assert "takes one study, and regularization has 5" in done.stderr
 
 
+@pytest.mark.usefixtures("programs")
 def test_an_engine_without_the_device_is_left_out(tmp_path: Path) -> None:
     arguments = [
         "--engine",
@@ -304,7 +314,7 @@ def test_an_engine_without_the_dtype_is_left_out(tmp_path: Path) -> None:
     assert (done.exit_code, done.output) == (0, "left out: torch-bf16 has no float64\n")
 
 
-def test_bfloat16_on_a_cpu_is_for_who_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_on_a_cpu_is_measured_only_by_request(monkeypatch: pytest.MonkeyPatch) -> None:
     if reason := unavailable("torch"):
         pytest.skip(reason)
     monkeypatch.setattr("dlsys_bench.cli.measuring.available", lambda: ["numpy", "torch-bf16"])
@@ -318,14 +328,14 @@ def test_bfloat16_on_a_cpu_is_for_who_names_it(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("error", "trainings"), [(LossNotFallingError("not yet"), 4), (NotTrainingError("never"), 3)]
 )
-def test_a_slow_learner_is_given_more_steps(
+def test_a_slow_learner_gets_more_rounds(
     error: NotTrainingError, trainings: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until there were enough of them; what more steps do not mend is told at once."""
-    asked: list[int] = []
+    """Rounds are added up to a limit. Other errors are raised at once."""
+    trained: list[int] = []
 
     def train(engine: object, work: Workload, rounds: int, replicas: int) -> Rounds:
-        asked.append(rounds)
+        trained.append(rounds)
         if rounds > 3:
             raise error
         return Rounds([1.0, 1e-4, 1e-4], [])
@@ -333,5 +343,5 @@ def test_a_slow_learner_is_given_more_steps(
     monkeypatch.setattr("dlsys_bench.timing.sweep.train_rounds", train)
     with pytest.raises(type(error), match=str(error)):
         measure(Point("numpy", study="eggholder", arm="16-16", batch_size=60_000 // 8), 10.0)
-    assert len(asked) == trainings
-    assert asked[3:] == [4 * rounds for rounds in asked[2:-1]]
+    assert len(trained) == trainings
+    assert trained[3:] == [4 * rounds for rounds in trained[2:-1]]

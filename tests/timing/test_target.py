@@ -1,4 +1,4 @@
-"""What a training has to reach follows from the tracked runs alone."""
+"""Targets follow from the reference runs alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REFERENCE = Path(__file__).parents[2] / "reports" / "reference"
         ("learning-rate-sweep", "0.1", "running_loss", 1),
     ],
 )
-def test_the_target_is_the_bad_end_of_the_band_of_one_run(
+def test_the_target_is_the_worse_end_of_the_prediction_interval(
     study: str, arm: str, metric: str, side: int
 ) -> None:
     (case,) = find(f"{study}/{arm}")
@@ -46,7 +46,7 @@ def test_the_target_is_the_bad_end_of_the_band_of_one_run(
     assert target.metric == metric
     assert target.value == pytest.approx(mean(last) + side * half, rel=1e-6)
     assert (target.stored, target.chance, target.at_most) == (n, 0.99, side > 0)
-    # What it is said to be: of the stored runs themselves nearly all end there.
+    # Nearly all of the reference runs themselves reach it.
     assert sum(target.reached(value) for value in last) >= 0.9 * n
     assert f"{target.value:.5g}" in str(target)
     assert f"{n} reference runs" in target.explanation
@@ -54,20 +54,20 @@ def test_the_target_is_the_bad_end_of_the_band_of_one_run(
 
 
 @pytest.mark.parametrize(
-    ("name", "tier", "said"),
+    ("name", "tier", "message"),
     [
         ("dying-relu/relu", "quick", "no time to its collapse_fraction"),
         ("regularization/lenet5-sigmoid/dropout", "quick", "still at chance"),
         ("regularization/lenet5-tanh/dropout", "full", "0 reference runs"),
     ],
 )
-def test_where_no_target_can_be_set_it_is_said(name: str, tier: str, said: str) -> None:
+def test_arms_without_a_target_raise(name: str, tier: str, message: str) -> None:
     (case,) = find(name)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         target_of(case, load("digits"), tier)
 
 
-def test_as_good_is_enough_and_not_a_number_is_not() -> None:
+def test_an_equal_value_reaches_the_target_and_nan_does_not() -> None:
     high = Target("test_accuracy", 0.9, 0.99, 0.95, 0.02, 20, "reference/x.jsonl")
     low = Target("test_loss", 0.9, 0.99, 0.5, 0.02, 20, "reference/x.jsonl", at_most=True)
     assert [high.reached(value) for value in (0.89, 0.9, 0.91, math.nan)] == [

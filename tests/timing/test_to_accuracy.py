@@ -1,5 +1,4 @@
-"""The first look at the target counts, what never reaches it is said, and the seconds are those of
-training."""
+"""Time to accuracy: evaluations, times, censored runs, their tables and plots, and the command."""
 
 from __future__ import annotations
 
@@ -54,8 +53,11 @@ from dlsys_bench.engines.plan import epoch_batch_sizes
 
 
 class Scripted(NumpyEngine):
-    """By its clock an update takes a second, and the first one of each fit five more. How good it is after so many
-    updates is written down. What it does once takes 0.4 s, a prediction a second."""
+    """An engine with scripted times and accuracies.
+
+    An update takes a second by its clock, and the first one of each fit five more. `scores` are the
+    accuracies by number of updates. The first use takes 0.4 s, and a prediction one second.
+    """
 
     name = "scripted"
     scores = {}
@@ -82,18 +84,18 @@ class Scripted(NumpyEngine):
         return np.eye(10)[np.where(right, y, (y + 1) % 10)]
 
 
-class Deaf(NumpyEngine):
-    """It never learns."""
+class Flat(NumpyEngine):
+    """An engine whose training does not reduce the loss."""
 
-    name = "deaf"
+    name = "flat"
 
     def fit(self, net, samples, recipe, plan):
         still = replace(recipe.optimizer, learning_rate=1e-12)
         return super().fit(net, samples, replace(recipe, optimizer=still), plan)
 
 
-class Wild(Deaf):
-    """It diverges."""
+class Wild(Flat):
+    """An engine whose training diverges."""
 
     name = "wild"
 
@@ -107,7 +109,7 @@ class Wild(Deaf):
 def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     (tmp_path / "engines_of_a_test.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    # The processes of runs find it where they start.
+    # The processes of runs import it from the current directory.
     monkeypatch.chdir(tmp_path)
     import engines_of_a_test  # type: ignore[import-not-found]
 
@@ -115,17 +117,17 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     del sys.modules["engines_of_a_test"]
 
 
-def test_the_first_look_counts_and_ends_the_run(scripted: Any) -> None:
+def test_the_first_evaluation_that_reaches_the_target_ends_the_run(scripted: Any) -> None:
     scripted.scores = {23: 0.6, 46: 0.9, 69: 0.5, 92: 0.99}
     started = time.perf_counter()
     line = measure(replace(EPOCHS, engine="engines_of_a_test:Scripted"))
     wall = time.perf_counter() - started
     assert [(look["steps"], look["value"]) for look in line["looks"]] == [(23, 0.6), (46, 0.9)]
     assert (line["reached"], line["reason"], line["steps"]) == (True, None, 46)
-    # By its clock: 46 updates without the first, and without what it compiles in that.
+    # The engine's clock: 46 updates without the first, in which it compiles.
     assert line["seconds"] == 45.0
     assert line["first_step_seconds"] == 6.0
-    # From outside: what is done once, and no evaluation.
+    # The wall clock: everything that is done once, but not the evaluations.
     assert wall > 2.4
     assert 0.4 <= line["cold_seconds"] < 1.4
     assert [look["cold_seconds"] for look in line["looks"]] == sorted(
@@ -134,7 +136,7 @@ def test_the_first_look_counts_and_ends_the_run(scripted: Any) -> None:
     assert 0.2 <= line["load_seconds"] < 0.4 + line["cold_seconds"]
 
 
-def test_of_few_epochs_it_looks_at_every_tenth_of_the_training(scripted: Any) -> None:
+def test_trainings_of_few_epochs_are_evaluated_ten_times(scripted: Any) -> None:
     scripted.scores = {18: 0.95, 24: 0.2}
     line = measure(replace(PARTS, engine="engines_of_a_test:Scripted"))
     assert [look["steps"] for look in line["looks"]] == [6, 12, 18]
@@ -150,7 +152,7 @@ def test_of_few_epochs_it_looks_at_every_tenth_of_the_training(scripted: Any) ->
         (1437, "regularization/lenet5-overlap-tanh/dropout", list(range(6, 61, 6))),
     ],
 )
-def test_the_looks_are_the_epochs_where_these_are_enough(
+def test_evaluations_are_at_the_epochs_if_there_are_enough(
     samples: int, name: str, ends: list[int | None]
 ) -> None:
     (case,) = find(name)
@@ -162,10 +164,15 @@ def test_the_looks_are_the_epochs_where_these_are_enough(
 
 
 @pytest.mark.parametrize(
-    "run", [EPOCHS, replace(EPOCHS, study="batch-size-sweep", arm="128")], ids=["epochs", "parts"]
+    "run",
+    [
+        EPOCHS,
+        pytest.param(replace(EPOCHS, study="batch-size-sweep", arm="128"), marks=pytest.mark.slow),
+    ],
+    ids=["epochs", "parts"],
 )
-def test_a_censored_run_is_the_whole_training(run: Run) -> None:
-    """Its last look is what a run of that seed ends with, however it got there."""
+def test_a_censored_run_trains_to_the_end(run: Run) -> None:
+    """Its last evaluation equals the result of a run with that seed."""
     line = measure(replace(run, target=replace(TARGET, value=1.01)))
     whole = run_of(run.case, create("numpy"), load("digits"), tier="quick", seed=run.seed)
     assert whole.last is not None
@@ -178,20 +185,21 @@ def test_a_censored_run_is_the_whole_training(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("scripted")
-def test_a_run_that_diverges_never_reaches_it() -> None:
+def test_a_run_that_diverges_does_not_reach_the_target() -> None:
     line = measure(replace(EPOCHS, engine="engines_of_a_test:Wild"))
     assert (line["reached"], line["looks"], line["seconds"]) == (False, [], None)
     assert "the loss became" in line["reason"]
 
 
-def test_what_was_interrupted_goes_on_and_another_target_is_another_run(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("programs")
+def test_interrupted_runs_resume_and_other_targets_are_other_runs(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     runs = [
         replace(EPOCHS, seed=seed, target=replace(TARGET, value=0.5)) for seed in (10_000, 10_001)
     ]
     begun = train_each(runs, path)
     first = next(begun)
-    begun.close()
+    begun.close()  # type: ignore[attr-defined]
     assert read(path) == [first[1]]
     text = path.read_text()
     found = list(train_each(runs, path))
@@ -221,7 +229,8 @@ def invoke(path: Path, *arguments: str) -> Any:
     )
 
 
-def test_the_command_takes_engines_in_turn_and_tells_what_the_lines_hold(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_command_interleaves_engines_and_tabulates_the_runs(tmp_path: Path) -> None:
     pytest.importorskip("numba", reason="pip install 'dlsys-bench[numba]'")
     path = tmp_path / "t.jsonl"
     done = invoke(path, "--engine", "numpy", "--engine", "numba", "--seeds", "2")
@@ -252,13 +261,13 @@ def test_the_command_takes_engines_in_turn_and_tells_what_the_lines_hold(tmp_pat
     assert read(path) == lines
 
 
-@pytest.mark.usefixtures("scripted")
-def test_an_engine_that_never_learns_is_said_and_exits_1(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("scripted", "programs")
+def test_an_engine_that_does_not_learn_is_reported_with_exit_code_1(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     done = invoke(
         path,
         "--engine",
-        "engines_of_a_test:Deaf",
+        "engines_of_a_test:Flat",
         "--engine",
         "engines_of_a_test:None",
         "--seeds",
@@ -268,22 +277,22 @@ def test_an_engine_that_never_learns_is_said_and_exits_1(tmp_path: Path) -> None
     (line,) = read(path)
     assert not line["reached"]
     assert len(line["looks"]) == 35
-    assert "Deaf cpu vanilla seed 10000: never reached test_accuracy" in done.output
-    deaf, none = [
+    assert "Flat cpu vanilla seed 10000: never reached test_accuracy" in done.output
+    flat, none = [
         row for row in (tmp_path / "t.md").read_text().splitlines() if row.startswith("| engines")
     ]
-    assert "| 0 of 1 | never | never |" in deaf
-    assert f"seed 10000: test_accuracy {line['looks'][-1]['value']:.5g} at the end" in deaf
-    # What failed is in the table too, and tried again.
+    assert "| 0 of 1 | never | never |" in flat
+    assert f"seed 10000: test_accuracy {line['looks'][-1]['value']:.5g} at the end" in flat
+    # A run that failed is in the table too, and is repeated by the next command.
     assert "| 0 of 1 | never | never |" in none
     assert "seed 10000: " in none
     assert (tmp_path / "t.png").stat().st_size > 10_000
-    assert invoke(path, "--engine", "engines_of_a_test:Deaf", "--seeds", "1").exit_code == 1
+    assert invoke(path, "--engine", "engines_of_a_test:Flat", "--seeds", "1").exit_code == 1
     assert read(path) == [line]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--output", "t.md"], "it takes NAME.jsonl"),
         (["--arm", "vanila"], "no arm 'vanila' (did you mean"),
@@ -291,35 +300,37 @@ def test_an_engine_that_never_learns_is_said_and_exits_1(tmp_path: Path) -> None
         (["--tier", "full"], "no target can be set: 0 reference runs"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_trained(
-    arguments: list[str], said: str, tmp_path: Path
+def test_invalid_options_raise_before_anything_is_trained(
+    arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     done = invoke(tmp_path / "t.jsonl", *arguments)
     assert done.exit_code == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "t.jsonl").exists()
 
 
 def lines_of(seconds: list[float | None], **fields: Any) -> list[dict[str, Any]]:
-    """Runs that took so long, and twice as long from a cold start; None of one that never reached
-    it, in 50 s."""
+    """Return runs with these seconds, and twice as many from a cold start.
+
+    None is a run that did not reach the target within 50 seconds.
+    """
     return [
         asdict(EPOCHS)
         | {
             "seed": 10_000 + number,
-            "reached": taken is not None,
-            "seconds": taken or 50.0,
+            "reached": duration is not None,
+            "seconds": duration or 50.0,
             "steps": 7,
-            "cold_seconds": 2 * (taken or 50.0),
-            "reason": None if taken else "0.5 at the end",
+            "cold_seconds": 2 * (duration or 50.0),
+            "reason": None if duration else "0.5 at the end",
             "others_share": 0.01 * number,
         }
         | fields
-        for number, taken in enumerate(seconds)
+        for number, duration in enumerate(seconds)
     ]
 
 
-def test_a_run_that_never_reached_it_took_for_ever() -> None:
+def test_a_run_that_did_not_reach_the_target_is_right_censored() -> None:
     seconds: list[float | None] = [5.0, 1.0, None, 3.0, 2.0, 4.0, 6.0]
     ((work,), broken) = (
         group_by_target(lines_of(seconds)),
@@ -343,18 +354,18 @@ def test_a_run_that_never_reached_it_took_for_ever() -> None:
         ">background load": "6%",
         "not reached": "seed 10002: 0.5 at the end",
     }
-    # Half of them and more: no median; a run that failed is one of them.
+    # No median if half of the runs or more are censored; a run that failed is one of them.
     (work,) = group_by_target([*lines_of([1.0, None]), broken])
     assert work.engines[0].row[2:5] == ("1 of 3", "never", "never")
     assert "seed 9: it crashed" in work.engines[0].row[-1]
 
 
-def test_of_few_seeds_there_is_no_interval() -> None:
+def test_few_seeds_have_no_interval() -> None:
     assert str(Median.of([1.0, 2.0, 3.0, 4.0, 5.0])) == "3"
     assert str(Median.of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])) == "3.5 [1, 6]"
 
 
-def test_workloads_have_tables_of_their_own_and_one_picture(tmp_path: Path) -> None:
+def test_targets_have_their_tables_and_a_common_plot(tmp_path: Path) -> None:
     lines = [
         *lines_of([1.0, 20.0, None]),
         *lines_of([3.0], device="cuda"),
@@ -366,7 +377,8 @@ def test_workloads_have_tables_of_their_own_and_one_picture(tmp_path: Path) -> N
     titles = [table.title for table in to_accuracy_tables(works)]
     assert [len(table.rows) for table in to_accuracy_tables(works)] == [3, 1, 1]
     assert (
-        "fashion-mlp/vanilla on digits, tier quick: seconds until test_accuracy ≥ 0.9, the lower end"
+        "fashion-mlp/vanilla on digits, tier quick: "
+        "seconds until test_accuracy ≥ 0.9, the lower end"
         in titles[0]
     )
     assert "dropout" in titles[1]
@@ -374,12 +386,12 @@ def test_workloads_have_tables_of_their_own_and_one_picture(tmp_path: Path) -> N
     path = tmp_path / "t.png"
     assert to_accuracy(works, path) == path
     assert path.stat().st_size > 10_000
-    # Nothing but what failed.
+    # Only a run that failed.
     to_accuracy(group_by_target(lines[-1:]), path)
 
 
 @pytest.mark.parametrize("text", ["no json\n", '{"study": "x"}\n', "[1]\n"])
-def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_file_of_other_contents_raises(text: str, tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text(text)
     with pytest.raises(UserError, match="not a file of measured points"):
@@ -387,7 +399,8 @@ def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
     assert path.read_text() == text
 
 
-def test_a_line_is_json_that_comes_back(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("programs")
+def test_a_measurement_survives_json(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     ((_, line),) = train_each([replace(EPOCHS, target=replace(TARGET, value=0.2))], path)
     assert [json.loads(text) for text in path.read_text().splitlines()] == [line]

@@ -15,7 +15,7 @@ def test_losses_that_fall_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("losses", "said"),
+    ("losses", "message"),
     [
         (
             [1.0, 1.0],
@@ -26,17 +26,17 @@ def test_losses_that_fall_are_accepted() -> None:
         ([1.0, 0.5, float("inf")], "the loss of step 3 is inf"),
     ],
 )
-def test_losses_that_do_not_are_refused(losses: list[float], said: str) -> None:
-    with pytest.raises(NotTrainingError, match=said):
+def test_losses_that_do_not_fall_raise(losses: list[float], message: str) -> None:
+    with pytest.raises(NotTrainingError, match=message):
         check_losses(losses, 2)
 
 
-def test_one_step_is_no_benchmark() -> None:
+def test_one_step_raises() -> None:
     with pytest.raises(UserError, match="1 losses cannot fall"):
         check_losses([1.0], 20)
 
 
-def test_every_tensor_has_to_move() -> None:
+def test_every_tensor_has_to_change() -> None:
     before = {"kernel": np.zeros(2), "bias": np.zeros(1)}
     check_weights(before, {"kernel": np.array([0.0, 1.0]), "bias": np.ones(1)})
     with pytest.raises(NotTrainingError, match="these did not change: bias"):
