@@ -378,8 +378,7 @@ def test_targets_have_their_tables_and_a_common_plot(tmp_path: Path) -> None:
     assert [len(table.rows) for table in to_accuracy_tables(works)] == [3, 1, 1]
     assert (
         "fashion-mlp/vanilla on digits, tier quick: "
-        "seconds until test_accuracy ≥ 0.9, the lower end"
-        in titles[0]
+        "seconds until test_accuracy ≥ 0.9, the lower end" in titles[0]
     )
     assert "dropout" in titles[1]
     assert "≥ 0.8" in titles[2]
