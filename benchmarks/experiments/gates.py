@@ -1,19 +1,19 @@
-"""Real gates, healthy and damaged: how often they fail. Writes verdicts as they end and goes on
-where it stopped.
+"""Measure how often gates on healthy and on damaged engines fail.
 
-    python reports/gates/measure.py healthy     # reports/gates/healthy.jsonl: 210 gates of the
-    numpy engine python reports/gates/measure.py damaged     # reports/gates/damaged.jsonl: 5 gates
-    each of four damaged engines python reports/gates/measure.py report      #
-    reports/gates/README.md
+    python benchmarks/experiments/gates.py healthy    # appends 210 verdicts on the numpy engine
+    python benchmarks/experiments/gates.py damaged    # appends verdicts on four damaged engines
+    python benchmarks/experiments/gates.py report     # writes README.md
 
-Every gate has seeds of its own, at alpha 1e-3 and beta 1e-2. The shift of a damaged engine is
-measured first, with 12 seeds that no gate uses.
+The files are in reports/gates; verdicts that are stored already are skipped. Every gate has
+separate seeds, with alpha 1e-3 and beta 1e-2. The shift of a damaged engine is measured first, with
+12 seeds that no gate uses.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,20 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from dlsys_bench.data import Samples
+from dlsys_bench.data import Dataset, Samples
+from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.report.table import Table
 from dlsys_bench.report.tables import comparison_table
 from dlsys_bench.runs.run import choose_dataset, run
-from dlsys_bench.runs.store import read
+from dlsys_bench.runs.store import find_reference, read
+from dlsys_bench.studies.base import Case
 from dlsys_bench.studies.registry import find
 from dlsys_bench.verdicts.compare import Relation, compare
 from dlsys_bench.verdicts.gate import Terms, gate, gate_for, value_of
 
-HERE = Path(__file__).parent
-# Cheap arms of several kinds: dense and convolutional, with batch norm and dropout, on three
-# datasets.
+REPORTS = Path(__file__).parents[2] / "reports" / "gates"
+# Fast arms of several kinds: dense and convolutional, with batch norm and dropout.
 HEALTHY = [
     ("regularization/fashion/ffn", "fashion_mnist"),
     ("regularization/fashion-mlp/vanilla", "fashion_mnist"),
@@ -46,7 +47,10 @@ HEALTHY = [
     ("regularization/fashion-mlp/dropout", "digits"),
     ("regularization/lenet5-tanh/bn+bn", "digits"),
 ]
-GATES_OF_AN_ARM, GATES_OF_A_DAMAGE, MEASURED = 21, 5, 12
+GATES_PER_ARM, GATES_PER_DAMAGE = 21, 5
+SHIFT_SEED, SHIFT_RUNS = 40_000, 12
+"""The first seed and the number of runs that measure the shift of a damaged engine."""
+
 DAMAGED = [
     ("regularization/lenet5-tanh/standard+bn", "mnist"),
     ("regularization/fashion-mlp/bn", "fashion_mnist"),
@@ -66,7 +70,7 @@ class LabelNoise(NumpyEngine):
 
 
 class HalvedRate(NumpyEngine):
-    """The learning rate is half of what the recipe says."""
+    """The learning rate is half that of the recipe."""
 
     name = "halved-rate"
 
@@ -76,19 +80,19 @@ class HalvedRate(NumpyEngine):
 
 
 class FrozenStatistics(NumpyEngine):
-    """The moving statistics of batch norm stay where they began."""
+    """The moving statistics of batch norm keep their initial values."""
 
     name = "frozen-statistics"
 
     def fit(self, net: Any, samples: Samples, recipe: Any, plan: Any) -> Any:
-        began = net.state.copy()
+        initial = net.state.copy()
         for epoch in super().fit(net, samples, recipe, plan):
-            net.state[...] = began
+            net.state[...] = initial
             yield epoch
 
 
 class OneClassDropped(NumpyEngine):
-    """No sample of the last class is trained on."""
+    """The samples of the last class are not trained on."""
 
     name = "one-class-dropped"
 
@@ -98,27 +102,29 @@ class OneClassDropped(NumpyEngine):
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
+    """The stored records of a file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def add(path: Path, values: dict[str, Any]) -> None:
+    """Append a record to a file."""
     with path.open("a") as file:
         file.write(json.dumps(values) + "\n")
-    print(
-        path.name,
-        values.get("engine"),
-        values.get("study"),
-        values.get("arm"),
-        values.get("outcome"),
-        flush=True,
-    )
+    fields = ("engine", "study", "arm", "outcome")
+    print(path.name, *(values.get(name) for name in fields), flush=True)
+
+
+def place(verdict: dict[str, Any]) -> tuple[str, ...]:
+    """The identity of a verdict of one engine."""
+    return verdict["engine"], verdict["study"], verdict["arm"], verdict["first_seed"]
 
 
 def healthy() -> None:
-    path = HERE / "healthy.jsonl"
+    """Store the verdicts of the numpy engine."""
+    path = REPORTS / "healthy.jsonl"
     known = {(v["study"], v["arm"], v["dataset"], v["first_seed"]) for v in lines(path)}
     engine = NumpyEngine()
-    for number in range(GATES_OF_AN_ARM):
+    for number in range(GATES_PER_ARM):
         for name, dataset in HEALTHY:
             (case,) = find(name)
             first = 20_000 + 100 * number
@@ -130,118 +136,131 @@ def healthy() -> None:
 
 
 def damaged() -> None:
-    path = HERE / "damaged.jsonl"
-    known = {(v["engine"], v["study"], v["arm"], v["first_seed"]) for v in lines(path)}
+    """Store the shift and the verdicts of every damaged engine."""
+    path = REPORTS / "damaged.jsonl"
+    known = {place(verdict) for verdict in lines(path)}
     for make in (LabelNoise, HalvedRate, FrozenStatistics, OneClassDropped):
+        engine = make()
+        engine.origin = f"gates:{make.__name__}"
         for name, dataset in DAMAGED:
-            engine, (case,) = make(), find(name)
-            engine.origin = f"measure:{make.__name__}"
+            (case,) = find(name)
             data, _ = choose_dataset(case, dataset, None)
-            terms = Terms()
-            sequential, stored = gate_for(case, data, "quick", terms)
-            metric = case.study.metric
-            if (engine.name, case.study.name, case.arm.name, 40_000) not in known:
-                runs = [
-                    run(case, engine, data, tier="quick", seed=40_000 + seed)
-                    for seed in range(MEASURED)
-                ]
-                values = [value_of(one, metric) for one in runs]
-                shift = float(np.mean(values) - np.mean([value_of(one, metric) for one in stored]))
-                add(
-                    path,
-                    {
-                        "engine": engine.name,
-                        "study": case.study.name,
-                        "arm": case.arm.name,
-                        "first_seed": 40_000,
-                        "true_shift": shift,
-                        "values": values,
-                        "smallest_shift": sequential.shift,
-                    },
-                )
-            for number in range(GATES_OF_A_DAMAGE):
+            identity = engine.name, case.study.name, case.arm.name
+            if (*identity, SHIFT_SEED) not in known:
+                add(path, shift_of(case, engine, data))
+            for number in range(GATES_PER_DAMAGE):
                 first = 50_000 + 100 * number
-                if (engine.name, case.study.name, case.arm.name, first) not in known:
-                    found = gate(
-                        case, engine, data, tier="quick", terms=replace(terms, first_seed=first)
-                    )
+                if (*identity, first) not in known:
+                    found = gate(case, engine, data, tier="quick", terms=Terms(first_seed=first))
                     add(path, found.to_dict() | {"first_seed": first})
 
 
-def report() -> None:
-    well, ill = lines(HERE / "healthy.jsonl"), lines(HERE / "damaged.jsonl")
-    failed = sum(v["outcome"] == "FAIL" for v in well)
-    most = binomtest(failed, len(well)).proportion_ci(0.95, "exact").high
-    heads = ["arm", "dataset", ">gates", ">PASS", ">INCONCLUSIVE", ">FAIL", ">seeds, median (mean)"]
-    rows = []
-    for key in dict.fromkeys((f"{v['study']}/{v['arm']}", v["dataset"]) for v in well):
-        mine = [v for v in well if (f"{v['study']}/{v['arm']}", v["dataset"]) == key]
-        counts = [
-            str(sum(v["outcome"] == name for v in mine))
-            for name in ("PASS", "INCONCLUSIVE", "FAIL")
-        ]
-        seeds = [len(v["seeds"]) for v in mine]
-        rows.append(
-            (*key, str(len(mine)), *counts, f"{np.median(seeds):.0f} ({np.mean(seeds):.1f})")
-        )
-    title = f"Healthy: {len(well)} gates of the numpy engine, {failed} failed (95%: at most {most:.3f}; stated 0.001)"
-    text = Table(title, tuple(heads), rows).markdown()
-    heads = [
-        "damage",
-        "arm",
-        "dataset",
-        ">true shift",
-        ">MDE",
-        ">gates",
-        ">FAIL",
-        ">INCONCLUSIVE",
-        ">PASS",
+def shift_of(case: Case, engine: Engine, data: Dataset) -> dict[str, Any]:
+    """The difference of means between a damaged engine and the reference runs."""
+    sequential, stored = gate_for(case, data, "quick", Terms())
+    metric = case.study.metric
+    runs = [
+        run(case, engine, data, tier="quick", seed=SHIFT_SEED + seed) for seed in range(SHIFT_RUNS)
     ]
+    values = [value_of(one, metric) for one in runs]
+    return {
+        "engine": engine.name,
+        "study": case.study.name,
+        "arm": case.arm.name,
+        "first_seed": SHIFT_SEED,
+        "true_shift": float(np.mean(values) - np.mean([value_of(one, metric) for one in stored])),
+        "values": values,
+        "smallest_shift": sequential.shift,
+    }
+
+
+def counts(verdicts: Sequence[dict[str, Any]], *outcomes: str) -> list[str]:
+    """The number of verdicts, and of those with each outcome."""
+    return [
+        str(len(verdicts)),
+        *(str(sum(v["outcome"] == outcome for v in verdicts)) for outcome in outcomes),
+    ]
+
+
+def healthy_table() -> Table:
+    """One row per arm: the verdicts on a healthy engine."""
+    verdicts = lines(REPORTS / "healthy.jsonl")
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for verdict in verdicts:
+        arm = f"{verdict['study']}/{verdict['arm']}"
+        groups.setdefault((arm, verdict["dataset"]), []).append(verdict)
     rows = []
-    for measured in (v for v in ill if "true_shift" in v):
-        place = [measured[name] for name in ("engine", "study", "arm")]
-        mine = [
-            v
-            for v in ill
-            if "true_shift" not in v and [v[name] for name in ("engine", "study", "arm")] == place
-        ]
-        if mine:
-            counts = [
-                str(sum(v["outcome"] == name for v in mine))
-                for name in ("FAIL", "INCONCLUSIVE", "PASS")
-            ]
-            shift = f"{measured['true_shift']:+.4f} ± {np.std(measured['values'], ddof=1) / MEASURED**0.5:.4f}"
-            sees = f"{measured['smallest_shift']:.4f}"
-            arm = f"{place[1]}/{place[2]}"
-            rows.append((place[0], arm, mine[0]["dataset"], shift, sees, str(len(mine)), *counts))
-    title = f"Damaged: the shift measured first, by {MEASURED} seeds of its own (± its standard error), then gates"
-    text += "\n" + Table(title, tuple(heads), rows).markdown()
-    text += "\n" + agreement()
-    (HERE / "README.md").write_text(HEAD + text, encoding="utf-8")
+    for key, group in groups.items():
+        seeds = [len(verdict["seeds"]) for verdict in group]
+        numbers = counts(group, "PASS", "INCONCLUSIVE", "FAIL")
+        rows.append((*key, *numbers, f"{np.median(seeds):.0f} ({np.mean(seeds):.1f})"))
+    failed = sum(verdict["outcome"] == "FAIL" for verdict in verdicts)
+    most = binomtest(failed, len(verdicts)).proportion_ci(0.95, "exact").high
+    return Table(
+        f"Healthy: {len(verdicts)} gates of the numpy engine, {failed} failed "
+        f"(95%: at most {most:.3f}; nominal 0.001)",
+        ("arm", "dataset", ">gates", ">PASS", ">INCONCLUSIVE", ">FAIL", ">seeds, median (mean)"),
+        rows,
+    )
 
 
-def agreement() -> str:
-    """The stored runs of the numpy engine against those of torch and keras."""
-    ours = read(HERE.parent / "reference" / "regularization.lenet5-tanh.mnist.quick.jsonl")
-    theirs = read(HERE / "agreement.jsonl")
-    texts = []
-    for engine in ("torch", "keras"):
-        found = compare(ours, [run for run in theirs if run.key.engine == engine])
-        title = f"Agreement: numpy (A) and {engine} (B), difference of means with 95% interval"
-        texts.append(
-            comparison_table(
-                [one for one in found if one.relation is not Relation.LEFT_OUT], title
-            ).markdown()
+def damaged_table() -> Table:
+    """One row per damage and arm: the shift, and the verdicts on the damaged engine."""
+    verdicts = lines(REPORTS / "damaged.jsonl")
+    rows = []
+    for shift in (verdict for verdict in verdicts if "true_shift" in verdict):
+        gates = [v for v in verdicts if "outcome" in v and place(v)[:3] == place(shift)[:3]]
+        if not gates:
+            continue
+        error = np.std(shift["values"], ddof=1) / SHIFT_RUNS**0.5
+        rows.append(
+            (
+                shift["engine"],
+                f"{shift['study']}/{shift['arm']}",
+                gates[0]["dataset"],
+                f"{shift['true_shift']:+.4f} ± {error:.4f}",
+                f"{shift['smallest_shift']:.4f}",
+                *counts(gates, "FAIL", "INCONCLUSIVE", "PASS"),
+            )
         )
-    return "\n".join(texts)
+    figures = (">true shift", ">MDE", ">gates", ">FAIL", ">INCONCLUSIVE", ">PASS")
+    return Table(
+        f"Damaged: the shift, measured with {SHIFT_RUNS} separate seeds (± its standard error), "
+        "and the gates",
+        ("damage", "arm", "dataset", *figures),
+        rows,
+    )
 
 
-HEAD = """# What gates see, and how often they are right
+def report() -> None:
+    """Write the README of the folder."""
+    tables = [healthy_table(), damaged_table(), *agreement()]
+    text = HEAD + "\n".join(table.markdown() for table in tables)
+    (REPORTS / "README.md").write_text(text, encoding="utf-8")
 
-`quick.md` and `full.md` say what the gate of each regularisation arm sees and costs (`dlsys-bench power`). Below, real
-gates at tier quick, alpha 1e-3 and beta 1e-2 each, with seeds that nothing else uses. Verdicts: `healthy.jsonl`
-and `damaged.jsonl`. Last, ten runs of each arm of LeNet-5 tanh in torch and in keras (`agreement.jsonl`) beside the
-stored ones of numpy: no difference is seen, and the intervals say how large one may be. `measure.py` makes all of it.
+
+def agreement() -> list[Table]:
+    """Comparisons of the reference runs of the numpy engine with runs of torch and keras."""
+    reference = read(find_reference("regularization/lenet5-tanh", "mnist", "quick"))
+    others = read(REPORTS / "agreement.jsonl")
+    tables = []
+    for engine in ("torch", "keras"):
+        found = compare(reference, [run for run in others if run.key.engine == engine])
+        title = f"Agreement: numpy (A) and {engine} (B), difference of means with 95% interval"
+        compared = [one for one in found if one.relation is not Relation.LEFT_OUT]
+        tables.append(comparison_table(compared, title))
+    return tables
+
+
+HEAD = """# Gates: their power, and how often they are right
+
+`quick.md` and `full.md` list the minimum detectable effect and the cost of the gate of each
+regularization arm (`dlsys-bench power`). The tables below count verdicts of gates at tier quick,
+with alpha 1e-3 and beta 1e-2 each and seeds that nothing else uses (`healthy.jsonl` and
+`damaged.jsonl`). The last two compare ten runs of each arm of LeNet-5 tanh in torch and in keras
+(`agreement.jsonl`) with the reference runs of numpy: no difference is significant, and the
+intervals bound its size. `python benchmarks/experiments/gates.py healthy`, `damaged` and `report`
+write these files.
 
 """
 

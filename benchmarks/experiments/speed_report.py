@@ -1,7 +1,10 @@
-"""What was measured of speed, as README.md, from the raw rounds beside it.
+"""Write reports/speed/README.md from the stored measurements in that folder.
 
-python reports/speed/told.py pairs.json    # keep what benchmarks/test_pairs.py and test_harness.py
-measured, then tell python reports/speed/told.py               # tell
+    python benchmarks/experiments/speed_report.py pairs.json    # first store new measurements
+    python benchmarks/experiments/speed_report.py
+
+`pairs.json` is the output of `pytest --benchmark-only --benchmark-json=pairs.json` for
+benchmarks/test_pairs.py and benchmarks/test_harness.py.
 """
 
 from __future__ import annotations
@@ -13,110 +16,151 @@ from typing import Any
 
 import timing_noise as noise
 
-HERE = Path(__file__).parent
-PAIRS = HERE / "pairs.json"
+from dlsys_bench.report.table import Table
+
+REPORTS = Path(__file__).parents[2] / "reports" / "speed"
+PAIRS = REPORTS / "pairs.json"
 ENGINES = ("numpy", "numba", "torch", "keras", "jax")
+REFERENCE = "numba"
+"""The engine that the others are compared with."""
+AGAINST = ("keras", "torch", "jax")
+PACKAGES = ("numpy", "numba", "torch", "tensorflow-cpu", "keras", "jax")
+GOAL = 1.05
+"""The largest acceptable ratio of an engine to a loop written by hand."""
+
+Measurements = dict[str, dict[str, Any]]
+"""The extra information of each benchmark, by its name."""
+
+TIMES = "microseconds_a_step"
 
 
-def keep(path: Path) -> None:
-    """Only what the benchmarks say of themselves: pytest-benchmark adds the name of the machine.
-    What was measured anew takes the place of what was."""
+def store(path: Path) -> None:
+    """Store the extra information of new benchmarks, in place of earlier ones of the same name.
+
+    The other fields of pytest-benchmark's file include the name of the machine and are dropped.
+    """
     found = json.loads(PAIRS.read_text()) if PAIRS.exists() else {}
     found |= {one["name"]: one["extra_info"] for one in json.loads(path.read_text())["benchmarks"]}
     PAIRS.write_text(json.dumps(found, indent=1) + "\n")
 
 
-def pairs(found: dict[str, dict[str, Any]]) -> str:
-    text = (
-        "| step | "
-        + " | ".join(f"{name}, us" for name in ENGINES)
-        + " | numba: of the peak | numba against |\n"
+def workload(name: str) -> str:
+    """The parameter in the name of a benchmark."""
+    return name.partition("[")[2].rstrip("]")
+
+
+def pairs(found: Measurements) -> Table:
+    """One row per workload: the time of a step by each engine, and ratios to the reference."""
+    heads = (
+        "step",
+        *(f">{name}, us" for name in ENGINES),
+        f">{REFERENCE}: percent of peak",
+        f"{REFERENCE} against",
     )
-    text += "|---|" + "--:|" * (len(ENGINES) + 1) + "---|\n"
-    for name, told in found.items():
-        if "microseconds_a_step" in told and "numba" in told["microseconds_a_step"]:
-            times, who = told["microseconds_a_step"], name.partition("[")[2].rstrip("]")
-            ratios = "; ".join(
-                f"{other} {told[f'numba against {other}']}" for other in ("keras", "torch", "jax")
+    rows = []
+    for name, info in found.items():
+        if REFERENCE not in info.get(TIMES, {}):
+            continue
+        ratios = [f"{other} {info[f'{REFERENCE} against {other}']}" for other in AGAINST]
+        rows.append(
+            (
+                workload(name),
+                *(f"{info[TIMES][engine]:,.0f}" for engine in ENGINES),
+                f"{info['percent_of_peak'][REFERENCE]:.0f}%",
+                "; ".join(ratios),
             )
-            row = [
-                who,
-                *(f"{times[engine]:,.0f}" for engine in ENGINES),
-                f"{told['percent_of_peak']['numba']:.0f}%",
-            ]
-            text += "| " + " | ".join([*row, ratios]) + " |\n"
-    return text
+        )
+    return Table("Time of a training step", heads, rows)
 
 
-def harness(found: dict[str, dict[str, Any]]) -> str:
-    text = "| network | by hand, us | engine, us | engine over by hand |\n|---|--:|--:|---|\n"
-    for name, told in found.items():
-        if "engine over by hand" in told:
-            times = told["microseconds_a_step"]
-            text += (
-                f"| {name.partition('[')[2].rstrip(']')} | {times['by hand']:,.0f} | {times['engine']:,.0f} | "
-                f"{told['engine over by hand']} |\n"
-            )
-    return text
+def harness(found: Measurements) -> Table:
+    """One row per network: the time of a step by the engine and by a loop written by hand."""
+    rows = [
+        (
+            workload(name),
+            f"{info[TIMES]['by hand']:,.0f}",
+            f"{info[TIMES]['engine']:,.0f}",
+            info["engine over by hand"],
+        )
+        for name, info in found.items()
+        if "engine over by hand" in info
+    ]
+    heads = ("network", ">by hand, us", ">engine, us", "engine over by hand")
+    return Table("Time of a step by `fit` and by hand", heads, rows)
+
+
+def machine(info: dict[str, Any]) -> str:
+    """The machine and the versions of a measurement."""
+    versions = ", ".join(f"{name} {info['versions'][name]}" for name in PACKAGES)
+    blas = {f"{one['internal_api']} {one.get('architecture', '')}".strip() for one in info["blas"]}
+    cores, processor = info["machine"]["cores"], info["machine"]["processor"]
+    return f"{cores} cores of a shared {processor}, {versions};\nBLAS: {', '.join(sorted(blas))}."
 
 
 def main() -> None:
-    found = json.loads(PAIRS.read_text())
-    first = next(told for told in found.values() if "blas" in told)
-    machine, versions = first["machine"], first["versions"]
-    packages = ("numpy", "numba", "torch", "tensorflow-cpu", "keras", "jax")
-    about = ", ".join(f"{name} {versions[name]}" for name in packages)
-    blas = ", ".join(
-        sorted(
-            {
-                f"{one['internal_api']} {one.get('architecture', '')}".strip()
-                for one in first["blas"]
-            }
-        )
+    """Write the README."""
+    found: Measurements = json.loads(PAIRS.read_text())
+    first = next(info for info in found.values() if "blas" in info)
+    text = TEMPLATE.format(
+        machine=machine(first),
+        peak=f"{first['matrix_peak_gflops']:.0f} GFLOP/s",
+        pairs=pairs(found).markdown(),
+        goal=f"{GOAL:g}",
+        harness=harness(found).markdown(),
+        misled=noise.misled(),
+        noise=noise.table().markdown(),
     )
-    (HERE / "README.md").write_text(f"""# Speed
+    (REPORTS / "README.md").write_text(text, encoding="utf-8")
 
-{machine["cores"]} cores of a shared {machine["processor"]}, {about}; BLAS: {blas}.
-The machine is shared and noisy: ratios are of rounds taken in turn, with 95% intervals of their medians; the other
-figures are medians of one run.
+
+TEMPLATE = """# Speed
+
+{machine}
+The machine is shared and noisy. Ratios are those of rounds measured in turn, with 95% intervals of
+their medians; the other figures are medians of one run.
+`python benchmarks/experiments/speed_report.py` writes this page.
 
 ## Engines in turn
 
-`pytest --benchmark-only benchmarks/test_pairs.py`. Microseconds of a training step (forward, loss, backward, update),
-all engines on all cores. The peak is that of products of matrices of 1,024 on all cores, measured in the same session
-({first["matrix_peak_gflops"]:.0f} GFLOP/s).
+Measured by `pytest --benchmark-only benchmarks/test_pairs.py`, in microseconds of a training step
+(forward, loss, backward, update) on all cores. The peak is that of products of matrices of size
+1,024 on all cores, measured in the same session ({peak}).
 
-{pairs(found)}
-## What a `fit` costs
+{pairs}
+## The cost of `fit`
 
-`pytest --benchmark-only benchmarks/test_harness.py`: the suite's engine beside the loop that its user would have
-written, epoch by epoch in one thread; the goal is that the whole interval is under {1.05:g}.
+Measured by `pytest --benchmark-only benchmarks/test_harness.py`: an engine of this package against
+a training loop in the same framework written by hand, epoch by epoch in one thread. The goal is
+that the whole interval is below {goal}.
 
-{harness(found)}
+{harness}
 ## By size
 
-`dlsys-bench bench sweep`, raw points in `cpu.jsonl`, tables in [`cpu.md`](cpu.md). No GPU has been measured.
+Measured by `dlsys-bench bench sweep`; the raw points are in `cpu.jsonl`, the tables in
+[`cpu.md`](cpu.md). No GPU has been measured.
 
 ![](cpu.png)
 
 ## Time to accuracy
 
-`dlsys-bench bench time-to-accuracy regularization/lenet5-tanh --arm standard+bn --tier full --engine numba
---engine torch --engine keras --seeds 6`, raw runs in `time-to-accuracy.jsonl`, the target in
-[`time-to-accuracy.md`](time-to-accuracy.md). One run beside which others took 27% of the machine was made again.
+Measured by `dlsys-bench bench time-to-accuracy regularization/lenet5-tanh --arm standard+bn --tier
+full --engine numba --engine torch --engine keras --seeds 6`. The raw runs are in
+`time-to-accuracy.jsonl`, the target in [`time-to-accuracy.md`](time-to-accuracy.md). One run with a
+background load of 27% of the machine was repeated.
 
 ![](time-to-accuracy.png)
 
 ## A busy machine
 
-The same engine against itself, beside a load that comes and goes on one core or on all (`timing_noise.py`, raw rounds in
-`noise.jsonl`). Every FASTER or SLOWER here is false; at 95%, one comparison in twenty may be. One after the other, what
-others took of the machine makes a comparison ambiguous: by the intervals alone, {noise.misled()} would be false.
+`python benchmarks/experiments/timing_noise.py` compares an engine with itself under a load that
+starts and stops at random on one core or on all (raw rounds in `noise.jsonl`). Every FASTER or
+SLOWER is false; at 95%, one comparison in twenty may be. If the sides are measured one after the
+other, background load makes a comparison ambiguous: by their intervals alone, {misled} would be
+false.
 
-{noise.told()}""")
-
+{noise}"""
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        keep(Path(sys.argv[1]))
+        store(Path(sys.argv[1]))
     main()
