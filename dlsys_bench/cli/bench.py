@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.display import show
-from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
+from dlsys_bench.options.command import receives
+from dlsys_bench.report.display import show
 from dlsys_bench.report.table import Table
 from dlsys_bench.timing.comparison import Change, compare_benchmarks
 from dlsys_bench.timing.ratio import Speed

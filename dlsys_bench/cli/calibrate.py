@@ -11,12 +11,12 @@ from pathlib import Path
 import click
 
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.cli.display import progress
-from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.cli.training import WorkOptions, work_of
 from dlsys_bench.errors import UserError
+from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
+from dlsys_bench.report.display import progress
 from dlsys_bench.runs.calibration import (
     Calibration,
     Failure,
@@ -193,8 +193,8 @@ def _report(
     found: Calibration, jobs: int, kept: int, options: CalibrateOptions, written: dict[Path, int]
 ) -> None:
     counts = {
-        "asked": jobs,
-        "there already": kept,
+        "requested": jobs,
+        "already stored": kept,
         "trained": found.trained,
         "by another command": found.elsewhere,
         "diverged": found.diverged,
@@ -208,9 +208,8 @@ def _report(
         }
         click.echo(json.dumps(report, indent=1))
         return
-    shown = [
-        f"{count} {name}" for name, count in counts.items() if count or name in ("asked", "trained")
-    ]
+    always = ("requested", "trained")
+    shown = [f"{count} {name}" for name, count in counts.items() if count or name in always]
     say(f"runs: {', '.join(shown)}; stored in {options.store}")
     for file, count in written.items():
         say(f"{file}: {count} new runs")

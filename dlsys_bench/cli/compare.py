@@ -11,10 +11,10 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.display import show
-from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.options.command import receives
+from dlsys_bench.report.display import show
 from dlsys_bench.report.tables import comparison_table
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read

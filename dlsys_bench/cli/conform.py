@@ -12,8 +12,6 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.display import show
-from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.conformance.compliance import Compliance, changes
 from dlsys_bench.conformance.ladder import climb, select
@@ -22,8 +20,10 @@ from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.registry import check_name
 from dlsys_bench.errors import UserError
+from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores, provenance
 from dlsys_bench.report.compliance import compliance_table, declared_table, write_compliance
+from dlsys_bench.report.display import show
 
 NOT_FOUND = "NOT FOUND "
 SECONDS_TO_IMPORT = 60

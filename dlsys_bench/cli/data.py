@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from dlsys_bench.cli.group import receives
 from dlsys_bench.data import datasets, fetch, verify
+from dlsys_bench.options.command import receives
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from typing import Any
 
 import click
 
-from dlsys_bench.cli.display import progress, show
-from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, work_of
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.errors import UserError
+from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
 from dlsys_bench.report import github
+from dlsys_bench.report.display import progress, show
 from dlsys_bench.report.junit import junit
 from dlsys_bench.report.tables import verdict_table
 from dlsys_bench.runs.callables import Train, find_train

@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -17,8 +17,6 @@ from dlsys_bench.options.commands import GROUPS, commands, options_of
 from dlsys_bench.options.kinds import Choice, File, Flag, Folder, Integer, Kind, Many, Number, Text
 from dlsys_bench.options.option import Option
 from dlsys_bench.options.settings import project_defaults
-
-R = TypeVar("R")
 
 
 class MistakeError(click.ClickException):
@@ -73,22 +71,6 @@ def nested(defaults: dict[str, dict[str, Any]]) -> dict[str, Any]:
             table = table.setdefault(part, {})
         table.update(values)
     return root
-
-
-def receives(record: type[R]) -> Callable[[Callable[[R], None]], Callable[..., None]]:
-    """Decorate a command so that it receives the parsed arguments and options as one record.
-
-    The record is a dataclass with a field for each of them.
-    """
-
-    def decorate(command: Callable[[R], None]) -> Callable[..., None]:
-        def call(**parameters: Any) -> None:
-            command(record(**parameters))
-
-        call.record = record  # type: ignore[attr-defined]
-        return call
-
-    return decorate
 
 
 def implementation(command: Command) -> Callable[..., None]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.display import show
-from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.data import Dataset, datasets, load
 from dlsys_bench.data.samples import Scaling
 from dlsys_bench.errors import UserError
+from dlsys_bench.options.command import receives
 from dlsys_bench.report.classification import Classification, classify, scores_table
+from dlsys_bench.report.display import show
 from dlsys_bench.report.images import check_images
 from dlsys_bench.report.plots.classification import draw_confusion, draw_predictions
 from dlsys_bench.report.plots.normalization import batch_norms, draw_batch_norms

@@ -11,12 +11,12 @@ from typing import Any
 import click
 
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.cli.display import show
-from dlsys_bench.cli.group import receives
 from dlsys_bench.data import datasets, is_available
 from dlsys_bench.engines.registry import engines, unavailable
 from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.options.command import receives
 from dlsys_bench.options.commands import LISTS
+from dlsys_bench.report.display import show
 from dlsys_bench.report.table import Table
 from dlsys_bench.report.tables import summary_table
 from dlsys_bench.spec.model import Model

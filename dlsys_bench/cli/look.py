@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.display import show
-from dlsys_bench.cli.group import receives
 from dlsys_bench.data import Dataset, load
+from dlsys_bench.options.command import receives
 from dlsys_bench.report import images
+from dlsys_bench.report.display import show
 from dlsys_bench.report.plots import images as plots
 from dlsys_bench.runs.store import file_name
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.display import show
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.engines.registry import available, check_name
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.options.table import ENV_DATA
+from dlsys_bench.report.display import show
 from dlsys_bench.report.table import Table
 from dlsys_bench.studies.base import Case
 from dlsys_bench.studies.registry import find

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.display import show_or_write
-from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.training import TermsOptions, WorkOptions, work_of
+from dlsys_bench.options.command import receives
+from dlsys_bench.report.display import show_or_write
 from dlsys_bench.report.tables import power_table
 from dlsys_bench.verdicts.gate import Terms, share
 from dlsys_bench.verdicts.power import power

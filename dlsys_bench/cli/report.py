@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.display import show
-from dlsys_bench.cli.group import receives
 from dlsys_bench.errors import UserError
+from dlsys_bench.options.command import receives
 from dlsys_bench.options.table import RUNS
 from dlsys_bench.report import page
+from dlsys_bench.report.display import show
 from dlsys_bench.report.tables import tables
 from dlsys_bench.runs.store import read
 

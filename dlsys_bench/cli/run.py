@@ -12,11 +12,11 @@ from typing import NamedTuple
 import click
 from threadpoolctl import threadpool_limits
 
-from dlsys_bench.cli.display import progress, show
-from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.cli.training import Advance, Work, WorkOptions, steps_of_run, work_of
 from dlsys_bench.errors import EngineError, UserError
+from dlsys_bench.options.command import receives
+from dlsys_bench.report.display import progress, show
 from dlsys_bench.report.tables import tables
 from dlsys_bench.runs.checkpoint import writable
 from dlsys_bench.runs.key import Key

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.display import show
-from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.errors import UserError
+from dlsys_bench.options.command import receives
+from dlsys_bench.report.display import show
 from dlsys_bench.report.tables import runs_table
 from dlsys_bench.runs.store import Store, StoredRun, line_of, read, write_text
 from dlsys_bench.runs.store.owner import Owner
@@ -134,8 +134,8 @@ def import_command(options: ImportOptions) -> None:
             last = {result.key: result for result in results}
             stored = store.add_all(last.values(), once=True)
             say(
-                f"{file}: {len(results)} runs, {stored} stored, "
-                f"{len(results) - stored} were there already"
+                f"{file}: {len(results)} runs, {stored} added, "
+                f"{len(results) - stored} already stored"
             )
 
 

@@ -6,9 +6,9 @@ import sys
 from dataclasses import dataclass
 from itertools import product
 
-from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.measuring import MeasureOptions, arms_of, places_of, write_beside
 from dlsys_bench.cli.terminal import say
+from dlsys_bench.options.command import receives
 from dlsys_bench.report.plots.speed import speed
 from dlsys_bench.report.speed import speed_tables
 from dlsys_bench.timing.sweep import Point, read, sweep

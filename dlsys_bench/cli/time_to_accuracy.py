@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dlsys_bench.cli.group import receives
 from dlsys_bench.cli.measuring import MeasureOptions, arms_of, places_of, write_beside
 from dlsys_bench.cli.terminal import say
+from dlsys_bench.options.command import receives
 from dlsys_bench.report.plots.to_accuracy import to_accuracy
 from dlsys_bench.report.to_accuracy import failed_run, group_by_target, to_accuracy_tables
 from dlsys_bench.runs.run import FIRST_SEED, choose_dataset

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.display import show_or_write
-from dlsys_bench.cli.group import receives
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.rulings import rule
 from dlsys_bench.notebooks.rulings.tables import claims_table
+from dlsys_bench.options.command import receives
+from dlsys_bench.report.display import show_or_write
 from dlsys_bench.runs.store import read
 
 

@@ -1,11 +1,15 @@
-"""The record of one command."""
+"""The record of one command, and the decorator of the function behind it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from dlsys_bench.options.kinds import Kind
 from dlsys_bench.options.option import Option
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,19 @@ class Command:
     arguments: tuple[Argument, ...]
     help: str
     options: tuple[Option, ...] = ()
+
+
+def receives(record: type[R]) -> Callable[[Callable[[R], None]], Callable[..., None]]:
+    """Decorate a command so that it receives the parsed arguments and options as one record.
+
+    The record is a dataclass with a field for each of them.
+    """
+
+    def decorate(command: Callable[[R], None]) -> Callable[..., None]:
+        def call(**parameters: Any) -> None:
+            command(record(**parameters))
+
+        call.record = record  # type: ignore[attr-defined]
+        return call
+
+    return decorate

@@ -199,15 +199,15 @@ def test_rows_are_made_whole_and_the_reference_file_is_in_the_order_of_the_arms(
     assert [(run.key.arm, run.seed) for run in read(path)] == [
         (arm, seed) for arm in "ba" for seed in range(3)
     ]
-    assert "6 asked, 6 trained" in said
+    assert "6 requested, 6 trained" in said
     assert "reports/reference/arms.digits.quick.jsonl: 6 new runs" in said
     # The reference file alone is enough to know what need not be trained; asked again in so many
     # words, it is.
     (folder / "reports" / "runs.db").unlink()
     before = path.read_bytes()
-    assert "6 asked, 6 there already, 0 trained" in call(folder, "mine:ARMS", "--seeds", "3")
+    assert "6 requested, 6 already stored, 0 trained" in call(folder, "mine:ARMS", "--seeds", "3")
     assert path.read_bytes() == before
-    assert "6 asked, 6 trained" in call(
+    assert "6 requested, 6 trained" in call(
         folder, "mine:ARMS", "--seeds", "3", "--no-resume", "--no-reference"
     )
     assert path.read_bytes() == before
@@ -280,7 +280,7 @@ def test_a_cluster_may_lose_a_worker_and_when_it_loses_its_scheduler_one_goes_on
         in said
     )
     assert "--resume" in said
-    assert f"20 asked, {len(kept)} there already, {20 - len(kept)} trained" in call(
+    assert f"20 requested, {len(kept)} already stored, {20 - len(kept)} trained" in call(
         folder, *arguments
     )
     assert sorted(stored(folder)) == in_reference(folder) == list(range(20))
@@ -319,7 +319,7 @@ def test_a_command_that_is_killed_goes_on_where_it_was(folder: Path, how: signal
         process.communicate()
     kept = len(stored(folder))
     assert kept < 16
-    assert f"16 asked, {kept} there already, {16 - kept} trained" in call(folder, *arguments)
+    assert f"16 requested, {kept} already stored, {16 - kept} trained" in call(folder, *arguments)
     assert sorted(stored(folder)) == in_reference(folder) == list(range(16))
     assert sum(begun(folder).values()) <= 16 + 2 * 2
 
@@ -332,7 +332,7 @@ def test_two_commands_at_once_share_the_work(folder: Path) -> None:
     assert begun(folder) == Counter(range(20)), (
         "a run that another command had taken on was trained"
     )
-    assert all("20 asked" in line for line in said)
+    assert all("20 requested" in line for line in said)
 
 
 def test_a_command_takes_over_what_one_that_is_gone_had_reserved(folder: Path) -> None:
@@ -341,7 +341,7 @@ def test_a_command_takes_over_what_one_that_is_gone_had_reserved(folder: Path) -
     until(lambda: len(stored(folder)) > 2)
     first.kill()
     first.communicate()
-    assert "12 asked" in ended(second)
+    assert "12 requested" in ended(second)
     assert sorted(stored(folder)) == in_reference(folder) == list(range(12))
 
 
@@ -373,7 +373,7 @@ def test_a_full_disk_stops_the_command_with_what_it_had(folder: Path) -> None:
     assert "the runs written before are kept" in said
     kept = len(stored(folder))
     assert 0 < kept < 24
-    assert f"{kept} there already" in call(folder, *arguments)
+    assert f"{kept} already stored" in call(folder, *arguments)
     assert sorted(stored(folder)) == in_reference(folder) == list(range(24))
     assert sum(begun(folder).values()) <= 24 + 1 + 2 * 2
 

@@ -258,7 +258,7 @@ def test_the_command_line_lists_shows_exports_and_imports(tmp_path: Path) -> Non
         file.write(line_of(result(1, seconds=4.0)))
     said = call(tmp_path, "import", "all.jsonl", "reports/runs.db", "--store", "new.db").stderr
     assert "all.jsonl, line 3 is not a run" in said
-    assert "all.jsonl: 3 runs, 2 stored, 1 were there already" in said
-    assert "reports/runs.db: 2 runs, 0 stored, 2 were there already" in said
+    assert "all.jsonl: 3 runs, 2 added, 1 already stored" in said
+    assert "reports/runs.db: 2 runs, 0 added, 2 already stored" in said
     assert [run.seconds for run in read(tmp_path / "new.db")] == [4.0, 9.0]
     assert "no store missing.db" in call(tmp_path, "list", "--store", "missing.db", code=2).stderr
