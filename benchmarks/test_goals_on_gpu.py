@@ -1,6 +1,6 @@
-"""What is aimed at on a GPU, as an H200; where there is none, that is said and nothing timed.
+"""The goals on a GPU such as an H200; skipped without one.
 
-The whole of regularisation, to take ten minutes at most there, is a command:
+A further goal, the whole regularization group in at most ten minutes, is measured by a command:
 `dlsys-bench calibrate regularization --tier full --seeds 5 --engine torch --device cuda`.
 """
 
@@ -24,11 +24,12 @@ from dlsys_bench.timing.ratio import interleave, median_interval, paired_ratio
 DEVICE = "cuda"
 ROUNDS, STEPS, EPOCH_STEPS, REPLICAS = 13, 200, 468, 64
 MOST_MICROSECONDS, MOST_MILLISECONDS, TIMES_KERAS = 80.0, 15.0, 20.0
-"""Of a step of LENET5[0] by graph, of an epoch of each of REPLICAS, and how many times as fast as
-Keras's `fit`."""
+"""The goals: the time of a step of LENET5[0] by graph, the time of an epoch per replica, and the
+speed relative to Keras's `fit`."""
 
 
 def on_gpu(name: str) -> Engine:
+    """The engine on the GPU; skips the test if there is none."""
     if reason := unavailable(name):
         pytest.skip(reason)
     try:
@@ -38,6 +39,7 @@ def on_gpu(name: str) -> Engine:
 
 
 def without_graphs() -> Engine:
+    """The torch engine without CUDA graphs."""
     from dlsys_bench.engines.torch import TorchEngine
 
     class Eager(TorchEngine):
@@ -48,14 +50,14 @@ def without_graphs() -> Engine:
 
 
 def at_most(values: list[float], goal: float) -> str:
-    """A median with its interval, beside what it is to be at most."""
+    """A median with its interval, and whether it meets a goal."""
     low, high = median_interval(values)
     verdict = "met" if high <= goal else "missed" if low > goal else "AMBIGUOUS"
     return f"{median(values):.3g} [{low:.3g}, {high:.3g}], at most {goal:g}: {verdict}"
 
 
 def test_a_step_on_a_gpu(benchmark: Any) -> None:
-    """By graph and without, beside jax and Keras on the same GPU, in turn."""
+    """The torch engine with and without graphs, jax and Keras in turn on the same GPU."""
     engines = {"torch": on_gpu("torch"), "torch without graphs": without_graphs()}
     engines |= {name: on_gpu(name) for name in ("jax", "keras-jax") if not unavailable(name)}
     work = LENET5[0]._replace(steps=STEPS)
@@ -74,28 +76,28 @@ def test_a_step_on_a_gpu(benchmark: Any) -> None:
             benchmark.pedantic(turns, rounds=1)
         for epoch in epochs.values():
             epoch.stop()
-    each = {name: [1e6 * taken / STEPS for taken in rounds] for name, rounds in seconds.items()}
-    told: dict[str, Any] = {
+    each = {name: [1e6 * time / STEPS for time in rounds] for name, rounds in seconds.items()}
+    info: dict[str, Any] = {
         "microseconds_a_step": each,
         "torch": at_most(each["torch"], MOST_MICROSECONDS),
     }
     for other in engines:
         if other != "torch":
             ratio = paired_ratio(seconds[other], seconds["torch"])
-            told[f"torch against {other}"] = (
+            info[f"torch against {other}"] = (
                 ratio.describe(TIMES_KERAS) if other == "keras-jax" else str(ratio)
             )
-    benchmark.extra_info |= told | gpu.info | device_memory() | provenance()
+    benchmark.extra_info |= info | gpu.info | device_memory() | provenance()
 
 
 def test_replicas_on_a_gpu(benchmark: Any) -> None:
-    """Epochs of MNIST, each of so many networks as one program."""
+    """Epochs of MNIST with REPLICAS networks as one program."""
     engine, work = on_gpu("torch"), LENET5[0]._replace(steps=EPOCH_STEPS)
     seconds: list[float] = []
     with exclusive(DEVICE), GpuMonitor(DEVICE) as gpu:
         benchmark.pedantic(
             lambda: seconds.extend(train_rounds(engine, work, 9, REPLICAS).seconds[2:]), rounds=1
         )
-    each = [1e3 * taken / REPLICAS for taken in seconds]
-    told = {"milliseconds_an_epoch_each": each, "replicas": at_most(each, MOST_MILLISECONDS)}
-    benchmark.extra_info |= told | gpu.info | device_memory() | provenance()
+    each = [1e3 * time / REPLICAS for time in seconds]
+    info = {"milliseconds_an_epoch_each": each, "replicas": at_most(each, MOST_MILLISECONDS)}
+    benchmark.extra_info |= info | gpu.info | device_memory() | provenance()

@@ -1,5 +1,5 @@
-"""Engines in turn, round by round in one test: ratios that hold on a noisy machine, beside what was
-aimed at."""
+"""Ratios of engines that take turns within one test, which are valid on a noisy machine, with the
+goals of the project."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.engines.registry import create, measured_by_default, unavailable
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload
 from dlsys_bench.timing.peak import blas_in_use, matrix_peak
 from dlsys_bench.timing.ratio import interleave, paired_ratio
 
 ROUNDS = 13
+OWN = ("numpy", "numba")
+"""The engines that need no framework."""
 GOALS = {
     ("lenet5-tanh", "standard+bn"): {"keras": 4.0, "torch": 3.0},
     ("lenet5-tanh", "bn+bn"): {"keras": 4.0, "torch": 3.0},
@@ -27,16 +29,14 @@ GOALS = {
     ("eggholder", "128-256-128"): {"keras": 8.0, "torch": 3.0},
     ("eggholder", "16-16-16"): {"keras": 8.0, "torch": 3.0},
 }
-"""How many times as fast as another the suite's own engine is to be."""
+"""The goals: the speed of numba relative to other engines."""
 
 
 @pytest.mark.parametrize("work", [*LENET5, *OTHERS], ids=str)
-def test_ours_against(benchmark: Any, work: Workload) -> None:
-    """numpy, numba, torch, keras and jax take turns; each on all cores of the machine."""
+def test_engines_in_turn(benchmark: Any, work: Workload) -> None:
+    """The engines take turns, each on all cores of the machine."""
     samples = work.samples()
-    engines = [
-        name for name in ("numpy", "numba", "torch", "keras", "jax") if not unavailable(name)
-    ]
+    engines = [name for name in measured_by_default() if not unavailable(name)]
     epochs = {name: Paced(create(name), work, samples, ROUNDS + 3) for name in engines}
     seconds: dict[str, list[float]] = {}
 
@@ -49,7 +49,7 @@ def test_ours_against(benchmark: Any, work: Workload) -> None:
         epoch.stop()
     goals = GOALS.get((work.study.rpartition("/")[2], work.arm), {})
     peak = matrix_peak()
-    told: dict[str, Any] = {
+    info: dict[str, Any] = {
         "seconds": seconds,
         "steps": work.steps,
         "batch_size": work.batch_size,
@@ -63,9 +63,9 @@ def test_ours_against(benchmark: Any, work: Workload) -> None:
             for name, each in seconds.items()
         },
     }
-    for ours in ("numpy", "numba"):
+    for own in OWN:
         for other in engines:
-            if ours in seconds and other != ours:
-                ratio, goal = paired_ratio(seconds[other], seconds[ours]), goals.get(other)
-                told[f"{ours} against {other}"] = ratio.describe(goal) if goal else str(ratio)
-    benchmark.extra_info |= told | provenance()
+            if own in seconds and other != own:
+                ratio, goal = paired_ratio(seconds[other], seconds[own]), goals.get(other)
+                info[f"{own} against {other}"] = ratio.describe(goal) if goal else str(ratio)
+    benchmark.extra_info |= info | provenance()

@@ -1,4 +1,4 @@
-"""How long it takes to start: `import dlsys_bench` and `dlsys-bench --help`, whole processes."""
+"""The time to start: processes that run `import dlsys_bench` and `dlsys-bench --help`."""
 
 from __future__ import annotations
 

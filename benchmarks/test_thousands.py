@@ -1,5 +1,4 @@
-"""Thousands of networks at a time: what a study of many costs, and what it would cost one network
-after another."""
+"""Studies of thousands of networks: trained together, and one after another."""
 
 from __future__ import annotations
 
@@ -24,13 +23,14 @@ SAMPLE = 3
 
 
 def networks(case: Case, count: int) -> Case:
+    """The case with a number of networks per run."""
     return case._replace(arm=replace(case.arm, networks={"full": count}))
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
 def test_a_thousand_networks_of_ten_layers(benchmark: Any, name: str) -> None:
-    """nb2's protocol, 2 epochs: 951 seconds there. Each round also has to collapse as often as it
-    should."""
+    """The protocol of nb2 with 2 epochs, which takes 951 seconds there. The collapsed fraction of
+    each round is checked."""
     if reason := unavailable(name):
         pytest.skip(reason)
     case, engine, data = networks(find("dying-relu/relu")[0], 1000), create(name), load("absolute")
@@ -46,8 +46,7 @@ def test_a_thousand_networks_of_ten_layers(benchmark: Any, name: str) -> None:
 
 
 def test_batched_against_keras_one_by_one(benchmark: Any) -> None:
-    """Interleaved: each round trains a few networks in Keras one by one, and a thousand in numpy at
-    once."""
+    """Each round trains a few networks in Keras one by one, then a thousand in numpy together."""
     if reason := unavailable("keras"):
         pytest.skip(reason)
     case, data = find("dying-relu/relu")[0], load("absolute")
@@ -56,7 +55,7 @@ def test_batched_against_keras_one_by_one(benchmark: Any) -> None:
     recipe = to_convention("keras", case.arm.recipe("full"))
     part = prepare(data, scaling="raw").train
     many = networks(case, 1000)
-    ratios, alone, together = [], [], []
+    ratios, keras_seconds, numpy_seconds = [], [], []
 
     def one_by_one(seeds: range) -> None:
         for seed in seeds:
@@ -69,23 +68,23 @@ def test_batched_against_keras_one_by_one(benchmark: Any) -> None:
         one_by_one(range(SAMPLE))
         between = time.perf_counter()
         run(many, numpy_engine, data, tier="full", seed=50_000)
-        alone.append((between - started) / SAMPLE)
-        together.append((time.perf_counter() - between) / 1000)
-        ratios.append(alone[-1] / together[-1])
+        keras_seconds.append((between - started) / SAMPLE)
+        numpy_seconds.append((time.perf_counter() - between) / 1000)
+        ratios.append(keras_seconds[-1] / numpy_seconds[-1])
 
     benchmark.pedantic(both, rounds=ROUNDS, warmup_rounds=1)
     low, middle, high = np.quantile(ratios[1:], [0.0, 0.5, 1.0])
     benchmark.extra_info |= {
-        "keras, seconds a network": float(np.median(alone[1:])),
-        "numpy, seconds a network": float(np.median(together[1:])),
+        "keras, seconds a network": float(np.median(keras_seconds[1:])),
+        "numpy, seconds a network": float(np.median(numpy_seconds[1:])),
         "ratio": f"{middle:.0f} [{low:.0f}, {high:.0f}]",
     }
 
 
 @pytest.mark.parametrize("protocol", ["nb4", "sound"])
 def test_ten_thousand_perceptrons_by_both_losses(benchmark: Any, protocol: str) -> None:
-    """nb4's own loop: 50 epochs of the perceptron criterion, 200 of hinge. Through the engine: 200
-    of each."""
+    """The loop of nb4 takes 50 epochs of the perceptron criterion and 200 of hinge loss; the engine
+    takes 200 of each."""
     cases = [find(f"perceptron/{protocol}/{loss}")[0] for loss in ("perceptron", "hinge")]
     engine, data = create("numpy"), load("half-plane")
 

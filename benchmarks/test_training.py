@@ -1,4 +1,4 @@
-"""Training steps on each engine: `pytest --benchmark-only`. What does not train fails."""
+"""The training step of each engine: `pytest --benchmark-only`. A step has to train."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dlsys_bench.engines.registry import ENGINES, create, one_of_each, unavailable
+from dlsys_bench.engines.registry import DEVICES, create, measured_by_default, unavailable
 from dlsys_bench.errors import EngineError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.benchmark import peak_memory
@@ -20,12 +20,10 @@ from dlsys_bench.timing.peak import matrix_peak, memory_bandwidth
 ROUNDS = 7
 PLACES = {
     f"{name}-{device}" if device != "cpu" else name: (name, device)
-    for name in one_of_each(ENGINES)
-    for device in ENGINES[name].devices
-    if device not in ENGINES[name].slow_on
+    for device in DEVICES
+    for name in measured_by_default(device)
 }
-"""Every device that an engine supports and gains from; creating an engine tells whether the device
-is present."""
+"""The engines on each device; creating an engine raises EngineError if the device is absent."""
 SIZES = [
     Workload("regularization/lenet5-tanh", "standard+bn", size, max(1, 2048 // size))
     for size in (8, 32, 512, 2048, 8192)
@@ -35,7 +33,7 @@ SIZES = [
 @pytest.mark.parametrize("work", [*LENET5, *OTHERS, *SIZES], ids=str)
 @pytest.mark.parametrize(("name", "device"), PLACES.values(), ids=PLACES)
 def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) -> None:
-    """Forward, loss, backward, update, on each device that is there; a round before to compile."""
+    """Forward, loss, backward and update, after one round that compiles."""
     if reason := unavailable(name):
         pytest.skip(reason)
     try:
@@ -48,7 +46,7 @@ def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) 
         epoch = Paced(engine, work, work.samples(), ROUNDS + 2)
         with GpuMonitor(device) as gpu, BackgroundLoad() as background:
             benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)
-        told = (
+        info = (
             epoch.stop()
             | provenance()
             | gpu.info
@@ -63,11 +61,11 @@ def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) 
             }
         )
     if device != "cpu":
-        told |= device_memory()
+        info |= device_memory()
     if benchmark.stats:
         seconds = benchmark.stats.stats.median / work.steps
         peak, rate = matrix_peak(), work.flops * work.batch_size / seconds
-        told |= {
+        info |= {
             "microseconds_per_step": 1e6 * seconds,
             "samples_per_second": work.batch_size / seconds,
             "gflops": rate / 1e9,
@@ -75,4 +73,4 @@ def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) 
             "of_matrix_peak": rate / peak,
             "memory_bandwidth": memory_bandwidth(),
         }
-    benchmark.extra_info |= told
+    benchmark.extra_info |= info

@@ -125,7 +125,8 @@ def test_loading_the_tables_imports_no_framework() -> None:
     from dlsys_bench.report.plots.table import plots
     from dlsys_bench.studies.registry import models, studies
     assert studies() and models() and datasets() and plots() and engines() and available()
-    print([name for name in ("numba", "torch", "tensorflow", "keras", "jax") if name in sys.modules])
+    frameworks = ("numba", "torch", "tensorflow", "keras", "jax")
+    print([name for name in frameworks if name in sys.modules])
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(probe)], capture_output=True, text=True, check=True

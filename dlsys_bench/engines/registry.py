@@ -110,6 +110,15 @@ def available() -> list[str]:
     return [name for name in engines() if unavailable(name) is None]
 
 
+def measured_by_default(device: str = "cpu") -> list[str]:
+    """The engines that benchmarks measure on a device unless others are named."""
+    return [
+        name
+        for name in one_of_each(ENGINES)
+        if device in ENGINES[name].devices and device not in ENGINES[name].slow_on
+    ]
+
+
 def one_of_each(names: Iterable[str]) -> list[str]:
     """The named engines that one process can use together: of those that exclude each other, the
     first."""

@@ -165,8 +165,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def check(path: Path, drawn: Sequence[Any]) -> str:
-    """Check that a plot is a PNG with labelled axes, 600 to 1700 pixels wide at full resolution, and
-    return its text."""
+    """Check that a plot is a PNG with labelled axes and is 600 to 1700 pixels wide at full
+    resolution; return its text."""
     from matplotlib.text import Text
 
     data = path.read_bytes()
