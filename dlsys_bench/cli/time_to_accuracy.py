@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from dlsys_bench.cli.measuring import MeasureOptions, arms_of, places_of, write_beside
@@ -12,6 +12,7 @@ from dlsys_bench.cli.terminal import say
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.plots.to_accuracy import to_accuracy
 from dlsys_bench.report.to_accuracy import failed_run, group_by_target, to_accuracy_tables
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.run import FIRST_SEED, choose_dataset
 from dlsys_bench.timing.load import BUSY
 from dlsys_bench.timing.points import of_installed_versions
@@ -36,7 +37,7 @@ def time_to_accuracy_command(options: TimeToAccuracyOptions) -> None:
     for number, (run, found) in enumerate(train_each(runs, options.output), start=1):
         where = f"[{number}/{len(runs)}] {run}"
         if isinstance(found, str):
-            broken.append(failed_run(asdict(run), found))
+            broken.append(failed_run(run.to_dict(), found))
             say(f"{where}: failed: {found}")
         elif not found["reached"]:
             missed += 1
@@ -62,14 +63,16 @@ def _runs(options: TimeToAccuracyOptions) -> list[Run]:
         work.append((case, data.name, target_of(case, data, options.tier)))
     return [
         Run(
-            engine,
-            device,
-            case.home or case.study.name,
-            case.arm.name,
-            dataset,
-            options.tier,
-            seed,
-            case.arm.protocol(options.tier),
+            Key(
+                study=case.home or case.study.name,
+                arm=case.arm.name,
+                dataset=dataset,
+                tier=options.tier,
+                engine=engine,
+                device=device,
+                seed=seed,
+                protocol=case.arm.protocol(options.tier),
+            ),
             target,
         )
         for seed in range(FIRST_SEED, FIRST_SEED + options.seeds)

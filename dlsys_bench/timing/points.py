@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -32,9 +31,12 @@ Measurement = dict[str, Any]
 
 
 class Measurable(Protocol):
-    """A dataclass that identifies a point by its fields, all JSON values."""
+    """A point, identified by the fields of its JSON form."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    FIELDS: ClassVar[tuple[str, ...]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -57,7 +59,7 @@ def environment(threads: int | None = None) -> dict[str, str]:
 
 
 def _key(measurement: Measurement, kind: type[Measurable]) -> str:
-    values = [measurement[name] for name in kind.__dataclass_fields__]
+    values = [measurement[name] for name in kind.FIELDS]
     return json.dumps(values, sort_keys=True)
 
 
@@ -97,7 +99,7 @@ def measure_missing(
         stored = of_installed_versions(read_measurements(path, kind))
         known |= {_key(found, kind): found for found in stored}
     for point in points:
-        fields = asdict(point)
+        fields = point.to_dict()
         key = _key(fields, type(point))
         if key not in known:
             done = run_program(module, [fields, *arguments], point.environment)

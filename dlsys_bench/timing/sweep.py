@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.registry import create
@@ -54,6 +54,15 @@ class Point:
     batch_size: int = 128
     threads: int | None = None
     replicas: int = 1
+
+    FIELDS: ClassVar[tuple[str, ...]] = (
+        *("engine", "device", "dtype", "study", "arm"),
+        *("batch_size", "threads", "replicas"),
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
 
     def __str__(self) -> str:
         words = [self.engine, self.device, self.dtype, self.arm, f"batch {self.batch_size}"]
@@ -119,7 +128,7 @@ def _measure(point: Point, seconds: float) -> Measurement:
     work, round_seconds = _resized(work, trial, seconds / 20)
     rounds = max(MIN_ROUNDS, min(int(seconds / round_seconds), MAX_ROUNDS))
     timed = timing.train(work, WARMUP_ROUNDS + rounds)
-    return asdict(point) | {
+    return point.to_dict() | {
         "parameters": work.case.arm.model.counts.trainable,
         **_rates(point, work, timed.seconds[WARMUP_ROUNDS:]),
         "load_seconds": load_seconds,

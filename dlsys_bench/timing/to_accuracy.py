@@ -10,11 +10,11 @@ first evaluation that reaches the target ends the run; if none does, the time is
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from dlsys_bench.data import load
 from dlsys_bench.engines.base import Engine
@@ -23,6 +23,7 @@ from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.provenance import provenance
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.metrics import with_figures
 from dlsys_bench.runs.run import Resolved, resolve
 from dlsys_bench.spec.recipe import Recipe
@@ -47,21 +48,36 @@ MIN_EPOCHS, PARTS = 5, 10
 class Run:
     """A training on an engine and device to a target.
 
-    `study` is a name that `find` accepts, `protocol` the digest of the model and recipe.
+    The study in the key is a name that `find` accepts. The dtype is the engine's default.
     """
 
-    engine: str
-    device: str
-    study: str
-    arm: str
-    dataset: str
-    tier: str
-    seed: int
-    protocol: str
+    key: Key
     target: Target
 
+    FIELDS: ClassVar[tuple[str, ...]] = (
+        *("engine", "device", "study", "arm", "dataset", "tier", "seed", "protocol"),
+        "target",
+    )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Run:
+        """Return the run that `to_dict` wrote."""
+        key = {name: values[name] for name in cls.FIELDS[:-1]}
+        return cls(Key(**key), Target(**values["target"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return self.key.to_dict(*self.FIELDS[:-1]) | {"target": asdict(self.target)}
+
     def __str__(self) -> str:
-        return " ".join([self.engine, self.device, self.arm, f"seed {self.seed}"])
+        key = self.key
+        return " ".join([key.engine, key.device, key.arm, f"seed {key.seed}"])
+
+    @property
+    def seed(self) -> int:
+        """The seed of the training."""
+        assert self.key.seed is not None
+        return self.key.seed
 
     @property
     def environment(self) -> dict[str, str]:
@@ -71,7 +87,7 @@ class Run:
     @property
     def case(self) -> Case:
         """The arm. Raises UserError if it is unknown."""
-        return next(case for case in find(self.study) if case.arm.name == self.arm)
+        return next(case for case in find(self.key.study) if case.arm.name == self.key.arm)
 
 
 class Evaluation(NamedTuple):
@@ -169,25 +185,25 @@ def evaluation_plans(samples: int, recipe: Recipe, plan: Plan) -> list[Plan]:
 
 def measure(run: Run) -> Measurement:
     """Make a run in this process. A GPU is locked meanwhile. Raises UserError."""
-    with exclusive(run.device):
+    with exclusive(run.key.device):
         return _measure(run)
 
 
 def _measure(run: Run) -> Measurement:
     started = time.perf_counter()
-    engine = create(run.engine, run.device)
+    engine = create(run.key.engine, run.key.device)
     load_seconds = time.perf_counter() - started
-    dataset = load(run.dataset)
-    dataset = replace(dataset.redraw(run.seed) if dataset.redraw else dataset, name=run.dataset)
-    resolved = resolve(run.case, engine, dataset, run.tier)
+    dataset = load(run.key.dataset)
+    dataset = replace(dataset.redraw(run.seed) if dataset.redraw else dataset, name=run.key.dataset)
+    resolved = resolve(run.case, engine, dataset, run.key.tier)
     training = _Training(run, engine, resolved, load_seconds)
     diverged = None
-    with GpuMonitor(run.device) as gpu, BackgroundLoad() as background:
+    with GpuMonitor(run.key.device) as gpu, BackgroundLoad() as background:
         try:
             training.train_to_target()
         except DivergedError as error:
             diverged = str(error)
-    return asdict(run) | {
+    return run.to_dict() | {
         **_result(run.target, training.evaluations, diverged),
         "load_seconds": load_seconds,
         "first_step_seconds": training.first_step,
@@ -234,7 +250,7 @@ def train_each(runs: Sequence[Run], path: Path) -> Iterator[tuple[Run, Measureme
 
 def measure_fields(run: dict[str, Any]) -> Measurement:
     """Make a run that is given by its fields."""
-    return measure(Run(**run | {"target": Target(**run["target"])}))
+    return measure(Run.from_dict(run))
 
 
 if __name__ == "__main__":

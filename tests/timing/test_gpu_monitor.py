@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from dlsys_bench.cli import cli
+from dlsys_bench.runs.key import Key
 from dlsys_bench.timing import device, to_accuracy
 from dlsys_bench.timing.comparison import compare_benchmarks
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
@@ -94,24 +95,17 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_run_to_an_accuracy_on_a_gpu_tells_of_it(nvml: Any, locks: Path, elsewhere: str) -> None:
     nvml.answers(*masks(nvml, IDLE, IDLE, HOT))
     target = Target("test_accuracy", 0.1, 0.99, 0.95, 0.02, 20, "reference/x.jsonl")
-    run = to_accuracy.Run(
-        elsewhere,
-        "cuda",
-        "regularization/fashion-mlp",
-        "vanilla",
-        "digits",
-        "quick",
-        1,
-        "p",
-        target,
-    )
+    key = Key("regularization/fashion-mlp", "vanilla", "digits", "quick", elsewhere, "cuda", seed=1)
+    run = to_accuracy.Run(key, target)
     told = to_accuracy.measure(run)
     assert told["reached"]
     assert told["gpu"]["slowed_by"] == ["software thermal slowdown"]
     assert [path.name for path in locks.glob("dlsys_bench-*")] == [
         f"dlsys_bench-{nvml.h100['nvmlDeviceGetUUID']}.lock"
     ]
-    assert "gpu" not in to_accuracy.measure(replace(run, engine="numpy", device="cpu"))
+    assert "gpu" not in to_accuracy.measure(
+        replace(run, key=replace(key, engine="numpy", device="cpu"))
+    )
 
 
 def test_a_point_on_a_gpu_tells_of_it(nvml: Any, locks: Path, elsewhere: str) -> None:

@@ -28,6 +28,7 @@ from dlsys_bench.report.to_accuracy import (
     group_by_target,
     to_accuracy_tables,
 )
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.run import run as run_of
 from dlsys_bench.studies.registry import find
 from dlsys_bench.timing.ratio import median_interval
@@ -35,10 +36,25 @@ from dlsys_bench.timing.target import Target
 from dlsys_bench.timing.to_accuracy import Run, evaluation_plans, measure, read, train_each
 
 TARGET = Target("test_accuracy", 0.9, 0.99, 0.95, 0.02, 20, "reference/x.jsonl")
-EPOCHS = Run(
-    "numpy", "cpu", "regularization/fashion-mlp", "vanilla", "digits", "quick", 10_000, "p", TARGET
+KEY = Key(
+    study="regularization/fashion-mlp",
+    arm="vanilla",
+    dataset="digits",
+    tier="quick",
+    engine="numpy",
+    device="cpu",
+    seed=10_000,
+    protocol="p",
 )
-PARTS = replace(EPOCHS, study="regularization/lenet5-overlap-tanh", arm="standard+bn")
+EPOCHS = Run(KEY, TARGET)
+
+
+def changed(run: Run, **fields: object) -> Run:
+    """Return the run with other values in these fields of its key."""
+    return replace(run, key=replace(run.key, **fields))  # type: ignore[arg-type]
+
+
+PARTS = changed(EPOCHS, study="regularization/lenet5-overlap-tanh", arm="standard+bn")
 
 MODULE = '''
 import time
@@ -120,7 +136,7 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_the_first_evaluation_that_reaches_the_target_ends_the_run(scripted: Any) -> None:
     scripted.scores = {23: 0.6, 46: 0.9, 69: 0.5, 92: 0.99}
     started = time.perf_counter()
-    line = measure(replace(EPOCHS, engine="engines_of_a_test:Scripted"))
+    line = measure(changed(EPOCHS, engine="engines_of_a_test:Scripted"))
     wall = time.perf_counter() - started
     assert [(look["steps"], look["value"]) for look in line["looks"]] == [(23, 0.6), (46, 0.9)]
     assert (line["reached"], line["reason"], line["steps"]) == (True, None, 46)
@@ -138,7 +154,7 @@ def test_the_first_evaluation_that_reaches_the_target_ends_the_run(scripted: Any
 
 def test_trainings_of_few_epochs_are_evaluated_ten_times(scripted: Any) -> None:
     scripted.scores = {18: 0.95, 24: 0.2}
-    line = measure(replace(PARTS, engine="engines_of_a_test:Scripted"))
+    line = measure(changed(PARTS, engine="engines_of_a_test:Scripted"))
     assert [look["steps"] for look in line["looks"]] == [6, 12, 18]
     assert (line["seconds"], line["steps"]) == (17.0, 18)
     assert 0.4 <= line["cold_seconds"] < 1.4
@@ -167,7 +183,7 @@ def test_evaluations_are_at_the_epochs_if_there_are_enough(
     "run",
     [
         EPOCHS,
-        pytest.param(replace(EPOCHS, study="batch-size-sweep", arm="128"), marks=pytest.mark.slow),
+        pytest.param(changed(EPOCHS, study="batch-size-sweep", arm="128"), marks=pytest.mark.slow),
     ],
     ids=["epochs", "parts"],
 )
@@ -186,7 +202,7 @@ def test_a_censored_run_trains_to_the_end(run: Run) -> None:
 
 @pytest.mark.usefixtures("scripted")
 def test_a_run_that_diverges_does_not_reach_the_target() -> None:
-    line = measure(replace(EPOCHS, engine="engines_of_a_test:Wild"))
+    line = measure(changed(EPOCHS, engine="engines_of_a_test:Wild"))
     assert (line["reached"], line["looks"], line["seconds"]) == (False, [], None)
     assert "the loss became" in line["reason"]
 
@@ -194,9 +210,7 @@ def test_a_run_that_diverges_does_not_reach_the_target() -> None:
 @pytest.mark.usefixtures("programs")
 def test_interrupted_runs_resume_and_other_targets_are_other_runs(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
-    runs = [
-        replace(EPOCHS, seed=seed, target=replace(TARGET, value=0.5)) for seed in (10_000, 10_001)
-    ]
+    runs = [Run(replace(KEY, seed=seed), replace(TARGET, value=0.5)) for seed in (10_000, 10_001)]
     begun = train_each(runs, path)
     first = next(begun)
     begun.close()  # type: ignore[attr-defined]
@@ -315,7 +329,7 @@ def lines_of(seconds: list[float | None], **fields: Any) -> list[dict[str, Any]]
     None is a run that did not reach the target within 50 seconds.
     """
     return [
-        asdict(EPOCHS)
+        EPOCHS.to_dict()
         | {
             "seed": 10_000 + number,
             "reached": duration is not None,
@@ -334,7 +348,7 @@ def test_a_run_that_did_not_reach_the_target_is_right_censored() -> None:
     seconds: list[float | None] = [5.0, 1.0, None, 3.0, 2.0, 4.0, 6.0]
     ((work,), broken) = (
         group_by_target(lines_of(seconds)),
-        failed_run(asdict(EPOCHS) | {"seed": 9}, "it crashed"),
+        failed_run(EPOCHS.to_dict() | {"seed": 9}, "it crashed"),
     )
     values = [math.inf if value is None else value for value in seconds]
     assert (
@@ -371,7 +385,7 @@ def test_targets_have_their_tables_and_a_common_plot(tmp_path: Path) -> None:
         *lines_of([3.0], device="cuda"),
         *lines_of([3.0], arm="dropout"),
         *lines_of([2.0], target=asdict(replace(TARGET, value=0.8))),
-        failed_run(asdict(EPOCHS) | {"engine": "gone"}, "it crashed"),
+        failed_run(EPOCHS.to_dict() | {"engine": "gone"}, "it crashed"),
     ]
     works = group_by_target(lines)
     titles = [table.title for table in to_accuracy_tables(works)]
@@ -404,7 +418,4 @@ def test_a_measurement_survives_json(tmp_path: Path) -> None:
     ((_, line),) = train_each([replace(EPOCHS, target=replace(TARGET, value=0.2))], path)
     assert [json.loads(text) for text in path.read_text().splitlines()] == [line]
     assert isinstance(line, dict)
-    assert Run(
-        **{name: line[name] for name in Run.__dataclass_fields__}
-        | {"target": Target(**line["target"])}
-    ) == (replace(EPOCHS, target=replace(TARGET, value=0.2)))
+    assert Run.from_dict(line) == replace(EPOCHS, target=replace(TARGET, value=0.2))
