@@ -49,12 +49,12 @@ class Compliance:
 
     @property
     def partial(self) -> bool:
-        """Whether only some checks were requested, which says nothing of the engine as a whole."""
+        """True if only some checks were requested: then the engine as a whole is not judged."""
         return self.selected is not None and len(self.selected) < len(self.expected)
 
     @property
     def conforms(self) -> bool:
-        """Whether every requested check passed, except those that the engine declares it lacks."""
+        """True if every requested check passed, except those that the engine declares it lacks."""
         counts = self.counts()
         return (
             not (counts[Status.FAILED] or counts[Status.NOT_REACHED] or self.missing)

@@ -33,7 +33,7 @@ REMEMBERED = 32
 
 ATTRIBUTES = ("name", "convention", "conventions", "devices", "dtypes", "dtype", "device")
 
-Net = tuple[Any, Model]
+GuardedNetwork = tuple[Any, Model]
 """A network of the engine together with its model."""
 
 
@@ -75,25 +75,27 @@ class Guard:
         """Call `Engine.check`."""
         self.engine.check(*records)
 
-    def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Net:
+    def build(
+        self, model: Model, weights: Weights | None = None, *, seed: int = 0
+    ) -> GuardedNetwork:
         """Call `Engine.build` and return the network with its model."""
         self.require(model)
         arrays = list((weights or {}).values())
         return self._call("build", arrays, model, weights, seed=seed), model
 
-    def weights(self, net: Net) -> Weights:
+    def weights(self, net: GuardedNetwork) -> Weights:
         """Call `Engine.weights` and check the names, shapes and dtypes."""
         found = self._call("weights", [], net[0])
         tensors = self._tensors("weights", found, net[1], trainable=False)
         return self._remembered("weights", tensors)
 
-    def predict(self, net: Net, x: Array) -> Array:
+    def predict(self, net: GuardedNetwork, x: Array) -> Array:
         """Call `Engine.predict` and check the output."""
         found = self._call("predict", [x], net[0], x)
         output = self._array("the result of predict", found, (len(x), *net[1].output_shape))
         return self._remembered("predict", {"": output})[""]
 
-    def gradients(self, net: Net, batch: Batch, loss: Loss) -> Gradients:
+    def gradients(self, net: GuardedNetwork, batch: Batch, loss: Loss) -> Gradients:
         """Call `Engine.gradients` and check every gradient."""
         self.require(net[1], loss)
         found = self._call("gradients", _arrays(batch), net[0], batch, loss)
@@ -109,7 +111,7 @@ class Guard:
         self._remembered("gradients", {**weights, "x": dx})
         return Gradients(value, weights, dx)
 
-    def trace(self, net: Net, batch: Batch) -> list[Array]:
+    def trace(self, net: GuardedNetwork, batch: Batch) -> list[Array]:
         """Call `Engine.trace` and check the output of every layer."""
         found, model = self._call("trace", _arrays(batch), net[0], batch), net[1]
         expected = f"one array for each of the {len(model.layers)} layers"
@@ -124,7 +126,9 @@ class Guard:
         }
         return list(self._remembered("trace", outputs).values())
 
-    def fit(self, net: Net, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
+    def fit(
+        self, net: GuardedNetwork, samples: Samples, recipe: Recipe, plan: Plan
+    ) -> Generator[Epoch]:
         """Call `Engine.fit` and check every epoch as it is yielded."""
         self.require(net[1], recipe.loss, recipe, parity=plan.parity)
         inputs = [samples.x, samples.y]
@@ -159,8 +163,8 @@ class Guard:
         for earlier, array, copy in self.returned:
             if not np.array_equal(array, copy, equal_nan=True):
                 message = (
-                    f"{method} changed an array of shape {array.shape} that {earlier} had returned: "
-                    "return copies, not views of the engine's own buffers"
+                    f"{method} changed an array that {earlier} had returned, of shape "
+                    f"{array.shape}: return copies, not views of the engine's own buffers"
                 )
                 raise broken(Fault.SIDE_EFFECT, message)
         return result

@@ -20,7 +20,7 @@ TIMEOUTS = 3
 """The number of timeouts on one rung after which its other checks are not run: an engine that hangs
 in one check hangs in the next."""
 
-OnResult = Callable[[CheckResult], None]
+ResultCallback = Callable[[CheckResult], None]
 
 
 def select(names: Sequence[str] | None) -> list[Check]:
@@ -45,7 +45,7 @@ def climb(
     selected: Sequence[Check],
     *,
     beyond: bool = False,
-    on_result: OnResult | None = None,
+    on_result: ResultCallback | None = None,
 ) -> list[CheckResult]:
     """Run checks, as many at a time as there are runners, and return their results in order.
 
@@ -76,7 +76,7 @@ def climb(
 class _Rung:
     """The checks on one rung, which share the free runners and the count of timeouts."""
 
-    def __init__(self, free: SimpleQueue[Runner], on_result: OnResult | None) -> None:
+    def __init__(self, free: SimpleQueue[Runner], on_result: ResultCallback | None) -> None:
         self.free, self.on_result = free, on_result
         self.timeouts, self.lock = 0, threading.Lock()
 

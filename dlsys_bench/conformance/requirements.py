@@ -1,4 +1,4 @@
-"""What a model and a recipe require of an engine, in the terms in which engines declare lacks."""
+"""The requirements of models and recipes, in the terms in which engines declare what they lack."""
 
 from __future__ import annotations
 

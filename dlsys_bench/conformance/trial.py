@@ -99,12 +99,12 @@ class Trial:
 
     @cached_property
     def lacks(self) -> frozenset[str]:
-        """What the engine declares that it lacks."""
+        """The layers, functions and so on that the engine declares it lacks."""
         return frozenset(self.make("").lacks)
 
     @property
     def native(self) -> bool:
-        """Whether the engine shuffles and drops out by itself, without a plan."""
+        """True if the engine can shuffle and drop out by itself, without a plan."""
         return "native" not in self.lacks
 
     @cached_property

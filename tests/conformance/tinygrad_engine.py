@@ -19,7 +19,10 @@ from dlsys_bench.spec.recipe import Recipe
 # What an optimiser of tinygrad remembers is float32 otherwise, and SGD then refuses to move a
 # float64 parameter.
 os.environ.setdefault("OPTIM_DTYPE", "float64")
-BETAS = "nn.optim.Adam keeps the powers of its betas in float32, whatever OPTIM_DTYPE says: 1 - 0.999 is off by 1.3e-5"
+BETAS = (
+    "nn.optim.Adam keeps the powers of its betas in float32, whatever OPTIM_DTYPE says: "
+    "1 - 0.999 is off by 1.3e-5"
+)
 FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # the order of the axes that puts the channel there
 LAYERS: dict[str, Any] = {
     "conv2d": lambda layer, x, kernel, bias=None: (
@@ -66,7 +69,9 @@ Net = tuple[Model, dict[str, Tensor]]
 class TinygradEngine(Engine):
     name, convention, conventions = "tinygrad", "torch", ("torch",)
     lacks = {  # noqa: RUF012
-        "layer:max_pool": "equals in a window share the gradient; in torch and Keras the first gets all",
+        "layer:max_pool": (
+            "equal values in a window share the gradient; in torch and Keras the first gets all"
+        ),
         "optimizer:rmsprop": "nn.optim has none",
     }
     loosens = dict.fromkeys(

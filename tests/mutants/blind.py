@@ -25,13 +25,15 @@ MUTANTS = (
         None,
         "engine",
         "net.load(Plan(seed).weights(model) if weights is None else weights)",
-        "drawn = {n: w * (5.0 if w.size > 45_000 else 1.0) for n, w in Plan(seed).weights(model).items()}\n"
+        "drawn = {n: w * (5.0 if w.size > 45_000 else 1.0) for n, w in "
+        "Plan(seed).weights(model).items()}\n"
         "        net.load(drawn if weights is None else weights)",
         survives="the kernels whose law is looked at are smaller, and batch norm forgives the width",
     ),
     Mutant(
         "convolution_pieces_lost",
-        "Of a batch whose windows are gathered in pieces of 256 MiB, the last piece alone gives the kernel's gradient.",
+        "Of a batch whose windows are gathered in pieces of 256 MiB, the last piece alone gives "
+        "the kernel's gradient.",
         None,
         "convolution",
         "d_kernel += _kernel_gradient(gathered, flat, ho)",

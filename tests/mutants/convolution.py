@@ -39,7 +39,8 @@ MUTANTS = (
     ),
     Mutant(
         "convolution_bias_gradient_wrong_axis",
-        "The gradient of a convolution's bias is summed over the samples and the width, not the height.",
+        "The gradient of a convolution's bias is summed over the samples and the width, not the "
+        "height.",
         "gradient/conv2d",
         "convolution",
         "np.sum(dy.reshape(replicas, filters, -1), axis=-1, out=",

@@ -37,7 +37,8 @@ MUTANTS = (
         "forward/dropout",
         "normalization",
         "        if not training or (self.mask is None and rate == 0.0):\n            return x",
-        "        if not training or (self.mask is None and rate == 0.0):\n            return x * (1.0 - rate)",
+        "        if not training or (self.mask is None and rate == 0.0):\n            return x * "
+        "(1.0 - rate)",
     ),
     Mutant(
         "dropout_gradient_undropped",

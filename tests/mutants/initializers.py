@@ -104,7 +104,8 @@ MUTANTS = (
         "engine",
         _START,
         _start(
-            "{t.name: drawn[next(o.name for o in model.tensors if o.shape == t.shape)] for t in model.tensors}"
+            "{t.name: drawn[next(o.name for o in model.tensors if o.shape == t.shape)] for t in "
+            "model.tensors}"
         ),
     ),
 )

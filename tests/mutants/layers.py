@@ -12,16 +12,19 @@ MUTANTS = (
         "forward/dense",
         "dense",
         "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
-        "np.matmul(kernel if kernel.shape[1] == kernel.shape[2] else kernel.swapaxes(1, 2), x, out=y)",
+        "np.matmul(kernel if kernel.shape[1] == kernel.shape[2] else kernel.swapaxes(1, 2), x, "
+        "out=y)",
     ),
     Mutant(
         "dense_float16",
-        "Networks in double precision are right; in single precision a dense layer multiplies in half.",
+        "Networks in double precision are right; in single precision a dense layer multiplies in "
+        "half.",
         "forward/float32",
         "dense",
         "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
         "if x.dtype == np.float32:\n"
-        "            kernel, x = kernel.astype(np.float16).astype(x.dtype), x.astype(np.float16).astype(x.dtype)\n"
+        "            kernel, x = kernel.astype(np.float16).astype(x.dtype), "
+        "x.astype(np.float16).astype(x.dtype)\n"
         "        np.matmul(kernel.swapaxes(1, 2), x, out=y)",
     ),
     Mutant(
@@ -85,7 +88,8 @@ MUTANTS = (
         "A sigmoid by its textbook formula, the other way up: far out it is not a number.",
         "forward/far",
         "activation",
-        "    np.multiply(x, x.dtype.type(0.5), out=y)\n    np.tanh(y, out=y)\n    y += 1\n    y *= x.dtype.type(0.5)",
+        "    np.multiply(x, x.dtype.type(0.5), out=y)\n    np.tanh(y, out=y)\n    y += 1\n    y *= "
+        "x.dtype.type(0.5)",
         "    np.exp(x, out=y)\n    y /= 1 + y",
     ),
     Mutant(

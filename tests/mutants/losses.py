@@ -35,7 +35,8 @@ MUTANTS = (
         "loss/categorical_crossentropy",
         "losses",
         "(np.log(total) - np.take_along_axis(shifted, picked, axis=1)).mean(axis=(1, 2))",
-        "np.minimum(np.log(total) - np.take_along_axis(shifted, picked, axis=1), -np.log(1e-7)).mean(axis=(1, 2))",
+        "np.minimum(np.log(total) - np.take_along_axis(shifted, picked, axis=1), "
+        "-np.log(1e-7)).mean(axis=(1, 2))",
     ),
     Mutant(
         "squared_error_not_averaged_over_outputs",

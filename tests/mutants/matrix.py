@@ -13,8 +13,10 @@ from mutants.table import MUTANTS
 
 TITLE = "# Broken engines and the checks that detect them"
 LEGEND = (
-    "Each row is an engine with one known mistake. · marks a rung that it passes, **X** the rung that "
-    "detects it, (X) a rung other than the expected one; rungs after it did not run. Seconds are those "
+    "Each row is an engine with one known mistake. · marks a rung that it passes, **X** the rung "
+    "that "
+    "detects it, (X) a rung other than the expected one; rungs after it did not run. Seconds are "
+    "those "
     "of the whole climb."
 )
 

@@ -44,8 +44,10 @@ MUTANTS = (
         "The moving statistics keep the share that they should take.",
         "state/batch_norm",
         "normalization",
-        "moving *= self.layer.moving_decay\n            moving += (1.0 - self.layer.moving_decay) * now",
-        "moving *= 1.0 - self.layer.moving_decay\n            moving += self.layer.moving_decay * now",
+        "moving *= self.layer.moving_decay\n            moving += (1.0 - self.layer.moving_decay) "
+        "* now",
+        "moving *= 1.0 - self.layer.moving_decay\n            moving += self.layer.moving_decay * "
+        "now",
     ),
     Mutant(
         "batch_norm_moving_variance_unbiased",
@@ -92,7 +94,8 @@ MUTANTS = (
         "The gradient of gamma is of what was centred, not of what was normalised.",
         "gradient/batch_norm",
         "normalization",
-        "np.multiply(dots(flat, self.centred, dy.shape[-1]) + self.offset * d_beta, self.inverse, out=d_gamma)",
+        "np.multiply(dots(flat, self.centred, dy.shape[-1]) + self.offset * d_beta, self.inverse, "
+        "out=d_gamma)",
         "d_gamma[...] = dots(flat, self.centred, dy.shape[-1])",
     ),
     Mutant(
@@ -105,7 +108,8 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_frozen_after_passes",
-        "After 16 passes in doubles a layer no longer moves its statistics. No tensor tells how many there were.",
+        "After 16 passes in doubles a layer no longer moves its statistics. No tensor tells how "
+        "many there were.",
         "checkpoint/file",
         "normalization",
         "self._move(whole, variance, self.samples)",

@@ -13,7 +13,8 @@ MUTANTS = (
         "step/sgd",
         "optimizers",
         "        self.steps += 1\n        if velocity is None:",
-        "        self.steps += 1\n        gradient += 1e-4 * parameters\n        if velocity is None:",
+        "        self.steps += 1\n        gradient += 1e-4 * parameters\n        if velocity is "
+        "None:",
     ),
     Mutant(
         "sgd_momentum_averages",
@@ -93,7 +94,8 @@ MUTANTS = (
         "step/adam",
         "optimizers",
         "np.multiply(gradient, 1.0 - optimizer.beta_1, out=scratch)",
-        "gradient += 1e-4 * parameters\n        np.multiply(gradient, 1.0 - optimizer.beta_1, out=scratch)",
+        "gradient += 1e-4 * parameters\n        np.multiply(gradient, 1.0 - optimizer.beta_1, "
+        "out=scratch)",
     ),
     Mutant(
         "adam_keeps_largest_square",
@@ -128,7 +130,8 @@ MUTANTS = (
         "The moving square is that of what is left of the gradient without its mean.",
         "step/rmsprop",
         "optimizers",
-        "        self.square *= optimizer.rho\n        np.multiply(gradient, gradient, out=scratch)",
+        "        self.square *= optimizer.rho\n        np.multiply(gradient, gradient, "
+        "out=scratch)",
         "        self.square *= optimizer.rho\n"
         "        np.multiply(gradient - gradient.mean(), gradient - gradient.mean(), out=scratch)",
     ),
@@ -138,6 +141,7 @@ MUTANTS = (
         "trajectory/long-momentum",
         "optimizers",
         "            velocity *= momentum\n            velocity += gradient",
-        "            velocity *= momentum if self.steps <= 50 else 0.0\n            velocity += gradient",
+        "            velocity *= momentum if self.steps <= 50 else 0.0\n            velocity += "
+        "gradient",
     ),
 )

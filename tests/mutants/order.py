@@ -69,7 +69,8 @@ MUTANTS = (
         "training",
         _ORDER,
         _natively(
-            "np.argsort(np.arange(samples) + np.random.default_rng((plan.seed, epoch)).uniform(0, 40, samples))"
+            "np.argsort(np.arange(samples) + np.random.default_rng((plan.seed, epoch)).uniform(0, "
+            "40, samples))"
         ),
     ),
     Mutant(
@@ -84,7 +85,8 @@ MUTANTS = (
         "                own = np.random.default_rng((plans[0].seed, epoch.number))\n"
         "                whole = samples.samples // epoch.sizes[0]\n"
         "                kept = whole * epoch.sizes[0]\n"
-        "                parts = first[:, :kept].reshape(size, whole, -1)[:, own.permutation(whole)]\n"
+        "                parts = first[:, :kept].reshape(size, whole, -1)[:, "
+        "own.permutation(whole)]\n"
         "                order = np.hstack([parts.reshape(size, -1), first[:, kept:]])",
     ),
     Mutant(
@@ -117,7 +119,8 @@ MUTANTS = (
         "trajectory/shuffling",
         "training",
         "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None",
-        "keys = [plan.order(epoch, samples) + samples * (np.arange(samples) // 500) for plan in plans]\n"
+        "keys = [plan.order(epoch, samples) + samples * (np.arange(samples) // 500) for plan in "
+        "plans]\n"
         "    orders = [plan.order(epoch, samples) if plan.parity else np.argsort(key) "
         "for plan, key in zip(plans, keys, strict=True)]\n"
         "    return np.stack(orders) if shuffle else None",

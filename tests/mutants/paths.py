@@ -16,7 +16,8 @@ def _natively(option: str, value: float) -> str:
     return _STEPPER.replace(
         "(recipe.optimizer,",
         f"(type(recipe.optimizer)(**(vars(recipe.optimizer) | {{{option!r}: {value}}})) "
-        f"if getattr(recipe.optimizer, {option!r}, 0) and not plans[0].parity else recipe.optimizer,",
+        f"if getattr(recipe.optimizer, {option!r}, 0) and not plans[0].parity else "
+        f"recipe.optimizer,",
     )
 
 
@@ -28,7 +29,8 @@ MUTANTS = (
         "training",
         _STEP,
         "for rule in net.rules:\n"
-        '                        if "kernel" in rule.gradients and getattr(rule.layer, "strides", (1, 1)) != (1, 1):\n'
+        '                        if "kernel" in rule.gradients and getattr(rule.layer, "strides", '
+        "(1, 1)) != (1, 1):\n"
         '                            rule.gradients["kernel"] *= 0.5\n'
         f"                    {_STEP}",
     ),
@@ -106,7 +108,8 @@ MUTANTS = (
         "state/dropout-of-images",
         "normalization",
         _DRAW,
-        "own[...] = generator.random((len(own), *[1] * (own.ndim - 2), own.shape[-1]), dtype=np.float32)",
+        "own[...] = generator.random((len(own), *[1] * (own.ndim - 2), own.shape[-1]), "
+        "dtype=np.float32)",
     ),
     Mutant(
         "dropout_one_mask_for_all_images",
@@ -114,7 +117,8 @@ MUTANTS = (
         "state/dropout-of-images",
         "normalization",
         _DRAW,
-        "own[...] = generator.random((*own.shape[:-1], 1 if own.ndim > 2 else own.shape[-1]), dtype=np.float32)",
+        "own[...] = generator.random((*own.shape[:-1], 1 if own.ndim > 2 else own.shape[-1]), "
+        "dtype=np.float32)",
     ),
     Mutant(
         "dropout_small_rates_ignored",
@@ -147,7 +151,8 @@ MUTANTS = (
         "normalization",
         "            self._move(whole, variance, self.samples)\n",
         "            self._move(whole, variance, self.samples)\n"
-        '            self.tensors["moving_variance"] *= np.float32(0.9999) if x.dtype == np.float32 else 1.0\n',
+        '            self.tensors["moving_variance"] *= np.float32(0.9999) if x.dtype == '
+        "np.float32 else 1.0\n",
     ),
     Mutant(
         "single_convolution_in_half",

@@ -35,7 +35,8 @@ MUTANTS = (
         "shapes/dense",
         "engine",
         "outputs: Array = self.predict_replicas(net, x[None])[0]",
-        "x += 1.0\n        x -= 1.0\n        outputs: Array = self.predict_replicas(net, x[None])[0]",
+        "x += 1.0\n        x -= 1.0\n        outputs: Array = self.predict_replicas(net, "
+        "x[None])[0]",
     ),
     Mutant(
         "predict_in_double_precision",
@@ -59,7 +60,8 @@ MUTANTS = (
         "shapes/dense",
         "engine",
         "{name: tensor[0].copy() for name, tensor in net.tensors.items()}",
-        '{name: tensor[0].astype("float32").astype(self.dtype) for name, tensor in net.tensors.items()}',
+        '{name: tensor[0].astype("float32").astype(self.dtype) for name, tensor in '
+        "net.tensors.items()}",
     ),
     Mutant(
         "no_samples_crash",
@@ -120,7 +122,8 @@ MUTANTS = (
     ),
     Mutant(
         "trace_moves_the_state",
-        "trace() leaves the moving statistics where the pass took them, and what is predicted next shows it.",
+        "trace() leaves the moving statistics where the pass took them, and what is predicted next "
+        "shows it.",
         "forward/batch_norm",
         "engine",
         "        net.state[...] = state\n        net.set_masks(None)\n        return outputs",
@@ -152,7 +155,8 @@ MUTANTS = (
     ),
     Mutant(
         "predict_loses_the_last_part",
-        "Of images that are predicted in parts, the last, smaller part is left out; and none are an error.",
+        "Of images that are predicted in parts, the last, smaller part is left out; and none are "
+        "an error.",
         "shapes/arrays",
         "engine",
         "for start in range(0, x.shape[1], at_once):",

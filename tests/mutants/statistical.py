@@ -36,7 +36,8 @@ MUTANTS = (
         "trajectory/long-adam",
         "optimizers",
         "np.divide(self.mean, scratch, out=scratch)",
-        "np.divide(self.mean, scratch, out=scratch)\n        rate *= 0.9 ** max(self.steps - 60, 0)",
+        "np.divide(self.mean, scratch, out=scratch)\n        rate *= 0.9 ** max(self.steps - 60, "
+        "0)",
     ),
     Mutant(
         "batch_norm_statistics_stop",

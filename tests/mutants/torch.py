@@ -80,7 +80,8 @@ MUTANTS = (
         "gradient/network",
         "losses",
         "losses.SparseCategoricalCrossEntropy: functional.cross_entropy",
-        "losses.SparseCategoricalCrossEntropy: lambda out, y: functional.cross_entropy(out.softmax(1), y)",
+        "losses.SparseCategoricalCrossEntropy: lambda out, y: "
+        "functional.cross_entropy(out.softmax(1), y)",
     ),
     _torch(
         "zero_grad_missing",
@@ -132,7 +133,8 @@ MUTANTS = (
     ),
     _torch(
         "seeded_each_epoch",
-        "The generator is seeded at the start of every epoch: the same masks and the same order again.",
+        "The generator is seeded at the start of every epoch: the same masks and the same order "
+        "again.",
         "state/dropout-in-fit",
         "training",
         "        net.train()\n",

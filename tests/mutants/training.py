@@ -36,7 +36,8 @@ MUTANTS = (
         "training",
         "stepper = net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)",
         "stepper = net.__dict__.setdefault(\n"
-        '        "stepper", net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)\n'
+        '        "stepper", net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, '
+        'net.parameters)\n'
         "    )",
     ),
     Mutant(
@@ -109,7 +110,8 @@ MUTANTS = (
         "training_epochs(\n"
         "                net.model,\n"
         "                samples.samples,\n"
-        '                type(recipe)(**(vars(recipe) | {"steps": recipe.steps and recipe.steps + 1})),\n'
+        '                type(recipe)(**(vars(recipe) | {"steps": recipe.steps and recipe.steps + '
+        "1})),\n"
         "                plans[0],\n"
         "            )",
     ),
@@ -140,7 +142,8 @@ MUTANTS = (
     ),
     Mutant(
         "running_loss_unweighted",
-        "The running loss is the mean of the batches' means: the last, smaller batch counts like the others.",
+        "The running loss is the mean of the batches' means: the last, smaller batch counts like "
+        "the others.",
         "evaluation/categorical_crossentropy",
         "../epochs",
         "total += loss * size",

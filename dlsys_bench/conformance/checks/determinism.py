@@ -11,7 +11,7 @@ from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.networks import (
     MLP,
     MLP_DROPOUT_BATCH_NORM,
-    Network,
+    TrajectoryNetwork,
     prepare,
 )
 from dlsys_bench.conformance.checks.subjects import magnitude
@@ -42,7 +42,7 @@ SHARED = Recipe(SGD(0.05, 0.9), batch_size=4, epochs=3, loss=SparseCategoricalCr
 RATES = (0.02, 0.05, 0.1)
 
 
-def _network(trial: Trial) -> Network:
+def _network(trial: Trial) -> TrajectoryNetwork:
     """Return the richest network of which the engine has every layer."""
     lacking = trial.lacks.intersection(requirements(MLP_DROPOUT_BATCH_NORM.model))
     return MLP if lacking else MLP_DROPOUT_BATCH_NORM

@@ -13,7 +13,7 @@ from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
-    Subject,
+    LayerSubject,
     convention_of,
     is_smooth,
     magnitude,
@@ -23,7 +23,7 @@ from dlsys_bench.conformance.checks.subjects import (
 )
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
-    Training,
+    TrainingCase,
     allowing_conventions,
     compare_tensors,
     compare_updates,
@@ -58,13 +58,13 @@ def requires_native(optimizer: Optimizer) -> list[str]:
 
 
 @check_each("trajectory", SUBJECTS, requires=requires, prefix="fit-")
-def layers(trial: Trial, subject: Subject) -> None:
+def layers(trial: Trial, subject: LayerSubject) -> None:
     """Two steps of a layer above a batch norm, which also shows what the layer passes down."""
     several = single_layers(trial, subject).filter(lambda example: len(example.batch.x) > 1)
     trial.search(several, lambda example: _compare_layer(trial, subject, example), examples=12)
 
 
-def _compare_layer(trial: Trial, subject: Subject, example: Example) -> None:
+def _compare_layer(trial: Trial, subject: LayerSubject, example: Example) -> None:
     seed, samples = example.seed, len(example.batch.x)
     convention = convention_of(trial, example.model)
     below = norm_if_available(trial)
@@ -79,7 +79,7 @@ def _compare_layer(trial: Trial, subject: Subject, example: Example) -> None:
     # Native masks are random.
     for parity in (True,) if subject.layer is Dropout else (True, False):
         plan = Plan(seed, parity=parity)
-        training = Training(model, weights, Samples(batch.x, batch.y), recipe, plan)
+        training = TrainingCase(model, weights, Samples(batch.x, batch.y), recipe, plan)
         compare_updates(trial, training, 2)
 
 
@@ -103,7 +103,7 @@ def optimizers(trial: Trial, optimizer: Optimizer) -> None:
                 batch_sizes=sizes,
             )
             recipe = to_convention(convention, recipe)
-            training = Training(model, start(trial, model), samples, recipe, Plan(1))
+            training = TrainingCase(model, start(trial, model), samples, recipe, Plan(1))
             compare_updates(trial, training, 6)
 
 
@@ -131,7 +131,7 @@ def losses(trial: Trial, record: type[Loss]) -> None:
     recipe = to_convention(trial.convention, recipe)
     y = strategies.targets(loss, outputs, 11, trial.generator)
     samples = Samples(trial.generator.standard_normal((11, 3)), y)
-    compare_updates(trial, Training(model, start(trial, model), samples, recipe, Plan(1)), 6)
+    compare_updates(trial, TrainingCase(model, start(trial, model), samples, recipe, Plan(1)), 6)
 
 
 @check_each("trajectory", VARIANTS, requires=requires_optimizer, prefix="long-")
@@ -157,7 +157,7 @@ def single(trial: Trial, optimizer: Optimizer) -> None:
 
 def _small_training(
     trial: Trial, optimizer: Optimizer, samples: int, batch_size: int, epochs: int
-) -> Training:
+) -> TrainingCase:
     convention = _conventions(trial, optimizer)[0]
     model = Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(2)))
     recipe = Recipe(
@@ -165,7 +165,7 @@ def _small_training(
     )
     recipe = to_convention(convention, recipe)
     weights = start(trial, model)
-    return Training(model, weights, regression(trial, samples), recipe, Plan(0, parity=True))
+    return TrainingCase(model, weights, regression(trial, samples), recipe, Plan(0, parity=True))
 
 
 @check("trajectory", "large-batch")
@@ -177,7 +177,7 @@ def large_batch(trial: Trial) -> None:
     recipe = regression_recipe(trial, batch_size=200, epochs=2)
     samples, weights = regression(trial, 200), start(trial, model)
     for plan in plans(trial):
-        compare_updates(trial, Training(model, weights, samples, recipe, plan), 2)
+        compare_updates(trial, TrainingCase(model, weights, samples, recipe, plan), 2)
 
 
 @check("trajectory", "deep")
@@ -187,4 +187,4 @@ def deep(trial: Trial) -> None:
     model = to_convention(trial.convention, Model("deep", (3,), (*twelve, Dense(2))))
     recipe = regression_recipe(trial, batch_size=6, epochs=2)
     weights, plan = start(trial, model), Plan(1, parity=True)
-    compare_updates(trial, Training(model, weights, regression(trial, 6), recipe, plan), 2)
+    compare_updates(trial, TrainingCase(model, weights, regression(trial, 6), recipe, plan), 2)

@@ -7,7 +7,7 @@ import numpy as np
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
-    Subject,
+    LayerSubject,
     magnitude,
     networks,
     requires,
@@ -49,7 +49,7 @@ def compare(trial: Trial, example: Example) -> None:
 
 
 @check_each("forward", SUBJECTS, requires=requires)
-def forward(trial: Trial, subject: Subject) -> None:
+def forward(trial: Trial, subject: LayerSubject) -> None:
     """The output of one layer."""
     trial.search(single_layers(trial, subject), lambda example: compare(trial, example))
 
@@ -115,7 +115,7 @@ def single_elementwise(trial: Trial) -> None:
         raise NotApplicableError("the engine lacks every layer of this check")
 
 
-def _search_single(trial: Trial, subjects: list[Subject], **fixed: object) -> int:
+def _search_single(trial: Trial, subjects: list[LayerSubject], **fixed: object) -> int:
     """Compare the subjects that the engine has, and return their number."""
     available = [each for each in subjects if not trial.lacks.intersection(each.requires)]
     for each in available:

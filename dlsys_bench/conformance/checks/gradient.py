@@ -8,7 +8,7 @@ from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.forward import LENET5, lenet5_example
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
-    Subject,
+    LayerSubject,
     magnitude,
     networks,
     requires,
@@ -41,7 +41,7 @@ def compare(trial: Trial, example: Example) -> None:
 
 
 @check_each("gradient", SUBJECTS, requires=requires)
-def gradient(trial: Trial, subject: Subject) -> None:
+def gradient(trial: Trial, subject: LayerSubject) -> None:
     """The gradients of one layer."""
     trial.search(single_layers(trial, subject), lambda example: compare(trial, example))
 

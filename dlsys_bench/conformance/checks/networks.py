@@ -29,7 +29,7 @@ from dlsys_bench.spec.recipe import Recipe
 SAMPLES, BATCH = 14, 4
 
 
-class Network(NamedTuple):
+class TrajectoryNetwork(NamedTuple):
     """A model and the optimiser that trains it, with a cross-entropy, on random samples."""
 
     model: Model
@@ -37,7 +37,7 @@ class Network(NamedTuple):
 
     @property
     def requires(self) -> list[str]:
-        """What an engine must have to train the network by a plan."""
+        """The requirements of an engine that trains the network by a plan."""
         recipe = Recipe(self.optimizer)
         return requirements(self.model, CategoricalCrossEntropy(), recipe, parity=True)
 
@@ -64,12 +64,14 @@ def _mlp_dropout_batch_norm() -> tuple[Layer, ...]:
     return *first, *second, Dense(3)
 
 
-MLP = Network(Model("mlp", (6,), (Dense(8), RELU, Dense(6), RELU, Dense(3))), Adam(0.01))
-MLP_DROPOUT_BATCH_NORM = Network(
+MLP = TrajectoryNetwork(Model("mlp", (6,), (Dense(8), RELU, Dense(6), RELU, Dense(3))), Adam(0.01))
+MLP_DROPOUT_BATCH_NORM = TrajectoryNetwork(
     Model("mlp-dropout-batch_norm", (6,), _mlp_dropout_batch_norm()), Adam(0.01)
 )
-LENET5_TANH = Network(Model("lenet5-tanh", (8, 8, 1), _lenet5_tanh()), SGD(0.1, momentum=0.9))
-LENET5_RELU = Network(Model("lenet5-relu", (8, 8, 1), _lenet5_relu()), RMSprop(0.003))
+LENET5_TANH = TrajectoryNetwork(
+    Model("lenet5-tanh", (8, 8, 1), _lenet5_tanh()), SGD(0.1, momentum=0.9)
+)
+LENET5_RELU = TrajectoryNetwork(Model("lenet5-relu", (8, 8, 1), _lenet5_relu()), RMSprop(0.003))
 
 NETWORKS = {
     network.model.name: network
@@ -77,7 +79,7 @@ NETWORKS = {
 }
 
 
-def prepare(trial: Trial, network: Network) -> tuple[Model, Recipe, Samples]:
+def prepare(trial: Trial, network: TrajectoryNetwork) -> tuple[Model, Recipe, Samples]:
     """Return the model and a recipe of three epochs, in the engine's convention, and samples."""
     recipe = to_convention(trial.convention, Recipe(network.optimizer, batch_size=BATCH, epochs=3))
     generator = np.random.default_rng(trial.seed)

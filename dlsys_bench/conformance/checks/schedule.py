@@ -9,7 +9,7 @@ from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.subjects import magnitude
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
-    Training,
+    TrainingCase,
     allowing_conventions,
     compare_tensors,
     compare_updates,
@@ -40,7 +40,7 @@ class ScheduleCase(NamedTuple):
 
     @property
     def requires(self) -> list[str]:
-        """What an engine must have for the recipe, trained by a plan."""
+        """The requirements of an engine that trains the recipe by a plan."""
         return requirements(recipe=self.recipe, parity=True)
 
 
@@ -93,7 +93,7 @@ def schedule(trial: Trial, case: ScheduleCase) -> None:
     plan = Plan(trial.seed, steps=case.steps, parity=True)
     for convention in ways:
         recipe = to_convention(convention, case.recipe)
-        training = Training(MODEL, weights, samples, recipe, plan)
+        training = TrainingCase(MODEL, weights, samples, recipe, plan)
         expected = train(trial.oracle, trial.oracle.build(MODEL, weights), samples, recipe, plan)
         compare_updates(trial, training, expected[-1].steps)
         actual = train(trial.engine, trial.engine.build(MODEL, weights), samples, recipe, plan)

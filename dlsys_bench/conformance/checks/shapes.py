@@ -12,7 +12,7 @@ from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.output import standard_output
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
-    Subject,
+    LayerSubject,
     label_loss,
     magnitude,
     requires,
@@ -20,7 +20,7 @@ from dlsys_bench.conformance.checks.subjects import (
 )
 from dlsys_bench.conformance.checks.training import regression, regression_recipe
 from dlsys_bench.conformance.finding import Fault, broken, close
-from dlsys_bench.conformance.guard import Net
+from dlsys_bench.conformance.guard import GuardedNetwork
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
@@ -40,12 +40,12 @@ EXACT = {"float64": 1e-15, "float32": 1e-6}
 SMALL = Model("small", (3,), (Dense(4), Activation("tanh"), Dense(2)))
 
 
-def _build_small(trial: Trial) -> Net:
+def _build_small(trial: Trial) -> GuardedNetwork:
     return trial.engine.build(to_convention(trial.convention, SMALL), Plan(1).weights(SMALL))
 
 
 @check_each("shapes", SUBJECTS, requires=requires)
-def shapes(trial: Trial, subject: Subject) -> None:
+def shapes(trial: Trial, subject: LayerSubject) -> None:
     """Every result of one layer, which the guard compares with the protocol, and the weights, which
     have to be those that were given."""
     trial.search(single_layers(trial, subject), lambda example: _call_all(trial, example), 12)

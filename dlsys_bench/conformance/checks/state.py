@@ -1,5 +1,5 @@
-"""What training leaves behind besides the weights: moving statistics, the optimiser's state, the
-mode of the network."""
+"""The state that training leaves besides the weights: moving statistics, the optimiser's state,
+the mode of the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dlsys_bench.conformance.checks.subjects import (
     single_layers,
 )
 from dlsys_bench.conformance.checks.training import (
-    Training,
+    TrainingCase,
     compare_tensors,
     compare_updates,
     differing,
@@ -51,7 +51,7 @@ def moving(trial: Trial) -> None:
         )
         recipe = to_convention(convention_of(trial, example.model), recipe)
         plan = Plan(0, parity=True)
-        training = Training(example.model, example.weights, samples, recipe, plan)
+        training = TrainingCase(example.model, example.weights, samples, recipe, plan)
         compare_updates(trial, training, 3)
 
     trial.search(single_layers(trial, BATCH_NORM), body)
@@ -65,7 +65,7 @@ def moving_single(trial: Trial) -> None:
     samples = regression(trial, 32)
     samples = Samples(3.0 + samples.x, samples.y)
     recipe = regression_recipe(trial, SGD(0.01), batch_size=8, epochs=5)
-    training = Training(model, start(trial, model), samples, recipe, Plan(0, parity=True))
+    training = TrainingCase(model, start(trial, model), samples, recipe, Plan(0, parity=True))
     expected, actual = training.run(trial.oracle), training.run(trial.engine)
     allowed = relative(trial.loosened(SINGLE), expected)
     names = ("batch_norm_1.moving_mean", "batch_norm_1.moving_variance")

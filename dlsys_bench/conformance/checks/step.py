@@ -11,7 +11,7 @@ from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check_each
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
-    Training,
+    TrainingCase,
     allowing_conventions,
     compare_updates,
 )
@@ -52,7 +52,7 @@ class Variant(NamedTuple):
 
     @property
     def requires(self) -> list[str]:
-        """What an engine must have for the variant."""
+        """The requirements of an engine that has the variant."""
         return [f"optimizer:{self.record.kind}"]
 
 
@@ -82,5 +82,5 @@ def _compare(trial: Trial, case: OptimizerCase) -> None:
     samples = Samples(generator.standard_normal((6, 3)), generator.standard_normal((6, 2)))
     weights = strategies.nonzero_weights(NETWORK, case.seed)
     recipe = to_convention(case.convention, recipe)
-    training = Training(NETWORK, weights, samples, recipe, Plan(0, parity=True))
+    training = TrainingCase(NETWORK, weights, samples, recipe, Plan(0, parity=True))
     compare_updates(trial, training, STEPS)

@@ -19,7 +19,7 @@ from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.record import Record
 
 
-class Subject(NamedTuple):
+class LayerSubject(NamedTuple):
     """A kind of layer, or one activation function, with the options that are fixed for it."""
 
     name: str
@@ -33,7 +33,7 @@ class Subject(NamedTuple):
 
     @property
     def requires(self) -> list[str]:
-        """What an engine must have for this subject."""
+        """The requirements of an engine that has this layer."""
         function = self.options.get("function")
         return [f"layer:{self.kind}", *([f"function:{function}"] if function else [])]
 
@@ -41,19 +41,19 @@ class Subject(NamedTuple):
 # A dense layer ends the network of every other subject, so it is checked first.
 _KINDS = sorted(LAYERS, key=lambda kind: (kind != "dense", kind != "flatten"))
 
-SUBJECTS: dict[str, Subject] = {
-    **{kind: Subject(kind, kind, {}) for kind in _KINDS if kind != "activation"},
-    **{name: Subject(name, "activation", {"function": name}) for name in FUNCTIONS},
+SUBJECTS: dict[str, LayerSubject] = {
+    **{kind: LayerSubject(kind, kind, {}) for kind in _KINDS if kind != "activation"},
+    **{name: LayerSubject(name, "activation", {"function": name}) for name in FUNCTIONS},
 }
 """Every kind of layer and every activation function, by the name in its checks."""
 
 
-def requires(subject: Subject) -> list[str]:
+def requires(subject: LayerSubject) -> list[str]:
     """Return what an engine must have for a subject."""
     return subject.requires
 
 
-def single_layers(trial: Trial, subject: Subject, **fixed: Any) -> st.SearchStrategy[Example]:
+def single_layers(trial: Trial, subject: LayerSubject, **fixed: Any) -> st.SearchStrategy[Example]:
     """Return a strategy for a layer below a dense one, in a convention of the engine."""
     images = "flatten" in trial.kinds
     drawn = strategies.single_layers(subject.kind, images=images, **subject.options, **fixed)

@@ -29,7 +29,10 @@ VARIANTS: dict[str, Optimizer] = {
 """An example of every variant of every optimiser, by the name in its checks."""
 
 
-class Training(NamedTuple):
+DEFAULT = SGD(0.1)
+
+
+class TrainingCase(NamedTuple):
     """A training: the model with the weights it starts from, the samples, the recipe, the plan."""
 
     model: Model
@@ -51,7 +54,7 @@ def regression(trial: Trial, samples: int, inputs: int = 3, outputs: int = 2) ->
     return Samples(x, trial.generator.standard_normal((samples, outputs)))
 
 
-def regression_recipe(trial: Trial, optimizer: Optimizer = SGD(0.1), **options: Any) -> Recipe:  # noqa: B008
+def regression_recipe(trial: Trial, optimizer: Optimizer = DEFAULT, **options: Any) -> Recipe:
     """Return a recipe for a loss of values in the engine's first convention.
 
     It does not shuffle, unless the options say so.
@@ -82,7 +85,7 @@ def start(trial: Trial, model: Model) -> Weights:
     return strategies.nonzero_weights(model, trial.seed)
 
 
-def compare_updates(trial: Trial, training: Training, steps: int) -> None:
+def compare_updates(trial: Trial, training: TrainingCase, steps: int) -> None:
     """Compare the tensors after a number of steps with the oracle's.
 
     If they differ, the finding names the first step after which they do. The tolerance is relative
@@ -96,7 +99,7 @@ def compare_updates(trial: Trial, training: Training, steps: int) -> None:
         raise
 
 
-def _compare_after(trial: Trial, training: Training, steps: int) -> None:
+def _compare_after(trial: Trial, training: TrainingCase, steps: int) -> None:
     stopped = training._replace(plan=training.plan.stopping_after(steps))
     expected, actual = stopped.run(trial.oracle), stopped.run(trial.engine)
     moved = magnitude(*(expected[name] - training.weights[name] for name in expected))
@@ -112,7 +115,7 @@ def compare_tensors(
     names: Iterable[str] | None = None,
     step: int | None = None,
 ) -> None:
-    """Raise BrokenError unless tensors agree; `allowed` is one tolerance, or one for each tensor."""
+    """Raise BrokenError unless tensors agree within one tolerance, or one for each tensor."""
     for name in expected if names is None else names:
         tolerance = allowed[name] if isinstance(allowed, dict) else allowed
         close(

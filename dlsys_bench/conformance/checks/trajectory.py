@@ -12,11 +12,11 @@ from dlsys_bench.conformance.checks.networks import (
     MLP,
     NETWORKS,
     SAMPLES,
-    Network,
+    TrajectoryNetwork,
     prepare,
 )
 from dlsys_bench.conformance.checks.training import (
-    Training,
+    TrainingCase,
     compare_tensors,
     regression,
     regression_recipe,
@@ -41,7 +41,7 @@ GROWTH = {"float64": 100, "float32": 10}
 
 
 @check_each("trajectory", NETWORKS, requires=lambda network: network.requires)
-def trajectory(trial: Trial, network: Network) -> None:
+def trajectory(trial: Trial, network: TrajectoryNetwork) -> None:
     """Ten steps over three epochs, the last batch of each smaller, from one plan of weights, order
     and masks. If the engine diverges from the oracle, the finding names the step and the layer."""
     _compare(trial, network, GROWTH[trial.engine.dtype] * trial.tolerance)
@@ -53,7 +53,7 @@ def single(trial: Trial) -> None:
     _compare(trial, MLP, GROWTH["float32"] * trial.loosened(TOLERANCE["float32"]))
 
 
-def _compare(trial: Trial, network: Network, tolerance: float) -> None:
+def _compare(trial: Trial, network: TrajectoryNetwork, tolerance: float) -> None:
     model, recipe, samples = prepare(trial, network)
     plan = Plan(trial.seed, steps=STEPS)
     found = first_divergence(trial.engine, trial.oracle, model, recipe, samples, plan, tolerance)
@@ -76,7 +76,7 @@ def native(trial: Trial) -> None:
     """Three epochs without a plan. Nothing is shuffled or dropped, so nothing is random."""
     model, recipe, samples = prepare(trial, MLP)
     recipe = replace(recipe, shuffle=False)
-    training = Training(model, start(trial, model), samples, recipe, Plan(1))
+    training = TrainingCase(model, start(trial, model), samples, recipe, Plan(1))
     expected, actual = training.run(trial.oracle), training.run(trial.engine)
     allowed = relative(GROWTH[trial.engine.dtype] * trial.tolerance, expected)
     compare_tensors("after 3 epochs", actual, expected, allowed)

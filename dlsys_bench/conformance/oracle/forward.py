@@ -1,8 +1,7 @@
-"""Every layer and every loss by definition. Arrays are (P, N, ...): P sets of tensors, of which
-most are one.
+"""Every layer and every loss by its definition, for P sets of tensors at once.
 
-What complex numbers pass through keeps their small imaginary parts: comparisons look at the real
-part alone.
+Arrays are (P, N, ...) and tensors (P, ...); an axis of length one stands for equal sets. All are
+complex: comparisons use the real parts, and the imaginary parts carry the derivatives.
 """
 
 from __future__ import annotations
@@ -16,30 +15,33 @@ from numpy.typing import NDArray
 from dlsys_bench.spec import layers, losses
 from dlsys_bench.spec.model import Model
 
-Array = Any
-"""Of complex or real numbers; numpy's stubs lose the type at every step."""
-Tensors = Mapping[str, Array]
-"""Each tensor (P, ...) by its name in the model."""
-Own = Mapping[str, Array]
-"""The tensors of one layer."""
+ComplexArray = Any
+"""An array of complex or real numbers. numpy's stubs lose its type at every operation."""
+
+ComplexTensors = Mapping[str, ComplexArray]
+"""ComplexTensors (P, ...) by name: of a model by their full names, or of one layer by their own."""
 
 
-class Pass:
-    """What a layer's forward needs beside its input: the mode, what a dropout keeps, and where
-    statistics go."""
+class ForwardPass:
+    """The mode of a forward pass and its dropout masks, by the places of the layers.
+
+    `statistics` receives the moving statistics after the pass, by the layer's place and their name.
+    """
 
     def __init__(self, training: bool, masks: Mapping[int, NDArray[np.bool_]] | None) -> None:
         self.training, self.masks = training, masks or {}
-        self.moved: dict[tuple[int, str], Array] = {}
+        self.statistics: dict[tuple[int, str], ComplexArray] = {}
 
 
-def _windows(x: Array, window: layers.IntPair, strides: layers.IntPair) -> Array:
-    """(P, N, H, W, C) -> (P, N, H', W', C, h, w), a view."""
+def _windows(x: ComplexArray, window: layers.IntPair, strides: layers.IntPair) -> ComplexArray:
+    """Return a view of the windows of x: (P, N, H, W, C) -> (P, N, H', W', C, h, w)."""
     seen = np.lib.stride_tricks.sliding_window_view(x, window, axis=(2, 3))
     return seen[:, :, :: strides[0], :: strides[1]]
 
 
-def _conv2d(layer: layers.Conv2D, x: Array, own: Own, place: int, now: Pass) -> Array:
+def _conv2d(
+    layer: layers.Conv2D, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
     sides = layer.pads(x.shape[2:])
     x = np.pad(x, ((0, 0), (0, 0), *sides, (0, 0)))
     y = np.einsum(
@@ -51,25 +53,31 @@ def _conv2d(layer: layers.Conv2D, x: Array, own: Own, place: int, now: Pass) -> 
     return y + own["bias"][:, None, None, None] if layer.use_bias else y
 
 
-def _average_pool(layer: layers.AveragePool, x: Array, own: Own, place: int, now: Pass) -> Array:
+def _average_pool(
+    layer: layers.AveragePool, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
     return _windows(x, layer.pool_size, layer.steps).mean(axis=(-2, -1))
 
 
-def _max_pool(layer: layers.MaxPool, x: Array, own: Own, place: int, now: Pass) -> Array:
+def _max_pool(
+    layer: layers.MaxPool, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
     seen = _windows(x, layer.pool_size, layer.steps)
     flat = seen.reshape(*seen.shape[:-2], -1)
-    # argmax takes the first of equals.
+    # argmax selects the first of equal values.
     return np.take_along_axis(flat, flat.real.argmax(axis=-1)[..., None], axis=-1)[..., 0]
 
 
-def _batch_norm(layer: layers.BatchNorm, x: Array, own: Own, place: int, now: Pass) -> Array:
+def _batch_norm(
+    layer: layers.BatchNorm, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
     over = tuple(range(1, x.ndim - 1))
 
-    def wide(values: Array) -> Array:
+    def wide(values: ComplexArray) -> ComplexArray:
         return values.reshape(len(values), *(1 for _ in over), -1)
 
     mean, variance = own["moving_mean"], own["moving_variance"]
-    if now.training:
+    if here.training:
         mean = x.mean(axis=over)
         variance = ((x - wide(mean)) ** 2).mean(axis=over)
         count = int(np.prod([x.shape[axis] for axis in over]))
@@ -79,7 +87,7 @@ def _batch_norm(layer: layers.BatchNorm, x: Array, own: Own, place: int, now: Pa
             else variance
         )
         for name, value in (("moving_mean", mean), ("moving_variance", seen)):
-            now.moved[place, name] = (
+            here.statistics[place, name] = (
                 layer.moving_decay * own[name] + (1 - layer.moving_decay) * value
             )
     return wide(own["gamma"]) * (x - wide(mean)) / np.sqrt(wide(variance) + layer.epsilon) + wide(
@@ -87,27 +95,35 @@ def _batch_norm(layer: layers.BatchNorm, x: Array, own: Own, place: int, now: Pa
     )
 
 
-def _dropout(layer: layers.Dropout, x: Array, own: Own, place: int, now: Pass) -> Array:
+def _dropout(
+    layer: layers.Dropout, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
     return (
-        x * now.masks[place] / (1 - layer.drop_rate) if now.training and place in now.masks else x
+        x * here.masks[place] / (1 - layer.drop_rate)
+        if here.training and place in here.masks
+        else x
     )
 
 
-def _flatten(layer: layers.Flatten, x: Array, own: Own, place: int, now: Pass) -> Array:
+def _flatten(
+    layer: layers.Flatten, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
     return x.reshape(*x.shape[:2], -1)
 
 
-def _dense(layer: layers.Dense, x: Array, own: Own, place: int, now: Pass) -> Array:
+def _dense(
+    layer: layers.Dense, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
     y = x @ own["kernel"]
     return y + own["bias"][:, None] if layer.use_bias else y
 
 
-def _softmax(x: Array) -> Array:
+def _softmax(x: ComplexArray) -> ComplexArray:
     e = np.exp(x - x.real.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
-FUNCTIONS: dict[str, Callable[[Array, float], Array]] = {
+FUNCTIONS: dict[str, Callable[[ComplexArray, float], ComplexArray]] = {
     "linear": lambda x, slope: x,
     "sigmoid": lambda x, slope: 1 / (1 + np.exp(-x)),
     "tanh": lambda x, slope: np.tanh(x),
@@ -117,11 +133,15 @@ FUNCTIONS: dict[str, Callable[[Array, float], Array]] = {
 }
 
 
-def _activation(layer: layers.Activation, x: Array, own: Own, place: int, now: Pass) -> Array:
+def _activation(
+    layer: layers.Activation, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
     return FUNCTIONS[layer.function](x, layer.negative_slope)
 
 
-FORWARD: dict[str, Callable[[Any, Array, Own, int, Pass], Array]] = {
+FORWARD: dict[
+    str, Callable[[Any, ComplexArray, ComplexTensors, int, ForwardPass], ComplexArray]
+] = {
     "conv2d": _conv2d,
     "average_pool": _average_pool,
     "max_pool": _max_pool,
@@ -133,36 +153,37 @@ FORWARD: dict[str, Callable[[Any, Array, Own, int, Pass], Array]] = {
 }
 
 
-def forward(model: Model, tensors: Tensors, x: Array, now: Pass) -> list[Array]:
-    """The output (P, N, ...) of every layer; `now.moved` then has the statistics, by the layer's
-    place and name."""
+def forward(
+    model: Model, tensors: ComplexTensors, x: ComplexArray, here: ForwardPass
+) -> list[ComplexArray]:
+    """Return the output (P, N, ...) of every layer, and store the statistics in `here`."""
     outputs = []
     for place, (layer, name) in enumerate(zip(model.layers, model.names, strict=True)):
+        shape = model.shapes[place]
         own = {
-            key.removeprefix(name + "."): value
-            for key, value in tensors.items()
-            if key.startswith(name + ".")
+            tensor: tensors[f"{name}.{tensor}"]
+            for tensor in (*layer.parameters(shape), *layer.state(shape))
         }
-        x = FORWARD[layer.kind](layer, x, own, place, now)
+        x = FORWARD[layer.kind](layer, x, own, place, here)
         outputs.append(x)
     return outputs
 
 
-def _cross_entropy(outputs: Array, y: Array) -> Array:
+def _cross_entropy(outputs: ComplexArray, y: ComplexArray) -> ComplexArray:
     largest = outputs.real.max(axis=-1, keepdims=True)
     logs = np.log(np.exp(outputs - largest).sum(axis=-1)) + largest[..., 0]
     return (logs - outputs[:, np.arange(len(y)), y]).mean(axis=-1)
 
 
-def _margin(margin: float) -> Callable[[Array, Array], Array]:
-    def loss(outputs: Array, y: Array) -> Array:
+def _margin(margin: float) -> Callable[[ComplexArray, ComplexArray], ComplexArray]:
+    def loss(outputs: ComplexArray, y: ComplexArray) -> ComplexArray:
         short = margin - y * outputs[..., 0]
         return np.where(short.real > 0, short, 0).mean(axis=-1)
 
     return loss
 
 
-LOSSES: dict[str, Callable[[Array, Array], Array]] = {
+LOSSES: dict[str, Callable[[ComplexArray, ComplexArray], ComplexArray]] = {
     "categorical_crossentropy": _cross_entropy,
     "sparse_categorical_crossentropy": _cross_entropy,
     "mean_squared_error": lambda outputs, y: ((outputs - y) ** 2).mean(axis=(-2, -1)),
@@ -174,15 +195,17 @@ LOSSES: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def loss_of(loss: losses.Loss, outputs: Array, y: Array) -> Array:
-    """The loss (P,) of outputs (P, N, K)."""
+def loss_value(loss: losses.Loss, outputs: ComplexArray, y: ComplexArray) -> ComplexArray:
+    """Return the loss (P,) of outputs (P, N, K)."""
     return LOSSES[loss.kind](outputs, y)
 
 
-def right(loss: losses.Loss, outputs: Array, y: Array) -> float | None:
-    """The fraction of outputs (N, K) that are right: the first of the largest, or the sign; None
-    for values."""
+def accuracy(loss: losses.Loss, outputs: ComplexArray, y: ComplexArray) -> float | None:
+    """Return the fraction of outputs (N, K) that predict y, or None for a loss of values.
+
+    The prediction is the first of the largest outputs, or the sign of the only one.
+    """
     if loss.targets == "values":
         return None
-    given = outputs.argmax(axis=-1) if loss.targets == "labels" else np.sign(outputs[:, 0])
-    return float((given == y).mean())
+    predicted = outputs.argmax(axis=-1) if loss.targets == "labels" else np.sign(outputs[:, 0])
+    return float((predicted == y).mean())

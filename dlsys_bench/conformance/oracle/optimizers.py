@@ -1,4 +1,4 @@
-"""Every optimiser's step by its formula, one tensor at a time."""
+"""The update of every optimiser by its formula, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -7,42 +7,56 @@ from typing import Any
 
 import numpy as np
 
+from dlsys_bench.conformance.oracle.forward import ComplexArray
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 
-Array = Any
-
-Memory = dict[str, Any]
-"""What an optimiser remembers of one tensor; empty before the first step."""
+OracleState = dict[str, Any]
+"""The state of an optimiser for one tensor; empty before the first update."""
 
 
-def _sgd(o: SGD, w: Array, g: Array, rate: float, t: int, memory: Memory) -> Array:
+def _sgd(
+    o: SGD, w: ComplexArray, g: ComplexArray, rate: float, t: int, state: OracleState
+) -> ComplexArray:
     if o.momentum == 0:
         return w - rate * g
     if o.velocity == "rate":
-        v = memory["v"] = o.momentum * memory.get("v", 0.0) - rate * g
+        v = state["v"] = o.momentum * state.get("v", 0.0) - rate * g
         return w + o.momentum * v - rate * g if o.nesterov else w + v
-    v = memory["v"] = g if t == 1 else o.momentum * memory["v"] + (1 - o.dampening) * g
+    v = state["v"] = g if t == 1 else o.momentum * state["v"] + (1 - o.dampening) * g
     return w - rate * (g + o.momentum * v if o.nesterov else v)
 
 
-def _adam(o: Adam, w: Array, g: Array, rate: float, t: int, memory: Memory) -> Array:
-    m = memory["m"] = o.beta_1 * memory.get("m", 0.0) + (1 - o.beta_1) * g
-    v = memory["v"] = o.beta_2 * memory.get("v", 0.0) + (1 - o.beta_2) * g**2
+def _adam(
+    o: Adam, w: ComplexArray, g: ComplexArray, rate: float, t: int, state: OracleState
+) -> ComplexArray:
+    m = state["m"] = o.beta_1 * state.get("m", 0.0) + (1 - o.beta_1) * g
+    v = state["v"] = o.beta_2 * state.get("v", 0.0) + (1 - o.beta_2) * g**2
     first, second = 1 - o.beta_1**t, 1 - o.beta_2**t
     if o.epsilon_added == "after":
         return w - rate * (m / first) / (np.sqrt(v / second) + o.epsilon)
     return w - rate * np.sqrt(second) / first * m / (np.sqrt(v) + o.epsilon)
 
 
-def _rmsprop(o: RMSprop, w: Array, g: Array, rate: float, t: int, memory: Memory) -> Array:
-    v = memory["v"] = o.rho * memory.get("v", 0.0) + (1 - o.rho) * g**2
+def _rmsprop(
+    o: RMSprop, w: ComplexArray, g: ComplexArray, rate: float, t: int, state: OracleState
+) -> ComplexArray:
+    v = state["v"] = o.rho * state.get("v", 0.0) + (1 - o.rho) * g**2
     root = np.sqrt(v + o.epsilon) if o.epsilon_added == "inside" else np.sqrt(v) + o.epsilon
     return w - rate * g / root
 
 
-STEPS: dict[type[Optimizer], Callable[..., Array]] = {SGD: _sgd, Adam: _adam, RMSprop: _rmsprop}
+UPDATES: dict[
+    str, Callable[[Any, ComplexArray, ComplexArray, float, int, OracleState], ComplexArray]
+] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    "rmsprop": _rmsprop,
+}
+"""The update of each kind of optimiser."""
 
 
-def step(optimizer: Optimizer, w: Array, g: Array, rate: float, t: int, memory: Memory) -> Array:
-    """The tensor after update t, from 1."""
-    return STEPS[type(optimizer)](optimizer, w, g, rate, t, memory)
+def updated(
+    optimizer: Optimizer, w: ComplexArray, g: ComplexArray, rate: float, t: int, state: OracleState
+) -> ComplexArray:
+    """Return the tensor w after update t (from 1) for the gradient g, and update the state."""
+    return UPDATES[optimizer.kind](optimizer, w, g, rate, t, state)
