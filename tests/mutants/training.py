@@ -37,7 +37,7 @@ MUTANTS = (
         "stepper = net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)",
         "stepper = net.__dict__.setdefault(\n"
         '        "stepper", net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, '
-        'net.parameters)\n'
+        "net.parameters)\n"
         "    )",
     ),
     Mutant(
