@@ -14,7 +14,7 @@ from dlsys_bench.conformance.oracle.forward import ForwardPass, accuracy, forwar
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
-from dlsys_bench.engines.epochs import Epoch, Step, training_epochs
+from dlsys_bench.engines.epochs import Epoch, UpdateStep, training_epochs
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -116,7 +116,7 @@ class Oracle(Engine):
         net: OracleNetwork,
         samples: Samples,
         recipe: Recipe,
-        step: Step,
+        step: UpdateStep,
         states: dict[str, OracleState],
     ) -> tuple[float, float | None]:
         """Update all tensors for a batch, and return its loss and accuracy before the update."""
