@@ -1,5 +1,4 @@
-"""Splits sets: which there are, how they reach the machine, and how they are made ready for
-training."""
+"""Datasets: their sources, download and verification, and their preparation for training."""
 
 from dlsys_bench.data.dataset import Dataset
 from dlsys_bench.data.files import FileReport, fetch, verify

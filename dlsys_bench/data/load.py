@@ -1,4 +1,4 @@
-"""From the name of a data set to the data set."""
+"""Loading of a dataset by its name."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from dlsys_bench.errors import DataError, nearest
 
 
 def load(name: str, data_dir: DataDir = None, *, offline: bool = False) -> Dataset:
-    """A data set by a name in `datasets()`, the path of an .npz, or `package.module:callable`.
+    """Return a dataset, given a name in `datasets()`, an .npz path or "package.module:NAME".
 
-    The files of a known data set are looked for in `data_dir`, else in $DLSYS_BENCH_DATA, else in
-    the cache, which downloads what it lacks unless `offline`; their SHA-256 is checked. Errors:
-    DataError.
+    The files of a named dataset are read from `data_dir`, from $DLSYS_BENCH_DATA or from the cache,
+    in this order of preference. Files missing from the cache are downloaded, unless `offline`.
+    Their SHA-256 is verified. Raises DataError if the name is unknown or the data are missing.
     """
     if name in datasets():
         source = datasets()[name]
-        return (
-            from_callable(source.factory)
-            if source.factory
-            else _read(source, fetch(name, data_dir, offline=offline))
-        )
+        if source.factory:
+            return from_callable(source.factory)
+        return _read(source, fetch(name, data_dir, offline=offline))
     if name.endswith(".npz"):
         return from_archive(Path(name).expanduser())
     if ":" in name:
@@ -34,10 +32,10 @@ def load(name: str, data_dir: DataDir = None, *, offline: bool = False) -> Datas
 
 
 def is_available(name: str, data_dir: DataDir = None) -> bool:
-    """Whether `load` needs no network for it: every file is there, readable and whole. A callable
-    is taken at its word.
+    """Return True if `load` can load the dataset without the network.
 
-    Errors: DataError for an unknown name.
+    The files of a named dataset have to be present and intact; a callable is not called. Raises
+    DataError if the name is unknown.
     """
     if name in datasets():
         try:
@@ -58,6 +56,6 @@ def _read(source: Source, paths: list[Path]) -> Dataset:
 
 def _unknown(name: str) -> DataError:
     return DataError(
-        f"unknown dataset {name!r}{nearest(name, datasets())}; it takes {', '.join(datasets())}, the path of an .npz, "
-        "or package.module:callable"
+        f"unknown dataset {name!r}{nearest(name, datasets())}; "
+        f"it takes {', '.join(datasets())}, the path of an .npz, or package.module:callable"
     )

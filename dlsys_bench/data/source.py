@@ -1,4 +1,4 @@
-"""The known data sets: files, checksums, mirrors, licence. Adding a data set is adding a record."""
+"""The datasets by name: files, checksums, mirrors and licence of each."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from functools import cache
 
 from dlsys_bench.entry_points import collect
 
-# For whoever cannot have a data set.
 ADVICE = (
     "give a folder that has the files (--data-dir, or the variable DLSYS_BENCH_DATA), "
     'or use the dataset "digits", which needs no network'
 )
+"""The end of the messages about a dataset that cannot be downloaded."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from.
+    """The origin of a dataset.
 
-    `files` gives the SHA-256 of each gzipped IDX file, in the order x_train, y_train, x_test,
-    y_test; every mirror is a base URL ending in / that serves all of them. An embedded data set has
-    no files but a `factory`, the `package.module:callable` that makes it. `shape` is that of one
-    sample: (height, width, channels) or (units,).
+    `files` has the SHA-256 of each gzipped IDX file, in the order x_train, y_train, x_test, y_test,
+    and every one of the `mirrors` is a base URL ending in "/" that serves all of them. An embedded
+    dataset has a `factory` instead, the name "package.module:NAME" of a callable that returns it.
+    `shape` is the shape of one sample: (height, width, channels) or (units,).
     """
 
     name: str
@@ -37,6 +37,29 @@ class Source:
     factory: str = ""
 
 
+IDX_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+"""The names of the files of MNIST, and of datasets in its format."""
+
+MNIST_SHA256 = (
+    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+)
+FASHION_MNIST_SHA256 = (
+    "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+)
+
+_GARMENTS = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+
 _SOURCES = (
     Source(
         name="mnist",
@@ -45,14 +68,9 @@ _SOURCES = (
         classes=tuple("0123456789"),
         shape=(28, 28, 1),
         licence="CC BY-SA 3.0 (Yann LeCun, Corinna Cortes), as the Keras documentation gives it",
-        citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition. "
-        "Proc. IEEE 86(11), 1998",
-        files={
-            "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        },
+        citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document "
+        "recognition. Proc. IEEE 86(11), 1998",
+        files=dict(zip(IDX_FILES, MNIST_SHA256, strict=True)),
         mirrors=(
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -62,30 +80,14 @@ _SOURCES = (
         name="fashion_mnist",
         title="Fashion-MNIST",
         folder="fashion-mnist",
-        classes=(
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
-        ),
+        classes=tuple(_GARMENTS.split(",")),
         shape=(28, 28, 1),
         licence="MIT (Zalando SE)",
-        citation="Xiao, Rasul, Vollgraf: Fashion-MNIST: a novel image dataset for benchmarking machine learning "
-        "algorithms. arXiv:1708.07747, 2017",
-        files={
-            "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-        },
-        # The official bucket speaks no https, so it comes after GitHub's copy; the checksum is what
-        # is trusted.
+        citation="Xiao, Rasul, Vollgraf: Fashion-MNIST: a novel image dataset for benchmarking "
+        "machine learning algorithms. arXiv:1708.07747, 2017",
+        files=dict(zip(IDX_FILES, FASHION_MNIST_SHA256, strict=True)),
+        # The official bucket does not support https, so that GitHub's copy comes first. Integrity
+        # does not depend on the mirror, since the checksum is verified.
         mirrors=(
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -99,7 +101,8 @@ _SOURCES = (
         classes=tuple("0123456789"),
         shape=(28, 28, 1),
         licence="CC BY 4.0 (UCI machine learning repository)",
-        citation="Alpaydin, Kaynak: Optical recognition of handwritten digits. UCI machine learning repository, 1998",
+        citation="Alpaydin, Kaynak: Optical recognition of handwritten digits. UCI machine "
+        "learning repository, 1998",
         factory="dlsys_bench.data.digits:digits",
     ),
 )
@@ -107,6 +110,8 @@ _SOURCES = (
 
 @cache
 def datasets() -> dict[str, Source]:
-    """The datasets by name: those above, and the mappings that the entry points of
-    `dlsys_bench.datasets` refer to."""
+    """Return the datasets by name: those above, and those of the entry points.
+
+    An entry point of the group `dlsys_bench.datasets` refers to a mapping from names to sources.
+    """
     return collect("dlsys_bench.datasets", {source.name: source for source in _SOURCES}, Source)
