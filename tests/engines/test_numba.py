@@ -240,19 +240,6 @@ def test_without_numba_there_is_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_a_plan_is_followed_to_the_mask() -> None:
-    """By a plan the masks are given, and the ways of dropping are one."""
-    model = Model("d", (20,), (Dense(30), Dropout(0.5), Dense(2)))
-    masks = Plan(1, parity=True).masks(model, 0, 6)
-    batch = Batch(np.ones((6, 20)), np.zeros(6, int), masks, training=True)
-    one, other = (
-        engine.gradients(engine.build(model, seed=1), batch, SparseCategoricalCrossEntropy())
-        for engine in (create("numpy", dtype="float64"), create("numba", dtype="float64"))
-    )
-    for name, values in one.weights.items():
-        np.testing.assert_allclose(other.weights[name], values, atol=1e-13, err_msg=name)
-
-
 @pytest.mark.parametrize("optimizer", [SGD(1, momentum=0.9), RMSprop(1), Adam(1)])
 def test_a_rate_may_be_any_number(optimizer: Optimizer) -> None:
     model, recipe = Model("m", (3,), (Dense(2),)), Recipe(optimizer, batch_size=4, epochs=2)

@@ -3,7 +3,7 @@ same weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -104,17 +104,3 @@ def test_every_engine_follows(
             within,
         )
         assert found is None, str(found)
-
-
-def test_the_rate_is_seen_to_move_the_weights(engine: Engine) -> None:
-    """A schedule of zeros moves nothing: an engine that kept to the optimiser's own rate would be
-    caught."""
-    recipe = to_convention(engine.convention, Recipe(SGD(0.5), batch_size=10, epochs=2))
-    still = replace(recipe, schedule=CyclicalLearningRate(0.0, 0.0, 2))
-    start = Plan(1).weights(MODEL)
-    for tried, moves in ((still, False), (recipe, True)):
-        net = engine.build(MODEL, start)
-        train(engine, net, samples(), tried, Plan(1))
-        assert (
-            np.abs(engine.weights(net)["dense_1.kernel"] - start["dense_1.kernel"]).max() > 1e-6
-        ) == moves
