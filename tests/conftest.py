@@ -12,6 +12,8 @@ import pytest
 from frameworks import framework_of
 from hypothesis import HealthCheck, settings
 
+from dlsys_bench.engines.registry import engines
+
 # Examples that a test draws. CI draws the same ones every time, so that a failure is due to the
 # change; the slow tier draws more.
 EXAMPLES = {"fast": 30, "slow": 200}
@@ -49,20 +51,34 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("slow" if config.getoption("slow") else "fast")
 
 
+def engine_of(item: pytest.Item) -> str | None:
+    """Return the engine that is a parameter of a test, if one is."""
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    names = [getattr(value, "engine", value) for value in values]
+    return next((name for name in names if isinstance(name, str) and name in engines()), None)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let one worker of pytest-xdist run all tests of a framework, which it then imports once."""
+    engine = engine_of(item)
+    if engine and engines()[engine].needs and item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group(framework_of(engine)))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out gates that no tier has, and let the commit select those of the fast tier."""
+    if config.getoption("dlsys_engine"):
+        return
     left_out = []
     for item in items:
-        case = getattr(item, "callspec", None) and item.callspec.params.get("dlsys_case")  # type: ignore[attr-defined]
-        if not case:
+        case = item.callspec.params.get("dlsys_case") if hasattr(item, "callspec") else None
+        if case is None:
             continue
-        item.add_marker(pytest.mark.xdist_group(framework_of(case.engine)))
         study = case.case.study.name
-        if config.getoption("dlsys_engine"):
-            continue
         if study in STUDIES_OF_ENGINE.get(case.engine, (study,)):
-            item.add_marker(pytest.mark.rotates(f"gates of {case.engine}", FAST_GATES[case.engine]))
+            gates = f"gates of {case.engine}"
+            item.add_marker(pytest.mark.rotates(gates, FAST_GATES[case.engine]))
         else:
             left_out.append(item)
     if left_out:

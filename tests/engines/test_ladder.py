@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from frameworks import framework_of
 
 from dlsys_bench.conformance.check import Check
 from dlsys_bench.conformance.engine_checks import make_runner
@@ -25,7 +24,9 @@ from dlsys_bench.conformance.runner import (
 from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.registry import engines, one_of_each, unavailable
 
-FAST = Options(examples=4, budget=0.5)
+# Each example of a search is a model, which some engines compile.
+FAST = Options(examples=8)
+COMPILED_FAST = Options(examples=3)
 FULL = Options()
 
 # An engine that multiplies in bfloat16, with 8 bits, misses the ladder's tolerances by design:
@@ -55,13 +56,12 @@ def parameters() -> Iterator[Any]:
     for engine, entry in engines().items():
         if "cpu" not in entry.devices or engine in OUTSIDE:
             continue
-        group = pytest.mark.xdist_group(framework_of(engine))
         for check in select(None):
             name = f"{engine}-{check.name}"
-            marks = [group, *fast_marks(engine, check)]
-            yield pytest.param(engine, check.name, FAST, id=name, marks=marks)
-            marks = [group, pytest.mark.slow]
-            yield pytest.param(engine, check.name, FULL, id=f"{name}-full", marks=marks)
+            options = COMPILED_FAST if engine in COMPILED else FAST
+            marks = fast_marks(engine, check)
+            yield pytest.param(engine, check.name, options, id=name, marks=marks)
+            yield pytest.param(engine, check.name, FULL, id=f"{name}-full", marks=pytest.mark.slow)
 
 
 class Runners(dict[tuple[str, Options], Runner]):

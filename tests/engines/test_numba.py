@@ -1,4 +1,4 @@
-"""What numba compiles is what numpy does, and what it draws has the law it should."""
+"""The kernels of the numba engine compute as numpy does, and its dropout draws as it should."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ pads = st.sampled_from(["same", "valid"])
     pool=st.sampled_from([((2, 2), None), ((2, 3), (1, 2)), ((1, 2), (2, 3))]),
     seed=st.integers(0, 9),
 )
-def test_a_convolution_and_a_pool_are_numpys(
+def test_a_convolution_and_a_pool_equal_those_of_numpy(
     filters: int,
     channels: int,
     tall: int,
@@ -61,8 +61,7 @@ def test_a_convolution_and_a_pool_are_numpys(
     pool: Any,
     seed: int,
 ) -> None:
-    """Both ways of convolving: through windows, and directly, with and without a layer below that
-    wants dx."""
+    """The engine convolves through windows or directly, with and without a layer below."""
     layers = (
         *((BatchNorm(),) if below else ()),
         Conv2D(filters, (tall, wide), strides, padding, use_bias=bias),
@@ -79,18 +78,18 @@ def test_a_convolution_and_a_pool_are_numpys(
         {},
         training=True,
     )
-    expected, found = (
+    expected, actual = (
         engine.gradients(engine.build(model, seed=seed), batch, SparseCategoricalCrossEntropy())
         for engine in (create("numpy", dtype="float64"), create("numba", dtype="float64"))
     )
-    assert found.loss == pytest.approx(expected.loss, rel=1e-12)
+    assert actual.loss == pytest.approx(expected.loss, rel=1e-12)
     scale = max(float(np.abs(values).max()) for values in expected.weights.values())
     for name, values in expected.weights.items():
         np.testing.assert_allclose(
-            found.weights[name], values, rtol=0, atol=1e-11 * scale, err_msg=name
+            actual.weights[name], values, rtol=0, atol=1e-11 * scale, err_msg=name
         )
     np.testing.assert_allclose(
-        found.x, expected.x, rtol=0, atol=1e-11 * max(scale, float(np.abs(expected.x).max()))
+        actual.x, expected.x, rtol=0, atol=1e-11 * max(scale, float(np.abs(expected.x).max()))
     )
 
 
@@ -106,7 +105,7 @@ def test_a_convolution_and_a_pool_are_numpys(
 )
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("first", [True, False])
-def test_a_batch_norm_and_a_pool_are_one_only_where_that_is_the_same(
+def test_a_batch_norm_and_a_pool_are_fused_only_where_the_result_is_the_same(
     pool: AveragePool, together: bool, training: bool, first: bool
 ) -> None:
     layers = (BatchNorm(epsilon=0.1), pool, BatchNorm(), pool, Flatten(), Dense(3))
@@ -130,16 +129,16 @@ def test_a_batch_norm_and_a_pool_are_one_only_where_that_is_the_same(
     assert set(net.fused) == ({place, place + 2} if together else set())
     assert ours.loss == pytest.approx(expected.loss, rel=1e-12)
     for name, values in (*expected.weights.items(), ("x", expected.x)):
-        mine = ours.x if name == "x" else ours.weights[name]
-        np.testing.assert_allclose(mine, values, rtol=1e-9, atol=1e-12, err_msg=name)
-    for mine, output in zip(ours_outputs, outputs, strict=True):
-        np.testing.assert_allclose(mine, output, rtol=1e-9, atol=1e-12)
+        actual = ours.x if name == "x" else ours.weights[name]
+        np.testing.assert_allclose(actual, values, rtol=1e-9, atol=1e-12, err_msg=name)
+    for actual, output in zip(ours_outputs, outputs, strict=True):
+        np.testing.assert_allclose(actual, output, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_a_batch_norm_and_a_pool_train_as_numpys(replicas: int, shuffle: bool) -> None:
-    """In shards where there is one replica, and in replicas that share their samples."""
+def test_a_batch_norm_and_a_pool_train_as_in_numpy(replicas: int, shuffle: bool) -> None:
+    """One replica is trained in shards; several replicas share their samples."""
     model = Model(
         "m",
         (32, 32, 1),
@@ -170,7 +169,7 @@ def test_a_batch_norm_and_a_pool_train_as_numpys(replicas: int, shuffle: bool) -
 
 
 def kept(rate: float, units: int, samples: int, seed: int) -> Array:
-    """What a dropout leaves of ones, (samples, units)."""
+    """Return the output of a dropout for ones, (1, units, samples)."""
     engine = create("numba")
     net: Any = engine.build(Model("d", (units,), (Dropout(rate),)), seed=seed)
     left: Array = net.forward(np.ones((1, units, samples), "float32"), training=True)[0].copy()
@@ -179,7 +178,7 @@ def kept(rate: float, units: int, samples: int, seed: int) -> Array:
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("units", [1000, 1001])
-def test_dropout_keeps_as_many_as_it_should_one_by_one(rate: float, units: int) -> None:
+def test_dropout_keeps_the_right_number_of_units_independently(rate: float, units: int) -> None:
     left = kept(rate, units, 101, seed=3)
     stays = left > 0
     np.testing.assert_allclose(left[stays], np.float32(1 / (1 - rate)))
@@ -187,8 +186,8 @@ def test_dropout_keeps_as_many_as_it_should_one_by_one(rate: float, units: int) 
     assert stats.binomtest(int(stays.sum()), stays.size, 1 - rate).pvalue > 1e-6
     flat = stays.ravel()
     half = flat.size // 2
-    # Two numbers come of one state, and states of neighbours are alike: none of them may go
-    # together.
+    # One state of the generator gives two numbers, and neighbouring states are alike: none of the
+    # pairs may be correlated.
     for one, other in (
         (flat[:half], flat[-half:]),
         (flat[:-1:2], flat[1::2]),
@@ -197,7 +196,7 @@ def test_dropout_keeps_as_many_as_it_should_one_by_one(rate: float, units: int) 
         assert abs(stats.pearsonr(one, other).statistic) < 5 / np.sqrt(len(one))
 
 
-def test_every_pass_and_every_seed_draws_anew() -> None:
+def test_every_pass_and_every_seed_draws_other_masks() -> None:
     engine = create("numba")
     net: Any = engine.build(Model("d", (100,), (Dropout(0.5), Dropout(0.5))), seed=1)
     x = np.ones((1, 100, 8), "float32")
@@ -209,8 +208,8 @@ def test_every_pass_and_every_seed_draws_anew() -> None:
     np.testing.assert_array_equal(kept(0.5, 100, 8, 1), kept(0.5, 100, 8, 1))
 
 
-def test_what_is_no_number_stays_none() -> None:
-    """Fast arithmetic must not take a loss that diverged for one that has not."""
+def test_nan_is_propagated() -> None:
+    """Compilation with fast arithmetic must not hide a loss that is not finite."""
     engine = create("numba")
     layers = (
         Conv2D(2, (5, 5)),
@@ -230,7 +229,7 @@ def test_what_is_no_number_stays_none() -> None:
     assert np.isnan(found.weights["conv2d_1.kernel"]).all()
 
 
-def test_without_numba_there_is_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_the_error_names_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -241,7 +240,7 @@ def test_without_numba_there_is_advice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("optimizer", [SGD(1, momentum=0.9), RMSprop(1), Adam(1)])
-def test_a_rate_may_be_any_number(optimizer: Optimizer) -> None:
+def test_a_learning_rate_may_be_an_integer(optimizer: Optimizer) -> None:
     model, recipe = Model("m", (3,), (Dense(2),)), Recipe(optimizer, batch_size=4, epochs=2)
     samples = Samples(np.random.default_rng(0).standard_normal((8, 3)), np.array([0, 1] * 4))
     weights = []
@@ -254,5 +253,5 @@ def test_a_rate_may_be_any_number(optimizer: Optimizer) -> None:
         np.testing.assert_allclose(weights[1][name], values, rtol=1e-10, atol=1e-10, err_msg=name)
 
 
-def test_a_dropout_that_keeps_next_to_nothing_keeps_next_to_nothing() -> None:
+def test_a_drop_rate_close_to_one_keeps_nothing() -> None:
     assert not kept(1 - 2**-34, 1000, 8, seed=1).any()

@@ -1,5 +1,4 @@
-"""The numpy engine's own draws and buffers: what a step by step comparison, which hands them in,
-cannot see."""
+"""The draws of a plan, and the errors and buffers of the numpy engine."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ ENGINE = NumpyEngine()
 LINEAR = Model("linear", (4,), (Dense(3),))
 
 
-def test_an_epoch_sees_every_sample_once_in_an_order_of_its_own() -> None:
+def test_each_epoch_visits_every_sample_once_in_another_order() -> None:
     plan = Plan(3)
     orders = [plan.order(epoch, 103) for epoch in (1, 2)]
     for order in orders:
@@ -40,7 +39,7 @@ def test_an_epoch_sees_every_sample_once_in_an_order_of_its_own() -> None:
     np.testing.assert_array_equal(plan.order(1, 5, shuffle=False), range(5))
 
 
-def test_masks_depend_on_seed_layer_and_step_alone() -> None:
+def test_masks_depend_only_on_seed_layer_and_step() -> None:
     model = Model("two", (50,), (Dropout(0.5), Dense(50), Dropout(0.5), Dense(2)))
     masks = Plan(1).masks(model, 4, 30)
     assert set(masks) == {0, 2}
@@ -51,7 +50,7 @@ def test_masks_depend_on_seed_layer_and_step_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("y", "loss", "said"),
+    ("y", "loss", "message"),
     [
         (
             np.array([0, 1, 3]),
@@ -64,17 +63,16 @@ def test_masks_depend_on_seed_layer_and_step_alone() -> None:
         (np.array([1, -1, 1]), Hinge(), "one output"),
     ],
 )
-def test_targets_that_do_not_fit_are_named(y: np.ndarray, loss: object, said: str) -> None:
+def test_targets_that_do_not_fit_are_refused(y: np.ndarray, loss: object, message: str) -> None:
     recipe = Recipe() if loss is None else Recipe(loss=loss)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         train(
             ENGINE, ENGINE.build(LINEAR), Samples(np.zeros((3, 4), "float32"), y), recipe, Plan(0)
         )
 
 
 def test_buffers_of_one_batch_do_not_leak_into_the_next() -> None:
-    """Batches of changing size share memory: a small one after a large one must not see what lies
-    behind it."""
+    """Batches share memory: a small one must not read what a larger one left behind it."""
     model = Model(
         "mixed",
         (7, 6, 2),
@@ -107,8 +105,8 @@ def test_buffers_of_one_batch_do_not_leak_into_the_next() -> None:
 
 @settings(max_examples=30)
 @given(layer=strategies.layers("conv2d"), seed=st.integers(0, 99), at_once=st.integers(1, 6))
-def test_a_convolution_in_pieces_is_a_convolution(layer: Conv2D, seed: int, at_once: int) -> None:
-    """Large batches are gathered piece by piece: the same outputs and gradients as all at once."""
+def test_a_convolution_in_pieces_equals_a_whole_one(layer: Conv2D, seed: int, at_once: int) -> None:
+    """Large batches are convolved piece by piece, with the same outputs and gradients."""
     model = Model(
         "conv", (8, 8, 3), (layer, Activation("tanh"), Conv2D(2, (2, 2)), Flatten(), Dense(3))
     )

@@ -1,4 +1,4 @@
-"""Engines step by step from one plan: same weights, same batches, same dropout, real images."""
+"""The arms of the regularisation study on real images: each engine step by step as numpy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WITHIN = {"numba": 1e-7, "torch": 1e-7, "jax": 1e-7, "keras": 1e-6}
 
 @pytest.fixture(scope="module")
 def images() -> Samples:
-    """A few hundred real images: MNIST where it is at hand, digits where it is not."""
+    """Return 400 images of MNIST, or of digits where MNIST is not found."""
     data = prepare(
         load("mnist" if is_available("mnist") else "digits"), scaling="unit", dtype="float64"
     )
@@ -47,8 +47,10 @@ def recipe_of(case: Case, convention: str) -> Recipe:
 
 
 class SingleCorrection(AdamStepper):
-    """Keras's Adam takes the rate and the powers of the bias correction from betas in single
-    precision, and no more: the same here, to see that this explains the whole difference."""
+    """Round as Keras's Adam does, which keeps its learning rate and its betas in single precision.
+
+    The bias correction uses the rounded betas; that this explains the whole difference is tested.
+    """
 
     def start(self, parameters: Array) -> None:
         super().start(parameters)
@@ -60,8 +62,9 @@ class SingleCorrection(AdamStepper):
         self.optimizer = replace(self.optimizer, learning_rate=rounded["learning_rate"])
 
 
+@pytest.mark.rotates("arms step by step", 4)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_numpy_trains_as_the_others_do(
+def test_an_arm_is_trained_as_numpy_trains_it(
     case: Case, other: Engine, images: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = recipe_of(case, other.convention)
@@ -81,7 +84,7 @@ def test_numpy_trains_as_the_others_do(
 
 
 class HalfRate(NumpyEngine):
-    """A broken twin: it steps half as far."""
+    """A broken engine: its learning rate is halved."""
 
     def fit(self, net, samples, recipe, plan):  # type: ignore[no-untyped-def]
         slower = replace(
@@ -92,7 +95,7 @@ class HalfRate(NumpyEngine):
 
 
 class Unscaled(NumpyEngine):
-    """A broken twin: it drops without scaling what it keeps."""
+    """A broken engine: dropout does not scale the units that it keeps."""
 
     def build(self, model, weights=None, *, seed=0):  # type: ignore[no-untyped-def]
         net = super().build(model, weights, seed=seed)

@@ -90,7 +90,8 @@ class TapeRecorder:
         self.recorded += 1
         with Tape() as tape:
             step()
-        ran = True  # a graph does not run as it is recorded, this does: so its first launch is nothing
+        # Unlike a graph, the step has run while it was recorded, so the first launch does nothing.
+        ran = True
 
         def again() -> None:
             nonlocal ran
