@@ -129,9 +129,7 @@ def test_any_mixture_of_conventions_is_followed(engine: Engine, optimizer: Optim
     recipe = Recipe(
         optimizer, batch_size=8, epochs=3, schedule=CyclicalLearningRate(0.001, 0.05, 2)
     )
-    found = first_divergence(
-        NUMPY, engine, model, recipe, samples_for(model, 19), Plan(1), 1e-9
-    )
+    found = first_divergence(NUMPY, engine, model, recipe, samples_for(model, 19), Plan(1), 1e-9)
     assert found is None, str(found)
 
 
@@ -223,7 +221,7 @@ def test_other_seeds_rates_initial_weights_and_limits_compile_nothing_again(engi
     for size in (8, 6):
         bare = replace(recipe.optimizer, learning_rate=0.0)
         assert (
-            steps.program(network.skeleton(model), recipe.loss, bare, size, True)._cache_size() == 1
+            steps.program(network.bare_model(model), recipe.loss, bare, size, True)._cache_size() == 1
         )
     assert steps.program.cache_info().misses == before
 
@@ -235,7 +233,7 @@ def test_predictions_of_any_size_agree_and_few_sizes_are_compiled(engine: Engine
         found = engine.predict(net, x[:count])
         assert found.shape == (count, 2)
         np.testing.assert_allclose(found, expected[:count], rtol=1e-12, atol=1e-12)
-    assert network.predictor(network.skeleton(net.model))._cache_size() == 3  # type: ignore[attr-defined]
+    assert network.predictor(network.bare_model(net.model))._cache_size() == 3  # type: ignore[attr-defined]
 
 
 @BOTH
