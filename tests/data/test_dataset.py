@@ -1,3 +1,5 @@
+"""The validation of a dataset."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,7 +12,7 @@ from dlsys_bench.errors import DataError
 
 
 def dataset(**changed: Any) -> Dataset:
-    """Six images and three, of two classes, but for what is changed."""
+    """Return six training and three test images of two classes, with changes."""
     arrays = {
         "x_train": np.zeros((6, 4, 4, 1), np.uint8),
         "y_train": np.array([0, 1, 0, 1, 0, 1]),
@@ -21,17 +23,17 @@ def dataset(**changed: Any) -> Dataset:
     return Dataset(changed.pop("name", "mine"), **(arrays | changed))
 
 
-def filled(shape: tuple[int, ...], place: tuple[int, ...], value: float) -> np.ndarray:
+def filled(shape: tuple[int, ...], index: tuple[int, ...], value: float) -> np.ndarray:
     values = np.zeros(shape)
-    # The last one too: the first is to be named.
-    values[place] = values[(-1,) * len(shape)] = value
+    # The last value too: the message names the first invalid one.
+    values[index] = values[(-1,) * len(shape)] = value
     return values
 
 
 FLOATS = {"x_train": np.zeros((6, 4, 4, 1)), "x_test": np.zeros((3, 4, 4, 1))}
 TARGETS = {"y_train": np.zeros((6, 2)), "y_test": np.zeros((3, 2)), "classes": ()}
 
-BAD = {
+INVALID = {
     "empty train": (
         {"x_train": np.zeros((0, 4, 4, 1), np.uint8), "y_train": np.array([], int)},
         "x_train is empty: its shape is (0, 4, 4, 1)",
@@ -119,13 +121,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_is_said(case: str) -> None:
-    changed, said = BAD[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_arrays_raise(case: str) -> None:
+    changed, message = INVALID[case]
     with pytest.raises(DataError) as caught:
         dataset(**changed)
     assert str(caught.value).startswith('dataset "mine": ')
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_images_without_channels_get_one() -> None:
@@ -144,7 +146,7 @@ def test_labels_become_int64(dtype: type) -> None:
     assert made.y_train.tolist() == [0, 1, 0, 1, 1, 1]
 
 
-def test_vectors_and_targets_are_kept() -> None:
+def test_vectors_and_targets_are_unchanged() -> None:
     made = dataset(
         x_train=np.ones((6, 5), np.float32), x_test=np.ones((3, 5), np.float32), **TARGETS
     )
@@ -154,5 +156,5 @@ def test_vectors_and_targets_are_kept() -> None:
     assert made.classes == ()
 
 
-def test_a_class_may_be_absent() -> None:
+def test_a_class_may_have_no_samples() -> None:
     assert dataset(classes=["no", "yes", "perhaps"]).classes == ("no", "yes", "perhaps")

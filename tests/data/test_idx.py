@@ -1,3 +1,5 @@
+"""The IDX file format."""
+
 from __future__ import annotations
 
 import gzip
@@ -21,7 +23,7 @@ ARRAYS = hnp.arrays(st.sampled_from(sorted(TYPES.values())).map(np.dtype), SHAPE
 
 
 @given(values=ARRAYS)
-def test_what_is_written_is_read(encode: Encode, values: np.ndarray) -> None:
+def test_arrays_survive_the_format(encode: Encode, values: np.ndarray) -> None:
     read = parse_idx(encode(values), "here")
     assert read.dtype == values.dtype.newbyteorder("=")
     assert read.dtype.isnative
@@ -30,7 +32,7 @@ def test_what_is_written_is_read(encode: Encode, values: np.ndarray) -> None:
 
 
 @given(values=ARRAYS, data=st.data())
-def test_another_length_is_an_error(
+def test_a_wrong_length_raises(
     encode: Encode, values: np.ndarray, data: st.DataObject
 ) -> None:
     content = encode(values)
@@ -42,13 +44,13 @@ def test_another_length_is_an_error(
 
 
 @given(content=st.binary(max_size=64))
-def test_no_bytes_end_in_another_error(content: bytes) -> None:
+def test_any_bytes_raise_only_data_errors(content: bytes) -> None:
     with suppress(DataError):
         parse_idx(b"\0\0" + content, "here")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "begins with nothing"),
         (b"\0\0\x07\x01\0\0\0\0", "begins with 00000701"),
@@ -62,8 +64,8 @@ def test_no_bytes_end_in_another_error(content: bytes) -> None:
         ),
     ],
 )
-def test_damage_is_described(content: bytes, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_damaged_content_raises(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         parse_idx(content, "here")
 
 
@@ -78,7 +80,7 @@ def test_a_file_is_read(encode: Encode, tmp_path: Path) -> None:
     "damage",
     [lambda b: b[:-1], lambda b: b[:-8] + bytes([b[-8] ^ 1]) + b[-7:], lambda b: b"no gzip"],
 )
-def test_a_damaged_file_is_named(
+def test_a_damaged_file_raises(
     encode: Encode, tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     path = tmp_path / "file.gz"
@@ -87,6 +89,6 @@ def test_a_damaged_file_is_named(
         read_idx(path)
 
 
-def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*none\.gz: No such file"):
         read_idx(tmp_path / "none.gz")

@@ -1,3 +1,5 @@
+"""Loading of datasets by name, from archives and from callables."""
+
 from __future__ import annotations
 
 import sys
@@ -36,7 +38,7 @@ number = 3
 
 @pytest.fixture(params=["mnist", "fashion_mnist"])
 def real(request: pytest.FixtureRequest) -> str:
-    # Missing files are skipped; wrong ones are left to fail.
+    # Missing files skip the test; wrong ones let it fail.
     if any(report.state == "missing" for report in verify(request.param)):
         pytest.skip(
             f"{request.param} not found: set DLSYS_BENCH_DATA to a folder that has it, "
@@ -68,17 +70,18 @@ def test_the_real_data(real: str) -> None:
             5851,
             5949,
         ]
-        mean, deviation = 0.1307, 0.3081
+        mean, std = 0.1307, 0.3081
     else:
         assert dataset.y_train[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
         assert np.bincount(dataset.y_train).tolist() == [6000] * 10
-        mean, deviation = 0.2860, 0.3530
-    # The scalars that everyone standardises with.
+        mean, std = 0.2860, 0.3530
+    # The scalars that are commonly used for standardising.
     assert dataset.x_train.mean() / 255 == pytest.approx(mean, abs=5e-5)
-    assert dataset.x_train.std() / 255 == pytest.approx(deviation, abs=5e-5)
+    assert dataset.x_train.std() / 255 == pytest.approx(std, abs=5e-5)
 
 
-def test_the_real_data_are_fast(real: str) -> None:
+@pytest.mark.slow
+def test_loading_and_preparing_are_fast(real: str) -> None:
     def best(call: Any) -> float:
         seconds = []
         for _ in range(3):
@@ -88,8 +91,8 @@ def test_the_real_data_are_fast(real: str) -> None:
         return min(seconds)
 
     dataset = load(real, offline=True)
-    # Three times what it takes on a slow machine: this is to notice a slower way, not a slower
-    # machine.
+    # Three times the time on a slow machine: the test shall detect a slower implementation, not a
+    # slower machine.
     assert best(lambda: load(real, offline=True)) < 1.5
     assert best(lambda: prepare(dataset, scaling="standard")) < 1.5
 
@@ -104,7 +107,7 @@ def arrays() -> dict[str, np.ndarray]:
     }
 
 
-def test_an_archive(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_an_archive_is_loaded(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
     assert not is_available(str(path))
     np.savez(path, **arrays)
@@ -142,14 +145,14 @@ def test_a_home_folder_is_expanded(
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         (
             {"y_test": None},
             "has no array 'y_test'.*; it takes x_train, .* has x_train, y_train, x_test, classes",
         ),
         ({"y_train": np.array([0, 1, 2, 3, -1])}, r"y_train\[4\] is -1, but there are 5 classes"),
-        # A label this large must not become a list of as many names.
+        # A label this large must not create a tuple of as many names.
         (
             {"y_train": np.array([0, 1, 2, 3, 2**62])},
             r"y_train\[4\] is 4611686018427387904, but there are 65536 classes",
@@ -158,18 +161,20 @@ def test_a_home_folder_is_expanded(
         ({"classes": np.array(["a"])}, "there are 1 classes"),
     ],
 )
-def test_a_wrong_archive(
-    arrays: dict[str, np.ndarray], tmp_path: Path, changed: dict[str, Any], said: str
+def test_an_invalid_archive_raises(
+    arrays: dict[str, np.ndarray], tmp_path: Path, changed: dict[str, Any], message: str
 ) -> None:
-    if "classes" in said and "y_test" in changed:
+    if "classes" in message and "y_test" in changed:
         arrays["classes"] = np.array(list("abcde"))
     np.savez(tmp_path / "own.npz", **{k: v for k, v in (arrays | changed).items() if v is not None})
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load(str(tmp_path / "own.npz"))
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "empty", "cut", "flipped", "array"])
-def test_a_damaged_archive(arrays: dict[str, np.ndarray], tmp_path: Path, damage: str) -> None:
+def test_a_damaged_archive_raises(
+    arrays: dict[str, np.ndarray], tmp_path: Path, damage: str
+) -> None:
     path = tmp_path / "own.npz"
     np.savez_compressed(
         path,
@@ -200,13 +205,13 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("maker", ["mine", "Makers.make"])
-def test_a_callable(module: str, maker: str) -> None:
+def test_a_callable_is_called(module: str, maker: str) -> None:
     assert is_available(f"{module}:{maker}")
     assert load(f"{module}:{maker}").name == "mine"
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("no_such_module:mine", "cannot import 'no_such_module': No module named"),
         ("own_broken:mine", "cannot import 'own_broken': No module named 'no_such_module'"),
@@ -217,18 +222,18 @@ def test_a_callable(module: str, maker: str) -> None:
         ("own_data:nothing", "returned NoneType; it has to return dlsys_bench.data.Dataset"),
     ],
 )
-def test_a_wrong_callable(module: str, name: str, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_an_invalid_callable_raises(module: str, name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         load(name)
 
 
-def test_what_a_callable_raises_is_its_own(module: str) -> None:
+def test_errors_of_a_callable_are_not_caught(module: str) -> None:
     with pytest.raises(ZeroDivisionError):
         load(f"{module}:broken")
 
 
 @pytest.mark.parametrize("call", [load, is_available])
-def test_an_unknown_name_gets_the_nearest_and_the_list(call: Any) -> None:
+def test_an_unknown_name_raises_with_suggestions(call: Any) -> None:
     with pytest.raises(DataError) as caught:
         call("mnits")
     said = (

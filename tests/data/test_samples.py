@@ -1,3 +1,5 @@
+"""Scaling and splitting of datasets."""
+
 from __future__ import annotations
 
 import math
@@ -13,7 +15,7 @@ from dlsys_bench.errors import DataError
 
 
 def numbered(count: int) -> Dataset:
-    """Samples whose value and label both are their number."""
+    """Return samples whose value and label are their number."""
     x = np.arange(count, dtype=np.float32)[:, None]
     classes = tuple(map(str, range(count)))
     return Dataset("numbered", x, np.arange(count), x[:1], np.arange(1), classes)
@@ -43,7 +45,7 @@ def numbers(samples: Samples | None) -> list[int]:
     fraction=st.floats(0.01, 0.99),
     split=st.sampled_from(["last", "random"]),
 )
-def test_the_parts_are_the_whole(count: int, fraction: float, split: Any) -> None:
+def test_the_splits_add_up_to_the_training_set(count: int, fraction: float, split: Any) -> None:
     border = math.floor(count * (1.0 - fraction))
     if border in (0, count):
         with pytest.raises(
@@ -63,13 +65,13 @@ def test_the_parts_are_the_whole(count: int, fraction: float, split: Any) -> Non
     ("count", "fraction", "train"),
     [(60_000, 1 / 6, 50_000), (60_000, 0.1, 54_000), (10, 0.15, 8), (100, 0.9, 9)],
 )
-def test_the_border_is_where_keras_has_it(count: int, fraction: float, train: int) -> None:
+def test_the_border_of_the_split_is_that_of_keras(count: int, fraction: float, train: int) -> None:
     # 100 samples at 0.9: 1 - 0.9 is 0.09999999999999998, so Keras trains on 9 and not on 10.
     data = prepare(numbered(count), scaling="raw", validation_split=fraction)
     assert len(data.train.x) == train
 
 
-def test_a_random_split_is_its_seed() -> None:
+def test_a_random_split_depends_on_the_seed() -> None:
     def split(seed: int) -> list[int]:
         return numbers(
             prepare(
@@ -81,7 +83,7 @@ def test_a_random_split_is_its_seed() -> None:
     assert split(1) != split(2)
 
 
-def test_nothing_asked_for_is_no_validation() -> None:
+def test_there_is_no_validation_split_by_default() -> None:
     data = prepare(numbered(50), scaling="raw")
     assert data.validation is None
     assert numbers(data.train) == list(range(50))
@@ -89,19 +91,19 @@ def test_nothing_asked_for_is_no_validation() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 7, 50, 51])
-def test_a_limit_keeps_the_first(limit: int) -> None:
+def test_a_limit_keeps_the_first_samples(limit: int) -> None:
     data = prepare(numbered(50), scaling="raw", limit=limit)
     assert numbers(data.train) == list(range(min(limit, 50)))
     assert numbers(data.test) == [0]
 
 
-def test_a_limit_comes_before_the_split() -> None:
+def test_the_limit_applies_before_the_split() -> None:
     data = prepare(numbered(50), scaling="raw", limit=10, validation_split=0.3)
     assert (numbers(data.train), numbers(data.validation)) == (list(range(7)), [7, 8, 9])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_unit_is_what_dividing_gives(dtype: str) -> None:
+def test_unit_divides_by_255(dtype: str) -> None:
     dataset = images()
     data = prepare(dataset, dtype=dtype)
     expected = (dataset.x_train.astype(np.float32 if dtype == "float16" else dtype) / 255).astype(
@@ -113,7 +115,7 @@ def test_unit_is_what_dividing_gives(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("count", [20, 700])
-def test_standard_has_the_scalars_of_all_training_pixels(count: int) -> None:
+def test_standard_uses_the_scalars_of_all_training_pixels(count: int) -> None:
     # 700 samples are several blocks, the last one smaller.
     dataset = images(count)
     x = dataset.x_train.astype(np.float64) / 255
@@ -132,12 +134,12 @@ def test_standard_has_the_scalars_of_all_training_pixels(count: int) -> None:
     np.testing.assert_array_equal(half.train.x, single.train.x.astype(np.float16))
 
 
-def test_raw_is_raw() -> None:
+def test_raw_keeps_the_values() -> None:
     dataset = images()
     np.testing.assert_array_equal(prepare(dataset, scaling="raw").train.x, dataset.x_train)
 
 
-def test_targets_take_the_type_and_labels_do_not() -> None:
+def test_targets_take_the_dtype_and_labels_do_not() -> None:
     data = prepare(values(np.float64), dtype="float32")
     assert data.train.y.dtype == data.test.y.dtype == np.float32
     assert data.test.y.max() == 1
@@ -166,7 +168,7 @@ def test_the_arrays_are_copies(scaling: Any, split: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (
             {"scaling": "standart"},
@@ -186,24 +188,24 @@ def test_the_arrays_are_copies(scaling: Any, split: float) -> None:
         ({"seed": None}, "seed is None"),
     ],
 )
-def test_what_is_wrong_is_said(options: dict[str, Any], said: str) -> None:
+def test_invalid_options_raise(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError) as caught:
         prepare(images(), **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_equal_pixels_cannot_be_standardised() -> None:
-    # 0.1 has no exact mean: its deviation in floating point is tiny, not zero.
+    # The mean of 0.1 is not exact: the standard deviation in floating point is tiny, not zero.
     x = np.full((7, 3), 0.1)
     dataset = Dataset("grey", x, np.zeros(7, int), x, np.zeros(7, int), ("a",))
     with pytest.raises(
         DataError,
-        match=r"divides by the standard deviation of x_train, whose values lie between 0\.1 and 0\.1",
+        match=r"divides by the standard deviation of x_train, whose values lie between 0\.1 and",
     ):
         prepare(dataset, scaling="standard")
 
 
-def test_values_without_a_deviation_cannot_be_standardised() -> None:
+def test_values_whose_variance_overflows_cannot_be_standardised() -> None:
     x = np.array([[1e200], [-1e200]])
     dataset = Dataset("wide", x, np.zeros(2, int), x, np.zeros(2, int), ("a",))
     with (
@@ -213,7 +215,7 @@ def test_values_without_a_deviation_cannot_be_standardised() -> None:
         prepare(dataset, scaling="standard")
 
 
-def test_a_second_division_by_255_is_refused() -> None:
+def test_values_that_are_scaled_already_raise() -> None:
     x = np.linspace(0, 1, 8)[:, None]
     dataset = Dataset("scaled", x, np.zeros(8, int), x, np.zeros(8, int), ("a",))
     with pytest.raises(
@@ -233,7 +235,7 @@ def test_a_second_division_by_255_is_refused() -> None:
 
 
 @pytest.mark.parametrize("part", ["x_train", "x_test", "y_train", "y_test"])
-def test_values_too_large_for_the_type_are_refused(part: str) -> None:
+def test_values_too_large_for_the_dtype_raise(part: str) -> None:
     arrays = {
         "x_train": np.ones((4, 2)),
         "y_train": np.ones((4, 1)),

@@ -1,3 +1,5 @@
+"""The table of datasets."""
+
 from __future__ import annotations
 
 import re

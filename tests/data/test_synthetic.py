@@ -1,4 +1,4 @@
-"""Data that a formula makes."""
+"""Datasets that are computed from formulas."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def test_targets_of_one_variable(name: str, target: object) -> None:
     assert abs(data.x_train.mean()) < 0.15
 
 
-def test_eggholder_is_the_function() -> None:
-    """Its known minimum, and a value by hand."""
+def test_the_eggholder_function() -> None:
+    """The known minimum, and a value computed by hand."""
     assert eggholder_function(np.array(512.0), np.array(404.2319)) == pytest.approx(
         -959.6407, abs=1e-4
     )
@@ -38,7 +38,7 @@ def test_eggholder_is_the_function() -> None:
 
 
 @pytest.mark.parametrize("name", ["absolute", "absolute-sine", "eggholder", "half-plane"])
-def test_a_seed_draws_it_again(name: str) -> None:
+def test_a_dataset_is_redrawn_from_a_seed(name: str) -> None:
     data = load(name)
     assert data.redraw is not None
     first, again, other = data.redraw(3), data.redraw(3), data.redraw(4)

@@ -1,5 +1,4 @@
-"""The layer table: shapes, parameters, bad options. Tests loop over it: a new layer is tested by
-being there."""
+"""The layers: shapes, parameters and invalid options, for every layer of the table."""
 
 from __future__ import annotations
 
@@ -42,13 +41,15 @@ def test_every_tensor_of_a_layer_has_an_initialiser(kind: str, data: st.DataObje
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "shape", "said"),
-    [(kind, *bad) for kind, layer in LAYERS.items() for bad in layer.invalid],
+    ("kind", "options", "shape", "message"),
+    [(kind, *invalid) for kind, layer in LAYERS.items() for invalid in layer.invalid],
 )
-def test_bad_options_are_named(kind: str, options: dict[str, Any], shape: Shape, said: str) -> None:
+def test_invalid_options_raise(
+    kind: str, options: dict[str, Any], shape: Shape, message: str
+) -> None:
     with pytest.raises(SpecError) as error:
         LAYERS[kind].of(**options).output_shape(shape)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -58,7 +59,7 @@ def test_bad_options_are_named(kind: str, options: dict[str, Any], shape: Shape,
     stride=st.integers(1, 4),
     padding=st.sampled_from(["valid", "same"]),
 )
-def test_a_convolution_has_as_many_outputs_as_windows(
+def test_a_convolution_has_one_output_per_window(
     size: int, kernel: int, stride: int, padding: str
 ) -> None:
     layer = Conv2D.of(filters=1, kernel_size=kernel, strides=stride, padding=padding)
@@ -68,7 +69,7 @@ def test_a_convolution_has_as_many_outputs_as_windows(
     starts = range(0, size + before + after - kernel + 1, stride)
     assert layer.output_shape((size, size, 1)) == (len(starts), len(starts), 1)
     if padding == "same":
-        # As few zeros as will do, the odd one at the end.
+        # As few zeros as possible, with the extra one of an odd number at the end.
         assert len(starts) == -(-size // stride)
         assert after - before in (0, 1)
 
@@ -79,7 +80,7 @@ def test_a_convolution_has_as_many_outputs_as_windows(
     stride=st.none() | st.integers(1, 4),
     kind=st.sampled_from([AveragePool, MaxPool]),
 )
-def test_a_pool_has_as_many_outputs_as_windows(
+def test_a_pool_has_one_output_per_window(
     size: int, pool: int, stride: int | None, kind: type[AveragePool]
 ) -> None:
     if pool > size:

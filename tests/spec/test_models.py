@@ -1,5 +1,4 @@
-"""Models: the published counts from the spec alone, names, JSON, and what a layer that does not fit
-says."""
+"""Models and recipes: published counts, names, JSON, conventions and invalid options."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ def test_there_are_48_published_counts() -> None:
 
 
 @pytest.mark.parametrize("claim", COUNTS, ids=lambda claim: claim["id"])
-def test_the_spec_counts_what_the_notebooks_print(claim: dict[str, object]) -> None:
+def test_the_counts_are_those_of_the_notebooks(claim: dict[str, object]) -> None:
     model = MODELS[f"{str(claim['study']).removeprefix('regularization/')}/{claim['arm']}"]
     assert getattr(model.counts, str(claim["metric"]).removeprefix("params_")) == claim["value"]
 
@@ -50,7 +49,7 @@ def test_a_summary_adds_up(model: Model) -> None:
     assert len(set(model.names)) == len(rows)
 
 
-def test_a_layer_that_does_not_fit_is_named() -> None:
+def test_a_layer_that_does_not_accept_its_input_raises() -> None:
     with pytest.raises(
         SpecError,
         match=r"model 'mine', layer 2 of 2: conv2d: the kernel 5x5 is larger than its input 4x4x2",
@@ -59,13 +58,13 @@ def test_a_layer_that_does_not_fit_is_named() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (28, 28), (28, 28, -1)])
-def test_an_input_shape_that_cannot_be_is_named(shape: tuple[int, ...]) -> None:
+def test_an_invalid_input_shape_raises(shape: tuple[int, ...]) -> None:
     with pytest.raises(SpecError, match="input_shape is"):
         Model("mine", shape, (Flatten(),))
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_following_a_convention_leaves_no_departure(convention: str) -> None:
+def test_a_converted_record_has_no_deviations(convention: str) -> None:
     model = Model("mine", (4,), (Dense(2), BatchNorm()))
     for record in (
         model,
@@ -76,7 +75,7 @@ def test_following_a_convention_leaves_no_departure(convention: str) -> None:
         assert deviations(convention, to_convention(convention, record)) == []
 
 
-def test_the_conventions_depart_from_each_other_in_every_record_they_name() -> None:
+def test_the_conventions_differ_in_every_record_that_names_them() -> None:
     everything = [
         BatchNorm(),
         *(kind.of() for kind in (*OPTIMIZERS.values(), *INITIALIZERS.values())),
@@ -86,13 +85,13 @@ def test_the_conventions_depart_from_each_other_in_every_record_they_name() -> N
     assert found == named
 
 
-def test_an_unknown_convention_is_named() -> None:
+def test_an_unknown_convention_raises() -> None:
     with pytest.raises(SpecError, match="unknown convention 'kears'"):
         to_convention("kears", BatchNorm())
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size is 0"),
         ({"epochs": -1}, "epochs is -1"),
@@ -104,14 +103,14 @@ def test_an_unknown_convention_is_named() -> None:
         ({"optimiser": 3}, "no option 'optimiser' (did you mean \"optimizer\"?)"),
     ],
 )
-def test_a_bad_recipe_is_named(options: dict[str, object], said: str) -> None:
+def test_an_invalid_recipe_raises(options: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError) as error:
         Recipe.of(**options)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"learning_rate": -0.1}, "learning_rate is -0.1"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
@@ -123,13 +122,13 @@ def test_a_bad_recipe_is_named(options: dict[str, object], said: str) -> None:
         ({"momentum": 0.9, "dampening": 0.1}, 'dampening 0.1 needs velocity "gradient"'),
     ],
 )
-def test_a_bad_optimizer_is_named(options: dict[str, object], said: str) -> None:
+def test_an_invalid_optimizer_raises(options: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError) as error:
         SGD.of(**options)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_recipe_shortens_the_memory_of_every_batch_norm_and_nothing_else() -> None:
+def test_moving_decay_replaces_that_of_every_batch_norm() -> None:
     model = MODELS["lenet5-tanh/bn+bn"]
     adapted = Recipe(moving_decay=0.5).adapt(model)
     norms = [layer for layer in adapted.layers if isinstance(layer, BatchNorm)]
@@ -138,14 +137,14 @@ def test_a_recipe_shortens_the_memory_of_every_batch_norm_and_nothing_else() -> 
     assert Recipe().adapt(model) is model
 
 
-def test_the_laws_of_the_initialisers() -> None:
+def test_the_distributions_of_the_initialisers() -> None:
     fans = Fans(50, 100)
-    laws = {kind: record.of().distribution(fans) for kind, record in INITIALIZERS.items()}
-    assert laws["glorot_uniform"].high == pytest.approx((6 / 150) ** 0.5)
-    assert laws["he_uniform"].high == pytest.approx((6 / 50) ** 0.5)
-    assert laws["fan_in_uniform"].high == pytest.approx(50**-0.5)
-    assert laws["glorot_normal"].stddev * 0.8796256610342398 == pytest.approx((2 / 150) ** 0.5)
-    assert laws["he_normal"].stddev * 0.8796256610342398 == pytest.approx((2 / 50) ** 0.5)
+    found = {kind: record.of().distribution(fans) for kind, record in INITIALIZERS.items()}
+    assert found["glorot_uniform"].high == pytest.approx((6 / 150) ** 0.5)
+    assert found["he_uniform"].high == pytest.approx((6 / 50) ** 0.5)
+    assert found["fan_in_uniform"].high == pytest.approx(50**-0.5)
+    assert found["glorot_normal"].stddev * 0.8796256610342398 == pytest.approx((2 / 150) ** 0.5)
+    assert found["he_normal"].stddev * 0.8796256610342398 == pytest.approx((2 / 50) ** 0.5)
     assert INITIALIZERS["he_normal"].of(truncated=False).distribution(fans).stddev == pytest.approx(
         0.2
     )

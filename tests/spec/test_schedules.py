@@ -1,4 +1,4 @@
-"""Learning rates and batch sizes that move, against the papers' own formulas."""
+"""Learning-rate schedules and batch-size policies, against the formulas of the papers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from dlsys_bench.spec.record import from_dict
 from dlsys_bench.spec.schedules import CyclicalLearningRate, LearningRateRamp, Schedule
 
 
-def test_triangular_rises_and_falls_in_a_straight_line() -> None:
+def test_triangular_is_piecewise_linear() -> None:
     schedule = CyclicalLearningRate(1.0, 5.0, 4)
     assert [schedule.rate(step) for step in range(10)] == [1, 2, 3, 4, 5, 4, 3, 2, 1, 2]
 
 
-def test_triangular2_halves_its_reach_each_cycle() -> None:
+def test_triangular2_halves_its_amplitude_each_cycle() -> None:
     schedule = CyclicalLearningRate(1.0, 5.0, 4, "triangular2")
     assert [schedule.rate(step) for step in (4, 12, 20, 28)] == [5, 3, 2, 1.5]
 
@@ -44,7 +44,7 @@ def test_exp_range_shrinks_with_each_step() -> None:
     size=st.integers(1, 50),
     step=st.integers(0, 500),
 )
-def test_smiths_formula(base: float, maximum: float, size: int, step: int) -> None:
+def test_the_formula_of_smith(base: float, maximum: float, size: int, step: int) -> None:
     """The code of the paper (section 3.1), line by line."""
     cycle = np.floor(1 + step / (2 * size))
     x = np.abs(step / size - 2 * cycle + 1)
@@ -54,7 +54,7 @@ def test_smiths_formula(base: float, maximum: float, size: int, step: int) -> No
     )
 
 
-def test_a_scale_of_ones_own_is_a_subclass_that_travels() -> None:
+def test_a_custom_scale_is_a_subclass_that_survives_json() -> None:
     @dataclass(frozen=True)
     class Sine(CyclicalLearningRate):
         kind: ClassVar[str] = "sine_cyclical"
@@ -68,20 +68,20 @@ def test_a_scale_of_ones_own_is_a_subclass_that_travels() -> None:
 
 
 @pytest.mark.parametrize(("spacing", "middle"), [("factor", 0.1), ("difference", 0.505)])
-def test_a_ramp_goes_from_low_to_high_and_stays(spacing: str, middle: float) -> None:
+def test_a_ramp_goes_from_low_to_high_and_stays_there(spacing: str, middle: float) -> None:
     ramp = LearningRateRamp(0.01, 1.0, 5, spacing)  # type: ignore[arg-type]
     assert [ramp.rate(step) for step in (0, 2, 4, 9)] == pytest.approx([0.01, middle, 1.0, 1.0])
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: CyclicalLearningRate(step_size=0), "step_size is 0"),
         (lambda: CyclicalLearningRate(base=-0.1), "base is -0.1"),
         (lambda: CyclicalLearningRate(scale="square"), "scale is 'square'"),  # type: ignore[arg-type]
         (lambda: CyclicalLearningRate(gamma=1.5), "gamma is 1.5"),
         (lambda: LearningRateRamp(steps=0), "steps is 0"),
-        (lambda: LearningRateRamp(low=0.0), "low and a high above 0"),
+        (lambda: LearningRateRamp(low=0.0), "a low and a high above 0"),
         (lambda: CyclicalBatchSize(64, 96), "largest is 96"),
         (lambda: CyclicalBatchSize(64, 64), "largest is 64"),
         (lambda: CyclicalBatchSize(0, 64), "smallest is 0"),
@@ -91,17 +91,17 @@ def test_a_ramp_goes_from_low_to_high_and_stays(spacing: str, middle: float) -> 
         (lambda: Recipe(samples=0), "samples is 0"),
     ],
 )
-def test_what_cannot_be_is_one_clear_line(make: object, said: str) -> None:
-    with pytest.raises(SpecError, match=said) as error:
+def test_invalid_options_raise_with_one_line(make: object, message: str) -> None:
+    with pytest.raises(SpecError, match=message) as error:
         make()  # type: ignore[operator]
     assert "\n" not in str(error.value)
 
 
-def test_a_base_above_the_maximum_is_legal() -> None:
+def test_a_base_above_the_maximum_is_valid() -> None:
     assert CyclicalLearningRate(0.1, 1e-9, 10).rate(10) == pytest.approx(1e-9)
 
 
-def test_the_published_batch_sizes_make_the_published_numbers_of_updates() -> None:
+def test_the_published_batch_sizes_give_the_published_updates() -> None:
     """nb2: epochs 3 and 5 make two updates, epoch 4 sixteen."""
     sizes = list(itertools.islice(CyclicalBatchSize(ends="early").epochs(60_000), 5))
     assert [len(epoch) for epoch in sizes] == [57, 17, 2, 16, 2]
@@ -116,7 +116,7 @@ def test_the_published_batch_sizes_make_the_published_numbers_of_updates() -> No
     growing=st.booleans(),
     power=st.integers(1, 4),
 )
-def test_a_sound_policy_sees_every_sample_once_an_epoch(
+def test_a_policy_visits_every_sample_once_per_epoch(
     samples: int, epochs: int, growing: bool, power: int
 ) -> None:
     policy = CyclicalBatchSize(4, 4 * 2**power, growing)
@@ -134,7 +134,7 @@ def test_a_sound_policy_sees_every_sample_once_an_epoch(
     limit=st.one_of(st.none(), st.integers(1, 200)),
     cyclical=st.booleans(),
 )
-def test_epochs_are_cut_where_the_steps_end(
+def test_epochs_end_where_the_steps_end(
     samples: int, batch: int, epochs: int, limit: int | None, cyclical: bool
 ) -> None:
     sizes: BatchSizes | None = CyclicalBatchSize(2, 8) if cyclical else None
@@ -151,13 +151,13 @@ def test_epochs_are_cut_where_the_steps_end(
     assert count_steps(samples, recipe, Plan(0)) == len(flat[:limit])
 
 
-def test_a_batch_larger_than_the_data_is_said() -> None:
+def test_a_batch_larger_than_the_data_raises() -> None:
     with pytest.raises(BatchError, match="batch_size is 129, but there are 128 training samples"):
         count_steps(128, Recipe(batch_size=129), Plan(0))
 
 
-def test_what_came_later_is_not_in_the_json_of_what_was_stored_before() -> None:
-    """Stored runs carry a digest of their recipe: an option that is not used must not change it."""
+def test_options_added_later_are_not_in_the_json_while_unused() -> None:
+    """A stored run has a digest of its recipe, which must not change with a new option."""
     plain = Recipe(SGD(0.1))
     assert not {"schedule", "batch_sizes", "samples"} & set(plain.to_dict())
     assert from_dict(plain.to_dict()) == plain
@@ -168,8 +168,8 @@ def test_what_came_later_is_not_in_the_json_of_what_was_stored_before() -> None:
     assert isinstance(full.schedule, Schedule)
 
 
-def test_a_subclass_without_a_kind_of_its_own_is_refused() -> None:
-    """It would take the place of what it comes from in every stored recipe."""
+def test_a_subclass_without_its_own_kind_raises() -> None:
+    """It would replace its base class in every stored recipe."""
     with pytest.raises(
         SpecError, match="Mine needs its own kind: 'cyclical_learning_rate' is the kind of Cyc"
     ):
