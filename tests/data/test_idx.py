@@ -32,9 +32,7 @@ def test_arrays_survive_the_format(encode: Encode, values: np.ndarray) -> None:
 
 
 @given(values=ARRAYS, data=st.data())
-def test_a_wrong_length_raises(
-    encode: Encode, values: np.ndarray, data: st.DataObject
-) -> None:
+def test_a_wrong_length_raises(encode: Encode, values: np.ndarray, data: st.DataObject) -> None:
     content = encode(values)
     cut = data.draw(st.integers(0, len(content) - 1))
     with pytest.raises(DataError, match=r"^here (is truncated|is not an IDX file)"):
