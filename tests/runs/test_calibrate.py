@@ -1,5 +1,4 @@
-"""`dlsys-bench calibrate`, run as a person runs it: every finished run is kept once, whatever is
-killed."""
+"""`dlsys-bench calibrate` in processes: every finished run is stored once, whatever is killed."""
 
 from __future__ import annotations
 
@@ -40,7 +39,8 @@ from dlsys_bench.studies import Arm, Study
 HERE = Path(__file__).parent
 SMALL = Model("small", (28, 28, 1), (Flatten(), Dense(10)))
 ARMS = Study("arms", "two", "mine", "digits", tuple(
-    Arm(name, SMALL, {"quick": Recipe(SGD(rate), batch_size=64, steps=20)}) for name, rate in (("b", 0.1), ("a", 0.2))))
+    Arm(name, SMALL, {"quick": Recipe(SGD(rate), batch_size=64, steps=20)})
+    for name, rate in (("b", 0.1), ("a", 0.2))))
 
 def train(seed):
     """Half a training that says when it begins."""
@@ -109,7 +109,7 @@ def start(
 
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> str:
-    """What it said on stderr, of which no traceback is a part."""
+    """Return its output on stderr, after checking that it contains no traceback."""
     out, said = process.communicate(timeout=120)
     assert process.returncode == code, out + said
     assert "Traceback" not in said
@@ -130,13 +130,13 @@ def until(holds: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def begun(folder: Path) -> Counter[int]:
-    """How often each seed was begun to be trained."""
+    """Return how often the training of each seed has started."""
     log = folder / "log.txt"
     return Counter(map(int, log.read_text().split())) if log.exists() else Counter()
 
 
 def stored(folder: Path) -> list[int]:
-    """The seeds in the store, every attempt."""
+    """Return the seeds in the store, of every attempt."""
     path = folder / "reports" / "runs.db"
     if not path.exists():
         return []
@@ -156,7 +156,7 @@ def figures(result: Result) -> tuple[object, ...]:
     return (result.key.arm, result.seed, result.key.protocol, history)
 
 
-def test_an_arm_reaches_the_same_by_one_worker_two_and_none(folder: Path) -> None:
+def test_results_do_not_depend_on_the_number_of_workers(folder: Path) -> None:
     target = "regularization/fashion/ffn"
     for workers in ("1", "2"):
         call(
@@ -187,7 +187,7 @@ def test_an_arm_reaches_the_same_by_one_worker_two_and_none(folder: Path) -> Non
     assert list(map(figures, read(path))) == list(map(figures, one))
 
 
-def test_rows_are_made_whole_and_the_reference_file_is_in_the_order_of_the_arms(
+def test_reference_file_is_in_the_order_of_the_arms(
     folder: Path,
 ) -> None:
     said = call(folder, "mine:ARMS", "--seeds", "3", "--workers", "1")
@@ -213,7 +213,7 @@ def test_rows_are_made_whole_and_the_reference_file_is_in_the_order_of_the_arms(
     assert path.read_bytes() == before
 
 
-def test_workers_that_die_and_trainings_that_fail_leave_the_others_whole(folder: Path) -> None:
+def test_failed_workers_and_trainings_do_not_affect_other_runs(folder: Path) -> None:
     (folder / "deaths.txt").touch()
     process = start(folder, "mine:troubled", "--seeds", "8", "--workers", "2", "--json")
     out, said = process.communicate(timeout=120)
@@ -234,12 +234,13 @@ def test_workers_that_die_and_trainings_that_fail_leave_the_others_whole(folder:
 def cluster(
     folder: Path, workers: int = 2
 ) -> Iterator[tuple[str, subprocess.Popen[bytes], list[subprocess.Popen[bytes]]]]:
-    """A scheduler and its workers on this machine: its address and the processes."""
+    """Start a scheduler and workers on this machine; return its address and the processes."""
     file, processes = folder / "scheduler.json", list[subprocess.Popen[bytes]]()
     common = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
 
     def begin(*arguments: str) -> subprocess.Popen[bytes]:
-        processes.append(subprocess.Popen([sys.executable, "-m", *arguments], **common))  # type: ignore[call-overload]
+        command = [sys.executable, "-m", *arguments]
+        processes.append(subprocess.Popen(command, **common))  # type: ignore[call-overload]
         return processes[-1]
 
     local = ("--host", "127.0.0.1", "--no-dashboard")
@@ -260,7 +261,7 @@ def cluster(
             process.wait()
 
 
-def test_a_cluster_may_lose_a_worker_and_when_it_loses_its_scheduler_one_goes_on_without(
+def test_cluster_survives_a_lost_worker_and_a_lost_scheduler_can_be_resumed(
     folder: Path,
 ) -> None:
     arguments = ("mine:train", "--seeds", "20")
@@ -290,7 +291,7 @@ def test_a_cluster_may_lose_a_worker_and_when_it_loses_its_scheduler_one_goes_on
     assert "cannot use the cluster at nothing://x" in said
 
 
-def test_a_scheduler_that_is_lost_when_all_is_in_flight_is_missed(folder: Path) -> None:
+def test_scheduler_lost_with_all_runs_in_flight_is_reported(folder: Path) -> None:
     with cluster(folder, 1) as (address, scheduler, _):
         process = start(folder, "mine:slow", "--seeds", "2", "--cluster", address)
         until(lambda: len(begun(folder)) > 0)
@@ -304,7 +305,7 @@ def test_a_scheduler_that_is_lost_when_all_is_in_flight_is_missed(folder: Path) 
 
 @pytest.mark.usefixtures("heard_interrupts")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_command_that_is_killed_goes_on_where_it_was(folder: Path, how: signal.Signals) -> None:
+def test_killed_command_resumes(folder: Path, how: signal.Signals) -> None:
     arguments = ("mine:train", "--seeds", "16", "--workers", "2")
     process = start(folder, *arguments)
     until(lambda: len(stored(folder)) > 3)
@@ -324,7 +325,7 @@ def test_a_command_that_is_killed_goes_on_where_it_was(folder: Path, how: signal
     assert sum(begun(folder).values()) <= 16 + 2 * 2
 
 
-def test_two_commands_at_once_share_the_work(folder: Path) -> None:
+def test_two_commands_share_the_work(folder: Path) -> None:
     arguments = ("mine:train", "--seeds", "20", "--workers", "2")
     processes = [start(folder, *arguments) for _ in range(2)]
     said = [ended(process) for process in processes]
@@ -335,7 +336,7 @@ def test_two_commands_at_once_share_the_work(folder: Path) -> None:
     assert all("20 requested" in line for line in said)
 
 
-def test_a_command_takes_over_what_one_that_is_gone_had_reserved(folder: Path) -> None:
+def test_reservations_of_a_killed_command_are_taken_over(folder: Path) -> None:
     arguments = ("mine:train", "--seeds", "12", "--workers", "1")
     first, second = start(folder, *arguments), start(folder, *arguments)
     until(lambda: len(stored(folder)) > 2)
@@ -345,7 +346,7 @@ def test_a_command_takes_over_what_one_that_is_gone_had_reserved(folder: Path) -
     assert sorted(stored(folder)) == in_reference(folder) == list(range(12))
 
 
-def test_a_run_of_another_host_is_waited_for_until_it_is_released(folder: Path) -> None:
+def test_command_waits_for_runs_of_another_host(folder: Path) -> None:
     call(folder, "mine:train", "--seeds", "1", "--workers", "1")
     path = folder / "reports" / "runs.db"
     with Store(path) as store:
@@ -366,7 +367,7 @@ def test_a_run_of_another_host_is_waited_for_until_it_is_released(folder: Path) 
     assert sorted(stored(folder)) == in_reference(folder) == [0, 1, 2]
 
 
-def test_a_full_disk_stops_the_command_with_what_it_had(folder: Path) -> None:
+def test_full_disk_stops_the_command_and_keeps_its_runs(folder: Path) -> None:
     arguments = ("mine:train", "--seeds", "24", "--workers", "2")
     said = call(folder, *arguments, code=2, how=("-c", LIMITED))
     assert "cannot write results to reports/runs.db" in said
@@ -378,7 +379,7 @@ def test_a_full_disk_stops_the_command_with_what_it_had(folder: Path) -> None:
     assert sum(begun(folder).values()) <= 24 + 1 + 2 * 2
 
 
-def test_a_folder_that_cannot_be_written_is_said_before_anything_is_trained(folder: Path) -> None:
+def test_unwritable_folder_is_reported_before_training(folder: Path) -> None:
     call(folder, "mine:train", "--seeds", "2", "--workers", "1")
     for place in (folder / "reports", folder / "reports" / "reference"):
         files = [place, *(file for file in place.iterdir() if file.is_file())]
@@ -408,7 +409,9 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_trained(fold
         (("mine:ARMS", "--tier", "full"), "has no tier 'full'"),
     ],
 )
-def test_a_mistake_is_one_clear_line(folder: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_mistakes_are_reported_in_one_line(
+    folder: Path, arguments: tuple[str, ...], said: str
+) -> None:
     found = call(folder, *arguments, code=2)
     assert said in found
     assert found.count("\n") == 1

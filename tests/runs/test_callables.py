@@ -1,4 +1,4 @@
-"""Anyone's training as a run: what it returns, and what is wrong with what it returns."""
+"""The user's own training: valid and invalid return values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlsys_bench.runs.callables import METRIC, find_train, name_of, train_once
 from dlsys_bench.runs.result import Result
 
 
-def test_a_number_and_a_mapping_are_figures() -> None:
+def test_numbers_and_mappings_become_figures() -> None:
     assert train_once(lambda seed: 0.9 + seed, 3, "mine").figures == {METRIC: 3.9}
     found = train_once(lambda seed: {"accuracy": np.float32(0.5), "loss": np.array(2.0)}, 1, "mine")
     assert found.figures == {"accuracy": 0.5, "loss": 2.0}
@@ -22,7 +22,7 @@ def test_a_number_and_a_mapping_are_figures() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_not_finite_has_diverged(value: float) -> None:
+def test_non_finite_figures_have_diverged(value: float) -> None:
     found = train_once(lambda seed: {"accuracy": 0.1, "loss": value}, 1, "mine")
     assert (found.status, found.figures, found.metric("accuracy")) == ("diverged", {}, None)
     assert found.reason == f"loss became {value}"
@@ -31,14 +31,14 @@ def test_what_is_not_finite_has_diverged(value: float) -> None:
 @pytest.mark.parametrize(
     "value", [None, "0.9", "high", [0.1], {}, {"a": "0.9"}, {"a": None}, np.zeros(2)]
 )
-def test_what_is_no_number_is_refused_with_what_is_accepted(value: object) -> None:
+def test_other_return_values_raise(value: object) -> None:
     with pytest.raises(
         UserError, match=r"training 'mine' returned .*; it has to return a number, or a mapping"
     ):
         train_once(lambda seed: value, 1, "mine")  # type: ignore[arg-type, return-value]
 
 
-def test_what_a_training_raises_is_its_own() -> None:
+def test_errors_of_the_training_pass_through() -> None:
     def train(seed: int) -> float:
         raise RuntimeError("out of memory")
 
@@ -46,11 +46,9 @@ def test_what_a_training_raises_is_its_own() -> None:
         train_once(train, 1)
 
 
-def test_a_training_is_found_by_name() -> None:
+def test_find_train_by_name() -> None:
     assert find_train("math:sqrt") is math.sqrt
-    assert name_of(test_a_training_is_found_by_name).endswith(
-        "test_callables:test_a_training_is_found_by_name"
-    )
+    assert name_of(test_find_train_by_name).endswith("test_callables:test_find_train_by_name")
     with pytest.raises(
         UserError, match="training 'math:pi' is float; it takes a callable of a seed"
     ):

@@ -1,4 +1,4 @@
-"""The reference file: whole, in order, nothing twice, nothing lost."""
+"""Merging into reference files: complete, in order, and without duplicates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def result(arm: str, seed: int, **changes: object) -> Result:
     return make_result(seed, arm=arm, history=[], **changes)
 
 
-def test_runs_are_in_the_order_of_the_arms_and_seeds_each_once(tmp_path: Path) -> None:
+def test_merged_runs_are_ordered_and_unique(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "study.jsonl"
     assert merge(path, [result("a", 1), result("b", 0)], ("b", "a")) == 2
     assert (
@@ -41,14 +41,14 @@ def test_runs_are_in_the_order_of_the_arms_and_seeds_each_once(tmp_path: Path) -
     assert [file.name for file in path.parent.iterdir()] == ["study.jsonl"]
 
 
-def test_runs_of_another_protocol_or_engine_stay(tmp_path: Path) -> None:
+def test_runs_of_another_protocol_or_engine_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "study.jsonl"
     merge(path, [result("a", 0, protocol="old"), result("a", 0, engine="torch")])
     merge(path, [result("a", 0)])
     assert len(read(path)) == 3
 
 
-def test_nothing_new_leaves_the_file_alone(tmp_path: Path) -> None:
+def test_merging_nothing_new_does_not_write(tmp_path: Path) -> None:
     path = tmp_path / "study.jsonl"
     merge(path, [result("a", 0)])
     before = path.stat()
@@ -58,7 +58,7 @@ def test_nothing_new_leaves_the_file_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "none.jsonl").exists()
 
 
-def test_lines_that_are_damaged_are_named_and_kept_beside(tmp_path: Path) -> None:
+def test_files_with_damaged_lines_are_copied_first(tmp_path: Path) -> None:
     path = tmp_path / "study.jsonl"
     append(path, result("a", 0))
     whole = path.read_bytes()
@@ -72,7 +72,7 @@ def test_lines_that_are_damaged_are_named_and_kept_beside(tmp_path: Path) -> Non
     assert aside.read_bytes() == whole + whole[:40] + b"\n"
 
 
-def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_previous_file(tmp_path: Path) -> None:
     path = tmp_path / "study.jsonl"
     merge(path, [result("a", 0)])
     before = path.read_bytes()
@@ -96,7 +96,7 @@ except StoreError as error:
     assert [file.name for file in tmp_path.iterdir()] == ["study.jsonl"]
 
 
-def test_commands_that_merge_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_merges_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "study.jsonl"
     script = f"""
 import sys
@@ -116,7 +116,7 @@ for seed in range(20):
 @pytest.mark.parametrize(
     "name", ["regularization.fashion.digits.quick", "dying-relu.absolute.full"]
 )
-def test_tracked_files_lose_and_change_no_line(tmp_path: Path, name: str) -> None:
+def test_merging_keeps_every_line_of_a_reference_file(tmp_path: Path, name: str) -> None:
     lines = (REFERENCE / f"{name}.jsonl").read_text().splitlines()
     path = tmp_path / f"{name}.jsonl"
     path.write_text("\n".join(lines) + "\n")
@@ -126,6 +126,6 @@ def test_tracked_files_lose_and_change_no_line(tmp_path: Path, name: str) -> Non
     assert set(lines) < set(merged)
 
 
-def test_a_place_that_can_hold_no_file_is_named() -> None:
+def test_unwritable_place_raises() -> None:
     with pytest.raises(StoreError, match="cannot write results to /dev/null/study.jsonl"):
         merge(Path("/dev/null/study.jsonl"), [result("a", 0)])

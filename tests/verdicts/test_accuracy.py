@@ -1,4 +1,4 @@
-"""Every regularisation arm, on every engine that is here, inside the band of its stored runs."""
+"""Every regularisation arm passes its gate on every installed engine."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ import pytest
 
 
 @pytest.mark.dlsys_study("regularization")
-def test_the_accuracy_is_inside_its_band(dlsys_case: Any, dlsys_gate: Callable[[Any], Any]) -> None:
+def test_accuracy_passes_its_gate(dlsys_case: Any, dlsys_gate: Callable[[Any], Any]) -> None:
     dlsys_gate(dlsys_case)

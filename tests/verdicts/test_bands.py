@@ -1,4 +1,4 @@
-"""Bands: the prediction interval of the textbook, and how often a new run is inside it."""
+"""Bands: the prediction interval and its coverage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dlsys_bench.verdicts.bands import Band
 
 
-def test_the_band_is_the_prediction_interval_of_the_textbook() -> None:
+def test_interval_is_the_prediction_interval() -> None:
     # n = 5, spread 0.0158: half = t(0.995, 4) s sqrt(1 + 1/5), t = 4.6041 from the tables.
     band = Band.of([0.90, 0.91, 0.92, 0.93, 0.94], "file")
     interval = band.interval(0.01)
@@ -24,7 +24,7 @@ def test_the_band_is_the_prediction_interval_of_the_textbook() -> None:
     )
 
 
-def test_runs_that_agree_to_the_last_step_have_not_shown_a_spread_of_zero() -> None:
+def test_standard_deviation_is_at_least_that_of_rounding() -> None:
     band = Band.of([0.95] * 5, "file", resolution=1 / 360)
     assert band.std == pytest.approx(1 / 360 / math.sqrt(12))
     assert Band.of([0.9, 0.95], "file", resolution=1 / 360).std == pytest.approx(
@@ -38,7 +38,7 @@ def test_runs_that_agree_to_the_last_step_have_not_shown_a_spread_of_zero() -> N
     seed=st.integers(0, 2**20),
     alpha=st.sampled_from([0.05, 0.2]),
 )
-def test_a_band_is_centred_and_narrows_with_runs(n: int, m: int, seed: int, alpha: float) -> None:
+def test_interval_is_centred_and_narrows_with_runs(n: int, m: int, seed: int, alpha: float) -> None:
     values = np.random.default_rng(seed).normal(0.9, 0.01, n)
     band = Band.of(values.tolist(), "file")
     one, many = band.interval(alpha), band.interval(alpha, m)
@@ -48,8 +48,8 @@ def test_a_band_is_centred_and_narrows_with_runs(n: int, m: int, seed: int, alph
 
 
 @pytest.mark.parametrize("m", [1, 3])
-def test_a_healthy_engine_fails_as_often_as_the_band_says(m: int) -> None:
-    """10,000 gates at alpha 0.05: the count is binomial, and five of its deviations are 0.011."""
+def test_interval_has_its_coverage(m: int) -> None:
+    """Of 10,000 intervals at alpha 0.05, five standard errors of the coverage are 0.011."""
     generator = np.random.default_rng(12345)
     gates = 10_000
     outside = 0

@@ -1,5 +1,4 @@
-"""Two sets of runs compared: what is the same, what differs, what is not decided, and how often
-that is wrong."""
+"""Comparisons of two sets of runs: their relations and their error rates."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ NOISE = np.random.default_rng(3).normal(0.0, 0.001, 40)
 def runs(
     values: Sequence[float | None], arm: str = "dropout", first_seed: int = 0, **changes: Any
 ) -> list[Result]:
-    """A run a value, of which None diverged."""
+    """Return a run for each value; None is a run that diverged."""
     made = make_result(study="regularization/lenet5-tanh", arm=arm, seconds=1.0)
     lost = {"status": "diverged", "reason": "the loss became nan"}
     return [
@@ -55,8 +54,8 @@ def only(a: list[Result], b: list[Result], **options: Any) -> Comparison:
 BASE = runs(list(0.9 + NOISE[:8]))
 
 
-def test_close_means_are_the_same_by_two_one_sided_tests() -> None:
-    """Scipy's own, of the pairs: the larger p of both sides."""
+def test_equivalent_means_are_the_same() -> None:
+    """The p-value is the larger one of two one-sided paired tests by SciPy."""
     x, y = 0.9 + NOISE[:8], 0.9005 + NOISE[8:16]
     one = only(runs(list(x)), runs(list(y)))
     low, high = (
@@ -71,7 +70,7 @@ def test_close_means_are_the_same_by_two_one_sided_tests() -> None:
     assert only(runs(list(x)), runs(list(y)), margin=0.0006).relation is not Relation.SAME
 
 
-def test_far_means_differ_and_it_is_said_whether_by_more_than_the_margin() -> None:
+def test_distant_means_differ() -> None:
     far = only(BASE, runs(list(0.92 + NOISE[8:16])))
     assert far.relation is Relation.DIFFERS
     assert "beyond ±0.005" in far.reason
@@ -82,7 +81,7 @@ def test_far_means_differ_and_it_is_said_whether_by_more_than_the_margin() -> No
     assert "perhaps by no more than 0.005" in near.reason
 
 
-def test_other_seeds_are_compared_by_welch() -> None:
+def test_different_seeds_are_compared_by_welch() -> None:
     x, y = 0.9 + NOISE[:8], 0.92 + 3 * NOISE[8:14]
     one = only(runs(list(x)), runs(list(y), first_seed=100))
     expected = stats.ttest_ind(y, x, equal_var=False)
@@ -96,7 +95,7 @@ def test_other_seeds_are_compared_by_welch() -> None:
     assert mixed.difference.how == "Welch, 8 and 8 runs"
 
 
-def test_what_is_not_decided_says_how_many_more_runs_would() -> None:
+def test_undecided_comparisons_state_the_number_of_further_runs() -> None:
     one = only(runs([0.90, 0.92, 0.91, 0.89]), runs([0.91, 0.90, 0.93, 0.89], first_seed=10))
     assert one.relation is Relation.UNDECIDED
     assert one.more_runs is not None
@@ -106,9 +105,8 @@ def test_what_is_not_decided_says_how_many_more_runs_would() -> None:
     assert "1 run with this figure on one side" in single.reason
 
 
-def test_so_many_more_runs_do_decide_it_as_often_as_is_said() -> None:
-    """Pairs that differ by 0.002 with a spread of 0.005, inside 0.005: a power of 0.8 by
-    simulation."""
+def test_the_stated_number_of_further_runs_has_the_stated_power() -> None:
+    """Simulated for pairs that differ by 0.002 with a standard deviation of 0.005."""
     gap = Difference(0.002, 0, 0, 0.5, "", 0.005 / 6**0.5, 5.0, 6)
     more = more_runs(gap, 6, 0.005, 0.05, 1)
     assert more is not None
@@ -120,7 +118,7 @@ def test_so_many_more_runs_do_decide_it_as_often_as_is_said() -> None:
     assert more_runs(gap._replace(mean=0.005, error=10.0), 6, 0.005, 0.05, 1) is None
 
 
-def test_runs_that_diverged_are_counted_and_can_be_the_difference() -> None:
+def test_different_numbers_of_diverged_runs_differ() -> None:
     some = only(BASE, runs([*(0.9 + NOISE[8:15]), None]))
     assert some.relation is Relation.SAME
     assert "0 of 8 runs of A diverged, 1 of 8 of B" in some.reason
@@ -137,7 +135,7 @@ def test_runs_that_diverged_are_counted_and_can_be_the_difference() -> None:
         compare(runs([None] * 2), runs([None] * 3))
 
 
-def test_one_arm_that_diverges_is_one_test_however_many_figures_it_has() -> None:
+def test_divergence_is_tested_once_per_arm() -> None:
     one, *_ = compare(
         BASE, runs([*(0.9 + NOISE[8:15]), None]), metrics=["test_accuracy", "running_loss"]
     )
@@ -145,13 +143,13 @@ def test_one_arm_that_diverges_is_one_test_however_many_figures_it_has() -> None
     assert one.adjusted == pytest.approx(min(1.0, 3 * one.p), rel=0.5)
 
 
-def test_holm_is_that_of_the_textbook() -> None:
+def test_holm_agrees_with_a_worked_example() -> None:
     """Holm 1979: 0.01, 0.04, 0.03, 0.005 of four become 0.03, 0.06, 0.06, 0.02."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([None, 0.5, None]) == [None, 0.5, None]
 
 
-def test_many_rows_are_held_more_strictly_than_one() -> None:
+def test_p_values_are_adjusted_for_the_number_of_rows() -> None:
     shifted = list(0.9 + NOISE[:8] + 0.004 + 3 * NOISE[8:16])
     alone = only(BASE, runs(shifted), margin=0.0001)
     assert alone.relation is Relation.DIFFERS
@@ -167,7 +165,7 @@ def test_many_rows_are_held_more_strictly_than_one() -> None:
     assert first.relation is Relation.UNDECIDED
 
 
-def test_what_only_one_side_has_is_left_out_and_says_why() -> None:
+def test_figures_of_one_side_are_left_out_with_a_reason() -> None:
     a = [*BASE, *runs([0.5] * 3, "bn+bn"), *runs([0.5] * 3, "standard+bn")]
     b = [
         *runs(list(0.9 + NOISE[8:16])),
@@ -182,7 +180,7 @@ def test_what_only_one_side_has_is_left_out_and_says_why() -> None:
     assert {one.relation for name, one in found.items() if name != "dropout"} == {Relation.LEFT_OUT}
 
 
-def test_nothing_in_common_is_a_mistake_that_says_what() -> None:
+def test_sets_without_common_runs_raise() -> None:
     with pytest.raises(
         UserError, match="nothing in common: regularization/lenet5-tanh/dropout.*only A has"
     ):
@@ -199,8 +197,8 @@ def test_nothing_in_common_is_a_mistake_that_says_what() -> None:
         compare(BASE, [])
 
 
-def test_engines_are_compared_one_with_one() -> None:
-    """One engine against another where each side has one; of several, each against itself."""
+def test_each_engine_is_compared_with_one_engine() -> None:
+    """The only engine of A is compared with the only one of B; several each with itself."""
     numpy, torch = BASE, runs(list(0.9 + NOISE[8:16]), engine="torch")
     one = only(numpy, torch)
     assert (one.a.engine, one.b.engine) == ("numpy", "torch") if one.a and one.b else False
@@ -219,7 +217,7 @@ def test_engines_are_compared_one_with_one() -> None:
         compare([*numpy, *torch], runs([0.9] * 3, engine="keras"))
 
 
-def test_runs_of_a_callable_are_compared_on_every_figure_they_share() -> None:
+def test_user_trainings_are_compared_by_all_common_figures() -> None:
     def train(shift: float, **more: float) -> Callable[[int], dict[str, float]]:
         return lambda seed: {
             "score": 0.5 + shift + NOISE[seed],
@@ -237,9 +235,9 @@ def test_runs_of_a_callable_are_compared_on_every_figure_they_share() -> None:
     )
 
 
-def test_runs_that_agree_to_the_last_digit() -> None:
-    """The same figures from the same seeds are the same; of two runs that is not known yet; a
-    difference that is the same in every pair is what the signs say it is, not certain."""
+def test_identical_figures() -> None:
+    """Three equal pairs are SAME, two are UNDECIDED; a constant difference has the p-value of its
+    signs."""
     again = [replace(run, seconds=2.0) for run in BASE]
     assert only(BASE, again).relation is Relation.SAME
     assert only(runs([0.5] * 3), runs([0.5] * 3, seconds=2.0)).relation is Relation.SAME
@@ -251,8 +249,8 @@ def test_runs_that_agree_to_the_last_digit() -> None:
     assert apart.p == pytest.approx(2 / 70)
 
 
-Law = Callable[[np.random.Generator, int], np.ndarray]
-LAWS: dict[str, Law] = {
+Distribution = Callable[[np.random.Generator, int], np.ndarray]
+DISTRIBUTIONS: dict[str, Distribution] = {
     "normal": lambda g, n: g.normal(0.9, 0.01, n),
     "skewed": lambda g, n: 0.95 - 0.02 * g.gamma(0.5, 1.0, n),
     "discrete": lambda g, n: np.round(g.normal(0.9, 0.4 / 360, n) * 360) / 360,
@@ -263,14 +261,20 @@ LAWS: dict[str, Law] = {
 
 
 def differs(
-    law: Law, n: int, m: int, paired: bool, trials: int, alpha: float = 0.05, seed: int = 0
+    distribution: Distribution,
+    n: int,
+    m: int,
+    paired: bool,
+    trials: int,
+    alpha: float = 0.05,
+    seed: int = 0,
 ) -> int:
-    """How many of so many comparisons of two sets by one law say DIFFERS."""
+    """Return the number of comparisons of two sets from one distribution that are DIFFERS."""
     generator, found = np.random.default_rng(seed), 0
     for _ in range(trials):
         a, b = (
-            runs(list(law(generator, n))),
-            runs(list(law(generator, m)), first_seed=0 if paired else 500, seconds=2.0),
+            runs(list(distribution(generator, n))),
+            runs(list(distribution(generator, m)), first_seed=0 if paired else 500, seconds=2.0),
         )
         found += only(a, b, margin=1e-9, alpha=alpha).relation is Relation.DIFFERS
     return found
@@ -288,16 +292,16 @@ def differs(
         (5, 20, False),
     ],
 )
-@pytest.mark.parametrize("law", LAWS)
-def test_no_difference_is_called_one_no_more_often_than_stated(
-    law: str, n: int, m: int, paired: bool
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_false_differences_are_at_most_as_frequent_as_stated(
+    distribution: str, n: int, m: int, paired: bool
 ) -> None:
-    """Of 200 comparisons at 5%: the count is binomial, and above 24 in one of 20,000 tests."""
+    """Of 200 comparisons at 5%, more than 24 differ with a probability of 1 in 20,000."""
     assert stats.binom.sf(24, 200, 0.05) < 5e-5
-    assert differs(LAWS[law], n, m, paired, 200) <= 24
+    assert differs(DISTRIBUTIONS[distribution], n, m, paired, 200) <= 24
 
 
-def test_the_same_is_said_no_more_often_than_stated_of_means_a_margin_apart() -> None:
+def test_false_equivalences_are_at_most_as_frequent_as_stated() -> None:
     generator, said = np.random.default_rng(4), 0
     for _ in range(400):
         a, b = (
@@ -315,7 +319,7 @@ def write(path: Path, results: Sequence[Result]) -> str:
     return str(path)
 
 
-def test_the_command_line_selects_and_its_exit_codes_are_the_documented_ones(
+def test_compare_command_selects_runs_and_exits_as_documented(
     tmp_path: Path,
 ) -> None:
     both = write(tmp_path / "runs.jsonl", [*BASE, *runs(list(0.9 + NOISE[8:16]), engine="torch")])
@@ -348,7 +352,7 @@ def test_the_command_line_selects_and_its_exit_codes_are_the_documented_ones(
     )
 
 
-def test_the_table_has_what_decides() -> None:
+def test_comparison_table_contains_the_evidence() -> None:
     found = compare(
         [*BASE, *runs([0.9], "bn+bn")], [*runs(list(0.92 + NOISE[8:16])), *runs([None], "bn+bn")]
     )

@@ -1,4 +1,4 @@
-"""The design of a gate: what it spends, what it sees, and that it sees it."""
+"""The design of a gate: its levels, its power, and the simulated power of the gate itself."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ from dlsys_bench.verdicts.verdict import Outcome
     seeds=st.integers(1, 40),
     side=st.sampled_from(["both", "drop", "rise"]),
 )
-def test_a_gate_spends_no_more_than_it_has_and_only_what_can_tell(
-    stored: int, alpha: float, seeds: int, side: str
-) -> None:
+def test_levels_add_up_to_at_most_alpha(stored: int, alpha: float, seeds: int, side: str) -> None:
     design = Design.of(stored, alpha, 0.01, seeds, side)
     sides = 2 if side == "both" else 1
     assert design.seeds == seeds
@@ -38,7 +36,7 @@ def test_a_gate_spends_no_more_than_it_has_and_only_what_can_tell(
         )
 
 
-def test_the_levels_are_those_worked_by_hand() -> None:
+def test_levels_agree_with_a_worked_example() -> None:
     # 20 stored: C(25, 5) = 53,130 and 2 / 53,130 = 3.8e-5 is under an equal third of 1e-3, C(23, 3)
     # = 1,771 is not.
     design = Design.of(20)
@@ -52,7 +50,7 @@ def test_the_levels_are_those_worked_by_hand() -> None:
     )
 
 
-def test_more_stored_runs_more_seeds_and_a_larger_alpha_see_less_of_a_shift() -> None:
+def test_minimum_detectable_effect_decreases_with_runs_seeds_and_alpha() -> None:
     seen = Design.of(20).smallest_shift
     assert Design.of(10).smallest_shift > seen > Design.of(40).smallest_shift
     assert (
@@ -67,16 +65,15 @@ def test_more_stored_runs_more_seeds_and_a_larger_alpha_see_less_of_a_shift() ->
     assert Design.of(20, beta=0.1).smallest_shift < seen
 
 
-def test_too_few_stored_runs_see_nothing() -> None:
+def test_too_few_reference_runs_detect_nothing() -> None:
     assert Design.of(3).fail_levels == {}
     assert Design.of(3).smallest_shift == inf
     assert Design.of(3).fixed_seeds(2.0) is None
 
 
 @pytest.mark.parametrize("side", ["both", "drop", "rise"])
-def test_the_smallest_shift_is_found_as_often_as_stated(side: str) -> None:
-    """By the gate itself, on draws of its own: 2,000 of stored runs and new ones, from a normal
-    law."""
+def test_minimum_detectable_effect_has_the_stated_power(side: str) -> None:
+    """Simulated with the gate itself: 2,000 draws of reference runs and new runs."""
     design, generator, gates = Design.of(12, beta=0.05, side=side), np.random.default_rng(99), 2000
     way = 1 if side == "rise" else -1
     outcomes, used = [], []
@@ -98,7 +95,7 @@ def test_the_smallest_shift_is_found_as_often_as_stated(side: str) -> None:
     assert np.mean(used) == pytest.approx(said.mean_seeds, abs=0.3)
 
 
-def test_the_shortest_gate_that_sees_a_shift_is_found() -> None:
+def test_detecting_returns_the_shortest_design() -> None:
     found = Design.detecting(3.33, 20)
     assert found is not None
     assert found.detects(3.33)
@@ -106,9 +103,9 @@ def test_the_shortest_gate_that_sees_a_shift_is_found() -> None:
     assert Design.detecting(0.1, 20) is None
 
 
-def test_a_spread_of_015_points_takes_a_median_of_at_most_four_seeds_for_half_a_point() -> None:
-    """At alpha 1e-3 and beta 1e-2, for a healthy engine; the number of stored runs is what decides
-    it."""
+def test_median_number_of_seeds_for_a_realistic_shift() -> None:
+    """A standard deviation of 0.15 points and a shift of half a point, at alpha 1e-3 and beta
+    1e-2."""
     shift = 0.5 / 0.15
     for stored in (10, 20):
         design = Design.detecting(shift, stored)
@@ -130,14 +127,14 @@ def test_a_spread_of_015_points_takes_a_median_of_at_most_four_seeds_for_half_a_
         ((20, 0.1, 0.1, 5, "drops"), r'side is \'drops\' \(did you mean "drop"\?\)'),
     ],
 )
-def test_what_cannot_be_is_said(arguments: tuple[float, ...], said: str) -> None:
+def test_invalid_designs_raise(arguments: tuple[float, ...], said: str) -> None:
     with pytest.raises(UserError, match=said):
         Design.of(*arguments)  # type: ignore[arg-type]
 
 
 @settings(max_examples=20)
 @given(stored=st.integers(5, 30), shift=st.floats(2.0, 8.0))
-def test_a_gate_finds_a_larger_shift_more_often(stored: int, shift: float) -> None:
+def test_power_increases_with_the_shift(stored: int, shift: float) -> None:
     design = Design.of(stored, alpha=0.01)
     assert design.operating(shift, shift + 1).failed >= design.operating(shift, shift).failed - 1e-3
     assert design.operating(shift, 0.0).passed >= design.operating(shift, shift).passed

@@ -1,12 +1,13 @@
-"""The gate around the statistics: what an arm decides for itself, what is refused, what is written
-for CI."""
+"""The gate: early decisions, invalid arguments, and the output for CI."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 from math import inf, nan
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -46,13 +47,14 @@ DIGITS, NUMPY = load("digits"), create("numpy")
 
 
 def case(rate: float = 0.1, **options: object) -> Case:
-    arm = Arm("only", MODEL, {"quick": replace(RECIPE, optimizer=SGD(rate))}, **options)  # type: ignore[arg-type]
+    recipes = {"quick": replace(RECIPE, optimizer=SGD(rate))}
+    arm = Arm("only", MODEL, recipes, **options)  # type: ignore[arg-type]
     return Case(Study("mine", "mine", "mine", "digits", (arm,)), arm)
 
 
 @pytest.fixture
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Twenty stored runs of the case, in a folder of their own."""
+    """Store twenty reference runs of the case in a new folder, and return the file."""
     monkeypatch.chdir(tmp_path)
     path = reference_path("mine", "digits", "quick")
     for seed in range(20):
@@ -66,7 +68,7 @@ def judged(**options: object) -> Verdict:
 
 
 @pytest.mark.usefixtures("stored")
-def test_a_healthy_engine_passes_with_its_rates_and_its_replay() -> None:
+def test_verdict_contains_error_rates_and_replay_command() -> None:
     kept: list[Result] = []
     found = judged(on_result=kept.append, terms=Terms(alpha=1e-4, first_seed=500))
     assert found.outcome is Outcome.PASS
@@ -75,8 +77,8 @@ def test_a_healthy_engine_passes_with_its_rates_and_its_replay() -> None:
     assert found.band.n == 20
     assert found.measured == pytest.approx(np.mean([run.metric("test_accuracy") for run in kept]))
     assert found.replay == (
-        "dlsys-bench gate mine/only --engine numpy --device cpu --dataset digits --tier quick --max-seeds 12 "
-        "--first-seed 500 --alpha 0.0001 --beta 0.01"
+        "dlsys-bench gate mine/only --engine numpy --device cpu --dataset digits --tier quick "
+        "--max-seeds 12 --first-seed 500 --alpha 0.0001 --beta 0.01"
     )
     assert found.to_dict()["alpha"] == 1e-4
     assert found.seconds > 0
@@ -85,12 +87,12 @@ def test_a_healthy_engine_passes_with_its_rates_and_its_replay() -> None:
 
 
 @pytest.mark.usefixtures("stored")
-def test_side_by_side_gives_what_one_after_another_gives() -> None:
+def test_parallel_runs_have_the_same_values() -> None:
     assert judged(terms=Terms(jobs=3)).values == judged().values
 
 
-def test_anyones_training_runs_one_at_a_time() -> None:
-    """What it seeds is often the process's own, which threads would share."""
+def test_user_training_runs_one_at_a_time() -> None:
+    """It often seeds the whole process, so that threads would share the seed."""
     running = []
 
     def train(seed: int) -> float:
@@ -103,7 +105,7 @@ def test_anyones_training_runs_one_at_a_time() -> None:
     assert set(running) == {threading.active_count()}
 
 
-def test_a_run_that_diverged_is_on_the_bad_side() -> None:
+def test_diverged_runs_count_as_infinitely_bad() -> None:
     lost = train_once(lambda seed: nan, 0, "t")
     f1, loss = Metric("f1", higher_is_better=True), Metric("loss", higher_is_better=False)
     assert (value_of(lost, f1), value_of(lost, loss)) == (-inf, inf)
@@ -119,13 +121,12 @@ def test_a_run_that_diverged_is_on_the_bad_side() -> None:
 
 
 def test_a_study_states_the_direction_of_its_metric() -> None:
-    arm = case().arm
-    named = Study("mine", "mine", "mine", "digits", (arm,), metric="test_loss")  # type: ignore[arg-type]
-    assert named.metric is EPOCH_METRICS["test_loss"]
+    study: Any = partial(Study, "mine", "mine", "mine", "digits", (case().arm,))
+    assert study(metric="test_loss").metric is EPOCH_METRICS["test_loss"]
     with pytest.raises(UserError, match="metric is 'test_los' .*; it takes running_loss"):
-        Study("mine", "mine", "mine", "digits", (arm,), metric="test_los")  # type: ignore[arg-type]
+        study(metric="test_los")
     with pytest.raises(UserError, match="measures 'beta' itself, so it has to state its direction"):
-        Study("mine", "mine", "mine", "digits", (arm,), metric="beta", measure=lambda _: {})  # type: ignore[arg-type]
+        study(metric="beta", measure=lambda _: {})
 
 
 @pytest.mark.usefixtures("stored")
@@ -148,7 +149,7 @@ def test_a_gate_evaluates_only_the_judged_figure_unless_runs_are_kept(
     assert len(calls) == 3 * len(lean.seeds)
 
 
-def test_stored_runs_without_the_figure_are_left_out_and_said() -> None:
+def test_reference_runs_without_the_figure_are_left_out() -> None:
     before = [train_once(lambda seed: {"accuracy": 0.9}, seed, "t") for seed in range(10)]
     since = [
         train_once(lambda seed: {"accuracy": 0.9, "f1": 0.8 + 1e-3 * seed}, 10 + seed, "t")
@@ -161,11 +162,11 @@ def test_stored_runs_without_the_figure_are_left_out_and_said() -> None:
     assert "10 without f1 left out" in found.reason
 
 
-def test_a_run_cannot_vouch_for_itself(stored: Path) -> None:
+def test_seeds_of_reference_runs_are_inconclusive(stored: Path) -> None:
     found = judged(terms=Terms(first_seed=10))
     assert (found.outcome, found.values) == (Outcome.INCONCLUSIVE, ())
     assert "seed 10 is also the seed of a reference run" in found.reason
-    # Another engine's run of the same seed is another run.
+    # The same seed on another engine is a different run.
     lines = [changed(run(case(), NUMPY, DIGITS, seed=seed), engine="torch") for seed in range(20)]
     stored.unlink()
     for line in lines:
@@ -174,7 +175,7 @@ def test_a_run_cannot_vouch_for_itself(stored: Path) -> None:
 
 
 @pytest.mark.usefixtures("stored")
-def test_an_arm_decides_for_itself_by_its_first_run() -> None:
+def test_bounds_and_unjudged_arms_are_decided_by_the_first_run() -> None:
     unjudged = gate(case(unjudged={"quick": "at chance"}), NUMPY, DIGITS, tier="quick")
     assert (unjudged.outcome, len(unjudged.values)) == (Outcome.UNJUDGED, 1)
     assert unjudged.reason.endswith("(1 seed): at chance")
@@ -185,7 +186,7 @@ def test_an_arm_decides_for_itself_by_its_first_run() -> None:
     assert "is above 0.01, what arithmetic allows" in above.reason
 
 
-def test_an_arm_that_may_diverge_is_none_the_worse_for_it(
+def test_divergence_of_an_arm_that_may_diverge_is_unjudged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -195,12 +196,11 @@ def test_an_arm_that_may_diverge_is_none_the_worse_for_it(
     assert "the loss became" in found.reason
     for seed in range(20):
         append(reference_path("mine", "digits", "quick"), run(wild, NUMPY, DIGITS, seed=seed))
-    # One that may not is held to what its stored runs did, and they all diverged: too few finished
-    # to make a band.
+    # An arm that may not diverge has too few finished reference runs for a gate.
     assert gate(case(1e38), NUMPY, DIGITS, tier="quick").outcome is Outcome.INCONCLUSIVE
 
 
-def test_a_run_that_diverged_is_the_worst_there_is() -> None:
+def test_value_of_a_diverged_run_is_infinite() -> None:
     lost = make_result(status="diverged")
     assert value_of(lost, EPOCH_METRICS["test_accuracy"]) == -inf
     assert value_of(lost, EPOCH_METRICS["test_loss"]) == inf
@@ -214,7 +214,7 @@ def training(seed: int) -> dict[str, float]:
 STORED = [train_once(training, seed, "training") for seed in range(20)]
 
 
-def test_anyones_training_is_judged_by_the_metric_it_names() -> None:
+def test_user_training_is_judged_by_the_named_metric() -> None:
     found = gate_training(
         training, STORED, metric="loss", source="file.jsonl", name="mine:training"
     )
@@ -247,7 +247,7 @@ def test_anyones_training_is_judged_by_the_metric_it_names() -> None:
         gate_training(training, STORED, metric=loss, terms=Terms(side="drop"))
 
 
-def test_a_training_that_becomes_nan_fails() -> None:
+def test_training_that_returns_nan_fails() -> None:
     found = gate_training(lambda seed: {"accuracy": nan}, STORED, metric="accuracy", name="t")
     assert (found.outcome, found.measured) == (Outcome.FAIL, None)
     assert "seed 10000: accuracy became nan" in found.reason
@@ -255,7 +255,7 @@ def test_a_training_that_becomes_nan_fails() -> None:
 
 
 @pytest.mark.usefixtures("stored")
-def test_the_power_of_a_gate_is_said_before_it_is_run() -> None:
+def test_power_is_computed_from_the_reference_runs() -> None:
     found = power(case(), DIGITS, "quick", Terms(alpha=1e-3))
     assert found.healthy is not None
     assert found.std is not None
@@ -291,7 +291,7 @@ def verdict(outcome: str, **changes: object) -> dict[str, object]:
     return made | changes
 
 
-def test_junit_xml_has_a_case_a_verdict() -> None:
+def test_junit_xml_contains_each_verdict() -> None:
     found = [
         verdict("PASS"),
         verdict("FAIL"),
@@ -312,7 +312,7 @@ def test_junit_xml_has_a_case_a_verdict() -> None:
     assert (lax.get("failures"), lax.get("skipped")) == ("1", "1")
 
 
-def test_github_gets_a_command_for_what_is_no_pass(
+def test_github_commands_report_all_but_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = github.workflow_commands(
@@ -332,7 +332,7 @@ def test_github_gets_a_command_for_what_is_no_pass(
     assert (tmp_path / "summary.md").read_text() == "one\ntwo\n"
 
 
-def test_the_budget_is_shared_and_the_exit_codes_are_the_documented_ones() -> None:
+def test_alpha_is_shared_and_exit_codes_are_documented() -> None:
     assert share(20, 1e-3) == pytest.approx(5e-5)
     assert share(0) == 1e-3
     assert EXIT_CODES == {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 3}

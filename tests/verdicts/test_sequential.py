@@ -1,4 +1,4 @@
-"""The sequential gate: how it ends, and what it says."""
+"""The sequential gate: its outcomes and their reasons."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(gate: SequentialGate, mean: float, spread: float = 0.004) -> Decision:
     return gate.run(lambda seed: float(generator.normal(mean, spread)))
 
 
-def test_runs_like_the_stored_ones_pass_soon() -> None:
+def test_healthy_runs_pass_early() -> None:
     found = run(SequentialGate(STORED), 0.95)
     assert found.outcome is Outcome.PASS
     assert len(found.values) <= 8
@@ -28,7 +28,7 @@ def test_runs_like_the_stored_ones_pass_soon() -> None:
 
 
 @pytest.mark.parametrize("mean", [0.93, 0.97, 0.1])
-def test_a_shift_either_way_fails_as_soon_as_it_can(mean: float) -> None:
+def test_large_shifts_fail_at_the_first_possible_look(mean: float) -> None:
     found = run(SequentialGate(STORED), mean)
     assert (found.outcome, len(found.values)) == (Outcome.FAIL, 5)
     assert found.p_value == pytest.approx(1 / 53130)
@@ -37,26 +37,26 @@ def test_a_shift_either_way_fails_as_soon_as_it_can(mean: float) -> None:
     assert "p-value 1.9e-05 (alpha 1.0e-03 either way)" in found.reason
 
 
-def test_one_sided_gates_pass_what_lies_on_the_other_side() -> None:
+def test_one_sided_gates_pass_shifts_in_the_other_direction() -> None:
     assert run(SequentialGate(STORED, side="drop"), 0.97).outcome is Outcome.PASS
     assert run(SequentialGate(STORED, side="drop"), 0.93).outcome is Outcome.FAIL
     assert run(SequentialGate(STORED, side="rise"), 0.97).outcome is Outcome.FAIL
     assert run(SequentialGate(STORED, side="rise"), 0.93).outcome is Outcome.PASS
 
 
-def test_what_diverges_on_the_side_that_is_not_looked_at_neither_fails_nor_passes() -> None:
+def test_divergence_on_the_untested_side_is_inconclusive() -> None:
     assert SequentialGate(STORED, side="drop").run(lambda seed: inf).outcome is Outcome.INCONCLUSIVE
     assert SequentialGate(STORED, side="rise").run(lambda seed: inf).outcome is Outcome.FAIL
 
 
-def test_a_shift_smaller_than_the_one_asked_for_passes_though_it_is_there() -> None:
+def test_shifts_below_the_smallest_shift_pass() -> None:
     many = np.random.default_rng(1).normal(0.95, 0.004, 200).tolist()
     gate = SequentialGate(many, smallest_shift=0.1)
     assert run(gate, 0.96).outcome is Outcome.PASS
     assert run(SequentialGate(many, smallest_shift=0.01), 0.97).outcome is Outcome.FAIL
 
 
-def test_what_lies_between_is_inconclusive_after_the_last_seed() -> None:
+def test_intermediate_shifts_are_inconclusive() -> None:
     gate = SequentialGate(STORED, smallest_shift=0.004)
     found = run(gate, 0.952)
     assert (found.outcome, len(found.values)) == (Outcome.INCONCLUSIVE, 12)
@@ -65,7 +65,7 @@ def test_what_lies_between_is_inconclusive_after_the_last_seed() -> None:
     assert "not 0.004; more seeds would not, more reference runs may" in found.reason
 
 
-def test_a_gate_that_is_too_short_says_how_many_seeds_would_do() -> None:
+def test_weakness_states_the_seeds_that_would_suffice() -> None:
     spread = float(np.std(STORED, ddof=1))
     gate = SequentialGate(STORED, smallest_shift=2.5 * spread)
     assert gate.weakness is not None
@@ -74,7 +74,7 @@ def test_a_gate_that_is_too_short_says_how_many_seeds_would_do() -> None:
     assert SequentialGate(STORED).weakness is None
 
 
-def test_stored_runs_too_few_to_tell_anything_are_said_before_long() -> None:
+def test_too_few_reference_runs_are_inconclusive() -> None:
     few = run(SequentialGate([0.9, 0.91]), 0.9)
     assert (few.outcome, len(few.values)) == (Outcome.INCONCLUSIVE, 1)
     assert few.reason == "2 reference runs in the reference, a gate needs 3"
@@ -84,7 +84,7 @@ def test_stored_runs_too_few_to_tell_anything_are_said_before_long() -> None:
     )
 
 
-def test_runs_that_diverge_where_none_did_fail_and_never_pass() -> None:
+def test_new_divergence_never_passes() -> None:
     found = SequentialGate(STORED).run(lambda seed: -inf)
     assert (found.outcome, found.shift) == (Outcome.FAIL, None)
     assert "all diverged" in found.reason
@@ -94,20 +94,20 @@ def test_runs_that_diverge_where_none_did_fail_and_never_pass() -> None:
     assert "1 of them diverged" in once.reason
 
 
-def test_an_arm_whose_stored_runs_diverge_too_does_not_fail_when_its_runs_do() -> None:
+def test_divergence_as_in_the_reference_does_not_fail() -> None:
     stored = [*STORED[:15], *[-inf] * 5]
     values = iter([STORED[15], STORED[16], -inf, *STORED[17:], *STORED[:9]])
     assert SequentialGate(stored).run(lambda seed: float(next(values))).outcome is not Outcome.FAIL
 
 
-def test_only_a_look_decides() -> None:
+def test_decisions_are_made_at_looks_only() -> None:
     gate = SequentialGate(STORED)
     assert gate.decide([0.1]) is None
     assert gate.decide([0.1, 0.1, 0.1, 0.1]) is None
     assert [list(batch) for batch in gate.batches(100)][:2] == [[100, 101], [102]]
 
 
-def test_figures_that_all_agree_have_a_spread_of_their_resolution() -> None:
+def test_equal_figures_have_the_deviation_of_their_resolution() -> None:
     gate = SequentialGate([0.95] * 20, resolution=1 / 360)
     assert gate.shift == pytest.approx(gate.design.smallest_shift / 360 / 12**0.5)
     assert gate.run(lambda seed: 0.95).outcome is Outcome.PASS
@@ -126,16 +126,13 @@ def test_figures_that_all_agree_have_a_spread_of_their_resolution() -> None:
         ({"side": "left"}, "side is 'left'"),
     ],
 )
-def test_a_gate_that_cannot_be_is_refused_before_anything_is_trained(
-    options: dict[str, object], said: str
-) -> None:
+def test_invalid_gates_raise(options: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         SequentialGate(**({"reference": STORED} | options))  # type: ignore[arg-type]
 
 
-def test_a_shift_that_cannot_be_seen_is_never_ruled_out() -> None:
-    """At a beta that simulation cannot show, no shift was small enough, and an infinite one was
-    always ruled out."""
+def test_undetectable_shifts_are_never_ruled_out() -> None:
+    """The simulation cannot show so small a beta, so that the smallest shift is infinite."""
     found = SequentialGate(STORED, beta=1e-4).run(lambda seed: 0.1)
     assert found.outcome is Outcome.INCONCLUSIVE
     assert "a beta of 0.001 or more" in found.reason
@@ -145,7 +142,7 @@ def test_a_shift_that_cannot_be_seen_is_never_ruled_out() -> None:
     )
 
 
-def test_new_figures_are_compared_as_files_keep_the_stored_ones() -> None:
+def test_new_figures_are_rounded_as_stored_figures() -> None:
     stored = [float(f"{value:.7g}") for value in [2 / 3] * 20]
     assert (
         SequentialGate(stored, smallest_shift=0.01).run(lambda seed: 2 / 3).outcome
@@ -156,7 +153,7 @@ def test_new_figures_are_compared_as_files_keep_the_stored_ones() -> None:
     assert SequentialGate(fine).run(lambda seed: 2 / 3 - 1e-6).outcome is Outcome.FAIL
 
 
-def test_figures_that_are_all_alike_say_so_before_anything_is_trained() -> None:
+def test_equal_reference_figures_are_an_obstacle() -> None:
     for value in (0.875, 0.9):
         gate = SequentialGate([value] * 20)
         assert gate.obstacle is not None
@@ -167,12 +164,12 @@ def test_figures_that_are_all_alike_say_so_before_anything_is_trained() -> None:
     assert found.outcome is Outcome.INCONCLUSIVE
 
 
-def test_one_exploded_run_does_not_make_the_others_alike() -> None:
+def test_a_huge_value_does_not_tie_the_others() -> None:
     stored = [*np.random.default_rng(0).normal(0.5, 0.01, 19).tolist(), 1e9]
     assert SequentialGate(stored, smallest_shift=0.1).run(lambda seed: 0.9).outcome is Outcome.FAIL
 
 
-def test_a_gate_that_can_rule_nothing_out_says_so() -> None:
+def test_gates_that_cannot_pass_have_an_obstacle() -> None:
     gate = SequentialGate(STORED[:5], smallest_shift=0.1, alpha=0.05, max_seeds=3, beta=1e-3)
     assert gate.obstacle is not None
     assert "can rule nothing out at beta 0.001" in gate.obstacle
@@ -180,7 +177,7 @@ def test_a_gate_that_can_rule_nothing_out_says_so() -> None:
 
 
 @pytest.mark.parametrize("stored", [7, 10, 26, 30])
-def test_a_gate_sees_upwards_as_it_sees_downwards(stored: int) -> None:
+def test_gates_are_symmetric(stored: int) -> None:
     values = np.random.default_rng(3).normal(0.0, 1.0, stored).tolist()
     up = SequentialGate(values, smallest_shift=9.0).run(lambda seed: 5.0 + 0.01 * (seed % 100))
     down = SequentialGate([-v for v in values], smallest_shift=9.0).run(

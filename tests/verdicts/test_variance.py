@@ -1,4 +1,4 @@
-"""Spreads pooled over arms: the law they follow, and how often intervals made of them hold."""
+"""Variances pooled over arms: their distribution, and the coverage of intervals based on them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ Draw = Callable[[np.random.Generator, int], np.ndarray]
 @pytest.mark.parametrize(
     ("s0", "d0", "d"), [(1.7, 4.0, 1), (0.3, 4.0, 4), (2.0, 10.0, 3), (1.0, 1.0, 2)]
 )
-def test_the_prior_is_recovered_from_the_model(s0: float, d0: float, d: int) -> None:
-    """Of 20,000 arms whose variances are d0 s0^2 / chi2(d0), each seen with d degrees of
-    freedom."""
+def test_prior_is_recovered_from_simulated_variances(s0: float, d0: float, d: int) -> None:
+    """20,000 arms have variances d0 s0^2 / chi2(d0), observed with d degrees of freedom."""
     generator = np.random.default_rng(1)
     true = s0**2 * d0 / generator.chisquare(d0, 20_000)
     prior = fit_prior(true * generator.chisquare(d, 20_000) / d, [d] * 20_000)
@@ -27,7 +26,7 @@ def test_the_prior_is_recovered_from_the_model(s0: float, d0: float, d: int) -> 
     assert math.sqrt(prior.variance) == pytest.approx(s0, rel=0.05)
 
 
-def test_degrees_of_freedom_that_differ_are_weighed_by_what_they_say() -> None:
+def test_prior_is_recovered_with_unequal_degrees_of_freedom() -> None:
     generator = np.random.default_rng(2)
     df = np.tile([1.0, 2.0, 19.0], 5000)
     true = 4.0 * 6.0 / generator.chisquare(6.0, len(df))
@@ -35,9 +34,8 @@ def test_degrees_of_freedom_that_differ_are_weighed_by_what_they_say() -> None:
     assert prior == pytest.approx((4.0, 6.0), rel=0.1)
 
 
-def test_the_moments_are_those_of_smyth() -> None:
-    """Equal degrees of freedom: trigamma(d0 / 2) = var(log s^2) - trigamma(d / 2), as limma's
-    fitFDist has it."""
+def test_moments_agree_with_smyth() -> None:
+    """trigamma(d0 / 2) = var(log s^2) - trigamma(d / 2) for equal degrees of freedom (limma)."""
     s2, d = np.array([0.1, 3.0, 0.5, 20.0, 1.0, 0.02]), 4.0
     prior = fit_prior(s2, [d] * 6)
     e = np.log(s2) - special.digamma(d / 2) + np.log(d / 2)
@@ -49,20 +47,19 @@ def test_the_moments_are_those_of_smyth() -> None:
     )
 
 
-def test_variances_that_stray_no_more_than_chance_are_one_estimate() -> None:
+def test_equal_variances_are_pooled_into_one_estimate() -> None:
     prior = fit_prior([1.0, 1.2, 0.8], [4, 4, 12])
     assert prior.df == math.inf
     assert prior.variance == pytest.approx((4 * 1.0 + 4 * 1.2 + 12 * 0.8) / 20)
     (first, *_) = moderate([1.0, 1.2, 0.8], [4, 4, 12])
-    # Half of the 16 of the others, with its own 4.
+    # Half of the 16 degrees of freedom of the others, and the arm's own 4.
     assert first.df == pytest.approx(12.0)
     assert first.value == pytest.approx((8 * prior.variance + 4 * 1.0) / 12)
     assert first.arms == 3
 
 
-def test_what_is_common_is_no_less_than_the_mean_of_the_variances() -> None:
-    """Where arms differ Smyth's s0^2 is below it: of few arms that leaves the intervals too
-    narrow."""
+def test_common_variance_is_at_least_the_mean_variance() -> None:
+    """Smyth's s0^2 is smaller if the arms differ, which makes the intervals too narrow."""
     s2 = [0.01, 1.0, 10.0, 3.0]
     prior = fit_prior(s2, [1] * 4)
     assert prior.df < 1.5
@@ -74,7 +71,7 @@ def test_what_is_common_is_no_less_than_the_mean_of_the_variances() -> None:
     assert [spread.df for spread in spreads] == pytest.approx([prior.df + 1] * 4)
 
 
-def test_one_arm_is_its_own_and_so_is_one_among_zeros() -> None:
+def test_single_arms_keep_their_variance() -> None:
     assert moderate([0.25], [4]) == [Variance(0.25, 4.0, 1)]
     assert moderate([0.0, 0.0, 1.0], [1, 1, 1]) == [
         Variance(0.0, 1.0, 1),
@@ -83,9 +80,8 @@ def test_one_arm_is_its_own_and_so_is_one_among_zeros() -> None:
     ]
 
 
-def test_no_spread_is_below_the_step_of_what_is_printed() -> None:
-    """Two runs that agree to four digits have shown no spread of zero, and do not make those of
-    others small."""
+def test_variances_are_at_least_that_of_the_printed_precision() -> None:
+    """Runs that agree to four digits do not lower the pooled variance."""
     step = 1e-4**2 / 12
     spreads = moderate([0.0, 0.0, 4e-8, 6e-8], [1] * 4, floor=step)
     assert all(spread.value > step for spread in spreads)
@@ -93,22 +89,21 @@ def test_no_spread_is_below_the_step_of_what_is_printed() -> None:
     assert moderate([0.0], [1], floor=step) == [Variance(step, 1.0, 1)]
 
 
-def test_spreads_are_pooled_in_the_units_of_their_scales() -> None:
-    """Spreads that are a tenth of their scale each are alike."""
+def test_variances_are_pooled_in_units_of_the_scales() -> None:
+    """Standard deviations of a tenth of each scale are equal in these units."""
     scales = np.array([0.1, 1.0, 10.0])
     spreads = moderate(0.01 * scales**2, [1, 1, 1], scales)
     assert [spread.std for spread in spreads] == pytest.approx(0.1 * scales)
     assert [spread.df for spread in spreads] == pytest.approx([2.0] * 3)
 
 
-def test_one_arm_that_strays_fifty_times_as_far_is_kept_apart() -> None:
-    """The others see as sharply as without it, and it is not held to their spread: it is as blind
-    as two runs are."""
+def test_outlying_arms_are_not_pooled() -> None:
+    """The others are estimated as without the outlying arm, and it keeps its own variance."""
     alone = moderate([1.0, 2.0, 0.7], [1] * 3)
     *others, wild = moderate([1.0, 2.0, 0.7, 2500.0], [1] * 4)
     assert others == alone
     assert wild == Variance(2500.0, 1.0, 1)
-    # One that merely strays twice as far is one of them.
+    # An arm with twice the standard deviation is pooled.
     assert all(spread.arms == 4 for spread in moderate([1.0, 2.0, 0.7, 4.0], [1] * 4))
 
 
@@ -117,8 +112,10 @@ def ladder(ratio: float) -> Draw:
 
 
 def covered(draw: Draw, arms: int, trials: int, runs: int = 2) -> tuple[np.ndarray, float, float]:
-    """How often a new run of each arm lies in its 95% interval from so many runs; the median
-    half-widths in true spreads, pooled and each by itself."""
+    """Return how often a new run of each arm lies in its 95% interval, and the median half-widths.
+
+    The half-widths, with pooling and without, are in units of the true standard deviations.
+    """
     generator = np.random.default_rng(20)
     inside, widths = np.zeros(arms), []
     for _ in range(trials):
@@ -148,20 +145,18 @@ def covered(draw: Draw, arms: int, trials: int, runs: int = 2) -> tuple[np.ndarr
     ],
     ids=["alike", "twofold", "fourfold", "inverse chi-squared", "20 alike", "20 fourfold"],
 )
-def test_intervals_of_two_runs_hold_on_the_mean_of_the_arms(
+def test_intervals_of_two_runs_have_their_coverage_on_average(
     draw: Draw, arms: int, trials: int, least: float
 ) -> None:
-    """The upper end of the 99.9% binomial interval of the coverage is no lower than what is said of
-    it; and the intervals are less than half as wide as those of two runs alone."""
+    """The coverage is not significantly below the stated one, at less than half the width."""
     inside, pooled, own = covered(draw, arms, trials)
     total = stats.binomtest(int(inside.sum()), arms * trials).proportion_ci(0.999)
     assert total.high >= least, (inside / trials, inside.sum() / arms / trials)
     assert pooled < own / 2
 
 
-def test_the_arm_that_strays_most_is_covered_less_often() -> None:
-    """What pooling costs: of spreads from one to four, the widest arm's interval holds in fewer
-    than 95%."""
+def test_most_variable_arm_has_a_lower_coverage() -> None:
+    """The cost of pooling standard deviations from one to four is borne by the widest arm."""
     inside, _, _ = covered(ladder(4.0), 4, 1000)
     assert 0.82 < inside[-1] / 1000 < 0.93
     assert inside[0] / 1000 > 0.95

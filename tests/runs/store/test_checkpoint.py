@@ -1,4 +1,4 @@
-"""Trained weights on disk: one file that every engine loads, and damage named."""
+"""Checkpoints: every engine loads them, and damaged files raise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENGINES = [name for name in ("numpy", "torch", "keras") if unavailable(name) is 
 
 
 @pytest.mark.parametrize("writer", ENGINES)
-def test_every_engine_predicts_the_same_from_one_file(tmp_path: Path, writer: str) -> None:
+def test_every_engine_predicts_the_same_from_a_checkpoint(tmp_path: Path, writer: str) -> None:
     x = np.random.default_rng(0).standard_normal((5, 8, 8, 2))
     engine = create(writer, dtype="float64")
     net = engine.build(to_convention(engine.convention, MODEL), seed=4)
@@ -39,7 +39,7 @@ def test_every_engine_predicts_the_same_from_one_file(tmp_path: Path, writer: st
         )
 
 
-def test_damaged_and_foreign_weights_are_named(tmp_path: Path) -> None:
+def test_damaged_and_foreign_files_raise(tmp_path: Path) -> None:
     path = tmp_path / "weights.npz"
     weights = Plan(0).weights(MODEL)
     checkpoint.save(path, MODEL, weights)
@@ -51,13 +51,14 @@ def test_damaged_and_foreign_weights_are_named(tmp_path: Path) -> None:
     np.savez(path, other=np.zeros(3))
     with pytest.raises(StoreError, match="holds no model"):
         checkpoint.load(path)
-    np.savez(path, allow_pickle=True, **{"model.json": np.array([{"a": 1}], dtype=object)})  # type: ignore[arg-type]
+    pickled = {"model.json": np.array([{"a": 1}], dtype=object)}
+    np.savez(path, allow_pickle=True, **pickled)  # type: ignore[arg-type]
     with pytest.raises(StoreError, match="holds no model"):
         checkpoint.load(path)
 
 
 @pytest.mark.parametrize("change", ["missing", "shape", "extra"])
-def test_weights_that_are_not_the_models_are_refused(tmp_path: Path, change: str) -> None:
+def test_weights_of_another_model_raise(tmp_path: Path, change: str) -> None:
     weights = Plan(0).weights(MODEL)
     if change == "missing":
         del weights["dense_1.bias"]

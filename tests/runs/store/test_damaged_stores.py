@@ -1,4 +1,4 @@
-"""A store that is damaged: set aside, carried over as far as it can be read, never passed over."""
+"""Damaged stores are set aside, and their readable runs are kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dlsys_bench.runs.store import Store, append, read
 
 
 def damaged(path: Path, how: str) -> None:
-    """A store of 60 runs, broken."""
+    """Write a store of 60 runs, and damage it."""
     with Store(path) as store:
         for seed in range(60):
             store.add(result(seed, reason="x" * 2000))
@@ -40,7 +40,7 @@ def damaged(path: Path, how: str) -> None:
     ("how", "least", "most"),
     [("header", 60, 60), ("first page", 60, 60), ("page", 40, 59), ("cut", 15, 59), ("text", 0, 0)],
 )
-def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_carried_over(
+def test_damaged_store_is_set_aside_and_its_readable_runs_are_kept(
     tmp_path: Path, how: str, least: int, most: int
 ) -> None:
     path = tmp_path / "runs.db"
@@ -62,7 +62,7 @@ def test_a_damaged_file_is_set_aside_and_what_can_be_read_is_carried_over(
     assert aside.read_bytes()[:4096] == before[:4096]
 
 
-def test_processes_that_find_a_damaged_file_at_once_set_it_aside_once(tmp_path: Path) -> None:
+def test_concurrent_processes_set_a_damaged_store_aside_once(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     damaged(path, "header")
     script = """
@@ -87,7 +87,7 @@ print(len(found))
     assert not list(tmp_path.glob("*.new*"))
 
 
-def test_a_run_whose_text_is_damaged_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+def test_damaged_run_is_left_out_with_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     for seed in range(3):
         append(path, result(seed))
@@ -101,7 +101,7 @@ def test_a_run_whose_text_is_damaged_is_named_and_the_others_are_read(tmp_path: 
         assert [run.seed for run in store.runs()] == [0, 2]
 
 
-def test_a_damaged_file_that_is_only_read_is_named_and_left_alone(tmp_path: Path) -> None:
+def test_reading_a_damaged_store_raises_and_does_not_change_it(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     damaged(path, "page")
     before = path.read_bytes()

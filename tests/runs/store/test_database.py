@@ -1,5 +1,4 @@
-"""The run store: what was said to be stored is there, whatever happens to the process, the file or
-the disk."""
+"""The store of runs: stored runs survive the process, and several processes share it."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ HERE = Path(__file__).parent
 
 
 def python(script: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """A script in a process of its own, with `result` and the store at hand."""
+    """Run a script in a new process, after the imports of PRELUDE."""
     return subprocess.run(
         [sys.executable, "-c", PRELUDE + script, *map(str, arguments)],
         capture_output=True,
@@ -44,7 +43,7 @@ path = Path(sys.argv[1])
 """
 
 
-def test_runs_are_read_back_in_order_the_last_attempt_of_each(tmp_path: Path) -> None:
+def test_last_attempts_are_read_in_order(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "runs.db"
     with Store(path) as store:
         assert store.add(result(1))
@@ -81,7 +80,7 @@ def test_runs_are_read_back_in_order_the_last_attempt_of_each(tmp_path: Path) ->
         {"protocol": "q"},
     ],
 )
-def test_runs_that_differ_in_any_part_of_the_key_are_two(
+def test_keys_that_differ_in_one_field_are_different_runs(
     tmp_path: Path, change: dict[str, object]
 ) -> None:
     with Store(tmp_path / "runs.db") as store:
@@ -90,7 +89,7 @@ def test_runs_that_differ_in_any_part_of_the_key_are_two(
         assert len(store.runs()) == 2
 
 
-def test_a_file_is_text_or_a_store_by_its_name(tmp_path: Path) -> None:
+def test_suffix_selects_text_or_store(tmp_path: Path) -> None:
     for name in ("runs.jsonl", "runs.db", "runs"):
         check_writable(tmp_path / name)
         append(tmp_path / name, result(1))
@@ -100,9 +99,14 @@ def test_a_file_is_text_or_a_store_by_its_name(tmp_path: Path) -> None:
     assert (tmp_path / "runs.db").read_bytes().startswith(b"SQLite format 3")
 
 
-def test_a_process_that_is_killed_loses_no_run_that_it_said_was_stored(tmp_path: Path) -> None:
+def test_killed_process_loses_no_stored_run(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
-    script = "store = Store(path)\nfor seed in range(100_000):\n    store.add(result(seed))\n    print(seed, flush=True)\n"
+    script = """
+store = Store(path)
+for seed in range(100_000):
+    store.add(result(seed))
+    print(seed, flush=True)
+"""
     process = subprocess.Popen(
         [sys.executable, "-c", PRELUDE + script, str(path)],
         stdout=subprocess.PIPE,
@@ -123,11 +127,14 @@ def test_a_process_that_is_killed_loses_no_run_that_it_said_was_stored(tmp_path:
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_that_write_at_once_lose_nothing_and_store_nothing_twice(
+def test_concurrent_processes_lose_nothing_and_store_nothing_twice(
     tmp_path: Path, processes: int
 ) -> None:
     path = tmp_path / "runs.db"
-    script = "store = Store(path)\nprint(sum(store.add(result(seed), once=True) for seed in range(40)))\n"
+    script = """
+store = Store(path)
+print(sum(store.add(result(seed), once=True) for seed in range(40)))
+"""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     running = [
         subprocess.Popen(
@@ -143,9 +150,8 @@ def test_processes_that_write_at_once_lose_nothing_and_store_nothing_twice(
         assert sorted(run.seed for run in store.runs(every=True)) == list(range(40))
 
 
-def test_to_read_a_store_that_is_open_takes_nothing_from_it(tmp_path: Path) -> None:
-    """A file that a process opens and closes loses all locks of that process: another would then
-    end the log."""
+def test_reading_an_open_store_keeps_its_locks(tmp_path: Path) -> None:
+    """Closing any handle of a file releases all locks of the process on it."""
     path = tmp_path / "runs.db"
     with Store(path) as store:
         store.add(result(1))
@@ -161,7 +167,7 @@ def test_to_read_a_store_that_is_open_takes_nothing_from_it(tmp_path: Path) -> N
         assert seen.stdout == "[1, 2, 3]\n"
 
 
-def test_runs_are_chosen_by_group_and_by_column(tmp_path: Path) -> None:
+def test_runs_are_selected_by_group_and_column(tmp_path: Path) -> None:
     with Store(tmp_path / "runs.db") as store:
         for study in ("g/one", "g/two", "gone", "other"):
             for seed in (1, 2):
@@ -171,7 +177,7 @@ def test_runs_are_chosen_by_group_and_by_column(tmp_path: Path) -> None:
         assert store.runs(attempt=2) == []
 
 
-def test_what_a_store_cannot_hold_is_said(tmp_path: Path) -> None:
+def test_values_that_a_store_cannot_hold_raise(tmp_path: Path) -> None:
     with Store(tmp_path / "runs.db") as store:
         with pytest.raises(StoreError, match="cannot write results to .* too large"):
             store.add(result(2**80))
@@ -180,7 +186,7 @@ def test_what_a_store_cannot_hold_is_said(tmp_path: Path) -> None:
         Store(tmp_path / "runs.jsonl")
 
 
-def test_a_store_of_version_1_is_brought_up_with_nothing_lost(tmp_path: Path) -> None:
+def test_store_of_version_1_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     with Store(path) as store:
         store.add(result(1))
@@ -196,7 +202,7 @@ def test_a_store_of_version_1_is_brought_up_with_nothing_lost(tmp_path: Path) ->
     connection.close()
 
 
-def test_a_later_version_and_another_programs_file_are_refused_untouched(tmp_path: Path) -> None:
+def test_later_versions_and_foreign_files_raise_and_are_unchanged(tmp_path: Path) -> None:
     later, other, text = tmp_path / "later.db", tmp_path / "other.db", tmp_path / "notes.txt"
     Store(later).close()
     for path, statement in (
@@ -219,8 +225,8 @@ def test_a_later_version_and_another_programs_file_are_refused_untouched(tmp_pat
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_run_that_is_stored_is_on_the_disk(tmp_path: Path) -> None:
-    """What a loss of power would show: each commit waits for the disk."""
+def test_commits_are_synchronised_with_the_disk(tmp_path: Path) -> None:
+    """Each commit waits for the disk, so that a loss of power loses nothing."""
     with Store(tmp_path / "runs.db") as store:
         settings = [
             store._connection.execute(f"PRAGMA {name}").fetchone()
@@ -242,7 +248,7 @@ def call(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedPr
     return done
 
 
-def test_the_command_line_lists_shows_exports_and_imports(tmp_path: Path) -> None:
+def test_runs_commands_list_show_export_and_import(tmp_path: Path) -> None:
     for run in (result(1), result(2, engine="torch"), result(2, engine="torch", seconds=9.0)):
         append(tmp_path / "reports" / "runs.db", run)
     assert "3 runs in" in call(tmp_path, "list", "--every").stdout

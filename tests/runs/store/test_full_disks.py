@@ -1,4 +1,4 @@
-"""Disks that are full, folders that cannot be written: for real."""
+"""Full disks and read-only folders, with real limits of the operating system."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from dlsys_bench.errors import StoreError
 from dlsys_bench.runs.store import Store, append, check_writable, read
 
 
-def test_a_full_disk_leaves_every_run_that_was_stored(tmp_path: Path) -> None:
-    """For real: the process may make no file longer than so many bytes."""
+def test_file_size_limit_keeps_every_stored_run(tmp_path: Path) -> None:
+    """The process runs with a limit on the size of files."""
     path = tmp_path / "runs.db"
     script = """
 import resource, signal
@@ -43,7 +43,7 @@ except StoreError as error:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of half a megabyte."""
+    """Mount a file system of half a megabyte."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(tmp_path)]
     if (
         shutil.which("mount") is None
@@ -54,7 +54,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_a_file_system_that_is_full_leaves_every_run_that_was_stored(small_disk: Path) -> None:
+def test_full_file_system_keeps_every_stored_run(small_disk: Path) -> None:
     stored, said = 0, ""
     while not said:
         try:
@@ -67,7 +67,7 @@ def test_a_file_system_that_is_full_leaves_every_run_that_was_stored(small_disk:
     assert len(read(small_disk / "runs.db")) == stored
 
 
-def test_a_file_system_that_cannot_be_written_is_said_and_can_still_be_read(
+def test_read_only_file_system_can_be_read_but_not_written(
     small_disk: Path,
 ) -> None:
     path = small_disk / "runs.db"
@@ -81,7 +81,7 @@ def test_a_file_system_that_cannot_be_written_is_said_and_can_still_be_read(
     assert [run.seed for run in read(path)] == [1]
 
 
-def test_a_full_disk_is_found_before_a_training(small_disk: Path) -> None:
+def test_full_disk_is_reported_before_training(small_disk: Path) -> None:
     path = small_disk / "runs.db"
     append(path, result(1))
     # Another command has the store open, and with it the files that opening it takes.
@@ -108,9 +108,7 @@ os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 
 
 @pytest.mark.parametrize("log", [False, True], ids=["closed", "with a log"])
-def test_a_folder_that_cannot_be_written_is_said_and_can_still_be_read(
-    tmp_path: Path, log: bool
-) -> None:
+def test_read_only_folder_can_be_read_but_not_written(tmp_path: Path, log: bool) -> None:
     path = tmp_path / "runs.db"
     if log:
         # A process that was killed leaves its last runs in the log.
@@ -143,6 +141,6 @@ print([run.seed for run in read(path)])
 
 
 @pytest.mark.parametrize("place", ["/dev/null/runs.db", ""])
-def test_a_place_that_can_hold_no_file_is_named(tmp_path: Path, place: str) -> None:
+def test_unwritable_place_raises(tmp_path: Path, place: str) -> None:
     with pytest.raises(StoreError, match="cannot write results to "):
         check_writable(Path(place) if place else tmp_path)

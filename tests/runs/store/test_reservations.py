@@ -1,4 +1,4 @@
-"""Several commands share the work: each run is taken on by one living process."""
+"""Reservations: each run is trained by one living process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dlsys_bench.runs.store import Store
 from dlsys_bench.runs.store.owner import Owner
 
 
-def test_a_run_is_taken_on_by_one_process_at_a_time(tmp_path: Path) -> None:
+def test_run_is_reserved_by_one_process_at_a_time(tmp_path: Path) -> None:
     path, key = tmp_path / "runs.db", result(1).key
     with Store(path) as store:
         assert store.reserve(key)
@@ -31,7 +31,7 @@ def test_a_run_is_taken_on_by_one_process_at_a_time(tmp_path: Path) -> None:
         assert store.reserve(key, again=True)
 
 
-def test_the_reservation_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
+def test_reservation_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     path, key = tmp_path / "runs.db", result(1).key
     script = "import time\nprint(Store(path).reserve(result(1).key), flush=True)\ntime.sleep(60)\n"
     process = subprocess.Popen(
@@ -51,7 +51,7 @@ def test_the_reservation_of_a_killed_process_is_taken_over(tmp_path: Path) -> No
         process.communicate()
 
 
-def test_an_owner_is_told_from_a_later_process_of_its_number() -> None:
+def test_owner_is_distinguished_from_a_later_process_with_its_pid() -> None:
     this = Owner.this()
     assert this.lives()
     assert not this._replace(started=this.started - 100).lives()

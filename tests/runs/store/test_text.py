@@ -1,4 +1,4 @@
-"""Results on disk: whole lines, nothing lost, damage named."""
+"""Runs as text: complete lines, and warnings for damaged ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def result(seed: int = 1, **changes: Any) -> Result:
     return make_result(seed, **{"history": history} | changes)
 
 
-def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+def test_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "runs.jsonl"
     append(path, result(1))
     append(path, result(2, status="diverged", reason="NaN", history=[]))
@@ -59,7 +59,7 @@ def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     )
 
 
-def test_a_band_is_made_of_runs_of_one_arm_by_one_protocol(tmp_path: Path) -> None:
+def test_reference_runs_have_one_arm_and_one_protocol(tmp_path: Path) -> None:
     path = tmp_path / "reference.jsonl"
     append(path, result(1))
     append(path, result(2, protocol="another"))
@@ -71,7 +71,7 @@ def test_a_band_is_made_of_runs_of_one_arm_by_one_protocol(tmp_path: Path) -> No
 MODEL = Model("small", (8,), (Dense(4),))
 
 
-def test_a_protocol_is_the_same_in_every_convention_and_no_other() -> None:
+def test_protocol_is_the_same_in_every_convention() -> None:
     recipe = Recipe(Adam(0.001), steps=5)
     arm = Arm(
         "arm",
@@ -87,7 +87,7 @@ def test_a_protocol_is_the_same_in_every_convention_and_no_other() -> None:
     assert len({arm.protocol("quick"), arm.protocol("longer"), wider.protocol("quick")}) == 3
 
 
-def test_a_persons_own_reference_runs_come_before_the_packages(
+def test_reference_runs_of_the_user_precede_those_of_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -99,7 +99,7 @@ def test_a_persons_own_reference_runs_come_before_the_packages(
     assert find_reference(*key) == reference_path(*key)
 
 
-def test_a_line_that_a_crash_cut_off_is_named_and_the_next_run_is_whole(tmp_path: Path) -> None:
+def test_truncated_line_is_left_out_and_does_not_damage_the_next(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
     append(path, result(1))
     whole = path.read_bytes()
@@ -112,7 +112,7 @@ def test_a_line_that_a_crash_cut_off_is_named_and_the_next_run_is_whole(tmp_path
 @pytest.mark.parametrize(
     "line", ["null", "[]", "{}", '{"history": 3}', "not json", '{"study": "s"}']
 )
-def test_what_is_not_a_run_is_named(tmp_path: Path, line: str) -> None:
+def test_lines_that_are_not_runs_are_left_out_with_a_warning(tmp_path: Path, line: str) -> None:
     path = tmp_path / "runs.jsonl"
     path.write_text(line + "\n")
     append(path, result(1))
@@ -120,17 +120,17 @@ def test_what_is_not_a_run_is_named(tmp_path: Path, line: str) -> None:
         assert len(read(path)) == 1
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_raises(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot read results from .*nowhere.jsonl: No such file"):
         read(tmp_path / "nowhere.jsonl")
 
 
-def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
+def test_folder_in_place_of_a_file_raises(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot write results to .*: Is a directory"):
         append(tmp_path, result())
 
 
-def test_a_full_disk_leaves_every_run_that_was_written(tmp_path: Path) -> None:
+def test_full_disk_keeps_every_written_run(tmp_path: Path) -> None:
     # A limit on the size of a file stands in for the full disk: the write stops half way, just so.
     path = tmp_path / "runs.jsonl"
     append(path, result(1))
@@ -167,7 +167,7 @@ def _append_many(path: Path, first: int) -> None:
         append(path, result(seed))
 
 
-def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_processes_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_append_many, args=(path, first)) for first in (0, 50, 100)]
@@ -178,7 +178,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     assert sorted(run.seed for run in read(path)) == list(range(150))
 
 
-def test_a_whole_file_is_written_or_what_was_there_is_kept(tmp_path: Path) -> None:
+def test_files_are_replaced_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "runs.jsonl"
     write_text(path, [result(1), result(2)])
     assert [run.seed for run in read(path)] == [1, 2]
