@@ -175,11 +175,11 @@ def test_a_damaged_file_that_cannot_be_replaced_is_not_used(
 CHILD = """
 import sys, time, pathlib
 sys.path[:0] = sys.argv[3:]
-import pooch
+import platformdirs
 from conftest import make_tiny
 from dlsys_bench.data import datasets, load
 root, url = pathlib.Path(sys.argv[1]), sys.argv[2]
-pooch.os_cache = lambda project: root / "cache" / project
+platformdirs.user_cache_path = lambda project: root / "cache" / project
 tiny = make_tiny((url,))
 datasets()["tiny"] = tiny.source
 (root / f"ready-{time.monotonic_ns()}").touch()
@@ -190,6 +190,7 @@ assert (dataset.x_train[..., 0] == tiny.arrays["x_train"]).all()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["nothing there", "damaged"])
 def test_processes_share_the_cache(
     tiny: Any, mirror: Any, cache: Path, tmp_path: Path, state: str
@@ -235,7 +236,7 @@ def test_a_read_only_cache_is_named(
     tiny: Any, serve: Any, open_tmp: Path, forbid: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve("good")
-    monkeypatch.setattr("pooch.os_cache", lambda project: open_tmp)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda project: open_tmp)
     cache = tiny.write(open_tmp / "tiny-folder", **{"y_train.gz": b""})
     forbid(cache, 0o555)
     assert f"cannot write y_train.gz to the cache {cache}: " in failure()
@@ -245,7 +246,7 @@ def test_a_read_only_cache_is_named(
 def test_a_read_only_cache_that_is_whole_is_used(
     tiny: Any, open_tmp: Path, forbid: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pooch.os_cache", lambda project: open_tmp)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda project: open_tmp)
     forbid(tiny.write(open_tmp / "tiny-folder"), 0o555)
     assert load("tiny").name == "tiny"
 
