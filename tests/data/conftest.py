@@ -85,7 +85,9 @@ def make_tiny(mirrors: tuple[str, ...] = ()) -> Tiny:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache folder of "tiny", which is not there yet."""
     monkeypatch.delenv("DLSYS_BENCH_DATA", raising=False)
-    monkeypatch.setattr("platformdirs.user_cache_path", lambda project: tmp_path / "cache" / project)
+    monkeypatch.setattr(
+        "platformdirs.user_cache_path", lambda project: tmp_path / "cache" / project
+    )
     return tmp_path / "cache" / "dlsys_bench" / "tiny-folder"
 
 
