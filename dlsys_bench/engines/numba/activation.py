@@ -1,4 +1,4 @@
-"""Activations: the way back in one pass. What each computes is said where numpy does it."""
+"""The derivatives of the activations in one pass. The numpy engine documents the computation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dlsys_bench.engines.plan import Array
 
 @kernel
 def d_tanh(y: Array, dy: Array, slope: float) -> None:
-    """Dy times 1 - y^2, in its place."""
+    """Overwrite dy with dy (1 - y^2)."""
     one = y.dtype.type(1)
     for i in range(y.size):
         dy[i] *= one - y[i] * y[i]
@@ -19,7 +19,7 @@ def d_tanh(y: Array, dy: Array, slope: float) -> None:
 
 @kernel
 def d_sigmoid(y: Array, dy: Array, slope: float) -> None:
-    """Dy times y (1 - y), in its place."""
+    """Overwrite dy with dy y (1 - y)."""
     one = y.dtype.type(1)
     for i in range(y.size):
         dy[i] *= y[i] * (one - y[i])
@@ -27,7 +27,7 @@ def d_sigmoid(y: Array, dy: Array, slope: float) -> None:
 
 @kernel
 def d_leaky_relu(y: Array, dy: Array, slope: float) -> None:
-    """Dy above zero, slope dy elsewhere, in its place."""
+    """Overwrite dy with slope dy where y is not positive."""
     times = y.dtype.type(slope)
     for i in range(y.size):
         dy[i] = dy[i] if y[i] > 0 else dy[i] * times
@@ -42,6 +42,8 @@ BACKWARD = {
 
 
 class FusedActivationRule(ActivationRule):
+    """Activations whose backward pass is compiled."""
+
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
         if not wants_dx or self.layer.function not in BACKWARD:
             return super().backward(dy, wants_dx)

@@ -1,5 +1,5 @@
-"""2-D convolution: windows gathered and given back in long runs; direct where a product of them is
-too narrow to pay. What it computes is said where numpy does it."""
+"""2-D convolution: windows are gathered and scattered in long runs, and convolutions with few
+weights are computed directly. The numpy engine documents the computation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dlsys_bench.spec.layers import Conv2D, IntPair
 
 @kernel
 def gather(x: Array, n: int, strides: IntPair, windows: Array) -> None:
-    """The windows (R, h, w, C, H', W' N) of padded images (R, C, H, W N)."""
+    """Copy the windows (R, h, w, C, H', W' N) of padded images (R, C, H, W N)."""
     r_, h_, w_, c_, ho, wide = windows.shape
-    # At a stride of one the windows of a row lie side by side: one long run instead of many short
-    # ones.
+    # At a stride of one, the values of neighbouring windows are contiguous: one long run instead of
+    # many short ones.
     run = wide if strides[1] == 1 else n
     for r in range(r_):
         for a in range(h_):
@@ -35,7 +35,7 @@ def gather(x: Array, n: int, strides: IntPair, windows: Array) -> None:
 
 @kernel
 def scatter(windows: Array, n: int, strides: IntPair, dx: Array) -> None:
-    """Add to padded images (R, C, H, W N) what their windows (R, h, w, C, H', W' N) pass back."""
+    """Add the gradients in windows (R, h, w, C, H', W' N) to padded images (R, C, H, W N)."""
     r_, h_, w_, c_, ho, wide = windows.shape
     run = wide if strides[1] == 1 else n
     for r in range(r_):
@@ -52,11 +52,11 @@ def scatter(windows: Array, n: int, strides: IntPair, dx: Array) -> None:
 
 @kernel
 def convolve(x: Array, weights: Array, bias: Array, n: int, y: Array) -> None:
-    """Y (R, F, H', W' N) of padded images (R, C, H, W N) and weights (R, h, 5, C, F), F even, at a
-    stride of one.
+    """Compute y (R, F, H', W' N) from padded images (R, C, H, W N) and weights (R, h, 5, C, F), F
+    even, at a stride of one.
 
-    Two filters of five weights side by side at a time: ten products for every eight numbers read or
-    written.
+    The inner loop applies a row of five weights of two filters at a time: ten products for every
+    eight numbers that are read or written. The unrolled variables are what keeps them in registers.
     """
     for r in range(y.shape[0]):
         for i in range(y.shape[2]):
@@ -85,7 +85,7 @@ def convolve(x: Array, weights: Array, bias: Array, n: int, y: Array) -> None:
 
 @kernel
 def d_weights(x: Array, dy: Array, n: int, d: Array) -> None:
-    """The gradient (R, h, 5, C, F) of the weights of `convolve`."""
+    """Compute the gradient (R, h, 5, C, F) in the weights of `convolve`."""
     zero = dy.dtype.type(0)
     d[:] = 0
     for r in range(dy.shape[0]):
@@ -128,8 +128,8 @@ def d_weights(x: Array, dy: Array, n: int, d: Array) -> None:
 
 @kernel
 def d_images(dy: Array, weights: Array, n: int, lines: Array, dx: Array) -> None:
-    """What `convolve` passes back to padded images, dx (R, C, H, W N). `lines` (F, W' N + 8 n) is
-    for a row of dy with four samples' worth of nothing at either end."""
+    """Compute the gradient dx (R, C, H, W N) in the padded images of `convolve`. `lines`
+    (F, W' N + 8 n) is memory for rows of dy, padded by four columns of zeros at both ends."""
     wide = dy.shape[3]
     lines[:] = 0
     dx[:] = 0
@@ -166,7 +166,7 @@ def d_images(dy: Array, weights: Array, n: int, lines: Array, dx: Array) -> None
 
 @kernel
 def row_sums(x: Array, sums: Array) -> None:
-    """The sum of each row of x (G, M)."""
+    """Compute the sum of each row of x (G, M)."""
     zero = x.dtype.type(0)
     for g in range(x.shape[0]):
         total = zero
@@ -175,12 +175,14 @@ def row_sums(x: Array, sums: Array) -> None:
         sums[g] = total
 
 
-# With no more weights than this, and five side by side as LeNet-5 has them, a kernel of our own is
-# as fast as a matrix product on the fastest BLAS, and no windows need be gathered.
+# With no more weights than this, and five in a row as in LeNet-5, `convolve` is as fast as a matrix
+# product of the fastest BLAS, and no windows have to be gathered.
 FEW_WEIGHTS = 4096
 
 
 class FusedConv2DRule(Conv2DRule):
+    """Convolution in compiled passes."""
+
     def __init__(self, layer: Conv2D, *arguments: Any) -> None:
         super().__init__(layer, *arguments)
         shape = self.tensors["kernel"].shape[1:]
@@ -230,17 +232,17 @@ class FusedConv2DRule(Conv2DRule):
         if dx.flags.c_contiguous:
             scatter(_lines(d_places), dx.shape[-1], self.layer.strides, _lines(dx))
         else:
-            # A piece of a large batch.
+            # dx is a view of a piece of a large batch.
             super()._add(d_places, dx, out)
 
 
 def _bias_gradient(dy: Array) -> Array:
-    """(R, C, ...) -> (R, C)."""
+    """Sum dy (R, F, ...) per filter, (R, F)."""
     sums = np.empty(dy.shape[0] * dy.shape[1], dy.dtype)
     row_sums(np.ascontiguousarray(dy).reshape(sums.size, -1), sums)
     return sums.reshape(dy.shape[:2])
 
 
 def _lines(x: Array) -> Array:
-    """(..., W, N) as (..., W N), in one piece."""
+    """Return (..., W, N) as (..., W N)."""
     return x.reshape(*x.shape[:-2], -1)

@@ -1,4 +1,4 @@
-"""The numpy engine in every way but the passes over memory that numba compiles."""
+"""The numpy engine, with the passes over memory compiled by numba."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ RULES: dict[type[Layer], type[LayerRule[Any]]] = ruleset.RULES | {
 
 
 class NumbaEngine(NumpyEngine):
-    """numpy's products, layout and shards; what numpy does in many passes over memory, numba does
-    in one."""
+    """The products, layout and shards of the numpy engine. What numpy computes in many passes over
+    memory, numba computes in one."""
 
     name = "numba"
     rule_set = RuleSet(

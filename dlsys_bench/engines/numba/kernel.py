@@ -1,11 +1,12 @@
-"""How a loop is compiled.
+"""The compiler of the loops in this package.
 
-Each loop goes once over memory, lets other threads in, and takes arrays in one piece.
+Each loop passes once over memory, runs without the interpreter's lock (GIL), and takes contiguous
+arrays. In the shapes, G stands for replicas times channels, and M for all values of a channel.
 
-G stands for replicas times channels, M for all that belongs to a channel. Numbers come in the dtype
-of the arrays: a Python float among single-precision arrays would widen every step of a loop. What
-an inner loop walks over is a row of its own with an index from zero: an index that is computed
-might be negative, and such a loop does not go in vectors.
+Two habits keep the loops in vector instructions. Constants are converted to the dtype of the
+arrays, since a Python float would widen a single-precision loop to double precision. And an inner
+loop runs over a row that was sliced before, with an index from zero: numba must assume that a
+computed index may be negative, and checks it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> F:
-    """Compile at the first call, once for all processes. Sums may be taken in any order, so that
-    they go in vectors; what is no number stays none."""
+    """Compile a function at its first call and cache it on disk. Sums may be reordered, so that they
+    are computed in vectors; NaN and infinity are still handled as the standard says."""
     fast = {"contract", "reassoc", "arcp", "nsz"}
     compiled: F = numba.njit(function, nogil=True, cache=True, error_model="numpy", fastmath=fast)
     return compiled

@@ -1,4 +1,4 @@
-"""The loss, its gradient and how many are right, in one pass where there are classes."""
+"""The cross-entropy, its gradient and the number of correct answers in one pass."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from dlsys_bench.spec.losses import Loss
 def cross_entropy(
     outputs: Array, labels: NDArray[Any], values: Array, d: Array, right: NDArray[Any]
 ) -> None:
-    """Softmax and its cross-entropy of outputs (R, K, N) with labels (R, N): the mean (R,), its
-    gradient, and how many have their largest output, the first of equals, at the label."""
+    """Compute the mean cross-entropy (R,) of the softmax of outputs (R, K, N) with labels (R, N),
+    its gradient, and the number of samples whose largest output (the first, if equal) is at the
+    label."""
     r_, k_, n_ = outputs.shape
     zero = outputs.dtype.type(0)
     share = outputs.dtype.type(1.0 / n_)
@@ -45,13 +46,13 @@ def cross_entropy(
 def evaluate_loss(
     loss: Loss, outputs: Array, y: losses.LossTargets
 ) -> tuple[Array, Array, NDArray[Any] | None]:
-    """The loss (R,), its gradient in the outputs (R, K, N), how many each replica has right."""
+    """Return the loss (R,), its gradient in the outputs, and the number of correct answers."""
     if loss.targets != "labels":
         return losses.evaluate_loss(loss, outputs, y)
     replicas = len(outputs)
     values, right = np.empty(replicas, outputs.dtype), np.empty(replicas, np.intp)
     d = empty(outputs.shape, outputs.dtype)
-    # Samples that replicas share come with one row of labels.
+    # Samples that all replicas share have one row of labels.
     labels = np.ascontiguousarray(
         y if len(y) == replicas else np.broadcast_to(y, (replicas, y.shape[-1])), np.intp
     )

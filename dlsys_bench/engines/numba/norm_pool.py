@@ -1,6 +1,9 @@
-"""A batch norm and the average pool after it, as one: the mean of a window of normalised values is
-the window's mean, normalised. So all but the moments and dx is done on what the pool leaves, a
-quarter in LeNet-5."""
+"""A batch norm and the average pool after it, computed in one rule.
+
+The mean of a window of normalised values is the normalised mean of the window. The pool can
+therefore come first, and only the moments and dx need all values: the rest is computed on the
+output of the pool, which in LeNet-5 has a quarter of them.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,16 @@ def norm_pool_dx(
     dy: Array,
     x: Array,
     size: IntPair,
-    moments: Array,
-    inverse: Array,
-    gamma: Array,
-    sums: Array,
+    statistics: tuple[Array, Array, Array, Array],
     samples: float,
     dx: Array,
 ) -> None:
-    """What is passed back to x (G, H, W, N) from dy (G, H', W', N), when the moments moved with so
-    many samples a channel and the windows lie side by side. The moments are by C or R C."""
+    """Compute dx (G, H, W, N) from dy (G, H', W', N) in training, for windows that do not overlap.
+
+    The statistics are the moments (2, C or R C), the inverse standard deviations, gamma, and the
+    sums of `normal_sums`; `samples` is the number of values per channel.
+    """
+    moments, inverse, gamma, sums = statistics
     share, part = dy.dtype.type(1.0 / samples), dy.dtype.type(1.0 / (size[0] * size[1]))
     for g in range(dy.shape[0]):
         own = g % inverse.size
@@ -50,8 +54,7 @@ def norm_pool_dx(
 
 
 class NormPoolRule(LayerRule[BatchNorm]):
-    """Of a batch norm's rule and a pool's, whose windows lie side by side and leave nothing
-    over."""
+    """The rule of a batch norm and a pool whose windows divide the image without overlap."""
 
     exchanges = True
 
@@ -89,10 +92,7 @@ class NormPoolRule(LayerRule[BatchNorm]):
             flat_images(dy),
             flat_images(self.whole),
             self.pool.layer.pool_size,
-            norm.moments,
-            norm.inverse,
-            norm.tensors["gamma"].ravel(),
-            total,
+            (norm.moments, norm.inverse, norm.tensors["gamma"].ravel(), total),
             float(norm.samples),
             flat_images(dx),
         )
@@ -100,7 +100,7 @@ class NormPoolRule(LayerRule[BatchNorm]):
 
 
 def norm_pool(first: LayerRule[BatchNorm], second: FusedAveragePoolRule) -> NormPoolRule | None:
-    """One rule for both, where it computes what they do one after the other."""
+    """Combine the two rules, or return None if the windows overlap or leave a rest."""
     (h, w, _), pool = second.shape, second.layer
     if pool.steps != pool.pool_size or h % pool.steps[0] or w % pool.steps[1]:
         return None

@@ -1,5 +1,5 @@
-"""Batch normalisation in three passes a way, and dropout in one. What each computes is said where
-numpy does it."""
+"""Batch normalisation in three passes over memory per direction, and dropout in one. The numpy
+engine documents the computation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dlsys_bench.spec.layers import Shape
 
 @kernel
 def moments(x: Array, found: Array) -> None:
-    """The mean of each row of x (G, M), and the mean of the squares about it, as `found` (2, G)."""
+    """Compute the mean and the variance of each row of x (G, M), as `found` (2, G)."""
     zero, share = x.dtype.type(0), x.dtype.type(1.0 / x.shape[1])
     for g in range(x.shape[0]):
         total = zero
@@ -33,8 +33,8 @@ def moments(x: Array, found: Array) -> None:
 
 @kernel
 def pool_moments(parts: Array, counts: Array, found: Array) -> None:
-    """The moments (2, G) of so many shards (S, 2, G), each of so many samples, as one. Chan, Golub
-    & LeVeque 1979."""
+    """Combine the moments (S, 2, G) of S shards, with `counts` samples each, as `found` (2, G).
+    Chan, Golub & LeVeque 1979."""
     total = counts.sum()
     for g in range(found.shape[1]):
         mean, variance = found.dtype.type(0), found.dtype.type(0)
@@ -64,8 +64,8 @@ def normalised(
 
 @kernel
 def normal_sums(dy: Array, x: Array, moments: Array, inverse: Array, sums: Array) -> None:
-    """The gradients of gamma and beta, as `sums` (2, G): of each row of dy, along what was
-    normalised and by itself."""
+    """Compute the gradients of gamma and beta, as `sums` (2, G): the sums of each row of dy times
+    the normalised x, and of dy."""
     zero, rows = dy.dtype.type(0), x.shape[0]
     for g in range(dy.shape[0]):
         own = g % inverse.size
@@ -81,8 +81,8 @@ def normal_sums(dy: Array, x: Array, moments: Array, inverse: Array, sums: Array
 def normal_dx(
     dy: Array, x: Array, moments: Array, inverse: Array, gamma: Array, sums: Array, samples: float
 ) -> None:
-    """What is passed back, in the place of dy, when the moments moved with so many samples a
-    channel; with infinitely many they are fixed."""
+    """Overwrite dy with dx, given the number of samples per channel; infinitely many mean that the
+    statistics are constants."""
     rows, share = x.shape[0], dy.dtype.type(1.0 / samples)
     for g in range(dy.shape[0]):
         own = g % inverse.size
@@ -104,11 +104,11 @@ def _mixed(key: np.uint64, place: int) -> np.uint64:
 def drop(
     x: Array, key: np.uint64, least: int, scale: float, stays: NDArray[np.bool_], y: Array
 ) -> None:
-    """Which of x stay, and x times `scale` where it stays: where a drawn number of 32 bits is at
-    least `least`.
+    """Draw which x stay, and compute y = scale x there and 0 elsewhere. A value stays if a random
+    number of 32 bits is at least `least`.
 
-    The numbers are SplitMix64's (Steele, Lea & Flood 2014), two of each state; each state follows
-    from its place, so a vector of them is made at once.
+    The numbers are those of SplitMix64 (Steele, Lea & Flood 2014), two from each state. A state
+    follows from its index alone, so the loop is compiled to vector instructions.
     """
     half, zero, times, bound = x.size // 2, x.dtype.type(0), x.dtype.type(scale), np.uint32(least)
     first, last = stays[:half], stays[x.size - half :]
@@ -124,33 +124,35 @@ def drop(
 
 @kernel
 def drop_back(stays: NDArray[np.bool_], scale: float, dy: Array) -> None:
-    """Dy times `scale` where x stayed, in its place."""
+    """Overwrite dy with scale dy where x stayed, and 0 elsewhere."""
     zero, times = dy.dtype.type(0), dy.dtype.type(scale)
     for i in range(dy.size):
         dy[i] *= times if stays[i] else zero
 
 
 def flat_rows(x: Array) -> Array:
-    """(R, C, ...) as (R C, M), in one piece."""
+    """Return (R, C, ...) as contiguous rows (R C, M)."""
     return np.ascontiguousarray(x).reshape(x.shape[0] * x.shape[1], -1)
 
 
 class FusedBatchNormRule(BatchNormRule):
+    """Batch norm in compiled passes."""
+
     def forward_shard(self, x: Array) -> ShardPass[Array]:
         flat = flat_rows(x)
         return self.normalize(flat, (yield from self.shared_moments(flat, x.shape)), x.shape)
 
     def shared_moments(self, flat: Array, shape: Shape) -> ShardPass[Array]:
-        """The moments (2, G) of rows that belong to x of this shape, with those of the other
-        shards."""
+        """Compute the moments (2, G) of the rows of x, combined with those of the other shards, and
+        move the moving statistics."""
         found = np.empty((2, len(flat)), flat.dtype)
         moments(flat, found)
-        told = yield flat.shape[1], found
+        parts = yield flat.shape[1], found
         self.samples = flat.shape[1]
-        if len(told) > 1:
-            counts, parts = (np.array(each, flat.dtype) for each in zip(*told, strict=True))
-            self.samples = sum(count for count, _ in told)
-            pool_moments(parts, counts, found := np.empty_like(found))
+        if len(parts) > 1:
+            counts, each = (np.array(one, flat.dtype) for one in zip(*parts, strict=True))
+            self.samples = sum(count for count, _ in parts)
+            pool_moments(each, counts, found := np.empty_like(found))
         if self.updates_state:
             mean, variance = found.reshape(2, *shape[:2])
             self._move(mean, variance, int(self.samples))
@@ -159,13 +161,13 @@ class FusedBatchNormRule(BatchNormRule):
     def forward(self, x: Array, training: bool) -> Array:
         if training:
             return super().forward(x, training)
-        # No sample moves what does not move.
+        # The moving statistics do not depend on the samples.
         self.samples = inf
         moving = np.stack([self.tensors["moving_mean"], self.tensors["moving_variance"]])
         return self.normalize(flat_rows(x), moving.reshape(2, -1), x.shape)
 
     def normalize(self, flat: Array, moments: Array, shape: Shape) -> Array:
-        """What becomes of rows with these moments, in the shape of x."""
+        """Normalise rows by these moments, and return them in the shape of x."""
         gamma, beta = self.tensors["gamma"], self.tensors["beta"]
         self.x, self.moments, self.inverse = flat, moments, np.empty(moments.shape[1], flat.dtype)
         y = self.buffer("y", (gamma.size, flat.shape[1]), flat.dtype)
@@ -182,8 +184,8 @@ class FusedBatchNormRule(BatchNormRule):
         return flat.reshape(dy.shape)
 
     def shared_sums(self, flat: Array, shape: Shape) -> ShardPass[Array]:
-        """Fill the gradients of gamma and beta from rows of dy, of this shape. Returns those of all
-        shards (2, G)."""
+        """Fill the gradients of gamma and beta from the rows of dy, and return their sums over all
+        shards, (2, G)."""
         sums = np.empty((2, len(flat)), flat.dtype)
         normal_sums(flat, self.x, self.moments, self.inverse, sums)
         self.gradients["gamma"][...], self.gradients["beta"][...] = sums.reshape(2, *shape[:2])
@@ -192,6 +194,8 @@ class FusedBatchNormRule(BatchNormRule):
 
 
 class FusedDropoutRule(DropoutRule):
+    """Dropout that draws, masks and scales in one pass."""
+
     def forward(self, x: Array, training: bool) -> Array:
         rate = self.layer.drop_rate
         self.stays = None

@@ -1,4 +1,4 @@
-"""The optimisers in one pass each. What each does is said where numpy does it."""
+"""The optimisers, compiled to one pass over memory each. The numpy engine documents them."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def sgd(
     by_rate: bool,
     nesterov: bool,
 ) -> None:
-    """Stochastic gradient descent with a velocity; `new` is what the velocity takes of a
-    gradient."""
+    """Gradient descent with a velocity, to which a gradient contributes the fraction `new`."""
     for r in range(p.shape[0]):
         step, keeps, takes = rate[r], p.dtype.type(momentum), p.dtype.type(new)
         if by_rate:
@@ -52,13 +51,11 @@ def adam(
     m: Array,
     v: Array,
     rate: Array,
-    beta_1: float,
-    beta_2: float,
-    root: float,
-    epsilon: float,
+    options: tuple[float, float, float, float],
 ) -> None:
-    """Adam: the rate has the mean's correction, `root` is what the root of the square is multiplied
-    with."""
+    """Adam. The rate includes the correction of the mean; the options are beta_1, beta_2, the
+    factor of the root of the mean square, and epsilon."""
+    beta_1, beta_2, root, epsilon = options
     one = 1.0
     keep_m, new_m = p.dtype.type(beta_1), p.dtype.type(one - beta_1)
     keep_v, new_v = p.dtype.type(beta_2), p.dtype.type(one - beta_2)
@@ -75,7 +72,7 @@ def adam(
 def rmsprop(
     p: Array, g: Array, v: Array, rate: Array, rho: float, epsilon: float, inside: bool
 ) -> None:
-    """RMSprop, with its epsilon inside the root or after it."""
+    """RMSprop, with epsilon inside the root or after it."""
     one = 1.0
     keep, new, plus = p.dtype.type(rho), p.dtype.type(one - rho), p.dtype.type(epsilon)
     for r in range(p.shape[0]):
@@ -87,13 +84,15 @@ def rmsprop(
 
 
 def _each(rate: LearningRates, parameters: Array) -> Array:
-    """The rate of each replica (R,), in the parameters' dtype."""
+    """Return the rate of each replica (R,), of the dtype of the parameters."""
     every = np.empty(len(parameters), parameters.dtype)
     every[:] = rate[:, 0] if isinstance(rate, np.ndarray) else rate
     return every
 
 
 class FusedSGDStepper(SGDStepper):
+    """SGD in one pass."""
+
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         optimizer = self.optimizer
         if self.velocity is None:
@@ -114,6 +113,8 @@ class FusedSGDStepper(SGDStepper):
 
 
 class FusedAdamStepper(AdamStepper):
+    """Adam in one pass."""
+
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         optimizer = self.optimizer
         self.steps += 1
@@ -129,14 +130,13 @@ class FusedAdamStepper(AdamStepper):
             self.mean,
             self.square,
             _each(rate, parameters),
-            optimizer.beta_1,
-            optimizer.beta_2,
-            times,
-            optimizer.epsilon,
+            (optimizer.beta_1, optimizer.beta_2, float(times), optimizer.epsilon),
         )
 
 
 class FusedRMSpropStepper(RMSpropStepper):
+    """RMSprop in one pass."""
+
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         optimizer = self.optimizer
         self.steps += 1

@@ -1,4 +1,4 @@
-"""Average pools, window by window. What they compute is said where numpy does it."""
+"""Average pooling, window by window. The numpy engine documents the computation."""
 
 from __future__ import annotations
 
@@ -12,43 +12,44 @@ from dlsys_bench.spec.layers import IntPair
 
 @kernel
 def average(x: Array, size: IntPair, steps: IntPair, y: Array) -> None:
-    """Y (G, H', W', N) = the mean of each window of x (G, H, W, N)."""
+    """Compute y (G, H', W', N), the mean of each window of x (G, H, W, N)."""
     part = y.dtype.type(1.0 / (size[0] * size[1]))
     for g in range(y.shape[0]):
         for i in range(y.shape[1]):
             for j in range(y.shape[2]):
-                mine = y[g, i, j]
+                pooled = y[g, i, j]
                 for n in range(y.shape[3]):
-                    mine[n] = 0
+                    pooled[n] = 0
                 for a in range(size[0]):
                     for b in range(size[1]):
-                        other = x[g, i * steps[0] + a, j * steps[1] + b]
+                        values = x[g, i * steps[0] + a, j * steps[1] + b]
                         for n in range(y.shape[3]):
-                            mine[n] += other[n] * part
+                            pooled[n] += values[n] * part
 
 
 @kernel
 def average_back(dy: Array, size: IntPair, steps: IntPair, dx: Array) -> None:
-    """What each window passes back: all there is where windows lie side by side, else added to
-    dx."""
+    """Add the gradient of each window to dx, or write it there if the windows do not overlap."""
     disjoint = size == steps
     part = dy.dtype.type(1.0 / (size[0] * size[1]))
     for g in range(dy.shape[0]):
         for i in range(dy.shape[1]):
             for j in range(dy.shape[2]):
-                mine = dy[g, i, j]
+                pooled = dy[g, i, j]
                 for a in range(size[0]):
                     for b in range(size[1]):
-                        other = dx[g, i * steps[0] + a, j * steps[1] + b]
+                        values = dx[g, i * steps[0] + a, j * steps[1] + b]
                         if disjoint:
                             for n in range(dy.shape[3]):
-                                other[n] = mine[n] * part
+                                values[n] = pooled[n] * part
                         else:
                             for n in range(dy.shape[3]):
-                                other[n] += mine[n] * part
+                                values[n] += pooled[n] * part
 
 
 class FusedAveragePoolRule(AveragePoolRule):
+    """Average pooling in compiled passes."""
+
     def forward(self, x: Array, training: bool) -> Array:
         ho, wo, _ = self.layer.output_shape(self.shape)
         y = self.empty("y", (ho, wo), x)
@@ -71,5 +72,5 @@ class FusedAveragePoolRule(AveragePoolRule):
 
 
 def flat_images(x: Array) -> Array:
-    """(R, C, H, W, N) as (R C, H, W, N), in one piece."""
+    """Return (R, C, H, W, N) as a contiguous array (R C, H, W, N)."""
     return np.ascontiguousarray(x).reshape(-1, *x.shape[2:])
