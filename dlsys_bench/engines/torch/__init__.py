@@ -1,5 +1,5 @@
-"""The torch engine, as its users would write it: nn layers, torch.optim, loops over tensors on the
-device."""
+"""The torch engine, written as torch's users write it: layers of torch.nn, torch.optim, and a loop
+over tensors on the device."""
 
 from dlsys_bench.engines.torch.engine import TorchBfloat16Engine, TorchEngine, TorchTF32Engine
 

@@ -1,4 +1,4 @@
-"""The samples of R replicas on the device, and the order that each takes them in."""
+"""The samples of R replicas on the device, and the order in which each is trained on them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dlsys_bench.spec.recipe import Recipe
 
 
 class BatchFeed:
-    """The samples of all in one row, x and y. `own`: each replica has an order of its own, (R, N);
-    where all take the same samples in the same order, it is one for all, (N,)."""
+    """The samples of all replicas, joined along the first axis of x and y. If replicas differ in
+    samples or order, `own` is true and an order is (R, N); otherwise it is (N,)."""
 
     def __init__(
         self,
@@ -29,16 +29,16 @@ class BatchFeed:
         self.shuffle, self.own = recipe.shuffle, recipe.shuffle or not samples.shared
         x, y = placement.x(samples.x), placement.y(recipe.loss, samples.y)
         self.x, self.y = (x, y) if samples.shared else (x.flatten(0, 1), y.flatten(0, 1))
-        # Where in that row the samples of a replica begin.
+        # Where the samples of each replica begin in x and y.
         each = torch.arange(len(plans), device=placement.device)[:, None]
         self.begin = each * (0 if samples.shared else self.count)
-        # One of its own for each, so a replica's order is the one it has alone.
+        # A generator per replica, so that its order is that of a single network with its seed.
         self.generators = [
             torch.Generator(placement.device).manual_seed(plan.seed) for plan in plans
         ]
 
     def order(self, epoch: int) -> Tensor:
-        """Where in the row an epoch finds its samples, one after another."""
+        """Return the indices of the samples in x and y in the order of an epoch."""
         if not self.own:
             return torch.arange(self.count, device=self.device)
         if not self.shuffle:

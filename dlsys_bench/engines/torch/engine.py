@@ -1,4 +1,4 @@
-"""The engine: what the harness asks of torch, for one network and for many."""
+"""The torch engine, for one network and for many."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ from dlsys_bench.spec.recipe import Recipe
 
 PREDICTED_AT_ONCE = 1000
 
-# What the outputs of all layers of all replicas may take in a step. On a CPU, by one core of a
-# Xeon: networks of width 2 in batches of 64 take 117 ms each one at a time, 12.7 at 10, 2.9 at 100,
-# 1.4 at 1,000 (11 MB), 1.5 at 4,000; LeNet-5 is bound by its convolutions and gains a seventh at 4
-# (20 MB) and no more at 16, and with max pools it loses: there a convolution in groups costs more
-# than one after another. On CUDA, not measured: a GPU wants all it can hold.
+# The memory for the outputs of all layers of all replicas in a step. Measured on one core of a Xeon:
+# networks of width 2 in batches of 64 take 117 ms each when trained one at a time, 12.7 at 10, 2.9
+# at 100, 1.4 at 1,000 (11 MB) and 1.5 at 4,000. LeNet-5 is bound by its convolutions: it gains a
+# seventh at 4 replicas (20 MB) and no more at 16, and with max pooling it becomes slower, since a
+# grouped convolution costs more than separate ones. CUDA was not measured.
 ACTIVATION_BYTES = {"cpu": 32 * 2**20, "cuda": 2 * 2**30}
 
 
 class TorchEngine(Engine):
-    """Torch on the CPU, eager, or on CUDA, where each update in single precision is one graph."""
+    """torch on the CPU, eagerly, or on CUDA, where an update in single precision is one CUDA
+    graph."""
 
     name = "torch"
     convention = "torch"
@@ -58,8 +59,8 @@ class TorchEngine(Engine):
         self.placement = TorchPlacement(device, getattr(torch, dtype), self.products)
 
     def recorder(self) -> Recorder | None:
-        """What makes one launch of an update. Not in double precision: a recorded rate is
-        float32."""
+        """Return what records an update as one launch, or None. There is none in double precision,
+        since a recorded learning rate is float32."""
         return CudaRecorder() if self.device == "cuda" and self.dtype == "float32" else None
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> TorchNetwork:
@@ -84,8 +85,8 @@ class TorchEngine(Engine):
 
     @contextlib.contextmanager
     def _pass(self, net: TorchNetwork, batch: Batch) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
-        """X and masks on the device, the network in the batch's mode; afterwards the state as it
-        was."""
+        """Put x and the masks on the device and the network in the mode of the batch; restore the
+        state afterwards."""
         state = {name: buffer.clone() for name, buffer in net.named_buffers()}
         net.train(batch.training)
         try:
@@ -136,7 +137,7 @@ class TorchEngine(Engine):
 
 
 class TorchTF32Engine(TorchEngine):
-    """Torch on CUDA with TF32 products, in convolutions as in dense layers."""
+    """torch on CUDA with products in TF32, in convolutions and dense layers."""
 
     name = "torch-tf32"
     devices = ("cuda",)
@@ -145,7 +146,7 @@ class TorchTF32Engine(TorchEngine):
 
 
 class TorchBfloat16Engine(TorchEngine):
-    """Torch with products of bfloat16 by autocast. Weights, statistics, losses and updates are
+    """torch with products in bfloat16, by autocast. Weights, statistics, losses and updates are
     float32."""
 
     name = "torch-bf16"

@@ -1,4 +1,4 @@
-"""How the tensors of a network start: torch's own draws, or given weights."""
+"""The initial values of tensors: drawn by torch's initialisers, or given."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ INITIALIZERS: dict[type[initializers.Initializer], Callable[..., object]] = {
 def initialize(
     model: Model, tensors: Mapping[str, Tensor], weights: Weights | None, seed: int
 ) -> None:
-    """Fill the tensors, on the CPU, with these weights, or by the model's initialisers from the
-    seed."""
+    """Fill the tensors, on the CPU, with these weights, or with values that the model's initialisers
+    draw from the seed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in model.tensors:
@@ -57,8 +57,8 @@ def _draw(
     fans: initializers.Fans,
     generator: torch.Generator,
 ) -> None:
-    """Draw torch's way; where torch cannot (it finds the fans of kernels alone), from the law
-    itself."""
+    """Draw with torch's initialiser. torch derives the fans from the shape of a kernel, so a vector
+    is drawn from the distribution instead."""
     if target.ndim > 1 or type(record) in (initializers.Zeros, initializers.Ones):
         INITIALIZERS[type(record)](record, target, fans, generator)
     else:

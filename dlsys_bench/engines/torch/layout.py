@@ -1,4 +1,8 @@
-"""Between numpy's arrays, channel last, and torch's tensors, channel first, on their device."""
+"""Conversion between the arrays of the `Engine` interface and torch's tensors.
+
+The interface has the channel last: images (N, H, W, C), kernels (h, w, in, out) and (in, out).
+torch has it first: images (N, C, H, W), kernels (out, in, h, w) and (out, in).
+"""
 
 from __future__ import annotations
 
@@ -19,25 +23,27 @@ KERNEL_IN = {4: (3, 2, 0, 1), 2: (1, 0)}
 
 
 class TorchPlacement(NamedTuple):
-    """Where an engine keeps its tensors, how wide they are, and what it rounds the factors of
-    products to. Images come as (..., N, H, W, C)."""
+    """The device, the dtype and the precision of products of an engine. The methods convert arrays
+    of the interface, images (..., N, H, W, C), to tensors on the device."""
 
     device: str
     dtype: torch.dtype
     products: Products = "float32"
 
     def x(self, x: Array) -> Tensor:
+        """Convert inputs, with the channel first for images."""
         there = torch.as_tensor(np.ascontiguousarray(x), dtype=self.dtype, device=self.device)
-        # `contiguous` takes the strides of one channel as they are, and oneDNN may misread images
-        # with those.
+        # Not `contiguous`, which keeps the unusual strides of images with one channel, since these
+        # are contiguous in every order. oneDNN may misread such images.
         return channel_first(there).clone(memory_format=torch.contiguous_format)
 
     def y(self, loss: Loss, y: NDArray[Any]) -> Tensor:
+        """Convert targets: labels to int64, signs and values to the dtype of the engine."""
         dtype = torch.int64 if loss.targets == "labels" else self.dtype
         return torch.as_tensor(np.ascontiguousarray(y), dtype=dtype, device=self.device)
 
     def masks(self, masks: Mapping[int, NDArray[np.bool_]] | None) -> dict[int, Tensor]:
-        """What each dropout layer keeps, by its place; where nothing is said, it draws."""
+        """Convert what dropout layers keep, by their place; a layer without a mask draws one."""
         return {
             place: channel_first(torch.from_numpy(mask)).to(self.device)
             for place, mask in (masks or {}).items()
@@ -45,15 +51,17 @@ class TorchPlacement(NamedTuple):
 
 
 def channel_first(x: Tensor) -> Tensor:
+    """Return a view of images (..., H, W, C) as (..., C, H, W); other tensors as they are."""
     return x.movedim(-1, -3) if x.ndim >= 4 else x
 
 
 def channel_last(y: Tensor) -> Array:
+    """Return images (..., C, H, W) as an array (..., H, W, C); other tensors as they are."""
     return (y.movedim(-3, -1) if y.ndim >= 4 else y).detach().cpu().numpy()
 
 
 def kernel_out(name: str, tensor: Tensor) -> Array:
-    """Torch's (out, in, h, w) and (out, in) as (h, w, in, out) and (in, out), a copy."""
+    """Copy a tensor to an array; a kernel in the order of the interface."""
     order = KERNEL_OUT.get(tensor.ndim) if name.endswith(".kernel") else None
     return np.ascontiguousarray(
         (tensor.permute(order) if order else tensor).detach().cpu().numpy()
@@ -61,5 +69,6 @@ def kernel_out(name: str, tensor: Tensor) -> Array:
 
 
 def kernel_in(name: str, values: Array) -> Tensor:
+    """Convert an array to a tensor; a kernel in torch's order."""
     order = KERNEL_IN.get(values.ndim) if name.endswith(".kernel") else None
     return torch.from_numpy(np.ascontiguousarray(values.transpose(order) if order else values))

@@ -1,4 +1,4 @@
-"""The losses, and how many answers are right."""
+"""The losses, and the number of correct answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch.nn import functional
 from dlsys_bench.spec import losses
 
 LOSSES: dict[type[losses.Loss], Callable[[Tensor, Tensor], Tensor]] = {
-    losses.CategoricalCrossEntropy: functional.cross_entropy,  # of labels: one-hot rows would say no more, slower
+    # From labels, since one-hot targets give the same loss more slowly.
+    losses.CategoricalCrossEntropy: functional.cross_entropy,
     losses.SparseCategoricalCrossEntropy: functional.cross_entropy,
     losses.MeanSquaredError: functional.mse_loss,
     losses.HalfMeanSquaredError: lambda out, y: (
@@ -22,7 +23,7 @@ LOSSES: dict[type[losses.Loss], Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def count_correct(loss: losses.Loss, outputs: Tensor, y: Tensor) -> Tensor:
-    """How many of (..., N, classes) are right, (...); a zero where no answer is right or wrong."""
+    """Count the correct answers of outputs (..., N, K), as (...); zero if targets are values."""
     if loss.targets == "labels":
         return (outputs.argmax(-1) == y).sum(-1)
     if loss.targets == "signs":

@@ -1,4 +1,4 @@
-"""A network as a module: one of torch's own for each layer."""
+"""A network as a torch module, with a module of torch.nn for each layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dlsys_bench.spec.model import Model
 
 
 class TorchDropout(nn.Dropout):
-    """torch's own, unless it is told what to keep."""
+    """torch's dropout, or with a mask, dropout of what the mask says."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is None or not self.training:
@@ -23,8 +23,7 @@ class TorchDropout(nn.Dropout):
 
 
 class ChannelLastFlatten(nn.Module):
-    """(N, C, H, W) -> (N, H W C): the order in which every engine's dense kernel counts its
-    inputs."""
+    """(N, C, H, W) -> (N, H W C), the order of inputs of the dense kernels of all engines."""
 
     def forward(self, x: Tensor) -> Tensor:
         return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
@@ -80,8 +79,8 @@ TENSORS = {
 
 
 class TorchNetwork(nn.Module):
-    """One module a layer. `paths` leads from the model's names of tensors to torch's; kernels still
-    lie torch's way."""
+    """A module for each layer. `paths` maps the model's names of tensors to torch's. Kernels are in
+    torch's order."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -99,16 +98,16 @@ class TorchNetwork(nn.Module):
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Its own tensors by the model's names. Looked up each time: moving to a device replaces
-        the buffers."""
+        """The tensors by the model's names. They are looked up each time, since moving the module
+        to a device replaces its buffers."""
         own = self.state_dict(keep_vars=True)
         return {name: own[path] for name, path in self.paths.items()}
 
     def forward(
         self, x: Tensor, masks: Mapping[int, Tensor], outputs: list[Tensor] | None = None
     ) -> Tensor:
-        """A dropout layer keeps what `masks` has at its place, or else draws; `outputs` gets what
-        each layer gives."""
+        """Compute the output. A dropout layer without a mask at its place draws one; the output of
+        every layer is appended to `outputs`."""
         for place, layer in enumerate(self.layers):
             x = layer(x, masks[place]) if place in masks else self.through(layer, x)
             if outputs is not None:
@@ -116,19 +115,21 @@ class TorchNetwork(nn.Module):
         return x
 
     def through(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Compute the output of a layer."""
         found: Tensor = layer(x)
         return found
 
 
 class BFloat16Network(TorchNetwork):
-    """Its convolutions and dense layers are of bfloat16, as autocast has them; what a layer leaves
-    is float32 again."""
+    """A network whose convolutions and dense layers are computed in bfloat16 by autocast. The output
+    of each layer is converted back to float32."""
 
     def through(self, layer: nn.Module, x: Tensor) -> Tensor:
-        # What autocast would keep of one pass for the next would be the graph's own, in a graph.
+        # In a CUDA graph, the weights that autocast caches would belong to the memory of the graph.
         with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
             return super().through(layer, x).to(x.dtype)
 
 
 def build_network(model: Model, products: Products) -> TorchNetwork:
+    """Create the module of a model for a precision of products."""
     return (BFloat16Network if products == "bfloat16" else TorchNetwork)(model)

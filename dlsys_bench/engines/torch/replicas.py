@@ -1,4 +1,4 @@
-"""Training R networks as one program."""
+"""Training of R networks as one program."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ from dlsys_bench.spec.recipe import Recipe
 if TYPE_CHECKING:
     from dlsys_bench.engines.torch.engine import TorchEngine
 
-# Samples are predicted so many at a time that the largest layer of all replicas stays below this.
+# As many samples are predicted at a time as keep the largest layer of all replicas below this.
 PREDICTED_BYTES = 64 * 2**20
 
 
 class TorchReplicas(Replicas):
-    """R networks under torch.vmap. The gradient of the sum of their losses holds each one's own.
+    """R networks under torch.vmap. The gradient of the sum of their losses contains the gradient of
+    each.
 
-    A replica starts as its plan does alone, and without dropout shuffles as it does alone. Unless
-    the plans say what to drop, dropout is drawn for all at once, seeded by the seeds of all: it
-    depends on the company. A replica that fails goes back to what it had at the start of that
-    epoch, since the losses are read at its end. The first plan says whether there is parity, and
-    where to stop.
+    A replica starts from the weights, and shuffles in the order, of a single network with its plan.
+    Dropout without parity is drawn for all replicas at once, seeded by the seeds of all, so it
+    depends on which replicas there are. A replica that fails is restored to the start of that
+    epoch, since the losses are read at its end. The first plan decides on parity and on the limit
+    of steps.
     """
 
     def __init__(self, engine: TorchEngine, models: Sequence[Model], plans: Sequence[Plan]) -> None:

@@ -1,5 +1,5 @@
-"""R networks of one model as one program: torch.func runs one module on the stacked tensors of
-all."""
+"""R networks of one model as one program: torch.func applies one module to the stacked tensors of
+all networks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TorchTensors = dict[str, Tensor]
 
 
 class StackedNetworks:
-    """Every trained tensor of R networks in one leaf, `parameters` (R, P), which an optimiser moves
-    in one go; `state` (R, ...) by torch's name, a tensor each, since a batch norm writes only to
-    memory that is its own."""
+    """The tensors of R networks. `parameters` (R, P) has all trained tensors, for one update of the
+    optimiser. `state` has the others by torch's names, (R, ...) each: batch norm can write only to
+    whole tensors."""
 
     def __init__(
         self, models: Sequence[Model], plans: Sequence[Plan], placement: TorchPlacement
@@ -41,15 +41,15 @@ class StackedNetworks:
         }
         tensors = {**self.named(parameters), **state}
         rows = {name: tensors[path].unbind() for name, path in paths.items()}
-        for replica, (its, plan) in enumerate(zip(models, plans, strict=True)):
-            weights = plan.weights(its) if plan.parity else None
-            initialize(its, {name: row[replica] for name, row in rows.items()}, weights, plan.seed)
+        for replica, (each, plan) in enumerate(zip(models, plans, strict=True)):
+            weights = plan.weights(each) if plan.parity else None
+            initialize(each, {name: row[replica] for name, row in rows.items()}, weights, plan.seed)
         self.net.to(placement.device)
         self.parameters = parameters.to(placement.device).requires_grad_()
         self.state = {path: tensor.to(placement.device) for path, tensor in state.items()}
 
     def named(self, parameters: Tensor) -> TorchTensors:
-        """Parameters (..., P) as the views (..., *shape) that the module takes, by torch's name."""
+        """Return views (..., *shape) of parameters (..., P), by torch's names."""
         parts = parameters.split(self.sizes, -1)  # type: ignore[no-untyped-call]
         return {
             path: part.view(*part.shape[:-1], *shape)
@@ -57,7 +57,7 @@ class StackedNetworks:
         }
 
     def weights(self, replica: int) -> Weights:
-        """A copy of every tensor of one network."""
+        """Copy every tensor of one network."""
         own = {
             **self.named(self.parameters[replica]),
             **{path: t[replica] for path, t in self.state.items()},
@@ -65,13 +65,13 @@ class StackedNetworks:
         return {name: kernel_out(name, own[path]) for name, path in self.net.paths.items()}
 
     def copy(self) -> tuple[Tensor, TorchTensors]:
-        """The parameters and the state as they are."""
+        """Copy the parameters and the state."""
         return self.parameters.detach().clone(), {
             path: tensor.clone() for path, tensor in self.state.items()
         }
 
     def restore(self, replicas: list[int], copied: tuple[Tensor, TorchTensors]) -> None:
-        """Take some of the networks back to what was copied."""
+        """Restore some of the networks from a copy."""
         if replicas:
             parameters, state = copied
             with torch.no_grad():
@@ -87,8 +87,8 @@ class StackedNetworks:
         own: bool,
         masks: TorchMasks,
     ) -> tuple[Tensor, Tensor]:
-        """The loss of each (R,), and its outputs (R, N, ...), in training. x and y (N, ...) for
-        all, or (R, N, ...)."""
+        """Compute the loss of each network (R,) and its outputs (R, N, ...) in training mode. x and
+        y are (N, ...) for all networks or, if `own`, (R, N, ...)."""
 
         def one(
             parameters: Tensor, state: TorchTensors, x: Tensor, y: Tensor, masks: TorchMasks
@@ -97,13 +97,13 @@ class StackedNetworks:
             return loss_of(outputs, y), outputs
 
         self.net.train()
-        mine = 0 if own else None
-        mapped = torch.vmap(one, (0, 0, mine, mine, 0), randomness="different")
+        axis = 0 if own else None
+        mapped = torch.vmap(one, (0, 0, axis, axis, 0), randomness="different")
         found: tuple[Tensor, Tensor] = mapped(self.parameters, self.state, x, y, masks)
         return found
 
     def outputs(self, x: Tensor, own: bool, every: bool = False) -> list[Tensor]:
-        """What the networks, or every layer of theirs, give outside training, (R, N, ...)."""
+        """Compute the outputs (R, N, ...) of the networks, or of every layer, outside training."""
 
         def one(parameters: Tensor, state: TorchTensors, x: Tensor) -> list[Tensor]:
             outputs: list[Tensor] = []

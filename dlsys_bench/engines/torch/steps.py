@@ -1,4 +1,12 @@
-"""The updates of an epoch: one launched after another, or on CUDA each as one graph."""
+"""The updates of an epoch: launched one operation at a time, or on CUDA as one graph per update.
+
+Python needs longer to launch the operations of a small network than a GPU needs to compute them. A
+CUDA graph is a recording of all operations of an update, which is replayed by a single launch. A
+replay reads and writes the very memory that was used when it was recorded. What differs from step
+to step (the samples, the learning rate, the masks, where to store the loss) is therefore kept in
+tensors at fixed places, and the recorded update counts its steps on the device to find its entries
+in them.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +21,21 @@ from torch import Tensor
 TorchMasks = dict[int, Tensor]
 StepRate = float | Tensor
 UpdateFunction = Callable[[Tensor, Tensor, TorchMasks, StepRate], tuple[Tensor, Tensor]]
-"""Follow the gradient of a batch (x, y) at a rate. Returns the loss and how many answers were
-right, on the device; of R replicas, of each."""
+"""Make an update on a batch (x, y) at a learning rate. Returns the loss and the number of correct
+answers on the device, of R replicas (R,)."""
 
 
 class StepLosses(NamedTuple):
-    """Of an epoch, on the device: the loss of each step (steps, ...), how many answers were right
-    (...)."""
+    """The results of an epoch on the device: the loss of each step (steps, ...) and the number of
+    correct answers (...)."""
 
     losses: Tensor
     right: Tensor
 
 
 class Steps(Protocol):
-    """How an epoch's updates are launched. The device is not asked anything before the epoch is
-    over."""
+    """Launches the updates of an epoch. Nothing is read from the device before the epoch ends, so
+    that the device never waits for Python."""
 
     def epoch(
         self,
@@ -36,13 +44,13 @@ class Steps(Protocol):
         rates: Sequence[float] | Tensor,
         masks: Callable[[int], TorchMasks],
     ) -> StepLosses:
-        """Train on the samples in this order (..., N), cut into batches of these sizes while they
-        last; the rates (steps, ...) and, by the number of a step of this epoch, what dropout
-        keeps."""
+        """Train an epoch on the samples in this order (..., N), split into batches of these sizes.
+        `rates` (steps, ...) and `masks`, called with the number of a step in this epoch, give the
+        learning rate and what dropout keeps."""
 
 
 class EagerSteps:
-    """One operation after another, as torch's users have it."""
+    """Launches one operation after another, as torch does by default."""
 
     def __init__(self, update: UpdateFunction, x: Tensor, y: Tensor) -> None:
         self.update, self.x, self.y = update, x, y
@@ -67,23 +75,22 @@ Recorded = Callable[[], object]
 
 
 class Recorder(Protocol):
-    """Makes one launch of many operations, which always read and write the memory that they had
-    when recorded."""
+    """Records the operations of a step, to be repeated by one launch."""
 
     def rehearse(self, step: Callable[[], None]) -> None:
-        """Run it, operation by operation, as recording needs it to have run before."""
+        """Run the step one operation at a time, as it has to run before it can be recorded."""
 
     def record(self, step: Callable[[], None]) -> Recorded:
-        """What runs it from now on; recording itself runs nothing."""
+        """Record the step, without running it, and return a function that runs it."""
 
 
 class CudaRecorder:
-    """CUDA graphs. What is recorded on one stream has to be rehearsed on another than the default
-    one."""
+    """Records CUDA graphs, on a stream other than the default one, as CUDA requires. The step has
+    to be rehearsed on the same stream."""
 
     def __init__(self) -> None:
-        # Nothing that a graph leaves there is read by another, and one runs after another: all may
-        # have it in turn.
+        # All graphs share one pool of memory: they run one after another, and no graph reads what
+        # another has left there.
         self.stream, self.pool = _stream(), torch.cuda.graph_pool_handle()
 
     def rehearse(self, step: Callable[[], None]) -> None:
@@ -101,17 +108,12 @@ class CudaRecorder:
 
 @cache
 def _stream() -> torch.cuda.Stream:
-    # One for the process: cuBLAS keeps memory for each that it has worked on.
+    # One stream per process, since cuBLAS keeps memory for every stream that it has worked on.
     return torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
 
 class GraphSteps:
-    """Each update a launch. Python would need longer for the launches of a small network than the
-    GPU for the work.
-
-    What changes from step to step (which samples, which rate, where the loss goes) a recorded step
-    finds by itself: it counts its own steps on the device. Batches of each size are recorded apart.
-    """
+    """Launches each update as one graph, recorded once for each size of a batch."""
 
     def __init__(self, update: UpdateFunction, x: Tensor, y: Tensor, recorder: Recorder) -> None:
         self.update, self.x, self.y, self.recorder = update, x, y, recorder
@@ -124,7 +126,7 @@ class GraphSteps:
         rates: Sequence[float] | Tensor,
         masks: Callable[[int], TorchMasks],
     ) -> StepLosses:
-        # The fused optimisers read a rate on the device as float32, whatever it is.
+        # The fused optimisers read a learning rate on the device as float32, whatever its dtype.
         every = torch.as_tensor(rates, dtype=torch.float32, device=order.device)
         found, samples, step = [], 0, 0
         for size, count in _runs(sizes):
@@ -145,24 +147,24 @@ class GraphSteps:
 
 
 def make_steps(update: UpdateFunction, x: Tensor, y: Tensor, recorder: Recorder | None) -> Steps:
-    """How updates on these samples are launched: recorded, where there is something to record
-    with."""
+    """Return what launches updates on these samples: graphs, if there is a recorder."""
     return EagerSteps(update, x, y) if recorder is None else GraphSteps(update, x, y, recorder)
 
 
 def _runs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield each size with the number of consecutive batches that have it."""
     for size, same in groupby(sizes):
         yield size, len(list(same))
 
 
 REHEARSALS = 3
-"""Updates before one is recorded: in the first an optimiser makes its memory, cuDNN and cuBLAS
-choose and set up."""
+"""The updates that are made before one is recorded. In the first, the optimiser allocates its state,
+and cuDNN and cuBLAS choose their algorithms; none of that may be recorded."""
 
 
 class _RecordedStep:
-    """The updates of batches of one size, so many of them at most. Everything they read and write
-    keeps its place in memory."""
+    """The updates on batches of one size, at most `most` per epoch, in memory at fixed places:
+    `order` and `rates` are inputs, `losses` and `right` results, and `at` counts the steps."""
 
     def __init__(
         self, update: UpdateFunction, x: Tensor, y: Tensor, recorder: Recorder, size: int, most: int
@@ -181,6 +183,7 @@ class _RecordedStep:
     def run(
         self, order: Tensor, rates: Tensor, masks: Callable[[int], TorchMasks], first: int
     ) -> StepLosses:
+        """Make an update for each batch of the order (..., steps, size)."""
         count = len(rates)
         if self.rehearsed == 0:
             self.at = torch.zeros(1, dtype=torch.int64, device=order.device)
@@ -206,6 +209,7 @@ class _RecordedStep:
         return StepLosses(self.losses[:count].clone(), self.right.clone())
 
     def _step(self) -> None:
+        """Make one update. All inputs are found on the device, by the count of the steps."""
         batch = self.order.index_select(-2, self.at).squeeze(-2)
         rate = self.rates.index_select(0, self.at).squeeze(0)
         loss, right = self.update(self.x[batch], self.y[batch], self.masks, rate)

@@ -78,12 +78,13 @@ def _order(epoch: EpochRun, placement: TorchPlacement) -> Tensor:
 
 
 def check_last_batch(model: Model, samples: int, recipe: Recipe, plan: Plan) -> None:
-    """Torch refuses to normalise a batch of one value per channel; say so before the epoch is
-    spent."""
+    """Raise EngineError if batch norm would get a batch of one value per channel, which torch
+    refuses. Checked in advance, before an epoch is spent on it."""
     alone = any(1 in sizes for sizes in epoch_batch_sizes(samples, recipe, plan))
     for name, layer, shape in zip(model.names, model.layers, model.shapes, strict=False):
         if alone and isinstance(layer, BatchNorm) and math.prod(shape[:-1]) == 1:
             raise EngineError(
-                f'engine "torch" cannot normalise a batch of one sample ({name}): {samples} samples in batches of '
-                f"{recipe.batch_size} leave one over; choose another batch size"
+                f'engine "torch" cannot normalise a batch of one sample ({name}): {samples} '
+                f"samples in batches of {recipe.batch_size} leave one over; choose another batch "
+                "size"
             )
