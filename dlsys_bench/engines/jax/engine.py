@@ -1,4 +1,4 @@
-"""The engine: what the harness asks of jax."""
+"""The jax engine."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ PREDICTED_AT_ONCE = 1024
 
 
 class JaxEngine(Engine):
-    """jax, compiled, on the CPU or on CUDA. It follows either convention, Keras's unless asked.
+    """jax, compiled, on the CPU or on CUDA. It follows both conventions; the default is Keras's.
 
-    A training that diverges leaves the weights and the state that the last finite batch left, as
-    numpy's does: the steps look at the loss themselves, on the device, and once it is not finite
-    they move nothing. The error comes at the end of that epoch, when the losses are read. An
-    epoch's seconds are without what was compiled for it. On CUDA, products are as precise as jax's
-    users have them: `jax_default_matmul_precision`.
+    After a training that diverges, the network has the weights and the state of the last finite
+    batch, as with numpy: a step checks its loss on the device, and once a loss is not finite no
+    step changes anything. The error is raised at the end of that epoch, when the losses are read.
+    The seconds of an epoch do not include compilation. On CUDA, the precision of products is set by
+    `jax_default_matmul_precision`.
     """
 
     name = "jax"
@@ -51,7 +51,7 @@ class JaxEngine(Engine):
         self.placement = find_placement(self.name, device, dtype)
 
     def check(self, *records: Any) -> None:
-        """Every record is followed as it stands, mixed conventions too."""
+        """Accept every record: the engine follows mixed conventions as well."""
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> JaxNetwork:
         with self.placement.inside():
@@ -74,7 +74,7 @@ class JaxEngine(Engine):
     def predict(self, net: JaxNetwork, x: Array) -> Array:
         x = np.asarray(x, self.dtype)
         outputs = np.empty((len(x), *net.model.output_shape), self.dtype)
-        # Filled up to a power of two, so that few sizes are ever compiled.
+        # The last part is filled up to a power of two, so that few sizes have to be compiled.
         at_once = min(PREDICTED_AT_ONCE, 1 << max(len(x) - 1, 0).bit_length())
         with self.placement.inside():
             program, tensors = predictor(bare_model(net.model)), net.tensors
@@ -89,7 +89,7 @@ class JaxEngine(Engine):
         return outputs
 
     def _masks(self, net: JaxNetwork, batch: Batch) -> dict[int, Tensor]:
-        """What the batch says is kept, else a draw."""
+        """Return the masks of the batch, or else draw them."""
         if batch.masks is None:
             return draw(net.model, net.next_key(), len(batch.x)) if batch.training else {}
         return {place: self.placement.put(mask, np.bool_) for place, mask in batch.masks.items()}

@@ -1,4 +1,4 @@
-"""How the tensors of a network start: jax's own initialisers."""
+"""The initial values of tensors, drawn by jax's initialisers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dlsys_bench.spec.initializers import Distribution
 from dlsys_bench.spec.layers import Shape
 from dlsys_bench.spec.model import Model, Tensor
 
-# By the fans that jax finds in a kernel.
+# These initialisers derive the fans from the shape of a kernel.
 SCALED: dict[type[initializers.Initializer], Callable[[Any], Any]] = {
     initializers.GlorotUniform: lambda record: native.glorot_uniform(),
     initializers.GlorotNormal: lambda record: (
@@ -33,28 +33,30 @@ SCALED: dict[type[initializers.Initializer], Callable[[Any], Any]] = {
 }
 
 FAMILIES: dict[str, Callable[[Distribution, Array, Shape, str], Array]] = {
-    "constant": lambda law, key, shape, dtype: jnp.full(shape, law.value, dtype),
-    "uniform": lambda law, key, shape, dtype: jax.random.uniform(
-        key, shape, dtype, law.low, law.high
+    "constant": lambda distribution, key, shape, dtype: jnp.full(shape, distribution.value, dtype),
+    "uniform": lambda distribution, key, shape, dtype: jax.random.uniform(
+        key, shape, dtype, distribution.low, distribution.high
     ),
-    "normal": lambda law, key, shape, dtype: law.stddev * jax.random.normal(key, shape, dtype),
-    "truncated_normal": lambda law, key, shape, dtype: (
-        law.stddev * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+    "normal": lambda distribution, key, shape, dtype: (
+        distribution.stddev * jax.random.normal(key, shape, dtype)
+    ),
+    "truncated_normal": lambda distribution, key, shape, dtype: (
+        distribution.stddev * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype)
     ),
 }
 
 
 def _start(tensor: Tensor, key: Array, dtype: str) -> Array:
-    """A draw; of a vector, whose fans jax cannot know, from the law itself."""
+    """Draw a tensor; a vector, whose fans jax cannot know, from the distribution itself."""
     scaled = SCALED.get(type(tensor.initializer)) if len(tensor.shape) > 1 else None
     if scaled is not None:
         return scaled(tensor.initializer)(key, tensor.shape, dtype)
-    law = tensor.initializer.distribution(tensor.fans)
-    return FAMILIES[law.family](law, key, tensor.shape, dtype)
+    distribution = tensor.initializer.distribution(tensor.fans)
+    return FAMILIES[distribution.family](distribution, key, tensor.shape, dtype)
 
 
 def initialize(model: Model, key: Array, dtype: str) -> dict[str, Array]:
-    """Every tensor by the model's initialisers, each from a key of its own."""
+    """Draw every tensor by the model's initialisers, each from a separate key."""
     return {
         tensor.name: _start(tensor, jax.random.fold_in(key, place), dtype)
         for place, tensor in enumerate(model.tensors)

@@ -1,5 +1,4 @@
-"""What each kind of layer does to a batch: a pure function a kind, in one table. Images are (N, H,
-W, C)."""
+"""The layers: a pure function for each kind, in one table. Images are (N, H, W, C)."""
 
 from __future__ import annotations
 
@@ -17,9 +16,8 @@ JaxTensors = dict[str, Array]
 
 
 class Call(NamedTuple):
-    """What a layer is given: a batch (N, *shape), its own tensors ("kernel", "bias", ...), whether
-    the pass is one of training, and what a dropout layer keeps, (N, *shape) of bool; None, and it
-    keeps everything."""
+    """The arguments of a layer: a batch (N, *shape), the tensors of the layer ("kernel", "bias",
+    ...), the mode, and what a dropout layer keeps, (N, *shape) of bool, or None for everything."""
 
     x: Array
     shape: layers.Shape
@@ -61,12 +59,12 @@ ACTIVATIONS: dict[str, Callable[[layers.Activation, Array], Array]] = {
     "sigmoid": lambda layer, x: jax.nn.sigmoid(x),
     "tanh": lambda layer, x: jnp.tanh(x),
     "relu": lambda layer, x: jax.nn.relu(x),
-    # jax's own has at zero the slope from above, the spec the one from below.
+    # At zero, jax.nn.leaky_relu has the slope of the right side, the specification that of the left.
     "leaky_relu": lambda layer, x: jnp.where(x > 0, x, layer.negative_slope * x),
     "softmax": lambda layer, x: jax.nn.softmax(x, axis=-1),
 }
 
-# The kinds that only map a batch.
+# The layers without state.
 RULES: dict[type[layers.Layer], Callable[[Any, Call], Array]] = {
     layers.Conv2D: _conv2d,
     layers.AveragePool: lambda layer, call: (
@@ -81,7 +79,7 @@ RULES: dict[type[layers.Layer], Callable[[Any, Call], Array]] = {
 
 
 def _batch_norm(layer: layers.BatchNorm, call: Call) -> tuple[Array, JaxTensors]:
-    """By channel: the statistics of the batch in training, the moving ones outside."""
+    """Normalise by the statistics of the batch in training, by the moving ones outside."""
     x, own = call.x, call.tensors
     mean, variance, moved = own["moving_mean"], own["moving_variance"], {}
     if call.training:
@@ -96,15 +94,14 @@ def _batch_norm(layer: layers.BatchNorm, call: Call) -> tuple[Array, JaxTensors]
     return (x - mean) * scale + own["beta"], moved
 
 
-# The kinds that training moves without a gradient: what comes out, and the state as the batch
-# leaves it.
+# The layers with state that training moves: they return the output and the state after the batch.
 MOVING: dict[type[layers.Layer], Callable[[Any, Call], tuple[Array, JaxTensors]]] = {
     layers.BatchNorm: _batch_norm
 }
 
 
 def apply(layer: layers.Layer, call: Call) -> tuple[Array, JaxTensors]:
-    """What a layer gives (N, ...), and what of its state the batch moved."""
+    """Compute the output (N, ...) of a layer, and the part of its state that the batch moved."""
     if type(layer) in MOVING:
         return MOVING[type(layer)](layer, call)
     return RULES[type(layer)](layer, call), {}

@@ -1,4 +1,4 @@
-"""The losses, and how many answers are right."""
+"""The losses, and the number of correct answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _picked(outputs: Array, y: Array) -> Array:
     return jnp.take_along_axis(jax.nn.log_softmax(outputs), y[:, None], axis=1)
 
 
-# jax.nn.relu has no slope where a margin is just reached.
+# jax.nn.relu has a slope of zero where the margin is just reached, as the specification says.
 LOSSES: dict[type[losses.Loss], Callable[[Array, Array], Array]] = {
     losses.CategoricalCrossEntropy: lambda out, y: (
         -(jax.nn.one_hot(y, out.shape[1], dtype=out.dtype) * jax.nn.log_softmax(out))
@@ -31,7 +31,7 @@ LOSSES: dict[type[losses.Loss], Callable[[Array, Array], Array]] = {
 
 
 def count_correct(loss: losses.Loss, outputs: Array, y: Array) -> Array:
-    """How many of (N, classes) are right; zero where no answer is right or wrong."""
+    """Count the correct answers of outputs (N, K); zero if the targets are values."""
     if loss.targets == "labels":
         return (outputs.argmax(axis=-1) == y).sum(dtype=jnp.int32)
     if loss.targets == "signs":

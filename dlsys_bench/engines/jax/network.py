@@ -1,4 +1,4 @@
-"""A network: its arrays by name, and the pure functions of them that jax compiles."""
+"""A network: its arrays by name, and the pure functions that jax compiles."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from dlsys_bench.spec.model import Model
 
 JaxMasks = Mapping[int, Array]
 
-# How many compiled programs of each sort are kept: a property test draws networks without end.
+# The number of compiled programs of each kind that are kept: property tests draw many networks.
 PROGRAMS = 64
 
-# For what is run once or twice, compiling is all the cost: a third of the time without what makes
-# it fast.
+# Options for programs that run once or twice, where compilation is all the cost: without these
+# optimisations it takes a third of the time.
 FAST_COMPILE = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -34,8 +34,8 @@ FAST_COMPILE = {
 
 @dataclasses.dataclass
 class JaxNetwork:
-    """What the engine hands out: `parameters` have gradients, `state` is moved by training; `key`
-    is drawn from where no plan says what is dropped, and `draws` counts how often."""
+    """A network. `parameters` have gradients, and `state` is moved by training. Masks that are not
+    given are drawn from `key`; `draws` counts how often."""
 
     model: Model
     parameters: JaxTensors
@@ -45,24 +45,24 @@ class JaxNetwork:
 
     @property
     def tensors(self) -> JaxTensors:
-        """Every tensor, in the model's order."""
+        """All tensors, in the order of the model."""
         own = self.parameters | self.state
         return {tensor.name: own[tensor.name] for tensor in self.model.tensors}
 
     def next_key(self) -> Array:
-        """A key of its own for each pass."""
+        """Return a new key for each pass."""
         self.draws += 1
         return jax.random.fold_in(self.key, self.draws)
 
 
 def bare_model(model: Model) -> Model:
-    """What of a model a program depends on: neither its name nor how its tensors start."""
+    """Return the model without its name and initialisers, on which no program depends."""
     bare: Model = model.map(lambda record: Zeros() if isinstance(record, Initializer) else record)
     return dataclasses.replace(bare, name="")
 
 
 def draw(model: Model, key: Array, batch: int) -> dict[int, Array]:
-    """What each dropout layer keeps of a batch, drawn from a key, by the layer's place."""
+    """Draw from a key what each dropout layer keeps of a batch, by the layer's place."""
     return {
         place: jax.random.bernoulli(
             jax.random.fold_in(key, place),
@@ -77,7 +77,7 @@ def draw(model: Model, key: Array, batch: int) -> dict[int, Array]:
 def forward(
     model: Model, tensors: JaxTensors, x: Array, masks: JaxMasks, training: bool
 ) -> tuple[list[Array], JaxTensors]:
-    """The output of every layer, and the state as the batch moved it."""
+    """Compute the output of every layer, and the state after the batch."""
     outputs: list[Array] = []
     moved: JaxTensors = {}
     for place, (name, layer, shape) in enumerate(
@@ -107,7 +107,7 @@ def loss_of(
     masks: JaxMasks,
     training: bool,
 ) -> tuple[Array, tuple[Array, JaxTensors]]:
-    """The loss of a batch; beside it the outputs, and the state as the batch moved it."""
+    """Compute the loss of a batch, and with it the outputs and the state after the batch."""
     outputs, moved = forward(model, parameters | state, x, masks, training)
     return LOSSES[type(loss)](outputs[-1], y), (outputs[-1], state | moved)
 
@@ -125,7 +125,7 @@ def _fast_compile() -> dict[str, Any]:
 
 @functools.lru_cache(PROGRAMS)
 def predictor(model: Model) -> Callable[[JaxTensors, Array], Array]:
-    """(tensors, x) -> outputs, outside training."""
+    """Compile (tensors, x) -> outputs, outside training."""
     compiled: Callable[[JaxTensors, Array], Array] = jax.jit(
         lambda tensors, x: forward(model, tensors, x, {}, False)[0][-1]
     )
@@ -134,7 +134,7 @@ def predictor(model: Model) -> Callable[[JaxTensors, Array], Array]:
 
 @functools.lru_cache(PROGRAMS)
 def tracer(model: Model, training: bool) -> Callable[[JaxTensors, Array, JaxMasks], list[Array]]:
-    """(tensors, x, masks) -> the output of every layer."""
+    """Compile (tensors, x, masks) -> the output of every layer."""
     compiled: Callable[[JaxTensors, Array, JaxMasks], list[Array]] = jax.jit(
         lambda tensors, x, masks: forward(model, tensors, x, masks, training)[0], **_fast_compile()
     )
@@ -145,8 +145,8 @@ def tracer(model: Model, training: bool) -> Callable[[JaxTensors, Array, JaxMask
 def differentiator(
     model: Model, loss: Loss, training: bool
 ) -> Callable[..., tuple[Array, tuple[JaxTensors, Array]]]:
-    """(parameters, state, x, y, masks) -> the loss, and its gradients in the parameters and in
-    x."""
+    """Compile (parameters, x, state, y, masks) -> the loss, and its gradients in the parameters and
+    in x."""
 
     def value(
         parameters: JaxTensors, x: Array, state: JaxTensors, y: Array, masks: JaxMasks

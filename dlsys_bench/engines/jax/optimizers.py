@@ -23,9 +23,9 @@ Row = NDArray[np.float64]
 
 
 class UpdateRule(NamedTuple):
-    """`slots`: how many arrays are remembered of each tensor. `factors` (rates, updates from 1) ->
-    a column each. `change` (record, gradient, memory, factors) -> what is added to the tensor, and
-    the memory as it is then."""
+    """`slots` is the number of arrays of state per tensor. `factors` computes what an update needs
+    from its learning rate and its number (from 1), one column each. `change` (record, gradient,
+    state, factors) returns what is added to the tensor, and the new state."""
 
     slots: Callable[[Any], int]
     factors: Callable[[Any, Row, Row], tuple[Row, ...]]
@@ -49,7 +49,7 @@ def _sgd(
 
 
 def _adam_factors(record: Adam, rates: Row, updates: Row) -> tuple[Row, ...]:
-    """The step size, and what the root is scaled by before epsilon joins it."""
+    """Return the step size, and the factor of the root before epsilon is added."""
     mean, root = 1.0 - record.beta_1**updates, np.sqrt(1.0 - record.beta_2**updates)
     if record.epsilon_added == "after":
         return rates / mean, 1.0 / root
@@ -79,7 +79,7 @@ def _rmsprop(
 OPTIMIZERS: dict[type[Optimizer], UpdateRule] = {
     SGD: UpdateRule(
         lambda record: int(record.momentum > 0),
-        # torch's first velocity is the gradient itself: only later ones are dampened.
+        # As in torch, the first velocity is the gradient itself; only later ones are dampened.
         lambda record, rates, updates: (rates, np.where(updates == 1, 1.0, 1.0 - record.dampening)),
         _sgd,
     ),
@@ -89,8 +89,8 @@ OPTIMIZERS: dict[type[Optimizer], UpdateRule] = {
 
 
 def factors(recipe: Recipe, first: int, steps: int) -> NDArray[np.float64]:
-    """What so many updates of a training take from their number alone, (steps, k); the first is
-    update `first`."""
+    """Compute the factors (steps, k) of the updates from `first` on, which depend only on their
+    numbers."""
     rates = np.array([recipe.rate(step) for step in range(first, first + steps)], np.float64)
     updates = np.arange(first + 1, first + steps + 1, dtype=np.float64)
     return np.stack(

@@ -1,5 +1,4 @@
-"""Where an engine keeps its arrays, how wide they are, and how a process is told so for a while and
-no longer."""
+"""The device and the dtype of an engine's arrays, and the settings of jax while it computes."""
 
 from __future__ import annotations
 
@@ -17,45 +16,45 @@ from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import EngineError
 from dlsys_bench.spec.losses import Loss
 
-# What the project calls a device, and jax a platform.
+# jax's name of each device.
 PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
 
-# What is drawn from a seed, each from a stream of its own.
+# The uses of a seed; each draws from a separate stream.
 USES = ("weights", "passes", "order", "dropout")
 
 
 class JaxPlacement(NamedTuple):
-    """A device and a dtype. Whatever is put here is committed: one signature, so nothing is
-    compiled twice."""
+    """A device and a dtype. All arrays are committed to the device: otherwise jax would compile a
+    program once for committed and once for uncommitted arrays."""
 
     device: Any
     dtype: str
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """Width and device for this thread, while inside: the process's own flags stay as whoever
-        set them wants."""
+        """Set the width of numbers and the default device for this thread; the flags of the process
+        stay unchanged."""
         with enable_x64(self.dtype == "float64"), jax.default_device(self.device):
             yield
 
     def put(self, values: Any, dtype: Any = None) -> Array:
-        """A copy on the device, of the engine's dtype unless told. A copy, because jax may keep
-        numpy's own memory, which its owner may change and which cannot be donated."""
+        """Copy values to the device, by default in the engine's dtype. jax may otherwise share the
+        memory of a numpy array, which its owner may change and which cannot be donated."""
         return jax.device_put(jnp.array(values, dtype or self.dtype), self.device)
 
     def key(self, seed: int, use: str) -> Array:
-        """A key for one use of a seed of any size, of which jax itself takes 32 bits."""
+        """Return a key for one use of a seed, which may have more than the 32 bits that jax takes."""
         words = np.random.SeedSequence((seed, USES.index(use))).generate_state(1)
         return jax.device_put(jax.random.key(int(words[0]) >> 1), self.device)
 
     def targets(self, loss: Loss, y: NDArray[Any]) -> Array:
-        """Labels as whole numbers, signs and values as numbers of the engine's dtype."""
+        """Copy targets to the device: labels as integers, signs and values in the engine's dtype."""
         return self.put(y, np.int32 if loss.targets == "labels" else None)
 
 
 def enable_x64(wide: bool) -> Any:
-    """Double precision for a while, or none. Older versions have it in jax.experimental, newer ones
-    no more."""
+    """Enable or disable double precision in a block. Older versions of jax have this function in
+    jax.experimental, newer ones do not."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(wide)
     from jax import experimental
@@ -69,11 +68,11 @@ def find_placement(engine: str, device: str, dtype: str) -> JaxPlacement:
         return JaxPlacement(jax.devices(PLATFORMS[device])[0], dtype)
     except RuntimeError:
         raise EngineError(
-            f'engine "{engine}" finds no CUDA device: use --device cpu, or on a machine that has one '
-            "pip install 'jax[cuda12]'"
+            f'engine "{engine}" finds no CUDA device: use --device cpu, or on a machine that has '
+            "one pip install 'jax[cuda12]'"
         ) from None
 
 
 def copy_out(tensors: Mapping[str, Array]) -> Weights:
-    """Arrays off the device, of their own memory: a donated buffer is written over."""
+    """Copy arrays from the device. A copy, since a donated buffer is overwritten."""
     return {name: np.array(tensor) for name, tensor in tensors.items()}

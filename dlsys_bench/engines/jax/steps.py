@@ -1,5 +1,5 @@
-"""One update, and many: pure functions of what a training has come to, compiled once for each size
-of the batches."""
+"""One update or many, as pure functions of the state of a training, compiled once for each size of
+a batch."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from dlsys_bench.spec.optimizers import Optimizer
 
 
 class TrainingState(NamedTuple):
-    """What a step moves, all of it on the device and donated. Of the epoch: the loss of each step
-    (places,), how many answers were right, how many steps and samples are done. `sound`: no loss
-    has left the finite yet."""
+    """All that a step changes, on the device and donated to it. Of the current epoch: the loss of
+    each step (places,), and the numbers of correct answers, steps and samples so far. `sound` means
+    that no loss has become non-finite yet."""
 
     parameters: JaxTensors
     state: JaxTensors
@@ -35,9 +35,9 @@ class TrainingState(NamedTuple):
 
 
 class StepFeed(NamedTuple):
-    """What the steps of an epoch read: all samples, their order (N,), the optimiser's factors
-    (places, k), the key that dropout draws from, and in parity mode the masks of some steps by the
-    layer's place, (steps, n, ...)."""
+    """All that the steps of an epoch read: the samples, their order (N,), the optimiser's factors
+    (places, k), the key of dropout, and in parity mode the masks of the next steps by the layer's
+    place, (steps, n, ...)."""
 
     x: Array
     y: Array
@@ -56,7 +56,7 @@ def _step(
     feed: StepFeed,
     place: Array,
 ) -> TrainingState:
-    """One update. A loss that is not finite moves nothing, nor does any step after it."""
+    """Make one update. A step with a non-finite loss changes nothing, nor does any step after it."""
     chosen = lax.dynamic_slice(feed.order, (now.seen,), (size,))
     x, y = feed.x[chosen], feed.y[chosen]
     given = {layer: masks[place] for layer, masks in feed.masks.items()}
@@ -78,8 +78,8 @@ def _step(
             parameters[name] = tensor + change
         return parameters, moved, memory
 
-    # Not a choice number by number, which reads the old ones once more and takes a third of a small
-    # network's step.
+    # A branch, not jnp.where, which would read all old values once more and take a third of the step
+    # of a small network.
     parameters, state, memory = lax.cond(
         sound, update, lambda: (now.parameters, now.state, now.memory)
     )
@@ -91,11 +91,11 @@ def _step(
 
 @functools.lru_cache(PROGRAMS)
 def program(model: Model, loss: Loss, optimizer: Optimizer, size: int, looped: bool) -> Any:
-    """Updates on batches of one size, compiled: (progress, feed, count) -> progress; one where it
-    is not `looped`.
+    """Compile (state, feed, count) -> state, which makes `count` updates on batches of one size, or
+    one update unless `looped`.
 
-    The loop is a while_loop, not a scan, whose length would be part of the program: every limit on
-    the steps would be compiled anew. It also ends by itself where a loss is not finite.
+    The loop is a while_loop. The length of a scan would be part of the program, so that every
+    number of steps would be compiled separately; a while_loop can also end at a non-finite loss.
     """
     step = functools.partial(_step, model, loss, optimizer, size)
 

@@ -1,4 +1,4 @@
-"""The training loop: what goes to the device before an epoch, and what comes back after it."""
+"""The training loop. Data go to the device before an epoch, and results come back after it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.spec.layers import Conv2D, Dropout
 from dlsys_bench.spec.recipe import Recipe
 
-# The masks of a plan go to the device for so many steps at a time: those of an epoch may take
+# The masks of a plan go to the device for this many steps at a time, since those of an epoch may take
 # gigabytes.
 MASKED_AT_ONCE = 16
 
-# An epoch's losses are held in as many places as its steps, rounded up to a power of two from here:
-# how many steps there are is then no part of a program.
+# The array of an epoch's losses has a length of at least this, and a power of two. The exact number of
+# steps would otherwise be part of every program.
 FEWEST_PLACES = 64
 
 
@@ -39,8 +39,8 @@ def _shuffled(key: Array, samples: int) -> Array:
 
 
 class Training:
-    """One `fit`, an epoch at a time. The network is given each step's arrays at once, since its own
-    are donated."""
+    """A training, one epoch at a time. After every step the network is given the new arrays, since
+    its former ones were donated to the step."""
 
     def __init__(
         self, net: JaxNetwork, samples: Samples, placement: JaxPlacement, recipe: Recipe, plan: Plan
@@ -55,8 +55,8 @@ class Training:
         self.epochs = list(epoch_batch_sizes(self.samples, recipe, plan))
         self.places = max(FEWEST_PLACES, 1 << (max(map(len, self.epochs)) - 1).bit_length())
         model, optimizer = bare_model(net.model), recipe.optimizer
-        # XLA's CPU compiler leaves the gradients of a convolution to plain loops inside a while:
-        # three times as slow.
+        # Inside a while_loop, XLA's CPU compiler computes the gradients of a convolution with plain
+        # loops, three times as slowly.
         looped = placement.device.platform != "cpu" or not any(
             isinstance(layer, Conv2D) for layer in model.layers
         )
@@ -73,8 +73,8 @@ class Training:
         }
         self.progress = self._opened(net.parameters, net.state, memory, sound=False)
         self.done = 0
-        # Compiled before any clock starts, by steps that move nothing since the loss counts as lost
-        # already.
+        # Compile before the clock of the first epoch starts, by steps that change nothing because
+        # `sound` is false.
         feed = self._feed(1, 1)
         for size in self.programs:
             self._advance(size, feed, 1)
@@ -87,7 +87,8 @@ class Training:
         *,
         sound: bool = True,
     ) -> TrainingState:
-        """Ready for an epoch. Each is an array of its own: none may be donated twice."""
+        """Return the state at the start of an epoch. Each field is a new array, since none may be
+        donated twice."""
         losses, fine = (
             self.placement.put(np.zeros(self.places)),
             self.placement.put(sound, np.bool_),
@@ -96,6 +97,7 @@ class Training:
         return TrainingState(parameters, state, memory, losses, right, step, seen, fine)
 
     def _feed(self, epoch: int, steps: int) -> StepFeed:
+        """Return what the steps of an epoch read."""
         found = factors(self.recipe, self.done, steps)
         rows = np.concatenate([found, np.zeros((self.places - steps, found.shape[1]))])
         if self.plan.parity or not self.recipe.shuffle:
@@ -114,8 +116,8 @@ class Training:
         )
 
     def _masks(self, size: int, steps: int) -> dict[int, Array]:
-        """What the next steps keep by the plan, (at_once, size, ...); what lies past them is never
-        read."""
+        """Return what the next steps keep by the plan, (at_once, size, ...). Entries past these
+        steps are never read."""
         if not self.given:
             return {}
         each = [self.plan.masks(self.net.model, self.done + step, size) for step in range(steps)]
@@ -126,13 +128,14 @@ class Training:
         }
 
     def _advance(self, size: int, feed: StepFeed, steps: int) -> None:
+        """Make some updates on batches of one size."""
         feed = feed._replace(masks=self._masks(size, steps))
         self.progress = self.programs[size](self.progress, feed, np.int32(steps))
         self.net.parameters, self.net.state = self.progress.parameters, self.progress.state
 
     def run(self, epoch: EpochRun) -> tuple[NDArray[np.float64], int]:
-        """One epoch: the loss of each batch, and how many answers were right. The device is asked
-        once, at the end."""
+        """Train an epoch. Returns the loss of each batch and the number of correct answers, which
+        are read from the device once, at the end."""
         self.progress = self._opened(*self.progress[:3])
         feed = self._feed(epoch.number, len(epoch.sizes))
         for size, models_for_replicas in itertools.groupby(epoch.sizes):
