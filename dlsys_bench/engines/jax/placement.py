@@ -63,7 +63,7 @@ def enable_x64(wide: bool) -> Any:
 
 
 def find_placement(engine: str, device: str, dtype: str) -> JaxPlacement:
-    """The home on a device. Errors: EngineError where jax has none of the kind."""
+    """Return the placement on a device. Raises EngineError if jax has no such device."""
     try:
         return JaxPlacement(jax.devices(PLATFORMS[device])[0], dtype)
     except RuntimeError:
