@@ -217,7 +217,7 @@ def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
     invoke("run", "mine:MINE")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
     process = subprocess.Popen(
-        [sys.executable, "-m", "dlsys_bench", "run", "mine:LONG", "--seeds", "2"],
+        [sys.executable, "-m", "dlsys_bench", "run", "mine:LONG", "--weights", "weights"],
         cwd=folder,
         env=environment,
         text=True,
@@ -225,7 +225,9 @@ def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
         stderr=subprocess.PIPE,
     )
     try:
-        time.sleep(3)
+        while not (folder / "weights").exists() and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     finally:
@@ -236,16 +238,20 @@ def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
     assert [run.key.study for run in read(folder / "reports" / "runs.db")] == ["mine"]
 
 
-def test_help_and_imports_load_no_framework_and_no_numpy() -> None:
+def test_help_completion_and_imports_load_no_framework_and_no_numpy() -> None:
     code = (
         "import sys, dlsys_bench, dlsys_bench.plugin, dlsys_bench.cli as c\n"
         "for command in ([], ['gate'], ['bench', 'sweep']):\n"
         "    c.cli.main([*command, '--help'], standalone_mode=False)\n"
+        "from click.shell_completion import ShellComplete\n"
+        "complete = ShellComplete(c.cli, {}, 'dlsys-bench', '_DLSYS_BENCH_COMPLETE')\n"
+        "print('COMPLETE', [item.value for item in complete.get_completions(['run'], '--se')])\n"
         "heavy = {'torch', 'tensorflow', 'keras', 'jax', 'numba', 'numpy', 'matplotlib', 'rich'}\n"
         "print('LOADED', sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("LOADED []\n")
+    assert "COMPLETE ['--seeds']" in done.stdout
     assert "power" in done.stdout
 
 
