@@ -1,4 +1,4 @@
-"""A ruling for every claim, and each kind of ruling on runs made up so that the answer is known."""
+"""Every claim has a ruling, and each kind of ruling is right on artificial runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLAIMS = {claim["id"]: claim for claim in claims()}
 
 
 class Made(Runs):
-    """Runs by (study, arm) in place of the stored ones."""
+    """Artificial runs by (study, arm) in place of the stored ones."""
 
     def __init__(self, runs: dict[tuple[str, str], list[Result]]) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def judged(claim: str, made: dict[tuple[str, str], list[Result]]) -> Judged:
     return judge(CLAIMS[claim], Made(made))
 
 
-def test_no_claim_is_missing_and_each_says_why() -> None:
+def test_every_claim_has_a_ruling_with_a_reason() -> None:
     rulings = rule()
     assert [one.claim["id"] for one in rulings] == [claim["id"] for claim in claims()]
     assert len(rulings) == 195
@@ -90,7 +90,7 @@ def test_no_claim_is_missing_and_each_says_why() -> None:
     json.dumps([one.to_dict() for one in rulings])
 
 
-def test_without_runs_a_claim_is_unmeasured_and_says_what_stores_them(
+def test_a_claim_without_runs_is_unmeasured_and_names_the_command(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("dlsys_bench.notebooks.rulings.runs.read", lambda *_: [])
@@ -106,12 +106,12 @@ def test_without_runs_a_claim_is_unmeasured_and_says_what_stores_them(
     [
         ([0.9042, 0.9040, 0.9050, 0.9035], Ruling.REPRODUCED),
         ([0.8942, 0.8940, 0.8950, 0.8935], Ruling.NOT_REPRODUCED),
-        # A wide spread cannot exclude it: half = t(.975, 3) s sqrt(5/4).
+        # A wide interval cannot exclude it: half = t(.975, 3) s sqrt(5/4).
         ([0.8942, 0.8840, 0.8950, 0.8835], Ruling.REPRODUCED),
         ([0.9042], Ruling.UNMEASURED),
     ],
 )
-def test_a_figure_is_held_to_the_prediction_interval_of_one_run(
+def test_a_figure_is_compared_with_the_prediction_interval_of_one_run(
     values: list[float], ruling: Ruling
 ) -> None:
     arm = ("cyclical-learning-rate", "exp_range")
@@ -127,7 +127,7 @@ def test_a_figure_is_held_to_the_prediction_interval_of_one_run(
 @pytest.mark.parametrize(
     ("collapsed", "ruling"), [(9640, "reproduced"), (9690, "reproduced"), (9900, "not reproduced")]
 )
-def test_a_fraction_is_held_to_fishers_test(collapsed: int, ruling: str) -> None:
+def test_a_fraction_is_compared_by_fishers_test(collapsed: int, ruling: str) -> None:
     arm = ("dying-relu", "relu")
     half = [result(*arm, seed, collapsed=collapsed // 2, networks=5000) for seed in range(2)]
     one = judged("nb2.relu.collapse", {arm: half})
@@ -142,8 +142,8 @@ def test_a_fraction_is_held_to_fishers_test(collapsed: int, ruling: str) -> None
 @pytest.mark.parametrize(
     ("centre", "ruling"), [(900, "reproduced"), (980, "not reproduced"), (940, "reproduced")]
 )
-def test_a_draw_is_placed_among_the_draws(centre: int, ruling: str) -> None:
-    """The published 0.902 among draws around a centre."""
+def test_a_draw_is_located_in_the_distribution_of_draws(centre: int, ruling: str) -> None:
+    """The published 0.902 in draws around a centre."""
     arm = ("perceptron", "nb4/perceptron")
     values = np.clip(np.random.default_rng(0).normal(centre, 20, 5000).round(), 0, 1000).astype(int)
     counts = np.bincount(values, minlength=1001).tolist()
@@ -172,7 +172,7 @@ def test_two_claims_that_contradict_each_other_get_opposite_rulings() -> None:
 
 
 def test_runs_of_one_seed_are_compared_in_pairs_others_by_welch() -> None:
-    """Scipy's own tests of the same figures, whichever way they are taken."""
+    """The tests agree with SciPy's on the same figures."""
     arm, generator = ("a", "b"), np.random.default_rng(7)
     common = generator.normal(0.5, 0.3, 6)
     x, y = common + 0.01 + generator.normal(0, 0.002, 6), common
@@ -191,7 +191,7 @@ def test_runs_of_one_seed_are_compared_in_pairs_others_by_welch() -> None:
     assert welch.how == "Welch, 6 and 4 runs"
     assert (welch.p, welch.mean) == pytest.approx((expected.pvalue, x.mean() - y[:4].mean()))
     assert welch.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
-    # Two seeds in common are not enough to pair by; three are.
+    # Two seeds in common are too few for pairs; three are enough.
     for shared, how in ((2, "Welch"), (3, "3 pairs")):
         part = [
             changed(run, seed=run.seed + (0 if n < shared else 100)) for n, run in enumerate(right)
@@ -201,7 +201,7 @@ def test_runs_of_one_seed_are_compared_in_pairs_others_by_welch() -> None:
     assert (same.mean, same.interval, same.p) == (0.0, (0.0, 0.0), 1.0)
 
 
-def test_the_chance_of_a_figure_is_students() -> None:
+def test_the_p_value_of_a_figure_is_students() -> None:
     values = [0.90, 0.91, 0.89, 0.905]
     arm = ("cyclical-learning-rate", "exp_range")
     one = judged("nb2.clr.val_accuracy@5", {arm: runs(*arm, "test_accuracy", values, 5)})
@@ -214,7 +214,7 @@ def test_the_chance_of_a_figure_is_students() -> None:
     assert (one.runs, one.measured) == (4, f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}")
 
 
-def test_a_percentile_counts_the_draws_below_and_half_of_those_alike() -> None:
+def test_a_percentile_counts_the_draws_below_and_half_of_the_equal_ones() -> None:
     arm = ("perceptron", "nb4/hinge")
     counts = [0] * 1001
     counts[940], counts[955], counts[960] = 10, 20, 70
@@ -227,12 +227,12 @@ def test_a_percentile_counts_the_draws_below_and_half_of_those_alike() -> None:
     assert one.measured == f"{(0.94 * 10 + 0.955 * 20 + 0.96 * 70) / 100:.4f}"
 
 
-def test_the_edges_of_a_trajectory_are_shared_over_its_epochs() -> None:
-    """At 95% over five epochs each is held to 99%: a figure between the two quantiles is inside."""
+def test_a_trajectory_is_corrected_for_the_number_of_epochs() -> None:
+    """At 95% over five epochs the level of each is 99%: a figure between both quantiles is inside."""
     arm = ("cyclical-batch-size", "published")
     published = CLAIMS["nb2.cyclic-batch.train_accuracy"]["values"]
-    strays = np.array([-0.01, -0.005, 0.0, 0.005, 0.01])
-    error = strays.std(ddof=1) * 1.2**0.5
+    deviations = np.array([-0.01, -0.005, 0.0, 0.005, 0.01])
+    error = deviations.std(ddof=1) * 1.2**0.5
     narrow, wide = (stats.t.ppf(1 - tail / 2, 4) * error for tail in (0.05, 0.01))
     for shift, ruling in (((narrow + wide) / 2, "reproduced"), (wide * 1.01, "not reproduced")):
         moved = [value + (shift if n == 2 else 0.0) for n, value in enumerate(published)]
@@ -240,9 +240,9 @@ def test_the_edges_of_a_trajectory_are_shared_over_its_epochs() -> None:
             result(
                 *arm,
                 seed,
-                [Epoch(n + 1, n + 1, 1.0, 1.0, value + stray) for n, value in enumerate(moved)],
+                [Epoch(n + 1, n + 1, 1.0, 1.0, value + deviation) for n, value in enumerate(moved)],
             )
-            for seed, stray in enumerate(strays)
+            for seed, deviation in enumerate(deviations)
         ]
         one = judged("nb2.cyclic-batch.train_accuracy", {arm: made})
         assert one.ruling == ruling
@@ -265,7 +265,7 @@ def sweep(best: str, gap: float = 0.5) -> dict[tuple[str, str], list[Result]]:
     return made
 
 
-def test_the_best_of_a_grid_has_to_be_parted_from_the_next() -> None:
+def test_the_best_of_a_grid_has_to_differ_from_all_others() -> None:
     assert judged("nb2.lr.best", sweep("0.1")).ruling is Ruling.REPRODUCED
     assert "at 10, 3 of 3 runs diverged" in judged("nb2.lr.best", sweep("0.1")).reason
     assert judged("nb2.lr.best", sweep("0.01")).ruling is Ruling.NOT_REPRODUCED
@@ -274,15 +274,14 @@ def test_the_best_of_a_grid_has_to_be_parted_from_the_next() -> None:
         "learning-rate-sweep", "0.01", "running_loss", [0.31, 0.30, 0.34]
     )
     assert judged("nb2.lr.best", noisy).ruling is Ruling.UNDECIDED
-    # A third that is above on the mean of its seeds, but below in most of them, is not parted
-    # either.
+    # A third that is higher on average but lower for most seeds is not significantly different.
     third = sweep("0.1")
     third["learning-rate-sweep", "1e-05"] = runs(
         "learning-rate-sweep", "1e-05", "running_loss", [0.29, 0.30, 2.5]
     )
     assert judged("nb2.lr.best", third).ruling is Ruling.UNDECIDED
     assert "not significantly different from 1e-05" in judged("nb2.lr.best", third).reason
-    # The survivors of a rate at which some runs diverge are no measure of it.
+    # A learning rate at which some runs diverge is excluded.
     lucky = sweep("0.1")
     lucky["learning-rate-sweep", "1"] = [
         *runs("learning-rate-sweep", "1", "running_loss", [0.1, 0.1, 0.1]),
@@ -302,7 +301,7 @@ def test_the_best_of_a_grid_has_to_be_parted_from_the_next() -> None:
         ([0.2, 0.3, 0.4, 0.4001, 0.45, 0.7, 0.8, 0.9], Ruling.UNDECIDED),
     ],
 )
-def test_a_trend_holds_at_every_step_or_not(means: list[float], ruling: Ruling) -> None:
+def test_a_trend_has_to_hold_at_every_step(means: list[float], ruling: Ruling) -> None:
     generator = np.random.default_rng(2)
     made = {
         ("batch-size-sweep", str(size)): runs(
@@ -321,7 +320,7 @@ def test_a_trend_holds_at_every_step_or_not(means: list[float], ruling: Ruling) 
         (0.004, 3e-3, Ruling.UNDECIDED),
     ],
 )
-def test_the_same_means_within_a_margin(gap: float, spread: float, ruling: Ruling) -> None:
+def test_equivalence_within_a_margin(gap: float, spread: float, ruling: Ruling) -> None:
     generator = np.random.default_rng(3)
     study = CLAIMS["nb0.std~bn-input"]["study"]
     made = {
@@ -333,7 +332,7 @@ def test_the_same_means_within_a_margin(gap: float, spread: float, ruling: Rulin
     assert judged("nb0.std~bn-input", made).ruling is ruling
 
 
-def test_a_trajectory_is_held_epoch_by_epoch_and_an_unsound_figure_stays_unsound(
+def test_a_trajectory_is_judged_by_epoch_and_an_unsound_figure_stays_unsound(
     monkeypatch: Any,
 ) -> None:
     arm = ("cyclical-batch-size", "published")
@@ -364,8 +363,7 @@ def test_a_trajectory_is_held_epoch_by_epoch_and_an_unsound_figure_stays_unsound
 
 
 def eggholder(deeper: float) -> dict[tuple[str, str], list[Result]]:
-    """Errors that fall by `deeper` a layer. What strays, strays to either side by as much in each
-    pair."""
+    """Errors that change by `deeper` per layer, with symmetric deviations between seeds."""
     made = {}
     for arm in (record.name for record in studies()["eggholder"].arms):
         layers, shallow = arm.count("-") + 1, arm in {pair[0] for pair in (*ALIKE, CONFOUNDED)}
@@ -388,7 +386,9 @@ def eggholder(deeper: float) -> dict[tuple[str, str], list[Result]]:
 @pytest.mark.parametrize(
     ("deeper", "ruling"), [(-10, "reproduced"), (10, "not reproduced"), (0.0, "undecided")]
 )
-def test_deeper_is_better_for_as_many_parameters(deeper: float, ruling: str) -> None:
+def test_the_deeper_network_is_better_for_the_same_number_of_parameters(
+    deeper: float, ruling: str
+) -> None:
     one = judged("nb4.eggholder", eggholder(deeper))
     assert one.ruling == ruling
     assert "3 of 3 pairs take longer" in one.reason
@@ -426,7 +426,7 @@ def violins(**changed: Any) -> dict[tuple[str, str], list[Result]]:
         ({"tanh_glorot_normal": {"decay": 0.2}}, "Glorot keeps tanh"),
     ],
 )
-def test_what_is_said_of_violins_is_held_as_numbers(
+def test_statements_about_violin_plots_are_tested_as_numbers(
     changed: dict[str, Any], said: str | None
 ) -> None:
     one = judged("nb2.init", violins(**changed))
@@ -434,7 +434,7 @@ def test_what_is_said_of_violins_is_held_as_numbers(
     assert said is None or said in one.reason
 
 
-def test_a_bound_is_a_bound() -> None:
+def test_a_bound_is_reproduced_within_rounding_errors() -> None:
     arm = ("batchnorm-parameters", "standard+bn")
     others = {"max_change_of_gamma": 1e-5, "max_change_of_gamma_after_pool": 0.1}
     for beta, ruling in ((1e-8, Ruling.REPRODUCED), (1e-3, Ruling.NOT_REPRODUCED)):
@@ -447,9 +447,8 @@ def test_a_wrong_count_of_parameters_is_not_reproduced(monkeypatch: Any) -> None
     assert KINDS["exact"](claim, Made({})).ruling is Ruling.NOT_REPRODUCED
 
 
-def test_the_false_discovery_rate_is_that_of_the_table(monkeypatch: Any) -> None:
-    """A figure that lies just outside, alone among many, is what chance gives; one far outside is
-    not."""
+def test_the_false_discovery_rate_is_controlled_over_all_figures(monkeypatch: Any) -> None:
+    """A figure just outside its interval is not significant among many; one far outside is."""
     near, far = ("cyclical-learning-rate", "exp_range"), ("dying-relu", "relu")
     values = np.array([-1, 0, 1, 0.5, -0.5])
 
@@ -477,33 +476,30 @@ def test_the_false_discovery_rate_is_that_of_the_table(monkeypatch: Any) -> None
     assert far in made(0.0)
 
 
-def test_a_figure_is_counted_once_and_only_where_it_belongs(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
-    """Runs of another dataset, tier, engine or protocol are none of the claim's; the same run twice
-    is one."""
+def test_a_run_counts_once_and_only_for_its_own_claim(tmp_path: Path, monkeypatch: Any) -> None:
+    """Runs of another dataset, tier, engine or protocol do not count, and duplicates count once."""
     arm = studies()["dying-relu"].arm("relu")
     good = changed(
         result("dying-relu", "relu", 3, collapsed=1, networks=2),
         dataset="absolute",
         protocol=arm.protocol("full"),
     )
-    strays = [
+    others = [
         changed(good, **{key: "another"})
         for key in ("dataset", "tier", "engine", "protocol", "arm")
     ]  # type: ignore[arg-type]
     monkeypatch.setattr("dlsys_bench.notebooks.rulings.runs.read", lambda *_: [good])
-    assert Runs([good, *strays]).of("dying-relu", "relu") == [good]
-    assert Runs([good, *strays], "another").of("dying-relu", "relu") == [strays[2]]
+    assert Runs([good, *others]).of("dying-relu", "relu") == [good]
+    assert Runs([good, *others], "another").of("dying-relu", "relu") == [others[2]]
 
 
-def test_pairs_of_as_many_parameters_are_that() -> None:
+def test_pairs_have_nearly_the_same_number_of_parameters() -> None:
     counts = {arm.name: arm.model.counts.trainable for arm in studies()["eggholder"].arms}
     for shallow, deep in (*ALIKE, CONFOUNDED):
         assert counts[deep] == pytest.approx(counts[shallow], rel=0.1)
 
 
-def test_runs_that_stray_more_than_networks_do_are_said_to() -> None:
+def test_overdispersion_of_runs_is_reported() -> None:
     arm = ("dying-relu", "relu")
     even = [result(*arm, s, collapsed=964 + s, networks=1000) for s in range(4)]
     uneven = [result(*arm, s, collapsed=900 + 30 * s, networks=1000) for s in range(4)]
@@ -511,7 +507,7 @@ def test_runs_that_stray_more_than_networks_do_are_said_to() -> None:
     assert "e-1" in judged("nb2.relu.collapse", {arm: uneven}).reason.split("overdispersion")[1]
 
 
-def test_the_mean_of_the_pairs_is_scipys() -> None:
+def test_the_test_of_the_pairs_is_scipys() -> None:
     made = eggholder(-10.0)
     one = judged("nb4.eggholder", made)
     gaps = [
@@ -533,7 +529,7 @@ def test_the_mean_of_the_pairs_is_scipys() -> None:
     assert judged("nb4.eggholder", made).ruling is Ruling.NOT_REPRODUCED
 
 
-def test_one_pair_that_is_plainly_worse_is_enough() -> None:
+def test_one_pair_that_is_significantly_worse_is_enough() -> None:
     made = eggholder(-10.0)
     for run in made["eggholder", "64-32-64"]:
         run.figures["test_rmse_in_training_mode"] += 25.0 - 2 * (4 - 2 * run.seed) / 2
@@ -541,12 +537,12 @@ def test_one_pair_that_is_plainly_worse_is_enough() -> None:
     assert one.ruling is Ruling.NOT_REPRODUCED
 
 
-# Five differences whose mean is above zero by a p between 0.05 / 7 and 0.05: enough for one test,
-# not for seven.
+# Five differences whose mean is positive with a p-value between 0.05 / 7 and 0.05, significant in
+# one test but not in one of seven.
 BARELY = np.array([0.4, 1.9, 1.0, 0.2, 1.5])
 
 
-def test_many_steps_are_held_more_strictly_than_one() -> None:
+def test_tests_of_several_steps_are_corrected() -> None:
     assert 0.05 / 7 < stats.ttest_1samp(BARELY, 0.0).pvalue < 0.05
     sizes = CLAIMS["nb2.batch-size"]["grid"]
     losses = np.array([0.3 * n + np.zeros(5) for n in range(8)])
@@ -584,7 +580,7 @@ MLP = "regularization/fashion-mlp"
 
 
 def narrow(values: dict[str, Sequence[float]]) -> dict[tuple[str, str], list[Result]]:
-    """Runs of the narrow MLP's arms, by arm the test accuracies, at their last epoch of 25."""
+    """Runs of 25 epochs of the narrow MLP with given test accuracies by arm."""
     return {
         (MLP, arm): runs(MLP, arm, "test_accuracy", figures, 25) for arm, figures in values.items()
     }
@@ -597,9 +593,9 @@ SPREAD = {
 }
 
 
-def test_two_runs_are_judged_by_the_spread_of_the_studys_arms() -> None:
-    """Alone two runs are blind; with three arms of three runs each they see half a point, by
-    moderated variances."""
+def test_two_runs_are_judged_by_the_pooled_variance_of_the_study() -> None:
+    """Two runs alone have hardly any power; with the variances of three other arms they detect half
+    a point."""
     alone = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.852, 0.855]}))
     together = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.852, 0.855], **SPREAD}))
     assert alone.interval is not None
@@ -618,7 +614,7 @@ def test_two_runs_are_judged_by_the_spread_of_the_studys_arms() -> None:
     assert (together.measured, together.runs) == ("0.8535 ± 0.0021", 2)
 
 
-def test_many_runs_are_hardly_moved_by_the_other_arms() -> None:
+def test_many_runs_depend_little_on_the_other_arms() -> None:
     values = list(np.random.default_rng(5).normal(0.853, 0.003, 40))
     alone = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": values})).interval
     together = judged(
@@ -627,9 +623,9 @@ def test_many_runs_are_hardly_moved_by_the_other_arms() -> None:
     assert together == pytest.approx(alone, abs=0.0005)
 
 
-def test_an_interval_that_says_nothing_decides_nothing_but_can_still_refute() -> None:
-    """The arms of the narrow MLP are published from 0.768 to 0.881: an interval as wide would bear
-    out any of them."""
+def test_an_uninformative_interval_can_refute_but_not_confirm() -> None:
+    """The published figures of the narrow MLP range from 0.768 to 0.881: an interval that is wider
+    would confirm any of them."""
     wide = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.84, 0.86]}))
     assert wide.ruling is Ruling.UNDECIDED
     assert "wider (0.44) than the range of the published figures (0.11)" in wide.reason
@@ -637,7 +633,7 @@ def test_an_interval_that_says_nothing_decides_nothing_but_can_still_refute() ->
         judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.3, 0.31]})).ruling
         is Ruling.NOT_REPRODUCED
     )
-    # Where one arm alone is published there is nothing to lie apart from: 20 points are too wide.
+    # With a single published arm there is no range, and 20 points are too wide.
     arm = ("cyclical-learning-rate", "exp_range")
     for values, ruling in (
         ([0.85, 0.90, 0.95], Ruling.UNDECIDED),
@@ -649,7 +645,7 @@ def test_an_interval_that_says_nothing_decides_nothing_but_can_still_refute() ->
         )
 
 
-def test_an_arm_that_strays_far_more_is_not_judged_by_the_others_spread() -> None:
+def test_an_arm_with_a_much_larger_variance_is_not_pooled() -> None:
     one = judged(
         "nb3.bn+dropout.test_accuracy@25",
         narrow(
@@ -665,10 +661,10 @@ def test_an_arm_that_strays_far_more_is_not_judged_by_the_others_spread() -> Non
     assert "pooled" not in one.reason
 
 
-def test_two_runs_of_each_arm_are_compared_by_the_spread_of_all() -> None:
+def test_two_runs_of_each_arm_are_compared_by_the_pooled_variance() -> None:
     made = narrow(SPREAD | {"dropout": [0.852, 0.855], "bn": [0.866, 0.868]})
     one = judged("nb3.bn>dropout", made)
-    # Its own degree of freedom, and half of the five of the other three arms.
+    # One degree of freedom of the arm, and half of the five of the other three arms.
     assert "2 and 2 runs, variance pooled over 4 arms, d.f. 3.5" in one.reason
     assert one.ruling is Ruling.REPRODUCED
     alone = judged("nb3.bn>dropout", narrow({"dropout": [0.852, 0.855], "bn": [0.866, 0.868]}))
@@ -684,7 +680,7 @@ def test_two_runs_of_each_arm_are_compared_by_the_spread_of_all() -> None:
     assert judged("nb3.bn>dropout", one_run).ruling is Ruling.UNMEASURED
 
 
-def test_claims_that_contradict_each_other_say_who_is_right_and_under_which_conditions() -> None:
+def test_contradicting_claims_state_the_other_ruling_and_the_conditions() -> None:
     ids = [{name for side in pair for name in side} for pair in CONTRADICTIONS]
     for claim in claims():
         for other in filter(None, claim.get("contradicts", "").split(", ")):

@@ -1,5 +1,4 @@
-"""What initialisation does: the theory against drawn networks, and the counting of saturated
-outputs."""
+"""The initialization study: the theory against drawn networks, and counts of saturated outputs."""
 
 from __future__ import annotations
 
@@ -18,9 +17,12 @@ SEEDS = 6
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.arm.name)
-def test_what_is_measured_is_what_theory_predicts(case: Case) -> None:
-    """The mean of six draws, layer by layer. Theory is of infinite width: at a hundred units a
-    layer's deviation strays by a part in ten from draw to draw, and ReLU's compounds."""
+def test_the_theory_predicts_the_measurements(case: Case) -> None:
+    """Compare the mean of six draws, layer by layer.
+
+    The theory holds in the limit of infinite width. With a hundred units, the standard deviation of
+    a layer varies by about 10% between draws, and for ReLU this accumulates over the layers.
+    """
     engine, digits = create("numpy"), load("digits")
     figures = [run(case, engine, digits, seed=seed).figures for seed in range(SEEDS)]
     for layer in range(5):
@@ -41,15 +43,15 @@ def test_what_is_measured_is_what_theory_predicts(case: Case) -> None:
         ("relu", [0.0, 1e-9, 3.0], [True, False, False]),
     ],
 )
-def test_saturated_is_within_a_hundredth_of_an_end(
+def test_an_output_near_an_asymptote_is_saturated(
     function: str, y: list[float], expected: list[bool]
 ) -> None:
     assert saturated(function, np.array(y)).tolist() == expected
 
 
-def test_glorot_and_he_keep_what_they_promise() -> None:
-    """Tanh keeps its spread under Glorot; ReLU shrinks by half each layer's variance under Glorot,
-    and not under He."""
+def test_glorot_keeps_the_scale_of_tanh_and_he_that_of_relu() -> None:
+    """Under Glorot, tanh keeps its standard deviation, and the variance of ReLU halves with each
+    layer; under He, ReLU keeps it."""
     engine, digits = create("numpy"), load("digits")
 
     def decay(arm: str) -> float:

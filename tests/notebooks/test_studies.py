@@ -1,4 +1,4 @@
-"""Every study beyond regularisation, run by an engine and held to its stored runs."""
+"""The studies beyond regularization against their reference runs, and the records of all."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from dlsys_bench.studies.base import MOST_NETWORKS, Case, Study
 from dlsys_bench.studies.registry import find, studies
 from dlsys_bench.verdicts.bands import FEWEST_RUNS
 
-OTHERS = [name for name in studies() if not name.startswith("regularization/")]
+OTHERS = [study.name for study in studies().values() if study.group != "regularization"]
 
 
 @pytest.mark.study
 @pytest.mark.dlsys_study(*OTHERS)
-def test_a_study_gives_what_its_stored_runs_gave(
+def test_a_study_agrees_with_its_reference_runs(
     dlsys_case: Any, dlsys_gate: Callable[[Any], Any]
 ) -> None:
     dlsys_gate(dlsys_case)
 
 
 @pytest.mark.parametrize("study", studies().values(), ids=studies())
-def test_a_study_is_whole(study: Study) -> None:
+def test_a_study_is_complete(study: Study) -> None:
     assert study.title
     assert set(study.plots) <= set(plots())
     for arm in study.arms:
         assert set(arm.recipes) == {"quick", "full"}
         assert all(0 < count <= MOST_NETWORKS for count in arm.networks.values())
-        # Where only the grid differs by tier, the tier alone tells the runs apart: a file holds
-        # those of one.
+        # If only the grid differs by tier, the tier alone distinguishes the runs, and a file holds
+        # those of one tier.
         alike = arm.recipe("quick") == arm.recipe("full") and arm.networks.get(
             "quick"
         ) == arm.networks.get("full")
@@ -40,9 +40,9 @@ def test_a_study_is_whole(study: Study) -> None:
 
 
 @pytest.mark.parametrize("case", find("all"), ids=lambda case: case.name)
-def test_no_two_arms_share_a_protocol_unless_they_train_alike(case: Case) -> None:
-    """A band is made of the runs of one arm and protocol; arms of one study that cannot be told
-    apart are one arm."""
+def test_arms_that_share_a_protocol_train_alike(case: Case) -> None:
+    """A reference band consists of runs of one arm and protocol, so that arms of one study with the
+    same protocol have to train alike."""
     for other in case.study.arms:
         if other.name != case.arm.name and other.protocol("full") == case.arm.protocol("full"):
             assert (other.model, other.recipe("full"), other.options) == (
@@ -54,19 +54,16 @@ def test_no_two_arms_share_a_protocol_unless_they_train_alike(case: Case) -> Non
 
 
 IMAGES = {"mnist", "fashion_mnist"}
+DIGITS = 1437
+"""The number of training samples of the digits."""
 
 
 @pytest.mark.parametrize("case", find("all"), ids=lambda case: case.name)
-def test_an_arm_that_is_judged_has_the_runs_to_judge_it_by(case: Case) -> None:
-    """Without them its gate is inconclusive, and pytest skips it: nobody would see that it is not
-    judged."""
+def test_a_judged_arm_has_enough_reference_runs(case: Case) -> None:
+    """Without them its gate would be inconclusive and skipped, and nobody would notice."""
     for dataset in [case.dataset, *(["digits"] if case.dataset in IMAGES else [])]:
         if case.arm.bound is None and case.arm.reason_unjudged(dataset, "quick") is None:
-            if (
-                case.study.name == "batch-size-sweep"
-                and dataset == "digits"
-                and int(case.arm.name) > 1437
-            ):
+            if dataset == "digits" and case.arm.recipe("quick").batch_size > DIGITS:
                 continue
             path = find_reference(case.study.name, dataset, "quick")
             known = reference_runs(path, case.arm.name, case.arm.protocol("quick"))

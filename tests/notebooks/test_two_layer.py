@@ -1,4 +1,4 @@
-"""nb1's backward pass by hand, against autodiff and against central differences, on drawn sizes."""
+"""The backward pass of nb1 against autodiff and against central differences, on drawn sizes."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_against_autodiff(sizes: tuple[int, int, int, int], seed: int) -> None:
     expected = ((p - torch.tensor(y)) ** 2).sum() / (2 * len(x))
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-12)
-    for mine, theirs in zip(gradients, (w1, b1, w2, b2), strict=True):
-        np.testing.assert_allclose(mine, theirs.grad.numpy(), rtol=1e-9, atol=1e-13)
+    for actual, parameter in zip(gradients, (w1, b1, w2, b2), strict=True):
+        np.testing.assert_allclose(actual, parameter.grad.numpy(), rtol=1e-9, atol=1e-13)
 
 
 @given(sizes=SIZES, seed=st.integers(0, 999))
@@ -59,8 +59,8 @@ def test_against_central_differences(sizes: tuple[int, int, int, int], seed: int
         assert gradient[at] == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-6, abs=1e-10)
 
 
-@pytest.mark.parametrize("name", ["numpy", "torch", "keras"])
-def test_the_study_holds_the_engine_to_the_formulas(name: str) -> None:
+@pytest.mark.parametrize("name", ["numpy", "torch", pytest.param("keras", marks=pytest.mark.slow)])
+def test_the_study_compares_the_engine_with_the_formulas(name: str) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)
     (case,) = find("two-layer-backprop")
