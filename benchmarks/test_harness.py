@@ -75,7 +75,7 @@ def by_hand_in_torch(name: str, samples: Samples, batch: int) -> Callable[[], fl
     def epoch() -> float:
         net.train()
         total, correct = torch.zeros(()), torch.zeros((), dtype=torch.long)
-        for indices in torch.randperm(len(x)).split(batch):
+        for indices in torch.randperm(len(x)).split(batch):  # type: ignore[no-untyped-call]
             target = y[indices]
             optimizer.zero_grad()
             outputs = net(x[indices])
@@ -114,7 +114,8 @@ def by_hand_in_jax(name: str, samples: Samples, batch: int) -> Callable[[], floa
         [(np.zeros(n, "f"), np.ones(n, "f")) for n in (6, 16, 120, 84)] if convolutional else []
     )
 
-    def normed(h: Any, gamma: Any, beta: Any, kept: Any) -> tuple[Any, Any]:
+    def normed(h: Any, gamma_beta: Any, kept: Any) -> tuple[Any, Any]:
+        gamma, beta = gamma_beta
         axes = tuple(range(h.ndim - 1))
         mean, variance = h.mean(axes), h.var(axes)
         new = (0.99 * kept[0] + 0.01 * mean, 0.99 * kept[1] + 0.01 * variance)
@@ -136,12 +137,12 @@ def by_hand_in_jax(name: str, samples: Samples, batch: int) -> Callable[[], floa
                 )
                 + b
             )
-            h, kept = normed(jnp.tanh(h), *normal[place], moving[place])
+            h, kept = normed(jnp.tanh(h), normal[place], moving[place])
             new.append(kept)
             if place < 2:
                 h = lax.reduce_window(h, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / 4
         h = h.reshape(len(h), -1)
-        h, kept = normed(jnp.tanh(h @ weights[3][0] + weights[3][1]), *normal[3], moving[3])
+        h, kept = normed(jnp.tanh(h @ weights[3][0] + weights[3][1]), normal[3], moving[3])
         return h @ weights[4][0] + weights[4][1], [*new, kept]
 
     def loss_of(parameters: Any, moving: Any, x: Any, y: Any) -> Any:

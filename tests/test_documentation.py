@@ -175,7 +175,9 @@ def test_the_workflow_is_one_and_its_gate_is_a_command() -> None:
     (gate,) = [
         shlex.split(step["run"]) for step in steps if "dlsys-bench gate" in step.get("run", "")
     ]
-    context = cli.get_command(click.Context(cli), "gate").make_context("gate", gate[2:])
+    command = cli.get_command(click.Context(cli), "gate")
+    assert command is not None
+    context = command.make_context("gate", gate[2:])
     assert (context.params["target"], context.params["tier"]) == (
         "regularization/lenet5-tanh",
         "quick",

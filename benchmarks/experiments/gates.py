@@ -114,7 +114,7 @@ def add(path: Path, values: dict[str, Any]) -> None:
     print(path.name, *(values.get(name) for name in fields), flush=True)
 
 
-def place(verdict: dict[str, Any]) -> tuple[str, ...]:
+def place(verdict: dict[str, Any]) -> tuple[str, str, str, int]:
     """The identity of a verdict of one engine."""
     return verdict["engine"], verdict["study"], verdict["arm"], verdict["first_seed"]
 

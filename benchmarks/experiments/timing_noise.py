@@ -87,7 +87,7 @@ def compare(sides: dict[str, Any], load: str, seed: int) -> list[dict[str, Any]]
             "load": load,
             "how": how,
             "low": ratio.low,
-            "middle": ratio.middle,
+            "middle": ratio.median,
             "high": ratio.high,
             "said": str(Speed.AMBIGUOUS if ambiguous else ratio.speed),
             "others": background.fraction,

@@ -160,7 +160,7 @@ def test_mutants_climb_in_parallel_processes() -> None:
 
 @pytest.mark.slow
 def test_the_command_writes_the_matrix(tmp_path: Path) -> None:
-    args = ["flatten_channel_first", "--examples", "5", "--output", tmp_path]
+    args = ["flatten_channel_first", "--examples", "5", "--output", str(tmp_path)]
     command = [sys.executable, "-m", mutants.__name__, *args]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "1 of 1 mutants detected; none survived" in done.stdout

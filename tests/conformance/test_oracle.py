@@ -34,8 +34,8 @@ def test_complex_steps_give_the_gradients_of_autodiff(example: Example) -> None:
     truth, net = ORACLE.build(model, example.weights), engine.build(model, example.weights)
     outputs = ORACLE.trace(truth, example.batch)
     assume(strategies.kink_distance(model, example.batch.x, outputs) > 1e-9)
-    for right, found in zip(outputs, engine.trace(net, example.batch), strict=True):
-        np.testing.assert_allclose(found, right, rtol=1e-9, atol=1e-9)
+    for output, actual in zip(outputs, engine.trace(net, example.batch), strict=True):
+        np.testing.assert_allclose(actual, output, rtol=1e-9, atol=1e-9)
     right = ORACLE.gradients(truth, example.batch, example.loss)
     found = engine.gradients(net, example.batch, example.loss)
     scale = max(float(np.abs(g).max()) for g in [*right.weights.values(), right.x])

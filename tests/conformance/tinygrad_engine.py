@@ -99,14 +99,14 @@ class TinygradEngine(Engine):
                 for t in model.tensors
             }
 
-    def _draw(
-        self, shape: tuple[int, ...], law: Any
-    ) -> Array:  # the fan out of glorot_uniform lacks the window
-        return (
+    def _draw(self, shape: tuple[int, ...], law: Any) -> Array:
+        # The fan out of glorot_uniform lacks the window.
+        drawn: Array = (
             Tensor.uniform(shape, low=law.low, high=law.high)
             if law.family == "uniform"
             else Tensor.normal(shape, mean=law.value, std=law.stddev)
         ).numpy()
+        return drawn
 
     def weights(self, net: Net) -> Weights:
         return {name: tensor.numpy().copy() for name, tensor in net[1].items()}
@@ -146,10 +146,8 @@ class TinygradEngine(Engine):
         masks = {
             place: self._in(mask) for place, mask in (batch.masks or {}).items() if batch.training
         }
-        return [
-            x := self._in(batch.x).realize(),
-            *self._outputs(net, x, masks, look=batch.training),
-        ]
+        x = self._in(batch.x).realize()
+        return [x, *self._outputs(net, x, masks, look=batch.training)]
 
     def gradients(self, net: Net, batch: Batch, loss: Loss) -> Gradients:
         trained = {name: tensor for name, tensor in net[1].items() if tensor.is_param}

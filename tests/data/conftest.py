@@ -183,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
 def mirror(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     for variable in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(variable, "127.0.0.1")
-    handler = type("Handler", (_Handler,), {})
+    handler: Any = type("Handler", (_Handler,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         handler.mirror = Mirror(f"http://127.0.0.1:{server.server_port}", tiny.content)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

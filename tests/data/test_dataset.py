@@ -13,7 +13,7 @@ from dlsys_bench.errors import DataError
 
 def dataset(**changed: Any) -> Dataset:
     """Return six training and three test images of two classes, with changes."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "x_train": np.zeros((6, 4, 4, 1), np.uint8),
         "y_train": np.array([0, 1, 0, 1, 0, 1]),
         "x_test": np.zeros((3, 4, 4, 1), np.uint8),
@@ -33,7 +33,7 @@ def filled(shape: tuple[int, ...], index: tuple[int, ...], value: float) -> np.n
 FLOATS = {"x_train": np.zeros((6, 4, 4, 1)), "x_test": np.zeros((3, 4, 4, 1))}
 TARGETS = {"y_train": np.zeros((6, 2)), "y_test": np.zeros((3, 2)), "classes": ()}
 
-INVALID = {
+INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "empty train": (
         {"x_train": np.zeros((0, 4, 4, 1), np.uint8), "y_train": np.array([], int)},
         "x_train is empty: its shape is (0, 4, 4, 1)",

@@ -172,9 +172,12 @@ def test_a_file_is_hashed_once_until_it_changes(
 
     hashed = []
     digest = hashlib.file_digest
-    monkeypatch.setattr(
-        hashlib, "file_digest", lambda file, name: hashed.append(file.name) or digest(file, name)
-    )
+
+    def counted(file: Any, name: str) -> Any:
+        hashed.append(file.name)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
     folder = tiny.write(tmp_path / "tiny-folder")
     for _ in range(3):
         assert is_available("tiny", tmp_path)

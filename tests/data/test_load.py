@@ -107,7 +107,7 @@ def arrays() -> dict[str, np.ndarray]:
     }
 
 
-def test_an_archive_is_loaded(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_an_archive_is_loaded(arrays: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
     assert not is_available(str(path))
     np.savez(path, **arrays)
@@ -127,7 +127,7 @@ def test_an_archive_with_classes(
     assert load(str(tmp_path / "own.npz")).classes == tuple("abcdef")
 
 
-def test_an_archive_of_targets(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_an_archive_of_targets(arrays: dict[str, Any], tmp_path: Path) -> None:
     np.savez(
         tmp_path / "own.npz", **(arrays | {"y_train": np.zeros((5, 2)), "y_test": np.zeros((2, 2))})
     )
@@ -135,7 +135,7 @@ def test_an_archive_of_targets(arrays: dict[str, np.ndarray], tmp_path: Path) ->
 
 
 def test_a_home_folder_is_expanded(
-    arrays: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arrays: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, str(tmp_path))
@@ -172,9 +172,7 @@ def test_an_invalid_archive_raises(
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "empty", "cut", "flipped", "array"])
-def test_a_damaged_archive_raises(
-    arrays: dict[str, np.ndarray], tmp_path: Path, damage: str
-) -> None:
+def test_a_damaged_archive_raises(arrays: dict[str, Any], tmp_path: Path, damage: str) -> None:
     path = tmp_path / "own.npz"
     np.savez_compressed(
         path,
@@ -182,7 +180,12 @@ def test_a_damaged_archive_raises(
     )
     content = bytearray(path.read_bytes())
     content[120] ^= 255
-    damaged = {"text": b"text", "empty": b"", "cut": content[:-100], "flipped": content}
+    damaged: dict[str, bytes | bytearray] = {
+        "text": b"text",
+        "empty": b"",
+        "cut": content[:-100],
+        "flipped": content,
+    }
     if damage == "missing":
         path.unlink()
     elif damage == "array":

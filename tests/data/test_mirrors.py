@@ -60,7 +60,12 @@ def test_every_file_is_announced_as_it_is_there(tiny: Any, serve: Any, cache: Pa
     cache.mkdir(parents=True)
     (cache / "y_train.gz").write_bytes(tiny.content["y_train.gz"])
     reports: list[FileReport] = []
-    paths = fetch("tiny", on_file=lambda report: reports.append(report) or report.path.read_bytes())
+
+    def keep(report: FileReport) -> None:
+        reports.append(report)
+        assert report.path.read_bytes()
+
+    paths = fetch("tiny", on_file=keep)
     assert paths == [report.path for report in reports] == [cache / file for file in tiny.content]
     assert reports == verify("tiny")
 

@@ -36,7 +36,7 @@ def values(dtype: Any) -> Dataset:
 def numbers(samples: Samples | None) -> list[int]:
     assert samples is not None
     assert samples.x[:, 0].tolist() == samples.y.tolist()
-    return samples.y.tolist()
+    return [int(y) for y in samples.y]
 
 
 @example(count=10, fraction=1e-17, split="last")
@@ -236,7 +236,7 @@ def test_values_that_are_scaled_already_raise() -> None:
 
 @pytest.mark.parametrize("part", ["x_train", "x_test", "y_train", "y_test"])
 def test_values_too_large_for_the_dtype_raise(part: str) -> None:
-    arrays = {
+    arrays: dict[str, Any] = {
         "x_train": np.ones((4, 2)),
         "y_train": np.ones((4, 1)),
         "x_test": np.ones((2, 2)),

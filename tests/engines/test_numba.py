@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from scipy import stats
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train, train_replicas
-from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.layers import (
     Activation,
@@ -53,7 +53,7 @@ def test_a_convolution_and_a_pool_equal_those_of_numpy(
     channels: int,
     tall: int,
     wide: int,
-    padding: str,
+    padding: Literal["valid", "same"],
     strides: Any,
     bias: bool,
     below: bool,
@@ -109,9 +109,11 @@ def test_a_batch_norm_and_a_pool_are_fused_only_where_the_result_is_the_same(
     pool: AveragePool, together: bool, training: bool, first: bool
 ) -> None:
     layers = (BatchNorm(epsilon=0.1), pool, BatchNorm(), pool, Flatten(), Dense(3))
-    model = Model("m", (16, 8, 2), layers if first else (Conv2D(3, 3, padding="same"), *layers))
+    model = Model(
+        "m", (16, 8, 2), layers if first else (Conv2D(3, (3, 3), padding="same"), *layers)
+    )
     rng = np.random.default_rng(0)
-    weights = {t.name: rng.uniform(0.5, 1.5, t.shape) for t in model.tensors}
+    weights: Weights = {t.name: rng.uniform(0.5, 1.5, t.shape) for t in model.tensors}
     batch = Batch(rng.standard_normal((7, 16, 8, 2)), rng.integers(0, 3, 7), {}, training)
     found = []
     for name in ("numpy", "numba"):
@@ -144,10 +146,10 @@ def test_a_batch_norm_and_a_pool_train_as_in_numpy(replicas: int, shuffle: bool)
         (32, 32, 1),
         (
             BatchNorm(),
-            AveragePool(2),
-            Conv2D(64, 3),
+            AveragePool((2, 2)),
+            Conv2D(64, (3, 3)),
             BatchNorm(),
-            AveragePool(7),
+            AveragePool((7, 7)),
             Flatten(),
             Dense(3),
         ),

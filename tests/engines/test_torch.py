@@ -180,8 +180,8 @@ def test_a_replica_that_diverges_goes_back_to_the_start_of_that_epoch() -> None:
     assert str(raised.value) == str(failure)
     assert 1 < failure.epoch < 6
     assert len(histories[1]) == failure.epoch - 1
-    for epoch in range(failure.epoch - 1, 6):
-        assert same(seen[epoch], seen[failure.epoch - 2])
+    for place in range(failure.epoch - 1, 6):
+        assert same(seen[place], seen[failure.epoch - 2])
     assert same(replicas.weights(1), seen[failure.epoch - 2])
     for replica in (0, 2):
         net = engine.build(model, seed=plans[replica].seed)
@@ -192,7 +192,7 @@ def test_a_replica_that_diverges_goes_back_to_the_start_of_that_epoch() -> None:
             )
 
 
-class Asked(TorchDispatchMode):
+class Asked(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the numbers that are read off the device."""
 
     count = 0
@@ -228,7 +228,7 @@ def test_every_tensor_is_on_the_engines_device(
     plans = [Plan(seed, parity=parity) for seed in (0, 1)]
     with torch.device("cpu"):
         replicas = engine.replicate(model, plans)
-    with Asked() as asked:
+    with Asked() as asked:  # type: ignore[no-untyped-call]
         train_replicas(replicas, images(0), recipes, plans)
     assert asked.count == 0
     assert np.isfinite(replicas.predict(images(0).x)).all()

@@ -4,6 +4,7 @@ process."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,9 +45,9 @@ MODEL = to_convention(
         (8, 8, 2),
         (
             BatchNorm(),
-            Conv2D(4, 3),
+            Conv2D(4, (3, 3)),
             Activation("tanh"),
-            AveragePool(2),
+            AveragePool((2, 2)),
             Dropout(0.2),
             Flatten(),
             Dense(6),
@@ -120,7 +121,7 @@ class HereTF32(TorchTF32Engine):
 
 
 def switches() -> tuple[str, ...]:
-    backends = torch.backends
+    backends: Any = torch.backends
     return (
         backends.cuda.matmul.fp32_precision,
         backends.cudnn.conv.fp32_precision,

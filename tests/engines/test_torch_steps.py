@@ -45,10 +45,10 @@ MODEL = to_convention(
         "m",
         (6, 6, 1),
         (
-            Conv2D(3, 3),
+            Conv2D(3, (3, 3)),
             Activation("tanh"),
             BatchNorm(moving_decay=0.8),
-            AveragePool(2),
+            AveragePool((2, 2)),
             Flatten(),
             Dropout(0.3),
             Dense(4),
@@ -64,11 +64,11 @@ OPTIMIZERS = {
 }
 
 
-class Tape(TorchDispatchMode):
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Every operation, with the tensors that it read and wrote."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,10 @@ def runs(
             arm,
             seed,
             [
-                Epoch(n + 1, n + 1, 1.0, **{"running_loss": 1.0, metric: value})
+                Epoch(n + 1, n + 1, 1.0, **{"running_loss": 1.0, metric: value})  # type: ignore[arg-type]
                 for n in range(epochs)
             ],
-        )  # type: ignore[arg-type]
+        )
         for seed, value in enumerate(values)
     ]
 
@@ -305,7 +305,10 @@ def test_a_trend_has_to_hold_at_every_step(means: list[float], ruling: Ruling) -
     generator = np.random.default_rng(2)
     made = {
         ("batch-size-sweep", str(size)): runs(
-            "batch-size-sweep", str(size), "running_loss", mean + generator.normal(0, 0.001, 5)
+            "batch-size-sweep",
+            str(size),
+            "running_loss",
+            (mean + generator.normal(0, 0.001, 5)).tolist(),
         )
         for size, mean in zip(CLAIMS["nb2.batch-size"]["grid"], means, strict=True)
     }
@@ -325,7 +328,7 @@ def test_equivalence_within_a_margin(gap: float, spread: float, ruling: Ruling) 
     study = CLAIMS["nb0.std~bn-input"]["study"]
     made = {
         (study, arm): runs(
-            study, arm, "test_accuracy", 0.98 + shift + generator.normal(0, spread, 5)
+            study, arm, "test_accuracy", (0.98 + shift + generator.normal(0, spread, 5)).tolist()
         )
         for arm, shift in (("standard+bn", 0.0), ("bn+bn", gap))
     }
@@ -436,7 +439,7 @@ def test_statements_about_violin_plots_are_tested_as_numbers(
 
 def test_a_bound_is_reproduced_within_rounding_errors() -> None:
     arm = ("batchnorm-parameters", "standard+bn")
-    others = {"max_change_of_gamma": 1e-5, "max_change_of_gamma_after_pool": 0.1}
+    others: dict[str, Any] = {"max_change_of_gamma": 1e-5, "max_change_of_gamma_after_pool": 0.1}
     for beta, ruling in ((1e-8, Ruling.REPRODUCED), (1e-3, Ruling.NOT_REPRODUCED)):
         made = {arm: [result(*arm, 0, max_abs_beta_first_hidden_bn=beta, **others)]}
         assert judged("nb0.bn-invariance.beta", made).ruling is ruling
@@ -487,7 +490,7 @@ def test_a_run_counts_once_and_only_for_its_own_claim(tmp_path: Path, monkeypatc
     others = [
         changed(good, **{key: "another"})
         for key in ("dataset", "tier", "engine", "protocol", "arm")
-    ]  # type: ignore[arg-type]
+    ]
     monkeypatch.setattr("dlsys_bench.notebooks.rulings.runs.read", lambda *_: [good])
     assert Runs([good, *others]).of("dying-relu", "relu") == [good]
     assert Runs([good, *others], "another").of("dying-relu", "relu") == [others[2]]
@@ -671,10 +674,8 @@ def test_two_runs_of_each_arm_are_compared_by_the_pooled_variance() -> None:
     expected = stats.ttest_ind([0.866, 0.868], [0.852, 0.855])
     x, y = (runs("a", "b", "test_accuracy", v) for v in ([0.866, 0.868], [0.852, 0.855]))
     plain = difference(x, y, "test_accuracy")
-    assert (plain.p, plain.interval) == (
-        pytest.approx(expected.pvalue),
-        pytest.approx(tuple(expected.confidence_interval(0.95))),
-    )
+    assert plain.p == pytest.approx(expected.pvalue)
+    assert plain.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
     assert alone.runs == 2
     one_run = narrow({"dropout": [0.852], "bn": [0.866, 0.868]})
     assert judged("nb3.bn>dropout", one_run).ruling is Ruling.UNMEASURED

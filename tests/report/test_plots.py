@@ -43,7 +43,7 @@ RATE = {
 
 
 def run(study: str, arm: str = "own", seed: int = 0, **changes: Any) -> Result:
-    fields = {"dataset": "own", "tier": "full", "protocol": "p" * 12}
+    fields: dict[str, Any] = {"dataset": "own", "tier": "full", "protocol": "p" * 12}
     fields |= {"history": [], "recipe": RATE, "seconds": 1.0}
     return make_result(seed, study=study, arm=arm, **fields | changes)
 
@@ -79,7 +79,7 @@ def figures(plot: str, arm: str, seed: int) -> dict[str, Any]:
     ).tolist()
     grid = np.full((3, 2), 0.25 + 0.1 * seed).tolist()
     levels = np.linspace(0.0, 1.0, 101).tolist()
-    return {
+    by_plot: dict[str, dict[str, Any]] = {
         "collapse": {
             "networks": 100,
             "failed": seed,
@@ -109,7 +109,8 @@ def figures(plot: str, arm: str, seed: int) -> dict[str, Any]:
             "parameters": 100 * len(arm),
             "layers": 1 + arm.count("-"),
         },
-    }[plot]
+    }
+    return by_plot[plot]
 
 
 ARMS = {
@@ -144,7 +145,12 @@ def made(plot: str, number: int, seed: int, **changes: Any) -> Result:
 
 
 OF_HISTORY = ("curves", "range_test", "steps", "sweep")
-LOST = {"status": "diverged", "reason": "the loss became nan", "history": [], "figures": {}}
+LOST: dict[str, Any] = {
+    "status": "diverged",
+    "reason": "the loss became nan",
+    "history": [],
+    "figures": {},
+}
 
 
 @pytest.fixture

@@ -14,7 +14,11 @@ from dlsys_bench.runs.result import Result
 
 def test_numbers_and_mappings_become_figures() -> None:
     assert train_once(lambda seed: 0.9 + seed, 3, "mine").figures == {METRIC: 3.9}
-    found = train_once(lambda seed: {"accuracy": np.float32(0.5), "loss": np.array(2.0)}, 1, "mine")
+    found = train_once(
+        lambda seed: {"accuracy": np.float32(0.5), "loss": np.array(2.0)},  # type: ignore[dict-item]
+        1,
+        "mine",
+    )
     assert found.figures == {"accuracy": 0.5, "loss": 2.0}
     assert found.metric("loss") == 2.0
     assert (found.key.study, found.seed, found.status) == ("mine", 1, "finished")

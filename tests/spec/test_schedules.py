@@ -60,7 +60,7 @@ def test_a_custom_scale_is_a_subclass_that_survives_json() -> None:
         kind: ClassVar[str] = "sine_cyclical"
 
         def scaled(self, cycle: int, step: int) -> float:
-            return 0.5 * (1 + np.sin(cycle * np.pi / 2))
+            return 0.5 * (1 + float(np.sin(cycle * np.pi / 2)))
 
     own = Sine(0.0, 1.0, 2)
     assert [own.rate(step) for step in (2, 6, 10)] == pytest.approx([1.0, 0.5, 0.0])

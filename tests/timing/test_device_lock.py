@@ -52,8 +52,9 @@ def start() -> Iterator[Start]:
 
 
 def has_it(process: subprocess.Popen[bytes], within: float) -> bool:
+    assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], within)
-    return bool(ready) and process.stdout is not None and process.stdout.readline() == b"has it\n"
+    return bool(ready) and process.stdout.readline() == b"has it\n"
 
 
 def test_two_processes_are_on_a_gpu_one_after_the_other(

@@ -42,7 +42,7 @@ def test_torch_counts_the_same_operations(name: str) -> None:
     net, samples = engine.build(model, seed=1), 4
     x = torch.from_numpy(np.random.default_rng(0).random((samples, 1, 28, 28), np.float32))
     with FlopCounterMode(display=False) as counter:
-        torch.nn.functional.cross_entropy(
+        torch.nn.functional.cross_entropy(  # type: ignore[no-untyped-call]
             net(x, {}), torch.zeros(samples, dtype=torch.long)
         ).backward()
     assert counter.get_total_flops() == samples * training_flops(model)

@@ -38,7 +38,7 @@ def runs(
         changed(
             made,
             seed=first_seed + n,
-            **(lost if value is None else {}),  # type: ignore[arg-type]
+            **(lost if value is None else {}),
             history=[] if value is None else [Epoch(1, 1, 1.0, 1.0 - value, test_accuracy=value)],
             **changes,
         )
@@ -243,8 +243,10 @@ def test_identical_figures() -> None:
     assert only(runs([0.5] * 3), runs([0.5] * 3, seconds=2.0)).relation is Relation.SAME
     assert only(runs([0.5] * 2), runs([0.5] * 2, seconds=2.0)).relation is Relation.UNDECIDED
     three, eight = (only(runs([0.5] * n), runs([0.75] * n)) for n in (3, 8))
-    assert (three.relation, three.p) == (Relation.UNDECIDED, pytest.approx(2 / 2**3))
-    assert (eight.relation, eight.p) == (Relation.DIFFERS, pytest.approx(2 / 2**8))
+    assert three.relation is Relation.UNDECIDED
+    assert three.p == pytest.approx(2 / 2**3)
+    assert eight.relation is Relation.DIFFERS
+    assert eight.p == pytest.approx(2 / 2**8)
     apart = only(runs([0.5] * 4), runs([0.75] * 4, first_seed=50))
     assert apart.p == pytest.approx(2 / 70)
 

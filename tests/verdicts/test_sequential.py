@@ -128,7 +128,7 @@ def test_equal_figures_have_the_deviation_of_their_resolution() -> None:
 )
 def test_invalid_gates_raise(options: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        SequentialGate(**({"reference": STORED} | options))  # type: ignore[arg-type]
+        SequentialGate(**({"reference": STORED} | options))
 
 
 def test_undetectable_shifts_are_never_ruled_out() -> None:

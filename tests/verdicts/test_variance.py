@@ -92,7 +92,7 @@ def test_variances_are_at_least_that_of_the_printed_precision() -> None:
 def test_variances_are_pooled_in_units_of_the_scales() -> None:
     """Standard deviations of a tenth of each scale are equal in these units."""
     scales = np.array([0.1, 1.0, 10.0])
-    spreads = moderate(0.01 * scales**2, [1, 1, 1], scales)
+    spreads = moderate((0.01 * scales**2).tolist(), [1, 1, 1], scales.tolist())
     assert [spread.std for spread in spreads] == pytest.approx(0.1 * scales)
     assert [spread.df for spread in spreads] == pytest.approx([2.0] * 3)
 

@@ -1,12 +1,12 @@
-"""A run that is to be made, by names alone: small to send, and made of its parts where it is
-trained."""
+"""The jobs of a calibration. A job names the parts of a run, so that it is small to send; the worker
+loads them."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One run. `target` finds the arm or the training again, `engine` is the name it was asked for
-    by (none of a training), `folder` is where both were found, `data_dir` where the datasets' files
-    are."""
+    """One run to be trained.
+
+    `target` names the arm or the callable, and `engine` the engine as the user wrote it, None for a
+    callable. `folder` is the working folder in which both names were found, `data_dir` the folder
+    of the datasets.
+    """
 
     key: Key
     target: str
@@ -44,22 +47,21 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """The name of the run in messages."""
         where = f"/{self.key.arm} on {self.key.dataset}, {self.key.engine}" if self.engine else ""
         return f"{self.key.study}{where}, seed {self.key.seed}"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that ended in an error of its own: which, the error in one line, and where it came
-    from."""
+    """A run whose training raised an error, with the error in one line and its traceback."""
 
     job: Job
     error: str
     trace: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The failure as JSON values."""
+        """Return the failure as JSON values."""
         return self.job.key.to_dict() | {"error": self.error, "trace": self.trace}
 
 
@@ -69,8 +71,11 @@ def jobs_of_study(
     seeds: Iterable[int],
     data_dir: str | None = None,
 ) -> list[Job]:
-    """A run of each arm with the first seed, then with the second: what is interrupted has whole
-    rows."""
+    """Return a job for every arm and seed.
+
+    All arms with the first seed come first, so that an interrupted calibration holds every arm with
+    the same seeds.
+    """
     work = list(work)
     folder = os.getcwd()  # noqa: PTH109
     return [
@@ -87,8 +92,8 @@ def jobs_of_study(
 
 
 def jobs_of_training(target: str, seeds: Iterable[int]) -> list[Job]:
-    """A run of anyone's training with each seed, of the training as it is now: changed, or on
-    another stack, it is another."""
+    """Return a job for each seed of a callable. Its protocol is that of the source and the packages
+    now, so that runs of a changed training are not mixed with the others."""
     folder, protocol = os.getcwd(), protocol_of(target)  # noqa: PTH109
     return [
         Job(Key(target, engine=ENGINE, seed=seed, protocol=protocol), target, None, folder)
@@ -97,8 +102,8 @@ def jobs_of_training(target: str, seeds: Iterable[int]) -> list[Job]:
 
 
 def train(job: Job) -> Result | Failure:
-    """Make the run, in a worker. A training's own error is an answer: it may not be one that can be
-    sent."""
+    """Train a run, in a worker. An error of the training is returned as a Failure, because it may
+    not be possible to pickle it."""
     try:
         if job.folder and job.folder not in sys.path:
             sys.path.insert(0, job.folder)
@@ -124,7 +129,7 @@ def train(job: Job) -> Result | Failure:
         )
 
 
-# A worker makes many runs: what they have in common it finds once.
+# A worker trains many runs, and loads their common parts once.
 _engine = cache(create)
 
 
@@ -136,13 +141,8 @@ def _case(target: str) -> Case:
 
 @cache
 def _dataset(name: str, folder: str, data_dir: str | None) -> Dataset:
-    """The dataset that the command means, on this machine: files by their place, a folder only
-    where there is one."""
+    """Return the dataset of a job on this machine. A file is looked up in the folder of the command;
+    the folder of the datasets is ignored if this machine does not have it."""
     beside = Path(folder, name).expanduser()
     here = data_dir if data_dir and Path(data_dir).is_dir() else None
     return replace(load(str(beside) if beside.is_file() else name, here), name=name)
-
-
-def keys(jobs: Sequence[Job]) -> set[Key]:
-    """Return the keys of the runs that the jobs make."""
-    return {job.key for job in jobs}

@@ -1,5 +1,5 @@
-"""The tracked text that bands are read from: the runs of a study in the order of its arms, then of
-the seeds."""
+"""Reference files: the runs that bands are computed from, as text for version control, in the order
+of the study's arms and then of the seeds."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from dlsys_bench.runs.store.text import lines_and_results, read_lines, write_lin
 def merge(
     path: Path, runs: Iterable[Result], arms: Sequence[str] = (), *, again: bool = False
 ) -> int:
-    """Put runs into a reference file, each key once, all or nothing; returns how many it did not
-    have.
+    """Merge runs into a reference file, one per key; return the number of new keys.
 
-    What the file has of a key stays, but with `again`. A file with damaged lines is copied beside
-    itself first. Errors: StoreError; the file is then as it was.
+    A run whose key is in the file is dropped, or replaces the stored one with `again`. A file with
+    damaged lines is copied beside itself first. Raises StoreError if the file cannot be written; it
+    is then unchanged.
     """
-    # Two that read before either writes would lose what one of them adds.
+    # Without the lock, one of two processes that read at the same time would drop the other's runs.
     with folder_lock(path):
         before = _kept(path)
-        # What is there stays to the letter, so that what git shows is what is new.
+        # Lines that stay are not written anew, so that a diff shows only the new runs.
         new = {run.key: line_of(run) for run in runs}
         merged = before | new if again else new | before
         place = {arm: number for number, arm in enumerate(arms)}
@@ -44,8 +44,8 @@ def merge(
 
 
 def _kept(path: Path) -> dict[Key, str]:
-    """The line of each run in the file, of a key the last; where others are damaged, a copy of it
-    is left beside it."""
+    """Return the line of each run in the file, the last one for each key. If lines are damaged, copy
+    the file beside itself."""
     if not path.exists():
         return {}
     with warnings.catch_warnings(record=True) as found:

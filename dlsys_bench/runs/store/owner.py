@@ -1,5 +1,5 @@
-"""Who has taken a run on: a process, told from a later one of the same number by when it
-started."""
+"""The owner of a reservation: a process, identified by its start time as well as its ID, which a
+later process may get again."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import socket
 from functools import cache
 from typing import NamedTuple
 
+import psutil
+
 SAME_START = 2.0
-"""Start times of one process are computed from the clock, and may differ by less than this, in
-seconds."""
+"""Two start times of one process differ by less than this, in seconds: they are computed from the
+clock."""
 
 
 class Owner(NamedTuple):
-    """A process on a host. On another host it cannot be asked, and counts as living."""
+    """A process on a host."""
 
     host: str
     pid: int
@@ -22,12 +24,12 @@ class Owner(NamedTuple):
 
     @classmethod
     def this(cls) -> Owner:
-        """This process."""
+        """Return this process."""
         return _of(os.getpid())
 
     def lives(self) -> bool:
-        import psutil
-
+        """Return whether the process is running. A process of another host counts as running,
+        because it cannot be looked up."""
         if self.host != socket.gethostname():
             return True
         try:
@@ -40,6 +42,4 @@ class Owner(NamedTuple):
 
 @cache
 def _of(pid: int) -> Owner:
-    import psutil
-
     return Owner(socket.gethostname(), pid, psutil.Process(pid).create_time())

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_database import HERE, PRELUDE, result
+from results import make_result as result
+from test_database import HERE, PRELUDE
 
 from dlsys_bench.errors import StoreError
 from dlsys_bench.runs.store import Store, append, read

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from results import changed
@@ -30,7 +31,7 @@ def python(script: str, *arguments: object, **options: object) -> subprocess.Com
         text=True,
         timeout=120,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
-        **options,  # type: ignore[call-overload]
+        **options,
     )
 
 

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from test_database import HERE, PRELUDE, python, result
+from results import make_result as result
+from test_database import HERE, PRELUDE, python
 
 from dlsys_bench.errors import StoreError
 from dlsys_bench.runs.store import Store, append, check_writable, read

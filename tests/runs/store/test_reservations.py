@@ -8,7 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from test_database import HERE, PRELUDE, python, result
+from results import make_result as result
+from test_database import HERE, PRELUDE, python
 
 from dlsys_bench.runs.store import Store
 from dlsys_bench.runs.store.owner import Owner
