@@ -88,6 +88,14 @@ def test_a_project_sets_defaults_of_all_commands_and_of_one(project: Path) -> No
     assert "report" not in found
 
 
+def test_paths_are_relative_to_the_file_that_sets_them(project: Path) -> None:
+    write(project, 'data-dir = "data"\nrun.output = "runs.jsonl"\nlook.output = "/pictures"')
+    (project / "below").mkdir()
+    found = project_defaults(project / "below")
+    assert found["run"] == {"data_dir": str(project / "data"), "output": project / "runs.jsonl"}
+    assert found["look"]["output"] == Path("/pictures")
+
+
 def test_the_command_line_takes_the_defaults_of_the_project(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,14 @@ class Text:
 
 
 @dataclass(frozen=True)
+class FolderName(Text):
+    """The path of a folder, as text."""
+
+    metavar: str = "DIRECTORY"
+    takes: str = "a folder"
+
+
+@dataclass(frozen=True)
 class Flag:
     """True or false. With `negative`, the command line has --no-NAME too."""
 

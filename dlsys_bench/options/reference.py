@@ -29,8 +29,8 @@ The table `[tool.dlsys_bench]` of the nearest `pyproject.toml` sets defaults. A 
 is the default of every command that has the option, and of pytest:
 {names}.
 A command that takes one value uses the first of a list. The table of a command sets defaults of
-that command alone, of any of its options. An unknown key, or a value that the option does not
-accept, is an error.
+that command alone, of any of its options. Paths are relative to the folder of the file. An unknown
+key, or a value that the option does not accept, is an error.
 
 ```toml
 [tool.dlsys_bench]

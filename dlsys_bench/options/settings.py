@@ -14,7 +14,7 @@ from typing import Any
 
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.options.commands import commands, options_of
-from dlsys_bench.options.kinds import Many
+from dlsys_bench.options.kinds import File, Folder, FolderName, Many
 from dlsys_bench.options.option import PYTEST, Option
 from dlsys_bench.options.table import OPTIONS
 
@@ -76,6 +76,9 @@ def _read(option: Option, value: Any, path: Path, command: str) -> Any:
     # An engine set for the whole project may be several; a command that takes one takes the first.
     if isinstance(value, list) and value and not command and not isinstance(option.kind, Many):
         value = value[0]
+    # A path is relative to the folder of the file that sets it.
+    if isinstance(option.kind, File | Folder | FolderName) and isinstance(value, str):
+        value = str(path.parent / value)
     try:
         return option.kind.read(value)
     except (TypeError, ValueError):

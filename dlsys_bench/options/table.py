@@ -10,7 +10,17 @@ from pathlib import Path
 
 from dlsys_bench.engines.registry import DEVICES
 from dlsys_bench.engines.registry import NAMES as ENGINES
-from dlsys_bench.options.kinds import Choice, File, Flag, Folder, Integer, Many, Number, Text
+from dlsys_bench.options.kinds import (
+    Choice,
+    File,
+    Flag,
+    Folder,
+    FolderName,
+    Integer,
+    Many,
+    Number,
+    Text,
+)
 from dlsys_bench.options.option import PYTEST, Option
 
 DATASETS = "mnist, fashion_mnist, digits, a .npz file, or package.module:callable"
@@ -78,7 +88,7 @@ OPTIONS: tuple[Option, ...] = (
         "data-dir",
         FILES,
         "Folder with the files of the datasets. Default: the cache.",
-        Text("DIRECTORY"),
+        FolderName(),
         environment=ENV_DATA,
         project=True,
     ),
