@@ -1,5 +1,4 @@
-"""A data set of a few bytes, a cache of its own, and a mirror on this machine that misbehaves on
-request."""
+"""A small dataset, an empty cache, and a mirror on this machine that fails on request."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ CODES = {np.dtype(name): code for code, name in TYPES.items()}
 
 
 def _encode(values: np.ndarray) -> bytes:
-    """IDX, written from the description of the format."""
+    """Return the IDX encoding of an array, implemented from the description of the format."""
     code = CODES[values.dtype.newbyteorder(">")]
     header = bytes([0, 0, code, values.ndim]) + b"".join(
         struct.pack(">I", size) for size in values.shape
@@ -43,7 +42,7 @@ def encode() -> Callable[[np.ndarray], bytes]:
 
 @dataclass
 class Tiny:
-    """The data set "tiny": its record, its files and its arrays."""
+    """The dataset "tiny": its source, its files and its arrays."""
 
     source: Source
     content: dict[str, bytes]
@@ -83,7 +82,7 @@ def make_tiny(mirrors: tuple[str, ...] = ()) -> Tiny:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache folder of "tiny", which is not there yet."""
+    """Return the folder of "tiny" in an empty cache; it does not exist yet."""
     monkeypatch.delenv("DLSYS_BENCH_DATA", raising=False)
     monkeypatch.setattr(
         "platformdirs.user_cache_path", lambda project: tmp_path / "cache" / project
@@ -93,7 +92,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tiny(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
-    """The data set "tiny" in the table, without mirrors."""
+    """Add the dataset "tiny" without mirrors to the table, and return it."""
     made = make_tiny()
     monkeypatch.setitem(datasets(), "tiny", made.source)
     return made
@@ -101,8 +100,10 @@ def tiny(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
 
 @dataclass
 class Mirror:
-    """A server whose first path component says how it behaves; `served` counts the requests by
-    path."""
+    """A server whose behaviour is the first component of the path.
+
+    `served` counts the requests by path.
+    """
 
     address: str
     content: dict[str, bytes]
@@ -119,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.mirror.served[self.path] += 1
         _, behaviour, file = self.path.split("/")
-        # A client that gave up is no failure of the server.
+        # A client that gave up is not an error of the server.
         with contextlib.suppress(ConnectionError):
             getattr(self, behaviour)(self.mirror.content[file])
 

@@ -1,3 +1,5 @@
+"""The embedded dataset "digits"."""
+
 from __future__ import annotations
 
 import hashlib
@@ -16,7 +18,7 @@ def digits() -> Dataset:
     return load("digits", offline=True)
 
 
-def test_the_bytes_are_the_same_everywhere(digits: Dataset) -> None:
+def test_the_bytes_are_the_same_on_every_machine(digits: Dataset) -> None:
     parts = (digits.x_train, digits.y_train, digits.x_test, digits.y_test)
     content = b"".join(part.astype(np.uint8).tobytes() for part in parts)
     assert (
@@ -25,7 +27,7 @@ def test_the_bytes_are_the_same_everywhere(digits: Dataset) -> None:
     )
 
 
-def test_it_is_mnist_in_form(digits: Dataset) -> None:
+def test_the_format_is_that_of_mnist(digits: Dataset) -> None:
     assert (digits.x_train.shape, digits.x_test.shape) == ((1437, 28, 28, 1), (360, 28, 28, 1))
     assert digits.x_train.dtype == np.uint8
     assert digits.x_train.max() == 255
@@ -33,17 +35,17 @@ def test_it_is_mnist_in_form(digits: Dataset) -> None:
     assert not digits.x_train[:, :, 24:].any()
 
 
-def test_every_class_gives_a_fifth(digits: Dataset) -> None:
+def test_a_fifth_of_each_class_is_in_the_test_split(digits: Dataset) -> None:
     train, test = np.bincount(digits.y_train), np.bincount(digits.y_test)
     assert (np.abs(test - (train + test) / 5) < 1).all()
 
 
-def test_no_digit_is_in_both_parts_and_the_order_is_kept(digits: Dataset) -> None:
+def test_the_splits_are_disjoint_and_keep_the_order(digits: Dataset) -> None:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    place = {image.tobytes(): i for i, image in enumerate(enlarge(bunch.images.astype(np.int64)))}
-    train, test = ([place[image.tobytes()] for image in x] for x in (digits.x_train, digits.x_test))
+    index = {image.tobytes(): i for i, image in enumerate(enlarge(bunch.images.astype(np.int64)))}
+    train, test = ([index[image.tobytes()] for image in x] for x in (digits.x_train, digits.x_test))
     assert sorted(train + test) == list(range(1797))
     assert train == sorted(train)
     assert test == sorted(test)

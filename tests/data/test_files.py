@@ -1,3 +1,5 @@
+"""The files of datasets in given folders and in the cache."""
+
 from __future__ import annotations
 
 import os
@@ -18,11 +20,11 @@ GIVEN = ["by argument", "by variable"]
 def give(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Path], Path | None]:
-    """Gives a folder: what it returns is the `data_dir` to call with."""
+    """Return a function that passes a folder in one way, and returns the `data_dir` to use."""
 
     def given(folder: Path) -> Path | None:
         if request.param == "by argument":
-            # The argument wins over the variable.
+            # The argument takes precedence over the variable.
             monkeypatch.setenv("DLSYS_BENCH_DATA", str(folder / "elsewhere"))
             return folder
         monkeypatch.setenv("DLSYS_BENCH_DATA", str(folder))
@@ -45,7 +47,7 @@ def test_a_given_folder_is_read(tiny: Any, tmp_path: Path, give: Any, inside: st
     assert fetch("tiny", data_dir) == [tmp_path / "given" / inside / file for file in tiny.content]
 
 
-def test_the_folder_of_the_dataset_comes_first(tiny: Any, tmp_path: Path) -> None:
+def test_the_subfolder_of_the_dataset_takes_precedence(tiny: Any, tmp_path: Path) -> None:
     tiny.write(tmp_path, **{"y_test.gz": b"another dataset's"})
     tiny.write(tmp_path / "tiny-folder")
     assert is_available("tiny", tmp_path)
@@ -70,24 +72,26 @@ def test_files_are_reported(tiny: Any, tmp_path: Path) -> None:
     assert not is_available("tiny", tmp_path)
 
 
-def test_a_folder_that_is_not_there_is_reported(tiny: Any, tmp_path: Path) -> None:
+def test_the_files_of_a_missing_folder_are_reported(tiny: Any, tmp_path: Path) -> None:
     reports = verify("tiny", tmp_path / "none")
     assert {report.state for report in reports} == {"missing"}
 
 
-def test_a_missing_folder_is_named(tiny: Any, tmp_path: Path, give: Any) -> None:
+def test_a_missing_folder_raises(tiny: Any, tmp_path: Path, give: Any) -> None:
     with pytest.raises(DataError) as caught:
         load("tiny", give(tmp_path / "none"))
     assert f"is {tmp_path / 'none'}, which is not a folder" in str(caught.value)
 
 
-def test_the_variable_is_named(tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_names_the_variable(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DLSYS_BENCH_DATA", str(tmp_path / "none"))
     with pytest.raises(DataError, match=r"^DLSYS_BENCH_DATA is"):
         load("tiny")
 
 
-def test_a_missing_file_is_named(tiny: Any, tmp_path: Path, give: Any) -> None:
+def test_a_missing_file_raises(tiny: Any, tmp_path: Path, give: Any) -> None:
     (tiny.write(tmp_path / "tiny-folder") / "x_test.gz").unlink()
     with pytest.raises(DataError) as caught:
         load("tiny", give(tmp_path))
@@ -95,7 +99,7 @@ def test_a_missing_file_is_named(tiny: Any, tmp_path: Path, give: Any) -> None:
     assert f"{path} is missing (SHA-256 expected {sha})" in str(caught.value)
 
 
-def test_an_empty_folder_is_told_what_it_takes(tiny: Any, tmp_path: Path) -> None:
+def test_an_empty_folder_raises_with_the_expected_files(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
         match=rf"{tmp_path.name} takes tiny-folder. with x_train\.gz, .* or these themselves",
@@ -103,7 +107,7 @@ def test_an_empty_folder_is_told_what_it_takes(tiny: Any, tmp_path: Path) -> Non
         load("tiny", tmp_path)
 
 
-def test_a_wrong_file_is_named_with_both_hashes(tiny: Any, tmp_path: Path, give: Any) -> None:
+def test_a_wrong_file_raises_with_both_hashes(tiny: Any, tmp_path: Path, give: Any) -> None:
     tiny.write(tmp_path / "tiny-folder", **{"y_train.gz": b""})
     with pytest.raises(DataError) as caught:
         load("tiny", give(tmp_path))
@@ -148,7 +152,7 @@ def test_a_given_folder_is_never_written_to(
     assert not mirror.served
 
 
-def test_an_unreadable_file_is_named(tiny: Any, open_tmp: Path, forbid: Any) -> None:
+def test_an_unreadable_file_raises(tiny: Any, open_tmp: Path, forbid: Any) -> None:
     folder = tiny.write(open_tmp / "tiny-folder")
     forbid(folder / "x_train.gz", 0)
     with pytest.raises(DataError, match=r"^cannot read .*x_train\.gz: Permission denied"):
@@ -157,7 +161,7 @@ def test_an_unreadable_file_is_named(tiny: Any, open_tmp: Path, forbid: Any) -> 
 
 
 @pytest.mark.parametrize("inside", [".", "tiny-folder"])
-def test_an_unreadable_folder_is_named(tiny: Any, open_tmp: Path, forbid: Any, inside: str) -> None:
+def test_an_unreadable_folder_raises(tiny: Any, open_tmp: Path, forbid: Any, inside: str) -> None:
     tiny.write(open_tmp / "given" / "tiny-folder")
     forbid(open_tmp / "given" / inside, 0)
     with pytest.raises(DataError, match=r"^cannot read .*x_train\.gz: Permission denied"):
@@ -190,19 +194,21 @@ def test_a_file_is_hashed_once_until_it_changes(
     assert [report.state for report in verify("tiny", tmp_path)] == ["ok", "ok", "wrong", "ok"]
 
 
-def test_the_cache_is_where_the_platform_has_it(tiny: Any, cache: Path) -> None:
+def test_the_cache_is_in_the_folder_of_the_platform(tiny: Any, cache: Path) -> None:
     tiny.write(cache)
     assert load("tiny", offline=True).x_test.shape == (8, 28, 28, 1)
     assert [report.path.parent for report in verify("tiny")] == [cache] * 4
 
 
-def test_an_empty_variable_is_none(tiny: Any, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(
+    tiny: Any, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DLSYS_BENCH_DATA", "")
     tiny.write(cache)
     assert is_available("tiny")
 
 
-def test_offline_says_what_is_missing(tiny: Any, cache: Path) -> None:
+def test_offline_raises_if_a_file_is_missing(tiny: Any, cache: Path) -> None:
     with pytest.raises(DataError) as caught:
         load("tiny", offline=True)
     said = str(caught.value)
@@ -211,14 +217,14 @@ def test_offline_says_what_is_missing(tiny: Any, cache: Path) -> None:
     assert not cache.exists()
 
 
-def test_offline_says_what_is_wrong(tiny: Any, cache: Path) -> None:
+def test_offline_raises_if_a_file_is_wrong(tiny: Any, cache: Path) -> None:
     tiny.write(cache, **{"y_train.gz": b""})
     with pytest.raises(DataError, match=r"SHA-256 found e3b0c442.*--data-dir"):
         load("tiny", offline=True)
 
 
 @pytest.mark.parametrize("call", [fetch, verify])
-def test_an_unknown_name_gets_the_nearest(call: Any) -> None:
+def test_an_unknown_name_raises_with_the_nearest(call: Any) -> None:
     with pytest.raises(
         DataError,
         match=r"unknown dataset 'fashion-mnist' \(did you mean \"fashion_mnist\"\?\); known: ",

@@ -1,3 +1,5 @@
+"""Downloading of datasets from mirrors that fail in many ways."""
+
 from __future__ import annotations
 
 import logging
@@ -24,7 +26,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def serve(tiny: Any, mirror: Any) -> Callable[..., None]:
-    """Gives "tiny" these mirrors."""
+    """Return a function that sets the mirrors of "tiny"."""
 
     def given(*behaviours: str) -> None:
         datasets()["tiny"] = replace(
@@ -44,7 +46,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def test_a_download(tiny: Any, mirror: Any, serve: Any, cache: Path) -> None:
+def test_files_are_downloaded_to_the_cache(tiny: Any, mirror: Any, serve: Any, cache: Path) -> None:
     serve("good")
     assert not is_available("tiny")
     dataset = load("tiny")
@@ -55,7 +57,7 @@ def test_a_download(tiny: Any, mirror: Any, serve: Any, cache: Path) -> None:
     assert is_available("tiny")
 
 
-def test_every_file_is_announced_as_it_is_there(tiny: Any, serve: Any, cache: Path) -> None:
+def test_every_downloaded_file_is_logged(tiny: Any, serve: Any, cache: Path) -> None:
     serve("good")
     cache.mkdir(parents=True)
     (cache / "y_train.gz").write_bytes(tiny.content["y_train.gz"])
@@ -108,7 +110,7 @@ def test_a_failing_mirror(
     assert names(cache) == []
 
 
-def test_all_mirrors_are_named(mirror: Any, serve: Any) -> None:
+def test_the_message_names_all_mirrors(mirror: Any, serve: Any) -> None:
     serve("missing", "wrong", "hang")
     lines = failure().splitlines()
     for behaviour, said in {
@@ -121,14 +123,14 @@ def test_all_mirrors_are_named(mirror: Any, serve: Any) -> None:
         )
 
 
-def test_a_passing_failure_gets_another_turn(mirror: Any, serve: Any) -> None:
+def test_a_temporary_failure_is_retried(mirror: Any, serve: Any) -> None:
     serve("missing", "broken_once")
     assert load("tiny").name == "tiny"
     served = {path: count for path, count in mirror.served.items() if "x_train" in path}
     assert served == {"/missing/x_train.gz": 1, "/broken_once/x_train.gz": 2}
 
 
-def test_nobody_answers(tiny: Any, mirror: Any) -> None:
+def test_no_mirror_answers(tiny: Any, mirror: Any) -> None:
     import socket
 
     with socket.socket() as taken:
@@ -225,11 +227,13 @@ def test_processes_share_the_cache(
             child.kill()
             child.wait()
     assert [child.returncode for child in children] == [0] * 4, said
-    assert mirror.served["/slow_halves/x_train.gz"] > 1, "the processes did not meet"
+    assert mirror.served["/slow_halves/x_train.gz"] > 1, (
+        "the processes did not download at the same time"
+    )
     assert {path.name: path.read_bytes() for path in cache.iterdir()} == tiny.content
 
 
-def test_a_cache_that_cannot_be_made_is_named(serve: Any, cache: Path) -> None:
+def test_a_cache_that_cannot_be_created_raises(serve: Any, cache: Path) -> None:
     serve("good")
     cache.parents[1].write_text("a file where a folder should be")
     message = failure()
@@ -237,7 +241,7 @@ def test_a_cache_that_cannot_be_made_is_named(serve: Any, cache: Path) -> None:
     assert all(word in message for word in ("XDG_CACHE_HOME", "--data-dir"))
 
 
-def test_a_read_only_cache_is_named(
+def test_a_read_only_cache_raises(
     tiny: Any, serve: Any, open_tmp: Path, forbid: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve("good")
@@ -248,7 +252,7 @@ def test_a_read_only_cache_is_named(
     assert "Permission denied" in failure()
 
 
-def test_a_read_only_cache_that_is_whole_is_used(
+def test_a_complete_read_only_cache_is_used(
     tiny: Any, open_tmp: Path, forbid: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platformdirs.user_cache_path", lambda project: open_tmp)
@@ -256,7 +260,7 @@ def test_a_read_only_cache_that_is_whole_is_used(
     assert load("tiny").name == "tiny"
 
 
-def test_a_full_disk_is_named(serve: Any, cache: Path, mirror: Any) -> None:
+def test_a_full_disk_raises(serve: Any, cache: Path, mirror: Any) -> None:
     resource = pytest.importorskip(
         "resource", reason="no limit on the size of files here, so no disk is full"
     )
