@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from dlsys_bench.errors import BatchError
-from dlsys_bench.spec.record import Choices, Record, require, require_choice, require_count
+from dlsys_bench.spec.record import Choices, Invalid, Record, require, require_choice, require_count
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,12 @@ class CyclicalBatchSize(BatchSizes):
     ends: Literal["cut", "early"] = "cut"
 
     kind: ClassVar[str] = "cyclical_batch_size"
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"smallest": 0}, "smallest is 0"),
+        ({"largest": 64}, "largest is 64"),
+        ({"largest": 96}, "largest is 96"),
+        ({"ends": "late"}, "ends is 'late'"),
+    )
     variants: ClassVar[Mapping[str, Choices]] = {
         "cyclical_batch_size": {"smallest": (1,), "largest": (4,)},
         "cyclical_batch_size-early": {

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from dlsys_bench.spec.record import Record, require, require_number
+from dlsys_bench.spec.record import Invalid, Record, require, require_number
 
 
 class Fans(NamedTuple):
@@ -73,6 +73,7 @@ class Uniform(Initializer):
     """Uniform on [low, high)."""
 
     kind: ClassVar[str] = "uniform"
+    invalid: ClassVar[tuple[Invalid, ...]] = (({"low": 0.1}, "low 0.1 is above high 0.05"),)
     low: float = -0.05
     high: float = 0.05
 
@@ -88,6 +89,7 @@ class Normal(Initializer):
     """Normal with mean 0."""
 
     kind: ClassVar[str] = "normal"
+    invalid: ClassVar[tuple[Invalid, ...]] = (({"stddev": -1.0}, "stddev is -1.0"),)
     stddev: float = 0.05
 
     def __post_init__(self) -> None:

@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dlsys_bench.spec.record import Choices, Record, require, require_choice, require_number
+from dlsys_bench.spec.record import (
+    Choices,
+    Invalid,
+    Record,
+    require,
+    require_choice,
+    require_number,
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,17 @@ class SGD(Optimizer):
             "velocity": ("gradient",),
         },
     }
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"learning_rate": -0.1}, "learning_rate is -0.1"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"momentum": 1.0}, "momentum is 1.0"),
+        ({"nesterov": True}, "nesterov needs a momentum"),
+        (
+            {"momentum": 0.9, "dampening": 0.1, "nesterov": True, "velocity": "gradient"},
+            "nesterov needs a momentum",
+        ),
+        ({"momentum": 0.9, "dampening": 0.1}, 'dampening 0.1 needs velocity "gradient"'),
+    )
     conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "keras": {"velocity": "rate"},
         "torch": {"velocity": "gradient"},
@@ -98,6 +116,11 @@ class Adam(Optimizer):
     epsilon_added: Literal["before", "after"] = "before"
 
     kind: ClassVar[str] = "adam"
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"beta_1": 1.0}, "beta_1 is 1.0"),
+        ({"beta_2": -0.1}, "beta_2 is -0.1"),
+        ({"epsilon_added": "inside"}, "epsilon_added is 'inside'"),
+    )
     choices: ClassVar[Choices] = {
         "learning_rate": (0.01, 0.001),
         "beta_1": (0.8, 0.9, 0.5, 0.0),
@@ -130,6 +153,11 @@ class RMSprop(Optimizer):
     epsilon_added: Literal["inside", "outside"] = "inside"
 
     kind: ClassVar[str] = "rmsprop"
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"rho": 1.0}, "rho is 1.0"),
+        ({"epsilon": -1e-7}, "epsilon is -1e-07"),
+        ({"epsilon_added": "after"}, "epsilon_added is 'after'"),
+    )
     choices: ClassVar[Choices] = {
         "learning_rate": (0.01, 0.001),
         "rho": (0.8, 0.9, 0.5),

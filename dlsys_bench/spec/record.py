@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Self
 from dlsys_bench.errors import SpecError, nearest
 
 Choices = Mapping[str, tuple[Any, ...]]
+Invalid = tuple[Mapping[str, Any], str]
+"""Options that a record rejects, and a part of the message."""
 
 RECORDS: dict[str, type[Record]] = {}
 
@@ -25,7 +27,8 @@ class Record:
     class has that kind already, or if the subclass only inherits it.
 
     The other class variables are for the conformance checks and the property tests, so that a new
-    record is tested because it is in its table. `choices` holds valid values of each option.
+    record is tested because it is in its table. `choices` holds valid values of each option, and
+    `invalid` examples of options that raise SpecError.
     `variants` holds, by name, the ways to use the record that the checks run separately, each with
     the values of its options (default: one variant, named after the kind, with all choices).
     `conventions` holds the options that follow the definition of each framework, where they differ.
@@ -33,6 +36,7 @@ class Record:
 
     kind: ClassVar[str] = ""
     choices: ClassVar[Choices] = {}
+    invalid: ClassVar[tuple[Invalid, ...]] = ()
     variants: ClassVar[Mapping[str, Choices]] = {}
     conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 

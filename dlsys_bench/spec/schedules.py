@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from dlsys_bench.spec.record import (
     Choices,
+    Invalid,
     Record,
     require,
     require_choice,
@@ -47,6 +48,12 @@ class CyclicalLearningRate(Schedule):
     gamma: float = 1.0
 
     kind: ClassVar[str] = "cyclical_learning_rate"
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"step_size": 0}, "step_size is 0"),
+        ({"base": -0.1}, "base is -0.1"),
+        ({"scale": "square"}, "scale is 'square'"),
+        ({"gamma": 1.5}, "gamma is 1.5"),
+    )
     variants: ClassVar[Mapping[str, Choices]] = {
         "triangular": {"base": (0.01,), "maximum": (0.2,), "step_size": (3,)},
         "triangular2": {
@@ -96,6 +103,11 @@ class LearningRateRamp(Schedule):
     spacing: Literal["factor", "difference"] = "factor"
 
     kind: ClassVar[str] = "learning_rate_ramp"
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"steps": 0}, "steps is 0"),
+        ({"low": 0.0}, "a low and a high above 0"),
+        ({"spacing": "even"}, "spacing is 'even'"),
+    )
     variants: ClassVar[Mapping[str, Choices]] = {
         "ramp": {"low": (1e-3,), "high": (0.2,), "steps": (7,)}
     }

@@ -42,13 +42,14 @@ def test_every_tensor_of_a_layer_has_an_initialiser(kind: str, data: st.DataObje
 
 @pytest.mark.parametrize(
     ("kind", "options", "shape", "message"),
-    [(kind, *invalid) for kind, layer in LAYERS.items() for invalid in layer.invalid],
+    [(kind, *invalid) for kind, layer in LAYERS.items() for invalid in layer.invalid_inputs],
 )
-def test_invalid_options_raise(
+def test_invalid_inputs_raise(
     kind: str, options: dict[str, Any], shape: Shape, message: str
 ) -> None:
+    layer = LAYERS[kind].of(**options)
     with pytest.raises(SpecError) as error:
-        LAYERS[kind].of(**options).output_shape(shape)
+        layer.output_shape(shape)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 

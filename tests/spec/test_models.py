@@ -109,25 +109,6 @@ def test_an_invalid_recipe_raises(options: dict[str, object], message: str) -> N
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"learning_rate": -0.1}, "learning_rate is -0.1"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan"),
-        ({"nesterov": True}, "nesterov needs a momentum"),
-        (
-            {"momentum": 0.9, "dampening": 0.1, "nesterov": True, "velocity": "gradient"},
-            "nesterov needs a momentum",
-        ),
-        ({"momentum": 0.9, "dampening": 0.1}, 'dampening 0.1 needs velocity "gradient"'),
-    ],
-)
-def test_an_invalid_optimizer_raises(options: dict[str, object], message: str) -> None:
-    with pytest.raises(SpecError) as error:
-        SGD.of(**options)
-    assert message in str(error.value)
-
-
 def test_moving_decay_replaces_that_of_every_batch_norm() -> None:
     model = MODELS["lenet5-tanh/bn+bn"]
     adapted = Recipe(moving_decay=0.5).adapt(model)

@@ -7,7 +7,7 @@ the table of all kinds; the engines, the conformance ladder and the property tes
 from __future__ import annotations
 
 from dlsys_bench.spec.layers.activation import FUNCTIONS, Activation
-from dlsys_bench.spec.layers.base import InvalidOptions, Layer, Shape
+from dlsys_bench.spec.layers.base import InvalidInput, Layer, Shape
 from dlsys_bench.spec.layers.convolution import Conv2D
 from dlsys_bench.spec.layers.dense import Dense, Flatten
 from dlsys_bench.spec.layers.pooling import AveragePool, MaxPool
@@ -30,7 +30,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "IntPair",
-    "InvalidOptions",
+    "InvalidInput",
     "Layer",
     "MaxPool",
     "Shape",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from dlsys_bench.spec.layers.base import InvalidOptions, Layer
-from dlsys_bench.spec.record import Choices, require_choice, require_number
+from dlsys_bench.spec.layers.base import Layer
+from dlsys_bench.spec.record import Choices, Invalid, require_choice, require_number
 
 
 class Function(NamedTuple):
@@ -50,9 +50,9 @@ class Activation(Layer):
         # Exact in single precision, because TensorFlow rounds the slope to it even in float64.
         "negative_slope": (0.25, 0.0078125, 0.0),
     }
-    invalid: ClassVar[tuple[InvalidOptions, ...]] = (
-        ({"function": "reluu"}, (4,), 'did you mean "relu"'),
-        ({"function": "leaky_relu", "negative_slope": 1.5}, (4,), "negative_slope is 1.5"),
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"function": "reluu"}, 'did you mean "relu"'),
+        ({"function": "leaky_relu", "negative_slope": 1.5}, "negative_slope is 1.5"),
     )
 
     def __post_init__(self) -> None:

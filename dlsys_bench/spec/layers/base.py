@@ -11,20 +11,20 @@ from dlsys_bench.spec.record import Record, require_kind
 
 Shape = tuple[int, ...]
 
-# Options that are invalid for an input shape, and a part of the error message.
-InvalidOptions = tuple[Mapping[str, Any], Shape, str]
+InvalidInput = tuple[Mapping[str, Any], Shape, str]
+"""Options, an input shape that a layer with these options rejects, and a part of the message."""
 
 
 @dataclass(frozen=True)
 class Layer(Record):
     """The base of the layers. Shapes leave out the batch.
 
-    `choices` holds valid values of each option and `invalid` examples of invalid ones; property
-    tests and the conformance checks draw from them. `normalizes` states that values are divided by
-    their own deviation, which amplifies rounding errors where there are few values.
+    `invalid_inputs` are examples of inputs that raise SpecError. `normalizes` states that values are
+    divided by their own standard deviation, which amplifies rounding errors where there are few
+    values.
     """
 
-    invalid: ClassVar[tuple[InvalidOptions, ...]] = ()
+    invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = ()
     normalizes: ClassVar[bool] = False
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 
 from dlsys_bench.spec.initializers import Fans, GlorotUniform, Initializer, Zeros
 from dlsys_bench.spec.layers.base import (
-    InvalidOptions,
+    InvalidInput,
     Layer,
     Shape,
     require_initializers,
 )
 from dlsys_bench.spec.layers.windows import IntPair, int_pair, require_image, window_counts
-from dlsys_bench.spec.record import Choices, require_choice, require_count
+from dlsys_bench.spec.record import Choices, Invalid, require_choice, require_count
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,16 @@ class Conv2D(Layer):
         "padding": ("valid", "same"),
         "use_bias": (True, False),
     }
-    invalid: ClassVar[tuple[InvalidOptions, ...]] = (
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"filters": 0}, "filters is 0"),
+        ({"filters": 2, "strides": 0}, "strides is 0"),
+        ({"filters": 2, "padding": "full"}, "padding is 'full'"),
+        ({"filters": 2, "kernel": 3}, "no option 'kernel'"),
+        ({}, "filters"),
+    )
+    invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = (
         ({"filters": 2, "kernel_size": 5}, (4, 4, 1), "kernel 5x5 is larger than its input 4x4x1"),
-        ({"filters": 0}, (4, 4, 1), "filters is 0"),
-        ({"filters": 2, "strides": 0}, (4, 4, 1), "strides is 0"),
-        ({"filters": 2, "padding": "full"}, (4, 4, 1), "padding is 'full'"),
         ({"filters": 2}, (16,), "takes an image"),
-        ({"filters": 2, "kernel": 3}, (4, 4, 1), "no option 'kernel'"),
-        ({}, (4, 4, 1), "filters"),
     )
 
     def __post_init__(self) -> None:

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from dlsys_bench.spec.initializers import Fans, GlorotUniform, Initializer, Zeros
 from dlsys_bench.spec.layers.base import (
-    InvalidOptions,
+    InvalidInput,
     Layer,
     Shape,
     require_initializers,
 )
-from dlsys_bench.spec.record import Choices, require, require_count
+from dlsys_bench.spec.record import Choices, Invalid, require, require_count
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,12 @@ class Dense(Layer):
 
     kind: ClassVar[str] = "dense"
     choices: ClassVar[Choices] = {"units": (3, 1, 2, 5), "use_bias": (True, False)}
-    invalid: ClassVar[tuple[InvalidOptions, ...]] = (
-        ({"units": -1}, (4,), "units is -1"),
-        ({"units": 2.5}, (4,), "units is 2.5"),
-        ({"units": 2, "kernel_initializer": "he_uniform"}, (4,), "a record, such as HeUniform()"),
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"units": -1}, "units is -1"),
+        ({"units": 2.5}, "units is 2.5"),
+        ({"units": 2, "kernel_initializer": "he_uniform"}, "a record, such as HeUniform()"),
+    )
+    invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = (
         ({"units": 3}, (4, 4, 1), "takes a vector"),
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dlsys_bench.spec.layers.base import InvalidOptions, Layer, Shape
+from dlsys_bench.spec.layers.base import InvalidInput, Layer, Shape
 from dlsys_bench.spec.layers.windows import IntPair, int_pair, window_counts
-from dlsys_bench.spec.record import Choices
+from dlsys_bench.spec.record import Choices, Invalid
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,12 @@ class _Pool(Layer):
         "pool_size": ((2, 2), (1, 1), (3, 2), (2, 3), (3, 3)),
         "strides": (None, (1, 1), (2, 1), (2, 2)),
     }
-    invalid: ClassVar[tuple[InvalidOptions, ...]] = (
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"pool_size": 0}, "pool_size is 0"),
+        ({"strides": (0, 1)}, "strides is (0, 1)"),
+    )
+    invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = (
         ({"pool_size": 3}, (2, 2, 1), "pool 3x3 is larger than its input 2x2x1"),
-        ({"pool_size": 0}, (4, 4, 1), "pool_size is 0"),
-        ({"strides": (0, 1)}, (4, 4, 1), "strides is (0, 1)"),
         ({}, (16,), "takes an image"),
     )
 

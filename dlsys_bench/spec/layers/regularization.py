@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from dlsys_bench.spec.initializers import Initializer, Ones, Zeros
-from dlsys_bench.spec.layers.base import InvalidOptions, Layer, Shape
-from dlsys_bench.spec.record import Choices, require_choice, require_number
+from dlsys_bench.spec.layers.base import Layer, Shape
+from dlsys_bench.spec.record import Choices, Invalid, require_choice, require_number
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class BatchNorm(Layer):
         "epsilon": (1e-3, 1e-5),
         "moving_decay": (0.99, 0.9, 0.5, 0.0),
     }
-    invalid: ClassVar[tuple[InvalidOptions, ...]] = (
-        ({"moving_decay": 1.5}, (4,), "moving_decay is 1.5"),
-        ({"epsilon": -1.0}, (4,), "epsilon is -1.0"),
-        ({"moving_variance": "sample"}, (4,), "moving_variance is 'sample'"),
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"moving_decay": 1.5}, "moving_decay is 1.5"),
+        ({"epsilon": -1.0}, "epsilon is -1.0"),
+        ({"moving_variance": "sample"}, "moving_variance is 'sample'"),
     )
 
     def __post_init__(self) -> None:
@@ -69,10 +69,10 @@ class Dropout(Layer):
 
     kind: ClassVar[str] = "dropout"
     choices: ClassVar[Choices] = {"drop_rate": (0.5, 0.0, 0.2, 0.9, 0.1)}
-    invalid: ClassVar[tuple[InvalidOptions, ...]] = (
-        ({"drop_rate": 1.0}, (4,), "drop_rate is 1.0"),
-        ({"drop_rate": -0.1}, (4,), "drop_rate is -0.1"),
-        ({"drop_rate": "half"}, (4,), "drop_rate is 'half'"),
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"drop_rate": 1.0}, "drop_rate is 1.0"),
+        ({"drop_rate": -0.1}, "drop_rate is -0.1"),
+        ({"drop_rate": "half"}, "drop_rate is 'half'"),
     )
 
     def __post_init__(self) -> None:

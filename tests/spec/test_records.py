@@ -1,0 +1,60 @@
+"""The options of every record in the tables: valid, invalid and stored as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from dlsys_bench.errors import SpecError
+from dlsys_bench.spec.batches import BATCH_SIZES
+from dlsys_bench.spec.initializers import INITIALIZERS
+from dlsys_bench.spec.layers import LAYERS
+from dlsys_bench.spec.losses import LOSSES
+from dlsys_bench.spec.optimizers import OPTIMIZERS
+from dlsys_bench.spec.record import Record, from_dict
+from dlsys_bench.spec.schedules import SCHEDULES
+
+RECORDS: dict[str, type[Record]] = {
+    **LAYERS,
+    **INITIALIZERS,
+    **LOSSES,
+    **OPTIMIZERS,
+    **SCHEDULES,
+    **BATCH_SIZES,
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_every_variant_survives_json(kind: str) -> None:
+    for record in RECORDS[kind].examples().values():
+        assert from_dict(record.to_dict()) == record
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [(kind, *invalid) for kind, record in RECORDS.items() for invalid in record.invalid],
+)
+def test_invalid_options_raise_with_one_line(
+    kind: str, options: Mapping[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecError) as error:
+        RECORDS[kind].of(**options)
+    assert message in str(error.value)
+    assert str(error.value).startswith(kind)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_records_with_numbers_have_examples_of_invalid_options(kind: str) -> None:
+    record = RECORDS[kind]
+    numbers = [field.name for field in fields(record) if field.type in ("int", "float", "IntPair")]
+    assert record.invalid or not numbers
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_an_unknown_option_raises(kind: str) -> None:
+    with pytest.raises(SpecError, match=f"{kind} has no option 'no_such_option'"):
+        RECORDS[kind].of(no_such_option=1)
