@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -582,7 +582,7 @@ def test_tests_of_several_steps_are_corrected() -> None:
 MLP = "regularization/fashion-mlp"
 
 
-def narrow(values: dict[str, Sequence[float]]) -> dict[tuple[str, str], list[Result]]:
+def narrow(values: Mapping[str, Sequence[float]]) -> dict[tuple[str, str], list[Result]]:
     """Runs of 25 epochs of the narrow MLP with given test accuracies by arm."""
     return {
         (MLP, arm): runs(MLP, arm, "test_accuracy", figures, 25) for arm, figures in values.items()

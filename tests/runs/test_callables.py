@@ -52,7 +52,8 @@ def test_errors_of_the_training_pass_through() -> None:
 
 def test_find_train_by_name() -> None:
     assert find_train("math:sqrt") is math.sqrt
-    assert name_of(test_find_train_by_name).endswith("test_callables:test_find_train_by_name")
+    name = name_of(test_find_train_by_name)  # type: ignore[arg-type]
+    assert name.endswith("test_callables:test_find_train_by_name")
     with pytest.raises(
         UserError, match="training 'math:pi' is float; it takes a callable of a seed"
     ):

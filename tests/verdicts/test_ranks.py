@@ -45,7 +45,7 @@ def test_values_that_differ_by_rounding_are_tied() -> None:
 
 
 def test_infinite_values_are_the_most_extreme() -> None:
-    assert p_values([0.9, 0.95], [-inf]) == (pytest.approx(1 / 3), 1.0)
+    assert p_values([0.9, 0.95], [-inf]) == pytest.approx((1 / 3, 1.0))
     assert p_values([0.9, -inf], [-inf]).low == pytest.approx(2 / 3)
     assert p_values([-inf], [inf]) == pytest.approx((1.0, 0.5))
 

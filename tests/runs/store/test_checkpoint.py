@@ -52,7 +52,7 @@ def test_damaged_and_foreign_files_raise(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds no model"):
         checkpoint.load(path)
     pickled = {"model.json": np.array([{"a": 1}], dtype=object)}
-    np.savez(path, allow_pickle=True, **pickled)  # type: ignore[arg-type]
+    np.savez(path, allow_pickle=True, **pickled)
     with pytest.raises(StoreError, match="holds no model"):
         checkpoint.load(path)
 

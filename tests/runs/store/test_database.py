@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from results import changed
@@ -22,7 +23,7 @@ from dlsys_bench.runs.store.schema import MIGRATIONS
 HERE = Path(__file__).parent
 
 
-def python(script: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+def python(script: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a script in a new process, after the imports of PRELUDE."""
     return subprocess.run(
         [sys.executable, "-c", PRELUDE + script, *map(str, arguments)],
@@ -37,6 +38,7 @@ def python(script: str, *arguments: object, **options: object) -> subprocess.Com
 PRELUDE = """
 import sys
 from pathlib import Path
+from typing import Any
 from results import make_result as result
 from dlsys_bench.runs.store import Store, append
 path = Path(sys.argv[1])
