@@ -1,4 +1,4 @@
-"""What replicas that train as one have to share, and how their samples are stacked."""
+"""Replicas that train as one program: what they have to share, and their stacked samples."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from dlsys_bench.spec.record import Record
 
 
 class StackedSamples(NamedTuple):
-    """Samples of all replicas: x (N, ...) and y (N, ...) where they are shared, (R, N, ...) where
-    each has its own."""
+    """The samples of all replicas: x and y (N, ...) if they are shared, (R, N, ...) otherwise."""
 
     x: NDArray[Any]
     y: NDArray[Any]
@@ -28,17 +27,17 @@ class StackedSamples(NamedTuple):
 
     @property
     def samples(self) -> int:
-        """N, of each replica."""
+        """The number of samples N of each replica."""
         return len(self.x) if self.shared else self.x.shape[1]
 
     def of(self, replica: int) -> Samples:
-        """The samples of one."""
+        """Return the samples of one replica."""
         return Samples(self.x, self.y) if self.shared else Samples(self.x[replica], self.y[replica])
 
 
 def stack_samples(samples: Samples | Sequence[Samples], size: int) -> StackedSamples:
-    """The samples of R replicas in one. Errors: DataError where their number or their shapes
-    differ."""
+    """Stack the samples of R replicas. Raises DataError if their number or their shapes do not
+    match."""
     if isinstance(samples, Samples):
         return StackedSamples(samples.x, samples.y, shared=True)
     if len(samples) != size:
@@ -49,8 +48,9 @@ def stack_samples(samples: Samples | Sequence[Samples], size: int) -> StackedSam
     for replica, own in enumerate(samples):
         if own.x.shape != first.x.shape or own.y.shape != first.y.shape:
             raise DataError(
-                f"replica {replica} has samples of shape {own.x.shape} and {own.y.shape}, replica 0 of "
-                f"{first.x.shape} and {first.y.shape}: replicas that train as one have data of one shape"
+                f"replica {replica} has samples of shape {own.x.shape} and {own.y.shape}, "
+                f"replica 0 of {first.x.shape} and {first.y.shape}: replicas that train as one "
+                "have data of one shape"
             )
     return StackedSamples(
         np.stack([own.x for own in samples]), np.stack([own.y for own in samples]), shared=False
@@ -58,13 +58,13 @@ def stack_samples(samples: Samples | Sequence[Samples], size: int) -> StackedSam
 
 
 def has_replica_axis(x: Array, model: Model) -> bool:
-    """Whether x (R, N, ...) has a part for each replica, rather than (N, ...) for all."""
+    """Return whether x is (R, N, ...), one part per replica, and not (N, ...) for all."""
     return x.ndim == len(model.input_shape) + 2
 
 
 def recipes_for_replicas(recipes: Recipe | Sequence[Recipe], size: int) -> list[Recipe]:
-    """A recipe for each replica. Errors: SpecError unless they differ in the learning rate
-    alone."""
+    """Return a recipe for each replica. Raises SpecError if they differ in more than the learning
+    rate."""
     if isinstance(recipes, Recipe):
         return [recipes] * size
     if len(recipes) != size:
@@ -83,8 +83,8 @@ def recipes_for_replicas(recipes: Recipe | Sequence[Recipe], size: int) -> list[
 
 
 def models_for_replicas(models: Model | Sequence[Model], size: int) -> list[Model]:
-    """A model for each replica. Errors: SpecError for no replicas, or unless they differ in the
-    initialisers alone."""
+    """Return a model for each replica. Raises SpecError if there are no replicas, or if the models
+    differ in more than initialisers."""
     if size < 1:
         raise SpecError(f"replicas is {size}; it takes a whole number from 1")
     if isinstance(models, Model):
@@ -103,24 +103,25 @@ def models_for_replicas(models: Model | Sequence[Model], size: int) -> list[Mode
 
 
 def check_plans(plans: Sequence[Plan], size: int) -> None:
-    """Raise a SpecError unless there is a plan for each replica, and they differ in their seeds
-    alone."""
+    """Raise SpecError unless there is a plan for each replica, and they differ only in their
+    seeds."""
     if len(plans) != size:
         raise SpecError(f"{size} replicas take {size} plans, not {len(plans)}")
     for replica, plan in enumerate(plans):
         if (plan.steps, plan.parity) != (plans[0].steps, plans[0].parity):
             raise SpecError(
-                f"replica {replica} has a plan of steps={plan.steps}, parity={plan.parity}, replica 0 of "
-                f"steps={plans[0].steps}, parity={plans[0].parity}: replicas that train as one differ in the seed alone"
+                f"replica {replica} has a plan of steps={plan.steps}, parity={plan.parity}, "
+                f"replica 0 of steps={plans[0].steps}, parity={plans[0].parity}: "
+                "replicas that train as one differ in the seed alone"
             )
 
 
 def _same(records: Sequence[Record], rule: str) -> None:
     for replica, record in enumerate(records):
         if record is not records[0] and record != records[0]:
-            mine, first = record.to_dict(), records[0].to_dict()
-            name = next(name for name in {**mine, **first} if mine.get(name) != first.get(name))
+            own, first = record.to_dict(), records[0].to_dict()
+            name = next(name for name in {**own, **first} if own.get(name) != first.get(name))
             raise SpecError(
-                f"replica {replica} has {name} {mine.get(name)!r}, replica 0 {first.get(name)!r}: "
+                f"replica {replica} has {name} {own.get(name)!r}, replica 0 {first.get(name)!r}: "
                 f"replicas that train as one have {rule}"
             )

@@ -1,4 +1,4 @@
-"""What an engine is: a handful of methods, and what it says of itself."""
+"""The interface of an engine: six methods, and declarations of what it supports."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from dlsys_bench.spec.record import Record
 
 
 class Batch(NamedTuple):
-    """Samples for one pass. x (N, H, W, C) or (N, units); y as the loss takes it; masks, what each
-    dropout layer keeps, by its place among the layers (None: the engine draws); training:
-    statistics of the batch, dropout on."""
+    """The samples of one pass: x (N, H, W, C) or (N, units), and y in the form of the loss.
+
+    `masks` has what each dropout layer keeps, by its place among the layers; with None, the engine
+    draws. In `training` mode, batch norm uses the statistics of the batch, and dropout is active.
+    """
 
     x: Array
     y: NDArray[Any]
@@ -34,7 +36,7 @@ class Batch(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The loss, its gradient in every trainable tensor by name, and in x, shaped as x."""
+    """The loss, its gradients in all trainable tensors by name, and its gradient in x."""
 
     loss: float
     weights: Weights
@@ -42,18 +44,22 @@ class Gradients(NamedTuple):
 
 
 class Engine(ABC):
-    """A way to train. Arrays go in and come out in one layout: images (N, H, W, C), kernels (h, w,
-    in, out) and (in, out), whatever the engine keeps inside. What `build` returns is the engine's
-    own and is only handed back.
+    """An implementation of training.
 
-    `convention` is the way the engine takes where frameworks differ (`spec.convention`),
-    `conventions` all it can; `origin` is what creates it again, a name or "package.module:Class";
-    `threaded` says that threads may train networks of their own at the same time.
+    Arrays have one layout at this interface, whatever an engine uses inside: images (N, H, W, C),
+    kernels (h, w, in, out) and (in, out). The network that `build` returns may be of any type; it
+    is only passed to the other methods.
 
-    What an engine cannot do, or does less exactly, it declares with the reason, and the conformance
-    checks say so: `lacks` by "layer:max_pool", "function:tanh", "loss:hinge", "optimizer:rmsprop",
-    "initializer:normal", "schedule", "batch_sizes", "native" (an order and dropout of its own), or
-    the name of a check; `loosens` by a check or a rung, "step/adam" or "trajectory", with the
+    `convention` names the framework that the engine follows where frameworks differ (see
+    `spec.convention`), and `conventions` all that it can follow. `origin` is the name or the
+    "package.module:Class" that creates the engine. `threaded` says whether several threads may
+    train different networks at the same time.
+
+    An engine declares, with the reason, what it does not support (`lacks`) or computes less exactly
+    (`loosens`), and the conformance checks report it. The keys of `lacks` are "layer:max_pool",
+    "function:tanh", "loss:hinge", "optimizer:rmsprop", "initializer:normal", "schedule",
+    "batch_sizes", "native" (the engine's own order and dropout), or the name of a check. Those of
+    `loosens` are the name of a check or a rung, such as "step/adam" or "trajectory", with a
     relative tolerance.
     """
 
@@ -79,35 +85,36 @@ class Engine(ABC):
         self.origin = self.name
 
     def check(self, *records: Record) -> None:
-        """Raise an EngineError that names what this engine cannot do in these records."""
+        """Raise EngineError if the engine does not follow the convention of a record."""
         for record in records:
             found = [deviations(convention, record) for convention in self.conventions]
             if all(found):
                 raise EngineError(
-                    f'engine "{self.name}" follows the convention of {" or ".join(self.conventions)}: {found[0][0]}; '
+                    f'engine "{self.name}" follows the convention of '
+                    f"{' or '.join(self.conventions)}: {found[0][0]}; "
                     f'rewrite the record with spec.convention.to_convention("{self.convention}", ...)'
                 )
 
     @abstractmethod
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Any:
-        """A network with these weights, or with the engine's own draw of the model's initialisers
-        from `seed`."""
+        """Create a network with these weights, or with weights that the engine draws from `seed` by
+        the model's initialisers."""
 
     @abstractmethod
     def weights(self, net: Any) -> Weights:
-        """A copy of every tensor of the network, parameters and state, by name."""
+        """Copy all tensors of the network, parameters and state, by name."""
 
     @abstractmethod
     def predict(self, net: Any, x: Array) -> Array:
-        """What the network gives outside training. x (N, ...) -> (N, ...)."""
+        """Compute the outputs (N, ...) of x (N, ...) outside training."""
 
     @abstractmethod
     def gradients(self, net: Any, batch: Batch, loss: Loss) -> Gradients:
-        """The loss and its gradients. Neither weights nor state move."""
+        """Compute the loss and its gradients, without changing the network."""
 
     @abstractmethod
     def trace(self, net: Any, batch: Batch) -> list[Array]:
-        """The output of every layer, in order. Neither weights nor state move."""
+        """Compute the output of every layer, in order, without changing the network."""
 
     @abstractmethod
     def fit(self, net: Any, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
@@ -122,23 +129,26 @@ class Engine(ABC):
         """
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> Replicas:
-        """A network for each plan, to be trained side by side: one by one, unless an engine has a
-        way to train them as one. Models may differ in their initialisers. Errors: SpecError for no
-        plans, or models that differ in more."""
+        """Create a network for each plan. They are trained one by one, unless the engine can train
+        them as one program.
+
+        Raises SpecError if there are no plans, or if the models differ in more than initialisers.
+        """
         return OneByOne(self, models_for_replicas(models, len(plans)), plans)
 
     def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
-        """How many replicas this engine trains best at a time."""
+        """Return the number of replicas that this engine trains fastest at a time."""
         return 1
 
 
 def check_targets(loss: Loss, y: NDArray[Any], output: tuple[int, ...]) -> None:
-    """Raise a DataError unless y is what the loss takes for outputs of this shape (without the
-    batch)."""
+    """Raise DataError unless y has the form that the loss takes for outputs of this shape, which is
+    without the batch."""
     if loss.targets == "labels":
         if len(output) != 1:
             raise DataError(
-                f"{loss.kind} takes outputs (N, classes), but the network gives {output}: end it in a dense"
+                f"{loss.kind} takes outputs (N, classes), but the network gives {output}: "
+                "end it in a dense"
             )
         classes = output[-1]
         if y.ndim != 1 or y.dtype.kind not in "iu":
@@ -148,12 +158,14 @@ def check_targets(loss: Loss, y: NDArray[Any], output: tuple[int, ...]) -> None:
         wrong = np.flatnonzero((y < 0) | (y >= classes))
         if wrong.size:
             raise DataError(
-                f"y[{wrong[0]}] is {y[wrong[0]]}, but the network has {classes} outputs: labels are 0 to {classes - 1}"
+                f"y[{wrong[0]}] is {y[wrong[0]]}, but the network has {classes} outputs: "
+                f"labels are 0 to {classes - 1}"
             )
     elif loss.targets == "signs":
         if y.ndim != 1 or not np.isin(y, (-1, 1)).all() or output != (1,):
             raise DataError(
-                f"{loss.kind} takes y (N,) of -1 and +1 and a network of one output, not y {y.shape} and {output}"
+                f"{loss.kind} takes y (N,) of -1 and +1 and a network of one output, "
+                f"not y {y.shape} and {output}"
             )
     elif y.shape[1:] != output:
         raise DataError(

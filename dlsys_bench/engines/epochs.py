@@ -194,7 +194,7 @@ class EpochRun:
 
 
 def training_epochs(model: Model, samples: int, recipe: Recipe, plan: Plan) -> Iterator[EpochRun]:
-    """Yield every epoch of a training on so many samples. The clock of an epoch starts when it is
+    """Yield every epoch of a training on `samples`. The clock of an epoch starts when it is
     yielded, so it does not run while the caller of `fit` works."""
     steps = 0
     for number, sizes in enumerate(epoch_batch_sizes(samples, recipe, plan), start=1):

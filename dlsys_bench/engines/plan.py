@@ -1,8 +1,8 @@
-"""What an engine would otherwise draw for itself, drawn once in numpy from a seed.
+"""The random numbers of a training, drawn in numpy from a seed instead of by the engine.
 
-Two engines that follow one plan start from the same weights, see the same batches in the same order
-and drop the same units, so they can be compared step by step. Every draw has a stream of its own,
-named by what it is for and its place, so no draw depends on how many were made before it.
+Two engines that follow the same plan start from the same weights, train on the same batches in the
+same order and drop the same units, so they can be compared step by step. Every draw has a separate
+random stream, identified by its purpose and its place, so that no draw depends on earlier ones.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def draw(law: Distribution, shape: Shape, generator: np.random.Generator | None)
         return generator.uniform(law.low, law.high, shape)
     values = generator.standard_normal(shape)
     if law.family == "truncated_normal":
-        # Redrawing what falls outside is the truncated law itself; a twentieth is redrawn, so this
-        # ends soon.
+        # Redrawing the values outside gives the truncated distribution. It ends soon, since one in
+        # twenty is redrawn.
         while (outside := np.abs(values) > 2.0).any():
             values[outside] = generator.standard_normal(int(outside.sum()))
     return values * law.stddev
@@ -42,10 +42,11 @@ def draw(law: Distribution, shape: Shape, generator: np.random.Generator | None)
 
 @dataclass(frozen=True)
 class Plan:
-    """A seed and what follows from it.
+    """A seed and the random numbers that follow from it.
 
-    With `parity` an engine takes order, masks and weights from here; without, it shuffles and drops
-    out natively, seeded by `seed`. `steps` stops the training after that many updates.
+    With `parity`, an engine takes the order, the masks and the weights from the plan. Without, it
+    shuffles and drops out natively, seeded by `seed`. `steps` ends the training after that many
+    updates.
     """
 
     seed: int
@@ -53,7 +54,7 @@ class Plan:
     parity: bool = False
 
     def stopping_after(self, steps: int | None) -> Plan:
-        """The same plan, stopped earlier if `steps` says so."""
+        """Return the plan with this limit on the steps, if it is lower."""
         limits = [limit for limit in (self.steps, steps) if limit is not None]
         return replace(self, steps=min(limits, default=None))
 
@@ -61,24 +62,24 @@ class Plan:
         return np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, *stream))))
 
     def weights(self, model: Model) -> Weights:
-        """Every tensor of the model at its start, float64, by name."""
+        """Draw the initial value of every tensor of the model, float64, by name."""
         found = {}
         for place, tensor in enumerate(model.tensors):
             law = tensor.initializer.distribution(tensor.fans)
-            # A stream costs more to open than a small tensor to draw.
+            # Creating a generator takes longer than drawing a small tensor.
             stream = None if law.family == "constant" else self._generator(_WEIGHTS, place)
             found[tensor.name] = draw(law, tensor.shape, stream)
         return found
 
     def order(self, epoch: int, samples: int, shuffle: bool = True) -> NDArray[np.intp]:
-        """The order of the samples in an epoch (from 1)."""
+        """Return the order of the samples in an epoch (from 1)."""
         return (
             self._generator(_ORDER, epoch).permutation(samples) if shuffle else np.arange(samples)
         )
 
     def masks(self, model: Model, step: int, batch: int) -> dict[int, NDArray[np.bool_]]:
-        """What each dropout layer keeps in a step (from 0), by the layer's place: (batch, ...) of
-        bool."""
+        """Draw what each dropout layer keeps in a step (from 0), by the layer's place, as arrays
+        (batch, ...) of bool."""
         return {
             place: self._generator(_MASK, place, step).random((batch, *model.shapes[place]))
             >= layer.drop_rate
@@ -88,8 +89,8 @@ class Plan:
 
 
 def epoch_batch_sizes(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list[int]]:
-    """The sizes of the batches of each epoch, the last epoch cut by the recipe's and the plan's
-    limits on steps."""
+    """Yield the sizes of the batches of each epoch. The limits on steps of the recipe and the plan
+    cut the last epoch short."""
     left = min((limit for limit in (recipe.steps, plan.steps) if limit is not None), default=None)
     for sizes in recipe.sizes(samples):
         yield sizes[:left]
@@ -100,12 +101,12 @@ def epoch_batch_sizes(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list
 
 
 def count_steps(samples: int, recipe: Recipe, plan: Plan) -> int:
-    """How many updates a training makes."""
+    """Return the number of updates of a training."""
     return sum(map(len, epoch_batch_sizes(samples, recipe, plan)))
 
 
 def batch_slices(sizes: Iterable[int]) -> Iterator[slice]:
-    """Where each batch of these sizes stands in the order of its epoch."""
+    """Yield the slice of each batch of these sizes in the order of its epoch."""
     start = 0
     for size in sizes:
         yield slice(start, start + size)
@@ -113,5 +114,5 @@ def batch_slices(sizes: Iterable[int]) -> Iterator[slice]:
 
 
 def split_order(order: NDArray[np.intp], sizes: Iterable[int]) -> Iterator[NDArray[np.intp]]:
-    """The order (..., N) in batches (..., n) of these sizes."""
+    """Split the order (..., N) into batches (..., n) of these sizes."""
     return (order[..., here] for here in batch_slices(sizes))

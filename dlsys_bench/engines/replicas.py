@@ -1,8 +1,8 @@
-"""Many networks of one model trained side by side: what turns one draw into a distribution.
+"""Many networks of one model that are trained side by side, to study the distribution of a result.
 
-A replica is one network with its plan: its own weights, order of the data and dropout, and where
-the recipes say so its own learning rate, where the models say so its own initialisers. Replica r
-gives what its plan gives alone.
+A replica is one network with its plan: it has its own weights, order of the samples and masks, and
+may have its own learning rate and initialisers. Training it among others gives the result that its
+plan gives for a single network.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 
 class Replicas(ABC):
-    """R networks, `size` of them. `failures` holds, by replica, where a loss left the finite; the
-    others go on."""
+    """R networks, R = `size`. `failures` has the error of each replica whose loss became
+    non-finite; the others are trained on."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -61,16 +61,16 @@ class Replicas(ABC):
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
-        """What each network gives outside training. x (N, ...) for all, or (R, N, ...), each its
-        own -> (R, N, ...)."""
+        """Compute the outputs (R, N, ...) of all networks outside training, of x (N, ...) for all or
+        (R, N, ...)."""
 
     @abstractmethod
     def trace(self, x: Array) -> list[Array]:
-        """The output (R, N, ...) of every layer outside training, in order."""
+        """Compute the output (R, N, ...) of every layer outside training, in order."""
 
     @abstractmethod
     def weights(self, replica: int) -> Weights:
-        """A copy of every tensor of one network, by name."""
+        """Copy every tensor of one network, by name."""
 
 
 class OneByOne(Replicas):
@@ -78,7 +78,7 @@ class OneByOne(Replicas):
 
     def __init__(self, engine: Engine, models: Sequence[Model], plans: Sequence[Plan]) -> None:
         super().__init__(len(plans))
-        # A network is whatever the engine makes of it, and need not tell its model.
+        # The type of a network is up to the engine, and it need not have a model.
         self.engine, self.model = engine, models[0]
         self.nets = [
             engine.build(model, plan.weights(model) if plan.parity else None, seed=plan.seed)
@@ -142,12 +142,13 @@ def in_blocks(
     work: Callable[[range], Block],
     workers: int | None = None,
 ) -> list[Block]:
-    """`work` done on so many replicas in blocks as large as suits the engine; the results in order.
+    """Call `work` on `count` replicas, in blocks of the size that suits the engine, and return the
+    results in order.
 
-    An engine that is threaded does as many blocks at a time as there are cores (or `workers`).
-    Operations run on one thread each: those on networks this small lose more by sharing than they
-    gain. Where dropout is the engine's own, a replica may depend on which others are in its block;
-    else it does not.
+    An engine that is threaded works on as many blocks at a time as there are cores (or `workers`).
+    Each operation runs on one thread, since networks this small lose more by sharing an operation
+    than they gain. If the engine draws the masks of dropout, a replica may depend on the others in
+    its block; otherwise it does not.
     """
     threads = (workers or cores()) if engine.threaded else 1
     size = min(engine.replicas_at_once(model, recipe), math.ceil(count / threads)) if count else 1

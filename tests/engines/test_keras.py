@@ -142,7 +142,7 @@ def test_a_second_backend_in_one_process_is_refused(engine: Engine) -> None:
         (KerasJaxEngine if ENGINE == "keras" else KerasEngine)()
     assert str(caught.value) == (
         f'engine "{OTHER}" needs keras on {BACKENDS[OTHER]}, but this process already runs it on '
-        f"{BACKENDS[ENGINE]}: give it a process of its own"
+        f"{BACKENDS[ENGINE]}: use a separate process"
     )
 
 

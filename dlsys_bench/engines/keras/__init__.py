@@ -1,8 +1,8 @@
-"""The keras engines, as a Keras user would write them: native layers, optimisers and losses,
+"""The keras engines, written as Keras's users write them: its layers, optimisers and losses,
 `compile` and `fit`.
 
-Importing this package imports no keras: the backend is a choice per process, made when an engine is
-created.
+Importing this package does not import keras: its backend is chosen once per process, when the first
+engine is created.
 """
 
 from dlsys_bench.engines.keras.engine import KerasEngine, KerasJaxEngine

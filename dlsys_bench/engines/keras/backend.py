@@ -1,5 +1,4 @@
-"""The backend under keras: how a process comes to it, whether it has a GPU, how it takes gradients
-and data."""
+"""The backends of keras: how each is started, and what differs between them."""
 
 from __future__ import annotations
 
@@ -22,8 +21,8 @@ LossFunction = Callable[[TensorList], tuple[Any, Any]]
 
 
 class FitData(Protocol):
-    """The data arguments of `fit`: batches of one size, the last smaller, or of a list of sizes.
-    The shuffling follows keras.utils.set_random_seed."""
+    """Creates the data arguments of keras's `fit`: batches of one size, the last smaller, or of a
+    list of sizes. The order of the shuffling follows from keras.utils.set_random_seed."""
 
     def __call__(
         self, x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
@@ -31,8 +30,8 @@ class FitData(Protocol):
 
 
 class Backend(NamedTuple):
-    """What differs between backends. `differentiate` gives the value of a function of some tensors,
-    what it returns beside the value, and the value's gradient in each tensor."""
+    """The functions that differ between backends. `differentiate` returns the value of a function of
+    some tensors, its second result, and the gradient of the value in each tensor."""
 
     has_gpu: Callable[[], bool]
     differentiate: Callable[[LossFunction, TensorList], tuple[Any, Any, TensorList]]
@@ -59,12 +58,11 @@ def _tensorflow_differentiate(
 def _tensorflow_feed(
     x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
 ) -> dict[str, Any]:
-    """A tf.data.Dataset, which keeps its dtype: Keras casts the arrays that it is given to its
-    floatx.
+    """Create a tf.data.Dataset, which keeps its dtype: Keras casts arrays to its floatx.
 
-    Its autotuner is off. With it, dropping an iterator can wait for the tuner's next round, which
-    comes the later the longer the iterator lived (TensorFlow 2.21): epochs then take up to twice
-    their time at random.
+    The autotuner is off. With it, deleting an iterator may have to wait for the tuner's next round,
+    which comes later the longer the iterator has existed (TensorFlow 2.21), so that some epochs
+    take twice as long.
     """
     import tensorflow
 
@@ -84,12 +82,12 @@ def _tensorflow_feed(
             )
             places = places.apply(tensorflow.data.experimental.assert_cardinality(len(batch_size)))
         batches = places.map(lambda chosen: tuple(tensorflow.gather(part, chosen) for part in held))
-    # Keras would shuffle a dataset no further, and says so unless it is told not to.
+    # Keras does not shuffle a dataset, and warns if it is asked to.
     return {"x": batches.prefetch(2).with_options(options), "shuffle": False}
 
 
 def _places(sizes: list[int]) -> Iterator[NDArray[np.int64]]:
-    """The places of the samples of each batch."""
+    """Yield the indices of the samples of each batch."""
     start = 0
     for size in sizes:
         yield np.arange(start, start + size)
@@ -112,7 +110,7 @@ def _jax_differentiate(forward: LossFunction, tensors: TensorList) -> tuple[Any,
 def _jax_feed(
     x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
 ) -> dict[str, Any]:
-    """The arrays as they are, or a generator of batches of them."""
+    """Return the arrays, or a generator of batches of a list of sizes."""
     if not isinstance(batch_size, int):
         return {
             "x": ((x[at], y[at]) for at in _places(batch_size)),
@@ -132,24 +130,24 @@ def _is_not_about_retracing(record: logging.LogRecord) -> bool:
 
 
 def start_backend(engine: str, backend: str, device: str) -> None:
-    """Import keras on a backend, or find it there.
+    """Import keras on a backend, unless it is running there already.
 
-    Errors: EngineError where the process already runs keras on another backend, or has no GPU for
-    "cuda".
+    Raises EngineError if keras runs on another backend in this process, or if there is no GPU for
+    the device "cuda".
     """
     running = importlib.import_module("keras").config.backend() if "keras" in sys.modules else None
     if running not in (None, backend):
         raise EngineError(
-            f'engine "{engine}" needs keras on {backend}, but this process already runs it on {running}: '
-            "give it a process of its own"
+            f'engine "{engine}" needs keras on {backend}, but this process already runs it on '
+            f"{running}: use a separate process"
         )
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Other people's deprecations are no business of ours.
+        warnings.simplefilter("ignore")  # Deprecation warnings of keras's dependencies.
         importlib.import_module("keras")
-    # TensorFlow takes many networks, each compiled once, for one function compiled over and over,
-    # and warns.
+    # TensorFlow mistakes many networks, each compiled once, for one function that is compiled again
+    # and again, and warns.
     logging.getLogger("tensorflow").addFilter(_is_not_about_retracing)
     if device == "cuda" and not BACKENDS[backend].has_gpu():
         raise EngineError(

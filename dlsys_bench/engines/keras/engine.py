@@ -1,4 +1,4 @@
-"""The engine on keras, for TensorFlow and for JAX. Imports no keras until an engine is created."""
+"""The engines on keras, with TensorFlow and with JAX. keras is imported when an engine is created."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
 from dlsys_bench.engines.epochs import Epoch, training_epochs
 from dlsys_bench.engines.keras.backend import BACKENDS, start_backend
-from dlsys_bench.engines.plan import Array, Plan, Weights, count_steps
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -25,12 +25,14 @@ PREDICTED_AT_ONCE = 1000
 SINGLE_RATE = "Keras keeps learning rates in single precision"
 SINGLE_BETAS = "Keras takes Adam's bias correction from betas in single precision"
 
-MISREADS = "of one channel, where strides leave columns over, TensorFlow's oneDNN misreads memory in single precision"
+MISREADS = (
+    "of one channel, where strides leave columns over, TensorFlow's oneDNN misreads memory in "
+    "single precision"
+)
 
 
 def _array(tensor: Any) -> Array:
-    """A copy of a tensor or a variable. Through a tensor, because numpy 2 warns where it reads a
-    variable itself."""
+    """Copy a tensor or a variable to an array. numpy 2 warns if it reads a variable directly."""
     import keras
 
     return np.array(keras.ops.convert_to_numpy(keras.ops.copy(tensor)))
@@ -39,7 +41,7 @@ def _array(tensor: Any) -> Array:
 class KerasEngine(Engine):
     """Keras on TensorFlow, on the CPU or on CUDA, compiled as Keras does by default.
 
-    Figures of an epoch are Keras's own, which are float32 whatever the dtype of the network.
+    The running figures are Keras's own, which are float32 whatever the dtype of the network.
     """
 
     name = "keras"
@@ -59,7 +61,7 @@ class KerasEngine(Engine):
         start_backend(self.name, self.backend, device)
 
     def _device(self) -> contextlib.AbstractContextManager[Any]:
-        """The CPU, where a GPU would be taken unasked; a GPU is taken unasked."""
+        """Select the CPU if it is asked for; TensorFlow uses a GPU by default if there is one."""
         import keras
 
         return keras.device("cpu:0") if self.device == "cpu" else contextlib.nullcontext()
@@ -87,7 +89,7 @@ class KerasEngine(Engine):
             for begin in range(0, len(x), PREDICTED_AT_ONCE):
                 part = x[begin : begin + PREDICTED_AT_ONCE]
                 short = PREDICTED_AT_ONCE - len(part) if begin else 0
-                # A last batch of another size would be compiled anew; filled up, it costs nothing.
+                # Filled up, since a last batch of another size would have to be compiled.
                 filled = (
                     np.concatenate([part, np.zeros((short, *x.shape[1:]), self.dtype)])
                     if short
@@ -136,20 +138,18 @@ class KerasEngine(Engine):
                 training=batch.training,
             )
             net.advance_seeds(network, moved)
-        # Keras unpacks a list of one output.
+        # With a single layer, Keras returns the output instead of a list.
         return [_array(output) for output in (outputs if isinstance(outputs, list) else [outputs])]
 
     def fit(
         self, net: KerasNetwork, samples: Samples, recipe: Recipe, plan: Plan
     ) -> Generator[Epoch]:
-        """As `Engine.fit` says. A loss that is not finite shows in the running mean, whose value
-        the error names."""
+        """See `Engine.fit`. A non-finite loss is detected in the running mean of the epoch, whose
+        value the error has."""
         from dlsys_bench.engines.keras.training import (
-            ACCURACIES,
-            LOSSES,
             EpochCallback,
             GlobalRandomState,
-            optimizer_of,
+            compile_network,
             targets,
         )
 
@@ -157,43 +157,31 @@ class KerasEngine(Engine):
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         x = np.asarray(samples.x, self.dtype)
         y = targets(recipe.loss, samples.y, net.model.output_shape[-1], self.dtype)
-        accuracy = ACCURACIES.get(type(recipe.loss))
         feed, random = BACKENDS[self.backend].feed, GlobalRandomState(plan.seed)
+        native = not plan.parity and recipe.batch_sizes is None
         with self._device(), random.active():
             net.seed(plan.seed)
-            net.sequential.compile(
-                optimizer_of(recipe, count_steps(len(x), recipe, plan)),
-                LOSSES[type(recipe.loss)](self.dtype),
-                metrics=[accuracy(self.dtype)] if accuracy else None,
-                # Masks that come from outside are new at every step, and a compiled step would keep
-                # the first.
-                run_eagerly=plan.parity and bool(net.dropouts),
-            )
-            native = not plan.parity and recipe.batch_sizes is None
+            compile_network(net, recipe, plan, len(x), self.dtype)
             batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle) if native else {}
         for epoch in training_epochs(net.model, len(x), recipe, plan):
             with self._device(), random.active(), net.with_masks(None):
-                callback = EpochCallback(net, epoch)
                 if not native:
                     order = epoch.order()
                     sizes = recipe.batch_size if recipe.batch_sizes is None else epoch.sizes
                     batches = feed(x[order], y[order], sizes)
-                # One `fit` an epoch: Keras keeps the compiled functions and the optimiser.
-                net.sequential.fit(
-                    **batches,
-                    initial_epoch=epoch.number - 1,
-                    epochs=epoch.number,
-                    verbose=0,
-                    callbacks=[callback],
-                )
+                # One call of `fit` per epoch: Keras keeps the compiled functions and the state of
+                # the optimiser.
+                callback = EpochCallback(net, epoch)
+                numbers = {"initial_epoch": epoch.number - 1, "epochs": epoch.number}
+                net.sequential.fit(**batches, **numbers, verbose=0, callbacks=[callback])
             yield callback.ended
 
 
 class KerasJaxEngine(KerasEngine):
     """Keras on JAX, on the CPU or on CUDA, compiled as Keras does by default.
 
-    It has no float64: on JAX, Keras takes a float64 layer but computes much of it in float32
-    (means, tanh, batch norm), even where JAX itself is told to keep 64 bits.
+    There is no float64: on JAX, Keras accepts a float64 layer but computes much of it in float32
+    (means, tanh, batch norm), even if JAX is set to 64 bits.
     """
 
     name = "keras-jax"

@@ -1,6 +1,6 @@
 # mypy: disallow-subclassing-any=False
-"""A model of the spec as a keras.Sequential. Imports keras: only an engine that has chosen its
-backend imports this."""
+"""A model as a keras.Sequential. This module imports keras, so it is imported only after an engine
+has started its backend."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ KeptMasks = Mapping[int, NDArray[np.bool_]]
 
 
 class KerasDropout(keras.layers.Dropout):
-    """Keras's own, unless it is told what to keep."""
+    """Keras's dropout, or with a mask, dropout of what the mask says."""
 
     kept: NDArray[np.bool_] | None = None
 
     def call(self, inputs: Any, training: bool = False) -> Any:
+        """Drop out by the mask, or by Keras's own draw."""
         if self.kept is None or not training:
             return super().call(inputs, training=training)
         return inputs * keras.ops.cast(self.kept, inputs.dtype) / (1.0 - self.rate)
@@ -37,7 +38,7 @@ def _activation(layer: layers.Activation, **options: Any) -> Any:
     return keras.layers.Activation(layer.function, **options)
 
 
-# The layout is said where it matters: a user's keras.json may have another default.
+# The layout is given explicitly, since a user's keras.json may have another default.
 NHWC = "channels_last"
 
 LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
@@ -85,14 +86,13 @@ FAMILIES: dict[str, Callable[[Distribution, int], Any]] = {
 
 
 def derive_seed(seed: int, *stream: int) -> int:
-    """A seed of 31 bits, as keras takes them, for one use of a run's seed."""
+    """Derive a seed of 31 bits, as keras takes them, for one use of a seed."""
     return int(np.random.SeedSequence((seed, *stream)).generate_state(1)[0] >> 1)
 
 
 def initializer(tensor: Tensor, seed: int) -> Any:
-    """Keras's initialiser of this name. Keras would scale a vector by its own length where the spec
-    takes the fans of the layer's kernel, so a bias that starts by a scaled law gets the law
-    itself."""
+    """Create Keras's initialiser of a tensor. Keras derives the fans of a vector from its length, but
+    a bias has the fans of the kernel of its layer, so a vector is drawn from the distribution."""
     native = SCALED.get(type(tensor.initializer)) if len(tensor.shape) > 1 else None
     if native is not None:
         return native(seed=seed)
@@ -101,8 +101,8 @@ def initializer(tensor: Tensor, seed: int) -> Any:
 
 
 class KerasNetwork:
-    """A keras.Sequential of the model's layers under the model's names, and its tensors by
-    theirs."""
+    """A keras.Sequential with the names of the model's layers, and its tensors by the model's
+    names."""
 
     def __init__(self, model: Model, dtype: str, seed: int) -> None:
         self.model = model
@@ -133,24 +133,24 @@ class KerasNetwork:
         }
 
     def assign(self, weights: Weights) -> None:
-        """Take these values, by name."""
+        """Set every tensor, by name."""
         for name, variable in self.tensors.items():
             variable.assign(weights[name])
 
     def seed(self, seed: int) -> None:
-        """Let the dropout layers draw afresh from a seed."""
+        """Seed the dropout layers."""
         for place, layer in self.dropouts.items():
             if layer.rate > 0:
                 layer.seed_generator.state.assign([derive_seed(seed, place), 0])
 
     def set_masks(self, masks: KeptMasks | None) -> None:
-        """Hand each dropout layer what it keeps, or let it draw."""
+        """Set what each dropout layer keeps, or let it draw."""
         for place, layer in self.dropouts.items():
             layer.kept = None if masks is None else masks[place]
 
     @contextlib.contextmanager
     def with_masks(self, masks: KeptMasks | None) -> Iterator[None]:
-        """`keep` for one pass."""
+        """Set the masks for one pass."""
         self.set_masks(masks)
         try:
             yield
@@ -158,8 +158,8 @@ class KerasNetwork:
             self.set_masks(None)
 
     def advance_seeds(self, network: Any, non_trainable: list[Any]) -> None:
-        """After a pass that left all state alone, move on what the dropout layers draw from, and
-        only that."""
+        """Advance the random state of the dropout layers, and no other state, after a pass that
+        returned the new state instead of storing it."""
         generators = {
             id(layer.seed_generator.state) for layer in self.dropouts.values() if layer.rate > 0
         }

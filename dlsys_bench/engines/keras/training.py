@@ -1,6 +1,6 @@
 # mypy: disallow-subclassing-any=False
-"""What `compile` and `fit` are given. Imports keras: only an engine that has chosen its backend
-imports this."""
+"""The arguments of keras's `compile` and `fit`. This module imports keras, so it is imported only
+after an engine has started its backend."""
 
 from __future__ import annotations
 
@@ -16,32 +16,37 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.epochs import EpochRun
 from dlsys_bench.engines.keras.network import KerasNetwork, derive_seed
+from dlsys_bench.engines.plan import Plan, count_steps
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec import losses, optimizers
 from dlsys_bench.spec.recipe import Recipe
 
 
 class _OfRawOutputs:
-    """Under TensorFlow, Keras looks behind an output that a softmax made and takes the
-    cross-entropy of its input instead. A copy hides where the output came from, so that the loss is
-    of what the network gives."""
+    """Computes the loss of the outputs as they are.
+
+    With TensorFlow, Keras checks whether outputs come from a softmax, and if so computes the
+    cross-entropy of its inputs instead. A copy hides where the outputs come from.
+    """
 
     def call(self, y: Any, outputs: Any) -> Any:
+        """Compute the loss of each sample."""
         return super().call(y, keras.ops.copy(outputs))  # type: ignore[misc]
 
 
 class CategoricalCrossentropy(_OfRawOutputs, keras.losses.CategoricalCrossentropy):
-    """Keras's own, of the raw outputs."""
+    """Keras's loss, of the outputs as they are."""
 
 
 class SparseCategoricalCrossentropy(_OfRawOutputs, keras.losses.SparseCategoricalCrossentropy):
-    """Keras's own, of the raw outputs."""
+    """Keras's loss, of the outputs as they are."""
 
 
 class HalfSquaredError(keras.losses.Loss):
-    """Half the sum of the squares over a sample's outputs."""
+    """Half the sum of the squared errors of the outputs of a sample."""
 
     def call(self, y: Any, outputs: Any) -> Any:
+        """Compute the loss of each sample."""
         return (
             keras.ops.sum(keras.ops.square(outputs - y), axis=tuple(range(1, len(outputs.shape))))
             / 2
@@ -49,14 +54,14 @@ class HalfSquaredError(keras.losses.Loss):
 
 
 class Margin(keras.losses.Loss):
-    """max(0, margin - y output), y (N, 1): no slope where it just reaches zero, as relu has
-    none."""
+    """max(0, margin - y output), y (N, 1), with a slope of zero where it just reaches zero."""
 
     def __init__(self, margin: float, dtype: str) -> None:
         super().__init__(dtype=dtype)
         self.margin = margin
 
     def call(self, y: Any, outputs: Any) -> Any:
+        """Compute the loss of each sample."""
         return keras.ops.relu(self.margin - y * outputs)[:, 0]
 
 
@@ -64,7 +69,7 @@ def _sign_accuracy(y: Any, outputs: Any) -> Any:
     return keras.ops.equal(y, keras.ops.sign(outputs))
 
 
-# Losses and metrics compute in keras's floatx unless they are told their dtype.
+# Without a dtype, losses and metrics compute in keras's floatx.
 LOSSES: dict[type[losses.Loss], Callable[[str], Any]] = {
     losses.CategoricalCrossEntropy: lambda dtype: CategoricalCrossentropy(
         from_logits=True, dtype=dtype
@@ -93,23 +98,24 @@ ACCURACIES: dict[type[losses.Loss], Callable[[str], Any]] = {
 
 
 class RateTable(keras.optimizers.schedules.LearningRateSchedule):
-    """The rate of every step, looked up: Keras keeps rates in single precision."""
+    """A table of the learning rates of all steps. Keras keeps rates in single precision."""
 
     def __init__(self, rates: list[float]) -> None:
         super().__init__()
         self.rates = np.array(rates, np.float32)
 
     def __call__(self, step: Any) -> Any:
-        # Keras asks once more when the last step is done.
+        """Return the rate of a step."""
+        # Keras asks once more after the last step.
         step = keras.ops.minimum(keras.ops.cast(step, "int32"), len(self.rates) - 1)
         return keras.ops.take(keras.ops.convert_to_tensor(self.rates), step)
 
     def get_config(self) -> dict[str, Any]:
-        """As Keras asks of a schedule."""
+        """Return the arguments, as Keras requires of a schedule."""
         return {"rates": self.rates.tolist()}
 
 
-# A learning rate is a number or a schedule to Keras.
+# Keras takes a number or a schedule as learning rate.
 OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[[Any, Any], Any]] = {
     optimizers.SGD: lambda record, rate: keras.optimizers.SGD(
         rate, momentum=record.momentum, nesterov=record.nesterov
@@ -124,7 +130,7 @@ OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[[Any, Any], Any]] = {
 
 
 def optimizer_of(recipe: Recipe, steps: int) -> Any:
-    """Keras's optimiser, at the recipe's rate for so many steps."""
+    """Create Keras's optimiser, with the learning rates of all steps of a training."""
     record = recipe.optimizer
     rate = (
         record.learning_rate
@@ -134,9 +140,24 @@ def optimizer_of(recipe: Recipe, steps: int) -> Any:
     return OPTIMIZERS[type(record)](record, rate)
 
 
+def compile_network(
+    net: KerasNetwork, recipe: Recipe, plan: Plan, samples: int, dtype: str
+) -> None:
+    """Compile the network for a training: its optimiser, loss and accuracy."""
+    accuracy = ACCURACIES.get(type(recipe.loss))
+    net.sequential.compile(
+        optimizer_of(recipe, count_steps(samples, recipe, plan)),
+        LOSSES[type(recipe.loss)](dtype),
+        metrics=[accuracy(dtype)] if accuracy else None,
+        # Masks that are given differ from step to step, and a compiled step would always use those
+        # of the first.
+        run_eagerly=plan.parity and bool(net.dropouts),
+    )
+
+
 def targets(loss: losses.Loss, y: NDArray[Any], outputs: int, dtype: str) -> NDArray[Any]:
-    """Y (N,) or (N, K) as the native loss takes it: one-hot (N, K), labels (N,), signs (N, 1) or
-    values (N, K)."""
+    """Return y (N,) or (N, K) in the form of Keras's loss: one-hot (N, K), labels (N,), signs (N, 1)
+    or values (N, K)."""
     if isinstance(loss, losses.CategoricalCrossEntropy):
         return np.asarray(keras.utils.to_categorical(y, outputs), dtype)
     if loss.targets == "labels":
