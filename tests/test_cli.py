@@ -300,6 +300,9 @@ def test_claims_are_listed_with_their_rulings(folder: Path) -> None:
         one["claim"] for one in rulings if one["study"] == "perceptron"
     ]
     assert 'did you mean "perceptron"' in invoke("claims", "perceptrom", code=2).stderr
+    listed = json.loads(invoke("claims", "regularization", "--published", "--json").stdout)
+    assert {"kind": "exact", "value": 546538}.items() <= listed[0].items()
+    assert "unsound" not in invoke("claims", "perceptron", "--published").stdout
     invoke("claims", "dying-relu", "--output", "claims.md")
     assert "| nb2.relu.collapse | 0.964 |" in (folder / "claims.md").read_text()
 

@@ -11,8 +11,8 @@ import click
 
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.notebooks.claims import claims
-from dlsys_bench.notebooks.rulings import rule
-from dlsys_bench.notebooks.rulings.tables import claims_table
+from dlsys_bench.notebooks.rulings import claims_of, rule
+from dlsys_bench.notebooks.rulings.tables import claims_table, published_table
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show_or_write
 from dlsys_bench.runs.store import read
@@ -25,24 +25,43 @@ class ClaimsOptions:
     study: str | None
     runs: tuple[Path, ...]
     engine: str
+    published: bool
     output: Path | None
     json: bool
 
 
 @receives(ClaimsOptions)
 def claims_command(options: ClaimsOptions) -> None:
-    """Print or write the table of rulings."""
+    """Print or write the table of rulings, or of the published claims alone."""
+    if options.published:
+        _show_published(options)
+        return
     runs = [run for path in options.runs for run in read(path)]
     rulings = rule(options.study, runs, options.engine)
     if not rulings:
-        studies = list(dict.fromkeys(claim["study"] for claim in claims()))
-        raise UserError(
-            f"no claims of {options.study!r}{nearest(str(options.study), studies)}; "
-            f"there are claims of {', '.join(studies)}"
-        )
+        raise _no_claims(options.study)
     if options.json:
         click.echo(json.dumps([one.to_dict() for one in rulings], indent=1))
         return
     counts = Counter(one.ruling.value for one in rulings)
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())
     show_or_write(claims_table(rulings, f"{len(rulings)} claims: {summary}"), options.output)
+
+
+def _show_published(options: ClaimsOptions) -> None:
+    """Print or write the published claims."""
+    chosen = claims_of(options.study)
+    if not chosen:
+        raise _no_claims(options.study)
+    if options.json:
+        click.echo(json.dumps(chosen, indent=1))
+        return
+    show_or_write(published_table(chosen), options.output)
+
+
+def _no_claims(study: str | None) -> UserError:
+    known = list(dict.fromkeys(claim["study"] for claim in claims()))
+    return UserError(
+        f"no claims of {study!r}{nearest(str(study), known)}; there are claims of "
+        f"{', '.join(known)}"
+    )

@@ -26,6 +26,9 @@ claims_command = Command(
             (),
         ),
         Option("engine", OWN, "Engine whose runs are ruled on.", Text("NAME"), "numpy"),
+        Option(
+            "published", OWN, "List the published claims without ruling on them.", Flag(), False
+        ),
         Option("output", OWN, "Write the table to this file as Markdown.", File()),
         Option("json", OWN, "Print JSON.", Flag(), False),
     ),

@@ -69,11 +69,16 @@ def rule(
             remark = f"not significant among {len(tested)} figures tested (q {q:.2g})"
             reason = f"{judged[n].reason}; {remark}"
             judged[n] = replace(judged[n], ruling=Ruling.UNDECIDED, reason=reason)
-    judged = confront(judged)
+    chosen = {claim["id"] for claim in claims_of(study)}
+    return [one for one in confront(judged) if one.claim["id"] in chosen]
+
+
+def claims_of(study: str | None) -> list[Claim]:
+    """The claims on a study or a group of studies, or all."""
     return [
-        one
-        for one in judged
-        if study in (None, one.claim["study"], studies()[one.claim["study"]].group)
+        claim
+        for claim in claims()
+        if study in (None, claim["study"], studies()[claim["study"]].group)
     ]
 
 
@@ -93,4 +98,4 @@ def _sound(one: Judged) -> Judged:
     return replace(one, reason=f"{one.reason}; caveat: {caveat}") if caveat else one
 
 
-__all__ = ["KINDS", "Claim", "Judged", "Ruling", "Runs", "judge", "rule"]
+__all__ = ["KINDS", "Claim", "Judged", "Ruling", "Runs", "claims_of", "judge", "rule"]

@@ -44,10 +44,7 @@ class Judged:
     @property
     def published(self) -> str:
         """The published figure or, where there is none, the published text."""
-        value = self.claim.get("value", self.claim.get("values"))
-        if value is None:
-            return str(self.claim.get("text", ""))
-        return ", ".join(f"{v:g}" for v in value) if isinstance(value, list) else f"{value:g}"
+        return published(self.claim)
 
     def to_dict(self) -> dict[str, Any]:
         """The ruling as JSON values."""
@@ -66,6 +63,14 @@ class Judged:
         }
 
 
+def published(claim: Claim) -> str:
+    """The published figure of a claim or, where there is none, the published text."""
+    value = claim.get("value", claim.get("values"))
+    if value is None:
+        return str(claim.get("text", ""))
+    return ", ".join(f"{v:g}" for v in value) if isinstance(value, list) else f"{value:g}"
+
+
 def unmeasured(claim: Claim, runs: int) -> Judged:
     """The ruling for a claim that has too few stored runs."""
     study = claim["study"]
@@ -77,4 +82,4 @@ def unmeasured(claim: Claim, runs: int) -> Judged:
     )
 
 
-__all__ = ["LEVEL", "Claim", "Judged", "Ruling", "unmeasured"]
+__all__ = ["LEVEL", "Claim", "Judged", "Ruling", "published", "unmeasured"]

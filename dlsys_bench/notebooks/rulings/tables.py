@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dlsys_bench.notebooks.rulings import Judged, rule
-from dlsys_bench.report.table import NONE, Table
+from dlsys_bench.notebooks.rulings import Claim, Judged, rule
+from dlsys_bench.notebooks.rulings.ruling import published
+from dlsys_bench.report.table import NONE, Columns, Table
 from dlsys_bench.runs.result import Result
 
 
@@ -27,6 +28,18 @@ def claims_table(rulings: Sequence[Judged], title: str = "Claims") -> Table:
     return Table(
         title, ("claim", "published", "measured", "95% interval", ">runs", "ruling", "reason"), rows
     )
+
+
+def published_table(claims: Sequence[Claim]) -> Table:
+    """One row per claim: its kind, the published value or text, and its caveat."""
+    columns: Columns[Claim] = {
+        "claim": lambda claim: claim["id"],
+        "kind": lambda claim: claim["kind"],
+        "published": published,
+        "sound": lambda claim: "yes" if claim.get("sound", True) else "no",
+        "caveat": lambda claim: claim.get("caveat") or "",
+    }
+    return Table.of(f"{len(claims)} claims", columns, claims)
 
 
 def appendix(results: Sequence[Result]) -> Mapping[str, Sequence[Table]]:
