@@ -1,5 +1,4 @@
-"""The published parameter counts, counted by the frameworks themselves in the networks that the
-engines build."""
+"""The published numbers of parameters, as each framework counts them in the built networks."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ COUNTS = [claim for claim in claims() if claim.get("metric", "").startswith("par
 
 def counted_by_torch(net: Any) -> dict[str, int]:
     trainable = sum(parameter.numel() for parameter in net.parameters())
-    # The number of batches seen is torch's own bookkeeping, not a statistic of the network.
+    # torch's count of the batches is bookkeeping, not a statistic of the network.
     state = sum(
         buffer.numel()
         for name, buffer in net.named_buffers()
@@ -73,7 +72,7 @@ def test_the_built_networks_have_the_published_counts(name: str, count: Any) -> 
 
 
 @pytest.mark.parametrize("case", find("regularization"), ids=lambda case: case.name)
-def test_every_arm_has_a_band_on_its_own_dataset_and_on_digits(case: Any) -> None:
+def test_every_arm_has_reference_runs_on_its_dataset_and_on_digits(case: Any) -> None:
     from dlsys_bench.runs.store import find_reference, reference_runs
 
     for dataset in ("digits", studies()[case.study.name].dataset):

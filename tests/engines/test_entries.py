@@ -1,4 +1,4 @@
-"""What the registry says of an engine, without importing it, is what the engine says."""
+"""The registry states the devices and dtypes of an engine as the engine itself does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dlsys_bench.engines.registry import ENGINES, unavailable
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_devices_and_dtypes_are_the_engines(name: str) -> None:
+def test_devices_and_dtypes_are_those_of_the_engine(name: str) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)
     entry = ENGINES[name]

@@ -94,7 +94,7 @@ def test_a_convolution_and_a_pool_equal_those_of_numpy(
 
 
 @pytest.mark.parametrize(
-    ("pool", "together"),
+    ("pool", "fused"),
     [
         (AveragePool((2, 2)), True),
         (AveragePool((4, 2)), True),
@@ -106,7 +106,7 @@ def test_a_convolution_and_a_pool_equal_those_of_numpy(
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_batch_norm_and_a_pool_are_fused_only_where_the_result_is_the_same(
-    pool: AveragePool, together: bool, training: bool, first: bool
+    pool: AveragePool, fused: bool, training: bool, first: bool
 ) -> None:
     layers = (BatchNorm(epsilon=0.1), pool, BatchNorm(), pool, Flatten(), Dense(3))
     model = Model(
@@ -128,7 +128,7 @@ def test_a_batch_norm_and_a_pool_are_fused_only_where_the_result_is_the_same(
         )
     (expected, _, outputs), (ours, net, ours_outputs) = found
     place = 0 if first else 1
-    assert set(net.fused) == ({place, place + 2} if together else set())
+    assert set(net.fused) == ({place, place + 2} if fused else set())
     assert ours.loss == pytest.approx(expected.loss, rel=1e-12)
     for name, values in (*expected.weights.items(), ("x", expected.x)):
         actual = ours.x if name == "x" else ours.weights[name]

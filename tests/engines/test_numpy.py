@@ -94,13 +94,13 @@ def test_buffers_of_one_batch_do_not_leak_into_the_next() -> None:
     ]
     shared = engine.build(model, weights)
     for batch in batches:
-        alone, together = (
+        fresh, reused = (
             engine.gradients(net, batch, Recipe().loss)
             for net in (engine.build(model, weights), shared)
         )
-        for name in alone.weights:
-            np.testing.assert_array_equal(together.weights[name], alone.weights[name], err_msg=name)
-        np.testing.assert_array_equal(together.x, alone.x)
+        for name in fresh.weights:
+            np.testing.assert_array_equal(reused.weights[name], fresh.weights[name], err_msg=name)
+        np.testing.assert_array_equal(reused.x, fresh.x)
 
 
 @settings(max_examples=30)

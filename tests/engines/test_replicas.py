@@ -1,4 +1,4 @@
-"""Many networks trained as one: each gives what it gives alone."""
+"""Replicas are trained as one program, and each gives what a single network gives."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 def way(engine: Engine, record: R) -> R:
-    """The record as the engine can follow it; numpy takes any."""
+    """Return the record in the convention of the engine; numpy follows any."""
     return record if engine.name == "numpy" else to_convention(engine.convention, record)
 
 
@@ -62,20 +62,20 @@ def agree(
     recipes: Sequence[Recipe],
     plans: Sequence[Plan],
 ) -> None:
-    together = engine.replicate(model, plans)
-    histories = train_replicas(together, samples, recipes, plans)
+    batched = engine.replicate(model, plans)
+    histories = train_replicas(batched, samples, recipes, plans)
     x = (samples if isinstance(samples, Samples) else samples[0]).x
-    outputs, traces = together.predict(x), together.trace(x)
+    outputs, traces = batched.predict(x), batched.trace(x)
     for replica, (recipe, plan) in enumerate(zip(recipes, plans, strict=True)):
         net = engine.build(model, plan.weights(model))
-        alone = train(
+        single = train(
             engine, net, samples if isinstance(samples, Samples) else samples[replica], recipe, plan
         )
-        weights, expected = together.weights(replica), engine.weights(net)
-        # An adaptive optimiser divides what is rounding alone by its epsilon, and goes there step
-        # by step.
+        weights, expected = batched.weights(replica), engine.weights(net)
+        # An adaptive optimiser divides gradients that are rounding errors by its epsilon, and these
+        # differences add up over the steps.
         rounding = (
-            alone[-1].steps
+            single[-1].steps
             * recipe.optimizer.learning_rate
             * ROUNDING
             / getattr(recipe.optimizer, "epsilon", 1.0)
@@ -88,13 +88,13 @@ def agree(
             )
         np.testing.assert_allclose(outputs[replica], engine.predict(net, x), rtol=1e-8, atol=1e-9)
         np.testing.assert_allclose(traces[-1][replica], outputs[replica], rtol=1e-8, atol=1e-9)
-        assert [e.steps for e in histories[replica]] == [e.steps for e in alone]
-        for mine, one in zip(histories[replica], alone, strict=True):
-            assert mine.running_loss == pytest.approx(one.running_loss, rel=1e-9, abs=1e-12)
-            assert mine.running_accuracy == one.running_accuracy
+        assert [e.steps for e in histories[replica]] == [e.steps for e in single]
+        for actual, one in zip(histories[replica], single, strict=True):
+            assert actual.running_loss == pytest.approx(one.running_loss, rel=1e-9, abs=1e-12)
+            assert actual.running_accuracy == one.running_accuracy
             if one.by_step:
-                assert mine.by_step is not None
-                assert mine.by_step["learning_rate"] == one.by_step["learning_rate"]
+                assert actual.by_step is not None
+                assert actual.by_step["learning_rate"] == one.by_step["learning_rate"]
 
 
 @given(
@@ -106,7 +106,7 @@ def agree(
     own_rates=st.booleans(),
     own_samples=st.booleans(),
 )
-def test_a_replica_gives_what_it_gives_alone(
+def test_a_replica_gives_what_a_single_network_gives(
     engine: Engine,
     data: st.DataObject,
     optimizer: Optimizer,
@@ -134,8 +134,7 @@ def test_a_replica_gives_what_it_gives_alone(
 
 
 def test_own_dropout_and_own_schedules(engine: Engine) -> None:
-    """Without a plan's masks each replica drops as it does alone, and the rate of each follows its
-    own schedule."""
+    """Outside parity mode, a replica drops as a single network does and has its own schedule."""
     model = Model(
         "dropped",
         (6,),
@@ -159,7 +158,7 @@ def test_own_dropout_and_own_schedules(engine: Engine) -> None:
     )
 
 
-def test_replicas_may_start_by_laws_of_their_own(engine: Engine) -> None:
+def test_replicas_may_have_different_initializers(engine: Engine) -> None:
     models = [
         Model("m", (4,), (Dense(50, kernel_initializer=start),))
         for start in (Normal(0.1), Normal(2.0), HeNormal())
@@ -172,7 +171,7 @@ def test_replicas_may_start_by_laws_of_their_own(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba", "torch", "keras"])
-def test_a_replica_that_diverges_is_named_and_the_others_go_on(name: str) -> None:
+def test_a_replica_that_diverges_is_named_and_the_others_continue(name: str) -> None:
     if reason := unavailable(name):
         pytest.skip(reason)
     engine = create(name)
@@ -189,26 +188,26 @@ def test_a_replica_that_diverges_is_named_and_the_others_go_on(name: str) -> Non
         for rate in (0.01, 1e9, 0.05)
     ]
     plans = [Plan(seed) for seed in (0, 1, 2)]
-    seen: list[Sequence[Epoch | None]] = []
+    ended: list[Sequence[Epoch | None]] = []
     replicas = engine.replicate(model, plans)
-    seen.extend(replicas.fit(samples, recipes, plans))
-    histories = Histories(3, seen)
+    ended.extend(replicas.fit(samples, recipes, plans))
+    histories = Histories(3, ended)
     assert list(replicas.failures) == [1]
     error = replicas.failures[1]
     assert isinstance(error, DivergedError)
     assert len(histories[1]) == error.epoch - 1 < 30
     assert [len(histories[r]) for r in (0, 2)] == [30, 30]
-    assert [epochs[1] is None for epochs in seen] == [
+    assert [epochs[1] is None for epochs in ended] == [
         epoch >= error.epoch for epoch in range(1, 31)
     ]
     assert histories[0][-1].running_loss < histories[0][0].running_loss
     if name == "numpy":
-        alone = engine.build(model, seed=1)
+        single = engine.build(model, seed=1)
         with pytest.raises(DivergedError) as raised:
-            train(engine, alone, samples, recipes[1], plans[1])
+            train(engine, single, samples, recipes[1], plans[1])
         assert str(raised.value) == str(error)
         np.testing.assert_array_equal(
-            replicas.weights(1)["dense_1.kernel"], engine.weights(alone)["dense_1.kernel"]
+            replicas.weights(1)["dense_1.kernel"], engine.weights(single)["dense_1.kernel"]
         )
 
 
@@ -268,7 +267,7 @@ NINE = Samples(TEN.x[:9], TEN.y[:9])
     ],
 )
 @pytest.mark.parametrize("name", ["numpy", "numba", "torch"])
-def test_what_does_not_fit_is_one_clear_line(
+def test_arguments_that_do_not_fit_are_refused_in_one_line(
     name: str,
     models: Model | list[Model],
     recipes: Recipe | list[Recipe],
@@ -292,8 +291,8 @@ def test_what_does_not_fit_is_one_clear_line(
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba", "torch"])
-def test_a_replica_that_fails_keeps_no_poison(name: str) -> None:
-    """Weights and moving statistics are of before the batch that broke the loss."""
+def test_a_replica_that_fails_keeps_finite_weights(name: str) -> None:
+    """Weights and moving statistics are those before the batch whose loss was not finite."""
     if reason := unavailable(name):
         pytest.skip(reason)
     engine = create(name)
@@ -327,8 +326,7 @@ def test_each_replica_has_its_plan(name: str) -> None:
 @settings(max_examples=10)
 @given(seed=st.integers(0, 99))
 def test_an_engine_without_replicas_trains_one_by_one(seed: int) -> None:
-    """What any third party's engine does without lifting a finger, against numpy's batched
-    program."""
+    """The default of the base class gives what the batched program of numpy gives."""
     from dlsys_bench.engines.alignment import models_for_replicas
     from dlsys_bench.engines.replicas import OneByOne
 
@@ -346,5 +344,5 @@ def test_an_engine_without_replicas_trains_one_by_one(seed: int) -> None:
     for replicas in (one, batched):
         train_replicas(replicas, samples, recipe, plans)
     np.testing.assert_allclose(one.predict(samples.x), batched.predict(samples.x), rtol=1e-10)
-    for mine, theirs in zip(one.trace(samples.x), batched.trace(samples.x), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-10)
+    for actual, expected in zip(one.trace(samples.x), batched.trace(samples.x), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-10)

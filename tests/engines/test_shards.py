@@ -1,4 +1,4 @@
-"""A batch in shards: the same training as of one piece, the same bits on any number of threads."""
+"""Training in shards equals training on whole batches, with the same bits for any threads."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ IMAGES = Samples(RNG.standard_normal((45, 6, 6, 2)), RNG.integers(0, 3, 45))
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shards of four samples, so that small batches have several, not all of one size."""
+    """Cut shards of four samples, so that small batches have several, of different sizes."""
     cut(monkeypatch)
 
 
@@ -102,7 +102,9 @@ def trained(
         (1000, 1400, [1000]),
     ],
 )
-def test_a_batch_is_cut_by_its_size_alone(samples: int, values: int, sizes: list[int]) -> None:
+def test_the_shards_of_a_batch_depend_only_on_its_size(
+    samples: int, values: int, sizes: list[int]
+) -> None:
     assert [part.stop - part.start for part in shard_slices(samples, values)] == sizes
     assert len(shard_slices(100_000, values)) == shards.MAX_SHARDS
 
@@ -111,16 +113,16 @@ def test_a_batch_is_cut_by_its_size_alone(samples: int, values: int, sizes: list
 def test_shards_train_as_one_batch(
     engine: str, convention: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a plan: the masks are the same. The last batch has 7 samples, which is one shard again."""
+    """In parity mode the masks are equal. The last batch has 7 samples, which is one shard."""
     plan = Plan(5, parity=True)
-    whole, told = trained(engine, plan, convention=convention)
+    whole, losses = trained(engine, plan, convention=convention)
     cut(monkeypatch)
-    parts, told_of_parts = trained(engine, plan, convention=convention)
+    parts, losses_of_shards = trained(engine, plan, convention=convention)
     for name, values in whole.items():
         np.testing.assert_allclose(
             parts[name], values, rtol=0, atol=1e-9 * np.abs(values).max(), err_msg=name
         )
-    np.testing.assert_allclose(told_of_parts, told, rtol=1e-9)
+    np.testing.assert_allclose(losses_of_shards, losses, rtol=1e-9)
 
 
 @pytest.mark.usefixtures("small")
@@ -132,16 +134,15 @@ def test_the_bits_do_not_depend_on_the_threads(
     for threads in ("1", "2", "3", "8"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         found.append(trained(engine, Plan(5), dtype))
-    for weights, told in found[1:]:
-        assert told == found[0][1]
+    for weights, losses in found[1:]:
+        assert losses == found[0][1]
         for name, values in weights.items():
             np.testing.assert_array_equal(values, found[0][0][name], err_msg=name)
 
 
 @pytest.mark.usefixtures("small")
-def test_each_shard_drops_its_own(engine: str) -> None:
-    """Natively no two shards have one mask: the first dropout's outputs of a constant image
-    differ."""
+def test_each_shard_draws_its_own_masks(engine: str) -> None:
+    """The outputs of the first dropout for constant images differ between shards."""
     model = Model("drops", (50,), (Dropout(0.5), Dense(1)))
     made = create(engine, "cpu", "float64")
     net: Any = made.build(model, seed=1)
@@ -152,14 +153,14 @@ def test_each_shard_drops_its_own(engine: str) -> None:
         Recipe(loss=MeanSquaredError(), batch_size=8, epochs=1),
         Plan(1),
     )
-    # What each made of a constant image last.
+    # The last output of each shard for a constant image.
     first, second = (own.rules[0].buffer("y", (1, 50, 4), np.float64) for own in net.shards(2))
     assert first.shape == second.shape
     assert not np.array_equal(first, second)
 
 
 @pytest.mark.usefixtures("small")
-def test_two_trainings_at_once_are_as_each_alone(
+def test_two_concurrent_trainings_do_not_affect_each_other(
     engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -174,13 +175,13 @@ def test_two_trainings_at_once_are_as_each_alone(
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    for seed, (weights, told) in enumerate(expected):
-        assert found[seed][1] == told
+    for seed, (weights, losses) in enumerate(expected):
+        assert found[seed][1] == losses
         assert all(np.array_equal(found[seed][0][name], values) for name, values in weights.items())
 
 
 @pytest.mark.usefixtures("small")
-def test_a_loss_that_is_not_finite_ends_the_training_where_it_would(engine: str) -> None:
+def test_a_loss_that_is_not_finite_ends_the_training_at_the_same_batch(engine: str) -> None:
     made = create(engine, "cpu", "float64")
     net = made.build(Model("d", (2,), (Dense(1),)), seed=1)
     y = np.ones((24, 1))
@@ -192,16 +193,16 @@ def test_a_loss_that_is_not_finite_ends_the_training_where_it_would(engine: str)
 
 
 def passing(number: int, fails: int | None = None) -> Generator[int, list[int], list[int]]:
-    told = list((yield number))
+    losses = list((yield number))
     if fails == number:
         raise ZeroDivisionError(f"shard {number}")
-    more = yield sum(told) + number
-    return [*told, *more]
+    more = yield sum(losses) + number
+    return [*losses, *more]
 
 
 @pytest.fixture(params=["blocking", "spinning"])
 def barrier(request: pytest.FixtureRequest) -> Any:
-    """Where threads wait for each other: the operating system's way, and the compiled one."""
+    """Return a barrier: the one of the operating system, and the compiled one."""
     if request.param == "blocking":
         return BlockingBarrier
     pytest.importorskip("numba")
@@ -211,7 +212,7 @@ def barrier(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "5"])
-def test_what_one_yields_all_are_sent(
+def test_each_shard_receives_what_all_yield(
     barrier: Any, threads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
@@ -221,18 +222,18 @@ def test_what_one_yields_all_are_sent(
 
 @pytest.mark.parametrize("threads", ["1", "2", "3"])
 @pytest.mark.parametrize("fails", [0, 2])
-def test_what_a_shard_raises_comes_through(
+def test_an_error_of_a_shard_is_raised(
     barrier: Any, threads: str, fails: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     with pytest.raises(ZeroDivisionError, match=f"shard {fails}"):
         run_shards([passing(number, fails) for number in range(3)], barrier)
-    # And the next meeting is not spoilt.
+    # The barrier can be used again.
     assert len(run_shards([passing(number) for number in range(3)], barrier)) == 3
 
 
 @pytest.mark.parametrize("stopped", [1, 2])
-def test_an_interrupt_while_passes_are_handed_out_leaves_nobody_waiting(
+def test_an_interrupt_leaves_no_thread_waiting(
     barrier: Any, stopped: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")

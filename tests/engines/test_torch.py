@@ -1,4 +1,4 @@
-"""What is torch's own in training many networks as one: its draws, its device, its failures."""
+"""The replicas of the torch engine: their draws, their device and their failures."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def images(seed: int, count: int = 26) -> Samples:
     return Samples(generator.standard_normal((count, 8, 8, 2)), generator.integers(0, 3, count))
 
 
-def same(mine: Weights, theirs: Weights) -> bool:
-    return all(np.array_equal(mine[name], theirs[name]) for name in theirs)
+def same(one: Weights, other: Weights) -> bool:
+    return all(np.array_equal(one[name], other[name]) for name in other)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_replica_starts_as_its_seed_does_alone(dtype: str) -> None:
+def test_a_replica_starts_as_a_single_network_of_its_seed(dtype: str) -> None:
     engine = create("torch", dtype=dtype)
     starts = [HeUniform(), GlorotNormal(), FanInUniform(), Normal(0.3)]
     models = [
@@ -89,11 +89,13 @@ def test_a_replica_starts_as_its_seed_does_alone(dtype: str) -> None:
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), Adam(0.01)])
-def test_without_dropout_a_replica_gives_what_its_seed_gives_alone(
+def test_without_dropout_a_replica_trains_as_a_single_network_of_its_seed(
     shuffle: bool, optimizer: Any
 ) -> None:
-    """Without a plan's order too: a replica shuffles by a generator of its own. Equal batches for
-    all are shared."""
+    """Outside parity mode, too: each replica has its own generator for shuffling.
+
+    Without shuffling, all replicas share their batches.
+    """
     engine = create("torch", dtype="float64")
     recipe = to_convention("torch", Recipe(optimizer, batch_size=6, epochs=3, shuffle=shuffle))
     plans = [Plan(seed) for seed in (3, 8, 3)]
@@ -101,16 +103,16 @@ def test_without_dropout_a_replica_gives_what_its_seed_gives_alone(
     histories = train_replicas(replicas, images(0), recipe, plans)
     for replica, plan in enumerate(plans):
         net = engine.build(LENET, seed=plan.seed)
-        alone = train(engine, net, images(0), recipe, plan)
+        single = train(engine, net, images(0), recipe, plan)
         for name, tensor in engine.weights(net).items():
-            # Before batch norm a bias has a gradient of rounding alone, which Adam divides by its
+            # The gradient of a bias before batch norm is rounding error, which Adam divides by its
             # epsilon.
             np.testing.assert_allclose(
                 replicas.weights(replica)[name], tensor, rtol=0, atol=1e-8, err_msg=name
             )
         np.testing.assert_allclose(
             [epoch.running_loss for epoch in histories[replica]],
-            [epoch.running_loss for epoch in alone],
+            [epoch.running_loss for epoch in single],
             rtol=1e-9,
         )
     first, other, again = (replicas.weights(replica) for replica in range(3))
@@ -119,8 +121,10 @@ def test_without_dropout_a_replica_gives_what_its_seed_gives_alone(
 
 
 def kept(shuffle: bool, seeds: list[int]) -> Array:
-    """What each replica kept (R, 200) in one step on one sample: the rest of its kernel stays where
-    it was."""
+    """Return the inputs that each replica kept in one step on one sample, (R, 200).
+
+    The other rows of its kernel have not moved.
+    """
     engine = create("torch", dtype="float64")
     plans = [Plan(seed) for seed in seeds]
     replicas = engine.replicate(DROPPED, plans)
@@ -131,14 +135,17 @@ def kept(shuffle: bool, seeds: list[int]) -> Array:
     )
     state = torch.get_rng_state()
     train_replicas(replicas, Samples(np.ones((1, 200)), np.full((1, 1), 9.0)), recipe, plans)
-    assert torch.equal(torch.get_rng_state(), state), "the draws of whoever calls have moved"
+    assert torch.equal(torch.get_rng_state(), state), "the random state of the caller has changed"
     after = [replicas.weights(replica)["dense_1.kernel"] for replica in range(len(plans))]
     return np.array([new != old for new, old in zip(after, before, strict=True)])[..., 0]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_replicas_drop_each_for_itself(shuffle: bool) -> None:
-    """Even those of one seed. Of 200 fair coins, 60 to 140 are heads but for one time in 1e8."""
+def test_replicas_draw_their_dropout_independently(shuffle: bool) -> None:
+    """This includes replicas of one seed.
+
+    Of 200 fair coins, 60 to 140 show heads with a probability of 1 - 1e-8.
+    """
     found = kept(shuffle, [4, 4, 4, 9])
     assert ((found.sum(axis=1) > 60) & (found.sum(axis=1) < 140)).all()
     for first in range(4):
@@ -146,7 +153,7 @@ def test_replicas_drop_each_for_itself(shuffle: bool) -> None:
             assert 60 < (found[first] == found[second]).sum() < 140
 
 
-def test_draws_follow_from_the_seeds_alone() -> None:
+def test_draws_depend_only_on_the_seeds() -> None:
     torch.manual_seed(1)
     first = kept(True, [4, 9])
     torch.manual_seed(2)
@@ -154,7 +161,7 @@ def test_draws_follow_from_the_seeds_alone() -> None:
     assert (kept(True, [4, 10])[0] != first[0]).any()
 
 
-def test_a_replica_that_diverges_goes_back_to_the_start_of_that_epoch() -> None:
+def test_a_replica_that_diverges_returns_to_the_start_of_the_epoch() -> None:
     engine = create("torch")
     model = Model("line", (3,), (Dense(4), Activation("tanh"), Dense(1)))
     generator = np.random.default_rng(0)
@@ -168,11 +175,11 @@ def test_a_replica_that_diverges_goes_back_to_the_start_of_that_epoch() -> None:
     ]
     plans = [Plan(seed) for seed in (0, 1, 2)]
     replicas = engine.replicate(model, plans)
-    seen: list[Weights] = []
+    weights_by_epoch: list[Weights] = []
     epochs = []
     for epoch in replicas.fit(samples, recipes, plans):
         epochs.append(epoch)
-        seen.append(replicas.weights(1))
+        weights_by_epoch.append(replicas.weights(1))
     histories = Histories(3, epochs)
     failure = replicas.failures[1]
     with pytest.raises(type(failure)) as raised:
@@ -181,8 +188,8 @@ def test_a_replica_that_diverges_goes_back_to_the_start_of_that_epoch() -> None:
     assert 1 < failure.epoch < 6
     assert len(histories[1]) == failure.epoch - 1
     for place in range(failure.epoch - 1, 6):
-        assert same(seen[place], seen[failure.epoch - 2])
-    assert same(replicas.weights(1), seen[failure.epoch - 2])
+        assert same(weights_by_epoch[place], weights_by_epoch[failure.epoch - 2])
+    assert same(replicas.weights(1), weights_by_epoch[failure.epoch - 2])
     for replica in (0, 2):
         net = engine.build(model, seed=plans[replica].seed)
         train(engine, net, samples, recipes[replica], plans[replica])
@@ -193,7 +200,7 @@ def test_a_replica_that_diverges_goes_back_to_the_start_of_that_epoch() -> None:
 
 
 class Asked(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the numbers that are read off the device."""
+    """Count the numbers that are read from the device."""
 
     count = 0
 
@@ -204,8 +211,8 @@ class Asked(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @pytest.fixture
 def no_other_device() -> Iterator[None]:
-    """Whoever makes a tensor without saying where gets one that holds nothing, and fails beside one
-    that does."""
+    """Make `meta` the default device: a tensor made without a device then holds nothing, and
+    cannot be combined with one that does."""
     with torch.device("meta"):
         yield
 
@@ -217,8 +224,7 @@ def no_other_device() -> Iterator[None]:
 def test_every_tensor_is_on_the_engines_device(
     shuffle: bool, rates: tuple[float, ...], parity: bool
 ) -> None:
-    """What a GPU would refuse, seen on a CPU: a tensor elsewhere, or a step that waits to be
-    read."""
+    """The CPU then refuses what a GPU would: tensors on two devices, and steps that wait."""
     engine = create("torch")
     model = to_convention("torch", Model("m", (8, 8, 2), (Dropout(0.3), *LENET.layers)))
     recipes = [

@@ -1,5 +1,5 @@
-"""What torch rounds the factors of products to: as asked, while it trains, and nothing else of the
-process."""
+"""The precision of products in torch: it is rounded as requested, only during a training step, and
+for no other part of the process."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ SAMPLES = Samples(
     GENERATOR.standard_normal((40, 8, 8, 2)).astype("float32"), GENERATOR.integers(0, 3, 40)
 )
 ROUNDED = 2.0**-9
-"""How far bfloat16 may be from what it stands for, as a part of it."""
+"""The relative rounding error of bfloat16."""
 
 
-def apart(found: Array, right: Array) -> float:
+def deviation(found: Array, right: Array) -> float:
     return float(np.abs(found - right).max() / np.abs(right).max())
 
 
-def test_bfloat16_is_as_near_as_its_rounding_allows() -> None:
+def test_bfloat16_gradients_differ_by_no_more_than_rounding() -> None:
     rounding, right = create("torch-bf16"), create("numpy", dtype="float64")
     weights = rounding.weights(rounding.build(MODEL, seed=3))
     batch = Batch(SAMPLES.x, SAMPLES.y, Plan(1).masks(MODEL, 0, 40), training=True)
@@ -80,19 +80,19 @@ def test_bfloat16_is_as_near_as_its_rounding_allows() -> None:
         engine.gradients(net, batch, RECIPE.loss)
         for engine, net in zip((rounding, right), nets, strict=True)
     )
-    # Each value has passed a few roundings, most of which average out; the largest of all may not.
+    # Each value has been rounded several times. Most errors average out, but the largest may not.
     assert ours.loss == pytest.approx(true.loss, rel=4 * ROUNDED)
     for name, tensor in true.weights.items():
-        assert apart(ours.weights[name], tensor) < 16 * ROUNDED, name
-    assert apart(ours.x, true.x) < 16 * ROUNDED
+        assert deviation(ours.weights[name], tensor) < 16 * ROUNDED, name
+    assert deviation(ours.x, true.x) < 16 * ROUNDED
     outputs = zip(rounding.trace(nets[0], batch), right.trace(nets[1], batch), strict=True)
-    assert all(apart(found, expected) < 8 * ROUNDED for found, expected in outputs)
-    # And it does round, in the forward pass and in the backward one.
-    assert apart(ours.weights["dense_2.kernel"], true.weights["dense_2.kernel"]) > ROUNDED / 16
+    assert all(deviation(found, expected) < 8 * ROUNDED for found, expected in outputs)
+    # It does round, in the forward pass and in the backward pass.
+    assert deviation(ours.weights["dense_2.kernel"], true.weights["dense_2.kernel"]) > ROUNDED / 16
     assert {str(tensor.dtype) for tensor in (*ours.weights.values(), ours.x)} == {"float32"}
 
 
-def test_bfloat16_trains_as_float32_does_but_for_its_rounding() -> None:
+def test_bfloat16_training_differs_from_float32_by_no_more_than_rounding() -> None:
     found = {}
     for name in ("torch", "torch-bf16"):
         engine = create(name)
@@ -101,11 +101,11 @@ def test_bfloat16_trains_as_float32_does_but_for_its_rounding() -> None:
         found[name] = engine.weights(net), history[-1].running_loss
     (weights, loss), (rounded, rounded_loss) = found["torch"], found["torch-bf16"]
     assert rounded_loss == pytest.approx(loss, rel=8 * ROUNDED)
-    assert all(apart(rounded[name], tensor) < 16 * ROUNDED for name, tensor in weights.items())
+    assert all(deviation(rounded[name], tensor) < 16 * ROUNDED for name, tensor in weights.items())
     assert any((rounded[name] != tensor).any() for name, tensor in weights.items())
 
 
-def test_replicas_round_as_one_network_does() -> None:
+def test_replicas_round_as_a_single_network_does() -> None:
     engine, plans = create("torch-bf16"), [Plan(4, parity=True), Plan(5, parity=True)]
     replicas = engine.replicate(MODEL, plans)
     train_replicas(replicas, SAMPLES, RECIPE, plans)
@@ -113,7 +113,7 @@ def test_replicas_round_as_one_network_does() -> None:
         net = engine.build(MODEL, plan.weights(MODEL))
         train(engine, net, SAMPLES, RECIPE, plan)
         for name, tensor in engine.weights(net).items():
-            assert apart(replicas.weights(replica)[name], tensor) < 4 * ROUNDED, name
+            assert deviation(replicas.weights(replica)[name], tensor) < 4 * ROUNDED, name
 
 
 class HereTF32(TorchTF32Engine):
@@ -132,14 +132,14 @@ def switches() -> tuple[str, ...]:
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch 2.9 or later")
 @pytest.mark.parametrize(("engine", "inside"), [(TorchEngine(), "ieee"), (HereTF32(), "tf32")])
 @pytest.mark.parametrize("many", [False, True])
-def test_the_switches_of_the_process_are_set_for_the_steps_alone(
+def test_the_switches_of_the_process_are_set_only_during_steps(
     engine: Engine, inside: str, many: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who is told of an epoch finds them as they were, also where that is the last."""
-    before, seen, between = switches(), [], []
+    """Between epochs, and after the last one, the caller finds them as they were."""
+    before, inside_steps, between = switches(), [], []
 
     def looking(x: torch.Tensor) -> torch.Tensor:
-        seen.append(switches())
+        inside_steps.append(switches())
         return x
 
     monkeypatch.setitem(modules.ACTIVATIONS, "tanh", lambda layer: Looking(looking))
@@ -150,12 +150,12 @@ def test_the_switches_of_the_process_are_set_for_the_steps_alone(
         epochs = engine.fit(engine.build(MODEL), SAMPLES, RECIPE, Plan(1))
     for _ in epochs:
         between.append(switches())  # noqa: PERF401
-    assert set(seen) == {(inside,) * 3}
+    assert set(inside_steps) == {(inside,) * 3}
     assert between == [before] * 3
-    assert switches() == before != seen[0]
+    assert switches() == before != inside_steps[0]
 
 
-def test_the_switches_go_back_after_an_error() -> None:
+def test_the_switches_are_restored_after_an_error() -> None:
     before = switches()
     with pytest.raises(ZeroDivisionError), product_precision("tf32"):
         raise ZeroDivisionError
@@ -171,8 +171,8 @@ class Looking(torch.nn.Module):
         return self.looking(x)
 
 
-def test_between_products_nothing_is_rounded() -> None:
-    """Of bfloat16 there are few: what a convolution leaves is one, what becomes of it is not."""
+def test_only_products_are_rounded() -> None:
+    """The outputs of products are bfloat16 numbers; the outputs of the other layers are not."""
     engine = create("torch-bf16")
     left = engine.trace(
         engine.build(MODEL, seed=1), Batch(SAMPLES.x, SAMPLES.y, {}, training=False)

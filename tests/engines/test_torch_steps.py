@@ -1,5 +1,4 @@
-"""Updates that are recorded once and launched again, on a CPU: a tape in the place of a CUDA
-graph."""
+"""Updates that are recorded once and replayed. On a CPU, a tape stands in for the CUDA graph."""
 
 from __future__ import annotations
 
@@ -65,7 +64,7 @@ OPTIMIZERS = {
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Every operation, with the tensors that it read and wrote."""
+    """Record every operation with the tensors that it read and wrote."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -78,8 +77,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class TapeRecorder:
-    """As a CUDA graph, it runs no Python again: the operations alone, on the memory that they
-    had."""
+    """Replay only the operations, on the memory that they used, as a CUDA graph does."""
 
     recorded = replayed = 0
 
@@ -149,23 +147,23 @@ def assert_same(recipe: Recipe, plan: Plan, data: Samples, recorded: int) -> Non
 
 @pytest.mark.parametrize("parity", [True, False])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_what_is_recorded_is_the_update(optimizer: Optimizer, parity: bool) -> None:
-    # Seven batches of four; the eighth, of two, comes too seldom to be recorded.
+def test_the_recorded_step_is_the_update(optimizer: Optimizer, parity: bool) -> None:
+    # There are seven batches of four; the eighth, of two, is too rare to be recorded.
     assert_same(replace(RECIPE, optimizer=optimizer), Plan(2, parity=parity), samples(), 1)
 
 
-def test_rates_and_sizes_that_move() -> None:
+def test_learning_rates_and_batch_sizes_that_change() -> None:
     moving = replace(
         RECIPE,
         schedule=CyclicalLearningRate(0.001, 0.2, step_size=3),
         batch_sizes=CyclicalBatchSize(2, 4),
         epochs=4,
     )
-    # Batches of two, three and four, and what is left at the end of an epoch.
+    # There are batches of two, three and four, and the rest at the end of an epoch.
     assert_same(moving, Plan(2), samples(60), 4)
 
 
-def test_steps_that_are_limited() -> None:
+def test_a_limit_on_the_steps() -> None:
     assert_same(replace(RECIPE, steps=17), Plan(2), samples(), 1)
 
 
