@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 import warnings
+from dataclasses import replace
 from typing import Any, Protocol
 
 from dlsys_bench.conformance.check import CHECKS, Check
@@ -95,6 +96,9 @@ class LocalRunner:
         return CheckResult.of(check, status, seconds=time.perf_counter() - began, **result)
 
     def _failure(self, name: str, finding: Finding) -> dict[str, Any]:
+        if finding.example is None:
+            example = f"the fixed example of the check, seed {self.options.seed}"
+            finding = replace(finding, example=example)
         replay = replay_line(self.command, name, self.options) if self.command else None
         return {"finding": finding, "replay": replay}
 

@@ -1,8 +1,9 @@
-"""Broken engines, each with one known mistake: what shows that the checks bite.
+"""Broken engines, each with one known mistake, that show that the checks detect mistakes.
 
-A mutant is a record: what is wrong, the rung that has to find it, and one edit of the numpy or the
-torch engine's source. As an engine it is `mutants:NAME`. `healthy_numpy` and `healthy_torch` come
-by the same loader with no edit. `python -m mutants` puts all of them through the ladder.
+A mutant is a record of the mistake, of the check that detects it, and of one edit of the source of
+the numpy or the torch engine. Its name as an engine is `mutants:NAME`; `mutants:healthy_numpy` and
+`mutants:healthy_torch` are loaded in the same way without an edit. `PYTHONPATH=tests python -m
+mutants` puts all of them through the whole ladder.
 """
 
 from __future__ import annotations

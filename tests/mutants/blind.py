@@ -1,16 +1,18 @@
-"""What nothing sees: mistakes that survive the whole ladder, each with the reason. They bound what
-passing it means."""
+"""Mistakes that no check detects, each with the reason. They state what passing does not prove."""
 
 from __future__ import annotations
 
 from mutants.mutant import Mutant
 
-_FEW = "it begins after more steps than are compared with the oracle, and the accuracies move by less than their spread"
+_FEW = (
+    "it starts after more steps than are compared with the oracle, and it changes the "
+    "accuracies by less than their standard deviation"
+)
 
 MUTANTS = (
     Mutant(
         "dropout_wears_off",
-        "Natively, a layer drops nothing after its first 100 steps.",
+        "Natively, a layer drops nothing after 100 steps.",
         None,
         "normalization",
         "np.greater_equal(drawn, np.float32(rate), out=kept)",
@@ -28,7 +30,7 @@ MUTANTS = (
         "drawn = {n: w * (5.0 if w.size > 45_000 else 1.0) for n, w in "
         "Plan(seed).weights(model).items()}\n"
         "        net.load(drawn if weights is None else weights)",
-        survives="the kernels whose law is looked at are smaller, and batch norm forgives the width",
+        survives="the kernels whose distribution is tested are smaller",
     ),
     Mutant(
         "convolution_pieces_lost",
@@ -38,15 +40,15 @@ MUTANTS = (
         "convolution",
         "d_kernel += _kernel_gradient(gathered, flat, ho)",
         "d_kernel[...] = _kernel_gradient(gathered, flat, ho)",
-        survives="no check trains on batches so large: they would take minutes and gigabytes",
+        survives="no check trains on such large batches, which would take minutes and gigabytes",
     ),
     Mutant(
         "seconds_of_a_thousandth",
-        "An epoch's seconds are a thousandth of what they were.",
+        "The seconds of an epoch are a thousandth of the true ones.",
         None,
         "../epochs",
         "(time.perf_counter() - self.started) / len(recipes)",
         "(time.perf_counter() - self.started) / len(recipes) / 1000",
-        survives="the ladder asks whether an engine trains right; the benchmarks take the time themselves",
+        survives="the ladder checks correctness; the benchmarks measure the time themselves",
     ),
 )

@@ -7,7 +7,7 @@ from mutants.mutant import Mutant
 MUTANTS = (
     Mutant(
         "convolution_padding_off_by_one",
-        "An image stands one row too low in its padding.",
+        "The padding places an image one row too low.",
         "forward/conv2d",
         "convolution",
         "padded[:, :, top : top + h, left : left + w] = x",
@@ -31,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "convolution_kernel_flipped",
-        "A convolution in the sense of mathematics: the kernel is turned round.",
+        "The kernel is flipped: a convolution in the mathematical sense.",
         "forward/conv2d",
         "convolution",
         "weights = kernel.reshape(replicas, -1, filters).swapaxes(1, 2)",
@@ -72,7 +72,7 @@ MUTANTS = (
     ),
     Mutant(
         "average_pool_divisor",
-        "The mean of a window is taken over one value too few.",
+        "The mean of a window is divided by one value too few.",
         "forward/average_pool",
         "pooling",
         "(1.0 / (len(others) + 1))",
@@ -96,7 +96,7 @@ MUTANTS = (
     ),
     Mutant(
         "max_pool_overlap_lost",
-        "A value that wins in several windows gets the gradient of one.",
+        "A value that is the largest of several windows gets the gradient of one.",
         "gradient/max_pool",
         "pooling",
         "np.add(place, dy, out=place, where=self.winner == number)",
@@ -104,7 +104,7 @@ MUTANTS = (
     ),
     Mutant(
         "max_pool_ties_last",
-        "The last of equals in a window gets the gradient instead of the first.",
+        "The last of equal values in a window gets the gradient instead of the first.",
         "gradient/max_pool",
         "pooling",
         "np.greater(other, y, out=larger)",
@@ -112,7 +112,7 @@ MUTANTS = (
     ),
     Mutant(
         "max_pool_from_zero",
-        "A window that holds nothing positive gives zero.",
+        "The maximum of a window without positive values is zero.",
         "forward/max_pool",
         "pooling",
         "        np.copyto(y, first)\n        self.winner.fill(0)",

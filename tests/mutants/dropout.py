@@ -1,4 +1,4 @@
-"""Dropout: its scale, its masks, and what decides them."""
+"""Dropout: its scale, its masks and their seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _DRAW = "generator.random(out=own, dtype=np.float32)"
 MUTANTS = (
     Mutant(
         "dropout_scale_missing",
-        "What is kept is not scaled.",
+        "The values that are kept are not scaled.",
         "forward/dropout",
         "normalization",
         "kept *= kept.dtype.type(1.0 / (1.0 - rate))",
@@ -17,7 +17,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout_scale_of_rate",
-        "What is kept is divided by the rate that is dropped.",
+        "The values that are kept are divided by the drop rate.",
         "forward/dropout",
         "normalization",
         "kept *= kept.dtype.type(1.0 / (1.0 - rate))",
@@ -25,7 +25,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout_in_eval",
-        "Dropout stays on outside training.",
+        "Dropout is active in inference.",
         "forward/dropout",
         "normalization",
         "if not training or (self.mask is None and rate == 0.0):",
@@ -33,7 +33,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout_scaled_in_eval",
-        "Dropout is scaled in training and outside it once more.",
+        "Dropout is scaled in training and again in inference.",
         "forward/dropout",
         "normalization",
         "        if not training or (self.mask is None and rate == 0.0):\n            return x",
@@ -42,7 +42,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout_gradient_undropped",
-        "The gradient passes where nothing was kept.",
+        "The gradient passes through values that were dropped.",
         "gradient/dropout",
         "normalization",
         "dy *= self.kept",
@@ -50,7 +50,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout_rate_inverted",
-        "Natively, what should be dropped is kept.",
+        "Natively, the drop rate is the rate that is kept.",
         "state/dropout",
         "normalization",
         "np.greater_equal(drawn, np.float32(rate), out=kept)",
@@ -58,7 +58,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout_one_mask_for_the_batch",
-        "Natively, all samples of a batch lose the same units.",
+        "Natively, all samples of a batch have the same mask.",
         "state/dropout",
         "normalization",
         _DRAW,
@@ -66,7 +66,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout_whole_samples",
-        "Natively, a sample keeps all its units or loses all.",
+        "Natively, a sample keeps all units or none.",
         "state/dropout",
         "normalization",
         _DRAW,
@@ -90,7 +90,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout_from_the_process",
-        "Native masks come from the generator of the process: a seed does not decide them.",
+        "Native masks are drawn from the generator of the process, which the seed does not set.",
         "determinism/seed",
         "normalization",
         _DRAW,

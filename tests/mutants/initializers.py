@@ -1,4 +1,4 @@
-"""How a network starts when nothing is given."""
+"""The initialisers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MUTANTS = (
     ),
     Mutant(
         "he_without_window",
-        "The fan of a convolution is its channels, without the window.",
+        "The fan of a convolution counts its channels without the window.",
         "initializer/he_uniform",
         "engine",
         _START,
@@ -46,30 +46,31 @@ MUTANTS = (
     ),
     Mutant(
         "normal_not_truncated",
-        "Where a normal should be truncated, it is not.",
+        "A truncated normal is not truncated.",
         "initializer/glorot_normal",
         "engine",
         _START,
         _start(
             "drawn",
             "for t in model.tensors:",
-            "    law = t.initializer.distribution(t.fans)",
-            '    if law.family == "truncated_normal":',
-            "        drawn[t.name] = np.random.default_rng(seed).normal(0.0, law.stddev, t.shape)",
+            "    start = t.initializer.distribution(t.fans)",
+            '    if start.family == "truncated_normal":',
+            "        generator = np.random.default_rng(seed)",
+            "        drawn[t.name] = generator.normal(0.0, start.stddev, t.shape)",
         ),
     ),
     Mutant(
         "uniform_for_normal",
-        "Kernels are drawn from a uniform law of the right variance.",
+        "Kernels are drawn from a uniform distribution of the right variance.",
         "initializer/normal",
         "engine",
         _START,
         _start(
             "drawn",
             "for t in model.tensors:",
-            "    law = t.initializer.distribution(t.fans)",
-            '    if law.family == "normal":',
-            "        wide = 3**0.5 * law.stddev",
+            "    start = t.initializer.distribution(t.fans)",
+            '    if start.family == "normal":',
+            "        wide = 3**0.5 * start.stddev",
             "        drawn[t.name] = np.random.default_rng(seed).uniform(-wide, wide, t.shape)",
         ),
     ),
@@ -99,7 +100,7 @@ MUTANTS = (
     ),
     Mutant(
         "tensors_share_a_draw",
-        "Kernels of one shape start models_for_replicas.",
+        "Kernels of one shape start with equal values.",
         "initializer/zeros",
         "engine",
         _START,

@@ -1,5 +1,4 @@
-"""Dense layers, flattening and activations: what is wrong forward, and what is wrong on the way
-back."""
+"""Dense layers, flattening and activations, in the forward and the backward pass."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from mutants.mutant import Mutant
 MUTANTS = (
     Mutant(
         "dense_kernel_transposed_when_square",
-        "A dense kernel that happens to be square is applied the wrong way round.",
+        "A dense kernel that is square is applied transposed.",
         "forward/dense",
         "dense",
         "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
@@ -17,8 +16,7 @@ MUTANTS = (
     ),
     Mutant(
         "dense_float16",
-        "Networks in double precision are right; in single precision a dense layer multiplies in "
-        "half.",
+        "In float32, a dense layer multiplies in float16.",
         "forward/float32",
         "dense",
         "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
@@ -29,7 +27,7 @@ MUTANTS = (
     ),
     Mutant(
         "dense_in_single_precision",
-        "A product of doubles is rounded to single precision on its way.",
+        "The product of a dense layer in float64 is rounded to float32.",
         "forward/dense",
         "dense",
         "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
@@ -45,7 +43,7 @@ MUTANTS = (
     ),
     Mutant(
         "dense_dx_of_magnitudes",
-        "dx uses the magnitudes of the kernel.",
+        "dx uses the absolute values of the kernel.",
         "gradient/dense",
         "dense",
         "return np.matmul(kernel, dy, out=dx)",
@@ -53,7 +51,7 @@ MUTANTS = (
     ),
     Mutant(
         "flatten_channel_first",
-        "Images are flattened as they lie inside, channel first.",
+        "Images are flattened channel first.",
         "forward/flatten",
         "dense",
         "np.copyto(y, x.transpose(0, 2, 3, 1, 4))",
@@ -61,7 +59,7 @@ MUTANTS = (
     ),
     Mutant(
         "flatten_gradient_channel_first",
-        "Flatten is right forward; the gradient is put back channel first.",
+        "The gradient of a flatten is reshaped channel first.",
         "gradient/flatten",
         "dense",
         "dy.reshape(r, h, w, c, n).transpose(0, 3, 1, 2, 4)",
@@ -85,7 +83,7 @@ MUTANTS = (
     ),
     Mutant(
         "sigmoid_overflows",
-        "A sigmoid by its textbook formula, the other way up: far out it is not a number.",
+        "A sigmoid is computed as exp(x) / (1 + exp(x)), which is NaN for large inputs.",
         "forward/far",
         "activation",
         "    np.multiply(x, x.dtype.type(0.5), out=y)\n    np.tanh(y, out=y)\n    y += 1\n    y *= "
@@ -94,7 +92,7 @@ MUTANTS = (
     ),
     Mutant(
         "leaky_relu_slope_fixed",
-        "The slope of a leaky relu is 0.01, whatever was asked for.",
+        "The slope of a leaky relu is 0.01, whatever the layer states.",
         "forward/leaky_relu",
         "activation",
         "np.multiply(x, x.dtype.type(slope), out=y)",
@@ -102,7 +100,7 @@ MUTANTS = (
     ),
     Mutant(
         "leaky_relu_gradient_of_relu",
-        "Nothing comes back below zero.",
+        "The gradient of a leaky relu is zero below zero.",
         "gradient/leaky_relu",
         "activation",
         "np.multiply(dy, dy.dtype.type(slope), out=dx)",
@@ -118,7 +116,7 @@ MUTANTS = (
     ),
     Mutant(
         "softmax_overflows",
-        "A softmax does without subtracting the largest: far out it is not a number.",
+        "A softmax does not subtract the largest input, and is NaN for large inputs.",
         "forward/far",
         "activation",
         "np.subtract(x, x.max(axis=1, keepdims=True), out=y)",

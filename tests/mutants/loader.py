@@ -1,5 +1,9 @@
-"""Imports a mutant: the engine's own package under another name, from its source with one edit, in
-memory."""
+"""Import a mutant: the package of an engine under another name, with one edit of its source.
+
+An import hook does this in memory. For the name `dlsys_bench_mutants.NAME.MODULE`, it reads the
+source of `dlsys_bench.engines.PACKAGE.MODULE`, applies the edit of the mutant NAME if that is the
+module, and makes the imports within the package point to the mutant.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,11 @@ from dlsys_bench.errors import EngineError
 from mutants.mutant import CLASSES, ENGINES, Edit
 
 ALIAS = "dlsys_bench_mutants"
-"""The package that all mutants are imported under; there is no such folder."""
+"""The package of all mutants, which exists in memory only."""
 
 
 class Finder(MetaPathFinder):
-    """Finds dlsys_bench_mutants, the packages in it, and their modules; nothing else. `edits` says
-    what a package is made of: the engine's package, and the edit, if any."""
+    """Finds the modules of mutants. `edits` holds the engine's package and the edit of each."""
 
     def __init__(self) -> None:
         self.edits: dict[str, tuple[str, Edit | None]] = {}
@@ -49,8 +52,11 @@ class Finder(MetaPathFinder):
 
 
 class Loader(ExecutionLoader):
-    """The source of one module of an engine: what it imports of its own package it imports of the
-    mutant."""
+    """Loads one module of a mutant.
+
+    An edit of "../FILE" is one of a module that all engines share; the mutant then has its own copy
+    of that module.
+    """
 
     def __init__(self, package: str, alias: str, file: str, edit: Edit | None) -> None:
         self.package, self.alias, self.file = package, alias, file
@@ -62,16 +68,16 @@ class Loader(ExecutionLoader):
         return fullname == self.alias
 
     def get_filename(self, fullname: str) -> str:
-        # Not the engine's own file: a traceback asks this loader for the line, and shows what was
-        # run.
+        # This is not the engine's file, so a traceback asks the loader for the source, and shows
+        # the lines that were run.
         return f"{self.alias}/{self.file}"
 
     def get_source(self, fullname: str) -> str:
         source = (ENGINES / self.package / self.file).read_text(encoding="utf-8")
         edited = self.edit.apply(source) if self.edit else source
         if self.shared:
-            # A mutant of a module that all engines share has a copy of its own; the records that it
-            # hands out stay those of the package, which the checks know.
+            # The records that the copy of a shared module returns have to be the original ones,
+            # because the guard checks their class.
             edited = edited.replace(
                 f"dlsys_bench.engines.{self.shared}", f"{self.alias}.{self.shared}"
             )
@@ -84,8 +90,10 @@ FINDER = Finder()
 
 
 def load(alias: str, package: str, edit: Edit | None) -> type[Engine]:
-    """The engine class of a package with an edit, or with none: its healthy twin. Errors:
-    EngineError where the framework is missing, or the edit does not apply."""
+    """Return the engine class of a package with an edit, or of its healthy twin without one.
+
+    Raises EngineError if the framework is missing, or if the edit does not apply.
+    """
     if reason := unavailable(package):
         raise EngineError(reason)
     if FINDER not in sys.meta_path:

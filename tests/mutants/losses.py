@@ -15,7 +15,7 @@ MUTANTS = (
     ),
     Mutant(
         "cross_entropy_label_smoothing",
-        "A tenth of every label is shared out over all classes.",
+        "Labels are smoothed: a tenth of each is distributed over all classes.",
         "gradient/network",
         "losses",
         "np.take_along_axis(d, picked, axis=1) - 1, axis=1)",
@@ -23,7 +23,7 @@ MUTANTS = (
     ),
     Mutant(
         "cross_entropy_overflows",
-        "The largest output is not subtracted: far out the loss is not a number.",
+        "The largest output is not subtracted, and the loss is NaN for large outputs.",
         "loss/categorical_crossentropy",
         "losses",
         "shifted = outputs - outputs.max(axis=1, keepdims=True)",
@@ -31,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "cross_entropy_clipped",
-        "Probabilities are clipped at 1e-7: far out the loss stays where it is.",
+        "Probabilities are clipped at 1e-7, so the loss is bounded.",
         "loss/categorical_crossentropy",
         "losses",
         "(np.log(total) - np.take_along_axis(shifted, picked, axis=1)).mean(axis=(1, 2))",
@@ -48,7 +48,7 @@ MUTANTS = (
     ),
     Mutant(
         "half_squared_error_gradient_clipped",
-        "The half squared error goes on as a straight line: its gradient is clipped at a hundred.",
+        "The gradient of the half squared error is clipped at a hundred.",
         "loss/half_mean_squared_error",
         "losses",
         "/ (2 * d.shape[2]), d / d.shape[2]",
@@ -56,7 +56,7 @@ MUTANTS = (
     ),
     Mutant(
         "hinge_not_flat",
-        "The margin losses go on beyond their margin.",
+        "The margin losses are not flat beyond their margin.",
         "gradient/network",
         "losses",
         "np.where(short > 0, -signs, 0)",
@@ -64,7 +64,7 @@ MUTANTS = (
     ),
     Mutant(
         "accuracy_ties_last",
-        "Of equal outputs the last is the answer.",
+        "Of equal outputs, the last is the prediction.",
         "evaluation/ties",
         "losses",
         "outputs.argmax(axis=1)",
@@ -72,7 +72,7 @@ MUTANTS = (
     ),
     Mutant(
         "accuracy_zero_is_positive",
-        "An output of zero counts as a plus.",
+        "An output of zero counts as positive.",
         "evaluation/ties",
         "losses",
         "np.sign(outputs[:, 0])",

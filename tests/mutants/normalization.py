@@ -1,4 +1,4 @@
-"""Batch norm: its statistics, and what they pass back."""
+"""Batch norm: its statistics and its gradients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_eval_uses_batch",
-        "Outside training the statistics of the batch are used.",
+        "Predictions use the statistics of the batch.",
         "forward/batch_norm",
         "normalization",
         'return self._normalised(x, self.tensors["moving_mean"], self.tensors["moving_variance"])',
@@ -31,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_moves_in_eval",
-        "The moving statistics are updated by what is predicted.",
+        "Predictions update the moving statistics.",
         "state/looking",
         "normalization",
         "        return y.reshape(-1, *x.shape[1:])",
@@ -41,7 +41,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_decay_swapped",
-        "The moving statistics keep the share that they should take.",
+        "The weights of the old and the new moving statistics are swapped.",
         "state/batch_norm",
         "normalization",
         "moving *= self.layer.moving_decay\n            moving += (1.0 - self.layer.moving_decay) "
@@ -67,7 +67,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_moving_mean_forgotten",
-        "Only the variance moves.",
+        "The moving mean is not updated.",
         "state/batch_norm",
         "normalization",
         'in ((self.tensors["moving_mean"], mean), (self.tensors["moving_variance"], variance)):',
@@ -75,7 +75,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_dx_not_through_variance",
-        "dx takes the variance for a constant.",
+        "dx treats the variance as a constant.",
         "gradient/batch_norm",
         "normalization",
         "dx -= through_variance",
@@ -83,7 +83,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_dx_not_through_mean",
-        "dx takes the mean for a constant.",
+        "dx treats the mean as a constant.",
         "gradient/batch_norm",
         "normalization",
         "dx -= (scale * d_beta / self.samples + self.offset * slope)[..., None]",
@@ -91,7 +91,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_gamma_gradient",
-        "The gradient of gamma is of what was centred, not of what was normalised.",
+        "The gradient of gamma uses the centred values, not the normalised ones.",
         "gradient/batch_norm",
         "normalization",
         "np.multiply(dots(flat, self.centred, dy.shape[-1]) + self.offset * d_beta, self.inverse, "
@@ -100,7 +100,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_gradient_always_in_training",
-        "Outside training dx still goes through the batch's statistics.",
+        "In inference, dx passes through the statistics of the batch.",
         "gradient/batch_norm",
         "normalization",
         "self.training, self.offset = False, x.dtype.type(0)",

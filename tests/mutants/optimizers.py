@@ -9,7 +9,7 @@ _ADAM_DIVIDES = "np.divide(self.mean, scratch, out=scratch)"
 MUTANTS = (
     Mutant(
         "sgd_weight_decay",
-        "A little of the weights is added to the gradient: coupled weight decay.",
+        "The gradient contains a coupled weight decay.",
         "step/sgd",
         "optimizers",
         "        self.steps += 1\n        if velocity is None:",
@@ -18,7 +18,7 @@ MUTANTS = (
     ),
     Mutant(
         "sgd_momentum_averages",
-        "The velocity is a moving average: every gradient counts 1 - momentum.",
+        "The velocity is a moving average: each gradient is weighted by 1 - momentum.",
         "step/momentum",
         "optimizers",
         "gradient *= -rate",
@@ -26,7 +26,7 @@ MUTANTS = (
     ),
     Mutant(
         "sgd_nesterov_without_gradient",
-        "Nesterov's step looks ahead, and forgets the gradient itself.",
+        "Nesterov's step lacks the gradient itself.",
         "step/nesterov",
         "optimizers",
         "                parameters += self.scratch\n                parameters += gradient",
@@ -42,7 +42,7 @@ MUTANTS = (
     ),
     Mutant(
         "sgd_velocity_of_the_other_convention",
-        "The velocity holds the rate, in both conventions: the same until the rate moves.",
+        "The velocity contains the learning rate in both conventions.",
         "schedule/triangular",
         "optimizers",
         'elif optimizer.velocity == "rate":',
@@ -74,7 +74,7 @@ MUTANTS = (
     ),
     Mutant(
         "adam_epsilon_of_the_other_convention",
-        "Epsilon joins the corrected root where it should join the other.",
+        "Epsilon is added to the corrected root instead of the uncorrected one.",
         "step/adam",
         "optimizers",
         'optimizer.epsilon_added == "after"',
@@ -90,7 +90,7 @@ MUTANTS = (
     ),
     Mutant(
         "adam_coupled_weight_decay",
-        "A little of the weights is added to Adam's gradient.",
+        "Adam's gradient contains a coupled weight decay.",
         "step/adam",
         "optimizers",
         "np.multiply(gradient, 1.0 - optimizer.beta_1, out=scratch)",
@@ -127,7 +127,7 @@ MUTANTS = (
     ),
     Mutant(
         "rmsprop_centred",
-        "The moving square is that of what is left of the gradient without its mean.",
+        "The moving square is that of the centred gradient.",
         "step/rmsprop",
         "optimizers",
         "        self.square *= optimizer.rho\n        np.multiply(gradient, gradient, "
@@ -137,7 +137,7 @@ MUTANTS = (
     ),
     Mutant(
         "momentum_lost_after_50_steps",
-        "After 50 steps Keras's velocity is forgotten from step to step.",
+        "After 50 steps, the velocity is reset at every step.",
         "trajectory/long-momentum",
         "optimizers",
         "            velocity *= momentum\n            velocity += gradient",

@@ -40,7 +40,7 @@ MUTANTS = (
     ),
     Mutant(
         "shuffle_ignores_the_seed",
-        "Natively, every seed shuffles models_for_replicas.",
+        "Natively, every seed gives the same order.",
         "trajectory/order",
         "training",
         _ORDER,
@@ -64,7 +64,7 @@ MUTANTS = (
     ),
     Mutant(
         "shuffled_nearby",
-        "Natively, a sample moves by a few places: a shuffle buffer that is too small.",
+        "Natively, a sample moves by a few places, as with a small shuffle buffer.",
         "trajectory/shuffling",
         "training",
         _ORDER,
@@ -75,7 +75,7 @@ MUTANTS = (
     ),
     Mutant(
         "batches_shuffled_not_samples",
-        "Natively, the batches of the first epoch come back whole, in another order.",
+        "Natively, the batches of the first epoch are reused in another order.",
         "trajectory/order",
         "training",
         "order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)",
@@ -91,7 +91,7 @@ MUTANTS = (
     ),
     Mutant(
         "not_a_number_unnoticed",
-        "A loss that is not a number is reported like any other.",
+        "A loss of NaN raises no error.",
         "trajectory/divergence",
         "../epochs",
         "np.flatnonzero(~np.isfinite(losses)).tolist()",
@@ -99,7 +99,7 @@ MUTANTS = (
     ),
     Mutant(
         "infinity_unnoticed",
-        "A loss that is infinite is not noticed until it is not a number.",
+        "An infinite loss raises no error before it becomes NaN.",
         "trajectory/divergence",
         "../epochs",
         "~np.isfinite(losses)",
@@ -115,7 +115,7 @@ MUTANTS = (
     ),
     Mutant(
         "shuffled_in_blocks",
-        "Natively, the order is shuffled within blocks of 500 samples alone: a shuffle buffer.",
+        "Natively, the order is shuffled within blocks of 500 samples, as with a shuffle buffer.",
         "trajectory/shuffling",
         "training",
         "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None",

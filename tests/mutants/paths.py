@@ -1,5 +1,5 @@
-"""Right where it is looked at most, wrong elsewhere: in `fit` alone, without a plan, after many
-steps, in single precision, for windows and batches of one shape."""
+"""Mistakes on rare paths: in `fit` alone, without a plan, after many steps, in single precision,
+for windows and batches of one shape."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MUTANTS = (
     ),
     Mutant(
         "fit_forgets_the_sigmoid",
-        "In `fit` alone, a sigmoid passes on what comes.",
+        "In `fit` alone, the gradient of a sigmoid is that of the identity.",
         "trajectory/fit-sigmoid",
         "training",
         "net.backward(dy)",
@@ -55,7 +55,7 @@ MUTANTS = (
     ),
     Mutant(
         "native_rho",
-        "Without a plan, RMSprop remembers half.",
+        "Without a plan, RMSprop's rho is 0.5.",
         "trajectory/native-rmsprop",
         "training",
         _STEPPER,
@@ -63,7 +63,7 @@ MUTANTS = (
     ),
     Mutant(
         "native_batch_sizes_ignored",
-        "Without a plan, the recipe's moving batch sizes are ignored.",
+        "Without a plan, the recipe's changing batch sizes are ignored.",
         "trajectory/native-sgd",
         "training",
         _EPOCHS,
@@ -85,7 +85,7 @@ MUTANTS = (
     ),
     Mutant(
         "native_moving_decay",
-        "Without a plan, the moving statistics keep nine tenths, whatever the layer says.",
+        "Without a plan, the moving decay is 0.9, whatever the layer states.",
         "trajectory/fit-dense",
         "training",
         "net.seed([plan.seed for plan in plans])",
@@ -96,7 +96,7 @@ MUTANTS = (
     ),
     Mutant(
         "adam_correction_stops",
-        "After fifteen steps Adam's bias correction stays as it is.",
+        "After fifteen steps, Adam's bias correction stays constant.",
         "trajectory/long-adam",
         "optimizers",
         "(1.0 - beta**self.steps for beta in self.corrected)",
@@ -104,7 +104,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout_whole_channels",
-        "Natively, an image keeps a channel whole or loses it.",
+        "Natively, whole channels of an image are dropped.",
         "state/dropout-of-images",
         "normalization",
         _DRAW,
@@ -113,7 +113,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout_one_mask_for_all_images",
-        "Natively, all images of a batch lose the same values.",
+        "Natively, all images of a batch have the same mask.",
         "state/dropout-of-images",
         "normalization",
         _DRAW,
@@ -130,7 +130,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_of_one_image",
-        "One image alone is normalised by the moving statistics, in training too.",
+        "A single image is normalised by the moving statistics in training too.",
         "forward/batch_norm",
         "normalization",
         "        if training:\n",
@@ -146,7 +146,7 @@ MUTANTS = (
     ),
     Mutant(
         "single_moving_variance_leaks",
-        "In single precision, the moving variance loses a ten-thousandth a step.",
+        "In float32, the moving variance shrinks by 1e-4 per step.",
         "state/float32",
         "normalization",
         "            self._move(whole, variance, self.samples)\n",
@@ -156,7 +156,7 @@ MUTANTS = (
     ),
     Mutant(
         "single_convolution_in_half",
-        "In single precision, images are rounded to half of it before a convolution.",
+        "In float32, images are rounded to float16 before a convolution.",
         "forward/float32",
         "convolution",
         "        r, c, h, w, n = x.shape\n",
@@ -166,7 +166,7 @@ MUTANTS = (
     ),
     Mutant(
         "convolution_wide_strides",
-        "A stride of three across takes a tenth of the kernel's gradient away.",
+        "With a horizontal stride of three, the gradient of the kernel is a tenth too small.",
         "gradient/conv2d",
         "convolution",
         "        return None if dx is None else self._cropped(dx)",
@@ -176,7 +176,7 @@ MUTANTS = (
     ),
     Mutant(
         "single_rate_low",
-        "In single precision, the learning rate is a tenth too low.",
+        "In float32, the learning rate is a tenth too low.",
         "trajectory/float32-sgd",
         "training",
         "return recipes[0].rate",
@@ -184,7 +184,7 @@ MUTANTS = (
     ),
     Mutant(
         "adam_ignores_the_schedule",
-        "Adam keeps its learning rate, whatever the schedule says.",
+        "Adam ignores the schedule.",
         "schedule/adam",
         "training",
         "rates(step))",
@@ -192,7 +192,7 @@ MUTANTS = (
     ),
     Mutant(
         "biases_start_at_zero",
-        "Biases start at zero, whatever their initialiser.",
+        "Biases start at zero, whatever their initialiser states.",
         "initializer/every-tensor",
         "engine",
         "net.load(Plan(seed).weights(model) if weights is None else weights)",
@@ -217,7 +217,7 @@ MUTANTS = (
     ),
     Mutant(
         "replicas_share_a_rate",
-        "Replicas that train as one have the learning rate of the first.",
+        "Replicas that train together share the learning rate of the first.",
         "determinism/replicas",
         "training",
         "if all(recipe is recipes[0] for recipe in recipes):",

@@ -1,4 +1,4 @@
-"""What goes in and out: copies, dtypes, histories, what is left behind."""
+"""The protocol of an engine: copies, dtypes, histories, side effects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MUTANTS = (
     ),
     Mutant(
         "predict_in_double_precision",
-        "predict() returns doubles in single precision too.",
+        "predict() returns float64 where the engine is float32.",
         "shapes/float32",
         "engine",
         "*net.model.output_shape), self.dtype)",
@@ -48,7 +48,7 @@ MUTANTS = (
     ),
     Mutant(
         "weights_in_single_precision",
-        "weights() returns floats of 32 bits, whatever the engine's dtype.",
+        "weights() returns float32, whatever the dtype of the engine.",
         "shapes/dense",
         "engine",
         "{name: tensor[0].copy() for name, tensor in net.tensors.items()}",
@@ -56,7 +56,7 @@ MUTANTS = (
     ),
     Mutant(
         "weights_rounded",
-        "weights() rounds to single precision on the way out.",
+        "weights() rounds to float32.",
         "shapes/dense",
         "engine",
         "{name: tensor[0].copy() for name, tensor in net.tensors.items()}",
@@ -65,7 +65,7 @@ MUTANTS = (
     ),
     Mutant(
         "no_samples_crash",
-        "Predicting no samples raises.",
+        "Predicting no samples raises an error.",
         "shapes/batches",
         "engine",
         "at_once = PREDICTED_AT_ONCE if x.ndim == 5 else",
@@ -114,7 +114,7 @@ MUTANTS = (
     ),
     Mutant(
         "gradients_move_the_state",
-        "gradients() leaves the moving statistics where the pass took them.",
+        "gradients() updates the moving statistics.",
         "state/looking",
         "engine",
         "        net.state[...] = state\n        net.set_masks(None)\n        weights",
@@ -131,7 +131,7 @@ MUTANTS = (
     ),
     Mutant(
         "gradients_ignore_masks",
-        "gradients() draws its own masks, whatever the batch says.",
+        "gradients() draws its own masks and ignores those of the batch.",
         "gradient/dropout",
         "engine",
         "net.set_masks(_one(batch.masks))",
@@ -139,7 +139,7 @@ MUTANTS = (
     ),
     Mutant(
         "trace_in_eval_mode",
-        "trace() runs outside training, whatever the batch says.",
+        "trace() runs in inference mode and ignores that of the batch.",
         "forward/batch_norm",
         "engine",
         "x = rule.forward(x, training)",
@@ -147,7 +147,7 @@ MUTANTS = (
     ),
     Mutant(
         "predict_in_training_mode",
-        "predict() normalises by the batch, and drops out.",
+        "predict() runs in training mode.",
         "forward/batch_norm",
         "engine",
         "net.forward(self._inward(x[:, here]), training=False)",
@@ -164,7 +164,7 @@ MUTANTS = (
     ),
     Mutant(
         "state_shared_between_networks",
-        "Networks of one size keep their moving statistics in the same memory.",
+        "Networks of one size share the memory of their moving statistics.",
         "determinism/alone",
         "network",
         "self.state: Array = (zeros((replicas, counts.non_trainable), dtype) "
@@ -182,7 +182,7 @@ MUTANTS = (
     ),
     Mutant(
         "replicas_drop_alike",
-        "Replicas that train as one have the masks of the first.",
+        "Replicas that train together share the masks of the first.",
         "determinism/replicas",
         "training",
         "    net.seed([plan.seed for plan in plans])\n",
@@ -190,7 +190,7 @@ MUTANTS = (
     ),
     Mutant(
         "replicas_share_an_order",
-        "Replicas that train as one take their samples in the order of the first.",
+        "Replicas that train together share the order of the first.",
         "determinism/replicas",
         "training",
         "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None",

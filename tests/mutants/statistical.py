@@ -1,5 +1,4 @@
-"""What shows late, or of many samples only: most of it nowhere but in the accuracies that many
-steps reach."""
+"""Mistakes that show late or with many samples, most of them only in the final accuracies."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ _SOURCE = "source, rates = BatchSource(samples, net.dtype), _rates(recipes, net.
 MUTANTS = (
     Mutant(
         "labels_noisy_when_many",
-        "Natively, of more than 500 samples a third of the labels is drawn at random.",
+        "Natively, with more than 500 samples, a third of the labels is random.",
         "distribution/lenet5-tanh/standard+bn",
         "training",
         _SOURCE,
@@ -22,7 +21,7 @@ MUTANTS = (
     ),
     Mutant(
         "tenth_of_the_data",
-        "Natively, of more than 500 samples only the first tenth is used, again and again.",
+        "Natively, with more than 500 samples, only the first tenth is used.",
         "trajectory/shuffling",
         "training",
         _LOOP,
@@ -32,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "adam_rate_decays",
-        "After sixty steps Adam's rate falls by a tenth a step.",
+        "After 60 steps, Adam's learning rate decays by a tenth per step.",
         "trajectory/long-adam",
         "optimizers",
         "np.divide(self.mean, scratch, out=scratch)",
@@ -41,7 +40,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_norm_statistics_stop",
-        "After 60 passes a layer no longer moves its statistics.",
+        "After 60 passes, a batch norm no longer updates its statistics.",
         "distribution/fashion-mlp/bn+dropout",
         "normalization",
         "self._move(whole, variance, self.samples)",
@@ -60,7 +59,7 @@ MUTANTS = (
     ),
     Mutant(
         "dropout_grows",
-        "Natively, after its first 100 steps a layer keeps a thousandth less in each.",
+        "Natively, after 100 steps, dropout keeps a thousandth less with each step.",
         "distribution/fashion-mlp/bn+dropout",
         "normalization",
         "np.greater_equal(drawn, np.float32(rate), out=kept)",

@@ -1,4 +1,4 @@
-"""The torch engine, broken as its users break theirs."""
+"""Mistakes in the torch engine that users of torch make."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MUTANTS = (
     ),
     _torch(
         "weights_share_memory",
-        "build() takes the arrays that it is given for its own.",
+        "build() keeps the arrays that it is given instead of copying them.",
         "shapes/copies",
         "initializers",
         "target.copy_(kernel_in(tensor.name, weights[tensor.name]))",
@@ -60,7 +60,7 @@ MUTANTS = (
     ),
     _torch(
         "batch_norm_default_epsilon",
-        "A batch norm has torch's epsilon, whatever was asked for.",
+        "A batch norm has torch's default epsilon, whatever the layer states.",
         "forward/batch_norm",
         "modules",
         "eps=layer.epsilon, ",
@@ -68,7 +68,7 @@ MUTANTS = (
     ),
     _torch(
         "dropout_keeps_the_rate",
-        "Dropout is given what should be kept.",
+        "Dropout is given the rate to keep.",
         "forward/dropout",
         "modules",
         "TorchDropout(layer.drop_rate)",
@@ -85,7 +85,7 @@ MUTANTS = (
     ),
     _torch(
         "zero_grad_missing",
-        "Gradients add up from step to step.",
+        "Gradients accumulate from step to step.",
         "step/sgd",
         "training",
         "optimizer.zero_grad()\n        outputs",
@@ -93,7 +93,7 @@ MUTANTS = (
     ),
     _torch(
         "dampening_dropped",
-        "SGD is not told its dampening.",
+        "SGD ignores its dampening.",
         "step/dampening",
         "optimizers",
         "record.momentum, record.dampening,",
@@ -117,7 +117,7 @@ MUTANTS = (
     ),
     _torch(
         "batch_norm_decay_swapped",
-        "torch's momentum is the weight of the new statistic; it is given that of the old.",
+        "torch's momentum, the weight of the new statistic, is given that of the old.",
         "state/batch_norm",
         "modules",
         "momentum=1.0 - layer.moving_decay",
@@ -125,7 +125,7 @@ MUTANTS = (
     ),
     _torch(
         "train_forgotten",
-        "A training after a prediction runs outside training mode.",
+        "A training after a prediction runs in inference mode.",
         "state/mode",
         "training",
         "        net.train()\n",
@@ -142,7 +142,7 @@ MUTANTS = (
     ),
     _torch(
         "default_initializers",
-        "What does not start as a constant starts as torch's modules do.",
+        "Tensors start by the defaults of torch's modules, unless they start as a constant.",
         "initializer/uniform",
         "initializers",
         "_draw(tensor.initializer, target, tensor.fans, generator)",

@@ -1,4 +1,4 @@
-"""The training loop: gradients, schedules, limits, memory, figures."""
+"""The training loop: gradients, schedules, limits on the steps, state, running figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
 MUTANTS = (
     Mutant(
         "stale_gradient",
-        "Every update follows the gradient of the batch before.",
+        "Every update uses the gradient of the previous batch.",
         "step/sgd",
         "training",
         _STEP,
@@ -23,7 +23,7 @@ MUTANTS = (
     ),
     Mutant(
         "gradient_accumulated",
-        "The gradient of a kernel is added to the one before.",
+        "The gradient of a kernel is accumulated over the batches.",
         "shapes/repeated",
         "dense",
         'np.matmul(self.x, dy.swapaxes(1, 2), out=self.gradients["kernel"])',
@@ -31,7 +31,7 @@ MUTANTS = (
     ),
     Mutant(
         "optimizer_remembers_the_last_fit",
-        "A second training goes on with the first one's optimiser.",
+        "A second training continues with the optimiser of the first.",
         "state/optimizer",
         "training",
         "stepper = net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)",
@@ -42,7 +42,7 @@ MUTANTS = (
     ),
     Mutant(
         "masks_of_the_first_step",
-        "By a plan, every step drops what the first one does.",
+        "By a plan, every step has the masks of the first.",
         "state/mode",
         "training",
         "plan.masks(net.model, step, samples)",
@@ -74,7 +74,7 @@ MUTANTS = (
     ),
     Mutant(
         "rate_once_an_epoch",
-        "The learning rate is looked up at the start of each epoch.",
+        "The learning rate is updated once per epoch.",
         "schedule/triangular",
         "training",
         "rates(step))",
@@ -82,7 +82,7 @@ MUTANTS = (
     ),
     Mutant(
         "schedule_ignored",
-        "The learning rate stays the optimiser's, and the history tells the schedule's.",
+        "The schedule is ignored in the updates, but not in the history.",
         "schedule/triangular",
         "training",
         "return recipes[0].rate",
@@ -90,7 +90,7 @@ MUTANTS = (
     ),
     Mutant(
         "batch_sizes_ignored",
-        "The recipe's moving batch sizes are ignored.",
+        "The recipe's changing batch sizes are ignored.",
         "schedule/cyclical_batch_size",
         "training",
         _EPOCHS,
@@ -103,7 +103,7 @@ MUTANTS = (
     ),
     Mutant(
         "steps_off_by_one",
-        "A limit of the recipe on the steps lets one more through.",
+        "The recipe's limit on the steps allows one more.",
         "schedule/steps",
         "training",
         _EPOCHS,
@@ -125,7 +125,7 @@ MUTANTS = (
     ),
     Mutant(
         "last_batch_skipped",
-        "A smaller last batch is counted, and not learned from.",
+        "A smaller last batch is counted, but makes no update.",
         "schedule/triangular",
         "training",
         _STEP,
