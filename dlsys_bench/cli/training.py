@@ -67,10 +67,14 @@ def work_of(study: str, options: WorkOptions) -> list[Work]:
 
 def _datasets(cases: Sequence[Case], options: WorkOptions) -> list[Dataset]:
     """Load the dataset of each case, with one remark for those that fall back to another."""
-    chosen = [choose_dataset(case, options.dataset, options.data_dir) for case in cases]
-    for note in dict.fromkeys(note for _, note in chosen if note):
+    # Cases with the same dataset share it in memory, and so share its prepared splits.
+    chosen = {
+        case.dataset: choose_dataset(case, options.dataset, options.data_dir)
+        for case in {case.dataset: case for case in cases}.values()
+    }
+    for note in dict.fromkeys(note for _, note in chosen.values() if note):
         say(note)
-    return [data for data, _ in chosen]
+    return [chosen[case.dataset][0] for case in cases]
 
 
 def _applies(work: Work, tier: str, only: bool) -> bool:

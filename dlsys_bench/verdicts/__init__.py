@@ -1,1 +1,1 @@
-"""Judging: bands from stored runs, and the gate."""
+"""Verdicts: reference bands, gates and their power, and comparisons of two sets of runs."""

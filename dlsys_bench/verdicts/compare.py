@@ -250,7 +250,7 @@ def _judge(
     if gap is None:
         few = min(side.figures for side in (one.a, one.b))
         reason = (
-            f"{few} run{'s' if few != 1 else ''} with this figure on one side: each takes 2{lost}"
+            f"{few} run{'s' if few != 1 else ''} with this figure on one side: each needs 2{lost}"
         )
         return replace(one, reason=reason, more_runs=max(2 - few, 1))
     few = min(side.runs - side.diverged for side in (one.a, one.b))

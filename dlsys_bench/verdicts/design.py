@@ -259,7 +259,7 @@ def _pairs(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def _p_value(pairs: NDArray[np.intp], look: int, stored: int, side: int) -> NDArray[np.float64]:
-    """Return the p-values of so few pairs (side -1) or so many (side 1) at a look."""
+    """Return the p-values of as few pairs (side -1) or as many (side 1) at a look."""
     here = pairs[:, look - 1]
     return untied(stored, look)[here if side < 0 else stored * look - here]
 
