@@ -164,6 +164,7 @@ def _require_options(
     if not (isinstance(validation_split, int | float) and 0 <= validation_split < 1):
         raise DataError(f"validation_split is {validation_split!r}; it takes a number in [0, 1)")
     for option, value, least in (("seed", seed, 0), ("limit", limit, 1)):
-        is_int = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not (is_int and value >= least) and not (option == "limit" and value is None):  # type: ignore[operator]
+        if option == "limit" and value is None:
+            continue
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
             raise DataError(f"{option} is {value!r}; it takes a whole number from {least}")

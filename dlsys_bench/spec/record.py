@@ -183,7 +183,11 @@ def require_number(
     where: str, name: str, value: object, low: float, high: float, *, open_high: bool = False
 ) -> None:
     """Raise a SpecError unless the value is a number in [low, high], or in [low, high)."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = is_number and low <= value and (value < high if open_high else value <= high)  # type: ignore[operator]
+    inside = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and low <= value
+        and (value < high if open_high else value <= high)
+    )
     interval = f"[{low:g}, {high:g}{')' if open_high else ']'}"
     require(inside, f"{where}: {name} is {value!r}; it takes a number in {interval}")

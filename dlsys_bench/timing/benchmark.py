@@ -26,7 +26,7 @@ except ImportError:  # On Windows, where psutil reports the peak.
     resource = None  # type: ignore[assignment]
 
 Step = Callable[[], Any]
-Weights = Callable[[], Mapping[str, Any]]
+Arrays = Callable[[], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RoundOptions:
 
 
 @dataclass
-class _Timing:
+class _StepTiming:
     """A step that is timed: its losses, and what was measured with it."""
 
     step: Step
@@ -83,8 +83,8 @@ class _Timing:
 class TrainBenchmark:
     """The fixture `train_benchmark`.
 
-    `train_benchmark(step, samples=128)` times a function `step()` that makes one update on so many
-    samples and returns the loss before it.
+    `train_benchmark(step, samples=128)` times a function `step()` that makes one update on that
+    number of samples and returns the loss before it.
     """
 
     def __init__(self, benchmark: Any) -> None:
@@ -95,7 +95,7 @@ class TrainBenchmark:
         step: Step,
         *,
         samples: int,
-        weights: Weights | None = None,
+        weights: Arrays | None = None,
         synchronize: Callable[[], object] | None = None,
         flops: float | None = None,
         device: str = "cpu",
@@ -105,20 +105,18 @@ class TrainBenchmark:
 
         - `samples`: the number of samples of a step.
         - `weights`: a function that returns arrays by name. Each has to change.
-        - `synchronize`: waits for the device. It is called at the end of each round; by default the
-          last loss is waited for in the way of torch or JAX. Losses are read after the last round.
-        - `flops`: the operations of one sample. Adds operations per second, and their fraction of
-          the matrix peak of the machine's cores.
-        - `device`: "cpu", "cuda" or "cuda:1". A GPU is locked from the first step on, so that no
-          other process times anything on it. If torch or JAX uses a GPU after the first step, it is
-          locked in any case.
+        - `synchronize`: waits for the device at the end of each round; by default the last loss is
+          waited for as torch and JAX do it. Losses are read after the last round.
+        - `flops`: the operations of one sample. Adds the rate, and its fraction of the matrix peak.
+        - `device`: "cpu", "cuda" or "cuda:1". A GPU is locked from the first step on, or from the
+          second if torch or JAX uses it unannounced, so that no other process times anything on it.
         - `steps`, `rounds`, `warmup_rounds`: see RoundOptions.
 
         Raises NotTrainingError if the loss did not fall or an array did not change, and UserError
         if a loss is not a number.
         """
         options = RoundOptions(**rounds)
-        timing = _Timing(step, synchronize)
+        timing = _StepTiming(step, synchronize)
         before = _arrays(weights)
         timing.run(self.benchmark, device, options)
         losses = [_number(loss) for loss in timing.losses]

@@ -1,4 +1,4 @@
-"""Measurements in processes of their own, stored as lines of JSON as soon as each is made.
+"""Measurements, one per process, stored as lines of JSON as soon as each is made.
 
 A module that measures points is a program: `python -m MODULE` receives a point as JSON and prints
 its measurement. A process per point gives every point its own peak memory and thread settings, and

@@ -1,6 +1,6 @@
 """Measurement of training speed by the size of the work.
 
-Each point is measured in a process of its own, so that its peak memory is its own:
+A process measures one point, so that its peak memory is that of the point:
 `python -m dlsys_bench.timing.sweep` measures a point given as JSON.
 """
 
@@ -39,7 +39,7 @@ WARMUP_ROUNDS = 2
 TRIAL_ROUNDS = 3
 """The rounds of a training that only estimates the duration of a step."""
 ENOUGH_STEPS, ENOUGH_TIMES = 1000, 10
-"""After so many steps, or so many times the intended duration, a loss has to have fallen."""
+"""After this number of steps, or multiple of the intended duration, a loss has to have fallen."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Point:
 
 
 @dataclass
-class _Timing:
+class _PointTiming:
     """The rounds of a point, and the state of the machine while they were trained."""
 
     engine: Engine
@@ -118,7 +118,7 @@ def _measure(point: Point, seconds: float) -> Measurement:
     started = time.perf_counter()
     engine = create(point.engine, point.device, point.dtype)
     load_seconds = time.perf_counter() - started
-    timing = _Timing(engine, point, started + ENOUGH_TIMES * seconds, {})
+    timing = _PointTiming(engine, point, started + ENOUGH_TIMES * seconds, {})
     work = Workload(point.study, point.arm, point.batch_size, 2)
     first = train_rounds(engine, work, TRIAL_ROUNDS, point.replicas)
     # The fixed costs of an epoch dominate a round of few steps. The steps are therefore chosen

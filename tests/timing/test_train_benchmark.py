@@ -85,6 +85,8 @@ def test_the_rates_of_a_step() -> None:
 
 
 def test_the_fixture_of_the_plugin(train_benchmark: TrainBenchmark) -> None:
+    # Disabled, pytest-benchmark prints no table of it.
+    train_benchmark.benchmark.disabled = True
     train_benchmark(Line().step, samples=32, steps=4, rounds=2)
     assert train_benchmark.benchmark.extra_info["samples"] == 32
 

@@ -19,9 +19,9 @@ InvalidInput = tuple[Mapping[str, Any], Shape, str]
 class Layer(Record):
     """The base of the layers. Shapes leave out the batch.
 
-    `invalid_inputs` are examples of inputs that raise SpecError. `normalizes` states that values are
-    divided by their own standard deviation, which amplifies rounding errors where there are few
-    values.
+    `invalid_inputs` are examples of inputs that raise SpecError. `normalizes` states that values
+    are divided by their own standard deviation, which amplifies rounding errors where there are
+    few values.
     """
 
     invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = ()
