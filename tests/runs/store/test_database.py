@@ -38,7 +38,6 @@ def python(script: str, *arguments: object, **options: Any) -> subprocess.Comple
 PRELUDE = """
 import sys
 from pathlib import Path
-from typing import Any
 from results import make_result as result
 from dlsys_bench.runs.store import Store, append
 path = Path(sys.argv[1])
