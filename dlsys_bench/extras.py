@@ -27,12 +27,20 @@ PURPOSES = {
 }
 
 
+def missing(extra: str, *modules: str) -> MissingExtraError | None:
+    """Return the error, with the command that installs an extra, if one of its modules, or of those
+    that are named, is not installed."""
+    for module in modules or EXTRAS[extra]:
+        if find_spec(module) is None:
+            return MissingExtraError(_advice(extra, module), name=module)
+    return None
+
+
 def require(extra: str, *modules: str) -> None:
     """Raise MissingExtraError, which names the command to run, unless the modules of an extra, or
     those of them that are named, are installed."""
-    for module in modules or EXTRAS[extra]:
-        if find_spec(module) is None:
-            raise MissingExtraError(_advice(extra, module), name=module)
+    if (error := missing(extra, *modules)) is not None:
+        raise error
 
 
 def advice(error: ImportError) -> str | None:

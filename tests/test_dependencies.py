@@ -178,3 +178,22 @@ def said(
         command: (int(code), lines)
         for command, lines, code in zip(commands, parts[::2], parts[1::2], strict=False)
     }
+
+
+def test_the_fixture_of_benchmarks_names_what_it_needs(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_step(train_benchmark):\n    pass\n")
+    hidden = pytester.mkdir("hidden")
+    (hidden / "sitecustomize.py").write_text(HIDE.format(modules=["pytest_benchmark"]))
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(hidden), *sys.path]),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "dlsys_bench.plugin"],
+        cwd=pytester.path,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "needs pytest_benchmark: pip install 'dlsys-bench[benchmarks]'" in done.stdout
+    assert "Traceback" not in done.stdout

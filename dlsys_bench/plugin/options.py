@@ -12,11 +12,12 @@ import pytest
 
 from dlsys_bench.engines.registry import check_name
 from dlsys_bench.errors import UserError
+from dlsys_bench.extras import missing
 from dlsys_bench.options.commands import options_of
 from dlsys_bench.options.kinds import Choice, Kind, Many, Text
 from dlsys_bench.options.option import PYTEST, Option
 from dlsys_bench.options.settings import project_defaults
-from dlsys_bench.plugin import hookspec
+from dlsys_bench.plugin import hookspec, no_benchmark
 
 MARKERS = (
     "dlsys_study(name): the study, group, or arm whose cases `dlsys_case` iterates over",
@@ -82,6 +83,8 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("dlsys_json")
     if path and not hasattr(config, "workerinput"):
         _empty(Path(path))
+    if missing("benchmarks", "pytest_benchmark"):
+        config.pluginmanager.register(no_benchmark)
 
 
 def set_defaults(config: pytest.Config, project: Mapping[str, Any]) -> None:
