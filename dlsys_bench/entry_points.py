@@ -69,13 +69,14 @@ def _load(point: EntryPoint, kind: Any) -> Mapping[str, Any]:
     try:
         records = point.load()
     except Exception as error:  # A foreign package may raise anything while it is imported.
-        return _leave_out(point, f"{type(error).__name__}: {error}")
+        return leave_out(point, f"{type(error).__name__}: {error}")
     if not isinstance(records, Mapping) or not all(isinstance(r, kind) for r in records.values()):
-        return _leave_out(point, f"it is not a mapping from names to {kind.__name__}")
+        return leave_out(point, f"it is not a mapping from names to {kind.__name__}")
     return records
 
 
-def _leave_out(point: EntryPoint, reason: str) -> Mapping[str, Any]:
+def leave_out(point: EntryPoint, reason: str) -> Mapping[str, Any]:
+    """Warn that an entry point cannot be used. Returns no records."""
     message = f"the entry point {origin(point)} in {point.group} is left out: {reason}"
     warnings.warn(message, EntryPointWarning, stacklevel=4)
     return {}

@@ -6,10 +6,9 @@ table and that of the options.
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 
-from dlsys_bench.entry_points import EntryPointWarning, declared, origin
+from dlsys_bench.entry_points import declared, leave_out
 from dlsys_bench.options.command import Argument, Command
 from dlsys_bench.options.kinds import Choice, File, Integer, Text
 from dlsys_bench.options.option import Option
@@ -260,8 +259,7 @@ def commands() -> dict[str, Command]:
         if isinstance(command, Command):
             found[name] = command
         else:
-            message = f"the entry point {origin(point)} in {GROUP} is left out: {reason}"
-            warnings.warn(message, EntryPointWarning, stacklevel=2)
+            leave_out(point, reason)
     return found
 
 
