@@ -211,9 +211,9 @@ def test_an_empty_variable_counts_as_unset(
 def test_offline_raises_if_a_file_is_missing(tiny: Any, cache: Path) -> None:
     with pytest.raises(DataError) as caught:
         load("tiny", offline=True)
-    said = str(caught.value)
-    assert f"{cache / 'x_train.gz'} is missing, and offline nothing is downloaded" in said
-    assert all(word in said for word in ("--data-dir", "DLSYS_BENCH_DATA", '"digits"'))
+    message = str(caught.value)
+    assert f"{cache / 'x_train.gz'} is missing, and offline nothing is downloaded" in message
+    assert all(word in message for word in ("--data-dir", "DLSYS_BENCH_DATA", '"digits"'))
     assert not cache.exists()
 
 

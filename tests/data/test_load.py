@@ -239,8 +239,8 @@ def test_errors_of_a_callable_are_not_caught(module: str) -> None:
 def test_an_unknown_name_raises_with_suggestions(call: Any) -> None:
     with pytest.raises(DataError) as caught:
         call("mnits")
-    said = (
+    start = (
         "unknown dataset 'mnits' (did you mean \"mnist\"?); it takes mnist, fashion_mnist, digits, "
     )
     others = "absolute, absolute-sine, eggholder, half-plane, "
-    assert str(caught.value) == said + others + "the path of an .npz, or package.module:callable"
+    assert str(caught.value) == start + others + "the path of an .npz, or package.module:callable"

@@ -80,7 +80,7 @@ def test_the_next_mirror_is_tried(mirror: Any, serve: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "said", "requests"),
+    ("behaviour", "reason", "requests"),
     [
         ("missing", "HTTP 404 Not Found", 1),
         ("wrong", "does not match the known hash: expected {expected} but got ", 1),
@@ -92,18 +92,18 @@ def test_the_next_mirror_is_tried(mirror: Any, serve: Any) -> None:
     ],
 )
 def test_a_failing_mirror(
-    tiny: Any, mirror: Any, serve: Any, cache: Path, behaviour: str, said: str, requests: int
+    tiny: Any, mirror: Any, serve: Any, cache: Path, behaviour: str, reason: str, requests: int
 ) -> None:
     serve(behaviour)
     start = time.monotonic()
     message = failure()
     assert time.monotonic() - start < 3
     body = tiny.content["x_train.gz"]
-    said = said.format(
+    reason = reason.format(
         expected=tiny.source.files["x_train.gz"], half=len(body) // 2, whole=len(body)
     )
     assert f"  {mirror.url(behaviour)}: " in message
-    assert said in message
+    assert reason in message
     assert "x_train.gz of Tiny" in message
     assert all(word in message for word in ("--data-dir", "DLSYS_BENCH_DATA", '"digits"'))
     assert mirror.served == {f"/{behaviour}/x_train.gz": requests}
@@ -113,13 +113,13 @@ def test_a_failing_mirror(
 def test_the_message_names_all_mirrors(mirror: Any, serve: Any) -> None:
     serve("missing", "wrong", "hang")
     lines = failure().splitlines()
-    for behaviour, said in {
+    for behaviour, reason in {
         "missing": "HTTP 404",
         "wrong": "known hash",
         "hang": "no answer",
     }.items():
         assert any(
-            line.startswith(f"  {mirror.url(behaviour)}: ") and said in line for line in lines
+            line.startswith(f"  {mirror.url(behaviour)}: ") and reason in line for line in lines
         )
 
 
@@ -133,11 +133,11 @@ def test_a_temporary_failure_is_retried(mirror: Any, serve: Any) -> None:
 def test_no_mirror_answers(tiny: Any, mirror: Any) -> None:
     import socket
 
-    with socket.socket() as taken:
+    with socket.socket() as unused:
         # Bound but not listening, so nobody else takes the port and nobody answers at it.
-        taken.bind(("127.0.0.1", 0))
+        unused.bind(("127.0.0.1", 0))
         datasets()["tiny"] = replace(
-            tiny.source, mirrors=(f"http://127.0.0.1:{taken.getsockname()[1]}/",)
+            tiny.source, mirrors=(f"http://127.0.0.1:{unused.getsockname()[1]}/",)
         )
         assert "ConnectionRefusedError: " in failure()
 
@@ -221,12 +221,12 @@ def test_processes_share_the_cache(
             assert all(child.poll() is None for child in children), children[0].communicate()
             time.sleep(0.01)
         (tmp_path / "go").touch()
-        said = [child.communicate(timeout=60)[1] for child in children]
+        errors = [child.communicate(timeout=60)[1] for child in children]
     finally:
         for child in children:
             child.kill()
             child.wait()
-    assert [child.returncode for child in children] == [0] * 4, said
+    assert [child.returncode for child in children] == [0] * 4, errors
     assert mirror.served["/slow_halves/x_train.gz"] > 1, (
         "the processes did not download at the same time"
     )

@@ -176,8 +176,7 @@ def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nvml]:
 
 @pytest.fixture
 def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of temporary files for this test's locks alone, of this process and those it
-    starts."""
+    """Return an empty folder for the locks of this test and the processes that it starts."""
     folder = tmp_path / "locks"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -198,6 +197,6 @@ def run_in_this_process(
 
 @pytest.fixture(params=["in-process", pytest.param("processes", marks=pytest.mark.slow)])
 def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure points in this process; in the slow tier also in processes of their own."""
+    """Measure points in this process; in the slow tier also in a process per point."""
     if request.param == "in-process":
         monkeypatch.setattr(points, "run_program", run_in_this_process)

@@ -1,4 +1,4 @@
-"""Others at work are seen, and what was timed beside them says nothing."""
+"""The background load, and timings under load."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from dlsys_bench.timing.ratio import Speed
 BURN = "import time\nend = time.perf_counter() + 30\nwhile time.perf_counter() < end: pass"
 
 
-def test_what_this_process_and_its_children_do_is_not_others(
+def test_the_load_excludes_this_process_and_its_children(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the clock of a machine with two cores. A child goes on, one ends, and one is new."""
+    """A machine with two cores and a simulated clock: a child continues, one ends, one is new."""
     now: dict[str, Any] = {
         "wall": 0.0,
         "busy": 10.0,
@@ -33,7 +33,7 @@ def test_what_this_process_and_its_children_do_is_not_others(
     monkeypatch.setattr(psutil, "cpu_count", lambda: 2)
     for name in ("busy", "own", "children_seconds"):
         monkeypatch.setattr(f"dlsys_bench.timing.load._{name}", lambda name=name: now[name])
-    with BackgroundLoad() as others:
+    with BackgroundLoad() as background:
         # The process took 1.0, the child that ended 0.5 of the 2.5 that it ever took, the other
         # 1.5, the new one 0.5.
         now = {
@@ -42,33 +42,32 @@ def test_what_this_process_and_its_children_do_is_not_others(
             "own": 3.0 + 1.0 + 2.5,
             "children_seconds": {7: 2.5, 9: 0.5},
         }
-    assert others.fraction == pytest.approx((4.5 - 1.0 - 0.5 - 1.5 - 0.5) / 8)
-    with BackgroundLoad() as others:
+    assert background.fraction == pytest.approx((4.5 - 1.0 - 0.5 - 1.5 - 0.5) / 8)
+    with BackgroundLoad() as background:
         now = {**now, "wall": now["wall"] + 0.5}
-    assert others.fraction is None
+    assert background.fraction is None
 
 
-def test_a_stranger_is_seen_and_a_child_is_not() -> None:
-    with BackgroundLoad() as alone:
+def test_the_load_of_a_child_is_not_counted() -> None:
+    with BackgroundLoad() as idle:
         time.sleep(1.1)
     child = subprocess.Popen([sys.executable, "-c", BURN])
     try:
-        with BackgroundLoad() as others:
+        with BackgroundLoad() as background:
             time.sleep(1.5)
     finally:
         child.kill()
         child.wait()
-    assert alone.fraction is not None
-    assert others.fraction is not None
-    # Beside whatever the machine does for others anyway, the child adds nothing: it would be half a
-    # core at least.
-    assert others.fraction < alone.fraction + 0.4 / (psutil.cpu_count() or 1) + 0.3 * (
-        alone.fraction > 0.1
+    assert idle.fraction is not None
+    assert background.fraction is not None
+    # The child, which would use at least half a core, adds nothing to the load of other processes.
+    assert background.fraction < idle.fraction + 0.4 / (psutil.cpu_count() or 1) + 0.3 * (
+        idle.fraction > 0.1
     )
 
 
 @pytest.mark.parametrize(
-    ("shares", "said"),
+    ("loads", "verdict"),
     [
         ((0.0, 0.0), Speed.FASTER),
         ((BUSY, 0.0), Speed.FASTER),
@@ -78,16 +77,16 @@ def test_a_stranger_is_seen_and_a_child_is_not() -> None:
         ((None, 0.5), Speed.AMBIGUOUS),
     ],
 )
-def test_a_benchmark_beside_others_is_ambiguous(
-    shares: tuple[float | None, float | None], said: Speed, tmp_path: Path
+def test_a_benchmark_under_load_is_ambiguous(
+    loads: tuple[float | None, float | None], verdict: Speed, tmp_path: Path
 ) -> None:
     paths = []
-    for side, (share, seconds) in enumerate(zip(shares, (1.0, 0.5), strict=True)):
+    for side, (load, seconds) in enumerate(zip(loads, (1.0, 0.5), strict=True)):
         rounds = [seconds + 0.001 * number for number in range(20)]
-        info = {} if share is None else {"others_share": share}
+        info = {} if load is None else {"others_share": load}
         one = {"fullname": "t", "stats": {"data": rounds, "median": seconds}, "extra_info": info}
         paths.append(tmp_path / f"{side}.json")
         paths[-1].write_text(json.dumps({"benchmarks": [one]}))
     ((change,), _) = compare_benchmarks(*paths)
-    assert change.speed is said
-    assert change.to_dict()["speed"] == said
+    assert change.speed is verdict
+    assert change.to_dict()["speed"] == verdict

@@ -1,4 +1,4 @@
-"""On a GPU one thing is timed at a time, whoever times it."""
+"""The lock on a GPU, across processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a process that takes a device and keeps it until its standard input ends."""
+    """Return a function that starts a process, which holds a device until its stdin ends."""
     started: list[subprocess.Popen[bytes]] = []
 
     def one(device: str) -> subprocess.Popen[bytes]:
@@ -57,7 +57,7 @@ def has_it(process: subprocess.Popen[bytes], within: float) -> bool:
     return bool(ready) and process.stdout.readline() == b"has it\n"
 
 
-def test_two_processes_are_on_a_gpu_one_after_the_other(
+def test_a_process_waits_for_the_one_that_holds_the_gpu(
     nvml: Any, locks: Path, start: Start
 ) -> None:
     with exclusive("cuda"):
@@ -66,12 +66,12 @@ def test_two_processes_are_on_a_gpu_one_after_the_other(
     assert has_it(other, 30)
     third = start("cuda")
     assert not has_it(third, 1.0)
-    # However it ends.
+    # The lock is released however the process ends.
     other.kill()
     assert has_it(third, 30)
 
 
-def test_a_gpu_is_the_same_by_whatever_name(
+def test_all_names_of_a_gpu_have_one_lock(
     nvml: Any, locks: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with exclusive("cuda"):
@@ -79,7 +79,7 @@ def test_a_gpu_is_the_same_by_whatever_name(
         assert not has_it(start("cuda"), 1.0)
 
 
-def test_where_the_driver_does_not_answer_the_number_is_its_name(
+def test_the_lock_has_the_number_if_the_driver_does_not_answer(
     nvml: Any, locks: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nvml.becomes("fails")
@@ -89,7 +89,7 @@ def test_where_the_driver_does_not_answer_the_number_is_its_name(
         assert not has_it(start("cuda"), 1.0)
 
 
-def test_a_process_comes_in_again_and_keeps_it(nvml: Any, locks: Path, start: Start) -> None:
+def test_the_lock_is_reentrant(nvml: Any, locks: Path, start: Start) -> None:
     with exclusive("cuda"):
         with exclusive("cuda"):
             pass
@@ -104,7 +104,7 @@ def test_a_process_comes_in_again_and_keeps_it(nvml: Any, locks: Path, start: St
     assert has_it(other, 30)
 
 
-def test_a_child_that_lives_on_keeps_nothing(tmp_path: Path) -> None:
+def test_a_child_that_outlives_its_parent_does_not_hold_the_lock(tmp_path: Path) -> None:
     """As workers that load data may: started while it was held, they have the lock's file open
     too."""
     path = tmp_path / "lock"
@@ -122,14 +122,14 @@ def test_a_child_that_lives_on_keeps_nothing(tmp_path: Path) -> None:
         child.communicate()
 
 
-def test_nobody_waits_for_a_cpu(nvml: Any, locks: Path, start: Start) -> None:
+def test_a_cpu_has_no_lock(nvml: Any, locks: Path, start: Start) -> None:
     with exclusive("cpu"), exclusive("cpu:0"):
         assert has_it(start("cpu"), 30)
     assert not list(locks.iterdir())
     assert not nvml.asked
 
 
-def test_where_no_file_can_be_is_said(nvml: Any, locks: Path) -> None:
+def test_a_lock_that_cannot_be_created_raises(nvml: Any, locks: Path) -> None:
     (locks / f"dlsys_bench-{nvml.h100['nvmlDeviceGetUUID']}.lock").symlink_to(
         locks / "nowhere" / "file"
     )

@@ -1,5 +1,4 @@
-"""The state of a GPU is read through NVML, with old drivers and new ones; a figure that the driver
-does not report is None."""
+"""The state of a GPU as NVML reports it, with old and new drivers."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from dlsys_bench.timing import gpu
 from dlsys_bench.timing.gpu import Gpu, read, visible_gpu
 
 
-def test_a_gpu_is_read(nvml: Any) -> None:
+def test_the_state_of_a_gpu(nvml: Any) -> None:
     assert read() == Gpu(
         name="NVIDIA H100 80GB HBM3",
         uuid="GPU-8932f937-d72c-4106-c12f-20bd9faed9f6",
@@ -52,7 +51,7 @@ def test_a_gpu_is_read(nvml: Any) -> None:
         (None, None),
     ],
 )
-def test_reasons_have_names_with_drivers_old_and_new(
+def test_reasons_have_the_same_names_with_every_driver(
     nvml: Any, mask: int | None, reasons: list[str] | None
 ) -> None:
     for state in (nvml.with_mask(mask), nvml.older(mask), nvml.newer(mask)):
@@ -62,7 +61,7 @@ def test_reasons_have_names_with_drivers_old_and_new(
         assert (found.driver, found.reasons) == (state["nvmlSystemGetDriverVersion"], reasons)
 
 
-def test_an_older_driver_reports_the_memory_with_what_it_reserves(nvml: Any) -> None:
+def test_the_memory_of_an_older_driver_includes_what_it_reserves(nvml: Any) -> None:
     nvml.answers(nvml.older(0))
     found = read()
     assert found is not None
@@ -83,7 +82,7 @@ def test_a_newer_driver_counts_the_time_of_each_reason(nvml: Any) -> None:
     }
 
 
-def test_a_figure_that_the_driver_does_not_report_is_none(nvml: Any) -> None:
+def test_a_value_that_the_driver_does_not_report_is_none(nvml: Any) -> None:
     kept = ("nvmlDeviceGetUUID", "nvmlDeviceGetName", "nvmlDeviceGetMaxClockInfo(1)")
     nvml.answers({name: nvml.h100[name] for name in kept})
     found = read()
@@ -98,7 +97,7 @@ def test_a_driver_that_fails_reports_nothing(nvml: Any) -> None:
     assert read() is None
 
 
-def test_a_driver_that_hangs_is_given_up(nvml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_hangs_times_out(nvml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "SECONDS_TO_ANSWER", 0.3)
     nvml.becomes("hangs")
     started = time.perf_counter()
@@ -106,7 +105,7 @@ def test_a_driver_that_hangs_is_given_up(nvml: Any, monkeypatch: pytest.MonkeyPa
     assert time.perf_counter() - started < 30
 
 
-def test_without_the_binding_the_advice_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_binding_raises_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'dlsys-bench\[benchmarks\]'"):
@@ -143,7 +142,7 @@ def test_a_machine_without_a_driver_has_no_gpu() -> None:
         (None, "cuda:one", None),
     ],
 )
-def test_the_device_in_use_is_asked_for(
+def test_the_visible_device_is_read(
     shown: str | None, device: str, which: str | None, nvml: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if shown is not None:

@@ -1,5 +1,4 @@
-"""A GPU that was slowed while something was timed is seen, and what was timed on it says
-nothing."""
+"""The monitor of a GPU, and timings on a GPU that was slowed."""
 
 from __future__ import annotations
 
@@ -26,8 +25,8 @@ from dlsys_bench.timing.target import Target
 IDLE, HOT = 0x1, 0x20
 
 
-def masks(nvml: Any, *told: int | None) -> list[dict[str, Any]]:
-    return [nvml.with_mask(mask) for mask in told]
+def masks(nvml: Any, *values: int | None) -> list[dict[str, Any]]:
+    return [nvml.with_mask(mask) for mask in values]
 
 
 @pytest.mark.parametrize(
@@ -41,25 +40,25 @@ def masks(nvml: Any, *told: int | None) -> list[dict[str, Any]]:
         (None, None, None),
     ],
 )
-def test_either_end_counts(
+def test_reasons_at_either_end_count(
     nvml: Any, before: int | None, after: int | None, slowed_by: list[str] | None
 ) -> None:
     nvml.answers(*masks(nvml, before, after))
     with GpuMonitor("cuda") as gpu:
         pass
     assert gpu.slowed_by == slowed_by
-    told = json.loads(json.dumps(gpu.info))["gpu"]
-    assert told["slowed_by"] == slowed_by
-    assert told["before"]["driver"] == told["after"]["driver"] == "550.54.15"
+    info = json.loads(json.dumps(gpu.info))["gpu"]
+    assert info["slowed_by"] == slowed_by
+    assert info["before"]["driver"] == info["after"]["driver"] == "550.54.15"
 
 
 @pytest.mark.parametrize(
     ("nanoseconds", "slowed_by"), [(40_000_000, []), (60_000_000, ["software power cap"])]
 )
-def test_what_was_over_before_the_end_is_counted(
+def test_reasons_that_ended_before_the_exit_count(
     nvml: Any, nanoseconds: int, slowed_by: list[str]
 ) -> None:
-    """Of one second, 4% and 6%."""
+    """The GPU was slowed for 4% and for 6% of a second."""
     nvml.answers(nvml.newer(IDLE), nvml.newer(IDLE, sw_power_cap=7_000_000_000 + nanoseconds))
     with GpuMonitor("cuda") as gpu:
         pass
@@ -67,7 +66,7 @@ def test_what_was_over_before_the_end_is_counted(
     assert gpu.slowed_by == slowed_by
 
 
-def test_of_other_devices_nothing_is_told(nvml: Any) -> None:
+def test_other_devices_have_no_info(nvml: Any) -> None:
     for name in ("cpu", "tpu"):
         with GpuMonitor(name) as gpu:
             pass
@@ -81,7 +80,7 @@ def test_of_other_devices_nothing_is_told(nvml: Any) -> None:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An engine that takes itself to be on a GPU."""
+    """Return the name of an engine that reports a GPU as its device."""
     (tmp_path / "elsewhere.py").write_text(
         "from dlsys_bench.engines.numpy import NumpyEngine\n"
         "class Elsewhere(NumpyEngine):\n"
@@ -92,14 +91,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "elsewhere:Elsewhere"
 
 
-def test_a_run_to_an_accuracy_on_a_gpu_tells_of_it(nvml: Any, locks: Path, elsewhere: str) -> None:
+def test_a_time_to_accuracy_on_a_gpu_has_its_info(nvml: Any, locks: Path, elsewhere: str) -> None:
     nvml.answers(*masks(nvml, IDLE, IDLE, HOT))
     target = Target("test_accuracy", 0.1, 0.99, 0.95, 0.02, 20, "reference/x.jsonl")
     key = Key("regularization/fashion-mlp", "vanilla", "digits", "quick", elsewhere, "cuda", seed=1)
     run = to_accuracy.Run(key, target)
-    told = to_accuracy.measure(run)
-    assert told["reached"]
-    assert told["gpu"]["slowed_by"] == ["software thermal slowdown"]
+    measured = to_accuracy.measure(run)
+    assert measured["reached"]
+    assert measured["gpu"]["slowed_by"] == ["software thermal slowdown"]
     assert [path.name for path in locks.glob("dlsys_bench-*")] == [
         f"dlsys_bench-{nvml.h100['nvmlDeviceGetUUID']}.lock"
     ]
@@ -108,15 +107,15 @@ def test_a_run_to_an_accuracy_on_a_gpu_tells_of_it(nvml: Any, locks: Path, elsew
     )
 
 
-def test_a_point_on_a_gpu_tells_of_it(nvml: Any, locks: Path, elsewhere: str) -> None:
+def test_a_point_on_a_gpu_has_its_info(nvml: Any, locks: Path, elsewhere: str) -> None:
     nvml.answers(*masks(nvml, IDLE, IDLE, IDLE, IDLE, HOT))
     point = Point(elsewhere, "cuda", study="eggholder", arm="16-16")
-    told = measure(point, 0.1)["gpu"]
-    assert (told["slowed_by"], told["before"]["reasons"]) == (
+    info = measure(point, 0.1)["gpu"]
+    assert (info["slowed_by"], info["before"]["reasons"]) == (
         ["software thermal slowdown"],
         ["idle"],
     )
-    # It was waited for: the lock is named for the GPU.
+    # The lock is named after the GPU.
     assert [path.name for path in locks.glob("dlsys_bench-*")] == [
         f"dlsys_bench-{nvml.h100['nvmlDeviceGetUUID']}.lock"
     ]
@@ -124,7 +123,7 @@ def test_a_point_on_a_gpu_tells_of_it(nvml: Any, locks: Path, elsewhere: str) ->
 
 
 @pytest.mark.parametrize(
-    ("gpus", "said", "cell"),
+    ("gpus", "verdict", "cell"),
     [
         (([], []), Speed.FASTER, "not"),
         ((None, None), Speed.FASTER, "-"),
@@ -134,7 +133,7 @@ def test_a_point_on_a_gpu_tells_of_it(nvml: Any, locks: Path, elsewhere: str) ->
     ],
 )
 def test_a_benchmark_on_a_slowed_gpu_is_ambiguous(
-    gpus: tuple[list[str] | None, list[str] | None], said: Speed, cell: str, tmp_path: Path
+    gpus: tuple[list[str] | None, list[str] | None], verdict: Speed, cell: str, tmp_path: Path
 ) -> None:
     paths = []
     for side, (slowed_by, seconds) in enumerate(zip(gpus, (1.0, 0.5), strict=True)):
@@ -144,15 +143,15 @@ def test_a_benchmark_on_a_slowed_gpu_is_ambiguous(
         paths.append(tmp_path / f"{side}.json")
         paths[-1].write_text(json.dumps({"benchmarks": [one]}))
     ((change,), _) = compare_benchmarks(*paths)
-    assert change.speed is said
+    assert change.speed is verdict
     assert change.to_dict()["gpu_slowed_by"] == (
         None if cell == "-" else [] if cell == "not" else [cell]
     )
     done = CliRunner().invoke(cli, ["bench", "compare", *map(str, paths)], env={"COLUMNS": "200"})
-    assert done.exit_code == (3 if said is Speed.AMBIGUOUS else 0), done.output
+    assert done.exit_code == (3 if verdict is Speed.AMBIGUOUS else 0), done.output
     heads, row = (
         next(line for line in done.output.splitlines() if name in line)
-        for name in ("verdict", said)
+        for name in ("verdict", verdict)
     )
     assert row[heads.index("GPU slowed by") :].startswith(f"{cell} ")
 
@@ -182,7 +181,7 @@ def jax(platform: str, stats: dict[str, int] | None) -> Any:
         ((torch(5), jax("gpu", {"peak_bytes_in_use": 7})), True, 7),
     ],
 )
-def test_the_most_held_on_a_gpu_is_told(
+def test_the_peak_memory_on_a_gpu(
     modules: tuple[Any, Any], started: bool, most: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bridge = SimpleNamespace(backends_are_initialized=lambda: started)
@@ -194,7 +193,7 @@ def test_the_most_held_on_a_gpu_is_told(
     assert device.in_use() == (most is not None)
 
 
-def test_a_gpu_without_figures_is_in_use_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_without_memory_statistics_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     bridge = SimpleNamespace(backends_are_initialized=lambda: True)
     for name, module in (
         ("torch", None),
@@ -206,7 +205,7 @@ def test_a_gpu_without_figures_is_in_use_all_the_same(monkeypatch: pytest.Monkey
     assert device.device_memory() == {}
 
 
-def test_a_framework_is_not_started_by_asking() -> None:
+def test_reading_the_memory_does_not_start_a_framework() -> None:
     pytest.importorskip("jax")
     code = (
         "import jax\n"

@@ -1,4 +1,4 @@
-"""An engine's training, paced: it has to train, and what it moves is what the reference moves."""
+"""Rounds of an engine's own training loop, and the check that they train."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL = Workload("regularization/fashion", "ffn", 64, 4)
 
 
 class Idle(NumpyEngine):
-    """Counts its epochs and learns nothing."""
+    """An engine that counts its epochs and does not learn."""
 
     def fit(self, net: Any, *args: Any) -> Any:
         before = net.parameters.copy()
@@ -39,17 +39,17 @@ def test_every_workload_is_an_arm() -> None:
         assert work.flops > 0
 
 
-def test_a_round_is_an_epoch_of_the_engines_own_loop() -> None:
+def test_a_round_is_an_epoch_of_the_engine() -> None:
     epoch = paced(create("numpy"))
     for _ in range(4):
         epoch()
-    told = epoch.stop()
+    losses = epoch.stop()
     assert len(epoch.losses) == 4
-    assert told == {"loss_first": epoch.losses[0], "loss_last": epoch.losses[-1]}
-    assert told["loss_last"] < told["loss_first"]
+    assert losses == {"loss_first": epoch.losses[0], "loss_last": epoch.losses[-1]}
+    assert losses["loss_last"] < losses["loss_first"]
 
 
-def test_what_does_not_train_is_no_benchmark() -> None:
+def test_a_training_that_does_not_learn_raises() -> None:
     epoch = paced(Idle())
     for _ in range(3):
         epoch()
@@ -57,12 +57,12 @@ def test_what_does_not_train_is_no_benchmark() -> None:
         epoch.stop()
 
 
-def test_what_a_training_raises_comes_through() -> None:
+def test_errors_of_the_training_are_raised() -> None:
     with pytest.raises(RuntimeError, match="no"):
         paced(Raises())()
 
 
-def test_a_bias_under_a_batch_norm_need_not_move() -> None:
+def test_a_bias_before_a_batch_norm_need_not_change() -> None:
     work = OTHERS[-1]
     model, recipe = work.case.arm.model, work.case.arm.recipe("full")
     named = moving(model, recipe, work._replace(steps=1).samples())

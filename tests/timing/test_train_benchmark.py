@@ -1,7 +1,7 @@
 """The fixture `train_benchmark`, and `dlsys-bench bench compare` of two files of benchmarks.
 
 The fast tier calls the fixture with a stand-in for pytest-benchmark; the slow tier also uses it in
-a pytest of its own.
+a separate pytest.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ TEST = """
 
 
 @pytest.mark.slow
-def test_the_fixture_in_a_pytest_of_its_own(
+def test_the_fixture_in_a_separate_pytest(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
