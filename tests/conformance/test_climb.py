@@ -7,8 +7,12 @@ import pytest
 from dlsys_bench.conformance.check import CHECKS, RUNGS
 from dlsys_bench.conformance.finding import Fault, Finding
 from dlsys_bench.conformance.ladder import TIMEOUTS, climb, select
+from dlsys_bench.conformance.requirements import DECLARABLE
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.errors import UserError
+from dlsys_bench.spec.batches import BATCH_SIZES
+from dlsys_bench.spec.optimizers import OPTIMIZERS
+from dlsys_bench.spec.schedules import SCHEDULES
 
 
 class ScriptedRunner:
@@ -33,6 +37,18 @@ def test_every_rung_has_checks_in_the_order_of_the_rungs() -> None:
     assert list(dict.fromkeys(check.rung for check in CHECKS.values())) == list(RUNGS)
     assert len(CHECKS) > 100
     assert all(check.name == f"{check.rung}/{check.subject}" for check in CHECKS.values())
+
+
+def test_every_record_of_the_specification_is_required_by_a_check() -> None:
+    required = {requirement for check in CHECKS.values() for requirement in check.requires}
+    records = {
+        f"{what}:{kind}" for what, kinds in DECLARABLE.items() if what != "dtype" for kind in kinds
+    }
+    assert records - required == set()
+    names = {check.subject for check in CHECKS.values()}
+    for table in (OPTIMIZERS, SCHEDULES, BATCH_SIZES):
+        variants = {name for record in table.values() for name in record.all_variants()}
+        assert variants - names == set()
 
 
 def test_a_rung_that_breaks_is_finished_and_those_above_are_not_reached() -> None:

@@ -81,8 +81,8 @@ def test_the_command_from_an_empty_folder(tmp_path: Path) -> None:
         f"numpy.{kind}" for kind in ("html", "json", "md", "svg")
     ]
     page = (tmp_path / "before" / "numpy.html").read_text()
-    assert "looked at in part" in page
-    assert f"13 of {len(CHECKS)} looked at" in (tmp_path / "before" / "numpy.svg").read_text()
+    assert "conforms in the selected checks" in page
+    assert f"13 of {len(CHECKS)} checked" in (tmp_path / "before" / "numpy.svg").read_text()
     broken = [
         "--engine",
         "test_check_engine:HalfBias",

@@ -1,5 +1,4 @@
-"""The oracle itself: against autodiff, against differences of its own loss, and against the
-formulas by hand."""
+"""The oracle itself, against torch's autodiff and optimisers and against derivatives by hand."""
 
 from __future__ import annotations
 
@@ -31,17 +30,18 @@ def test_complex_steps_give_the_gradients_of_autodiff(example: Example) -> None:
         pytest.skip(reason)
     engine = create("torch", dtype="float64")
     model = to_convention("torch", example.model)
-    truth, net = ORACLE.build(model, example.weights), engine.build(model, example.weights)
-    outputs = ORACLE.trace(truth, example.batch)
+    reference = ORACLE.build(model, example.weights)
+    network = engine.build(model, example.weights)
+    outputs = ORACLE.trace(reference, example.batch)
     assume(strategies.kink_distance(model, example.batch.x, outputs) > 1e-9)
-    for output, actual in zip(outputs, engine.trace(net, example.batch), strict=True):
-        np.testing.assert_allclose(actual, output, rtol=1e-9, atol=1e-9)
-    right = ORACLE.gradients(truth, example.batch, example.loss)
-    found = engine.gradients(net, example.batch, example.loss)
-    scale = max(float(np.abs(g).max()) for g in [*right.weights.values(), right.x])
-    for name, gradient in right.weights.items():
+    for expected, actual in zip(outputs, engine.trace(network, example.batch), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9)
+    exact = ORACLE.gradients(reference, example.batch, example.loss)
+    found = engine.gradients(network, example.batch, example.loss)
+    scale = max(float(np.abs(g).max()) for g in [*exact.weights.values(), exact.x])
+    for name, gradient in exact.weights.items():
         assert np.abs(found.weights[name] - gradient).max() <= 1e-10 * max(scale, 1), name
-    assert np.abs(found.x - right.x).max() <= 1e-10 * max(scale, 1)
+    assert np.abs(found.x - exact.x).max() <= 1e-10 * max(scale, 1)
 
 
 @given(model=strategies.models(outputs=3, most_layers=3), optimizer=strategies.optimizers())

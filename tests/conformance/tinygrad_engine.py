@@ -99,12 +99,12 @@ class TinygradEngine(Engine):
                 for t in model.tensors
             }
 
-    def _draw(self, shape: tuple[int, ...], law: Any) -> Array:
+    def _draw(self, shape: tuple[int, ...], start: Any) -> Array:
         # The fan out of glorot_uniform lacks the window.
         drawn: Array = (
-            Tensor.uniform(shape, low=law.low, high=law.high)
-            if law.family == "uniform"
-            else Tensor.normal(shape, mean=law.value, std=law.stddev)
+            Tensor.uniform(shape, low=start.low, high=start.high)
+            if start.family == "uniform"
+            else Tensor.normal(shape, mean=start.value, std=start.stddev)
         ).numpy()
         return drawn
 
