@@ -19,8 +19,10 @@ _BRIGHTEST, _TENTHS = 16, 10
 
 
 def digits() -> Dataset:
-    """Return the digits in MNIST's format: x of shape (1437, 28, 28, 1) and (360, 28, 28, 1), uint8,
-    with a digit of 20x20 pixels in the middle.
+    """Return the digits in the format of MNIST.
+
+    x has the shapes (1437, 28, 28, 1) and (360, 28, 28, 1), uint8, with 20x20 pixels of a digit in
+    the middle.
 
     The split is a rule without randomness: of the digits sorted by class, every fifth is a test
     digit, so that each class gives a fifth. Both parts keep the order of the source.
@@ -34,10 +36,9 @@ def digits() -> Dataset:
 
 
 def enlarge(images: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Enlarge images by bilinear interpolation: (N, 8, 8) with values 0 to 16 -> (N, 28, 28, 1) with
-    values 0 to 255, the image as 20x20 pixels in the middle.
+    """Enlarge images by bilinear interpolation, (N, 8, 8) -> (N, 28, 28, 1).
 
-    The arithmetic is in integers, so that every machine gives the same bytes.
+    Values from 0 to 16 become values from 0 to 255. An image has 20x20 pixels in the middle. The arithmetic is in integers, so that every machine gives the same bytes.
     """
     weights = np.zeros((20, 8), np.int64)
     for row in range(20):

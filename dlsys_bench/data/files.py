@@ -39,8 +39,11 @@ class FileReport:
 
 
 class _Place(NamedTuple):
-    """The folder of a dataset. `root` is the folder that the user gave, None for the cache, and `by`
-    the parameter or variable that gave it."""
+    """The folder of a dataset.
+
+    `root` is the folder that the user gave, None for the cache, and `by` the parameter or variable
+    that gave it.
+    """
 
     folder: Path
     root: Path | None
@@ -67,9 +70,9 @@ def fetch(
     """Return the files of a known dataset, all of them complete; call `on_file` with each.
 
     The files are looked up in `data_dir`, else in $DLSYS_BENCH_DATA, else in the cache. A file that
-    is missing or damaged in the cache is downloaded, unless `offline`. Raises DataError, which names
-    the file with the SHA-256 found and expected, or the failure of every mirror; MissingExtraError
-    if a file has to be downloaded and the extra "data" is not installed.
+    is missing or damaged in the cache is downloaded, unless `offline`. Raises DataError with the
+    file and the SHA-256 found and expected, or with the failure of every mirror, and
+    MissingExtraError if a file has to be downloaded and the extra "data" is not installed.
     """
     source = known(name)
     place = _place(source, data_dir)
@@ -102,8 +105,10 @@ def known(name: str) -> Source:
 
 
 def checksum(path: Path) -> str | None:
-    """Return the SHA-256 of a file, or None if there is no file. A file that does not change is read
-    once per process."""
+    """Return the SHA-256 of a file, or None if there is no file.
+
+    A file that does not change is read once per process.
+    """
     try:
         stat = path.stat()
         return _sha256(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
@@ -152,8 +157,8 @@ def _damage(report: FileReport) -> str:
         if report.found in source.files.values()
     ]
     return (
-        f"{report.path} is not the file it should be: SHA-256 found {report.found}{''.join(owners)}, "
-        f"expected {report.expected}"
+        f"{report.path} is not the file it should be: "
+        f"SHA-256 found {report.found}{''.join(owners)}, expected {report.expected}"
     )
 
 
@@ -164,10 +169,13 @@ def _complaint(source: Source, place: _Place, report: FileReport) -> str:
             f"; {ADVICE}" if place.root is None else "; a given folder is never changed"
         )
     if place.root is None:
-        return f"{source.title} was not found: {report.path} is missing, and offline nothing is downloaded; {ADVICE}"
+        missing = f"{report.path} is missing, and offline nothing is downloaded"
+        return f"{source.title} was not found: {missing}; {ADVICE}"
     if not place.root.is_dir():
         return f"{place.by} is {place.root}, which is not a folder"
     return (
-        f"{source.title} is incomplete in {place.by}: {report.path} is missing (SHA-256 expected {report.expected}); "
-        f"{place.root} takes {source.folder}{os.sep} with {', '.join(source.files)}, or these themselves"
+        f"{source.title} is incomplete in {place.by}: "
+        f"{report.path} is missing (SHA-256 expected {report.expected}); "
+        f"{place.root} takes {source.folder}{os.sep} with {', '.join(source.files)}, "
+        "or these themselves"
     )

@@ -88,7 +88,7 @@ def _save(url: str, output_file: str, _pooch: Any) -> None:
     with response, Path(output_file).open("wb") as out:
         while True:
             with _failures():
-                # read1 returns what has arrived, so that the rate is checked even if that is little.
+                # read1 returns what has arrived, however little, so that the rate is checked.
                 chunk = response.read1(1 << 16)
             if not chunk:
                 break

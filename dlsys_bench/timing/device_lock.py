@@ -45,8 +45,8 @@ def _path(device: str) -> Path:
 
 
 def _opened(path: Path, device: str) -> int:
-    # The process that comes first creates the file, and every user has to be able to open it. In
-    # /tmp, Linux forbids opening a file of another user with O_CREAT, so the two steps are separate.
+    # The first process creates the file, and every user has to be able to open it. The two steps
+    # are separate because Linux forbids opening a file of another user in /tmp with O_CREAT.
     with suppress(OSError):
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o644))
         path.chmod(0o644)

@@ -20,9 +20,9 @@ class BackgroundLoad:
     """A context manager that measures the load of all other processes between entry and exit.
 
     Afterwards, `fraction` is the part of the time of all cores that was neither idle nor used by
-    this process and its descendants, from 0 to 1, or None if less than LEAST_SECONDS passed. A burst
-    of load may outlast every round of a benchmark; the spread of the rounds then does not show it,
-    but this figure does.
+    this process and its descendants, from 0 to 1, or None if less than LEAST_SECONDS passed. Load
+    that lasts through all rounds of a benchmark does not show in their standard deviation; it shows
+    here.
     """
 
     fraction: float | None = None

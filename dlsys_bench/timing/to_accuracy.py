@@ -1,9 +1,10 @@
 """Measurement of the time that an engine trains until the network reaches a target accuracy.
 
-A process makes one run: `python -m dlsys_bench.timing.to_accuracy` makes a run given as JSON. The metric is evaluated at the end of each epoch. A training of fewer than MIN_EPOCHS
-epochs would be evaluated too rarely; it is evaluated after equal parts instead. As no engine can
-stop within an epoch and continue, each part is a training from the start, with the same seed. The
-first evaluation that reaches the target ends the run; if none does, the time is right-censored.
+A process makes one run: `python -m dlsys_bench.timing.to_accuracy` makes a run given as JSON. The
+metric is evaluated at the end of each epoch. A training of fewer than MIN_EPOCHS epochs would be
+evaluated too rarely; it is evaluated after equal parts instead. As no engine can stop within an
+epoch and continue, each part is a training from the start, with the same seed. The first evaluation
+that reaches the target ends the run; if none does, the time is right-censored.
 """
 
 from __future__ import annotations
