@@ -21,7 +21,7 @@ from dlsys_bench.runs.callables import Train, name_of, stored_figures
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import choose_dataset
 from dlsys_bench.runs.store import read
-from dlsys_bench.studies.base import Case
+from dlsys_bench.studies.base import Case, Metric
 from dlsys_bench.verdicts.gate import Terms, gate, gate_training, share
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
@@ -130,7 +130,7 @@ class AccuracyGate:
         reference: Reference,
         smallest_drop: float | None = None,
         *,
-        metric: str | None = None,
+        metric: str | Metric | None = None,
         side: str = "both",
         max_seeds: int | None = None,
         first_seed: int | None = None,
@@ -155,7 +155,7 @@ class AccuracyGate:
         return self.judge.settle(self.request, judge)
 
     def _reference_runs(
-        self, train: Train, reference: Reference, metric: str | None
+        self, train: Train, reference: Reference, metric: str | Metric | None
     ) -> tuple[list[Result], str]:
         """The reference runs, and the name of their source."""
         if not isinstance(reference, str | Path):

@@ -19,6 +19,7 @@ from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
+from dlsys_bench.studies.base import Metric
 
 Train = Callable[[int], float | Mapping[str, float]]
 
@@ -101,7 +102,7 @@ def _figures(returned: object, name: str) -> dict[str, float]:
     return figures
 
 
-def stored_figures(values: Sequence[float], metric: str | None = None) -> list[Result]:
+def stored_figures(values: Sequence[float], metric: str | Metric | None = None) -> list[Result]:
     """Return known figures as reference runs, whose seeds are unknown and therefore negative.
 
     `metric` names the figure, if the training returns several. Raises UserError.
@@ -114,7 +115,7 @@ def stored_figures(values: Sequence[float], metric: str | None = None) -> list[R
                 recipe={},
                 history=[],
                 seconds=0.0,
-                figures={metric or METRIC: float(value)},
+                figures={str(metric or METRIC): float(value)},
             )
             for place, value in enumerate(values)
         ]

@@ -118,9 +118,9 @@ def gate_training(
 ) -> Verdict:
     """Judge the user's own training, `train(seed) -> metric or metrics`, by its reference runs.
 
-    `metric` names the judged figure, if the training returns several; a Metric also states its
-    direction, which is that of an accuracy otherwise. Raises UserError; errors of the training
-    itself pass through.
+    `metric` names the judged figure, if the training returns several. A Metric also states its
+    direction: a name is not interpreted, so that without it a run that diverged is the lowest
+    value, unless only a rise fails. Raises UserError; errors of the training itself pass through.
     """
     name, judged = name or name_of(train), _find_metric(reference, metric, source)
     if terms.side == "drop" and not judged.higher_is_better:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.runs.callables import METRIC, find_train, name_of, train_once
+from dlsys_bench.runs.callables import METRIC, find_train, name_of, stored_figures, train_once
 from dlsys_bench.runs.result import Result
+from dlsys_bench.studies.base import Metric
 
 
 def test_numbers_and_mappings_become_figures() -> None:
@@ -62,3 +63,13 @@ def test_find_train_by_name() -> None:
         UserError, match=r"training 'math:sqr': math has no 'sqr' \(did you mean \"sqrt\"\?\)"
     ):
         find_train("math:sqr")
+
+
+def test_stored_figures_are_named_after_their_metric() -> None:
+    for metric in ("loss", Metric("loss", higher_is_better=False)):
+        one, other = stored_figures([0.5, 0.25], metric)
+        assert (one.figures, other.figures) == ({"loss": 0.5}, {"loss": 0.25})
+        assert (one.seed, other.seed) == (-1, -2)
+    assert stored_figures([1.0])[0].figures == {METRIC: 1.0}
+    with pytest.raises(UserError, match="they have to be numbers, or a file of runs"):
+        stored_figures(["high"])  # type: ignore[list-item]
