@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# Python runs it at the start of every process, as also in the workers of a calibration. The libraries
+# Python runs it at the start of every process, also of the workers of a calibration. The libraries
 # have code for each platform, so the modules are hidden from this package alone.
 HIDE = """
 import builtins, os, signal
@@ -24,8 +24,8 @@ def hiding(name, globals=None, *arguments):
     return original(name, globals, *arguments)
 
 builtins.__import__ = hiding
-for name in ("sched_getaffinity", "process_cpu_count", "fork", "forkpty", "killpg", "setsid", "getpgid",
-             "pread", "pwrite", "getloadavg", "posix_fallocate", "getuid"):
+for name in ("sched_getaffinity", "process_cpu_count", "fork", "forkpty", "killpg", "setsid",
+             "getpgid", "pread", "pwrite", "getloadavg", "posix_fallocate", "getuid"):
     if hasattr(os, name):
         delattr(os, name)
 for name in ("SIGALRM", "SIGHUP", "SIGUSR1", "alarm", "setitimer"):
@@ -62,7 +62,8 @@ if __name__ == "__main__":
     assert not hasattr(os, "fork")
     call("calibrate", "mine:train", "--seeds", "12", "--workers", "2")
     print("CODE pytest", int(pytest.main(["-q", "-p", "no:cacheprovider", "test_mine.py"])))
-    call("gate", "regularization/fashion-mlp/vanilla", "--dataset", "digits", "--output", "runs.jsonl")
+    arm = "regularization/fashion-mlp/vanilla"
+    call("gate", arm, "--dataset", "digits", "--output", "runs.jsonl")
     call("run", "dying-relu", "--seeds", "1")
     call("runs", "list")
     call("list")

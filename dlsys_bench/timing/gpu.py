@@ -14,7 +14,7 @@ from typing import Any
 from dlsys_bench.extras import optional_module
 
 SECONDS_TO_ANSWER = 10
-"""After this time the driver is taken not to answer."""
+"""The time after which a driver that has not answered is given up."""
 
 REASONS = {
     0x1: "idle",

@@ -1,5 +1,5 @@
-"""Train every run of a calibration once, even if several commands share the work, and store each run
-as it ends."""
+"""Train every run of a calibration once, even if several commands share the work, and store each
+run as it ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import Store
 
 IN_FLIGHT = 2
-"""The runs sent to each worker: the one that it trains, and the next one, so that it never idles."""
+"""The runs sent to each worker: the one that it trains, and the next, so that it never idles."""
 
 POLL_SECONDS = 1.0
 """The interval at which the number of workers and the runs of other commands are looked up."""
@@ -89,8 +89,8 @@ class _Calibrator:
                 self._look_elsewhere()
         except WorkersLostError as error:
             raise ClusterError(
-                f"{error}; {self.found.trained} runs of this command are stored in {self.store.path}: "
-                "the same command with --resume goes on from there"
+                f"{error}; {self.found.trained} runs of this command are stored in "
+                f"{self.store.path}: the same command with --resume goes on from there"
             ) from error
         finally:
             self._leave()

@@ -1,5 +1,5 @@
-"""The jobs of a calibration. A job names the parts of a run, so that it is small to send; the worker
-loads them."""
+"""The jobs of a calibration. A job names the parts of a run, so that it is small to send; the
+worker loads them."""
 
 from __future__ import annotations
 
@@ -141,8 +141,8 @@ def _case(target: str) -> Case:
 
 @cache
 def _dataset(name: str, folder: str, data_dir: str | None) -> Dataset:
-    """Return the dataset of a job on this machine. A file is looked up in the folder of the command;
-    the folder of the datasets is ignored if this machine does not have it."""
+    """Return the dataset of a job on this machine. A file is looked up in the folder of the
+    command; the folder of the datasets is ignored if this machine does not have it."""
     beside = Path(folder, name).expanduser()
     here = data_dir if data_dir and Path(data_dir).is_dir() else None
     return replace(load(str(beside) if beside.is_file() else name, here), name=name)

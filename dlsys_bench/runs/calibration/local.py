@@ -33,7 +33,7 @@ def local_workers(count: int) -> Iterator[LocalWorkers]:
 
 
 class LocalWorkers:
-    """Worker processes, each with a pipe of its own, so that one which dies takes only its own run
+    """Worker processes, each with its pipe, so that one which dies takes only its own run
     with it. Another process is started in its place."""
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class _Process:
         self.job: Job | None = None
         self.attempt = 0
         self.pipe, other_end = _CONTEXT.Pipe()
-        # Not a daemon: a training may start processes of its own.
+        # Not a daemon: a training may start further processes.
         self._process = _CONTEXT.Process(target=_serve, args=(other_end,))
         try:
             with _interrupts_ignored():

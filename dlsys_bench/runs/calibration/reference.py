@@ -44,8 +44,8 @@ def merge(
 
 
 def _kept(path: Path) -> dict[Key, str]:
-    """Return the line of each run in the file, the last one for each key. If lines are damaged, copy
-    the file beside itself."""
+    """Return the line of each run in the file, the last one for each key. If lines are damaged,
+    copy the file beside itself."""
     if not path.exists():
         return {}
     with warnings.catch_warnings(record=True) as found:
