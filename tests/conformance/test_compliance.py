@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dlsys_bench.conformance.check import CHECKS
+from dlsys_bench.conformance.check import CHECKS, RUNGS
 from dlsys_bench.conformance.compliance import Compliance, changes
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.errors import UserError
@@ -59,3 +59,15 @@ def test_reports_survive_a_file_and_tell_what_changed(tmp_path: Path) -> None:
 def test_a_result_of_an_earlier_version_has_the_rung_of_its_check() -> None:
     result = CheckResult.from_dict({"name": "step/sgd", "status": "passed"})
     assert (result.rung, result.subject) == ("step", "sgd")
+
+
+REPORTS = sorted(Path(__file__).parents[2].glob("reports/conformance/*.json"))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in REPORTS if path.stem != "mutants"], ids=lambda path: path.stem
+)
+def test_a_stored_report_is_read_with_the_rung_of_every_check(path: Path) -> None:
+    report = Compliance.read(path)
+    assert report.conforms
+    assert {result.rung for result in report.results} == set(RUNGS)
