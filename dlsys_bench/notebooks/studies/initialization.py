@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtr
 
 from dlsys_bench.data import prepare
 from dlsys_bench.engines.plan import Array, Plan
@@ -129,7 +129,7 @@ def _saturation_probability(function: str, deviation: Array) -> Array:
     if function not in ASYMPTOTES:
         return np.full_like(deviation, 0.5)
     edge = np.arctanh(1.0 - NEAR) if function == "tanh" else np.log((1.0 - NEAR) / NEAR)
-    tail: Array = 2.0 * stats.norm.sf(edge / deviation)
+    tail: Array = 2.0 * ndtr(-edge / deviation)
     return tail
 
 
