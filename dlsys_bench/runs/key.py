@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,12 +71,8 @@ class Key:
 
     @property
     def path(self) -> str:
-        """What is trained and on which data: "study/arm/dataset/tier", without empty fields."""
+        """The task as a path, "study/arm/dataset/tier", without empty fields."""
         return "/".join(filter(None, (self.study, self.arm, self.dataset, self.tier)))
-
-    def without_seed(self) -> Key:
-        """Return the key of several seeds."""
-        return replace(self, seed=None)
 
     def task(self) -> Key:
         """Return only what is trained and on which data: study, arm, dataset and tier."""

@@ -48,8 +48,7 @@ class Job:
     @property
     def name(self) -> str:
         """The name of the run in messages."""
-        where = f"/{self.key.arm} on {self.key.dataset}, {self.key.engine}" if self.engine else ""
-        return f"{self.key.study}{where}, seed {self.key.seed}"
+        return f"{self.key.label}, seed {self.key.seed}"
 
 
 @dataclass(frozen=True)
