@@ -92,7 +92,8 @@ class Engine(ABC):
                 raise EngineError(
                     f'engine "{self.name}" follows the convention of '
                     f"{' or '.join(self.conventions)}: {found[0][0]}; "
-                    f'rewrite the record with spec.convention.to_convention("{self.convention}", ...)'
+                    "rewrite the record with "
+                    f'spec.convention.to_convention("{self.convention}", ...)'
                 )
 
     @abstractmethod

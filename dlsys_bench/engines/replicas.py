@@ -61,8 +61,8 @@ class Replicas(ABC):
 
     @abstractmethod
     def predict(self, x: Array) -> Array:
-        """Compute the outputs (R, N, ...) of all networks outside training, of x (N, ...) for all or
-        (R, N, ...)."""
+        """Compute the outputs (R, N, ...) of all networks outside training, of x (N, ...) for all
+        or (R, N, ...)."""
 
     @abstractmethod
     def trace(self, x: Array) -> list[Array]:
@@ -91,6 +91,7 @@ class OneByOne(Replicas):
         recipes: Recipe | Sequence[Recipe],
         plans: Sequence[Plan],
     ) -> Generator[list[Epoch | None]]:
+        """Train, and yield every epoch."""
         check_plans(plans, self.size)
         every = recipes_for_replicas(recipes, self.size)
         parts = stack_samples(samples, self.size)
@@ -112,12 +113,14 @@ class OneByOne(Replicas):
             return None
 
     def predict(self, x: Array) -> Array:
+        """Compute the outputs outside training."""
         own = has_replica_axis(x, self.model)
         return np.stack(
             [self.engine.predict(net, x[r] if own else x) for r, net in enumerate(self.nets)]
         )
 
     def trace(self, x: Array) -> list[Array]:
+        """Compute the output of every layer."""
         from dlsys_bench.engines.base import Batch
 
         own = has_replica_axis(x, self.model)
@@ -128,6 +131,7 @@ class OneByOne(Replicas):
         return [np.stack(outputs) for outputs in zip(*traces, strict=True)]
 
     def weights(self, replica: int) -> Weights:
+        """Copy all tensors by name."""
         return self.engine.weights(self.nets[replica])
 
 

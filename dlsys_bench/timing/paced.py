@@ -1,5 +1,4 @@
-"""An engine's own training loop, epoch by epoch at the pace of a benchmark, and what trains in
-it."""
+"""The training loops of engines, one epoch at a time for a benchmark, and the workloads."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ from dlsys_bench.timing.validity import check_losses, check_weights
 
 
 class Workload(NamedTuple):
-    """An arm of a study at a batch size, and how many updates make a round."""
+    """An arm of a study at a batch size, and the number of updates of a round."""
 
     study: str
     arm: str
@@ -45,12 +44,12 @@ class Workload(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """Operations of one sample."""
+        """The floating-point operations of training on one sample."""
         return training_flops(self.case.arm.model)
 
     def samples(self) -> Samples:
-        """The arm's own data, or what is embedded where they are not at hand: as many as a round
-        takes."""
+        """Return the samples of a round, from the dataset of the arm, or from digits if that is not
+        found."""
         name = self.case.dataset or "digits"
         part = prepare(
             load(name if is_available(name) else "digits"),
@@ -78,8 +77,8 @@ OTHERS = (
 
 
 def moving(model: Model, recipe: Recipe, samples: Samples) -> list[str]:
-    """The tensors that training has to move, by the reference engine: all that have a gradient, and
-    the moving statistics. A bias under a batch norm has none."""
+    """Return the tensors that training has to change, by the numpy engine: all with a gradient, and
+    the moving statistics. A bias before a batch norm has no gradient."""
     engine = create("numpy", "cpu", "float64")
     batch = Batch(samples.x, samples.y, Plan(1).masks(model, 0, len(samples.x)), training=True)
     found = engine.gradients(engine.build(model, seed=1), batch, recipe.loss).weights
@@ -92,11 +91,10 @@ def moving(model: Model, recipe: Recipe, samples: Samples) -> list[str]:
 
 
 class Paced:
-    """One `fit` of an engine, an epoch a call: its own loop, which waits at the end of each epoch
-    until the next is asked for.
+    """A training of an engine, of which each call trains one epoch.
 
-    A `fit` for each round would time what an engine does once (compiling) instead of what it does
-    at every step.
+    A separate training for each round would measure what an engine does once per training, such as
+    compilation, instead of what it does at every step.
     """
 
     def __init__(self, engine: Engine, work: Workload, samples: Samples, epochs: int) -> None:
@@ -116,8 +114,10 @@ class Paced:
         self.losses.append(next(self._epochs).running_loss)
 
     def stop(self) -> dict[str, Any]:
-        """End the training. Returns its first and last loss. Errors: NotTrainingError where nothing
-        was learned."""
+        """End the training, and return its first and last loss.
+
+        Raises NotTrainingError if nothing was learned.
+        """
         self._epochs.close()
         if len(self.losses) > 1:
             check_losses(self.losses, 1)
@@ -130,7 +130,7 @@ class Paced:
 
 
 class Rounds(NamedTuple):
-    """The seconds of each epoch, all that happens between two epochs with it, and the loss of the
+    """The seconds of each epoch, including all that happens between two epochs, and the loss of the
     first replica."""
 
     seconds: list[float]
@@ -138,10 +138,11 @@ class Rounds(NamedTuple):
 
 
 def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1) -> Rounds:
-    """One training of so many epochs, each the workload's steps, of one network or of many as one.
+    """Train one network, or several replicas as one program, for `rounds` epochs of the workload's
+    steps.
 
-    Errors: UserError, where an engine trains many one by one too; NotTrainingError where nothing
-    was learned.
+    Raises UserError if the engine can train several networks only one by one, and NotTrainingError
+    if nothing was learned.
     """
     arm = work.case.arm
     recipe = to_convention(

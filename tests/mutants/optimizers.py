@@ -120,10 +120,9 @@ MUTANTS = (
         "The moving square starts at one, as in TensorFlow 1.",
         "step/rmsprop",
         "optimizers",
-        "    def start(self, parameters: Array) -> None:\n"
+        '        """Allocate the state."""\n'
         "        self.square = zeros(parameters.shape, parameters.dtype)",
-        "    def start(self, parameters: Array) -> None:\n"
-        "        self.square = np.ones_like(parameters)",
+        '        """Allocate the state."""\n        self.square = np.ones_like(parameters)',
     ),
     Mutant(
         "rmsprop_centred",

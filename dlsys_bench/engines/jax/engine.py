@@ -54,6 +54,7 @@ class JaxEngine(Engine):
         """Accept every record: the engine follows mixed conventions as well."""
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> JaxNetwork:
+        """Create a network."""
         with self.placement.inside():
             values: Any = (
                 initialize(model, self.placement.key(seed, "weights"), self.dtype)
@@ -69,9 +70,11 @@ class JaxEngine(Engine):
             return JaxNetwork(model, parameters, state, self.placement.key(seed, "passes"))
 
     def weights(self, net: JaxNetwork) -> Weights:
+        """Copy all tensors by name."""
         return copy_out(net.tensors)
 
     def predict(self, net: JaxNetwork, x: Array) -> Array:
+        """Compute the outputs outside training."""
         x = np.asarray(x, self.dtype)
         outputs = np.empty((len(x), *net.model.output_shape), self.dtype)
         # The last part is filled up to a power of two, so that few sizes have to be compiled.
@@ -95,6 +98,7 @@ class JaxEngine(Engine):
         return {place: self.placement.put(mask, np.bool_) for place, mask in batch.masks.items()}
 
     def gradients(self, net: JaxNetwork, batch: Batch, loss: Loss) -> Gradients:
+        """Compute the loss and its gradients."""
         check_targets(loss, batch.y, net.model.output_shape)
         with self.placement.inside():
             value, (found, dx) = differentiator(bare_model(net.model), loss, batch.training)(
@@ -107,6 +111,7 @@ class JaxEngine(Engine):
             return Gradients(float(value), copy_out(found), np.array(dx))
 
     def trace(self, net: JaxNetwork, batch: Batch) -> list[Array]:
+        """Compute the output of every layer."""
         with self.placement.inside():
             outputs = tracer(bare_model(net.model), batch.training)(
                 net.tensors, self.placement.put(batch.x), self._masks(net, batch)
@@ -116,5 +121,6 @@ class JaxEngine(Engine):
     def fit(
         self, net: JaxNetwork, samples: Samples, recipe: Recipe, plan: Plan
     ) -> Generator[Epoch]:
+        """Train, and yield every epoch."""
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         yield from fit_network(net, samples, self.placement, recipe, plan)

@@ -59,7 +59,8 @@ ACTIVATIONS: dict[str, Callable[[layers.Activation, Array], Array]] = {
     "sigmoid": lambda layer, x: jax.nn.sigmoid(x),
     "tanh": lambda layer, x: jnp.tanh(x),
     "relu": lambda layer, x: jax.nn.relu(x),
-    # At zero, jax.nn.leaky_relu has the slope of the right side, the specification that of the left.
+    # At zero, jax.nn.leaky_relu has the slope of the right side, the specification that of the
+    # left.
     "leaky_relu": lambda layer, x: jnp.where(x > 0, x, layer.negative_slope * x),
     "softmax": lambda layer, x: jax.nn.softmax(x, axis=-1),
 }

@@ -43,12 +43,14 @@ class JaxPlacement(NamedTuple):
         return jax.device_put(jnp.array(values, dtype or self.dtype), self.device)
 
     def key(self, seed: int, use: str) -> Array:
-        """Return a key for one use of a seed, which may have more than the 32 bits that jax takes."""
+        """Return a key for one use of a seed, which may have more than the 32 bits that jax
+        takes."""
         words = np.random.SeedSequence((seed, USES.index(use))).generate_state(1)
         return jax.device_put(jax.random.key(int(words[0]) >> 1), self.device)
 
     def targets(self, loss: Loss, y: NDArray[Any]) -> Array:
-        """Copy targets to the device: labels as integers, signs and values in the engine's dtype."""
+        """Copy targets to the device: labels as integers, signs and values in the engine's
+        dtype."""
         return self.put(y, np.int32 if loss.targets == "labels" else None)
 
 

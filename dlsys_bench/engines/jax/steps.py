@@ -56,7 +56,8 @@ def _step(
     feed: StepFeed,
     place: Array,
 ) -> TrainingState:
-    """Make one update. A step with a non-finite loss changes nothing, nor does any step after it."""
+    """Make one update. A step with a non-finite loss changes nothing, nor does any step after
+    it."""
     chosen = lax.dynamic_slice(feed.order, (now.seen,), (size,))
     x, y = feed.x[chosen], feed.y[chosen]
     given = {layer: masks[place] for layer, masks in feed.masks.items()}
@@ -78,8 +79,8 @@ def _step(
             parameters[name] = tensor + change
         return parameters, moved, memory
 
-    # A branch, not jnp.where, which would read all old values once more and take a third of the step
-    # of a small network.
+    # A branch, not jnp.where, which would read all old values once more and take a third of the
+    # step of a small network.
     parameters, state, memory = lax.cond(
         sound, update, lambda: (now.parameters, now.state, now.memory)
     )

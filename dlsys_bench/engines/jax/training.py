@@ -24,12 +24,12 @@ from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.spec.layers import Conv2D, Dropout
 from dlsys_bench.spec.recipe import Recipe
 
-# The masks of a plan go to the device for this many steps at a time, since those of an epoch may take
-# gigabytes.
+# The masks of a plan go to the device for this many steps at a time, since those of an epoch may
+# take gigabytes.
 MASKED_AT_ONCE = 16
 
-# The array of an epoch's losses has a length of at least this, and a power of two. The exact number of
-# steps would otherwise be part of every program.
+# The array of an epoch's losses has a length of at least this, and a power of two. The exact number
+# of steps would otherwise be part of every program.
 FEWEST_PLACES = 64
 
 

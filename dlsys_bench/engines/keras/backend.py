@@ -30,8 +30,8 @@ class FitData(Protocol):
 
 
 class Backend(NamedTuple):
-    """The functions that differ between backends. `differentiate` returns the value of a function of
-    some tensors, its second result, and the gradient of the value in each tensor."""
+    """The functions that differ between backends. `differentiate` returns the value of a function
+    of some tensors, its second result, and the gradient of the value in each tensor."""
 
     has_gpu: Callable[[], bool]
     differentiate: Callable[[LossFunction, TensorList], tuple[Any, Any, TensorList]]

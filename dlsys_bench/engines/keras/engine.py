@@ -1,4 +1,5 @@
-"""The engines on keras, with TensorFlow and with JAX. keras is imported when an engine is created."""
+"""The engines on keras, with TensorFlow and with JAX. keras is imported when an engine is
+created."""
 
 from __future__ import annotations
 
@@ -67,6 +68,7 @@ class KerasEngine(Engine):
         return keras.device("cpu:0") if self.device == "cpu" else contextlib.nullcontext()
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> KerasNetwork:
+        """Create a network."""
         from dlsys_bench.engines.keras.network import KerasNetwork
 
         self.check(model)
@@ -78,9 +80,11 @@ class KerasEngine(Engine):
         return net
 
     def weights(self, net: KerasNetwork) -> Weights:
+        """Copy all tensors by name."""
         return {name: _array(variable) for name, variable in net.tensors.items()}
 
     def predict(self, net: KerasNetwork, x: Array) -> Array:
+        """Compute the outputs outside training."""
         x = np.asarray(x, self.dtype)
         if not len(x):
             return np.empty((0, *net.model.output_shape), self.dtype)
@@ -99,6 +103,7 @@ class KerasEngine(Engine):
         return np.concatenate(parts)
 
     def gradients(self, net: KerasNetwork, batch: Batch, loss: Loss) -> Gradients:
+        """Compute the loss and its gradients."""
         import keras
 
         from dlsys_bench.engines.keras.training import LOSSES, targets
@@ -129,6 +134,7 @@ class KerasEngine(Engine):
         return Gradients(float(value), weights, _array(dx))
 
     def trace(self, net: KerasNetwork, batch: Batch) -> list[Array]:
+        """Compute the output of every layer."""
         network = net.every_layer
         with self._device(), net.with_masks(batch.masks):
             outputs, moved = network.stateless_call(

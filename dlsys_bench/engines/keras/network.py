@@ -91,8 +91,9 @@ def derive_seed(seed: int, *stream: int) -> int:
 
 
 def initializer(tensor: Tensor, seed: int) -> Any:
-    """Create Keras's initialiser of a tensor. Keras derives the fans of a vector from its length, but
-    a bias has the fans of the kernel of its layer, so a vector is drawn from the distribution."""
+    """Create Keras's initialiser of a tensor. Keras derives the fans of a vector from its length,
+    but a bias has the fans of the kernel of its layer, so a vector is drawn from the
+    distribution."""
     native = SCALED.get(type(tensor.initializer)) if len(tensor.shape) > 1 else None
     if native is not None:
         return native(seed=seed)

@@ -156,8 +156,8 @@ def compile_network(
 
 
 def targets(loss: losses.Loss, y: NDArray[Any], outputs: int, dtype: str) -> NDArray[Any]:
-    """Return y (N,) or (N, K) in the form of Keras's loss: one-hot (N, K), labels (N,), signs (N, 1)
-    or values (N, K)."""
+    """Return y (N,) or (N, K) in the form of Keras's loss: one-hot (N, K), labels (N,), signs (N,
+    1) or values (N, K)."""
     if isinstance(loss, losses.CategoricalCrossEntropy):
         return np.asarray(keras.utils.to_categorical(y, outputs), dtype)
     if loss.targets == "labels":

@@ -45,6 +45,7 @@ class FusedActivationRule(ActivationRule):
     """Activations whose backward pass is compiled."""
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         if not wants_dx or self.layer.function not in BACKWARD:
             return super().backward(dy, wants_dx)
         dy = np.ascontiguousarray(dy)

@@ -194,6 +194,7 @@ class FusedConv2DRule(Conv2DRule):
         )
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         if not self.few:
             return super().forward(x, training)
         kernel = np.ascontiguousarray(self.tensors["kernel"])
@@ -209,6 +210,7 @@ class FusedConv2DRule(Conv2DRule):
         return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         if not self.few:
             return super().backward(dy, wants_dx)
         dy = np.ascontiguousarray(dy)

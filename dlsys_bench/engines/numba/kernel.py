@@ -20,8 +20,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> F:
-    """Compile a function at its first call and cache it on disk. Sums may be reordered, so that they
-    are computed in vectors; NaN and infinity are still handled as the standard says."""
+    """Compile a function at its first call and cache it on disk. Sums may be reordered, so that
+    they are computed in vectors; NaN and infinity are still handled as the standard says."""
     fast = {"contract", "reassoc", "arcp", "nsz"}
     compiled: F = numba.njit(function, nogil=True, cache=True, error_model="numpy", fastmath=fast)
     return compiled

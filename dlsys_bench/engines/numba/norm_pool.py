@@ -63,18 +63,21 @@ class NormPoolRule(LayerRule[BatchNorm]):
         self.norm, self.pool = norm, pool
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         if training:
             return run_whole(self.forward_shard(x))
         self.whole: Array | None = None
         return self.pool.forward(self.norm.forward(x, training=False), training=False)
 
     def forward_shard(self, x: Array) -> ShardPass[Array]:
+        """Compute y of one shard."""
         self.whole = np.ascontiguousarray(x)
         moments = yield from self.norm.shared_moments(flat_rows(self.whole), x.shape)
         left = self.pool.forward(self.whole, training=True)
         return self.norm.normalize(flat_rows(left), moments, left.shape)
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         if self.whole is not None:
             return run_whole(self.backward_shard(dy, wants_dx))
         between = self.pool.backward(dy, wants_dx=True)
@@ -82,6 +85,7 @@ class NormPoolRule(LayerRule[BatchNorm]):
         return self.norm.backward(between, wants_dx)
 
     def backward_shard(self, dy: Array, wants_dx: bool) -> ShardPass[Array | None]:
+        """Fill the gradients with the part of one shard, and return its dx."""
         norm = self.norm
         total = yield from norm.shared_sums(flat_rows(dy), dy.shape)
         if not wants_dx:

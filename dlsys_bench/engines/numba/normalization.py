@@ -139,6 +139,7 @@ class FusedBatchNormRule(BatchNormRule):
     """Batch norm in compiled passes."""
 
     def forward_shard(self, x: Array) -> ShardPass[Array]:
+        """Compute y of one shard."""
         flat = flat_rows(x)
         return self.normalize(flat, (yield from self.shared_moments(flat, x.shape)), x.shape)
 
@@ -159,6 +160,7 @@ class FusedBatchNormRule(BatchNormRule):
         return found
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         if training:
             return super().forward(x, training)
         # The moving statistics do not depend on the samples.
@@ -175,6 +177,7 @@ class FusedBatchNormRule(BatchNormRule):
         return y.reshape(len(gamma), *shape[1:])
 
     def backward_shard(self, dy: Array, wants_dx: bool) -> ShardPass[Array | None]:
+        """Fill the gradients with the part of one shard, and return its dx."""
         flat = flat_rows(dy)
         total = yield from self.shared_sums(flat, dy.shape)
         if not wants_dx:
@@ -197,6 +200,7 @@ class FusedDropoutRule(DropoutRule):
     """Dropout that draws, masks and scales in one pass."""
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         rate = self.layer.drop_rate
         self.stays = None
         if not training or self.mask is not None or rate == 0.0:
@@ -216,6 +220,7 @@ class FusedDropoutRule(DropoutRule):
         return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         if self.stays is None:
             return super().backward(dy, wants_dx)
         dy = np.ascontiguousarray(dy)

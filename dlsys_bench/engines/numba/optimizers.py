@@ -94,6 +94,7 @@ class FusedSGDStepper(SGDStepper):
     """SGD in one pass."""
 
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
+        """Update the parameters in place."""
         optimizer = self.optimizer
         if self.velocity is None:
             super().step(parameters, gradient, learning_rate)
@@ -116,6 +117,7 @@ class FusedAdamStepper(AdamStepper):
     """Adam in one pass."""
 
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
+        """Update the parameters in place."""
         optimizer = self.optimizer
         self.steps += 1
         mean_correction, square_correction = (1.0 - beta**self.steps for beta in self.corrected)
@@ -138,6 +140,7 @@ class FusedRMSpropStepper(RMSpropStepper):
     """RMSprop in one pass."""
 
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
+        """Update the parameters in place."""
         optimizer = self.optimizer
         self.steps += 1
         rmsprop(

@@ -51,12 +51,14 @@ class FusedAveragePoolRule(AveragePoolRule):
     """Average pooling in compiled passes."""
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         ho, wo, _ = self.layer.output_shape(self.shape)
         y = self.empty("y", (ho, wo), x)
         average(flat_images(x), self.layer.pool_size, self.layer.steps, flat_images(y))
         return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         if not wants_dx:
             return None
         h, w, _ = self.shape

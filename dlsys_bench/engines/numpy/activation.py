@@ -77,11 +77,13 @@ class ActivationRule(LayerRule[Activation]):
     """y = f(x), from the table above."""
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         self.y = self.buffer("y", x.shape, x.dtype)
         FUNCTIONS[self.layer.function][0](x, self.y, self.layer.negative_slope)
         return self.y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         if not wants_dx:
             return None
         dx = self.buffer("dx", dy.shape, dy.dtype)

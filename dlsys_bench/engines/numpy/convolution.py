@@ -52,6 +52,7 @@ class Conv2DRule(LayerRule[Conv2D]):
     """y = kernel^T windows(x) + bias, where the columns of windows(x) are the gathered windows."""
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         kernel = self.tensors["kernel"]
         replicas, filters = kernel.shape[0], self.layer.filters
         x, n = self._padded(x), x.shape[-1]
@@ -73,6 +74,7 @@ class Conv2DRule(LayerRule[Conv2D]):
         return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         replicas, filters, ho, wo, _ = dy.shape
         d_kernel = self.gradients["kernel"].reshape(replicas, -1, filters)
         if self.layer.use_bias:

@@ -13,6 +13,7 @@ class DenseRule(LayerRule[Dense]):
     """y = kernel^T x + bias."""
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         self.x = x
         kernel = self.tensors["kernel"]
         y = self.buffer("y", (kernel.shape[0], self.layer.units, x.shape[-1]), x.dtype)
@@ -22,6 +23,7 @@ class DenseRule(LayerRule[Dense]):
         return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         np.matmul(self.x, dy.swapaxes(1, 2), out=self.gradients["kernel"])
         if self.layer.use_bias:
             np.add.reduce(dy, axis=-1, out=self.gradients["bias"])
@@ -36,6 +38,7 @@ class FlattenRule(LayerRule[Flatten]):
     """(R, C, H, W, N) -> (R, H W C, N): the interface counts the channel of an image fastest."""
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         if x.ndim == 3:
             return x
         r, c, h, w, n = x.shape
@@ -44,6 +47,7 @@ class FlattenRule(LayerRule[Flatten]):
         return y.reshape(r, -1, n)
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         if not wants_dx or len(self.shape) == 1:
             return dy
         h, w, c = self.shape

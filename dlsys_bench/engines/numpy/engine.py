@@ -34,7 +34,8 @@ from dlsys_bench.spec.recipe import Recipe
 # Images are predicted this many at a time, so that their windows stay in the cache.
 PREDICTED_AT_ONCE = 128
 
-# As many replicas are trained at a time as keep the memory of a step in a core's share of the cache.
+# As many replicas are trained at a time as keep the memory of a step in a core's share of the
+# cache.
 CACHE_BYTES = 4 * 2**20
 
 
@@ -52,18 +53,21 @@ class NumpyEngine(Engine):
         """Accept every record: the engine follows mixed conventions as well."""
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Network:
+        """Create a network."""
         net = Network(model, self.dtype, rule_set=self.rule_set)
         net.load(Plan(seed).weights(model) if weights is None else weights)
         net.seed([seed])
         return net
 
     def weights(self, net: Network) -> Weights:
+        """Copy all tensors by name."""
         return {name: tensor[0].copy() for name, tensor in net.tensors.items()}
 
     def _inward(self, x: NDArray[Any]) -> Array:
         return np.ascontiguousarray(to_internal(x), dtype=self.dtype)
 
     def predict(self, net: Network, x: Array) -> Array:
+        """Compute the outputs outside training."""
         outputs: Array = self.predict_replicas(net, x[None])[0]
         return outputs
 
@@ -81,6 +85,7 @@ class NumpyEngine(Engine):
         return outputs
 
     def gradients(self, net: Network, batch: Batch, loss: Loss) -> Gradients:
+        """Compute the loss and its gradients."""
         check_targets(loss, batch.y, net.model.output_shape)
         state = net.state.copy()
         net.set_masks(_one(batch.masks))
@@ -94,6 +99,7 @@ class NumpyEngine(Engine):
         return Gradients(float(value[0]), weights, to_external(dx)[0].copy())
 
     def trace(self, net: Network, batch: Batch) -> list[Array]:
+        """Compute the output of every layer."""
         return [
             outputs[0]
             for outputs in self.trace_replicas(
@@ -120,6 +126,7 @@ class NumpyEngine(Engine):
         return outputs
 
     def fit(self, net: Network, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
+        """Train, and yield every epoch."""
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         failures: dict[int, DivergedError] = {}
         training = fit_replicas(net, stack_samples(samples, 1), [recipe], [plan], failures)
@@ -131,9 +138,11 @@ class NumpyEngine(Engine):
             raise failures[0]
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> NumpyReplicas:
+        """Create networks that train as one program."""
         return NumpyReplicas(self, models_for_replicas(models, len(plans)), plans)
 
     def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
+        """Return the number of replicas that train fastest at a time."""
         return self._at_once(model, recipe.batch_size)
 
     def _at_once(self, model: Model, other: int) -> int:
@@ -160,6 +169,7 @@ class NumpyReplicas(Replicas):
         recipes: Recipe | Sequence[Recipe],
         plans: Sequence[Plan],
     ) -> Generator[ReplicaEpoch]:
+        """Train, and yield every epoch."""
         check_plans(plans, self.size)
         every, parts = recipes_for_replicas(recipes, self.size), stack_samples(samples, self.size)
         for replica in range(1 if parts.shared else self.size):
@@ -170,17 +180,20 @@ class NumpyReplicas(Replicas):
             yield from training
 
     def predict(self, x: Array) -> Array:
+        """Compute the outputs outside training."""
         return self.engine.predict_replicas(
             self.net, x if has_replica_axis(x, self.net.model) else x[None]
         )
 
     def trace(self, x: Array) -> list[Array]:
+        """Compute the output of every layer."""
         outputs = self.engine.trace_replicas(
             self.net, x if has_replica_axis(x, self.net.model) else x[None], training=False
         )
         return [np.broadcast_to(output, (self.size, *output.shape[1:])) for output in outputs]
 
     def weights(self, replica: int) -> Weights:
+        """Copy all tensors by name."""
         return {name: tensor[replica].copy() for name, tensor in self.net.tensors.items()}
 
 

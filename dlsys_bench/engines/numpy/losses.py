@@ -60,7 +60,8 @@ LOSSES: dict[str, Callable[[Array, LossTargets], tuple[Array, Array]]] = {
 
 
 def value_and_gradient(loss: Loss, outputs: Array, y: LossTargets) -> tuple[Array, Array]:
-    """Return the loss (R,) and its gradient in the outputs (R, K, N), of the dtype of the outputs."""
+    """Return the loss (R,) and its gradient in the outputs (R, K, N), of the dtype of the
+    outputs."""
     value, d = LOSSES[loss.kind](outputs, y)
     return value, d.astype(outputs.dtype, copy=False)
 

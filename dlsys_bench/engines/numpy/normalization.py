@@ -27,12 +27,14 @@ class BatchNormRule(LayerRule[BatchNorm]):
     samples: float
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         if training:
             return run_whole(self.forward_shard(x))
         self.training, self.offset = False, x.dtype.type(0)
         return self._normalised(x, self.tensors["moving_mean"], self.tensors["moving_variance"])
 
     def forward_shard(self, x: Array) -> ShardPass[Array]:
+        """Compute y of one shard."""
         self.training = True
         flat = rows(x)
         mean = flat.mean(axis=-1)
@@ -77,6 +79,7 @@ class BatchNormRule(LayerRule[BatchNorm]):
             moving += (1.0 - self.layer.moving_decay) * now
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         return run_whole(self.backward_shard(dy, wants_dx))
 
     def backward_shard(self, dy: Array, wants_dx: bool) -> ShardPass[Array | None]:
@@ -135,6 +138,7 @@ class DropoutRule(LayerRule[Dropout]):
     generators: Sequence[np.random.Generator] = ()
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         rate = self.layer.drop_rate
         self.kept: NDArray[Any] | None = None
         if not training or (self.mask is None and rate == 0.0):
@@ -156,6 +160,7 @@ class DropoutRule(LayerRule[Dropout]):
         return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         if self.kept is not None:
             dy *= self.kept
         return dy

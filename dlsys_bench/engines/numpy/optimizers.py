@@ -38,11 +38,13 @@ class SGDStepper(Stepper[SGD]):
     adds one more step of the velocity."""
 
     def start(self, parameters: Array) -> None:
+        """Allocate the state."""
         self.velocity = (
             zeros(parameters.shape, parameters.dtype) if self.optimizer.momentum else None
         )
 
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
+        """Update the parameters in place."""
         optimizer, velocity = self.optimizer, self.velocity
         rate, momentum = learning_rate, optimizer.momentum
         self.steps += 1
@@ -79,6 +81,7 @@ class AdamStepper(Stepper[Adam]):
     """p -= rate m / (sqrt(v) + epsilon), with bias-corrected moments. Kingma & Ba 2015."""
 
     def start(self, parameters: Array) -> None:
+        """Allocate the state."""
         self.mean, self.square = (
             zeros(parameters.shape, parameters.dtype),
             zeros(parameters.shape, parameters.dtype),
@@ -86,6 +89,7 @@ class AdamStepper(Stepper[Adam]):
         self.corrected = self.optimizer.beta_1, self.optimizer.beta_2
 
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
+        """Update the parameters in place."""
         optimizer, scratch = self.optimizer, self.scratch
         self.steps += 1
         self.mean *= optimizer.beta_1
@@ -113,9 +117,11 @@ class RMSpropStepper(Stepper[RMSprop]):
     """p -= rate g / sqrt(v + epsilon), with v the moving average of g^2. Hinton 2012."""
 
     def start(self, parameters: Array) -> None:
+        """Allocate the state."""
         self.square = zeros(parameters.shape, parameters.dtype)
 
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
+        """Update the parameters in place."""
         optimizer, scratch = self.optimizer, self.scratch
         self.steps += 1
         self.square *= optimizer.rho

@@ -21,9 +21,11 @@ class _PoolRule(LayerRule[P]):
         return [x[at] for _, _, at in windows(self.layer.pool_size, self.layer.steps, out)]
 
     def empty(self, name: str, shape: tuple[int, int], like: Array) -> Array:
+        """Return a buffer for images of this height and width."""
         return self.buffer(name, (*like.shape[:2], *shape, like.shape[-1]), like.dtype)
 
     def cleared_dx(self, dy: Array) -> Array:
+        """Return dx, filled with zeros."""
         dx = self.empty("dx", (self.shape[0], self.shape[1]), dy)
         dx.fill(0)
         return dx
@@ -33,6 +35,7 @@ class AveragePoolRule(_PoolRule[AveragePool]):
     """y = the mean of each window."""
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         ho, wo, _ = self.layer.output_shape(self.shape)
         y = self.empty("y", (ho, wo), x)
         first, *others = self.places(x)
@@ -43,6 +46,7 @@ class AveragePoolRule(_PoolRule[AveragePool]):
         return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         if not wants_dx:
             return None
         dx = self.cleared_dx(dy)
@@ -57,6 +61,7 @@ class MaxPoolRule(_PoolRule[MaxPool]):
     """y = the maximum of each window; of equal values, the first receives the gradient."""
 
     def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
         ho, wo, _ = self.layer.output_shape(self.shape)
         y = self.empty("y", (ho, wo), x)
         self.winner = self.buffer("winner", y.shape, np.int32)
@@ -71,6 +76,7 @@ class MaxPoolRule(_PoolRule[MaxPool]):
         return y
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
         if not wants_dx:
             return None
         dx = self.cleared_dx(dy)

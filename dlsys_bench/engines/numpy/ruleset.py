@@ -46,9 +46,9 @@ RULES: dict[type[Layer], type[LayerRule[Any]]] = {
 
 class RuleSet(NamedTuple):
     """The rules of an engine. `rules` has that of each layer, `steppers` that of each optimiser,
-    and `evaluate_loss` computes a loss, its gradient and the number of correct answers. `barrier` makes
-    the threads of several shards wait for each other. `fused` has functions that combine the rules
-    of two consecutive layers in one, or return None if these two cannot be combined."""
+    and `evaluate_loss` computes a loss, its gradient and the number of correct answers. `barrier`
+    makes the threads of several shards wait for each other. `fused` has functions that combine the
+    rules of two consecutive layers in one, or return None if these two cannot be combined."""
 
     rules: Mapping[type[Layer], type[LayerRule[Any]]]
     steppers: Mapping[type[Optimizer], type[Stepper[Any]]]

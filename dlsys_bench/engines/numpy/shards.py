@@ -104,9 +104,9 @@ def run_shards(
         pool = _pool(os.getpid(), size - 1)
         for thread in range(1, size):
             # numpy's settings for overflows are context variables, which each thread has to be
-            # given. A loop, since an interrupt between two submissions must find the first in the
-            # list.
-            others.append(pool.submit(copy_context().run, shard_run.advance, thread))  # noqa: PERF401
+            # given. Each future is kept at once, in case an interrupt comes before the next.
+            run = copy_context().run
+            others.append(pool.submit(run, shard_run.advance, thread))
         return shard_run.advance(0)
     except BrokenBarrierError:
         # Another thread failed and broke the barrier: report its error instead.

@@ -45,7 +45,8 @@ def one_thread() -> Iterator[None]:
     """
     global _inside, _limit
     with _LOCK:
-        # The limit holds for the process: the first to enter sets it, the last to leave restores it.
+        # The limit holds for the process: the first to enter sets it, the last to leave restores
+        # it.
         if not _inside:
             with _in_control():
                 _limit = _blas().limit(limits=1)

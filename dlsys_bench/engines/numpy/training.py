@@ -81,7 +81,10 @@ def _pass(
     found = run_shards(passes, net.rule_set.barrier) if len(passes) > 1 else [run_whole(passes[0])]
     for own in nets[1:]:
         net.gradient += own.gradient
-    return sum(value for value, _ in found), sum(right for _, right in found)  # type: ignore[return-value]
+    (loss, correct), *others = found
+    for other_loss, other_correct in others:
+        loss, correct = loss + other_loss, correct + other_correct
+    return loss, correct
 
 
 def _shard(

@@ -31,11 +31,11 @@ from dlsys_bench.spec.recipe import Recipe
 
 PREDICTED_AT_ONCE = 1000
 
-# The memory for the outputs of all layers of all replicas in a step. Measured on one core of a Xeon:
-# networks of width 2 in batches of 64 take 117 ms each when trained one at a time, 12.7 at 10, 2.9
-# at 100, 1.4 at 1,000 (11 MB) and 1.5 at 4,000. LeNet-5 is bound by its convolutions: it gains a
-# seventh at 4 replicas (20 MB) and no more at 16, and with max pooling it becomes slower, since a
-# grouped convolution costs more than separate ones. CUDA was not measured.
+# The memory for the outputs of all layers of all replicas in a step. Measured on one core of a
+# Xeon: networks of width 2 in batches of 64 take 117 ms each when trained one at a time, 12.7 at
+# 10, 2.9 at 100, 1.4 at 1,000 (11 MB) and 1.5 at 4,000. LeNet-5 is bound by its convolutions: it
+# gains a seventh at 4 replicas (20 MB) and no more at 16, and with max pooling it becomes slower,
+# since a grouped convolution costs more than separate ones. CUDA was not measured.
 ACTIVATION_BYTES = {"cpu": 32 * 2**20, "cuda": 2 * 2**30}
 
 
@@ -64,15 +64,18 @@ class TorchEngine(Engine):
         return CudaRecorder() if self.device == "cuda" and self.dtype == "float32" else None
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> TorchNetwork:
+        """Create a network."""
         self.check(model)
         net = build_network(model, self.products).to(self.placement.dtype)
         initialize(model, net.tensors, weights, seed)
         return net.to(self.device)
 
     def weights(self, net: TorchNetwork) -> Weights:
+        """Copy all tensors by name."""
         return {name: kernel_out(name, tensor) for name, tensor in net.tensors.items()}
 
     def predict(self, net: TorchNetwork, x: Array) -> Array:
+        """Compute the outputs outside training."""
         net.eval()
         with torch.inference_mode(), product_precision(self.products):
             parts = [
@@ -98,6 +101,7 @@ class TorchEngine(Engine):
                     buffer.copy_(state[name])
 
     def gradients(self, net: TorchNetwork, batch: Batch, loss: Loss) -> Gradients:
+        """Compute the loss and its gradients."""
         check_targets(loss, batch.y, net.model.output_shape)
         tensors = net.tensors
         trained = {t.name: tensors[t.name] for t in net.model.tensors if t.trainable}
@@ -111,6 +115,7 @@ class TorchEngine(Engine):
         return Gradients(value.item(), weights, channel_last(dx).copy())
 
     def trace(self, net: TorchNetwork, batch: Batch) -> list[Array]:
+        """Compute the output of every layer."""
         with torch.no_grad(), self._pass(net, batch) as (x, masks):
             outputs: list[Tensor] = []
             net(x, masks, outputs)
@@ -119,6 +124,7 @@ class TorchEngine(Engine):
     def fit(
         self, net: TorchNetwork, samples: Samples, recipe: Recipe, plan: Plan
     ) -> Generator[Epoch]:
+        """Train, and yield every epoch."""
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         check_last_batch(net.model, len(samples.x), recipe, plan)
@@ -126,12 +132,14 @@ class TorchEngine(Engine):
         yield from fit_network(net, x, y, self.placement, recipe, plan, self.recorder())
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> TorchReplicas:
+        """Create networks that train as one program."""
         every = models_for_replicas(models, len(plans))
         for model in {id(model): model for model in every}.values():
             self.check(model)
         return TorchReplicas(self, every, plans)
 
     def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
+        """Return the number of replicas that train fastest at a time."""
         values = sum(math.prod(shape) for shape in model.shapes) * recipe.batch_size
         return max(1, ACTIVATION_BYTES[self.device] // (values * np.dtype(self.dtype).itemsize))
 

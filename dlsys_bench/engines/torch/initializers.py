@@ -39,8 +39,8 @@ INITIALIZERS: dict[type[initializers.Initializer], Callable[..., object]] = {
 def initialize(
     model: Model, tensors: Mapping[str, Tensor], weights: Weights | None, seed: int
 ) -> None:
-    """Fill the tensors, on the CPU, with these weights, or with values that the model's initialisers
-    draw from the seed."""
+    """Fill the tensors, on the CPU, with these weights, or with values that the model's
+    initialisers draw from the seed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in model.tensors:

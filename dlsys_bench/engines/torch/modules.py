@@ -17,6 +17,7 @@ class TorchDropout(nn.Dropout):
     """torch's dropout, or with a mask, dropout of what the mask says."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute y from x."""
         if mask is None or not self.training:
             return super().forward(x)
         return x * mask / (1.0 - self.p)
@@ -26,6 +27,7 @@ class ChannelLastFlatten(nn.Module):
     """(N, C, H, W) -> (N, H W C), the order of inputs of the dense kernels of all engines."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute y from x."""
         return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
 
 
@@ -121,10 +123,11 @@ class TorchNetwork(nn.Module):
 
 
 class BFloat16Network(TorchNetwork):
-    """A network whose convolutions and dense layers are computed in bfloat16 by autocast. The output
-    of each layer is converted back to float32."""
+    """A network whose convolutions and dense layers are computed in bfloat16 by autocast. The
+    output of each layer is converted back to float32."""
 
     def through(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Compute the output of a layer under autocast."""
         # In a CUDA graph, the weights that autocast caches would belong to the memory of the graph.
         with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
             return super().through(layer, x).to(x.dtype)

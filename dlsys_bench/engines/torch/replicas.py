@@ -63,6 +63,7 @@ class TorchReplicas(Replicas):
         recipes: Recipe | Sequence[Recipe],
         plans: Sequence[Plan],
     ) -> Generator[ReplicaEpoch]:
+        """Train, and yield every epoch."""
         check_plans(plans, self.size)
         every, parts = recipes_for_replicas(recipes, self.size), stack_samples(samples, self.size)
         self.engine.check(every[0])
@@ -122,6 +123,7 @@ class TorchReplicas(Replicas):
         )
 
     def predict(self, x: Array) -> Array:
+        """Compute the outputs outside training."""
         own = has_replica_axis(x, self.model)
         largest = max(int(np.prod(shape)) for shape in self.model.shapes) * self.size
         at_once = max(1, PREDICTED_BYTES // (largest * np.dtype(self.engine.dtype).itemsize))
@@ -137,6 +139,7 @@ class TorchReplicas(Replicas):
         return outputs
 
     def trace(self, x: Array) -> list[Array]:
+        """Compute the output of every layer."""
         with product_precision(self.engine.products):
             found = self.nets.outputs(
                 self.engine.placement.x(x), has_replica_axis(x, self.model), every=True
@@ -144,4 +147,5 @@ class TorchReplicas(Replicas):
         return [channel_last(output).copy() for output in found]
 
     def weights(self, replica: int) -> dict[str, Array]:
+        """Copy all tensors by name."""
         return self.nets.weights(replica)

@@ -62,6 +62,7 @@ class EagerSteps:
         rates: Sequence[float] | Tensor,
         masks: Callable[[int], TorchMasks],
     ) -> StepLosses:
+        """Train an epoch."""
         batches = order[..., : sum(sizes)].split(list(sizes), -1)  # type: ignore[no-untyped-call]
         found = [
             self.update(self.x[batch], self.y[batch], masks(step), rate)
@@ -94,12 +95,14 @@ class CudaRecorder:
         self.stream, self.pool = _stream(), torch.cuda.graph_pool_handle()
 
     def rehearse(self, step: Callable[[], None]) -> None:
+        """Run the step on the stream of the recorder."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             step()
         torch.cuda.current_stream().wait_stream(self.stream)
 
     def record(self, step: Callable[[], None]) -> Recorded:
+        """Record the step as a CUDA graph."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, self.pool, self.stream):
             step()
@@ -126,6 +129,7 @@ class GraphSteps:
         rates: Sequence[float] | Tensor,
         masks: Callable[[int], TorchMasks],
     ) -> StepLosses:
+        """Train an epoch."""
         # The fused optimisers read a learning rate on the device as float32, whatever its dtype.
         every = torch.as_tensor(rates, dtype=torch.float32, device=order.device)
         found, samples, step = [], 0, 0
@@ -158,8 +162,8 @@ def _runs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 REHEARSALS = 3
-"""The updates that are made before one is recorded. In the first, the optimiser allocates its state,
-and cuDNN and cuBLAS choose their algorithms; none of that may be recorded."""
+"""The updates that are made before one is recorded. In the first, the optimiser allocates its
+state, and cuDNN and cuBLAS choose their algorithms; none of that may be recorded."""
 
 
 class _RecordedStep:
