@@ -38,7 +38,8 @@ def digits() -> Dataset:
 def enlarge(images: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Enlarge images by bilinear interpolation, (N, 8, 8) -> (N, 28, 28, 1).
 
-    Values from 0 to 16 become values from 0 to 255. An image has 20x20 pixels in the middle. The arithmetic is in integers, so that every machine gives the same bytes.
+    Values from 0 to 16 become values from 0 to 255. The image fills the 20x20 pixels in the middle.
+    The arithmetic is in integers, so that every machine gives the same bytes.
     """
     weights = np.zeros((20, 8), np.int64)
     for row in range(20):
