@@ -6,7 +6,8 @@ commit selects; `--slow-share N@COMMIT` repeats the selection of an earlier comm
 is named by its node id always runs.
 
 Tests with the marker `rotates(group, count)` are in the slow tier, but for `count` tests of each
-group: the commit selects which.
+group: the commit selects which. With `slow_twin=True` the others are left out of both tiers, since
+the slow tier has a more thorough test of the same.
 """
 
 from __future__ import annotations
@@ -121,11 +122,20 @@ def rotated_out(items: list[pytest.Item], commit: str) -> Iterator[pytest.Item]:
         yield from sorted(found, key=lambda item: rank(commit, item.nodeid))[count:]
 
 
+def has_slow_twin(item: pytest.Item) -> bool:
+    """Return whether the slow tier has a more thorough test of the same."""
+    marker = item.get_closest_marker("rotates")
+    return marker is not None and marker.kwargs.get("slow_twin", False)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     share = share_of(config)
     commit = share.commit if share and share.parts > 1 else current_commit()
     for item in list(rotated_out(items, commit)):
         item.add_marker("slow")
+    if twins := [item for item in items if has_slow_twin(item) and item.get_closest_marker("slow")]:
+        config.hook.pytest_deselected(items=twins)
+        items[:] = [item for item in items if item not in twins]
     named = [argument.removeprefix("./") for argument in config.args if "::" in argument]
     leave_out(
         config,

@@ -45,9 +45,9 @@ IN_OWN_PROCESS = engines().keys() - one_of_each(engines())
 def fast_marks(engine: str, check: Check) -> list[pytest.MarkDecorator]:
     """Return the marks that limit a check's part in the fast tier."""
     if check.rung == "distribution":
-        return [pytest.mark.rotates("distribution", 1)]
+        return [pytest.mark.rotates("distribution", 1, slow_twin=True)]
     if engine in IN_OWN_PROCESS or (engine in COMPILED and check.rung not in COMPILED_RUNGS):
-        return [pytest.mark.rotates(f"checks of {engine}", COMPILED[engine])]
+        return [pytest.mark.rotates(f"checks of {engine}", COMPILED[engine], slow_twin=True)]
     return []
 
 
