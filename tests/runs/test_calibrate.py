@@ -18,6 +18,7 @@ import pytest
 
 from dlsys_bench.data import load
 from dlsys_bench.engines.registry import create
+from dlsys_bench.extras import missing
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import run
 from dlsys_bench.runs.store import Store, read
@@ -235,6 +236,8 @@ def cluster(
     folder: Path, workers: int = 2
 ) -> Iterator[tuple[str, subprocess.Popen[bytes], list[subprocess.Popen[bytes]]]]:
     """Start a scheduler and workers on this machine; return its address and the processes."""
+    if error := missing("cluster"):
+        pytest.skip(str(error))
     file, processes = folder / "scheduler.json", list[subprocess.Popen[bytes]]()
     common = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
 
