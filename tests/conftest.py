@@ -28,7 +28,7 @@ STUDIES_OF_ENGINE = {
 }
 
 # Gates in the fast tier, by engine.
-FAST_GATES = defaultdict(lambda: 1, numpy=6)
+FAST_GATES = defaultdict(lambda: 1, numpy=5)
 
 # What JAX compiles is kept between runs, for this process and for those that tests start.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dlsys-bench-tests"

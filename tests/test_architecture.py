@@ -13,12 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 import dlsys_bench
-
-# The restructuring reaches these one by one.
-unfinished = pytest.mark.xfail(strict=False, reason="not yet reached by the restructuring")
 
 PACKAGE = Path(dlsys_bench.__file__).parent
 
@@ -179,7 +174,6 @@ def test_imports_stand_at_the_top_of_their_module() -> None:
     assert len(inner) <= 25, f"{len(inner)} imports inside functions: {sorted(inner)}"
 
 
-@unfinished
 def test_functions_take_at_most_eight_parameters() -> None:
     offenders = [
         f"{source.name}:{function.lineno} {function.name} takes {count}"
@@ -234,7 +228,6 @@ def definitions(source: Source) -> Iterator[str]:
                 yield name
 
 
-@unfinished
 def test_a_name_has_one_definition() -> None:
     homes: dict[str, set[str]] = defaultdict(set)
     for source in sources():

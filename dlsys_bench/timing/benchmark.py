@@ -26,7 +26,7 @@ except ImportError:  # On Windows, where psutil reports the peak.
     resource = None  # type: ignore[assignment]
 
 Step = Callable[[], Any]
-Arrays = Callable[[], Mapping[str, Any]]
+ReadWeights = Callable[[], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class TrainBenchmark:
         step: Step,
         *,
         samples: int,
-        weights: Arrays | None = None,
+        weights: ReadWeights | None = None,
         synchronize: Callable[[], object] | None = None,
         flops: float | None = None,
         device: str = "cpu",
