@@ -117,8 +117,8 @@ def _check_protocols(jobs: Sequence[Job], files: Files) -> None:
         for run in read(file) if file.exists() else ():
             if run.key.study in now and run.key.protocol != now[run.key.study]:
                 raise UserError(
-                    f"{file} holds runs of an earlier {run.key.study}: the source of its module, or "
-                    "the version of a package, has changed since; "
+                    f"{file} holds runs of an earlier {run.key.study}: the source of its module, "
+                    "or the version of a package, has changed since; "
                     "give another --output, or delete the file"
                 )
 
