@@ -228,7 +228,7 @@ def test_a_percentile_counts_the_draws_below_and_half_of_the_equal_ones() -> Non
 
 
 def test_a_trajectory_is_corrected_for_the_number_of_epochs() -> None:
-    """At 95% over five epochs, each has a level of 99%: a figure between the quantiles is inside."""
+    """At 95% over five epochs, each has a level of 99%: one between the quantiles is inside."""
     arm = ("cyclical-batch-size", "published")
     published = CLAIMS["nb2.cyclic-batch.train_accuracy"]["values"]
     deviations = np.array([-0.01, -0.005, 0.0, 0.005, 0.01])
