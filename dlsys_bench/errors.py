@@ -69,6 +69,17 @@ class DivergedError(UserError):
         return DivergedError, (self.epoch, self.batch, self.loss)
 
 
+def count_of(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a count with its noun, such as "1 run" or "1,200 runs"."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def type_of(value: object) -> str:
+    """Return the type of a value with its article, such as "a function" or "an int"."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return ' (did you mean "mnist"?)' for the choice closest to `name`, '' if none is close."""
     found = difflib.get_close_matches(name, list(choices), n=1)

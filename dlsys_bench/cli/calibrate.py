@@ -13,7 +13,7 @@ import click
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.cli.training import WorkOptions, work_of
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
 from dlsys_bench.report.display import progress
@@ -163,7 +163,7 @@ def _say_waiting(jobs: Sequence[Job], store: Store) -> None:
     owners = sorted({f"process {owner.pid} on {owner.host}" for owner in found})
     if owners:
         say(
-            f"waiting for {len(jobs)} runs reserved by {', '.join(owners)}; "
+            f"waiting for {count_of(len(jobs), 'run')} reserved by {', '.join(owners)}; "
             f"if that host is down: dlsys-bench runs release --store {store.path}"
         )
 
@@ -212,4 +212,4 @@ def _report(
     shown = [f"{count} {name}" for name, count in counts.items() if count or name in always]
     say(f"runs: {', '.join(shown)}; stored in {options.store}")
     for file, count in written.items():
-        say(f"{file}: {count} new runs")
+        say(f"{file}: {count_of(count, 'new run')}")

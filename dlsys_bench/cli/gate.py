@@ -16,7 +16,7 @@ import click
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, work_of
 from dlsys_bench.engines.epochs import Epoch
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
 from dlsys_bench.report import github
@@ -87,7 +87,7 @@ def gate_command(options: GateOptions) -> None:
 def _print(
     verdicts: Sequence[Verdict], outcome: Outcome, options: GateOptions, each: float
 ) -> None:
-    gates = f"{len(verdicts)} gate{'s' * (len(verdicts) != 1)}"
+    gates = count_of(len(verdicts), "gate")
     rates = f"alpha {options.alpha:g} over {gates}, {each:.1e} each; beta {options.beta:g}"
     table = verdict_table(verdicts, f"Gate: {outcome} ({rates})")
     if options.json:
@@ -113,7 +113,7 @@ def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> lis
             def on_result(result: Result, arm: str = arm, ran: list[Result] = ran) -> None:
                 options.keep(result)
                 ran.append(result)
-                advance(f"{arm}, {len(ran)} seeds", 0)
+                advance(f"{arm}, {count_of(len(ran), 'seed')}", 0)
 
             def on_epoch(epoch: Epoch, arm: str = arm, ran: list[Result] = ran) -> None:
                 advance(f"{arm}, seed {len(ran) + 1}, epoch {epoch.epoch}", 0)
@@ -136,13 +136,13 @@ def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> lis
 
 
 def _judge_training(options: GateOptions, reference: Path) -> Verdict:
-    """Judge the training that a callable does, by a file of its runs."""
+    """Judge a user's own training by a file of its reference runs."""
     train = find_train(options.target)
     stored = [run for run in read(reference) if run.key.study == options.target]
     if not stored:
         raise UserError(
             f"{reference} has no runs of {options.target}: "
-            f"`dlsys-bench calibrate {options.target} --seeds 20` makes some"
+            f"`dlsys-bench calibrate {options.target} --seeds 20` creates them"
         )
     verdict = gate_training(
         _guarded(train, options.target),

@@ -133,7 +133,7 @@ def click_argument(argument: Argument) -> click.Argument:
         nargs=-1 if argument.many else 1,
         required=argument.required or not free,
         default=argument.default,
-        metavar=argument.metavar,
+        metavar=f"[{argument.metavar}]" if free and argument.metavar else argument.metavar,
     )
 
 

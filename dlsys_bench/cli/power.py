@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from dlsys_bench.cli.training import TermsOptions, WorkOptions, work_of
+from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show_or_write
 from dlsys_bench.report.tables import power_table
@@ -41,6 +42,6 @@ def power_command(options: PowerOptions) -> None:
         return
     title = (
         f"Gates of {options.study}: alpha {options.alpha:g} over {len(work)}, "
-        f"beta {options.beta:g}, at most {options.max_seeds} seeds"
+        f"beta {options.beta:g}, at most {count_of(options.max_seeds, 'seed')}"
     )
     show_or_write(power_table(powers, title), options.output)

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.cli.training import Advance, Work, WorkOptions, steps_of_run, work_of
-from dlsys_bench.errors import EngineError, UserError
+from dlsys_bench.errors import EngineError, UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import progress, show
 from dlsys_bench.report.tables import tables
@@ -61,7 +61,7 @@ def run_command(options: RunOptions) -> None:
     for table in [] if options.json else tables(results):
         show(table)
     files = sorted({str(one.path) for one in planned}) or ["no file: no run was left to do"]
-    say(f"{len(results)} runs written to {', '.join(files)}")
+    say(f"{count_of(len(results), 'run')} written to {', '.join(files)}")
 
 
 def _plan(options: RunOptions) -> list[PlannedRun]:
@@ -163,7 +163,7 @@ def _line(result: Result) -> str:
         if isinstance(value, int | float):
             parts.append(f"{name.replace('_', ' ')} {value:.4g},")
     if result.history:
-        parts.append(f"{len(result.history)} epochs,")
+        parts.append(f"{count_of(len(result.history), 'epoch')},")
     key = result.key
     where = (f"{key.name} on {key.dataset}", key.tier, key.engine)
     return (

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from dlsys_bench.cli.terminal import say
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show
 from dlsys_bench.report.tables import runs_table
@@ -52,7 +52,7 @@ def _records(path: Path, every: bool, values: dict[str, str | None]) -> list[Sto
 def _check_exists(path: Path) -> None:
     if not path.exists():
         raise UserError(
-            f"no store {path}: `dlsys-bench run` and `gate` make one, --store names another"
+            f"no store {path}: `dlsys-bench run` and `gate` create it; --store chooses another"
         )
 
 
@@ -68,7 +68,7 @@ def list_command(options: ListRunsOptions) -> None:
     """Print a table of the arms, or each run as a line of JSON."""
     records = options.records()
     if not options.json:
-        show(runs_table(records, f"{len(records)} runs in {options.store}"))
+        show(runs_table(records, f"{count_of(len(records), 'run')} in {options.store}"))
         return
     for record in records:
         head = {"number": record.number, "attempt": record.attempt, "time": record.time}
@@ -113,7 +113,7 @@ def export_command(options: ExportOptions) -> None:
         sys.stdout.writelines(map(line_of, results))
         return
     write_text(options.output, results)
-    say(f"{len(results)} runs written to {options.output}")
+    say(f"{count_of(len(results), 'run')} written to {options.output}")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def import_command(options: ImportOptions) -> None:
             last = {result.key: result for result in results}
             stored = store.add_all(last.values(), once=True)
             say(
-                f"{file}: {len(results)} runs, {stored} added, "
+                f"{file}: {count_of(len(results), 'run')}, {stored} added, "
                 f"{len(results) - stored} already stored"
             )
 
@@ -156,4 +156,4 @@ def release_command(options: ReleaseOptions) -> None:
         for key, owner in released.items():
             store.release(key, owner)
     hosts = ", ".join(sorted({owner.host for owner in released.values()}))
-    say(f"{len(released)} runs released" + (f", of {hosts}" if hosts else ""))
+    say(f"{count_of(len(released), 'run')} released" + (f", of {hosts}" if hosts else ""))

@@ -9,6 +9,7 @@ from typing import Any
 
 from dlsys_bench.cli.measuring import MeasureOptions, arms_of, places_of, write_beside
 from dlsys_bench.cli.terminal import say
+from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.plots.to_accuracy import to_accuracy
 from dlsys_bench.report.to_accuracy import failed_run, group_by_target, to_accuracy_tables
@@ -86,8 +87,8 @@ def _current(options: TimeToAccuracyOptions) -> Sequence[dict[str, Any]]:
     stored = read(options.output)
     current = of_installed_versions(stored)
     if len(current) < len(stored):
-        count = len(stored) - len(current)
-        say(f"left out: {count} runs in {options.output}, made with other versions")
+        count = count_of(len(stored) - len(current), "run")
+        say(f"left out: {count} in {options.output}, made with other versions")
     loads = [run["others_share"] for run in current if run["others_share"] is not None]
     if max(loads, default=0.0) > BUSY:
         say(

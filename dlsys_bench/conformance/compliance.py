@@ -12,7 +12,7 @@ from typing import Any, Self
 from dlsys_bench.conformance import checks
 from dlsys_bench.conformance.check import CHECKS, RUNGS
 from dlsys_bench.conformance.result import CheckResult, Status
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, count_of
 
 assert checks  # Importing them registers them, which reading a report needs.
 
@@ -72,7 +72,8 @@ class Compliance:
         if self.partial and self.conforms:
             verdict = "conforms in the selected checks"
         missing = f", {len(self.missing)} did not run" if self.missing else ""
-        return f"{self.engine} {verdict}: {numbers}{missing} of {len(self.expected)} checks"
+        checks = count_of(len(self.expected), "check")
+        return f"{self.engine} {verdict}: {numbers}{missing} of {checks}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""

@@ -14,7 +14,7 @@ from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.runner import DEFAULTS, LocalRunner, Runner, replay_command
 from dlsys_bench.conformance.trial import EngineFactory, Options
 from dlsys_bench.engines.base import Engine
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, count_of
 
 EngineLike = str | Engine | type[Engine]
 """An engine, its class, or its name: "torch", "package.module:Class"."""
@@ -27,7 +27,7 @@ class NotConformingError(AssertionError):
         failed = [result for result in results if result.status is Status.FAILED]
         beyond = sum(result.status is Status.NOT_REACHED for result in results)
         lines = [result.message() for result in failed]
-        lines += [f"{beyond} checks on higher rungs were not reached"] if beyond else []
+        lines += [f"not reached, on higher rungs: {count_of(beyond, 'check')}"] if beyond else []
         super().__init__("\n".join(lines))
         self.results = results
 

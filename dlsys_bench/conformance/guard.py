@@ -22,7 +22,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
-from dlsys_bench.errors import DivergedError, NotApplicableError
+from dlsys_bench.errors import DivergedError, NotApplicableError, count_of
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -107,7 +107,7 @@ class Guard:
                 "the result of gradients", found, "Gradients(loss, weights, x)"
             ) from None
         weights = self._tensors("gradients", by_name, net[1], trainable=True)
-        dx = self._array("the gradient in x", dx, batch.x.shape)
+        dx = self._array("the gradient with respect to x", dx, batch.x.shape)
         self._remembered("gradients", {**weights, "x": dx})
         return Gradients(value, weights, dx)
 
@@ -118,7 +118,7 @@ class Guard:
         if not isinstance(found, list | tuple):
             raise _wrong_type("the result of trace", found, expected)
         if len(found) != len(model.layers):
-            what, actual = "the result of trace", f"{len(found)} arrays"
+            what, actual = "the result of trace", count_of(len(found), "array")
             raise broken(Fault.WRONG_SHAPE, what, actual=actual, expected=expected)
         outputs = {
             name: self._array(f"trace of {name}", y, (len(batch.x), *shape))

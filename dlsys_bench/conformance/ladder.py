@@ -12,7 +12,7 @@ from dlsys_bench.conformance.check import CHECKS, RUNGS, Check
 from dlsys_bench.conformance.finding import Fault
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.runner import Runner
-from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.errors import UserError, count_of, nearest
 
 assert checks  # Importing them registers them.
 
@@ -85,7 +85,9 @@ class _Rung:
         runner = self.free.get()
         try:
             if self.timeouts >= TIMEOUTS:
-                result = _not_reached(check, f"{self.timeouts} checks before it timed out")
+                result = _not_reached(
+                    check, f"{count_of(self.timeouts, 'earlier check')} on this rung timed out"
+                )
             else:
                 result = runner.run(check.name)
         finally:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dlsys_bench.conformance.oracle.kinks import kink_distance
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan, Weights
-from dlsys_bench.errors import SpecError
+from dlsys_bench.errors import SpecError, count_of
 from dlsys_bench.spec.convention import CONVENTIONS, to_convention
 from dlsys_bench.spec.initializers import Initializer
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, Activation, Dense, Flatten, Layer, Shape
@@ -60,7 +60,9 @@ class Example(NamedTuple):
     def __str__(self) -> str:
         layers = ", ".join(describe(layer) for layer in self.model.layers)
         mode = "training" if self.batch.training else "inference"
-        given = f"{len(self.batch.x)} samples, {mode}, {self.loss.kind}, seed {self.seed}"
+        given = (
+            f"{count_of(len(self.batch.x), 'sample')}, {mode}, {self.loss.kind}, seed {self.seed}"
+        )
         return f"input {self.model.input_shape}: {layers}; {given}"
 
 

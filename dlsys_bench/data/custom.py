@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.data.dataset import ARRAYS, Dataset
-from dlsys_bench.errors import DataError, nearest
+from dlsys_bench.errors import DataError, nearest, type_of
 
 # A label above this, in an archive without class names, is taken for an error.
 MAX_UNNAMED_CLASSES = 65_536
@@ -70,11 +70,11 @@ def from_callable(name: str) -> Dataset:
     """
     make = load_attribute(name, "dataset", DataError)
     if not callable(make):
-        raise DataError(f"dataset {name!r} is {type(make).__name__}; it takes a callable")
+        raise DataError(f"dataset {name!r} is {type_of(make)}; it takes a callable")
     dataset = make()
     if not isinstance(dataset, Dataset):
         raise DataError(
-            f"dataset {name!r} returned {type(dataset).__name__}; "
+            f"dataset {name!r} returned {type_of(dataset)}; "
             "it has to return dlsys_bench.data.Dataset"
         )
     return dataset

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.errors import DataError
+from dlsys_bench.errors import DataError, count_of
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -42,7 +42,8 @@ class Dataset:
             x = self._inputs(f"x_{split}", x)
             if len(x) != len(np.atleast_1d(y)):
                 raise self._error(
-                    f"x_{split} has {len(x)} samples, but y_{split} has {len(np.atleast_1d(y))}"
+                    f"x_{split} has {count_of(len(x), 'sample')}, "
+                    f"but y_{split} has {len(np.atleast_1d(y))}"
                 )
             converted = self._targets if y.dtype.kind == "f" else self._labels
             y = converted(f"y_{split}", y)
@@ -85,7 +86,7 @@ class Dataset:
         if self.classes:
             raise self._error(
                 f"{name} is {y.dtype}, targets of a regression, "
-                f"but there are {len(self.classes)} classes"
+                f"but there are {count_of(len(self.classes), 'class', 'classes')}"
             )
         self._finite(name, y)
         return y

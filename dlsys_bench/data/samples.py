@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data.dataset import Dataset
-from dlsys_bench.errors import DataError, nearest
+from dlsys_bench.errors import DataError, count_of, nearest
 
 Scaling = Literal["raw", "unit", "standard"]
 SplitRule = Literal["last", "random"]
@@ -70,9 +70,10 @@ def prepare(
     if validation_split:
         border = training_count(count, validation_split)
         if border in (0, count):
+            kept = count_of(count, "training sample")
             raise DataError(
-                f"validation_split={validation_split} of {count} training samples leaves {border} "
-                f"for training and {count - border} for validation; both take at least one"
+                f"validation_split={validation_split} of {kept} leaves {border} for training and "
+                f"{count - border} for validation; both take at least one"
             )
         if split == "random":
             order = np.random.default_rng(seed).permutation(count)

@@ -25,8 +25,8 @@ from dlsys_bench.spec.record import Record
 class Batch(NamedTuple):
     """The samples of one pass: x (N, H, W, C) or (N, units), and y in the form of the loss.
 
-    `masks` has what each dropout layer keeps, by its place among the layers; with None, the engine
-    draws. In `training` mode, batch norm uses the statistics of the batch, and dropout is active.
+    `masks` maps the index of each dropout layer to its keep mask; if None, the engine draws the
+    masks. In `training` mode, batch norm uses the statistics of the batch, and dropout is active.
     """
 
     x: Array
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The loss, its gradients in all trainable tensors by name, and its gradient in x."""
+    """The loss, and its gradients with respect to every trainable tensor, by name, and to x."""
 
     loss: float
     weights: Weights
@@ -143,13 +143,13 @@ class Engine(ABC):
 
 
 def check_targets(loss: Loss, y: NDArray[Any], output: tuple[int, ...]) -> None:
-    """Raise DataError unless y has the form that the loss takes for outputs of this shape, which is
-    without the batch."""
+    """Raise DataError unless y has the form that the loss takes for outputs of this shape (without
+    the batch axis)."""
     if loss.targets == "labels":
         if len(output) != 1:
             raise DataError(
                 f"{loss.kind} takes outputs (N, classes), but the network gives {output}: "
-                "end it in a dense"
+                "the last layer must be a Dense layer"
             )
         classes = output[-1]
         if y.ndim != 1 or y.dtype.kind not in "iu":

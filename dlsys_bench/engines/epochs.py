@@ -10,7 +10,7 @@ figures of the epoch::
             for step in epoch.steps():
                 loss, gradients = ...  # of the samples step.chosen
                 epoch.add(loss)
-                ...  # move the weights at the rate step.learning_rate
+                ...  # update the weights with step.learning_rate
             yield epoch.end()
 """
 
@@ -65,7 +65,7 @@ History = list[Epoch]
 
 class UpdateStep(NamedTuple):
     """One update: its number from 0 since the start of the training, the indices of its samples,
-    its learning rate, and in parity mode what each dropout layer keeps, by the layer's place."""
+    its learning rate, and in parity mode the keep mask of each dropout layer, by its index."""
 
     number: int
     chosen: NDArray[np.intp]
@@ -103,7 +103,7 @@ class EpochRun:
         return self.plan.order(self.number, self.samples, self.recipe.shuffle)
 
     def masks(self, batch: int) -> dict[int, NDArray[np.bool_]]:
-        """Return what each dropout layer keeps in a batch (from 0) by the plan; nothing where
+        """Return the keep mask of each dropout layer for a batch (from 0) by the plan; nothing if
         the engine draws its own masks."""
         if not self.plan.parity:
             return {}
@@ -275,8 +275,8 @@ class Histories(Sequence[History]):
     def __getitem__(self, replica: int | slice) -> History | Sequence[History]:
         if isinstance(replica, slice):
             return [self[number] for number in range(self.size)[replica]]
-        place = range(self.size)[replica]
-        found = (epoch[place] for epoch in self.epochs)
+        index = range(self.size)[replica]
+        found = (epoch[index] for epoch in self.epochs)
         return [epoch for epoch in found if epoch is not None]
 
 

@@ -2,7 +2,7 @@
 
 Two engines that follow the same plan start from the same weights, train on the same batches in the
 same order and drop the same units, so they can be compared step by step. Every draw has a separate
-random stream, identified by its purpose and its place, so that no draw depends on earlier ones.
+random stream, identified by its purpose and its index, so that no draw depends on earlier ones.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ Weights = dict[str, Array]
 _WEIGHTS, _ORDER, _MASK = 1, 2, 3
 
 
-def draw(law: Distribution, shape: Shape, generator: np.random.Generator | None) -> Array:
-    """Values of a law, float64 of the shape. A constant needs no generator."""
-    if law.family == "constant":
-        return np.full(shape, law.value)
+def draw(distribution: Distribution, shape: Shape, generator: np.random.Generator | None) -> Array:
+    """Draw an array of this shape from a distribution, in float64.
+
+    A constant needs no generator.
+    """
+    if distribution.family == "constant":
+        return np.full(shape, distribution.value)
     assert generator is not None
-    if law.family == "uniform":
-        return generator.uniform(law.low, law.high, shape)
+    if distribution.family == "uniform":
+        return generator.uniform(distribution.low, distribution.high, shape)
     values = generator.standard_normal(shape)
-    if law.family == "truncated_normal":
+    if distribution.family == "truncated_normal":
         # Redrawing the values outside gives the truncated distribution. It ends soon, since one in
         # twenty is redrawn.
         while (outside := np.abs(values) > 2.0).any():
             values[outside] = generator.standard_normal(int(outside.sum()))
-    return values * law.stddev
+    return values * distribution.stddev
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,11 @@ class Plan:
     def weights(self, model: Model) -> Weights:
         """Draw the initial value of every tensor of the model, float64, by name."""
         found = {}
-        for place, tensor in enumerate(model.tensors):
-            law = tensor.initializer.distribution(tensor.fans)
+        for index, tensor in enumerate(model.tensors):
+            distribution = tensor.initializer.distribution(tensor.fans)
             # Creating a generator takes longer than drawing a small tensor.
-            stream = None if law.family == "constant" else self._generator(_WEIGHTS, place)
-            found[tensor.name] = draw(law, tensor.shape, stream)
+            stream = None if distribution.family == "constant" else self._generator(_WEIGHTS, index)
+            found[tensor.name] = draw(distribution, tensor.shape, stream)
         return found
 
     def order(self, epoch: int, samples: int, shuffle: bool = True) -> NDArray[np.intp]:
@@ -78,12 +81,12 @@ class Plan:
         )
 
     def masks(self, model: Model, step: int, batch: int) -> dict[int, NDArray[np.bool_]]:
-        """Draw what each dropout layer keeps in a step (from 0), by the layer's place, as arrays
-        (batch, ...) of bool."""
+        """Draw the keep mask of each dropout layer for a step (from 0), by the index of the layer,
+        as arrays (batch, ...) of bool."""
         return {
-            place: self._generator(_MASK, place, step).random((batch, *model.shapes[place]))
+            index: self._generator(_MASK, index, step).random((batch, *model.shapes[index]))
             >= layer.drop_rate
-            for place, layer in enumerate(model.layers)
+            for index, layer in enumerate(model.layers)
             if isinstance(layer, Dropout)
         }
 

@@ -29,7 +29,7 @@ NAMES = Argument("names", Text(), many=True)
 GROUPS = {
     "data": "Download the datasets, or verify them.",
     "runs": "List, show, export, and import stored runs.",
-    "bench": "Measure speed, and compare measurements; see also pytest --benchmark-only.",
+    "bench": "Measure speed and compare measurements; see also pytest --benchmark-only.",
 }
 
 COMMANDS = (
@@ -105,10 +105,11 @@ COMMANDS = (
     Command(
         "gate",
         "dlsys_bench.cli.gate:gate_command",
-        (Argument("target", Text(), "regularization", metavar="STUDY"),),
-        """Train STUDY until each arm passes or fails against its reference runs.
+        (Argument("target", Text(), STUDY.default, metavar="STUDY"),),
+        f"""Train STUDY until each arm passes or fails against its reference runs.
 
-        With --reference, STUDY may be package.module:train: any training.
+        STUDY is a study, a group, study/arm, "all", or package.module:STUDY (default:
+        {STUDY.default}); with --reference, package.module:train: any training.
 
         Exit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive.
         """,
@@ -117,9 +118,9 @@ COMMANDS = (
         "power",
         "dlsys_bench.cli.power:power_command",
         (STUDY,),
-        """Show the power and the cost of the gates of STUDY, from the reference runs.
+        f"""Show the power and the cost of the gates of STUDY, from the reference runs.
 
-        Nothing is trained.
+        STUDY is as for `gate` (default: {STUDY.default}). Nothing is trained.
         """,
     ),
     Command(
@@ -192,7 +193,8 @@ COMMANDS = (
         """Check that an engine trains correctly.
 
         The checks climb a ladder of rungs, from shapes to the accuracy of trained networks, and
-        stop at a rung that breaks. Each check runs in a process that may hang or crash.
+        stop at a rung that breaks. Each check runs in a process of its own, so an engine may hang
+        or crash.
 
         Exit codes: 0 it conforms, 1 it does not, 2 usage or environment.
         """,
@@ -216,7 +218,9 @@ COMMANDS = (
         "bench sweep",
         "dlsys_bench.cli.sweep:sweep_command",
         (MEASURED,),
-        """Measure training speed on STUDY by batch size, threads, precision, and replicas.
+        f"""Measure training speed on STUDY by batch size, threads, precision, and replicas.
+
+        STUDY is one study or study/arm (default: {MEASURED.default}).
 
         Each point runs in its own process, which has to show that it trains. Points that cannot be
         measured are listed with the reason. Tables and a plot are written next to OUTPUT.
@@ -228,7 +232,9 @@ COMMANDS = (
         "bench time-to-accuracy",
         "dlsys_bench.cli.time_to_accuracy:time_to_accuracy_command",
         (MEASURED,),
-        """Measure the time that engines train STUDY until they reach its accuracy.
+        f"""Measure the time that engines train STUDY until they reach its accuracy.
+
+        STUDY is one study or study/arm (default: {MEASURED.default}).
 
         The target is the lower end of the band of the reference runs of the tier: 99% of healthy
         runs end at it or above. The accuracy is evaluated at the end of every epoch (with fewer

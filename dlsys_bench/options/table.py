@@ -44,6 +44,7 @@ SEED = Integer(0)
 COUNT = Integer(1)
 SCALING = Choice(("raw", "unit", "standard"))
 TIER = Choice(("quick", "full"))
+DEVICE = Choice(DEVICES)
 DTYPE = Many(Choice(("float32", "float64")), "dtypes")
 
 ENGINE_TRAIN = f"Engine to train with; repeatable: {ENGINES}."
@@ -55,14 +56,12 @@ ALPHA = (
     "False-alarm rate: the probability that healthy training fails any gate; shared over the gates."
 )
 BETA = "Probability that a gate misses a shift of the smallest size (1 - power)."
-SHIFT = "Smallest shift to detect, in the metric's units. Default: the smallest that is possible."
-ALPHA_OF_TABLE = (
-    "Probability that any row says DIFFERS where nothing does, and that one says SAME wrongly."
-)
+SHIFT = "Smallest shift to detect, in the metric's units. Default: the minimum detectable effect."
+ALPHA_OF_TABLE = "Family-wise error rate of DIFFERS, and error rate of each SAME."
 METRIC = (
     "Figure to compare; repeatable. Default: the study's metric, or every figure of a callable."
 )
-POINTS = "File that keeps each point as it is measured; a point in it is not measured again."
+POINTS = "File that keeps each point as it is measured; points already in it are skipped."
 SEEDS = "Runs of each engine; with fewer than 6 the median has no 95% interval."
 MARGIN = "Equivalence margin: means closer than this are the same, in the figure's units."
 
@@ -77,10 +76,15 @@ OPTIONS: tuple[Option, ...] = (
     Option("engine", BENCH, ENGINE_BENCH, NAMES, (), project=True),
     Option("engine", (PYTEST,), ENGINE_TEST, NAMES, (), project=True),
     Option("engine", ("conform",), f"Engine: {ENGINES}.", NAME, "numpy", ENV_ENGINE, project=True),
-    Option("device", (*TRAIN, "conform"), "cpu or cuda.", NAME, "cpu", project=True),
-    Option("device", (PYTEST,), "cpu or cuda.", Choice(DEVICES), "cpu", project=True),
+    Option("device", (*TRAIN, "conform"), "Device to train on.", DEVICE, "cpu", project=True),
+    Option("device", (PYTEST,), "Device to train on.", DEVICE, "cpu", project=True),
     Option(
-        "device", BENCH, "cpu or cuda; repeatable.", Many(NAME, "devices"), ("cpu",), project=True
+        "device",
+        BENCH,
+        "Device to measure on; repeatable.",
+        Many(DEVICE, "devices"),
+        ("cpu",),
+        project=True,
     ),
     Option("dataset", TIERS, DATASET, NAME, project=True),
     Option("dataset", ("inspect",), DATASET_OF_FILE, NAME),
@@ -95,7 +99,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("tier", TIERS, "Tier of the recipe.", TIER, "quick", project=True),
     Option("alpha", GATE, ALPHA, PROBABILITY, 1e-3, project=True),
     Option("beta", GATE, BETA, PROBABILITY, 1e-2, project=True),
-    Option("max-seeds", GATE, "Most runs that a gate trains.", COUNT, 12, project=True),
+    Option("max-seeds", GATE, "Maximum number of runs per gate.", COUNT, 12, project=True),
     Option("smallest-shift", ("gate", "power"), SHIFT, POSITIVE),
     Option(
         "side",
@@ -170,9 +174,9 @@ OPTIONS: tuple[Option, ...] = (
         Many(NAME, "checks"),
         (),
     ),
-    Option("seed", ("conform",), "Seed of all that is drawn.", SEED, 0),
+    Option("seed", ("conform",), "Seed of the random examples.", SEED, 0),
     Option("seed", (PYTEST,), "Seed of the conformance checks.", SEED, 0),
-    Option("examples", ("conform",), "Most examples of a search.", COUNT, 40),
+    Option("examples", ("conform",), "Maximum number of examples per check.", COUNT, 40),
     Option(
         "budget",
         ("conform",),

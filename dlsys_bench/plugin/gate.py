@@ -80,12 +80,11 @@ class Judge:
         FAIL fails the test. Anything else but PASS skips it, unless `--dlsys-inconclusive fail`.
         """
         _check_only_gate(request)
-        try:
-            verdict = judge()
-        except NotApplicableError as error:
-            pytest.skip(f"left out: {error}")
-        except UserError as error:
-            pytest.fail(str(error), pytrace=False)
+        verdict = _verdict_or_error(judge)
+        if isinstance(verdict, NotApplicableError):
+            pytest.skip(f"left out: {verdict}")
+        if isinstance(verdict, UserError):
+            pytest.fail(str(verdict), pytrace=False)
         request.node.user_properties.append((PROPERTY, json.dumps(verdict.to_dict())))
         self.config.hook.pytest_dlsys_verdict(config=self.config, verdict=verdict)
         failing = {Outcome.FAIL}
@@ -96,6 +95,18 @@ class Judge:
         if verdict.outcome is not Outcome.PASS:
             pytest.skip(f"{verdict.outcome}: {verdict.reason}")
         return verdict
+
+
+def _verdict_or_error(judge: Callable[[], Verdict]) -> Verdict | UserError:
+    """Return the verdict, or the error that prevented it.
+
+    pytest prints every exception that was being handled when a test ended, so that the test has to
+    end after the error was handled.
+    """
+    try:
+        return judge()
+    except UserError as error:
+        return error
 
 
 def _check_only_gate(request: pytest.FixtureRequest) -> None:
@@ -160,7 +171,7 @@ class AccuracyGate:
         """The reference runs, and the name of their source."""
         if not isinstance(reference, str | Path):
             return stored_figures(reference, metric), "the values given"
-        folders = (self.request.path.parent, self.request.config.rootpath)
+        folders = dict.fromkeys((self.request.path.parent, self.request.config.rootpath))
         paths = [folder / reference for folder in folders if (folder / reference).exists()]
         command = f"dlsys-bench calibrate {name_of(train)} --seeds 20 --output {reference}"
         if not paths:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dlsys_bench.engines.registry import engines, unavailable
+from dlsys_bench.errors import count_of
 from dlsys_bench.plugin.fixtures import is_gate
 from dlsys_bench.report import github
 
@@ -29,9 +30,9 @@ def pytest_report_collectionfinish(
     names = ("alpha", "beta", "max_seeds")
     alpha, beta, most = (config.getoption(f"dlsys_{name}") for name in names)
     return [
-        f"dlsys_bench: {gates} gate{'s' * (gates != 1)}; "
+        f"dlsys_bench: {count_of(gates, 'gate')}; "
         f"false-alarm rate {alpha:g} ({alpha / gates:.1e} each), power {1 - beta:g}, "
-        f"at most {most} seeds each"
+        f"at most {count_of(most, 'seed')} each"
     ]
 
 

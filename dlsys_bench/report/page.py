@@ -10,7 +10,7 @@ from typing import Any, cast
 from jinja2 import Environment
 
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.report.plots.table import DEFAULT, plots
 from dlsys_bench.report.table import Table
 from dlsys_bench.report.tables import power_table, tables
@@ -104,7 +104,7 @@ def _powers(study: Study, places: Sequence[tuple[str, str]]) -> list[str]:
         if any(one.stored for one in powers):
             title = (
                 f"Power of the gates on {dataset}, {tier}: alpha {ALPHA:g} over "
-                f"{len(study.arms)} arms, beta {BETA:g}"
+                f"{count_of(len(study.arms), 'arm')}, beta {BETA:g}"
             )
             found.append(power_table(powers, title).markdown())
     return found

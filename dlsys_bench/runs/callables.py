@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, type_of
 from dlsys_bench.provenance import provenance
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
@@ -34,9 +34,7 @@ def find_train(target: str) -> Train:
     """Return the training that "package.module:train" names. Raises UserError if there is none."""
     train = load_attribute(target, "training")
     if not callable(train):
-        raise UserError(
-            f"training {target!r} is {type(train).__name__}; it takes a callable of a seed"
-        )
+        raise UserError(f"training {target!r} is {type_of(train)}; it takes a callable of a seed")
     return train
 
 

@@ -61,7 +61,7 @@ def resolve(case: Case, engine: Engine, dataset: Dataset, tier: str) -> Resolved
     """
     if case.arm.engine not in (None, engine.name):
         raise OtherEngineError(
-            f'arm "{case.name}" is a notebook\'s own loop, written in {case.arm.engine}: '
+            f'arm "{case.name}" is the loop of a notebook, written in {case.arm.engine}: '
             f'engine "{engine.name}" cannot run it'
         )
     recipe = to_convention(engine.convention, case.arm.recipe(tier))

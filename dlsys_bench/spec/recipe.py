@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from dlsys_bench.errors import BatchError
+from dlsys_bench.errors import BatchError, count_of
 from dlsys_bench.spec.batches import BATCH_SIZES, BatchSizes, equal
 from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.losses import LOSSES, CategoricalCrossEntropy, Loss
@@ -103,7 +103,7 @@ class Recipe(Record):
         if self.batch_size > samples:
             raise BatchError(
                 f"{self.kind}: batch_size is {self.batch_size}, "
-                f"but there are {samples} training samples"
+                f"but the data have {count_of(samples, 'training sample')}"
             )
         return itertools.repeat(equal(self.batch_size, samples), self.epochs)
 

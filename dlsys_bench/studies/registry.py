@@ -7,7 +7,7 @@ from functools import cache
 
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.entry_points import collect
-from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.errors import UserError, nearest, type_of
 from dlsys_bench.spec.model import Model
 from dlsys_bench.studies.base import TIERS, Arm, Case, Study
 
@@ -35,7 +35,8 @@ def find(name: str, known: Mapping[str, Study] | None = None) -> list[Case]:
         home, _, arm_name = name.partition("/")
         study = load_attribute(home, "study")
         if not isinstance(study, Study):
-            raise UserError(f"{home!r} is {type(study).__name__}, not a dlsys_bench.studies.Study")
+            hint = "; to gate a training of your own, add --reference FILE" * callable(study)
+            raise UserError(f"{home!r} is {type_of(study)}, not a Study{hint}")
         return [
             Case(study, arm, home) for arm in ([study.arm(arm_name)] if arm_name else study.arms)
         ]

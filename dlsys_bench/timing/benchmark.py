@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, type_of
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.device import device_memory, in_use
 from dlsys_bench.timing.device_lock import exclusive
@@ -173,7 +173,7 @@ def _number(loss: Any) -> float:
         return float(loss)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"step() returned {type(loss).__name__}; it has to return the loss, a number"
+            f"step() returned {type_of(loss)}; it has to return the loss, a number"
         ) from error
 
 

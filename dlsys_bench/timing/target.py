@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dlsys_bench.errors import count_of
+
 
 @dataclass(frozen=True)
 class Target:
@@ -37,7 +39,7 @@ class Target:
         end, within = "upper" if self.at_most else "lower", 100 * (2 * self.chance - 1)
         return (
             f"the {end} end of the {within:g}% prediction interval for one run, "
-            f"from {self.stored} reference runs ({self.mean:.4f} ± {self.spread:.4f}; "
+            f"from {count_of(self.stored, 'reference run')} ({self.mean:.4f} ± {self.spread:.4f}; "
             f"{self.source}): {100 * self.chance:g}% of healthy runs end their training there, "
             "or better"
         )

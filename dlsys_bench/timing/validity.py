@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, count_of
 
 Arrays = Mapping[str, NDArray[np.floating]]
 
@@ -28,7 +28,8 @@ def check_losses(losses: Sequence[float], window: int) -> None:
     UserError if there are fewer than two losses.
     """
     if len(losses) < 2:
-        raise UserError(f"{len(losses)} losses cannot fall: a benchmark takes at least 2 steps")
+        found = count_of(len(losses), "loss", "losses")
+        raise UserError(f"{found} cannot fall: a benchmark takes at least 2 steps")
     for number, loss in enumerate(losses, start=1):
         if not math.isfinite(loss):
             raise NotTrainingError(f"the loss of step {number} is {loss}")

@@ -10,6 +10,7 @@ from time import perf_counter
 
 from threadpoolctl import threadpool_limits
 
+from dlsys_bench.errors import count_of
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Metric
@@ -97,7 +98,8 @@ def _repeated_seed(candidate: Candidate, terms: Terms) -> Decision | None:
         return None
     return Decision(
         Outcome.INCONCLUSIVE,
-        f"seed {repeated} is also the seed of a reference run: a run is no evidence about itself",
+        f"seed {repeated} is also the seed of a reference run: a reference run cannot be "
+        "judged by itself; choose another --first-seed",
         (),
     )
 
@@ -118,5 +120,4 @@ def _measured(results: Sequence[Result], metric: str) -> str:
     finished = [value for run in results if (value := run.metric(metric)) is not None]
     lost = [f"seed {run.seed}: {run.reason}" for run in results if run.metric(metric) is None]
     mean = f"{metric} {sum(finished) / len(finished):.4f}" if finished else metric
-    many = "1 seed" if len(results) == 1 else f"{len(results)} seeds"
-    return f"{mean} ({'; '.join([many, *lost])}): "
+    return f"{mean} ({'; '.join([count_of(len(results), 'seed'), *lost])}): "

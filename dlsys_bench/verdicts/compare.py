@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from dlsys_bench.engines.epochs import Epoch
-from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.errors import UserError, count_of, nearest
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
@@ -182,8 +182,8 @@ def _has(pair: Pair, metric: str) -> bool:
 
 def _missing(pair: Pair, metric: str) -> str:
     if not any(map(_finished, (*pair.a, *pair.b))):
-        return f"all {len(pair.a)} runs of A diverged, and all {len(pair.b)} of B"
-    return f"not both have {metric}"
+        return f"all {count_of(len(pair.a), 'run')} of A diverged, and all {len(pair.b)} of B"
+    return f"only one side has {metric}"
 
 
 def _finished(run: Result) -> bool:
@@ -249,9 +249,7 @@ def _judge(
     gap = one.difference
     if gap is None:
         few = min(side.figures for side in (one.a, one.b))
-        reason = (
-            f"{few} run{'s' if few != 1 else ''} with this figure on one side: each needs 2{lost}"
-        )
+        reason = f"{count_of(few, 'run')} with this figure on one side: each needs 2{lost}"
         return replace(one, reason=reason, more_runs=max(2 - few, 1))
     few = min(side.runs - side.diverged for side in (one.a, one.b))
     # Two runs that agree to the last digit do not show that all runs would.
@@ -265,6 +263,6 @@ def _judge(
     decide = (
         f"about {more} more of each side would decide it"
         if more
-        else "a thousand more would not decide it"
+        else "not even a thousand more runs would decide it"
     )
     return replace(one, reason=f"{decide} ({gap.how}){lost}", more_runs=more)

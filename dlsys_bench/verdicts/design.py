@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.errors import UserError, count_of, nearest
 from dlsys_bench.verdicts.ranks import smallest_p_value, untied
 
 ALPHA, BETA, MAX_SEEDS = 1e-3, 1e-2, 12
@@ -36,8 +36,11 @@ SHARE = 2 / 3
 """The largest fraction of the remaining level that one look may spend. The same fraction of beta is
 for PASS, the rest for ending undecided."""
 
-MOST_SEEDS = 200
-SIMULATED = 10_000
+MAX_DETECTING_SEEDS = 200
+"""The maximum number of seeds of a design that `Design.detecting` or `fixed_seeds` looks for."""
+
+SIMULATIONS = 10_000
+"""The number of simulated gates from which power and the number of seeds are computed."""
 
 
 def between(value: Any, low: float, high: float) -> bool:
@@ -45,7 +48,7 @@ def between(value: Any, low: float, high: float) -> bool:
     return isinstance(value, Real) and low < float(value) < high
 
 
-class Operating(NamedTuple):
+class OperatingCharacteristics(NamedTuple):
     """The operating characteristics of a gate at a given true shift.
 
     The fractions of PASS and FAIL, and the number of seeds until the decision.
@@ -85,7 +88,8 @@ class Design:
                 raise UserError(f"{name} is {value!r}; it takes a probability between 0 and 1")
         if stored < 1 or not between(max_seeds, 0, inf) or max_seeds != int(max_seeds):
             raise UserError(
-                f"{stored} reference runs and {max_seeds!r} seeds: a gate takes at least 1 of each"
+                f"{count_of(stored, 'reference run')} and max_seeds {max_seeds!r}: "
+                "a gate takes at least 1 of each"
             )
         if side not in SIDES:
             raise UserError(f"side is {side!r}{nearest(side, SIDES)}; it takes {', '.join(SIDES)}")
@@ -109,7 +113,7 @@ class Design:
         alpha: float = ALPHA,
         beta: float = BETA,
         side: str = "both",
-        most: int = MOST_SEEDS,
+        most: int = MAX_DETECTING_SEEDS,
     ) -> Design | None:
         """Return the shortest design that detects a shift, in standard deviations.
 
@@ -130,14 +134,15 @@ class Design:
     def levels(self, level: float, sides: int = 1) -> dict[int, float]:
         """Return the part of a level that each look may spend.
 
-        It is an equal part of what is left, or the p-value of the most extreme outcome if that is
-        larger; a look at which that exceeds SHARE of what is left spends nothing.
+        Each look spends an equal share of the remaining level, but at least the p-value of the most
+        extreme outcome. A look whose most extreme p-value exceeds SHARE of the remainder spends
+        nothing.
         """
         spent, left = {}, level
-        for place, look in enumerate(self.looks):
+        for index, look in enumerate(self.looks):
             least, last = sides * smallest_p_value(self.stored, look), look == self.seeds
             if least <= (left if last else SHARE * left):
-                spent[look] = max(least, left / (len(self.looks) - place))
+                spent[look] = max(least, left / (len(self.looks) - index))
                 left -= spent[look]
         return spent
 
@@ -154,14 +159,14 @@ class Design:
 
     def detects(self, shift: float) -> bool:
         """Return True if a shift, in standard deviations, fails with probability >= 1 - beta."""
-        # The simulated power may be too high by two of its standard errors. A beta below
-        # 4 / SIMULATED can therefore never be shown.
-        doubt = 2 * sqrt(self.beta * (1 - self.beta) / SIMULATED)
+        # The margin is two standard errors of the simulated power. A beta below
+        # 4 / SIMULATIONS can therefore never be shown.
+        margin = 2 * sqrt(self.beta * (1 - self.beta) / SIMULATIONS)
         return (
-            bool(self.fail_levels) and self.operating(shift, shift).failed >= 1 - self.beta + doubt
+            bool(self.fail_levels) and self.operating(shift, shift).failed >= 1 - self.beta + margin
         )
 
-    def operating(self, shift: float, true_shift: float = 0.0) -> Operating:
+    def operating(self, shift: float, true_shift: float = 0.0) -> OperatingCharacteristics:
         """Return how the gate for a shift ends if the true shift is another.
 
         Both are in sample standard deviations of the reference runs, and downwards unless only a
@@ -178,12 +183,12 @@ class Design:
     def fixed_seeds(self, shift: float) -> int | None:
         """Return the seeds that a test of the same alpha and power needs which looks once.
 
-        Returns None above MOST_SEEDS.
+        Returns None above MAX_DETECTING_SEEDS.
         """
         low, high = 0, 1
         while _power(replace(self, looks=(high,)), shift) < 1 - self.beta:
             low, high = high, 2 * high
-            if high > MOST_SEEDS:
+            if high > MAX_DETECTING_SEEDS:
                 return None
         while high - low > 1:
             middle = (low + high) // 2
@@ -204,13 +209,13 @@ class _Drawn(NamedTuple):
 def _draws(stored: int, seeds: int) -> _Drawn:
     # All shifts are simulated with the same draws, so that they differ by the shift alone.
     generator = np.random.default_rng([stored, seeds])
-    x = generator.standard_normal((SIMULATED, stored))
-    std = x.std(axis=1, ddof=1, keepdims=True) if stored > 1 else np.full((SIMULATED, 1), np.nan)
-    return _Drawn(x, generator.standard_normal((SIMULATED, seeds)), std)
+    x = generator.standard_normal((SIMULATIONS, stored))
+    std = x.std(axis=1, ddof=1, keepdims=True) if stored > 1 else np.full((SIMULATIONS, 1), np.nan)
+    return _Drawn(x, generator.standard_normal((SIMULATIONS, seeds)), std)
 
 
 @lru_cache(maxsize=1024)
-def _operating(design: Design, shift: float, true_shift: float) -> Operating:
+def _operating(design: Design, shift: float, true_shift: float) -> OperatingCharacteristics:
     x, y, std = _draws(design.stored, design.seeds)
     sides = SIDES[design.side]
     y = y + sides[0] * true_shift * std
@@ -221,8 +226,8 @@ def _operating(design: Design, shift: float, true_shift: float) -> Operating:
         """Return for each side (row) where its p-value is within the level."""
         return np.array([_p_value(p, look, design.stored, s) <= level for s, p in pairs.items()])
 
-    undecided, passed, failed = np.ones(SIMULATED, bool), 0, 0
-    used = np.full(SIMULATED, design.seeds)
+    undecided, passed, failed = np.ones(SIMULATIONS, bool), 0, 0
+    used = np.full(SIMULATIONS, design.seeds)
     for look in design.looks:
         if level := design.pass_levels.get(look):
             # Compared with reference runs that were shifted up, unshifted runs lie lower; and the
@@ -236,8 +241,8 @@ def _operating(design: Design, shift: float, true_shift: float) -> Operating:
             failed += int((undecided & differs).sum())
             used[undecided & differs] = look
             undecided &= ~differs
-    return Operating(
-        passed / SIMULATED, failed / SIMULATED, float(np.median(used)), float(used.mean())
+    return OperatingCharacteristics(
+        passed / SIMULATIONS, failed / SIMULATIONS, float(np.median(used)), float(used.mean())
     )
 
 

@@ -98,7 +98,7 @@ def _early_decision(
             return Decision(Outcome.UNJUDGED, reason, values)
         if arm.bound is not None:
             inside = values[-1] <= arm.bound
-            where = f"{'within' if inside else 'above'} {arm.bound:g}, what arithmetic allows"
+            where = f"{'within' if inside else 'above'} the rounding bound {arm.bound:g}"
             outcome = Outcome.PASS if inside else Outcome.FAIL
             return Decision(outcome, f"{values[-1]:.2g} is {where}", values)
         return Decision(Outcome.UNJUDGED, unjudged, values) if unjudged else None
@@ -125,8 +125,8 @@ def gate_training(
     name, judged = name or name_of(train), _find_metric(reference, metric, source)
     if terms.side == "drop" and not judged.higher_is_better:
         raise UserError(
-            f"a drop of {judged.name!r} is no harm, and side 'drop' fails nothing else; "
-            "take 'rise' or 'both'"
+            f"lower {judged.name} is better, so side 'drop' would never fail a worse run; "
+            "use 'rise' or 'both'"
         )
     # Runs from before the training returned this figure are no evidence about it.
     having = [run for run in reference if run.status != "finished" or judged.name in run.figures]
@@ -167,7 +167,8 @@ def _find_metric(reference: Sequence[Result], asked: str | Metric | None, source
         )
     if name is None and len(known) > 1:
         raise UserError(
-            f"{source} has {', '.join(known)}: name the one that is judged, metric={known[0]!r}"
+            f"{source} has {', '.join(known)}: choose one with --metric {known[0]} "
+            f"(in pytest: metric={known[0]!r})"
         )
     if isinstance(asked, Metric):
         return asked

@@ -10,7 +10,7 @@ from typing import Any
 from dlsys_bench.data import Dataset
 from dlsys_bench.runs.key import Key
 from dlsys_bench.studies.base import Case
-from dlsys_bench.verdicts.design import Operating
+from dlsys_bench.verdicts.design import OperatingCharacteristics
 from dlsys_bench.verdicts.gate import DEFAULT, Terms, gate_for
 
 
@@ -36,7 +36,7 @@ class Power:
     mean: float | None = None
     std: float | None = None
     smallest_shift: float = inf
-    healthy: Operating | None = None
+    healthy: OperatingCharacteristics | None = None
     fixed_seeds: int | None = None
     seconds: float | None = None
     unjudged: str | None = None
@@ -66,7 +66,8 @@ def power(case: Case, dataset: Dataset, tier: str, terms: Terms = DEFAULT) -> Po
     Raises UserError if the terms are invalid.
     """
     sequential, stored = gate_for(case, dataset, tier, terms)
-    bound = "what arithmetic allows" if case.arm.bound is not None else None
+    limit = case.arm.bound
+    bound = f"judged by the rounding bound {limit:g}" if limit is not None else None
     unjudged = bound or case.arm.reason_unjudged(dataset.name, tier)
     found = Power(
         Key(case.study.name, case.arm.name, dataset.name, tier),

@@ -10,7 +10,7 @@ from math import inf, isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.runs.store.text import DIGITS
 from dlsys_bench.verdicts.bands import FEWEST_RUNS, Band
 from dlsys_bench.verdicts.design import ALPHA, BETA, MAX_SEEDS, SIDES, Design, between
@@ -106,18 +106,21 @@ class SequentialGate:
     def obstacle(self) -> str | None:
         """The reason why no number of seeds can decide; None if they can."""
         n = len(self.reference)
-        runs = f"{n} reference runs and at most {self.max_seeds} seeds"
+        seeds, runs = count_of(self.max_seeds, "seed"), count_of(n, "reference run")
         if self.band is None:
             finished = sum(map(isfinite, self.reference))
-            stored = f"{n} reference runs in {self.source}"
+            stored = f"{runs} in {self.source}"
             found = f"{finished} of {stored} finished" if finished < n else stored
             return f"{found}, a gate needs {FEWEST_RUNS}"
-        for levels, what, rate in (
-            (self.design.fail_levels, "detect nothing", f"alpha {self.alpha:.1e}"),
-            (self.design.pass_levels, "rule nothing out", f"beta {self.beta:g}"),
+        for levels, decision in (
+            (self.design.fail_levels, f"a FAIL at alpha {self.alpha:.1e}"),
+            (self.design.pass_levels, f"a PASS at beta {self.beta:g}"),
         ):
             if not levels:
-                return f"{runs} can {what} at {rate}: store more runs, or allow more seeds"
+                return (
+                    f"{runs} and at most {seeds} are too few for {decision}: "
+                    "store more reference runs or allow more seeds"
+                )
         if self.shift == 0:
             return (
                 f"the reference runs in {self.source} are all equal, so that no shift can be "
@@ -125,8 +128,9 @@ class SequentialGate:
             )
         if not isfinite(self.shift):
             return (
-                f"{runs} cannot be shown to detect any shift with probability {1 - self.beta:g}: "
-                "name a smallest shift, allow more seeds, or a beta of 0.001 or more"
+                f"{runs} and at most {seeds} cannot be shown to detect any shift with "
+                f"probability {1 - self.beta:g}: name a smallest shift, "
+                "allow more seeds, or a beta of 0.001 or more"
             )
         return None
 
@@ -143,12 +147,13 @@ class SequentialGate:
             return f"a shift of {self.smallest_shift:g} cannot be shown to have power {power:g}"
         longer = Design.detecting(shift, self.design.stored, self.alpha, self.beta, self.side)
         enough = (
-            f"{longer.seeds} seeds would"
+            f"{count_of(longer.seeds, 'seed')} would suffice"
             if longer
-            else "more seeds would not, more reference runs may"
+            else "more seeds would not suffice; more reference runs might"
         )
         return (
-            f"{self.design.stored} reference runs and at most {self.max_seeds} seeds detect a "
+            f"{count_of(self.design.stored, 'reference run')} and at most "
+            f"{count_of(self.max_seeds, 'seed')} detect a "
             f"shift of {least:.2g} or more with probability {power:g}, "
             f"not {self.smallest_shift:g}; {enough}"
         )
@@ -213,7 +218,9 @@ class SequentialGate:
         finite = differences[np.isfinite(differences)]
         shift = float(np.median(finite)) if finite.size else None
         way = DIRECTIONS[self.side]
-        stored = f"{band.n} reference runs ({band.mean:.4f} ± {band.std:.4f}; {self.source})"
+        stored = (
+            f"{count_of(band.n, 'reference run')} ({band.mean:.4f} ± {band.std:.4f}; {self.source})"
+        )
         found = "all diverged" if shift is None else f"a shift of {shift:+.4f}"
         found += f", p-value {p_value:.1e}"
         reason = {

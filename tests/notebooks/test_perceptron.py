@@ -102,7 +102,7 @@ def test_engines_agree_after_a_few_epochs(loss: str) -> None:
 def test_a_published_protocol_runs_only_in_numpy() -> None:
     if reason := unavailable("torch"):
         pytest.skip(reason)
-    with pytest.raises(EngineError, match="a notebook's own loop, written in numpy: engine"):
+    with pytest.raises(EngineError, match="the loop of a notebook, written in numpy: engine"):
         run(find("perceptron/nb2/hinge")[0], create("torch"), load("half-plane"), seed=3)
 
 

@@ -62,14 +62,14 @@ def test_intermediate_shifts_are_inconclusive() -> None:
     assert (found.outcome, len(found.values)) == (Outcome.INCONCLUSIVE, 12)
     assert "undecided against" in found.reason
     assert "20 reference runs and at most 12 seeds detect a shift of" in found.reason
-    assert "not 0.004; more seeds would not, more reference runs may" in found.reason
+    assert "not 0.004; more seeds would not suffice; more reference runs might" in found.reason
 
 
 def test_weakness_states_the_seeds_that_would_suffice() -> None:
     spread = float(np.std(STORED, ddof=1))
     gate = SequentialGate(STORED, smallest_shift=2.5 * spread)
     assert gate.weakness is not None
-    assert "seeds would" in gate.weakness
+    assert "seeds would suffice" in gate.weakness
     assert SequentialGate(STORED, smallest_shift=4 * spread).weakness is None
     assert SequentialGate(STORED).weakness is None
 
@@ -80,7 +80,8 @@ def test_too_few_reference_runs_are_inconclusive() -> None:
     assert few.reason == "2 reference runs in the reference, a gate needs 3"
     blind = run(SequentialGate([0.9, 0.91, 0.92, 0.93]), 0.9)
     assert (
-        "4 reference runs and at most 12 seeds can detect nothing at alpha 1.0e-03" in blind.reason
+        "4 reference runs and at most 12 seeds are too few for a FAIL at alpha 1.0e-03"
+        in blind.reason
     )
 
 
@@ -172,7 +173,7 @@ def test_a_huge_value_does_not_tie_the_others() -> None:
 def test_gates_that_cannot_pass_have_an_obstacle() -> None:
     gate = SequentialGate(STORED[:5], smallest_shift=0.1, alpha=0.05, max_seeds=3, beta=1e-3)
     assert gate.obstacle is not None
-    assert "can rule nothing out at beta 0.001" in gate.obstacle
+    assert "are too few for a PASS at beta 0.001" in gate.obstacle
     assert "2 of 20 reference runs" in str(SequentialGate([inf] * 18 + [1.0, 2.0]).obstacle)
 
 

@@ -1,4 +1,4 @@
-"""The gradients in every tensor and in x, against complex-step derivatives of the definitions."""
+"""The gradients with respect to every tensor and to x, against complex-step derivatives."""
 
 from __future__ import annotations
 

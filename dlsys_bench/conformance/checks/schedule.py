@@ -21,7 +21,7 @@ from dlsys_bench.conformance.requirements import requirements
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.epochs import Epoch, train
 from dlsys_bench.engines.plan import Plan
-from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.errors import NotApplicableError, count_of
 from dlsys_bench.spec.batches import BATCH_SIZES
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense
@@ -110,7 +110,7 @@ def _compare_histories(trial: Trial, actual: list[Epoch], expected: list[Epoch])
         for name, values in (reference.by_step or {}).items():
             what = f"{name} by step in the history of epoch {epoch.epoch}"
             if epoch.by_step is None or name not in epoch.by_step:
-                one_each = f"{len(values)} values"
+                one_each = count_of(len(values), "value")
                 raise broken(Fault.WRONG_TYPE, what, actual="nothing", expected=one_each)
             allowed = max(1e-5, trial.tolerance) * max(values)
             close(what, epoch.by_step[name], values, allowed)

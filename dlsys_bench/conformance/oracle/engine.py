@@ -158,7 +158,7 @@ def _loss(net: OracleNetwork, tensors: dict[str, Any], x: Any, batch: Batch, los
 
 
 def _gradient(net: OracleNetwork, batch: Batch, loss: Loss, name: str | None) -> Array:
-    """Return the gradient in one tensor, or in x (None).
+    """Return the gradient with respect to one tensor, or to x (None).
 
     Each entry is moved in another copy of the tensor, and one pass computes the loss for as many
     copies as fit into memory.

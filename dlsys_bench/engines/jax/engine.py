@@ -95,7 +95,7 @@ class JaxEngine(Engine):
         """Return the masks of the batch, or else draw them."""
         if batch.masks is None:
             return draw(net.model, net.next_key(), len(batch.x)) if batch.training else {}
-        return {place: self.placement.put(mask, np.bool_) for place, mask in batch.masks.items()}
+        return {index: self.placement.put(mask, np.bool_) for index, mask in batch.masks.items()}
 
     def gradients(self, net: JaxNetwork, batch: Batch, loss: Loss) -> Gradients:
         """Compute the loss and its gradients."""

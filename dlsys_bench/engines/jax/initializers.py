@@ -58,6 +58,6 @@ def _start(tensor: Tensor, key: Array, dtype: str) -> Array:
 def initialize(model: Model, key: Array, dtype: str) -> dict[str, Array]:
     """Draw every tensor by the model's initialisers, each from a separate key."""
     return {
-        tensor.name: _start(tensor, jax.random.fold_in(key, place), dtype)
-        for place, tensor in enumerate(model.tensors)
+        tensor.name: _start(tensor, jax.random.fold_in(key, index), dtype)
+        for index, tensor in enumerate(model.tensors)
     }

@@ -123,8 +123,8 @@ class Training:
         each = [self.plan.masks(self.net.model, self.done + step, size) for step in range(steps)]
         each += [each[-1]] * (self.at_once - steps)
         return {
-            place: self.placement.put(np.stack([masks[place] for masks in each]), np.bool_)
-            for place in each[0]
+            index: self.placement.put(np.stack([masks[index] for masks in each]), np.bool_)
+            for index in each[0]
         }
 
     def _advance(self, size: int, feed: StepFeed, steps: int) -> None:

@@ -76,11 +76,15 @@ SCALED: dict[type[initializers.Initializer], Any] = {
 }
 
 FAMILIES: dict[str, Callable[[Distribution, int], Any]] = {
-    "constant": lambda law, seed: keras.initializers.Constant(law.value),
-    "uniform": lambda law, seed: keras.initializers.RandomUniform(law.low, law.high, seed=seed),
-    "normal": lambda law, seed: keras.initializers.RandomNormal(0.0, law.stddev, seed=seed),
-    "truncated_normal": lambda law, seed: keras.initializers.TruncatedNormal(
-        0.0, law.stddev, seed=seed
+    "constant": lambda distribution, seed: keras.initializers.Constant(distribution.value),
+    "uniform": lambda distribution, seed: keras.initializers.RandomUniform(
+        distribution.low, distribution.high, seed=seed
+    ),
+    "normal": lambda distribution, seed: keras.initializers.RandomNormal(
+        0.0, distribution.stddev, seed=seed
+    ),
+    "truncated_normal": lambda distribution, seed: keras.initializers.TruncatedNormal(
+        0.0, distribution.stddev, seed=seed
     ),
 }
 
@@ -97,8 +101,8 @@ def initializer(tensor: Tensor, seed: int) -> Any:
     native = SCALED.get(type(tensor.initializer)) if len(tensor.shape) > 1 else None
     if native is not None:
         return native(seed=seed)
-    law = tensor.initializer.distribution(tensor.fans)
-    return FAMILIES[law.family](law, seed)
+    distribution = tensor.initializer.distribution(tensor.fans)
+    return FAMILIES[distribution.family](distribution, seed)
 
 
 class KerasNetwork:
@@ -109,12 +113,12 @@ class KerasNetwork:
         self.model = model
         self.layers = []
         self.tensors: dict[str, Any] = {}
-        for place, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
+        for index, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
             starts = {
                 f"{tensor.name.split('.')[1]}_initializer": initializer(
-                    tensor, derive_seed(seed, place, number)
+                    tensor, derive_seed(seed, index, number)
                 )
-                for number, tensor in enumerate(model.tensors_of(place))
+                for number, tensor in enumerate(model.tensors_of(index))
             }
             self.layers.append(LAYERS[type(layer)](layer, name=name, dtype=dtype, **starts))
         self.sequential = keras.Sequential(
@@ -123,13 +127,13 @@ class KerasNetwork:
         self.every_layer = keras.Model(
             self.sequential.inputs[0], [layer.output for layer in self.layers]
         )
-        for place, layer in enumerate(self.layers):
-            for tensor in model.tensors_of(place):
+        for index, layer in enumerate(self.layers):
+            for tensor in model.tensors_of(index):
                 self.tensors[tensor.name] = getattr(layer, tensor.name.split(".")[1])
         self.trained = [tensor.name for tensor in model.tensors if tensor.trainable]
         self.dropouts: dict[int, KerasDropout] = {
-            place: layer
-            for place, layer in enumerate(self.layers)
+            index: layer
+            for index, layer in enumerate(self.layers)
             if isinstance(layer, KerasDropout)
         }
 
@@ -140,14 +144,14 @@ class KerasNetwork:
 
     def seed(self, seed: int) -> None:
         """Seed the dropout layers."""
-        for place, layer in self.dropouts.items():
+        for index, layer in self.dropouts.items():
             if layer.rate > 0:
-                layer.seed_generator.state.assign([derive_seed(seed, place), 0])
+                layer.seed_generator.state.assign([derive_seed(seed, index), 0])
 
     def set_masks(self, masks: KeptMasks | None) -> None:
         """Set what each dropout layer keeps, or let it draw."""
-        for place, layer in self.dropouts.items():
-            layer.kept = None if masks is None else masks[place]
+        for index, layer in self.dropouts.items():
+            layer.kept = None if masks is None else masks[index]
 
     @contextlib.contextmanager
     def with_masks(self, masks: KeptMasks | None) -> Iterator[None]:

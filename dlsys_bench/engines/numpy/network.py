@@ -81,13 +81,13 @@ class Network:
         self.rules = [self._rule(number) for number in range(len(model.layers))]
         self.fused = self._fused_rules()
         self.dropouts = {
-            place: rule for place, rule in enumerate(self.rules) if isinstance(rule, DropoutRule)
+            index: rule for index, rule in enumerate(self.rules) if isinstance(rule, DropoutRule)
         }
         self.first_trained = next(
             (
-                place
-                for place in range(len(model.layers))
-                if any(tensor.trainable for tensor in model.tensors_of(place))
+                index
+                for index in range(len(model.layers))
+                if any(tensor.trainable for tensor in model.tensors_of(index))
             ),
             len(model.layers),
         )
@@ -105,21 +105,21 @@ class Network:
         return rule
 
     def _fused_rules(self) -> dict[int, LayerRule[Any]]:
-        """Create the rules that compute two layers in one, by the place of the first layer."""
+        """Create the rules that compute two layers in one, by the index of the first layer."""
         found: dict[int, LayerRule[Any]] = {}
-        for place, (first, second) in enumerate(pairwise(self.rules)):
+        for index, (first, second) in enumerate(pairwise(self.rules)):
             fuse = self.rule_set.fused.get((type(first.layer), type(second.layer)))
-            rule = fuse(first, second) if fuse is not None and place - 1 not in found else None
+            rule = fuse(first, second) if fuse is not None and index - 1 not in found else None
             if rule is not None:
-                found[place] = rule
+                found[index] = rule
         return found
 
     def _passes(self) -> list[tuple[int, LayerRule[Any]]]:
-        """Return the rules of a pass in order, each with the place of its first layer."""
+        """Return the rules of a pass in order, each with the index of its first layer."""
         return [
-            (place, self.fused.get(place, rule))
-            for place, rule in enumerate(self.rules)
-            if place - 1 not in self.fused
+            (index, self.fused.get(index, rule))
+            for index, rule in enumerate(self.rules)
+            if index - 1 not in self.fused
         ]
 
     def shards(self, count: int) -> list[Network]:
@@ -149,20 +149,20 @@ class Network:
         stream."""
         self.seeds = seeds
         stream = (self.shard,) if self.shard else ()
-        for place, rule in self.dropouts.items():
+        for index, rule in self.dropouts.items():
             rule.generators = [
-                np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, place, *stream))))
+                np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, index, *stream))))
                 for seed in seeds
             ]
         for other in self._other_shards:
             other.seed(seeds)
 
     def set_masks(self, masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None) -> None:
-        """Set what each dropout layer keeps in the next passes: for every replica, by the place of
+        """Set what each dropout layer keeps in the next passes: for every replica, by the index of
         the layer, an array (N, ...) of bool. With None, the layers draw their masks."""
-        for place, rule in self.dropouts.items():
+        for index, rule in self.dropouts.items():
             rule.mask = (
-                None if masks is None else to_internal(np.stack([own[place] for own in masks]))
+                None if masks is None else to_internal(np.stack([own[index] for own in masks]))
             )
 
     def forward(self, x: Array, training: bool) -> Array:
@@ -183,8 +183,8 @@ class Network:
 
     def backward_shard(self, dy: Array) -> ShardPass[None]:
         """Fill `gradient` with the part of one shard."""
-        for place, rule in reversed(self._passes()):
-            wants_dx = place > self.first_trained
+        for index, rule in reversed(self._passes()):
+            wants_dx = index > self.first_trained
             dx = (
                 (yield from rule.backward_shard(dy, wants_dx))
                 if rule.exchanges
@@ -199,10 +199,10 @@ class Network:
 
         Each rule fills the gradients of its tensors and returns that in its input, which is the dy
         of the layer before. Below the lowest layer with parameters nothing is computed, unless the
-        gradient in x is wanted.
+        gradient with respect to x is wanted.
         """
-        for place, rule in reversed(self._passes()):
-            dx = rule.backward(dy, wants_dx or place > self.first_trained)
+        for index, rule in reversed(self._passes()):
+            dx = rule.backward(dy, wants_dx or index > self.first_trained)
             if dx is None:
                 return None
             dy = dx

@@ -62,8 +62,8 @@ def _draw(
     if target.ndim > 1 or type(record) in (initializers.Zeros, initializers.Ones):
         INITIALIZERS[type(record)](record, target, fans, generator)
     else:
-        law = record.distribution(fans)
-        if law.family == "uniform":
-            nn.init.uniform_(target, law.low, law.high, generator=generator)
+        distribution = record.distribution(fans)
+        if distribution.family == "uniform":
+            nn.init.uniform_(target, distribution.low, distribution.high, generator=generator)
         else:
-            nn.init.normal_(target, 0.0, law.stddev, generator=generator)
+            nn.init.normal_(target, 0.0, distribution.stddev, generator=generator)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from dlsys_bench.errors import count_of
 from dlsys_bench.notebooks.datasets import EGGHOLDER_NOISE
 from dlsys_bench.report.picture import save
 from dlsys_bench.report.plots.frame import head, legend, nothing, plain_log, style
@@ -35,9 +36,7 @@ def eggholder(results: Sequence[Result], path: Path) -> Path:
     )
     lines = _by_depth(grouped)
     for number, ((layers, beside), members) in enumerate(sorted(lines.items())):
-        name = f"{layers} hidden layer{'s' if layers > 1 else ''}" + (
-            f" ({beside})" if beside else ""
-        )
+        name = count_of(layers, "hidden layer") + (f" ({beside})" if beside else "")
         for metric, mode, fill in MODES:
             _line(axes["error"], members, metric, f"{name}, {mode}", number, fill)
         _line(axes["seconds"], members, "train_seconds", f"{name}, {MODES[0][1]}", number, "full")

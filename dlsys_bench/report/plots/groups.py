@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from dlsys_bench.errors import count_of
 from dlsys_bench.runs.result import Result
 
 
@@ -56,7 +57,7 @@ def groups(results: Sequence[Result]) -> list[Group]:
 
 def seeds(count: int) -> str:
     """Return the number of seeds as text, such as "1 seed"."""
-    return f"{count:,} seed{'s' if count != 1 else ''}"
+    return count_of(count, "seed")
 
 
 def not_drawn(grouped: Iterable[Group], *, what: str = "diverged, not drawn") -> str:

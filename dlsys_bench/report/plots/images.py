@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Dataset
+from dlsys_bench.errors import count_of
 from dlsys_bench.report.images import SPLITS, class_counts
 from dlsys_bench.report.picture import (
     BLUE,
@@ -72,7 +73,7 @@ def _draw_bars(axis: Any, counts: NDArray[np.int64], title: str, colour: str) ->
     axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.grid(axis="y", alpha=0.3)
     axis.set_axisbelow(True)
-    axis.set_title(f"{title}, {counts.sum():,} images", fontsize=10)
+    axis.set_title(f"{title}, {count_of(int(counts.sum()), 'image')}", fontsize=10)
     axis.set_ylabel("images")
 
 

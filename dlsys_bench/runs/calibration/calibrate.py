@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from dlsys_bench.errors import ClusterError, StoreError
+from dlsys_bench.errors import ClusterError, StoreError, count_of
 from dlsys_bench.runs.calibration.job import Failure, Job
 from dlsys_bench.runs.calibration.workers import Died, Ended, Workers, WorkersLostError
 from dlsys_bench.runs.result import Result
@@ -68,7 +68,8 @@ class _Calibrator:
         on_end: OnEnd | None,
         on_wait: OnWait | None,
     ) -> None:
-        self.waiting, self.flying, self.elsewhere = deque(jobs), list[Job](), list[Job]()
+        self.waiting, self.in_flight = deque(jobs), list[Job]()
+        self.reserved_elsewhere: list[Job] = []
         # Runs that killed their workers. Each is tried once more with no other run beside it, as
         # the fault may be the machine's or that of another run.
         self.suspects: deque[Job] = deque()
@@ -77,11 +78,11 @@ class _Calibrator:
         self.on_end, self.on_wait = on_end or (lambda *_: None), on_wait
         self.found = Calibration()
         self.looked = time.monotonic()
-        self.places, self.asked = 1, -POLL_SECONDS
+        self.slots, self.asked = 1, -POLL_SECONDS
 
     def run(self) -> Calibration:
         try:
-            while self.waiting or self.flying or self.elsewhere or self.suspects:
+            while self.waiting or self.in_flight or self.reserved_elsewhere or self.suspects:
                 self._submit()
                 self._wait()
                 for job, ended in self.workers.collect():
@@ -89,8 +90,8 @@ class _Calibrator:
                 self._look_elsewhere()
         except WorkersLostError as error:
             raise ClusterError(
-                f"{error}; {self.found.trained} runs of this command are stored in "
-                f"{self.store.path}: the same command with --resume goes on from there"
+                f"{error}; this command stored {count_of(self.found.trained, 'run')} in "
+                f"{self.store.path}, and the same command with --resume continues from there"
             ) from error
         finally:
             self._leave()
@@ -98,40 +99,40 @@ class _Calibrator:
 
     def _submit(self) -> None:
         """Send no more than keeps the workers busy: other commands can train the rest."""
-        room = IN_FLIGHT * self._places() if self.waiting else 0
-        while self.waiting and len(self.flying) < room:
+        room = IN_FLIGHT * self._slots() if self.waiting else 0
+        while self.waiting and len(self.in_flight) < room:
             job = self.waiting.popleft()
             if self.store.reserve(job.key, again=self.again):
                 self._send(job)
             else:
-                self.elsewhere.append(job)
-        if self.suspects and not self.waiting and not self.flying:
+                self.reserved_elsewhere.append(job)
+        if self.suspects and not self.waiting and not self.in_flight:
             self.alone = self.suspects.popleft()
             self._send(self.alone)
 
     def _send(self, job: Job) -> None:
-        self.flying.append(job)
+        self.in_flight.append(job)
         self.workers.submit(job)
 
-    def _places(self) -> int:
+    def _slots(self) -> int:
         """Return how many runs are trained at a time. Workers of a cluster come and go."""
         if time.monotonic() - self.asked > POLL_SECONDS:
-            self.places = self.workers.places()
+            self.slots = self.workers.slots()
             self.asked = time.monotonic()
-        return self.places
+        return self.slots
 
     def _wait(self) -> None:
-        if self.flying:
+        if self.in_flight:
             self.workers.wait(POLL_SECONDS)
-        elif self.elsewhere and not self.waiting:
+        elif self.reserved_elsewhere and not self.waiting:
             if self.on_wait is not None:
-                self.on_wait(self.elsewhere)
+                self.on_wait(self.reserved_elsewhere)
                 self.on_wait = None
             time.sleep(POLL_SECONDS)
 
     def _end(self, job: Job, ended: Ended) -> None:
         """Store how a run ended."""
-        self.flying.remove(job)
+        self.in_flight.remove(job)
         if isinstance(ended, Died):
             if job is not self.alone:
                 self.suspects.append(job)
@@ -147,13 +148,13 @@ class _Calibrator:
         self.on_end(job, ended)
 
     def _look_elsewhere(self) -> None:
-        """Look up the runs that other commands have reserved: they are stored by now, or become
-        ours if their command is gone."""
-        if not self.elsewhere or time.monotonic() - self.looked < POLL_SECONDS:
+        """Look up the runs that other commands have reserved: they are stored by now, or are taken
+        over if the command that reserved them has ended."""
+        if not self.reserved_elsewhere or time.monotonic() - self.looked < POLL_SECONDS:
             return
         self.looked = time.monotonic()
-        stored, left = self.store.keys(), self.elsewhere
-        self.elsewhere = []
+        stored, left = self.store.keys(), self.reserved_elsewhere
+        self.reserved_elsewhere = []
         for job in left:
             if job.key in stored:
                 self.found.elsewhere += 1
@@ -161,7 +162,7 @@ class _Calibrator:
             elif self.store.reserve(job.key):
                 self.waiting.append(job)
             else:
-                self.elsewhere.append(job)
+                self.reserved_elsewhere.append(job)
 
     def _leave(self) -> None:
         """Store the runs that ended at the last moment, and release the others."""
@@ -170,6 +171,6 @@ class _Calibrator:
                 with suppress(Exception):
                     self._end(job, ended)
         self.workers.cancel()
-        for job in [*self.flying, *self.waiting, *self.suspects]:
+        for job in [*self.in_flight, *self.waiting, *self.suspects]:
             with suppress(StoreError):
                 self.store.release(job.key)

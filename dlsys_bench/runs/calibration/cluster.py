@@ -57,14 +57,14 @@ class ClusterWorkers:
         self._client, self._resources = client, resources
         self._jobs: dict[Any, Job] = {}
 
-    def places(self) -> int:
+    def slots(self) -> int:
         """Return the number of threads of all workers now."""
         try:
             threads = self._client.sync(
                 self._client.scheduler.ncores, callback_timeout=SECONDS_TO_CONNECT
             )
         except Exception as error:
-            raise WorkersLostError("scheduler is") from error
+            raise WorkersLostError from error
         return max(1, int(sum(threads.values())))
 
     def submit(self, job: Job) -> None:
@@ -72,7 +72,7 @@ class ClusterWorkers:
         try:
             future = self._client.submit(train, job, pure=False, resources=self._resources)
         except Exception as error:
-            raise WorkersLostError("scheduler is") from error
+            raise WorkersLostError from error
         self._jobs[future] = job
 
     def wait(self, seconds: float) -> None:
@@ -88,7 +88,7 @@ class ClusterWorkers:
         if self._client.status != "running" or any(
             future.status == "cancelled" for future in self._jobs
         ):
-            raise WorkersLostError("scheduler is")
+            raise WorkersLostError
         for future in [one for one in self._jobs if one.status in ("finished", "error")]:
             job = self._jobs.pop(future)
             ended = self._fetch(future, job)

@@ -45,7 +45,7 @@ class LocalWorkers:
         for _ in range(count):
             self._processes.append(_Process())
 
-    def places(self) -> int:
+    def slots(self) -> int:
         """Return the number of processes."""
         return len(self._processes)
 
@@ -61,14 +61,14 @@ class LocalWorkers:
     def collect(self) -> Iterator[tuple[Job, Ended]]:
         """Yield each run that has ended. A run whose process died is started again at first."""
         found = []
-        for place, process in enumerate(self._processes):
+        for slot, process in enumerate(self._processes):
             if process.job is None or not process.pipe.poll():
                 continue
             job, attempt, process.job = process.job, process.attempt, None
             ended = process.receive()
             if ended is DIED:
                 process.kill()
-                self._processes[place] = _Process()
+                self._processes[slot] = _Process()
             if ended is DIED and attempt < ATTEMPTS:
                 self._queue.appendleft((job, attempt + 1))
             else:

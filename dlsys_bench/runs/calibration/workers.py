@@ -33,16 +33,19 @@ Ended = Result | Failure | Died
 
 
 class WorkersLostError(Exception):
-    """All workers are gone, or their scheduler."""
+    """The workers can no longer be used, because their scheduler has ended or lost its connection.
 
-    def __init__(self, lost: str) -> None:
-        super().__init__(f"the {lost} gone")
+    No further run ends; a run that was submitted has to be trained again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the scheduler of the workers no longer answers")
 
 
 class Workers(Protocol):
-    """Processes that train runs. Every method raises WorkersLostError if they are gone."""
+    """Processes that train runs. Every method raises WorkersLostError if they cannot be used."""
 
-    def places(self) -> int:
+    def slots(self) -> int:
         """Return how many runs are trained at the same time."""
 
     def submit(self, job: Job) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from dlsys_bench.errors import StoreError
+from dlsys_bench.errors import StoreError, count_of
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store.damage import recover
@@ -100,8 +100,8 @@ class Store:
             self._replace_by(saved, aside)
         warnings.warn(
             f"{self.path} is damaged ({reason}): it was set aside as "
-            f"{self.path.with_name(aside)}; {len(saved)} runs of it could be read and are "
-            "carried over; the others are in that file only",
+            f"{self.path.with_name(aside)}; {count_of(len(saved), 'run')} could be read and "
+            f"{'was' if len(saved) == 1 else 'were'} copied; the others remain only in that file",
             stacklevel=4,
         )
 
