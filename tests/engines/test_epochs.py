@@ -4,6 +4,7 @@ on the random state and the settings of its caller."""
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,14 +13,14 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.base import Batch, Engine
 from dlsys_bench.engines.epochs import Epoch, train, training_epochs
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout
-from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.losses import MeanSquaredError, SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import Adam
 from dlsys_bench.spec.recipe import Recipe
@@ -62,6 +63,10 @@ def global_states() -> Iterator[object]:
 
         yield torch.get_rng_state().tolist()
         yield torch.get_num_threads()
+    if "tensorflow" in sys.modules:
+        # What an operation without a seed would be given, which advances nothing.
+        context = sys.modules["tensorflow.python.eager.context"].context()
+        yield context._seed, context._seed and context._rng.getstate()
 
 
 def test_a_closed_training_leaves_the_weights_of_its_last_epoch(engine: Engine) -> None:
@@ -95,8 +100,13 @@ def test_trainings_can_be_interleaved(engine: Engine) -> None:
 
 def test_the_random_state_and_the_settings_are_the_callers(engine: Engine) -> None:
     list(begin(engine, 9, epochs=1)[1])  # Frameworks load their libraries at the first use.
-    net, training = begin(engine, 1)
+    if engine.name == "keras":
+        import tensorflow
+
+        tensorflow.random.set_seed(12)
     before = list(global_states())
+    net, training = begin(engine, 1)
+    assert list(global_states()) == before
     for _ in range(2):
         next(training)
         assert list(global_states()) == before
@@ -112,6 +122,17 @@ def test_the_random_state_and_the_settings_are_the_callers(engine: Engine) -> No
     assert list(global_states()) == drawn
     training.close()
     assert list(global_states()) == drawn
+    expected, undisturbed = begin(engine, 1)
+    list(undisturbed)
+    assert same(engine.weights(net), engine.weights(expected))
+
+
+def test_passes_between_epochs_do_not_change_the_training(engine: Engine) -> None:
+    """The dropout layers of a pass without masks draw, but not from the stream of the training."""
+    net, training = begin(engine, 1)
+    for _ in training:
+        engine.trace(net, Batch(SAMPLES.x, SAMPLES.y))
+        engine.gradients(net, Batch(SAMPLES.x, SAMPLES.y), SparseCategoricalCrossEntropy())
     expected, undisturbed = begin(engine, 1)
     list(undisturbed)
     assert same(engine.weights(net), engine.weights(expected))

@@ -117,8 +117,9 @@ MUTANTS = (
         "gradients() updates the moving statistics.",
         "state/looking",
         "engine",
-        "        net.state[...] = state\n        net.set_masks(None)\n        weights",
-        "        net.set_masks(None)\n        weights",
+        "            dx = net.backward(dy, wants_dx=True)\n",
+        "            dx = net.backward(dy, wants_dx=True)\n            moved = net.state.copy()\n"
+        "        net.state[...] = moved\n",
     ),
     Mutant(
         "trace_moves_the_state",
@@ -126,16 +127,17 @@ MUTANTS = (
         "shows it.",
         "forward/batch_norm",
         "engine",
-        "        net.state[...] = state\n        net.set_masks(None)\n        return outputs",
-        "        net.set_masks(None)\n        return outputs",
+        "                outputs.append(to_external(x).copy())\n",
+        "                outputs.append(to_external(x).copy())\n"
+        "            moved = net.state.copy()\n        net.state[...] = moved\n",
     ),
     Mutant(
         "gradients_ignore_masks",
         "gradients() draws its own masks and ignores those of the batch.",
         "gradient/dropout",
         "engine",
-        "net.set_masks(_one(batch.masks))",
-        "net.set_masks(None)",
+        "net.unchanged(_one(batch.masks))",
+        "net.unchanged(None)",
     ),
     Mutant(
         "trace_in_eval_mode",

@@ -138,8 +138,8 @@ class Training:
         are read from the device once, at the end."""
         self.progress = self._opened(*self.progress[:3])
         feed = self._feed(epoch.number, len(epoch.sizes))
-        for size, models_for_replicas in itertools.groupby(epoch.sizes):
-            left = len(list(models_for_replicas))
+        for size, batches in itertools.groupby(epoch.sizes):
+            left = len(list(batches))
             while left:
                 steps = min(left, self.at_once)
                 self._advance(size, feed, steps)

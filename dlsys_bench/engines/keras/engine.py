@@ -70,9 +70,11 @@ class KerasEngine(Engine):
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> KerasNetwork:
         """Create a network."""
         from dlsys_bench.engines.keras.network import KerasNetwork
+        from dlsys_bench.engines.keras.training import global_random_state_kept
 
         self.check(model)
-        with self._device():
+        # Keras draws the seeds of layers from Python's generator.
+        with self._device(), global_random_state_kept():
             net = KerasNetwork(model, self.dtype, seed)
             net.seed(seed)
             if weights is not None:
@@ -124,10 +126,7 @@ class KerasEngine(Engine):
 
             x = keras.ops.convert_to_tensor(np.asarray(batch.x, self.dtype))
             trained = [keras.ops.copy(variable) for variable in network.trainable_variables]
-            value, moved, (dx, *found) = BACKENDS[self.backend].differentiate(
-                forward, [x, *trained]
-            )
-            net.advance_seeds(network, moved)
+            value, _, (dx, *found) = BACKENDS[self.backend].differentiate(forward, [x, *trained])
         weights = {
             name: _array(gradient) for name, gradient in zip(net.trained, found, strict=True)
         }
@@ -137,13 +136,12 @@ class KerasEngine(Engine):
         """Compute the output of every layer."""
         network = net.every_layer
         with self._device(), net.with_masks(batch.masks):
-            outputs, moved = network.stateless_call(
+            outputs, _ = network.stateless_call(
                 network.trainable_variables,
                 network.non_trainable_variables,
                 np.asarray(batch.x, self.dtype),
                 training=batch.training,
             )
-            net.advance_seeds(network, moved)
         # With a single layer, Keras returns the output instead of a list.
         return [_array(output) for output in (outputs if isinstance(outputs, list) else [outputs])]
 

@@ -161,13 +161,3 @@ class KerasNetwork:
             yield
         finally:
             self.set_masks(None)
-
-    def advance_seeds(self, network: Any, non_trainable: list[Any]) -> None:
-        """Advance the random state of the dropout layers, and no other state, after a pass that
-        returned the new state instead of storing it."""
-        generators = {
-            id(layer.seed_generator.state) for layer in self.dropouts.values() if layer.rate > 0
-        }
-        for variable, value in zip(network.non_trainable_variables, non_trainable, strict=True):
-            if id(variable) in generators:
-                variable.assign(value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -166,39 +167,62 @@ def targets(loss: losses.Loss, y: NDArray[Any], outputs: int, dtype: str) -> NDA
 
 
 class GlobalRandomState:
-    """The state of the global generators of Python and numpy that belongs to one training.
+    """The state of the global generators of Python, numpy and TensorFlow that belongs to one
+    training.
 
     Keras seeds these generators and draws from them. While a training is `active` they have the
     state of the training; afterwards they have their former state again, and the training keeps its
-    own for the next epoch.
+    own for the next epoch. Keras's own global SeedGenerator, which nothing here uses, is not
+    restored: Keras creates another one.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = derive_seed(seed)
-        self.states: tuple[Any, Any] | None = None
+        self.states: tuple[Any, ...] | None = None
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Let Keras draw from this state."""
-        before = _global_states()
-        if self.states is None:
-            keras.utils.set_random_seed(self.seed)
-        else:
-            _set_global_states(self.states)
-        try:
-            yield
-        finally:
-            self.states = _global_states()
-            _set_global_states(before)
+        with global_random_state_kept():
+            if self.states is None:
+                keras.utils.set_random_seed(self.seed)
+            else:
+                _set_global_states(self.states)
+            try:
+                yield
+            finally:
+                self.states = _global_states()
 
 
-def _global_states() -> tuple[Any, Any]:
-    return random.getstate(), np.random.get_state()  # noqa: NPY002
+@contextlib.contextmanager
+def global_random_state_kept() -> Iterator[None]:
+    """Restore the state of the global generators afterwards."""
+    before = _global_states()
+    try:
+        yield
+    finally:
+        _set_global_states(before)
 
 
-def _set_global_states(states: tuple[Any, Any]) -> None:
+def _tensorflow_context() -> Any:
+    """Return TensorFlow's eager context, None if TensorFlow is not imported. Keras seeds TensorFlow
+    on every backend. TensorFlow has no public function that returns its global seed."""
+    module = sys.modules.get("tensorflow.python.eager.context")
+    return None if module is None else module.context()
+
+
+def _global_states() -> tuple[Any, ...]:
+    context = _tensorflow_context()
+    # TensorFlow creates another generator when a seed is set: this one does not advance meanwhile.
+    seed = getattr(context, "_seed", None), getattr(context, "_rng", None)
+    return random.getstate(), np.random.get_state(), seed  # noqa: NPY002
+
+
+def _set_global_states(states: tuple[Any, ...]) -> None:
     random.setstate(states[0])
     np.random.set_state(states[1])  # noqa: NPY002
+    if (context := _tensorflow_context()) is not None:
+        context._seed, context._rng = states[2]
 
 
 class EpochCallback(keras.callbacks.Callback):

@@ -87,14 +87,11 @@ class NumpyEngine(Engine):
     def gradients(self, net: Network, batch: Batch, loss: Loss) -> Gradients:
         """Compute the loss and its gradients."""
         check_targets(loss, batch.y, net.model.output_shape)
-        state = net.state.copy()
-        net.set_masks(_one(batch.masks))
-        outputs = net.forward(self._inward(batch.x[None]), batch.training)
-        value, dy, _ = self.rule_set.evaluate_loss(loss, outputs, targets(batch.y[None]))
-        dx = net.backward(dy, wants_dx=True)
+        with net.unchanged(_one(batch.masks)):
+            outputs = net.forward(self._inward(batch.x[None]), batch.training)
+            value, dy, _ = self.rule_set.evaluate_loss(loss, outputs, targets(batch.y[None]))
+            dx = net.backward(dy, wants_dx=True)
         assert dx is not None
-        net.state[...] = state
-        net.set_masks(None)
         weights = {name: gradient[0].copy() for name, gradient in net.gradients.items()}
         return Gradients(float(value[0]), weights, to_external(dx)[0].copy())
 
@@ -115,14 +112,11 @@ class NumpyEngine(Engine):
         masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None = None,
     ) -> list[Array]:
         """Return the output of every layer, (1 or R, N, ...)."""
-        state = net.state.copy()
-        net.set_masks(masks)
         outputs, x = [], self._inward(x)
-        for rule in net.rules:
-            x = rule.forward(x, training)
-            outputs.append(to_external(x).copy())
-        net.state[...] = state
-        net.set_masks(None)
+        with net.unchanged(masks):
+            for rule in net.rules:
+                x = rule.forward(x, training)
+                outputs.append(to_external(x).copy())
         return outputs
 
     def fit(self, net: Network, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:

@@ -3,8 +3,9 @@ parameters, gradients and state in one flat vector each."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -164,6 +165,24 @@ class Network:
             rule.mask = (
                 None if masks is None else to_internal(np.stack([own[index] for own in masks]))
             )
+
+    @contextlib.contextmanager
+    def unchanged(
+        self, masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None = None
+    ) -> Iterator[None]:
+        """Set the masks for one pass, and afterwards restore the state of the network and of the
+        streams from which its dropout layers draw."""
+        state = self.state.copy()
+        generators = [each for rule in self.dropouts.values() for each in rule.generators]
+        drawn = [each.bit_generator.state for each in generators] if masks is None else []
+        self.set_masks(masks)
+        try:
+            yield
+        finally:
+            self.state[...] = state
+            for each, before in zip(generators, drawn, strict=False):
+                each.bit_generator.state = before
+            self.set_masks(None)
 
     def forward(self, x: Array, training: bool) -> Array:
         """Compute the outputs (R, K, N) of x (1 or R, ..., N)."""

@@ -66,7 +66,9 @@ class TorchEngine(Engine):
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> TorchNetwork:
         """Create a network."""
         self.check(model)
-        net = build_network(model, self.products).to(self.placement.dtype)
+        # Modules draw weights, which are overwritten, from torch's global generator on the CPU.
+        with torch.random.fork_rng(devices=[]):
+            net = build_network(model, self.products).to(self.placement.dtype)
         initialize(model, net.tensors, weights, seed)
         return net.to(self.device)
 
