@@ -103,9 +103,12 @@ def _figures(returned: object, name: str) -> dict[str, float]:
 def stored_figures(values: Sequence[float], metric: str | Metric | None = None) -> list[Result]:
     """Return known figures as reference runs, whose seeds are unknown and therefore negative.
 
-    `metric` names the figure, if the training returns several. Raises UserError.
+    `metric` names the figure, if the training returns several. Raises UserError if a figure is not
+    a number.
     """
     try:
+        if any(math.isnan(value) for value in values):
+            raise ValueError
         return [
             Result(
                 key=Key(engine=ENGINE, seed=-1 - place),

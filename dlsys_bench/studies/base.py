@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlsys_bench.engines.plan import Plan
@@ -26,18 +26,20 @@ class Metric:
 
     `is_fraction` states that it is a fraction of the evaluated samples, or of the networks of a
     run, and so changes in steps of one over their number. `split` names the split that a figure of
-    an epoch is evaluated on; it is None for a figure that needs no evaluation.
+    an epoch is evaluated on; it is None for a figure that needs no evaluation. `higher_is_better`
+    is None if the direction is unknown, as for a figure that a user's own training returns.
     """
 
     name: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     is_fraction: bool = False
     split: str | None = None
 
     @property
     def worst(self) -> float:
-        """The value of a run that diverged: infinite, in the worse direction."""
-        return -inf if self.higher_is_better else inf
+        """The value of a run that diverged: infinite, in the worse direction, or nan if the
+        direction is unknown."""
+        return {True: -inf, False: inf, None: nan}[self.higher_is_better]
 
     def resolution(self, count: int) -> float:
         """Return the smallest step of the figure for `count` samples or networks; 0 for none."""

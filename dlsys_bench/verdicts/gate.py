@@ -123,7 +123,7 @@ def gate_training(
     value, unless only a rise fails. Raises UserError; errors of the training itself pass through.
     """
     name, judged = name or name_of(train), _find_metric(reference, metric, source)
-    if terms.side == "drop" and not judged.higher_is_better:
+    if terms.side == "drop" and judged.higher_is_better is False:
         raise UserError(
             f"lower {judged.name} is better, so side 'drop' would never fail a worse run; "
             "use 'rise' or 'both'"
@@ -173,7 +173,7 @@ def _find_metric(reference: Sequence[Result], asked: str | Metric | None, source
     if isinstance(asked, Metric):
         return asked
     name = name or (known[0] if known else METRIC)
-    return EPOCH_METRICS.get(name, Metric(name, higher_is_better=True))
+    return EPOCH_METRICS.get(name, Metric(name, higher_is_better=None))
 
 
 def overall(outcomes: Iterable[Outcome]) -> Outcome:

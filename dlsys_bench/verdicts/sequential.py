@@ -55,9 +55,10 @@ class SequentialGate:
     most alpha, whatever that distribution. By default `smallest_shift` is the minimum detectable
     effect of the design. With `side` "drop" or "rise", only a shift in that direction fails.
 
-    A run that diverged is an infinite value, in the worse direction; nan is the lowest value, or
-    the highest if only a rise fails. `resolution` is the smallest step of the figure. Raises
-    UserError if an argument is invalid.
+    A run that diverged is an infinite value, in the worse direction, or nan if that is unknown: nan
+    counts as the lowest value in the question of a drop, and as the highest in that of a rise. Each
+    of the two is an exact test at half of alpha, so both together keep to alpha. `resolution` is
+    the smallest step of the figure. Raises UserError if an argument is invalid.
     """
 
     reference: Sequence[float]
@@ -70,11 +71,6 @@ class SequentialGate:
     source: str = "the reference"
 
     def __post_init__(self) -> None:
-        if any(value != value for value in self.reference):
-            raise UserError(
-                f"{self.source} has a figure that is not a number; "
-                "a run that diverged is an infinite one"
-            )
         shift = self.smallest_shift
         if shift is not None and not between(shift, 0, inf):
             raise UserError(f"smallest_shift is {shift!r}; it takes a number above 0")
@@ -169,11 +165,10 @@ class SequentialGate:
         if look not in self.design.looks:
             return None
         y = self._comparable(values)
-        found = p_values(self.reference, y)
-        p_value = min({-1: found.low, 1: found.high}[side] for side in SIDES[self.side])
+        p_value = min(self._tail(y, side) for side in SIDES[self.side])
         # A run that diverged is no evidence of health, whatever the others did.
         lost = sum(not isfinite(value) for value in values)
-        if self._ruled_out(y) and not (lost and all(map(isfinite, self.reference))):
+        if self._shifts_are_ruled_out(y) and not (lost and all(map(isfinite, self.reference))):
             return self._decision(Outcome.PASS, values, p_value)
         if p_value <= self.design.fail_levels.get(look, 0.0) * EXACT:
             return self._decision(Outcome.FAIL, values, p_value)
@@ -184,16 +179,21 @@ class SequentialGate:
             )
         return None
 
-    def _ruled_out(self, y: NDArray[np.float64]) -> bool:
+    def _tail(self, y: NDArray[np.float64], side: int) -> float:
+        """Return the p-value of values as low as these (side -1), or as high (side 1)."""
+        found = p_values(_place_nan(self.reference, side), _place_nan(y, side))
+        return found.high if side > 0 else found.low
+
+    def _shifts_are_ruled_out(self, y: NDArray[np.float64]) -> bool:
         """Return True if every shift to detect would have given other values than these."""
         level = self.design.pass_levels.get(len(y), 0.0)
-        shifted = {
-            side: p_values(self.reference, y - side * self.shift) for side in SIDES[self.side]
-        }
-        return all(
-            (found.low if side > 0 else found.high) <= level * EXACT
-            for side, found in shifted.items()
-        )
+        for side in SIDES[self.side]:
+            # A diverged run counts as shifted, so that it never helps to rule the shift out.
+            stored, new = _place_nan(self.reference, side), _place_nan(y, side)
+            found = p_values(stored, new - side * self.shift)
+            if (found.low if side > 0 else found.high) > level * EXACT:
+                return False
+        return True
 
     def _comparable(self, values: Sequence[float]) -> NDArray[np.float64]:
         """Return new figures with the precision of the reference figures.
@@ -202,8 +202,7 @@ class SequentialGate:
         figures would break ties that are none.
         """
         y = np.asarray(values, np.float64)
-        y[np.isnan(y)] = inf if self.side == "rise" else -inf
-        if all(value == rounded(value) for value in self.reference):
+        if all(value == rounded(value) for value in self.reference if isfinite(value)):
             y = np.array([rounded(value) for value in y.tolist()])
         return y
 
@@ -250,3 +249,10 @@ class SequentialGate:
             if decision is not None:
                 return decision
         raise AssertionError("the last look decides")
+
+
+def _place_nan(values: Sequence[float] | NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Return the values with nan, a diverged run, as the lowest (side -1) or the highest (1)."""
+    placed = np.array(values, np.float64)
+    placed[np.isnan(placed)] = side * inf
+    return placed

@@ -71,5 +71,6 @@ def test_stored_figures_are_named_after_their_metric() -> None:
         assert (one.figures, other.figures) == ({"loss": 0.5}, {"loss": 0.25})
         assert (one.seed, other.seed) == (-1, -2)
     assert stored_figures([1.0])[0].figures == {METRIC: 1.0}
-    with pytest.raises(UserError, match="they have to be numbers, or a file of runs"):
-        stored_figures(["high"])  # type: ignore[list-item]
+    for wrong in (["high"], [0.9, math.nan]):
+        with pytest.raises(UserError, match="they have to be numbers, or a file of runs"):
+            stored_figures(wrong)  # type: ignore[arg-type]

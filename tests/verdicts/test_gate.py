@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from functools import partial
-from math import inf, nan
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -110,14 +110,18 @@ def test_diverged_runs_count_as_infinitely_bad() -> None:
     f1, loss = Metric("f1", higher_is_better=True), Metric("loss", higher_is_better=False)
     assert (value_of(lost, f1), value_of(lost, loss)) == (-inf, inf)
     assert (value_of(lost, loss, "drop"), value_of(lost, f1, "rise")) == (-inf, inf)
+    assert isnan(value_of(lost, Metric("score", higher_is_better=None)))
     stored = [train_once(lambda seed: 0.9 + 1e-4 * (seed % 7), seed, "t") for seed in range(20)]
     for side in ("both", "drop"):
         assert (
             gate_training(lambda seed: nan, stored, terms=Terms(side=side), name="t").outcome
             is Outcome.FAIL
         )
-    worse = gate_training(lambda seed: nan if seed % 2 else 0.5, stored, name="t")
-    assert worse.outcome is Outcome.FAIL
+    for level in (0.5, 5.0):  # an accuracy that fell, a loss that rose
+        worse = gate_training(
+            lambda seed, level=level: nan if seed % 2 else level, stored, name="t"
+        )
+        assert worse.outcome is Outcome.FAIL
 
 
 def test_a_study_states_the_direction_of_its_metric() -> None:

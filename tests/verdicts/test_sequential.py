@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from math import inf, nan
 
 import numpy as np
@@ -118,7 +119,6 @@ def test_equal_figures_have_the_deviation_of_their_resolution() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"reference": [0.9, nan]}, "has a figure that is not a number"),
         ({"smallest_shift": 0.0}, "smallest_shift is 0.0; it takes a number above 0"),
         ({"smallest_shift": "0.01"}, "smallest_shift is '0.01'; it takes a number above 0"),
         ({"alpha": 2.0}, "alpha is 2"),
@@ -189,3 +189,25 @@ def test_gates_are_symmetric(stored: int) -> None:
         len(down.values),
         down.p_value,
     )
+
+
+@pytest.mark.parametrize("level", [0.005, 5.0])
+def test_diverged_runs_count_as_worse_in_either_direction(level: float) -> None:
+    """A run that diverged must not cancel runs that are too high, nor those that are too low."""
+    reference = [1.0 + 0.01 * (seed % 7) for seed in range(20)]
+    found = SequentialGate(reference).run(lambda seed: nan if seed % 2 else level)
+    assert found.outcome is Outcome.FAIL
+
+
+def test_the_p_value_with_diverged_runs_is_exact() -> None:
+    """Whichever runs are the new ones, each question is wrong at most as often as its level."""
+    every = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, nan, nan]
+    p_values = []
+    for new in combinations(range(len(every)), 3):
+        reference = [value for place, value in enumerate(every) if place not in new]
+        decision = SequentialGate(reference, 0.1, 0.5, 0.4, 3).decide([every[i] for i in new])
+        assert decision is not None
+        assert decision.p_value is not None
+        p_values.append(decision.p_value)
+    for level in sorted(set(p_values)):
+        assert sum(p <= level for p in p_values) <= 2 * level * len(p_values) + 1e-9
