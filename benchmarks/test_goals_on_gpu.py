@@ -18,14 +18,14 @@ from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.device import device_memory
 from dlsys_bench.timing.device_lock import exclusive
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
-from dlsys_bench.timing.paced import LENET5, Paced, train_rounds
+from dlsys_bench.timing.paced import Paced, train_rounds, workloads
 from dlsys_bench.timing.ratio import interleave, median_interval, paired_ratio
 
 DEVICE = "cuda"
 ROUNDS, STEPS, EPOCH_STEPS, REPLICAS = 13, 200, 468, 64
 MOST_MICROSECONDS, MOST_MILLISECONDS, TIMES_KERAS = 80.0, 15.0, 20.0
-"""The goals: the time of a step of LENET5[0] by graph, the time of an epoch per replica, and the
-speed relative to Keras's `fit`."""
+"""The goals: the time of a step of the first workload by graph, the time of an epoch per
+replica, and the speed relative to Keras's `fit`."""
 
 
 def on_gpu(name: str) -> Engine:
@@ -60,7 +60,7 @@ def test_a_step_on_a_gpu(benchmark: Any) -> None:
     """The torch engine with and without graphs, jax and Keras in turn on the same GPU."""
     engines = {"torch": on_gpu("torch"), "torch without graphs": without_graphs()}
     engines |= {name: on_gpu(name) for name in ("jax", "keras-jax") if not unavailable(name)}
-    work = LENET5[0]._replace(steps=STEPS)
+    work = workloads()[0]._replace(steps=STEPS)
     with exclusive(DEVICE):
         epochs = {
             name: Paced(engine, work, work.samples(), ROUNDS + 3)
@@ -92,7 +92,7 @@ def test_a_step_on_a_gpu(benchmark: Any) -> None:
 
 def test_replicas_on_a_gpu(benchmark: Any) -> None:
     """Epochs of MNIST with REPLICAS networks as one program."""
-    engine, work = on_gpu("torch"), LENET5[0]._replace(steps=EPOCH_STEPS)
+    engine, work = on_gpu("torch"), workloads()[0]._replace(steps=EPOCH_STEPS)
     seconds: list[float] = []
     with exclusive(DEVICE), GpuMonitor(DEVICE) as gpu:
         benchmark.pedantic(

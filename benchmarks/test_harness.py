@@ -17,12 +17,12 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.provenance import provenance
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.timing.paced import LENET5, OTHERS, Workload
+from dlsys_bench.timing.paced import Workload, workloads
 from dlsys_bench.timing.ratio import paired_ratio
 from dlsys_bench.timing.validity import check_losses
 
 ROUNDS = 25
-WORKS = {"lenet5-tanh": LENET5[0], "fashion-mlp": OTHERS[3]}
+WORKS = {"lenet5-tanh": workloads()[0], "fashion-mlp": workloads()[7]}
 assert [(work.arm, work.batch_size) for work in WORKS.values()] == [
     ("standard+bn", 128),
     ("vanilla", 8),

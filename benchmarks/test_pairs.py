@@ -10,7 +10,7 @@ import pytest
 
 from dlsys_bench.engines.registry import create, measured_by_default, unavailable
 from dlsys_bench.provenance import provenance
-from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload
+from dlsys_bench.timing.paced import Paced, Workload, workloads
 from dlsys_bench.timing.peak import blas_in_use, matrix_peak
 from dlsys_bench.timing.ratio import interleave, paired_ratio
 
@@ -32,7 +32,7 @@ GOALS = {
 """The goals: the speed of numba relative to other engines."""
 
 
-@pytest.mark.parametrize("work", [*LENET5, *OTHERS], ids=str)
+@pytest.mark.parametrize("work", workloads(), ids=str)
 def test_engines_in_turn(benchmark: Any, work: Workload) -> None:
     """The engines take turns, each on all cores of the machine."""
     samples = work.samples()

@@ -14,7 +14,7 @@ from dlsys_bench.timing.device import device_memory
 from dlsys_bench.timing.device_lock import exclusive
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.load import BackgroundLoad
-from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload
+from dlsys_bench.timing.paced import Paced, Workload, workloads
 from dlsys_bench.timing.peak import matrix_peak, memory_bandwidth
 
 ROUNDS = 7
@@ -30,7 +30,7 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize("work", [*LENET5, *OTHERS, *SIZES], ids=str)
+@pytest.mark.parametrize("work", [*workloads(), *SIZES], ids=str)
 @pytest.mark.parametrize(("name", "device"), PLACES.values(), ids=PLACES)
 def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) -> None:
     """Forward, loss, backward and update, after one round that compiles."""

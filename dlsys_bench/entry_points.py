@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -12,6 +13,9 @@ from dlsys_bench.errors import UserError
 T = TypeVar("T")
 
 OWN = "dlsys_bench itself"
+DISTRIBUTION = "dlsys-bench"
+LEFT_OUT: dict[str, None] = {}
+"""The messages about the entry points that this process has left out, in order."""
 
 
 class EntryPointWarning(UserWarning):
@@ -24,17 +28,31 @@ def origin(point: EntryPoint) -> str:
     return f"{package} ({point.name} = {point.value})"
 
 
-def declared(group: str, built_in: Mapping[str, Any]) -> dict[str, EntryPoint]:
+def declared(
+    group: str, built_in: Iterable[str], *, lenient: bool = False
+) -> dict[str, EntryPoint]:
     """The entry points of a group by name, none of them loaded.
 
-    Raises UserError if two packages, or a package and `built_in`, use one name.
+    If two packages, or a package and `built_in`, use one name, raises UserError. With `lenient`, an
+    entry point whose name is used already is left out with an EntryPointWarning; those of this
+    distribution come first.
     """
     found: dict[str, EntryPoint] = {}
     owners = dict.fromkeys(built_in, OWN)
-    for point in entry_points(group=group):
-        _claim(owners, point.name, point)
-        found[point.name] = point
+    for point in sorted(entry_points(group=group), key=_is_foreign):
+        try:
+            _claim(owners, point.name, point)
+        except UserError as error:
+            if not lenient:
+                raise
+            leave_out(point, str(error))
+        else:
+            found[point.name] = point
     return found
+
+
+def _is_foreign(point: EntryPoint) -> bool:
+    return point.dist is None or point.dist.name != DISTRIBUTION
 
 
 def collect(group: str, built_in: Mapping[str, T], kind: Any) -> dict[str, T]:
@@ -76,7 +94,13 @@ def _load(point: EntryPoint, kind: Any) -> Mapping[str, Any]:
 
 
 def leave_out(point: EntryPoint, reason: str) -> Mapping[str, Any]:
-    """Warn that an entry point cannot be used. Returns no records."""
+    """Warn that an entry point cannot be used. Returns no records.
+
+    The warning is not raised where warnings are errors: a package that another project installed
+    must not stop the tests of this one. The message is kept in LEFT_OUT as well.
+    """
     message = f"the entry point {origin(point)} in {point.group} is left out: {reason}"
-    warnings.warn(message, EntryPointWarning, stacklevel=4)
+    LEFT_OUT[message] = None
+    with suppress(EntryPointWarning):
+        warnings.warn(message, EntryPointWarning, stacklevel=4)
     return {}

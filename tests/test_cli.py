@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from command_line import enter, invoke
+from results import make_result
 
+from dlsys_bench.cli import listing
+from dlsys_bench.cli.compare import select_runs
 from dlsys_bench.data import load, prepare
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.runs import checkpoint
@@ -23,7 +27,8 @@ from dlsys_bench.runs.callables import train_once
 from dlsys_bench.runs.metrics import evaluate
 from dlsys_bench.runs.store import append, read
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.registry import studies
+from dlsys_bench.studies import registry
+from dlsys_bench.studies.registry import default_target, studies
 
 STUDY = '''
 import numpy as np
@@ -115,6 +120,53 @@ def test_a_study_of_a_module_runs_is_stored_and_is_reported(folder: Path) -> Non
     assert "mine/only" in shown
     assert (folder / "reports" / "report.md").read_text().count("| mine/only |") == 1
     assert (folder / "reports" / "mine.digits.quick.curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def no_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is registered, as with installed metadata that are older than the entry points."""
+    for module in (registry, listing):
+        monkeypatch.setattr(module, "studies", dict)
+        monkeypatch.setattr(module, "models", dict)
+
+
+@pytest.mark.usefixtures("folder", "no_studies")
+def test_without_studies_commands_say_to_reinstall() -> None:
+    advice = "no study is registered; the installed metadata may be older than the code"
+    listed = invoke("list")
+    assert f"studies: {advice}" in listed.stderr
+    assert "numpy" in listed.stdout
+    assert json.loads(invoke("list", "studies", "--json").stdout) == []
+    for command in ("run perceptron", "gate", "power", "bench sweep", "bench time-to-accuracy"):
+        error = invoke(*command.split(), code=2).stderr
+        assert advice in error
+        assert "pip install -e ." in error
+
+
+def test_commands_take_the_default_study_or_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_target() == "regularization/lenet5-tanh"
+    assert default_target(group=True) == "regularization"
+    other = replace(studies()["eggholder"], default=True)
+    monkeypatch.setattr(registry, "studies", lambda: {"eggholder": other})
+    assert default_target() == default_target(group=True) == "eggholder"
+
+
+def test_runs_of_a_group_are_selected_by_the_registry(folder: Path) -> None:
+    for study in ("regularization/fashion", "regularization/no-such-study", "perceptron"):
+        append(folder / "runs.jsonl", make_result(study=study))
+    (found,) = select_runs("runs.jsonl@study=regularization")
+    assert found.key.study == "regularization/fashion"
+
+
+def test_the_report_of_a_training_draws_no_curves(folder: Path) -> None:
+    for seed in range(3):
+        append(folder / "runs.jsonl", train_once(lambda seed: 0.9 + 0.01 * seed, seed, "m2:train"))
+    invoke("report", "runs.jsonl", "--output", "written")
+    text = (folder / "written" / "report.md").read_text()
+    assert "m2:train" in text
+    assert "m2:train/" not in text
+    assert "on ," not in text
+    assert not list((folder / "written").glob("*.png"))
 
 
 def test_a_study_trains_on_other_data(folder: Path) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import warnings
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import EntryPoint, EntryPoints
+from importlib.metadata import entry_points as metadata_points
 from pathlib import Path
 
 import pytest
@@ -15,10 +19,13 @@ from dlsys_bench.data import datasets
 from dlsys_bench.engines import registry
 from dlsys_bench.entry_points import EntryPointWarning, collect, declared
 from dlsys_bench.errors import EngineError, UserError
+from dlsys_bench.options.option import PYTEST
+from dlsys_bench.options.settings import pytest_defaults
 from dlsys_bench.report.plots.table import plots
 from dlsys_bench.studies.registry import models, studies
 
 GROUP = "dlsys_bench.studies"
+table = import_module("dlsys_bench.options.commands")
 
 
 @pytest.fixture
@@ -101,6 +108,98 @@ def test_an_engine_of_a_package_that_is_missing_is_unavailable(
             registry.create("theirs")
     finally:
         registry.engines.cache_clear()
+
+
+def test_an_engine_without_a_class_is_left_out_and_its_package_named(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (point,) = points(installed, "fine")
+    bare = EntryPoint("bare", "fine_plugin", registry.GROUP)
+    vars(bare)["dist"] = point.dist
+    use(monkeypatch, EntryPoints([bare]))
+    registry.engines.cache_clear()
+    try:
+        with pytest.warns(EntryPointWarning, match=r"fine \(bare = fine_plugin\).*Class"):
+            assert "bare" not in registry.engines()
+    finally:
+        registry.engines.cache_clear()
+
+
+COMMAND = """
+from dlsys_bench.options.command import Command
+COMMAND = Command({name!r}, "nowhere:command", (), "Do nothing.")
+"""
+
+
+@pytest.fixture
+def add_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str, str, str], None]]:
+    """A function that adds an entry point of a command: its name, its module and the source."""
+    found: list[EntryPoint] = []
+
+    def add(name: str, module: str, source: str) -> None:
+        (tmp_path / f"{module}.py").write_text(source)
+        found.append(EntryPoint(name, f"{module}:COMMAND", table.GROUP))
+        clear()
+
+    def clear() -> None:
+        table.added.cache_clear()
+        table.commands.cache_clear()
+
+    monkeypatch.syspath_prepend(tmp_path)
+    own = metadata_points(group=table.GROUP)
+    monkeypatch.setattr(
+        entry_points,
+        "entry_points",
+        lambda group: [*found, *own] if group == table.GROUP else metadata_points(group=group),
+    )
+    yield add
+    clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "reason"),
+    [
+        ("run", COMMAND.format(name="run"), "both dlsys_bench itself and an unknown package"),
+        ("data", COMMAND.format(name="data"), "both dlsys_bench itself and an unknown package"),
+        ("claims", COMMAND.format(name="claims"), "both dlsys-bench"),
+        ("fresh", COMMAND.format(name="run"), "its command has another name, 'run'"),
+        ("no group", COMMAND.format(name="no group"), "there is no group 'no'"),
+        ("broken", "raise SystemError('no GPU')", "SystemError: no GPU"),
+    ],
+)
+def test_a_foreign_command_that_cannot_be_used_is_left_out(
+    add_command: Callable[[str, str, str], None], name: str, source: str, reason: str
+) -> None:
+    expected = table.commands()
+    add_command(name, "foreign_command", source)
+    sys.modules.pop("foreign_command", None)
+    with pytest.warns(EntryPointWarning, match=reason) as caught:
+        assert table.commands() == expected
+    assert len(caught) == 1
+
+
+def test_the_options_of_pytest_load_no_command_of_a_package(
+    add_command: Callable[[str, str, str], None], tmp_path: Path
+) -> None:
+    add_command("fatal", "fatal_command", "import os; os._exit(3)")
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.dlsys_bench.fatal]\nlevel = 3\n[tool.dlsys_bench.pytest]\nmax-seeds = 4"
+    )
+    assert table.options_of(PYTEST)
+    assert pytest_defaults(tmp_path) == {"max_seeds": 4}
+
+
+def test_a_broken_entry_point_raises_nothing_where_warnings_are_errors(
+    installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, points(installed, "wrong", "fine"))
+    monkeypatch.setattr(entry_points, "LEFT_OUT", {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert collect(GROUP, {}, str) == {"same": "fine"}
+    assert "wrong = wrong_plugin:TABLE" in str(entry_points.LEFT_OUT)
 
 
 def test_engines_that_exclude_each_other_are_represented_by_the_first() -> None:

@@ -11,7 +11,7 @@ from command_line import enter, invoke
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.kinds import Choice, File, Flag, Folder, Integer, Kind, Many, Number, Text
 from dlsys_bench.options.reference import reference_page
-from dlsys_bench.options.settings import project_defaults
+from dlsys_bench.options.settings import project_defaults, pytest_defaults
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "options.md"
 CHANCE = Number(above=0, below=1)
@@ -120,6 +120,12 @@ def test_the_command_line_takes_the_defaults_of_the_project(
         ),
         ("bench.swep.seconds = 3", "[tool.dlsys_bench.bench] has an unknown key 'swep'"),
         ("tier = 'slow'", "[tool.dlsys_bench] tier is 'slow'; it takes quick or full"),
+        (
+            "gate = 5",
+            "[tool.dlsys_bench] gate is 5; it takes a table, as in [tool.dlsys_bench.gate]",
+        ),
+        ("engine = []", "[tool.dlsys_bench] engine is an empty list; it takes at least one value"),
+        ("engine.name = 'numpy'", "[tool.dlsys_bench] engine is a table; it takes a value"),
         ("gate.beta = 2", "[tool.dlsys_bench.gate] beta is 2; it takes a number between 0 and 1"),
         ("tier = ", "cannot read"),
     ],
@@ -133,6 +139,21 @@ def test_a_mistake_in_the_file_of_the_project_is_one_line(
     assert message in str(error.value)
     assert str(project / "pyproject.toml") in str(error.value)
     assert invoke("list", "engines", code=2).stderr == f"dlsys-bench: {error.value}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tool = 3", "tool is 3; it takes a table, as in [tool.dlsys_bench]"),
+        ("[tool]\ndlsys_bench = 3", "dlsys_bench is 3; it takes a table"),
+    ],
+)
+def test_a_value_in_place_of_the_table_is_one_line(project: Path, text: str, message: str) -> None:
+    (project / "pyproject.toml").write_text(text)
+    for read in (project_defaults, pytest_defaults):
+        with pytest.raises(UserError) as error:
+            read(project)
+        assert message in str(error.value)
 
 
 def test_a_project_without_a_table_sets_nothing(project: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 import dlsys_bench.plugin.gate
 import dlsys_bench.timing.benchmark  # noqa: F401
 from dlsys_bench.data import load
+from dlsys_bench.errors import UserError
+from dlsys_bench.plugin import summary
 from dlsys_bench.runs.callables import train_once
 from dlsys_bench.runs.store import append
 from dlsys_bench.studies.registry import studies
@@ -371,6 +373,27 @@ def test_verdicts_go_to_json_junit_and_github(project: pytest.Pytester, run: Run
 def test_verdicts_of_workers_go_to_json_junit_and_github(project: pytest.Pytester) -> None:
     pytest.importorskip("xdist", reason="pip install pytest-xdist")
     check_outputs(project, run_process(project, "-n", "1", *OUTPUTS, code=1))
+
+
+def test_a_table_that_cannot_be_built_loses_no_verdict(
+    project: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise UserError("the name 'x' is used by both one and two")
+
+    monkeypatch.setattr(summary, "engines", fail)
+    write_training(project)
+    printed = run("--dlsys-json", "v.json")
+    assert "left out: the name 'x' is used by both one and two" in printed
+    assert len(json.loads((project.path / "v.json").read_text())) == 1
+
+
+def test_an_entry_point_that_is_left_out_is_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summary, "LEFT_OUT", {"the entry point of x is left out": None})
+    printed = run("--collect-only", "-q", "-W", "error", *NUMPY)
+    assert "dlsys_bench: the entry point of x is left out" in printed
 
 
 def test_the_file_of_verdicts_holds_those_of_this_session(

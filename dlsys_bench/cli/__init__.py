@@ -10,6 +10,7 @@ import click
 
 from dlsys_bench.cli.group import RootGroup
 from dlsys_bench.cli.terminal import say
+from dlsys_bench.entry_points import EntryPointWarning
 from dlsys_bench.errors import UserError
 from dlsys_bench.extras import advice
 
@@ -32,6 +33,7 @@ def main() -> None:
     # package.module:attribute may name a module in the current folder, as with `python -m`.
     sys.path.insert(0, "")
     warnings.showwarning = print_warning
+    warnings.simplefilter("always", EntryPointWarning)
     try:
         cli.main(standalone_mode=False)
     except UserError as error:

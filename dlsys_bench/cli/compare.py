@@ -18,6 +18,7 @@ from dlsys_bench.report.display import show
 from dlsys_bench.report.tables import comparison_table
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read
+from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.compare import Comparison, Relation, compare
 
 KEYS = ("study", "arm", "dataset", "tier", "engine", "device", "dtype", "convention", "protocol")
@@ -93,12 +94,9 @@ def _matching(runs: Sequence[Result], condition: str, target: str) -> list[Resul
         )
     values = list(dict.fromkeys(_field(run, key) for run in runs))
     # The name of a group selects all of its studies, as it does for every command.
-    group = f"{value}/" if key == "study" else None
-    found = [
-        run
-        for run in runs
-        if _field(run, key) == value or (group and run.key.study.startswith(group))
-    ]
+    group = key == "study" and {one.name for one in studies().values() if one.group == value}
+    accepted = group or {value}
+    found = [run for run in runs if _field(run, key) in accepted]
     if not found:
         existing = ", ".join(values) or "no run at all"
         raise UserError(

@@ -26,6 +26,7 @@ from dlsys_bench.report.tables import verdict_table
 from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import append, check_writable, open_to_append, read
+from dlsys_bench.studies.registry import default_target
 from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, gate_training, overall, share
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
@@ -37,7 +38,7 @@ JUNIT = {None: "skipped", "pass": "", "fail": "failure"}
 class GateOptions(WorkOptions, TermsOptions):
     """The argument and the options of `gate`."""
 
-    target: str
+    target: str | None
     first_seed: int
     jobs: int | None
     reference: Path | None
@@ -67,14 +68,15 @@ class GateOptions(WorkOptions, TermsOptions):
 @receives(GateOptions)
 def gate_command(options: GateOptions) -> None:
     """Judge each arm, print the verdicts, and exit with the code of the worst."""
+    target = options.target or default_target(group=True)
     check_writable(options.output)
     if options.junit is not None:
         os.close(open_to_append(options.junit))
     if options.reference is not None:
         each = options.alpha
-        verdicts = [_judge_training(options, options.reference)]
+        verdicts = [_judge_training(target, options, options.reference)]
     else:
-        work = work_of(options.target, options)
+        work = work_of(target, options)
         each = share(len(work), options.alpha)
         verdicts = _judge_arms(work, options, each)
     outcome = overall([verdict.outcome for verdict in verdicts])
@@ -135,22 +137,22 @@ def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> lis
     return verdicts
 
 
-def _judge_training(options: GateOptions, reference: Path) -> Verdict:
+def _judge_training(target: str, options: GateOptions, reference: Path) -> Verdict:
     """Judge a user's own training by a file of its reference runs."""
-    train = find_train(options.target)
-    stored = [run for run in read(reference) if run.key.study == options.target]
+    train = find_train(target)
+    stored = [run for run in read(reference) if run.key.study == target]
     if not stored:
         raise UserError(
-            f"{reference} has no runs of {options.target}: "
-            f"`dlsys-bench calibrate {options.target} --seeds 20` creates them"
+            f"{reference} has no runs of {target}: "
+            f"`dlsys-bench calibrate {target} --seeds 20` creates them"
         )
     verdict = gate_training(
-        _guarded(train, options.target),
+        _guarded(train, target),
         stored,
         metric=options.metric,
         terms=options.terms(options.alpha),
         source=str(reference),
-        name=options.target,
+        name=target,
         on_result=options.keep,
     )
     say(f"{verdict.outcome}: {verdict.message()}")

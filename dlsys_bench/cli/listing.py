@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from dlsys_bench.attributes import load_attribute
+from dlsys_bench.cli.terminal import say
 from dlsys_bench.data import datasets, is_available
 from dlsys_bench.engines.registry import engines, unavailable
 from dlsys_bench.errors import UserError, nearest
@@ -21,7 +22,7 @@ from dlsys_bench.report.table import Table
 from dlsys_bench.report.tables import summary_table
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.record import from_dict
-from dlsys_bench.studies.registry import models, studies
+from dlsys_bench.studies.registry import NO_STUDY, models, studies
 
 Rows = list[dict[str, Any]]
 
@@ -89,6 +90,9 @@ def list_command(options: ListOptions) -> None:
         click.echo(json.dumps(rows if options.what == "all" else rows[options.what], indent=1))
         return
     for name, records in rows.items():
+        if not records:
+            say(f"{name}: {'none' if studies() else NO_STUDY}")
+            continue
         heads = tuple(f">{k}" if isinstance(v, int | float) else k for k, v in records[0].items())
         cells = [tuple(str(value) for value in record.values()) for record in records]
         show(Table(f"{name} ({len(records)})", heads, cells))

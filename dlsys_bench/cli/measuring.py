@@ -16,14 +16,14 @@ from dlsys_bench.options.table import ENV_DATA
 from dlsys_bench.report.display import show
 from dlsys_bench.report.table import Table
 from dlsys_bench.studies.base import Case
-from dlsys_bench.studies.registry import find
+from dlsys_bench.studies.registry import default_target, find
 
 
 @dataclass(frozen=True)
 class MeasureOptions:
     """The argument and the options that the measuring commands have in common."""
 
-    study: str
+    study: str | None
     arms: tuple[str, ...]
     engines: tuple[str, ...]
     devices: tuple[str, ...]
@@ -43,17 +43,17 @@ def arms_of(options: MeasureOptions) -> list[Case]:
             f"--output is {options.output}; it takes NAME.jsonl, "
             "and writes NAME.md and NAME.png next to it"
         )
-    cases = find(options.study)
+    target = options.study or default_target()
+    cases = find(target)
     if len(studies := dict.fromkeys(case.study.name for case in cases)) > 1:
         raise UserError(
-            f"it takes one study, and {options.study} has {len(studies)}: {', '.join(studies)}"
+            f"it takes one study, and {target} has {len(studies)}: {', '.join(studies)}"
         )
     known = {case.arm.name: case for case in cases}
     for arm in options.arms:
         if arm not in known:
             raise UserError(
-                f"{options.study} has no arm {arm!r}{nearest(arm, known)}; "
-                f"it has {', '.join(known)}"
+                f"{target} has no arm {arm!r}{nearest(arm, known)}; it has {', '.join(known)}"
             )
     return [known[arm] for arm in dict.fromkeys(options.arms)] or cases[:1]
 

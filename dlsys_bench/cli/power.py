@@ -13,6 +13,7 @@ from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show_or_write
 from dlsys_bench.report.tables import power_table
+from dlsys_bench.studies.registry import default_target
 from dlsys_bench.verdicts.gate import Terms, share
 from dlsys_bench.verdicts.power import power
 
@@ -21,7 +22,7 @@ from dlsys_bench.verdicts.power import power
 class PowerOptions(TermsOptions):
     """The argument and the options of `power`."""
 
-    study: str
+    study: str | None
     dataset: str | None
     data_dir: str | None
     tier: str
@@ -33,7 +34,8 @@ class PowerOptions(TermsOptions):
 def power_command(options: PowerOptions) -> None:
     """Print the power and the cost of each gate."""
     selected = WorkOptions(("numpy",), "cpu", options.dataset, options.data_dir, options.tier)
-    work = work_of(options.study, selected)
+    study = options.study or default_target(group=True)
+    work = work_of(study, selected)
     each = share(len(work), options.alpha)
     terms = Terms(each, options.beta, options.max_seeds, options.smallest_shift, options.side)
     powers = [power(case, data, options.tier, terms) for case, _, data in work]
@@ -41,7 +43,7 @@ def power_command(options: PowerOptions) -> None:
         click.echo(json.dumps([one.to_dict() for one in powers], indent=1))
         return
     title = (
-        f"Gates of {options.study}: alpha {options.alpha:g} over {len(work)}, "
+        f"Gates of {study}: alpha {options.alpha:g} over {len(work)}, "
         f"beta {options.beta:g}, at most {count_of(options.max_seeds, 'seed')}"
     )
     show_or_write(power_table(powers, title), options.output)

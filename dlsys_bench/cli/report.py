@@ -33,8 +33,7 @@ def report_command(options: ReportOptions) -> None:
     results = [run for path in paths for run in read(path)]
     if not results:
         raise UserError(
-            f"no runs in {', '.join(map(str, paths))}: "
-            "`dlsys-bench run regularization` creates them"
+            f"no runs in {', '.join(map(str, paths))}: `dlsys-bench run STUDY` creates them"
         )
     if options.json:
         click.echo(json.dumps([result.to_dict() for result in results]))

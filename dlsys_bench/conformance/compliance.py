@@ -113,9 +113,10 @@ class Compliance:
             )
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            detail = f": it has no {error}" if isinstance(error, KeyError) else ""
             raise UserError(
-                f"{path} is no report of `dlsys-bench conform --output`: {error!r}"
+                f"{path} is not a report of `dlsys-bench conform --json` or --output{detail}"
             ) from error
 
 

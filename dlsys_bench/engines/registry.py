@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.entry_points import declared
+from dlsys_bench.entry_points import declared, leave_out
 from dlsys_bench.errors import EngineError, nearest
 
 if TYPE_CHECKING:
@@ -86,13 +86,16 @@ DEVICES = tuple(dict.fromkeys(device for entry in ENGINES.values() for device in
 def engines() -> dict[str, Entry]:
     """Every engine by name: the built-in ones and those that installed packages register.
 
+    An entry point that refers to a module instead of a class is left out with an EntryPointWarning.
     Raises UserError if two packages use one name.
     """
-    registered = declared(GROUP, ENGINES)
-    return ENGINES | {
-        name: Entry(point.value, (point.module.partition(".")[0],))
-        for name, point in registered.items()
-    }
+    found = dict(ENGINES)
+    for name, point in declared(GROUP, ENGINES).items():
+        if point.attr:
+            found[name] = Entry(point.value, (point.module.partition(".")[0],))
+        else:
+            leave_out(point, "it refers to a module; it takes package.module:Class")
+    return found
 
 
 def unavailable(name: str) -> str | None:

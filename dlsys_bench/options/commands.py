@@ -7,11 +7,12 @@ table and that of the options.
 from __future__ import annotations
 
 from functools import cache
+from importlib.metadata import EntryPoint
 
 from dlsys_bench.entry_points import declared, leave_out
 from dlsys_bench.options.command import Argument, Command
 from dlsys_bench.options.kinds import Choice, File, Integer, Text
-from dlsys_bench.options.option import Option
+from dlsys_bench.options.option import PYTEST, Option
 from dlsys_bench.options.table import DATASETS, OPTIONS
 
 GROUP = "dlsys_bench.commands"
@@ -21,8 +22,8 @@ LISTS = ("studies", "models", "engines", "datasets")
 EXISTING = File(exists=True)
 
 
-STUDY = Argument("study", Text(), "regularization")
-MEASURED = Argument("study", Text(), "regularization/lenet5-tanh")
+STUDY = Argument("study", Text(), optional=True)
+"""A study. Without one, a command takes the default of the registered studies."""
 PAIR = (Argument("a", EXISTING), Argument("b", EXISTING))
 NAMES = Argument("names", Text(), many=True)
 
@@ -105,11 +106,11 @@ COMMANDS = (
     Command(
         "gate",
         "dlsys_bench.cli.gate:gate_command",
-        (Argument("target", Text(), STUDY.default, metavar="STUDY"),),
-        f"""Train STUDY until each arm passes or fails against its reference runs.
+        (Argument("target", Text(), optional=True, metavar="STUDY"),),
+        """Train STUDY until each arm passes or fails against its reference runs.
 
         STUDY is a study, a group, study/arm, "all", or package.module:STUDY (default:
-        {STUDY.default}); with --reference, package.module:train: any training.
+        the group of the default study); with --reference, package.module:train: any training.
 
         Exit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive.
         """,
@@ -118,9 +119,9 @@ COMMANDS = (
         "power",
         "dlsys_bench.cli.power:power_command",
         (STUDY,),
-        f"""Show the power and the cost of the gates of STUDY, from the reference runs.
+        """Show the power and the cost of the gates of STUDY, from the reference runs.
 
-        STUDY is as for `gate` (default: {STUDY.default}). Nothing is trained.
+        STUDY is as for `gate` (default: the group of the default study). Nothing is trained.
         """,
     ),
     Command(
@@ -217,10 +218,10 @@ COMMANDS = (
     Command(
         "bench sweep",
         "dlsys_bench.cli.sweep:sweep_command",
-        (MEASURED,),
-        f"""Measure training speed on STUDY by batch size, threads, precision, and replicas.
+        (STUDY,),
+        """Measure training speed on STUDY by batch size, threads, precision, and replicas.
 
-        STUDY is one study or study/arm (default: {MEASURED.default}).
+        STUDY is one study or study/arm (default: the default study).
 
         Each point runs in its own process, which has to show that it trains. Points that cannot be
         measured are listed with the reason. Tables and a plot are written next to OUTPUT.
@@ -231,10 +232,10 @@ COMMANDS = (
     Command(
         "bench time-to-accuracy",
         "dlsys_bench.cli.time_to_accuracy:time_to_accuracy_command",
-        (MEASURED,),
-        f"""Measure the time that engines train STUDY until they reach its accuracy.
+        (STUDY,),
+        """Measure the time that engines train STUDY until they reach its accuracy.
 
-        STUDY is one study or study/arm (default: {MEASURED.default}).
+        STUDY is one study or study/arm (default: the default study).
 
         The target is the lower end of the band of the reference runs of the tier: 99% of healthy
         runs end at it or above. The accuracy is evaluated at the end of every epoch (with fewer
@@ -249,28 +250,47 @@ COMMANDS = (
 )
 
 
+BUILT_IN = {command.name: command for command in COMMANDS}
+
+
 @cache
 def commands() -> dict[str, Command]:
     """The commands by name: those of the table, and those that installed packages add.
 
-    An entry point that does not refer to a Command is left out with an EntryPointWarning. Raises
-    UserError if a name is used twice.
+    An entry point that does not refer to a Command of its name, or whose name is used already, is
+    left out with an EntryPointWarning.
     """
-    found = {command.name: command for command in COMMANDS}
-    for name, point in declared(GROUP, found).items():
+    found = dict(BUILT_IN)
+    for name, point in added().items():
         try:
-            command, reason = point.load(), "it does not refer to a Command"
+            command = point.load()
         except Exception as error:  # A foreign package may raise anything while it is imported.
-            command, reason = None, f"{type(error).__name__}: {error}"
-        if isinstance(command, Command):
-            found[name] = command
+            leave_out(point, f"{type(error).__name__}: {error}")
+            continue
+        if not isinstance(command, Command):
+            leave_out(point, "it does not refer to a Command")
+        elif command.name != name:
+            leave_out(point, f"its command has another name, {command.name!r}")
+        elif (group := name.rpartition(" ")[0]) and group not in GROUPS:
+            leave_out(point, f"there is no group {group!r}")
         else:
-            leave_out(point, reason)
+            found[name] = command
     return found
 
 
+@cache
+def added() -> dict[str, EntryPoint]:
+    """The entry points of the commands that installed packages add, by name, none loaded."""
+    return declared(GROUP, (*BUILT_IN, *GROUPS), lenient=True)
+
+
 def options_of(name: str) -> list[Option]:
-    """The options of a command, or of "pytest", in the order of their table."""
-    command = commands().get(name)
+    """The options of a command, or of "pytest", in the order of their table.
+
+    Those of pytest and of a command of the table are known without the installed packages.
+    """
     own = [option for option in OPTIONS if name in option.commands]
+    if name == PYTEST or name in BUILT_IN:
+        return own
+    command = commands().get(name)
     return own + list(command.options if command else ())

@@ -16,7 +16,7 @@ from dlsys_bench.extras import missing
 from dlsys_bench.options.commands import options_of
 from dlsys_bench.options.kinds import Choice, Kind, Many, Text
 from dlsys_bench.options.option import PYTEST, Option
-from dlsys_bench.options.settings import project_defaults
+from dlsys_bench.options.settings import pytest_defaults
 from dlsys_bench.plugin import hookspec, no_benchmark
 
 MARKERS = (
@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS:
         config.addinivalue_line("markers", line)
     try:
-        set_defaults(config, project_defaults(config.rootpath).get(PYTEST, {}))
+        set_defaults(config, pytest_defaults(config.rootpath))
         for name in config.getoption("dlsys_engine"):
             if name != "all":
                 check_name(name)

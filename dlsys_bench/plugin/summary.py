@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dlsys_bench.engines.registry import engines, unavailable
-from dlsys_bench.errors import count_of
+from dlsys_bench.entry_points import LEFT_OUT
+from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.plugin.fixtures import is_gate
 from dlsys_bench.report import github
 
@@ -23,16 +24,19 @@ NONE = "-"
 def pytest_report_collectionfinish(
     config: pytest.Config, items: Sequence[pytest.Item]
 ) -> list[str]:
-    """The error rates of the session, which are shared before anything is trained."""
+    """The entry points that are left out, and the error rates of the session, which are shared
+    before anything is trained."""
     gates = sum(map(is_gate, items))
+    left_out = [f"dlsys_bench: {message}" for message in LEFT_OUT]
     if not gates:
-        return []
+        return left_out
     names = ("alpha", "beta", "max_seeds")
     alpha, beta, most = (config.getoption(f"dlsys_{name}") for name in names)
     return [
+        *left_out,
         f"dlsys_bench: {count_of(gates, 'gate')}; "
         f"false-alarm rate {alpha:g} ({alpha / gates:.1e} each), power {1 - beta:g}, "
-        f"at most {count_of(most, 'seed')} each"
+        f"at most {count_of(most, 'seed')} each",
     ]
 
 
@@ -43,16 +47,19 @@ def pytest_terminal_summary(
     verdicts = _verdicts(terminalreporter)
     if not verdicts:
         return
-    terminalreporter.section("dlsys_bench verdicts")
-    lines = _table(verdicts)
-    for line in [*lines, *_left_out(config)]:
-        terminalreporter.line(line)
+    # The verdicts may have taken hours, so they are written before anything else can go wrong.
     if path := config.getoption("dlsys_json"):
         Path(path).write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
+    terminalreporter.section("dlsys_bench verdicts")
+    lines = _table(verdicts)
+    for line in lines:
+        terminalreporter.line(line)
     if github.running():
         for line in github.workflow_commands(verdicts):
             terminalreporter.line(line)
         github.summarise("\n".join(["### dlsys_bench verdicts", "", "```text", *lines, "```"]))
+    for line in _left_out(config):
+        terminalreporter.line(f"left out: {line}")
 
 
 def _verdicts(terminalreporter: pytest.TerminalReporter) -> list[dict[str, Any]]:
@@ -92,12 +99,28 @@ def _row(verdict: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _left_out(config: pytest.Config) -> list[str]:
-    """The engines and datasets that are not available, each with the command that installs it."""
+    """The engines and datasets that are not available, each with the command that installs it.
+
+    A table that cannot be built is named with the reason: this is no place to raise.
+    """
+    lines = []
+    for what in (_missing_engines, _missing_datasets):
+        try:
+            lines += what(config)
+        except UserError as error:
+            lines.append(str(error))
+    return lines
+
+
+def _missing_engines(_: pytest.Config) -> list[str]:
+    return [reason for name in engines() if (reason := unavailable(name))]
+
+
+def _missing_datasets(config: pytest.Config) -> list[str]:
     from dlsys_bench.data import datasets, is_available
 
-    lines = [reason for name in engines() if (reason := unavailable(name))]
     folder = config.getoption("dlsys_data_dir")
     missing = [name for name in datasets() if not is_available(name, folder)]
-    if missing:
-        lines.append(f"{', '.join(missing)}: dlsys-bench data fetch, or --dlsys-data-dir DIR")
-    return [f"left out: {line}" for line in lines]
+    if not missing:
+        return []
+    return [f"{', '.join(missing)}: dlsys-bench data fetch, or --dlsys-data-dir DIR"]

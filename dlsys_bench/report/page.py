@@ -69,9 +69,11 @@ def _section(
     for (dataset, tier), group in groupby(sorted(results, key=place), place):
         runs = list(group)
         for plot in known.plots if known else (DEFAULT,):
-            if any(run.history or run.figures for run in runs):
+            # Curves need epochs, which a user's own training and a study that measures have not.
+            if any(run.history or (run.figures and plot != DEFAULT) for run in runs):
                 path = plots()[plot](runs, folder / f"{file_name(study, dataset, tier, plot)}.png")
-                pictures.append((f"{study} on {dataset}, {tier}: {plot}", path))
+                where = ", ".join(filter(None, (dataset, tier)))
+                pictures.append((f"{study}{f' on {where}' * bool(where)}: {plot}", path))
     return {
         "study": study,
         "title": known.title if known else "",

@@ -218,7 +218,7 @@ def figures_table(results: Sequence[Result]) -> Table:
     rows = []
     for (study, arm, *place), runs in groups.items():
         cells = [_significant([_numeric(run.figures.get(name)) for run in runs]) for name in names]
-        rows.append((f"{study}/{arm}", *place, str(len(runs)), *cells))
+        rows.append((Key(study, arm).name, *place, str(len(runs)), *cells))
     columns = ("arm", "dataset", "tier", "engine", ">seeds", *(f">{name}" for name in names))
     return Table("Figures (mean ± std of the seeds)", columns, rows)
 

@@ -140,6 +140,14 @@ MOST_NETWORKS = 1_000_000
 Measure = Callable[[ArmRun], Mapping[str, Any]]
 
 
+class BenchmarkSize(NamedTuple):
+    """An arm whose training speed is a benchmark, its batch size, and the updates of a round."""
+
+    arm: str
+    batch_size: int
+    steps: int
+
+
 @dataclass(frozen=True)
 class Study:
     """Arms that are trained on one dataset and judged by one metric.
@@ -148,6 +156,9 @@ class Study:
     figures that `measure` returns. `source` cites the work that is reproduced. `plots` are names of
     registered plots. `group` names the studies that `find` returns together. `appendix` is the
     "package.module:callable" of a `dlsys_bench.report.page.Appendix`, which adds tables to reports.
+    `default` states that commands take the study, or its group, unless one is named. `benchmarks`
+    are its workloads for benchmarks of speed. `distribution_checks` names the arms by which the
+    conformance ladder compares an engine with reference runs: tier quick, on scanned digits.
     """
 
     name: str
@@ -160,6 +171,9 @@ class Study:
     measure: Measure | None = None
     group: str = ""
     appendix: str = ""
+    default: bool = False
+    benchmarks: tuple[BenchmarkSize, ...] = ()
+    distribution_checks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._find_metric()
@@ -168,6 +182,13 @@ class Study:
             raise UserError(
                 f"study {self.name!r} takes at least one arm and no two of one name; it has {names}"
             )
+        for name in (*self.distribution_checks, *(size.arm for size in self.benchmarks)):
+            self.arm(name)
+
+    @property
+    def short_name(self) -> str:
+        """The name without the group."""
+        return self.name.rpartition("/")[2]
 
     def _find_metric(self) -> None:
         """Replace the name of a metric, which is accepted too, by its record."""

@@ -11,6 +11,11 @@ from dlsys_bench.errors import UserError, nearest, type_of
 from dlsys_bench.spec.model import Model
 from dlsys_bench.studies.base import TIERS, Arm, Case, Study
 
+NO_STUDY = (
+    "no study is registered; the installed metadata may be older than the code: "
+    "reinstall it with pip install -e ."
+)
+
 
 @cache
 def studies() -> dict[str, Study]:
@@ -49,10 +54,40 @@ def find(name: str, known: Mapping[str, Study] | None = None) -> list[Case]:
             name for study in registered for name in (study.group or study.name, study.name)
         )
         choices = ["all", *names, *(case.name for case in everything)]
+        if not names:
+            raise UserError(f"unknown study {name!r}: {NO_STUDY}")
         raise UserError(
-            f"unknown study {name!r}{nearest(name, choices)}; known: {', '.join(names) or 'none'}"
+            f"unknown study {name!r}{nearest(name, choices)}; known: {', '.join(names)}"
         )
     return found
 
 
-__all__ = ["TIERS", "Arm", "Case", "Study", "find", "models", "studies"]
+def default_study() -> Study | None:
+    """The study that commands take unless one is named, None if no study is registered as such."""
+    return next((study for study in studies().values() if study.default), None)
+
+
+def default_target(*, group: bool = False) -> str:
+    """The name of the default study, or of its `group`, as `find` takes it.
+
+    Raises UserError if no study is the default.
+    """
+    study = default_study()
+    if study is None:
+        reason = "no registered study is the default" if studies() else NO_STUDY
+        raise UserError(f"STUDY is missing, and {reason}")
+    return (study.group or study.name) if group else study.name
+
+
+__all__ = [
+    "NO_STUDY",
+    "TIERS",
+    "Arm",
+    "Case",
+    "Study",
+    "default_study",
+    "default_target",
+    "find",
+    "models",
+    "studies",
+]

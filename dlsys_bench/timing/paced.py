@@ -21,7 +21,7 @@ from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import Case
-from dlsys_bench.studies.registry import find
+from dlsys_bench.studies.registry import find, studies
 from dlsys_bench.timing.flops import training_flops
 from dlsys_bench.timing.validity import check_losses, check_weights
 
@@ -59,21 +59,10 @@ class Workload(NamedTuple):
         return Samples(part.x[taken], part.y[taken])
 
 
-LENET5 = tuple(
-    Workload("regularization/lenet5-tanh", arm, 128, 20)
-    for arm in ("standard+bn", "bn+bn", "dropout", "bn+dropout")
-)
-OTHERS = (
-    *(
-        Workload("regularization/lenet5-overlap-tanh", arm, 128, 4)
-        for arm in ("standard+bn", "bn+dropout")
-    ),
-    Workload("regularization/fashion", "ffn", 128, 50),
-    Workload("regularization/fashion-mlp", "vanilla", 8, 200),
-    Workload("regularization/fashion-mlp", "bn+dropout", 8, 200),
-    Workload("eggholder", "128-256-128", 1000, 20),
-    Workload("eggholder", "16-16-16", 1000, 50),
-)
+def workloads() -> list[Workload]:
+    """Return the workloads that registered studies declare, those of the default study first."""
+    ordered = sorted(studies().values(), key=lambda study: not study.default)
+    return [Workload(study.name, *size) for study in ordered for size in study.benchmarks]
 
 
 def moving(model: Model, recipe: Recipe, samples: Samples) -> list[str]:

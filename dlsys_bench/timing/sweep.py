@@ -49,8 +49,8 @@ class Point:
     engine: str
     device: str = "cpu"
     dtype: str = "float32"
-    study: str = "regularization/lenet5-tanh"
-    arm: str = "standard+bn"
+    study: str = ""
+    arm: str = ""
     batch_size: int = 128
     threads: int | None = None
     replicas: int = 1

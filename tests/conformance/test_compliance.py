@@ -51,9 +51,11 @@ def test_reports_survive_a_file_and_tell_what_changed(tmp_path: Path) -> None:
         ("loss/hinge", "passed", "failed"),
         ("step/sgd", "passed", "absent"),
     ]
-    path.write_text("{}")
-    with pytest.raises(UserError, match="is no report"):
-        Compliance.read(path)
+    for other in ("{}", "[]", "3", '{"outcomes": [1]}', "{"):
+        path.write_text(other)
+        with pytest.raises(UserError, match="is not a report of `dlsys-bench conform") as error:
+            Compliance.read(path)
+        assert "Error(" not in str(error.value)
 
 
 def test_a_result_of_an_earlier_version_has_the_rung_of_its_check() -> None:

@@ -218,6 +218,15 @@ def test_runs_that_all_diverged_are_named(plot: str, drawn: list[Any], tmp_path:
     assert text.count("its first epoch") == (2 if plot in ("curves", "steps") else 0)
 
 
+def test_a_run_without_epochs_is_not_said_to_have_diverged(
+    drawn: list[Any], tmp_path: Path
+) -> None:
+    bare = made("curves", 1, 0, history=[])
+    text = check(plots()["curves"]([made("curves", 0, 0), bare], tmp_path / "a.png"), drawn)
+    assert "no epochs" in text
+    assert "diverged" not in text
+
+
 def test_the_title_names_the_datasets_of_all_arms(drawn: list[Any], tmp_path: Path) -> None:
     results = [made("collapse", 0, 0), made("collapse", 1, 0, dataset="other")]
     assert "dying-relu on own, other, tier full" in check(

@@ -8,7 +8,7 @@ import pytest
 
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.registry import create
-from dlsys_bench.timing.paced import LENET5, OTHERS, Paced, Workload, moving
+from dlsys_bench.timing.paced import Paced, Workload, moving, workloads
 from dlsys_bench.timing.validity import NotTrainingError
 
 SMALL = Workload("regularization/fashion", "ffn", 64, 4)
@@ -34,7 +34,10 @@ def paced(engine: Any) -> Paced:
 
 
 def test_every_workload_is_an_arm() -> None:
-    for work in (*LENET5, *OTHERS):
+    names = [str(work) for work in workloads()]
+    assert names[0] == "lenet5-tanh-standard+bn-128"
+    assert len(names) == 11
+    for work in workloads():
         assert work.case.arm.name == work.arm
         assert work.flops > 0
 
@@ -63,7 +66,7 @@ def test_errors_of_the_training_are_raised() -> None:
 
 
 def test_a_bias_before_a_batch_norm_need_not_change() -> None:
-    work = OTHERS[-1]
+    work = workloads()[-1]
     model, recipe = work.case.arm.model, work.case.arm.recipe("full")
     named = moving(model, recipe, work._replace(steps=1).samples())
     left = {tensor.name for tensor in model.tensors} - set(named)

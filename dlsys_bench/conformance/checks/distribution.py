@@ -5,23 +5,34 @@ from __future__ import annotations
 from dlsys_bench.conformance.check import check_each
 from dlsys_bench.conformance.finding import Fault, broken
 from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.runs.run import choose_dataset
-from dlsys_bench.studies.registry import find
+from dlsys_bench.studies.base import Case
+from dlsys_bench.studies.registry import NO_STUDY, studies
 from dlsys_bench.verdicts.gate import Terms, gate
 from dlsys_bench.verdicts.verdict import Outcome
-
-ARMS = ("fashion-mlp/bn+dropout", "lenet5-tanh/standard+bn")
-"""Arms of the study of regularisation, which have reference runs on scanned digits."""
 
 ALPHA = 1e-5
 """The false-alarm rate of each of these checks."""
 
 
-@check_each("distribution", {arm: arm for arm in ARMS}, dtype="float32")
-def distribution(trial: Trial, arm: str) -> None:
+def subjects() -> dict[str, Case | None]:
+    """Return the arms that registered studies declare; None under one name if there are none."""
+    return {
+        f"{study.short_name}/{name}": Case(study, study.arm(name))
+        for study in sorted(studies().values(), key=lambda study: study.short_name)
+        for name in study.distribution_checks
+    } or {"reference-runs": None}
+
+
+@check_each("distribution", subjects(), dtype="float32")
+def distribution(trial: Trial, case: Case | None) -> None:
     """Trainings on scanned digits, with other seeds than the reference runs, until the gate of
     their accuracies decides."""
-    (case,) = find(f"regularization/{arm}")
+    if case is None:
+        raise NotApplicableError(
+            f"no registered study declares an arm for it{'' if studies() else f': {NO_STUDY}'}"
+        )
     data, _ = choose_dataset(case, "digits", None)
     recipe = case.arm.recipes["quick"]
     trial.engine.require(case.arm.model, recipe.loss, recipe)

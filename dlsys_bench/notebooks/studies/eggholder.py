@@ -18,7 +18,7 @@ from dlsys_bench.notebooks.zoo import EGGHOLDER_WIDTHS, eggholder
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, ArmRun, Metric, Study
+from dlsys_bench.studies.base import Arm, ArmRun, BenchmarkSize, Metric, Study
 
 ONE_LAYER = Recipe(
     SGD(1e-7, momentum=0.9),
@@ -84,6 +84,7 @@ EGGHOLDER = Study(
     plots=("eggholder",),
     measure=rmse,
     appendix=CLAIMS,
+    benchmarks=(BenchmarkSize("128-256-128", 1000, 20), BenchmarkSize("16-16-16", 1000, 50)),
 )
 
 STUDIES = (EGGHOLDER,)

@@ -21,7 +21,7 @@ from dlsys_bench.notebooks.zoo import (
 )
 from dlsys_bench.spec.optimizers import SGD, Adam
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import Arm, Study
+from dlsys_bench.studies.base import Arm, BenchmarkSize, Study
 
 QUICK = Recipe(
     SGD(0.02, momentum=0.9), batch_size=64, epochs=1000, steps=200, evaluate=2000, moving_decay=0.9
@@ -71,6 +71,7 @@ OVERLAP = Study(
     ),
     appendix=CLAIMS,
     group="regularization",
+    benchmarks=tuple(BenchmarkSize(arm, 128, 4) for arm in ("standard+bn", "bn+dropout")),
 )
 
 TANH = Study(
@@ -90,6 +91,11 @@ TANH = Study(
     ),
     appendix=CLAIMS,
     group="regularization",
+    default=True,
+    benchmarks=tuple(
+        BenchmarkSize(arm, 128, 20) for arm in ("standard+bn", "bn+bn", "dropout", "bn+dropout")
+    ),
+    distribution_checks=("standard+bn",),
 )
 
 SIGMOID = Study(
@@ -130,6 +136,7 @@ FASHION = Study(
     ),
     appendix=CLAIMS,
     group="regularization",
+    benchmarks=(BenchmarkSize("ffn", 128, 50),),
 )
 
 MLP = Study(
@@ -143,6 +150,8 @@ MLP = Study(
     ),
     appendix=CLAIMS,
     group="regularization",
+    benchmarks=tuple(BenchmarkSize(arm, 8, 200) for arm in ("vanilla", "bn+dropout")),
+    distribution_checks=("bn+dropout",),
 )
 
 STUDIES = (OVERLAP, TANH, SIGMOID, FASHION, MLP)

@@ -41,7 +41,8 @@ def curves(results: Sequence[Result], path: Path) -> Path:
             axis.grid(alpha=0.3)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
             if not runs:
-                nothing(axis, "diverged in\nits first epoch")
+                diverged = any(run.status == "diverged" for run in group.runs)
+                nothing(axis, "diverged in\nits first epoch" if diverged else "no epochs\nto draw")
         axes[0][column].set_title(
             f"{group.arm}\n({f'{group.beside}, ' * bool(group.beside)}{seeds(len(group.runs))})",
             fontsize=10,

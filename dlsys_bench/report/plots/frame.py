@@ -44,7 +44,8 @@ def head(figure: Figure, results: Sequence[Result], *notes: str) -> None:
     engines = ", ".join(dict.fromkeys(f"{run.key.engine} ({run.key.device})" for run in results))
     inches = figure.get_figwidth()
     datasets = ", ".join(dict.fromkeys(run.key.dataset for run in results))
-    lines = [f"{first.key.study} on {datasets}, tier {first.key.tier}, {engines}"]
+    place = f" on {datasets}, tier {first.key.tier}" if datasets else ""
+    lines = [f"{first.key.study}{place}, {engines}"]
     lines += [line for note in notes if note for line in textwrap.wrap(note, int(inches * 12))]
     figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)
 

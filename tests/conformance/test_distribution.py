@@ -1,0 +1,51 @@
+"""The arms of the statistical checks, which registered studies declare."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dlsys_bench
+from dlsys_bench.conformance.check import CHECKS
+from dlsys_bench.conformance.checks import distribution
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.engines.registry import create
+from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.spec.losses import LOSSES
+from dlsys_bench.studies.registry import studies
+
+PACKAGE = Path(dlsys_bench.__file__).parent
+
+
+def test_the_checks_are_those_that_studies_declare() -> None:
+    assert [check.name for check in CHECKS.values() if check.rung == "distribution"] == [
+        "distribution/fashion-mlp/bn+dropout",
+        "distribution/lenet5-tanh/standard+bn",
+    ]
+
+
+def test_without_a_declared_arm_the_check_is_declared_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(distribution, "studies", dict)
+    assert list(distribution.subjects()) == ["reference-runs"]
+    trial = Trial(lambda dtype: create("numpy"))
+    with pytest.raises(NotApplicableError, match=r"no registered study .* no study is registered"):
+        distribution.distribution(trial, None)
+
+
+def test_no_code_outside_the_guest_names_a_study() -> None:
+    names = {*studies(), *(study.group for study in studies().values() if study.group)}
+    names -= {*LOSSES}  # One loss has the name of a study.
+    offenders = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno} {node.value!r}"
+        for path in PACKAGE.rglob("*.py")
+        if "notebooks" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and (node.value in names or node.value.startswith("regularization/"))
+    ]
+    assert offenders == []
