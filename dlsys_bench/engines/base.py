@@ -126,7 +126,8 @@ class Engine(ABC):
         the process (random state, threads, precision) is changed. A caller that closes the
         generator ends the training; the network then has the weights of the last epoch. The last
         epoch may be cut short by a limit on the steps. Raises DivergedError as soon as the loss of
-        a batch is not finite.
+        a batch is not finite. The commands accept another iterable of epochs, such as a list,
+        whose training cannot be ended early; the conformance checks do not.
         """
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> Replicas:

@@ -16,6 +16,7 @@ figures of the epoch::
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, split_order
-from dlsys_bench.errors import DivergedError
+from dlsys_bench.errors import DivergedError, EngineError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -204,7 +205,41 @@ def training_epochs(model: Model, samples: int, recipe: Recipe, plan: Plan) -> I
 
 def train(engine: Any, net: Any, samples: Samples, recipe: Recipe, plan: Plan) -> History:
     """Train a network to the end of the recipe, and return its epochs. Raises DivergedError."""
-    return list(engine.fit(net, samples, recipe, plan))
+    with closing(engine.fit(net, samples, recipe, plan)) as epochs:
+        return list(epochs)
+
+
+@contextlib.contextmanager
+def closing(found: Iterable[Epoch]) -> Iterator[Iterator[Epoch]]:
+    """Iterate over the epochs that `Engine.fit` returned, and end the training on exit.
+
+    By its interface `fit` is a generator. The epochs of an engine that returns another iterable,
+    such as a list, are the same, but its training cannot be ended early. Raises EngineError if
+    there are no epochs.
+    """
+    try:
+        epochs = iter(found)
+    except TypeError:
+        raise EngineError(
+            f"fit returned {type(found).__name__}: it has to be a generator of epochs"
+        ) from None
+    try:
+        yield _checked(epochs)
+    finally:
+        if close := getattr(epochs, "close", None):
+            close()
+
+
+def _checked(epochs: Iterator[object]) -> Iterator[Epoch]:
+    """Yield the epochs. Raises EngineError if there are none, or if one is something else."""
+    empty = True
+    for epoch in epochs:
+        if not isinstance(epoch, Epoch):
+            raise EngineError(f"fit yielded {type(epoch).__name__}: it has to yield an Epoch")
+        yield epoch
+        empty = False
+    if empty:
+        raise EngineError("fit yielded no epoch: the engine has trained nothing")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,7 +24,7 @@ from dlsys_bench.engines.alignment import (
     recipes_for_replicas,
     stack_samples,
 )
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.epochs import Epoch, closing
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.provenance import cores
@@ -100,12 +100,12 @@ class OneByOne(Replicas):
             trainings = []
             for replica, (net, recipe) in enumerate(zip(self.nets, every, strict=True)):
                 training = self.engine.fit(net, parts.of(replica), recipe, plans[replica])
-                trainings.append(stopping.enter_context(contextlib.closing(training)))
+                trainings.append(stopping.enter_context(closing(training)))
             # Replicas have equally many epochs, except those that fail.
             while any(epochs := [self._next(r, each) for r, each in enumerate(trainings)]):
                 yield epochs
 
-    def _next(self, replica: int, training: Generator[Epoch]) -> Epoch | None:
+    def _next(self, replica: int, training: Iterator[Epoch]) -> Epoch | None:
         try:
             return next(training, None)
         except DivergedError as error:

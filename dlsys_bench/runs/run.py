@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from dlsys_bench.data import Dataset, Splits, is_available, load, training_count
 from dlsys_bench.engines.base import Engine, check_targets
-from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.epochs import Epoch, History, closing
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.errors import DivergedError, OtherEngineError, UserError
 from dlsys_bench.provenance import provenance
@@ -101,11 +101,13 @@ def train(
     final = sum(1 for _ in epoch_batch_sizes(len(data.train.x), recipe, plan))
 
     try:
-        for epoch in engine.fit(net, data.train, recipe, plan):
-            splits = SPLITS if only is None else _needed(only) if epoch.epoch == final else ()
-            history.append(with_figures(epoch, engine, net, data, recipe, splits))
-            if on_epoch is not None:
-                on_epoch(history[-1])
+        # An error in an evaluation or in `on_epoch` ends the training too.
+        with closing(engine.fit(net, data.train, recipe, plan)) as epochs:
+            for epoch in epochs:
+                splits = SPLITS if only is None else _needed(only) if epoch.epoch == final else ()
+                history.append(with_figures(epoch, engine, net, data, recipe, splits))
+                if on_epoch is not None:
+                    on_epoch(history[-1])
         last = history[-1]
         # The loss of the last batch was finite, but the weights after its update may not be.
         if last.test_loss is not None and not math.isfinite(last.test_loss):

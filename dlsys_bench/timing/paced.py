@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ import numpy as np
 
 from dlsys_bench.data import Samples, is_available, load, prepare
 from dlsys_bench.engines.base import Batch, Engine
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.epochs import Epoch, closing
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create
 from dlsys_bench.engines.replicas import OneByOne
@@ -94,8 +95,10 @@ class Paced:
         self.before = engine.weights(self.net)
         self.losses: list[float] = []
         self._moving = moving(arm.model, recipe, Samples(samples.x[:32], samples.y[:32]))
-        self._epochs = engine.fit(
-            self.net, samples, to_convention(engine.convention, recipe), Plan(1)
+        recipe = to_convention(engine.convention, recipe)
+        self._training = contextlib.ExitStack()
+        self._epochs = self._training.enter_context(
+            closing(engine.fit(self.net, samples, recipe, Plan(1)))
         )
 
     def __call__(self) -> None:
@@ -107,7 +110,7 @@ class Paced:
 
         Raises NotTrainingError if nothing was learned.
         """
-        self._epochs.close()
+        self._training.close()
         if len(self.losses) > 1:
             check_losses(self.losses, 1)
         after = self.engine.weights(self.net)
@@ -154,7 +157,8 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
     else:
         net = engine.build(model, seed=1)
         before = engine.weights(net)
-        found = _timed(engine.fit(net, samples, recipe, Plan(1)))
+        with closing(engine.fit(net, samples, recipe, Plan(1))) as epochs:
+            found = _timed(epochs)
         after = engine.weights(net)
     if rounds > 3:
         check_losses(found.losses, 2)

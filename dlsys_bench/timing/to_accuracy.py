@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from dlsys_bench.data import load
 from dlsys_bench.engines.base import Engine
-from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.epochs import closing, train
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import DivergedError

@@ -85,7 +85,7 @@ MUTANTS = (
         "Natively, dropout layers of one shape drop the same units.",
         "state/dropout",
         "network",
-        "np.random.SeedSequence((seed, place, *stream))",
+        "np.random.SeedSequence((seed, index, *stream))",
         "np.random.SeedSequence((seed, 0, *stream))",
     ),
     Mutant(
@@ -101,7 +101,7 @@ MUTANTS = (
         "Native masks are seeded by the operating system.",
         "determinism/seed",
         "network",
-        "np.random.SeedSequence((seed, place, *stream))",
+        "np.random.SeedSequence((seed, index, *stream))",
         "np.random.SeedSequence()",
     ),
 )
