@@ -17,8 +17,8 @@ from dlsys_bench.errors import EngineError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.device import device_memory
 from dlsys_bench.timing.device_lock import exclusive
+from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, train_rounds, workloads
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
-from dlsys_bench.timing.paced import Paced, train_rounds, workloads
 from dlsys_bench.timing.ratio import interleave, median_interval, paired_ratio
 
 DEVICE = "cuda"
@@ -63,7 +63,7 @@ def test_a_step_on_a_gpu(benchmark: Any) -> None:
     work = workloads()[0]._replace(steps=STEPS)
     with exclusive(DEVICE):
         epochs = {
-            name: Paced(engine, work, work.samples(), ROUNDS + 3)
+            name: EpochBenchmark(engine, work, work.samples(), ROUNDS + 3)
             for name, engine in engines.items()
         }
         seconds: dict[str, list[float]] = {}

@@ -17,7 +17,7 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.provenance import provenance
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.timing.paced import Workload, workloads
+from dlsys_bench.timing.epoch_benchmark import Workload, workloads
 from dlsys_bench.timing.ratio import paired_ratio
 from dlsys_bench.timing.validity import check_losses
 

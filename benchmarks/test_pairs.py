@@ -10,7 +10,7 @@ import pytest
 
 from dlsys_bench.engines.registry import create, measured_by_default, unavailable
 from dlsys_bench.provenance import provenance
-from dlsys_bench.timing.paced import Paced, Workload, workloads
+from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, Workload, workloads
 from dlsys_bench.timing.peak import blas_in_use, matrix_peak
 from dlsys_bench.timing.ratio import interleave, paired_ratio
 
@@ -37,7 +37,7 @@ def test_engines_in_turn(benchmark: Any, work: Workload) -> None:
     """The engines take turns, each on all cores of the machine."""
     samples = work.samples()
     engines = [name for name in measured_by_default() if not unavailable(name)]
-    epochs = {name: Paced(create(name), work, samples, ROUNDS + 3) for name in engines}
+    epochs = {name: EpochBenchmark(create(name), work, samples, ROUNDS + 3) for name in engines}
     seconds: dict[str, list[float]] = {}
 
     def turns() -> None:

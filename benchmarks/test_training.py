@@ -12,9 +12,9 @@ from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.benchmark import peak_memory
 from dlsys_bench.timing.device import device_memory
 from dlsys_bench.timing.device_lock import exclusive
+from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, Workload, workloads
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.load import BackgroundLoad
-from dlsys_bench.timing.paced import Paced, Workload, workloads
 from dlsys_bench.timing.peak import matrix_peak, memory_bandwidth
 
 ROUNDS = 7
@@ -43,7 +43,7 @@ def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) 
             raise
         pytest.skip(f"no GPU: {error}")
     with exclusive(device):
-        epoch = Paced(engine, work, work.samples(), ROUNDS + 2)
+        epoch = EpochBenchmark(engine, work, work.samples(), ROUNDS + 2)
         with GpuMonitor(device) as gpu, BackgroundLoad() as background:
             benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)
         info = (

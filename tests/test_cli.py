@@ -329,7 +329,7 @@ def test_an_arm_that_does_not_apply_is_an_error_by_name(
     stderr = invoke("run", "batch-size-sweep/8192", "--dataset", "digits", code=2).stderr
     assert (
         stderr.strip()
-        == "dlsys-bench: recipe: batch_size is 8192, but there are 1437 training samples"
+        == "dlsys-bench: recipe: batch_size is 8192, but the data have 1,437 training samples"
     )
     assert (
         "of shape (1,)" in invoke("run", "regularization", "--dataset", "absolute", code=2).stderr

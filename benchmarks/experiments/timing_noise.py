@@ -24,8 +24,8 @@ import numpy as np
 from dlsys_bench.engines.registry import create
 from dlsys_bench.provenance import provenance
 from dlsys_bench.report.table import Table
+from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, workloads
 from dlsys_bench.timing.load import BUSY, BackgroundLoad
-from dlsys_bench.timing.paced import Paced, workloads
 from dlsys_bench.timing.ratio import Speed, interleave, paired_ratio, unpaired_ratio
 
 REPORTS = Path(__file__).parents[2] / "reports" / "speed"
@@ -49,7 +49,7 @@ def burn(seed: int) -> None:
 def epochs() -> dict[str, Any]:
     """Two identical trainings of the numpy engine, to be advanced epoch by epoch."""
     work = workloads()[0]._replace(steps=5)
-    return {side: Paced(create("numpy"), work, work.samples(), 10_000) for side in "ab"}
+    return {side: EpochBenchmark(create("numpy"), work, work.samples(), 10_000) for side in "ab"}
 
 
 @contextmanager

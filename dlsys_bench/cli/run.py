@@ -22,7 +22,7 @@ from dlsys_bench.runs.checkpoint import writable
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import FIRST_SEED, run
-from dlsys_bench.runs.store import append, check_writable, done, read, reference_path
+from dlsys_bench.runs.store import append, check_writable, read, reference_path, stored_keys
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _plan(options: RunOptions) -> list[PlannedRun]:
     if not options.resume:
         return planned
     paths = {one.path for one in planned}
-    kept = done(run for path in paths if path.exists() for run in read(path))
+    kept = stored_keys(run for path in paths if path.exists() for run in read(path))
     return [one for one in planned if one.key(options.tier) not in kept]
 
 

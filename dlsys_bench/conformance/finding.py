@@ -94,7 +94,7 @@ class BrokenError(AssertionError):
 
 
 def broken(fault: Fault, what: str, **where: Any) -> BrokenError:
-    """Return the error to raise for a finding; `where` holds its other fields."""
+    """Return the error to raise for a finding; `where` gives the other fields."""
     return BrokenError(Finding(what, fault, **where))
 
 

@@ -130,7 +130,8 @@ class Trial:
     def search(
         self, strategy: st.SearchStrategy[T], body: Callable[[T], None], examples: int | None = None
     ) -> None:
-        """Draw examples until the body fails on one; shrink that and raise what the smallest shows.
+        """Draw examples until the body fails on one; shrink it and raise the error of the smallest
+        example.
 
         The body rejects an example that it cannot compare by `hypothesis.assume`; such examples are
         not counted, because a check that compared nothing has not passed.

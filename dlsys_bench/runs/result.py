@@ -1,4 +1,4 @@
-"""The record that a training leaves behind, as plain data."""
+"""The result of one run, as plain data."""
 
 from __future__ import annotations
 

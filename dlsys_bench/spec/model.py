@@ -20,7 +20,7 @@ class Tensor(NamedTuple):
 
     `name` includes the layer's, as in "dense_1.kernel". `trainable` tensors are updated by
     gradients, the others by the layer itself. `fans` are those of the layer's kernel, which the
-    initializer takes.
+    initialiser takes.
     """
 
     name: str

@@ -14,7 +14,7 @@ from typing import Any
 from dlsys_bench.extras import optional_module
 
 SECONDS_TO_ANSWER = 10
-"""The time after which a driver that has not answered is given up."""
+"""The timeout for an answer of the driver, in seconds."""
 
 REASONS = {
     0x1: "idle",

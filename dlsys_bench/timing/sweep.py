@@ -19,9 +19,9 @@ from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.benchmark import peak_memory
 from dlsys_bench.timing.device import device_memory
 from dlsys_bench.timing.device_lock import exclusive
+from dlsys_bench.timing.epoch_benchmark import Rounds, Workload, train_rounds
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.load import BackgroundLoad
-from dlsys_bench.timing.paced import Rounds, Workload, train_rounds
 from dlsys_bench.timing.points import (
     Measurement,
     environment,

@@ -19,7 +19,7 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import Arm, Case, Study
-from dlsys_bench.timing.paced import Paced, Workload, train_rounds
+from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, Workload, train_rounds
 
 MODEL = Model("small", (28, 28, 1), (Flatten(), Dense(10)))
 RECIPE = Recipe(SGD(0.1), batch_size=500, epochs=2, samples=1000)
@@ -63,7 +63,7 @@ def test_any_iterable_of_epochs_trains(kind: type[Engine]) -> None:
     assert result.last is not None
     assert expected.last is not None
     assert result.last.test_accuracy == expected.last.test_accuracy
-    training = Paced(kind(), SMALL, SMALL.samples(), 3)
+    training = EpochBenchmark(kind(), SMALL, SMALL.samples(), 3)
     training()
     training.stop()
     assert len(train_rounds(kind(), SMALL, 2).losses) == 2

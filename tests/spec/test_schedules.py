@@ -142,7 +142,9 @@ def test_epochs_end_where_the_steps_end(
 
 
 def test_a_batch_larger_than_the_data_raises() -> None:
-    with pytest.raises(BatchError, match="batch_size is 129, but there are 128 training samples"):
+    with pytest.raises(
+        BatchError, match="batch_size is 129, but the data have 128 training samples"
+    ):
         count_steps(128, Recipe(batch_size=129), Plan(0))
 
 

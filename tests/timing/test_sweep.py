@@ -19,7 +19,7 @@ from dlsys_bench.engines.registry import unavailable
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.plots.speed import speed
 from dlsys_bench.report.speed import VARIABLES, crossover, series, speed_tables
-from dlsys_bench.timing.paced import Rounds, Workload, train_rounds
+from dlsys_bench.timing.epoch_benchmark import Rounds, Workload, train_rounds
 from dlsys_bench.timing.points import THREADS
 from dlsys_bench.timing.sweep import Point, measure, read, sweep
 from dlsys_bench.timing.validity import LossNotFallingError, NotTrainingError

@@ -1,4 +1,4 @@
-"""The outputs of the hidden layers of untrained networks, by activation and initializer."""
+"""The outputs of the hidden layers of untrained networks, by activation and initialiser."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def layer_density(
 
 
 def activations(results: Sequence[Result], path: Path) -> Path:
-    """Draw one band per activation and one column per initializer, and write a PNG.
+    """Draw one band per activation and one column per initialiser, and write a PNG.
 
     A band shows the outputs of the five hidden layers as violins and, below them, their standard
     deviation and saturated fraction with the prediction for wide networks.
@@ -88,7 +88,7 @@ def activations(results: Sequence[Result], path: Path) -> Path:
 
 
 def _place(group: Group) -> tuple[str, tuple[str, str]]:
-    """The band and the column of a group: the activation, and the initializer with the engine."""
+    """The band and the column of a group: the activation, and the initialiser with the engine."""
     activation, start = PARTS.get(group.arm, (group.arm, ""))
     return activation, (start, group.beside)
 

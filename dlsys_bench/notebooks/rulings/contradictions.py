@@ -31,11 +31,11 @@ CONTRADICTIONS: tuple[tuple[ClaimSide, ClaimSide], ...] = (
         {"nb4.leaky.collapse": "on |x sin 5x|, 20 epochs"},
     ),
     (
-        {"nb0.std~bn-input": "tanh, SGD, 20 epochs, against a standardized input"},
+        {"nb0.std~bn-input": "tanh, SGD, 20 epochs, against a standardised input"},
         {
             "nb2.bn-input>std.train": ONLY_DIVIDED,
             "nb2.bn-input>std.test": ONLY_DIVIDED,
-            "nb4.bn>std": "sigmoid, Adam, 5 epochs, against an input whose standardization was "
+            "nb4.bn>std": "sigmoid, Adam, 5 epochs, against an input whose standardisation was "
             "never fitted",
         },
     ),

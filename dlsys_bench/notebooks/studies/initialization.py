@@ -1,4 +1,4 @@
-"""The effect of initialization on the outputs of five hidden layers before training (nb2, nb4).
+"""The effect of initialisation on the outputs of five hidden layers before training (nb2, nb4).
 
 The measurements are accompanied by the prediction for wide networks, whose pre-activations are
 normal with a variance that follows from layer to layer: Poole et al. 2016 (tanh), He et al. 2015
@@ -39,7 +39,7 @@ STARTS: dict[str, Initializer] = {
     "he_normal": HeNormal(),
 }
 PARTS: dict[str, tuple[str, str]] = {}
-"""The activation and the initializer of each arm, as they appear in its name."""
+"""The activation and the initialiser of each arm, as they appear in its name."""
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
@@ -148,7 +148,7 @@ def _arm(activation: str, start: str) -> Arm:
 
 
 def case_of(arm: Arm) -> tuple[str, Initializer]:
-    """The activation and the initializer of an arm."""
+    """The activation and the initialiser of an arm."""
     first = next(layer for layer in arm.model.layers if isinstance(layer, Dense))
     return arm.options["activation"], first.kernel_initializer
 

@@ -45,7 +45,7 @@ Start = Callable[[np.random.Generator, LayerSizes], Parameters]
 
 
 def symmetric(initializer: Initializer) -> Start:
-    """Kernels drawn by an initializer, and zero biases."""
+    """Kernels drawn by an initialiser, and zero biases."""
 
     def start(generator: np.random.Generator, sizes: LayerSizes) -> Parameters:
         distribution = initializer.distribution(Fans(sizes.fan_in, sizes.fan_out))

@@ -1,4 +1,4 @@
-"""Batch norm, dropout, both or neither: the regularization arms of all five notebooks.
+"""Batch norm, dropout, both or neither: the regularisation arms of all five notebooks.
 
 The full tier is the recipe of each notebook. The quick tier takes a number of steps at a learning
 rate at which every arm is clearly above chance level and runs vary little, on any of the image
@@ -51,7 +51,7 @@ NB3 = Recipe(Adam(0.001), batch_size=8, epochs=25, validation_split=1 / 6)
 
 OVERLAP = Study(
     "regularization/lenet5-overlap-tanh",
-    "LeNet-5 with an overlapping pool: standardized input, batch norm, dropout, both",
+    "LeNet-5 with an overlapping pool: standardised input, batch norm, dropout, both",
     "nb0",
     "mnist",
     tuple(
@@ -81,7 +81,7 @@ TANH = Study(
     "mnist",
     (
         *(Arm(arm, lenet5_tanh(arm), _tiers(NB2, QUICK)) for arm in LENET_ARMS),
-        # The text of the notebook says that the input is standardized, but its code divides by 255.
+        # The text of the notebook says that the input is standardised, but its code divides by 255.
         # This arm follows the text.
         Arm(
             "standardised+bn",

@@ -48,8 +48,8 @@ def curves(results: Sequence[Result], path: Path) -> Path:
             fontsize=10,
         )
         axes[1][column].set_xlabel("epoch")
-    axes[0][0].set_ylabel("loss (mean of a batch)")
-    axes[1][0].set_ylabel("accuracy (fraction right)")
+    axes[0][0].set_ylabel("mean loss per batch")
+    axes[1][0].set_ylabel("accuracy")
     head(figure, results, not_drawn(grouped, what="diverged, drawn up to then"))
     legend(figure)
     return save(figure, path)

@@ -60,7 +60,7 @@ def check_writable(path: Path) -> None:
             store.try_to_write()
 
 
-def done(results: Iterable[Result]) -> set[Key]:
+def stored_keys(results: Iterable[Result]) -> set[Key]:
     """Return the keys of runs that need not be repeated."""
     return {result.key for result in results}
 
@@ -72,7 +72,6 @@ __all__ = [
     "StoredRun",
     "append",
     "check_writable",
-    "done",
     "file_name",
     "find_reference",
     "is_text",
@@ -82,5 +81,6 @@ __all__ = [
     "reference_path",
     "reference_runs",
     "results_of",
+    "stored_keys",
     "write_text",
 ]

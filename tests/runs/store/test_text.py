@@ -20,11 +20,11 @@ from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import (
     append,
-    done,
     find_reference,
     read,
     reference_path,
     reference_runs,
+    stored_keys,
     write_text,
 )
 from dlsys_bench.spec.convention import to_convention
@@ -45,7 +45,7 @@ def test_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
     append(path, result(1))
     append(path, result(2, status="diverged", reason="NaN", history=[]))
     assert read(path) == [result(1), result(2, status="diverged", reason="NaN", history=[])]
-    assert done(read(path)) == {result(1).key, result(2).key}
+    assert stored_keys(read(path)) == {result(1).key, result(2).key}
     assert result(1).key == Key(
         study="study",
         arm="arm",

@@ -40,7 +40,7 @@ class Workload(NamedTuple):
 
     @property
     def case(self) -> Case:
-        """The arm. Errors: UserError."""
+        """The arm. Raises UserError if it is unknown."""
         return next(case for case in find(self.study) if case.arm.name == self.arm)
 
     @property
@@ -80,7 +80,7 @@ def moving(model: Model, recipe: Recipe, samples: Samples) -> list[str]:
     ]
 
 
-class Paced:
+class EpochBenchmark:
     """A training of an engine, of which each call trains one epoch.
 
     A separate training for each round would measure what an engine does once per training, such as

@@ -8,7 +8,7 @@ import pytest
 
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.registry import create
-from dlsys_bench.timing.paced import Paced, Workload, moving, workloads
+from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, Workload, moving, workloads
 from dlsys_bench.timing.validity import NotTrainingError
 
 SMALL = Workload("regularization/fashion", "ffn", 64, 4)
@@ -29,8 +29,8 @@ class Raises(NumpyEngine):
         raise RuntimeError("no")
 
 
-def paced(engine: Any) -> Paced:
-    return Paced(engine, SMALL, SMALL.samples(), 6)
+def epoch_benchmark(engine: Any) -> EpochBenchmark:
+    return EpochBenchmark(engine, SMALL, SMALL.samples(), 6)
 
 
 def test_every_workload_is_an_arm() -> None:
@@ -43,7 +43,7 @@ def test_every_workload_is_an_arm() -> None:
 
 
 def test_a_round_is_an_epoch_of_the_engine() -> None:
-    epoch = paced(create("numpy"))
+    epoch = epoch_benchmark(create("numpy"))
     for _ in range(4):
         epoch()
     losses = epoch.stop()
@@ -53,7 +53,7 @@ def test_a_round_is_an_epoch_of_the_engine() -> None:
 
 
 def test_a_training_that_does_not_learn_raises() -> None:
-    epoch = paced(Idle())
+    epoch = epoch_benchmark(Idle())
     for _ in range(3):
         epoch()
     with pytest.raises(NotTrainingError):
@@ -62,7 +62,7 @@ def test_a_training_that_does_not_learn_raises() -> None:
 
 def test_errors_of_the_training_are_raised() -> None:
     with pytest.raises(RuntimeError, match="no"):
-        paced(Raises())()
+        epoch_benchmark(Raises())()
 
 
 def test_a_bias_before_a_batch_norm_need_not_change() -> None:
