@@ -28,6 +28,11 @@ def origin(point: EntryPoint) -> str:
     return f"{package} ({point.name} = {point.value})"
 
 
+def declared_names(group: str) -> set[str]:
+    """The names of the entry points of a group, whether they can be used or not."""
+    return {point.name for point in entry_points(group=group)}
+
+
 def declared(
     group: str, built_in: Iterable[str], *, lenient: bool = False
 ) -> dict[str, EntryPoint]:

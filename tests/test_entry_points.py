@@ -181,14 +181,17 @@ def test_a_foreign_command_that_cannot_be_used_is_left_out(
 
 
 def test_the_options_of_pytest_load_no_command_of_a_package(
-    add_command: Callable[[str, str, str], None], tmp_path: Path
+    add_command: Callable[[str, str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_command("fatal", "fatal_command", "import os; os._exit(3)")
     (tmp_path / "pyproject.toml").write_text(
         "[tool.dlsys_bench.fatal]\nlevel = 3\n[tool.dlsys_bench.pytest]\nmax-seeds = 4"
     )
+    add_command("run", "clashing_command", COMMAND.format(name="run"))
+    monkeypatch.setattr(entry_points, "LEFT_OUT", {})
     assert table.options_of(PYTEST)
     assert pytest_defaults(tmp_path) == {"max_seeds": 4}
+    assert entry_points.LEFT_OUT == {}
 
 
 def test_a_broken_entry_point_raises_nothing_where_warnings_are_errors(

@@ -12,8 +12,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from dlsys_bench.entry_points import declared_names
 from dlsys_bench.errors import UserError, nearest
-from dlsys_bench.options.commands import BUILT_IN, added, commands, options_of
+from dlsys_bench.options.commands import BUILT_IN, GROUP, commands, options_of
 from dlsys_bench.options.kinds import File, Folder, FolderName, Many
 from dlsys_bench.options.option import PYTEST, Option
 from dlsys_bench.options.table import OPTIONS
@@ -48,7 +49,8 @@ def pytest_defaults(folder: Path) -> dict[str, Any]:
     The commands that installed packages add are not loaded, and their tables not checked. Raises
     UserError as `project_defaults` does.
     """
-    return _defaults(folder, (*BUILT_IN, PYTEST), added()).get(PYTEST, {})
+    unchecked = declared_names(GROUP) - {*BUILT_IN}
+    return _defaults(folder, (*BUILT_IN, PYTEST), unchecked).get(PYTEST, {})
 
 
 def project_defaults(folder: Path) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.conformance.checks import distribution
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.registry import create
-from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.errors import NotApplicableError, UserError
 from dlsys_bench.spec.losses import LOSSES
 from dlsys_bench.studies.registry import studies
 
@@ -29,11 +30,22 @@ def test_the_checks_are_those_that_studies_declare() -> None:
 def test_without_a_declared_arm_the_check_is_declared_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(distribution, "studies", dict)
-    assert list(distribution.subjects()) == ["reference-runs"]
     trial = Trial(lambda dtype: create("numpy"))
-    with pytest.raises(NotApplicableError, match=r"no registered study .* no study is registered"):
-        distribution.distribution(trial, None)
+
+    def clash() -> None:
+        raise UserError("a name is used by both one and two")
+
+    bare = replace(studies()["eggholder"], distribution_checks=())
+    for registered, reason in (
+        (dict, "no study is registered"),
+        (lambda: {"bare": bare}, "no registered study declares an arm"),
+        (clash, "a name is used by both one and two"),
+    ):
+        monkeypatch.setattr(distribution, "studies", registered)
+        ((name, subject),) = distribution.subjects().items()
+        assert name == "reference-runs"
+        with pytest.raises(NotApplicableError, match=reason):
+            distribution.distribution(trial, subject)
 
 
 def test_no_code_outside_the_guest_names_a_study() -> None:

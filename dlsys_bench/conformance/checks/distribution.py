@@ -5,7 +5,7 @@ from __future__ import annotations
 from dlsys_bench.conformance.check import check_each
 from dlsys_bench.conformance.finding import Fault, broken
 from dlsys_bench.conformance.trial import Trial
-from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.errors import NotApplicableError, UserError
 from dlsys_bench.runs.run import choose_dataset
 from dlsys_bench.studies.base import Case
 from dlsys_bench.studies.registry import NO_STUDY, studies
@@ -14,25 +14,28 @@ from dlsys_bench.verdicts.verdict import Outcome
 
 ALPHA = 1e-5
 """The false-alarm rate of each of these checks."""
+NO_ARM = "no registered study declares an arm for the statistical checks"
 
 
-def subjects() -> dict[str, Case | None]:
-    """Return the arms that registered studies declare; None under one name if there are none."""
+def subjects() -> dict[str, Case | str]:
+    """Return the arms that registered studies declare, or the reason why there are none."""
+    try:
+        found = sorted(studies().values(), key=lambda study: study.short_name)
+    except UserError as error:
+        return {"reference-runs": str(error)}
     return {
         f"{study.short_name}/{name}": Case(study, study.arm(name))
-        for study in sorted(studies().values(), key=lambda study: study.short_name)
+        for study in found
         for name in study.distribution_checks
-    } or {"reference-runs": None}
+    } or {"reference-runs": NO_ARM if found else NO_STUDY}
 
 
 @check_each("distribution", subjects(), dtype="float32")
-def distribution(trial: Trial, case: Case | None) -> None:
+def distribution(trial: Trial, case: Case | str) -> None:
     """Trainings on scanned digits, with other seeds than the reference runs, until the gate of
     their accuracies decides."""
-    if case is None:
-        raise NotApplicableError(
-            f"no registered study declares an arm for it{'' if studies() else f': {NO_STUDY}'}"
-        )
+    if isinstance(case, str):
+        raise NotApplicableError(case)
     data, _ = choose_dataset(case, "digits", None)
     recipe = case.arm.recipes["quick"]
     trial.engine.require(case.arm.model, recipe.loss, recipe)
