@@ -12,7 +12,7 @@ from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Plan, count_steps
 from dlsys_bench.engines.registry import create
-from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.errors import NotApplicableError, UserError
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import choose_dataset, resolve
 from dlsys_bench.studies.base import Case
@@ -57,12 +57,15 @@ def work_of(study: str, options: WorkOptions) -> list[Work]:
     cases = find(study)
     engines = [create(name, options.device) for name in options.engines]
     datasets = _datasets(cases, options)
-    return [
+    selected = [
         work
         for engine in engines
         for case, data in zip(cases, datasets, strict=True)
         if _applies(work := Work(case, engine, data), options.tier, only=len(cases) == 1)
     ]
+    if not selected:
+        raise UserError(f"none of the {len(cases)} arms of {study!r} can be trained: see above")
+    return selected
 
 
 def _datasets(cases: Sequence[Case], options: WorkOptions) -> list[Dataset]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.requirements import lack
 
 RUNGS = (
     "shapes",
@@ -51,9 +52,8 @@ class Check:
         """Return the reason why the check does not apply to an engine, or None if it does."""
         if self.name in engine.lacks:
             return engine.lacks[self.name]
-        for requirement in self.requires:
-            if requirement in engine.lacks:
-                return f"{requirement}: {engine.lacks[requirement]}"
+        if missing := lack(engine, self.requires):
+            return missing
         if self.dtype is not None and self.dtype not in engine.dtypes:
             available = f"the engine has {', '.join(engine.dtypes)}"
             return engine.lacks.get(f"dtype:{self.dtype}", available)

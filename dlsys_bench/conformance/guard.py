@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from dlsys_bench.conformance.finding import BrokenError, Fault, broken
-from dlsys_bench.conformance.requirements import requirements
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.epochs import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.requirements import lack, requirements
 from dlsys_bench.errors import DivergedError, NotApplicableError, count_of
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -57,9 +57,8 @@ class Guard:
         parity: bool = False,
     ) -> None:
         """Raise NotApplicableError if the engine declares that it lacks something of these."""
-        for need in requirements(model, loss, recipe, parity=parity):
-            if need in self.engine.lacks:
-                raise NotApplicableError(f"{need}: {self.engine.lacks[need]}")
+        if missing := lack(self.engine, requirements(model, loss, recipe, parity=parity)):
+            raise NotApplicableError(missing)
 
     @property
     def dtype(self) -> str:

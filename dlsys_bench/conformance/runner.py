@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from dlsys_bench.conformance.check import CHECKS, Check
+from dlsys_bench.conformance.declarations import check_declarations
 from dlsys_bench.conformance.finding import BrokenError, Fault, Finding
-from dlsys_bench.conformance.requirements import check_declarations
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.trial import EngineFactory, Options, Trial
 from dlsys_bench.engines.base import Engine

@@ -14,6 +14,7 @@ from dlsys_bench.data import Dataset, Splits, is_available, load, training_count
 from dlsys_bench.engines.base import Engine, check_targets
 from dlsys_bench.engines.epochs import Epoch, History, closing
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
+from dlsys_bench.engines.requirements import lack, requirements
 from dlsys_bench.errors import DivergedError, OtherEngineError, UserError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.runs import checkpoint
@@ -67,6 +68,12 @@ def resolve(case: Case, engine: Engine, dataset: Dataset, tier: str) -> Resolved
     recipe = to_convention(engine.convention, case.arm.recipe(tier))
     model = to_convention(engine.convention, recipe.adapt(case.arm.model))
     engine.check(model, recipe)
+    # A study with its own measure may train by a plan.
+    by_plan = case.study.measure is not None
+    if missing := lack(engine, requirements(model, recipe.loss, recipe, parity=by_plan)):
+        raise OtherEngineError(
+            f'arm "{case.name}" needs what engine "{engine.name}" lacks, {missing}'
+        )
     if not model.counts.trainable:
         raise UserError(f"model {model.name!r} has no parameters: there is nothing to train")
     if dataset.x_train.shape[1:] != model.input_shape:

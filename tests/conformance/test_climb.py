@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dlsys_bench.conformance.check import CHECKS, RUNGS
+from dlsys_bench.conformance.declarations import DECLARABLE
 from dlsys_bench.conformance.finding import Fault, Finding
 from dlsys_bench.conformance.ladder import TIMEOUTS, climb, select
-from dlsys_bench.conformance.requirements import DECLARABLE
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.errors import UserError
 from dlsys_bench.spec.batches import BATCH_SIZES

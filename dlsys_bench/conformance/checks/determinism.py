@@ -18,11 +18,11 @@ from dlsys_bench.conformance.checks.subjects import magnitude
 from dlsys_bench.conformance.checks.training import compare_tensors, differing, relative
 from dlsys_bench.conformance.checks.trajectory import GROWTH
 from dlsys_bench.conformance.finding import Fault, broken, close
-from dlsys_bench.conformance.requirements import requirements
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import Epoch, train, train_replicas
 from dlsys_bench.engines.plan import Plan, Weights
+from dlsys_bench.engines.requirements import requirements
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import Zeros
 from dlsys_bench.spec.layers import Activation, Dense, Dropout

@@ -12,11 +12,11 @@ from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.subjects import label_loss, magnitude, norm_if_available
 from dlsys_bench.conformance.checks.training import regression, regression_recipe, start
 from dlsys_bench.conformance.finding import Fault, broken, close
-from dlsys_bench.conformance.requirements import requirements
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import Epoch, train
 from dlsys_bench.engines.plan import Plan, Weights
+from dlsys_bench.engines.requirements import requirements
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Flatten
 from dlsys_bench.spec.losses import LOSSES, Loss

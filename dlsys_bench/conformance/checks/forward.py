@@ -14,11 +14,11 @@ from dlsys_bench.conformance.checks.subjects import (
     single_layers,
 )
 from dlsys_bench.conformance.finding import Fault, broken, close
-from dlsys_bench.conformance.requirements import requirements
 from dlsys_bench.conformance.strategies import Example, nonzero_weights
 from dlsys_bench.conformance.trial import SINGLE, Trial
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.requirements import requirements
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (

@@ -15,9 +15,9 @@ from dlsys_bench.conformance.checks.subjects import (
     single_layers,
 )
 from dlsys_bench.conformance.finding import close
-from dlsys_bench.conformance.requirements import requirements
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.engines.requirements import requirements
 from dlsys_bench.spec.losses import CategoricalCrossEntropy
 
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlsys_bench.conformance.requirements import requirements
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.requirements import requirements
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (
     Activation,

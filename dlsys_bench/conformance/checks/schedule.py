@@ -17,10 +17,10 @@ from dlsys_bench.conformance.checks.training import (
     start,
 )
 from dlsys_bench.conformance.finding import Fault, broken, close
-from dlsys_bench.conformance.requirements import requirements
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.epochs import Epoch, train
 from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.requirements import requirements
 from dlsys_bench.errors import NotApplicableError, count_of
 from dlsys_bench.spec.batches import BATCH_SIZES
 from dlsys_bench.spec.convention import to_convention

@@ -1,4 +1,4 @@
-"""The requirements of models and recipes, in the terms in which engines declare what they lack."""
+"""The declarations of an engine: what it may declare, and how loosely."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from collections.abc import Collection, Mapping
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.errors import EngineError, nearest
 from dlsys_bench.spec.initializers import INITIALIZERS
-from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, Activation
-from dlsys_bench.spec.losses import LOSSES, Loss
-from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
+from dlsys_bench.spec.losses import LOSSES
 from dlsys_bench.spec.optimizers import OPTIMIZERS
-from dlsys_bench.spec.recipe import Recipe
 
 DECLARABLE: Mapping[str, Collection[str]] = {
     "layer": LAYERS,
@@ -26,33 +24,6 @@ names of checks."""
 
 LOOSEST = 0.01
 """The largest tolerance that an engine may declare. A larger one would hide common mistakes."""
-
-
-def requirements(
-    model: Model | None = None,
-    loss: Loss | None = None,
-    recipe: Recipe | None = None,
-    *,
-    parity: bool = False,
-) -> list[str]:
-    """Return what an engine must have for a model, a loss and a recipe.
-
-    A recipe that is trained without a plan (`parity` is False) requires a native training.
-    """
-    needed: list[str] = []
-    if model is not None:
-        needed += [f"layer:{layer.kind}" for layer in model.layers]
-        activations = [layer for layer in model.layers if isinstance(layer, Activation)]
-        needed += [f"function:{layer.function}" for layer in activations]
-        needed += [f"initializer:{tensor.initializer.kind}" for tensor in model.tensors]
-    if loss is not None:
-        needed.append(f"loss:{loss.kind}")
-    if recipe is not None:
-        needed += [] if parity else ["native"]
-        needed.append(f"optimizer:{recipe.optimizer.kind}")
-        needed += ["schedule"] if recipe.schedule is not None else []
-        needed += ["batch_sizes"] if recipe.batch_sizes is not None else []
-    return needed
 
 
 def check_declarations(engine: Engine, checks: Mapping[str, str]) -> None:

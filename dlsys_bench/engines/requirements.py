@@ -1,0 +1,48 @@
+"""The requirements of models and recipes, in the terms in which engines declare what they lack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from dlsys_bench.spec.layers import Activation
+from dlsys_bench.spec.losses import Loss
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
+
+if TYPE_CHECKING:
+    from dlsys_bench.engines.base import Engine
+
+
+def requirements(
+    model: Model | None = None,
+    loss: Loss | None = None,
+    recipe: Recipe | None = None,
+    *,
+    parity: bool = False,
+) -> list[str]:
+    """Return what an engine must have for a model, a loss and a recipe.
+
+    A recipe that is trained without a plan (`parity` is False) requires a native training.
+    """
+    needed: list[str] = []
+    if model is not None:
+        needed += [f"layer:{layer.kind}" for layer in model.layers]
+        activations = [layer for layer in model.layers if isinstance(layer, Activation)]
+        needed += [f"function:{layer.function}" for layer in activations]
+        needed += [f"initializer:{tensor.initializer.kind}" for tensor in model.tensors]
+    if loss is not None:
+        needed.append(f"loss:{loss.kind}")
+    if recipe is not None:
+        needed += [] if parity else ["native"]
+        needed.append(f"optimizer:{recipe.optimizer.kind}")
+        needed += ["schedule"] if recipe.schedule is not None else []
+        needed += ["batch_sizes"] if recipe.batch_sizes is not None else []
+    return needed
+
+
+def lack(engine: Engine, needed: Iterable[str]) -> str | None:
+    """Return the first requirement that an engine declares to lack, with the reason; None if it
+    has all."""
+    missing = (f"{need}: {engine.lacks[need]}" for need in needed if need in engine.lacks)
+    return next(missing, None)

@@ -1,0 +1,48 @@
+"""An arm that an engine declares to lack something for is refused before it is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from command_line import invoke
+
+from dlsys_bench.data import load
+from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.errors import EngineError
+from dlsys_bench.runs.run import resolve
+from dlsys_bench.studies.registry import find
+
+
+class Limited(NumpyEngine):
+    """Lacks what a test sets."""
+
+
+@pytest.mark.parametrize(
+    ("study", "need"),
+    [
+        ("regularization/lenet5-tanh/dropout", "layer:conv2d"),
+        ("regularization/lenet5-tanh/dropout", "function:tanh"),
+        ("regularization/lenet5-tanh/dropout", "native"),
+        ("regularization/lenet5-tanh/dropout", "loss:categorical_crossentropy"),
+    ],
+)
+def test_a_declared_lack_is_one_line(
+    study: str, need: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (case,) = find(study)
+    resolve(case, Limited(), load("digits"), "quick")
+    monkeypatch.setattr(Limited, "lacks", {need: "not written yet"})
+    with pytest.raises(EngineError, match=f"lacks, {need}: not written yet"):
+        resolve(case, Limited(), load("digits"), "quick")
+
+
+def test_commands_refuse_it_with_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacks: dict[str, Any] = {"layer:dense": "not written yet"}
+    monkeypatch.setattr(Limited, "lacks", lacks)
+    arguments = ("--engine", f"{__name__}:Limited", "--dataset", "digits")
+    done = invoke("gate", "regularization/lenet5-tanh/dropout", *arguments, code=2)
+    assert "layer:dense: not written yet" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    done = invoke("gate", "regularization/lenet5-tanh", *arguments, code=2)
+    assert "none of the" in done.stderr
