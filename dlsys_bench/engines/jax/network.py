@@ -62,14 +62,14 @@ def bare_model(model: Model) -> Model:
 
 
 def draw(model: Model, key: Array, batch: int) -> dict[int, Array]:
-    """Draw from a key what each dropout layer keeps of a batch, by the layer's place."""
+    """Draw the keep mask of each dropout layer for a batch from a key, by the layer's index."""
     return {
-        place: jax.random.bernoulli(
-            jax.random.fold_in(key, place),
+        index: jax.random.bernoulli(
+            jax.random.fold_in(key, index),
             np.float32(1.0 - layer.drop_rate),
-            (batch, *model.shapes[place]),
+            (batch, *model.shapes[index]),
         )
-        for place, layer in enumerate(model.layers)
+        for index, layer in enumerate(model.layers)
         if isinstance(layer, Dropout) and layer.drop_rate > 0
     }
 
@@ -80,7 +80,7 @@ def forward(
     """Compute the output of every layer, and the state after the batch."""
     outputs: list[Array] = []
     moved: JaxTensors = {}
-    for place, (name, layer, shape) in enumerate(
+    for index, (name, layer, shape) in enumerate(
         zip(model.names, model.layers, model.shapes, strict=False)
     ):
         prefix = name + "."
@@ -90,7 +90,7 @@ def forward(
             if full.startswith(prefix)
         }
         x, state = apply(
-            layer, Call(x, shape, own, training, masks.get(place) if training else None)
+            layer, Call(x, shape, own, training, masks.get(index) if training else None)
         )
         moved |= {prefix + part: value for part, value in state.items()}
         outputs.append(x)

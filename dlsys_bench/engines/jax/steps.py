@@ -37,7 +37,7 @@ class TrainingState(NamedTuple):
 class StepFeed(NamedTuple):
     """All that the steps of an epoch read: the samples, their order (N,), the optimiser's factors
     (places, k), the key of dropout, and in parity mode the masks of the next steps by the layer's
-    place, (steps, n, ...)."""
+    index, (steps, n, ...)."""
 
     x: Array
     y: Array
