@@ -48,12 +48,12 @@ def pytest_terminal_summary(
     if not verdicts:
         return
     # The verdicts may have taken hours, so they are written before anything else can go wrong.
-    if path := config.getoption("dlsys_json"):
-        Path(path).write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
     terminalreporter.section("dlsys_bench verdicts")
     lines = _table(verdicts)
     for line in lines:
         terminalreporter.line(line)
+    if path := config.getoption("dlsys_json"):
+        Path(path).write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
     if github.running():
         for line in github.workflow_commands(verdicts):
             terminalreporter.line(line)
