@@ -63,7 +63,7 @@ def test_a_finding_names_the_layer_the_tensor_and_the_smallest_example() -> None
     assert "dense(units=3), dense(units=2); 1 samples" in finding.example
     assert results["loss/hinge"].status is Status.NOT_REACHED
     assert "the rung gradient broke" in str(results["loss/hinge"].reason)
-    assert "checks on higher rungs were not reached" in str(raised.value)
+    assert "not reached, on higher rungs:" in str(raised.value)
 
 
 def test_beyond_continues_above_a_rung_that_breaks() -> None:

@@ -99,4 +99,4 @@ def test_a_rung_is_left_after_three_timeouts(monkeypatch: pytest.MonkeyPatch) ->
         worker.close()
     reasons = [result.reason for result in results if result.status is Status.NOT_REACHED]
     assert reasons
-    assert set(reasons) == {"3 checks before it timed out"}
+    assert set(reasons) == {"3 earlier checks on this rung timed out"}

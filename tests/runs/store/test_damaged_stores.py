@@ -48,7 +48,7 @@ def test_damaged_store_is_set_aside_and_its_readable_runs_are_kept(
     damaged(path, how)
     before = path.read_bytes()
     with pytest.warns(
-        UserWarning, match=r"runs.db is damaged .*: it was set aside as .*; \d+ runs of it could"
+        UserWarning, match=r"runs.db is damaged .*: it was set aside as .*; \d+ runs could be read"
     ):
         append(path, result(1000))
     kept = [run.seed for run in read(path)]
