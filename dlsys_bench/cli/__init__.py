@@ -1,10 +1,11 @@
-"""The command line. Exit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive."""
+"""The command line and its exit codes: an error never has the code of a verdict."""
 
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -15,9 +16,18 @@ from dlsys_bench.errors import UserError
 from dlsys_bench.extras import advice
 
 INTERRUPTED = 130
+INTERNAL_ERROR = 70
+EXIT_CODES = (
+    "Exit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive, "
+    f"{INTERNAL_ERROR} internal error, {INTERRUPTED} interrupted."
+)
 
 
-@click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=RootGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
 @click.version_option(package_name="dlsys-bench", prog_name="dlsys-bench")
 def cli() -> None:
     """Test deep-learning training: its correctness, its accuracy, and its speed."""
@@ -44,9 +54,18 @@ def main() -> None:
         sys.exit(2)
     except ImportError as error:
         if (needed := advice(error)) is None:
-            raise
+            _end_with_internal_error()
         say(f"dlsys-bench: {needed}")
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         say("dlsys-bench: interrupted; every run that had finished is kept")
         sys.exit(INTERRUPTED)
+    except Exception:
+        _end_with_internal_error()
+
+
+def _end_with_internal_error() -> NoReturn:
+    """Print the traceback of the current exception. Python would exit with 1, which means FAIL."""
+    traceback.print_exc()
+    say("dlsys-bench: internal error: no verdict was reached; see the traceback above")
+    sys.exit(INTERNAL_ERROR)

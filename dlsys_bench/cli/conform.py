@@ -25,17 +25,17 @@ from dlsys_bench.provenance import cores, provenance
 from dlsys_bench.report.compliance import compliance_table, declared_table, write_compliance
 from dlsys_bench.report.display import show
 
-NOT_FOUND = "NOT FOUND "
-SECONDS_TO_IMPORT = 60
-FIND = f"""
+NOT_CREATED = "NOT CREATED "
+SECONDS_TO_CREATE = 60
+CREATE = f"""
 import sys
 sys.path.insert(0, "")
-from dlsys_bench.attributes import load_attribute
+from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import UserError
 try:
-    load_attribute(sys.argv[1], "engine")
+    create(*sys.argv[1:])
 except UserError as error:
-    print({NOT_FOUND!r} + str(error), file=sys.stderr)
+    print({NOT_CREATED!r} + str(error), file=sys.stderr)
 """
 
 
@@ -60,7 +60,7 @@ class ConformOptions:
 @receives(ConformOptions)
 def conform_command(options: ConformOptions) -> None:
     """Run the checks, report them, and exit with 1 if the engine does not conform."""
-    _check_exists(options.engine)
+    _check_created(options.engine, options.device)
     earlier = Compliance.read(options.against) if options.against else None
     report = _climb(options)
     if options.json:
@@ -113,20 +113,20 @@ def _print(report: Compliance, earlier: Compliance | None) -> None:
         say(f"{name}: {before} before, {now} now")
 
 
-def _check_exists(engine: str) -> None:
-    """Raise a UserError if there is no such engine, which is not an engine that fails to conform.
+def _check_created(engine: str, device: str) -> None:
+    """Raise a UserError if there is no such engine, or if it cannot be created on this machine.
 
-    The engine is imported in a separate process, because an import may do anything. One that hangs
-    or crashes there is reported by the first check.
+    Neither is an engine that fails to conform. The engine is created in a separate process, because
+    an import may do anything. One that hangs or crashes there is reported by the first check.
     """
-    target = check_name(engine).target
+    check_name(engine)
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
-            [sys.executable, "-c", FIND, target],
+            [sys.executable, "-c", CREATE, engine, device],
             capture_output=True,
             text=True,
-            timeout=SECONDS_TO_IMPORT,
+            timeout=SECONDS_TO_CREATE,
         )
         for line in done.stderr.splitlines():
-            if line.startswith(NOT_FOUND):
-                raise UserError(line.removeprefix(NOT_FOUND))
+            if line.startswith(NOT_CREATED):
+                raise UserError(line.removeprefix(NOT_CREATED))

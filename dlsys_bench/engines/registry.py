@@ -8,11 +8,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dlsys_bench.attributes import load_attribute
+from dlsys_bench.attributes import last_line, load_attribute
 from dlsys_bench.entry_points import declared, leave_out
-from dlsys_bench.errors import EngineError, nearest
+from dlsys_bench.errors import EngineError, UserError, nearest
 
 if TYPE_CHECKING:
     from dlsys_bench.engines.base import Engine
@@ -150,9 +150,20 @@ def check_name(name: str) -> Entry:
 
 
 def create(name: str, device: str = "cpu", dtype: str = "float32") -> Engine:
-    """An engine by name, or by "package.module:Class". Raises EngineError."""
-    entry = check_name(name)
-    engine_class: Any = load_attribute(entry.target, "engine", EngineError)
-    engine: Engine = engine_class(device, dtype)
+    """An engine by name, or by "package.module:Class".
+
+    Raises EngineError if there is none, or if it cannot be created here.
+    """
+    from dlsys_bench.engines.base import Engine
+
+    engine_class = load_attribute(check_name(name).target, "engine", EngineError)
+    if not (isinstance(engine_class, type) and issubclass(engine_class, Engine)):
+        raise EngineError(f"engine {name!r} is not a subclass of dlsys_bench.engines.base.Engine")
+    try:
+        engine = engine_class(device, dtype)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise EngineError(f"engine {name!r} cannot be created: {last_line(error)}") from error
     engine.origin = name
     return engine

@@ -18,6 +18,9 @@ from dlsys_bench.runs.calibration.workers import ATTEMPTS, DIED, THREADS, Ended
 # A fork of a process that has threads, as every framework starts, may deadlock.
 _CONTEXT = get_context("spawn")
 
+SECONDS_TO_END = 10
+"""The time for a process to end after it was killed."""
+
 
 @contextmanager
 def local_workers(count: int) -> Iterator[LocalWorkers]:
@@ -68,6 +71,7 @@ class LocalWorkers:
             ended = process.receive()
             if ended is DIED:
                 process.kill()
+                process.join()
                 self._processes[slot] = _Process()
             if ended is DIED and attempt < ATTEMPTS:
                 self._queue.appendleft((job, attempt + 1))
@@ -87,9 +91,20 @@ class LocalWorkers:
         self._queue.clear()
 
     def kill(self) -> None:
-        """End every process."""
+        """End every process. One that cannot be killed does not keep the others alive.
+
+        Raises ClusterError if a process could not be killed.
+        """
+        errors = []
         for process in self._processes:
-            process.kill()
+            try:
+                process.kill()
+            except Exception as error:
+                errors.append(error)
+        for process in self._processes:
+            process.join(SECONDS_TO_END)
+        if errors:
+            raise ClusterError(f"cannot end a worker process: {errors[0]}") from errors[0]
 
 
 class _Process:
@@ -123,8 +138,11 @@ class _Process:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.join()
+
+    def join(self, seconds: float | None = None) -> None:
+        # Without its pipe, a process that was not killed ends after its run.
         self.pipe.close()
+        self._process.join(seconds)
 
 
 def _serve(pipe: Connection) -> None:
