@@ -224,7 +224,7 @@ def test_a_non_finite_loss_is_named_by_epoch_and_batch_and_never_passes(
         (("run", "mine:MINE", "--engine", "nowhere:Engine"), "cannot import 'nowhere'"),
         (("run", "mine:MINE", "--dataset", "mnits"), 'did you mean "mnist"?'),
         (("run", "mine:MINE", "--device", "cuda"), 'engine "numpy" has no device'),
-        (("run", "mine:MINE", "--device", "tpu"), "'tpu' is not one of 'cpu', 'cuda'"),
+        (("run", "mine:MINE", "--device", "tpu"), 'engine "numpy" has no device'),
         (("run", "mine:NOTHING"), "study 'mine:NOTHING': mine has no 'NOTHING'"),
         (("run", "mine:SMALL"), "not a Study"),
         (("run", "mine:MINE", "--seeds", "0"), "--seeds"),

@@ -44,7 +44,8 @@ SEED = Integer(0)
 COUNT = Integer(1)
 SCALING = Choice(("raw", "unit", "standard"))
 TIER = Choice(("quick", "full"))
-DEVICE = Choice(DEVICES)
+# An engine of another package may have further devices.
+DEVICE_TO_TRAIN = f"Device to train on: {', '.join(DEVICES)}, or another that the engine has."
 DTYPE = Many(Choice(("float32", "float64")), "dtypes")
 
 ENGINE_TRAIN = f"Engine to train with; repeatable: {ENGINES}."
@@ -76,13 +77,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("engine", BENCH, ENGINE_BENCH, NAMES, (), project=True),
     Option("engine", (PYTEST,), ENGINE_TEST, NAMES, (), project=True),
     Option("engine", ("conform",), f"Engine: {ENGINES}.", NAME, "numpy", ENV_ENGINE, project=True),
-    Option("device", (*TRAIN, "conform"), "Device to train on.", DEVICE, "cpu", project=True),
-    Option("device", (PYTEST,), "Device to train on.", DEVICE, "cpu", project=True),
+    Option("device", (*TRAIN, "conform"), DEVICE_TO_TRAIN, NAME, "cpu", project=True),
+    Option("device", (PYTEST,), "Device to train on.", Choice(DEVICES), "cpu", project=True),
     Option(
         "device",
         BENCH,
         "Device to measure on; repeatable.",
-        Many(DEVICE, "devices"),
+        Many(NAME, "devices"),
         ("cpu",),
         project=True,
     ),

@@ -53,9 +53,12 @@ def climb(folder: Path, *options: str) -> dict[str, set[str]]:
     engine = ["--engine", "tinygrad_engine:TinygradEngine"]
     command = [sys.executable, "-m", "dlsys_bench", "conform", *engine, "--json", *options]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    results = json.loads(done.stdout)["outcomes"]
+    failed = [result for result in results if result["status"] == "failed"]
+    assert not failed
     assert done.returncode == 0, done.stderr
     found: dict[str, set[str]] = defaultdict(set)
-    for result in json.loads(done.stdout)["outcomes"]:
+    for result in results:
         found[result["status"]].add(result["name"])
     return found
 
