@@ -60,7 +60,7 @@ def test_a_finding_names_the_layer_the_tensor_and_the_smallest_example() -> None
     assert (finding.layer, finding.tensor) == ("dense_2", "dense_2.bias")
     # As small as it gets: one layer under the last, the fewest samples.
     assert finding.example is not None
-    assert "dense(units=3), dense(units=2); 1 samples" in finding.example
+    assert "dense(units=3), dense(units=2); 1 sample," in finding.example
     assert results["loss/hinge"].status is Status.NOT_REACHED
     assert "the rung gradient broke" in str(results["loss/hinge"].reason)
     assert "not reached, on higher rungs:" in str(raised.value)
