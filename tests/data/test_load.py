@@ -220,9 +220,9 @@ def test_a_callable_is_called(module: str, maker: str) -> None:
         ("own_broken:mine", "cannot import 'own_broken': No module named 'no_such_module'"),
         (":mine", "cannot import ''"),
         ("own_data:mime", r'own_data has no \'mime\' \(did you mean "mine"\?\)'),
-        ("own_data:number", "is int; it takes a callable"),
+        ("own_data:number", "is an int; it takes a callable"),
         ("own_data:", "has no ''"),
-        ("own_data:nothing", "returned NoneType; it has to return dlsys_bench.data.Dataset"),
+        ("own_data:nothing", "returned a NoneType; it has to return dlsys_bench.data.Dataset"),
     ],
 )
 def test_an_invalid_callable_raises(module: str, name: str, message: str) -> None:

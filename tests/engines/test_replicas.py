@@ -255,7 +255,7 @@ NINE = Samples(TEN.x[:9], TEN.y[:9])
             Recipe(batch_size=11),
             TEN,
             2,
-            "batch_size is 11, but there are 10 training samples",
+            "batch_size is 11, but the data have 10 training samples",
         ),
         (
             LINE,

@@ -355,7 +355,7 @@ def test_command_waits_for_runs_of_another_host(folder: Path) -> None:
     process = start(folder, "mine:train", "--seeds", "3", "--workers", "1")
     assert process.stderr is not None
     said = process.stderr.readline()
-    assert "waiting for 1 runs reserved by process 7 on elsewhere" in said
+    assert "waiting for 1 run reserved by process 7 on elsewhere" in said
     assert said.strip().endswith("dlsys-bench runs release --store reports/runs.db")
     release = [sys.executable, "-m", "dlsys_bench", "runs", "release"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -32,7 +32,7 @@ def test_losses_that_do_not_fall_raise(losses: list[float], message: str) -> Non
 
 
 def test_one_step_raises() -> None:
-    with pytest.raises(UserError, match="1 losses cannot fall"):
+    with pytest.raises(UserError, match="1 loss cannot fall"):
         check_losses([1.0], 20)
 
 
