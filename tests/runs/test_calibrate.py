@@ -362,7 +362,7 @@ def test_command_waits_for_runs_of_another_host(folder: Path) -> None:
     done = subprocess.run(
         release, cwd=folder, capture_output=True, text=True, check=True, env=environment
     )
-    assert "1 runs released, of elsewhere" in done.stderr
+    assert "1 run released, of elsewhere" in done.stderr
     ended(process)
     assert sorted(stored(folder)) == in_reference(folder) == [0, 1, 2]
 

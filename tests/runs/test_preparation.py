@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 
 import numpy as np
@@ -51,5 +50,4 @@ def test_the_memory_is_limited_and_freed_with_the_dataset() -> None:
     assert small.get(dataset, 1, lambda: splits) is splits
     assert not small.kept[dataset]
     del dataset
-    gc.collect()
     assert not cache.kept
