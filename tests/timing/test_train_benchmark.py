@@ -105,7 +105,12 @@ def test_training_is_checked_if_benchmarks_are_disabled() -> None:
         (0.0, None, NotTrainingError, "the loss did not fall"),
         (-0.1, None, NotTrainingError, "the loss did not fall"),
         (0.1, lambda: float("nan"), NotTrainingError, "the loss of step 1 is nan"),
-        (0.1, lambda: "low", UserError, "step.. returned a str; it has to return the loss, a number"),
+        (
+            0.1,
+            lambda: "low",
+            UserError,
+            "step.. returned a str; it has to return the loss, a number",
+        ),
     ],
 )
 def test_a_step_that_does_not_train_raises(
