@@ -109,7 +109,7 @@ def test_training_is_checked_if_benchmarks_are_disabled() -> None:
             0.1,
             lambda: "low",
             UserError,
-            "step.. returned a str; it has to return the loss, a number",
+            "returned a str; it has to return the loss, a number",
         ),
     ],
 )
