@@ -35,7 +35,7 @@ OUTSIDE = ("torch-bf16",)
 
 # These compile each model anew. In the fast tier they have all checks of these rungs, and of the
 # others as many as given, which the commit selects.
-COMPILED = {"jax": 16, "keras": 16, "keras-jax": 8}
+COMPILED = {"jax": 12, "keras": 12, "keras-jax": 5}
 COMPILED_RUNGS = ("forward", "gradient", "loss", "step")
 
 # Keras has one backend per process, so its second one runs in a process of its own.
