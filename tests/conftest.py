@@ -13,6 +13,7 @@ from frameworks import framework_of
 from hypothesis import HealthCheck, settings
 
 from dlsys_bench.engines.registry import engines
+from dlsys_bench.entry_points import LEFT_OUT
 
 # Examples that a test draws. CI draws the same ones every time, so that a failure is due to the
 # change; the slow tier draws more.
@@ -95,3 +96,12 @@ def heard_interrupts() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def _separate_remarks() -> Iterator[None]:
+    """Forget which entry points one test left out, which a pytest inside the next would print."""
+    before = dict(LEFT_OUT)
+    yield
+    LEFT_OUT.clear()
+    LEFT_OUT.update(before)
