@@ -15,7 +15,7 @@ import click
 
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, work_of
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.data import Dataset, training_count
 from dlsys_bench.engines.base import Engine
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan, count_steps
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import NotApplicableError, UserError

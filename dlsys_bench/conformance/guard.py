@@ -19,7 +19,7 @@ import numpy as np
 from dlsys_bench.conformance.finding import BrokenError, Fault, broken
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.requirements import lack, requirements
 from dlsys_bench.errors import DivergedError, NotApplicableError, count_of

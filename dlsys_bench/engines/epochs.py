@@ -1,5 +1,4 @@
-"""Training epoch by epoch: the record that `fit` yields, and the bookkeeping that every engine
-needs.
+"""Training epoch by epoch: the bookkeeping that every engine needs.
 
 An engine's `fit` is a generator. Its loop over `training_epochs` supplies the order of the samples,
 the batches, the learning rates and the masks of dropout, and turns the loss of each batch into the
@@ -20,12 +19,18 @@ import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.history import (
+    Epoch,
+    Histories,
+    History,
+    ReplicaEpoch,
+    by_step_record,
+)
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, split_order
 from dlsys_bench.errors import DivergedError, EngineError
 from dlsys_bench.spec.model import Model
@@ -34,34 +39,6 @@ from dlsys_bench.spec.recipe import Recipe
 if TYPE_CHECKING:
     from dlsys_bench.data import Samples
     from dlsys_bench.engines.replicas import Replicas
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch of a training.
-
-    The running figures are means over the batches of the epoch in training mode, weighted by the
-    size of each batch, as Keras prints them; the others are evaluated when the epoch has ended.
-    `steps` counts the updates since the start of the training, and `seconds` is the time of the
-    training alone. Where the learning rate or the batch size changes from step to step, `by_step`
-    holds the learning rate, the batch size and the loss of every update of the epoch.
-    """
-
-    epoch: int
-    steps: int
-    seconds: float
-    running_loss: float
-    running_accuracy: float | None = None
-    train_loss: float | None = None
-    train_accuracy: float | None = None
-    validation_loss: float | None = None
-    validation_accuracy: float | None = None
-    test_loss: float | None = None
-    test_accuracy: float | None = None
-    by_step: dict[str, list[float]] | None = None
-
-
-History = list[Epoch]
 
 
 class UpdateStep(NamedTuple):
@@ -162,7 +139,7 @@ class EpochRun:
         """Return the epoch of one network with running figures that a framework computed itself,
         and the loss of each batch."""
         seconds = time.perf_counter() - self.started
-        by_step = _by_step(self.rates, self.sizes, losses) if self.recipe.moves else None
+        by_step = by_step_record(self.rates, self.sizes, losses) if self.recipe.moves else None
         return Epoch(
             self.number,
             self.first + len(self.sizes),
@@ -240,79 +217,6 @@ def _checked(epochs: Iterator[object]) -> Iterator[Epoch]:
         empty = False
     if empty:
         raise EngineError("fit yielded no epoch: the engine has trained nothing")
-
-
-@dataclass(frozen=True, eq=False)
-class ReplicaEpoch(Sequence[Epoch | None]):
-    """One epoch of R replicas: the Epoch of each, or None for a replica that has failed.
-
-    The figures are kept as arrays, losses and accuracies (R,), and an Epoch is created when it is
-    asked for: thousands of networks have millions of epochs. `by_step` holds the losses (R,) of
-    each update where the recipes vary the learning rate or the batch size.
-    """
-
-    epoch: int
-    steps: int
-    seconds: float
-    losses: NDArray[Any]
-    accuracies: NDArray[Any] | None
-    recipes: Sequence[Recipe]
-    sizes: Sequence[int]
-    by_step: Sequence[Any]
-    failed: frozenset[int]
-
-    def __len__(self) -> int:
-        return len(self.recipes)
-
-    @overload
-    def __getitem__(self, replica: int) -> Epoch | None: ...
-    @overload
-    def __getitem__(self, replica: slice) -> Sequence[Epoch | None]: ...
-    def __getitem__(self, replica: int | slice) -> Epoch | Sequence[Epoch | None] | None:
-        if isinstance(replica, slice):
-            return [self._of(number) for number in range(len(self))[replica]]
-        return self._of(range(len(self))[replica])
-
-    def _of(self, replica: int) -> Epoch | None:
-        if replica in self.failed:
-            return None
-        accuracy = None if self.accuracies is None else float(self.accuracies[replica])
-        loss, by_step = float(self.losses[replica]), None
-        if self.recipes[replica].moves:
-            steps = range(self.steps - len(self.sizes), self.steps)
-            rates = [self.recipes[replica].rate(step) for step in steps]
-            losses = [float(np.reshape(losses, -1)[replica]) for losses in self.by_step]
-            by_step = _by_step(rates, self.sizes, losses)
-        return Epoch(self.epoch, self.steps, self.seconds, loss, accuracy, by_step=by_step)
-
-
-def _by_step(
-    rates: Sequence[float], sizes: Sequence[int], losses: Sequence[float]
-) -> dict[str, list[float]]:
-    every = {"learning_rate": rates, "batch_size": sizes, "loss": losses}
-    return {name: [float(value) for value in values] for name, values in every.items()}
-
-
-class Histories(Sequence[History]):
-    """The history of each of R replicas, created when it is asked for. That of a replica that
-    failed ends with the last epoch before its failure."""
-
-    def __init__(self, size: int, epochs: Iterable[Sequence[Epoch | None]]) -> None:
-        self.size, self.epochs = size, list(epochs)
-
-    def __len__(self) -> int:
-        return self.size
-
-    @overload
-    def __getitem__(self, replica: int) -> History: ...
-    @overload
-    def __getitem__(self, replica: slice) -> Sequence[History]: ...
-    def __getitem__(self, replica: int | slice) -> History | Sequence[History]:
-        if isinstance(replica, slice):
-            return [self[number] for number in range(self.size)[replica]]
-        index = range(self.size)[replica]
-        found = (epoch[index] for epoch in self.epochs)
-        return [epoch for epoch in found if epoch is not None]
 
 
 def train_replicas(

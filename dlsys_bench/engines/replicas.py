@@ -24,7 +24,8 @@ from dlsys_bench.engines.alignment import (
     recipes_for_replicas,
     stack_samples,
 )
-from dlsys_bench.engines.epochs import Epoch, closing
+from dlsys_bench.engines.epochs import closing
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.provenance import cores

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.report.table import NONE, Columns, Table
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result

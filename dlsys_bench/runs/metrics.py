@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples, Splits
 from dlsys_bench.engines.base import Engine
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.recipe import Recipe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from dlsys_bench.engines.epochs import Epoch, History
+from dlsys_bench.engines.history import Epoch, History
 from dlsys_bench.runs.key import Key
 
 SCHEMA = 1

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from dlsys_bench.data import Dataset, Splits, is_available, load, training_count
 from dlsys_bench.engines.base import Engine, check_targets
-from dlsys_bench.engines.epochs import Epoch, History, closing
+from dlsys_bench.engines.epochs import closing
+from dlsys_bench.engines.history import Epoch, History
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.engines.requirements import lack, requirements
 from dlsys_bench.errors import DivergedError, OtherEngineError, UserError

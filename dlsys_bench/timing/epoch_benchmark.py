@@ -13,7 +13,8 @@ import numpy as np
 
 from dlsys_bench.data import Samples, is_available, load, prepare
 from dlsys_bench.engines.base import Batch, Engine
-from dlsys_bench.engines.epochs import Epoch, closing
+from dlsys_bench.engines.epochs import closing
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create
 from dlsys_bench.engines.replicas import OneByOne

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.errors import UserError, count_of, nearest
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result

@@ -10,7 +10,8 @@ from tinygrad import Context, Tensor, TinyJit, nn
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients
-from dlsys_bench.engines.epochs import Epoch, UpdateStep, training_epochs
+from dlsys_bench.engines.epochs import UpdateStep, training_epochs
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model

@@ -14,7 +14,8 @@ from threadpoolctl import threadpool_info
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine
-from dlsys_bench.engines.epochs import Epoch, train, training_epochs
+from dlsys_bench.engines.epochs import train, training_epochs
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DivergedError

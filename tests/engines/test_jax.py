@@ -17,7 +17,8 @@ from frameworks import framework_of
 from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine
-from dlsys_bench.engines.epochs import Epoch, History, train
+from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.history import Epoch, History
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from dlsys_bench.conformance import strategies
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Engine
-from dlsys_bench.engines.epochs import Epoch, Histories, train, train_replicas
+from dlsys_bench.engines.epochs import train, train_replicas
+from dlsys_bench.engines.history import Epoch, Histories
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, DivergedError, SpecError, UserError

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.epochs import Histories, train, train_replicas
+from dlsys_bench.engines.epochs import train, train_replicas
+from dlsys_bench.engines.history import Histories
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import EngineError

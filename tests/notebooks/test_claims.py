@@ -12,7 +12,7 @@ import pytest
 from results import changed, make_result
 from scipy import stats
 
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.rulings import KINDS, Judged, Ruling, Runs, judge, rule
 from dlsys_bench.notebooks.rulings.comparisons import ALIKE, CONFOUNDED

@@ -13,7 +13,7 @@ import pytest
 from results import make_result
 from scipy import stats
 
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.notebooks.plots.activations import layer_density
 from dlsys_bench.notebooks.plots.collapse import published as published_collapse
 from dlsys_bench.notebooks.plots.draws import pooled as pooled_draws

@@ -202,8 +202,7 @@ def test_reference_file_is_in_the_order_of_the_arms(
     ]
     assert "6 requested, 6 trained" in said
     assert "reports/reference/arms.digits.quick.jsonl: 6 new runs" in said
-    # The reference file alone is enough to know what need not be trained; asked again in so many
-    # words, it is.
+    # The reference file alone shows which runs exist, without the database.
     (folder / "reports" / "runs.db").unlink()
     before = path.read_bytes()
     assert "6 requested, 6 already stored, 0 trained" in call(folder, "mine:ARMS", "--seeds", "3")

@@ -64,7 +64,7 @@ import numpy as np
 
 from dlsys_bench.data import load
 from dlsys_bench.engines.numpy import NumpyEngine
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import epoch_batch_sizes
 
 

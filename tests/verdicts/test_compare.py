@@ -16,7 +16,7 @@ from results import changed, make_result
 from scipy import stats
 
 from dlsys_bench.cli import cli
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.tables import comparison_table
 from dlsys_bench.runs.callables import train_once
@@ -336,8 +336,8 @@ def test_compare_command_selects_runs_and_exits_as_documented(
     assert run(f"{both}@engine=numpy", far).exit_code == 1
     assert run(f"{both}@engine=numpy", few).exit_code == 3
     assert run(f"{both}@engine=numpy", f"{both}@engine=torch", "--margin", "0.0001").exit_code == 3
-    told = json.loads(run(f"{both}@engine=numpy", f"{far}@engine=torch", "--json").output)
-    (one,) = told["comparisons"]
+    printed = json.loads(run(f"{both}@engine=numpy", f"{far}@engine=torch", "--json").output)
+    (one,) = printed["comparisons"]
     assert (one["verdict"], one["a"]["engine"], one["b"]["runs"]) == ("DIFFERS", "numpy", 8)
     for target, said in (
         (f"{both}@engine=keras", "no runs of engine 'keras' .*; there are numpy, torch"),

@@ -14,7 +14,8 @@ from dlsys_bench.conformance.checks.training import regression, regression_recip
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.epochs import Epoch, train
+from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.requirements import requirements
 from dlsys_bench.spec.convention import to_convention

@@ -18,7 +18,8 @@ from dlsys_bench.conformance.checks.training import (
 )
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.trial import Trial
-from dlsys_bench.engines.epochs import Epoch, train
+from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.requirements import requirements
 from dlsys_bench.errors import NotApplicableError, count_of

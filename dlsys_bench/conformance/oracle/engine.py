@@ -14,7 +14,8 @@ from dlsys_bench.conformance.oracle.forward import ForwardPass, accuracy, forwar
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
-from dlsys_bench.engines.epochs import Epoch, UpdateStep, training_epochs
+from dlsys_bench.engines.epochs import UpdateStep, training_epochs
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model

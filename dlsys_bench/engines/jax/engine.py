@@ -10,7 +10,7 @@ from jax import Array as Tensor
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.jax.initializers import initialize
 from dlsys_bench.engines.jax.network import (
     JaxNetwork,

@@ -14,7 +14,8 @@ from jax import Array
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.epochs import Epoch, EpochRun, training_epochs
+from dlsys_bench.engines.epochs import EpochRun, training_epochs
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.jax.layers import JaxTensors
 from dlsys_bench.engines.jax.network import JaxNetwork, bare_model
 from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, OptimizerState, factors

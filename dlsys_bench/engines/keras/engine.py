@@ -11,7 +11,8 @@ import numpy as np
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
-from dlsys_bench.engines.epochs import Epoch, training_epochs
+from dlsys_bench.engines.epochs import training_epochs
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.keras.backend import BACKENDS, start_backend
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss

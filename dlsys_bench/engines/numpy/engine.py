@@ -19,7 +19,7 @@ from dlsys_bench.engines.alignment import (
     stack_samples,
 )
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
-from dlsys_bench.engines.epochs import Epoch, ReplicaEpoch
+from dlsys_bench.engines.history import Epoch, ReplicaEpoch
 from dlsys_bench.engines.numpy.network import Network, to_external, to_internal
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
 from dlsys_bench.engines.numpy.threads import one_thread

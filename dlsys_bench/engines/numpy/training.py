@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.alignment import StackedSamples
-from dlsys_bench.engines.epochs import ReplicaEpoch, training_epochs
+from dlsys_bench.engines.epochs import training_epochs
+from dlsys_bench.engines.history import ReplicaEpoch
 from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.shards import ShardPass, run_shards, run_whole, shard_slices

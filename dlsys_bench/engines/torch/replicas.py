@@ -18,7 +18,8 @@ from dlsys_bench.engines.alignment import (
     stack_samples,
 )
 from dlsys_bench.engines.base import check_targets
-from dlsys_bench.engines.epochs import EpochRun, ReplicaEpoch, training_epochs
+from dlsys_bench.engines.epochs import EpochRun, training_epochs
+from dlsys_bench.engines.history import ReplicaEpoch
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.engines.replicas import Replicas
 from dlsys_bench.engines.torch.batches import BatchFeed

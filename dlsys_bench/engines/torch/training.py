@@ -9,7 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dlsys_bench.engines.epochs import Epoch, EpochRun, training_epochs
+from dlsys_bench.engines.epochs import EpochRun, training_epochs
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.engines.torch.layout import TorchPlacement
 from dlsys_bench.engines.torch.losses import LOSSES, count_correct

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from results import EPOCH, make_result
 
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.errors import StoreError
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
