@@ -66,6 +66,6 @@ def main() -> None:
 
 def _end_with_internal_error() -> NoReturn:
     """Print the traceback of the current exception. Python would exit with 1, which means FAIL."""
-    traceback.print_exc()
+    say(traceback.format_exc())
     say("dlsys-bench: internal error: no verdict was reached; see the traceback above")
     sys.exit(INTERNAL_ERROR)

@@ -27,6 +27,7 @@ from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import append, check_writable, open_to_append, read
 from dlsys_bench.studies.registry import default_target
+from dlsys_bench.text import describe
 from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, gate_training, overall, share
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
@@ -172,10 +173,8 @@ def _guarded(train: Train, target: str) -> Train:
         except UserError:
             raise
         except (Exception, SystemExit) as error:
-            traceback.print_exc()
-            raise UserError(
-                f"training {target!r}, seed {seed}: {type(error).__name__}: {error}"
-            ) from error
+            say(traceback.format_exc())
+            raise UserError(f"training {target!r}, seed {seed}: {describe(error)}") from error
 
     return guarded
 

@@ -10,6 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dlsys_bench.text import printable
+
 
 class Fault(StrEnum):
     """The kind of a mistake."""
@@ -50,6 +52,12 @@ class Finding:
     difference: float | None = None
     allowed: float | None = None
     example: str | None = None
+
+    def __post_init__(self) -> None:
+        # An engine chooses much of these texts: its messages, and the names that it returns.
+        for name in ("what", "layer", "tensor", "actual", "expected", "example"):
+            if (text := getattr(self, name)) is not None:
+                object.__setattr__(self, name, printable(text))
 
     @property
     def summary(self) -> str:

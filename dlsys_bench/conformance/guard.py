@@ -27,6 +27,7 @@ from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.record import Record
+from dlsys_bench.text import describe
 
 REMEMBERED = 32
 """The number of returned arrays that are compared with their copies at each later call."""
@@ -153,7 +154,7 @@ class Guard:
         except (BrokenError, DivergedError):
             raise
         except (Exception, SystemExit) as error:
-            message = f"{method} raised {type(error).__name__}: {error}{_where(error)}"
+            message = f"{method} raised {describe(error)}{_where(error)}"
             raise broken(Fault.RAISED, message) from error
         for array, copy in zip(inputs, before, strict=True):
             if not np.array_equal(array, copy, equal_nan=True):

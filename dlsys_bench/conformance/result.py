@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from dlsys_bench.conformance.check import CHECKS, Check
 from dlsys_bench.conformance.finding import Finding
+from dlsys_bench.text import printable
 
 
 class Status(StrEnum):
@@ -39,6 +40,10 @@ class CheckResult:
     finding: Finding | None = None
     reason: str | None = None
     replay: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.reason is not None:
+            object.__setattr__(self, "reason", printable(self.reason))
 
     @classmethod
     def of(cls, check: Check, status: Status, **more: Any) -> Self:

@@ -16,6 +16,7 @@ from dlsys_bench.conformance.trial import EngineFactory, Options, Trial
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.text import describe
 
 DEFAULTS = Options()
 
@@ -89,7 +90,7 @@ class LocalRunner:
         except Exception as error:
             # The guard reports errors in calls of the engine; this one is from its creation, or
             # from the check.
-            finding = Finding(f"{type(error).__name__}: {error}", Fault.RAISED)
+            finding = Finding(describe(error), Fault.RAISED)
             status, result = Status.FAILED, self._failure(name, finding)
         if trial is not None and status is not Status.DECLARED:
             result["drawn"] = trial.drawn

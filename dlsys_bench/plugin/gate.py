@@ -22,6 +22,7 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import choose_dataset
 from dlsys_bench.runs.store import read
 from dlsys_bench.studies.base import Case, Metric
+from dlsys_bench.text import printable
 from dlsys_bench.verdicts.gate import Terms, gate, gate_training, share
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
@@ -82,18 +83,18 @@ class Judge:
         _check_only_gate(request)
         verdict = _verdict_or_error(judge)
         if isinstance(verdict, NotApplicableError):
-            pytest.skip(f"left out: {verdict}")
+            pytest.skip(printable(f"left out: {verdict}"))
         if isinstance(verdict, UserError):
-            pytest.fail(str(verdict), pytrace=False)
+            pytest.fail(printable(verdict), pytrace=False)
         request.node.user_properties.append((PROPERTY, json.dumps(verdict.to_dict())))
         self.config.hook.pytest_dlsys_verdict(config=self.config, verdict=verdict)
         failing = {Outcome.FAIL}
         if self.config.getoption("dlsys_inconclusive") == "fail":
             failing.add(Outcome.INCONCLUSIVE)
         if verdict.outcome in failing:
-            pytest.fail(f"{verdict.outcome}: {verdict.message()}", pytrace=False)
+            pytest.fail(printable(f"{verdict.outcome}: {verdict.message()}"), pytrace=False)
         if verdict.outcome is not Outcome.PASS:
-            pytest.skip(f"{verdict.outcome}: {verdict.reason}")
+            pytest.skip(printable(f"{verdict.outcome}: {verdict.reason}"))
         return verdict
 
 

@@ -14,6 +14,7 @@ from dlsys_bench.entry_points import LEFT_OUT
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.plugin.fixtures import is_gate
 from dlsys_bench.report import github
+from dlsys_bench.text import one_line
 
 PROPERTY = "dlsys_verdict"
 """The property of a test report that carries its verdict as JSON, also from xdist's workers."""
@@ -27,7 +28,7 @@ def pytest_report_collectionfinish(
     """The entry points that are left out, and the error rates of the session, which are shared
     before anything is trained."""
     gates = sum(map(is_gate, items))
-    left_out = [f"dlsys_bench: {message}" for message in LEFT_OUT]
+    left_out = [f"dlsys_bench: {one_line(message)}" for message in LEFT_OUT]
     if not gates:
         return left_out
     names = ("alpha", "beta", "max_seeds")
@@ -59,7 +60,7 @@ def pytest_terminal_summary(
             terminalreporter.line(line)
         github.summarise("\n".join(["### dlsys_bench verdicts", "", "```text", *lines, "```"]))
     for line in _left_out(config):
-        terminalreporter.line(f"left out: {line}")
+        terminalreporter.line(f"left out: {one_line(line)}")
 
 
 def _verdicts(terminalreporter: pytest.TerminalReporter) -> list[dict[str, Any]]:
@@ -76,7 +77,7 @@ def _verdicts(terminalreporter: pytest.TerminalReporter) -> list[dict[str, Any]]
 
 
 def _table(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
-    rows = [COLUMNS, *map(_row, verdicts)]
+    rows = [COLUMNS, *(tuple(map(one_line, _row(verdict))) for verdict in verdicts)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

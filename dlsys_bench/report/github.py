@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlsys_bench.text import printable
+
 LEVELS = {"FAIL": "error", "INCONCLUSIVE": "warning"}
 
 
@@ -27,6 +29,7 @@ def workflow_commands(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _escaped(text: str, more: str = "") -> str:
+    text = printable(text)
     # A line break would end the command; a colon or a comma would end its title.
     for character in "%\r\n" + more:
         text = text.replace(character, f"%{ord(character):02X}")

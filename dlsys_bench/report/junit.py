@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from dlsys_bench.text import printable
+
 ELEMENTS = {"FAIL": "failure", "INCONCLUSIVE": "skipped", "UNJUDGED": "skipped"}
 
 
@@ -31,12 +33,16 @@ def junit(verdicts: Sequence[Mapping[str, Any]], inconclusive: str = "skipped") 
         parts = ("dlsys_bench", verdict["engine"], verdict["dataset"], verdict["tier"])
         class_name = ".".join(filter(None, parts))
         case = ElementTree.SubElement(
-            suite, "testcase", name=name, classname=class_name, time=f"{verdict['seconds']:.3f}"
+            suite,
+            "testcase",
+            name=printable(name),
+            classname=printable(class_name),
+            time=f"{verdict['seconds']:.3f}",
         )
-        text = f"{verdict['reason']}\nreplay: {verdict['replay']}"
+        text = printable(f"{verdict['reason']}\nreplay: {verdict['replay']}")
         if kind:
             ElementTree.SubElement(
-                case, kind, message=f"{verdict['outcome']}: {verdict['reason']}"
+                case, kind, message=printable(f"{verdict['outcome']}: {verdict['reason']}")
             ).text = text
         else:
             ElementTree.SubElement(case, "system-out").text = text

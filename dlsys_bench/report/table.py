@@ -8,7 +8,12 @@ from typing import Literal, NamedTuple, TypeVar
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from dlsys_bench.text import one_line
+
 NONE = "-"
+
+LONGEST = 20_000
+"""The number of characters of the longest cell."""
 
 T = TypeVar("T")
 Columns = Mapping[str, Callable[[T], str]]
@@ -26,7 +31,7 @@ COLOURS = {
 class Table(NamedTuple):
     """A title, the column heads and the rows, all text.
 
-    A column whose head starts with ">" is aligned to the right.
+    A column whose head starts with ">" is aligned to the right. Every text is shown as one line.
     """
 
     title: str
@@ -41,17 +46,23 @@ class Table(NamedTuple):
 
     def markdown(self) -> str:
         """Return the table in Markdown, below its title."""
-        heads = [column.lstrip(">") for column in self.columns]
+        heads = [_cell(column.lstrip(">")) for column in self.columns]
         rule = ["--:" if column.startswith(">") else "---" for column in self.columns]
-        lines = [heads, rule, *([cell.replace("|", "\\|") for cell in row] for row in self.rows)]
-        return f"### {self.title}\n\n" + "".join("| " + " | ".join(line) + " |\n" for line in lines)
+        cells = [[_cell(cell).replace("|", "\\|") for cell in row] for row in self.rows]
+        lines = ["| " + " | ".join(line) + " |\n" for line in [heads, rule, *cells]]
+        return f"### {_cell(self.title)}\n\n" + "".join(lines)
 
     def rich(self) -> RichTable:
         """Return the table for a terminal."""
-        table = RichTable(title=self.title, title_justify="left", title_style="bold")
+        title = Text(_cell(self.title))
+        table = RichTable(title=title, title_justify="left", title_style="bold")
         for column in self.columns:
             justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-            table.add_column(column.lstrip(">"), justify=justify, overflow="fold")
+            table.add_column(Text(_cell(column.lstrip(">"))), justify=justify, overflow="fold")
         for row in self.rows:
-            table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+            table.add_row(*(Text(_cell(cell), style=COLOURS.get(cell, "")) for cell in row))
         return table
+
+
+def _cell(text: str) -> str:
+    return one_line(text, LONGEST)
