@@ -51,6 +51,7 @@ PLATFORM_PLACES = {
     "conformance/process.py": {"killpg"},
     "engines/numba/spin_barrier.py": {"sched_yield"},
     "provenance.py": {"/proc/cpuinfo"},
+    "runs/dependencies.py": {"/proc/driver/nvidia/version"},
     "timing/benchmark.py": {"resource", "getrusage"},
 }
 

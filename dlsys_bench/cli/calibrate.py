@@ -28,6 +28,8 @@ from dlsys_bench.runs.calibration import (
     start_workers,
 )
 from dlsys_bench.runs.callables import ENGINE, find_train
+from dlsys_bench.runs.dependencies import changes_since, summary
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import (
     REFERENCE,
@@ -82,10 +84,12 @@ def calibrate_command(options: CalibrateOptions) -> None:
         check_writable(file)
     _check_protocols(jobs, files)
     with Store(options.store) as store:
-        kept = _stored(store, files) if options.resume else set()
+        stale = _stale(store, jobs)
+        kept = _stored(store, files) - stale if options.resume else set()
         left = [job for job in jobs if job.key not in kept]
-        found = _calibrate(left, store, options)
-        written = _merge(jobs, files, store, options) if options.reference else {}
+        again = bool(stale) or not options.resume
+        found = _calibrate(left, store, options, again)
+        written = _merge(jobs, files, store, options, again) if options.reference else {}
     _report(found, len(jobs), len(jobs) - len(left), options, written)
     sys.exit(2 if found.failures else 0)
 
@@ -115,21 +119,32 @@ def _check_protocols(jobs: Sequence[Job], files: Files) -> None:
     now = {job.key.study: job.key.protocol for job in jobs if job.key.engine == ENGINE}
     for file in files if now else ():
         for run in read(file) if file.exists() else ():
-            if run.key.study in now and run.key.protocol != now[run.key.study]:
+            if run.key.study not in now:
+                continue
+            changed = changes_since(run)
+            if changed or run.key.protocol != now[run.key.study]:
                 raise UserError(
-                    f"{file} holds runs of an earlier {run.key.study}: the source of its module, "
-                    "or the version of a package, has changed since; "
+                    f"{file} holds runs of an earlier {run.key.study}: "
+                    f"{summary(changed) or 'its code or the version of a package has changed'}; "
                     "give another --output, or delete the file"
                 )
 
 
-def _stored(store: Store, files: Files) -> set[object]:
+def _stored(store: Store, files: Files) -> set[Key]:
     """The keys of the runs that the store and the reference files hold."""
-    in_files = (run.key for file in files if file.exists() for run in read(file))
-    return {*store.keys(), *in_files}
+    return store.keys() | {run.key for file in files if file.exists() for run in read(file)}
 
 
-def _calibrate(jobs: list[Job], store: Store, options: CalibrateOptions) -> Calibration:
+def _stale(store: Store, jobs: Sequence[Job]) -> set[Key]:
+    """The keys of the stored runs of a training whose data files have changed since."""
+    wanted = {job.key for job in jobs if job.key.engine == ENGINE} & store.keys()
+    runs = store.runs() if wanted else []
+    return {run.key for run in runs if run.key in wanted and changes_since(run)}
+
+
+def _calibrate(
+    jobs: list[Job], store: Store, options: CalibrateOptions, again: bool
+) -> Calibration:
     """Train with a progress bar; print each run that fails or diverges."""
     if not jobs:
         return Calibration()
@@ -150,7 +165,7 @@ def _calibrate(jobs: list[Job], store: Store, options: CalibrateOptions) -> Cali
             jobs,
             store,
             workers,
-            again=not options.resume,
+            again=again,
             on_end=on_end,
             on_wait=lambda waiting: _say_waiting(waiting, store),
         )
@@ -169,7 +184,7 @@ def _say_waiting(jobs: Sequence[Job], store: Store) -> None:
 
 
 def _merge(
-    jobs: Sequence[Job], files: Files, store: Store, options: CalibrateOptions
+    jobs: Sequence[Job], files: Files, store: Store, options: CalibrateOptions, again: bool
 ) -> dict[Path, int]:
     """Merge the runs of the jobs into the reference files; the number of new runs in each."""
     keys = {job.key for job in jobs}
@@ -179,7 +194,7 @@ def _merge(
             file,
             [run for run in runs if _file_of(run, options) == file],
             arms,
-            again=not options.resume,
+            again=again,
         )
         for file, arms in files.items()
     }

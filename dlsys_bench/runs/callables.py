@@ -5,13 +5,9 @@ Its runs are stored and judged like those of a study.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dlsys_bench.attributes import load_attribute
@@ -36,17 +32,6 @@ def find_train(target: str) -> Train:
     if not callable(train):
         raise UserError(f"training {target!r} is {type_of(train)}; it takes a callable of a seed")
     return train
-
-
-def protocol_of(target: str) -> str:
-    """Return a digest of the present state of "package.module:train".
-
-    It covers the source of the module, if there is one, and the versions of the installed packages.
-    """
-    module = sys.modules.get(target.partition(":")[0])
-    source = Path(module.__file__).read_bytes() if module is not None and module.__file__ else b""
-    versions = json.dumps(provenance()["versions"], sort_keys=True).encode()
-    return hashlib.sha256(source + versions).hexdigest()[:16]
 
 
 def name_of(train: Train) -> str:

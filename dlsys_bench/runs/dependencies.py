@@ -30,6 +30,7 @@ from packaging.utils import canonicalize_name
 
 from dlsys_bench.errors import count_of
 from dlsys_bench.runs.module_files import is_installed
+from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.source import source_of
 
 VARIABLES = frozenset(
@@ -54,6 +55,9 @@ VARIABLES = frozenset(
 THIS_PACKAGE = "dlsys-bench"
 
 DRIVER = Path("/proc/driver/nvidia/version")
+
+TRAINING = "training"
+"""The name of the dependencies in the provenance of a run."""
 
 PARTS = ("code", "packages", "environment", "files")
 """The parts of the dependencies, in the order in which changes are named."""
@@ -215,6 +219,12 @@ def changes(
             if old != new:
                 found.append(_change(part, name, old, new))
     return found
+
+
+def changes_since(run: Result) -> list[str]:
+    """Describe what the training of a run depends on that has changed since, if the run says so."""
+    before = (run.provenance or {}).get(TRAINING, {})
+    return changes(before, dependencies_of(run.key.study)) if before else []
 
 
 def _change(part: str, name: str, old: str | None, new: str | None) -> str:

@@ -31,7 +31,7 @@ DYNAMIC = frozenset({"globals", "eval", "exec", "vars", "locals", "__import__"})
 
 
 @dataclass
-class Source:
+class TrainingSource:
     """The code of a training and what it imports.
 
     `digests` maps "module.name" to the digest of the statements that bind the name, and "module" to
@@ -44,13 +44,12 @@ class Source:
     words: set[str] = field(default_factory=set)
 
 
-def source_of(module: str, name: str) -> Source:
+def source_of(module: str, name: str) -> TrainingSource:
     """Return the code that the name of a module depends on.
 
     A module without source, such as an interactive session, has no code and imports nothing.
     """
-    found = Source()
-    left, seen = [(module, name)], set()
+    found, left, seen = TrainingSource(), [(module, name)], set()
     while left:
         reference = left.pop()
         if reference in seen:
@@ -60,7 +59,7 @@ def source_of(module: str, name: str) -> Source:
     return found
 
 
-def _follow(found: Source, module: str, name: str) -> Iterator[tuple[str, str]]:
+def _follow(found: TrainingSource, module: str, name: str) -> Iterator[tuple[str, str]]:
     """Record the statements of one name, and yield the references in them."""
     if package := module.rpartition(".")[0]:
         yield package, ""
@@ -80,7 +79,7 @@ def _follow(found: Source, module: str, name: str) -> Iterator[tuple[str, str]]:
         yield from _submodule(module, name)
 
 
-def _follow_other(found: Source, module: str, name: str) -> Iterator[tuple[str, str]]:
+def _follow_other(found: TrainingSource, module: str, name: str) -> Iterator[tuple[str, str]]:
     """Record a module that is no Python source of the user: an installed one by its top-level name,
     a compiled one by its content. The modules of a namespace package are followed."""
     spec = spec_of(module)
@@ -131,7 +130,7 @@ class Module:
         """The modules that are imported with this one, whose statements then run."""
         nodes = [node for each in self.all_statements for node in _outside_functions(each)]
         found = [target for node in nodes for _, target in _imports(node, self.package)]
-        return [(module, WHOLE if name == WHOLE else "") for module, name in found]
+        return [(module, name if name == WHOLE else "") for module, name in found]
 
     def references(self, statement: ast.stmt) -> Iterator[tuple[str, str]]:
         """Yield the module and the name of everything that a statement uses."""
@@ -202,7 +201,9 @@ def _imports(node: ast.AST, package: str) -> Iterator[tuple[str, tuple[str, str]
     elif isinstance(node, ast.ImportFrom):
         module = _absolute(node.module or "", node.level, package)
         for alias in node.names:
-            yield alias.asname or alias.name, (module, alias.name)
+            inner = f"{module}.{alias.name}"
+            is_module = alias.name != WHOLE and spec_of(inner) is not None
+            yield alias.asname or alias.name, (inner, "") if is_module else (module, alias.name)
 
 
 def _absolute(module: str, level: int, package: str) -> str:

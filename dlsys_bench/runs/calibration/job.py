@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from dlsys_bench.data import Dataset, load
 from dlsys_bench.engines.registry import create
-from dlsys_bench.runs.callables import ENGINE, find_train, protocol_of, train_once
+from dlsys_bench.runs.callables import ENGINE, find_train, train_once
+from dlsys_bench.runs.dependencies import TRAINING, data_files, dependencies_of, protocol_of
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import run
@@ -91,8 +92,8 @@ def jobs_of_study(
 
 
 def jobs_of_training(target: str, seeds: Iterable[int]) -> list[Job]:
-    """Return a job for each seed of a callable. Its protocol is that of the source and the packages
-    now, so that runs of a changed training are not mixed with the others."""
+    """Return a job for each seed of a callable. Its protocol is that of its code, its packages and
+    its environment now, so that runs of a changed training are not mixed with the others."""
     folder, protocol = os.getcwd(), protocol_of(target)  # noqa: PTH109
     return [
         Job(Key(target, engine=ENGINE, seed=seed, protocol=protocol), target, None, folder)
@@ -107,10 +108,7 @@ def train(job: Job) -> Result | Failure:
         if job.folder and job.folder not in sys.path:
             sys.path.insert(0, job.folder)
         if job.engine is None:
-            return replace(
-                train_once(find_train(job.target), job.seed, job.target),
-                key=job.key,
-            )
+            return _train_callable(job)
         dataset = _dataset(job.key.dataset, job.folder, job.data_dir)
         return run(
             _case(job.target),
@@ -126,6 +124,16 @@ def train(job: Job) -> Result | Failure:
             f"{type(error).__name__}: {said}" if said else type(error).__name__,
             traceback.format_exc(),
         )
+
+
+def _train_callable(job: Job) -> Result:
+    """Train a run of a callable, and record what it depends on in its provenance."""
+    callable_of_seed = find_train(job.target)
+    before = dependencies_of(job.target)
+    with data_files() as files:
+        result = train_once(callable_of_seed, job.seed, job.target)
+    training = before | {"files": files}
+    return replace(result, key=job.key, provenance=result.provenance | {TRAINING: training})
 
 
 # A worker trains many runs, and loads their common parts once.
