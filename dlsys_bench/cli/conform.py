@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from dlsys_bench.report.compliance import compliance_table, declared_table, writ
 from dlsys_bench.report.display import show
 
 NOT_CREATED = "NOT CREATED "
+DTYPES = "DTYPES "
 SECONDS_TO_CREATE = 60
 CREATE = f"""
 import sys
@@ -33,7 +35,8 @@ sys.path.insert(0, "")
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import UserError
 try:
-    create(*sys.argv[1:])
+    dtypes = create(*sys.argv[1:]).dtypes
+    print({DTYPES!r} + " ".join(map(str, dtypes)), file=sys.stderr)
 except UserError as error:
     print({NOT_CREATED!r} + str(error), file=sys.stderr)
 """
@@ -60,9 +63,9 @@ class ConformOptions:
 @receives(ConformOptions)
 def conform_command(options: ConformOptions) -> None:
     """Run the checks, report them, and exit with 1 if the engine does not conform."""
-    _check_created(options.engine, options.device)
+    dtypes = _dtypes_when_created(options.engine, options.device)
     earlier = Compliance.read(options.against) if options.against else None
-    report = _climb(options)
+    report = _climb(options, dtypes)
     if options.json:
         click.echo(json.dumps(report.to_dict(), indent=1))
     else:
@@ -72,9 +75,9 @@ def conform_command(options: ConformOptions) -> None:
     sys.exit(0 if report.conforms else 1)
 
 
-def _climb(options: ConformOptions) -> Compliance:
+def _climb(options: ConformOptions, dtypes: Sequence[str]) -> Compliance:
     """Run the selected checks in parallel worker processes, and print each failure."""
-    selected = select(options.checks)
+    selected = select(options.checks, dtypes)
     limits = Options(options.seed, options.examples, options.budget, options.seconds)
     # No check above the statistical rung uses a core for long; a single check gets all cores.
     count = min(options.jobs or cores(), len(selected))
@@ -98,7 +101,7 @@ def _climb(options: ConformOptions) -> Compliance:
         options.device,
         options.seed,
         results,
-        [check.name for check in select(None)],
+        [check.name for check in select(None, dtypes)],
         [check.name for check in selected],
         time.perf_counter() - began,
         provenance(),
@@ -113,13 +116,16 @@ def _print(report: Compliance, earlier: Compliance | None) -> None:
         say(f"{name}: {before} before, {now} now")
 
 
-def _check_created(engine: str, device: str) -> None:
-    """Raise a UserError if there is no such engine, or if it cannot be created on this machine.
+def _dtypes_when_created(engine: str, device: str) -> Sequence[str]:
+    """Return the dtypes of an engine. Raise a UserError if there is no such engine, or if it cannot
+    be created on this machine.
 
     Neither is an engine that fails to conform. The engine is created in a separate process, because
-    an import may do anything. One that hangs or crashes there is reported by the first check.
+    an import may do anything. One that hangs or crashes there is reported by the first check, and
+    no dtypes are returned.
     """
     check_name(engine)
+    dtypes: list[str] = []
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
             [sys.executable, "-c", CREATE, engine, device],
@@ -130,3 +136,6 @@ def _check_created(engine: str, device: str) -> None:
         for line in done.stderr.splitlines():
             if line.startswith(NOT_CREATED):
                 raise UserError(line.removeprefix(NOT_CREATED))
+            if line.startswith(DTYPES):
+                dtypes = line.removeprefix(DTYPES).split()
+    return dtypes

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from dlsys_bench.cli.terminal import say
-from dlsys_bench.engines.registry import available, check_name
+from dlsys_bench.engines.dtypes import default_dtype
+from dlsys_bench.engines.registry import available, check_name, dtypes_of
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.options.table import ENV_DATA
 from dlsys_bench.report.display import show
@@ -59,20 +60,22 @@ def arms_of(options: MeasureOptions) -> list[Case]:
 
 
 def places_of(
-    engines: Sequence[str], devices: Sequence[str], dtypes: Sequence[str] = ("float32",)
+    engines: Sequence[str], devices: Sequence[str], dtypes: Sequence[str] = ()
 ) -> list[tuple[str, str, str]]:
-    """Every engine on every device and with every dtype that it supports. Raises EngineError."""
+    """Every engine on every device and with every dtype that it supports, or with its default
+    dtype if there are none given. Raises EngineError."""
     entries = {engine: check_name(engine) for engine in engines or available()}
+    theirs = {engine: dtypes_of(engine) for engine in entries}
     for engine, entry in entries.items():
-        for missing in (*(set(devices) - set(entry.devices)), *(set(dtypes) - set(entry.dtypes))):
+        for missing in (*(set(devices) - set(entry.devices)), *(set(dtypes) - set(theirs[engine]))):
             say(f"left out: {engine} has no {missing}")
     return [
-        (engine, device, dtype)
-        for dtype in dtypes
+        (engine, device, dtype or default_dtype(theirs[engine]))
+        for dtype in dtypes or ("",)
         for device in devices
         for engine, entry in entries.items()
         if device in entry.devices
-        and dtype in entry.dtypes
+        and (not dtype or dtype in theirs[engine])
         and (engines or device not in entry.slow_on)
     ]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.dtypes import ROUNDOFF, by_precision
 from dlsys_bench.engines.requirements import lack
 
 RUNGS = (
@@ -29,6 +30,9 @@ RUNGS = (
 """The rungs from the lowest, on which the others depend, to the highest. Only the last is
 statistical."""
 
+AT = "@"
+"""What separates the name of a check from the dtype, where that is not the highest one."""
+
 T = TypeVar("T")
 
 
@@ -38,7 +42,8 @@ class Check:
 
     `requires` lists what the engine must have, in the terms of `Engine.lacks`: "layer:max_pool",
     "optimizer:adam", "native". `dtype` is the precision in which the check runs; None is the
-    highest that the engine has. `body` raises BrokenError if the engine fails.
+    highest that the engine has, and an empty string its default one. `body` raises BrokenError if
+    the engine fails.
     """
 
     name: str
@@ -50,18 +55,52 @@ class Check:
 
     def missing(self, engine: Engine) -> str | None:
         """Return the reason why the check does not apply to an engine, or None if it does."""
-        if self.name in engine.lacks:
-            return engine.lacks[self.name]
+        for name in (self.name, self.base):
+            if name in engine.lacks:
+                return engine.lacks[name]
         if missing := lack(engine, self.requires):
             return missing
-        if self.dtype is not None and self.dtype not in engine.dtypes:
+        if self.dtype and self.dtype not in engine.dtypes:
             available = f"the engine has {', '.join(engine.dtypes)}"
             return engine.lacks.get(f"dtype:{self.dtype}", available)
         return None
 
+    @property
+    def base(self) -> str:
+        """The name without the dtype."""
+        return f"{self.rung}/{self.subject}".partition(AT)[0]
+
+    def at(self, dtype: str) -> Check:
+        """Return the check in a lower precision, whose name has the dtype as a suffix."""
+        name, subject = f"{self.name}{AT}{dtype}", f"{self.subject}{AT}{dtype}"
+        return replace(self, name=name, subject=subject, dtype=dtype)
+
 
 CHECKS: dict[str, Check] = {}
-"""Every check by name, rung by rung."""
+"""Every check by name, rung by rung, without those of a lower precision."""
+
+
+def in_dtypes(dtypes: Sequence[str]) -> dict[str, Check]:
+    """Return every check by name in every dtype of an engine, the highest precision first.
+
+    A check that fixes its dtype is there once, and so is every check of an engine without dtypes.
+    Raises EngineError for a dtype that is not known.
+    """
+    lower, found = by_precision(dtypes)[1:], {}
+    for check in CHECKS.values():
+        fixed = check.dtype is not None
+        for each in (check, *(() if fixed else map(check.at, lower))):
+            found[each.name] = each
+    return found
+
+
+def find_check(name: str) -> Check | None:
+    """Return the check of a name, which may end in a dtype; None if there is none."""
+    base, _, dtype = name.partition(AT)
+    check = CHECKS.get(base)
+    if check is None or not dtype:
+        return check
+    return check.at(dtype) if check.dtype is None and dtype in ROUNDOFF else None
 
 
 def check(

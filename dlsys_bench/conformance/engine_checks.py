@@ -14,6 +14,7 @@ from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.runner import DEFAULTS, LocalRunner, Runner, replay_command
 from dlsys_bench.conformance.trial import EngineFactory, Options
 from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.dtypes import default_dtype
 from dlsys_bench.errors import UserError, count_of
 
 EngineLike = str | Engine | type[Engine]
@@ -51,7 +52,7 @@ def check_engine(
         raise UserError(f'on_fail is {on_fail!r}; it takes "raise" or "collect"')
     runner = make_runner(engine, device, options)
     try:
-        results = climb([runner], select(checks), beyond=beyond)
+        results = climb([runner], select(checks, runner.dtypes()), beyond=beyond)
     finally:
         runner.close()
     if on_fail == "raise" and any(result.status is Status.FAILED for result in results):
@@ -79,7 +80,7 @@ def _factory(engine: Engine | type[Engine], device: str) -> EngineFactory:
             cls, where = (
                 (engine, device) if isinstance(engine, type) else (type(engine), engine.device)
             )
-            created[dtype] = cls(where, dtype) if dtype else cls(where)
+            created[dtype] = cls(where, dtype or default_dtype(cls.dtypes))
         return created[dtype]
 
     return make
@@ -120,7 +121,7 @@ def parametrize_with_checks(
         label = engine if isinstance(engine, str) else default
         params += [
             pytest.param(_bound(runner, check), id=f"{label}-{check.name}")
-            for check in select(checks)
+            for check in select(checks, runner.dtypes())
         ]
     return pytest.mark.parametrize("check", params)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from queue import SimpleQueue
 
 from dlsys_bench.conformance import checks
-from dlsys_bench.conformance.check import CHECKS, RUNGS, Check
+from dlsys_bench.conformance.check import AT, RUNGS, Check, in_dtypes
 from dlsys_bench.conformance.finding import Fault
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.runner import Runner
+from dlsys_bench.engines.dtypes import by_precision
 from dlsys_bench.errors import UserError, count_of, nearest
 
 assert checks  # Importing them registers them.
@@ -23,21 +25,37 @@ in one check hangs in the next."""
 ResultCallback = Callable[[CheckResult], None]
 
 
-def select(names: Sequence[str] | None) -> list[Check]:
-    """Return the checks of these names, each a check or a rung; all checks for no names.
+def select(names: Sequence[str] | None, dtypes: Sequence[str] = ()) -> list[Check]:
+    """Return the checks of these names, in the dtypes of an engine; all of them for no names.
 
-    Raises UserError for an unknown name, with the nearest known one.
+    A name is a rung, which stands for all its checks, a check with or without a dtype, or a pattern
+    with wildcards as in a shell. Raises UserError for an unknown name, with the nearest known one.
     """
+    checks = in_dtypes(dtypes)
     if not names:
-        return list(CHECKS.values())
+        return list(checks.values())
+    wanted: set[str] = set()
     for name in names:
-        if name not in CHECKS and name not in RUNGS:
-            known = [*RUNGS, *CHECKS]
+        found = _matching(name, checks, dtypes)
+        if not found:
+            known = [*RUNGS, *checks]
             raise UserError(
                 f"unknown check {name!r}{nearest(name, known)}; "
                 f"known: {', '.join(RUNGS)}, or one such as {known[-1]!r}"
             )
-    return [check for check in CHECKS.values() if check.name in names or check.rung in names]
+        wanted |= found
+    return [check for check in checks.values() if check.name in wanted]
+
+
+def _matching(name: str, checks: Mapping[str, Check], dtypes: Sequence[str]) -> set[str]:
+    """Return the names of the checks that a name selects."""
+    highest = f"{AT}{by_precision(dtypes)[0]}" if dtypes else ""
+    plain = name.removesuffix(highest)  # The check of the highest precision has no suffix.
+    return {
+        check.name
+        for check in checks.values()
+        if plain in (check.name, check.rung) or fnmatchcase(check.name, name)
+    }
 
 
 def climb(

@@ -19,12 +19,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from typing import IO
 
-from dlsys_bench.conformance.check import CHECKS
+from dlsys_bench.conformance.check import find_check
 from dlsys_bench.conformance.finding import Fault, Finding
 from dlsys_bench.conformance.result import CheckResult, Status
-from dlsys_bench.conformance.runner import DEFAULTS, replay_command, replay_line
+from dlsys_bench.conformance.runner import ASK_DTYPES, DEFAULTS, replay_command, replay_line
 from dlsys_bench.conformance.trial import Options
 
 THREADS = (
@@ -55,6 +56,18 @@ class ProcessRunner:
         self.process: subprocess.Popen[bytes] | None = None
         self.answers: queue.Queue[bytes] = queue.Queue()
         self.errors: IO[bytes] | None = None
+
+    def dtypes(self) -> Sequence[str]:
+        """Return the dtypes of the engine, or none if the worker does not answer."""
+        process = self.process or self._start()
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, queue.Empty):
+            process.stdin.write(ASK_DTYPES.encode() + b"\n")
+            process.stdin.flush()
+            if answer := self.answers.get(timeout=self.options.seconds):
+                return tuple(json.loads(answer))
+        self.close()
+        return ()  # The first check reports what is wrong.
 
     def run(self, name: str) -> CheckResult:
         """Run a check, in a new worker if there is none."""
@@ -110,7 +123,8 @@ class ProcessRunner:
     def _lost(self, name: str, finding: Finding, began: float) -> CheckResult:
         replay = replay_line(replay_command(self.target, self.device), name, self.options)
         seconds = time.perf_counter() - began
-        check = CHECKS[name]
+        check = find_check(name)
+        assert check is not None, name
         return CheckResult.of(check, Status.FAILED, seconds=seconds, finding=finding, replay=replay)
 
     def _ending(self, process: subprocess.Popen[bytes]) -> str:

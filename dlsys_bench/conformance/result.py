@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from dlsys_bench.conformance.check import CHECKS, Check
+from dlsys_bench.conformance.check import Check, find_check
 from dlsys_bench.conformance.finding import Finding
 from dlsys_bench.text import printable
 
@@ -80,7 +80,7 @@ class CheckResult:
 
         Reports of earlier versions name the check alone; its rung is then that of today's check.
         """
-        name, check = values["name"], CHECKS.get(values["name"])
+        name, check = values["name"], find_check(values["name"])
         return cls(
             name,
             values.get("rung", check.rung if check else ""),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from dlsys_bench.conformance.check import CHECKS, Check
+from dlsys_bench.conformance.check import Check, find_check, in_dtypes
 from dlsys_bench.conformance.declarations import check_declarations
 from dlsys_bench.conformance.finding import BrokenError, Fault, Finding
 from dlsys_bench.conformance.result import CheckResult, Status
@@ -20,9 +21,16 @@ from dlsys_bench.text import describe
 
 DEFAULTS = Options()
 
+ASK_DTYPES = "dtypes"
+"""What a worker process is sent in place of the name of a check, to answer the engine's dtypes."""
+
 
 class Runner(Protocol):
     """Runs one check after the other."""
+
+    def dtypes(self) -> Sequence[str]:
+        """Return the dtypes of the engine, or none if it cannot be created."""
+        ...
 
     def run(self, name: str) -> CheckResult:
         """Run the check of this name."""
@@ -65,17 +73,27 @@ class LocalRunner:
     ) -> None:
         self.make, self.options, self.command = make, options, command
 
+    def dtypes(self) -> Sequence[str]:
+        """Return the dtypes of the engine, or none if it cannot be created."""
+        try:
+            return tuple(self.make("").dtypes)
+        except Exception:
+            return ()  # The first check reports the error.
+
     def run(self, name: str) -> CheckResult:
         """Run a check. An error of the engine or of the check itself is a finding."""
-        check, began = CHECKS[name], time.perf_counter()
+        check, began = find_check(name), time.perf_counter()
+        assert check is not None, name
         result: dict[str, Any] = {}
         trial: Trial | None = None
         try:
             engine = self.make("")
-            check_declarations(engine, {each.name: each.rung for each in CHECKS.values()})
+            known = in_dtypes(engine.dtypes)
+            check_declarations(engine, {each.name: each.rung for each in known.values()})
             if reason := check.missing(engine):
                 raise NotApplicableError(reason)
-            loosens = engine.loosens.get(name) or engine.loosens.get(check.rung)
+            places = (name, check.base, check.rung)
+            loosens = next((engine.loosens[p] for p in places if p in engine.loosens), None)
             trial = Trial(
                 self.make, self.options, dtype=check.dtype, loosens=loosens and loosens[0]
             )

@@ -17,6 +17,7 @@ from dlsys_bench.conformance.finding import BrokenError, Fault, broken
 from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.dtypes import by_precision
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
 from dlsys_bench.spec.losses import LOSSES
 
@@ -56,7 +57,8 @@ class Trial:
     """The engine under test, behind a guard, with the oracle and a limit on what is drawn.
 
     All that is drawn follows from the seed of the options. `dtype` is the precision of the engine
-    (default: the highest it has), `loosens` the tolerance that the engine declares for this check.
+    (None: the highest it has; an empty string: its default), `loosens` the tolerance that the
+    engine declares for this check.
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class Trial:
     @cached_property
     def engine(self) -> Guard:
         """The engine in the precision of the check."""
-        highest = "float64" if "float64" in self.make("").dtypes else "float32"
-        return Guard(self.make(self._dtype or highest))
+        dtype = self._dtype
+        if dtype is None:
+            dtype = by_precision(self.make("").dtypes)[0]
+        return Guard(self.make(dtype))
 
     @cached_property
     def generator(self) -> np.random.Generator:

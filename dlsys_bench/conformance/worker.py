@@ -7,7 +7,12 @@ import os
 import sys
 
 from dlsys_bench.conformance import checks
-from dlsys_bench.conformance.runner import LocalRunner, engine_factory, replay_command
+from dlsys_bench.conformance.runner import (
+    ASK_DTYPES,
+    LocalRunner,
+    engine_factory,
+    replay_command,
+)
 from dlsys_bench.conformance.trial import Options
 
 assert checks  # Importing them registers them.
@@ -22,7 +27,9 @@ def main() -> None:
     make, command = engine_factory(target, device), replay_command(target, device)
     runner = LocalRunner(make, Options(*options), command)
     for line in sys.stdin:
-        answers.write(json.dumps(runner.run(line.strip()).to_dict()) + "\n")
+        asked = line.strip()
+        answer = runner.dtypes() if asked == ASK_DTYPES else runner.run(asked).to_dict()
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import models_for_replicas
+from dlsys_bench.engines.dtypes import default_dtype
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.replicas import OneByOne, Replicas
@@ -53,7 +54,8 @@ class Engine(ABC):
     `convention` names the framework that the engine follows where frameworks differ (see
     `spec.convention`), and `conventions` all that it can follow. `origin` is the name or the
     "package.module:Class" that creates the engine. `threaded` says whether several threads may
-    train different networks at the same time.
+    train different networks at the same time. An engine that is created without a dtype has float32
+    if that is among its `dtypes`, and otherwise the first of them.
 
     An engine declares, with the reason, what it does not support (`lacks`) or computes less exactly
     (`loosens`), and the conformance checks report it. The keys of `lacks` are "layer:max_pool",
@@ -72,7 +74,8 @@ class Engine(ABC):
     lacks: ClassVar[Mapping[str, str]] = {}
     loosens: ClassVar[Mapping[str, tuple[float, str]]] = {}
 
-    def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
+    def __init__(self, device: str = "cpu", dtype: str = "") -> None:
+        dtype = dtype or default_dtype(self.dtypes)
         if device not in self.devices:
             raise EngineError(
                 f'engine "{self.name}" has no device {device!r}; it has {", ".join(self.devices)}'

@@ -6,11 +6,12 @@ Nothing here imports an engine or numpy, so that help texts and completion stay 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from dlsys_bench.attributes import last_line, load_attribute
+from dlsys_bench.engines.dtypes import default_dtype
 from dlsys_bench.entry_points import declared, leave_out
 from dlsys_bench.errors import EngineError, UserError, nearest
 
@@ -149,18 +150,33 @@ def check_name(name: str) -> Entry:
     return known[name]
 
 
-def create(name: str, device: str = "cpu", dtype: str = "float32") -> Engine:
-    """An engine by name, or by "package.module:Class".
+def dtypes_of(name: str) -> Sequence[str]:
+    """The dtypes of a named engine. Imports the engine unless it is built in.
+
+    Raises EngineError.
+    """
+    entry = check_name(name)
+    return entry.dtypes if name in ENGINES else _load(name).dtypes
+
+
+def _load(name: str) -> type[Engine]:
+    """The class of a named engine. Raises EngineError if there is none."""
+    from dlsys_bench.engines.base import Engine
+
+    found = load_attribute(check_name(name).target, "engine", EngineError)
+    if not (isinstance(found, type) and issubclass(found, Engine)):
+        raise EngineError(f"engine {name!r} is not a subclass of dlsys_bench.engines.base.Engine")
+    return found
+
+
+def create(name: str, device: str = "cpu", dtype: str = "") -> Engine:
+    """An engine by name, or by "package.module:Class". An empty dtype is its default one.
 
     Raises EngineError if there is none, or if it cannot be created here.
     """
-    from dlsys_bench.engines.base import Engine
-
-    engine_class = load_attribute(check_name(name).target, "engine", EngineError)
-    if not (isinstance(engine_class, type) and issubclass(engine_class, Engine)):
-        raise EngineError(f"engine {name!r} is not a subclass of dlsys_bench.engines.base.Engine")
+    engine_class = _load(name)
     try:
-        engine = engine_class(device, dtype)
+        engine = engine_class(device, dtype or default_dtype(engine_class.dtypes))
     except UserError:
         raise
     except (Exception, SystemExit) as error:

@@ -209,7 +209,13 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "arm", BENCH, "Arm; repeatable. Default: the first of the study.", Many(NAME, "arms"), ()
     ),
-    Option("dtype", BENCH[:1], "Precision; repeatable.", DTYPE, ("float32",)),
+    Option(
+        "dtype",
+        BENCH[:1],
+        "Precision; repeatable. Default: float32, or the only one that the engine has.",
+        DTYPE,
+        (),
+    ),
     Option(
         "batch-size",
         BENCH[:1],

@@ -22,6 +22,9 @@ class ScriptedRunner:
         self.faults = faults
         self.ran: list[str] = []
 
+    def dtypes(self) -> tuple[str, ...]:
+        return ()
+
     def run(self, name: str) -> CheckResult:
         self.ran.append(name)
         if name in self.faults:
@@ -82,6 +85,37 @@ def test_several_runners_share_the_checks() -> None:
     results = climb(runners, select(["loss"]))
     assert all(result.status is Status.PASSED for result in results)
     assert sorted(runners[0].ran + runners[1].ran) == sorted(c.name for c in select(["loss"]))
+
+
+def test_every_check_runs_in_every_dtype_unless_it_fixes_one() -> None:
+    names = [check.name for check in select(None, ("float32", "float64"))]
+    assert len(set(names)) == len(names)
+    for check in CHECKS.values():
+        assert check.name in names
+        assert (f"{check.name}@float32" in names) == (check.dtype is None)
+        assert f"{check.name}@float64" not in names
+    for single in ("float32", "float64"):
+        assert [check.name for check in select(None, (single,))] == list(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("loss/hinge", ["loss/hinge"]),
+        ("loss/hinge@float64", ["loss/hinge"]),
+        ("loss/hinge@float32", ["loss/hinge@float32"]),
+        ("loss/hinge*", ["loss/hinge", "loss/hinge@float32"]),
+        ("*/conv2d@float32", [f"{rung}/conv2d@float32" for rung in RUNGS[:3]]),
+    ],
+)
+def test_checks_are_selected_by_name_dtype_and_pattern(name: str, expected: list[str]) -> None:
+    assert [check.name for check in select([name], ("float32", "float64"))] == expected
+
+
+def test_the_only_dtype_may_be_named() -> None:
+    assert [check.name for check in select(["loss/hinge@float32"], ("float32",))] == ["loss/hinge"]
+    with pytest.raises(UserError, match="unknown check"):
+        select(["loss/hinge@float32"], ("float64",))
 
 
 def test_an_unknown_check_is_reported_with_the_nearest() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dlsys_bench.conformance.check import Check
+from dlsys_bench.conformance.check import AT, Check
 from dlsys_bench.conformance.engine_checks import make_runner
 from dlsys_bench.conformance.ladder import select
 from dlsys_bench.conformance.result import Status
@@ -33,10 +33,13 @@ FULL = Options()
 # test_torch_precision.py compares it with the rounding that it declares.
 OUTSIDE = ("torch-bf16",)
 
-# These compile each model anew. In the fast tier they have all checks of these rungs, and of the
-# others as many as given, which the commit selects.
+# These compile each model anew. In the fast tier they have all checks of these rungs in their
+# highest precision, and of the others as many as given, which the commit selects.
 COMPILED = {"jax": 12, "keras": 12, "keras-jax": 5}
 COMPILED_RUNGS = ("forward", "gradient", "loss", "step")
+
+# In the fast tier, numpy has every check in a lower precision, and other engines have as many.
+LOWER_PRECISION = {"numba": 12, "torch": 20, "jax": 4, "keras": 4}
 
 # Keras has one backend per process, so its second one runs in a process of its own.
 IN_OWN_PROCESS = engines().keys() - one_of_each(engines())
@@ -46,6 +49,9 @@ def fast_marks(engine: str, check: Check) -> list[pytest.MarkDecorator]:
     """Return the marks that limit a check's part in the fast tier."""
     if check.rung == "distribution":
         return [pytest.mark.rotates("distribution", 1, slow_twin=True)]
+    if AT in check.name and engine in LOWER_PRECISION:
+        group = f"checks of {engine} in a lower precision"
+        return [pytest.mark.rotates(group, LOWER_PRECISION[engine], slow_twin=True)]
     if engine in IN_OWN_PROCESS or (engine in COMPILED and check.rung not in COMPILED_RUNGS):
         return [pytest.mark.rotates(f"checks of {engine}", COMPILED[engine], slow_twin=True)]
     return []
@@ -56,7 +62,7 @@ def parameters() -> Iterator[Any]:
     for engine, entry in engines().items():
         if "cpu" not in entry.devices or engine in OUTSIDE:
             continue
-        for check in select(None):
+        for check in select(None, entry.dtypes):
             name = f"{engine}-{check.name}"
             options = COMPILED_FAST if engine in COMPILED else FAST
             marks = fast_marks(engine, check)

@@ -30,10 +30,10 @@ def subjects() -> dict[str, Case | str]:
     } or {"reference-runs": NO_ARM if found else NO_STUDY}
 
 
-@check_each("distribution", subjects(), dtype="float32")
+@check_each("distribution", subjects(), dtype="")
 def distribution(trial: Trial, case: Case | str) -> None:
     """Trainings on scanned digits, with other seeds than the reference runs, until the gate of
-    their accuracies decides."""
+    their accuracies decides. They take long, so they run in the engine's default dtype alone."""
     if isinstance(case, str):
         raise NotApplicableError(case)
     data, _ = choose_dataset(case, "digits", None)

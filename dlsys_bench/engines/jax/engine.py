@@ -46,9 +46,9 @@ class JaxEngine(Engine):
     devices = ("cpu", "cuda")
     threaded = True
 
-    def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
+    def __init__(self, device: str = "cpu", dtype: str = "") -> None:
         super().__init__(device, dtype)
-        self.placement = find_placement(self.name, device, dtype)
+        self.placement = find_placement(self.name, device, self.dtype)
 
     def check(self, *records: Any) -> None:
         """Accept every record: the engine follows mixed conventions as well."""

@@ -58,7 +58,7 @@ class KerasEngine(Engine):
         "trajectory": (1e-7, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
     }
 
-    def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
+    def __init__(self, device: str = "cpu", dtype: str = "") -> None:
         super().__init__(device, dtype)
         start_backend(self.name, self.backend, device)
 

@@ -50,13 +50,13 @@ class TorchEngine(Engine):
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
     products: ClassVar[Products] = "float32"
 
-    def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
+    def __init__(self, device: str = "cpu", dtype: str = "") -> None:
         super().__init__(device, dtype)
         if device == "cuda" and not torch.cuda.is_available():
             raise EngineError(
                 f'engine "{self.name}" finds no CUDA device on this machine: use --device cpu'
             )
-        self.placement = TorchPlacement(device, getattr(torch, dtype), self.products)
+        self.placement = TorchPlacement(device, getattr(torch, self.dtype), self.products)
 
     def recorder(self) -> Recorder | None:
         """Return what records an update as one launch, or None. There is none in double precision,
