@@ -27,7 +27,9 @@ QUICK = Recipe(
     SGD(0.02, momentum=0.9), batch_size=64, epochs=1000, steps=200, evaluate=2000, moving_decay=0.9
 )
 QUICK_ADAM = replace(QUICK, optimizer=Adam(0.001))
-
+# At rate 0.001 the accuracy on MNIST of the arms without dropout varies two to three times as much,
+# because the moving statistics lag behind the weights.
+QUICK_SIGMOID = replace(QUICK, optimizer=Adam(0.0005), steps=400)
 
 AT_CHANCE = (
     "still at chance level after the quick steps, as it is in the notebook for four epochs; "
@@ -107,9 +109,7 @@ SIGMOID = Study(
         Arm(
             arm,
             lenet5_sigmoid(arm),
-            _tiers(
-                replace(NB4, epochs=15 if "dropout" in arm else 5), replace(QUICK_ADAM, steps=300)
-            ),
+            _tiers(replace(NB4, epochs=15 if "dropout" in arm else 5), QUICK_SIGMOID),
             {"quick": AT_CHANCE} if arm == "dropout" else {},
         )
         for arm in LENET_ARMS
