@@ -41,7 +41,7 @@ TEST = """
 from mine import train
 
 def test_accuracy(accuracy_gate):
-    accuracy_gate(train, reference="reports/reference/mine.train.jsonl", smallest_drop=0.02)
+    accuracy_gate(train, reference="reports/reference/mine.train.jsonl", smallest_shift=0.02)
 """
 
 COMMANDS = """

@@ -106,7 +106,7 @@ def write_training(
     project: pytest.Pytester,
     mean: float = 0.95,
     reference: str = "REFERENCE",
-    more: str = "smallest_drop=0.02",
+    more: str = "smallest_shift=0.02",
 ) -> None:
     text = TRAINING.format(mean=mean, reference=reference, more=more)
     (project.path / "test_project.py").write_text(text)
@@ -265,15 +265,17 @@ def test_hooks_change_engines_and_studies_and_receive_each_verdict(
 @pytest.mark.parametrize(
     ("mean", "more", "message", "code"),
     [
-        (0.95, "smallest_drop=0.02", "2 passed", 0),
-        (0.92, "smallest_drop=0.02", "FAIL: test_project:train: metric 0.9", 1),
+        (0.95, "smallest_shift=0.02", "2 passed", 0),
+        (0.95, "smallest_drop=0.02", "smallest_drop is named smallest_shift", 0),
+        (0.95, "smalest_drop=0.02", "unexpected keyword argument 'smalest_drop'", 1),
+        (0.92, "smallest_shift=0.02", "FAIL: test_project:train: metric 0.9", 1),
         (0.92, "", "from a different distribution than 20 reference runs", 1),
         (0.98, "", "from a different distribution than 20 reference runs", 1),
         (0.98, "side='drop'", "2 passed", 0),
         pytest.param(
-            *(0.951, "smallest_drop=0.001", "INCONCLUSIVE: metric 0.9", 0), marks=pytest.mark.slow
+            *(0.951, "smallest_shift=0.001", "INCONCLUSIVE: metric 0.9", 0), marks=pytest.mark.slow
         ),
-        (0.95, "smallest_drop=-1", "smallest_shift is -1; it takes a number above 0", 1),
+        (0.95, "smallest_shift=-1", "smallest_shift is -1; it takes a number above 0", 1),
         (0.95, "metric='accuracy'", "returned no 'accuracy'", 1),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.attributes import load_attribute
+from dlsys_bench.attributes import load_attribute, split_target
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.cli.training import WorkOptions, work_of
 from dlsys_bench.errors import UserError, count_of
@@ -97,8 +97,8 @@ def calibrate_command(options: CalibrateOptions) -> None:
 def _jobs(options: CalibrateOptions) -> tuple[list[Job], Files]:
     """The jobs in order, and the files they belong to. Raises UserError for every mistake."""
     target, seeds = options.target, range(options.first_seed, options.first_seed + options.seeds)
-    name = target.partition("/")[0]
-    if ":" in target and not isinstance(load_attribute(name, "study or training"), Study):
+    module, name, _ = split_target(target)
+    if name and not isinstance(load_attribute(f"{module}:{name}", "study or training"), Study):
         find_train(target)
         return jobs_of_training(target, seeds), {options.file_of(target, "", ""): ()}
     work = work_of(target, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -127,8 +128,20 @@ def _check_only_gate(request: pytest.FixtureRequest) -> None:
     request.node.stash[JUDGED] = True
 
 
+def _smallest_shift(former: dict[str, float | None], smallest_shift: float | None) -> float | None:
+    """Return the smallest shift, under its former name `smallest_drop` as well."""
+    if unknown := set(former) - {"smallest_drop"}:
+        raise TypeError(f"accuracy_gate() got an unexpected keyword argument {unknown.pop()!r}")
+    if not former:
+        return smallest_shift
+    warnings.warn(
+        "accuracy_gate: smallest_drop is named smallest_shift", DeprecationWarning, stacklevel=3
+    )
+    return former["smallest_drop"]
+
+
 class AccuracyGate:
-    """`accuracy_gate(train, reference, smallest_drop=0.005)`.
+    """`accuracy_gate(train, reference, smallest_shift=0.005)`.
 
     `train(seed)` returns the metric, or several by name.
     """
@@ -140,25 +153,27 @@ class AccuracyGate:
         self,
         train: Train,
         reference: Reference,
-        smallest_drop: float | None = None,
+        smallest_shift: float | None = None,
         *,
         metric: str | Metric | None = None,
         side: str = "both",
         max_seeds: int | None = None,
         first_seed: int | None = None,
+        **former: float | None,
     ) -> Verdict:
         """Train with one seed after another until the metric passes or fails; then fail the test.
 
         `reference` is a file of reference runs (`dlsys-bench calibrate package.module:train
         --output FILE`), in the folder of the test or in the root folder, or the values themselves.
-        `smallest_drop` is the shift to detect, in the metric's units (default: the smallest that
-        can be detected). With `side` "drop" or "rise", only shifts in that direction fail. `metric`
-        names the one to judge. Seeds count from `first_seed` (default: 10000); no reference run may
-        have one of them.
+        `smallest_shift` is the shift to detect, in the metric's units (default: the smallest that
+        can be detected); its former name `smallest_drop` is deprecated. With `side` "drop" or
+        "rise", only shifts in that direction fail. `metric` names the one to judge. Seeds count
+        from `first_seed` (default: 10000); no reference run may have one of them.
         """
+        smallest_shift = _smallest_shift(former, smallest_shift)
         given = {"max_seeds": max_seeds, "first_seed": first_seed}
         changes = {name: value for name, value in given.items() if value is not None}
-        terms = replace(self.judge.terms, smallest_shift=smallest_drop, side=side, **changes)
+        terms = replace(self.judge.terms, smallest_shift=smallest_shift, side=side, **changes)
 
         def judge() -> Verdict:
             stored, source = self._reference_runs(train, reference, metric)

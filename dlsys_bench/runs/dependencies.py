@@ -28,6 +28,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from dlsys_bench.attributes import module_of, split_target
 from dlsys_bench.errors import count_of
 from dlsys_bench.runs.module_files import is_installed
 from dlsys_bench.runs.result import Result
@@ -68,8 +69,7 @@ def dependencies_of(target: str) -> dict[str, dict[str, str]]:
 
     "code" and "files" map names to digests, "packages" to versions and "environment" to values.
     """
-    module, _, path = target.partition(":")
-    source = source_of(module, path.partition(".")[0])
+    source = source_of(module_of(target), split_target(target)[1].partition(".")[0])
     names = {word for word in source.words if re.fullmatch(r"[A-Z][A-Z0-9_]*", word)} | VARIABLES
     return {
         "code": dict(sorted(source.digests.items())),

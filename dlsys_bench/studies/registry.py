@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from dlsys_bench.attributes import load_attribute
+from dlsys_bench.attributes import load_attribute, split_target
 from dlsys_bench.entry_points import collect
 from dlsys_bench.errors import UserError, nearest, type_of
 from dlsys_bench.spec.model import Model
@@ -37,7 +37,8 @@ def find(name: str, known: Mapping[str, Study] | None = None) -> list[Case]:
     Raises UserError, with the nearest name.
     """
     if ":" in name:
-        home, _, arm_name = name.partition("/")
+        module, study_name, arm_name = split_target(name)
+        home = f"{module}:{study_name}"
         study = load_attribute(home, "study")
         if not isinstance(study, Study):
             hint = "; to gate a training of your own, add --reference FILE" * callable(study)
