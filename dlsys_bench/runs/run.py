@@ -120,7 +120,8 @@ def train(
         # The loss of the last batch was finite, but the weights after its update may not be.
         if last.test_loss is not None and not math.isfinite(last.test_loss):
             history.pop()
-            raise DivergedError(last.epoch, last.steps, last.test_loss)
+            batches = last.steps - (history[-1].steps if history else 0)
+            raise DivergedError(last.epoch, batches, last.test_loss)
     except DivergedError as error:
         return net, history, error
     return net, history, None
