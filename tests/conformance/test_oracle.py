@@ -71,5 +71,6 @@ def test_a_gradient_by_hand() -> None:
     np.testing.assert_allclose(
         found.weights["dense_1.kernel"], [[4 * (1 + 4 + 0.25) / 3]], rtol=1e-15
     )
-    slope = ORACLE.slope(net, Batch(x, np.zeros((3, 1))), MeanSquaredError(), None, np.ones((3, 1)))
-    assert slope == pytest.approx(8 * x.sum() / 3, rel=1e-14)
+    batch, along = Batch(x, np.zeros((3, 1))), {None: np.ones((3, 1))}
+    loss, slope = ORACLE.slope(net, batch, MeanSquaredError(), along)
+    assert (loss, slope) == pytest.approx((found.loss, 8 * x.sum() / 3), rel=1e-14)

@@ -70,7 +70,8 @@ def lenet5(trial: Trial) -> None:
         for _ in range(2):
             direction = trial.generator.standard_normal(values.shape)
             direction /= np.linalg.norm(direction)
-            expected = trial.oracle.slope(reference, example.batch, example.loss, name, direction)
+            batch, loss = example.batch, example.loss
+            expected = trial.oracle.slope(reference, batch, loss, {name: direction}).derivative
             what = f"d {name or 'x'} along a direction"
             layer = name and name.partition(".")[0]
             close(what, (direction * values).sum(), expected, allowed, layer=layer, tensor=name)

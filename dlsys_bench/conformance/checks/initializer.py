@@ -46,7 +46,7 @@ def initializer(trial: Trial, record: type[Initializer]) -> None:
             for tensor in model.tensors:
                 expected = tensor.initializer.distribution(tensor.fans)
                 if tensor is model.tensors[0] or expected.family == "constant":
-                    _check_draw(values[tensor.name].ravel(), expected, tensor)
+                    check_draw(values[tensor.name].ravel(), expected, tensor)
 
 
 @check("initializer", "every-tensor")
@@ -64,10 +64,10 @@ def every_tensor(trial: Trial) -> None:
     values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))
     for tensor in model.tensors:
         expected = tensor.initializer.distribution(tensor.fans)
-        _check_draw(values[tensor.name].ravel(), expected, tensor)
+        check_draw(values[tensor.name].ravel(), expected, tensor)
 
 
-def _check_draw(values: Array, expected: Distribution, tensor: Tensor) -> None:
+def check_draw(values: Array, expected: Distribution, tensor: Tensor) -> None:
     """Test a draw by its bounds, its mean, its variance and its distribution function."""
     what = f"{tensor.name} {tensor.shape} by {tensor.initializer.kind}"
     if expected.family == "constant":

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.plan import Weights
 from dlsys_bench.engines.requirements import requirements
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (
@@ -77,6 +79,30 @@ NETWORKS = {
     network.model.name: network
     for network in (MLP, MLP_DROPOUT_BATCH_NORM, LENET5_TANH, LENET5_RELU)
 }
+
+
+def many_tensors(trial: Trial, count: int) -> Model:
+    """Return a network with an even number of trainable tensors: dense layers of four units with
+    tanh and, where the engine has it, batch norm."""
+    norms = (BatchNorm(epsilon=0.1),) if "batch_norm" in trial.kinds else ()
+    block: tuple[Layer, ...] = (Dense(4), TANH, *norms)
+    blocks, rest = divmod(count - 2, 2 + 2 * len(norms))
+    layers = (*block * blocks, *(Dense(4), TANH) * (rest // 2), Dense(3))
+    return to_convention(trial.convention, Model("tensors", (4,), layers))
+
+
+def mild_weights(model: Model, seed: int) -> Weights:
+    """Return weights with which neither values nor gradients vanish or explode in a deep network:
+    orthogonal kernels, and small scales and shifts."""
+    generator = np.random.default_rng((seed, 3))
+    weights = strategies.nonzero_weights(model, seed)
+    for name, values in weights.items():
+        if values.ndim == 2:
+            square = np.linalg.qr(generator.standard_normal((max(values.shape),) * 2))[0]
+            weights[name] = square[: values.shape[0], : values.shape[1]]
+        elif not name.endswith(".moving_variance"):
+            weights[name] = 0.4 * values
+    return weights
 
 
 def prepare(trial: Trial, network: TrajectoryNetwork) -> tuple[Model, Recipe, Samples]:

@@ -4,9 +4,9 @@ formula."""
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,13 @@ class OracleNetwork:
 
     model: Model
     tensors: Weights
+
+
+class Slope(NamedTuple):
+    """A loss, and its derivative along a direction."""
+
+    loss: float
+    derivative: float
 
 
 class Oracle(Engine):
@@ -77,18 +84,30 @@ class Oracle(Engine):
         return Gradients(float(value[0].real), found, _gradient(net, batch, loss, None))
 
     def slope(
-        self, net: OracleNetwork, batch: Batch, loss: Loss, name: str | None, direction: Array
-    ) -> float:
-        """Return the derivative of the loss along a direction in one tensor, or in x (None).
+        self,
+        net: OracleNetwork,
+        batch: Batch,
+        loss: Loss,
+        directions: Mapping[str | None, Array],
+    ) -> Slope:
+        """Return the loss and its derivative along a direction in some tensors and in x (None).
 
         This takes one pass, for networks that are too large for the whole gradient.
         """
         tensors, x = _stacked(net.tensors), _float64(batch.x)
-        if name is None:
-            x = x + 1j * STEP * direction
-        else:
-            tensors[name] = tensors[name] + 1j * STEP * direction
-        return float(_loss(net, tensors, x, batch, loss)[0].imag / STEP)
+        for name, direction in directions.items():
+            if name is None:
+                x = x + 1j * STEP * direction
+            else:
+                tensors[name] = tensors[name] + 1j * STEP * direction
+        value = _loss(net, tensors, x, batch, loss)[0]
+        return Slope(float(value.real), float(value.imag / STEP))
+
+    def moved_state(self, net: OracleNetwork, batch: Batch) -> Weights:
+        """Return the tensors that a training step on a batch moves without a gradient."""
+        here = ForwardPass(True, batch.masks)
+        forward(net.model, _stacked(net.tensors), _float64(batch.x), here)
+        return _moved(net.model, here)
 
     def fit(
         self, net: OracleNetwork, samples: Samples, recipe: Recipe, plan: Plan
@@ -136,9 +155,15 @@ class Oracle(Engine):
                 step.number + 1,
                 states[name],
             )
-        for (place, name), value in here.statistics.items():
-            net.tensors[f"{net.model.names[place]}.{name}"] = value[0]
+        net.tensors |= _moved(net.model, here)
         return loss, accuracy(recipe.loss, outputs[0], batch.y)
+
+
+def _moved(model: Model, here: ForwardPass) -> Weights:
+    """Return the moving statistics after a pass by their full names."""
+    return {
+        f"{model.names[place]}.{name}": value[0] for (place, name), value in here.statistics.items()
+    }
 
 
 def _float64(x: Array) -> Any:

@@ -1,0 +1,260 @@
+"""Trainings and predictions at the sizes of real networks.
+
+A complete gradient of the oracle would take hours here, but the rung of the gradients has shown
+that those of the engine are right in every block. So `fit` is compared, entry by entry, with the
+formula of the update for gradients of the engine itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+
+from dlsys_bench.conformance.blocks import BATCH_AXES, TENSOR_AXES, close_in_blocks
+from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.evaluation import PARTS
+from dlsys_bench.conformance.checks.fitting import requires_optimizer
+from dlsys_bench.conformance.checks.initializer import check_draw
+from dlsys_bench.conformance.checks.networks import many_tensors, mild_weights
+from dlsys_bench.conformance.checks.sizes import EVERY, large_layer, on_grid
+from dlsys_bench.conformance.checks.statistics import check_binomial
+from dlsys_bench.conformance.checks.subjects import SUBJECTS, magnitude, norm_if_available
+from dlsys_bench.conformance.checks.training import (
+    VARIANTS,
+    TrainingCase,
+    allowing_conventions,
+    plans,
+    regression,
+    regression_recipe,
+    start,
+)
+from dlsys_bench.conformance.finding import BrokenError
+from dlsys_bench.conformance.oracle.kinks import GAPS
+from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
+from dlsys_bench.conformance.strategies import accepts, nonzero_weights
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.data import Samples
+from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.epochs import training_epochs
+from dlsys_bench.engines.plan import Plan, Weights
+from dlsys_bench.engines.requirements import requirements
+from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.initializers import INITIALIZERS, Fans
+from dlsys_bench.spec.layers import FUNCTIONS, Activation, Dense, Dropout, Layer, Shape
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD, Optimizer
+from dlsys_bench.spec.recipe import Recipe
+
+SMOOTH = 1e-3
+"""The epsilon of an optimiser that divides by the root of squares. With a much smaller one, the
+update of an entry whose gradient is nearly zero would be one of rounding errors."""
+
+
+def _smooth(optimizer: Optimizer) -> Optimizer:
+    known = {field.name for field in fields(optimizer)}
+    return replace(optimizer, **({"epsilon": SMOOTH} if "epsilon" in known else {}))
+
+
+@check_each("step", VARIANTS, requires=requires_optimizer, prefix="large-")
+def steps(trial: Trial, optimizer: Optimizer) -> None:
+    """Three updates of a layer of 784 by 300, followed by forty tensors."""
+    _compare_steps(trial, optimizer, (784,), (Dense(300), Dense(4)), tensors=40)
+
+
+@check("step", "tensors-130")
+def tensors(trial: Trial) -> None:
+    """Three updates of 130 tensors, by the optimiser of the engine that keeps the most state."""
+    available = [o for o in VARIANTS.values() if f"optimizer:{o.kind}" not in trial.lacks]
+    defined = [o for o in available if allowing_conventions(trial, o)]
+    if not defined:
+        raise NotApplicableError("the engine lacks every optimiser")
+    _compare_steps(trial, max(defined, key=lambda o: len(fields(o))), (4,), (), tensors=130)
+
+
+def _compare_steps(
+    trial: Trial, optimizer: Optimizer, shape: Shape, below: tuple[Layer, ...], tensors: int
+) -> None:
+    """Compare three steps of a deep network with other layers below it."""
+    ways = allowing_conventions(trial, optimizer)
+    if not ways:
+        conventions = ", ".join(trial.engine.conventions)
+        raise NotApplicableError(f"the convention of {conventions} does not define this optimiser")
+    deep = many_tensors(trial, tensors)
+    model = to_convention(ways[0], replace(deep, input_shape=shape, layers=(*below, *deep.layers)))
+    generator = np.random.default_rng((trial.seed, 5))
+    samples = Samples(on_grid(generator, (40, *shape)), generator.standard_normal((40, 3)))
+    loss = MeanSquaredError()
+    recipe = Recipe(_smooth(optimizer), batch_size=16, epochs=1, shuffle=False, loss=loss)
+    weights = mild_weights(model, trial.seed)
+    for plan in plans(trial):
+        training = TrainingCase(model, weights, samples, to_convention(ways[0], recipe), plan)
+        compare_with_own_gradients(trial, training)
+
+
+def compare_with_own_gradients(trial: Trial, training: TrainingCase) -> None:
+    """Compare every tensor after a training with the updates that the gradients of the engine
+    define. The tolerance of a tensor is relative to its largest change."""
+    expected, actual = _by_own_gradients(trial, training), training.run(trial.engine)
+    eps = float(np.finfo(trial.engine.dtype).eps)
+    for name, values in expected.items():
+        before = training.weights[name]
+        allowed = trial.tolerance * magnitude(values - before) + 4 * eps * magnitude(before)
+        still = np.array_equal(actual[name], before.astype(trial.engine.dtype))
+        what = f"{name} after fit" + (", which has not moved" if still else "")
+        axes, layer = TENSOR_AXES[values.ndim], name.partition(".")[0]
+        close_in_blocks(what, actual[name], values, allowed, axes, layer=layer, tensor=name)
+
+
+def _by_own_gradients(trial: Trial, training: TrainingCase) -> Weights:
+    model, weights, samples, recipe, plan = training
+    found: Weights = {name: values.astype(np.float64) for name, values in weights.items()}
+    states: dict[str, OracleState] = {name: {} for name in found}
+    by_plan = replace(plan, parity=True)
+    for epoch in training_epochs(model, len(samples.x), recipe, by_plan):
+        for step in epoch.steps():
+            batch = Batch(samples.x[step.chosen], samples.y[step.chosen], step.masks)
+            network = trial.engine.build(model, found)
+            gradients = trial.engine.gradients(network, batch, recipe.loss).weights
+            found |= trial.oracle.moved_state(trial.oracle.build(model, found), batch)
+            for name, gradient in gradients.items():
+                at = step.learning_rate, step.number + 1, states[name]
+                found[name] = updated(
+                    recipe.optimizer, found[name], gradient.astype(np.float64), *at
+                )
+    return found
+
+
+@check("step", "every-weight", requires=["optimizer:sgd", "loss:mean_squared_error"])
+def every_weight(trial: Trial) -> None:
+    """Each of 600 weights moves by the gradient of its own sample. The checks of the order and of
+    dropout in `fit` recognise the samples by the weights that move."""
+    model = Model("every", (EVERY,), (Dense(1, use_bias=False),))
+    samples = Samples(np.eye(EVERY), 1 + np.arange(EVERY)[:, None] / EVERY)
+    recipe = regression_recipe(trial, SGD(0.1), batch_size=EVERY, epochs=1)
+    weights: Weights = {"dense_1.kernel": np.zeros((EVERY, 1))}
+    for plan in plans(trial):
+        compare_with_own_gradients(trial, TrainingCase(model, weights, samples, recipe, plan))
+
+
+IMAGE, VECTOR = (20, 18, 132), (784,)
+
+
+@check("trajectory", "fit-large", requires=["optimizer:sgd", "loss:mean_squared_error"])
+def fit_large(trial: Trial) -> None:
+    """One step of a network of every layer that the engine has, with many channels and units."""
+    layers = _every_layer(trial)
+    for plan in plans(trial):
+        # Native masks are random.
+        used = [each for each in layers if plan.parity or not isinstance(each, Dropout)]
+        _compare_fit(trial, Model("large", _input(trial), (*used, Dense(3))), plan)
+
+
+def _input(trial: Trial) -> Shape:
+    return IMAGE if "flatten" in trial.kinds else VECTOR
+
+
+def _every_layer(trial: Trial) -> list[Layer]:
+    """Return a layer of every kind and activation that the engine has, those with kinks first.
+
+    Their inputs lie on a grid, so rounding decides no maximum and no sign.
+    """
+    subjects = [s for s in SUBJECTS.values() if not trial.lacks.intersection(s.requires)]
+    shape, chain = _input(trial), []
+    # Reversed, since a relu leaves nothing for a leaky relu to do.
+    for layer in sorted(map(large_layer, reversed(subjects)), key=_place):
+        if accepts(layer, shape):
+            shape = layer.output_shape(shape)
+            chain.append(layer)
+    return chain
+
+
+def _place(layer: Layer) -> int:
+    """Return the place of a layer: with a kink, for images only, for both, for vectors only."""
+    if layer.kind in GAPS and not (
+        isinstance(layer, Activation) and not FUNCTIONS[layer.function].kink
+    ):
+        return 0
+    if layer.kind == "flatten":
+        return 3
+    images, vectors = accepts(layer, IMAGE), accepts(layer, VECTOR)
+    return 4 if not images else 1 if not vectors else 2
+
+
+def _compare_fit(trial: Trial, drawn: Model, plan: Plan) -> None:
+    model = to_convention(trial.convention, drawn)
+    generator = np.random.default_rng((trial.seed, 6))
+    samples = Samples(on_grid(generator, (3, *model.input_shape)), generator.normal(size=(3, 3)))
+    recipe = regression_recipe(trial, SGD(0.5), batch_size=3, epochs=1)
+    weights = nonzero_weights(model, trial.seed)
+    compare_with_own_gradients(trial, TrainingCase(model, weights, samples, recipe, plan))
+
+
+@check("trajectory", "batches-of-512")
+def large_batches(trial: Trial) -> None:
+    """Two batches of 512 and a smaller one, of 1,100 samples."""
+    layers = (Dense(6), Activation("tanh"), *norm_if_available(trial, moving_decay=0.7), Dense(2))
+    model = to_convention(trial.convention, Model("batches", (5,), layers))
+    recipe = regression_recipe(trial, batch_size=512, epochs=1)
+    samples, weights = regression(trial, 1100, inputs=5), start(trial, model)
+    for plan in plans(trial):
+        compare_with_own_gradients(trial, TrainingCase(model, weights, samples, recipe, plan))
+
+
+ROWS = {"rows": PARTS["parts"], "rows-of-images": PARTS["parts-of-images"]}
+
+
+@check_each("evaluation", ROWS, requires=requirements)
+def rows(trial: Trial, drawn: Model) -> None:
+    """Predictions of ten thousand samples. The counts are multiples of the sizes in which engines
+    predict, or leave a few samples over."""
+    model = to_convention(trial.convention, drawn)
+    weights = start(trial, model)
+    network, reference = trial.engine.build(model, weights), trial.oracle.build(model, weights)
+    x = on_grid(trial.generator, (10_007, *model.input_shape))
+    expected = trial.oracle.predict(reference, x)
+    allowed = trial.tolerance * magnitude(expected)
+    for count in (10_000, 8_192, 10_007):
+        actual, what = trial.engine.predict(network, x[:count]), f"the prediction of {count:,}"
+        close_in_blocks(what, actual, expected[:count], allowed, BATCH_AXES[2])
+
+
+@check("initializer", "large")
+def initializer(trial: Trial) -> None:
+    """A kernel of 784 by 300, as a whole and in blocks of rows."""
+    drawn = (record.of() for kind, record in INITIALIZERS.items() if _has(trial, kind))
+    fans = Fans(784, 300)
+    kernels = [each for each in drawn if each.distribution(fans).family != "constant"]
+    if not kernels:
+        raise NotApplicableError("the engine lacks every initializer that draws")
+    model = Model("large", (784,), (Dense(300, kernel_initializer=kernels[0]),))
+    model = to_convention(trial.convention, model)
+    tensor = model.tensors[0]
+    values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))[tensor.name]
+    expected = tensor.initializer.distribution(tensor.fans)
+    check_draw(values.ravel(), expected, tensor)
+    for first in range(0, 784, 112):
+        try:
+            check_draw(values[first : first + 112].ravel(), expected, tensor)
+        except BrokenError as error:
+            what = f"rows {first} to {first + 111}: {error.finding.what}"
+            raise BrokenError(replace(error.finding, what=what)) from None
+
+
+def _has(trial: Trial, kind: str) -> bool:
+    return f"initializer:{kind}" not in trial.lacks
+
+
+@check("state", "dropout-large", requires=["layer:dropout"])
+def dropout(trial: Trial) -> None:
+    """The masks that an engine draws for 520 samples of 784 values."""
+    samples, units = 520, 784
+    network = trial.engine.build(
+        Model("large", (units,), (Dropout(0.5), Dense(1))), seed=trial.seed
+    )
+    batch = Batch(np.ones((samples, units)), np.zeros((samples, 1)), training=True)
+    kept = trial.engine.trace(network, batch)[0] != 0
+    check_binomial(kept.sum(axis=0), samples, 0.5, "what dropout(0.5) keeps of each unit")
+    check_binomial(kept.sum(axis=1), units, 0.5, "what dropout(0.5) keeps of each sample")

@@ -1,0 +1,158 @@
+"""The layers at the sizes of real networks: forward, and their gradients along directions.
+
+The other checks compare every entry of small tensors. Here, fan-ins, units, channels, images and
+batches are larger than the blocks, tiles and limits that engines have. A complete gradient by
+complex steps would take hours. The derivative of the loss along a random direction takes one pass,
+and nearly every error of a gradient changes it; only if it is wrong is the block located.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import NamedTuple
+
+import numpy as np
+
+from dlsys_bench.conformance.blocks import BATCH_AXES, TENSOR_AXES, close_in_blocks
+from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.directions import compare_slopes
+from dlsys_bench.conformance.checks.networks import many_tensors, mild_weights
+from dlsys_bench.conformance.checks.subjects import SUBJECTS, LayerSubject, magnitude
+from dlsys_bench.conformance.strategies import Example, accepts, nonzero_weights
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.layers import Activation, Dense, Flatten, Layer, Shape
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+
+LARGE_OPTIONS = {"units": 300, "filters": 136}
+"""The values of the options that set the size of a layer's output."""
+
+
+class Size(NamedTuple):
+    """The shape of an input and the number of samples."""
+
+    shape: Shape
+    samples: int
+
+
+VECTORS = (Size((1030,), 520),)
+IMAGES = (Size((34, 33, 132), 1), Size((6, 5, 3), 520))
+"""Large images of many channels, and many images: large in every axis, and never in all at once."""
+
+
+def large_layer(subject: LayerSubject) -> Layer:
+    """Return a layer of a subject with many outputs, and otherwise its first choices."""
+    known = {field.name for field in fields(subject.layer)}
+    first = {name: values[0] for name, values in subject.layer.choices.items()}
+    large = {name: value for name, value in LARGE_OPTIONS.items() if name in known}
+    return subject.layer.of(**{**first, **large, **subject.options})
+
+
+def on_grid(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return normal values, rounded to multiples of 1/64 other than zero.
+
+    Every dtype represents them exactly. They are equal or far from each other, and far from zero,
+    so rounding decides neither the maximum of a window nor the side of a relu.
+    """
+    x = np.round(64 * generator.standard_normal(shape)) / 64
+    return np.where(x == 0, 1 / 64, x)
+
+
+def large_examples(trial: Trial, subject: LayerSubject) -> list[Example]:
+    """Return the large examples of a layer, below a dense one, that an engine can compute."""
+    layer = large_layer(subject)
+    # An activation treats the values of images and of vectors alike.
+    sizes = VECTORS if isinstance(layer, Activation) else VECTORS + IMAGES
+    found = []
+    for shape, samples in sizes:
+        after = (Flatten(),) if len(shape) == 3 and layer.kind != "flatten" else ()
+        if accepts(layer, shape) and ("flatten" in trial.kinds or not after):
+            model = Model("large", shape, (layer, *after, Dense(3)))
+            found.append(random_example(trial, to_convention(trial.convention, model), samples))
+    return found
+
+
+def random_example(trial: Trial, model: Model, samples: int) -> Example:
+    generator = np.random.default_rng((trial.seed, 2))
+    batch = Batch(
+        on_grid(generator, (samples, *model.input_shape)),
+        generator.standard_normal((samples, *model.output_shape)),
+        Plan(trial.seed).masks(model, 0, samples),
+        training=True,
+    )
+    weights = nonzero_weights(model, trial.seed)
+    return Example(model, weights, batch, MeanSquaredError(), trial.seed)
+
+
+def requires(subject: LayerSubject) -> list[str]:
+    """Return what an engine must have for a large layer, with a loss of values."""
+    return [*subject.requires, "loss:mean_squared_error"]
+
+
+@check_each("forward", SUBJECTS, requires=lambda subject: subject.requires, prefix="large-")
+def forward(trial: Trial, subject: LayerSubject) -> None:
+    """The outputs of a large layer, in training, and the prediction."""
+    for example in large_examples(trial, subject):
+        _compare_outputs(trial, example)
+
+
+def _compare_outputs(trial: Trial, example: Example) -> None:
+    engine, oracle, model, batch = trial.engine, trial.oracle, example.model, example.batch
+    network, reference = engine.build(model, example.weights), oracle.build(model, example.weights)
+    outputs = engine.trace(network, batch), oracle.trace(reference, batch)
+    size = f"{len(batch.x):,} samples of {model.input_shape}"
+    for name, actual, expected in zip(model.names, *outputs, strict=True):
+        what, axes = f"the output of {name} for {size}", BATCH_AXES[expected.ndim]
+        close_in_blocks(
+            what, actual, expected, trial.tolerance * magnitude(expected), axes, layer=name
+        )
+    expected = oracle.predict(reference, batch.x)
+    allowed = trial.tolerance * magnitude(expected)
+    actual = engine.predict(network, batch.x)
+    close_in_blocks(f"the prediction for {size}", actual, expected, allowed, BATCH_AXES[2])
+
+
+@check_each("gradient", SUBJECTS, requires=requires, prefix="large-")
+def gradient(trial: Trial, subject: LayerSubject) -> None:
+    """The gradients of a large layer along random directions."""
+    for example in large_examples(trial, subject):
+        compare_slopes(trial, example)
+
+
+TENSORS = {"tensors-40": 40, "tensors-130": 130}
+"""The numbers of tensors of the networks of many tensors, by the subject of their check."""
+
+
+@check_each("gradient", TENSORS, requires=lambda count: requires(SUBJECTS["tanh"]))
+def tensors(trial: Trial, count: int) -> None:
+    """The gradients of every tensor of a network that has many."""
+    model = many_tensors(trial, count)
+    example = random_example(trial, model, samples=16)
+    compare_slopes(trial, example._replace(weights=mild_weights(model, trial.seed)))
+
+
+EVERY = 600
+"""The number of inputs of the network whose every weight has to move."""
+
+
+@check("gradient", "every-weight", requires=requires(SUBJECTS["dense"]))
+def every_weight(trial: Trial) -> None:
+    """Each of 600 weights has a gradient of its own sample. The checks of the order and of dropout
+    in `fit` recognise the samples by the weights that move."""
+    model = Model("every", (EVERY,), (Dense(1, use_bias=False),))
+    x, y = np.eye(EVERY), 1 + np.arange(EVERY)[:, None] / EVERY
+    network = trial.engine.build(model, {"dense_1.kernel": np.zeros((EVERY, 1))})
+    found = trial.engine.gradients(network, Batch(x, y), MeanSquaredError())
+    expected = -2 * y / EVERY
+    close_in_blocks(
+        "d dense_1.kernel, of a sample for each weight",
+        found.weights["dense_1.kernel"],
+        expected,
+        trial.tolerance * magnitude(expected),
+        TENSOR_AXES[2],
+        layer="dense_1",
+        tensor="dense_1.kernel",
+    )
