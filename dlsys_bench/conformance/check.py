@@ -80,6 +80,16 @@ CHECKS: dict[str, Check] = {}
 """Every check by name, rung by rung, without those of a lower precision."""
 
 
+def sort_by_rung() -> None:
+    """Order CHECKS by rung, and within a rung as they were registered.
+
+    A module may register checks of several rungs.
+    """
+    ordered = sorted(CHECKS.items(), key=lambda item: RUNGS.index(item[1].rung))
+    CHECKS.clear()
+    CHECKS.update(ordered)
+
+
 def in_dtypes(dtypes: Sequence[str]) -> dict[str, Check]:
     """Return every check by name in every dtype of an engine, the highest precision first.
 

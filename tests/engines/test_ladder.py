@@ -7,6 +7,7 @@ does. What a check covers needs no hand-written test for one engine.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -38,6 +39,10 @@ OUTSIDE = ("torch-bf16",)
 COMPILED = {"jax": 12, "keras": 12, "keras-jax": 5}
 COMPILED_RUNGS = ("forward", "gradient", "loss", "step")
 
+# In the fast tier, numpy has every check of large layers, and other engines have as many.
+LARGE = ("*/large-*", "*/tensors-*", "*/rows*", "trajectory/fit-large")
+LARGE_CHECKS = 4
+
 # In the fast tier, numpy has every check in a lower precision, and other engines have as many.
 LOWER_PRECISION = {"numba": 12, "torch": 20, "jax": 4, "keras": 4}
 
@@ -52,6 +57,8 @@ def fast_marks(engine: str, check: Check) -> list[pytest.MarkDecorator]:
     if AT in check.name and engine in LOWER_PRECISION:
         group = f"checks of {engine} in a lower precision"
         return [pytest.mark.rotates(group, LOWER_PRECISION[engine], slow_twin=True)]
+    if engine != "numpy" and any(fnmatchcase(check.name, pattern) for pattern in LARGE):
+        return [pytest.mark.rotates(f"large checks of {engine}", LARGE_CHECKS, slow_twin=True)]
     if engine in IN_OWN_PROCESS or (engine in COMPILED and check.rung not in COMPILED_RUNGS):
         return [pytest.mark.rotates(f"checks of {engine}", COMPILED[engine], slow_twin=True)]
     return []

@@ -1,6 +1,7 @@
-"""The checks, by rung. Importing this package registers them in the order of the rungs."""
+"""The checks. Importing this package registers them and orders them by rung."""
 
-from dlsys_bench.conformance.checks import (  # noqa: I001
+from dlsys_bench.conformance.check import sort_by_rung  # noqa: I001
+from dlsys_bench.conformance.checks import (
     shapes,
     forward,
     gradient,
@@ -20,6 +21,8 @@ from dlsys_bench.conformance.checks import (  # noqa: I001
     determinism,
     distribution,
 )
+
+sort_by_rung()
 
 __all__ = [
     "checkpoint",

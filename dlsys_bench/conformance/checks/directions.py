@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -61,7 +62,9 @@ def compare_slopes(trial: Trial, example: Example) -> None:
     network = trial.engine.build(example.model, example.weights)
     reference = trial.oracle.build(example.model, example.weights)
     found = trial.engine.gradients(network, example.batch, example.loss)
-    parts = list(_parts({None: found.x, **found.weights}))
+    gradients: dict[str | None, Array] = {None: found.x}
+    gradients.update(found.weights)
+    parts = list(_parts(gradients))
     generator = np.random.default_rng((trial.seed, 4))
     allowed = trial.tolerance * np.sqrt(len(parts))
     for _ in range(DIRECTIONS):
@@ -108,10 +111,14 @@ def _compare_part(
 
     if not wrong():
         return
-    bounds = []
-    for axis, size in enumerate(signs.shape):
-        before = (slice(None),) * axis
-        bounds.append(failing_range(size, lambda part, before=before: wrong(*before, part)))
+    everything = (slice(None),) * signs.ndim
+
+    def wrong_along(axis: int, part: slice) -> bool:
+        return wrong(*everything[:axis], part)
+
+    bounds = [
+        failing_range(size, partial(wrong_along, axis)) for axis, size in enumerate(signs.shape)
+    ]
     block = tuple(slice(first, last + 1) for first, last in bounds)
     text = describe_block(signs.shape, bounds, part.axes)
     actual, expected = (slope * part.scale for slope in slopes(*block))
