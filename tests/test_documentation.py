@@ -194,3 +194,26 @@ def test_links_lead_somewhere() -> None:
         if not ((ROOT / page).parent / target).exists()
     ]
     assert not broken
+
+
+def named_definitions(text: str) -> list[tuple[str, str]]:
+    """Return (path in the package, name) of each "`module.py` (`NAME`)" in the rows of tables. The
+    first cell of a row may name the folder of its modules: "in `engines/numpy/`"."""
+    found = []
+    for row in re.findall(r"^\|.*\|$", text, re.MULTILINE):
+        folder = re.search(r"in `([\w/]+/)` \|", row)
+        for path, names in re.findall(r"`([\w/]+\.py)` \(([^)]*`)", row):
+            whole = f"{folder[1] if folder else ''}{path}"
+            found += [(whole, name) for name in re.findall(r"`(\w[\w.]*)`", names)]
+    return found
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/extend.md"])
+def test_the_tables_of_a_page_name_definitions_that_exist(page: str) -> None:
+    named = named_definitions(PAGES[page])
+    assert len(named) > 3
+    for path, name in named:
+        source = (ROOT / "dlsys_bench" / path).read_text(encoding="utf-8")
+        definition = rf"^\s*(?:def |class )?{name.rpartition('.')[2]}\b"
+        exists = re.search(definition, source, re.MULTILINE) is not None
+        assert exists, f"{path} has no {name}"

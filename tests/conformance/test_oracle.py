@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -9,19 +11,37 @@ from hypothesis import assume, given
 from dlsys_bench import strategies
 from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.conformance.oracle import Oracle
+from dlsys_bench.conformance.oracle import forward as oracle_forward
+from dlsys_bench.conformance.oracle.optimizers import UPDATES
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.layers import Dense
-from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, Dense
+from dlsys_bench.spec.losses import LOSSES, MeanSquaredError
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import Optimizer
+from dlsys_bench.spec.optimizers import OPTIMIZERS, Optimizer
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.strategies import Example
 
 ORACLE = Oracle()
+
+
+@pytest.mark.parametrize(
+    ("records", "definitions"),
+    [
+        pytest.param(LAYERS, oracle_forward.FORWARD, id="layers"),
+        pytest.param(FUNCTIONS, oracle_forward.FUNCTIONS, id="functions"),
+        pytest.param(LOSSES, oracle_forward.LOSSES, id="losses"),
+        pytest.param(OPTIMIZERS, UPDATES, id="optimizers"),
+    ],
+)
+def test_the_oracle_defines_every_record(
+    records: Mapping[str, object], definitions: Mapping[str, object]
+) -> None:
+    missing = sorted(records.keys() - definitions.keys())
+    assert not missing, f"the oracle has no definition of {', '.join(missing)}"
 
 
 @given(strategies.examples())
