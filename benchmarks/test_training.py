@@ -44,7 +44,7 @@ def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) 
         pytest.skip(f"no GPU: {error}")
     with exclusive(device):
         epoch = EpochBenchmark(engine, work, work.samples(), ROUNDS + 2)
-        with GpuMonitor(device) as gpu, BackgroundLoad() as background:
+        with BackgroundLoad() as background, GpuMonitor(device) as gpu:
             benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)
         info = (
             epoch.stop()

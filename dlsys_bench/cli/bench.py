@@ -36,13 +36,16 @@ class CompareBenchmarksOptions:
 
     a: Path
     b: Path
+    across_machines: bool
     json: bool
 
 
 @receives(CompareBenchmarksOptions)
 def compare_command(options: CompareBenchmarksOptions) -> None:
     """Print the speedups, and exit with 1 if any is slower, 3 if any is ambiguous."""
-    changes, left_out = compare_benchmarks(options.a, options.b)
+    changes, left_out = compare_benchmarks(
+        options.a, options.b, across_machines=options.across_machines
+    )
     if options.json:
         report = {
             "a": str(options.a),
@@ -53,10 +56,29 @@ def compare_command(options: CompareBenchmarksOptions) -> None:
         click.echo(json.dumps(report, indent=1))
     else:
         show(Table(f"{options.a} (A) and {options.b} (B)", HEADS, _rows(changes)))
-        for name in left_out:
-            say(f"left out: {name}: not in both files")
+        for line in (*_differences(changes), *_left_out(left_out)):
+            say(line)
     speeds = [change.speed for change in changes]
     sys.exit(1 if Speed.SLOWER in speeds else 3 if Speed.AMBIGUOUS in speeds else 0)
+
+
+def _differences(changes: Sequence[Change]) -> list[str]:
+    """Return a line for each difference of the sessions, and one that states its consequence."""
+    found: dict[str, list[str]] = {}
+    for change in changes:
+        for difference in change.differences:
+            found.setdefault(str(difference), []).append(change.name)
+    lines = [
+        f"different: {text}" + ("" if len(names) == len(changes) else f" ({', '.join(names)})")
+        for text, names in found.items()
+    ]
+    if not lines or changes[0].across_machines:
+        return lines
+    return [*lines, "a comparison of different sessions is AMBIGUOUS without --across-machines"]
+
+
+def _left_out(names: Sequence[str]) -> list[str]:
+    return [f"left out: {name}: not in both files" for name in names]
 
 
 def _rows(changes: Sequence[Change]) -> list[tuple[str, ...]]:

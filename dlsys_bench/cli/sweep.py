@@ -27,7 +27,7 @@ class SweepOptions(MeasureOptions):
 
 @receives(SweepOptions)
 def sweep_command(options: SweepOptions) -> None:
-    """Measure every point, and exit with 1 if any was not measured."""
+    """Measure every point, and exit with 2 if any was not measured."""
     points, missed = _points(options), 0
     for number, (point, found) in enumerate(
         sweep(points, options.output, options.seconds), start=1
@@ -44,14 +44,23 @@ def sweep_command(options: SweepOptions) -> None:
     if stored := read(options.output):
         picture = speed(stored, options.output.with_suffix(".png"))
         write_beside(options.output, "Speed", speed_tables(stored), picture)
-    sys.exit(1 if missed else 0)
+    sys.exit(2 if missed else 0)
 
 
 def _points(options: SweepOptions) -> list[Point]:
     cases = arms_of(options)
     places = places_of(options.engines, options.devices, options.dtypes)
     return [
-        Point(engine, device, dtype, case.study.name, case.arm.name, size, threads, replicas)
+        Point(
+            engine,
+            device,
+            dtype,
+            case.home or case.study.name,
+            case.arm.name,
+            size,
+            threads,
+            replicas,
+        )
         for case, (engine, device, dtype), size, threads, replicas in product(
             cases, places, options.batch_sizes, options.threads or (None,), options.replicas
         )

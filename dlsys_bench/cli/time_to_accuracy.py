@@ -32,7 +32,7 @@ class TimeToAccuracyOptions(MeasureOptions):
 
 @receives(TimeToAccuracyOptions)
 def time_to_accuracy_command(options: TimeToAccuracyOptions) -> None:
-    """Train every run to its target, and exit with 1 if any did not reach it."""
+    """Train every run to its target, and exit with 1 if any did not reach it, 2 if any failed."""
     runs = _runs(options)
     missed, broken = 0, []
     for number, (run, found) in enumerate(train_each(runs, options.output), start=1):
@@ -51,7 +51,7 @@ def time_to_accuracy_command(options: TimeToAccuracyOptions) -> None:
     if results := group_by_target([*_current(options), *broken]):
         picture = to_accuracy(results, options.output.with_suffix(".png"))
         write_beside(options.output, "Time to accuracy", to_accuracy_tables(results), picture)
-    sys.exit(1 if missed or broken else 0)
+    sys.exit(2 if broken else 1 if missed else 0)
 
 
 def _runs(options: TimeToAccuracyOptions) -> list[Run]:

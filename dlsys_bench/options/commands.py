@@ -208,8 +208,9 @@ COMMANDS = (
 
         Each benchmark in both files has a row with the speedup of B and its 95% interval. It is
         FASTER or SLOWER if the intervals of the two medians do not overlap. It is AMBIGUOUS if they
-        do, if other processes used more than 5% of the machine, or if the GPU was slowed, by heat,
-        by its power limit, or for another reason that its driver reports.
+        do, if other processes used more than 5% of the machine, if the GPU was slowed, by heat, by
+        its power limit, or for another reason that its driver reports, or if A and B were made on
+        different machines, with different versions, or with different settings.
 
         Exit codes: 0 none is slower, 1 some are, 2 usage or nothing to compare, 3 none is slower
         but some are ambiguous.
@@ -226,7 +227,7 @@ COMMANDS = (
         Each point runs in its own process, which has to show that it trains. Points that cannot be
         measured are listed with the reason. Tables and a plot are written next to OUTPUT.
 
-        Exit codes: 0 every point was measured, 1 some were not, 2 usage.
+        Exit codes: 0 every point was measured, 2 usage, or some were not.
         """,
     ),
     Command(
@@ -244,7 +245,8 @@ COMMANDS = (
         reaches the target, diverges, or fails is right-censored. A table and a plot are written
         next to OUTPUT.
 
-        Exit codes: 0 every run reached it, 1 some did not, 2 usage, or there are no reference runs.
+        Exit codes: 0 every run reached it, 1 some did not, 2 usage, no reference runs, or a run
+        ended in an error.
         """,
     ),
 )

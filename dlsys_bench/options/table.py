@@ -65,6 +65,9 @@ METRIC = (
 POINTS = "File that keeps each point as it is measured; points already in it are skipped."
 SEEDS = "Runs of each engine; with fewer than 6 the median has no 95% interval."
 MARGIN = "Equivalence margin: means closer than this are the same, in the figure's units."
+ACROSS_MACHINES = (
+    "Compare although the machines, versions or settings of A and B differ, instead of AMBIGUOUS."
+)
 
 INCONCLUSIVE = "Result of a test whose verdict is INCONCLUSIVE."
 
@@ -241,6 +244,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("output", BENCH[:1], POINTS, File(), Path("reports/speed.jsonl")),
     Option("seeds", BENCH[1:], SEEDS, COUNT, 6),
     Option("output", BENCH[1:], POINTS, File(), Path("reports/time-to-accuracy.jsonl")),
+    Option("across-machines", ("bench compare",), ACROSS_MACHINES, Flag(), False),
     # Stored runs and reports.
     Option("store", STORE, "Store.", File(), RUNS),
     Option("study", SELECT, "Only runs of this study.", NAME),

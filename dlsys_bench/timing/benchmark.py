@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
-import numpy as np
 import psutil
 
 from dlsys_bench.errors import UserError, type_of
 from dlsys_bench.provenance import provenance
+from dlsys_bench.timing.arrays import named_arrays
 from dlsys_bench.timing.device import device_memory, in_use
 from dlsys_bench.timing.device_lock import exclusive
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.load import BackgroundLoad
-from dlsys_bench.timing.peak import matrix_peak
+from dlsys_bench.timing.peak import blas_in_use, matrix_peak
+from dlsys_bench.timing.reading import MAX_WAIT, Losses, read_loss, read_losses, unfinished_work
 from dlsys_bench.timing.validity import check_losses, check_weights
 
 try:
@@ -26,7 +28,10 @@ except ImportError:  # On Windows, where psutil reports the peak.
     resource = None  # type: ignore[assignment]
 
 Step = Callable[[], Any]
-ReadWeights = Callable[[], Mapping[str, Any]]
+ReadWeights = Callable[[], object]
+
+CONFIRMATIONS = 3
+"""The additional rounds that decide whether reading losses waits, so that one delay does not."""
 
 
 @dataclass(frozen=True)
@@ -40,44 +45,70 @@ class RoundOptions:
 
 @dataclass
 class _StepTiming:
-    """A step that is timed: its losses, and what was measured with it."""
+    """A step that is timed: its losses, and what was measured with it.
+
+    `losses` are those of every step so far as the step returned them, and `seconds` those of each
+    round.
+    """
 
     step: Step
+    steps: int
     synchronize: Callable[[], object] | None
     losses: list[Any] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     info: dict[str, Any] = field(default_factory=dict)
 
-    def wait(self) -> None:
+    def run_round(self) -> None:
+        """Make the steps of a round, and wait until the device has finished them."""
+        started = time.perf_counter()
+        for _ in range(self.steps):
+            self.losses.append(self.step())
+        self._wait()
+        self.seconds.append(time.perf_counter() - started)
+
+    def run(self, benchmark: Any, device: str, options: RoundOptions) -> list[float]:
+        """Run the first step, then the rounds of the benchmark, and return the losses.
+
+        All run alone on their device. The first step is timed separately, since it may compile.
+        Raises UnfinishedWorkError if the rounds do not contain the work, and UserError.
+        """
+        with exclusive(device):
+            started = time.perf_counter()
+            self.losses.append(self.step())
+            self._wait()
+            read_loss(self.losses[0])
+            self.info["first_step_seconds"] = time.perf_counter() - started
+            # The framework may use a GPU although the caller did not name one.
+            device = "cuda" if device == "cpu" and in_use() else device
+            with exclusive(device):
+                # The state of a GPU is read before the load, which may be measured for longer.
+                with BackgroundLoad() as background, GpuMonitor(device) as gpu:
+                    benchmark.pedantic(
+                        self.run_round, rounds=options.rounds, warmup_rounds=options.warmup_rounds
+                    )
+                    losses = read_losses(self.losses)
+                if losses.wait_fraction(sum(self.seconds)) > MAX_WAIT:
+                    self._confirm_waiting()
+        self.info |= {"others_share": background.fraction, "peak_memory_bytes": peak_memory()}
+        self.info |= device_memory() | gpu.info
+        return losses.values
+
+    def _confirm_waiting(self) -> None:
+        """Raise UnfinishedWorkError if reading the losses of further rounds waits as well."""
+        fractions = []
+        for _ in range(CONFIRMATIONS):
+            self.run_round()
+            losses: Losses = read_losses(self.losses[-self.steps :])
+            fractions.append(losses.wait_fraction(self.seconds[-1]))
+        if median(fractions) > MAX_WAIT:
+            raise unfinished_work(median(fractions), synchronized=self.synchronize is not None)
+
+    def _wait(self) -> None:
         """Wait until the device has finished the steps."""
         if self.synchronize:
             self.synchronize()
         else:
             _wait(self.losses[-1])
-
-    def run(self, benchmark: Any, device: str, options: RoundOptions) -> None:
-        """Run the first step, then the rounds of the benchmark, alone on their device.
-
-        The first step is timed separately, since it may compile.
-        """
-
-        def run_round() -> None:
-            for _ in range(options.steps):
-                self.losses.append(self.step())
-            self.wait()
-
-        with exclusive(device):
-            started = time.perf_counter()
-            self.losses.append(self.step())
-            self.wait()
-            self.info["first_step_seconds"] = time.perf_counter() - started
-            # The framework may use a GPU although the caller did not name one.
-            device = "cuda" if device == "cpu" and in_use() else device
-            with exclusive(device), GpuMonitor(device) as gpu, BackgroundLoad() as background:
-                benchmark.pedantic(
-                    run_round, rounds=options.rounds, warmup_rounds=options.warmup_rounds
-                )
-        self.info |= {"others_share": background.fraction, "peak_memory_bytes": peak_memory()}
-        self.info |= device_memory() | gpu.info
 
 
 class TrainBenchmark:
@@ -89,6 +120,7 @@ class TrainBenchmark:
 
     def __init__(self, benchmark: Any) -> None:
         self.benchmark = benchmark
+        self.info: dict[str, Any] = {}
 
     def __call__(
         self,
@@ -104,7 +136,8 @@ class TrainBenchmark:
         """Time rounds of steps, and fail unless the loss fell.
 
         - `samples`: the number of samples of a step.
-        - `weights`: a function that returns arrays by name. Each has to change.
+        - `weights`: a function that returns arrays of any framework: by name, as a list, or nested
+          in mappings and lists. Each has to change.
         - `synchronize`: waits for the device at the end of each round; by default the last loss is
           waited for as torch and JAX do it. Losses are read after the last round.
         - `flops`: the operations of one sample. Adds the rate, and its fraction of the matrix peak.
@@ -112,31 +145,47 @@ class TrainBenchmark:
           second if torch or JAX uses it unannounced, so that no other process times anything on it.
         - `steps`, `rounds`, `warmup_rounds`: see RoundOptions.
 
-        Raises NotTrainingError if the loss did not fall or an array did not change, and UserError
-        if a loss is not a number.
+        Raises NotTrainingError if the loss did not fall or an array did not change,
+        UnfinishedWorkError if reading the losses takes a substantial part of the time, because the
+        rounds then end before their work is done, and UserError if a loss is not a number.
         """
+        if not hasattr(self.benchmark, "pedantic"):
+            raise UserError(
+                f"the fixture `benchmark` is {type_of(self.benchmark)} without the method pedantic"
+            )
+        if weights is not None and not callable(weights):
+            raise UserError(
+                f"weights is {type_of(weights)}; it takes a function, as in weights=lambda: ..."
+            )
         options = RoundOptions(**rounds)
-        timing = _StepTiming(step, synchronize)
-        before = _arrays(weights)
-        timing.run(self.benchmark, device, options)
-        losses = [_number(loss) for loss in timing.losses]
+        timing = _StepTiming(step, options.steps, synchronize)
+        before = None if weights is None else named_arrays(weights())
+        losses = timing.run(self.benchmark, device, options)
         check_losses(losses, options.steps)
-        check_weights(before, _arrays(weights))
-        self.benchmark.extra_info |= {
+        if weights is not None and before is not None:
+            check_weights(before, named_arrays(weights()))
+        self.info = {
             "samples": samples,
             "steps": options.steps,
             "loss_first": losses[0],
             "loss_last": losses[-1],
             **timing.info,
             **provenance(),
-            **self._rates(samples, options.steps, flops),
+            "blas": blas_in_use(),
+            **self._rates(samples, options.steps, flops, timing.seconds[-options.rounds :]),
         }
+        extra_info = getattr(self.benchmark, "extra_info", None)
+        if isinstance(extra_info, MutableMapping):
+            extra_info.update(self.info)
 
-    def _rates(self, samples: int, steps: int, flops: float | None) -> dict[str, float]:
+    def _rates(
+        self, samples: int, steps: int, flops: float | None, round_seconds: list[float]
+    ) -> dict[str, float]:
         """Return the time per step and the rates, nothing if benchmarks are disabled."""
-        if not self.benchmark.stats:
+        duration = _median_of(self.benchmark, round_seconds)
+        if duration is None:
             return {}
-        seconds = self.benchmark.stats.stats.median / steps
+        seconds = duration / steps
         rates = {
             "microseconds_per_step": 1e6 * seconds,
             "samples_per_second": samples / seconds,
@@ -151,6 +200,20 @@ class TrainBenchmark:
         }
 
 
+def _median_of(benchmark: Any, round_seconds: list[float]) -> float | None:
+    """Return the median seconds of a round as the fixture reports it, None if it is disabled.
+
+    A fixture that reports none, such as that of pytest-codspeed, has the median of `round_seconds`.
+    """
+    stats = getattr(benchmark, "stats", benchmark)
+    if stats is None:
+        return None
+    for owner in (getattr(stats, "stats", None), stats):
+        if isinstance(found := getattr(owner, "median", None), int | float):
+            return float(found)
+    return median(round_seconds)
+
+
 def peak_memory() -> int:
     """Return the most memory that this process has held, in bytes."""
     usage = getattr(resource, "getrusage", None)
@@ -161,26 +224,12 @@ def peak_memory() -> int:
 
 
 def _wait(loss: Any) -> None:
-    """Wait until the device has computed the loss."""
+    """Wait until the device has computed the loss, as torch and JAX do it."""
     if hasattr(loss, "block_until_ready"):
         loss.block_until_ready()
-    elif getattr(loss, "is_cuda", False):
-        sys.modules["torch"].cuda.synchronize()
-
-
-def _number(loss: Any) -> float:
-    try:
-        return float(loss)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"step() returned {type_of(loss)}; it has to return the loss, a number"
-        ) from error
-
-
-def _arrays(weights: Callable[[], Mapping[str, Any]] | None) -> dict[str, np.ndarray]:
-    """Return copies of the arrays as numpy arrays."""
-    found = {} if weights is None else weights()
-    return {
-        name: np.array(values.detach().cpu() if hasattr(values, "detach") else values)
-        for name, values in found.items()
-    }
+        return
+    kind = getattr(getattr(loss, "device", None), "type", "cpu")
+    if kind != "cpu" and hasattr(
+        backend := getattr(sys.modules.get("torch"), kind, None), "synchronize"
+    ):
+        backend.synchronize()  # torch.cuda, torch.mps, torch.xpu

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, count_of
+from dlsys_bench.timing.benchmark_file import Benchmark, read_benchmarks
+from dlsys_bench.timing.differences import Difference, differences
 from dlsys_bench.timing.load import BUSY
 from dlsys_bench.timing.ratio import Ratio, Speed, unpaired_ratio
 
@@ -20,7 +22,8 @@ class Change:
     `a` and `b` are median seconds, `ratio` is the speedup of B, and `drift` the speedup of the
     machine itself, from its matrix peak. `others` is the higher of the two background loads, and
     `slowed_by` lists what slowed the GPU in either file. The last three are None if neither file
-    has them.
+    has them. `differences` are those of the machines, versions and settings; `across_machines`
+    states that the user accepts them.
     """
 
     name: str
@@ -30,12 +33,16 @@ class Change:
     drift: float | None
     others: float | None
     slowed_by: list[str] | None = None
+    differences: Sequence[Difference] = ()
+    across_machines: bool = False
 
     @property
     def speed(self) -> Speed:
-        """The verdict on B; AMBIGUOUS if the background load was high or the GPU was slowed."""
-        disturbed = self.others is not None and self.others > BUSY
-        return Speed.AMBIGUOUS if disturbed or self.slowed_by else self.ratio.speed
+        """The verdict on B; AMBIGUOUS if the background load was high, the GPU was slowed, or the
+        sessions differ in what they ran on."""
+        loaded = self.others is not None and self.others > BUSY
+        different = self.differences and not self.across_machines
+        return Speed.AMBIGUOUS if loaded or self.slowed_by or different else self.ratio.speed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the change as JSON values."""
@@ -51,64 +58,51 @@ class Change:
             "machine": self.drift,
             "others": self.others,
             "gpu_slowed_by": self.slowed_by,
+            "differences": [one.to_dict() for one in self.differences],
         }
 
 
-def read_benchmarks(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the benchmarks in a file of `--benchmark-json` or `--benchmark-save-data`, by name.
-
-    Raises UserError if the file cannot be read, has other contents, or lacks the rounds.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        found = {benchmark["fullname"]: benchmark for benchmark in content["benchmarks"]}
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not a file of pytest-benchmark: write one by --benchmark-json={path.name}"
-        ) from error
-    without = [name for name, one in found.items() if not one.get("stats", {}).get("data")]
-    if without:
-        raise UserError(
-            f"{path} has no rounds of {without[0]}, only their summary: write it by "
-            "--benchmark-json=FILE, or by --benchmark-save=NAME with --benchmark-save-data"
-        )
-    return found
-
-
-def compare_benchmarks(a: Path, b: Path) -> tuple[list[Change], list[str]]:
+def compare_benchmarks(
+    a: Path, b: Path, *, across_machines: bool = False
+) -> tuple[list[Change], list[str]]:
     """Return the changes of the benchmarks in both files, and the names of those in only one.
 
-    If both files have the matrix peak of their machine, its change widens every interval. Raises
-    UserError if the files have no benchmark in common.
+    If both files have the matrix peak of their machine, its change widens every interval, unless
+    the files are compared `across_machines`. Raises UserError if a file is invalid, or if the files
+    have no benchmark in common.
     """
     first, second = read_benchmarks(a), read_benchmarks(b)
-    shared = [name for name in first if name in second]
+    shared = [name for name in first.benchmarks if name in second.benchmarks]
     if not shared:
-        raise UserError(
-            f"{a} and {b} have no benchmark in common: {', '.join(first)}; {', '.join(second)}"
-        )
-    changes = [_change(name, first[name], second[name]) for name in shared]
-    return changes, [name for name in (*first, *second) if name not in shared]
+        names = [_first_of(list(file.benchmarks)) for file in (first, second)]
+        raise UserError(f"{a} and {b} have no benchmark in common: {names[0]}; {names[1]}")
+    changes = []
+    for name in shared:
+        sides = first.benchmarks[name], second.benchmarks[name]
+        found = differences(first, second, *sides)
+        changes.append(_change(*sides, found, across_machines=across_machines))
+    return changes, [name for name in (*first.benchmarks, *second.benchmarks) if name not in shared]
 
 
-def _change(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Change:
-    info = [benchmark.get("extra_info", {}) for benchmark in (a, b)]
-    peaks = [one.get("matrix_peak_gflops") for one in info]
-    drift = peaks[1] / peaks[0] if all(peaks) else None
-    loads = [one["others_share"] for one in info if one.get("others_share") is not None]
+def _first_of(names: Sequence[str], count: int = 3) -> str:
+    """Return the first names, and the number of those that are left out."""
+    more = count_of(len(names) - count, "more", "more")
+    return ", ".join(names[:count]) + (f" and {more}" if len(names) > count else "")
+
+
+def _change(
+    a: Benchmark, b: Benchmark, found: list[Difference], *, across_machines: bool
+) -> Change:
+    drift = b.peak / a.peak if a.peak and b.peak else None
+    reasons = [one.slowed_by for one in (a, b) if one.slowed_by is not None]
     return Change(
-        name,
-        a["stats"]["median"],
-        b["stats"]["median"],
-        unpaired_ratio(a["stats"]["data"], b["stats"]["data"], drift or 1.0),
+        a.name,
+        median(a.seconds),
+        median(b.seconds),
+        unpaired_ratio(a.seconds, b.seconds, 1.0 if across_machines else drift or 1.0),
         drift,
-        max(loads, default=None),
-        _slowed_by([one.get("gpu") for one in info]),
+        max((one.load for one in (a, b) if one.load is not None), default=None),
+        sorted({reason for each in reasons for reason in each}) if reasons else None,
+        found,
+        across_machines,
     )
-
-
-def _slowed_by(gpus: Sequence[Mapping[str, Any] | None]) -> list[str] | None:
-    reported = [gpu["slowed_by"] for gpu in gpus if gpu and gpu.get("slowed_by") is not None]
-    return sorted({reason for reasons in reported for reason in reasons}) if reported else None

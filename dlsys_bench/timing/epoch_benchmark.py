@@ -19,6 +19,7 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create
 from dlsys_bench.engines.replicas import OneByOne
 from dlsys_bench.errors import UserError
+from dlsys_bench.runs.preparation import as_signs
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -29,7 +30,10 @@ from dlsys_bench.timing.validity import check_losses, check_weights
 
 
 class Workload(NamedTuple):
-    """An arm of a study at a batch size, and the number of updates of a round."""
+    """An arm of a study at a batch size, and the number of updates of a round.
+
+    The study is a name that `find` accepts.
+    """
 
     study: str
     arm: str
@@ -45,20 +49,28 @@ class Workload(NamedTuple):
         return next(case for case in find(self.study) if case.arm.name == self.arm)
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe of tier full, or of the first tier if the arm has no such tier."""
+        recipes = self.case.arm.recipes
+        return recipes.get("full") or next(iter(recipes.values()))
+
+    @property
     def flops(self) -> int:
         """The floating-point operations of training on one sample."""
         return training_flops(self.case.arm.model)
 
     def samples(self) -> Samples:
         """Return the samples of a round, from the dataset of the arm, or from digits if that is not
-        found."""
-        name = self.case.dataset or "digits"
-        part = prepare(
-            load(name if is_available(name) else "digits"),
-            scaling=self.case.arm.recipe("full").scaling,
-        ).train
-        taken = np.resize(np.arange(len(part.x)), self.batch_size * self.steps)
-        return Samples(part.x[taken], part.y[taken])
+        found. Raises UserError if they do not fit the model."""
+        name = self.case.dataset if is_available(self.case.dataset) else "digits"
+        part = prepare(load(name), scaling=self.recipe.scaling).train
+        found, accepted = part.x.shape[1:], self.case.arm.model.input_shape
+        if found != accepted:
+            raise UserError(
+                f"dataset {name!r} has samples of shape {found}, but the model takes {accepted}"
+            )
+        drawn = np.resize(np.arange(len(part.x)), self.batch_size * self.steps)
+        return Samples(part.x[drawn], as_signs(self.recipe.loss, part.y[drawn]))
 
 
 def workloads() -> list[Workload]:
@@ -90,7 +102,7 @@ class EpochBenchmark:
 
     def __init__(self, engine: Engine, work: Workload, samples: Samples, epochs: int) -> None:
         arm = work.case.arm
-        recipe = replace(arm.recipe("full"), batch_size=work.batch_size, epochs=epochs, steps=None)
+        recipe = replace(work.recipe, batch_size=work.batch_size, epochs=epochs, steps=None)
         model = to_convention(engine.convention, arm.model)
         self.engine, self.net = engine, engine.build(model, seed=1)
         self.before = engine.weights(self.net)
@@ -140,7 +152,7 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
     arm = work.case.arm
     recipe = to_convention(
         engine.convention,
-        replace(arm.recipe("full"), batch_size=work.batch_size, epochs=rounds, steps=None),
+        replace(work.recipe, batch_size=work.batch_size, epochs=rounds, steps=None),
     )
     model, samples = to_convention(engine.convention, arm.model), work.samples()
     moved = moving(arm.model, recipe, Samples(samples.x[:32], samples.y[:32]))

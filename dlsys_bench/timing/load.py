@@ -20,9 +20,9 @@ class BackgroundLoad:
     """A context manager that measures the load of all other processes between entry and exit.
 
     Afterwards, `fraction` is the part of the time of all cores that was neither idle nor used by
-    this process and its descendants, from 0 to 1, or None if less than LEAST_SECONDS passed. Load
-    that lasts through all rounds of a benchmark does not show in their standard deviation; it shows
-    here.
+    this process and its descendants, from 0 to 1. If less than LEAST_SECONDS passed, the exit waits
+    for the rest; it is None if an exception was raised before. Load that lasts through all rounds
+    of a benchmark does not show in their standard deviation; it shows here.
     """
 
     fraction: float | None = None
@@ -40,7 +40,10 @@ class BackgroundLoad:
     ) -> None:
         seconds = time.perf_counter() - self._started
         if seconds < LEAST_SECONDS:
-            return
+            if error is not None:
+                return
+            time.sleep(LEAST_SECONDS - seconds)
+            seconds = time.perf_counter() - self._started
         busy, own, children = _busy() - self._busy, _own() - self._own, _children_seconds()
         own += sum(used - self._children.get(child, 0.0) for child, used in children.items())
         # The system adds the whole time of a child that has ended to its parent's; what the child

@@ -95,7 +95,7 @@ class _PointTiming:
         """
         while True:
             try:
-                with GpuMonitor(self.point.device) as gpu, BackgroundLoad() as background:
+                with BackgroundLoad() as background, GpuMonitor(self.point.device) as gpu:
                     timed = train_rounds(self.engine, work, rounds, self.point.replicas)
                 self.info = {"others_share": background.fraction, **gpu.info}
                 return timed
@@ -124,7 +124,7 @@ def _measure(point: Point, seconds: float) -> Measurement:
     # The fixed costs of an epoch dominate a round of few steps. The steps are therefore chosen
     # twice; the first choice only improves the estimate of the duration of a step.
     work, _ = _resized(work, first, seconds / 40)
-    trial = timing.train(work, TRIAL_ROUNDS)
+    trial = train_rounds(engine, work, TRIAL_ROUNDS, point.replicas)
     work, round_seconds = _resized(work, trial, seconds / 20)
     rounds = max(MIN_ROUNDS, min(int(seconds / round_seconds), MAX_ROUNDS))
     timed = timing.train(work, WARMUP_ROUNDS + rounds)

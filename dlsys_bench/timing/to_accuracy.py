@@ -197,7 +197,7 @@ def _measure(run: Run) -> Measurement:
     resolved = resolve(run.case, engine, dataset, run.key.tier)
     training = _Training(run, engine, resolved, load_seconds)
     diverged = None
-    with GpuMonitor(run.key.device) as gpu, BackgroundLoad() as background:
+    with BackgroundLoad() as background, GpuMonitor(run.key.device) as gpu:
         try:
             training.train_to_target()
         except DivergedError as error:

@@ -43,7 +43,13 @@ def check_losses(losses: Sequence[float], window: int) -> None:
 
 
 def check_weights(before: Arrays, after: Arrays) -> None:
-    """Check that every tensor is finite and changed. Raises NotTrainingError if one is not."""
+    """Check that every tensor is finite and changed.
+
+    Raises NotTrainingError if one is not, and UserError if the tensors have other names than
+    before.
+    """
+    if other := sorted(before.keys() ^ after.keys()):
+        raise UserError(f"weights() returned {', '.join(other)} only before or only after training")
     if invalid := [name for name, values in after.items() if not np.isfinite(values).all()]:
         raise NotTrainingError(f"not finite: {', '.join(invalid)}")
     equal = [name for name, values in after.items() if np.array_equal(values, before[name])]

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from dlsys_bench.timing import load
 from dlsys_bench.timing.comparison import compare_benchmarks
 from dlsys_bench.timing.load import BUSY, BackgroundLoad
 from dlsys_bench.timing.ratio import Speed
@@ -43,9 +44,35 @@ def test_the_load_excludes_this_process_and_its_children(
             "children_seconds": {7: 2.5, 9: 0.5},
         }
     assert background.fraction == pytest.approx((4.5 - 1.0 - 0.5 - 1.5 - 0.5) / 8)
+
+
+def test_a_short_measurement_waits_for_the_clock_of_the_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = {"wall": 0.0}
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        now["wall"] += seconds
+
+    monkeypatch.setattr(load, "LEAST_SECONDS", 1.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: now["wall"])
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 2)
+    # One of the two cores is busy with other processes.
+    monkeypatch.setattr(load, "_busy", lambda: now["wall"])
+    monkeypatch.setattr(load, "_own", lambda: 0.0)
+    monkeypatch.setattr(load, "_children_seconds", dict)
     with BackgroundLoad() as background:
-        now = {**now, "wall": now["wall"] + 0.5}
-    assert background.fraction is None
+        now["wall"] += 0.25
+    assert waited == [0.75]
+    assert background.fraction == pytest.approx(0.5)
+    interrupted = BackgroundLoad()
+    with pytest.raises(ValueError, match="interrupted"), interrupted:
+        raise ValueError("interrupted")
+    assert waited == [0.75]
+    assert interrupted.fraction is None
 
 
 def test_the_load_of_a_child_is_not_counted() -> None:
@@ -81,9 +108,9 @@ def test_a_benchmark_under_load_is_ambiguous(
     loads: tuple[float | None, float | None], verdict: Speed, tmp_path: Path
 ) -> None:
     paths = []
-    for side, (load, seconds) in enumerate(zip(loads, (1.0, 0.5), strict=True)):
+    for side, (fraction, seconds) in enumerate(zip(loads, (1.0, 0.5), strict=True)):
         rounds = [seconds + 0.001 * number for number in range(20)]
-        info = {} if load is None else {"others_share": load}
+        info = {} if fraction is None else {"others_share": fraction}
         one = {"fullname": "t", "stats": {"data": rounds, "median": seconds}, "extra_info": info}
         paths.append(tmp_path / f"{side}.json")
         paths[-1].write_text(json.dumps({"benchmarks": [one]}))

@@ -108,7 +108,7 @@ def test_a_time_to_accuracy_on_a_gpu_has_its_info(nvml: Any, locks: Path, elsewh
 
 
 def test_a_point_on_a_gpu_has_its_info(nvml: Any, locks: Path, elsewhere: str) -> None:
-    nvml.answers(*masks(nvml, IDLE, IDLE, IDLE, IDLE, HOT))
+    nvml.answers(*masks(nvml, IDLE, IDLE, HOT))
     point = Point(elsewhere, "cuda", study="eggholder", arm="16-16")
     info = measure(point, 0.1)["gpu"]
     assert (info["slowed_by"], info["before"]["reasons"]) == (

@@ -276,7 +276,9 @@ def test_the_command_interleaves_engines_and_tabulates_the_runs(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("scripted", "programs")
-def test_an_engine_that_does_not_learn_is_reported_with_exit_code_1(tmp_path: Path) -> None:
+def test_an_engine_that_does_not_learn_has_another_exit_code_than_one_that_fails(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "t.jsonl"
     done = invoke(
         path,
@@ -287,7 +289,7 @@ def test_an_engine_that_does_not_learn_is_reported_with_exit_code_1(tmp_path: Pa
         "--seeds",
         "1",
     )
-    assert done.exit_code == 1, done.output
+    assert done.exit_code == 2, done.output
     (line,) = read(path)
     assert not line["reached"]
     assert len(line["looks"]) == 35
