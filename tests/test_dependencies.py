@@ -180,8 +180,38 @@ def said(
     }
 
 
-def test_the_fixture_of_benchmarks_names_what_it_needs(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile("def test_step(train_benchmark):\n    pass\n")
+OTHER_PLUGIN = """
+import pytest
+
+class Fixture:
+    def pedantic(self, target, rounds, warmup_rounds):
+        for _ in range(rounds):
+            target()
+
+@pytest.fixture
+def benchmark():
+    return Fixture()
+"""
+STEPS = """
+losses = iter(range(100, 0, -1))
+
+def test_step(train_benchmark):
+    train_benchmark(lambda: next(losses), samples=1, steps=2, rounds=3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("plugins", "message"),
+    [
+        ((), "needs pytest_benchmark: pip install 'dlsys-bench[benchmarks]'"),
+        # Another plugin that offers the fixture is used.
+        (("-p", "other_plugin"), "1 passed"),
+    ],
+)
+def test_the_fixture_of_benchmarks_names_what_it_needs(
+    plugins: tuple[str, ...], message: str, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(STEPS, other_plugin=OTHER_PLUGIN)
     hidden = pytester.mkdir("hidden")
     (hidden / "sitecustomize.py").write_text(HIDE.format(modules=["pytest_benchmark"]))
     environment = {
@@ -189,11 +219,11 @@ def test_the_fixture_of_benchmarks_names_what_it_needs(pytester: pytest.Pytester
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "dlsys_bench.plugin"],
+        [sys.executable, "-m", "pytest", *plugins, "-p", "dlsys_bench.plugin"],
         cwd=pytester.path,
         env=os.environ | environment,
         capture_output=True,
         text=True,
     )
-    assert "needs pytest_benchmark: pip install 'dlsys-bench[benchmarks]'" in done.stdout
+    assert message in done.stdout
     assert "Traceback" not in done.stdout

@@ -1,4 +1,4 @@
-"""A stand-in for the fixture of pytest-benchmark where that is not installed."""
+"""A stand-in for the fixture `benchmark` where no plugin offers it."""
 
 from __future__ import annotations
 
@@ -9,5 +9,11 @@ from dlsys_bench.extras import missing
 
 @pytest.fixture
 def benchmark() -> None:
-    """Fail with the command that installs pytest-benchmark."""
-    pytest.fail(str(missing("benchmarks", "pytest_benchmark")), pytrace=False)
+    """Fail with the command that installs pytest-benchmark, or with the reason why it is absent."""
+    pytest.fail(
+        str(
+            missing("benchmarks", "pytest_benchmark")
+            or "no plugin offers the fixture `benchmark`; is pytest-benchmark disabled by -p?"
+        ),
+        pytrace=False,
+    )

@@ -12,7 +12,6 @@ import pytest
 
 from dlsys_bench.engines.registry import check_name
 from dlsys_bench.errors import UserError
-from dlsys_bench.extras import missing
 from dlsys_bench.options.commands import options_of
 from dlsys_bench.options.kinds import Choice, Kind, Many, Text
 from dlsys_bench.options.option import PYTEST, Option
@@ -83,7 +82,8 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("dlsys_json")
     if path and not hasattr(config, "workerinput"):
         _empty(Path(path))
-    if missing("benchmarks", "pytest_benchmark"):
+    # pytest-benchmark is one of several plugins that offer this fixture.
+    if not any(hasattr(plugin, "benchmark") for plugin in config.pluginmanager.get_plugins()):
         config.pluginmanager.register(no_benchmark)
 
 

@@ -76,12 +76,14 @@ CONVERSIONS: tuple[Callable[[Any], NDArray[Any]], ...] = (
     _from_tensor,
     lambda value: np.asarray(value.__array__()),
     lambda value: np.asarray(value.numpy()),
-    _from_variable,
     lambda value: to_numpy(value.get()),  # CuPy copies an array from the GPU by `get`.
     lambda value: np.from_dlpack(value),
     # NumPy reads neither bfloat16 nor the memory of a GPU by DLPack.
     lambda value: _from_tensor(sys.modules["torch"].from_dlpack(value)),
     lambda value: np.asarray(value.tolist()),
+    lambda value: np.asarray(value.item()),
+    lambda value: np.asarray(value.__float__()),
+    _from_variable,
 )
 """The conversions, in the order in which they are tried."""
 

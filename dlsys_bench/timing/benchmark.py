@@ -229,7 +229,6 @@ def _wait(loss: Any) -> None:
         loss.block_until_ready()
         return
     kind = getattr(getattr(loss, "device", None), "type", "cpu")
-    if kind != "cpu" and hasattr(
-        backend := getattr(sys.modules.get("torch"), kind, None), "synchronize"
-    ):
-        backend.synchronize()  # torch.cuda, torch.mps, torch.xpu
+    backend = None if kind == "cpu" else getattr(sys.modules.get("torch"), kind, None)
+    if backend is not None:  # torch.cuda, torch.mps or torch.xpu
+        backend.synchronize()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlsys_bench.errors import UserError
+from dlsys_bench.text import one_line
 
 SHOWN = 60
 """The number of characters of an invalid value that a message shows."""
@@ -31,7 +32,7 @@ def is_number(value: object) -> bool:
     return (
         isinstance(value, int | float)
         and not isinstance(value, bool)
-        and -math.inf < value < math.inf
+        and abs(value) <= sys.float_info.max
     )
 
 
@@ -104,7 +105,7 @@ def read_benchmarks(path: Path) -> BenchmarkFile:
     benchmarks = [_benchmark(path, number, entry) for number, entry in enumerate(found)]
     (name, count), *_ = Counter(one.name for one in benchmarks).most_common(1)
     if count > 1:
-        raise UserError(f"{path} holds benchmark {name} {count} times; each may occur once")
+        raise UserError(f"{path} holds benchmark {one_line(name)} {count} times, not once")
     return BenchmarkFile(path, {one.name: one for one in benchmarks}, content)
 
 
@@ -134,11 +135,12 @@ def _benchmark(path: Path, number: int, entry: Any) -> Benchmark:
     """Validate an entry. Raises UserError."""
     name = entry.get("fullname") if isinstance(entry, dict) else None
     if not isinstance(name, str) or not name:
-        field = "fullname" if isinstance(entry, dict) else "the entry"
-        raise _invalid(path, f"benchmark {number}", field, name or entry, "a name")
+        if isinstance(entry, dict):
+            raise _invalid(path, f"benchmark {number}", "fullname", name, "a name")
+        raise _invalid(path, f"benchmark {number}", "the entry", entry, "an object")
     if isinstance(entry.get("stats"), dict) and not entry["stats"].get("data"):
         raise UserError(
-            f"{path} has no rounds of {name}, only their summary: write it by "
+            f"{path} has no rounds of {one_line(name)}, only their summary: write it by "
             "--benchmark-json=FILE, or by --benchmark-save=NAME with --benchmark-save-data"
         )
     for field in FIELDS:
@@ -169,4 +171,4 @@ def value_at(entry: Any, path: str) -> Any:
 def _invalid(path: Path, benchmark: str, field: str, value: Any, accepted: str) -> UserError:
     shown = json.dumps(value)
     shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
-    return UserError(f"{path}: {benchmark}: {field} is {shown}; it has to be {accepted}")
+    return UserError(f"{path}: {one_line(benchmark)}: {field} is {shown}; it has to be {accepted}")
