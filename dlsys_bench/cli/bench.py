@@ -56,18 +56,18 @@ def compare_command(options: CompareBenchmarksOptions) -> None:
         click.echo(json.dumps(report, indent=1))
     else:
         show(Table(f"{options.a} (A) and {options.b} (B)", HEADS, _rows(changes)))
-        for line in (*_differences(changes), *_left_out(left_out)):
+        for line in (*_mismatches(changes), *_left_out(left_out)):
             say(line)
     speeds = [change.speed for change in changes]
     sys.exit(1 if Speed.SLOWER in speeds else 3 if Speed.AMBIGUOUS in speeds else 0)
 
 
-def _differences(changes: Sequence[Change]) -> list[str]:
-    """Return a line for each difference of the sessions, and one that states its consequence."""
+def _mismatches(changes: Sequence[Change]) -> list[str]:
+    """Return a line for each mismatch of the sessions, and one that states its consequence."""
     found: dict[str, list[str]] = {}
     for change in changes:
-        for difference in change.differences:
-            found.setdefault(str(difference), []).append(change.name)
+        for mismatch in change.mismatches:
+            found.setdefault(str(mismatch), []).append(change.name)
     lines = [
         f"different: {text}" + ("" if len(names) == len(changes) else f" ({', '.join(names)})")
         for text, names in found.items()

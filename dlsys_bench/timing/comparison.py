@@ -10,7 +10,7 @@ from typing import Any
 
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.timing.benchmark_file import Benchmark, read_benchmarks
-from dlsys_bench.timing.differences import Difference, differences
+from dlsys_bench.timing.mismatches import Mismatch, mismatches
 from dlsys_bench.timing.load import BUSY
 from dlsys_bench.timing.ratio import Ratio, Speed, unpaired_ratio
 
@@ -22,7 +22,7 @@ class Change:
     `a` and `b` are median seconds, `ratio` is the speedup of B, and `drift` the speedup of the
     machine itself, from its matrix peak. `others` is the higher of the two background loads, and
     `slowed_by` lists what slowed the GPU in either file. The last three are None if neither file
-    has them. `differences` are those of the machines, versions and settings; `across_machines`
+    has them. `mismatches` are those of the machines, versions and settings; `across_machines`
     states that the user accepts them.
     """
 
@@ -33,7 +33,7 @@ class Change:
     drift: float | None
     others: float | None
     slowed_by: list[str] | None = None
-    differences: Sequence[Difference] = ()
+    mismatches: Sequence[Mismatch] = ()
     across_machines: bool = False
 
     @property
@@ -41,7 +41,7 @@ class Change:
         """The verdict on B; AMBIGUOUS if the background load was high, the GPU was slowed, or the
         sessions differ in what they ran on."""
         loaded = self.others is not None and self.others > BUSY
-        different = self.differences and not self.across_machines
+        different = self.mismatches and not self.across_machines
         return Speed.AMBIGUOUS if loaded or self.slowed_by or different else self.ratio.speed
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Change:
             "machine": self.drift,
             "others": self.others,
             "gpu_slowed_by": self.slowed_by,
-            "differences": [one.to_dict() for one in self.differences],
+            "mismatches": [one.to_dict() for one in self.mismatches],
         }
 
 
@@ -79,7 +79,7 @@ def compare_benchmarks(
     changes = []
     for name in shared:
         sides = first.benchmarks[name], second.benchmarks[name]
-        found = differences(first, second, *sides)
+        found = mismatches(first, second, *sides)
         changes.append(_change(*sides, found, across_machines=across_machines))
     return changes, [name for name in (*first.benchmarks, *second.benchmarks) if name not in shared]
 
@@ -90,9 +90,7 @@ def _first_of(names: Sequence[str], count: int = 3) -> str:
     return ", ".join(names[:count]) + (f" and {more}" if len(names) > count else "")
 
 
-def _change(
-    a: Benchmark, b: Benchmark, found: list[Difference], *, across_machines: bool
-) -> Change:
+def _change(a: Benchmark, b: Benchmark, found: list[Mismatch], *, across_machines: bool) -> Change:
     drift = b.peak / a.peak if a.peak and b.peak else None
     reasons = [one.slowed_by for one in (a, b) if one.slowed_by is not None]
     return Change(

@@ -113,14 +113,14 @@ def test_a_difference_is_ambiguous_unless_it_is_accepted(
     old = {"machine": MACHINE, "info": INFO}[where]
     paths = written(session(), session(**{where: changed(old, path, value)}, seconds=0.5))
     (first, second), _ = compare_benchmarks(*paths)
-    (difference,) = first.differences
-    assert line in str(difference)
+    (mismatch,) = first.mismatches
+    assert line in str(mismatch)
     assert first.speed is Speed.AMBIGUOUS
-    # A difference of the machine concerns every benchmark, one in a benchmark only that one.
+    # A mismatch of the machine concerns every benchmark, one in a benchmark only that one.
     assert second.speed is (Speed.AMBIGUOUS if where == "machine" else Speed.FASTER)
     accepted, _ = compare_benchmarks(*paths, across_machines=True)
     assert {change.speed for change in accepted} == {Speed.FASTER}
-    assert list(accepted[0].differences) == [difference]
+    assert list(accepted[0].mismatches) == [mismatch]
 
 
 def test_the_command_prints_a_line_for_each_difference(written: Any) -> None:
@@ -137,7 +137,7 @@ def test_the_command_prints_a_line_for_each_difference(written: Any) -> None:
     assert invoke(*arguments, "--across-machines").stderr.splitlines() == lines
     (change, _) = json.loads(invoke(*arguments, "--json", code=3).stdout)["changes"]
     assert change["speed"] == "AMBIGUOUS"
-    assert change["differences"][0] == {"fact": "cores", "a": "8", "b": "2"}
+    assert change["mismatches"][0] == {"fact": "cores", "a": "8", "b": "2"}
 
 
 @pytest.mark.parametrize(
@@ -153,15 +153,15 @@ def test_what_differs_on_equal_machines_is_no_difference(
     path: str, value: Any, written: Any
 ) -> None:
     paths = written(session(), session(changed(MACHINE, path, value), seconds=0.5))
-    assert not any(change.differences for change in compare_benchmarks(*paths)[0])
+    assert not any(change.mismatches for change in compare_benchmarks(*paths)[0])
 
 
 def test_a_file_without_its_machine_is_different(written: Any) -> None:
     (change, _), _ = compare_benchmarks(*written(session(), session(None, seconds=0.5)))
     assert change.speed is Speed.AMBIGUOUS
-    assert "cores: 8 in A, not recorded in B" in map(str, change.differences)
+    assert "cores: 8 in A, not recorded in B" in map(str, change.mismatches)
     # What the benchmarks recorded of Python still agrees.
-    assert not [one for one in change.differences if one.fact == "Python"]
+    assert not [one for one in change.mismatches if one.fact == "Python"]
     (change, _), _ = compare_benchmarks(*written(session(None), session(None, seconds=0.5)))
     assert change.speed is Speed.FASTER
 

@@ -1,4 +1,4 @@
-"""The differences between two sessions of benchmarks, in machine, versions and settings."""
+"""The mismatches between two sessions of benchmarks, in machine, versions and settings."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ with the names of some for people."""
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """A fact that differs between sessions A and B; None is a fact that is not recorded."""
 
     fact: str
@@ -60,7 +60,7 @@ class Difference:
     b: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the difference as JSON values."""
+        """Return the mismatch as JSON values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -68,13 +68,13 @@ class Difference:
         return f"{self.fact}: {a} in A, {b} in B"
 
 
-def differences(
+def mismatches(
     a: BenchmarkFile, b: BenchmarkFile, first: Benchmark, second: Benchmark
-) -> list[Difference]:
+) -> list[Mismatch]:
     """Return the facts that differ between a benchmark in file A and the same in file B."""
     old, new = ({**_of_one(one), **_of_file(file)} for file, one in ((a, first), (b, second)))
     return [
-        Difference(fact, old.get(fact), new.get(fact))
+        Mismatch(fact, old.get(fact), new.get(fact))
         for fact in dict.fromkeys((*_of_file(a), *_of_file(b), *old, *new))
         if old.get(fact) != new.get(fact)
     ]
