@@ -10,8 +10,8 @@ from typing import Any
 
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.timing.benchmark_file import Benchmark, read_benchmarks
-from dlsys_bench.timing.mismatches import Mismatch, mismatches
 from dlsys_bench.timing.load import BUSY
+from dlsys_bench.timing.mismatches import Mismatch, mismatches
 from dlsys_bench.timing.ratio import Ratio, Speed, unpaired_ratio
 
 
