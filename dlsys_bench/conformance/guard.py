@@ -56,9 +56,14 @@ class Guard:
         recipe: Recipe | None = None,
         *,
         parity: bool = False,
+        drawn: bool = False,
     ) -> None:
-        """Raise NotApplicableError if the engine declares that it lacks something of these."""
-        if missing := lack(self.engine, requirements(model, loss, recipe, parity=parity)):
+        """Raise NotApplicableError if the engine declares that it lacks something of these.
+
+        Initialisers are required only of a model whose weights are `drawn` by the engine.
+        """
+        needed = requirements(model, loss, recipe, parity=parity, drawn=drawn)
+        if missing := lack(self.engine, needed):
             raise NotApplicableError(missing)
 
     @property
@@ -79,7 +84,7 @@ class Guard:
         self, model: Model, weights: Weights | None = None, *, seed: int = 0
     ) -> GuardedNetwork:
         """Call `Engine.build` and return the network with its model."""
-        self.require(model)
+        self.require(model, drawn=weights is None)
         arrays = list((weights or {}).values())
         return self._call("build", arrays, model, weights, seed=seed), model
 

@@ -20,17 +20,20 @@ def requirements(
     recipe: Recipe | None = None,
     *,
     parity: bool = False,
+    drawn: bool = True,
 ) -> list[str]:
     """Return what an engine must have for a model, a loss and a recipe.
 
-    A recipe that is trained without a plan (`parity` is False) requires a native training.
+    A recipe that is trained without a plan (`parity` is False) requires a native training. A model
+    whose weights are given (`drawn` is False) requires no initialisers.
     """
     needed: list[str] = []
     if model is not None:
         needed += [f"layer:{layer.kind}" for layer in model.layers]
         activations = [layer for layer in model.layers if isinstance(layer, Activation)]
         needed += [f"function:{layer.function}" for layer in activations]
-        needed += [f"initializer:{tensor.initializer.kind}" for tensor in model.tensors]
+        tensors = model.tensors if drawn else ()
+        needed += [f"initializer:{tensor.initializer.kind}" for tensor in tensors]
     if loss is not None:
         needed.append(f"loss:{loss.kind}")
     if recipe is not None:

@@ -37,7 +37,7 @@ def _restore(trial: Trial, example: Example) -> None:
     close("the prediction of the restored network", actual, expected, allowed)
 
 
-@check("checkpoint", "file", requires=MLP_DROPOUT_BATCH_NORM.requires)
+@check("checkpoint", "file")
 def file(trial: Trial) -> None:
     """A training that continues from a file ends as one that is not interrupted."""
     engine, plan = trial.engine, Plan(3, parity=True)

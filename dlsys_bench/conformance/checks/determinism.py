@@ -8,49 +8,41 @@ from dataclasses import replace
 import numpy as np
 
 from dlsys_bench.conformance.check import check
-from dlsys_bench.conformance.checks.networks import (
-    MLP,
-    MLP_DROPOUT_BATCH_NORM,
-    TrajectoryNetwork,
-    prepare,
-)
+from dlsys_bench.conformance.checks.networks import MLP_DROPOUT_BATCH_NORM, prepare
 from dlsys_bench.conformance.checks.subjects import magnitude
-from dlsys_bench.conformance.checks.training import compare_tensors, differing, relative
+from dlsys_bench.conformance.checks.support import example_loss, has, supported, trainable
+from dlsys_bench.conformance.checks.training import (
+    compare_tensors,
+    differing,
+    regression_recipe,
+    relative,
+)
 from dlsys_bench.conformance.checks.trajectory import GROWTH
 from dlsys_bench.conformance.finding import Fault, broken, close
+from dlsys_bench.conformance.strategies import targets
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan, Weights
-from dlsys_bench.engines.requirements import requirements
-from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import Zeros
 from dlsys_bench.spec.layers import Activation, Dense, Dropout
-from dlsys_bench.spec.losses import MeanSquaredError, SparseCategoricalCrossEntropy
+from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 
-ZERO_DENSE = Dense(1, kernel_initializer=Zeros())
+ZERO_DENSE = Dense(2, kernel_initializer=Zeros())
 DROPS = Model("drops", (20,), (Dropout(0.5), ZERO_DENSE))
 SHUFFLES = Model("shuffles", (20,), (ZERO_DENSE,))
-BY_ONE = Recipe(SGD(0.01), batch_size=1, epochs=1, loss=MeanSquaredError())
-UNSHUFFLED = replace(BY_ONE, shuffle=False)
 
 REPLICATED = Model("replicas", (6,), (Dense(8), Activation("tanh"), Dropout(0.5), Dense(3)))
 SHARED = Recipe(SGD(0.05, 0.9), batch_size=4, epochs=3, loss=SparseCategoricalCrossEntropy())
 RATES = (0.02, 0.05, 0.1)
 
 
-def _network(trial: Trial) -> TrajectoryNetwork:
-    """Return the richest network of which the engine has every layer."""
-    lacking = trial.lacks.intersection(requirements(MLP_DROPOUT_BATCH_NORM.model))
-    return MLP if lacking else MLP_DROPOUT_BATCH_NORM
-
-
 def _trained(trial: Trial, seed: int, *, parity: bool = False) -> Weights:
-    model, recipe, samples = prepare(trial, _network(trial))
+    model, recipe, samples = prepare(trial, MLP_DROPOUT_BATCH_NORM)
     network = trial.engine.build(model, seed=seed)
     train(trial.engine, network, samples, recipe, Plan(seed, parity=parity))
     return trial.engine.weights(network)
@@ -71,7 +63,7 @@ def seed(trial: Trial) -> None:
 @check("determinism", "dropout", requires=["native", "layer:dropout"])
 def dropout(trial: Trial) -> None:
     """The seed of the plan decides the masks, where nothing else is random."""
-    if not _seeds_differ(trial, DROPS, UNSHUFFLED):
+    if not _seeds_differ(trial, DROPS, shuffle=False):
         what = "plans with seeds 1 and 2 drop the same units"
         raise broken(Fault.NOT_DETERMINISTIC, what, layer="dropout_1")
 
@@ -85,16 +77,16 @@ def plan(trial: Trial) -> None:
         raise broken(Fault.NOT_DETERMINISTIC, what, tensor=name)
 
 
-@check("determinism", "alone", requires=["native"])
+@check("determinism", "alone")
 def alone(trial: Trial) -> None:
     """A training leaves other networks, and the process's random generators, as they were."""
-    model, recipe, samples = prepare(trial, _network(trial))
+    model, recipe, samples = prepare(trial, MLP_DROPOUT_BATCH_NORM)
     one, other = (trial.engine.build(model, seed=number) for number in (1, 2))
     before = trial.engine.weights(one)
     _seed_process()
     expected = random.random(), np.random.random()  # noqa: NPY002
     _seed_process()
-    train(trial.engine, other, samples, recipe, Plan(2))
+    train(trial.engine, other, samples, recipe, Plan(2, parity=not trial.native))
     for name in differing(before, trial.engine.weights(one)):
         what = f"training one network moved {name} of another"
         raise broken(Fault.SIDE_EFFECT, what, tensor=name)
@@ -108,23 +100,26 @@ def _seed_process() -> None:
     np.random.seed(5)  # noqa: NPY002
 
 
-@check("determinism", "replicas", requires=["layer:dropout"])
+@check("determinism", "replicas")
 def replicas(trial: Trial) -> None:
     """Replicas that train together: by a plan, each ends where it does when it trains alone;
     natively, each has its own order and masks."""
+    loss = example_loss(trial, SHARED.loss)
     recipes = [
-        to_convention(trial.convention, replace(SHARED, optimizer=SGD(rate, 0.9))) for rate in RATES
+        supported(trial, replace(SHARED, optimizer=SGD(rate, 0.9), loss=loss)) for rate in RATES
     ]
-    samples = Samples(trial.generator.standard_normal((14, 6)), trial.generator.integers(0, 3, 14))
+    model = trainable(trial, REPLICATED, loss)
+    x = trial.generator.standard_normal((14, 6))
+    samples = Samples(x, targets(loss, 3, 14, trial.generator))
     plans = [Plan(number, parity=True) for number in (1, 2, 3)]
-    trial.engine.require(REPLICATED, SHARED.loss, recipes[0], parity=True)
-    together = trial.engine.engine.replicate(REPLICATED, plans)
+    trial.engine.require(model, loss, recipes[0], parity=True, drawn=True)
+    together = trial.engine.engine.replicate(model, plans)
     histories = train_replicas(together, samples, recipes, plans)
     predictions = together.predict(samples.x)
     tolerance = GROWTH[trial.engine.dtype] * trial.tolerance
     for replica, (own, recipe) in enumerate(zip(plans, recipes, strict=True)):
         which = f"of replica {replica} of 3"
-        network = trial.engine.build(REPLICATED, own.weights(REPLICATED))
+        network = trial.engine.build(model, own.weights(model))
         history = train(trial.engine, network, samples, recipe, own)
         expected = trial.engine.predict(network, samples.x)
         allowed = tolerance * magnitude(expected)
@@ -143,24 +138,25 @@ def _compare_losses(trial: Trial, which: str, actual: list[Epoch], expected: lis
 
 
 def _check_native_replicas(trial: Trial) -> None:
-    if not _seeds_differ(trial, DROPS, UNSHUFFLED, replicated=True):
+    if has(trial, "layer:dropout") and not _seeds_differ(
+        trial, DROPS, shuffle=False, replicated=True
+    ):
         what = "replicas with seeds 1 and 2 drop the same units"
         raise broken(Fault.NOT_DETERMINISTIC, what, layer="dropout_1")
-    if not _seeds_differ(trial, SHUFFLES, BY_ONE, replicated=True):
+    if not _seeds_differ(trial, SHUFFLES, shuffle=True, replicated=True):
         what = "replicas with seeds 1 and 2 take their samples in the same order"
         raise broken(Fault.NOT_DETERMINISTIC, what)
 
 
-def _seeds_differ(trial: Trial, model: Model, recipe: Recipe, *, replicated: bool = False) -> bool:
+def _seeds_differ(trial: Trial, model: Model, *, shuffle: bool, replicated: bool = False) -> bool:
     """Return whether native trainings with two seeds, from equal weights, end differently."""
     engine, plans = trial.engine, [Plan(1), Plan(2)]
-    model, recipe = (
-        to_convention(trial.convention, model),
-        to_convention(trial.convention, recipe),
-    )
+    model = trainable(trial, model)
+    recipe = regression_recipe(trial, SGD(0.01), batch_size=1, epochs=1, shuffle=shuffle)
     generator = np.random.default_rng(trial.seed)
-    samples = Samples(generator.standard_normal((12, 20)), generator.standard_normal((12, 1)))
-    engine.require(model, recipe.loss, recipe)
+    x = generator.standard_normal((12, 20))
+    samples = Samples(x, targets(recipe.loss, model.output_shape[0], 12, generator))
+    engine.require(model, recipe.loss, recipe, drawn=True)
     if replicated:
         together = engine.engine.replicate(model, plans)
         train_replicas(together, samples, recipe, plans)

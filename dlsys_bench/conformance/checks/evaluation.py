@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check, check_each
-from dlsys_bench.conformance.checks.subjects import label_loss, magnitude, norm_if_available
+from dlsys_bench.conformance.checks.subjects import label_loss, magnitude
+from dlsys_bench.conformance.checks.support import needed_layers, supported, trainable
 from dlsys_bench.conformance.checks.training import regression, regression_recipe, start
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.trial import Trial
@@ -17,8 +18,6 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan, Weights
-from dlsys_bench.engines.requirements import requirements
-from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Flatten
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
@@ -36,10 +35,10 @@ PARTS = {
 }
 
 
-@check_each("evaluation", PARTS, requires=requirements)
+@check_each("evaluation", PARTS, requires=needed_layers)
 def parts(trial: Trial, model: Model) -> None:
     """The prediction of a sample does not depend on the samples that are predicted with it."""
-    model = to_convention(trial.convention, model)
+    model = supported(trial, model)
     network = trial.engine.build(model, start(trial, model))
     x = trial.generator.standard_normal((4100, *model.input_shape))
     whole = trial.engine.predict(network, x)
@@ -72,8 +71,8 @@ def classes(trial: Trial) -> None:
 @check("evaluation", "while-learning")
 def learning(trial: Trial) -> None:
     """The loss of a batch is the one before its update, by the statistics of the batch."""
-    layers = (Dense(4), Activation("tanh"), *norm_if_available(trial), Dense(3))
-    model = to_convention(trial.convention, Model("learning", (3,), layers))
+    layers = (Dense(4), Activation("tanh"), BatchNorm(), Dense(3))
+    model = trainable(trial, Model("learning", (3,), layers))
     samples, weights = regression(trial, 11, outputs=3), start(trial, model)
     recipe = regression_recipe(trial, SGD(0.2), batch_size=4, epochs=3)
     plan = Plan(1, parity=True)
@@ -103,7 +102,7 @@ def _compare(trial: Trial, model: Model, weights: Weights, y: NDArray[Any], loss
     """Compare the figures of an epoch that moves nothing: whole, cut short, and natively."""
     samples = Samples(trial.generator.standard_normal((11, 3)), y)
     recipe = Recipe(SGD(0.0), batch_size=4, epochs=1, shuffle=False, loss=loss)
-    recipe = to_convention(trial.convention, recipe)
+    recipe = supported(trial, recipe)
     plans = {"": Plan(trial.seed, parity=True), ", 2 steps": Plan(trial.seed, steps=2, parity=True)}
     if trial.native:
         plans[", natively"] = Plan(trial.seed)

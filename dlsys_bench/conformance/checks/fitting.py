@@ -21,6 +21,7 @@ from dlsys_bench.conformance.checks.subjects import (
     requires,
     single_layers,
 )
+from dlsys_bench.conformance.checks.support import example_loss, has, supported, trainable
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
     TrainingCase,
@@ -40,8 +41,8 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.layers import Activation, Dense, Dropout, Layer
-from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Layer
+from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Optimizer
 from dlsys_bench.spec.recipe import Recipe
@@ -54,7 +55,7 @@ def requires_optimizer(optimizer: Optimizer) -> list[str]:
 
 def requires_native(optimizer: Optimizer) -> list[str]:
     """Return what an engine must have to train natively by an optimiser."""
-    return [*requires_optimizer(optimizer), "native", "batch_sizes"]
+    return [*requires_optimizer(optimizer), "native"]
 
 
 @check_each("trajectory", SUBJECTS, requires=requires, prefix="fit-")
@@ -75,9 +76,9 @@ def _compare_layer(trial: Trial, subject: LayerSubject, example: Example) -> Non
     batch = example.batch._replace(masks=masks, training=True)
     assume(is_smooth(trial, example._replace(model=model, weights=weights, batch=batch)))
     recipe = Recipe(SGD(0.01), batch_size=samples, epochs=2, shuffle=False, loss=example.loss)
-    recipe = to_convention(convention, recipe)
+    recipe = supported(trial, recipe, convention=convention)
     # Native masks are random.
-    for parity in (True,) if subject.layer is Dropout else (True, False):
+    for parity in (True, False) if trial.native and subject.layer is not Dropout else (True,):
         plan = Plan(seed, parity=parity)
         training = TrainingCase(model, weights, Samples(batch.x, batch.y), recipe, plan)
         compare_updates(trial, training, 2)
@@ -88,18 +89,18 @@ def optimizers(trial: Trial, optimizer: Optimizer) -> None:
     """Each optimiser natively, with batches of one size and of several."""
     # A bias below a batch norm would have a gradient of rounding errors, of which Adam and RMSprop
     # make whole steps.
-    below = norm_if_available(trial, moving_decay=0.7)
-    drawn = Model("drawn", (3,), (*below, Dense(3), Activation("tanh"), Dense(2)))
+    layers = (BatchNorm(moving_decay=0.7), Dense(3), Activation("tanh"), Dense(2))
+    drawn = trainable(trial, Model("drawn", (3,), layers))
     samples = regression(trial, 10)
     for convention in _conventions(trial, optimizer):
         model = to_convention(convention, drawn)
-        for sizes in (None, CyclicalBatchSize(2, 4)):
+        for sizes in (None, CyclicalBatchSize(2, 4)) if has(trial, "batch_sizes") else (None,):
             recipe = Recipe(
                 optimizer,
                 batch_size=4,
                 epochs=3,
                 shuffle=False,
-                loss=MeanSquaredError(),
+                loss=example_loss(trial),
                 batch_sizes=sizes,
             )
             recipe = to_convention(convention, recipe)
@@ -126,9 +127,9 @@ def losses(trial: Trial, record: type[Loss]) -> None:
     loss = record.of()
     outputs = 1 if loss.targets == "signs" else 3
     model = Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(outputs)))
-    model = to_convention(trial.convention, model)
+    model = supported(trial, model)
     recipe = Recipe(SGD(0.1), batch_size=4, epochs=2, shuffle=False, loss=loss)
-    recipe = to_convention(trial.convention, recipe)
+    recipe = supported(trial, recipe)
     y = strategies.targets(loss, outputs, 11, trial.generator)
     samples = Samples(trial.generator.standard_normal((11, 3)), y)
     compare_updates(trial, TrainingCase(model, start(trial, model), samples, recipe, Plan(1)), 6)
@@ -159,9 +160,9 @@ def _small_training(
     trial: Trial, optimizer: Optimizer, samples: int, batch_size: int, epochs: int
 ) -> TrainingCase:
     convention = _conventions(trial, optimizer)[0]
-    model = Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(2)))
+    model = trainable(trial, Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(2))))
     recipe = Recipe(
-        optimizer, batch_size=batch_size, epochs=epochs, shuffle=False, loss=MeanSquaredError()
+        optimizer, batch_size=batch_size, epochs=epochs, shuffle=False, loss=example_loss(trial)
     )
     recipe = to_convention(convention, recipe)
     weights = start(trial, model)
@@ -171,9 +172,8 @@ def _small_training(
 @check("trajectory", "large-batch")
 def large_batch(trial: Trial) -> None:
     """Batches of 200, which an engine may split: means and statistics are over all samples."""
-    below = norm_if_available(trial, moving_decay=0.7)
-    model = Model("drawn", (3,), (*below, Dense(3), Activation("tanh"), Dense(2)))
-    model = to_convention(trial.convention, model)
+    layers = (BatchNorm(moving_decay=0.7), Dense(3), Activation("tanh"), Dense(2))
+    model = trainable(trial, Model("drawn", (3,), layers))
     recipe = regression_recipe(trial, batch_size=200, epochs=2)
     samples, weights = regression(trial, 200), start(trial, model)
     for plan in plans(trial):
@@ -184,7 +184,7 @@ def large_batch(trial: Trial) -> None:
 def deep(trial: Trial) -> None:
     """Twelve layers of each kind, whose names have two digits."""
     twelve: tuple[Layer, ...] = (Dense(3), Activation("tanh")) * 12
-    model = to_convention(trial.convention, Model("deep", (3,), (*twelve, Dense(2))))
+    model = trainable(trial, Model("deep", (3,), (*twelve, Dense(2))))
     recipe = regression_recipe(trial, batch_size=6, epochs=2)
     weights, plan = start(trial, model), Plan(1, parity=True)
     compare_updates(trial, TrainingCase(model, weights, regression(trial, 6), recipe, plan), 2)

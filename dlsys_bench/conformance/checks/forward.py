@@ -13,12 +13,16 @@ from dlsys_bench.conformance.checks.subjects import (
     requires,
     single_layers,
 )
+from dlsys_bench.conformance.checks.support import (
+    example_loss,
+    needed_layers,
+    trainable,
+)
 from dlsys_bench.conformance.finding import Fault, broken, close
-from dlsys_bench.conformance.strategies import Example, nonzero_weights
+from dlsys_bench.conformance.strategies import Example, nonzero_weights, targets
 from dlsys_bench.conformance.trial import SINGLE, Trial
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan
-from dlsys_bench.engines.requirements import requirements
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (
@@ -30,7 +34,7 @@ from dlsys_bench.spec.layers import (
     Flatten,
     Layer,
 )
-from dlsys_bench.spec.losses import CategoricalCrossEntropy, MeanSquaredError
+from dlsys_bench.spec.losses import CategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 
 
@@ -68,15 +72,16 @@ def far(trial: Trial) -> None:
     """Activations of large inputs, whose exponential overflows: the output is right and the
     gradient is finite."""
     for function in trial.functions:
-        layers = (Activation(function), Dense(1))
-        model = to_convention(trial.convention, Model("far", (5,), layers))
+        layers = (Activation(function), Dense(2))
+        loss, model = example_loss(trial), trainable(trial, Model("far", (5,), layers))
         weights = nonzero_weights(model, trial.seed)
-        batch, network = Batch(FAR, np.zeros((2, 1))), trial.engine.build(model, weights)
+        y = targets(loss, 2, 2, np.random.default_rng(trial.seed))
+        batch, network = Batch(FAR, y), trial.engine.build(model, weights)
         expected = trial.oracle.trace(trial.oracle.build(model, weights), batch)[0]
         actual = trial.engine.trace(network, batch)[0]
         allowed = trial.tolerance * magnitude(expected)
         close(f"{function} of large inputs", actual, expected, allowed, layer="activation_1")
-        dx = trial.engine.gradients(network, batch, MeanSquaredError()).x
+        dx = trial.engine.gradients(network, batch, loss).x
         if not np.isfinite(dx).all():
             what = f"the gradient of {function} at large inputs"
             actual_text = f"{dx[~np.isfinite(dx)][0]}"
@@ -179,7 +184,7 @@ LENET5 = Model(
 """LeNet-5 with tanh and a batch norm after every activation and on the input."""
 
 
-@check("forward", "lenet5", requires=requirements(LENET5))
+@check("forward", "lenet5", requires=needed_layers(LENET5))
 def lenet5(trial: Trial) -> None:
     """A network of realistic size, on more images than drawn examples have."""
     compare(trial, lenet5_example(trial))
@@ -187,9 +192,10 @@ def lenet5(trial: Trial) -> None:
 
 def lenet5_example(trial: Trial) -> Example:
     """Return LeNet-5 with a batch of 12 random images."""
-    model = to_convention(trial.convention, LENET5)
+    loss = example_loss(trial, CategoricalCrossEntropy())
+    model = trainable(trial, LENET5, loss)
     x = trial.generator.random((12, *model.input_shape))
-    y = trial.generator.integers(0, 10, 12)
+    y = targets(loss, 10, 12, trial.generator)
     batch = Batch(x, y, Plan(trial.seed).masks(model, 0, 12), training=True)
     weights = nonzero_weights(model, trial.seed)
-    return Example(model, weights, batch, CategoricalCrossEntropy(), trial.seed)
+    return Example(model, weights, batch, loss, trial.seed)

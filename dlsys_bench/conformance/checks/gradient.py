@@ -14,11 +14,10 @@ from dlsys_bench.conformance.checks.subjects import (
     requires,
     single_layers,
 )
+from dlsys_bench.conformance.checks.support import needed_layers
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
-from dlsys_bench.engines.requirements import requirements
-from dlsys_bench.spec.losses import CategoricalCrossEntropy
 
 
 def compare(trial: Trial, example: Example) -> None:
@@ -58,7 +57,7 @@ def single(trial: Trial) -> None:
     trial.search(networks(trial), lambda example: compare(trial, example))
 
 
-@check("gradient", "lenet5", requires=requirements(LENET5, CategoricalCrossEntropy()))
+@check("gradient", "lenet5", requires=needed_layers(LENET5))
 def lenet5(trial: Trial) -> None:
     """A network of realistic size: the slope along two random directions in every tensor and x."""
     example, engine = lenet5_example(trial), trial.engine

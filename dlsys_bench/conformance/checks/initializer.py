@@ -11,11 +11,11 @@ from scipy import stats
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.statistics import ALPHA
 from dlsys_bench.conformance.checks.subjects import norm_if_available
+from dlsys_bench.conformance.checks.support import supported
 from dlsys_bench.conformance.checks.training import differing
 from dlsys_bench.conformance.finding import BrokenError, Fault, broken
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.plan import Array, Weights
-from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import (
     INITIALIZERS,
     Distribution,
@@ -41,7 +41,7 @@ def initializer(trial: Trial, record: type[Initializer]) -> None:
         networks.append(((6, 6, 60), (convolution, Flatten(), Dense(1))))
     for convention in trial.engine.conventions:
         for shape, layers in networks:
-            model = to_convention(convention, Model("start", shape, layers))
+            model = supported(trial, Model("start", shape, layers), convention=convention)
             values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))
             for tensor in model.tensors:
                 expected = tensor.initializer.distribution(tensor.fans)
@@ -60,7 +60,7 @@ def every_tensor(trial: Trial) -> None:
         Activation("tanh"),
         Dense(300, kernel_initializer=Uniform(low=-0.3, high=0.1)),
     )
-    model = to_convention(trial.convention, Model("start", (60,), layers))
+    model = supported(trial, Model("start", (60,), layers))
     values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))
     for tensor in model.tensors:
         expected = tensor.initializer.distribution(tensor.fans)
@@ -118,7 +118,7 @@ def _wrong(
 def seeds(trial: Trial) -> None:
     """One seed gives one network, another seed another, and no two tensors are the same draw."""
     model = Model("seeds", (20,), (Dense(20), Dense(20), Dense(2)))
-    model = to_convention(trial.convention, model)
+    model = supported(trial, model)
 
     def draw(seed: int) -> Weights:
         return trial.engine.weights(trial.engine.build(model, seed=seed))

@@ -7,11 +7,15 @@ from typing import NamedTuple
 import numpy as np
 
 from dlsys_bench.conformance import strategies
+from dlsys_bench.conformance.checks.support import (
+    example_loss,
+    needed_layers,
+    supported,
+    trainable,
+)
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Weights
-from dlsys_bench.engines.requirements import requirements
-from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,
@@ -28,7 +32,7 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 from dlsys_bench.spec.recipe import Recipe
 
-SAMPLES, BATCH = 14, 4
+SAMPLES, BATCH, CLASSES = 14, 4, 3
 
 
 class TrajectoryNetwork(NamedTuple):
@@ -39,9 +43,8 @@ class TrajectoryNetwork(NamedTuple):
 
     @property
     def requires(self) -> list[str]:
-        """The requirements of an engine that trains the network by a plan."""
-        recipe = Recipe(self.optimizer)
-        return requirements(self.model, CategoricalCrossEntropy(), recipe, parity=True)
+        """The layers that nothing can replace."""
+        return needed_layers(self.model)
 
 
 TANH, RELU = Activation("tanh"), Activation("relu")
@@ -88,7 +91,7 @@ def many_tensors(trial: Trial, count: int) -> Model:
     block: tuple[Layer, ...] = (Dense(4), TANH, *norms)
     blocks, rest = divmod(count - 2, 2 + 2 * len(norms))
     layers = (*block * blocks, *(Dense(4), TANH) * (rest // 2), Dense(3))
-    return to_convention(trial.convention, Model("tensors", (4,), layers))
+    return supported(trial, Model("tensors", (4,), layers))
 
 
 def mild_weights(model: Model, seed: int) -> Weights:
@@ -107,8 +110,9 @@ def mild_weights(model: Model, seed: int) -> Weights:
 
 def prepare(trial: Trial, network: TrajectoryNetwork) -> tuple[Model, Recipe, Samples]:
     """Return the model and a recipe of three epochs, in the engine's convention, and samples."""
-    recipe = to_convention(trial.convention, Recipe(network.optimizer, batch_size=BATCH, epochs=3))
+    loss = example_loss(trial, CategoricalCrossEntropy())
+    recipe = Recipe(network.optimizer, batch_size=BATCH, epochs=3, loss=loss)
     generator = np.random.default_rng(trial.seed)
     x = generator.random((SAMPLES, *network.model.input_shape))
-    samples = Samples(x, generator.integers(0, 3, SAMPLES))
-    return to_convention(trial.convention, network.model), recipe, samples
+    samples = Samples(x, strategies.targets(loss, CLASSES, SAMPLES, generator))
+    return trainable(trial, network.model, loss), supported(trial, recipe), samples

@@ -13,23 +13,22 @@ from dlsys_bench.conformance.checks.output import standard_output
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
     LayerSubject,
-    label_loss,
     magnitude,
     requires,
     single_layers,
 )
-from dlsys_bench.conformance.checks.training import regression, regression_recipe
+from dlsys_bench.conformance.checks.support import example_loss, supported, trainable
+from dlsys_bench.conformance.checks.training import plans, regression, regression_recipe
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.guard import GuardedNetwork
-from dlsys_bench.conformance.strategies import Example
+from dlsys_bench.conformance.strategies import Example, targets
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan
-from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense, Flatten
-from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.losses import CategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
@@ -37,11 +36,15 @@ from dlsys_bench.spec.recipe import Recipe
 EXACT = {"float64": 1e-15, "float32": 1e-6}
 """The relative tolerance of weights that are only converted to the dtype of the engine."""
 
+FEWER_BITS = {"labels": ("uint8", "int32"), "signs": ("int8",), "values": ("float32",)}
+"""The dtypes in which targets are also given, by what they are."""
+
 SMALL = Model("small", (3,), (Dense(4), Activation("tanh"), Dense(2)))
 
 
 def _build_small(trial: Trial) -> GuardedNetwork:
-    return trial.engine.build(to_convention(trial.convention, SMALL), Plan(1).weights(SMALL))
+    model = trainable(trial, SMALL)
+    return trial.engine.build(model, Plan(1).weights(model))
 
 
 @check_each("shapes", SUBJECTS, requires=requires)
@@ -87,7 +90,8 @@ def batches(trial: Trial) -> None:
 def arrays(trial: Trial) -> None:
     """Images and labels as people have them: in other memory layouts, and labels of few bits."""
     x = trial.generator.standard_normal((12, 4, 4, 2))[::2]
-    y = trial.generator.integers(0, 3, 12)[::2]
+    loss = example_loss(trial, CategoricalCrossEntropy())
+    y = targets(loss, 3, 12, trial.generator)[::2]
     expected = _results(trial, x.copy(), y.copy())
     channel_first = np.moveaxis(np.moveaxis(x, -1, 1).copy(), 1, -1)
     for what, other in (
@@ -95,21 +99,23 @@ def arrays(trial: Trial) -> None:
         ("images channel first in memory", (channel_first, y.copy())),
         ("column-major images", (np.asfortranarray(x), y.copy())),
         ("every second label", (x.copy(), y)),
-        ("labels of 8 bits", (x.copy(), y.astype(np.uint8))),
-        ("labels of 32 bits", (x.copy(), y.astype(np.int32))),
+        *(
+            (f"targets of dtype {dtype}", (x.copy(), y.astype(dtype)))
+            for dtype in FEWER_BITS[loss.targets]
+        ),
     ):
         for name, values in _results(trial, *other).items():
             close(f"{name} of {what}", values, expected[name], 1e-5 * magnitude(expected[name]))
-    model = Model("arrays", (4, 4, 2), (Flatten(), Dense(3)))
+    model = supported(trial, Model("arrays", (4, 4, 2), (Flatten(), Dense(3))))
     trial.engine.predict(trial.engine.build(model, Plan(1).weights(model)), x[:0])
 
 
 def _results(trial: Trial, x: Array, y: NDArray[Any]) -> dict[str, Array]:
     """Return what every method computes of some images and labels."""
-    engine, loss = trial.engine, label_loss(trial)
-    model = Model("arrays", (4, 4, 2), (Flatten(), Dense(3)))
+    engine, loss = trial.engine, example_loss(trial, CategoricalCrossEntropy())
+    model = trainable(trial, Model("arrays", (4, 4, 2), (Flatten(), Dense(3))), loss)
     recipe = Recipe(SGD(0.1), batch_size=3, epochs=1, shuffle=False, loss=loss)
-    recipe = to_convention(trial.convention, recipe)
+    recipe = supported(trial, recipe)
     network = engine.build(model, Plan(1).weights(model))
     prediction = engine.predict(network, x)
     value, gradients, _ = engine.gradients(network, Batch(x, y), loss)
@@ -147,28 +153,27 @@ def history(trial: Trial) -> None:
 @check("shapes", "copies")
 def copies(trial: Trial) -> None:
     """Arrays that were given or returned stay as they were, which the guard checks at each call."""
-    engine, own = trial.engine, Plan(1).weights(SMALL)
+    engine, model, loss = trial.engine, trainable(trial, SMALL), example_loss(trial)
+    own = Plan(1).weights(model)
     x = trial.generator.standard_normal((6, 3))
-    network = engine.build(to_convention(trial.convention, SMALL), own)
+    network = engine.build(model, own)
     before = engine.predict(network, x).copy()
     for values in own.values():
         values += 1.0
     if not np.array_equal(engine.predict(network, x), before):
         what = "the network changes with the arrays that build was given: build must copy them"
         raise broken(Fault.SIDE_EFFECT, what)
-    given = Plan(1).weights(SMALL)
-    network = engine.build(to_convention(trial.convention, SMALL), given)
-    recipe = to_convention(
-        trial.convention, Recipe(SGD(0.1), batch_size=3, epochs=1, loss=MeanSquaredError())
-    )
+    given = Plan(1).weights(model)
+    network = engine.build(model, given)
+    recipe = regression_recipe(trial, SGD(0.1), batch_size=3, epochs=1, shuffle=True)
     for _ in range(2):
         x, y = vars(regression(trial, 6)).values()
         engine.predict(network, x)
         engine.trace(network, Batch(x, y))
-        engine.gradients(network, Batch(x, y), MeanSquaredError())
+        engine.gradients(network, Batch(x, y), loss)
         engine.weights(network)
         train(engine, network, Samples(x, y), recipe, Plan(0, parity=True))
-    for name, values in Plan(1).weights(SMALL).items():
+    for name, values in Plan(1).weights(model).items():
         if not np.array_equal(given[name], values):
             what = f"fit wrote into {name} as build was given it: build must copy it"
             raise broken(Fault.SIDE_EFFECT, what, tensor=name)
@@ -182,7 +187,7 @@ def single(trial: Trial) -> None:
     engine.weights(network)
     engine.trace(network, batch)
     engine.predict(network, batch.x)
-    engine.gradients(network, batch, MeanSquaredError())
+    engine.gradients(network, batch, example_loss(trial))
 
 
 @check("shapes", "repeated")
@@ -192,7 +197,7 @@ def repeated(trial: Trial) -> None:
     batch = Batch(samples.x, samples.y)
 
     def gradients() -> list[Array]:
-        return list(engine.gradients(network, batch, MeanSquaredError()).weights.values())
+        return list(engine.gradients(network, batch, example_loss(trial)).weights.values())
 
     calls: dict[str, Callable[[], list[Array]]] = {
         "predict": lambda: [engine.predict(network, samples.x)],
@@ -207,16 +212,15 @@ def repeated(trial: Trial) -> None:
                 raise broken(Fault.NOT_DETERMINISTIC, what)
 
 
-@check("shapes", "quiet", requires=["native"])
+@check("shapes", "quiet")
 def quiet(trial: Trial) -> None:
     """Nothing is printed to standard output, which programs parse."""
     engine, samples = trial.engine, regression(trial, 4)
-    recipe = to_convention(
-        trial.convention, Recipe(SGD(0.01), batch_size=2, epochs=1, loss=MeanSquaredError())
-    )
+    recipe = regression_recipe(trial, SGD(0.01), batch_size=2, epochs=1, shuffle=True)
     with standard_output() as printed:
         network = _build_small(trial)
-        train(engine, network, samples, recipe, Plan(0))
+        for plan in plans(trial, seed=0):
+            train(engine, network, samples, recipe, plan)
         engine.predict(network, samples.x)
     if printed:
         what = f"the engine prints to standard output: {printed[0][:80]!r}"

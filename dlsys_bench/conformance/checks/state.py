@@ -14,6 +14,7 @@ from dlsys_bench.conformance.checks.subjects import (
     requires,
     single_layers,
 )
+from dlsys_bench.conformance.checks.support import supported, trainable
 from dlsys_bench.conformance.checks.training import (
     TrainingCase,
     compare_tensors,
@@ -49,7 +50,7 @@ def moving(trial: Trial) -> None:
         recipe = Recipe(
             SGD(0.01), batch_size=len(samples.x), epochs=3, shuffle=False, loss=example.loss
         )
-        recipe = to_convention(convention_of(trial, example.model), recipe)
+        recipe = supported(trial, recipe, convention=convention_of(trial, example.model))
         plan = Plan(0, parity=True)
         training = TrainingCase(example.model, example.weights, samples, recipe, plan)
         compare_updates(trial, training, 3)
@@ -61,7 +62,7 @@ def moving(trial: Trial) -> None:
 def moving_single(trial: Trial) -> None:
     """The moving statistics of a training in single precision."""
     layers = (BatchNorm(moving_decay=0.7), Dense(2))
-    model = to_convention(trial.convention, Model("single", (3,), layers))
+    model = trainable(trial, Model("single", (3,), layers))
     samples = regression(trial, 32)
     samples = Samples(3.0 + samples.x, samples.y)
     recipe = regression_recipe(trial, SGD(0.01), batch_size=8, epochs=5)
@@ -116,12 +117,12 @@ def mode(trial: Trial) -> None:
         close(f"the prediction after the {turn} training", actual, expected, allowed)
 
 
-@check("state", "stopped", requires=["layer:dropout"])
+@check("state", "stopped")
 def stopped(trial: Trial) -> None:
     """A training that is closed after an epoch leaves nothing behind but the weights: no masks, no
     order, no limit."""
     engine = trial.engine
-    model = Model("stopped", (6,), (Dense(4), Dropout(0.5), Dense(2)))
+    model = trainable(trial, Model("stopped", (6,), (Dense(4), Dropout(0.5), Dense(2))))
     samples = regression(trial, 8, inputs=6)
     recipe = regression_recipe(trial, SGD(0.05), batch_size=4, epochs=2, shuffle=True)
     network = engine.build(model, start(trial, model))
@@ -139,10 +140,10 @@ def stopped(trial: Trial) -> None:
     compare_tensors(when, engine.weights(network), expected, allowed)
 
 
-@check("state", "optimizer", requires=["optimizer:adam"])
+@check("state", "optimizer")
 def optimizer(trial: Trial) -> None:
     """Every training starts with a fresh optimiser, of this network and of others."""
-    model = Model("fresh", (3,), (Dense(2), Activation("tanh"), Dense(2)))
+    model = trainable(trial, Model("fresh", (3,), (Dense(2), Activation("tanh"), Dense(2))))
     samples, weights = regression(trial, 6), start(trial, model)
     recipe = regression_recipe(trial, Adam(0.01), batch_size=6, epochs=3)
     network, reference = trial.engine.build(model, weights), trial.oracle.build(model, weights)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check_each
+from dlsys_bench.conformance.checks.support import example_loss, trainable
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
     TrainingCase,
@@ -21,7 +22,6 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense
-from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, Optimizer
 from dlsys_bench.spec.recipe import Recipe
@@ -76,11 +76,12 @@ def step(trial: Trial, variant: Variant) -> None:
 
 
 def _compare(trial: Trial, case: OptimizerCase) -> None:
-    loss = MeanSquaredError()
+    loss, model = example_loss(trial), trainable(trial, NETWORK)
     recipe = Recipe(case.optimizer, batch_size=6, epochs=STEPS, shuffle=False, loss=loss)
     generator = np.random.default_rng(case.seed)
-    samples = Samples(generator.standard_normal((6, 3)), generator.standard_normal((6, 2)))
-    weights = strategies.nonzero_weights(NETWORK, case.seed)
+    x = generator.standard_normal((6, 3))
+    samples = Samples(x, strategies.targets(loss, 2, 6, generator))
+    weights = strategies.nonzero_weights(model, case.seed)
     recipe = to_convention(case.convention, recipe)
-    training = TrainingCase(NETWORK, weights, samples, recipe, Plan(0, parity=True))
+    training = TrainingCase(model, weights, samples, recipe, Plan(0, parity=True))
     compare_updates(trial, training, STEPS)

@@ -9,6 +9,7 @@ import numpy as np
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.checks.subjects import magnitude
+from dlsys_bench.conformance.checks.support import example_loss, supported
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.conformance.trial import Trial
@@ -18,7 +19,6 @@ from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.errors import SpecError
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Optimizer
 from dlsys_bench.spec.recipe import Recipe
@@ -49,18 +49,19 @@ class TrainingCase(NamedTuple):
 
 
 def regression(trial: Trial, samples: int, inputs: int = 3, outputs: int = 2) -> Samples:
-    """Return standard normal inputs and targets."""
+    """Return standard normal inputs, and targets of the example loss: standard normal if it takes
+    values."""
     x = trial.generator.standard_normal((samples, inputs))
-    return Samples(x, trial.generator.standard_normal((samples, outputs)))
+    return Samples(x, strategies.targets(example_loss(trial), outputs, samples, trial.generator))
 
 
 def regression_recipe(trial: Trial, optimizer: Optimizer = DEFAULT, **options: Any) -> Recipe:
-    """Return a recipe for a loss of values in the engine's first convention.
+    """Return a recipe for the example loss in the engine's first convention.
 
     It does not shuffle, unless the options say so.
     """
-    recipe = Recipe(optimizer, loss=MeanSquaredError(), **{"shuffle": False, **options})
-    return to_convention(trial.convention, recipe)
+    recipe = Recipe(optimizer, loss=example_loss(trial), **{"shuffle": False, **options})
+    return supported(trial, recipe)
 
 
 def plans(trial: Trial, *, seed: int = 1) -> list[Plan]:

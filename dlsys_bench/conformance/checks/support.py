@@ -1,0 +1,180 @@
+"""Examples that are made of what the engine under test has.
+
+A check asks one question, on an example that also contains things that the question is not about:
+an activation between two dense layers, an optimiser that moves the weights, a loss. An engine that
+declares that it lacks one of these is still asked the question. `supported` replaces what is
+missing by something that the engine has, or leaves it out; only the subject of a check remains as
+it is, because the check `requires` it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.initializers import INITIALIZERS, Fans, Initializer
+from dlsys_bench.spec.layers import (
+    FUNCTIONS,
+    LAYERS,
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Dense,
+    Layer,
+    MaxPool,
+)
+from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Optimizer
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.record import Record
+
+R = TypeVar("R", bound=Record)
+
+Lacks = Collection[str]
+
+SIMILAR: Mapping[str, type[Layer]] = {MaxPool.kind: AveragePool, AveragePool.kind: MaxPool}
+"""The layer that may stand in the place of another, with the same options."""
+
+NEEDED = ("dense", "conv2d", "flatten")
+"""The kinds of layers that cannot be left out of a network, because the shapes depend on them. The
+checks that contain one require it."""
+
+LOSS_ORDER = ("values", "labels", "signs")
+"""The kinds of targets, those first that suit any number of outputs."""
+
+
+def has(trial: Trial, *needed: str) -> bool:
+    """Return whether the engine has everything that is named, in the terms of `Engine.lacks`."""
+    return not trial.lacks.intersection(needed)
+
+
+def supported(trial: Trial, record: R, *, convention: str | None = None) -> R:
+    """Return a model, a recipe or another record, made of what the engine has.
+
+    It follows a convention of the engine (default: the first).
+    """
+    lacks = trial.lacks
+    changed = record.map(lambda inner: _supported(lacks, inner)) if lacks else record
+    return to_convention(convention or trial.convention, changed)
+
+
+def trainable(trial: Trial, model: Model, loss: Loss | None = None) -> Model:
+    """Return a supported model whose outputs suit a loss (default: `example_loss`).
+
+    A loss of signs takes one output.
+    """
+    model = supported(trial, model)
+    *below, last = model.layers
+    if (loss or example_loss(trial)).targets == "signs" and isinstance(last, Dense):
+        model = replace(model, layers=(*below, replace(last, units=1)))
+    return model
+
+
+def example_loss(trial: Trial, wanted: Loss = MeanSquaredError()) -> Loss:  # noqa: B008
+    """Return the loss if the engine has it, or else another one, of the same targets if there is
+    one.
+
+    Raises NotApplicableError, by way of the guard, if the engine has no loss.
+    """
+    return _loss(trial.lacks, wanted)
+
+
+def needed_layers(model: Model) -> list[str]:
+    """Return what an engine must have for a model of which it need not have every layer."""
+    return list(dict.fromkeys(f"layer:{x.kind}" for x in model.layers if x.kind in NEEDED))
+
+
+def _supported(lacks: Lacks, record: Record) -> Record:
+    """Return a record that contains nothing that is missing, given that those in it do not."""
+    for base, change in CHANGES.items():
+        if isinstance(record, base):
+            return change(lacks, record)
+    return record
+
+
+def _initializer(lacks: Lacks, initializer: Initializer) -> Initializer:
+    order = sorted(
+        INITIALIZERS, key=lambda kind: _is_constant(INITIALIZERS[kind]) != _is_constant(initializer)
+    )
+    return _first_of(
+        lacks, "initializer", initializer, {kind: INITIALIZERS[kind] for kind in order}
+    )
+
+
+def _is_constant(initializer: Initializer | type[Initializer]) -> bool:
+    made = initializer() if isinstance(initializer, type) else initializer
+    return made.distribution(Fans(1, 1)).family == "constant"
+
+
+def _optimizer(lacks: Lacks, optimizer: Optimizer) -> Optimizer:
+    found = _first_of(lacks, "optimizer", optimizer, OPTIMIZERS)
+    return replace(found, learning_rate=optimizer.learning_rate)
+
+
+def _loss(lacks: Lacks, loss: Loss) -> Loss:
+    order = sorted(
+        LOSSES.values(),
+        key=lambda each: (each.targets != loss.targets, LOSS_ORDER.index(each.targets)),
+    )
+    return _first_of(lacks, "loss", loss, {each.kind: each for each in order})
+
+
+def _first_of(lacks: Lacks, what: str, record: R, table: Mapping[str, type[R]]) -> R:
+    """Return the record, or the first of the table that is not missing, with its defaults."""
+    if f"{what}:{record.kind}" not in lacks:
+        return record
+    others = (each.of() for kind, each in table.items() if f"{what}:{kind}" not in lacks)
+    return next(others, record)
+
+
+def _activation(lacks: Lacks, layer: Activation) -> Activation:
+    if f"function:{layer.function}" not in lacks:
+        return layer
+    # The identity comes last, because it hides what is below.
+    order = sorted(FUNCTIONS, key=lambda name: name == "linear")
+    available = (name for name in order if f"function:{name}" not in lacks)
+    return replace(layer, function=next(available, layer.function))
+
+
+def _model(lacks: Lacks, model: Model) -> Model:
+    kept: list[Layer] = []
+    for layer in model.layers:
+        steady = bool(kept) and f"optimizer:{SGD.kind}" in lacks
+        found: Layer | None = layer
+        if _is_missing(lacks, layer) and layer.kind not in NEEDED:
+            other = SIMILAR.get(layer.kind)
+            same = {f.name: getattr(layer, f.name) for f in fields(layer)}
+            found = other.of(**same) if other and not _is_missing(lacks, other) else None
+        if steady and isinstance(found, BatchNorm) and getattr(kept[-1], "use_bias", False):
+            # Such a bias has a gradient of rounding errors, of which Adam makes whole steps.
+            kept[-1] = replace(kept[-1], use_bias=False)  # type: ignore[call-arg]
+        kept += [] if found is None else [found]
+    return replace(model, layers=tuple(kept))
+
+
+def _is_missing(lacks: Lacks, layer: Layer | type[Layer]) -> bool:
+    return f"layer:{layer.kind}" in lacks
+
+
+def _recipe(lacks: Lacks, recipe: Recipe) -> Recipe:
+    changes: dict[str, Any] = {}
+    changes |= {"schedule": None} if "schedule" in lacks else {}
+    changes |= {"batch_sizes": None} if "batch_sizes" in lacks else {}
+    return replace(recipe, **changes)
+
+
+CHANGES: Mapping[type[Record], Callable[[Lacks, Any], Record]] = {
+    Initializer: _initializer,
+    Optimizer: _optimizer,
+    Loss: _loss,
+    Activation: _activation,
+    Model: _model,
+    Recipe: _recipe,
+}
+"""The function that replaces what is missing in a record, by the base of the record."""
+
+assert set(NEEDED) < set(LAYERS)
