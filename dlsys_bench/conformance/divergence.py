@@ -17,13 +17,14 @@ from dlsys_bench.spec.recipe import Recipe
 
 
 class Divergence(NamedTuple):
-    """A difference between two engines: the step (from 1), the quantity, its layer, and the largest
-    difference."""
+    """A difference between two engines: the step (from 1), the quantity, its layer, the largest
+    difference, and the tensor, if the quantity is one of the model."""
 
     step: int
     what: str
     layer: str
     difference: float
+    tensor: str | None = None
 
     def __str__(self) -> str:
         return f"step {self.step}: {self.what} differs by {self.difference:.3g}"
@@ -109,9 +110,9 @@ class _Pair:
         for name in reversed(first):
             difference = _largest({name: first[name]}, {name: second[name]})[1]
             if difference > tolerance:
-                return Divergence(step, f"the gradient of {name}", _layer(name), difference)
+                return Divergence(step, f"the gradient of {name}", _layer(name), difference, name)
         name, difference = self.difference_after(step)
-        return Divergence(step, f"{name} after the update", _layer(name), difference)
+        return Divergence(step, f"{name} after the update", _layer(name), difference, name)
 
 
 def _layer(tensor: str) -> str:

@@ -104,7 +104,7 @@ class LocalRunner:
         except NotApplicableError as error:
             status, result = Status.DECLARED, {"reason": str(error)}
         except BrokenError as error:
-            status, result = Status.FAILED, self._failure(name, error.finding)
+            status, result = Status.FAILED, self._failure(name, error.refined())
         except Exception as error:
             # The guard reports errors in calls of the engine; this one is from its creation, or
             # from the check.

@@ -7,6 +7,8 @@ random either.
 
 from __future__ import annotations
 
+from functools import partial
+
 from hypothesis import assume
 
 from dlsys_bench.conformance import strategies
@@ -16,7 +18,6 @@ from dlsys_bench.conformance.checks.subjects import (
     LayerSubject,
     convention_of,
     is_smooth,
-    magnitude,
     norm_if_available,
     requires,
     single_layers,
@@ -24,10 +25,10 @@ from dlsys_bench.conformance.checks.subjects import (
 from dlsys_bench.conformance.checks.support import example_loss, has, supported, trainable
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
-    TrainingCase,
     allowing_conventions,
-    compare_tensors,
+    compare_trainings,
     compare_updates,
+    of_movement,
     plans,
     regression,
     regression_recipe,
@@ -35,6 +36,7 @@ from dlsys_bench.conformance.checks.training import (
     start,
 )
 from dlsys_bench.conformance.strategies import Example
+from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Plan
@@ -139,10 +141,9 @@ def losses(trial: Trial, record: type[Loss]) -> None:
 def long(trial: Trial, optimizer: Optimizer) -> None:
     """Eighty steps, which reveal a count or a memory that ends early."""
     training = _small_training(trial, optimizer, samples=8, batch_size=4, epochs=40)
-    expected, actual = training.run(trial.oracle), training.run(trial.engine)
     # Rounding errors grow with the steps, and more where the learning rate itself is rounded.
-    allowed = relative(1000 * trial.tolerance, expected)
-    compare_tensors("after 80 steps", actual, expected, allowed)
+    tolerance = partial(relative, 1000 * trial.tolerance)
+    compare_trainings(trial, training, "after 80 steps", tolerance)
 
 
 @check_each("trajectory", VARIANTS, requires=requires_optimizer, prefix="float32-", dtype="float32")
@@ -151,9 +152,8 @@ def single(trial: Trial, optimizer: Optimizer) -> None:
     training = _small_training(trial, optimizer, samples=10, batch_size=5, epochs=5)
     for plan in plans(trial, seed=0):
         here = training._replace(plan=plan)
-        expected, actual = here.run(trial.oracle), here.run(trial.engine)
-        moved = magnitude(*(expected[name] - here.weights[name] for name in expected))
-        compare_tensors("after 10 steps", actual, expected, trial.loosened(1e-3) * moved)
+        tolerance = partial(of_movement, trial.loosened(1e-3), here)
+        compare_trainings(trial, here, "after 10 steps", tolerance)
 
 
 def _small_training(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.evidence import with_snippet
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
     LayerSubject,
@@ -46,7 +47,8 @@ def compare(trial: Trial, example: Example) -> None:
     outputs = engine.trace(network, example.batch), oracle.trace(reference, example.batch)
     for name, actual, expected in zip(example.model.names, *outputs, strict=True):
         allowed = trial.tolerance * magnitude(expected)
-        close(f"the output of {name}", actual, expected, allowed, layer=name)
+        with with_snippet(example, {f"output of {name}": expected}):
+            close(f"the output of {name}", actual, expected, allowed, layer=name)
     expected = oracle.predict(reference, example.batch.x)
     actual = engine.predict(network, example.batch.x)
     close("the prediction", actual, expected, trial.tolerance * magnitude(expected))

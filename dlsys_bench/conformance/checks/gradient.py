@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.evidence import with_snippet
 from dlsys_bench.conformance.checks.forward import LENET5, lenet5_example
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
@@ -35,8 +36,10 @@ def compare(trial: Trial, example: Example) -> None:
     allowed = tolerance * magnitude(*expected.weights.values(), expected.x)
     for name in reversed(expected.weights):
         pair = actual.weights[name], expected.weights[name]
-        close(f"d {name}", *pair, allowed, layer=name.partition(".")[0], tensor=name)
-    close("d x", actual.x, expected.x, allowed)
+        with with_snippet(example, {f"d loss / d {name}": pair[1]}, example.loss):
+            close(f"d {name}", *pair, allowed, layer=name.partition(".")[0], tensor=name)
+    with with_snippet(example, {"d loss / d x": expected.x}, example.loss):
+        close("d x", actual.x, expected.x, allowed)
 
 
 @check_each("gradient", SUBJECTS, requires=requires)

@@ -10,7 +10,6 @@ from dlsys_bench.conformance.checks.subjects import magnitude
 from dlsys_bench.conformance.checks.support import example_loss, supported, trainable
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
-    TrainingCase,
     allowing_conventions,
     compare_tensors,
     compare_updates,
@@ -18,6 +17,7 @@ from dlsys_bench.conformance.checks.training import (
     start,
 )
 from dlsys_bench.conformance.finding import Fault, broken, close
+from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.history import Epoch
@@ -110,7 +110,7 @@ def _compare_histories(trial: Trial, actual: list[Epoch], expected: list[Epoch])
     steps = [[epoch.steps for epoch in history] for history in (actual, expected)]
     if steps[0] != steps[1]:
         what = "the steps at the ends of the epochs"
-        raise broken(Fault.WRONG_VALUE, what, actual=str(steps[0]), expected=str(steps[1]))
+        raise broken(Fault.WRONG_STOP, what, actual=str(steps[0]), expected=str(steps[1]))
     for epoch, reference in zip(actual, expected, strict=True):
         for name, values in (reference.by_step or {}).items():
             what = f"{name} by step in the history of epoch {epoch.epoch}"

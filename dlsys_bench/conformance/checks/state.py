@@ -16,7 +16,6 @@ from dlsys_bench.conformance.checks.subjects import (
 )
 from dlsys_bench.conformance.checks.support import supported, trainable
 from dlsys_bench.conformance.checks.training import (
-    TrainingCase,
     compare_tensors,
     compare_updates,
     differing,
@@ -27,6 +26,7 @@ from dlsys_bench.conformance.checks.training import (
 )
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.strategies import Example
+from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import SINGLE, Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train

@@ -12,10 +12,10 @@ from dlsys_bench.conformance.check import check_each
 from dlsys_bench.conformance.checks.support import example_loss, trainable
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
-    TrainingCase,
     allowing_conventions,
     compare_updates,
 )
+from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Plan

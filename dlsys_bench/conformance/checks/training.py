@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from dlsys_bench.conformance import strategies
+from dlsys_bench.conformance.checks.evidence import with_diagnosis
 from dlsys_bench.conformance.checks.subjects import magnitude
 from dlsys_bench.conformance.checks.support import example_loss, supported
 from dlsys_bench.conformance.finding import close
-from dlsys_bench.conformance.guard import Guard
+from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Engine
-from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.errors import SpecError
 from dlsys_bench.spec.convention import to_convention
@@ -30,22 +29,6 @@ VARIANTS: dict[str, Optimizer] = {
 
 
 DEFAULT = SGD(0.1)
-
-
-class TrainingCase(NamedTuple):
-    """A training: the model with the weights it starts from, the samples, the recipe, the plan."""
-
-    model: Model
-    weights: Weights
-    samples: Samples
-    recipe: Recipe
-    plan: Plan
-
-    def run(self, engine: Engine | Guard) -> Weights:
-        """Return the tensors after the training on an engine."""
-        network: Any = engine.build(self.model, self.weights)
-        train(engine, network, self.samples, self.recipe, self.plan)
-        return engine.weights(network)
 
 
 def regression(trial: Trial, samples: int, inputs: int = 3, outputs: int = 2) -> Samples:
@@ -92,19 +75,40 @@ def compare_updates(trial: Trial, training: TrainingCase, steps: int) -> None:
     If they differ, the finding names the first step after which they do. The tolerance is relative
     to the largest change that the oracle's steps make.
     """
-    try:
-        _compare_after(trial, training, steps)
-    except AssertionError:
-        for count in range(1, steps):
-            _compare_after(trial, training, count)
-        raise
+    with with_diagnosis(trial, training.stopping_after(steps)):
+        try:
+            _compare_after(trial, training, steps)
+        except AssertionError:
+            for count in range(1, steps):
+                _compare_after(trial, training, count)
+            raise
 
 
 def _compare_after(trial: Trial, training: TrainingCase, steps: int) -> None:
-    stopped = training._replace(plan=training.plan.stopping_after(steps))
+    stopped = training.stopping_after(steps)
     expected, actual = stopped.run(trial.oracle), stopped.run(trial.engine)
-    moved = magnitude(*(expected[name] - training.weights[name] for name in expected))
-    compare_tensors("after the update", actual, expected, trial.tolerance * moved, step=steps)
+    allowed = of_movement(trial.tolerance, training, expected)
+    when, origin = "after the update", training.weights
+    compare_tensors(when, actual, expected, allowed, step=steps, origin=origin)
+
+
+def of_movement(tolerance: float, training: TrainingCase, tensors: Weights) -> float:
+    """Return a tolerance relative to the largest change of the tensors since the start."""
+    moved = magnitude(*(tensors[name] - training.weights[name] for name in tensors))
+    return tolerance * moved
+
+
+def compare_trainings(
+    trial: Trial,
+    training: TrainingCase,
+    when: str,
+    tolerance: Callable[[Weights], float | dict[str, float]],
+) -> None:
+    """Compare the tensors at the end of a training with the oracle's, within the tolerance that
+    follows from those."""
+    expected, actual = training.run(trial.oracle), training.run(trial.engine)
+    with with_diagnosis(trial, training):
+        compare_tensors(when, actual, expected, tolerance(expected), origin=training.weights)
 
 
 def compare_tensors(
@@ -115,8 +119,12 @@ def compare_tensors(
     *,
     names: Iterable[str] | None = None,
     step: int | None = None,
+    origin: Weights | None = None,
 ) -> None:
-    """Raise BrokenError unless tensors agree within one tolerance, or one for each tensor."""
+    """Raise BrokenError unless tensors agree within one tolerance, or one for each tensor.
+
+    `origin` holds the tensors from which they have changed.
+    """
     for name in expected if names is None else names:
         tolerance = allowed[name] if isinstance(allowed, dict) else allowed
         close(
@@ -127,6 +135,7 @@ def compare_tensors(
             layer=name.partition(".")[0],
             tensor=name,
             step=step,
+            origin=0.0 if origin is None else origin[name],
         )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.evidence import with_diagnosis
 from dlsys_bench.conformance.checks.networks import (
     BATCH,
     MLP,
@@ -17,15 +19,15 @@ from dlsys_bench.conformance.checks.networks import (
 )
 from dlsys_bench.conformance.checks.support import trainable
 from dlsys_bench.conformance.checks.training import (
-    TrainingCase,
-    compare_tensors,
+    compare_trainings,
     regression,
     regression_recipe,
     relative,
     start,
 )
 from dlsys_bench.conformance.divergence import first_divergence
-from dlsys_bench.conformance.finding import BrokenError, Fault, Finding, broken
+from dlsys_bench.conformance.finding import Fault, broken
+from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import TOLERANCE, Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train
@@ -59,17 +61,13 @@ def _compare(trial: Trial, network: TrajectoryNetwork, tolerance: float) -> None
     plan = Plan(trial.seed, steps=STEPS)
     found = first_divergence(trial.engine, trial.oracle, model, recipe, samples, plan, tolerance)
     if found is not None:
-        raise BrokenError(
-            Finding(
-                found.what,
-                Fault.WRONG_VALUE,
-                layer=found.layer,
-                step=found.step,
-                difference=found.difference,
-                allowed=tolerance,
-                example=f"{model.name}, {SAMPLES} samples by {BATCH}, seed {trial.seed}",
-            )
-        )
+        planned = replace(plan, parity=True)
+        training = TrainingCase(model, plan.weights(model), samples, recipe, planned)
+        where = {"layer": found.layer, "tensor": found.tensor, "step": found.step}
+        measured = {"difference": found.difference, "allowed": tolerance}
+        example = f"{model.name}, {SAMPLES} samples by {BATCH}, seed {trial.seed}"
+        with with_diagnosis(trial, training):
+            raise broken(Fault.WRONG_VALUE, found.what, **where, **measured, example=example)
 
 
 @check("trajectory", "native", requires=["native"])
@@ -78,9 +76,8 @@ def native(trial: Trial) -> None:
     model, recipe, samples = prepare(trial, MLP)
     recipe = replace(recipe, shuffle=False)
     training = TrainingCase(model, start(trial, model), samples, recipe, Plan(1))
-    expected, actual = training.run(trial.oracle), training.run(trial.engine)
-    allowed = relative(GROWTH[trial.engine.dtype] * trial.tolerance, expected)
-    compare_tensors("after 3 epochs", actual, expected, allowed)
+    tolerance = GROWTH[trial.engine.dtype] * trial.tolerance
+    compare_trainings(trial, training, "after 3 epochs", partial(relative, tolerance))
 
 
 @check("trajectory", "divergence")

@@ -119,7 +119,7 @@ class Oracle(Engine):
             losses: list[float] = []
             accuracies: list[float | None] = []
             for step in epoch.steps():
-                loss, correct = self._update(net, samples, recipe, step, states)
+                loss, correct = self.update(net, samples, recipe, step, states)
                 epoch.add(loss)
                 losses.append(loss)
                 accuracies.append(correct)
@@ -131,7 +131,7 @@ class Oracle(Engine):
                 losses,
             )
 
-    def _update(
+    def update(
         self,
         net: OracleNetwork,
         samples: Samples,
