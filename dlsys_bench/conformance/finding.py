@@ -44,6 +44,8 @@ class Fault(StrEnum):
     """An update has the learning rate of another step, or the one without the schedule."""
     WRONG_ORDER = "wrong order"
     SEED_ZERO = "seed 0 treated as no seed"
+    STALE_STATE = "stale state"
+    """A training goes on with the state of an optimiser of an earlier one."""
     STALE_REPORT = "stale report"
     """An epoch's figures are the best so far, those of another epoch, or a mean over epochs."""
     STALE_DECLARATION = "stale declaration"

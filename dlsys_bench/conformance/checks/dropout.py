@@ -6,6 +6,8 @@ import numpy as np
 
 from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.statistics import check_binomial
+from dlsys_bench.conformance.checks.support import example_loss
+from dlsys_bench.conformance.checks.usage import common_targets, row_gradients, start_row
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
@@ -13,9 +15,7 @@ from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.initializers import Zeros
 from dlsys_bench.spec.layers import Dense, Dropout, Flatten
-from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
@@ -62,7 +62,7 @@ def dropout_of_images(trial: Trial) -> None:
     check_binomial(kept.sum(axis=0).ravel(), SAMPLES, 0.5, f"{what} value in a batch of images")
 
 
-@check("state", "dropout-in-fit", requires=["layer:dropout", "native"])
+@check("state", "dropout-in-fit", requires=["layer:dropout", "native", "optimizer:sgd"])
 def dropout_in_fit(trial: Trial) -> None:
     """The masks of a native training: a new one for every sample, every step and every epoch."""
     turns = 16
@@ -85,16 +85,20 @@ def _times_kept(
 ) -> np.ndarray:
     """Return how often each of 300 inputs was kept in a training.
 
-    All inputs are one, the weights start at zero and the learning rate is tiny, so a weight moves
-    in proportion to the number of times that its input was kept.
+    All inputs are one, the weights start equal and the learning rate is tiny, so a weight moves in
+    proportion to the number of times that its input was kept.
     """
-    units, rate = 300, 1e-7
-    dense = Dense(1, use_bias=False, kernel_initializer=Zeros())
-    model = Model("kept", (units,), (Dropout(drop_rate), dense))
-    recipe = Recipe(SGD(rate), batch_size=batch_size, epochs=epochs, loss=MeanSquaredError())
+    units, rate, loss = 300, 1e-7, example_loss(trial)
+    row = start_row(loss)
+    model = Model("kept", (units,), (Dropout(drop_rate), Dense(row.shape[1], use_bias=False)))
+    recipe = Recipe(SGD(rate), batch_size=batch_size, epochs=epochs, loss=loss)
     recipe = to_convention(trial.convention, recipe)
-    network = trial.engine.build(model, seed=trial.seed)
-    ones = Samples(np.ones((samples, units)), np.ones((samples, 1)))
+    start = np.repeat(row, units, axis=0)
+    network = trial.engine.build(model, {"dense_1.kernel": start})
+    ones = Samples(np.ones((samples, units)), common_targets(loss, samples))
     train(trial.engine, network, ones, recipe, Plan(trial.seed))
-    moved: np.ndarray = trial.engine.weights(network)["dense_1.kernel"][:, 0]
-    return moved * (1 - drop_rate) * batch_size / (2 * rate)
+    moved: np.ndarray = trial.engine.weights(network)["dense_1.kernel"] - start
+    # The rate is so small that the slope of the loss stays what it is at the start.
+    slope = row_gradients(loss, row)[0, 0]
+    kept: np.ndarray = -moved[:, 0] * (1 - drop_rate) * batch_size / (slope * rate)
+    return kept

@@ -18,6 +18,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan, Weights
+from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Flatten
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
@@ -87,15 +88,17 @@ def learning(trial: Trial) -> None:
 @check("evaluation", "ties")
 def ties(trial: Trial) -> None:
     """Of equal outputs, the first is the prediction; an output of zero has no sign."""
-    for kind in trial.losses:
-        loss = LOSSES[kind].of()
-        if loss.targets != "values":
-            outputs = 1 if loss.targets == "signs" else 3
-            model = Model("ties", (3,), (Dense(outputs),))
-            kernel, bias = np.zeros((3, outputs)), np.zeros(outputs)
-            weights: Weights = {"dense_1.kernel": kernel, "dense_1.bias": bias}
-            y = strategies.targets(loss, outputs, 11, trial.generator)
-            _compare(trial, model, weights, y, loss)
+    losses = [LOSSES[kind].of() for kind in trial.losses]
+    classifying = [loss for loss in losses if loss.targets != "values"]
+    if not classifying:
+        raise NotApplicableError("the engine lacks every loss of which there is an accuracy")
+    for loss in classifying:
+        outputs = 1 if loss.targets == "signs" else 3
+        model = Model("ties", (3,), (Dense(outputs),))
+        kernel, bias = np.zeros((3, outputs)), np.zeros(outputs)
+        weights: Weights = {"dense_1.kernel": kernel, "dense_1.bias": bias}
+        y = strategies.targets(loss, outputs, 11, trial.generator)
+        _compare(trial, model, weights, y, loss)
 
 
 def _compare(trial: Trial, model: Model, weights: Weights, y: NDArray[Any], loss: Loss) -> None:

@@ -94,7 +94,7 @@ def optimizers(trial: Trial, optimizer: Optimizer) -> None:
     layers = (BatchNorm(moving_decay=0.7), Dense(3), Activation("tanh"), Dense(2))
     drawn = trainable(trial, Model("drawn", (3,), layers))
     samples = regression(trial, 10)
-    for convention in _conventions(trial, optimizer):
+    for convention in conventions_of(trial, optimizer):
         model = to_convention(convention, drawn)
         for sizes in (None, CyclicalBatchSize(2, 4)) if has(trial, "batch_sizes") else (None,):
             recipe = Recipe(
@@ -110,7 +110,7 @@ def optimizers(trial: Trial, optimizer: Optimizer) -> None:
             compare_updates(trial, training, 6)
 
 
-def _conventions(trial: Trial, optimizer: Optimizer) -> list[str]:
+def conventions_of(trial: Trial, optimizer: Optimizer) -> list[str]:
     """Return the conventions of an optimiser. Raises NotApplicableError if there are none."""
     if ways := allowing_conventions(trial, optimizer):
         return ways
@@ -159,7 +159,7 @@ def single(trial: Trial, optimizer: Optimizer) -> None:
 def _small_training(
     trial: Trial, optimizer: Optimizer, samples: int, batch_size: int, epochs: int
 ) -> TrainingCase:
-    convention = _conventions(trial, optimizer)[0]
+    convention = conventions_of(trial, optimizer)[0]
     model = trainable(trial, Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(2))))
     recipe = Recipe(
         optimizer, batch_size=batch_size, epochs=epochs, shuffle=False, loss=example_loss(trial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.checks.evidence import with_diagnosis
 from dlsys_bench.conformance.checks.subjects import magnitude
 from dlsys_bench.conformance.checks.support import example_loss, supported
-from dlsys_bench.conformance.finding import close
+from dlsys_bench.conformance.finding import Fault, Finding, close
+from dlsys_bench.conformance.guard import GuardedNetwork
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.plan import Plan, Weights
+from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.errors import SpecError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.model import Model
@@ -109,6 +112,41 @@ def compare_trainings(
     expected, actual = training.run(trial.oracle), training.run(trial.engine)
     with with_diagnosis(trial, training):
         compare_tensors(when, actual, expected, tolerance(expected), origin=training.weights)
+
+
+def compare_prediction(trial: Trial, network: GuardedNetwork, x: Array, when: str) -> None:
+    """Compare a prediction after `when` with the oracle's by the weights that the engine returns.
+
+    It shows a prediction by earlier weights, by those of another network, or in training mode.
+    """
+    weights = trial.engine.weights(network)
+    expected = trial.oracle.predict(trial.oracle.build(network[1], weights), x)
+    actual = trial.engine.predict(network, x)
+    allowed = 10 * trial.tolerance * magnitude(expected)
+    close(f"the prediction after {when}, by the weights that it left", actual, expected, allowed)
+
+
+def explain_second(trial: Trial, case: TrainingCase, finding: Finding) -> Finding:
+    """Name the mistake if a second training goes on with the optimiser of the first.
+
+    The training is not shuffled, so it then ends as one of twice as many epochs.
+    """
+    twice = replace(case.recipe, epochs=2 * case.recipe.epochs)
+    planned = case._replace(plan=replace(case.plan, parity=True))
+    again = planned._replace(weights=planned.run(trial.oracle)).run(trial.oracle)
+    going_on = planned._replace(recipe=twice).run(trial.oracle)
+    network = trial.engine.build(case.model, case.weights)
+    for _ in range(2):
+        train(trial.engine, network, case.samples, case.recipe, case.plan)
+    actual = trial.engine.weights(network)
+
+    def distance(expected: Weights) -> float:
+        return magnitude(*(actual[name] - values for name, values in expected.items()))
+
+    if distance(going_on) > 0.01 * distance(again):
+        return finding
+    text = "the second training goes on with the optimiser of the first"
+    return replace(finding, fault=Fault.STALE_STATE, diagnosis=text)
 
 
 def compare_tensors(

@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.conformance.checks.subjects import magnitude
-from dlsys_bench.conformance.checks.support import example_loss, has, supported, trainable
+from dlsys_bench.conformance.checks.support import example_loss, has, supported
 from dlsys_bench.conformance.checks.training import (
     differing,
     plans,
@@ -76,21 +76,24 @@ class Job:
     def training(self, trial: Trial, recipe: Recipe, plan: Plan) -> TrainingCase:
         """Return the training, which starts from equal rows."""
         loss = recipe.loss
-        outputs = 1 if loss.targets != "labels" else 2
-        model = trainable(trial, Model("order", (self.count,), (Dense(outputs, use_bias=False),)))
-        samples = Samples(np.eye(self.count), np.repeat(_target(loss), self.count, axis=0))
-        start = {KERNEL: np.full((self.count, outputs), _START[loss.targets])}
-        return TrainingCase(model, start, samples, recipe, plan)
+        start = np.repeat(start_row(loss), self.count, axis=0)
+        model = Model("order", (self.count,), (Dense(start.shape[1], use_bias=False),))
+        samples = Samples(np.eye(self.count), common_targets(loss, self.count))
+        return TrainingCase(model, {KERNEL: start}, samples, recipe, plan)
 
 
-_START = {"values": 0.0, "labels": 0.0, "signs": -0.1}
+def start_row(loss: Loss) -> Array:
+    """Return a row (1, outputs) of a kernel at which the loss of its sample has a slope."""
+    outputs = 2 if loss.targets == "labels" else 1
+    # The losses of signs have a kink at zero.
+    return np.full((1, outputs), -1e-3 if loss.targets == "signs" else 0.0)
 
 
-def _target(loss: Loss) -> Array:
-    """Return the target that all samples have."""
-    return {"values": np.ones((1, 1)), "labels": np.zeros(1, int), "signs": np.ones(1, int)}[
-        loss.targets
-    ]
+def common_targets(loss: Loss, count: int) -> NDArray[Any]:
+    """Return equal targets for samples."""
+    if loss.targets == "labels":
+        return np.zeros(count, int)
+    return np.ones(count, int) if loss.targets == "signs" else np.ones((count, 1))
 
 
 def batches(trial: Trial, job: Job) -> list[NDArray[np.intp]]:
@@ -113,7 +116,7 @@ def check_movement(trial: Trial, count: int) -> None:
     for plan in plans(trial):
         case = job.training(trial, recipe, plan)
         rows = case.weights[KERNEL]
-        expected = updated(recipe.optimizer, rows, _gradients(loss, rows) / count, rate, 1, {})
+        expected = updated(recipe.optimizer, rows, row_gradients(loss, rows) / count, rate, 1, {})
         actual = case.run(trial.engine)[KERNEL]
         allowed = max(trial.tolerance, 1e-5) * magnitude(expected - rows)
         found = explain_first_update({KERNEL: actual}, {KERNEL: expected}, case.weights, allowed)
@@ -235,7 +238,7 @@ def _by_step(trial: Trial, job: Job) -> Iterator[NDArray[np.intp]]:
         used = np.zeros((job.steps, job.count), int)
         for step in range(job.steps):
             number = epoch * job.steps + step + 1
-            gradient = _gradients(loss, rows) / job.sizes[step]
+            gradient = row_gradients(loss, rows) / job.sizes[step]
             uses = _uses(recipe, rows, gradient, number, state)
             actual = training.stopping_after(number).run(trial.engine)[KERNEL]
             used[step] = _recognised(actual, uses, f"epoch {epoch + 1}, batch {step + 1}")
@@ -244,13 +247,13 @@ def _by_step(trial: Trial, job: Job) -> Iterator[NDArray[np.intp]]:
         yield _places(used, job, epoch + 1)
 
 
-def _gradients(loss: Loss, rows: Array) -> Array:
+def row_gradients(loss: Loss, rows: Array) -> Array:
     """Return the gradient of the loss of each row's sample, of which the row is the output."""
     step, found = 1e-30, np.empty(rows.shape)
     for column in range(rows.shape[1]):
         outputs = rows[:, None].astype(complex)
         outputs[:, 0, column] += 1j * step
-        found[:, column] = loss_value(loss, outputs, _target(loss)).imag / step
+        found[:, column] = loss_value(loss, outputs, common_targets(loss, 1)).imag / step
     return found
 
 

@@ -1,0 +1,141 @@
+"""The figures that an engine reports of each epoch, over trainings of several epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from dlsys_bench.conformance import strategies
+from dlsys_bench.conformance.check import check_each
+from dlsys_bench.conformance.checks.support import supported
+from dlsys_bench.conformance.checks.training import plans, start
+from dlsys_bench.conformance.finding import Fault, broken
+from dlsys_bench.conformance.training_case import TrainingCase
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.spec.layers import Activation, Dense
+from dlsys_bench.spec.losses import LOSSES, Loss
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+
+EPOCHS = 6
+RATES = (0.3, 1.0, 2.0, 3.0, 0.1)
+"""The learning rates of which the first is taken that makes the figures rise and fall."""
+
+RELATIVE = 1e-4
+"""The tolerance of a figure in double precision; an engine may sum it in single precision."""
+
+STALE: Mapping[str, Callable[[Array], Array]] = {
+    "that of the first epoch": lambda values: np.full_like(values, values[0]),
+    "that of the last epoch": lambda values: np.full_like(values, values[-1]),
+    "the smallest so far": np.minimum.accumulate,
+    "the largest so far": np.maximum.accumulate,
+    "that of the epoch before": lambda values: np.r_[values[:1], values[:-1]],
+    "that of the epoch after": lambda values: np.r_[values[1:], values[-1:]],
+    "the mean over the epochs so far": lambda values: (
+        np.cumsum(values) / np.arange(1, len(values) + 1)
+    ),
+    "the sum over the epochs so far": np.cumsum,
+}
+"""What an engine may report in place of an epoch's own figure."""
+
+FIGURES = ("running_loss", "running_accuracy")
+
+
+def _smoothed(actual: Array, values: Array) -> tuple[str, Array]:
+    """Return the exponential mean over the epochs, with the factor that suits the second epoch."""
+    gap = actual[0] - values[1]
+    factor = float((actual[1] - values[1]) / gap) if gap else 0.0
+    found = [actual[0]]
+    for value in values[1:]:
+        found.append(factor * found[-1] + (1 - factor) * value)
+    return f"an exponential mean over the epochs, with a factor of {factor:.2g}", np.array(found)
+
+
+def requires_loss(record: type[Loss]) -> list[str]:
+    """Return what an engine must have for a loss."""
+    return [f"loss:{record.kind}"]
+
+
+@check_each("evaluation", LOSSES, requires=requires_loss, prefix="epochs-")
+def epochs(trial: Trial, record: type[Loss]) -> None:
+    """The running loss and accuracy of each of six epochs, by a plan and natively, of a training
+    whose figures rise and fall: they are those of the epoch alone."""
+    case, figures = _rising_and_falling(trial, record.of())
+    for plan in plans(trial):
+        network = trial.engine.build(case.model, case.weights)
+        history = train(trial.engine, network, case.samples, case.recipe, plan)
+        how = "by a plan" if plan.parity else "natively"
+        for name, expected in figures.items():
+            found = [getattr(epoch, name) for epoch in history]
+            _compare(
+                trial, f"the {name.replace('_', ' ')} of {EPOCHS} epochs {how}", found, expected
+            )
+
+
+def _compare(trial: Trial, what: str, found: Sequence[float | None], expected: Array) -> None:
+    """Raise BrokenError unless the figures are those of the epochs, and say what they are."""
+    if len(found) != len(expected) or None in found:
+        raise broken(Fault.WRONG_TYPE, what, actual=str(found), expected=_listed(expected))
+    actual = np.array(found, float)
+    allowed = max(RELATIVE, trial.tolerance) * float(np.abs(expected).max())
+
+    def is_near(values: Array) -> bool:
+        return bool(np.abs(actual - values).max() <= allowed)
+
+    if is_near(expected):
+        return
+    reports = [(text, stale(expected)) for text, stale in STALE.items()]
+    texts = [t for t, values in (*reports, _smoothed(actual, expected)) if is_near(values)]
+    raise broken(
+        Fault.STALE_REPORT if texts else Fault.WRONG_VALUE,
+        what,
+        actual=_listed(actual),
+        expected=_listed(expected),
+        difference=float(np.abs(actual - expected).max()),
+        allowed=allowed,
+        diagnosis=f"each epoch reports {texts[0]}" if texts else None,
+    )
+
+
+def _listed(values: Array) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _rising_and_falling(trial: Trial, loss: Loss) -> tuple[TrainingCase, dict[str, Array]]:
+    """Return a training that is not shuffled, and its expected figures, each of which rises and
+    falls, so that no mistake in STALE gives the same."""
+    for case in _cases(trial, loss):
+        network = trial.oracle.build(case.model, case.weights)
+        history = train(trial.oracle, network, case.samples, case.recipe, case.plan)
+        figures = {
+            name: np.array([getattr(epoch, name) for epoch in history], float)
+            for name in FIGURES
+            if getattr(history[0], name) is not None
+        }
+        if all(map(_rises_and_falls, figures.values())):
+            break
+    return case, figures
+
+
+def _cases(trial: Trial, loss: Loss) -> Iterator[TrainingCase]:
+    outputs = 1 if loss.targets == "signs" else 3
+    layers = (Dense(4), Activation("tanh"), Dense(outputs))
+    model = supported(trial, Model("epochs", (3,), layers))
+    x = trial.generator.standard_normal((11, 3))
+    samples = Samples(x, strategies.targets(loss, outputs, 11, trial.generator))
+    for rate in RATES:
+        recipe = Recipe(SGD(rate), batch_size=4, epochs=EPOCHS, shuffle=False, loss=loss)
+        recipe = supported(trial, recipe)
+        plan = Plan(1, parity=True)
+        yield TrainingCase(model, start(trial, model), samples, recipe, plan)
+
+
+def _rises_and_falls(values: Array) -> bool:
+    """Return whether values rise and fall by more than a hundredth of the largest."""
+    steps = np.diff(values) / np.abs(values).max()
+    return bool(steps.max() > 0.01 and steps.min() < -0.01)
