@@ -22,7 +22,6 @@ from dlsys_bench.conformance.checks.statistics import check_binomial
 from dlsys_bench.conformance.checks.subjects import SUBJECTS, magnitude, norm_if_available
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
-    TrainingCase,
     allowing_conventions,
     plans,
     regression,
@@ -33,6 +32,7 @@ from dlsys_bench.conformance.finding import BrokenError
 from dlsys_bench.conformance.oracle.kinks import GAPS
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.conformance.strategies import accepts, nonzero_weights
+from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
