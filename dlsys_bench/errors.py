@@ -44,6 +44,10 @@ class StoreError(UserError):
     """Results that cannot be written or read."""
 
 
+class StoreWarning(UserWarning):
+    """Contents of a file of results that were set aside, or that contradict each other."""
+
+
 class ClusterError(UserError):
     """A scheduler or workers that cannot be reached, or were lost."""
 

@@ -12,7 +12,7 @@ import click
 from dlsys_bench.cli.group import RootGroup
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.entry_points import EntryPointWarning
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import StoreWarning, UserError
 from dlsys_bench.extras import advice
 
 INTERRUPTED = 130
@@ -44,6 +44,8 @@ def main() -> None:
     sys.path.insert(0, "")
     warnings.showwarning = print_warning
     warnings.simplefilter("always", EntryPointWarning)
+    # Whatever filters the user has set, no run is set aside silently.
+    warnings.simplefilter("default", StoreWarning)
     try:
         cli.main(standalone_mode=False)
     except UserError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from dlsys_bench.options.table import RUNS
 from dlsys_bench.report import page
 from dlsys_bench.report.display import show
 from dlsys_bench.report.tables import tables
-from dlsys_bench.runs.store import read
+from dlsys_bench.runs.store import read_all
+from dlsys_bench.strict_json import dumps
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class ReportOptions:
 def report_command(options: ReportOptions) -> None:
     """Print the tables of the runs, and write the report."""
     paths = options.runs or (RUNS,)
-    results = [run for path in paths for run in read(path)]
+    results = read_all(paths)
     if not results:
         raise UserError(
             f"no runs in {', '.join(map(str, paths))}: `dlsys-bench run STUDY` creates them"
         )
     if options.json:
-        click.echo(json.dumps([result.to_dict() for result in results]))
+        click.echo(dumps([result.to_dict() for result in results]))
         return
     for table in tables(results):
         show(table)

@@ -36,12 +36,12 @@ def claims_command(options: ClaimsOptions) -> None:
     if options.published:
         _show_published(options)
         return
-    runs = [run for path in options.runs for run in read(path)]
+    runs = read_all(options.runs)
     rulings = rule(options.study, runs, options.engine)
     if not rulings:
         raise _no_claims(options.study)
     if options.json:
-        click.echo(json.dumps([one.to_dict() for one in rulings], indent=1))
+        click.echo(dumps([one.to_dict() for one in rulings], indent=1))
         return
     counts = Counter(one.ruling.value for one in rulings)
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -54,7 +54,7 @@ def _show_published(options: ClaimsOptions) -> None:
     if not chosen:
         raise _no_claims(options.study)
     if options.json:
-        click.echo(json.dumps(chosen, indent=1))
+        click.echo(dumps(chosen, indent=1))
         return
     show_or_write(published_table(chosen), options.output)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from dlsys_bench.runs.fields import LARGEST, Field, Text, Whole
+
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset
     from dlsys_bench.engines.base import Engine
@@ -30,11 +32,6 @@ class Key:
     dtype: str = ""
     seed: int | None = None
     protocol: str = ""
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Key:
-        """Return the key held in the fields of a mapping. Raises KeyError if one is missing."""
-        return cls(*(values[name] for name in FIELDS))
 
     @classmethod
     def of(cls, case: Case, engine: Engine, dataset: Dataset, tier: str, seed: int | None) -> Key:
@@ -81,3 +78,6 @@ class Key:
 
 FIELDS = tuple(field.name for field in fields(Key))
 """The names of the fields, in the order of the columns of a store."""
+
+TABLE: Mapping[str, Field] = dict.fromkeys(FIELDS, Text()) | {"seed": Whole(-LARGEST)}
+"""The fields of the key of a run in a file."""

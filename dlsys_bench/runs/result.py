@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any, Literal
 
 from dlsys_bench.engines.history import Epoch, History
-from dlsys_bench.runs.key import Key
+from dlsys_bench.runs.fields import (
+    LONGEST,
+    Field,
+    ListOf,
+    Object,
+    OneOf,
+    Optional,
+    Plain,
+    Real,
+    Record,
+    Text,
+    Whole,
+)
+from dlsys_bench.runs.key import FIELDS, TABLE, Key
 
 SCHEMA = 1
 
@@ -68,15 +83,89 @@ class Result:
         return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Result:
-        """Return the result that `to_dict` wrote; unknown fields are dropped.
+    def from_dict(cls, values: Any) -> Result:
+        """Return the result that `to_dict` wrote; names that are not in RUN are ignored.
 
-        Raises KeyError or TypeError if it is not a result.
+        Raises ValueError, with the field and its value, if it is not a result.
         """
-        known = {f.name for f in fields(cls)} - {"key"}
-        kept = {name: value for name, value in values.items() if name in known}
-        names = {f.name for f in fields(Epoch)}
-        kept["history"] = [
-            Epoch(**{k: v for k, v in epoch.items() if k in names}) for epoch in values["history"]
+        found = RUN.read(_without_lost_losses(values), "")
+        key = Key(*(found.pop(name) for name in FIELDS))
+        history = [Epoch(**epoch) for epoch in found.pop("history")]
+        return cls(key=key, history=history, **found)
+
+
+def _without_lost_losses(values: Any) -> Any:
+    """Return the values without the losses that are not finite, of a run that diverged.
+
+    An epoch before the one that ended the run may have them, as its figures are evaluated on more
+    samples than a batch has. Earlier versions wrote them as NaN.
+    """
+    if not isinstance(values, dict) or values.get("status") != "diverged":
+        return values
+    history = values.get("history")
+    if not isinstance(history, list) or not all(isinstance(epoch, dict) for epoch in history):
+        return values
+    return values | {
+        "history": [
+            {
+                name: value
+                for name, value in epoch.items()
+                if not (name in EVALUATED and isinstance(value, float) and not isfinite(value))
+            }
+            for epoch in history
         ]
-        return cls(key=Key.from_dict(values), **kept)
+    }
+
+
+FRACTION = Optional(Real(0.0, 1.0))
+EVALUATED: Mapping[str, Field] = {
+    "train_loss": Optional(Real()),
+    "train_accuracy": FRACTION,
+    "validation_loss": Optional(Real()),
+    "validation_accuracy": FRACTION,
+    "test_loss": Optional(Real()),
+    "test_accuracy": FRACTION,
+}
+"""The fields of an epoch in a file that are evaluated when it has ended."""
+
+EPOCH = Record(
+    {
+        "epoch": Whole(1),
+        "steps": Whole(),
+        "seconds": Real(0.0),
+        "running_loss": Real(),
+        "running_accuracy": FRACTION,
+        **EVALUATED,
+        "by_step": Optional(Object(ListOf(Real()))),
+    },
+    optional=frozenset({"running_accuracy", "by_step", *EVALUATED}),
+)
+"""The fields of an epoch in a file."""
+
+PROVENANCE = Record(
+    {"time": Text(), "versions": Object(Text()), "machine": Object(Plain())},
+    optional=frozenset({"time", "versions", "machine"}),
+    others=Plain(),
+)
+"""The fields of the provenance of a run that are used when it is read."""
+
+RUN = Record(
+    {
+        **TABLE,
+        "convention": Text(),
+        "recipe": Object(Plain()),
+        "history": ListOf(EPOCH),
+        "seconds": Real(0.0),
+        "status": OneOf(("finished", "diverged")),
+        "reason": Optional(Text(LONGEST, lines=True)),
+        "parameters": Whole(),
+        "replicas": Whole(1),
+        "figures": Object(Plain()),
+        "provenance": PROVENANCE,
+        "schema": Whole(1, SCHEMA),
+    },
+    optional=frozenset(
+        {"status", "reason", "parameters", "replicas", "figures", "provenance", "schema"}
+    ),
+)
+"""The fields of a run in a file: those of its key, and those of the result."""

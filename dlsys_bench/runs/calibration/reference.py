@@ -4,7 +4,6 @@ of the study's arms and then of the seeds."""
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,8 @@ from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import line_of
 from dlsys_bench.runs.store.lock import folder_lock
-from dlsys_bench.runs.store.text import lines_and_results, read_lines, write_lines
+from dlsys_bench.runs.store.rejected import report, warn
+from dlsys_bench.runs.store.text import read_text, write_lines
 
 
 def merge(
@@ -44,14 +44,16 @@ def merge(
 
 
 def _kept(path: Path) -> dict[Key, str]:
-    """Return the line of each run in the file, the last one for each key. If lines are damaged,
-    copy the file beside itself."""
+    """Return the line of each run in the file, the last one for each key.
+
+    If some lines are not runs, the file is copied beside itself. Raises StoreError if none is one.
+    """
     if not path.exists():
         return {}
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        before = {run.key: line + "\n" for line, run in lines_and_results(read_lines(path), path)}
-    if found:
+    contents = read_text(path)
+    rejected = contents.rejected
+    report(path, rejected, len(contents.runs))
+    if rejected:
         aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
         try:
             shutil.copyfile(path, aside)
@@ -59,6 +61,5 @@ def _kept(path: Path) -> dict[Key, str]:
             raise StoreError(
                 f"cannot write results to {aside}: {error.strerror}; {path} is kept as it was"
             ) from error
-        said = "; ".join(str(one.message) for one in found)
-        warnings.warn(f"{said}; the file as it was is {aside}", stacklevel=3)
-    return before
+        warn(path, [f"the file as it was is {aside}"])
+    return {found.result.key: line for found, line in contents.runs}

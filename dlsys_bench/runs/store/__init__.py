@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
+from dlsys_bench.errors import StoreWarning
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store.database import Store
+from dlsys_bench.runs.store.identity import Found, last_of_each
 from dlsys_bench.runs.store.reading import StoredRun, is_database, read_database
 from dlsys_bench.runs.store.reference import (
     REFERENCE,
     file_name,
     find_reference,
     reference_path,
-    reference_runs,
 )
+from dlsys_bench.runs.store.rejected import Rejected, report, warn
 from dlsys_bench.runs.store.text import (
     append_text,
     line_of,
     open_to_append,
     read_text,
-    results_of,
     write_text,
 )
 
@@ -32,13 +35,66 @@ def is_text(path: Path) -> bool:
     return path.suffix == ".jsonl"
 
 
-def read(path: str | Path) -> list[Result]:
-    """Return the runs of a file of either kind; of a store, the last attempt of each key.
+class Reading(NamedTuple):
+    """The runs of a file, the last of each key, and the lines or rows that are none."""
 
-    Raises StoreError.
+    runs: list[Result]
+    rejected: list[Rejected]
+
+
+def read_file(path: str | Path) -> Reading:
+    """Return the runs of a file of either kind, and what was set aside in it.
+
+    Warns of what was set aside, and of runs with one key and different results. Raises StoreError
+    if the file cannot be read, or holds other contents than runs.
     """
     path = Path(path)
-    return read_database(path) if is_database(path) else read_text(path)
+    found, rejected = _contents(path)
+    report(path, rejected, len(found))
+    unique = last_of_each(found)
+    warn(path, unique.conflicts)
+    return Reading(unique.runs, rejected)
+
+
+def read(path: str | Path) -> list[Result]:
+    """Return the runs of a file, as `read_file` does."""
+    return read_file(path).runs
+
+
+def read_all(paths: Iterable[str | Path]) -> list[Result]:
+    """Return the runs of several files: one run for each key, that of the last file.
+
+    Warns and raises as `read_file` does.
+    """
+    # A file that is listed twice is read once.
+    found = [
+        Found(str(path), run)
+        for path in {Path(path).resolve(): Path(path) for path in paths}.values()
+        for run in read(path)
+    ]
+    unique = last_of_each(found)
+    for conflict in unique.conflicts:
+        warnings.warn(conflict, StoreWarning, stacklevel=2)
+    return unique.runs
+
+
+def _contents(path: Path) -> tuple[list[Found], list[Rejected]]:
+    if is_database(path):
+        return read_database(path)
+    contents = read_text(path)
+    return [found for found, _ in contents.runs], contents.rejected
+
+
+def reference_runs(path: Path, arm: str, protocol: str) -> list[Result]:
+    """Return the runs of an arm by this protocol; those of another protocol are not comparable.
+
+    Warns and raises as `read_file` does.
+    """
+    return [
+        run
+        for run in (read(path) if path.exists() else [])
+        if (run.key.arm, run.key.protocol) == (arm, protocol)
+    ]
 
 
 def append(path: str | Path, result: Result) -> None:
@@ -78,9 +134,10 @@ __all__ = [
     "line_of",
     "open_to_append",
     "read",
+    "read_all",
+    "read_file",
     "reference_path",
     "reference_runs",
-    "results_of",
     "stored_keys",
     "write_text",
 ]

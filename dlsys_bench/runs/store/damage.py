@@ -16,24 +16,20 @@ page fails, so that only the runs in that page are lost. The damaged file itself
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 import tempfile
-import warnings
 from contextlib import closing, suppress
 from pathlib import Path
 
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store.schema import MAGIC, MIGRATIONS
+from dlsys_bench.strict_json import loads
 
 MIN_RUN_BYTES = 300
 """A lower bound on the size of a stored run, which bounds the number of runs in a file."""
 
 PAGE_BYTES = 4096
-
-NOT_A_RUN = (ValueError, KeyError, TypeError, AttributeError)
-"""The errors raised by text that is not a run."""
 
 # The header of an SQLite file: the page size, then the number of pages, both big-endian.
 _PAGE_SIZE, _PAGE_COUNT = slice(16, 18), slice(28, 32)
@@ -61,8 +57,9 @@ def recover(path: Path) -> list[Result]:
                     row = connection.execute(
                         "SELECT result FROM runs WHERE id = ?", (number,)
                     ).fetchone()
-                    with suppress(*NOT_A_RUN):
-                        found[number] = Result.from_dict(json.loads(row[0]))
+                    # There may be no row of the number, and its text may be damaged.
+                    with suppress(TypeError, ValueError):
+                        found[number] = Result.from_dict(loads(row[0]))
     return list(found.values())
 
 
@@ -94,12 +91,3 @@ def _empty_first_page() -> bytes:
             for statement in MIGRATIONS:
                 connection.execute(statement)
         return new.read_bytes()[:PAGE_BYTES]
-
-
-def parse(text: str | bytes, where: str) -> Result | None:
-    """Return the run in a JSON text; of a damaged one None, with a warning that names it."""
-    try:
-        return Result.from_dict(json.loads(text))
-    except NOT_A_RUN as error:
-        warnings.warn(f"{where} cannot be read and was left out: {error!r}", stacklevel=2)
-        return None

@@ -5,17 +5,19 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlsys_bench.errors import StoreError, nearest
+from dlsys_bench.runs.fields import Field, Text, Whole
 from dlsys_bench.runs.key import FIELDS
 from dlsys_bench.runs.result import Result
-from dlsys_bench.runs.store.damage import copy_store, parse
+from dlsys_bench.runs.store.damage import copy_store
+from dlsys_bench.runs.store.identity import Found
+from dlsys_bench.runs.store.rejected import Rejected, parse, report
 from dlsys_bench.runs.store.schema import (
-    KEY,
     MAGIC,
     SAME,
     SECONDS_TO_WAIT,
@@ -30,6 +32,9 @@ OPEN: Counter[Path] = Counter()
 A file with a connection must not be opened in any other way: closing it would release the locks
 that SQLite holds on it.
 """
+
+WHOLE, TIME = Whole(), Text()
+"""The types of the columns that are read beside the runs."""
 
 COLUMNS = (*FIELDS, "attempt", "status", "id")
 """The columns that runs can be selected by."""
@@ -49,6 +54,9 @@ def is_database(path: Path) -> bool:
     if OPEN[path.resolve()]:
         return True
     try:
+        # Reading from a pipe would take its first bytes away.
+        if not path.is_file():
+            return False
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
@@ -81,16 +89,39 @@ def select(every: bool, where: Mapping[str, object]) -> tuple[str, list[object]]
 
 
 def parse_rows(rows: list[tuple[Any, ...]], path: Path) -> list[StoredRun]:
-    """Return the runs in the rows that `select` selects, without damaged ones."""
-    return [
-        StoredRun(number, attempt, time, result)
-        for number, attempt, time, text in rows
-        if (result := parse(text, f"{path}, run {number}"))
-    ]
+    """Return the runs in the rows that `select` selects. Others are reported, and set aside."""
+    found, rejected = [], []
+    for number, attempt, time, content in rows:
+        parsed = _parse_row(number, content, (("attempt", WHOLE, attempt), ("time", TIME, time)))
+        if isinstance(parsed, Rejected):
+            rejected.append(parsed)
+        else:
+            found.append(StoredRun(number, attempt, time, parsed))
+    report(path, rejected, len(found))
+    return found
 
 
-def read_database(path: Path) -> list[Result]:
-    """Return the last attempt of every run in a store, without writing to it. Raises StoreError."""
+def _parse_row(
+    number: object, content: object, columns: Iterable[tuple[str, Field, object]] = ()
+) -> Result | Rejected:
+    """Return the run in a row, whose columns may have values of any type."""
+    place = f"run {number!r:.30}"
+    raw = content.encode() if isinstance(content, str) else content
+    if not isinstance(raw, bytes):
+        return Rejected(place, f"its result is {content!r:.60}; it takes a text", b"")
+    try:
+        for name, kind, value in (("id", WHOLE, number), *columns):
+            kind.read(value, name)
+    except ValueError as error:
+        return Rejected(place, str(error), raw)
+    return parse(raw, place)
+
+
+def read_database(path: Path) -> tuple[list[Found], list[Rejected]]:
+    """Return every run of a store in order, and the rows that are none, without writing to it.
+
+    Raises StoreError.
+    """
     try:
         try:
             rows = _rows(path, "mode=ro")
@@ -108,19 +139,20 @@ def read_database(path: Path) -> list[Result]:
         raise StoreError(f"cannot read results from {path}: {error}") from error
     except OSError as error:
         raise StoreError(f"cannot read results from {path}: {error.strerror}") from error
-    # A later attempt replaces an earlier one, and is placed by its own number.
-    last = {row[1:-1]: row for row in rows}
-    found = (parse(row[-1], f"{path}, run {row[0]}") for row in sorted(last.values()))
-    return [result for result in found if result]
+    parsed = [(number, _parse_row(number, content)) for number, content in rows]
+    rejected = [one for _, one in parsed if isinstance(one, Rejected)]
+    return [
+        Found(f"run {number}", one) for number, one in parsed if not isinstance(one, Rejected)
+    ], rejected
 
 
 def _rows(path: Path, mode: str) -> list[tuple[Any, ...]]:
-    """Return the number, the key and the JSON of every run."""
+    """Return the number and the JSON of every run."""
     uri = f"{path.resolve().as_uri()}?{mode}"
     with closing(sqlite3.connect(uri, uri=True, timeout=SECONDS_TO_WAIT)) as connection:
         check(connection, path)
         try:
-            return connection.execute(f"SELECT id, {KEY}, result FROM runs ORDER BY id").fetchall()
+            return connection.execute("SELECT id, result FROM runs ORDER BY id").fetchall()
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 raise DamagedError(str(error)) from error

@@ -7,7 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from dlsys_bench.runs.result import Result
-from dlsys_bench.runs.store.text import read_text
 
 REFERENCE = Path("reports/reference")
 """The folder of the user's own reference runs, in the working directory."""
@@ -32,12 +31,3 @@ def find_reference(study: str, dataset: str, tier: str) -> Path:
     beside = Path(__file__).parents[3] / REFERENCE
     paths = [reference_path(study, dataset, tier, folder) for folder in (REFERENCE, inside, beside)]
     return next((path for path in paths if path.exists()), paths[0])
-
-
-def reference_runs(path: Path, arm: str, protocol: str) -> list[Result]:
-    """Return the runs of an arm by this protocol; those of another protocol are not comparable."""
-    return [
-        run
-        for run in (read_text(path) if path.exists() else [])
-        if (run.key.arm, run.key.protocol) == (arm, protocol)
-    ]

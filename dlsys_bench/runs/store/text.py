@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
-import json
 import os
 import tempfile
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dlsys_bench.errors import StoreError
 from dlsys_bench.runs.callables import ENGINE
 from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.store.identity import Found
+from dlsys_bench.runs.store.rejected import Rejected, parse
+from dlsys_bench.strict_json import dumps
+
+OTHER_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+"""The marks at the beginning of texts that are not UTF-8."""
 
 DIGITS = 7
 """Significant digits of the figures in a file, the precision of float32."""
@@ -28,7 +38,7 @@ def line_of(result: Result) -> str:
     names = ["history", "seconds"] + (["figures"] if result.key.engine != ENGINE else [])
     try:
         measured = {name: _shorten(values[name]) for name in names}
-        return json.dumps(values | measured, separators=(",", ":")) + "\n"
+        return dumps(values | measured, separators=(",", ":")) + "\n"
     except (TypeError, ValueError) as error:
         raise StoreError(
             f"a run of {result.key.study} has a value that is not plain: {error}"
@@ -103,36 +113,40 @@ def _last_byte(descriptor: int) -> bytes:
     return os.read(descriptor, 1)
 
 
-def results_of(lines: Iterable[str], where: object) -> Iterator[Result]:
-    """Yield every run in JSON lines. A damaged line is left out, with a warning."""
-    return (result for _, result in lines_and_results(lines, where))
+class Contents(NamedTuple):
+    """The lines of a file that are runs, by their place, and the others."""
+
+    runs: list[tuple[Found, str]]
+    rejected: list[Rejected]
 
 
-def lines_and_results(lines: Iterable[str], where: object) -> Iterator[tuple[str, Result]]:
-    """Yield every line that is a run, with the run. Others are left out, with a warning."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield line, Result.from_dict(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            warnings.warn(
-                f"{where}, line {number} is not a run and was left out: {error!r}", stacklevel=2
-            )
-
-
-def read_text(path: Path) -> list[Result]:
-    """Return every run in a file of JSON lines. Raises StoreError if it cannot be read."""
-    return list(results_of(read_lines(path), path))
-
-
-def read_lines(path: Path) -> list[str]:
-    """Return every line of a file, whatever it contains. Raises StoreError if it cannot be read."""
+def read_text(path: Path) -> Contents:
+    """Return the contents of a file of JSON lines. Raises StoreError if it cannot be read."""
     try:
-        # splitlines() would also split at line separators within a JSON string.
-        return path.read_text(encoding="utf-8", errors="replace").split("\n")
+        content = path.read_bytes()
     except OSError as error:
         raise StoreError(f"cannot read results from {path}: {error.strerror}") from error
+    for mark, encoding in OTHER_ENCODINGS.items():
+        if content.startswith(mark):
+            raise StoreError(f"{path} holds no runs: it is {encoding} text; save it as UTF-8")
+    return parse_lines(content.removeprefix(codecs.BOM_UTF8))
+
+
+def parse_lines(content: bytes) -> Contents:
+    """Return the contents of JSON lines."""
+    contents = Contents([], [])
+    # bytes.splitlines() would also split at a lone carriage return.
+    *lines, rest = content.split(b"\n")
+    for number, line in enumerate([*lines, rest], start=1):
+        if not line.strip():
+            continue
+        parsed = parse(line, f"line {number}", unfinished=number > len(lines))
+        if isinstance(parsed, Rejected):
+            contents.rejected.append(parsed)
+        else:
+            found = Found(f"line {number}", parsed)
+            contents.runs.append((found, line.decode().rstrip("\r") + "\n"))
+    return contents
 
 
 def write_text(path: Path, results: Iterable[Result]) -> None:
