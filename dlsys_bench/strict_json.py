@@ -41,6 +41,8 @@ def loads(text: str) -> Any:
     """
     try:
         return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error.msg} (character {error.pos + 1})") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

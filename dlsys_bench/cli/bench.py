@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dlsys_bench.cli.terminal import say
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show
 from dlsys_bench.report.table import Table
+from dlsys_bench.strict_json import dumps
 from dlsys_bench.timing.comparison import Change, compare_benchmarks
 from dlsys_bench.timing.ratio import Speed
 
@@ -53,7 +53,7 @@ def compare_command(options: CompareBenchmarksOptions) -> None:
             "changes": [one.to_dict() for one in changes],
             "left_out": left_out,
         }
-        click.echo(json.dumps(report, indent=1))
+        click.echo(dumps(report, indent=1))
     else:
         show(Table(f"{options.a} (A) and {options.b} (B)", HEADS, _rows(changes)))
         for line in (*_mismatches(changes), *_left_out(left_out)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from dlsys_bench.runs.store import (
     read,
     reference_path,
 )
+from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.base import Study
 
 Files = dict[Path, tuple[str, ...]]
@@ -221,7 +221,7 @@ def _report(
             "reference": {str(file): count for file, count in written.items()},
             "failures": [failure.to_dict() for failure in found.failures],
         }
-        click.echo(json.dumps(report, indent=1))
+        click.echo(dumps(report, indent=1))
         return
     always = ("requested", "trained")
     shown = [f"{count} {name}" for name, count in counts.items() if count or name in always]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from dlsys_bench.report.display import show
 from dlsys_bench.report.tables import comparison_table
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read
+from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.compare import Comparison, Relation, compare
 
@@ -50,7 +50,7 @@ def compare_command(options: CompareOptions) -> None:
     if options.json:
         head = {name: getattr(options, name) for name in ("a", "b", "margin", "alpha")}
         comparisons = [one.to_dict() for one in found]
-        click.echo(json.dumps(head | {"comparisons": comparisons}, indent=1))
+        click.echo(dumps(head | {"comparisons": comparisons}, indent=1))
     else:
         _print(found, options)
     sys.exit(1 if counts[Relation.DIFFERS] else 3 if counts[Relation.UNDECIDED] else 0)

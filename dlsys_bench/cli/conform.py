@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores, provenance
 from dlsys_bench.report.compliance import compliance_table, declared_table, write_compliance
 from dlsys_bench.report.display import show
+from dlsys_bench.strict_json import dumps
 
 NOT_CREATED = "NOT CREATED "
 DTYPES = "DTYPES "
@@ -67,7 +67,7 @@ def conform_command(options: ConformOptions) -> None:
     earlier = Compliance.read(options.against) if options.against else None
     report = _climb(options, dtypes)
     if options.json:
-        click.echo(json.dumps(report.to_dict(), indent=1))
+        click.echo(dumps(report.to_dict(), indent=1))
     else:
         _print(report, earlier)
     for path in write_compliance(report, options.output) if options.output else ():

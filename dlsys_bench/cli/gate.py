@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -26,6 +25,7 @@ from dlsys_bench.report.tables import verdict_table
 from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import append, check_writable, open_to_append, read
+from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import default_target
 from dlsys_bench.text import describe
 from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, gate_training, overall, share
@@ -100,7 +100,7 @@ def _print(
             "beta": options.beta,
             "verdicts": [verdict.to_dict() for verdict in verdicts],
         }
-        click.echo(json.dumps(found, indent=1))
+        click.echo(dumps(found, indent=1))
     else:
         show(table)
     _write_for_ci(verdicts, table.markdown(), options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from dlsys_bench.report.images import check_images
 from dlsys_bench.report.plots.classification import draw_confusion, draw_predictions
 from dlsys_bench.report.plots.normalization import batch_norms, draw_batch_norms
 from dlsys_bench.runs import checkpoint
+from dlsys_bench.strict_json import dumps
 
 PARTS_AFTER_DATASET = 4
 """`run --weights` names a file STUDY.ARM.DATASET.TIER.ENGINE.SEED.npz."""
@@ -54,7 +54,7 @@ def inspect_command(options: InspectOptions) -> None:
         pictures.append(draw_batch_norms(norms, heading, path))
     if options.json:
         head = {"model": model.name, "dataset": data.name, "scaling": options.scaling}
-        click.echo(json.dumps(head | found.to_dict() | {"pictures": list(map(str, pictures))}))
+        click.echo(dumps(head | found.to_dict() | {"pictures": list(map(str, pictures))}))
         return
     show(scores_table(found, title))
     for path in pictures:

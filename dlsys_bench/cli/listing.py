@@ -22,6 +22,7 @@ from dlsys_bench.report.table import Table
 from dlsys_bench.report.tables import summary_table
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.record import from_dict
+from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import NO_STUDY, models, studies
 
 Rows = list[dict[str, Any]]
@@ -87,7 +88,7 @@ def list_command(options: ListOptions) -> None:
     names = LISTS if options.what == "all" else (options.what,)
     rows = {name: ROWS[name]() for name in names}
     if options.json:
-        click.echo(json.dumps(rows if options.what == "all" else rows[options.what], indent=1))
+        click.echo(dumps(rows if options.what == "all" else rows[options.what], indent=1))
         return
     for name, records in rows.items():
         if not records:
@@ -112,7 +113,7 @@ def summary_command(options: SummaryOptions) -> None:
     model = _find_model(options.model)
     if options.json:
         counts = {f"params_{name}": value for name, value in model.counts._asdict().items()}
-        click.echo(json.dumps(model.to_dict() | counts, indent=1))
+        click.echo(dumps(model.to_dict() | counts, indent=1))
     else:
         show(summary_table(model))
 

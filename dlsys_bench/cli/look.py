@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from dlsys_bench.report import images
 from dlsys_bench.report.display import show
 from dlsys_bench.report.plots import images as plots
 from dlsys_bench.runs.store import file_name
+from dlsys_bench.strict_json import dumps
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def look_command(options: LookOptions) -> None:
     images.check_images(data)
     pictures = _draw(data, options.output, options.seed)
     if options.json:
-        click.echo(json.dumps(_summary(data) | {"pictures": list(map(str, pictures))}))
+        click.echo(dumps(_summary(data) | {"pictures": list(map(str, pictures))}))
         return
     show(images.counts_table(data))
     for path in pictures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show_or_write
 from dlsys_bench.report.tables import power_table
+from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import default_target
 from dlsys_bench.verdicts.gate import Terms, share
 from dlsys_bench.verdicts.power import power
@@ -40,7 +40,7 @@ def power_command(options: PowerOptions) -> None:
     terms = Terms(each, options.beta, options.max_seeds, options.smallest_shift, options.side)
     powers = [power(case, data, options.tier, terms) for case, _, data in work]
     if options.json:
-        click.echo(json.dumps([one.to_dict() for one in powers], indent=1))
+        click.echo(dumps([one.to_dict() for one in powers], indent=1))
         return
     title = (
         f"Gates of {study}: alpha {options.alpha:g} over {len(work)}, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import FIRST_SEED, run
 from dlsys_bench.runs.store import append, check_writable, read, reference_path, stored_keys
+from dlsys_bench.strict_json import dumps
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _train_all(planned: Sequence[PlannedRun], options: RunOptions) -> Iterator[R
         for one, result in _as_completed(planned, train, options.jobs):
             append(one.path, result)
             if options.json:
-                click.echo(json.dumps(result.to_dict()))
+                click.echo(dumps(result.to_dict()))
             else:
                 say(_line(result))
             yield result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show
 from dlsys_bench.report.tables import runs_table
-from dlsys_bench.runs.store import Store, StoredRun, line_of, read, write_text
+from dlsys_bench.runs.store import Store, StoredRun, line_of, read_file, write_text
 from dlsys_bench.runs.store.owner import Owner
+from dlsys_bench.runs.store.rejected import rejected_path, write_rejected
+from dlsys_bench.strict_json import dumps
 
 COLUMNS = ("study", "arm", "dataset", "tier", "engine", "device", "status")
 
@@ -75,7 +76,7 @@ def list_command(options: ListRunsOptions) -> None:
         result = record.result
         key = result.key.to_dict() | {"status": result.status}
         key = {name: key[name] for name in (*COLUMNS, "seed", "protocol")}
-        click.echo(json.dumps(head | key))
+        click.echo(dumps(head | key))
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def show_command(options: ShowRunOptions) -> None:
             f"{options.store} has no run {options.number}: "
             "`dlsys-bench runs list --json` gives the numbers"
         )
-    click.echo(json.dumps(records[0].result.to_dict(), indent=1))
+    click.echo(dumps(records[0].result.to_dict(), indent=1))
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ class ExportOptions(SelectOptions):
 def export_command(options: ExportOptions) -> None:
     """Write the runs as JSON lines."""
     results = [record.result for record in options.records()]
+    if not results:
+        raise UserError(f"no runs in {options.store} that the options select: nothing is written")
     if options.output is None:
         sys.stdout.writelines(map(line_of, results))
         return
@@ -127,15 +130,18 @@ class ImportOptions:
 @receives(ImportOptions)
 def import_command(options: ImportOptions) -> None:
     """Add the runs of files to the store."""
+    # All files are read before the store is created, which a mistyped name would leave empty.
+    readings = {file: read_file(file) for file in options.files}
+    for file, reading in readings.items():
+        if reading.rejected:
+            write_rejected(file, reading.rejected)
     with Store(options.store) as store:
-        for file in options.files:
-            results = read(file)
-            # If a file has several attempts at one run, the last one counts, as in a store.
-            last = {result.key: result for result in results}
-            stored = store.add_all(last.values(), once=True)
+        for file, (results, rejected) in readings.items():
+            stored = store.add_all(results, once=True)
+            aside = f", {len(rejected):,} set aside in {rejected_path(file)}" if rejected else ""
             say(
                 f"{file}: {count_of(len(results), 'run')}, {stored} added, "
-                f"{len(results) - stored} already stored"
+                f"{len(results) - stored} already stored{aside}"
             )
 
 

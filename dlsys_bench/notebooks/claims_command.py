@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from dlsys_bench.notebooks.rulings import claims_of, rule
 from dlsys_bench.notebooks.rulings.tables import claims_table, published_table
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show_or_write
-from dlsys_bench.runs.store import read
+from dlsys_bench.runs.store import read_all
+from dlsys_bench.strict_json import dumps
 
 
 @dataclass(frozen=True)

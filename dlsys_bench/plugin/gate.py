@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from dlsys_bench.runs.callables import Train, name_of, stored_figures
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import choose_dataset
 from dlsys_bench.runs.store import read
+from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.base import Case, Metric
 from dlsys_bench.text import printable
 from dlsys_bench.verdicts.gate import Terms, gate, gate_training, share
@@ -87,7 +87,7 @@ class Judge:
             pytest.skip(printable(f"left out: {verdict}"))
         if isinstance(verdict, UserError):
             pytest.fail(printable(verdict), pytrace=False)
-        request.node.user_properties.append((PROPERTY, json.dumps(verdict.to_dict())))
+        request.node.user_properties.append((PROPERTY, dumps(verdict.to_dict())))
         self.config.hook.pytest_dlsys_verdict(config=self.config, verdict=verdict)
         failing = {Outcome.FAIL}
         if self.config.getoption("dlsys_inconclusive") == "fail":

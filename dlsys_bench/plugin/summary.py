@@ -14,6 +14,7 @@ from dlsys_bench.entry_points import LEFT_OUT
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.plugin.fixtures import is_gate
 from dlsys_bench.report import github
+from dlsys_bench.strict_json import dumps
 from dlsys_bench.text import one_line
 
 PROPERTY = "dlsys_verdict"
@@ -54,7 +55,7 @@ def pytest_terminal_summary(
     for line in lines:
         terminalreporter.line(line)
     if path := config.getoption("dlsys_json"):
-        Path(path).write_text(json.dumps(verdicts, indent=1), encoding="utf-8")
+        Path(path).write_text(dumps(verdicts, indent=1), encoding="utf-8")
     if github.running():
         for line in github.workflow_commands(verdicts):
             terminalreporter.line(line)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from dlsys_bench.conformance.check import RUNGS
 from dlsys_bench.conformance.compliance import Compliance
 from dlsys_bench.conformance.result import Status
 from dlsys_bench.report.table import Table
+from dlsys_bench.strict_json import dumps
 
 STATUSES = (Status.PASSED, Status.FAILED, Status.DECLARED, Status.NOT_REACHED)
 
@@ -112,7 +112,7 @@ def write_compliance(report: Compliance, folder: Path) -> list[Path]:
     )
     declared = declared_table(report)
     texts = {
-        "json": json.dumps(report.to_dict(), indent=1) + "\n",
+        "json": dumps(report.to_dict(), indent=1) + "\n",
         "md": "\n".join(t.markdown() for t in (compliance_table(report), declared) if t),
         "html": page,
         "svg": badge,

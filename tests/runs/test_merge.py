@@ -10,7 +10,7 @@ import pytest
 from results import make_result
 
 import dlsys_bench
-from dlsys_bench.errors import StoreError
+from dlsys_bench.errors import StoreError, StoreWarning
 from dlsys_bench.runs.calibration.reference import merge
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import append, read
@@ -63,8 +63,9 @@ def test_files_with_damaged_lines_are_copied_first(tmp_path: Path) -> None:
     append(path, result("a", 0))
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:40] + b"\n")
-    with pytest.warns(
-        UserWarning, match=r"study.jsonl, line 2 is not a run .*; the file as it was is .*damaged"
+    with (
+        pytest.warns(StoreWarning, match=r"study.jsonl, line 2 is not a run"),
+        pytest.warns(StoreWarning, match=r"study.jsonl: the file as it was is .*damaged"),
     ):
         merge(path, [result("a", 1)])
     assert [run.seed for run in read(path)] == [0, 1]

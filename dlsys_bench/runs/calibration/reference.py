@@ -61,5 +61,5 @@ def _kept(path: Path) -> dict[Key, str]:
             raise StoreError(
                 f"cannot write results to {aside}: {error.strerror}; {path} is kept as it was"
             ) from error
-        warn(path, [f"the file as it was is {aside}"])
+        warn(f"{path}: the file as it was is {aside}")
     return {found.result.key: line for found, line in contents.runs}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from dlsys_bench.errors import StoreWarning
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store.database import Store
@@ -52,7 +50,8 @@ def read_file(path: str | Path) -> Reading:
     found, rejected = _contents(path)
     report(path, rejected, len(found))
     unique = last_of_each(found)
-    warn(path, unique.conflicts)
+    for conflict in unique.conflicts:
+        warn(f"{path}: {conflict}")
     return Reading(unique.runs, rejected)
 
 
@@ -74,7 +73,7 @@ def read_all(paths: Iterable[str | Path]) -> list[Result]:
     ]
     unique = last_of_each(found)
     for conflict in unique.conflicts:
-        warnings.warn(conflict, StoreWarning, stacklevel=2)
+        warn(conflict)
     return unique.runs
 
 

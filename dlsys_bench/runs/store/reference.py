@@ -6,8 +6,6 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from dlsys_bench.runs.result import Result
-
 REFERENCE = Path("reports/reference")
 """The folder of the user's own reference runs, in the working directory."""
 

@@ -7,12 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dlsys_bench.errors import StoreError, StoreWarning, count_of
+from dlsys_bench.errors import StoreError, StoreWarning
 from dlsys_bench.runs.result import Result
 from dlsys_bench.strict_json import loads
+from dlsys_bench.text import one_line
 
 SHOWN = 5
 """The number of lines of one file that are reported each; the others are counted."""
+
+
+LONGEST = 300
+"""The number of characters of the longest reason."""
 
 
 class Rejected(NamedTuple):
@@ -32,7 +37,7 @@ def parse(content: bytes, place: str, unfinished: bool = False) -> Result | Reje
         return Rejected(place, f"byte {error.start + 1} is not UTF-8", content, unfinished)
     except ValueError as error:
         reason = f"{error} (the line is cut off)" if unfinished else str(error)
-        return Rejected(place, reason, content, unfinished)
+        return Rejected(place, one_line(reason, LONGEST), content, unfinished)
 
 
 def report(path: Path, rejected: Sequence[Rejected], runs: int) -> None:
@@ -43,20 +48,33 @@ def report(path: Path, rejected: Sequence[Rejected], runs: int) -> None:
     """
     if not rejected:
         return
-    first = rejected[0]
-    if not runs and not (len(rejected) == 1 and first.unfinished):
-        count = "its only line" if len(rejected) == 1 else f"all {len(rejected):,} lines"
+    first, number = rejected[0], len(rejected)
+    if not runs and not (number == 1 and first.unfinished):
         raise StoreError(
-            f"{path} holds no runs: {count} rejected, {first.place}: {first.reason}"
+            f"{path} holds no runs: {first.place} is none of them, {first.reason}"
+            + (f"; nor is any of {number - 1:,} more" if number > 1 else "")
         )
-    lines = [f"{one.place}: {one.reason}" for one in rejected[:SHOWN]]
-    left = f", of which {SHOWN} are shown" if len(rejected) > SHOWN else ""
-    total = count_of(len(rejected) + runs, "run")
-    summary = f"{len(rejected):,} of {total} set aside{left}"
-    warn(path, [*lines, summary])
+    for one in rejected[:SHOWN]:
+        warn(f"{path}, {one.place} is not a run and was set aside: {one.reason}")
+    if number > 1:
+        left = f", of which {SHOWN} are shown" if number > SHOWN else ""
+        warn(f"{path}: {number:,} of {number + runs:,} were set aside{left}")
 
 
-def warn(path: Path, lines: Iterable[str]) -> None:
-    """Warn about a file, one warning per line."""
-    for line in lines:
-        warnings.warn(f"{path}: {line}", StoreWarning, stacklevel=4)
+def rejected_path(path: Path) -> Path:
+    """Return the file in which the rejected lines of a file are set aside, next to it."""
+    return path.with_name(f"{path.name}.rejected")
+
+
+def write_rejected(path: Path, rejected: Iterable[Rejected]) -> None:
+    """Write the rejected lines of a file, as they are, next to it. Raises StoreError."""
+    aside = rejected_path(path)
+    try:
+        aside.write_bytes(b"".join(one.content + b"\n" for one in rejected))
+    except OSError as error:
+        raise StoreError(f"cannot write results to {aside}: {error.strerror}") from error
+
+
+def warn(message: str) -> None:
+    """Warn about the contents of a file."""
+    warnings.warn(message, StoreWarning, stacklevel=2)

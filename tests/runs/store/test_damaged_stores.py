@@ -96,9 +96,9 @@ def test_damaged_run_is_left_out_with_a_warning(tmp_path: Path) -> None:
     connection.execute("UPDATE runs SET result = substr(result, 1, 40) WHERE id = 2")
     connection.commit()
     connection.close()
-    with pytest.warns(UserWarning, match=r"runs.db, run 2 cannot be read and was left out"):
+    with pytest.warns(UserWarning, match=r"runs.db, run 2 is not a run and was set aside"):
         assert [run.seed for run in read(path)] == [0, 2]
-    with Store(path) as store, pytest.warns(UserWarning, match=r"run 2 cannot be read"):
+    with Store(path) as store, pytest.warns(UserWarning, match=r"run 2 is not a run"):
         assert [run.seed for run in store.runs()] == [0, 2]
 
 

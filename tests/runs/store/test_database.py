@@ -265,7 +265,7 @@ def test_runs_commands_list_show_export_and_import(tmp_path: Path) -> None:
         file.write(line_of(result(1, seconds=4.0)))
     said = call(tmp_path, "import", "all.jsonl", "reports/runs.db", "--store", "new.db").stderr
     assert "all.jsonl, line 3 is not a run" in said
-    assert "all.jsonl: 3 runs, 2 added, 1 already stored" in said
+    assert "all.jsonl: 2 runs, 2 added, 0 already stored, 1 set aside in all.jsonl.rejected" in said
     assert "reports/runs.db: 2 runs, 0 added, 2 already stored" in said
-    assert [run.seconds for run in read(tmp_path / "new.db")] == [4.0, 9.0]
+    assert [run.seconds for run in read(tmp_path / "new.db")] == [9.0, 4.0]
     assert "no store missing.db" in call(tmp_path, "list", "--store", "missing.db", code=2).stderr
