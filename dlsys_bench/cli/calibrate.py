@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
 from dlsys_bench.report.display import progress
 from dlsys_bench.runs.calibration import (
+    FAILURES_TO_STOP,
     Calibration,
     Failure,
     Job,
@@ -31,10 +33,8 @@ from dlsys_bench.runs.dependencies import changes_since, summary
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import (
-    REFERENCE,
     Store,
     check_writable,
-    file_name,
     read,
     reference_path,
 )
@@ -61,12 +61,8 @@ class CalibrateOptions(WorkOptions):
     json: bool
 
     def file_of(self, study: str, dataset: str, tier: str) -> Path:
-        """The reference file of a study; the runs of a callable have no tier."""
-        if self.output is not None:
-            return self.output
-        if tier:
-            return reference_path(study, dataset, tier)
-        return REFERENCE / f"{file_name(study)}.jsonl"
+        """The reference file of a study; the runs of a callable have no dataset and no tier."""
+        return self.output or reference_path(study, dataset, tier)
 
     def workers_for(self, jobs: int) -> int:
         """The number of local workers."""
@@ -83,13 +79,18 @@ def calibrate_command(options: CalibrateOptions) -> None:
     for file in files if options.reference else ():
         check_writable(file)
     _check_protocols(jobs, files)
+    created = not options.store.exists()
     with Store(options.store) as store:
-        stale = _stale(store, jobs)
-        kept = _stored(store, files) - stale if options.resume else set()
-        left = [job for job in jobs if job.key not in kept]
-        again = bool(stale) or not options.resume
-        found = _calibrate(left, store, options, again)
-        written = _merge(jobs, files, store, options, again) if options.reference else {}
+        try:
+            stale = _stale(store, jobs)
+            kept = _stored(store, files) - stale if options.resume else set()
+            left = [job for job in jobs if job.key not in kept]
+            again = bool(stale) or not options.resume
+            found = _calibrate(left, store, options, again)
+            written = _merge(jobs, files, store, options, again) if options.reference else {}
+        finally:
+            if created:
+                store.remove_if_empty()
     _report(found, len(jobs), len(jobs) - len(left), options, written)
     sys.exit(2 if found.failures else 0)
 
@@ -148,7 +149,7 @@ def _calibrate(
     """Train with a progress bar; print each run that fails or diverges."""
     if not jobs:
         return Calibration()
-    count = options.workers_for(len(jobs))
+    count, failures = options.workers_for(len(jobs)), Counter[tuple[str, str]]()
     with (
         progress(len(jobs)) as advance,
         start_workers(options.cluster, count, options.device) as workers,
@@ -157,7 +158,11 @@ def _calibrate(
         def on_end(job: Job, ended: Result | Failure | None) -> None:
             advance(job.name, 1)
             if isinstance(ended, Failure):
-                say(f"failed: {job.name}: {ended.error}")
+                failures[ended.kind] += 1
+                if failures[ended.kind] == 1 and ended.trace:
+                    say(ended.trace.rstrip())
+                if failures[ended.kind] <= FAILURES_TO_STOP:
+                    say(f"failed: {job.name}: {ended.error}")
             elif ended is not None and ended.status != "finished" and not options.json:
                 say(f"{job.name}: {ended.status}: {ended.reason}")
 
@@ -214,6 +219,7 @@ def _report(
         "by another command": found.elsewhere,
         "diverged": found.diverged,
         "failed": len(found.failures),
+        "given up": found.given_up,
     }
     if options.json:
         report = {name.replace(" ", "_"): count for name, count in counts.items()} | {
@@ -224,7 +230,14 @@ def _report(
         click.echo(dumps(report, indent=1))
         return
     always = ("requested", "trained")
+    if found.given_up:
+        say(
+            f"the first {FAILURES_TO_STOP} runs of a training failed in the same way: "
+            f"{count_of(found.given_up, 'run')} of it {'was' if found.given_up == 1 else 'were'} "
+            "given up"
+        )
     shown = [f"{count} {name}" for name, count in counts.items() if count or name in always]
-    say(f"runs: {', '.join(shown)}; stored in {options.store}")
-    for file, count in written.items():
+    stored = f"; stored in {options.store}" if options.store.exists() else ""
+    say(f"runs: {', '.join(shown)}{stored}")
+    for file, count in written.items() if found.trained or not found.failures else ():
         say(f"{file}: {count_of(count, 'new run')}")

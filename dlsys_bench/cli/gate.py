@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import click
 
+from dlsys_bench.attributes import load_attribute
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, work_of
 from dlsys_bench.engines.history import Epoch
@@ -24,8 +24,9 @@ from dlsys_bench.report.junit import junit
 from dlsys_bench.report.tables import verdict_table
 from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.result import Result
-from dlsys_bench.runs.store import append, check_writable, open_to_append, read
+from dlsys_bench.runs.store import append, check_text_writable, check_writable, read, reference_path
 from dlsys_bench.strict_json import dumps
+from dlsys_bench.studies.base import Study
 from dlsys_bench.studies.registry import default_target
 from dlsys_bench.text import describe
 from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, gate_training, overall, share
@@ -72,10 +73,11 @@ def gate_command(options: GateOptions) -> None:
     target = options.target or default_target(group=True)
     check_writable(options.output)
     if options.junit is not None:
-        os.close(open_to_append(options.junit))
-    if options.reference is not None:
+        check_text_writable(options.junit)
+    reference = options.reference or _reference_of_training(target)
+    if reference is not None:
         each = options.alpha
-        verdicts = [_judge_training(target, options, options.reference)]
+        verdicts = [_judge_training(target, options, reference)]
     else:
         work = work_of(target, options)
         each = share(len(work), options.alpha)
@@ -111,7 +113,7 @@ def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> lis
     verdicts = []
     with progress(len(work)) as advance:
         for case, engine, data in work:
-            arm, ran = f"{case.name} {engine.name}", list[Result]()
+            arm, ran = f"{case.name} {engine.label}", list[Result]()
 
             def on_result(result: Result, arm: str = arm, ran: list[Result] = ran) -> None:
                 options.keep(result)
@@ -133,9 +135,27 @@ def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> lis
             advance(arm, 1)
             verdicts.append(verdict)
             if not options.json:
-                passed = verdict.outcome is Outcome.PASS
-                say(f"{verdict.outcome}: {verdict.reason if passed else verdict.message()}")
+                say(_line(verdict))
     return verdicts
+
+
+def _reference_of_training(target: str) -> Path | None:
+    """The file in which `calibrate` writes the reference runs of a user's own training.
+
+    Returns None if the target is a study. Raises UserError if there is no file.
+    """
+    if ":" not in target:
+        return None
+    if isinstance(load_attribute(target.partition("/")[0], "study or training"), Study):
+        return None
+    find_train(target)
+    path = reference_path(target)
+    if not path.exists():
+        raise UserError(
+            f"no reference runs of {target}: `dlsys-bench calibrate {target} --seeds 20` writes "
+            f"{path}; --reference names another file"
+        )
+    return path
 
 
 def _judge_training(target: str, options: GateOptions, reference: Path) -> Verdict:
@@ -156,8 +176,15 @@ def _judge_training(target: str, options: GateOptions, reference: Path) -> Verdi
         name=target,
         on_result=options.keep,
     )
-    say(f"{verdict.outcome}: {verdict.message()}")
+    say(_line(verdict))
     return verdict
+
+
+def _line(verdict: Verdict) -> str:
+    """The verdict on an arm of an engine; unless it is PASS, with the command to replay."""
+    passed = verdict.outcome is Outcome.PASS
+    what = f"{verdict.key.label}: {verdict.reason}" if passed else verdict.message()
+    return f"{verdict.outcome}: {what}"
 
 
 def _guarded(train: Train, target: str) -> Train:

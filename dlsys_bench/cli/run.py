@@ -111,7 +111,7 @@ def _train_all(planned: Sequence[PlannedRun], options: RunOptions) -> Iterator[R
 
         def train(one: PlannedRun) -> Result:
             case, engine, data = one.work
-            watch = Advance(f"{case.name} {engine.name} seed {one.seed}", advance)
+            watch = Advance(f"{case.name} {engine.label} seed {one.seed}", advance)
             result = run(
                 case,
                 engine,

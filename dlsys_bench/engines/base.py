@@ -14,6 +14,7 @@ from dlsys_bench.engines.alignment import models_for_replicas
 from dlsys_bench.engines.dtypes import default_dtype
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.registry import ENGINES
 from dlsys_bench.engines.replicas import OneByOne, Replicas
 from dlsys_bench.errors import DataError, EngineError
 from dlsys_bench.spec.convention import deviations
@@ -85,7 +86,20 @@ class Engine(ABC):
                 f'engine "{self.name}" has no dtype {dtype!r}; it has {", ".join(self.dtypes)}'
             )
         self.device, self.dtype = device, dtype
-        self.origin = self.name
+        # A class that inherits its name from another engine is a different engine.
+        cls = type(self)
+        self.origin = self.name if "name" in vars(cls) else f"{cls.__module__}:{cls.__qualname__}"
+
+    @property
+    def label(self) -> str:
+        """The name of the engine in the keys of runs.
+
+        It is `name` if the class declares one of its own. A class that inherits its name from
+        another engine, or uses that of a built-in one, is a different engine: its `origin` is the
+        name.
+        """
+        declared = "name" in vars(type(self)) and self.name not in (set(ENGINES) - {self.origin})
+        return self.name if declared else self.origin
 
     def check(self, *records: Record) -> None:
         """Raise EngineError if the engine does not follow the convention of a record."""

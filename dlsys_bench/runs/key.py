@@ -41,7 +41,7 @@ class Key:
             case.arm.name,
             dataset.name,
             tier,
-            engine.name,
+            engine.label,
             engine.device,
             engine.dtype,
             seed,

@@ -65,7 +65,7 @@ class Result:
             return float(self.figures[name])
         if self.status != "finished" or self.last is None:
             return None
-        value: float | None = getattr(self.last, name)
+        value: float | None = getattr(self.last, name, None)
         return value
 
     def to_dict(self) -> dict[str, Any]:

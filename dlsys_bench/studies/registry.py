@@ -41,7 +41,7 @@ def find(name: str, known: Mapping[str, Study] | None = None) -> list[Case]:
         home = f"{module}:{study_name}"
         study = load_attribute(home, "study")
         if not isinstance(study, Study):
-            hint = "; to gate a training of your own, add --reference FILE" * callable(study)
+            hint = "; `calibrate` and `gate` take a training of your own" * callable(study)
             raise UserError(f"{home!r} is {type_of(study)}, not a Study{hint}")
         return [
             Case(study, arm, home) for arm in ([study.arm(arm_name)] if arm_name else study.arms)

@@ -67,7 +67,7 @@ def gate(
         only = metric if on_result is None else None
         return run(case, engine, dataset, tier=tier, seed=seed, on_epoch=on_epoch, only=only)
 
-    own = {run.seed for run in stored if run.key.engine == engine.name}
+    own = {run.seed for run in stored if run.key.engine == engine.label}
     options = ["--engine", engine.origin, "--device", engine.device]
     options += ["--dataset", dataset.name, "--tier", tier]
     candidate = Candidate(
@@ -128,12 +128,12 @@ def gate_training(
             f"lower {judged.name} is better, so side 'drop' would never fail a worse run; "
             "use 'rise' or 'both'"
         )
+    options = ["--reference", source, "--metric", judged.name]
     # Runs from before the training returned this figure are no evidence about it.
     having = [run for run in reference if run.status != "finished" or judged.name in run.figures]
     if lacking := len(reference) - len(having):
         source = f"{source}, {lacking} without {judged} left out"
     values = [value_of(run, judged, terms.side) for run in having]
-    options = ["--reference", source, "--metric", judged.name]
     candidate = Candidate(
         Key(name, engine=ENGINE),
         judged,

@@ -4,7 +4,7 @@ run as it ends."""
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +18,9 @@ from dlsys_bench.runs.store import Store
 IN_FLIGHT = 2
 """The runs sent to each worker: the one that it trains, and the next, so that it never idles."""
 
+FAILURES_TO_STOP = 3
+"""The number of failures of one kind after which a training is given up, if it never succeeded."""
+
 POLL_SECONDS = 1.0
 """The interval at which the number of workers and the runs of other commands are looked up."""
 
@@ -28,11 +31,13 @@ OnWait = Callable[[list[Job]], None]
 @dataclass
 class Calibration:
     """The number of runs that were trained here, that another command trained meanwhile, that
-    diverged, and the runs that failed."""
+    diverged, and that were given up because the first runs of their training failed; and the runs
+    that failed."""
 
     trained: int = 0
     elsewhere: int = 0
     diverged: int = 0
+    given_up: int = 0
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -77,6 +82,7 @@ class _Calibrator:
         self.store, self.workers, self.again = store, workers, again
         self.on_end, self.on_wait = on_end or (lambda *_: None), on_wait
         self.found = Calibration()
+        self.succeeded, self.failures = set[str](), Counter[tuple[str, tuple[str, str]]]()
         self.looked = time.monotonic()
         self.slots, self.asked = 1, -POLL_SECONDS
 
@@ -141,11 +147,25 @@ class _Calibrator:
         if isinstance(ended, Failure):
             self.store.release(job.key)
             self.found.failures.append(ended)
+            self._give_up_if_hopeless(ended)
         else:
             self.store.add(ended, once=not self.again)
+            self.succeeded.add(job.key.label)
             self.found.trained += 1
             self.found.diverged += ended.status != "finished"
         self.on_end(job, ended)
+
+    def _give_up_if_hopeless(self, failure: Failure) -> None:
+        """Give up the runs of a training whose first runs failed in the same way."""
+        name = failure.job.key.label
+        self.failures[name, failure.kind] += 1
+        if name in self.succeeded or self.failures[name, failure.kind] < FAILURES_TO_STOP:
+            return
+        left = [job for job in (*self.waiting, *self.suspects) if job.key.label == name]
+        for job in left:
+            (self.waiting if job in self.waiting else self.suspects).remove(job)
+            self.store.release(job.key)
+        self.found.given_up += len(left)
 
     def _look_elsewhere(self) -> None:
         """Look up the runs that other commands have reserved: they are stored by now, or are taken

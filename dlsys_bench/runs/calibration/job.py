@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from dlsys_bench.data import Dataset, load
 from dlsys_bench.engines.registry import create
+from dlsys_bench.errors import UserError
 from dlsys_bench.runs.callables import ENGINE, find_train, train_once
 from dlsys_bench.runs.dependencies import TRAINING, data_files, dependencies_of, protocol_of
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import run
 from dlsys_bench.studies.registry import find
+from dlsys_bench.text import describe, one_line, printable
 
 if TYPE_CHECKING:
     from dlsys_bench.studies.base import Case
@@ -54,11 +56,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """A run whose training raised an error, with the error in one line and its traceback."""
+    """A run whose training raised an error, with the error in one line and its traceback.
+
+    `place` is the line of code that raised it.
+    """
 
     job: Job
     error: str
     trace: str = ""
+    place: str = ""
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """The type of the error and its place: in two failures of one kind, both are the same."""
+        return self.error.partition(":")[0], self.place
 
     def to_dict(self) -> dict[str, Any]:
         """Return the failure as JSON values."""
@@ -118,11 +129,12 @@ def train(job: Job) -> Result | Failure:
             seed=job.seed,
         )
     except (Exception, SystemExit) as error:
-        said = " ".join(str(error).split())
+        place = traceback.extract_tb(error.__traceback__)[-1]
         return Failure(
             job,
-            f"{type(error).__name__}: {said}" if said else type(error).__name__,
-            traceback.format_exc(),
+            one_line(describe(error)),
+            "" if isinstance(error, UserError) else printable(traceback.format_exc()),
+            f"{place.filename}:{place.lineno}",
         )
 
 

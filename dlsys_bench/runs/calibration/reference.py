@@ -26,6 +26,8 @@ def merge(
     damaged lines is copied beside itself first. Raises StoreError if the file cannot be written; it
     is then unchanged.
     """
+    if not (runs := list(runs)) and not path.exists():
+        return 0
     # Without the lock, one of two processes that read at the same time would drop the other's runs.
     with folder_lock(path):
         before = _kept(path)

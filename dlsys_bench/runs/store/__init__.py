@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,8 @@ from dlsys_bench.runs.store.reference import (
 from dlsys_bench.runs.store.rejected import Rejected, report, warn
 from dlsys_bench.runs.store.text import (
     append_text,
+    check_creatable,
+    check_text_writable,
     line_of,
     open_to_append,
     read_text,
@@ -107,9 +108,14 @@ def append(path: str | Path, result: Result) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise a StoreError if a file cannot be written, before a training of hours has run."""
+    """Raise a StoreError if a file cannot be written, before a training of hours has run.
+
+    A file that is missing is not created: the command may end before it has a run to write.
+    """
     if is_text(path):
-        os.close(open_to_append(path))
+        check_text_writable(path)
+    elif not path.exists():
+        check_creatable(path)
     else:
         with Store(path) as store:
             store.try_to_write()
@@ -126,6 +132,7 @@ __all__ = [
     "Store",
     "StoredRun",
     "append",
+    "check_text_writable",
     "check_writable",
     "file_name",
     "find_reference",

@@ -54,6 +54,10 @@ class Store:
             except DamagedError:
                 self._set_aside()
                 self._connection = self._connect()
+            if not path.exists():
+                # Another process has deleted an empty store at this moment (`remove_if_empty`).
+                self._connection.close()
+                self._connection = self._connect()
         except (sqlite3.Error, DamagedError) as error:
             raise StoreError(f"cannot write results to {path}: {error}") from error
         self._closed = False
@@ -224,6 +228,26 @@ class Store:
                 f"SELECT {KEY}, host, pid, started FROM reservations"
             ).fetchall()
         return {Key(*row[:-3]): Owner(*row[-3:]) for row in rows}
+
+    def remove_if_empty(self) -> bool:
+        """Close the store and delete its file, if it has neither runs nor reservations and no other
+        process has it open. Returns True if it was deleted."""
+        try:
+            # Without a write-ahead log, which needs that no other connection is open.
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+            self._connection.execute("BEGIN EXCLUSIVE")
+            counts = [
+                self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+                for table in ("runs", "reservations")
+            ]
+        except sqlite3.Error:
+            return False
+        empty = counts == [(0,), (0,)]
+        if empty:
+            self.path.unlink()
+        self.close()
+        return empty
 
     def close(self) -> None:
         """Close the store. Closing it again has no effect."""

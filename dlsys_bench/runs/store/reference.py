@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -10,14 +11,23 @@ REFERENCE = Path("reports/reference")
 """The folder of the user's own reference runs, in the working directory."""
 
 
+LONGEST = 200
+"""The number of bytes of the longest name that `file_name` returns; file systems allow 255."""
+
+
 def file_name(*parts: object) -> str:
     """Join parts to a name that is valid on every file system."""
-    return re.sub(r"[^\w+-]+", ".", ".".join(map(str, parts)))
+    name = re.sub(r"[^\w+-]+", ".", ".".join(map(str, parts)))
+    if len(name.encode()) <= LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{name.encode()[: LONGEST - 17].decode(errors='ignore')}.{digest}"
 
 
-def reference_path(study: str, dataset: str, tier: str, folder: Path = REFERENCE) -> Path:
-    """Return the file of the reference runs of a study in a folder."""
-    return folder / f"{file_name(study, dataset, tier)}.jsonl"
+def reference_path(study: str, dataset: str = "", tier: str = "", folder: Path = REFERENCE) -> Path:
+    """Return the file of the reference runs of a study in a folder, or of a user's own training,
+    which has neither dataset nor tier."""
+    return folder / f"{file_name(*filter(None, (study, dataset, tier)))}.jsonl"
 
 
 def find_reference(study: str, dataset: str, tier: str) -> Path:

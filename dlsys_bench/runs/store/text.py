@@ -26,6 +26,9 @@ OTHER_ENCODINGS = {
 }
 """The marks at the beginning of texts that are not UTF-8."""
 
+PROBE_BYTES = 65536
+"""The number of bytes that are written to find out if a file can be created."""
+
 DIGITS = 7
 """Significant digits of the figures in a file, the precision of float32."""
 
@@ -72,6 +75,26 @@ def open_to_append(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | binary, 0o644)
     except OSError as error:
         raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
+
+
+def check_creatable(path: Path) -> None:
+    """Raise a StoreError if a file cannot be created. No file and no folder is left behind."""
+    try:
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StoreError(f"cannot write results to {path}: {error.strerror}") from error
+
+
+def check_text_writable(path: Path) -> None:
+    """Raise a StoreError if a text file cannot be written. One that is missing is not created."""
+    if path.exists():
+        os.close(open_to_append(path))
+    else:
+        check_creatable(path)
 
 
 def append_text(path: Path, result: Result) -> None:
