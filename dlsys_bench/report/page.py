@@ -19,6 +19,7 @@ from dlsys_bench.runs.run import choose_dataset
 from dlsys_bench.runs.store import file_name
 from dlsys_bench.studies.base import Case, Study
 from dlsys_bench.studies.registry import studies
+from dlsys_bench.text import one_line
 from dlsys_bench.verdicts.design import ALPHA, BETA
 from dlsys_bench.verdicts.gate import Terms, share
 from dlsys_bench.verdicts.power import power
@@ -122,6 +123,14 @@ def _appendices(names: Sequence[str], results: Sequence[Result]) -> dict[str, Se
     return found
 
 
+def _stack(run: Result) -> str:
+    """The machine and the versions that a run was made with."""
+    machine, versions = (run.provenance.get(name, {}) for name in ("machine", "versions"))
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    processor, cores = machine.get("processor", ""), machine.get("cores", "?")
+    return one_line(f"{processor}, {cores} cores; {packages}")
+
+
 def write(results: Sequence[Result], folder: Path) -> list[Path]:
     """Write `report.md` and the pictures of each study, dataset and tier. Returns the paths, the
     report first."""
@@ -137,15 +146,12 @@ def write(results: Sequence[Result], folder: Path) -> list[Path]:
         )
         for name in names
     ]
-    provenance = results[0].provenance
-    machine, versions = provenance.get("machine", {}), provenance.get("versions", {})
     text = (
         Environment(trim_blocks=True, autoescape=False)
         .from_string(TEMPLATE)
         .render(
             count=len(results),
-            versions=f"{machine.get('processor', '')}, {machine.get('cores', '?')} cores; "
-            + ", ".join(f"{name} {version}" for name, version in versions.items()),
+            versions=_stack(results[0]),
             sections=sections,
         )
     )

@@ -188,6 +188,9 @@ def _is_data(path: Path) -> bool:
 def _digest_of(path: Path) -> str:
     """Return the digest of a file, or nothing for a file that cannot be read."""
     try:
+        # The names are read from a file of runs, and a device may have no end.
+        if not path.is_file():
+            return ""
         status = path.stat()
         return _digest(path, status.st_mtime_ns, status.st_size)
     except OSError:

@@ -49,10 +49,9 @@ class Field(Protocol):
 
 @dataclass(frozen=True)
 class Text:
-    """A text of one line, or of several if `lines`, of at most `limit` characters."""
+    """A text of at most `limit` characters, of any kind."""
 
-    limit: int = 1000
-    lines: bool = False
+    limit: int = LONGEST
 
     def read(self, value: Any, name: str) -> str:
         """Return the text. Raises FieldError."""
@@ -60,15 +59,24 @@ class Text:
             raise FieldError(name, value, "a text")
         if len(value) > self.limit:
             raise FieldError(name, value, f"at most {self.limit} characters")
-        # Most texts are ASCII, for which this is fast.
-        plain = value.translate(LINE_ENDS) if self.lines else value
-        if not plain.isprintable() and set(map(unicodedata.category, plain)) & BREAKING:
-            raise FieldError(name, value, "a text without control characters")
         return value
 
 
-LINE_ENDS = str.maketrans("\n\t", "  ")
-NAME, FREE_TEXT = Text(), Text(LONGEST, lines=True)
+@dataclass(frozen=True)
+class Name(Text):
+    """A text that names something, on one line."""
+
+    limit: int = 1000
+
+    def read(self, value: Any, name: str) -> str:
+        """Return the text. Raises FieldError."""
+        text = super().read(value, name)
+        if not text.isprintable() and set(map(unicodedata.category, text)) & BREAKING:
+            raise FieldError(name, value, "a text without control characters")
+        return text
+
+
+KEY, FREE_TEXT = Text(1000), Text()
 
 
 @dataclass(frozen=True)
@@ -158,7 +166,7 @@ class Object:
         if not isinstance(value, dict):
             raise FieldError(name, value, "an object")
         for key in value:
-            NAME.read(key, f"a name in {name}")
+            KEY.read(key, f"a name in {name}")
         return {key: self.kind.read(item, f"{name}.{key}") for key, item in value.items()}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from dlsys_bench.runs.fields import LARGEST, Field, Text, Whole
+from dlsys_bench.runs.fields import LARGEST, Field, Name, Whole
 
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset
@@ -79,5 +79,5 @@ class Key:
 FIELDS = tuple(field.name for field in fields(Key))
 """The names of the fields, in the order of the columns of a store."""
 
-TABLE: Mapping[str, Field] = dict.fromkeys(FIELDS, Text()) | {"seed": Whole(-LARGEST)}
+TABLE: Mapping[str, Field] = dict.fromkeys(FIELDS, Name()) | {"seed": Whole(-LARGEST)}
 """The fields of the key of a run in a file."""

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from dlsys_bench.engines.history import Epoch, History
 from dlsys_bench.runs.fields import (
-    LONGEST,
     Field,
     ListOf,
+    Name,
     Object,
     OneOf,
     Optional,
@@ -143,8 +143,13 @@ EPOCH = Record(
 """The fields of an epoch in a file."""
 
 PROVENANCE = Record(
-    {"time": Text(), "versions": Object(Text()), "machine": Object(Plain())},
-    optional=frozenset({"time", "versions", "machine"}),
+    {
+        "time": Name(),
+        "versions": Object(Text()),
+        "machine": Object(Plain()),
+        "training": Object(Object(Text())),
+    },
+    optional=frozenset({"time", "versions", "machine", "training"}),
     others=Plain(),
 )
 """The fields of the provenance of a run that are used when it is read."""
@@ -152,12 +157,12 @@ PROVENANCE = Record(
 RUN = Record(
     {
         **TABLE,
-        "convention": Text(),
+        "convention": Name(),
         "recipe": Object(Plain()),
         "history": ListOf(EPOCH),
         "seconds": Real(0.0),
         "status": OneOf(("finished", "diverged")),
-        "reason": Optional(Text(LONGEST, lines=True)),
+        "reason": Optional(Text()),
         "parameters": Whole(),
         "replicas": Whole(1),
         "figures": Object(Plain()),

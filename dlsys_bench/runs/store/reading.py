@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlsys_bench.errors import StoreError, nearest
-from dlsys_bench.runs.fields import Field, Text, Whole
+from dlsys_bench.runs.fields import Field, Name, Whole
 from dlsys_bench.runs.key import FIELDS
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store.damage import copy_store
@@ -33,7 +33,7 @@ A file with a connection must not be opened in any other way: closing it would r
 that SQLite holds on it.
 """
 
-WHOLE, TIME = Whole(), Text()
+WHOLE, TIME = Whole(), Name()
 """The types of the columns that are read beside the runs."""
 
 COLUMNS = (*FIELDS, "attempt", "status", "id")
