@@ -46,6 +46,7 @@ def verify_command(options: VerifyOptions) -> None:
     else:
         for name, files in reports.items():
             for report in files:
-                click.echo(f"{name}: {report.file}: {report.state}")
+                what = f": {report.path} is {report.description}" if report.description else ""
+                click.echo(f"{name}: {report.file}: {report.state}{what}")
     if any(report.state != "ok" for files in reports.values() for report in files):
         sys.exit(2)

@@ -1,7 +1,7 @@
 """The files of a dataset: their folder, their checksums, and their download.
 
-A folder that the user gives is only read. The cache is filled from the mirrors, and a damaged file
-in it is downloaded again.
+A file is the expected one if its content is, however it is compressed. A folder that the user gives
+is only read. The cache is filled from the mirrors, and a damaged file in it is downloaded again.
 """
 
 from __future__ import annotations
@@ -17,25 +17,32 @@ from typing import Literal, NamedTuple
 
 import platformdirs
 
+from dlsys_bench.data.contents import Content, content_of, describe
 from dlsys_bench.data.source import ADVICE, Source, datasets
 from dlsys_bench.errors import DataError, nearest
 from dlsys_bench.extras import require
 
 VARIABLE = "DLSYS_BENCH_DATA"
 DataDir = str | os.PathLike[str] | None
+State = Literal["ok", "missing", "wrong"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """The state of one file of a dataset. `found` is its SHA-256, None if it is missing."""
+    """The state of one file of a dataset.
+
+    `path` is where it is, or where it would be, `found` its SHA-256, None if it is missing, and
+    `expected` that of the file as it is distributed. `description` says what a wrong file is.
+    """
 
     file: str
     path: Path
-    state: Literal["ok", "missing", "wrong"]
+    state: State
     expected: str
     found: str | None
+    description: str = ""
 
 
 class _Place(NamedTuple):
@@ -88,7 +95,7 @@ def fetch(
             from dlsys_bench.data.mirrors import download
 
             download(source, report.file, place.folder)
-            report = replace(report, state="ok", found=report.expected)
+            report = _inspect_file(source, report.file, place.folder / report.file)
         if on_file is not None:
             on_file(report)
         paths.append(report.path)
@@ -132,33 +139,58 @@ def _place(source: Source, data_dir: DataDir) -> _Place:
     root = Path(given).expanduser()
     inside = root / source.folder
     for folder in (inside, root):
-        if any(os.path.lexists(folder / file) for file in source.files):
+        if any(os.path.lexists(folder / name) for file in source.files for name in _names(file)):
             return _Place(folder, root, by)
     return _Place(inside, root, by)
 
 
+def _names(file: str) -> tuple[str, ...]:
+    """Return the names under which people have a file: as it is distributed, unpacked, and unpacked
+    by a tool that writes "-idx3" as ".idx3"."""
+    unpacked = file.removesuffix(".gz")
+    return file, unpacked, unpacked.replace("-idx", ".idx")
+
+
 def _inspect(source: Source, place: _Place) -> list[FileReport]:
+    """Return the state of each file, under the first of its names that has the expected content,
+    else under the first that exists."""
     reports = []
-    for file, expected in source.files.items():
-        path = place.folder / file
-        found = checksum(path)
-        state: Literal["ok", "missing", "wrong"] = (
-            "missing" if found is None else "ok" if found == expected else "wrong"
-        )
-        reports.append(FileReport(file, path, state, expected, found))
+    for file in source.files:
+        found = [_inspect_file(source, file, place.folder / name) for name in _names(file)]
+        ranked = sorted(found, key=lambda report: ("ok", "wrong", "missing").index(report.state))
+        reports.append(ranked[0])
     return reports
 
 
+def _inspect_file(source: Source, file: str, path: Path) -> FileReport:
+    """Return the state of a file of a dataset at a path."""
+    found, expected = checksum(path), source.files[file]
+    if found is None or found == expected:
+        state: State = "missing" if found is None else "ok"
+        return FileReport(file, path, state, expected, found)
+    content = content_of(path)
+    if content is None:  # It was removed meanwhile.
+        return FileReport(file, path, "missing", expected, None)
+    if content.sha256 == source.contents.get(file) and not content.problem:
+        return FileReport(file, path, "ok", expected, found)
+    return FileReport(file, path, "wrong", expected, found, _recognise(source, found, content))
+
+
+def _recognise(source: Source, found: str, content: Content) -> str:
+    """Describe a wrong file: the file of a dataset that it is, else its kind."""
+    for other in datasets().values():
+        for file in other.files:
+            if found == other.files[file] or content.sha256 == other.contents.get(file):
+                swapped = "; the files are swapped" if other is source else ""
+                return f"{file} of {other.title}{swapped}"
+    return describe(content)
+
+
 def _damage(report: FileReport) -> str:
-    """Describe a file whose checksum differs."""
-    owners = [
-        f" ({source.title} has a file of that SHA-256)"
-        for source in datasets().values()
-        if report.found in source.files.values()
-    ]
+    """Describe a file that is not the expected one."""
     return (
-        f"{report.path} is not the file it should be: "
-        f"SHA-256 found {report.found}{''.join(owners)}, expected {report.expected}"
+        f"{report.path} is not the file it should be, but {report.description} "
+        f"(SHA-256 found {report.found}, expected {report.expected})"
     )
 
 
@@ -175,7 +207,11 @@ def _complaint(source: Source, place: _Place, report: FileReport) -> str:
         return f"{place.by} is {place.root}, which is not a folder"
     return (
         f"{source.title} is incomplete in {place.by}: "
-        f"{report.path} is missing (SHA-256 expected {report.expected}); "
+        f"{report.path} {_absence(report.path)} (SHA-256 expected {report.expected}); "
         f"{place.root} takes {source.folder}{os.sep} with {', '.join(source.files)}, "
         "or these themselves"
     )
+
+
+def _absence(path: Path) -> str:
+    return "is a link to a file that does not exist" if path.is_symlink() else "is missing"

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,19 +18,18 @@ from dlsys_bench.errors import DataError
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def read_idx(path: Path) -> NDArray[Any]:
-    """Return the array in a gzipped IDX file.
-
-    Raises DataError if the file cannot be read, unpacked or parsed.
-    """
-    try:
-        # wbits 31 is the largest window with a gzip header; this is twice as fast as gzip.open.
-        content = zlib.decompress(path.read_bytes(), wbits=31)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    except zlib.error as error:
-        raise DataError(f"{path} is not a whole gzip file: {error}") from error
-    return parse_idx(content, str(path))
+def describe_idx(head: bytes, size: int) -> str:
+    """Describe an IDX file of a size in bytes by its first bytes; return "" if it is none."""
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in TYPES:
+        return ""
+    dtype, axes = np.dtype(TYPES[head[2]]), head[3]
+    start = 4 + 4 * axes
+    if len(head) < start:
+        return f"truncated in its header of {start} bytes"
+    shape = struct.unpack_from(f">{axes}I", head, 4)
+    expected = start + math.prod(shape) * dtype.itemsize
+    sizes = "" if size == expected else f", which takes {expected:,} bytes, but it has {size:,}"
+    return f"{dtype.name} of shape {shape}{sizes}"
 
 
 def parse_idx(content: bytes, where: str) -> NDArray[Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dlsys_bench.data.contents import unpack
 from dlsys_bench.data.custom import from_archive, from_callable
 from dlsys_bench.data.dataset import Dataset
 from dlsys_bench.data.files import DataDir, fetch, verify
-from dlsys_bench.data.idx import read_idx
+from dlsys_bench.data.idx import parse_idx
 from dlsys_bench.data.source import Source, datasets
 from dlsys_bench.errors import DataError, nearest
 
@@ -17,7 +18,7 @@ def load(name: str, data_dir: DataDir = None, *, offline: bool = False) -> Datas
 
     The files of a named dataset are read from `data_dir`, from $DLSYS_BENCH_DATA or from the cache,
     in this order of preference. Files missing from the cache are downloaded, unless `offline`.
-    Their SHA-256 is verified. Raises DataError if the name is unknown or the data are missing.
+    Their content is verified by its SHA-256. Raises DataError if the name is unknown or the data are missing.
     """
     if name in datasets():
         source = datasets()[name]
@@ -50,7 +51,7 @@ def is_available(name: str, data_dir: DataDir = None) -> bool:
 
 
 def _read(source: Source, paths: list[Path]) -> Dataset:
-    x_train, y_train, x_test, y_test = map(read_idx, paths)
+    x_train, y_train, x_test, y_test = (parse_idx(unpack(path), str(path)) for path in paths)
     return Dataset(source.name, x_train, y_train, x_test, y_test, source.classes)
 
 

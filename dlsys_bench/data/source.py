@@ -20,9 +20,10 @@ class Source:
     """The origin of a dataset.
 
     `files` has the SHA-256 of each gzipped IDX file, in the order x_train, y_train, x_test, y_test,
-    and every one of the `mirrors` is a base URL ending in "/" that serves all of them. An embedded
-    dataset has a `factory` instead, the name "package.module:NAME" of a callable that returns it.
-    `shape` is the shape of one sample: (height, width, channels) or (units,).
+    and `contents` the SHA-256 of what each holds, by which it is recognised if it was unpacked or
+    compressed again. Every one of the `mirrors` is a base URL ending in "/" that serves all files.
+    An embedded dataset has a `factory` instead, the name "package.module:NAME" of a callable that
+    returns it. `shape` is the shape of one sample: (height, width, channels) or (units,).
     """
 
     name: str
@@ -35,6 +36,7 @@ class Source:
     files: Mapping[str, str] = field(default_factory=dict)
     mirrors: tuple[str, ...] = ()
     factory: str = ""
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 IDX_FILES = (
@@ -57,6 +59,19 @@ FASHION_MNIST_SHA256 = (
     "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
     "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
 )
+# The SHA-256 of the decompressed files.
+MNIST_CONTENTS = (
+    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+)
+FASHION_MNIST_CONTENTS = (
+    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+)
 
 _GARMENTS = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
 
@@ -71,6 +86,7 @@ _SOURCES = (
         citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document "
         "recognition. Proc. IEEE 86(11), 1998",
         files=dict(zip(IDX_FILES, MNIST_SHA256, strict=True)),
+        contents=dict(zip(IDX_FILES, MNIST_CONTENTS, strict=True)),
         mirrors=(
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -86,6 +102,7 @@ _SOURCES = (
         citation="Xiao, Rasul, Vollgraf: Fashion-MNIST: a novel image dataset for benchmarking "
         "machine learning algorithms. arXiv:1708.07747, 2017",
         files=dict(zip(IDX_FILES, FASHION_MNIST_SHA256, strict=True)),
+        contents=dict(zip(IDX_FILES, FASHION_MNIST_CONTENTS, strict=True)),
         # The official bucket does not support https, so that GitHub's copy comes first. Integrity
         # does not depend on the mirror, since the checksum is verified.
         mirrors=(
