@@ -133,7 +133,6 @@ def describe(content: Content) -> str:
         return f"{'a gzipped' if content.packed else 'an unpacked'} IDX file, {idx}"
     if not any(head):
         return f"a file of zeros, as of a download that was interrupted: {AGAIN}"
-    if all(byte >= 0x20 or byte in b"\t\n\r" for byte in head):
-        start = text[:40].decode("utf-8", "replace")
-        return f"a text that begins with {start!r}"
+    if all(0x20 <= byte < 0x7F or byte in b"\t\n\r" for byte in head):
+        return f"a text that begins with {head[:40].decode('ascii')!r}"
     return f"a file that begins with the bytes {head[:4].hex()}"

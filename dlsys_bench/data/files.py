@@ -209,7 +209,7 @@ def _complaint(source: Source, place: _Place, report: FileReport) -> str:
         f"{source.title} is incomplete in {place.by}: "
         f"{report.path} {_absence(report.path)} (SHA-256 expected {report.expected}); "
         f"{place.root} takes {source.folder}{os.sep} with {', '.join(source.files)}, "
-        "or these themselves"
+        "gzipped or unpacked, or these themselves"
     )
 
 

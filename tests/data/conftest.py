@@ -55,8 +55,8 @@ class Tiny:
         return folder
 
 
-def make_tiny(mirrors: tuple[str, ...] = ()) -> Tiny:
-    draw = np.random.default_rng(0)
+def make_tiny(mirrors: tuple[str, ...] = (), seed: int = 0) -> Tiny:
+    draw = np.random.default_rng(seed)
     arrays = {
         "x_train": draw.integers(0, 256, (40, 28, 28), np.uint8),
         "y_train": draw.integers(0, 3, 40).astype(np.uint8),
@@ -75,9 +75,19 @@ def make_tiny(mirrors: tuple[str, ...] = ()) -> Tiny:
         licence="",
         citation="",
         files={file: hashlib.sha256(body).hexdigest() for file, body in content.items()},
+        contents={
+            file: hashlib.sha256(gzip.decompress(body)).hexdigest()
+            for file, body in content.items()
+        },
         mirrors=mirrors,
     )
     return Tiny(source, content, arrays)
+
+
+@pytest.fixture
+def second_tiny() -> Tiny:
+    """Return a dataset that differs from "tiny" in all values."""
+    return make_tiny(seed=1)
 
 
 @pytest.fixture

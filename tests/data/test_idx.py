@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dlsys_bench.data.idx import TYPES, parse_idx, read_idx
+from dlsys_bench.data.idx import TYPES, describe_idx, parse_idx
 from dlsys_bench.errors import DataError
 
 Encode = Callable[[np.ndarray], bytes]
@@ -67,26 +65,17 @@ def test_damaged_content_raises(content: bytes, message: str) -> None:
         parse_idx(content, "here")
 
 
-def test_a_file_is_read(encode: Encode, tmp_path: Path) -> None:
-    values = np.arange(24, dtype=np.int32).reshape(2, 3, 4)
-    path = tmp_path / "file.gz"
-    path.write_bytes(gzip.compress(encode(values)))
-    np.testing.assert_array_equal(read_idx(path), values)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [lambda b: b[:-1], lambda b: b[:-8] + bytes([b[-8] ^ 1]) + b[-7:], lambda b: b"no gzip"],
-)
-def test_a_damaged_file_raises(
-    encode: Encode, tmp_path: Path, damage: Callable[[bytes], bytes]
+@given(values=ARRAYS)
+def test_a_whole_file_is_described_by_its_type_and_shape(
+    encode: Encode, values: np.ndarray
 ) -> None:
-    path = tmp_path / "file.gz"
-    path.write_bytes(damage(gzip.compress(encode(np.arange(3)[:0].astype(np.uint8)))))
-    with pytest.raises(DataError, match=r"file\.gz is not a whole gzip file"):
-        read_idx(path)
+    content = encode(values)
+    assert describe_idx(content, len(content)) == f"{values.dtype.name} of shape {values.shape}"
+    longer = describe_idx(content, len(content) + 1)
+    assert longer.endswith(f"takes {len(content):,} bytes, but it has {len(content) + 1:,}")
 
 
-def test_an_unreadable_file_raises(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot read .*none\.gz: No such file"):
-        read_idx(tmp_path / "none.gz")
+@given(content=st.binary(max_size=64))
+def test_any_bytes_can_be_described(content: bytes) -> None:
+    described = describe_idx(b"\0\0" + content, 99)
+    assert bool(described) == (len(content) >= 2 and content[0] in TYPES)

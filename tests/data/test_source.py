@@ -30,14 +30,20 @@ def test_a_source_is_complete(source: Source) -> None:
 def test_files_have_checksums_and_mirrors(source: Source) -> None:
     kinds = [re.sub("-idx.*", "", file) for file in source.files]
     assert kinds == ["train-images", "train-labels", "t10k-images", "t10k-labels"]
-    assert all(re.fullmatch("[0-9a-f]{64}", sha) for sha in source.files.values())
+    assert source.contents.keys() == source.files.keys()
+    hashes = (*source.files.values(), *source.contents.values())
+    assert all(re.fullmatch("[0-9a-f]{64}", sha) for sha in hashes)
     assert len(source.mirrors) >= 2
     assert source.mirrors[0].startswith("https://")
     assert all(re.fullmatch(r"https?://.*/", mirror) for mirror in source.mirrors)
 
 
 def test_no_file_is_in_two_datasets() -> None:
-    hashes = [sha for source in datasets().values() for sha in source.files.values()]
+    hashes = [
+        sha
+        for source in datasets().values()
+        for sha in (*source.files.values(), *source.contents.values())
+    ]
     assert len(set(hashes)) == len(hashes)
 
 
