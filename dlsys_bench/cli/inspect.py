@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from dlsys_bench.cli.terminal import say
-from dlsys_bench.data import Dataset, datasets, load
-from dlsys_bench.data.samples import Scaling
+from dlsys_bench.data import Dataset, Scaling, datasets, load
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.classification import Classification, classify, scores_table

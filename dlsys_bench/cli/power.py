@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dlsys_bench.cli.training import TermsOptions, WorkOptions, work_of
+from dlsys_bench.data import Scaling
 from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show_or_write
@@ -26,6 +27,7 @@ class PowerOptions(TermsOptions):
     dataset: str | None
     data_dir: str | None
     tier: str
+    scaling: Scaling | None
     output: Path | None
     json: bool
 
@@ -33,7 +35,9 @@ class PowerOptions(TermsOptions):
 @receives(PowerOptions)
 def power_command(options: PowerOptions) -> None:
     """Print the power and the cost of each gate."""
-    selected = WorkOptions(("numpy",), "cpu", options.dataset, options.data_dir, options.tier)
+    selected = WorkOptions(
+        ("numpy",), "cpu", options.dataset, options.data_dir, options.tier, options.scaling
+    )
     study = options.study or default_target(group=True)
     work = work_of(study, selected)
     each = share(len(work), options.alpha)

@@ -9,6 +9,7 @@ from typing import Any
 
 from dlsys_bench.cli.measuring import MeasureOptions, arms_of, places_of, write_beside
 from dlsys_bench.cli.terminal import say
+from dlsys_bench.data import Scaling
 from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.plots.to_accuracy import to_accuracy
@@ -28,6 +29,7 @@ class TimeToAccuracyOptions(MeasureOptions):
     seeds: int
     dataset: str | None
     tier: str
+    scaling: Scaling | None
 
 
 @receives(TimeToAccuracyOptions)
@@ -57,7 +59,8 @@ def time_to_accuracy_command(options: TimeToAccuracyOptions) -> None:
 def _runs(options: TimeToAccuracyOptions) -> list[Run]:
     """The runs: every engine with one seed, then every engine with the next."""
     work, places = [], places_of(options.engines, options.devices)
-    for case in arms_of(options):
+    for arm in arms_of(options):
+        case = arm.scaled(options.scaling)
         data, note = choose_dataset(case, options.dataset, options.data_dir)
         if note:
             say(note)

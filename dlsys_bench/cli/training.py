@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dlsys_bench.cli.terminal import say
-from dlsys_bench.data import Dataset, training_count
+from dlsys_bench.data import Dataset, Scaling, training_count
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan, count_steps
@@ -28,6 +28,7 @@ class WorkOptions:
     dataset: str | None
     data_dir: str | None
     tier: str
+    scaling: Scaling | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def work_of(study: str, options: WorkOptions) -> list[Work]:
 
     Raises UserError for every mistake in the options, before anything is trained.
     """
-    cases = find(study)
+    cases = [case.scaled(options.scaling) for case in find(study)]
     engines = [create(name, options.device) for name in options.engines]
     datasets = _datasets(cases, options)
     selected = [

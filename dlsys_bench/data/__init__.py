@@ -3,13 +3,14 @@
 from dlsys_bench.data.dataset import Dataset
 from dlsys_bench.data.files import FileReport, fetch, verify
 from dlsys_bench.data.load import is_available, load
-from dlsys_bench.data.samples import Samples, Splits, prepare, training_count
+from dlsys_bench.data.samples import Samples, Scaling, Splits, prepare, training_count
 from dlsys_bench.data.source import Source, datasets
 
 __all__ = [
     "Dataset",
     "FileReport",
     "Samples",
+    "Scaling",
     "Source",
     "Splits",
     "datasets",

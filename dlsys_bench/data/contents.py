@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from dlsys_bench.data.idx import describe_idx
 from dlsys_bench.errors import DataError
@@ -100,7 +100,7 @@ def _read(path: Path, *_version: int) -> Content:
     with path.open("rb") as file:
         packed = file.read(len(GZIP)) == GZIP
         file.seek(0)
-        stream: IO[bytes] = gzip.open(file) if packed else file
+        stream: Any = gzip.GzipFile(fileobj=file) if packed else file
         try:
             while size <= MOST and (block := stream.read(BLOCK)):
                 head = head or block[:HEAD]

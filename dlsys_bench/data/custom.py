@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.attributes import load_attribute
+from dlsys_bench.data.contents import content_of, describe
 from dlsys_bench.data.dataset import ARRAYS, Dataset
+from dlsys_bench.data.labels import renumber
 from dlsys_bench.errors import DataError, nearest, type_of
 
 # A label above this, in an archive without class names, is taken for an error.
 MAX_UNNAMED_CLASSES = 65_536
+
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""The errors of numpy and zipfile for a file that is no whole archive."""
 
 
 def from_archive(path: Path) -> Dataset:
@@ -25,33 +30,56 @@ def from_archive(path: Path) -> Dataset:
     DataError if the file cannot be read, an array is missing or holds Python objects (which are
     never unpickled), or the arrays are not a valid dataset.
     """
-    arrays: dict[str, NDArray[Any]] = {}
     try:
         # Given a path, np.load would leave the file open if it turned out not to be an archive.
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is one array, not an .npz; numpy.savez writes one")
-            for name in (*ARRAYS, "classes"):
-                if name in archive.files:
-                    arrays[name] = archive[name]
-                elif name in ARRAYS:
-                    raise DataError(
-                        f"{path} has no array {name!r}{nearest(name, archive.files)}; "
-                        f"it takes {', '.join(ARRAYS)} and optionally classes, "
-                        f"and has {', '.join(archive.files) or 'none'}"
-                    )
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"cannot read {path}: {reason}") from error
+            arrays = {
+                name: _read(path, archive, name)
+                for name in (*ARRAYS, "classes")
+                if name in archive.files or name in ARRAYS
+            }
+    except UNREADABLE as error:
+        raise DataError(f"cannot read {path}: {_reason(path, error)}") from error
     classes = arrays.pop("classes", None)
     names = (
         _classes(arrays["y_train"], arrays["y_test"])
         if classes is None
         else tuple(map(str, classes.ravel()))
     )
+    if classes is None and names and (wrong := renumber(arrays["y_train"], arrays["y_test"])):
+        raise DataError(f"{path}: y_train and y_test: {wrong.removeprefix('; ')}")
     x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
-    return Dataset(path.stem, x_train, y_train, x_test, y_test, names)
+    return Dataset(path.stem, x_train, y_train, x_test, y_test, names, origin=str(path))
+
+
+def _read(path: Path, archive: Any, name: str) -> NDArray[Any]:
+    """Return an array of an archive. Raises DataError if it is missing or holds objects."""
+    if name not in archive.files:
+        raise DataError(
+            f"{path} has no array {name!r}{nearest(name, archive.files)}; "
+            f"it takes {', '.join(ARRAYS)} and optionally classes, "
+            f"and has {', '.join(archive.files) or 'none'}"
+        )
+    try:
+        values: NDArray[Any] = archive[name]
+    except ValueError as error:
+        raise DataError(f"cannot read {path}: {name}: {error}") from error
+    return values
+
+
+def _reason(path: Path, error: Exception) -> object:
+    """Return why an archive cannot be read: what it is, if it is no archive."""
+    if isinstance(error, OSError):
+        return error.strerror or error
+    content = content_of(path)
+    if content is None or zipfile.is_zipfile(path):
+        return error
+    if content.head.startswith(b"PK"):
+        return f"it is a truncated or damaged archive: {error}"
+    return f"it is {describe(content)}"
 
 
 def _classes(*labels: NDArray[Any]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.data.labels import LABELS, advise, flatten_column, renumber
 from dlsys_bench.errors import DataError, count_of
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -20,9 +21,10 @@ class Dataset:
 
     - `x_train`, `x_test`: images (N, H, W, C) or vectors (N, units), uint8 or float. Images without
       channels (N, H, W) get one channel.
-    - `y_train`, `y_test`: labels (N,), indices into `classes`, converted to int64; or the targets
-      of a regression (N, K), float, in which case `classes` is empty.
+    - `y_train`, `y_test`: labels (N,) or (N, 1), indices into `classes`, converted to int64 (N,);
+      or the targets of a regression (N, K), float, in which case `classes` is empty.
     - `redraw`: for data computed from a formula, a function that draws the dataset from a seed.
+    - `origin`: the file of the arrays, which errors name in place of the dataset.
 
     Raises DataError, naming the array, the first invalid index and what is accepted.
     """
@@ -34,43 +36,48 @@ class Dataset:
     y_test: NDArray[Any] = field(repr=False)
     classes: tuple[str, ...] = ()
     redraw: Callable[[int], Dataset] | None = field(default=None, repr=False)
+    origin: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
         for split in ("train", "test"):
-            x, y = np.asarray(getattr(self, f"x_{split}")), np.asarray(getattr(self, f"y_{split}"))
-            x = self._inputs(f"x_{split}", x)
+            x = self._inputs(f"x_{split}", np.asarray(getattr(self, f"x_{split}")))
+            y = flatten_column(np.asarray(getattr(self, f"y_{split}")))
             if len(x) != len(np.atleast_1d(y)):
-                raise self._error(
-                    f"x_{split} has {count_of(len(x), 'sample')}, "
-                    f"but y_{split} has {len(np.atleast_1d(y))}"
+                raise self.error(
+                    f"x_{split} has {count_of(len(x), 'sample')}, but y_{split} has "
+                    f"{len(np.atleast_1d(y))}{advise(f'y_{split}', y, len(x))}"
                 )
             converted = self._targets if y.dtype.kind == "f" else self._labels
-            y = converted(f"y_{split}", y)
             object.__setattr__(self, f"x_{split}", x)
-            object.__setattr__(self, f"y_{split}", y)
+            object.__setattr__(self, f"y_{split}", converted(f"y_{split}", y))
         for name in ("x", "y"):
             train, test = getattr(self, f"{name}_train"), getattr(self, f"{name}_test")
             if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
-                raise self._error(
+                raise self.error(
                     f"{name}_train has samples of {_sample(train)}, "
                     f"but {name}_test of {_sample(test)}; they have to be equal"
                 )
 
-    def _error(self, message: str) -> DataError:
-        return DataError(f'dataset "{self.name}": {message}')
+    def error(self, message: str) -> DataError:
+        """Return an error about this dataset, with the file of its arrays or its name."""
+        where = self.origin or f'dataset "{self.name}"'
+        return DataError(f"{where}: {message}")
 
     def _inputs(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
         if x.dtype != np.uint8 and x.dtype.kind != "f":
-            raise self._error(f"{name} is {x.dtype}; it takes uint8 (pixels 0 to 255) or float")
+            raise self.error(
+                f"{name} is {x.dtype}; it takes uint8 (pixels 0 to 255) or float"
+                f"{_advise_type(name, x)}"
+            )
         if x.ndim == 3:
             x = x[..., np.newaxis]
         if x.ndim not in (2, 4):
-            raise self._error(
+            raise self.error(
                 f"{name} has shape {x.shape}; it takes (N, H, W, C), (N, H, W) or (N, units)"
             )
         if x.size == 0:
-            raise self._error(
+            raise self.error(
                 f"{name} is empty: its shape is {x.shape}; "
                 "it takes at least one sample of at least one value"
             )
@@ -79,40 +86,54 @@ class Dataset:
 
     def _targets(self, name: str, y: NDArray[Any]) -> NDArray[Any]:
         if y.ndim != 2 or y.shape[1] == 0:
-            raise self._error(
+            raise self.error(
                 f"{name} is {y.dtype} of shape {y.shape}; it takes labels (N,) of whole numbers, "
-                "or targets of a regression (N, K) of floats"
+                f"or targets of a regression (N, K) of floats{advise(name, y, len(y))}"
             )
         if self.classes:
-            raise self._error(
+            raise self.error(
                 f"{name} is {y.dtype}, targets of a regression, "
                 f"but there are {count_of(len(self.classes), 'class', 'classes')}"
+                f"{advise(name, y, len(y))}"
             )
         self._finite(name, y)
         return y
 
     def _labels(self, name: str, y: NDArray[Any]) -> NDArray[Any]:
         if y.dtype.kind not in "iu" or y.ndim != 1:
-            one_hot = "; argmax(axis=1) turns one-hot rows into labels" if y.ndim == 2 else ""
-            raise self._error(
-                f"{name} is {y.dtype} of shape {y.shape}; labels are (N,) of whole numbers{one_hot}"
+            raise self.error(
+                f"{name} is {y.dtype} of shape {y.shape}; {LABELS}{advise(name, y, len(y))}"
             )
-        wrong = np.flatnonzero((y < 0) | (y >= len(self.classes)))
+        count = len(self.classes)
+        wrong = np.flatnonzero((y < 0) | (y >= count))
         if wrong.size:
-            count = len(self.classes)
             accepted = f"labels are 0 to {count - 1}" if count else "name the classes"
-            raise self._error(
-                f"{name}[{wrong[0]}] is {y[wrong[0]]}, but there are {count} classes: {accepted}"
+            raise self.error(
+                f"{name}[{wrong[0]}] is {y[wrong[0]]}, but there are {count} classes: "
+                f"{accepted}{renumber(y)}"
+            )
+        if len(y) > 1 and y.min() == y.max():
+            raise self.error(
+                f"{name} has one class: all {len(y):,} labels are {y[0]}; "
+                "it takes two classes or more"
             )
         return y.astype(np.int64)
 
     def _finite(self, name: str, values: NDArray[Any]) -> None:
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             index = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
-            raise self._error(
+            raise self.error(
                 f"{name}{list(index)} is {values[index]}; every value has to be finite"
             )
 
 
 def _sample(values: NDArray[Any]) -> str:
     return f"shape {values.shape[1:]} and type {values.dtype}"
+
+
+def _advise_type(name: str, x: NDArray[Any]) -> str:
+    """Return a phrase with the expression that converts inputs, "" if they are no numbers."""
+    if x.dtype.kind not in "biu" or not x.size:
+        return ""
+    pixels = x.dtype.kind != "b" and x.min() >= 0 and x.max() <= 255
+    return f', as {name}.astype("{"uint8" if pixels else "float32"}") is'

@@ -18,7 +18,8 @@ def load(name: str, data_dir: DataDir = None, *, offline: bool = False) -> Datas
 
     The files of a named dataset are read from `data_dir`, from $DLSYS_BENCH_DATA or from the cache,
     in this order of preference. Files missing from the cache are downloaded, unless `offline`.
-    Their content is verified by its SHA-256. Raises DataError if the name is unknown or the data are missing.
+    Their content is verified by its SHA-256. Raises DataError if the name is unknown or the data
+    are missing.
     """
     if name in datasets():
         source = datasets()[name]

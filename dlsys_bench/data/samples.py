@@ -94,20 +94,29 @@ class _Scale:
     """Scales each split of a dataset in the same way."""
 
     def __init__(self, dataset: Dataset, scaling: Scaling, dtype: str) -> None:
-        self.name, self.scaling, self.dtype = dataset.name, scaling, np.dtype(dtype)
-        x = dataset.x_train
-        if scaling == "unit" and x.dtype.kind == "f" and np.abs(x).max() <= 1:
-            raise DataError(
-                f'dataset "{self.name}": x_train is {x.dtype} within [-1, 1], and scaling="unit" '
-                'divides by 255; it takes pixels 0 to 255, or scaling="raw"'
-            )
+        self.scaling, self.dtype = scaling, np.dtype(dtype)
+        self.error, x = dataset.error, dataset.x_train
+        if scaling == "unit":
+            for name in ("x_train", "x_test"):
+                self._require_pixels(name, getattr(dataset, name))
         if scaling == "standard":
             self.mean, self.stddev = _moments(x)
             if x.min() == x.max() or not math.isfinite(self.stddev):
-                raise DataError(
-                    f'dataset "{self.name}": scaling="standard" divides by the standard deviation '
+                raise dataset.error(
+                    'scaling="standard" divides by the standard deviation '
                     f"of x_train, whose values lie between {x.min()} and {x.max()}"
                 )
+
+    def _require_pixels(self, name: str, x: NDArray[Any]) -> None:
+        """Raise DataError if floats are no pixels from 0 to 255."""
+        low, high = x.min(), x.max()
+        if x.dtype.kind == "f" and (low < 0 or high > 255 or high <= 1):
+            raise self.error(
+                f'{name} is {x.dtype} with values from {low:g} to {high:g}, and scaling="unit" '
+                "divides pixels from 0 to 255 by 255; --scaling raw takes the values as they are "
+                'and --scaling standard standardises them (scaling="raw" and "standard" of a '
+                "recipe)"
+            )
 
     def __call__(self, x: NDArray[Any], y: NDArray[Any]) -> Samples:
         with np.errstate(over="ignore"):
@@ -124,9 +133,8 @@ class _Scale:
             scaled = scaled.astype(self.dtype, copy=False)
         for name, before, after in (("x", x, scaled), ("y", y, targets)):
             if before.dtype.kind == "f" and not np.isfinite(after).all():
-                raise DataError(
-                    f'dataset "{self.name}": {name} reaches {np.abs(before).max():g}, '
-                    f"too large for {self.dtype}"
+                raise self.error(
+                    f"{name} reaches {np.abs(before).max():g}, too large for {self.dtype}"
                 )
         return Samples(scaled, targets)
 

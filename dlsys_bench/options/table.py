@@ -53,6 +53,10 @@ ENGINE_TEST = f"Engine under test; repeatable: {ENGINES}, or all. Default: all t
 ENGINE_BENCH = "Engine to measure; repeatable. Default: all that are installed."
 DATASET = f"Dataset: {DATASETS}. Default: that of the study if its files are there, else digits."
 DATASET_OF_FILE = f"Dataset: {DATASETS}. Default: the one in the file's name."
+SCALING_OF_RUN = (
+    "Scaling of the data: raw as they are, unit x / 255, standard to mean 0 and standard deviation "
+    "1. Default: that of the recipe."
+)
 ALPHA = (
     "False-alarm rate: the probability that healthy training fails any gate; shared over the gates."
 )
@@ -100,6 +104,7 @@ OPTIONS: tuple[Option, ...] = (
         environment=ENV_DATA,
         project=True,
     ),
+    Option("scaling", TIERS, SCALING_OF_RUN, SCALING, project=True),
     Option("tier", TIERS, "Tier of the recipe.", TIER, "quick", project=True),
     Option("alpha", GATE, ALPHA, PROBABILITY, 1e-3, project=True),
     Option("beta", GATE, BETA, PROBABILITY, 1e-2, project=True),

@@ -68,8 +68,8 @@ class Judge:
 
     def judge(self, engine_case: EngineCase) -> Verdict:
         """Train a case until it passes or fails."""
-        case, engine = engine_case.case, self.engine(engine_case.engine)
-        tier = self.config.getoption("dlsys_tier")
+        engine, tier = self.engine(engine_case.engine), self.config.getoption("dlsys_tier")
+        case = engine_case.case.scaled(self.config.getoption("dlsys_scaling"))
         return gate(case, engine, self.dataset(case), tier=tier, terms=self.terms)
 
     def accuracy_gate(self, request: pytest.FixtureRequest) -> AccuracyGate:

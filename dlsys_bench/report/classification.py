@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.data import Dataset, prepare
-from dlsys_bench.data.samples import Scaling
+from dlsys_bench.data import Dataset, Scaling, prepare
 from dlsys_bench.engines.base import check_targets
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Weights

@@ -1,7 +1,8 @@
-"""Prepared datasets: scaled, converted and split once for all runs that share them."""
+"""Prepared datasets: checked, scaled, converted and split once for all runs that share them."""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
@@ -11,7 +12,11 @@ from weakref import WeakKeyDictionary
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Dataset, Samples, Splits, prepare
+from dlsys_bench.data.labels import advise
+from dlsys_bench.engines.base import check_targets
+from dlsys_bench.errors import DataError
 from dlsys_bench.spec.losses import Loss
+from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 MAX_BYTES = 512 * 2**20
@@ -35,6 +40,32 @@ def prepare_for(recipe: Recipe, dataset: Dataset, dtype: str, seed: int) -> Spli
         return splits.map(lambda part: Samples(part.x, as_signs(recipe.loss, part.y)))
 
     return CACHE.get(dataset, (*options.values(), recipe.loss.targets), make)
+
+
+def check_data(dataset: Dataset, model: Model, loss: Loss) -> None:
+    """Raise DataError, with advice, unless samples and labels fit a model and a loss."""
+    shape, expected = dataset.x_train.shape[1:], model.input_shape
+    if shape != expected:
+        raise dataset.error(
+            f"x_train and x_test have samples of shape {shape}, but model {model.name!r} takes "
+            f"{expected}{_advise_shape(shape, expected)}"
+        )
+    for name in ("y_train", "y_test"):
+        y = getattr(dataset, name)
+        try:
+            check_targets(loss, as_signs(loss, y), model.output_shape, name)
+        except DataError as error:
+            labels = loss.targets != "values"
+            raise dataset.error(f"{error}{advise(name, y, len(y)) if labels else ''}") from error
+
+
+def _advise_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """Return a phrase with the expression that gives samples another shape, "" if none does."""
+    if len(shape) == len(expected) == 3 and (*shape[1:], shape[0]) == expected:
+        return "; x.transpose(0, 2, 3, 1) moves the channels to the end"
+    if math.prod(shape) == math.prod(expected):
+        return f"; x.reshape{(-1, *expected)} has that shape"
+    return ""
 
 
 def as_signs(loss: Loss, y: NDArray[Any]) -> NDArray[Any]:

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlsys_bench.data import Dataset, Splits, is_available, load, training_count
-from dlsys_bench.engines.base import Engine, check_targets
+from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import closing
 from dlsys_bench.engines.history import Epoch, History
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.engines.requirements import lack, requirements
-from dlsys_bench.errors import DivergedError, OtherEngineError, UserError
+from dlsys_bench.errors import DivergedError, NotApplicableError, OtherEngineError, UserError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.runs import checkpoint
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.metrics import SPLITS, with_figures
-from dlsys_bench.runs.preparation import as_signs, prepare_for
+from dlsys_bench.runs.preparation import check_data, prepare_for
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import file_name
 from dlsys_bench.spec.convention import to_convention
@@ -66,6 +66,10 @@ def resolve(case: Case, engine: Engine, dataset: Dataset, tier: str) -> Resolved
             f'arm "{case.name}" is the loop of a notebook, written in {case.arm.engine}: '
             f'engine "{engine.name}" cannot run it'
         )
+    if case.scaling is not None and case.study.measure is not None:
+        raise NotApplicableError(
+            f'study "{case.study.name}" prepares its data itself: omit --scaling {case.scaling}'
+        )
     recipe = to_convention(engine.convention, case.arm.recipe(tier))
     model = to_convention(engine.convention, recipe.adapt(case.arm.model))
     engine.check(model, recipe)
@@ -77,13 +81,7 @@ def resolve(case: Case, engine: Engine, dataset: Dataset, tier: str) -> Resolved
         )
     if not model.counts.trainable:
         raise UserError(f"model {model.name!r} has no parameters: there is nothing to train")
-    if dataset.x_train.shape[1:] != model.input_shape:
-        raise UserError(
-            f"dataset {dataset.name!r} has samples of shape {dataset.x_train.shape[1:]}, "
-            f"but model {model.name!r} takes {model.input_shape}"
-        )
-    for y in (dataset.y_train, dataset.y_test):
-        check_targets(recipe.loss, as_signs(recipe.loss, y), model.output_shape)
+    check_data(dataset, model, recipe.loss)
     # Raises an error if a batch is larger than the training set.
     next(
         recipe.sizes(training_count(len(dataset.x_train), recipe.validation_split, recipe.samples))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,7 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 if TYPE_CHECKING:
-    from dlsys_bench.data import Dataset
+    from dlsys_bench.data import Dataset, Scaling
     from dlsys_bench.engines.base import Engine
 
 TIERS = ("quick", "full")
@@ -220,12 +220,23 @@ class Study:
 
 
 class Case(NamedTuple):
-    """One arm of one study. `home` is the "package.module:STUDY" of a study that is not
-    registered."""
+    """One arm of one study. `home` is the "package.module:STUDY" of a study that is not registered,
+    and `scaling` the scaling of the data that replaces that of the recipes, None for their own."""
 
     study: Study
     arm: Arm
     home: str | None = None
+    scaling: Scaling | None = None
+
+    def scaled(self, scaling: Scaling | None) -> Case:
+        """Return the case with another scaling of the data, which changes the protocol. None leaves
+        the recipes as they are."""
+        if scaling is None:
+            return self
+        recipes = {
+            tier: replace(recipe, scaling=scaling) for tier, recipe in self.arm.recipes.items()
+        }
+        return self._replace(arm=replace(self.arm, recipes=recipes), scaling=scaling)
 
     @property
     def name(self) -> str:

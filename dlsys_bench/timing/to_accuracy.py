@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
-from dlsys_bench.data import load
+from dlsys_bench.data import Scaling, load
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import closing, train
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
@@ -85,8 +85,14 @@ class Run:
 
     @property
     def case(self) -> Case:
-        """The arm. Raises UserError if it is unknown."""
-        return next(case for case in find(self.key.study) if case.arm.name == self.key.arm)
+        """The arm, with the scaling of the data that the protocol has. Raises UserError if it is
+        unknown."""
+        case = next(case for case in find(self.key.study) if case.arm.name == self.key.arm)
+        scaled = (case, *map(case.scaled, get_args(Scaling)))
+        of_protocol = (
+            one for one in scaled if one.arm.protocol(self.key.tier) == self.key.protocol
+        )
+        return next(of_protocol, case)
 
 
 class Evaluation(NamedTuple):

@@ -70,6 +70,7 @@ def gate(
     own = {run.seed for run in stored if run.key.engine == engine.label}
     options = ["--engine", engine.origin, "--device", engine.device]
     options += ["--dataset", dataset.name, "--tier", tier]
+    options += [] if case.scaling is None else ["--scaling", case.scaling]
     candidate = Candidate(
         Key.of(case, engine, dataset, tier, None),
         metric,

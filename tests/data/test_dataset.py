@@ -56,6 +56,28 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
         {"y_test": np.array([0, -1, -2])},
         "y_test[1] is -1, but there are 2 classes: labels are 0 to 1",
     ),
+    "labels from one": (
+        {"y_train": np.array([1, 2, 1, 2, 1, 2])},
+        "y_train[1] is 2, but there are 2 classes: labels are 0 to 1; no label is 0, and the "
+        "smallest is 1, but labels count from 0: take y_train - 1 and y_test - 1",
+    ),
+    "signs": (
+        {"y_train": np.array([1, -1, 1, 1, 1, 1])},
+        "y_train[1] is -1, but there are 2 classes: labels are 0 to 1; the labels are signs: "
+        "take (y_train + 1) // 2 and (y_test + 1) // 2",
+    ),
+    "one class in train": (
+        {"y_train": np.ones(6, int)},
+        "y_train has one class: all 6 labels are 1; it takes two classes or more",
+    ),
+    "one class in test": (
+        {"y_test": np.zeros(3, int)},
+        "y_test has one class: all 3 labels are 0; it takes two classes or more",
+    ),
+    "several classes of a sample": (
+        {"y_train": np.ones((6, 2), int)},
+        "y_train is int64 of shape (6, 2); labels are (N,) of whole numbers",
+    ),
     "label wraps": (
         {"y_test": np.array([0, 1, 2**64 - 1], np.uint64)},
         "y_test[2] is 18446744073709551615",
@@ -75,7 +97,7 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "text labels": ({"y_test": np.array(["a", "b", "c"])}, "y_test is <U1 of shape (3,)"),
     "one-hot": (
         {"y_train": np.eye(2, dtype=int)[[0, 1, 0, 1, 0, 1]]},
-        "y_train is int64 of shape (6, 2); labels are (N,) of whole numbers; argmax(axis=1)",
+        "y_train is int64 of shape (6, 2); labels are (N,) of whole numbers; its rows are one-hot",
     ),
     "targets and classes": (
         {"y_train": np.zeros((6, 2))},
@@ -115,7 +137,17 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "a number": ({"x_train": np.float64(1)}, "x_train has shape ()"),
     "whole-number pixels": (
         {"x_train": np.zeros((6, 4, 4, 1), np.int64)},
-        "x_train is int64; it takes uint8 (pixels 0 to 255) or float",
+        'x_train is int64; it takes uint8 (pixels 0 to 255) or float, as x_train.astype("uint8") '
+        "is",
+    ),
+    "whole-number values": (
+        {"x_test": np.full((3, 4, 4, 1), 256, np.uint16)},
+        'x_test is uint16; it takes uint8 (pixels 0 to 255) or float, as x_test.astype("float32") '
+        "is",
+    ),
+    "truth values": (
+        {"x_test": np.ones((3, 4, 4, 1), bool)},
+        'x_test is bool; it takes uint8 (pixels 0 to 255) or float, as x_test.astype("float32") is',
     ),
     "text": ({"x_test": np.full((3, 4, 4, 1), "a")}, "x_test is <U1; it takes uint8"),
 }
@@ -158,3 +190,64 @@ def test_vectors_and_targets_are_unchanged() -> None:
 
 def test_a_class_may_have_no_samples() -> None:
     assert dataset(classes=["no", "yes", "perhaps"]).classes == ("no", "yes", "perhaps")
+
+
+LABELS = np.array([0, 1, 0, 1, 0, 1])
+CONVERTED: dict[str, Any] = {
+    "one row": (LABELS[None], "y_train[0]"),
+    "one row of text": (np.array([["0", "1", "0", "1", "0", "1"]]), "y_train[0]"),
+    "one-hot": (np.eye(2, dtype=np.uint8)[LABELS], "y_train.argmax(axis=1)"),
+    "one-hot floats": (np.eye(2)[LABELS], "y_train.argmax(axis=1)"),
+    "one-hot truth": (np.eye(2)[LABELS] == 1, "y_train.argmax(axis=1)"),
+    "floats": (LABELS.astype(np.float32), 'y_train.astype("int64")'),
+    "a column of floats": (LABELS[:, None] * 1.0, 'y_train[:, 0].astype("int64")'),
+    "truth": (LABELS == 1, 'y_train.astype("int64")'),
+    "a column of truth": (LABELS[:, None] == 1, 'y_train[:, 0].astype("int64")'),
+    "signs": (2 * LABELS - 1, "(y_train + 1) // 2"),
+    "from one": (LABELS + 1, "y_train - 1"),
+    "from seven": (LABELS.astype(np.uint8) + np.uint8(7), "y_train - 7"),
+}
+
+
+@pytest.mark.parametrize("case", CONVERTED)
+def test_advice_gives_the_labels_if_it_is_followed(case: str) -> None:
+    y_train, advice = CONVERTED[case]
+    with pytest.raises(DataError) as caught:
+        dataset(y_train=y_train)
+    assert advice in str(caught.value)
+    followed = eval(advice, {"y_train": y_train})
+    if case == "one row of text":
+        assert followed.shape == LABELS.shape
+    else:
+        np.testing.assert_array_equal(dataset(y_train=followed).y_train, LABELS)
+
+
+def test_advice_numbers_names_if_it_is_followed() -> None:
+    arrays = {"y_train": np.array(list("nynyny")), "y_test": np.array(list("nyn"))}
+    with pytest.raises(DataError) as caught:
+        dataset(**arrays)
+    advice = str(caught.value).partition("number the names: ")[2]
+    for step in advice.split("), "):
+        exec(step if step.endswith(")") else step + ")", {"numpy": np}, arrays)
+    made = dataset(**(arrays | {"classes": arrays["classes"]}))
+    np.testing.assert_array_equal(made.y_train, LABELS)
+    np.testing.assert_array_equal(made.y_test, LABELS[:3])
+
+
+def test_fractions_are_targets_if_the_advice_is_followed() -> None:
+    y = np.linspace(0, 0.5, 6)
+    with pytest.raises(DataError, match=r"\(N, K\), as y_train\[:, None\] is"):
+        dataset(y_train=y, classes=())
+    made = dataset(y_train=y[:, None], y_test=y[:3, None], classes=())
+    assert made.y_train.shape == (6, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+def test_a_column_of_labels_is_accepted(dtype: type) -> None:
+    made = dataset(y_train=LABELS[:, None].astype(dtype), y_test=LABELS[:3])
+    np.testing.assert_array_equal(made.y_train, LABELS)
+    assert made.y_train.dtype == np.int64
+
+
+def test_a_test_split_of_one_sample_is_accepted() -> None:
+    assert len(dataset(x_test=np.zeros((1, 4, 4), np.uint8), y_test=np.array([1])).y_test) == 1

@@ -152,12 +152,22 @@ def test_a_home_folder_is_expanded(
             "has no array 'y_test'.*; it takes x_train, .* has x_train, y_train, x_test, classes",
         ),
         ({"y_train": np.array([0, 1, 2, 3, -1])}, r"y_train\[4\] is -1, but there are 5 classes"),
+        (
+            {"y_train": np.array([1, 2, 3, 4, 5]), "y_test": np.array([1, 2])},
+            r"own\.npz: y_train and y_test: no label is 0, and the smallest is 1, but labels count "
+            r"from 0: take y_train - 1 and y_test - 1$",
+        ),
+        ({"y_train": np.zeros(5, int)}, r"own\.npz: y_train has one class: all 5 labels are 0"),
+        ({"y_test": np.array([0, 1, 2])}, r"own\.npz: x_test has 2 samples, but y_test has 3"),
         # A label this large must not create a tuple of as many names.
         (
             {"y_train": np.array([0, 1, 2, 3, 2**62])},
             r"y_train\[4\] is 4611686018427387904, but there are 65536 classes",
         ),
-        ({"y_train": np.array([0, 1, 2, 3, None])}, "cannot read .*allow_pickle"),
+        (
+            {"y_train": np.array([0, 1, 2, 3, None])},
+            "cannot read .*own.npz: y_train: .*allow_pickle",
+        ),
         ({"classes": np.array(["a"])}, "there are 1 classes"),
     ],
 )
@@ -168,6 +178,23 @@ def test_an_invalid_archive_raises(
         arrays["classes"] = np.array(list("abcde"))
     np.savez(tmp_path / "own.npz", **{k: v for k, v in (arrays | changed).items() if v is not None})
     with pytest.raises(DataError, match=message):
+        load(str(tmp_path / "own.npz"))
+
+
+@pytest.mark.parametrize(
+    ("content", "description"),
+    [
+        (b"<!DOCTYPE html><html>", "it is an HTML page saved in place of the file"),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer"),
+        (b"", "it is an empty file"),
+        (b"PK\x03\x04" + bytes(99), "it is a truncated or damaged archive: "),
+    ],
+)
+def test_a_file_that_is_no_archive_is_described(
+    tmp_path: Path, content: bytes, description: str
+) -> None:
+    (tmp_path / "own.npz").write_bytes(content)
+    with pytest.raises(DataError, match=rf"^cannot read .*own\.npz: {description}"):
         load(str(tmp_path / "own.npz"))
 
 

@@ -29,7 +29,7 @@ def images(count: int = 20, seed: int = 0) -> Dataset:
 
 
 def values(dtype: Any) -> Dataset:
-    x = np.linspace(-1, 300, 40).reshape(20, 2).astype(dtype)
+    x = np.linspace(0, 255, 40).reshape(20, 2).astype(dtype)
     return Dataset("values", x, np.zeros((20, 1)), x[:3], np.ones((3, 1)))
 
 
@@ -197,7 +197,7 @@ def test_invalid_options_raise(options: dict[str, Any], message: str) -> None:
 def test_equal_pixels_cannot_be_standardised() -> None:
     # The mean of 0.1 is not exact: the standard deviation in floating point is tiny, not zero.
     x = np.full((7, 3), 0.1)
-    dataset = Dataset("grey", x, np.zeros(7, int), x, np.zeros(7, int), ("a",))
+    dataset = Dataset("grey", x, np.arange(7), x, np.arange(7), tuple("abcdefg"))
     with pytest.raises(
         DataError,
         match=r"divides by the standard deviation of x_train, whose values lie between 0\.1 and",
@@ -207,7 +207,7 @@ def test_equal_pixels_cannot_be_standardised() -> None:
 
 def test_values_whose_variance_overflows_cannot_be_standardised() -> None:
     x = np.array([[1e200], [-1e200]])
-    dataset = Dataset("wide", x, np.zeros(2, int), x, np.zeros(2, int), ("a",))
+    dataset = Dataset("wide", x, np.arange(2), x, np.arange(2), ("a", "b"))
     with (
         np.errstate(over="ignore"),
         pytest.raises(DataError, match="divides by the standard deviation"),
@@ -215,22 +215,33 @@ def test_values_whose_variance_overflows_cannot_be_standardised() -> None:
         prepare(dataset, scaling="standard")
 
 
-def test_values_that_are_scaled_already_raise() -> None:
-    x = np.linspace(0, 1, 8)[:, None]
-    dataset = Dataset("scaled", x, np.zeros(8, int), x, np.zeros(8, int), ("a",))
-    with pytest.raises(
-        DataError, match=r'x_train is float64 within \[-1, 1\], .* or scaling="raw"'
-    ):
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0, 0.2), (-1, 1), (-0.4, 2.8), (0, 65_535), (-1, 255)]
+)
+@pytest.mark.parametrize("part", ["x_train", "x_test"])
+def test_floats_that_are_no_pixels_are_not_divided(low: float, high: float, part: str) -> None:
+    pixels = np.linspace(0, 255, 8)[:, None]
+    arrays: dict[str, Any] = {"x_train": pixels, "x_test": pixels}
+    arrays[part] = np.linspace(low, high, 8)[:, None]
+    y = np.arange(8)
+    dataset = Dataset("own", y_train=y, y_test=y, classes=tuple("abcdefgh"), **arrays)
+    with pytest.raises(DataError) as caught:
         prepare(dataset)
-    np.testing.assert_array_equal(prepare(dataset, scaling="raw", dtype="float64").train.x, x)
-    dark = Dataset(
-        "dark",
-        np.ones((8, 1), np.uint8),
-        np.zeros(8, int),
-        np.ones((8, 1), np.uint8),
-        np.zeros(8, int),
-        ("a",),
+    message = str(caught.value)
+    assert message.startswith(
+        f'dataset "own": {part} is float64 with values from {low:g} to {high:g}, and '
     )
+    # The advice, followed to the letter.
+    assert "--scaling raw" in message
+    assert "--scaling standard" in message
+    raw = prepare(dataset, scaling="raw", dtype="float64")
+    np.testing.assert_array_equal(raw.train.x, arrays["x_train"])
+    assert abs(prepare(dataset, scaling="standard").train.x.mean()) < 1e-6
+
+
+def test_dark_pixels_are_divided() -> None:
+    x = np.ones((8, 1), np.uint8)
+    dark = Dataset("dark", x, np.arange(8), x, np.arange(8), tuple("abcdefgh"))
     assert prepare(dark).train.x.max() == np.float32(1 / 255)
 
 

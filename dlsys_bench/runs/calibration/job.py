@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlsys_bench.data import Dataset, load
+from dlsys_bench.data import Dataset, Scaling, load
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import UserError
 from dlsys_bench.runs.callables import ENGINE, find_train, train_once
@@ -33,7 +33,7 @@ class Job:
 
     `target` names the arm or the callable, and `engine` the engine as the user wrote it, None for a
     callable. `folder` is the working folder in which both names were found, `data_dir` the folder
-    of the datasets.
+    of the datasets, and `scaling` that of the data, None for the recipe's own.
     """
 
     key: Key
@@ -41,6 +41,7 @@ class Job:
     engine: str | None = None
     folder: str = ""
     data_dir: str | None = None
+    scaling: Scaling | None = None
 
     @property
     def seed(self) -> int:
@@ -96,6 +97,7 @@ def jobs_of_study(
             engine.origin,
             folder,
             data_dir,
+            case.scaling,
         )
         for seed in seeds
         for case, engine, data in work
@@ -122,7 +124,7 @@ def train(job: Job) -> Result | Failure:
             return _train_callable(job)
         dataset = _dataset(job.key.dataset, job.folder, job.data_dir)
         return run(
-            _case(job.target),
+            _case(job.target).scaled(job.scaling),
             _engine(job.engine, job.key.device),
             dataset,
             tier=job.key.tier,
