@@ -139,7 +139,7 @@ def test_inspect_of_vectors_states_that_it_leaves_the_images_out(folder: Path) -
             ("inspect", "vector.npz", "--dataset", "regression.npz"),
             "the targets of a regression; it takes labels",
         ),
-        (("inspect", "vector.npz", "--dataset", "vectors.npz"), 'or scaling="raw"'),
+        (("inspect", "vector.npz", "--dataset", "vectors.npz"), "--scaling raw takes the values"),
         (
             ("inspect", "narrow.npz"),
             "the name of narrow.npz has no dataset: give --dataset mnist|fashion_mnist|",

@@ -47,10 +47,10 @@ def is_one_hot(y: NDArray[Any]) -> bool:
 
 
 def is_whole(y: NDArray[Any]) -> bool:
-    """Return True if every value is a whole number or a truth value."""
+    """Return True for floats that are whole numbers, and for truth values."""
     if y.dtype.kind == "f":
         return bool((np.isfinite(y) & (np.mod(y, 1) == 0)).all())
-    return y.dtype.kind in "biu"
+    return y.dtype.kind == "b"
 
 
 def renumber(*labels: NDArray[Any]) -> str:

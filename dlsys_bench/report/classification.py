@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Dataset, Scaling, prepare
-from dlsys_bench.engines.base import check_targets
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import DataError, UserError
 from dlsys_bench.report.table import NONE, Table
+from dlsys_bench.runs.preparation import check_data
 from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 
@@ -109,17 +109,11 @@ def _check_fit(model: Model, dataset: Dataset) -> None:
         raise DataError(
             f'dataset "{dataset.name}" has the targets of a regression; it takes labels of classes'
         )
-    shape = dataset.x_test.shape[1:]
-    if shape != model.input_shape:
-        raise DataError(
-            f'dataset "{dataset.name}" has samples of shape {shape}, '
-            f"but model {model.name!r} takes {model.input_shape}"
-        )
     if model.output_shape == (1,):
         raise DataError(
             f"model {model.name!r} has one output; it takes a classifier of two or more"
         )
-    check_targets(SparseCategoricalCrossEntropy(), dataset.y_test, model.output_shape)
+    check_data(dataset, model, SparseCategoricalCrossEntropy())
 
 
 def scores_table(found: Classification, title: str) -> Table:

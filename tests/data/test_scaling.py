@@ -96,12 +96,11 @@ def test_a_run_of_another_scaling_is_another_run(folder: Path) -> None:
 
 
 def test_the_replay_line_of_a_gate_has_it(folder: Path) -> None:
-    gate = ("gate", "mine:MINE", "--dataset", "unit.npz", "--scaling", "raw", "--json")
+    replay = ["dlsys-bench", "gate", "mine:MINE", "--dataset", "unit.npz", "--scaling", "raw"]
     for _ in range(2):
-        (verdict,) = json.loads(invoke(*gate, code=3).stdout)["verdicts"]
+        (verdict,) = json.loads(invoke(*replay[1:], "--json", code=3).stdout)["verdicts"]
         replay = shlex.split(verdict["replay"])
         assert replay[replay.index("--scaling") + 1] == "raw"
-        gate = (*replay[1:], "--json")
 
 
 def test_a_worker_of_a_calibration_uses_it(folder: Path, case: Case) -> None:

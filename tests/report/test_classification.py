@@ -145,7 +145,7 @@ def test_the_test_split_is_scaled() -> None:
         ),
         (
             own(X, np.array([0, 3, 1]), tuple("abcd")),
-            "y[1] is 3, but the network has 3 outputs: labels are 0 to 2",
+            "y_train[1] is 3, but the network has 3 outputs: labels are 0 to 2",
         ),
         (own(X, np.zeros((3, 3)), ()), "the targets of a regression; it takes labels of classes"),
     ],

@@ -159,8 +159,8 @@ def test_only_marked_tiles_have_a_frame(figures: list[Any], tmp_path: Path) -> N
     [
         (
             np.zeros((2, 5)),
-            np.zeros(2, int),
-            ("a",),
+            np.arange(2),
+            ("a", "b"),
             "vectors of shape (5,), no images to show; it takes images",
         ),
         (
@@ -169,7 +169,7 @@ def test_only_marked_tiles_have_a_frame(figures: list[Any], tmp_path: Path) -> N
             (),
             "targets of a regression, no classes to show; it takes images",
         ),
-        (np.zeros((2, 5, 5, 2)), np.zeros(2, int), ("a",), "images of 2 channels; it takes images"),
+        (np.zeros((2, 5, 5, 2)), np.arange(2), ("a", "b"), "images of 2 channels; it takes images"),
     ],
 )
 def test_data_that_are_not_images_raise(
