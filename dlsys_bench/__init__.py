@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from dlsys_bench.conformance.engine_checks import (
         NotConformingError,
+        TimedOutError,
         check_engine,
         parametrize_with_checks,
     )
@@ -19,9 +20,16 @@ LAZY = {
     "check_engine": "conformance.engine_checks",
     "parametrize_with_checks": "conformance.engine_checks",
     "NotConformingError": "conformance.engine_checks",
+    "TimedOutError": "conformance.engine_checks",
 }
 
-__all__ = ["NotConformingError", "__version__", "check_engine", "parametrize_with_checks"]
+__all__ = [
+    "NotConformingError",
+    "TimedOutError",
+    "__version__",
+    "check_engine",
+    "parametrize_with_checks",
+]
 
 
 def __getattr__(name: str) -> Any:

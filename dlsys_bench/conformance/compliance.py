@@ -60,15 +60,24 @@ class Compliance:
         """True if every requested check passed, except those that the engine declares it lacks."""
         counts = self.counts()
         return (
-            not (counts[Status.FAILED] or counts[Status.NOT_REACHED] or self.missing)
+            not (counts.keys() & {Status.FAILED, Status.TIMEOUT, Status.NOT_REACHED})
+            and not self.missing
             and counts[Status.PASSED] > 0
         )
+
+    @property
+    def inconclusive(self) -> bool:
+        """True if no check failed, but one was ended at its time limit."""
+        counts = self.counts()
+        return counts[Status.TIMEOUT] > 0 and not counts[Status.FAILED]
 
     def summary(self) -> str:
         """Return the verdict and the counts in one line."""
         counts = self.counts()
         numbers = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
         verdict = "conforms" if self.conforms else "does not conform"
+        if self.inconclusive:
+            verdict = "is inconclusive"
         if self.partial and self.conforms:
             verdict = "conforms in the selected checks"
         missing = f", {len(self.missing)} did not run" if self.missing else ""
@@ -84,6 +93,7 @@ class Compliance:
             "device": self.device,
             "seed": self.seed,
             "conforms": self.conforms,
+            "inconclusive": self.inconclusive,
             "partial": self.partial,
             "seconds": round(self.seconds, 1),
             "counts": {str(status): self.counts()[status] for status in Status},

@@ -21,16 +21,24 @@ EngineLike = str | Engine | type[Engine]
 """An engine, its class, or its name: "torch", "package.module:Class"."""
 
 
-class NotConformingError(AssertionError):
-    """An engine failed a check. `results` has the result of every check."""
+class CheckError(AssertionError):
+    """An engine did not pass every check. `results` has the result of every check."""
 
     def __init__(self, results: Sequence[CheckResult]) -> None:
-        failed = [result for result in results if result.status is Status.FAILED]
+        failed = [result for result in results if result.finding is not None]
         beyond = sum(result.status is Status.NOT_REACHED for result in results)
         lines = [result.message() for result in failed]
         lines += [f"not reached, on higher rungs: {count_of(beyond, 'check')}"] if beyond else []
         super().__init__("\n".join(lines))
         self.results = results
+
+
+class NotConformingError(CheckError):
+    """An engine failed a check."""
+
+
+class TimedOutError(CheckError):
+    """No check failed, but one was ended at its time limit, so that there is no verdict."""
 
 
 def check_engine(
@@ -46,7 +54,8 @@ def check_engine(
 
     An engine that is given by its name runs in a worker process, in which it may hang or crash; an
     object runs in this process. `beyond` continues above a rung that breaks. Raises
-    NotConformingError with every finding, unless `on_fail` is "collect".
+    NotConformingError with every finding, or TimedOutError if no check failed but one timed out,
+    unless `on_fail` is "collect".
     """
     if on_fail not in ("raise", "collect"):
         raise UserError(f'on_fail is {on_fail!r}; it takes "raise" or "collect"')
@@ -55,8 +64,11 @@ def check_engine(
         results = climb([runner], select(checks, runner.dtypes()), beyond=beyond)
     finally:
         runner.close()
-    if on_fail == "raise" and any(result.status is Status.FAILED for result in results):
+    statuses = {result.status for result in results}
+    if on_fail == "raise" and Status.FAILED in statuses:
         raise NotConformingError(results)
+    if on_fail == "raise" and Status.TIMEOUT in statuses:
+        raise TimedOutError(results)
     return results
 
 
@@ -99,6 +111,8 @@ def report_to_pytest(result: CheckResult) -> None:
         pytest.skip(f"declared: {result.reason}")
     if result.status is Status.FAILED:
         pytest.fail(result.message(), pytrace=False)
+    if result.status is Status.TIMEOUT:
+        pytest.fail(f"timed out, which is no verdict: {result.message()}", pytrace=False)
 
 
 def parametrize_with_checks(

@@ -156,9 +156,9 @@ class Guard:
         before = [array.copy() for array in inputs]
         try:
             result = call()
-        except (BrokenError, DivergedError):
+        except (BrokenError, DivergedError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             message = f"{method} raised {describe(error)}{_where(error)}"
             raise broken(Fault.RAISED, message) from error
         for array, copy in zip(inputs, before, strict=True):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from queue import SimpleQueue
 
 from dlsys_bench.conformance import checks
 from dlsys_bench.conformance.check import AT, RUNGS, Check, in_dtypes
-from dlsys_bench.conformance.finding import Fault
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.runner import Runner
 from dlsys_bench.engines.dtypes import by_precision
@@ -19,8 +19,8 @@ from dlsys_bench.errors import UserError, count_of, nearest
 assert checks  # Importing them registers them.
 
 TIMEOUTS = 3
-"""The number of timeouts on one rung after which its other checks are not run: an engine that hangs
-in one check hangs in the next."""
+"""The number of timeouts on one rung after which its other checks, and the rungs above it, are not
+run: an engine that hangs in one check hangs in the next."""
 
 ResultCallback = Callable[[CheckResult], None]
 
@@ -71,24 +71,37 @@ def climb(
     goes `beyond`. `on_result` gets each result as its check ends.
     """
     found: dict[str, CheckResult] = {}
-    broken: str | None = None
-    with ThreadPoolExecutor(len(runners)) as pool:
+    reason: str | None = None
+    with _pool(runners) as pool:
         free: SimpleQueue[Runner] = SimpleQueue()
         for runner in runners:
             free.put(runner)
         for rung in RUNGS:
             on_rung = [check for check in selected if check.rung == rung]
-            if broken is not None and not beyond:
-                results = [_not_reached(check, f"the rung {broken} broke") for check in on_rung]
+            if reason is not None and not beyond:
+                results = [_not_reached(check, reason) for check in on_rung]
                 for result in results:
                     if on_result is not None:
                         on_result(result)
             else:
                 results = list(pool.map(_Rung(free, on_result).run, on_rung))
             found |= {result.name: result for result in results}
-            if broken is None and any(result.status is Status.FAILED for result in results):
-                broken = rung
+            reason = reason or reason_to_stop(rung, results)
     return [found[check.name] for check in selected]
+
+
+@contextmanager
+def _pool(runners: Sequence[Runner]) -> Iterator[ThreadPoolExecutor]:
+    """Have a thread for each runner. If the user interrupts the climb, the runners are closed, so
+    that no thread waits for its check to end."""
+    with ThreadPoolExecutor(len(runners)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for runner in runners:
+                runner.close()
+            raise
 
 
 class _Rung:
@@ -110,12 +123,22 @@ class _Rung:
                 result = runner.run(check.name)
         finally:
             self.free.put(runner)
-        if result.finding is not None and result.finding.fault is Fault.TIMEOUT:
+        if result.status is Status.TIMEOUT:
             with self.lock:
                 self.timeouts += 1
         if self.on_result is not None:
             self.on_result(result)
         return result
+
+
+def reason_to_stop(rung: str, results: Sequence[CheckResult]) -> str | None:
+    """Return the reason not to climb above a rung, or None."""
+    statuses = [result.status for result in results]
+    if Status.FAILED in statuses:
+        return f"the rung {rung} broke"
+    if (timeouts := statuses.count(Status.TIMEOUT)) >= TIMEOUTS:
+        return f"{count_of(timeouts, 'check')} on the rung {rung} timed out"
+    return None
 
 
 def _not_reached(check: Check, reason: str) -> CheckResult:

@@ -1,10 +1,10 @@
 """Run checks in a worker process, in which an engine may hang or crash.
 
-The parent writes the name of a check as a line to the worker's standard input; the worker runs it
-and answers with the result as one line of JSON. A thread of the parent reads the answers into a
-queue, so that the parent can wait for one with a time limit. A worker that exceeds the limit is
-killed with all processes it has started, and a worker that ends by itself has crashed; either way
-the check fails with a finding, and the next check starts a new worker.
+The parent writes a request as a line of JSON to the worker's standard input; the worker runs the
+check that it names and answers with a line of JSON. A thread of the parent reads the answers, so
+that the parent can wait for one with a time limit. A worker that exceeds the limit is killed with
+all processes that it has started, and a worker that ends by itself has crashed; the next check
+starts a new worker.
 """
 
 from __future__ import annotations
@@ -13,35 +13,55 @@ import contextlib
 import json
 import os
 import queue
+import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, Any, NamedTuple
+
+import platformdirs
 
 from dlsys_bench.conformance.check import find_check
+from dlsys_bench.conformance.clock import TimeLimit
 from dlsys_bench.conformance.finding import Fault, Finding
 from dlsys_bench.conformance.result import CheckResult, Status
-from dlsys_bench.conformance.runner import ASK_DTYPES, DEFAULTS, replay_command, replay_line
-from dlsys_bench.conformance.trial import Options
-
-THREADS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
+from dlsys_bench.conformance.runner import (
+    CREATE,
+    DEFAULTS,
+    THREADS,
+    replay_command,
+    replay_line,
 )
+from dlsys_bench.conformance.supervisor import end_tree
+from dlsys_bench.conformance.trial import Options
+from dlsys_bench.errors import UserError
+from dlsys_bench.text import one_line
+
+RAISE_THE_LIMIT = "--seconds (of pytest: --dlsys-seconds) raises the limit"
+
+LAST_SECONDS = 0.5
+"""The seconds in which the last answer of a worker that has ended may still arrive."""
+
+LONGEST_ANSWER = 1 << 20
+ERRORS_KEPT = 1 << 16
+
+
+class Lost(NamedTuple):
+    """A request to which there is no answer, with the reason."""
+
+    status: Status
+    finding: Finding
 
 
 class ProcessRunner:
     """Runs checks in a worker process.
 
     `target` is the name of the engine, as for `dlsys-bench --engine`. `threads` limits the threads
-    of its libraries, each of which would use every core otherwise.
+    of its libraries, each of which would use every core otherwise; by default the variables of the
+    environment, such as OMP_NUM_THREADS, apply.
     """
 
     def __init__(
@@ -52,104 +72,194 @@ class ProcessRunner:
         threads: int | None = None,
     ) -> None:
         self.target, self.device, self.options = target, device, options
-        self.threads = dict.fromkeys(THREADS, str(threads)) if threads else {}
+        self.threads = threads
         self.process: subprocess.Popen[bytes] | None = None
-        self.answers: queue.Queue[bytes] = queue.Queue()
-        self.errors: IO[bytes] | None = None
+        self.answers = _Answers()
+        self.errors = _Tail()
+
+    def create(self) -> Sequence[str]:
+        """Create the engine and return its dtypes.
+
+        Raises UserError if it cannot be created on this machine. If it hangs or crashes when it is
+        created, no dtypes are returned, and the first check reports it.
+        """
+        answer = self._ask(CREATE)
+        if isinstance(answer, Lost):
+            return ()
+        if "error" in answer:
+            raise UserError(answer["error"])
+        return tuple(answer.get("dtypes", ()))
 
     def dtypes(self) -> Sequence[str]:
-        """Return the dtypes of the engine, or none if the worker does not answer."""
-        process = self.process or self._start()
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError, queue.Empty):
-            process.stdin.write(ASK_DTYPES.encode() + b"\n")
-            process.stdin.flush()
-            if answer := self.answers.get(timeout=self.options.seconds):
-                return tuple(json.loads(answer))
-        self.close()
-        return ()  # The first check reports what is wrong.
+        """Return the dtypes of the engine, or none if it cannot be created."""
+        try:
+            return self.create()
+        except UserError:
+            return ()  # The first check reports it.
 
     def run(self, name: str) -> CheckResult:
         """Run a check, in a new worker if there is none."""
         began = time.perf_counter()
-        process = self.process or self._start()
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(name.encode() + b"\n")
-            process.stdin.flush()
-        try:
-            answer = self.answers.get(timeout=self.options.seconds)
-        except queue.Empty:
-            self.close()
-            limit = f"no answer in {self.options.seconds:g} s"
-            what = f"{limit}: the engine hangs, or is too slow for this check"
-            return self._lost(name, Finding(what, Fault.TIMEOUT), began)
-        if not answer:
-            finding = Finding(self._ending(process), Fault.CRASHED)
-            self.close()
-            return self._lost(name, finding, began)
-        return CheckResult.from_dict(json.loads(answer))
+        answer = self._ask(name)
+        if not isinstance(answer, Lost):
+            if not self.answers.disturbed:
+                return CheckResult.from_dict(answer)
+            message = "the engine wrote to a file descriptor that it had not opened"
+            answer = Lost(Status.FAILED, Finding(message, Fault.SIDE_EFFECT))
+        check = find_check(name)
+        assert check is not None, name
+        return CheckResult.of(
+            check,
+            answer.status,
+            seconds=time.perf_counter() - began,
+            finding=answer.finding,
+            replay=replay_line(
+                replay_command(self.target, self.device), name, self.options, self.threads
+            ),
+        )
 
     def close(self) -> None:
         """Kill the worker, with every process that it has started."""
-        if self.process is None:
+        process, self.process = self.process, None
+        if process is None:
             return
-        _kill(self.process)
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout, self.errors):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-        self.process = None
+        end_tree(process.pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+        process.wait()
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+
+    def _ask(self, request: str) -> dict[str, Any] | Lost:
+        """Send a request and wait for its answer, in a new worker if there is none."""
+        process = self.process or self._start()
+        limit = TimeLimit(process.pid, self.options.seconds)
+        # An engine can write to the pipe of the answers, but it does not know the token.
+        token = self.answers.expect()
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.write(json.dumps([token, request]).encode() + b"\n")
+            process.stdin.flush()
+        while (answer := self.answers.get(limit.interval)) is None:
+            if self.answers.ended:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(LAST_SECONDS)
+            # At the end of the process, another that it has left may hold the pipe open.
+            if process.poll() is not None:
+                if (answer := self.answers.get(LAST_SECONDS)) is not None:
+                    break
+                self.close()
+                return Lost(Status.FAILED, Finding(self._ending(process), Fault.CRASHED))
+            if limit.look():
+                self.close()
+                return Lost(Status.TIMEOUT, Finding(_timed_out(limit), Fault.TIMEOUT))
+        return answer
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # A file, because a pipe that nobody reads would block an engine that prints much.
-        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         paths = os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))  # noqa: PTH109
         job = json.dumps([self.target, self.device, *self.options])
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "dlsys_bench.conformance.worker", job],
+        # Hypothesis would write into the current directory.
+        storage = str(platformdirs.user_cache_path("dlsys_bench") / "hypothesis")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dlsys_bench.conformance.supervisor", job],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.errors,
+            stderr=subprocess.PIPE,
             start_new_session=True,
-            env=os.environ | self.threads | {"PYTHONPATH": paths},
+            env={
+                "HYPOTHESIS_STORAGE_DIRECTORY": storage,
+                **os.environ,
+                **(dict.fromkeys(THREADS, str(self.threads)) if self.threads else {}),
+                "PYTHONPATH": paths,
+            },
         )
-        self.answers = queue.Queue()
-        arguments = (self.process.stdout, self.answers)
-        threading.Thread(target=_read_lines, args=arguments, daemon=True).start()
-        return self.process
-
-    def _lost(self, name: str, finding: Finding, began: float) -> CheckResult:
-        replay = replay_line(replay_command(self.target, self.device), name, self.options)
-        seconds = time.perf_counter() - began
-        check = find_check(name)
-        assert check is not None, name
-        return CheckResult.of(check, Status.FAILED, seconds=seconds, finding=finding, replay=replay)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.process, self.answers, self.errors = process, _Answers(), _Tail()
+        for read, pipe in ((self.answers.read, process.stdout), (self.errors.read, process.stderr)):
+            threading.Thread(target=read, args=(pipe,), daemon=True).start()
+        return process
 
     def _ending(self, process: subprocess.Popen[bytes]) -> str:
         """Return how a worker ended, with the last line that it wrote to standard error."""
-        code = process.wait()
+        code = process.returncode
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
-        assert self.errors is not None
-        self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").splitlines()
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")[:200]
+        last = self.errors.last_line()
         return f"the process ended {how}" + (f": {last}" if last else "")
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its process group; where there are no groups, the process alone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+def _timed_out(limit: TimeLimit) -> str:
+    return (
+        f"no answer in {limit.seconds:g} s ({limit}): the engine hangs, or is too slow for this "
+        f"check; {RAISE_THE_LIMIT}"
+    )
 
 
-def _read_lines(pipe: IO[bytes], answers: queue.Queue[bytes]) -> None:
-    """Put every line into a queue, and an empty one at the end of the file."""
-    with contextlib.suppress(ValueError, OSError):
-        for line in pipe:
-            answers.put(line)
-    answers.put(b"")
+class _Answers:
+    """The answers that a worker writes to a pipe.
+
+    Only the answer with the expected token counts; anything else on the pipe is a disturbance.
+    """
+
+    def __init__(self) -> None:
+        self.found: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self.token = ""
+        self.disturbed = self.ended = False
+
+    def expect(self) -> str:
+        """Return a new token, with which the next answer has to begin."""
+        self.token, self.disturbed = secrets.token_hex(16), False
+        return self.token
+
+    def get(self, seconds: float) -> dict[str, Any] | None:
+        """Return the answer, or None if there is none in this time or there will be none."""
+        with contextlib.suppress(queue.Empty):
+            return self.found.get(timeout=seconds)
+        return None
+
+    def read(self, pipe: IO[bytes]) -> None:
+        """Read answers until the end of the pipe."""
+        with contextlib.suppress(ValueError, OSError), pipe:
+            while line := pipe.readline(LONGEST_ANSWER):
+                token, _, answer = line.partition(b" ")
+                if token == self.token.encode():
+                    # Each answer is given once: a copy of it is a disturbance.
+                    self.token = ""
+                    self.found.put(self._parsed(answer))
+                elif line.strip():
+                    self.disturbed = True
+        self.ended = True
+        self.found.put(None)
+
+    def _parsed(self, answer: bytes) -> dict[str, Any]:
+        """Return an answer, unless another process has written into the middle of it."""
+        try:
+            found: dict[str, Any] = json.loads(answer)
+        except ValueError:
+            self.disturbed, found = True, {}
+        return found
+
+
+class _Tail:
+    """The end of what a process writes to a pipe. The pipe is always read, so that it never blocks
+    a process that writes much."""
+
+    def __init__(self) -> None:
+        self.text, self.ended = b"", threading.Event()
+
+    def read(self, pipe: IO[bytes]) -> None:
+        """Read until the end of the pipe."""
+        with contextlib.suppress(ValueError, OSError), pipe:
+            while found := os.read(pipe.fileno(), ERRORS_KEPT):
+                self.text = (self.text + found)[-ERRORS_KEPT:]
+        self.ended.set()
+
+    def last_line(self) -> str:
+        """Return the last line that is not empty."""
+        self.ended.wait(LAST_SECONDS)
+        lines = self.text.decode(errors="replace").splitlines()
+        return one_line(next((line.strip() for line in reversed(lines) if line.strip()), ""), 200)

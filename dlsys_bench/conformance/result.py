@@ -17,6 +17,8 @@ class Status(StrEnum):
 
     PASSED = "passed"
     FAILED = "failed"
+    TIMEOUT = "timed out"
+    """The check was ended at its time limit. Whether the engine would have passed is unknown."""
     DECLARED = "declared"
     """The check did not run, because the engine declares that it lacks what the check needs."""
     NOT_REACHED = "not reached"

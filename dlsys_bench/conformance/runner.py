@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 import warnings
@@ -17,12 +18,22 @@ from dlsys_bench.conformance.trial import EngineFactory, Options, Trial
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.provenance import cores
 from dlsys_bench.text import describe
 
 DEFAULTS = Options()
 
-ASK_DTYPES = "dtypes"
-"""What a worker process is sent in place of the name of a check, to answer the engine's dtypes."""
+CREATE = "create"
+"""What a worker process is sent in place of the name of a check, to create the engine."""
+
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+"""The variables with which a user limits the threads of libraries."""
 
 
 class Runner(Protocol):
@@ -60,9 +71,20 @@ def replay_command(target: str, device: str) -> str:
     return f"dlsys-bench conform --engine {shlex.quote(target)}{option}"
 
 
-def replay_line(command: str, name: str, options: Options) -> str:
-    """Return the command line that replays one check."""
-    return f"{command} --check {shlex.quote(name)} --seed {options.seed}"
+def replay_line(command: str, name: str, options: Options, threads: int | None = None) -> str:
+    """Return the command line that replays one check, with the same number of threads.
+
+    `threads` is that number (default: what the environment sets); a replay would use every core.
+    """
+    line = f"{command} --check {shlex.quote(name)} --seed {options.seed}"
+    used = threads or threads_of_environment()
+    return line if used in (None, cores()) else f"{line} --threads {used}"
+
+
+def threads_of_environment() -> int | None:
+    """Return the number of threads that the environment sets for libraries, or None."""
+    values = (os.environ.get(name, "") for name in THREADS)
+    return next((int(value) for value in values if value.isdecimal() and int(value)), None)
 
 
 class LocalRunner:
@@ -77,7 +99,7 @@ class LocalRunner:
         """Return the dtypes of the engine, or none if it cannot be created."""
         try:
             return tuple(self.make("").dtypes)
-        except Exception:
+        except (Exception, SystemExit):
             return ()  # The first check reports the error.
 
     def run(self, name: str) -> CheckResult:
@@ -105,7 +127,9 @@ class LocalRunner:
             status, result = Status.DECLARED, {"reason": str(error)}
         except BrokenError as error:
             status, result = Status.FAILED, self._failure(name, error.refined())
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise  # The user's, if it is not the engine's.
+        except BaseException as error:
             # The guard reports errors in calls of the engine; this one is from its creation, or
             # from the check.
             finding = Finding(describe(error), Fault.RAISED)

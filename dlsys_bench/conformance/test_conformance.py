@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from dlsys_bench.conformance.check import RUNGS
 from dlsys_bench.conformance.engine_checks import make_runner, report_to_pytest
-from dlsys_bench.conformance.ladder import select
-from dlsys_bench.conformance.result import Status
+from dlsys_bench.conformance.ladder import reason_to_stop, select
+from dlsys_bench.conformance.result import CheckResult
 from dlsys_bench.conformance.runner import Runner
 from dlsys_bench.conformance.trial import Options
 
@@ -22,16 +23,16 @@ class Climb:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self.broken: str | None = None
+        self.results: list[CheckResult] = []
 
     def test(self, name: str) -> None:
         """Run the check of this name, unless a lower rung broke."""
         rung = name.partition("/")[0]
-        if self.broken not in (None, rung):
-            pytest.skip(f"not reached: the rung {self.broken} broke")
+        for lower in RUNGS[: RUNGS.index(rung)]:
+            if reason := reason_to_stop(lower, [r for r in self.results if r.rung == lower]):
+                pytest.skip(f"not reached: {reason}")
         result = self.runner.run(name)
-        if result.status is Status.FAILED:
-            self.broken = rung
+        self.results.append(result)
         report_to_pytest(result)
 
 
@@ -45,7 +46,9 @@ def climb(pytestconfig: pytest.Config) -> Iterator[Climb]:
 def _runner(config: pytest.Config) -> Runner:
     engines = config.getoption("dlsys_engine")
     name = engines[0] if engines else os.environ.get(ENV_ENGINE, "numpy")
-    options = Options(seed=config.getoption("dlsys_seed"))
+    options = Options(
+        seed=config.getoption("dlsys_seed"), seconds=config.getoption("dlsys_seconds")
+    )
     return make_runner(name, config.getoption("dlsys_device"), options)
 
 

@@ -1,37 +1,59 @@
-"""The worker process of ProcessRunner: reads the name of a check per line, writes its result."""
+"""The worker process of ProcessRunner: reads a request per line, and writes its answer.
+
+A request is a token and the name of a check, or CREATE. The answer begins with the token.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from typing import IO, Any
 
 from dlsys_bench.conformance import checks
 from dlsys_bench.conformance.runner import (
-    ASK_DTYPES,
+    CREATE,
     LocalRunner,
     engine_factory,
     replay_command,
 )
-from dlsys_bench.conformance.trial import Options
+from dlsys_bench.conformance.trial import EngineFactory, Options
+from dlsys_bench.errors import UserError
 
 assert checks  # Importing them registers them.
 
 
 def main() -> None:
-    """Run checks until standard input ends."""
+    """Answer requests until standard input ends."""
     target, device, *options = json.loads(sys.argv[1])
-    # What the engine prints goes nowhere, because it must not come between the answers.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    make, command = engine_factory(target, device), replay_command(target, device)
-    runner = LocalRunner(make, Options(*options), command)
-    for line in sys.stdin:
-        asked = line.strip()
-        answer = runner.dtypes() if asked == ASK_DTYPES else runner.run(asked).to_dict()
-        answers.write(json.dumps(answer) + "\n")
+    # The engine gets no access to the two pipes, of which it could read a request, or print between
+    # the answers.
+    requests, answers = _moved(0, "r"), _moved(1, "w")
+    make = engine_factory(target, device)
+    runner = LocalRunner(make, Options(*options), replay_command(target, device))
+    for line in requests:
+        token, request = json.loads(line)
+        answer = _created(make) if request == CREATE else runner.run(request).to_dict()
+        # The engine may have left the beginning of a line in the pipe.
+        answers.write(f"\n{token} {json.dumps(answer)}\n")
         answers.flush()
+    os._exit(0)  # Threads of the engine may never end.
 
 
-if __name__ == "__main__":
-    main()
+def _moved(descriptor: int, mode: str) -> IO[str]:
+    """Return a file on a copy of a descriptor, which then leads nowhere."""
+    file = os.fdopen(os.dup(descriptor), mode)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+    return file
+
+
+def _created(make: EngineFactory) -> dict[str, Any]:
+    """Create the engine and return its dtypes, or the error that the user can correct."""
+    try:
+        return {"dtypes": [str(dtype) for dtype in make("").dtypes]}
+    except UserError as error:
+        return {"error": str(error)}
+    except BaseException:
+        return {}  # The first check reports it.

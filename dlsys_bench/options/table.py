@@ -73,6 +73,12 @@ ACROSS_MACHINES = (
     "Compare although the machines, versions or settings of A and B differ, instead of AMBIGUOUS."
 )
 
+SECONDS_OF_CHECK = "CPU seconds after which a check of conformance is ended as timed out."
+THREADS_OF_CHECK = (
+    "Threads of the libraries in each process. Default: those that OMP_NUM_THREADS or its like "
+    "sets, else the cores divided by the jobs."
+)
+
 INCONCLUSIVE = "Result of a test whose verdict is INCONCLUSIVE."
 
 ENV_ENGINE = "DLSYS_BENCH_ENGINE"
@@ -189,11 +195,12 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "budget",
         ("conform",),
-        "Seconds for a search; shrinking may take as long again.",
+        "CPU seconds for a search; shrinking may take as long again.",
         POSITIVE,
         2.5,
     ),
-    Option("seconds", ("conform",), "Seconds after which a check is killed.", POSITIVE, 120.0),
+    Option("seconds", ("conform", PYTEST), SECONDS_OF_CHECK, POSITIVE, 120.0),
+    Option("threads", ("conform",), THREADS_OF_CHECK, COUNT),
     Option(
         "jobs",
         ("conform",),

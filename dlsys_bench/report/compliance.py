@@ -10,7 +10,7 @@ from dlsys_bench.conformance.result import Status
 from dlsys_bench.report.table import Table
 from dlsys_bench.strict_json import dumps
 
-STATUSES = (Status.PASSED, Status.FAILED, Status.DECLARED, Status.NOT_REACHED)
+STATUSES = (Status.PASSED, Status.FAILED, Status.TIMEOUT, Status.DECLARED, Status.NOT_REACHED)
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -24,7 +24,7 @@ th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left;
   vertical-align: top }
 td.number { text-align: right } code { background: #f2f2f2; padding: .1rem .2rem }
 .passed { color: #14692f } .failed { color: #a11212; font-weight: bold }
-.declared { color: #7a5b00 } .not-reached { color: #666 }
+.declared, .timed-out { color: #7a5b00 } .not-reached { color: #666 }
 </style></head><body>
 <h1>{{ report.engine }}: {{ headline }}</h1>
 <p>{{ report.summary() }}, on {{ report.device }}, seed {{ report.seed }},
@@ -59,18 +59,18 @@ LABEL = "dlsys_bench"
 
 def compliance_table(report: Compliance) -> Table:
     """Return a table with one row per rung: checks by status, and the first finding."""
-    rows = []
+    rows, statuses = [], _statuses(report)
     for rung in RUNGS:
         counts = report.counts(rung)
         if not counts:
             continue
-        failures = [r for r in report.results if r.rung == rung and r.status is Status.FAILED]
+        failures = [r for r in report.results if r.rung == rung and r.finding is not None]
         finding = ""
         if failures:
             first = failures[0]
             finding = f"{first.subject}: {first.finding and first.finding.summary}"
-        rows.append((rung, *(str(counts[status] or "") for status in STATUSES), finding))
-    heads = ("rung", *(f">{status}" for status in STATUSES), "first finding")
+        rows.append((rung, *(str(counts[status] or "") for status in statuses), finding))
+    heads = ("rung", *(f">{status}" for status in statuses), "first finding")
     return Table(report.summary(), heads, rows)
 
 
@@ -99,7 +99,7 @@ def write_compliance(report: Compliance, folder: Path) -> list[Path]:
         report=report,
         headline=_headline(report),
         rungs=RUNGS,
-        statuses=STATUSES,
+        statuses=_statuses(report),
         versions=", ".join(f"{name} {version}" for name, version in versions.items()),
     )
     message = _message(report)
@@ -108,7 +108,7 @@ def write_compliance(report: Compliance, folder: Path) -> list[Path]:
         message=message,
         left=7 * len(LABEL) + 12,
         right=7 * len(message) + 12,
-        colour="#a11212" if not report.conforms else "#666" if report.partial else "#14692f",
+        colour=_colour(report),
     )
     declared = declared_table(report)
     texts = {
@@ -126,10 +126,25 @@ def write_compliance(report: Compliance, folder: Path) -> list[Path]:
     return paths
 
 
+def _statuses(report: Compliance) -> list[Status]:
+    """Return the statuses that have a column: the usual ones, and timeouts if there are any."""
+    counts = report.counts()
+    return [status for status in STATUSES if status is not Status.TIMEOUT or counts[status]]
+
+
 def _headline(report: Compliance) -> str:
+    if report.inconclusive:
+        return "inconclusive"
     if not report.conforms:
         return "does not conform"
     return "conforms in the selected checks" if report.partial else "conforms"
+
+
+def _colour(report: Compliance) -> str:
+    """Return the colour of the right side of the badge."""
+    if report.inconclusive or (report.conforms and report.partial):
+        return "#666"
+    return "#14692f" if report.conforms else "#a11212"
 
 
 def _message(report: Compliance) -> str:
@@ -137,6 +152,8 @@ def _message(report: Compliance) -> str:
     counts = report.counts()
     if report.first_broken is not None:
         return f"breaks at {report.first_broken.rung}"
+    if report.inconclusive:
+        return "timed out"
     if not report.conforms:
         return "broken"
     total = len(report.expected) if report.partial else counts[Status.PASSED]
