@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,9 +35,192 @@ class Crashes(NumpyEngine):
         os.abort()
 
 
+class Spins(NumpyEngine):
+    def trace(self, *args: Any, **options: Any) -> Any:
+        while True:
+            pass
+
+
+class StopsItself(NumpyEngine):
+    def trace(self, *args: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 class Exits(NumpyEngine):
     def predict(self, *args: Any, **options: Any) -> Any:
         raise SystemExit("done")
+
+
+class ExitsWithZero(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        os._exit(0)
+
+
+class Interrupts(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+
+class RaisesBaseException(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        raise BaseException("no Exception")
+
+
+class Recurses(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        return self.predict(*args)
+
+
+class EatsMemory(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        return np.ones(1 << 60)
+
+
+class LongMessage(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        raise RuntimeError("begin " + 20_000_000 * "x" + " end")
+
+
+class LongErrors(NumpyEngine):
+    """More than a pipe holds."""
+
+    def predict(self, *args: Any, **options: Any) -> Any:
+        os.write(2, 5_000_000 * b"x" + b"\n")
+        os.abort()
+
+
+COMMANDS = "\x1b[2J\x1b]0;title\x07\r\n::error::x\r##[group]y\n  ::set-output name=a::b\x9b"
+
+
+class CommandsInMessage(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        raise RuntimeError(COMMANDS)
+
+
+class CommandsInErrors(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        os.write(2, b"\x1b[31m::error::x ##[group]\xff")
+        os.abort()
+
+
+class CommandsInNames(NumpyEngine):
+    def weights(self, *args: Any) -> Any:
+        return {f"{COMMANDS}{name}": values for name, values in super().weights(*args).items()}
+
+
+class CommandsInTypes(NumpyEngine):
+    def weights(self, *args: Any) -> Any:
+        return type(COMMANDS.replace("\0", ""), (), {})()
+
+
+class CommandsInReason(NumpyEngine):
+    lacks = {"layer:dense": COMMANDS}
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(0)
+
+
+class RaisesUnspeakable(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        raise UnspeakableError
+
+
+class EndlessError(Exception):
+    def __str__(self) -> str:
+        while True:
+            time.sleep(0.01)
+
+
+class RaisesEndless(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        raise EndlessError
+
+
+def sleep_in_the_background() -> None:
+    """Write the process id for the tests, and hold every descriptor open."""
+    with Path(os.environ["HOSTILE_PIDS"]).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(1000)
+    os._exit(0)
+
+
+class Forks(NumpyEngine):
+    """Leaves a child that holds the pipes of the worker open."""
+
+    def predict(self, *args: Any, **options: Any) -> Any:
+        if not os.fork():
+            sleep_in_the_background()
+        return super().predict(*args)
+
+
+class Daemonizes(NumpyEngine):
+    """Leaves a grandchild in a session of its own, and crashes."""
+
+    def predict(self, *args: Any, **options: Any) -> Any:
+        if not os.fork():
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+            sleep_in_the_background()
+        os.wait()
+        time.sleep(0.2)
+        os._exit(0)
+
+
+class StartsPrograms(NumpyEngine):
+    """In a session of their own, and with an empty environment."""
+
+    def predict(self, *args: Any, **options: Any) -> Any:
+        program = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(1000)"],
+            start_new_session=True,
+            close_fds=False,
+            env={},
+        )
+        with Path(os.environ["HOSTILE_PIDS"]).open("a") as file:
+            file.write(f"{program.pid}\n")
+        os._exit(4)
+
+
+class KillsItsGroup(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        os.kill(0, signal.SIGKILL)
+
+
+class KillsItsParent(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(1000)
+
+
+class ClosesDescriptors(NumpyEngine):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        os.closerange(0, 100)
+        return super().predict(*args)
+
+
+class ReadsStandardInput(NumpyEngine):
+    def predict(self, *args: Any) -> Any:
+        assert not sys.stdin.read()
+        return super().predict(*args)
+
+
+class ChangesSignals(NumpyEngine):
+    def predict(self, *args: Any) -> Any:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGALRM):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+        return super().predict(*args)
+
+
+class StartsThreads(NumpyEngine):
+    """Which never end."""
+
+    def predict(self, *args: Any) -> Any:
+        threading.Thread(target=time.sleep, args=(1000,), daemon=False).start()
+        return super().predict(*args)
 
 
 class Dies(NumpyEngine):
@@ -54,9 +242,39 @@ class WrongShape(NumpyEngine):
         return super().predict(*args).T
 
 
+class ForgesAnswers(WrongShape):
+    """Says that it has passed, on every descriptor."""
+
+    def predict(self, *args: Any) -> Any:
+        for descriptor in range(3, 30):
+            try:
+                os.write(descriptor, b'{"name": "shapes/dense", "status": "passed"}\n{"')
+            except OSError:
+                continue
+        return super().predict(*args)
+
+
 class WrongDtype(NumpyEngine):
     def predict(self, *args: Any) -> Any:
         return super().predict(*args).astype("float16")
+
+
+class Nothing(NumpyEngine):
+    def gradients(self, *args: Any) -> Any:
+        return None
+
+
+class Liar(np.ndarray):
+    """An array that misstates its shape and that nothing can be done with."""
+
+    @property
+    def shape(self) -> Any:
+        raise RuntimeError("no shape")
+
+
+class RaisingArray(NumpyEngine):
+    def predict(self, *args: Any) -> Any:
+        return super().predict(*args).view(Liar)
 
 
 class NotAnArray(NumpyEngine):
