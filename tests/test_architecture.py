@@ -49,6 +49,7 @@ PLATFORM_MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "msvcrt"}
 PLATFORM_NAMES = re.compile(r"sched_\w+|getrusage|killpg|setsid|/proc/.*")
 PLATFORM_PLACES = {
     "conformance/process.py": {"killpg"},
+    "conformance/supervisor.py": {"resource", "setsid", "/proc/self/oom_score_adj"},
     "engines/numba/spin_barrier.py": {"sched_yield"},
     "provenance.py": {"/proc/cpuinfo"},
     "runs/dependencies.py": {"/proc/driver/nvidia/version"},

@@ -61,7 +61,7 @@ class TimeLimit:
         # This process may have been suspended in between.
         since = min(now - self.looked, 5 * self.interval)
         cpu, runs = cpu_time(self.pid)
-        used, load = min(since, cpu - self.cpu), _load()
+        used, load = min(since, cpu - self.cpu), load_per_core()
         if used > 0:
             self.charged += used
             self.busy += used
@@ -103,7 +103,7 @@ def _all_of(times: Iterable[float]) -> float:
     return sum(list(times)[:4])
 
 
-def _load() -> float:
+def load_per_core() -> float:
     """Return the number of programs for each core that this process may use, at least 1."""
     load: float = getattr(os, "getloadavg", psutil.getloadavg)()[0]
     return max(1.0, load / cores())

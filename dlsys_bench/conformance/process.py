@@ -45,6 +45,7 @@ RAISE_THE_LIMIT = "--seconds (of pytest: --dlsys-seconds) raises the limit"
 LAST_SECONDS = 0.5
 """The seconds in which the last answer of a worker that has ended may still arrive."""
 
+CACHE = platformdirs.user_cache_path("dlsys_bench")
 LONGEST_ANSWER = 1 << 20
 ERRORS_KEPT = 1 << 16
 
@@ -160,22 +161,14 @@ class ProcessRunner:
         return answer
 
     def _start(self) -> subprocess.Popen[bytes]:
-        paths = os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))  # noqa: PTH109
         job = json.dumps([self.target, self.device, *self.options])
-        # Hypothesis would write into the current directory.
-        storage = str(platformdirs.user_cache_path("dlsys_bench") / "hypothesis")
         process = subprocess.Popen(
             [sys.executable, "-m", "dlsys_bench.conformance.supervisor", job],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            env={
-                "HYPOTHESIS_STORAGE_DIRECTORY": storage,
-                **os.environ,
-                **(dict.fromkeys(THREADS, str(self.threads)) if self.threads else {}),
-                "PYTHONPATH": paths,
-            },
+            env=self.environment(),
         )
         assert process.stdout is not None
         assert process.stderr is not None
@@ -183,6 +176,14 @@ class ProcessRunner:
         for read, pipe in ((self.answers.read, process.stdout), (self.errors.read, process.stderr)):
             threading.Thread(target=read, args=(pipe,), daemon=True).start()
         return process
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a worker."""
+        paths = filter(None, [os.getcwd(), *sys.path])  # noqa: PTH109
+        threads = dict.fromkeys(THREADS, str(self.threads)) if self.threads else {}
+        # Hypothesis would write into the current directory.
+        storage = {"HYPOTHESIS_STORAGE_DIRECTORY": str(CACHE / "hypothesis")}
+        return {**storage, **os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths)}
 
     def _ending(self, process: subprocess.Popen[bytes]) -> str:
         """Return how a worker ended, with the last line that it wrote to standard error."""

@@ -31,7 +31,8 @@ except ImportError:  # On Windows, which writes no core files.
 # Imported after the fork: the libraries that the worker needs start threads.
 WORKER = "dlsys_bench.conformance.worker"
 
-PR_SET_CHILD_SUBREAPER = 36
+# Of <sys/prctl.h>: this process adopts its orphans; it gets a signal when its parent ends.
+PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 36, 1
 LOOK_SECONDS = 1.0
 ROUNDS = 20
 
@@ -40,11 +41,12 @@ def main() -> None:
     """Run the worker, and end what it leaves."""
     if resource is not None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    if _adopts_orphans():
+    if _set(PR_SET_CHILD_SUBREAPER, 1):
         parent = os.getppid()
         if worker := os.fork():
             _supervise(worker, parent)
         os.setsid()  # A signal that the worker sends to its group must not end the supervisor.
+        _set(PR_SET_PDEATHSIG, signal.SIGKILL)
         _be_the_first_to_end()
     importlib.import_module(WORKER).main()
 
@@ -68,12 +70,12 @@ def _has_ended(process: psutil.Process) -> bool:
         return True
 
 
-def _adopts_orphans() -> bool:
-    """Make this process the parent of its orphaned descendants; False where that is impossible."""
+def _set(option: int, value: int) -> bool:
+    """Set an attribute of this process, and return False where there is no such attribute."""
     if sys.platform != "linux" or not hasattr(os, "fork"):
         return False
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    return prctl is not None and prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    return prctl is not None and prctl(option, value, 0, 0, 0) == 0
 
 
 def _be_the_first_to_end() -> None:

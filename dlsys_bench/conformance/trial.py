@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import Generic, NamedTuple, TypeVar
@@ -13,6 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, UnsatisfiedAssumption
 
+from dlsys_bench.conformance.clock import Stopwatch
 from dlsys_bench.conformance.finding import BrokenError, Fault, broken
 from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.conformance.oracle import Oracle
@@ -43,7 +43,8 @@ class Options(NamedTuple):
 
     A search in a check draws up to `examples` examples, as far as they fit into `budget` seconds; a
     failing example is shrunk for `shrink` seconds (default: twice the budget). A check may take
-    `seconds` in total, if it runs in a worker process.
+    `seconds` in total, if it runs in a worker process. All are seconds of CPU time, so that a busy
+    machine draws as many examples as an idle one.
     """
 
     seed: int = 0
@@ -152,7 +153,7 @@ class Search(Generic[T]):
 
     def __init__(self, trial: Trial, body: Callable[[T], None]) -> None:
         self.trial, self.body = trial, body
-        self.deadline = time.perf_counter() + trial.options.budget
+        self.watch, self.allowed = Stopwatch(), trial.options.budget
         self.failures: list[BrokenError] = []
         self.error: Exception | None = None
 
@@ -179,7 +180,7 @@ class Search(Generic[T]):
     def _try(self, example: T) -> None:
         # Hypothesis draws the simplest examples first, so a few are drawn even if they are slow.
         enough = bool(self.failures) or self.trial.drawn >= LEAST
-        if enough and time.perf_counter() > self.deadline:
+        if enough and self.watch.seconds > self.allowed:
             raise SearchEndedError
         self.trial.drawn += 1
         try:
@@ -189,7 +190,7 @@ class Search(Generic[T]):
             raise
         except BrokenError as error:
             if not self.failures:
-                self.deadline = time.perf_counter() + self._shrink_seconds()
+                self.watch, self.allowed = Stopwatch(), self._shrink_seconds()
             # Hypothesis raises again only on smaller examples, so the last failure is the smallest
             # if the time ends before the shrinking does.
             self.failures.append(error.on(example))

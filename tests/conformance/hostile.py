@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Recurses(NumpyEngine):
 
 class EatsMemory(NumpyEngine):
     def predict(self, *args: Any, **options: Any) -> Any:
-        return np.ones(1 << 60)
+        return np.ones(1 << 57)
 
 
 class LongMessage(NumpyEngine):
@@ -114,7 +114,7 @@ class CommandsInTypes(NumpyEngine):
 
 
 class CommandsInReason(NumpyEngine):
-    lacks = {"layer:dense": COMMANDS}
+    lacks: ClassVar = {"layer:dense": COMMANDS}
 
 
 class UnspeakableError(Exception):
@@ -144,6 +144,15 @@ def sleep_in_the_background() -> None:
         file.write(f"{os.getpid()}\n")
     time.sleep(1000)
     os._exit(0)
+
+
+class Waits(NumpyEngine):
+    """Hangs, with a child in a session of its own."""
+
+    def predict(self, *args: Any, **options: Any) -> Any:
+        if not os.fork():
+            os.setsid()
+        sleep_in_the_background()
 
 
 class Forks(NumpyEngine):
@@ -192,7 +201,7 @@ class KillsItsGroup(NumpyEngine):
 class KillsItsParent(NumpyEngine):
     def predict(self, *args: Any, **options: Any) -> Any:
         os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(1000)
+        sleep_in_the_background()
 
 
 class ClosesDescriptors(NumpyEngine):
@@ -268,7 +277,7 @@ class Liar(np.ndarray):
     """An array that misstates its shape and that nothing can be done with."""
 
     @property
-    def shape(self) -> Any:
+    def shape(self) -> Any:  # type: ignore[misc]
         raise RuntimeError("no shape")
 
 

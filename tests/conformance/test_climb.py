@@ -28,8 +28,9 @@ class ScriptedRunner:
     def run(self, name: str) -> CheckResult:
         self.ran.append(name)
         if name in self.faults:
-            finding = Finding("broken", self.faults[name])
-            return CheckResult.of(CHECKS[name], Status.FAILED, finding=finding)
+            fault = self.faults[name]
+            status = Status.TIMEOUT if fault is Fault.TIMEOUT else Status.FAILED
+            return CheckResult.of(CHECKS[name], status, finding=Finding("broken", fault))
         return CheckResult.of(CHECKS[name], Status.PASSED)
 
     def close(self) -> None:
@@ -77,7 +78,16 @@ def test_a_rung_is_left_after_several_timeouts() -> None:
     results = climb([ScriptedRunner(dict.fromkeys(names, Fault.TIMEOUT))], select(["loss"]))
     statuses = [result.status for result in results]
     left = len(names) - TIMEOUTS
-    assert statuses == [Status.FAILED] * TIMEOUTS + [Status.NOT_REACHED] * left
+    assert statuses == [Status.TIMEOUT] * TIMEOUTS + [Status.NOT_REACHED] * left
+
+
+def test_the_rungs_above_several_timeouts_are_not_reached() -> None:
+    names = [check.name for check in select(["loss"])]
+    for count in (TIMEOUTS - 1, TIMEOUTS):
+        runner = ScriptedRunner(dict.fromkeys(names[:count], Fault.TIMEOUT))
+        results = climb([runner], select(["loss", "step"]))
+        assert (results[-1].status is Status.NOT_REACHED) == (count == TIMEOUTS)
+    assert results[-1].reason == "3 checks on the rung loss timed out"
 
 
 def test_several_runners_share_the_checks() -> None:

@@ -11,6 +11,7 @@ from dlsys_bench.conformance.check import CHECKS, RUNGS
 from dlsys_bench.conformance.compliance import Compliance, changes
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.errors import UserError
+from dlsys_bench.report.compliance import compliance_table
 
 
 def report(**statuses: Status) -> Compliance:
@@ -30,6 +31,18 @@ def test_a_report_conforms_only_if_everything_ran() -> None:
     assert "1 did not run" in fewer.summary()
     # An engine that declares everything has shown nothing.
     assert not report(loss_hinge=Status.DECLARED, step_sgd=Status.DECLARED).conforms
+
+
+def test_a_timeout_is_no_verdict_unless_another_check_failed() -> None:
+    slow = report(loss_hinge=Status.PASSED, step_sgd=Status.TIMEOUT)
+    assert slow.inconclusive
+    assert not slow.conforms
+    assert slow.summary() == "mine is inconclusive: 1 passed, 1 timed out of 2 checks"
+    assert "timed out" in compliance_table(slow).markdown()
+    broken = report(loss_hinge=Status.FAILED, step_sgd=Status.TIMEOUT)
+    assert not broken.inconclusive
+    assert "mine does not conform: 1 failed, 1 timed out" in broken.summary()
+    assert "timed out" not in compliance_table(report(loss_hinge=Status.PASSED)).markdown()
 
 
 def test_a_report_of_some_checks_says_so() -> None:

@@ -47,6 +47,41 @@ def test_a_replay_gives_the_same_finding(tmp_path: Path, monkeypatch: pytest.Mon
     assert json.loads(again.stdout)["outcomes"][0]["finding"] == result.finding.to_dict()
 
 
+def test_a_timeout_ends_with_the_code_of_an_inconclusive_gate_and_leaves_no_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(tmp_path, monkeypatch)
+    monkeypatch.syspath_prepend(HERE)
+    names = ("shapes/history", "shapes/dense")
+    done = invoke(
+        *["conform", "--engine", "hostile:Hangs", "--seconds", "2", "--jobs", "1"],
+        *(word for name in names for word in ("--check", name)),
+        code=3,
+    )
+    assert "hostile:Hangs is inconclusive: 1 passed, 1 timed out" in done.stdout
+    assert "--seconds (of pytest: --dlsys-seconds) raises the limit" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["numpy", "torch"])
+def test_a_climb_leaves_no_files(engine: str, tmp_path: Path) -> None:
+    done = run("dlsys_bench", "conform", "--engine", engine, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_timeout_under_pytest_names_its_option(tmp_path: Path) -> None:
+    arguments = ["pytest", "--pyargs", "dlsys_bench.conformance", "-k", "shapes-history"]
+    limit = ["--dlsys-engine", "hostile:Hangs", "--dlsys-seconds", "2", "-p", "no:cacheprovider"]
+    done = run(*arguments, *limit, "--junit-xml", "junit.xml", folder=tmp_path)
+    assert done.returncode == 1
+    assert "timed out, which is no verdict: shapes/history" in done.stdout
+    assert "--dlsys-seconds) raises the limit" in done.stdout
+    assert "timed out, which is no verdict" in (tmp_path / "junit.xml").read_text()
+
+
 @pytest.mark.slow
 def test_pyargs_from_an_empty_folder(tmp_path: Path) -> None:
     arguments = [

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from dlsys_bench.conformance.check import AT, Check
-from dlsys_bench.conformance.engine_checks import make_runner
+from dlsys_bench.conformance.engine_checks import make_runner, report_to_pytest
 from dlsys_bench.conformance.ladder import select
-from dlsys_bench.conformance.result import Status
 from dlsys_bench.conformance.runner import (
     LocalRunner,
     Runner,
@@ -103,8 +102,4 @@ def runners() -> Iterator[Runners]:
 def test_conformance(runners: Runners, engine: str, check: str, options: Options) -> None:
     if reason := unavailable(engine):
         pytest.skip(reason)
-    outcome = runners[engine, options].run(check)
-    if outcome.status is Status.DECLARED:
-        pytest.skip(f"declared: {outcome.reason}")
-    if outcome.status is Status.FAILED:
-        pytest.fail(outcome.message(), pytrace=False)
+    report_to_pytest(runners[engine, options].run(check))
