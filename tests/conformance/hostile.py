@@ -276,8 +276,8 @@ class Nothing(NumpyEngine):
 class Liar(np.ndarray):
     """An array that misstates its shape and that nothing can be done with."""
 
-    @property
-    def shape(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def shape(self) -> Any:
         raise RuntimeError("no shape")
 
 

@@ -22,8 +22,8 @@ class Machine:
         self.now = self.cpu = 0.0
         self.runs, self.load = False, 1.0
         for name in ("perf_counter", "monotonic"):
-            monkeypatch.setattr(clock.time, name, lambda: self.now)
-        monkeypatch.setattr(clock.time, "process_time", lambda: self.cpu)
+            monkeypatch.setattr(time, name, lambda: self.now)
+        monkeypatch.setattr(time, "process_time", lambda: self.cpu)
         monkeypatch.setattr(clock, "cpu_time", lambda pid: (self.cpu, self.runs))
         monkeypatch.setattr(clock, "load_per_core", lambda: self.load)
 
