@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dlsys_bench.cli.terminal import say
+from dlsys_bench.cli.terminal import say, stdout_reserved
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.command import Argument, Command
-from dlsys_bench.options.commands import GROUPS, commands, options_of
+from dlsys_bench.options.commands import BUILT_IN, GROUPS, commands, options_of
 from dlsys_bench.options.kinds import Choice, File, Flag, Folder, Integer, Kind, Many, Number, Text
 from dlsys_bench.options.option import Option
 from dlsys_bench.options.settings import project_defaults
@@ -140,8 +141,13 @@ def click_argument(argument: Argument) -> click.Argument:
 def click_command(command: Command) -> click.Command:
     """The click command for a row of the table; its module is imported when it is invoked."""
 
+    # A command of another package may print its JSON without `emit`.
+    programs_read = command.name in BUILT_IN
+
     def call(**parameters: Any) -> None:
-        implementation(command)(**parameters)
+        reserved = programs_read and parameters.get("json")
+        with stdout_reserved() if reserved else nullcontext():
+            implementation(command)(**parameters)
 
     return click.Command(
         command.name.split()[-1],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
 import click
@@ -12,8 +15,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.table import Table
+from dlsys_bench.text import one_line
 
 WIDTH = 200
+
+SILENCE = 60.0
+"""The seconds between two lines of progress where stderr is not a terminal."""
+
+SPEED_SECONDS = 86_400.0
+"""The time over which the bar estimates its speed."""
 
 
 def show(table: Table) -> None:
@@ -39,22 +49,71 @@ def show_or_write(table: Table, output: Path | None) -> None:
     click.echo(output)
 
 
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[str, int], None]]:
-    """Show a progress bar while the context lasts, if stderr is a terminal.
+class _Lines:
+    """Progress in plain lines, one every SILENCE seconds: CI services end jobs that are silent."""
 
-    The context's value is called with a description and the number of steps to advance by.
+    def __init__(self, total: int, unit: str) -> None:
+        self.total, self.unit = total, unit
+        self.done, self.description = 0, ""
+        self.started, self.ended = time.monotonic(), threading.Event()
+
+    def advance(self, description: str, steps: int) -> None:
+        """Keep the latest description, and count the steps."""
+        self.description, self.done = description, self.done + steps
+
+    def line(self) -> str:
+        """The number of steps, the time left, and the latest description."""
+        elapsed, left = time.monotonic() - self.started, ""
+        if self.done:
+            seconds = elapsed / self.done * (self.total - self.done)
+            left = f", about {duration(seconds)} left"
+        text = f"{self.done} of {self.total} {self.unit} after {duration(elapsed)}{left}"
+        return f"{text}; {one_line(self.description)}" if self.description else text
+
+    def print_until_ended(self) -> None:
+        """Print a line whenever SILENCE seconds have passed."""
+        while not self.ended.wait(SILENCE):
+            click.echo(self.line(), err=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: "40 s", "12 min" or "2.5 h"."""
+    for limit, size, digits, unit in ((100, 1, 0, "s"), (6000, 60, 0, "min"), (inf, 3600, 1, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.{digits}f} {unit}"
+    raise AssertionError("the last limit is infinite")
+
+
+@contextmanager
+def progress(total: int, unit: str = "steps") -> Iterator[Callable[[str, int], None]]:
+    """Show the progress on stderr while the context lasts, with the time left.
+
+    A terminal shows a bar. Anything else receives a plain line every SILENCE seconds. The context's
+    value is called with a description and the number of steps to advance by.
     """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        lines = _Lines(total, unit)
+        printer = threading.Thread(target=lines.print_until_ended, daemon=True)
+        printer.start()
+        try:
+            yield lines.advance
+        finally:
+            lines.ended.set()
+            printer.join()
+        return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("steps, left:"),
+        TextColumn(f"{unit}, left:"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
+    # A run may take much longer than the half minute that the estimate covers by default.
     with Progress(
-        *columns, console=console, disable=not console.is_terminal, transient=True
+        *columns, console=console, transient=True, speed_estimate_period=SPEED_SECONDS
     ) as bar:
         task = bar.add_task("", total=total)
-        yield lambda description, steps: bar.update(task, description=description, advance=steps)
+        yield lambda description, steps: bar.update(
+            task, description=one_line(description), advance=steps
+        )

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 
 from dlsys_bench.errors import ClusterError
 from dlsys_bench.runs.calibration.job import Failure, Job, train
+from dlsys_bench.runs.calibration.process_tree import kill_tree
 from dlsys_bench.runs.calibration.workers import ATTEMPTS, DIED, THREADS, Ended
 
 # A fork of a process that has threads, as every framework starts, may deadlock.
@@ -114,7 +115,7 @@ class _Process:
         self.job: Job | None = None
         self.attempt = 0
         self.pipe, other_end = _CONTEXT.Pipe()
-        # Not a daemon: a training may start further processes.
+        # Not a daemon, because a training may start processes: the workers of a DataLoader, a pool.
         self._process = _CONTEXT.Process(target=_serve, args=(other_end,))
         try:
             with _interrupts_ignored():
@@ -137,6 +138,8 @@ class _Process:
         return ended
 
     def kill(self) -> None:
+        if self._process.pid is not None:
+            kill_tree(self._process.pid)
         self._process.kill()
 
     def join(self, seconds: float | None = None) -> None:
@@ -148,6 +151,8 @@ class _Process:
 def _serve(pipe: Connection) -> None:
     """Train each run that comes through the pipe, in a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setsid"):  # In a group of its own, which ends with everything it started.
+        os.setsid()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
@@ -160,10 +165,12 @@ def _serve(pipe: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the command is killed: nobody would store its run."""
+    """End this process and all that it started when the command is killed, as nobody would store
+    its run."""
     parent = parent_process()
     if parent is not None:
         parent.join()
+        kill_tree(os.getpid())
         os._exit(1)
 
 
