@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
-from dlsys_bench.cli.terminal import say
+from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show
 from dlsys_bench.report.table import Table
@@ -53,7 +51,7 @@ def compare_command(options: CompareBenchmarksOptions) -> None:
             "changes": [one.to_dict() for one in changes],
             "left_out": left_out,
         }
-        click.echo(dumps(report, indent=1))
+        emit(dumps(report, indent=1))
     else:
         show(Table(f"{options.a} (A) and {options.b} (B)", HEADS, _rows(changes)))
         for line in (*_mismatches(changes), *_left_out(left_out)):

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from dlsys_bench.attributes import load_attribute, split_target
-from dlsys_bench.cli.terminal import say
-from dlsys_bench.cli.training import WorkOptions, work_of
+from dlsys_bench.cli.terminal import emit, say
+from dlsys_bench.cli.training import WorkOptions, figures_of, work_of
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
@@ -151,12 +149,13 @@ def _calibrate(
         return Calibration()
     count, failures = options.workers_for(len(jobs)), Counter[tuple[str, str]]()
     with (
-        progress(len(jobs)) as advance,
+        progress(len(jobs), "runs") as advance,
         start_workers(options.cluster, count, options.device) as workers,
     ):
 
         def on_end(job: Job, ended: Result | Failure | None) -> None:
-            advance(job.name, 1)
+            latest = f": {figures_of(ended)}" if isinstance(ended, Result) else ""
+            advance(f"{job.name}{latest}", 1)
             if isinstance(ended, Failure):
                 failures[ended.kind] += 1
                 if failures[ended.kind] == 1 and ended.trace:
@@ -227,7 +226,7 @@ def _report(
             "reference": {str(file): count for file, count in written.items()},
             "failures": [failure.to_dict() for failure in found.failures],
         }
-        click.echo(dumps(report, indent=1))
+        emit(dumps(report, indent=1))
         return
     always = ("requested", "trained")
     if found.given_up:

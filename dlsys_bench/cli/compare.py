@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
-from dlsys_bench.cli.terminal import say
+from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show
@@ -50,7 +48,7 @@ def compare_command(options: CompareOptions) -> None:
     if options.json:
         head = {name: getattr(options, name) for name in ("a", "b", "margin", "alpha")}
         comparisons = [one.to_dict() for one in found]
-        click.echo(dumps(head | {"comparisons": comparisons}, indent=1))
+        emit(dumps(head | {"comparisons": comparisons}, indent=1))
     else:
         _print(found, options)
     sys.exit(1 if counts[Relation.DIFFERS] else 3 if counts[Relation.UNDECIDED] else 0)

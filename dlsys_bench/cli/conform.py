@@ -7,9 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
-from dlsys_bench.cli.terminal import say
+from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.conformance.compliance import Compliance, changes
 from dlsys_bench.conformance.ladder import climb, select
 from dlsys_bench.conformance.process import ProcessRunner
@@ -52,7 +50,7 @@ def conform_command(options: ConformOptions) -> None:
     earlier = Compliance.read(options.against) if options.against else None
     report = _climb(options)
     if options.json:
-        click.echo(dumps(report.to_dict(), indent=1))
+        emit(dumps(report.to_dict(), indent=1))
     else:
         _print(report, earlier)
     for path in write_compliance(report, options.output) if options.output else ():

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
+from dlsys_bench.cli.terminal import emit
 from dlsys_bench.data import datasets, fetch, verify
 from dlsys_bench.options.command import receives
 
@@ -42,7 +43,7 @@ def verify_command(options: VerifyOptions) -> None:
     reports = {name: verify(name, options.data_dir) for name in options.names or datasets()}
     if options.json:
         found = {name: [asdict(report) for report in files] for name, files in reports.items()}
-        click.echo(json.dumps(found, indent=1, default=str))
+        emit(json.dumps(found, indent=1, default=str))
     else:
         for name, files in reports.items():
             for report in files:

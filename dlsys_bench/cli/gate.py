@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.cli.terminal import say
-from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, work_of
+from dlsys_bench.cli.terminal import emit, say
+from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, figures_of, work_of
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
@@ -102,7 +102,7 @@ def _print(
             "beta": options.beta,
             "verdicts": [verdict.to_dict() for verdict in verdicts],
         }
-        click.echo(dumps(found, indent=1))
+        emit(dumps(found, indent=1))
     else:
         show(table)
     _write_for_ci(verdicts, table.markdown(), options)
@@ -111,14 +111,14 @@ def _print(
 def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> list[Verdict]:
     """Judge each arm with its share of alpha, and print each verdict as it is known."""
     verdicts = []
-    with progress(len(work)) as advance:
+    with progress(len(work), "gates") as advance:
         for case, engine, data in work:
             arm, ran = f"{case.name} {engine.label}", list[Result]()
 
             def on_result(result: Result, arm: str = arm, ran: list[Result] = ran) -> None:
                 options.keep(result)
                 ran.append(result)
-                advance(f"{arm}, {count_of(len(ran), 'seed')}", 0)
+                advance(f"{arm}, {count_of(len(ran), 'seed')}: {figures_of(result)}", 0)
 
             def on_epoch(epoch: Epoch, arm: str = arm, ran: list[Result] = ran) -> None:
                 advance(f"{arm}, seed {len(ran) + 1}, epoch {epoch.epoch}", 0)
@@ -167,15 +167,21 @@ def _judge_training(target: str, options: GateOptions, reference: Path) -> Verdi
             f"{reference} has no runs of {target}: "
             f"`dlsys-bench calibrate {target} --seeds 20` creates them"
         )
-    verdict = gate_training(
-        _guarded(train, target),
-        stored,
-        metric=options.metric,
-        terms=options.terms(options.alpha),
-        source=str(reference),
-        name=target,
-        on_result=options.keep,
-    )
+    with progress(options.max_seeds, "seeds at most") as advance:
+
+        def on_result(result: Result) -> None:
+            options.keep(result)
+            advance(f"{target}, seed {result.seed}: {figures_of(result)}", 1)
+
+        verdict = gate_training(
+            _guarded(train, target),
+            stored,
+            metric=options.metric,
+            terms=options.terms(options.alpha),
+            source=str(reference),
+            name=target,
+            on_result=on_result,
+        )
     say(_line(verdict))
     return verdict
 

@@ -140,7 +140,6 @@ def click_argument(argument: Argument) -> click.Argument:
 
 def click_command(command: Command) -> click.Command:
     """The click command for a row of the table; its module is imported when it is invoked."""
-
     # A command of another package may print its JSON without `emit`.
     programs_read = command.name in BUILT_IN
 

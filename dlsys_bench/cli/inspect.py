@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dlsys_bench.cli.terminal import say
+from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.data import Dataset, Scaling, datasets, load
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.command import receives
@@ -53,7 +53,7 @@ def inspect_command(options: InspectOptions) -> None:
         pictures.append(draw_batch_norms(norms, heading, path))
     if options.json:
         head = {"model": model.name, "dataset": data.name, "scaling": options.scaling}
-        click.echo(dumps(head | found.to_dict() | {"pictures": list(map(str, pictures))}))
+        emit(dumps(head | found.to_dict() | {"pictures": list(map(str, pictures))}))
         return
     show(scores_table(found, title))
     for path in pictures:

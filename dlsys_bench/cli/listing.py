@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.cli.terminal import say
+from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.data import datasets, is_available
 from dlsys_bench.engines.registry import engines, unavailable
 from dlsys_bench.errors import UserError, nearest
@@ -88,7 +86,7 @@ def list_command(options: ListOptions) -> None:
     names = LISTS if options.what == "all" else (options.what,)
     rows = {name: ROWS[name]() for name in names}
     if options.json:
-        click.echo(dumps(rows if options.what == "all" else rows[options.what], indent=1))
+        emit(dumps(rows if options.what == "all" else rows[options.what], indent=1))
         return
     for name, records in rows.items():
         if not records:
@@ -113,7 +111,7 @@ def summary_command(options: SummaryOptions) -> None:
     model = _find_model(options.model)
     if options.json:
         counts = {f"params_{name}": value for name, value in model.counts._asdict().items()}
-        click.echo(dumps(model.to_dict() | counts, indent=1))
+        emit(dumps(model.to_dict() | counts, indent=1))
     else:
         show(summary_table(model))
 

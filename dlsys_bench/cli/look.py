@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dlsys_bench.cli.terminal import emit
 from dlsys_bench.data import Dataset, load
 from dlsys_bench.options.command import receives
 from dlsys_bench.report import images
@@ -34,7 +35,7 @@ def look_command(options: LookOptions) -> None:
     images.check_images(data)
     pictures = _draw(data, options.output, options.seed)
     if options.json:
-        click.echo(dumps(_summary(data) | {"pictures": list(map(str, pictures))}))
+        emit(dumps(_summary(data) | {"pictures": list(map(str, pictures))}))
         return
     show(images.counts_table(data))
     for path in pictures:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
+from dlsys_bench.cli.terminal import emit
 from dlsys_bench.cli.training import TermsOptions, WorkOptions, work_of
 from dlsys_bench.data import Scaling
 from dlsys_bench.errors import count_of
@@ -44,7 +43,7 @@ def power_command(options: PowerOptions) -> None:
     terms = Terms(each, options.beta, options.max_seeds, options.smallest_shift, options.side)
     powers = [power(case, data, options.tier, terms) for case, _, data in work]
     if options.json:
-        click.echo(dumps([one.to_dict() for one in powers], indent=1))
+        emit(dumps([one.to_dict() for one in powers], indent=1))
         return
     title = (
         f"Gates of {study}: alpha {options.alpha:g} over {len(work)}, "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dlsys_bench.cli.terminal import emit
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.command import receives
 from dlsys_bench.options.table import RUNS
@@ -36,7 +37,7 @@ def report_command(options: ReportOptions) -> None:
             f"no runs in {', '.join(map(str, paths))}: `dlsys-bench run STUDY` creates them"
         )
     if options.json:
-        click.echo(dumps([result.to_dict() for result in results]))
+        emit(dumps([result.to_dict() for result in results]))
         return
     for table in tables(results):
         show(table)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import click
 from threadpoolctl import threadpool_limits
 
-from dlsys_bench.cli.terminal import say
+from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.cli.training import Advance, Work, WorkOptions, steps_of_run, work_of
 from dlsys_bench.errors import EngineError, UserError, count_of
 from dlsys_bench.options.command import receives
@@ -127,7 +126,7 @@ def _train_all(planned: Sequence[PlannedRun], options: RunOptions) -> Iterator[R
         for one, result in _as_completed(planned, train, options.jobs):
             append(one.path, result)
             if options.json:
-                click.echo(dumps(result.to_dict()))
+                emit(dumps(result.to_dict()))
             else:
                 say(_line(result))
             yield result

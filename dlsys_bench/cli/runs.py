@@ -6,9 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
-from dlsys_bench.cli.terminal import say
+from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show
@@ -76,7 +74,7 @@ def list_command(options: ListRunsOptions) -> None:
         result = record.result
         key = result.key.to_dict() | {"status": result.status}
         key = {name: key[name] for name in (*COLUMNS, "seed", "protocol")}
-        click.echo(dumps(head | key))
+        emit(dumps(head | key))
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def show_command(options: ShowRunOptions) -> None:
             f"{options.store} has no run {options.number}: "
             "`dlsys-bench runs list --json` gives the numbers"
         )
-    click.echo(dumps(records[0].result.to_dict(), indent=1))
+    emit(dumps(records[0].result.to_dict(), indent=1))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -27,8 +27,19 @@ from dlsys_bench.text import printable
 from dlsys_bench.verdicts.gate import Terms, gate, gate_training, share
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
-JUDGED = pytest.StashKey[bool]()
+JUDGED = pytest.StashKey["Judged"]()
 Reference = str | Path | Sequence[float]
+
+
+@dataclass
+class Judged:
+    """What a gate found in a test, for the reruns of the test (pytest-rerunfailures, pytest-retry).
+
+    Each rerun has new fixtures, and so another request.
+    """
+
+    request: pytest.FixtureRequest
+    verdict: Verdict | None = None
 
 
 class Judge:
@@ -79,16 +90,19 @@ class Judge:
     def settle(self, request: pytest.FixtureRequest, judge: Callable[[], Verdict]) -> Verdict:
         """Report a verdict as the result of a test.
 
-        FAIL fails the test. Anything else but PASS skips it, unless `--dlsys-inconclusive fail`.
+        FAIL fails the test. Anything else but PASS skips it, unless `--dlsys-inconclusive fail`. A
+        rerun of the test repeats the verdict: to judge again until one passes would void its rates.
         """
-        _check_only_gate(request)
-        verdict = _verdict_or_error(judge)
+        stored = _stored_verdict(request)
+        verdict = stored or _verdict_or_error(judge)
         if isinstance(verdict, NotApplicableError):
             pytest.skip(printable(f"left out: {verdict}"))
         if isinstance(verdict, UserError):
             pytest.fail(printable(verdict), pytrace=False)
-        request.node.user_properties.append((PROPERTY, dumps(verdict.to_dict())))
-        self.config.hook.pytest_dlsys_verdict(config=self.config, verdict=verdict)
+        if stored is None:
+            request.node.stash[JUDGED].verdict = verdict
+            request.node.user_properties.append((PROPERTY, dumps(verdict.to_dict())))
+            self.config.hook.pytest_dlsys_verdict(config=self.config, verdict=verdict)
         failing = {Outcome.FAIL}
         if self.config.getoption("dlsys_inconclusive") == "fail":
             failing.add(Outcome.INCONCLUSIVE)
@@ -111,21 +125,28 @@ def _verdict_or_error(judge: Callable[[], Verdict]) -> Verdict | UserError:
         return error
 
 
-def _check_only_gate(request: pytest.FixtureRequest) -> None:
-    """Fail the test unless it has a share of the false-alarm rate that it has not used.
+def _stored_verdict(request: pytest.FixtureRequest) -> Verdict | None:
+    """Return the verdict that a rerun of the test repeats, None in its first run.
 
-    The rate was shared before the first test: one share for each test that takes a gate.
+    Fails the test unless it has a share of the false-alarm rate that it has not used. The rate was
+    shared before the first test: one share for each test that takes a gate.
     """
     if not is_gate(request.node):
         pytest.fail(
             "a gate has to be an argument of the test: the false-alarm rate is shared over those",
             pytrace=False,
         )
-    if request.node.stash.get(JUDGED, False):
+    before = request.node.stash.get(JUDGED, None)
+    if before is None:
+        request.node.stash[JUDGED] = Judged(request)
+        return None
+    again = before.request.fixturename == request.fixturename and before.request is not request
+    if not again:
         pytest.fail(
             "a gate judges once per test; parametrize the test, or write another", pytrace=False
         )
-    request.node.stash[JUDGED] = True
+    before.request = request
+    return before.verdict
 
 
 def _smallest_shift(former: dict[str, float | None], smallest_shift: float | None) -> float | None:

@@ -66,15 +66,16 @@ def pytest_terminal_summary(
 
 def _verdicts(terminalreporter: pytest.TerminalReporter) -> list[dict[str, Any]]:
     """The verdicts in the test reports, by engine and study."""
-    found = [
-        json.loads(str(value))
+    # The reports of a test that was rerun repeat its verdict.
+    found = {
+        (report.nodeid, str(value)): json.loads(str(value))
         for reports in terminalreporter.stats.values()
         for report in reports
         if getattr(report, "when", None) == "call"
         for name, value in report.user_properties
         if name == PROPERTY
-    ]
-    return sorted(found, key=lambda verdict: (verdict["engine"], verdict["study"]))
+    }
+    return sorted(found.values(), key=lambda verdict: (verdict["engine"], verdict["study"]))
 
 
 def _table(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from dlsys_bench.errors import ClusterError
-from dlsys_bench.runs.calibration import local
-from dlsys_bench.runs.calibration.local import LocalWorkers
+from dlsys_bench.runs.calibration import jobs_of_training, local
+from dlsys_bench.runs.calibration.local import LocalWorkers, local_workers
+from dlsys_bench.runs.result import Result
 
 
 def test_a_worker_that_cannot_be_killed_does_not_keep_the_others_alive(
@@ -30,3 +34,45 @@ def test_a_worker_that_cannot_be_killed_does_not_keep_the_others_alive(
     assert not other.daemon
     kill()
     stubborn.join()
+
+
+FAMILY = """
+import subprocess, sys
+from multiprocessing import Pool
+from pathlib import Path
+
+def square(number):
+    return number * number
+
+def train(seed):
+    with Pool(2) as pool:
+        total = sum(pool.map(square, range(4)))
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    # One that is left in the group of the worker after its parent has ended, and one that is not.
+    orphan = f"import subprocess; print(subprocess.Popen({sleep}, stdout=2).pid)"
+    printed = subprocess.run([sys.executable, "-c", orphan], stdout=subprocess.PIPE, check=True)
+    own = subprocess.Popen(sleep, start_new_session=True)
+    Path("pids.txt").write_text(f"{printed.stdout.decode()} {own.pid}")
+    return total
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups")
+def test_a_training_may_start_processes_which_end_with_the_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "family.py").write_text(FAMILY)
+    with local_workers(1) as workers:
+        workers.submit(jobs_of_training("family:train", range(1))[0])
+        ended: list[Any] = []
+        while not ended:
+            workers.wait(1.0)
+            ended += [found for _, found in workers.collect()]
+        pids = [int(pid) for pid in (tmp_path / "pids.txt").read_text().split()]
+        assert [psutil.pid_exists(pid) for pid in pids] == [True, True]
+    assert isinstance(ended[0], Result), ended
+    assert ended[0].figures == {"metric": 14.0}
+    _, living = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], 30)
+    assert not [process for process in living if process.status() != psutil.STATUS_ZOMBIE]
