@@ -136,7 +136,7 @@ def _stored_verdict(request: pytest.FixtureRequest) -> Verdict | None:
             "a gate has to be an argument of the test: the false-alarm rate is shared over those",
             pytrace=False,
         )
-    before = request.node.stash.get(JUDGED, None)
+    before: Judged | None = request.node.stash.get(JUDGED, None)
     if before is None:
         request.node.stash[JUDGED] = Judged(request)
         return None

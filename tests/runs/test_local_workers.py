@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +60,28 @@ def train(seed):
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="there are no process groups")
 def test_a_training_may_start_processes_which_end_with_the_calibration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "family.py").write_text(FAMILY)
+    pids: list[int] = []
+    request.addfinalizer(lambda: _kill(pids))
     with local_workers(1) as workers:
         workers.submit(jobs_of_training("family:train", range(1))[0])
         ended: list[Any] = []
         while not ended:
             workers.wait(1.0)
             ended += [found for _, found in workers.collect()]
-        pids = [int(pid) for pid in (tmp_path / "pids.txt").read_text().split()]
+        pids += map(int, (tmp_path / "pids.txt").read_text().split())
         assert [psutil.pid_exists(pid) for pid in pids] == [True, True]
     assert isinstance(ended[0], Result), ended
     assert ended[0].figures == {"metric": 14.0}
     _, living = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], 30)
     assert not [process for process in living if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(psutil.Error):
+            psutil.Process(pid).kill()
