@@ -34,7 +34,7 @@ LAYERS = (
     "provenance",
     "attributes extras",
     "entry_points",
-    "errors text",
+    "errors strict_json text",
 )
 HEIGHT = {name: -depth for depth, names in enumerate(LAYERS) for name in names.split()}
 
