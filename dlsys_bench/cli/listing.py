@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from dlsys_bench.report.table import Table
 from dlsys_bench.report.tables import summary_table
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.record import from_dict
-from dlsys_bench.strict_json import dumps
+from dlsys_bench.strict_json import dumps, loads
 from dlsys_bench.studies.registry import NO_STUDY, models, studies
 
 Rows = list[dict[str, Any]]
@@ -121,7 +120,7 @@ def _find_model(name: str) -> Model:
     found: object = models().get(name)
     if found is None and name.endswith(".json"):
         try:
-            found = from_dict(json.loads(Path(name).read_text(encoding="utf-8")))
+            found = from_dict(loads(Path(name).read_text(encoding="utf-8")))
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(f"model file {name!r} cannot be read: {error}") from error
     elif found is None and ":" in name:

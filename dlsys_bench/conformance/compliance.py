@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from dlsys_bench.conformance import checks
 from dlsys_bench.conformance.check import CHECKS, RUNGS
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.errors import UserError, count_of
+from dlsys_bench.strict_json import loads
 
 assert checks  # Importing them registers them, which reading a report needs.
 
@@ -109,7 +109,7 @@ class Compliance:
     def read(cls, path: Path) -> Self:
         """Return the report in a file. Raises UserError if it is not one."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = loads(path.read_text(encoding="utf-8"))
             results = [CheckResult.from_dict(result) for result in values["outcomes"]]
             return cls(
                 values["engine"],

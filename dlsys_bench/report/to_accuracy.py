@@ -118,7 +118,7 @@ def group_by_target(runs: Sequence[Measurement]) -> list[TargetResults]:
     found: dict[tuple[str, Target], dict[tuple[str, str], list[Measurement]]] = {}
     for run in runs:
         name = f"{run['study']}/{run['arm']} on {run['dataset']}, tier {run['tier']}"
-        target = Target(**run["target"])
+        target = Target.from_dict(run["target"])
         engines = found.setdefault((name, target), {})
         engines.setdefault((run["engine"], run["device"]), []).append(run)
     return [

@@ -14,6 +14,7 @@ from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import StoreError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.record import from_dict
+from dlsys_bench.strict_json import loads
 
 MODEL = "model.json"
 
@@ -55,7 +56,7 @@ def load(path: Path) -> tuple[Model, Weights]:
         # np.load would leave a damaged file open.
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        model = from_dict(json.loads(arrays.pop(MODEL).tobytes()))
+        model = from_dict(loads(arrays.pop(MODEL).tobytes().decode("utf-8")))
     except OSError as error:
         raise StoreError(f"cannot read weights from {path}: {error.strerror or error}") from error
     except (KeyError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:

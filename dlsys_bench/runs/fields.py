@@ -114,6 +114,17 @@ class Real:
 
 
 @dataclass(frozen=True)
+class Truth:
+    """True or false."""
+
+    def read(self, value: Any, name: str) -> bool:
+        """Return the value. Raises FieldError."""
+        if not isinstance(value, bool):
+            raise FieldError(name, value, "true or false")
+        return value
+
+
+@dataclass(frozen=True)
 class OneOf:
     """One of several texts."""
 
@@ -135,6 +146,17 @@ class Optional:
     def read(self, value: Any, name: str) -> Any:
         """Return the value. Raises FieldError."""
         return None if value is None else self.kind.read(value, name)
+
+
+@dataclass(frozen=True)
+class IfObject:
+    """A value of another type if it is an object, otherwise any value."""
+
+    kind: Field
+
+    def read(self, value: Any, name: str) -> Any:
+        """Return the value. Raises FieldError."""
+        return self.kind.read(value, name) if isinstance(value, dict) else value
 
 
 @dataclass(frozen=True)

@@ -3,62 +3,32 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dlsys_bench.errors import UserError
+from dlsys_bench.runs.fields import Field, IfObject, ListOf, Name, Optional, Real, Record
+from dlsys_bench.strict_json import loads
 from dlsys_bench.text import one_line
 
-SHOWN = 60
-"""The number of characters of an invalid value that a message shows."""
-
-
-class Field(NamedTuple):
-    """A field of a benchmark, by its path, with what is accepted. An `optional` one may be null or
-    absent."""
-
-    path: str
-    accepted: str
-    accepts: Callable[[Any], bool]
-    optional: bool = False
-
-
-def is_number(value: object) -> bool:
-    """Return True for a finite number that is not a truth value."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and abs(value) <= sys.float_info.max
-    )
-
-
-def _is_positive(value: Any) -> bool:
-    return is_number(value) and value > 0
-
-
-FIELDS = (
-    Field("stats", "an object", lambda value: isinstance(value, dict)),
-    Field("stats.data", "a list of seconds", lambda value: isinstance(value, list)),
-    Field("extra_info", "an object", lambda value: isinstance(value, dict), optional=True),
-    Field("extra_info.matrix_peak_gflops", "a positive number", _is_positive, optional=True),
-    Field(
-        "extra_info.others_share",
-        "a number from 0 to 1",
-        lambda value: is_number(value) and 0 <= value <= 1,
-        optional=True,
-    ),
-    Field(
-        "extra_info.gpu.slowed_by",
-        "a list of texts",
-        lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
-        optional=True,
-    ),
+DURATION = Real(least=1e-12)
+SLOWED_BY = IfObject(Record({"slowed_by": Optional(ListOf(Name()))}, frozenset({"slowed_by"})))
+INFO: dict[str, Field] = {
+    "matrix_peak_gflops": Optional(Real(least=1e-9)),
+    "others_share": Optional(Real(0, 1)),
+    "gpu": SLOWED_BY,
+}
+TABLE = Record(
+    {
+        "stats": Record({"data": ListOf(DURATION)}),
+        "extra_info": Optional(Record(INFO, frozenset(INFO))),
+    },
+    optional=frozenset({"extra_info"}),
 )
-"""The fields that a comparison reads, those that contain others first."""
+"""The fields of a benchmark that a comparison reads. Durations are in seconds."""
 
 
 @dataclass(frozen=True)
@@ -111,18 +81,16 @@ def read_benchmarks(path: Path) -> BenchmarkFile:
 
 def _read_json(path: Path) -> Any:
     try:
-        text = path.read_bytes()
-        if not text.strip():
+        content = path.read_bytes()
+        if not content.strip():
             raise _other_file(path, "it is empty")
-        return json.loads(text)
+        return loads(content.decode(json.detect_encoding(content)))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise _other_file(path, "it is not text") from error
-    except RecursionError as error:
-        raise _other_file(path, "its JSON is nested too deeply") from error
     except ValueError as error:
-        raise _other_file(path, f"it is not JSON: {error}") from error
+        raise _other_file(path, str(error)) from error
 
 
 def _other_file(path: Path, reason: str) -> UserError:
@@ -133,30 +101,24 @@ def _other_file(path: Path, reason: str) -> UserError:
 
 def _benchmark(path: Path, number: int, entry: Any) -> Benchmark:
     """Validate an entry. Raises UserError."""
-    name = entry.get("fullname") if isinstance(entry, dict) else None
-    if not isinstance(name, str) or not name:
-        if isinstance(entry, dict):
-            raise _invalid(path, f"benchmark {number}", "fullname", name, "a name")
-        raise _invalid(path, f"benchmark {number}", "the entry", entry, "an object")
-    if isinstance(entry.get("stats"), dict) and not entry["stats"].get("data"):
-        raise UserError(
-            f"{path} has no rounds of {one_line(name)}, only their summary: write it by "
-            "--benchmark-json=FILE, or by --benchmark-save=NAME with --benchmark-save-data"
-        )
-    for field in FIELDS:
-        value = value_at(entry, field.path)
-        if not (field.optional and value is None) and not field.accepts(value):
-            raise _invalid(path, f"benchmark {name}", field.path, value, field.accepted)
-    for position, value in enumerate(entry["stats"]["data"]):
-        if not _is_positive(value):
-            place = f"stats.data[{position}]"
-            raise _invalid(path, f"benchmark {name}", place, value, "a positive number")
+    where = f"{path}: benchmark {number}"
+    try:
+        name = Record({"fullname": Name()}).read(entry, "")["fullname"]
+        where = f"{path}: benchmark {name}"
+        if isinstance(entry.get("stats"), dict) and not entry["stats"].get("data"):
+            raise UserError(
+                f"{path} has no rounds of {name}, only their summary: write it by "
+                "--benchmark-json=FILE, or by --benchmark-save=NAME with --benchmark-save-data"
+            )
+        found = TABLE.read(entry, "")
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
     return Benchmark(
         name,
-        list(map(float, entry["stats"]["data"])),
-        value_at(entry, "extra_info.matrix_peak_gflops"),
-        value_at(entry, "extra_info.others_share"),
-        value_at(entry, "extra_info.gpu.slowed_by"),
+        found["stats"]["data"],
+        value_at(found, "extra_info.matrix_peak_gflops"),
+        value_at(found, "extra_info.others_share"),
+        value_at(found, "extra_info.gpu.slowed_by"),
         entry,
     )
 
@@ -166,9 +128,3 @@ def value_at(entry: Any, path: str) -> Any:
     for part in path.split("."):
         entry = entry.get(part) if isinstance(entry, dict) else None
     return entry
-
-
-def _invalid(path: Path, benchmark: str, field: str, value: Any, accepted: str) -> UserError:
-    shown = json.dumps(value)
-    shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
-    return UserError(f"{path}: {one_line(benchmark)}: {field} is {shown}; it has to be {accepted}")

@@ -18,7 +18,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import provenance
+from dlsys_bench.runs.fields import Field, ListOf, Name, Optional, Real, Record, Whole
 from dlsys_bench.runs.store.text import append_line
+from dlsys_bench.strict_json import loads
 
 _BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _TENSORFLOW = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -26,14 +28,30 @@ _XLA = ("PJRT_NPROC", "NPROC")
 THREADS = (*_BLAS, *_TENSORFLOW, *_XLA)
 """The environment variables that set the number of threads of BLAS, torch, TensorFlow and JAX."""
 
+CONDITIONS: dict[str, Field] = {
+    "others_share": Optional(Real(0, 1)),
+    "provenance": Record({"versions": Record({}, others=Name()), "commit": Optional(Name())}),
+}
+"""The fields of every measurement that state how it was made."""
+
+GPU: dict[str, Field] = {
+    "gpu": Optional(
+        Record({"slowed_by": Optional(ListOf(Name()))}, optional=frozenset({"slowed_by"}))
+    ),
+    "peak_device_memory_bytes": Optional(Whole()),
+}
+"""The fields of a measurement on a GPU."""
+
 Measurement = dict[str, Any]
 """What was measured of a point: its fields, the measured values and the provenance."""
 
 
 class Measurable(Protocol):
-    """A point, identified by the fields of its JSON form."""
+    """A point, identified by the fields of its JSON form. `MEASURED` is the table of the fields of
+    its measurement."""
 
     FIELDS: ClassVar[tuple[str, ...]]
+    MEASURED: ClassVar[Record]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -70,13 +88,20 @@ def read_measurements(path: Path, kind: type[Measurable]) -> list[Measurement]:
     """
     if not path.exists():
         return []
+    place, found = "", {}
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return list({_key(line, kind): line for line in lines}.values())
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is not a file of measured points: {type(error).__name__}: {error}"
-        ) from None
+        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            place = f"line {number}: "
+            measurement = loads(text)
+            kind.MEASURED.read(measurement, "")
+            found[_key(measurement, kind)] = measurement
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a file of measured points: it is not text") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not a file of measured points: {place}{error}") from None
+    return list(found.values())
 
 
 def of_installed_versions(measurements: Sequence[Measurement]) -> list[Measurement]:

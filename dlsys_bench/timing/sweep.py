@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.registry import create
 from dlsys_bench.provenance import provenance
+from dlsys_bench.runs.fields import Name, Optional, Real, Record, Whole
 from dlsys_bench.timing.benchmark import peak_memory
 from dlsys_bench.timing.device import device_memory
 from dlsys_bench.timing.device_lock import exclusive
@@ -23,6 +24,8 @@ from dlsys_bench.timing.epoch_benchmark import Rounds, Workload, train_rounds
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.load import BackgroundLoad
 from dlsys_bench.timing.points import (
+    CONDITIONS,
+    GPU,
     Measurement,
     environment,
     main,
@@ -58,6 +61,19 @@ class Point:
     FIELDS: ClassVar[tuple[str, ...]] = (
         *("engine", "device", "dtype", "study", "arm"),
         *("batch_size", "threads", "replicas"),
+    )
+    MEASURED: ClassVar[Record] = Record(
+        {
+            **dict.fromkeys(("engine", "device", "dtype", "study", "arm"), Name()),
+            **dict.fromkeys(("batch_size", "replicas"), Whole(1)),
+            "threads": Optional(Whole(1)),
+            **dict.fromkeys(("parameters", "peak_memory_bytes"), Whole()),
+            **dict.fromkeys(("samples_a_second", "microseconds_a_step"), Real(least=0)),
+            **dict.fromkeys(("samples_a_second_low", "samples_a_second_high"), Real(least=0)),
+            **CONDITIONS,
+            **GPU,
+        },
+        optional=frozenset(GPU),
     )
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from dlsys_bench.errors import count_of
 
@@ -25,6 +27,13 @@ class Target:
     stored: int
     source: str
     at_most: bool = False
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Target:
+        """Return the target with these fields; others are ignored."""
+        return cls(
+            **{field.name: values[field.name] for field in fields(cls) if field.name in values}
+        )
 
     def reached(self, value: float) -> bool:
         """Return True if a value of the metric reaches the target. NaN does not."""

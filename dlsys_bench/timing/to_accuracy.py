@@ -22,6 +22,7 @@ from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.provenance import provenance
+from dlsys_bench.runs.fields import Name, Optional, Real, Record, Text, Truth, Whole
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.metrics import with_figures
 from dlsys_bench.runs.run import Resolved, resolve
@@ -32,6 +33,7 @@ from dlsys_bench.timing.device_lock import exclusive
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.load import BackgroundLoad
 from dlsys_bench.timing.points import (
+    CONDITIONS,
     Measurement,
     environment,
     main,
@@ -41,6 +43,30 @@ from dlsys_bench.timing.points import (
 from dlsys_bench.timing.target import Target
 
 MIN_EPOCHS, PARTS = 5, 10
+
+TARGET = Record(
+    {
+        **dict.fromkeys(("metric", "source"), Name()),
+        **dict.fromkeys(("value", "chance", "mean", "spread"), Real()),
+        "stored": Whole(),
+        "at_most": Truth(),
+    },
+    optional=frozenset({"at_most"}),
+)
+"""The fields of a target."""
+
+REACHED = Record({"steps": Whole(), "seconds": Real(least=0), "cold_seconds": Real(least=0)})
+"""The fields of a run that are numbers if it reached its target."""
+
+
+@dataclass(frozen=True)
+class RunRecord(Record):
+    """The fields of a measured run, which depend on whether it reached its target."""
+
+    def read(self, value: Any, name: str) -> dict[str, Any]:
+        """Return the values by name. Raises FieldError or MissingFieldError."""
+        found = super().read(value, name)
+        return found | (REACHED.read(found, name) if found["reached"] else {})
 
 
 @dataclass(frozen=True)
@@ -57,12 +83,25 @@ class Run:
         *("engine", "device", "study", "arm", "dataset", "tier", "seed", "protocol"),
         "target",
     )
+    MEASURED: ClassVar[Record] = RunRecord(
+        {
+            **dict.fromkeys(("engine", "device", "study", "arm", "dataset", "tier"), Name()),
+            "protocol": Name(),
+            "seed": Whole(),
+            "target": TARGET,
+            "reached": Truth(),
+            "reason": Optional(Text()),
+            "steps": Optional(Whole()),
+            **dict.fromkeys(("seconds", "cold_seconds"), Optional(Real(least=0))),
+            **CONDITIONS,
+        }
+    )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Run:
         """Return the run that `to_dict` wrote."""
         key = {name: values[name] for name in cls.FIELDS[:-1]}
-        return cls(Key(**key), Target(**values["target"]))
+        return cls(Key(**key), Target.from_dict(values["target"]))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -39,12 +39,13 @@ OTHER_FILES: list[tuple[Any, str]] = [
     ("\n", "it is empty"),
     ("{", "it is not JSON: Expecting property name"),
     ('{"benchmarks": [', "it is not JSON"),
-    ('{"seed": 1}\n{"seed": 2}\n', "it is not JSON: Extra data: line 2"),
+    ('{"seed": 1}\n{"seed": 2}\n', "it is not JSON: Extra data"),
     ("<!DOCTYPE html>", "it is not JSON"),
     (b"\x1f\x8b\x08\x00\xff\xfe", "it is not text"),
     (b"\x00" * 100, "it is not JSON"),
     ("[" * 100_000, "nested too deeply"),
-    ("9" * 10_000, "it is not JSON"),
+    ("9" * 10_000, "Exceeds the limit"),
+    ('{"benchmarks": [], "benchmarks": []}', "'benchmarks' is given twice"),
     ("null", "JSON without a list of benchmarks"),
     ("[]", "JSON without a list of benchmarks"),
     ({}, "JSON without a list of benchmarks"),
@@ -53,30 +54,30 @@ OTHER_FILES: list[tuple[Any, str]] = [
 ]
 INVALID: list[tuple[Any, str]] = [
     ({"benchmarks": []}, "holds no benchmarks"),
-    ({"benchmarks": [None]}, "benchmark 0: the entry is null; it has to be an object"),
-    ({"benchmarks": [entry(), []]}, r"benchmark 1: the entry is \[\]"),
-    ({"benchmarks": [{}]}, "benchmark 0: fullname is null; it has to be a name"),
-    ({"benchmarks": [entry(fullname=3)]}, "benchmark 0: fullname is 3"),
-    ({"benchmarks": [entry(fullname="")]}, 'benchmark 0: fullname is ""'),
-    ({"benchmarks": [entry(stats=None)]}, "test_a: stats is null; it has to be an object"),
-    ({"benchmarks": [entry(stats="fast")]}, 'test_a: stats is "fast"'),
+    ({"benchmarks": [None]}, "benchmark 0: the line is null; it takes an object"),
+    ({"benchmarks": [entry(), []]}, "benchmark 1: the line is a list"),
+    ({"benchmarks": [{}]}, "benchmark 0: fullname is missing"),
+    ({"benchmarks": [entry(fullname=3)]}, "benchmark 0: fullname is 3; it takes a text"),
+    ({"benchmarks": [entry(fullname="a\n::error::\x1b[31m")]}, "without control characters"),
+    ({"benchmarks": [entry(stats=None)]}, "test_a: stats is null; it takes an object"),
+    ({"benchmarks": [entry(stats="fast")]}, "test_a: stats is 'fast'"),
     ({"benchmarks": [entry(stats={})]}, "has no rounds of test_a, only their summary"),
     ({"benchmarks": [entry(stats={"data": None})]}, "has no rounds of test_a"),
-    ({"benchmarks": [entry(stats={"data": 1.0})]}, "stats.data is 1.0; it has to be a list"),
-    (stats(1.0, "1"), r'test_a: stats.data\[1\] is "1"; it has to be a positive number'),
+    ({"benchmarks": [entry(stats={"data": 1.0})]}, "stats.data is 1.0; it takes a list"),
+    (stats(1.0, "1"), r"test_a: stats.data\[1\] is '1'; it takes a finite number from 1e-12"),
     (stats(None), r"stats.data\[0\] is null"),
     (stats(1.0, True), r"stats.data\[1\] is true"),
     (stats(-1.0), r"stats.data\[0\] is -1.0"),
     (stats(0.0), r"stats.data\[0\] is 0.0"),
-    (stats(float("nan")), r"stats.data\[0\] is NaN"),
-    ('{"benchmarks": [{"fullname": "a", "stats": {"data": [1e999]}}]}', "is Infinity"),
-    (stats(10**400), r"stats.data\[0\] is 1000"),
-    ({"benchmarks": [entry(extra_info=[])]}, r"extra_info is \[\]; it has to be an object"),
-    (info(others_share="high"), 'extra_info.others_share is "high"; it has to be a number from 0'),
+    (stats(float("nan")), r"stats.data\[0\] is nan"),
+    ('{"benchmarks": [{"fullname": "a", "stats": {"data": [1e999]}}]}', "is inf"),
+    (stats(10**400), r"stats.data\[0\] is a whole number of too many digits"),
+    ({"benchmarks": [entry(extra_info=[])]}, "extra_info is a list; it takes an object"),
+    (info(others_share="high"), "extra_info.others_share is 'high'; it takes a finite number"),
     (info(others_share=1.5), "extra_info.others_share is 1.5"),
     (info(matrix_peak_gflops=0), "extra_info.matrix_peak_gflops is 0"),
-    (info(gpu={"slowed_by": "heat"}), "extra_info.gpu.slowed_by is"),
-    (info(gpu={"slowed_by": [1]}), "extra_info.gpu.slowed_by is"),
+    (info(gpu={"slowed_by": "heat"}), "extra_info.gpu.slowed_by is 'heat'; it takes a list"),
+    (info(gpu={"slowed_by": [1]}), r"extra_info.gpu.slowed_by\[0\] is 1; it takes a text"),
     ({"benchmarks": [entry(), entry("b"), entry()]}, "holds benchmark test_a 2 times"),
 ]
 
@@ -98,14 +99,6 @@ def test_an_invalid_file_is_one_line_that_names_the_file(
 def test_a_file_that_cannot_be_read_raises(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*: Is a directory|Permission denied"):
         read_benchmarks(tmp_path)
-
-
-def test_a_name_with_line_feeds_does_not_break_the_line(tmp_path: Path) -> None:
-    path = written(tmp_path, {"benchmarks": [entry("a\n::error::b\x1b[31m", stats=None)]})
-    with pytest.raises(UserError) as raised:
-        read_benchmarks(path)
-    assert len(str(raised.value).splitlines()) == 1
-    assert "\x1b" not in str(raised.value)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from command_line import enter, invoke
 
 from dlsys_bench.cli import cli
 from dlsys_bench.cli.measuring import places_of
@@ -241,13 +242,98 @@ def test_invalid_options_are_reported_before_anything_is_measured(
     assert not (tmp_path / "s.jsonl").exists()
 
 
-@pytest.mark.parametrize("text", ["no json\n", '{"study": "x"}\n', "[1]\n"])
-def test_a_file_of_other_contents_raises(text: str, tmp_path: Path) -> None:
+def measured(**changes: Any) -> str:
+    """Return the line of a measured point with other values."""
+    versions = {"provenance": {"versions": {"numpy": "2.0"}, "commit": None}}
+    return json.dumps(point(3.0, study="eggholder", arm="16-16") | versions | changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no json", "line 1: it is not JSON"),
+        ('{"study": "x"}', "line 1: engine is missing"),
+        ("[1]", "line 1: the line is a list; it takes an object"),
+        ("[" * 100_000, "line 1: it is nested too deeply"),
+        (f"{measured()}\n{measured(provenance=None)}", "line 2: provenance is null"),
+        (measured(provenance={"commit": None}), "line 1: provenance.versions is missing"),
+        (measured(samples_a_second="many"), "samples_a_second is 'many'; it takes a finite number"),
+        (measured(samples_a_second_high=float("inf")), "samples_a_second_high is inf"),
+        (measured(others_share=True), "others_share is true"),
+        (measured(gpu={"slowed_by": 3}), "gpu.slowed_by is 3; it takes a list"),
+        (measured(gpu="hot"), "gpu is 'hot'; it takes an object"),
+        ("\xff", "it is not text"),
+    ],
+)
+def test_a_file_of_other_contents_raises(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
-    path.write_text(text)
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match="s.jsonl is not a file of measured points") as raised:
+        read(path)
+    assert message in str(raised.value)
     done = CliRunner().invoke(cli, ["bench", "sweep", "eggholder", "--output", str(path)])
     assert done.exit_code == 2
-    assert "not a file of measured points" in done.stderr
+
+
+def test_the_stored_points_are_read() -> None:
+    path = Path(__file__).parents[2] / "reports" / "speed" / "cpu.jsonl"
+    assert len(read(path)) == len({*path.read_text().splitlines()})
+    assert read(path.with_name("none.jsonl")) == []
+
+
+OWN = """
+import numpy as np
+from dlsys_bench.data import Dataset
+from dlsys_bench.spec.layers import Dense
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.studies.base import Arm, Study
+
+def data():
+    x = np.random.default_rng(0).normal(size=(96, 3)).astype("float32")
+    y = x @ np.array([[1.0], [2.0], [3.0]], "float32")
+    return Dataset("sums", x, y, x, y)
+
+MODEL = Model("line", (3,), (Dense(1),))
+RECIPE = Recipe(SGD(0.01), batch_size=32, epochs=2, loss=MeanSquaredError(), scaling="raw")
+ARMS = tuple(Arm(name, MODEL, {"quick": RECIPE}) for name in ("one", "two"))
+STUDY = Study("mine", "Sums", "ours", "studies_of_a_test:data", ARMS, "test_loss")
+OTHER = Study("other", "Sums", "ours", "digits", ARMS, "test_loss")
+"""
+
+
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize(
+    ("target", "arm"), [("studies_of_a_test:STUDY", "one"), ("studies_of_a_test:STUDY/two", "two")]
+)
+def test_a_study_of_the_user_is_measured(
+    target: str, arm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(tmp_path, monkeypatch)
+    (tmp_path / "studies_of_a_test.py").write_text(OWN)
+    done = invoke(
+        *("bench", "sweep", target, "--engine", "numpy"),
+        *("--batch-size", "32", "--seconds", "0.1", "--output", "s.jsonl"),
+    )
+    assert "not measured" not in done.stderr
+    (line,) = read(tmp_path / "s.jsonl")
+    assert (line["study"], line["arm"]) == ("studies_of_a_test:STUDY", arm)
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_point_that_is_not_measured_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(tmp_path, monkeypatch)
+    (tmp_path / "studies_of_a_test.py").write_text(OWN)
+    done = invoke(
+        *("bench", "sweep", "studies_of_a_test:OTHER", "--engine", "numpy"),
+        *("--batch-size", "32", "--seconds", "0.1", "--output", "s.jsonl"),
+        code=2,
+    )
+    assert "not measured: dataset 'digits' has samples of shape (28, 28, 1)" in done.stderr
 
 
 def test_replicas_that_train_one_by_one_raise(tmp_path: Path) -> None:

@@ -110,6 +110,13 @@ class Flat(NumpyEngine):
         return super().fit(net, samples, replace(recipe, optimizer=still), plan)
 
 
+class Broken(Flat):
+    """An engine whose training raises."""
+
+    def fit(self, net, samples, recipe, plan):
+        raise RuntimeError("no driver")
+
+
 class Wild(Flat):
     """An engine whose training diverges."""
 
@@ -285,7 +292,7 @@ def test_an_engine_that_does_not_learn_has_another_exit_code_than_one_that_fails
         "--engine",
         "engines_of_a_test:Flat",
         "--engine",
-        "engines_of_a_test:None",
+        "engines_of_a_test:Broken",
         "--seeds",
         "1",
     )
@@ -294,14 +301,14 @@ def test_an_engine_that_does_not_learn_has_another_exit_code_than_one_that_fails
     assert not line["reached"]
     assert len(line["looks"]) == 35
     assert "Flat cpu vanilla seed 10000: never reached test_accuracy" in done.output
-    flat, none = [
+    flat, broken = [
         row for row in (tmp_path / "t.md").read_text().splitlines() if row.startswith("| engines")
     ]
     assert "| 0 of 1 | never | never |" in flat
     assert f"seed 10000: test_accuracy {line['looks'][-1]['value']:.5g} at the end" in flat
     # A run that failed is in the table too, and is repeated by the next command.
-    assert "| 0 of 1 | never | never |" in none
-    assert "seed 10000: " in none
+    assert "| 0 of 1 | never | never |" in broken
+    assert "seed 10000: RuntimeError: no driver" in broken
     assert (tmp_path / "t.png").stat().st_size > 10_000
     assert invoke(path, "--engine", "engines_of_a_test:Flat", "--seeds", "1").exit_code == 1
     assert read(path) == [line]
