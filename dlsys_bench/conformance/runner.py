@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from hypothesis.errors import UnsatisfiedAssumption
+
 from dlsys_bench.conformance.check import Check, find_check, in_dtypes
 from dlsys_bench.conformance.declarations import check_declarations
 from dlsys_bench.conformance.finding import BrokenError, Fault, Finding
@@ -22,6 +24,9 @@ from dlsys_bench.provenance import cores
 from dlsys_bench.text import describe
 
 DEFAULTS = Options()
+
+ATTEMPTS, SEED_STEP = 20, 1000
+"""The number of seeds that a check of one example tries, and the difference between them."""
 
 CREATE = "create"
 """What a worker process is sent in place of the name of a check, to create the engine."""
@@ -119,7 +124,7 @@ class LocalRunner:
             trial = Trial(
                 self.make, self.options, dtype=check.dtype, loosens=loosens and loosens[0]
             )
-            _run_quietly(check, trial)
+            _run_sharply(check, trial)
             if loosens:
                 result = {"reason": f"with a tolerance of {loosens[0]:g}: {loosens[1]}"}
             status = Status.PASSED
@@ -147,6 +152,17 @@ class LocalRunner:
 
     def close(self) -> None:
         """Do nothing: a local runner holds nothing."""
+
+
+def _run_sharply(check: Check, trial: Trial) -> None:
+    """Run a check with the seed of the trial, or with the next one whose example it does not
+    reject as too badly conditioned."""
+    for _ in range(ATTEMPTS):
+        try:
+            return _run_quietly(check, trial)
+        except UnsatisfiedAssumption:
+            trial.restart(trial.seed + SEED_STEP)
+    raise RuntimeError(f"{ATTEMPTS} examples in a row cannot be compared sharply")
 
 
 def _run_quietly(check: Check, trial: Trial) -> None:

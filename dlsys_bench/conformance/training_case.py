@@ -23,10 +23,11 @@ class TrainingCase(NamedTuple):
     recipe: Recipe
     plan: Plan
 
-    def run(self, engine: Engine | Guard) -> Weights:
-        """Return the tensors after the training on an engine."""
+    def run(self, engine: Engine | Guard, fits: int = 1) -> Weights:
+        """Return the tensors after the training, or after several of them, on an engine."""
         network: Any = engine.build(self.model, self.weights)
-        train(engine, network, self.samples, self.recipe, self.plan)
+        for _ in range(fits):
+            train(engine, network, self.samples, self.recipe, self.plan)
         return engine.weights(network)
 
     def stopping_after(self, steps: int | None) -> TrainingCase:

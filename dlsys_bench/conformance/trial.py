@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import hypothesis
 import numpy as np
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky, UnsatisfiedAssumption
 
 from dlsys_bench.conformance.clock import Stopwatch
+from dlsys_bench.conformance.expectation import NOISE, SHARP, Expectation, Scales
 from dlsys_bench.conformance.finding import BrokenError, Fault, broken
 from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.conformance.oracle import Oracle
@@ -20,14 +21,6 @@ from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.dtypes import by_precision
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
 from dlsys_bench.spec.losses import LOSSES
-
-TOLERANCE = {"float64": 1e-9, "float32": 2e-3}
-"""The tolerance relative to the largest value that is compared. In single precision, a batch norm
-over a few samples loses several digits."""
-
-SINGLE = 1e-5
-"""The tolerance of a short sum in single precision, relative to the sum of magnitudes: 24 bits keep
-it, 11 bits (half precision, TF32) do not."""
 
 LEAST = 8
 """The number of examples that a search draws even if they do not fit into its budget."""
@@ -80,6 +73,11 @@ class Trial:
         """The seed of all draws."""
         return self.options.seed
 
+    def restart(self, seed: int) -> None:
+        """Draw everything from another seed from now on."""
+        self.options = self.options._replace(seed=seed)
+        self.__dict__.pop("generator", None)
+
     @cached_property
     def engine(self) -> Guard:
         """The engine in the precision of the check."""
@@ -95,8 +93,20 @@ class Trial:
 
     @property
     def tolerance(self) -> float:
-        """The relative tolerance, or the one that the engine declares, if that is larger."""
-        return self.loosened(TOLERANCE[self.engine.dtype])
+        """The relative tolerance between two ways in which the engine computes the same, or the one
+        that it declares, if that is larger."""
+        return self.loosened(SHARP * NOISE[self.engine.dtype])
+
+    def expect(
+        self,
+        compute: Callable[[Oracle], Mapping[str, Any]],
+        scales: Scales | None = None,
+        *,
+        sharp: int = SHARP,
+    ) -> Expectation:
+        """Return what `compute` returns for the oracle, with tolerances for this engine."""
+        noise, declared = NOISE[self.engine.dtype], self.loosens or 0.0
+        return Expectation(compute, noise, scales, sharp=sharp, declared=declared)
 
     def loosened(self, tolerance: float) -> float:
         """Return a tolerance, or the one that the engine declares, if that is larger."""

@@ -32,16 +32,19 @@ needs_tinygrad = pytest.mark.skipif(
 
 # Everything that the adapter declares to lack, and nothing else, is left out.
 DECLARED = {
-    "shapes/max_pool",
-    "forward/max_pool",
-    "gradient/max_pool",
-    "step/rmsprop",
-    "schedule/rmsprop",
-    "trajectory/lenet5-relu",
-    "trajectory/fit-max_pool",
-    "trajectory/native-rmsprop",
-    "trajectory/long-rmsprop",
-    "trajectory/float32-rmsprop",
+    f"{name}{dtype}"
+    for dtype in ("", "@float32")
+    for name in (
+        "shapes/max_pool",
+        "forward/max_pool",
+        "gradient/max_pool",
+        "step/rmsprop",
+        "schedule/rmsprop",
+        "trajectory/lenet5-relu",
+        "trajectory/fit-max_pool",
+        "trajectory/native-rmsprop",
+        "trajectory/long-rmsprop",
+    )
 }
 
 

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import mutants
-from dlsys_bench.conformance.check import CHECKS, RUNGS
+from dlsys_bench.conformance.check import RUNGS, in_dtypes
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.runner import LocalRunner, engine_factory, replay_command
 from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.registry import unavailable
+from mutants.mutant import rung_of
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ class Detection:
     @property
     def found(self) -> str | None:
         """The rung of the check that detected the mutant."""
-        return None if self.check is None else CHECKS[self.check].rung
+        return None if self.check is None else rung_of(self.check)
 
     @property
     def expected_rung(self) -> str | None:
         """The rung of the check that is recorded to detect the mutant."""
-        return None if self.expected is None else CHECKS[self.expected].rung
+        return None if self.expected is None else rung_of(self.expected)
 
     @property
     def survived(self) -> bool:
@@ -69,7 +70,7 @@ def first_failure(name: str, options: Options, rungs: Sequence[str] = RUNGS) -> 
     No check above it runs.
     """
     here = runner(name, options)
-    for check in CHECKS.values():
+    for check in in_dtypes(here.dtypes()).values():
         if check.rung in rungs and (result := here.run(check.name)).status is Status.FAILED:
             return result
     return None

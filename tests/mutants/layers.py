@@ -17,7 +17,7 @@ MUTANTS = (
     Mutant(
         "dense_float16",
         "In float32, a dense layer multiplies in float16.",
-        "forward/float32",
+        "forward/dense@float32",
         "dense",
         "np.matmul(kernel.swapaxes(1, 2), x, out=y)",
         "if x.dtype == np.float32:\n"

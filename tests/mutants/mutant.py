@@ -9,10 +9,18 @@ from typing import NamedTuple
 
 import dlsys_bench.engines
 from dlsys_bench.conformance import checks
-from dlsys_bench.conformance.check import CHECKS
+from dlsys_bench.conformance.check import find_check
 from dlsys_bench.errors import EngineError
 
 assert checks  # importing them registers them
+
+
+def rung_of(name: str) -> str:
+    """Return the rung of a check."""
+    check = find_check(name)
+    assert check is not None, name
+    return check.rung
+
 
 ENGINES = Path(dlsys_bench.engines.__file__).parent
 
@@ -76,7 +84,7 @@ class Mutant:
     @property
     def rung(self) -> str | None:
         """The rung of the check that detects the mutant."""
-        return None if self.check is None else CHECKS[self.check].rung
+        return None if self.check is None else rung_of(self.check)
 
     @property
     def edit(self) -> Edit:

@@ -139,7 +139,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_one_pass",
         "The variance is the mean of squares less the square of the mean.",
-        "forward/float32",
+        "forward/batch_norm-far@float32",
         "normalization",
         "variance = squares / self.samples",
         "variance = np.maximum(np.vecdot(flat, flat) / self.samples - whole**2, 0)",
@@ -147,7 +147,7 @@ MUTANTS = (
     Mutant(
         "single_moving_variance_leaks",
         "In float32, the moving variance shrinks by 1e-4 per step.",
-        "state/float32",
+        "state/batch_norm@float32",
         "normalization",
         "            self._move(whole, variance, self.samples)\n",
         "            self._move(whole, variance, self.samples)\n"
@@ -157,7 +157,7 @@ MUTANTS = (
     Mutant(
         "single_convolution_in_half",
         "In float32, images are rounded to float16 before a convolution.",
-        "forward/float32",
+        "forward/conv2d@float32",
         "convolution",
         "        r, c, h, w, n = x.shape\n",
         "        r, c, h, w, n = x.shape\n"
@@ -177,7 +177,7 @@ MUTANTS = (
     Mutant(
         "single_rate_low",
         "In float32, the learning rate is a tenth too low.",
-        "trajectory/float32-sgd",
+        "step/sgd@float32",
         "training",
         "return recipes[0].rate",
         "return lambda step: recipes[0].rate(step) * (0.9 if dtype == np.float32 else 1.0)",

@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant(
         "predict_in_double_precision",
         "predict() returns float64 where the engine is float32.",
-        "shapes/float32",
+        "shapes/dense@float32",
         "engine",
         "*net.model.output_shape), self.dtype)",
         "*net.model.output_shape), np.float64)",

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.networks import MLP_DROPOUT_BATCH_NORM, prepare
-from dlsys_bench.conformance.checks.subjects import magnitude, networks
+from dlsys_bench.conformance.checks.subjects import (
+    networks,
+)
 from dlsys_bench.conformance.checks.training import compare_tensors, differing, relative
+from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial

@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check, check_each
-from dlsys_bench.conformance.checks.subjects import label_loss, magnitude
+from dlsys_bench.conformance.checks.subjects import (
+    label_loss,
+)
 from dlsys_bench.conformance.checks.support import needed_layers, supported, trainable
 from dlsys_bench.conformance.checks.training import regression, regression_recipe, start
+from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from dlsys_bench.conformance.check import check, check_each
@@ -10,36 +13,44 @@ from dlsys_bench.conformance.checks.forward import LENET5, lenet5_example
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
     LayerSubject,
-    magnitude,
     networks,
     requires,
     single_layers,
 )
 from dlsys_bench.conformance.checks.support import needed_layers
-from dlsys_bench.conformance.finding import close
+from dlsys_bench.conformance.expectation import common_scale
+from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.engines.plan import Array
+
+LOSS, X = "the loss", "x"
 
 
 def compare(trial: Trial, example: Example) -> None:
     """Compare the loss, then the gradients from the output down.
 
-    The first wrong gradient spoils those below it. The tolerance is relative to the largest of all
+    The first wrong gradient spoils those below it. Differences are relative to the largest of all
     gradients, because a bias before a batch norm has a gradient of zero.
     """
-    network = trial.engine.build(example.model, example.weights)
-    reference = trial.oracle.build(example.model, example.weights)
-    expected = trial.oracle.gradients(reference, example.batch, example.loss)
-    actual = trial.engine.gradients(network, example.batch, example.loss)
-    tolerance = trial.tolerance
-    close("the loss", actual.loss, expected.loss, tolerance * max(1.0, abs(expected.loss)))
-    allowed = tolerance * magnitude(*expected.weights.values(), expected.x)
-    for name in reversed(expected.weights):
-        pair = actual.weights[name], expected.weights[name]
-        with with_snippet(example, {f"d loss / d {name}": pair[1]}, example.loss):
-            close(f"d {name}", *pair, allowed, layer=name.partition(".")[0], tensor=name)
-    with with_snippet(example, {"d loss / d x": expected.x}, example.loss):
-        close("d x", actual.x, expected.x, allowed)
+    model, batch, loss = example.model, example.batch, example.loss
+
+    def compute(oracle: Oracle) -> dict[str, Any]:
+        found = oracle.gradients(oracle.build(model, example.weights), batch, loss)
+        return {LOSS: found.loss, **dict(reversed(found.weights.items())), X: found.x}
+
+    def scales(values: Mapping[str, Array]) -> dict[str, float]:
+        gradients = {name: value for name, value in values.items() if name != LOSS}
+        return {LOSS: max(1.0, abs(float(values[LOSS]))), **common_scale(gradients)}
+
+    expected = trial.expect(compute, scales)
+    found = trial.engine.gradients(trial.engine.build(model, example.weights), batch, loss)
+    expected.check(LOSS, found.loss, LOSS)
+    for name, actual in reversed([(X, found.x), *found.weights.items()]):
+        where = {} if name == X else {"layer": name.partition(".")[0], "tensor": name}
+        with with_snippet(example, {f"d loss / d {name}": expected.values[name]}, loss):
+            expected.check(name, actual, f"d {name}", **where)
+    expected.reject_unless_sharp()
 
 
 @check_each("gradient", SUBJECTS, requires=requires)
@@ -54,26 +65,35 @@ def network(trial: Trial) -> None:
     trial.search(networks(trial), lambda example: compare(trial, example))
 
 
-@check("gradient", "float32", dtype="float32")
-def single(trial: Trial) -> None:
-    """The same in single precision, farther from kinks and with a wider tolerance."""
-    trial.search(networks(trial), lambda example: compare(trial, example))
-
-
 @check("gradient", "lenet5", requires=needed_layers(LENET5))
 def lenet5(trial: Trial) -> None:
     """A network of realistic size: the slope along two random directions in every tensor and x."""
     example, engine = lenet5_example(trial), trial.engine
     network = engine.build(example.model, example.weights)
     found = engine.gradients(network, example.batch, example.loss)
-    reference = trial.oracle.build(example.model, example.weights)
-    allowed = trial.tolerance * max(float(np.linalg.norm(g)) for g in found.weights.values())
-    for name, values in [*reversed(found.weights.items()), (None, found.x)]:
-        for _ in range(2):
-            direction = trial.generator.standard_normal(values.shape)
-            direction /= np.linalg.norm(direction)
-            batch, loss = example.batch, example.loss
-            expected = trial.oracle.slope(reference, batch, loss, {name: direction}).derivative
-            what = f"d {name or 'x'} along a direction"
-            layer = name and name.partition(".")[0]
-            close(what, (direction * values).sum(), expected, allowed, layer=layer, tensor=name)
+    actual: dict[str | None, Array] = {**dict(reversed(found.weights.items())), None: found.x}
+    directions = {
+        f"d {name or X} along direction {number}": (name, _direction(trial, values.shape))
+        for name, values in actual.items()
+        for number in (1, 2)
+    }
+
+    def compute(oracle: Oracle) -> dict[str, float]:
+        reference = oracle.build(example.model, example.weights)
+        return {
+            what: oracle.slope(reference, example.batch, example.loss, {name: way}).derivative
+            for what, (name, way) in directions.items()
+        }
+
+    largest = max(float(np.linalg.norm(g)) for g in found.weights.values())
+    expected = trial.expect(compute, lambda values: dict.fromkeys(values, largest))
+    for what, (name, way) in directions.items():
+        layer = name and name.partition(".")[0]
+        expected.check(what, (way * actual[name]).sum(), what, layer=layer, tensor=name)
+
+
+def _direction(trial: Trial, shape: tuple[int, ...]) -> Array:
+    """Return a random direction of length one."""
+    direction = trial.generator.standard_normal(shape)
+    unit: Array = direction / np.linalg.norm(direction)
+    return unit

@@ -19,7 +19,10 @@ from dlsys_bench.conformance.checks.initializer import check_draw
 from dlsys_bench.conformance.checks.networks import many_tensors, mild_weights
 from dlsys_bench.conformance.checks.sizes import EVERY, large_layer, on_grid
 from dlsys_bench.conformance.checks.statistics import check_binomial
-from dlsys_bench.conformance.checks.subjects import SUBJECTS, magnitude, norm_if_available
+from dlsys_bench.conformance.checks.subjects import (
+    SUBJECTS,
+    norm_if_available,
+)
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
     allowing_conventions,
@@ -28,6 +31,7 @@ from dlsys_bench.conformance.checks.training import (
     regression_recipe,
     start,
 )
+from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import BrokenError
 from dlsys_bench.conformance.oracle.kinks import GAPS
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated

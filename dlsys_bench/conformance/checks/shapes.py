@@ -13,12 +13,12 @@ from dlsys_bench.conformance.checks.output import standard_output
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
     LayerSubject,
-    magnitude,
     requires,
     single_layers,
 )
 from dlsys_bench.conformance.checks.support import example_loss, supported, trainable
 from dlsys_bench.conformance.checks.training import plans, regression, regression_recipe
+from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.guard import GuardedNetwork
 from dlsys_bench.conformance.strategies import Example, targets
@@ -177,17 +177,6 @@ def copies(trial: Trial) -> None:
         if not np.array_equal(given[name], values):
             what = f"fit wrote into {name} as build was given it: build must copy it"
             raise broken(Fault.SIDE_EFFECT, what, tensor=name)
-
-
-@check("shapes", "float32", dtype="float32")
-def single(trial: Trial) -> None:
-    """Every result is float32 if the engine is."""
-    engine, network, samples = trial.engine, _build_small(trial), regression(trial, 6)
-    batch = Batch(samples.x, samples.y)
-    engine.weights(network)
-    engine.trace(network, batch)
-    engine.predict(network, batch.x)
-    engine.gradients(network, batch, example_loss(trial))
 
 
 @check("shapes", "repeated")

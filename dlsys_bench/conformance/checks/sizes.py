@@ -17,7 +17,11 @@ from dlsys_bench.conformance.blocks import BATCH_AXES, TENSOR_AXES, close_in_blo
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.directions import compare_slopes
 from dlsys_bench.conformance.checks.networks import many_tensors, mild_weights
-from dlsys_bench.conformance.checks.subjects import SUBJECTS, LayerSubject, magnitude
+from dlsys_bench.conformance.checks.subjects import (
+    SUBJECTS,
+    LayerSubject,
+)
+from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.strategies import Example, accepts, nonzero_weights
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Batch

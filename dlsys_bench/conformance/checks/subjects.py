@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 from hypothesis import strategies as st
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
-from dlsys_bench.engines.plan import Array
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import deviations, to_convention
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, BatchNorm, Layer
@@ -105,8 +103,3 @@ def is_smooth(trial: Trial, example: Example) -> bool:
     outputs = trial.oracle.trace(network, example.batch)
     distance = strategies.kink_distance(example.model, example.batch.x, outputs)
     return distance > KINK_MARGIN[trial.engine.dtype]
-
-
-def magnitude(*arrays: Array) -> float:
-    """Return the largest absolute value in some arrays, and at least 1e-12."""
-    return max(1e-12, *(float(np.abs(array).max(initial=0.0)) for array in arrays))

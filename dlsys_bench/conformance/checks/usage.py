@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.conformance.checks.subjects import magnitude
 from dlsys_bench.conformance.checks.support import example_loss, has, supported
 from dlsys_bench.conformance.checks.training import (
     differing,
     plans,
 )
 from dlsys_bench.conformance.diagnosis import explain_first_update
+from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close, refining
 from dlsys_bench.conformance.oracle.forward import loss_value
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated

@@ -12,6 +12,7 @@ import numpy as np
 
 from dlsys_bench.conformance.oracle.forward import ForwardPass, accuracy, forward, loss_value
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
+from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
 from dlsys_bench.engines.epochs import UpdateStep, training_epochs
@@ -53,8 +54,11 @@ class Oracle(Engine):
     conventions = ("keras", "torch")
     dtypes = ("float64",)
 
-    def __init__(self, device: str = "cpu", dtype: str = "float64") -> None:
+    def __init__(
+        self, device: str = "cpu", dtype: str = "float64", *, rounding: Rounding = EXACT
+    ) -> None:
         super().__init__(device, dtype)
+        self.rounding = rounding
 
     def check(self, *records: Record) -> None:
         """Accept every record, in mixed conventions too."""
@@ -63,7 +67,10 @@ class Oracle(Engine):
         self, model: Model, weights: Weights | None = None, *, seed: int = 0
     ) -> OracleNetwork:
         given = Plan(seed).weights(model) if weights is None else weights
-        tensors: Weights = {name: np.array(values, np.float64) for name, values in given.items()}
+        tensors: Weights = {
+            name: self.rounding.array(np.array(values, np.float64))
+            for name, values in given.items()
+        }
         return OracleNetwork(model, tensors)
 
     def weights(self, net: OracleNetwork) -> Weights:
@@ -73,15 +80,16 @@ class Oracle(Engine):
         return self.trace(net, Batch(x, x, training=False))[-1]
 
     def trace(self, net: OracleNetwork, batch: Batch) -> list[Array]:
-        here = ForwardPass(batch.training, batch.masks)
-        return [y[0] for y in forward(net.model, _stacked(net.tensors), _float64(batch.x), here)]
+        here = ForwardPass(batch.training, batch.masks, self.rounding)
+        x = self._input(batch.x)
+        return [y[0] for y in forward(net.model, _stacked(net.tensors), x, here)]
 
     def gradients(self, net: OracleNetwork, batch: Batch, loss: Loss) -> Gradients:
         check_targets(loss, batch.y, net.model.output_shape)
-        value = _loss(net, _stacked(net.tensors), _float64(batch.x), batch, loss)
+        value = self._loss(net, _stacked(net.tensors), self._input(batch.x), batch, loss)
         trainable = [tensor.name for tensor in net.model.tensors if tensor.trainable]
-        found = {name: _gradient(net, batch, loss, name) for name in trainable}
-        return Gradients(float(value[0].real), found, _gradient(net, batch, loss, None))
+        found = {name: self._gradient(net, batch, loss, name) for name in trainable}
+        return Gradients(float(value[0].real), found, self._gradient(net, batch, loss, None))
 
     def slope(
         self,
@@ -94,20 +102,20 @@ class Oracle(Engine):
 
         This takes one pass, for networks that are too large for the whole gradient.
         """
-        tensors, x = _stacked(net.tensors), _float64(batch.x)
+        tensors, x = _stacked(net.tensors), self._input(batch.x)
         for name, direction in directions.items():
             if name is None:
                 x = x + 1j * STEP * direction
             else:
                 tensors[name] = tensors[name] + 1j * STEP * direction
-        value = _loss(net, tensors, x, batch, loss)[0]
+        value = self._loss(net, tensors, x, batch, loss)[0]
         return Slope(float(value.real), float(value.imag / STEP))
 
     def moved_state(self, net: OracleNetwork, batch: Batch) -> Weights:
         """Return the tensors that a training step on a batch moves without a gradient."""
-        here = ForwardPass(True, batch.masks)
-        forward(net.model, _stacked(net.tensors), _float64(batch.x), here)
-        return _moved(net.model, here)
+        here = ForwardPass(True, batch.masks, self.rounding)
+        forward(net.model, _stacked(net.tensors), self._input(batch.x), here)
+        return self._moved(net.model, here)
 
     def fit(
         self, net: OracleNetwork, samples: Samples, recipe: Recipe, plan: Plan
@@ -141,67 +149,69 @@ class Oracle(Engine):
     ) -> tuple[float, float | None]:
         """Update all tensors for a batch, and return its loss and accuracy before the update."""
         batch = Batch(samples.x[step.chosen], samples.y[step.chosen], step.masks)
-        here = ForwardPass(True, step.masks)
-        outputs = forward(net.model, _stacked(net.tensors), _float64(batch.x), here)[-1]
+        here, rounding = ForwardPass(True, step.masks, self.rounding), self.rounding
+        outputs = forward(net.model, _stacked(net.tensors), self._input(batch.x), here)[-1]
         loss = float(loss_value(recipe.loss, outputs, batch.y)[0])
         if not math.isfinite(loss):
             return loss, None
         for name, gradient in self.gradients(net, batch, recipe.loss).weights.items():
-            net.tensors[name] = updated(
-                recipe.optimizer,
+            moved = updated(
+                rounding.record(recipe.optimizer),
                 net.tensors[name],
-                gradient,
-                step.learning_rate,
+                rounding.array(gradient),
+                rounding.constant(step.learning_rate),
                 step.number + 1,
                 states[name],
+                rounding,
             )
-        net.tensors |= _moved(net.model, here)
+            net.tensors[name] = rounding.array(moved)
+        net.tensors |= self._moved(net.model, here)
         return loss, accuracy(recipe.loss, outputs[0], batch.y)
 
+    def _moved(self, model: Model, here: ForwardPass) -> Weights:
+        """Return the moving statistics after a pass by their full names."""
+        return {
+            f"{model.names[place]}.{name}": self.rounding.array(value[0])
+            for (place, name), value in here.statistics.items()
+        }
 
-def _moved(model: Model, here: ForwardPass) -> Weights:
-    """Return the moving statistics after a pass by their full names."""
-    return {
-        f"{model.names[place]}.{name}": value[0] for (place, name), value in here.statistics.items()
-    }
+    def _input(self, x: Array) -> Any:
+        """Return x with an axis for the sets of tensors in front."""
+        return self.rounding.array(np.asarray(x, np.float64))[None]
 
+    def _loss(
+        self, net: OracleNetwork, tensors: dict[str, Any], x: Any, batch: Batch, loss: Loss
+    ) -> Array:
+        """Return the loss for each set of tensors, (P,)."""
+        here = ForwardPass(batch.training, batch.masks, self.rounding)
+        value: Array = loss_value(loss, forward(net.model, tensors, x, here)[-1], batch.y)
+        return value
 
-def _float64(x: Array) -> Any:
-    """Return x with an axis for the sets of tensors in front."""
-    return np.asarray(x, np.float64)[None]
+    def _gradient(self, net: OracleNetwork, batch: Batch, loss: Loss, name: str | None) -> Array:
+        """Return the gradient with respect to one tensor, or to x (None).
+
+        Each entry is moved in another copy of the tensor, and one pass computes the loss for as
+        many copies as fit into memory.
+        """
+        x = self._input(batch.x)
+        point = x[0] if name is None else net.tensors[name]
+        tensors = _stacked(net.tensors)
+        values = len(batch.x) * sum(math.prod(shape) for shape in net.model.shapes)
+        at_once = max(1, BYTES // (16 * values))
+        slopes = np.empty(point.size)
+        for first in range(0, point.size, at_once):
+            entries = range(first, min(first + at_once, point.size))
+            moved = np.repeat(point.reshape(1, -1).astype(complex), len(entries), axis=0)
+            moved[np.arange(len(entries)), list(entries)] += 1j * STEP
+            copies = moved.reshape(len(entries), *point.shape)
+            if name is None:
+                found = self._loss(net, tensors, copies, batch, loss)
+            else:
+                found = self._loss(net, tensors | {name: copies}, x, batch, loss)
+            slopes[list(entries)] = found.imag / STEP
+        return slopes.reshape(point.shape)
 
 
 def _stacked(tensors: Weights) -> dict[str, Any]:
     """Return one set of tensors, each with an axis for the sets in front."""
     return {name: values[None] for name, values in tensors.items()}
-
-
-def _loss(net: OracleNetwork, tensors: dict[str, Any], x: Any, batch: Batch, loss: Loss) -> Array:
-    """Return the loss for each set of tensors, (P,)."""
-    here = ForwardPass(batch.training, batch.masks)
-    value: Array = loss_value(loss, forward(net.model, tensors, x, here)[-1], batch.y)
-    return value
-
-
-def _gradient(net: OracleNetwork, batch: Batch, loss: Loss, name: str | None) -> Array:
-    """Return the gradient with respect to one tensor, or to x (None).
-
-    Each entry is moved in another copy of the tensor, and one pass computes the loss for as many
-    copies as fit into memory.
-    """
-    point = np.asarray(batch.x if name is None else net.tensors[name], np.float64)
-    tensors, x = _stacked(net.tensors), _float64(batch.x)
-    values = len(batch.x) * sum(math.prod(shape) for shape in net.model.shapes)
-    at_once = max(1, BYTES // (16 * values))
-    slopes = np.empty(point.size)
-    for first in range(0, point.size, at_once):
-        entries = range(first, min(first + at_once, point.size))
-        moved = np.repeat(point.reshape(1, -1).astype(complex), len(entries), axis=0)
-        moved[np.arange(len(entries)), list(entries)] += 1j * STEP
-        copies = moved.reshape(len(entries), *point.shape)
-        if name is None:
-            found = _loss(net, tensors, copies, batch, loss)
-        else:
-            found = _loss(net, tensors | {name: copies}, x, batch, loss)
-        slopes[list(entries)] = found.imag / STEP
-    return slopes.reshape(point.shape)

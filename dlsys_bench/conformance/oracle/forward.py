@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.spec import layers, losses
 from dlsys_bench.spec.model import Model
 
@@ -28,8 +29,13 @@ class ForwardPass:
     `statistics` receives the moving statistics after the pass, by the layer's place and their name.
     """
 
-    def __init__(self, training: bool, masks: Mapping[int, NDArray[np.bool_]] | None) -> None:
-        self.training, self.masks = training, masks or {}
+    def __init__(
+        self,
+        training: bool,
+        masks: Mapping[int, NDArray[np.bool_]] | None,
+        rounding: Rounding = EXACT,
+    ) -> None:
+        self.training, self.masks, self.rounding = training, masks or {}, rounding
         self.statistics: dict[tuple[int, str], ComplexArray] = {}
 
 
@@ -164,7 +170,8 @@ def forward(
             tensor: tensors[f"{name}.{tensor}"]
             for tensor in (*layer.parameters(shape), *layer.state(shape))
         }
-        x = FORWARD[layer.kind](layer, x, own, place, here)
+        # All sets of tensors share the roundings, as they share the function.
+        x = here.rounding.array(FORWARD[layer.kind](layer, x, own, place, here), axes=1)
         outputs.append(x)
     return outputs
 

@@ -1,0 +1,62 @@
+"""The roundings of an oracle: none, or random relative errors in place of those of a dtype.
+
+An oracle with noise is a stochastic arithmetic (Parker 1997; Vignes 1993): how far its result moves
+shows how well conditioned a computation is, without an error analysis of each layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from dlsys_bench.spec.record import Record
+
+R = TypeVar("R", bound=Record)
+
+CONSTANTS = 1 / 8
+"""The relative error of a constant, as a fraction of that of an array. A constant is converted
+once, but an array stands for the sums and functions of which its values are the results."""
+
+
+class Rounding:
+    """No rounding: every value stays as it is."""
+
+    def array(self, values: Any, *, axes: int = 0) -> Any:
+        """Return rounded values. Those along the first `axes` axes have one relative error."""
+        return values
+
+    def constant(self, value: float) -> float:
+        """Return a rounded constant, such as a learning rate."""
+        return value
+
+    def record(self, record: R) -> R:
+        """Return a record whose numbers are rounded."""
+        return record
+
+
+EXACT = Rounding()
+
+
+class Noise(Rounding):
+    """Multiplies every value by 1 + `size` or 1 - `size`, at random."""
+
+    def __init__(self, size: float, seed: tuple[int, ...]) -> None:
+        self.size, self.generator = size, np.random.default_rng(seed)
+
+    def array(self, values: Any, *, axes: int = 0) -> Any:
+        shape = (1,) * axes + np.shape(values)[axes:]
+        signs = 1 - 2 * self.generator.integers(0, 2, shape)
+        return values * (1 + self.size * signs)
+
+    def constant(self, value: float) -> float:
+        return value * (1 + CONSTANTS * self.size * (1 - 2 * int(self.generator.integers(0, 2))))
+
+    def record(self, record: R) -> R:
+        numbers = {
+            f.name: self.constant(value)
+            for f in fields(record)
+            if isinstance(value := getattr(record, f.name), float)
+        }
+        return replace(record, **numbers)
