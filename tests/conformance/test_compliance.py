@@ -76,12 +76,14 @@ def test_a_result_of_an_earlier_version_has_the_rung_of_its_check() -> None:
     assert (result.rung, result.subject) == ("step", "sgd")
 
 
-REPORTS = sorted(Path(__file__).parents[2].glob("reports/conformance/*.json"))
+REPORTS = [
+    path
+    for path in sorted(Path(__file__).parents[2].glob("reports/conformance/*.json"))
+    if '"outcomes"' in path.read_text(encoding="utf-8")
+]
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in REPORTS if path.stem != "mutants"], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.stem)
 def test_a_stored_report_is_read_with_the_rung_of_every_check(path: Path) -> None:
     report = Compliance.read(path)
     assert report.conforms
