@@ -151,6 +151,8 @@ class ProcessRunner:
                     process.wait(LAST_SECONDS)
             # At the end of the process, another that it has left may hold the pipe open.
             if process.poll() is not None:
+                if self.process is not process:
+                    raise RuntimeError("the runner was closed while it ran a check")
                 if (answer := self.answers.get(LAST_SECONDS)) is not None:
                     break
                 self.close()
