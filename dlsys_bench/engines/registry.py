@@ -29,7 +29,8 @@ class Entry(NamedTuple):
     `one_per_process` names a library that is configured once for the whole process: of the engines
     that share it, a process can use only one, and the first available one stands for the others.
     `slow_on` holds the devices on which the engine gains nothing: benchmarks measure it there only
-    if it is named.
+    if it is named. Engines with the same `random_numbers` draw equal initial weights and orders of
+    the samples from a seed, so that their runs of one seed are not independent.
     """
 
     target: str
@@ -39,9 +40,10 @@ class Entry(NamedTuple):
     dtypes: tuple[str, ...] = ("float32", "float64")
     one_per_process: str = ""
     slow_on: tuple[str, ...] = ()
+    random_numbers: str = ""
 
 
-TORCH = Entry("", ("torch",), "pip install 'dlsys-bench[torch]'")
+TORCH = Entry("", ("torch",), "pip install 'dlsys-bench[torch]'", random_numbers="torch")
 KERAS = Entry("", one_per_process="keras")
 
 ENGINES: dict[str, Entry] = {
@@ -51,6 +53,7 @@ ENGINES: dict[str, Entry] = {
         ("numba",),
         "pip install 'dlsys-bench[numba]'",
         devices=("cpu",),
+        random_numbers="numpy",
     ),
     "torch": TORCH._replace(target="dlsys_bench.engines.torch:TorchEngine"),
     "torch-tf32": TORCH._replace(
@@ -97,6 +100,12 @@ def engines() -> dict[str, Entry]:
         else:
             leave_out(point, "it refers to a module; it takes package.module:Class")
     return found
+
+
+def share_random_numbers(a: str, b: str) -> bool:
+    """Return True if two engines draw equal initial weights and orders from a seed."""
+    sources = [ENGINES[name].random_numbers or name if name in ENGINES else name for name in (a, b)]
+    return sources[0] == sources[1]
 
 
 def unavailable(name: str) -> str | None:

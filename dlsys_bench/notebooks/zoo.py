@@ -104,11 +104,11 @@ def lenet5_tanh(arm: str) -> Model:
     return Model(f"lenet5-tanh/{arm}", IMAGE, tuple(layers))
 
 
-def lenet5_sigmoid(arm: str) -> Model:
+def lenet5_sigmoid(arm: str, padding: str = "valid") -> Model:
     """LeNet-5 of nb4: sigmoid, with batch norm before and dropout after every activation.
 
-    The notebook's listing is cut off before the padding of the first convolution. With "valid" the
-    published training curves are reproduced, with "same" they are not.
+    The notebook's listing is cut off before the `padding` of the first convolution. With "valid"
+    the published training curves are reproduced, with "same" they are not.
     """
     hidden: Layers = [
         *([] if arm == "dropout" else [BatchNorm()]),
@@ -118,7 +118,7 @@ def lenet5_sigmoid(arm: str) -> Model:
     entry = [BatchNorm(), Dropout(0.2)] if arm == "bn+dropout" else _entry(arm)
     layers = [
         *entry,
-        _conv(6),
+        _conv(6, padding),
         *hidden,
         AveragePool(),
         _conv(16),

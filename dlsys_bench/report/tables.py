@@ -12,9 +12,11 @@ import numpy as np
 
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.report.table import NONE, Columns, Table
+from dlsys_bench.runs.callables import ENGINE
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.spec.model import Model
+from dlsys_bench.studies.registry import superseded
 
 if TYPE_CHECKING:
     from dlsys_bench.runs.store import StoredRun
@@ -69,7 +71,12 @@ class _ArmRuns(NamedTuple):
     @property
     def remark(self) -> str:
         diverged = len(self.runs) - len(self.last)
-        return f"{diverged} diverged" if diverged else ""
+        past = superseded(self.key.study, self.key.protocol)
+        remarks = [
+            f"{diverged} diverged" if diverged else "",
+            f"superseded: {past.name}" if past else "",
+        ]
+        return "; ".join(filter(None, remarks))
 
 
 RESULT_COLUMNS: Columns[_ArmRuns] = {
@@ -90,7 +97,8 @@ RESULT_COLUMNS: Columns[_ArmRuns] = {
 
 
 def results_table(results: Sequence[Result]) -> Table:
-    """Return a table with one row per arm and engine: mean and standard deviation of its seeds.
+    """Return a table with one row per arm, engine and protocol: mean and standard deviation of its
+    seeds. The remark on runs of a protocol that was corrected names the correction.
 
     Rows are sorted by name, except that the arms of a study keep the order in which they were run.
     """
@@ -108,7 +116,9 @@ def results_table(results: Sequence[Result]) -> Table:
 
 def _place(run: Result) -> tuple[str, ...]:
     key = run.key
-    return key.study, key.arm, key.dataset, key.tier, key.engine, key.device
+    # The protocol of a user's own training changes with the packages that are to be compared.
+    protocol = "" if key.engine == ENGINE else key.protocol
+    return key.study, key.arm, key.dataset, key.tier, key.engine, key.device, protocol
 
 
 VERDICT_COLUMNS: Columns[Verdict] = {
@@ -214,9 +224,10 @@ def figures_table(results: Sequence[Result]) -> Table:
     )
     groups: dict[tuple[str, ...], list[Result]] = {}
     for run in results:
-        groups.setdefault(_place(run)[:-1], []).append(run)
+        *place, _, protocol = _place(run)
+        groups.setdefault((*place, protocol), []).append(run)
     rows = []
-    for (study, arm, *place), runs in groups.items():
+    for (study, arm, *place, _), runs in groups.items():
         cells = [_significant([_numeric(run.figures.get(name)) for run in runs]) for name in names]
         rows.append((Key(study, arm).name, *place, str(len(runs)), *cells))
     columns = ("arm", "dataset", "tier", "engine", ">seeds", *(f">{name}" for name in names))
@@ -247,8 +258,13 @@ RUNS_COLUMNS: Columns[_StoredGroup] = {
     ),
     "first": lambda group: min(record.time for record in group.records),
     "last": lambda group: max(record.time for record in group.records),
-    "protocol": lambda group: group.key.protocol or NONE,
+    "protocol": lambda group: _name_of_protocol(group.key),
 }
+
+
+def _name_of_protocol(key: Key) -> str:
+    past = superseded(key.study, key.protocol)
+    return f"{key.protocol} (superseded: {past.name})" if past else key.protocol or NONE
 
 
 def runs_table(records: Sequence[StoredRun], title: str = "Stored runs") -> Table:

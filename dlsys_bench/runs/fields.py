@@ -240,7 +240,10 @@ class Record:
             elif key not in self.optional:
                 raise MissingFieldError(within + key)
         rest = {key: item for key, item in value.items() if key not in self.table}
-        return found | (Object(self.others).read(rest, name) if self.others else {})
+        if self.others:
+            found |= Object(self.others).read(rest, name)
+        # The order of the file, in which a result is written again.
+        return {key: found[key] for key in value if key in found}
 
 
 def is_finite(value: object) -> bool:

@@ -149,6 +149,17 @@ class BenchmarkSize(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Superseded:
+    """Arms of a study as they were until a correction. Runs of them that were stored before are
+    recognised by their protocols, and are not comparable with today's. `reason` says what was
+    corrected."""
+
+    name: str
+    reason: str
+    arms: tuple[Arm, ...]
+
+
+@dataclass(frozen=True)
 class Study:
     """Arms that are trained on one dataset and judged by one metric.
 
@@ -159,6 +170,7 @@ class Study:
     `default` states that commands take the study, or its group, unless one is named. `benchmarks`
     are its workloads for benchmarks of speed. `distribution_checks` names the arms by which the
     conformance ladder compares an engine with reference runs: tier quick, on scanned digits.
+    `superseded` holds the arms as they were before each correction of the study.
     """
 
     name: str
@@ -174,6 +186,7 @@ class Study:
     default: bool = False
     benchmarks: tuple[BenchmarkSize, ...] = ()
     distribution_checks: tuple[str, ...] = ()
+    superseded: tuple[Superseded, ...] = ()
 
     def __post_init__(self) -> None:
         self._find_metric()
@@ -206,6 +219,18 @@ class Study:
                 f"study {self.name!r}: metric is {str(name)!r}{nearest(str(name), known)}; "
                 f"it takes {', '.join(known)}"
             )
+
+    def superseded_by(self, protocol: str) -> Superseded | None:
+        """The correction that replaced an arm with this protocol; None if there was none."""
+        return next(
+            (
+                one
+                for one in self.superseded
+                for arm in one.arms
+                if protocol in map(arm.protocol, arm.recipes)
+            ),
+            None,
+        )
 
     def arm(self, name: str) -> Arm:
         """The arm of a name. Raises UserError with the nearest name."""

@@ -9,7 +9,7 @@ from dlsys_bench.attributes import load_attribute, split_target
 from dlsys_bench.entry_points import collect
 from dlsys_bench.errors import UserError, nearest, type_of
 from dlsys_bench.spec.model import Model
-from dlsys_bench.studies.base import TIERS, Arm, Case, Study
+from dlsys_bench.studies.base import TIERS, Arm, Case, Study, Superseded
 
 NO_STUDY = (
     "no study is registered; the installed metadata may be older than the code: "
@@ -63,6 +63,13 @@ def find(name: str, known: Mapping[str, Study] | None = None) -> list[Case]:
     return found
 
 
+def superseded(study: str, protocol: str) -> Superseded | None:
+    """The correction that replaced the arm of a run, by the run's study and protocol; None for a
+    run of today's arms."""
+    found = studies().get(study)
+    return found.superseded_by(protocol) if found is not None else None
+
+
 def default_study() -> Study | None:
     """The study that commands take unless one is named, None if no study is registered as such."""
     return next((study for study in studies().values() if study.default), None)
@@ -86,9 +93,11 @@ __all__ = [
     "Arm",
     "Case",
     "Study",
+    "Superseded",
     "default_study",
     "default_target",
     "find",
     "models",
     "studies",
+    "superseded",
 ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from dlsys_bench.data import Dataset
 from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.registry import share_random_numbers
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.runs.callables import ENGINE, METRIC, Train, name_of, train_once
 from dlsys_bench.runs.key import Key
@@ -38,9 +41,31 @@ def gate_for(
         [value_of(run, metric, terms.side) for run in stored],
         **terms.options(),
         resolution=metric.resolution(arm.networks.get(tier) or samples),
-        source=f"{source.parent.name}/{source.name}",
+        source=f"{source.parent.name}/{source.name}{_engines_of(stored)}"
+        f"{'' if stored else _superseded_in(source, case, tier)}",
     )
     return sequential, stored
+
+
+def _engines_of(runs: Sequence[Result]) -> str:
+    """Return the number of runs of each engine in parentheses, "" for those of one engine."""
+    counts = Counter(run.key.engine for run in runs)
+    return f" ({', '.join(f'{n} of {name}' for name, n in counts.items())})" * (len(counts) > 1)
+
+
+def _superseded_in(source: Path, case: Case, tier: str) -> str:
+    """Return the number of runs in a file by superseded protocols of an arm, "" for none."""
+    found = [
+        (len(reference_runs(source, arm.name, arm.protocol(tier))), past)
+        for past in case.study.superseded
+        for arm in past.arms
+        if arm.name == case.arm.name and tier in arm.recipes
+    ]
+    return "".join(
+        f" (which has {n} by a superseded protocol, {past.name}: {past.reason})"
+        for n, past in found
+        if n
+    )
 
 
 def gate(
@@ -67,7 +92,7 @@ def gate(
         only = metric if on_result is None else None
         return run(case, engine, dataset, tier=tier, seed=seed, on_epoch=on_epoch, only=only)
 
-    own = {run.seed for run in stored if run.key.engine == engine.label}
+    own = {run.seed for run in stored if share_random_numbers(run.key.engine, engine.label)}
     options = ["--engine", engine.origin, "--device", engine.device]
     options += ["--dataset", dataset.name, "--tier", tier]
     options += [] if case.scaling is None else ["--scaling", case.scaling]

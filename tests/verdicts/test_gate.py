@@ -28,7 +28,7 @@ from dlsys_bench.spec.layers import Dense, Flatten
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.studies.base import EPOCH_METRICS, Arm, Case, Metric, Study
+from dlsys_bench.studies.base import EPOCH_METRICS, Arm, Case, Metric, Study, Superseded
 from dlsys_bench.verdicts.gate import (
     EXIT_CODES,
     Terms,
@@ -178,6 +178,37 @@ def test_seeds_of_reference_runs_are_inconclusive(stored: Path) -> None:
     for line in lines:
         append(stored, line)
     assert judged(terms=Terms(first_seed=10)).outcome is not Outcome.FAIL
+
+
+def test_seeds_of_an_engine_with_equal_random_numbers_are_inconclusive(stored: Path) -> None:
+    runs = [run(case(), NUMPY, DIGITS, seed=seed) for seed in range(20)]
+    stored.unlink()
+    for one in runs:
+        append(stored, changed(one, engine="numba" if one.seed >= 5 else "numpy"))
+    found = judged(terms=Terms(first_seed=10))
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert "seed 10 is also the seed of a reference run" in found.reason
+    # The band names both engines.
+    healthy = judged()
+    assert healthy.outcome is Outcome.PASS
+    assert healthy.band is not None
+    assert healthy.band.n == 20
+    assert healthy.band.source == "reference/mine.digits.quick.jsonl (5 of numpy, 15 of numba)"
+
+
+def test_runs_of_a_superseded_protocol_are_not_reference_runs(stored: Path) -> None:
+    corrected = case(0.2)
+    past = Superseded("rate 0.1", "the learning rate was 0.1", case().study.arms)
+    with_past = corrected._replace(study=replace(corrected.study, superseded=(past,)))
+    found = gate(with_past, NUMPY, DIGITS, tier="quick")
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert (
+        "0 reference runs in reference/mine.digits.quick.jsonl (which has 20 by a superseded "
+        "protocol, rate 0.1: the learning rate was 0.1), a gate needs 3"
+    ) in found.reason
+    before = with_past.study.superseded_by(case().arm.protocol("quick"))
+    assert before is past
+    assert with_past.study.superseded_by(corrected.arm.protocol("quick")) is None
 
 
 @pytest.mark.usefixtures("stored")
