@@ -18,10 +18,10 @@ import builtins, os, signal
 MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "posix"}
 original = builtins.__import__
 
-def hiding(name, globals=None, *arguments):
+def hiding(name, globals=None, *arguments, **more):
     if name in MODULES and str((globals or {}).get("__name__")).startswith("dlsys_bench"):
         raise ImportError(f"{name} is hidden")
-    return original(name, globals, *arguments)
+    return original(name, globals, *arguments, **more)
 
 builtins.__import__ = hiding
 for name in ("sched_getaffinity", "process_cpu_count", "fork", "forkpty", "killpg", "setsid",
@@ -67,6 +67,7 @@ if __name__ == "__main__":
     call("run", "dying-relu", "--seeds", "1")
     call("runs", "list")
     call("list")
+    call("conform", "--check", "loss/hinge", "--jobs", "1")
 """
 
 
@@ -91,7 +92,7 @@ def test_gates_runs_calibration_and_the_store_run_without_posix(folder: Path) ->
     )
     assert done.returncode == 0, done.stdout + done.stderr
     codes = [line for line in done.stdout.splitlines() if line.startswith("CODE")]
-    expected = ["calibrate 0", "pytest 0", "gate 0", "run 0", "runs 0", "list 0"]
+    expected = ["calibrate 0", "pytest 0", "gate 0", "run 0", "runs 0", "list 0", "conform 0"]
     assert codes == [f"CODE {line}" for line in expected], done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     reference = folder / "reports" / "reference" / "mine.train.jsonl"

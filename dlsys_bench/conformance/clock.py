@@ -8,7 +8,7 @@ there is a limit on that as well.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 import time
 from collections.abc import Iterable
@@ -105,5 +105,7 @@ def _all_of(times: Iterable[float]) -> float:
 
 def load_per_core() -> float:
     """Return the number of programs for each core that this process may use, at least 1."""
-    load: float = getattr(os, "getloadavg", psutil.getloadavg)()[0]
+    load = 1.0
+    with contextlib.suppress(AttributeError, OSError):  # Some platforms do not know it.
+        load = psutil.getloadavg()[0]
     return max(1.0, load / cores())

@@ -19,6 +19,7 @@ from dlsys_bench.conformance.runner import (
 )
 from dlsys_bench.conformance.trial import EngineFactory, Options
 from dlsys_bench.errors import UserError
+from dlsys_bench.text import one_line, printable
 
 assert checks  # Importing them registers them.
 
@@ -52,8 +53,8 @@ def _moved(descriptor: int, mode: str) -> IO[str]:
 def _created(make: EngineFactory) -> dict[str, Any]:
     """Create the engine and return its dtypes, or the error that the user can correct."""
     try:
-        return {"dtypes": [str(dtype) for dtype in make("").dtypes]}
+        return {"dtypes": [one_line(dtype) for dtype in make("").dtypes]}
     except UserError as error:
-        return {"error": str(error)}
+        return {"error": printable(error)}
     except BaseException:
         return {}  # The first check reports it.
