@@ -151,7 +151,7 @@ def test_a_step_is_timed_and_two_files_are_compared(folder: Path) -> None:
         r"^\$ (pytest test_step.py --benchmark-json=before.json)$", DOCUMENTATION, re.MULTILINE
     )
     assert command is not None
-    assert "1 passed" in call(folder, *shlex.split(command[1]))
+    assert "1 passed" in call(folder, *shlex.split(command[1]), "-W", "error")
     # The same file twice: nothing is faster.
     arguments = [
         sys.executable,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from command_line import enter, invoke
 
 from dlsys_bench import cli
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import EngineError
+from dlsys_bench.options.commands import BUILT_IN, options_of
+from dlsys_bench.options.kinds import File
 
 ENGINES = """
 from dlsys_bench.engines.numpy import NumpyEngine
@@ -84,3 +90,166 @@ def test_conform_reports_an_engine_that_cannot_be_created_with_exit_code_2(
     done = invoke("conform", "--engine", engine, code=2)
     assert message in done.stderr
     assert done.stdout == ""
+
+
+GOOD = {
+    "good.json": json.dumps({"benchmarks": [{"fullname": "a", "stats": {"data": [1.0] * 9}}]}),
+    "training_of_a_test.py": "def train(seed):\n    return {'a': 1.0}\n",
+}
+ARM = "regularization/fashion-mlp/vanilla"
+SMALL = ("bench", "sweep", "eggholder", "--engine", "numpy")
+TIMED = ("bench", "time-to-accuracy", "regularization/lenet5-tanh", "--dataset", "digits")
+READING: dict[str, tuple[str, ...]] = {
+    "summary model": ("summary", "bad.json"),
+    "look dataset": ("look", "bad.npz"),
+    "inspect weights": ("inspect", "bad.npz"),
+    "run dataset": ("run", ARM, "--dataset", "bad.npz"),
+    "gate dataset": ("gate", ARM, "--dataset", "bad.npz"),
+    "gate reference": ("gate", "training_of_a_test:train", "--reference", "bad.jsonl"),
+    "power dataset": ("power", ARM, "--dataset", "bad.npz"),
+    "calibrate dataset": ("calibrate", ARM, "--dataset", "bad.npz", "--store", "new.db"),
+    "bench time-to-accuracy dataset": (*TIMED[:3], "--dataset", "bad.npz", "--output", "o.jsonl"),
+    "report runs": ("report", "bad.jsonl"),
+    "runs import files": ("runs", "import", "bad.jsonl"),
+    "compare a": ("compare", "bad.jsonl", "bad.jsonl"),
+    "conform against": ("conform", "--check", "gradient/dense", "--against", "bad.json"),
+    "bench compare a": ("bench", "compare", "bad.json", "good.json"),
+    "bench compare b": ("bench", "compare", "good.json", "bad.json"),
+    "bench sweep output": (*SMALL, "--output", "bad.jsonl"),
+    "bench time-to-accuracy output": (*TIMED, "--output", "bad.jsonl"),
+}
+"""The commands that read a file, by the argument or the option that names it."""
+
+STORES: dict[str, tuple[str, ...]] = {
+    "runs list store": ("runs", "list", "--store", "bad.db"),
+    "runs show store": ("runs", "show", "1", "--store", "bad.db"),
+    "runs export store": ("runs", "export", "--store", "bad.db"),
+    "runs release store": ("runs", "release", "--store", "bad.db"),
+    "runs import store": ("runs", "import", "good.jsonl", "--store", "bad.db"),
+}
+"""The commands that open a store. An empty file is an empty store."""
+
+WRITING = {
+    "run output",
+    "gate output",
+    "gate junit",
+    "power output",
+    "calibrate output",
+    "calibrate store",
+    "runs export output",
+}
+"""The files to which commands that train or judge append; tests/runs tries damaged ones."""
+
+CONTENTS: dict[str, bytes | None] = {
+    "an empty file": b"",
+    "JSON of another kind": b'{"a": 1}\n',
+    "a benchmark without statistics": b'{"benchmarks": [{"fullname": "a", "stats": null}]}\n',
+    "bytes": bytes(range(256)) * 8,
+    "a folder": None,
+}
+MORE_CONTENTS: dict[str, bytes | None] = {
+    "no JSON": b"hello\n",
+    "a list": b"[1, 2]\n",
+    "null": b"null\n",
+    "a page": b"<!DOCTYPE html><html></html>\n",
+    "deep nesting": b"[" * 100_000 + b"\n",
+    "zeros": bytes(512),
+    "the head of an archive": b"PK\x03\x04" + bytes(200),
+    "the head of an array": b"\x93NUMPY\x01\x00v\x00" + bytes(200),
+    "the head of a store": b"SQLite format 3\x00" + bytes(2000),
+    "the head of a compressed file": b"\x1f\x8b\x08\x00" + bytes(40),
+    "UTF-16": "{}".encode("utf-16"),
+    "wrong types": b'{"engine": [], "benchmarks": 3, "outcomes": null, "study": 1}\n',
+    "huge numbers": b'{"benchmarks": [{"fullname": "a", "stats": {"data": [1e999]}}]}\n',
+}
+
+
+def test_every_file_of_a_command_is_in_a_table() -> None:
+    found = {
+        f"{name} {parameter.name}"
+        for name, command in BUILT_IN.items()
+        for parameter in (*command.arguments, *options_of(name))
+        if isinstance(parameter.kind, File)
+    }
+    assert found - WRITING <= READING.keys() | STORES.keys()
+
+
+def place(path: Path, content: bytes | None) -> None:
+    """Put a content in the place of a file; None is a folder."""
+    if path.is_dir():
+        path.rmdir()
+    path.unlink(missing_ok=True)
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+
+
+def ends_with_an_error(arguments: tuple[str, ...], codes: set[int], name: str) -> None:
+    result = CliRunner().invoke(cli.cli, arguments)
+    error = result.exception
+    assert error is None or isinstance(error, SystemExit), f"{name}: {error!r}"
+    assert result.exit_code in codes, f"{name}: exit code {result.exit_code}: {result.output}"
+    last = result.stderr.splitlines()[-1] if result.exit_code else ""
+    assert not result.exit_code or "bad." in last, f"{name}: {result.stderr}"
+
+
+def contents(case: str) -> list[Any]:
+    """Return the cases of each command: with some contents, and in the slow tier with all."""
+    return [
+        pytest.param(CONTENTS, id=case),
+        pytest.param(CONTENTS | MORE_CONTENTS, id=f"{case}-all", marks=pytest.mark.slow),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        pytest.param(arguments, *param.values, id=param.id, marks=param.marks)
+        for case, arguments in READING.items()
+        for param in contents(case)
+    ],
+)
+def test_a_hostile_file_is_an_error_and_no_verdict(
+    arguments: tuple[str, ...], found: Mapping[str, bytes | None], tmp_path: Path
+) -> None:
+    for name, text in GOOD.items():
+        (tmp_path / name).write_text(text)
+    bad = next(tmp_path / one for one in arguments if one.startswith("bad."))
+    empty_is_none = {"bench", "runs"} & {*arguments} and bad.suffix == ".jsonl"
+    for name, content in found.items():
+        if content == b"" and empty_is_none:
+            continue
+        place(bad, content)
+        ends_with_an_error(arguments, {2}, name)
+        assert bad.is_dir() or bad.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        pytest.param(arguments, *param.values, id=param.id, marks=param.marks)
+        for case, arguments in STORES.items()
+        for param in contents(case)
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*bad.db")
+def test_a_hostile_store_is_an_error_and_no_verdict(
+    arguments: tuple[str, ...], found: Mapping[str, bytes | None], tmp_path: Path
+) -> None:
+    (tmp_path / "good.jsonl").write_text("")
+    for name, content in found.items():
+        place(tmp_path / "bad.db", content)
+        ends_with_an_error(arguments, {0, 2} if content is not None else {2}, name)
+
+
+def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path) -> None:
+    for name, text in GOOD.items():
+        (tmp_path / name).write_text(text)
+    bad = tmp_path / "bad.json"
+    bad.write_text("{}")
+    bad.chmod(0)
+    if os.access(bad, os.R_OK):
+        pytest.skip("this user may read every file")
+    for case in ("summary model", "conform against", "bench compare a", "bench compare b"):
+        ends_with_an_error(READING[case], {2}, case)

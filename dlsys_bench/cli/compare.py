@@ -77,6 +77,8 @@ def select_runs(target: str) -> list[Result]:
             "as in runs.jsonl or runs.jsonl@engine=torch"
         )
     runs = read(Path(name))
+    if not runs:
+        raise UserError(f"{name} has no runs: there is nothing to compare")
     for condition in filter(None, selection.split(",")):
         runs = _matching(runs, condition, target)
     return runs

@@ -121,7 +121,7 @@ def _find_model(name: str) -> Model:
     if found is None and name.endswith(".json"):
         try:
             found = from_dict(loads(Path(name).read_text(encoding="utf-8")))
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, UserError, RecursionError) as error:
             raise UserError(f"model file {name!r} cannot be read: {error}") from error
     elif found is None and ":" in name:
         found = load_attribute(name, "model")

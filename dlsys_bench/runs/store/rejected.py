@@ -49,7 +49,8 @@ def report(path: Path, rejected: Sequence[Rejected], runs: int) -> None:
     if not rejected:
         return
     first, number = rejected[0], len(rejected)
-    if not runs and not (number == 1 and first.unfinished):
+    interrupted = number == 1 and first.unfinished and first.content.lstrip().startswith(b"{")
+    if not runs and not interrupted:
         raise StoreError(
             f"{path} holds no runs: {first.place} is none of them, {first.reason}"
             + (f"; nor is any of {number - 1:,} more" if number > 1 else "")
