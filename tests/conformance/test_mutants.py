@@ -144,7 +144,7 @@ def test_the_matrix_shows_the_rung_that_detects_each_mutant(tmp_path: Path) -> N
     assert "| flatten_channel_first | · | **X** |  |" in table
     assert "| prints | · | · | · | (X) |" in table
     assert "a \\| b" in table
-    write(tmp_path, every, SHORT)
+    write(tmp_path / "mutants", every, SHORT)
     values = json.loads((tmp_path / "mutants.json").read_text())
     assert values["mutants"][0]["check"] in CHECKS
     assert values["mutants"][0]["expected"] == "forward"

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from dlsys_bench.conformance.trial import Options
-from mutants.detection import Detection, detect_all
-from mutants.matrix import summary, write
+from mutants.detection import detect_all
+from mutants.matrix import read, summary, write
 from mutants.table import MUTANTS
 
 
@@ -32,30 +32,47 @@ from mutants.table import MUTANTS
     help="Examples per search.",
 )
 @click.option("--budget", type=float, default=2.5, show_default=True, help="Seconds per search.")
+@click.option("--single", is_flag=True, help="Break the engines in float32 alone.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Keep the detections that the folder already holds, of mutants that have not changed.",
+)
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for mutants.json and mutants.md.  [default: reports/conformance if all run]",
+    help="Folder for the reports.  [default: reports/conformance if all run]",
 )
 def main(
-    names: tuple[str, ...], jobs: int, seed: int, examples: int, budget: float, output: Path | None
+    names: tuple[str, ...],
+    jobs: int,
+    seed: int,
+    examples: int,
+    budget: float,
+    single: bool,
+    resume: bool,
+    output: Path | None,
 ) -> None:
     """Put broken engines through the ladder and report the check that detects each.
 
-    The exit code is 1 if one survives.
+    It writes mutants.json and mutants.md, or mutants-float32.json and .md for engines that are
+    broken in float32 alone. The exit code is 1 if one survives.
     """
-    options = Options(seed, examples, budget)
+    # The first failing example is enough.
+    options = Options(seed, examples, budget, shrink=0.0)
     chosen = list(names or MUTANTS)
-    found: dict[str, Detection] = {}
-    for one in detect_all(chosen, options, jobs):
+    folder = output or (None if names else Path("reports/conformance"))
+    report = None if folder is None else folder / ("mutants-float32" if single else "mutants")
+    found = read(report, options) if resume and report else {}
+    left = [name for name in chosen if name not in found]
+    for one in detect_all(left, options, jobs, single=single):
         found[one.name] = one
         message = one.message or one.reason or MUTANTS[one.name].survives or "SURVIVED"
         where = "" if one.as_expected else f" (expected: {one.expected})"
         click.echo(f"{one.seconds:6.1f} s  {one.name}: {one.check or '-'}{where}: {message}")
+        if report is not None:
+            write(report, [found[name] for name in chosen if name in found], options)
     detections = [found[name] for name in chosen]
-    folder = output or (None if names else Path("reports/conformance"))
-    if folder is not None:
-        write(folder, detections, options)
     click.echo(summary(detections))
     raise SystemExit(any(one.survived for one in detections))
 

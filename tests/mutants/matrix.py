@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from dlsys_bench.conformance.check import RUNGS
@@ -41,6 +42,17 @@ def summary(detections: Sequence[Detection]) -> str:
     return "; ".join(parts)
 
 
+def _score(detections: Sequence[Detection]) -> list[str]:
+    """Return a table of the mutants by the rung that detects them, with the running total."""
+    expected = [found for found in detections if found.reason is None and found.expected]
+    total, lines = 0, ["| rung | detected | so far |", "|---|--:|--:|"]
+    for rung in RUNGS:
+        count = sum(found.found == rung for found in expected)
+        total += count
+        lines.append(f"| {rung} | {count} | {total / max(len(expected), 1):.1%} |")
+    return lines
+
+
 def _cells(found: Detection) -> list[str]:
     if found.reason is not None:
         return [""] * len(RUNGS)
@@ -64,6 +76,7 @@ def markdown(detections: Sequence[Detection], options: Options) -> str:
     """Return the matrix with one row per mutant and one column per rung."""
     drawn = f"seed {options.seed}, {options.examples} examples per search"
     lines = [TITLE, "", LEGEND, "", f"{summary(detections)}. Checks ran with {drawn}.", ""]
+    lines += [*_score(detections), ""]
     lines += [
         f"| mutant | {' | '.join(RUNGS)} | check | seconds |",
         f"|---|{':-:|' * len(RUNGS)}---|--:|",
@@ -79,9 +92,24 @@ def markdown(detections: Sequence[Detection], options: Options) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(folder: Path, detections: Sequence[Detection], options: Options) -> None:
-    """Write mutants.json and mutants.md to a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+def read(report: Path, options: Options) -> dict[str, Detection]:
+    """Return the detections of a report, by mutant, that still hold: those with the same options,
+    of mutants with the same edit."""
+    path = report.with_suffix(".json")
+    values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if values.get("options") != options._asdict():
+        return {}
+    known = {field.name for field in fields(Detection)}
+    return {
+        name: Detection(**{key: one[key] for key in known} | {"expected": MUTANTS[name].check})
+        for one in values["mutants"]
+        if (name := one["name"]) in MUTANTS and one["edit"] == list(MUTANTS[name].edit)
+    }
+
+
+def write(report: Path, detections: Sequence[Detection], options: Options) -> None:
+    """Write a report as NAME.json and NAME.md."""
+    report.parent.mkdir(parents=True, exist_ok=True)
     values = {
         "rungs": list(RUNGS),
         "options": options._asdict(),
@@ -90,10 +118,12 @@ def write(folder: Path, detections: Sequence[Detection], options: Options) -> No
             {
                 "what": MUTANTS[found.name].what,
                 "package": MUTANTS[found.name].package,
+                "edit": MUTANTS[found.name].edit,
                 **found.to_dict(),
             }
             for found in detections
         ],
     }
-    (folder / "mutants.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    (folder / "mutants.md").write_text(markdown(detections, options), encoding="utf-8")
+    text = json.dumps(values, indent=1) + "\n"
+    report.with_suffix(".json").write_text(text, encoding="utf-8")
+    report.with_suffix(".md").write_text(markdown(detections, options), encoding="utf-8")

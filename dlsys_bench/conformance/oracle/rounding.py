@@ -39,15 +39,27 @@ class Rounding:
 EXACT = Rounding()
 
 
+MIX = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number, by which multiplication spreads the bits of a value (Knuth 1973)."""
+
+
 class Noise(Rounding):
-    """Multiplies every value by 1 + `size` or 1 - `size`, at random."""
+    """Multiplies every value by 1 + `size` or 1 - `size`, at random.
+
+    Equal values of an array get equal errors, as they do from a rounding: a max pool of two equal
+    values still selects the first.
+    """
 
     def __init__(self, size: float, seed: tuple[int, ...]) -> None:
         self.size, self.generator = size, np.random.default_rng(seed)
 
     def array(self, values: Any, *, axes: int = 0) -> Any:
-        shape = (1,) * axes + np.shape(values)[axes:]
-        signs = 1 - 2 * self.generator.integers(0, 2, shape)
+        alike = values[(slice(0, 1),) * axes]
+        bits = np.array(alike.real, np.float64).view(np.uint64)
+        key = self.generator.integers(2**63, dtype=np.uint64)
+        mixed = (bits ^ (bits >> np.uint64(32)) ^ key) * MIX
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * MIX
+        signs = 1 - 2 * (mixed >> np.uint64(63)).astype(float)
         return values * (1 + self.size * signs)
 
     def constant(self, value: float) -> float:

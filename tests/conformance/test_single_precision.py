@@ -1,0 +1,135 @@
+"""Faults in float32 alone are found in float32, and tolerances are those of the arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis.errors import UnsatisfiedAssumption
+from single_precision import FAULTS, HalfGradients
+
+from dlsys_bench.conformance.check import AT
+from dlsys_bench.conformance.expectation import COPIES, NOISE, SHARP, Expectation
+from dlsys_bench.conformance.finding import BrokenError
+from dlsys_bench.conformance.ladder import select
+from dlsys_bench.conformance.oracle import Oracle
+from dlsys_bench.conformance.oracle.rounding import Noise
+from dlsys_bench.conformance.result import Status
+from dlsys_bench.conformance.runner import LocalRunner
+from dlsys_bench.conformance.trial import Options
+from dlsys_bench.engines.numpy import NumpyEngine
+
+FEW = Options(examples=8, shrink=0.0)
+
+
+def runner(engine: type[NumpyEngine]) -> LocalRunner:
+    return LocalRunner(lambda dtype: engine("cpu", dtype), FEW)
+
+
+@pytest.mark.parametrize("engine", FAULTS, ids=lambda engine: engine.__name__)
+def test_a_fault_in_float32_alone_is_found_there(engine: type[NumpyEngine]) -> None:
+    here, check = runner(engine), FAULTS[engine]
+    assert here.run(check).status is Status.PASSED
+    result = here.run(f"{check}{AT}float32")
+    assert result.status is Status.FAILED
+    assert result.name == f"{check}{AT}float32"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", FAULTS, ids=lambda engine: engine.__name__)
+def test_a_climb_finds_a_fault_in_float32_alone(engine: type[NumpyEngine]) -> None:
+    here = runner(engine)
+    failed = next(
+        result
+        for check in select(None, engine.dtypes)
+        if (result := here.run(check.name)).status is Status.FAILED
+    )
+    assert failed.rung != "distribution"
+    assert failed.name.endswith(f"{AT}float32")
+
+
+def expect(
+    compute: Any = lambda oracle: {"y": oracle.rounding.array(np.arange(1.0, 9.0))},
+    dtype: str = "float32",
+    **options: Any,
+) -> Expectation:
+    return Expectation(compute, NOISE[dtype], **options)
+
+
+def test_rounding_errors_are_accepted_and_those_of_half_precision_are_not() -> None:
+    values = np.pi * np.arange(1.0, 9.0)
+    for dtype, worse in (("float64", "float32"), ("float32", "float16")):
+        expected = expect(lambda oracle: {"y": oracle.rounding.array(values)}, dtype)
+        expected.check("y", values.astype(dtype), "y")
+        with pytest.raises(BrokenError, match="difference"):
+            expected.check("y", values.astype(worse), "y")
+
+
+def test_a_cancellation_widens_the_tolerance_and_is_rejected_if_nothing_is_left() -> None:
+    def difference(oracle: Oracle, size: float) -> dict[str, Any]:
+        large = oracle.rounding.array(np.array([1.0, 1.0 + size]))
+        return {"y": np.diff(large)}
+
+    for size, sharp in ((0.1, True), (1e-5, False)):
+        expected = expect(lambda oracle, size=size: difference(oracle, size))
+        expected.check("y", expected.values["y"] + 2e-7, "y")
+        assert (expected.sharp == expected.compared) == sharp
+        if not sharp:
+            with pytest.raises(UnsatisfiedAssumption):
+                expected.reject_unless_sharp()
+
+
+def test_wrong_values_are_found_whatever_the_condition() -> None:
+    expected = expect(
+        lambda oracle: {"y": np.diff(oracle.rounding.array(np.array([1.0, 1.00001])))}
+    )
+    for wrong in (np.nan, np.inf, 1.0):
+        with pytest.raises(BrokenError):
+            expected.check("y", np.array([wrong]), "y")
+
+
+def test_a_declared_tolerance_is_relative_to_the_scale() -> None:
+    expected = expect(declared=1e-3)
+    expected.check("y", np.arange(1.0, 9.0) * (1 + 9e-4), "y")
+    with pytest.raises(BrokenError):
+        expected.check("y", np.arange(1.0, 9.0) * 1.003, "y")
+
+
+def test_the_errors_are_evaluated_only_where_they_are_needed() -> None:
+    calls = []
+
+    def compute(oracle: Oracle) -> dict[str, Any]:
+        calls.append(oracle)
+        return {"y": oracle.rounding.array(np.ones(3))}
+
+    expected = expect(compute)
+    expected.check("y", np.ones(3), "y")
+    assert len(calls) == 1
+    expected.check("y", 1 + NOISE["float32"] * np.ones(3), "y")
+    assert len(calls) == 1 + COPIES
+
+
+def test_noise_is_of_its_size_and_keeps_ties_and_zeros() -> None:
+    noise = Noise(0.01, (0,))
+    values = np.random.default_rng(0).standard_normal((2000,)).astype("float32").astype(float)
+    relative = noise.array(values) / values - 1
+    np.testing.assert_allclose(np.abs(relative), 0.01, rtol=1e-9)
+    assert abs((relative > 0).mean() - 0.5) < 0.05
+    assert (noise.array(values) != noise.array(values)).any()
+    assert len(set(noise.array(np.full(50, 1.5)))) == 1
+    assert (noise.array(np.zeros(3)) == 0).all()
+    copies = np.stack([values + 1e-30j, values])
+    assert (noise.array(copies, axes=1).real[0] == noise.array(copies, axes=1).real[1]).sum() > 900
+
+
+def test_a_float16_gradient_is_far_outside_the_tolerance() -> None:
+    result = runner(HalfGradients).run("gradient/dense@float32")
+    assert result.finding is not None
+    assert result.finding.difference is not None
+    assert result.finding.allowed is not None
+    assert result.finding.difference > 4 * result.finding.allowed
+
+
+def test_the_least_sharp_tolerance_finds_a_mantissa_of_eleven_bits() -> None:
+    assert SHARP * NOISE["float32"] < 2.0**-12
