@@ -52,6 +52,10 @@ class ClusterError(UserError):
     """A scheduler or workers that cannot be reached, or were lost."""
 
 
+class ClusterWarning(UserWarning):
+    """A cluster that anybody who can connect to it can use."""
+
+
 class MissingExtraError(UserError, ImportError):
     """A part of the package that is not installed. It is an ImportError too, so that
     `pytest.importorskip` and `except ImportError` work."""

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
+from listening_sockets import listening
 
 from dlsys_bench.data import load
 from dlsys_bench.engines.registry import create
+from dlsys_bench.errors import ClusterError, ClusterWarning
 from dlsys_bench.extras import missing
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import run
@@ -30,6 +35,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import MappingProxyType
 
 from dlsys_bench.spec.layers import Dense, Flatten
 from dlsys_bench.spec.model import Model
@@ -49,6 +55,9 @@ def train(seed):
         log.write(f"{seed}\\n")
     time.sleep(0.2)
     return {"accuracy": 0.9 + seed / 1000}
+
+def broken(seed):
+    raise RuntimeError(f"no data for seed {seed}")
 
 def slow(seed):
     train(seed)
@@ -87,17 +96,36 @@ os.execv(sys.executable, [sys.executable, "-m", "dlsys_bench", *sys.argv[1:]])
 """
 
 
+STARTED: list[subprocess.Popen[str]] = []
+"""The commands that the test has started."""
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder with trainings. What a test has started ends with it, also if it fails."""
     (tmp_path / "mine.py").write_text(MINE)
-    return tmp_path
+    try:
+        yield tmp_path
+    finally:
+        while STARTED:
+            process = STARTED.pop()
+            # A command that was killed may have left processes of its group.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
 
 
 def start(
-    folder: Path, *arguments: str, how: tuple[str, ...] = ("-m", "dlsys_bench")
+    folder: Path,
+    *arguments: str,
+    how: tuple[str, ...] = ("-m", "dlsys_bench"),
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.Popen[str]:
     # In a group of its own, which a signal can be sent to as a terminal does.
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *how, "calibrate", *arguments],
         cwd=folder,
         text=True,
@@ -105,8 +133,11 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "DLSYS_BENCH_DATA": ""},
+        | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path]), "DLSYS_BENCH_DATA": ""}
+        | dict(environment),
     )
+    STARTED.append(process)
+    return process
 
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> str:
@@ -230,9 +261,47 @@ def test_failed_workers_and_trainings_do_not_affect_other_runs(folder: Path) -> 
     assert sorted(stored(folder)) == in_reference(folder, "mine.troubled") == [0, 1, 2, 4, 6, 7]
 
 
+def test_a_training_that_always_fails_is_given_up(folder: Path) -> None:
+    process = start(folder, "mine:broken", "--seeds", "20", "--workers", "1")
+    out, said = process.communicate(timeout=120)
+    assert process.returncode == 2, said
+    assert said.count("Traceback") == said.count('raise RuntimeError(f"no data') == 1
+    failed = [line for line in said.splitlines() if line.startswith("failed: ")]
+    assert failed == [
+        f"failed: mine:broken, seed {seed}: RuntimeError: no data for seed {seed}"
+        for seed in range(3)
+    ]
+    assert "20 requested, 0 trained, 4 failed, 16 given up" in said
+    assert out == ""
+    files = {file.name for file in folder.rglob("*") if file.is_file()}
+    assert {name for name in files if not name.endswith(".pyc")} == {"mine.py"}
+
+
+def test_local_workers_accept_no_connections(folder: Path) -> None:
+    process = start(folder, "mine:train", "--seeds", "8", "--workers", "2")
+    found, looks = list[str](), 0
+    while process.poll() is None:
+        found += listening(process.pid)
+        looks += len(begun(folder)) > 0
+        time.sleep(0.05)
+    assert looks > 2
+    assert found == []
+    assert in_reference(folder) == list(range(8))
+
+
+def test_listening_sockets_are_found(tmp_path: Path) -> None:
+    with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unix:
+        assert listening(os.getpid()) == []
+        tcp.bind(("127.0.0.1", 0))
+        unix.bind(str(tmp_path / "unix"))
+        tcp.listen()
+        unix.listen()
+        assert len(listening(os.getpid())) == 2
+
+
 @contextmanager
 def cluster(
-    folder: Path, workers: int = 2
+    folder: Path, workers: int = 2, certificates: Sequence[str] = ()
 ) -> Iterator[tuple[str, subprocess.Popen[bytes], list[subprocess.Popen[bytes]]]]:
     """Start a scheduler and workers on this machine; return its address and the processes."""
     if error := missing("cluster"):
@@ -245,10 +314,16 @@ def cluster(
         processes.append(subprocess.Popen(command, **common))  # type: ignore[call-overload]
         return processes[-1]
 
-    local = ("--host", "127.0.0.1", "--no-dashboard")
+    local = ("--host", "127.0.0.1", "--no-dashboard", *certificates)
     try:
         scheduler = begin(
-            "distributed.cli.dask_scheduler", *local, "--port", "0", "--scheduler-file", str(file)
+            "distributed.cli.dask_scheduler",
+            *local,
+            "--port",
+            "0",
+            "--scheduler-file",
+            str(file),
+            *(("--protocol", "tls") if certificates else ()),
         )
         until(lambda: file.exists() and file.read_text().endswith("}"))
         address = json.loads(file.read_text())["address"]
@@ -276,7 +351,8 @@ def test_cluster_survives_a_lost_worker_and_a_lost_scheduler_can_be_resumed(
         killed = time.monotonic()
         said = ended(process, 2)
         assert time.monotonic() - killed < 20
-    assert said.count("\n") == 1
+    assert said.count("\n") == 2
+    assert "does not authenticate its clients" in said.splitlines()[0]
     kept = stored(folder)
     assert f"no longer answers; this command stored {len(kept)} runs in reports/runs.db" in said
     assert "--resume" in said
@@ -288,6 +364,46 @@ def test_cluster_survives_a_lost_worker_and_a_lost_scheduler_can_be_resumed(
     assert sum(begun(folder).values()) <= 20 + 1 + 2 * 2
     said = call(folder, "mine:train", "--seeds", "25", "--cluster", "nothing://x", code=2)
     assert "cannot use the cluster at nothing://x" in said
+
+
+@pytest.mark.slow
+def test_cluster_with_certificates(folder: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    key, certificate = str(folder / "key.pem"), str(folder / "certificate.pem")
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    request += ["-subj", "/CN=localhost", "-keyout", key, "-out", certificate]
+    subprocess.run(request, check=True, capture_output=True)
+    files = {"ca-file": certificate, "cert": certificate, "key": key}
+    options = [text for name, file in files.items() for text in (f"--tls-{name}", file)]
+    with cluster(folder, 1, options) as (address, _, _):
+        assert address.startswith("tls://")
+        tls = "DASK_DISTRIBUTED__COMM__TLS__"
+        environment = {
+            f"{tls}CA_FILE": certificate,
+            f"{tls}CLIENT__CERT": certificate,
+            f"{tls}CLIENT__KEY": key,
+        }
+        arguments = ("mine:train", "--seeds", "2", "--cluster", address)
+        said = ended(start(folder, *arguments), 2)
+        assert f"cannot use the cluster at {address}: " in said
+        said = ended(start(folder, *arguments, environment=environment))
+        assert "2 requested, 2 trained" in said
+        assert "authenticate" not in said
+    assert in_reference(folder) == [0, 1]
+
+
+def test_only_clusters_without_certificates_are_warned_of() -> None:
+    cluster = pytest.importorskip("dlsys_bench.runs.calibration.cluster")
+    assert cluster.is_authenticated("tls://10.0.0.1:8786")
+    for address in ("tcp://10.0.0.1:8786", "10.0.0.1:8786", "ucx://10.0.0.1:8786"):
+        assert not cluster.is_authenticated(address)
+    with (
+        pytest.warns(ClusterWarning, match="tcp://127.0.0.1:1 does not authenticate its clients"),
+        pytest.raises(ClusterError, match="cannot use the cluster at tcp://127.0.0.1:1"),
+        cluster.cluster_workers("tcp://127.0.0.1:1", "cpu"),
+    ):
+        pass
 
 
 def test_scheduler_lost_with_all_runs_in_flight_is_reported(folder: Path) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from dask import config
-from distributed import Client, KilledWorker, wait
+from distributed import Client, KilledWorker, Security, wait
 from distributed.comm import connect
 
-from dlsys_bench.errors import ClusterError
+from dlsys_bench.errors import ClusterError, ClusterWarning
 from dlsys_bench.runs.calibration.job import Failure, Job, train
 from dlsys_bench.runs.calibration.workers import ATTEMPTS, DIED, Ended, WorkersLostError
 
@@ -24,6 +25,9 @@ SECONDS_TO_START = 60
 SECONDS_TO_FETCH = 10
 """The longest time in which a result may arrive; after it, the result is asked for again."""
 
+AUTHENTICATED = ("tls",)
+"""The protocols by which both sides show a certificate."""
+
 SETTINGS: dict[str, Any] = {
     "distributed.scheduler.allowed-failures": ATTEMPTS - 1,
     "distributed.comm.timeouts.connect": SECONDS_TO_CONNECT,
@@ -32,18 +36,33 @@ SETTINGS: dict[str, Any] = {
 
 @contextmanager
 def cluster_workers(address: str, device: str) -> Iterator[ClusterWorkers]:
-    """Connect to the scheduler at an address. Raises ClusterError if none answers, or it has no
-    workers."""
+    """Connect to the scheduler at an address, with the certificates of dask's configuration
+    (`distributed.comm.tls`) if it is one of tls://.
+
+    Warns if the scheduler does not authenticate its clients. Raises ClusterError if none answers,
+    or it has no workers.
+    """
+    if not is_authenticated(address):
+        warnings.warn(
+            f"the scheduler at {address} does not authenticate its clients: whoever can connect to "
+            "it can execute code as the user of each worker, and it can send code to this process; "
+            "start it with certificates and use tls://",
+            ClusterWarning,
+            stacklevel=2,
+        )
     with ExitStack() as stack:
         stack.enter_context(config.set(SETTINGS))
         stack.enter_context(_quiet())
         try:
+            security = Security()
             # A client that never reaches its scheduler prints complaints when it is closed.
-            asyncio.run(_check_answers(address))
-            client = Client(address, set_as_default=False, timeout=SECONDS_TO_CONNECT)
+            asyncio.run(_check_answers(address, security))
+            client = Client(
+                address, security=security, set_as_default=False, timeout=SECONDS_TO_CONNECT
+            )
             stack.callback(_close, client)
             client.wait_for_workers(1, timeout=SECONDS_TO_START)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ClusterError(f"cannot use the cluster at {address}: {reason}") from error
         yield ClusterWorkers(client, _resources(client, device))
@@ -125,9 +144,16 @@ def _resources(client: Any, device: str) -> dict[str, int] | None:
     return GPU if device == "cuda" and declared else None
 
 
-async def _check_answers(address: str) -> None:
-    """Raise OSError or ValueError if nothing answers at an address."""
-    (await connect(address, timeout=SECONDS_TO_CONNECT)).abort()
+def is_authenticated(address: str) -> bool:
+    """Return True if the address is one at which both sides show a certificate."""
+    return address.partition("://")[0] in AUTHENTICATED
+
+
+async def _check_answers(address: str, security: Any) -> None:
+    """Raise OSError, ValueError or TypeError if nothing answers at an address, or certificates are
+    missing."""
+    arguments = security.get_connection_args("client")
+    (await connect(address, timeout=SECONDS_TO_CONNECT, **arguments)).abort()
 
 
 def _close(client: Any) -> None:
