@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 
@@ -40,11 +41,22 @@ def loads(text: str) -> Any:
     for an object that gives a name twice, and for a text that is nested too deeply.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        try:
+            return json.loads(text, object_pairs_hook=_unique)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:
+            # Python refuses to convert a whole number of thousands of digits.
+            return json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {error.msg} (character {error.pos + 1})") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _whole(digits: str) -> float:
+    """Return a whole number; infinity for one that is larger than any float."""
+    return int(digits) if len(digits) <= sys.float_info.max_10_exp else math.inf
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from dlsys_bench.runs.calibration import (
     merge,
     start_workers,
 )
-from dlsys_bench.runs.callables import ENGINE, find_train
+from dlsys_bench.runs.callables import find_train
 from dlsys_bench.runs.dependencies import changes_since, summary
-from dlsys_bench.runs.key import Key
+from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import (
     Store,
@@ -115,7 +115,7 @@ def _check_protocols(jobs: Sequence[Job], files: Files) -> None:
 
     They would be mistaken for runs from the same distribution as the new ones.
     """
-    now = {job.key.study: job.key.protocol for job in jobs if job.key.engine == ENGINE}
+    now = {job.key.study: job.key.protocol for job in jobs if job.key.engine == CALLABLE}
     for file in files if now else ():
         for run in read(file) if file.exists() else ():
             if run.key.study not in now:
@@ -136,7 +136,7 @@ def _stored(store: Store, files: Files) -> set[Key]:
 
 def _stale(store: Store, jobs: Sequence[Job]) -> set[Key]:
     """The keys of the stored runs of a training whose data files have changed since."""
-    wanted = {job.key for job in jobs if job.key.engine == ENGINE} & store.keys()
+    wanted = {job.key for job in jobs if job.key.engine == CALLABLE} & store.keys()
     runs = store.runs() if wanted else []
     return {run.key for run in runs if run.key in wanted and changes_since(run)}
 

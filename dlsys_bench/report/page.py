@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from jinja2 import Environment
 
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.errors import UserError, count_of
+from dlsys_bench.errors import StoreWarning, UserError, count_of
 from dlsys_bench.report.plots.table import DEFAULT, plots
 from dlsys_bench.report.table import Table
 from dlsys_bench.report.tables import power_table, tables
@@ -19,7 +21,7 @@ from dlsys_bench.runs.run import choose_dataset
 from dlsys_bench.runs.store import file_name
 from dlsys_bench.studies.base import Case, Study
 from dlsys_bench.studies.registry import studies
-from dlsys_bench.text import one_line
+from dlsys_bench.text import describe, one_line
 from dlsys_bench.verdicts.design import ALPHA, BETA
 from dlsys_bench.verdicts.gate import Terms, share
 from dlsys_bench.verdicts.power import power
@@ -27,6 +29,8 @@ from dlsys_bench.verdicts.power import power
 Appendix = Callable[[Sequence[Result]], Mapping[str, Sequence[Table]]]
 """Given all the runs of a report, returns the tables that follow those of each study, by its
 name."""
+
+T = TypeVar("T")
 
 TEMPLATE = """# dlsys_bench: {{ count }} runs
 
@@ -72,9 +76,12 @@ def _section(
         for plot in known.plots if known else (DEFAULT,):
             # Curves need epochs, which a user's own training and a study that measures have not.
             if any(run.history or (run.figures and plot != DEFAULT) for run in runs):
-                path = plots()[plot](runs, folder / f"{file_name(study, dataset, tier, plot)}.png")
                 where = ", ".join(filter(None, (dataset, tier)))
-                pictures.append((f"{study}{f' on {where}' * bool(where)}: {plot}", path))
+                title = f"{study}{f' on {where}' * bool(where)}: {plot}"
+                file = folder / f"{file_name(study, dataset, tier, plot)}.png"
+                draw = partial(plots()[plot], runs, file)
+                if path := _made(f"the plot of {title}", draw):
+                    pictures.append((title, path))
     return {
         "study": study,
         "title": known.title if known else "",
@@ -119,8 +126,25 @@ def _appendices(names: Sequence[str], results: Sequence[Result]) -> dict[str, Se
     found: dict[str, Sequence[Table]] = {}
     for target in dict.fromkeys(study.appendix for study in known if study.appendix):
         appendix = cast(Appendix, load_attribute(target, "appendix"))
-        found |= appendix(results)
+        found |= _made(f"the appendix {target}", partial(appendix, results)) or {}
     return found
+
+
+def _made(what: str, make: Callable[[], T]) -> T | None:
+    """Return what a function makes of stored runs; None, with a warning, if it fails.
+
+    The figures of a study have the structure that the study gave them. A file may hold others, and
+    what depends on them must not prevent the rest of the report.
+    """
+    try:
+        return make()
+    except UserError:
+        raise
+    except Exception as error:
+        warnings.warn(
+            f"{what} is left out: {one_line(describe(error))}", StoreWarning, stacklevel=2
+        )
+        return None
 
 
 def _stack(run: Result) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.errors import UserError, type_of
 from dlsys_bench.provenance import provenance
-from dlsys_bench.runs.key import Key
+from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Metric
 
@@ -21,9 +21,6 @@ Train = Callable[[int], float | Mapping[str, float]]
 
 METRIC = "metric"
 """The name of the figure of a training that returns one number."""
-
-ENGINE = "callable"
-"""The engine in the keys of these runs."""
 
 
 def find_train(target: str) -> Train:
@@ -53,7 +50,7 @@ def train_once(train: Train, seed: int, name: str | None = None) -> Result:
     figures = _figures(returned, name)
     lost = [key for key, value in figures.items() if not math.isfinite(value)]
     return Result(
-        key=Key(name, engine=ENGINE, seed=seed),
+        key=Key(name, engine=CALLABLE, seed=seed),
         convention="",
         recipe={},
         history=[],
@@ -96,7 +93,7 @@ def stored_figures(values: Sequence[float], metric: str | Metric | None = None) 
             raise ValueError
         return [
             Result(
-                key=Key(engine=ENGINE, seed=-1 - place),
+                key=Key(engine=CALLABLE, seed=-1 - place),
                 convention="",
                 recipe={},
                 history=[],

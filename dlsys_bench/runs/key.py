@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from dlsys_bench.studies.base import Case
 
 
+CALLABLE = "callable"
+"""The engine in the keys of the runs of a user's own training."""
+
+
 @dataclass(frozen=True, order=True)
 class Key:
     """The identity of a run: two runs with equal keys repeat one training on the same stack.

@@ -21,7 +21,7 @@ from dlsys_bench.runs.fields import (
     Text,
     Whole,
 )
-from dlsys_bench.runs.key import FIELDS, TABLE, Key
+from dlsys_bench.runs.key import CALLABLE, FIELDS, TABLE, Key
 
 SCHEMA = 1
 
@@ -61,8 +61,11 @@ class Result:
 
     def metric(self, name: str) -> float | None:
         """Return a figure of the run or of its last epoch; None if it diverged or has none."""
-        if self.status == "finished" and isinstance(self.figures.get(name), int | float):
-            return float(self.figures[name])
+        figure = self.figures.get(name)
+        # A bool is an int in Python.
+        number = isinstance(figure, int | float) and not isinstance(figure, bool)
+        if self.status == "finished" and figure is not None and number:
+            return float(figure)
         if self.status != "finished" or self.last is None:
             return None
         value: float | None = getattr(self.last, name, None)
@@ -89,6 +92,8 @@ class Result:
         Raises ValueError, with the field and its value, if it is not a result.
         """
         found = RUN.read(_without_lost_losses(values), "")
+        if found["engine"] == CALLABLE:
+            found |= RUN_OF_CALLABLE.read(values, "")
         key = Key(*(found.pop(name) for name in FIELDS))
         history = [Epoch(**epoch) for epoch in found.pop("history")]
         return cls(key=key, history=history, **found)
@@ -174,3 +179,6 @@ RUN = Record(
     ),
 )
 """The fields of a run in a file: those of its key, and those of the result."""
+
+RUN_OF_CALLABLE = Record({"figures": Object(Real())}, optional=frozenset({"figures"}))
+"""The figures of a user's own training, which are all numbers."""

@@ -12,8 +12,8 @@ from dlsys_bench.data import Dataset
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.registry import share_random_numbers
 from dlsys_bench.errors import UserError, nearest
-from dlsys_bench.runs.callables import ENGINE, METRIC, Train, name_of, train_once
-from dlsys_bench.runs.key import Key
+from dlsys_bench.runs.callables import METRIC, Train, name_of, train_once
+from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import OnEpoch, run
 from dlsys_bench.runs.store import find_reference, reference_runs
@@ -161,7 +161,7 @@ def gate_training(
         source = f"{source}, {lacking} without {judged} left out"
     values = [value_of(run, judged, terms.side) for run in having]
     candidate = Candidate(
-        Key(name, engine=ENGINE),
+        Key(name, engine=CALLABLE),
         judged,
         lambda seed: _train_and_check(train, seed, name, judged.name, source),
         shlex.join(["dlsys-bench", "gate", name, *options, *terms.arguments()]),

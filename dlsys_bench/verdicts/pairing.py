@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dlsys_bench.runs.callables import ENGINE
-from dlsys_bench.runs.key import Key
+from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 
 
@@ -98,4 +97,4 @@ def _protocol(run: Result) -> str:
 
     That of a user's own training is ignored: it changes with what is to be compared.
     """
-    return "" if run.key.engine == ENGINE else run.key.protocol
+    return "" if run.key.engine == CALLABLE else run.key.protocol

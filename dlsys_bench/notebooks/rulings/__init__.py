@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from scipy import stats
 
+from dlsys_bench.errors import UserError
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.rulings import comparisons, qualitative, single
 from dlsys_bench.notebooks.rulings.contradictions import confront
@@ -19,6 +20,7 @@ from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling
 from dlsys_bench.notebooks.rulings.runs import Runs
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
+from dlsys_bench.text import describe, one_line
 
 ClaimRule = Callable[[Claim, Runs], Judged]
 """Judges a claim on runs."""
@@ -44,7 +46,15 @@ SPECIAL: dict[str, ClaimRule] = {"nb4.eggholder": comparisons.deeper}
 
 def judge(claim: Claim, runs: Runs) -> Judged:
     """The ruling on one claim, taken alone."""
-    return SPECIAL.get(claim["id"], KINDS[claim["kind"]])(claim, runs)
+    ruled = SPECIAL.get(claim["id"], KINDS[claim["kind"]])
+    try:
+        return ruled(claim, runs)
+    except UserError:
+        raise
+    except Exception as error:
+        # The figures in a file of runs need not have the structure that their study gives them.
+        reason = f"its runs have figures that cannot be tested: {one_line(describe(error))}"
+        return Judged(claim, Ruling.NOT_TESTABLE, reason)
 
 
 def rule(

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from dlsys_bench.data import Dataset, Scaling, load
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import UserError
-from dlsys_bench.runs.callables import ENGINE, find_train, train_once
+from dlsys_bench.runs.callables import find_train, train_once
 from dlsys_bench.runs.dependencies import TRAINING, data_files, dependencies_of, protocol_of
-from dlsys_bench.runs.key import Key
+from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import run
 from dlsys_bench.studies.registry import find
@@ -109,7 +109,7 @@ def jobs_of_training(target: str, seeds: Iterable[int]) -> list[Job]:
     its environment now, so that runs of a changed training are not mixed with the others."""
     folder, protocol = os.getcwd(), protocol_of(target)  # noqa: PTH109
     return [
-        Job(Key(target, engine=ENGINE, seed=seed, protocol=protocol), target, None, folder)
+        Job(Key(target, engine=CALLABLE, seed=seed, protocol=protocol), target, None, folder)
         for seed in seeds
     ]
 

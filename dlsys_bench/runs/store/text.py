@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlsys_bench.errors import StoreError
-from dlsys_bench.runs.callables import ENGINE
+from dlsys_bench.runs.key import CALLABLE
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store.identity import Found
 from dlsys_bench.runs.store.rejected import Rejected, parse
@@ -38,7 +38,7 @@ def line_of(result: Result) -> str:
     values = result.to_dict()
     # The recipe keeps all digits: only measured values are rounded. The figures of a user's own
     # training keep theirs, since its required precision is unknown.
-    names = ["history", "seconds"] + (["figures"] if result.key.engine != ENGINE else [])
+    names = ["history", "seconds"] + (["figures"] if result.key.engine != CALLABLE else [])
     try:
         measured = {name: _shorten(values[name]) for name in names}
         return dumps(values | measured, separators=(",", ":")) + "\n"
