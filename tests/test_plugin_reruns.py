@@ -59,3 +59,4 @@ def test_a_rerun_repeats_the_verdict(pytester: pytest.Pytester) -> None:
     assert printed.count("FAIL: ") >= 1
     (verdict,) = json.loads((pytester.path / "verdicts.json").read_text())
     assert verdict["outcome"] == "FAIL"
+    assert verdict["replay"] == "pytest test_project.py::test_broken"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -198,7 +199,11 @@ class AccuracyGate:
 
         def judge() -> Verdict:
             stored, source = self._reference_runs(train, reference, metric)
-            return gate_training(train, stored, metric=metric, terms=terms, source=source)
+            verdict = gate_training(train, stored, metric=metric, terms=terms, source=source)
+            if isinstance(reference, str | Path):
+                return verdict
+            # The values are nowhere but in the test.
+            return replace(verdict, replay=shlex.join(["pytest", self.request.node.nodeid]))
 
         return self.judge.settle(self.request, judge)
 

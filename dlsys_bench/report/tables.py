@@ -12,8 +12,7 @@ import numpy as np
 
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.report.table import NONE, Columns, Table
-from dlsys_bench.runs.callables import ENGINE
-from dlsys_bench.runs.key import Key
+from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.spec.model import Model
 from dlsys_bench.studies.registry import superseded
@@ -117,7 +116,7 @@ def results_table(results: Sequence[Result]) -> Table:
 def _place(run: Result) -> tuple[str, ...]:
     key = run.key
     # The protocol of a user's own training changes with the packages that are to be compared.
-    protocol = "" if key.engine == ENGINE else key.protocol
+    protocol = "" if key.engine == CALLABLE else key.protocol
     return key.study, key.arm, key.dataset, key.tier, key.engine, key.device, protocol
 
 

@@ -9,7 +9,7 @@ import pytest
 from results import EPOCH, make_result
 
 from dlsys_bench.report.tables import tables
-from dlsys_bench.runs.callables import ENGINE
+from dlsys_bench.runs.key import CALLABLE
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
 
@@ -33,7 +33,7 @@ def test_runs_of_two_protocols_are_not_averaged(figures: dict[str, float]) -> No
 
 def test_runs_of_a_changed_training_of_a_user_are_one_row() -> None:
     results = [
-        make_result(seed, engine=ENGINE, protocol=str(seed), figures={"accuracy": 0.5})
+        make_result(seed, engine=CALLABLE, protocol=str(seed), figures={"accuracy": 0.5})
         for seed in range(3)
     ]
     assert [row[">seeds"] for row in rows(results)] == ["3"]
