@@ -22,7 +22,15 @@ from dlsys_bench.runs.checkpoint import load, save
 
 @check("checkpoint", "weights")
 def weights(trial: Trial) -> None:
-    """A network built from the weights of another has equal weights and predicts the same."""
+    """A network built from the weights of another has equal weights and predicts the same.
+
+    Why: A network is stored and moved between engines as its tensors, so these must be all there is
+    to it.
+    Broken by: An engine whose `weights` leaves out the moving statistics, or whose `build` loads a
+    kernel transposed.
+    Fix: Let `build` and `weights` go over the same list of tensors, `model.tensors`, state
+    included.
+    """
     trial.search(networks(trial), lambda example: _restore(trial, example), examples=15)
 
 
@@ -42,7 +50,13 @@ def _restore(trial: Trial, example: Example) -> None:
 
 @check("checkpoint", "file")
 def file(trial: Trial) -> None:
-    """A training that continues from a file ends as one that is not interrupted."""
+    """A training that continues from a file ends as one that is not interrupted.
+
+    Why: A long training is interrupted and continued; the result must not depend on that.
+    Broken by: An engine that keeps part of the state of a network, such as a moving mean, outside
+    its tensors.
+    Fix: Store everything that `fit` reads from a network in the tensors that `weights` returns.
+    """
     engine, plan = trial.engine, Plan(3, parity=True)
     model, recipe, samples = prepare(trial, MLP_DROPOUT_BATCH_NORM)
     original = engine.build(model, plan.weights(model))

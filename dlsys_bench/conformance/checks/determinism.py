@@ -49,7 +49,14 @@ def _trained(trial: Trial, seed: int, *, parity: bool = False) -> Weights:
 
 @check("determinism", "seed", requires=["native"])
 def seed(trial: Trial) -> None:
-    """One seed gives equal weights, whatever was trained in between; another seed gives others."""
+    """One seed gives equal weights, whatever was trained in between; another seed gives others.
+
+    Why: A run can be repeated and a difference explained only if the seed decides everything that
+    is random.
+    Broken by: An engine that draws from the clock or from a global generator, or that ignores the
+    seed of the plan.
+    Fix: Create one generator per training from `plan.seed`, and draw nothing from any other.
+    """
     first, other, again = (_trained(trial, number) for number in (1, 2, 1))
     for name in differing(first, again):
         apart = float(np.abs(first[name] - again[name]).max())
@@ -61,7 +68,13 @@ def seed(trial: Trial) -> None:
 
 @check("determinism", "dropout", requires=["native", "layer:dropout"])
 def dropout(trial: Trial) -> None:
-    """The seed of the plan decides the masks, where nothing else is random."""
+    """The seed of the plan decides the masks, where nothing else is random.
+
+    Why: Seeds that drop the same units give runs that are not independent, and a gate then trusts
+    them too much.
+    Broken by: An engine that seeds its masks with a constant, or once when the network is built.
+    Fix: Seed the generator of the masks from `plan.seed` at the start of `fit`.
+    """
     if not _seeds_differ(trial, DROPS, shuffle=False):
         what = "plans with seeds 1 and 2 drop the same units"
         raise broken(Fault.NOT_DETERMINISTIC, what, layer="dropout_1")
@@ -69,7 +82,14 @@ def dropout(trial: Trial) -> None:
 
 @check("determinism", "plan")
 def plan(trial: Trial) -> None:
-    """One plan gives equal weights."""
+    """One plan gives equal weights.
+
+    Why: A plan states every random number, so two trainings by one plan have nothing in which to
+    differ.
+    Broken by: An engine whose sums depend on the scheduling of threads, or that reuses
+    uninitialised memory.
+    Fix: Add in a fixed order, and initialise every buffer before it is accumulated into.
+    """
     first, again = (_trained(trial, 1, parity=True) for _ in range(2))
     for name in differing(first, again):
         what = f"{name} differs between two trainings by one plan"
@@ -78,7 +98,14 @@ def plan(trial: Trial) -> None:
 
 @check("determinism", "alone")
 def alone(trial: Trial) -> None:
-    """A training leaves other networks, and the process's random generators, as they were."""
+    """A training leaves other networks, and the process's random generators, as they were.
+
+    Why: Several networks are trained in one process, and the caller has random numbers of its own.
+    Broken by: An engine that shares a buffer between networks, or calls `numpy.random.seed` in
+    `fit`.
+    Fix: Keep all state in the network, and use a generator object instead of the functions of the
+    module.
+    """
     model, recipe, samples = prepare(trial, MLP_DROPOUT_BATCH_NORM)
     one, other = (trial.engine.build(model, seed=number) for number in (1, 2))
     before = trial.engine.weights(one)
@@ -102,7 +129,14 @@ def _seed_process() -> None:
 @check("determinism", "replicas")
 def replicas(trial: Trial) -> None:
     """Replicas that train together: by a plan, each ends where it does when it trains alone;
-    natively, each has its own order and masks."""
+    natively, each has its own order and masks.
+
+    Why: Replicas that are trained together stand for independent runs, so each must end as it would
+    alone.
+    Broken by: An engine that gives all replicas the order or the masks of the first, or one
+    learning rate.
+    Fix: Draw the order, the masks and the rate of each replica from its own plan and recipe.
+    """
     loss = example_loss(trial, SHARED.loss)
     recipes = [
         supported(trial, replace(SHARED, optimizer=SGD(rate, 0.9), loss=loss)) for rate in RATES

@@ -33,7 +33,15 @@ def subjects() -> dict[str, Case | str]:
 @check_each("distribution", subjects(), dtype="")
 def distribution(trial: Trial, case: Case | str) -> None:
     """Trainings on scanned digits, with other seeds than the reference runs, until the gate of
-    their accuracies decides. They take long, so they run in the engine's default dtype alone."""
+    their accuracies decides. They take long, so they run in the engine's default dtype alone.
+
+    Why: Everything else can be right and an accuracy still be off, because a mistake only shows
+    over many updates.
+    Broken by: An engine whose native shuffling or dropout is slightly wrong in a way that no other
+    check knows.
+    Fix: Compare the trainings by a plan first (`trajectory`); if they agree, the mistake is in what
+    the engine draws.
+    """
     if isinstance(case, str):
         raise NotApplicableError(case)
     data, _ = choose_dataset(case, "digits", None)

@@ -25,7 +25,14 @@ UNITS, SAMPLES = 400, 50
 
 @check("state", "dropout", requires=["layer:dropout"])
 def dropout(trial: Trial) -> None:
-    """The fraction that is kept, of each unit and each sample, and the scale of the rest."""
+    """The fraction that is kept, of each unit and each sample, and the scale of the rest.
+
+    Why: A wrong fraction or scale changes the strength of the regularisation without any error.
+    Broken by: An engine that takes the drop rate for the keep rate, does not divide by the keep
+    rate, or shares a mask.
+    Fix: Keep a value if a uniform number is at least the drop rate, and divide what is kept by one
+    minus it.
+    """
     x, y = np.ones((SAMPLES, UNITS)), np.zeros((SAMPLES, 1))
     for rate in (0.5, 0.2, 0.1, 0.9):
         layer = f"dropout({rate:g})"
@@ -51,7 +58,14 @@ def dropout(trial: Trial) -> None:
 
 @check("state", "dropout-of-images", requires=["layer:dropout", "layer:flatten"])
 def dropout_of_images(trial: Trial) -> None:
-    """Every value of an image is dropped independently, and every image has its own mask."""
+    """Every value of an image is dropped independently, and every image has its own mask.
+
+    Why: Dropping whole channels or pixels is another layer (spatial dropout), which regularises
+    differently.
+    Broken by: An engine that draws one mask for all channels, for all pixels, or for all images of
+    a batch.
+    Fix: Draw a mask of the complete shape (N, H, W, C).
+    """
     model = Model("images", (10, 10, 4), (Dropout(0.5), Flatten(), Dense(1)))
     network = trial.engine.build(model, seed=trial.seed)
     batch = Batch(np.ones((SAMPLES, 10, 10, 4)), np.zeros((SAMPLES, 1)), training=True)
@@ -64,7 +78,14 @@ def dropout_of_images(trial: Trial) -> None:
 
 @check("state", "dropout-in-fit", requires=["layer:dropout", "native", "optimizer:sgd"])
 def dropout_in_fit(trial: Trial) -> None:
-    """The masks of a native training: a new one for every sample, every step and every epoch."""
+    """The masks of a native training: a new one for every sample, every step and every epoch.
+
+    Why: Masks that repeat from step to step freeze a part of the network instead of averaging over
+    many.
+    Broken by: An engine that seeds the generator of the masks in every step or every epoch, or
+    compiles the mask in as a constant.
+    Fix: Seed once at the start of `fit`, and carry the state of the generator from step to step.
+    """
     turns = 16
     for drop_rate in (0.5, 0.25):
         for unit, samples, batch_size, epochs in (

@@ -41,7 +41,13 @@ PARTS = {
 
 @check_each("evaluation", PARTS, requires=needed_layers)
 def parts(trial: Trial, model: Model) -> None:
-    """The prediction of a sample does not depend on the samples that are predicted with it."""
+    """The prediction of a sample does not depend on the samples that are predicted with it.
+
+    Why: Data are predicted in pieces that fit into memory, which must not change the predictions.
+    Broken by: An engine that uses the statistics of the batch in `predict`, or that mixes up the
+    last, smaller piece.
+    Fix: Use the moving statistics outside training, and predict the last piece with its own size.
+    """
     model = supported(trial, model)
     network = trial.engine.build(model, start(trial, model))
     x = trial.generator.standard_normal((4100, *model.input_shape))
@@ -55,7 +61,14 @@ def parts(trial: Trial, model: Model) -> None:
 @check_each("evaluation", LOSSES, requires=lambda record: [f"loss:{record.kind}"])
 def running(trial: Trial, record: type[Loss]) -> None:
     """The running loss and accuracy: means over all samples of an epoch, the smaller last batch
-    weighted by its size; of an epoch that is cut short, over the samples it used."""
+    weighted by its size; of an epoch that is cut short, over the samples it used.
+
+    Why: The running figures are what people watch; a mean that weights a small last batch as a
+    whole one is off.
+    Broken by: An engine that averages the means of the batches, or divides by all samples when an
+    epoch is cut short.
+    Fix: Sum the loss of each batch times its size, and divide by the number of samples used.
+    """
     loss = record.of()
     outputs = 1 if loss.targets == "signs" else 3
     model = Model("running", (3,), (Dense(outputs),))
@@ -65,7 +78,13 @@ def running(trial: Trial, record: type[Loss]) -> None:
 
 @check("evaluation", "many-classes")
 def classes(trial: Trial) -> None:
-    """Three hundred classes, more than a byte can number."""
+    """Three hundred classes, more than a byte can number.
+
+    Why: Labels of more than 255 classes do not fit into a byte, and some engines convert them to
+    one.
+    Broken by: An engine that stores labels as `uint8`.
+    Fix: Convert labels to an integer type of at least 32 bits.
+    """
     loss = label_loss(trial)
     model = Model("classes", (3,), (Dense(300),))
     y = trial.generator.permutation(300)[:11]
@@ -74,7 +93,13 @@ def classes(trial: Trial) -> None:
 
 @check("evaluation", "while-learning")
 def learning(trial: Trial) -> None:
-    """The loss of a batch is the one before its update, by the statistics of the batch."""
+    """The loss of a batch is the one before its update, by the statistics of the batch.
+
+    Why: A running loss that is measured after the update is smaller, and cannot be compared with
+    other engines.
+    Broken by: An engine that evaluates the loss again after the update, or in inference mode.
+    Fix: Report the loss whose gradient made the update.
+    """
     layers = (Dense(4), Activation("tanh"), BatchNorm(), Dense(3))
     model = trainable(trial, Model("learning", (3,), layers))
     samples, weights = regression(trial, 11, outputs=3), start(trial, model)
@@ -90,7 +115,14 @@ def learning(trial: Trial) -> None:
 
 @check("evaluation", "ties")
 def ties(trial: Trial) -> None:
-    """Of equal outputs, the first is the prediction; an output of zero has no sign."""
+    """Of equal outputs, the first is the prediction; an output of zero has no sign.
+
+    Why: Where outputs are equal, a different choice of the class changes the accuracy.
+    Broken by: An engine that takes the last of equal outputs, or that counts an output of zero as a
+    sign.
+    Fix: Use the first of the largest outputs; for signs, compare the product of output and target
+    with zero.
+    """
     losses = [LOSSES[kind].of() for kind in trial.losses]
     classifying = [loss for loss in losses if loss.targets != "values"]
     if not classifying:

@@ -58,7 +58,15 @@ def requires_native(optimizer: Optimizer) -> list[str]:
 
 @check_each("trajectory", SUBJECTS, requires=requires, prefix="fit-")
 def layers(trial: Trial, subject: LayerSubject) -> None:
-    """Two steps of a layer above a batch norm, which also shows what the layer passes down."""
+    """Two steps of a layer above a batch norm, which also shows what the layer passes down.
+
+    Why: An engine may compute a layer rightly in `gradients` and wrongly in `fit`, where it is
+    fused, compiled or written anew.
+    Broken by: An engine whose training step uses other code for {subject} than `gradients`, or
+    passes a wrong gradient to the layer below.
+    Fix: Compare the gradient in `fit` with that of `gradients` for the example; share the code if
+    possible.
+    """
     several = single_layers(trial, subject).filter(lambda example: len(example.batch.x) > 1)
     trial.search(several, lambda example: _compare_layer(trial, subject, example), examples=12)
 
@@ -84,7 +92,14 @@ def _compare_layer(trial: Trial, subject: LayerSubject, example: Example) -> Non
 
 @check_each("trajectory", VARIANTS, requires=requires_native, prefix="native-")
 def optimizers(trial: Trial, optimizer: Optimizer) -> None:
-    """Each optimiser natively, with batches of one size and of several."""
+    """Each optimiser natively, with batches of one size and of several.
+
+    Why: Native training is the mode in which people train, and often takes another path through a
+    framework.
+    Broken by: An engine that hands {subject} to its framework with a default that the record
+    overrides.
+    Fix: Pass every option of the record on, and check those that the framework names differently.
+    """
     # A bias below a batch norm would have a gradient of rounding errors, of which Adam and RMSprop
     # make whole steps.
     layers = (BatchNorm(moving_decay=0.7), Dense(3), Activation("tanh"), Dense(2))
@@ -121,7 +136,14 @@ def requires_loss(record: type[Loss]) -> list[str]:
 
 @check_each("trajectory", LOSSES, requires=requires_loss, prefix="native-")
 def losses(trial: Trial, record: type[Loss]) -> None:
-    """Each loss natively."""
+    """Each loss natively.
+
+    Why: Native training may use a loss of the framework whose mean or whose form of the targets
+    differs.
+    Broken by: An engine that sums {subject} over the batch in `fit` where `gradients` takes the
+    mean.
+    Fix: Divide by the number of samples of the batch, not by the batch size of the recipe.
+    """
     loss = record.of()
     outputs = 1 if loss.targets == "signs" else 3
     model = Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(outputs)))
@@ -135,7 +157,14 @@ def losses(trial: Trial, record: type[Loss]) -> None:
 
 @check_each("trajectory", VARIANTS, requires=requires_optimizer, prefix="long-")
 def long(trial: Trial, optimizer: Optimizer) -> None:
-    """Eighty steps, which reveal a count or a memory that ends early."""
+    """Eighty steps, which reveal a count or a memory that ends early.
+
+    Why: Some mistakes start late: a count that overflows, a history that is cut, a correction that
+    ends.
+    Broken by: An engine that stops the bias correction of Adam after some steps, or counts steps in
+    6 bits.
+    Fix: Find the first step that differs with the plan's limit on the steps, `Plan(steps=...)`.
+    """
     training = _small_training(trial, optimizer, samples=8, batch_size=4, epochs=40)
     compare_trainings(trial, training, "after 80 steps")
 
@@ -155,7 +184,14 @@ def _small_training(
 
 @check("trajectory", "large-batch")
 def large_batch(trial: Trial) -> None:
-    """Batches of 200, which an engine may split: means and statistics are over all samples."""
+    """Batches of 200, which an engine may split: means and statistics are over all samples.
+
+    Why: Engines split large batches over cores or devices, and have to put means and statistics
+    together.
+    Broken by: An engine that averages the gradients of unequal parts, or normalises each part by
+    itself.
+    Fix: Weight each part by its number of samples, and compute the statistics over the whole batch.
+    """
     layers = (BatchNorm(moving_decay=0.7), Dense(3), Activation("tanh"), Dense(2))
     model = trainable(trial, Model("drawn", (3,), layers))
     recipe = regression_recipe(trial, batch_size=200, epochs=2)
@@ -166,7 +202,12 @@ def large_batch(trial: Trial) -> None:
 
 @check("trajectory", "deep")
 def deep(trial: Trial) -> None:
-    """Twelve layers of each kind, whose names have two digits."""
+    """Twelve layers of each kind, whose names have two digits.
+
+    Why: Names such as dense_10 sort between dense_1 and dense_2, and are easily mixed up.
+    Broken by: An engine that sorts its tensors by name.
+    Fix: Keep tensors in the order of `model.tensors`.
+    """
     twelve: tuple[Layer, ...] = (Dense(3), Activation("tanh")) * 12
     model = trainable(trial, Model("deep", (3,), (*twelve, Dense(2))))
     recipe = regression_recipe(trial, batch_size=6, epochs=2)

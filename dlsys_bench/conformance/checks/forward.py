@@ -61,13 +61,27 @@ def compare(trial: Trial, example: Example) -> None:
 
 @check_each("forward", SUBJECTS, requires=requires)
 def forward(trial: Trial, subject: LayerSubject) -> None:
-    """The output of one layer."""
+    """The output of one layer.
+
+    Why: Everything above rests on the output of each layer, with every option, in training and in
+    inference.
+    Broken by: An engine that forgets an option of {subject}, such as its padding, its strides or
+    its epsilon.
+    Fix: Evaluate the example by hand from the definition, and compare the intermediate values.
+    """
     trial.search(single_layers(trial, subject), lambda example: compare(trial, example))
 
 
 @check("forward", "network")
 def network(trial: Trial) -> None:
-    """Networks of up to six layers."""
+    """Networks of up to six layers.
+
+    Why: Layers that are right alone may not fit together: layouts, shapes and modes meet.
+    Broken by: An engine that flattens images channel first, or that leaves a buffer of one layer to
+    the next.
+    Fix: The finding names the first layer whose output differs: look at what it gets from the one
+    below.
+    """
     trial.search(networks(trial), lambda example: compare(trial, example))
 
 
@@ -86,7 +100,14 @@ FAR = np.array([[-1000.0, -80.0, 0.0, 80.0, 1000.0], [1.0, 1000.0, 999.0, -1000.
 @check("forward", "far", requires=["layer:activation"])
 def far(trial: Trial) -> None:
     """Activations of large inputs, whose exponential overflows: the output is right and the
-    gradient is finite."""
+    gradient is finite.
+
+    Why: Large values occur in diverging and in untrained networks; an overflow turns all weights
+    into NaN.
+    Broken by: An engine that computes a sigmoid or a softmax from exponentials that overflow.
+    Fix: Subtract the largest value before the exponential of a softmax; use the stable form of a
+    sigmoid.
+    """
     for function in trial.functions:
         layers = (Activation(function), Dense(2))
         loss, model = example_loss(trial), trainable(trial, Model("far", (5,), layers))
@@ -145,7 +166,13 @@ LENET5 = Model(
 
 @check("forward", "lenet5", requires=needed_layers(LENET5))
 def lenet5(trial: Trial) -> None:
-    """A network of realistic size, on more images than drawn examples have."""
+    """A network of realistic size, on more images than drawn examples have.
+
+    Why: Small examples do not fill the blocks and caches for which engines have separate code.
+    Broken by: An engine that handles the last images of a batch, or a fifth block of channels,
+    wrongly.
+    Fix: Vary the number of images and channels until the difference appears.
+    """
     compare(trial, lenet5_example(trial))
 
 

@@ -55,19 +55,36 @@ def compare(trial: Trial, example: Example) -> None:
 
 @check_each("gradient", SUBJECTS, requires=requires)
 def gradient(trial: Trial, subject: LayerSubject) -> None:
-    """The gradients of one layer."""
+    """The gradients of one layer.
+
+    Why: A wrong gradient still trains, only worse; no error and no figure gives it away.
+    Broken by: An engine that forgets a term of the derivative of {subject}, or averages where it
+    has to sum.
+    Fix: Compare the formula of the backward pass with the derivative of the forward pass, term by
+    term; the factor between the values is often a hint.
+    """
     trial.search(single_layers(trial, subject), lambda example: compare(trial, example))
 
 
 @check("gradient", "network")
 def network(trial: Trial) -> None:
-    """Networks of up to six layers, with any loss."""
+    """Networks of up to six layers, with any loss.
+
+    Why: What a layer passes down has to be right for the layers below it, and for every loss.
+    Broken by: An engine whose layer changes the gradient in place that another layer still needs.
+    Fix: The finding names the highest tensor whose gradient differs: look at the layer above it.
+    """
     trial.search(networks(trial), lambda example: compare(trial, example))
 
 
 @check("gradient", "lenet5", requires=needed_layers(LENET5))
 def lenet5(trial: Trial) -> None:
-    """A network of realistic size: the slope along two random directions in every tensor and x."""
+    """A network of realistic size: the slope along two random directions in every tensor and x.
+
+    Why: Small examples do not fill the blocks and caches for which engines have separate code.
+    Broken by: An engine that leaves out the last block of images in the gradient of a kernel.
+    Fix: Compare the gradient block by block: half the images, half the channels.
+    """
     example, engine = lenet5_example(trial), trial.engine
     network = engine.build(example.model, example.weights)
     found = engine.gradients(network, example.batch, example.loss)

@@ -31,7 +31,14 @@ from dlsys_bench.spec.model import Model, Tensor
 @check_each("initializer", INITIALIZERS, requires=lambda record: [f"initializer:{record.kind}"])
 def initializer(trial: Trial, record: type[Initializer]) -> None:
     """The kernels of a dense layer and a convolution, with different fans and tens of thousands of
-    values, and the tensors beside them that start as a constant."""
+    values, and the tensors beside them that start as a constant.
+
+    Why: A start from the wrong scale trains slower or not at all, and looks like a bad learning
+    rate.
+    Broken by: An engine that takes fan-out for fan-in in {subject}, or forgets the size of the
+    window of a convolution.
+    Fix: Compute the bounds or the variance from `tensor.fans` by the formula of the record.
+    """
     kernel = record.of()
     networks: list[tuple[Shape, tuple[Layer, ...]]] = [
         ((150,), (Dense(300, kernel_initializer=kernel), *norm_if_available(trial)))
@@ -52,7 +59,14 @@ def initializer(trial: Trial, record: type[Initializer]) -> None:
 @check("initializer", "every-tensor")
 def every_tensor(trial: Trial) -> None:
     """Each tensor by its own initialiser and its options: three kernels, and a bias that does not
-    start at zero."""
+    start at zero.
+
+    Why: Each tensor has an initialiser of its own, and frameworks have defaults that step in
+    silently.
+    Broken by: An engine that starts every bias at zero, or every kernel by the initialiser of the
+    first.
+    Fix: Go over `model.tensors` and use `tensor.initializer` for each.
+    """
     layers = (
         Dense(1000, kernel_initializer=GlorotUniform(), bias_initializer=Normal(stddev=0.3)),
         Activation("tanh"),
@@ -116,7 +130,14 @@ def _wrong(
 
 @check("initializer", "seeds")
 def seeds(trial: Trial) -> None:
-    """One seed gives one network, another seed another, and no two tensors are the same draw."""
+    """One seed gives one network, another seed another, and no two tensors are the same draw.
+
+    Why: Runs of different seeds have to be independent, and runs of one seed equal.
+    Broken by: An engine that draws all layers from one seed, cuts a seed to 8 bits, or treats seed
+    0 as no seed (`if seed:`).
+    Fix: Derive a separate stream for each tensor from the whole seed, and test `seed is None`
+    instead of its truth.
+    """
     model = Model("seeds", (20,), (Dense(20), Dense(20), Dense(2)))
     model = supported(trial, model)
 

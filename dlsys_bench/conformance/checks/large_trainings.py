@@ -64,13 +64,24 @@ def _smooth(optimizer: Optimizer) -> Optimizer:
 
 @check_each("step", VARIANTS, requires=requires_optimizer, prefix="large-")
 def steps(trial: Trial, optimizer: Optimizer) -> None:
-    """Three updates of a layer of 784 by 300, followed by forty tensors."""
+    """Three updates of a layer of 784 by 300, followed by forty tensors.
+
+    Why: Engines update large tensors in blocks and many tensors in groups.
+    Broken by: An engine that forgets rows beyond a block, or the 33rd tensor of a group, in the
+    update of {subject}.
+    Fix: The finding names the rows and columns that differ: look for a limit of that size.
+    """
     _compare_steps(trial, optimizer, (784,), (Dense(300), Dense(4)), tensors=40)
 
 
 @check("step", "tensors-130")
 def tensors(trial: Trial) -> None:
-    """Three updates of 130 tensors, by the optimiser of the engine that keeps the most state."""
+    """Three updates of 130 tensors, by the optimiser of the engine that keeps the most state.
+
+    Why: Deep networks have more tensors than an engine's tables or fused kernels may expect.
+    Broken by: An engine whose fused optimiser takes at most 128 tensors.
+    Fix: Loop over groups of tensors, and test with one more than a group holds.
+    """
     available = [o for o in VARIANTS.values() if f"optimizer:{o.kind}" not in trial.lacks]
     defined = [o for o in available if allowing_conventions(trial, o)]
     if not defined:
@@ -141,7 +152,13 @@ def _by_own_gradients(trial: Trial, training: TrainingCase) -> Weights:
 @check("step", "every-weight", requires=["optimizer:sgd", "loss:mean_squared_error"])
 def every_weight(trial: Trial) -> None:
     """Each of 600 weights moves by the gradient of its own sample. The checks of the order and of
-    dropout in `fit` recognise the samples by the weights that move."""
+    dropout in `fit` recognise the samples by the weights that move.
+
+    Why: The order of the samples is inferred from the weights that move, so every weight has to be
+    able to.
+    Broken by: An engine that updates at most 512 rows of a kernel.
+    Fix: The finding names the rows that stay: look for a limit of that size.
+    """
     model = Model("every", (EVERY,), (Dense(1, use_bias=False),))
     samples = Samples(np.eye(EVERY), 1 + np.arange(EVERY)[:, None] / EVERY)
     recipe = regression_recipe(trial, SGD(0.1), batch_size=EVERY, epochs=1)
@@ -155,7 +172,12 @@ IMAGE, VECTOR = (20, 18, 132), (784,)
 
 @check("trajectory", "fit-large", requires=["optimizer:sgd", "loss:mean_squared_error"])
 def fit_large(trial: Trial) -> None:
-    """One step of a network of every layer that the engine has, with many channels and units."""
+    """One step of a network of every layer that the engine has, with many channels and units.
+
+    Why: Real layers are larger than the blocks, tiles and limits that engines have.
+    Broken by: An engine that treats channels beyond 128 wrongly in the training step.
+    Fix: The finding names the channels or units that differ: look for a limit of that size.
+    """
     layers = _every_layer(trial)
     for plan in plans(trial):
         # Native masks are random.
@@ -205,7 +227,12 @@ def _compare_fit(trial: Trial, drawn: Model, plan: Plan) -> None:
 
 @check("trajectory", "batches-of-512")
 def large_batches(trial: Trial) -> None:
-    """Two batches of 512 and a smaller one, of 1,100 samples."""
+    """Two batches of 512 and a smaller one, of 1,100 samples.
+
+    Why: Batches of hundreds of samples are split, and the last one is smaller.
+    Broken by: An engine that leaves out the samples beyond the 256th of a batch.
+    Fix: The finding names the step that differs: compare its gradient with that of half the batch.
+    """
     layers = (Dense(6), Activation("tanh"), *norm_if_available(trial, moving_decay=0.7), Dense(2))
     model = to_convention(trial.convention, Model("batches", (5,), layers))
     recipe = regression_recipe(trial, batch_size=512, epochs=1)
@@ -220,7 +247,12 @@ ROWS = {"rows": PARTS["parts"], "rows-of-images": PARTS["parts-of-images"]}
 @check_each("evaluation", ROWS, requires=requirements)
 def rows(trial: Trial, drawn: Model) -> None:
     """Predictions of ten thousand samples. The counts are multiples of the sizes in which engines
-    predict, or leave a few samples over."""
+    predict, or leave a few samples over.
+
+    Why: Data are predicted in internal batches, of which the last is smaller or is missing.
+    Broken by: An engine that drops or repeats the last internal batch of `predict`.
+    Fix: Predict the last batch with its own size, and concatenate all.
+    """
     model = to_convention(trial.convention, drawn)
     weights = start(trial, model)
     network, reference = trial.engine.build(model, weights), trial.oracle.build(model, weights)
@@ -234,7 +266,13 @@ def rows(trial: Trial, drawn: Model) -> None:
 
 @check("initializer", "large")
 def initializer(trial: Trial) -> None:
-    """A kernel of 784 by 300, as a whole and in blocks of rows."""
+    """A kernel of 784 by 300, as a whole and in blocks of rows.
+
+    Why: A large kernel may be drawn in blocks, each of which needs its own stream and the fans of
+    the whole.
+    Broken by: An engine that repeats the draw of a block, or computes the fans of the block.
+    Fix: Draw from one generator in sequence, with the fans of the complete kernel.
+    """
     drawn = (record.of() for kind, record in INITIALIZERS.items() if _has(trial, kind))
     fans = Fans(784, 300)
     kernels = [each for each in drawn if each.distribution(fans).family != "constant"]
@@ -260,7 +298,12 @@ def _has(trial: Trial, kind: str) -> bool:
 
 @check("state", "dropout-large", requires=["layer:dropout"])
 def dropout(trial: Trial) -> None:
-    """The masks that an engine draws for 520 samples of 784 values."""
+    """The masks that an engine draws for 520 samples of 784 values.
+
+    Why: A large mask may be drawn in blocks or from few random bits, and then repeats.
+    Broken by: An engine that reuses a block of random bits for every 256 samples.
+    Fix: Draw as many random numbers as there are values.
+    """
     samples, units = 520, 784
     network = trial.engine.build(
         Model("large", (units,), (Dropout(0.5), Dense(1))), seed=trial.seed

@@ -45,7 +45,14 @@ CASES = st.builds(
 @check_each("loss", LOSSES, requires=lambda record: [f"loss:{record.kind}"])
 def loss(trial: Trial, record: type[Loss]) -> None:
     """One loss, on outputs up to thousands, whose exponential overflows: the outputs of a dense
-    layer that is the identity."""
+    layer that is the identity.
+
+    Why: The loss and its gradient start every update; a wrong factor is a wrong learning rate.
+    Broken by: An engine that sums {subject} over the batch, takes probabilities for logits, or
+    overflows on large outputs.
+    Fix: Take the mean over the batch, and compute the logarithm of a softmax with the largest
+    output subtracted.
+    """
     trial.search(CASES, lambda case: _compare(trial, record.of(), case))
 
 

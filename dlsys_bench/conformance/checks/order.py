@@ -24,7 +24,13 @@ from dlsys_bench.conformance.trial import Trial
 
 @check("trajectory", "order", requires=["native"])
 def order(trial: Trial) -> None:
-    """Every epoch uses every sample once, and takes another order than the first."""
+    """Every epoch uses every sample once, and takes another order than the first.
+
+    Why: Each epoch has to visit every sample once, in a new order, or the training is another one.
+    Broken by: An engine that shuffles once, drops the smaller last batch, draws with replacement,
+    or ignores the seed.
+    Fix: Draw one permutation per epoch from a generator that is seeded once per training.
+    """
     check_movement(trial, 80)
     check_repeats(trial, trial.seed)
     for count, size in ((80, 32), (30, 4)):
@@ -57,7 +63,12 @@ def _compare_epochs(first: NDArray[Any], later: NDArray[Any], count: int, epoch:
 
 @check("trajectory", "shuffling", requires=["native"])
 def shuffling(trial: Trial) -> None:
-    """The order of a shuffled epoch does not depend on that of the data or of the last epoch."""
+    """The order of a shuffled epoch does not depend on that of the data or of the last epoch.
+
+    Why: A shuffle buffer that is smaller than the data leaves the samples near where they were.
+    Broken by: An engine that shuffles within windows of some hundred samples.
+    Fix: Shuffle the indices of all samples.
+    """
     count = 600
     check_movement(trial, count)
     check_repeats(trial, trial.seed)

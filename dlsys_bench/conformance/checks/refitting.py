@@ -43,7 +43,15 @@ class Pair(NamedTuple):
 def again(trial: Trial, optimizer: Optimizer) -> None:
     """Two trainings of one network and one of another, by a plan and natively. Each starts with a
     fresh optimiser and numbers its epochs from 1; predictions, outputs and gradients after it
-    follow from the weights that it left."""
+    follow from the weights that it left.
+
+    Why: Networks are trained in stages, and several in one process; nothing may be left over from
+    one training to the next.
+    Broken by: An engine that keeps the state of {subject} in the network, or predicts by a compiled
+    copy of earlier weights.
+    Fix: Create the optimiser in `fit`, and read the weights anew in `predict`, `trace` and
+    `gradients`.
+    """
     layers = (BatchNorm(moving_decay=0.7), Dense(3), Activation("tanh"), Dense(2))
     convention = conventions_of(trial, optimizer)[0]
     model = to_convention(convention, trainable(trial, Model("again", (3,), layers)))

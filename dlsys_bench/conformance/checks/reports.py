@@ -64,7 +64,14 @@ def requires_loss(record: type[Loss]) -> list[str]:
 @check_each("evaluation", LOSSES, requires=requires_loss, prefix="epochs-")
 def epochs(trial: Trial, record: type[Loss]) -> None:
     """The running loss and accuracy of each of six epochs, by a plan and natively, of a training
-    whose figures rise and fall: they are those of the epoch alone."""
+    whose figures rise and fall: they are those of the epoch alone.
+
+    Why: Learning curves, early stopping and comparisons read these figures and trust that each is
+    of its own epoch.
+    Broken by: An engine that reports the best value so far, the epoch before, or a running mean
+    that is never reset.
+    Fix: Reset the sums at the start of each epoch, and report them when it ends.
+    """
     case, figures = _rising_and_falling(trial, record.of())
     for plan in plans(trial):
         network = trial.engine.build(case.model, case.weights)

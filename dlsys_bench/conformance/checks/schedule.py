@@ -89,7 +89,14 @@ MODEL = Model("scheduled", (3,), (Dense(3), Activation("tanh"), Dense(2)))
 
 @check_each("schedule", CASES, requires=lambda case: case.requires)
 def schedule(trial: Trial, case: ScheduleCase) -> None:
-    """The weights after every step, which reveal its learning rate, and the history."""
+    """The weights after every step, which reveal its learning rate, and the history.
+
+    Why: A learning rate that is one step early or late changes every later weight.
+    Broken by: An engine that reads the schedule of {subject} after the update, once per epoch, or
+    not at all.
+    Fix: Use `recipe.rate(step)` with the number of the update from 0, and the sizes that the recipe
+    gives.
+    """
     ways = allowing_conventions(trial, case.recipe.optimizer)
     if not ways:
         conventions = ", ".join(trial.engine.conventions)
@@ -124,7 +131,12 @@ def _compare_histories(actual: list[Epoch], expected: list[Epoch]) -> None:
 
 @check("schedule", "second-fit", requires=["schedule"])
 def second(trial: Trial) -> None:
-    """A second training starts its schedule anew."""
+    """A second training starts its schedule anew.
+
+    Why: A second training is a new training, and its schedule starts at step 0.
+    Broken by: An engine that counts steps in the network or in the optimiser it keeps.
+    Fix: Count the steps of the training in `fit`.
+    """
     model = trainable(trial, MODEL)
     samples, weights = regression(trial, 11), start(trial, model)
     recipe = replace(CASES["ramp"].recipe, loss=example_loss(trial))

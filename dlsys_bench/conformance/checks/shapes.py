@@ -50,7 +50,14 @@ def _build_small(trial: Trial) -> GuardedNetwork:
 @check_each("shapes", SUBJECTS, requires=requires)
 def shapes(trial: Trial, subject: LayerSubject) -> None:
     """Every result of one layer, which the guard compares with the protocol, and the weights, which
-    have to be those that were given."""
+    have to be those that were given.
+
+    Why: Every other check reads these results, so their shapes, names and dtypes come first.
+    Broken by: An engine that returns the kernel of {subject} transposed, or leaves out a tensor of
+    its state.
+    Fix: Return numpy arrays in the layout of the interface: images (N, H, W, C), kernels (..., in,
+    out).
+    """
     trial.search(single_layers(trial, subject), lambda example: _call_all(trial, example), 12)
 
 
@@ -68,7 +75,13 @@ def _call_all(trial: Trial, example: Example) -> None:
 
 @check("shapes", "batches")
 def batches(trial: Trial) -> None:
-    """Batches of none, of one and of many samples, x in other memory layouts and dtypes."""
+    """Batches of none, of one and of many samples, x in other memory layouts and dtypes.
+
+    Why: Data come in any number of samples, in any memory layout and dtype.
+    Broken by: An engine that reads the memory of a strided array as if it were contiguous, or fails
+    on no samples.
+    Fix: Convert with `numpy.ascontiguousarray(x, dtype)` where a library reads memory.
+    """
     engine, generator, network = trial.engine, trial.generator, _build_small(trial)
     for samples in (0, 1, 2, 1003):
         engine.predict(network, generator.standard_normal((samples, 3)))
@@ -88,7 +101,13 @@ def batches(trial: Trial) -> None:
 
 @check("shapes", "arrays", requires=["layer:flatten"])
 def arrays(trial: Trial) -> None:
-    """Images and labels as people have them: in other memory layouts, and labels of few bits."""
+    """Images and labels as people have them: in other memory layouts, and labels of few bits.
+
+    Why: Slices, transposed images and small integer labels are what people have.
+    Broken by: An engine that passes the pointer of an image to a library without regard to its
+    strides.
+    Fix: Convert inputs and targets once, at the entry of each method.
+    """
     x = trial.generator.standard_normal((12, 4, 4, 2))[::2]
     loss = example_loss(trial, CategoricalCrossEntropy())
     y = targets(loss, 3, 12, trial.generator)[::2]
@@ -131,7 +150,13 @@ def _results(trial: Trial, x: Array, y: NDArray[Any]) -> dict[str, Array]:
 @check("shapes", "history")
 def history(trial: Trial) -> None:
     """One Epoch for each epoch, numbered from 1, with the steps since the start, yielded as the
-    epoch ends."""
+    epoch ends.
+
+    Why: Callers stop a training, evaluate and draw curves by these epochs.
+    Broken by: An engine that yields all epochs at the end, counts from 0, or restarts the steps in
+    each epoch.
+    Fix: Write `fit` as a generator that yields when an epoch ends (see `training_epochs`).
+    """
     engine, network, samples = trial.engine, _build_small(trial), regression(trial, 10)
     recipe = regression_recipe(trial, SGD(0.01), batch_size=4, epochs=3)
     epochs, predictions = [], []
@@ -152,7 +177,13 @@ def history(trial: Trial) -> None:
 
 @check("shapes", "copies")
 def copies(trial: Trial) -> None:
-    """Arrays that were given or returned stay as they were, which the guard checks at each call."""
+    """Arrays that were given or returned stay as they were, which the guard checks at each call.
+
+    Why: A caller that changes its own array must not change the network, nor the other way round.
+    Broken by: An engine that returns views of its weights, or trains in the arrays that `build` was
+    given.
+    Fix: Copy on the way in and on the way out.
+    """
     engine, model, loss = trial.engine, trainable(trial, SMALL), example_loss(trial)
     own = Plan(1).weights(model)
     x = trial.generator.standard_normal((6, 3))
@@ -181,7 +212,13 @@ def copies(trial: Trial) -> None:
 
 @check("shapes", "repeated")
 def repeated(trial: Trial) -> None:
-    """A method that is called twice with the same arguments returns the same."""
+    """A method that is called twice with the same arguments returns the same.
+
+    Why: Predicting and taking gradients must leave nothing behind.
+    Broken by: An engine that accumulates gradients over calls, or draws from a generator in
+    inference.
+    Fix: Set gradients to zero before they are accumulated, and draw masks only in training.
+    """
     engine, network, samples = trial.engine, _build_small(trial), regression(trial, 6)
     batch = Batch(samples.x, samples.y)
 
@@ -203,7 +240,12 @@ def repeated(trial: Trial) -> None:
 
 @check("shapes", "quiet")
 def quiet(trial: Trial) -> None:
-    """Nothing is printed to standard output, which programs parse."""
+    """Nothing is printed to standard output, which programs parse.
+
+    Why: Programs parse the standard output of the commands.
+    Broken by: An engine that shows the progress bar of its framework.
+    Fix: Switch the output of the framework off, or write to standard error.
+    """
     engine, samples = trial.engine, regression(trial, 4)
     recipe = regression_recipe(trial, SGD(0.01), batch_size=2, epochs=1, shuffle=True)
     with standard_output() as printed:

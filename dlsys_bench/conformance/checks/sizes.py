@@ -98,7 +98,12 @@ def requires(subject: LayerSubject) -> list[str]:
 
 @check_each("forward", SUBJECTS, requires=lambda subject: subject.requires, prefix="large-")
 def forward(trial: Trial, subject: LayerSubject) -> None:
-    """The outputs of a large layer, in training, and the prediction."""
+    """The outputs of a large layer, in training, and the prediction.
+
+    Why: Real layers are larger than the blocks, tiles and limits that engines have.
+    Broken by: An engine that treats units beyond 128, or samples beyond 256, wrongly in {subject}.
+    Fix: The finding names the rows and columns that differ: look for a limit of that size.
+    """
     for example in large_examples(trial, subject):
         _compare_outputs(trial, example)
 
@@ -121,7 +126,12 @@ def _compare_outputs(trial: Trial, example: Example) -> None:
 
 @check_each("gradient", SUBJECTS, requires=requires, prefix="large-")
 def gradient(trial: Trial, subject: LayerSubject) -> None:
-    """The gradients of a large layer along random directions."""
+    """The gradients of a large layer along random directions.
+
+    Why: The gradient of a large kernel is a sum over blocks, of which one is easily forgotten.
+    Broken by: An engine that forgets kernel rows beyond the 640th in the gradient of {subject}.
+    Fix: The finding names the rows and columns that differ: look for a limit of that size.
+    """
     for example in large_examples(trial, subject):
         compare_slopes(trial, example)
 
@@ -132,7 +142,12 @@ TENSORS = {"tensors-40": 40, "tensors-130": 130}
 
 @check_each("gradient", TENSORS, requires=lambda count: requires(SUBJECTS["tanh"]))
 def tensors(trial: Trial, count: int) -> None:
-    """The gradients of every tensor of a network that has many."""
+    """The gradients of every tensor of a network that has many.
+
+    Why: Deep networks have more tensors than an engine's tables may expect.
+    Broken by: An engine that forgets the gradient of the 33rd tensor.
+    Fix: Loop over all tensors of the model, however many there are.
+    """
     model = many_tensors(trial, count)
     example = random_example(trial, model, samples=16)
     compare_slopes(trial, example._replace(weights=mild_weights(model, trial.seed)))
@@ -145,7 +160,13 @@ EVERY = 600
 @check("gradient", "every-weight", requires=requires(SUBJECTS["dense"]))
 def every_weight(trial: Trial) -> None:
     """Each of 600 weights has a gradient of its own sample. The checks of the order and of dropout
-    in `fit` recognise the samples by the weights that move."""
+    in `fit` recognise the samples by the weights that move.
+
+    Why: The order of the samples is inferred from the weights that move, so every weight needs its
+    gradient.
+    Broken by: An engine that computes the gradient of at most 512 rows of a kernel.
+    Fix: The finding names the rows without a gradient: look for a limit of that size.
+    """
     model = Model("every", (EVERY,), (Dense(1, use_bias=False),))
     x, y = np.eye(EVERY), 1 + np.arange(EVERY)[:, None] / EVERY
     network = trial.engine.build(model, {"dense_1.kernel": np.zeros((EVERY, 1))})

@@ -48,7 +48,13 @@ BATCH_NORM = SUBJECTS["batch_norm"]
 
 @check("state", "batch_norm", requires=requires(BATCH_NORM))
 def moving(trial: Trial) -> None:
-    """The moving mean and variance after one step and after three."""
+    """The moving mean and variance after one step and after three.
+
+    Why: Predictions outside training rest on these statistics, and no gradient ever repairs them.
+    Broken by: An engine that mixes up decay and momentum (0.9 and 0.1), or uses the biased variance
+    where its convention does not.
+    Fix: Compare with the formula of `BatchNorm` in the convention that the engine names.
+    """
 
     def body(example: Example) -> None:
         samples = Samples(example.batch.x, example.batch.y)
@@ -77,7 +83,13 @@ def moving_long(trial: Trial) -> None:
 
 @check("state", "looking")
 def looking(trial: Trial) -> None:
-    """Predicting, tracing and taking gradients move no tensor, in training mode neither."""
+    """Predicting, tracing and taking gradients move no tensor, in training mode neither.
+
+    Why: Looking at a network must not train it.
+    Broken by: An engine whose forward pass in training mode updates the moving statistics in
+    `trace` or `gradients`.
+    Fix: Update the state of layers in `fit` alone.
+    """
     trial.search(networks(trial), lambda example: _look(trial, example), examples=15)
 
 
@@ -102,7 +114,14 @@ def _look(trial: Trial, example: Example) -> None:
 @check("state", "mode")
 def mode(trial: Trial) -> None:
     """Predictions during and after a training run in inference mode, and a training after a
-    prediction runs in training mode; by a plan and natively."""
+    prediction runs in training mode; by a plan and natively.
+
+    Why: A network that stays in training mode predicts with dropout and with the statistics of the
+    batch.
+    Broken by: An engine that switches to training mode in `fit` and not back, or the other way
+    round.
+    Fix: Pass the mode with each call instead of storing it in the network.
+    """
     if not (has(trial, "layer:batch_norm") or has(trial, "layer:dropout")):
         raise NotApplicableError("the engine lacks every layer that has a mode")
     layers = (Dense(4), BatchNorm(moving_decay=0.5), Dropout(0.5), Dense(2))
@@ -134,7 +153,13 @@ def mode(trial: Trial) -> None:
 @check("state", "stopped")
 def stopped(trial: Trial) -> None:
     """A training that is closed after an epoch leaves nothing behind but the weights: no masks, no
-    order, no limit."""
+    order, no limit.
+
+    Why: Trainings are stopped early, and the network is used and trained on.
+    Broken by: An engine that leaves the masks or the order of a plan installed when its generator
+    is closed.
+    Fix: Undo in a `finally` clause, or keep what belongs to a training in local variables of `fit`.
+    """
     engine = trial.engine
     model = trainable(trial, Model("stopped", (6,), (Dense(4), Dropout(0.5), Dense(2))))
     samples = regression(trial, 8, inputs=6)
@@ -156,7 +181,12 @@ def stopped(trial: Trial) -> None:
 
 @check("state", "optimizer")
 def optimizer(trial: Trial) -> None:
-    """Every training starts with a fresh optimiser, of this network and of others."""
+    """Every training starts with a fresh optimiser, of this network and of others.
+
+    Why: A training that goes on with an old momentum is not the training that was asked for.
+    Broken by: An engine that stores its optimiser in the network and does not reset it.
+    Fix: Create the state of the optimiser at the start of `fit`.
+    """
     model = trainable(trial, Model("fresh", (3,), (Dense(2), Activation("tanh"), Dense(2))))
     samples, weights = regression(trial, 6), start(trial, model)
     recipe = regression_recipe(trial, Adam(0.01), batch_size=6, epochs=3)

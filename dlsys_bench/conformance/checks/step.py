@@ -65,7 +65,14 @@ DRAWN = {
 
 @check_each("step", DRAWN, requires=lambda variant: variant.requires)
 def step(trial: Trial, variant: Variant) -> None:
-    """Four updates of one variant of an optimiser."""
+    """Four updates of one variant of an optimiser.
+
+    Why: Frameworks define {subject} differently in details that change every weight.
+    Broken by: An engine that adds epsilon inside the root, forgets the bias correction, or applies
+    the momentum twice.
+    Fix: Compare the formula of the record, in the convention of the finding, with the update, one
+    term at a time.
+    """
     ways = allowing_conventions(trial, VARIANTS[variant.name])
     if not ways:
         conventions = ", ".join(trial.engine.conventions)

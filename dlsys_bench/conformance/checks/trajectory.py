@@ -42,7 +42,14 @@ STEPS = 10
 @check_each("trajectory", NETWORKS, requires=lambda network: network.requires)
 def trajectory(trial: Trial, network: TrajectoryNetwork) -> None:
     """Ten steps over three epochs, the last batch of each smaller, from one plan of weights, order
-    and masks. If the engine diverges from the oracle, the finding names the step and the layer."""
+    and masks. If the engine diverges from the oracle, the finding names the step and the layer.
+
+    Why: Parts that are right one by one may not work together over several steps, epochs and a
+    smaller last batch.
+    Broken by: An engine that gives samples their neighbours' targets when it shuffles, or uses the
+    order of the first epoch again.
+    Fix: The finding names the first step, and in it the first layer: replay up to that step.
+    """
     model, recipe, samples = prepare(trial, network)
     plan = Plan(trial.seed, steps=STEPS, parity=True)
     training = TrainingCase(model, plan.weights(model), samples, recipe, plan)
@@ -66,7 +73,14 @@ def _locate(trial: Trial, training: TrainingCase, finding: Finding) -> Finding:
 
 @check("trajectory", "native", requires=["native"])
 def native(trial: Trial) -> None:
-    """Three epochs without a plan. Nothing is shuffled or dropped, so nothing is random."""
+    """Three epochs without a plan. Nothing is shuffled or dropped, so nothing is random.
+
+    Why: Native training is the mode in which people train; here nothing in it is random, so it is
+    known exactly.
+    Broken by: An engine that adds weight decay, clips gradients or skips the last batch by a
+    default of its framework.
+    Fix: Compare with the training by a plan, which gives the same weights here.
+    """
     model, recipe, samples = prepare(trial, MLP)
     recipe = replace(recipe, shuffle=False)
     training = TrainingCase(model, start(trial, model), samples, recipe, Plan(1))
@@ -75,7 +89,14 @@ def native(trial: Trial) -> None:
 
 @check("trajectory", "divergence")
 def divergence(trial: Trial) -> None:
-    """A loss that is not finite raises a DivergedError that names the epoch and the batch."""
+    """A loss that is not finite raises a DivergedError that names the epoch and the batch.
+
+    Why: A training that has diverged should end at once, with the place where it happened.
+    Broken by: An engine that goes on with NaN, or that names the batch after the one whose loss
+    overflowed.
+    Fix: Test every batch's loss, and raise `DivergedError(epoch, batch, loss)`; `EpochRun.add`
+    does.
+    """
     model = trainable(trial, Model("diverging", (3,), (Dense(2),)))
     samples, start_values = regression(trial, 8), start(trial, model)
     recipe = regression_recipe(trial, SGD(0.01), batch_size=2, epochs=2)
