@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from dlsys_bench.cli.terminal import emit, say
+from dlsys_bench.conformance.causes import causes, explains
+from dlsys_bench.conformance.check import CHECKS, RUNGS, find_check
 from dlsys_bench.conformance.compliance import Compliance, changes
 from dlsys_bench.conformance.ladder import climb, select
 from dlsys_bench.conformance.process import ProcessRunner
@@ -16,9 +19,15 @@ from dlsys_bench.conformance.runner import threads_of_environment
 from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.dtypes import ROUNDOFF
 from dlsys_bench.engines.registry import check_name
+from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores, provenance
-from dlsys_bench.report.compliance import compliance_table, declared_table, write_compliance
+from dlsys_bench.report.compliance import (
+    causes_report,
+    compliance_table,
+    declared_table,
+    write_compliance,
+)
 from dlsys_bench.report.display import show
 from dlsys_bench.strict_json import dumps
 
@@ -30,6 +39,7 @@ class ConformOptions:
     engine: str
     device: str
     checks: tuple[str, ...]
+    explain: str | None
     seed: int
     examples: int
     budget: float
@@ -46,6 +56,9 @@ class ConformOptions:
 def conform_command(options: ConformOptions) -> None:
     """Run the checks, report them, and exit with 1 if the engine does not conform, or with 3 if
     that is unknown because a check timed out."""
+    if options.explain is not None:
+        say_explanation(options.explain)
+        return
     check_name(options.engine)
     earlier = Compliance.read(options.against) if options.against else None
     report = _climb(options)
@@ -70,9 +83,15 @@ def _climb(options: ConformOptions) -> Compliance:
         ProcessRunner(options.engine, options.device, limits, threads=threads) for _ in range(count)
     ]
 
+    roots: list[CheckResult] = []
+
     def on_result(result: CheckResult) -> None:
-        if result.finding is not None and not options.json:
-            say(result.message())
+        # The report shows the root of each probable cause with all that is known about it, and
+        # names the other checks.
+        if result.finding is None or options.json or any(explains(r, result) for r in roots):
+            return
+        roots.append(result)
+        say(f"{result.name}: {result.finding.summary}")
 
     began = time.perf_counter()
     try:
@@ -94,9 +113,22 @@ def _climb(options: ConformOptions) -> Compliance:
     )
 
 
+def say_explanation(name: str) -> None:
+    """Print the explanation of a check. Raises UserError for an unknown name, with the nearest."""
+    check = find_check(name)
+    if check is None:
+        raise UserError(f"unknown check {name!r}{nearest(name, CHECKS)}; known: {', '.join(RUNGS)}")
+    emit(check.name)
+    for title, text in check.explanation.sections().items():
+        indents = {"initial_indent": "  ", "subsequent_indent": "    "}
+        emit(textwrap.fill(f"{title}: {text}", 100, **indents))
+
+
 def _print(report: Compliance, earlier: Compliance | None) -> None:
     show(compliance_table(report))
     if declared := declared_table(report):
         show(declared)
+    for line in causes_report(causes(report.results)):
+        say(line)
     for name, before, now in changes(earlier, report) if earlier else ():
         say(f"{name}: {before} before, {now} now")

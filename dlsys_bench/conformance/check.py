@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+from dlsys_bench.conformance.explanation import Explanation, explain
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.dtypes import ROUNDOFF, by_precision
-from dlsys_bench.engines.requirements import lack
 
 RUNGS = (
     "shapes",
@@ -33,6 +33,9 @@ statistical."""
 AT = "@"
 """What separates the name of a check from the dtype, where that is not the highest one."""
 
+IGNORING = "?"
+"""What separates the name of a check from a declared lack that it ignores."""
+
 T = TypeVar("T")
 
 
@@ -43,7 +46,7 @@ class Check:
     `requires` lists what the engine must have, in the terms of `Engine.lacks`: "layer:max_pool",
     "optimizer:adam", "native". `dtype` is the precision in which the check runs; None is the
     highest that the engine has, and an empty string its default one. `body` raises BrokenError if
-    the engine fails.
+    the engine fails. `ignored` is a lack that the engine may declare, and that the check ignores.
     """
 
     name: str
@@ -52,18 +55,28 @@ class Check:
     dtype: str | None
     requires: tuple[str, ...]
     body: Callable[[Trial], None]
+    explanation: Explanation
+    ignored: str | None = None
 
     def missing(self, engine: Engine) -> str | None:
         """Return the reason why the check does not apply to an engine, or None if it does."""
-        for name in (self.name, self.base):
-            if name in engine.lacks:
-                return engine.lacks[name]
-        if missing := lack(engine, self.requires):
-            return missing
+        if (name := self.lacking(engine)) is not None:
+            reason = engine.lacks[name]
+            return f"{name}: {reason}" if name in self.requires else reason
         if self.dtype and self.dtype not in engine.dtypes:
             available = f"the engine has {', '.join(engine.dtypes)}"
             return engine.lacks.get(f"dtype:{self.dtype}", available)
         return None
+
+    def lacking(self, engine: Engine) -> str | None:
+        """Return what the engine declares to lack of that which the check needs, if anything."""
+        needed = (self.name, self.base, *self.requires)
+        return next((name for name in needed if name in engine.lacks), None)
+
+    def ignoring(self, lack: str) -> Check:
+        """Return the check as it runs if the engine did not declare a lack, which its name ends
+        in."""
+        return replace(self, name=f"{self.name}{IGNORING}{lack}", ignored=lack)
 
     @property
     def base(self) -> str:
@@ -105,7 +118,12 @@ def in_dtypes(dtypes: Sequence[str]) -> dict[str, Check]:
 
 
 def find_check(name: str) -> Check | None:
-    """Return the check of a name, which may end in a dtype; None if there is none."""
+    """Return the check of a name, which may end in a dtype or in a lack that it ignores; None if
+    there is none."""
+    name, _, lack = name.partition(IGNORING)
+    if lack:
+        found = find_check(name)
+        return found and found.ignoring(lack)
     base, _, dtype = name.partition(AT)
     check = CHECKS.get(base)
     if check is None or not dtype:
@@ -116,10 +134,12 @@ def find_check(name: str) -> Check | None:
 def check(
     rung: str, subject: str, *, requires: Iterable[str] = (), dtype: str | None = None
 ) -> Callable[[Callable[[Trial], None]], Callable[[Trial], None]]:
-    """Register a function of a trial as the check of a subject."""
+    """Register a function of a trial as the check of a subject. Its docstring is the explanation of
+    the check (see `explanation`)."""
 
     def register(body: Callable[[Trial], None]) -> Callable[[Trial], None]:
-        _register(rung, subject, tuple(requires), dtype, body)
+        explanation = explain(body.__doc__, subject)
+        _register(rung, subject, tuple(requires), dtype, body, explanation)
         return body
 
     return register
@@ -141,7 +161,8 @@ def check_each(
     def register(body: Callable[[Trial, T], None]) -> Callable[[Trial, T], None]:
         for name, subject in subjects.items():
             run = partial(_run_on, body, subject)
-            _register(rung, prefix + name, tuple(requires(subject)), dtype, run)
+            explanation = explain(body.__doc__, name, subject)
+            _register(rung, prefix + name, tuple(requires(subject)), dtype, run, explanation)
         return body
 
     return register
@@ -157,8 +178,9 @@ def _register(
     requires: tuple[str, ...],
     dtype: str | None,
     body: Callable[[Trial], None],
+    explanation: Explanation,
 ) -> None:
     name = f"{rung}/{subject}"
     if name in CHECKS:
         raise ValueError(f"there are two checks with the name {name!r}")
-    CHECKS[name] = Check(name, rung, subject, dtype, requires, body)
+    CHECKS[name] = Check(name, rung, subject, dtype, requires, body, explanation)

@@ -12,6 +12,7 @@ from dlsys_bench.conformance.ladder import climb, select
 from dlsys_bench.conformance.process import ProcessRunner
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.runner import DEFAULTS, LocalRunner, Runner, replay_command
+from dlsys_bench.conformance.staleness import run_and_judge
 from dlsys_bench.conformance.trial import EngineFactory, Options
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.dtypes import default_dtype
@@ -141,4 +142,4 @@ def parametrize_with_checks(
 
 
 def _bound(runner: Runner, check: Check) -> Callable[[], None]:
-    return lambda: report_to_pytest(runner.run(check.name))
+    return lambda: report_to_pytest(run_and_judge(runner, check.name))

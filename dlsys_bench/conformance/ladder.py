@@ -13,6 +13,7 @@ from dlsys_bench.conformance import checks
 from dlsys_bench.conformance.check import AT, RUNGS, Check, in_dtypes
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.runner import Runner
+from dlsys_bench.conformance.staleness import run_and_judge
 from dlsys_bench.engines.dtypes import by_precision
 from dlsys_bench.errors import UserError, count_of, nearest
 
@@ -120,7 +121,7 @@ class _Rung:
                     check, f"{count_of(self.timeouts, 'earlier check')} on this rung timed out"
                 )
             else:
-                result = runner.run(check.name)
+                result = run_and_judge(runner, check.name)
         finally:
             self.free.put(runner)
         if result.status is Status.TIMEOUT:
@@ -133,10 +134,9 @@ class _Rung:
 
 def reason_to_stop(rung: str, results: Sequence[CheckResult]) -> str | None:
     """Return the reason not to climb above a rung, or None."""
-    statuses = [result.status for result in results]
-    if Status.FAILED in statuses:
+    if any(result.breaks for result in results):
         return f"the rung {rung} broke"
-    if (timeouts := statuses.count(Status.TIMEOUT)) >= TIMEOUTS:
+    if (timeouts := sum(result.status is Status.TIMEOUT for result in results)) >= TIMEOUTS:
         return f"{count_of(timeouts, 'check')} on the rung {rung} timed out"
     return None
 

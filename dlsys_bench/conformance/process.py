@@ -114,10 +114,13 @@ class ProcessRunner:
             answer.status,
             seconds=time.perf_counter() - began,
             finding=answer.finding,
-            replay=replay_line(
-                replay_command(self.target, self.device), name, self.options, self.threads
-            ),
+            replay=self.replay(name),
         )
+
+    def replay(self, name: str) -> str | None:
+        """Return the command line that replays a check."""
+        command = replay_command(self.target, self.device)
+        return replay_line(command, name, self.options, self.threads)
 
     def close(self) -> None:
         """Kill the worker, with every process that it has started."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from dlsys_bench.conformance.check import Check, find_check
-from dlsys_bench.conformance.finding import Finding
+from dlsys_bench.conformance.finding import Fault, Finding
 from dlsys_bench.text import printable
 
 
@@ -29,8 +29,9 @@ class Status(StrEnum):
 class CheckResult:
     """The result of a check: its status, the finding if it failed, and the command to replay it.
 
-    `reason` states why a check did not run, or which tolerance the engine declares for it. `drawn`
-    counts the examples that were compared.
+    `reason` states why a check did not run, or which tolerance the engine declares for it, and
+    `lacking` what the engine declares to lack that the check requires. `drawn` counts the examples
+    that were compared.
     """
 
     name: str
@@ -42,6 +43,7 @@ class CheckResult:
     finding: Finding | None = None
     reason: str | None = None
     replay: str | None = None
+    lacking: str | None = None
 
     def __post_init__(self) -> None:
         if self.reason is not None:
@@ -51,6 +53,12 @@ class CheckResult:
     def of(cls, check: Check, status: Status, **more: Any) -> Self:
         """Return the result of a check."""
         return cls(check.name, check.rung, check.subject, status, **more)
+
+    @property
+    def breaks(self) -> bool:
+        """True if the check failed, so that those on higher rungs cannot be relied on."""
+        stale = self.finding is not None and self.finding.fault is Fault.STALE_DECLARATION
+        return self.status is Status.FAILED and not stale
 
     def message(self) -> str:
         """Return the finding, with the check and the command to replay it, or the reason."""
@@ -66,6 +74,7 @@ class CheckResult:
             "finding": self.finding and self.finding.to_dict(),
             "reason": self.reason,
             "replay": self.replay,
+            "lacking": self.lacking,
         }
         return {
             "name": self.name,
@@ -93,4 +102,5 @@ class CheckResult:
             finding=Finding.from_dict(values["finding"]) if "finding" in values else None,
             reason=values.get("reason"),
             replay=values.get("replay"),
+            lacking=values.get("lacking"),
         )

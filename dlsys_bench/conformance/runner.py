@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shlex
 import time
@@ -27,6 +28,8 @@ DEFAULTS = Options()
 
 ATTEMPTS, SEED_STEP = 20, 1000
 """The number of seeds that a check of one example tries, and the difference between them."""
+FEW = 8
+"""The number of examples of a check that tests whether a declared lack is stale."""
 
 CREATE = "create"
 """What a worker process is sent in place of the name of a check, to create the engine."""
@@ -50,6 +53,10 @@ class Runner(Protocol):
 
     def run(self, name: str) -> CheckResult:
         """Run the check of this name."""
+        ...
+
+    def replay(self, name: str) -> str | None:
+        """Return the command line that replays a check, if there is one."""
         ...
 
     def close(self) -> None:
@@ -117,19 +124,22 @@ class LocalRunner:
             engine = self.make("")
             known = in_dtypes(engine.dtypes)
             check_declarations(engine, {each.name: each.rung for each in known.values()})
-            if reason := check.missing(engine):
+            make, options = self.make, self.options
+            if check.ignored is not None:
+                make = _without_lack(make, check.ignored)
+                options = options._replace(examples=FEW, shrink=0.0)
+            if reason := check.missing(make("")):
+                result = {"lacking": check.lacking(engine)}
                 raise NotApplicableError(reason)
             places = (name, check.base, check.rung)
             loosens = next((engine.loosens[p] for p in places if p in engine.loosens), None)
-            trial = Trial(
-                self.make, self.options, dtype=check.dtype, loosens=loosens and loosens[0]
-            )
+            trial = Trial(make, options, dtype=check.dtype, loosens=loosens and loosens[0])
             _run_sharply(check, trial)
             if loosens:
                 result = {"reason": f"with a tolerance of {loosens[0]:g}: {loosens[1]}"}
             status = Status.PASSED
         except NotApplicableError as error:
-            status, result = Status.DECLARED, {"reason": str(error)}
+            status, result = Status.DECLARED, result | {"reason": str(error)}
         except BrokenError as error:
             status, result = Status.FAILED, self._failure(name, error.refined())
         except KeyboardInterrupt:
@@ -147,8 +157,11 @@ class LocalRunner:
         if finding.example is None:
             example = f"the fixed example of the check, seed {self.options.seed}"
             finding = replace(finding, example=example)
-        replay = replay_line(self.command, name, self.options) if self.command else None
-        return {"finding": finding, "replay": replay}
+        return {"finding": finding, "replay": self.replay(name)}
+
+    def replay(self, name: str) -> str | None:
+        """Return the command line that replays a check, if there is one."""
+        return replay_line(self.command, name, self.options) if self.command else None
 
     def close(self) -> None:
         """Do nothing: a local runner holds nothing."""
@@ -163,6 +176,18 @@ def _run_sharply(check: Check, trial: Trial) -> None:
         except UnsatisfiedAssumption:
             trial.restart(trial.seed + SEED_STEP)
     raise RuntimeError(f"{ATTEMPTS} examples in a row cannot be compared sharply")
+
+
+def _without_lack(make: EngineFactory, lack: str) -> EngineFactory:
+    """Return a factory of engines that do not declare a lack."""
+
+    def made(dtype: str) -> Engine:
+        engine = copy.copy(make(dtype))
+        kept = {name: reason for name, reason in engine.lacks.items() if name != lack}
+        engine.lacks = kept  # type: ignore[misc]
+        return engine
+
+    return made
 
 
 def _run_quietly(check: Check, trial: Trial) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from dlsys_bench.conformance.strategies import describe
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Weights
+from dlsys_bench.errors import count_of
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -49,7 +50,7 @@ def of_training(
     """
     about = (
         f"{_network(model)}, loss {recipe.loss.kind}, "
-        f"{steps} steps of {recipe.optimizer} with batches of {recipe.batch_size}"
+        f"{count_of(steps, 'step')} of {recipe.optimizer} with batches of {recipe.batch_size}"
     )
     return _code(about, arrays, weights, expected)
 

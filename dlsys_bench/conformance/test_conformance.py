@@ -13,6 +13,7 @@ from dlsys_bench.conformance.engine_checks import make_runner, report_to_pytest
 from dlsys_bench.conformance.ladder import reason_to_stop, select
 from dlsys_bench.conformance.result import CheckResult
 from dlsys_bench.conformance.runner import Runner
+from dlsys_bench.conformance.staleness import run_and_judge
 from dlsys_bench.conformance.trial import Options
 
 ENV_ENGINE = "DLSYS_BENCH_ENGINE"
@@ -31,7 +32,7 @@ class Climb:
         for lower in RUNGS[: RUNGS.index(rung)]:
             if reason := reason_to_stop(lower, [r for r in self.results if r.rung == lower]):
                 pytest.skip(f"not reached: {reason}")
-        result = self.runner.run(name)
+        result = run_and_judge(self.runner, name)
         self.results.append(result)
         report_to_pytest(result)
 

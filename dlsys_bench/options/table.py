@@ -189,6 +189,12 @@ OPTIONS: tuple[Option, ...] = (
         Many(NAME, "checks"),
         (),
     ),
+    Option(
+        "explain",
+        ("conform",),
+        "Explain a check: what is checked, why, an engine that breaks it, and the usual fix.",
+        NAME,
+    ),
     Option("seed", ("conform",), "Seed of the random examples.", SEED, 0),
     Option("seed", (PYTEST,), "Seed of the conformance checks.", SEED, 0),
     Option("examples", ("conform",), "Maximum number of examples per check.", COUNT, 40),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dlsys_bench.conformance.causes import Cause
 from dlsys_bench.conformance.check import RUNGS
 from dlsys_bench.conformance.compliance import Compliance
 from dlsys_bench.conformance.result import Status
+from dlsys_bench.errors import count_of
 from dlsys_bench.report.table import Table
 from dlsys_bench.strict_json import dumps
 
@@ -87,6 +92,21 @@ def declared_table(report: Compliance) -> Table | None:
     if not rows:
         return None
     return Table(f"Declared by {report.engine}", ("reason", "status", "checks"), rows)
+
+
+def causes_report(causes: Sequence[Cause]) -> Iterator[str]:
+    """Yield a paragraph for each probable cause: its root, what follows from it, and a snippet."""
+    for number, cause in enumerate(causes, start=1):
+        root, finding = cause.root, cause.root.finding
+        yield f"\nProbable cause {number} of {len(causes)}: {root.message()}"
+        by_evidence: dict[str, list[str]] = {}
+        for result, evidence in cause.consequences:
+            by_evidence.setdefault(evidence, []).append(result.name)
+        for evidence, names in by_evidence.items():
+            yield f"  {count_of(len(names), 'consequence')} ({evidence}): {', '.join(names)}"
+        yield f"  explained by: dlsys-bench conform --explain {shlex.quote(root.name)}"
+        if finding is not None and finding.snippet:
+            yield "  without an engine:\n" + textwrap.indent(finding.snippet, "    ")
 
 
 def write_compliance(report: Compliance, folder: Path) -> list[Path]:

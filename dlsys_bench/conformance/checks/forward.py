@@ -129,7 +129,14 @@ def far(trial: Trial) -> None:
 @check("forward", "batch_norm-far", requires=["layer:batch_norm"])
 def norm_far_from_zero(trial: Trial) -> None:
     """A batch norm of values around 300: a variance that is computed as the mean of squares less
-    the square of the mean loses its digits there."""
+    the square of the mean loses its digits there.
+
+    Why: Features far from zero are common, and a careless formula for the variance loses all its
+    digits there.
+    Broken by: An engine that computes the variance as the mean of squares less the square of the
+    mean.
+    Fix: Subtract the mean before squaring.
+    """
     model = to_convention(trial.convention, Model("far", (4,), (BatchNorm(), Dense(1))))
     weights = nonzero_weights(model, trial.seed)
     x = np.float32(300.0) + trial.generator.standard_normal((64, 4)).astype("float32")
