@@ -59,8 +59,10 @@ def main() -> None:
             _end_with_internal_error()
         say(f"dlsys-bench: {needed}")
         sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        say("dlsys-bench: interrupted; every run that had finished is kept")
+    except (KeyboardInterrupt, click.Abort) as error:
+        # click raises Abort in place of the interrupt, which then is its cause.
+        notes = getattr(error.__cause__ or error, "__notes__", [])
+        say("; ".join(["dlsys-bench: interrupted", *notes]))
         sys.exit(INTERRUPTED)
     except Exception:
         _end_with_internal_error()

@@ -145,8 +145,13 @@ def click_command(command: Command) -> click.Command:
 
     def call(**parameters: Any) -> None:
         reserved = programs_read and parameters.get("json")
-        with stdout_reserved() if reserved else nullcontext():
-            implementation(command)(**parameters)
+        try:
+            with stdout_reserved() if reserved else nullcontext():
+                implementation(command)(**parameters)
+        except KeyboardInterrupt as error:
+            if command.kept is not None:
+                error.add_note(command.kept)
+            raise
 
     return click.Command(
         command.name.split()[-1],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dlsys_bench.errors import OtherEngineError
 from dlsys_bench.spec.layers import Activation
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -42,6 +43,15 @@ def requirements(
         needed += ["schedule"] if recipe.schedule is not None else []
         needed += ["batch_sizes"] if recipe.batch_sizes is not None else []
     return needed
+
+
+def require_of(engine: Engine, who: str, needed: Iterable[str]) -> None:
+    """Raise OtherEngineError if an engine declares that it lacks something that is needed.
+
+    `who` names what needs it.
+    """
+    if missing := lack(engine, needed):
+        raise OtherEngineError(f'{who} needs what engine "{engine.label}" lacks, {missing}')
 
 
 def lack(engine: Engine, needed: Iterable[str]) -> str | None:

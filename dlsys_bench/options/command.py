@@ -33,7 +33,8 @@ class Command:
     """A command: its name, the function "package.module:function" behind it, and its help.
 
     The name of a command in a group has the group's name before it. `options` are those of a
-    command that an installed package adds, which are not in the table of options.
+    command that an installed package adds, which are not in the table of options. `kept` states
+    what an interrupted command leaves behind.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Command:
     arguments: tuple[Argument, ...]
     help: str
     options: tuple[Option, ...] = ()
+    kept: str | None = None
 
 
 def receives(record: type[R]) -> Callable[[Callable[[R], None]], Callable[..., None]]:

@@ -33,6 +33,10 @@ GROUPS = {
     "bench": "Measure speed and compare measurements; see also pytest --benchmark-only.",
 }
 
+RUNS_KEPT = "every run that had finished is kept"
+NOTHING_KEPT = "nothing is kept"
+"""What an interrupted command leaves behind."""
+
 COMMANDS = (
     Command(
         "list",
@@ -81,6 +85,7 @@ COMMANDS = (
 
         STUDY is a study, a group, study/arm, "all", or package.module:STUDY.
         """,
+        kept=RUNS_KEPT,
     ),
     Command(
         "calibrate",
@@ -93,6 +98,7 @@ COMMANDS = (
 
         Exit codes: 0 every run is there, 2 usage, environment, or a run ended in an error.
         """,
+        kept=RUNS_KEPT,
     ),
     Command(
         "inspect",
@@ -114,6 +120,7 @@ COMMANDS = (
 
         Exit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive.
         """,
+        kept=RUNS_KEPT,
     ),
     Command(
         "power",
@@ -199,6 +206,7 @@ COMMANDS = (
 
         Exit codes: 0 it conforms, 1 it does not, 2 usage or environment.
         """,
+        kept=NOTHING_KEPT,
     ),
     Command(
         "bench compare",
@@ -229,6 +237,7 @@ COMMANDS = (
 
         Exit codes: 0 every point was measured, 2 usage, or some were not.
         """,
+        kept=RUNS_KEPT,
     ),
     Command(
         "bench time-to-accuracy",
@@ -248,6 +257,7 @@ COMMANDS = (
         Exit codes: 0 every run reached it, 1 some did not, 2 usage, no reference runs, or a run
         ended in an error.
         """,
+        kept=RUNS_KEPT,
     ),
 )
 

@@ -15,7 +15,7 @@ from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import closing
 from dlsys_bench.engines.history import Epoch, History
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
-from dlsys_bench.engines.requirements import lack, requirements
+from dlsys_bench.engines.requirements import require_of, requirements
 from dlsys_bench.errors import DivergedError, NotApplicableError, OtherEngineError, UserError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.runs import checkpoint
@@ -75,10 +75,8 @@ def resolve(case: Case, engine: Engine, dataset: Dataset, tier: str) -> Resolved
     engine.check(model, recipe)
     # A study with its own measure may train by a plan.
     by_plan = case.study.measure is not None
-    if missing := lack(engine, requirements(model, recipe.loss, recipe, parity=by_plan)):
-        raise OtherEngineError(
-            f'arm "{case.name}" needs what engine "{engine.name}" lacks, {missing}'
-        )
+    needed = requirements(model, recipe.loss, recipe, parity=by_plan)
+    require_of(engine, f'arm "{case.name}"', needed)
     if not model.counts.trainable:
         raise UserError(f"model {model.name!r} has no parameters: there is nothing to train")
     check_data(dataset, model, recipe.loss)

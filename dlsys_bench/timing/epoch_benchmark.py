@@ -18,6 +18,7 @@ from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create
 from dlsys_bench.engines.replicas import OneByOne
+from dlsys_bench.engines.requirements import require_of, requirements
 from dlsys_bench.errors import UserError
 from dlsys_bench.runs.preparation import as_signs
 from dlsys_bench.spec.convention import to_convention
@@ -58,6 +59,11 @@ class Workload(NamedTuple):
     def flops(self) -> int:
         """The floating-point operations of training on one sample."""
         return training_flops(self.case.arm.model)
+
+    def require_of(self, engine: Engine) -> None:
+        """Raise OtherEngineError if an engine declares that it lacks something of the workload."""
+        needed = requirements(self.case.arm.model, self.recipe.loss, self.recipe)
+        require_of(engine, f'arm "{self.case.name}"', needed)
 
     def samples(self) -> Samples:
         """Return the samples of a round, from the dataset of the arm, or from digits if that is not
@@ -103,6 +109,7 @@ class EpochBenchmark:
     def __init__(self, engine: Engine, work: Workload, samples: Samples, epochs: int) -> None:
         arm = work.case.arm
         recipe = replace(work.recipe, batch_size=work.batch_size, epochs=epochs, steps=None)
+        work.require_of(engine)
         model = to_convention(engine.convention, arm.model)
         self.engine, self.net = engine, engine.build(model, seed=1)
         self.before = engine.weights(self.net)
@@ -150,6 +157,7 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
     if nothing was learned.
     """
     arm = work.case.arm
+    work.require_of(engine)
     recipe = to_convention(
         engine.convention,
         replace(work.recipe, batch_size=work.batch_size, epochs=rounds, steps=None),
