@@ -10,6 +10,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from dlsys_bench import NotConformingError, check_engine, parametrize_with_checks
+from dlsys_bench.conformance.finding import Fault
 from dlsys_bench.conformance.ladder import climb, select
 from dlsys_bench.conformance.result import Status
 from dlsys_bench.conformance.runner import LocalRunner, engine_factory
@@ -18,6 +19,8 @@ from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.numpy.dense import DenseRule
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.errors import UserError
+from dlsys_bench.spec.layers import MaxPool
+from dlsys_bench.spec.optimizers import RMSprop
 
 HERE = Path(__file__).parent
 FEW = Options(examples=8)
@@ -47,7 +50,23 @@ def _halving(rule: DenseRule) -> Any:
 
 
 class NoPools(NumpyEngine):
-    lacks = {"layer:max_pool": "not written yet", "optimizer:rmsprop": "nor this"}  # noqa: RUF012
+    """An engine without max pools and RMSprop, and with one declaration that is stale."""
+
+    lacks = {  # noqa: RUF012
+        "layer:max_pool": "not written yet",
+        "optimizer:rmsprop": "nor this",
+        "function:sigmoid": "written since",
+    }
+
+    def build(self, model: Any, weights: Any = None, *, seed: int = 0) -> Any:
+        if any(isinstance(layer, MaxPool) for layer in model.layers):
+            raise NotImplementedError("max_pool")
+        return super().build(model, weights, seed=seed)
+
+    def fit(self, net: Any, samples: Any, recipe: Any, plan: Any) -> Any:
+        if isinstance(recipe.optimizer, RMSprop):
+            raise NotImplementedError("rmsprop")
+        return super().fit(net, samples, recipe, plan)
 
 
 def test_a_finding_names_the_layer_the_tensor_and_the_smallest_example() -> None:
@@ -89,6 +108,25 @@ def test_what_an_engine_lacks_is_declared_with_its_reason() -> None:
     assert results["forward/max_pool"].reason == "layer:max_pool: not written yet"
     assert results["step/rmsprop"].reason == "optimizer:rmsprop: nor this"
     assert results["forward/network"].status is Status.PASSED
+
+
+def test_a_declared_lack_that_works_is_stale() -> None:
+    results = {
+        result.name: result
+        for result in check_engine(
+            NoPools, "collect", checks=["shapes", "forward/sigmoid"], options=FEW
+        )
+    }
+    finding = results["shapes/sigmoid"].finding
+    assert finding is not None
+    assert finding.fault is Fault.STALE_DECLARATION
+    assert "remove it" in finding.summary
+    assert "'function:sigmoid' (function:sigmoid: written since)" in finding.summary
+    assert results["shapes/max_pool"].status is Status.DECLARED
+    # It says nothing about the other checks, so it does not break the rung.
+    assert results["forward/sigmoid"].status is Status.DECLARED
+    statuses = [result.status for result in results.values()]
+    assert statuses.count(Status.FAILED) == 1
 
 
 def test_a_declared_lack_is_reported_when_the_budget_has_ended() -> None:

@@ -13,7 +13,7 @@ from dlsys_bench.conformance.checks.statistics import ALPHA
 from dlsys_bench.conformance.checks.support import has
 from dlsys_bench.conformance.checks.usage import (
     SCHEDULED,
-    Job,
+    RowTraining,
     check_movement,
     check_repeats,
 )
@@ -34,7 +34,7 @@ def order(trial: Trial) -> None:
     check_movement(trial, 80)
     check_repeats(trial, trial.seed)
     for count, size in ((80, 32), (30, 4)):
-        batches = used_batches(trial, Job(count, size, 3, trial.seed))
+        batches = used_batches(trial, RowTraining(count, size, 3, trial.seed))
         whole = np.repeat(np.arange(-(-count // size)), size)[:count]
         for epoch, used in enumerate(batches, start=1):
             if not np.array_equal(np.sort(used), whole):
@@ -43,7 +43,7 @@ def order(trial: Trial) -> None:
                 raise broken(Fault.WRONG_VALUE, what, actual=str(sizes), expected=str(expected))
     for epoch in (1, 2):
         _compare_epochs(batches[0], batches[epoch], count, epoch + 1)
-    other = used_batches(trial, Job(count, size, 1, trial.seed + 1))[0]
+    other = used_batches(trial, RowTraining(count, size, 1, trial.seed + 1))[0]
     if np.array_equal(batches[0], other):
         raise broken(Fault.NOT_DETERMINISTIC, "two seeds give the same batches")
 
@@ -74,7 +74,9 @@ def shuffling(trial: Trial) -> None:
     check_repeats(trial, trial.seed)
     # Without a schedule, every update takes a training.
     size = 1 if has(trial, *SCHEDULED) else 20
-    first, second = (size * used for used in used_batches(trial, Job(count, size, 2, trial.seed)))
+    first, second = (
+        size * used for used in used_batches(trial, RowTraining(count, size, 2, trial.seed))
+    )
     for name, earlier, later in (
         ("the data", np.arange(count) // size * size, first),
         ("the epoch before", first, second),

@@ -32,7 +32,7 @@ from dlsys_bench.spec.optimizers import Optimizer
 from dlsys_bench.spec.recipe import Recipe
 
 
-class Pair(NamedTuple):
+class Twins(NamedTuple):
     """One network on the engine and on the oracle."""
 
     network: GuardedNetwork
@@ -60,7 +60,7 @@ def again(trial: Trial, optimizer: Optimizer) -> None:
     recipe = supported(trial, recipe, convention=convention)
     for plan in plans(trial):
         case = TrainingCase(model, start(trial, model), samples, recipe, plan)
-        first, second = (_pair(trial, case) for _ in range(2))
+        first, second = (_twins(trial, case) for _ in range(2))
         how = "by a plan" if plan.parity else "natively"
         _train(trial, first, case, f"the first training of a network {how}")
         _train(trial, first, case, f"the second training of a network {how}")
@@ -68,13 +68,13 @@ def again(trial: Trial, optimizer: Optimizer) -> None:
         _look(trial, first, case, f"the training of another network {how}")
 
 
-def _pair(trial: Trial, case: TrainingCase) -> Pair:
-    return Pair(
+def _twins(trial: Trial, case: TrainingCase) -> Twins:
+    return Twins(
         trial.engine.build(case.model, case.weights), trial.oracle.build(case.model, case.weights)
     )
 
 
-def _train(trial: Trial, pair: Pair, case: TrainingCase, which: str) -> None:
+def _train(trial: Trial, pair: Twins, case: TrainingCase, which: str) -> None:
     """Train on both, and compare the weights, the history and all that follows from the weights."""
     samples, recipe, plan = case.samples, case.recipe, case.plan
     history = train(trial.oracle, pair.reference, samples, recipe, plan)
@@ -97,7 +97,7 @@ def _train(trial: Trial, pair: Pair, case: TrainingCase, which: str) -> None:
     _look(trial, pair, case, which)
 
 
-def _look(trial: Trial, pair: Pair, case: TrainingCase, which: str) -> None:
+def _look(trial: Trial, pair: Twins, case: TrainingCase, which: str) -> None:
     """Compare what an engine computes of a network with what follows from its weights."""
     engine, oracle, samples = trial.engine, trial.oracle, case.samples
     compare_prediction(trial, pair.network, samples.x, which)

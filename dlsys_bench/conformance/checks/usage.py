@@ -53,7 +53,7 @@ MOST_USES = 4
 
 
 @dataclass(frozen=True)
-class Job:
+class RowTraining:
     """A native training of `count` samples by `size`, in which every sample has its own row."""
 
     count: int
@@ -96,7 +96,7 @@ def common_targets(loss: Loss, count: int) -> NDArray[Any]:
     return np.ones(count, int) if loss.targets == "signs" else np.ones((count, 1))
 
 
-def batches(trial: Trial, job: Job) -> list[NDArray[np.intp]]:
+def batches(trial: Trial, job: RowTraining) -> list[NDArray[np.intp]]:
     """Return, for each epoch, the index of the batch in which each sample was used.
 
     Raises BrokenError if a row moves as no update of its sample alone can, and names the mistake if
@@ -109,7 +109,7 @@ def batches(trial: Trial, job: Job) -> list[NDArray[np.intp]]:
 
 def check_movement(trial: Trial, count: int) -> None:
     """Raise BrokenError unless an update with every sample moves every row as it should."""
-    job, loss = Job(count, count, 1, trial.seed), example_loss(trial)
+    job, loss = RowTraining(count, count, 1, trial.seed), example_loss(trial)
     recipe = Recipe(SGD(0.1), batch_size=count, epochs=1, shuffle=False, loss=loss)
     recipe = supported(trial, recipe)
     rate = recipe.optimizer.learning_rate
@@ -131,7 +131,7 @@ def check_repeats(trial: Trial, seed: int) -> None:
     recipe = supported(trial, Recipe(SGD(0.1), batch_size=2, epochs=1, loss=loss))
 
     def repeats(seed: int) -> bool:
-        case = Job(30, 2, 1, seed).training(trial, recipe, Plan(seed, steps=10))
+        case = RowTraining(30, 2, 1, seed).training(trial, recipe, Plan(seed, steps=10))
         return not differing(case.run(trial.engine), case.run(trial.engine))
 
     if repeats(seed):
@@ -144,7 +144,7 @@ def check_repeats(trial: Trial, seed: int) -> None:
     raise broken(Fault.NOT_DETERMINISTIC, what)
 
 
-def _by_schedule(trial: Trial, job: Job) -> list[NDArray[np.intp]]:
+def _by_schedule(trial: Trial, job: RowTraining) -> list[NDArray[np.intp]]:
     """Infer the batches from one training per epoch, by a different learning rate in each step."""
     schedule = LearningRateRamp(
         0.05 * job.size, 0.35 * job.size, job.steps * job.epochs, "difference"
@@ -171,7 +171,7 @@ def _by_schedule(trial: Trial, job: Job) -> list[NDArray[np.intp]]:
 class _Factors:
     """The factors by which the distance of a row to its target shrinks, by its sample's use."""
 
-    def __init__(self, rates: Array, job: Job) -> None:
+    def __init__(self, rates: Array, job: RowTraining) -> None:
         self.rates, self.job = rates, job
         self.once = 1 - 2 * rates / job.sizes
         self.in_a_whole_last = 1 - 2 * rates[-1] / job.size
@@ -202,7 +202,7 @@ def _nearest(moved: Array, factors: _Factors, epoch: int) -> NDArray[np.intp]:
     raise broken(fault, what, tensor=KERNEL, diagnosis=diagnosis)
 
 
-def _name(unused: int, more: int, last: int, job: Job) -> tuple[Fault, str | None]:
+def _name(unused: int, more: int, last: int, job: RowTraining) -> tuple[Fault, str | None]:
     """Return the fault, and the mistake that these numbers of wrong samples suggest."""
     if unused == last < job.size and not more:
         diagnosis = "the smaller last batch of an epoch is dropped"
@@ -228,7 +228,7 @@ class _Uses(NamedTuple):
     states: list[OracleState]
 
 
-def _by_step(trial: Trial, job: Job) -> Iterator[NDArray[np.intp]]:
+def _by_step(trial: Trial, job: RowTraining) -> Iterator[NDArray[np.intp]]:
     """Infer the batches from trainings that end one update later each time."""
     loss = example_loss(trial)
     recipe = supported(trial, Recipe(SGD(0.1), batch_size=job.size, epochs=job.epochs, loss=loss))
@@ -287,7 +287,7 @@ def _chosen(states: Sequence[OracleState], times: NDArray[np.intp]) -> OracleSta
     }
 
 
-def _places(used: Array, job: Job, epoch: int) -> NDArray[np.intp]:
+def _places(used: Array, job: RowTraining, epoch: int) -> NDArray[np.intp]:
     """Return the index of the batch in which each sample was used, once."""
     times = used.sum(axis=0)
     if (times != 1).any():
