@@ -120,8 +120,7 @@ def say_explanation(name: str) -> None:
         raise UserError(f"unknown check {name!r}{nearest(name, CHECKS)}; known: {', '.join(RUNGS)}")
     emit(check.name)
     for title, text in check.explanation.sections().items():
-        indents = {"initial_indent": "  ", "subsequent_indent": "    "}
-        emit(textwrap.fill(f"{title}: {text}", 100, **indents))
+        emit(textwrap.indent(textwrap.fill(f"{title}: {text}", 96, subsequent_indent="  "), "  "))
 
 
 def _print(report: Compliance, earlier: Compliance | None) -> None:

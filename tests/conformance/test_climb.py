@@ -33,6 +33,9 @@ class ScriptedRunner:
             return CheckResult.of(CHECKS[name], status, finding=Finding("broken", fault))
         return CheckResult.of(CHECKS[name], Status.PASSED)
 
+    def replay(self, name: str) -> str | None:
+        return None
+
     def close(self) -> None:
         pass
 
