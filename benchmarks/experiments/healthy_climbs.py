@@ -7,7 +7,7 @@
 Each climb is `dlsys-bench conform` with another seed, in an empty directory, which has to stay
 empty. `loaded` keeps eight programs busy on the machine: it starts as many as the load average
 lacks. A climb is stored as it ends, in reports/conformance/healthy-climbs.json; one that is stored
-already is skipped.
+already, of the same version of the package, is skipped.
 """
 
 from __future__ import annotations
@@ -60,6 +60,13 @@ def busy(count: int) -> Iterator[None]:
             program.wait()
 
 
+def version() -> str:
+    """Return the latest commit that has changed the package."""
+    command = ["git", "log", "-1", "--format=%h", "--", "dlsys_bench"]
+    done = subprocess.run(command, cwd=REPORTS.parents[1], capture_output=True, text=True)
+    return done.stdout.strip()
+
+
 def climb(condition: str, engine: str, seed: int) -> dict[str, Any]:
     """Put an engine through the ladder, and return what came of it."""
     before = os.getloadavg()[0]
@@ -76,6 +83,7 @@ def climb(condition: str, engine: str, seed: int) -> dict[str, Any]:
     return {
         "engine": engine,
         "condition": condition,
+        "version": version(),
         "seed": seed,
         "exit_code": done.returncode,
         "counts": report.get("counts", {}),
@@ -92,10 +100,11 @@ def climb(condition: str, engine: str, seed: int) -> dict[str, Any]:
 
 def measure(condition: str, engines: list[str], climbs: int) -> None:
     """Store the climbs that are missing, each seed of every engine before the next seed."""
-    known = {(one["condition"], one["engine"], one["seed"]) for one in stored()}
+    fields = ("condition", "version", "engine", "seed")
+    known = {tuple(one[field] for field in fields) for one in stored()}
     for seed in range(1, climbs + 1):
         for engine in engines:
-            if (condition, engine, seed) not in known:
+            if (condition, version(), engine, seed) not in known:
                 found = climb(condition, engine, seed)
                 store(found)
                 counts = {name: count for name, count in found["counts"].items() if count}
@@ -103,20 +112,20 @@ def measure(condition: str, engines: list[str], climbs: int) -> None:
 
 
 def table() -> Table:
-    """Return one row per engine and condition."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    """Return one row per engine, condition and version."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for one in stored():
-        groups.setdefault((one["engine"], one["condition"]), []).append(one)
+        key = (one["engine"], one["condition"], one["version"])
+        groups.setdefault(key, []).append(one)
     rows = []
-    for (engine, condition), climbs in sorted(groups.items()):
+    for key, climbs in groups.items():
         codes = [one["exit_code"] for one in climbs]
         most = binomtest(codes.count(1), len(codes)).proportion_ci(0.95, "exact").high
         loads = sorted(max(one["load"]) for one in climbs)
         seconds = sorted(one["seconds"] for one in climbs)
         rows.append(
             (
-                engine,
-                condition,
+                *key,
                 *map(str, (len(codes), codes.count(1), codes.count(3))),
                 str(sum(code not in (0, 1, 3) for code in codes)),
                 str(sum(bool(one["files_left"]) for one in climbs)),
@@ -129,6 +138,7 @@ def table() -> Table:
     heads = (
         "engine",
         "machine",
+        "commit",
         ">climbs",
         ">failed",
         ">timed out",
