@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from dlsys_bench.errors import UserError
+from dlsys_bench.text import describe, one_line
 
 T = TypeVar("T")
 
@@ -92,7 +93,7 @@ def _load(point: EntryPoint, kind: Any) -> Mapping[str, Any]:
     try:
         records = point.load()
     except Exception as error:  # A foreign package may raise anything while it is imported.
-        return leave_out(point, f"{type(error).__name__}: {error}")
+        return leave_out(point, describe(error))
     if not isinstance(records, Mapping) or not all(isinstance(r, kind) for r in records.values()):
         return leave_out(point, f"it is not a mapping from names to {kind.__name__}")
     return records
@@ -104,7 +105,7 @@ def leave_out(point: EntryPoint, reason: str) -> Mapping[str, Any]:
     The warning is not raised where warnings are errors: a package that another project installed
     must not stop the tests of this one. The message is kept in LEFT_OUT as well.
     """
-    message = f"the entry point {origin(point)} in {point.group} is left out: {reason}"
+    message = one_line(f"the entry point {origin(point)} in {point.group} is left out: {reason}")
     LEFT_OUT[message] = None
     with suppress(EntryPointWarning):
         warnings.warn(message, EntryPointWarning, stacklevel=4)

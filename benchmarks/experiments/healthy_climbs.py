@@ -115,7 +115,7 @@ def table() -> Table:
     """Return one row per engine, condition and version."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for one in stored():
-        key = (one["engine"], one["condition"], one["version"])
+        key: tuple[str, ...] = (one["engine"], one["condition"], one["version"])
         groups.setdefault(key, []).append(one)
     rows = []
     for key, climbs in groups.items():

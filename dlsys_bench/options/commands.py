@@ -14,6 +14,7 @@ from dlsys_bench.options.command import Argument, Command
 from dlsys_bench.options.kinds import Choice, File, Integer, Text
 from dlsys_bench.options.option import PYTEST, Option
 from dlsys_bench.options.table import DATASETS, OPTIONS
+from dlsys_bench.text import describe
 
 GROUP = "dlsys_bench.commands"
 """The entry-point group: each entry point names a command and refers to its `Command`."""
@@ -277,7 +278,7 @@ def commands() -> dict[str, Command]:
         try:
             command = point.load()
         except Exception as error:  # A foreign package may raise anything while it is imported.
-            leave_out(point, f"{type(error).__name__}: {error}")
+            leave_out(point, describe(error))
             continue
         if not isinstance(command, Command):
             leave_out(point, "it does not refer to a Command")

@@ -8,6 +8,7 @@ import pytest
 
 from dlsys_bench.engines.registry import available, engines, one_of_each
 from dlsys_bench.errors import UserError
+from dlsys_bench.text import printable
 
 if TYPE_CHECKING:
     from dlsys_bench.studies.base import Case
@@ -50,7 +51,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         cases = cases_of(metafunc.config, marker.args if marker else ("all",))
     except UserError as error:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {error}") from None
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: {printable(error)}") from None
     names = engines_under_test(metafunc.config)
     pairs = [EngineCase(case, name) for name in names for case in cases]
     metafunc.parametrize("dlsys_case", pairs, ids=str)

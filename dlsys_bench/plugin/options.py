@@ -17,6 +17,7 @@ from dlsys_bench.options.kinds import Choice, Kind, Many, Text
 from dlsys_bench.options.option import PYTEST, Option
 from dlsys_bench.options.settings import pytest_defaults
 from dlsys_bench.plugin import hookspec, no_benchmark
+from dlsys_bench.text import printable
 
 MARKERS = (
     "dlsys_study(name): the study, group, or arm whose cases `dlsys_case` iterates over",
@@ -78,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
             if name != "all":
                 check_name(name)
     except UserError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(printable(error)) from None
     path = config.getoption("dlsys_json")
     if path and not hasattr(config, "workerinput"):
         _empty(Path(path))
