@@ -52,6 +52,8 @@ PLATFORM_PLACES = {
     "conformance/supervisor.py": {"resource", "setsid", "/proc/self/oom_score_adj"},
     "engines/numba/spin_barrier.py": {"sched_yield"},
     "provenance.py": {"/proc/cpuinfo"},
+    "runs/calibration/local.py": {"setsid"},
+    "runs/calibration/process_tree.py": {"killpg"},
     "runs/dependencies.py": {"/proc/driver/nvidia/version"},
     "timing/benchmark.py": {"resource", "getrusage"},
 }

@@ -34,7 +34,7 @@ for name in ("SIGALRM", "SIGHUP", "SIGUSR1", "alarm", "setitimer"):
 
 MINE = """
 def train(seed):
-    return {"accuracy": 0.9 + (seed % 7) / 1000}
+    return {"accuracy": 0.9 + (37 * seed % 101 % 7) / 1000}
 """
 
 TEST = """

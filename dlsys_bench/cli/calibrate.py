@@ -38,6 +38,8 @@ from dlsys_bench.runs.store import (
 )
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.base import Study
+from dlsys_bench.verdicts.gate import NO_EFFECT
+from dlsys_bench.verdicts.repeats import repeated_seeds
 
 Files = dict[Path, tuple[str, ...]]
 """The reference files that jobs belong to, with the arms in order."""
@@ -89,8 +91,11 @@ def calibrate_command(options: CalibrateOptions) -> None:
         finally:
             if created:
                 store.remove_if_empty()
+    repeats = _repeats(jobs, options.store)
     _report(found, len(jobs), len(jobs) - len(left), options, written)
-    sys.exit(2 if found.failures else 0)
+    for line in repeats.values():
+        say(line)
+    sys.exit(2 if found.failures or repeats else 0)
 
 
 def _jobs(options: CalibrateOptions) -> tuple[list[Job], Files]:
@@ -173,6 +178,29 @@ def _calibrate(
             on_end=on_end,
             on_wait=lambda waiting: _say_waiting(waiting, store),
         )
+
+
+def _repeats(jobs: Sequence[Job], path: Path) -> dict[str, str]:
+    """A line about each training whose seeds have no effect, which no gate accepts."""
+    names = {job.key.study for job in jobs if job.key.engine == ENGINE}
+    if not names or not path.exists():
+        return {}
+    keys = {job.key for job in jobs}
+    with Store(path) as store:
+        stored = [run for run in store.runs() if run.key in keys]
+    found = {name: [run for run in stored if run.key.study == name] for name in sorted(names)}
+    return {
+        name: f"{name}: {line}: {NO_EFFECT}"
+        for name, runs in found.items()
+        if (line := _repeated(runs))
+    }
+
+
+def _repeated(runs: Sequence[Result]) -> str | None:
+    """Describe the runs that are equal in all figures, or fold the seed in one of them."""
+    names = dict.fromkeys(name for run in runs for name in run.figures)
+    each = (repeated_seeds(runs, name) for name in (None, *names))
+    return next(filter(None, each), None)
 
 
 def _say_waiting(jobs: Sequence[Job], store: Store) -> None:

@@ -28,12 +28,12 @@ from dlsys_bench.text import printable
 from dlsys_bench.verdicts.gate import Terms, gate, gate_training, share
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
-JUDGED = pytest.StashKey["Judged"]()
+SETTLED = pytest.StashKey["Settled"]()
 Reference = str | Path | Sequence[float]
 
 
 @dataclass
-class Judged:
+class Settled:
     """What a gate found in a test, for the reruns of the test (pytest-rerunfailures, pytest-retry).
 
     Each rerun has new fixtures, and so another request.
@@ -101,7 +101,7 @@ class Judge:
         if isinstance(verdict, UserError):
             pytest.fail(printable(verdict), pytrace=False)
         if stored is None:
-            request.node.stash[JUDGED].verdict = verdict
+            request.node.stash[SETTLED].verdict = verdict
             request.node.user_properties.append((PROPERTY, dumps(verdict.to_dict())))
             self.config.hook.pytest_dlsys_verdict(config=self.config, verdict=verdict)
         failing = {Outcome.FAIL}
@@ -137,9 +137,9 @@ def _stored_verdict(request: pytest.FixtureRequest) -> Verdict | None:
             "a gate has to be an argument of the test: the false-alarm rate is shared over those",
             pytrace=False,
         )
-    before: Judged | None = request.node.stash.get(JUDGED, None)
+    before: Settled | None = request.node.stash.get(SETTLED, None)
     if before is None:
-        request.node.stash[JUDGED] = Judged(request)
+        request.node.stash[SETTLED] = Settled(request)
         return None
     again = before.request.fixturename == request.fixturename and before.request is not request
     if not again:

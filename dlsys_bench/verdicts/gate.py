@@ -19,9 +19,21 @@ from dlsys_bench.runs.run import OnEpoch, run
 from dlsys_bench.runs.store import find_reference, reference_runs
 from dlsys_bench.studies.base import EPOCH_METRICS, Case, Metric
 from dlsys_bench.verdicts.candidate import Candidate, OnRun, run_until_decided, value_of
+from dlsys_bench.verdicts.repeats import (
+    ERROR,
+    probability_of_equal_runs,
+    repeated_runs,
+    repeated_seeds,
+    runs_that_are_equal,
+)
 from dlsys_bench.verdicts.sequential import Decision, SequentialGate
 from dlsys_bench.verdicts.terms import DEFAULT, Terms, share
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
+
+NO_EFFECT = (
+    "equal runs count as one, so that no gate can use them; "
+    "train(seed) has to seed everything that is random with the whole seed"
+)
 
 EXIT_CODES = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 3}
 
@@ -154,12 +166,22 @@ def gate_training(
             f"lower {judged.name} is better, so side 'drop' would never fail a worse run; "
             "use 'rise' or 'both'"
         )
+    for figures in (None, judged.name):
+        if found := repeated_seeds(reference, figures):
+            raise UserError(f"{source}: {found}: {NO_EFFECT}")
     options = ["--reference", source, "--metric", judged.name]
     # Runs from before the training returned this figure are no evidence about it.
     having = [run for run in reference if run.status != "finished" or judged.name in run.figures]
     if lacking := len(reference) - len(having):
         source = f"{source}, {lacking} without {judged} left out"
     values = [value_of(run, judged, terms.side) for run in having]
+    new: list[Result] = []
+
+    def on_run(result: Result) -> None:
+        new.append(result)
+        if on_result is not None:
+            on_result(result)
+
     candidate = Candidate(
         Key(name, engine=CALLABLE),
         judged,
@@ -169,7 +191,44 @@ def gate_training(
     )
     sequential = SequentialGate(values, **terms.options(), source=source)
     # A user's training may use what threads cannot share: the seed of the process, or a device.
-    return run_until_decided(candidate, sequential, replace(terms, jobs=1), on_result)
+    verdict = run_until_decided(candidate, sequential, replace(terms, jobs=1), on_run)
+    if verdict.outcome is not Outcome.FAIL:
+        _train_until_different(candidate, new, reference, terms, on_run)
+    return _independent(verdict, new, reference, judged)
+
+
+def _train_until_different(
+    candidate: Candidate,
+    new: Sequence[Result],
+    reference: Sequence[Result],
+    terms: Terms,
+    on_run: OnRun,
+) -> None:
+    """Train further seeds while all new runs are equal, until that is no coincidence."""
+    name = candidate.metric.name
+    while (
+        runs_that_are_equal(new, name)
+        and len(new) < terms.max_seeds
+        and probability_of_equal_runs(new, reference, name) > ERROR
+    ):
+        on_run(candidate.train(terms.first_seed + len(new)))
+
+
+def _independent(
+    verdict: Verdict, new: Sequence[Result], reference: Sequence[Result], metric: Metric
+) -> Verdict:
+    """Return the verdict, with a remark if it is FAIL and seeds have no effect.
+
+    Raises UserError if seeds have no effect and it is another: runs that repeat each other are no
+    evidence that a training is healthy.
+    """
+    repeats = (repeated_runs(new, reference, figures) for figures in (None, metric.name))
+    found = next(filter(None, repeats), None)
+    if found is None:
+        return verdict
+    if verdict.outcome is not Outcome.FAIL:
+        raise UserError(f"training {verdict.name!r}: {found}: {NO_EFFECT}")
+    return replace(verdict, reason=f"{verdict.reason}; {found}: {NO_EFFECT}")
 
 
 def _train_and_check(train: Train, seed: int, name: str, metric: str, source: str) -> Result:

@@ -97,9 +97,11 @@ def test_user_training_runs_one_at_a_time() -> None:
 
     def train(seed: int) -> float:
         running.append(threading.active_count())
-        return 0.9 + 1e-3 * (seed % 7)
+        return 0.9 + 1e-3 * (37 * seed % 101 % 7)
 
-    stored = [train_once(lambda seed: 0.9 + 1e-3 * (seed % 7), seed, "t") for seed in range(20)]
+    stored = [
+        train_once(lambda seed: 0.9 + 1e-3 * (37 * seed % 101 % 7), seed, "t") for seed in range(20)
+    ]
     found = gate_training(train, stored, terms=Terms(jobs=2, smallest_shift=0.1), name="t")
     assert (found.outcome, found.seeds) == (Outcome.PASS, (10_000, 10_001))
     assert set(running) == {threading.active_count()}
@@ -111,7 +113,9 @@ def test_diverged_runs_count_as_infinitely_bad() -> None:
     assert (value_of(lost, f1), value_of(lost, loss)) == (-inf, inf)
     assert (value_of(lost, loss, "drop"), value_of(lost, f1, "rise")) == (-inf, inf)
     assert isnan(value_of(lost, Metric("score", higher_is_better=None)))
-    stored = [train_once(lambda seed: 0.9 + 1e-4 * (seed % 7), seed, "t") for seed in range(20)]
+    stored = [
+        train_once(lambda seed: 0.9 + 1e-4 * (37 * seed % 101 % 7), seed, "t") for seed in range(20)
+    ]
     for side in ("both", "drop"):
         assert (
             gate_training(lambda seed: nan, stored, terms=Terms(side=side), name="t").outcome
@@ -121,7 +125,9 @@ def test_diverged_runs_count_as_infinitely_bad() -> None:
 
 @pytest.mark.parametrize("level", [0.5, 5.0])  # an accuracy that fell, a loss that rose
 def test_diverged_runs_do_not_cancel_runs_on_the_other_side(level: float) -> None:
-    stored = [train_once(lambda seed: 0.9 + 1e-4 * (seed % 7), seed, "t") for seed in range(20)]
+    stored = [
+        train_once(lambda seed: 0.9 + 1e-4 * (37 * seed % 101 % 7), seed, "t") for seed in range(20)
+    ]
     worse = gate_training(lambda seed: nan if seed % 2 else level, stored, name="t")
     assert worse.outcome is Outcome.FAIL
 
