@@ -182,7 +182,7 @@ def _calibrate(
 
 def _repeats(jobs: Sequence[Job], path: Path) -> dict[str, str]:
     """A line about each training whose seeds have no effect, which no gate accepts."""
-    names = {job.key.study for job in jobs if job.key.engine == ENGINE}
+    names = {job.key.study for job in jobs if job.key.engine == CALLABLE}
     if not names or not path.exists():
         return {}
     keys = {job.key for job in jobs}

@@ -97,8 +97,8 @@ COMMANDS = (
         TARGET is a study, a group, study/arm, "all", package.module:STUDY, or package.module:train:
         any training, as a callable that takes a seed. Several commands at once share the work.
 
-        Exit codes: 0 every run is there, 2 usage, environment, a run ended in an error, or the seeds of
-        a callable have no effect.
+        Exit codes: 0 every run is there, 2 usage, environment, a run ended in an error, or seeds
+        without effect.
         """,
         kept=RUNS_KEPT,
     ),
