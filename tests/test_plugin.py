@@ -405,3 +405,40 @@ def test_the_file_of_verdicts_holds_those_of_this_session(
     project.makepyfile(test_project="def test_nothing():\n    pass\n")
     run("--dlsys-json", "v.json")
     assert json.loads((project.path / "v.json").read_text()) == []
+
+
+MANY = """
+import numpy as np
+import pytest
+
+NUMBERS = range(12)
+
+
+def stored(number):
+    return np.random.default_rng(number).normal(0.9, 0.01, 20).tolist()
+
+
+def training(number):
+    def train(seed):
+        return np.random.default_rng([number, seed]).normal(0.9 - {drop}, 0.01)
+
+    train.__qualname__ = f"train_{{number}}"
+    return train
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_each(accuracy_gate, number):
+    accuracy_gate(training(number), stored(number), smallest_shift=0.06)
+"""
+
+
+@pytest.mark.parametrize(("drop", "code", "outcome"), [(0.0, 0, "PASS"), (0.015, 1, "FAIL")])
+def test_a_drop_in_every_arm_fails_the_session(
+    pytester: pytest.Pytester, drop: float, code: int, outcome: str
+) -> None:
+    pytester.makepyfile(MANY.format(drop=drop))
+    done = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    done.stdout.fnmatch_lines([f"{outcome}: callable, 24 runs of 12 arms together: *"])
+    # Each gate alone passes: a shift of six standard deviations is ruled out.
+    done.assert_outcomes(passed=12)
+    assert done.ret == code

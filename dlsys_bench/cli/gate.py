@@ -30,6 +30,7 @@ from dlsys_bench.studies.base import Study
 from dlsys_bench.studies.registry import default_target
 from dlsys_bench.text import describe
 from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, gate_training, overall, share
+from dlsys_bench.verdicts.session import SessionVerdict, judge_sessions
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
 INCONCLUSIVE = {"pass": 0, "fail": 1}
@@ -82,15 +83,23 @@ def gate_command(options: GateOptions) -> None:
         work = work_of(target, options)
         each = share(len(work), options.alpha)
         verdicts = _judge_arms(work, options, each)
+    strata = [(verdict.key, verdict.stratum) for verdict in verdicts if verdict.stratum]
+    sessions = judge_sessions(strata, options.alpha, options.beta)
     outcome = overall([verdict.outcome for verdict in verdicts])
-    _print(verdicts, outcome, options, each)
+    if any(session.outcome is Outcome.FAIL for session in sessions):
+        outcome = Outcome.FAIL
+    _print(verdicts, sessions, outcome, options, each)
     if outcome is Outcome.INCONCLUSIVE and options.inconclusive:
         sys.exit(INCONCLUSIVE[options.inconclusive])
     sys.exit(EXIT_CODES[outcome])
 
 
 def _print(
-    verdicts: Sequence[Verdict], outcome: Outcome, options: GateOptions, each: float
+    verdicts: Sequence[Verdict],
+    sessions: Sequence[SessionVerdict],
+    outcome: Outcome,
+    options: GateOptions,
+    each: float,
 ) -> None:
     gates = count_of(len(verdicts), "gate")
     rates = f"alpha {options.alpha:g} over {gates}, {each:.1e} each; beta {options.beta:g}"
@@ -101,10 +110,13 @@ def _print(
             "alpha": options.alpha,
             "beta": options.beta,
             "verdicts": [verdict.to_dict() for verdict in verdicts],
+            "sessions": [session.to_dict() for session in sessions],
         }
         emit(dumps(found, indent=1))
     else:
         show(table)
+    for session in sessions:
+        say(f"{session.outcome}: {session.message()}")
     _write_for_ci(verdicts, table.markdown(), options)
 
 

@@ -20,7 +20,11 @@ from dlsys_bench.plugin.fixtures import (
     train_benchmark,
 )
 from dlsys_bench.plugin.options import pytest_addhooks, pytest_addoption, pytest_configure
-from dlsys_bench.plugin.summary import pytest_report_collectionfinish, pytest_terminal_summary
+from dlsys_bench.plugin.summary import (
+    pytest_report_collectionfinish,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
 
 __all__ = [
     "EngineCase",
@@ -33,6 +37,7 @@ __all__ = [
     "pytest_generate_tests",
     "pytest_itemcollected",
     "pytest_report_collectionfinish",
+    "pytest_sessionfinish",
     "pytest_terminal_summary",
     "train_benchmark",
 ]

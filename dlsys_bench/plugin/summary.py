@@ -16,9 +16,11 @@ from dlsys_bench.plugin.fixtures import is_gate
 from dlsys_bench.report import github
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.text import one_line
+from dlsys_bench.verdicts.budget import share
 
 PROPERTY = "dlsys_verdict"
 """The property of a test report that carries its verdict as JSON, also from xdist's workers."""
+SESSIONS = pytest.StashKey[list[dict[str, Any]]]()
 COLUMNS = ("arm", "dataset", "engine", "seeds", "measured", "reference", "MDE", "verdict")
 NONE = "-"
 
@@ -37,9 +39,25 @@ def pytest_report_collectionfinish(
     return [
         *left_out,
         f"dlsys_bench: {count_of(gates, 'gate')}; "
-        f"false-alarm rate {alpha:g} ({alpha / gates:.1e} each), power {1 - beta:g}, "
+        f"false-alarm rate {alpha:g} ({share(gates, alpha):.1e} each), power {1 - beta:g}, "
         f"at most {count_of(most, 'seed')} each",
     ]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Judge the engines over all arms. A FAIL fails the session, even if all tests passed."""
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    strata = _verdicts(reporter) if reporter and not hasattr(config, "workerinput") else []
+    if not strata:
+        return
+    # numpy is imported only if there is something to judge.
+    from dlsys_bench.plugin.session import judge
+
+    config.stash[SESSIONS] = found = judge(strata, config)
+    failed = any(each["outcome"] == "FAIL" for each in found)
+    if failed and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(
@@ -54,6 +72,11 @@ def pytest_terminal_summary(
     lines = _table(verdicts)
     for line in lines:
         terminalreporter.line(line)
+    for session in config.stash.get(SESSIONS, []):
+        failed = session["outcome"] == "FAIL"
+        terminalreporter.line(
+            f"{session['outcome']}: {one_line(session['message'])}", red=failed, bold=failed
+        )
     if path := config.getoption("dlsys_json"):
         Path(path).write_text(dumps(verdicts, indent=1), encoding="utf-8")
     if github.running():

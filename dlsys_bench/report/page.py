@@ -22,7 +22,8 @@ from dlsys_bench.runs.store import file_name
 from dlsys_bench.studies.base import Case, Study
 from dlsys_bench.studies.registry import studies
 from dlsys_bench.text import describe, one_line
-from dlsys_bench.verdicts.design import ALPHA, BETA
+from dlsys_bench.verdicts.budget import ALPHA
+from dlsys_bench.verdicts.design import BETA
 from dlsys_bench.verdicts.gate import Terms, share
 from dlsys_bench.verdicts.power import power
 

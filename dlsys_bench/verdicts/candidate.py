@@ -15,6 +15,7 @@ from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Metric
 from dlsys_bench.verdicts.sequential import Decision, SequentialGate
+from dlsys_bench.verdicts.stratum import Stratum
 from dlsys_bench.verdicts.terms import Terms
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
@@ -87,7 +88,20 @@ def run_until_decided(
         shift=decision.shift,
         p_value=decision.p_value,
         seconds=perf_counter() - started,
+        stratum=_stratum(candidate, sequential, results),
     )
+
+
+def _stratum(
+    candidate: Candidate, sequential: SequentialGate, results: Sequence[Result]
+) -> Stratum | None:
+    """Return the runs that are trained in any case, those up to the first look, among the reference
+    runs. An arm whose record decides without statistics has none."""
+    if candidate.decide_early is not None or not results or not sequential.reference:
+        return None
+    first = next(sequential.batches(0)).stop
+    new = [value_of(run, candidate.metric) for run in results[:first]]
+    return Stratum.of(sequential.reference, new, candidate.metric.higher_is_better)
 
 
 def _repeated_seed(candidate: Candidate, terms: Terms) -> Decision | None:

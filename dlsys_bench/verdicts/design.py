@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.errors import UserError, count_of, nearest
+from dlsys_bench.verdicts.budget import ALPHA
 from dlsys_bench.verdicts.ranks import smallest_p_value, untied
 
-ALPHA, BETA, MAX_SEEDS = 1e-3, 1e-2, 12
+BETA, MAX_SEEDS = 1e-2, 12
 
 SIDES: dict[str, tuple[int, ...]] = {"both": (-1, 1), "drop": (-1,), "rise": (1,)}
 """The directions of the shifts to detect, by name: down, up, or both."""

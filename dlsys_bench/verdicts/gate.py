@@ -18,6 +18,7 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import OnEpoch, run
 from dlsys_bench.runs.store import find_reference, reference_runs
 from dlsys_bench.studies.base import EPOCH_METRICS, Case, Metric
+from dlsys_bench.verdicts.budget import share
 from dlsys_bench.verdicts.candidate import Candidate, OnRun, run_until_decided, value_of
 from dlsys_bench.verdicts.repeats import (
     ERROR,
@@ -27,7 +28,7 @@ from dlsys_bench.verdicts.repeats import (
     runs_that_are_equal,
 )
 from dlsys_bench.verdicts.sequential import Decision, SequentialGate
-from dlsys_bench.verdicts.terms import DEFAULT, Terms, share
+from dlsys_bench.verdicts.terms import DEFAULT, Terms
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
 NO_EFFECT = (

@@ -34,7 +34,7 @@ def p_values(stored: ArrayLike, new: ArrayLike) -> PValues:
     Each of them is exact.
     """
     x, y = np.asarray(stored, np.float64), np.asarray(new, np.float64)
-    ranks = _doubled_ranks(np.concatenate([x, y]))
+    ranks = doubled_ranks(np.concatenate([x, y]))
     # The upper tail is the lower tail of the ranks counted from the other end. Both are sums of
     # their own, so that neither loses digits as the complement of the other would.
     mirrored = 2 * (len(ranks) + 1) - ranks
@@ -61,7 +61,7 @@ def untied(stored: int, new: int) -> NDArray[np.float64]:
     return below[new * (new + 1) :: 2]
 
 
-def _doubled_ranks(values: NDArray[np.float64]) -> NDArray[np.intp]:
+def doubled_ranks(values: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return twice the mean rank of each value, which is a whole number even for ties."""
     finite = np.abs(values[np.isfinite(values) & (values != 0)])
     unit = ROUNDING * (float(np.median(finite)) if finite.size else 1.0)
@@ -72,9 +72,17 @@ def _doubled_ranks(values: NDArray[np.float64]) -> NDArray[np.intp]:
 
 @lru_cache(maxsize=4096)
 def _below(ranks: tuple[int, ...], chosen: int) -> NDArray[np.float64]:
-    """Return P(S <= s) for s = 0, 1, ...
+    """Return P(S <= s) for s = 0, 1, ..., where S is the sum of `chosen` ranks."""
+    below = np.cumsum(rank_sum_counts(ranks, chosen))
+    below /= below[-1]
+    below.setflags(write=False)
+    return below
 
-    S is the sum of `chosen` ranks drawn without replacement (Streitberg & Röhmel 1986).
+
+def rank_sum_counts(ranks: tuple[int, ...], chosen: int) -> NDArray[np.float64]:
+    """Return in how many ways `chosen` of the ranks, drawn without replacement, sum to 0, 1, ...
+
+    The ranks have to be sorted (Streitberg & Röhmel 1986).
     """
     most = sum(ranks[len(ranks) - chosen :])
     ways = np.zeros((chosen + 1, most + 1))
@@ -83,7 +91,5 @@ def _below(ranks: tuple[int, ...], chosen: int) -> NDArray[np.float64]:
         drawn = min(number, chosen)
         # The right-hand side is computed before it is added, so that each rank is drawn once.
         ways[1 : drawn + 1, rank:] += ways[:drawn, : most + 1 - rank]
-    below = np.cumsum(ways[chosen])
-    below /= below[-1]
-    below.setflags(write=False)
-    return below
+    counts: NDArray[np.float64] = ways[chosen]
+    return counts

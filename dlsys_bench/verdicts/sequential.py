@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.runs.store.text import DIGITS
 from dlsys_bench.verdicts.bands import FEWEST_RUNS, Band
-from dlsys_bench.verdicts.design import ALPHA, BETA, MAX_SEEDS, SIDES, Design, between
+from dlsys_bench.verdicts.budget import ALPHA
+from dlsys_bench.verdicts.design import BETA, MAX_SEEDS, SIDES, Design, between
 from dlsys_bench.verdicts.ranks import p_values
 from dlsys_bench.verdicts.verdict import Outcome
 

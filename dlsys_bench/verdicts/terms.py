@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlsys_bench.runs.run import FIRST_SEED
-from dlsys_bench.verdicts.design import ALPHA, BETA, MAX_SEEDS
+from dlsys_bench.verdicts.budget import ALPHA
+from dlsys_bench.verdicts.design import BETA, MAX_SEEDS
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,3 @@ class Terms:
 
 
 DEFAULT = Terms()
-
-
-def share(gates: int, budget: float = ALPHA) -> float:
-    """Return the part of a false-alarm budget that each of several gates has (Bonferroni)."""
-    return budget / max(gates, 1)

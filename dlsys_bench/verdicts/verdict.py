@@ -11,6 +11,7 @@ import numpy as np
 
 from dlsys_bench.runs.key import Key
 from dlsys_bench.verdicts.bands import Band
+from dlsys_bench.verdicts.stratum import Stratum
 
 
 class Outcome(StrEnum):
@@ -33,6 +34,7 @@ class Verdict:
     - `smallest_shift`: the minimum detectable effect (MDE), in the units of the figure.
     - `shift`, `p_value`: see Decision.
     - `replay`: the command that repeats the gate.
+    - `stratum`: the runs up to the first look, for the verdict over all arms of the session.
     """
 
     key: Key
@@ -50,6 +52,7 @@ class Verdict:
     shift: float | None = None
     p_value: float | None = None
     seconds: float = 0.0
+    stratum: Stratum | None = None
 
     @property
     def name(self) -> str:
@@ -83,4 +86,5 @@ class Verdict:
             "values": [value if isfinite(value) else None for value in self.values],
             "smallest_shift": effect if effect is not None and isfinite(effect) else None,
             "band": self.band.to_dict() if self.band else None,
+            "stratum": self.stratum.to_dict() if self.stratum else None,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from dlsys_bench.studies.registry import find
 class BreaksAtTheEnd(NumpyEngine):
     """Sets the weights to NaN after the last update."""
 
-    def fit(self, net: Any, samples: Any, recipe: Any, plan: Any) -> Iterator[Epoch]:
+    def fit(self, net: Any, samples: Any, recipe: Any, plan: Any) -> Generator[Epoch, None, None]:
         for epoch in super().fit(net, samples, recipe, plan):
             if epoch.steps == recipe.steps:
                 for values in net.tensors.values():

@@ -374,7 +374,8 @@ def test_github_commands_report_all_but_pass(
 
 
 def test_alpha_is_shared_and_exit_codes_are_documented() -> None:
-    assert share(20, 1e-3) == pytest.approx(5e-5)
+    assert share(20, 1e-3) == pytest.approx(0.75 * 5e-5)
+    assert share(1, 1e-3) == 1e-3
     assert share(0) == 1e-3
     assert EXIT_CODES == {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 3}
     assert overall([Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL]) is Outcome.FAIL

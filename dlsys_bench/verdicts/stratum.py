@@ -1,0 +1,76 @@
+"""The runs of one arm in a test over all arms: their ranks, and the distribution of their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.verdicts.ranks import doubled_ranks, rank_sum_counts
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The runs of one arm: twice the rank of each run among all of them, the `stored` reference
+    runs first, then the new runs. The lowest rank is the worst run."""
+
+    ranks: tuple[int, ...]
+    stored: int
+
+    @classmethod
+    def of(
+        cls, reference: Sequence[float], new: Sequence[float], higher_is_better: bool | None
+    ) -> Stratum:
+        """Return the stratum of these figures. A run that diverged is the worst; if it is unknown
+        which direction is the worse one, that is the lower."""
+        values = np.array([*reference, *new], np.float64)
+        if higher_is_better is False:
+            values = -values
+        values[np.isnan(values)] = -inf
+        return cls(tuple(doubled_ranks(values).tolist()), len(reference))
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Stratum:
+        """Return the stratum that `to_dict` describes."""
+        return cls(tuple(stored["ranks"]), stored["stored"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the stratum as JSON values."""
+        return {"ranks": list(self.ranks), "stored": self.stored}
+
+    def sorted(self) -> Stratum:
+        """Return a stratum with the same null distribution: the ranks in order."""
+        return Stratum(tuple(sorted(self.ranks)), self.stored)
+
+    @property
+    def new(self) -> int:
+        """The number of new runs."""
+        return len(self.ranks) - self.stored
+
+    @property
+    def weight(self) -> float:
+        """The weight of the rank sum of the new runs."""
+        return 1.0 / (len(self.ranks) + 1)
+
+    @property
+    def excess(self) -> float:
+        """Twice the rank sum of the new runs, minus its expected value."""
+        return sum(self.ranks[self.stored :]) - self.new * (len(self.ranks) + 1)
+
+    @property
+    def pairs(self) -> float:
+        """The weighted number of pairs of a new and a stored run."""
+        return self.stored * self.new * self.weight
+
+    @cached_property
+    def distribution(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The possible values of `excess`, and their probabilities."""
+        counts = rank_sum_counts(self.sorted().ranks, self.new)
+        sums = np.flatnonzero(counts)
+        expected = float(self.new * (len(self.ranks) + 1))
+        return np.asarray(sums - expected, np.float64), counts[sums] / np.sum(counts)

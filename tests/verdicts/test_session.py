@@ -1,0 +1,122 @@
+"""The verdict over all arms of a session: exact, and sensitive to what all arms share."""
+
+from __future__ import annotations
+
+from itertools import combinations, product
+from math import inf, nan
+
+import numpy as np
+import pytest
+
+from dlsys_bench.runs.key import Key
+from dlsys_bench.verdicts.session import SessionVerdict, judge_session, judge_sessions
+from dlsys_bench.verdicts.stratum import Stratum
+from dlsys_bench.verdicts.verdict import Outcome
+
+BETA = 1e-2
+
+
+def judged(
+    generator: np.random.Generator,
+    *,
+    arms: int,
+    stored: int,
+    new: int,
+    drop: float = 0.0,
+    alpha: float = 1e-3,
+) -> SessionVerdict:
+    """Judge normal figures, of which the new ones are lower."""
+    figures = generator.standard_normal((arms, stored + new))
+    figures[:, stored:] -= drop
+    strata = [Stratum.of(each[:stored], each[stored:], True) for each in figures.tolist()]
+    return judge_session(strata, alpha, BETA)
+
+
+def test_the_p_value_is_that_of_all_choices_of_new_runs() -> None:
+    # Ties and arms of different sizes.
+    figures = ([1.0, 2.0, 2.0, 3.0, 5.0], [0.5, 0.5, 0.7, 0.1])
+    sizes = (3, 3)
+    strata = [Stratum.of(each[:n], each[n:], True) for each, n in zip(figures, sizes, strict=True)]
+
+    def statistic(chosen: tuple[tuple[int, ...], ...]) -> float:
+        total = 0.0
+        for stratum, new in zip(strata, chosen, strict=True):
+            excess = sum(stratum.ranks[i] for i in new) - len(new) * (len(stratum.ranks) + 1)
+            total += stratum.weight * excess
+        return total
+
+    choices = [
+        list(combinations(range(len(each)), len(each) - n))
+        for each, n in zip(figures, sizes, strict=True)
+    ]
+    every = np.array([statistic(chosen) for chosen in product(*choices)])
+    observed = statistic(
+        tuple(tuple(range(n, len(f))) for f, n in zip(figures, sizes, strict=True))
+    )
+    low, high = np.mean(every <= observed + 1e-9), np.mean(every >= observed - 1e-9)
+    assert judge_session(strata, 1e-3, BETA).p_value == pytest.approx(min(1.0, 2 * min(low, high)))
+
+
+@pytest.mark.parametrize("figures", ["normal", "discrete", "collapsing"])
+def test_healthy_sessions_fail_at_the_stated_rate(figures: str) -> None:
+    generator, alpha, sessions, failed = np.random.default_rng(0), 0.05, 400, 0
+
+    def draw(size: int) -> list[float]:
+        if figures == "discrete":
+            return [float(value) for value in generator.integers(0, 4, size)]
+        values = generator.standard_normal(size)
+        if figures == "collapsing":
+            values[generator.random(size) < 1 / 12] = -inf
+        return [float(value) for value in values]
+
+    for _ in range(sessions):
+        strata = [Stratum.of(draw(8), draw(2), True) for _ in range(6)]
+        failed += judge_session(strata, alpha, BETA).outcome is Outcome.FAIL
+    # Exceeded with a probability of 1e-4 at a rate of 0.05.
+    assert failed <= 38
+
+
+def test_a_drop_that_no_gate_sees_is_found_in_all_arms_together() -> None:
+    generator = np.random.default_rng(1)
+    found = [judged(generator, arms=20, stored=20, new=2, drop=1.0) for _ in range(40)]
+    failed = sum(one.outcome is Outcome.FAIL for one in found)
+    # 98% of such sessions fail (20,000 simulated); fewer than 34 of 40 have a probability of 1e-6.
+    assert failed >= 34
+    assert all(one.shift < 0 for one in found)
+    assert np.mean([one.shift for one in found]) == pytest.approx(-0.93, abs=0.15)
+    assert found[0].smallest_shift == pytest.approx(0.97, abs=0.01)
+
+
+def test_a_metric_that_is_better_lower_is_turned_round() -> None:
+    lower = Stratum.of([1.0, 2.0, 3.0], [9.0], False)
+    higher = Stratum.of([-1.0, -2.0, -3.0], [-9.0], True)
+    assert lower == higher
+    assert Stratum.from_dict(lower.to_dict()) == lower
+
+
+@pytest.mark.parametrize("value", [-inf, nan])
+def test_a_run_that_diverged_is_the_worst(value: float) -> None:
+    assert Stratum.of([1.0, 2.0], [value], True).ranks == (4, 6, 2)
+
+
+def test_too_few_runs_are_inconclusive() -> None:
+    strata = [Stratum.of([1.0, 2.0, 3.0], [0.0], True)] * 2
+    verdict = judge_session(strata, 1e-3, BETA)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "no outcome could fail" in verdict.message()
+
+
+def test_engines_share_the_rate_and_an_arm_counts_once() -> None:
+    stratum = Stratum.of([float(value) for value in range(20)], [-1.0, -2.0], True)
+    arms = [Key("study", f"arm {number}", engine="numpy") for number in range(10)]
+    other = [Key("study", arm, engine="torch") for arm in ("arm 1", "arm 2")]
+    alone = [Key("study", "arm 1", engine="jax")]
+    found = judge_sessions([(key, stratum) for key in (*arms, *arms, *other, *alone)], 1e-3, BETA)
+    assert [(one.engine, one.arms, one.runs) for one in found] == [
+        ("numpy", 10, 20),
+        ("torch", 2, 4),
+    ]
+    # A quarter of the rate, over two engines.
+    assert {one.alpha for one in found} == {1.25e-4}
+    assert found[0].outcome is Outcome.FAIL
+    assert "the runs are worse than the reference runs as a whole" in found[0].message()
