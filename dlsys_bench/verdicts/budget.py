@@ -6,7 +6,7 @@ ALPHA = 1e-3
 
 SESSION_SHARE = 0.25
 """The part of the false-alarm rate of several gates that the verdict over all of them has. With a
-quarter less, a gate detects shifts that are larger by 1% to 2%."""
+quarter less, a gate detects shifts that are larger by 2% to 3%."""
 
 
 def share(gates: int, budget: float = ALPHA) -> float:
