@@ -151,6 +151,8 @@ def _rows(path: Path, mode: str) -> list[tuple[Any, ...]]:
     uri = f"{path.resolve().as_uri()}?{mode}"
     with closing(sqlite3.connect(uri, uri=True, timeout=SECONDS_TO_WAIT)) as connection:
         check(connection, path)
+        if connection.execute("PRAGMA user_version").fetchone() == (0,):
+            return []  # Another process creates the store at this moment.
         try:
             return connection.execute("SELECT id, result FROM runs ORDER BY id").fetchall()
         except sqlite3.DatabaseError as error:

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def python(script: str, *arguments: object, **options: Any) -> subprocess.Comple
 
 PRELUDE = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from results import make_result as result
 from dlsys_bench.runs.store import Store, append
@@ -269,3 +271,29 @@ def test_runs_commands_list_show_export_and_import(tmp_path: Path) -> None:
     assert "reports/runs.db: 2 runs, 0 added, 2 already stored" in said
     assert [run.seconds for run in read(tmp_path / "new.db")] == [9.0, 4.0]
     assert "no store missing.db" in call(tmp_path, "list", "--store", "missing.db", code=2).stderr
+
+
+def test_a_store_that_is_being_created_has_no_runs(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        assert path.stat().st_size
+        assert read(path) == []
+
+
+def test_only_an_unused_store_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    store, other = Store(path), Store(path)
+    assert not store.remove_if_empty()
+    other.close()
+    assert store.reserve(result(1).key)
+    assert not store.remove_if_empty()
+    store.close()
+    store = Store(path)
+    store.release(result(1).key)
+    assert store.remove_if_empty()
+    assert list(tmp_path.iterdir()) == []
+    with Store(path) as store:
+        store.add(result(1))
+        assert not store.remove_if_empty()
+    assert [run.seed for run in read(path)] == [1]
