@@ -161,7 +161,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "cluster",
         ("calibrate",),
-        "Dask scheduler, as tcp://host:8786, that runs the jobs instead of local workers.",
+        "Dask scheduler, as tls://host:8786, that runs the jobs instead of local workers.",
         Text("ADDRESS"),
     ),
     Option("store", ("calibrate",), "Store that keeps each run as it ends.", File(), RUNS),
