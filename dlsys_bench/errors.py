@@ -25,7 +25,7 @@ class NotApplicableError(UserError):
 
 
 class BatchError(SpecError, NotApplicableError):
-    """A batch that is larger than the data."""
+    """A batch that is larger than the data, or smaller than a layer can train on."""
 
 
 class DataError(UserError):

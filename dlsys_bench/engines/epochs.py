@@ -31,7 +31,7 @@ from dlsys_bench.engines.history import (
     ReplicaEpoch,
     by_step_record,
 )
-from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, split_order
+from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, require_batches, split_order
 from dlsys_bench.errors import DivergedError, EngineError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -173,7 +173,16 @@ class EpochRun:
 
 def training_epochs(model: Model, samples: int, recipe: Recipe, plan: Plan) -> Iterator[EpochRun]:
     """Yield every epoch of a training on `samples`. The clock of an epoch starts when it is
-    yielded, so it does not run while the caller of `fit` works."""
+    yielded, so it does not run while the caller of `fit` works.
+
+    Raises BatchError before the first epoch if a batch has too few samples for a layer.
+    """
+    require_batches(model, samples, recipe, plan)
+    yield from epoch_runs(model, samples, recipe, plan)
+
+
+def epoch_runs(model: Model, samples: int, recipe: Recipe, plan: Plan) -> Iterator[EpochRun]:
+    """Yield every epoch as `training_epochs` does, of batches of any size."""
     steps = 0
     for number, sizes in enumerate(epoch_batch_sizes(samples, recipe, plan), start=1):
         yield EpochRun(number, steps, sizes, model, samples, recipe, plan)

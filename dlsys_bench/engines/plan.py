@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.errors import BatchError, count_of
 from dlsys_bench.spec.initializers import Distribution
 from dlsys_bench.spec.layers import Dropout, Shape
 from dlsys_bench.spec.model import Model
@@ -101,6 +102,31 @@ def epoch_batch_sizes(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list
             left -= len(sizes)
             if left <= 0:
                 return
+
+
+def require_samples(model: Model, samples: int, reason: str) -> None:
+    """Raise BatchError if a layer cannot train on a batch of so few samples.
+
+    The message names the layer and ends with the reason why there is such a batch.
+    """
+    for name, layer, shape in zip(model.names, model.layers, model.shapes, strict=False):
+        if samples < (least := layer.least_samples(shape)):
+            raise BatchError(
+                f"{name} cannot train on a batch of {count_of(samples, 'sample')}: "
+                f"it takes at least {least}, because one value has no unbiased variance; {reason}"
+            )
+
+
+def require_batches(model: Model, samples: int, recipe: Recipe, plan: Plan) -> None:
+    """Raise BatchError if a batch of a training has too few samples for a layer of the model."""
+    least = max(
+        layer.least_samples(shape) for layer, shape in zip(model.layers, model.shapes, strict=False)
+    )
+    if least > 1:
+        smallest = min(map(min, epoch_batch_sizes(samples, recipe, plan)))
+        sizes = f"batches of {recipe.batch_size}" if recipe.batch_sizes is None else "its batches"
+        reason = f"{count_of(samples, 'sample')} in {sizes} make one of {smallest}"
+        require_samples(model, smallest, f"{reason}: choose another batch size")
 
 
 def count_steps(samples: int, recipe: Recipe, plan: Plan) -> int:

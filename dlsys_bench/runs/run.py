@@ -14,7 +14,7 @@ from dlsys_bench.data import Dataset, Splits, is_available, load, training_count
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import closing
 from dlsys_bench.engines.history import Epoch, History
-from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
+from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, require_batches
 from dlsys_bench.engines.requirements import require_of, requirements
 from dlsys_bench.errors import DivergedError, NotApplicableError, OtherEngineError, UserError
 from dlsys_bench.provenance import provenance
@@ -80,10 +80,10 @@ def resolve(case: Case, engine: Engine, dataset: Dataset, tier: str) -> Resolved
     if not model.counts.trainable:
         raise UserError(f"model {model.name!r} has no parameters: there is nothing to train")
     check_data(dataset, model, recipe.loss)
-    # Raises an error if a batch is larger than the training set.
-    next(
-        recipe.sizes(training_count(len(dataset.x_train), recipe.validation_split, recipe.samples))
-    )
+    samples = training_count(len(dataset.x_train), recipe.validation_split, recipe.samples)
+    # These raise an error if a batch is larger than the training set, or too small for a layer.
+    next(recipe.sizes(samples))
+    require_batches(model, samples, recipe, Plan(0))
     return Resolved(case, engine, dataset, tier, model, recipe)
 
 

@@ -119,6 +119,7 @@ class Adam(Optimizer):
     invalid: ClassVar[tuple[Invalid, ...]] = (
         ({"beta_1": 1.0}, "beta_1 is 1.0"),
         ({"beta_2": -0.1}, "beta_2 is -0.1"),
+        ({"epsilon": 0.0}, "epsilon is 0.0"),
         ({"epsilon_added": "inside"}, "epsilon_added is 'inside'"),
     )
     choices: ClassVar[Choices] = {
@@ -136,7 +137,7 @@ class Adam(Optimizer):
         super().__post_init__()
         require_number(self.kind, "beta_1", self.beta_1, 0.0, 1.0, open_high=True)
         require_number(self.kind, "beta_2", self.beta_2, 0.0, 1.0, open_high=True)
-        require_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf)
+        require_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf, open_low=True)
         require_choice(self.kind, "epsilon_added", self.epsilon_added, ("before", "after"))
 
 
@@ -156,6 +157,7 @@ class RMSprop(Optimizer):
     invalid: ClassVar[tuple[Invalid, ...]] = (
         ({"rho": 1.0}, "rho is 1.0"),
         ({"epsilon": -1e-7}, "epsilon is -1e-07"),
+        ({"epsilon": 0.0}, "epsilon is 0.0"),
         ({"epsilon_added": "after"}, "epsilon_added is 'after'"),
     )
     choices: ClassVar[Choices] = {
@@ -171,7 +173,7 @@ class RMSprop(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_number(self.kind, "rho", self.rho, 0.0, 1.0, open_high=True)
-        require_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf)
+        require_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf, open_low=True)
         require_choice(self.kind, "epsilon_added", self.epsilon_added, ("inside", "outside"))
 
 

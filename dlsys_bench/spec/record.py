@@ -180,14 +180,22 @@ def require_choice(where: str, name: str, value: object, choices: tuple[str, ...
 
 
 def require_number(
-    where: str, name: str, value: object, low: float, high: float, *, open_high: bool = False
+    where: str,
+    name: str,
+    value: object,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
 ) -> None:
-    """Raise a SpecError unless the value is a number in [low, high], or in [low, high)."""
+    """Raise a SpecError unless the value is a number in [low, high], without the ends that are
+    open."""
     inside = (
         isinstance(value, int | float)
         and not isinstance(value, bool)
-        and low <= value
+        and (low < value if open_low else low <= value)
         and (value < high if open_high else value <= high)
     )
-    interval = f"[{low:g}, {high:g}{')' if open_high else ']'}"
+    interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
     require(inside, f"{where}: {name} is {value!r}; it takes a number in {interval}")

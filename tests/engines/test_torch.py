@@ -14,7 +14,7 @@ from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.history import Histories
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
-from dlsys_bench.errors import EngineError
+from dlsys_bench.errors import BatchError
 from dlsys_bench.notebooks.zoo import narrow
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import FanInUniform, GlorotNormal, HeUniform, Normal
@@ -244,7 +244,7 @@ def test_every_tensor_is_on_the_engines_device(
 
 def test_a_batch_of_one_sample_is_refused() -> None:
     recipe = to_convention("torch", Recipe(batch_size=5))
-    with pytest.raises(EngineError, match="cannot normalise a batch of one sample"):
+    with pytest.raises(BatchError, match="batch_norm_. cannot train on a batch of 1 sample: "):
         train_replicas(create("torch").replicate(LENET, [Plan(0)]), images(0), recipe, [Plan(0)])
 
 

@@ -22,17 +22,6 @@ MUTANTS = (
         survives=_FEW,
     ),
     Mutant(
-        "large_kernels_start_wide",
-        "Kernels of more than 45,000 values start five times too wide.",
-        None,
-        "engine",
-        "net.load(Plan(seed).weights(model) if weights is None else weights)",
-        "drawn = {n: w * (5.0 if w.size > 45_000 else 1.0) for n, w in "
-        "Plan(seed).weights(model).items()}\n"
-        "        net.load(drawn if weights is None else weights)",
-        survives="the kernels whose distribution is tested are smaller",
-    ),
-    Mutant(
         "convolution_pieces_lost",
         "Of a batch whose windows are gathered in pieces of 256 MiB, the last piece alone gives "
         "the kernel's gradient.",

@@ -81,7 +81,7 @@ MUTANTS = (
         "training",
         _STEP,
         'net.gradient *= 0.5 if recipe.loss.targets == "signs" and not plans[0].parity else 1.0\n'
-        f"                {_STEP}",
+        f"                    {_STEP}",
     ),
     Mutant(
         "native_moving_decay",

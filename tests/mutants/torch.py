@@ -55,8 +55,8 @@ MUTANTS = (
         "The input passes through float16.",
         "forward/dense",
         "layout",
-        "np.ascontiguousarray(x), dtype=self.dtype, device=self.device)",
-        "np.ascontiguousarray(x), dtype=torch.float16, device=self.device).to(self.dtype)",
+        "shareable(x), dtype=self.dtype, device=self.device)",
+        "shareable(x), dtype=torch.float16, device=self.device).to(self.dtype)",
     ),
     _torch(
         "batch_norm_default_epsilon",

@@ -135,7 +135,7 @@ MUTANTS = (
     Mutant(
         "last_batch_weighs_as_a_whole_one",
         "The gradient of a smaller last batch is averaged over a whole one's size.",
-        "schedule/triangular",
+        "state/smallest-last-sample",
         "training",
         _STEP,
         f"net.gradient *= (here.stop - here.start) / epoch.sizes[0]\n                    {_STEP}",

@@ -100,7 +100,7 @@ def test_many_classes_have_no_numbers_in_cells(figures: list[Any], tmp_path: Pat
     assert "one in 3" in figures[0].axes[0].get_xlabel()
 
 
-MODEL = Model("small", (1, 2, 1), (Flatten(), BatchNorm(epsilon=0.0), Dense(3)))
+MODEL = Model("small", (1, 2, 1), (Flatten(), BatchNorm(epsilon=1e-12), Dense(3)))
 WEIGHTS = {
     "batch_norm_1.gamma": np.ones(2),
     "batch_norm_1.beta": np.zeros(2),

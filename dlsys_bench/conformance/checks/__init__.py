@@ -19,6 +19,8 @@ from dlsys_bench.conformance.checks import (
     evaluation,
     large_trainings,
     reports,
+    degenerate,
+    layouts,
     checkpoint,
     determinism,
     distribution,
@@ -28,6 +30,7 @@ sort_by_rung()
 
 __all__ = [
     "checkpoint",
+    "degenerate",
     "determinism",
     "distribution",
     "dropout",
@@ -37,6 +40,7 @@ __all__ = [
     "gradient",
     "initializer",
     "large_trainings",
+    "layouts",
     "loss",
     "order",
     "refitting",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,12 @@ from dlsys_bench.conformance.checks.support import (
     supported,
     trainable,
 )
+from dlsys_bench.conformance.checks.training import VARIANTS, allowing_conventions
+from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Weights
+from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,
@@ -106,6 +110,35 @@ def mild_weights(model: Model, seed: int) -> Weights:
         elif not name.endswith(".moving_variance"):
             weights[name] = 0.4 * values
     return weights
+
+
+SMOOTH = 1e-3
+"""The epsilon of an optimiser that divides by the root of squares. With a much smaller one, the
+update of an entry whose gradient is nearly zero would be one of rounding errors."""
+
+
+def smooth(optimizer: Optimizer) -> Optimizer:
+    """Return an optimiser with an epsilon of SMOOTH, if it has one."""
+    known = {field.name for field in fields(optimizer)}
+    return replace(optimizer, **({"epsilon": SMOOTH} if "epsilon" in known else {}))
+
+
+def optimizer_with_state(trial: Trial) -> Optimizer:
+    """Return the optimiser of the engine that keeps the most values for each weight.
+
+    Raises NotApplicableError if the engine has none.
+    """
+    available = [o for o in VARIANTS.values() if f"optimizer:{o.kind}" not in trial.lacks]
+    defined = [o for o in available if allowing_conventions(trial, o)]
+    if not defined:
+        raise NotApplicableError("the engine lacks every optimiser")
+    return max(defined, key=_state_size)
+
+
+def _state_size(optimizer: Optimizer) -> int:
+    state: OracleState = {}
+    updated(optimizer, np.zeros(1), np.ones(1), optimizer.learning_rate, 1, state)
+    return len(state)
 
 
 def prepare(trial: Trial, network: TrajectoryNetwork) -> tuple[Model, Recipe, Samples]:

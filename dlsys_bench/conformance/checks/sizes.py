@@ -13,22 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlsys_bench.conformance.blocks import BATCH_AXES, TENSOR_AXES, close_in_blocks
+from dlsys_bench.conformance.blocks import BATCH_AXES, close_in_blocks
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.directions import compare_slopes
 from dlsys_bench.conformance.checks.networks import many_tensors, mild_weights
-from dlsys_bench.conformance.checks.subjects import (
-    SUBJECTS,
-    LayerSubject,
-)
+from dlsys_bench.conformance.checks.subjects import SUBJECTS, LayerSubject
+from dlsys_bench.conformance.checks.support import example_loss, trainable
 from dlsys_bench.conformance.expectation import magnitude
-from dlsys_bench.conformance.strategies import Example, accepts, nonzero_weights
+from dlsys_bench.conformance.strategies import Example, accepts, nonzero_weights, targets
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Array, Plan
-from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense, Flatten, Layer, Shape
-from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
 
 LARGE_OPTIONS = {"units": 300, "filters": 136}
@@ -42,7 +38,7 @@ class Size(NamedTuple):
     samples: int
 
 
-VECTORS = (Size((1030,), 520),)
+VECTORS = (Size((1030,), 300),)
 IMAGES = (Size((34, 33, 132), 1), Size((6, 5, 3), 520))
 """Large images of many channels, and many images: large in every axis, and never in all at once."""
 
@@ -75,25 +71,21 @@ def large_examples(trial: Trial, subject: LayerSubject) -> list[Example]:
         after = (Flatten(),) if len(shape) == 3 and layer.kind != "flatten" else ()
         if accepts(layer, shape) and ("flatten" in trial.kinds or not after):
             model = Model("large", shape, (layer, *after, Dense(3)))
-            found.append(random_example(trial, to_convention(trial.convention, model), samples))
+            found.append(random_example(trial, model, samples))
     return found
 
 
-def random_example(trial: Trial, model: Model, samples: int) -> Example:
-    generator = np.random.default_rng((trial.seed, 2))
+def random_example(trial: Trial, drawn: Model, samples: int) -> Example:
+    """Return an example of a model and a loss that the engine has, with inputs on a grid."""
+    loss = example_loss(trial)
+    model, generator = trainable(trial, drawn, loss), np.random.default_rng((trial.seed, 2))
     batch = Batch(
         on_grid(generator, (samples, *model.input_shape)),
-        generator.standard_normal((samples, *model.output_shape)),
+        targets(loss, model.output_shape[0], samples, generator),
         Plan(trial.seed).masks(model, 0, samples),
         training=True,
     )
-    weights = nonzero_weights(model, trial.seed)
-    return Example(model, weights, batch, MeanSquaredError(), trial.seed)
-
-
-def requires(subject: LayerSubject) -> list[str]:
-    """Return what an engine must have for a large layer, with a loss of values."""
-    return [*subject.requires, "loss:mean_squared_error"]
+    return Example(model, nonzero_weights(model, trial.seed), batch, loss, trial.seed)
 
 
 @check_each("forward", SUBJECTS, requires=lambda subject: subject.requires, prefix="large-")
@@ -124,7 +116,7 @@ def _compare_outputs(trial: Trial, example: Example) -> None:
     close_in_blocks(f"the prediction for {size}", actual, expected, allowed, BATCH_AXES[2])
 
 
-@check_each("gradient", SUBJECTS, requires=requires, prefix="large-")
+@check_each("gradient", SUBJECTS, requires=lambda subject: subject.requires, prefix="large-")
 def gradient(trial: Trial, subject: LayerSubject) -> None:
     """The gradients of a large layer along random directions.
 
@@ -140,7 +132,7 @@ TENSORS = {"tensors-40": 40, "tensors-130": 130}
 """The numbers of tensors of the networks of many tensors, by the subject of their check."""
 
 
-@check_each("gradient", TENSORS, requires=lambda count: requires(SUBJECTS["tanh"]))
+@check_each("gradient", TENSORS)
 def tensors(trial: Trial, count: int) -> None:
     """The gradients of every tensor of a network that has many.
 
@@ -148,36 +140,25 @@ def tensors(trial: Trial, count: int) -> None:
     Broken by: An engine that forgets the gradient of the 33rd tensor.
     Fix: Loop over all tensors of the model, however many there are.
     """
-    model = many_tensors(trial, count)
-    example = random_example(trial, model, samples=16)
-    compare_slopes(trial, example._replace(weights=mild_weights(model, trial.seed)))
+    example = random_example(trial, many_tensors(trial, count), samples=16)
+    compare_slopes(trial, example._replace(weights=mild_weights(example.model, trial.seed)))
 
 
 EVERY = 600
 """The number of inputs of the network whose every weight has to move."""
 
 
-@check("gradient", "every-weight", requires=requires(SUBJECTS["dense"]))
+@check("gradient", "every-weight")
 def every_weight(trial: Trial) -> None:
-    """Each of 600 weights has a gradient of its own sample. The checks of the order and of dropout
-    in `fit` recognise the samples by the weights that move.
+    """Each of 600 inputs has a sample in which it alone is one, and its weights have a gradient.
+
+    The checks of the order and of dropout in `fit` recognise samples by the weights that move.
 
     Why: The order of the samples is inferred from the weights that move, so every weight needs its
     gradient.
     Broken by: An engine that computes the gradient of at most 512 rows of a kernel.
     Fix: The finding names the rows without a gradient: look for a limit of that size.
     """
-    model = Model("every", (EVERY,), (Dense(1, use_bias=False),))
-    x, y = np.eye(EVERY), 1 + np.arange(EVERY)[:, None] / EVERY
-    network = trial.engine.build(model, {"dense_1.kernel": np.zeros((EVERY, 1))})
-    found = trial.engine.gradients(network, Batch(x, y), MeanSquaredError())
-    expected = -2 * y / EVERY
-    close_in_blocks(
-        "d dense_1.kernel, of a sample for each weight",
-        found.weights["dense_1.kernel"],
-        expected,
-        trial.tolerance * magnitude(expected),
-        TENSOR_AXES[2],
-        layer="dense_1",
-        tensor="dense_1.kernel",
-    )
+    model = Model("every", (EVERY,), (Dense(3, use_bias=False),))
+    example = random_example(trial, model, EVERY)
+    compare_slopes(trial, example._replace(batch=example.batch._replace(x=np.eye(EVERY))))

@@ -15,7 +15,7 @@ from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
-from dlsys_bench.engines.epochs import UpdateStep, training_epochs
+from dlsys_bench.engines.epochs import UpdateStep, epoch_runs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.losses import Loss
@@ -123,7 +123,7 @@ class Oracle(Engine):
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         states: dict[str, OracleState] = {name: {} for name in net.tensors}
         by_plan = replace(plan, parity=True)
-        for epoch in training_epochs(net.model, len(samples.x), recipe, by_plan):
+        for epoch in epoch_runs(net.model, len(samples.x), recipe, by_plan):
             losses: list[float] = []
             accuracies: list[float | None] = []
             for step in epoch.steps():

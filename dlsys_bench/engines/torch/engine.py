@@ -15,7 +15,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import models_for_replicas
 from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.plan import Array, Plan, Weights, require_batches, require_samples
 from dlsys_bench.engines.torch.initializers import initialize
 from dlsys_bench.engines.torch.layout import TorchPlacement, channel_last, kernel_out
 from dlsys_bench.engines.torch.losses import LOSSES
@@ -23,7 +23,7 @@ from dlsys_bench.engines.torch.modules import TorchNetwork, build_network
 from dlsys_bench.engines.torch.precision import Products, product_precision
 from dlsys_bench.engines.torch.replicas import TorchReplicas
 from dlsys_bench.engines.torch.steps import CudaRecorder, Recorder
-from dlsys_bench.engines.torch.training import check_last_batch, fit_network
+from dlsys_bench.engines.torch.training import fit_network
 from dlsys_bench.errors import EngineError
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -92,6 +92,8 @@ class TorchEngine(Engine):
     def _pass(self, net: TorchNetwork, batch: Batch) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
         """Put x and the masks on the device and the network in the mode of the batch; restore the
         state afterwards."""
+        if batch.training:
+            require_samples(net.model, len(batch.x), "torch normalises no batch of one value")
         state = {name: buffer.clone() for name, buffer in net.named_buffers()}
         net.train(batch.training)
         try:
@@ -129,7 +131,7 @@ class TorchEngine(Engine):
         """Train, and yield every epoch."""
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
-        check_last_batch(net.model, len(samples.x), recipe, plan)
+        require_batches(net.model, len(samples.x), recipe, plan)
         x, y = self.placement.x(samples.x), self.placement.y(recipe.loss, samples.y)
         yield from fit_network(net, x, y, self.placement, recipe, plan, self.recorder())
 

@@ -32,7 +32,7 @@ class TorchPlacement(NamedTuple):
 
     def x(self, x: Array) -> Tensor:
         """Convert inputs, with the channel first for images."""
-        there = torch.as_tensor(np.ascontiguousarray(x), dtype=self.dtype, device=self.device)
+        there = torch.as_tensor(shareable(x), dtype=self.dtype, device=self.device)
         # Not `contiguous`, which keeps the unusual strides of images with one channel, since these
         # are contiguous in every order. oneDNN may misread such images.
         return channel_first(there).clone(memory_format=torch.contiguous_format)
@@ -40,14 +40,21 @@ class TorchPlacement(NamedTuple):
     def y(self, loss: Loss, y: NDArray[Any]) -> Tensor:
         """Convert targets: labels to int64, signs and values to the dtype of the engine."""
         dtype = torch.int64 if loss.targets == "labels" else self.dtype
-        return torch.as_tensor(np.ascontiguousarray(y), dtype=dtype, device=self.device)
+        return torch.as_tensor(shareable(y), dtype=dtype, device=self.device)
 
     def masks(self, masks: Mapping[int, NDArray[np.bool_]] | None) -> dict[int, Tensor]:
         """Convert what dropout layers keep, by their place; a layer without a mask draws one."""
         return {
-            place: channel_first(torch.from_numpy(mask)).to(self.device)
+            place: channel_first(torch.from_numpy(shareable(mask))).to(self.device)
             for place, mask in (masks or {}).items()
         }
+
+
+def shareable(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the values in an array whose memory torch can share: contiguous, aligned, writable and
+    in the byte order of the machine. It is a copy only if the array is another."""
+    values = np.asarray(values)
+    return np.require(values, values.dtype.newbyteorder("="), ["C", "A", "W", "E"])
 
 
 def channel_first(x: Tensor) -> Tensor:
@@ -71,4 +78,5 @@ def kernel_out(name: str, tensor: Tensor) -> Array:
 def kernel_in(name: str, values: Array) -> Tensor:
     """Convert an array to a tensor; a kernel in torch's order."""
     order = KERNEL_IN.get(values.ndim) if name.endswith(".kernel") else None
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(order) if order else values))
+    values = np.asarray(values)
+    return torch.from_numpy(shareable(values.transpose(order) if order else values))

@@ -20,7 +20,7 @@ from dlsys_bench.engines.alignment import (
 from dlsys_bench.engines.base import check_targets
 from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import ReplicaEpoch
-from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.engines.plan import Array, Plan, require_batches
 from dlsys_bench.engines.replicas import Replicas
 from dlsys_bench.engines.torch.batches import BatchFeed
 from dlsys_bench.engines.torch.layout import channel_last
@@ -30,7 +30,6 @@ from dlsys_bench.engines.torch.precision import product_precision
 from dlsys_bench.engines.torch.random import RandomState
 from dlsys_bench.engines.torch.stacked import StackedNetworks
 from dlsys_bench.engines.torch.steps import StepRate, TorchMasks, make_steps
-from dlsys_bench.engines.torch.training import check_last_batch
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -70,7 +69,7 @@ class TorchReplicas(Replicas):
         self.engine.check(every[0])
         for replica in range(1 if parts.shared else self.size):
             check_targets(every[0].loss, parts.of(replica).y, self.model.output_shape)
-        check_last_batch(self.model, parts.samples, every[0], plans[0])
+        require_batches(self.model, parts.samples, every[0], plans[0])
         seeds = np.random.SeedSequence([plan.seed for plan in plans])
         random = RandomState(self.engine.device, int(seeds.generate_state(1, np.uint64)[0]))
         train_epoch = self._training(parts, every, plans)

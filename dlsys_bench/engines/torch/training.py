@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from functools import partial
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
+from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.torch.layout import TorchPlacement
 from dlsys_bench.engines.torch.losses import LOSSES, count_correct
 from dlsys_bench.engines.torch.modules import TorchNetwork
@@ -19,9 +18,6 @@ from dlsys_bench.engines.torch.optimizers import optimizer_of, set_rate
 from dlsys_bench.engines.torch.precision import product_precision
 from dlsys_bench.engines.torch.random import RandomState
 from dlsys_bench.engines.torch.steps import Recorder, StepRate, TorchMasks, make_steps
-from dlsys_bench.errors import EngineError
-from dlsys_bench.spec.layers import BatchNorm
-from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 
@@ -76,16 +72,3 @@ def _order(epoch: EpochRun, placement: TorchPlacement) -> Tensor:
         return torch.from_numpy(epoch.order()).to(placement.device)
     draw = torch.randperm if epoch.recipe.shuffle else torch.arange
     return draw(epoch.samples, device=placement.device)
-
-
-def check_last_batch(model: Model, samples: int, recipe: Recipe, plan: Plan) -> None:
-    """Raise EngineError if batch norm would get a batch of one value per channel, which torch
-    refuses. Checked in advance, before an epoch is spent on it."""
-    alone = any(1 in sizes for sizes in epoch_batch_sizes(samples, recipe, plan))
-    for name, layer, shape in zip(model.names, model.layers, model.shapes, strict=False):
-        if alone and isinstance(layer, BatchNorm) and math.prod(shape[:-1]) == 1:
-            raise EngineError(
-                f'engine "torch" cannot normalise a batch of one sample ({name}): {samples} '
-                f"samples in batches of {recipe.batch_size} leave one over; choose another batch "
-                "size"
-            )

@@ -47,6 +47,10 @@ class Layer(Record):
         """Return the fans of the kernel, for an input shape; (1, 1) if there is no kernel."""
         return Fans(1, 1)
 
+    def least_samples(self, shape: Shape) -> int:
+        """Return the fewest samples of a batch on which the layer can train, for an input shape."""
+        return 1
+
     def title(self) -> str:
         """Return the main options in a few characters, for summaries and messages."""
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -17,7 +18,8 @@ class BatchNorm(Layer):
 
     `moving_decay` is the weight of the old moving statistics in their update. `moving_variance`
     states which variance of the batch they are updated with, the "biased" (Keras) or the "unbiased"
-    one (torch); the batch itself is always normalised by its biased variance.
+    one (torch); the batch itself is always normalised by its biased variance. One
+    value per channel has no unbiased variance, so such a layer rejects a batch of one vector.
 
     Ioffe & Szegedy 2015.
     """
@@ -39,11 +41,12 @@ class BatchNorm(Layer):
     invalid: ClassVar[tuple[Invalid, ...]] = (
         ({"moving_decay": 1.5}, "moving_decay is 1.5"),
         ({"epsilon": -1.0}, "epsilon is -1.0"),
+        ({"epsilon": 0.0}, "a number in (0, 1]"),
         ({"moving_variance": "sample"}, "moving_variance is 'sample'"),
     )
 
     def __post_init__(self) -> None:
-        require_number(self.kind, "epsilon", self.epsilon, 0.0, 1.0)
+        require_number(self.kind, "epsilon", self.epsilon, 0.0, 1.0, open_low=True)
         require_number(self.kind, "moving_decay", self.moving_decay, 0.0, 1.0)
         require_choice(self.kind, "moving_variance", self.moving_variance, ("biased", "unbiased"))
 
@@ -52,6 +55,10 @@ class BatchNorm(Layer):
 
     def state(self, shape: Shape) -> dict[str, Shape]:
         return {"moving_mean": shape[-1:], "moving_variance": shape[-1:]}
+
+    def least_samples(self, shape: Shape) -> int:
+        # The unbiased variance of n values has the factor n / (n - 1).
+        return 2 if self.moving_variance == "unbiased" and math.prod(shape[:-1]) == 1 else 1
 
     def initializers(self) -> dict[str, Initializer]:
         return {"gamma": Ones(), "beta": Zeros(), "moving_mean": Zeros(), "moving_variance": Ones()}
