@@ -19,6 +19,15 @@ from dlsys_bench.options.kinds import Choice, File, Flag, Folder, Integer, Kind,
 from dlsys_bench.options.option import Option
 from dlsys_bench.options.settings import project_defaults
 
+KEPT = {
+    **dict.fromkeys(
+        ("run", "gate", "calibrate", "bench sweep", "bench time-to-accuracy"),
+        "every run that had finished is kept",
+    ),
+    "conform": "nothing is kept",
+}
+"""What an interrupted command leaves behind."""
+
 
 class MistakeError(click.ClickException):
     """An error that the user can correct: one line on stderr and exit code 2."""
@@ -149,8 +158,8 @@ def click_command(command: Command) -> click.Command:
             with stdout_reserved() if reserved else nullcontext():
                 implementation(command)(**parameters)
         except KeyboardInterrupt as error:
-            if command.kept is not None:
-                error.add_note(command.kept)
+            if command.name in KEPT:
+                error.add_note(KEPT[command.name])
             raise
 
     return click.Command(

@@ -94,8 +94,8 @@ class CheckResult:
         name, check = values["name"], find_check(values["name"])
         return cls(
             name,
-            values.get("rung", check.rung if check else ""),
-            values.get("subject", check.subject if check else name),
+            values.get("rung", check.rung if check else name.partition("/")[0]),
+            values.get("subject", check.subject if check else name.partition("/")[2]),
             Status(values["status"]),
             seconds=values.get("seconds", 0.0),
             drawn=values.get("drawn", 0),

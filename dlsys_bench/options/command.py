@@ -33,8 +33,7 @@ class Command:
     """A command: its name, the function "package.module:function" behind it, and its help.
 
     The name of a command in a group has the group's name before it. `options` are those of a
-    command that an installed package adds, which are not in the table of options. `kept` states
-    what an interrupted command leaves behind.
+    command that an installed package adds, which are not in the table of options.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Command:
     arguments: tuple[Argument, ...]
     help: str
     options: tuple[Option, ...] = ()
-    kept: str | None = None
 
 
 def receives(record: type[R]) -> Callable[[Callable[[R], None]], Callable[..., None]]:

@@ -34,10 +34,6 @@ GROUPS = {
     "bench": "Measure speed and compare measurements; see also pytest --benchmark-only.",
 }
 
-RUNS_KEPT = "every run that had finished is kept"
-NOTHING_KEPT = "nothing is kept"
-"""What an interrupted command leaves behind."""
-
 COMMANDS = (
     Command(
         "list",
@@ -86,7 +82,6 @@ COMMANDS = (
 
         STUDY is a study, a group, study/arm, "all", or package.module:STUDY.
         """,
-        kept=RUNS_KEPT,
     ),
     Command(
         "calibrate",
@@ -100,7 +95,6 @@ COMMANDS = (
         Exit codes: 0 every run is there, 2 usage, environment, a run ended in an error, or seeds
         without effect.
         """,
-        kept=RUNS_KEPT,
     ),
     Command(
         "inspect",
@@ -122,7 +116,6 @@ COMMANDS = (
 
         Exit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive.
         """,
-        kept=RUNS_KEPT,
     ),
     Command(
         "power",
@@ -208,7 +201,6 @@ COMMANDS = (
 
         Exit codes: 0 it conforms, 1 it does not, 2 usage or environment.
         """,
-        kept=NOTHING_KEPT,
     ),
     Command(
         "bench compare",
@@ -239,7 +231,6 @@ COMMANDS = (
 
         Exit codes: 0 every point was measured, 2 usage, or some were not.
         """,
-        kept=RUNS_KEPT,
     ),
     Command(
         "bench time-to-accuracy",
@@ -259,7 +250,6 @@ COMMANDS = (
         Exit codes: 0 every run reached it, 1 some did not, 2 usage, no reference runs, or a run
         ended in an error.
         """,
-        kept=RUNS_KEPT,
     ),
 )
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,11 +221,9 @@ def _is_one_of(moved: Array, factors: Array) -> NDArray[np.bool_]:
     return near
 
 
-class _Uses(NamedTuple):
-    """What the rows become in one update, by the number of times that their samples are used."""
-
-    values: list[Array]
-    states: list[OracleState]
+_Uses = tuple[list[Array], list[OracleState]]
+"""What the rows become in one update, by the number of times that their samples are used, and the
+optimiser's state."""
 
 
 def _by_step(trial: Trial, job: RowTraining) -> Iterator[NDArray[np.intp]]:
@@ -242,7 +240,7 @@ def _by_step(trial: Trial, job: RowTraining) -> Iterator[NDArray[np.intp]]:
             uses = _uses(recipe, rows, gradient, number, state)
             actual = training.stopping_after(number).run(trial.engine)[KERNEL]
             used[step] = _recognised(actual, uses, f"epoch {epoch + 1}, batch {step + 1}")
-            state = _chosen(uses.states, used[step])
+            state = _chosen(uses[1], used[step])
             rows = np.asarray(actual, np.float64)
         yield _places(used, job, epoch + 1)
 
@@ -264,14 +262,14 @@ def _uses(recipe: Recipe, rows: Array, gradient: Array, number: int, state: Orac
         rate = recipe.optimizer.learning_rate
         values.append(updated(recipe.optimizer, rows, times * gradient, rate, number, own))
         states.append(own)
-    return _Uses(values, states)
+    return values, states
 
 
 def _recognised(actual: Array, uses: _Uses, where: str) -> NDArray[np.intp]:
     """Return how often each sample was used in an update."""
-    distance = np.stack([np.abs(actual - values).max(axis=1) for values in uses.values])
+    distance = np.stack([np.abs(actual - values).max(axis=1) for values in uses[0]])
     # Adam makes the same first step of a sample that is used twice, so the fewest uses count.
-    near = distance <= 0.1 * np.abs(uses.values[1] - uses.values[0]).max(axis=1)
+    near = distance <= 0.1 * np.abs(uses[0][1] - uses[0][0]).max(axis=1)
     times: NDArray[np.intp] = near.argmax(axis=0)
     wrong = np.flatnonzero(~near.any(axis=0))
     if wrong.size:
