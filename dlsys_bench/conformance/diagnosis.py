@@ -169,8 +169,8 @@ def hypotheses(training: TrainingCase) -> Iterator[Hypothesis]:
         return
     if training.recipe.batch_sizes is None:
         yield from _partial(epochs, training)
-    yield from _skipped(epochs)
     yield from _ended(updates, training)
+    yield from _skipped(epochs)
     yield from _rates(epochs, training)
     yield from _orders(epochs)
 

@@ -35,10 +35,13 @@ def run_and_judge(runner: Runner, name: str) -> CheckResult:
     for check in checks_of(lack):
         found = runner.run(check.ignoring(lack).name)
         passed += found.status is Status.PASSED
-        # A check that also needs something else that is lacking says nothing.
-        if found.status not in (Status.PASSED, Status.DECLARED):
+        # A check that also needs something else that is lacking says nothing. If that is the first
+        # one, nothing can be compared.
+        if found.status is not Status.PASSED and (
+            found.status is not Status.DECLARED or not passed
+        ):
             return result
-    return _stale(runner, result, lack, passed) if passed else result
+    return _stale(runner, result, lack, passed)
 
 
 def _stale(runner: Runner, result: CheckResult, lack: str, passed: int) -> CheckResult:

@@ -136,7 +136,7 @@ def requires_loss(record: type[Loss]) -> list[str]:
 
 @check_each("trajectory", LOSSES, requires=requires_loss, prefix="native-")
 def losses(trial: Trial, record: type[Loss]) -> None:
-    """Each loss natively.
+    """The weights after native trainings with one loss.
 
     Why: Native training may use a loss of the framework whose mean or whose form of the targets
     differs.

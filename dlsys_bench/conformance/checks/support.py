@@ -157,7 +157,11 @@ def _model(lacks: Lacks, model: Model) -> Model:
 
 
 def _is_missing(lacks: Lacks, layer: Layer | type[Layer]) -> bool:
-    return f"layer:{layer.kind}" in lacks
+    """Return whether the engine lacks a layer, or one of its initialisers, which a batch norm does
+    not let choose."""
+    starts = layer.initializers().values() if isinstance(layer, Layer) else ()
+    needed = (f"layer:{layer.kind}", *(f"initializer:{start.kind}" for start in starts))
+    return any(need in lacks for need in needed)
 
 
 def _recipe(lacks: Lacks, recipe: Recipe) -> Recipe:

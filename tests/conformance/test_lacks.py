@@ -1,0 +1,183 @@
+"""What a declared lack removes: the checks about it, and no others."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlsys_bench import check_engine
+from dlsys_bench.conformance.check import CHECKS
+from dlsys_bench.conformance.declarations import DECLARABLE
+from dlsys_bench.conformance.ladder import select
+from dlsys_bench.conformance.result import CheckResult, Status
+from dlsys_bench.conformance.trial import Options
+from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.spec.layers import FUNCTIONS
+from dlsys_bench.spec.record import RECORDS
+
+FEW = Options(examples=2, shrink=0.0)
+
+LENET5 = {"forward/lenet5", "gradient/lenet5", "trajectory/lenet5-tanh", "trajectory/lenet5-relu"}
+IMAGES = {
+    "shapes/arrays",
+    "state/dropout-of-images",
+    "evaluation/parts-of-images",
+    "evaluation/rows-of-images",
+}
+NOT_ASKED: Mapping[str, set[str]] = {
+    # LeNet-5 is a network of convolutions, and every network of images needs a flatten.
+    "layer:conv2d": LENET5,
+    "layer:flatten": LENET5 | IMAGES,
+    # Every network ends in a dense layer.
+    "layer:dense": {check.name for check in CHECKS.values()},
+    # The number of times that an input is kept is read from a movement in proportion to it.
+    "optimizer:sgd": {"state/dropout-in-fit"},
+}
+"""The checks that are not about something, but that cannot be asked without it."""
+
+ALWAYS = (
+    "shapes/history",
+    "state/optimizer",
+    "state/stopped",
+    "trajectory/mlp",
+    "trajectory/order",
+    "evaluation/while-learning",
+    "checkpoint/file",
+    "determinism/seed",
+    "determinism/plan",
+    "determinism/alone",
+    "determinism/replicas",
+)
+"""Checks that are about no layer, function, loss, optimiser or initialiser."""
+
+
+def lacks() -> Iterator[str]:
+    """Yield everything that an engine may lack, except a dtype."""
+    for what, kinds in DECLARABLE.items():
+        yield from (f"{what}:{kind}" for kind in kinds if what != "dtype")
+    yield from ("schedule", "batch_sizes")
+
+
+def is_about(check_name: str, lack: str) -> bool:
+    """Return whether the subject of a check is a record, or a variant of it."""
+    kind = lack.partition(":")[2]
+    if not kind:
+        return check_name.startswith("schedule/")
+    names = {kind, *(RECORDS[kind].all_variants() if kind in RECORDS else ())}
+    if lack == "layer:activation":
+        names |= {*FUNCTIONS, "far"}
+    return any(re.search(rf"[/-]{name}(-|$)", check_name) for name in names)
+
+
+@pytest.mark.parametrize("lack", [*lacks()])
+def test_only_checks_about_a_record_require_it(lack: str) -> None:
+    requiring = {check.name for check in CHECKS.values() if lack in check.requires}
+    others = {name for name in requiring if not is_about(name, lack)}
+    assert others <= NOT_ASKED.get(lack, set())
+
+
+def without(lack: str) -> type[NumpyEngine]:
+    """Return an engine that declares one lack."""
+
+    class Lacking(NumpyEngine):
+        lacks = {lack: "for a test"}  # noqa: RUF012
+
+    return Lacking
+
+
+def declared(results: list[CheckResult]) -> set[str]:
+    """Return the names of the checks that did not run, without the dtype."""
+    found = (result for result in results if result.status is Status.DECLARED)
+    return {result.name.partition("@")[0] for result in found}
+
+
+@pytest.mark.parametrize(
+    "lack",
+    [
+        "function:relu",
+        "layer:dropout",
+        "layer:activation",
+        "optimizer:sgd",
+        "optimizer:adam",
+        "loss:mean_squared_error",
+        "initializer:zeros",
+        "schedule",
+    ],
+)
+def test_unrelated_checks_are_asked(lack: str) -> None:
+    results = check_engine(without(lack), checks=ALWAYS, options=FEW)
+    asked = [result for result in results if "@" not in result.name]
+    assert [result.message() for result in asked if result.status is not Status.PASSED] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lack", [*lacks()])
+def test_every_other_check_is_asked(lack: str) -> None:
+    selected = [check.name for check in select(None) if check.rung != "distribution"]
+    results = check_engine(without(lack), "collect", checks=selected, options=FEW, beyond=True)
+    others = {name for name in declared(results) if not is_about(name, lack)}
+    assert others <= NOT_ASKED.get(lack, set())
+    failed = [r.message() for r in results if r.finding and "stale" not in r.finding.summary]
+    assert failed == []
+
+
+def minimal_engine() -> type[Any]:
+    """Return the engine of the documentation, which has few records."""
+    page = Path(__file__).parents[2] / "docs" / "check-an-engine.md"
+    code = re.search(
+        r"```python\n# tiny\.py\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert code is not None
+    names: dict[str, Any] = {"__name__": "tiny"}
+    exec(code[1], names)
+    found: type[Any] = names["Tiny"]
+    return found
+
+
+TINY = minimal_engine()
+
+
+class IgnoresTheSeed(TINY):  # type: ignore[misc]
+    def fit(self, net: Any, samples: Any, recipe: Any, plan: Any) -> Any:
+        return super().fit(net, samples, recipe, plan if plan.parity else replace(plan, seed=0))
+
+
+class DrawsASeed(TINY):  # type: ignore[misc]
+    def fit(self, net: Any, samples: Any, recipe: Any, plan: Any) -> Any:
+        seed = int.from_bytes(os.urandom(3), "big")
+        return super().fit(net, samples, recipe, plan if plan.parity else replace(plan, seed=seed))
+
+
+class StartsEqually(TINY):  # type: ignore[misc]
+    def build(self, model: Any, weights: Any = None, *, seed: int = 0) -> Any:
+        return super().build(model, weights)
+
+
+class DoesNotShuffle(TINY):  # type: ignore[misc]
+    def fit(self, net: Any, samples: Any, recipe: Any, plan: Any) -> Any:
+        own = recipe if plan.parity else replace(recipe, shuffle=False)
+        return super().fit(net, samples, own, plan)
+
+
+@pytest.mark.parametrize(
+    ("engine", "broken"),
+    [
+        (TINY, set()),
+        (IgnoresTheSeed, {"trajectory/order", "determinism/replicas"}),
+        (DrawsASeed, {"trajectory/order", "determinism/seed"}),
+        (StartsEqually, {"initializer/seeds"}),
+        (DoesNotShuffle, {"trajectory/order", "determinism/replicas"}),
+    ],
+)
+def test_broken_seeds_of_a_minimal_engine_are_found(engine: type[Any], broken: set[str]) -> None:
+    checks = ("initializer/seeds", *ALWAYS)
+    results = check_engine(engine, "collect", checks=checks, options=FEW, beyond=True)
+    assert declared(results) == set()
+    found = {result.name for result in results if result.status is Status.FAILED}
+    assert {name for name in found if "@" not in name} == broken
