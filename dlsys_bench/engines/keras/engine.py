@@ -51,7 +51,10 @@ class KerasEngine(Engine):
     conventions = ("keras",)
     devices = ("cpu", "cuda")
     backend: ClassVar[str] = "tensorflow"
-    lacks = {"forward/float32-strides": MISREADS}  # noqa: RUF012
+    lacks = dict.fromkeys(
+        ("forward/conv2d@float32", "gradient/conv2d@float32", "trajectory/fit-conv2d@float32"),
+        MISREADS,
+    )
     loosens = {  # noqa: RUF012
         **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
         **dict.fromkeys(("step/adam", "state/optimizer", "schedule/adam"), (1e-4, SINGLE_BETAS)),
