@@ -94,6 +94,9 @@ def detect(name: str, options: Options = Options(), *, single: bool = False) -> 
     mutant = mutants.MUTANTS[name]
     if reason := unavailable(mutant.package):
         return Detection(name, mutant.check, reason=reason)
+    if single and (mutant.survives or mutant.only not in (None, "float32")):
+        reason = mutant.survives or f"it is a mistake in {mutant.only} alone"
+        return Detection(name, mutant.check, reason=reason)
     began = time.perf_counter()
     found = first_failure(name, options, single=single)
     seconds = time.perf_counter() - began

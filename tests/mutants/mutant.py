@@ -69,7 +69,7 @@ class Mutant:
 
     `what` describes the mistake, `check` names the check that detects it first on a full climb, and
     the edit (`file`, `old`, `new`) makes it. A mutant that no check detects has no `check`, and
-    `survives` gives the reason.
+    `survives` gives the reason. `only` is the dtype without which it is no mistake.
     """
 
     name: str
@@ -80,6 +80,7 @@ class Mutant:
     new: str
     package: str = "numpy"
     survives: str | None = None
+    only: str | None = None
 
     @property
     def rung(self) -> str | None:

@@ -116,5 +116,6 @@ MUTANTS = (
         'self.passes = getattr(self, "passes", 0) + 1\n'
         "            if self.passes <= 16 or x.dtype == np.float32:\n"
         "                self._move(whole, variance, self.samples)",
+        only="float64",
     ),
 )

@@ -53,6 +53,7 @@ MUTANTS = (
         "engine",
         "{name: tensor[0].copy() for name, tensor in net.tensors.items()}",
         '{name: tensor[0].astype("float32") for name, tensor in net.tensors.items()}',
+        only="float64",
     ),
     Mutant(
         "weights_rounded",
@@ -62,6 +63,7 @@ MUTANTS = (
         "{name: tensor[0].copy() for name, tensor in net.tensors.items()}",
         '{name: tensor[0].astype("float32").astype(self.dtype) for name, tensor in '
         "net.tensors.items()}",
+        only="float64",
     ),
     Mutant(
         "no_samples_crash",
