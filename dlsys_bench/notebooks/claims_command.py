@@ -24,7 +24,7 @@ class ClaimsOptions:
 
     study: str | None
     runs: tuple[Path, ...]
-    engine: str
+    engines: tuple[str, ...]
     published: bool
     output: Path | None
     json: bool
@@ -37,7 +37,7 @@ def claims_command(options: ClaimsOptions) -> None:
         _show_published(options)
         return
     runs = read_all(options.runs)
-    rulings = rule(options.study, runs, options.engine)
+    rulings = rule(options.study, runs, options.engines)
     if not rulings:
         raise _no_claims(options.study)
     if options.json:

@@ -25,7 +25,13 @@ claims_command = Command(
             Many(File(exists=True), "runs"),
             (),
         ),
-        Option("engine", OWN, "Engine whose runs are ruled on.", Text("NAME"), "numpy"),
+        Option(
+            "engine",
+            OWN,
+            "Engine whose runs are ruled on, of several one run per seed; repeatable.",
+            Many(Text("NAME"), "engines"),
+            ("numpy", "numba"),
+        ),
         Option(
             "published", OWN, "List the published claims without ruling on them.", Flag(), False
         ),

@@ -493,7 +493,10 @@ def test_a_run_counts_once_and_only_for_its_own_claim(tmp_path: Path, monkeypatc
     ]
     monkeypatch.setattr("dlsys_bench.notebooks.rulings.runs.read", lambda *_: [good])
     assert Runs([good, *others]).of("dying-relu", "relu") == [good]
-    assert Runs([good, *others], "another").of("dying-relu", "relu") == [others[2]]
+    assert Runs([good, *others], ["another"]).of("dying-relu", "relu") == [others[2]]
+    # Of a seed of several engines, the first engine counts.
+    numba = [changed(good, engine="numba", seed=seed) for seed in (good.seed, good.seed + 1)]
+    assert Runs([*numba, *others]).of("dying-relu", "relu") == [good, numba[1]]
 
 
 def test_pairs_have_nearly_the_same_number_of_parameters() -> None:

@@ -17,7 +17,7 @@ from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.rulings import comparisons, qualitative, single
 from dlsys_bench.notebooks.rulings.contradictions import confront
 from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling
-from dlsys_bench.notebooks.rulings.runs import Runs
+from dlsys_bench.notebooks.rulings.runs import ENGINES, Runs
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
 from dlsys_bench.text import describe, one_line
@@ -58,14 +58,14 @@ def judge(claim: Claim, runs: Runs) -> Judged:
 
 
 def rule(
-    study: str | None = None, extra: Sequence[Result] = (), engine: str = "numpy"
+    study: str | None = None, extra: Sequence[Result] = (), engines: Sequence[str] = ENGINES
 ) -> list[Judged]:
-    """Judge every claim, or those of a study or group, by the runs of one engine.
+    """Judge every claim, or those of a study or group, by the runs of some engines.
 
     The false-discovery rate is controlled over all sound figures: one that lies outside its
     interval without being significant among all of them is undecided.
     """
-    runs = Runs(extra, engine)
+    runs = Runs(extra, engines)
     judged = [_sound(judge(claim, runs)) for claim in claims()]
     tested = [
         n

@@ -56,12 +56,19 @@ AS_PUBLISHED: dict[str, tuple[ArmName, ArmName]] = {
 """The arms, greater and lesser, that follow the published protocol of an ordering."""
 
 
-class Runs:
-    """The reference runs of one engine at tier full, each study's on its own dataset, and `extra`
-    runs. A run that occurs in both counts once."""
+ENGINES = ("numpy", "numba")
+"""The engines whose runs are ruled on together: they draw the same initial weights and orders of
+the samples from a seed, and agree in distribution (`reports/engines/agreement.md`)."""
 
-    def __init__(self, extra: Sequence[Result] = (), engine: str = "numpy") -> None:
-        self.extra, self.engine = extra, engine
+
+class Runs:
+    """The reference runs at tier full, each study's on its own dataset, and `extra` runs.
+
+    A run that occurs in both counts once, and of a seed of several `engines` the run of the first.
+    """
+
+    def __init__(self, extra: Sequence[Result] = (), engines: Sequence[str] = ENGINES) -> None:
+        self.extra, self.engines = extra, engines
         self.files: dict[Path, list[Result]] = {}
         self.known: dict[tuple[str, str], list[Result]] = {}
 
@@ -79,9 +86,10 @@ class Runs:
         path = find_reference(study, dataset, "full")
         if path not in self.files:
             self.files[path] = read(path) if path.exists() else []
-        asked = (study, arm, dataset, "full", protocol, self.engine)
+        asked = (study, arm, dataset, "full", protocol)
         found = {
             (run.key.device, run.seed): run
+            for engine in reversed(self.engines)
             for run in (*self.extra, *self.files[path])
             if (
                 run.key.study,
@@ -89,9 +97,9 @@ class Runs:
                 run.key.dataset,
                 run.key.tier,
                 run.key.protocol,
-                run.key.engine,
             )
             == asked
+            and run.key.engine == engine
         }
         return [found[key] for key in sorted(found)]
 
