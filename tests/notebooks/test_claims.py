@@ -124,6 +124,51 @@ def test_a_figure_is_compared_with_the_prediction_interval_of_one_run(
         )
 
 
+def learning_curve(seed: int, accuracy: float) -> Result:
+    """A run that leaves chance level in epoch 3, and has an accuracy ten epochs after that."""
+    values = [0.1, 0.1, *(0.5 + (accuracy - 0.5) * n / 10 for n in range(13))]
+    history = [
+        Epoch(n, n, 1.0, running_loss=1.0, running_accuracy=value)
+        for n, value in enumerate(values, start=1)
+    ]
+    return result("regularization/lenet5-sigmoid", "dropout", seed, history)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "ruling", "tried"),
+    [(0.9104, Ruling.REPRODUCED, "inside"), (0.87, Ruling.NOT_REPRODUCED, "outside")],
+)
+def test_epochs_are_also_counted_from_leaving_chance_level(
+    accuracy: float, ruling: Ruling, tried: str
+) -> None:
+    arm = ("regularization/lenet5-sigmoid", "dropout")
+    made = [learning_curve(seed, accuracy + 1e-3 * (seed - 1.5)) for seed in range(4)]
+    one = judged("nb4.dropout.train_accuracy@15", {arm: made})
+    assert one.ruling is ruling
+    assert (
+        f"by epochs counted from leaving chance level, published in epoch 5 {accuracy:.4f} ± "
+        f"0.0013, 4 runs: {tried}"
+    ) in one.reason
+
+
+def test_superseded_runs_are_a_reading_of_their_own() -> None:
+    arm = ("regularization/lenet5-sigmoid", "bn+bn")
+    past = runs(*arm, "running_accuracy", [0.9847, 0.9850, 0.9844], 5)
+    made = Made({arm: runs(*arm, "running_accuracy", [0.95, 0.951, 0.949], 5)})
+    made.superseded = lambda study, name: past if (study, name) == arm else []  # type: ignore[method-assign]
+    one = judge(CLAIMS["nb4.bn+bn.train_accuracy@5"], made)
+    assert one.ruling is Ruling.REPRODUCED
+    assert (
+        'by padding "same" of the first convolution 0.9847 ± 0.0003, 3 runs: inside' in one.reason
+    )
+
+
+def test_superseded_runs_are_found_by_their_protocol() -> None:
+    found = Runs().superseded("regularization/lenet5-sigmoid", "bn+bn")
+    assert [run.seed for run in found] == [0, 1, 2, 3, 4]
+    assert not Runs().superseded("regularization/lenet5-tanh", "bn+bn")
+
+
 @pytest.mark.parametrize(
     ("collapsed", "ruling"), [(9640, "reproduced"), (9690, "reproduced"), (9900, "not reproduced")]
 )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dlsys_bench.notebooks.rulings.ruling import Claim
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import find_reference, read
+from dlsys_bench.studies.base import Arm
 from dlsys_bench.studies.registry import studies
 
 FEWEST = 2
@@ -61,6 +62,10 @@ ENGINES = ("numpy", "numba")
 the samples from a seed, and agree in distribution (`reports/engines/agreement.md`)."""
 
 
+SUPERSEDED = "superseded"
+"""The folder of the reference runs by superseded protocols."""
+
+
 class Runs:
     """The reference runs at tier full, each study's on its own dataset, and `extra` runs.
 
@@ -78,28 +83,31 @@ class Runs:
             self.known[study, arm] = self._read(study, arm)
         return self.known[study, arm]
 
+    def superseded(self, study: str, arm: str) -> list[Result]:
+        """Every run of an arm as it was before the study was corrected."""
+        past = [old for one in studies()[study].superseded for old in one.arms if old.name == arm]
+        return [run for old in past for run in self._matching(study, old, SUPERSEDED)]
+
     def _read(self, study: str, arm: str) -> list[Result]:
         if study not in studies() or arm not in {record.name for record in studies()[study].arms}:
             return []
-        record = studies()[study].arm(arm)
-        dataset, protocol = record.dataset or studies()[study].dataset, record.protocol("full")
+        return self._matching(study, studies()[study].arm(arm))
+
+    def _matching(self, study: str, arm: Arm, folder: str = "") -> list[Result]:
+        """The runs by the protocol of an arm, in a folder beside the reference files."""
+        dataset = arm.dataset or studies()[study].dataset
         path = find_reference(study, dataset, "full")
+        path = path.parent / folder / path.name
         if path not in self.files:
             self.files[path] = read(path) if path.exists() else []
-        asked = (study, arm, dataset, "full", protocol)
+        asked = (study, arm.name, dataset, "full", arm.protocol("full"))
         found = {
             (run.key.device, run.seed): run
             for engine in reversed(self.engines)
             for run in (*self.extra, *self.files[path])
-            if (
-                run.key.study,
-                run.key.arm,
-                run.key.dataset,
-                run.key.tier,
-                run.key.protocol,
-            )
-            == asked
-            and run.key.engine == engine
+            if run.key.engine == engine
+            and asked
+            == (run.key.study, run.key.arm, run.key.dataset, run.key.tier, run.key.protocol)
         }
         return [found[key] for key in sorted(found)]
 

@@ -9,6 +9,7 @@ from scipy import stats
 
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.notebooks.rulings.pool import predict, too_wide
+from dlsys_bench.notebooks.rulings.readings import try_readings
 from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling, unmeasured
 from dlsys_bench.notebooks.rulings.runs import FEWEST, Runs, figures, metric_of
 from dlsys_bench.runs.result import Result
@@ -50,7 +51,9 @@ def band(claim: Claim, runs: Runs) -> Judged:
     ruling = Ruling.UNDECIDED if wide else Ruling.REPRODUCED if inside else Ruling.NOT_REPRODUCED
     measured = f"{one.mean:.4f} ± {one.deviation:.4f}"
     reason = "; ".join(filter(None, parts))
-    return Judged(claim, ruling, reason, measured, (low, high), one.p_value(claim["value"]), one.n)
+    p = one.p_value(claim["value"])
+    judged = Judged(claim, ruling, reason, measured, (low, high), p, one.n)
+    return try_readings(judged, runs, one)
 
 
 def _fraction(claim: Claim, of_arm: Sequence[Result]) -> Judged:
