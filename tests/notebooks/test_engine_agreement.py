@@ -14,7 +14,9 @@ from dlsys_bench.notebooks.rulings.runs import ENGINES
 from dlsys_bench.runs.store import read
 
 REPORTS = Path(__file__).parents[2] / "reports"
-ARMS: list[dict[str, Any]] = json.loads((REPORTS / "engines" / "agreement.json").read_text())["arms"]
+ARMS: list[dict[str, Any]] = json.loads((REPORTS / "engines" / "agreement.json").read_text())[
+    "arms"
+]
 EVALUATED = 2000
 """The test samples of a run at tier quick."""
 

@@ -38,10 +38,15 @@ def test_a_reference_file_is_rewritten_unchanged_and_forms_its_bands(path: Path)
     for line in path.read_text(encoding="utf-8").splitlines():
         values = json.loads(line)
         rewritten = line_of(Result.from_dict(values))
-        if ADDED.keys() <= values.keys():
+        if ADDED.keys() <= values.keys() and "NaN" not in line:
             assert rewritten == line + "\n"
         else:
-            assert json.loads(rewritten) == ADDED | values
+            # A figure that is not a number is absent since.
+            history = [
+                {name: value for name, value in epoch.items() if value == value}
+                for epoch in values["history"]
+            ]
+            assert json.loads(rewritten) == ADDED | values | {"history": history}
     stored = read(path)
     first = arm_of(stored[0].key)
     # As text, because a loss that is not a number does not equal itself.
