@@ -115,7 +115,7 @@ def _read(path: Path, *_version: int) -> Content:
     return Content(digest.hexdigest(), size, head, packed, problem)
 
 
-def describe(content: Content) -> str:
+def describe_content(content: Content) -> str:
     """Describe a content that no dataset has, with what to do about it where that is known."""
     head = content.head
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()

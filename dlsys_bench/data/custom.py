@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.attributes import load_attribute
-from dlsys_bench.data.contents import content_of, describe
+from dlsys_bench.data.contents import content_of, describe_content
 from dlsys_bench.data.dataset import ARRAYS, Dataset
 from dlsys_bench.data.labels import renumber
 from dlsys_bench.errors import DataError, nearest, type_of
@@ -79,7 +79,7 @@ def _reason(path: Path, error: Exception) -> object:
         return error
     if content.head.startswith(b"PK"):
         return f"it is a truncated or damaged archive: {error}"
-    return f"it is {describe(content)}"
+    return f"it is {describe_content(content)}"
 
 
 def _classes(*labels: NDArray[Any]) -> tuple[str, ...]:

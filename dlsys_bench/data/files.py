@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import platformdirs
 
-from dlsys_bench.data.contents import Content, content_of, describe
+from dlsys_bench.data.contents import Content, content_of, describe_content
 from dlsys_bench.data.source import ADVICE, Source, datasets
 from dlsys_bench.errors import DataError, nearest
 from dlsys_bench.extras import require
@@ -183,7 +183,7 @@ def _recognise(source: Source, found: str, content: Content) -> str:
             if found == other.files[file] or content.sha256 == other.contents.get(file):
                 swapped = "; the files are swapped" if other is source else ""
                 return f"{file} of {other.title}{swapped}"
-    return describe(content)
+    return describe_content(content)
 
 
 def _damage(report: FileReport) -> str:

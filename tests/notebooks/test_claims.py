@@ -155,7 +155,7 @@ def test_superseded_runs_are_a_reading_of_their_own() -> None:
     arm = ("regularization/lenet5-sigmoid", "bn+bn")
     past = runs(*arm, "running_accuracy", [0.9847, 0.9850, 0.9844], 5)
     made = Made({arm: runs(*arm, "running_accuracy", [0.95, 0.951, 0.949], 5)})
-    made.superseded = lambda study, name: past if (study, name) == arm else []  # type: ignore[method-assign]
+    made.superseded = lambda study, name: past if (study, name) == arm else []  # type: ignore[assignment,method-assign]
     one = judge(CLAIMS["nb4.bn+bn.train_accuracy@5"], made)
     assert one.ruling is Ruling.REPRODUCED
     assert (

@@ -10,15 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from dlsys_bench.notebooks.rulings.pool import Prediction
 from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling
 from dlsys_bench.notebooks.rulings.runs import FEWEST, ArmName, Runs, figures, metric_of
 from dlsys_bench.runs.result import Result
-
-Figures = NDArray[np.float64]
+from dlsys_bench.verdicts.variance import Values
 
 CHANCE = 0.2
 """The running accuracy of ten classes above which a network has left chance level."""
@@ -28,19 +26,19 @@ LEFT_CHANCE = 5
 
 
 @dataclass(frozen=True)
-class Reading:
+class OtherReading:
     """Another reading: its name, and the figures of a claim by it."""
 
     name: str
-    figures: Callable[[Claim, Runs], Figures]
+    figures: Callable[[Claim, Runs], Values]
 
 
-def _with_padding_same(claim: Claim, runs: Runs) -> Figures:
+def _with_padding_same(claim: Claim, runs: Runs) -> Values:
     past = runs.superseded(claim["study"], claim["arm"])
     return figures(past, metric_of(claim), claim.get("epoch"))
 
 
-def _since_chance(claim: Claim, runs: Runs) -> Figures:
+def _since_chance(claim: Claim, runs: Runs) -> Values:
     """Take the figures at the epoch that is as long after leaving chance level as the published
     one."""
     after = claim["epoch"] - LEFT_CHANCE
@@ -56,14 +54,14 @@ def _left_chance(run: Result) -> int:
     return next(above, len(run.history) + 1)
 
 
-PADDING = Reading('padding "same" of the first convolution', _with_padding_same)
-READINGS: dict[ArmName, Sequence[Reading]] = {
+PADDING = OtherReading('padding "same" of the first convolution', _with_padding_same)
+READINGS: dict[ArmName, Sequence[OtherReading]] = {
     ("regularization/lenet5-sigmoid", "standard+bn"): (PADDING,),
     ("regularization/lenet5-sigmoid", "bn+bn"): (PADDING,),
     ("regularization/lenet5-sigmoid", "bn+dropout"): (PADDING,),
     ("regularization/lenet5-sigmoid", "dropout"): (
         PADDING,
-        Reading(
+        OtherReading(
             f"epochs counted from leaving chance level, published in epoch {LEFT_CHANCE}",
             _since_chance,
         ),
