@@ -171,7 +171,7 @@ def _inspect_file(source: Source, file: str, path: Path) -> FileReport:
     content = content_of(path)
     if content is None:  # It was removed meanwhile.
         return FileReport(file, path, "missing", expected, None)
-    if content.sha256 == source.contents.get(file) and not content.problem:
+    if content.sha256 == source.contents.get(file):
         return FileReport(file, path, "ok", expected, found)
     return FileReport(file, path, "wrong", expected, found, _recognise(source, found, content))
 
