@@ -23,14 +23,15 @@ EVALUATED = 2000
 
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: f"{arm['arm']} on {arm['dataset']}")
 def test_the_engines_agree(arm: dict[str, Any]) -> None:
-    if not arm["drops"]:
-        # Rounding errors grow during a training, and move a few samples over a border.
-        np.testing.assert_allclose(arm["reference"], arm["other"], rtol=0, atol=8 / EVALUATED)
+    if len(arm["seeds"]) < 8:
+        # Rounding errors move a few samples over the border between two classes.
+        np.testing.assert_allclose(arm["reference"], arm["other"], rtol=0, atol=4 / EVALUATED)
         return
-    tests = (stats.mannwhitneyu, stats.ansari, stats.ks_2samp)
-    level = 0.01 / (len(tests) * len(ARMS))
+    location = stats.mannwhitneyu if arm["drops"] else stats.wilcoxon
+    tests = (location, stats.ansari, stats.ks_2samp)
     for test in tests:
-        assert test(arm["reference"], arm["other"]).pvalue > level
+        # One in a hundred is the probability that any test of healthy engines fails.
+        assert test(arm["reference"], arm["other"]).pvalue > 0.01 / (len(tests) * len(ARMS))
 
 
 def test_bands_of_two_engines_are_of_arms_that_agree() -> None:
