@@ -60,5 +60,5 @@ def test_importing_loads_few_modules() -> None:
         for name in loaded
         if name.startswith("dlsys_bench.") and not name.startswith("dlsys_bench.data")
     ]
-    light = ("attributes", "entry_points", "errors", "extras")
+    light = ("attributes", "entry_points", "errors", "extras", "text")
     assert set(ours) <= {f"dlsys_bench.{name}" for name in light}
