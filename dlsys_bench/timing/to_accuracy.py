@@ -124,8 +124,7 @@ class Run:
 
     @property
     def case(self) -> Case:
-        """The arm, with the scaling of the data that the protocol has. Raises UserError if it is
-        unknown."""
+        """The arm, with the scaling that its protocol has. Raises UserError if it is unknown."""
         case = next(case for case in find(self.key.study) if case.arm.name == self.key.arm)
         scaled = (case, *map(case.scaled, get_args(Scaling)))
         of_protocol = (
