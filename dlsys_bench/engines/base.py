@@ -94,7 +94,7 @@ class Engine(ABC):
     def label(self) -> str:
         """The name of the engine in the keys of runs.
 
-        It is `name` if the class declares one of its own. A class that inherits its name from
+        It is `name` if the class declares it. A class that inherits its name from
         another engine, or uses that of a built-in one, is a different engine: its `origin` is the
         name.
         """

@@ -48,7 +48,7 @@ class Field(Protocol):
 
 
 @dataclass(frozen=True)
-class Text:
+class FreeText:
     """A text of at most `limit` characters, of any kind."""
 
     limit: int = LONGEST
@@ -63,7 +63,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Name(Text):
+class Name(FreeText):
     """A text that names something, on one line."""
 
     limit: int = 1000
@@ -76,7 +76,7 @@ class Name(Text):
         return text
 
 
-KEY, FREE_TEXT = Text(1000), Text()
+KEY, FREE_TEXT = FreeText(1000), FreeText()
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Record:
+class Struct:
     """An object with the names of a table, of which those in `optional` may be missing.
 
     Other names are ignored, as a later version may have written them; with `others` they are kept,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dlsys_bench.engines.history import Epoch, History
 from dlsys_bench.runs.fields import (
     Field,
+    FreeText,
     ListOf,
     Name,
     Object,
@@ -17,8 +18,7 @@ from dlsys_bench.runs.fields import (
     Optional,
     Plain,
     Real,
-    Record,
-    Text,
+    Struct,
     Whole,
 )
 from dlsys_bench.runs.key import CALLABLE, FIELDS, TABLE, Key
@@ -133,7 +133,7 @@ EVALUATED: Mapping[str, Field] = {
 }
 """The fields of an epoch in a file that are evaluated when it has ended."""
 
-EPOCH = Record(
+EPOCH = Struct(
     {
         "epoch": Whole(1),
         "steps": Whole(),
@@ -147,19 +147,19 @@ EPOCH = Record(
 )
 """The fields of an epoch in a file."""
 
-PROVENANCE = Record(
+PROVENANCE = Struct(
     {
         "time": Name(),
-        "versions": Object(Text()),
+        "versions": Object(FreeText()),
         "machine": Object(Plain()),
-        "training": Object(Object(Text())),
+        "training": Object(Object(FreeText())),
     },
     optional=frozenset({"time", "versions", "machine", "training"}),
     others=Plain(),
 )
 """The fields of the provenance of a run that are used when it is read."""
 
-RUN = Record(
+RUN = Struct(
     {
         **TABLE,
         "convention": Name(),
@@ -167,7 +167,7 @@ RUN = Record(
         "history": ListOf(EPOCH),
         "seconds": Real(0.0),
         "status": OneOf(("finished", "diverged")),
-        "reason": Optional(Text()),
+        "reason": Optional(FreeText()),
         "parameters": Whole(),
         "replicas": Whole(1),
         "figures": Object(Plain()),
@@ -180,5 +180,5 @@ RUN = Record(
 )
 """The fields of a run in a file: those of its key, and those of the result."""
 
-RUN_OF_CALLABLE = Record({"figures": Object(Real())}, optional=frozenset({"figures"}))
+RUN_OF_CALLABLE = Struct({"figures": Object(Real())}, optional=frozenset({"figures"}))
 """The figures of a user's own training, which are all numbers."""

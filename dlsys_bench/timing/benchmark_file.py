@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.runs.fields import Field, IfObject, ListOf, Name, Optional, Real, Record
+from dlsys_bench.runs.fields import Field, IfObject, ListOf, Name, Optional, Real, Struct
 from dlsys_bench.strict_json import loads
 from dlsys_bench.text import one_line
 
 DURATION = Real(least=1e-12)
-SLOWED_BY = IfObject(Record({"slowed_by": Optional(ListOf(Name()))}, frozenset({"slowed_by"})))
+SLOWED_BY = IfObject(Struct({"slowed_by": Optional(ListOf(Name()))}, frozenset({"slowed_by"})))
 INFO: dict[str, Field] = {
     "matrix_peak_gflops": Optional(Real(least=1e-9)),
     "others_share": Optional(Real(0, 1)),
     "gpu": SLOWED_BY,
 }
-TABLE = Record(
+TABLE = Struct(
     {
-        "stats": Record({"data": ListOf(DURATION)}),
-        "extra_info": Optional(Record(INFO, frozenset(INFO))),
+        "stats": Struct({"data": ListOf(DURATION)}),
+        "extra_info": Optional(Struct(INFO, frozenset(INFO))),
     },
     optional=frozenset({"extra_info"}),
 )
@@ -103,7 +103,7 @@ def _benchmark(path: Path, number: int, entry: Any) -> Benchmark:
     """Validate an entry. Raises UserError."""
     where = f"{path}: benchmark {number}"
     try:
-        name = Record({"fullname": Name()}).read(entry, "")["fullname"]
+        name = Struct({"fullname": Name()}).read(entry, "")["fullname"]
         where = f"{path}: benchmark {name}"
         if isinstance(entry.get("stats"), dict) and not entry["stats"].get("data"):
             raise UserError(

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import provenance
-from dlsys_bench.runs.fields import Field, ListOf, Name, Optional, Real, Record, Whole
+from dlsys_bench.runs.fields import Field, ListOf, Name, Optional, Real, Struct, Whole
 from dlsys_bench.runs.store.text import append_line
 from dlsys_bench.strict_json import loads
 
@@ -30,13 +30,13 @@ THREADS = (*_BLAS, *_TENSORFLOW, *_XLA)
 
 CONDITIONS: dict[str, Field] = {
     "others_share": Optional(Real(0, 1)),
-    "provenance": Record({"versions": Record({}, others=Name()), "commit": Optional(Name())}),
+    "provenance": Struct({"versions": Struct({}, others=Name()), "commit": Optional(Name())}),
 }
 """The fields of every measurement that state how it was made."""
 
 GPU: dict[str, Field] = {
     "gpu": Optional(
-        Record({"slowed_by": Optional(ListOf(Name()))}, optional=frozenset({"slowed_by"}))
+        Struct({"slowed_by": Optional(ListOf(Name()))}, optional=frozenset({"slowed_by"}))
     ),
     "peak_device_memory_bytes": Optional(Whole()),
 }
@@ -51,7 +51,7 @@ class Measurable(Protocol):
     its measurement."""
 
     FIELDS: ClassVar[tuple[str, ...]]
-    MEASURED: ClassVar[Record]
+    MEASURED: ClassVar[Struct]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

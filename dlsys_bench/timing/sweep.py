@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.registry import create
 from dlsys_bench.provenance import provenance
-from dlsys_bench.runs.fields import Name, Optional, Real, Record, Whole
+from dlsys_bench.runs.fields import Name, Optional, Real, Struct, Whole
 from dlsys_bench.timing.benchmark import peak_memory
 from dlsys_bench.timing.device import device_memory
 from dlsys_bench.timing.device_lock import exclusive
@@ -62,7 +62,7 @@ class Point:
         *("engine", "device", "dtype", "study", "arm"),
         *("batch_size", "threads", "replicas"),
     )
-    MEASURED: ClassVar[Record] = Record(
+    MEASURED: ClassVar[Struct] = Struct(
         {
             **dict.fromkeys(("engine", "device", "dtype", "study", "arm"), Name()),
             **dict.fromkeys(("batch_size", "replicas"), Whole(1)),

@@ -22,7 +22,7 @@ from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.provenance import provenance
-from dlsys_bench.runs.fields import Name, Optional, Real, Record, Text, Truth, Whole
+from dlsys_bench.runs.fields import FreeText, Name, Optional, Real, Struct, Truth, Whole
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.metrics import with_figures
 from dlsys_bench.runs.run import Resolved, resolve
@@ -44,7 +44,7 @@ from dlsys_bench.timing.target import Target
 
 MIN_EPOCHS, PARTS = 5, 10
 
-TARGET = Record(
+TARGET = Struct(
     {
         **dict.fromkeys(("metric", "source"), Name()),
         **dict.fromkeys(("value", "chance", "mean", "spread"), Real()),
@@ -55,12 +55,12 @@ TARGET = Record(
 )
 """The fields of a target."""
 
-REACHED = Record({"steps": Whole(), "seconds": Real(least=0), "cold_seconds": Real(least=0)})
+REACHED = Struct({"steps": Whole(), "seconds": Real(least=0), "cold_seconds": Real(least=0)})
 """The fields of a run that are numbers if it reached its target."""
 
 
 @dataclass(frozen=True)
-class RunRecord(Record):
+class RunRecord(Struct):
     """The fields of a measured run, which depend on whether it reached its target."""
 
     def read(self, value: Any, name: str) -> dict[str, Any]:
@@ -83,14 +83,14 @@ class Run:
         *("engine", "device", "study", "arm", "dataset", "tier", "seed", "protocol"),
         "target",
     )
-    MEASURED: ClassVar[Record] = RunRecord(
+    MEASURED: ClassVar[Struct] = RunRecord(
         {
             **dict.fromkeys(("engine", "device", "study", "arm", "dataset", "tier"), Name()),
             "protocol": Name(),
             "seed": Whole(),
             "target": TARGET,
             "reached": Truth(),
-            "reason": Optional(Text()),
+            "reason": Optional(FreeText()),
             "steps": Optional(Whole()),
             **dict.fromkeys(("seconds", "cold_seconds"), Optional(Real(least=0))),
             **CONDITIONS,

@@ -44,9 +44,9 @@ def cluster_workers(address: str, device: str) -> Iterator[ClusterWorkers]:
     """
     if not is_authenticated(address):
         warnings.warn(
-            f"the scheduler at {address} does not authenticate its clients: whoever can connect to "
-            "it can execute code as the user of each worker, and it can send code to this process; "
-            "start it with certificates and use tls://",
+            f"the scheduler at {address} does not authenticate its clients: anyone who can connect "
+            "to it can execute code as the user of each worker, and it can send code to this "
+            "process; start it with certificates and use tls://",
             ClusterWarning,
             stacklevel=2,
         )

@@ -34,14 +34,14 @@ def is_text(path: Path) -> bool:
     return path.suffix == ".jsonl"
 
 
-class Reading(NamedTuple):
+class FileRuns(NamedTuple):
     """The runs of a file, the last of each key, and the lines or rows that are none."""
 
     runs: list[Result]
     rejected: list[Rejected]
 
 
-def read_file(path: str | Path) -> Reading:
+def read_file(path: str | Path) -> FileRuns:
     """Return the runs of a file of either kind, and what was set aside in it.
 
     Warns of what was set aside, and of runs with one key and different results. Raises StoreError
@@ -53,7 +53,7 @@ def read_file(path: str | Path) -> Reading:
     unique = last_of_each(found)
     for conflict in unique.conflicts:
         warn(f"{path}: {conflict}")
-    return Reading(unique.runs, rejected)
+    return FileRuns(unique.runs, rejected)
 
 
 def read(path: str | Path) -> list[Result]:
