@@ -20,6 +20,9 @@ from dlsys_bench.provenance import cores
 PATIENCE = 10
 """How many times its CPU time something may take in total, on a machine that is not loaded."""
 
+LARGEST_LOAD = 4.0
+"""The largest factor by which the load of the machine prolongs a wait that uses no CPU time."""
+
 LINUX = sys.platform == "linux"
 
 LONGEST_LOOK = 1.0
@@ -43,8 +46,9 @@ class Stopwatch:
 class TimeLimit:
     """A limit on the time that a process and its descendants use.
 
-    Time without any use of a processor counts too, as much less as the machine is loaded. A process
-    that waits for a processor is not charged, until it has taken PATIENCE times the limit.
+    Time without any use of a processor counts too, as much less as the machine is loaded, but at
+    least a quarter of it. A process that waits for a processor is not charged, until it has taken
+    PATIENCE times the limit.
     """
 
     def __init__(self, pid: int, seconds: float) -> None:
@@ -66,7 +70,7 @@ class TimeLimit:
             self.charged += used
             self.busy += used
         elif not runs:
-            self.charged += since / load
+            self.charged += since / min(load, LARGEST_LOAD)
         self.patience += since / load
         self.looked, self.cpu = now, cpu
         return self.charged >= self.seconds or self.patience >= PATIENCE * self.seconds
