@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show
 from dlsys_bench.report.tables import runs_table
+from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import Store, StoredRun, line_of, read_file, write_text
+from dlsys_bench.runs.store.identity import Found, last_of_each
 from dlsys_bench.runs.store.owner import Owner
-from dlsys_bench.runs.store.rejected import rejected_path, write_rejected
+from dlsys_bench.runs.store.rejected import rejected_path, warn, write_rejected
 from dlsys_bench.strict_json import dumps
 
 COLUMNS = ("study", "arm", "dataset", "tier", "engine", "device", "status")
@@ -135,12 +138,21 @@ def import_command(options: ImportOptions) -> None:
             write_rejected(file, reading.rejected)
     with Store(options.store) as store:
         for file, (results, rejected) in readings.items():
+            _report_conflicts(store, file, results)
             stored = store.add_all(results, once=True)
             aside = f", {len(rejected):,} set aside in {rejected_path(file)}" if rejected else ""
             say(
                 f"{file}: {count_of(len(results), 'run')}, {stored} added, "
                 f"{len(results) - stored} already stored{aside}"
             )
+
+
+def _report_conflicts(store: Store, file: Path, results: Sequence[Result]) -> None:
+    """Warn of the runs of a file that the store holds with another result."""
+    stored = [Found(str(store.path), run) for run in store.runs()]
+    imported = [Found(str(file), run) for run in results]
+    for conflict in last_of_each([*stored, *imported], "the stored one is kept").conflicts:
+        warn(conflict)
 
 
 @dataclass(frozen=True)

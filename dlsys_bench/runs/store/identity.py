@@ -27,8 +27,11 @@ class Unique(NamedTuple):
     conflicts: list[str]
 
 
-def last_of_each(found: Iterable[Found]) -> Unique:
-    """Return the last run of each key, and the keys whose runs do not have the same result."""
+def last_of_each(found: Iterable[Found], used: str = "the last is used") -> Unique:
+    """Return the last run of each key, and the keys whose runs do not have the same result.
+
+    `used` ends the line on such a key.
+    """
     last: dict[Key, Found] = {}
     conflicts: dict[Key, str] = {}
     for one in found:
@@ -39,7 +42,7 @@ def last_of_each(found: Iterable[Found]) -> Unique:
         if before is not None and (differing := _difference(before.result, one.result)):
             conflicts[key] = (
                 f"conflict: {key.label}, seed {key.seed}: {differing} "
-                f"({before.place} and {one.place}); the last is used"
+                f"({before.place} and {one.place}); {used}"
             )
     lines = list(conflicts.values())
     if len(lines) > SHOWN:

@@ -155,3 +155,12 @@ def test_many_conflicts_are_counted(path: Path) -> None:
         read(path)
     assert len(found) == 4
     assert str(found[-1].message) == f"{path}: conflict: 7 more runs have different results"
+
+
+def test_import_keeps_the_stored_run_and_names_the_other(path: Path) -> None:
+    append("stored.db", trained(1))
+    append(path, trained(1, accuracy=0.5))
+    message = r"conflict: twice:train, seed 1: accuracy is 0.901 and 0.5 \(stored.db and .*\); the "
+    with pytest.warns(StoreWarning, match=message + "stored one is kept"):
+        invoke("runs", "import", str(path), "--store", "stored.db")
+    assert read("stored.db") == [trained(1)]
