@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import subprocess
@@ -49,25 +50,33 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _commit() -> str | None:
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *arguments],
-                cwd=here.parent,
-                capture_output=True,
-                text=True,
-                timeout=5,
-                check=True,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
     here = Path(__file__)
     # An installed package may lie inside a repository of the user, whose commit says nothing.
-    if not git("ls-files", here.name):
+    return commit_of(here.parent) if _git(here.parent, "ls-files", here.name) else None
+
+
+@cache
+def commit_of(folder: Path) -> str | None:
+    """Return the commit of the repository that a folder is in, with "-dirty" if files that it
+    tracks have changed; None outside of a repository, or without git."""
+    return _git(folder, "describe", "--always", "--dirty", "--abbrev=12")
+
+
+def git_user(folder: Path) -> str:
+    """Return the name and the address that git knows for the user, else the name of the login."""
+    name, address = (_git(folder, "config", f"user.{field}") for field in ("name", "email"))
+    return " ".join(filter(None, (name, f"<{address}>" if address else ""))) or getpass.getuser()
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what a command of git prints; None if it fails."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
         return None
-    return git("describe", "--always", "--dirty", "--abbrev=12")
+    return done.stdout.strip()
 
 
 def cores() -> int:

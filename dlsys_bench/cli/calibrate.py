@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlsys_bench.attributes import load_attribute, split_target
+from dlsys_bench.cli.reference import is_training
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.cli.training import WorkOptions, figures_of, work_of
 from dlsys_bench.errors import UserError, count_of
@@ -26,8 +26,8 @@ from dlsys_bench.runs.calibration import (
     merge,
     start_workers,
 )
-from dlsys_bench.runs.callables import find_train
 from dlsys_bench.runs.dependencies import changes_since, summary
+from dlsys_bench.runs.direction import read_better, with_better
 from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import (
@@ -37,7 +37,6 @@ from dlsys_bench.runs.store import (
     reference_path,
 )
 from dlsys_bench.strict_json import dumps
-from dlsys_bench.studies.base import Study
 from dlsys_bench.verdicts.gate import NO_EFFECT
 from dlsys_bench.verdicts.repeats import repeated_seeds
 
@@ -58,6 +57,7 @@ class CalibrateOptions(WorkOptions):
     reference: bool
     output: Path | None
     resume: bool
+    better: tuple[str, ...]
     json: bool
 
     def file_of(self, study: str, dataset: str, tier: str) -> Path:
@@ -74,6 +74,7 @@ def calibrate_command(options: CalibrateOptions) -> None:
     """Train the runs that are missing, and merge them into the reference files."""
     if options.output is not None and not options.reference:
         raise UserError("--output is the file of reference runs: omit it, or omit --no-reference")
+    read_better(options.better)  # A mistake is reported before anything is trained.
     jobs, files = _jobs(options)
     check_writable(options.store)
     for file in files if options.reference else ():
@@ -101,9 +102,7 @@ def calibrate_command(options: CalibrateOptions) -> None:
 def _jobs(options: CalibrateOptions) -> tuple[list[Job], Files]:
     """The jobs in order, and the files they belong to. Raises UserError for every mistake."""
     target, seeds = options.target, range(options.first_seed, options.first_seed + options.seeds)
-    module, name, _ = split_target(target)
-    if name and not isinstance(load_attribute(f"{module}:{name}", "study or training"), Study):
-        find_train(target)
+    if is_training(target):
         return jobs_of_training(target, seeds), {options.file_of(target, "", ""): ()}
     work = work_of(target, options)
     files = {
@@ -220,7 +219,9 @@ def _merge(
 ) -> dict[Path, int]:
     """Merge the runs of the jobs into the reference files; the number of new runs in each."""
     keys = {job.key for job in jobs}
-    runs = [run for run in store.runs() if run.key in keys]
+    better = read_better(options.better)
+    runs = [with_better(run, better) for run in store.runs() if run.key in keys]
+    again = again or bool(better)
     return {
         file: merge(
             file,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dlsys_bench.attributes import load_attribute
+from dlsys_bench.cli.reference import is_training, reference_of_training, runs_of_training
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, figures_of, work_of
 from dlsys_bench.engines.history import Epoch
@@ -24,9 +25,8 @@ from dlsys_bench.report.junit import junit
 from dlsys_bench.report.tables import verdict_table
 from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.result import Result
-from dlsys_bench.runs.store import append, check_text_writable, check_writable, read, reference_path
+from dlsys_bench.runs.store import append, check_text_writable, check_writable
 from dlsys_bench.strict_json import dumps
-from dlsys_bench.studies.base import Study
 from dlsys_bench.studies.registry import default_target
 from dlsys_bench.text import describe
 from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, gate_training, overall, share
@@ -46,6 +46,7 @@ class GateOptions(WorkOptions, TermsOptions):
     jobs: int | None
     reference: Path | None
     metric: str | None
+    better: str | None
     inconclusive: str | None
     junit: Path | None
     output: Path
@@ -75,7 +76,9 @@ def gate_command(options: GateOptions) -> None:
     check_writable(options.output)
     if options.junit is not None:
         check_text_writable(options.junit)
-    reference = options.reference or _reference_of_training(target)
+    reference = options.reference
+    if reference is None and is_training(target):
+        reference = reference_of_training(target)
     if reference is not None:
         each = options.alpha
         verdicts = [_judge_training(target, options, reference)]
@@ -151,34 +154,10 @@ def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> lis
     return verdicts
 
 
-def _reference_of_training(target: str) -> Path | None:
-    """The file in which `calibrate` writes the reference runs of a user's own training.
-
-    Returns None if the target is a study. Raises UserError if there is no file.
-    """
-    if ":" not in target:
-        return None
-    if isinstance(load_attribute(target.partition("/")[0], "study or training"), Study):
-        return None
-    find_train(target)
-    path = reference_path(target)
-    if not path.exists():
-        raise UserError(
-            f"no reference runs of {target}: `dlsys-bench calibrate {target} --seeds 20` writes "
-            f"{path}; --reference names another file"
-        )
-    return path
-
-
 def _judge_training(target: str, options: GateOptions, reference: Path) -> Verdict:
     """Judge a user's own training by a file of its reference runs."""
     train = find_train(target)
-    stored = [run for run in read(reference) if run.key.study == target]
-    if not stored:
-        raise UserError(
-            f"{reference} has no runs of {target}: "
-            f"`dlsys-bench calibrate {target} --seeds 20` creates them"
-        )
+    stored = runs_of_training(target, reference)
     with progress(options.max_seeds, "seeds at most") as advance:
 
         def on_result(result: Result) -> None:
@@ -193,7 +172,10 @@ def _judge_training(target: str, options: GateOptions, reference: Path) -> Verdi
             source=str(reference),
             name=target,
             on_result=on_result,
+            better=options.better,
         )
+        accept = shlex.join(["dlsys-bench", "baseline", "accept", target, "--reference"])
+        verdict = replace(verdict, accept=f"{accept} {shlex.quote(str(reference))} --why TEXT")
     say(_line(verdict))
     return verdict
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlsys_bench.cli.reference import is_training, reference_of_training, runs_of_training
 from dlsys_bench.cli.terminal import emit
 from dlsys_bench.cli.training import TermsOptions, WorkOptions, work_of
 from dlsys_bench.data import Scaling
@@ -14,8 +15,8 @@ from dlsys_bench.report.display import show_or_write
 from dlsys_bench.report.tables import power_table
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import default_target
-from dlsys_bench.verdicts.gate import Terms, share
-from dlsys_bench.verdicts.power import power
+from dlsys_bench.verdicts.gate import share
+from dlsys_bench.verdicts.power import Power, power, power_of_training
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,24 @@ def power_command(options: PowerOptions) -> None:
         ("numpy",), "cpu", options.dataset, options.data_dir, options.tier, options.scaling
     )
     study = options.study or default_target(group=True)
-    work = work_of(study, selected)
-    each = share(len(work), options.alpha)
-    terms = Terms(each, options.beta, options.max_seeds, options.smallest_shift, options.side)
-    powers = [power(case, data, options.tier, terms) for case, _, data in work]
+    if options.reference is not None or is_training(study):
+        powers = [_power_of_training(study, options)]
+    else:
+        work = work_of(study, selected)
+        terms = options.terms(share(len(work), options.alpha))
+        powers = [power(case, data, options.tier, terms) for case, _, data in work]
     if options.json:
         emit(dumps([one.to_dict() for one in powers], indent=1))
         return
     title = (
-        f"Gates of {study}: alpha {options.alpha:g} over {len(work)}, "
+        f"Gates of {study}: alpha {options.alpha:g} over {len(powers)}, "
         f"beta {options.beta:g}, at most {count_of(options.max_seeds, 'seed')}"
     )
     show_or_write(power_table(powers, title), options.output)
+
+
+def _power_of_training(target: str, options: PowerOptions) -> Power:
+    """The power of the gate of a user's own training."""
+    path = reference_of_training(target, options.reference)
+    runs, terms = runs_of_training(target, path), options.terms(options.alpha)
+    return power_of_training(target, runs, options.metric, terms, str(path))

@@ -112,7 +112,7 @@ COMMANDS = (
         """Train STUDY until each arm passes or fails against its reference runs.
 
         STUDY is a study, a group, study/arm, "all", or package.module:STUDY (default:
-        the group of the default study); with --reference, package.module:train: any training.
+        the group of the default study), or package.module:train: any training.
 
         Exit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive.
         """,
@@ -123,7 +123,7 @@ COMMANDS = (
         (STUDY,),
         """Show the power and the cost of the gates of STUDY, from the reference runs.
 
-        STUDY is as for `gate` (default: the group of the default study). Nothing is trained.
+        STUDY is as for `gate`, a package.module:train included. Nothing is trained.
         """,
     ),
     Command(

@@ -29,6 +29,7 @@ RUNS = Path("reports/runs.db")
 TRAIN = ("run", "gate", "calibrate")
 BENCH = ("bench sweep", "bench time-to-accuracy")
 GATE = ("gate", "power", PYTEST)
+TRAINING = ("gate", "power")
 STORE = ("runs list", "runs show", "runs export", "runs import", "runs release")
 SELECT = ("runs list", "runs export")
 SHOW = ("list", "summary", "look", "inspect", "compare", "bench compare", "data verify")
@@ -125,8 +126,22 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("first-seed", ("gate",), "Seed of the first run.", SEED, 10_000),
     Option("jobs", ("gate",), "Runs at a time (numpy only). Default: the number of cores.", COUNT),
-    Option("reference", ("gate",), "Reference runs of a package.module:train.", File(exists=True)),
-    Option("metric", ("gate",), "Figure of a package.module:train to judge.", NAME),
+    Option("reference", TRAINING, "Reference runs of a package.module:train.", File(exists=True)),
+    Option("metric", TRAINING, "Figure of a package.module:train to judge.", NAME),
+    Option(
+        "better",
+        ("gate",),
+        "Direction of the metric of a package.module:train, unless its reference states it.",
+        Choice(("higher", "lower")),
+    ),
+    Option(
+        "better",
+        ("calibrate",),
+        "Direction, stored with the runs of a package.module:train: higher, lower, or for one of "
+        "several metrics loss=lower; repeatable.",
+        Many(Text("[METRIC=]DIRECTION"), "better"),
+        (),
+    ),
     Option(
         "inconclusive",
         ("gate",),

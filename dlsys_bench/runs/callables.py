@@ -5,17 +5,20 @@ Its runs are stored and judged like those of a study.
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.errors import UserError, type_of
-from dlsys_bench.provenance import provenance
+from dlsys_bench.provenance import commit_of, provenance
 from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Metric
+from dlsys_bench.text import one_line
 
 Train = Callable[[int], float | Mapping[str, float]]
 
@@ -58,28 +61,71 @@ def train_once(train: Train, seed: int, name: str | None = None) -> Result:
         status="diverged" if lost else "finished",
         reason=f"{lost[0]} became {figures[lost[0]]}" if lost else None,
         figures={} if lost else figures,
-        provenance=provenance(),
+        provenance=provenance() | {"commit": commit_of(_folder_of(train))},
     )
+
+
+def _folder_of(train: Train) -> Path:
+    """The folder of the code of a training, in whose repository its commit is looked up."""
+    code = getattr(inspect.unwrap(train), "__code__", None)
+    module = inspect.getmodule(type(train) if code is None else train)
+    file = getattr(code, "co_filename", None) or getattr(module, "__file__", None)
+    return Path(file).parent if file and Path(file).is_file() else Path.cwd()
 
 
 def _figures(returned: object, name: str) -> dict[str, float]:
     """Convert the returned value to floats by name; scalars of numpy and frameworks are numbers."""
-    values: dict[object, Any] = (
-        dict(returned) if isinstance(returned, Mapping) else {METRIC: returned}
-    )
+    if isinstance(returned, Mapping):
+        values: dict[Any, Any] = dict(returned)
+    else:
+        values = {METRIC: returned}
+    if not values:
+        raise UserError(f"training {name!r} returned an empty mapping; {ACCEPTED}")
+    figures = {str(key): _number(value) for key, value in values.items()}
+    for key, value in values.items():
+        if figures[str(key)] is None:
+            entry = f" as {str(key)!r}" if isinstance(returned, Mapping) else ""
+            raise UserError(
+                f"training {name!r} returned {type_of(value)}{entry}, {_short(value)}; {ACCEPTED}: "
+                f"{_advice(value)}"
+            )
+    return {key: number for key, number in figures.items() if number is not None}
+
+
+ACCEPTED = "it has to return a number, or a mapping of names to numbers"
+
+
+def _number(value: Any) -> float | None:
+    """Return a scalar of Python, numpy or a framework as a float; None for anything else."""
+    size = getattr(value, "size", None)
+    if isinstance(value, str | bytes | Sequence) or (isinstance(size, int) and size != 1):
+        return None
     try:
-        figures = {
-            str(key): float(value) for key, value in values.items() if not isinstance(value, str)
-        }
-    except (TypeError, ValueError):
-        figures = {}
-    if not figures or len(figures) < len(values):
-        shown = repr(returned)
-        raise UserError(
-            f"training {name!r} returned {shown if len(shown) < 80 else shown[:77] + '...'}; "
-            "it has to return a number, or a mapping of names to numbers"
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _advice(value: Any) -> str:
+    """Say how a value that is not a number becomes one."""
+    if value is None:
+        return "end it with `return`, followed by the metric"
+    if isinstance(value, str | bytes):
+        return "return float(...) of it"
+    if isinstance(value, Sequence) and all(_number(item) is not None for item in value):
+        names = ", ".join(f"'{name}': values[{n}]" for n, name in enumerate(("loss", "accuracy")))
+        return (
+            f"name the values, as in `return {{{names}}}` (Keras: "
+            "`model.evaluate(..., return_dict=True)`), or return the last one, `values[-1]`"
         )
-    return figures
+    if hasattr(value, "shape"):
+        return f"reduce its shape {tuple(value.shape)} to one number, as in `return values.mean()`"
+    return "convert it by float(...)"
+
+
+def _short(value: Any) -> str:
+    shown = one_line(repr(value))
+    return shown if len(shown) < 80 else shown[:77] + "..."
 
 
 def stored_figures(values: Sequence[float], metric: str | Metric | None = None) -> list[Result]:

@@ -13,13 +13,15 @@ from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.registry import share_random_numbers
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.runs.callables import METRIC, Train, name_of, train_once
+from dlsys_bench.runs.direction import better_of, check_better
 from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import OnEpoch, run
 from dlsys_bench.runs.store import find_reference, reference_runs
-from dlsys_bench.studies.base import EPOCH_METRICS, Case, Metric
+from dlsys_bench.studies.base import Case, Metric
 from dlsys_bench.verdicts.budget import share
 from dlsys_bench.verdicts.candidate import Candidate, OnRun, run_until_decided, value_of
+from dlsys_bench.verdicts.explanation import change_of_unit, changes_since_baseline
 from dlsys_bench.verdicts.repeats import (
     ERROR,
     probability_of_equal_runs,
@@ -154,14 +156,16 @@ def gate_training(
     source: str = "the reference",
     name: str | None = None,
     on_result: OnRun | None = None,
+    better: str | None = None,
 ) -> Verdict:
     """Judge the user's own training, `train(seed) -> metric or metrics`, by its reference runs.
 
-    `metric` names the judged figure, if the training returns several. A Metric also states its
-    direction: a name is not interpreted, so that without it a run that diverged is the lowest
-    value, unless only a rise fails. Raises UserError; errors of the training itself pass through.
+    `metric` names the judged figure, if the training returns several. `better`, "higher" or
+    "lower", is its direction, unless the reference runs or a Metric state it: a name is not
+    interpreted. Where it is not stated, a run that diverged counts against either side. Raises
+    UserError; errors of the training itself pass through.
     """
-    name, judged = name or name_of(train), _find_metric(reference, metric, source)
+    name, judged = name or name_of(train), find_metric(reference, metric, source, better)
     if terms.side == "drop" and judged.higher_is_better is False:
         raise UserError(
             f"lower {judged.name} is better, so side 'drop' would never fail a worse run; "
@@ -171,6 +175,8 @@ def gate_training(
         if found := repeated_seeds(reference, figures):
             raise UserError(f"{source}: {found}: {NO_EFFECT}")
     options = ["--reference", source, "--metric", judged.name]
+    if better is not None:
+        options += ["--better", better]
     # Runs from before the training returned this figure are no evidence about it.
     having = [run for run in reference if run.status != "finished" or judged.name in run.figures]
     if lacking := len(reference) - len(having):
@@ -195,7 +201,18 @@ def gate_training(
     verdict = run_until_decided(candidate, sequential, replace(terms, jobs=1), on_run)
     if verdict.outcome is not Outcome.FAIL:
         _train_until_different(candidate, new, reference, terms, on_run)
-    return _independent(verdict, new, reference, judged)
+    verdict = _independent(verdict, new, reference, judged)
+    if verdict.outcome is Outcome.PASS and (unit := change_of_unit(verdict.values, values)):
+        raise UserError(f"training {name!r}: {unit}: calibrate again if that is intended")
+    return _explained(verdict, reference, values)
+
+
+def _explained(verdict: Verdict, reference: Sequence[Result], values: Sequence[float]) -> Verdict:
+    """Return a verdict of FAIL with what has changed since its reference runs were trained."""
+    if verdict.outcome is not Outcome.FAIL:
+        return verdict
+    found = [unit] if (unit := change_of_unit(verdict.values, values)) else []
+    return replace(verdict, changes=(*found, *changes_since_baseline(reference)))
 
 
 def _train_until_different(
@@ -243,8 +260,14 @@ def _train_and_check(train: Train, seed: int, name: str, metric: str, source: st
     return result
 
 
-def _find_metric(reference: Sequence[Result], asked: str | Metric | None, source: str) -> Metric:
-    """Return the metric that was asked for, or the only one that the reference runs have."""
+def find_metric(
+    reference: Sequence[Result],
+    asked: str | Metric | None,
+    source: str,
+    better: str | None = None,
+) -> Metric:
+    """Return the metric that was asked for, or the only one that the reference runs have, with the
+    direction that is stated. Raises UserError if directions contradict each other."""
     known = list(dict.fromkeys(name for run in reference for name in run.figures))
     name = asked.name if isinstance(asked, Metric) else asked
     if name is not None and name not in known and known:
@@ -256,10 +279,21 @@ def _find_metric(reference: Sequence[Result], asked: str | Metric | None, source
             f"{source} has {', '.join(known)}: choose one with --metric {known[0]} "
             f"(in pytest: metric={known[0]!r})"
         )
-    if isinstance(asked, Metric):
-        return asked
     name = name or (known[0] if known else METRIC)
-    return EPOCH_METRICS.get(name, Metric(name, higher_is_better=None))
+    metric = asked if isinstance(asked, Metric) else Metric(name, higher_is_better=None)
+    stated = {
+        where: check_better(text)
+        for where, text in ((source, better_of(reference, name)), ("the gate", better))
+        if text is not None
+    }
+    if metric.higher_is_better is not None:
+        stated["the Metric"] = metric.higher_is_better
+    if len(set(stated.values())) > 1:
+        each = ", ".join(
+            f"{'higher' if up else 'lower'} by {where}" for where, up in stated.items()
+        )
+        raise UserError(f"which {name} is better is stated differently: {each}")
+    return replace(metric, higher_is_better=next(iter(stated.values()), None))
 
 
 def overall(outcomes: Iterable[Outcome]) -> Outcome:

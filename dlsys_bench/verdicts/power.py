@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import inf, isfinite
 from statistics import median
 from typing import Any
 
 from dlsys_bench.data import Dataset
-from dlsys_bench.runs.key import Key
+from dlsys_bench.runs.key import CALLABLE, Key
+from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Case
 from dlsys_bench.verdicts.design import OperatingCharacteristics
-from dlsys_bench.verdicts.gate import DEFAULT, Terms, gate_for
+from dlsys_bench.verdicts.gate import DEFAULT, Terms, find_metric, gate_for, value_of
+from dlsys_bench.verdicts.sequential import SequentialGate
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,37 @@ def power(case: Case, dataset: Dataset, tier: str, terms: Terms = DEFAULT) -> Po
     limit = case.arm.bound
     bound = f"judged by the rounding bound {limit:g}" if limit is not None else None
     unjudged = bound or case.arm.reason_unjudged(dataset.name, tier)
+    key = Key(case.study.name, case.arm.name, dataset.name, tier)
+    return _power(key, case.study.metric.name, sequential, stored, terms, unjudged)
+
+
+def power_of_training(
+    name: str,
+    reference: Sequence[Result],
+    metric: str | None = None,
+    terms: Terms = DEFAULT,
+    source: str = "the reference",
+) -> Power:
+    """Return the power of the gate of a user's own training. Raises UserError as that does."""
+    judged = find_metric(reference, metric, source)
+    having = [run for run in reference if run.status != "finished" or judged.name in run.figures]
+    values = [value_of(run, judged, terms.side) for run in having]
+    sequential = SequentialGate(values, **terms.options(), source=source)
+    return _power(Key(name, engine=CALLABLE), judged.name, sequential, having, terms)
+
+
+def _power(
+    key: Key,
+    metric: str,
+    sequential: SequentialGate,
+    stored: Sequence[Result],
+    terms: Terms,
+    unjudged: str | None = None,
+) -> Power:
+    """Return the power of a gate."""
     found = Power(
-        Key(case.study.name, case.arm.name, dataset.name, tier),
-        case.study.metric.name,
+        key,
+        metric,
         len(stored),
         terms.alpha,
         terms.beta,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dlsys_bench.runs.dependencies import summary
 from dlsys_bench.runs.key import Key
 from dlsys_bench.verdicts.bands import Band
 from dlsys_bench.verdicts.stratum import Stratum
@@ -35,6 +36,8 @@ class Verdict:
     - `shift`, `p_value`: see Decision.
     - `replay`: the command that repeats the gate.
     - `stratum`: the runs up to the first look, for the verdict over all arms of the session.
+    - `changes`: what has changed since the reference runs; None if that is not recorded.
+    - `accept`: the command that makes new reference runs, if the change is intended.
     """
 
     key: Key
@@ -53,6 +56,8 @@ class Verdict:
     p_value: float | None = None
     seconds: float = 0.0
     stratum: Stratum | None = None
+    changes: tuple[str, ...] | None = None
+    accept: str | None = None
 
     @property
     def name(self) -> str:
@@ -67,8 +72,24 @@ class Verdict:
         )
 
     def message(self) -> str:
-        """Return the measured figures, the band and its source, and the command to replay."""
-        return f"{self.key.label}: {self.reason}\n  replay: {self.replay}"
+        """Return the measured figures and the band first, and the command to replay.
+
+        A FAIL also has the certainty, what has changed, and the command that accepts the change,
+        where these are known.
+        """
+        lines = [f"{self.reason} [{self.key.label}]"]
+        if self.outcome is Outcome.FAIL and self.p_value is not None and self.alpha is not None:
+            lines.append(
+                f"certainty: p-value {self.p_value:.1e}; a healthy training fails this gate with "
+                f"probability {self.alpha:.1e} at most"
+            )
+        if self.changes is not None:
+            found = summary(list(self.changes)) or "nothing that is recorded"
+            lines.append(f"changed since the baseline: {found}")
+        lines.append(f"replay: {self.replay}")
+        if self.accept is not None and self.outcome is Outcome.FAIL:
+            lines.append(f"accept: {self.accept}")
+        return "\n  ".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON values; the value of a run that diverged is None."""
