@@ -268,7 +268,7 @@ def test_hooks_change_engines_and_studies_and_receive_each_verdict(
         (0.95, "smallest_shift=0.02", "2 passed", 0),
         (0.95, "smallest_drop=0.02", "smallest_drop is named smallest_shift", 0),
         (0.95, "smalest_drop=0.02", "unexpected keyword argument 'smalest_drop'", 1),
-        (0.92, "smallest_shift=0.02", "FAIL: test_project:train: metric 0.9", 1),
+        (0.92, "smallest_shift=0.02", "FAIL: metric 0.9", 1),
         (0.92, "", "from a different distribution than 20 reference runs", 1),
         (0.98, "", "from a different distribution than 20 reference runs", 1),
         (0.98, "side='drop'", "2 passed", 0),
