@@ -87,7 +87,7 @@ def calibrate_command(options: CalibrateOptions) -> None:
             kept = _stored(store, files) - stale if options.resume else set()
             left = [job for job in jobs if job.key not in kept]
             again = bool(stale) or not options.resume
-            found = _calibrate(left, store, options, again)
+            found = train_jobs(left, store, options, again)
             written = _merge(jobs, files, store, options, again) if options.reference else {}
         finally:
             if created:
@@ -145,7 +145,7 @@ def _stale(store: Store, jobs: Sequence[Job]) -> set[Key]:
     return {run.key for run in runs if run.key in wanted and changes_since(run)}
 
 
-def _calibrate(
+def train_jobs(
     jobs: list[Job], store: Store, options: CalibrateOptions, again: bool
 ) -> Calibration:
     """Train with a progress bar; print each run that fails or diverges."""

@@ -15,7 +15,7 @@ from dlsys_bench.report.display import show_or_write
 from dlsys_bench.report.tables import power_table
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import default_target
-from dlsys_bench.verdicts.gate import share
+from dlsys_bench.verdicts.gate import Terms, share
 from dlsys_bench.verdicts.power import Power, power, power_of_training
 
 
@@ -28,8 +28,14 @@ class PowerOptions(TermsOptions):
     data_dir: str | None
     tier: str
     scaling: Scaling | None
+    reference: Path | None
+    metric: str | None
     output: Path | None
     json: bool
+
+    def terms(self, alpha: float) -> Terms:
+        """The terms of each gate, with its share of the false-alarm rate."""
+        return Terms(alpha, self.beta, self.max_seeds, self.smallest_shift, self.side)
 
 
 @receives(PowerOptions)

@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint
 
 from dlsys_bench.entry_points import declared, leave_out
 from dlsys_bench.options.command import Argument, Command
-from dlsys_bench.options.kinds import Choice, File, Integer, Text
+from dlsys_bench.options.kinds import Choice, File, Folder, Integer, Text
 from dlsys_bench.options.option import PYTEST, Option
 from dlsys_bench.options.table import DATASETS, OPTIONS
 from dlsys_bench.text import describe
@@ -30,6 +30,7 @@ NAMES = Argument("names", Text(), many=True)
 
 GROUPS = {
     "data": "Download the datasets, or verify them.",
+    "baseline": "Accept an intended change of your own training, and show what was accepted.",
     "runs": "List, show, export, and import stored runs.",
     "bench": "Measure speed and compare measurements; see also pytest --benchmark-only.",
 }
@@ -94,6 +95,35 @@ COMMANDS = (
 
         Exit codes: 0 every run is there, 2 usage, environment, a run ended in an error, or seeds
         without effect.
+        """,
+    ),
+    Command(
+        "baseline accept",
+        "dlsys_bench.cli.baseline:accept_command",
+        (Argument("target", Text()),),
+        """Train TARGET anew and replace its reference runs, because a change is intended.
+
+        TARGET is package.module:train, or a file with the reference runs of one training. The old
+        runs are shown against the new, with the difference and its 95% interval. The file records
+        who accepted the change, when, at which commit, with which versions, and why.
+
+        Exit codes: 0 the file has the new runs, 2 usage, environment, a run ended in an error, or
+        seeds without effect; the file is unchanged then.
+        """,
+    ),
+    Command(
+        "baseline log",
+        "dlsys_bench.cli.baseline:log_command",
+        (Argument("target", Text()),),
+        "Show what was accepted for TARGET (see `baseline accept`), the oldest first.",
+    ),
+    Command(
+        "new",
+        "dlsys_bench.cli.new:new_command",
+        (Argument("folder", Folder(), default="."),),
+        """Write a training, its test, and a CI workflow to start from, into FOLDER.
+
+        No file is overwritten.
         """,
     ),
     Command(

@@ -30,10 +30,11 @@ TRAIN = ("run", "gate", "calibrate")
 BENCH = ("bench sweep", "bench time-to-accuracy")
 GATE = ("gate", "power", PYTEST)
 TRAINING = ("gate", "power")
+CALIBRATE = ("calibrate", "baseline accept")
 STORE = ("runs list", "runs show", "runs export", "runs import", "runs release")
 SELECT = ("runs list", "runs export")
 SHOW = ("list", "summary", "look", "inspect", "compare", "bench compare", "data verify")
-JSON = (*SHOW, *TRAIN, "power", "report", "conform", "runs list")
+JSON = (*SHOW, *TRAIN, "power", "report", "conform", "runs list", "baseline accept", "baseline log")
 TIERS = (*TRAIN, "power", "bench time-to-accuracy", PYTEST)
 FILES = (*TRAIN, *BENCH, "power", "inspect", "look", "data verify", PYTEST)
 
@@ -126,6 +127,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("first-seed", ("gate",), "Seed of the first run.", SEED, 10_000),
     Option("jobs", ("gate",), "Runs at a time (numpy only). Default: the number of cores.", COUNT),
+    Option(
+        "reference",
+        ("baseline accept", "baseline log"),
+        "File of reference runs. Default: that of `calibrate`.",
+        File(),
+    ),
+    Option("why", ("baseline accept",), "Reason for the change; required.", Text("TEXT")),
     Option("reference", TRAINING, "Reference runs of a package.module:train.", File(exists=True)),
     Option("metric", TRAINING, "Figure of a package.module:train to judge.", NAME),
     Option(
@@ -165,11 +173,11 @@ OPTIONS: tuple[Option, ...] = (
         File(),
         RUNS,
     ),
-    Option("seeds", ("calibrate",), "Runs of each arm.", COUNT, 20),
+    Option("seeds", CALIBRATE, "Runs of each arm.", COUNT, 20),
     Option("first-seed", ("calibrate",), "Seed of the first run.", SEED, 0),
     Option(
         "workers",
-        ("calibrate",),
+        CALIBRATE,
         "Worker processes. Default: the number of cores; with cuda, 1.",
         COUNT,
     ),
@@ -179,7 +187,7 @@ OPTIONS: tuple[Option, ...] = (
         "Dask scheduler, as tls://host:8786, that runs the jobs instead of local workers.",
         Text("ADDRESS"),
     ),
-    Option("store", ("calibrate",), "Store that keeps each run as it ends.", File(), RUNS),
+    Option("store", CALIBRATE, "Store that keeps each run as it ends.", File(), RUNS),
     Option(
         "reference",
         ("calibrate",),
@@ -298,6 +306,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("seed", ("look",), "Seed that draws the samples shown.", SEED, 0),
     Option("scaling", ("inspect",), "Scaling of the pixels in training.", SCALING, "unit"),
     Option("json", JSON, "Print JSON.", Flag(), False),
+    Option(
+        "update",
+        (PYTEST,),
+        "Train new reference runs for `accuracy_gate` and write them, in place of judging.",
+        Flag(),
+        False,
+    ),
     Option("json", (PYTEST,), "Write the verdicts to this file as JSON.", Text("FILE")),
     Option("inconclusive", (PYTEST,), INCONCLUSIVE, Choice(("skip", "fail")), "skip"),
 )

@@ -10,7 +10,8 @@ import pytest
 from dlsys_bench.plugin.cases import EngineCase
 
 if TYPE_CHECKING:
-    from dlsys_bench.plugin.gate import AccuracyGate, Judge
+    from dlsys_bench.plugin.gate import Judge
+    from dlsys_bench.plugin.training_gate import AccuracyGate
     from dlsys_bench.timing.benchmark import TrainBenchmark
     from dlsys_bench.verdicts.verdict import Verdict
 
@@ -42,16 +43,18 @@ def dlsys_gate(
 
     A case that cannot be judged is skipped with the reason.
     """
-    return lambda case: dlsys_judge.settle(request, lambda: dlsys_judge.judge(case))
+    return lambda case: dlsys_judge.settle(request, lambda: [dlsys_judge.judge(case)])[0]
 
 
 @pytest.fixture
 def accuracy_gate(request: pytest.FixtureRequest, dlsys_judge: Judge) -> AccuracyGate:
     """A function that trains any callable and compares it with its reference runs.
 
-    See dlsys_bench.plugin.gate.AccuracyGate.
+    See dlsys_bench.plugin.training_gate.AccuracyGate.
     """
-    return dlsys_judge.accuracy_gate(request)
+    from dlsys_bench.plugin.training_gate import AccuracyGate
+
+    return AccuracyGate(request, dlsys_judge)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from dlsys_bench.engines.registry import check_name
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.commands import options_of
-from dlsys_bench.options.kinds import Choice, Kind, Many, Text
+from dlsys_bench.options.kinds import Choice, Flag, Kind, Many, Text
 from dlsys_bench.options.option import PYTEST, Option
 from dlsys_bench.options.settings import pytest_defaults
 from dlsys_bench.plugin import hookspec, no_benchmark
@@ -37,7 +37,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         many = isinstance(option.kind, Many)
         inner = option.kind.kind if isinstance(option.kind, Many) else option.kind
         extra: dict[str, Any] = {"action": "append"} if many else {}
-        if isinstance(inner, Choice):
+        if isinstance(inner, Flag):
+            extra |= {"action": "store_true", "default": None}
+        elif isinstance(inner, Choice):
             extra["choices"] = inner.names
         else:
             extra["type"] = reader(inner)

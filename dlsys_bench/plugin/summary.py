@@ -14,6 +14,7 @@ from dlsys_bench.entry_points import LEFT_OUT
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.plugin.fixtures import is_gate
 from dlsys_bench.report import github
+from dlsys_bench.runs.key import CALLABLE
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.text import one_line
 from dlsys_bench.verdicts.budget import share
@@ -113,7 +114,7 @@ def _table(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
 def _row(verdict: Mapping[str, Any]) -> tuple[str, ...]:
     band, measured, shift = verdict["band"], verdict["measured"], verdict["smallest_shift"]
     return (
-        "/".join(filter(None, (verdict["study"], verdict["arm"]))),
+        _name(verdict),
         verdict["dataset"] or NONE,
         verdict["engine"],
         str(len(verdict["seeds"])),
@@ -122,6 +123,13 @@ def _row(verdict: Mapping[str, Any]) -> tuple[str, ...]:
         NONE if shift is None else f"{shift:.4f}",
         verdict["outcome"],
     )
+
+
+def _name(verdict: Mapping[str, Any]) -> str:
+    """The study and the arm; for a user's own training also the metric, as it may have several."""
+    if verdict["engine"] == CALLABLE:
+        return f"{verdict['study']} {verdict['metric']}"
+    return "/".join(filter(None, (verdict["study"], verdict["arm"])))
 
 
 def _left_out(config: pytest.Config) -> list[str]:

@@ -45,9 +45,7 @@ def test_no_direction_is_read_from_a_name(name: str) -> None:
         gate_training(train, lower, terms=DROP)
     with pytest.raises(UserError, match=f"lower {name} is better, so side 'drop'"):
         gate_training(train, runs(name), terms=DROP, better="lower")
-    with pytest.raises(
-        UserError, match="stated differently: lower by the reference, higher"
-    ):
+    with pytest.raises(UserError, match="stated differently: lower by the reference, higher"):
         gate_training(train, lower, better="higher")
     with pytest.raises(UserError, match="higher by the Metric"):
         gate_training(train, lower, metric=Metric(name, higher_is_better=True))
@@ -120,7 +118,10 @@ class Tensor:
 @pytest.mark.parametrize(
     ("returned", "advice"),
     [
-        ([0.31, 0.9], r"returned a list, \[0\.31, 0\.9\].*\{'loss': values\[0\], 'accuracy': values"),
+        (
+            [0.31, 0.9],
+            r"a list, \[0\.31.*\{'loss': values\[0\], 'accuracy': values",
+        ),
         ((0.31, 0.9), r"return_dict=True"),
         ({"accuracy": [0.8, 0.9]}, r"a list as 'accuracy'.*values\[-1\]"),
         (np.zeros(3), r"reduce its shape \(3,\) to one number"),

@@ -1,0 +1,165 @@
+"""From nothing to an accepted baseline, on the command line and from pytest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import enter, invoke
+
+# pytester forgets the modules that an inner run imports, but numpy cannot be imported twice.
+import dlsys_bench.plugin.training_gate
+from dlsys_bench.cli import baseline
+from dlsys_bench.runs.calibration.calibrate import Calibration
+from dlsys_bench.runs.calibration.job import Job, train
+from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.store import Store, read
+
+TRAINING = """
+import numpy as np
+
+LEVEL = 0.9
+
+def train(seed):
+    noise = 0.004 * np.random.default_rng(seed).standard_normal()
+    return {"accuracy": LEVEL + noise, "loss": 1 - LEVEL - noise}
+"""
+
+
+def train_here(jobs: Iterable[Job], store: Store, _: Any, again: bool) -> Calibration:
+    """Train in this process, as workers do."""
+    found = Calibration()
+    for job in jobs:
+        result = train(job)
+        assert isinstance(result, Result), result
+        store.add(result, once=not again)
+        found.trained += 1
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a training and its baseline."""
+    enter(tmp_path, monkeypatch)
+    for line in ("init -q", "config user.name Ada", "config user.email ada@example.org"):
+        subprocess.run(["git", *line.split()], check=True)
+    Path("mine.py").write_text(TRAINING)
+    subprocess.run("git add -A && git commit -q -m first", shell=True, check=True)
+    monkeypatch.setattr(baseline, "train_jobs", train_here)
+    monkeypatch.setattr("dlsys_bench.cli.calibrate.train_jobs", train_here)
+    options = ("--better", "higher", "--better", "loss=lower", "--output", "mine.jsonl")
+    invoke("calibrate", "mine:train", *options)
+    return tmp_path
+
+
+def test_a_change_is_accepted_with_a_reason_and_a_record(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = read("mine.jsonl")
+    commit = first[0].provenance["commit"]
+    log = subprocess.run(["git", "log", "-1", "--format=%H"], capture_output=True, text=True)
+    assert log.stdout.startswith(commit.removesuffix("-dirty"))
+    invoke("baseline", "accept", "mine.jsonl", code=2)
+    monkeypatch.setattr("mine.LEVEL", 0.7)
+    accept = invoke("baseline", "accept", "mine.jsonl", "--why", "a smaller network")
+    assert "accuracy: 0.89" in accept.stdout
+    assert "-0.2 [-0.2, -0.2]" in accept.stdout
+    runs = read("mine.jsonl")
+    assert len(runs) == 20
+    assert all(run.figures["accuracy"] < 0.75 for run in runs)
+    (record,) = runs[0].provenance["accepted"]
+    assert (record["why"], record["who"]) == ("a smaller network", "Ada <ada@example.org>")
+    assert record["commit"] == commit
+    assert {"python", "numpy"} <= set(record["versions"])
+    assert record["when"].startswith("20")
+    assert runs[0].provenance["training"]["better"] == {"accuracy": "higher", "loss": "lower"}
+    invoke("baseline", "accept", "mine:train", "--reference", "mine.jsonl", "--why", "again")
+    printed = invoke("baseline", "log", "mine.jsonl").stdout
+    assert printed.index("a smaller network") < printed.index("again")
+    assert len(json.loads(invoke("baseline", "log", "mine.jsonl", "--json").stdout)) == 2
+
+
+def test_a_gate_and_its_power_find_the_runs_of_calibrate(folder: Path) -> None:
+    invoke("calibrate", "mine:train")
+    arguments = ("mine:train", "--metric", "accuracy")
+    power = json.loads(invoke("power", *arguments, "--json").stdout)
+    assert (power[0]["study"], power[0]["stored"]) == ("mine:train", 20)
+    invoke("gate", *arguments, "--smallest-shift", "0.02", "--output", "o.jsonl")
+    (folder / "other.py").write_text(TRAINING)
+    assert "no reference runs of other:train" in invoke("power", "other:train", code=2).stderr
+
+
+def test_seeds_without_effect_are_not_accepted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Path("mine.jsonl").read_text()
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: np.random.RandomState(1))
+    error = invoke("baseline", "accept", "mine.jsonl", "--why", "x", code=2).stderr
+    assert "equal runs count as one" in error
+    assert Path("mine.jsonl").read_text() == before
+
+
+def test_new_writes_a_training_that_is_calibrated_and_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
+) -> None:
+    enter(tmp_path, monkeypatch)
+    assert "train.py" in invoke("new", "first").stdout
+    assert "exists already" in invoke("new", "first", code=2).stderr
+    assert "gate.xml" in Path("first/.github/workflows/accuracy.yml").read_text()
+    for name in ("train.py", "test_accuracy.py"):
+        (pytester.path / name).write_text(Path("first", name).read_text())
+    pytester.syspathinsert()
+    options = ("-p", "dlsys_bench.plugin", "-p", "no:cacheprovider", "-p", "no:xdist", "-rs")
+    written = str(pytester.runpytest_inprocess(*options, "--dlsys-update").stdout)
+    assert "20 reference runs written; accuracy: no runs -> 0.9" in written
+    pytester.runpytest_inprocess(*options).assert_outcomes(passed=1)
+
+
+CLOSURE = """
+import numpy as np
+import pytest
+
+@pytest.fixture
+def level():
+    return {level}
+
+def test_closure(accuracy_gate, level):
+    def train(seed):
+        noise = 0.004 * np.random.default_rng(seed).standard_normal()
+        return {{"accuracy": level + noise, "loss": 1 - level - noise}}
+    accuracy_gate(
+        train, "closure.jsonl", {{"accuracy": 0.02, "loss": 0.03}},
+        metric=["accuracy", "loss"], better={{"accuracy": "higher", "loss": "lower"}},
+    )
+"""
+
+
+def test_a_closure_is_calibrated_by_pytest_and_judged_by_several_metrics(
+    pytester: pytest.Pytester,
+) -> None:
+    assert dlsys_bench.plugin.training_gate
+    options = ("-p", "dlsys_bench.plugin", "-p", "no:cacheprovider", "-p", "no:xdist", "-rs")
+    report = pytester.path / "verdicts.json"
+    pytester.makepyfile(test_it=CLOSURE.format(level=0.9))
+    missing = str(pytester.runpytest_inprocess(*options).stdout)
+    assert "pytest --dlsys-update" in missing
+    pytester.runpytest_inprocess(*options, "--dlsys-update").assert_outcomes(skipped=1)
+    pytester.runpytest_inprocess(*options, "--dlsys-json", str(report)).assert_outcomes(passed=1)
+    passed = json.loads(report.read_text())
+    assert [verdict["metric"] for verdict in passed] == ["accuracy", "loss"]
+    assert passed[0]["alpha"] == passed[1]["alpha"] <= 1e-3 / 2
+    pytester.makepyfile(test_it=CLOSURE.format(level=0.7))
+    failed = str(pytester.runpytest_inprocess(*options).stdout)
+    assert "FAIL: accuracy 0.7" in failed
+    assert "FAIL: loss 0.2" in failed
+    assert "replay: pytest test_it.py::test_closure" in failed
+    assert "accept: pytest --dlsys-update test_it.py::test_closure" in failed
+    pytester.runpytest_inprocess(*options, "--dlsys-update").assert_outcomes(skipped=1)
+    pytester.runpytest_inprocess(*options).assert_outcomes(passed=1)
+    (record,) = read(pytester.path / "closure.jsonl")[0].provenance["accepted"]
+    assert record["why"] == "pytest --dlsys-update"
