@@ -15,6 +15,7 @@ from command_line import enter, invoke
 # pytester forgets the modules that an inner run imports, but numpy cannot be imported twice.
 import dlsys_bench.plugin.training_gate
 from dlsys_bench.cli import baseline
+from dlsys_bench.cli.calibration_summary import plot
 from dlsys_bench.runs.calibration.calibrate import Calibration
 from dlsys_bench.runs.calibration.job import Job, train
 from dlsys_bench.runs.result import Result
@@ -53,7 +54,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(baseline, "train_jobs", train_here)
     monkeypatch.setattr("dlsys_bench.cli.calibrate.train_jobs", train_here)
     options = ("--better", "higher", "--better", "loss=lower", "--output", "mine.jsonl")
-    invoke("calibrate", "mine:train", *options)
+    printed = invoke("calibrate", "mine:train", *options).stderr
+    assert "accuracy: 0.8999 ± 0.004, 20 runs" in printed
+    assert "a gate detects a shift of accuracy by 0.0" in printed
+    assert "next: dlsys-bench gate mine:train --reference mine.jsonl --metric accuracy" in printed
     return tmp_path
 
 
@@ -82,6 +86,12 @@ def test_a_change_is_accepted_with_a_reason_and_a_record(
     printed = invoke("baseline", "log", "mine.jsonl").stdout
     assert printed.index("a smaller network") < printed.index("again")
     assert len(json.loads(invoke("baseline", "log", "mine.jsonl", "--json").stdout)) == 2
+
+
+def test_the_plot_of_the_seeds_has_a_mark_for_each_place() -> None:
+    strip = plot([0.0, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0])
+    assert (len(strip), strip[0], strip[20], strip[-1]) == (40, ".", ":", "#")
+    assert plot([1.0, 1.0]).strip() == ":"
 
 
 def test_a_gate_and_its_power_find_the_runs_of_calibrate(folder: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlsys_bench.cli.calibration_summary import lines_of_training
 from dlsys_bench.cli.reference import is_training
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.cli.training import WorkOptions, figures_of, work_of
@@ -92,11 +93,15 @@ def calibrate_command(options: CalibrateOptions) -> None:
         finally:
             if created:
                 store.remove_if_empty()
-    repeats = _repeats(jobs, options.store)
+    runs = _runs_of_training(jobs, options.store)
+    repeated = _repeated(runs)
     _report(found, len(jobs), len(jobs) - len(left), options, written)
-    for line in repeats.values():
-        say(line)
-    sys.exit(2 if found.failures or repeats else 0)
+    if repeated:
+        say(f"{options.target}: {repeated}: {NO_EFFECT}")
+    elif runs and not options.json:
+        for line in lines_of_training(options.target, runs, next(iter(files))):
+            say(line)
+    sys.exit(2 if found.failures or repeated else 0)
 
 
 def _jobs(options: CalibrateOptions) -> tuple[list[Job], Files]:
@@ -179,20 +184,13 @@ def train_jobs(
         )
 
 
-def _repeats(jobs: Sequence[Job], path: Path) -> dict[str, str]:
-    """A line about each training whose seeds have no effect, which no gate accepts."""
-    names = {job.key.study for job in jobs if job.key.engine == CALLABLE}
-    if not names or not path.exists():
-        return {}
-    keys = {job.key for job in jobs}
+def _runs_of_training(jobs: Sequence[Job], path: Path) -> list[Result]:
+    """The stored runs of a calibrated training; none for a study."""
+    keys = {job.key for job in jobs if job.key.engine == CALLABLE}
+    if not keys or not path.exists():
+        return []
     with Store(path) as store:
-        stored = [run for run in store.runs() if run.key in keys]
-    found = {name: [run for run in stored if run.key.study == name] for name in sorted(names)}
-    return {
-        name: f"{name}: {line}: {NO_EFFECT}"
-        for name, runs in found.items()
-        if (line := _repeated(runs))
-    }
+        return [run for run in store.runs() if run.key in keys]
 
 
 def _repeated(runs: Sequence[Result]) -> str | None:
