@@ -339,7 +339,7 @@ def test_inconclusive_fails_on_request(project: pytest.Pytester, run: Run) -> No
     write_training(project, reference="[0.9]", more="")
     assert "1 passed, 1 skipped" in run()
     printed = run("--dlsys-inconclusive", "fail", code=1)
-    assert "INCONCLUSIVE: test_project:train" in printed
+    assert "INCONCLUSIVE: metric 0.9508 (1 seed): 1 reference run" in printed
 
 
 def test_an_exception_of_a_training_is_shown_unchanged(project: pytest.Pytester, run: Run) -> None:

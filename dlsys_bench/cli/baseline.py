@@ -20,7 +20,7 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import Store, check_writable, is_text, read, reference_path
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.verdicts.acceptance import accepted, differences, history, replace_runs
-from dlsys_bench.verdicts.gate import NO_EFFECT
+from dlsys_bench.verdicts.independence import NO_EFFECT
 from dlsys_bench.verdicts.repeats import repeated_seeds
 
 

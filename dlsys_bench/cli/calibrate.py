@@ -38,7 +38,7 @@ from dlsys_bench.runs.store import (
     reference_path,
 )
 from dlsys_bench.strict_json import dumps
-from dlsys_bench.verdicts.gate import NO_EFFECT
+from dlsys_bench.verdicts.independence import NO_EFFECT
 from dlsys_bench.verdicts.repeats import repeated_seeds
 
 Files = dict[Path, tuple[str, ...]]

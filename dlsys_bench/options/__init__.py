@@ -5,10 +5,10 @@ defaults that a project sets, and `reference` writes the reference page. Nothing
 or a framework.
 """
 
+from dlsys_bench.options.bench_table import OPTIONS
 from dlsys_bench.options.command import Argument, Command
 from dlsys_bench.options.commands import COMMANDS, commands, options_of
 from dlsys_bench.options.option import PYTEST, Option
-from dlsys_bench.options.table import OPTIONS
 
 __all__ = [
     "COMMANDS",

@@ -10,10 +10,12 @@ from functools import cache
 from importlib.metadata import EntryPoint
 
 from dlsys_bench.entry_points import declared, leave_out
+from dlsys_bench.options.baseline_commands import BASELINE
+from dlsys_bench.options.bench_table import OPTIONS
 from dlsys_bench.options.command import Argument, Command
-from dlsys_bench.options.kinds import Choice, File, Folder, Integer, Text
+from dlsys_bench.options.kinds import Choice, File, Integer, Text
 from dlsys_bench.options.option import PYTEST, Option
-from dlsys_bench.options.table import DATASETS, OPTIONS
+from dlsys_bench.options.table import DATASETS
 from dlsys_bench.text import describe
 
 GROUP = "dlsys_bench.commands"
@@ -84,48 +86,7 @@ COMMANDS = (
         STUDY is a study, a group, study/arm, "all", or package.module:STUDY.
         """,
     ),
-    Command(
-        "calibrate",
-        "dlsys_bench.cli.calibrate:calibrate_command",
-        (Argument("target", Text()),),
-        """Train TARGET with many seeds in parallel and write its file of reference runs.
-
-        TARGET is a study, a group, study/arm, "all", package.module:STUDY, or package.module:train:
-        any training, as a callable that takes a seed. Several commands at once share the work.
-
-        Exit codes: 0 every run is there, 2 usage, environment, a run ended in an error, or seeds
-        without effect.
-        """,
-    ),
-    Command(
-        "baseline accept",
-        "dlsys_bench.cli.baseline:accept_command",
-        (Argument("target", Text()),),
-        """Train TARGET anew and replace its reference runs, because a change is intended.
-
-        TARGET is package.module:train, or a file with the reference runs of one training. The old
-        runs are shown against the new, with the difference and its 95% interval. The file records
-        who accepted the change, when, at which commit, with which versions, and why.
-
-        Exit codes: 0 the file has the new runs, 2 usage, environment, a run ended in an error, or
-        seeds without effect; the file is unchanged then.
-        """,
-    ),
-    Command(
-        "baseline log",
-        "dlsys_bench.cli.baseline:log_command",
-        (Argument("target", Text()),),
-        "Show what was accepted for TARGET (see `baseline accept`), the oldest first.",
-    ),
-    Command(
-        "new",
-        "dlsys_bench.cli.new:new_command",
-        (Argument("folder", Folder(), default="."),),
-        """Write a training, its test, and a CI workflow to start from, into FOLDER.
-
-        No file is overwritten.
-        """,
-    ),
+    *BASELINE,
     Command(
         "inspect",
         "dlsys_bench.cli.inspect:inspect_command",

@@ -14,10 +14,10 @@ from typing import Any
 
 from dlsys_bench.entry_points import declared_names
 from dlsys_bench.errors import UserError, nearest
+from dlsys_bench.options.bench_table import OPTIONS
 from dlsys_bench.options.commands import BUILT_IN, GROUP, commands, options_of
 from dlsys_bench.options.kinds import File, Folder, FolderName, Many
 from dlsys_bench.options.option import PYTEST, Option
-from dlsys_bench.options.table import OPTIONS
 
 FILE = "pyproject.toml"
 TABLE = "tool.dlsys_bench"

@@ -68,12 +68,7 @@ ALPHA_OF_TABLE = "Family-wise error rate of DIFFERS, and error rate of each SAME
 METRIC = (
     "Figure to compare; repeatable. Default: the study's metric, or every figure of a callable."
 )
-POINTS = "File that keeps each point as it is measured; points already in it are skipped."
-SEEDS = "Runs of each engine; with fewer than 6 the median has no 95% interval."
 MARGIN = "Equivalence margin: means closer than this are the same, in the figure's units."
-ACROSS_MACHINES = (
-    "Compare although the machines, versions or settings of A and B differ, instead of AMBIGUOUS."
-)
 
 SECONDS_OF_CHECK = "CPU seconds after which a check of conformance is ended as timed out."
 THREADS_OF_CHECK = (
@@ -86,7 +81,7 @@ INCONCLUSIVE = "Result of a test whose verdict is INCONCLUSIVE."
 ENV_ENGINE = "DLSYS_BENCH_ENGINE"
 ENV_DATA = "DLSYS_BENCH_DATA"
 
-OPTIONS: tuple[Option, ...] = (
+GENERAL: tuple[Option, ...] = (
     # Training and judging.
     Option("engine", TRAIN, ENGINE_TRAIN, NAMES, ("numpy",), ENV_ENGINE, project=True),
     Option("engine", BENCH, ENGINE_BENCH, NAMES, (), project=True),
@@ -249,43 +244,6 @@ OPTIONS: tuple[Option, ...] = (
         "Earlier report in JSON; print what has changed since.",
         File(exists=True),
     ),
-    # Benchmarks.
-    Option(
-        "arm", BENCH, "Arm; repeatable. Default: the first of the study.", Many(NAME, "arms"), ()
-    ),
-    Option(
-        "dtype",
-        BENCH[:1],
-        "Precision; repeatable. Default: float32, or the only one that the engine has.",
-        DTYPE,
-        (),
-    ),
-    Option(
-        "batch-size",
-        BENCH[:1],
-        "Batch size; repeatable.",
-        Many(COUNT, "batch_sizes"),
-        (8, 32, 128, 512, 2048),
-    ),
-    Option(
-        "threads",
-        BENCH[:1],
-        "Threads; repeatable. Default: the engine's own number.",
-        Many(COUNT, "threads"),
-        (),
-    ),
-    Option(
-        "replicas",
-        BENCH[:1],
-        "Networks trained as one; repeatable.",
-        Many(COUNT, "replicas"),
-        (1,),
-    ),
-    Option("seconds", BENCH[:1], "Seconds for each point.", Number(minimum=0.1), 2.0),
-    Option("output", BENCH[:1], POINTS, File(), Path("reports/speed.jsonl")),
-    Option("seeds", BENCH[1:], SEEDS, COUNT, 6),
-    Option("output", BENCH[1:], POINTS, File(), Path("reports/time-to-accuracy.jsonl")),
-    Option("across-machines", ("bench compare",), ACROSS_MACHINES, Flag(), False),
     # Stored runs and reports.
     Option("store", STORE, "Store.", File(), RUNS),
     Option("study", SELECT, "Only runs of this study.", NAME),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 import pytest
 
@@ -21,7 +21,8 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import check_writable, read
 from dlsys_bench.studies.base import Metric
 from dlsys_bench.verdicts.acceptance import accepted, differences, replace_runs
-from dlsys_bench.verdicts.gate import NO_EFFECT, Terms, gate_training, share
+from dlsys_bench.verdicts.gate import Terms, gate_training, share
+from dlsys_bench.verdicts.independence import NO_EFFECT
 from dlsys_bench.verdicts.repeats import repeated_seeds
 from dlsys_bench.verdicts.verdict import Verdict
 
@@ -31,6 +32,14 @@ Metrics = str | Metric | Sequence[str | Metric] | None
 
 REFERENCE_RUNS = 20
 """The number of runs that `pytest --dlsys-update` trains, with the seeds from 0 on."""
+
+
+class Directions(TypedDict, total=False):
+    """Further arguments of an accuracy gate."""
+
+    better: str | Mapping[str, str] | None
+    side: str | Mapping[str, str]
+    smallest_drop: float | None
 
 
 class AccuracyGate:
@@ -49,11 +58,9 @@ class AccuracyGate:
         smallest_shift: float | Mapping[str, float] | None = None,
         *,
         metric: Metrics = None,
-        better: str | Mapping[str, str] | None = None,
-        side: str | Mapping[str, str] = "both",
         max_seeds: int | None = None,
         first_seed: int | None = None,
-        **former: float | None,
+        **directions: Unpack[Directions],
     ) -> Verdict | list[Verdict]:
         """Train with one seed after another until the metric passes or fails; then fail the test.
 
@@ -69,7 +76,8 @@ class AccuracyGate:
         false-alarm rate of the test; `smallest_shift`, `better` and `side` may then be mappings
         from their names, and a list of verdicts is returned in place of one.
         """
-        shift = _smallest_shift(former, smallest_shift)
+        shift = _smallest_shift(directions, smallest_shift)
+        better, side = directions.get("better"), directions.get("side", "both")
         metrics: list[str | Metric | None] = (
             [metric] if metric is None or isinstance(metric, str | Metric) else [*metric]
         )
@@ -215,17 +223,17 @@ def _check_names(values: object, names: Sequence[str]) -> None:
 
 
 def _smallest_shift(
-    former: dict[str, float | None], smallest_shift: float | Mapping[str, float] | None
+    given: Directions, smallest_shift: float | Mapping[str, float] | None
 ) -> float | Mapping[str, float] | None:
     """Return the smallest shift, under its former name `smallest_drop` as well."""
-    if unknown := set(former) - {"smallest_drop"}:
+    if unknown := set(given) - set(Directions.__annotations__):
         raise TypeError(f"accuracy_gate() got an unexpected keyword argument {unknown.pop()!r}")
-    if not former:
+    if "smallest_drop" not in given:
         return smallest_shift
     warnings.warn(
         "accuracy_gate: smallest_drop is named smallest_shift", DeprecationWarning, stacklevel=3
     )
-    return former["smallest_drop"]
+    return given["smallest_drop"]
 
 
 def _runs_of(name: str, runs: list[Result], holds: str, command: str) -> list[Result]:

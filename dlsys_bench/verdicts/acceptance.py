@@ -52,7 +52,7 @@ def differences(old: Sequence[Result], new: Sequence[Result]) -> list[str]:
 def history(runs: Sequence[Result]) -> list[dict[str, Any]]:
     """Return the records of what was accepted, the oldest first."""
     records: list[list[dict[str, Any]]] = [run.provenance.get(ACCEPTED, []) for run in runs]
-    return list(max(records, key=len, default=[]))
+    return list(max(records, key=lambda each: len(each), default=[]))
 
 
 def accepted(old: Sequence[Result], new: Sequence[Result], why: str, folder: Path) -> list[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isfinite
 
 import numpy as np
@@ -11,6 +12,7 @@ from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import provenance
 from dlsys_bench.runs.dependencies import TRAINING, changes_since
 from dlsys_bench.runs.result import Result
+from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
 UNITS = {100.0: "fractions and per cent", 1000.0: "units and thousandths"}
 """The ratios of figures in different units, with what they may be."""
@@ -54,3 +56,11 @@ def changes_since_baseline(reference: Sequence[Result]) -> list[str]:
         if name in before and before[name] != now[name]:
             found.append(f"{name} {before[name]} -> {now[name]}")
     return found
+
+
+def explained(verdict: Verdict, reference: Sequence[Result], values: Sequence[float]) -> Verdict:
+    """Return a verdict of FAIL with what has changed since its reference runs were trained."""
+    if verdict.outcome is not Outcome.FAIL:
+        return verdict
+    found = [unit] if (unit := change_of_unit(verdict.values, values)) else []
+    return replace(verdict, changes=(*found, *changes_since_baseline(reference)))

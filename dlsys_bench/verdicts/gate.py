@@ -21,22 +21,12 @@ from dlsys_bench.runs.store import find_reference, reference_runs
 from dlsys_bench.studies.base import Case, Metric
 from dlsys_bench.verdicts.budget import share
 from dlsys_bench.verdicts.candidate import Candidate, OnRun, run_until_decided, value_of
-from dlsys_bench.verdicts.explanation import change_of_unit, changes_since_baseline
-from dlsys_bench.verdicts.repeats import (
-    ERROR,
-    probability_of_equal_runs,
-    repeated_runs,
-    repeated_seeds,
-    runs_that_are_equal,
-)
+from dlsys_bench.verdicts.explanation import change_of_unit, explained
+from dlsys_bench.verdicts.independence import NO_EFFECT, check_independence, train_until_different
+from dlsys_bench.verdicts.repeats import repeated_seeds
 from dlsys_bench.verdicts.sequential import Decision, SequentialGate
 from dlsys_bench.verdicts.terms import DEFAULT, Terms
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
-
-NO_EFFECT = (
-    "equal runs count as one, so that no gate can use them; "
-    "train(seed) has to seed everything that is random with the whole seed"
-)
 
 EXIT_CODES = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 3}
 
@@ -200,53 +190,11 @@ def gate_training(
     # A user's training may use what threads cannot share: the seed of the process, or a device.
     verdict = run_until_decided(candidate, sequential, replace(terms, jobs=1), on_run)
     if verdict.outcome is not Outcome.FAIL:
-        _train_until_different(candidate, new, reference, terms, on_run)
-    verdict = _independent(verdict, new, reference, judged)
+        train_until_different(candidate, new, reference, terms, on_run)
+    verdict = check_independence(verdict, new, reference, judged)
     if verdict.outcome is Outcome.PASS and (unit := change_of_unit(verdict.values, values)):
         raise UserError(f"training {name!r}: {unit}: calibrate again if that is intended")
-    return _explained(verdict, reference, values)
-
-
-def _explained(verdict: Verdict, reference: Sequence[Result], values: Sequence[float]) -> Verdict:
-    """Return a verdict of FAIL with what has changed since its reference runs were trained."""
-    if verdict.outcome is not Outcome.FAIL:
-        return verdict
-    found = [unit] if (unit := change_of_unit(verdict.values, values)) else []
-    return replace(verdict, changes=(*found, *changes_since_baseline(reference)))
-
-
-def _train_until_different(
-    candidate: Candidate,
-    new: Sequence[Result],
-    reference: Sequence[Result],
-    terms: Terms,
-    on_run: OnRun,
-) -> None:
-    """Train further seeds while all new runs are equal, until that is no coincidence."""
-    name = candidate.metric.name
-    while (
-        runs_that_are_equal(new, name)
-        and len(new) < terms.max_seeds
-        and probability_of_equal_runs(new, reference, name) > ERROR
-    ):
-        on_run(candidate.train(terms.first_seed + len(new)))
-
-
-def _independent(
-    verdict: Verdict, new: Sequence[Result], reference: Sequence[Result], metric: Metric
-) -> Verdict:
-    """Return the verdict, with a remark if it is FAIL and seeds have no effect.
-
-    Raises UserError if seeds have no effect and it is another: runs that repeat each other are no
-    evidence that a training is healthy.
-    """
-    repeats = (repeated_runs(new, reference, figures) for figures in (None, metric.name))
-    found = next(filter(None, repeats), None)
-    if found is None:
-        return verdict
-    if verdict.outcome is not Outcome.FAIL:
-        raise UserError(f"training {verdict.name!r}: {found}: {NO_EFFECT}")
-    return replace(verdict, reason=f"{verdict.reason}; {found}: {NO_EFFECT}")
+    return explained(verdict, reference, values)
 
 
 def _train_and_check(train: Train, seed: int, name: str, metric: str, source: str) -> Result:

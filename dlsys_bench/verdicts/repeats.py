@@ -38,7 +38,7 @@ LARGEST_COUNT = 1000
 DIVISORS = (*range(2, 65), 100, 128, 256, 500, 512, 1000, 1024)
 SATURATED = {0.0, 1.0, 100.0}
 
-Figures = tuple[tuple[str, float], ...]
+RunFigures = tuple[tuple[str, float], ...]
 
 
 def repeated_seeds(runs: Sequence[Result], metric: str | None = None) -> str | None:
@@ -95,28 +95,28 @@ def probability_of_equal_runs(
     return comb(len(new) + same, len(new)) / comb(len(new) + len(reference), len(new))
 
 
-def _figures_of(run: Result, metric: str | None) -> Figures:
+def _figures_of(run: Result, metric: str | None) -> RunFigures:
     """The figures of a run that are numbers, by name, with the precision of stored files."""
     names = run.figures if metric is None else (metric,)
     numbers = {k: v for k in names if isinstance(v := run.figures.get(k), int | float)}
     return tuple(sorted((k, float(f"{v:.{DIGITS}g}")) for k, v in numbers.items()))
 
 
-def _constant(runs: int, figures: Figures) -> str:
+def _constant(runs: int, figures: RunFigures) -> str:
     shown = ", ".join(f"{name} {value:.7g}" for name, value in figures[:3])
     return f"all {runs} runs are equal ({shown})"
 
 
-def _is_no_chance(runs: int, figures: Figures) -> bool:
+def _is_no_chance(runs: int, figures: RunFigures) -> bool:
     enough = runs >= CONSTANT_RUNS or not _is_fraction(figures)
     return enough and not _is_saturated(figures)
 
 
-def _is_saturated(figures: Figures) -> bool:
+def _is_saturated(figures: RunFigures) -> bool:
     return all(value in SATURATED for _, value in figures)
 
 
-def _is_fraction(figures: Figures) -> bool:
+def _is_fraction(figures: RunFigures) -> bool:
     """Return True if each figure may be a share, or a percentage, of at most LARGEST_COUNT."""
     return all(_near_fraction(value) or _near_fraction(value / 100) for _, value in figures)
 
@@ -144,9 +144,11 @@ def _quotient(k: int, seed: int) -> int:
     return seed // k
 
 
-def _groups(values: Mapping[int, Figures], fold: Callable[[int], Hashable]) -> list[list[Figures]]:
+def _groups(
+    values: Mapping[int, RunFigures], fold: Callable[[int], Hashable]
+) -> list[list[RunFigures]]:
     """Group the figures by what the seeds fall together to."""
-    groups: dict[Hashable, list[Figures]] = defaultdict(list)
+    groups: dict[Hashable, list[RunFigures]] = defaultdict(list)
     for seed, figures in values.items():
         groups[fold(seed)].append(figures)
     return list(groups.values())

@@ -16,7 +16,8 @@ from command_line import enter, invoke
 from dlsys_bench.data import load
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.options.table import OPTIONS, TIERS
+from dlsys_bench.options.bench_table import OPTIONS
+from dlsys_bench.options.table import TIERS
 from dlsys_bench.plugin import gate as plugin_gate
 from dlsys_bench.plugin.cases import EngineCase
 from dlsys_bench.runs.calibration import job
