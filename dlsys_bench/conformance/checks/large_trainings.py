@@ -21,7 +21,6 @@ from dlsys_bench.conformance.blocks import (
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.evaluation import PARTS
 from dlsys_bench.conformance.checks.fitting import requires_optimizer
-from dlsys_bench.conformance.checks.initializer import check_draw
 from dlsys_bench.conformance.checks.networks import (
     many_tensors,
     mild_weights,
@@ -29,9 +28,8 @@ from dlsys_bench.conformance.checks.networks import (
     smooth,
 )
 from dlsys_bench.conformance.checks.sizes import EVERY, large_layer, on_grid, random_example
-from dlsys_bench.conformance.checks.statistics import check_binomial
 from dlsys_bench.conformance.checks.subjects import SUBJECTS
-from dlsys_bench.conformance.checks.support import has, needed_layers, supported, trainable
+from dlsys_bench.conformance.checks.support import needed_layers, supported, trainable
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
     allowing_conventions,
@@ -41,7 +39,7 @@ from dlsys_bench.conformance.checks.training import (
     start,
 )
 from dlsys_bench.conformance.expectation import magnitude
-from dlsys_bench.conformance.finding import BrokenError, Fault, broken
+from dlsys_bench.conformance.finding import Fault, broken
 from dlsys_bench.conformance.oracle.kinks import GAPS
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.conformance.strategies import accepts
@@ -53,7 +51,6 @@ from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.initializers import INITIALIZERS, Fans
 from dlsys_bench.spec.layers import FUNCTIONS, Activation, BatchNorm, Dense, Dropout, Layer, Shape
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Optimizer
@@ -266,49 +263,3 @@ def rows(trial: Trial, drawn: Model) -> None:
     for count in (10_000, 8_192, 10_007):
         actual, what = trial.engine.predict(network, x[:count]), f"the prediction of {count:,}"
         close_in_blocks(what, actual, expected[:count], allowed, BATCH_AXES[2])
-
-
-@check("initializer", "large")
-def initializer(trial: Trial) -> None:
-    """A kernel of 784 by 300, as a whole and in blocks of rows.
-
-    Why: A large kernel may be drawn in blocks, each of which needs its own stream and the fans of
-    the whole.
-    Broken by: An engine that repeats the draw of a block, or computes the fans of the block.
-    Fix: Draw from one generator in sequence, with the fans of the complete kernel.
-    """
-    known = {kind: f"initializer:{kind}" for kind in INITIALIZERS}
-    drawn = [INITIALIZERS[kind].of() for kind, need in known.items() if has(trial, need)]
-    fans = Fans(784, 300)
-    kernels = [each for each in drawn if each.distribution(fans).family != "constant"]
-    if not kernels:
-        raise NotApplicableError("the engine lacks every initializer that draws")
-    model = Model("large", (784,), (Dense(300, kernel_initializer=kernels[0]),))
-    model = supported(trial, model)
-    tensor = model.tensors[0]
-    values = trial.engine.weights(trial.engine.build(model, seed=trial.seed))[tensor.name]
-    expected = tensor.initializer.distribution(tensor.fans)
-    check_draw(values.ravel(), expected, tensor)
-    for first in range(0, 784, 112):
-        try:
-            check_draw(values[first : first + 112].ravel(), expected, tensor)
-        except BrokenError as error:
-            what = f"rows {first} to {first + 111}: {error.finding.what}"
-            raise BrokenError(replace(error.finding, what=what)) from None
-
-
-@check("state", "dropout-large", requires=["layer:dropout"])
-def dropout(trial: Trial) -> None:
-    """The masks that an engine draws for 520 samples of 784 values.
-
-    Why: A large mask may be drawn in blocks or from few random bits, and then repeats.
-    Broken by: An engine that reuses a block of random bits for every 256 samples.
-    Fix: Draw as many random numbers as there are values.
-    """
-    samples, units = 520, 784
-    model = supported(trial, Model("large", (units,), (Dropout(0.5), Dense(1))))
-    network = trial.engine.build(model, seed=trial.seed)
-    batch = Batch(np.ones((samples, units)), np.zeros((samples, 1)), training=True)
-    kept = trial.engine.trace(network, batch)[0] != 0
-    check_binomial(kept.sum(axis=0), samples, 0.5, "what dropout(0.5) keeps of each unit")
-    check_binomial(kept.sum(axis=1), units, 0.5, "what dropout(0.5) keeps of each sample")
