@@ -9,7 +9,7 @@ from command_line import invoke
 
 from dlsys_bench.data import load
 from dlsys_bench.engines.numpy import NumpyEngine
-from dlsys_bench.errors import EngineError
+from dlsys_bench.errors import BatchError, EngineError
 from dlsys_bench.runs.run import resolve
 from dlsys_bench.studies.registry import find
 
@@ -46,3 +46,13 @@ def test_commands_refuse_it_with_exit_code_2(monkeypatch: pytest.MonkeyPatch) ->
     assert len(done.stderr.splitlines()) == 1
     done = invoke("gate", "regularization/lenet5-tanh", *arguments, code=2)
     assert "none of the" in done.stderr
+
+
+def test_a_batch_without_a_variance_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    (case,) = find("regularization/lenet5-tanh/bn+bn")
+    size = case.arm.recipe("quick").batch_size
+    monkeypatch.setattr("dlsys_bench.runs.run.training_count", lambda *arguments: size + 1)
+    resolve(case, Limited(), load("digits"), "quick")
+    monkeypatch.setattr(Limited, "convention", "torch")
+    with pytest.raises(BatchError, match=r"batch_norm_\d cannot train on a batch of 1 sample"):
+        resolve(case, Limited(), load("digits"), "quick")
