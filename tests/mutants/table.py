@@ -14,6 +14,7 @@ from mutants import (
     order,
     paths,
     protocol,
+    reports,
     sizes,
     statistical,
     torch,
@@ -38,6 +39,7 @@ MUTANTS: dict[str, Mutant] = {
         sizes.MUTANTS,
         statistical.MUTANTS,
         torch.MUTANTS,
+        reports.MUTANTS,
         blind.MUTANTS,
     )
     for mutant in table

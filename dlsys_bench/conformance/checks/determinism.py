@@ -17,7 +17,7 @@ from dlsys_bench.conformance.checks.training import (
     relative,
 )
 from dlsys_bench.conformance.expectation import magnitude
-from dlsys_bench.conformance.finding import Fault, broken, close
+from dlsys_bench.conformance.finding import Fault, Finding, broken, close, refining
 from dlsys_bench.conformance.strategies import targets
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
@@ -58,12 +58,23 @@ def seed(trial: Trial) -> None:
     Fix: Create one generator per training from `plan.seed`, and draw nothing from any other.
     """
     first, other, again = (_trained(trial, number) for number in (1, 2, 1))
-    for name in differing(first, again):
-        apart = float(np.abs(first[name] - again[name]).max())
-        what = f"{name} differs by {apart:.3g} between two trainings with one seed"
-        raise broken(Fault.NOT_DETERMINISTIC, what, tensor=name)
+    _compare_seed(1, first, again)
     if not differing(first, other):
         raise broken(Fault.NOT_DETERMINISTIC, "seeds 1 and 2 train to equal weights")
+    with refining(_name_seed_zero):
+        _compare_seed(0, *(_trained(trial, 0) for _ in range(2)))
+
+
+def _compare_seed(number: int, first: Weights, again: Weights) -> None:
+    for name in differing(first, again):
+        apart = float(np.abs(first[name] - again[name]).max())
+        what = f"{name} differs by {apart:.3g} between two trainings with seed {number}"
+        raise broken(Fault.NOT_DETERMINISTIC, what, tensor=name)
+
+
+def _name_seed_zero(finding: Finding) -> Finding:
+    """Name the mistake if only the trainings with seed 0 differ."""
+    return replace(finding, fault=Fault.SEED_ZERO, diagnosis="seed 0 is treated as no seed")
 
 
 @check("determinism", "dropout", requires=["native", "layer:dropout"])

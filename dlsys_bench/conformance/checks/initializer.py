@@ -147,6 +147,11 @@ def seeds(trial: Trial) -> None:
     for seed in (1, 0):
         for name in differing(draw(seed), draw(seed)):
             what = f"{name} differs between two networks of seed {seed}"
+            if seed == 0:
+                text = "seed 0 is treated as no seed"
+                raise broken(
+                    Fault.SEED_ZERO, f"{what}, and not of seed 1", tensor=name, diagnosis=text
+                )
             raise broken(Fault.NOT_DETERMINISTIC, what, tensor=name)
     first, second = draw(1), draw(2)
     for tensor in model.tensors:
