@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
 import mistaken
 import numpy as np
 import pytest
 from mutants.detection import runner
 
 from dlsys_bench import check_engine
+from dlsys_bench.conformance.diagnosis import Hypothesis, diagnose, hypotheses, repeat
 from dlsys_bench.conformance.finding import BrokenError, Fault, Finding, constant_ratio, refining
+from dlsys_bench.conformance.oracle import Oracle
+from dlsys_bench.conformance.strategies import nonzero_weights
+from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Options
+from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import UpdateStep
+from dlsys_bench.engines.history import Epoch
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.spec.layers import Activation, Dense
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.schedules import LearningRateRamp
 
 FEW = Options(examples=4, shrink=0.0)
 
@@ -51,29 +68,105 @@ def test_a_mistake_is_named(engine: str, check: str, fault: Fault, diagnosis: st
 
 
 @pytest.mark.parametrize(
-    ("mutant", "fault", "diagnosis"),
+    ("mutant", "check", "fault", "diagnosis"),
     [
-        ("last_batch_skipped", Fault.PARTIAL_BATCH, "of 3 samples, is dropped"),
-        ("last_batch_weighs_as_a_whole_one", Fault.PARTIAL_BATCH, "averaged over 4 samples"),
-        ("rate_a_step_early", Fault.WRONG_RATE, "the learning rate of the step after"),
-        ("rate_once_an_epoch", Fault.WRONG_RATE, "changes only once an epoch"),
-        ("schedule_ignored", Fault.WRONG_RATE, "the schedule is ignored"),
-        ("plan_steps_ignored", Fault.WRONG_STOP, "makes 4 updates too many, after 5"),
-        ("order_of_the_first_epoch", Fault.WRONG_ORDER, "the order of the first"),
-        ("optimizer_remembers_the_last_fit", Fault.STALE_STATE, "the optimiser of the first"),
-        ("drawn_with_replacement", Fault.WRONG_DISTRIBUTION, "drawn with replacement"),
-        ("stale_gradient", Fault.WRONG_VALUE, "the first update does not move"),
+        (
+            "last_batch_skipped",
+            "schedule/triangular",
+            Fault.PARTIAL_BATCH,
+            "of 3 samples, is dropped",
+        ),
+        (
+            "last_batch_weighs_as_a_whole_one",
+            "schedule/triangular",
+            Fault.PARTIAL_BATCH,
+            "averaged over 4 samples",
+        ),
+        (
+            "rate_a_step_early",
+            "schedule/triangular",
+            Fault.WRONG_RATE,
+            "the learning rate of the step after",
+        ),
+        (
+            "rate_once_an_epoch",
+            "schedule/triangular",
+            Fault.WRONG_RATE,
+            "changes only once an epoch",
+        ),
+        ("schedule_ignored", "schedule/triangular", Fault.WRONG_RATE, "the schedule is ignored"),
+        (
+            "plan_steps_ignored",
+            "schedule/steps-of-the-plan",
+            Fault.WRONG_STOP,
+            "makes 4 updates too many, after 5",
+        ),
+        ("order_of_the_first_epoch", "trajectory/mlp", Fault.WRONG_ORDER, "the order of the first"),
+        (
+            "optimizer_remembers_the_last_fit",
+            "state/optimizer",
+            Fault.STALE_STATE,
+            "the optimiser of the first",
+        ),
+        (
+            "drawn_with_replacement",
+            "trajectory/order",
+            Fault.WRONG_DISTRIBUTION,
+            "drawn with replacement",
+        ),
+        ("stale_gradient", "step/sgd", Fault.WRONG_VALUE, "the first update does not move"),
     ],
 )
-def test_the_mistake_of_a_mutant_is_named(mutant: str, fault: Fault, diagnosis: str) -> None:
-    from mutants import MUTANTS
-
-    check = MUTANTS[mutant].check
-    assert check is not None
+def test_the_mistake_of_a_mutant_is_named(
+    mutant: str, check: str, fault: Fault, diagnosis: str
+) -> None:
     finding = runner(mutant, FEW).run(check).finding
     assert finding is not None
     assert diagnosis in str(finding.diagnosis)
     assert finding.fault is fault
+
+
+class Altered(Oracle):
+    """An engine that makes other updates than those of the training."""
+
+    def __init__(self, updates: list[UpdateStep], case: TrainingCase) -> None:
+        super().__init__()
+        self.updates, self.case = updates, case
+
+    def fit(self, net: Any, samples: Any, recipe: Any, plan: Any) -> Generator[Epoch]:
+        found = repeat(Oracle(), self.case, self.updates[: plan.steps])
+        assert found is not None
+        net.tensors = found
+        yield Epoch(1, 1, 0.0, 1.0)
+
+
+def a_training() -> TrainingCase:
+    """Return a training of three epochs, each with a smaller last batch and its own order."""
+    generator = np.random.default_rng(3)
+    model = Model("small", (3,), (Dense(4), Activation("tanh"), Dense(2)))
+    samples = Samples(generator.standard_normal((11, 3)), generator.standard_normal((11, 2)))
+    schedule = LearningRateRamp(0.02, 0.2, 9)
+    recipe = Recipe(
+        SGD(0.05, 0.9), batch_size=4, epochs=3, loss=MeanSquaredError(), schedule=schedule
+    )
+    weights = nonzero_weights(model, 3)
+    return TrainingCase(model, weights, samples, recipe, Plan(3, parity=True))
+
+
+CASE = a_training()
+
+
+@pytest.mark.parametrize("hypothesis", [*hypotheses(CASE)], ids=lambda hypothesis: hypothesis.text)
+def test_every_hypothesis_is_recognised(hypothesis: Hypothesis) -> None:
+    engine: Any = Altered(hypothesis.updates, CASE)
+    finding = Finding("x", Fault.WRONG_VALUE, allowed=1e-9)
+    found = diagnose(engine, Oracle(), CASE, finding, seconds=30.0)
+    assert found.diagnosis is not None
+    if not hypothesis.updates:
+        assert found.fault is Fault.STUCK
+    elif found.diagnosis != hypothesis.text:
+        # One mistake may have two names: without its last update, a training ends early.
+        assert found.fault in (Fault.WRONG_STOP, Fault.PARTIAL_BATCH)
 
 
 @pytest.mark.parametrize("check", ["trajectory/again-sgd", "state/mode"])

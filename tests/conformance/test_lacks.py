@@ -140,7 +140,7 @@ def minimal_engine() -> type[Any]:
     return found
 
 
-TINY = minimal_engine()
+TINY: Any = minimal_engine()
 
 
 class IgnoresTheSeed(TINY):  # type: ignore[misc]

@@ -1,11 +1,10 @@
-"""What an engine reports of its epochs, second trainings, seed 0, and updates at the wrong time."""
+"""What an engine reports of its epochs, second trainings, seed 0, and rates that come late."""
 
 from __future__ import annotations
 
 from mutants.mutant import Mutant
 
 _YIELD = "for (epoch,) in training: assert epoch is not None yield epoch"
-_STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
 _ORDER = "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None"
 _STEPPER = (
     "stepper = net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)"
@@ -87,13 +86,5 @@ MUTANTS = (
         "training",
         "rates(step))",
         "rates(max(step - 1, 0)))",
-    ),
-    Mutant(
-        "first_batch_of_an_epoch_twice",
-        "The first batch of an epoch makes its update twice.",
-        "step/sgd",
-        "training",
-        _STEP,
-        f"{_STEP}\n                    if here.start == 0:\n                        {_STEP}",
     ),
 )

@@ -118,7 +118,7 @@ def _compare(what: str, found: Sequence[float | None], expected: Array, allowed:
         expected=_listed(expected),
         difference=float(np.abs(actual - expected).max()),
         allowed=allowed,
-        diagnosis=f"each epoch reports {texts[0]}" if texts else None,
+        diagnosis=f"each epoch reports {' or '.join(texts)}" if texts else None,
     )
 
 
