@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlsys_bench.engines.epochs import Epoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.numpy.dense import DenseRule
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES
