@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from dlsys_bench.conformance.trial import Options
-from mutants.detection import detect_all
-from mutants.matrix import read, summary, write
+from mutants.detection import Detection, detect_all
+from mutants.matrix import LEGEND, LEGEND_SINGLE, read, summary, write
 from mutants.table import MUTANTS
 
 
@@ -70,11 +70,18 @@ def main(
         message = one.message or one.reason or MUTANTS[one.name].survives or "SURVIVED"
         where = "" if one.as_expected else f" (expected: {one.expected})"
         click.echo(f"{one.seconds:6.1f} s  {one.name}: {one.check or '-'}{where}: {message}")
-        if report is not None:
-            write(report, [found[name] for name in chosen if name in found], options)
-    detections = [found[name] for name in chosen]
+        if report is not None:  # A run that is broken off can be resumed.
+            _write(report, found, options, single)
+    if report is not None:
+        _write(report, found, options, single)
+    detections = [found[name] for name in MUTANTS if name in found]
     click.echo(summary(detections))
     raise SystemExit(any(one.survived for one in detections))
+
+
+def _write(report: Path, found: dict[str, Detection], options: Options, single: bool) -> None:
+    every = [found[name] for name in MUTANTS if name in found]
+    write(report, every, options, LEGEND_SINGLE if single else LEGEND)
 
 
 if __name__ == "__main__":

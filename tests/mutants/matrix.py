@@ -20,6 +20,12 @@ LEGEND = (
     "those "
     "of the whole climb."
 )
+LEGEND_SINGLE = (
+    "Each row is an engine with one known mistake in float32 alone; no check ran in float64. The "
+    "check that is recorded to detect the mistake ran first, and the others only if it passed: "
+    "rungs below it are marked · and did not run. **X** marks the rung that detects the mistake, "
+    "(X) a rung other than the expected one."
+)
 
 
 def summary(detections: Sequence[Detection]) -> str:
@@ -72,10 +78,10 @@ def _message(found: Detection) -> str:
     )
 
 
-def markdown(detections: Sequence[Detection], options: Options) -> str:
+def markdown(detections: Sequence[Detection], options: Options, legend: str = LEGEND) -> str:
     """Return the matrix with one row per mutant and one column per rung."""
     drawn = f"seed {options.seed}, {options.examples} examples per search"
-    lines = [TITLE, "", LEGEND, "", f"{summary(detections)}. Checks ran with {drawn}.", ""]
+    lines = [TITLE, "", legend, "", f"{summary(detections)}. Checks ran with {drawn}.", ""]
     lines += [*_score(detections), ""]
     lines += [
         f"| mutant | {' | '.join(RUNGS)} | check | seconds |",
@@ -107,7 +113,9 @@ def read(report: Path, options: Options) -> dict[str, Detection]:
     }
 
 
-def write(report: Path, detections: Sequence[Detection], options: Options) -> None:
+def write(
+    report: Path, detections: Sequence[Detection], options: Options, legend: str = LEGEND
+) -> None:
     """Write a report as NAME.json and NAME.md."""
     report.parent.mkdir(parents=True, exist_ok=True)
     values = {
@@ -126,4 +134,4 @@ def write(report: Path, detections: Sequence[Detection], options: Options) -> No
     }
     text = json.dumps(values, indent=1) + "\n"
     report.with_suffix(".json").write_text(text, encoding="utf-8")
-    report.with_suffix(".md").write_text(markdown(detections, options), encoding="utf-8")
+    report.with_suffix(".md").write_text(markdown(detections, options, legend), encoding="utf-8")

@@ -96,9 +96,9 @@ def _batch_norm(
             here.statistics[place, name] = (
                 layer.moving_decay * own[name] + (1 - layer.moving_decay) * value
             )
-    return wide(own["gamma"]) * (x - wide(mean)) / np.sqrt(wide(variance) + layer.epsilon) + wide(
-        own["beta"]
-    )
+    centred = x - here.rounding.spread(wide(mean), x)
+    root = here.rounding.spread(np.sqrt(wide(variance) + layer.epsilon), x)
+    return wide(own["gamma"]) * centred / root + wide(own["beta"])
 
 
 def _dropout(

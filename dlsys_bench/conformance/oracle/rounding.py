@@ -27,6 +27,14 @@ class Rounding:
         """Return rounded values. Those along the first `axes` axes have one relative error."""
         return values
 
+    def spread(self, values: Any, like: Any) -> Any:
+        """Return values that are used for every entry of an array (P, ...), rounded for each.
+
+        The derivative in the imaginary part is rounded independently. A backward pass rounds terms
+        that cancel, of which a derivative that is only taken of rounded values shows nothing.
+        """
+        return values
+
     def constant(self, value: float) -> float:
         """Return a rounded constant, such as a learning rate."""
         return value
@@ -61,6 +69,13 @@ class Noise(Rounding):
         mixed = (mixed ^ (mixed >> np.uint64(29))) * MIX
         signs = 1 - 2 * (mixed >> np.uint64(63)).astype(float)
         return values * (1 + self.size * signs)
+
+    def spread(self, values: Any, like: Any) -> Any:
+        signs = 1 - 2 * self.generator.integers(0, 2, (2, 1, *like.shape[1:]))
+        errors = 1 + self.size * signs
+        if not np.iscomplexobj(values):
+            return values * errors[0]
+        return values.real * errors[0] + 1j * values.imag * errors[1]
 
     def constant(self, value: float) -> float:
         return value * (1 + CONSTANTS * self.size * (1 - 2 * int(self.generator.integers(0, 2))))
