@@ -85,6 +85,16 @@ def test_rounds_that_end_before_their_steps_ask_for_synchronize(device: Device) 
         run(device.step)
 
 
+def test_short_steps_that_are_not_done_are_found(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the work takes less time than the conversion of as many losses may take."""
+    monkeypatch.setattr("test_reading.WORK", 5e-5)
+    monkeypatch.setattr("test_reading.LAUNCH", 1e-6)
+    with pytest.raises(UnfinishedWorkError):
+        run(device.step)
+
+
 def test_rounds_that_wait_contain_the_work(device: Device) -> None:
     info = run(device.step, synchronize=device.synchronize)
     assert info["microseconds_per_step"] == pytest.approx(1e6 * WORK, rel=0.01)
