@@ -24,9 +24,11 @@ import numpy as np
 from dlsys_bench.engines.registry import create
 from dlsys_bench.provenance import provenance
 from dlsys_bench.report.table import Table
+from dlsys_bench.timing.comparison import SESSION_SPREAD
 from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, workloads
 from dlsys_bench.timing.load import BUSY, BackgroundLoad
-from dlsys_bench.timing.ratio import Speed, interleave, paired_ratio, unpaired_ratio
+from dlsys_bench.timing.ratio import Speed, interleave, paired_ratio
+from dlsys_bench.timing.sessions import session_ratio
 
 REPORTS = Path(__file__).parents[2] / "reports" / "speed"
 RUNS = REPORTS / "noise.jsonl"
@@ -80,7 +82,7 @@ def compare(sides: dict[str, Any], load: str, seed: int) -> list[dict[str, Any]]
     busy = (background.fraction or 0.0) > BUSY
     found = (
         (IN_TURN, paired_ratio(in_turn["a"], in_turn["b"]), False, in_turn),
-        (SEPARATELY, unpaired_ratio(one, other), busy, [one, other]),
+        (SEPARATELY, session_ratio([one], [other], SESSION_SPREAD), busy, [one, other]),
     )
     return [
         {

@@ -12,7 +12,7 @@ from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show
 from dlsys_bench.report.table import Table
 from dlsys_bench.strict_json import dumps
-from dlsys_bench.timing.comparison import Change, compare_benchmarks
+from dlsys_bench.timing.comparison import Change, Rules, compare_benchmarks
 from dlsys_bench.timing.ratio import Speed
 
 HEADS = (
@@ -20,6 +20,7 @@ HEADS = (
     ">A, ms",
     ">B, ms",
     ">speedup of B",
+    ">sessions",
     ">rounds",
     ">machine",
     ">background load",
@@ -34,6 +35,8 @@ class CompareBenchmarksOptions:
 
     a: Path
     b: Path
+    margin: float
+    session_spread: float
     across_machines: bool
     json: bool
 
@@ -41,20 +44,27 @@ class CompareBenchmarksOptions:
 @receives(CompareBenchmarksOptions)
 def compare_command(options: CompareBenchmarksOptions) -> None:
     """Print the speedups, and exit with 1 if any is slower, 3 if any is ambiguous."""
-    changes, left_out = compare_benchmarks(
-        options.a, options.b, across_machines=options.across_machines
-    )
+    rules = Rules(options.margin, options.session_spread, options.across_machines)
+    changes, left_out = compare_benchmarks(options.a, options.b, rules=rules)
     if options.json:
         report = {
             "a": str(options.a),
             "b": str(options.b),
+            "margin": options.margin,
+            "session_spread": options.session_spread,
             "changes": [one.to_dict() for one in changes],
             "left_out": left_out,
         }
         emit(dumps(report, indent=1))
     else:
-        show(Table(f"{options.a} (A) and {options.b} (B)", HEADS, _rows(changes)))
-        for line in (*_mismatches(changes), *_left_out(left_out)):
+        show(
+            Table(
+                f"{options.a} (A) and {options.b} (B), margin {options.margin:.0%}",
+                HEADS,
+                _rows(changes),
+            )
+        )
+        for line in (*_mismatches(changes), *_assumption(changes, rules), *_left_out(left_out)):
             say(line)
     speeds = [change.speed for change in changes]
     sys.exit(1 if Speed.SLOWER in speeds else 3 if Speed.AMBIGUOUS in speeds else 0)
@@ -75,8 +85,18 @@ def _mismatches(changes: Sequence[Change]) -> list[str]:
     return [*lines, "a comparison of different sessions is AMBIGUOUS without --across-machines"]
 
 
+def _assumption(changes: Sequence[Change], rules: Rules) -> list[str]:
+    """Return the assumption about sessions if there is one on each side."""
+    if any(change.sessions != (1, 1) for change in changes):
+        return []
+    return [
+        f"assumed: sessions of the same code differ by {rules.session_spread:.1%} (standard "
+        "deviation); folders of repeated sessions as A and B measure it"
+    ]
+
+
 def _left_out(names: Sequence[str]) -> list[str]:
-    return [f"left out: {name}: not in both files" for name in names]
+    return [f"left out: {name}: not in all files" for name in names]
 
 
 def _rows(changes: Sequence[Change]) -> list[tuple[str, ...]]:
@@ -86,6 +106,7 @@ def _rows(changes: Sequence[Change]) -> list[tuple[str, ...]]:
             f"{1e3 * one.a:.4g}",
             f"{1e3 * one.b:.4g}",
             str(one.ratio),
+            "{} and {}".format(*one.sessions),
             str(one.ratio.rounds),
             "-" if one.drift is None else f"{one.drift:.2f}",
             "-" if one.others is None else f"{one.others:.0%}",

@@ -101,7 +101,7 @@ def click_type(kind: Kind) -> click.ParamType[Any]:
         case Choice():
             return click.Choice(kind.names)
         case File():
-            return click.Path(exists=kind.exists, dir_okay=False, path_type=Path)
+            return click.Path(exists=kind.exists, dir_okay=kind.folder, path_type=Path)
         case Folder():
             return click.Path(file_okay=False, path_type=Path)
         case _:

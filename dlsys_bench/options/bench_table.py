@@ -10,6 +10,11 @@ from dlsys_bench.options.table import BENCH, COUNT, DTYPE, GENERAL, NAME
 
 POINTS = "File that keeps each point as it is measured; points already in it are skipped."
 SEEDS = "Runs of each engine; with fewer than 6 the median has no 95% interval."
+MARGIN_OF_SPEED = "Equivalence margin: a smaller relative change of the time is none."
+SESSION_SPREAD = (
+    "Standard deviation between sessions of the same code that is assumed if A and B are single "
+    "sessions, relative to the time."
+)
 ACROSS_MACHINES = (
     "Compare although the machines, versions or settings of A and B differ, instead of AMBIGUOUS."
 )
@@ -50,6 +55,8 @@ BENCHMARKS: tuple[Option, ...] = (
     Option("output", BENCH[:1], POINTS, File(), Path("reports/speed.jsonl")),
     Option("seeds", BENCH[1:], SEEDS, COUNT, 6),
     Option("output", BENCH[1:], POINTS, File(), Path("reports/time-to-accuracy.jsonl")),
+    Option("margin", ("bench compare",), MARGIN_OF_SPEED, Number(above=0), 0.1),
+    Option("session-spread", ("bench compare",), SESSION_SPREAD, Number(minimum=0), 0.02),
     Option("across-machines", ("bench compare",), ACROSS_MACHINES, Flag(), False),
 )
 

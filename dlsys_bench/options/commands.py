@@ -27,7 +27,8 @@ EXISTING = File(exists=True)
 
 STUDY = Argument("study", Text(), optional=True)
 """A study. Without one, a command takes the default of the registered studies."""
-PAIR = (Argument("a", EXISTING), Argument("b", EXISTING))
+SESSIONS = File(exists=True, folder=True)
+PAIR = (Argument("a", SESSIONS), Argument("b", SESSIONS))
 NAMES = Argument("names", Text(), many=True)
 
 GROUPS = {
@@ -199,11 +200,12 @@ COMMANDS = (
         PAIR,
         """Compare benchmarks A with B, files of pytest-benchmark (--benchmark-json=FILE).
 
-        Each benchmark in both files has a row with the speedup of B and its 95% interval. It is
-        FASTER or SLOWER if the intervals of the two medians do not overlap. It is AMBIGUOUS if they
-        do, if other processes used more than 5% of the machine, if the GPU was slowed, by heat, by
-        its power limit, or for another reason that its driver reports, or if A and B were made on
-        different machines, with different versions, or with different settings.
+        A and B may be folders that hold a file for each of several sessions of the same code. Each
+        benchmark in all files has a row with the speedup of B and its 95% interval. It is SAME if
+        the interval is within the margin, and FASTER or SLOWER if it is beyond the margin. It is
+        AMBIGUOUS otherwise, and if other processes used more than 5% of the machine, if the GPU was
+        slowed, by heat, by its power limit, or for another reason that its driver reports, or if A
+        and B were made on different machines, with different versions, or with different settings.
 
         Exit codes: 0 none is slower, 1 some are, 2 usage or nothing to compare, 3 none is slower
         but some are ambiguous.

@@ -124,19 +124,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class File:
-    """The path of a file, which has to be there already if `exists`."""
+    """The path of a file, which has to be there already if `exists`; with `folder`, or of a folder
+    of such files."""
 
     exists: bool = False
+    folder: bool = False
 
     @property
     def takes(self) -> str:
         """The accepted values."""
-        return "an existing file" if self.exists else "a file"
+        found = "an existing file" if self.exists else "a file"
+        return f"{found} or folder" if self.folder else found
 
     def read(self, value: Any) -> Path:
         """Convert a path."""
         path = Path(Text().read(value))
-        if path.is_dir() or (self.exists and not path.exists()):
+        if (path.is_dir() and not self.folder) or (self.exists and not path.exists()):
             raise ValueError(value)
         return path
 

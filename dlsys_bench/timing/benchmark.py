@@ -145,10 +145,24 @@ class TrainBenchmark:
           second if torch or JAX uses it unannounced, so that no other process times anything on it.
         - `steps`, `rounds`, `warmup_rounds`: see RoundOptions.
 
-        Raises NotTrainingError if the loss did not fall or an array did not change,
-        UnfinishedWorkError if reading the losses takes a substantial part of the time, because the
-        rounds then end before their work is done, and UserError if a loss is not a number.
+        Raises NotTrainingError if the loss did not fall or an array did not change, UserError if a
+        loss is not a number, and UnfinishedWorkError if reading the losses takes a substantial part
+        of the time, because the rounds then end before their work is done.
         """
+        self._check_arguments(weights)
+        options = RoundOptions(**rounds)
+        timing = _StepTiming(step, options.steps, synchronize)
+        before = weights and named_arrays(weights())
+        losses = timing.run(self.benchmark, device, options)
+        check_losses(losses, options.steps)
+        if weights and before:
+            check_weights(before, named_arrays(weights()))
+        rates = self._rates(samples, options.steps, flops, timing.seconds[-options.rounds :])
+        ends = {"loss_first": losses[0], "loss_last": losses[-1]}
+        self._report({"samples": samples, "steps": options.steps} | ends | timing.info | rates)
+
+    def _check_arguments(self, weights: object) -> None:
+        """Raise UserError if the fixture or the function cannot be called."""
         if not hasattr(self.benchmark, "pedantic"):
             raise UserError(
                 f"the fixture `benchmark` is {type_of(self.benchmark)} without the method pedantic"
@@ -157,23 +171,10 @@ class TrainBenchmark:
             raise UserError(
                 f"weights is {type_of(weights)}; it takes a function, as in weights=lambda: ..."
             )
-        options = RoundOptions(**rounds)
-        timing = _StepTiming(step, options.steps, synchronize)
-        before = None if weights is None else named_arrays(weights())
-        losses = timing.run(self.benchmark, device, options)
-        check_losses(losses, options.steps)
-        if weights is not None and before is not None:
-            check_weights(before, named_arrays(weights()))
-        self.info = {
-            "samples": samples,
-            "steps": options.steps,
-            "loss_first": losses[0],
-            "loss_last": losses[-1],
-            **timing.info,
-            **provenance(),
-            "blas": blas_in_use(),
-            **self._rates(samples, options.steps, flops, timing.seconds[-options.rounds :]),
-        }
+
+    def _report(self, info: dict[str, Any]) -> None:
+        """Keep what was measured, in the fixture as well if that has a place for it."""
+        self.info = info | provenance() | {"blas": blas_in_use()}
         extra_info = getattr(self.benchmark, "extra_info", None)
         if isinstance(extra_info, MutableMapping):
             extra_info.update(self.info)

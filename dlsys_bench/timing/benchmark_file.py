@@ -79,6 +79,18 @@ def read_benchmarks(path: Path) -> BenchmarkFile:
     return BenchmarkFile(path, {one.name: one for one in benchmarks}, content)
 
 
+def read_sessions(path: Path) -> list[BenchmarkFile]:
+    """Read a file, or each file NAME.json of a folder in the order of their names.
+
+    Raises UserError.
+    """
+    if not path.is_dir():
+        return [read_benchmarks(path)]
+    if not (found := sorted(path.glob("*.json"))):
+        raise UserError(f"{path} holds no files NAME.json of pytest-benchmark")
+    return [read_benchmarks(file) for file in found]
+
+
 def _read_json(path: Path) -> Any:
     try:
         content = path.read_bytes()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -68,16 +68,30 @@ class Mismatch:
         return f"{self.fact}: {a} in A, {b} in B"
 
 
-def mismatches(
-    a: BenchmarkFile, b: BenchmarkFile, first: Benchmark, second: Benchmark
-) -> list[Mismatch]:
-    """Return the facts that differ between a benchmark in file A and the same in file B."""
-    old, new = ({**_of_one(one), **_of_file(file)} for file, one in ((a, first), (b, second)))
-    return [
-        Mismatch(fact, old.get(fact), new.get(fact))
-        for fact in dict.fromkeys((*_of_file(a), *_of_file(b), *old, *new))
-        if old.get(fact) != new.get(fact)
-    ]
+def mismatches(a: Sequence[BenchmarkFile], b: Sequence[BenchmarkFile], name: str) -> list[Mismatch]:
+    """Return the facts of a benchmark that are not the same in all sessions of A and of B."""
+    old, new = ([_facts(file, name) for file in side] for side in (a, b))
+    found = []
+    for fact in dict.fromkeys(fact for facts in (*old, *new) for fact in facts):
+        values = [[facts.get(fact) for facts in side] for side in (old, new)]
+        if len({*values[0], *values[1]}) > 1:
+            found.append(Mismatch(fact, *map(_joined, values)))
+    return found
+
+
+def _facts(file: BenchmarkFile, name: str) -> dict[str, str]:
+    """Return the facts of a session and of a benchmark in it; those of the session count."""
+    of_file = _of_file(file)
+    return of_file | {
+        fact: text for fact, text in _of_one(file.benchmarks[name]).items() if fact not in of_file
+    }
+
+
+def _joined(values: Sequence[str | None]) -> str | None:
+    """Return the different values of the sessions of one side, None if none is recorded."""
+    if not any(values):
+        return None
+    return " or ".join(dict.fromkeys(value or "not recorded" for value in values))
 
 
 def _of_file(file: BenchmarkFile) -> dict[str, str]:

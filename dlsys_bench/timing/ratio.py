@@ -2,8 +2,8 @@
 
 Intervals are of medians, from order statistics: they are exact for any distribution of the
 durations, as long as the rounds are independent. If the rounds of A and B alternate (A B, B A, and
-so on), they are compared in pairs, so that whatever slows both cancels out. If they were timed at
-different times, each side has an interval, and that of the ratio follows from both.
+so on), they are compared in pairs, so that whatever slows both cancels out. Rounds that were timed
+at different times are compared by `sessions`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ CONFIDENCE = 0.95
 
 
 class Speed(StrEnum):
-    """The verdict of a ratio: AMBIGUOUS if the interval contains the value it is compared with."""
+    """The verdict of a ratio: AMBIGUOUS if the interval contains the value it is compared with.
+
+    SAME is the verdict of an interval within an equivalence margin.
+    """
 
     FASTER = "FASTER"
+    SAME = "SAME"
     SLOWER = "SLOWER"
     AMBIGUOUS = "AMBIGUOUS"
 
@@ -51,6 +55,16 @@ class Ratio:
             return Speed.FASTER
         return Speed.SLOWER if self.high < goal else Speed.AMBIGUOUS
 
+    def within(self, margin: float) -> Speed:
+        """Return FASTER or SLOWER if the whole interval is beyond a relative margin around 1, SAME
+        if it is within, otherwise AMBIGUOUS."""
+        least, most = 1 / (1 + margin), 1 + margin
+        if least <= self.low and self.high <= most:
+            return Speed.SAME
+        if self.high < least:
+            return Speed.SLOWER
+        return Speed.FASTER if self.low > most else Speed.AMBIGUOUS
+
     def describe(self, goal: float) -> str:
         """Return the ratio as text, with the goal and whether it is met."""
         words = {Speed.FASTER: "met", Speed.SLOWER: "missed", Speed.AMBIGUOUS: "AMBIGUOUS"}
@@ -77,38 +91,9 @@ def paired_ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
     return Ratio(*_containing(*interval, float(np.median(ratios))), len(ratios))
 
 
-def unpaired_ratio(a: Sequence[float], b: Sequence[float], drift: float = 1.0) -> Ratio:
-    """Return the ratio of rounds that were timed at different times.
-
-    `drift` is the ratio of the machine's speeds at the two times. The interval is widened by it,
-    because it is unknown how much of it affected these rounds.
-    """
-    # Two intervals with half the error rate each contain both medians with CONFIDENCE.
-    confidence = 1 - (1 - CONFIDENCE) / 2
-    low_a, high_a = median_interval(_block_medians(a), confidence)
-    low_b, high_b = median_interval(_block_medians(b), confidence)
-    widening, median = max(drift, 1 / drift), float(np.median(a) / np.median(b))
-    high = high_a / low_b if low_b else inf
-    interval = low_a / high_b / widening, high * widening
-    return Ratio(*_containing(*interval, median), min(len(a), len(b)))
-
-
 def _containing(low: float, high: float, value: float) -> tuple[float, float, float]:
     """Return the interval, widened to contain the value, around the value."""
     return min(low, value), value, max(high, value)
-
-
-BLOCKS = 12
-
-
-def _block_medians(values: Sequence[float]) -> list[float]:
-    """Return the medians of a few blocks of consecutive rounds.
-
-    Rounds that follow each other are slowed by the same background load, so that they are not
-    independent; blocks nearly are.
-    """
-    blocks = np.array_split(np.asarray(values), min(BLOCKS, len(values)))
-    return [float(np.median(block)) for block in blocks]
 
 
 def interleave(

@@ -7,6 +7,18 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from dlsys_bench.errors import count_of
+from dlsys_bench.runs.fields import Name, Real, Struct, Truth, Whole
+
+TARGET = Struct(
+    {
+        **dict.fromkeys(("metric", "source"), Name()),
+        **dict.fromkeys(("value", "chance", "mean", "spread"), Real()),
+        "stored": Whole(),
+        "at_most": Truth(),
+    },
+    optional=frozenset({"at_most"}),
+)
+"""The fields of a target."""
 
 
 @dataclass(frozen=True)

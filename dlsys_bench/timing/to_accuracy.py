@@ -40,20 +40,9 @@ from dlsys_bench.timing.points import (
     measure_missing,
     read_measurements,
 )
-from dlsys_bench.timing.target import Target
+from dlsys_bench.timing.target import TARGET, Target
 
 MIN_EPOCHS, PARTS = 5, 10
-
-TARGET = Struct(
-    {
-        **dict.fromkeys(("metric", "source"), Name()),
-        **dict.fromkeys(("value", "chance", "mean", "spread"), Real()),
-        "stored": Whole(),
-        "at_most": Truth(),
-    },
-    optional=frozenset({"at_most"}),
-)
-"""The fields of a target."""
 
 REACHED = Struct({"steps": Whole(), "seconds": Real(least=0), "cold_seconds": Real(least=0)})
 """The fields of a run that are numbers if it reached its target."""

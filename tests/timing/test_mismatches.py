@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from command_line import invoke
 
-from dlsys_bench.timing.comparison import compare_benchmarks
+from dlsys_bench.timing.comparison import Rules, compare_benchmarks
 from dlsys_bench.timing.ratio import Speed
 
 MACHINE: dict[str, Any] = {
@@ -118,7 +118,7 @@ def test_a_difference_is_ambiguous_unless_it_is_accepted(
     assert first.speed is Speed.AMBIGUOUS
     # A mismatch of the machine concerns every benchmark, one in a benchmark only that one.
     assert second.speed is (Speed.AMBIGUOUS if where == "machine" else Speed.FASTER)
-    accepted, _ = compare_benchmarks(*paths, across_machines=True)
+    accepted, _ = compare_benchmarks(*paths, rules=Rules(across_machines=True))
     assert {change.speed for change in accepted} == {Speed.FASTER}
     assert list(accepted[0].mismatches) == [mismatch]
 
@@ -132,9 +132,11 @@ def test_the_command_prints_a_line_for_each_difference(written: Any) -> None:
         "different: operating system: Linux in A, Darwin in B",
         "different: steps of a round: 20 in A, 40 in B (t)",
     ]
+    assumed = "assumed: sessions of the same code differ by 2.0% (standard deviation); "
+    assumed += "folders of repeated sessions as A and B measure it"
     consequence = "a comparison of different sessions is AMBIGUOUS without --across-machines"
-    assert invoke(*arguments, code=3).stderr.splitlines() == [*lines, consequence]
-    assert invoke(*arguments, "--across-machines").stderr.splitlines() == lines
+    assert invoke(*arguments, code=3).stderr.splitlines() == [*lines, consequence, assumed]
+    assert invoke(*arguments, "--across-machines").stderr.splitlines() == [*lines, assumed]
     (change, _) = json.loads(invoke(*arguments, "--json", code=3).stdout)["changes"]
     assert change["speed"] == "AMBIGUOUS"
     assert change["mismatches"][0] == {"fact": "cores", "a": "8", "b": "2"}
@@ -172,7 +174,20 @@ def test_the_peaks_of_other_machines_do_not_widen_the_interval(written: Any) -> 
         session(info=INFO | {"matrix_peak_gflops": 400.0}, seconds=0.5),
     )
     (widened, *_), (accepted, *_) = (
-        compare_benchmarks(*paths, across_machines=accept)[0] for accept in (False, True)
+        compare_benchmarks(*paths, rules=Rules(across_machines=accept))[0]
+        for accept in (False, True)
     )
     assert widened.ratio.high == pytest.approx(4 * accepted.ratio.high)
     assert accepted.drift == widened.drift == 4
+
+
+def test_a_side_of_several_machines_is_a_mismatch(tmp_path: Path) -> None:
+    other = changed(MACHINE, "cpu.count", 2)
+    for side in "ab":
+        (tmp_path / side).mkdir()
+        for number, machine in enumerate((MACHINE, other)):
+            path = tmp_path / side / f"{number}.json"
+            path.write_text(json.dumps(session(machine)))
+    (change, _), _ = compare_benchmarks(tmp_path / "a", tmp_path / "b")
+    assert list(map(str, change.mismatches)) == ["cores: 8 or 2 in A, 8 or 2 in B"]
+    assert change.speed is Speed.AMBIGUOUS

@@ -14,8 +14,8 @@ from dlsys_bench.timing.ratio import (
     interleave,
     median_interval,
     paired_ratio,
-    unpaired_ratio,
 )
+from dlsys_bench.timing.sessions import session_ratio
 
 
 def test_the_interval_of_a_median_consists_of_order_statistics() -> None:
@@ -45,23 +45,12 @@ def test_a_verdict_is_ambiguous_if_the_interval_contains_the_value() -> None:
 
 def test_too_few_rounds_are_ambiguous() -> None:
     assert paired_ratio([2.0] * 5, [1.0] * 5) == Ratio(0.0, 2.0, inf, 5)
-    assert unpaired_ratio([2.0] * 6, [1.0] * 6).speed is Speed.AMBIGUOUS
-    assert unpaired_ratio([2.0] * 7, [1.0] * 7) == Ratio(2.0, 2.0, 2.0, 7)
 
 
 def test_a_common_slowdown_cancels_out_in_pairs() -> None:
     load = np.linspace(1, 10, 12)
     assert paired_ratio((2 * load).tolist(), load.tolist()) == Ratio(2.0, 2.0, 2.0, 12)
-    assert unpaired_ratio((2 * load).tolist(), load.tolist()).speed is Speed.AMBIGUOUS
-
-
-def test_drift_of_the_machine_widens_the_interval() -> None:
-    a, b = [1.2] * 12, [1.0] * 12
-    assert unpaired_ratio(a, b).speed is Speed.FASTER
-    for drift in (1.3, 1 / 1.3):
-        found = unpaired_ratio(a, b, drift)
-        assert (found.low, found.high) == pytest.approx((1.2 / 1.3, 1.2 * 1.3))
-        assert found.speed is Speed.AMBIGUOUS
+    assert session_ratio([(2 * load).tolist()], [load.tolist()], 0.0).speed is Speed.AMBIGUOUS
 
 
 def most_false_alarms(trials: int) -> float:
@@ -78,7 +67,8 @@ def test_the_false_alarm_rate_of_equal_candidates(rounds: int, trials: int) -> N
     for _ in range(trials):
         times = (1 + 0.1 * generator.pareto(1.5, (2, rounds))).tolist()
         wrong["paired"] += paired_ratio(*times).speed is not Speed.AMBIGUOUS
-        wrong["unpaired"] += unpaired_ratio(*times).speed is not Speed.AMBIGUOUS
+        found = session_ratio(times[:1], times[1:], 0.0)
+        wrong["unpaired"] += found.speed is not Speed.AMBIGUOUS
     assert max(wrong.values()) < most_false_alarms(trials)
 
 
@@ -91,7 +81,7 @@ def test_intermittent_load_keeps_the_false_alarm_rate() -> None:
         for _ in range(2):
             loaded = np.repeat(generator.random(8) < 0.5, 15)
             times.append((np.where(loaded, 2.0, 1.0) * generator.normal(1, 0.01, 120)).tolist())
-        wrong += unpaired_ratio(*times).speed is not Speed.AMBIGUOUS
+        wrong += session_ratio(times[:1], times[1:], 0.0).speed is not Speed.AMBIGUOUS
     assert wrong < most_false_alarms(trials)
 
 
@@ -99,7 +89,7 @@ def test_a_difference_of_a_fifth_is_found() -> None:
     generator = np.random.default_rng(3)
     a = (1.2 * generator.lognormal(0, 0.05, 20)).tolist()
     b = generator.lognormal(0, 0.05, 20).tolist()
-    assert paired_ratio(a, b).speed is unpaired_ratio(a, b).speed is Speed.FASTER
+    assert paired_ratio(a, b).speed is session_ratio([a], [b], 0.02).speed is Speed.FASTER
 
 
 def test_rounds_are_interleaved() -> None:

@@ -230,6 +230,7 @@ def test_two_files_are_compared(tmp_path: Path) -> None:
         assert (change["speed"], done.exit_code) == (verdict, code)
         assert change["low"] <= change["ratio"] <= change["high"]
     done = CliRunner().invoke(cli, ["bench", "compare", str(slow), str(slow)])
+    # The rounds of each become slower by 8%, so that it is unknown what the next would be.
     assert done.exit_code == 3
     assert "AMBIGUOUS" in done.stdout
 

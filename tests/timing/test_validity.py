@@ -41,5 +41,7 @@ def test_every_tensor_has_to_change() -> None:
     check_weights(before, {"kernel": np.array([0.0, 1.0]), "bias": np.ones(1)})
     with pytest.raises(NotTrainingError, match="these did not change: bias"):
         check_weights(before, {"kernel": np.ones(2), "bias": np.zeros(1)})
+    with pytest.raises(UserError, match="returned bias only before or only after training"):
+        check_weights(before, {"kernel": np.ones(2)})
     with pytest.raises(NotTrainingError, match="not finite: kernel"):
         check_weights(before, {"kernel": np.array([np.nan, 1.0]), "bias": np.ones(1)})
