@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import invoke
+from scipy.stats import ttest_ind
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.timing.comparison import Rules, compare_benchmarks
@@ -59,6 +60,20 @@ def test_single_sessions_have_the_assumed_spread() -> None:
     narrow, wide = session_ratio(a, b, 0.0), session_ratio(a, b, 0.05)
     assert (narrow.low, narrow.high) == pytest.approx((1 / 1.05, 1 / 1.05))
     assert math.log(wide.high / wide.median) == pytest.approx(1.96 * math.sqrt(2) * 0.05, rel=1e-3)
+
+
+def test_the_interval_of_repeated_sessions_is_that_of_student() -> None:
+    logarithms = [0.0, 0.1, 0.05, 0.2], [0.3, 0.1, 0.2]
+    a, b = ([[math.exp(one)] * 5 for one in side] for side in logarithms)
+    expected = ttest_ind(*logarithms).confidence_interval()
+    found = session_ratio(a, b, 0.02)
+    assert (math.log(found.low), math.log(found.high)) == pytest.approx(tuple(expected))
+
+
+def test_correlated_rounds_carry_less_information() -> None:
+    rounds = [1.0, 1.2] * 6
+    mixed, in_order = (session_ratio([side], [side], 0.0) for side in (rounds, sorted(rounds)))
+    assert math.log(in_order.high) > 2 * math.log(mixed.high)
 
 
 def test_repeated_sessions_do_not_use_the_assumption() -> None:
