@@ -106,6 +106,7 @@ def test_drift_of_the_machine_widens_the_interval() -> None:
         (1.02, 1.2, Speed.AMBIGUOUS),
         (1.11, 1.2, Speed.FASTER),
         (0.5, 0.9, Speed.SLOWER),
+        (0.85, 0.95, Speed.AMBIGUOUS),
         (0.985, 0.995, Speed.SAME),
         (0.0, inf, Speed.AMBIGUOUS),
     ],
