@@ -12,13 +12,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 from listening_sockets import listening
+from started_processes import end_processes_of
 
 from dlsys_bench.data import load
 from dlsys_bench.engines.registry import create
@@ -107,11 +108,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     try:
         yield tmp_path
     finally:
+        end_processes_of(tmp_path)
         while STARTED:
             process = STARTED.pop()
-            # A command that was killed may have left processes of its group.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             for pipe in (process.stdout, process.stderr):
                 if pipe is not None:

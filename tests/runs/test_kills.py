@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from started_processes import end_processes_of, processes_of
 
 from dlsys_bench.runs.store import Store, is_text, read
 
@@ -39,7 +40,7 @@ ARMS = Study("arms", "one", "mine", "digits", (
 
 def train(seed):
     time.sleep(0.1)
-    return {"accuracy": 0.9 + seed % 7 / 1000}
+    return {"accuracy": 0.9 + seed * 7919 % 1009 / 1e5}
 """
 
 
@@ -74,15 +75,14 @@ KILLS = [
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "killed.py").write_text(CODE)
-    (tmp_path / "reference.jsonl").write_text(
-        "".join(REFERENCE.format(seed=seed, accuracy=0.9 + seed % 7 / 1000) for seed in range(20))
-    )
+    accuracies = {seed: 0.9 + seed * 7919 % 1009 / 1e5 for seed in range(20)}
+    lines = [REFERENCE.format(seed=seed, accuracy=value) for seed, value in accuracies.items()]
+    (tmp_path / "reference.jsonl").write_text("".join(lines))
     try:
         yield tmp_path
     finally:
+        end_processes_of(tmp_path)
         for process in STARTED:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         STARTED.clear()
 
@@ -118,16 +118,6 @@ def seeds(path: Path) -> list[int]:
         return [run.seed for run in read(path)]
 
 
-def is_running(process: subprocess.Popen[bytes]) -> bool:
-    """Return True if a process of the group is running, if only a worker of a killed command."""
-    process.poll()
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize(("name", "group", "trial"), KILLS)
 def test_a_killed_command_loses_no_stored_run_and_leaves_nothing_behind(
     folder: Path, name: str, group: bool, trial: int
@@ -148,7 +138,7 @@ def test_a_killed_command_loses_no_stored_run_and_leaves_nothing_behind(
         (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 60
-    while is_running(process):
+    while processes_of(folder):
         assert time.monotonic() < deadline, f"{moment}: a process was left behind"
         time.sleep(0.02)
     after = seeds(path)
