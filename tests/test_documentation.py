@@ -101,7 +101,8 @@ def test_the_pages_show_what_these_tests_run() -> None:
         "test_step.py",
         "collapse.py",
     } <= set(FILES)
-    assert [command.split()[0] for command in COMMANDS] == ["dlsys-bench", "pytest"] * 2
+    programs = [command.split()[0] for command in COMMANDS]
+    assert programs == ["dlsys-bench", "pytest"] * 2 + ["dlsys-bench"] * 2
 
 
 @pytest.mark.slow
@@ -118,12 +119,16 @@ def test_a_training_with_scikit_learn(folder: Path) -> None:
     (folder / "digits_mlp.py").write_text(FILES["digits_mlp.py"].replace("(64,)", "(4,)"))
     with pytest.raises(AssertionError, match="FAIL: metric"):
         call(folder, *test)
+    accept, log = (shlex.split(command) for command in COMMANDS[4:])
+    assert "metric: 0." in call(folder, *accept)
+    assert "1 passed" in call(folder, *test)
+    assert "half the hidden units" in call(folder, *log)
 
 
 @pytest.mark.slow
 def test_a_training_with_torch(folder: Path) -> None:
     pytest.importorskip("torch", reason="pip install 'dlsys-bench[torch]'")
-    calibrate, test = (shlex.split(command) for command in COMMANDS[2:])
+    calibrate, test = (shlex.split(command) for command in COMMANDS[2:4])
     call(folder, *calibrate)
     assert "1 passed" in call(folder, *test)
 
