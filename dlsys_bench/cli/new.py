@@ -25,13 +25,13 @@ def train(seed):
     x = data.x_train.reshape(len(data.x_train), -1) / data.x_train.max()
     x_test = data.x_test.reshape(len(data.x_test), -1) / data.x_train.max()
     weights = 0.01 * random.standard_normal((x.shape[1], 10))
-    for _ in range(3):
+    for _ in range(5):
         for batch in np.array_split(random.permutation(len(x)), len(x) // 32):
             scores = x[batch] @ weights
             chances = np.exp(scores - scores.max(axis=1, keepdims=True))
             chances /= chances.sum(axis=1, keepdims=True)
             chances[np.arange(len(batch)), data.y_train[batch]] -= 1
-            weights -= 0.5 * x[batch].T @ chances / len(batch)
+            weights -= 0.1 * x[batch].T @ chances / len(batch)
     return {"accuracy": float(np.mean((x_test @ weights).argmax(axis=1) == data.y_test))}
 '''
 
