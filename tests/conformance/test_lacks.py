@@ -13,6 +13,7 @@ import pytest
 
 from dlsys_bench import check_engine
 from dlsys_bench.conformance.check import CHECKS
+from dlsys_bench.conformance.checks.degenerate import SMALLEST
 from dlsys_bench.conformance.declarations import DECLARABLE
 from dlsys_bench.conformance.ladder import select
 from dlsys_bench.conformance.result import CheckResult, Status
@@ -29,6 +30,12 @@ IMAGES = {
     "state/dropout-of-images",
     "evaluation/parts-of-images",
     "evaluation/rows-of-images",
+    *(
+        f"{rung}/smallest-{name}"
+        for name, case in SMALLEST.items()
+        for rung in ("gradient", "state")
+        if "layer:flatten" in case.requires
+    ),
 }
 NOT_ASKED: Mapping[str, set[str]] = {
     # LeNet-5 is a network of convolutions, and every network of images needs a flatten.
@@ -36,6 +43,8 @@ NOT_ASKED: Mapping[str, set[str]] = {
     "layer:flatten": LENET5 | IMAGES,
     # Every network ends in a dense layer.
     "layer:dense": {check.name for check in CHECKS.values()},
+    # Only dropout takes masks.
+    "layer:dropout": {"shapes/layout-of-masks"},
     # The number of times that an input is kept is read from a movement in proportion to it.
     "optimizer:sgd": {"state/dropout-in-fit"},
 }

@@ -76,8 +76,12 @@ def test_a_fault_beyond_a_size_is_found_and_located(
 @pytest.mark.parametrize(
     ("engine", "check", "message"),
     [
-        (BatchOfOneUnchecked, "state/smallest-norm-of-one", "moving_variance after 2 samples"),
-        (BatchOfOneUnchecked, "state/smallest-norm-of-a-last-one", "actual nan"),
+        (
+            BatchOfOneUnchecked,
+            "state/smallest-batch_norm-of-one",
+            "moving_variance after 2 samples",
+        ),
+        (BatchOfOneUnchecked, "state/smallest-batch_norm-of-a-last-one", "actual nan"),
         (RaisesValueError, "state/smallest-one-sample", "fit raised ValueError"),
         (RejectsLate, "state/smallest-last-sample", "before it rejected 5 samples in batches of 4"),
     ],

@@ -106,7 +106,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_of_one_vector",
         "A batch of one vector does not move the moving statistics.",
-        "state/smallest-norm-of-one",
+        "state/smallest-batch_norm-of-one",
         "normalization",
         "        if self.updates_state:\n",
         "        if self.updates_state and (flat.shape[-1] > 1 or x.ndim > 3):\n",
