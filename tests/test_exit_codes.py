@@ -106,6 +106,15 @@ READING: dict[str, tuple[str, ...]] = {
     "run dataset": ("run", ARM, "--dataset", "bad.npz"),
     "gate dataset": ("gate", ARM, "--dataset", "bad.npz"),
     "gate reference": ("gate", "training_of_a_test:train", "--reference", "bad.jsonl"),
+    "power reference": ("power", "training_of_a_test:train", "--reference", "bad.jsonl"),
+    "baseline log reference": (
+        *("baseline", "log", "training_of_a_test:train"),
+        *("--reference", "bad.jsonl"),
+    ),
+    "baseline accept reference": (
+        *("baseline", "accept", "training_of_a_test:train", "--why", "a change"),
+        *("--reference", "bad.jsonl", "--store", "new.db"),
+    ),
     "power dataset": ("power", ARM, "--dataset", "bad.npz"),
     "calibrate dataset": ("calibrate", ARM, "--dataset", "bad.npz", "--store", "new.db"),
     "bench time-to-accuracy dataset": (*TIMED[:3], "--dataset", "bad.npz", "--output", "o.jsonl"),
@@ -136,6 +145,7 @@ WRITING = {
     "power output",
     "calibrate output",
     "calibrate store",
+    "baseline accept store",
     "runs export output",
 }
 """The files to which commands that train or judge append; tests/runs tries damaged ones."""
