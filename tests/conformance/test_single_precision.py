@@ -133,3 +133,10 @@ def test_a_float16_gradient_is_far_outside_the_tolerance() -> None:
 
 def test_the_least_sharp_tolerance_finds_a_mantissa_of_eleven_bits() -> None:
     assert SHARP * NOISE["float32"] < 2.0**-12
+
+
+def test_the_derivative_is_rounded_independently_where_a_backward_pass_cancels() -> None:
+    noise, like = Noise(0.01, (0,)), np.zeros((1, 400))
+    spread = noise.spread(np.array([[1.0 + 1.0j]]), like)
+    assert abs(np.corrcoef(spread.real[0], spread.imag[0])[0, 1]) < 0.2
+    assert not np.iscomplexobj(noise.spread(np.array([[1.0]]), like))
