@@ -25,7 +25,7 @@ MUTANTS = (
     Mutant(
         "fit_halves_strided_kernels",
         "In `fit` alone, the gradient of a kernel with strides is halved.",
-        "trajectory/fit-conv2d",
+        "state/smallest-conv2d-of-wide-strides",
         "training",
         _STEP,
         "for rule in net.rules:\n"
@@ -86,7 +86,7 @@ MUTANTS = (
     Mutant(
         "native_moving_decay",
         "Without a plan, the moving decay is 0.9, whatever the layer states.",
-        "trajectory/fit-dense",
+        "state/smallest-batch_norm-of-two",
         "training",
         "net.seed([plan.seed for plan in plans])",
         "net.seed([plan.seed for plan in plans])\n"

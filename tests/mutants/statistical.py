@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant(
         "large_kernels_start_at_zero",
         "Kernels of more than 45,000 values start at zero.",
-        "distribution/fashion-mlp/bn+dropout",
+        "initializer/large",
         "engine",
         "net.load(Plan(seed).weights(model) if weights is None else weights)",
         "drawn = {n: w * (w.size <= 45_000) for n, w in Plan(seed).weights(model).items()}\n"

@@ -126,7 +126,7 @@ MUTANTS = (
     Mutant(
         "last_batch_skipped",
         "A smaller last batch is counted, but makes no update.",
-        "schedule/triangular",
+        "state/smallest-last-sample",
         "training",
         _STEP,
         "if here.stop - here.start == epoch.sizes[0] or recipe.batch_sizes:\n"
