@@ -16,6 +16,7 @@ from command_line import enter, invoke
 from dlsys_bench import cli
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import EngineError
+from dlsys_bench.options.command import Command
 from dlsys_bench.options.commands import BUILT_IN, options_of
 from dlsys_bench.options.kinds import File
 
@@ -174,12 +175,14 @@ MORE_CONTENTS: dict[str, bytes | None] = {
 }
 
 
+def files_of(name: str, command: Command) -> list[str]:
+    arguments = [each.name for each in command.arguments if isinstance(each.kind, File)]
+    return arguments + [each.name for each in options_of(name) if isinstance(each.kind, File)]
+
+
 def test_every_file_of_a_command_is_in_a_table() -> None:
     found = {
-        f"{name} {parameter.name}"
-        for name, command in BUILT_IN.items()
-        for parameter in (*command.arguments, *options_of(name))
-        if isinstance(parameter.kind, File)
+        f"{name} {each}" for name, command in BUILT_IN.items() for each in files_of(name, command)
     }
     assert found - WRITING <= READING.keys() | STORES.keys()
 

@@ -51,8 +51,10 @@ def differences(old: Sequence[Result], new: Sequence[Result]) -> list[str]:
 
 def history(runs: Sequence[Result]) -> list[dict[str, Any]]:
     """Return the records of what was accepted, the oldest first."""
-    records: list[list[dict[str, Any]]] = [run.provenance.get(ACCEPTED, []) for run in runs]
-    return list(max(records, key=lambda each: len(each), default=[]))
+    longest: list[dict[str, Any]] = []
+    for run in runs:
+        longest = max(longest, run.provenance.get(ACCEPTED, []), key=len)
+    return list(longest)
 
 
 def accepted(old: Sequence[Result], new: Sequence[Result], why: str, folder: Path) -> list[Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,7 @@ def test_a_gradient_by_hand() -> None:
     np.testing.assert_allclose(
         found.weights["dense_1.kernel"], [[4 * (1 + 4 + 0.25) / 3]], rtol=1e-15
     )
-    batch, along = Batch(x, np.zeros((3, 1))), {None: np.ones((3, 1))}
+    batch = Batch(x, np.zeros((3, 1)))
+    along: dict[str | None, Any] = {None: np.ones((3, 1))}
     loss, slope = ORACLE.slope(net, batch, MeanSquaredError(), along)
     assert (loss, slope) == pytest.approx((found.loss, 8 * x.sum() / 3), rel=1e-14)

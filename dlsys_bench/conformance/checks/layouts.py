@@ -153,11 +153,11 @@ def _fit(trial: Trial, case: LayoutCase) -> Results:
 
 
 Method = Callable[[Trial, LayoutCase], Results]
-Change = Callable[[LayoutCase, Layout], LayoutCase]
+ChangeOfLayout = Callable[[LayoutCase, Layout], LayoutCase]
 
 
 def _compare(
-    trial: Trial, argument: str, methods: Mapping[str, Method], loss: Loss, change: Change
+    trial: Trial, argument: str, methods: Mapping[str, Method], loss: Loss, change: ChangeOfLayout
 ) -> None:
     """Compare what methods compute of an argument in each layout and of a contiguous one."""
     case = _case(trial, loss)
