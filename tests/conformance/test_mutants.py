@@ -35,10 +35,11 @@ KILLED = [mutant for mutant in MUTANTS.values() if mutant.check is not None]
 
 
 def _param(mutant: Mutant) -> object:
-    """A mutant as a parameter; those that only trainings to an accuracy reveal take 10 s each."""
-    rotates = pytest.mark.rotates("mutants of the distribution", 1)
-    marks = [rotates] if mutant.rung == "distribution" else []
-    return pytest.param(mutant, id=mutant.name, marks=marks)
+    """A mutant as a parameter. Each takes a second, and ten if only trainings to an accuracy reveal
+    it, so that the commit selects those of the fast tier."""
+    is_statistical = mutant.rung == "distribution"
+    group = ("mutants of the distribution", 1) if is_statistical else ("mutants", 60)
+    return pytest.param(mutant, id=mutant.name, marks=pytest.mark.rotates(*group))
 
 
 @functools.cache

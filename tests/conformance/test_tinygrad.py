@@ -66,6 +66,7 @@ def climb(folder: Path, *options: str) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 @needs_tinygrad
 def test_tinygrad_passes_checks_of_the_lower_rungs(tmp_path: Path) -> None:
     names = {"shapes/dense", "forward/dense", "gradient/dense", "loss/hinge", "step/sgd"}

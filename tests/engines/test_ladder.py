@@ -36,11 +36,11 @@ OUTSIDE = ("torch-bf16",)
 # These compile each model anew. In the fast tier they have all checks of these rungs in their
 # highest precision, and of the others as many as given, which the commit selects.
 COMPILED = {"jax": 12, "keras": 12, "keras-jax": 5}
-COMPILED_RUNGS = ("forward", "gradient", "loss", "step")
+COMPILED_RUNGS = ("forward", "gradient", "loss")
 
-# In the fast tier, numpy has every check of large layers, and other engines have as many.
+# In the fast tier, numpy has every check of large layers; others have as many, or one if absent.
 LARGE = ("*/large-*", "*/tensors-*", "*/rows*", "trajectory/fit-large")
-LARGE_CHECKS = 4
+LARGE_CHECKS = {"numba": 4, "torch": 4}
 
 # In the fast tier, numpy has every check in a lower precision, and other engines have as many.
 LOWER_PRECISION = {"numba": 12, "torch": 20, "jax": 4, "keras": 4}
@@ -57,7 +57,8 @@ def fast_marks(engine: str, check: Check) -> list[pytest.MarkDecorator]:
         group = f"checks of {engine} in a lower precision"
         return [pytest.mark.rotates(group, LOWER_PRECISION[engine], slow_twin=True)]
     if engine != "numpy" and any(fnmatchcase(check.name, pattern) for pattern in LARGE):
-        return [pytest.mark.rotates(f"large checks of {engine}", LARGE_CHECKS, slow_twin=True)]
+        group = f"large checks of {engine}"
+        return [pytest.mark.rotates(group, LARGE_CHECKS.get(engine, 1), slow_twin=True)]
     if engine in IN_OWN_PROCESS or (engine in COMPILED and check.rung not in COMPILED_RUNGS):
         return [pytest.mark.rotates(f"checks of {engine}", COMPILED[engine], slow_twin=True)]
     return []

@@ -187,6 +187,7 @@ def figures(result: Result) -> tuple[object, ...]:
     return (result.key.arm, result.seed, result.key.protocol, history)
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_workers(folder: Path) -> None:
     target = "regularization/fashion/ffn"
     for workers in ("1", "2"):
@@ -337,6 +338,7 @@ def cluster(
             process.wait()
 
 
+@pytest.mark.slow
 def test_cluster_survives_a_lost_worker_and_a_lost_scheduler_can_be_resumed(
     folder: Path,
 ) -> None:
@@ -392,6 +394,7 @@ def test_cluster_with_certificates(folder: Path) -> None:
     assert in_reference(folder) == [0, 1]
 
 
+@pytest.mark.slow
 def test_only_clusters_without_certificates_are_warned_of() -> None:
     cluster = pytest.importorskip("dlsys_bench.runs.calibration.cluster")
     assert cluster.is_authenticated("tls://10.0.0.1:8786")
@@ -405,6 +408,7 @@ def test_only_clusters_without_certificates_are_warned_of() -> None:
         pass
 
 
+@pytest.mark.slow
 def test_scheduler_lost_with_all_runs_in_flight_is_reported(folder: Path) -> None:
     with cluster(folder, 1) as (address, scheduler, _):
         process = start(folder, "mine:slow", "--seeds", "2", "--cluster", address)

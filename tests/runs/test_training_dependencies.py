@@ -152,6 +152,7 @@ def test_packages_are_those_of_the_imports_and_what_they_require(folder: Path) -
 def test_variables_of_the_code_and_of_frameworks(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
     protocol = protocol_of("mine:train")
     monkeypatch.setenv("UNRELATED", "1")
     assert protocol_of("mine:train") == protocol
