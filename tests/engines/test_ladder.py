@@ -7,7 +7,6 @@ does. What a check covers needs no hand-written test for one engine.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -33,17 +32,12 @@ FULL = Options()
 # test_torch_precision.py compares it with the rounding that it declares.
 OUTSIDE = ("torch-bf16",)
 
-# These compile each model anew. In the fast tier they have all checks of these rungs in their
-# highest precision, and of the others as many as given, which the commit selects.
-COMPILED = {"jax": 12, "keras": 12, "keras-jax": 5}
-COMPILED_RUNGS = ("forward", "gradient", "loss")
+# These compile each model anew.
+COMPILED = ("jax", "keras", "keras-jax")
 
-# In the fast tier, numpy has every check of large layers; others have as many, or one if absent.
-LARGE = ("*/large-*", "*/tensors-*", "*/rows*", "trajectory/fit-large")
-LARGE_CHECKS = {"numba": 4, "torch": 4}
-
-# In the fast tier, numpy has every check in a lower precision, and other engines have as many.
-LOWER_PRECISION = {"numba": 12, "torch": 20, "jax": 4, "keras": 4}
+# In the fast tier, numpy has every check in its highest precision. Of its other checks, and of
+# those of the other engines, the commit selects as many as given.
+FAST_CHECKS = {"numpy": 80, "numba": 60, "torch": 100, "jax": 25, "keras": 25, "keras-jax": 3}
 
 # Keras has one backend per process, so its second one runs in a process of its own.
 IN_OWN_PROCESS = engines().keys() - one_of_each(engines())
@@ -53,14 +47,9 @@ def fast_marks(engine: str, check: Check) -> list[pytest.MarkDecorator]:
     """Return the marks that limit a check's part in the fast tier."""
     if check.rung == "distribution":
         return [pytest.mark.rotates("distribution", 1, slow_twin=True)]
-    if AT in check.name and engine in LOWER_PRECISION:
-        group = f"checks of {engine} in a lower precision"
-        return [pytest.mark.rotates(group, LOWER_PRECISION[engine], slow_twin=True)]
-    if engine != "numpy" and any(fnmatchcase(check.name, pattern) for pattern in LARGE):
-        group = f"large checks of {engine}"
-        return [pytest.mark.rotates(group, LARGE_CHECKS.get(engine, 1), slow_twin=True)]
-    if engine in IN_OWN_PROCESS or (engine in COMPILED and check.rung not in COMPILED_RUNGS):
-        return [pytest.mark.rotates(f"checks of {engine}", COMPILED[engine], slow_twin=True)]
+    if engine != "numpy" or AT in check.name:
+        group, count = f"checks of {engine}", FAST_CHECKS.get(engine, 3)
+        return [pytest.mark.rotates(group, count, slow_twin=True)]
     return []
 
 

@@ -219,6 +219,7 @@ def test_results_do_not_depend_on_the_number_of_workers(folder: Path) -> None:
     assert list(map(figures, read(path))) == list(map(figures, one))
 
 
+@pytest.mark.slow
 def test_reference_file_is_in_the_order_of_the_arms(
     folder: Path,
 ) -> None:
@@ -422,7 +423,9 @@ def test_scheduler_lost_with_all_runs_in_flight_is_reported(folder: Path) -> Non
 
 
 @pytest.mark.usefixtures("heard_interrupts")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_killed_command_resumes(folder: Path, how: signal.Signals) -> None:
     arguments = ("mine:train", "--seeds", "16", "--workers", "2")
     process = start(folder, *arguments)
@@ -443,6 +446,7 @@ def test_killed_command_resumes(folder: Path, how: signal.Signals) -> None:
     assert sum(begun(folder).values()) <= 16 + 2 * 2
 
 
+@pytest.mark.slow
 def test_two_commands_share_the_work(folder: Path) -> None:
     arguments = ("mine:train", "--seeds", "20", "--workers", "2")
     processes = [start(folder, *arguments) for _ in range(2)]
@@ -464,6 +468,7 @@ def test_reservations_of_a_killed_command_are_taken_over(folder: Path) -> None:
     assert sorted(stored(folder)) == in_reference(folder) == list(range(12))
 
 
+@pytest.mark.slow
 def test_command_waits_for_runs_of_another_host(folder: Path) -> None:
     call(folder, "mine:train", "--seeds", "1", "--workers", "1")
     path = folder / "reports" / "runs.db"
@@ -485,6 +490,7 @@ def test_command_waits_for_runs_of_another_host(folder: Path) -> None:
     assert sorted(stored(folder)) == in_reference(folder) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_full_disk_stops_the_command_and_keeps_its_runs(folder: Path) -> None:
     arguments = ("mine:train", "--seeds", "24", "--workers", "2")
     said = call(folder, *arguments, code=2, how=("-c", LIMITED))
@@ -497,6 +503,7 @@ def test_full_disk_stops_the_command_and_keeps_its_runs(folder: Path) -> None:
     assert sum(begun(folder).values()) <= 24 + 1 + 2 * 2
 
 
+@pytest.mark.slow
 def test_unwritable_folder_is_reported_before_training(folder: Path) -> None:
     call(folder, "mine:train", "--seeds", "2", "--workers", "1")
     for place in (folder / "reports", folder / "reports" / "reference"):
