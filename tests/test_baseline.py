@@ -122,8 +122,7 @@ def test_new_writes_a_training_that_is_calibrated_and_passes(
     assert "exists already" in invoke("new", "first", code=2).stderr
     assert "gate.xml" in Path("first/.github/workflows/accuracy.yml").read_text()
     # This process may have imported another module by the name of the test.
-    Path("first", "test_accuracy.py").rename(pytester.path / "test_written.py")
-    Path("first", "train.py").rename(pytester.path / "train.py")
+    Path("first", "test_accuracy.py").rename(Path("first", "test_written.py"))
     pytester.syspathinsert()
     options = ("-p", "dlsys_bench.plugin", "-p", "no:cacheprovider", "-p", "no:xdist", "-rs")
     written = str(pytester.runpytest_inprocess(*options, "--dlsys-update").stdout)
