@@ -147,9 +147,13 @@ def test_no_process_of_an_engine_survives_its_worker(
     monkeypatch.setenv("HOSTILE_PIDS", str(pids))
     monkeypatch.syspath_prepend(HERE)
     check_engine(f"hostile:{name}", "collect", checks=["shapes/dense"], options=few(name))
-    left = [int(pid) for pid in pids.read_text().split()]
-    assert left
-    assert not [pid for pid in left if psutil.pid_exists(pid)]
+    started = [int(pid) for pid in pids.read_text().split()] if pids.exists() else []
+    # A worker that kills its supervisor may end before it has started anything.
+    assert started or name == "KillsItsParent"
+    # The end of a worker whose supervisor was killed is not waited for.
+    left = [process for process in psutil.process_iter() if process.pid in started]
+    _, alive = psutil.wait_procs(left, timeout=20)
+    assert not alive
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 
 from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.statistics import check_binomial
-from dlsys_bench.conformance.checks.support import example_loss
+from dlsys_bench.conformance.checks.support import example_loss, supported
 from dlsys_bench.conformance.checks.usage import common_targets, row_gradients, start_row
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.trial import Trial
@@ -36,9 +36,8 @@ def dropout(trial: Trial) -> None:
     x, y = np.ones((SAMPLES, UNITS)), np.zeros((SAMPLES, 1))
     for rate in (0.5, 0.2, 0.1, 0.9):
         layer = f"dropout({rate:g})"
-        network = trial.engine.build(
-            Model("dropout", (UNITS,), (Dropout(rate), Dense(1))), seed=trial.seed
-        )
+        model = supported(trial, Model("dropout", (UNITS,), (Dropout(rate), Dense(1))))
+        network = trial.engine.build(model, seed=trial.seed)
         output = trial.engine.trace(network, Batch(x, y, training=True))[0]
         kept = output != 0
         expected, allowed = kept / (1 - rate), 1e-6 / (1 - rate)
@@ -49,7 +48,8 @@ def dropout(trial: Trial) -> None:
         output = trial.engine.trace(network, Batch(x, y, training=False))[0]
         close(f"{layer} in inference", output, x, 1e-6, layer="dropout_1")
     # Two layers in a row keep a quarter, unless the second drops what the first does.
-    model = Model("dropouts", (UNITS,), (Dropout(0.5), Dropout(0.5), Dense(1)))
+    layers = (Dropout(0.5), Dropout(0.5), Dense(1))
+    model = supported(trial, Model("dropouts", (UNITS,), layers))
     network = trial.engine.build(model, seed=trial.seed)
     output = trial.engine.trace(network, Batch(x, y, training=True))[1]
     kept = (output != 0).sum(axis=1)
@@ -66,7 +66,8 @@ def dropout_of_images(trial: Trial) -> None:
     a batch.
     Fix: Draw a mask of the complete shape (N, H, W, C).
     """
-    model = Model("images", (10, 10, 4), (Dropout(0.5), Flatten(), Dense(1)))
+    layers = (Dropout(0.5), Flatten(), Dense(1))
+    model = supported(trial, Model("images", (10, 10, 4), layers))
     network = trial.engine.build(model, seed=trial.seed)
     batch = Batch(np.ones((SAMPLES, 10, 10, 4)), np.zeros((SAMPLES, 1)), training=True)
     kept = trial.engine.trace(network, batch)[0] != 0
