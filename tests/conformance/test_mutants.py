@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -163,7 +164,8 @@ def test_mutants_climb_in_parallel_processes() -> None:
 def test_the_command_writes_the_matrix(tmp_path: Path) -> None:
     args = ["flatten_channel_first", "--examples", "5", "--output", str(tmp_path)]
     command = [sys.executable, "-m", mutants.__name__, *args]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     assert "1 of 1 mutants detected; none survived" in done.stdout
     assert (tmp_path / "mutants.md").exists()
 
