@@ -96,8 +96,11 @@ def _stratum(
     candidate: Candidate, sequential: SequentialGate, results: Sequence[Result]
 ) -> Stratum | None:
     """Return the runs that are trained in any case, those up to the first look, among the reference
-    runs. An arm whose record decides without statistics has none."""
-    if candidate.decide_early is not None or not results or not sequential.reference:
+    runs. An arm whose record decides without statistics has none, and neither has a gate with one
+    side, which a shift in the other direction must not fail."""
+    if candidate.decide_early is not None or sequential.side != "both":
+        return None
+    if not results or not sequential.reference:
         return None
     first = next(sequential.batches(0)).stop
     new = [value_of(run, candidate.metric) for run in results[:first]]

@@ -72,7 +72,8 @@ class SessionVerdict:
         )
         worse = "worse" if self.shift < 0 else "better"
         return {
-            Outcome.FAIL: f"{found}: the runs are {worse} than the reference runs as a whole",
+            Outcome.FAIL: f"{found}: the runs are {worse} than the reference runs as a whole "
+            "(higher counts as better where a metric states no direction)",
             Outcome.PASS: f"{found}: a common shift of {self.smallest_shift:.2f} standard "
             f"deviations would fail with probability {1 - self.beta:g}",
             Outcome.INCONCLUSIVE: f"{found}: no outcome could fail",

@@ -14,9 +14,12 @@ import pytest
 from dlsys_bench import check_engine
 from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.conformance.checks.degenerate import SMALLEST
+from dlsys_bench.conformance.checks.sizes import large_layer
+from dlsys_bench.conformance.checks.subjects import SUBJECTS
 from dlsys_bench.conformance.declarations import DECLARABLE
 from dlsys_bench.conformance.ladder import select
 from dlsys_bench.conformance.result import CheckResult, Status
+from dlsys_bench.conformance.strategies import accepts
 from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.spec.layers import FUNCTIONS
@@ -37,10 +40,17 @@ IMAGES = {
         if "layer:flatten" in case.requires
     ),
 }
+IMAGE_LAYERS = tuple(
+    name for name, subject in SUBJECTS.items() if not accepts(large_layer(subject), (784,))
+)
+"""The subjects that take images only."""
+
 NOT_ASKED: Mapping[str, set[str]] = {
     # LeNet-5 is a network of convolutions, and every network of images needs a flatten.
     "layer:conv2d": LENET5,
-    "layer:flatten": LENET5 | IMAGES,
+    "layer:flatten": LENET5
+    | IMAGES
+    | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
     # Every network ends in a dense layer.
     "layer:dense": {check.name for check in CHECKS.values()},
     # Only dropout takes masks.

@@ -8,9 +8,12 @@ from math import inf, nan
 import numpy as np
 import pytest
 
+from dlsys_bench.runs.callables import stored_figures
 from dlsys_bench.runs.key import Key
+from dlsys_bench.verdicts.gate import gate_training
 from dlsys_bench.verdicts.session import SessionVerdict, judge_session, judge_sessions
 from dlsys_bench.verdicts.stratum import Stratum
+from dlsys_bench.verdicts.terms import Terms
 from dlsys_bench.verdicts.verdict import Outcome
 
 BETA = 1e-2
@@ -120,3 +123,12 @@ def test_engines_share_the_rate_and_an_arm_counts_once() -> None:
     assert {one.alpha for one in found} == {1.25e-4}
     assert found[0].outcome is Outcome.FAIL
     assert "the runs are worse than the reference runs as a whole" in found[0].message()
+
+
+@pytest.mark.parametrize("side", ["both", "drop", "rise"])
+def test_gates_with_one_side_do_not_enter(side: str) -> None:
+    stored = stored_figures([0.9 + 0.001 * number for number in range(20)])
+    verdict = gate_training(
+        lambda seed: 0.9 + 0.001 * (seed % 17), stored, terms=Terms(side=side), name="mine:train"
+    )
+    assert (verdict.stratum is not None) == (side == "both")

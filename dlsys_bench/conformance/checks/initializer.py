@@ -43,7 +43,7 @@ def initializer(trial: Trial, record: type[Initializer]) -> None:
     networks: list[tuple[Shape, tuple[Layer, ...]]] = [
         ((150,), (Dense(300, kernel_initializer=kernel), *norm_if_available(trial)))
     ]
-    if "conv2d" in trial.kinds:
+    if {"conv2d", "flatten"} <= set(trial.kinds):
         convolution = Conv2D(32, (5, 3), kernel_initializer=kernel)
         networks.append(((6, 6, 60), (convolution, Flatten(), Dense(1))))
     for convention in trial.engine.conventions:
