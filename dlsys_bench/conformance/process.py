@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from typing import IO, Any, NamedTuple
 
@@ -124,19 +125,9 @@ class ProcessRunner:
 
     def close(self) -> None:
         """Kill the worker, with every process that it has started."""
-        process, self.process = self.process, None
-        if process is None:
-            return
-        end_tree(process.pid)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
-        process.wait()
-        if process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
+        if self.process is not None:
+            self.process = None
+            self._end()
 
     def _ask(self, request: str) -> dict[str, Any] | Lost:
         """Send a request and wait for its answer, in a new worker if there is none."""
@@ -178,6 +169,8 @@ class ProcessRunner:
         assert process.stdout is not None
         assert process.stderr is not None
         self.process, self.answers, self.errors = process, _Answers(), _Tail()
+        # A runner that nobody closes, as one in the parameters of a test, ends its worker as well.
+        self._end = weakref.finalize(self, _end, process)
         for read, pipe in ((self.answers.read, process.stdout), (self.errors.read, process.stderr)):
             threading.Thread(target=read, args=(pipe,), daemon=True).start()
         return process
@@ -196,6 +189,20 @@ class ProcessRunner:
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
         last = self.errors.last_line()
         return f"the process ended {how}" + (f": {last}" if last else "")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a worker, with every process that it has started."""
+    end_tree(process.pid)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def _timed_out(limit: TimeLimit) -> str:

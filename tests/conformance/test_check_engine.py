@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from dlsys_bench import NotConformingError, check_engine, parametrize_with_checks
 from dlsys_bench.conformance.finding import Fault
 from dlsys_bench.conformance.ladder import climb, select
+from dlsys_bench.conformance.process import ProcessRunner
 from dlsys_bench.conformance.result import Status
 from dlsys_bench.conformance.runner import LocalRunner, engine_factory
 from dlsys_bench.conformance.trial import Options, Trial
@@ -193,6 +195,19 @@ def test_the_decorator_fails_skips_and_passes(pytester: pytest.Pytester) -> None
         """
     )
     pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=1, failed=2, skipped=1)
+
+
+def test_a_runner_that_nobody_closes_ends_its_worker() -> None:
+    """As the runners that parametrize_with_checks makes: pytest never closes a parameter."""
+    runner = ProcessRunner("numpy")
+    assert runner.dtypes()
+    process = runner.process
+    assert process is not None
+    assert process.stdin is not None
+    del runner
+    gc.collect()
+    assert process.returncode is not None
+    assert process.stdin.closed
 
 
 def test_a_class_that_is_no_engine_fails() -> None:
