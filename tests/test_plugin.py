@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ import dlsys_bench.plugin.gate
 import dlsys_bench.timing.benchmark  # noqa: F401
 from dlsys_bench.data import load
 from dlsys_bench.errors import UserError
-from dlsys_bench.plugin import summary
+from dlsys_bench.plugin import session, summary
 from dlsys_bench.runs.callables import train_once
 from dlsys_bench.runs.store import append
 from dlsys_bench.studies.registry import studies
@@ -128,8 +129,9 @@ def write_runs(project: pytest.Pytester, file: str, name: str, mean: float = 0.9
 def test_a_healthy_engine_passes_and_is_in_the_table(run: Run) -> None:
     printed = run(*NUMPY)
     assert "2 passed" in printed
-    (row,) = [line for line in printed.splitlines() if line.startswith(f"{ARM}  digits")]
-    assert row.endswith("PASS")
+    lines = printed.splitlines()
+    labels = f"test_project.py::test_accuracy[numpy:{ARM}]  digits"
+    assert lines[lines.index(labels) + 1].endswith("PASS")
 
 
 @pytest.mark.slow
@@ -179,11 +181,23 @@ def test_collecting_loads_no_framework(project: pytest.Pytester) -> None:
 
 
 def test_the_end_states_what_is_left_out_and_how_to_get_it(
-    project: pytest.Pytester, run: Run
+    project: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(summary, "unavailable", lambda name: f"{name} is missing")
+    monkeypatch.setattr(session, "missing_datasets", lambda used, _: list(used))
+    printed = run()
+    assert "left out: torch is missing" in printed
+    assert f"left out: {ARM.partition('/')[0]}: dlsys-bench data fetch" in printed
+    # What the session names is not left out, and a training of the user has neither.
+    assert "left out" not in run(*NUMPY)
     write_training(project)
-    printed = run("--dlsys-data-dir", str(project.path))
-    assert "left out: mnist, fashion_mnist: dlsys-bench data fetch" in printed
+    assert "left out" not in run()
+
+
+def test_a_dataset_is_missing_if_another_was_used_in_its_place(tmp_path: Path) -> None:
+    study = ARM.partition("/")[0]
+    assert session.missing_datasets({study: "digits", "x": "y"}, str(tmp_path)) == ["fashion_mnist"]
+    assert session.missing_datasets({study: "fashion_mnist"}, str(tmp_path)) == []
 
 
 def test_a_project_that_does_not_use_the_plugin_gets_no_output(
@@ -352,7 +366,7 @@ def check_outputs(project: pytest.Pytester, printed: str) -> None:
     (verdict,) = json.loads((project.path / "verdicts.json").read_text())
     assert (verdict["outcome"], verdict["study"]) == ("FAIL", "test_project:train")
     assert "::error title=callable/test_project%3Atrain::metric 0.9" in printed
-    assert "test_project:train" in (project.path / "summary.md").read_text()
+    assert "test_project.py::test_training" in (project.path / "summary.md").read_text()
     assert "dlsys_verdict" in (project.path / "junit.xml").read_text()
 
 
@@ -380,12 +394,11 @@ def test_verdicts_of_workers_go_to_json_junit_and_github(project: pytest.Pyteste
 def test_a_table_that_cannot_be_built_loses_no_verdict(
     project: pytest.Pytester, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(*_: object) -> None:
         raise UserError("the name 'x' is used by both one and two")
 
-    monkeypatch.setattr(summary, "engines", fail)
-    write_training(project)
-    printed = run("--dlsys-json", "v.json")
+    monkeypatch.setattr(summary, "_missing_datasets", fail)
+    printed = run("--dlsys-json", "v.json", "--dlsys-engine", "numpy")
     assert "left out: the name 'x' is used by both one and two" in printed
     assert len(json.loads((project.path / "v.json").read_text())) == 1
 

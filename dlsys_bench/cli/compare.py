@@ -11,7 +11,7 @@ from pathlib import Path
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.options.command import receives
-from dlsys_bench.report.display import show
+from dlsys_bench.report.display import PAGE, show
 from dlsys_bench.report.tables import comparison_table
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read
@@ -60,7 +60,7 @@ def _print(found: Sequence[Comparison], options: CompareOptions) -> None:
     summary = ", ".join(f"{count} {relation}" for relation, count in counts.items())
     levels = f"margin {options.margin:g}, alpha {options.alpha:g}"
     title = f"{options.a} (A) and {options.b} (B): {summary} ({levels})"
-    show(comparison_table(judged, title))
+    show(comparison_table(judged, title), PAGE)
     for one in found:
         if one.relation is Relation.LEFT_OUT:
             say(f"left out: {' '.join(filter(None, (one.key.path, one.metric)))}: {one.reason}")

@@ -20,7 +20,7 @@ from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
 from dlsys_bench.report import github
-from dlsys_bench.report.display import progress, show
+from dlsys_bench.report.display import PAGE, progress, show
 from dlsys_bench.report.junit import junit
 from dlsys_bench.report.tables import verdict_table
 from dlsys_bench.runs.callables import Train, find_train
@@ -117,7 +117,7 @@ def _print(
         }
         emit(dumps(found, indent=1))
     else:
-        show(table)
+        show(table, PAGE)
     for session in sessions:
         say(f"{session.outcome}: {session.message()}")
     _write_for_ci(verdicts, table.markdown(), options)

@@ -11,7 +11,7 @@ from dlsys_bench.cli.training import TermsOptions, WorkOptions, work_of
 from dlsys_bench.data import Scaling
 from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
-from dlsys_bench.report.display import show_or_write
+from dlsys_bench.report.display import PAGE, show_or_write
 from dlsys_bench.report.tables import power_table
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import default_target
@@ -58,7 +58,7 @@ def power_command(options: PowerOptions) -> None:
         f"Gates of {study}: alpha {options.alpha:g} over {len(powers)}, "
         f"beta {options.beta:g}, at most {count_of(options.max_seeds, 'seed')}"
     )
-    show_or_write(power_table(powers, title), options.output)
+    show_or_write(power_table(powers, title), options.output, PAGE)
 
 
 def _power_of_training(target: str, options: PowerOptions) -> Power:

@@ -106,7 +106,8 @@ class Judge:
         """Keep new verdicts for reruns, for the summary and for the hooks."""
         request.node.stash[SETTLED].verdicts = verdicts
         for verdict in verdicts:
-            request.node.user_properties.append((PROPERTY, dumps(verdict.to_dict())))
+            found = verdict.to_dict() | {"test": request.node.nodeid}
+            request.node.user_properties.append((PROPERTY, dumps(found)))
             self.config.hook.pytest_dlsys_verdict(config=self.config, verdict=verdict)
 
 

@@ -1,4 +1,4 @@
-"""The verdict over all arms of a session of pytest, from the verdicts in its test reports."""
+"""What a session of pytest finds over all of its verdicts, from those in its test reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from dlsys_bench.data import is_available
 from dlsys_bench.runs.key import Key
+from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.session import judge_sessions
 from dlsys_bench.verdicts.stratum import Stratum
 
@@ -23,3 +25,17 @@ def judge(verdicts: Sequence[Mapping[str, Any]], config: pytest.Config) -> list[
     ]
     alpha, beta = config.getoption("dlsys_alpha"), config.getoption("dlsys_beta")
     return [found.to_dict() for found in judge_sessions(strata, alpha, beta)]
+
+
+def missing_datasets(used: Mapping[str, str], data_dir: str | None) -> list[str]:
+    """Return the datasets of studies that are not available, where another was used in their place.
+
+    `used` maps the names of studies to the datasets that they were trained on.
+    """
+    known = studies()
+    wanted = dict.fromkeys(
+        known[study].dataset
+        for study, dataset in used.items()
+        if study in known and known[study].dataset != dataset
+    )
+    return [name for name in wanted if not is_available(name, data_dir)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from dlsys_bench.entry_points import LEFT_OUT
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.plugin.fixtures import is_gate
 from dlsys_bench.report import github
+from dlsys_bench.report.layout import NONE, fit
 from dlsys_bench.runs.key import CALLABLE
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.text import one_line
@@ -22,8 +23,19 @@ from dlsys_bench.verdicts.budget import share
 PROPERTY = "dlsys_verdict"
 """The property of a test report that carries its verdict as JSON, also from xdist's workers."""
 SESSIONS = pytest.StashKey[list[dict[str, Any]]]()
-COLUMNS = ("arm", "dataset", "engine", "seeds", "measured", "reference", "MDE", "verdict")
-NONE = "-"
+COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "test": lambda found: found["test"],
+    "arm": lambda found: _unless_named(found, "/".join(filter(None, _arm(found)))),
+    "metric": lambda found: found["metric"] if found["engine"] == CALLABLE else NONE,
+    "dataset": lambda found: found["dataset"] or NONE,
+    "engine": lambda found: _unless_named(found, found["engine"]),
+    ">seeds": lambda found: str(len(found["seeds"])),
+    ">measured": lambda found: _number(found["measured"]),
+    ">reference": lambda found: _band(found["band"]),
+    ">MDE": lambda found: _number(found["smallest_shift"]),
+    "verdict": lambda found: found["outcome"],
+}
+"""The columns of the verdicts, as `report.layout` takes them."""
 
 
 def pytest_report_collectionfinish(
@@ -70,7 +82,7 @@ def pytest_terminal_summary(
         return
     # The verdicts may have taken hours, so they are written before anything else can go wrong.
     terminalreporter.section("dlsys_bench verdicts")
-    lines = _table(verdicts)
+    lines = _table(verdicts, config.get_terminal_writer().fullwidth)
     for line in lines:
         terminalreporter.line(line)
     for session in config.stash.get(SESSIONS, []):
@@ -84,7 +96,7 @@ def pytest_terminal_summary(
         for line in github.workflow_commands(verdicts):
             terminalreporter.line(line)
         github.summarise("\n".join(["### dlsys_bench verdicts", "", "```text", *lines, "```"]))
-    for line in _left_out(config):
+    for line in _left_out(config, verdicts):
         terminalreporter.line(f"left out: {one_line(line)}")
 
 
@@ -102,59 +114,61 @@ def _verdicts(terminalreporter: pytest.TerminalReporter) -> list[dict[str, Any]]
     return sorted(found.values(), key=lambda verdict: (verdict["engine"], verdict["study"]))
 
 
-def _table(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
-    rows = [COLUMNS, *(tuple(map(one_line, _row(verdict))) for verdict in verdicts)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+def _table(verdicts: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    rows = [[one_line(cell(verdict)) for cell in COLUMNS.values()] for verdict in verdicts]
+    return fit(list(COLUMNS), rows, width)
 
 
-def _row(verdict: Mapping[str, Any]) -> tuple[str, ...]:
-    band, measured, shift = verdict["band"], verdict["measured"], verdict["smallest_shift"]
-    return (
-        _name(verdict),
-        verdict["dataset"] or NONE,
-        verdict["engine"],
-        str(len(verdict["seeds"])),
-        NONE if measured is None else f"{measured:.4f}",
-        f"{band['mean']:.4f} ± {band['spread']:.4f} ({band['n']})" if band else NONE,
-        NONE if shift is None else f"{shift:.4f}",
-        verdict["outcome"],
-    )
+def _arm(found: Mapping[str, Any]) -> tuple[str, str]:
+    """The study and the arm of a verdict; none for a user's own training, which its test names."""
+    return ("", "") if found["engine"] == CALLABLE else (found["study"], found["arm"])
 
 
-def _name(verdict: Mapping[str, Any]) -> str:
-    """The study and the arm; for a user's own training also the metric, as it may have several."""
-    if verdict["engine"] == CALLABLE:
-        return f"{verdict['study']} {verdict['metric']}"
-    return "/".join(filter(None, (verdict["study"], verdict["arm"])))
+def _unless_named(found: Mapping[str, Any], text: str) -> str:
+    """Return a text, unless the name of the test states it: that of a case does."""
+    return NONE if text in found["test"] or found["engine"] == CALLABLE else text
 
 
-def _left_out(config: pytest.Config) -> list[str]:
-    """The engines and datasets that are not available, each with the command that installs it.
+def _number(value: float | None) -> str:
+    return NONE if value is None else f"{value:.4f}"
+
+
+def _band(band: Mapping[str, Any] | None) -> str:
+    return f"{band['mean']:.4f} ± {band['spread']:.4f} ({band['n']})" if band else NONE
+
+
+def _left_out(config: pytest.Config, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The engines and datasets that were not available to the verdicts on studies, each with the
+    command that installs it.
 
     A table that cannot be built is named with the reason: this is no place to raise.
     """
+    judged = [verdict for verdict in verdicts if verdict["engine"] != CALLABLE]
     lines = []
-    for what in (_missing_engines, _missing_datasets):
+    for what in (_missing_engines, _missing_datasets) if judged else ():
         try:
-            lines += what(config)
+            lines += what(config, judged)
         except UserError as error:
             lines.append(str(error))
     return lines
 
 
-def _missing_engines(_: pytest.Config) -> list[str]:
+def _missing_engines(config: pytest.Config, _: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The engines that are not installed, unless the session names those that it judges."""
+    named = config.getoption("dlsys_engine")
+    if named and "all" not in named:
+        return []
     return [reason for name in engines() if (reason := unavailable(name))]
 
 
-def _missing_datasets(config: pytest.Config) -> list[str]:
-    from dlsys_bench.data import datasets, is_available
+def _missing_datasets(config: pytest.Config, judged: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The datasets in place of which another was used, unless the session names the dataset."""
+    if config.getoption("dlsys_dataset"):
+        return []
+    from dlsys_bench.plugin.session import missing_datasets
 
-    folder = config.getoption("dlsys_data_dir")
-    missing = [name for name in datasets() if not is_available(name, folder)]
+    used = {each["study"]: each["dataset"] for each in judged}
+    missing = missing_datasets(used, config.getoption("dlsys_data_dir"))
     if not missing:
         return []
     return [f"{', '.join(missing)}: dlsys-bench data fetch, or --dlsys-data-dir DIR"]

@@ -15,7 +15,8 @@ from dlsys_bench.data import Dataset, Scaling, prepare
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import DataError, UserError
-from dlsys_bench.report.table import NONE, Table
+from dlsys_bench.report.layout import NONE
+from dlsys_bench.report.table import Table
 from dlsys_bench.runs.preparation import check_data
 from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +13,17 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.report.table import Table
+from dlsys_bench.report.table import Table, coloured
 from dlsys_bench.text import one_line
 
 WIDTH = 200
+"""The columns of tables that are not printed on a terminal."""
+
+PAGE = 80
+"""The columns of tables that people read in the log of a CI service, or paste elsewhere."""
 
 SILENCE = 60.0
 """The seconds between two lines of progress where stderr is not a terminal."""
@@ -26,21 +32,29 @@ SPEED_SECONDS = 86_400.0
 """The time over which the bar estimates its speed."""
 
 
-def show(table: Table) -> None:
-    """Print a table, as wide as it needs where stdout is not a terminal."""
+def show(table: Table, width: int = WIDTH) -> None:
+    """Print a table in the width of the terminal; elsewhere in `width`, or in that of COLUMNS.
+
+    A table whose words and figures do not fit is printed in another layout.
+    """
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-    console.print(table.rich())
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=width)
+    if table.narrowest <= console.width:
+        console.print(table.rich())
+        return
+    console.print(Text(one_line(table.title), style="bold"))
+    for line in table.lines(console.width):
+        console.print(coloured(line), soft_wrap=True)
 
 
-def show_or_write(table: Table, output: Path | None) -> None:
+def show_or_write(table: Table, output: Path | None, width: int = WIDTH) -> None:
     """Print a table, or write it to a file as Markdown and print the file's name.
 
     Raises UserError if the file cannot be written.
     """
     if output is None:
-        show(table)
+        show(table, width)
         return
     try:
         output.write_text(table.markdown(), encoding="utf-8")

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Dataset
 from dlsys_bench.errors import DataError
-from dlsys_bench.report.table import NONE, Table
+from dlsys_bench.report.layout import NONE
+from dlsys_bench.report.table import Table
 
 SPLITS = {"train": "training", "test": "test"}
 """The splits of a dataset, and what they are called in titles."""

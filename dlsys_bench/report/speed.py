@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dlsys_bench.report.table import NONE, Table
+from dlsys_bench.report.layout import NONE
+from dlsys_bench.report.table import Table
 
 SpeedPoint = Mapping[str, Any]
 """A measured point of `bench sweep`: its fields and the measurements."""

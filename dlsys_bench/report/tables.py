@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.report.table import NONE, Columns, Table
+from dlsys_bench.report.layout import NONE
+from dlsys_bench.report.table import Columns, Table
 from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.spec.model import Model
@@ -122,8 +123,10 @@ def _place(run: Result) -> tuple[str, ...]:
 
 VERDICT_COLUMNS: Columns[Verdict] = {
     "arm": lambda verdict: verdict.name,
+    # A user's own training may have several metrics, and has no engine.
+    "metric": lambda verdict: verdict.metric if verdict.key.engine == CALLABLE else NONE,
     "dataset": lambda verdict: verdict.key.dataset or NONE,
-    "engine": lambda verdict: verdict.key.engine,
+    "engine": lambda verdict: NONE if verdict.key.engine == CALLABLE else verdict.key.engine,
     ">seeds": lambda verdict: str(len(verdict.seeds)),
     ">measured": lambda verdict: _number(verdict.measured),
     ">reference": lambda verdict: (
@@ -189,8 +192,8 @@ COMPARISON_COLUMNS: Columns[Comparison] = {
     "arm": lambda one: one.key.name,
     "dataset, tier": lambda one: " ".join(filter(None, (one.key.dataset, one.key.tier))),
     "metric": lambda one: one.metric,
-    "A, runs": lambda one: _side(one.a),
-    "B, runs": lambda one: _side(one.b),
+    ">A, runs": lambda one: _side(one.a),
+    ">B, runs": lambda one: _side(one.b),
     ">B - A (95%)": lambda one: (
         f"{one.difference.mean:+.3g} [{one.difference.low:.3g}, {one.difference.high:.3g}]"
         if one.difference

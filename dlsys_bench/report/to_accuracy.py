@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dlsys_bench.report.table import NONE, Table
+from dlsys_bench.report.layout import NONE
+from dlsys_bench.report.table import Table
 from dlsys_bench.timing.points import Measurement
 from dlsys_bench.timing.ratio import median_interval
 from dlsys_bench.timing.target import Target

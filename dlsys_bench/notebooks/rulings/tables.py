@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from dlsys_bench.notebooks.rulings import Claim, Judged, rule
 from dlsys_bench.notebooks.rulings.ruling import published
-from dlsys_bench.report.table import NONE, Columns, Table
+from dlsys_bench.report.layout import NONE
+from dlsys_bench.report.table import Columns, Table
 from dlsys_bench.runs.result import Result
 
 
