@@ -7,13 +7,14 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --di
 # Further arguments for pytest, as in `make test ARGS="--slow-share 10"`.
 ARGS ?=
 
-.PHONY: help demo test test-numpy test-slow bench lint types check clean
+.PHONY: help demo test test-numpy test-slow bench docs lint types check clean
 
 help:
 	@echo "make demo        install the core and reports; train five LeNet-5 variants, judge and report them"
 	@echo "make test        install everything and run the fast tests"
 	@echo "make test-numpy  install the core elsewhere and run the fast tests that need no framework"
 	@echo "make test-slow   run the slow tests, which take more than an hour"
+	@echo "make docs        build the documentation into build/html, without warnings"
 	@echo "make bench       time training on every engine"
 	@echo "make check       lint, check types, run the fast tests"
 
@@ -44,6 +45,14 @@ test-slow: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m pytest --benchmark-only
+
+$(VENV)/docs: $(VENV)/core
+	$(INSTALL) -e '.[docs]'
+	@touch $@
+
+# The pages of checks and of the API are generated first, and any warning is an error.
+docs: $(VENV)/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees -b html . build/html
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

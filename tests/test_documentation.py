@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
+    if "generated" not in path.parts
 }
 DOCUMENTATION = "\n".join(text for page, text in PAGES.items() if page.startswith("docs/"))
 EXAMPLE = r"```python\n(?P<text># (?P<name>\w+\.py)\n.*?)```"

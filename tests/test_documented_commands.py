@@ -1,0 +1,206 @@
+"""The tutorials and the how-to guides, run from top to bottom, and the pages that are generated.
+
+Every line of output that a page shows has to be printed, in this order; `...` stands for any text,
+and the borders of tables and the spaces are ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import pytest
+
+from dlsys_bench.conformance.check import CHECKS
+from dlsys_bench.conformance.ladder import select
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^ *```$", re.M | re.S)
+PAGES = {
+    path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(DOCS.glob("**/*.md"))
+    if "generated" not in path.relative_to(DOCS).parts
+}
+RUN = [page for page in PAGES if page.startswith(("tutorials/", "how-to/"))]
+
+# Why the commands of a page are not run as they are printed. Their options are parsed.
+ELSEWHERE = {
+    "check-an-engine.md": "test_documentation.py and the climbs of the engines run them",
+    "extend.md": "test_documentation.py runs its files",
+    "gate-a-training.md": "test_documentation.py runs them",
+    "studies.md": "they train for minutes, on data that is downloaded",
+    "time-training.md": "test_documentation.py runs one session; the others take minutes or a GPU",
+}
+
+
+class Fence(NamedTuple):
+    """A block of code of a page, without its indentation."""
+
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        """The file that the block is, which its first line names."""
+        found = re.match(r"# ([\w./-]+\.\w+)\n", self.text)
+        return found[1] if found else None
+
+    def commands(self) -> list[tuple[str, str]]:
+        """Each command of a console with the output that is shown below it."""
+        found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", self.text, re.M)
+        return [(command, output) for command, output in found]
+
+
+def fences(page: str) -> list[Fence]:
+    return [
+        Fence(match["language"], re.sub(rf"^{match['indent']}", "", match["text"], flags=re.M))
+        for match in FENCE.finditer(PAGES[page])
+    ]
+
+
+def plain(text: str) -> str:
+    """A text without the borders of tables, and with one space for any number of spaces."""
+    return " ".join(re.sub(r"[┃│━┏┓┡┩└┘─┳╇┴┻╋┼╰╯╭╮]", " ", text).split())
+
+
+def missing_line(shown: str, printed: str) -> str | None:
+    """Return the first line that is shown and not printed behind those before it, None if all are.
+
+    What a command writes to stderr is behind its stdout, so each stream is searched from its start.
+    """
+    rest = plain(printed)
+    for line in filter(None, map(plain, shown.splitlines())):
+        pattern = ".*?".join(map(re.escape, line.split("...")))
+        found = re.search(pattern, rest)
+        if found is None:
+            return line
+        rest = rest[found.end() :]
+    return None
+
+
+def run(command: str, folder: Path) -> str:
+    words = shlex.split(command, comments=True)
+    variables = dict(os.environ)
+    if words[0] == "env":
+        name, _, value = words[1].partition("=")
+        variables[name], words = value, words[2:]
+    assert words[0] == "dlsys-bench", command
+    done = subprocess.run(
+        [sys.executable, "-m", "dlsys_bench", *words[1:]],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=variables | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
+    )
+    assert done.returncode in (0, 1, 3), f"{command}: {done.returncode}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN)
+def test_a_page_works_from_top_to_bottom(page: str, tmp_path: Path) -> None:
+    for fence in fences(page):
+        if fence.file:
+            (tmp_path / fence.file).write_text(fence.text)
+        for command, shown in fence.commands() if fence.language == "console" else ():
+            printed = run(command, tmp_path)
+            line = missing_line(shown, printed)
+            assert line is None, f"{page} shows {line!r}; {command} prints\n{printed}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["check-an-engine.md", "extend.md"])
+def test_examples_that_are_not_files_run(page: str, tmp_path: Path) -> None:
+    blocks = [one for one in fences(page) if one.language == "python" and one.file is None]
+    assert blocks
+    for block in blocks:
+        text = block.text.replace('"torch"', '"numpy"')
+        subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True, timeout=300)
+
+
+def test_every_command_of_the_pages_is_run_or_has_a_reason() -> None:
+    shown = {
+        page for page in PAGES if any(f.commands() for f in fences(page) if f.language == "console")
+    }
+    assert shown - set(RUN) == set(ELSEWHERE)
+
+
+def test_a_line_that_is_not_printed_is_found() -> None:
+    printed = "┃ arm ┃ MDE ┃\n│ bn   │ 0.0162 │\n3 of 5 checks\n"
+    assert missing_line("arm MDE\nbn 0.0162\n3 of ... checks\n", printed) is None
+    assert missing_line("arm MDE\nbn 0.0163\n", printed) == "bn 0.0163"
+    assert missing_line("bn 0.0162\narm MDE\n", printed) == "arm MDE"
+
+
+def generated() -> dict[str, str]:
+    sys.path.insert(0, str(DOCS))
+    try:
+        import generated_pages
+    finally:
+        sys.path.remove(str(DOCS))
+    return dict(generated_pages.pages())
+
+
+def test_every_check_has_a_page_that_the_list_leads_to() -> None:
+    assert select(None, ())  # The ladder registers the checks.
+    pages = generated()
+    for name, check in CHECKS.items():
+        page = pages[f"checks/{name}.md"]
+        assert f"# {name}\n" in page
+        assert all(f"**{title}.**" in page for title in check.explanation.sections())
+        assert f"({name}.md)" in pages["checks/index.md"]
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    listed = re.findall(r"^[\w./-]+$", PAGES["index.md"], re.M)
+    missing = {page.removesuffix(".md") for page in PAGES} - {"index", *listed}
+    assert not missing
+    existing = {*generated(), *PAGES}
+    for name in listed:
+        assert (DOCS / f"{name}.md").exists() or f"{name.partition('/')[2]}.md" in existing, name
+
+
+class Links(HTMLParser):
+    """The targets of the links of a page, and what would be loaded from elsewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag == "a" and values.get("href"):
+            self.links.append(str(values["href"]))
+        self.loaded += [str(values[name]) for name in ("src",) if values.get(name)]
+
+
+@pytest.mark.slow
+def test_the_documentation_is_built_without_warnings_and_dead_links(tmp_path: Path) -> None:
+    for module in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(module, reason="pip install 'dlsys-bench[docs]'")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "docs"]
+    command += ["-d", str(tmp_path / "trees"), "-b", "html", ".", str(tmp_path / "html")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    built = sorted((tmp_path / "html").rglob("*.html"))
+    assert len(built) > len(CHECKS)
+    dead = []
+    for path in built:
+        links = Links(path.read_text(encoding="utf-8"))
+        dead += [f"{path.name} loads {one}" for one in links.loaded if "//" in one]
+        for link in links.links:
+            file = link.partition("#")[0].partition("?")[0]
+            if file and "://" not in file and not (path.parent / file).exists():
+                dead.append(f"{path.relative_to(tmp_path)}: {link}")
+    assert not dead
