@@ -200,7 +200,7 @@ def test_the_documentation_is_built_without_warnings_and_dead_links(tmp_path: Pa
         links = Links(path.read_text(encoding="utf-8"))
         dead += [f"{path.name} loads {one}" for one in links.loaded if "//" in one]
         for link in links.links:
-            file = link.partition("#")[0].partition("?")[0]
+            file = unquote(link.partition("#")[0].partition("?")[0])
             if file and "://" not in file and not (path.parent / file).exists():
                 dead.append(f"{path.relative_to(tmp_path)}: {link}")
     assert not dead
