@@ -20,7 +20,7 @@ from dlsys_bench.errors import SpecError, count_of
 from dlsys_bench.spec.convention import CONVENTIONS, to_convention
 from dlsys_bench.spec.initializers import Initializer
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, Activation, Dense, Flatten, Layer, Shape
-from dlsys_bench.spec.losses import LOSSES, Loss
+from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, Optimizer
 from dlsys_bench.spec.recipe import Recipe
@@ -216,8 +216,16 @@ def examples(
 
 
 @st.composite
-def single_layers(draw: st.DrawFn, /, kind: str, *, images: bool = True, **fixed: Any) -> Example:
-    """Draw a layer below a dense one, with a loss of values.
+def single_layers(
+    draw: st.DrawFn,
+    /,
+    kind: str,
+    *,
+    images: bool = True,
+    loss: Loss = MeanSquaredError(),  # noqa: B008
+    **fixed: Any,
+) -> Example:
+    """Draw a layer below a dense one, with a loss.
 
     Without `images`, images are drawn only for layers that take nothing else. Half of the inputs
     are multiples of one half: a max pool then has equal values, and a relu the zero at which it has
@@ -228,7 +236,8 @@ def single_layers(draw: st.DrawFn, /, kind: str, *, images: bool = True, **fixed
     pictures = [shape for shape in IMAGES if accepts(layer, shape)]
     shape = draw(st.sampled_from(pictures + vectors if images or not vectors else vectors))
     after = (Flatten(),) if len(layer.output_shape(shape)) == 3 else ()
-    model = Model("drawn", shape, (layer, *after, Dense(2)))
+    outputs = 1 if loss.targets == "signs" else 2
+    model = Model("drawn", shape, (layer, *after, Dense(outputs)))
     # A single vector has no variance; torch raises an error for a batch norm of one.
     least = 2 if layer.normalizes and len(shape) == 1 else 1
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(least, 5))
@@ -239,9 +248,8 @@ def single_layers(draw: st.DrawFn, /, kind: str, *, images: bool = True, **fixed
         x = np.round(2 * x) / 2
     batch = Batch(
         x,
-        generator.standard_normal((samples, 2)),
+        targets(loss, outputs, samples, generator),
         Plan(seed).masks(model, 0, samples),
         draw(st.booleans()),
     )
-    loss = LOSSES["mean_squared_error"].of()
     return Example(model, nonzero_weights(model, seed), batch, loss, seed)

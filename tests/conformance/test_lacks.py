@@ -63,7 +63,9 @@ NOT_ASKED: Mapping[str, set[str]] = {
 ALWAYS = (
     "shapes/history",
     "state/optimizer",
+    "gradient/dense",
     "state/stopped",
+    "trajectory/deep",
     "trajectory/mlp",
     "trajectory/order",
     "evaluation/while-learning",
@@ -120,6 +122,7 @@ def declared(results: list[CheckResult]) -> set[str]:
     "lack",
     [
         "function:relu",
+        "function:tanh",
         "layer:dropout",
         "layer:activation",
         "optimizer:sgd",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from dlsys_bench.conformance import strategies
+from dlsys_bench.conformance.checks.support import example_loss
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.errors import NotApplicableError
@@ -54,7 +55,9 @@ def requires(subject: LayerSubject) -> list[str]:
 def single_layers(trial: Trial, subject: LayerSubject, **fixed: Any) -> st.SearchStrategy[Example]:
     """Return a strategy for a layer below a dense one, in a convention of the engine."""
     images = "flatten" in trial.kinds
-    drawn = strategies.single_layers(subject.kind, images=images, **subject.options, **fixed)
+    drawn = strategies.single_layers(
+        subject.kind, images=images, loss=example_loss(trial), **subject.options, **fixed
+    )
     return in_conventions(trial, drawn)
 
 
