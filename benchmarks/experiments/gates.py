@@ -30,7 +30,8 @@ from dlsys_bench.runs.run import choose_dataset, run
 from dlsys_bench.runs.store import find_reference, read
 from dlsys_bench.studies.base import Case
 from dlsys_bench.studies.registry import find
-from dlsys_bench.verdicts.compare import Relation, compare
+from dlsys_bench.verdicts.compare import compare
+from dlsys_bench.verdicts.comparison import Relation
 from dlsys_bench.verdicts.gate import Terms, gate, gate_for, value_of
 
 REPORTS = Path(__file__).parents[2] / "reports" / "gates"

@@ -17,7 +17,9 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import studies
-from dlsys_bench.verdicts.compare import Comparison, Relation, compare
+from dlsys_bench.verdicts.all_arms import compare_engines
+from dlsys_bench.verdicts.compare import compare
+from dlsys_bench.verdicts.comparison import Comparison, Relation
 
 KEYS = ("study", "arm", "dataset", "tier", "engine", "device", "dtype", "convention", "protocol")
 
@@ -37,21 +39,27 @@ class CompareOptions:
 @receives(CompareOptions)
 def compare_command(options: CompareOptions) -> None:
     """Print the comparisons, and exit with 1 if any differs, 3 if any is undecided."""
+    a, b = select_runs(options.a), select_runs(options.b)
     found = compare(
-        select_runs(options.a),
-        select_runs(options.b),
+        a,
+        b,
         metrics=options.metrics,
         margin=options.margin,
         alpha=options.alpha,
     )
+    together = compare_engines(a, b, options.alpha)
     counts = Counter(one.relation for one in found)
     if options.json:
         head = {name: getattr(options, name) for name in ("a", "b", "margin", "alpha")}
         comparisons = [one.to_dict() for one in found]
-        emit(dumps(head | {"comparisons": comparisons}, indent=1))
+        all_arms = [one.to_dict() for one in together]
+        emit(dumps(head | {"comparisons": comparisons, "all_arms": all_arms}, indent=1))
     else:
         _print(found, options)
-    sys.exit(1 if counts[Relation.DIFFERS] else 3 if counts[Relation.UNDECIDED] else 0)
+        for one in together:
+            say(one.message())
+    differs = counts[Relation.DIFFERS] or any(one.differs for one in together)
+    sys.exit(1 if differs else 3 if counts[Relation.UNDECIDED] else 0)
 
 
 def _print(found: Sequence[Comparison], options: CompareOptions) -> None:

@@ -13,6 +13,7 @@ from jinja2 import Environment
 
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.errors import StoreWarning, UserError, count_of
+from dlsys_bench.report.all_arms import arms_table
 from dlsys_bench.report.plots.table import DEFAULT, plots
 from dlsys_bench.report.table import Table
 from dlsys_bench.report.tables import power_table, tables
@@ -22,6 +23,7 @@ from dlsys_bench.runs.store import file_name
 from dlsys_bench.studies.base import Case, Study
 from dlsys_bench.studies.registry import studies
 from dlsys_bench.text import describe, one_line
+from dlsys_bench.verdicts.all_arms import compare_all_engines
 from dlsys_bench.verdicts.budget import ALPHA
 from dlsys_bench.verdicts.design import BETA
 from dlsys_bench.verdicts.gate import Terms, share
@@ -54,7 +56,12 @@ TEMPLATE = """# dlsys_bench: {{ count }} runs
 {% for table in section.appendix %}
 {{ table }}
 {% endfor %}
-{% endfor %}"""
+{% endfor %}
+{% if engines %}
+## Engines
+
+{{ engines }}
+{% endif %}"""
 
 
 def _section(
@@ -148,6 +155,12 @@ def _made(what: str, make: Callable[[], T]) -> T | None:
         return None
 
 
+def _engines(results: Sequence[Result]) -> str:
+    """The table of engines that share several arms, "" if there are none."""
+    found = compare_all_engines(results)
+    return arms_table(found).markdown() if found else ""
+
+
 def _stack(run: Result) -> str:
     """The machine and the versions that a run was made with."""
     machine, versions = (run.provenance.get(name, {}) for name in ("machine", "versions"))
@@ -178,6 +191,7 @@ def write(results: Sequence[Result], folder: Path) -> list[Path]:
             count=len(results),
             versions=_stack(results[0]),
             sections=sections,
+            engines=_made("the comparison of engines", partial(_engines, results)),
         )
     )
     report = folder / "report.md"

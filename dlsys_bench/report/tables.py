@@ -20,7 +20,7 @@ from dlsys_bench.studies.registry import superseded
 
 if TYPE_CHECKING:
     from dlsys_bench.runs.store import StoredRun
-    from dlsys_bench.verdicts.compare import Comparison, Side
+    from dlsys_bench.verdicts.comparison import Comparison, Side
     from dlsys_bench.verdicts.power import Power
     from dlsys_bench.verdicts.verdict import Verdict
 

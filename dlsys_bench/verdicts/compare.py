@@ -1,101 +1,44 @@
 """Compare two sets of runs figure by figure: before and after an upgrade, two engines, CPU and GPU.
 
 SAME and DIFFERS each need evidence. SAME: two one-sided t tests place the difference inside
-+-margin, each at level `alpha`. DIFFERS: a test against no difference is significant at level
-`alpha` over all rows of the table (Holm 1979). If neither holds, it is UNDECIDED.
++-margin, each at level `alpha`, and the tails agree: no run lies far outside the range of the other
+side, and no exact test finds another spread or another tail. DIFFERS: a test against equal means,
+or against equal tails, is significant at level `alpha` over all rows of the table (Holm 1979). If
+neither holds, it is UNDECIDED.
+
+If two engines share several arms, the comparison over all arms (`all_arms`) has SESSION_SHARE of
+`alpha`, and the rows have the rest.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
-from enum import StrEnum
-from typing import Any, NamedTuple
+from dataclasses import fields, replace
 
 import numpy as np
 from scipy import stats
 
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.errors import UserError, count_of, nearest
-from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
-from dlsys_bench.verdicts.difference import FEWEST_PAIRS, Difference, difference, holm, more_runs
+from dlsys_bench.verdicts.budget import SESSION_SHARE
+from dlsys_bench.verdicts.comparison import Comparison, Relation, Side, judge
+from dlsys_bench.verdicts.correlation import Correlation, correlation
+from dlsys_bench.verdicts.difference import (
+    difference,
+    figures_by_seed,
+    holm,
+)
 from dlsys_bench.verdicts.pairing import Pair, pair
 from dlsys_bench.verdicts.permutation import larger_p_value
+from dlsys_bench.verdicts.tails import tails
 
 MARGIN = 0.005
 EPOCH_FIGURES = tuple(
     field.name for field in fields(Epoch) if field.name not in ("epoch", "steps", "by_step")
 )
-
-
-class Relation(StrEnum):
-    """The relation of two sets of runs in one figure. LEFT_OUT: one set has nothing to compare."""
-
-    SAME = "SAME"
-    DIFFERS = "DIFFERS"
-    UNDECIDED = "UNDECIDED"
-    LEFT_OUT = "LEFT OUT"
-
-
-class Side(NamedTuple):
-    """The runs of an arm in one set: their engine, their number, and how many diverged.
-
-    `mean` and `std` are those of the `figures` values that the other runs have.
-    """
-
-    engine: str
-    runs: int
-    diverged: int
-    mean: float | None
-    std: float | None
-    figures: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the side as JSON values."""
-        values = self._asdict()
-        # The JSON calls the standard deviation "spread".
-        return {{"std": "spread"}.get(name, name): value for name, value in values.items()}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One figure of one arm in both sets.
-
-    `difference` is B minus A, `p` its p-value, and `adjusted` that adjusted for the table (Holm).
-    `more_runs` is the number of further runs of each side that would decide the comparison if mean
-    and standard deviation stay as they are.
-    """
-
-    key: Key
-    metric: str
-    relation: Relation
-    reason: str
-    a: Side | None = None
-    b: Side | None = None
-    difference: Difference | None = None
-    p: float | None = None
-    adjusted: float | None = None
-    more_runs: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as JSON values."""
-        gap = self.difference
-        return {
-            **self.key.to_dict("study", "arm", "dataset", "tier"),
-            "metric": self.metric,
-            "reason": self.reason,
-            "verdict": self.relation.value,
-            "p": self.p,
-            "adjusted_p": self.adjusted,
-            "more_runs": self.more_runs,
-            "a": self.a.to_dict() if self.a else None,
-            "b": self.b.to_dict() if self.b else None,
-            "difference": {"mean": gap.mean, "low": gap.low, "high": gap.high, "how": gap.how}
-            if gap
-            else None,
-        }
 
 
 def compare(
@@ -120,7 +63,7 @@ def compare(
     left = [Comparison(one.key, "", Relation.LEFT_OUT, one.reason) for one in unpaired]
     rows: list[tuple[Pair, str]] = []
     for both in pairs:
-        for name in metrics or _metrics(both):
+        for name in metrics or metrics_of(both):
             if _has(both, name):
                 rows.append((both, name))
             else:
@@ -135,17 +78,45 @@ def _judge_rows(rows: Sequence[tuple[Pair, str]], margin: float, alpha: float) -
     """Test every row, and judge it by p-values that are adjusted for all of them."""
     # Divergence is tested once per arm, whatever the number of its figures.
     lost = {both: _divergence_p_value(both) for both, _ in rows}
-    first = [_measure(both, name, alpha) for both, name in rows]
-    adjusted = holm([*(one.p for one in first), *lost.values()])
-    of_pair = dict(zip(lost, adjusted[len(first) :], strict=True))
-    tests = sum(p is not None for p in (*(one.p for one in first), *lost.values()))
+    seeds = correlations(rows)
+    first = [_measure(both, name, margin, alpha, seeds[both.engines, name]) for both, name in rows]
+    p_values = [
+        *(one.p for one in first),
+        *(one.tails.p if one.tails else None for one in first),
+        *lost.values(),
+    ]
+    # The comparison over all arms has its own share of alpha.
+    several = max(Counter(both.engines for both in lost).values()) > 1
+    rate = 1 - SESSION_SHARE if several else 1.0
+    adjusted = [None if q is None else min(1.0, q / rate) for q in holm(p_values)]
+    of_pair = dict(zip(lost, adjusted[2 * len(first) :], strict=True))
+    tests = sum(p is not None for p in p_values)
     return [
-        _judge(replace(one, adjusted=q), of_pair[both], margin, alpha, tests)
-        for (both, _), one, q in zip(rows, first, adjusted, strict=False)
+        judge(
+            replace(one, adjusted=q, adjusted_tails=of_tails),
+            of_pair[both],
+            margin,
+            alpha,
+            round(tests / rate),
+        )
+        for (both, _), one, q, of_tails in zip(
+            rows, first, adjusted, adjusted[len(first) :], strict=False
+        )
     ]
 
 
-def _metrics(pair: Pair) -> list[str]:
+def correlations(
+    rows: Iterable[tuple[Pair, str]],
+) -> dict[tuple[tuple[str, str], str], Correlation]:
+    """Return the correlation at equal seeds of each pair of engines and figure, over all arms."""
+    samples: dict[tuple[tuple[str, str], str], list[tuple[dict[int, float], dict[int, float]]]] = {}
+    for both, name in rows:
+        figures = figures_by_seed(both.a, name), figures_by_seed(both.b, name)
+        samples.setdefault((both.engines, name), []).append(figures)
+    return {key: correlation(found) for key, found in samples.items()}
+
+
+def metrics_of(pair: Pair) -> list[str]:
     """Return the default metrics of a pair: that of the study, else all figures that both have."""
     if pair.key.study in studies():
         return [studies()[pair.key.study].metric.name]
@@ -222,47 +193,16 @@ def _divergence_p_value(pair: Pair) -> float | None:
     return float(stats.fisher_exact(table).pvalue) if table[0][0] or table[1][0] else None
 
 
-def _measure(pair: Pair, metric: str, alpha: float) -> Comparison:
+def _measure(
+    pair: Pair, metric: str, margin: float, alpha: float, at_equal_seeds: Correlation
+) -> Comparison:
     """Return the difference of a pair, not yet judged."""
     sides = _side(pair.engines[0], pair.a, metric), _side(pair.engines[1], pair.b, metric)
     found = Comparison(pair.key, metric, Relation.UNDECIDED, "", *sides)
     a, b = ([run for run in runs if _values([run], metric)] for runs in (pair.a, pair.b))
     if min(len(a), len(b)) < 2:
         return found
-    gap = difference(b, a, metric)
+    gap = difference(b, a, metric, at_equal_seeds=at_equal_seeds)
     p = larger_p_value(gap, b, a, metric) if gap.p < alpha else gap.p
-    return replace(found, difference=gap, p=p)
-
-
-def _judge(
-    one: Comparison, diverged: float | None, margin: float, alpha: float, tests: int
-) -> Comparison:
-    """Return the comparison with its relation and the reason."""
-    assert one.a is not None
-    assert one.b is not None
-    counts = [f"{side.diverged} of {side.runs}" for side in (one.a, one.b)]
-    lost = f"; {counts[0]} runs of A diverged, {counts[1]} of B" if diverged is not None else ""
-    if diverged is not None and diverged < alpha:
-        return replace(
-            one, relation=Relation.DIFFERS, reason=f"{lost[2:]}: p {diverged:.2g} (Fisher, Holm)"
-        )
-    gap = one.difference
-    if gap is None:
-        few = min(side.figures for side in (one.a, one.b))
-        reason = f"{count_of(few, 'run')} with this figure on one side: each needs 2{lost}"
-        return replace(one, reason=reason, more_runs=max(2 - few, 1))
-    few = min(side.runs - side.diverged for side in (one.a, one.b))
-    # Two runs that agree to the last digit do not show that all runs would.
-    if gap.within(margin) < alpha and (gap.error or few >= FEWEST_PAIRS):
-        return replace(one, relation=Relation.SAME, reason=f"inside ±{margin:g} ({gap.how}){lost}")
-    if one.adjusted is not None and one.adjusted < alpha:
-        beyond = gap.low > margin or gap.high < -margin
-        size = f"beyond ±{margin:g}" if beyond else f"though perhaps by no more than {margin:g}"
-        return replace(one, relation=Relation.DIFFERS, reason=f"{size} ({gap.how}){lost}")
-    more = more_runs(gap, few, margin, alpha, tests) if gap.error else max(FEWEST_PAIRS - few, 1)
-    decide = (
-        f"about {more} more of each side would decide it"
-        if more
-        else "not even a thousand more runs would decide it"
-    )
-    return replace(one, reason=f"{decide} ({gap.how}){lost}", more_runs=more)
+    ends = tails(_values(a, metric), _values(b, metric), margin)
+    return replace(found, difference=gap, p=p, tails=ends)

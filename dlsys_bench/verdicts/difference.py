@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dlsys_bench.runs.result import Result
+from dlsys_bench.verdicts.correlation import (
+    FEWEST_PAIRS,
+    Correlation,
+    Figures,
+    common_seeds,
+    correlation,
+    seeds_to_pair,
+)
 from dlsys_bench.verdicts.variance import Variance
 
 LEVEL = 0.95
-FEWEST_PAIRS = 3
-"""The fewest common seeds for a paired test, and the fewest runs with a variance of their own."""
 POWER = 0.8
 
 
@@ -54,18 +60,20 @@ def difference(
     b: Sequence[Result],
     metric: str,
     variances: tuple[Variance, Variance] | None = None,
+    at_equal_seeds: Correlation | None = None,
 ) -> Difference:
-    """Test the mean difference a - b by Student's t, paired if the seeds are equal, else by Welch.
+    """Test the mean difference a - b by Student's t, paired if runs of equal seed correlate.
 
-    Fewer than three runs have no variance of their own: `variances` are then used, pooled over the
-    arms of each side's study, or one variance of both sides. If a seed is repeated, its last run
-    counts. Each side needs at least two runs.
+    Otherwise, it is Welch's test of all runs. `at_equal_seeds` is that correlation, by default
+    estimated from these runs; see `seeds_to_pair`. Fewer than three runs have no variance of their
+    own: `variances` are then used, pooled over the arms of each side's study, or one variance of
+    both sides. If a seed is repeated, its last run counts. Each side needs at least two runs.
     """
     by_seed = [figures_by_seed(runs, metric) for runs in (a, b)]
-    shared = pairs_of(*by_seed)
-    if shared:
-        values = [by_seed[0][seed] - by_seed[1][seed] for seed in shared]
-        return mean_difference(values, f"{len(shared)} pairs")
+    found = at_equal_seeds or correlation([(by_seed[0], by_seed[1])])
+    if seeds_to_pair(by_seed[0], by_seed[1], found):
+        values = paired_differences(*by_seed)
+        return mean_difference(values, f"{len(values)} pairs")
     x, y = (np.array(list(values.values())) for values in by_seed)
     few = min(len(x), len(y)) < FEWEST_PAIRS
     if few and variances is not None and max(variance.arms for variance in variances) > 1:
@@ -80,10 +88,9 @@ def figures_by_seed(runs: Sequence[Result], metric: str) -> dict[int, float]:
     return {run.seed: value for run in runs if (value := run.metric(metric)) is not None}
 
 
-def pairs_of(a: Mapping[int, float], b: Mapping[int, float]) -> list[int]:
-    """Return the seeds to pair two sets of figures by; none if few or the minority are common."""
-    shared = sorted(set(a) & set(b))
-    return shared if len(shared) >= FEWEST_PAIRS and 2 * len(shared) >= min(len(a), len(b)) else []
+def paired_differences(a: Figures, b: Figures) -> list[float]:
+    """Return a minus b at each seed that both have."""
+    return [a[seed] - b[seed] for seed in common_seeds(a, b)]
 
 
 def mean_difference(values: Sequence[float], how: str) -> Difference:
@@ -145,7 +152,9 @@ def more_runs(found: Difference, runs: int, margin: float, alpha: float, tests: 
     """
     more = np.arange(1, 1001)
     have = found.pairs or runs
-    error, df = found.error * np.sqrt(have / (have + more)), have + more - 1
+    # Of two sides that are not paired, both have degrees of freedom.
+    error = found.error * np.sqrt(have / (have + more))
+    df = (1 if found.pairs else 2) * (have + more - 1)
     likely = stats.t.ppf(POWER, df)
     same = (margin - abs(found.mean)) / error >= stats.t.isf(alpha, df) + likely
     differs = abs(found.mean) / error >= stats.t.isf(alpha / tests / 2, df) + likely

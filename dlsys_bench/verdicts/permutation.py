@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import comb
 
 from dlsys_bench.runs.result import Result
-from dlsys_bench.verdicts.difference import Difference, figures_by_seed, pairs_of
+from dlsys_bench.verdicts.difference import Difference, figures_by_seed, paired_differences
 
 RESAMPLES = 20_000
 """Up to this number all permutations are used; of more, a sample of 9,999 from a fixed seed."""
@@ -28,13 +28,12 @@ def larger_p_value(
     there is a standard error.
     """
     by_seed = [figures_by_seed(runs, metric) for runs in (a, b)]
-    shared = pairs_of(*by_seed)
-    x, y = (np.array([values[seed] for seed in shared or values]) for values in by_seed)
-    if shared:
-        signs = x - y
+    if found.pairs:
+        signs = np.array(paired_differences(*by_seed))
         p = _p_value((signs,), _mean, "samples", 2 ** len(signs))
         disjoint = bool((signs > 0).all() or (signs < 0).all())
     else:
+        x, y = (np.array(list(values.values())) for values in by_seed)
         p = _p_value((x, y), _mean_difference, "independent", float(comb(len(x) + len(y), len(x))))
         disjoint = bool(x.min() > y.max() or y.min() > x.max())
     return found.p if disjoint and found.error else max(found.p, p)
