@@ -25,7 +25,7 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.budget import SESSION_SHARE
 from dlsys_bench.verdicts.compare import metrics_of
-from dlsys_bench.verdicts.correlation import CORRELATED, Figures, correlation
+from dlsys_bench.verdicts.correlation import CORRELATED, FiguresBySeed, correlation
 from dlsys_bench.verdicts.pairing import Pair, pair
 from dlsys_bench.verdicts.ranks import doubled_ranks
 
@@ -33,14 +33,14 @@ PERMUTATIONS = 19_999
 """The number of random permutations. With the observed one, the p-value is a multiple of 5e-5."""
 
 
-class ArmFigures(NamedTuple):
+class ArmSides(NamedTuple):
     """The figures of an arm in A and in B by seed.
 
     The higher is the better. A run that diverged has -inf.
     """
 
-    a: Figures
-    b: Figures
+    a: FiguresBySeed
+    b: FiguresBySeed
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def compare_engines(
     The figure of an arm is the metric of its study. A user's own training with several metrics is
     left out. All these comparisons together have SESSION_SHARE of `alpha`.
     """
-    by_engines: dict[tuple[str, str], list[ArmFigures]] = {}
+    by_engines: dict[tuple[str, str], list[ArmSides]] = {}
     for both in pair(a, b)[0]:
         figures = _figures(both)
         if figures is not None:
@@ -119,7 +119,7 @@ def compare_all_engines(results: Sequence[Result], alpha: float = 0.05) -> list[
     return [found for a, b in both for found in compare_engines(a, b, alpha / len(both))]
 
 
-def _figures(both: Pair) -> ArmFigures | None:
+def _figures(both: Pair) -> ArmSides | None:
     """Return the figures of an arm, or None if it has no single metric that both sides have."""
     names = metrics_of(both)
     study = studies().get(both.key.study)
@@ -128,7 +128,7 @@ def _figures(both: Pair) -> ArmFigures | None:
     sides = [_oriented(runs, names[0], 1 if higher is not False else -1) for runs in both[2:]]
     if len(names) > 1 or not all(any(map(np.isfinite, side.values())) for side in sides):
         return None
-    return ArmFigures(*sides)
+    return ArmSides(*sides)
 
 
 def _oriented(runs: Sequence[Result], metric: str, sign: int) -> dict[int, float]:
@@ -138,7 +138,7 @@ def _oriented(runs: Sequence[Result], metric: str, sign: int) -> dict[int, float
 
 
 def compare_arms(
-    arms: Sequence[ArmFigures],
+    arms: Sequence[ArmSides],
     engines: tuple[str, str],
     alpha: float,
     paired: bool,
@@ -173,7 +173,7 @@ class _Units:
     they have runs of the same arms: those of a `group`.
     """
 
-    def __init__(self, arms: Sequence[ArmFigures]) -> None:
+    def __init__(self, arms: Sequence[ArmSides]) -> None:
         scores: dict[tuple[str, int], float] = {}
         members: dict[tuple[str, int], list[int]] = {}
         for number, arm in enumerate(arms):

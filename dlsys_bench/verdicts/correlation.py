@@ -21,7 +21,7 @@ CORRELATED = 0.02
 """Runs are paired if their correlation is significant at this level, two-sided. Selecting the test
 in this way adds at most 0.3 percentage points to a false-alarm rate of 5%."""
 
-Figures = Mapping[int, float]
+FiguresBySeed = Mapping[int, float]
 """A figure of several runs, by seed."""
 
 
@@ -32,7 +32,7 @@ class Correlation(NamedTuple):
     p: float
 
 
-def correlation(samples: Iterable[tuple[Figures, Figures]]) -> Correlation:
+def correlation(samples: Iterable[tuple[FiguresBySeed, FiguresBySeed]]) -> Correlation:
     """Return the correlation at equal seeds, pooled within arms, and its test by Student's t.
 
     Each sample holds the figures of an arm on both sides. The correlation of an arm with k pairs
@@ -54,12 +54,12 @@ def correlation(samples: Iterable[tuple[Figures, Figures]]) -> Correlation:
     return Correlation(r, 2 * float(stats.t.sf(t, df - 1)))
 
 
-def common_seeds(a: Figures, b: Figures) -> list[int]:
+def common_seeds(a: FiguresBySeed, b: FiguresBySeed) -> list[int]:
     """Return the seeds that both sides have, in order."""
     return sorted(set(a) & set(b))
 
 
-def seeds_to_pair(a: Figures, b: Figures, found: Correlation) -> list[int]:
+def seeds_to_pair(a: FiguresBySeed, b: FiguresBySeed, found: Correlation) -> list[int]:
     """Return the seeds to pair two sets of figures by; none if Welch's test is the better one.
 
     Runs are paired if they correlate significantly, and either negatively, where Welch's interval

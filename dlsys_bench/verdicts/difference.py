@@ -14,7 +14,7 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.verdicts.correlation import (
     FEWEST_PAIRS,
     Correlation,
-    Figures,
+    FiguresBySeed,
     common_seeds,
     correlation,
     seeds_to_pair,
@@ -88,7 +88,7 @@ def figures_by_seed(runs: Sequence[Result], metric: str) -> dict[int, float]:
     return {run.seed: value for run in runs if (value := run.metric(metric)) is not None}
 
 
-def paired_differences(a: Figures, b: Figures) -> list[float]:
+def paired_differences(a: FiguresBySeed, b: FiguresBySeed) -> list[float]:
     """Return a minus b at each seed that both have."""
     return [a[seed] - b[seed] for seed in common_seeds(a, b)]
 

@@ -8,15 +8,15 @@ distribution, which is exact for up to FEW runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from dlsys_bench.verdicts.ranks import doubled_ranks, rank_sum_counts
+from dlsys_bench.verdicts.variance import Values
 
 GRID = 50
 """The largest score. Scores are whole numbers, so that their sums have an exact distribution."""
@@ -28,8 +28,6 @@ TENTH = 0.1
 
 BEYOND = 3.0
 """A run counts as beyond the others if it is so many of their standard deviations further out."""
-
-Values = NDArray[np.float64]
 
 
 class Tails(NamedTuple):
@@ -56,7 +54,7 @@ class Tails(NamedTuple):
         )
 
 
-def tails(a: Sequence[float], b: Sequence[float], margin: float) -> Tails:
+def tails(a: ArrayLike, b: ArrayLike, margin: float) -> Tails:
     """Compare the tails of two sets of figures, which need not be of equal number.
 
     A difference of the means within the margin is no difference of the tails: `p` is the larger one

@@ -20,12 +20,13 @@ from dlsys_bench.cli import cli
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.all_arms import arms_table
+from dlsys_bench.report.page import write as write_report
 from dlsys_bench.report.tables import comparison_table
 from dlsys_bench.runs.callables import train_once
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import append
 from dlsys_bench.verdicts.all_arms import (
-    ArmFigures,
+    ArmSides,
     compare_all_engines,
     compare_arms,
     compare_engines,
@@ -172,7 +173,7 @@ def arms_of(shift: float, engine: str, first_seed: int, seeds: int = 20) -> list
     ]
 
 
-def test_a_shift_of_every_arm_is_found_over_all_arms() -> None:
+def test_a_shift_of_every_arm_is_found_over_all_arms(tmp_path: Path) -> None:
     """No row finds a shift of 0.7 standard deviations; all rows together do."""
     a, b = arms_of(0.0, "numpy", 0), arms_of(-0.7, "torch", 100)
     assert not any(one.relation is Relation.DIFFERS for one in compare(a, b, margin=0.0001))
@@ -181,10 +182,17 @@ def test_a_shift_of_every_arm_is_found_over_all_arms() -> None:
     assert found.shift < -0.5
     assert "B is worse as a whole" in found.message()
     (reverse,) = compare_engines(b, a)
-    assert (reverse.differs, reverse.shift) == (True, pytest.approx(-found.shift))
+    assert reverse.differs
+    assert reverse.shift == pytest.approx(-found.shift)
     (table,) = compare_all_engines([*a, *b])
     assert table.p == found.p
     assert "B is worse as a whole" in arms_table([table]).markdown()
+    training = [
+        replace(run, key=replace(run.key, study="mine"), history=[], figures={"f": 1.0})
+        for run in (*a, *b)
+    ]
+    report, *_ = write_report(training, tmp_path)
+    assert "## Engines\n\n### Engines over all arms" in report.read_text(encoding="utf-8")
     (few,) = compare_engines(a, [run for run in b if run.seed == 100])
     assert "with so few seeds" in few.message()
     assert compare_engines(a[:20], b[:20]) == []
@@ -201,8 +209,7 @@ def test_correlated_arms_do_not_differ_more_often_than_stated() -> None:
         common = generator.normal(size=20)
         figures = [common + 0.5 * generator.normal(size=20) for _ in range(8)]
         arms = [
-            ArmFigures(dict(enumerate(each[:10])), dict(enumerate(each[10:], 50)))
-            for each in figures
+            ArmSides(dict(enumerate(each[:10])), dict(enumerate(each[10:], 50))) for each in figures
         ]
         found += compare_arms(arms, ("a", "b"), 0.05, paired=False, permutations=999).differs
     assert found <= 19
@@ -211,7 +218,7 @@ def test_correlated_arms_do_not_differ_more_often_than_stated() -> None:
 def test_paired_arms_exchange_sides_within_each_seed() -> None:
     """Three arms whose five seeds all drop a little: 2 of 32 exchanges are as extreme."""
     values = NOISE[:5]
-    arms = [ArmFigures(dict(enumerate(values)), dict(enumerate(values - 1e-5)))] * 3
+    arms = [ArmSides(dict(enumerate(values)), dict(enumerate(values - 1e-5)))] * 3
     found = compare_arms(arms, ("a", "b"), 0.05, paired=True)
     assert found.p == pytest.approx(2 / 32, rel=0.1)
     assert found.smallest_p == 2 / 32
