@@ -15,6 +15,7 @@ from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.command import receives
 from dlsys_bench.runs.calibration import jobs_of_training
+from dlsys_bench.runs.callables import runs_named
 from dlsys_bench.runs.module_files import spec_of
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import Store, check_writable, is_text, read, reference_path
@@ -52,14 +53,16 @@ def accept_command(options: AcceptOptions) -> None:
     if not options.why or not options.why.strip():
         raise UserError("--why TEXT states the reason for the change; it is stored with the runs")
     path, old = _baseline(options.target, options.reference)
-    name = old[0].key.study
+    stored = old[0].key.study
+    # The training may have another name here than where it was calibrated.
+    name = stored if Path(options.target).is_file() else options.target
     if not is_training(name):
         raise UserError(f"{name} is a study; `dlsys-bench calibrate {name}` makes its runs")
     for file in (path, options.store):
         check_writable(file)
     new = _trained(name, options)
     runs = accepted(old, new, options.why.strip(), _folder_of(name))
-    replace_runs(path, name, runs)
+    replace_runs(path, stored, runs)
     if options.json:
         emit(dumps({"reference": str(path), "accepted": history(runs)[-1]}, indent=1))
         return
@@ -97,11 +100,11 @@ def _baseline(target: str, reference: Path | None) -> tuple[Path, list[Result]]:
     if not is_text(path):
         raise UserError(f"{path} is a store; a baseline is a text file, NAME.jsonl")
     runs = read(path)
-    names = list(dict.fromkeys(run.key.study for run in runs))
-    name = target if target in names else names[0] if len(names) == 1 else None
-    if name is None:
+    found = runs_named(runs, target)
+    if not found:
+        names = dict.fromkeys(run.key.study for run in runs)
         raise UserError(f"{path} has {', '.join(names) or 'no runs'}: name one of them as TARGET")
-    return path, [run for run in runs if run.key.study == name]
+    return path, found
 
 
 def _folder_of(name: str) -> Path:

@@ -11,11 +11,11 @@ from pathlib import Path
 from dlsys_bench.cli.calibration_summary import lines_of_training
 from dlsys_bench.cli.reference import is_training
 from dlsys_bench.cli.terminal import emit, say
-from dlsys_bench.cli.training import WorkOptions, figures_of, work_of
+from dlsys_bench.cli.training import WorkOptions, work_of
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
-from dlsys_bench.report.display import progress
+from dlsys_bench.report.display import latest_figures, progress
 from dlsys_bench.runs.calibration import (
     FAILURES_TO_STOP,
     Calibration,
@@ -163,7 +163,7 @@ def train_jobs(
     ):
 
         def on_end(job: Job, ended: Result | Failure | None) -> None:
-            latest = f": {figures_of(ended)}" if isinstance(ended, Result) else ""
+            latest = f": {latest_figures(ended)}" if isinstance(ended, Result) else ""
             advance(f"{job.name}{latest}", 1)
             if isinstance(ended, Failure):
                 failures[ended.kind] += 1

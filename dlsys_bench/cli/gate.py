@@ -14,13 +14,13 @@ import click
 
 from dlsys_bench.cli.reference import is_training, reference_of_training, runs_of_training
 from dlsys_bench.cli.terminal import emit, say
-from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, figures_of, work_of
+from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, work_of
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
 from dlsys_bench.report import github
-from dlsys_bench.report.display import PAGE, progress, show
+from dlsys_bench.report.display import PAGE, latest_figures, progress, show
 from dlsys_bench.report.junit import junit
 from dlsys_bench.report.tables import verdict_table
 from dlsys_bench.runs.callables import Train, find_train
@@ -133,7 +133,7 @@ def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> lis
             def on_result(result: Result, arm: str = arm, ran: list[Result] = ran) -> None:
                 options.keep(result)
                 ran.append(result)
-                advance(f"{arm}, {count_of(len(ran), 'seed')}: {figures_of(result)}", 0)
+                advance(f"{arm}, {count_of(len(ran), 'seed')}: {latest_figures(result)}", 0)
 
             def on_epoch(epoch: Epoch, arm: str = arm, ran: list[Result] = ran) -> None:
                 advance(f"{arm}, seed {len(ran) + 1}, epoch {epoch.epoch}", 0)
@@ -162,7 +162,7 @@ def _judge_training(target: str, options: GateOptions, reference: Path) -> Verdi
 
         def on_result(result: Result) -> None:
             options.keep(result)
-            advance(f"{target}, seed {result.seed}: {figures_of(result)}", 1)
+            advance(f"{target}, seed {result.seed}: {latest_figures(result)}", 1)
 
         verdict = gate_training(
             _guarded(train, target),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlsys_bench.attributes import load_attribute, split_target
 from dlsys_bench.errors import UserError
-from dlsys_bench.runs.callables import find_train
+from dlsys_bench.runs.callables import find_train, runs_named
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read, reference_path
 from dlsys_bench.studies.base import Study
@@ -36,19 +36,11 @@ def reference_of_training(target: str, given: Path | None = None) -> Path:
 
 
 def runs_of_training(target: str, path: Path) -> list[Result]:
-    """Return the reference runs of a training in a file.
-
-    If the file holds runs of one training only, under another name of its module, they are its
-    runs. Raises UserError if there are none.
-    """
-    runs = read(path)
-    found = [run for run in runs if run.key.study == target]
-    names = list(dict.fromkeys(run.key.study for run in runs))
-    attribute = split_target(target)[1]
-    same = len(names) == 1 and split_target(names[0])[1] == attribute
-    if not found and not same:
+    """Return the reference runs of a training in a file. Raises UserError if there are none."""
+    found = runs_named(read(path), target)
+    if not found or split_target(found[0].key.study)[1] != split_target(target)[1]:
         raise UserError(
             f"{path} has no runs of {target}: `dlsys-bench calibrate {target} --seeds 20` "
             "creates them"
         )
-    return found or runs
+    return found

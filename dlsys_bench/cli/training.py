@@ -124,14 +124,3 @@ class Advance:
         """Advance by one step at the end of a run that measures, which has no epochs."""
         if result.figures:
             self.advance(self.description, 1)
-
-
-def figures_of(result: Result, most: int = 3) -> str:
-    """The first figures of a run, or those of its last epoch; how it ended if it diverged."""
-    if result.status != "finished":
-        return result.status
-    numbers = {k: v for k, v in result.figures.items() if isinstance(v, int | float)}
-    last = result.last
-    if last is not None and last.test_accuracy is not None:
-        numbers = {"test accuracy": last.test_accuracy} | numbers
-    return ", ".join(f"{name} {value:.4g}" for name, value in list(numbers.items())[:most])

@@ -19,7 +19,12 @@ from dlsys_bench.plugin.fixtures import (
     pytest_itemcollected,
     train_benchmark,
 )
-from dlsys_bench.plugin.options import pytest_addhooks, pytest_addoption, pytest_configure
+from dlsys_bench.plugin.options import (
+    pytest_addhooks,
+    pytest_addoption,
+    pytest_configure,
+    pytest_unconfigure,
+)
 from dlsys_bench.plugin.summary import (
     pytest_report_collectionfinish,
     pytest_sessionfinish,
@@ -39,5 +44,6 @@ __all__ = [
     "pytest_report_collectionfinish",
     "pytest_sessionfinish",
     "pytest_terminal_summary",
+    "pytest_unconfigure",
     "train_benchmark",
 ]

@@ -43,7 +43,9 @@ def dlsys_gate(
 
     A case that cannot be judged is skipped with the reason.
     """
-    return lambda case: dlsys_judge.settle(request, lambda: [dlsys_judge.judge(case)])[0]
+    return lambda case: dlsys_judge.settle(
+        request, lambda: [dlsys_judge.judge_in_test(case, request)]
+    )[0]
 
 
 @pytest.fixture

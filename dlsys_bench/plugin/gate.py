@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 
 import pytest
 
 from dlsys_bench.data import Dataset
 from dlsys_bench.engines.base import Engine
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import NotApplicableError, UserError
 from dlsys_bench.plugin.cases import EngineCase
 from dlsys_bench.plugin.fixtures import is_gate
+from dlsys_bench.plugin.progress import progress_of_test
 from dlsys_bench.plugin.summary import PROPERTY
 from dlsys_bench.provenance import cores
-from dlsys_bench.runs.run import choose_dataset
+from dlsys_bench.runs.run import OnEpoch, choose_dataset
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.base import Case
 from dlsys_bench.text import printable
@@ -71,11 +74,24 @@ class Judge:
             )
         return self.datasets[case.dataset]
 
-    def judge(self, engine_case: EngineCase) -> Verdict:
+    def judge(self, engine_case: EngineCase, on_epoch: OnEpoch | None = None) -> Verdict:
         """Train a case until it passes or fails."""
         engine, tier = self.engine(engine_case.engine), self.config.getoption("dlsys_tier")
         case = engine_case.case.scaled(self.config.getoption("dlsys_scaling"))
-        return gate(case, engine, self.dataset(case), tier=tier, terms=self.terms)
+        data, terms = self.dataset(case), self.terms
+        return gate(case, engine, data, tier=tier, terms=terms, on_epoch=on_epoch)
+
+    def judge_in_test(self, engine_case: EngineCase, request: pytest.FixtureRequest) -> Verdict:
+        """Judge a case, and show the progress of the test."""
+        started = count()
+        with progress_of_test(request, self.terms.max_seeds, "seeds at most") as advance:
+
+            def on_epoch(epoch: Epoch) -> None:
+                # Where a seed starts, the one before it has ended.
+                ended = epoch.epoch == 1 and next(started) > 0
+                advance(f"epoch {epoch.epoch}", int(ended))
+
+            return self.judge(engine_case, on_epoch)
 
     def settle(
         self, request: pytest.FixtureRequest, judge: Callable[[], list[Verdict]]

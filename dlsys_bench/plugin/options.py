@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ MARKERS = (
     "dlsys_study(name): the study, group, or arm whose cases `dlsys_case` iterates over",
     "gate: trains and judges; on every test that takes `dlsys_gate` or `accuracy_gate` (-m gate)",
 )
+
+STDERR = pytest.StashKey[int]()
+"""A descriptor of stderr that pytest does not capture."""
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -82,12 +86,21 @@ def pytest_configure(config: pytest.Config) -> None:
                 check_name(name)
     except UserError as error:
         raise pytest.UsageError(printable(error)) from None
+    with suppress(OSError):  # It may be closed.
+        config.stash[STDERR] = os.dup(2)
     path = config.getoption("dlsys_json")
     if path and not hasattr(config, "workerinput"):
         _empty(Path(path))
     # pytest-benchmark is one of several plugins that offer this fixture.
     if not any(hasattr(plugin, "benchmark") for plugin in config.pluginmanager.get_plugins()):
         config.pluginmanager.register(no_benchmark)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Close the descriptor."""
+    if STDERR in config.stash:
+        os.close(config.stash[STDERR])
+        del config.stash[STDERR]
 
 
 def set_defaults(config: pytest.Config, project: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.table import Table, coloured
+from dlsys_bench.runs.result import Result
 from dlsys_bench.text import one_line
 
 WIDTH = 200
@@ -64,7 +66,7 @@ def show_or_write(table: Table, output: Path | None, width: int = WIDTH) -> None
 
 
 class _Lines:
-    """Progress in plain lines, one every SILENCE seconds: CI services end jobs that are silent."""
+    """Progress in plain lines: CI services end jobs that are silent."""
 
     def __init__(self, total: int, unit: str) -> None:
         self.total, self.unit = total, unit
@@ -84,10 +86,10 @@ class _Lines:
         text = f"{self.done} of {self.total} {self.unit} after {duration(elapsed)}{left}"
         return f"{text}; {one_line(self.description)}" if self.description else text
 
-    def print_until_ended(self) -> None:
-        """Print a line whenever SILENCE seconds have passed."""
-        while not self.ended.wait(SILENCE):
-            click.echo(self.line(), err=True)
+    def write_until_ended(self, write: Callable[[str], None], seconds: float) -> None:
+        """Write a line each time that `seconds` have passed."""
+        while not self.ended.wait(seconds):
+            write(self.line())
 
 
 def duration(seconds: float) -> str:
@@ -99,6 +101,24 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
+def progress_lines(
+    total: int, unit: str, write: Callable[[str], None], seconds: float
+) -> Iterator[Callable[[str, int], None]]:
+    """Write the progress as a line each time that `seconds` have passed, with the time left.
+
+    The context's value is called with a description and the number of steps to advance by.
+    """
+    lines = _Lines(total, unit)
+    printer = threading.Thread(target=lines.write_until_ended, args=(write, seconds), daemon=True)
+    printer.start()
+    try:
+        yield lines.advance
+    finally:
+        lines.ended.set()
+        printer.join()
+
+
+@contextmanager
 def progress(total: int, unit: str = "steps") -> Iterator[Callable[[str, int], None]]:
     """Show the progress on stderr while the context lasts, with the time left.
 
@@ -107,14 +127,8 @@ def progress(total: int, unit: str = "steps") -> Iterator[Callable[[str, int], N
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        lines = _Lines(total, unit)
-        printer = threading.Thread(target=lines.print_until_ended, daemon=True)
-        printer.start()
-        try:
-            yield lines.advance
-        finally:
-            lines.ended.set()
-            printer.join()
+        with progress_lines(total, unit, partial(click.echo, err=True), SILENCE) as advance:
+            yield advance
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -131,3 +145,14 @@ def progress(total: int, unit: str = "steps") -> Iterator[Callable[[str, int], N
         yield lambda description, steps: bar.update(
             task, description=one_line(description), advance=steps
         )
+
+
+def latest_figures(result: Result, most: int = 3) -> str:
+    """The first figures of a run, or those of its last epoch; how it ended if it diverged."""
+    if result.status != "finished":
+        return result.status
+    numbers = {k: v for k, v in result.figures.items() if isinstance(v, int | float)}
+    last = result.last
+    if last is not None and last.test_accuracy is not None:
+        numbers = {"test accuracy": last.test_accuracy} | numbers
+    return ", ".join(f"{name} {value:.4g}" for name, value in list(numbers.items())[:most])

@@ -14,10 +14,10 @@ NONE = "-"
 
 GAP, INDENT = "  ", "  "
 
-Row = Sequence[str]
+Cells = Sequence[str]
 
 
-def fit(columns: Row, rows: Sequence[Row], width: int) -> list[str]:
+def fit(columns: Cells, rows: Sequence[Cells], width: int) -> list[str]:
     """Return the lines of a table, in at most `width` columns where names and figures allow.
 
     A column whose head starts with ">" is aligned to the right. The columns before the first of
@@ -34,7 +34,7 @@ def fit(columns: Row, rows: Sequence[Row], width: int) -> list[str]:
     return _one_line_per_cell(columns, rows, width)
 
 
-def without_empty_columns(columns: Row, rows: Sequence[Row]) -> tuple[Row, list[Row]]:
+def without_empty_columns(columns: Cells, rows: Sequence[Cells]) -> tuple[Cells, list[Cells]]:
     """Return the table without the columns that have no content in any row."""
     kept = [
         at
@@ -48,7 +48,7 @@ def _fits(lines: Sequence[str], width: int) -> bool:
     return max(map(len, lines), default=0) <= width
 
 
-def _one_line_per_row(columns: Row, rows: Sequence[Row]) -> list[str]:
+def _one_line_per_row(columns: Cells, rows: Sequence[Cells]) -> list[str]:
     """Return the heads and the rows, with aligned columns."""
     right = [head.startswith(">") for head in columns]
     cells = [[head.lstrip(">") for head in columns], *rows]
@@ -62,7 +62,7 @@ def _one_line_per_row(columns: Row, rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _labels_above(labels: Sequence[Row], figures: Sequence[str], width: int) -> list[str]:
+def _labels_above(labels: Sequence[Cells], figures: Sequence[str], width: int) -> list[str]:
     """Return each line of figures below the labels of its row."""
     lines = []
     for cells, line in zip(labels, figures, strict=True):
@@ -73,7 +73,7 @@ def _labels_above(labels: Sequence[Row], figures: Sequence[str], width: int) -> 
     return lines
 
 
-def _one_line_per_cell(columns: Row, rows: Sequence[Row], width: int) -> list[str]:
+def _one_line_per_cell(columns: Cells, rows: Sequence[Cells], width: int) -> list[str]:
     """Return the cells that have content, each below the one before, and a blank line after each
     row but the last."""
     heads = [head.lstrip(">") for head in columns]

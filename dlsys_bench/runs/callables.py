@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlsys_bench.attributes import load_attribute
+from dlsys_bench.attributes import load_attribute, split_target
 from dlsys_bench.errors import UserError, type_of
 from dlsys_bench.provenance import commit_of, provenance
 from dlsys_bench.runs.key import CALLABLE, Key
+from dlsys_bench.runs.module_files import is_installed
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Metric
 from dlsys_bench.text import one_line
@@ -38,6 +40,34 @@ def name_of(train: Train) -> str:
     """Return the name by which a training can be found again, "package.module:train"."""
     name = getattr(train, "__qualname__", type(train).__qualname__)
     return f"{getattr(train, '__module__', '?')}:{name}"
+
+
+def target_of(train: Train, folder: Path) -> str:
+    """Return the name by which a command in a folder finds a training: with its module, or with its
+    file where the module is not found from that folder."""
+    module, _, name = name_of(train).partition(":")
+    path = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    if not path.is_file() or is_installed(path):
+        return name_of(train)
+    root = path.parents[module.count(".") + (path.name == "__init__.py")]
+    if root.resolve() == folder.resolve():
+        return name_of(train)
+    shown = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return f"{shown}:{name}"
+
+
+def runs_named(runs: Sequence[Result], target: str) -> list[Result]:
+    """Return the runs of a training in a file of reference runs; none if that is ambiguous.
+
+    The module of the training may have another name than where it was calibrated, such as in
+    another folder.
+    """
+    names = list(dict.fromkeys(run.key.study for run in runs))
+    attribute = split_target(target)[1]
+    of_attribute = [name for name in names if split_target(name)[1] == attribute]
+    choices = ([target] if target in names else [], of_attribute, names)
+    found = next((choice[0] for choice in choices if len(choice) == 1), None)
+    return [run for run in runs if run.key.study == found]
 
 
 def train_once(train: Train, seed: int, name: str | None = None) -> Result:
