@@ -82,7 +82,9 @@ def test_a_change_is_accepted_with_a_reason_and_a_record(
     assert {"python", "numpy"} <= set(record["versions"])
     assert record["when"].startswith("20")
     assert runs[0].provenance["training"]["better"] == {"accuracy": "higher", "loss": "lower"}
-    invoke("baseline", "accept", "mine:train", "--reference", "mine.jsonl", "--why", "again")
+    # The training may have another name here than where it was calibrated.
+    invoke("baseline", "accept", "mine.py:train", "--reference", "mine.jsonl", "--why", "again")
+    assert [run.key.study for run in read("mine.jsonl")] == ["mine.py:train"] * 20
     printed = invoke("baseline", "log", "mine.jsonl").stdout
     assert printed.index("a smaller network") < printed.index("again")
     assert len(json.loads(invoke("baseline", "log", "mine.jsonl", "--json").stdout)) == 2
@@ -165,6 +167,7 @@ def test_a_closure_is_calibrated_by_pytest_and_judged_by_several_metrics(
     assert passed[0]["alpha"] == passed[1]["alpha"] <= 1e-3 / 2
     pytester.makepyfile(test_it=CLOSURE.format(level=0.7))
     failed = str(pytester.runpytest_inprocess(*options).stdout)
+    assert "; closure.jsonl)" in failed  # The path from the folder of the command.
     assert "FAIL: accuracy 0.7" in failed
     assert "FAIL: loss 0.2" in failed
     assert "replay: pytest test_it.py::test_closure" in failed

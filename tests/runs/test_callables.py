@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from results import make_result
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.runs.callables import METRIC, find_train, name_of, stored_figures, train_once
+from dlsys_bench.runs.callables import (
+    METRIC,
+    find_train,
+    name_of,
+    runs_named,
+    stored_figures,
+    target_of,
+    train_once,
+)
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Metric
 
@@ -74,3 +86,40 @@ def test_stored_figures_are_named_after_their_metric() -> None:
     for wrong in (["high"], [0.9, math.nan]):
         with pytest.raises(UserError, match="they have to be numbers, or a file of runs"):
             stored_figures(wrong)  # type: ignore[arg-type]
+
+
+def test_a_command_finds_a_training_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "src" / "nets_of_target"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "small.py").write_text("def train(seed):\n    return seed / 7\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "src"))
+    train = importlib.import_module("nets_of_target.small").train
+    assert target_of(train, tmp_path / "src") == "nets_of_target.small:train"
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        target = target_of(train, folder)
+        assert target.endswith("src/nets_of_target/small.py:train")
+        assert find_train(target) is train
+    assert target_of(np.mean, tmp_path) == name_of(np.mean)  # An installed package.
+
+
+@pytest.mark.parametrize(
+    ("stored", "target", "found"),
+    [
+        (("a:f", "a:g"), "a:g", "a:g"),
+        (("a:f", "a:g"), "folder/a.py:g", "a:g"),
+        (("a:f",), "b:other", "a:f"),
+        (("a:f", "b:f"), "c:f", None),
+        (("a:f", "a:g"), "file.jsonl", None),
+        ((), "a:f", None),
+    ],
+)
+def test_runs_are_found_under_another_name_of_the_module(
+    stored: Sequence[str], target: str, found: str | None
+) -> None:
+    runs = [make_result(study=name) for name in stored]
+    assert [run.key.study for run in runs_named(runs, target)] == ([found] if found else [])
