@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
+from unittest.mock import patch
 
 import hypothesis
 import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, UnsatisfiedAssumption
+from hypothesis.internal.conjecture.providers import HypothesisProvider
 
 from dlsys_bench.conformance.clock import Stopwatch
 from dlsys_bench.conformance.expectation import NOISE, SHARP, Expectation, Scales
@@ -177,7 +180,8 @@ class Search(Generic[T]):
             self._try(example)
 
         try:
-            drawn()
+            with _independent_of_imports():
+                drawn()
         except SearchEndedError:
             for error in (*self.failures[-1:], self.error):
                 if error is not None:
@@ -214,6 +218,21 @@ class Search(Generic[T]):
     def _shrink_seconds(self) -> float:
         shrink = self.trial.options.shrink
         return 2 * self.trial.options.budget if shrink is None else shrink
+
+
+@contextlib.contextmanager
+def _independent_of_imports() -> Iterator[None]:
+    """Keep hypothesis from drawing constants out of the modules that happen to be imported.
+
+    Otherwise a seed would draw other examples in a replay, in a session with other tests, and in an
+    installed package.
+    """
+
+    def draw_none(*_: Any, **__: Any) -> None:
+        return None
+
+    with patch.object(HypothesisProvider, "_maybe_draw_constant", draw_none):
+        yield
 
 
 def _settings(examples: int) -> settings:
