@@ -55,9 +55,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("dlsys_bench.cli.calibrate.train_jobs", train_here)
     options = ("--better", "higher", "--better", "loss=lower", "--output", "mine.jsonl")
     printed = invoke("calibrate", "mine:train", *options).stderr
-    assert "accuracy: 0.8999 ± 0.004, 20 runs" in printed
-    assert "a gate detects a shift of accuracy by 0.0" in printed
-    assert "next: dlsys-bench gate mine:train --reference mine.jsonl --metric accuracy" in printed
+    assert "accuracy: 0.8999 ± 0.004, 20 runs, MDE 0.0" in printed
+    assert "loss: 0.1001 ± 0.004, 20 runs, MDE 0.0" in printed
+    metrics = "--metric accuracy --metric loss"
+    assert f"next: dlsys-bench gate mine:train --reference mine.jsonl {metrics}" in printed
     return tmp_path
 
 
@@ -97,7 +98,11 @@ def test_the_plot_of_the_seeds_has_a_mark_for_each_place() -> None:
 
 
 def test_a_gate_and_its_power_find_the_runs_of_calibrate(folder: Path) -> None:
-    invoke("calibrate", "mine:train")
+    found = json.loads(invoke("calibrate", "mine:train", "--json").stdout)["summary"]
+    accuracy, loss = found["metrics"]
+    assert (accuracy["runs"], len(accuracy["values"]), loss["metric"]) == (20, 20, "loss")
+    assert accuracy["lowest"] < accuracy["mean"] < accuracy["highest"]
+    assert 0 < accuracy["mde"] < 0.03
     arguments = ("mine:train", "--metric", "accuracy")
     power = json.loads(invoke("power", *arguments, "--json").stdout)
     assert (power[0]["study"], power[0]["stored"]) == ("mine:train", 20)

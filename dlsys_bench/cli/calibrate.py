@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlsys_bench.cli.calibration_summary import lines_of_training
+from dlsys_bench.cli.calibration_summary import TrainingSummary, summarise
 from dlsys_bench.cli.reference import is_training
+from dlsys_bench.cli.reuse import Files, Reuse, check_protocols, reusable
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.cli.training import WorkOptions, work_of
 from dlsys_bench.errors import UserError, count_of
@@ -27,9 +28,8 @@ from dlsys_bench.runs.calibration import (
     merge,
     start_workers,
 )
-from dlsys_bench.runs.dependencies import changes_since, summary
 from dlsys_bench.runs.direction import read_better, with_better
-from dlsys_bench.runs.key import CALLABLE, Key
+from dlsys_bench.runs.key import CALLABLE
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import (
     Store,
@@ -40,9 +40,6 @@ from dlsys_bench.runs.store import (
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.verdicts.independence import NO_EFFECT
 from dlsys_bench.verdicts.repeats import repeated_seeds
-
-Files = dict[Path, tuple[str, ...]]
-"""The reference files that jobs belong to, with the arms in order."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class CalibrateOptions(WorkOptions):
     store: Path
     reference: bool
     output: Path | None
-    resume: bool
+    resume: bool | None
     better: tuple[str, ...]
     json: bool
 
@@ -80,26 +77,32 @@ def calibrate_command(options: CalibrateOptions) -> None:
     check_writable(options.store)
     for file in files if options.reference else ():
         check_writable(file)
-    _check_protocols(jobs, files)
+    check_protocols(jobs, files)
     created = not options.store.exists()
     with Store(options.store) as store:
         try:
-            stale = _stale(store, jobs)
-            kept = _stored(store, files) - stale if options.resume else set()
-            left = [job for job in jobs if job.key not in kept]
-            again = bool(stale) or not options.resume
-            found = train_jobs(left, store, options, again)
-            written = _merge(jobs, files, store, options, again) if options.reference else {}
+            reuse = reusable(jobs, files, store, options.resume)
+            left = [job for job in jobs if job.key not in reuse.keys]
+            found = train_jobs(left, store, options, reuse.again)
+            written = _merge(jobs, files, store, options, reuse) if options.reference else {}
         finally:
             if created:
                 store.remove_if_empty()
-    runs = _runs_of_training(jobs, options.store)
+    runs = _runs_of_training(jobs, files, options)
     repeated = _repeated(runs)
-    _report(found, len(jobs), len(jobs) - len(left), options, written)
+    summary = None if repeated else summarise(options.target, runs, next(iter(files)))
+    dates = sorted(run.provenance.get("time", "")[:10] for run in runs if run.key in reuse.keys)
+    counts = _counts(found, len(jobs), len(jobs) - len(left))
+    if options.json:
+        _emit_json(found, counts, options, written, summary, dates)
+    else:
+        _report(found, counts, options, written)
+        if dates:
+            say(f"reused: {count_of(len(dates), 'run')}, trained {_range_of(dates)}")
     if repeated:
         say(f"{options.target}: {repeated}: {NO_EFFECT}")
-    elif runs and not options.json:
-        for line in lines_of_training(options.target, runs, next(iter(files))):
+    elif summary is not None and not options.json:
+        for line in summary.lines():
             say(line)
     sys.exit(2 if found.failures or repeated else 0)
 
@@ -117,37 +120,6 @@ def _jobs(options: CalibrateOptions) -> tuple[list[Job], Files]:
         for case, _, data in work
     }
     return jobs_of_study(work, options.tier, seeds, options.data_dir), files
-
-
-def _check_protocols(jobs: Sequence[Job], files: Files) -> None:
-    """Raise a UserError if a file holds runs of a training that has changed since.
-
-    They would be mistaken for runs from the same distribution as the new ones.
-    """
-    now = {job.key.study: job.key.protocol for job in jobs if job.key.engine == CALLABLE}
-    for file in files if now else ():
-        for run in read(file) if file.exists() else ():
-            if run.key.study not in now:
-                continue
-            changed = changes_since(run)
-            if changed or run.key.protocol != now[run.key.study]:
-                raise UserError(
-                    f"{file} holds runs of an earlier {run.key.study}: "
-                    f"{summary(changed) or 'its code or the version of a package has changed'}; "
-                    "give another --output, or delete the file"
-                )
-
-
-def _stored(store: Store, files: Files) -> set[Key]:
-    """The keys of the runs that the store and the reference files hold."""
-    return store.keys() | {run.key for file in files if file.exists() for run in read(file)}
-
-
-def _stale(store: Store, jobs: Sequence[Job]) -> set[Key]:
-    """The keys of the stored runs of a training whose data files have changed since."""
-    wanted = {job.key for job in jobs if job.key.engine == CALLABLE} & store.keys()
-    runs = store.runs() if wanted else []
-    return {run.key for run in runs if run.key in wanted and changes_since(run)}
 
 
 def train_jobs(
@@ -184,13 +156,13 @@ def train_jobs(
         )
 
 
-def _runs_of_training(jobs: Sequence[Job], path: Path) -> list[Result]:
-    """The stored runs of a calibrated training; none for a study."""
+def _runs_of_training(jobs: Sequence[Job], files: Files, options: CalibrateOptions) -> list[Result]:
+    """The reference runs of a calibrated training, or the stored ones without a reference file;
+    none for a study."""
     keys = {job.key for job in jobs if job.key.engine == CALLABLE}
-    if not keys or not path.exists():
-        return []
-    with Store(path) as store:
-        return [run for run in store.runs() if run.key in keys]
+    sources = list(files) if options.reference else [options.store]
+    found = [run for path in sources if keys and path.exists() for run in read(path)]
+    return [run for run in found if run.key in keys]
 
 
 def _repeated(runs: Sequence[Result]) -> str | None:
@@ -213,19 +185,20 @@ def _say_waiting(jobs: Sequence[Job], store: Store) -> None:
 
 
 def _merge(
-    jobs: Sequence[Job], files: Files, store: Store, options: CalibrateOptions, again: bool
+    jobs: Sequence[Job], files: Files, store: Store, options: CalibrateOptions, reuse: Reuse
 ) -> dict[Path, int]:
     """Merge the runs of the jobs into the reference files; the number of new runs in each."""
-    keys = {job.key for job in jobs}
+    missing = {job.key for job in jobs} - reuse.in_files
     better = read_better(options.better)
-    runs = [with_better(run, better) for run in store.runs() if run.key in keys]
-    again = again or bool(better)
+    runs = [run for run in store.runs() if run.key in missing]
+    if better:  # The directions are stored with the runs that the files hold, too.
+        held = [run for file in files if file.exists() for run in read(file)]
+        runs += [run for run in held if run.key in reuse.in_files]
+    runs = [with_better(run, better) for run in runs]
+    again = reuse.again or bool(better)
     return {
         file: merge(
-            file,
-            [run for run in runs if _file_of(run, options) == file],
-            arms,
-            again=again,
+            file, [run for run in runs if _file_of(run, options) == file], arms, again=again
         )
         for file, arms in files.items()
     }
@@ -235,10 +208,9 @@ def _file_of(run: Result, options: CalibrateOptions) -> Path:
     return options.file_of(run.key.study, run.key.dataset, run.key.tier)
 
 
-def _report(
-    found: Calibration, jobs: int, kept: int, options: CalibrateOptions, written: dict[Path, int]
-) -> None:
-    counts = {
+def _counts(found: Calibration, jobs: int, kept: int) -> dict[str, int]:
+    """The number of runs by what became of them."""
+    return {
         "requested": jobs,
         "already stored": kept,
         "trained": found.trained,
@@ -247,21 +219,45 @@ def _report(
         "failed": len(found.failures),
         "given up": found.given_up,
     }
-    if options.json:
-        report = {name.replace(" ", "_"): count for name, count in counts.items()} | {
-            "store": str(options.store),
-            "reference": {str(file): count for file, count in written.items()},
-            "failures": [failure.to_dict() for failure in found.failures],
-        }
-        emit(dumps(report, indent=1))
-        return
-    always = ("requested", "trained")
+
+
+def _range_of(dates: Sequence[str]) -> str:
+    """The first and the last of sorted dates, in words."""
+    first, last = dates[0] or "at unknown times", dates[-1]
+    return first if first == last or not dates[0] else f"{first} to {last}"
+
+
+def _emit_json(
+    found: Calibration,
+    counts: dict[str, int],
+    options: CalibrateOptions,
+    written: dict[Path, int],
+    summary: TrainingSummary | None,
+    dates: Sequence[str],
+) -> None:
+    report = {name.replace(" ", "_"): count for name, count in counts.items()} | {
+        "store": str(options.store),
+        "reference": {str(file): count for file, count in written.items()},
+        "reused": {"runs": len(dates), "trained": _range_of(dates)} if dates else None,
+        "failures": [failure.to_dict() for failure in found.failures],
+        "summary": summary.to_dict() if summary else None,
+    }
+    emit(dumps(report, indent=1))
+
+
+def _report(
+    found: Calibration,
+    counts: dict[str, int],
+    options: CalibrateOptions,
+    written: dict[Path, int],
+) -> None:
     if found.given_up:
         say(
             f"the first {FAILURES_TO_STOP} runs of a training failed in the same way: "
             f"{count_of(found.given_up, 'run')} of it {'was' if found.given_up == 1 else 'were'} "
             "given up"
         )
+    always = ("requested", "trained")
     shown = [f"{count} {name}" for name, count in counts.items() if count or name in always]
     stored = f"; stored in {options.store}" if options.store.exists() else ""
     say(f"runs: {', '.join(shown)}{stored}")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from statistics import mean, median, stdev
+from typing import Any
 
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import reference_path
-from dlsys_bench.verdicts.acceptance import figures_of
 from dlsys_bench.verdicts.gate import DEFAULT
 from dlsys_bench.verdicts.power import power_of_training
 
@@ -22,41 +23,98 @@ MARKS = " .:*#"
 """The marks of a column of the plot, by the number of runs in it; the last one also of more."""
 
 
-def lines_of_training(name: str, runs: Sequence[Result], path: Path) -> list[str]:
-    """Return the figures of a training, what a gate can detect, and the next command."""
-    metrics = list(dict.fromkeys(metric for run in runs for metric in run.figures))
-    lines = [line for metric in metrics for line in _figure(metric, runs)]
-    if not lines:
-        return []
-    lines.append(f"{median(run.seconds for run in runs):.3g} s per run (median)")
-    try:
-        found = power_of_training(name, runs, metrics[0])
-    except UserError as error:
-        return [*lines, str(error)]
-    shift = found.smallest_shift
+@dataclass(frozen=True)
+class MetricSummary:
+    """The reference runs of one metric.
+
+    `values` maps seeds to figures. `mde` is the smallest shift that a gate detects; None if it
+    detects none, for the reason `obstacle` where that is known.
+    """
+
+    name: str
+    values: dict[int, float]
+    mde: float | None = None
+    obstacle: str | None = None
+
+    def lines(self) -> list[str]:
+        """Return the moments, the MDE, and a plot of the runs between the extremes."""
+        values = list(self.values.values())
+        low, high = min(values), max(values)
+        spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
+        mde = f", MDE {self.mde:.2g}" if self.mde is not None else ""
+        line = f"{self.name}: {mean(values):.5g}{spread}, {count_of(len(values), 'run')}{mde}"
+        plotted = [f"  {low:.5g} |{plot(values)}| {high:.5g}"] * (len(values) > 1)
+        return [line, *plotted, *([self.obstacle] if self.obstacle else [])]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON values."""
+        values = list(self.values.values())
+        return {
+            "metric": self.name,
+            "runs": len(values),
+            "mean": mean(values),
+            "std": stdev(values) if len(values) > 1 else None,
+            "lowest": min(values),
+            "highest": max(values),
+            "mde": self.mde,
+            "obstacle": self.obstacle,
+            "values": {str(seed): value for seed, value in self.values.items()},
+        }
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """The reference runs of a training, and the command that judges it by them."""
+
+    name: str
+    metrics: tuple[MetricSummary, ...]
+    seconds: float
+    command: str
+
+    def lines(self) -> list[str]:
+        """Return the figures of each metric, what they cost, and the next command."""
+        lines = [line for metric in self.metrics for line in metric.lines()]
+        if any(metric.mde is not None for metric in self.metrics):
+            lines.append(
+                f"MDE: the shift that a gate detects (alpha {DEFAULT.alpha:g}, "
+                f"power {1 - DEFAULT.beta:g}, at most {count_of(DEFAULT.max_seeds, 'seed')})"
+            )
+        return [*lines, f"{self.seconds:.3g} s per run (median)", f"next: {self.command}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON values."""
+        return {
+            "training": self.name,
+            "seconds": self.seconds,
+            "metrics": [metric.to_dict() for metric in self.metrics],
+            "next": self.command,
+        }
+
+
+def summarise(name: str, runs: Sequence[Result], path: Path) -> TrainingSummary | None:
+    """Return the summary of the runs of a training in a file; None if none has a figure."""
+    names = list(dict.fromkeys(metric for run in runs for metric in run.figures))
+    metrics = tuple(_summarise(name, runs, metric) for metric in names)
+    if not metrics:
+        return None
     command = ["dlsys-bench", "gate", name]
     if path != reference_path(name):
         command += ["--reference", str(path)]
     if len(metrics) > 1:
-        command += ["--metric", metrics[0]]
-    if isfinite(shift) and shift > 0:
-        command += ["--smallest-shift", f"{shift:.2g}"]
-        lines.append(
-            f"a gate detects a shift of {metrics[0]} by {shift:.2g} or more (MDE: alpha "
-            f"{DEFAULT.alpha:g}, power {1 - DEFAULT.beta:g}, at most "
-            f"{count_of(DEFAULT.max_seeds, 'seed')})"
-        )
-    return [*lines, f"next: {shlex.join(command)}"]
+        command += [word for metric in names for word in ("--metric", metric)]
+    elif (mde := metrics[0].mde) is not None:
+        command += ["--smallest-shift", f"{mde:.2g}"]
+    return TrainingSummary(name, metrics, median(run.seconds for run in runs), shlex.join(command))
 
 
-def _figure(metric: str, runs: Sequence[Result]) -> list[str]:
-    """The moments and the extremes of a figure, and a plot of its runs between the extremes."""
-    values = figures_of(runs, metric)
-    if len(values) < 2:
-        return []
-    low, high = min(values), max(values)
-    line = f"{metric}: {mean(values):.5g} ± {stdev(values):.2g}, {count_of(len(values), 'run')}"
-    return [line, f"  {low:.5g} |{plot(values)}| {high:.5g}"]
+def _summarise(name: str, runs: Sequence[Result], metric: str) -> MetricSummary:
+    values = {run.seed: value for run in runs if (value := run.metric(metric)) is not None}
+    values = dict(sorted(values.items()))
+    try:
+        shift = power_of_training(name, runs, metric).smallest_shift
+    except UserError as error:
+        return MetricSummary(metric, values, obstacle=str(error))
+    return MetricSummary(metric, values, shift if isfinite(shift) and shift > 0 else None)
 
 
 def plot(values: Sequence[float]) -> str:

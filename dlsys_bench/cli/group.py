@@ -21,9 +21,10 @@ from dlsys_bench.options.settings import project_defaults
 
 KEPT = {
     **dict.fromkeys(
-        ("run", "gate", "calibrate", "bench sweep", "bench time-to-accuracy"),
+        ("run", "gate", "bench sweep", "bench time-to-accuracy"),
         "every run that had finished is kept",
     ),
+    "calibrate": "every run that had finished is kept, and --resume uses it",
     "conform": "nothing is kept",
 }
 """What an interrupted command leaves behind."""

@@ -197,7 +197,11 @@ GENERAL: tuple[Option, ...] = (
         File(),
     ),
     Option(
-        "resume", ("calibrate",), "Skip the runs that are there already.", Flag(negative=True), True
+        "resume",
+        ("calibrate",),
+        "Skip the runs that are stored. Default: those of a study; those of a package.module:train "
+        "only if its reference file holds them.",
+        Flag(negative=True),
     ),
     # Conformance.
     Option(

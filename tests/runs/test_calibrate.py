@@ -343,7 +343,7 @@ def cluster(
 def test_cluster_survives_a_lost_worker_and_a_lost_scheduler_can_be_resumed(
     folder: Path,
 ) -> None:
-    arguments = ("mine:train", "--seeds", "20")
+    arguments = ("mine:train", "--seeds", "20", "--resume")
     with cluster(folder) as (address, scheduler, workers):
         process = start(folder, *arguments, "--cluster", address)
         until(lambda: len(stored(folder)) > 2)
@@ -427,14 +427,14 @@ def test_scheduler_lost_with_all_runs_in_flight_is_reported(folder: Path) -> Non
     "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
 def test_killed_command_resumes(folder: Path, how: signal.Signals) -> None:
-    arguments = ("mine:train", "--seeds", "16", "--workers", "2")
+    arguments = ("mine:train", "--seeds", "16", "--workers", "2", "--resume")
     process = start(folder, *arguments)
     until(lambda: len(stored(folder)) > 3)
     if how == signal.SIGINT:
         os.killpg(process.pid, how)
         assert (
-            ended(process, 130).strip()
-            == "dlsys-bench: interrupted; every run that had finished is kept"
+            ended(process, 130).strip() == "dlsys-bench: interrupted; "
+            "every run that had finished is kept, and --resume uses it"
         )
     else:
         process.kill()
@@ -448,7 +448,7 @@ def test_killed_command_resumes(folder: Path, how: signal.Signals) -> None:
 
 @pytest.mark.slow
 def test_two_commands_share_the_work(folder: Path) -> None:
-    arguments = ("mine:train", "--seeds", "20", "--workers", "2")
+    arguments = ("mine:train", "--seeds", "20", "--workers", "2", "--resume")
     processes = [start(folder, *arguments) for _ in range(2)]
     said = [ended(process) for process in processes]
     assert sorted(stored(folder)) == in_reference(folder) == list(range(20))
@@ -459,7 +459,7 @@ def test_two_commands_share_the_work(folder: Path) -> None:
 
 
 def test_reservations_of_a_killed_command_are_taken_over(folder: Path) -> None:
-    arguments = ("mine:train", "--seeds", "12", "--workers", "1")
+    arguments = ("mine:train", "--seeds", "12", "--workers", "1", "--resume")
     first, second = start(folder, *arguments), start(folder, *arguments)
     until(lambda: len(stored(folder)) > 2)
     first.kill()
@@ -475,7 +475,7 @@ def test_command_waits_for_runs_of_another_host(folder: Path) -> None:
     with Store(path) as store:
         (key,) = store.keys()
         assert store.reserve(replace(key, seed=1), Owner("elsewhere", 7, 0.0))
-    process = start(folder, "mine:train", "--seeds", "3", "--workers", "1")
+    process = start(folder, "mine:train", "--seeds", "3", "--workers", "1", "--resume")
     assert process.stderr is not None
     said = process.stderr.readline()
     assert "waiting for 1 run reserved by process 7 on elsewhere" in said
@@ -492,7 +492,7 @@ def test_command_waits_for_runs_of_another_host(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_full_disk_stops_the_command_and_keeps_its_runs(folder: Path) -> None:
-    arguments = ("mine:train", "--seeds", "24", "--workers", "2")
+    arguments = ("mine:train", "--seeds", "24", "--workers", "2", "--resume")
     said = call(folder, *arguments, code=2, how=("-c", LIMITED))
     assert "cannot write results to reports/runs.db" in said
     assert "the runs written before are kept" in said

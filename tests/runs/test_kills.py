@@ -58,7 +58,7 @@ COMMANDS = {
         "gate killed:train --reference reference.jsonl --output gate.jsonl", "gate.jsonl", 2
     ),
     "calibrate": Command(
-        "calibrate killed:train --seeds 8 --workers 2 --store store.db", "store.db", 8
+        "calibrate killed:train --seeds 8 --workers 2 --resume --store store.db", "store.db", 8
     ),
 }
 FAST = ("calibrate", False, 0)

@@ -53,8 +53,13 @@ def test_runs_of_a_training_that_has_changed_do_not_serve(tmp_path: Path) -> Non
         return [run.figures["metric"] for run in read(tmp_path / file)]
 
     assert "2 requested, 2 trained" in call(*arguments, "a.jsonl")
-    # Nothing has changed: the stored runs serve.
-    assert "2 already stored, 0 trained" in call(*arguments, "b.jsonl")
+    # Nothing has changed, but a new file is trained for unless the stored runs are requested.
+    assert "2 requested, 2 trained" in call(*arguments, "b.jsonl")
+    assert "reused: 2 runs, trained 20" in call(*arguments, "b.jsonl")
+    (tmp_path / "b.jsonl").unlink()
+    said = call(*arguments, "b.jsonl", "--resume")
+    assert "2 already stored, 0 trained" in said
+    assert "b.jsonl: 2 new runs reused: 2 runs, trained 20" in said
     (tmp_path / "data.txt").write_text("0.7")
     assert "2 requested, 2 trained" in call(*arguments, "c.jsonl")
     (tmp_path / "helper.py").write_text("def offset(seed):\n    return seed / 500\n")
