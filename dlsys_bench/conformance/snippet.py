@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dlsys_bench.conformance.strategies import describe
+from dlsys_bench.conformance.strategies import describe_model
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import count_of
@@ -28,7 +28,7 @@ def of_batch(
 ) -> str | None:
     """Return the code for one pass over a batch; None if its arrays are too large to print."""
     mode = "training" if batch.training else "inference"
-    about = [_network(model), f"in {mode} mode", *([f"loss {loss.kind}"] if loss else [])]
+    about = [describe_model(model), f"in {mode} mode", *([f"loss {loss.kind}"] if loss else [])]
     arrays: dict[str, ArrayLike] = {"x": batch.x}
     arrays |= {"y": batch.y} if loss else {}
     for index, mask in (batch.masks or {}).items():
@@ -49,14 +49,10 @@ def of_training(
     `arrays` holds x and y in the order in which they are used.
     """
     about = (
-        f"{_network(model)}, loss {recipe.loss.kind}, "
+        f"{describe_model(model)}, loss {recipe.loss.kind}, "
         f"{count_of(steps, 'step')} of {recipe.optimizer} with batches of {recipe.batch_size}"
     )
     return _code(about, arrays, weights, expected)
-
-
-def _network(model: Model) -> str:
-    return f"input {model.input_shape}: {', '.join(map(describe, model.layers))}"
 
 
 def _code(

@@ -18,8 +18,20 @@ from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.errors import SpecError, count_of
 from dlsys_bench.spec.convention import CONVENTIONS, to_convention
+from dlsys_bench.spec.graph import INPUT, Emitter, parallel, serial
 from dlsys_bench.spec.initializers import Initializer
-from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, Activation, Dense, Flatten, Layer, Shape
+from dlsys_bench.spec.layers import (
+    FUNCTIONS,
+    LAYERS,
+    Activation,
+    Add,
+    Concat,
+    Dense,
+    Flatten,
+    Layer,
+    Merge,
+    Shape,
+)
 from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, Optimizer
@@ -58,12 +70,11 @@ class Example(NamedTuple):
     seed: int
 
     def __str__(self) -> str:
-        layers = ", ".join(describe(layer) for layer in self.model.layers)
         mode = "training" if self.batch.training else "inference"
         given = (
             f"{count_of(len(self.batch.x), 'sample')}, {mode}, {self.loss.kind}, seed {self.seed}"
         )
-        return f"input {self.model.input_shape}: {layers}; {given}"
+        return f"{describe_model(self.model)}; {given}"
 
 
 def describe(layer: Layer) -> str:
@@ -75,6 +86,17 @@ def describe(layer: Layer) -> str:
         if value != defaults.get(name) and not isinstance(value, Initializer)
     )
     return f"{layer.kind}({shown})"
+
+
+def describe_model(model: Model) -> str:
+    """Return a model as text: its layers or, if it branches, its nodes with what they take."""
+    parts = [describe(layer) for layer in model.layers]
+    if model.connections is not None:
+        parts = [
+            f"{name} = {part} of {' and '.join(inputs)}"
+            for part, (name, inputs) in zip(parts, model.connections, strict=True)
+        ]
+    return f"input {model.input_shape}: {', '.join(parts)}"
 
 
 def options(choices: Choices) -> st.SearchStrategy[dict[str, Any]]:
@@ -90,17 +112,77 @@ def layers(kind: str, **fixed: Any) -> st.SearchStrategy[Layer]:
 
 
 def accepts(layer: Layer, shape: Shape) -> bool:
-    """Return whether an input shape is suitable for a layer."""
+    """Return whether an input shape, or two inputs of it for a layer that merges, is suitable."""
     try:
-        layer.output_shape(shape)
+        layer.combined_shape([shape] * (2 if layer.merges else 1))
     except SpecError:
         return False
     return True
 
 
+def usable(layer: Layer) -> Layer:
+    """Return a layer, or for a layer that merges a block in which it joins two branches."""
+    if isinstance(layer, Merge):
+        return parallel(serial(), Activation("tanh"), join=layer)
+    return layer
+
+
 def _is_constant(layer: Layer, shape: Shape) -> bool:
     """Return whether a layer's output is the same for all inputs, as a softmax of one value is."""
     return isinstance(layer, Activation) and shape[-1] < FUNCTIONS[layer.function].least_units
+
+
+class _Graph:
+    """A network that is drawn node by node. `shapes` has the shape of each value by name, the
+    latest last."""
+
+    def __init__(self, draw: st.DrawFn, start: Shape, joins: Sequence[str]) -> None:
+        self.draw, self.start, self.joins = draw, start, joins
+        self.emitter = Emitter()
+        self.shapes: dict[str, Shape] = {INPUT: start}
+
+    def add(self, layer: Layer, inputs: Sequence[str]) -> str:
+        """Add a node and return its name."""
+        shape = layer.combined_shape([self.shapes[name] for name in inputs])
+        name = self.emitter.add(layer, tuple(inputs))
+        self.shapes[name] = shape
+        return name
+
+    def grow(self, layer: Layer) -> None:
+        """Add a layer, usually on the latest value, unless it does not accept what it is on."""
+        names = list(reversed(self.shapes))
+        back = self.draw(st.sampled_from((0, 0, 0, 1, 2))) if self.joins else 0
+        first = names[min(back, len(names) - 1)]
+        if layer.merges:
+            shape = self.shapes[first]
+            fits = [name for name in names if self._joins(layer, shape, self.shapes[name])]
+            others = self.draw(st.lists(st.sampled_from(fits), min_size=1, max_size=2))
+            self.add(layer, [first, *others])
+        # Keras warns of a softmax over one value.
+        elif accepts(layer, shape := self.shapes[first]) and not _is_constant(layer, shape):
+            self.add(layer, [first])
+
+    def _joins(self, layer: Layer, *shapes: Shape) -> bool:
+        try:
+            layer.combined_shape(shapes)
+        except SpecError:
+            return False
+        return True
+
+    def close(self, outputs: int) -> Model:
+        """Join all values that nothing takes, and end in a dense layer."""
+        taken = {name for _, inputs in self.emitter.connections for name in inputs}
+        ends = [name for name in self.shapes if name not in taken]
+        ends = [
+            self.add(Flatten(), [name]) if len(self.shapes[name]) > 1 else name for name in ends
+        ]
+        if len(ends) > 1 and Concat.kind not in self.joins:
+            ends = [self.add(Dense(2), [name]) for name in ends]
+        if len(ends) > 1:
+            ends = [self.add(LAYERS[self.joins[-1]].of(), ends)]
+        self.add(Dense(outputs), ends)
+        emitted = self.emitter
+        return Model("drawn", self.start, tuple(emitted.layers), tuple(emitted.connections))
 
 
 @st.composite
@@ -111,21 +193,18 @@ def models(
     kinds: Sequence[str] = tuple(LAYERS),
     functions: Sequence[str] = tuple(FUNCTIONS),
 ) -> Model:
-    """Draw a network of layers that fit, ending in a dense layer of `outputs` (default: 1 to 4)."""
-    shape = start = draw(st.sampled_from(VECTORS + IMAGES if "flatten" in kinds else VECTORS))
-    chain: list[Layer] = []
+    """Draw a network of layers that fit, ending in a dense layer of `outputs` (default: 1 to 4).
+
+    If a kind merges, it may branch. A branching network shrinks to the fewest nodes and towards a
+    chain.
+    """
+    start = draw(st.sampled_from(VECTORS + IMAGES if "flatten" in kinds else VECTORS))
+    graph = _Graph(draw, start, [kind for kind in LAYERS if LAYERS[kind].merges and kind in kinds])
     for _ in range(draw(st.integers(0, most_layers))):
         kind = draw(st.sampled_from(kinds))
         fixed = {"function": draw(st.sampled_from(functions))} if kind == "activation" else {}
-        layer = draw(layers(kind, **fixed))
-        # Keras warns of a softmax over one value.
-        if accepts(layer, shape) and not _is_constant(layer, shape):
-            shape = layer.output_shape(shape)
-            chain.append(layer)
-    if len(shape) == 3:
-        chain.append(Flatten())
-    chain.append(Dense(draw(st.integers(1, 4)) if outputs is None else outputs))
-    return Model("drawn", start, tuple(chain))
+        graph.grow(draw(layers(kind, **fixed)))
+    return graph.close(draw(st.integers(1, 4)) if outputs is None else outputs)
 
 
 @st.composite
@@ -216,28 +295,47 @@ def examples(
 
 
 @st.composite
+def _around(draw: st.DrawFn, layer: Layer, shape: Shape, functions: Sequence[str]) -> Layer:
+    """Draw a layer, or two or three branches that a layer merges."""
+    if not isinstance(layer, Merge):
+        return layer
+    smooth = [name for name, of in FUNCTIONS.items() if not of.kink and of.least_units == 1]
+    branches: list[Layer] = [serial(), *(Activation(name) for name in smooth if name in functions)]
+    if len(shape) == 1:
+        units = shape if isinstance(layer, Add) else (2, 3)
+        branches += map(Dense, units)
+    elif isinstance(layer, Concat):
+        branches += [parallel(serial(), serial(), join=layer)]
+    several = st.lists(st.sampled_from(branches), min_size=2, max_size=3)
+    return parallel(*draw(several), join=layer)
+
+
+@st.composite
 def single_layers(
     draw: st.DrawFn,
     /,
     kind: str,
     *,
     images: bool = True,
+    functions: Sequence[str] = tuple(FUNCTIONS),
     loss: Loss = MeanSquaredError(),  # noqa: B008
     **fixed: Any,
 ) -> Example:
     """Draw a layer below a dense one, with a loss.
 
-    Without `images`, images are drawn only for layers that take nothing else. Half of the inputs
-    are multiples of one half: a max pool then has equal values, and a relu the zero at which it has
-    no derivative.
+    Without `images`, images are drawn only for layers that take nothing else. A layer that merges
+    has branches of these activation `functions` and of dense layers. Half of the inputs are
+    multiples of one half: a max pool then has equal values, and a relu the zero at which it has no
+    derivative.
     """
     layer = draw(layers(kind, **fixed))
     vectors = [shape for shape in VECTORS if accepts(layer, shape)]
     pictures = [shape for shape in IMAGES if accepts(layer, shape)]
     shape = draw(st.sampled_from(pictures + vectors if images or not vectors else vectors))
-    after = (Flatten(),) if len(layer.output_shape(shape)) == 3 else ()
+    block = draw(_around(layer, shape, functions))
+    after = (Flatten(),) if len(Model("drawn", shape, (block,)).output_shape) == 3 else ()
     outputs = 1 if loss.targets == "signs" else 2
-    model = Model("drawn", shape, (layer, *after, Dense(outputs)))
+    model = Model("drawn", shape, (block, *after, Dense(outputs)))
     # A single vector has no variance; torch raises an error for a batch norm of one.
     least = 2 if layer.normalizes and len(shape) == 1 else 1
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(least, 5))

@@ -85,10 +85,10 @@ class Plan:
         """Draw the keep mask of each dropout layer for a step (from 0), by the index of the layer,
         as arrays (batch, ...) of bool."""
         return {
-            index: self._generator(_MASK, index, step).random((batch, *model.shapes[index]))
-            >= layer.drop_rate
-            for index, layer in enumerate(model.layers)
-            if isinstance(layer, Dropout)
+            row.place: self._generator(_MASK, row.place, step).random((batch, *row.shape))
+            >= row.layer.drop_rate
+            for row in model.table
+            if isinstance(row.layer, Dropout)
         }
 
 
@@ -109,19 +109,17 @@ def require_samples(model: Model, samples: int, reason: str) -> None:
 
     The message names the layer and ends with the reason why there is such a batch.
     """
-    for name, layer, shape in zip(model.names, model.layers, model.shapes, strict=False):
-        if samples < (least := layer.least_samples(shape)):
+    for row in model.table:
+        if samples < (least := row.layer.least_samples(row.shape)):
             raise BatchError(
-                f"{name} cannot train on a batch of {count_of(samples, 'sample')}: "
+                f"{row.name} cannot train on a batch of {count_of(samples, 'sample')}: "
                 f"it takes at least {least}, because one value has no unbiased variance; {reason}"
             )
 
 
 def require_batches(model: Model, samples: int, recipe: Recipe, plan: Plan) -> None:
     """Raise BatchError if a batch of a training has too few samples for a layer of the model."""
-    least = max(
-        layer.least_samples(shape) for layer, shape in zip(model.layers, model.shapes, strict=False)
-    )
+    least = max(row.layer.least_samples(row.shape) for row in model.table)
     if least > 1:
         smallest = min(map(min, epoch_batch_sizes(samples, recipe, plan)))
         sizes = f"batches of {recipe.batch_size}" if recipe.batch_sizes is None else "its batches"

@@ -288,14 +288,24 @@ def tables(results: Sequence[Result]) -> list[Table]:
 
 
 def summary_table(model: Model) -> Table:
-    """Return the summary of a model, as Keras prints it: layers, output shapes and parameters."""
-    rows = [
-        (name, title, "(None, " + ", ".join(map(str, shape)) + ")", f"{count:,}")
-        for name, title, shape, count in model.rows()
-    ]
+    """Return the summary of a model, as Keras prints it: layers, output shapes and parameters.
+
+    If the model branches, a column has the inputs of each layer.
+    """
+    branches = model.connections is not None
+    columns = ("layer", "options", *(["inputs"] if branches else []), *SUMMARY_COLUMNS)
+    rows = []
+    for row in model.table:
+        count = sum(tensor.size for tensor in model.tensors_of(row.place))
+        shape = "(None, " + ", ".join(map(str, row.output_shape)) + ")"
+        inputs = [", ".join(row.inputs)] if branches else []
+        rows.append((row.name, row.layer.title(), *inputs, shape, f"{count:,}"))
     counts = model.counts
     title = (
         f"{model.name}: {counts.total:,} parameters, {counts.trainable:,} trainable, "
         f"{counts.non_trainable:,} non-trainable"
     )
-    return Table(title, ("layer", "options", ">output shape", ">parameters"), rows)
+    return Table(title, columns, rows)
+
+
+SUMMARY_COLUMNS = (">output shape", ">parameters")

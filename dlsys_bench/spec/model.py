@@ -1,15 +1,23 @@
-"""The model: a chain of layers, with its shapes, tensors and parameter counts."""
+"""The model: a table of layers and their inputs, with its shapes, tensors and parameter counts."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from dlsys_bench.errors import SpecError
+from dlsys_bench.spec.graph import (
+    INPUT,
+    Connection,
+    Emitter,
+    Serial,
+    Subgraph,
+    chain,
+    check_connections,
+)
 from dlsys_bench.spec.initializers import Fans, Initializer
 from dlsys_bench.spec.layers import Layer, Shape
 from dlsys_bench.spec.record import Record, require
@@ -46,23 +54,49 @@ class Counts(NamedTuple):
     non_trainable: int
 
 
+class TableRow(NamedTuple):
+    """One node of a model: its place, name and layer, what it takes and what it gives.
+
+    `inputs` are the names of what it takes, and `sources` their places in `Model.shapes`: 0 for the
+    input of the model, and place + 1 for the output of a node. `shapes` are those of the inputs.
+    """
+
+    place: int
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...]
+    sources: tuple[int, ...]
+    shapes: tuple[Shape, ...]
+    output_shape: Shape
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the input, the first one of a layer that merges."""
+        return self.shapes[0]
+
+
 @dataclass(frozen=True)
 class Model(Record):
-    """A chain of layers on an input of shape (height, width, channels) or (units,).
+    """Layers on an input of shape (height, width, channels) or (units,).
 
-    Shapes leave out the batch. Layers are named by kind and number: conv2d_1, conv2d_2, dense_1.
-    The output of a classifier are logits; the softmax is part of the loss. Raises SpecError if a
-    layer does not accept the output of the one before it.
+    Shapes leave out the batch. A model is a chain, in which each layer takes the output of the one
+    before, or it branches: `layers` may contain the blocks of `spec.graph`, of which the model
+    holds the nodes. `connections` has the name and the inputs of each node, and is None for a
+    chain. The last node is the output, and every other one is taken by a node after it.
+
+    Nodes are named by kind and number: conv2d_1, conv2d_2, dense_1. The output of a classifier are
+    logits; the softmax is part of the loss. Raises SpecError if a layer does not accept its inputs,
+    or if the connections do not fit.
     """
 
     name: str
     input_shape: Shape
     layers: tuple[Layer, ...]
+    connections: tuple[Connection, ...] | None = field(default=None, metadata={"omit_when": None})
 
     kind: ClassVar[str] = "model"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
         require(
             len(self.input_shape) in (1, 3)
@@ -70,33 +104,69 @@ class Model(Record):
             f"model {self.name!r}: input_shape is {self.input_shape}; "
             "it takes (height, width, channels) or (units,), each from 1",
         )
-        require(len(self.layers) > 0, f"model {self.name!r} has no layers")
-        for layer in self.layers:
-            require(isinstance(layer, Layer), f"model {self.name!r}: {layer!r} is not a layer")
-        _ = self.shapes
+        try:
+            self._connect()
+        except SpecError as error:
+            raise SpecError(f"model {self.name!r}: {error}") from None
+        _ = self.table
+
+    def _connect(self) -> None:
+        """Replace the blocks among the layers by their nodes."""
+        emitter, connections = Emitter(), self.connections
+        Serial(tuple(self.layers)).emit(emitter, INPUT)
+        require(len(emitter.layers) > 0, "there are no layers")
+        if connections is None:
+            connections = tuple(emitter.connections)
+        require(
+            len(connections) == len(emitter.layers),
+            f"there are {len(emitter.layers)} layers, but {len(connections)} connections",
+        )
+        check_connections(connections)
+        object.__setattr__(self, "layers", tuple(emitter.layers))
+        is_chain = connections == chain(self.layers)
+        object.__setattr__(self, "connections", None if is_chain else connections)
+
+    @cached_property
+    def table(self) -> tuple[TableRow, ...]:
+        """Every node, in order."""
+        places, shapes, rows = {INPUT: 0}, [self.input_shape], list[TableRow]()
+        nodes = zip(self.layers, self.connections or chain(self.layers), strict=True)
+        for place, (layer, (name, inputs)) in enumerate(nodes):
+            sources = tuple(places[each] for each in inputs)
+            own = tuple(shapes[source] for source in sources)
+            try:
+                shapes.append(layer.combined_shape(own))
+            except SpecError as error:
+                raise SpecError(
+                    f"model {self.name!r}, layer {place + 1} of {len(self.layers)}: {error}"
+                ) from None
+            rows.append(TableRow(place, name, layer, inputs, sources, own, shapes[-1]))
+            places[name] = place + 1
+        return tuple(rows)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The name of each layer."""
-        seen: Counter[str] = Counter()
-        names = []
-        for layer in self.layers:
-            seen[layer.kind] += 1
-            names.append(f"{layer.kind}_{seen[layer.kind]}")
-        return tuple(names)
+        """The name of each node."""
+        return tuple(row.name for row in self.table)
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """The input shape, followed by the output shape of each layer."""
-        shapes = [self.input_shape]
-        for number, layer in enumerate(self.layers):
-            try:
-                shapes.append(layer.output_shape(shapes[-1]))
-            except SpecError as error:
-                raise SpecError(
-                    f"model {self.name!r}, layer {number + 1} of {len(self.layers)}: {error}"
-                ) from None
-        return tuple(shapes)
+        """The input shape, followed by the output shape of each node."""
+        return (self.input_shape, *(row.output_shape for row in self.table))
+
+    @cached_property
+    def learns(self) -> tuple[bool, ...]:
+        """For the input and each node, whether its value depends on a trainable tensor."""
+        found = [False]
+        for row in self.table:
+            own = bool(row.layer.parameters(row.shape))
+            found.append(own or any(found[source] for source in row.sources))
+        return tuple(found)
+
+    @property
+    def block(self) -> Subgraph:
+        """The nodes as a block of another model."""
+        return Subgraph(self.layers, self.connections or chain(self.layers))
 
     @property
     def output_shape(self) -> Shape:
@@ -105,13 +175,12 @@ class Model(Record):
 
     def tensors_of(self, number: int) -> Iterator[Tensor]:
         """Yield the tensors of a layer, given its position: parameters first, then state."""
-        layer, shape, name = self.layers[number], self.shapes[number], self.names[number]
-        initializers = layer.initializers()
-        for part, trainable in ((layer.parameters(shape), True), (layer.state(shape), False)):
+        _, name, layer, *_ = row = self.table[number]
+        initializers, fans = layer.initializers(), layer.fans(row.shape)
+        parts = (layer.parameters(row.shape), True), (layer.state(row.shape), False)
+        for part, trainable in parts:
             for tensor, size in part.items():
-                yield Tensor(
-                    f"{name}.{tensor}", size, trainable, initializers[tensor], layer.fans(shape)
-                )
+                yield Tensor(f"{name}.{tensor}", size, trainable, initializers[tensor], fans)
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -126,12 +195,3 @@ class Model(Record):
         trainable = sum(tensor.size for tensor in self.tensors if tensor.trainable)
         total = sum(tensor.size for tensor in self.tensors)
         return Counts(total, trainable, total - trainable)
-
-    def rows(self) -> list[tuple[str, str, Shape, int]]:
-        """Return a summary row per layer: name, options, output shape, number of parameters."""
-        return [
-            (name, layer.title(), shape, sum(tensor.size for tensor in self.tensors_of(number)))
-            for number, (name, layer, shape) in enumerate(
-                zip(self.names, self.layers, self.shapes[1:], strict=True)
-            )
-        ]

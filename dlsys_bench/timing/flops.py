@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dlsys_bench.spec.layers import Conv2D, Dense
-from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.model import Model, TableRow
 
 
 def multiply_adds(model: Model) -> list[int]:
@@ -13,27 +13,25 @@ def multiply_adds(model: Model) -> list[int]:
 
     They are 0 for layers without a matrix product.
     """
-    found = []
-    for layer, shape, output in zip(model.layers, model.shapes, model.shapes[1:], strict=False):
-        if isinstance(layer, Conv2D):
-            found.append(math.prod(output) * math.prod(layer.kernel_size) * shape[-1])
-        elif isinstance(layer, Dense):
-            found.append(shape[0] * layer.units)
-        else:
-            found.append(0)
-    return found
+    return [_multiply_adds(row) for row in model.table]
+
+
+def _multiply_adds(row: TableRow) -> int:
+    if isinstance(row.layer, Conv2D):
+        return math.prod(row.output_shape) * math.prod(row.layer.kernel_size) * row.shape[-1]
+    if isinstance(row.layer, Dense):
+        return row.shape[0] * row.layer.units
+    return 0
 
 
 def training_flops(model: Model) -> int:
     """Return the operations of training on one sample, two per multiply-add.
 
     Each matrix product is computed once for the outputs, once for the gradient of the kernel and,
-    if a layer below has parameters, once for the gradient of the inputs. Element-wise work is not
-    counted.
+    if its input depends on parameters, once for the gradient of the inputs. Element-wise work is
+    not counted.
     """
-    total, trainable_below = 0, False
-    for position, count in enumerate(multiply_adds(model)):
-        total += 2 * count * (3 if trainable_below else 2)
-        tensors = model.tensors_of(position)
-        trainable_below = trainable_below or any(tensor.trainable for tensor in tensors)
-    return total
+    return sum(
+        2 * count * (3 if any(model.learns[source] for source in row.sources) else 2)
+        for row, count in zip(model.table, multiply_adds(model), strict=True)
+    )

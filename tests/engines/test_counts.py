@@ -45,9 +45,9 @@ def counted_by_jax(net: Any) -> dict[str, int]:
 
 def counted_by_keras(net: Any) -> dict[str, int]:
     trainable = sum(
-        int(variable.value.shape.num_elements()) for variable in net.sequential.trainable_variables
+        int(variable.value.shape.num_elements()) for variable in net.network.trainable_variables
     )
-    total = net.sequential.count_params()
+    total = net.network.count_params()
     return {
         "params_trainable": trainable,
         "params_non_trainable": total - trainable,

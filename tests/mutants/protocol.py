@@ -26,8 +26,8 @@ MUTANTS = (
         "trace() returns buffers that the next pass overwrites.",
         "shapes/batch_norm",
         "engine",
-        "outputs.append(to_external(x).copy())",
-        "outputs.append(to_external(x))",
+        "return [to_external(y).copy() for y in",
+        "return [to_external(y) for y in",
     ),
     Mutant(
         "predict_writes_into_its_input",
@@ -129,9 +129,10 @@ MUTANTS = (
         "shows it.",
         "forward/batch_norm",
         "engine",
-        "                outputs.append(to_external(x).copy())\n",
-        "                outputs.append(to_external(x).copy())\n"
-        "            moved = net.state.copy()\n        net.state[...] = moved\n",
+        "return [to_external(y).copy() for y in net.outputs(self._inward(x), training)]",
+        "outputs = [to_external(y).copy() for y in net.outputs(self._inward(x), training)]\n"
+        "            moved = net.state.copy()\n        net.state[...] = moved\n"
+        "        return outputs",
     ),
     Mutant(
         "gradients_ignore_masks",
@@ -146,8 +147,8 @@ MUTANTS = (
         "trace() runs in inference mode and ignores that of the batch.",
         "forward/batch_norm",
         "engine",
-        "x = rule.forward(x, training)",
-        "x = rule.forward(x, False)",
+        "net.outputs(self._inward(x), training)]",
+        "net.outputs(self._inward(x), False)]",
     ),
     Mutant(
         "predict_in_training_mode",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutants import (
     blind,
+    branching,
     convolution,
     dropout,
     initializers,
@@ -26,6 +27,7 @@ MUTANTS: dict[str, Mutant] = {
     mutant.name: mutant
     for table in (
         layers.MUTANTS,
+        branching.MUTANTS,
         convolution.MUTANTS,
         normalization.MUTANTS,
         dropout.MUTANTS,

@@ -11,6 +11,32 @@ def _torch(name: str, what: str, check: str, file: str, old: str, new: str) -> M
 
 MUTANTS = (
     _torch(
+        "concat_of_columns",
+        "Images are joined along the columns.",
+        "shapes/concat",
+        "modules",
+        "torch.cat(inputs, dim=1)",
+        "torch.cat(inputs, dim=-1)",
+    ),
+    _torch(
+        "add_of_two",
+        "An addition leaves out inputs beyond the second.",
+        "forward/add",
+        "modules",
+        "sum(inputs[1:], inputs[0])",
+        "sum(inputs[1:2], inputs[0])",
+    ),
+    _torch(
+        "merge_takes_the_node_before",
+        "The last input of a merge is the output of the node before it.",
+        "forward/add",
+        "modules",
+        "inputs = [values[source] for source in row.sources]",
+        "inputs = [values[source] for source in row.sources]\n"
+        "            if row.layer.merges and values[-1].shape == inputs[-1].shape:\n"
+        "                inputs[-1] = values[-1]",
+    ),
+    _torch(
         "kernel_not_permuted",
         "A convolution's kernel keeps the order of its axes but for the first two.",
         "shapes/conv2d",

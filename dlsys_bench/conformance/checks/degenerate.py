@@ -38,10 +38,13 @@ from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan, require_samples
 from dlsys_bench.errors import BatchError, UserError, count_of
 from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.graph import parallel, serial
 from dlsys_bench.spec.layers import (
     Activation,
+    Add,
     AveragePool,
     BatchNorm,
+    Concat,
     Conv2D,
     Dense,
     Dropout,
@@ -71,11 +74,15 @@ class Smallest(NamedTuple):
     @property
     def requires(self) -> list[str]:
         """The layers and functions of the case."""
-        functions = [x.function for x in self.layers if isinstance(x, Activation)]
-        return [*(f"layer:{x.kind}" for x in self.layers), *(f"function:{x}" for x in functions)]
+        layers = self.model.layers
+        functions = [x.function for x in layers if isinstance(x, Activation)]
+        return [*(f"layer:{x.kind}" for x in layers), *(f"function:{x}" for x in functions)]
 
 
 PIXEL = (Conv2D(2, (1, 1)), Conv2D(2, (3, 3), padding="same"), Flatten(), Dense(2))
+
+TWICE = parallel(serial(), serial(), join=Add())
+THRICE = parallel(Dense(1), serial(), serial(), join=Concat())
 
 SMALLEST: dict[str, Smallest] = {
     "one-sample": Smallest((3,), (Dense(2), Dense(2)), samples=1, batch_size=1),
@@ -96,6 +103,8 @@ SMALLEST: dict[str, Smallest] = {
     "batch_norm-of-a-last-one": Smallest((3,), (BatchNorm(), Dense(2)), samples=5, batch_size=4),
     "batch_norm-of-one-image": Smallest((2, 1, 2), (BatchNorm(), Flatten(), Dense(2)), 1, 1),
     "batch_norm-of-one-pixel": Smallest((1, 1, 2), (BatchNorm(), Flatten(), Dense(2)), 3, 2),
+    "add-of-one-value-twice": Smallest((1,), (TWICE, Dense(1), TWICE)),
+    "concat-of-one-value-thrice": Smallest((1,), (Dense(1), THRICE, Dense(1))),
 }
 """The smallest cases of the layers, and of batches, by the subject of their checks."""
 

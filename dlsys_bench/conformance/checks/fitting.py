@@ -17,6 +17,7 @@ from dlsys_bench.conformance.checks.subjects import (
     LayerSubject,
     convention_of,
     is_smooth,
+    networks,
     norm_if_available,
     requires,
     single_layers,
@@ -40,7 +41,7 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Layer
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Layer
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Optimizer
@@ -73,22 +74,40 @@ def layers(trial: Trial, subject: LayerSubject) -> None:
 
 
 def _compare_layer(trial: Trial, subject: LayerSubject, example: Example) -> None:
-    seed, samples = example.seed, len(example.batch.x)
-    convention = convention_of(trial, example.model)
-    below = norm_if_available(trial)
-    model = Model("drawn", example.model.input_shape, (*below, *example.model.layers))
-    model = to_convention(convention, model)
+    layers = (*norm_if_available(trial), example.model.block)
+    model = Model("drawn", example.model.input_shape, layers)
+    model = to_convention(convention_of(trial, example.model), model)
+    _compare_fit(trial, example._replace(model=model), 0.01)
+
+
+def _compare_fit(trial: Trial, example: Example, rate: float) -> None:
+    """Compare two steps of a network on the batch of an example."""
+    model, seed, samples = example.model, example.seed, len(example.batch.x)
     weights = strategies.nonzero_weights(model, seed)
     masks = Plan(seed).masks(model, 0, samples)
     batch = example.batch._replace(masks=masks, training=True)
-    assume(is_smooth(trial, example._replace(model=model, weights=weights, batch=batch)))
-    recipe = Recipe(SGD(0.01), batch_size=samples, epochs=2, shuffle=False, loss=example.loss)
-    recipe = supported(trial, recipe, convention=convention)
+    assume(is_smooth(trial, example._replace(weights=weights, batch=batch)))
+    recipe = Recipe(SGD(rate), batch_size=samples, epochs=2, shuffle=False, loss=example.loss)
+    recipe = supported(trial, recipe, convention=convention_of(trial, model))
     # Native masks are random.
-    for parity in (True, False) if trial.native and subject.layer is not Dropout else (True,):
+    for parity in (True, False) if trial.native and not masks else (True,):
         plan = Plan(seed, parity=parity)
         training = TrainingCase(model, weights, Samples(batch.x, batch.y), recipe, plan)
         compare_updates(trial, training, 2)
+
+
+@check("trajectory", "fit-network")
+def drawn_networks(trial: Trial) -> None:
+    """Two steps of networks of up to six layers, which may branch, with any loss.
+
+    Why: A training step computes no gradient that nothing needs, and in a branching network it is
+    easy to leave out one that something needs.
+    Broken by: An engine whose training step passes no gradient into a branch that lies beside one
+    without parameters.
+    Fix: Compare the gradient in `fit` with that of `gradients` for the example, and look at what
+    `fit` leaves out.
+    """
+    trial.search(networks(trial), lambda example: _compare_fit(trial, example, 0.05), examples=12)
 
 
 @check_each("trajectory", VARIANTS, requires=requires_native, prefix="native-")

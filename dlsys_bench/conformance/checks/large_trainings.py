@@ -42,7 +42,7 @@ from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken
 from dlsys_bench.conformance.oracle.kinks import GAPS
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
-from dlsys_bench.conformance.strategies import accepts
+from dlsys_bench.conformance.strategies import accepts, usable
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
@@ -201,12 +201,12 @@ def _every_layer(trial: Trial) -> list[Layer]:
     Their inputs lie on a grid, so rounding decides no maximum and no sign.
     """
     subjects = [s for s in SUBJECTS.values() if not trial.lacks.intersection(s.requires)]
-    shape, chain = _input(trial), []
+    shape, chain = _input(trial), list[Layer]()
     # Reversed, since a relu leaves nothing for a leaky relu to do.
     for layer in sorted(map(large_layer, reversed(subjects)), key=_place):
         if accepts(layer, shape):
-            shape = layer.output_shape(shape)
-            chain.append(layer)
+            chain.append(usable(layer))
+            shape = Model("large", shape, (chain[-1],)).output_shape
     return chain
 
 

@@ -20,6 +20,7 @@ from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.spec.graph import parallel, residual
 from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,
@@ -73,6 +74,13 @@ def _mlp_dropout_batch_norm() -> tuple[Layer, ...]:
     return *first, *second, Dense(3)
 
 
+def _residual() -> tuple[Layer, ...]:
+    inner = (BatchNorm(), RELU, Conv2D(2, (3, 3), padding="same"))
+    pools = parallel(MaxPool(), AveragePool())
+    down = residual(*inner, Conv2D(3, (3, 3), (2, 2), "same"), shortcut=Conv2D(3, (1, 1), (2, 2)))
+    return Conv2D(2, (3, 3), padding="same"), residual(*inner), down, pools, Flatten(), Dense(3)
+
+
 MLP = TrajectoryNetwork(Model("mlp", (6,), (Dense(8), RELU, Dense(6), RELU, Dense(3))), Adam(0.01))
 MLP_DROPOUT_BATCH_NORM = TrajectoryNetwork(
     Model("mlp-dropout-batch_norm", (6,), _mlp_dropout_batch_norm()), Adam(0.01)
@@ -81,10 +89,11 @@ LENET5_TANH = TrajectoryNetwork(
     Model("lenet5-tanh", (8, 8, 1), _lenet5_tanh()), SGD(0.1, momentum=0.9)
 )
 LENET5_RELU = TrajectoryNetwork(Model("lenet5-relu", (8, 8, 1), _lenet5_relu()), RMSprop(0.003))
+RESIDUAL = TrajectoryNetwork(Model("residual", (8, 8, 1), _residual()), SGD(0.05, momentum=0.9))
 
 NETWORKS = {
     network.model.name: network
-    for network in (MLP, MLP_DROPOUT_BATCH_NORM, LENET5_TANH, LENET5_RELU)
+    for network in (MLP, MLP_DROPOUT_BATCH_NORM, LENET5_TANH, LENET5_RELU, RESIDUAL)
 }
 
 

@@ -20,7 +20,13 @@ from dlsys_bench.conformance.checks.networks import many_tensors, mild_weights
 from dlsys_bench.conformance.checks.subjects import SUBJECTS, LayerSubject
 from dlsys_bench.conformance.checks.support import example_loss, trainable
 from dlsys_bench.conformance.expectation import magnitude
-from dlsys_bench.conformance.strategies import Example, accepts, nonzero_weights, targets
+from dlsys_bench.conformance.strategies import (
+    Example,
+    accepts,
+    nonzero_weights,
+    targets,
+    usable,
+)
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Array, Plan
@@ -70,7 +76,7 @@ def large_examples(trial: Trial, subject: LayerSubject) -> list[Example]:
     for shape, samples in sizes:
         after = (Flatten(),) if len(shape) == 3 and layer.kind != "flatten" else ()
         if accepts(layer, shape) and ("flatten" in trial.kinds or not after):
-            model = Model("large", shape, (layer, *after, Dense(3)))
+            model = Model("large", shape, (usable(layer), *after, Dense(3)))
             found.append(random_example(trial, model, samples))
     return found
 

@@ -54,9 +54,13 @@ def requires(subject: LayerSubject) -> list[str]:
 
 def single_layers(trial: Trial, subject: LayerSubject, **fixed: Any) -> st.SearchStrategy[Example]:
     """Return a strategy for a layer below a dense one, in a convention of the engine."""
-    images = "flatten" in trial.kinds
     drawn = strategies.single_layers(
-        subject.kind, images=images, loss=example_loss(trial), **subject.options, **fixed
+        subject.kind,
+        images="flatten" in trial.kinds,
+        functions=trial.functions if "activation" in trial.kinds else (),
+        loss=example_loss(trial),
+        **subject.options,
+        **fixed,
     )
     return in_conventions(trial, drawn)
 

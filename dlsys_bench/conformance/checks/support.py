@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.graph import serial
 from dlsys_bench.spec.initializers import INITIALIZERS, Fans, Initializer
 from dlsys_bench.spec.layers import (
     FUNCTIONS,
@@ -39,9 +40,12 @@ Lacks = Collection[str]
 SIMILAR: Mapping[str, type[Layer]] = {MaxPool.kind: AveragePool, AveragePool.kind: MaxPool}
 """The layer that may stand in the place of another, with the same options."""
 
-NEEDED = ("dense", "conv2d", "flatten")
+NEEDED = ("dense", "conv2d", "flatten", "add", "concat")
 """The kinds of layers that cannot be left out of a network, because the shapes depend on them. The
 checks that contain one require it."""
+
+LEFT_OUT = serial()
+"""The identity, in the place of a layer that is left out."""
 
 LOSS_ORDER = ("values", "labels", "signs")
 """The kinds of targets, those first that suit any number of outputs."""
@@ -142,18 +146,25 @@ def _activation(lacks: Lacks, layer: Activation) -> Activation:
 
 def _model(lacks: Lacks, model: Model) -> Model:
     kept: list[Layer] = []
-    for layer in model.layers:
-        steady = bool(kept) and f"optimizer:{SGD.kind}" in lacks
-        found: Layer | None = layer
+    for row in model.table:
+        found = layer = row.layer
         if _is_missing(lacks, layer) and layer.kind not in NEEDED:
             other = SIMILAR.get(layer.kind)
             same = {f.name: getattr(layer, f.name) for f in fields(layer)}
-            found = other.of(**same) if other and not _is_missing(lacks, other) else None
-        if steady and isinstance(found, BatchNorm) and getattr(kept[-1], "use_bias", False):
-            # Such a bias has a gradient of rounding errors, of which Adam makes whole steps.
-            kept[-1] = replace(kept[-1], use_bias=False)  # type: ignore[call-arg]
-        kept += [] if found is None else [found]
-    return replace(model, layers=tuple(kept))
+            found = other.of(**same) if other and not _is_missing(lacks, other) else LEFT_OUT
+        if isinstance(found, BatchNorm) and f"optimizer:{SGD.kind}" in lacks:
+            _leave_out_bias(model, kept, row.sources[0])
+        kept.append(found)
+    return replace(model, layers=(replace(model.block, layers=tuple(kept)),), connections=None)
+
+
+def _leave_out_bias(model: Model, kept: list[Layer], source: int) -> None:
+    """Leave out the bias below a batch norm. It has a gradient of rounding errors, of which Adam
+    makes whole steps."""
+    while source and kept[source - 1] == LEFT_OUT:
+        source = model.table[source - 1].sources[0]
+    if source and getattr(kept[source - 1], "use_bias", False):
+        kept[source - 1] = replace(kept[source - 1], use_bias=False)  # type: ignore[call-arg]
 
 
 def _is_missing(lacks: Lacks, layer: Layer | type[Layer]) -> bool:

@@ -7,17 +7,21 @@ complex: comparisons use the real parts, and the imaginary parts carry the deriv
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
+from dlsys_bench.errors import SpecError
 from dlsys_bench.spec import layers, losses
 from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.record import Record
 
 ComplexArray = Any
 """An array of complex or real numbers. numpy's stubs lose its type at every operation."""
+
+T = TypeVar("T")
 
 ComplexTensors = Mapping[str, ComplexArray]
 """ComplexTensors (P, ...) by name: of a model by their full names, or of one layer by their own."""
@@ -145,6 +149,20 @@ def _activation(
     return FUNCTIONS[layer.function](x, layer.negative_slope)
 
 
+def _add(
+    layer: layers.Add, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
+    return sum(x[1:], x[0])
+
+
+def _concat(
+    layer: layers.Concat, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
+    sets = max(map(len, x))
+    every = [np.broadcast_to(each, (sets, *each.shape[1:])) for each in x]
+    return np.concatenate(every, axis=-1)
+
+
 FORWARD: dict[
     str, Callable[[Any, ComplexArray, ComplexTensors, int, ForwardPass], ComplexArray]
 ] = {
@@ -156,6 +174,8 @@ FORWARD: dict[
     "flatten": _flatten,
     "dense": _dense,
     "activation": _activation,
+    "add": _add,
+    "concat": _concat,
 }
 
 
@@ -163,17 +183,28 @@ def forward(
     model: Model, tensors: ComplexTensors, x: ComplexArray, here: ForwardPass
 ) -> list[ComplexArray]:
     """Return the output (P, N, ...) of every layer, and store the statistics in `here`."""
-    outputs = []
-    for place, (layer, name) in enumerate(zip(model.layers, model.names, strict=True)):
-        shape = model.shapes[place]
+    values = [x]
+    for row in model.table:
+        layer, place = row.layer, row.place
         own = {
-            tensor: tensors[f"{name}.{tensor}"]
-            for tensor in (*layer.parameters(shape), *layer.state(shape))
+            tensor: tensors[f"{row.name}.{tensor}"]
+            for tensor in (*layer.parameters(row.shape), *layer.state(row.shape))
         }
+        inputs = [values[source] for source in row.sources]
+        taken = inputs if layer.merges else inputs[0]
+        y = definition(FORWARD, layer)(layer, taken, own, place, here)
         # All sets of tensors share the roundings, as they share the function.
-        x = here.rounding.array(FORWARD[layer.kind](layer, x, own, place, here), axes=1)
-        outputs.append(x)
-    return outputs
+        values.append(here.rounding.array(y, axes=1))
+    return values[1:]
+
+
+def definition(table: Mapping[str, T], record: Record) -> T:
+    """Return the definition of a record. Raises SpecError if the oracle has none."""
+    if record.kind not in table:
+        raise SpecError(
+            f"the oracle has no definition of {record.kind!r}: it goes into conformance/oracle/"
+        )
+    return table[record.kind]
 
 
 def _cross_entropy(outputs: ComplexArray, y: ComplexArray) -> ComplexArray:
@@ -204,7 +235,7 @@ LOSSES: dict[str, Callable[[ComplexArray, ComplexArray], ComplexArray]] = {
 
 def loss_value(loss: losses.Loss, outputs: ComplexArray, y: ComplexArray) -> ComplexArray:
     """Return the loss (P,) of outputs (P, N, K)."""
-    return LOSSES[loss.kind](outputs, y)
+    return definition(LOSSES, loss)(outputs, y)
 
 
 def accuracy(loss: losses.Loss, outputs: ComplexArray, y: ComplexArray) -> float | None:

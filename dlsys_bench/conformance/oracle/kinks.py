@@ -41,9 +41,9 @@ def kink_distance(model: Model, x: Array, outputs: list[Array]) -> float:
     count: they come from units that are dropped or dead, and a small change of the weights leaves
     them so.
     """
-    nearest = np.inf
-    for layer, given in zip(model.layers, [x, *outputs], strict=False):
-        if layer.kind in GAPS:
-            gaps = GAPS[layer.kind](layer, given)
+    nearest, values = np.inf, [x, *outputs]
+    for row in model.table:
+        if row.layer.kind in GAPS:
+            gaps = GAPS[row.layer.kind](row.layer, values[row.sources[0]])
             nearest = min(nearest, float(gaps[gaps > 0].min(initial=np.inf)))
     return nearest

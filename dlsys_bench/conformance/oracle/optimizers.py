@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dlsys_bench.conformance.oracle.forward import ComplexArray
+from dlsys_bench.conformance.oracle.forward import ComplexArray, definition
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 
@@ -86,4 +86,4 @@ def updated(
     rounding: Rounding = EXACT,
 ) -> ComplexArray:
     """Return the tensor w after update t (from 1) for the gradient g, and update the state."""
-    return UPDATES[optimizer.kind](optimizer, w, g, rate, t, state, rounding)
+    return definition(UPDATES, optimizer)(optimizer, w, g, rate, t, state, rounding)

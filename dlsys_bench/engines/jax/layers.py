@@ -16,10 +16,11 @@ JaxTensors = dict[str, Array]
 
 
 class Call(NamedTuple):
-    """The arguments of a layer: a batch (N, *shape), the tensors of the layer ("kernel", "bias",
-    ...), the mode, and what a dropout layer keeps, (N, *shape) of bool, or None for everything."""
+    """The arguments of a layer: a batch (N, *shape), or a list of them for a layer that merges, the
+    tensors of the layer ("kernel", "bias", ...), the mode, and what a dropout layer keeps,
+    (N, *shape) of bool, or None for everything."""
 
-    x: Array
+    x: Any
     shape: layers.Shape
     tensors: JaxTensors
     training: bool
@@ -76,6 +77,8 @@ RULES: dict[type[layers.Layer], Callable[[Any, Call], Array]] = {
     layers.Flatten: lambda layer, call: call.x.reshape(len(call.x), -1),
     layers.Dense: _dense,
     layers.Activation: lambda layer, call: ACTIVATIONS[layer.function](layer, call.x),
+    layers.Add: lambda layer, call: sum(call.x[1:], call.x[0]),
+    layers.Concat: lambda layer, call: jnp.concatenate(call.x, axis=-1),
 }
 
 

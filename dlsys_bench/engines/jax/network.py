@@ -64,13 +64,13 @@ def bare_model(model: Model) -> Model:
 def draw(model: Model, key: Array, batch: int) -> dict[int, Array]:
     """Draw the keep mask of each dropout layer for a batch from a key, by the layer's index."""
     return {
-        index: jax.random.bernoulli(
-            jax.random.fold_in(key, index),
-            np.float32(1.0 - layer.drop_rate),
-            (batch, *model.shapes[index]),
+        row.place: jax.random.bernoulli(
+            jax.random.fold_in(key, row.place),
+            np.float32(1.0 - row.layer.drop_rate),
+            (batch, *row.shape),
         )
-        for index, layer in enumerate(model.layers)
-        if isinstance(layer, Dropout) and layer.drop_rate > 0
+        for row in model.table
+        if isinstance(row.layer, Dropout) and row.layer.drop_rate > 0
     }
 
 
@@ -78,23 +78,22 @@ def forward(
     model: Model, tensors: JaxTensors, x: Array, masks: JaxMasks, training: bool
 ) -> tuple[list[Array], JaxTensors]:
     """Compute the output of every layer, and the state after the batch."""
-    outputs: list[Array] = []
+    values = [x]
     moved: JaxTensors = {}
-    for index, (name, layer, shape) in enumerate(
-        zip(model.names, model.layers, model.shapes, strict=False)
-    ):
-        prefix = name + "."
+    for row in model.table:
+        prefix = row.name + "."
         own = {
             full.removeprefix(prefix): tensor
             for full, tensor in tensors.items()
             if full.startswith(prefix)
         }
-        x, state = apply(
-            layer, Call(x, shape, own, training, masks.get(index) if training else None)
-        )
+        inputs = [values[source] for source in row.sources]
+        taken = inputs if row.layer.merges else inputs[0]
+        kept = masks.get(row.place) if training else None
+        y, state = apply(row.layer, Call(taken, row.shape, own, training, kept))
         moved |= {prefix + part: value for part, value in state.items()}
-        outputs.append(x)
-    return outputs, moved
+        values.append(y)
+    return values[1:], moved
 
 
 def loss_of(

@@ -108,7 +108,7 @@ class KerasEngine(Engine):
                     if short
                     else part
                 )
-                parts.append(net.sequential.predict_on_batch(filled)[: len(part)])
+                parts.append(net.network.predict_on_batch(filled)[: len(part)])
         return np.concatenate(parts)
 
     def gradients(self, net: KerasNetwork, batch: Batch, loss: Loss) -> Gradients:
@@ -119,7 +119,7 @@ class KerasEngine(Engine):
 
         check_targets(loss, batch.y, net.model.output_shape)
         loss_of = LOSSES[type(loss)](self.dtype)
-        network = net.sequential
+        network = net.network
         with self._device(), net.with_masks(batch.masks):
             y = keras.ops.convert_to_tensor(
                 targets(loss, batch.y, net.model.output_shape[-1], self.dtype)
@@ -134,9 +134,8 @@ class KerasEngine(Engine):
             x = keras.ops.convert_to_tensor(np.asarray(batch.x, self.dtype))
             trained = [keras.ops.copy(variable) for variable in network.trainable_variables]
             value, _, (dx, *found) = BACKENDS[self.backend].differentiate(forward, [x, *trained])
-        weights = {
-            name: _array(gradient) for name, gradient in zip(net.trained, found, strict=True)
-        }
+        by_name = dict(zip(net.trained, found, strict=True))
+        weights = {t.name: _array(by_name[t.name]) for t in net.model.tensors if t.trainable}
         return Gradients(float(value), weights, _array(dx))
 
     def trace(self, net: KerasNetwork, batch: Batch) -> list[Array]:
@@ -184,7 +183,7 @@ class KerasEngine(Engine):
                 # the optimiser.
                 callback = EpochCallback(net, epoch)
                 numbers = {"initial_epoch": epoch.number - 1, "epochs": epoch.number}
-                net.sequential.fit(**batches, **numbers, verbose=0, callbacks=[callback])
+                net.network.fit(**batches, **numbers, verbose=0, callbacks=[callback])
             yield callback.ended
 
 

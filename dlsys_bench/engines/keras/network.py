@@ -1,5 +1,5 @@
 # mypy: disallow-subclassing-any=False
-"""A model as a keras.Sequential. This module imports keras, so it is imported only after an engine
+"""A model as a keras.Model. This module imports keras, so it is imported only after an engine
 has started its backend."""
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
         layer.units, use_bias=layer.use_bias, **options
     ),
     layers.Activation: _activation,
+    layers.Add: lambda layer, **options: keras.layers.Add(**options),
+    layers.Concat: lambda layer, **options: keras.layers.Concatenate(-1, **options),
 }
 
 SCALED: dict[type[initializers.Initializer], Any] = {
@@ -106,31 +108,32 @@ def initializer(tensor: Tensor, seed: int) -> Any:
 
 
 class KerasNetwork:
-    """A keras.Sequential with the names of the model's layers, and its tensors by the model's
+    """A functional keras.Model with the names of the model's layers, and its tensors by the model's
     names."""
 
     def __init__(self, model: Model, dtype: str, seed: int) -> None:
         self.model = model
         self.layers = []
         self.tensors: dict[str, Any] = {}
-        for index, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
+        values = [keras.Input(model.input_shape, dtype=dtype)]
+        for row in model.table:
             starts = {
                 f"{tensor.name.split('.')[1]}_initializer": initializer(
-                    tensor, derive_seed(seed, index, number)
+                    tensor, derive_seed(seed, row.place, number)
                 )
-                for number, tensor in enumerate(model.tensors_of(index))
+                for number, tensor in enumerate(model.tensors_of(row.place))
             }
-            self.layers.append(LAYERS[type(layer)](layer, name=name, dtype=dtype, **starts))
-        self.sequential = keras.Sequential(
-            [keras.Input(model.input_shape, dtype=dtype), *self.layers]
-        )
-        self.every_layer = keras.Model(
-            self.sequential.inputs[0], [layer.output for layer in self.layers]
-        )
-        for index, layer in enumerate(self.layers):
-            for tensor in model.tensors_of(index):
+            layer = LAYERS[type(row.layer)](row.layer, name=row.name, dtype=dtype, **starts)
+            inputs = [values[source] for source in row.sources]
+            values.append(layer(inputs if row.layer.merges else inputs[0]))
+            self.layers.append(layer)
+            for tensor in model.tensors_of(row.place):
                 self.tensors[tensor.name] = getattr(layer, tensor.name.split(".")[1])
-        self.trained = [tensor.name for tensor in model.tensors if tensor.trainable]
+        self.network = keras.Model(values[0], values[-1])
+        self.every_layer = keras.Model(values[0], values[1:])
+        # Keras sorts the layers of a branching network in an order of its own.
+        names = {id(variable): name for name, variable in self.tensors.items()}
+        self.trained = [names[id(each)] for each in self.network.trainable_variables]
         self.dropouts: dict[int, KerasDropout] = {
             index: layer
             for index, layer in enumerate(self.layers)

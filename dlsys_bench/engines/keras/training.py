@@ -146,7 +146,7 @@ def compile_network(
 ) -> None:
     """Compile the network for a training: its optimiser, loss and accuracy."""
     accuracy = ACCURACIES.get(type(recipe.loss))
-    net.sequential.compile(
+    net.network.compile(
         optimizer_of(recipe, count_steps(samples, recipe, plan)),
         LOSSES[type(recipe.loss)](dtype),
         metrics=[accuracy(dtype)] if accuracy else None,
@@ -244,7 +244,7 @@ class EpochCallback(keras.callbacks.Callback):
     def _stop(self) -> None:
         # Not self.model: on JAX that property moves the weights back into the model, in the middle
         # of a step.
-        self.net.sequential.stop_training = True
+        self.net.network.stop_training = True
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Start the clock when Keras has prepared the data and the functions."""

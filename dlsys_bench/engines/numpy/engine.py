@@ -112,12 +112,8 @@ class NumpyEngine(Engine):
         masks: Sequence[Mapping[int, NDArray[np.bool_]]] | None = None,
     ) -> list[Array]:
         """Return the output of every layer, (1 or R, N, ...)."""
-        outputs, x = [], self._inward(x)
         with net.unchanged(masks):
-            for rule in net.rules:
-                x = rule.forward(x, training)
-                outputs.append(to_external(x).copy())
-        return outputs
+            return [to_external(y).copy() for y in net.outputs(self._inward(x), training)]
 
     def fit(self, net: Network, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
         """Train, and yield every epoch."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from dlsys_bench.engines.numpy.memory import zeros
 from dlsys_bench.engines.numpy.normalization import DropoutRule
 from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
-from dlsys_bench.engines.numpy.shards import ShardPass
+from dlsys_bench.engines.numpy.shards import ShardPass, run_whole
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.model import Model, Tensor
 
@@ -41,6 +42,14 @@ def _views(vector: Array, tensors: Sequence[Tensor]) -> dict[str, Array]:
         views[tensor.name] = vector[:, start:end].reshape(len(vector), *tensor.shape)
         start = end
     return views
+
+
+class Pass(NamedTuple):
+    """A rule with the places of what it takes and of its output, as in `TableRow.sources`."""
+
+    rule: LayerRule[Any]
+    sources: tuple[int, ...]
+    place: int
 
 
 class Network:
@@ -80,46 +89,47 @@ class Network:
         self.tensors = {tensor.name: views[tensor.name] for tensor in model.tensors}
         self.gradients = _views(self.gradient, trained)
         self.rules = [self._rule(number) for number in range(len(model.layers))]
+        self.sources = [row.sources for row in model.table]
         self.fused = self._fused_rules()
         self.dropouts = {
             index: rule for index, rule in enumerate(self.rules) if isinstance(rule, DropoutRule)
         }
-        self.first_trained = next(
-            (
-                index
-                for index in range(len(model.layers))
-                if any(tensor.trainable for tensor in model.tensors_of(index))
-            ),
-            len(model.layers),
-        )
+        self.training = False
 
     def _rule(self, number: int) -> LayerRule[Any]:
         """Create the rule of a layer, with views of its tensors and gradients."""
-        prefix = self.model.names[number] + "."
+        _, name, layer, *_ = row = self.model.table[number]
+        prefix = name + "."
         own = [
             {n.removeprefix(prefix): view for n, view in views.items() if n.startswith(prefix)}
             for views in (self.tensors, self.gradients)
         ]
-        layer = self.model.layers[number]
-        rule = self.rule_set.rules[type(layer)](layer, self.model.shapes[number], *own)
+        rule = self.rule_set.rules[type(layer)](layer, row.shape, *own)
         rule.updates_state = self.shard == 0
         return rule
 
     def _fused_rules(self) -> dict[int, LayerRule[Any]]:
-        """Create the rules that compute two layers in one, by the index of the first layer."""
+        """Create the rules that compute two layers in one, by the index of the first layer, whose
+        output nothing else takes."""
         found: dict[int, LayerRule[Any]] = {}
+        users = Counter(source for row in self.model.table for source in row.sources)
         for index, (first, second) in enumerate(pairwise(self.rules)):
+            follows = self.model.table[index + 1].sources == (index + 1,)
             fuse = self.rule_set.fused.get((type(first.layer), type(second.layer)))
-            rule = fuse(first, second) if fuse is not None and index - 1 not in found else None
-            if rule is not None:
+            if fuse is None or not follows or users[index + 1] > 1 or index - 1 in found:
+                continue
+            if (rule := fuse(first, second)) is not None:
                 found[index] = rule
         return found
 
-    def _passes(self) -> list[tuple[int, LayerRule[Any]]]:
-        """Return the rules of a pass in order, each with the index of its first layer."""
+    def _passes(self) -> list[Pass]:
+        """Return the rules of a pass in order, with what they take and the place of their output.
+
+        Places are those of `TableRow.sources`.
+        """
         return [
-            (index, self.fused.get(index, rule))
-            for index, rule in enumerate(self.rules)
+            Pass(self.fused.get(index, rule), sources, index + (2 if index in self.fused else 1))
+            for index, (rule, sources) in enumerate(zip(self.rules, self.sources, strict=True))
             if index - 1 not in self.fused
         ]
 
@@ -186,43 +196,65 @@ class Network:
 
     def forward(self, x: Array, training: bool) -> Array:
         """Compute the outputs (R, K, N) of x (1 or R, ..., N)."""
-        for _, rule in self._passes():
-            x = rule.forward(x, training)
-        return x
+        return run_whole(self.forward_shard(x, training))
 
-    def forward_shard(self, x: Array) -> ShardPass[Array]:
-        """Compute the outputs of one shard of a batch, in training mode."""
-        for _, rule in self._passes():
-            x = (
-                (yield from rule.forward_shard(x))
-                if rule.exchanges
-                else rule.forward(x, training=True)
+    def forward_shard(self, x: Array, training: bool = True) -> ShardPass[Array]:
+        """Compute the outputs of one shard of a batch."""
+        self.training, values = training, {0: x}
+        for rule, sources, place in self._passes():
+            given = _inputs(rule, values, sources)
+            values[place] = (
+                (yield from rule.forward_shard(given))
+                if rule.exchanges and training
+                else rule.forward(given, training)
             )
-        return x
+        return values[place]
 
-    def backward_shard(self, dy: Array) -> ShardPass[None]:
-        """Fill `gradient` with the part of one shard."""
-        for index, rule in reversed(self._passes()):
-            wants_dx = index > self.first_trained
-            dx = (
-                (yield from rule.backward_shard(dy, wants_dx))
-                if rule.exchanges
-                else rule.backward(dy, wants_dx)
-            )
-            if dx is None:
-                return
-            dy = dx
+    def outputs(self, x: Array, training: bool) -> list[Array]:
+        """Compute the output of every layer, which the next call overwrites."""
+        values = {0: x}
+        for place, (rule, sources) in enumerate(zip(self.rules, self.sources, strict=True), 1):
+            values[place] = rule.forward(_inputs(rule, values, sources), training)
+        return [values[place] for place in range(1, len(values))]
 
     def backward(self, dy: Array, wants_dx: bool = False) -> Array | None:
         """Fill `gradient` from dy, the gradient of the loss in the outputs.
 
-        Each rule fills the gradients of its tensors and returns that in its input, which is the dy
-        of the layer before. Below the lowest layer with parameters nothing is computed, unless the
-        gradient with respect to x is wanted.
+        Each rule fills the gradients of its tensors and returns those in its inputs. A value that
+        several layers take has the sum of theirs. Nothing is computed for values that depend on no
+        trainable tensor, unless the gradient with respect to x is wanted.
         """
-        for index, rule in reversed(self._passes()):
-            dx = rule.backward(dy, wants_dx or index > self.first_trained)
-            if dx is None:
-                return None
-            dy = dx
-        return dy
+        return run_whole(self.backward_shard(dy, wants_dx))
+
+    def backward_shard(self, dy: Array, wants_dx: bool = False) -> ShardPass[Array | None]:
+        """Fill `gradient` with the part of one shard."""
+        wanted = [wants_dx or learns for learns in self.model.learns]
+        gradients = {len(self.rules): dy}
+        for rule, sources, place in reversed(self._passes()):
+            if not wanted[place]:
+                continue
+            here, wants = gradients.pop(place), any(wanted[source] for source in sources)
+            found = (
+                (yield from rule.backward_shard(here, wants))
+                if rule.exchanges and self.training
+                else rule.backward(here, wants)
+            )
+            for source, dx in zip(sources, _gradients(rule, found), strict=False):
+                if source in gradients:
+                    gradients[source] += dx
+                else:
+                    gradients[source] = dx
+        return gradients.get(0)
+
+
+def _inputs(rule: LayerRule[Any], values: Mapping[int, Array], sources: Sequence[int]) -> Any:
+    """Return what a rule takes: an array, or the list of arrays of a layer that merges."""
+    taken = [values[source] for source in sources]
+    return taken if rule.layer.merges else taken[0]
+
+
+def _gradients(rule: LayerRule[Any], found: Any) -> Sequence[Array]:
+    """Return the gradients in the inputs of a rule, one for each; none if none is wanted."""
+    if found is None:
+        return ()
+    return found if rule.layer.merges else (found,)

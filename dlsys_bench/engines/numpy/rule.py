@@ -27,6 +27,8 @@ class LayerRule(Generic[L]):
     """The forward and the backward pass of one layer. `tensors` and `gradients` are views (R, ...)
     of the network's flat vectors.
 
+    A layer that merges takes a list of arrays, and returns the gradients in each.
+
     `forward` and `backward` return buffers that the next call overwrites, and `backward` may use
     its `dy` as scratch memory. A call of `backward` belongs to the last call of `forward`.
 

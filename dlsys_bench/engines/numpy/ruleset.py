@@ -12,6 +12,7 @@ from dlsys_bench.engines.numpy.activation import ActivationRule
 from dlsys_bench.engines.numpy.convolution import Conv2DRule
 from dlsys_bench.engines.numpy.dense import DenseRule, FlattenRule
 from dlsys_bench.engines.numpy.losses import LossTargets, evaluate_loss
+from dlsys_bench.engines.numpy.merging import AddRule, ConcatRule
 from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
 from dlsys_bench.engines.numpy.optimizers import STEPPERS, Stepper
 from dlsys_bench.engines.numpy.pooling import AveragePoolRule, MaxPoolRule
@@ -20,8 +21,10 @@ from dlsys_bench.engines.numpy.shards import Barrier, BlockingBarrier
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import (
     Activation,
+    Add,
     AveragePool,
     BatchNorm,
+    Concat,
     Conv2D,
     Dense,
     Dropout,
@@ -41,6 +44,8 @@ RULES: dict[type[Layer], type[LayerRule[Any]]] = {
     Flatten: FlattenRule,
     Dense: DenseRule,
     Activation: ActivationRule,
+    Add: AddRule,
+    Concat: ConcatRule,
 }
 
 

@@ -31,6 +31,22 @@ class ChannelLastFlatten(nn.Module):
         return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
 
 
+class TorchAdd(nn.Module):
+    """The sum of the inputs."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute y from the inputs."""
+        return sum(inputs[1:], inputs[0])
+
+
+class TorchConcat(nn.Module):
+    """The inputs one after another along the channels, which are the first axis of a sample."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute y from the inputs."""
+        return torch.cat(inputs, dim=1)
+
+
 def _conv2d(layer: layers.Conv2D, shape: layers.Shape) -> nn.Module:
     (top, bottom), (left, right) = layer.pads(shape)
     even = top == bottom and left == right
@@ -68,6 +84,8 @@ LAYERS: dict[type[layers.Layer], Callable[[Any, layers.Shape], nn.Module]] = {
     layers.Flatten: lambda layer, shape: ChannelLastFlatten(),
     layers.Dense: lambda layer, shape: nn.Linear(shape[0], layer.units, bias=layer.use_bias),
     layers.Activation: lambda layer, shape: ACTIVATIONS[layer.function](layer),
+    layers.Add: lambda layer, shape: TorchAdd(),
+    layers.Concat: lambda layer, shape: TorchConcat(),
 }
 
 TENSORS = {
@@ -88,8 +106,7 @@ class TorchNetwork(nn.Module):
         super().__init__()
         self.model = model
         self.layers = nn.ModuleList(
-            LAYERS[type(layer)](layer, shape)
-            for layer, shape in zip(model.layers, model.shapes, strict=False)
+            LAYERS[type(row.layer)](row.layer, row.shape) for row in model.table
         )
         self.paths: dict[str, str] = {}
         for tensor in model.tensors:
@@ -110,15 +127,18 @@ class TorchNetwork(nn.Module):
     ) -> Tensor:
         """Compute the output. A dropout layer without a mask at its place draws one; the output of
         every layer is appended to `outputs`."""
-        for place, layer in enumerate(self.layers):
-            x = layer(x, masks[place]) if place in masks else self.through(layer, x)
-            if outputs is not None:
-                outputs.append(x)
-        return x
+        values = [x]
+        for row, layer in zip(self.model.table, self.layers, strict=True):
+            inputs = [values[source] for source in row.sources]
+            mask = masks.get(row.place)
+            values.append(self.through(layer, *inputs) if mask is None else layer(*inputs, mask))
+        if outputs is not None:
+            outputs += values[1:]
+        return values[-1]
 
-    def through(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def through(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
         """Compute the output of a layer."""
-        found: Tensor = layer(x)
+        found: Tensor = layer(*inputs)
         return found
 
 
@@ -126,11 +146,12 @@ class BFloat16Network(TorchNetwork):
     """A network whose convolutions and dense layers are computed in bfloat16 by autocast. The
     output of each layer is converted back to float32."""
 
-    def through(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def through(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
         """Compute the output of a layer under autocast."""
+        x = inputs[0]
         # In a CUDA graph, the weights that autocast caches would belong to the memory of the graph.
         with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
-            return super().through(layer, x).to(x.dtype)
+            return super().through(layer, *inputs).to(x.dtype)
 
 
 def build_network(model: Model, products: Products) -> TorchNetwork:

@@ -10,21 +10,27 @@ from dlsys_bench.spec.layers.activation import FUNCTIONS, Activation
 from dlsys_bench.spec.layers.base import InvalidInput, Layer, Shape
 from dlsys_bench.spec.layers.convolution import Conv2D
 from dlsys_bench.spec.layers.dense import Dense, Flatten
+from dlsys_bench.spec.layers.merging import Add, Concat, Merge
 from dlsys_bench.spec.layers.pooling import AveragePool, MaxPool
 from dlsys_bench.spec.layers.regularization import BatchNorm, Dropout
 from dlsys_bench.spec.layers.windows import IntPair
 
 LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
-    for layer in (Conv2D, AveragePool, MaxPool, BatchNorm, Dropout, Flatten, Dense, Activation)
+    for layer in (
+        *(Conv2D, AveragePool, MaxPool, BatchNorm, Dropout, Flatten, Dense, Activation),
+        *(Add, Concat),
+    )
 }
 
 __all__ = [
     "FUNCTIONS",
     "LAYERS",
     "Activation",
+    "Add",
     "AveragePool",
     "BatchNorm",
+    "Concat",
     "Conv2D",
     "Dense",
     "Dropout",
@@ -33,5 +39,6 @@ __all__ = [
     "InvalidInput",
     "Layer",
     "MaxPool",
+    "Merge",
     "Shape",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from dlsys_bench.spec.initializers import INITIALIZERS, Fans, Initializer
-from dlsys_bench.spec.record import Record, require_kind
+from dlsys_bench.spec.record import Record, require, require_kind
 
 Shape = tuple[int, ...]
 
@@ -21,15 +21,22 @@ class Layer(Record):
 
     `invalid_inputs` are examples of inputs that raise SpecError. `normalizes` states that values
     are divided by their own standard deviation, which amplifies rounding errors where there are
-    few values.
+    few values. `merges` states that the layer takes two inputs or more; any other takes one.
     """
 
     invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = ()
     normalizes: ClassVar[bool] = False
+    merges: ClassVar[bool] = False
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output shape for an input shape. Raises SpecError if that is unsuitable."""
         return shape
+
+    def combined_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """Return the output shape for the shapes of all inputs. Raises SpecError if there are too
+        many or too few, or if they are unsuitable."""
+        require(len(shapes) == 1, f"{self.kind} takes one input, not {len(shapes)}")
+        return self.output_shape(shapes[0])
 
     def parameters(self, shape: Shape) -> dict[str, Shape]:
         """Return the shape of each trainable tensor by name, for an input shape."""

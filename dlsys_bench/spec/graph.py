@@ -1,0 +1,186 @@
+"""Branching models: builders that are written between the layers of a model.
+
+A model is written as a sequence of layers and blocks, and stored as a flat table of nodes. They are
+sorted, so that each takes the input or nodes before it::
+
+    Model(
+        "small",
+        (28, 28, 1),
+        (
+            Conv2D(8, (3, 3), padding="same"),
+            residual(BatchNorm(), Activation("relu"), Conv2D(8, (3, 3), padding="same")),
+            parallel(MaxPool(), AveragePool()),
+            Flatten(),
+            Dense(10),
+        ),
+    )
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dlsys_bench.errors import nearest
+from dlsys_bench.spec.layers import Add, Concat, Layer, Merge
+from dlsys_bench.spec.record import require
+
+INPUT = "input"
+"""The name of the model's input."""
+
+Connection = tuple[str, tuple[str, ...]]
+"""The name of a node, and the names of what it takes: INPUT, or nodes before it."""
+
+
+@dataclass(frozen=True)
+class Composite(Layer):
+    """The base of what stands for several nodes, or for one with its inputs, in a new model.
+
+    The model holds the nodes; no engine receives a block.
+    """
+
+    def emit(self, emitter: Emitter, source: str) -> str:
+        """Emit the nodes of the block, given the name of its input; return that of its output."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Node(Composite):
+    """A layer with a name, and the names of what it takes: INPUT, or nodes before it."""
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...] | str
+
+    def emit(self, emitter: Emitter, source: str) -> str:
+        inputs = (self.inputs,) if isinstance(self.inputs, str) else tuple(self.inputs)
+        return emitter.add(self.layer, inputs, self.name)
+
+
+@dataclass(frozen=True)
+class Serial(Composite):
+    """Layers and blocks, each on the output of the one before; the identity if there are none."""
+
+    blocks: tuple[Layer, ...]
+
+    def emit(self, emitter: Emitter, source: str) -> str:
+        for block in self.blocks:
+            source = emitter.emit(block, source)
+        return source
+
+
+@dataclass(frozen=True)
+class Parallel(Composite):
+    """Branches that take one input, and a layer that takes the outputs of all."""
+
+    branches: tuple[Layer, ...]
+    join: Merge
+
+    def emit(self, emitter: Emitter, source: str) -> str:
+        return emitter.add(self.join, tuple(emitter.emit(each, source) for each in self.branches))
+
+
+@dataclass(frozen=True)
+class Subgraph(Composite):
+    """The nodes of another model, on any input; see `Model.block`. They are named anew."""
+
+    layers: tuple[Layer, ...]
+    connections: tuple[Connection, ...]
+
+    def emit(self, emitter: Emitter, source: str) -> str:
+        names = {INPUT: source}
+        for layer, (name, inputs) in zip(self.layers, self.connections, strict=True):
+            taken = tuple(names[each] for each in inputs)
+            names[name] = emitter.add(layer, taken) if layer.merges else emitter.emit(layer, *taken)
+            source = names[name]
+        return source
+
+
+def serial(*blocks: Layer) -> Serial:
+    """Return layers and blocks, each on the output of the one before, as one block."""
+    return Serial(blocks)
+
+
+def parallel(*branches: Layer, join: Merge = Concat()) -> Parallel:  # noqa: B008
+    """Return branches that take one input and whose outputs are joined.
+
+    `serial()` is a branch that passes the input on.
+    """
+    return Parallel(branches, join)
+
+
+def residual(*blocks: Layer, shortcut: Layer = Serial(())) -> Parallel:
+    """Return layers and blocks whose output is added to their input. He et al. 2016.
+
+    Where they change the shape, the `shortcut` changes that of the input alike.
+    """
+    return Parallel((Serial(blocks), shortcut), Add())
+
+
+class Emitter:
+    """Collects the nodes of a model. A node without a name is named by kind and number."""
+
+    def __init__(self) -> None:
+        self.layers: list[Layer] = []
+        self.connections: list[Connection] = []
+        self.counts: Counter[str] = Counter()
+
+    def emit(self, layer: Layer, source: str) -> str:
+        """Add a layer, or the nodes of a block, on the output of a node; return their output."""
+        require(isinstance(layer, Layer), f"{layer!r} is not a layer")
+        if isinstance(layer, Composite):
+            return layer.emit(self, source)
+        return self.add(layer, (source,))
+
+    def add(self, layer: Layer, inputs: tuple[str, ...], name: str = "") -> str:
+        """Add a node and return its name."""
+        if not name:
+            self.counts[layer.kind] += 1
+            name = f"{layer.kind}_{self.counts[layer.kind]}"
+        self.connections.append((name, inputs))
+        self.layers.append(layer)
+        return name
+
+
+def chain(layers: Iterable[Layer]) -> tuple[Connection, ...]:
+    """Return the connections of layers that each take the one before, named by kind and number."""
+    emitter = Emitter()
+    Serial(tuple(layers)).emit(emitter, INPUT)
+    return tuple(emitter.connections)
+
+
+def check_connections(connections: Sequence[Connection]) -> None:
+    """Raise SpecError unless every node has a name of its own, takes the input or nodes before it,
+    and is taken by a node after it; the last one is the output."""
+    takes, known = dict(connections), [INPUT]
+    for name, inputs in connections:
+        require(name not in known, f"two nodes, or a node and the input, have the name {name!r}")
+        require(
+            name != "" and "." not in name, f"a node has the name {name!r}, empty or with a dot"
+        )
+        for source in inputs:
+            if source in takes and source not in known:
+                _require_no_cycle(takes, name)
+                require(False, f"node {name!r} takes {source!r}, which comes after it: sort them")
+            advice = f"{nearest(source, known)}; known before it: {', '.join(known)}"
+            require(source in known, f"node {name!r} takes {source!r}, which is no node{advice}")
+        known.append(name)
+    used = {source for _, inputs in connections for source in inputs}
+    unused = [name for name in known[1:-1] if name not in used]
+    require(
+        not unused,
+        f"nothing takes the output of {', '.join(unused)}: the last node is the output, "
+        "and every other one is taken by a node after it",
+    )
+
+
+def _require_no_cycle(takes: Mapping[str, tuple[str, ...]], start: str) -> None:
+    """Raise SpecError, which shows the shortest cycle, if a node depends on its own output."""
+    paths, seen = [[start]], {start}
+    for path in paths:
+        for source in takes.get(path[-1], ()):
+            require(source != start, f"nodes form a cycle: {' takes '.join([*path, start])}")
+            if source not in seen:
+                seen.add(source)
+                paths.append([*path, source])

@@ -1,0 +1,108 @@
+"""Branching networks: what a node takes, and the gradients of values that several nodes take."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        "gradient_overwritten",
+        "The gradient of a value that two layers take is that of the last one.",
+        "gradient/add",
+        "network",
+        "gradients[source] += dx",
+        "gradients[source] = dx",
+    ),
+    Mutant(
+        "gradient_of_first_user",
+        "The gradient of a value that two layers take is that of the first one.",
+        "gradient/add",
+        "network",
+        "gradients[source] += dx",
+        "pass",
+    ),
+    Mutant(
+        "gradient_averaged",
+        "The gradients of a value that two layers take are averaged.",
+        "gradient/add",
+        "network",
+        "gradients[source] += dx",
+        "gradients[source] = (gradients[source] + dx) / 2",
+    ),
+    Mutant(
+        "gradient_of_value_taken_twice_by_one",
+        "A layer that takes one value twice passes its gradient down once.",
+        "gradient/add",
+        "network",
+        "in zip(sources, _gradients(rule, found), strict=False):",
+        "in dict(zip(sources, _gradients(rule, found), strict=False)).items():",
+    ),
+    Mutant(
+        "shortcut_without_gradient",
+        "Nothing is passed below a merge whose first branch has no parameters.",
+        "trajectory/fit-network",
+        "network",
+        "any(wanted[source] for source in sources)",
+        "wanted[sources[0]]",
+    ),
+    Mutant(
+        "takes_the_node_before",
+        "Every layer of one input takes the output of the node before it.",
+        "forward/add",
+        "network",
+        "return taken if rule.layer.merges else taken[0]",
+        "return taken if rule.layer.merges else values[max(values)]",
+    ),
+    Mutant(
+        "add_of_two",
+        "An addition leaves out inputs beyond the second.",
+        "forward/add",
+        "merging",
+        "for other in others:",
+        "for other in ():",
+    ),
+    Mutant(
+        "add_is_a_mean",
+        "The gradient of an addition is that of a mean.",
+        "gradient/add",
+        "merging",
+        "return [dy, *copies]",
+        "return [each / self.count for each in (dy, *copies)]",
+    ),
+    Mutant(
+        "add_shares_its_gradient",
+        "The branches of an addition get one array, in which the layers below write.",
+        "gradient/network",
+        "merging",
+        "return [dy, *copies]",
+        "return [dy] * self.count",
+    ),
+    Mutant(
+        "concat_gradients_swapped",
+        "The gradients of the inputs of a concatenation of equal widths are swapped.",
+        "gradient/concat",
+        "merging",
+        "        return found",
+        "        alike = len({each.shape for each in found}) == 1\n"
+        "        return found[::-1] if alike else found",
+    ),
+    Mutant(
+        "concat_last_first",
+        "A concatenation begins with the last input.",
+        "forward/concat",
+        "merging",
+        "zip(x, self._parts(y), strict=True)",
+        "zip(x[::-1], np.split(y, np.cumsum([e.shape[1] for e in x[::-1]])[:-1], axis=1))",
+    ),
+    Mutant(
+        "add_float16",
+        "In float32, an addition rounds its inputs to float16.",
+        "forward/add@float32",
+        "merging",
+        "np.add(first, second, out=y)",
+        "if y.dtype == np.float32:\n"
+        "            first, second = (v.astype(np.float16).astype(v.dtype) "
+        "for v in (first, second))\n"
+        "        np.add(first, second, out=y)",
+    ),
+)
