@@ -28,6 +28,7 @@ from dlsys_bench.spec.record import RECORDS
 FEW = Options(examples=2, shrink=0.0)
 
 LENET5 = {"forward/lenet5", "gradient/lenet5", "trajectory/lenet5-tanh", "trajectory/lenet5-relu"}
+RESIDUAL = {"trajectory/residual"}
 IMAGES = {
     "shapes/arrays",
     "state/dropout-of-images",
@@ -47,10 +48,14 @@ IMAGE_LAYERS = tuple(
 
 NOT_ASKED: Mapping[str, set[str]] = {
     # LeNet-5 is a network of convolutions, and every network of images needs a flatten.
-    "layer:conv2d": LENET5,
+    "layer:conv2d": LENET5 | RESIDUAL,
     "layer:flatten": LENET5
+    | RESIDUAL
     | IMAGES
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
+    # A residual network branches.
+    "layer:add": RESIDUAL,
+    "layer:concat": RESIDUAL,
     # Every network ends in a dense layer.
     "layer:dense": {check.name for check in CHECKS.values()},
     # Only dropout takes masks.

@@ -211,15 +211,18 @@ def _every_layer(trial: Trial) -> list[Layer]:
 
 
 def _place(layer: Layer) -> int:
-    """Return the place of a layer: with a kink, for images only, for both, for vectors only."""
+    """Return the place of a layer: with a kink, for images only, for both, of several inputs, which
+    are wider, for vectors only."""
     if layer.kind in GAPS and not (
         isinstance(layer, Activation) and not FUNCTIONS[layer.function].kink
     ):
         return 0
     if layer.kind == "flatten":
+        return 4
+    if layer.merges:
         return 3
     images, vectors = accepts(layer, IMAGE), accepts(layer, VECTOR)
-    return 4 if not images else 1 if not vectors else 2
+    return 5 if not images else 1 if not vectors else 2
 
 
 def _compare_fit(trial: Trial, drawn: Model, plan: Plan) -> None:
