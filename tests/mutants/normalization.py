@@ -32,7 +32,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_moves_in_eval",
         "Predictions update the moving statistics.",
-        "state/looking",
+        "forward/large-batch_norm",
         "normalization",
         "        return y.reshape(-1, *x.shape[1:])",
         "        if not self.training:\n"
