@@ -34,7 +34,7 @@ LAYERS = (
     "provenance",
     "attributes extras",
     "entry_points",
-    "errors strict_json text",
+    "errors process_tree strict_json text",
 )
 HEIGHT = {name: -depth for depth, names in enumerate(LAYERS) for name in names.split()}
 
@@ -48,12 +48,11 @@ FRAMEWORKS = {"numba", "torch", "tensorflow", "keras", "jax"}
 PLATFORM_MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "msvcrt"}
 PLATFORM_NAMES = re.compile(r"sched_\w+|getrusage|killpg|setsid|/proc/.*")
 PLATFORM_PLACES = {
-    "conformance/process.py": {"killpg"},
     "conformance/supervisor.py": {"resource", "setsid", "/proc/self/oom_score_adj"},
     "engines/numba/spin_barrier.py": {"sched_yield"},
+    "process_tree.py": {"killpg"},
     "provenance.py": {"/proc/cpuinfo"},
     "runs/calibration/local.py": {"setsid"},
-    "runs/calibration/process_tree.py": {"killpg"},
     "runs/dependencies.py": {"/proc/driver/nvidia/version"},
     "timing/benchmark.py": {"resource", "getrusage"},
 }

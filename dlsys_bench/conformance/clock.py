@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 import psutil
 
+from dlsys_bench.process_tree import tree
 from dlsys_bench.provenance import cores
 
 PATIENCE = 10
@@ -77,15 +78,6 @@ class TimeLimit:
 
     def __str__(self) -> str:
         return f"{self.busy:.0f} s of CPU time, {time.monotonic() - self.began:.0f} s in total"
-
-
-def tree(pid: int) -> list[psutil.Process]:
-    """Return a process and its descendants that have not ended."""
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return []
 
 
 def cpu_time(pid: int) -> tuple[float, bool]:

@@ -36,9 +36,9 @@ from dlsys_bench.conformance.runner import (
     replay_command,
     replay_line,
 )
-from dlsys_bench.conformance.supervisor import end_tree
 from dlsys_bench.conformance.trial import Options
 from dlsys_bench.errors import UserError
+from dlsys_bench.process_tree import end_tree
 from dlsys_bench.text import one_line
 
 RAISE_THE_LIMIT = "--seconds (of pytest: --dlsys-seconds) raises the limit"
@@ -194,11 +194,6 @@ class ProcessRunner:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill a worker, with every process that it has started."""
     end_tree(process.pid)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
     process.wait()
     if process.stdin is not None:
         with contextlib.suppress(BrokenPipeError):

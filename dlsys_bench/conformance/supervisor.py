@@ -11,17 +11,13 @@ Elsewhere there is the worker alone. Its process group and its children are ende
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import NoReturn
 
-import psutil
-
-from dlsys_bench.conformance.clock import tree
+from dlsys_bench.process_tree import adopt_orphans, end_descendants, set_attribute
 
 try:
     import resource
@@ -31,51 +27,23 @@ except ImportError:  # On Windows, which writes no core files.
 # Imported after the fork: the libraries that the worker needs start threads.
 WORKER = "dlsys_bench.conformance.worker"
 
-# Of <sys/prctl.h>: this process adopts its orphans; it gets a signal when its parent ends.
-PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 36, 1
+# Of <sys/prctl.h>: this process gets a signal when its parent ends.
+PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 1.0
-ROUNDS = 20
 
 
 def main() -> None:
     """Run the worker, and end what it leaves."""
     if resource is not None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    if _set(PR_SET_CHILD_SUBREAPER, 1):
+    if adopt_orphans():
         parent = os.getppid()
         if worker := os.fork():
             _supervise(worker, parent)
         os.setsid()  # A signal that the worker sends to its group must not end the supervisor.
-        _set(PR_SET_PDEATHSIG, signal.SIGKILL)
+        set_attribute(PR_SET_PDEATHSIG, signal.SIGKILL)
         _be_the_first_to_end()
     importlib.import_module(WORKER).main()
-
-
-def end_tree(pid: int) -> None:
-    """Kill the descendants of a process until there are none."""
-    for _ in range(ROUNDS):
-        alive = [process for process in tree(pid)[1:] if not _has_ended(process)]
-        if not alive:
-            return
-        for process in alive:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(alive, timeout=1)
-
-
-def _has_ended(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return True
-
-
-def _set(option: int, value: int) -> bool:
-    """Set an attribute of this process, and return False where there is no such attribute."""
-    if sys.platform != "linux" or not hasattr(os, "fork"):
-        return False
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    return prctl is not None and prctl(option, value, 0, 0, 0) == 0
 
 
 def _be_the_first_to_end() -> None:
@@ -91,7 +59,7 @@ def _supervise(worker: int, parent: int) -> NoReturn:
     while code is None and os.getppid() == parent:
         signal.sigtimedwait({signal.SIGCHLD}, LOOK_SECONDS)
         code = _reap(worker)
-    end_tree(os.getpid())
+    end_descendants(os.getpid())
     if code is not None and code < 0:
         with contextlib.suppress(OSError):  # Of SIGKILL.
             signal.signal(-code, signal.SIG_DFL)

@@ -12,8 +12,8 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 
 from dlsys_bench.errors import ClusterError
+from dlsys_bench.process_tree import adopt_orphans, end_tree
 from dlsys_bench.runs.calibration.job import Failure, Job, train
-from dlsys_bench.runs.calibration.process_tree import kill_tree
 from dlsys_bench.runs.calibration.workers import ATTEMPTS, DIED, THREADS, Ended
 
 # A fork of a process that has threads, as every framework starts, may deadlock.
@@ -139,7 +139,7 @@ class _Process:
 
     def kill(self) -> None:
         if self._process.pid is not None:
-            kill_tree(self._process.pid)
+            end_tree(self._process.pid)
         self._process.kill()
 
     def join(self, seconds: float | None = None) -> None:
@@ -153,6 +153,7 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):  # In a group of its own, which ends with everything it started.
         os.setsid()
+    adopt_orphans()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
@@ -170,8 +171,7 @@ def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()
-        kill_tree(os.getpid())
-        os._exit(1)
+        end_tree(os.getpid())
 
 
 @contextmanager
