@@ -29,6 +29,8 @@ from dlsys_bench.runs.store import append, check_text_writable, check_writable
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import default_target
 from dlsys_bench.text import describe
+from dlsys_bench.verdicts.evidence import EvidenceVerdict
+from dlsys_bench.verdicts.evidence_session import EvidenceSession, lines_of
 from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, gate_training, overall, share
 from dlsys_bench.verdicts.session import SessionVerdict, judge_sessions
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
@@ -48,6 +50,9 @@ class GateOptions(WorkOptions, TermsOptions):
     metric: str | None
     better: str | None
     inconclusive: str | None
+    evidence: Path | None
+    run_number: int | None
+    commit: str | None
     junit: Path | None
     output: Path
     json: bool
@@ -60,9 +65,14 @@ class GateOptions(WorkOptions, TermsOptions):
             self.max_seeds,
             self.smallest_shift,
             self.side,
-            self.first_seed,
+            self.session.first_seed(self.first_seed, self.max_seeds),
             self.jobs or cores(),
         )
+
+    @property
+    def session(self) -> EvidenceSession:
+        """The session in the evidence of all sessions."""
+        return EvidenceSession(self.evidence, self.run_number, self.commit)
 
     def keep(self, result: Result) -> None:
         """Store a run."""
@@ -76,6 +86,7 @@ def gate_command(options: GateOptions) -> None:
     check_writable(options.output)
     if options.junit is not None:
         check_text_writable(options.junit)
+    options.session.check()
     reference = options.reference
     if reference is None and is_training(target):
         reference = reference_of_training(target)
@@ -91,7 +102,11 @@ def gate_command(options: GateOptions) -> None:
     outcome = overall([verdict.outcome for verdict in verdicts])
     if any(session.outcome is Outcome.FAIL for session in sessions):
         outcome = Outcome.FAIL
-    _print(verdicts, sessions, outcome, options, each)
+    judged = [(one.key, one.metric, one.seeds, one.runs) for one in verdicts if one.runs]
+    evidence = options.session.add(judged)
+    if any(one.alarm for one in evidence):
+        outcome = Outcome.FAIL
+    _print(verdicts, sessions, evidence, outcome, options, each)
     if outcome is Outcome.INCONCLUSIVE and options.inconclusive:
         sys.exit(INCONCLUSIVE[options.inconclusive])
     sys.exit(EXIT_CODES[outcome])
@@ -100,6 +115,7 @@ def gate_command(options: GateOptions) -> None:
 def _print(
     verdicts: Sequence[Verdict],
     sessions: Sequence[SessionVerdict],
+    evidence: Sequence[EvidenceVerdict],
     outcome: Outcome,
     options: GateOptions,
     each: float,
@@ -114,12 +130,15 @@ def _print(
             "beta": options.beta,
             "verdicts": [verdict.to_dict() for verdict in verdicts],
             "sessions": [session.to_dict() for session in sessions],
+            "evidence": [one.to_dict() for one in evidence],
         }
         emit(dumps(found, indent=1))
     else:
         show(table, PAGE)
     for session in sessions:
         say(f"{session.outcome}: {session.message()}")
+    for line in lines_of(evidence):
+        say(line)
     _write_for_ci(verdicts, table.markdown(), options)
 
 

@@ -76,6 +76,18 @@ THREADS_OF_CHECK = (
     "sets, else the cores divided by the jobs."
 )
 
+EVIDENCE = (
+    "File that accumulates the evidence of all sessions, created by the first; an arm whose "
+    "evidence reaches 1,000 fails."
+)
+RUN_NUMBER = (
+    "Number of this session, such as that of the CI run: each has seeds of its own. Default: with "
+    "evidence, the number of commits in its file."
+)
+COMMIT = (
+    "Commit that the evidence counts. Default: that of the repository of the working directory."
+)
+
 INCONCLUSIVE = "Result of a test whose verdict is INCONCLUSIVE."
 
 ENV_ENGINE = "DLSYS_BENCH_ENGINE"
@@ -151,6 +163,10 @@ GENERAL: tuple[Option, ...] = (
         "Count INCONCLUSIVE as this, instead of exit code 3.",
         Choice(("pass", "fail")),
     ),
+    Option("evidence", ("gate",), EVIDENCE, File()),
+    Option("evidence", (PYTEST,), EVIDENCE, Text("FILE")),
+    Option("run-number", ("gate", PYTEST), RUN_NUMBER, Integer(0)),
+    Option("commit", ("gate", PYTEST), COMMIT, NAME),
     Option("junit", ("gate",), "Write the verdicts to this file as JUnit XML.", File()),
     # Running.
     Option("seeds", ("run",), "Runs of each arm.", COUNT, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 
 import pytest
@@ -14,11 +15,12 @@ from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import NotApplicableError, UserError
 from dlsys_bench.plugin.cases import EngineCase
+from dlsys_bench.plugin.evidence import session_of
 from dlsys_bench.plugin.fixtures import is_gate
 from dlsys_bench.plugin.progress import progress_of_test
 from dlsys_bench.plugin.summary import PROPERTY
 from dlsys_bench.provenance import cores
-from dlsys_bench.runs.run import OnEpoch, choose_dataset
+from dlsys_bench.runs.run import FIRST_SEED, OnEpoch, choose_dataset
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.base import Case
 from dlsys_bench.text import printable
@@ -57,7 +59,14 @@ class Judge:
         alpha = share(self.gates, option("dlsys_alpha"))
         # The workers of pytest-xdist share the cores already.
         jobs = 1 if hasattr(self.config, "workerinput") else cores()
-        return Terms(alpha, option("dlsys_beta"), option("dlsys_max_seeds"), jobs=jobs)
+        beta, most = option("dlsys_beta"), option("dlsys_max_seeds")
+        return Terms(alpha, beta, most, first_seed=self.first_seed, jobs=jobs)
+
+    @cached_property
+    def first_seed(self) -> int:
+        """The first seed of the session, which has seeds of its own if evidence accumulates."""
+        session = session_of(self.config)
+        return session.first_seed(FIRST_SEED, self.config.getoption("dlsys_max_seeds"))
 
     def engine(self, name: str) -> Engine:
         """The engine of a name."""

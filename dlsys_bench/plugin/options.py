@@ -91,6 +91,9 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("dlsys_json")
     if path and not hasattr(config, "workerinput"):
         _empty(Path(path))
+    if config.getoption("dlsys_evidence"):
+        # It imports numpy, without which pytest starts.
+        config.pluginmanager.import_plugin("dlsys_bench.plugin.evidence")
     # pytest-benchmark is one of several plugins that offer this fixture.
     if not any(hasattr(plugin, "benchmark") for plugin in config.pluginmanager.get_plugins()):
         config.pluginmanager.register(no_benchmark)

@@ -14,6 +14,7 @@ from dlsys_bench.errors import count_of
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Metric
+from dlsys_bench.verdicts.judged_runs import JudgedRuns
 from dlsys_bench.verdicts.sequential import Decision, SequentialGate
 from dlsys_bench.verdicts.stratum import Stratum
 from dlsys_bench.verdicts.terms import Terms
@@ -89,6 +90,7 @@ def run_until_decided(
         p_value=decision.p_value,
         seconds=perf_counter() - started,
         stratum=_stratum(candidate, sequential, results),
+        runs=_judged_runs(candidate, sequential, results),
     )
 
 
@@ -105,6 +107,18 @@ def _stratum(
     first = next(sequential.batches(0)).stop
     new = [value_of(run, candidate.metric) for run in results[:first]]
     return Stratum.of(sequential.reference, new, candidate.metric.higher_is_better)
+
+
+def _judged_runs(
+    candidate: Candidate, sequential: SequentialGate, results: Sequence[Result]
+) -> JudgedRuns | None:
+    """Return all runs for the evidence over sessions; none if the record of the arm decides."""
+    if candidate.decide_early is not None or not sequential.reference:
+        return None
+    side, metric = sequential.side, candidate.metric
+    new = [value_of(run, metric, side) for run in results]
+    better = {"drop": True, "rise": False}.get(side, metric.higher_is_better)
+    return JudgedRuns.of(sequential.reference, new, better, one_sided=side != "both")
 
 
 def _repeated_seed(candidate: Candidate, terms: Terms) -> Decision | None:

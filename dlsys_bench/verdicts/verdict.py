@@ -12,6 +12,7 @@ import numpy as np
 from dlsys_bench.runs.dependencies import summary
 from dlsys_bench.runs.key import Key
 from dlsys_bench.verdicts.bands import Band
+from dlsys_bench.verdicts.judged_runs import JudgedRuns
 from dlsys_bench.verdicts.stratum import Stratum
 
 
@@ -36,6 +37,7 @@ class Verdict:
     - `shift`, `p_value`: see Decision.
     - `replay`: the command that repeats the gate.
     - `stratum`: the runs up to the first look, for the verdict over all arms of the session.
+    - `runs`: all runs, for the evidence over sessions.
     - `changes`: what has changed since the reference runs; None if that is not recorded.
     - `accept`: the command that makes new reference runs, if the change is intended.
     """
@@ -56,6 +58,7 @@ class Verdict:
     p_value: float | None = None
     seconds: float = 0.0
     stratum: Stratum | None = None
+    runs: JudgedRuns | None = None
     changes: tuple[str, ...] | None = None
     accept: str | None = None
 
@@ -108,4 +111,5 @@ class Verdict:
             "smallest_shift": effect if effect is not None and isfinite(effect) else None,
             "band": self.band.to_dict() if self.band else None,
             "stratum": self.stratum.to_dict() if self.stratum else None,
+            "runs": self.runs.to_dict() if self.runs else None,
         }
