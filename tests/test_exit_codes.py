@@ -107,6 +107,7 @@ READING: dict[str, tuple[str, ...]] = {
     "run dataset": ("run", ARM, "--dataset", "bad.npz"),
     "gate dataset": ("gate", ARM, "--dataset", "bad.npz"),
     "gate reference": ("gate", "training_of_a_test:train", "--reference", "bad.jsonl"),
+    "gate evidence": ("gate", ARM, "--evidence", "bad.jsonl", "--commit", "c"),
     "power reference": ("power", "training_of_a_test:train", "--reference", "bad.jsonl"),
     "baseline log reference": (
         *("baseline", "log", "training_of_a_test:train"),

@@ -33,10 +33,10 @@ def pytest_configure(config: pytest.Config) -> None:
         session.check()
     except UserError as error:
         raise pytest.UsageError(printable(error)) from None
-    config.pluginmanager.register(Recorder(session))
+    config.pluginmanager.register(EvidenceRecorder(session))
 
 
-class Recorder:
+class EvidenceRecorder:
     """Adds the runs of the session to the file when all tests have ended."""
 
     def __init__(self, session: EvidenceSession) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-Values = NDArray[np.float64]
+from dlsys_bench.verdicts.variance import Values
 
 STEPS = 40
 """The number of bisections for a quantile, between -WIDEST and WIDEST standard deviations."""

@@ -57,7 +57,7 @@ ARM = Struct(
 )
 
 
-Judged = tuple[Key, str, Sequence[int], JudgedRuns]
+JudgedArm = tuple[Key, str, Sequence[int], JudgedRuns]
 """An arm that was judged: its key, its metric, its seeds, and its runs."""
 
 
@@ -225,7 +225,7 @@ def _figure(value: float | None) -> float:
     return -inf if value is None else float(value)
 
 
-def accumulate(path: Path, commit: str, judged: Sequence[Judged]) -> list[EvidenceVerdict]:
+def accumulate(path: Path, commit: str, judged: Sequence[JudgedArm]) -> list[EvidenceVerdict]:
     """Add the runs of a session to a file of evidence, and return the verdict on each arm.
 
     Raises UserError if the file is damaged or cannot be written; it is then unchanged.
@@ -300,7 +300,7 @@ def _verdict(arm: ArmEvidence, remark: str) -> EvidenceVerdict:
     )
 
 
-def judged_from(verdict: Mapping[str, Any]) -> Judged | None:
+def judged_from(verdict: Mapping[str, Any]) -> JudgedArm | None:
     """Return the runs of a verdict in JSON, None if it is none by statistics."""
     if verdict["runs"] is None:
         return None

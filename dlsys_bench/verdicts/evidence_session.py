@@ -11,7 +11,7 @@ from dlsys_bench.provenance import commit_of
 from dlsys_bench.runs.store.text import check_text_writable
 from dlsys_bench.verdicts.evidence import (
     EvidenceVerdict,
-    Judged,
+    JudgedArm,
     accumulate,
     next_run_number,
     read_evidence,
@@ -50,7 +50,7 @@ class EvidenceSession:
             number = next_run_number(self.path)
         return seed if number is None else seed + ROTATED + number * max_seeds
 
-    def add(self, judged: Sequence[Judged]) -> list[EvidenceVerdict]:
+    def add(self, judged: Sequence[JudgedArm]) -> list[EvidenceVerdict]:
         """Add the runs of the session, and return the evidence; none without a file."""
         return [] if self.path is None else accumulate(self.path, self._commit(), judged)
 

@@ -17,7 +17,13 @@ from dlsys_bench.cli import cli
 from dlsys_bench.errors import UserError
 from dlsys_bench.runs.key import Key
 from dlsys_bench.verdicts.betting import EITHER, WORSE, Alternative, capital, ranks_of, starts
-from dlsys_bench.verdicts.evidence import ALARM, EvidenceVerdict, Judged, accumulate, read_evidence
+from dlsys_bench.verdicts.evidence import (
+    ALARM,
+    EvidenceVerdict,
+    JudgedArm,
+    accumulate,
+    read_evidence,
+)
 from dlsys_bench.verdicts.evidence_session import ROTATED, EvidenceSession, lines_of
 from dlsys_bench.verdicts.judged_runs import JudgedRuns
 
@@ -32,7 +38,7 @@ def judged(
     reference: Sequence[float] = REFERENCE,
     higher_is_better: bool = True,
     one_sided: bool = False,
-) -> Judged:
+) -> JudgedArm:
     """Return two runs of session `number`."""
     new = HEALTHY[2 * number : 2 * number + 2] if values is None else values
     runs = JudgedRuns.of(reference, new, higher_is_better, one_sided)
@@ -104,7 +110,7 @@ CHANGES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 def test_changes_after_fifty_commits_are_found(change: str, most: int) -> None:
     """The median number of runs after the change, over 9 files of 20 reference runs.
 
-    The simulation in reports/gates/evidence.md has 36 to 42 (drop), 56 (collapses) and 18.
+    The simulation in reports/gates/evidence.md has 40 (drop), 56 (collapses) and 18 (spread).
     """
     generator, found = np.random.default_rng(11), []
     for _ in range(9):
