@@ -100,10 +100,12 @@ def summarise(name: str, runs: Sequence[Result], path: Path) -> TrainingSummary 
     command = ["dlsys-bench", "gate", name]
     if path != reference_path(name):
         command += ["--reference", str(path)]
+    # A figure that is the same in every run, such as a flag, is not worth a gate.
+    judged = [metric for metric in metrics if metric.mde is not None] or metrics[:1]
     if len(metrics) > 1:
-        command += [word for metric in names for word in ("--metric", metric)]
-    elif (mde := metrics[0].mde) is not None:
-        command += ["--smallest-shift", f"{mde:.2g}"]
+        command += [word for metric in judged for word in ("--metric", metric.name)]
+    if len(judged) == 1 and judged[0].mde is not None:
+        command += ["--smallest-shift", f"{judged[0].mde:.2g}"]
     return TrainingSummary(name, metrics, median(run.seconds for run in runs), shlex.join(command))
 
 

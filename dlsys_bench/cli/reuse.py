@@ -42,7 +42,8 @@ def check_protocols(jobs: Sequence[Job], files: Files) -> None:
                 raise UserError(
                     f"{file} holds runs of an earlier {run.key.study}: "
                     f"{summary(changed) or 'its code or the version of a package has changed'}; "
-                    "give another --output, or delete the file"
+                    f"accept that with `dlsys-bench baseline accept {file} --why TEXT`, or give "
+                    "another --output"
                 )
 
 

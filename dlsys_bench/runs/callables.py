@@ -142,6 +142,8 @@ def _advice(value: Any) -> str:
         return "end it with `return`, followed by the metric"
     if isinstance(value, str | bytes):
         return "return float(...) of it"
+    if isinstance(value, Mapping):
+        return "name its values on the first level, as in `return {'val_loss': ...}`"
     if isinstance(value, Sequence) and all(_number(item) is not None for item in value):
         names = ", ".join(f"'{name}': values[{n}]" for n, name in enumerate(("loss", "accuracy")))
         return (

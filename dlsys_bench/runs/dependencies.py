@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import sys
 import tempfile
 import threading
@@ -70,11 +69,11 @@ def dependencies_of(target: str) -> dict[str, dict[str, str]]:
     "code" and "files" map names to digests, "packages" to versions and "environment" to values.
     """
     source = source_of(module_of(target), split_target(target)[1].partition(".")[0])
-    names = {word for word in source.words if re.fullmatch(r"[A-Z][A-Z0-9_]*", word)} | VARIABLES
+    names, variables = source.words | VARIABLES, dict(os.environ)
     return {
         "code": dict(sorted(source.digests.items())),
         "packages": _versions(source.imported),
-        "environment": {name: os.environ[name] for name in sorted(names) if name in os.environ},
+        "environment": {name: variables[name] for name in sorted(names & set(variables))},
     }
 
 

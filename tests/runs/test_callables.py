@@ -46,7 +46,8 @@ def test_non_finite_figures_have_diverged(value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, "0.9", "high", [0.1], {}, {"a": "0.9"}, {"a": None}, np.zeros(2)]
+    "value",
+    [None, "0.9", "high", [0.1], {}, {"a": "0.9"}, {"a": None}, {"a": {"b": 1.0}}, np.zeros(2)],
 )
 def test_other_return_values_raise(value: object) -> None:
     with pytest.raises(

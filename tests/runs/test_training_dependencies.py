@@ -42,7 +42,8 @@ def unrelated():
 def train(seed):
     import lazy
 
-    return helper.scaled(Net().predict(WIDTH)) + lazy.value() + float(os.environ["MY_RATE"])
+    rates = [os.environ[name] for name in ("MY_RATE", "my_mode", "\\ud800")]
+    return helper.scaled(Net().predict(WIDTH)) + lazy.value() + sum(rates)
 
 
 other = partial(train)
@@ -156,7 +157,7 @@ def test_variables_of_the_code_and_of_frameworks(
     protocol = protocol_of("mine:train")
     monkeypatch.setenv("UNRELATED", "1")
     assert protocol_of("mine:train") == protocol
-    for name in ("MY_RATE", "KERAS_BACKEND"):
+    for name in ("MY_RATE", "my_mode", "KERAS_BACKEND"):
         before = dependencies_of("mine:train")
         monkeypatch.setenv(name, "jax")
         assert changes(before, dependencies_of("mine:train")) == [f"{name} unset -> jax"]
