@@ -111,6 +111,42 @@ def test_a_gate_and_its_power_find_the_runs_of_calibrate(folder: Path) -> None:
     assert "no reference runs of other:train" in invoke("power", "other:train", code=2).stderr
 
 
+def test_a_gate_judges_several_metrics_within_its_false_alarm_rate(folder: Path) -> None:
+    assert folder
+    metrics = ("--metric", "accuracy", "--metric", "loss", "--metric", "accuracy")
+    terms = ("--smallest-shift", "0.02", "--smallest-shift", "loss=0.03", "--output", "o.jsonl")
+    arguments = ("gate", "mine:train", "--reference", "mine.jsonl", *metrics, *terms)
+    found = json.loads(invoke(*arguments, "--json").stdout)["verdicts"]
+    assert [(one["metric"], one["smallest_shift"]) for one in found] == [
+        ("accuracy", 0.02),
+        ("loss", 0.03),
+    ]
+    assert found[0]["alpha"] == found[1]["alpha"] <= 1e-3 / 2
+    assert found[0]["seeds"] == found[1]["seeds"]
+    assert len(read("o.jsonl")) == len(found[0]["seeds"])  # Each seed is trained once.
+    for more, message in (
+        ("f1=0.1", "'f1' is not judged"),
+        ("loss=0", "'loss=0' is not a number above 0"),
+        ("x", "'x' is not a number above 0"),
+    ):
+        assert message in invoke(*arguments, "--smallest-shift", more, code=2).stderr
+    assert "'f1' is not judged" in invoke(*arguments, "--better", "f1=lower", code=2).stderr
+
+
+@pytest.mark.parametrize("command", [("compare", "mine.jsonl", "new.jsonl"), ("power",), ("gate",)])
+def test_what_the_commands_print_fits_80_columns(folder: Path, command: tuple[str, ...]) -> None:
+    assert folder
+    if command == ("compare", "mine.jsonl", "new.jsonl"):
+        invoke("calibrate", "mine:train", "--seeds", "4", "--output", "new.jsonl")
+        printed = invoke(*command, "--margin", "0.1").stdout
+    else:
+        options = ("--reference", "mine.jsonl", "--metric", "accuracy")
+        output = ("--output", "o.jsonl") * (command == ("gate",))
+        printed = invoke(*command, "mine:train", *options, *output).stdout
+    assert "accuracy" in printed or "mine:train" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+
+
 def test_seeds_without_effect_are_not_accepted(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
-from dlsys_bench.cli.reference import is_training, reference_of_training, runs_of_training
+from dlsys_bench.cli.reference import is_training, reference_of_training
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, work_of
+from dlsys_bench.cli.training_gate import (
+    check_metrics,
+    judge_training,
+    line_of_verdict,
+    value_of_metric,
+)
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.errors import UserError, count_of
+from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
 from dlsys_bench.report import github
 from dlsys_bench.report.display import PAGE, latest_figures, progress, show
 from dlsys_bench.report.junit import junit
 from dlsys_bench.report.tables import verdict_table
-from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import append, check_text_writable, check_writable
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import default_target
-from dlsys_bench.text import describe
 from dlsys_bench.verdicts.evidence import EvidenceVerdict
 from dlsys_bench.verdicts.evidence_session import EvidenceSession, lines_of
-from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, gate_training, overall, share
+from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, overall, share
 from dlsys_bench.verdicts.session import SessionVerdict, judge_sessions
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
@@ -47,8 +48,9 @@ class GateOptions(WorkOptions, TermsOptions):
     first_seed: int
     jobs: int | None
     reference: Path | None
-    metric: str | None
-    better: str | None
+    metrics: tuple[str, ...]
+    smallest_shift: tuple[str, ...]
+    better: tuple[str, ...]
     inconclusive: str | None
     evidence: Path | None
     run_number: int | None
@@ -57,13 +59,14 @@ class GateOptions(WorkOptions, TermsOptions):
     output: Path
     json: bool
 
-    def terms(self, alpha: float) -> Terms:
-        """The terms of each gate, with its share of the false-alarm rate."""
+    def terms(self, alpha: float, metric: str = "") -> Terms:
+        """The terms of the gate of a metric, with its share of the false-alarm rate."""
+        shift = value_of_metric(self.smallest_shift, metric)
         return Terms(
             alpha,
             self.beta,
             self.max_seeds,
-            self.smallest_shift,
+            None if shift is None else float(shift),
             self.side,
             self.session.first_seed(self.first_seed, self.max_seeds),
             self.jobs or cores(),
@@ -91,9 +94,10 @@ def gate_command(options: GateOptions) -> None:
     if reference is None and is_training(target):
         reference = reference_of_training(target)
     if reference is not None:
-        each = options.alpha
-        verdicts = [_judge_training(target, options, reference)]
+        each = share(max(1, len(options.metrics)), options.alpha)
+        verdicts = judge_training(target, reference, options, each)
     else:
+        check_metrics(("",), options.smallest_shift, "--smallest-shift")
         work = work_of(target, options)
         each = share(len(work), options.alpha)
         verdicts = _judge_arms(work, options, each)
@@ -169,60 +173,8 @@ def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> lis
             advance(arm, 1)
             verdicts.append(verdict)
             if not options.json:
-                say(_line(verdict))
+                say(line_of_verdict(verdict))
     return verdicts
-
-
-def _judge_training(target: str, options: GateOptions, reference: Path) -> Verdict:
-    """Judge a user's own training by a file of its reference runs."""
-    train = find_train(target)
-    stored = runs_of_training(target, reference)
-    with progress(options.max_seeds, "seeds at most") as advance:
-
-        def on_result(result: Result) -> None:
-            options.keep(result)
-            advance(f"{target}, seed {result.seed}: {latest_figures(result)}", 1)
-
-        verdict = gate_training(
-            _guarded(train, target),
-            stored,
-            metric=options.metric,
-            terms=options.terms(options.alpha),
-            source=str(reference),
-            name=target,
-            on_result=on_result,
-            better=options.better,
-        )
-        accept = shlex.join(["dlsys-bench", "baseline", "accept", target, "--reference"])
-        verdict = replace(verdict, accept=f"{accept} {shlex.quote(str(reference))} --why TEXT")
-    say(_line(verdict))
-    return verdict
-
-
-def _line(verdict: Verdict) -> str:
-    """The verdict on an arm of an engine; unless it is PASS, with the command to replay."""
-    passed = verdict.outcome is Outcome.PASS
-    what = f"{verdict.key.label}: {verdict.reason}" if passed else verdict.message()
-    return f"{verdict.outcome}: {what}"
-
-
-def _guarded(train: Train, target: str) -> Train:
-    """A training whose exceptions are UserErrors.
-
-    The exit codes belong to the gate: an exception that a training raises, or a code that it exits
-    with, must not be mistaken for a verdict.
-    """
-
-    def guarded(seed: int) -> Any:
-        try:
-            return train(seed)
-        except UserError:
-            raise
-        except (Exception, SystemExit) as error:
-            say(traceback.format_exc())
-            raise UserError(f"training {target!r}, seed {seed}: {describe(error)}") from error
-
-    return guarded
 
 
 def _write_for_ci(verdicts: Sequence[Verdict], markdown: str, options: GateOptions) -> None:

@@ -15,7 +15,18 @@ from dlsys_bench.cli.terminal import say, stdout_reserved
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.command import Argument, Command
 from dlsys_bench.options.commands import BUILT_IN, GROUPS, commands, options_of
-from dlsys_bench.options.kinds import Choice, File, Flag, Folder, Integer, Kind, Many, Number, Text
+from dlsys_bench.options.kinds import (
+    Choice,
+    File,
+    Flag,
+    Folder,
+    Integer,
+    Kind,
+    Many,
+    Number,
+    PerMetric,
+    Text,
+)
 from dlsys_bench.options.option import Option
 from dlsys_bench.options.settings import project_defaults
 
@@ -105,8 +116,26 @@ def click_type(kind: Kind) -> click.ParamType[Any]:
             return click.Path(exists=kind.exists, dir_okay=kind.folder, path_type=Path)
         case Folder():
             return click.Path(file_okay=False, path_type=Path)
+        case PerMetric():
+            return _Checked(kind)
         case _:
             return click.STRING
+
+
+class _Checked(click.ParamType[str]):
+    """A text that a kind checks."""
+
+    name = "text"
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text. Fails if it is not accepted."""
+        try:
+            return str(self.kind.read(value))
+        except ValueError:
+            self.fail(f"{value!r} is not {self.kind.takes}", param, ctx)
 
 
 def click_option(option: Option) -> click.Option:

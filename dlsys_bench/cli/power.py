@@ -30,6 +30,7 @@ class PowerOptions(TermsOptions):
     scaling: Scaling | None
     reference: Path | None
     metric: str | None
+    smallest_shift: float | None
     output: Path | None
     json: bool
 

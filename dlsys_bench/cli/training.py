@@ -38,7 +38,6 @@ class TermsOptions:
     alpha: float
     beta: float
     max_seeds: int
-    smallest_shift: float | None
     side: str
 
 

@@ -6,7 +6,7 @@ A value comes from a command line as text or from a TOML file as a number, a tex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +42,20 @@ class FolderName(Text):
 
     metavar: str = "DIRECTORY"
     takes: str = "a folder"
+
+
+@dataclass(frozen=True)
+class PerMetric(Text):
+    """A value, or METRIC=VALUE for one of several metrics. It is read as its text, once checked."""
+
+    metavar: str = "[METRIC=]VALUE"
+    kind: Kind = field(default_factory=Text)
+
+    def read(self, value: Any) -> str:
+        """Return the text, if its value is accepted."""
+        text = str(value)
+        self.kind.read(text.rpartition("=")[2])
+        return text
 
 
 @dataclass(frozen=True)

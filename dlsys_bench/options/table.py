@@ -19,6 +19,7 @@ from dlsys_bench.options.kinds import (
     Integer,
     Many,
     Number,
+    PerMetric,
     Text,
 )
 from dlsys_bench.options.option import PYTEST, Option
@@ -46,6 +47,8 @@ SEED = Integer(0)
 COUNT = Integer(1)
 SCALING = Choice(("raw", "unit", "standard"))
 TIER = Choice(("quick", "full"))
+SHIFT_OF_METRIC = Many(PerMetric("[METRIC=]SHIFT", POSITIVE.takes, POSITIVE), "smallest_shift")
+BETTER = Many(Text("[METRIC=]DIRECTION"), "better")
 # An engine of another package may have further devices.
 DEVICE_TO_TRAIN = f"Device to train on: {', '.join(DEVICES)}, or another that the engine has."
 DTYPE = Many(Choice(("float32", "float64")), "dtypes")
@@ -63,6 +66,10 @@ ALPHA = (
     "False-alarm rate: the probability that healthy training fails any gate; shared over the gates."
 )
 BETA = "Probability that a gate misses a shift of the smallest size (1 - power)."
+SHIFTS = (
+    "Smallest shift to detect, in the metric's units, or for one of several metrics loss=0.1; "
+    "repeatable. Default: the minimum detectable effect."
+)
 SHIFT = "Smallest shift to detect, in the metric's units. Default: the minimum detectable effect."
 ALPHA_OF_TABLE = "Family-wise error rate of DIFFERS, and error rate of each SAME."
 METRIC = (
@@ -124,7 +131,8 @@ GENERAL: tuple[Option, ...] = (
     Option("alpha", GATE, ALPHA, PROBABILITY, 1e-3, project=True),
     Option("beta", GATE, BETA, PROBABILITY, 1e-2, project=True),
     Option("max-seeds", GATE, "Maximum number of runs per gate.", COUNT, 12, project=True),
-    Option("smallest-shift", ("gate", "power"), SHIFT, POSITIVE),
+    Option("smallest-shift", ("power",), SHIFT, POSITIVE),
+    Option("smallest-shift", ("gate",), SHIFTS, SHIFT_OF_METRIC, ()),
     Option(
         "side",
         ("gate", "power"),
@@ -142,19 +150,29 @@ GENERAL: tuple[Option, ...] = (
     ),
     Option("why", ("baseline accept",), "Reason for the change; required.", Text("TEXT")),
     Option("reference", TRAINING, "Reference runs of a package.module:train.", File(exists=True)),
-    Option("metric", TRAINING, "Figure of a package.module:train to judge.", NAME),
+    Option("metric", ("power",), "Figure of a package.module:train.", NAME),
+    Option(
+        "metric",
+        ("gate",),
+        "Figure of a package.module:train to judge; repeatable: all are judged on the same runs, "
+        "within the false-alarm rate.",
+        Many(NAME, "metrics"),
+        (),
+    ),
     Option(
         "better",
         ("gate",),
-        "Direction of the metric of a package.module:train, unless its reference states it.",
-        Choice(("higher", "lower")),
+        "Direction of a metric of a package.module:train, unless its reference states it: higher, "
+        "lower, or for one of several metrics loss=lower; repeatable.",
+        BETTER,
+        (),
     ),
     Option(
         "better",
         ("calibrate",),
         "Direction, stored with the runs of a package.module:train: higher, lower, or for one of "
         "several metrics loss=lower; repeatable.",
-        Many(Text("[METRIC=]DIRECTION"), "better"),
+        BETTER,
         (),
     ),
     Option(
