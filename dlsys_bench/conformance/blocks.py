@@ -17,6 +17,7 @@ from dlsys_bench.conformance.finding import Fault, broken, close
 BATCH_AXES = {
     1: ("samples",),
     2: ("samples", "units"),
+    3: ("samples", "positions", "channels"),
     4: ("samples", "rows", "columns", "channels"),
 }
 """The names of the axes of x, of targets and of the outputs of a layer, by their number."""

@@ -112,6 +112,10 @@ class Guard:
                 "the result of gradients", found, "Gradients(loss, weights, x)"
             ) from None
         weights = self._tensors("gradients", by_name, net[1], trainable=True)
+        if net[1].input_dtype == "int":
+            if dx is not None:
+                raise _wrong_type("the gradient with respect to token ids", dx, "None")
+            return Gradients(value, self._remembered("gradients", weights), None)
         dx = self._array("the gradient with respect to x", dx, batch.x.shape)
         self._remembered("gradients", {**weights, "x": dx})
         return Gradients(value, weights, dx)

@@ -6,7 +6,7 @@ Examples shrink to few, small layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,10 +27,12 @@ from dlsys_bench.spec.layers import (
     Add,
     Concat,
     Dense,
+    Embedding,
     Flatten,
     Layer,
     Merge,
     Shape,
+    ValueKind,
 )
 from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -58,6 +60,13 @@ __all__ = [
 
 IMAGES: tuple[Shape, ...] = ((4, 4, 1), (5, 4, 2), (6, 7, 1), (8, 8, 3))
 VECTORS: tuple[Shape, ...] = ((3,), (1,), (7,))
+SEQUENCES: tuple[Shape, ...] = ((3, 2), (1, 3), (5, 1))
+"""Of embedded token ids; the input is the positions."""
+
+VOCABULARY = 7
+
+ON_FLOATS = tuple(kind for kind, layer in LAYERS.items() if layer.takes == "float")
+"""The kinds of layers of a network whose input consists of floats."""
 
 
 class Example(NamedTuple):
@@ -96,7 +105,8 @@ def describe_model(model: Model) -> str:
             f"{name} = {part} of {' and '.join(inputs)}"
             for part, (name, inputs) in zip(parts, model.connections, strict=True)
         ]
-    return f"input {model.input_shape}: {', '.join(parts)}"
+    ids = " of token ids" if model.input_dtype == "int" else ""
+    return f"input {model.input_shape}{ids}: {', '.join(parts)}"
 
 
 def options(choices: Choices) -> st.SearchStrategy[dict[str, Any]]:
@@ -112,7 +122,9 @@ def layers(kind: str, **fixed: Any) -> st.SearchStrategy[Layer]:
 
 
 def accepts(layer: Layer, shape: Shape) -> bool:
-    """Return whether an input shape, or two inputs of it for a layer that merges, is suitable."""
+    """Return whether a layer takes floats of a shape, or two inputs of it if it merges."""
+    if layer.takes != "float":
+        return False
     try:
         layer.combined_shape([shape] * (2 if layer.merges else 1))
     except SpecError:
@@ -132,14 +144,32 @@ def _is_constant(layer: Layer, shape: Shape) -> bool:
     return isinstance(layer, Activation) and shape[-1] < FUNCTIONS[layer.function].least_units
 
 
+def _embedding(shape: Shape) -> Layer:
+    """Return the embedding of token ids as a sequence of a shape."""
+    return Embedding(VOCABULARY, shape[-1])
+
+
+def inputs(model: Model, samples: int, generator: np.random.Generator) -> NDArray[Any]:
+    """Return random inputs of a model: standard normal values, or token ids."""
+    shape = samples, *model.input_shape
+    if model.input_dtype == "float":
+        return generator.standard_normal(shape)
+    return generator.integers(0, model.vocabulary, shape)
+
+
 class _Graph:
     """A network that is drawn node by node. `shapes` has the shape of each value by name, the
     latest last."""
 
-    def __init__(self, draw: st.DrawFn, start: Shape, joins: Sequence[str]) -> None:
-        self.draw, self.start, self.joins = draw, start, joins
+    def __init__(self, draw: st.DrawFn, start: Shape, kinds: Sequence[str]) -> None:
+        self.draw, self.start = draw, start
+        self.input_dtype: ValueKind = "float"
+        self.joins = [kind for kind in LAYERS if LAYERS[kind].merges and kind in kinds]
         self.emitter = Emitter()
         self.shapes: dict[str, Shape] = {INPUT: start}
+        if len(start) == 2:
+            self.input_dtype, self.start = "int", start[:1]
+            self.shapes = {self.emitter.add(_embedding(start), (INPUT,)): start}
 
     def add(self, layer: Layer, inputs: Sequence[str]) -> str:
         """Add a node and return its name."""
@@ -182,7 +212,8 @@ class _Graph:
             ends = [self.add(LAYERS[self.joins[-1]].of(), ends)]
         self.add(Dense(outputs), ends)
         emitted = self.emitter
-        return Model("drawn", self.start, tuple(emitted.layers), tuple(emitted.connections))
+        nodes = tuple(emitted.layers), tuple(emitted.connections)
+        return Model("drawn", self.start, *nodes, self.input_dtype)
 
 
 @st.composite
@@ -190,16 +221,17 @@ def models(
     draw: st.DrawFn,
     outputs: int | None = None,
     most_layers: int = 6,
-    kinds: Sequence[str] = tuple(LAYERS),
+    kinds: Sequence[str] = ON_FLOATS,
     functions: Sequence[str] = tuple(FUNCTIONS),
 ) -> Model:
     """Draw a network of layers that fit, ending in a dense layer of `outputs` (default: 1 to 4).
 
-    If a kind merges, it may branch. A branching network shrinks to the fewest nodes and towards a
-    chain.
+    If a kind merges, it may branch; with "embedding", the input may consist of token ids. A
+    branching network shrinks to the fewest nodes and towards a chain.
     """
-    start = draw(st.sampled_from(VECTORS + IMAGES if "flatten" in kinds else VECTORS))
-    graph = _Graph(draw, start, [kind for kind in LAYERS if LAYERS[kind].merges and kind in kinds])
+    shapes = VECTORS + IMAGES if "flatten" in kinds else VECTORS
+    sequences = SEQUENCES if {"flatten", "embedding"} <= set(kinds) else ()
+    graph = _Graph(draw, draw(st.sampled_from(shapes + sequences)), kinds)
     for _ in range(draw(st.integers(0, most_layers))):
         kind = draw(st.sampled_from(kinds))
         fixed = {"function": draw(st.sampled_from(functions))} if kind == "activation" else {}
@@ -286,7 +318,7 @@ def examples(
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(3, 6))
     generator = np.random.default_rng((seed, 0))
     batch = Batch(
-        generator.standard_normal((samples, *model.input_shape)),
+        inputs(model, samples, generator),
         targets(loss, model.output_shape[0], samples, generator),
         Plan(seed).masks(model, 0, samples),
         draw(st.booleans()),
@@ -310,6 +342,16 @@ def _around(draw: st.DrawFn, layer: Layer, shape: Shape, functions: Sequence[str
     return parallel(*draw(several), join=layer)
 
 
+def _below_dense(block: Layer, shape: Shape, outputs: int) -> Model:
+    """Return a model of a block on values of a shape, which may be embedded, and a dense layer."""
+    below = (_embedding(shape),) if len(shape) == 2 else ()
+    start, ids = shape[:1] if below else shape, bool(below) or block.takes == "int"
+    dtype: ValueKind = "int" if ids else "float"
+    bare = Model("drawn", start, (*below, block), input_dtype=dtype)
+    after = (Flatten(),) if len(bare.output_shape) > 1 else ()
+    return replace(bare, layers=(bare.block, *after, Dense(outputs)), connections=None)
+
+
 @st.composite
 def single_layers(
     draw: st.DrawFn,
@@ -317,13 +359,15 @@ def single_layers(
     kind: str,
     *,
     images: bool = True,
+    sequences: bool = True,
     functions: Sequence[str] = tuple(FUNCTIONS),
     loss: Loss = MeanSquaredError(),  # noqa: B008
     **fixed: Any,
 ) -> Example:
     """Draw a layer below a dense one, with a loss.
 
-    Without `images`, images are drawn only for layers that take nothing else. A layer that merges
+    Without `images`, images are drawn only for layers that take nothing else; with `sequences`,
+    embedded token ids are drawn as well. A layer that merges
     has branches of these activation `functions` and of dense layers. Half of the inputs are
     multiples of one half: a max pool then has equal values, and a relu the zero at which it has no
     derivative.
@@ -331,22 +375,25 @@ def single_layers(
     layer = draw(layers(kind, **fixed))
     vectors = [shape for shape in VECTORS if accepts(layer, shape)]
     pictures = [shape for shape in IMAGES if accepts(layer, shape)]
-    shape = draw(st.sampled_from(pictures + vectors if images or not vectors else vectors))
+    embedded = [shape for shape in SEQUENCES if sequences and accepts(layer, shape)]
+    shape = draw(
+        st.sampled_from([*(pictures if images or not vectors else []), *vectors, *embedded])
+        if layer.takes == "float"
+        else st.sampled_from(VECTORS)
+    )
     block = draw(_around(layer, shape, functions))
-    after = (Flatten(),) if len(Model("drawn", shape, (block,)).output_shape) == 3 else ()
-    outputs = 1 if loss.targets == "signs" else 2
-    model = Model("drawn", shape, (block, *after, Dense(outputs)))
+    model = _below_dense(block, shape, 1 if loss.targets == "signs" else 2)
     # A single vector has no variance; torch raises an error for a batch norm of one.
-    least = 2 if layer.normalizes and len(shape) == 1 else 1
+    least = 2 if layer.normalizes and len(shape) < 3 else 1
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(least, 5))
     generator = np.random.default_rng((seed, 0))
-    x = generator.standard_normal((samples, *shape))
+    x = inputs(model, samples, generator)
     either = isinstance(layer, Activation) and FUNCTIONS[layer.function].either_slope
-    if draw(st.booleans()) and not either:
+    if draw(st.booleans()) and not either and model.input_dtype == "float":
         x = np.round(2 * x) / 2
     batch = Batch(
         x,
-        targets(loss, outputs, samples, generator),
+        targets(loss, model.output_shape[0], samples, generator),
         Plan(seed).masks(model, 0, samples),
         draw(st.booleans()),
     )

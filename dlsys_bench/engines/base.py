@@ -25,7 +25,8 @@ from dlsys_bench.spec.record import Record
 
 
 class Batch(NamedTuple):
-    """The samples of one pass: x (N, H, W, C) or (N, units), and y in the form of the loss.
+    """The samples of one pass: x (N, H, W, C), (N, units) or token ids (N, T), and y in the form of
+    the loss.
 
     `masks` maps the index of each dropout layer to its keep mask; if None, the engine draws the
     masks. In `training` mode, batch norm uses the statistics of the batch, and dropout is active.
@@ -38,11 +39,12 @@ class Batch(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The loss, and its gradients with respect to every trainable tensor, by name, and to x."""
+    """The loss, and its gradients with respect to every trainable tensor, by name, and to x. Token
+    ids have no gradient: it is None."""
 
     loss: float
     weights: Weights
-    x: Array
+    x: Array | None
 
 
 class Engine(ABC):
@@ -158,6 +160,32 @@ class Engine(ABC):
     def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
         """Return the number of replicas that this engine trains fastest at a time."""
         return 1
+
+
+def input_array(model: Model, x: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Return inputs (..., *input_shape) of a model in this dtype, or token ids as int32.
+
+    Raises DataError unless token ids are whole numbers of the vocabulary.
+    """
+    if model.input_dtype == "float":
+        return np.asarray(x, dtype)
+    ids = np.asarray(x)
+    found = np.ascontiguousarray(ids).astype(np.int32)
+    if not np.array_equal(found, ids):
+        raise DataError(
+            f"model {model.name!r} takes token ids, but x ({ids.dtype}) has others than "
+            "whole numbers"
+        )
+    known = model.vocabulary
+    wrong = np.argwhere((found < 0) | (found >= known))
+    if wrong.size:
+        at = tuple(wrong[0].tolist())
+        place = ", ".join(map(str, at[-1 - len(model.input_shape) :]))
+        raise DataError(
+            f"x[{place}] is {found[at]}, but the vocabulary of model "
+            f"{model.name!r} has {known} tokens: token ids are 0 to {known - 1}"
+        )
+    return found
 
 
 def check_targets(loss: Loss, y: NDArray[Any], output: tuple[int, ...], name: str = "y") -> None:

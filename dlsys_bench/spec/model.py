@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, NamedTuple
@@ -19,8 +19,8 @@ from dlsys_bench.spec.graph import (
     check_connections,
 )
 from dlsys_bench.spec.initializers import Fans, Initializer
-from dlsys_bench.spec.layers import Layer, Shape
-from dlsys_bench.spec.record import Record, require
+from dlsys_bench.spec.layers import Embedding, Layer, Shape, ValueKind
+from dlsys_bench.spec.record import Record, require, require_choice
 
 
 class Tensor(NamedTuple):
@@ -54,6 +54,10 @@ class Counts(NamedTuple):
     non_trainable: int
 
 
+VALUES: Mapping[str, str] = {"float": "floats", "int": "token ids"}
+"""What each kind of value is called in messages."""
+
+
 class TableRow(NamedTuple):
     """One node of a model: its place, name and layer, what it takes and what it gives.
 
@@ -77,12 +81,15 @@ class TableRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Model(Record):
-    """Layers on an input of shape (height, width, channels) or (units,).
+    """Layers on an input of shape (height, width, channels) or (units,), or on token ids.
 
     Shapes leave out the batch. A model is a chain, in which each layer takes the output of the one
     before, or it branches: `layers` may contain the blocks of `spec.graph`, of which the model
     holds the nodes. `connections` has the name and the inputs of each node, and is None for a
     chain. The last node is the output, and every other one is taken by a node after it.
+
+    With the `input_dtype` "int", the input consists of token ids, and `input_shape` is
+    (positions,). An embedding is the first layer.
 
     Nodes are named by kind and number: conv2d_1, conv2d_2, dense_1. The output of a classifier are
     logits; the softmax is part of the loss. Raises SpecError if a layer does not accept its inputs,
@@ -93,6 +100,7 @@ class Model(Record):
     input_shape: Shape
     layers: tuple[Layer, ...]
     connections: tuple[Connection, ...] | None = field(default=None, metadata={"omit_when": None})
+    input_dtype: ValueKind = field(default="float", metadata={"omit_when": "float"})
 
     kind: ClassVar[str] = "model"
 
@@ -104,6 +112,7 @@ class Model(Record):
             f"model {self.name!r}: input_shape is {self.input_shape}; "
             "it takes (height, width, channels) or (units,), each from 1",
         )
+        require_choice(f"model {self.name!r}", "input_dtype", self.input_dtype, ("float", "int"))
         try:
             self._connect()
         except SpecError as error:
@@ -135,6 +144,7 @@ class Model(Record):
             sources = tuple(places[each] for each in inputs)
             own = tuple(shapes[source] for source in sources)
             try:
+                self._check_kinds(layer, sources)
                 shapes.append(layer.combined_shape(own))
             except SpecError as error:
                 raise SpecError(
@@ -143,6 +153,21 @@ class Model(Record):
             rows.append(TableRow(place, name, layer, inputs, sources, own, shapes[-1]))
             places[name] = place + 1
         return tuple(rows)
+
+    def _check_kinds(self, layer: Layer, sources: Sequence[int]) -> None:
+        """Raise SpecError unless a layer takes what its sources consist of."""
+        for source in sources:
+            found = "float" if source else self.input_dtype
+            advice = (
+                "make it the first layer of a model with input_dtype='int'"
+                if layer.takes == "int"
+                else "put an embedding before it"
+            )
+            require(
+                found == layer.takes,
+                f"{layer.kind} takes {VALUES[layer.takes]}, but its input consists of "
+                f"{VALUES[found]}: {advice}",
+            )
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -162,6 +187,12 @@ class Model(Record):
             own = bool(row.layer.parameters(row.shape))
             found.append(own or any(found[source] for source in row.sources))
         return tuple(found)
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of token ids that every embedding has; 0 if the input consists of floats."""
+        sizes = [row.layer.vocabulary for row in self.table if isinstance(row.layer, Embedding)]
+        return min(sizes, default=0)
 
     @property
     def block(self) -> Subgraph:

@@ -20,7 +20,7 @@ def _multiply_adds(row: TableRow) -> int:
     if isinstance(row.layer, Conv2D):
         return math.prod(row.output_shape) * math.prod(row.layer.kernel_size) * row.shape[-1]
     if isinstance(row.layer, Dense):
-        return row.shape[0] * row.layer.units
+        return math.prod(row.output_shape) * row.shape[-1]
     return 0
 
 

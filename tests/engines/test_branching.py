@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
@@ -9,11 +11,18 @@ from hypothesis import HealthCheck, given, seed, settings
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.strategies import Example
+from dlsys_bench.data import Samples
+from dlsys_bench.engines.base import Batch
+from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.errors import DataError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.graph import parallel, serial
-from dlsys_bench.spec.layers import AveragePool, BatchNorm, Dense, Flatten
+from dlsys_bench.spec.layers import AveragePool, BatchNorm, Dense, Embedding, Flatten
+from dlsys_bench.spec.losses import CategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
 
 WITHIN = 1e-9
 FAR = 1e-6
@@ -45,7 +54,9 @@ def compare(example: Example) -> None:
         for one, other in zip(engine.trace(own, batch), torch.trace(network, batch), strict=True):
             np.testing.assert_allclose(one, other, rtol=WITHIN, atol=WITHIN)
         actual = engine.gradients(own, batch, example.loss)
-        for key, values in {**expected.weights, "x": expected.x}.items():
+        assert (actual.x is None) == (expected.x is None)
+        of_x = {} if expected.x is None else {"x": expected.x}
+        for key, values in {**expected.weights, **of_x}.items():
             given = actual.x if key == "x" else actual.weights[key]
             np.testing.assert_allclose(
                 given, values, rtol=WITHIN, atol=WITHIN * largest, err_msg=key
@@ -65,6 +76,37 @@ def test_gradients_are_those_of_torch(example: Example) -> None:
 @given(example=BRANCHING)
 def test_gradients_of_many_networks_are_those_of_torch(example: Example) -> None:
     compare(example)
+
+
+TOKENS = Model("tokens", (4,), (Embedding(5, 2), Flatten(), Dense(2)), input_dtype="int")
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba", "torch", "oracle"])
+def test_token_ids_are_whole_numbers_of_the_vocabulary(name: str) -> None:
+    if name != "oracle" and (reason := unavailable(name)):
+        pytest.skip(reason)
+    engine = Oracle() if name == "oracle" else create(name)
+    network = engine.build(TOKENS)
+    ids = np.array([[0, 4, 1, 2]])
+    same = engine.predict(network, ids.astype("float32"))
+    np.testing.assert_array_equal(engine.predict(network, ids), same)
+    for wrong, message in (
+        (ids + 1, "x[0, 1] is 5, but the vocabulary of model 'tokens' has 5 tokens"),
+        (ids - 1, "x[0, 0] is -1, but"),
+        (ids + 0.5, "takes token ids, but x (float64) has others than whole numbers"),
+    ):
+        samples = Samples(wrong, np.zeros(1, int))
+        batch = Batch(samples.x, samples.y)
+        loss = CategoricalCrossEntropy()
+        recipe = to_convention(engine.convention, Recipe(batch_size=1, epochs=1))
+        for call in (
+            lambda: engine.predict(network, wrong),  # noqa: B023
+            lambda: engine.gradients(network, batch, loss),  # noqa: B023
+            lambda: engine.trace(network, batch),  # noqa: B023
+            lambda: train(engine, network, samples, recipe, Plan(0)),  # noqa: B023
+        ):
+            with pytest.raises(DataError, match=re.escape(message)):
+                call()
 
 
 def test_numba_keeps_a_batch_norm_that_others_take_apart_from_its_pool() -> None:

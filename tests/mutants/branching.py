@@ -1,4 +1,4 @@
-"""Branching networks: what a node takes, and the gradients of values that several nodes take."""
+"""Branching networks, whose values several nodes take, and embeddings of token ids."""
 
 from __future__ import annotations
 
@@ -104,5 +104,38 @@ MUTANTS = (
         "            first, second = (v.astype(np.float16).astype(v.dtype) "
         "for v in (first, second))\n"
         "        np.add(first, second, out=y)",
+    ),
+    Mutant(
+        "embedding_gradient_overwritten",
+        "Of a token that occurs several times, only the last one moves the embedding.",
+        "gradient/embedding",
+        "embedding",
+        "np.add.at(own, ids, dy[replica].reshape(self.layer.units, -1).T)",
+        "own[ids] = dy[replica].reshape(self.layer.units, -1).T",
+    ),
+    Mutant(
+        "embedding_gradient_not_cleared",
+        "The gradient of an embedding is added to that of the step before.",
+        "trajectory/fit-embedding",
+        "embedding",
+        "own.fill(0)",
+        "pass",
+    ),
+    Mutant(
+        "embedding_of_the_next_token",
+        "Token ids count from one.",
+        "forward/embedding",
+        "embedding",
+        "np.take(own.T, x[replica % len(x)], axis=1",
+        "np.take(own.T, x[replica % len(x)] - 1, axis=1",
+    ),
+    Mutant(
+        "dense_of_the_first_position",
+        "The bias of a dense layer is added at the first position of a sequence alone.",
+        "forward/dense",
+        "dense",
+        'y += self.tensors["bias"][..., None]',
+        "y[..., : y.shape[-1] // (after[0] if after[1:] else 1)] += "
+        'self.tensors["bias"][..., None]',
     ),
 )

@@ -129,8 +129,8 @@ MUTANTS = (
         "shows it.",
         "forward/batch_norm",
         "engine",
-        "return [to_external(y).copy() for y in net.outputs(self._inward(x), training)]",
-        "outputs = [to_external(y).copy() for y in net.outputs(self._inward(x), training)]\n"
+        "return [to_external(y).copy() for y in net.outputs(self._inward(net, x), training)]",
+        "outputs = [to_external(y).copy() for y in net.outputs(self._inward(net, x), training)]\n"
         "            moved = net.state.copy()\n        net.state[...] = moved\n"
         "        return outputs",
     ),
@@ -147,16 +147,16 @@ MUTANTS = (
         "trace() runs in inference mode and ignores that of the batch.",
         "forward/batch_norm",
         "engine",
-        "net.outputs(self._inward(x), training)]",
-        "net.outputs(self._inward(x), False)]",
+        "net.outputs(self._inward(net, x), training)]",
+        "net.outputs(self._inward(net, x), False)]",
     ),
     Mutant(
         "predict_in_training_mode",
         "predict() runs in training mode.",
         "forward/batch_norm",
         "engine",
-        "net.forward(self._inward(x[:, here]), training=False)",
-        "net.forward(self._inward(x[:, here]), training=True)",
+        "net.forward(self._inward(net, x[:, here]), training=False)",
+        "net.forward(self._inward(net, x[:, here]), training=True)",
     ),
     Mutant(
         "predict_loses_the_last_part",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 _LOOP = "order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)"
-_SOURCE = "source, rates = BatchSource(samples, net.dtype), _rates(recipes, net.dtype)"
+_SOURCE = "source, rates = BatchSource(samples, net), _rates(recipes, net.dtype)"
 
 MUTANTS = (
     Mutant(

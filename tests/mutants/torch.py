@@ -15,7 +15,7 @@ MUTANTS = (
         "Images are joined along the columns.",
         "shapes/concat",
         "modules",
-        "torch.cat(inputs, dim=1)",
+        "torch.cat(inputs, channel_axis(inputs[0]))",
         "torch.cat(inputs, dim=-1)",
     ),
     _torch(
@@ -81,8 +81,8 @@ MUTANTS = (
         "The input passes through float16.",
         "forward/dense",
         "layout",
-        "shareable(x), dtype=self.dtype, device=self.device)",
-        "shareable(x), dtype=torch.float16, device=self.device).to(self.dtype)",
+        "shareable(x), dtype=dtype, device=self.device)",
+        "shareable(x), dtype=torch.float16, device=self.device).to(dtype)",
     ),
     _torch(
         "batch_norm_default_epsilon",
@@ -171,9 +171,9 @@ MUTANTS = (
         "Tensors start by the defaults of torch's modules, unless they start as a constant.",
         "initializer/uniform",
         "initializers",
-        "_draw(tensor.initializer, target, tensor.fans, generator)",
+        "_draw(tensor, target, generator)",
         'if tensor.initializer.distribution(tensor.fans).family == "constant":\n'
-        "                    _draw(tensor.initializer, target, tensor.fans, generator)",
+        "                    _draw(tensor, target, generator)",
     ),
     _torch(
         "rate_after_the_step",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 
@@ -18,9 +20,11 @@ from dlsys_bench.spec.layers import (
     Concat,
     Conv2D,
     Dense,
+    Embedding,
     Flatten,
     Layer,
     MaxPool,
+    ValueKind,
 )
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.record import from_dict
@@ -122,6 +126,36 @@ def test_a_graph_that_does_not_fit_raises(layers: tuple[Layer, ...], message: st
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith("model 'bad'")
+
+
+@pytest.mark.parametrize(
+    ("layers", "input_dtype", "message"),
+    [
+        ((Dense(3),), "int", "dense takes floats, but its input consists of token ids: put an"),
+        (
+            (Embedding(3, 2),),
+            "float",
+            "embedding takes token ids, but its input consists of floats",
+        ),
+        ((residual(Embedding(3, 2)),), "int", "add takes floats, but its input consists of token"),
+        ((Embedding(3, 2), Conv2D(1, (1, 1))), "int", "conv2d takes an image"),
+        ((Embedding(3, 2),), "ids", "input_dtype is 'ids'; it takes float, int"),
+    ],
+)
+def test_an_input_of_the_wrong_kind_raises(
+    layers: tuple[Layer, ...], input_dtype: ValueKind, message: str
+) -> None:
+    with pytest.raises(SpecError, match=re.escape(message)):
+        Model("bad", (4,), layers, input_dtype=input_dtype)
+
+
+def test_a_model_of_token_ids_treats_positions_alike() -> None:
+    model = Model("m", (5,), (Embedding(7, 3), Dense(2), Flatten(), Dense(2)), input_dtype="int")
+    assert model.shapes == ((5,), (5, 3), (5, 2), (10,), (2,))
+    assert model.counts.total == 7 * 3 + (3 * 2 + 2) + (10 * 2 + 2)
+    assert model.to_dict()["input_dtype"] == "int"
+    assert from_dict(model.to_dict()) == model
+    assert model.vocabulary == 7
 
 
 def test_images_of_two_sizes_cannot_be_joined() -> None:

@@ -19,7 +19,7 @@ from dlsys_bench.conformance.check import check_each
 from dlsys_bench.conformance.checks.forward import compare as compare_outputs
 from dlsys_bench.conformance.checks.gradient import compare as compare_gradients
 from dlsys_bench.conformance.checks.networks import optimizer_with_state, smooth
-from dlsys_bench.conformance.checks.sizes import on_grid
+from dlsys_bench.conformance.checks.sizes import grid_inputs
 from dlsys_bench.conformance.checks.support import example_loss, trainable
 from dlsys_bench.conformance.checks.training import (
     allowing_conventions,
@@ -48,10 +48,12 @@ from dlsys_bench.spec.layers import (
     Conv2D,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     Layer,
     MaxPool,
     Shape,
+    ValueKind,
 )
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
@@ -65,11 +67,12 @@ class Smallest(NamedTuple):
     layers: tuple[Layer, ...]
     samples: int = 4
     batch_size: int = 2
+    input_dtype: ValueKind = "float"
 
     @property
     def model(self) -> Model:
         """The model."""
-        return Model("smallest", self.input_shape, self.layers)
+        return Model("smallest", self.input_shape, self.layers, None, self.input_dtype)
 
     @property
     def requires(self) -> list[str]:
@@ -104,6 +107,9 @@ SMALLEST: dict[str, Smallest] = {
     "batch_norm-of-one-image": Smallest((2, 1, 2), (BatchNorm(), Flatten(), Dense(2)), 1, 1),
     "batch_norm-of-one-pixel": Smallest((1, 1, 2), (BatchNorm(), Flatten(), Dense(2)), 3, 2),
     "add-of-one-value-twice": Smallest((1,), (TWICE, Dense(1), TWICE)),
+    "embedding-of-one-token": Smallest(
+        (1,), (Embedding(1, 1), Flatten(), Dense(2)), input_dtype="int"
+    ),
     "concat-of-one-value-thrice": Smallest((1,), (Dense(1), THRICE, Dense(1))),
 }
 """The smallest cases of the layers, and of batches, by the subject of their checks."""
@@ -132,7 +138,7 @@ def gradient(trial: Trial, case: Smallest) -> None:
 def _data(trial: Trial, model: Model, loss: Loss, samples: int) -> tuple[Array, NDArray[Any]]:
     """Return inputs that no rounding moves across a kink, and targets."""
     generator = np.random.default_rng((trial.seed, 7))
-    x = on_grid(generator, (samples, *model.input_shape))
+    x = grid_inputs(model, samples, generator)
     return x, strategies.targets(loss, model.output_shape[0], samples, generator)
 
 

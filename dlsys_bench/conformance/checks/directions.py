@@ -62,7 +62,7 @@ def compare_slopes(trial: Trial, example: Example) -> None:
     network = trial.engine.build(example.model, example.weights)
     reference = trial.oracle.build(example.model, example.weights)
     found = trial.engine.gradients(network, example.batch, example.loss)
-    gradients: dict[str | None, Array] = {None: found.x}
+    gradients: dict[str | None, Array] = {} if found.x is None else {None: found.x}
     gradients.update(found.weights)
     parts = list(_parts(gradients))
     generator = np.random.default_rng((trial.seed, 4))

@@ -118,6 +118,7 @@ def far(trial: Trial) -> None:
         actual = trial.engine.trace(network, batch)[0]
         expected.check(FIRST, actual, f"{function} of large inputs", layer="activation_1")
         dx = trial.engine.gradients(network, batch, loss).x
+        assert dx is not None
         if not np.isfinite(dx).all():
             what = f"the gradient of {function} at large inputs"
             actual_text = f"{dx[~np.isfinite(dx)][0]}"

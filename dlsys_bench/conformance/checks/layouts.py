@@ -140,7 +140,7 @@ def _gradients(trial: Trial, case: LayoutCase) -> Results:
     network = trial.engine.build(case.model, case.weights)
     loss, weights, x = trial.engine.gradients(network, case.batch, case.loss)
     named: Results = {f"d {name}": gradient for name, gradient in weights.items()}
-    return {"the loss": np.array(loss), **named, "d x": x}
+    return {"the loss": np.array(loss), **named, **({} if x is None else {"d x": x})}
 
 
 def _fit(trial: Trial, case: LayoutCase) -> Results:

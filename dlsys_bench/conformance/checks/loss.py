@@ -78,5 +78,6 @@ def _compare(trial: Trial, record: Loss, case: LossCase) -> None:
     expected = trial.expect(compute, scales)
     actual = trial.engine.gradients(trial.engine.build(model, weights), batch, record)
     expected.check("value", actual.loss, f"the value of {record.kind}")
+    assert actual.x is not None
     expected.check("gradient", actual.x, f"the gradient of {record.kind} in the outputs")
     expected.reject_unless_sharp()

@@ -9,9 +9,10 @@ and nearly every error of a gradient changes it; only if it is wrong is the bloc
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dlsys_bench.conformance.blocks import BATCH_AXES, close_in_blocks
 from dlsys_bench.conformance.check import check, check_each
@@ -23,6 +24,7 @@ from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.strategies import (
     Example,
     accepts,
+    inputs,
     nonzero_weights,
     targets,
     usable,
@@ -33,7 +35,7 @@ from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.spec.layers import Activation, Dense, Flatten, Layer, Shape
 from dlsys_bench.spec.model import Model
 
-LARGE_OPTIONS = {"units": 300, "filters": 136}
+LARGE_OPTIONS = {"units": 300, "filters": 136, "vocabulary": 1030}
 """The values of the options that set the size of a layer's output."""
 
 
@@ -45,6 +47,7 @@ class Size(NamedTuple):
 
 
 VECTORS = (Size((1030,), 300),)
+TOKENS = Size((70,), 40)
 IMAGES = (Size((34, 33, 132), 1), Size((6, 5, 3), 520))
 """Large images of many channels, and many images: large in every axis, and never in all at once."""
 
@@ -67,12 +70,24 @@ def on_grid(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return np.where(x == 0, 1 / 64, x)
 
 
+def grid_inputs(model: Model, samples: int, generator: np.random.Generator) -> NDArray[Any]:
+    """Return inputs of a model on a grid, or token ids."""
+    if model.input_dtype == "int":
+        return inputs(model, samples, generator)
+    return on_grid(generator, (samples, *model.input_shape))
+
+
 def large_examples(trial: Trial, subject: LayerSubject) -> list[Example]:
     """Return the large examples of a layer, below a dense one, that an engine can compute."""
     layer = large_layer(subject)
     # An activation treats the values of images and of vectors alike.
     sizes = VECTORS if isinstance(layer, Activation) else VECTORS + IMAGES
     found = []
+    if layer.takes == "int" and "flatten" in trial.kinds:
+        layers = (layer, Flatten(), Dense(3))
+        found.append(
+            random_example(trial, Model("large", TOKENS.shape, layers, None, "int"), TOKENS.samples)
+        )
     for shape, samples in sizes:
         after = (Flatten(),) if len(shape) == 3 and layer.kind != "flatten" else ()
         if accepts(layer, shape) and ("flatten" in trial.kinds or not after):
@@ -86,7 +101,7 @@ def random_example(trial: Trial, drawn: Model, samples: int) -> Example:
     loss = example_loss(trial)
     model, generator = trainable(trial, drawn, loss), np.random.default_rng((trial.seed, 2))
     batch = Batch(
-        on_grid(generator, (samples, *model.input_shape)),
+        grid_inputs(model, samples, generator),
         targets(loss, model.output_shape[0], samples, generator),
         Plan(trial.seed).masks(model, 0, samples),
         training=True,

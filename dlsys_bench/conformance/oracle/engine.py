@@ -14,7 +14,7 @@ from dlsys_bench.conformance.oracle.forward import ForwardPass, accuracy, forwar
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
+from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets, input_array
 from dlsys_bench.engines.epochs import UpdateStep, epoch_runs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
@@ -81,15 +81,17 @@ class Oracle(Engine):
 
     def trace(self, net: OracleNetwork, batch: Batch) -> list[Array]:
         here = ForwardPass(batch.training, batch.masks, self.rounding)
-        x = self._input(batch.x)
+        x = self._input(net.model, batch.x)
         return [y[0] for y in forward(net.model, _stacked(net.tensors), x, here)]
 
     def gradients(self, net: OracleNetwork, batch: Batch, loss: Loss) -> Gradients:
         check_targets(loss, batch.y, net.model.output_shape)
-        value = self._loss(net, _stacked(net.tensors), self._input(batch.x), batch, loss)
+        value = self._loss(net, _stacked(net.tensors), self._input(net.model, batch.x), batch, loss)
         trainable = [tensor.name for tensor in net.model.tensors if tensor.trainable]
         found = {name: self._gradient(net, batch, loss, name) for name in trainable}
-        return Gradients(float(value[0].real), found, self._gradient(net, batch, loss, None))
+        floats = net.model.input_dtype == "float"
+        dx = self._gradient(net, batch, loss, None) if floats else None
+        return Gradients(float(value[0].real), found, dx)
 
     def slope(
         self,
@@ -102,7 +104,7 @@ class Oracle(Engine):
 
         This takes one pass, for networks that are too large for the whole gradient.
         """
-        tensors, x = _stacked(net.tensors), self._input(batch.x)
+        tensors, x = _stacked(net.tensors), self._input(net.model, batch.x)
         for name, direction in directions.items():
             if name is None:
                 x = x + 1j * STEP * direction
@@ -114,7 +116,7 @@ class Oracle(Engine):
     def moved_state(self, net: OracleNetwork, batch: Batch) -> Weights:
         """Return the tensors that a training step on a batch moves without a gradient."""
         here = ForwardPass(True, batch.masks, self.rounding)
-        forward(net.model, _stacked(net.tensors), self._input(batch.x), here)
+        forward(net.model, _stacked(net.tensors), self._input(net.model, batch.x), here)
         return self._moved(net.model, here)
 
     def fit(
@@ -150,7 +152,9 @@ class Oracle(Engine):
         """Update all tensors for a batch, and return its loss and accuracy before the update."""
         batch = Batch(samples.x[step.chosen], samples.y[step.chosen], step.masks)
         here, rounding = ForwardPass(True, step.masks, self.rounding), self.rounding
-        outputs = forward(net.model, _stacked(net.tensors), self._input(batch.x), here)[-1]
+        outputs = forward(net.model, _stacked(net.tensors), self._input(net.model, batch.x), here)[
+            -1
+        ]
         loss = float(loss_value(recipe.loss, outputs, batch.y)[0])
         if not math.isfinite(loss):
             return loss, None
@@ -175,9 +179,10 @@ class Oracle(Engine):
             for (place, name), value in here.statistics.items()
         }
 
-    def _input(self, x: Array) -> Any:
+    def _input(self, model: Model, x: Array) -> Any:
         """Return x with an axis for the sets of tensors in front."""
-        return self.rounding.array(np.asarray(x, np.float64))[None]
+        values = input_array(model, x, np.float64)
+        return (self.rounding.array(values) if model.input_dtype == "float" else values)[None]
 
     def _loss(
         self, net: OracleNetwork, tensors: dict[str, Any], x: Any, batch: Batch, loss: Loss
@@ -193,7 +198,7 @@ class Oracle(Engine):
         Each entry is moved in another copy of the tensor, and one pass computes the loss for as
         many copies as fit into memory.
         """
-        x = self._input(batch.x)
+        x = self._input(net.model, batch.x)
         point = x[0] if name is None else net.tensors[name]
         tensors = _stacked(net.tensors)
         values = len(batch.x) * sum(math.prod(shape) for shape in net.model.shapes)

@@ -124,8 +124,10 @@ def _flatten(
 def _dense(
     layer: layers.Dense, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
 ) -> ComplexArray:
-    y = x @ own["kernel"]
-    return y + own["bias"][:, None] if layer.use_bias else y
+    # The axes of the samples and, in a sequence, of the positions.
+    samples = tuple(range(1, x.ndim - 1))
+    y = x @ np.expand_dims(own["kernel"], samples[:-1])
+    return y + np.expand_dims(own["bias"], samples) if layer.use_bias else y
 
 
 def _softmax(x: ComplexArray) -> ComplexArray:
@@ -147,6 +149,12 @@ def _activation(
     layer: layers.Activation, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
 ) -> ComplexArray:
     return FUNCTIONS[layer.function](x, layer.negative_slope)
+
+
+def _embedding(
+    layer: layers.Embedding, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
+    return own["embeddings"][:, x[0]]
 
 
 def _add(
@@ -176,6 +184,7 @@ FORWARD: dict[
     "activation": _activation,
     "add": _add,
     "concat": _concat,
+    "embedding": _embedding,
 }
 
 

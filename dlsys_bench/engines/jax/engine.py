@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array as Tensor
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
+from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets, input_array
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.jax.initializers import initialize
 from dlsys_bench.engines.jax.network import (
@@ -75,7 +75,7 @@ class JaxEngine(Engine):
 
     def predict(self, net: JaxNetwork, x: Array) -> Array:
         """Compute the outputs outside training."""
-        x = np.asarray(x, self.dtype)
+        x = input_array(net.model, x, self.dtype)
         outputs = np.empty((len(x), *net.model.output_shape), self.dtype)
         # The last part is filled up to a power of two, so that few sizes have to be compiled.
         at_once = min(PREDICTED_AT_ONCE, 1 << max(len(x) - 1, 0).bit_length())
@@ -84,11 +84,11 @@ class JaxEngine(Engine):
             for first in range(0, len(x), at_once):
                 part = x[first : first + at_once]
                 filled = np.concatenate(
-                    [part, np.zeros((at_once - len(part), *x.shape[1:]), self.dtype)]
+                    [part, np.zeros((at_once - len(part), *x.shape[1:]), x.dtype)]
                 )
-                outputs[first : first + at_once] = program(tensors, self.placement.put(filled))[
-                    : len(part)
-                ]
+                outputs[first : first + at_once] = program(
+                    tensors, self.placement.inputs(net.model, filled)
+                )[: len(part)]
         return outputs
 
     def _masks(self, net: JaxNetwork, batch: Batch) -> dict[int, Tensor]:
@@ -103,18 +103,19 @@ class JaxEngine(Engine):
         with self.placement.inside():
             value, (found, dx) = differentiator(bare_model(net.model), loss, batch.training)(
                 net.parameters,
-                self.placement.put(batch.x),
+                self.placement.inputs(net.model, batch.x),
                 net.state,
                 self.placement.targets(loss, batch.y),
                 self._masks(net, batch),
             )
-            return Gradients(float(value), copy_out(found), np.array(dx))
+            own = None if dx is None else np.array(dx)
+            return Gradients(float(value), copy_out(found), own)
 
     def trace(self, net: JaxNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
         with self.placement.inside():
             outputs = tracer(bare_model(net.model), batch.training)(
-                net.tensors, self.placement.put(batch.x), self._masks(net, batch)
+                net.tensors, self.placement.inputs(net.model, batch.x), self._masks(net, batch)
             )
             return [np.array(output) for output in outputs]
 

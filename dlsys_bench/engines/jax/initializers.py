@@ -47,8 +47,8 @@ FAMILIES: dict[str, Callable[[Distribution, Array, Shape, str], Array]] = {
 
 
 def _start(tensor: Tensor, key: Array, dtype: str) -> Array:
-    """Draw a tensor; a vector, whose fans jax cannot know, from the distribution itself."""
-    scaled = SCALED.get(type(tensor.initializer)) if len(tensor.shape) > 1 else None
+    """Draw a tensor; one that is no kernel, whose fans jax cannot know, from the distribution."""
+    scaled = SCALED.get(type(tensor.initializer)) if tensor.name.endswith(".kernel") else None
     if scaled is not None:
         return scaled(tensor.initializer)(key, tensor.shape, dtype)
     distribution = tensor.initializer.distribution(tensor.fans)

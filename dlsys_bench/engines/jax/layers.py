@@ -79,6 +79,7 @@ RULES: dict[type[layers.Layer], Callable[[Any, Call], Array]] = {
     layers.Activation: lambda layer, call: ACTIVATIONS[layer.function](layer, call.x),
     layers.Add: lambda layer, call: sum(call.x[1:], call.x[0]),
     layers.Concat: lambda layer, call: jnp.concatenate(call.x, axis=-1),
+    layers.Embedding: lambda layer, call: call.tensors["embeddings"][call.x],
 }
 
 

@@ -143,16 +143,21 @@ def tracer(model: Model, training: bool) -> Callable[[JaxTensors, Array, JaxMask
 @functools.lru_cache(PROGRAMS)
 def differentiator(
     model: Model, loss: Loss, training: bool
-) -> Callable[..., tuple[Array, tuple[JaxTensors, Array]]]:
+) -> Callable[..., tuple[Array, tuple[JaxTensors, Array | None]]]:
     """Compile (parameters, x, state, y, masks) -> the loss, and its gradients in the parameters and
-    in x."""
+    in x; None in token ids."""
 
     def value(
         parameters: JaxTensors, x: Array, state: JaxTensors, y: Array, masks: JaxMasks
     ) -> Array:
         return loss_of(model, loss, parameters, state, x, y, masks, training)[0]
 
-    compiled: Callable[..., tuple[Array, tuple[JaxTensors, Array]]] = jax.jit(
-        jax.value_and_grad(value, argnums=(0, 1)), **_fast_compile()
+    def differentiated(*inputs: Any) -> tuple[Array, tuple[JaxTensors, Array | None]]:
+        places = (0, 1) if model.input_dtype == "float" else (0,)
+        loss, (*found,) = jax.value_and_grad(value, argnums=places)(*inputs)
+        return loss, (found[0], found[1] if len(found) > 1 else None)
+
+    compiled: Callable[..., tuple[Array, tuple[JaxTensors, Array | None]]] = jax.jit(
+        differentiated, **_fast_compile()
     )
     return compiled

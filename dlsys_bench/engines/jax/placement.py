@@ -12,12 +12,17 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.base import input_array
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import EngineError
 from dlsys_bench.spec.losses import Loss
+from dlsys_bench.spec.model import Model
 
 # jax's name of each device.
 PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
+
+# Of inputs that are not in the dtype of the engine.
+INPUT_DTYPES = {"int": np.int32}
 
 # The uses of a seed; each draws from a separate stream.
 USES = ("weights", "passes", "order", "dropout")
@@ -41,6 +46,10 @@ class JaxPlacement(NamedTuple):
         """Copy values to the device, by default in the engine's dtype. jax may otherwise share the
         memory of a numpy array, which its owner may change and which cannot be donated."""
         return jax.device_put(jnp.array(values, dtype or self.dtype), self.device)
+
+    def inputs(self, model: Model, x: NDArray[Any]) -> Array:
+        """Copy inputs to the device: token ids as integers, others in the engine's dtype."""
+        return self.put(input_array(model, x, self.dtype), INPUT_DTYPES.get(model.input_dtype))
 
     def key(self, seed: int, use: str) -> Array:
         """Return a key for one use of a seed, which may have more than the 32 bits that jax

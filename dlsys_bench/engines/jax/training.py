@@ -48,7 +48,10 @@ class Training:
     ) -> None:
         self.net, self.placement, self.recipe, self.plan = net, placement, recipe, plan
         self.samples = len(samples.x)
-        self.x, self.y = placement.put(samples.x), placement.targets(recipe.loss, samples.y)
+        self.x, self.y = (
+            placement.inputs(net.model, samples.x),
+            placement.targets(recipe.loss, samples.y),
+        )
         self.order_key, self.drop_key = (
             placement.key(plan.seed, "order"),
             placement.key(plan.seed, "dropout"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
+from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets, input_array
 from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.keras.backend import BACKENDS, start_backend
@@ -94,7 +94,7 @@ class KerasEngine(Engine):
 
     def predict(self, net: KerasNetwork, x: Array) -> Array:
         """Compute the outputs outside training."""
-        x = np.asarray(x, self.dtype)
+        x = input_array(net.model, x, self.dtype)
         if not len(x):
             return np.empty((0, *net.model.output_shape), self.dtype)
         parts = []
@@ -104,7 +104,7 @@ class KerasEngine(Engine):
                 short = PREDICTED_AT_ONCE - len(part) if begin else 0
                 # Filled up, since a last batch of another size would have to be compiled.
                 filled = (
-                    np.concatenate([part, np.zeros((short, *x.shape[1:]), self.dtype)])
+                    np.concatenate([part, np.zeros((short, *x.shape[1:]), x.dtype)])
                     if short
                     else part
                 )
@@ -126,17 +126,20 @@ class KerasEngine(Engine):
             )
             held = [keras.ops.copy(variable) for variable in network.non_trainable_variables]
 
+            x = keras.ops.convert_to_tensor(input_array(net.model, batch.x, self.dtype))
+            trained = [keras.ops.copy(variable) for variable in network.trainable_variables]
+            # Token ids have no gradient.
+            inputs = [x] if net.model.input_dtype == "float" else []
+
             def forward(tensors: list[Any]) -> tuple[Any, Any]:
-                x, *trained = tensors
-                outputs, moved = network.stateless_call(trained, held, x, training=batch.training)
+                own, (given,) = tensors[: len(trained)], tensors[len(trained) :] or [x]
+                outputs, moved = network.stateless_call(own, held, given, training=batch.training)
                 return loss_of(y, outputs), moved
 
-            x = keras.ops.convert_to_tensor(np.asarray(batch.x, self.dtype))
-            trained = [keras.ops.copy(variable) for variable in network.trainable_variables]
-            value, _, (dx, *found) = BACKENDS[self.backend].differentiate(forward, [x, *trained])
-        by_name = dict(zip(net.trained, found, strict=True))
+            value, _, found = BACKENDS[self.backend].differentiate(forward, [*trained, *inputs])
+        by_name = dict(zip(net.trained, found, strict=False))
         weights = {t.name: _array(by_name[t.name]) for t in net.model.tensors if t.trainable}
-        return Gradients(float(value), weights, _array(dx))
+        return Gradients(float(value), weights, _array(found[-1]) if inputs else None)
 
     def trace(self, net: KerasNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
@@ -145,7 +148,7 @@ class KerasEngine(Engine):
             outputs, _ = network.stateless_call(
                 network.trainable_variables,
                 network.non_trainable_variables,
-                np.asarray(batch.x, self.dtype),
+                input_array(net.model, batch.x, self.dtype),
                 training=batch.training,
             )
         # With a single layer, Keras returns the output instead of a list.
@@ -165,7 +168,7 @@ class KerasEngine(Engine):
 
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
-        x = np.asarray(samples.x, self.dtype)
+        x = input_array(net.model, samples.x, self.dtype)
         y = targets(recipe.loss, samples.y, net.model.output_shape[-1], self.dtype)
         feed, random = BACKENDS[self.backend].feed, GlobalRandomState(plan.seed)
         native = not plan.parity and recipe.batch_sizes is None

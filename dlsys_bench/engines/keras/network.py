@@ -67,6 +67,9 @@ LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
     ),
     layers.Activation: _activation,
     layers.Add: lambda layer, **options: keras.layers.Add(**options),
+    layers.Embedding: lambda layer, **options: keras.layers.Embedding(
+        layer.vocabulary, layer.units, **options
+    ),
     layers.Concat: lambda layer, **options: keras.layers.Concatenate(-1, **options),
 }
 
@@ -98,9 +101,9 @@ def derive_seed(seed: int, *stream: int) -> int:
 
 def initializer(tensor: Tensor, seed: int) -> Any:
     """Create Keras's initialiser of a tensor. Keras derives the fans of a vector from its length,
-    but a bias has the fans of the kernel of its layer, so a vector is drawn from the
+    but a bias has the fans of the kernel of its layer, so what is no kernel is drawn from the
     distribution."""
-    native = SCALED.get(type(tensor.initializer)) if len(tensor.shape) > 1 else None
+    native = SCALED.get(type(tensor.initializer)) if tensor.name.endswith(".kernel") else None
     if native is not None:
         return native(seed=seed)
     distribution = tensor.initializer.distribution(tensor.fans)
@@ -115,7 +118,8 @@ class KerasNetwork:
         self.model = model
         self.layers = []
         self.tensors: dict[str, Any] = {}
-        values = [keras.Input(model.input_shape, dtype=dtype)]
+        ids = model.input_dtype == "int"
+        values = [keras.Input(model.input_shape, dtype="int32" if ids else dtype)]
         for row in model.table:
             starts = {
                 f"{tensor.name.split('.')[1]}_initializer": initializer(

@@ -18,7 +18,7 @@ from dlsys_bench.engines.alignment import (
     recipes_for_replicas,
     stack_samples,
 )
-from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
+from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets, input_array
 from dlsys_bench.engines.history import Epoch, ReplicaEpoch
 from dlsys_bench.engines.numpy.network import Network, to_external, to_internal
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
@@ -63,8 +63,8 @@ class NumpyEngine(Engine):
         """Copy all tensors by name."""
         return {name: tensor[0].copy() for name, tensor in net.tensors.items()}
 
-    def _inward(self, x: NDArray[Any]) -> Array:
-        return np.ascontiguousarray(to_internal(x), dtype=self.dtype)
+    def _inward(self, net: Network, x: NDArray[Any]) -> Array:
+        return np.ascontiguousarray(to_internal(input_array(net.model, x, self.dtype)))
 
     def predict(self, net: Network, x: Array) -> Array:
         """Compute the outputs outside training."""
@@ -80,7 +80,7 @@ class NumpyEngine(Engine):
             for start in range(0, x.shape[1], at_once):
                 here = slice(start, start + at_once)
                 outputs[:, here] = to_external(
-                    net.forward(self._inward(x[:, here]), training=False)
+                    net.forward(self._inward(net, x[:, here]), training=False)
                 )
         return outputs
 
@@ -88,12 +88,12 @@ class NumpyEngine(Engine):
         """Compute the loss and its gradients."""
         check_targets(loss, batch.y, net.model.output_shape)
         with net.unchanged(_one(batch.masks)):
-            outputs = net.forward(self._inward(batch.x[None]), batch.training)
+            outputs = net.forward(self._inward(net, batch.x[None]), batch.training)
             value, dy, _ = self.rule_set.evaluate_loss(loss, outputs, targets(batch.y[None]))
             dx = net.backward(dy, wants_dx=True)
-        assert dx is not None
         weights = {name: gradient[0].copy() for name, gradient in net.gradients.items()}
-        return Gradients(float(value[0]), weights, to_external(dx)[0].copy())
+        own = None if dx is None else to_external(dx)[0].copy()
+        return Gradients(float(value[0]), weights, own)
 
     def trace(self, net: Network, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
@@ -113,7 +113,7 @@ class NumpyEngine(Engine):
     ) -> list[Array]:
         """Return the output of every layer, (1 or R, N, ...)."""
         with net.unchanged(masks):
-            return [to_external(y).copy() for y in net.outputs(self._inward(x), training)]
+            return [to_external(y).copy() for y in net.outputs(self._inward(net, x), training)]
 
     def fit(self, net: Network, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
         """Train, and yield every epoch."""

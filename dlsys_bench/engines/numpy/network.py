@@ -23,15 +23,15 @@ from dlsys_bench.spec.model import Model, Tensor
 
 
 def to_internal(x: NDArray[Any]) -> NDArray[Any]:
-    """Return a view in this engine's layout: (R, N, H, W, C) as (R, C, H, W, N), and
-    (R, N, units) as (R, units, N)."""
-    return x.transpose(0, 4, 2, 3, 1) if x.ndim == 5 else x.swapaxes(1, 2)
+    """Return a view in this engine's layout: (R, N, H, W, C) as (R, C, H, W, N), (R, N, T, C) as
+    (R, C, T, N), and (R, N, units) as (R, units, N)."""
+    return x.swapaxes(1, -1)
 
 
 def to_external(y: Array) -> Array:
     """Return a view in the layout of the `Engine` interface: (R, C, H, W, N) as (R, N, H, W, C),
-    and (R, units, N) as (R, N, units)."""
-    return y.transpose(0, 4, 2, 3, 1) if y.ndim == 5 else y.swapaxes(1, 2)
+    (R, C, T, N) as (R, N, T, C), and (R, units, N) as (R, N, units)."""
+    return y.swapaxes(1, -1)
 
 
 def _views(vector: Array, tensors: Sequence[Tensor]) -> dict[str, Array]:

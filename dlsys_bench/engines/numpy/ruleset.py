@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.numpy.activation import ActivationRule
 from dlsys_bench.engines.numpy.convolution import Conv2DRule
 from dlsys_bench.engines.numpy.dense import DenseRule, FlattenRule
+from dlsys_bench.engines.numpy.embedding import EmbeddingRule
 from dlsys_bench.engines.numpy.losses import LossTargets, evaluate_loss
 from dlsys_bench.engines.numpy.merging import AddRule, ConcatRule
 from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
@@ -28,6 +29,7 @@ from dlsys_bench.spec.layers import (
     Conv2D,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     Layer,
     MaxPool,
@@ -46,6 +48,7 @@ RULES: dict[type[Layer], type[LayerRule[Any]]] = {
     Activation: ActivationRule,
     Add: AddRule,
     Concat: ConcatRule,
+    Embedding: EmbeddingRule,
 }
 
 

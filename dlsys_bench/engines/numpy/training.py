@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.alignment import StackedSamples
+from dlsys_bench.engines.base import input_array
 from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.history import ReplicaEpoch
 from dlsys_bench.engines.numpy.memory import empty
@@ -33,7 +34,7 @@ def fit_replicas(
     recipe, size = recipes[0], net.replicas
     stepper = net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)
     net.seed([plan.seed for plan in plans])
-    source, rates = BatchSource(samples, net.dtype), _rates(recipes, net.dtype)
+    source, rates = BatchSource(samples, net), _rates(recipes, net.dtype)
     kept: dict[int, tuple[Array, Array]] = {}
     try:
         for epoch in training_epochs(net.model, samples.samples, recipe, plans[0]):
@@ -133,14 +134,14 @@ class BatchSource:
     rows.
     """
 
-    def __init__(self, samples: StackedSamples, dtype: np.dtype[Any]) -> None:
-        x, self.y = samples.x, samples.y
+    def __init__(self, samples: StackedSamples, net: Network) -> None:
+        x, self.y = input_array(net.model, samples.x, net.dtype), samples.y
         if samples.shared:
             x, self.y = x[None], self.y[None]
         if x.ndim == 5:
             x = x.transpose(0, 1, 4, 2, 3)
         self.shape = x.shape[2:]
-        self.rows = np.ascontiguousarray(x, dtype=dtype).reshape(*x.shape[:2], -1)
+        self.rows = np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
         self.memory: dict[int, Array] = {}
 
     def batch(

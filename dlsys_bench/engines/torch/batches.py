@@ -11,6 +11,7 @@ from torch import Tensor
 from dlsys_bench.engines.alignment import StackedSamples
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.torch.layout import TorchPlacement
+from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 
@@ -22,12 +23,13 @@ class BatchFeed:
         self,
         samples: StackedSamples,
         placement: TorchPlacement,
+        model: Model,
         recipe: Recipe,
         plans: Sequence[Plan],
     ) -> None:
         self.count, self.device, self.plans = samples.samples, placement.device, plans
         self.shuffle, self.own = recipe.shuffle, recipe.shuffle or not samples.shared
-        x, y = placement.x(samples.x), placement.y(recipe.loss, samples.y)
+        x, y = placement.x(model, samples.x), placement.y(recipe.loss, samples.y)
         self.x, self.y = (x, y) if samples.shared else (x.flatten(0, 1), y.flatten(0, 1))
         # Where the samples of each replica begin in x and y.
         each = torch.arange(len(plans), device=placement.device)[:, None]

@@ -78,15 +78,17 @@ class TorchEngine(Engine):
 
     def predict(self, net: TorchNetwork, x: Array) -> Array:
         """Compute the outputs outside training."""
+        shape = net.model.output_shape
         net.eval()
         with torch.inference_mode(), product_precision(self.products):
             parts = [
-                channel_last(net(self.placement.x(x[first : first + PREDICTED_AT_ONCE]), {}))
+                channel_last(net(self._x(net, x[first : first + PREDICTED_AT_ONCE]), {}), shape)
                 for first in range(0, len(x), PREDICTED_AT_ONCE)
             ]
-        return (
-            np.concatenate(parts) if parts else np.empty((0, *net.model.output_shape), self.dtype)
-        )
+        return np.concatenate(parts) if parts else np.empty((0, *shape), self.dtype)
+
+    def _x(self, net: TorchNetwork, x: Array) -> Tensor:
+        return self.placement.x(net.model, x)
 
     @contextlib.contextmanager
     def _pass(self, net: TorchNetwork, batch: Batch) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
@@ -98,7 +100,7 @@ class TorchEngine(Engine):
         net.train(batch.training)
         try:
             with product_precision(self.products):
-                yield self.placement.x(batch.x), self.placement.masks(batch.masks)
+                yield self._x(net, batch.x), self.placement.masks(net.model, batch.masks)
         finally:
             with torch.no_grad():
                 for name, buffer in net.named_buffers():
@@ -110,20 +112,23 @@ class TorchEngine(Engine):
         tensors = net.tensors
         trained = {t.name: tensors[t.name] for t in net.model.tensors if t.trainable}
         with self._pass(net, batch) as (x, masks):
-            x.requires_grad_()
+            # Token ids have no gradient.
+            inputs = [x.requires_grad_()] if x.is_floating_point() else []
             value = LOSSES[type(loss)](net(x, masks), self.placement.y(loss, batch.y))
-            *found, dx = torch.autograd.grad(value, [*trained.values(), x])
+            found = torch.autograd.grad(value, [*trained.values(), *inputs])
         weights = {
-            name: kernel_out(name, gradient) for name, gradient in zip(trained, found, strict=True)
+            name: kernel_out(name, gradient) for name, gradient in zip(trained, found, strict=False)
         }
-        return Gradients(value.item(), weights, channel_last(dx).copy())
+        dx = channel_last(found[-1], net.model.input_shape).copy() if inputs else None
+        return Gradients(value.item(), weights, dx)
 
     def trace(self, net: TorchNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
         with torch.no_grad(), self._pass(net, batch) as (x, masks):
             outputs: list[Tensor] = []
             net(x, masks, outputs)
-            return [channel_last(y).copy() for y in outputs]
+            shapes = net.model.shapes[1:]
+            return [channel_last(*each).copy() for each in zip(outputs, shapes, strict=True)]
 
     def fit(
         self, net: TorchNetwork, samples: Samples, recipe: Recipe, plan: Plan
@@ -132,7 +137,7 @@ class TorchEngine(Engine):
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         require_batches(net.model, len(samples.x), recipe, plan)
-        x, y = self.placement.x(samples.x), self.placement.y(recipe.loss, samples.y)
+        x, y = self._x(net, samples.x), self.placement.y(recipe.loss, samples.y)
         yield from fit_network(net, x, y, self.placement, recipe, plan, self.recorder())
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> TorchReplicas:

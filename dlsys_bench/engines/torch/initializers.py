@@ -12,6 +12,7 @@ from dlsys_bench.engines.plan import Weights
 from dlsys_bench.engines.torch.layout import kernel_in
 from dlsys_bench.spec import initializers
 from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.model import Tensor as ModelTensor
 
 INITIALIZERS: dict[type[initializers.Initializer], Callable[..., object]] = {
     initializers.GlorotUniform: lambda record, t, fans, g: nn.init.xavier_uniform_(t, generator=g),
@@ -48,18 +49,15 @@ def initialize(
             if weights is not None:
                 target.copy_(kernel_in(tensor.name, weights[tensor.name]))
             else:
-                _draw(tensor.initializer, target, tensor.fans, generator)
+                _draw(tensor, target, generator)
 
 
-def _draw(
-    record: initializers.Initializer,
-    target: Tensor,
-    fans: initializers.Fans,
-    generator: torch.Generator,
-) -> None:
-    """Draw with torch's initialiser. torch derives the fans from the shape of a kernel, so a vector
-    is drawn from the distribution instead."""
-    if target.ndim > 1 or type(record) in (initializers.Zeros, initializers.Ones):
+def _draw(tensor: ModelTensor, target: Tensor, generator: torch.Generator) -> None:
+    """Draw with torch's initialiser. torch derives the fans from the shape of a tensor, so one that
+    is no kernel is drawn from the distribution instead."""
+    record, fans = tensor.initializer, tensor.fans
+    is_constant = type(record) in (initializers.Zeros, initializers.Ones)
+    if tensor.name.endswith(".kernel") or is_constant:
         INITIALIZERS[type(record)](record, target, fans, generator)
     else:
         distribution = record.distribution(fans)

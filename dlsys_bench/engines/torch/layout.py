@@ -14,9 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dlsys_bench.engines.base import input_array
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.engines.torch.precision import Products
+from dlsys_bench.spec.layers import Shape
 from dlsys_bench.spec.losses import Loss
+from dlsys_bench.spec.model import Model
 
 KERNEL_OUT = {4: (2, 3, 1, 0), 2: (1, 0)}
 KERNEL_IN = {4: (3, 2, 0, 1), 2: (1, 0)}
@@ -30,24 +33,30 @@ class TorchPlacement(NamedTuple):
     dtype: torch.dtype
     products: Products = "float32"
 
-    def x(self, x: Array) -> Tensor:
-        """Convert inputs, with the channel first for images."""
-        there = torch.as_tensor(shareable(x), dtype=self.dtype, device=self.device)
+    def x(self, model: Model, x: Array) -> Tensor:
+        """Convert inputs (..., *input_shape), with the channel first for images."""
+        dtype = torch.int64 if model.input_dtype == "int" else self.dtype
+        x = input_array(model, x, None)
+        there = torch.as_tensor(shareable(x), dtype=dtype, device=self.device)
         # Not `contiguous`, which keeps the unusual strides of images with one channel, since these
         # are contiguous in every order. oneDNN may misread such images.
-        return channel_first(there).clone(memory_format=torch.contiguous_format)
+        first = channel_first(there, model.input_shape)
+        return first.clone(memory_format=torch.contiguous_format)
 
     def y(self, loss: Loss, y: NDArray[Any]) -> Tensor:
         """Convert targets: labels to int64, signs and values to the dtype of the engine."""
         dtype = torch.int64 if loss.targets == "labels" else self.dtype
         return torch.as_tensor(shareable(y), dtype=dtype, device=self.device)
 
-    def masks(self, masks: Mapping[int, NDArray[np.bool_]] | None) -> dict[int, Tensor]:
+    def masks(
+        self, model: Model, masks: Mapping[int, NDArray[np.bool_]] | None
+    ) -> dict[int, Tensor]:
         """Convert what dropout layers keep, by their place; a layer without a mask draws one."""
-        return {
-            place: channel_first(torch.from_numpy(shareable(mask))).to(self.device)
-            for place, mask in (masks or {}).items()
-        }
+        found = {}
+        for place, mask in (masks or {}).items():
+            there = torch.from_numpy(shareable(mask))
+            found[place] = channel_first(there, model.table[place].shape).to(self.device)
+        return found
 
 
 def shareable(values: NDArray[Any]) -> NDArray[Any]:
@@ -57,14 +66,14 @@ def shareable(values: NDArray[Any]) -> NDArray[Any]:
     return np.require(values, values.dtype.newbyteorder("="), ["C", "A", "W", "E"])
 
 
-def channel_first(x: Tensor) -> Tensor:
-    """Return a view of images (..., H, W, C) as (..., C, H, W); other tensors as they are."""
-    return x.movedim(-1, -3) if x.ndim >= 4 else x
+def channel_first(x: Tensor, shape: Shape) -> Tensor:
+    """Return a view of values (..., *shape): images as (..., C, H, W), others as they are."""
+    return x.movedim(-1, -3) if len(shape) == 3 else x
 
 
-def channel_last(y: Tensor) -> Array:
-    """Return images (..., C, H, W) as an array (..., H, W, C); other tensors as they are."""
-    return (y.movedim(-3, -1) if y.ndim >= 4 else y).detach().cpu().numpy()
+def channel_last(y: Tensor, shape: Shape) -> Array:
+    """Return values as an array (..., *shape): images from (..., C, H, W), others as they are."""
+    return (y.movedim(-3, -1) if len(shape) == 3 else y).detach().cpu().numpy()
 
 
 def kernel_out(name: str, tensor: Tensor) -> Array:

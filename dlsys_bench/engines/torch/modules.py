@@ -31,6 +31,27 @@ class ChannelLastFlatten(nn.Module):
         return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).flatten(1)
 
 
+def channel_axis(x: Tensor) -> int:
+    """Return the axis of the channels: the second one of images, the last one of others."""
+    return 1 if x.ndim == 4 else -1
+
+
+class ChannelSoftmax(nn.Module):
+    """The softmax over the channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute y from x."""
+        return x.softmax(channel_axis(x))
+
+
+class SequenceNorm(nn.BatchNorm1d):
+    """torch's batch norm of sequences (N, T, C), which it takes as (N, C, T)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute y from x."""
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
 class TorchAdd(nn.Module):
     """The sum of the inputs."""
 
@@ -40,11 +61,11 @@ class TorchAdd(nn.Module):
 
 
 class TorchConcat(nn.Module):
-    """The inputs one after another along the channels, which are the first axis of a sample."""
+    """The inputs one after another along the channels."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute y from the inputs."""
-        return torch.cat(inputs, dim=1)
+        return torch.cat(inputs, channel_axis(inputs[0]))
 
 
 def _conv2d(layer: layers.Conv2D, shape: layers.Shape) -> nn.Module:
@@ -62,7 +83,7 @@ def _conv2d(layer: layers.Conv2D, shape: layers.Shape) -> nn.Module:
 
 
 def _batch_norm(layer: layers.BatchNorm, shape: layers.Shape) -> nn.Module:
-    kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+    kind = {1: nn.BatchNorm1d, 2: SequenceNorm, 3: nn.BatchNorm2d}[len(shape)]
     return kind(shape[-1], eps=layer.epsilon, momentum=1.0 - layer.moving_decay)
 
 
@@ -72,7 +93,7 @@ ACTIVATIONS: dict[str, Callable[[layers.Activation], nn.Module]] = {
     "tanh": lambda layer: nn.Tanh(),
     "relu": lambda layer: nn.ReLU(),
     "leaky_relu": lambda layer: nn.LeakyReLU(layer.negative_slope),
-    "softmax": lambda layer: nn.Softmax(dim=1),
+    "softmax": lambda layer: ChannelSoftmax(),
 }
 
 LAYERS: dict[type[layers.Layer], Callable[[Any, layers.Shape], nn.Module]] = {
@@ -82,15 +103,17 @@ LAYERS: dict[type[layers.Layer], Callable[[Any, layers.Shape], nn.Module]] = {
     layers.BatchNorm: _batch_norm,
     layers.Dropout: lambda layer, shape: TorchDropout(layer.drop_rate),
     layers.Flatten: lambda layer, shape: ChannelLastFlatten(),
-    layers.Dense: lambda layer, shape: nn.Linear(shape[0], layer.units, bias=layer.use_bias),
+    layers.Dense: lambda layer, shape: nn.Linear(shape[-1], layer.units, bias=layer.use_bias),
     layers.Activation: lambda layer, shape: ACTIVATIONS[layer.function](layer),
     layers.Add: lambda layer, shape: TorchAdd(),
     layers.Concat: lambda layer, shape: TorchConcat(),
+    layers.Embedding: lambda layer, shape: nn.Embedding(layer.vocabulary, layer.units),
 }
 
 TENSORS = {
     "kernel": "weight",
     "bias": "bias",
+    "embeddings": "weight",
     "gamma": "weight",
     "beta": "bias",
     "moving_mean": "running_mean",
@@ -148,10 +171,9 @@ class BFloat16Network(TorchNetwork):
 
     def through(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
         """Compute the output of a layer under autocast."""
-        x = inputs[0]
         # In a CUDA graph, the weights that autocast caches would belong to the memory of the graph.
-        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
-            return super().through(layer, *inputs).to(x.dtype)
+        with torch.autocast(inputs[0].device.type, torch.bfloat16, cache_enabled=False):
+            return super().through(layer, *inputs).float()
 
 
 def build_network(model: Model, products: Products) -> TorchNetwork:

@@ -89,7 +89,7 @@ class TorchReplicas(Replicas):
     ) -> Callable[[EpochRun], None]:
         """Return a function that trains all replicas for an epoch and records their losses."""
         nets, recipe, recorder = self.nets, recipes[0], self.engine.recorder()
-        source = BatchFeed(samples, self.engine.placement, recipe, plans)
+        source = BatchFeed(samples, self.engine.placement, self.model, recipe, plans)
         stepper = ReplicaOptimizer(nets.parameters, recipes, captured=recorder is not None)
 
         def update(
@@ -119,7 +119,7 @@ class TorchReplicas(Replicas):
         step, size = epoch.first + batch, epoch.sizes[batch]
         each = [plan.masks(self.model, step, size) for plan in plans]
         return self.engine.placement.masks(
-            {place: np.stack([masks[place] for masks in each]) for place in each[0]}
+            self.model, {place: np.stack([masks[place] for masks in each]) for place in each[0]}
         )
 
     def predict(self, x: Array) -> Array:
@@ -133,18 +133,19 @@ class TorchReplicas(Replicas):
             here = slice(first, first + at_once)
             with product_precision(self.engine.products):
                 (found,) = self.nets.outputs(
-                    self.engine.placement.x(x[:, here] if own else x[here]), own
+                    self.engine.placement.x(self.model, x[:, here] if own else x[here]), own
                 )
-            outputs[:, here] = channel_last(found)
+            outputs[:, here] = channel_last(found, self.model.output_shape)
         return outputs
 
     def trace(self, x: Array) -> list[Array]:
         """Compute the output of every layer."""
         with product_precision(self.engine.products):
             found = self.nets.outputs(
-                self.engine.placement.x(x), has_replica_axis(x, self.model), every=True
+                self.engine.placement.x(self.model, x), has_replica_axis(x, self.model), every=True
             )
-        return [channel_last(output).copy() for output in found]
+        shapes = self.model.shapes[1:]
+        return [channel_last(*each).copy() for each in zip(found, shapes, strict=True)]
 
     def weights(self, replica: int) -> dict[str, Array]:
         """Copy all tensors by name."""

@@ -64,7 +64,7 @@ def fit_network(
 
 
 def _masks(epoch: EpochRun, placement: TorchPlacement, batch: int) -> dict[int, Tensor]:
-    return placement.masks(epoch.masks(batch))
+    return placement.masks(epoch.model, epoch.masks(batch))
 
 
 def _order(epoch: EpochRun, placement: TorchPlacement) -> Tensor:

@@ -1,15 +1,17 @@
 """The layers: one frozen record per kind, with its options, shapes, parameters and state.
 
-Shapes leave out the batch: an image is (height, width, channels), a vector is (units,). LAYERS is
-the table of all kinds; the engines, the conformance ladder and the property tests iterate over it.
+Shapes leave out the batch: an image is (height, width, channels), a sequence (positions, channels),
+a vector (units,). LAYERS is the table of all kinds; the engines, the conformance ladder and the
+property tests iterate over it.
 """
 
 from __future__ import annotations
 
 from dlsys_bench.spec.layers.activation import FUNCTIONS, Activation
-from dlsys_bench.spec.layers.base import InvalidInput, Layer, Shape
+from dlsys_bench.spec.layers.base import InvalidInput, Layer, Shape, ValueKind
 from dlsys_bench.spec.layers.convolution import Conv2D
 from dlsys_bench.spec.layers.dense import Dense, Flatten
+from dlsys_bench.spec.layers.embedding import Embedding
 from dlsys_bench.spec.layers.merging import Add, Concat, Merge
 from dlsys_bench.spec.layers.pooling import AveragePool, MaxPool
 from dlsys_bench.spec.layers.regularization import BatchNorm, Dropout
@@ -19,7 +21,7 @@ LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
     for layer in (
         *(Conv2D, AveragePool, MaxPool, BatchNorm, Dropout, Flatten, Dense, Activation),
-        *(Add, Concat),
+        *(Add, Concat, Embedding),
     )
 }
 
@@ -34,6 +36,7 @@ __all__ = [
     "Conv2D",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
     "IntPair",
     "InvalidInput",
@@ -41,4 +44,5 @@ __all__ = [
     "MaxPool",
     "Merge",
     "Shape",
+    "ValueKind",
 ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from dlsys_bench.spec.initializers import INITIALIZERS, Fans, Initializer
 from dlsys_bench.spec.record import Record, require, require_kind
 
 Shape = tuple[int, ...]
+
+ValueKind = Literal["float", "int"]
+"""What a value consists of: floats, or token ids."""
 
 InvalidInput = tuple[Mapping[str, Any], Shape, str]
 """Options, an input shape that a layer with these options rejects, and a part of the message."""
@@ -22,11 +25,13 @@ class Layer(Record):
     `invalid_inputs` are examples of inputs that raise SpecError. `normalizes` states that values
     are divided by their own standard deviation, which amplifies rounding errors where there are
     few values. `merges` states that the layer takes two inputs or more; any other takes one.
+    `takes` states what its inputs consist of; every output consists of floats.
     """
 
     invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = ()
     normalizes: ClassVar[bool] = False
     merges: ClassVar[bool] = False
+    takes: ClassVar[ValueKind] = "float"
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output shape for an input shape. Raises SpecError if that is unsuitable."""

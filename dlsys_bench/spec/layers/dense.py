@@ -18,7 +18,10 @@ from dlsys_bench.spec.record import Choices, Invalid, require, require_count
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """All axes but the batch as one, the channels fastest. x (N, H, W, C) -> (N, H * W * C)."""
+    """All axes but the batch as one, the channels fastest.
+
+    x (N, H, W, C) -> (N, H * W * C), or x (N, T, C) -> (N, T * C).
+    """
 
     kind: ClassVar[str] = "flatten"
 
@@ -28,7 +31,10 @@ class Flatten(Layer):
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """A fully connected layer. x (N, in) -> (N, units), with a kernel of shape (in, units)."""
+    """A fully connected layer. x (N, in) -> (N, units), with a kernel of shape (in, units).
+
+    Of a sequence, it treats each position alike: x (N, T, in) -> (N, T, units).
+    """
 
     units: int
     use_bias: bool = True
@@ -52,21 +58,21 @@ class Dense(Layer):
 
     def output_shape(self, shape: Shape) -> Shape:
         require(
-            len(shape) == 1,
-            f"{self.kind} takes a vector (units,), but its input is {shape}: "
-            "put a flatten before it",
+            len(shape) in (1, 2),
+            f"{self.kind} takes a vector (units,) or a sequence (positions, channels), "
+            f"but its input is {shape}: put a flatten before it",
         )
-        return (self.units,)
+        return (*shape[:-1], self.units)
 
     def parameters(self, shape: Shape) -> dict[str, Shape]:
-        kernel = {"kernel": (shape[0], self.units)}
+        kernel = {"kernel": (shape[-1], self.units)}
         return kernel | ({"bias": (self.units,)} if self.use_bias else {})
 
     def initializers(self) -> dict[str, Initializer]:
         return {"kernel": self.kernel_initializer, "bias": self.bias_initializer}
 
     def fans(self, shape: Shape) -> Fans:
-        return Fans(shape[0], self.units)
+        return Fans(shape[-1], self.units)
 
     def title(self) -> str:
         return f"{self.units}"
