@@ -21,7 +21,7 @@ from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, DivergedError, SpecError, UserError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import HeNormal, Normal
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout
+from dlsys_bench.spec.layers import LAYERS, Activation, BatchNorm, Dense, Dropout
 from dlsys_bench.spec.losses import Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer
@@ -52,7 +52,7 @@ def way(engine: Engine, record: R) -> R:
 
 def samples_for(loss: Loss, model: Model, seed: int, count: int = 13) -> Samples:
     generator = np.random.default_rng((seed, 5))
-    x = generator.standard_normal((count, *model.input_shape))
+    x = strategies.inputs(model, count, generator)
     return Samples(x, strategies.targets(loss, model.output_shape[0], count, generator))
 
 
@@ -119,7 +119,9 @@ def test_a_replica_gives_what_a_single_network_gives(
 ) -> None:
     loss = data.draw(strategies.losses())
     outputs = 1 if loss.targets == "signs" else 3
-    model = way(engine, data.draw(strategies.models(outputs=outputs, most_layers=4)))
+    model = way(
+        engine, data.draw(strategies.models(outputs=outputs, most_layers=4, kinds=tuple(LAYERS)))
+    )
     recipe = Recipe(way(engine, optimizer), batch_size=5, epochs=2, loss=loss, shuffle=shuffle)
     plans = [Plan(seed + 7 * replica, parity=True) for replica in range(replicas)]
     rates = [optimizer.learning_rate * (1 + replica) for replica in range(replicas)]
