@@ -156,3 +156,20 @@ def test_importing_the_engine_imports_no_framework() -> None:
         check=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+@pytest.mark.slow
+def test_keras_squares_every_occurrence_of_a_token_by_itself() -> None:
+    """The smallest example of what the engine declares for embeddings.
+
+    The gradient of the token is 1 + 1, so the moving mean of its square is 0.1 * 4.
+    """
+    import keras
+    import tensorflow as tf
+
+    variable = keras.Variable(np.zeros((1, 1)), dtype="float32")
+    optimizer = keras.optimizers.RMSprop(0.1, rho=0.9)
+    twice = tf.IndexedSlices(tf.ones((2, 1)), tf.constant([0, 0]), tf.constant([1, 1]))
+    optimizer.apply([twice], [variable])
+    velocity = keras.ops.convert_to_numpy(optimizer._velocities[0])
+    assert velocity == pytest.approx(0.1 * (1 + 1))

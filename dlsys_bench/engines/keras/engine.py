@@ -35,6 +35,12 @@ MISREADS = (
 )
 
 
+OCCURRENCES = (
+    "TensorFlow's gradient of an embedding lists every occurrence of a token, and Keras's Adam and "
+    "RMSprop square each by itself instead of their sum"
+)
+
+
 def _array(tensor: Any) -> Array:
     """Copy a tensor or a variable to an array. numpy 2 warns if it reads a variable directly."""
     import keras
@@ -53,10 +59,13 @@ class KerasEngine(Engine):
     conventions = ("keras",)
     devices = ("cpu", "cuda")
     backend: ClassVar[str] = "tensorflow"
-    lacks = dict.fromkeys(
-        ("forward/conv2d@float32", "gradient/conv2d@float32", "trajectory/fit-conv2d@float32"),
-        MISREADS,
-    )
+    lacks = {  # noqa: RUF012
+        **dict.fromkeys(
+            ("forward/conv2d@float32", "gradient/conv2d@float32", "trajectory/fit-conv2d@float32"),
+            MISREADS,
+        ),
+        "state/smallest-embedding-of-one-token": OCCURRENCES,
+    }
     loosens = {  # noqa: RUF012
         "forward/far": (1e-7, SINGLE_SLOPE),
         **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
