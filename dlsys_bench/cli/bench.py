@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlsys_bench.cli.page import check_page, write
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show
+from dlsys_bench.report.html.comparisons import benchmark_sections
 from dlsys_bench.report.table import Table
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.timing.comparison import Change, Rules, compare_benchmarks
@@ -39,11 +41,13 @@ class CompareBenchmarksOptions:
     session_spread: float
     across_machines: bool
     json: bool
+    html: Path | None
 
 
 @receives(CompareBenchmarksOptions)
 def compare_command(options: CompareBenchmarksOptions) -> None:
     """Print the speedups, and exit with 1 if any is slower, 3 if any is ambiguous."""
+    check_page(options.html)
     rules = Rules(options.margin, options.session_spread, options.across_machines)
     changes, left_out = compare_benchmarks(options.a, options.b, rules=rules)
     if options.json:
@@ -67,6 +71,13 @@ def compare_command(options: CompareBenchmarksOptions) -> None:
         for line in (*_mismatches(changes), *_assumption(changes, rules), *_left_out(left_out)):
             say(line)
     speeds = [change.speed for change in changes]
+    if options.html is not None:
+        table = Table("Benchmarks", HEADS, _rows(changes))
+        remarks = (*_mismatches(changes), *_assumption(changes, rules), *_left_out(left_out))
+        sections = benchmark_sections(changes, table, options.margin, remarks)
+        worst = next(speed for speed in (Speed.SLOWER, Speed.AMBIGUOUS, *Speed) if speed in speeds)
+        summary = (f"A is {options.a}, B is {options.b}.",)
+        write(options.html, "Comparison of benchmarks", worst, summary, sections)
     sys.exit(1 if Speed.SLOWER in speeds else 3 if Speed.AMBIGUOUS in speeds else 0)
 
 

@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlsys_bench.cli.page import check_page, write
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import PAGE, show
+from dlsys_bench.report.html.comparisons import comparison_sections
 from dlsys_bench.report.tables import comparison_table
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import studies
-from dlsys_bench.verdicts.all_arms import compare_engines
+from dlsys_bench.verdicts.all_arms import ArmsComparison, compare_engines
 from dlsys_bench.verdicts.compare import compare
 from dlsys_bench.verdicts.comparison import Comparison, Relation
 
@@ -34,11 +36,13 @@ class CompareOptions:
     margin: float
     alpha: float
     json: bool
+    html: Path | None
 
 
 @receives(CompareOptions)
 def compare_command(options: CompareOptions) -> None:
     """Print the comparisons, and exit with 1 if any differs, 3 if any is undecided."""
+    check_page(options.html)
     a, b = select_runs(options.a), select_runs(options.b)
     found = compare(
         a,
@@ -58,8 +62,21 @@ def compare_command(options: CompareOptions) -> None:
         _print(found, options)
         for one in together:
             say(one.message())
+    if options.html is not None:
+        levels = f"Margin {options.margin:g}, alpha {options.alpha:g}."
+        messages = [one.message() for one in together]
+        summary = (f"A is {options.a}, B is {options.b}.", levels, *messages)
+        sections = comparison_sections(found, options.margin)
+        write(options.html, "Comparison of runs", _worst(counts, together), summary, sections)
     differs = counts[Relation.DIFFERS] or any(one.differs for one in together)
     sys.exit(1 if differs else 3 if counts[Relation.UNDECIDED] else 0)
+
+
+def _worst(counts: Counter[Relation], together: Sequence[ArmsComparison]) -> str:
+    if any(one.differs for one in together):
+        return Relation.DIFFERS
+    order = (Relation.DIFFERS, Relation.UNDECIDED, Relation.SAME, Relation.LEFT_OUT)
+    return next(relation for relation in order if counts[relation])
 
 
 def _print(found: Sequence[Comparison], options: CompareOptions) -> None:

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlsys_bench.cli.page import check_page
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.conformance.causes import causes, explains
 from dlsys_bench.conformance.check import CHECKS, RUNGS, find_check
@@ -26,9 +27,10 @@ from dlsys_bench.report.compliance import (
     causes_report,
     compliance_table,
     declared_table,
-    write_compliance,
 )
+from dlsys_bench.report.compliance_files import compliance_page, write_compliance
 from dlsys_bench.report.display import show
+from dlsys_bench.report.html.page import write_page
 from dlsys_bench.strict_json import dumps
 
 
@@ -50,6 +52,7 @@ class ConformOptions:
     output: Path | None
     against: Path | None
     json: bool
+    html: Path | None
 
 
 @receives(ConformOptions)
@@ -60,6 +63,7 @@ def conform_command(options: ConformOptions) -> None:
         say_explanation(options.explain)
         return
     check_name(options.engine)
+    check_page(options.html)
     earlier = Compliance.read(options.against) if options.against else None
     report = _climb(options)
     if options.json:
@@ -68,6 +72,9 @@ def conform_command(options: ConformOptions) -> None:
         _print(report, earlier)
     for path in write_compliance(report, options.output) if options.output else ():
         say(str(path))
+    if options.html is not None:
+        changed = changes(earlier, report) if earlier else ()
+        say(f"page: {write_page(compliance_page(report, list(changed)), options.html)}")
     sys.exit(0 if report.conforms else 3 if report.inconclusive else 1)
 
 

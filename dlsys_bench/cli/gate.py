@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from dlsys_bench.cli.page import check_page, write
 from dlsys_bench.cli.reference import is_training, reference_of_training
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, work_of
@@ -24,6 +25,7 @@ from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
 from dlsys_bench.report import github
 from dlsys_bench.report.display import PAGE, latest_figures, progress, show
+from dlsys_bench.report.html.verdicts import verdict_sections
 from dlsys_bench.report.junit import junit
 from dlsys_bench.report.tables import verdict_table
 from dlsys_bench.runs.result import Result
@@ -56,6 +58,7 @@ class GateOptions(WorkOptions, TermsOptions):
     run_number: int | None
     commit: str | None
     junit: Path | None
+    html: Path | None
     output: Path
     json: bool
 
@@ -90,6 +93,7 @@ def gate_command(options: GateOptions) -> None:
     if options.junit is not None:
         check_text_writable(options.junit)
     options.session.check()
+    check_page(options.html)
     reference = options.reference
     if reference is None and is_training(target):
         reference = reference_of_training(target)
@@ -111,6 +115,11 @@ def gate_command(options: GateOptions) -> None:
     if any(one.alarm for one in evidence):
         outcome = Outcome.FAIL
     _print(verdicts, sessions, evidence, outcome, options, each)
+    if options.html is not None:
+        sections = verdict_sections(verdicts, sessions, options.alpha, options.beta)
+        messages = [one.message() for one in evidence]
+        summary = (f"{count_of(len(verdicts), 'gate')} of {target}.", *messages)
+        write(options.html, f"Gate of {target}", outcome.value, summary, sections)
     if outcome is Outcome.INCONCLUSIVE and options.inconclusive:
         sys.exit(INCONCLUSIVE[options.inconclusive])
     sys.exit(EXIT_CODES[outcome])

@@ -30,6 +30,7 @@ class MeasureOptions:
     devices: tuple[str, ...]
     output: Path
     data_dir: str | None
+    html: Path | None
 
 
 def arms_of(options: MeasureOptions) -> list[Case]:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from itertools import product
 
 from dlsys_bench.cli.measuring import MeasureOptions, arms_of, places_of, write_beside
+from dlsys_bench.cli.page import check_page, write
 from dlsys_bench.cli.terminal import say
+from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
+from dlsys_bench.report.html.speed import speed_sections
 from dlsys_bench.report.plots.speed import speed
 from dlsys_bench.report.speed import speed_tables
 from dlsys_bench.timing.sweep import Point, read, sweep
@@ -28,6 +31,7 @@ class SweepOptions(MeasureOptions):
 @receives(SweepOptions)
 def sweep_command(options: SweepOptions) -> None:
     """Measure every point, and exit with 2 if any was not measured."""
+    check_page(options.html)
     points, missed = _points(options), 0
     for number, (point, found) in enumerate(
         sweep(points, options.output, options.seconds), start=1
@@ -44,6 +48,8 @@ def sweep_command(options: SweepOptions) -> None:
     if stored := read(options.output):
         picture = speed(stored, options.output.with_suffix(".png"))
         write_beside(options.output, "Speed", speed_tables(stored), picture)
+        summary = (f"{count_of(len(stored), 'point')} in {options.output}.",)
+        write(options.html, "Speed of training", "measured", summary, speed_sections(stored))
     sys.exit(2 if missed else 0)
 
 

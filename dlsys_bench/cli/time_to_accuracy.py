@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlsys_bench.cli.measuring import MeasureOptions, arms_of, places_of, write_beside
+from dlsys_bench.cli.page import check_page, write
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.data import Scaling
 from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
+from dlsys_bench.report.html.speed import to_accuracy_sections
 from dlsys_bench.report.plots.to_accuracy import to_accuracy
 from dlsys_bench.report.to_accuracy import failed_run, group_by_target, to_accuracy_tables
 from dlsys_bench.runs.key import Key
@@ -35,6 +37,7 @@ class TimeToAccuracyOptions(MeasureOptions):
 @receives(TimeToAccuracyOptions)
 def time_to_accuracy_command(options: TimeToAccuracyOptions) -> None:
     """Train every run to its target, and exit with 1 if any did not reach it, 2 if any failed."""
+    check_page(options.html)
     runs = _runs(options)
     missed, broken = 0, []
     for number, (run, found) in enumerate(train_each(runs, options.output), start=1):
@@ -53,6 +56,8 @@ def time_to_accuracy_command(options: TimeToAccuracyOptions) -> None:
     if results := group_by_target([*_current(options), *broken]):
         picture = to_accuracy(results, options.output.with_suffix(".png"))
         write_beside(options.output, "Time to accuracy", to_accuracy_tables(results), picture)
+        sections = to_accuracy_sections(_current(options))
+        write(options.html, "Time to accuracy", "measured", (), sections)
     sys.exit(2 if broken else 1 if missed else 0)
 
 

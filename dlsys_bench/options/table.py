@@ -94,7 +94,6 @@ RUN_NUMBER = (
 COMMIT = (
     "Commit that the evidence counts. Default: that of the repository of the working directory."
 )
-
 INCONCLUSIVE = "Result of a test whose verdict is INCONCLUSIVE."
 
 ENV_ENGINE = "DLSYS_BENCH_ENGINE"

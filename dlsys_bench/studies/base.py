@@ -112,6 +112,15 @@ class Arm:
         return self.unjudged.get((dataset, tier), self.unjudged.get(tier))
 
 
+class Published(NamedTuple):
+    """A published figure of an arm at tier full: the metric, the value, and where it is printed."""
+
+    arm: str
+    metric: str
+    value: float
+    source: str
+
+
 class ArmRun(NamedTuple):
     """The arguments of a study's measure: one run of one arm. `model` and `recipe` are in the
     engine's convention, and a dataset that is computed is drawn anew for the seed."""
@@ -166,11 +175,13 @@ class Study:
     The metric is a field of the last epoch or, if a run is more than one training, one of the
     figures that `measure` returns. `source` cites the work that is reproduced. `plots` are names of
     registered plots. `group` names the studies that `find` returns together. `appendix` is the
-    "package.module:callable" of a `dlsys_bench.report.page.Appendix`, which adds tables to reports.
-    `default` states that commands take the study, or its group, unless one is named. `benchmarks`
-    are its workloads for benchmarks of speed. `distribution_checks` names the arms by which the
-    conformance ladder compares an engine with reference runs: tier quick, on scanned digits.
-    `superseded` holds the arms as they were before each correction of the study.
+    "package.module:callable" of a `dlsys_bench.report.sections.Appendix`, which adds tables to
+    reports. `default` states that commands take the study, or its group, unless one is named.
+    `benchmarks` are its workloads for benchmarks of speed. `distribution_checks` names the arms by
+    which the conformance ladder compares an engine with reference runs: tier quick, on scanned
+    digits. `superseded` holds the arms as they were before each correction of the study.
+    `published` is the "package.module:callable" that returns the Published figures of a study,
+    given its name.
     """
 
     name: str
@@ -187,6 +198,7 @@ class Study:
     benchmarks: tuple[BenchmarkSize, ...] = ()
     distribution_checks: tuple[str, ...] = ()
     superseded: tuple[Superseded, ...] = ()
+    published: str = ""
 
     def __post_init__(self) -> None:
         self._find_metric()

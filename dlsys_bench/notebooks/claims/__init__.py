@@ -13,8 +13,16 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from dlsys_bench.studies.base import Published
+
 CLAIMS = "dlsys_bench.notebooks.rulings.tables:appendix"
 """The appendix of a study whose figures the notebooks publish."""
+
+PUBLISHED = "dlsys_bench.notebooks.claims:published_figures"
+"""The callable that returns the figures of a study that the notebooks publish."""
+
+SPLITS = {"train": "running", "val": "validation"}
+"""The names of splits in a history, by those of the notebooks."""
 
 
 @cache
@@ -25,3 +33,22 @@ def claims() -> tuple[dict[str, Any], ...]:
             (files("dlsys_bench.notebooks.claims") / "claims.json").read_text(encoding="utf-8")
         )
     )
+
+
+def published_figures(study: str) -> list[Published]:
+    """The figures of each arm of a study at the end of its training."""
+    last: dict[tuple[str, str], dict[str, Any]] = {}
+    for claim in claims():
+        if claim["kind"] == "band" and claim["study"] == study and claim.get("arm"):
+            place = claim["arm"], claim["metric"]
+            if place not in last or claim.get("epoch", 0) >= last[place].get("epoch", 0):
+                last[place] = claim
+    return [
+        Published(arm, _metric(metric), float(claim["value"]), claim["id"])
+        for (arm, metric), claim in last.items()
+    ]
+
+
+def _metric(name: str) -> str:
+    split, _, figure = name.partition("_")
+    return f"{SPLITS.get(split, split)}_{figure}"

@@ -18,7 +18,7 @@ from dlsys_bench.engines.epochs import train_replicas
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.engines.replicas import in_blocks
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.notebooks.claims import CLAIMS
+from dlsys_bench.notebooks.claims import CLAIMS, PUBLISHED
 from dlsys_bench.notebooks.zoo import narrow
 from dlsys_bench.spec.initializers import Normal
 from dlsys_bench.spec.losses import MeanSquaredError
@@ -145,6 +145,7 @@ DYING_RELU = Study(
     plots=("collapse",),
     measure=collapse,
     appendix=CLAIMS,
+    published=PUBLISHED,
 )
 
 STUDIES = (DYING_RELU,)

@@ -13,7 +13,7 @@ from dlsys_bench.data import Samples, prepare
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan
-from dlsys_bench.notebooks.claims import CLAIMS
+from dlsys_bench.notebooks.claims import CLAIMS, PUBLISHED
 from dlsys_bench.notebooks.zoo import EGGHOLDER_WIDTHS, eggholder
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.optimizers import SGD
@@ -84,6 +84,7 @@ EGGHOLDER = Study(
     plots=("eggholder",),
     measure=rmse,
     appendix=CLAIMS,
+    published=PUBLISHED,
     benchmarks=(BenchmarkSize("128-256-128", 1000, 20), BenchmarkSize("16-16-16", 1000, 50)),
 )
 

@@ -16,7 +16,7 @@ from scipy.special import ndtr
 
 from dlsys_bench.data import prepare
 from dlsys_bench.engines.plan import Array, Plan
-from dlsys_bench.notebooks.claims import CLAIMS
+from dlsys_bench.notebooks.claims import CLAIMS, PUBLISHED
 from dlsys_bench.notebooks.zoo import deep_dense
 from dlsys_bench.spec.initializers import (
     TRUNCATED_STDDEV,
@@ -163,6 +163,7 @@ INITIALIZATION = Study(
     plots=("activations",),
     measure=describe,
     appendix=CLAIMS,
+    published=PUBLISHED,
 )
 
 STUDIES = (INITIALIZATION,)

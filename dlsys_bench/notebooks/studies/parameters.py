@@ -12,7 +12,7 @@ from dlsys_bench.data import Samples, prepare
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan
-from dlsys_bench.notebooks.claims import CLAIMS
+from dlsys_bench.notebooks.claims import CLAIMS, PUBLISHED
 from dlsys_bench.notebooks.zoo import lenet5_overlap_tanh, two_layer_sigmoid
 from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.losses import HalfMeanSquaredError
@@ -87,6 +87,7 @@ BACKPROP = Study(
     plots=(),
     measure=by_hand,
     appendix=CLAIMS,
+    published=PUBLISHED,
 )
 
 
@@ -138,6 +139,7 @@ INVARIANCE = Study(
     plots=(),
     measure=batch_norm_parameters,
     appendix=CLAIMS,
+    published=PUBLISHED,
 )
 
 STUDIES = (BACKPROP, INVARIANCE)

@@ -18,7 +18,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train_replicas
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.engines.replicas import in_blocks
-from dlsys_bench.notebooks.claims import CLAIMS
+from dlsys_bench.notebooks.claims import CLAIMS, PUBLISHED
 from dlsys_bench.notebooks.datasets import half_planes
 from dlsys_bench.spec.initializers import Uniform, Zeros
 from dlsys_bench.spec.layers import Dense
@@ -174,6 +174,7 @@ PERCEPTRON = Study(
     plots=("draws",),
     measure=measure_draws,
     appendix=CLAIMS,
+    published=PUBLISHED,
 )
 
 STUDIES = (PERCEPTRON,)

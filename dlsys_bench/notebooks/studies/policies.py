@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dlsys_bench.notebooks.claims import CLAIMS
+from dlsys_bench.notebooks.claims import CLAIMS, PUBLISHED
 from dlsys_bench.notebooks.zoo import lenet5_tanh
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.optimizers import SGD
@@ -57,6 +57,7 @@ LEARNING_RATE = Study(
     metric=EPOCH_METRICS["running_loss"],
     plots=("sweep",),
     appendix=CLAIMS,
+    published=PUBLISHED,
 )
 
 BATCH_SIZE = Study(
@@ -75,6 +76,7 @@ BATCH_SIZE = Study(
     metric=EPOCH_METRICS["running_loss"],
     plots=("sweep",),
     appendix=CLAIMS,
+    published=PUBLISHED,
 )
 
 # As published: the base exceeds the maximum, so that the rate starts high, falls and returns.
@@ -101,6 +103,7 @@ CYCLICAL_LEARNING_RATE = Study(
     ),
     plots=("curves", "steps"),
     appendix=CLAIMS,
+    published=PUBLISHED,
 )
 
 CYCLICAL_BATCH_SIZE = Study(
@@ -136,6 +139,7 @@ CYCLICAL_BATCH_SIZE = Study(
     ),
     plots=("curves", "steps"),
     appendix=CLAIMS,
+    published=PUBLISHED,
 )
 
 NOT_JUDGED = "the result of a range test is a plot to read, not a figure to judge"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dlsys_bench.notebooks.claims import CLAIMS
+from dlsys_bench.notebooks.claims import CLAIMS, PUBLISHED
 from dlsys_bench.notebooks.zoo import (
     LENET_ARMS,
     fashion_ffn,
@@ -76,6 +76,7 @@ OVERLAP = Study(
         for arm in LENET_ARMS
     ),
     appendix=CLAIMS,
+    published=PUBLISHED,
     group="regularization",
     benchmarks=tuple(BenchmarkSize(arm, 128, 4) for arm in ("standard+bn", "bn+dropout")),
 )
@@ -96,6 +97,7 @@ TANH = Study(
         ),
     ),
     appendix=CLAIMS,
+    published=PUBLISHED,
     group="regularization",
     default=True,
     benchmarks=tuple(
@@ -119,6 +121,7 @@ SIGMOID = Study(
         for arm in LENET_ARMS
     ),
     appendix=CLAIMS,
+    published=PUBLISHED,
     group="regularization",
     superseded=(
         Superseded(
@@ -154,6 +157,7 @@ FASHION = Study(
         ),
     ),
     appendix=CLAIMS,
+    published=PUBLISHED,
     group="regularization",
     benchmarks=(BenchmarkSize("ffn", 128, 50),),
 )
@@ -168,6 +172,7 @@ MLP = Study(
         for arm in ("vanilla", "dropout", "bn", "bn+dropout")
     ),
     appendix=CLAIMS,
+    published=PUBLISHED,
     group="regularization",
     benchmarks=tuple(BenchmarkSize(arm, 8, 200) for arm in ("vanilla", "bn+dropout")),
     distribution_checks=("bn+dropout",),

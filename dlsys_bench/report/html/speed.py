@@ -1,0 +1,140 @@
+"""The sections about speed: throughput, crossover, roofline, and time to accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dlsys_bench.report.html.charts import Axes, Line, chart, legend
+from dlsys_bench.report.html.page import Graphic, Section, Sheet
+from dlsys_bench.report.html.strips import Strip, axis, draw, scale_of
+from dlsys_bench.report.speed import (
+    VARIABLES,
+    SpeedPoint,
+    Variable,
+    crossover,
+    series,
+    speed_tables,
+    workload,
+)
+from dlsys_bench.report.to_accuracy import EngineRuns
+from dlsys_bench.timing.points import Measurement
+
+THROUGHPUT = "samples per second"
+DRAWN = "runs, s"
+
+
+def speed_sections(points: Sequence[SpeedPoint]) -> list[Section]:
+    """Return the sections about points of a sweep."""
+    drawn: list[tuple[str, list[Line], Axes]] = []
+    for variable in VARIABLES:
+        lines = _lines(points, variable)
+        for name, group in lines.items():
+            axes = Axes(variable.label, THROUGHPUT, log_x=True, log_y=True)
+            drawn.append((f"{name} by {variable.label}", group, axes))
+    styles = list(dict.fromkeys(line.name for _, group, _ in drawn for line in group))
+    panels = [
+        Graphic(caption, chart(caption, group, axes, styles)) for caption, group, axes in drawn
+    ]
+    remarks = [
+        f"{name}: {crossover([p for p in points if workload(p) == name])}."
+        for name in dict.fromkeys(map(workload, points))
+    ]
+    found = [
+        Section(
+            "Throughput",
+            ("Medians, with their 95% intervals as ranges.", *remarks),
+            [Sheet.of(table) for table in speed_tables(points)],
+            legend(styles) if panels else None,
+            panels,
+        )
+    ]
+    return [*found, *_roofline(points)]
+
+
+def _name(point: Mapping[str, Any]) -> str:
+    device = "" if point["device"] == "cpu" else f" on {point['device']}"
+    return f"{point['engine']}{device}, {point['dtype']}"
+
+
+def _lines(points: Sequence[SpeedPoint], variable: Variable) -> dict[str, list[Line]]:
+    """Return the series over a variable, by workload."""
+    found: dict[str, list[Line]] = {}
+    for key, group in series(points, variable).items():
+        line = Line(
+            _name(dict(key)),
+            [float(point[variable.field]) for point in group],
+            [point["samples_a_second"] for point in group],
+            [point["samples_a_second_low"] for point in group],
+            [point["samples_a_second_high"] for point in group],
+        )
+        found.setdefault(workload(dict(key)), []).append(line)
+    return found
+
+
+def _roofline(points: Sequence[SpeedPoint]) -> list[Section]:
+    """The rate of operations by the work of a step: fixed costs limit small steps, the peak of the
+    machine large ones."""
+    known = [p for p in points if p.get("gflops") and p["threads"] is None]
+    by_name: dict[str, list[tuple[float, float]]] = {}
+    for point in known:
+        work = point["gflops"] * point["microseconds_a_step"] / 1e6
+        by_name.setdefault(_name(point), []).append((work, point["gflops"]))
+    lines = []
+    for name, pairs in by_name.items():
+        best: dict[float, float] = {}
+        for work, rate in sorted(pairs):
+            best[round(work, 9)] = max(rate, best.get(round(work, 9), 0.0))
+        lines.append(Line(name, list(best), list(best.values())))
+    if not any(len(line.x) > 1 for line in lines):
+        return []
+    styles = [line.name for line in lines]
+    axes = Axes("work of a step, GFLOP", "GFLOP per second", log_x=True, log_y=True)
+    caption = "Rate by work of a step"
+    text = (
+        "Operations are counted from the specification. Where a line rises, the fixed cost of a "
+        "step limits the rate; where it is flat, the machine or the kernels do.",
+    )
+    panel = Graphic(caption, chart(caption, lines, axes, styles))
+    return [Section("Roofline", text, legend=legend(styles), panels=[panel])]
+
+
+def to_accuracy_sections(runs: Sequence[Measurement]) -> list[Section]:
+    """Return a section with the times of each engine to the target of its arm."""
+    groups: dict[tuple[str, ...], list[Measurement]] = {}
+    for run in runs:
+        place = tuple(str(run[name]) for name in ("study", "arm", "dataset", "tier"))
+        groups.setdefault((*place, str(run["engine"]), str(run["device"])), []).append(run)
+    strips = []
+    for place, group in groups.items():
+        dots = [(f"seed {run['seed']}", _seconds(run)) for run in group]
+        strips.append(Strip(f"{place[4]} on {place[0]}/{place[1]}", dots))
+    scale = scale_of(strips, (0.0,))
+    rows = []
+    for (place, group), strip in zip(groups.items(), strips, strict=True):
+        median = EngineRuns(place[4], place[5], group).median("seconds")
+        reached = sum(bool(run["reached"]) for run in group)
+        target = group[0]["target"]
+        rows.append(
+            (
+                f"{place[0]}/{place[1]}",
+                " ".join(place[2:4]),
+                *place[4:],
+                f"{target['metric']} {target['value']:.4f}",
+                str(median),
+                f"{reached} of {len(group)}",
+                draw(strip, scale),
+            )
+        )
+    heads = ("arm", "dataset, tier", "engine", "device", "target")
+    columns = (*heads, ">median, s (95%)", ">reached", DRAWN)
+    text = (
+        "Seconds of training until the network is as accurate as its reference runs. A cross at "
+        "the end is a run that did not reach the target.",
+    )
+    sheet = Sheet("Time to accuracy", columns, rows, axis(scale), DRAWN)
+    return [Section("Time to accuracy", text, [sheet])]
+
+
+def _seconds(run: Measurement) -> float:
+    return float(run["seconds"]) if run["reached"] else float("inf")
