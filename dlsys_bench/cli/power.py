@@ -59,7 +59,7 @@ def power_command(options: PowerOptions) -> None:
         f"Gates of {study}: alpha {options.alpha:g} over {len(powers)}, "
         f"beta {options.beta:g}, at most {count_of(options.max_seeds, 'seed')}"
     )
-    show_or_write(power_table(powers, title), options.output, PAGE)
+    show_or_write(power_table(powers, title), output=options.output, width=PAGE)
 
 
 def _power_of_training(target: str, options: PowerOptions) -> Power:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import click
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.rulings import claims_of, rule
-from dlsys_bench.notebooks.rulings.tables import claims_table, published_table
+from dlsys_bench.notebooks.rulings.tables import category_tables, published_table
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show_or_write
 from dlsys_bench.runs.store import read_all
@@ -43,9 +42,7 @@ def claims_command(options: ClaimsOptions) -> None:
     if options.json:
         click.echo(dumps([one.to_dict() for one in rulings], indent=1))
         return
-    counts = Counter(one.ruling.value for one in rulings)
-    summary = ", ".join(f"{count} {name}" for name, count in counts.items())
-    show_or_write(claims_table(rulings, f"{len(rulings)} claims: {summary}"), options.output)
+    show_or_write(*category_tables(rulings), output=options.output)
 
 
 def _show_published(options: ClaimsOptions) -> None:
@@ -56,7 +53,7 @@ def _show_published(options: ClaimsOptions) -> None:
     if options.json:
         click.echo(dumps(chosen, indent=1))
         return
-    show_or_write(published_table(chosen), options.output)
+    show_or_write(published_table(chosen), output=options.output)
 
 
 def _no_claims(study: str | None) -> UserError:

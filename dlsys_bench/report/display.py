@@ -50,18 +50,19 @@ def show(table: Table, width: int = WIDTH) -> None:
         console.print(coloured(line), soft_wrap=True)
 
 
-def show_or_write(table: Table, output: Path | None, width: int = WIDTH) -> None:
-    """Print a table, or write it to a file as Markdown and print the file's name.
+def show_or_write(*tables: Table, output: Path | None, width: int = WIDTH) -> None:
+    """Print tables, or write them to a file as Markdown and print the file's name.
 
     Raises UserError if the file cannot be written.
     """
     if output is None:
-        show(table, width)
+        for table in tables:
+            show(table, width)
         return
     try:
-        output.write_text(table.markdown(), encoding="utf-8")
+        output.write_text("\n".join(each.markdown() for each in tables), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write the table to {output}: {error.strerror}") from error
+        raise UserError(f"cannot write to {output}: {error.strerror}") from error
     click.echo(output)
 
 

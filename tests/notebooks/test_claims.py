@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from results import changed, make_result
-from scipy import stats
+from scipy import special, stats
 
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.notebooks.claims import claims
-from dlsys_bench.notebooks.rulings import KINDS, Judged, Ruling, Runs, judge, rule
+from dlsys_bench.notebooks.rulings import KINDS, Judged, Ruling, Runs, judge, pool, rule
 from dlsys_bench.notebooks.rulings.comparisons import ALIKE, CONFOUNDED
 from dlsys_bench.notebooks.rulings.contradictions import CONTRADICTIONS
+from dlsys_bench.notebooks.rulings.tables import category_tables
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.difference import difference
@@ -83,10 +85,16 @@ def test_every_claim_has_a_ruling_with_a_reason() -> None:
     assert len(rulings) == 195
     assert all(one.reason for one in rulings)
     assert {claim["kind"] for claim in claims()} == set(KINDS)
-    assert (
-        sum(one.claim["kind"] == "exact" and one.ruling is Ruling.REPRODUCED for one in rulings)
-        == 49
-    )
+    counts = Counter(one.ruling for one in rulings if one.category == "counts")
+    assert counts == {Ruling.REPRODUCED: 37, Ruling.NOT_PRINTED: 12}
+    tables = category_tables(rulings)
+    assert [table.title.split(":")[0] for table in tables] == [
+        "49 counts",
+        "120 measurements",
+        "26 statements",
+    ]
+    assert tables[0].title == "49 counts: 37 reproduced, 12 not printed"
+    assert sum(len(table.rows) for table in tables) == 195
     json.dumps([one.to_dict() for one in rulings])
 
 
@@ -106,7 +114,7 @@ def test_a_claim_without_runs_is_unmeasured_and_names_the_command(
     [
         ([0.9042, 0.9040, 0.9050, 0.9035], Ruling.REPRODUCED),
         ([0.8942, 0.8940, 0.8950, 0.8935], Ruling.NOT_REPRODUCED),
-        # A wide interval cannot exclude it: half = t(.975, 3) s sqrt(5/4).
+        # A wide interval cannot exclude it: half = t(.975, 3) s sqrt(5/4) on the logit scale.
         ([0.8942, 0.8840, 0.8950, 0.8835], Ruling.REPRODUCED),
         ([0.9042], Ruling.UNMEASURED),
     ],
@@ -118,10 +126,10 @@ def test_a_figure_is_compared_with_the_prediction_interval_of_one_run(
     one = judged("nb2.clr.val_accuracy@5", {arm: runs(*arm, "test_accuracy", values, 5)})
     assert one.ruling is ruling
     if one.interval:
-        mean, s = np.mean(values), np.std(values, ddof=1)
-        assert one.interval == pytest.approx(
-            (mean - 3.182446 * s * 1.25**0.5, mean + 3.182446 * s * 1.25**0.5), rel=1e-6
-        )
+        logits = special.logit(values)
+        half = 3.182446 * np.std(logits, ddof=1) * 1.25**0.5
+        ends = special.expit([np.mean(logits) - half, np.mean(logits) + half])
+        assert one.interval == pytest.approx(tuple(ends), rel=1e-6)
 
 
 def learning_curve(seed: int, accuracy: float) -> Result:
@@ -250,12 +258,10 @@ def test_the_p_value_of_a_figure_is_students() -> None:
     values = [0.90, 0.91, 0.89, 0.905]
     arm = ("cyclical-learning-rate", "exp_range")
     one = judged("nb2.clr.val_accuracy@5", {arm: runs(*arm, "test_accuracy", values, 5)})
-    t = abs(0.9042 - np.mean(values)) / (np.std(values, ddof=1) * 1.25**0.5)
-    assert one.p == pytest.approx(2 * stats.t.sf(t, 3))
-    assert (
-        f"{abs(0.9042 - np.mean(values)) / np.std(values, ddof=1):.1f} standard deviations"
-        in one.reason
-    )
+    logits = special.logit(values)
+    distance = abs(special.logit(0.9042) - np.mean(logits)) / np.std(logits, ddof=1)
+    assert one.p == pytest.approx(2 * stats.t.sf(distance / 1.25**0.5, 3))
+    assert f"{distance:.1f} standard deviations" in one.reason
     assert (one.runs, one.measured) == (4, f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}")
 
 
@@ -276,16 +282,21 @@ def test_a_trajectory_is_corrected_for_the_number_of_epochs() -> None:
     """At 95% over five epochs, each has a level of 99%: one between the quantiles is inside."""
     arm = ("cyclical-batch-size", "published")
     published = CLAIMS["nb2.cyclic-batch.train_accuracy"]["values"]
-    deviations = np.array([-0.01, -0.005, 0.0, 0.005, 0.01])
+    deviations = np.array([-0.1, -0.05, 0.0, 0.05, 0.1])  # On the logit scale.
     error = deviations.std(ddof=1) * 1.2**0.5
     narrow, wide = (stats.t.ppf(1 - tail / 2, 4) * error for tail in (0.05, 0.01))
     for shift, ruling in (((narrow + wide) / 2, "reproduced"), (wide * 1.01, "not reproduced")):
-        moved = [value + (shift if n == 2 else 0.0) for n, value in enumerate(published)]
+        moved = [
+            special.logit(value) + (shift if n == 2 else 0.0) for n, value in enumerate(published)
+        ]
         made = [
             result(
                 *arm,
                 seed,
-                [Epoch(n + 1, n + 1, 1.0, 1.0, value + deviation) for n, value in enumerate(moved)],
+                [
+                    Epoch(n + 1, n + 1, 1.0, 1.0, float(special.expit(value + deviation)))
+                    for n, value in enumerate(moved)
+                ],
             )
             for seed, deviation in enumerate(deviations)
         ]
@@ -518,7 +529,7 @@ def test_the_false_discovery_rate_is_controlled_over_all_figures(monkeypatch: An
     alone = judged("nb2.clr.val_accuracy@5", made(3.0))
     assert alone.ruling is Ruling.NOT_REPRODUCED
     assert ruled(3.0).ruling is Ruling.UNDECIDED
-    assert "not significant among 3 figures" in ruled(3.0).reason
+    assert "not significant among 1 figure of its run and 3 runs" in ruled(3.0).reason
     assert (ruled(3.0).q or 0) > 0.05 > (ruled(3.0).p or 1)
     assert ruled(30.0).ruling is Ruling.NOT_REPRODUCED
     assert far in made(0.0)
@@ -651,9 +662,10 @@ def test_two_runs_are_judged_by_the_pooled_variance_of_the_study() -> None:
     together = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.852, 0.855], **SPREAD}))
     assert alone.interval is not None
     assert together.interval is not None
-    assert alone.interval[1] - alone.interval[0] == pytest.approx(
-        2 * 12.7062 * 0.003 / 2**0.5 * 1.5**0.5, rel=1e-4
-    )
+    logits = special.logit([0.852, 0.855])
+    half = 12.7062 * (logits[1] - logits[0]) / 2**0.5 * 1.5**0.5
+    ends = special.expit([logits.mean() - half, logits.mean() + half])
+    assert alone.interval == pytest.approx(tuple(ends), rel=1e-4)
     assert "pooled" not in alone.reason
     assert together.ruling is Ruling.REPRODUCED
     assert together.interval[1] - together.interval[0] < 0.3 * (
@@ -679,7 +691,7 @@ def test_an_uninformative_interval_can_refute_but_not_confirm() -> None:
     would confirm any of them."""
     wide = judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.84, 0.86]}))
     assert wide.ruling is Ruling.UNDECIDED
-    assert "wider (0.44) than the range of the published figures (0.11)" in wide.reason
+    assert "wider (0.47) than the range of the published figures (0.11)" in wide.reason
     assert (
         judged("nb3.dropout.test_accuracy@25", narrow({"dropout": [0.3, 0.31]})).ruling
         is Ruling.NOT_REPRODUCED
@@ -688,12 +700,79 @@ def test_an_uninformative_interval_can_refute_but_not_confirm() -> None:
     arm = ("cyclical-learning-rate", "exp_range")
     for values, ruling in (
         ([0.85, 0.90, 0.95], Ruling.UNDECIDED),
-        ([0.89, 0.90, 0.91], Ruling.REPRODUCED),
+        ([0.89, 0.895, 0.90, 0.905, 0.91], Ruling.REPRODUCED),
     ):
         assert (
             judged("nb2.clr.val_accuracy@5", {arm: runs(*arm, "test_accuracy", values, 5)}).ruling
             is ruling
         )
+
+
+def test_a_spread_that_is_borrowed_confirms_nothing() -> None:
+    """Two runs that nearly agree, and arms that vary ten times as much: the figure lies nine of the
+    arm's own standard deviations from the mean, and inside the pooled interval."""
+    arms = narrow({"dropout": [0.8557, 0.8562], **SPREAD})
+    one = judged("nb3.dropout.test_accuracy@25", arms)
+    assert one.interval is not None
+    assert one.interval[0] < 0.853 < one.interval[1]
+    assert one.ruling is Ruling.UNDECIDED
+    assert "of the arm's own standard deviations wide each way" in one.reason
+
+
+def test_variances_are_pooled_only_where_they_agree() -> None:
+    """The p-value of agreement is that of scipy.stats.bartlett."""
+    generator = np.random.default_rng(2)
+    samples = [generator.normal(0, scale, 5) for scale in (1.0, 1.1, 0.9, 1.0)]
+    variances, df = [sample.var(ddof=1) for sample in samples], [4] * 4
+    assert pool._bartlett([0, 1, 2, 3], variances, df) == pytest.approx(
+        stats.bartlett(*samples).pvalue
+    )
+    assert pool.agreeing(variances, df) == [0, 1, 2, 3]
+    assert pool.agreeing([variances[0], 400.0, *variances[2:]], df) == [0, 2, 3]
+    assert pool.agreeing([400.0, *variances[1:]], df) == [0]
+    assert pool.agreeing([1e-6, *variances[1:]], df) == [0]
+    # A quiet arm does not borrow the spread of noisy ones.
+    quiet = narrow(
+        {"dropout": [0.8530, 0.8531, 0.8529], "vanilla": [0.87, 0.89, 0.88], "bn": [0.86, 0.88]}
+    )
+    one = judged("nb3.dropout.test_accuracy@25", quiet)
+    assert "pooled" not in one.reason
+
+
+@pytest.mark.parametrize(
+    ("metric", "values"), [("test_accuracy", [0.97, 0.999, 0.98]), ("test_loss", [0.01, 0.2, 0.5])]
+)
+def test_intervals_stay_within_the_possible_values(metric: str, values: list[float]) -> None:
+    arm = ("regularization/fashion-mlp", "dropout")
+    made = Made({arm: runs(*arm, metric, values)})
+    low, high = pool.predict(made, made.of(*arm), metric).interval()
+    assert 0 < low < high
+    assert high < 1 or metric == "test_loss"
+
+
+def test_the_figures_of_a_run_are_judged_together(monkeypatch: Any) -> None:
+    """One figure far outside makes its run fail: the others are reproduced with a remark."""
+    arm = ("regularization/fashion-mlp", "dropout")
+    spread = np.array([-1, 0, 1, 0.5, -0.5])
+
+    def epoch(x: float, loss: float) -> Epoch:
+        accuracy = 0.853 + 0.003 * x
+        return Epoch(1, 1, 1.0, 0.56 + 0.01 * x, test_accuracy=accuracy, test_loss=loss + 0.01 * x)
+
+    def made(loss: float) -> Made:
+        each = enumerate(spread.tolist())
+        return Made({arm: [result(*arm, seed, [epoch(x, loss)] * 25) for seed, x in each]})
+
+    def ruled(loss: float) -> dict[str, Judged]:
+        monkeypatch.setattr("dlsys_bench.notebooks.rulings.Runs", lambda *_: made(loss))
+        return {one.claim["id"]: one for one in rule("regularization/fashion-mlp")}
+
+    far = ruled(0.9)
+    assert far["nb3.dropout.test_loss@25"].ruling is Ruling.NOT_REPRODUCED
+    assert "its run as a whole is not reproduced" in far["nb3.dropout.test_accuracy@25"].reason
+    near = ruled(0.466)
+    assert near["nb3.dropout.test_loss@25"].ruling is Ruling.REPRODUCED
+    assert "as a whole" not in near["nb3.dropout.test_accuracy@25"].reason
 
 
 def test_an_arm_with_a_much_larger_variance_is_not_pooled() -> None:

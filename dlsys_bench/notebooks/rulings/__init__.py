@@ -1,8 +1,9 @@
 """Rulings on the published claims, each with its interval and its reason.
 
-A claim is judged on the stored runs of its study at tier full, at a level of 95%; `rule` then
-controls the false-discovery rate of all figures tested at 5% (Benjamini & Hochberg 1995). The error
-budget of the gates is not affected.
+A claim is judged on the stored runs of its study at tier full, at a level of 95%. `rule` then
+judges the figures of one published run together (Simes 1986), controls the false-discovery rate of
+the runs at 5% (Benjamini & Hochberg 1995), and corrects the figures within a run (Holm 1979). The
+error budget of the gates is not affected.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 
 from scipy import stats
 
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.rulings import comparisons, qualitative, single
 from dlsys_bench.notebooks.rulings.contradictions import confront
@@ -21,6 +22,7 @@ from dlsys_bench.notebooks.rulings.runs import ENGINES, Runs
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
 from dlsys_bench.text import describe, one_line
+from dlsys_bench.verdicts.difference import holm
 
 ClaimRule = Callable[[Claim, Runs], Judged]
 """Judges a claim on runs."""
@@ -62,25 +64,48 @@ def rule(
 ) -> list[Judged]:
     """Judge every claim, or those of a study or group, by the runs of some engines.
 
-    The false-discovery rate is controlled over all sound figures: one that lies outside its
-    interval without being significant among all of them is undecided.
+    A sound figure that lies outside its interval is undecided unless it is significant among the
+    figures of its run, and its run among all runs.
     """
     runs = Runs(extra, engines)
     judged = [_sound(judge(claim, runs)) for claim in claims()]
-    tested = [
-        n
-        for n, one in enumerate(judged)
-        if one.claim["kind"] == "band" and one.p is not None and _is_sound(one)
-    ]
-    adjusted = stats.false_discovery_control([judged[n].p for n in tested]) if tested else []
-    for n, q in zip(tested, adjusted, strict=True):
-        judged[n] = replace(judged[n], q=float(q))
-        if judged[n].ruling is Ruling.NOT_REPRODUCED and q > 1 - LEVEL:
-            remark = f"not significant among {len(tested)} figures tested (q {q:.2g})"
-            reason = f"{judged[n].reason}; {remark}"
-            judged[n] = replace(judged[n], ruling=Ruling.UNDECIDED, reason=reason)
+    _judge_together(judged)
     chosen = {claim["id"] for claim in claims_of(study)}
     return [one for one in confront(judged) if one.claim["id"] in chosen]
+
+
+def _judge_together(judged: list[Judged]) -> None:
+    """Adjust the p-values of the sound figures, and the rulings that depend on them."""
+    by_run: dict[tuple[str, ...], list[int]] = {}
+    for n, one in enumerate(judged):
+        if one.claim["kind"] == "band" and one.p is not None and _is_sound(one):
+            run = tuple(one.claim[name] for name in ("source", "study", "arm"))
+            by_run.setdefault(run, []).append(n)
+    together = {run: _simes([judged[n].p or 0.0 for n in of]) for run, of in by_run.items()}
+    of_runs = stats.false_discovery_control(list(together.values())) if together else []
+    for figures, of_run in zip(by_run.values(), of_runs, strict=True):
+        adjusted = holm([judged[n].p for n in figures])
+        for n, p in zip(figures, adjusted, strict=True):
+            q = max(float(of_run), p or 0.0)
+            where = f"{count_of(len(figures), 'figure')} of its run and {len(by_run)} runs"
+            judged[n] = _with_others(replace(judged[n], q=q), float(of_run), where)
+
+
+def _with_others(one: Judged, of_run: float, where: str) -> Judged:
+    """Return a figure with the ruling that its whole run allows."""
+    if one.ruling is Ruling.NOT_REPRODUCED and (one.q or 0.0) > 1 - LEVEL:
+        reason = f"{one.reason}; not significant among {where} (q {one.q:.2g})"
+        return replace(one, ruling=Ruling.UNDECIDED, reason=reason)
+    if one.ruling is Ruling.REPRODUCED and of_run <= 1 - LEVEL:
+        remark = f"its run as a whole is not reproduced (q {of_run:.2g})"
+        return replace(one, reason=f"{one.reason}; {remark}")
+    return one
+
+
+def _simes(p_values: Sequence[float]) -> float:
+    """Return the p-value of all figures of a run together."""
+    count = len(p_values)
+    return min(count * p / rank for rank, p in enumerate(sorted(p_values), start=1))
 
 
 def claims_of(study: str | None) -> list[Claim]:

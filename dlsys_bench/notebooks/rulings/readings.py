@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from dlsys_bench.notebooks.rulings.pool import Prediction
 from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling
@@ -80,11 +79,11 @@ def try_readings(judged: Judged, runs: Runs, one: Prediction) -> Judged:
         values = reading.figures(claim, runs)
         if len(values) < FEWEST:
             continue
-        mean, error = float(values.mean()), one.spread.std * np.sqrt(1 + 1 / len(values))
-        p = 2.0 * float(stats.t.sf(abs(claim["value"] - mean) / error, one.spread.df))
+        read = one.of_other_runs(values)
+        p = read.p_value(claim["value"])
         inside = p >= 1 - LEVEL
         tried = (
-            f"by {reading.name} {mean:.4f} ± {values.std(ddof=1):.4f}, {len(values)} runs: "
+            f"by {reading.name} {read.mean:.4f} ± {read.deviation:.4f}, {read.n} runs: "
             f"{'inside' if inside else 'outside'}"
         )
         judged = replace(judged, reason=f"{judged.reason}; {tried}")

@@ -11,16 +11,25 @@ from dlsys_bench.verdicts.difference import LEVEL
 
 Claim = Mapping[str, Any]
 
+CATEGORIES = {
+    "counts": ("exact",),
+    "measurements": ("band", "trajectory", "bound", "speed", "unrecoverable"),
+    "statements": ("ordering", "equivalence", "argmin", "monotone", "qualitative"),
+}
+"""The kinds of claims in each category, whose rulings are counted separately."""
+
 
 class Ruling(StrEnum):
     """The result of testing a claim. UNSOUND: the published figure does not support the claim,
-    whether it is reproduced or not."""
+    whether it is reproduced or not. NOT_PRINTED: no notebook prints the figure, which follows from
+    the layers that it lists."""
 
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
     UNDECIDED = "undecided"
     UNSOUND = "unsound"
     NOT_TESTABLE = "not testable"
+    NOT_PRINTED = "not printed"
     UNMEASURED = "unmeasured"
 
 
@@ -29,7 +38,7 @@ class Judged:
     """A claim and its ruling.
 
     `interval` (95%) and `p`, the p-value under the claim, are those of the test that `reason`
-    names. `q` is the p-value adjusted for the false-discovery rate over all figures tested.
+    names. `q` is the p-value adjusted for the other figures of its run and for all runs.
     """
 
     claim: Claim
@@ -42,6 +51,12 @@ class Judged:
     q: float | None = None
 
     @property
+    def category(self) -> str:
+        """The category of the claim."""
+        kind = self.claim["kind"]
+        return next(name for name, kinds in CATEGORIES.items() if kind in kinds)
+
+    @property
     def published(self) -> str:
         """The published figure or, where there is none, the published text."""
         return published(self.claim)
@@ -52,6 +67,7 @@ class Judged:
             "claim": self.claim["id"],
             "study": self.claim["study"],
             "kind": self.claim["kind"],
+            "category": self.category,
             "published": self.published,
             "measured": self.measured,
             "interval": self.interval,

@@ -40,11 +40,10 @@ def band(claim: Claim, runs: Runs) -> Judged:
     one = predict(runs, of_arm, metric, epoch)
     low, high = one.interval()
     inside = low <= claim["value"] <= high
-    wide = too_wide(claim, metric, (low, high), one.mean) if inside else ""
+    wide = (too_wide(claim, metric, (low, high), one.mean) or one.borrowed) if inside else ""
     parts = [
         f"{'inside' if inside else 'outside'} the prediction interval of one run, "
-        f"{abs(claim['value'] - one.mean) / one.spread.std:.1f} standard deviations from the "
-        "mean",
+        f"{one.deviations(claim['value']):.1f} standard deviations from the mean",
         f"but this is {wide}" if wide else "",
         one.pooled,
     ]
@@ -132,7 +131,7 @@ def trajectory(claim: Claim, runs: Runs) -> Judged:
     wide = [
         why
         for one, edges in zip(epochs, intervals, strict=True)
-        if (why := too_wide(claim, metric, edges, one.mean))
+        if (why := too_wide(claim, metric, edges, one.mean) or one.borrowed)
     ]
     ruling = (
         Ruling.NOT_REPRODUCED
@@ -174,6 +173,8 @@ def exact(claim: Claim, runs: Runs) -> Judged:
     if claim["metric"] not in PARAMETER_COUNTS:
         return _softmax_sum(claim, model)
     count = getattr(model.counts, PARAMETER_COUNTS[claim["metric"]])
+    if not claim.get("printed", True):
+        return Judged(claim, Ruling.NOT_PRINTED, "counted from the layers", str(count))
     ruling = Ruling.REPRODUCED if count == claim["value"] else Ruling.NOT_REPRODUCED
     return Judged(claim, ruling, "counted from the layers", str(count))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from dlsys_bench.notebooks.rulings import Claim, Judged, rule
-from dlsys_bench.notebooks.rulings.ruling import published
+from dlsys_bench.notebooks.rulings.ruling import CATEGORIES, published
 from dlsys_bench.report.layout import NONE
 from dlsys_bench.report.table import Columns, Table
 from dlsys_bench.runs.result import Result
@@ -29,6 +30,17 @@ def claims_table(rulings: Sequence[Judged], title: str = "Claims") -> Table:
     return Table(
         title, ("claim", "published", "measured", "95% interval", ">runs", "ruling", "reason"), rows
     )
+
+
+def category_tables(rulings: Sequence[Judged]) -> list[Table]:
+    """One table per category of claims, with the numbers of its rulings in the title."""
+    found = {name: [one for one in rulings if one.category == name] for name in CATEGORIES}
+    tables = []
+    for name, some in found.items():
+        counts = Counter(one.ruling.value for one in some)
+        summary = ", ".join(f"{count} {ruling}" for ruling, count in counts.most_common())
+        tables += [claims_table(some, f"{len(some)} {name}: {summary}")] * bool(some)
+    return tables
 
 
 def published_table(claims: Sequence[Claim]) -> Table:
