@@ -157,20 +157,11 @@ def test_seeds_without_effect_are_not_accepted(
     assert Path("mine.jsonl").read_text() == before
 
 
-def test_new_writes_a_training_that_is_calibrated_and_passes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester
-) -> None:
+def test_new_overwrites_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(tmp_path, monkeypatch)
     assert "train.py" in invoke("new", "first").stdout
     assert "exists already" in invoke("new", "first", code=2).stderr
     assert "gate.xml" in Path("first/.github/workflows/accuracy.yml").read_text()
-    # This process may have imported another module by the name of the test.
-    Path("first", "test_accuracy.py").rename(Path("first", "test_written.py"))
-    pytester.syspathinsert()
-    options = ("-p", "dlsys_bench.plugin", "-p", "no:cacheprovider", "-p", "no:xdist", "-rs")
-    written = str(pytester.runpytest_inprocess(*options, "--dlsys-update").stdout)
-    assert "20 reference runs written; accuracy: no runs -> 0.9" in written
-    pytester.runpytest_inprocess(*options).assert_outcomes(passed=1)
 
 
 CLOSURE = """

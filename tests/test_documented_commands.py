@@ -13,17 +13,16 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import unquote
 
 import pytest
+from documented import fences, missing_line
 
 from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.conformance.ladder import select
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^ *```$", re.M | re.S)
 PAGES = {
     path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8")
     for path in sorted(DOCS.glob("**/*.md"))
@@ -35,55 +34,10 @@ RUN = [page for page in PAGES if page.startswith(("tutorials/", "how-to/"))]
 ELSEWHERE = {
     "check-an-engine.md": "test_documentation.py and the climbs of the engines run them",
     "extend.md": "test_documentation.py runs its files",
-    "gate-a-training.md": "test_documentation.py runs them",
+    "gate-a-training.md": "test_tutorial.py runs them",
     "studies.md": "they train for minutes, on data that is downloaded",
     "time-training.md": "test_documentation.py runs one session; the others take minutes or a GPU",
 }
-
-
-class Fence(NamedTuple):
-    """A block of code of a page, without its indentation."""
-
-    language: str
-    text: str
-
-    @property
-    def file(self) -> str | None:
-        """The file that the block is, which its first line names."""
-        found = re.match(r"# ([\w./-]+\.\w+)\n", self.text)
-        return found[1] if found else None
-
-    def commands(self) -> list[tuple[str, str]]:
-        """Each command of a console with the output that is shown below it."""
-        found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n?)*)", self.text, re.M)
-        return [(command, output) for command, output in found]
-
-
-def fences(page: str) -> list[Fence]:
-    return [
-        Fence(match["language"], re.sub(rf"^{match['indent']}", "", match["text"], flags=re.M))
-        for match in FENCE.finditer(PAGES[page])
-    ]
-
-
-def plain(text: str) -> str:
-    """A text without the borders of tables, and with one space for any number of spaces."""
-    return " ".join(re.sub(r"[┃│━┏┓┡┩└┘─┳╇┴┻╋┼╰╯╭╮]", " ", text).split())
-
-
-def missing_line(shown: str, printed: str) -> str | None:
-    """Return the first line that is shown and not printed behind those before it, None if all are.
-
-    What a command writes to stderr is behind its stdout, so each stream is searched from its start.
-    """
-    rest = plain(printed)
-    for line in filter(None, map(plain, shown.splitlines())):
-        pattern = ".*?".join(map(re.escape, line.split("...")))
-        found = re.search(pattern, rest)
-        if found is None:
-            return line
-        rest = rest[found.end() :]
-    return None
 
 
 def run(command: str, folder: Path) -> str:
@@ -108,7 +62,7 @@ def run(command: str, folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN)
 def test_a_page_works_from_top_to_bottom(page: str, tmp_path: Path) -> None:
-    for fence in fences(page):
+    for fence in fences(PAGES[page]):
         if fence.file:
             (tmp_path / fence.file).write_text(fence.text)
         for command, shown in fence.commands() if fence.language == "console" else ():
@@ -120,7 +74,7 @@ def test_a_page_works_from_top_to_bottom(page: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["check-an-engine.md", "extend.md"])
 def test_examples_that_are_not_files_run(page: str, tmp_path: Path) -> None:
-    blocks = [one for one in fences(page) if one.language == "python" and one.file is None]
+    blocks = [one for one in fences(PAGES[page]) if one.language == "python" and one.file is None]
     assert blocks
     for block in blocks:
         text = block.text.replace('"torch"', '"numpy"')
@@ -129,7 +83,9 @@ def test_examples_that_are_not_files_run(page: str, tmp_path: Path) -> None:
 
 def test_every_command_of_the_pages_is_run_or_has_a_reason() -> None:
     shown = {
-        page for page in PAGES if any(f.commands() for f in fences(page) if f.language == "console")
+        page
+        for page in PAGES
+        if any(f.commands() for f in fences(PAGES[page]) if f.language == "console")
     }
     assert shown - set(RUN) == set(ELSEWHERE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from dlsys_bench.cli.reference import is_training
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.command import receives
+from dlsys_bench.report.display import PAGE
 from dlsys_bench.runs.calibration import jobs_of_training
 from dlsys_bench.runs.callables import runs_named
 from dlsys_bench.runs.module_files import spec_of
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import Store, check_writable, is_text, read, reference_path
 from dlsys_bench.strict_json import dumps
+from dlsys_bench.text import printable
 from dlsys_bench.verdicts.acceptance import accepted, differences, history, replace_runs
 from dlsys_bench.verdicts.independence import NO_EFFECT
 from dlsys_bench.verdicts.repeats import repeated_seeds
@@ -67,7 +70,7 @@ def accept_command(options: AcceptOptions) -> None:
         emit(dumps({"reference": str(path), "accepted": history(runs)[-1]}, indent=1))
         return
     for line in differences(old, new):
-        click.echo(line)
+        click.echo(_wrapped(line))
     say(f"{path}: {len(runs)} runs in place of {len(old)}; commit the file")
 
 
@@ -82,10 +85,22 @@ def log_command(options: LogOptions) -> None:
     if not records:
         say(f"{path}: nothing was accepted since its first calibration")
     for record in records:
-        click.echo(f"{record['when']}  {record['who']}  commit {record['commit'] or 'unknown'}")
-        click.echo(f"  {record['why']}")
+        click.echo(f"{record['when']}, commit {record['commit'] or 'unknown'}")
+        click.echo(_wrapped(f"by {record['who'] or 'unknown'}: {record['why']}", "  "))
         for line in record["difference"]:
-            click.echo(f"  {line}")
+            click.echo(_wrapped(line, "  "))
+
+
+def _wrapped(line: str, indent: str = "") -> str:
+    """Return a line as lines of at most PAGE columns."""
+    return textwrap.fill(
+        printable(line),
+        PAGE,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _baseline(target: str, reference: Path | None) -> tuple[Path, list[Result]]:

@@ -31,7 +31,7 @@ def describe_figures(values: Sequence[float]) -> str:
     """Return the mean, the standard deviation and the number of figures."""
     if not values:
         return "no runs"
-    spread = f" ± {stdev(values):.4g}" if len(values) > 1 else ""
+    spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
     return f"{mean(values):.5g}{spread} ({len(values)})"
 
 

@@ -34,9 +34,9 @@ class Terms:
     def arguments(self) -> list[str]:
         """Return the terms as arguments of the command line."""
         values = ["--max-seeds", str(self.max_seeds), "--first-seed", str(self.first_seed)]
-        values += ["--alpha", f"{self.alpha:.17g}", "--beta", f"{self.beta:.17g}"]
+        values += ["--alpha", repr(float(self.alpha)), "--beta", repr(float(self.beta))]
         if self.smallest_shift is not None:
-            values += ["--smallest-shift", f"{self.smallest_shift:.17g}"]
+            values += ["--smallest-shift", repr(float(self.smallest_shift))]
         if self.side != "both":
             values += ["--side", self.side]
         return values
