@@ -159,9 +159,12 @@ def test_an_arm_that_cannot_be_judged_is_skipped_with_its_reason(
     project: pytest.Pytester, run: Run
 ) -> None:
     edit(project, ARM, "regularization/lenet5-sigmoid/dropout")
-    printed = run(*NUMPY, "-rs")
+    # A session that decides nothing is not green.
+    assert "1 passed, 1 skipped" in run(*NUMPY, "-rs", code=1)
+    printed = run(*NUMPY, "-rs", "--dlsys-inconclusive", "skip")
     assert "UNJUDGED: test_accuracy 0." in printed
     assert "1 passed, 1 skipped" in printed
+    assert "1 verdict: 1 UNJUDGED" in printed
 
 
 def test_collecting_loads_no_framework(project: pytest.Pytester) -> None:
@@ -271,9 +274,9 @@ def test_hooks_change_engines_and_studies_and_receive_each_verdict(
         "    print('HOOK', verdict.key.study, verdict.outcome)\n"
     )
     edit(project, ARM, "renamed/fixed")
-    printed = run("-s", "-rs", "--dlsys-dataset", "digits")
+    printed = run("-s", "--dlsys-dataset", "digits", code=1)
     assert "HOOK renamed INCONCLUSIVE" in printed
-    assert "1 passed, 1 skipped" in printed
+    assert "1 failed, 1 passed" in printed
 
 
 @pytest.mark.parametrize(
@@ -286,9 +289,9 @@ def test_hooks_change_engines_and_studies_and_receive_each_verdict(
         (0.92, "", "from a different distribution than 20 reference runs", 1),
         (0.98, "", "from a different distribution than 20 reference runs", 1),
         (0.98, "side='drop'", "2 passed", 0),
-        pytest.param(
-            *(0.951, "smallest_shift=0.001", "INCONCLUSIVE: metric 0.9", 0), marks=pytest.mark.slow
-        ),
+        (0.98, "better='higher'", "::test_training, metric: the runs are higher than", 0),
+        (0.98, "better='lower'", "from a different distribution than 20 reference runs", 1),
+        (0.951, "smallest_shift=0.001", "a smallest shift of 0.001 cannot be detected: 20 ref", 1),
         (0.95, "smallest_shift=-1", "smallest_shift is -1; it takes a number above 0", 1),
         (0.95, "metric='accuracy'", "returned no 'accuracy'", 1),
     ],
@@ -316,7 +319,7 @@ def test_any_training_is_compared_with_a_file_of_its_runs(
     replay = f"replay: dlsys-bench gate test_project:train --reference {path}"
     assert replay in run(code=1)
     write_training(project, reference="'stored/runs.jsonl'", more="first_seed=10")
-    assert "seed 10 is also the seed of a reference run" in run("-rs")
+    assert "seed 10 is also the seed of a reference run" in run(code=1)
 
 
 def test_runs_of_several_trainings_are_not_one_distribution(
@@ -349,11 +352,38 @@ def test_a_gate_that_was_not_counted_does_not_judge(project: pytest.Pytester, ru
     assert "a gate has to be an argument of the test" in run(code=1)
 
 
-def test_inconclusive_fails_on_request(project: pytest.Pytester, run: Run) -> None:
+def test_inconclusive_fails_unless_it_is_requested_to_skip(
+    project: pytest.Pytester, run: Run
+) -> None:
     write_training(project, reference="[0.9]", more="")
-    assert "1 passed, 1 skipped" in run()
-    printed = run("--dlsys-inconclusive", "fail", code=1)
+    printed = run(code=1)
     assert "INCONCLUSIVE: metric 0.9508 (1 seed): 1 reference run" in printed
+    assert "1 failed, 1 passed" in printed
+    counted = "1 verdict: 1 INCONCLUSIVE (counts as"
+    assert f"{counted} failed; --dlsys-inconclusive skip changes that)" in printed
+    printed = run("--dlsys-inconclusive", "skip")
+    assert "1 passed, 1 skipped" in printed
+    assert f"{counted} skipped; --dlsys-inconclusive fail changes that)" in printed
+
+
+def test_nothing_is_trained_if_one_of_several_metrics_cannot_be_judged(
+    project: pytest.Pytester, run: Run
+) -> None:
+    (project.path / "test_two.py").write_text(
+        "from dlsys_bench.runs.callables import train_once\n"
+        "from dlsys_bench.runs.store import append\n"
+        "def train(seed):\n"
+        "    assert seed < 100, 'trained'\n"
+        "    return {'a': 0.9 + 0.001 * (37 * seed % 101 % 5), 'b': 1 + 0.1 * (seed % 7)}\n"
+        "def test_two(accuracy_gate, tmp_path):\n"
+        "    for seed in range(20):\n"
+        "        append(tmp_path / 'r.jsonl', train_once(train, seed, 'test_two:train'))\n"
+        "    shifts = {'a': 0.02, 'b': 0.001}\n"
+        "    accuracy_gate(train, tmp_path / 'r.jsonl', metric=['a', 'b'], smallest_shift=shifts)\n"
+    )
+    printed = run("test_two.py", code=1)
+    assert "a smallest shift of 0.001 cannot be detected" in printed
+    assert "trained'" not in printed.split("short test summary")[-1]
 
 
 def test_an_exception_of_a_training_is_shown_unchanged(project: pytest.Pytester, run: Run) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import reference_path
+from dlsys_bench.verdicts.figures import round_up
 from dlsys_bench.verdicts.gate import DEFAULT
 from dlsys_bench.verdicts.power import power_of_training
 
@@ -41,7 +42,7 @@ class MetricSummary:
         values = list(self.values.values())
         low, high = min(values), max(values)
         spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
-        mde = f", MDE {self.mde:.2g}" if self.mde is not None else ""
+        mde = f", MDE {round_up(self.mde)}" if self.mde is not None else ""
         line = f"{self.name}: {mean(values):.5g}{spread}, {count_of(len(values), 'run')}{mde}"
         plotted = [f"  {low:.5g} |{plot(values)}| {high:.5g}"] * (len(values) > 1)
         return [line, *plotted, *([self.obstacle] if self.obstacle else [])]
@@ -105,7 +106,7 @@ def summarise(name: str, runs: Sequence[Result], path: Path) -> TrainingSummary 
     if len(metrics) > 1:
         command += [word for metric in judged for word in ("--metric", metric.name)]
     if len(judged) == 1 and judged[0].mde is not None:
-        command += ["--smallest-shift", f"{judged[0].mde:.2g}"]
+        command += ["--smallest-shift", round_up(judged[0].mde)]
     return TrainingSummary(name, metrics, median(run.seconds for run in runs), shlex.join(command))
 
 

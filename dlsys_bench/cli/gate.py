@@ -34,12 +34,12 @@ from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import default_target
 from dlsys_bench.verdicts.evidence import EvidenceVerdict
 from dlsys_bench.verdicts.evidence_session import EvidenceSession, lines_of
-from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, overall, share
+from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, check_terms, gate, overall, share
 from dlsys_bench.verdicts.session import SessionVerdict, judge_sessions
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
 INCONCLUSIVE = {"pass": 0, "fail": 1}
-JUNIT = {None: "skipped", "pass": "", "fail": "failure"}
+JUNIT = {None: "error", "pass": "", "fail": "failure"}
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,12 @@ def _print(
 
 
 def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> list[Verdict]:
-    """Judge each arm with its share of alpha, and print each verdict as it is known."""
+    """Judge each arm with its share of alpha, and print each verdict as it is known.
+
+    Raises UserError before anything is trained if a gate cannot detect the requested shift.
+    """
+    for case, _, data in work:
+        check_terms(case, data, options.tier, options.terms(alpha))
     verdicts = []
     with progress(len(work), "gates") as advance:
         for case, engine, data in work:

@@ -18,7 +18,7 @@ from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.direction import check_better
 from dlsys_bench.runs.result import Result
 from dlsys_bench.text import describe
-from dlsys_bench.verdicts.gate import Terms, gate_training
+from dlsys_bench.verdicts.gate import Terms, find_metric, gate_for_training, gate_training
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
 
@@ -55,6 +55,12 @@ def judge_training(target: str, reference: Path, asked: Asked, alpha: float) -> 
     check_metrics(metrics, asked.better, "--better")
     train = cache(_guarded(find_train(target), target))
     stored, seen = runs_of_training(target, reference), set[int]()
+    for metric in metrics:
+        judged = find_metric(
+            stored, metric or None, str(reference), value_of_metric(asked.better, metric)
+        )
+        terms = asked.terms(alpha, metric)
+        gate_for_training(stored, judged, terms, str(reference)).check_shift()
     accept = ["dlsys-bench", "baseline", "accept", target, "--reference", str(reference)]
     found = []
     with progress(asked.terms(alpha).max_seeds, "seeds at most") as advance:
@@ -107,7 +113,7 @@ def value_of_metric(texts: Iterable[str], metric: str) -> str | None:
 def line_of_verdict(verdict: Verdict) -> str:
     """The verdict on an arm of an engine; unless it is PASS, with the command to replay."""
     passed = verdict.outcome is Outcome.PASS
-    what = f"{verdict.key.label}: {verdict.reason}" if passed else verdict.message()
+    what = f"{verdict.key.label}: {verdict.summary}" if passed else verdict.message()
     return f"{verdict.outcome}: {what}"
 
 

@@ -44,7 +44,7 @@ seeds = 30
 batch-size = [32, 256]
 
 [tool.dlsys_bench.pytest]
-inconclusive = "fail"
+max-seeds = 8
 ```
 """
 

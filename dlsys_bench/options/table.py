@@ -94,7 +94,9 @@ RUN_NUMBER = (
 COMMIT = (
     "Commit that the evidence counts. Default: that of the repository of the working directory."
 )
-INCONCLUSIVE = "Result of a test whose verdict is INCONCLUSIVE."
+INCONCLUSIVE = (
+    "Result of a test whose verdict is INCONCLUSIVE, and of a session that decides nothing."
+)
 
 ENV_ENGINE = "DLSYS_BENCH_ENGINE"
 ENV_DATA = "DLSYS_BENCH_DATA"
@@ -135,9 +137,10 @@ GENERAL: tuple[Option, ...] = (
     Option(
         "side",
         ("gate", "power"),
-        "Direction of the shifts that fail.",
-        Choice(("both", "drop", "rise")),
-        "both",
+        "Direction of the shifts that fail. worse: that in which the metric is worse, or both "
+        "where that is not stated; a shift in the other direction is a warning.",
+        Choice(("worse", "both", "drop", "rise")),
+        "worse",
     ),
     Option("first-seed", ("gate",), "Seed of the first run.", SEED, 10_000),
     Option("jobs", ("gate",), "Runs at a time (numpy only). Default: the number of cores.", COUNT),
@@ -309,5 +312,5 @@ GENERAL: tuple[Option, ...] = (
         False,
     ),
     Option("json", (PYTEST,), "Write the verdicts to this file as JSON.", Text("FILE")),
-    Option("inconclusive", (PYTEST,), INCONCLUSIVE, Choice(("skip", "fail")), "skip"),
+    Option("inconclusive", (PYTEST,), INCONCLUSIVE, Choice(("fail", "skip")), "fail"),
 )

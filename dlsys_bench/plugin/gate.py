@@ -107,8 +107,9 @@ class Judge:
     ) -> list[Verdict]:
         """Report the verdicts, one for each judged metric, as the result of a test.
 
-        FAIL fails the test. Anything else but PASS skips it, unless `--dlsys-inconclusive fail`. A
-        rerun of the test repeats them: to judge again until one passes would void its rates.
+        FAIL fails the test, and so does INCONCLUSIVE unless `--dlsys-inconclusive skip`. UNJUDGED
+        skips it. A rerun of the test repeats the verdicts: to judge again until one passes would
+        void its rates.
         """
         stored = _stored_verdicts(request)
         verdicts = stored or _verdicts_or_error(judge)

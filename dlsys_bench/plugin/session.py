@@ -10,10 +10,17 @@ import pytest
 from dlsys_bench.data import is_available
 from dlsys_bench.runs.key import Key
 from dlsys_bench.studies.registry import studies
+from dlsys_bench.verdicts.gate import overall
 from dlsys_bench.verdicts.session import judge_sessions
 from dlsys_bench.verdicts.stratum import Stratum
+from dlsys_bench.verdicts.verdict import Outcome
 
 NAMES = ("study", "arm", "dataset", "tier", "engine", "device")
+
+
+def decides_nothing(verdicts: Sequence[Mapping[str, Any]]) -> bool:
+    """Return True if no arm was judged, or one is INCONCLUSIVE and none has failed."""
+    return overall(Outcome(each["outcome"]) for each in verdicts) is Outcome.INCONCLUSIVE
 
 
 def judge(verdicts: Sequence[Mapping[str, Any]], config: pytest.Config) -> list[dict[str, Any]]:

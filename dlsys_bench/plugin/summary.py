@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,17 +59,23 @@ def pytest_report_collectionfinish(
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Judge the engines over all arms. A FAIL fails the session, even if all tests passed."""
+    """Judge the engines over all arms.
+
+    A FAIL fails the session even if all tests passed, and so does a session that decides nothing,
+    unless `--dlsys-inconclusive skip`.
+    """
     config = session.config
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    strata = _verdicts(reporter) if reporter and not hasattr(config, "workerinput") else []
-    if not strata:
+    verdicts = _verdicts(reporter) if reporter and not hasattr(config, "workerinput") else []
+    if not verdicts:
         return
     # numpy is imported only if there is something to judge.
-    from dlsys_bench.plugin.session import judge
+    from dlsys_bench.plugin.session import decides_nothing, judge
 
-    config.stash[SESSIONS] = found = judge(strata, config)
+    config.stash[SESSIONS] = found = judge(verdicts, config)
     failed = any(each["outcome"] == "FAIL" for each in found)
+    if config.getoption("dlsys_inconclusive") == "fail":
+        failed = failed or decides_nothing(verdicts)
     if failed and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -85,6 +92,11 @@ def pytest_terminal_summary(
     lines = _table(verdicts, config.get_terminal_writer().fullwidth)
     for line in lines:
         terminalreporter.line(line)
+    terminalreporter.line(_counts(verdicts, config.getoption("dlsys_inconclusive")), bold=True)
+    for verdict in verdicts:
+        if verdict["warning"]:
+            text = f"warning: {verdict['test']}, {verdict['metric']}: {verdict['warning']}"
+            terminalreporter.line(one_line(text), yellow=True)
     for session in config.stash.get(SESSIONS, []):
         failed = session["outcome"] == "FAIL"
         terminalreporter.line(
@@ -112,6 +124,19 @@ def _verdicts(terminalreporter: pytest.TerminalReporter) -> list[dict[str, Any]]
         if name == PROPERTY
     }
     return sorted(found.values(), key=lambda verdict: (verdict["engine"], verdict["study"]))
+
+
+def _counts(verdicts: Sequence[Mapping[str, Any]], inconclusive: str) -> str:
+    """The number of verdicts of each outcome, and what INCONCLUSIVE counts as."""
+    counts = Counter(verdict["outcome"] for verdict in verdicts)
+    line = f"{count_of(len(verdicts), 'verdict')}: " + ", ".join(
+        f"{number} {outcome}" for outcome, number in counts.items()
+    )
+    if "INCONCLUSIVE" not in counts:
+        return line
+    other = {"fail": "skip", "skip": "fail"}[inconclusive]
+    counted = {"fail": "failed", "skip": "skipped"}
+    return f"{line} (counts as {counted[inconclusive]}; --dlsys-inconclusive {other} changes that)"
 
 
 def _table(verdicts: Sequence[Mapping[str, Any]], width: int) -> list[str]:

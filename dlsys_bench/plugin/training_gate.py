@@ -29,7 +29,8 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read
 from dlsys_bench.studies.base import Metric
 from dlsys_bench.verdicts.candidate import OnRun
-from dlsys_bench.verdicts.gate import gate_training
+from dlsys_bench.verdicts.gate import find_metric, gate_for_training, gate_training
+from dlsys_bench.verdicts.terms import WORSE
 from dlsys_bench.verdicts.verdict import Verdict
 
 
@@ -59,16 +60,17 @@ class AccuracyGate:
         --output FILE`, or `pytest --dlsys-update`), in the folder of the test or in the root
         folder, or the values themselves. `smallest_shift` is the shift to detect, in the metric's
         units (default: the smallest that can be detected); its former name `smallest_drop` is
-        deprecated. With `side` "drop" or "rise", only shifts in that direction fail. `better`,
-        "higher" or "lower", is the direction of the metric. Seeds count from `first_seed` (default:
-        10000); no reference run may have one of them.
+        deprecated; one that cannot be detected is an error before anything is trained. `better`,
+        "higher" or "lower", is the direction of the metric. By default, only shifts to the worse
+        fail, or both ways if the direction is not stated; `side` is "drop", "rise" or "both". Seeds
+        count from `first_seed` (default: 10000); no reference run may have one of them.
 
         `metric` names the one to judge, or several. These are judged on the same runs and share the
         false-alarm rate of the test; `smallest_shift`, `better` and `side` may then be mappings
         from their names, and a list of verdicts is returned in place of one.
         """
         shift = renamed_shift(directions, smallest_shift)
-        better, side = directions.get("better"), directions.get("side", "both")
+        better, side = directions.get("better"), directions.get("side", WORSE)
         asked = GateArguments(train, reference, metric, shift, better, side, max_seeds, first_seed)
         verdicts = self.judge.settle(self.request, lambda: self._judge_all(asked))
         return verdicts[0] if metric is None or isinstance(metric, str | Metric) else verdicts
@@ -80,7 +82,11 @@ class AccuracyGate:
             if not isinstance(asked.reference, str | Path):
                 raise UserError("--dlsys-update writes a file: name one as the reference")
             update(self.request, asked, self._path(asked.reference))
-        runs = self._reference_runs(asked)
+        stored, source = runs = self._reference_runs(asked)
+        for metric in asked.metrics:
+            judged = find_metric(stored, metric, source, value_for(asked.better, metric))
+            own = asked.terms(self.judge.terms, metric)
+            gate_for_training(stored, judged, own, source).check_shift()
         terms, seen = asked.terms(self.judge.terms, None), set[int]()
         once = cache(asked.train)
         with progress_of_test(self.request, terms.max_seeds, "seeds at most") as advance:

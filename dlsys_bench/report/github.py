@@ -21,9 +21,11 @@ def workflow_commands(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the workflow commands that annotate the verdicts (of `Verdict.to_dict`)."""
     lines = []
     for verdict in verdicts:
-        if level := LEVELS.get(verdict["outcome"]):
+        warning = verdict.get("warning")
+        if level := LEVELS.get(verdict["outcome"], "warning" if warning else None):
             title = "/".join(filter(None, (verdict["engine"], verdict["study"], verdict["arm"])))
-            message = f"{verdict['reason']}\nreplay: {verdict['replay']}"
+            reason = f"{verdict['reason']}; {warning}" if warning else verdict["reason"]
+            message = f"{reason}\nreplay: {verdict['replay']}"
             lines.append(f"::{level} title={_escaped(title, ':,')}::{_escaped(message)}")
     return lines
 

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 from dlsys_bench.text import printable
 
-ELEMENTS = {"FAIL": "failure", "INCONCLUSIVE": "skipped", "UNJUDGED": "skipped"}
+ELEMENTS = {"FAIL": "failure", "UNJUDGED": "skipped"}
 
 
-def junit(verdicts: Sequence[Mapping[str, Any]], inconclusive: str = "skipped") -> str:
+def junit(verdicts: Sequence[Mapping[str, Any]], inconclusive: str = "error") -> str:
     """Return a test suite in XML with one test case per verdict.
 
     `verdicts` are those of `Verdict.to_dict`. `inconclusive` is the element of an INCONCLUSIVE one
@@ -25,7 +25,7 @@ def junit(verdicts: Sequence[Mapping[str, Any]], inconclusive: str = "skipped") 
         tests=str(len(verdicts)),
         failures=str(kinds.count("failure")),
         skipped=str(kinds.count("skipped")),
-        errors="0",
+        errors=str(kinds.count("error")),
         time=f"{sum(v['seconds'] for v in verdicts):.3f}",
     )
     for verdict, kind in zip(verdicts, kinds, strict=True):

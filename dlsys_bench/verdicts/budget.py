@@ -1,4 +1,4 @@
-"""The false-alarm rate of a session, and how its gates share it."""
+"""The false-alarm rate of a session, and how its gates and their tests share it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ ALPHA = 1e-3
 SESSION_SHARE = 0.25
 """The part of the false-alarm rate of several gates that the verdict over all of them has. With a
 quarter less, a gate detects shifts that are larger by 2% to 3%."""
+
+SHIFT_SHARE, TAIL_SHARE, SPREAD_SHARE = 6 / 8, 1 / 8, 1 / 8
+"""The parts of the false-alarm rate of a verdict that its tests of a shift, of the tail and of the
+spread have. They sum to 1, so that together the tests keep to the rate (Bonferroni)."""
 
 
 def share(gates: int, budget: float = ALPHA) -> float:

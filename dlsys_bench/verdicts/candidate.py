@@ -14,8 +14,9 @@ from dlsys_bench.errors import count_of
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Metric
+from dlsys_bench.verdicts.decision import Decision
 from dlsys_bench.verdicts.judged_runs import JudgedRuns
-from dlsys_bench.verdicts.sequential import Decision, SequentialGate
+from dlsys_bench.verdicts.sequential import SequentialGate
 from dlsys_bench.verdicts.stratum import Stratum
 from dlsys_bench.verdicts.terms import Terms
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
@@ -54,7 +55,10 @@ def value_of(result: Result, metric: Metric, side: str = "both") -> float:
 def run_until_decided(
     candidate: Candidate, sequential: SequentialGate, terms: Terms, on_result: OnRun | None = None
 ) -> Verdict:
-    """Train with new seeds until the gate is decided, and return the verdict."""
+    """Train with new seeds until the gate is decided, and return the verdict.
+
+    The side of the terms is that of the gate.
+    """
     started, results = perf_counter(), list[Result]()
     decision = _repeated_seed(candidate, terms)
     for seeds in sequential.batches(terms.first_seed) if decision is None else ():
@@ -79,7 +83,7 @@ def run_until_decided(
         seeds=tuple(run.seed for run in results),
         values=tuple(value_of(run, candidate.metric, terms.side) for run in results),
         outcome=decision.outcome,
-        reason=f"{_measured(results, candidate.metric.name)}{decision.reason}",
+        reason=f"{_measured(results, candidate.metric.name, decision)}{decision.reason}",
         replay=candidate.replay,
         band=sequential.band,
         alpha=terms.alpha,
@@ -91,6 +95,7 @@ def run_until_decided(
         seconds=perf_counter() - started,
         stratum=_stratum(candidate, sequential, results),
         runs=_judged_runs(candidate, sequential, results),
+        warning=decision.warning,
     )
 
 
@@ -98,15 +103,14 @@ def _stratum(
     candidate: Candidate, sequential: SequentialGate, results: Sequence[Result]
 ) -> Stratum | None:
     """Return the runs that are trained in any case, those up to the first look, among the reference
-    runs. An arm whose record decides without statistics has none, and neither has a gate with one
-    side, which a shift in the other direction must not fail."""
-    if candidate.decide_early is not None or sequential.side != "both":
+    runs. An arm whose record decides without statistics has none. If the gate has one side, that is
+    the worse one."""
+    if candidate.decide_early is not None or not results or not sequential.reference:
         return None
-    if not results or not sequential.reference:
-        return None
-    first = next(sequential.batches(0)).stop
-    new = [value_of(run, candidate.metric) for run in results[:first]]
-    return Stratum.of(sequential.reference, new, candidate.metric.higher_is_better)
+    first, side, metric = next(sequential.batches(0)).stop, sequential.side, candidate.metric
+    new = [value_of(run, metric, side) for run in results[:first]]
+    better = {"drop": True, "rise": False}.get(side, metric.higher_is_better)
+    return Stratum.of(sequential.reference, new, better, one_sided=side != "both")
 
 
 def _judged_runs(
@@ -144,11 +148,20 @@ def _each(seeds: Sequence[int], train: Callable[[int], Result], jobs: int) -> It
         yield from pool.map(train, seeds)
 
 
-def _measured(results: Sequence[Result], metric: str) -> str:
-    """Describe the runs: the mean of those that finished, and why others diverged."""
+MOST_NAMED = 3
+"""The number of runs beyond every reference run that a verdict names."""
+
+
+def _measured(results: Sequence[Result], metric: str, decision: Decision) -> str:
+    """Describe the runs: the mean of those that finished, why others diverged, and which lie beyond
+    every reference run, unless all do."""
     if not results:
         return ""
     finished = [value for run in results if (value := run.metric(metric)) is not None]
     lost = [f"seed {run.seed}: {run.reason}" for run in results if run.metric(metric) is None]
+    if len(decision.beyond) < len(results):
+        far = [results[n] for n in decision.beyond if results[n].metric(metric) is not None]
+        lost += [f"seed {run.seed}: {run.metric(metric):.4f}" for run in far[:MOST_NAMED]]
+        lost += [f"{len(far) - MOST_NAMED} more like it"] * (len(far) > MOST_NAMED)
     mean = f"{metric} {sum(finished) / len(finished):.4f}" if finished else metric
     return f"{mean} ({'; '.join([count_of(len(results), 'seed'), *lost])}): "

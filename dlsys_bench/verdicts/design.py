@@ -7,28 +7,34 @@ at a level below `beta` over all looks, a shift of that size is ruled out: PASS.
 rank-sum tests, and their levels are divided among the looks by Bonferroni, so that neither the
 distribution of the runs nor the stopping rule can raise the error rates.
 
+A part of alpha is for two further tests at the last look, of the tail and of the spread
+(`SequentialGate`). The power here is that of the test of a shift alone, so that it is no more than
+that of the gate.
+
 Only power and the number of seeds are computed for a particular distribution, the normal one.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, inf, sqrt
 from numbers import Real
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from dlsys_bench.errors import UserError, count_of, nearest
-from dlsys_bench.verdicts.budget import ALPHA
-from dlsys_bench.verdicts.ranks import smallest_p_value, untied
+from dlsys_bench.verdicts.budget import ALPHA, SHIFT_SHARE
+from dlsys_bench.verdicts.ranks import smallest_p_value
+from dlsys_bench.verdicts.simulation import (
+    SIDES,
+    SIMULATIONS,
+    OperatingCharacteristics,
+    operating,
+    power_of_one_look,
+)
 
 BETA, MAX_SEEDS = 1e-2, 12
-
-SIDES: dict[str, tuple[int, ...]] = {"both": (-1, 1), "drop": (-1,), "rise": (1,)}
-"""The directions of the shifts to detect, by name: down, up, or both."""
 
 GROWTH = 1.5
 """The ratio of the numbers of runs at successive looks."""
@@ -40,25 +46,10 @@ for PASS, the rest for ending undecided."""
 MAX_DETECTING_SEEDS = 200
 """The maximum number of seeds of a design that `Design.detecting` or `fixed_seeds` looks for."""
 
-SIMULATIONS = 10_000
-"""The number of simulated gates from which power and the number of seeds are computed."""
-
 
 def between(value: Any, low: float, high: float) -> bool:
     """Return True if the value is a number strictly between two others."""
     return isinstance(value, Real) and low < float(value) < high
-
-
-class OperatingCharacteristics(NamedTuple):
-    """The operating characteristics of a gate at a given true shift.
-
-    The fractions of PASS and FAIL, and the number of seeds until the decision.
-    """
-
-    passed: float
-    failed: float
-    median_seeds: float
-    mean_seeds: float
 
 
 @dataclass(frozen=True)
@@ -121,11 +112,12 @@ class Design:
         Returns None if `most` seeds are too few.
         """
         longest = cls.of(stored, alpha, beta, most, side).looks
-        for count in range(1, len(longest) + 1):
-            design = cls(stored, longest[:count], alpha, beta, side)
-            if design.detects(shift):
-                return design
-        return None
+        designs = [
+            cls(stored, longest[:count], alpha, beta, side) for count in range(1, len(longest) + 1)
+        ]
+        # More looks detect more, and a simulation takes longer the more seeds it draws.
+        place = bisect_left(designs, True, key=lambda design: design.detects(shift))
+        return designs[place] if place < len(designs) else None
 
     @property
     def seeds(self) -> int:
@@ -149,23 +141,26 @@ class Design:
 
     @property
     def fail_levels(self) -> dict[int, float]:
-        """The one-sided level at each look for FAIL."""
-        sides = len(SIDES[self.side])
-        return {look: level / sides for look, level in self.levels(self.alpha, sides).items()}
+        """The one-sided level at each look for FAIL by a shift."""
+        sides, alpha = len(SIDES[self.side]), SHIFT_SHARE * self.alpha
+        return {look: level / sides for look, level in self.levels(alpha, sides).items()}
 
     @property
     def pass_levels(self) -> dict[int, float]:
         """The level at each look for ruling a shift out."""
         return self.levels(SHARE * self.beta)
 
-    def detects(self, shift: float) -> bool:
-        """Return True if a shift, in standard deviations, fails with probability >= 1 - beta."""
-        # The margin is two standard errors of the simulated power. A beta below
-        # 4 / SIMULATIONS can therefore never be shown.
-        margin = 2 * sqrt(self.beta * (1 - self.beta) / SIMULATIONS)
-        return (
-            bool(self.fail_levels) and self.operating(shift, shift).failed >= 1 - self.beta + margin
-        )
+    def detects(self, shift: float, margin: float = 2.0, simulations: int = SIMULATIONS) -> bool:
+        """Return True if a shift, in standard deviations, fails with probability >= 1 - beta.
+
+        The simulated power has to exceed that by `margin` of its standard errors. With a margin of
+        2, a beta below 4 / SIMULATIONS can never be shown.
+        """
+        error = sqrt(self.beta * (1 - self.beta) / simulations)
+        least = 1 - self.beta + margin * error
+        if not self.fail_levels:
+            return False
+        return operating(self, shift, shift, simulations).failed >= least
 
     def operating(self, shift: float, true_shift: float = 0.0) -> OperatingCharacteristics:
         """Return how the gate for a shift ends if the true shift is another.
@@ -173,7 +168,7 @@ class Design:
         Both are in sample standard deviations of the reference runs, and downwards unless only a
         rise fails. Simulated for a normal distribution.
         """
-        return _operating(self, shift, true_shift)
+        return operating(self, shift, true_shift, SIMULATIONS)
 
     @property
     def smallest_shift(self) -> float:
@@ -187,87 +182,15 @@ class Design:
         Returns None above MAX_DETECTING_SEEDS.
         """
         low, high = 0, 1
-        while _power(replace(self, looks=(high,)), shift) < 1 - self.beta:
+        while power_of_one_look(replace(self, looks=(high,)), shift) < 1 - self.beta:
             low, high = high, 2 * high
             if high > MAX_DETECTING_SEEDS:
                 return None
         while high - low > 1:
             middle = (low + high) // 2
-            enough = _power(replace(self, looks=(middle,)), shift) >= 1 - self.beta
+            enough = power_of_one_look(replace(self, looks=(middle,)), shift) >= 1 - self.beta
             low, high = (low, middle) if enough else (middle, high)
         return high
-
-
-class _Drawn(NamedTuple):
-    """Normal draws: stored (S, n), new (S, m), and the sample std of each stored row (S, 1)."""
-
-    stored: NDArray[np.float64]
-    new: NDArray[np.float64]
-    std: NDArray[np.float64]
-
-
-@lru_cache(maxsize=64)
-def _draws(stored: int, seeds: int) -> _Drawn:
-    # All shifts are simulated with the same draws, so that they differ by the shift alone.
-    generator = np.random.default_rng([stored, seeds])
-    x = generator.standard_normal((SIMULATIONS, stored))
-    std = x.std(axis=1, ddof=1, keepdims=True) if stored > 1 else np.full((SIMULATIONS, 1), np.nan)
-    return _Drawn(x, generator.standard_normal((SIMULATIONS, seeds)), std)
-
-
-@lru_cache(maxsize=1024)
-def _operating(design: Design, shift: float, true_shift: float) -> OperatingCharacteristics:
-    x, y, std = _draws(design.stored, design.seeds)
-    sides = SIDES[design.side]
-    y = y + sides[0] * true_shift * std
-    pairs = _pairs(x, y)
-    shifted = {side: _pairs(x, y - side * shift * std) for side in sides}
-
-    def beyond(pairs: dict[int, NDArray[np.intp]], look: int, level: float) -> NDArray[np.bool_]:
-        """Return for each side (row) where its p-value is within the level."""
-        return np.array([_p_value(p, look, design.stored, s) <= level for s, p in pairs.items()])
-
-    undecided, passed, failed = np.ones(SIMULATIONS, bool), 0, 0
-    used = np.full(SIMULATIONS, design.seeds)
-    for look in design.looks:
-        if level := design.pass_levels.get(look):
-            # Compared with reference runs that were shifted up, unshifted runs lie lower; and the
-            # reverse.
-            ruled_out = beyond({-side: shifted[side] for side in sides}, look, level).all(axis=0)
-            passed += int((undecided & ruled_out).sum())
-            used[undecided & ruled_out] = look
-            undecided &= ~ruled_out
-        if level := design.fail_levels.get(look):
-            differs = beyond(dict.fromkeys(sides, pairs), look, level).any(axis=0)
-            failed += int((undecided & differs).sum())
-            used[undecided & differs] = look
-            undecided &= ~differs
-    return OperatingCharacteristics(
-        passed / SIMULATIONS, failed / SIMULATIONS, float(np.median(used)), float(used.mean())
-    )
-
-
-def _power(design: Design, shift: float) -> float:
-    """Return the power of a test that looks once."""
-    x, y, std = _draws(design.stored, design.seeds)
-    sides, level = SIDES[design.side], design.fail_levels.get(design.seeds, 0.0)
-    pairs = _pairs(x, y + sides[0] * shift * std)
-    differs = np.any(
-        [_p_value(pairs, design.seeds, design.stored, side) <= level for side in sides], axis=0
-    )
-    return float(differs.mean())
-
-
-def _pairs(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Count the pairs in which one of the first m new values exceeds a stored one, (S, m)."""
-    counts: NDArray[np.intp] = np.cumsum((y[:, :, None] > x[:, None, :]).sum(axis=-1), axis=1)
-    return counts
-
-
-def _p_value(pairs: NDArray[np.intp], look: int, stored: int, side: int) -> NDArray[np.float64]:
-    """Return the p-values of as few pairs (side -1) or as many (side 1) at a look."""
-    here = pairs[:, look - 1]
-    return untied(stored, look)[here if side < 0 else stored * look - here]
 
 
 @lru_cache(maxsize=256)

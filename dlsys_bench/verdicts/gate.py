@@ -21,10 +21,11 @@ from dlsys_bench.runs.store import find_reference, reference_runs
 from dlsys_bench.studies.base import Case, Metric
 from dlsys_bench.verdicts.budget import share
 from dlsys_bench.verdicts.candidate import Candidate, OnRun, run_until_decided, value_of
+from dlsys_bench.verdicts.decision import Decision
 from dlsys_bench.verdicts.explanation import change_of_unit, explained
 from dlsys_bench.verdicts.independence import NO_EFFECT, check_independence, train_until_different
 from dlsys_bench.verdicts.repeats import repeated_seeds
-from dlsys_bench.verdicts.sequential import Decision, SequentialGate
+from dlsys_bench.verdicts.sequential import SequentialGate
 from dlsys_bench.verdicts.terms import DEFAULT, Terms
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
@@ -36,9 +37,10 @@ def gate_for(
 ) -> tuple[SequentialGate, list[Result]]:
     """Return the gate of an arm, and the reference runs that it holds new runs to.
 
-    Raises UserError if the terms are invalid.
+    Raises UserError if the terms are invalid, but not yet if no gate detects the requested shift.
     """
     arm, metric = case.arm, case.study.metric
+    terms = terms.for_metric(metric)
     source, recipe = find_reference(case.study.name, dataset.name, tier), arm.recipe(tier)
     stored = reference_runs(source, arm.name, arm.protocol(tier))
     samples = min(len(dataset.x_test), recipe.evaluate or len(dataset.x_test))
@@ -50,6 +52,20 @@ def gate_for(
         f"{'' if stored else _superseded_in(source, case, tier)}",
     )
     return sequential, stored
+
+
+def check_terms(case: Case, dataset: Dataset, tier: str, terms: Terms) -> None:
+    """Raise UserError if the gate of an arm cannot detect the requested shift."""
+    if not _is_judged_by_its_record(case, dataset, tier):
+        try:
+            gate_for(case, dataset, tier, terms)[0].check_shift()
+        except UserError as error:
+            raise UserError(f"{case.name} on {dataset.name}, tier {tier}: {error}") from None
+
+
+def _is_judged_by_its_record(case: Case, dataset: Dataset, tier: str) -> bool:
+    """Return True if the record of an arm decides without statistics."""
+    return case.arm.bound is not None or bool(case.arm.reason_unjudged(dataset.name, tier))
 
 
 def _engines_of(runs: Sequence[Result]) -> str:
@@ -87,11 +103,14 @@ def gate(
 
     The verdict is also FAIL if a figure of an arm with a `bound` exceeds it, UNJUDGED if the arm is
     not judged at this tier or a run of an arm that may diverge does, and INCONCLUSIVE if a seed is
-    among those of the reference runs. `on_result` receives each run as it ends, with all its
+    among those of the reference runs. Raises UserError before anything is trained if no gate with
+    these terms detects the requested shift. `on_result` receives each run as it ends, with all its
     figures; without it only the judged figure is evaluated.
     """
     metric = case.study.metric
     sequential, stored = gate_for(case, dataset, tier, terms)
+    if not _is_judged_by_its_record(case, dataset, tier):
+        sequential.check_shift()
 
     def train(seed: int) -> Result:
         only = metric if on_result is None else None
@@ -109,7 +128,7 @@ def gate(
         frozenset() if case.arm.bound is not None else own,
         _early_decision(case, case.arm.reason_unjudged(dataset.name, tier)),
     )
-    terms = replace(terms, jobs=terms.jobs if engine.threaded else 1)
+    terms = replace(terms.for_metric(metric), jobs=terms.jobs if engine.threaded else 1)
     return run_until_decided(candidate, sequential, terms, on_result)
 
 
@@ -153,7 +172,8 @@ def gate_training(
     `metric` names the judged figure, if the training returns several. `better`, "higher" or
     "lower", is its direction, unless the reference runs or a Metric state it: a name is not
     interpreted. Where it is not stated, a run that diverged counts against either side. Raises
-    UserError; errors of the training itself pass through.
+    UserError, before anything is trained if the requested shift cannot be detected; errors of the
+    training itself pass through.
     """
     name, judged = name or name_of(train), find_metric(reference, metric, source, better)
     if terms.side == "drop" and judged.higher_is_better is False:
@@ -167,11 +187,9 @@ def gate_training(
     options = ["--reference", source, "--metric", judged.name]
     if better is not None:
         options += ["--better", better]
-    # Runs from before the training returned this figure are no evidence about it.
-    having = [run for run in reference if run.status != "finished" or judged.name in run.figures]
-    if lacking := len(reference) - len(having):
-        source = f"{source}, {lacking} without {judged} left out"
-    values = [value_of(run, judged, terms.side) for run in having]
+    sequential = gate_for_training(reference, judged, terms, source)
+    sequential.check_shift()
+    resolved, source, values = terms.for_metric(judged), sequential.source, sequential.reference
     new: list[Result] = []
 
     def on_run(result: Result) -> None:
@@ -186,15 +204,27 @@ def gate_training(
         shlex.join(["dlsys-bench", "gate", name, *options, *terms.arguments()]),
         {run.seed for run in reference},
     )
-    sequential = SequentialGate(values, **terms.options(), source=source)
     # A user's training may use what threads cannot share: the seed of the process, or a device.
-    verdict = run_until_decided(candidate, sequential, replace(terms, jobs=1), on_run)
+    verdict = run_until_decided(candidate, sequential, replace(resolved, jobs=1), on_run)
     if verdict.outcome is not Outcome.FAIL:
         train_until_different(candidate, new, reference, terms, on_run)
     verdict = check_independence(verdict, new, reference, judged)
     if verdict.outcome is Outcome.PASS and (unit := change_of_unit(verdict.values, values)):
         raise UserError(f"training {name!r}: {unit}: calibrate again if that is intended")
     return explained(verdict, reference, values)
+
+
+def gate_for_training(
+    reference: Sequence[Result], metric: Metric, terms: Terms, source: str
+) -> SequentialGate:
+    """Return the gate of a user's own training, without the runs that lack the figure: those from
+    before the training returned it are no evidence about it."""
+    having = [run for run in reference if run.status != "finished" or metric.name in run.figures]
+    if lacking := len(reference) - len(having):
+        source = f"{source}, {lacking} without {metric} left out"
+    terms = terms.for_metric(metric)
+    values = [value_of(run, metric, terms.side) for run in having]
+    return SequentialGate(values, **terms.options(), source=source)
 
 
 def _train_and_check(train: Train, seed: int, name: str, metric: str, source: str) -> Result:

@@ -12,9 +12,9 @@ from dlsys_bench.data import Dataset
 from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Case
-from dlsys_bench.verdicts.design import OperatingCharacteristics
-from dlsys_bench.verdicts.gate import DEFAULT, Terms, find_metric, gate_for, value_of
+from dlsys_bench.verdicts.gate import DEFAULT, Terms, find_metric, gate_for, gate_for_training
 from dlsys_bench.verdicts.sequential import SequentialGate
+from dlsys_bench.verdicts.simulation import OperatingCharacteristics
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Power:
 def power(case: Case, dataset: Dataset, tier: str, terms: Terms = DEFAULT) -> Power:
     """Return the power of the gate of one arm, whose own false-alarm rate is `terms.alpha`.
 
-    Raises UserError if the terms are invalid.
+    Raises UserError if the terms are invalid, or if the requested shift cannot be detected.
     """
     sequential, stored = gate_for(case, dataset, tier, terms)
     limit = case.arm.bound
@@ -85,9 +85,8 @@ def power_of_training(
 ) -> Power:
     """Return the power of the gate of a user's own training. Raises UserError as that does."""
     judged = find_metric(reference, metric, source)
+    sequential = gate_for_training(reference, judged, terms, source)
     having = [run for run in reference if run.status != "finished" or judged.name in run.figures]
-    values = [value_of(run, judged, terms.side) for run in having]
-    sequential = SequentialGate(values, **terms.options(), source=source)
     return _power(Key(name, engine=CALLABLE), judged.name, sequential, having, terms)
 
 
@@ -100,6 +99,8 @@ def _power(
     unjudged: str | None = None,
 ) -> Power:
     """Return the power of a gate."""
+    if unjudged is None:
+        sequential.check_shift()
     found = Power(
         key,
         metric,
@@ -116,7 +117,7 @@ def _power(
     found = replace(found, mean=band.mean, std=band.std)
     if unjudged or sequential.obstacle:
         return found
-    shift = sequential.shift / band.std
+    shift = sequential.shift / sequential.scale
     return replace(
         found,
         smallest_shift=sequential.shift,

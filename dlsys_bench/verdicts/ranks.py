@@ -43,8 +43,13 @@ def p_values(stored: ArrayLike, new: ArrayLike) -> PValues:
 
 def _tail(ranks: NDArray[np.intp], stored: int) -> float:
     """Return the probability that the new ranks, those after the stored ones, sum to no more."""
-    below = _below(tuple(sorted(ranks.tolist())), len(ranks) - stored)
-    return float(below[int(ranks[stored:].sum())])
+    chosen = ranks[stored:]
+    if len(chosen) > stored:
+        # The new ranks sum to no more if the stored ones, counted from the other end, do.
+        ranks = 2 * (len(ranks) + 1) - ranks
+        chosen = ranks[:stored]
+    below = _below(tuple(sorted(ranks.tolist())), len(chosen))
+    return float(below[int(chosen.sum())])
 
 
 def smallest_p_value(stored: int, new: int) -> float:
@@ -55,10 +60,12 @@ def smallest_p_value(stored: int, new: int) -> float:
 def untied(stored: int, new: int) -> NDArray[np.float64]:
     """Return P(U <= u) without ties, for u = 0..stored*new.
 
-    U counts the pairs of a new and a stored value in which the new one is the higher.
+    U counts the pairs of a new and a stored value in which the new one is the higher. Its
+    distribution is the same if the two numbers are exchanged.
     """
-    below = _below(tuple(range(2, 2 * (stored + new) + 1, 2)), new)
-    return below[new * (new + 1) :: 2]
+    fewer = min(stored, new)
+    below = _below(tuple(range(1, stored + new + 1)), fewer)
+    return below[fewer * (fewer + 1) // 2 :]
 
 
 def doubled_ranks(values: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -5,44 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf, isfinite
+from math import inf, isfinite, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.errors import UserError, count_of
-from dlsys_bench.runs.store.text import DIGITS
 from dlsys_bench.verdicts.bands import FEWEST_RUNS, Band
 from dlsys_bench.verdicts.budget import ALPHA
-from dlsys_bench.verdicts.design import BETA, MAX_SEEDS, SIDES, Design, between
-from dlsys_bench.verdicts.ranks import p_values
+from dlsys_bench.verdicts.decision import (
+    DIRECTIONS,
+    EXACT,
+    EXTREMES,
+    OPPOSITE,
+    Decision,
+    Departure,
+    describe_band,
+    median_shift,
+)
+from dlsys_bench.verdicts.design import BETA, MAX_SEEDS, Design, between
+from dlsys_bench.verdicts.figures import round_up, rounded
+from dlsys_bench.verdicts.outliers import typical_std
+from dlsys_bench.verdicts.runs_at_look import RunsAtLook
+from dlsys_bench.verdicts.sample_size import describe_enough
+from dlsys_bench.verdicts.simulation import SIDES
 from dlsys_bench.verdicts.verdict import Outcome
-
-# A level is often exactly the p-value of the most extreme outcome; rounding must not separate them.
-EXACT = 1 + 1e-9
-
-DIRECTIONS = {"both": "either way", "drop": "down", "rise": "up"}
-
-
-def rounded(value: float) -> float:
-    """Return a figure with the precision of stored files."""
-    return float(f"{value:.{DIGITS}g}")
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The end of a gate.
-
-    `p_value` is the one-sided p-value of the new runs: the probability of values so extreme if new
-    and reference runs have the same distribution. `shift` is the median difference of a new and a
-    reference run (Hodges & Lehmann 1963).
-    """
-
-    outcome: Outcome
-    reason: str
-    values: tuple[float, ...]
-    shift: float | None = None
-    p_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,10 +38,14 @@ class SequentialGate:
 
         decision = SequentialGate(reference=[0.961, 0.958, ...], smallest_shift=0.005).run(train)
 
-    PASS: a shift of `smallest_shift` is ruled out, wrongly with probability at most beta. FAIL: the
-    new runs are from a different distribution than the reference runs, wrongly with probability at
-    most alpha, whatever that distribution. By default `smallest_shift` is the minimum detectable
-    effect of the design. With `side` "drop" or "rise", only a shift in that direction fails.
+    PASS: a shift of `smallest_shift` is ruled out, wrongly with probability at most beta, and no
+    run lies beyond every reference run by more than it. FAIL: the new runs are from a different
+    distribution than the reference runs, wrongly with probability at most alpha, whatever that
+    distribution. By default `smallest_shift` is the minimum detectable effect of the design. With
+    `side` "drop" or "rise", only a difference in that direction fails.
+
+    A shift is tested at every look, the tail and the spread at the last one: few of the runs are
+    enough to see the first, and only many show the others.
 
     A run that diverged is an infinite value, in the worse direction, or nan if that is unknown: nan
     counts as the lowest value in the question of a drop, and as the highest in that of a rise. Each
@@ -97,7 +88,15 @@ class SequentialGate:
         """The shift to detect, in the units of the figure; infinite if none is detectable."""
         if self.smallest_shift is not None:
             return self.smallest_shift
-        return inf if self.band is None else self.design.smallest_shift * self.band.std
+        return inf if self.band is None else self.design.smallest_shift * self.scale
+
+    @cached_property
+    def scale(self) -> float:
+        """The standard deviation of the reference runs that finished, without outliers; nan if
+        they are too few. The shift to detect is a multiple of it."""
+        if self.band is None:
+            return nan
+        return typical_std([v for v in self.reference if isfinite(v)], self.resolution)
 
     @cached_property
     def obstacle(self) -> str | None:
@@ -131,28 +130,23 @@ class SequentialGate:
             )
         return None
 
-    @cached_property
-    def weakness(self) -> str | None:
-        """A remark if the smallest shift is not detected with the stated power, else None."""
-        if self.smallest_shift is None or self.band is None or not self.band.std:
-            return None
-        shift, power = self.smallest_shift / self.band.std, 1 - self.beta
-        if self.design.detects(shift):
-            return None
-        least = self.design.smallest_shift * self.band.std
-        if not isfinite(least):
-            return f"a shift of {self.smallest_shift:g} cannot be shown to have power {power:g}"
-        longer = Design.detecting(shift, self.design.stored, self.alpha, self.beta, self.side)
-        enough = (
-            f"{count_of(longer.seeds, 'seed')} would suffice"
-            if longer
-            else "more seeds would not suffice; more reference runs might"
-        )
-        return (
-            f"{count_of(self.design.stored, 'reference run')} and at most "
-            f"{count_of(self.max_seeds, 'seed')} detect a "
-            f"shift of {least:.2g} or more with probability {power:g}, "
-            f"not {self.smallest_shift:g}; {enough}"
+    def check_shift(self) -> None:
+        """Raise UserError if the requested shift is not detected with the stated power.
+
+        The error states the numbers of reference runs and seeds that would suffice.
+        """
+        if self.smallest_shift is None or self.band is None or not self.scale:
+            return
+        shift, power = self.smallest_shift / self.scale, 1 - self.beta
+        if self.design.detects(shift, margin=0.0):
+            return
+        least = self.design.smallest_shift * self.scale
+        found = f"only a shift of {round_up(least)} or more" if isfinite(least) else "no shift"
+        raise UserError(
+            f"a smallest shift of {self.smallest_shift:g} cannot be detected: "
+            f"{count_of(self.design.stored, 'reference run')} in {self.source} and at most "
+            f"{count_of(self.max_seeds, 'seed')} detect {found} with probability {power:g} at "
+            f"alpha {self.alpha:.1e}; {describe_enough(shift, self.design)}"
         )
 
     def decide(self, values: Sequence[float]) -> Decision | None:
@@ -165,36 +159,39 @@ class SequentialGate:
         look = len(values)
         if look not in self.design.looks:
             return None
-        y = self._comparable(values)
-        p_value = min(self._tail(y, side) for side in SIDES[self.side])
+        runs = RunsAtLook(self.reference, self._comparable(values), self.side)
+        pass_level = self.design.pass_levels.get(look, 0.0)
+        beyond = runs.beyond(self.shift)
         # A run that diverged is no evidence of health, whatever the others did.
-        lost = sum(not isfinite(value) for value in values)
-        if self._shifts_are_ruled_out(y) and not (lost and all(map(isfinite, self.reference))):
-            return self._decision(Outcome.PASS, values, p_value)
-        if p_value <= self.design.fail_levels.get(look, 0.0) * EXACT:
-            return self._decision(Outcome.FAIL, values, p_value)
-        if look == self.design.seeds:
-            why = [f"{lost} of them diverged" if lost else "", self.weakness or ""]
-            return self._decision(
-                Outcome.INCONCLUSIVE, values, p_value, "; ".join(filter(None, why))
-            )
-        return None
+        lost = not all(map(isfinite, values)) and all(map(isfinite, self.reference))
+        passed = runs.rule_out(self.shift, pass_level) and not beyond and not lost
+        shift = runs.shift(self.design.fail_levels.get(look, 0.0))
+        if shift.is_significant and not passed:
+            return self._decision(Outcome.FAIL, values, shift, beyond)
+        last = look == self.design.seeds
+        for departure in runs.other_departures(self.alpha) if last else ():
+            if departure.is_significant:
+                return self._decision(Outcome.FAIL, values, departure, beyond)
+        if passed:
+            warning = self._warning(runs, pass_level)
+            return self._decision(Outcome.PASS, values, shift, beyond, warning)
+        return self._decision(Outcome.INCONCLUSIVE, values, shift, beyond) if last else None
 
-    def _tail(self, y: NDArray[np.float64], side: int) -> float:
-        """Return the p-value of values as low as these (side -1), or as high (side 1)."""
-        found = p_values(_place_nan(self.reference, side), _place_nan(y, side))
-        return found.high if side > 0 else found.low
+    def _warning(self, runs: RunsAtLook, level: float) -> str | None:
+        """Describe runs that differ in the direction that does not fail; None if they do not.
 
-    def _shifts_are_ruled_out(self, y: NDArray[np.float64]) -> bool:
-        """Return True if every shift to detect would have given other values than these."""
-        level = self.design.pass_levels.get(len(y), 0.0)
-        for side in SIDES[self.side]:
-            # A diverged run counts as shifted, so that it never helps to rule the shift out.
-            stored, new = _place_nan(self.reference, side), _place_nan(y, side)
-            found = p_values(stored, new - side * self.shift)
-            if (found.low if side > 0 else found.high) > level * EXACT:
-                return False
-        return True
+        The level is that of PASS, so that healthy runs have a warning with probability beta at
+        most.
+        """
+        if self.side not in OPPOSITE:
+            return None
+        p_value = runs.p_value(-runs.sides[0])
+        if p_value > level * EXACT:
+            return None
+        return (
+            f"the runs are {OPPOSITE[self.side]} than the reference runs, p-value {p_value:.1e}: "
+            "if this is no intended improvement, something else has changed"
+        )
 
     def _comparable(self, values: Sequence[float]) -> NDArray[np.float64]:
         """Return new figures with the precision of the reference figures.
@@ -208,31 +205,39 @@ class SequentialGate:
         return y
 
     def _decision(
-        self, outcome: Outcome, values: Sequence[float], p_value: float, why: str = ""
+        self,
+        outcome: Outcome,
+        values: Sequence[float],
+        found: Departure,
+        beyond: tuple[int, ...],
+        warning: str | None = None,
     ) -> Decision:
         """Return a decision with its reason in words."""
-        band = self.band
-        assert band is not None
-        with np.errstate(invalid="ignore"):
-            differences = np.subtract.outer(np.asarray(values), np.asarray(self.reference))
-        finite = differences[np.isfinite(differences)]
-        shift = float(np.median(finite)) if finite.size else None
-        way = DIRECTIONS[self.side]
-        stored = (
-            f"{count_of(band.n, 'reference run')} ({band.mean:.4f} ± {band.std:.4f}; {self.source})"
-        )
-        found = "all diverged" if shift is None else f"a shift of {shift:+.4f}"
-        found += f", p-value {p_value:.1e}"
+        assert self.band is not None
+        way, stored = DIRECTIONS[self.side], describe_band(self.band)
+        evidence = f"{found.what}, p-value {found.p_value:.1e}"
         reason = {
             Outcome.PASS: f"equivalent to {stored}: a shift of {self.shift:.2g} {way} is "
             f"ruled out (beta {self.beta:g})",
-            Outcome.FAIL: f"from a different distribution than {stored}: {found} "
+            Outcome.FAIL: f"from a different distribution than {stored}: {evidence} "
             f"(alpha {self.alpha:.1e} {way})",
-            Outcome.INCONCLUSIVE: f"undecided against {stored}: {found}",
+            Outcome.INCONCLUSIVE: f"undecided against {stored}: {evidence}",
         }[outcome]
-        if why:
-            reason = f"{reason}; {why}"
-        return Decision(outcome, reason, tuple(values), shift, p_value)
+        if outcome is Outcome.INCONCLUSIVE:
+            lost = sum(not isfinite(value) for value in values)
+            reason += f"; {lost} of them diverged" * (lost > 0)
+            far = sum(isfinite(values[place]) for place in beyond)
+            reason += f"; {self._collapsed(far)}" * (far > 0)
+        shift = median_shift(values, self.reference)
+        return Decision(outcome, reason, tuple(values), shift, found.p_value, beyond, warning)
+
+    def _collapsed(self, runs: int) -> str:
+        """Describe runs that prevent a PASS."""
+        where = " or ".join(EXTREMES[side] for side in SIDES[self.side])
+        return (
+            f"{count_of(runs, 'run')} {where} every reference run by more than the smallest shift "
+            f"({self.shift:.2g}) may have collapsed, which prevents a PASS"
+        )
 
     def batches(self, first_seed: int) -> Iterator[range]:
         """Yield the seeds up to each look. The runs of one batch may be trained in parallel."""
@@ -242,7 +247,11 @@ class SequentialGate:
             start = look
 
     def run(self, train: Callable[[int], float], first_seed: int = 10_000) -> Decision:
-        """Train with new seeds until the gate is decided. Errors of `train` pass through."""
+        """Train with new seeds until the gate is decided. Errors of `train` pass through.
+
+        Raises UserError if the requested shift cannot be detected.
+        """
+        self.check_shift()
         values: list[float] = []
         for seeds in self.batches(first_seed):
             values += [train(seed) for seed in seeds]
@@ -250,10 +259,3 @@ class SequentialGate:
             if decision is not None:
                 return decision
         raise AssertionError("the last look decides")
-
-
-def _place_nan(values: Sequence[float] | NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Return the values with nan, a diverged run, as the lowest (side -1) or the highest (1)."""
-    placed = np.array(values, np.float64)
-    placed[np.isnan(placed)] = side * inf
-    return placed

@@ -13,8 +13,12 @@ distribution is therefore the convolution of the arms' exact rank-sum distributi
 contributions of the arms are rounded to a grid before they are added, for the statistic as for its
 distribution, so that the p-value is exact.
 
+Two more tests find what does not move all runs, as those of a gate do (`rank_tests`): the number of new
+runs that are worse than every reference run of their arm, and the sum of the squared normal scores
+of all new runs. Their null distributions are convolutions over the arms, too.
+
 A gate stops when it knows its answer, so that the number of its runs depends on them. Only the
-runs that it trains in any case, those up to its first look, enter this test.
+runs that it trains in any case, those up to its first look, enter these tests.
 """
 
 from __future__ import annotations
@@ -31,14 +35,21 @@ from scipy import stats
 
 from dlsys_bench.errors import count_of
 from dlsys_bench.runs.key import Key
-from dlsys_bench.verdicts.budget import SESSION_SHARE
+from dlsys_bench.verdicts.budget import SESSION_SHARE, SHIFT_SHARE, SPREAD_SHARE, TAIL_SHARE
+from dlsys_bench.verdicts.decision import EXACT
+from dlsys_bench.verdicts.rank_tests import (
+    ROUNDING,
+    beyond_all,
+    excess_on_side,
+    spread_probabilities,
+    spread_scores,
+    tail_probabilities,
+)
 from dlsys_bench.verdicts.stratum import Stratum
 from dlsys_bench.verdicts.verdict import Outcome
 
 CELLS = 2**14
 """The number of cells of the grid between the smallest and the largest statistic."""
-
-EXACT = 1 + 1e-9  # Rounding must not separate a p-value from an equal level.
 
 RANK_EFFICIENCY = 3 / pi
 """The asymptotic efficiency of the rank-sum test against the t test for a normal distribution."""
@@ -48,9 +59,12 @@ RANK_EFFICIENCY = 3 / pi
 class SessionVerdict:
     """The verdict on an engine over all arms that it was judged on.
 
-    `shift` is the common shift in standard deviations of the figures, negative if the runs are
-    worse, and `p_value` is two-sided. `smallest_shift` is the common shift that fails with
-    probability 1 - beta.
+    - `outcome`: FAIL if one of the three tests fails at its share of `alpha`.
+    - `shift`: the common shift in standard deviations of the figures, negative if the runs are
+      worse. `smallest_shift` is the one that fails with probability 1 - beta.
+    - `p_value`: that of the shift, one-sided if the gates are (`one_sided`), else two-sided.
+    - `beyond`: the number of runs worse than every reference run of their arm.
+    - `tail_p_value`, `spread_p_value`: those of so many runs beyond, and of a larger spread.
     """
 
     engine: str
@@ -62,6 +76,11 @@ class SessionVerdict:
     alpha: float
     beta: float
     smallest_shift: float
+    one_sided: bool
+    beyond: int
+    tail_p_value: float
+    spread_p_value: float
+    rise_p_value: float | None = None
 
     def message(self) -> str:
         """Return the verdict in one sentence."""
@@ -70,14 +89,40 @@ class SessionVerdict:
             f"{count_of(self.arms, 'arm')} together: a shift of {self.shift:+.2f} standard "
             f"deviations, p-value {self.p_value:.1e} (alpha {self.alpha:.1e})"
         )
-        worse = "worse" if self.shift < 0 else "better"
         return {
-            Outcome.FAIL: f"{found}: the runs are {worse} than the reference runs as a whole "
+            Outcome.FAIL: f"{found}: {' and '.join(self.failures)} "
             "(higher counts as better where a metric states no direction)",
             Outcome.PASS: f"{found}: a common shift of {self.smallest_shift:.2f} standard "
-            f"deviations would fail with probability {1 - self.beta:g}",
+            f"deviations would fail with probability {1 - self.beta:g}{self._warning}",
             Outcome.INCONCLUSIVE: f"{found}: no outcome could fail",
         }[self.outcome]
+
+    @property
+    def failures(self) -> list[str]:
+        """The tests that fail, in words."""
+        worse = "worse" if self.shift < 0 else "better"
+        beyond = (
+            f"{self.beyond} of {count_of(self.runs, 'run')} beyond every reference run of their "
+            f"arm, p-value {self.tail_p_value:.1e}"
+        )
+        tests = {
+            f"the runs are {worse} than the reference runs as a whole": (self.p_value, SHIFT_SHARE),
+            beyond: (self.tail_p_value, TAIL_SHARE),
+            f"a larger spread, p-value {self.spread_p_value:.1e}": (
+                self.spread_p_value,
+                SPREAD_SHARE,
+            ),
+        }
+        return [what for what, (p, part) in tests.items() if p <= part * self.alpha * EXACT]
+
+    @property
+    def _warning(self) -> str:
+        if self.rise_p_value is None or self.rise_p_value > SHIFT_SHARE * self.alpha * EXACT:
+            return ""
+        return (
+            f"; warning: the runs are better than the reference runs as a whole, p-value "
+            f"{self.rise_p_value:.1e}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON values."""
@@ -112,12 +157,12 @@ class _Grid:
         """Return the contribution of a stratum to the statistic, in cells."""
         return int(self._rounded(stratum, stratum.excess))
 
-    def tail(self, statistic: int) -> float:
-        """Return the smaller of the probabilities of a statistic as low, and of one as high."""
+    def tails(self, statistic: int) -> tuple[float, float]:
+        """Return the probabilities of a statistic as low, and of one as high."""
         place = statistic - self.first
         low = float(self.probabilities[: place + 1].sum())
         high = float(self.probabilities[place:].sum())
-        return min(low, high)
+        return low, high
 
     @property
     def smallest(self) -> float:
@@ -131,29 +176,73 @@ def judge_session(
     """Judge the runs of several arms together.
 
     If all of them are healthy, the outcome is FAIL with probability at most alpha. There has to be
-    at least one stratum, and each needs a stored and a new run.
+    at least one stratum, each needs a stored and a new run, and all have the same sides.
     """
+    one_sided = strata[0].one_sided
+    sides, factor = ((-1,), 1) if one_sided else ((-1, 1), 2)
     grid = _grid(tuple(stratum.sorted() for stratum in strata))
-    p_value = min(1.0, 2 * grid.tail(sum(map(grid.cell, strata))))
-    outcome = Outcome.FAIL if p_value <= alpha * EXACT else Outcome.PASS
-    if 2 * grid.smallest > alpha * EXACT:
-        outcome = Outcome.INCONCLUSIVE
+    low, high = grid.tails(sum(map(grid.cell, strata)))
+    beyond, tail_p_value = min(
+        (_beyond(strata, side) for side in sides), key=lambda found: found[1]
+    )
     # For normal figures that are shifted by d standard deviations, a new run exceeds a stored one
     # with probability 1/2 + d / (2 sqrt(pi)) for small d.
     pairs = sum(stratum.pairs for stratum in strata)
     total = sum(stratum.weight * stratum.excess for stratum in strata)
-    quantiles = stats.norm.isf(alpha / 2) + stats.norm.isf(beta)
-    return SessionVerdict(
+    quantiles = stats.norm.isf(SHIFT_SHARE * alpha / factor) + stats.norm.isf(beta)
+    verdict = SessionVerdict(
         engine,
         len(strata),
         sum(stratum.new for stratum in strata),
-        outcome,
+        Outcome.PASS,
         total * sqrt(pi) / pairs,
-        p_value,
+        low if one_sided else min(1.0, 2 * min(low, high)),
         alpha,
         beta,
         float(quantiles / sqrt(RANK_EFFICIENCY * pairs)),
+        one_sided,
+        beyond,
+        min(1.0, factor * tail_p_value),
+        _spread_p_value(strata, sides),
+        high if one_sided else None,
     )
+    if factor * grid.smallest > SHIFT_SHARE * alpha * EXACT:
+        return replace(verdict, outcome=Outcome.INCONCLUSIVE)
+    return replace(verdict, outcome=Outcome.FAIL) if verdict.failures else verdict
+
+
+def _beyond(strata: Sequence[Stratum], side: int) -> tuple[int, float]:
+    """Return the number of new runs that lie beyond every stored run of their arm on a side, and
+    the probability of so many."""
+    beyond = sum(beyond_all(np.array(s.ranks), s.stored, side) for s in strata)
+    probabilities = _convolved([tail_probabilities(s.stored, s.new) for s in strata])
+    return beyond, float(probabilities[beyond:].sum())
+
+
+def _spread_p_value(strata: Sequence[Stratum], sides: tuple[int, ...]) -> float:
+    """Return the probability of squared normal scores that sum to as much, as that of a gate."""
+    ranks = [np.array(stratum.ranks) for stratum in strata]
+    excesses = [
+        sum(excess_on_side(r, s.stored, side) for r, s in zip(ranks, strata, strict=True))
+        for side in sides
+    ]
+    if max(excesses) < -ROUNDING:
+        return 1.0
+    scores = [spread_scores(each) for each in ranks]
+    each = [
+        spread_probabilities(tuple(sorted(score.tolist())), stratum.new)
+        for score, stratum in zip(scores, strata, strict=True)
+    ]
+    total = sum(int(s[stratum.stored :].sum()) for s, stratum in zip(scores, strata, strict=True))
+    return float(_convolved(each)[total:].sum())
+
+
+def _convolved(distributions: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the distribution of the sum of independent counts."""
+    total = np.ones(1)
+    for distribution in distributions:
+        total = np.convolve(total, distribution)
+    return total
 
 
 def judge_sessions(
@@ -162,14 +251,16 @@ def judge_sessions(
     """Judge each engine over the arms that it was judged on, if there are several.
 
     `alpha` is the false-alarm rate of the whole session, of which all session verdicts together
-    have `SESSION_SHARE`. An arm that was judged twice counts once, because its runs are ranked
-    among the same reference runs.
+    have `SESSION_SHARE`. Gates with one side and gates with both are judged separately. An arm that
+    was judged twice counts once, because its runs are ranked among the same reference runs.
     """
-    by_engine: dict[str, dict[Key, Stratum]] = {}
+    groups: dict[tuple[str, bool], dict[Key, Stratum]] = {}
     for key, stratum in strata:
-        by_engine.setdefault(key.engine, {}).setdefault(replace(key, device=""), stratum)
-    several = {engine: found for engine, found in by_engine.items() if len(found) > 1}
+        group = groups.setdefault((key.engine, stratum.one_sided), {})
+        group.setdefault(replace(key, device=""), stratum)
+    several = {name: found for name, found in groups.items() if len(found) > 1}
     each = SESSION_SHARE * alpha / max(len(several), 1)
     return [
-        judge_session(list(found.values()), each, beta, engine) for engine, found in several.items()
+        judge_session(list(found.values()), each, beta, engine)
+        for (engine, _), found in several.items()
     ]

@@ -17,14 +17,20 @@ from dlsys_bench.verdicts.ranks import doubled_ranks, rank_sum_counts
 @dataclass(frozen=True)
 class Stratum:
     """The runs of one arm: twice the rank of each run among all of them, the `stored` reference
-    runs first, then the new runs. The lowest rank is the worst run."""
+    runs first, then the new runs. The lowest rank is the worst run. If it is
+    `one_sided`, only worse runs fail."""
 
     ranks: tuple[int, ...]
     stored: int
+    one_sided: bool = False
 
     @classmethod
     def of(
-        cls, reference: Sequence[float], new: Sequence[float], higher_is_better: bool | None
+        cls,
+        reference: Sequence[float],
+        new: Sequence[float],
+        higher_is_better: bool | None,
+        one_sided: bool = False,
     ) -> Stratum:
         """Return the stratum of these figures. A run that diverged is the worst; if it is unknown
         which direction is the worse one, that is the lower."""
@@ -32,20 +38,20 @@ class Stratum:
         if higher_is_better is False:
             values = -values
         values[np.isnan(values)] = -inf
-        return cls(tuple(doubled_ranks(values).tolist()), len(reference))
+        return cls(tuple(doubled_ranks(values).tolist()), len(reference), one_sided)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Stratum:
         """Return the stratum that `to_dict` describes."""
-        return cls(tuple(stored["ranks"]), stored["stored"])
+        return cls(tuple(stored["ranks"]), stored["stored"], stored.get("one_sided", False))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stratum as JSON values."""
-        return {"ranks": list(self.ranks), "stored": self.stored}
+        return {"ranks": list(self.ranks), "stored": self.stored, "one_sided": self.one_sided}
 
     def sorted(self) -> Stratum:
         """Return a stratum with the same null distribution: the ranks in order."""
-        return Stratum(tuple(sorted(self.ranks)), self.stored)
+        return Stratum(tuple(sorted(self.ranks)), self.stored, self.one_sided)
 
     @property
     def new(self) -> int:

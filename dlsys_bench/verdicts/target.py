@@ -6,8 +6,8 @@ from dlsys_bench.data import Dataset
 from dlsys_bench.errors import UserError
 from dlsys_bench.studies.base import Case
 from dlsys_bench.timing.target import Target
+from dlsys_bench.verdicts.figures import rounded
 from dlsys_bench.verdicts.gate import gate_for
-from dlsys_bench.verdicts.sequential import rounded
 
 MISSED = 0.01
 """The fraction of healthy runs that may end short of the target."""

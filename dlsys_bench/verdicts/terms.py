@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dlsys_bench.runs.run import FIRST_SEED
+from dlsys_bench.studies.base import Metric
 from dlsys_bench.verdicts.budget import ALPHA
 from dlsys_bench.verdicts.design import BETA, MAX_SEEDS
+
+WORSE = "worse"
+"""The side that is down if a higher metric is better, up if a lower one is, and else both."""
+
+SIDE_OF = {True: "drop", False: "rise", None: "both"}
+"""The worse side by `Metric.higher_is_better`."""
 
 
 @dataclass(frozen=True)
@@ -15,16 +22,22 @@ class Terms:
     """The terms of a gate: see SequentialGate.
 
     New runs have the seeds from `first_seed` on. `jobs` runs are trained at a time if the engine
-    allows it; a user's own training is run one at a time.
+    allows it; a user's own training is run one at a time. `side` is one of those of a Design, or
+    WORSE, until `for_metric` resolves it.
     """
 
     alpha: float = ALPHA
     beta: float = BETA
     max_seeds: int = MAX_SEEDS
     smallest_shift: float | None = None
-    side: str = "both"
+    side: str = WORSE
     first_seed: int = FIRST_SEED
     jobs: int = 1
+
+    def for_metric(self, metric: Metric) -> Terms:
+        """Return the terms with the side that is the worse one for a metric."""
+        side = SIDE_OF[metric.higher_is_better] if self.side == WORSE else self.side
+        return replace(self, side=side)
 
     def options(self) -> dict[str, Any]:
         """Return the terms as keyword arguments of a SequentialGate."""
@@ -37,7 +50,7 @@ class Terms:
         values += ["--alpha", repr(float(self.alpha)), "--beta", repr(float(self.beta))]
         if self.smallest_shift is not None:
             values += ["--smallest-shift", repr(float(self.smallest_shift))]
-        if self.side != "both":
+        if self.side != WORSE:
             values += ["--side", self.side]
         return values
 

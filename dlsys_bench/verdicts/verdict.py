@@ -39,6 +39,7 @@ class Verdict:
     - `stratum`: the runs up to the first look, for the verdict over all arms of the session.
     - `runs`: all runs, for the evidence over sessions.
     - `changes`: what has changed since the reference runs; None if that is not recorded.
+    - `warning`: a difference in the direction that does not fail; None if there is none.
     - `accept`: the command that makes new reference runs, if the change is intended.
     """
 
@@ -61,6 +62,7 @@ class Verdict:
     runs: JudgedRuns | None = None
     changes: tuple[str, ...] | None = None
     accept: str | None = None
+    warning: str | None = None
 
     @property
     def name(self) -> str:
@@ -73,6 +75,11 @@ class Verdict:
         return (
             float(np.mean(self.values)) if self.values and all(map(isfinite, self.values)) else None
         )
+
+    @property
+    def summary(self) -> str:
+        """The reason, with the warning if there is one."""
+        return self.reason if self.warning is None else f"{self.reason}; warning: {self.warning}"
 
     def message(self) -> str:
         """Return the measured figures and the band first, and the command to replay.
@@ -96,7 +103,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON values; the value of a run that diverged is None."""
-        names = ("metric", "reason", "replay", "alpha", "beta", "max_seeds", "shift")
+        names = ("metric", "reason", "replay", "alpha", "beta", "max_seeds", "shift", "warning")
         effect = self.smallest_shift
         return {
             **self.key.to_dict("study", "arm", "dataset", "tier", "engine", "device"),

@@ -92,7 +92,7 @@ def test_a_fail_has_five_lines_with_the_figure_first() -> None:
         .message()
         .split("\n  ")
     )
-    assert first.startswith("metric 0.6992 (3 seeds)")
+    assert first.startswith("metric 0.7016 (5 seeds)")
     assert "p-value" in certainty
     assert changed == "changed since the baseline: numpy 1.26.4 -> 2.0.0"
     assert replay.startswith("replay: dlsys-bench gate ")

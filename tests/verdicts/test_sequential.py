@@ -58,21 +58,9 @@ def test_shifts_below_the_smallest_shift_pass() -> None:
 
 
 def test_intermediate_shifts_are_inconclusive() -> None:
-    gate = SequentialGate(STORED, smallest_shift=0.004)
-    found = run(gate, 0.952)
+    found = SequentialGate(STORED).run(lambda seed: 0.95 if seed % 2 else 0.94)
     assert (found.outcome, len(found.values)) == (Outcome.INCONCLUSIVE, 12)
     assert "undecided against" in found.reason
-    assert "20 reference runs and at most 12 seeds detect a shift of" in found.reason
-    assert "not 0.004; more seeds would not suffice; more reference runs might" in found.reason
-
-
-def test_weakness_states_the_seeds_that_would_suffice() -> None:
-    spread = float(np.std(STORED, ddof=1))
-    gate = SequentialGate(STORED, smallest_shift=2.5 * spread)
-    assert gate.weakness is not None
-    assert "seeds would suffice" in gate.weakness
-    assert SequentialGate(STORED, smallest_shift=4 * spread).weakness is None
-    assert SequentialGate(STORED).weakness is None
 
 
 def test_too_few_reference_runs_are_inconclusive() -> None:
@@ -180,8 +168,8 @@ def test_gates_that_cannot_pass_have_an_obstacle() -> None:
 @pytest.mark.parametrize("stored", [7, 10, 26, 30])
 def test_gates_are_symmetric(stored: int) -> None:
     values = np.random.default_rng(3).normal(0.0, 1.0, stored).tolist()
-    up = SequentialGate(values, smallest_shift=9.0).run(lambda seed: 5.0 + 0.01 * (seed % 100))
-    down = SequentialGate([-v for v in values], smallest_shift=9.0).run(
+    up = SequentialGate(values, smallest_shift=12.0).run(lambda seed: 5.0 + 0.01 * (seed % 100))
+    down = SequentialGate([-v for v in values], smallest_shift=12.0).run(
         lambda seed: -5.0 - 0.01 * (seed % 100)
     )
     assert (up.outcome, len(up.values), up.p_value) == (
@@ -199,9 +187,8 @@ def test_diverged_runs_count_as_worse_in_either_direction(level: float) -> None:
     assert found.outcome is Outcome.FAIL
 
 
-def test_the_p_value_with_diverged_runs_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_p_value_with_diverged_runs_is_exact() -> None:
     """Whichever runs are the new ones, each question is wrong at most as often as its level."""
-    monkeypatch.setattr(SequentialGate, "weakness", None)  # It takes time, and is a remark.
     every = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, nan, nan]
     p_values = []
     for new in combinations(range(len(every)), 3):

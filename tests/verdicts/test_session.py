@@ -62,7 +62,7 @@ def test_the_p_value_is_that_of_all_choices_of_new_runs() -> None:
 
 @pytest.mark.parametrize("figures", ["normal", "discrete", "collapsing"])
 def test_healthy_sessions_fail_at_the_stated_rate(figures: str) -> None:
-    generator, alpha, sessions, failed = np.random.default_rng(0), 0.05, 400, 0
+    generator, alpha, sessions, failed = np.random.default_rng(0), 0.05, 150, 0
 
     def draw(size: int) -> list[float]:
         if figures == "discrete":
@@ -76,7 +76,7 @@ def test_healthy_sessions_fail_at_the_stated_rate(figures: str) -> None:
         strata = [Stratum.of(draw(8), draw(2), True) for _ in range(6)]
         failed += judge_session(strata, alpha, BETA).outcome is Outcome.FAIL
     # Exceeded with a probability of 1e-4 at a rate of 0.05.
-    assert failed <= 38
+    assert failed <= 19
 
 
 def test_a_drop_that_no_gate_sees_is_found_in_all_arms_together() -> None:
@@ -87,7 +87,7 @@ def test_a_drop_that_no_gate_sees_is_found_in_all_arms_together() -> None:
     assert failed >= 34
     assert all(one.shift < 0 for one in found)
     assert np.mean([one.shift for one in found]) == pytest.approx(-0.93, abs=0.15)
-    assert found[0].smallest_shift == pytest.approx(0.97, abs=0.01)
+    assert found[0].smallest_shift == pytest.approx(0.99, abs=0.01)
 
 
 def test_a_metric_that_is_better_lower_is_turned_round() -> None:
@@ -126,9 +126,14 @@ def test_engines_share_the_rate_and_an_arm_counts_once() -> None:
 
 
 @pytest.mark.parametrize("side", ["both", "drop", "rise"])
-def test_gates_with_one_side_do_not_enter(side: str) -> None:
+def test_the_worse_direction_of_a_gate_with_one_side_has_the_lowest_ranks(side: str) -> None:
     stored = stored_figures([0.9 + 0.001 * number for number in range(20)])
     verdict = gate_training(
         lambda seed: 0.9 + 0.001 * (seed % 17), stored, terms=Terms(side=side), name="mine:train"
     )
-    assert (verdict.stratum is not None) == (side == "both")
+    assert verdict.stratum is not None
+    assert verdict.stratum.one_sided == (side != "both")
+    higher = Stratum.of(verdict.stratum.ranks[:20], verdict.stratum.ranks[20:], True)
+    assert higher.ranks == verdict.stratum.ranks
+    low = 0.9 if side != "rise" else 0.919
+    assert verdict.stratum.ranks[[run.figures["metric"] for run in stored].index(low)] == 2
