@@ -43,7 +43,7 @@ def beyond_all(ranks: Ranks, stored: int, side: int) -> int:
 
 
 def tail_p_value(stored: int, new: int, beyond: int) -> float:
-    """Return the probability that at least so many new runs lie beyond every stored run, on one
+    """Return the probability that `beyond` or more new runs lie beyond every stored run, on one
     given side. It is exact without ties, and an upper bound with ties."""
     return comb(new, beyond) / comb(stored + new, beyond)
 

@@ -13,9 +13,9 @@ distribution is therefore the convolution of the arms' exact rank-sum distributi
 contributions of the arms are rounded to a grid before they are added, for the statistic as for its
 distribution, so that the p-value is exact.
 
-Two more tests find what does not move all runs, as those of a gate do (`rank_tests`): the number of new
-runs that are worse than every reference run of their arm, and the sum of the squared normal scores
-of all new runs. Their null distributions are convolutions over the arms, too.
+Two more tests find what does not move all runs, as those of a gate do (`rank_tests`): the number of
+new runs that are worse than every reference run of their arm, and the sum of the squared normal
+scores of all new runs. Their null distributions are convolutions over the arms, too.
 
 A gate stops when it knows its answer, so that the number of its runs depends on them. Only the
 runs that it trains in any case, those up to its first look, enter these tests.
@@ -64,7 +64,7 @@ class SessionVerdict:
       worse. `smallest_shift` is the one that fails with probability 1 - beta.
     - `p_value`: that of the shift, one-sided if the gates are (`one_sided`), else two-sided.
     - `beyond`: the number of runs worse than every reference run of their arm.
-    - `tail_p_value`, `spread_p_value`: those of so many runs beyond, and of a larger spread.
+    - `tail_p_value`, `spread_p_value`: those of that number, and of a larger spread.
     """
 
     engine: str
@@ -213,7 +213,7 @@ def judge_session(
 
 def _beyond(strata: Sequence[Stratum], side: int) -> tuple[int, float]:
     """Return the number of new runs that lie beyond every stored run of their arm on a side, and
-    the probability of so many."""
+    the probability of at least that number."""
     beyond = sum(beyond_all(np.array(s.ranks), s.stored, side) for s in strata)
     probabilities = _convolved([tail_probabilities(s.stored, s.new) for s in strata])
     return beyond, float(probabilities[beyond:].sum())
