@@ -14,6 +14,7 @@ from dlsys_bench.options.baseline_commands import BASELINE
 from dlsys_bench.options.bench_table import OPTIONS
 from dlsys_bench.options.command import Argument, Command
 from dlsys_bench.options.kinds import Choice, File, Integer, Text
+from dlsys_bench.options.machine_commands import MACHINE
 from dlsys_bench.options.option import PYTEST, Option
 from dlsys_bench.options.table import DATASETS
 from dlsys_bench.text import describe
@@ -54,6 +55,7 @@ COMMANDS = (
         MODEL is a name (see `list models`), a .json file, or package.module:MODEL.
         """,
     ),
+    *MACHINE,
     Command(
         "data fetch",
         "dlsys_bench.cli.data:fetch_command",

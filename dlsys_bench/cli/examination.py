@@ -1,0 +1,231 @@
+"""What `doctor` examines: each function looks at one part of this machine, and imports no
+framework into this process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import platformdirs
+from packaging.requirements import InvalidRequirement, Requirement
+from threadpoolctl import threadpool_info
+
+from dlsys_bench.data import datasets, verify
+from dlsys_bench.engines.registry import engines, unavailable
+from dlsys_bench.errors import DataError, UserError, count_of
+from dlsys_bench.extras import EXTRAS, missing
+from dlsys_bench.provenance import cores
+from dlsys_bench.text import describe, one_line
+from dlsys_bench.timing.points import THREADS
+
+PACKAGE = "dlsys-bench"
+FREE = 2**30
+"""The bytes below which a disk is nearly full: a cache of datasets and compiled kernels, and the
+runs of a calibration, need less."""
+
+SECONDS = 60
+"""The time after which a library that is asked about its GPU counts as broken."""
+
+CUDA_OF = {
+    "torch": "import torch; print(torch.version.cuda or '', torch.cuda.is_available())",
+    "jax": "import jax; print('gpu' in {d.platform for d in jax.devices()})",
+}
+"""The code that prints whether a library can use a GPU, by module; True at the end if it can."""
+
+CUDA_INSTALL = {
+    "torch": "pip install --force-reinstall torch, with the index of pytorch.org for your driver",
+    "jax": "pip install 'jax[cuda12]'",
+}
+
+
+class State(StrEnum):
+    """The state of a part of the machine. MISSING: an optional part is not installed."""
+
+    OK = "ok"
+    MISSING = "missing"
+    WRONG = "WRONG"
+
+
+class Entry(NamedTuple):
+    """What was found about one part, and what corrects it."""
+
+    part: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def gpus() -> Iterator[Entry]:
+    """The GPUs that the driver lists, and the libraries that cannot use them."""
+    program = shutil.which("nvidia-smi")
+    listed = _output([program, "-L"]) if program else ""
+    names = [line.strip() for line in listed.splitlines() if line.startswith("GPU ")]
+    if not names:
+        yield Entry("GPU", State.MISSING, "the driver lists no NVIDIA GPU")
+        return
+    yield Entry("GPU", State.OK, "; ".join(names))
+    for module, code in CUDA_OF.items():
+        if importlib.util.find_spec(module) is None:
+            continue
+        answer = _output([sys.executable, "-c", code]).split()
+        if answer[-1:] == ["True"]:
+            yield Entry(module, State.OK, "uses the GPU")
+        else:
+            built = "is built without CUDA" if len(answer) < 2 else f"has CUDA {answer[0]}"
+            found = f"{module} {_version(module)} {built} and does not use the GPU"
+            yield Entry(module, State.WRONG, found, CUDA_INSTALL[module])
+
+
+def threads() -> Iterator[Entry]:
+    """The threads of each BLAS and OpenMP library that numpy loads."""
+    np.ones((2, 2)) @ np.ones((2, 2))  # loads the BLAS
+    found = [one for one in threadpool_info() if one["user_api"] in ("blas", "openmp")]
+    names = [f"{one['internal_api']} {one.get('version') or ''}".strip() for one in found]
+    if not found:
+        yield Entry("BLAS", State.WRONG, "numpy has no BLAS that is known", "pip install numpy")
+    for name, one in zip(names, found, strict=True):
+        counted = f"{name}: {count_of(one['num_threads'], 'thread')} on {count_of(cores(), 'core')}"
+        if one["num_threads"] > 1 or cores() == 1:
+            yield Entry("BLAS", State.OK, counted)
+        else:
+            given = [f"{v}={os.environ[v]}" for v in THREADS if v in os.environ]
+            remedy = f"unset {', '.join(given)}" if given else "install numpy from its wheel"
+            yield Entry("BLAS", State.WRONG, counted, remedy)
+
+
+def folders() -> Iterator[Entry]:
+    """The folders that commands write to: may they, and how much space is left."""
+    places = {
+        "cache": platformdirs.user_cache_path("dlsys_bench"),
+        "working directory": Path.cwd(),
+        "temporary files": Path(tempfile.gettempdir()),
+    }
+    for name, path in places.items():
+        existing = next(up for up in (path, *path.parents) if up.exists())
+        if reason := _cannot_write(existing):
+            variable = "XDG_CACHE_HOME" if name == "cache" else "another folder"
+            remedy = f"make {existing} writable, or set {variable}"
+            yield Entry(name, State.WRONG, f"{path} is not writable: {reason}", remedy)
+            continue
+        free = shutil.disk_usage(existing).free
+        found = f"{path}, {free / 2**30:.1f} GiB free"
+        if free < FREE:
+            yield Entry(name, State.WRONG, f"{found}: the disk is full", "delete files there")
+        else:
+            yield Entry(name, State.OK, found)
+
+
+def data() -> Iterator[Entry]:
+    """The files of each dataset, by their SHA-256."""
+    for name in datasets():
+        try:
+            reports = verify(name)
+        except (DataError, UserError, OSError) as error:
+            yield Entry(f"data {name}", State.WRONG, one_line(error), f"see `data verify {name}`")
+            continue
+        wrong = [report for report in reports if report.state == "wrong"]
+        if wrong:
+            found = "; ".join(f"{one.path} is {one.description or 'damaged'}" for one in wrong)
+            remedy = f"delete it, then dlsys-bench data fetch {name}"
+            yield Entry(f"data {name}", State.WRONG, found, remedy)
+        elif any(report.state == "missing" for report in reports):
+            remedy = f"dlsys-bench data fetch {name}"
+            yield Entry(f"data {name}", State.MISSING, "not downloaded", remedy)
+        else:
+            yield Entry(f"data {name}", State.OK, "complete")
+
+
+def packages() -> Iterator[Entry]:
+    """The installed packages whose version the suite does not support."""
+    for text in metadata.requires(PACKAGE) or ():
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue
+        version = _version(requirement.name)
+        if not version or requirement.specifier.contains(version, prereleases=True):
+            continue
+        extra = requirement.marker and _extra_of(str(requirement.marker))
+        remedy = f"pip install --upgrade '{PACKAGE}[{extra}]'" if extra else f"pip install {text}"
+        found = f"{requirement.name} {version} is installed; it needs {requirement.specifier}"
+        yield Entry("package", State.WRONG, found, remedy)
+
+
+def installed_engines() -> Iterator[Entry]:
+    """The engines that can be used, and the commands that install the others."""
+    for name in engines():
+        reason = unavailable(name)
+        remedy = reason.partition("not installed: ")[2] if reason else ""
+        yield Entry(f"engine {name}", State.MISSING if reason else State.OK, "", remedy)
+
+
+def extras() -> Iterator[Entry]:
+    """The optional parts of the package."""
+    for extra in EXTRAS:
+        error = missing(extra)
+        remedy = f"pip install '{PACKAGE}[{extra}]'" if error else ""
+        yield Entry(f"extra {extra}", State.MISSING if error else State.OK, "", remedy)
+
+
+EXAMINATIONS: tuple[Callable[[], Iterator[Entry]], ...] = (
+    packages,
+    gpus,
+    threads,
+    folders,
+    data,
+    installed_engines,
+    extras,
+)
+"""Every examination, in the order of the table."""
+
+
+def examine() -> list[Entry]:
+    """Return the entries of every examination. One that fails is an entry too."""
+    found: list[Entry] = []
+    for examination in EXAMINATIONS:
+        try:
+            found += examination()
+        except Exception as error:
+            name = examination.__name__.replace("_", " ")
+            found.append(Entry(name, State.WRONG, one_line(describe(error))))
+    return found
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _extra_of(marker: str) -> str:
+    """Return the extra that a marker names, "" for none."""
+    return marker.partition('extra == "')[2].partition('"')[0]
+
+
+def _output(command: list[str]) -> str:
+    """Return what a command prints on stdout; "" if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _cannot_write(folder: Path) -> str | None:
+    """Return the reason why no file can be created in a folder; None if one can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
