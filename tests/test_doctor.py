@@ -12,7 +12,8 @@ import pytest
 from command_line import enter, invoke
 
 from dlsys_bench.cli import examination
-from dlsys_bench.cli.examination import Entry, State
+from dlsys_bench.cli.examination import Condition, Part
+from dlsys_bench.extras import EXTRAS
 
 SMI = """#!/bin/sh
 echo "GPU 0: NVIDIA H200 (UUID: GPU-1)"
@@ -31,8 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def wrong(examine: Callable[[], Iterator[Entry]]) -> list[Entry]:
-    return [entry for entry in examine() if entry.state is State.WRONG]
+def wrong(examine: Callable[[], Iterator[Part]]) -> list[Part]:
+    return [entry for entry in examine() if entry.state is Condition.WRONG]
 
 
 def gpu_machine(
@@ -67,7 +68,7 @@ def test_torch_without_cuda_on_a_machine_with_a_gpu(
 
 def test_a_machine_without_a_gpu_is_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert [entry.state for entry in examination.gpus()] == [State.MISSING]
+    assert [entry.state for entry in examination.gpus()] == [Condition.MISSING]
 
 
 @pytest.mark.parametrize(("threads", "cores", "states"), [(1, 8, 1), (1, 1, 0), (8, 8, 0)])
@@ -122,21 +123,21 @@ def test_an_old_keras(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_examination_that_fails_is_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks() -> Iterator[Entry]:
+    def breaks() -> Iterator[Part]:
         raise RuntimeError("\x1b[31m no driver")
 
     monkeypatch.setattr(examination, "EXAMINATIONS", (breaks, examination.extras))
     first, *rest = examination.examine()
-    assert first.state is State.WRONG
+    assert first.state is Condition.WRONG
     assert "\x1b" not in first.found
     assert "no driver" in first.found
-    assert len(rest) == len(examination.EXTRAS)
+    assert len(rest) == len(EXTRAS)
 
 
 @pytest.mark.parametrize("problem", [True, False])
 def test_the_command_states_problems_first(monkeypatch: pytest.MonkeyPatch, problem: bool) -> None:
-    entries = [Entry("a", State.MISSING, "", "pip install a"), Entry("b", State.OK, "fine")]
-    entries += [Entry("c", State.WRONG, "broken", "repair it")] * problem
+    entries = [Part("a", Condition.MISSING, "", "pip install a"), Part("b", Condition.OK, "fine")]
+    entries += [Part("c", Condition.WRONG, "broken", "repair it")] * problem
     monkeypatch.setattr("dlsys_bench.cli.doctor.examine", lambda: entries)
     ended = invoke("doctor", code=int(problem))
     assert ("1 problem found" if problem else "nothing is wrong") in ended.stderr

@@ -19,6 +19,7 @@ from dlsys_bench.errors import EngineError
 from dlsys_bench.options.command import Command
 from dlsys_bench.options.commands import BUILT_IN, options_of
 from dlsys_bench.options.kinds import File
+from dlsys_bench.options.stored_table import PAGES
 
 ENGINES = """
 from dlsys_bench.engines.numpy import NumpyEngine
@@ -149,8 +150,10 @@ WRITING = {
     "calibrate store",
     "baseline accept store",
     "runs export output",
+    *(f"{name} html" for name in PAGES),
 }
-"""The files to which commands that train or judge append; tests/runs tries damaged ones."""
+"""The files that commands write. Commands that train or judge append to theirs; tests/runs tries
+damaged ones."""
 
 CONTENTS: dict[str, bytes | None] = {
     "an empty file": b"",

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from dlsys_bench.cli.group import RootGroup
-from dlsys_bench.cli.terminal import say
+from dlsys_bench.cli.terminal import complain
 from dlsys_bench.entry_points import EntryPointWarning
 from dlsys_bench.errors import StoreWarning, UserError
 from dlsys_bench.extras import advice
@@ -35,7 +35,7 @@ def cli() -> None:
 
 def print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning as one line."""
-    say(f"dlsys-bench: warning: {message}")
+    complain(f"dlsys-bench: warning: {message}")
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except UserError as error:
-        say(f"dlsys-bench: {error}")
+        complain(f"dlsys-bench: {error}")
         sys.exit(2)
     except click.ClickException as error:
         error.show()
@@ -57,12 +57,12 @@ def main() -> None:
     except ImportError as error:
         if (needed := advice(error)) is None:
             _end_with_internal_error()
-        say(f"dlsys-bench: {needed}")
+        complain(f"dlsys-bench: {needed}")
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort) as error:
         # click raises Abort in place of the interrupt, which then is its cause.
         notes = getattr(error.__cause__ or error, "__notes__", [])
-        say("; ".join(["dlsys-bench: interrupted", *notes]))
+        complain("; ".join(["dlsys-bench: interrupted", *notes]))
         sys.exit(INTERRUPTED)
     except Exception:
         _end_with_internal_error()
@@ -70,6 +70,6 @@ def main() -> None:
 
 def _end_with_internal_error() -> NoReturn:
     """Print the traceback of the current exception. Python would exit with 1, which means FAIL."""
-    say(traceback.format_exc())
-    say("dlsys-bench: internal error: no verdict was reached; see the traceback above")
+    complain(traceback.format_exc())
+    complain("dlsys-bench: internal error: no verdict was reached; see the traceback above")
     sys.exit(INTERNAL_ERROR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from dlsys_bench.cli.examination import State, examine
+from dlsys_bench.cli.examination import Condition, examine
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
@@ -25,7 +25,7 @@ class DoctorOptions:
 def doctor_command(options: DoctorOptions) -> None:
     """Print what was found, and exit with 1 if anything is wrong."""
     found = examine()
-    wrong = [entry for entry in found if entry.state is State.WRONG]
+    wrong = [entry for entry in found if entry.state is Condition.WRONG]
     if options.json:
         emit(dumps([entry._asdict() for entry in found], indent=1))
     else:
@@ -35,5 +35,5 @@ def doctor_command(options: DoctorOptions) -> None:
     sys.exit(1 if wrong else 0)
 
 
-def _urgency(entry: tuple[str, State, str, str]) -> int:
-    return (State.WRONG, State.OK, State.MISSING).index(entry[1])
+def _urgency(entry: tuple[str, Condition, str, str]) -> int:
+    return (Condition.WRONG, Condition.OK, Condition.MISSING).index(entry[1])

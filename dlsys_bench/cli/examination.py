@@ -48,7 +48,7 @@ CUDA_INSTALL = {
 }
 
 
-class State(StrEnum):
+class Condition(StrEnum):
     """The state of a part of the machine. MISSING: an optional part is not installed."""
 
     OK = "ok"
@@ -56,54 +56,54 @@ class State(StrEnum):
     WRONG = "WRONG"
 
 
-class Entry(NamedTuple):
+class Part(NamedTuple):
     """What was found about one part, and what corrects it."""
 
     part: str
-    state: State
+    state: Condition
     found: str
     remedy: str = ""
 
 
-def gpus() -> Iterator[Entry]:
+def gpus() -> Iterator[Part]:
     """The GPUs that the driver lists, and the libraries that cannot use them."""
     program = shutil.which("nvidia-smi")
     listed = _output([program, "-L"]) if program else ""
     names = [line.strip() for line in listed.splitlines() if line.startswith("GPU ")]
     if not names:
-        yield Entry("GPU", State.MISSING, "the driver lists no NVIDIA GPU")
+        yield Part("GPU", Condition.MISSING, "the driver lists no NVIDIA GPU")
         return
-    yield Entry("GPU", State.OK, "; ".join(names))
+    yield Part("GPU", Condition.OK, "; ".join(names))
     for module, code in CUDA_OF.items():
         if importlib.util.find_spec(module) is None:
             continue
         answer = _output([sys.executable, "-c", code]).split()
         if answer[-1:] == ["True"]:
-            yield Entry(module, State.OK, "uses the GPU")
+            yield Part(module, Condition.OK, "uses the GPU")
         else:
             built = "is built without CUDA" if len(answer) < 2 else f"has CUDA {answer[0]}"
             found = f"{module} {_version(module)} {built} and does not use the GPU"
-            yield Entry(module, State.WRONG, found, CUDA_INSTALL[module])
+            yield Part(module, Condition.WRONG, found, CUDA_INSTALL[module])
 
 
-def threads() -> Iterator[Entry]:
+def threads() -> Iterator[Part]:
     """The threads of each BLAS and OpenMP library that numpy loads."""
     np.ones((2, 2)) @ np.ones((2, 2))  # loads the BLAS
     found = [one for one in threadpool_info() if one["user_api"] in ("blas", "openmp")]
     names = [f"{one['internal_api']} {one.get('version') or ''}".strip() for one in found]
     if not found:
-        yield Entry("BLAS", State.WRONG, "numpy has no BLAS that is known", "pip install numpy")
+        yield Part("BLAS", Condition.WRONG, "numpy has no BLAS that is known", "pip install numpy")
     for name, one in zip(names, found, strict=True):
         counted = f"{name}: {count_of(one['num_threads'], 'thread')} on {count_of(cores(), 'core')}"
         if one["num_threads"] > 1 or cores() == 1:
-            yield Entry("BLAS", State.OK, counted)
+            yield Part("BLAS", Condition.OK, counted)
         else:
             given = [f"{v}={os.environ[v]}" for v in THREADS if v in os.environ]
             remedy = f"unset {', '.join(given)}" if given else "install numpy from its wheel"
-            yield Entry("BLAS", State.WRONG, counted, remedy)
+            yield Part("BLAS", Condition.WRONG, counted, remedy)
 
 
-def folders() -> Iterator[Entry]:
+def folders() -> Iterator[Part]:
     """The folders that commands write to: may they, and how much space is left."""
     places = {
         "cache": platformdirs.user_cache_path("dlsys_bench"),
@@ -115,37 +115,39 @@ def folders() -> Iterator[Entry]:
         if reason := _cannot_write(existing):
             variable = "XDG_CACHE_HOME" if name == "cache" else "another folder"
             remedy = f"make {existing} writable, or set {variable}"
-            yield Entry(name, State.WRONG, f"{path} is not writable: {reason}", remedy)
+            yield Part(name, Condition.WRONG, f"{path} is not writable: {reason}", remedy)
             continue
         free = shutil.disk_usage(existing).free
         found = f"{path}, {free / 2**30:.1f} GiB free"
         if free < FREE:
-            yield Entry(name, State.WRONG, f"{found}: the disk is full", "delete files there")
+            yield Part(name, Condition.WRONG, f"{found}: the disk is full", "delete files there")
         else:
-            yield Entry(name, State.OK, found)
+            yield Part(name, Condition.OK, found)
 
 
-def data() -> Iterator[Entry]:
+def data() -> Iterator[Part]:
     """The files of each dataset, by their SHA-256."""
     for name in datasets():
         try:
             reports = verify(name)
         except (DataError, UserError, OSError) as error:
-            yield Entry(f"data {name}", State.WRONG, one_line(error), f"see `data verify {name}`")
+            yield Part(
+                f"data {name}", Condition.WRONG, one_line(error), f"see `data verify {name}`"
+            )
             continue
         wrong = [report for report in reports if report.state == "wrong"]
         if wrong:
             found = "; ".join(f"{one.path} is {one.description or 'damaged'}" for one in wrong)
             remedy = f"delete it, then dlsys-bench data fetch {name}"
-            yield Entry(f"data {name}", State.WRONG, found, remedy)
+            yield Part(f"data {name}", Condition.WRONG, found, remedy)
         elif any(report.state == "missing" for report in reports):
             remedy = f"dlsys-bench data fetch {name}"
-            yield Entry(f"data {name}", State.MISSING, "not downloaded", remedy)
+            yield Part(f"data {name}", Condition.MISSING, "not downloaded", remedy)
         else:
-            yield Entry(f"data {name}", State.OK, "complete")
+            yield Part(f"data {name}", Condition.OK, "complete")
 
 
-def packages() -> Iterator[Entry]:
+def packages() -> Iterator[Part]:
     """The installed packages whose version the suite does not support."""
     for text in metadata.requires(PACKAGE) or ():
         try:
@@ -158,26 +160,26 @@ def packages() -> Iterator[Entry]:
         extra = requirement.marker and _extra_of(str(requirement.marker))
         remedy = f"pip install --upgrade '{PACKAGE}[{extra}]'" if extra else f"pip install {text}"
         found = f"{requirement.name} {version} is installed; it needs {requirement.specifier}"
-        yield Entry("package", State.WRONG, found, remedy)
+        yield Part("package", Condition.WRONG, found, remedy)
 
 
-def installed_engines() -> Iterator[Entry]:
+def installed_engines() -> Iterator[Part]:
     """The engines that can be used, and the commands that install the others."""
     for name in engines():
         reason = unavailable(name)
         remedy = reason.partition("not installed: ")[2] if reason else ""
-        yield Entry(f"engine {name}", State.MISSING if reason else State.OK, "", remedy)
+        yield Part(f"engine {name}", Condition.MISSING if reason else Condition.OK, "", remedy)
 
 
-def extras() -> Iterator[Entry]:
+def extras() -> Iterator[Part]:
     """The optional parts of the package."""
     for extra in EXTRAS:
         error = missing(extra)
         remedy = f"pip install '{PACKAGE}[{extra}]'" if error else ""
-        yield Entry(f"extra {extra}", State.MISSING if error else State.OK, "", remedy)
+        yield Part(f"extra {extra}", Condition.MISSING if error else Condition.OK, "", remedy)
 
 
-EXAMINATIONS: tuple[Callable[[], Iterator[Entry]], ...] = (
+EXAMINATIONS: tuple[Callable[[], Iterator[Part]], ...] = (
     packages,
     gpus,
     threads,
@@ -189,15 +191,15 @@ EXAMINATIONS: tuple[Callable[[], Iterator[Entry]], ...] = (
 """Every examination, in the order of the table."""
 
 
-def examine() -> list[Entry]:
+def examine() -> list[Part]:
     """Return the entries of every examination. One that fails is an entry too."""
-    found: list[Entry] = []
+    found: list[Part] = []
     for examination in EXAMINATIONS:
         try:
             found += examination()
         except Exception as error:
             name = examination.__name__.replace("_", " ")
-            found.append(Entry(name, State.WRONG, one_line(describe(error))))
+            found.append(Part(name, Condition.WRONG, one_line(describe(error))))
     return found
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import inspect
-from collections.abc import Callable
-from contextlib import nullcontext
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dlsys_bench.cli.terminal import say, stdout_reserved
+from dlsys_bench.cli.completion import completer
+from dlsys_bench.cli.terminal import complain, stdout_reserved
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.command import Argument, Command
 from dlsys_bench.options.commands import BUILT_IN, GROUPS, commands, options_of
@@ -29,6 +31,7 @@ from dlsys_bench.options.kinds import (
 )
 from dlsys_bench.options.option import Option
 from dlsys_bench.options.settings import project_defaults
+from dlsys_bench.report.display import silenced
 
 KEPT = {
     **dict.fromkeys(
@@ -41,6 +44,10 @@ KEPT = {
 """What an interrupted command leaves behind."""
 
 
+VERBOSE = "dlsys_bench.verbose"
+"""The key of a context's data that is true if --verbose is given."""
+
+
 class MistakeError(click.ClickException):
     """An error that the user can correct: one line on stderr and exit code 2."""
 
@@ -48,10 +55,24 @@ class MistakeError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the line."""
-        say(f"dlsys-bench: {self.message}")
+        complain(f"dlsys-bench: {self.message}")
 
 
-class RootGroup(click.Group):
+class CommandGroup(click.Group):
+    """A group whose help has the whole first sentence of each command."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands; click would cut their help off."""
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            text = (command.help if command else None) or ""
+            rows.append((name, " ".join(text.split("\n\n")[0].split())))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class RootGroup(CommandGroup):
     """The command line: commands fail with one line, and read the defaults of the project."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -70,6 +91,8 @@ class RootGroup(click.Group):
             ctx.default_map = nested(project_defaults(Path.cwd()))
             return super().invoke(ctx)
         except UserError as error:
+            if ctx.meta.get(VERBOSE):
+                complain(traceback.format_exc())
             raise MistakeError(str(error)) from error
 
     def _add_commands(self) -> None:
@@ -79,7 +102,7 @@ class RootGroup(click.Group):
         for command in commands().values():
             parent = " ".join(command.name.split()[:-1])
             if parent not in groups:
-                groups[parent] = click.Group(parent, help=GROUPS[parent])
+                groups[parent] = CommandGroup(parent, help=GROUPS[parent])
                 self.add_command(groups[parent])
             groups[parent].add_command(click_command(command))
 
@@ -161,6 +184,7 @@ def click_option(option: Option) -> click.Option:
         show_envvar=option.environment is not None,
         metavar=inner.metavar if isinstance(inner, Text) else None,
         help=option.help,
+        shell_complete=completer(option.name),
     )
 
 
@@ -174,6 +198,7 @@ def click_argument(argument: Argument) -> click.Argument:
         required=argument.required or not free,
         default=argument.default,
         metavar=f"[{argument.metavar}]" if free and argument.metavar else argument.metavar,
+        shell_complete=completer(argument.name),
     )
 
 
@@ -197,7 +222,51 @@ def click_command(command: Command) -> click.Command:
         params=[
             *map(click_argument, command.arguments),
             *map(click_option, options_of(command.name)),
+            *_verbosity(),
         ],
-        help=inspect.cleandoc(command.help),
+        help=command.description,
         callback=call,
     )
+
+
+def _verbosity() -> list[click.Option]:
+    """The options of every command that state how much is printed."""
+
+    def quiet(ctx: click.Context, parameter: click.Parameter, given: bool) -> None:
+        if given:
+            ctx.with_resource(silenced())
+
+    def verbose(ctx: click.Context, parameter: click.Parameter, given: bool) -> None:
+        if given:
+            ctx.meta[VERBOSE] = True
+            ctx.with_resource(_log_printed())
+
+    texts = {
+        "quiet": (quiet, "Print results, warnings and errors alone: no remarks, no progress."),
+        "verbose": (verbose, "Print the log too, and the traceback of an error."),
+    }
+    return [
+        click.Option(
+            [f"-{name[0]}", f"--{name}"],
+            is_flag=True,
+            expose_value=False,
+            callback=callback,
+            help=text,
+        )
+        for name, (callback, text) in texts.items()
+    ]
+
+
+@contextmanager
+def _log_printed() -> Iterator[None]:
+    """Print the log of the package on stderr in this context."""
+    logger, handler = logging.getLogger("dlsys_bench"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)

@@ -11,6 +11,7 @@ from typing import TextIO
 
 import click
 
+from dlsys_bench.report.display import SILENT
 from dlsys_bench.text import printable
 
 LIMIT = 20_000
@@ -21,7 +22,13 @@ RESERVED: list[TextIO] = []
 
 
 def say(text: str) -> None:
-    """Print a remark on stderr, next to the results on stdout."""
+    """Print a remark on stderr, next to the results on stdout, unless --quiet is given."""
+    if not SILENT.get():
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Print a warning or an error on stderr."""
     click.echo(printable(text, LIMIT), err=True)
 
 

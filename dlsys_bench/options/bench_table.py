@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dlsys_bench.options.kinds import File, Flag, Many, Number
 from dlsys_bench.options.option import Option
-from dlsys_bench.options.page_table import PAGE_OPTIONS
+from dlsys_bench.options.stored_table import STORED
 from dlsys_bench.options.table import BENCH, COUNT, DTYPE, GENERAL, NAME
 
 POINTS = "File that keeps each point as it is measured; points already in it are skipped."
@@ -61,4 +61,4 @@ BENCHMARKS: tuple[Option, ...] = (
     Option("across-machines", ("bench compare",), ACROSS_MACHINES, Flag(), False),
 )
 
-OPTIONS = (*GENERAL, *BENCHMARKS, *PAGE_OPTIONS)
+OPTIONS = (*GENERAL, *BENCHMARKS, *STORED)

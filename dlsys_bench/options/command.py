@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,6 +11,10 @@ from dlsys_bench.options.kinds import Kind
 from dlsys_bench.options.option import Option
 
 R = TypeVar("R")
+
+EXIT_CODES = "Exit codes"
+DONE = "0 done, 2 usage or environment."
+"""The exit codes of a command that reaches no verdict."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,12 @@ class Command:
     arguments: tuple[Argument, ...]
     help: str
     options: tuple[Option, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """The help, which ends in the exit codes."""
+        text = inspect.cleandoc(self.help)
+        return text if EXIT_CODES in text else f"{text}\n\n{EXIT_CODES}: {DONE}"
 
 
 def receives(record: type[R]) -> Callable[[Callable[[R], None]], Callable[..., None]]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,16 @@ HEAD = """# Options
 This page is generated from the tables in `dlsys_bench.options` by
 `python -m dlsys_bench.options.reference`. An option of the command line comes first, then its
 environment variable, then the project's `pyproject.toml`, then the default below.
+
+Every command has `--help`, `--quiet` (print results, warnings and errors, and no remarks and no
+progress) and `--verbose` (print the log of the package, and the traceback of an error). A command
+also ends with 70 for an internal error and with 130 if it is interrupted. `NO_COLOR=1` prints no
+colours. This line in `~/.bashrc` completes commands, options, studies, engines, datasets and checks
+(for zsh and fish, replace both names of the shell):
+
+```bash
+eval "$(_DLSYS_BENCH_COMPLETE=bash_source dlsys-bench)"
+```
 """
 SETTINGS = """## Defaults of a project
 
@@ -61,7 +70,7 @@ def _command_section(command: Command) -> str:
     usage = " ".join(["dlsys-bench", command.name, *map(_argument, command.arguments)])
     options = options_of(command.name)
     table = "\n" + "\n".join(_table(options, "--")) + "\n" if options else ""
-    return f"## `{usage}`\n\n{inspect.cleandoc(command.help)}\n{table}"
+    return f"## `{usage}`\n\n{command.description}\n{table}"
 
 
 def _argument(argument: Argument) -> str:

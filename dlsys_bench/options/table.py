@@ -32,8 +32,6 @@ BENCH = ("bench sweep", "bench time-to-accuracy")
 GATE = ("gate", "power", PYTEST)
 TRAINING = ("gate", "power")
 CALIBRATE = ("calibrate", "baseline accept")
-STORE = ("runs list", "runs show", "runs export", "runs import", "runs release")
-SELECT = ("runs list", "runs export")
 SHOW = ("list", "doctor", "summary", "look", "inspect", "compare", "bench compare", "data verify")
 JSON = (*SHOW, *TRAIN, "power", "report", "conform", "runs list", "baseline accept", "baseline log")
 TIERS = (*TRAIN, "power", "bench time-to-accuracy", PYTEST)
@@ -71,11 +69,6 @@ SHIFTS = (
     "repeatable. Default: the minimum detectable effect."
 )
 SHIFT = "Smallest shift to detect, in the metric's units. Default: the minimum detectable effect."
-ALPHA_OF_TABLE = "Family-wise error rate of DIFFERS, and error rate of each SAME."
-METRIC = (
-    "Figure to compare; repeatable. Default: the study's metric, or every figure of a callable."
-)
-MARGIN = "Equivalence margin: means closer than this are the same, in the figure's units."
 
 SECONDS_OF_CHECK = "CPU seconds after which a check of conformance is ended as timed out."
 THREADS_OF_CHECK = (
@@ -284,25 +277,6 @@ GENERAL: tuple[Option, ...] = (
         "Earlier report in JSON; print what has changed since.",
         File(exists=True),
     ),
-    # Stored runs and reports.
-    Option("store", STORE, "Store.", File(), RUNS),
-    Option("study", SELECT, "Only runs of this study.", NAME),
-    Option("arm", SELECT, "Only runs of this arm.", NAME),
-    Option("dataset", SELECT, "Only runs on this dataset.", NAME),
-    Option("tier", SELECT, "Only runs of this tier.", NAME),
-    Option("engine", SELECT, "Only runs of this engine.", NAME),
-    Option("device", SELECT, "Only runs on this device.", NAME),
-    Option("status", SELECT, "Only runs with this status.", NAME),
-    Option("every", SELECT, "Every attempt, not only the last of each run.", Flag(), False),
-    Option("metric", ("compare",), METRIC, Many(NAME, "metrics"), ()),
-    Option("margin", ("compare",), MARGIN, POSITIVE, 0.005),
-    Option("alpha", ("compare",), ALPHA_OF_TABLE, PROBABILITY, 0.05),
-    Option("output", ("power",), "Write the table to this file as Markdown.", File()),
-    Option("output", ("report",), "Folder for the report.", Folder(), Path("reports")),
-    Option("output", ("look",), "Folder for the pictures.", Folder(), Path("reports/look")),
-    Option("output", ("inspect",), "Folder for the pictures.", Folder(), Path("reports/inspect")),
-    Option("seed", ("look",), "Seed that draws the samples shown.", SEED, 0),
-    Option("scaling", ("inspect",), "Scaling of the pixels in training.", SCALING, "unit"),
     Option("json", JSON, "Print JSON.", Flag(), False),
     Option(
         "update",

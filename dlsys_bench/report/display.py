@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -20,6 +21,9 @@ from dlsys_bench.errors import UserError
 from dlsys_bench.report.table import Table, coloured
 from dlsys_bench.runs.result import Result
 from dlsys_bench.text import one_line
+
+SILENT: ContextVar[bool] = ContextVar("SILENT", default=False)
+"""True while remarks and progress are not printed; see `silenced`."""
 
 WIDTH = 200
 """The columns of tables that are not printed on a terminal."""
@@ -120,12 +124,25 @@ def progress_lines(
 
 
 @contextmanager
+def silenced() -> Iterator[None]:
+    """Print no remarks and no progress in this context. Results, warnings and errors are."""
+    token = SILENT.set(True)
+    try:
+        yield
+    finally:
+        SILENT.reset(token)
+
+
+@contextmanager
 def progress(total: int, unit: str = "steps") -> Iterator[Callable[[str, int], None]]:
     """Show the progress on stderr while the context lasts, with the time left.
 
     A terminal shows a bar. Anything else receives a plain line every SILENCE seconds. The context's
     value is called with a description and the number of steps to advance by.
     """
+    if SILENT.get():
+        yield lambda description, steps: None
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         with progress_lines(total, unit, partial(click.echo, err=True), SILENCE) as advance:

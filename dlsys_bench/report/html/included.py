@@ -12,6 +12,7 @@ from dlsys_bench.report.html.conformance import matrix_section, mutants_section
 from dlsys_bench.report.html.page import Graphic, Section
 from dlsys_bench.report.html.speed import speed_sections, to_accuracy_sections
 from dlsys_bench.strict_json import loads
+from dlsys_bench.text import describe
 from dlsys_bench.timing import sweep, to_accuracy
 
 TAKES = (
@@ -30,7 +31,7 @@ def included_sections(paths: Sequence[Path]) -> list[Section]:
             continue
         values = _first_value(path)
         if "mutants" in values:
-            found.append(mutants_section(values))
+            found.append(_mutants(path, values))
         elif "outcomes" in values:
             reports.append(Compliance.read(path))
         elif "samples_a_second" in values:
@@ -44,6 +45,13 @@ def included_sections(paths: Sequence[Path]) -> list[Section]:
     if pictures:
         found.append(Section("Pictures", panels=pictures))
     return found
+
+
+def _mutants(path: Path, values: dict[str, Any]) -> Section:
+    try:
+        return mutants_section(values)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a table of mutants: {describe(error)}") from error
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -1,0 +1,116 @@
+"""The help, the completion, and how much the commands print."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete
+from command_line import enter, invoke
+from results import make_result
+
+from dlsys_bench.cli import cli
+from dlsys_bench.cli.completion import NAMES
+from dlsys_bench.options.commands import BUILT_IN, GROUPS, options_of
+from dlsys_bench.report.display import SILENT, progress, silenced
+from dlsys_bench.runs.store.text import write_text
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_help_of_every_command_has_its_exit_codes(name: str) -> None:
+    text = " ".join(invoke(*name.split(), "--help").stdout.split())
+    assert "Exit codes: 0" in text
+    assert "--quiet" in text
+    assert "--verbose" in text
+
+
+@pytest.mark.parametrize("group", ["", *GROUPS])
+def test_no_help_is_cut_off(group: str) -> None:
+    text = invoke(*group.split(), "--help").stdout
+    assert "..." not in text.partition("Commands:")[2]
+    words = " ".join(text.split())
+    for name, command in BUILT_IN.items():
+        parent, _, last = name.rpartition(" ")
+        if parent == group:
+            sentence = " ".join(command.description.split("\n\n")[0].split())
+            assert f"{last} {sentence}" in words
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def complete(*arguments: str) -> list[str]:
+    words = list(arguments)
+    shell = ShellComplete(cli, {}, "dlsys-bench", "_DLSYS_BENCH_COMPLETE")
+    return [item.value for item in shell.get_completions(words[:-1], words[-1])]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("gate", "perc"), "perceptron"),
+        (("gate", "regularization/lenet5-tanh/b"), "regularization/lenet5-tanh/bn+bn"),
+        (("bench", "sweep", "regul"), "regularization/lenet5-tanh"),
+        (("gate", "--engine", "num"), "numpy"),
+        (("run", "--dataset", "fash"), "fashion_mnist"),
+        (("conform", "--check", "gradient/den"), "gradient/dense"),
+        (("conform", "--explain", "gradient/den"), "gradient/dense"),
+        (("summary", "len"), "lenet5-tanh/bn+bn"),
+        (("data", "fetch", "mni"), "mnist"),
+        (("doc",), "doctor"),
+    ],
+)
+def test_completion(arguments: tuple[str, ...], expected: str) -> None:
+    assert expected in complete(*arguments)
+
+
+def test_every_completed_name_is_one_of_the_tables() -> None:
+    options = {option.name for name in BUILT_IN for option in options_of(name)}
+    arguments = {one.name for command in BUILT_IN.values() for one in command.arguments}
+    assert set(NAMES) <= options | arguments
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(tmp_path, monkeypatch)
+    for name, seeds in (("a", range(6)), ("b", range(6, 12))):
+        write_text(Path(f"{name}.jsonl"), [make_result(seed) for seed in seeds])
+
+
+@pytest.mark.usefixtures("runs")
+def test_quiet_prints_results_and_errors_alone() -> None:
+    write_text(Path("c.jsonl"), [make_result(20, arm="other"), make_result(21)])
+    loud = invoke("compare", "a.jsonl", "c.jsonl", code=3)
+    quiet = invoke("compare", "a.jsonl", "c.jsonl", "--quiet", code=3)
+    assert "left out" in loud.stderr
+    assert (quiet.stdout, quiet.stderr) == (loud.stdout, "")
+    assert not SILENT.get()
+    assert "no file" in invoke("compare", "-q", "none.jsonl", "a.jsonl", code=2).stderr
+
+
+@pytest.mark.usefixtures("runs")
+def test_verbose_prints_the_traceback_of_an_error() -> None:
+    arguments = ("compare", "none.jsonl", "a.jsonl")
+    assert "Traceback" not in invoke(*arguments, code=2).stderr
+    assert "Traceback" in invoke(*arguments, "--verbose", code=2).stderr
+    logger = logging.getLogger("dlsys_bench")
+    assert not logger.handlers
+    assert logger.level == logging.NOTSET
+
+
+def test_progress_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with silenced(), progress(2) as advance:
+        advance("one", 1)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize("variable", ["NO_COLOR", None])
+def test_colours(monkeypatch: pytest.MonkeyPatch, variable: str | None) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    text = invoke("compare", "a.jsonl", "b.jsonl").stdout
+    assert ("\x1b[3" in text) == (variable is None)
