@@ -112,6 +112,31 @@ def test_the_page_prints_what_it_shows(tmp_path: Path) -> None:
     assert len(commands) > 12
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="environments have another layout on Windows")
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="scikit-learn 1.4.2 has no wheel for it")
+def test_an_upgrade_of_scikit_learn_is_found(tmp_path: Path) -> None:
+    root = str(Path(__file__).parents[1])
+
+    def run(*words: str) -> str:
+        program, *arguments = (root if word == "dlsys-bench" else word for word in words)
+        path = sys.executable if program == "python" else str(tmp_path / program)
+        environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(
+            [path, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            env=environment,
+        )
+        if program.endswith("/pip") and done.returncode:
+            pytest.skip(f"no package index: {done.stderr[-200:]}")
+        return done.stdout + done.stderr
+
+    assert len(list(follow(SECTIONS[UPGRADE], tmp_path, run))) == 8
+
+
 def test_a_page_that_shows_something_else_is_found(tmp_path: Path) -> None:
     section = "```console\n$ pytest\n2 passed\n```\n"
     with pytest.raises(AssertionError, match="the page shows '2 passed'"):
