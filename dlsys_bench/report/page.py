@@ -10,10 +10,11 @@ from typing import Any
 
 from jinja2 import Environment
 
-from dlsys_bench.report.plots.table import DEFAULT, plots
+from dlsys_bench.report.plots.table import DEFAULT, TRAINING, plots
 from dlsys_bench.report.sections import appendices, draws, engines_table, made, place_of, powers
 from dlsys_bench.report.table import Table
 from dlsys_bench.report.tables import tables
+from dlsys_bench.runs.key import CALLABLE
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import file_name
 from dlsys_bench.studies.registry import studies
@@ -58,7 +59,7 @@ def _section(
     pictures = []
     for (dataset, tier), group in groupby(sorted(results, key=place_of), place_of):
         runs = list(group)
-        for plot in known.plots if known else (DEFAULT,):
+        for plot in known.plots if known else _plots_without_study(runs):
             if draws(plot, runs):
                 where = ", ".join(filter(None, (dataset, tier)))
                 title = f"{study}{f' on {where}' * bool(where)}: {plot}"
@@ -75,6 +76,11 @@ def _section(
         "pictures": [(title, path.name) for title, path in pictures],
         "appendix": [table.markdown() for table in appendix],
     }
+
+
+def _plots_without_study(runs: Sequence[Result]) -> tuple[str, ...]:
+    """Return the plots of runs whose study is not registered."""
+    return (TRAINING,) if runs[0].key.engine == CALLABLE else (DEFAULT,)
 
 
 def _stack(run: Result) -> str:

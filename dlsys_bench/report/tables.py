@@ -116,9 +116,7 @@ def results_table(results: Sequence[Result]) -> Table:
 
 def _place(run: Result) -> tuple[str, ...]:
     key = run.key
-    # The protocol of a user's own training changes with the packages that are to be compared.
-    protocol = "" if key.engine == CALLABLE else key.protocol
-    return key.study, key.arm, key.dataset, key.tier, key.engine, key.device, protocol
+    return key.study, key.arm, key.dataset, key.tier, key.engine, key.device, key.protocol
 
 
 VERDICT_COLUMNS: Columns[Verdict] = {
@@ -216,8 +214,10 @@ def comparison_table(comparisons: Sequence[Comparison], title: str = "Comparison
 def figures_table(results: Sequence[Result]) -> Table:
     """Return a table of the numbers in the figures of runs that trained many networks.
 
-    There is one row per arm and engine, with mean and standard deviation of its seeds.
+    There is one row per arm, engine and protocol, with mean and standard deviation of its seeds.
+    The protocol of a user's own training is shown as its version.
     """
+    versions = any(run.key.engine == CALLABLE for run in results)
     names = dict.fromkeys(
         name
         for run in results
@@ -229,10 +229,12 @@ def figures_table(results: Sequence[Result]) -> Table:
         *place, _, protocol = _place(run)
         groups.setdefault((*place, protocol), []).append(run)
     rows = []
-    for (study, arm, *place, _), runs in groups.items():
+    for (study, arm, *place, protocol), runs in groups.items():
         cells = [_significant([_numeric(run.figures.get(name)) for run in runs]) for name in names]
-        rows.append((Key(study, arm).name, *place, str(len(runs)), *cells))
-    columns = ("arm", "dataset", "tier", "engine", ">seeds", *(f">{name}" for name in names))
+        version = (protocol[:6] or "of gates",) if versions else ()
+        rows.append((Key(study, arm).name, *place, *version, str(len(runs)), *cells))
+    labels = ("arm", "dataset", "tier", "engine", *["version"] * versions)
+    columns = (*labels, ">seeds", *(f">{name}" for name in names))
     return Table("Figures (mean ± std of the seeds)", columns, rows)
 
 

@@ -29,8 +29,10 @@ from dlsys_bench.notebooks.studies.perceptron import PERCEPTRON
 from dlsys_bench.notebooks.studies.phase_diagram import PHASE_DIAGRAM
 from dlsys_bench.report import picture
 from dlsys_bench.report.plots.groups import groups, not_drawn
+from dlsys_bench.report.plots.seeds import seeds_of_training, versions_of
 from dlsys_bench.report.plots.statistics import fraction, from_quantiles, mean, percentile, smooth
 from dlsys_bench.report.plots.table import plots
+from dlsys_bench.runs.key import CALLABLE
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
 
@@ -437,3 +439,39 @@ def test_theory_is_drawn_only_for_symmetric_relu_at_birth() -> None:
     assert np.all(low <= high)
     assert np.all(np.diff(high, axis=0) >= 0)
     assert np.all(np.diff(high, axis=1) <= 0)
+
+
+def test_the_plot_of_a_training_has_a_row_for_each_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dlsys_bench.report.plots.seeds.save", lambda drawn, path: drawn)
+    results = [
+        make_result(
+            seed,
+            study="mine:train",
+            engine=CALLABLE,
+            protocol=protocol,
+            figures={"accuracy": 0.9 + seed / 100, "$loss_": 0.1} if seed else {},
+            status="finished" if seed else "diverged",
+            provenance={"time": f"2026-01-{day:02}T00:00:00+00:00"},
+        )
+        for protocol, day in (("fedcba987", 9), ("abcdef123", 1), ("", 5))
+        for seed in range(4)
+    ]
+    versions = versions_of(results)
+    assert [each.label for each in versions] == [
+        "version abcdef, 2026-01-01",
+        "runs of gates, 2026-01-05",
+        "version fedcba, 2026-01-09",
+    ]
+    figure: Any = seeds_of_training(results, tmp_path / "x.png")
+    figures = figure.axes
+    assert [axis.get_xlabel() for axis in figures] == ["accuracy", "$loss_"]
+    dots = [line for line in figures[0].lines if line.get_marker() == "o"]
+    for line in dots:
+        assert line.get_xdata() == pytest.approx([0.91, 0.92, 0.93])
+    assert len(dots) == 3
+    # The range of the oldest version.
+    (span,) = figures[0].patches
+    assert span.get_extents().width > 0
+    assert "3 of 12 runs diverged, not drawn" in figure.get_suptitle()

@@ -31,12 +31,17 @@ def test_runs_of_two_protocols_are_not_averaged(figures: dict[str, float]) -> No
     assert [row[">seeds"] for row in rows(results)] == ["3", "3"]
 
 
-def test_runs_of_a_changed_training_of_a_user_are_one_row() -> None:
+def test_runs_of_a_changed_training_of_a_user_are_not_averaged() -> None:
     results = [
-        make_result(seed, engine=CALLABLE, protocol=str(seed), figures={"accuracy": 0.5})
+        make_result(seed, engine=CALLABLE, protocol=protocol, figures={"accuracy": 0.5})
         for seed in range(3)
+        for protocol in ("abcdefghij", "bcdefghijk", "")
     ]
-    assert [row[">seeds"] for row in rows(results)] == ["3"]
+    assert [(row["version"], row[">seeds"]) for row in rows(results)] == [
+        ("abcdef", "3"),
+        ("bcdefg", "3"),
+        ("of gates", "3"),
+    ]
 
 
 def test_a_superseded_protocol_is_named() -> None:

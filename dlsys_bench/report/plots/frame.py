@@ -41,7 +41,12 @@ def head(figure: Figure, results: Sequence[Result], *notes: str) -> None:
     """The title over the picture: study, dataset and tier, and a line for each note that is not
     empty."""
     first = results[0]
-    engines = ", ".join(dict.fromkeys(f"{run.key.engine} ({run.key.device})" for run in results))
+    engines = ", ".join(
+        dict.fromkeys(
+            f"{run.key.engine} ({run.key.device})" if run.key.device else run.key.engine
+            for run in results
+        )
+    )
     inches = figure.get_figwidth()
     datasets = ", ".join(dict.fromkeys(run.key.dataset for run in results))
     place = f" on {datasets}, tier {first.key.tier}" if datasets else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dlsys_bench.entry_points import collect
 from dlsys_bench.report.plots.curves import curves
+from dlsys_bench.report.plots.seeds import seeds_of_training
 from dlsys_bench.runs.result import Result
 
 Plot = Callable[[Sequence[Result], Path], Path]
@@ -17,8 +18,11 @@ path, and returns the path."""
 DEFAULT = "curves"
 """The plot of a study that is not registered."""
 
+TRAINING = "seeds"
+"""The plot of a user's own training."""
+
 
 @cache
 def plots() -> dict[str, Plot]:
     """The plots by name, with the mappings of the entry points of `dlsys_bench.plots`."""
-    return collect("dlsys_bench.plots", {DEFAULT: curves}, Callable)
+    return collect("dlsys_bench.plots", {DEFAULT: curves, TRAINING: seeds_of_training}, Callable)
