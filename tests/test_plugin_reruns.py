@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +64,37 @@ def test_a_rerun_repeats_the_verdict(pytester: pytest.Pytester) -> None:
     (verdict,) = json.loads((pytester.path / "verdicts.json").read_text())
     assert verdict["outcome"] == "FAIL"
     assert verdict["replay"] == "pytest test_project.py::test_broken"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "option"),
+    [("pytest-rerunfailures", "--reruns=2"), ("pytest-retry", "--retries=2")],
+)
+def test_a_rerun_by_a_real_plugin_repeats_the_verdict(
+    package: str, option: str, tmp_path: Path
+) -> None:
+    plugins = tmp_path / "plugins"
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(plugins)]
+    done = subprocess.run([*install, package], capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        pytest.skip(f"no package index: {done.stderr[-200:]}")
+    (tmp_path / "test_project.py").write_text(TEST)
+    arguments = ["-p", "dlsys_bench.plugin", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    arguments += [option, "--dlsys-json", "verdicts.json", "--junitxml", "junit.xml"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments, "test_project.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(plugins), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "1 failed, 1 passed" in ended.stdout, ended.stdout + ended.stderr
+    assert "2 rerun" in ended.stdout or "retried" in ended.stdout
+    assert "judges once" not in ended.stdout
+    (verdict,) = json.loads((tmp_path / "verdicts.json").read_text())
+    assert verdict["outcome"] == "FAIL"
+    junit = (tmp_path / "junit.xml").read_text()
+    assert "FAIL: metric 0.7" in junit
+    assert "replay: pytest test_project.py::test_broken" in junit

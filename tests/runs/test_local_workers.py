@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from started_processes import processes_of
 
 from dlsys_bench.errors import ClusterError
 from dlsys_bench.runs.calibration import jobs_of_training, local
 from dlsys_bench.runs.calibration.local import LocalWorkers, local_workers
 from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.store import read
 
 
 def test_a_worker_that_cannot_be_killed_does_not_keep_the_others_alive(
@@ -91,3 +95,62 @@ def _kill(pids: list[int]) -> None:
     for pid in pids:
         with suppress(psutil.Error):
             psutil.Process(pid).kill()
+
+
+PARALLEL = """
+import numpy as np
+
+def square(number):
+    return number * number
+
+def with_loader_workers(seed):
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    loader = DataLoader(
+        TensorDataset(torch.arange(64.0)), batch_size=8, shuffle=True, num_workers=2
+    )
+    batches = [x for (x,) in loader]
+    assert sorted(torch.cat(batches).tolist()) == list(range(64))
+    return batches[0].mean()
+
+def with_joblib(seed):
+    from joblib import Parallel, delayed
+
+    assert sum(Parallel(n_jobs=2)(delayed(square)(n) for n in range(4))) == 14
+    return np.random.default_rng(seed).standard_normal()
+
+def with_executor(seed):
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(2) as pool:
+        assert sum(pool.map(square, range(4))) == 14
+    return np.random.default_rng(seed).standard_normal()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("with_loader_workers", "torch"), ("with_joblib", "joblib"), ("with_executor", "numpy")],
+)
+def test_trainings_that_work_in_parallel_are_calibrated_by_several_workers(
+    name: str, module: str, tmp_path: Path
+) -> None:
+    pytest.importorskip(module, reason=f"pip install {module}")
+    (tmp_path / "parallel.py").write_text(PARALLEL)
+    command = [sys.executable, "-m", "dlsys_bench", "calibrate", f"parallel:{name}"]
+    done = subprocess.run(
+        [*command, "--seeds", "4", "--workers", "2", "--output", "runs.jsonl"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "4 requested, 4 trained" in done.stderr
+    assert len({run.figures["metric"] for run in read(tmp_path / "runs.jsonl")}) == 4
+    assert not processes_of(tmp_path)
