@@ -103,6 +103,7 @@ SMALL = ("bench", "sweep", "eggholder", "--engine", "numpy")
 TIMED = ("bench", "time-to-accuracy", "regularization/lenet5-tanh", "--dataset", "digits")
 READING: dict[str, tuple[str, ...]] = {
     "summary model": ("summary", "bad.json"),
+    "history files": ("history", "bad.jsonl"),
     "look dataset": ("look", "bad.npz"),
     "inspect weights": ("inspect", "bad.npz"),
     "run dataset": ("run", ARM, "--dataset", "bad.npz"),
@@ -150,6 +151,8 @@ WRITING = {
     "calibrate store",
     "baseline accept store",
     "runs export output",
+    "history csv",
+    "history export",
     *(f"{name} html" for name in PAGES),
 }
 """The files that commands write. Commands that train or judge append to theirs; tests/runs tries

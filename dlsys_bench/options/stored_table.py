@@ -16,7 +16,13 @@ METRIC = (
 MARGIN = "Equivalence margin: means closer than this are the same, in the figure's units."
 ALPHA_OF_TABLE = "Family-wise error rate of DIFFERS, and error rate of each SAME."
 
-PAGES = ("report", "gate", "conform", "compare", "bench compare", *BENCH)
+METRIC_OF_HISTORY = (
+    "Figure of the runs. Default: the study's metric, or every figure of a callable."
+)
+ALPHA_OF_HISTORY = "Probability of any false alarm, over all series."
+EXPORT = "Write the newest figures to this file as the JSON of github-action-benchmark."
+
+PAGES = ("report", "gate", "conform", "compare", "bench compare", "history", *BENCH)
 PAGE = "Write a page to this file as HTML. It contains all that it shows and loads nothing."
 INCLUDE = (
     "File to show on the page too: of `conform --output`, `bench sweep` or `bench "
@@ -42,6 +48,10 @@ STORED: tuple[Option, ...] = (
     Option("output", ("inspect",), "Folder for the pictures.", Folder(), Path("reports/inspect")),
     Option("seed", ("look",), "Seed that draws the samples shown.", SEED, 0),
     Option("scaling", ("inspect",), "Scaling of the pixels in training.", SCALING, "unit"),
+    Option("metric", ("history",), METRIC_OF_HISTORY, NAME),
+    Option("alpha", ("history",), ALPHA_OF_HISTORY, PROBABILITY, 0.01),
+    Option("csv", ("history",), "Write each figure to this file as CSV.", File()),
+    Option("export", ("history",), EXPORT, File()),
     Option("html", PAGES, PAGE, File()),
     Option("include", ("report",), INCLUDE, Many(File(exists=True), "included"), ()),
 )

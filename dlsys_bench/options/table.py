@@ -32,7 +32,17 @@ BENCH = ("bench sweep", "bench time-to-accuracy")
 GATE = ("gate", "power", PYTEST)
 TRAINING = ("gate", "power")
 CALIBRATE = ("calibrate", "baseline accept")
-SHOW = ("list", "doctor", "summary", "look", "inspect", "compare", "bench compare", "data verify")
+SHOW = (
+    "list",
+    "doctor",
+    "history",
+    "summary",
+    "look",
+    "inspect",
+    "compare",
+    "bench compare",
+    "data verify",
+)
 JSON = (*SHOW, *TRAIN, "power", "report", "conform", "runs list", "baseline accept", "baseline log")
 TIERS = (*TRAIN, "power", "bench time-to-accuracy", PYTEST)
 FILES = (*TRAIN, *BENCH, "power", "inspect", "look", "data verify", PYTEST)

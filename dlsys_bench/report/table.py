@@ -21,7 +21,7 @@ Columns = Mapping[str, Callable[[T], str]]
 
 COLOURS = {
     **dict.fromkeys(("PASS", "SAME", "FASTER"), "green"),
-    **dict.fromkeys(("FAIL", "DIFFERS", "SLOWER"), "bold red"),
+    **dict.fromkeys(("FAIL", "DIFFERS", "SLOWER", "CHANGED"), "bold red"),
     **dict.fromkeys(("INCONCLUSIVE", "UNDECIDED", "AMBIGUOUS"), "yellow"),
     "UNJUDGED": "dim",
 }

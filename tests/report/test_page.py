@@ -24,7 +24,7 @@ from dlsys_bench.report.html.included import included_sections
 from dlsys_bench.report.html.page import Graphic, Page, Section, Sheet, render, write_page
 from dlsys_bench.report.html.stacks import stack_section
 from dlsys_bench.report.html.strips import Strip, draw, scale_of
-from dlsys_bench.report.html.svg import Html, Scale, tag
+from dlsys_bench.report.html.svg import AxisScale, Html, tag
 from dlsys_bench.report.html.verdicts import verdict_sections
 from dlsys_bench.report.plots.groups import groups
 from dlsys_bench.report.table import Table
@@ -256,10 +256,15 @@ def test_an_element_escapes_text_and_keeps_elements() -> None:
 
 
 def test_scales_have_round_ticks_and_hold_every_value() -> None:
-    assert Scale.of([1.0, 1000.0], 0, 100, logarithmic=True).ticks() == [1.0, 10.0, 100.0, 1000.0]
-    assert Scale.of([], 0, 100).ticks()
+    assert AxisScale.of([1.0, 1000.0], 0, 100, logarithmic=True).ticks() == [
+        1.0,
+        10.0,
+        100.0,
+        1000.0,
+    ]
+    assert AxisScale.of([], 0, 100).ticks()
     for values in ([5.0], [0.0], [-1.0, 1.0], [1e-9, 2e-9], [float("inf"), 3.0]):
-        scale = Scale.of(values, 10, 90)
+        scale = AxisScale.of(values, 10, 90)
         assert all(10 <= scale(value) <= 90 for value in values)
         assert scale.ticks()
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from dlsys_bench.report.html.svg import Html, Scale, number, picture, tag
+from dlsys_bench.report.html.svg import AxisScale, Html, number, picture, tag
 
 WIDTH, HEIGHT = 320, 210
 LEFT, RIGHT, TOP, BOTTOM = 48, 308, 12, 172
@@ -41,10 +41,10 @@ def chart(label: str, lines: Sequence[Line], axes: Axes, styles: Sequence[str]) 
     series has the same colour and dashes in each chart."""
     xs = [value for line in lines for value in line.x]
     ys = [v for line in lines for v in (*line.y, *line.low, *line.high)]
-    x = Scale.of(xs, LEFT, RIGHT, logarithmic=axes.log_x)
-    y = Scale.of(ys, BOTTOM, TOP, logarithmic=axes.log_y)
+    x = AxisScale.of(xs, LEFT, RIGHT, logarithmic=axes.log_x)
+    y = AxisScale.of(ys, BOTTOM, TOP, logarithmic=axes.log_y)
     if axes.limits:
-        y = Scale(*axes.limits, BOTTOM, TOP, axes.log_y)
+        y = AxisScale(*axes.limits, BOTTOM, TOP, axes.log_y)
     parts = [*_grid(x, y, axes)]
     for line in lines:
         style = f"s{styles.index(line.name) % SERIES}"
@@ -72,7 +72,7 @@ def legend(styles: Sequence[str]) -> Html:
     return tag("ul", *items, class_="legend")
 
 
-def _draw(line: Line, x: Scale, y: Scale, style: str) -> list[Html]:
+def _draw(line: Line, x: AxisScale, y: AxisScale, style: str) -> list[Html]:
     # A value outside of fixed limits would be drawn at the edge, which it does not have.
     def inside(value: float) -> bool:
         return isfinite(value) and y.low <= value <= y.high
@@ -95,7 +95,7 @@ def _points(pairs: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{a:.4g},{b:.4g}" for a, b in pairs)
 
 
-def _grid(x: Scale, y: Scale, axes: Axes) -> list[Html]:
+def _grid(x: AxisScale, y: AxisScale, axes: Axes) -> list[Html]:
     parts = []
     for value in y.ticks():
         at = y(value)

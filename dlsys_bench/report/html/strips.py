@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from dlsys_bench.report.html.svg import Html, Scale, number, picture, tag
+from dlsys_bench.report.html.svg import AxisScale, Html, number, picture, tag
 
 WIDTH, HEIGHT, MARGIN = 230, 22, 10
 
@@ -32,13 +32,13 @@ class Strip:
         return [*pairs, *(value for _, value in (*self.dots, *self.marks))]
 
 
-def scale_of(strips: Iterable[Strip], also: Sequence[float] = ()) -> Scale:
+def scale_of(strips: Iterable[Strip], also: Sequence[float] = ()) -> AxisScale:
     """Return the scale of all strips of a column."""
     values = [value for strip in strips for value in strip.values]
-    return Scale.of([*values, *also], MARGIN, WIDTH - MARGIN)
+    return AxisScale.of([*values, *also], MARGIN, WIDTH - MARGIN)
 
 
-def draw(strip: Strip, scale: Scale, guides: Sequence[float] = ()) -> Html:
+def draw(strip: Strip, scale: AxisScale, guides: Sequence[float] = ()) -> Html:
     """Draw a strip. `guides` are values with a vertical line, such as no difference."""
     middle = HEIGHT / 2
     parts = [_line(scale(value), 1, scale(value), HEIGHT - 1, "guide") for value in guides]
@@ -60,7 +60,7 @@ def draw(strip: Strip, scale: Scale, guides: Sequence[float] = ()) -> Html:
     return picture(WIDTH, HEIGHT, strip.label, *parts)
 
 
-def axis(scale: Scale) -> Html:
+def axis(scale: AxisScale) -> Html:
     """Draw the ticks of a column of strips."""
     parts = []
     for value in scale.ticks():
@@ -72,7 +72,7 @@ def axis(scale: Scale) -> Html:
     return picture(WIDTH, 18, label, *parts)
 
 
-def _dot(label: str, value: float, scale: Scale, y: float) -> Html:
+def _dot(label: str, value: float, scale: AxisScale, y: float) -> Html:
     title = tag("title", f"{label}: {value:.5g}")
     if not isfinite(value):
         x = scale.start if value == float("-inf") else scale.end

@@ -57,7 +57,7 @@ def picture(width: float, height: float, label: str, *content: Html) -> Html:
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """A linear or logarithmic map from values in `low` to `high` to pixels in `start` to `end`."""
 
     low: float
@@ -69,7 +69,7 @@ class Scale:
     @classmethod
     def of(
         cls, values: Sequence[float], start: float, end: float, *, logarithmic: bool = False
-    ) -> Scale:
+    ) -> AxisScale:
         """Return a scale that holds all finite values, with a margin."""
         known = [v for v in values if isfinite(v) and (v > 0 or not logarithmic)] or [1.0]
         low, high = min(known), max(known)
