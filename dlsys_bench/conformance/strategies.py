@@ -25,6 +25,7 @@ from dlsys_bench.spec.layers import (
     LAYERS,
     Activation,
     Add,
+    BatchNorm,
     Concat,
     Dense,
     Embedding,
@@ -384,7 +385,7 @@ def single_layers(
     block = draw(_around(layer, shape, functions))
     model = _below_dense(block, shape, 1 if loss.targets == "signs" else 2)
     # A single vector has no variance; torch raises an error for a batch norm of one.
-    least = 2 if layer.normalizes and len(shape) < 3 else 1
+    least = 2 if isinstance(layer, BatchNorm) and len(shape) < 3 else 1
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(least, 5))
     generator = np.random.default_rng((seed, 0))
     x = inputs(model, samples, generator)

@@ -28,6 +28,7 @@ from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (
+    LAYERS,
     Activation,
     AveragePool,
     BatchNorm,
@@ -127,9 +128,13 @@ def far(trial: Trial) -> None:
             )
 
 
-@check("forward", "batch_norm-far", requires=["layer:batch_norm"])
-def norm_far_from_zero(trial: Trial) -> None:
-    """A batch norm of values around 300: a variance that is computed as the mean of squares less
+FAR_NORMS = {f"{kind}-far": record.of() for kind, record in LAYERS.items() if record.normalizes}
+"""Every layer that normalises, by the subject of its check."""
+
+
+@check_each("forward", FAR_NORMS, requires=lambda layer: [f"layer:{layer.kind}"])
+def norm_far_from_zero(trial: Trial, layer: Layer) -> None:
+    """A normalisation of values around 300: a variance that is computed as the mean of squares less
     the square of the mean loses its digits there.
 
     Why: Features far from zero are common, and a careless formula for the variance loses all its
@@ -138,13 +143,13 @@ def norm_far_from_zero(trial: Trial) -> None:
     mean.
     Fix: Subtract the mean before squaring.
     """
-    model = to_convention(trial.convention, Model("far", (4,), (BatchNorm(), Dense(1))))
+    model = to_convention(trial.convention, Model("far", (4,), (layer, Dense(1))))
     weights = nonzero_weights(model, trial.seed)
     x = np.float32(300.0) + trial.generator.standard_normal((64, 4)).astype("float32")
     batch = Batch(x, np.zeros((64, 1)), training=True)
     expected = trial.expect(partial(_first_output, model=model, weights=weights, batch=batch))
     actual = trial.engine.trace(trial.engine.build(model, weights), batch)[0]
-    expected.check(FIRST, actual, "batch_norm of values around 300", layer="batch_norm_1")
+    expected.check(FIRST, actual, f"{layer.kind} of values around 300", layer=model.names[0])
 
 
 def _convolution(filters: int, padding: str = "valid") -> tuple[Layer, ...]:

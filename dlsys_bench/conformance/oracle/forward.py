@@ -105,6 +105,40 @@ def _batch_norm(
     return wide(own["gamma"]) * centred / root + wide(own["beta"])
 
 
+def _sample_norm(
+    layer: layers.SampleNorm,
+    x: ComplexArray,
+    own: ComplexTensors,
+    here: ForwardPass,
+    axes: tuple[int, ...],
+) -> ComplexArray:
+    """Normalise x (P, N, positions, groups, channels of a group) over some axes."""
+    if layer.centers:
+        x = x - here.rounding.spread(x.mean(axis=axes, keepdims=True), x)
+    variance = (x**2).mean(axis=axes, keepdims=True)
+    normal = x / here.rounding.spread(np.sqrt(variance + layer.epsilon), x)
+    gamma = own["gamma"].reshape(len(own["gamma"]), 1, 1, *normal.shape[3:])
+    if not layer.centers:
+        return gamma * normal
+    return gamma * normal + own["beta"].reshape(len(own["beta"]), 1, 1, *normal.shape[3:])
+
+
+def _channel_norm(
+    layer: layers.SampleNorm, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
+    wide = x.reshape(*x.shape[:2], -1, 1, x.shape[-1])
+    y = _sample_norm(layer, wide, own, here, (-1,))
+    return y.reshape(len(y), *x.shape[1:])
+
+
+def _group_norm(
+    layer: layers.GroupNorm, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+) -> ComplexArray:
+    wide = x.reshape(*x.shape[:2], -1, layer.groups, x.shape[-1] // layer.groups)
+    y = _sample_norm(layer, wide, own, here, (2, 4))
+    return y.reshape(len(y), *x.shape[1:])
+
+
 def _dropout(
     layer: layers.Dropout, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
 ) -> ComplexArray:
@@ -185,6 +219,9 @@ FORWARD: dict[
     "add": _add,
     "concat": _concat,
     "embedding": _embedding,
+    "layer_norm": _channel_norm,
+    "rms_norm": _channel_norm,
+    "group_norm": _group_norm,
 }
 
 

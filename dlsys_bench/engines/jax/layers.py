@@ -55,6 +55,24 @@ def _dropout(layer: layers.Dropout, call: Call) -> Array:
     )
 
 
+def _sample_norm(layer: layers.SampleNorm, call: Call, x: Array, axes: tuple[int, ...]) -> Array:
+    """Normalise x, a view of the values of the layer, over some axes."""
+    centred = x - x.mean(axes, keepdims=True) if layer.centers else x
+    variance = jnp.square(centred).mean(axes, keepdims=True)
+    normal = (centred * lax.rsqrt(variance + layer.epsilon)).reshape(call.x.shape)
+    y = call.tensors["gamma"] * normal
+    return y + call.tensors["beta"] if layer.centers else y
+
+
+def _channel_norm(layer: layers.SampleNorm, call: Call) -> Array:
+    return _sample_norm(layer, call, call.x, (-1,))
+
+
+def _group_norm(layer: layers.GroupNorm, call: Call) -> Array:
+    grouped = call.x.reshape(len(call.x), -1, layer.groups, call.shape[-1] // layer.groups)
+    return _sample_norm(layer, call, grouped, (1, 3))
+
+
 ACTIVATIONS: dict[str, Callable[[layers.Activation, Array], Array]] = {
     "linear": lambda layer, x: x,
     "sigmoid": lambda layer, x: jax.nn.sigmoid(x),
@@ -79,6 +97,9 @@ RULES: dict[type[layers.Layer], Callable[[Any, Call], Array]] = {
     layers.Activation: lambda layer, call: ACTIVATIONS[layer.function](layer, call.x),
     layers.Add: lambda layer, call: sum(call.x[1:], call.x[0]),
     layers.Concat: lambda layer, call: jnp.concatenate(call.x, axis=-1),
+    layers.LayerNorm: _channel_norm,
+    layers.RMSNorm: _channel_norm,
+    layers.GroupNorm: _group_norm,
     layers.Embedding: lambda layer, call: call.tensors["embeddings"][call.x],
 }
 

@@ -32,6 +32,18 @@ class KerasDropout(keras.layers.Dropout):
         return inputs * keras.ops.cast(self.kept, inputs.dtype) / (1.0 - self.rate)
 
 
+class KerasRMSNorm(keras.layers.RMSNormalization):
+    """Keras's RMS norm, with the names of the other norms. Keras starts its scale at one."""
+
+    def __init__(self, *, gamma_initializer: Any, **options: Any) -> None:
+        super().__init__(**options)
+
+    @property
+    def gamma(self) -> Any:
+        """The scale."""
+        return self.scale
+
+
 def _activation(layer: layers.Activation, **options: Any) -> Any:
     if layer.function == "leaky_relu":
         return keras.layers.LeakyReLU(layer.negative_slope, **options)
@@ -67,6 +79,13 @@ LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
     ),
     layers.Activation: _activation,
     layers.Add: lambda layer, **options: keras.layers.Add(**options),
+    layers.LayerNorm: lambda layer, **options: keras.layers.LayerNormalization(
+        epsilon=layer.epsilon, **options
+    ),
+    layers.RMSNorm: lambda layer, **options: KerasRMSNorm(epsilon=layer.epsilon, **options),
+    layers.GroupNorm: lambda layer, **options: keras.layers.GroupNormalization(
+        layer.groups, epsilon=layer.epsilon, **options
+    ),
     layers.Embedding: lambda layer, **options: keras.layers.Embedding(
         layer.vocabulary, layer.units, **options
     ),

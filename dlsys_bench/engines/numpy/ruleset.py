@@ -18,6 +18,7 @@ from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
 from dlsys_bench.engines.numpy.optimizers import STEPPERS, Stepper
 from dlsys_bench.engines.numpy.pooling import AveragePoolRule, MaxPoolRule
 from dlsys_bench.engines.numpy.rule import LayerRule
+from dlsys_bench.engines.numpy.sample_norm import GroupNormRule, LayerNormRule, RMSNormRule
 from dlsys_bench.engines.numpy.shards import Barrier, BlockingBarrier
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import (
@@ -31,8 +32,11 @@ from dlsys_bench.spec.layers import (
     Dropout,
     Embedding,
     Flatten,
+    GroupNorm,
     Layer,
+    LayerNorm,
     MaxPool,
+    RMSNorm,
 )
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.optimizers import Optimizer
@@ -49,6 +53,9 @@ RULES: dict[type[Layer], type[LayerRule[Any]]] = {
     Add: AddRule,
     Concat: ConcatRule,
     Embedding: EmbeddingRule,
+    LayerNorm: LayerNormRule,
+    RMSNorm: RMSNormRule,
+    GroupNorm: GroupNormRule,
 }
 
 

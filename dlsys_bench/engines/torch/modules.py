@@ -52,6 +52,32 @@ class SequenceNorm(nn.BatchNorm1d):
         return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
+class ChannelNorm(nn.Module):
+    """A norm over the last axis, of the channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute y from x."""
+        axis = channel_axis(x)
+        return super().forward(x.movedim(axis, -1)).movedim(-1, axis)  # type: ignore[no-any-return]
+
+
+class TorchLayerNorm(ChannelNorm, nn.LayerNorm):
+    """torch's layer norm, over the channels."""
+
+
+class TorchRMSNorm(ChannelNorm, nn.RMSNorm):
+    """torch's RMS norm, over the channels."""
+
+
+class SequenceGroupNorm(nn.GroupNorm):
+    """torch's group norm, of sequences (N, T, C) too, which it takes as (N, C, T)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute y from x."""
+        axis = channel_axis(x)
+        return super().forward(x.movedim(axis, 1)).movedim(1, axis)
+
+
 class TorchAdd(nn.Module):
     """The sum of the inputs."""
 
@@ -107,6 +133,11 @@ LAYERS: dict[type[layers.Layer], Callable[[Any, layers.Shape], nn.Module]] = {
     layers.Activation: lambda layer, shape: ACTIVATIONS[layer.function](layer),
     layers.Add: lambda layer, shape: TorchAdd(),
     layers.Concat: lambda layer, shape: TorchConcat(),
+    layers.LayerNorm: lambda layer, shape: TorchLayerNorm(shape[-1], layer.epsilon),
+    layers.RMSNorm: lambda layer, shape: TorchRMSNorm(shape[-1], layer.epsilon),
+    layers.GroupNorm: lambda layer, shape: SequenceGroupNorm(
+        layer.groups, shape[-1], layer.epsilon
+    ),
     layers.Embedding: lambda layer, shape: nn.Embedding(layer.vocabulary, layer.units),
 }
 

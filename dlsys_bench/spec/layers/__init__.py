@@ -13,6 +13,7 @@ from dlsys_bench.spec.layers.convolution import Conv2D
 from dlsys_bench.spec.layers.dense import Dense, Flatten
 from dlsys_bench.spec.layers.embedding import Embedding
 from dlsys_bench.spec.layers.merging import Add, Concat, Merge
+from dlsys_bench.spec.layers.normalization import GroupNorm, LayerNorm, RMSNorm, SampleNorm
 from dlsys_bench.spec.layers.pooling import AveragePool, MaxPool
 from dlsys_bench.spec.layers.regularization import BatchNorm, Dropout
 from dlsys_bench.spec.layers.windows import IntPair
@@ -21,7 +22,7 @@ LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
     for layer in (
         *(Conv2D, AveragePool, MaxPool, BatchNorm, Dropout, Flatten, Dense, Activation),
-        *(Add, Concat, Embedding),
+        *(Add, Concat, Embedding, LayerNorm, RMSNorm, GroupNorm),
     )
 }
 
@@ -38,11 +39,15 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GroupNorm",
     "IntPair",
     "InvalidInput",
     "Layer",
+    "LayerNorm",
     "MaxPool",
     "Merge",
+    "RMSNorm",
+    "SampleNorm",
     "Shape",
     "ValueKind",
 ]

@@ -23,9 +23,9 @@ class Layer(Record):
     """The base of the layers. Shapes leave out the batch.
 
     `invalid_inputs` are examples of inputs that raise SpecError. `normalizes` states that values
-    are divided by their own standard deviation, which amplifies rounding errors where there are
-    few values. `merges` states that the layer takes two inputs or more; any other takes one.
-    `takes` states what its inputs consist of; every output consists of floats.
+    are divided by their own standard deviation, of the batch or of the sample. `merges` states that
+    the layer takes two inputs or more; any other takes one. `takes` states what its inputs consist
+    of; every output consists of floats.
     """
 
     invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = ()
