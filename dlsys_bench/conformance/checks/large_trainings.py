@@ -51,7 +51,16 @@ from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.layers import FUNCTIONS, Activation, BatchNorm, Dense, Dropout, Layer, Shape
+from dlsys_bench.spec.layers import (
+    FUNCTIONS,
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Layer,
+    SampleNorm,
+    Shape,
+)
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Optimizer
 from dlsys_bench.spec.recipe import Recipe
@@ -211,18 +220,22 @@ def _every_layer(trial: Trial) -> list[Layer]:
 
 
 def _place(layer: Layer) -> int:
-    """Return the place of a layer: with a kink, for images only, for both, of several inputs, which
-    are wider, for vectors only."""
+    """Return the place of a layer: with a kink, for images only, for both, a norm of each sample,
+    of several inputs, for vectors only.
+
+    A norm of each sample is above a batch norm, which would take out what its beta adds. Several
+    inputs make what is above them wider.
+    """
     if layer.kind in GAPS and not (
         isinstance(layer, Activation) and not FUNCTIONS[layer.function].kink
     ):
         return 0
     if layer.kind == "flatten":
-        return 4
-    if layer.merges:
-        return 3
+        return 5
+    if layer.merges or isinstance(layer, SampleNorm):
+        return 4 if layer.merges else 3
     images, vectors = accepts(layer, IMAGE), accepts(layer, VECTOR)
-    return 5 if not images else 1 if not vectors else 2
+    return 6 if not images else 1 if not vectors else 2
 
 
 def _compare_fit(trial: Trial, drawn: Model, plan: Plan) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.errors import SpecError
@@ -169,6 +170,15 @@ def _softmax(x: ComplexArray) -> ComplexArray:
     return e / e.sum(axis=-1, keepdims=True)
 
 
+def _softplus(x: ComplexArray) -> ComplexArray:
+    positive = np.where(x.real > 0, x, 0)
+    return positive + np.log1p(np.exp(x - 2 * positive))
+
+
+def _gelu_tanh(x: ComplexArray) -> ComplexArray:
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
 FUNCTIONS: dict[str, Callable[[ComplexArray, float], ComplexArray]] = {
     "linear": lambda x, slope: x,
     "sigmoid": lambda x, slope: 1 / (1 + np.exp(-x)),
@@ -176,6 +186,12 @@ FUNCTIONS: dict[str, Callable[[ComplexArray, float], ComplexArray]] = {
     "relu": lambda x, slope: np.where(x.real > 0, x, 0),
     "leaky_relu": lambda x, slope: np.where(x.real > 0, x, slope * x),
     "softmax": lambda x, slope: _softmax(x),
+    "elu": lambda x, slope: np.where(x.real > 0, x, np.expm1(np.where(x.real > 0, 0, x))),
+    "softplus": lambda x, slope: _softplus(x),
+    "silu": lambda x, slope: x / (1 + np.exp(-x)),
+    # The error function of scipy takes complex numbers.
+    "gelu": lambda x, slope: 0.5 * x * (1 + special.erf(x / np.sqrt(2))),
+    "gelu_tanh": lambda x, slope: _gelu_tanh(x),
 }
 
 

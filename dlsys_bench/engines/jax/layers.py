@@ -82,6 +82,11 @@ ACTIVATIONS: dict[str, Callable[[layers.Activation, Array], Array]] = {
     # left.
     "leaky_relu": lambda layer, x: jnp.where(x > 0, x, layer.negative_slope * x),
     "softmax": lambda layer, x: jax.nn.softmax(x, axis=-1),
+    "elu": lambda layer, x: jax.nn.elu(x),
+    "softplus": lambda layer, x: jax.nn.softplus(x),
+    "silu": lambda layer, x: jax.nn.silu(x),
+    "gelu": lambda layer, x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda layer, x: jax.nn.gelu(x, approximate=True),
 }
 
 # The layers without state.

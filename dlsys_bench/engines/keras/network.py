@@ -47,6 +47,9 @@ class KerasRMSNorm(keras.layers.RMSNormalization):
 def _activation(layer: layers.Activation, **options: Any) -> Any:
     if layer.function == "leaky_relu":
         return keras.layers.LeakyReLU(layer.negative_slope, **options)
+    if layer.function == "gelu_tanh":
+        gelu = keras.activations.gelu
+        return keras.layers.Activation(lambda x: gelu(x, approximate=True), **options)
     return keras.layers.Activation(layer.function, **options)
 
 

@@ -1,13 +1,15 @@
 """Activations: a table of functions, each next to its derivative.
 
-A function computes y from x; a derivative computes dx from y and dy.
+A function computes y from x; a derivative computes dx from y, or from x, and dy.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
+from scipy import special
 
 from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.plan import Array
@@ -60,6 +62,74 @@ def _d_softmax(y: Array, dy: Array, dx: Array, slope: float) -> None:
     dx *= y
 
 
+def _elu(x: Array, y: Array, slope: float) -> None:
+    np.minimum(x, 0, out=y)
+    np.expm1(y, out=y)
+    np.copyto(y, x, where=x > 0)
+
+
+def _d_elu(y: Array, dy: Array, dx: Array, slope: float) -> None:
+    np.add(y, 1, out=dx)
+    np.minimum(dx, 1, out=dx)
+    dx *= dy
+
+
+def _softplus(x: Array, y: Array, slope: float) -> None:
+    np.logaddexp(x, 0, out=y)
+
+
+def _d_softplus(y: Array, dy: Array, dx: Array, slope: float) -> None:
+    # The sigmoid of x, 1 - exp(-y).
+    np.negative(y, out=dx)
+    np.expm1(dx, out=dx)
+    np.negative(dx, out=dx)
+    dx *= dy
+
+
+def _silu(x: Array, y: Array, slope: float) -> None:
+    _sigmoid(x, y, slope)
+    y *= x
+
+
+def _d_silu(x: Array, dy: Array, dx: Array, slope: float) -> None:
+    # With s the sigmoid of x: s + x s (1 - s).
+    s = np.empty_like(x)
+    _sigmoid(x, s, slope)
+    np.subtract(1, s, out=dx)
+    dx *= x
+    dx += 1
+    dx *= s
+    dx *= dy
+
+
+def _gelu(x: Array, y: Array, slope: float) -> None:
+    np.multiply(x, special.ndtr(x), out=y)
+
+
+def _d_gelu(x: Array, dy: Array, dx: Array, slope: float) -> None:
+    density = np.exp(x * x * x.dtype.type(-0.5)) * x.dtype.type(1 / math.sqrt(2 * math.pi))
+    np.add(special.ndtr(x), x * density, out=dx)
+    dx *= dy
+
+
+GELU_SCALE, GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
+"""The constants of the approximation of gelu by a tanh."""
+
+
+def _gelu_tanh(x: Array, y: Array, slope: float) -> None:
+    np.tanh(x.dtype.type(GELU_SCALE) * (x + x.dtype.type(GELU_CUBE) * x**3), out=y)
+    y += 1
+    y *= x
+    y *= x.dtype.type(0.5)
+
+
+def _d_gelu_tanh(x: Array, dy: Array, dx: Array, slope: float) -> None:
+    scale, cube = x.dtype.type(GELU_SCALE), x.dtype.type(GELU_CUBE)
+    tanh = np.tanh(scale * (x + cube * x**3))
+    inner = scale * (1 + 3 * cube * x**2)
+    np.multiply(0.5 * (1 + tanh) + 0.5 * x * (1 - tanh**2) * inner, dy, out=dx)
+
+
 FUNCTIONS: dict[str, tuple[ActivationFunction, ActivationGradient]] = {
     "linear": (lambda x, y, slope: np.copyto(y, x), lambda y, dy, dx, slope: np.copyto(dx, dy)),
     "sigmoid": (_sigmoid, _d_sigmoid),
@@ -70,7 +140,15 @@ FUNCTIONS: dict[str, tuple[ActivationFunction, ActivationGradient]] = {
     ),
     "leaky_relu": (_leaky_relu, _d_leaky_relu),
     "softmax": (_softmax, _d_softmax),
+    "elu": (_elu, _d_elu),
+    "softplus": (_softplus, _d_softplus),
+    "silu": (_silu, _d_silu),
+    "gelu": (_gelu, _d_gelu),
+    "gelu_tanh": (_gelu_tanh, _d_gelu_tanh),
 }
+
+OF_X = ("silu", "gelu", "gelu_tanh")
+"""The functions whose derivative is computed from x: several x have the same y."""
 
 
 class ActivationRule(LayerRule[Activation]):
@@ -78,6 +156,7 @@ class ActivationRule(LayerRule[Activation]):
 
     def forward(self, x: Array, training: bool) -> Array:
         """Compute y from x."""
+        self.x = x
         self.y = self.buffer("y", x.shape, x.dtype)
         FUNCTIONS[self.layer.function][0](x, self.y, self.layer.negative_slope)
         return self.y
@@ -87,5 +166,6 @@ class ActivationRule(LayerRule[Activation]):
         if not wants_dx:
             return None
         dx = self.buffer("dx", dy.shape, dy.dtype)
-        FUNCTIONS[self.layer.function][1](self.y, dy, dx, self.layer.negative_slope)
+        values = self.x if self.layer.function in OF_X else self.y
+        FUNCTIONS[self.layer.function][1](values, dy, dx, self.layer.negative_slope)
         return dx

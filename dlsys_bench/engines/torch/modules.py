@@ -120,6 +120,12 @@ ACTIVATIONS: dict[str, Callable[[layers.Activation], nn.Module]] = {
     "relu": lambda layer: nn.ReLU(),
     "leaky_relu": lambda layer: nn.LeakyReLU(layer.negative_slope),
     "softmax": lambda layer: ChannelSoftmax(),
+    "elu": lambda layer: nn.ELU(),
+    # By default, torch replaces softplus by the identity from 20 on, where they differ by 2e-9.
+    "softplus": lambda layer: nn.Softplus(threshold=40.0),
+    "silu": lambda layer: nn.SiLU(),
+    "gelu": lambda layer: nn.GELU(),
+    "gelu_tanh": lambda layer: nn.GELU(approximate="tanh"),
 }
 
 LAYERS: dict[type[layers.Layer], Callable[[Any, layers.Shape], nn.Module]] = {

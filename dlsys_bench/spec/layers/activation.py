@@ -30,12 +30,21 @@ FUNCTIONS: Mapping[str, Function] = {
     "relu": Function(kink=True),
     "leaky_relu": Function(kink=True, either_slope=True),
     "softmax": Function(least_units=2),
+    "elu": Function(),
+    "softplus": Function(),
+    "silu": Function(),
+    "gelu": Function(),
+    "gelu_tanh": Function(),
 }
 
 
 @dataclass(frozen=True)
 class Activation(Layer):
     """A function of each value, or, for softmax, of the last axis. x -> the same shape.
+
+    elu has a scale of one. gelu is x times the normal distribution function of x, gelu_tanh its
+    approximation by a tanh; Keras and torch name both gelu, and select by `approximate`. silu is
+    x sigmoid(x), also known as swish. Hendrycks & Gimpel 2016, Clevert et al. 2016.
 
     `negative_slope` is the slope of leaky_relu below zero. At zero, the derivative of relu and
     leaky_relu is the one from below.
