@@ -47,11 +47,25 @@ LAYERS: dict[str, Any] = {
     ),
     "dropout": lambda layer, x: x.dropout(layer.drop_rate),
     "flatten": lambda layer, x: x.flatten(1),
+    "add": lambda layer, x: sum(x[1:], x[0]),
+    "concat": lambda layer, x: x[0].cat(*x[1:], dim=-1),
+    "layer_norm": lambda layer, x, gamma, beta: x.layernorm(-1, layer.epsilon) * gamma + beta,
+    "rms_norm": lambda layer, x, gamma: (
+        x * (x.square().mean(-1, keepdim=True) + layer.epsilon).rsqrt() * gamma
+    ),
+    "group_norm": lambda layer, x, gamma, beta: (
+        x.reshape(len(x), -1, layer.groups, x.shape[-1] // layer.groups)
+        .layernorm((1, 3), layer.epsilon)
+        .reshape(x.shape)
+        * gamma
+        + beta
+    ),
+    "gelu_tanh": lambda layer, x: x.gelu(),
     "leaky_relu": lambda layer, x: x.leaky_relu(layer.negative_slope),
     "linear": lambda layer, x: x,
     **{
         name: lambda layer, x, name=name: getattr(x, name)()
-        for name in ("sigmoid", "tanh", "relu", "softmax")
+        for name in ("sigmoid", "tanh", "relu", "softmax", "softplus", "silu")
     },
 }
 LOSSES: dict[str, Any] = {
@@ -73,6 +87,9 @@ class TinygradEngine(Engine):
         "layer:max_pool": (
             "equal values in a window share the gradient; in torch and Keras the first gets all"
         ),
+        "layer:embedding": "the adapter takes floats",
+        "function:elu": "the gradient of Tensor.elu is NaN at large inputs, where exp overflows",
+        "function:gelu": "Tensor.erf is an approximation, to seven digits",
         "optimizer:rmsprop": "nn.optim has none",
     }
     loosens = dict.fromkeys(
@@ -117,9 +134,9 @@ class TinygradEngine(Engine):
     ) -> list[Tensor]:
         """Of every layer. Who looks at training moves no statistics of a batch norm."""
         found = [x]
-        for place, layer in enumerate(net[0].layers):
+        for place, layer, inputs in ((row.place, row.layer, row.sources) for row in net[0].table):
             x, options, own = (
-                found[-1],
+                [found[each] for each in inputs] if layer.merges else found[inputs[0]],
                 vars(layer),
                 [net[1][t.name] for t in net[0].tensors_of(place)],
             )

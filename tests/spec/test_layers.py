@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.errors import SpecError
-from dlsys_bench.spec.layers import LAYERS, AveragePool, Conv2D, Layer, MaxPool, Shape
+from dlsys_bench.spec.layers import (
+    LAYERS,
+    AveragePool,
+    Conv2D,
+    GroupNorm,
+    Layer,
+    LayerNorm,
+    MaxPool,
+    RMSNorm,
+    Shape,
+)
 from dlsys_bench.spec.record import from_dict
 
 INPUTS: tuple[Shape, ...] = ((6, 7, 3), (5,))
@@ -89,3 +99,13 @@ def test_a_pool_has_one_output_per_window(
     layer = kind.of(pool_size=pool, strides=stride)
     starts = range(0, size - pool + 1, stride or pool)
     assert layer.output_shape((size, size, 2)) == (len(starts), len(starts), 2)
+
+
+def test_the_norms_of_samples_have_the_tensors_of_keras() -> None:
+    shape = (4, 4, 6)
+    assert LayerNorm().parameters(shape) == {"gamma": (6,), "beta": (6,)}
+    assert RMSNorm().parameters(shape) == {"gamma": (6,)}
+    assert GroupNorm(groups=3).parameters(shape) == {"gamma": (6,), "beta": (6,)}
+    for norm in (LayerNorm(), RMSNorm(), GroupNorm(groups=3)):
+        assert norm.state(shape) == {}
+        assert norm.least_samples((6,)) == 1
