@@ -6,6 +6,7 @@ Examples shrink to few, small layers.
 from dlsys_bench.conformance.strategies import (
     Example,
     examples,
+    inputs,
     kink_distance,
     layers,
     losses,
@@ -20,6 +21,7 @@ from dlsys_bench.conformance.strategies import (
 __all__ = [
     "Example",
     "examples",
+    "inputs",
     "kink_distance",
     "layers",
     "losses",

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from dlsys_bench.conformance.oracle.functions import FUNCTIONS
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.errors import SpecError
 from dlsys_bench.spec import layers, losses
@@ -163,36 +163,6 @@ def _dense(
     samples = tuple(range(1, x.ndim - 1))
     y = x @ np.expand_dims(own["kernel"], samples[:-1])
     return y + np.expand_dims(own["bias"], samples) if layer.use_bias else y
-
-
-def _softmax(x: ComplexArray) -> ComplexArray:
-    e = np.exp(x - x.real.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
-def _softplus(x: ComplexArray) -> ComplexArray:
-    positive = np.where(x.real > 0, x, 0)
-    return positive + np.log1p(np.exp(x - 2 * positive))
-
-
-def _gelu_tanh(x: ComplexArray) -> ComplexArray:
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-
-
-FUNCTIONS: dict[str, Callable[[ComplexArray, float], ComplexArray]] = {
-    "linear": lambda x, slope: x,
-    "sigmoid": lambda x, slope: 1 / (1 + np.exp(-x)),
-    "tanh": lambda x, slope: np.tanh(x),
-    "relu": lambda x, slope: np.where(x.real > 0, x, 0),
-    "leaky_relu": lambda x, slope: np.where(x.real > 0, x, slope * x),
-    "softmax": lambda x, slope: _softmax(x),
-    "elu": lambda x, slope: np.where(x.real > 0, x, np.expm1(np.where(x.real > 0, 0, x))),
-    "softplus": lambda x, slope: _softplus(x),
-    "silu": lambda x, slope: x / (1 + np.exp(-x)),
-    # The error function of scipy takes complex numbers.
-    "gelu": lambda x, slope: 0.5 * x * (1 + special.erf(x / np.sqrt(2))),
-    "gelu_tanh": lambda x, slope: _gelu_tanh(x),
-}
 
 
 def _activation(

@@ -1,0 +1,146 @@
+"""Networks that are drawn node by node, and what their parts are in text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from hypothesis import strategies as st
+
+from dlsys_bench.errors import SpecError
+from dlsys_bench.spec.graph import INPUT, Emitter, parallel, serial
+from dlsys_bench.spec.initializers import Initializer
+from dlsys_bench.spec.layers import (
+    FUNCTIONS,
+    LAYERS,
+    Activation,
+    Concat,
+    Dense,
+    Embedding,
+    Flatten,
+    Layer,
+    Merge,
+    Shape,
+    ValueKind,
+)
+from dlsys_bench.spec.model import Model
+
+IMAGES: tuple[Shape, ...] = ((4, 4, 1), (5, 4, 2), (6, 7, 1), (8, 8, 3), (4, 3, 6))
+VECTORS: tuple[Shape, ...] = ((3,), (1,), (7,), (6,))
+SEQUENCES: tuple[Shape, ...] = ((3, 2), (1, 3), (5, 1), (2, 6))
+"""Of embedded token ids; the input is the positions."""
+
+VOCABULARY = 7
+
+ON_FLOATS = tuple(kind for kind, layer in LAYERS.items() if layer.takes == "float")
+"""The kinds of layers of a network whose input consists of floats."""
+
+
+def describe(layer: Layer) -> str:
+    """Return a layer as text, with the options that differ from their defaults."""
+    defaults = {f.name: f.default for f in fields(layer)}
+    shown = ", ".join(
+        f"{name}={value!r}"
+        for name, value in vars(layer).items()
+        if value != defaults.get(name) and not isinstance(value, Initializer)
+    )
+    return f"{layer.kind}({shown})"
+
+
+def describe_model(model: Model) -> str:
+    """Return a model as text: its layers or, if it branches, its nodes with what they take."""
+    parts = [describe(layer) for layer in model.layers]
+    if model.connections is not None:
+        parts = [
+            f"{name} = {part} of {' and '.join(inputs)}"
+            for part, (name, inputs) in zip(parts, model.connections, strict=True)
+        ]
+    ids = " of token ids" if model.input_dtype == "int" else ""
+    return f"input {model.input_shape}{ids}: {', '.join(parts)}"
+
+
+def accepts(layer: Layer, shape: Shape) -> bool:
+    """Return whether a layer takes floats of a shape, or two inputs of it if it merges."""
+    if layer.takes != "float":
+        return False
+    try:
+        layer.combined_shape([shape] * (2 if layer.merges else 1))
+    except SpecError:
+        return False
+    return True
+
+
+def usable(layer: Layer) -> Layer:
+    """Return a layer, or for a layer that merges a block in which it joins two branches."""
+    if isinstance(layer, Merge):
+        return parallel(serial(), Activation("tanh"), join=layer)
+    return layer
+
+
+def is_constant(layer: Layer, shape: Shape) -> bool:
+    """Return whether a layer's output is the same for all inputs, as a softmax of one value is."""
+    return isinstance(layer, Activation) and shape[-1] < FUNCTIONS[layer.function].least_units
+
+
+def embedding_of(shape: Shape) -> Layer:
+    """Return the embedding of token ids as a sequence of a shape."""
+    return Embedding(VOCABULARY, shape[-1])
+
+
+class DrawnGraph:
+    """A network that is drawn node by node. `shapes` has the shape of each value by name, the
+    latest last."""
+
+    def __init__(self, draw: st.DrawFn, start: Shape, kinds: Sequence[str]) -> None:
+        self.draw, self.start = draw, start
+        self.input_dtype: ValueKind = "float"
+        self.joins = [kind for kind in LAYERS if LAYERS[kind].merges and kind in kinds]
+        self.emitter = Emitter()
+        self.shapes: dict[str, Shape] = {INPUT: start}
+        if len(start) == 2:
+            self.input_dtype, self.start = "int", start[:1]
+            self.shapes = {self.emitter.add(embedding_of(start), (INPUT,)): start}
+
+    def add(self, layer: Layer, inputs: Sequence[str]) -> str:
+        """Add a node and return its name."""
+        shape = layer.combined_shape([self.shapes[name] for name in inputs])
+        name = self.emitter.add(layer, tuple(inputs))
+        self.shapes[name] = shape
+        return name
+
+    def grow(self, layer: Layer) -> None:
+        """Add a layer, usually on the latest value, unless it does not accept what it is on."""
+        names = list(reversed(self.shapes))
+        back = self.draw(st.sampled_from((0, 0, 0, 1, 2))) if self.joins else 0
+        first = names[min(back, len(names) - 1)]
+        if layer.merges:
+            shape = self.shapes[first]
+            fits = [name for name in names if self._joins(layer, shape, self.shapes[name])]
+            others = self.draw(st.lists(st.sampled_from(fits), min_size=1, max_size=2))
+            self.add(layer, [first, *others])
+        # Keras warns of a softmax over one value.
+        elif accepts(layer, shape := self.shapes[first]) and not is_constant(layer, shape):
+            self.add(layer, [first])
+
+    def _joins(self, layer: Layer, *shapes: Shape) -> bool:
+        try:
+            layer.combined_shape(shapes)
+        except SpecError:
+            return False
+        return True
+
+    def close(self, outputs: int) -> Model:
+        """Join all values that nothing takes, and end in a dense layer."""
+        taken = {name for _, inputs in self.emitter.connections for name in inputs}
+        ends = [name for name in self.shapes if name not in taken]
+        ends = [
+            self.add(Flatten(), [name]) if len(self.shapes[name]) > 1 else name for name in ends
+        ]
+        if len(ends) > 1 and Concat.kind not in self.joins:
+            ends = [self.add(Dense(2), [name]) for name in ends]
+        if len(ends) > 1:
+            ends = [self.add(LAYERS[self.joins[-1]].of(), ends)]
+        self.add(Dense(outputs), ends)
+        emitted = self.emitter
+        nodes = tuple(emitted.layers), tuple(emitted.connections)
+        return Model("drawn", self.start, *nodes, self.input_dtype)
