@@ -200,7 +200,7 @@ def nonzero_weights(model: Model, seed: int) -> Weights:
 @st.composite
 def examples(
     draw: st.DrawFn,
-    kinds: Sequence[str] = tuple(LAYERS),
+    kinds: Sequence[str] = ON_FLOATS,
     loss_kinds: Sequence[str] = tuple(LOSSES),
     functions: Sequence[str] = tuple(FUNCTIONS),
 ) -> Example:

@@ -19,7 +19,7 @@ from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.graph import parallel, serial
-from dlsys_bench.spec.layers import AveragePool, BatchNorm, Dense, Embedding, Flatten
+from dlsys_bench.spec.layers import LAYERS, AveragePool, BatchNorm, Dense, Embedding, Flatten
 from dlsys_bench.spec.losses import CategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -31,7 +31,9 @@ FAR = 1e-6
 FEW = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 MANY = settings(FEW, max_examples=200)
 
-BRANCHING = strategies.examples().filter(lambda example: example.model.connections is not None)
+BRANCHING = strategies.examples(tuple(LAYERS)).filter(
+    lambda example: example.model.connections is not None
+)
 
 
 def compare(example: Example) -> None:

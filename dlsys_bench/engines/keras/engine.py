@@ -35,6 +35,8 @@ MISREADS = (
 )
 
 
+SINGLE_GELU = "TensorFlow takes the constants of gelu in single precision"
+
 OCCURRENCES = (
     "TensorFlow's gradient of an embedding lists every occurrence of a token, and Keras's Adam and "
     "RMSprop square each by itself instead of their sum"
@@ -67,7 +69,16 @@ class KerasEngine(Engine):
         "state/smallest-embedding-of-one-token": OCCURRENCES,
     }
     loosens = {  # noqa: RUF012
-        "forward/far": (1e-7, SINGLE_SLOPE),
+        "forward/far": (1e-7, f"{SINGLE_SLOPE}, and {SINGLE_GELU}"),
+        **dict.fromkeys(
+            (
+                *("forward/gelu", "forward/gelu_tanh", "gradient/gelu", "gradient/gelu_tanh"),
+                *("forward/large-gelu", "forward/large-gelu_tanh"),
+                *("gradient/large-gelu", "gradient/large-gelu_tanh"),
+                *("forward/network", "gradient/network"),
+            ),
+            (1e-7, SINGLE_GELU),
+        ),
         **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
         **dict.fromkeys(("step/adam", "state/optimizer", "schedule/adam"), (1e-4, SINGLE_BETAS)),
         "trajectory": (1e-6, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
