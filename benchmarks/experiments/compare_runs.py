@@ -31,7 +31,7 @@ from dlsys_bench.verdicts.difference import difference
 
 REPORTS = Path(__file__).parents[2] / "reports" / "gates"
 SEED = 20261129
-INTERVALS, TABLES, SESSIONS, PERMUTATIONS, ARMS = 2000, 200, 400, 999, 10
+INTERVALS, TABLES, SESSIONS, PERMUTATIONS, ARMS = 2000, 100, 400, 999, 10
 SIZES = ((5, 5), (10, 10), (20, 20), (5, 20), (50, 50))
 CORRELATIONS = (0.0, 0.5, 0.9)
 CHANGES: dict[str, tuple[float, float]] = {

@@ -157,6 +157,14 @@ def test_tails_of_many_runs_have_the_normal_approximation(monkeypatch: pytest.Mo
     assert tails(x, x, 1e-12).p == 1.0
 
 
+def test_a_shift_within_the_margin_is_no_difference_of_the_tails() -> None:
+    x = np.random.default_rng(6).normal(size=60)
+    near = tails(x[:30], x[:30] + 0.8, 1.0)
+    assert near.p == 1.0
+    assert tails(x[:30], x[:30] + 0.8, 0.01).p < 0.05
+    assert near.low == pytest.approx(0.8)
+
+
 def arms_of(shift: float, engine: str, first_seed: int, seeds: int = 20) -> list[Result]:
     """Return runs of ten arms whose figures at equal seeds have a correlation of 0.1."""
     generator = np.random.default_rng(first_seed + 7)
@@ -213,6 +221,23 @@ def test_correlated_arms_do_not_differ_more_often_than_stated() -> None:
         ]
         found += compare_arms(arms, ("a", "b"), 0.05, paired=False, permutations=999).differs
     assert found <= 19
+
+
+def test_seeds_with_runs_of_other_arms_are_not_exchanged() -> None:
+    """Seeds that also ran the second arm are better in both sets; B has fewer of them.
+
+    Within seeds of the same arms, B is better, although it is worse on average.
+    """
+    generator = np.random.default_rng(8)
+    good, poor = generator.normal(5, 1, 15), generator.normal(-5, 1, 15)
+    good[10:] += 2
+    poor[5:] += 2
+    a = {**dict(enumerate(good[:10])), **dict(enumerate(poor[:5], 20))}
+    b = {**dict(enumerate(good[10:], 50)), **dict(enumerate(poor[5:], 70))}
+    second = ArmSides(dict.fromkeys(range(10), 0.5), dict.fromkeys(range(50, 55), 0.5))
+    assert np.mean(list(b.values())) < np.mean(list(a.values()))
+    found = compare_arms([ArmSides(a, b), second], ("a", "b"), 0.05, paired=False)
+    assert found.p < 0.01
 
 
 def test_paired_arms_exchange_sides_within_each_seed() -> None:

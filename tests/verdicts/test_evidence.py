@@ -140,6 +140,7 @@ def test_the_evidence_of_sessions_accumulates(tmp_path: Path) -> None:
     for number in range(60, 63):
         (verdict,) = accumulate(path, f"c{number}", [judged(number, [0.95, 0.95])])
     assert verdict.alarm
+    assert verdict.highest > verdict.evidence
     assert lines_of([verdict])[0].startswith("FAIL: study/arm on digits, numpy, accuracy: evidence")
     json.dumps(verdict.to_dict())
 
