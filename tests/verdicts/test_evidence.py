@@ -272,7 +272,7 @@ def test_gate_adds_evidence_and_fails_on_an_alarm(
     )
     assert made.exit_code == 0, made.output
     codes, gate = [], ["gate", "of_evidence:train", "--reference", "stored.jsonl"]
-    terms = ["--output", "new.jsonl", "--smallest-shift", "0.05", "--max-seeds", "4", "--json"]
+    terms = ["--output", "new.jsonl", "--smallest-shift", "0.05", "--json"]
     for number in range(12):
         evidence = ["--evidence", "evidence.jsonl", "--commit", f"c{number}"]
         result = CliRunner().invoke(cli, [*gate, *terms, *evidence])

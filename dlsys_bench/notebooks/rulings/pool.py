@@ -41,7 +41,7 @@ AGREE = 0.1
 FRACTIONS = {name for name, metric in EPOCH_METRICS.items() if metric.is_fraction}
 
 
-class Scale(NamedTuple):
+class FigureScale(NamedTuple):
     """A scale on which figures are predicted: the transformation, its inverse, and its slope."""
 
     to: Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -58,19 +58,19 @@ def _logit_slope(value: float) -> float:
     return 1 / (inside * (1 - inside))
 
 
-LOGIT = Scale(
+LOGIT = FigureScale(
     lambda values: np.asarray(special.logit(_inside(values))),
     lambda value: float(special.expit(value)),
     _logit_slope,
 )
-LOG = Scale(
+LOG = FigureScale(
     lambda values: np.log(np.maximum(values, PUBLISHED_STEP / 2)),
     math.exp,
     lambda value: 1 / max(value, PUBLISHED_STEP / 2),
 )
 
 
-def scale_of(metric: str) -> Scale:
+def scale_of(metric: str) -> FigureScale:
     """Return the scale of a metric: logits of fractions, and logarithms of losses."""
     return LOGIT if metric in FRACTIONS else LOG
 
@@ -85,7 +85,7 @@ class Prediction(NamedTuple):
     mean: float
     deviation: float
     n: int
-    scale: Scale
+    scale: FigureScale
     centre: float
     own: float
     spread: Variance
@@ -153,7 +153,7 @@ def predict(
 
 
 def _predict(
-    own: NDArray[np.float64], others: Sequence[NDArray[np.float64]], scale: Scale
+    own: NDArray[np.float64], others: Sequence[NDArray[np.float64]], scale: FigureScale
 ) -> Prediction:
     """Predict from the figures of an arm and of the study's other arms."""
     found = [own, *others]
@@ -172,7 +172,7 @@ def _predict(
     )
 
 
-def _variance(values: NDArray[np.float64], scale: Scale) -> float:
+def _variance(values: NDArray[np.float64], scale: FigureScale) -> float:
     """Return the variance on a scale, at least that of rounding to the published digits."""
     rounding = PUBLISHED_STEP * scale.slope(float(values.mean())) / math.sqrt(12)
     return max(float(scale.to(values).var(ddof=1)), rounding**2)
