@@ -29,7 +29,7 @@ from dlsys_bench.verdicts.evidence import ALARM
 REPORTS = Path(__file__).parents[2] / "reports" / "gates"
 SEED = 20261129
 COMMITS, PER_COMMIT = 500, 2
-FALSE_ALARMS, CHANGED = 2000, 200
+FALSE_ALARMS, CHANGED = 400, 200
 STORED, HEALTHY = (5, 10, 20, 50), (0, 50)
 
 Values = NDArray[np.float64]

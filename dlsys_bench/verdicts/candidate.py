@@ -29,6 +29,7 @@ class Candidate:
     """A training under judgement: its identity, its metric, how to train it once, and the command
     that judges it again.
 
+    `stored_seeds` are the seeds of the reference runs in order, for arms that share seeds.
     `reference_seeds` are the seeds of the reference runs that it must not repeat. `decide_early`
     may decide from the runs so far, before any statistics.
     """
@@ -38,6 +39,7 @@ class Candidate:
     train: Callable[[int], Result]
     replay: str
     reference_seeds: Set[int] = frozenset()
+    stored_seeds: tuple[int, ...] = ()
     decide_early: Callable[[Sequence[Result]], Decision | None] | None = None
 
 
@@ -110,7 +112,14 @@ def _stratum(
     first, side, metric = next(sequential.batches(0)).stop, sequential.side, candidate.metric
     new = [value_of(run, metric, side) for run in results[:first]]
     better = {"drop": True, "rise": False}.get(side, metric.higher_is_better)
-    return Stratum.of(sequential.reference, new, better, one_sided=side != "both")
+    seeds = [*candidate.stored_seeds, *(run.seed for run in results[:first])]
+    return Stratum.of(
+        sequential.reference,
+        new,
+        better,
+        one_sided=side != "both",
+        seeds=seeds if candidate.stored_seeds else (),
+    )
 
 
 def _judged_runs(

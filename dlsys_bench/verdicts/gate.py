@@ -126,6 +126,7 @@ def gate(
         train,
         shlex.join(["dlsys-bench", "gate", case.target, *options, *terms.arguments()]),
         frozenset() if case.arm.bound is not None else own,
+        tuple(run.seed for run in stored),
         _early_decision(case, case.arm.reason_unjudged(dataset.name, tier)),
     )
     terms = replace(terms.for_metric(metric), jobs=terms.jobs if engine.threaded else 1)

@@ -7,8 +7,12 @@ reference runs of that arm, and the rank sums of the arms are added with the wei
 1 / (n + m + 1), which are the best for a shift of the same number of standard deviations in every
 arm.
 
-If in every arm the new runs have the distribution of the reference runs, whatever it is, every
-choice of which runs of an arm are new is equally likely, and the arms are independent. The null
+Arms of one study share seeds, and are not independent: runs of one seed begin with the same weights
+and see the samples in the same order. In a sweep of learning rates, their correlation is 0.6. They
+are one stratum therefore (`Stratum.together`), whose runs are seeds.
+
+If in every stratum the new runs have the distribution of the reference runs, whatever it is, every
+choice of which of them are new is equally likely, and the strata are independent. The null
 distribution is therefore the convolution of the arms' exact rank-sum distributions. The weighted
 contributions of the arms are rounded to a grid before they are added, for the statistic as for its
 distribution, so that the p-value is exact.
@@ -23,7 +27,7 @@ runs that it trains in any case, those up to its first look, enter these tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import pi, sqrt
@@ -171,13 +175,19 @@ class _Grid:
 
 
 def judge_session(
-    strata: Sequence[Stratum], alpha: float, beta: float, engine: str = ""
+    strata: Sequence[Stratum],
+    alpha: float,
+    beta: float,
+    engine: str = "",
+    arms: Sequence[Stratum] = (),
 ) -> SessionVerdict:
     """Judge the runs of several arms together.
 
     If all of them are healthy, the outcome is FAIL with probability at most alpha. There has to be
-    at least one stratum, each needs a stored and a new run, and all have the same sides.
+    at least one stratum, each needs a stored and a new run, and all have the same sides. `arms` are
+    the arms that the strata are made of, if these are not the arms themselves.
     """
+    arms = arms or strata
     one_sided = strata[0].one_sided
     sides, factor = ((-1,), 1) if one_sided else ((-1, 1), 2)
     grid = _grid(tuple(stratum.sorted() for stratum in strata))
@@ -188,14 +198,14 @@ def judge_session(
     # For normal figures that are shifted by d standard deviations, a new run exceeds a stored one
     # with probability 1/2 + d / (2 sqrt(pi)) for small d.
     pairs = sum(stratum.pairs for stratum in strata)
-    total = sum(stratum.weight * stratum.excess for stratum in strata)
+    total = sum(arm.weight * arm.excess for arm in arms)
     quantiles = stats.norm.isf(SHIFT_SHARE * alpha / factor) + stats.norm.isf(beta)
     verdict = SessionVerdict(
         engine,
-        len(strata),
-        sum(stratum.new for stratum in strata),
+        len(arms),
+        sum(arm.new for arm in arms),
         Outcome.PASS,
-        total * sqrt(pi) / pairs,
+        total * sqrt(pi) / sum(arm.pairs for arm in arms),
         low if one_sided else min(1.0, 2 * min(low, high)),
         alpha,
         beta,
@@ -261,6 +271,14 @@ def judge_sessions(
     several = {name: found for name, found in groups.items() if len(found) > 1}
     each = SESSION_SHARE * alpha / max(len(several), 1)
     return [
-        judge_session(list(found.values()), each, beta, engine)
+        judge_session(_by_study(found), each, beta, engine, list(found.values()))
         for (engine, _), found in several.items()
     ]
+
+
+def _by_study(arms: Mapping[Key, Stratum]) -> list[Stratum]:
+    """Return one stratum for the arms of each study, which share seeds."""
+    studies: dict[tuple[str, str, str], list[Stratum]] = {}
+    for key, stratum in arms.items():
+        studies.setdefault((key.study, key.dataset, key.tier), []).append(stratum)
+    return [each for of_study in studies.values() for each in Stratum.together(of_study)]

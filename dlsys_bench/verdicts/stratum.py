@@ -18,11 +18,12 @@ from dlsys_bench.verdicts.ranks import doubled_ranks, rank_sum_counts
 class Stratum:
     """The runs of one arm: twice the rank of each run among all of them, the `stored` reference
     runs first, then the new runs. The lowest rank is the worst run. If it is
-    `one_sided`, only worse runs fail."""
+    `one_sided`, only worse runs fail. `seeds` are those of the runs, () if they are unknown."""
 
     ranks: tuple[int, ...]
     stored: int
     one_sided: bool = False
+    seeds: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -31,6 +32,7 @@ class Stratum:
         new: Sequence[float],
         higher_is_better: bool | None,
         one_sided: bool = False,
+        seeds: Sequence[int] = (),
     ) -> Stratum:
         """Return the stratum of these figures. A run that diverged is the worst; if it is unknown
         which direction is the worse one, that is the lower."""
@@ -38,16 +40,43 @@ class Stratum:
         if higher_is_better is False:
             values = -values
         values[np.isnan(values)] = -inf
-        return cls(tuple(doubled_ranks(values).tolist()), len(reference), one_sided)
+        ranks = tuple(doubled_ranks(values).tolist())
+        return cls(ranks, len(reference), one_sided, tuple(seeds))
+
+    @classmethod
+    def together(cls, strata: Sequence[Stratum]) -> list[Stratum]:
+        """Return one stratum for arms whose runs share seeds, so that they are not independent.
+
+        Its runs are the seeds that all arms have, ranked by their mean relative rank in the arms:
+        if new and reference seeds are exchangeable, so are these, whatever the dependence between
+        the arms. Arms without common seeds are returned as they are.
+        """
+        places = [dict(zip(s.seeds, s.ranks, strict=False)) for s in strata]
+        stored = sorted(set.intersection(*(set(s.seeds[: s.stored]) for s in strata)))
+        new = sorted(set.intersection(*(set(s.seeds[s.stored :]) for s in strata)))
+        if len(strata) < 2 or not stored or not new:
+            return list(strata)
+        sums = [
+            sum(ranks[seed] / (len(s.ranks) + 1) for ranks, s in zip(places, strata, strict=True))
+            for seed in (*stored, *new)
+        ]
+        ranks = tuple(doubled_ranks(np.array(sums)).tolist())
+        return [cls(ranks, len(stored), strata[0].one_sided, (*stored, *new))]
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Stratum:
         """Return the stratum that `to_dict` describes."""
-        return cls(tuple(stored["ranks"]), stored["stored"], stored.get("one_sided", False))
+        seeds = tuple(stored.get("seeds", ()))
+        return cls(tuple(stored["ranks"]), stored["stored"], stored.get("one_sided", False), seeds)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stratum as JSON values."""
-        return {"ranks": list(self.ranks), "stored": self.stored, "one_sided": self.one_sided}
+        return {
+            "ranks": list(self.ranks),
+            "stored": self.stored,
+            "one_sided": self.one_sided,
+            "seeds": list(self.seeds),
+        }
 
     def sorted(self) -> Stratum:
         """Return a stratum with the same null distribution: the ranks in order."""

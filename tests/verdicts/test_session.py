@@ -7,9 +7,11 @@ from math import inf, nan
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from dlsys_bench.runs.callables import stored_figures
 from dlsys_bench.runs.key import Key
+from dlsys_bench.verdicts.budget import SESSION_SHARE
 from dlsys_bench.verdicts.gate import gate_training
 from dlsys_bench.verdicts.session import SessionVerdict, judge_session, judge_sessions
 from dlsys_bench.verdicts.stratum import Stratum
@@ -107,6 +109,62 @@ def test_too_few_runs_are_inconclusive() -> None:
     verdict = judge_session(strata, 1e-3, BETA)
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "no outcome could fail" in verdict.message()
+
+
+def sweep(generator: np.random.Generator, drop: float, seeds: range) -> list[tuple[Key, Stratum]]:
+    """Return two studies of eight arms each, whose figures at equal seeds have a correlation of
+    0.8."""
+    found = []
+    for study in ("sweep", "other"):
+        common = generator.standard_normal(20 + len(seeds))
+        for arm in range(8):
+            figures = 2 * common + generator.standard_normal(len(common))
+            figures[20:] -= drop
+            stratum = Stratum.of(
+                figures[:20].tolist(), figures[20:].tolist(), True, seeds=[*range(20), *seeds]
+            )
+            found.append((Key(study, str(arm), "digits", "quick", "numpy"), stratum))
+    return found
+
+
+def test_arms_of_a_study_that_share_seeds_fail_at_the_stated_rate() -> None:
+    """As independent strata, these arms would fail in half of the sessions.
+
+    Of 60 sessions at 5%, more than 11 fail with a probability of 4e-5.
+    """
+    assert stats.binom.sf(11, 60, 0.05) < 5e-5
+    generator, failed, apart = np.random.default_rng(2), 0, 0
+    for number in range(60):
+        strata = sweep(generator, 0.0, range(100, 102))
+        (verdict,) = judge_sessions(strata, 0.05 / SESSION_SHARE, BETA)
+        failed += verdict.outcome is Outcome.FAIL
+        if number < 12:
+            alone = judge_session([stratum for _, stratum in strata], 0.05, BETA)
+            apart += alone.outcome is Outcome.FAIL
+    assert failed <= 11
+    assert apart > 3
+
+
+def test_arms_of_a_study_are_one_stratum_of_seeds() -> None:
+    strata = [
+        Stratum.of([1.0, 2.0, 3.0], [4.0, 0.5], True, seeds=(0, 1, 2, 7, 8)),
+        # Another order, one more reference run, and one more new run.
+        Stratum.of([3.0, 1.0, 2.0, 9.0], [4.0, 0.5, 8.0], True, seeds=(2, 0, 1, 3, 7, 8, 9)),
+    ]
+    (one,) = Stratum.together(strata)
+    assert (one.stored, one.seeds) == (3, (0, 1, 2, 7, 8))
+    assert one.ranks == (4, 6, 8, 10, 2)
+    assert Stratum.from_dict(one.to_dict()) == one
+    apart = [strata[0], Stratum.of([1.0, 2.0], [3.0], True, seeds=(10, 11, 12))]
+    assert Stratum.together(apart) == apart
+    unknown = [Stratum.of([1.0, 2.0], [3.0], True)] * 2
+    assert Stratum.together(unknown) == unknown
+
+
+def test_a_drop_in_correlated_arms_is_reported_for_all_of_them() -> None:
+    (found,) = judge_sessions(sweep(np.random.default_rng(3), 6.0, range(100, 105)), 1e-3, BETA)
+    assert (found.outcome, found.arms, found.runs) == (Outcome.FAIL, 16, 80)
+    assert found.shift < -1
 
 
 def test_engines_share_the_rate_and_an_arm_counts_once() -> None:
