@@ -66,6 +66,7 @@ def _points(options: SweepOptions) -> list[Point]:
             size,
             threads,
             replicas,
+            "-".join(map(case.arm.protocol, case.arm.recipes)) if case.home else "",
         )
         for case, (engine, device, dtype), size, threads, replicas in product(
             cases, places, options.batch_sizes, options.threads or (None,), options.replicas

@@ -77,7 +77,7 @@ def environment(threads: int | None = None) -> dict[str, str]:
 
 
 def _key(measurement: Measurement, kind: type[Measurable]) -> str:
-    values = [measurement[name] for name in kind.FIELDS]
+    values = [measurement.get(name, "") for name in kind.FIELDS]
     return json.dumps(values, sort_keys=True)
 
 

@@ -47,7 +47,10 @@ ENOUGH_STEPS, ENOUGH_TIMES = 1000, 10
 
 @dataclass(frozen=True)
 class Point:
-    """An engine, a workload and its size. `threads` is None for the engine's default."""
+    """An engine, a workload and its size. `threads` is None for the engine's default.
+
+    `protocol` is that of an arm of a study which is not registered, as the study may change.
+    """
 
     engine: str
     device: str = "cpu"
@@ -57,14 +60,15 @@ class Point:
     batch_size: int = 128
     threads: int | None = None
     replicas: int = 1
+    protocol: str = ""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
         *("engine", "device", "dtype", "study", "arm"),
-        *("batch_size", "threads", "replicas"),
+        *("batch_size", "threads", "replicas", "protocol"),
     )
     MEASURED: ClassVar[Struct] = Struct(
         {
-            **dict.fromkeys(("engine", "device", "dtype", "study", "arm"), Name()),
+            **dict.fromkeys(("engine", "device", "dtype", "study", "arm", "protocol"), Name()),
             **dict.fromkeys(("batch_size", "replicas"), Whole(1)),
             "threads": Optional(Whole(1)),
             **dict.fromkeys(("parameters", "peak_memory_bytes"), Whole()),
@@ -73,12 +77,12 @@ class Point:
             **CONDITIONS,
             **GPU,
         },
-        optional=frozenset(GPU),
+        optional=frozenset(GPU) | {"protocol"},
     )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
+        """Return the fields as JSON values, without an empty protocol."""
+        return {name: value for name, value in asdict(self).items() if name != "protocol" or value}
 
     def __str__(self) -> str:
         words = [self.engine, self.device, self.dtype, self.arm, f"batch {self.batch_size}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -313,13 +314,19 @@ def test_a_study_of_the_user_is_measured(
 ) -> None:
     enter(tmp_path, monkeypatch)
     (tmp_path / "studies_of_a_test.py").write_text(OWN)
-    done = invoke(
-        *("bench", "sweep", target, "--engine", "numpy"),
-        *("--batch-size", "32", "--seconds", "0.1", "--output", "s.jsonl"),
-    )
-    assert "not measured" not in done.stderr
+    command = ("bench", "sweep", target, "--engine", "numpy", "--batch-size", "32")
+    command += ("--seconds", "0.1", "--output", "s.jsonl")
+    assert "not measured" not in invoke(*command).stderr
     (line,) = read(tmp_path / "s.jsonl")
     assert (line["study"], line["arm"]) == ("studies_of_a_test:STUDY", arm)
+    # The stored point serves until the study changes.
+    monkeypatch.setattr("dlsys_bench.timing.points.run_program", None)
+    invoke(*command)
+    (tmp_path / "studies_of_a_test.py").write_text(OWN.replace("epochs=2", "epochs=3"))
+    enter(tmp_path, monkeypatch)
+    monkeypatch.delitem(sys.modules, "studies_of_a_test", raising=False)
+    with pytest.raises(TypeError):
+        invoke(*command)
 
 
 @pytest.mark.usefixtures("programs")
