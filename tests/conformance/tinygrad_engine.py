@@ -60,6 +60,7 @@ LAYERS: dict[str, Any] = {
         * gamma
         + beta
     ),
+    "global_average_pool": lambda layer, x: x.mean(tuple(range(1, x.ndim - 1))),
     "gelu_tanh": lambda layer, x: x.gelu(),
     "leaky_relu": lambda layer, x: x.leaky_relu(layer.negative_slope),
     "linear": lambda layer, x: x,

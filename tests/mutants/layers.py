@@ -203,4 +203,20 @@ MUTANTS = (
         "math.sqrt(2 / math.pi), 0.044715",
         "math.sqrt(2 / math.pi), 0.044",
     ),
+    Mutant(
+        "global_average_pool_of_rows",
+        "A global average pool sums over the columns of an image.",
+        "forward/global_average_pool",
+        "pooling",
+        "return np.mean(x, axis=tuple(range(2, x.ndim - 1)), out=y)",
+        "y[...] = x.mean(axis=2) if x.ndim == 4 else x.mean(axis=2).sum(axis=2)\n        return y",
+    ),
+    Mutant(
+        "global_average_pool_gradient",
+        "The gradient of a global average pool is not divided by the number of positions.",
+        "gradient/global_average_pool",
+        "pooling",
+        "dy *= dy.dtype.type(1.0 / math.prod(self.places))",
+        "pass",
+    ),
 )

@@ -224,7 +224,8 @@ def _place(layer: Layer) -> int:
     of several inputs, for vectors only.
 
     A norm of each sample is above a batch norm, which would take out what its beta adds. Several
-    inputs make what is above them wider.
+    inputs make what is above them wider. A global pool would leave little to the layers above it,
+    so it comes after flatten, where it does not fit.
     """
     if layer.kind in GAPS and not (
         isinstance(layer, Activation) and not FUNCTIONS[layer.function].kink
@@ -235,6 +236,8 @@ def _place(layer: Layer) -> int:
     if layer.merges or isinstance(layer, SampleNorm):
         return 4 if layer.merges else 3
     images, vectors = accepts(layer, IMAGE), accepts(layer, VECTOR)
+    if images and len(layer.output_shape(IMAGE)) == 1:
+        return 6
     return 6 if not images else 1 if not vectors else 2
 
 

@@ -70,6 +70,16 @@ def _average_pool(
     return _windows(x, layer.pool_size, layer.steps).mean(axis=(-2, -1))
 
 
+def _global_average_pool(
+    layer: layers.GlobalAveragePool,
+    x: ComplexArray,
+    own: ComplexTensors,
+    place: int,
+    here: ForwardPass,
+) -> ComplexArray:
+    return x.mean(axis=tuple(range(2, x.ndim - 1)))
+
+
 def _max_pool(
     layer: layers.MaxPool, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
 ) -> ComplexArray:
@@ -208,6 +218,7 @@ FORWARD: dict[
     "layer_norm": _channel_norm,
     "rms_norm": _channel_norm,
     "group_norm": _group_norm,
+    "global_average_pool": _global_average_pool,
 }
 
 

@@ -102,6 +102,7 @@ RULES: dict[type[layers.Layer], Callable[[Any, Call], Array]] = {
     layers.Activation: lambda layer, call: ACTIVATIONS[layer.function](layer, call.x),
     layers.Add: lambda layer, call: sum(call.x[1:], call.x[0]),
     layers.Concat: lambda layer, call: jnp.concatenate(call.x, axis=-1),
+    layers.GlobalAveragePool: lambda layer, call: call.x.mean(tuple(range(1, call.x.ndim - 1))),
     layers.LayerNorm: _channel_norm,
     layers.RMSNorm: _channel_norm,
     layers.GroupNorm: _group_norm,

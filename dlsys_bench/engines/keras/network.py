@@ -44,6 +44,14 @@ class KerasRMSNorm(keras.layers.RMSNormalization):
         return self.scale
 
 
+class KerasGlobalAveragePool(keras.layers.Layer):
+    """The mean over all positions, of images and of sequences."""
+
+    def call(self, inputs: Any) -> Any:
+        """Compute the mean."""
+        return keras.ops.mean(inputs, axis=tuple(range(1, len(inputs.shape) - 1)))
+
+
 def _activation(layer: layers.Activation, **options: Any) -> Any:
     if layer.function == "leaky_relu":
         return keras.layers.LeakyReLU(layer.negative_slope, **options)
@@ -82,6 +90,7 @@ LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
     ),
     layers.Activation: _activation,
     layers.Add: lambda layer, **options: keras.layers.Add(**options),
+    layers.GlobalAveragePool: lambda layer, **options: KerasGlobalAveragePool(**options),
     layers.LayerNorm: lambda layer, **options: keras.layers.LayerNormalization(
         epsilon=layer.epsilon, **options
     ),

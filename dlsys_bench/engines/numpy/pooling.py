@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from dlsys_bench.engines.numpy.convolution import windows
 from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.layers import AveragePool, MaxPool
+from dlsys_bench.spec.layers import AveragePool, GlobalAveragePool, MaxPool
 
 P = TypeVar("P", AveragePool, MaxPool)
 
@@ -54,6 +55,25 @@ class AveragePoolRule(_PoolRule[AveragePool]):
         dy *= dy.dtype.type(1.0 / len(places))
         for place in places:
             place += dy
+        return dx
+
+
+class GlobalAveragePoolRule(LayerRule[GlobalAveragePool]):
+    """y = the mean over all positions."""
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Compute y (R, C, N) from x (R, C, ..., N)."""
+        self.places = x.shape[2:-1]
+        y = self.buffer("y", (*x.shape[:2], x.shape[-1]), x.dtype)
+        return np.mean(x, axis=tuple(range(2, x.ndim - 1)), out=y)
+
+    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted."""
+        if not wants_dx:
+            return None
+        dx = self.buffer("dx", (*dy.shape[:2], *self.places, dy.shape[-1]), dy.dtype)
+        dy *= dy.dtype.type(1.0 / math.prod(self.places))
+        np.copyto(dx, np.expand_dims(dy, tuple(range(2, 2 + len(self.places)))))
         return dx
 
 

@@ -16,7 +16,7 @@ from dlsys_bench.engines.numpy.losses import LossTargets, evaluate_loss
 from dlsys_bench.engines.numpy.merging import AddRule, ConcatRule
 from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
 from dlsys_bench.engines.numpy.optimizers import STEPPERS, Stepper
-from dlsys_bench.engines.numpy.pooling import AveragePoolRule, MaxPoolRule
+from dlsys_bench.engines.numpy.pooling import AveragePoolRule, GlobalAveragePoolRule, MaxPoolRule
 from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.numpy.sample_norm import GroupNormRule, LayerNormRule, RMSNormRule
 from dlsys_bench.engines.numpy.shards import Barrier, BlockingBarrier
@@ -32,6 +32,7 @@ from dlsys_bench.spec.layers import (
     Dropout,
     Embedding,
     Flatten,
+    GlobalAveragePool,
     GroupNorm,
     Layer,
     LayerNorm,
@@ -56,6 +57,7 @@ RULES: dict[type[Layer], type[LayerRule[Any]]] = {
     LayerNorm: LayerNormRule,
     RMSNorm: RMSNormRule,
     GroupNorm: GroupNormRule,
+    GlobalAveragePool: GlobalAveragePoolRule,
 }
 
 

@@ -78,6 +78,14 @@ class SequenceGroupNorm(nn.GroupNorm):
         return super().forward(x.movedim(axis, 1)).movedim(1, axis)
 
 
+class TorchGlobalAveragePool(nn.Module):
+    """The mean over all positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute y from x."""
+        return x.movedim(channel_axis(x), 1).flatten(2).mean(2)
+
+
 class TorchAdd(nn.Module):
     """The sum of the inputs."""
 
@@ -139,6 +147,7 @@ LAYERS: dict[type[layers.Layer], Callable[[Any, layers.Shape], nn.Module]] = {
     layers.Activation: lambda layer, shape: ACTIVATIONS[layer.function](layer),
     layers.Add: lambda layer, shape: TorchAdd(),
     layers.Concat: lambda layer, shape: TorchConcat(),
+    layers.GlobalAveragePool: lambda layer, shape: TorchGlobalAveragePool(),
     layers.LayerNorm: lambda layer, shape: TorchLayerNorm(shape[-1], layer.epsilon),
     layers.RMSNorm: lambda layer, shape: TorchRMSNorm(shape[-1], layer.epsilon),
     layers.GroupNorm: lambda layer, shape: SequenceGroupNorm(

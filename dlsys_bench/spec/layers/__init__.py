@@ -14,7 +14,7 @@ from dlsys_bench.spec.layers.dense import Dense, Flatten
 from dlsys_bench.spec.layers.embedding import Embedding
 from dlsys_bench.spec.layers.merging import Add, Concat, Merge
 from dlsys_bench.spec.layers.normalization import GroupNorm, LayerNorm, RMSNorm, SampleNorm
-from dlsys_bench.spec.layers.pooling import AveragePool, MaxPool
+from dlsys_bench.spec.layers.pooling import AveragePool, GlobalAveragePool, MaxPool
 from dlsys_bench.spec.layers.regularization import BatchNorm, Dropout
 from dlsys_bench.spec.layers.windows import IntPair
 
@@ -22,7 +22,7 @@ LAYERS: dict[str, type[Layer]] = {
     layer.kind: layer
     for layer in (
         *(Conv2D, AveragePool, MaxPool, BatchNorm, Dropout, Flatten, Dense, Activation),
-        *(Add, Concat, Embedding, LayerNorm, RMSNorm, GroupNorm),
+        *(Add, Concat, Embedding, LayerNorm, RMSNorm, GroupNorm, GlobalAveragePool),
     )
 }
 
@@ -39,6 +39,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GlobalAveragePool",
     "GroupNorm",
     "IntPair",
     "InvalidInput",

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from dlsys_bench.spec.layers.base import InvalidInput, Layer, Shape
 from dlsys_bench.spec.layers.windows import IntPair, int_pair, window_counts
-from dlsys_bench.spec.record import Choices, Invalid
+from dlsys_bench.spec.record import Choices, Invalid, require
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,24 @@ class _Pool(Layer):
 
     def title(self) -> str:
         return f"{self.pool_size[0]}x{self.pool_size[1]} stride {self.steps[0]}x{self.steps[1]}"
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(Layer):
+    """The mean over all positions. x (N, H, W, C) or (N, T, C) -> (N, C). Lin et al. 2014."""
+
+    kind: ClassVar[str] = "global_average_pool"
+    invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = (
+        ({}, (16,), "takes an image or a sequence"),
+    )
+
+    def output_shape(self, shape: Shape) -> Shape:
+        require(
+            len(shape) > 1,
+            f"{self.kind} takes an image or a sequence, but its input is {shape}: "
+            "put it before flatten",
+        )
+        return shape[-1:]
 
 
 @dataclass(frozen=True)
