@@ -6,6 +6,7 @@ as on a code host: docs/ holds the pages, and reports/ the results.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import generated_pages  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 import dlsys_bench  # noqa: E402
+
+MARKUP = re.compile(r"[*|]|_(?!\w)")
 
 project = "dlsys_bench"
 author = "The developers of dlsys_bench"
@@ -49,3 +52,13 @@ html_extra_path = ["generated/home"]
 def setup(app: Sphinx) -> None:
     """Generate the pages that follow from tables, before Sphinx looks for pages."""
     generated_pages.write(ROOT / "docs" / "generated")
+    app.connect("autodoc-process-docstring", escape_markup)
+
+
+def escape_markup(
+    app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]
+) -> None:
+    """Escape what reStructuredText would take for markup: docstrings here have backticks alone."""
+    parts = "\n".join(lines).split("`")
+    parts[::2] = [MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
+    lines[:] = "`".join(parts).split("\n")
