@@ -11,7 +11,7 @@ from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import show
-from dlsys_bench.report.tables import runs_table
+from dlsys_bench.report.runs_table import runs_table
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import Store, StoredRun, line_of, read_file, write_text
 from dlsys_bench.runs.store.identity import Found, last_of_each

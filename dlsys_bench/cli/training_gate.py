@@ -18,7 +18,7 @@ from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.direction import check_better
 from dlsys_bench.runs.result import Result
 from dlsys_bench.text import describe
-from dlsys_bench.verdicts.gate import Terms, find_metric, gate_for_training, gate_training
+from dlsys_bench.verdicts.gate import Terms, gate_training
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
 
@@ -48,21 +48,13 @@ def judge_training(target: str, reference: Path, asked: Asked, alpha: float) -> 
     """Judge each metric of a training on the same runs, at its share of the false-alarm rate.
 
     `reference` is the file of the reference runs. Each new run is stored, and the verdicts are
-    printed as they are known.
+    printed when all are known.
     """
     metrics = tuple(dict.fromkeys(asked.metrics)) or ("",)
     check_metrics(metrics, asked.smallest_shift, "--smallest-shift")
     check_metrics(metrics, asked.better, "--better")
     train = cache(_guarded(find_train(target), target))
     stored, seen = runs_of_training(target, reference), set[int]()
-    for metric in metrics:
-        judged = find_metric(
-            stored, metric or None, str(reference), value_of_metric(asked.better, metric)
-        )
-        terms = asked.terms(alpha, metric)
-        gate_for_training(stored, judged, terms, str(reference)).check_shift()
-    accept = ["dlsys-bench", "baseline", "accept", target, "--reference", str(reference)]
-    found = []
     with progress(asked.terms(alpha).max_seeds, "seeds at most") as advance:
 
         def on_result(result: Result) -> None:
@@ -72,11 +64,8 @@ def judge_training(target: str, reference: Path, asked: Asked, alpha: float) -> 
                 asked.keep(result)
             advance(f"{target}, seed {result.seed}: {latest_figures(result)}", int(new))
 
-        for metric in metrics:
-            better = value_of_metric(asked.better, metric)
-            if better is not None:
-                check_better(better)
-            verdict = gate_training(
+        def judge(metric: str) -> Verdict:
+            return gate_training(
                 train,
                 stored,
                 metric=metric or None,
@@ -84,13 +73,30 @@ def judge_training(target: str, reference: Path, asked: Asked, alpha: float) -> 
                 source=str(reference),
                 name=target,
                 on_result=on_result,
-                better=better,
+                better=_better(asked, metric),
             )
-            found.append(replace(verdict, accept=shlex.join([*accept, "--why", "TEXT"])))
-    for verdict in found:
+
+        found = list(map(judge, metrics))
+    return _with_acceptance(found, target, reference)
+
+
+def _better(asked: Asked, metric: str) -> str | None:
+    """Return the direction of a metric. Raises UserError for anything else."""
+    better = value_of_metric(asked.better, metric)
+    if better is not None:
+        check_better(better)
+    return better
+
+
+def _with_acceptance(found: Sequence[Verdict], target: str, reference: Path) -> list[Verdict]:
+    """Print the verdicts, and return them with the command that accepts the change."""
+    accept = ["dlsys-bench", "baseline", "accept", target, "--reference", str(reference)]
+    command = shlex.join([*accept, "--why", "TEXT"])
+    verdicts = [replace(verdict, accept=command) for verdict in found]
+    for verdict in verdicts:
         say(line_of_verdict(verdict))
     # The verdict over all gates takes its runs to be independent.
-    return [found[0], *(replace(verdict, stratum=None) for verdict in found[1:])]
+    return [verdicts[0], *(replace(verdict, stratum=None) for verdict in verdicts[1:])]
 
 
 def check_metrics(metrics: Sequence[str], texts: Iterable[str], option: str) -> None:
