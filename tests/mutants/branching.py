@@ -40,7 +40,7 @@ MUTANTS = (
     Mutant(
         "shortcut_without_gradient",
         "Nothing is passed below a merge whose first branch has no parameters.",
-        "trajectory/fit-network",
+        "state/smallest-add-of-the-input",
         "network",
         "any(wanted[source] for source in sources)",
         "wanted[sources[0]]",

@@ -107,6 +107,7 @@ SMALLEST: dict[str, Smallest] = {
     "batch_norm-of-one-image": Smallest((2, 1, 2), (BatchNorm(), Flatten(), Dense(2)), 1, 1),
     "batch_norm-of-one-pixel": Smallest((1, 1, 2), (BatchNorm(), Flatten(), Dense(2)), 3, 2),
     "add-of-one-value-twice": Smallest((1,), (TWICE, Dense(1), TWICE)),
+    "add-of-the-input": Smallest((2,), (parallel(serial(), Dense(2), join=Add()), Dense(1))),
     "embedding-of-one-token": Smallest(
         (1,), (Embedding(1, 1), Flatten(), Dense(2)), input_dtype="int"
     ),
