@@ -143,7 +143,7 @@ def test_a_larger_spread_fails(side: str) -> None:
 
 
 def test_a_rise_is_no_larger_spread_of_a_gate_that_fails_downwards() -> None:
-    reference = np.random.default_rng(3).normal(0.0, 1.0, 40).tolist()
+    reference = np.random.default_rng(3).normal(0.0, 1.0, 200).tolist()
     high = np.random.default_rng(4).normal(6.0, 1.0, 12).tolist()
     found = SequentialGate(reference, side="drop").decide(high)
     assert found is not None
