@@ -102,18 +102,8 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     )
 
 
-def report() -> None:
-    """Write the tables."""
-    found = lines_of(HEALTHY)
-    failed = sum(line["outcome"] == "FAIL" for line in found)
-    names = ("p_value", "tail_p_value", "spread_p_value")
-    rows = [
-        (name, *(str(sum(line[name] <= level for line in found)) for level in (0.001, 0.01, 0.05)))
-        for name in names
-    ]
-    title = f"Healthy: {len(found)} sessions of {ARMS_OF_SESSION} arms, {failed} failed"
-    tables = [Table(title, ("test", ">p <= 0.001", ">p <= 0.01", ">p <= 0.05"), rows)]
-    damaged = lines_of(MUTANTS)
+def damaged_table(damaged: list[dict[str, Any]]) -> Table:
+    """One row per mutant: the gates that fail, and the session verdict."""
     cells = [
         (
             line["mutant"],
@@ -132,7 +122,22 @@ def report() -> None:
         f"{sum(by_session)} the session verdict, {only} that alone"
     )
     heads = ("mutant", "mistake", ">gates that fail", ">runs", "session (shift)")
-    tables.append(Table(title, heads, cells))
+    return Table(title, heads, cells)
+
+
+def report() -> None:
+    """Write the tables."""
+    found = lines_of(HEALTHY)
+    failed = sum(line["outcome"] == "FAIL" for line in found)
+    names = ("p_value", "tail_p_value", "spread_p_value")
+    rows = [
+        (name, *(str(sum(line[name] <= level for line in found)) for level in (0.001, 0.01, 0.05)))
+        for name in names
+    ]
+    title = f"Healthy: {len(found)} sessions of {ARMS_OF_SESSION} arms, {failed} failed"
+    tables = [Table(title, ("test", ">p <= 0.001", ">p <= 0.01", ">p <= 0.05"), rows)]
+    if damaged := lines_of(MUTANTS):
+        tables.append(damaged_table(damaged))
     text = "\n".join(table.markdown() for table in tables)
     (REPORTS / "session-engines.md").write_text(text, encoding="utf-8")
 

@@ -263,6 +263,11 @@ with alpha 1e-3 and beta 1e-2 each and seeds that nothing else uses (`healthy.js
 intervals bound its size. `python benchmarks/experiments/gates.py healthy`, `damaged` and `report`
 write these files.
 
+`rates.md` and `session.md` have simulations of gates and of session verdicts (`gate_rates.py`,
+`session_verdicts.py`), `session-engines.md` session verdicts on stored runs
+(`damaged_sessions.py`),
+and `shifts.md` the default shift of each arm with and without outliers (`gate_shifts.py`).
+
 """
 
 if __name__ == "__main__":
