@@ -64,6 +64,7 @@ def run(command: str, folder: Path) -> str:
 def test_a_page_works_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     for fence in fences(PAGES[page]):
         if fence.file:
+            (tmp_path / fence.file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / fence.file).write_text(fence.text)
         for command, shown in fence.commands() if fence.language == "console" else ():
             printed = run(command, tmp_path)
