@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.verdicts.sequential import Decision, SequentialGate
+from dlsys_bench.verdicts.decision import Decision
+from dlsys_bench.verdicts.sequential import SequentialGate
 from dlsys_bench.verdicts.verdict import Outcome
 
 STORED = np.random.default_rng(7).normal(0.95, 0.004, 20).round(4).tolist()
