@@ -1,86 +1,15 @@
-"""Put healthy engines through the ladder with many seeds: a correct engine must never fail.
-
-    python benchmarks/experiments/conformance.py numpy 50    # appends to healthy.jsonl
-    python benchmarks/experiments/conformance.py report      # writes README.md
-
-Both files are in reports/conformance. Seeds that are measured already are skipped.
-"""
+"""Write reports/conformance/README.md from the compliance reports beside it, each of which is made
+by `dlsys-bench conform --engine NAME --output reports/conformance`."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
-
-from scipy.stats import binomtest
 
 from dlsys_bench.conformance.compliance import Compliance
 from dlsys_bench.conformance.result import Status
 from dlsys_bench.report.table import Table
 
 REPORTS = Path(__file__).parents[2] / "reports" / "conformance"
-RUNS = REPORTS / "healthy.jsonl"
-
-
-def lines() -> list[dict[str, Any]]:
-    """The stored climbs, one record per engine and seed."""
-    return [json.loads(line) for line in RUNS.read_text().splitlines()] if RUNS.exists() else []
-
-
-def conform(engine: str, seed: int) -> dict[str, Any]:
-    """The compliance report of an engine, measured in a new process."""
-    command = [sys.executable, "-m", "dlsys_bench", "conform", "--engine", engine, "--json"]
-    done = subprocess.run([*command, "--seed", str(seed)], capture_output=True, text=True)
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
-
-
-def measure(engine: str, runs: int) -> None:
-    """Store one climb for every seed from 1 to `runs`."""
-    known = {(run["engine"], run["seed"]) for run in lines()}
-    for seed in range(1, runs + 1):
-        if (engine, seed) in known:
-            continue
-        report = conform(engine, seed)
-        failed = [result for result in report["outcomes"] if result["status"] == "failed"]
-        kept = {name: report[name] for name in ("engine", "seed", "conforms", "seconds", "counts")}
-        kept["drawn"] = sum(result.get("drawn", 0) for result in report["outcomes"])
-        with RUNS.open("a") as file:
-            file.write(
-                json.dumps(kept | {"failed": failed, "provenance": report["provenance"]}) + "\n"
-            )
-        print(engine, seed, report["conforms"], report["seconds"], flush=True)
-
-
-def healthy() -> Table:
-    """One row per engine: how many of its climbs failed."""
-    rows = []
-    for engine in dict.fromkeys(run["engine"] for run in lines()):
-        climbs = [run for run in lines() if run["engine"] == engine]
-        broken = sum(not run["conforms"] for run in climbs)
-        most = binomtest(broken, len(climbs)).proportion_ci(0.95, "exact").high
-        seconds = sorted(run["seconds"] for run in climbs)
-        rows.append(
-            (
-                engine,
-                str(len(climbs)),
-                str(broken),
-                f"{most:.3f}",
-                f"{sum(run['drawn'] for run in climbs):,}",
-                f"{seconds[0]:.0f}, {seconds[len(seconds) // 2]:.0f}, {seconds[-1]:.0f}",
-            )
-        )
-    heads = (
-        "engine",
-        ">runs",
-        ">failed",
-        ">at most (95%)",
-        ">examples",
-        ">seconds: minimum, median, maximum",
-    )
-    return Table("Healthy engines, one seed per run", heads, rows)
 
 
 def engines() -> Table:
@@ -109,20 +38,13 @@ def engines() -> Table:
     return Table("Engines", heads, rows)
 
 
-def report() -> None:
-    """Write the README of the folder."""
-    text = "\n".join([HEAD, engines().markdown(), EXCEPTIONS, healthy().markdown()])
-    (REPORTS / "README.md").write_text(text, encoding="utf-8")
-
-
 HEAD = """# Conformance: healthy engines pass, broken ones fail
 
 `NAME.md` and `NAME.json` are the compliance reports of the engines, written by
 `dlsys-bench conform --engine NAME --output reports/conformance`. `mutants.md` shows the rung that
-detects each broken engine; `python -m mutants`, run in `tests/`, writes it (thirteen of its rows
-are more recent than the others). Most times were measured on two cores that did other work as well.
-On an idle machine, 144 checks take 13 s for numpy, 16 s for torch, 81 s for keras, 139 s for jax,
-177 s for tinygrad and 218 s for keras-jax.
+detects each broken engine; `python -m mutants`, run in `tests/`, writes it. `mutants-float32.md`
+shows the same for engines that are broken in float32 alone, and `python -m mutants --single
+--resume` writes it. The times were measured on two cores, most of them beside other work.
 """
 
 EXCEPTIONS = """The report of an engine lists its declared exceptions with their reasons. Two
@@ -163,14 +85,20 @@ x = Tensor(numpy.ones((1, 1, 1, 2)))
 print(x.max_pool2d((1, 2)).sum().gradient(x)[0].tolist())
 ```
 
-A healthy engine must not fail, whatever examples are drawn. The table counts runs with different
-seeds; `python benchmarks/experiments/conformance.py` makes it. One failure of torch and one of
-Keras are no false alarms: with seed 3 both meet the error of oneDNN above. Since then the torch
-engine uses another layout, Keras declares the check, and 21 checks were added.
+A healthy engine must not fail, whatever examples are drawn, and however busy the machine is.
+`healthy-climbs.md` counts climbs with different seeds, on idle and on loaded machines;
+`benchmarks/experiments/healthy_climbs.py` makes it. `healthy.jsonl` holds climbs of an earlier
+version, with 165 checks: none of 50 of numpy, 5 of numba and 4 of jax failed; one of 5 of torch and
+one of 5 of Keras met the error of oneDNN above. Since then the torch engine uses another layout,
+and Keras declares the checks of such convolutions.
 """
 
+
+def main() -> None:
+    """Write the README of the folder."""
+    text = "\n".join([HEAD, engines().markdown(), EXCEPTIONS])
+    (REPORTS / "README.md").write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "report":
-        report()
-    else:
-        measure(sys.argv[1], int(sys.argv[2]))
+    main()
