@@ -80,7 +80,10 @@ class KerasEngine(Engine):
             (1e-7, SINGLE_GELU),
         ),
         **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
-        **dict.fromkeys(("step/adam", "state/optimizer", "schedule/adam"), (1e-4, SINGLE_BETAS)),
+        **dict.fromkeys(
+            ("step/adam", "step/tensors-130", "state/optimizer", "schedule/adam"),
+            (1e-4, SINGLE_BETAS),
+        ),
         "trajectory": (1e-6, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
     }
 
