@@ -116,7 +116,7 @@ def explain_first_update(
         return {"diagnosis": f"the first update does not move {', '.join(wrong)}"}
     all_move = all(n in wrong or np.abs(m[1]).max() <= allowed for n, m in moves.items())
     of = "" if all_move else f" of {', '.join(wrong)}"
-    text = f"every update{of} is {known[0]:.4g} times the expected one"
+    text = f"every update{of} is {known[0]:.6g} times the expected one"
     return {"fault": Fault.CONSTANT_RATIO, "diagnosis": text, "ratio": known[0]}
 
 

@@ -99,7 +99,7 @@ class Finding:
         if self.difference is not None:
             parts.append(f"difference {self.difference:.3g}, tolerance {self.allowed:.2g}")
         if self.ratio is not None and self.diagnosis is None:
-            parts.append(f"every value {self.ratio:.4g} times the expected one")
+            parts.append(f"every value {self.ratio:.6g} times the expected one")
         where = "" if self.step is None else f"step {self.step}: "
         found = where + ": ".join(filter(None, [self.what, ", ".join(parts)]))
         return f"{self.diagnosis}: {found}" if self.diagnosis else found

@@ -80,11 +80,14 @@ class KerasEngine(Engine):
             (1e-7, SINGLE_GELU),
         ),
         **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
+        "trajectory": (1e-6, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
         **dict.fromkeys(
-            ("step/adam", "step/tensors-130", "state/optimizer", "schedule/adam"),
+            (
+                *("step/adam", "step/tensors-130", "state/optimizer", "schedule/adam"),
+                *("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"),
+            ),
             (1e-4, SINGLE_BETAS),
         ),
-        "trajectory": (1e-6, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
     }
 
     def __init__(self, device: str = "cpu", dtype: str = "") -> None:
