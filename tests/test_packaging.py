@@ -61,7 +61,7 @@ def run(*command: str | Path, folder: Path, code: int = 0) -> str:
 def environment(folder: Path, *packages: str) -> Path:
     """Make an environment, and return its programs. Skips the test without a package index."""
     run(sys.executable, "-m", "venv", folder, folder=folder.parent)
-    install = [folder / "bin/python", "-m", "pip", "install", "-q", *packages]
+    install: list[str | Path] = [folder / "bin/python", "-m", "pip", "install", "-q", *packages]
     done = subprocess.run(install, capture_output=True, text=True, timeout=900)
     if "No matching distribution" in done.stderr or "Connection" in done.stderr:
         pytest.skip("no package index: pip cannot install numpy")

@@ -151,7 +151,7 @@ class HalfGradients(NumpyEngine):
         if self.dtype == "float64":
             return found
         weights = {name: _in_half(values) for name, values in found.weights.items()}
-        return Gradients(found.loss, weights, _in_half(found.x))
+        return Gradients(found.loss, weights, found.x if found.x is None else _in_half(found.x))
 
 
 class _HalfSGD(SGDStepper):

@@ -13,6 +13,7 @@ from dlsys_bench import strategies
 from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.oracle import forward as oracle_forward
+from dlsys_bench.conformance.oracle import functions as oracle_functions
 from dlsys_bench.conformance.oracle.optimizers import UPDATES
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
@@ -33,7 +34,7 @@ ORACLE = Oracle()
     ("records", "definitions"),
     [
         pytest.param(LAYERS, oracle_forward.FORWARD, id="layers"),
-        pytest.param(FUNCTIONS, oracle_forward.FUNCTIONS, id="functions"),
+        pytest.param(FUNCTIONS, oracle_functions.FUNCTIONS, id="functions"),
         pytest.param(LOSSES, oracle_forward.LOSSES, id="losses"),
         pytest.param(OPTIMIZERS, UPDATES, id="optimizers"),
     ],
@@ -59,6 +60,8 @@ def test_complex_steps_give_the_gradients_of_autodiff(example: Example) -> None:
         np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9)
     exact = ORACLE.gradients(reference, example.batch, example.loss)
     found = engine.gradients(network, example.batch, example.loss)
+    assert exact.x is not None
+    assert found.x is not None
     scale = max(float(np.abs(g).max()) for g in [*exact.weights.values(), exact.x])
     for name, gradient in exact.weights.items():
         assert np.abs(found.weights[name] - gradient).max() <= 1e-10 * max(scale, 1), name
@@ -88,6 +91,7 @@ def test_a_gradient_by_hand() -> None:
     net = ORACLE.build(model, {"dense_1.kernel": np.array([[2.0]])})
     found = ORACLE.gradients(net, Batch(x, np.zeros((3, 1))), MeanSquaredError())
     assert found.loss == pytest.approx(4 * (1 + 4 + 0.25) / 3, rel=1e-15)
+    assert found.x is not None
     np.testing.assert_allclose(found.x, 8 * x / 3, rtol=1e-15)
     np.testing.assert_allclose(
         found.weights["dense_1.kernel"], [[4 * (1 + 4 + 0.25) / 3]], rtol=1e-15

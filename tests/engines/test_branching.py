@@ -56,12 +56,13 @@ def compare(example: Example) -> None:
         for one, other in zip(engine.trace(own, batch), torch.trace(network, batch), strict=True):
             np.testing.assert_allclose(one, other, rtol=WITHIN, atol=WITHIN)
         actual = engine.gradients(own, batch, example.loss)
-        assert (actual.x is None) == (expected.x is None)
-        of_x = {} if expected.x is None else {"x": expected.x}
-        for key, values in {**expected.weights, **of_x}.items():
-            given = actual.x if key == "x" else actual.weights[key]
+        found, wanted = (
+            each.weights | ({} if each.x is None else {"x": each.x}) for each in (actual, expected)
+        )
+        assert found.keys() == wanted.keys()
+        for key, values in wanted.items():
             np.testing.assert_allclose(
-                given, values, rtol=WITHIN, atol=WITHIN * largest, err_msg=key
+                found[key], values, rtol=WITHIN, atol=WITHIN * largest, err_msg=key
             )
 
 

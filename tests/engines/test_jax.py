@@ -284,6 +284,7 @@ def test_float32_is_the_default_and_is_kept(outer: Any, model: Model) -> None:
         train(single, net, samples, Recipe(Adam(), 8, 2), Plan(0))
         batch = Batch(samples.x, samples.y)
         found = single.gradients(net, batch, CategoricalCrossEntropy())
+        assert found.x is not None
         arrays = [
             *single.weights(net).values(),
             *found.weights.values(),

@@ -88,6 +88,8 @@ def test_a_convolution_and_a_pool_equal_those_of_numpy(
         np.testing.assert_allclose(
             actual.weights[name], values, rtol=0, atol=1e-11 * scale, err_msg=name
         )
+    assert actual.x is not None
+    assert expected.x is not None
     np.testing.assert_allclose(
         actual.x, expected.x, rtol=0, atol=1e-11 * max(scale, float(np.abs(expected.x).max()))
     )
@@ -130,9 +132,11 @@ def test_a_batch_norm_and_a_pool_are_fused_only_where_the_result_is_the_same(
     place = 0 if first else 1
     assert set(net.fused) == ({place, place + 2} if fused else set())
     assert ours.loss == pytest.approx(expected.loss, rel=1e-12)
-    for name, values in (*expected.weights.items(), ("x", expected.x)):
-        actual = ours.x if name == "x" else ours.weights[name]
-        np.testing.assert_allclose(actual, values, rtol=1e-9, atol=1e-12, err_msg=name)
+    assert ours.x is not None
+    assert expected.x is not None
+    arrays = {"x": ours.x, **ours.weights}
+    for name, values in {"x": expected.x, **expected.weights}.items():
+        np.testing.assert_allclose(arrays[name], values, rtol=1e-9, atol=1e-12, err_msg=name)
     for actual, output in zip(ours_outputs, outputs, strict=True):
         np.testing.assert_allclose(actual, output, rtol=1e-9, atol=1e-12)
 

@@ -123,6 +123,8 @@ def test_a_convolution_in_pieces_equals_a_whole_one(layer: Conv2D, seed: int, at
         np.testing.assert_allclose(
             engine.predict(engine.build(model, weights), batch.x), outputs, rtol=1e-11
         )
+    assert pieces.x is not None
+    assert whole.x is not None
     np.testing.assert_allclose(pieces.x, whole.x, rtol=1e-10, atol=1e-14)
     for name, gradient in whole.weights.items():
         np.testing.assert_allclose(

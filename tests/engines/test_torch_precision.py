@@ -84,6 +84,8 @@ def test_bfloat16_gradients_differ_by_no_more_than_rounding() -> None:
     assert ours.loss == pytest.approx(true.loss, rel=4 * ROUNDED)
     for name, tensor in true.weights.items():
         assert deviation(ours.weights[name], tensor) < 16 * ROUNDED, name
+    assert ours.x is not None
+    assert true.x is not None
     assert deviation(ours.x, true.x) < 16 * ROUNDED
     outputs = zip(rounding.trace(nets[0], batch), right.trace(nets[1], batch), strict=True)
     assert all(deviation(found, expected) < 8 * ROUNDED for found, expected in outputs)

@@ -314,7 +314,7 @@ def test_a_study_of_the_user_is_measured(
 ) -> None:
     enter(tmp_path, monkeypatch)
     (tmp_path / "studies_of_a_test.py").write_text(OWN)
-    command = ("bench", "sweep", target, "--engine", "numpy", "--batch-size", "32")
+    command = ["bench", "sweep", target, "--engine", "numpy", "--batch-size", "32"]
     command += ("--seconds", "0.1", "--output", "s.jsonl")
     assert "not measured" not in invoke(*command).stderr
     (line,) = read(tmp_path / "s.jsonl")
