@@ -32,7 +32,7 @@ LAYERS = (
     "data",
     "spec",
     "provenance",
-    "attributes extras",
+    "attributes extras silence",
     "entry_points",
     "errors process_tree strict_json text",
 )

@@ -20,7 +20,7 @@ from dlsys_bench.extras import EXTRAS, PURPOSES, advice
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-GROUPS = {"parts", "engines", "all", "test", "dev"}
+GROUPS = {"parts", "engines", "all", "docs", "browser", "test", "dev"}
 """Extras that are no part and no engine."""
 
 GENERATED = {"engines_of_a_test"}
@@ -74,7 +74,11 @@ def test_every_import_of_the_package_is_declared() -> None:
 
 def test_every_import_of_tests_and_benchmarks_is_declared() -> None:
     declared = CORE.union(GENERATED, *OPTIONAL.values())
-    own = {path.stem for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*")}
+    own = {
+        path.stem
+        for folder in ("tests", "benchmarks", "docs")
+        for path in (ROOT / folder).rglob("*")
+    }
     offenders = [
         f"{path.relative_to(ROOT)} imports {module}"
         for folder in ("tests", "benchmarks")

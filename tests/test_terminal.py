@@ -13,8 +13,9 @@ from results import make_result
 from dlsys_bench.cli import cli
 from dlsys_bench.cli.completion import NAMES
 from dlsys_bench.options.commands import BUILT_IN, GROUPS, options_of
-from dlsys_bench.report.display import SILENT, progress, silenced
+from dlsys_bench.report.display import progress
 from dlsys_bench.runs.store.text import write_text
+from dlsys_bench.silence import SILENT, silenced
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

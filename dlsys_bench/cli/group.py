@@ -31,7 +31,7 @@ from dlsys_bench.options.kinds import (
 )
 from dlsys_bench.options.option import Option
 from dlsys_bench.options.settings import project_defaults
-from dlsys_bench.report.display import silenced
+from dlsys_bench.silence import silenced
 
 KEPT = {
     **dict.fromkeys(

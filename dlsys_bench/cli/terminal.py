@@ -11,7 +11,7 @@ from typing import TextIO
 
 import click
 
-from dlsys_bench.report.display import SILENT
+from dlsys_bench.silence import SILENT
 from dlsys_bench.text import printable
 
 LIMIT = 20_000

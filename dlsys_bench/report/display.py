@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -20,10 +19,8 @@ from rich.text import Text
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.table import Table, coloured
 from dlsys_bench.runs.result import Result
+from dlsys_bench.silence import SILENT
 from dlsys_bench.text import one_line
-
-SILENT: ContextVar[bool] = ContextVar("SILENT", default=False)
-"""True while remarks and progress are not printed; see `silenced`."""
 
 WIDTH = 200
 """The columns of tables that are not printed on a terminal."""
@@ -121,16 +118,6 @@ def progress_lines(
     finally:
         lines.ended.set()
         printer.join()
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Print no remarks and no progress in this context. Results, warnings and errors are."""
-    token = SILENT.set(True)
-    try:
-        yield
-    finally:
-        SILENT.reset(token)
 
 
 @contextmanager
