@@ -118,7 +118,7 @@ def test_an_old_keras(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (information / "METADATA").write_text(text)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     found = wrong(examination.packages)
-    assert {entry.found for entry in found} == {"keras 2.15.0 is installed; it needs >=3.6"}
+    assert {entry.found for entry in found} == {"keras 2.15.0 is installed; it needs >=3.9"}
     assert "pip install --upgrade 'dlsys-bench[tensorflow]'" in {entry.remedy for entry in found}
 
 

@@ -39,7 +39,7 @@ def _param(mutant: Mutant) -> object:
     """A mutant as a parameter. Each takes a second, and ten if only trainings to an accuracy reveal
     it, so that the commit selects those of the fast tier."""
     is_statistical = mutant.rung == "distribution"
-    group = ("mutants of the distribution", 1) if is_statistical else ("mutants", 40)
+    group = ("mutants of the distribution", 1) if is_statistical else ("mutants", 30)
     return pytest.param(mutant, id=mutant.name, marks=pytest.mark.rotates(*group))
 
 

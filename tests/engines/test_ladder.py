@@ -37,7 +37,7 @@ COMPILED = ("jax", "keras", "keras-jax")
 
 # In the fast tier, numpy has every check in its highest precision. Of its other checks, and of
 # those of the other engines, the commit selects as many as given.
-FAST_CHECKS = {"numpy": 80, "numba": 60, "torch": 100, "jax": 25, "keras": 25, "keras-jax": 3}
+FAST_CHECKS = {"numpy": 40, "numba": 40, "torch": 60, "jax": 20, "keras": 20, "keras-jax": 3}
 
 # Keras has one backend per process, so its second one runs in a process of its own.
 IN_OWN_PROCESS = engines().keys() - one_of_each(engines())
