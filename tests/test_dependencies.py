@@ -184,6 +184,27 @@ def said(
     }
 
 
+@pytest.mark.parametrize(
+    ("hidden", "command"),
+    [
+        ("conformance", "report {runs} --output out"),
+        ("report", "conform --check loss/hinge"),
+    ],
+)
+def test_a_part_does_without_the_others(hidden: str, command: str, tmp_path: Path) -> None:
+    """As after `make demo`, which installs the core and one extra."""
+    (tmp_path / "sitecustomize.py").write_text(HIDE.format(modules=sorted(EXTRAS[hidden])))
+    runs = ROOT / "reports" / "reference" / "regularization.fashion-mlp.digits.quick.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-m", "dlsys_bench", *command.format(runs=runs).split()],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 OTHER_PLUGIN = """
 import pytest
 

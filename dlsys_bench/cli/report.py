@@ -17,8 +17,7 @@ from dlsys_bench.options.command import receives
 from dlsys_bench.options.table import RUNS
 from dlsys_bench.report import page
 from dlsys_bench.report.display import show
-from dlsys_bench.report.html.included import included_sections
-from dlsys_bench.report.html.page import Page, write_page
+from dlsys_bench.report.html.page import Page, Section, write_page
 from dlsys_bench.report.html.runs import run_sections
 from dlsys_bench.report.html.stacks import stack_section
 from dlsys_bench.report.tables import tables
@@ -71,13 +70,23 @@ def _write_page(results: Sequence[Result], included: Sequence[Path], path: Path)
     with tempfile.TemporaryDirectory() as folder:
         sections = [
             *run_sections(results, Path(folder)),
-            *included_sections(included),
+            *_included_sections(included),
             stack_section(results),
         ]
         page = Page(
             "Stored runs", count_of(len(results), "run"), summary, sections, _newest(results)
         )
         click.echo(write_page(page, path))
+
+
+def _included_sections(paths: Sequence[Path]) -> Sequence[Section]:
+    """Return the sections about other files."""
+    if not paths:
+        return ()
+    # Climbs take the extra `conformance`, which the report of runs does without.
+    from dlsys_bench.report.html.included import included_sections
+
+    return included_sections(paths)
 
 
 def _newest(results: Sequence[Result]) -> Mapping[str, Any]:
