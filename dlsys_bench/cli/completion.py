@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import click
 from click.shell_completion import CompletionItem
+
+from dlsys_bench.errors import MissingExtraError
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -55,7 +58,9 @@ def completer(name: str) -> Completer | None:
     def complete(
         ctx: click.Context, parameter: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        found = dict.fromkeys(NAMES[name]())
+        found: Iterable[str] = ()
+        with suppress(MissingExtraError):
+            found = dict.fromkeys(NAMES[name]())
         return [CompletionItem(one) for one in found if one.startswith(incomplete)]
 
     return complete

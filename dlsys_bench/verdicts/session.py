@@ -98,7 +98,8 @@ class SessionVerdict:
             "(higher counts as better where a metric states no direction)",
             Outcome.PASS: f"{found}: a common shift of {self.smallest_shift:.2f} standard "
             f"deviations would fail with probability {1 - self.beta:g}{self._warning}",
-            Outcome.INCONCLUSIVE: f"{found}: no outcome could fail",
+            Outcome.INCONCLUSIVE: f"{found}: too few new seeds to judge "
+            "them together, where the arms of a study share seeds and count once",
         }[self.outcome]
 
     @property
