@@ -27,6 +27,9 @@ from dlsys_bench.spec.model import Model
 
 IMAGES: tuple[Shape, ...] = ((4, 4, 1), (5, 4, 2), (6, 7, 1), (8, 8, 3), (4, 3, 6))
 VECTORS: tuple[Shape, ...] = ((3,), (1,), (7,))
+DIVISIBLE: Shape = (12,)
+"""A vector for layers that divide their channels into groups."""
+
 SEQUENCES: tuple[Shape, ...] = ((3, 2), (1, 6))
 """Of embedded token ids; the input is the positions."""
 

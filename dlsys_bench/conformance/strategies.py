@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dlsys_bench.conformance.drawing import (
+    DIVISIBLE,
     IMAGES,
     ON_FLOATS,
     SEQUENCES,
@@ -267,7 +268,8 @@ def single_layers(
     derivative.
     """
     layer = draw(layers(kind, **fixed))
-    vectors = [shape for shape in VECTORS if accepts(layer, shape)]
+    widths = VECTORS if images else (*VECTORS, DIVISIBLE)
+    vectors = [shape for shape in widths if accepts(layer, shape)]
     pictures = [shape for shape in IMAGES if accepts(layer, shape)]
     embedded = [shape for shape in SEQUENCES if sequences and accepts(layer, shape)]
     shape = draw(

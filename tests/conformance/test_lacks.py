@@ -143,6 +143,15 @@ def test_unrelated_checks_are_asked(lack: str) -> None:
     assert [result.message() for result in asked if result.status is not Status.PASSED] == []
 
 
+@pytest.mark.parametrize(
+    ("lack", "name"),
+    [("layer:flatten", "shapes/group_norm"), ("initializer:zeros", "trajectory/residual")],
+)
+def test_an_example_is_found_without_what_is_missing(lack: str, name: str) -> None:
+    results = check_engine(without(lack), checks=[name], options=FEW)
+    assert [result.message() for result in results if result.status is not Status.PASSED] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lack", [*lacks()])
 def test_every_other_check_is_asked(lack: str) -> None:

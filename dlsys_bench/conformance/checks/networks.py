@@ -89,7 +89,7 @@ LENET5_TANH = TrajectoryNetwork(
     Model("lenet5-tanh", (8, 8, 1), _lenet5_tanh()), SGD(0.1, momentum=0.9)
 )
 LENET5_RELU = TrajectoryNetwork(Model("lenet5-relu", (8, 8, 1), _lenet5_relu()), RMSprop(0.003))
-RESIDUAL = TrajectoryNetwork(Model("residual", (8, 8, 1), _residual()), SGD(0.05, momentum=0.9))
+RESIDUAL = TrajectoryNetwork(Model("residual", (8, 8, 1), _residual()), SGD(0.01, momentum=0.9))
 
 NETWORKS = {
     network.model.name: network
