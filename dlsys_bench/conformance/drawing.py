@@ -30,8 +30,7 @@ VECTORS: tuple[Shape, ...] = ((3,), (1,), (7,))
 DIVISIBLE: Shape = (12,)
 """A vector for layers that divide their channels into groups."""
 
-SEQUENCES: tuple[Shape, ...] = ((3, 2), (1, 6))
-"""Of embedded token ids; the input is the positions."""
+SEQUENCES: tuple[Shape, ...] = ((3, 2), (1, 6), (4, 6))
 
 VOCABULARY = 7
 
@@ -85,11 +84,6 @@ def is_constant(layer: Layer, shape: Shape) -> bool:
     return isinstance(layer, Activation) and shape[-1] < FUNCTIONS[layer.function].least_units
 
 
-def embedding_of(shape: Shape) -> Layer:
-    """Return the embedding of token ids as a sequence of a shape."""
-    return Embedding(VOCABULARY, shape[-1])
-
-
 class DrawnGraph:
     """A network that is drawn node by node. `shapes` has the shape of each value by name, the
     latest last."""
@@ -100,9 +94,10 @@ class DrawnGraph:
         self.joins = [kind for kind in LAYERS if LAYERS[kind].merges and kind in kinds]
         self.emitter = Emitter()
         self.shapes: dict[str, Shape] = {INPUT: start}
-        if len(start) == 2:
+        if len(start) == 2 and Embedding.kind in kinds and draw(st.booleans()):
             self.input_dtype, self.start = "int", start[:1]
-            self.shapes = {self.emitter.add(embedding_of(start), (INPUT,)): start}
+            tokens = self.emitter.add(Embedding(VOCABULARY, start[-1]), (INPUT,))
+            self.shapes = {tokens: start}
 
     def add(self, layer: Layer, inputs: Sequence[str]) -> str:
         """Add a node and return its name."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +25,6 @@ from dlsys_bench.conformance.drawing import (
     accepts,
     describe,
     describe_model,
-    embedding_of,
     usable,
 )
 from dlsys_bench.conformance.oracle.kinks import kink_distance
@@ -124,9 +125,8 @@ def models(
     If a kind merges, it may branch; with "embedding", the input may consist of token ids. A
     branching network shrinks to the fewest nodes and towards a chain.
     """
-    shapes = VECTORS + IMAGES if "flatten" in kinds else VECTORS
-    sequences = SEQUENCES if {"flatten", "embedding"} <= set(kinds) else ()
-    graph = DrawnGraph(draw, draw(st.sampled_from(shapes + sequences)), kinds)
+    shapes = VECTORS + IMAGES + SEQUENCES if "flatten" in kinds else VECTORS
+    graph = DrawnGraph(draw, draw(st.sampled_from(shapes)), kinds)
     for _ in range(draw(st.integers(0, most_layers))):
         kind = draw(st.sampled_from(kinds))
         fixed = {"function": draw(st.sampled_from(functions))} if kind == "activation" else {}
@@ -238,13 +238,23 @@ def _around(draw: st.DrawFn, layer: Layer, shape: Shape, functions: Sequence[str
 
 
 def _below_dense(block: Layer, shape: Shape, outputs: int) -> Model:
-    """Return a model of a block on values of a shape, which may be embedded, and a dense layer."""
-    below = (embedding_of(shape),) if len(shape) == 2 else ()
-    start, ids = shape[:1] if below else shape, bool(below) or block.takes == "int"
-    dtype: ValueKind = "int" if ids else "float"
-    bare = Model("drawn", start, (*below, block), input_dtype=dtype)
+    """Return a model of a block on values of a shape, or on token ids, and a dense layer."""
+    dtype: ValueKind = block.takes
+    bare = Model("drawn", shape, (block,), input_dtype=dtype)
     after = (Flatten(),) if len(bare.output_shape) > 1 else ()
     return replace(bare, layers=(bare.block, *after, Dense(outputs)), connections=None)
+
+
+def _on_shape(images: bool, layer: Layer) -> st.SearchStrategy[tuple[Layer, Shape]]:
+    """Return a strategy for a layer with the shape of an input that it accepts."""
+    if layer.takes == "int":
+        return st.tuples(st.just(layer), st.sampled_from(VECTORS))
+    widths = VECTORS if images else (*VECTORS, DIVISIBLE)
+    vectors = [shape for shape in widths if accepts(layer, shape)]
+    others = [shape for shape in IMAGES + SEQUENCES if accepts(layer, shape)]
+    return st.tuples(
+        st.just(layer), st.sampled_from([*(others if images or not vectors else []), *vectors])
+    )
 
 
 @st.composite
@@ -254,33 +264,22 @@ def single_layers(
     kind: str,
     *,
     images: bool = True,
-    sequences: bool = True,
     functions: Sequence[str] = tuple(FUNCTIONS),
     loss: Loss = MeanSquaredError(),  # noqa: B008
     **fixed: Any,
 ) -> Example:
     """Draw a layer below a dense one, with a loss.
 
-    Without `images`, images are drawn only for layers that take nothing else; with `sequences`,
-    embedded token ids are drawn as well. A layer that merges
-    has branches of these activation `functions` and of dense layers. Half of the inputs are
-    multiples of one half: a max pool then has equal values, and a relu the zero at which it has no
-    derivative.
+    Without `images`, images and sequences are drawn only for layers that take no vectors. A layer
+    that merges has branches of these activation `functions` and of dense layers. Half of the inputs
+    are multiples of one half: a max pool then has equal values, and a relu the zero at which it has
+    no derivative.
     """
-    layer = draw(layers(kind, **fixed))
-    widths = VECTORS if images else (*VECTORS, DIVISIBLE)
-    vectors = [shape for shape in widths if accepts(layer, shape)]
-    pictures = [shape for shape in IMAGES if accepts(layer, shape)]
-    embedded = [shape for shape in SEQUENCES if sequences and accepts(layer, shape)]
-    shape = draw(
-        st.sampled_from([*(pictures if images or not vectors else []), *vectors, *embedded])
-        if layer.takes == "float"
-        else st.sampled_from(VECTORS)
-    )
+    layer, shape = draw(layers(kind, **fixed).flatmap(partial(_on_shape, images)))
     block = draw(_around(layer, shape, functions))
     model = _below_dense(block, shape, 1 if loss.targets == "signs" else 2)
     # A single vector has no variance; torch raises an error for a batch norm of one.
-    least = 2 if isinstance(layer, BatchNorm) and len(shape) < 3 else 1
+    least = 2 if isinstance(layer, BatchNorm) and prod(shape[:-1]) == 1 else 1
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(least, 5))
     generator = np.random.default_rng((seed, 0))
     x = inputs(model, samples, generator)

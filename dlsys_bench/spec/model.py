@@ -57,6 +57,12 @@ class Counts(NamedTuple):
 VALUES: Mapping[str, str] = {"float": "floats", "int": "token ids"}
 """What each kind of value is called in messages."""
 
+INPUTS: Mapping[str, tuple[tuple[int, ...], str]] = {
+    "float": ((1, 2, 3), "(height, width, channels), (positions, channels) or (units,)"),
+    "int": ((1,), "(positions,) for token ids"),
+}
+"""For each kind of value, how many axes an input has, and what they are."""
+
 
 class TableRow(NamedTuple):
     """One node of a model: its place, name and layer, what it takes and what it gives.
@@ -81,7 +87,8 @@ class TableRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Model(Record):
-    """Layers on an input of shape (height, width, channels) or (units,), or on token ids.
+    """Layers on images (height, width, channels), sequences (positions, channels), vectors (units,)
+    or token ids (positions,).
 
     Shapes leave out the batch. A model is a chain, in which each layer takes the output of the one
     before, or it branches: `layers` may contain the blocks of `spec.graph`, of which the model
@@ -106,13 +113,14 @@ class Model(Record):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
+        require_choice(f"model {self.name!r}", "input_dtype", self.input_dtype, tuple(INPUTS))
+        axes, known = INPUTS[self.input_dtype]
         require(
-            len(self.input_shape) in (1, 3)
+            len(self.input_shape) in axes
             and all(isinstance(n, int) and n >= 1 for n in self.input_shape),
             f"model {self.name!r}: input_shape is {self.input_shape}; "
-            "it takes (height, width, channels) or (units,), each from 1",
+            f"it takes {known}, each from 1",
         )
-        require_choice(f"model {self.name!r}", "input_dtype", self.input_dtype, ("float", "int"))
         try:
             self._connect()
         except SpecError as error:

@@ -57,10 +57,16 @@ def test_a_layer_that_does_not_accept_its_input_raises() -> None:
         Model("mine", (6, 6, 1), (Conv2D(2, (3, 3)), Conv2D(2, (5, 5))))
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (28, 28), (28, 28, -1)])
+@pytest.mark.parametrize("shape", [(), (0,), (28, 0), (28, 28, -1), (2, 2, 2, 2)])
 def test_an_invalid_input_shape_raises(shape: tuple[int, ...]) -> None:
     with pytest.raises(SpecError, match="input_shape is"):
         Model("mine", shape, (Flatten(),))
+
+
+def test_a_network_of_sequences_treats_each_position_alike() -> None:
+    model = Model("m", (5, 4), (Dense(6), BatchNorm(), Dense(3)))
+    assert model.output_shape == (5, 3)
+    assert model.counts == Model("m", (4,), model.layers).counts
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

@@ -57,7 +57,6 @@ def single_layers(trial: Trial, subject: LayerSubject, **fixed: Any) -> st.Searc
     drawn = strategies.single_layers(
         subject.kind,
         images="flatten" in trial.kinds,
-        sequences={"flatten", "embedding"} <= set(trial.kinds),
         functions=trial.functions if "activation" in trial.kinds else (),
         loss=example_loss(trial),
         **subject.options,

@@ -138,8 +138,8 @@ class BatchSource:
         x, self.y = input_array(net.model, samples.x, net.dtype), samples.y
         if samples.shared:
             x, self.y = x[None], self.y[None]
-        if x.ndim == 5:
-            x = x.transpose(0, 1, 4, 2, 3)
+        # The channels of images and sequences come before the places; a vector has one axis.
+        x = np.moveaxis(x, -1, 2)
         self.shape = x.shape[2:]
         self.rows = np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
         self.memory: dict[int, Array] = {}
