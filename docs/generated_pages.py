@@ -25,6 +25,7 @@ API = {
     "Gates and comparisons": (
         "dlsys_bench.verdicts.sequential",
         "dlsys_bench.verdicts.gate",
+        "dlsys_bench.verdicts.training_gate",
         "dlsys_bench.verdicts.terms",
         "dlsys_bench.verdicts.verdict",
         "dlsys_bench.verdicts.session",

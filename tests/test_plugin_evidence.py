@@ -9,7 +9,7 @@ import pytest
 # pytester forgets the modules that an inner run imports, but numpy cannot be imported twice.
 import dlsys_bench.plugin.evidence
 import dlsys_bench.plugin.gate  # noqa: F401
-from dlsys_bench.verdicts.evidence import read_evidence
+from dlsys_bench.verdicts.evidence_file import read_evidence
 
 TEST = """
 import random

@@ -27,6 +27,7 @@ from dlsys_bench.report.table import Table
 from dlsys_bench.studies.registry import find
 from dlsys_bench.verdicts.budget import ALPHA, SESSION_SHARE, share
 from dlsys_bench.verdicts.gate import Terms, gate
+from dlsys_bench.verdicts.judged_runs import JudgedRuns
 from dlsys_bench.verdicts.session import judge_session, judge_sessions
 from dlsys_bench.verdicts.stratum import Stratum
 
@@ -59,7 +60,9 @@ def healthy() -> None:
         for place in generator.choice(len(pools), ARMS_OF_SESSION, replace=False):
             better, values = pools[place]
             drawn = generator.permutation(values).tolist()
-            strata.append(Stratum.of(drawn[JUDGED:], drawn[:JUDGED], better, one_sided=True))
+            strata.append(
+                Stratum.of(JudgedRuns.of(drawn[JUDGED:], drawn[:JUDGED], better, one_sided=True))
+            )
         lines.append(judge_session(strata, SESSION_SHARE * ALPHA, 0.01, "numpy").to_dict())
     HEALTHY.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 

@@ -1,7 +1,7 @@
 """Train five regularisation arms in plain torch, by different readings of their notebooks.
 
-    python benchmarks/experiments/independent_torch.py train MINUTES   # appends to independent.jsonl
-    python benchmarks/experiments/independent_torch.py report          # writes independent.md
+    python benchmarks/experiments/independent_torch.py train MINUTES  # appends runs
+    python benchmarks/experiments/independent_torch.py report         # writes the table
 
 The networks, the preparation, the batches and the loop are written here, in torch.nn and
 torch.optim alone: no engine of the package takes part. Each reading changes one thing of the base,
@@ -15,23 +15,20 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean, stdev
 from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 from dlsys_bench.data import load
 from dlsys_bench.provenance import provenance
-from dlsys_bench.report.table import Table
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "reports" / "studies" / "independent.jsonl"
@@ -329,7 +326,7 @@ def train(network: Network, reading: Reading, seed: int) -> list[dict[str, Any]]
         for batch in order.split(network.batch):
             optimizer.zero_grad()
             outputs = net(x[batch]).reshape(-1, 10)
-            (replicas * F.cross_entropy(outputs, y[batch].flatten())).backward()
+            (replicas * cross_entropy(outputs, y[batch].flatten())).backward()
             optimizer.step()
         history.append(accuracies(net, x_test, y_test, replicas))
     common = {

@@ -33,6 +33,7 @@ from dlsys_bench.verdicts.budget import (
     TAIL_SHARE,
     share,
 )
+from dlsys_bench.verdicts.judged_runs import JudgedRuns
 from dlsys_bench.verdicts.rank_tests import (
     spread_probabilities,
     spread_scores,
@@ -155,7 +156,9 @@ def tied_p_values(stored: Values, judged: Values) -> dict[str, Values]:
     """Return what `untied_p_values` does, as `judge_session` computes it; gates are left out."""
     rows = []
     for x, y in zip(stored.tolist(), judged.tolist(), strict=True):
-        arms = [Stratum.of(*arm, True, one_sided=True) for arm in zip(x, y, strict=True)]
+        arms = [
+            Stratum.of(JudgedRuns.of(*arm, True, one_sided=True)) for arm in zip(x, y, strict=True)
+        ]
         found = judge_session(arms, LEVEL, 0.01)
         rows.append((found.p_value, found.tail_p_value, found.spread_p_value))
         assert (found.outcome is Outcome.FAIL) == bool(found.failures)

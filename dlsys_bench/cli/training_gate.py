@@ -18,7 +18,8 @@ from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.direction import check_better
 from dlsys_bench.runs.result import Result
 from dlsys_bench.text import describe
-from dlsys_bench.verdicts.gate import Terms, gate_training
+from dlsys_bench.verdicts.gate import Terms
+from dlsys_bench.verdicts.training_gate import gate_training
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
 

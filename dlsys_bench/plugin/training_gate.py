@@ -29,8 +29,8 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read
 from dlsys_bench.studies.base import Metric
 from dlsys_bench.verdicts.candidate import OnRun
-from dlsys_bench.verdicts.gate import find_metric, gate_for_training, gate_training
 from dlsys_bench.verdicts.terms import WORSE
+from dlsys_bench.verdicts.training_gate import find_metric, gate_for_training, gate_training
 from dlsys_bench.verdicts.verdict import Verdict
 
 

@@ -101,37 +101,30 @@ def run_until_decided(
     )
 
 
-def _stratum(
-    candidate: Candidate, sequential: SequentialGate, results: Sequence[Result]
-) -> Stratum | None:
-    """Return the runs that are trained in any case, those up to the first look, among the reference
-    runs. An arm whose record decides without statistics has none. If the gate has one side, that is
-    the worse one."""
-    if candidate.decide_early is not None or not results or not sequential.reference:
-        return None
-    first, side, metric = next(sequential.batches(0)).stop, sequential.side, candidate.metric
-    new = [value_of(run, metric, side) for run in results[:first]]
-    better = {"drop": True, "rise": False}.get(side, metric.higher_is_better)
-    seeds = [*candidate.stored_seeds, *(run.seed for run in results[:first])]
-    return Stratum.of(
-        sequential.reference,
-        new,
-        better,
-        one_sided=side != "both",
-        seeds=seeds if candidate.stored_seeds else (),
-    )
-
-
 def _judged_runs(
     candidate: Candidate, sequential: SequentialGate, results: Sequence[Result]
 ) -> JudgedRuns | None:
-    """Return all runs for the evidence over sessions; none if the record of the arm decides."""
+    """Return all runs for the evidence over sessions; none if the record of the arm decides. If the
+    gate has one side, that is the worse one."""
     if candidate.decide_early is not None or not sequential.reference:
         return None
     side, metric = sequential.side, candidate.metric
     new = [value_of(run, metric, side) for run in results]
     better = {"drop": True, "rise": False}.get(side, metric.higher_is_better)
     return JudgedRuns.of(sequential.reference, new, better, one_sided=side != "both")
+
+
+def _stratum(
+    candidate: Candidate, sequential: SequentialGate, results: Sequence[Result]
+) -> Stratum | None:
+    """Return the runs that are trained in any case, those up to the first look, among the reference
+    runs; none if there are none."""
+    first = results[: next(sequential.batches(0)).stop]
+    runs = _judged_runs(candidate, sequential, first)
+    if runs is None or not first:
+        return None
+    stored = candidate.stored_seeds
+    return Stratum.of(runs, [*stored, *(run.seed for run in first)] if stored else ())
 
 
 def _repeated_seed(candidate: Candidate, terms: Terms) -> Decision | None:

@@ -9,13 +9,8 @@ from pathlib import Path
 from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import commit_of
 from dlsys_bench.runs.store.text import check_text_writable
-from dlsys_bench.verdicts.evidence import (
-    EvidenceVerdict,
-    JudgedArm,
-    accumulate,
-    next_run_number,
-    read_evidence,
-)
+from dlsys_bench.verdicts.evidence import EvidenceVerdict, JudgedArm, accumulate
+from dlsys_bench.verdicts.evidence_file import next_run_number, read_evidence
 
 ROTATED = 1_000_000
 """The first of the seeds that rotate with the number of a session, if it has seeds from 0 on."""

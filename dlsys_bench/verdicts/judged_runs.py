@@ -27,7 +27,7 @@ class JudgedRuns:
         reference: Sequence[float],
         new: Sequence[float],
         higher_is_better: bool | None,
-        one_sided: bool,
+        one_sided: bool = False,
     ) -> JudgedRuns:
         """Return these runs with the precision of stored figures, so that equal ones are equal."""
         sign = -1.0 if higher_is_better is False else 1.0

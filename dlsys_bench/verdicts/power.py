@@ -12,9 +12,10 @@ from dlsys_bench.data import Dataset
 from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Case
-from dlsys_bench.verdicts.gate import DEFAULT, Terms, find_metric, gate_for, gate_for_training
+from dlsys_bench.verdicts.gate import DEFAULT, Terms, gate_for
 from dlsys_bench.verdicts.sequential import SequentialGate
 from dlsys_bench.verdicts.simulation import OperatingCharacteristics
+from dlsys_bench.verdicts.training_gate import find_metric, gate_for_training
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ with probability at most ERROR.
 - *Reference runs that are all equal*. No test can tell these from a figure that hardly varies. They
   are rejected if their value is not a fraction k / N with N up to LARGEST_COUNT, as an accuracy on
   N samples is, or if there are at least CONSTANT_RUNS of them. So many runs have the same accuracy
-  with probability below 1e-3 if its standard deviation is at least half of its step. A constant 0,
-  1 or 100 is a saturated accuracy, and is not rejected.
+  with probability below 1e-3 if its standard deviation is at least half of its step. An accuracy
+  that varies less is not rejected if another figure of the runs, such as a loss, differs. A
+  constant 0, 1 or 100 is a saturated accuracy, and is not rejected.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def repeated_seeds(runs: Sequence[Result], metric: str | None = None) -> str | N
     if len(values) < 3:
         return None
     if len(set(values.values())) == 1:
-        figures = next(iter(values.values()))
-        return _constant(len(values), figures) if _is_no_chance(len(values), figures) else None
+        differ = len({_figures_of(run, None) for run in runs if run.seed in values}) > 1
+        return _constant_by_no_chance(len(values), next(iter(values.values())), differ)
     counts = list(Counter(values.values()).values())
     found = []
     for level, text, fold in _folds(sorted(values)):
@@ -107,9 +108,19 @@ def _constant(runs: int, figures: RunFigures) -> str:
     return f"all {runs} runs are equal ({shown})"
 
 
-def _is_no_chance(runs: int, figures: RunFigures) -> bool:
-    enough = runs >= CONSTANT_RUNS or not _is_fraction(figures)
-    return enough and not _is_saturated(figures)
+def _constant_by_no_chance(runs: int, figures: RunFigures, differ: bool) -> str | None:
+    """Describe equal figures that are no coincidence. `differ` states if the runs differ in
+    others."""
+    if _is_saturated(figures):
+        return None
+    if not _is_fraction(figures):
+        return _constant(runs, figures)
+    if differ or runs < CONSTANT_RUNS:
+        return None
+    return (
+        f"{_constant(runs, figures)}, and no finer figure, such as a loss, shows that the seeds "
+        "have an effect"
+    )
 
 
 def _is_saturated(figures: RunFigures) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.verdicts.judged_runs import JudgedRuns
 from dlsys_bench.verdicts.ranks import doubled_ranks, rank_sum_counts
 
 
@@ -26,22 +26,10 @@ class Stratum:
     seeds: tuple[int, ...] = ()
 
     @classmethod
-    def of(
-        cls,
-        reference: Sequence[float],
-        new: Sequence[float],
-        higher_is_better: bool | None,
-        one_sided: bool = False,
-        seeds: Sequence[int] = (),
-    ) -> Stratum:
-        """Return the stratum of these figures. A run that diverged is the worst; if it is unknown
-        which direction is the worse one, that is the lower."""
-        values = np.array([*reference, *new], np.float64)
-        if higher_is_better is False:
-            values = -values
-        values[np.isnan(values)] = -inf
-        ranks = tuple(doubled_ranks(values).tolist())
-        return cls(ranks, len(reference), one_sided, tuple(seeds))
+    def of(cls, runs: JudgedRuns, seeds: Sequence[int] = ()) -> Stratum:
+        """Return the stratum of runs that were judged. A run that diverged is the worst."""
+        ranks = doubled_ranks(np.array([*runs.reference, *runs.new], np.float64))
+        return cls(tuple(ranks.tolist()), len(runs.reference), runs.one_sided, tuple(seeds))
 
     @classmethod
     def together(cls, strata: Sequence[Stratum]) -> list[Stratum]:

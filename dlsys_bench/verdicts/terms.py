@@ -47,12 +47,18 @@ class Terms:
     def arguments(self) -> list[str]:
         """Return the terms as arguments of the command line."""
         values = ["--max-seeds", str(self.max_seeds), "--first-seed", str(self.first_seed)]
-        values += ["--alpha", repr(float(self.alpha)), "--beta", repr(float(self.beta))]
+        values += ["--alpha", _shortest(self.alpha), "--beta", _shortest(self.beta)]
         if self.smallest_shift is not None:
-            values += ["--smallest-shift", repr(float(self.smallest_shift))]
+            values += ["--smallest-shift", _shortest(self.smallest_shift)]
         if self.side != WORSE:
             values += ["--side", self.side]
         return values
+
+
+def _shortest(value: float) -> str:
+    """Return a number without the rounding error of the division that it comes from: levels and
+    shifts that differ by so little decide alike."""
+    return repr(float(f"{value:.12g}"))
 
 
 DEFAULT = Terms()

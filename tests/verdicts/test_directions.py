@@ -16,9 +16,9 @@ from dlsys_bench.runs.direction import better_of, read_better, with_better
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Metric
 from dlsys_bench.verdicts.explanation import change_of_unit
-from dlsys_bench.verdicts.gate import gate_training
 from dlsys_bench.verdicts.power import power_of_training
 from dlsys_bench.verdicts.terms import Terms
+from dlsys_bench.verdicts.training_gate import gate_training
 from dlsys_bench.verdicts.verdict import Outcome
 
 DROP = Terms(smallest_shift=0.02, side="drop")

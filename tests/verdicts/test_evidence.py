@@ -22,8 +22,8 @@ from dlsys_bench.verdicts.evidence import (
     EvidenceVerdict,
     JudgedArm,
     accumulate,
-    read_evidence,
 )
+from dlsys_bench.verdicts.evidence_file import read_evidence
 from dlsys_bench.verdicts.evidence_session import ROTATED, EvidenceSession, lines_of
 from dlsys_bench.verdicts.judged_runs import JudgedRuns
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from dataclasses import replace
 from functools import partial
@@ -29,16 +30,9 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import EPOCH_METRICS, Arm, Case, Metric, Study, Superseded
-from dlsys_bench.verdicts.gate import (
-    EXIT_CODES,
-    Terms,
-    gate,
-    gate_training,
-    overall,
-    share,
-    value_of,
-)
+from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, overall, share, value_of
 from dlsys_bench.verdicts.power import power
+from dlsys_bench.verdicts.training_gate import gate_training
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
 MODEL = Model("small", (28, 28, 1), (Flatten(), Dense(10)))
@@ -384,3 +378,10 @@ def test_alpha_is_shared_and_exit_codes_are_documented() -> None:
     assert overall([]) is Outcome.INCONCLUSIVE
     assert overall([Outcome.PASS, Outcome.UNJUDGED]) is Outcome.PASS
     assert overall([Outcome.UNJUDGED]) is Outcome.INCONCLUSIVE
+
+
+def test_a_replay_line_has_the_shortest_numbers() -> None:
+    terms = Terms(alpha=0.75 * 1e-3 / 5, beta=0.01, smallest_shift=0.1 + 0.2)
+    assert repr(terms.alpha) == "0.00015000000000000001"
+    line = shlex.join(terms.arguments())
+    assert "--alpha 0.00015 --beta 0.01 --smallest-shift 0.3" in line

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dlsys_bench.runs.callables import train_once
-from dlsys_bench.verdicts.gate import gate_training
+from dlsys_bench.verdicts.judged_runs import JudgedRuns
 from dlsys_bench.verdicts.rank_tests import (
     beyond_all,
     spread_p_value,
@@ -22,6 +22,7 @@ from dlsys_bench.verdicts.sequential import SequentialGate
 from dlsys_bench.verdicts.session import judge_session
 from dlsys_bench.verdicts.stratum import Stratum
 from dlsys_bench.verdicts.terms import Terms
+from dlsys_bench.verdicts.training_gate import gate_training
 from dlsys_bench.verdicts.verdict import Outcome
 
 MANY = np.random.default_rng(7).normal(0.95, 0.004, 50).round(4).tolist()
@@ -172,7 +173,9 @@ def sessions(change: Callable[[np.ndarray, np.random.Generator], None], count: i
     for _ in range(count):
         figures = generator.standard_normal((20, 22))
         change(figures[:, 20:], generator)
-        strata = [Stratum.of(one[:20], one[20:], True, one_sided=True) for one in figures.tolist()]
+        strata = [
+            Stratum.of(JudgedRuns.of(one[:20], one[20:], True, True)) for one in figures.tolist()
+        ]
         verdict = judge_session(strata, 2.5e-4, 1e-2)
         found.append(float(verdict.outcome is Outcome.FAIL))
     return found

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from dlsys_bench.errors import UserError
-from dlsys_bench.runs.callables import stored_figures, train_once
+from dlsys_bench.runs.callables import Train, stored_figures, train_once
 from dlsys_bench.runs.result import Result
-from dlsys_bench.verdicts.gate import gate_training
 from dlsys_bench.verdicts.repeats import probability_of_groups, repeated_runs, repeated_seeds
 from dlsys_bench.verdicts.terms import Terms
-from dlsys_bench.verdicts.verdict import Outcome
+from dlsys_bench.verdicts.training_gate import gate_training
+from dlsys_bench.verdicts.verdict import Outcome, Verdict
 
 
 def draw(seed: int) -> float:
     return float(0.9 + 0.004 * np.random.default_rng(seed).standard_normal())
 
 
-def runs(train: Callable[[int], float], seeds: range = range(20)) -> list[Result]:
+def runs(train: Train, seeds: range = range(20)) -> list[Result]:
     return [train_once(train, seed, "m:train") for seed in seeds]
 
 
@@ -64,6 +64,36 @@ def test_a_saturated_accuracy_is_not_rejected(value: float) -> None:
     stored = runs(lambda seed: value)
     assert repeated_seeds(stored) is None
     assert repeated_runs(runs(lambda seed: value, range(100, 112)), stored) is None
+
+
+def with_constant_accuracy(seed: int) -> dict[str, float]:
+    return {"accuracy": 29 / 30, "loss": 1 - draw(seed)}
+
+
+def test_an_accuracy_that_hardly_varies_is_judged_if_a_finer_figure_differs() -> None:
+    stored = runs(with_constant_accuracy)
+
+    def verdict(accuracy: float, shift: float | None) -> Verdict:
+        return gate_training(
+            lambda seed: {**with_constant_accuracy(seed), "accuracy": accuracy},
+            stored,
+            metric="accuracy",
+            better="higher",
+            terms=Terms(smallest_shift=shift),
+            name="t",
+        )
+
+    assert repeated_seeds(stored, "accuracy") is None
+    assert verdict(29 / 30, 0.02).outcome is Outcome.PASS
+    assert verdict(27 / 30, 0.02).outcome is Outcome.FAIL
+    assert verdict(29 / 30, None).outcome is Outcome.INCONCLUSIVE
+
+
+def test_other_constants_and_durations_explain_no_constant_figure() -> None:
+    constants = repeated_seeds(runs(lambda seed: {"accuracy": 29 / 30, "epochs": 10}), "accuracy")
+    assert "no finer figure, such as a loss" in str(constants)
+    timed = runs(lambda seed: {"accuracy": draw(42), "seconds": draw(seed)})
+    assert "all 20 runs are equal" in str(repeated_seeds(timed, "accuracy"))
 
 
 def test_the_probability_of_groups_is_that_of_all_assignments() -> None:

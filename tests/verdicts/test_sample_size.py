@@ -14,12 +14,12 @@ from dlsys_bench.runs.callables import train_once
 from dlsys_bench.verdicts import simulation
 from dlsys_bench.verdicts.design import Design
 from dlsys_bench.verdicts.figures import round_up
-from dlsys_bench.verdicts.gate import gate_training
 from dlsys_bench.verdicts.outliers import typical_std, without_outliers
 from dlsys_bench.verdicts.power import power_of_training
 from dlsys_bench.verdicts.sample_size import MOST, describe_enough, numbers_needed
 from dlsys_bench.verdicts.sequential import SequentialGate
 from dlsys_bench.verdicts.terms import Terms
+from dlsys_bench.verdicts.training_gate import gate_training
 
 NORMAL = np.random.default_rng(7).normal(0.95, 0.004, 20).round(4).tolist()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations, product
 from math import inf, nan
 
@@ -12,13 +13,24 @@ from scipy import stats
 from dlsys_bench.runs.callables import stored_figures
 from dlsys_bench.runs.key import Key
 from dlsys_bench.verdicts.budget import SESSION_SHARE
-from dlsys_bench.verdicts.gate import gate_training
+from dlsys_bench.verdicts.judged_runs import JudgedRuns
 from dlsys_bench.verdicts.session import SessionVerdict, judge_session, judge_sessions
 from dlsys_bench.verdicts.stratum import Stratum
 from dlsys_bench.verdicts.terms import Terms
+from dlsys_bench.verdicts.training_gate import gate_training
 from dlsys_bench.verdicts.verdict import Outcome
 
 BETA = 1e-2
+
+
+def stratum_of(
+    reference: Sequence[float],
+    new: Sequence[float],
+    higher_is_better: bool = True,
+    seeds: Sequence[int] = (),
+) -> Stratum:
+    """Return the stratum of these figures."""
+    return Stratum.of(JudgedRuns.of(reference, new, higher_is_better), seeds)
 
 
 def judged(
@@ -33,7 +45,7 @@ def judged(
     """Judge normal figures, of which the new ones are lower."""
     figures = generator.standard_normal((arms, stored + new))
     figures[:, stored:] -= drop
-    strata = [Stratum.of(each[:stored], each[stored:], True) for each in figures.tolist()]
+    strata = [stratum_of(each[:stored], each[stored:]) for each in figures.tolist()]
     return judge_session(strata, alpha, BETA)
 
 
@@ -41,7 +53,7 @@ def test_the_p_value_is_that_of_all_choices_of_new_runs() -> None:
     # Ties and arms of different sizes.
     figures = ([1.0, 2.0, 2.0, 3.0, 5.0], [0.5, 0.5, 0.7, 0.1])
     sizes = (3, 3)
-    strata = [Stratum.of(each[:n], each[n:], True) for each, n in zip(figures, sizes, strict=True)]
+    strata = [stratum_of(each[:n], each[n:]) for each, n in zip(figures, sizes, strict=True)]
 
     def statistic(chosen: tuple[tuple[int, ...], ...]) -> float:
         total = 0.0
@@ -75,7 +87,7 @@ def test_healthy_sessions_fail_at_the_stated_rate(figures: str) -> None:
         return [float(value) for value in values]
 
     for _ in range(sessions):
-        strata = [Stratum.of(draw(8), draw(2), True) for _ in range(6)]
+        strata = [stratum_of(draw(8), draw(2)) for _ in range(6)]
         failed += judge_session(strata, alpha, BETA).outcome is Outcome.FAIL
     # Exceeded with a probability of 1e-4 at a rate of 0.05.
     assert failed <= 19
@@ -93,19 +105,19 @@ def test_a_drop_that_no_gate_sees_is_found_in_all_arms_together() -> None:
 
 
 def test_a_metric_that_is_better_lower_is_turned_round() -> None:
-    lower = Stratum.of([1.0, 2.0, 3.0], [9.0], False)
-    higher = Stratum.of([-1.0, -2.0, -3.0], [-9.0], True)
+    lower = stratum_of([1.0, 2.0, 3.0], [9.0], False)
+    higher = stratum_of([-1.0, -2.0, -3.0], [-9.0])
     assert lower == higher
     assert Stratum.from_dict(lower.to_dict()) == lower
 
 
 @pytest.mark.parametrize("value", [-inf, nan])
 def test_a_run_that_diverged_is_the_worst(value: float) -> None:
-    assert Stratum.of([1.0, 2.0], [value], True).ranks == (4, 6, 2)
+    assert stratum_of([1.0, 2.0], [value]).ranks == (4, 6, 2)
 
 
 def test_too_few_runs_are_inconclusive() -> None:
-    strata = [Stratum.of([1.0, 2.0, 3.0], [0.0], True)] * 2
+    strata = [stratum_of([1.0, 2.0, 3.0], [0.0])] * 2
     verdict = judge_session(strata, 1e-3, BETA)
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert "too few new seeds to judge them together" in verdict.message()
@@ -120,7 +132,7 @@ def sweep(generator: np.random.Generator, drop: float, seeds: range) -> list[tup
         for arm in range(8):
             figures = 2 * common + generator.standard_normal(len(common))
             figures[20:] -= drop
-            stratum = Stratum.of(
+            stratum = stratum_of(
                 figures[:20].tolist(), figures[20:].tolist(), True, seeds=[*range(20), *seeds]
             )
             found.append((Key(study, str(arm), "digits", "quick", "numpy"), stratum))
@@ -147,17 +159,17 @@ def test_arms_of_a_study_that_share_seeds_fail_at_the_stated_rate() -> None:
 
 def test_arms_of_a_study_are_one_stratum_of_seeds() -> None:
     strata = [
-        Stratum.of([1.0, 2.0, 3.0], [4.0, 0.5], True, seeds=(0, 1, 2, 7, 8)),
+        stratum_of([1.0, 2.0, 3.0], [4.0, 0.5], True, seeds=(0, 1, 2, 7, 8)),
         # Another order, one more reference run, and one more new run.
-        Stratum.of([3.0, 1.0, 2.0, 9.0], [4.0, 0.5, 8.0], True, seeds=(2, 0, 1, 3, 7, 8, 9)),
+        stratum_of([3.0, 1.0, 2.0, 9.0], [4.0, 0.5, 8.0], True, seeds=(2, 0, 1, 3, 7, 8, 9)),
     ]
     (one,) = Stratum.together(strata)
     assert (one.stored, one.seeds) == (3, (0, 1, 2, 7, 8))
     assert one.ranks == (4, 6, 8, 10, 2)
     assert Stratum.from_dict(one.to_dict()) == one
-    apart = [strata[0], Stratum.of([1.0, 2.0], [3.0], True, seeds=(10, 11, 12))]
+    apart = [strata[0], stratum_of([1.0, 2.0], [3.0], True, seeds=(10, 11, 12))]
     assert Stratum.together(apart) == apart
-    unknown = [Stratum.of([1.0, 2.0], [3.0], True)] * 2
+    unknown = [stratum_of([1.0, 2.0], [3.0])] * 2
     assert Stratum.together(unknown) == unknown
 
 
@@ -168,7 +180,7 @@ def test_a_drop_in_correlated_arms_is_reported_for_all_of_them() -> None:
 
 
 def test_engines_share_the_rate_and_an_arm_counts_once() -> None:
-    stratum = Stratum.of([float(value) for value in range(20)], [-1.0, -2.0], True)
+    stratum = stratum_of([float(value) for value in range(20)], [-1.0, -2.0])
     arms = [Key("study", f"arm {number}", engine="numpy") for number in range(10)]
     other = [Key("study", arm, engine="torch") for arm in ("arm 1", "arm 2")]
     alone = [Key("study", "arm 1", engine="jax")]
@@ -191,7 +203,7 @@ def test_the_worse_direction_of_a_gate_with_one_side_has_the_lowest_ranks(side: 
     )
     assert verdict.stratum is not None
     assert verdict.stratum.one_sided == (side != "both")
-    higher = Stratum.of(verdict.stratum.ranks[:20], verdict.stratum.ranks[20:], True)
+    higher = stratum_of(verdict.stratum.ranks[:20], verdict.stratum.ranks[20:])
     assert higher.ranks == verdict.stratum.ranks
     low = 0.9 if side != "rise" else 0.919
     assert verdict.stratum.ranks[[run.figures["metric"] for run in stored].index(low)] == 2
