@@ -32,6 +32,10 @@ class DataError(UserError):
     """Data that are missing, damaged or otherwise invalid."""
 
 
+class MissingDatasetError(DataError, NotApplicableError):
+    """A dataset that is not found, and that no other one replaces."""
+
+
 class EngineError(UserError):
     """An engine that is not installed, or that does not support what it was asked for."""
 

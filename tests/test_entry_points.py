@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import tomllib
 import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -217,6 +218,14 @@ def test_the_notebooks_are_registered() -> None:
     assert "lenet5-tanh/bn+bn" in models()
     assert {"mnist", "digits", "eggholder"} <= set(datasets())
     assert {"curves", "phase_diagram"} <= set(plots())
+
+
+def test_the_metadata_name_the_workloads() -> None:
+    """From the file, because installed metadata are older until the package is installed again."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    for group in ("studies", "models", "datasets"):
+        target = project["entry-points"][f"dlsys_bench.{group}"]["workloads"]
+        assert EntryPoint("workloads", target, f"dlsys_bench.{group}").load()
 
 
 def test_loading_the_tables_imports_no_framework() -> None:

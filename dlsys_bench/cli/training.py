@@ -12,7 +12,7 @@ from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan, count_steps
 from dlsys_bench.engines.registry import create
-from dlsys_bench.errors import NotApplicableError, UserError
+from dlsys_bench.errors import MissingDatasetError, NotApplicableError, UserError
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import choose_dataset, resolve
 from dlsys_bench.studies.base import Case
@@ -60,24 +60,37 @@ def work_of(study: str, options: WorkOptions) -> list[Work]:
     selected = [
         work
         for engine in engines
-        for case, data in zip(cases, datasets, strict=True)
-        if _applies(work := Work(case, engine, data), options.tier, only=len(cases) == 1)
+        for case in cases
+        if case.dataset in datasets
+        if _applies(
+            work := Work(case, engine, datasets[case.dataset]), options.tier, only=len(cases) == 1
+        )
     ]
     if not selected:
         raise UserError(f"none of the {len(cases)} arms of {study!r} can be trained: see above")
     return selected
 
 
-def _datasets(cases: Sequence[Case], options: WorkOptions) -> list[Dataset]:
-    """Load the dataset of each case, with one remark for those that fall back to another."""
+def _datasets(cases: Sequence[Case], options: WorkOptions) -> dict[str, Dataset]:
+    """Load the dataset of each case, with one remark for those that fall back to another.
+
+    One of several that is not found and not replaced is left out with a remark.
+    """
     # Cases with the same dataset share it in memory, and so share its prepared splits.
-    chosen = {
-        case.dataset: choose_dataset(case, options.dataset, options.data_dir)
-        for case in {case.dataset: case for case in cases}.values()
-    }
-    for note in dict.fromkeys(note for _, note in chosen.values() if note):
+    chosen, notes = dict[str, Dataset](), dict[str, None]()
+    by_dataset = {case.dataset: case for case in cases}
+    for name, case in by_dataset.items():
+        try:
+            chosen[name], note = choose_dataset(case, options.dataset, options.data_dir)
+        except MissingDatasetError as error:
+            if len(by_dataset) == 1:
+                raise
+            note = f"left out: the arms on {name}: {error}"
+        if note:
+            notes[note] = None
+    for note in notes:
         say(note)
-    return [chosen[case.dataset][0] for case in cases]
+    return chosen
 
 
 def _applies(work: Work, tier: str, only: bool) -> bool:

@@ -23,7 +23,9 @@ class Source:
     and `contents` the SHA-256 of what each holds, by which it is recognised if it was unpacked or
     compressed again. Every one of the `mirrors` is a base URL ending in "/" that serves all files.
     An embedded dataset has a `factory` instead, the name "package.module:NAME" of a callable that
-    returns it. `shape` is the shape of one sample: (height, width, channels) or (units,).
+    returns it. Files in another format have a `reader`, the name of a callable that returns the
+    dataset, given this record and the paths of its files. `shape` is the shape of one sample:
+    (height, width, channels), (units,), or (positions,) of token ids.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Source:
     mirrors: tuple[str, ...] = ()
     factory: str = ""
     contents: Mapping[str, str] = field(default_factory=dict)
+    reader: str = ""
 
 
 IDX_FILES = (

@@ -10,13 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dlsys_bench.data import Dataset, Splits, is_available, load, training_count
+from dlsys_bench.data import Dataset, Splits, datasets, is_available, load, training_count
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import closing
 from dlsys_bench.engines.history import Epoch, History
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, require_batches
 from dlsys_bench.engines.requirements import require_of, requirements
-from dlsys_bench.errors import DivergedError, NotApplicableError, OtherEngineError, UserError
+from dlsys_bench.errors import (
+    DivergedError,
+    MissingDatasetError,
+    NotApplicableError,
+    OtherEngineError,
+    UserError,
+)
 from dlsys_bench.provenance import provenance
 from dlsys_bench.runs import checkpoint
 from dlsys_bench.runs.key import Key
@@ -201,17 +207,19 @@ def choose_dataset(
     """Return the dataset that was asked for, else the dataset of the case, else digits.
 
     Digits replace the dataset of the case if that is not found; the second value is then a line
-    that says so, and None otherwise. Raises DataError.
+    that says so, and None otherwise. Raises DataError, and MissingDatasetError if the model of the
+    case does not take digits.
     """
     own = case.dataset
     # If the user named a folder, a dataset that is missing there is an error.
     named = data_dir or os.environ.get("DLSYS_BENCH_DATA")
-    if asked is None and not named and not is_available(own):
-        line = (
-            f"{own} not found; falling back to digits; "
-            f"run dlsys-bench data fetch {own} to download it"
-        )
-        return load("digits"), line
+    if asked is None and not is_available(own, data_dir):
+        advice = f"run dlsys-bench data fetch {own} to download it"
+        if case.arm.model.input_shape != datasets()["digits"].shape:
+            where = f" in {named}" if named else ""
+            raise MissingDatasetError(f"{own} not found{where}; {advice}")
+        if not named:
+            return load("digits"), f"{own} not found; falling back to digits; {advice}"
     dataset = load(asked or own, data_dir)
     # A result names its dataset by the name under which it is found again.
     return replace(dataset, name=asked or own), None

