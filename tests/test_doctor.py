@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sys
@@ -66,8 +67,41 @@ def test_torch_without_cuda_on_a_machine_with_a_gpu(
     assert all("torch" in entry.remedy for entry in found)
 
 
-def test_a_machine_without_a_gpu_is_not_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_that_a_variable_hides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu_machine(folder, monkeypatch, "12.8", usable=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert [entry.remedy for entry in wrong(examination.gpus)] == ["unset CUDA_VISIBLE_DEVICES"]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "device_class", "state"),
+    [
+        ("0x10de", "0x030200", Condition.WRONG),
+        ("0x10de", "0x040300", Condition.MISSING),
+        ("0x8086", "0x030000", Condition.MISSING),
+    ],
+)
+def test_a_gpu_without_a_driver(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    vendor: str,
+    device_class: str,
+    state: Condition,
+) -> None:
+    device = folder / "devices/0000:01:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text(f"{vendor}\n")
+    (device / "class").write_text(f"{device_class}\n")
+    monkeypatch.setattr(examination, "PCI_DEVICES", folder / "devices")
     monkeypatch.setenv("PATH", "")
+    assert [entry.state for entry in examination.gpus()] == [state]
+
+
+def test_a_machine_without_a_gpu_is_not_wrong(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(examination, "PCI_DEVICES", folder / "none")
     assert [entry.state for entry in examination.gpus()] == [Condition.MISSING]
 
 
@@ -81,7 +115,7 @@ def test_a_single_blas_thread(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     found = wrong(examination.threads)
     assert len(found) == states
-    assert all("OMP_NUM_THREADS=1" in entry.remedy for entry in found)
+    assert all(entry.remedy == "unset OMP_NUM_THREADS" for entry in found)
 
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +126,12 @@ def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         "working directory",
         "temporary files",
     ]
+
+
+def test_a_share_of_a_disk_without_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError(errno.EDQUOT, "Disk quota exceeded")
+    monkeypatch.setattr(examination, "_cannot_write", lambda folder: error)
+    assert {entry.remedy for entry in wrong(examination.folders)} == {"delete files there"}
 
 
 def test_an_unwritable_cache(folder: Path) -> None:
@@ -138,7 +178,7 @@ def test_an_examination_that_fails_is_an_entry(monkeypatch: pytest.MonkeyPatch) 
 def test_the_command_states_problems_first(monkeypatch: pytest.MonkeyPatch, problem: bool) -> None:
     entries = [Part("a", Condition.MISSING, "", "pip install a"), Part("b", Condition.OK, "fine")]
     entries += [Part("c", Condition.WRONG, "broken", "repair it")] * problem
-    monkeypatch.setattr("dlsys_bench.cli.doctor.examine", lambda: entries)
+    monkeypatch.setattr("dlsys_bench.cli.doctor.examine", lambda on_end: entries)
     ended = invoke("doctor", code=int(problem))
     assert ("1 problem found" if problem else "nothing is wrong") in ended.stderr
     words = ended.stdout.split()

@@ -92,7 +92,7 @@ def test_every_exception_can_be_described(error: Exception, text: str) -> None:
 
 def test_every_output_is_harmless(capsys: pytest.CaptureFixture[str]) -> None:
     table = Table(HOSTILE, (HOSTILE, ">b"), [(HOSTILE, "x" * 20_000_000)])
-    Console(width=100).print(table.rich())
+    Console(width=100).print(table.rich(100))
     click.echo(table.markdown())
     say(HOSTILE)
     output = capsys.readouterr()

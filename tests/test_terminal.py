@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,11 @@ from results import make_result
 
 from dlsys_bench.cli import cli
 from dlsys_bench.cli.completion import NAMES
+from dlsys_bench.cli.examination import extras
+from dlsys_bench.conformance.check import Check
+from dlsys_bench.conformance.ladder import ResultCallback
+from dlsys_bench.conformance.result import CheckResult, Status
+from dlsys_bench.data.files import FileReport, known
 from dlsys_bench.options.commands import BUILT_IN, GROUPS, options_of
 from dlsys_bench.report.display import progress
 from dlsys_bench.runs.store.text import write_text
@@ -31,6 +38,7 @@ def test_no_help_is_cut_off(group: str) -> None:
     text = invoke(*group.split(), "--help").stdout
     assert "..." not in text.partition("Commands:")[2]
     words = " ".join(text.split())
+    assert "Exit codes: 0 pass" in words
     for name, command in BUILT_IN.items():
         parent, _, last = name.rpartition(" ")
         if parent == group:
@@ -115,3 +123,84 @@ def test_colours(monkeypatch: pytest.MonkeyPatch, variable: str | None) -> None:
         monkeypatch.setenv(variable, "1")
     text = invoke("compare", "a.jsonl", "b.jsonl").stdout
     assert ("\x1b[3" in text) == (variable is None)
+
+
+LONG = {
+    "run": "run",
+    "gate": "gate",
+    "calibrate": "calibrate",
+    "conform": "conform",
+    "doctor": "doctor",
+    "report": "report",
+    "data fetch": "data",
+    "bench sweep": "sweep",
+    "bench time-to-accuracy": "time_to_accuracy",
+}
+"""The modules of the commands that may take longer than five seconds."""
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
+    """The total of each progress that a command shows, and the steps that it advanced by."""
+    found: list[tuple[int, int]] = []
+
+    @contextmanager
+    def counted(total: int, unit: str = "steps") -> Iterator[Callable[[str, int], None]]:
+        advanced: list[int] = []
+        yield lambda description, steps: advanced.append(steps)
+        found.append((total, sum(advanced)))
+
+    for module in LONG.values():
+        monkeypatch.setattr(f"dlsys_bench.cli.{module}.progress", counted)
+    yield found
+    assert found
+    assert all(total == advanced > 0 for total, advanced in found)
+
+
+@pytest.mark.usefixtures("runs", "steps")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "a.jsonl", "--html", "a.html"),
+        ("report", "a.jsonl"),
+        ("doctor",),
+        ("data", "fetch", "digits", "mnist"),
+    ],
+)
+def test_a_long_command_shows_its_progress(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    report = FileReport("file", Path("file"), "ok", "", None)
+
+    def fetched(name: str, on_file: Callable[[FileReport], None]) -> list[Path]:
+        for _ in known(name).files:
+            on_file(report)
+        return []
+
+    monkeypatch.setattr("dlsys_bench.cli.data.fetch", fetched)
+    monkeypatch.setattr("dlsys_bench.cli.examination.EXAMINATIONS", (extras,))
+    monkeypatch.setattr("dlsys_bench.cli.doctor.EXAMINATIONS", (extras,))
+    invoke(*arguments)
+
+
+@pytest.mark.usefixtures("runs", "steps")
+def test_a_sweep_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "dlsys_bench.cli.sweep.sweep",
+        lambda points, path, seconds: ((point, "not measured") for point in points),
+    )
+    invoke("bench", "sweep", "--engine", "numpy", "--output", "speed.jsonl", code=2)
+
+
+@pytest.mark.usefixtures("runs", "steps")
+def test_conform_shows_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    def climbed(
+        runners: object, selected: list[Check], beyond: bool, on_result: ResultCallback
+    ) -> list[CheckResult]:
+        results = [CheckResult.of(check, Status.PASSED) for check in selected]
+        for result in results:
+            on_result(result)
+        return results
+
+    monkeypatch.setattr("dlsys_bench.cli.conform.climb", climbed)
+    invoke("conform", "--check", "shapes")

@@ -9,18 +9,11 @@ from typing import Any, NoReturn
 
 import click
 
-from dlsys_bench.cli.group import RootGroup
+from dlsys_bench.cli.group import EXIT_CODES, INTERNAL_ERROR, INTERRUPTED, RootGroup
 from dlsys_bench.cli.terminal import complain
 from dlsys_bench.entry_points import EntryPointWarning
 from dlsys_bench.errors import StoreWarning, UserError
 from dlsys_bench.extras import advice
-
-INTERRUPTED = 130
-INTERNAL_ERROR = 70
-EXIT_CODES = (
-    "Exit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive, "
-    f"{INTERNAL_ERROR} internal error, {INTERRUPTED} interrupted."
-)
 
 
 @click.group(

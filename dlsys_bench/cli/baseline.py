@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import PAGE
+from dlsys_bench.report.layout import wrapped
 from dlsys_bench.runs.calibration import jobs_of_training
 from dlsys_bench.runs.callables import runs_named
 from dlsys_bench.runs.module_files import spec_of
@@ -93,14 +93,7 @@ def log_command(options: LogOptions) -> None:
 
 def _wrapped(line: str, indent: str = "") -> str:
     """Return a line as lines of at most PAGE columns."""
-    return textwrap.fill(
-        printable(line),
-        PAGE,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return "\n".join(wrapped(indent, printable(line), PAGE))
 
 
 def _baseline(target: str, reference: Path | None) -> tuple[Path, list[Result]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dlsys_bench.cli.page import check_page
@@ -29,8 +29,9 @@ from dlsys_bench.report.compliance import (
     declared_table,
 )
 from dlsys_bench.report.compliance_files import compliance_page, write_compliance
-from dlsys_bench.report.display import show
+from dlsys_bench.report.display import PAGE, progress, show
 from dlsys_bench.report.html.page import write_page
+from dlsys_bench.report.layout import wrapped
 from dlsys_bench.strict_json import dumps
 
 
@@ -90,21 +91,13 @@ def _climb(options: ConformOptions) -> Compliance:
         ProcessRunner(options.engine, options.device, limits, threads=threads) for _ in range(count)
     ]
 
-    roots: list[CheckResult] = []
-
-    def on_result(result: CheckResult) -> None:
-        # The report shows the root of each probable cause with all that is known about it, and
-        # names the other checks.
-        if result.finding is None or options.json or any(explains(r, result) for r in roots):
-            return
-        roots.append(result)
-        say(f"{result.name}: {result.finding.summary}")
-
     began = time.perf_counter()
     try:
         dtypes = runners[0].create()
         selected = select(options.checks, dtypes)
-        results = climb(runners, selected, beyond=options.beyond, on_result=on_result)
+        with progress(len(selected), "checks") as advance:
+            seen = _Results(advance, options.json)
+            results = climb(runners, selected, beyond=options.beyond, on_result=seen.add)
     finally:
         for runner in runners:
             runner.close()
@@ -120,6 +113,25 @@ def _climb(options: ConformOptions) -> Compliance:
     )
 
 
+@dataclass
+class _Results:
+    """The results as their checks end: they advance the progress, and failures are printed."""
+
+    advance: Callable[[str, int], None]
+    quiet: bool
+    roots: list[CheckResult] = field(default_factory=list)
+
+    def add(self, result: CheckResult) -> None:
+        """Print the finding of a result, unless an earlier one explains it."""
+        self.advance(result.name, 1)
+        # The report shows the root of each probable cause with all that is known about it, and
+        # names the other checks.
+        if result.finding is None or self.quiet or any(explains(r, result) for r in self.roots):
+            return
+        self.roots.append(result)
+        say(f"failed: {result.name}")
+
+
 def say_explanation(name: str) -> None:
     """Print the explanation of a check. Raises UserError for an unknown name, with the nearest."""
     check = find_check(name)
@@ -127,7 +139,7 @@ def say_explanation(name: str) -> None:
         raise UserError(f"unknown check {name!r}{nearest(name, CHECKS)}; known: {', '.join(RUNGS)}")
     emit(check.name)
     for title, text in check.explanation.sections().items():
-        emit(textwrap.indent(textwrap.fill(f"{title}: {text}", 96, subsequent_indent="  "), "  "))
+        emit("\n".join(wrapped(f"  {title}: ", text, PAGE)))
 
 
 def _print(report: Compliance, earlier: Compliance | None) -> None:

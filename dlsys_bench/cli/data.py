@@ -10,7 +10,9 @@ import click
 
 from dlsys_bench.cli.terminal import emit
 from dlsys_bench.data import datasets, fetch, verify
+from dlsys_bench.data.files import known
 from dlsys_bench.options.command import receives
+from dlsys_bench.report.display import progress
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,13 @@ class FetchOptions:
 @receives(FetchOptions)
 def fetch_command(options: FetchOptions) -> None:
     """Download the files and print their paths."""
-    for name in options.names or datasets():
-        for path in fetch(name):
+    names = list(dict.fromkeys(options.names or datasets()))
+    found = {}
+    with progress(sum(len(known(name).files) for name in names), "files") as advance:
+        for name in names:
+            found[name] = fetch(name, on_file=lambda report: advance(report.file, 1))
+    for name, paths in found.items():
+        for path in paths:
             click.echo(f"{name}: {path}")
 
 

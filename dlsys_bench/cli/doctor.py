@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from dlsys_bench.cli.examination import Condition, examine
+from dlsys_bench.cli.examination import EXAMINATIONS, Condition, examine
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
-from dlsys_bench.report.display import PAGE, show
+from dlsys_bench.report.display import PAGE, progress, show
 from dlsys_bench.report.table import Table
 from dlsys_bench.strict_json import dumps
 
@@ -21,19 +21,26 @@ class DoctorOptions:
     json: bool
 
 
+TITLES = {
+    Condition.WRONG: "Problems",
+    Condition.OK: "In order",
+    Condition.MISSING: "Optional, and not there",
+}
+"""The title of the table of each state, in the order of the tables."""
+
+
 @receives(DoctorOptions)
 def doctor_command(options: DoctorOptions) -> None:
     """Print what was found, and exit with 1 if anything is wrong."""
-    found = examine()
+    with progress(len(EXAMINATIONS), "parts") as advance:
+        found = examine(lambda part: advance(part, 1))
     wrong = [entry for entry in found if entry.state is Condition.WRONG]
     if options.json:
         emit(dumps([entry._asdict() for entry in found], indent=1))
     else:
-        rows = [tuple(map(str, entry)) for entry in sorted(found, key=_urgency)]
-        show(Table("This machine", ("part", "state", "found", "remedy"), rows), PAGE)
+        for state, title in TITLES.items():
+            rows = [(one.part, one.found, one.remedy) for one in found if one.state is state]
+            if rows:
+                show(Table(title, ("part", "found", "remedy"), rows), PAGE)
         say(f"{count_of(len(wrong), 'problem')} found" if wrong else "nothing is wrong")
     sys.exit(1 if wrong else 0)
-
-
-def _urgency(entry: tuple[str, Condition, str, str]) -> int:
-    return (Condition.WRONG, Condition.OK, Condition.MISSING).index(entry[1])

@@ -3,8 +3,10 @@ framework into this process."""
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,6 +35,9 @@ FREE = 2**30
 """The bytes below which a disk is nearly full: a cache of datasets and compiled kernels, and the
 runs of a calibration, need less."""
 
+OTHER = {"cache": "XDG_CACHE_HOME", "temporary files": "TMPDIR"}
+"""The environment variables that choose another folder."""
+
 SECONDS = 60
 """The time after which a library that is asked about its GPU counts as broken."""
 
@@ -43,9 +48,30 @@ CUDA_OF = {
 """The code that prints whether a library can use a GPU, by module; True at the end if it can."""
 
 CUDA_INSTALL = {
-    "torch": "pip install --force-reinstall torch, with the index of pytorch.org for your driver",
+    "torch": "pip install --force-reinstall torch "
+    "--index-url https://download.pytorch.org/whl/cu128",
     "jax": "pip install 'jax[cuda12]'",
 }
+
+HIDING = "CUDA_VISIBLE_DEVICES"
+"""The variable that hides GPUs from every library."""
+
+NVIDIA, DISPLAY = "0x10de", "0x03"
+"""The vendor of a PCI device, and the beginning of the class of GPUs."""
+
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+
+BLAS_THREADS = (
+    *THREADS,
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+"""The environment variables that set the number of threads of a BLAS or OpenMP library."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The errors of a disk, or a share of one, without space."""
 
 
 class Condition(StrEnum):
@@ -71,7 +97,13 @@ def gpus() -> Iterator[Part]:
     listed = _output([program, "-L"]) if program else ""
     names = [line.strip() for line in listed.splitlines() if line.startswith("GPU ")]
     if not names:
-        yield Part("GPU", Condition.MISSING, "the driver lists no NVIDIA GPU")
+        if _gpus_on_the_bus():
+            found = "an NVIDIA GPU is installed, and its driver lists none"
+            yield Part(
+                "GPU", Condition.WRONG, found, "install the driver, until nvidia-smi -L works"
+            )
+        else:
+            yield Part("GPU", Condition.MISSING, "the driver lists no NVIDIA GPU")
         return
     yield Part("GPU", Condition.OK, "; ".join(names))
     for module, code in CUDA_OF.items():
@@ -80,10 +112,17 @@ def gpus() -> Iterator[Part]:
         answer = _output([sys.executable, "-c", code]).split()
         if answer[-1:] == ["True"]:
             yield Part(module, Condition.OK, "uses the GPU")
+            continue
+        found, remedy = f"{module} {_version(module)}", CUDA_INSTALL[module]
+        if not answer:
+            found = f"{found} cannot be imported"
+        elif HIDING in os.environ:
+            found = f"{found} uses no GPU: {HIDING}={os.environ[HIDING]}"
+            remedy = f"unset {HIDING}"
         else:
             built = "is built without CUDA" if len(answer) < 2 else f"has CUDA {answer[0]}"
-            found = f"{module} {_version(module)} {built} and does not use the GPU"
-            yield Part(module, Condition.WRONG, found, CUDA_INSTALL[module])
+            found = f"{found} {built} and does not use the GPU"
+        yield Part(module, Condition.WRONG, one_line(found), remedy)
 
 
 def threads() -> Iterator[Part]:
@@ -98,8 +137,9 @@ def threads() -> Iterator[Part]:
         if one["num_threads"] > 1 or cores() == 1:
             yield Part("BLAS", Condition.OK, counted)
         else:
-            given = [f"{v}={os.environ[v]}" for v in THREADS if v in os.environ]
-            remedy = f"unset {', '.join(given)}" if given else "install numpy from its wheel"
+            given = [name for name in BLAS_THREADS if name in os.environ]
+            reinstall = "pip install --force-reinstall numpy"
+            remedy = f"unset {' '.join(given)}" if given else reinstall
             yield Part("BLAS", Condition.WRONG, counted, remedy)
 
 
@@ -111,13 +151,15 @@ def folders() -> Iterator[Part]:
         "temporary files": Path(tempfile.gettempdir()),
     }
     for name, path in places.items():
-        existing = next(up for up in (path, *path.parents) if up.exists())
-        if reason := _cannot_write(existing):
-            variable = "XDG_CACHE_HOME" if name == "cache" else "another folder"
-            remedy = f"make {existing} writable, or set {variable}"
-            yield Part(name, Condition.WRONG, f"{path} is not writable: {reason}", remedy)
+        existing = next(up for up in (path, *path.parents) if os.path.lexists(up))
+        error = _cannot_write(existing)
+        if error is not None and error.errno not in FULL:
+            variable = f", or export {OTHER[name]}=FOLDER" if name in OTHER else ""
+            found = f"{path} is not writable: {error.strerror or error}"
+            remedy = f"chmod u+w {shlex.quote(str(existing))}{variable}"
+            yield Part(name, Condition.WRONG, found, remedy)
             continue
-        free = shutil.disk_usage(existing).free
+        free = 0 if error is not None else shutil.disk_usage(existing).free
         found = f"{path}, {free / 2**30:.1f} GiB free"
         if free < FREE:
             yield Part(name, Condition.WRONG, f"{found}: the disk is full", "delete files there")
@@ -138,7 +180,8 @@ def data() -> Iterator[Part]:
         wrong = [report for report in reports if report.state == "wrong"]
         if wrong:
             found = "; ".join(f"{one.path} is {one.description or 'damaged'}" for one in wrong)
-            remedy = f"delete it, then dlsys-bench data fetch {name}"
+            paths = shlex.join(str(one.path) for one in wrong)
+            remedy = f"rm {paths} && dlsys-bench data fetch {name}"
             yield Part(f"data {name}", Condition.WRONG, found, remedy)
         elif any(report.state == "missing" for report in reports):
             remedy = f"dlsys-bench data fetch {name}"
@@ -191,15 +234,19 @@ EXAMINATIONS: tuple[Callable[[], Iterator[Part]], ...] = (
 """Every examination, in the order of the table."""
 
 
-def examine() -> list[Part]:
-    """Return the entries of every examination. One that fails is an entry too."""
+def examine(on_end: Callable[[str], None] = lambda part: None) -> list[Part]:
+    """Return the entries of every examination. One that fails is an entry too.
+
+    `on_end` gets the name of each examination as it ends.
+    """
     found: list[Part] = []
     for examination in EXAMINATIONS:
+        name = examination.__name__.replace("_", " ")
         try:
             found += examination()
         except Exception as error:
-            name = examination.__name__.replace("_", " ")
             found.append(Part(name, Condition.WRONG, one_line(describe(error))))
+        on_end(name)
     return found
 
 
@@ -224,10 +271,25 @@ def _output(command: list[str]) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def _cannot_write(folder: Path) -> str | None:
-    """Return the reason why no file can be created in a folder; None if one can."""
+def _cannot_write(folder: Path) -> OSError | None:
+    """Return the error that prevents a file from being written in a folder; None if one can be."""
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            return None
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+            file.flush()
     except OSError as error:
-        return error.strerror or str(error)
+        return error
+    return None
+
+
+def _gpus_on_the_bus() -> bool:
+    """Return True if Linux lists an NVIDIA GPU among the PCI devices, with a driver or without."""
+    try:
+        devices = list(PCI_DEVICES.iterdir())
+        return any(
+            (device / "vendor").read_text().strip() == NVIDIA
+            and (device / "class").read_text().startswith(DISPLAY)
+            for device in devices
+        )
+    except OSError:
+        return False

@@ -44,6 +44,14 @@ KEPT = {
 """What an interrupted command leaves behind."""
 
 
+INTERRUPTED = 130
+INTERNAL_ERROR = 70
+EXIT_CODES = (
+    "Exit codes: 0 pass, 1 fail, 2 usage or environment, 3 inconclusive, "
+    f"{INTERNAL_ERROR} internal error, {INTERRUPTED} interrupted."
+)
+"""The end of the help of groups; a command states what its own codes mean."""
+
 VERBOSE = "dlsys_bench.verbose"
 """The key of a context's data that is true if --verbose is given."""
 
@@ -102,7 +110,7 @@ class RootGroup(CommandGroup):
         for command in commands().values():
             parent = " ".join(command.name.split()[:-1])
             if parent not in groups:
-                groups[parent] = CommandGroup(parent, help=GROUPS[parent])
+                groups[parent] = CommandGroup(parent, help=GROUPS[parent], epilog=EXIT_CODES)
                 self.add_command(groups[parent])
             groups[parent].add_command(click_command(command))
 

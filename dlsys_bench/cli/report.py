@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.options.table import RUNS
 from dlsys_bench.report import page
-from dlsys_bench.report.display import show
+from dlsys_bench.report.display import progress, show
 from dlsys_bench.report.html.page import Page, Section, write_page
 from dlsys_bench.report.html.runs import run_sections
 from dlsys_bench.report.html.stacks import stack_section
@@ -24,6 +24,9 @@ from dlsys_bench.report.tables import tables
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read_all
 from dlsys_bench.strict_json import dumps
+
+OnStudy = Callable[[str], None]
+"""Gets the name of each study whose part of the report is made."""
 
 
 @dataclass(frozen=True)
@@ -52,31 +55,42 @@ def report_command(options: ReportOptions) -> None:
         return
     for table in tables(results):
         show(table)
-    if options.html is not None:
-        _write_page(results, options.included, options.html)
-        return
-    try:
-        written = page.write(results, options.output)
-    except OSError as error:
-        raise UserError(f"cannot write the report to {options.output}: {error.strerror}") from error
+    names = list(dict.fromkeys(run.key.study for run in results))
+    with progress(len(names), "studies") as advance:
+
+        def on_study(name: str) -> None:
+            advance(name, 1)
+
+        if options.html is None:
+            written = _write_report(results, options.output, on_study)
+        else:
+            written = [_write_page(results, options, on_study)]
     for path in written:
         click.echo(path)
 
 
-def _write_page(results: Sequence[Result], included: Sequence[Path], path: Path) -> None:
+def _write_report(results: Sequence[Result], folder: Path, on_study: OnStudy) -> list[Path]:
+    """Write report.md and its pictures."""
+    try:
+        return page.write(results, folder, on_study)
+    except OSError as error:
+        raise UserError(f"cannot write the report to {folder}: {error.strerror}") from error
+
+
+def _write_page(results: Sequence[Result], options: ReportOptions, on_study: OnStudy) -> Path:
     """Write the page, which replaces report.md and its pictures."""
+    assert options.html is not None
     names = dict.fromkeys(run.key.study for run in results)
-    summary = (f"{count_of(len(results), 'run')} of {', '.join(names)}.",)
+    runs = count_of(len(results), "run")
     with tempfile.TemporaryDirectory() as folder:
         sections = [
-            *run_sections(results, Path(folder)),
-            *_included_sections(included),
+            *run_sections(results, Path(folder), on_study),
+            *_included_sections(options.included),
             stack_section(results),
         ]
-        page = Page(
-            "Stored runs", count_of(len(results), "run"), summary, sections, _newest(results)
-        )
-        click.echo(write_page(page, path))
+        summary = (f"{runs} of {', '.join(names)}.",)
+        made = Page("Stored runs", runs, summary, sections, _newest(results))
+        return write_page(made, options.html)
 
 
 def _included_sections(paths: Sequence[Path]) -> Sequence[Section]:

@@ -11,6 +11,7 @@ from dlsys_bench.cli.page import check_page, write
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
+from dlsys_bench.report.display import progress
 from dlsys_bench.report.html.speed import speed_sections
 from dlsys_bench.report.plots.speed import speed
 from dlsys_bench.report.speed import speed_tables
@@ -33,18 +34,19 @@ def sweep_command(options: SweepOptions) -> None:
     """Measure every point, and exit with 2 if any was not measured."""
     check_page(options.html)
     points, missed = _points(options), 0
-    for number, (point, found) in enumerate(
-        sweep(points, options.output, options.seconds), start=1
-    ):
-        where = f"[{number}/{len(points)}] {point}"
-        if isinstance(found, str):
-            missed += 1
-            say(f"{where}: not measured: {found}")
-        else:
-            say(
-                f"{where}: {found['samples_a_second']:,.0f} samples/s, "
-                f"{found['microseconds_a_step']:,.0f} us per step"
-            )
+    with progress(len(points), "points") as advance:
+        measured = sweep(points, options.output, options.seconds)
+        for number, (point, found) in enumerate(measured, start=1):
+            where = f"[{number}/{len(points)}] {point}"
+            advance(str(point), 1)
+            if isinstance(found, str):
+                missed += 1
+                say(f"{where}: not measured: {found}")
+            else:
+                say(
+                    f"{where}: {found['samples_a_second']:,.0f} samples/s, "
+                    f"{found['microseconds_a_step']:,.0f} us per step"
+                )
     if stored := read(options.output):
         picture = speed(stored, options.output.with_suffix(".png"))
         write_beside(options.output, "Speed", speed_tables(stored), picture)

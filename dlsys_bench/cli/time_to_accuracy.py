@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dlsys_bench.cli.measuring import MeasureOptions, arms_of, places_of, write_beside
@@ -13,6 +14,7 @@ from dlsys_bench.cli.terminal import say
 from dlsys_bench.data import Scaling
 from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
+from dlsys_bench.report.display import progress
 from dlsys_bench.report.html.speed import to_accuracy_sections
 from dlsys_bench.report.plots.to_accuracy import to_accuracy
 from dlsys_bench.report.to_accuracy import failed_run, group_by_target, to_accuracy_tables
@@ -38,27 +40,34 @@ class TimeToAccuracyOptions(MeasureOptions):
 def time_to_accuracy_command(options: TimeToAccuracyOptions) -> None:
     """Train every run to its target, and exit with 1 if any did not reach it, 2 if any failed."""
     check_page(options.html)
-    runs = _runs(options)
-    missed, broken = 0, []
-    for number, (run, found) in enumerate(train_each(runs, options.output), start=1):
-        where = f"[{number}/{len(runs)}] {run}"
-        if isinstance(found, str):
-            broken.append(failed_run(run.to_dict(), found))
-            say(f"{where}: failed: {found}")
-        elif not found["reached"]:
-            missed += 1
-            say(f"{where}: never reached {run.target}: {found['reason']}")
-        else:
-            say(
-                f"{where}: {run.target} in {found['seconds']:.3g} s of training, "
-                f"{found['cold_seconds']:.3g} s from a cold start, {found['steps']:,} updates"
-            )
+    missed, broken = _train(_runs(options), options.output)
     if results := group_by_target([*_current(options), *broken]):
         picture = to_accuracy(results, options.output.with_suffix(".png"))
         write_beside(options.output, "Time to accuracy", to_accuracy_tables(results), picture)
         sections = to_accuracy_sections(_current(options))
         write(options.html, "Time to accuracy", "measured", (), sections)
     sys.exit(2 if broken else 1 if missed else 0)
+
+
+def _train(runs: Sequence[Run], output: Path) -> tuple[int, list[dict[str, Any]]]:
+    """Train every run and print it. Return how many missed the target, and those that failed."""
+    missed, broken = 0, []
+    with progress(len(runs), "runs") as advance:
+        for number, (run, found) in enumerate(train_each(runs, output), start=1):
+            where = f"[{number}/{len(runs)}] {run}"
+            advance(str(run), 1)
+            if isinstance(found, str):
+                broken.append(failed_run(run.to_dict(), found))
+                say(f"{where}: failed: {found}")
+            elif not found["reached"]:
+                missed += 1
+                say(f"{where}: never reached {run.target}: {found['reason']}")
+            else:
+                say(
+                    f"{where}: {run.target} in {found['seconds']:.3g} s of training, "
+                    f"{found['cold_seconds']:.3g} s from a cold start, {found['steps']:,} updates"
+                )
+    return missed, broken
 
 
 def _runs(options: TimeToAccuracyOptions) -> list[Run]:

@@ -11,6 +11,8 @@ from dlsys_bench.conformance.check import RUNGS
 from dlsys_bench.conformance.compliance import Compliance
 from dlsys_bench.conformance.result import Status
 from dlsys_bench.errors import count_of
+from dlsys_bench.report.display import PAGE
+from dlsys_bench.report.layout import wrapped
 from dlsys_bench.report.table import Table
 
 STATUSES = (Status.PASSED, Status.FAILED, Status.TIMEOUT, Status.DECLARED, Status.NOT_REACHED)
@@ -52,15 +54,26 @@ def causes_report(causes: Sequence[Cause]) -> Iterator[str]:
     """Yield a paragraph for each probable cause: its root, what follows from it, and a snippet."""
     for number, cause in enumerate(causes, start=1):
         root, finding = cause.root, cause.root.finding
-        yield f"\nProbable cause {number} of {len(causes)}: {root.message()}"
+        yield f"\nProbable cause {number} of {len(causes)}: {root.name}"
+        if finding is not None:
+            yield from _paragraph("  ", finding.summary)
+        if finding is not None and finding.example:
+            yield from _paragraph("  example: ", finding.example)
+        if root.replay:
+            yield f"  replay: {root.replay}"
         by_evidence: dict[str, list[str]] = {}
         for result, evidence in cause.consequences:
             by_evidence.setdefault(evidence, []).append(result.name)
         for evidence, names in by_evidence.items():
-            yield f"  {count_of(len(names), 'consequence')} ({evidence}): {', '.join(names)}"
+            yield f"  {count_of(len(names), 'consequence')} ({evidence}):"
+            yield from _paragraph("    ", ", ".join(names))
         yield f"  explained by: dlsys-bench conform --explain {shlex.quote(root.name)}"
         if finding is not None and finding.snippet:
             yield "  without an engine:\n" + textwrap.indent(finding.snippet, "    ")
+
+
+def _paragraph(head: str, text: str) -> list[str]:
+    return wrapped(head, text, PAGE)
 
 
 def _statuses(report: Compliance) -> list[Status]:

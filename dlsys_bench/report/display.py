@@ -43,10 +43,11 @@ def show(table: Table, width: int = WIDTH) -> None:
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=width)
-    if table.narrowest <= console.width:
-        console.print(table.rich())
-        return
+    # Not as the title of the box, in whose width it would be wrapped.
     console.print(Text(one_line(table.title), style="bold"))
+    if table.narrowest <= console.width:
+        console.print(table.rich(console.width))
+        return
     for line in table.lines(console.width):
         console.print(coloured(line), soft_wrap=True)
 

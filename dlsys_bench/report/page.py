@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -91,21 +91,22 @@ def _stack(run: Result) -> str:
     return one_line(f"{processor}, {cores} cores; {packages}")
 
 
-def write(results: Sequence[Result], folder: Path) -> list[Path]:
+def write(
+    results: Sequence[Result], folder: Path, on_study: Callable[[str], None] = lambda name: None
+) -> list[Path]:
     """Write `report.md` and the pictures of each study, dataset and tier. Returns the paths, the
-    report first."""
+    report first.
+
+    `on_study` gets the name of each study whose section is made.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(run.key.study for run in results))
     added = appendices(names, results)
-    sections = [
-        _section(
-            name,
-            [run for run in results if run.key.study == name],
-            added.get(name, ()),
-            folder,
-        )
-        for name in names
-    ]
+    sections = []
+    for name in names:
+        own = [run for run in results if run.key.study == name]
+        sections.append(_section(name, own, added.get(name, ()), folder))
+        on_study(name)
     engines = made("the comparison of engines", partial(engines_table, results))
     text = (
         Environment(trim_blocks=True, autoescape=False)

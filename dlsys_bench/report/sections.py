@@ -55,12 +55,11 @@ def powers(study: Study, results: Sequence[Result]) -> list[Table]:
     found = []
     for dataset, tier in dict.fromkeys((run.key.dataset, run.key.tier) for run in results):
         terms = Terms(share(len(study.arms)))
+        cases = [Case(study, arm) for arm in study.arms if (arm.dataset or dataset) == dataset]
         try:
-            known = [
-                power(case, choose_dataset(case, dataset, None)[0], tier, terms)
-                for case in (Case(study, arm) for arm in study.arms)
-                if (case.arm.dataset or dataset) == dataset
-            ]
+            # A dataset of many megabytes is read once for all arms.
+            data = [choose_dataset(case, dataset, None)[0] for case in cases[:1]]
+            known = [power(case, data[0], tier, terms) for case in cases]
         except UserError:
             continue
         if any(one.stored for one in known):

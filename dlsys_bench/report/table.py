@@ -54,36 +54,66 @@ class Table(NamedTuple):
 
     def lines(self, width: int) -> list[str]:
         """Return the table as lines of plain text, without its title."""
-        rows = [tuple(map(_cell, row)) for row in self.rows]
-        return fit(tuple(map(_cell, self.columns)), rows, width)
+        return fit(*self._shown, width)
 
     @property
     def narrowest(self) -> int:
         """The columns that `rich` needs if prose is wrapped at spaces, and figures are not."""
-        columns, rows = without_empty_columns(self.columns, self.rows)
-        widths = [
-            max(_unbroken(cell, head.startswith(">")) for cell in (head.lstrip(">"), *cells))
-            for head, *cells in zip(columns, *rows, strict=True)
-        ]
+        columns, rows = self._shown
+        widths = _narrowest_columns(columns, rows)
         return sum(width + 3 for width in widths) + 1  # A border and two spaces each.
 
-    def rich(self) -> RichTable:
-        """Return the table for a terminal, without its empty columns. Figures are not wrapped."""
-        title = Text(_cell(self.title))
-        table = RichTable(title=title, title_justify="left", title_style="bold")
-        columns, rows = without_empty_columns(self.columns, self.rows)
-        for column in columns:
+    def rich(self, width: int) -> RichTable:
+        """Return the table for a terminal of a width, without its title and its empty columns.
+
+        Prose is wrapped at spaces, and figures are not wrapped.
+        """
+        table = RichTable()
+        columns, rows = self._shown
+        for column, size in zip(columns, _column_widths(columns, rows, width), strict=True):
             number = column.startswith(">")
             justify: Literal["left", "right"] = "right" if number else "left"
-            head = Text(_cell(column.lstrip(">")))
-            table.add_column(head, justify=justify, overflow="fold", no_wrap=number)
+            head = Text(column.lstrip(">"))
+            table.add_column(head, justify=justify, overflow="fold", no_wrap=number, width=size)
         for row in rows:
-            table.add_row(*(Text(_cell(cell), style=COLOURS.get(cell, "")) for cell in row))
+            table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
         return table
+
+    @property
+    def _shown(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """The heads and the rows as they are printed, without the empty columns."""
+        rows = [tuple(map(_cell, row)) for row in self.rows]
+        return without_empty_columns(tuple(map(_cell, self.columns)), rows)
 
 
 def _cell(text: str) -> str:
     return one_line(text, LONGEST)
+
+
+def _narrowest_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column if prose is wrapped at spaces, and figures are not."""
+    return [
+        max(_unbroken(cell, head.startswith(">")) for cell in (head.lstrip(">"), *cells))
+        for head, *cells in zip(columns, *rows, strict=True)
+    ]
+
+
+def _column_widths(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return the widths of columns, in which the narrowest grow until the table has its width.
+
+    Rich itself splits words to make room for the prose of another column.
+    """
+    sizes = _narrowest_columns(columns, rows)
+    longest = [
+        max(map(cell_len, (head.lstrip(">"), *cells)))
+        for head, *cells in zip(columns, *rows, strict=True)
+    ]
+    for _ in range(width - sum(sizes) - 3 * len(columns) - 1):
+        growing = [at for at, size in enumerate(sizes) if size < longest[at]]
+        if not growing:
+            break
+        sizes[min(growing, key=lambda at: sizes[at])] += 1
+    return sizes
 
 
 def _unbroken(cell: str, number: bool) -> int:

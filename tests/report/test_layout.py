@@ -45,12 +45,54 @@ def test_each_cell_has_a_line_where_the_figures_do_not_fit() -> None:
         "measured  0.9312 ± 0.0041",
         "verdict   PASS",
     ]
-    row = ("a" * 50, "3", "about 12 more of each side would decide it")
-    assert fit(("name", ">n", "reason"), [row, row], 30)[:4] == [
+    reasons = ("about 12 more of each side would decide it", "decided")
+    rows = [("a" * 50, number, reason) for number, reason in zip("34", reasons, strict=True)]
+    assert fit(("name", ">n", "reason"), rows, 30)[:4] == [
         f"name    {'a' * 50}",
         "n       3",
         "reason  about 12 more of each",
         "        side would decide it",
+    ]
+
+
+def test_prose_is_below_the_rows_where_it_does_not_fit_beside_them() -> None:
+    rows = [("a.b", "0.93", "0.94", "inside of the interval"), ("a.c", "1", "1", "")]
+    assert fit(("claim", "published", "here", "reason"), rows, 24) == [
+        "claim  published  here",
+        "    reason",
+        "a.b    0.93       0.94",
+        "    inside of the",
+        "    interval",
+        "a.c    1          1",
+    ]
+
+
+def test_what_all_rows_have_in_common_is_stated_once() -> None:
+    rows = [("study/a", "digits", "20", "0.10"), ("study/b", "digits", "20", "0.12")]
+    assert fit(("arm", "dataset", ">runs", ">standard deviation"), rows, 25) == [
+        "every row: dataset digits, runs",
+        "           20",
+        "arm",
+        "  standard deviation",
+        "study/a",
+        "                0.10",
+        "study/b",
+        "                0.12",
+    ]
+
+
+def test_figures_take_several_lines() -> None:
+    rows = [("a", "0.9312", "0.0512", "12"), ("b", "0.8701", "0.0412", "9")]
+    assert fit(("arm", ">accuracy", ">loss", ">seconds"), rows, 20) == [
+        "arm",
+        "  accuracy    loss",
+        "  seconds",
+        "a",
+        "    0.9312  0.0512",
+        "       12",
+        "b",
+        "    0.8701  0.0412",
+        "        9",
     ]
 
 

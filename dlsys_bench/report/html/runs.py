@@ -66,8 +66,13 @@ class ArmLine(NamedTuple):
         return f"{lost} diverged or without the figure" if lost else ""
 
 
-def run_sections(results: Sequence[Result], folder: Path) -> list[Section]:
-    """Return the sections about stored runs. Plots that are files are drawn in `folder`."""
+def run_sections(
+    results: Sequence[Result], folder: Path, on_study: Callable[[str], None] = lambda name: None
+) -> list[Section]:
+    """Return the sections about stored runs. Plots that are files are drawn in `folder`.
+
+    `on_study` gets the name of each study whose sections are made.
+    """
     names = list(dict.fromkeys(run.key.study for run in results))
     added = appendices(names, results)
     found: list[Section] = []
@@ -83,6 +88,7 @@ def run_sections(results: Sequence[Result], folder: Path) -> list[Section]:
         if added.get(name):
             sheets = [Sheet.of(table) for table in added[name]]
             found.append(Section(f"Claims about {name}", sheets=sheets))
+        on_study(name)
     if engines := made("the comparison of engines", partial(engines_table, results)):
         found.append(Section("Engines over all arms", sheets=[Sheet.of(engines)]))
     return found
