@@ -1,0 +1,104 @@
+"""Regularisers against each other: two networks and three sizes of the training set.
+
+Every run draws its training set by its seed, and all arms share it, so that differences between
+arms are paired. Each study runs on MNIST and on Fashion-MNIST (`--dataset`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from dlsys_bench.spec.layers import BatchNorm, Dropout, GroupNorm, LayerNorm
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import Adam
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.studies.base import Arm, Metric, Study
+from dlsys_bench.workloads.generalization import generalize
+from dlsys_bench.workloads.regularized import Places, lenet5, mlp
+
+RATES = (0.1, 0.25, 0.5)
+COMPARED = "a comparison at tier full; tier quick only shows that the arms train"
+
+
+class Treatment(NamedTuple):
+    """A regulariser: layers of the network, options of the recipe, and options of the measure."""
+
+    places: Places = Places()
+    recipe: Mapping[str, Any] = {}
+    options: Mapping[str, Any] = {}
+
+
+class Network(NamedTuple):
+    """A network by its name and its layers, and the number of groups of its group norms."""
+
+    title: str
+    build: Callable[[str, Places], Model]
+    groups: int
+
+    def treatments(self) -> dict[str, Treatment]:
+        """Return every regulariser of the network by name."""
+        return {
+            "none": Treatment(),
+            "early-stopping": Treatment(
+                recipe={"validation_split": 1 / 6}, options={"patience": 5}
+            ),
+            **{f"dropout-{rate:g}": Treatment(Places(drop=Dropout(rate))) for rate in RATES},
+            "batch-norm": Treatment(Places(norm=BatchNorm(moving_decay=0.9))),
+            "layer-norm": Treatment(Places(norm=LayerNorm())),
+            "group-norm": Treatment(Places(norm=GroupNorm(groups=self.groups))),
+        }
+
+
+NETWORKS = {
+    "mlp": Network("An MLP of 784-196-49-10", mlp, groups=7),
+    "lenet5": Network("LeNet-5 with ReLU", lenet5, groups=2),
+}
+
+
+class Size(NamedTuple):
+    """A size of the training set, None for all of it, and the epochs of each tier."""
+
+    samples: int | None
+    quick: int
+    full: int
+
+
+SIZES = {"600": Size(600, 5, 30), "6000": Size(6000, 2, 15), "all": Size(None, 1, 10)}
+
+
+def _study(network: str, size: str) -> Study:
+    """Return the study of a network at a size."""
+    title, build, _ = NETWORKS[network]
+    samples, quick, full = SIZES[size]
+    arms = []
+    for name, (places, changes, options) in NETWORKS[network].treatments().items():
+        recipes = {
+            tier: Recipe.of(optimizer=Adam(0.001), batch_size=32, epochs=epochs, **changes)
+            for tier, epochs in (("quick", quick), ("full", full))
+        }
+        arms.append(
+            Arm(
+                name,
+                build(name, places),
+                recipes,
+                {"quick": COMPARED},
+                options={"samples": samples, **options},
+            )
+        )
+    count = "all" if samples is None else f"{samples:,}"
+    return Study(
+        f"regularizers/{network}-{size}",
+        f"{title} on {count} images: every regulariser",
+        "the kinds of regularisers compared by Goodfellow, Bengio, Courville, Deep learning, 2016, "
+        "chapter 7",
+        "mnist",
+        tuple(arms),
+        metric=Metric("test_accuracy", higher_is_better=True, is_fraction=True),
+        plots=(),
+        measure=generalize,
+        group="regularizers",
+    )
+
+
+STUDIES = tuple(_study(network, size) for network in NETWORKS for size in SIZES)
