@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Values = NDArray[np.float64]
+PairedValues = NDArray[np.float64]
 
 SIMULATIONS = 4000
 """The simulated samples of a critical value."""
 
 
-class Interval(NamedTuple):
+class SimultaneousInterval(NamedTuple):
     """A mean difference and the ends of its simultaneous interval."""
 
     difference: float
@@ -34,7 +34,7 @@ class RankInterval(NamedTuple):
     worst: int
 
 
-def studentized(samples: Values) -> tuple[Values, Values]:
+def studentized(samples: PairedValues) -> tuple[PairedValues, PairedValues]:
     """Return the mean differences of all pairs of arms and their standard errors, (..., K, K), of
     samples (..., n, K)."""
     n = samples.shape[-2]
@@ -48,7 +48,7 @@ def studentized(samples: Values) -> tuple[Values, Values]:
 
 
 def critical_value(
-    values: Values, pairs: NDArray[np.bool_], confidence: float = 0.95, seed: int = 0
+    values: PairedValues, pairs: NDArray[np.bool_], confidence: float = 0.95, seed: int = 0
 ) -> float:
     """Return the quantile of the largest |t| over some pairs, (K, K), of values (n, K)."""
     n = len(values)
@@ -64,7 +64,9 @@ def critical_value(
     return float(np.quantile(np.concatenate(largest), confidence))
 
 
-def against(values: Values, control: int, confidence: float = 0.95) -> list[Interval]:
+def against(
+    values: PairedValues, control: int, confidence: float = 0.95
+) -> list[SimultaneousInterval]:
     """Return the simultaneous interval of the difference of each arm to one arm, of values (n, K).
 
     That of the arm itself is (0, 0, 0).
@@ -75,12 +77,12 @@ def against(values: Values, control: int, confidence: float = 0.95) -> list[Inte
     differences, errors = studentized(values)
     reach = critical_value(values, pairs, confidence) * errors[:, control]
     return [
-        Interval(float(each), float(each - width), float(each + width))
+        SimultaneousInterval(float(each), float(each - width), float(each + width))
         for each, width in zip(differences[:, control], reach, strict=True)
     ]
 
 
-def rank_intervals(values: Values, confidence: float = 0.95) -> list[RankInterval]:
+def rank_intervals(values: PairedValues, confidence: float = 0.95) -> list[RankInterval]:
     """Return the simultaneous interval of each arm's rank, of values (n, K), the largest first.
 
     An arm ranks behind those that are better by their simultaneous interval over all pairs, and
@@ -97,7 +99,7 @@ def rank_intervals(values: Values, confidence: float = 0.95) -> list[RankInterva
     ]
 
 
-def paired(runs: Sequence[dict[int, float]]) -> tuple[list[int], Values]:
+def paired(runs: Sequence[dict[int, float]]) -> tuple[list[int], PairedValues]:
     """Return the seeds that all arms have, and their values (n, K), of one mapping per arm."""
     seeds = sorted(set.intersection(*(set(each) for each in runs))) if runs else []
     return seeds, np.array([[each[seed] for each in runs] for seed in seeds], np.float64)

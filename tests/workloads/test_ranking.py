@@ -13,7 +13,7 @@ TRUTH = np.array([0.0, 0.0, 0.5, 0.5, 1.0])
 SPREADS = np.array([1.0, 0.5, 1.0, 2.0, 1.0])
 
 
-def draw(generator: np.random.Generator, seeds: int = 20) -> ranking.Values:
+def draw(generator: np.random.Generator, seeds: int = 20) -> ranking.PairedValues:
     """Draw values of arms that share a large effect of the seed."""
     noise = generator.standard_normal((seeds, len(TRUTH)))
     return TRUTH + 5 * generator.standard_normal((seeds, 1)) + SPREADS * noise

@@ -29,7 +29,7 @@ class Treatment(NamedTuple):
     options: Mapping[str, Any] = {}
 
 
-class Network(NamedTuple):
+class Architecture(NamedTuple):
     """A network by its name and its layers, and the number of groups of its group norms."""
 
     title: str
@@ -51,12 +51,12 @@ class Network(NamedTuple):
 
 
 NETWORKS = {
-    "mlp": Network("An MLP of 784-196-49-10", mlp, groups=7),
-    "lenet5": Network("LeNet-5 with ReLU", lenet5, groups=2),
+    "mlp": Architecture("An MLP of 784-196-49-10", mlp, groups=7),
+    "lenet5": Architecture("LeNet-5 with ReLU", lenet5, groups=2),
 }
 
 
-class Size(NamedTuple):
+class TrainingSize(NamedTuple):
     """A size of the training set, None for all of it, and the epochs of each tier."""
 
     samples: int | None
@@ -64,7 +64,11 @@ class Size(NamedTuple):
     full: int
 
 
-SIZES = {"600": Size(600, 5, 30), "6000": Size(6000, 2, 15), "all": Size(None, 1, 10)}
+SIZES = {
+    "600": TrainingSize(600, 5, 30),
+    "6000": TrainingSize(6000, 2, 15),
+    "all": TrainingSize(None, 1, 10),
+}
 
 
 def _study(network: str, size: str) -> Study:
