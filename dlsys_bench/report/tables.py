@@ -136,6 +136,14 @@ VERDICT_COLUMNS: Columns[Verdict] = {
 }
 
 
+def _obstacle(power: Power) -> str:
+    """Return the reason why a gate has no power, "" if it has."""
+    if power.healthy:
+        return ""
+    equal = power.std == 0.0
+    return f"no power: {'equal' if equal else 'too few'} reference runs"
+
+
 def verdict_table(verdicts: Sequence[Verdict], title: str = "Verdicts") -> Table:
     """Return a table with one row per verdict.
 
@@ -162,9 +170,7 @@ POWER_COLUMNS: Columns[Power] = {
     ">fixed": lambda power: NONE if power.fixed_seeds is None else str(power.fixed_seeds),
     ">s per run": lambda power: _number(power.seconds, ".1f"),
     ">min per gate": lambda power: _number(power.minutes, ".2f"),
-    "": lambda power: (
-        power.unjudged or ("" if power.healthy else "no power: too few reference runs")
-    ),
+    "": lambda power: power.unjudged or _obstacle(power),
 }
 
 

@@ -18,7 +18,7 @@ from dlsys_bench.errors import UserError, type_of
 from dlsys_bench.provenance import commit_of, provenance
 from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.module_files import is_installed
-from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.result import LARGEST_FIGURE, Result
 from dlsys_bench.studies.base import Metric
 from dlsys_bench.text import one_line
 
@@ -73,15 +73,16 @@ def runs_named(runs: Sequence[Result], target: str) -> list[Result]:
 def train_once(train: Train, seed: int, name: str | None = None) -> Result:
     """Call `train(seed)` once, which returns a number or numbers by name, and return its result.
 
-    A run with a non-finite number has diverged. Raises UserError if anything else is returned;
-    errors of the training itself pass through.
+    A run with a non-finite number, or one beyond LARGEST_FIGURE, has diverged. Raises UserError if
+    anything else is returned; errors of the training itself pass through.
     """
     started = time.perf_counter()
     returned = train(seed)
     seconds = time.perf_counter() - started
     name = name or name_of(train)
     figures = _figures(returned, name)
-    lost = [key for key, value in figures.items() if not math.isfinite(value)]
+    # A comparison with nan is false.
+    lost = [key for key, value in figures.items() if not abs(value) <= LARGEST_FIGURE]
     return Result(
         key=Key(name, engine=CALLABLE, seed=seed),
         convention="",

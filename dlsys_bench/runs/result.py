@@ -180,5 +180,11 @@ RUN = Struct(
 )
 """The fields of a run in a file: those of its key, and those of the result."""
 
-RUN_OF_CALLABLE = Struct({"figures": Object(Real())}, optional=frozenset({"figures"}))
+LARGEST_FIGURE = 1e150
+"""The largest figure of a user's own training. The square of a larger one is no float, so that it
+has no standard deviation: a run with one has diverged."""
+
+RUN_OF_CALLABLE = Struct(
+    {"figures": Object(Real(-LARGEST_FIGURE, LARGEST_FIGURE))}, optional=frozenset({"figures"})
+)
 """The figures of a user's own training, which are all numbers."""

@@ -71,7 +71,7 @@ def _repeated(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Log
 def _one_each(a: Sequence[float], b: Sequence[float], spread: float) -> LogEstimate:
     """Return the difference of two sessions, which have this standard deviation."""
     within = [_of_session(rounds) for rounds in (a, b)]
-    variance = sum(one.variance for one in within) + 2 * spread**2
+    variance = sum(one.variance for one in within) + 2 * min(spread, LARGEST) ** 2
     # Welch and Satterthwaite; the assumed part of the variance has no uncertainty.
     unsure = sum(one.variance**2 / one.freedom for one in within)
     freedom = variance**2 / unsure if 0 < unsure < inf else CERTAIN

@@ -43,6 +43,9 @@ SHARE = 2 / 3
 """The largest fraction of the remaining level that one look may spend. The same fraction of beta is
 for PASS, the rest for ending undecided."""
 
+LEAST_SHIFT = 1e-6
+"""The smallest shift that is computed, in standard deviations."""
+
 MAX_DETECTING_SEEDS = 200
 """The maximum number of seeds of a design that `Design.detecting` or `fixed_seeds` looks for."""
 
@@ -173,7 +176,7 @@ class Design:
     @property
     def smallest_shift(self) -> float:
         """The minimum detectable effect: the smallest shift, in standard deviations, that fails
-        with probability 1 - beta; infinite if none does."""
+        with probability 1 - beta; infinite if none does, and 0 if even no shift does."""
         return _smallest_shift(self)
 
     def fixed_seeds(self, shift: float) -> int | None:
@@ -203,4 +206,6 @@ def _smallest_shift(design: Design) -> float:
     while high - low > 0.01 * high:
         middle = (low + high) / 2
         low, high = (low, middle) if design.detects(middle) else (middle, high)
+        if high < LEAST_SHIFT:
+            return 0.0
     return high

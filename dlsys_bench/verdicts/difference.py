@@ -130,7 +130,9 @@ def _welch(x: NDArray[np.float64], y: NDArray[np.float64]) -> Difference:
     """Test with a variance of each side."""
     (v, w), (n, m) = (x.var(ddof=1), y.var(ddof=1)), (len(x), len(y))
     error = math.sqrt(v / n + w / m)
-    df = error**4 / ((v / n) ** 2 / (n - 1) + (w / m) ** 2 / (m - 1)) if error else 0.0
+    # The share of x in the variance: the fourth power of the error may be no float.
+    share = v / n / (v / n + w / m) if error else 0.0
+    df = 1 / (share**2 / (n - 1) + (1 - share) ** 2 / (m - 1)) if error else 0.0
     return _students(float(x.mean() - y.mean()), error, df, f"Welch, {n} and {m} runs")
 
 

@@ -166,6 +166,12 @@ def _figure(value: float | None) -> float:
 
 
 def write_evidence(path: Path, arms: Iterable[ArmEvidence]) -> None:
-    """Replace a file of evidence. Raises UserError if it cannot be written."""
+    """Replace a file of evidence. Raises UserError if it could not be written, or not be read."""
     head = dumps({"schema": SCHEMA, "provenance": provenance()}, separators=(",", ":"))
-    write_lines(path, [f"{head}\n", *(arm.line() for arm in arms)])
+    lines = [arm.line() for arm in arms]
+    try:
+        for line in lines:
+            _arm(loads(line))
+    except ValueError as error:
+        raise UserError(f"{path} is unchanged: {error}") from None
+    write_lines(path, [f"{head}\n", *lines])

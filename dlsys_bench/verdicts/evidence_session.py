@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.provenance import commit_of
+from dlsys_bench.runs.fields import FieldError, Name
 from dlsys_bench.runs.store.text import check_text_writable
 from dlsys_bench.verdicts.evidence import EvidenceVerdict, JudgedArm, accumulate
 from dlsys_bench.verdicts.evidence_file import next_run_number, read_evidence
@@ -56,7 +57,10 @@ class EvidenceSession:
                 "evidence counts commits, and this folder is in no git repository that has one: "
                 "name it with --commit (in pytest, --dlsys-commit)"
             )
-        return found
+        try:
+            return Name().read(found, "--commit")
+        except FieldError as error:
+            raise UserError(str(error)) from None
 
 
 def lines_of(evidence: Sequence[EvidenceVerdict]) -> list[str]:

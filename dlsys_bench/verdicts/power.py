@@ -17,6 +17,9 @@ from dlsys_bench.verdicts.sequential import SequentialGate
 from dlsys_bench.verdicts.simulation import OperatingCharacteristics
 from dlsys_bench.verdicts.training_gate import find_metric, gate_for_training
 
+CERTAIN_SHIFT = 1e6
+"""A shift, in standard deviations, that no reference run reaches."""
+
 
 @dataclass(frozen=True)
 class Power:
@@ -118,7 +121,8 @@ def _power(
     found = replace(found, mean=band.mean, std=band.std)
     if unjudged or sequential.obstacle:
         return found
-    shift = sequential.shift / sequential.scale
+    # Of reference runs that are all equal, every shift is as good as infinite.
+    shift = sequential.shift / sequential.scale if sequential.scale else CERTAIN_SHIFT
     return replace(
         found,
         smallest_shift=sequential.shift,

@@ -20,6 +20,9 @@ from numpy.typing import ArrayLike, NDArray
 # it becomes infinite, would tie all others.
 ROUNDING = 1e-9
 
+SMALLEST = 1e-140
+"""The smallest median whose fraction separates values; smaller values have no digits to round."""
+
 
 class PValues(NamedTuple):
     """The one-sided p-values of new values as low as these, and as high."""
@@ -71,8 +74,10 @@ def untied(stored: int, new: int) -> NDArray[np.float64]:
 def doubled_ranks(values: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return twice the mean rank of each value, which is a whole number even for ties."""
     finite = np.abs(values[np.isfinite(values) & (values != 0)])
-    unit = ROUNDING * (float(np.median(finite)) if finite.size else 1.0)
-    _, place, counts = np.unique(np.round(values / unit), return_inverse=True, return_counts=True)
+    unit = ROUNDING * (max(float(np.median(finite)), SMALLEST) if finite.size else 1.0)
+    with np.errstate(over="ignore"):
+        steps = np.round(values / unit)
+    _, place, counts = np.unique(steps, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (2 * last - counts + 1)[place]
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from dlsys_bench.errors import count_of
 from dlsys_bench.verdicts.budget import SHIFT_SHARE
-from dlsys_bench.verdicts.design import Design
+from dlsys_bench.verdicts.design import LEAST_SHIFT, Design
 from dlsys_bench.verdicts.simulation import SIDES, SIMULATIONS
 
 MOST = 200
@@ -65,7 +65,7 @@ def effective_pairs(shift: float, design: Design) -> float:
     """
     alpha = SHIFT_SHARE * design.alpha / len(SIDES[design.side])
     quantiles = float(stats.norm.isf(alpha) + stats.norm.isf(design.beta))
-    return quantiles**2 / (shift**2 * 3 / pi)
+    return quantiles**2 / (max(shift, LEAST_SHIFT) ** 2 * 3 / pi)
 
 
 def _other(given: int, pairs: float) -> int:

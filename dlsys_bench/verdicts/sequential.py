@@ -117,6 +117,11 @@ class SequentialGate:
                     f"{runs} and at most {seeds} are too few for {decision}: "
                     "store more reference runs or allow more seeds"
                 )
+        if self.shift == 0 and self.scale:
+            return (
+                f"a beta of {self.beta:g} asks for no power: "
+                "name a smallest shift or a smaller beta"
+            )
         if self.shift == 0:
             return (
                 f"the reference runs in {self.source} are all equal, so that no shift can be "

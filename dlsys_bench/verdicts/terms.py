@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dlsys_bench.errors import UserError
+from dlsys_bench.runs.fields import LARGEST
 from dlsys_bench.runs.run import FIRST_SEED
 from dlsys_bench.studies.base import Metric
 from dlsys_bench.verdicts.budget import ALPHA
@@ -23,7 +25,7 @@ class Terms:
 
     New runs have the seeds from `first_seed` on. `jobs` runs are trained at a time if the engine
     allows it; a user's own training is run one at a time. `side` is one of those of a Design, or
-    WORSE, until `for_metric` resolves it.
+    WORSE, until `for_metric` resolves it. Raises UserError if a store cannot hold the seeds.
     """
 
     alpha: float = ALPHA
@@ -33,6 +35,11 @@ class Terms:
     side: str = WORSE
     first_seed: int = FIRST_SEED
     jobs: int = 1
+
+    def __post_init__(self) -> None:
+        most = LARGEST - self.max_seeds
+        if self.first_seed > most:
+            raise UserError(f"the first seed is {self.first_seed}; it takes at most {most}")
 
     def for_metric(self, metric: Metric) -> Terms:
         """Return the terms with the side that is the worse one for a metric."""
