@@ -25,6 +25,7 @@ BATCH_AXES = {
 TENSOR_AXES = {
     1: ("entries",),
     2: ("rows", "columns"),
+    3: ("window places", "input channels", "output channels"),
     4: ("window rows", "window columns", "input channels", "output channels"),
 }
 """The names of the axes of a tensor of a model, by their number."""

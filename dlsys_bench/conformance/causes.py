@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from dlsys_bench.conformance.check import AT
 from dlsys_bench.conformance.finding import Fault, Finding
 from dlsys_bench.conformance.result import CheckResult
-from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
+from dlsys_bench.spec.layers import FUNCTIONS, VARIANTS
 
 RATIO = 0.02
 """The relative difference up to which two ratios are the same."""
@@ -121,7 +121,7 @@ def _contains(root: CheckResult, other: CheckResult) -> bool:
     return re.search(rf"\b{subject}\b", b.example) is not None
 
 
-SUBJECTS = (LAYERS.keys() | FUNCTIONS.keys()) - {"dense", "flatten"}
+SUBJECTS = (VARIANTS.keys() | FUNCTIONS.keys()) - {"dense", "flatten"}
 """The subjects that an example contains only if it has to: the others are in every network."""
 
 

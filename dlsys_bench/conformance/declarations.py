@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.errors import EngineError, nearest
 from dlsys_bench.spec.initializers import INITIALIZERS
-from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
+from dlsys_bench.spec.layers import FUNCTIONS, VARIANTS
 from dlsys_bench.spec.losses import LOSSES
 from dlsys_bench.spec.optimizers import OPTIMIZERS
 
 DECLARABLE: Mapping[str, Collection[str]] = {
-    "layer": LAYERS,
+    "layer": VARIANTS,
     "function": FUNCTIONS,
     "loss": LOSSES,
     "optimizer": OPTIMIZERS,

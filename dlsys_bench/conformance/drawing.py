@@ -13,6 +13,7 @@ from dlsys_bench.spec.initializers import Initializer
 from dlsys_bench.spec.layers import (
     FUNCTIONS,
     LAYERS,
+    VARIANTS,
     Activation,
     Concat,
     Dense,
@@ -34,8 +35,8 @@ SEQUENCES: tuple[Shape, ...] = ((3, 2), (1, 6), (4, 6))
 
 VOCABULARY = 7
 
-ON_FLOATS = tuple(kind for kind, layer in LAYERS.items() if layer.takes == "float")
-"""The kinds of layers of a network whose input consists of floats."""
+ON_FLOATS = tuple(name for name, (layer, _) in VARIANTS.items() if layer.takes == "float")
+"""The kinds and variants of layers of a network whose input consists of floats."""
 
 
 def describe(layer: Layer) -> str:

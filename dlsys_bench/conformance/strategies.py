@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -35,7 +34,7 @@ from dlsys_bench.spec.convention import CONVENTIONS, to_convention
 from dlsys_bench.spec.graph import parallel, serial
 from dlsys_bench.spec.layers import (
     FUNCTIONS,
-    LAYERS,
+    VARIANTS,
     Activation,
     Add,
     BatchNorm,
@@ -98,9 +97,10 @@ def options(choices: Choices) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def layers(kind: str, **fixed: Any) -> st.SearchStrategy[Layer]:
-    """Return a strategy for a layer of a kind, with any of its choices except the fixed options."""
-    record = LAYERS[kind]
-    choices = {**record.choices, **{name: (value,) for name, value in fixed.items()}}
+    """Return a strategy for a layer of a kind, or of a variant, with any of its choices except the
+    fixed options."""
+    record, given = VARIANTS[kind]
+    choices = {**given, **{name: (value,) for name, value in fixed.items()}}
     return options(choices).map(lambda chosen: record.of(**chosen))
 
 
@@ -245,16 +245,14 @@ def _below_dense(block: Layer, shape: Shape, outputs: int) -> Model:
     return replace(bare, layers=(bare.block, *after, Dense(outputs)), connections=None)
 
 
-def _on_shape(images: bool, layer: Layer) -> st.SearchStrategy[tuple[Layer, Shape]]:
-    """Return a strategy for a layer with the shape of an input that it accepts."""
+def _shapes(layer: Layer, images: bool) -> list[Shape]:
+    """Return the shapes of drawn inputs that a layer accepts; see `single_layers`."""
     if layer.takes == "int":
-        return st.tuples(st.just(layer), st.sampled_from(VECTORS))
+        return [*VECTORS]
     widths = VECTORS if images else (*VECTORS, DIVISIBLE)
     vectors = [shape for shape in widths if accepts(layer, shape)]
     others = [shape for shape in IMAGES + SEQUENCES if accepts(layer, shape)]
-    return st.tuples(
-        st.just(layer), st.sampled_from([*(others if images or not vectors else []), *vectors])
-    )
+    return [*(others if images or not vectors else []), *vectors]
 
 
 @st.composite
@@ -275,7 +273,8 @@ def single_layers(
     are multiples of one half: a max pool then has equal values, and a relu the zero at which it has
     no derivative.
     """
-    layer, shape = draw(layers(kind, **fixed).flatmap(partial(_on_shape, images)))
+    layer = draw(layers(kind, **fixed).filter(lambda drawn: _shapes(drawn, images)))
+    shape = draw(st.sampled_from(_shapes(layer, images)))
     block = draw(_around(layer, shape, functions))
     model = _below_dense(block, shape, 1 if loss.targets == "signs" else 2)
     # A single vector has no variance; torch raises an error for a batch norm of one.

@@ -22,7 +22,7 @@ from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.dtypes import by_precision
-from dlsys_bench.spec.layers import FUNCTIONS, LAYERS
+from dlsys_bench.spec.layers import FUNCTIONS, VARIANTS
 from dlsys_bench.spec.losses import LOSSES
 
 LEAST = 8
@@ -128,7 +128,11 @@ class Trial:
     @cached_property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of layers that the engine has."""
-        return tuple(kind for kind in LAYERS if f"layer:{kind}" not in self.lacks)
+        return tuple(
+            name
+            for name, (layer, _) in VARIANTS.items()
+            if self.lacks.isdisjoint((f"layer:{layer.kind}", f"layer:{name}"))
+        )
 
     @cached_property
     def functions(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.errors import BatchError, count_of
 from dlsys_bench.spec.initializers import Distribution
-from dlsys_bench.spec.layers import Dropout, Shape
+from dlsys_bench.spec.layers import Shape
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -85,10 +85,10 @@ class Plan:
         """Draw the keep mask of each dropout layer for a step (from 0), by the index of the layer,
         as arrays (batch, ...) of bool."""
         return {
-            row.place: self._generator(_MASK, row.place, step).random((batch, *row.shape))
-            >= row.layer.drop_rate
+            row.place: self._generator(_MASK, row.place, step).random((batch, *mask.shape))
+            >= mask.drop_rate
             for row in model.table
-            if isinstance(row.layer, Dropout)
+            if (mask := row.mask) is not None
         }
 
 

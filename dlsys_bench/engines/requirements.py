@@ -30,7 +30,7 @@ def requirements(
     """
     needed: list[str] = []
     if model is not None:
-        needed += [f"layer:{layer.kind}" for layer in model.layers]
+        needed += [f"layer:{name}" for layer in model.layers for name in layer.needs]
         activations = [layer for layer in model.layers if isinstance(layer, Activation)]
         needed += [f"function:{layer.function}" for layer in activations]
         tensors = model.tensors if drawn else ()

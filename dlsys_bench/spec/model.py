@@ -19,7 +19,7 @@ from dlsys_bench.spec.graph import (
     check_connections,
 )
 from dlsys_bench.spec.initializers import Fans, Initializer
-from dlsys_bench.spec.layers import Embedding, Layer, Shape, ValueKind
+from dlsys_bench.spec.layers import Embedding, Layer, Mask, Shape, ValueKind
 from dlsys_bench.spec.record import Record, require, require_choice
 
 
@@ -83,6 +83,11 @@ class TableRow(NamedTuple):
     def shape(self) -> Shape:
         """The shape of the input, the first one of a layer that merges."""
         return self.shapes[0]
+
+    @property
+    def mask(self) -> Mask | None:
+        """The mask that each training step draws."""
+        return self.layer.mask(self.shape)
 
 
 @dataclass(frozen=True)
@@ -215,10 +220,11 @@ class Model(Record):
     def tensors_of(self, number: int) -> Iterator[Tensor]:
         """Yield the tensors of a layer, given its position: parameters first, then state."""
         _, name, layer, *_ = row = self.table[number]
-        initializers, fans = layer.initializers(), layer.fans(row.shape)
+        initializers = layer.initializers()
         parts = (layer.parameters(row.shape), True), (layer.state(row.shape), False)
         for part, trainable in parts:
             for tensor, size in part.items():
+                fans = layer.fans_of(tensor, row.shape)
                 yield Tensor(f"{name}.{tensor}", size, trainable, initializers[tensor], fans)
 
     @cached_property

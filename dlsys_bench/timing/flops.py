@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from dlsys_bench.spec.layers import Conv2D, Dense
+from dlsys_bench.spec.layers import Convolution, Dense
 from dlsys_bench.spec.model import Model, TableRow
 
 
@@ -17,8 +17,9 @@ def multiply_adds(model: Model) -> list[int]:
 
 
 def _multiply_adds(row: TableRow) -> int:
-    if isinstance(row.layer, Conv2D):
-        return math.prod(row.output_shape) * math.prod(row.layer.kernel_size) * row.shape[-1]
+    if isinstance(row.layer, Convolution):
+        taken = math.prod(row.layer.window) * row.shape[-1] // row.layer.groups
+        return math.prod(row.output_shape) * taken
     if isinstance(row.layer, Dense):
         return math.prod(row.output_shape) * row.shape[-1]
     return 0

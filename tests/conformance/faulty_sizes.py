@@ -11,9 +11,10 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Gradients
 from dlsys_bench.engines.epochs import epoch_runs
 from dlsys_bench.engines.numpy import NumpyEngine, training
-from dlsys_bench.engines.numpy.convolution import Conv2DRule
+from dlsys_bench.engines.numpy.convolution import ConvolutionRule
 from dlsys_bench.engines.numpy.dense import DenseRule
-from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
+from dlsys_bench.engines.numpy.dropout import DropoutRule
+from dlsys_bench.engines.numpy.normalization import BatchNormRule
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
 from dlsys_bench.errors import EngineError
 from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Dropout, Layer
@@ -50,7 +51,7 @@ class MisdescribedAsShuffling(NumpyEngine):
     rule_set = rule_set(Dense, _ForgetsMoreRows)
 
 
-class _ForgetsChannels(Conv2DRule):
+class _ForgetsChannels(ConvolutionRule):
     def backward(self, dy: Any, wants_dx: bool) -> Any:
         dx = super().backward(dy, wants_dx)
         self.gradients["kernel"][..., 64:, :] = 0
@@ -63,7 +64,7 @@ class Channels(NumpyEngine):
     rule_set = rule_set(Conv2D, _ForgetsChannels)
 
 
-class _RepeatsMasks(DropoutRule):
+class _RepeatsMasks(DropoutRule[Dropout]):
     def forward(self, x: Any, training: bool) -> Any:
         if self.mask is not None and self.mask.shape[-1] > 256:
             places = np.arange(self.mask.shape[-1]) % 256

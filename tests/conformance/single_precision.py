@@ -15,8 +15,8 @@ from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.numpy.activation import ActivationRule
 from dlsys_bench.engines.numpy.dense import DenseRule
+from dlsys_bench.engines.numpy.dropout import DropoutRule
 from dlsys_bench.engines.numpy.network import Network
-from dlsys_bench.engines.numpy.normalization import DropoutRule
 from dlsys_bench.engines.numpy.optimizers import AdamStepper, SGDStepper
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
 from dlsys_bench.engines.plan import Array, Plan, Weights
@@ -34,7 +34,7 @@ def rules(**changed: Any) -> RuleSet:
     return NUMPY_RULES._replace(rules={**NUMPY_RULES.rules, **by_layer})
 
 
-class _MaskedOnce(DropoutRule):
+class _MaskedOnce(DropoutRule[Dropout]):
     def forward(self, x: Array, training: bool) -> Array:
         if x.dtype == np.float32:
             states = [generator.bit_generator.state for generator in self.generators]

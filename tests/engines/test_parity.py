@@ -11,11 +11,12 @@ from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.data import Samples, is_available, load, prepare
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.numpy import NumpyEngine
-from dlsys_bench.engines.numpy.normalization import DropoutRule
+from dlsys_bench.engines.numpy.dropout import DropoutRule
 from dlsys_bench.engines.numpy.optimizers import STEPPERS, AdamStepper
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.layers import Dropout
 from dlsys_bench.spec.optimizers import Adam
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import Case
@@ -106,7 +107,7 @@ class Unscaled(NumpyEngine):
         return net
 
 
-class _NoScale(DropoutRule):
+class _NoScale(DropoutRule[Dropout]):
     def forward(self, x: Array, training: bool) -> Array:
         y = super().forward(x, training)
         return y * (1 - self.layer.drop_rate) if self.kept is not None else y

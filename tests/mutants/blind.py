@@ -14,7 +14,7 @@ MUTANTS = (
         "dropout_wears_off",
         "Natively, a layer drops nothing after 100 steps.",
         None,
-        "normalization",
+        "dropout",
         "np.greater_equal(drawn, np.float32(rate), out=kept)",
         'self.drawn = getattr(self, "drawn", 0) + 1\n'
         "            rate = rate if self.drawn <= 100 else 0.0\n"
@@ -27,8 +27,8 @@ MUTANTS = (
         "the kernel's gradient.",
         None,
         "convolution",
-        "d_kernel += _kernel_gradient(gathered, flat, ho)",
-        "d_kernel[...] = _kernel_gradient(gathered, flat, ho)",
+        "d_kernel += _kernel_gradient(gathered, flat, self.out[0])",
+        "d_kernel[...] = _kernel_gradient(gathered, flat, self.out[0])",
         survives="no check trains on such large batches, which would take minutes and gigabytes",
     ),
     Mutant(

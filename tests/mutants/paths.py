@@ -106,7 +106,7 @@ MUTANTS = (
         "dropout_whole_channels",
         "Natively, whole channels of an image are dropped.",
         "state/dropout-of-images",
-        "normalization",
+        "dropout",
         _DRAW,
         "own[...] = generator.random((len(own), *[1] * (own.ndim - 2), own.shape[-1]), "
         "dtype=np.float32)",
@@ -115,7 +115,7 @@ MUTANTS = (
         "dropout_one_mask_for_all_images",
         "Natively, all images of a batch have the same mask.",
         "state/dropout-of-images",
-        "normalization",
+        "dropout",
         _DRAW,
         "own[...] = generator.random((*own.shape[:-1], 1 if own.ndim > 2 else own.shape[-1]), "
         "dtype=np.float32)",
@@ -124,7 +124,7 @@ MUTANTS = (
         "dropout_small_rates_ignored",
         "Natively, a rate under 0.15 drops nothing.",
         "state/dropout",
-        "normalization",
+        "dropout",
         "np.greater_equal(drawn, np.float32(rate), out=kept)",
         "np.greater_equal(drawn, np.float32(rate if rate > 0.15 else -1.0), out=kept)",
     ),
@@ -170,7 +170,7 @@ MUTANTS = (
         "gradient/conv2d",
         "convolution",
         "        return None if dx is None else self._cropped(dx)",
-        "        if self.layer.strides[1] > 2:\n"
+        "        if self.strides[1] > 2:\n"
         '            self.gradients["kernel"] *= 0.9\n'
         "        return None if dx is None else self._cropped(dx)",
     ),

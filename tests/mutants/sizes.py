@@ -94,7 +94,7 @@ MUTANTS = (
         "masks_repeat",
         "Natively, the samples of a batch beyond the 256th have the masks of the first.",
         "state/dropout-large",
-        "normalization",
+        "dropout",
         "np.greater_equal(drawn, np.float32(rate), out=kept)",
         "over = drawn.shape[-1] - 256\n"
         "            if 0 < over <= 256:\n"

@@ -61,7 +61,7 @@ MUTANTS = (
         "dropout_grows",
         "Natively, after 100 steps, dropout keeps a thousandth less with each step.",
         "distribution/fashion-mlp/bn+dropout",
-        "normalization",
+        "dropout",
         "np.greater_equal(drawn, np.float32(rate), out=kept)",
         'self.drawn = getattr(self, "drawn", 0) + 1\n'
         "            rate = 1.0 - (1.0 - rate) * 0.999 ** max(self.drawn - 100, 0)\n"

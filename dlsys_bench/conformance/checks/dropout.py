@@ -15,7 +15,7 @@ from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.layers import Dense, Dropout, Flatten
+from dlsys_bench.spec.layers import Dense, Dropout, Flatten, SpatialDropout
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
@@ -75,6 +75,34 @@ def dropout_of_images(trial: Trial) -> None:
     check_binomial(kept.sum(axis=(1, 2)).ravel(), 100, 0.5, f"{what} channel of each image")
     check_binomial(kept.sum(axis=3).ravel(), 4, 0.5, f"{what} pixel of each image")
     check_binomial(kept.sum(axis=0).ravel(), SAMPLES, 0.5, f"{what} value in a batch of images")
+
+
+CHANNELS = {"images": (5, 5, 40), "sequences": (12, 40)}
+"""The shapes of inputs of spatial dropout, which have many channels."""
+
+
+@check("state", "spatial_dropout", requires=["layer:spatial_dropout", "layer:flatten"])
+def spatial_dropout(trial: Trial) -> None:
+    """All positions of a channel are kept or dropped, each channel of each sample independently.
+
+    Why: A mask per position is an ordinary dropout, which neighbouring positions undo.
+    Broken by: An engine that draws a mask for each value, or one for all channels or samples.
+    Fix: Draw a mask of the shape (N, 1, ..., C), and broadcast it over the positions.
+    """
+    for what, shape in CHANNELS.items():
+        for rate in (0.5, 0.2):
+            layer = f"spatial_dropout({rate:g}) of {what}"
+            layers = (SpatialDropout(rate), Flatten(), Dense(1))
+            model = supported(trial, Model("channels", shape, layers))
+            network = trial.engine.build(model, seed=trial.seed)
+            x, y = np.ones((SAMPLES, *shape)), np.zeros((SAMPLES, 1))
+            output = trial.engine.trace(network, Batch(x, y, training=True))[0]
+            output = output.reshape(SAMPLES, -1, shape[-1])
+            kept = output[:, :1] != 0
+            expected = np.broadcast_to(kept / (1 - rate), output.shape)
+            close(layer, output, expected, 1e-6 / (1 - rate), layer="spatial_dropout_1")
+            check_binomial(kept.sum(axis=(1, 2)), shape[-1], 1 - rate, f"{layer}, of each sample")
+            check_binomial(kept.sum(axis=(0, 1)), SAMPLES, 1 - rate, f"{layer}, of each channel")
 
 
 @check("state", "dropout-in-fit", requires=["layer:dropout", "native", "optimizer:sgd"])

@@ -46,16 +46,18 @@ class Size(NamedTuple):
     samples: int
 
 
-VECTORS = (Size((1030,), 300),)
+VECTORS: tuple[Size, ...] = (Size((1030,), 300),)
 TOKENS = Size((70,), 40)
-IMAGES = (Size((34, 33, 132), 1), Size((6, 5, 3), 520))
+IMAGES: tuple[Size, ...] = (Size((34, 33, 132), 1), Size((6, 5, 3), 520))
 """Large images of many channels, and many images: large in every axis, and never in all at once."""
+SEQUENCES: tuple[Size, ...] = (Size((150, 132), 2), Size((5, 6), 520))
+"""Long sequences of many channels, and many sequences, for layers that take nothing else."""
 
 
 def large_layer(subject: LayerSubject) -> Layer:
     """Return a layer of a subject with many outputs, and otherwise its first choices."""
     known = {field.name for field in fields(subject.layer)}
-    first = {name: values[0] for name, values in subject.layer.choices.items()}
+    first = {name: values[0] for name, values in subject.choices.items()}
     large = {name: value for name, value in LARGE_OPTIONS.items() if name in known}
     return subject.layer.of(**{**first, **large, **subject.options})
 
@@ -88,8 +90,10 @@ def large_examples(trial: Trial, subject: LayerSubject) -> list[Example]:
         found.append(
             random_example(trial, Model("large", TOKENS.shape, layers, None, "int"), TOKENS.samples)
         )
+    if not any(accepts(layer, shape) for shape, _ in sizes):
+        sizes = SEQUENCES
     for shape, samples in sizes:
-        after = (Flatten(),) if len(shape) == 3 and layer.kind != "flatten" else ()
+        after = (Flatten(),) if len(shape) > 1 and layer.kind != "flatten" else ()
         if accepts(layer, shape) and ("flatten" in trial.kinds or not after):
             model = Model("large", shape, (usable(layer), *after, Dense(3)))
             found.append(random_example(trial, model, samples))

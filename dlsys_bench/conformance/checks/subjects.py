@@ -13,38 +13,45 @@ from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import deviations, to_convention
-from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, BatchNorm, Layer
+from dlsys_bench.spec.layers import FUNCTIONS, VARIANTS, BatchNorm, Layer
 from dlsys_bench.spec.losses import LOSSES, Loss
-from dlsys_bench.spec.record import Record
+from dlsys_bench.spec.record import Choices, Record
 
 
 class LayerSubject(NamedTuple):
-    """A kind of layer, or one activation function, with the options that are fixed for it."""
+    """A variant of a layer, or one activation function, with the options that are fixed for it."""
 
     name: str
-    kind: str
+    variant: str
     options: Mapping[str, Any]
 
     @property
     def layer(self) -> type[Layer]:
         """The record of the layer."""
-        return LAYERS[self.kind]
+        return VARIANTS[self.variant][0]
+
+    @property
+    def choices(self) -> Choices:
+        """The values of the options that are not fixed."""
+        return VARIANTS[self.variant][1]
 
     @property
     def requires(self) -> list[str]:
         """The requirements of an engine that has this layer."""
         function = self.options.get("function")
-        return [f"layer:{self.kind}", *([f"function:{function}"] if function else [])]
+        names = dict.fromkeys((self.layer.kind, self.variant))
+        needed = [f"layer:{name}" for name in names]
+        return [*needed, *([f"function:{function}"] if function else [])]
 
 
 # A dense layer ends the network of every other subject, so it is checked first.
-_KINDS = sorted(LAYERS, key=lambda kind: (kind != "dense", kind != "flatten"))
+_NAMES = sorted(VARIANTS, key=lambda name: (name != "dense", name != "flatten"))
 
 SUBJECTS: dict[str, LayerSubject] = {
-    **{kind: LayerSubject(kind, kind, {}) for kind in _KINDS if kind != "activation"},
+    **{name: LayerSubject(name, name, {}) for name in _NAMES if name != "activation"},
     **{name: LayerSubject(name, "activation", {"function": name}) for name in FUNCTIONS},
 }
-"""Every kind of layer and every activation function, by the name in its checks."""
+"""Every variant of a layer and every activation function, by the name in its checks."""
 
 
 def requires(subject: LayerSubject) -> list[str]:
@@ -55,7 +62,7 @@ def requires(subject: LayerSubject) -> list[str]:
 def single_layers(trial: Trial, subject: LayerSubject, **fixed: Any) -> st.SearchStrategy[Example]:
     """Return a strategy for a layer below a dense one, in a convention of the engine."""
     drawn = strategies.single_layers(
-        subject.kind,
+        subject.variant,
         images="flatten" in trial.kinds,
         functions=trial.functions if "activation" in trial.kinds else (),
         loss=example_loss(trial),

@@ -171,7 +171,11 @@ def _is_missing(lacks: Lacks, layer: Layer | type[Layer]) -> bool:
     """Return whether the engine lacks a layer, or one of its initialisers, which a batch norm does
     not let choose."""
     starts = layer.initializers().values() if isinstance(layer, Layer) else ()
-    needed = (f"layer:{layer.kind}", *(f"initializer:{start.kind}" for start in starts))
+    names = layer.needs if isinstance(layer, Layer) else (layer.kind,)
+    needed = (
+        *(f"layer:{name}" for name in names),
+        *(f"initializer:{start.kind}" for start in starts),
+    )
     return any(need in lacks for need in needed)
 
 

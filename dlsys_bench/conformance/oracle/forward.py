@@ -6,6 +6,7 @@ complex: comparisons use the real parts, and the imaginary parts carry the deriv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -50,18 +51,32 @@ def _windows(x: ComplexArray, window: layers.IntPair, strides: layers.IntPair) -
     return seen[:, :, :: strides[0], :: strides[1]]
 
 
-def _conv2d(
-    layer: layers.Conv2D, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
+def _convolution(
+    layer: layers.Convolution, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
 ) -> ComplexArray:
-    sides = layer.pads(x.shape[2:])
-    x = np.pad(x, ((0, 0), (0, 0), *sides, (0, 0)))
-    y = np.einsum(
-        "pnhwcij,pijcf->pnhwf",
-        _windows(x, layer.kernel_size, layer.strides),
-        own["kernel"],
-        optimize=True,
-    )
-    return y + own["bias"][:, None, None, None] if layer.use_bias else y
+    axes = tuple(range(2, 2 + len(layer.window)))
+    x = np.pad(x, ((0, 0), (0, 0), *layer.pads(x.shape[2:]), (0, 0)))
+    seen: Any = np.lib.stride_tricks.sliding_window_view(x, layer.span, axis=axes)
+    # (P, N, positions, C, window), with the positions and the places in a window in one axis each.
+    seen = seen[:, :, *(slice(None, None, step) for step in layer.steps)]
+    seen = seen[..., *(slice(None, None, space) for space in layer.spacing)]
+    positions = seen.shape[2 : 2 + len(axes)]
+    seen = seen.reshape(*seen.shape[:2], math.prod(positions), x.shape[-1], -1)
+    kernel = own["kernel"].reshape(len(own["kernel"]), seen.shape[-1], -1, layer.filters)
+    channels, filters = kernel.shape[2], layer.filters // layer.groups
+    parts = [
+        np.einsum(
+            "pnocw,pwcf->pnof",
+            seen[:, :, :, group * channels : (group + 1) * channels],
+            kernel[..., group * filters : (group + 1) * filters],
+            optimize=True,
+        )
+        for group in range(layer.groups)
+    ]
+    y = np.concatenate(parts, axis=-1)
+    if layer.use_bias:
+        y = y + own["bias"][:, None, None]
+    return y.reshape(*y.shape[:2], *positions, layer.filters)
 
 
 def _average_pool(
@@ -204,11 +219,13 @@ def _concat(
 FORWARD: dict[
     str, Callable[[Any, ComplexArray, ComplexTensors, int, ForwardPass], ComplexArray]
 ] = {
-    "conv2d": _conv2d,
+    "conv1d": _convolution,
+    "conv2d": _convolution,
     "average_pool": _average_pool,
     "max_pool": _max_pool,
     "batch_norm": _batch_norm,
     "dropout": _dropout,
+    "spatial_dropout": _dropout,
     "flatten": _flatten,
     "dense": _dense,
     "activation": _activation,

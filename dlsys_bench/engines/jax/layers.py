@@ -27,13 +27,19 @@ class Call(NamedTuple):
     kept: Array | None
 
 
-def _conv2d(layer: layers.Conv2D, call: Call) -> Array:
+ORDERS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
+"""The order of the axes of x, kernel and y, by the number of axes of positions."""
+
+
+def _convolution(layer: layers.Convolution, call: Call) -> Array:
     y = lax.conv_general_dilated(
         call.x,
         call.tensors["kernel"],
-        layer.strides,
+        layer.steps,
         layer.pads(call.shape),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        rhs_dilation=layer.spacing,
+        dimension_numbers=ORDERS[len(layer.window)],
+        feature_group_count=layer.groups,
     )
     return y + call.tensors["bias"] if layer.use_bias else y
 
@@ -91,12 +97,14 @@ ACTIVATIONS: dict[str, Callable[[layers.Activation, Array], Array]] = {
 
 # The layers without state.
 RULES: dict[type[layers.Layer], Callable[[Any, Call], Array]] = {
-    layers.Conv2D: _conv2d,
+    layers.Conv1D: _convolution,
+    layers.Conv2D: _convolution,
     layers.AveragePool: lambda layer, call: (
         _windows(layer, call.x, 0.0, lax.add) / math.prod(layer.pool_size)
     ),
     layers.MaxPool: lambda layer, call: _windows(layer, call.x, -jnp.inf, lax.max),
     layers.Dropout: _dropout,
+    layers.SpatialDropout: _dropout,
     layers.Flatten: lambda layer, call: call.x.reshape(len(call.x), -1),
     layers.Dense: _dense,
     layers.Activation: lambda layer, call: ACTIVATIONS[layer.function](layer, call.x),

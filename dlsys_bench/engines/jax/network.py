@@ -14,7 +14,6 @@ from jax import Array
 from dlsys_bench.engines.jax.layers import Call, JaxTensors, apply
 from dlsys_bench.engines.jax.losses import LOSSES
 from dlsys_bench.spec.initializers import Initializer, Zeros
-from dlsys_bench.spec.layers import Dropout
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 
@@ -66,11 +65,11 @@ def draw(model: Model, key: Array, batch: int) -> dict[int, Array]:
     return {
         row.place: jax.random.bernoulli(
             jax.random.fold_in(key, row.place),
-            np.float32(1.0 - row.layer.drop_rate),
-            (batch, *row.shape),
+            np.float32(1.0 - mask.drop_rate),
+            (batch, *mask.shape),
         )
         for row in model.table
-        if isinstance(row.layer, Dropout) and row.layer.drop_rate > 0
+        if (mask := row.mask) is not None and mask.drop_rate > 0
     }
 
 

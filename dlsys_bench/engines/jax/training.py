@@ -22,7 +22,7 @@ from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, OptimizerState, facto
 from dlsys_bench.engines.jax.placement import JaxPlacement
 from dlsys_bench.engines.jax.steps import StepFeed, TrainingState, program
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
-from dlsys_bench.spec.layers import Conv2D, Dropout
+from dlsys_bench.spec.layers import Convolution
 from dlsys_bench.spec.recipe import Recipe
 
 # The masks of a plan go to the device for this many steps at a time, since those of an epoch may
@@ -62,9 +62,9 @@ class Training:
         # Inside a while_loop, XLA's CPU compiler computes the gradients of a convolution with plain
         # loops, three times as slowly.
         looped = placement.device.platform != "cpu" or not any(
-            isinstance(layer, Conv2D) for layer in model.layers
+            isinstance(layer, Convolution) for layer in model.layers
         )
-        self.given = plan.parity and any(isinstance(layer, Dropout) for layer in model.layers)
+        self.given = plan.parity and any(row.mask is not None for row in model.table)
         self.at_once = (MASKED_AT_ONCE if self.given else self.places) if looped else 1
         self.programs = {
             size: program(model, recipe.loss, replace(optimizer, learning_rate=0.0), size, looped)

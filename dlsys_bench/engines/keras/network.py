@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -20,8 +21,8 @@ from dlsys_bench.spec.model import Model, Tensor
 KeptMasks = Mapping[int, NDArray[np.bool_]]
 
 
-class KerasDropout(keras.layers.Dropout):
-    """Keras's dropout, or with a mask, dropout of what the mask says."""
+class KeptDropout(keras.layers.Dropout):
+    """A dropout of Keras, or with a mask, dropout of what the mask says."""
 
     kept: NDArray[np.bool_] | None = None
 
@@ -30,6 +31,14 @@ class KerasDropout(keras.layers.Dropout):
         if self.kept is None or not training:
             return super().call(inputs, training=training)
         return inputs * keras.ops.cast(self.kept, inputs.dtype) / (1.0 - self.rate)
+
+
+class KerasSequenceDropout(KeptDropout, keras.layers.SpatialDropout1D):
+    """Dropout of whole channels of sequences."""
+
+
+class KerasImageDropout(KeptDropout, keras.layers.SpatialDropout2D):
+    """Dropout of whole channels of images."""
 
 
 class KerasRMSNorm(keras.layers.RMSNormalization):
@@ -52,7 +61,7 @@ class KerasGlobalAveragePool(keras.layers.Layer):
         return keras.ops.mean(inputs, axis=tuple(range(1, len(inputs.shape) - 1)))
 
 
-def _activation(layer: layers.Activation, **options: Any) -> Any:
+def _activation(layer: layers.Activation, shape: layers.Shape, **options: Any) -> Any:
     if layer.function == "leaky_relu":
         return keras.layers.LeakyReLU(layer.negative_slope, **options)
     if layer.function == "gelu_tanh":
@@ -64,44 +73,58 @@ def _activation(layer: layers.Activation, **options: Any) -> Any:
 # The layout is given explicitly, since a user's keras.json may have another default.
 NHWC = "channels_last"
 
-LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
-    layers.Conv2D: lambda layer, **options: keras.layers.Conv2D(
+
+def _convolution(kind: Any, layer: layers.Convolution, shape: layers.Shape, **options: Any) -> Any:
+    return kind(
         layer.filters,
         layer.kernel_size,
         layer.strides,
         layer.padding,
         NHWC,
+        layer.dilation,
+        layer.groups,
         use_bias=layer.use_bias,
         **options,
-    ),
-    layers.AveragePool: lambda layer, **options: keras.layers.AveragePooling2D(
+    )
+
+
+def _spatial_dropout(layer: layers.SpatialDropout, shape: layers.Shape, **options: Any) -> Any:
+    kind = KerasImageDropout if len(shape) == 3 else KerasSequenceDropout
+    return kind(layer.drop_rate, **options)
+
+
+LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
+    layers.Conv1D: partial(_convolution, keras.layers.Conv1D),
+    layers.Conv2D: partial(_convolution, keras.layers.Conv2D),
+    layers.AveragePool: lambda layer, shape, **options: keras.layers.AveragePooling2D(
         layer.pool_size, layer.steps, data_format=NHWC, **options
     ),
-    layers.MaxPool: lambda layer, **options: keras.layers.MaxPooling2D(
+    layers.MaxPool: lambda layer, shape, **options: keras.layers.MaxPooling2D(
         layer.pool_size, layer.steps, data_format=NHWC, **options
     ),
-    layers.BatchNorm: lambda layer, **options: keras.layers.BatchNormalization(
+    layers.BatchNorm: lambda layer, shape, **options: keras.layers.BatchNormalization(
         momentum=layer.moving_decay, epsilon=layer.epsilon, **options
     ),
-    layers.Dropout: lambda layer, **options: KerasDropout(layer.drop_rate, **options),
-    layers.Flatten: lambda layer, **options: keras.layers.Flatten(NHWC, **options),
-    layers.Dense: lambda layer, **options: keras.layers.Dense(
+    layers.Dropout: lambda layer, shape, **options: KeptDropout(layer.drop_rate, **options),
+    layers.SpatialDropout: _spatial_dropout,
+    layers.Flatten: lambda layer, shape, **options: keras.layers.Flatten(NHWC, **options),
+    layers.Dense: lambda layer, shape, **options: keras.layers.Dense(
         layer.units, use_bias=layer.use_bias, **options
     ),
     layers.Activation: _activation,
-    layers.Add: lambda layer, **options: keras.layers.Add(**options),
-    layers.GlobalAveragePool: lambda layer, **options: KerasGlobalAveragePool(**options),
-    layers.LayerNorm: lambda layer, **options: keras.layers.LayerNormalization(
+    layers.Add: lambda layer, shape, **options: keras.layers.Add(**options),
+    layers.GlobalAveragePool: lambda layer, shape, **options: KerasGlobalAveragePool(**options),
+    layers.LayerNorm: lambda layer, shape, **options: keras.layers.LayerNormalization(
         epsilon=layer.epsilon, **options
     ),
-    layers.RMSNorm: lambda layer, **options: KerasRMSNorm(epsilon=layer.epsilon, **options),
-    layers.GroupNorm: lambda layer, **options: keras.layers.GroupNormalization(
+    layers.RMSNorm: lambda layer, shape, **options: KerasRMSNorm(epsilon=layer.epsilon, **options),
+    layers.GroupNorm: lambda layer, shape, **options: keras.layers.GroupNormalization(
         layer.groups, epsilon=layer.epsilon, **options
     ),
-    layers.Embedding: lambda layer, **options: keras.layers.Embedding(
+    layers.Embedding: lambda layer, shape, **options: keras.layers.Embedding(
         layer.vocabulary, layer.units, **options
     ),
-    layers.Concat: lambda layer, **options: keras.layers.Concatenate(-1, **options),
+    layers.Concat: lambda layer, shape, **options: keras.layers.Concatenate(-1, **options),
 }
 
 SCALED: dict[type[initializers.Initializer], Any] = {
@@ -158,7 +181,9 @@ class KerasNetwork:
                 )
                 for number, tensor in enumerate(model.tensors_of(row.place))
             }
-            layer = LAYERS[type(row.layer)](row.layer, name=row.name, dtype=dtype, **starts)
+            layer = LAYERS[type(row.layer)](
+                row.layer, row.shape, name=row.name, dtype=dtype, **starts
+            )
             inputs = [values[source] for source in row.sources]
             values.append(layer(inputs if row.layer.merges else inputs[0]))
             self.layers.append(layer)
@@ -169,10 +194,10 @@ class KerasNetwork:
         # Keras sorts the layers of a branching network in an order of its own.
         names = {id(variable): name for name, variable in self.tensors.items()}
         self.trained = [names[id(each)] for each in self.network.trainable_variables]
-        self.dropouts: dict[int, KerasDropout] = {
+        self.dropouts: dict[int, KeptDropout] = {
             index: layer
             for index, layer in enumerate(self.layers)
-            if isinstance(layer, KerasDropout)
+            if isinstance(layer, KeptDropout)
         }
 
     def assign(self, weights: Weights) -> None:

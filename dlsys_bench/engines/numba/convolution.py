@@ -1,4 +1,4 @@
-"""2-D convolution: windows are gathered and scattered in long runs, and convolutions with few
+"""Convolution: windows are gathered and scattered in long runs, and convolutions with few
 weights are computed directly. The numpy engine documents the computation."""
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from dlsys_bench.engines.numba.kernel import kernel
-from dlsys_bench.engines.numpy.convolution import Conv2DRule
+from dlsys_bench.engines.numpy.convolution import ConvolutionRule
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.layers import Conv2D, IntPair
+from dlsys_bench.spec.layers import Conv2D, Convolution, IntPair
 
 
 @kernel
-def gather(x: Array, n: int, strides: IntPair, windows: Array) -> None:
+def gather(x: Array, n: int, strides: IntPair, dilation: IntPair, windows: Array) -> None:
     """Copy the windows (R, h, w, C, H', W' N) of padded images (R, C, H, W N)."""
     r_, h_, w_, c_, ho, wide = windows.shape
     # At a stride of one, the values of neighbouring windows are contiguous: one long run instead of
@@ -26,7 +26,9 @@ def gather(x: Array, n: int, strides: IntPair, windows: Array) -> None:
             for b in range(w_):
                 for c in range(c_):
                     for i in range(ho):
-                        whole, line = windows[r, a, b, c, i], x[r, c, i * strides[0] + a, b * n :]
+                        whole = windows[r, a, b, c, i]
+                        row = x[r, c, i * strides[0] + a * dilation[0]]
+                        line = row[b * dilation[1] * n :]
                         for piece in range(wide // run):
                             target, source = whole[piece * run :], line[piece * strides[1] * n :]
                             for k in range(run):
@@ -34,7 +36,7 @@ def gather(x: Array, n: int, strides: IntPair, windows: Array) -> None:
 
 
 @kernel
-def scatter(windows: Array, n: int, strides: IntPair, dx: Array) -> None:
+def scatter(windows: Array, n: int, strides: IntPair, dilation: IntPair, dx: Array) -> None:
     """Add the gradients in windows (R, h, w, C, H', W' N) to padded images (R, C, H, W N)."""
     r_, h_, w_, c_, ho, wide = windows.shape
     run = wide if strides[1] == 1 else n
@@ -43,7 +45,9 @@ def scatter(windows: Array, n: int, strides: IntPair, dx: Array) -> None:
             for b in range(w_):
                 for c in range(c_):
                     for i in range(ho):
-                        whole, line = windows[r, a, b, c, i], dx[r, c, i * strides[0] + a, b * n :]
+                        whole = windows[r, a, b, c, i]
+                        row = dx[r, c, i * strides[0] + a * dilation[0]]
+                        line = row[b * dilation[1] * n :]
                         for piece in range(wide // run):
                             source, target = whole[piece * run :], line[piece * strides[1] * n :]
                             for k in range(run):
@@ -180,14 +184,16 @@ def row_sums(x: Array, sums: Array) -> None:
 FEW_WEIGHTS = 4096
 
 
-class FusedConv2DRule(Conv2DRule):
+class FusedConvolutionRule(ConvolutionRule):
     """Convolution in compiled passes."""
 
-    def __init__(self, layer: Conv2D, *arguments: Any) -> None:
+    def __init__(self, layer: Convolution, *arguments: Any) -> None:
         super().__init__(layer, *arguments)
         shape = self.tensors["kernel"].shape[1:]
         self.few = (
-            layer.strides == (1, 1)
+            isinstance(layer, Conv2D)
+            and layer.strides == layer.dilation == (1, 1)
+            and layer.groups == 1
             and shape[1] == 5
             and shape[3] % 2 == 0
             and math.prod(shape) <= FEW_WEIGHTS
@@ -204,8 +210,7 @@ class FusedConv2DRule(Conv2DRule):
             else np.zeros((len(kernel), kernel.shape[-1]), x.dtype)
         )
         self.x = np.ascontiguousarray(self._padded(x))
-        ho, wo, filters = self.layer.output_shape(self.shape)
-        y = self.buffer("y", (len(kernel), filters, ho, wo, x.shape[-1]), x.dtype)
+        y = self.buffer("y", (len(kernel), self.layer.filters, *self.out, x.shape[-1]), x.dtype)
         convolve(_lines(self.x), kernel, np.ascontiguousarray(bias), x.shape[-1], _lines(y))
         return y
 
@@ -228,14 +233,21 @@ class FusedConv2DRule(Conv2DRule):
         return self._cropped(dx)
 
     def _copy(self, x: Array, gathered: Array) -> None:
-        gather(_lines(np.ascontiguousarray(x)), x.shape[-1], self.layer.strides, _lines(gathered))
+        sizes = x.shape[-1], self.strides, self.dilation
+        gather(_lines(_merged(np.ascontiguousarray(x))), *sizes, _lines(_merged(gathered)))
 
-    def _add(self, d_places: Array, dx: Array, out: IntPair) -> None:
+    def _add(self, d_places: Array, dx: Array) -> None:
         if dx.flags.c_contiguous:
-            scatter(_lines(d_places), dx.shape[-1], self.layer.strides, _lines(dx))
+            sizes = dx.shape[-1], self.strides, self.dilation
+            scatter(_lines(_merged(d_places)), *sizes, _lines(_merged(dx)))
         else:
             # dx is a view of a piece of a large batch.
-            super()._add(d_places, dx, out)
+            super()._add(d_places, dx)
+
+
+def _merged(x: Array) -> Array:
+    """Return (R, groups, ...) as (R groups, ...)."""
+    return x.reshape(-1, *x.shape[2:])
 
 
 def _bias_gradient(dy: Array) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlsys_bench.engines.numba.activation import FusedActivationRule
-from dlsys_bench.engines.numba.convolution import FusedConv2DRule
+from dlsys_bench.engines.numba.convolution import FusedConvolutionRule
 from dlsys_bench.engines.numba.losses import evaluate_loss
 from dlsys_bench.engines.numba.norm_pool import norm_pool
 from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, FusedDropoutRule
@@ -15,10 +15,19 @@ from dlsys_bench.engines.numba.spin_barrier import SpinBarrier
 from dlsys_bench.engines.numpy import NumpyEngine, ruleset
 from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.numpy.ruleset import RuleSet
-from dlsys_bench.spec.layers import Activation, AveragePool, BatchNorm, Conv2D, Dropout, Layer
+from dlsys_bench.spec.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv1D,
+    Conv2D,
+    Dropout,
+    Layer,
+)
 
 RULES: dict[type[Layer], type[LayerRule[Any]]] = ruleset.RULES | {
-    Conv2D: FusedConv2DRule,
+    Conv1D: FusedConvolutionRule,
+    Conv2D: FusedConvolutionRule,
     AveragePool: FusedAveragePoolRule,
     BatchNorm: FusedBatchNormRule,
     Dropout: FusedDropoutRule,

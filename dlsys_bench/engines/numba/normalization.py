@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.numba.kernel import kernel
-from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
+from dlsys_bench.engines.numpy.dropout import DropoutRule
+from dlsys_bench.engines.numpy.normalization import BatchNormRule
 from dlsys_bench.engines.numpy.shards import ShardPass
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.layers import Shape
+from dlsys_bench.spec.layers import Dropout, Shape
 
 
 @kernel
@@ -196,7 +197,7 @@ class FusedBatchNormRule(BatchNormRule):
         return total
 
 
-class FusedDropoutRule(DropoutRule):
+class FusedDropoutRule(DropoutRule[Dropout]):
     """Dropout that draws, masks and scales in one pass."""
 
     def forward(self, x: Array, training: bool) -> Array:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.numpy.dropout import MaskedRule
 from dlsys_bench.engines.numpy.memory import zeros
-from dlsys_bench.engines.numpy.normalization import DropoutRule
 from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
 from dlsys_bench.engines.numpy.shards import ShardPass, run_whole
@@ -92,7 +92,9 @@ class Network:
         self.sources = [row.sources for row in model.table]
         self.fused = self._fused_rules()
         self.dropouts = {
-            index: rule for index, rule in enumerate(self.rules) if isinstance(rule, DropoutRule)
+            row.place: rule
+            for row, rule in zip(model.table, self.rules, strict=True)
+            if isinstance(rule, MaskedRule) and row.mask is not None
         }
         self.training = False
 

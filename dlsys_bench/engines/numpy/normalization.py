@@ -1,17 +1,15 @@
-"""Batch normalisation and dropout."""
+"""Batch normalisation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dlsys_bench.engines.numpy.rule import LayerRule, dots, rows
 from dlsys_bench.engines.numpy.shards import ShardPass, run_whole
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.layers import BatchNorm, Dropout
+from dlsys_bench.spec.layers import BatchNorm
 
 
 class BatchNormRule(LayerRule[BatchNorm]):
@@ -125,42 +123,3 @@ def pool_moments(parts: Sequence[tuple[int, Array, Array]]) -> tuple[int, Array,
     mean = sum((count / samples * own for count, own, _ in parts), np.zeros_like(parts[0][1]))
     squares = [own + count * (each - mean) ** 2 for count, each, own in parts]
     return samples, mean, sum(squares[1:], squares[0])
-
-
-class DropoutRule(LayerRule[Dropout]):
-    """y = x / (1 - drop_rate) where kept, 0 where dropped; y = x outside training.
-
-    The mask is `mask` (R, ..., N) of bool if it is set, and otherwise drawn by `generators`, one
-    per replica.
-    """
-
-    mask: NDArray[np.bool_] | None = None
-    generators: Sequence[np.random.Generator] = ()
-
-    def forward(self, x: Array, training: bool) -> Array:
-        """Compute y from x."""
-        rate = self.layer.drop_rate
-        self.kept: NDArray[Any] | None = None
-        if not training or (self.mask is None and rate == 0.0):
-            return x
-        shape = (len(self.generators) if self.mask is None else len(self.mask), *x.shape[1:])
-        kept = self.kept = self.buffer("kept", shape, x.dtype)
-        if self.mask is not None:
-            kept[...] = self.mask
-        else:
-            # Numbers of single precision, in double precision too: drawing doubles takes twice as
-            # long, and no realistic rate needs them.
-            drawn = self.buffer("drawn", shape, np.float32)
-            for generator, own in zip(self.generators, drawn, strict=True):
-                generator.random(out=own, dtype=np.float32)
-            np.greater_equal(drawn, np.float32(rate), out=kept)
-        kept *= kept.dtype.type(1.0 / (1.0 - rate))
-        y = self.buffer("y", shape, x.dtype)
-        np.multiply(x, kept, out=y)
-        return y
-
-    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
-        """Fill the gradients, and return dx if it is wanted."""
-        if self.kept is not None:
-            dy *= self.kept
-        return dy

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.numpy.activation import ActivationRule
-from dlsys_bench.engines.numpy.convolution import Conv2DRule
+from dlsys_bench.engines.numpy.convolution import ConvolutionRule
 from dlsys_bench.engines.numpy.dense import DenseRule, FlattenRule
+from dlsys_bench.engines.numpy.dropout import DropoutRule, SpatialDropoutRule
 from dlsys_bench.engines.numpy.embedding import EmbeddingRule
 from dlsys_bench.engines.numpy.losses import LossTargets, evaluate_loss
 from dlsys_bench.engines.numpy.merging import AddRule, ConcatRule
-from dlsys_bench.engines.numpy.normalization import BatchNormRule, DropoutRule
+from dlsys_bench.engines.numpy.normalization import BatchNormRule
 from dlsys_bench.engines.numpy.optimizers import STEPPERS, Stepper
 from dlsys_bench.engines.numpy.pooling import AveragePoolRule, GlobalAveragePoolRule, MaxPoolRule
 from dlsys_bench.engines.numpy.rule import LayerRule
@@ -27,6 +28,7 @@ from dlsys_bench.spec.layers import (
     AveragePool,
     BatchNorm,
     Concat,
+    Conv1D,
     Conv2D,
     Dense,
     Dropout,
@@ -38,16 +40,19 @@ from dlsys_bench.spec.layers import (
     LayerNorm,
     MaxPool,
     RMSNorm,
+    SpatialDropout,
 )
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.optimizers import Optimizer
 
 RULES: dict[type[Layer], type[LayerRule[Any]]] = {
-    Conv2D: Conv2DRule,
+    Conv1D: ConvolutionRule,
+    Conv2D: ConvolutionRule,
     AveragePool: AveragePoolRule,
     MaxPool: MaxPoolRule,
     BatchNorm: BatchNormRule,
     Dropout: DropoutRule,
+    SpatialDropout: SpatialDropoutRule,
     Flatten: FlattenRule,
     Dense: DenseRule,
     Activation: ActivationRule,

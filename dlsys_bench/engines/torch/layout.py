@@ -1,7 +1,8 @@
 """Conversion between the arrays of the `Engine` interface and torch's tensors.
 
-The interface has the channel last: images (N, H, W, C), kernels (h, w, in, out) and (in, out).
-torch has it first: images (N, C, H, W), kernels (out, in, h, w) and (out, in).
+The interface has the channel last: images (N, H, W, C), kernels (h, w, in, out), (w, in, out) and
+(in, out).
+torch has it first: images (N, C, H, W), kernels (out, in, h, w), (out, in, w) and (out, in).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from dlsys_bench.spec.layers import Shape
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 
-KERNEL_OUT = {4: (2, 3, 1, 0), 2: (1, 0)}
-KERNEL_IN = {4: (3, 2, 0, 1), 2: (1, 0)}
+KERNEL_OUT = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}
+KERNEL_IN = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0)}
 
 
 class TorchPlacement(NamedTuple):

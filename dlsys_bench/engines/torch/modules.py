@@ -13,14 +13,36 @@ from dlsys_bench.spec import layers
 from dlsys_bench.spec.model import Model
 
 
-class TorchDropout(nn.Dropout):
-    """torch's dropout, or with a mask, dropout of what the mask says."""
+class MaskedDropout(nn.Module):
+    """A dropout of torch, or with a mask, dropout of what the mask says."""
+
+    p: float
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute y from x."""
         if mask is None or not self.training:
-            return super().forward(x)
+            return self.draw(x)
         return x * mask / (1.0 - self.p)
+
+    def draw(self, x: Tensor) -> Tensor:
+        """Compute y from x with a mask that torch draws, in training."""
+        return super().forward(x)  # type: ignore[no-any-return]
+
+
+class TorchDropout(MaskedDropout, nn.Dropout):
+    """Dropout of single values."""
+
+
+class ImageDropout(MaskedDropout, nn.Dropout2d):
+    """Dropout of whole channels of images (N, C, H, W)."""
+
+
+class SequenceDropout(MaskedDropout, nn.Dropout1d):
+    """Dropout of whole channels of sequences (N, T, C), which torch takes as (N, C, T)."""
+
+    def draw(self, x: Tensor) -> Tensor:
+        """Compute y from x with a mask that torch draws, in training."""
+        return super().draw(x.transpose(1, 2)).transpose(1, 2)
 
 
 class ChannelLastFlatten(nn.Module):
@@ -102,6 +124,26 @@ class TorchConcat(nn.Module):
         return torch.cat(inputs, channel_axis(inputs[0]))
 
 
+class SequenceConvolution(nn.Conv1d):
+    """torch's convolution of sequences (N, T, C), which it takes as (N, C, T), with these zeros
+    before and after."""
+
+    def __init__(self, pads: tuple[int, int], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.pads = pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute y from x."""
+        padded = nn.functional.pad(x.transpose(1, 2), self.pads)
+        return super().forward(padded).transpose(1, 2)
+
+
+def _conv1d(layer: layers.Conv1D, shape: layers.Shape) -> nn.Module:
+    (pads,) = layer.pads(shape)
+    sizes = shape[-1], layer.filters, layer.kernel_size, layer.strides, 0, layer.dilation
+    return SequenceConvolution(pads, *sizes, layer.groups, layer.use_bias)
+
+
 def _conv2d(layer: layers.Conv2D, shape: layers.Shape) -> nn.Module:
     (top, bottom), (left, right) = layer.pads(shape)
     even = top == bottom and left == right
@@ -111,9 +153,15 @@ def _conv2d(layer: layers.Conv2D, shape: layers.Shape) -> nn.Module:
         layer.kernel_size,
         layer.strides,
         (top, left) if even else 0,
+        layer.dilation,
+        layer.groups,
         bias=layer.use_bias,
     )
     return conv if even else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), conv)
+
+
+def _spatial_dropout(layer: layers.SpatialDropout, shape: layers.Shape) -> nn.Module:
+    return (ImageDropout if len(shape) == 3 else SequenceDropout)(layer.drop_rate)
 
 
 def _batch_norm(layer: layers.BatchNorm, shape: layers.Shape) -> nn.Module:
@@ -137,11 +185,13 @@ ACTIVATIONS: dict[str, Callable[[layers.Activation], nn.Module]] = {
 }
 
 LAYERS: dict[type[layers.Layer], Callable[[Any, layers.Shape], nn.Module]] = {
+    layers.Conv1D: _conv1d,
     layers.Conv2D: _conv2d,
     layers.AveragePool: lambda layer, shape: nn.AvgPool2d(layer.pool_size, layer.steps),
     layers.MaxPool: lambda layer, shape: nn.MaxPool2d(layer.pool_size, layer.steps),
     layers.BatchNorm: _batch_norm,
     layers.Dropout: lambda layer, shape: TorchDropout(layer.drop_rate),
+    layers.SpatialDropout: _spatial_dropout,
     layers.Flatten: lambda layer, shape: ChannelLastFlatten(),
     layers.Dense: lambda layer, shape: nn.Linear(shape[-1], layer.units, bias=layer.use_bias),
     layers.Activation: lambda layer, shape: ACTIVATIONS[layer.function](layer),

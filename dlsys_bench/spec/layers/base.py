@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from dlsys_bench.spec.initializers import INITIALIZERS, Fans, Initializer
 from dlsys_bench.spec.record import Record, require, require_kind
@@ -16,6 +16,14 @@ ValueKind = Literal["float", "int"]
 
 InvalidInput = tuple[Mapping[str, Any], Shape, str]
 """Options, an input shape that a layer with these options rejects, and a part of the message."""
+
+
+class Mask(NamedTuple):
+    """What a layer with dropout keeps in training: the shape for each sample, which broadcasts
+    against what is dropped, and the probability with which each value is dropped."""
+
+    shape: Shape
+    drop_rate: float
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,12 @@ class Layer(Record):
     normalizes: ClassVar[bool] = False
     merges: ClassVar[bool] = False
     takes: ClassVar[ValueKind] = "float"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names under which an engine may declare that it lacks the layer: the kind, and those
+        of the variants whose options the layer uses."""
+        return (self.kind,)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output shape for an input shape. Raises SpecError if that is unsuitable."""
@@ -58,6 +72,15 @@ class Layer(Record):
     def fans(self, shape: Shape) -> Fans:
         """Return the fans of the kernel, for an input shape; (1, 1) if there is no kernel."""
         return Fans(1, 1)
+
+    def fans_of(self, tensor: str, shape: Shape) -> Fans:
+        """Return the fans of a tensor by name. All have those of the only kernel."""
+        return self.fans(shape)
+
+    def mask(self, shape: Shape) -> Mask | None:
+        """Return the mask that each training step draws, for an input shape; None if there is
+        none."""
+        return None
 
     def least_samples(self, shape: Shape) -> int:
         """Return the fewest samples of a batch on which the layer can train, for an input shape."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dlsys_bench.spec.layers.base import InvalidInput, Layer, Shape
-from dlsys_bench.spec.layers.windows import IntPair, int_pair, window_counts
+from dlsys_bench.spec.layers.windows import IntPair, int_pair, require_image, window_counts
 from dlsys_bench.spec.record import Choices, Invalid, require
 
 
@@ -45,8 +45,8 @@ class _Pool(Layer):
         return self.strides
 
     def output_shape(self, shape: Shape) -> Shape:
-        counts = window_counts(self.kind, "pool", shape, self.pool_size, self.steps)
-        return *counts, shape[2]
+        channels = require_image(self.kind, shape)[2]
+        return *window_counts(self.kind, "pool", shape, self.pool_size, self.steps), channels
 
     def title(self) -> str:
         return f"{self.pool_size[0]}x{self.pool_size[1]} stride {self.steps[0]}x{self.steps[1]}"

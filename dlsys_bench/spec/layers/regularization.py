@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from dlsys_bench.spec.initializers import Initializer, Ones, Zeros
-from dlsys_bench.spec.layers.base import Layer, Shape
-from dlsys_bench.spec.record import Choices, Invalid, require_choice, require_number
+from dlsys_bench.spec.layers.base import InvalidInput, Layer, Mask, Shape
+from dlsys_bench.spec.record import Choices, Invalid, require, require_choice, require_number
 
 
 @dataclass(frozen=True)
@@ -85,5 +85,31 @@ class Dropout(Layer):
     def __post_init__(self) -> None:
         require_number(self.kind, "drop_rate", self.drop_rate, 0.0, 1.0, open_high=True)
 
+    def mask(self, shape: Shape) -> Mask | None:
+        return Mask(shape, self.drop_rate)
+
     def title(self) -> str:
         return f"{self.drop_rate:g}"
+
+
+@dataclass(frozen=True)
+class SpatialDropout(Dropout):
+    """Dropout of whole channels: all positions of a channel of a sample are kept or dropped.
+
+    x (N, H, W, C) or (N, T, C) -> the same shape. Tompson et al. 2015.
+    """
+
+    kind: ClassVar[str] = "spatial_dropout"
+    invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = (
+        ({}, (16,), "takes an image or a sequence"),
+    )
+
+    def output_shape(self, shape: Shape) -> Shape:
+        require(
+            len(shape) > 1,
+            f"{self.kind} takes an image or a sequence, but its input is {shape}: use a dropout",
+        )
+        return shape
+
+    def mask(self, shape: Shape) -> Mask | None:
+        return Mask((*(1 for _ in shape[:-1]), shape[-1]), self.drop_rate)

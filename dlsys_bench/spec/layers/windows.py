@@ -1,4 +1,4 @@
-"""Validation and arithmetic that convolution and pooling share: images, windows and strides."""
+"""Validation and arithmetic that layers share: images, sequences, windows and strides."""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ def require_image(kind: str, shape: Shape) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
+def require_sequence(kind: str, shape: Shape) -> tuple[int, int]:
+    """Return the shape as (positions, channels). Raises SpecError if it is not a sequence's."""
+    require(
+        len(shape) == 2,
+        f"{kind} takes a sequence (positions, channels), but its input is {shape}",
+    )
+    return shape[0], shape[1]
+
+
+def as_sizes(value: int | IntPair) -> Shape:
+    """Return the sizes along each axis of a sequence (an int) or of an image (a pair)."""
+    return (value,) if isinstance(value, int) else value
+
+
 def int_pair(where: str, name: str, value: object) -> IntPair:
     """Return an int, or a pair of ints, as a pair. Raises SpecError unless both are at least 1."""
     pair = (value, value) if isinstance(value, int) else value
@@ -33,16 +47,23 @@ def int_pair(where: str, name: str, value: object) -> IntPair:
 
 
 def window_counts(
-    kind: str, window_name: str, shape: Shape, window: IntPair, strides: IntPair
-) -> IntPair:
-    """Return the number of windows inside an image, by rows and columns.
+    kind: str, window_name: str, shape: Shape, window: Shape, strides: Shape
+) -> Shape:
+    """Return the number of windows inside an image or a sequence, along each axis of positions.
 
-    Raises SpecError if the window is larger than the image.
+    Raises SpecError if the window is larger than the input.
     """
-    height, width, channels = require_image(kind, shape)
+    sizes = shape[:-1]
     require(
-        window[0] <= height and window[1] <= width,
-        f"{kind}: the {window_name} {window[0]}x{window[1]} is larger than its input "
-        f"{height}x{width}x{channels}",
+        all(span <= size for span, size in zip(window, sizes, strict=True)),
+        f"{kind}: the {window_name} {by(window)} is larger than its input {by(shape)}",
     )
-    return (height - window[0]) // strides[0] + 1, (width - window[1]) // strides[1] + 1
+    return tuple(
+        (size - span) // stride + 1
+        for size, span, stride in zip(sizes, window, strides, strict=True)
+    )
+
+
+def by(sizes: Shape) -> str:
+    """Return sizes as text, such as "3x3"."""
+    return "x".join(map(str, sizes))
