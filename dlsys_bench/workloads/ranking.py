@@ -22,7 +22,7 @@ SIMULATIONS = 4000
 class SimultaneousInterval(NamedTuple):
     """A mean difference and the ends of its simultaneous interval."""
 
-    difference: float
+    mean: float
     low: float
     high: float
 
