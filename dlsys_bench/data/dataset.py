@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.data.labels import LABELS, advise, flatten_column, renumber
+from dlsys_bench.data.labels import LABELS, advise, flatten_column, is_one_hot, renumber
 from dlsys_bench.errors import DataError, count_of
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -22,7 +22,8 @@ class Dataset:
     - `x_train`, `x_test`: images (N, H, W, C) or vectors (N, units), uint8 or float. Images without
       channels (N, H, W) get one channel.
     - `y_train`, `y_test`: labels (N,) or (N, 1), indices into `classes`, converted to int64 (N,);
-      or the targets of a regression (N, K), float, in which case `classes` is empty.
+      one for each position (N, T), if `x` has the token ids of the positions (N, T); or the targets
+      of a regression (N, K), float, in which case `classes` is empty.
     - `redraw`: for data computed from a formula, a function that draws the dataset from a seed.
     - `origin`: the file of the arrays, which errors name in place of the dataset.
 
@@ -100,16 +101,20 @@ class Dataset:
         return y
 
     def _labels(self, name: str, y: NDArray[Any]) -> NDArray[Any]:
-        if y.dtype.kind not in "iu" or y.ndim != 1:
+        x = getattr(self, name.replace("y", "x", 1))
+        by_position = y.ndim == 2 and y.shape == np.shape(x) and not is_one_hot(y)
+        if y.dtype.kind not in "iu" or (y.ndim != 1 and not by_position):
             raise self.error(
                 f"{name} is {y.dtype} of shape {y.shape}; {LABELS}{advise(name, y, len(y))}"
             )
         count = len(self.classes)
-        wrong = np.flatnonzero((y < 0) | (y >= count))
+        wrong = np.argwhere((y < 0) | (y >= count))
         if wrong.size:
             accepted = f"labels are 0 to {count - 1}" if count else "name the classes"
+            place = tuple(wrong[0].tolist())
+            at = ", ".join(map(str, place))
             raise self.error(
-                f"{name}[{wrong[0]}] is {y[wrong[0]]}, but there are {count} classes: "
+                f"{name}[{at}] is {y[place]}, but there are {count} classes: "
                 f"{accepted}{renumber(y)}"
             )
         if len(y) > 1 and y.min() == y.max():
