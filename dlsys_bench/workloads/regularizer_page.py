@@ -28,7 +28,7 @@ FEWEST_SEEDS = 8
 """The fewest seeds of an arm that is compared."""
 
 
-class Judged(NamedTuple):
+class JudgedFigure(NamedTuple):
     """A figure by which arms are compared, its heading, and its direction."""
 
     figure: str
@@ -37,9 +37,9 @@ class Judged(NamedTuple):
 
 
 JUDGED = (
-    Judged("test_accuracy", "accuracy", 1),
-    Judged("test_loss", "loss", -1),
-    Judged("calibration_error", "calibration error", -1),
+    JudgedFigure("test_accuracy", "accuracy", 1),
+    JudgedFigure("test_loss", "loss", -1),
+    JudgedFigure("calibration_error", "calibration error", -1),
 )
 
 INTRODUCTION = """# Which regulariser, when
@@ -71,7 +71,7 @@ class Standing(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedArms:
     """The arms of one study on one dataset, by the seeds that all of them have."""
 
     study: str
@@ -107,7 +107,7 @@ class Comparison:
         return found
 
 
-def comparisons(runs: Iterable[Result]) -> list[Comparison]:
+def comparisons(runs: Iterable[Result]) -> list[ComparedArms]:
     """Return the arms of today of each study and dataset, with FEWEST_SEEDS runs or more."""
     current = [
         run
@@ -131,7 +131,7 @@ def comparisons(runs: Iterable[Result]) -> list[Comparison]:
             if len(by_arm.get(arm.name, ())) >= FEWEST_SEEDS
         }
         if CONTROL in enough and len(enough) > 1:
-            found.append(Comparison(run.key.study, run.key.dataset, enough))
+            found.append(ComparedArms(run.key.study, run.key.dataset, enough))
     return found
 
 
@@ -143,7 +143,7 @@ def page(runs: Iterable[Result]) -> str:
     return "\n".join([*parts, *(_figures(each).markdown() for each in found)])
 
 
-def _answer(judged: Judged, found: Sequence[Comparison]) -> Table:
+def _answer(judged: JudgedFigure, found: Sequence[ComparedArms]) -> Table:
     """Return a table of the arms that are better or worse than the control by one figure."""
     columns = ("network, size, dataset", ">seeds", "may be the best", "better", "worse")
     rows = []
@@ -172,7 +172,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names) or "none of them"
 
 
-def _figures(each: Comparison) -> Table:
+def _figures(each: ComparedArms) -> Table:
     """Return a table of every figure of a comparison, the most accurate arm first."""
     means = {
         name: each.values(name).mean(axis=0)
