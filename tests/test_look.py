@@ -89,9 +89,17 @@ def test_inspect_agrees_with_the_engine(folder: Path) -> None:
     assert shown["confusion"] == matrix.tolist()
     assert [record["support"] for record in shown["classes"]] == np.bincount(data.test.y).tolist()
     assert [Path(name).name for name in shown["pictures"]] == [
-        f"{NAME}.{what}.png" for what in ("confusion", "predictions", "batch-norm")
+        f"{NAME}.{what}.png" for what in ("confusion", "mistakes", "predictions", "batch-norm")
     ]
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in shown["pictures"])
+
+
+def test_inspect_writes_a_page_with_its_pictures(folder: Path) -> None:
+    invoke("inspect", f"{NAME}.npz", "--html", "page.html")
+    page = (folder / "page.html").read_text()
+    for name in ("confusion", "mistakes", "predictions", "batch-norm"):
+        assert f'<img alt="{name}" src="data:image/png;base64,' in page
+    assert "precision" in page
 
 
 def test_inspect_of_vectors_states_that_it_leaves_the_images_out(folder: Path) -> None:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import click
 
+from dlsys_bench.cli.page import check_page, write
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.data import Dataset, Scaling, datasets, load
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.classification import Classification, classify, scores_table
 from dlsys_bench.report.display import show
+from dlsys_bench.report.html.page import Graphic, Section, Sheet
 from dlsys_bench.report.images import check_images
-from dlsys_bench.report.plots.classification import draw_confusion, draw_predictions
+from dlsys_bench.report.plots.classification import draw_confusion, draw_mistakes, draw_predictions
 from dlsys_bench.report.plots.normalization import batch_norms, draw_batch_norms
 from dlsys_bench.runs import checkpoint
 from dlsys_bench.strict_json import dumps
@@ -33,6 +35,7 @@ class InspectOptions:
     scaling: Scaling
     output: Path
     json: bool
+    html: Path | None
 
     def picture(self, name: str) -> Path:
         """The file of a picture."""
@@ -42,6 +45,7 @@ class InspectOptions:
 @receives(InspectOptions)
 def inspect_command(options: InspectOptions) -> None:
     """Classify the test split, draw the pictures, and print the scores."""
+    check_page(options.html)
     model, weights = checkpoint.load(options.weights)
     data = load(options.dataset or _dataset_in_name(options.weights), options.data_dir)
     found = classify(model, weights, data, options.scaling)
@@ -51,25 +55,31 @@ def inspect_command(options: InspectOptions) -> None:
         heading = f"{model.name}: batch norms, the channels by layer"
         path = options.picture("batch-norm")
         pictures.append(draw_batch_norms(norms, heading, path))
+    table = scores_table(found, title)
+    panels = [Graphic(path.stem.rpartition(".")[2], path) for path in pictures]
+    sections = (Section("Scores", sheets=[Sheet.of(table)]), Section("Pictures", panels=panels))
+    write(options.html, title, f"accuracy {found.accuracy:.4f}", (), sections)
     if options.json:
         head = {"model": model.name, "dataset": data.name, "scaling": options.scaling}
         emit(dumps(head | found.to_dict() | {"pictures": list(map(str, pictures))}))
         return
-    show(scores_table(found, title))
+    show(table)
     for path in pictures:
         click.echo(path)
 
 
 def _draw(found: Classification, data: Dataset, title: str, options: InspectOptions) -> list[Path]:
-    """Draw the confusion matrix and, for images, samples with their predictions."""
+    """Draw the confusion matrix and, for images, the most confident mistakes and a sample of all
+    predictions."""
     confusion = draw_confusion(found, title, options.picture("confusion"))
     try:
         check_images(data)
     except UserError as error:
         say(f"no pictures of predictions: {error}")
         return [confusion]
-    path = options.picture("predictions")
-    return [confusion, draw_predictions(found, data.x_test, title, path)]
+    mistakes = draw_mistakes(found, data.x_test, title, options.picture("mistakes"))
+    sample = draw_predictions(found, data.x_test, title, options.picture("predictions"))
+    return [path for path in (confusion, mistakes, sample) if path is not None]
 
 
 def _dataset_in_name(weights: Path) -> str:

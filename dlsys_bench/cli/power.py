@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlsys_bench.cli.page import check_page, write
 from dlsys_bench.cli.reference import is_training, reference_of_training, runs_of_training
 from dlsys_bench.cli.terminal import emit
 from dlsys_bench.cli.training import TermsOptions, WorkOptions, work_of
@@ -12,6 +13,7 @@ from dlsys_bench.data import Scaling
 from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.display import PAGE, show_or_write
+from dlsys_bench.report.html.power import power_sections
 from dlsys_bench.report.tables import power_table
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import default_target
@@ -33,6 +35,7 @@ class PowerOptions(TermsOptions):
     smallest_shift: float | None
     output: Path | None
     json: bool
+    html: Path | None
 
     def terms(self, alpha: float) -> Terms:
         """The terms of each gate, with its share of the false-alarm rate."""
@@ -42,6 +45,7 @@ class PowerOptions(TermsOptions):
 @receives(PowerOptions)
 def power_command(options: PowerOptions) -> None:
     """Print the power and the cost of each gate."""
+    check_page(options.html)
     selected = WorkOptions(
         ("numpy",), "cpu", options.dataset, options.data_dir, options.tier, options.scaling
     )
@@ -52,6 +56,13 @@ def power_command(options: PowerOptions) -> None:
         work = work_of(study, selected)
         terms = options.terms(share(len(work), options.alpha))
         powers = [power(case, data, options.tier, terms) for case, _, data in work]
+    if options.html is not None:
+        levels = (
+            f"Alpha {options.alpha:g} over {count_of(len(powers), 'gate')}, beta {options.beta:g}, "
+            f"at most {count_of(options.max_seeds, 'seed')}."
+        )
+        sections = power_sections(powers)
+        write(options.html, f"Power of the gates of {study}", "power", (levels,), sections)
     if options.json:
         emit(dumps([one.to_dict() for one in powers], indent=1))
         return

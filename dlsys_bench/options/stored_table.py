@@ -22,7 +22,10 @@ METRIC_OF_HISTORY = (
 ALPHA_OF_HISTORY = "Probability of any false alarm, over all series."
 EXPORT = "Write the newest figures to this file as the JSON of github-action-benchmark."
 
-PAGES = ("report", "gate", "conform", "compare", "bench compare", "history", *BENCH)
+PAGES = (
+    *("report", "gate", "power", "conform", "compare", "bench compare", "history", "inspect"),
+    *BENCH,
+)
 PAGE = "Write a page to this file as HTML. It contains all that it shows and loads nothing."
 INCLUDE = (
     "File to show on the page too: of `conform --output`, `bench sweep` or `bench "

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from dlsys_bench.data import Dataset, Scaling, prepare
 from dlsys_bench.engines.numpy import NumpyEngine
@@ -37,16 +38,24 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """The true and the predicted labels (N,), both indices into `classes`."""
+    """The true and the predicted labels (N,), both indices into `classes`, and the probability
+    (N,) that the model gives to each prediction."""
 
     classes: tuple[str, ...]
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
+    confidence: NDArray[np.float64]
 
     @property
     def accuracy(self) -> float:
         """The fraction of samples whose predicted label is the true one."""
         return float(np.mean(self.truth == self.predicted))
+
+    @property
+    def mistakes(self) -> NDArray[np.int64]:
+        """The samples that are predicted wrongly, those of the highest confidence first."""
+        wrong = np.flatnonzero(self.truth != self.predicted)
+        return wrong[np.argsort(-self.confidence[wrong], kind="stable")]
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
@@ -102,7 +111,8 @@ def classify(
         )
     unnamed = tuple(map(str, range(len(dataset.classes), model.output_shape[0])))
     predicted = outputs.argmax(axis=1).astype(np.int64)
-    return Classification(dataset.classes + unnamed, test.y, predicted)
+    confidence = softmax(outputs.astype(np.float64), axis=1).max(axis=1)
+    return Classification(dataset.classes + unnamed, test.y, predicted, confidence)
 
 
 def _check_fit(model: Model, dataset: Dataset) -> None:

@@ -20,7 +20,12 @@ from dlsys_bench.spec.model import Model
 
 # One of three "a" is predicted as "b", one of two "b" as "a", and the only "c" as "b". "c" is never
 # predicted.
-FOUND = Classification(("a", "b", "c"), np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 0, 1]))
+FOUND = Classification(
+    ("a", "b", "c"),
+    np.array([0, 0, 0, 1, 1, 2]),
+    np.array([0, 0, 1, 1, 0, 1]),
+    np.array([0.9, 0.8, 0.6, 0.7, 0.95, 0.5]),
+)
 
 
 @pytest.fixture
@@ -80,6 +85,17 @@ def test_the_plot_of_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sorted(indices) == list(range(6))
     assert [(tile.caption, tile.marked) for tile in tiles] == captions(FOUND, indices)
     assert "3 of these 6 wrong" in title
+    plots.draw_mistakes(FOUND, x, "small", tmp_path / "m.png")
+    tiles, title = drawn[-1]
+    assert [int(tile.image[0, 0, 0]) for tile in tiles] == [4, 2, 5]
+    assert [tile.caption.partition(", ")[2] for tile in tiles] == ["95%", "60%", "50%"]
+    assert "3 of 3 wrong predictions" in title
+    assert FOUND.mistakes.tolist() == [4, 2, 5]
+
+
+def test_no_mistakes_are_not_drawn(tmp_path: Path) -> None:
+    right = Classification(("a",), np.zeros(1, int), np.zeros(1, int), np.ones(1))
+    assert plots.draw_mistakes(right, np.zeros((1, 2, 2, 1)), "", tmp_path / "m.png") is None
 
 
 def test_cells_show_their_counts(figures: list[Any], tmp_path: Path) -> None:
@@ -95,7 +111,9 @@ def test_cells_show_their_counts(figures: list[Any], tmp_path: Path) -> None:
 
 def test_many_classes_have_no_numbers_in_cells(figures: list[Any], tmp_path: Path) -> None:
     y = np.arange(60)
-    plots.draw_confusion(Classification(tuple(map(str, y)), y, y), "many", tmp_path / "c.png")
+    plots.draw_confusion(
+        Classification(tuple(map(str, y)), y, y, np.ones(60)), "many", tmp_path / "c.png"
+    )
     assert not figures[0].axes[0].texts
     assert "one in 3" in figures[0].axes[0].get_xlabel()
 
@@ -122,6 +140,8 @@ def test_predictions_use_the_moving_statistics() -> None:
     # batch, both values of the first would be below zero, the output of the third class.
     found = classify(MODEL, WEIGHTS, own(), "raw")
     assert found.predicted.tolist() == [0, 0, 1]
+    # The outputs of the first sample are (1, -10, 0).
+    assert found.confidence[0] == pytest.approx(1 / (1 + np.exp(-1) + np.exp(-11)))
     assert found.truth.tolist() == [0, 1, 1]
     assert found.classes == ("left", "right", "2")
     assert found.accuracy == pytest.approx(2 / 3)

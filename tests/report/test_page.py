@@ -19,7 +19,7 @@ from dlsys_bench.notebooks.claims import published_figures
 from dlsys_bench.report.html import runs as runs_of_page
 from dlsys_bench.report.html.charts import Axes, Line, chart
 from dlsys_bench.report.html.conformance import compliance_sections, matrix_section
-from dlsys_bench.report.html.curves import curve_section
+from dlsys_bench.report.html.curves import curve_sections
 from dlsys_bench.report.html.included import included_sections
 from dlsys_bench.report.html.page import Graphic, Page, Section, Sheet, render, write_page
 from dlsys_bench.report.html.stacks import stack_section
@@ -142,8 +142,14 @@ def test_what_changed_between_runs_is_listed_once(tmp_path: Path) -> None:
 
 def test_curves_are_zoomed_to_the_later_part_of_the_trainings() -> None:
     runs = make_runs(2, ("numpy",), 3)
-    section = curve_section("big", groups(runs))
-    assert section is not None
+    arms, section = curve_sections("big", groups(runs))
+    assert [panel.caption for panel in arms.panels] == [
+        "numpy: test accuracy",
+        "numpy: training loss, running",
+    ]
+    assert str(arms.panels[0].image).count("<polyline") == 2
+    (alone,) = curve_sections("big", groups(runs[:3]))
+    assert alone.title == "Curves of big"
     assert [panel.caption for panel in section.panels] == [
         "arm 0: test accuracy",
         "arm 1: test accuracy",
@@ -211,6 +217,11 @@ def test_reports_and_comparisons_write_pages(
     for name, engine in (("a", "numpy"), ("b", "torch")):
         write_text(Path(f"{name}.jsonl"), make_runs(2, (engine,), 6))
     invoke("report", "a.jsonl", "b.jsonl", "--html", "out/report.html")
+    invoke("power", "regularization/lenet5-tanh", "--dataset", "digits", "--html", "power.html")
+    power = assert_self_contained(Path("power.html").read_text())
+    assert (
+        len(power.named("line", class_="interval")) == len(power.named("rect", class_="band")) == 5
+    )
     ended = invoke("compare", "a.jsonl", "b.jsonl", "--html", "compare.html")
     assert "page: compare.html" in ended.stderr
     for name in ("out/report.html", "compare.html"):

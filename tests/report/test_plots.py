@@ -173,8 +173,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def check(path: Path, drawn: Sequence[Any]) -> str:
-    """Check that a plot is a PNG with labelled axes and is 600 to 1700 pixels wide at full
-    resolution; return its text."""
+    """Check that a plot is a PNG with labelled axes, 600 to 1700 pixels wide at full resolution,
+    without a legend over its data or small text; return its text."""
     from matplotlib.text import Text
 
     data = path.read_bytes()
@@ -185,7 +185,13 @@ def check(path: Path, drawn: Sequence[Any]) -> str:
     (figure,) = drawn
     assert any(axis.get_xlabel() for axis in figure.axes)
     assert any(axis.get_ylabel() or axis.get_yticklabels() for axis in figure.axes)
-    return "\n".join(text.get_text() for text in figure.findobj(Text))
+    for axis in figure.axes:
+        if (legend := axis.get_legend()) is not None:
+            assert legend.get_window_extent().y1 < axis.get_window_extent().y0
+    assert not any("10^" in text.get_text() for a in figure.axes for text in a.get_yticklabels())
+    texts = [text for text in figure.findobj(Text) if text.get_text().strip()]
+    assert min(text.get_fontsize() for text in texts) >= 8
+    return "\n".join(text.get_text() for text in texts)
 
 
 def test_every_plot_of_a_study_is_registered() -> None:
@@ -218,6 +224,23 @@ def test_runs_that_all_diverged_are_named(plot: str, drawn: list[Any], tmp_path:
     assert "diverged" in text
     # A panel that stays empty gives the reason.
     assert text.count("its first epoch") == (2 if plot in ("curves", "steps") else 0)
+
+
+def test_curves_leave_out_early_values_beyond_all_later_ones(
+    drawn: list[Any], tmp_path: Path
+) -> None:
+    accuracies = [0.1, 0.91, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99]
+    losses = [9.0, 0.5, 0.3, 0.2, 0.1, 0.08, 0.07, 0.05]
+    epochs = [
+        Epoch(n, n, 1.0, loss, test_accuracy=accuracy, test_loss=loss)
+        for n, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), start=1)
+    ]
+    check(plots()["curves"]([made("curves", 0, 0, history=epochs)], tmp_path / "a.png"), drawn)
+    loss, accuracy = drawn[0].axes
+    assert 0.3 < loss.get_ylim()[1] < 0.5
+    assert loss.get_yscale() == "log"
+    assert 0.91 < accuracy.get_ylim()[0] < 0.95
+    assert accuracy.get_yscale() == "linear"
 
 
 def test_a_run_without_epochs_is_not_said_to_have_diverged(

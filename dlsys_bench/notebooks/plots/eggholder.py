@@ -140,7 +140,7 @@ def _names(axis: Any, lines: dict[tuple[int, str], list[Group]]) -> None:
                 ha="center",
                 textcoords="offset points",
                 va="top" if below else "bottom",
-                fontsize=7.5,
+                fontsize=8,
                 bbox={"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.5},
             )
     axis.margins(x=0.12, y=0.1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
-from dlsys_bench.report.html.charts import Axes, Line, chart, legend
+from dlsys_bench.report.html.charts import SERIES, Axes, Line, chart, legend
 from dlsys_bench.report.html.page import Graphic, Section
+from dlsys_bench.report.limits import late_limits
 from dlsys_bench.report.plots.groups import Group
 
 FIGURES = {
@@ -16,20 +17,45 @@ FIGURES = {
 }
 """The figures of an epoch that are drawn, with the labels of their axes."""
 
-START = 0.25
-"""The part of a training whose values do not widen the axis, so that later ones are told apart."""
+
+Lines = Mapping[str, Sequence[tuple[Group, Line]]]
+"""The lines of the groups of runs by figure."""
 
 
-def curve_section(title: str, grouped: Sequence[Group]) -> Section | None:
-    """Return the curves of all arms, on one scale for each figure; None if there are no epochs."""
+def curve_sections(title: str, grouped: Sequence[Group]) -> list[Section]:
+    """Return the curves of all arms, on one scale for each figure, and the arms of each engine in
+    one chart; none if there are no epochs."""
     lines = {
         figure: [(group, line) for group in grouped if (line := _line(figure, group)) is not None]
         for figure in FIGURES
     }
-    if not lines["test_accuracy"]:
-        lines["test_accuracy"] = []
-    else:
+    if lines["test_accuracy"]:
         lines["validation_accuracy"] = []
+    found = (_arms_section(title, lines), _curve_section(title, lines))
+    return [section for section in found if section is not None]
+
+
+def _arms_section(title: str, lines: Lines) -> Section | None:
+    """Return the mean curves of several arms in one chart for each engine and figure."""
+    arms = list(dict.fromkeys(group.arm for pairs in lines.values() for group, _ in pairs))
+    if not 1 < len(arms) <= SERIES:
+        return None
+    panels = []
+    for figure, pairs in lines.items():
+        for engine in dict.fromkeys(line.name for _, line in pairs):
+            caption = f"{engine}: {FIGURES[figure]}"
+            means = [
+                Line(group.arm, line.x, line.y) for group, line in pairs if line.name == engine
+            ]
+            axes = Axes("epoch", FIGURES[figure], limits=_limits(means))
+            panels.append(Graphic(caption, chart(caption, means, axes, arms)))
+    text = (
+        "Lines are the mean of the seeds of each arm. Each chart has a scale of its late values.",
+    )
+    return Section(f"Arms of {title}", text, legend=legend(arms), panels=panels)
+
+
+def _curve_section(title: str, lines: Lines) -> Section | None:
     styles = list(dict.fromkeys(line.name for pairs in lines.values() for _, line in pairs))
     panels = []
     for figure, pairs in lines.items():
@@ -68,14 +94,9 @@ def _line(figure: str, group: Group) -> Line | None:
 
 
 def _limits(lines: Sequence[Line]) -> tuple[float, float] | None:
-    """Return the range of the values after START of each training, with a margin."""
-    late = [
-        value
-        for line in lines
-        for values in (line.y, line.low, line.high)
-        for value in values[int(START * len(values)) :]
-    ]
-    if not late:
+    """Return the range of the values that are not early in a training, with a margin."""
+    limits = late_limits(values for line in lines for values in (line.y, line.low, line.high))
+    if limits is None:
         return None
-    margin = 0.05 * (max(late) - min(late)) or 0.05
-    return min(late) - margin, max(late) + margin
+    margin = 0.05 * (limits[1] - limits[0]) or 0.05
+    return limits[0] - margin, limits[1] + margin

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.errors import count_of
-from dlsys_bench.report.html.curves import curve_section
+from dlsys_bench.report.html.curves import curve_sections
 from dlsys_bench.report.html.page import Graphic, Section, Sheet
 from dlsys_bench.report.html.strips import Strip, axis, draw, scale_of
 from dlsys_bench.report.layout import NONE
@@ -123,9 +123,7 @@ def _place_sections(
             closed=True,
         )
     ]
-    if curves := curve_section(title, grouped):
-        found.append(curves)
-    return found
+    return [*found, *curve_sections(title, grouped)]
 
 
 def _metrics(study: str, runs: Sequence[Result]) -> list[str]:

@@ -10,10 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from dlsys_bench.errors import count_of
 from dlsys_bench.report.classification import Classification
 from dlsys_bench.report.picture import SLANTED, WIDTH, label_step, save, shorten
 from dlsys_bench.report.plots.images import MARK, Tile, draw_grid, draw_indices
 
+MOST_MISTAKES = 25
 MAX_NUMBERED = 25
 """The cells of a matrix of more classes than this are too small for their numbers."""
 
@@ -62,6 +64,22 @@ def captions(found: Classification, indices: Sequence[int]) -> list[tuple[str, b
         names = shorten(found.classes[truth]), shorten(found.classes[predicted])
         lines.append((f"truth: {names[0]}\n{mark}predicted: {names[1]}", wrong))
     return lines
+
+
+def draw_mistakes(found: Classification, x: NDArray[Any], title: str, path: Path) -> Path | None:
+    """Draw the wrong predictions of x (N, H, W, C) with the highest confidence as a PNG.
+
+    Returns None, and draws nothing, if every prediction is right.
+    """
+    indices = found.mistakes[:MOST_MISTAKES].tolist()
+    if not indices:
+        return None
+    tiles = [
+        Tile(x[index], f"{caption}, {found.confidence[index]:.0%}", marked)
+        for index, (caption, marked) in zip(indices, captions(found, indices), strict=True)
+    ]
+    of = f"{len(tiles)} of {count_of(len(found.mistakes), 'wrong prediction')}"
+    return draw_grid(tiles, 5, f"{title}\n{of}, the most confident ones first", path)
 
 
 def draw_predictions(

@@ -32,6 +32,10 @@ PUBLISHED: dict[str, Any] = {
 """The style of a published value, in every plot."""
 
 
+LOG_TICKS = {5.0: (1.0, 2.0, 3.0, 5.0, 7.0), 1e3: (1.0, 2.0, 5.0)}
+"""The multiples of powers of ten that have ticks, by the ratio below which the axis lies."""
+
+
 def style(number: int) -> tuple[str, str, Any]:
     """Return the colour, marker and dashes of a line, given its number. The styles repeat."""
     return STYLES[number % len(STYLES)]
@@ -73,7 +77,7 @@ def legend(figure: Figure) -> None:
             list(found.values()),
             list(found),
             loc="outside lower center",
-            ncols=min(columns, len(found), 4),
+            ncols=min(columns, len(found), 6),
             frameon=False,
             fontsize=9,
         )
@@ -82,12 +86,14 @@ def legend(figure: Figure) -> None:
 def plain_log(axis: Any) -> None:
     """Make the y axis logarithmic, with plain numbers as tick labels.
 
-    An axis of less than three decades has ticks at 1, 2 and 5 times the powers of ten.
+    An axis of less than three decades has ticks at 1, 2 and 5 times the powers of ten, and one of
+    less than half a decade also at 3 and 7 times these.
     """
     axis.set_yscale("log")
     low, high = axis.get_ylim()
-    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 1e3 * low else (1.0,)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    subs = next((ticks for ratio, ticks in LOG_TICKS.items() if high < ratio * low), (1.0,))
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 

@@ -66,7 +66,7 @@ def draw_batch_norms(norms: Sequence[NormTensors], title: str, path: Path) -> Pa
         axis.set_xlim(0.4, len(norms) + 0.6)
         names = [f"{norm.name} ({len(norm.tensors[tensor])})" for norm in norms]
         slant = SLANTED if len(norms) > 3 else {}
-        axis.set_xticks(range(1, len(norms) + 1), names, fontsize=8, **slant)
+        axis.set_xticks(range(1, len(norms) + 1), names, fontsize=9, **slant)
         if tensor in ("moving_mean", "moving_variance"):
             axis.set_xlabel("layer (its channels), from the input to the output")
     figure.suptitle(title, fontsize=12, parse_math=False)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dlsys_bench.report.picture import WIDTH, save
-from dlsys_bench.report.plots.frame import style
+from dlsys_bench.report.plots.frame import legend, plain_log, style
 from dlsys_bench.report.speed import (
     VARIABLES,
     SeriesKey,
@@ -28,7 +28,8 @@ def rate(point: SpeedPoint) -> float | None:
 
 
 RATE = "samples per second"
-MEMORY = "peak memory of the process, on a GPU of the framework (MiB)"
+MEMORY = "peak memory (MiB)"
+"""That of the process; on a GPU, of the framework."""
 QUANTITIES: dict[str, Callable[[SpeedPoint], float | None]] = {RATE: rate, MEMORY: memory}
 
 # Names of the fields in the legend, where they differ from the fields'.
@@ -61,6 +62,7 @@ def speed(points: Sequence[SpeedPoint], path: Path) -> Path | None:
         _draw_panel(axis, panel, engines)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
+    legend(figure)
     return save(figure, path)
 
 
@@ -87,14 +89,13 @@ def _draw_panel(axis: Any, panel: Panel, engines: Sequence[str]) -> None:
         axis.plot(x, np.array(y, float), label=name, linestyle=dashes, **look)
     axis.set_xscale("log", base=2)
     ticks = sorted({point[field] for line in panel.lines.values() for point in line})
-    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks], fontsize=8)
+    axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axis.minorticks_off()
-    axis.set_yscale("log")
+    plain_log(axis)
     axis.set_xlabel(panel.variable.label)
     axis.set_ylabel(panel.quantity)
-    axis.set_title(panel.workload, fontsize=9)
+    axis.set_title(panel.workload, fontsize=10, parse_math=False)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7)
 
 
 def _names(keys: Sequence[SeriesKey]) -> list[str]:

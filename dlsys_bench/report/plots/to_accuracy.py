@@ -73,7 +73,7 @@ def _draw_engine(axis: Any, engine: EngineRuns, row: int) -> None:
             (0.02, row),
             xycoords=("axes fraction", "data"),
             va="center",
-            fontsize=8,
+            fontsize=9,
             color=VERMILLION,
         )
 
