@@ -58,8 +58,9 @@ def power_command(options: PowerOptions) -> None:
         powers = [power(case, data, options.tier, terms) for case, _, data in work]
     if options.html is not None:
         levels = (
-            f"Alpha {options.alpha:g} over {count_of(len(powers), 'gate')}, beta {options.beta:g}, "
-            f"at most {count_of(options.max_seeds, 'seed')}."
+            f"Alpha {options.alpha:g} over {count_of(len(powers), 'gate')}, "
+            f"{powers[0].alpha:.1e} each; beta {options.beta:g}; "
+            f"at most {count_of(options.max_seeds, 'seed')}; tier {options.tier}."
         )
         sections = power_sections(powers)
         write(options.html, f"Power of the gates of {study}", "power", (levels,), sections)

@@ -12,6 +12,9 @@ from dlsys_bench.verdicts.bands import Band
 from dlsys_bench.verdicts.power import Power
 
 DRAWN = "healthy runs and MDE"
+OMITTED = ("tier", ">alpha")
+"""The columns that are the same for all gates."""
+
 BAND = 0.02
 """The probability that a healthy run lies outside of the band that is drawn."""
 
@@ -20,11 +23,12 @@ def power_sections(powers: Sequence[Power]) -> list[Section]:
     """Return a section with a row for each gate."""
     strips = [_strip(one) for one in powers]
     scale = scale_of(strips)
+    shown = {head: cell for head, cell in POWER_COLUMNS.items() if head not in OMITTED}
     rows = []
     for one, strip in zip(powers, strips, strict=True):
-        *cells, remark = (cell(one) for cell in POWER_COLUMNS.values())
+        *cells, remark = (cell(one) for cell in shown.values())
         rows.append((*cells, draw(strip, scale), remark))
-    *heads, remarks = POWER_COLUMNS
+    *heads, remarks = shown
     text = (
         "The band holds 98% of healthy runs, under a normal distribution of the reference runs; "
         "the line extends by the MDE from their mean. A training whose every run is worse by the "
@@ -36,8 +40,8 @@ def power_sections(powers: Sequence[Power]) -> list[Section]:
 
 
 def _strip(one: Power) -> Strip:
-    if one.mean is None or one.std is None:
-        return Strip(f"{one.key.name}: no reference runs")
+    if one.mean is None or one.std is None or one.unjudged:
+        return Strip(f"{one.key.name}: not judged")
     effect, ends = (
         one.smallest_shift,
         (one.mean - one.smallest_shift, one.mean + one.smallest_shift),
