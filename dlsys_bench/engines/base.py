@@ -186,35 +186,3 @@ def input_array(model: Model, x: NDArray[Any], dtype: Any) -> NDArray[Any]:
             f"{model.name!r} has {known} tokens: token ids are 0 to {known - 1}"
         )
     return found
-
-
-def check_targets(loss: Loss, y: NDArray[Any], output: tuple[int, ...], name: str = "y") -> None:
-    """Raise DataError unless y has the form that the loss takes for outputs of this shape (without
-    the batch axis). The message calls it by `name`."""
-    if loss.targets == "labels":
-        if len(output) != 1:
-            raise DataError(
-                f"{loss.kind} takes outputs (N, classes), but the network gives {output}: "
-                "the last layer must be a Dense layer"
-            )
-        classes = output[-1]
-        if y.ndim != 1 or y.dtype.kind not in "iu":
-            raise DataError(
-                f"{loss.kind} takes labels (N,) of whole numbers, but {name} is {y.dtype} {y.shape}"
-            )
-        wrong = np.flatnonzero((y < 0) | (y >= classes))
-        if wrong.size:
-            raise DataError(
-                f"{name}[{wrong[0]}] is {y[wrong[0]]}, but the network has {classes} outputs: "
-                f"labels are 0 to {classes - 1}"
-            )
-    elif loss.targets == "signs":
-        if y.ndim != 1 or not np.isin(y, (-1, 1)).all() or output != (1,):
-            raise DataError(
-                f"{loss.kind} takes {name} (N,) of -1 and +1 and a network of one output, "
-                f"not {name} {y.shape} and {output}"
-            )
-    elif y.shape[1:] != output:
-        raise DataError(
-            f"{loss.kind} takes {name} of the outputs' shape (N, {output[-1]}), but it is {y.shape}"
-        )

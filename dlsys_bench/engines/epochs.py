@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.alignment import StackedSamples
 from dlsys_bench.engines.history import (
     Epoch,
     Histories,
@@ -32,6 +33,7 @@ from dlsys_bench.engines.history import (
     by_step_record,
 )
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, require_batches, split_order
+from dlsys_bench.engines.targets import AnswerWeights, answers_per_sample
 from dlsys_bench.errors import DivergedError, EngineError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -51,9 +53,20 @@ class UpdateStep(NamedTuple):
     masks: dict[int, NDArray[np.bool_]]
 
 
+class CountedSamples(NamedTuple):
+    """The number of samples, and the weights of their answers unless all weigh the same."""
+
+    number: int
+    weights: AnswerWeights | None
+
+
 class EpochRun:
     """One epoch of a training that is in progress: `number` from 1, the `sizes` of its batches,
-    their learning `rates`, and `first`, the number of updates made before it."""
+    their learning `rates`, and `first`, the number of updates made before it.
+
+    `used` is the order of the samples, (N,) or (R, N), or None for their own. It is set by `order`
+    and `steps`, and has to be set by an engine that calls neither, if answers have weights.
+    """
 
     def __init__(
         self,
@@ -61,12 +74,14 @@ class EpochRun:
         first: int,
         sizes: list[int],
         model: Model,
-        samples: int,
+        samples: CountedSamples,
         recipe: Recipe,
         plan: Plan,
     ) -> None:
         self.number, self.first, self.sizes = number, first, sizes
-        self.model, self.samples, self.recipe, self.plan = model, samples, recipe, plan
+        self.model, self.samples, self.recipe, self.plan = model, samples.number, recipe, plan
+        self.weights = samples.weights
+        self.used: NDArray[np.intp] | None = None
         self.rates = [recipe.rate(step) for step in range(first, first + len(sizes))]
         self.losses: list[Any] = []
         self.correct: Any = 0
@@ -78,7 +93,8 @@ class EpochRun:
 
     def order(self) -> NDArray[np.intp]:
         """Return the order of the samples by the plan, (N,)."""
-        return self.plan.order(self.number, self.samples, self.recipe.shuffle)
+        self.used = self.plan.order(self.number, self.samples, self.recipe.shuffle)
+        return self.used
 
     def masks(self, batch: int) -> dict[int, NDArray[np.bool_]]:
         """Return the keep mask of each dropout layer for a batch (from 0) by the plan; nothing if
@@ -89,7 +105,7 @@ class EpochRun:
 
     def steps(self, order: NDArray[np.intp] | None = None) -> Iterator[UpdateStep]:
         """Yield the updates of the epoch, in the order of the plan or one of the engine's own."""
-        order = self.order() if order is None else order
+        order = self.used = self.order() if order is None else order
         for batch, chosen in enumerate(split_order(order, self.sizes)):
             yield UpdateStep(self.first + batch, chosen, self.rates[batch], self.masks(batch))
 
@@ -149,21 +165,45 @@ class EpochRun:
             by_step=by_step,
         )
 
+    def mean_loss(self, losses: Sequence[Any]) -> NDArray[Any]:
+        """Return the mean of the losses of the batches, each of one network or (R,), weighted by
+        the number of samples, or by the weights of the answers where these differ."""
+        weights: Sequence[Any] = self.sizes
+        if self.weights is not None:
+            weights = list(self.weights.by_batch(self.used, self.sizes).weights.T)
+        elif self.recipe.loss.is_weighted:
+            raise EngineError(
+                f"this {self.recipe.loss.kind} ignores labels or weighs classes: training_epochs "
+                "then takes the samples, and not their number"
+            )
+        shapes = [np.shape(value) for value in (*losses[:1], *weights[:1])]
+        total = np.zeros(np.broadcast_shapes(*shapes))
+        for loss, weight in zip(losses, weights, strict=True):
+            total += loss * weight
+        return fraction(total, sum(weights))
+
+    def _answers(self) -> Any:
+        """Return the number of answers of the epoch, of one replica or of each (R,)."""
+        if self.weights is None:
+            each = answers_per_sample(self.recipe.loss, self.model.output_shape)
+            return sum(self.sizes) * each
+        return self.weights.by_batch(self.used, self.sizes).kept.sum(axis=1)
+
     def end_replicas(
         self, recipes: Sequence[Recipe], failures: Mapping[int, DivergedError]
     ) -> ReplicaEpoch:
         """Return the epoch of R replicas. The seconds of each are its share of the time."""
         seconds = (time.perf_counter() - self.started) / len(recipes)
-        steps, seen, total = self.first + len(self.sizes), sum(self.sizes), np.zeros(len(recipes))
-        for loss, size in zip(self.losses, self.sizes, strict=True):
-            total += loss * size
-        accuracies = None if self.recipe.loss.targets == "values" else self.correct / seen
+        steps, shape = self.first + len(self.sizes), (len(recipes),)
+        accuracies = None
+        if self.recipe.loss.targets != "values":
+            accuracies = np.broadcast_to(fraction(self.correct, self._answers()), shape)
         return ReplicaEpoch(
             self.number,
             steps,
             seconds,
-            total / seen,
-            None if accuracies is None else np.broadcast_to(accuracies, total.shape),
+            np.broadcast_to(self.mean_loss(self.losses), shape),
+            accuracies,
             recipes,
             self.sizes,
             self.losses if any(recipe.moves for recipe in recipes) else [],
@@ -171,22 +211,45 @@ class EpochRun:
         )
 
 
-def training_epochs(model: Model, samples: int, recipe: Recipe, plan: Plan) -> Iterator[EpochRun]:
+def fraction(sums: Any, counts: Any) -> NDArray[Any]:
+    """Return sums / counts, or zero where nothing was counted."""
+    shape = np.broadcast_shapes(np.shape(sums), np.shape(counts))
+    found: NDArray[Any] = np.zeros(shape)
+    np.divide(sums, counts, out=found, where=np.asarray(counts) > 0)
+    return found
+
+
+def training_epochs(
+    model: Model, samples: int | Samples | StackedSamples, recipe: Recipe, plan: Plan
+) -> Iterator[EpochRun]:
     """Yield every epoch of a training on `samples`. The clock of an epoch starts when it is
     yielded, so it does not run while the caller of `fit` works.
 
+    The number of samples suffices unless the loss ignores labels or weighs classes.
     Raises BatchError before the first epoch if a batch has too few samples for a layer.
     """
-    require_batches(model, samples, recipe, plan)
+    require_batches(model, _counted(samples, recipe).number, recipe, plan)
     yield from epoch_runs(model, samples, recipe, plan)
 
 
-def epoch_runs(model: Model, samples: int, recipe: Recipe, plan: Plan) -> Iterator[EpochRun]:
+def epoch_runs(
+    model: Model, samples: int | Samples | StackedSamples, recipe: Recipe, plan: Plan
+) -> Iterator[EpochRun]:
     """Yield every epoch as `training_epochs` does, of batches of any size."""
-    steps = 0
-    for number, sizes in enumerate(epoch_batch_sizes(samples, recipe, plan), start=1):
-        yield EpochRun(number, steps, sizes, model, samples, recipe, plan)
+    steps, counted = 0, _counted(samples, recipe)
+    for number, sizes in enumerate(epoch_batch_sizes(counted.number, recipe, plan), 1):
+        yield EpochRun(number, steps, sizes, model, counted, recipe, plan)
         steps += len(sizes)
+
+
+def _counted(samples: int | Samples | StackedSamples, recipe: Recipe) -> CountedSamples:
+    """Return the number of samples, and the weights of their answers if these are known."""
+    if isinstance(samples, int):
+        return CountedSamples(samples, None)
+    count, shared = len(samples.y), True
+    if isinstance(samples, StackedSamples):
+        count, shared = samples.samples, samples.shared
+    return CountedSamples(count, AnswerWeights.of(recipe.loss, samples.y, shared))
 
 
 def train(engine: Any, net: Any, samples: Samples, recipe: Recipe, plan: Plan) -> History:

@@ -12,16 +12,21 @@ from numpy.typing import NDArray
 from dlsys_bench.data import Samples, Splits
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.spec.losses import Loss
+from dlsys_bench.engines.targets import answer_weights, kept_answers
+from dlsys_bench.spec.losses import CrossEntropy, Huber, Loss
 from dlsys_bench.spec.recipe import Recipe
 
 SPLITS = ("train", "validation", "test")
 
 Outputs = NDArray[np.float64]
-"""One row per sample, (N, K)."""
+"""One row per sample, (N, K), or per position of each sample, (N, T, K)."""
 
 Answers = NDArray[Any]
-"""Labels or signs (N,), or values (N, K)."""
+"""Labels (N,) or (N, T), signs (N,), or binary targets and values of the shape of the outputs."""
+
+
+LossFunction = Callable[[Any, Outputs, Answers], float]
+"""Returns the loss of a record, of outputs and of targets."""
 
 
 class Figures(NamedTuple):
@@ -32,17 +37,24 @@ class Figures(NamedTuple):
 
 
 def evaluate(outputs: NDArray[Any], samples: Samples, loss: Loss) -> Figures:
-    """Return the figures of outputs (N, K) for the samples, of any dtype."""
+    """Return the figures of outputs (N, ...) for the samples, of any dtype."""
     rows = np.asarray(outputs, np.float64)
-    return Figures(LOSSES[loss.kind](rows, samples.y), accuracy(rows, samples.y, loss))
+    return Figures(LOSSES[loss.kind](loss, rows, samples.y), accuracy(rows, samples.y, loss))
 
 
 def accuracy(outputs: NDArray[Any], y: Answers, loss: Loss) -> float | None:
-    """Return the fraction of outputs (N, K) that are correct; None where the targets are values."""
+    """Return the fraction of the answers in outputs (N, ...) that are correct; None where the
+    targets are values.
+
+    An ignored label asks for no answer. If all are ignored, the accuracy is zero.
+    """
     if loss.targets == "values":
         return None
-    answers = outputs.argmax(axis=1) if loss.targets == "labels" else np.sign(outputs[:, 0])
-    return float((answers == y).sum()) / len(y)
+    if loss.targets == "binary":
+        return float(((outputs > 0) == y.reshape(outputs.shape)).mean())
+    answers = outputs.argmax(axis=-1) if loss.targets == "labels" else np.sign(outputs[:, 0])
+    kept = kept_answers(loss, y) if isinstance(loss, CrossEntropy) else np.ones(len(y), bool)
+    return float(((answers == y) & kept).sum()) / (int(kept.sum()) or 1)
 
 
 def with_figures(
@@ -67,30 +79,55 @@ def with_figures(
     return replace(epoch, **figures)
 
 
-def _cross_entropy(outputs: Outputs, y: Answers) -> float:
-    shifted = outputs - outputs.max(axis=1, keepdims=True)
-    total = np.exp(shifted).sum(axis=1)
-    return float((np.log(total) - shifted[np.arange(len(y)), y]).mean())
+def _cross_entropy(loss: CrossEntropy, outputs: Outputs, y: Answers) -> float:
+    kept = kept_answers(loss, y)
+    labels = np.where(kept, y, 0)[..., None]
+    shifted = outputs - outputs.max(axis=-1, keepdims=True)
+    total = np.log(np.exp(shifted).sum(axis=-1))
+    right = np.take_along_axis(shifted, labels, axis=-1)[..., 0]
+    if not loss.used_options:
+        return float((total - right).mean())
+    classes, smoothing = outputs.shape[-1], loss.label_smoothing
+    weights = np.array(loss.class_weights or (1.0,) * classes)
+    own, every = weights[labels[..., 0]], weights
+    if loss.weighting == "samples":
+        every = own[..., None]
+    terms = (1 - smoothing) * own * (total - right)
+    terms += smoothing / classes * (every * (total[..., None] - shifted)).sum(axis=-1)
+    return float(terms[kept].sum()) / (float(answer_weights(loss, y).sum()) or 1.0)
 
 
-def _squared_error(outputs: Outputs, y: Answers) -> float:
+def _binary_cross_entropy(loss: Loss, outputs: Outputs, y: Answers) -> float:
+    over = np.maximum(outputs, 0) - y.reshape(outputs.shape) * outputs
+    return float((over + np.log1p(np.exp(-np.abs(outputs)))).T.mean())
+
+
+def _squared_error(loss: Loss, outputs: Outputs, y: Answers) -> float:
     # Transposed, so that the order of the summation is that of the stored runs.
     return float(np.square(outputs.T - y.T).sum() / outputs.size)
 
 
-def _half_squared_error(outputs: Outputs, y: Answers) -> float:
+def _half_squared_error(loss: Loss, outputs: Outputs, y: Answers) -> float:
     return float(np.square(outputs.T - y.T).sum() / (2 * len(outputs)))
 
 
-def _hinge(margin: float) -> Callable[[Outputs, Answers], float]:
-    return lambda outputs, y: float(np.maximum(margin - y * outputs[:, 0], 0).mean())
+def _huber(loss: Huber, outputs: Outputs, y: Answers) -> float:
+    error = outputs.T - y.T
+    inside = np.clip(error, -loss.delta, loss.delta)
+    return float((inside * (error - inside / 2)).mean())
 
 
-LOSSES: dict[str, Callable[[Outputs, Answers], float]] = {
+def _hinge(margin: float) -> LossFunction:
+    return lambda loss, outputs, y: float(np.maximum(margin - y * outputs[:, 0], 0).mean())
+
+
+LOSSES: dict[str, LossFunction] = {
     "categorical_crossentropy": _cross_entropy,
     "sparse_categorical_crossentropy": _cross_entropy,
+    "binary_crossentropy": _binary_cross_entropy,
     "mean_squared_error": _squared_error,
     "half_mean_squared_error": _half_squared_error,
+    "huber": _huber,
     "perceptron": _hinge(0.0),
     "hinge": _hinge(1.0),
 }

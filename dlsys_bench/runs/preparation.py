@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Dataset, Samples, Splits, prepare
 from dlsys_bench.data.labels import advise
-from dlsys_bench.engines.base import check_targets
+from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.errors import DataError
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model

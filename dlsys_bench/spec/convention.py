@@ -31,7 +31,7 @@ def to_convention(convention: str, record: R) -> R:
             f"unknown convention {convention!r}{nearest(convention, CONVENTIONS)}; "
             f"known: {', '.join(CONVENTIONS)}"
         )
-    return record.map(lambda inner: replace(inner, **inner.conventions.get(convention, {})))
+    return record.map(lambda inner: replace(inner, **inner.convention_options(convention)))
 
 
 def protocol(*records: Record, beside: Mapping[str, Any] | None = None) -> str:
@@ -52,7 +52,7 @@ def deviations(convention: str, record: Record) -> list[str]:
     found: list[str] = []
 
     def compare(inner: Record) -> Record:
-        for option, expected in inner.conventions.get(convention, {}).items():
+        for option, expected in inner.convention_options(convention).items():
             actual = getattr(inner, option)
             if actual != expected:
                 found.append(

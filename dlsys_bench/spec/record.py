@@ -88,6 +88,10 @@ class Record:
             message = str(error).removeprefix(cls.__name__ + ".__init__() ")
             raise SpecError(f"{cls.kind}: {message}") from None
 
+    def convention_options(self, convention: str) -> Mapping[str, Any]:
+        """Return the options of this record that follow a convention, by name."""
+        return self.conventions.get(convention, {})
+
     def map(self, change: Callable[[Record], Record]) -> Self:
         """Return the record with `change` applied to it and to those in it, innermost first."""
 

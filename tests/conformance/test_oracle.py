@@ -14,6 +14,7 @@ from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.oracle import forward as oracle_forward
 from dlsys_bench.conformance.oracle import functions as oracle_functions
+from dlsys_bench.conformance.oracle import losses as oracle_losses
 from dlsys_bench.conformance.oracle.optimizers import UPDATES
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
@@ -35,7 +36,7 @@ ORACLE = Oracle()
     [
         pytest.param(LAYERS, oracle_forward.FORWARD, id="layers"),
         pytest.param(FUNCTIONS, oracle_functions.FUNCTIONS, id="functions"),
-        pytest.param(LOSSES, oracle_forward.LOSSES, id="losses"),
+        pytest.param(LOSSES, oracle_losses.LOSSES, id="losses"),
         pytest.param(OPTIMIZERS, UPDATES, id="optimizers"),
     ],
 )

@@ -10,7 +10,7 @@ MUTANTS = (
         "The gradient of the cross-entropy is summed over the batch: 1/N is missing.",
         "gradient/network",
         "losses",
-        "d /= outputs.shape[-1]",
+        "d /= math.prod(outputs.shape[2:])",
         "pass",
     ),
     Mutant(
@@ -26,33 +26,39 @@ MUTANTS = (
         "The largest output is not subtracted, and the loss is NaN for large outputs.",
         "loss/categorical_crossentropy",
         "losses",
-        "shifted = outputs - outputs.max(axis=1, keepdims=True)",
-        "shifted = outputs",
+        "shifted = outputs - outputs.max(axis=1, keepdims=True)\n"
+        "    d = np.exp(shifted)\n"
+        "    total = d.sum(axis=1, keepdims=True)\n"
+        "    value = (np.log",
+        "shifted = outputs\n"
+        "    d = np.exp(shifted)\n"
+        "    total = d.sum(axis=1, keepdims=True)\n"
+        "    value = (np.log",
     ),
     Mutant(
         "cross_entropy_clipped",
         "Probabilities are clipped at 1e-7, so the loss is bounded.",
         "loss/categorical_crossentropy",
         "losses",
-        "(np.log(total) - np.take_along_axis(shifted, picked, axis=1)).mean(axis=(1, 2))",
+        "(np.log(total) - np.take_along_axis(shifted, picked, axis=1)).mean(axis=_over(shifted))",
         "np.minimum(np.log(total) - np.take_along_axis(shifted, picked, axis=1), "
-        "-np.log(1e-7)).mean(axis=(1, 2))",
+        "-np.log(1e-7)).mean(axis=_over(shifted))",
     ),
     Mutant(
         "squared_error_not_averaged_over_outputs",
         "The mean squared error is averaged over the samples alone.",
         "gradient/dense",
         "losses",
-        "count = d.shape[1] * d.shape[2]",
-        "count = d.shape[2]",
+        "count = math.prod(d.shape[1:])",
+        "count = d.shape[-1]",
     ),
     Mutant(
         "half_squared_error_gradient_clipped",
         "The gradient of the half squared error is clipped at a hundred.",
         "loss/half_mean_squared_error",
         "losses",
-        "/ (2 * d.shape[2]), d / d.shape[2]",
-        "/ (2 * d.shape[2]), np.clip(d, -100, 100) / d.shape[2]",
+        "/ (2 * d.shape[-1]), d / d.shape[-1]",
+        "/ (2 * d.shape[-1]), np.clip(d, -100, 100) / d.shape[-1]",
     ),
     Mutant(
         "hinge_not_flat",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 _STEPPER = "net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)"
-_EPOCHS = "training_epochs(net.model, samples.samples, recipe, plans[0])"
+_EPOCHS = "training_epochs(net.model, samples, recipe, plans[0])"
 _STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
 _DRAW = "generator.random(out=own, dtype=np.float32)"
 
@@ -69,7 +69,7 @@ MUTANTS = (
         _EPOCHS,
         f"{_EPOCHS} if plans[0].parity else training_epochs(\n"
         "                net.model,\n"
-        "                samples.samples,\n"
+        "                samples,\n"
         '                type(recipe)(**(vars(recipe) | {"batch_sizes": None})),\n'
         "                plans[0],\n"
         "            )",
@@ -204,8 +204,8 @@ MUTANTS = (
         "In training, labels wrap at 256.",
         "evaluation/many-classes",
         "training",
-        "return y if y.ndim == 2",
-        "return np.where(y > 255, y.astype(int) - 256, y) if y.ndim == 2",
+        "return y.swapaxes(1, -1)",
+        'return (np.where(y > 255, y - 256, y) if y.dtype.kind in "iu" else y).swapaxes(1, -1)',
     ),
     Mutant(
         "masks_left_behind",

@@ -86,8 +86,8 @@ MUTANTS = (
         "The history counts the steps of each epoch instead of those from the start.",
         "shapes/history",
         "../epochs",
-        "steps, seen, total = self.first + len(self.sizes),",
-        "steps, seen, total = len(self.sizes),",
+        "steps, shape = self.first + len(self.sizes),",
+        "steps, shape = len(self.sizes),",
     ),
     Mutant(
         "epochs_from_zero",
@@ -110,8 +110,8 @@ MUTANTS = (
         "A smaller last batch is left out.",
         "shapes/history",
         "../epochs",
-        "for number, sizes in enumerate(epoch_batch_sizes(samples, recipe, plan), start=1):",
-        "for number, sizes in enumerate(epoch_batch_sizes(samples, recipe, plan), start=1):\n"
+        "for number, sizes in enumerate(epoch_batch_sizes(counted.number, recipe, plan), 1):",
+        "for number, sizes in enumerate(epoch_batch_sizes(counted.number, recipe, plan), 1):\n"
         "        sizes = [n for n in sizes if n == sizes[0]]",
     ),
     Mutant(

@@ -105,9 +105,9 @@ MUTANTS = (
         "Outputs pass through a softmax before the cross-entropy that has its own.",
         "gradient/network",
         "losses",
-        "losses.SparseCategoricalCrossEntropy: functional.cross_entropy",
-        "losses.SparseCategoricalCrossEntropy: lambda out, y: "
-        "functional.cross_entropy(out.softmax(1), y)",
+        "losses.SparseCategoricalCrossEntropy: _cross_entropy",
+        "losses.SparseCategoricalCrossEntropy: lambda loss, out, y: "
+        "_cross_entropy(loss, out.softmax(1), y)",
     ),
     _torch(
         "zero_grad_missing",
@@ -196,7 +196,7 @@ MUTANTS = (
         "The running loss is the mean of the batches' means.",
         "evaluation/categorical_crossentropy",
         "../epochs",
-        "total += loss * size",
-        "total += loss * (seen / len(self.sizes))",
+        "total += loss * weight",
+        "total += loss * (sum(weights) / len(self.sizes))",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mutants.mutant import Mutant
 
-_EPOCHS = "training_epochs(net.model, samples.samples, recipe, plans[0])"
+_EPOCHS = "training_epochs(net.model, samples, recipe, plans[0])"
 _ORDER = "order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)"
 _STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
 
@@ -96,7 +96,7 @@ MUTANTS = (
         _EPOCHS,
         "training_epochs(\n"
         "                net.model,\n"
-        "                samples.samples,\n"
+        "                samples,\n"
         '                type(recipe)(**(vars(recipe) | {"batch_sizes": None})),\n'
         "                plans[0],\n"
         "            )",
@@ -109,7 +109,7 @@ MUTANTS = (
         _EPOCHS,
         "training_epochs(\n"
         "                net.model,\n"
-        "                samples.samples,\n"
+        "                samples,\n"
         '                type(recipe)(**(vars(recipe) | {"steps": recipe.steps and recipe.steps + '
         "1})),\n"
         "                plans[0],\n"
@@ -121,7 +121,7 @@ MUTANTS = (
         "schedule/steps-of-the-plan",
         "training",
         _EPOCHS,
-        "training_epochs(net.model, samples.samples, recipe, Plan(0))",
+        "training_epochs(net.model, samples, recipe, Plan(0))",
     ),
     Mutant(
         "last_batch_skipped",
@@ -146,24 +146,24 @@ MUTANTS = (
         "the others.",
         "evaluation/categorical_crossentropy",
         "../epochs",
-        "total += loss * size",
-        "total += loss * (seen / len(self.sizes))",
+        "total += loss * weight",
+        "total += loss * (sum(weights) / len(self.sizes))",
     ),
     Mutant(
         "running_loss_of_the_last_batch",
         "The running loss is that of the last batch.",
         "evaluation/categorical_crossentropy",
         "../epochs",
-        "total += loss * size",
-        "total = np.zeros(len(recipes)) + loss * seen",
+        "total += loss * weight",
+        "total = np.zeros(total.shape) + loss * sum(weights)",
     ),
     Mutant(
         "cut_epoch_counts_all_samples",
         "The accuracy of an epoch that is cut short is divided by all samples.",
         "evaluation/categorical_crossentropy",
         "../epochs",
-        "self.correct / seen",
-        "self.correct / self.samples",
+        "return sum(self.sizes) * each",
+        "return self.samples * each",
     ),
     Mutant(
         "dropout_ignores_the_seed_of_the_plan",

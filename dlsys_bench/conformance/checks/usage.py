@@ -31,7 +31,7 @@ from dlsys_bench.conformance.checks.training import (
 from dlsys_bench.conformance.diagnosis import explain_first_update
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close, refining
-from dlsys_bench.conformance.oracle.forward import loss_value
+from dlsys_bench.conformance.oracle.losses import loss_value
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial

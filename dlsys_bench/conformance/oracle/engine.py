@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dlsys_bench.conformance.oracle.forward import ForwardPass, accuracy, forward, loss_value
+from dlsys_bench.conformance.oracle.forward import ForwardPass, forward
+from dlsys_bench.conformance.oracle.losses import count_answers, divisor, loss_value
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets, input_array
+from dlsys_bench.engines.base import Batch, Engine, Gradients, input_array
 from dlsys_bench.engines.epochs import UpdateStep, epoch_runs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -126,18 +128,18 @@ class Oracle(Engine):
         states: dict[str, OracleState] = {name: {} for name in net.tensors}
         by_plan = replace(plan, parity=True)
         for epoch in epoch_runs(net.model, len(samples.x), recipe, by_plan):
-            losses: list[float] = []
-            accuracies: list[float | None] = []
+            losses, weights, answers = [], [], []
             for step in epoch.steps():
-                loss, correct = self.update(net, samples, recipe, step, states)
+                loss, counts = self.update(net, samples, recipe, step, states)
                 epoch.add(loss)
                 losses.append(loss)
-                accuracies.append(correct)
+                weights.append(divisor(recipe.loss, samples.y[step.chosen]))
+                answers.append(counts or (0.0, 0.0))
             # The means are computed here, because the oracle must not share this code of engines.
-            known = [value for value in accuracies if value is not None]
+            correct, of = np.sum(answers, axis=0)
             yield epoch.end_with(
-                float(np.average(losses, weights=epoch.sizes)),
-                float(np.average(known, weights=epoch.sizes)) if known else None,
+                float(np.dot(losses, weights) / (sum(weights) or 1)),
+                float(correct / (of or 1)) if recipe.loss.targets != "values" else None,
                 losses,
             )
 
@@ -148,8 +150,9 @@ class Oracle(Engine):
         recipe: Recipe,
         step: UpdateStep,
         states: dict[str, OracleState],
-    ) -> tuple[float, float | None]:
-        """Update all tensors for a batch, and return its loss and accuracy before the update."""
+    ) -> tuple[float, tuple[float, float] | None]:
+        """Update all tensors for a batch, and return its loss before the update, how many of its
+        answers were correct, and of how many."""
         batch = Batch(samples.x[step.chosen], samples.y[step.chosen], step.masks)
         here, rounding = ForwardPass(True, step.masks, self.rounding), self.rounding
         outputs = forward(net.model, _stacked(net.tensors), self._input(net.model, batch.x), here)[
@@ -170,7 +173,7 @@ class Oracle(Engine):
             )
             net.tensors[name] = rounding.array(moved)
         net.tensors |= self._moved(net.model, here)
-        return loss, accuracy(recipe.loss, outputs[0], batch.y)
+        return loss, count_answers(recipe.loss, outputs[0], batch.y)
 
     def _moved(self, model: Model, here: ForwardPass) -> Weights:
         """Return the moving statistics after a pass by their full names."""

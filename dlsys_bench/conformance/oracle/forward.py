@@ -1,4 +1,4 @@
-"""Every layer and every loss by its definition, for P sets of tensors at once.
+"""Every layer by its definition, for P sets of tensors at once.
 
 Arrays are (P, N, ...) and tensors (P, ...); an axis of length one stands for equal sets. All are
 complex: comparisons use the real parts, and the imaginary parts carry the derivatives.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dlsys_bench.conformance.oracle.functions import FUNCTIONS
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.errors import SpecError
-from dlsys_bench.spec import layers, losses
+from dlsys_bench.spec import layers
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.record import Record
 
@@ -265,45 +265,3 @@ def definition(table: Mapping[str, T], record: Record) -> T:
             f"the oracle has no definition of {record.kind!r}: it goes into conformance/oracle/"
         )
     return table[record.kind]
-
-
-def _cross_entropy(outputs: ComplexArray, y: ComplexArray) -> ComplexArray:
-    largest = outputs.real.max(axis=-1, keepdims=True)
-    logs = np.log(np.exp(outputs - largest).sum(axis=-1)) + largest[..., 0]
-    return (logs - outputs[:, np.arange(len(y)), y]).mean(axis=-1)
-
-
-def _margin(margin: float) -> Callable[[ComplexArray, ComplexArray], ComplexArray]:
-    def loss(outputs: ComplexArray, y: ComplexArray) -> ComplexArray:
-        short = margin - y * outputs[..., 0]
-        return np.where(short.real > 0, short, 0).mean(axis=-1)
-
-    return loss
-
-
-LOSSES: dict[str, Callable[[ComplexArray, ComplexArray], ComplexArray]] = {
-    "categorical_crossentropy": _cross_entropy,
-    "sparse_categorical_crossentropy": _cross_entropy,
-    "mean_squared_error": lambda outputs, y: ((outputs - y) ** 2).mean(axis=(-2, -1)),
-    "half_mean_squared_error": lambda outputs, y: (
-        ((outputs - y) ** 2).sum(axis=(-2, -1)) / (2 * len(y))
-    ),
-    "perceptron": _margin(0.0),
-    "hinge": _margin(1.0),
-}
-
-
-def loss_value(loss: losses.Loss, outputs: ComplexArray, y: ComplexArray) -> ComplexArray:
-    """Return the loss (P,) of outputs (P, N, K)."""
-    return definition(LOSSES, loss)(outputs, y)
-
-
-def accuracy(loss: losses.Loss, outputs: ComplexArray, y: ComplexArray) -> float | None:
-    """Return the fraction of outputs (N, K) that predict y, or None for a loss of values.
-
-    The prediction is the first of the largest outputs, or the sign of the only one.
-    """
-    if loss.targets == "values":
-        return None
-    predicted = outputs.argmax(axis=-1) if loss.targets == "labels" else np.sign(outputs[:, 0])
-    return float((predicted == y).mean())

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array as Tensor
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets, input_array
+from dlsys_bench.engines.base import Batch, Engine, Gradients, input_array
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.jax.initializers import initialize
 from dlsys_bench.engines.jax.network import (
@@ -23,6 +23,7 @@ from dlsys_bench.engines.jax.network import (
 from dlsys_bench.engines.jax.placement import copy_out, find_placement
 from dlsys_bench.engines.jax.training import fit_network
 from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from dlsys_bench.engines.jax.layers import Call, JaxTensors, apply
-from dlsys_bench.engines.jax.losses import LOSSES
+from dlsys_bench.engines.jax.losses import loss_value
 from dlsys_bench.spec.initializers import Initializer, Zeros
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -107,7 +107,7 @@ def loss_of(
 ) -> tuple[Array, tuple[Array, JaxTensors]]:
     """Compute the loss of a batch, and with it the outputs and the state after the batch."""
     outputs, moved = forward(model, parameters | state, x, masks, training)
-    return LOSSES[type(loss)](outputs[-1], y), (outputs[-1], state | moved)
+    return loss_value(loss, outputs[-1], y), (outputs[-1], state | moved)
 
 
 @functools.cache

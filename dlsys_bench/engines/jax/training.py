@@ -142,6 +142,8 @@ class Training:
         are read from the device once, at the end."""
         self.progress = self._opened(*self.progress[:3])
         feed = self._feed(epoch.number, len(epoch.sizes))
+        if epoch.weights is not None:
+            epoch.used = np.array(feed.order)
         for size, batches in itertools.groupby(epoch.sizes):
             left = len(list(batches))
             while left:
@@ -159,7 +161,7 @@ def fit_network(
     those from before that batch."""
     with placement.inside():
         training = Training(net, samples, placement, recipe, plan)
-    for epoch in training_epochs(net.model, len(samples.x), recipe, plan):
+    for epoch in training_epochs(net.model, samples, recipe, plan):
         # Only while an epoch trains: the caller may want numbers of another width.
         with placement.inside():
             losses, correct = training.run(epoch)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets, input_array
+from dlsys_bench.engines.base import Batch, Engine, Gradients, input_array
 from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.keras.backend import BACKENDS, start_backend
+from dlsys_bench.engines.keras.targets import targets_of
 from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -141,14 +143,15 @@ class KerasEngine(Engine):
         """Compute the loss and its gradients."""
         import keras
 
-        from dlsys_bench.engines.keras.training import LOSSES, targets
+        from dlsys_bench.engines.keras.losses import loss_of
 
+        self.check(loss)
         check_targets(loss, batch.y, net.model.output_shape)
-        loss_of = LOSSES[type(loss)](self.dtype)
+        value_of = loss_of(loss, self.dtype)
         network = net.network
         with self._device(), net.with_masks(batch.masks):
             y = keras.ops.convert_to_tensor(
-                targets(loss, batch.y, net.model.output_shape[-1], self.dtype)
+                targets_of(loss, batch.y, net.model.output_shape, self.dtype)
             )
             held = [keras.ops.copy(variable) for variable in network.non_trainable_variables]
 
@@ -160,7 +163,7 @@ class KerasEngine(Engine):
             def forward(tensors: list[Any]) -> tuple[Any, Any]:
                 own, (given,) = tensors[: len(trained)], tensors[len(trained) :] or [x]
                 outputs, moved = network.stateless_call(own, held, given, training=batch.training)
-                return loss_of(y, outputs), moved
+                return value_of(y, outputs), moved
 
             value, _, found = BACKENDS[self.backend].differentiate(forward, [*trained, *inputs])
         by_name = dict(zip(net.trained, found, strict=False))
@@ -189,20 +192,21 @@ class KerasEngine(Engine):
             EpochCallback,
             GlobalRandomState,
             compile_network,
-            targets,
         )
 
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         x = input_array(net.model, samples.x, self.dtype)
-        y = targets(recipe.loss, samples.y, net.model.output_shape[-1], self.dtype)
+        y = targets_of(recipe.loss, samples.y, net.model.output_shape, self.dtype)
         feed, random = BACKENDS[self.backend].feed, GlobalRandomState(plan.seed)
-        native = not plan.parity and recipe.batch_sizes is None
+        # Keras does not report its own order, which answers of unequal weights take.
+        own_order = recipe.batch_sizes is None and not recipe.loss.is_weighted
+        native = not plan.parity and own_order
         with self._device(), random.active():
             net.seed(plan.seed)
             compile_network(net, recipe, plan, len(x), self.dtype)
             batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle) if native else {}
-        for epoch in training_epochs(net.model, len(x), recipe, plan):
+        for epoch in training_epochs(net.model, samples, recipe, plan):
             with self._device(), random.active(), net.with_masks(None):
                 if not native:
                     order = epoch.order()

@@ -13,89 +13,14 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from dlsys_bench.engines.epochs import EpochRun
+from dlsys_bench.engines.keras.losses import accuracy_of, loss_of
 from dlsys_bench.engines.keras.network import KerasNetwork, derive_seed
 from dlsys_bench.engines.plan import Plan, count_steps
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.spec import losses, optimizers
+from dlsys_bench.spec import optimizers
 from dlsys_bench.spec.recipe import Recipe
-
-
-class _OfRawOutputs:
-    """Computes the loss of the outputs as they are.
-
-    With TensorFlow, Keras checks whether outputs come from a softmax, and if so computes the
-    cross-entropy of its inputs instead. A copy hides where the outputs come from.
-    """
-
-    def call(self, y: Any, outputs: Any) -> Any:
-        """Compute the loss of each sample."""
-        return super().call(y, keras.ops.copy(outputs))  # type: ignore[misc]
-
-
-class CategoricalCrossentropy(_OfRawOutputs, keras.losses.CategoricalCrossentropy):
-    """Keras's loss, of the outputs as they are."""
-
-
-class SparseCategoricalCrossentropy(_OfRawOutputs, keras.losses.SparseCategoricalCrossentropy):
-    """Keras's loss, of the outputs as they are."""
-
-
-class HalfSquaredError(keras.losses.Loss):
-    """Half the sum of the squared errors of the outputs of a sample."""
-
-    def call(self, y: Any, outputs: Any) -> Any:
-        """Compute the loss of each sample."""
-        return (
-            keras.ops.sum(keras.ops.square(outputs - y), axis=tuple(range(1, len(outputs.shape))))
-            / 2
-        )
-
-
-class Margin(keras.losses.Loss):
-    """max(0, margin - y output), y (N, 1), with a slope of zero where it just reaches zero."""
-
-    def __init__(self, margin: float, dtype: str) -> None:
-        super().__init__(dtype=dtype)
-        self.margin = margin
-
-    def call(self, y: Any, outputs: Any) -> Any:
-        """Compute the loss of each sample."""
-        return keras.ops.relu(self.margin - y * outputs)[:, 0]
-
-
-def _sign_accuracy(y: Any, outputs: Any) -> Any:
-    return keras.ops.equal(y, keras.ops.sign(outputs))
-
-
-# Without a dtype, losses and metrics compute in keras's floatx.
-LOSSES: dict[type[losses.Loss], Callable[[str], Any]] = {
-    losses.CategoricalCrossEntropy: lambda dtype: CategoricalCrossentropy(
-        from_logits=True, dtype=dtype
-    ),
-    losses.SparseCategoricalCrossEntropy: lambda dtype: SparseCategoricalCrossentropy(
-        from_logits=True, dtype=dtype
-    ),
-    losses.MeanSquaredError: lambda dtype: keras.losses.MeanSquaredError(dtype=dtype),
-    losses.HalfMeanSquaredError: lambda dtype: HalfSquaredError(dtype=dtype),
-    losses.PerceptronCriterion: lambda dtype: Margin(0.0, dtype),
-    losses.Hinge: lambda dtype: Margin(1.0, dtype),
-}
-
-ACCURACIES: dict[type[losses.Loss], Callable[[str], Any]] = {
-    losses.CategoricalCrossEntropy: lambda dtype: keras.metrics.CategoricalAccuracy(
-        "accuracy", dtype
-    ),
-    losses.SparseCategoricalCrossEntropy: lambda dtype: keras.metrics.SparseCategoricalAccuracy(
-        "accuracy", dtype
-    ),
-    losses.PerceptronCriterion: lambda dtype: keras.metrics.MeanMetricWrapper(
-        _sign_accuracy, "accuracy", dtype
-    ),
-    losses.Hinge: lambda dtype: keras.metrics.MeanMetricWrapper(_sign_accuracy, "accuracy", dtype),
-}
 
 
 class RateTable(keras.optimizers.schedules.LearningRateSchedule):
@@ -145,25 +70,15 @@ def compile_network(
     net: KerasNetwork, recipe: Recipe, plan: Plan, samples: int, dtype: str
 ) -> None:
     """Compile the network for a training: its optimiser, loss and accuracy."""
-    accuracy = ACCURACIES.get(type(recipe.loss))
+    accuracy = accuracy_of(recipe.loss, dtype)
     net.network.compile(
         optimizer_of(recipe, count_steps(samples, recipe, plan)),
-        LOSSES[type(recipe.loss)](dtype),
-        metrics=[accuracy(dtype)] if accuracy else None,
+        loss_of(recipe.loss, dtype),
+        metrics=[accuracy] if accuracy else None,
         # Masks that are given differ from step to step, and a compiled step would always use those
         # of the first.
         run_eagerly=plan.parity and bool(net.dropouts),
     )
-
-
-def targets(loss: losses.Loss, y: NDArray[Any], outputs: int, dtype: str) -> NDArray[Any]:
-    """Return y (N,) or (N, K) in the form of Keras's loss: one-hot (N, K), labels (N,), signs (N,
-    1) or values (N, K)."""
-    if isinstance(loss, losses.CategoricalCrossEntropy):
-        return np.asarray(keras.utils.to_categorical(y, outputs), dtype)
-    if loss.targets == "labels":
-        return np.asarray(y, "int32")
-    return np.asarray(y[:, None] if loss.targets == "signs" else y, dtype)
 
 
 class GlobalRandomState:
@@ -270,7 +185,9 @@ class EpochCallback(keras.callbacks.Callback):
         broken = [batch for batch, mean in self.means.items() if not math.isfinite(mean)]
         if broken:
             raise DivergedError(self.epoch.number, min(broken) + 1, self.means[min(broken)])
-        self.ended = self.epoch.end_with(logs["loss"], logs.get("accuracy"), self._losses())
+        losses = self._losses()
+        mean = logs["loss"] if self.epoch.weights is None else self.epoch.mean_loss(losses).item()
+        self.ended = self.epoch.end_with(mean, logs.get("accuracy"), losses)
 
     def _losses(self) -> list[float]:
         """Return the loss of each batch, from the means over all batches up to it."""

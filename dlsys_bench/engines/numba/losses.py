@@ -47,14 +47,14 @@ def evaluate_loss(
     loss: Loss, outputs: Array, y: losses.LossTargets
 ) -> tuple[Array, Array, NDArray[Any] | None]:
     """Return the loss (R,), its gradient in the outputs, and the number of correct answers."""
-    if loss.targets != "labels":
+    if loss.targets != "labels" or loss.used_options:
         return losses.evaluate_loss(loss, outputs, y)
-    replicas = len(outputs)
+    replicas, classes = outputs.shape[:2]
     values, right = np.empty(replicas, outputs.dtype), np.empty(replicas, np.intp)
-    d = empty(outputs.shape, outputs.dtype)
+    # The positions of sequences are further answers.
+    flat = np.ascontiguousarray(outputs).reshape(replicas, classes, -1)
+    d = empty(flat.shape, outputs.dtype)
     # Samples that all replicas share have one row of labels.
-    labels = np.ascontiguousarray(
-        y if len(y) == replicas else np.broadcast_to(y, (replicas, y.shape[-1])), np.intp
-    )
-    cross_entropy(outputs, labels, values, d, right)
-    return values, d, right
+    labels = np.ascontiguousarray(np.broadcast_to(y, (replicas, *y.shape[1:])), np.intp)
+    cross_entropy(flat, labels.reshape(replicas, -1), values, d, right)
+    return values, d.reshape(outputs.shape), right

@@ -18,7 +18,7 @@ from dlsys_bench.engines.alignment import (
     recipes_for_replicas,
     stack_samples,
 )
-from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets, input_array
+from dlsys_bench.engines.base import Batch, Engine, Gradients, input_array
 from dlsys_bench.engines.history import Epoch, ReplicaEpoch
 from dlsys_bench.engines.numpy.network import Network, to_external, to_internal
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
@@ -26,6 +26,7 @@ from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.numpy.training import fit_replicas, targets
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.replicas import Replicas
+from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model

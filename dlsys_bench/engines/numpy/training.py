@@ -12,6 +12,7 @@ from dlsys_bench.engines.alignment import StackedSamples
 from dlsys_bench.engines.base import input_array
 from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.history import ReplicaEpoch
+from dlsys_bench.engines.numpy.losses import total_weight
 from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.shards import ShardPass, run_shards, run_whole, shard_slices
@@ -37,8 +38,9 @@ def fit_replicas(
     source, rates = BatchSource(samples, net), _rates(recipes, net.dtype)
     kept: dict[int, tuple[Array, Array]] = {}
     try:
-        for epoch in training_epochs(net.model, samples.samples, recipe, plans[0]):
+        for epoch in training_epochs(net.model, samples, recipe, plans[0]):
             order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)
+            epoch.used = order
             # An overflow shows in the loss, where it is reported.
             with one_thread(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 for step, here in enumerate(batch_slices(epoch.sizes), start=epoch.first):
@@ -72,9 +74,12 @@ def _pass(
     parts = shard_slices(samples, net.values)
     nets = net.shards(len(parts))
     places = [slice(here.start + part.start, here.start + part.stop) for part in parts]
+    shares: Sequence[Array | None] = [None]
+    if len(places) > 1:
+        shares = _shares(recipe.loss, [source.targets(order, place) for place in places])
     passes = [
-        _shard(own, source, order, place, recipe.loss, samples)
-        for own, place in zip(nets, places, strict=True)
+        _shard(own, source, order, place, recipe.loss, share)
+        for own, place, share in zip(nets, places, shares, strict=True)
     ]
     for own, part in zip(nets, parts, strict=True):
         own.set_masks(
@@ -95,22 +100,30 @@ def _shard(
     order: NDArray[np.intp] | None,
     here: slice,
     loss: Loss,
-    samples: int,
+    share: Array | None,
 ) -> ShardPass[tuple[Array, Array]]:
-    """Train one shard of a batch of `samples`. Returns its contribution to the mean loss and its
-    number of correct answers."""
+    """Train one shard of a batch, whose mean loss contains this share (R,) of that of the shard;
+    None if the shard is the batch. Returns its contribution to the mean loss and its number of
+    correct answers."""
     x, y = source.batch(order, here, net.shard)
-    whole = x.shape[-1] == samples
+    whole = share is None
     outputs = net.forward(x, training=True) if whole else (yield from net.forward_shard(x))
     values, dy, found = net.rule_set.evaluate_loss(loss, outputs, y)
     right = np.zeros(net.replicas) if found is None else found
-    if whole:
+    if share is None:
         net.backward(dy)
         return values, right
-    share = dy.dtype.type(x.shape[-1] / samples)
-    dy *= share
+    share = share.astype(dy.dtype)
+    dy *= share.reshape(-1, *(1 for _ in dy.shape[1:]))
     yield from net.backward_shard(dy)
     return values * share, right
+
+
+def _shares(loss: Loss, parts: Sequence[NDArray[Any]]) -> list[Array]:
+    """Return the share (R,) of each shard in the mean loss of a batch, from its targets."""
+    weights = [total_weight(loss, y) for y in parts]
+    whole = np.sum(weights, axis=0)
+    return [weight / np.where(whole > 0, whole, 1) for weight in weights]
 
 
 def _orders(
@@ -147,7 +160,7 @@ class BatchSource:
     def batch(
         self, order: NDArray[np.intp] | None, here: slice, shard: int
     ) -> tuple[Array, NDArray[Any]]:
-        """Return x (R, ..., n) and y of a batch, in the form of the losses, (R, n) or (R, K, n).
+        """Return x (R, ..., n) and y of a batch, in the form of the losses, (R, ..., n).
 
         `here` is where the batch lies in the order (R, N). Without an order, samples that all
         replicas share are returned once, as (1, ..., n). The next batch of the shard overwrites x.
@@ -155,16 +168,23 @@ class BatchSource:
         replicas, _, features = self.rows.shape
         if order is None:
             # The samples of the batch are contiguous already.
-            rows, y = self.rows[:, here], self.y[:, here]
+            rows = self.rows[:, here]
         elif replicas == 1:
             # Unlike indexing, `take` releases the interpreter's lock.
-            rows, y = self.rows[0].take(order[:, here], axis=0), self.y[0, order[:, here]]
+            rows = self.rows[0].take(order[:, here], axis=0)
         else:
-            own = np.arange(replicas)[:, None]
-            rows, y = self.rows[own, order[:, here]], self.y[own, order[:, here]]
+            rows = self.rows[np.arange(replicas)[:, None], order[:, here]]
         x = self._buffer(rows.size, shard).reshape(len(rows), features, -1)
         np.copyto(x, rows.swapaxes(1, 2))
-        return x.reshape(len(rows), *self.shape, -1), targets(y)
+        return x.reshape(len(rows), *self.shape, -1), self.targets(order, here)
+
+    def targets(self, order: NDArray[np.intp] | None, here: slice) -> NDArray[Any]:
+        """Return y of a batch, as `batch` does."""
+        if order is None:
+            return targets(self.y[:, here])
+        if len(self.y) == 1:
+            return targets(self.y[0, order[:, here]])
+        return targets(self.y[np.arange(len(self.y))[:, None], order[:, here]])
 
     def _buffer(self, size: int, shard: int) -> Array:
         if shard not in self.memory or self.memory[shard].size < size:
@@ -173,6 +193,5 @@ class BatchSource:
 
 
 def targets(y: NDArray[Any]) -> NDArray[Any]:
-    """Return y in the form of the losses: labels or signs (R, N) unchanged, values (R, N, K) as
-    (R, K, N)."""
-    return y if y.ndim == 2 else y.swapaxes(1, 2)
+    """Return y (R, N, ...) in the form of the losses, with the samples last."""
+    return y.swapaxes(1, -1)

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import models_for_replicas
-from dlsys_bench.engines.base import Batch, Engine, Gradients, check_targets
+from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights, require_batches, require_samples
+from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.engines.torch.initializers import initialize
 from dlsys_bench.engines.torch.layout import TorchPlacement, channel_last, kernel_out
-from dlsys_bench.engines.torch.losses import LOSSES
+from dlsys_bench.engines.torch.losses import loss_function
 from dlsys_bench.engines.torch.modules import TorchNetwork, build_network
 from dlsys_bench.engines.torch.precision import Products, product_precision
 from dlsys_bench.engines.torch.replicas import TorchReplicas
@@ -108,13 +109,14 @@ class TorchEngine(Engine):
 
     def gradients(self, net: TorchNetwork, batch: Batch, loss: Loss) -> Gradients:
         """Compute the loss and its gradients."""
+        self.check(loss)
         check_targets(loss, batch.y, net.model.output_shape)
         tensors = net.tensors
         trained = {t.name: tensors[t.name] for t in net.model.tensors if t.trainable}
         with self._pass(net, batch) as (x, masks):
             # Token ids have no gradient.
             inputs = [x.requires_grad_()] if x.is_floating_point() else []
-            value = LOSSES[type(loss)](net(x, masks), self.placement.y(loss, batch.y))
+            value = loss_function(loss)(net(x, masks), self.placement.y(loss, batch.y))
             found = torch.autograd.grad(value, [*trained.values(), *inputs])
         weights = {
             name: kernel_out(name, gradient) for name, gradient in zip(trained, found, strict=False)
@@ -137,8 +139,7 @@ class TorchEngine(Engine):
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         require_batches(net.model, len(samples.x), recipe, plan)
-        x, y = self._x(net, samples.x), self.placement.y(recipe.loss, samples.y)
-        yield from fit_network(net, x, y, self.placement, recipe, plan, self.recorder())
+        yield from fit_network(net, samples, self.placement, recipe, plan, self.recorder())
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> TorchReplicas:
         """Create networks that train as one program."""

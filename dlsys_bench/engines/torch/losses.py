@@ -3,29 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dlsys_bench.spec import losses
 
-LOSSES: dict[type[losses.Loss], Callable[[Tensor, Tensor], Tensor]] = {
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+@cache
+def _class_weights(weights: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    # Kept, because no array may be copied to the device while a CUDA graph is recorded.
+    return torch.tensor(weights, device=device, dtype=dtype)
+
+
+def _cross_entropy(loss: losses.CrossEntropy, out: Tensor, y: Tensor) -> Tensor:
     # From labels, since one-hot targets give the same loss more slowly.
-    losses.CategoricalCrossEntropy: functional.cross_entropy,
-    losses.SparseCategoricalCrossEntropy: functional.cross_entropy,
-    losses.MeanSquaredError: functional.mse_loss,
-    losses.HalfMeanSquaredError: lambda out, y: (
+    out, y = out.flatten(0, -2), y.flatten()
+    if not loss.used_options:
+        return functional.cross_entropy(out, y)
+    ignored = -1 if loss.ignored_label is None else loss.ignored_label
+    weights, kept = None, y != ignored
+    divisor = kept.sum()
+    if loss.class_weights is not None:
+        weights = _class_weights(loss.class_weights, out.device, out.dtype)
+        divisor = (weights[torch.where(kept, y, 0)] * kept).sum()
+    # The mean of torch would be NaN where every label is ignored.
+    total = functional.cross_entropy(
+        out,
+        y,
+        weights,
+        ignore_index=ignored,
+        label_smoothing=loss.label_smoothing,
+        reduction="sum",
+    )
+    return total / torch.where(divisor > 0, divisor, 1)
+
+
+LOSSES: dict[type[losses.Loss], Callable[[Any, Tensor, Tensor], Tensor]] = {
+    losses.CategoricalCrossEntropy: _cross_entropy,
+    losses.SparseCategoricalCrossEntropy: _cross_entropy,
+    losses.BinaryCrossEntropy: lambda loss, out, y: functional.binary_cross_entropy_with_logits(
+        out, y.reshape(out.shape)
+    ),
+    losses.MeanSquaredError: lambda loss, out, y: functional.mse_loss(out, y),
+    losses.HalfMeanSquaredError: lambda loss, out, y: (
         functional.mse_loss(out, y, reduction="sum") / (2 * len(y))
     ),
-    losses.PerceptronCriterion: lambda out, y: functional.relu(-y * out[:, 0]).mean(),
-    losses.Hinge: lambda out, y: functional.relu(1 - y * out[:, 0]).mean(),
+    losses.Huber: lambda loss, out, y: functional.huber_loss(out, y, delta=loss.delta),
+    losses.PerceptronCriterion: lambda loss, out, y: functional.relu(-y * out[:, 0]).mean(),
+    losses.Hinge: lambda loss, out, y: functional.relu(1 - y * out[:, 0]).mean(),
 }
 
 
-def count_correct(loss: losses.Loss, outputs: Tensor, y: Tensor) -> Tensor:
-    """Count the correct answers of outputs (..., N, K), as (...); zero if targets are values."""
+def loss_function(loss: losses.Loss) -> LossFunction:
+    """Return the function of outputs (N, ...) and targets that computes a loss."""
+    return partial(LOSSES[type(loss)], loss)
+
+
+def count_correct(
+    loss: losses.Loss, outputs: Tensor, y: Tensor, *, replicas: bool = False
+) -> Tensor:
+    """Count the correct answers of outputs (N, ...), or (R, N, ...) of replicas, which may share
+    their targets; zero if targets are values."""
+    if loss.targets == "values":
+        return outputs.new_zeros(())
     if loss.targets == "labels":
-        return (outputs.argmax(-1) == y).sum(-1)
-    if loss.targets == "signs":
-        return (outputs[..., 0].sign() == y).sum(-1)
-    return outputs.new_zeros(())
+        right = outputs.argmax(-1) == y
+        if isinstance(loss, losses.CrossEntropy) and loss.ignored_label is not None:
+            right = right & (y != loss.ignored_label)
+    elif loss.targets == "signs":
+        right = outputs[..., 0].sign() == y
+    else:
+        shared = y.numel() < outputs.numel()
+        right = (outputs > 0) == (y.reshape(outputs.shape[shared:]) > 0)
+    return right.flatten(int(replicas)).sum(-1)

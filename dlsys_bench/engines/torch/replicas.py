@@ -17,14 +17,14 @@ from dlsys_bench.engines.alignment import (
     recipes_for_replicas,
     stack_samples,
 )
-from dlsys_bench.engines.base import check_targets
 from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import ReplicaEpoch
 from dlsys_bench.engines.plan import Array, Plan, require_batches
 from dlsys_bench.engines.replicas import Replicas
+from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.engines.torch.batches import BatchFeed
 from dlsys_bench.engines.torch.layout import channel_last
-from dlsys_bench.engines.torch.losses import LOSSES, count_correct
+from dlsys_bench.engines.torch.losses import count_correct, loss_function
 from dlsys_bench.engines.torch.optimizers import ReplicaOptimizer
 from dlsys_bench.engines.torch.precision import product_precision
 from dlsys_bench.engines.torch.random import RandomState
@@ -74,7 +74,7 @@ class TorchReplicas(Replicas):
         random = RandomState(self.engine.device, int(seeds.generate_state(1, np.uint64)[0]))
         train_epoch = self._training(parts, every, plans)
         self.failures = {}
-        for epoch in training_epochs(self.model, parts.samples, every[0], plans[0]):
+        for epoch in training_epochs(self.model, parts, every[0], plans[0]):
             before = self.nets.copy()
             with random.active(), product_precision(self.engine.products):
                 train_epoch(epoch)
@@ -89,23 +89,27 @@ class TorchReplicas(Replicas):
     ) -> Callable[[EpochRun], None]:
         """Return a function that trains all replicas for an epoch and records their losses."""
         nets, recipe, recorder = self.nets, recipes[0], self.engine.recorder()
+        loss_of = loss_function(recipe.loss)
         source = BatchFeed(samples, self.engine.placement, self.model, recipe, plans)
         stepper = ReplicaOptimizer(nets.parameters, recipes, captured=recorder is not None)
 
         def update(
             x: Tensor, y: Tensor, masks: TorchMasks, rate: StepRate
         ) -> tuple[Tensor, Tensor]:
-            values, outputs = nets.losses(LOSSES[type(recipe.loss)], x, y, source.own, masks)
+            values, outputs = nets.losses(loss_of, x, y, source.own, masks)
             values.sum().backward()  # type: ignore[no-untyped-call]
             stepper.step(rate)
-            return values.detach(), count_correct(recipe.loss, outputs.detach(), y)
+            return values.detach(), count_correct(recipe.loss, outputs.detach(), y, replicas=True)
 
         steps = make_steps(update, source.x, source.y, recorder)
 
         def train_epoch(epoch: EpochRun) -> None:
             masks = partial(self._masks, plans, epoch)
             rates = stepper.rates(epoch.first, len(epoch.sizes))
-            ended = steps.epoch(source.order(epoch.number), epoch.sizes, rates, masks)
+            order = source.order(epoch.number)
+            if epoch.weights is not None:
+                epoch.used = (order - source.begin if source.own else order).cpu().numpy()
+            ended = steps.epoch(order, epoch.sizes, rates, masks)
             # The losses are read once an epoch, here, so that no step waits for the device.
             for losses in ended.losses.double().cpu().numpy():
                 epoch.add_replicas(losses, 0, self.failures)

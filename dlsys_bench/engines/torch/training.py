@@ -8,11 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.torch.layout import TorchPlacement
-from dlsys_bench.engines.torch.losses import LOSSES, count_correct
+from dlsys_bench.engines.torch.losses import count_correct, loss_function
 from dlsys_bench.engines.torch.modules import TorchNetwork
 from dlsys_bench.engines.torch.optimizers import optimizer_of, set_rate
 from dlsys_bench.engines.torch.precision import product_precision
@@ -23,16 +24,16 @@ from dlsys_bench.spec.recipe import Recipe
 
 def fit_network(
     net: TorchNetwork,
-    x: Tensor,
-    y: Tensor,
+    samples: Samples,
     placement: TorchPlacement,
     recipe: Recipe,
     plan: Plan,
     recorder: Recorder | None,
 ) -> Generator[Epoch]:
     """Train one network, and yield every epoch. Raises DivergedError at the end of an epoch."""
+    x, y = placement.x(net.model, samples.x), placement.y(recipe.loss, samples.y)
     optimizer = optimizer_of(recipe.optimizer, net.parameters(), captured=recorder is not None)
-    loss_of = LOSSES[type(recipe.loss)]
+    loss_of = loss_function(recipe.loss)
 
     def update(x: Tensor, y: Tensor, masks: TorchMasks, rate: StepRate) -> tuple[Tensor, Tensor]:
         set_rate(optimizer, rate)
@@ -48,13 +49,15 @@ def fit_network(
     def train_epoch(epoch: EpochRun) -> None:
         net.train()
         order = _order(epoch, placement)
+        if epoch.weights is not None:
+            epoch.used = order.cpu().numpy()
         masks = partial(_masks, epoch, placement)
         ended = steps.epoch(order, epoch.sizes, epoch.rates, masks)
         # The losses are read once an epoch, here, so that no step waits for the device.
         epoch.add_all(ended.losses.double().tolist(), int(ended.right))
 
     try:
-        for epoch in training_epochs(net.model, len(x), recipe, plan):
+        for epoch in training_epochs(net.model, samples, recipe, plan):
             with random.active(), product_precision(placement.products):
                 train_epoch(epoch)
             yield epoch.end()
