@@ -8,13 +8,13 @@ from dlsys_bench.engines.base import Engine
 from dlsys_bench.errors import EngineError, nearest
 from dlsys_bench.spec.initializers import INITIALIZERS
 from dlsys_bench.spec.layers import FUNCTIONS, VARIANTS
-from dlsys_bench.spec.losses import LOSSES
+from dlsys_bench.spec.losses import LOSS_OPTIONS, LOSSES
 from dlsys_bench.spec.optimizers import OPTIMIZERS
 
 DECLARABLE: Mapping[str, Collection[str]] = {
     "layer": VARIANTS,
     "function": FUNCTIONS,
-    "loss": LOSSES,
+    "loss": (*LOSSES, *LOSS_OPTIONS, "positions"),
     "optimizer": OPTIMIZERS,
     "initializer": INITIALIZERS,
     "dtype": ("float32", "float64"),

@@ -25,6 +25,7 @@ from dlsys_bench.spec.layers import (
     ValueKind,
 )
 from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.record import Record
 
 IMAGES: tuple[Shape, ...] = ((4, 4, 1), (5, 4, 2), (6, 7, 1), (8, 8, 3), (4, 3, 6))
 VECTORS: tuple[Shape, ...] = ((3,), (1,), (7,))
@@ -39,15 +40,15 @@ ON_FLOATS = tuple(name for name, (layer, _) in VARIANTS.items() if layer.takes =
 """The kinds and variants of layers of a network whose input consists of floats."""
 
 
-def describe(layer: Layer) -> str:
-    """Return a layer as text, with the options that differ from their defaults."""
-    defaults = {f.name: f.default for f in fields(layer)}
+def describe(record: Record) -> str:
+    """Return a layer or a loss as text, with the options that differ from their defaults."""
+    defaults = {f.name: f.default for f in fields(record)}
     shown = ", ".join(
         f"{name}={value!r}"
-        for name, value in vars(layer).items()
+        for name, value in vars(record).items()
         if value != defaults.get(name) and not isinstance(value, Initializer)
     )
-    return f"{layer.kind}({shown})"
+    return f"{record.kind}({shown})"
 
 
 def describe_model(model: Model) -> str:

@@ -46,7 +46,7 @@ from dlsys_bench.spec.layers import (
     Shape,
     ValueKind,
 )
-from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
+from dlsys_bench.spec.losses import LOSSES, CrossEntropy, Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, Optimizer
 from dlsys_bench.spec.recipe import Recipe
@@ -135,9 +135,15 @@ def models(
 
 
 @st.composite
-def losses(draw: st.DrawFn, kinds: Sequence[str] = tuple(LOSSES)) -> Loss:
-    """Draw a loss of these kinds."""
-    return LOSSES[draw(st.sampled_from(sorted(kinds)))].of()
+def losses(draw: st.DrawFn, kinds: Sequence[str] = tuple(LOSSES), *, varied: bool = False) -> Loss:
+    """Draw a loss of these kinds, in any of its variants if `varied`; weights are of three classes,
+    and follow any convention."""
+    record = LOSSES[draw(st.sampled_from(sorted(kinds)))]
+    if not varied:
+        return record.of()
+    variants = record.all_variants()
+    drawn = record.of(**draw(options(variants[draw(st.sampled_from(list(variants)))])))
+    return to_convention(draw(st.sampled_from(CONVENTIONS)), drawn)
 
 
 @st.composite
@@ -172,13 +178,24 @@ def recipes(
     )
 
 
-def targets(loss: Loss, outputs: int, samples: int, generator: np.random.Generator) -> NDArray[Any]:
-    """Return random targets of the form that the loss takes."""
-    if loss.targets == "labels":
-        return generator.integers(0, outputs, samples)
+def targets(
+    loss: Loss, outputs: int | Shape, samples: int, generator: np.random.Generator
+) -> NDArray[Any]:
+    """Return random targets of the form that the loss takes for outputs of this width or shape.
+
+    If the loss ignores a label, a third of the labels is ignored.
+    """
+    shape = (samples, outputs) if isinstance(outputs, int) else (samples, *outputs)
+    if isinstance(loss, CrossEntropy):
+        labels = generator.integers(0, shape[-1], shape[:-1])
+        if loss.ignored_label is not None:
+            labels[generator.random(labels.shape) < 1 / 3] = loss.ignored_label
+        return labels
     if loss.targets == "signs":
         return generator.choice(np.array([-1, 1]), samples)
-    return generator.standard_normal((samples, outputs))
+    if loss.targets == "binary":
+        return generator.integers(0, 2, shape)
+    return generator.standard_normal(shape)
 
 
 def nonzero_weights(model: Model, seed: int) -> Weights:

@@ -36,13 +36,20 @@ def requirements(
         tensors = model.tensors if drawn else ()
         needed += [f"initializer:{tensor.initializer.kind}" for tensor in tensors]
     if loss is not None:
-        needed.append(f"loss:{loss.kind}")
+        needed += loss_requirements(loss)
+        of_positions = model is not None and len(model.output_shape) == 2
+        needed += ["loss:positions"] if of_positions else []
     if recipe is not None:
         needed += [] if parity else ["native"]
         needed.append(f"optimizer:{recipe.optimizer.kind}")
         needed += ["schedule"] if recipe.schedule is not None else []
         needed += ["batch_sizes"] if recipe.batch_sizes is not None else []
     return needed
+
+
+def loss_requirements(loss: Loss) -> list[str]:
+    """Return what an engine must have for a loss with its options."""
+    return [f"loss:{name}" for name in (loss.kind, *loss.used_options)]
 
 
 def require_of(engine: Engine, who: str, needed: Iterable[str]) -> None:

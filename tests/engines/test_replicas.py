@@ -22,7 +22,7 @@ from dlsys_bench.errors import DataError, DivergedError, SpecError, UserError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import HeNormal, Normal
 from dlsys_bench.spec.layers import LAYERS, Activation, BatchNorm, Dense, Dropout
-from dlsys_bench.spec.losses import Loss, MeanSquaredError
+from dlsys_bench.spec.losses import Loss, MeanSquaredError, SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer
 from dlsys_bench.spec.recipe import Recipe
@@ -53,7 +53,7 @@ def way(engine: Engine, record: R) -> R:
 def samples_for(loss: Loss, model: Model, seed: int, count: int = 13) -> Samples:
     generator = np.random.default_rng((seed, 5))
     x = strategies.inputs(model, count, generator)
-    return Samples(x, strategies.targets(loss, model.output_shape[0], count, generator))
+    return Samples(x, strategies.targets(loss, model.output_shape, count, generator))
 
 
 def agree(
@@ -117,7 +117,7 @@ def test_a_replica_gives_what_a_single_network_gives(
     own_rates: bool,
     own_samples: bool,
 ) -> None:
-    loss = data.draw(strategies.losses())
+    loss = way(engine, data.draw(strategies.losses(varied=True)))
     outputs = 1 if loss.targets == "signs" else 3
     model = way(
         engine, data.draw(strategies.models(outputs=outputs, most_layers=4, kinds=tuple(LAYERS)))
@@ -134,6 +134,16 @@ def test_a_replica_gives_what_a_single_network_gives(
     samples = samples_for(loss, model, seed)
     every = [samples_for(loss, model, seed + replica) for replica in range(replicas)]
     agree(engine, model, every if own_samples else samples, recipes, plans)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_replicas_of_sequences_with_ignored_labels(engine: Engine, own: bool) -> None:
+    loss = way(engine, SparseCategoricalCrossEntropy(0.1, -1, (0.5, 2.0, 1.0)))
+    model = Model("m", (4, 3), (Dense(5), Activation("tanh"), Dense(3)))
+    recipe = Recipe(SGD(0.3), batch_size=5, epochs=2, loss=loss)
+    plans = [Plan(seed, parity=True) for seed in (3, 4)]
+    every = [samples_for(loss, model, seed) for seed in (1, 2)]
+    agree(engine, model, every if own else every[0], [recipe] * 2, plans)
 
 
 def test_own_dropout_and_own_schedules(engine: Engine) -> None:

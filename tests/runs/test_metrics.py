@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from dlsys_bench import strategies
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.numpy.losses import evaluate_loss
 from dlsys_bench.runs.metrics import LOSSES, evaluate
@@ -39,13 +40,10 @@ def test_figures_equal_those_of_the_numpy_engine_to_the_last_bit(kind: str, orde
         width = 1 if loss.targets == "signs" else 5
         outputs = generator.normal(size=(count, width))
         outputs = np.asfortranarray(outputs) if order == "F" else outputs
-        y = {
-            "labels": generator.integers(0, width, count),
-            "signs": generator.choice([-1, 1], count),
-            "values": generator.normal(size=(count, width)),
-        }[loss.targets]
+        y = strategies.targets(loss, width, count, generator)
         targets = y[None] if y.ndim == 1 else y.T[None]
+        answers = count * (width if loss.targets == "binary" else 1)
         value, _, correct = evaluate_loss(loss, outputs.T[None], targets)
         found = evaluate(outputs, Samples(outputs, y), loss)
         assert found.loss == value[0]
-        assert found.accuracy == (None if correct is None else correct[0] / count)
+        assert found.accuracy == (None if correct is None else correct[0] / answers)

@@ -13,6 +13,7 @@ from dlsys_bench.report.tables import summary_table
 from dlsys_bench.spec.convention import CONVENTIONS, deviations, to_convention
 from dlsys_bench.spec.initializers import INITIALIZERS, Fans
 from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Flatten
+from dlsys_bench.spec.losses import CategoricalCrossEntropy, SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Adam
 from dlsys_bench.spec.recipe import Recipe
@@ -85,6 +86,8 @@ def test_the_conventions_differ_in_every_record_that_names_them() -> None:
     everything = [
         BatchNorm(),
         *(kind.of() for kind in (*OPTIMIZERS.values(), *INITIALIZERS.values())),
+        CategoricalCrossEntropy(class_weights=(1.0, 2.0)),
+        SparseCategoricalCrossEntropy(class_weights=(1.0, 2.0)),
     ]
     named = {kind for kind, record in RECORDS.items() if record.conventions}
     found = {r.kind for r in everything if deviations("torch", to_convention("keras", r))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,13 @@ from numpy.typing import NDArray
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check, check_each
-from dlsys_bench.conformance.checks.subjects import (
-    label_loss,
+from dlsys_bench.conformance.checks.loss_subjects import (
+    TRAINED,
+    LossSubject,
+    in_conventions,
+    requires_loss,
 )
+from dlsys_bench.conformance.checks.subjects import label_loss
 from dlsys_bench.conformance.checks.support import needed_layers, supported, trainable
 from dlsys_bench.conformance.checks.training import regression, regression_recipe, start
 from dlsys_bench.conformance.expectation import magnitude
@@ -58,22 +63,25 @@ def parts(trial: Trial, model: Model) -> None:
         close(what, actual, whole[first:last], 10 * trial.tolerance * magnitude(whole))
 
 
-@check_each("evaluation", LOSSES, requires=lambda record: [f"loss:{record.kind}"])
-def running(trial: Trial, record: type[Loss]) -> None:
+@check_each("evaluation", TRAINED, requires=requires_loss)
+def running(trial: Trial, subject: LossSubject) -> None:
     """The running loss and accuracy: means over all samples of an epoch, the smaller last batch
-    weighted by its size; of an epoch that is cut short, over the samples it used.
+    weighted by its size; of an epoch that is cut short, over the samples it used. Where labels are
+    ignored, the means are over the answers kept, wherever these are in the order.
 
     Why: The running figures are what people watch; a mean that weights a small last batch as a
     whole one is off.
     Broken by: An engine that averages the means of the batches, or divides by all samples when an
     epoch is cut short.
-    Fix: Sum the loss of each batch times its size, and divide by the number of samples used.
+    Fix: Sum the loss of each batch times its size, and divide by the number of samples used;
+    `training_epochs` does, also for weights of answers, if it is given the samples.
     """
-    loss = record.of()
-    outputs = 1 if loss.targets == "signs" else 3
-    model = Model("running", (3,), (Dense(outputs),))
-    y = strategies.targets(loss, outputs, 11, trial.generator)
-    _compare(trial, model, start(trial, model), y, loss)
+    outputs = subject.outputs()
+    model = Model("running", (*outputs[:-1], 3), (Dense(outputs[-1]),))
+    for loss in in_conventions(trial, subject.loss):
+        # Of so many, some are ignored and predicted, and some are kept and correct.
+        y = strategies.targets(loss, outputs, 43 if subject.ignores else 11, trial.generator)
+        _compare(trial, model, start(trial, model), y, loss)
 
 
 @check("evaluation", "many-classes")
@@ -138,9 +146,9 @@ def ties(trial: Trial) -> None:
 
 def _compare(trial: Trial, model: Model, weights: Weights, y: NDArray[Any], loss: Loss) -> None:
     """Compare the figures of an epoch that moves nothing: whole, cut short, and natively."""
-    samples = Samples(trial.generator.standard_normal((11, 3)), y)
-    recipe = Recipe(SGD(0.0), batch_size=4, epochs=1, shuffle=False, loss=loss)
-    recipe = supported(trial, recipe)
+    samples = Samples(trial.generator.standard_normal((len(y), *model.input_shape)), y)
+    recipe = supported(trial, Recipe(SGD(0.0), batch_size=4, epochs=1, shuffle=False))
+    recipe = replace(recipe, loss=loss, shuffle=loss.is_weighted)
     plans = {"": Plan(trial.seed, parity=True), ", 2 steps": Plan(trial.seed, steps=2, parity=True)}
     if trial.native:
         plans[", natively"] = Plan(trial.seed)
@@ -148,7 +156,7 @@ def _compare(trial: Trial, model: Model, weights: Weights, y: NDArray[Any], loss
         reference, network = trial.oracle.build(model, weights), trial.engine.build(model, weights)
         (expected,) = train(trial.oracle, reference, samples, recipe, plan)
         (actual,) = train(trial.engine, network, samples, recipe, plan)
-        _compare_figures(f"({loss.kind}, 11 samples by 4{kind})", actual, expected)
+        _compare_figures(f"({loss.kind}, {len(y)} samples by 4{kind})", actual, expected)
 
 
 def _compare_figures(training: str, actual: Epoch, expected: Epoch) -> None:

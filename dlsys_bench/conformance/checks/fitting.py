@@ -13,6 +13,14 @@ from hypothesis import assume
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.loss_subjects import (
+    IGNORING,
+    TRAINED,
+    LossSubject,
+    in_conventions,
+    requires_loss,
+    requires_native_loss,
+)
 from dlsys_bench.conformance.checks.networks import mild_weights
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
@@ -44,7 +52,7 @@ from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Layer
-from dlsys_bench.spec.losses import LOSSES, Loss
+from dlsys_bench.spec.losses import CrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Optimizer
 from dlsys_bench.spec.recipe import Recipe
@@ -152,13 +160,8 @@ def conventions_of(trial: Trial, optimizer: Optimizer) -> list[str]:
     raise NotApplicableError(f"the convention of {conventions} does not define this optimiser")
 
 
-def requires_loss(record: type[Loss]) -> list[str]:
-    """Return what an engine must have to train natively with a loss."""
-    return [f"loss:{record.kind}", "native"]
-
-
-@check_each("trajectory", LOSSES, requires=requires_loss, prefix="native-")
-def losses(trial: Trial, record: type[Loss]) -> None:
+@check_each("trajectory", TRAINED, requires=requires_native_loss, prefix="native-")
+def losses(trial: Trial, subject: LossSubject) -> None:
     """The weights after native trainings with one loss.
 
     Why: Native training may use a loss of the framework whose mean or whose form of the targets
@@ -167,15 +170,38 @@ def losses(trial: Trial, record: type[Loss]) -> None:
     mean.
     Fix: Divide by the number of samples of the batch, not by the batch size of the recipe.
     """
-    loss = record.of()
-    outputs = 1 if loss.targets == "signs" else 3
-    model = Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(outputs)))
-    model = supported(trial, model)
-    recipe = Recipe(SGD(0.1), batch_size=4, epochs=2, shuffle=False, loss=loss)
-    recipe = supported(trial, recipe)
-    y = strategies.targets(loss, outputs, 11, trial.generator)
-    samples = Samples(trial.generator.standard_normal((11, 3)), y)
-    compare_updates(trial, TrainingCase(model, start(trial, model), samples, recipe, Plan(1)), 6)
+    outputs = subject.outputs()
+    layers = (Dense(4), Activation("tanh"), Dense(outputs[-1]))
+    model = supported(trial, Model("drawn", (*outputs[:-1], 3), layers))
+    recipe = supported(trial, Recipe(SGD(0.1), batch_size=4, epochs=2, shuffle=False))
+    for loss in in_conventions(trial, subject.loss):
+        y = strategies.targets(loss, outputs, 11, trial.generator)
+        samples = Samples(trial.generator.standard_normal((11, *model.input_shape)), y)
+        own = replace(recipe, loss=loss)
+        compare_updates(trial, TrainingCase(model, start(trial, model), samples, own, Plan(1)), 6)
+
+
+@check_each("trajectory", IGNORING, requires=requires_loss, prefix="absent-")
+def absent(trial: Trial, subject: LossSubject) -> None:
+    """Trainings with batches of which every label is ignored, by a plan and natively.
+
+    Why: A batch of padding alone has no mean loss; it must move nothing, and end no training.
+    Broken by: An engine that divides by the number of labels kept, which is zero, so that the loss
+    is NaN.
+    Fix: Divide by 1 where no label is kept: loss and gradient are then zero.
+    """
+    outputs, loss = subject.outputs(), in_conventions(trial, subject.loss)[0]
+    assert isinstance(loss, CrossEntropy)
+    model = supported(trial, Model("drawn", (*outputs[:-1], 3), (Dense(outputs[-1]),)))
+    recipe = supported(trial, Recipe(SGD(0.1), batch_size=2, epochs=2, shuffle=False))
+    y = strategies.targets(loss, outputs, 6, trial.generator)
+    y[2:4], y[4:] = loss.ignored_label, 0
+    samples = Samples(trial.generator.standard_normal((6, *model.input_shape)), y)
+    for plan in plans(trial):
+        training = TrainingCase(
+            model, start(trial, model), samples, replace(recipe, loss=loss), plan
+        )
+        compare_updates(trial, training, 6)
 
 
 @check_each("trajectory", VARIANTS, requires=requires_optimizer, prefix="long-")

@@ -7,43 +7,67 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check_each
+from dlsys_bench.conformance.checks.loss_subjects import (
+    IGNORING,
+    LOSS_SUBJECTS,
+    LossSubject,
+    in_conventions,
+    requires_loss,
+)
+from dlsys_bench.conformance.drawing import describe
 from dlsys_bench.conformance.expectation import magnitude
+from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Array, Weights
-from dlsys_bench.spec.layers import Dense
-from dlsys_bench.spec.losses import LOSSES, Loss
+from dlsys_bench.spec.layers import Dense, Shape
+from dlsys_bench.spec.losses import CrossEntropy, Loss
 from dlsys_bench.spec.model import Model
 
 
 class LossCase(NamedTuple):
-    """The outputs on which a loss is compared: their number, their scale and a seed."""
+    """A loss and the outputs on which it is compared: their number, their scale and a seed."""
 
+    loss: Loss
+    outputs: Shape
     samples: int
-    outputs: int
     scale: float
     seed: int
 
     def __str__(self) -> str:
-        shape = f"outputs ({self.samples}, {self.outputs})"
-        return f"{shape} of standard deviation {self.scale:g}, seed {self.seed}"
+        shape = f"outputs {(self.samples, *self.outputs)}"
+        return f"{describe(self.loss)} of {shape} of deviation {self.scale:g}, seed {self.seed}"
 
 
-CASES = st.builds(
-    LossCase,
-    st.integers(1, 5),
-    st.integers(2, 5),
-    st.sampled_from([1.0, 30.0, 1000.0]),
-    st.integers(0, 2**16),
-)
+def _cases(trial: Trial, subject: LossSubject) -> st.SearchStrategy[LossCase]:
+    return st.builds(
+        LossCase,
+        subject.losses(trial),
+        st.integers(2, 5).map(subject.outputs),
+        st.integers(1, 5),
+        st.sampled_from([1.0, 30.0, 1000.0]),
+        st.integers(0, 2**16),
+    )
 
 
-@check_each("loss", LOSSES, requires=lambda record: [f"loss:{record.kind}"])
-def loss(trial: Trial, record: type[Loss]) -> None:
+FEW = 12
+"""The number of examples of a variant of a loss."""
+
+
+class OutputGradients(NamedTuple):
+    """A loss, and its gradient in the outputs."""
+
+    loss: float
+    x: Array
+
+
+@check_each("loss", LOSS_SUBJECTS, requires=requires_loss)
+def loss(trial: Trial, subject: LossSubject) -> None:
     """One loss, on outputs up to thousands, whose exponential overflows: the outputs of a dense
     layer that is the identity.
 
@@ -53,18 +77,25 @@ def loss(trial: Trial, record: type[Loss]) -> None:
     Fix: Take the mean over the batch, and compute the logarithm of a softmax with the largest
     output subtracted.
     """
-    trial.search(CASES, lambda case: _compare(trial, record.of(), case))
+    # A variant shares most of its code with the plain loss, which has as many examples as any.
+    few = None if subject is LOSS_SUBJECTS[subject.record.kind] else FEW
+    trial.search(_cases(trial, subject), lambda case: _compare(trial, case), few)
 
 
-def _compare(trial: Trial, record: Loss, case: LossCase) -> None:
-    outputs = 1 if record.targets == "signs" else case.outputs
-    model = Model("identity", (outputs,), (Dense(outputs, use_bias=False),))
+def _identity(outputs: Shape) -> tuple[Model, Weights]:
+    """Return a dense layer whose outputs are its inputs."""
+    width = outputs[-1]
+    model = Model("identity", outputs, (Dense(width, use_bias=False),))
+    return model, {"dense_1.kernel": np.eye(width)}
+
+
+def _compare(trial: Trial, case: LossCase) -> None:
+    record, (model, weights) = case.loss, _identity(case.outputs)
     generator = np.random.default_rng(case.seed)
     # Both get numbers that single precision represents exactly.
-    drawn = case.scale * generator.standard_normal((case.samples, outputs))
+    drawn = case.scale * generator.standard_normal((case.samples, *case.outputs))
     x = np.float32(drawn).astype(float)
-    batch = Batch(x, strategies.targets(record, outputs, case.samples, generator))
-    weights: Weights = {"dense_1.kernel": np.eye(outputs)}
+    batch = Batch(x, strategies.targets(record, case.outputs, case.samples, generator))
 
     def compute(oracle: Oracle) -> dict[str, Any]:
         found = oracle.gradients(oracle.build(model, weights), batch, record)
@@ -81,3 +112,46 @@ def _compare(trial: Trial, record: Loss, case: LossCase) -> None:
     assert actual.x is not None
     expected.check("gradient", actual.x, f"the gradient of {record.kind} in the outputs")
     expected.reject_unless_sharp()
+
+
+@check_each("loss", IGNORING, requires=requires_loss, prefix="no-influence-")
+def ignored(trial: Trial, subject: LossSubject) -> None:
+    """Ignored labels have no influence: the gradient in their outputs is exactly zero, their
+    outputs change neither the loss nor another gradient, and a batch that has no other label has no
+    loss and no gradient.
+
+    Why: Padding is ignored, and there may be more of it than of anything else; a whole batch of it
+    is rare enough to be met late in a long training.
+    Broken by: An engine that counts ignored labels in the divisor, leaves them in the smoothing, or
+    divides zero by zero.
+    Fix: Multiply the losses by what is kept, and divide by the number kept, or by 1 if it is zero.
+    """
+    generator, outputs = np.random.default_rng((trial.seed, 9)), subject.outputs()
+    for record in in_conventions(trial, subject.loss):
+        assert isinstance(record, CrossEntropy)
+        x = generator.standard_normal((6, *outputs))
+        y = strategies.targets(record, outputs, 6, generator)
+        y[0], y[1] = record.ignored_label, 0
+        gone = y == record.ignored_label
+        other = x + 10 * gone[..., None] * generator.standard_normal(x.shape)
+        values, again = (_gradients(trial, record, each, y) for each in (x, other))
+        _require_zero(values.x[gone], "the gradient in the outputs of ignored labels")
+        close("the loss with other outputs of ignored labels", again.loss, values.loss, 0.0)
+        what = "the gradient with other outputs of ignored labels"
+        close(what, again.x, values.x, trial.tolerance * magnitude(values.x))
+        nothing = _gradients(trial, record, x, np.full_like(y, record.ignored_label))
+        _require_zero(np.array(nothing.loss), "the loss of a batch in which every label is ignored")
+        _require_zero(nothing.x, "the gradient of a batch in which every label is ignored")
+
+
+def _gradients(trial: Trial, record: Loss, x: Array, y: NDArray[Any]) -> OutputGradients:
+    model, weights = _identity(x.shape[1:])
+    found = trial.engine.gradients(trial.engine.build(model, weights), Batch(x, y), record)
+    assert found.x is not None
+    return OutputGradients(found.loss, found.x)
+
+
+def _require_zero(values: Array, what: str) -> None:
+    if not (values == 0).all():
+        largest = f"{np.abs(values).max():g}"
+        raise broken(Fault.WRONG_VALUE, what, actual=largest, expected="exactly zero")

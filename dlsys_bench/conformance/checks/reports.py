@@ -29,7 +29,7 @@ from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 
 EPOCHS = 6
-RATES, DRAWS = (0.3, 0.5, 1.0, 2.0), 4
+RATES, DRAWS = (0.3, 0.5, 1.0, 2.0, 6.0, 20.0), 4
 """The learning rates and the number of draws of samples, of which the first are used that make the
 figures rise and fall."""
 

@@ -36,7 +36,12 @@ from dlsys_bench.spec.recipe import Recipe
 EXACT = {"float64": 1e-15, "float32": 1e-6}
 """The relative tolerance of weights that are only converted to the dtype of the engine."""
 
-FEWER_BITS = {"labels": ("uint8", "int32"), "signs": ("int8",), "values": ("float32",)}
+FEWER_BITS = {
+    "labels": ("uint8", "int32"),
+    "signs": ("int8",),
+    "binary": ("uint8", "bool"),
+    "values": ("float32",),
+}
 """The dtypes in which targets are also given, by what they are."""
 
 SMALL = Model("small", (3,), (Dense(4), Activation("tanh"), Dense(2)))

@@ -47,7 +47,7 @@ checks that contain one require it."""
 LEFT_OUT = serial()
 """The identity, in the place of a layer that is left out."""
 
-LOSS_ORDER = ("values", "labels", "signs")
+LOSS_ORDER = ("values", "labels", "binary", "signs")
 """The kinds of targets, those first that suit any number of outputs."""
 
 
@@ -124,7 +124,10 @@ def _loss(lacks: Lacks, loss: Loss) -> Loss:
         LOSSES.values(),
         key=lambda each: (each.targets != loss.targets, LOSS_ORDER.index(each.targets)),
     )
-    return _first_of(lacks, "loss", loss, {each.kind: each for each in order})
+    found = _first_of(lacks, "loss", loss, {each.kind: each for each in order})
+    missing = {name for name in found.used_options if f"loss:{name}" in lacks}
+    defaults = {option.name: option.default for option in fields(found) if option.name in missing}
+    return replace(found, **defaults)
 
 
 def _first_of(lacks: Lacks, what: str, record: R, table: Mapping[str, type[R]]) -> R:

@@ -59,7 +59,7 @@ class WeightedCrossEntropy(_OfRawOutputs, keras.losses.CategoricalCrossentropy):
         every, kept = super().__call__(y_true, y_pred), keras.ops.sum(y_true, axis=-1)
         weights = kept
         if self.weights is not None:
-            weights = keras.ops.sum(y_true * np.array(self.weights, y_true.dtype), axis=-1)
+            weights = keras.ops.sum(y_true * np.array(self.weights, self.dtype), axis=-1)
         # The loss of smoothed zeros is not zero.
         return keras.ops.sum(every * weights) / keras.ops.maximum(keras.ops.sum(kept), 1)
 
