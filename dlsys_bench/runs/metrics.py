@@ -25,7 +25,7 @@ Answers = NDArray[Any]
 """Labels (N,) or (N, T), signs (N,), or binary targets and values of the shape of the outputs."""
 
 
-LossFunction = Callable[[Any, Outputs, Answers], float]
+LossFigure = Callable[[Any, Outputs, Answers], float]
 """Returns the loss of a record, of outputs and of targets."""
 
 
@@ -117,11 +117,11 @@ def _huber(loss: Huber, outputs: Outputs, y: Answers) -> float:
     return float((inside * (error - inside / 2)).mean())
 
 
-def _hinge(margin: float) -> LossFunction:
+def _hinge(margin: float) -> LossFigure:
     return lambda loss, outputs, y: float(np.maximum(margin - y * outputs[:, 0], 0).mean())
 
 
-LOSSES: dict[str, LossFunction] = {
+LOSSES: dict[str, LossFigure] = {
     "categorical_crossentropy": _cross_entropy,
     "sparse_categorical_crossentropy": _cross_entropy,
     "binary_crossentropy": _binary_cross_entropy,

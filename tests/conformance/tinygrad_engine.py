@@ -79,6 +79,10 @@ LOSSES: dict[str, Any] = {
     "perceptron": lambda o, y: (-y * o[:, 0]).relu().mean(),
     "hinge": lambda o, y: (1 - y * o[:, 0]).relu().mean(),
 }
+LOSSES_TO_WRITE = (
+    *("loss:binary_crossentropy", "loss:huber", "loss:positions"),
+    *("loss:label_smoothing", "loss:ignored_label", "loss:class_weights"),
+)
 Net = tuple[Model, dict[str, Tensor]]
 
 
@@ -92,6 +96,7 @@ class TinygradEngine(Engine):
         "function:elu": "the gradient of Tensor.elu is NaN at large inputs, where exp overflows",
         "function:gelu": "Tensor.erf is an approximation, to seven digits",
         "optimizer:rmsprop": "nn.optim has none",
+        **dict.fromkeys(LOSSES_TO_WRITE, "the adapter has plain losses of one answer a sample"),
     }
     loosens = dict.fromkeys(
         ("step/adam", "state/optimizer", "schedule/adam", "trajectory/native-adam"), (2e-5, BETAS)

@@ -140,7 +140,7 @@ def test_a_replica_gives_what_a_single_network_gives(
 def test_replicas_of_sequences_with_ignored_labels(engine: Engine, own: bool) -> None:
     loss = way(engine, SparseCategoricalCrossEntropy(0.1, -1, (0.5, 2.0, 1.0)))
     model = Model("m", (4, 3), (Dense(5), Activation("tanh"), Dense(3)))
-    recipe = Recipe(SGD(0.3), batch_size=5, epochs=2, loss=loss)
+    recipe = Recipe(way(engine, SGD(0.3)), batch_size=5, epochs=2, loss=loss)
     plans = [Plan(seed, parity=True) for seed in (3, 4)]
     every = [samples_for(loss, model, seed) for seed in (1, 2)]
     agree(engine, model, every if own else every[0], [recipe] * 2, plans)

@@ -17,7 +17,7 @@ LossTargets = NDArray[Any]
 """Labels (R, ..., N), signs (R, N), or values and binary targets of the shape of the outputs; in
 place of R, 1 for targets that all replicas share."""
 
-LossFunction = Callable[[Any, Array, LossTargets], tuple[Array, Array]]
+NumpyLoss = Callable[[Any, Array, LossTargets], tuple[Array, Array]]
 
 
 def _cross_entropy(loss: CrossEntropy, outputs: Array, y: LossTargets) -> tuple[Array, Array]:
@@ -85,7 +85,7 @@ def _huber(loss: Huber, outputs: Array, y: LossTargets) -> tuple[Array, Array]:
     return (d * (error - d / 2)).mean(axis=_over(d)), d / math.prod(d.shape[1:])
 
 
-def _margin(margin: float) -> LossFunction:
+def _margin(margin: float) -> NumpyLoss:
     def compute(loss: Loss, outputs: Array, y: LossTargets) -> tuple[Array, Array]:
         signs = y[:, None, :]
         short = margin - signs * outputs
@@ -101,7 +101,7 @@ def _over(values: NDArray[Any]) -> tuple[int, ...]:
     return tuple(range(1, values.ndim))
 
 
-LOSSES: dict[str, LossFunction] = {
+LOSSES: dict[str, NumpyLoss] = {
     "categorical_crossentropy": _cross_entropy,
     "sparse_categorical_crossentropy": _cross_entropy,
     "mean_squared_error": _squared_error,

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from dlsys_bench.spec import losses
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+TorchLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 @cache
@@ -60,7 +60,7 @@ LOSSES: dict[type[losses.Loss], Callable[[Any, Tensor, Tensor], Tensor]] = {
 }
 
 
-def loss_function(loss: losses.Loss) -> LossFunction:
+def loss_function(loss: losses.Loss) -> TorchLoss:
     """Return the function of outputs (N, ...) and targets that computes a loss."""
     return partial(LOSSES[type(loss)], loss)
 
