@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlsys_bench.spec.model import Model
+from dlsys_bench.workloads.depthwise import KINDS, mobilenet, small_mobilenet
 from dlsys_bench.workloads.residual import BLOCKS, resnet20, small_resnet
 
 MODELS: dict[str, Model] = {
@@ -12,5 +13,7 @@ MODELS: dict[str, Model] = {
         resnet20((28, 28, 1)),
         resnet20(),
         resnet20(kind="pre"),
+        *(small_mobilenet(kind) for kind in KINDS),
+        *(mobilenet(kind) for kind in KINDS),
     )
 }

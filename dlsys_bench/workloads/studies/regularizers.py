@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from dlsys_bench.spec.layers import BatchNorm, Dropout, GroupNorm, LayerNorm
+from dlsys_bench.spec.layers import BatchNorm, Dropout, GroupNorm, LayerNorm, SpatialDropout
+from dlsys_bench.spec.losses import CategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import Adam
 from dlsys_bench.spec.recipe import Recipe
@@ -30,11 +31,16 @@ class Treatment(NamedTuple):
 
 
 class Architecture(NamedTuple):
-    """A network by its name and its layers, and the number of groups of its group norms."""
+    """A network by its name and its layers.
+
+    `groups` is the number of groups of its group norms, and `has_images` states that outputs of
+    hidden layers are images, whose channels can be dropped.
+    """
 
     title: str
     build: Callable[[str, Places], Model]
     groups: int
+    has_images: bool
 
     def treatments(self) -> dict[str, Treatment]:
         """Return every regulariser of the network by name."""
@@ -43,7 +49,15 @@ class Architecture(NamedTuple):
             "early-stopping": Treatment(
                 recipe={"validation_split": 1 / 6}, options={"patience": 5}
             ),
+            "label-smoothing": Treatment(
+                recipe={"loss": CategoricalCrossEntropy(label_smoothing=0.1)}
+            ),
             **{f"dropout-{rate:g}": Treatment(Places(drop=Dropout(rate))) for rate in RATES},
+            **(
+                {"spatial-dropout": Treatment(Places(drop_images=SpatialDropout(0.1)))}
+                if self.has_images
+                else {}
+            ),
             "batch-norm": Treatment(Places(norm=BatchNorm(moving_decay=0.9))),
             "layer-norm": Treatment(Places(norm=LayerNorm())),
             "group-norm": Treatment(Places(norm=GroupNorm(groups=self.groups))),
@@ -51,8 +65,8 @@ class Architecture(NamedTuple):
 
 
 NETWORKS = {
-    "mlp": Architecture("An MLP of 784-196-49-10", mlp, groups=7),
-    "lenet5": Architecture("LeNet-5 with ReLU", lenet5, groups=2),
+    "mlp": Architecture("An MLP of 784-196-49-10", mlp, 7, has_images=False),
+    "lenet5": Architecture("LeNet-5 with ReLU", lenet5, 2, has_images=True),
 }
 
 
@@ -73,7 +87,7 @@ SIZES = {
 
 def _study(network: str, size: str) -> Study:
     """Return the study of a network at a size."""
-    title, build, _ = NETWORKS[network]
+    title, build = NETWORKS[network][:2]
     samples, quick, full = SIZES[size]
     arms = []
     for name, (places, changes, options) in NETWORKS[network].treatments().items():

@@ -6,34 +6,15 @@ runs vary less than a constant one. ResNet-20 is large enough for a GPU; a core 
 
 from __future__ import annotations
 
-from dlsys_bench.spec.optimizers import SGD
-from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.spec.schedules import LearningRateRamp
 from dlsys_bench.studies.base import Arm, BenchmarkSize, Study
 from dlsys_bench.workloads.residual import BLOCKS, resnet20, small_resnet
+from dlsys_bench.workloads.studies.recipes import TIERS
 
 HE_2015 = "He et al. 2015, arXiv:1512.03385"
 IMAGES = (28, 28, 1)
 LARGE = "ResNet-20 takes minutes on a core for the steps that it needs; --tier full judges it"
 AWAITED = "its reference runs are not made yet"
 NO_DATA = "CIFAR-10 was not available where the other reference runs were made"
-
-
-def _falling(batch_size: int, steps: int, evaluate: int | None) -> Recipe:
-    """Return SGD with momentum for a number of steps, in which the learning rate falls from 0.1 to
-    0.0001."""
-    return Recipe(
-        SGD(0.1, momentum=0.9),
-        batch_size=batch_size,
-        epochs=1000,
-        steps=steps,
-        evaluate=evaluate,
-        moving_decay=0.9,
-        schedule=LearningRateRamp(0.1, 0.0001, steps, "difference"),
-    )
-
-
-TIERS = {"quick": _falling(64, 300, 2000), "full": _falling(128, 10_000, None)}
 
 
 def _study(dataset: str, title: str, benchmarks: tuple[BenchmarkSize, ...] = ()) -> Study:

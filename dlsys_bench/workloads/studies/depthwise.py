@@ -1,0 +1,28 @@
+"""Depthwise convolutions and ordinary ones in the same stages, on MNIST and Fashion-MNIST."""
+
+from __future__ import annotations
+
+from dlsys_bench.studies.base import Arm, BenchmarkSize, Study
+from dlsys_bench.workloads.depthwise import KINDS, small_mobilenet
+from dlsys_bench.workloads.studies.recipes import TIERS
+
+HOWARD_2017 = "Howard et al. 2017, arXiv:1704.04861"
+AWAITED = "its reference runs are not made yet"
+
+
+def _study(dataset: str, title: str, benchmarks: tuple[BenchmarkSize, ...] = ()) -> Study:
+    return Study(
+        f"depthwise/{dataset}",
+        f"{title}: depthwise and pointwise convolutions, and ordinary ones",
+        HOWARD_2017,
+        dataset,
+        tuple(Arm(kind, small_mobilenet(kind), TIERS, {"quick": AWAITED}) for kind in KINDS),
+        group="depthwise",
+        benchmarks=benchmarks,
+    )
+
+
+STUDIES = (
+    _study("mnist", "MNIST", (BenchmarkSize("depthwise", 128, 10),)),
+    _study("fashion_mnist", "Fashion-MNIST"),
+)
