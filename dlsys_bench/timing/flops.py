@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from dlsys_bench.spec.layers import Convolution, Dense
+from dlsys_bench.spec.layers import Convolution, Dense, MultiHeadAttention
 from dlsys_bench.spec.model import Model, TableRow
 
 
@@ -22,6 +22,11 @@ def _multiply_adds(row: TableRow) -> int:
         return math.prod(row.output_shape) * taken
     if isinstance(row.layer, Dense):
         return math.prod(row.output_shape) * row.shape[-1]
+    if isinstance(row.layer, MultiHeadAttention):
+        (positions, channels), inner = row.shape, row.layer.heads * row.layer.size(row.shape)
+        # Four products with kernels, the scores, and the sums of the values; a causal mask does not
+        # make them fewer.
+        return positions * inner * (4 * channels + 2 * positions)
     return 0
 
 

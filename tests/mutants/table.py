@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mutants import (
+    attention,
     blind,
     branching,
     convolution,
@@ -32,6 +33,7 @@ MUTANTS: dict[str, Mutant] = {
         convolution.MUTANTS,
         normalization.MUTANTS,
         dropout.MUTANTS,
+        attention.MUTANTS,
         groups.MUTANTS,
         losses.MUTANTS,
         optimizers.MUTANTS,

@@ -8,7 +8,7 @@ import pytest
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.layers import Dense, Flatten
+from dlsys_bench.spec.layers import Conv1D, Conv2D, Dense, Flatten, MultiHeadAttention
 from dlsys_bench.spec.model import Model
 from dlsys_bench.timing.flops import multiply_adds, training_flops
 
@@ -19,6 +19,15 @@ def test_the_operations_of_a_dense_network() -> None:
     # The outputs and the gradients of the kernels of both layers, and the gradient of the inputs of
     # the second.
     assert training_flops(model) == 2 * (27 + 27 + 15)
+
+
+def test_the_operations_of_groups_sequences_and_attention() -> None:
+    images = (Conv2D(8, (3, 3), padding="same", groups=4), Conv2D(8, (3, 3), dilation=(2, 2)))
+    assert multiply_adds(Model("m", (6, 6, 4), images)) == [36 * 8 * 9, 4 * 8 * 9 * 8]
+    sequences = (Conv1D(6, 3, padding="causal"), MultiHeadAttention(2, 5, causal=True))
+    # Of 4 kernels of 6 by 10 for each position, and twice of 4 by 4 positions in two heads of 5.
+    expected = [4 * 6 * 3 * 2, 4 * 4 * 60 + 2 * 4 * 4 * 10]
+    assert multiply_adds(Model("m", (4, 2), sequences)) == expected
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ from dlsys_bench.spec.layers import (
     AveragePool,
     BatchNorm,
     Concat,
+    Conv1D,
     Conv2D,
     Dense,
     Dropout,
@@ -52,7 +53,10 @@ from dlsys_bench.spec.layers import (
     Flatten,
     Layer,
     MaxPool,
+    MultiHeadAttention,
+    PositionEmbedding,
     Shape,
+    SpatialDropout,
     ValueKind,
 )
 from dlsys_bench.spec.losses import LOSSES, Loss
@@ -79,7 +83,8 @@ class Smallest(NamedTuple):
         """The layers and functions of the case."""
         layers = self.model.layers
         functions = [x.function for x in layers if isinstance(x, Activation)]
-        return [*(f"layer:{x.kind}" for x in layers), *(f"function:{x}" for x in functions)]
+        needed = [f"layer:{name}" for x in layers for name in x.needs]
+        return [*needed, *(f"function:{x}" for x in functions)]
 
 
 PIXEL = (Conv2D(2, (1, 1)), Conv2D(2, (3, 3), padding="same"), Flatten(), Dense(2))
@@ -111,6 +116,23 @@ SMALLEST: dict[str, Smallest] = {
     "embedding-of-one-token": Smallest(
         (1,), (Embedding(1, 1), Flatten(), Dense(2)), input_dtype="int"
     ),
+    "multi_head_attention-of-one-token": Smallest(
+        (1, 2), (MultiHeadAttention(2), Flatten(), Dense(1))
+    ),
+    "causal_attention-of-one-channel": Smallest(
+        (3, 1), (MultiHeadAttention(1, causal=True), Flatten(), Dense(1))
+    ),
+    "position_embedding-of-one-position": Smallest(
+        (1, 1), (PositionEmbedding(1), Flatten(), Dense(1))
+    ),
+    "conv1d-of-one-position": Smallest((1, 1), (Conv1D(1, 3, padding="same"), Flatten(), Dense(1))),
+    "grouped_conv2d-of-one-pixel": Smallest(
+        (1, 1, 2), (Conv2D(2, (1, 1), groups=2), Flatten(), Dense(1))
+    ),
+    "dilated_conv2d-of-one-window": Smallest(
+        (3, 3, 1), (Conv2D(2, (2, 2), dilation=(2, 2)), Flatten(), Dense(1))
+    ),
+    "spatial_dropout-of-one-pixel": Smallest((1, 1, 2), (SpatialDropout(0.0), Flatten(), Dense(1))),
     "concat-of-one-value-thrice": Smallest((1,), (Dense(1), THRICE, Dense(1))),
 }
 """The smallest cases of the layers, and of batches, by the subject of their checks."""

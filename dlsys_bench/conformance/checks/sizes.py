@@ -35,7 +35,7 @@ from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.spec.layers import Activation, Dense, Flatten, Layer, Shape
 from dlsys_bench.spec.model import Model
 
-LARGE_OPTIONS = {"units": 300, "filters": 136, "vocabulary": 1030}
+LARGE_OPTIONS = {"units": 300, "filters": 136, "vocabulary": 1030, "positions": 160}
 """The values of the options that set the size of a layer's output."""
 
 

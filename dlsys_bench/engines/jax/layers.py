@@ -79,6 +79,29 @@ def _group_norm(layer: layers.GroupNorm, call: Call) -> Array:
     return _sample_norm(layer, call, grouped, (1, 3))
 
 
+def _attention(layer: layers.MultiHeadAttention, call: Call) -> Array:
+    own = call.tensors
+
+    def project(name: str, x: Array) -> Array:
+        y = x @ own[f"{name}_kernel"]
+        return y + own[f"{name}_bias"] if layer.use_bias else y
+
+    query, key, value = (
+        project(name, call.x).reshape(*call.x.shape[:2], layer.heads, -1)
+        for name in ("query", "key", "value")
+    )
+    # jax.nn.dot_product_attention has no dropout, and its softmax is in single precision.
+    scores = jnp.einsum("nthk,nshk->nhts", query, key) / math.sqrt(query.shape[-1])
+    if layer.causal:
+        seen = jnp.tril(jnp.ones(scores.shape[-2:], bool))
+        scores = jnp.where(seen, scores, -jnp.inf)
+    weights = jax.nn.softmax(scores)
+    if call.kept is not None:
+        weights = weights * call.kept / (1.0 - layer.drop_rate)
+    mixed = jnp.einsum("nhts,nshk->nthk", weights, value)
+    return project("output", mixed.reshape(*call.x.shape[:2], -1))
+
+
 ACTIVATIONS: dict[str, Callable[[layers.Activation, Array], Array]] = {
     "linear": lambda layer, x: x,
     "sigmoid": lambda layer, x: jax.nn.sigmoid(x),
@@ -114,6 +137,10 @@ RULES: dict[type[layers.Layer], Callable[[Any, Call], Array]] = {
     layers.LayerNorm: _channel_norm,
     layers.RMSNorm: _channel_norm,
     layers.GroupNorm: _group_norm,
+    layers.MultiHeadAttention: _attention,
+    layers.PositionEmbedding: lambda layer, call: (
+        call.x + call.tensors["embeddings"][: call.shape[0]]
+    ),
     layers.Embedding: lambda layer, call: call.tensors["embeddings"][call.x],
 }
 

@@ -118,7 +118,10 @@ class KerasEngine(Engine):
 
     def weights(self, net: KerasNetwork) -> Weights:
         """Copy all tensors by name."""
-        return {name: _array(variable) for name, variable in net.tensors.items()}
+        shapes = {tensor.name: tensor.shape for tensor in net.model.tensors}
+        return {
+            name: _array(variable).reshape(shapes[name]) for name, variable in net.tensors.items()
+        }
 
     def predict(self, net: KerasNetwork, x: Array) -> Array:
         """Compute the outputs outside training."""
@@ -167,7 +170,11 @@ class KerasEngine(Engine):
 
             value, _, found = BACKENDS[self.backend].differentiate(forward, [*trained, *inputs])
         by_name = dict(zip(net.trained, found, strict=False))
-        weights = {t.name: _array(by_name[t.name]) for t in net.model.tensors if t.trainable}
+        weights = {
+            t.name: _array(by_name[t.name]).reshape(t.shape)
+            for t in net.model.tensors
+            if t.trainable
+        }
         return Gradients(float(value), weights, _array(found[-1]) if inputs else None)
 
     def trace(self, net: KerasNetwork, batch: Batch) -> list[Array]:

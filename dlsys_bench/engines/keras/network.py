@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.spec import initializers, layers
 from dlsys_bench.spec.initializers import Distribution
+from dlsys_bench.spec.layers.attention import PROJECTIONS
 from dlsys_bench.spec.model import Model, Tensor
 
 KeptMasks = Mapping[int, NDArray[np.bool_]]
@@ -39,6 +40,57 @@ class KerasSequenceDropout(KeptDropout, keras.layers.SpatialDropout1D):
 
 class KerasImageDropout(KeptDropout, keras.layers.SpatialDropout2D):
     """Dropout of whole channels of images."""
+
+
+class KerasAttention(keras.layers.MultiHeadAttention):
+    """Keras's multi-head attention of x with itself, whose dropout can take a mask."""
+
+    def __init__(self, layer: layers.MultiHeadAttention, shape: layers.Shape, **options: Any):
+        sizes = layer.heads, layer.size(shape)
+        super().__init__(*sizes, dropout=layer.drop_rate, use_bias=layer.use_bias, **options)
+        self.causal = layer.causal
+
+    def build(self, shape: Any) -> None:
+        """Create the variables, and a dropout that can take a mask."""
+        super().build(shape, shape)
+        self._dropout_layer = KeptDropout(self.dropout, dtype=self.dtype_policy)
+
+    @property
+    def dropout_layer(self) -> KeptDropout:
+        """The dropout of the weights."""
+        return self._dropout_layer
+
+    def compute_output_spec(self, inputs: Any, **options: Any) -> Any:
+        """Return the shape and the dtype of x."""
+        return keras.KerasTensor(inputs.shape, self.compute_dtype)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Compute the attention."""
+        return super().call(inputs, inputs, training=training, use_causal_mask=self.causal)
+
+    @property
+    def tensors(self) -> dict[str, Any]:
+        """The variables by the model's names."""
+        dense = (self.query_dense, self.key_dense, self.value_dense, self.output_dense)
+        parts = dict(zip(PROJECTIONS, dense, strict=True))
+        kernels = {f"{name}_kernel": part.kernel for name, part in parts.items()}
+        return kernels | {f"{name}_bias": part.bias for name, part in parts.items()}
+
+
+class KerasPositionEmbedding(keras.layers.Layer):
+    """The vectors of the first positions, added."""
+
+    def __init__(self, positions: int, *, embeddings_initializer: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.positions, self.start = positions, embeddings_initializer
+
+    def build(self, shape: Any) -> None:
+        """Create the variable."""
+        self.embeddings = self.add_weight((self.positions, shape[-1]), self.start)
+
+    def call(self, inputs: Any) -> Any:
+        """Add the vectors."""
+        return inputs + self.embeddings[: inputs.shape[1]]
 
 
 class KerasRMSNorm(keras.layers.RMSNormalization):
@@ -88,6 +140,12 @@ def _convolution(kind: Any, layer: layers.Convolution, shape: layers.Shape, **op
     )
 
 
+def _attention(layer: layers.MultiHeadAttention, shape: layers.Shape, **options: Any) -> Any:
+    # Keras would start the kernels of queries, keys and values alike from one seeded initialiser.
+    options = {name: value for name, value in options.items() if name in ("name", "dtype")}
+    return KerasAttention(layer, shape, **options)
+
+
 def _spatial_dropout(layer: layers.SpatialDropout, shape: layers.Shape, **options: Any) -> Any:
     kind = KerasImageDropout if len(shape) == 3 else KerasSequenceDropout
     return kind(layer.drop_rate, **options)
@@ -120,6 +178,10 @@ LAYERS: dict[type[layers.Layer], Callable[..., Any]] = {
     layers.RMSNorm: lambda layer, shape, **options: KerasRMSNorm(epsilon=layer.epsilon, **options),
     layers.GroupNorm: lambda layer, shape, **options: keras.layers.GroupNormalization(
         layer.groups, epsilon=layer.epsilon, **options
+    ),
+    layers.MultiHeadAttention: _attention,
+    layers.PositionEmbedding: lambda layer, shape, **options: KerasPositionEmbedding(
+        layer.positions, **options
     ),
     layers.Embedding: lambda layer, shape, **options: keras.layers.Embedding(
         layer.vocabulary, layer.units, **options
@@ -188,22 +250,27 @@ class KerasNetwork:
             values.append(layer(inputs if row.layer.merges else inputs[0]))
             self.layers.append(layer)
             for tensor in model.tensors_of(row.place):
-                self.tensors[tensor.name] = getattr(layer, tensor.name.split(".")[1])
+                part = tensor.name.split(".")[1]
+                if isinstance(layer, KerasAttention):
+                    self.tensors[tensor.name] = variable = layer.tensors[part]
+                    variable.assign(starts[f"{part}_initializer"](variable.shape, dtype))
+                else:
+                    self.tensors[tensor.name] = getattr(layer, part)
         self.network = keras.Model(values[0], values[-1])
         self.every_layer = keras.Model(values[0], values[1:])
         # Keras sorts the layers of a branching network in an order of its own.
         names = {id(variable): name for name, variable in self.tensors.items()}
         self.trained = [names[id(each)] for each in self.network.trainable_variables]
         self.dropouts: dict[int, KeptDropout] = {
-            index: layer
-            for index, layer in enumerate(self.layers)
-            if isinstance(layer, KeptDropout)
+            row.place: layer.dropout_layer if isinstance(layer, KerasAttention) else layer
+            for row, layer in zip(model.table, self.layers, strict=True)
+            if row.mask is not None
         }
 
     def assign(self, weights: Weights) -> None:
         """Set every tensor, by name."""
         for name, variable in self.tensors.items():
-            variable.assign(weights[name])
+            variable.assign(np.reshape(weights[name], variable.shape))
 
     def seed(self, seed: int) -> None:
         """Seed the dropout layers."""

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.numpy.activation import ActivationRule
+from dlsys_bench.engines.numpy.attention import AttentionRule
 from dlsys_bench.engines.numpy.convolution import ConvolutionRule
 from dlsys_bench.engines.numpy.dense import DenseRule, FlattenRule
 from dlsys_bench.engines.numpy.dropout import DropoutRule, SpatialDropoutRule
-from dlsys_bench.engines.numpy.embedding import EmbeddingRule
+from dlsys_bench.engines.numpy.embedding import EmbeddingRule, PositionEmbeddingRule
 from dlsys_bench.engines.numpy.losses import LossTargets, evaluate_loss
 from dlsys_bench.engines.numpy.merging import AddRule, ConcatRule
 from dlsys_bench.engines.numpy.normalization import BatchNormRule
@@ -39,6 +40,8 @@ from dlsys_bench.spec.layers import (
     Layer,
     LayerNorm,
     MaxPool,
+    MultiHeadAttention,
+    PositionEmbedding,
     RMSNorm,
     SpatialDropout,
 )
@@ -59,6 +62,8 @@ RULES: dict[type[Layer], type[LayerRule[Any]]] = {
     Add: AddRule,
     Concat: ConcatRule,
     Embedding: EmbeddingRule,
+    PositionEmbedding: PositionEmbeddingRule,
+    MultiHeadAttention: AttentionRule,
     LayerNorm: LayerNormRule,
     RMSNorm: RMSNormRule,
     GroupNorm: GroupNormRule,

@@ -79,7 +79,7 @@ def channel_last(y: Tensor, shape: Shape) -> Array:
 
 def kernel_out(name: str, tensor: Tensor) -> Array:
     """Copy a tensor to an array; a kernel in the order of the interface."""
-    order = KERNEL_OUT.get(tensor.ndim) if name.endswith(".kernel") else None
+    order = KERNEL_OUT.get(tensor.ndim) if name.endswith("kernel") else None
     return np.ascontiguousarray(
         (tensor.permute(order) if order else tensor).detach().cpu().numpy()
     ).copy()
@@ -87,6 +87,6 @@ def kernel_out(name: str, tensor: Tensor) -> Array:
 
 def kernel_in(name: str, values: Array) -> Tensor:
     """Convert an array to a tensor; a kernel in torch's order."""
-    order = KERNEL_IN.get(values.ndim) if name.endswith(".kernel") else None
+    order = KERNEL_IN.get(values.ndim) if name.endswith("kernel") else None
     values = np.asarray(values)
     return torch.from_numpy(shareable(values.transpose(order) if order else values))

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlsys_bench.engines.torch.attention import TorchAttention
 from dlsys_bench.engines.torch.precision import Products
 from dlsys_bench.spec import layers
+from dlsys_bench.spec.layers.attention import PROJECTIONS
 from dlsys_bench.spec.model import Model
 
 
@@ -108,6 +110,14 @@ class TorchGlobalAveragePool(nn.Module):
         return x.movedim(channel_axis(x), 1).flatten(2).mean(2)
 
 
+class TorchPositionEmbedding(nn.Embedding):
+    """The vectors of the first positions, added."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute y from x."""
+        return x + self.weight[: x.shape[-2]]
+
+
 class TorchAdd(nn.Module):
     """The sum of the inputs."""
 
@@ -204,6 +214,10 @@ LAYERS: dict[type[layers.Layer], Callable[[Any, layers.Shape], nn.Module]] = {
         layer.groups, shape[-1], layer.epsilon
     ),
     layers.Embedding: lambda layer, shape: nn.Embedding(layer.vocabulary, layer.units),
+    layers.PositionEmbedding: lambda layer, shape: TorchPositionEmbedding(
+        layer.positions, shape[-1]
+    ),
+    layers.MultiHeadAttention: TorchAttention,
 }
 
 TENSORS = {
@@ -214,6 +228,8 @@ TENSORS = {
     "beta": "bias",
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
+    **{f"{name}_kernel": f"{name}.weight" for name in PROJECTIONS},
+    **{f"{name}_bias": f"{name}.bias" for name in PROJECTIONS},
 }
 
 

@@ -8,10 +8,11 @@ property tests iterate over it.
 from __future__ import annotations
 
 from dlsys_bench.spec.layers.activation import FUNCTIONS, Activation
+from dlsys_bench.spec.layers.attention import MultiHeadAttention
 from dlsys_bench.spec.layers.base import InvalidInput, Layer, Mask, Shape, ValueKind
 from dlsys_bench.spec.layers.convolution import Conv1D, Conv2D, Convolution
 from dlsys_bench.spec.layers.dense import Dense, Flatten
-from dlsys_bench.spec.layers.embedding import Embedding
+from dlsys_bench.spec.layers.embedding import Embedding, PositionEmbedding
 from dlsys_bench.spec.layers.merging import Add, Concat, Merge
 from dlsys_bench.spec.layers.normalization import GroupNorm, LayerNorm, RMSNorm, SampleNorm
 from dlsys_bench.spec.layers.pooling import AveragePool, GlobalAveragePool, MaxPool
@@ -24,7 +25,7 @@ LAYERS: dict[str, type[Layer]] = {
     for layer in (
         *(Conv2D, AveragePool, MaxPool, BatchNorm, Dropout, Flatten, Dense, Activation),
         *(Add, Concat, Embedding, LayerNorm, RMSNorm, GroupNorm, GlobalAveragePool),
-        *(Conv1D, SpatialDropout),
+        *(Conv1D, SpatialDropout, PositionEmbedding, MultiHeadAttention),
     )
 }
 
@@ -60,6 +61,8 @@ __all__ = [
     "Mask",
     "MaxPool",
     "Merge",
+    "MultiHeadAttention",
+    "PositionEmbedding",
     "RMSNorm",
     "SampleNorm",
     "Shape",

@@ -1,0 +1,55 @@
+"""The conventions of frameworks that the records of attention and of convolutions state."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dlsys_bench.conformance.strategies import nonzero_weights
+from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.spec.layers import Conv2D, MultiHeadAttention
+from dlsys_bench.spec.model import Model
+
+WITHIN = 1e-12
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_is_that_of_torch_with_packed_kernels(causal: bool) -> None:
+    if reason := unavailable("torch"):
+        pytest.skip(reason)
+    import torch
+
+    model = Model("m", (5, 6), (MultiHeadAttention(3, causal=causal),))
+    engine, weights = create("numpy", dtype="float64"), nonzero_weights(model, 1)
+    own = {name.partition(".")[2]: torch.from_numpy(values) for name, values in weights.items()}
+    packed = ("query", "key", "value")
+    theirs = torch.nn.MultiheadAttention(6, 3, batch_first=True, dtype=torch.float64)
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": torch.cat([own[f"{name}_kernel"].T for name in packed]),
+            "in_proj_bias": torch.cat([own[f"{name}_bias"] for name in packed]),
+            "out_proj.weight": own["output_kernel"].T,
+            "out_proj.bias": own["output_bias"],
+        }
+    )
+    x = np.random.default_rng(0).standard_normal((4, 5, 6))
+    later = torch.ones(5, 5, dtype=torch.bool).triu(1) if causal else None
+    with torch.no_grad():
+        expected, _ = theirs(*[torch.from_numpy(x)] * 3, attn_mask=later)
+    actual = engine.predict(engine.build(model, weights), x)
+    np.testing.assert_allclose(actual, expected.numpy(), rtol=WITHIN, atol=WITHIN)
+
+
+def test_a_depthwise_kernel_is_that_of_keras_with_its_last_axes_as_one() -> None:
+    generator = np.random.default_rng(0)
+    channels, multiplier = 3, 2
+    kernel = generator.standard_normal((2, 2, channels, multiplier))
+    x = generator.standard_normal((4, 5, 5, channels))
+    layer = Conv2D(channels * multiplier, (2, 2), groups=channels, use_bias=False)
+    engine, model = create("numpy", dtype="float64"), Model("m", (5, 5, channels), (layer,))
+    network = engine.build(model, {"conv2d_1.kernel": kernel.reshape(2, 2, 1, -1)})
+    actual = engine.predict(network, x)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (2, 2), axis=(1, 2))
+    # Output channel c multiplier + m is that of channel c with kernel m, as in DepthwiseConv2D.
+    expected = np.einsum("nhwcij,ijcm->nhwcm", windows, kernel).reshape(actual.shape)
+    np.testing.assert_allclose(actual, expected, rtol=WITHIN, atol=WITHIN)
