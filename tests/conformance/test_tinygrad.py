@@ -37,6 +37,7 @@ needs_tinygrad = pytest.mark.skipif(
 
 LACKS = (
     *("layer:max_pool", "layer:embedding", "function:elu", "function:gelu", "optimizer:rmsprop"),
+    *("layer:spatial_dropout", "layer:multi_head_attention"),
     *("loss:binary_crossentropy", "loss:huber", "loss:positions"),
     *("loss:label_smoothing", "loss:ignored_label", "loss:class_weights"),
 )

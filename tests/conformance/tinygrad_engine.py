@@ -25,19 +25,25 @@ BETAS = (
     "1 - 0.999 is off by 1.3e-5"
 )
 FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # the order of the axes that puts the channel there
+
+
+def convolution(layer: Any, x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
+    axes, pads = range(1, x.ndim - 1), sum(layer.pads(x.shape[1:])[::-1], ())
+    y = x.permute(0, -1, *axes).conv2d(
+        kernel.permute(-1, -2, *(axis - 1 for axis in axes)),
+        bias,
+        layer.groups,
+        layer.steps,
+        layer.spacing,
+        pads,
+    )
+    return y.permute(0, *(axis + 1 for axis in axes), 1)
+
+
 LAYERS: dict[str, Any] = {
-    "conv2d": lambda layer, x, kernel, bias=None: (
-        x.permute(FIRST)
-        .conv2d(
-            kernel.permute(3, 2, 0, 1),
-            bias,
-            1,
-            layer.strides,
-            1,
-            sum(layer.pads(x.shape[1:])[::-1], ()),
-        )
-        .permute(LAST)
-    ),
+    "conv1d": convolution,
+    "conv2d": convolution,
+    "position_embedding": lambda layer, x, vectors: x + vectors[: x.shape[1]],
     "dense": lambda layer, x, kernel, bias=None: x.linear(kernel, bias),
     "average_pool": lambda layer, x: (
         x.permute(FIRST).avg_pool2d(layer.pool_size, layer.steps).permute(LAST)
@@ -93,6 +99,8 @@ class TinygradEngine(Engine):
             "equal values in a window share the gradient; in torch and Keras the first gets all"
         ),
         "layer:embedding": "the adapter takes floats",
+        "layer:spatial_dropout": "Tensor.dropout drops single values",
+        "layer:multi_head_attention": "the adapter takes masks for dropout layers only",
         "function:elu": "the gradient of Tensor.elu is NaN at large inputs, where exp overflows",
         "function:gelu": "Tensor.erf is an approximation, to seven digits",
         "optimizer:rmsprop": "nn.optim has none",

@@ -39,6 +39,19 @@ MISREADS = (
 
 SINGLE_GELU = "TensorFlow takes the constants of gelu in single precision"
 
+SINGLE_SCALE = (
+    "TensorFlow takes the scale of attention in single precision, because "
+    "tf.cast(0.1, 'float64') is 0.10000000149"
+)
+
+ATTENTION = tuple(
+    f"{rung}/{size}{name}"
+    for rung in ("forward", "gradient")
+    for size in ("", "large-")
+    for name in ("multi_head_attention", "causal_attention")
+)
+"""The checks of the values of attention."""
+
 OCCURRENCES = (
     "TensorFlow's gradient of an embedding lists every occurrence of a token, and Keras's Adam and "
     "RMSprop square each by itself instead of their sum"
@@ -77,10 +90,13 @@ class KerasEngine(Engine):
                 *("forward/gelu", "forward/gelu_tanh", "gradient/gelu", "gradient/gelu_tanh"),
                 *("forward/large-gelu", "forward/large-gelu_tanh"),
                 *("gradient/large-gelu", "gradient/large-gelu_tanh"),
-                *("forward/network", "gradient/network"),
             ),
             (1e-7, SINGLE_GELU),
         ),
+        **dict.fromkeys(
+            ("forward/network", "gradient/network"), (1e-7, f"{SINGLE_GELU}, and {SINGLE_SCALE}")
+        ),
+        **dict.fromkeys((*ATTENTION, "forward/causal_attention-far"), (1e-7, SINGLE_SCALE)),
         **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
         "trajectory": (1e-6, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
         **dict.fromkeys(
