@@ -1,19 +1,29 @@
 """Judge healthy and damaged engines over several arms: the session verdict beside the single gates.
 
     python benchmarks/experiments/damaged_sessions.py healthy            # 200 sessions, resampled
-    python benchmarks/experiments/damaged_sessions.py mutants MINUTES    # trains
+    python benchmarks/experiments/damaged_sessions.py trained MINUTES    # healthy sessions, trained
+    python benchmarks/experiments/damaged_sessions.py mutants MINUTES    # damaged sessions, trained
     python benchmarks/experiments/damaged_sessions.py report             # writes session-engines.md
 
-The healthy sessions take 20 arms at random from all stored arms of tier quick with at least 12
-runs: two runs of each are judged by the others. The damaged engines are the mutants of the numpy
-engine that the tests use, on ARMS with digits: every arm is judged by its gate at its share of
-alpha, and the session verdict by the same runs. A further start skips the mutants that are stored.
+There are three kinds of sessions. Each is stored as it ends, and a further start continues.
+
+- *Healthy, resampled*: 20 arms at random from all stored arms of tier quick with at least 12 runs.
+  Two runs of each are judged by the others, so that no run is new.
+- *Healthy, trained*: the numpy engine trains QUICKEST_ARMS with seeds that nothing else uses. The
+  reference runs are those of the stored files in all sessions.
+- *Damaged*: the mutants of the numpy engine that the tests use, on ARMS, in an order that depends
+  on their names alone. A mutant that trains the first seed of every arm as the healthy engine does
+  has no effect here, and is not judged; nor is one that raises an error.
+
+Every arm is judged by its gate at its share of alpha, and the session verdict by the same runs.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from time import monotonic
@@ -22,8 +32,11 @@ from typing import Any
 import numpy as np
 from gate_shifts import figures
 
-from dlsys_bench.data import load
+from dlsys_bench.data import Dataset, load
+from dlsys_bench.engines.registry import create
 from dlsys_bench.report.table import Table
+from dlsys_bench.runs.run import run
+from dlsys_bench.studies.base import Case
 from dlsys_bench.studies.registry import find
 from dlsys_bench.verdicts.budget import ALPHA, SESSION_SHARE, share
 from dlsys_bench.verdicts.gate import Terms, gate
@@ -33,18 +46,33 @@ from dlsys_bench.verdicts.stratum import Stratum
 
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "reports" / "gates"
-HEALTHY, MUTANTS = REPORTS / "session-healthy.jsonl", REPORTS / "session-mutants.jsonl"
-SESSIONS, ARMS_OF_SESSION, JUDGED, FEWEST, SEED = 200, 20, 2, 12, 20261129
-ARMS = (
-    "batch-size-sweep/64",
-    "batch-size-sweep/256",
-    "batch-size-sweep/1024",
-    "cyclical-learning-rate/fixed",
-    "cyclical-learning-rate/triangular2",
+HEALTHY, TRAINED, MUTANTS = (
+    REPORTS / f"session-{name}.jsonl" for name in ("healthy", "trained", "mutants")
 )
-"""The arms whose runs take less than a second."""
+SESSIONS, ARMS_OF_SESSION, JUDGED, FEWEST, SEED = 200, 20, 2, 12, 20261129
+QUICKEST_ARMS = (
+    "eggholder/64",
+    "eggholder/128",
+    "initialization/relu/glorot_normal",
+    "initialization/tanh/glorot_normal",
+    "initialization/sigmoid/normal(0.05)",
+    "perceptron/nb2/hinge",
+    "perceptron/nb4/perceptron",
+    "two-layer-backprop/sigmoid-mse",
+)
+"""Arms of four studies whose runs take less than 0.2 seconds."""
 
-FIRST_SEED = 60_000
+ARMS = (
+    *QUICKEST_ARMS,
+    "eggholder/16-16",
+    "dying-relu/relu",
+    "batch-size-sweep/256",
+    "cyclical-learning-rate/fixed",
+    "learning-rate-sweep/0.1",
+)
+"""Arms of eight studies whose runs take less than a second."""
+
+FIRST_SEED, SEEDS_OF_SESSION = 60_000, 100
 
 
 def healthy() -> None:
@@ -67,12 +95,12 @@ def healthy() -> None:
     HEALTHY.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def judged(engine: Any) -> dict[str, Any]:
+def judged(engine: Any, arms: Sequence[str], first_seed: int) -> dict[str, Any]:
     """Return the verdicts of the gates and of the session on an engine."""
-    terms, digits, verdicts = Terms(share(len(ARMS)), first_seed=FIRST_SEED), load("digits"), []
-    for name in ARMS:
+    terms, verdicts = Terms(share(len(arms)), first_seed=first_seed), []
+    for name in arms:
         (case,) = find(name)
-        verdicts.append(gate(case, engine, digits, tier="quick", terms=terms))
+        verdicts.append(gate(case, engine, data_of(case), tier="quick", terms=terms))
     strata = [(verdict.key, verdict.stratum) for verdict in verdicts if verdict.stratum]
     found = judge_sessions(strata, ALPHA, 0.01)
     return {
@@ -82,20 +110,60 @@ def judged(engine: Any) -> dict[str, Any]:
     }
 
 
-def mutants(minutes: float) -> None:
-    """Judge mutants until the time is over; the subtle ones first."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    mutants_of_tests = import_module("mutants")
-    table = mutants_of_tests.MUTANTS.values()
-    started, known = monotonic(), {line["mutant"] for line in lines_of(MUTANTS)}
-    numpy = [one for one in table if one.package == "numpy" and one.name not in known]
-    for mutant in sorted(numpy, key=lambda one: (one.rung != "distribution", one.name)):
+def data_of(case: Case) -> Dataset:
+    """Return the digits in place of images, and the dataset of the study otherwise."""
+    name = case.study.dataset
+    return load("digits" if name in ("mnist", "fashion_mnist") else name)
+
+
+def trained(minutes: float) -> None:
+    """Judge the healthy engine until the time is over."""
+    started, engine = monotonic(), create("numpy")
+    for session in range(len(lines_of(TRAINED)), SESSIONS):
         if monotonic() - started > 60 * minutes:
             return
-        found = judged(getattr(mutants_of_tests, mutant.name)())
-        line = {"mutant": mutant.name, "what": mutant.what, **found}
-        with MUTANTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        first_seed = FIRST_SEED + SEEDS_OF_SESSION * (session + 1)
+        found = judged(engine, QUICKEST_ARMS, first_seed)
+        add(TRAINED, {"first_seed": first_seed, **found})
+
+
+def first_figures(engine: Any) -> list[float | None]:
+    """Return the figure of the first seed of each arm."""
+    found = []
+    for name in ARMS:
+        (case,) = find(name)
+        metric = case.study.metric
+        one = run(case, engine, data_of(case), tier="quick", seed=FIRST_SEED, only=metric)
+        found.append(one.metric(metric.name))
+    return found
+
+
+def mutants(minutes: float) -> None:
+    """Judge mutants until the time is over."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    mutants_of_tests = import_module("mutants")
+    started, known = monotonic(), {line["mutant"] for line in lines_of(MUTANTS)}
+    healthy_figures = first_figures(create("numpy"))
+    table = [one for one in mutants_of_tests.MUTANTS.values() if one.package == "numpy"]
+    for mutant in sorted(table, key=lambda one: sha256(one.name.encode()).digest()):
+        if mutant.name in known:
+            continue
+        if monotonic() - started > 60 * minutes:
+            return
+        line = {"mutant": mutant.name, "what": mutant.what, "effect": "none"}
+        engine = getattr(mutants_of_tests, mutant.name)()
+        try:
+            if first_figures(engine) != healthy_figures:
+                line |= {"effect": "judged", **judged(engine, ARMS, FIRST_SEED)}
+        except Exception as error:  # A damaged engine may raise anything.
+            line["effect"] = f"raised {type(error).__name__}"
+        add(MUTANTS, line)
+
+
+def add(path: Path, line: dict[str, Any]) -> None:
+    """Append a line to a file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -148,10 +216,12 @@ def report() -> None:
 def main() -> None:
     """Run what the command line asks for."""
     what, *rest = sys.argv[1:] or ["report"]
-    if what == "mutants":
-        mutants(float(rest[0]))
-    else:
-        {"healthy": healthy, "report": report}[what]()
+    {
+        "healthy": healthy,
+        "trained": lambda: trained(float(rest[0])),
+        "mutants": lambda: mutants(float(rest[0])),
+        "report": report,
+    }[what]()
 
 
 if __name__ == "__main__":

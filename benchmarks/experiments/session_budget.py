@@ -1,0 +1,98 @@
+"""Simulate whole sessions: the gates of 20 arms, and the session verdict over their first runs.
+
+    python benchmarks/experiments/session_budget.py    # writes reports/gates/budget.{md,json}
+
+The gates share three quarters of alpha 1e-3 and stop as they do; the session verdict has the rest
+and judges the runs up to the first look. The arms are independent, and all are changed in the same
+way. The columns are the fractions of sessions in which a gate fails, in which the session verdict
+does, and in which either does; the fraction of gates that are INCONCLUSIVE, and of sessions in
+which one is; and the mean number of runs of a session. Each cell is stored as it ends.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gate_rates import OUTCOMES, STORED, ends, table_of
+from session_verdicts import (
+    ARMS,
+    CHANGES,
+    DISTRIBUTIONS,
+    LEVELS,
+    drawn,
+    stored_cells,
+    untied_p_values,
+)
+
+from dlsys_bench.provenance import provenance
+from dlsys_bench.verdicts.budget import share
+from dlsys_bench.verdicts.design import Design
+
+REPORTS = Path(__file__).parents[2] / "reports" / "gates"
+HEALTHY, CHANGED, AT_A_TIME = 20_000, 2_000, 500
+"""The numbers of sessions: of healthy cells, of changed ones, and simulated at a time."""
+
+FIRST_SESSION = 2_000_000
+"""The first number of the seeds of sessions, apart from those of the other simulations."""
+
+NAMES = ("distribution", "reference runs", "change")
+FAIL, INCONCLUSIVE = OUTCOMES.index("FAIL"), OUTCOMES.index("INCONCLUSIVE")
+
+
+def simulate(name: str, stored: int, change: str) -> dict[str, Any]:
+    """Return how the sessions of a cell end."""
+    design = Design.of(stored, share(ARMS), side="drop")
+    sessions, first, found = HEALTHY if change == "none" else CHANGED, design.looks[0], []
+    for done in range(0, sessions, AT_A_TIME):
+        places = list(CHANGES).index(change), list(DISTRIBUTIONS).index(name)
+        shape = (AT_A_TIME, ARMS, stored + design.seeds)
+        x, y = drawn(name, change, shape, design.seeds, [FIRST_SESSION + done, stored, *places])
+        flat = ends(x.reshape(-1, stored), y.reshape(-1, design.seeds), design)
+        outcome = flat.outcome.reshape(AT_A_TIME, ARMS)
+        p = untied_p_values(x, y[..., :first])
+        tests = [p[test] <= LEVELS[test] * (1 + 1e-9) for test in ("shift", "tail", "spread")]
+        lost = outcome == INCONCLUSIVE
+        found.append(
+            (
+                (outcome == FAIL).any(axis=1),
+                np.any(tests, axis=0),
+                lost.mean(axis=1),
+                lost.any(axis=1),
+                flat.seeds.reshape(AT_A_TIME, ARMS).sum(axis=1),
+            )
+        )
+    by_gate, by_session, lost, any_lost, runs = (
+        np.concatenate(each) for each in zip(*found, strict=True)
+    )
+    return {
+        **dict(zip(NAMES, (name, stored, change), strict=True)),
+        "sessions": sessions,
+        "a gate FAILs": float(by_gate.mean()),
+        "the session FAILs": float(by_session.mean()),
+        "either": float((by_gate | by_session).mean()),
+        "gates INCONCLUSIVE": float(lost.mean()),
+        "sessions with one": float(any_lost.mean()),
+        "runs": float(runs.mean()),
+    }
+
+
+def main() -> None:
+    """Simulate every cell that is not stored, and write the table."""
+    path = REPORTS / "budget.json"
+    names = [name for name in DISTRIBUTIONS if name != "discrete"]
+    wanted = list(product(names, STORED, CHANGES))
+    known, text = stored_cells(path, NAMES), {"provenance": provenance()}
+    for cell in wanted:
+        known[cell] = known.get(cell) or simulate(*cell)
+        text["cells"] = [known[each] for each in wanted if each in known]
+        path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    title = f"Sessions of {ARMS} arms: fractions that FAIL, and the mean number of runs"
+    (REPORTS / "budget.md").write_text(table_of(title, text["cells"]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
