@@ -264,9 +264,9 @@ intervals bound its size. `python benchmarks/experiments/gates.py healthy`, `dam
 write these files.
 
 `rates.md` and `session.md` have simulations of gates and of session verdicts (`gate_rates.py`,
-`session_verdicts.py`), `session-engines.md` session verdicts on stored runs
-(`damaged_sessions.py`),
-and `shifts.md` the default shift of each arm with and without outliers (`gate_shifts.py`).
+`session_verdicts.py`), `budget.md` those of whole sessions (`session_budget.py`),
+`session-engines.md` session verdicts on healthy and damaged engines (`damaged_sessions.py`), and
+`shifts.md` the default shift of each arm with and without outliers (`gate_shifts.py`).
 
 """
 

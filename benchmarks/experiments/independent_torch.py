@@ -1,263 +1,47 @@
 """Train five regularisation arms in plain torch, by different readings of their notebooks.
 
-    python benchmarks/experiments/independent_torch.py train MINUTES  # appends runs
-    python benchmarks/experiments/independent_torch.py report         # writes the table
+    python benchmarks/experiments/independent_torch.py train MINUTES [ARM ...]  # appends runs
+    python benchmarks/experiments/independent_torch.py report                   # writes the table
 
-The networks, the preparation, the batches and the loop are written here, in torch.nn and
-torch.optim alone: no engine of the package takes part. Each reading changes one thing of the base,
-which is the reading of the studies. One training serves all conventions of the moving statistics,
-because they do not act on it: every epoch is evaluated by each of them. Runs are stored as they
-end, seed by seed over all readings, and a further start continues where the last one ended.
+The networks (independent_networks.py), the preparation, the batches and the loop are written in
+torch.nn and torch.optim alone: no engine of the package takes part. Each reading changes one thing
+of the base, which is the reading of the studies. One training serves all conventions of the moving
+statistics, because they do not act on it: every epoch is evaluated by each of them. Runs are stored
+as they end, seed by seed over all readings, and a further start continues where the last one ended.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
+from independent_networks import NETWORKS, Network, Norm, Reading
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dlsys_bench.data import load
 from dlsys_bench.provenance import provenance
+from dlsys_bench.report.table import Table
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "reports" / "studies" / "independent.jsonl"
 REFERENCE = ROOT / "reports" / "reference"
 FIRST_SEED, SEEDS = 70_000, 3
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A reading of a notebook.
-
-    - `preparation`: "scalar" standardises by one mean and one standard deviation, "pixel" by those
-      of each pixel, "unit" divides by 255, "raw" does nothing.
-    - `split`: the validation samples are drawn at random, the last ones, or there are none.
-    - `initial`: "keras" draws the kernels as the notebook's framework does, with biases of zero;
-      "torch" draws kernels and biases as torch.nn does.
-    - `padding`: that of the second convolution of nb1.
-    """
-
-    name: str = "base"
-    preparation: str = "unit"
-    split: str = "last"
-    initial: str = "keras"
-    epsilon: float = 1e-3
-    adam_epsilon: float = 1e-7
-    shuffle: bool = True
-    padding: str = "same"
-
-
-@dataclass(frozen=True)
-class Network:
-    """An arm: its layers, its training, and the readings under which it is trained.
-
-    `replicas` is the number of networks that are trained at once, on orders of their own.
-    """
-
-    arm: str
-    dataset: str
-    layers: Callable[[Reading, int], list[nn.Module]]
-    epochs: int
-    batch: int
-    held_out: float
-    readings: Sequence[Reading]
-    replicas: int = 1
-
-
-class Norm(nn.Module):
-    """Batch norm that keeps its moving statistics with several decays at once.
-
-    The moving variances are those of the batches (biased, as in Keras); torch's are larger by
-    n / (n - 1), for n values of each channel.
-    """
-
-    decays = (0.99, 0.9)
-
-    def __init__(self, shape: tuple[int, ...], epsilon: float) -> None:
-        super().__init__()
-        channels = math.prod(shape)
-        self.gamma = nn.Parameter(torch.ones(channels))
-        self.beta = nn.Parameter(torch.zeros(channels))
-        self.shape, self.epsilon = shape, epsilon
-        self.unbiased, self.decay, self.count = False, 0, 2
-        self.means = torch.zeros(len(self.decays), channels)
-        self.variances = torch.ones(len(self.decays), channels)
-        self.fraction = 1 - torch.tensor(self.decays)[:, None]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise by the batch in training, otherwise by the chosen moving statistics."""
-        shape, flat = x.shape, x.flatten(1, len(self.shape))
-        if not self.training:
-            variance = self.variances[self.decay]
-            if self.unbiased:
-                variance = variance * (self.count / (self.count - 1))
-            factor = self.gamma / (variance + self.epsilon).sqrt()
-            axes = (-1, *[1] * (flat.ndim - 2))
-            shift = self.beta - self.means[self.decay] * factor
-            return (flat * factor.view(axes) + shift.view(axes)).view(shape)
-        y, center, inverse = torch.native_batch_norm(
-            flat, self.gamma, self.beta, None, None, True, 0.0, self.epsilon
-        )
-        with torch.no_grad():
-            variance = inverse**-2 - self.epsilon
-            self.count = flat.numel() // flat.shape[1]
-            self.means.lerp_(center.expand_as(self.means), self.fraction)
-            self.variances.lerp_(variance.expand_as(self.variances), self.fraction)
-        return y.view(shape)
-
-
-class Dense(nn.Module):
-    """The dense layers of several networks: images (N, networks, units)."""
-
-    def __init__(self, networks: int, units: int, outputs: int, initial: str) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(networks, units, outputs))
-        self.bias = nn.Parameter(torch.zeros(networks, 1, outputs))
-        if initial == "torch":
-            for tensor in (self.weight, self.bias):
-                nn.init.uniform_(tensor, -(units**-0.5), units**-0.5)
-        else:
-            for one in self.weight:
-                nn.init.xavier_uniform_(one)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Multiply by the kernels and add the biases."""
-        return torch.baddbmm(self.bias, x.transpose(0, 1), self.weight).transpose(0, 1)
-
-
-def relu_lenet(*, norm: bool) -> Callable[[Reading, int], list[nn.Module]]:
-    """LeNet-5 of nb1, plain or with batch norm: He uniform kernels in the convolutions, and
-    uniform(-0.05, 0.05) in the first one with batch norm."""
-
-    def layers(reading: Reading, _: int) -> list[nn.Module]:
-        side = 3 if reading.padding == "same" else 1
-        first = nn.Conv2d(1, 6, 5, padding="same")
-        others = nn.Conv2d(6, 16, 5, padding=reading.padding), nn.Conv2d(16, 120, 5)
-        dense = nn.Linear(120 * side * side, 84), nn.Linear(84, 10)
-        if reading.initial == "keras":
-            for each in (first, *others):
-                nn.init.kaiming_uniform_(each.weight, nonlinearity="relu")
-            if norm:
-                nn.init.uniform_(first.weight, -0.05, 0.05)
-            keras_initial(dense)
-            for each in (first, *others):
-                nn.init.zeros_(each.bias)
-        after = [[Norm((n,), reading.epsilon)] if norm else [] for n in (6, 16)]
-        return [
-            *(first, nn.ReLU(), *after[0], nn.MaxPool2d(2)),
-            *(others[0], nn.ReLU(), *after[1], nn.MaxPool2d(2)),
-            *(others[1], nn.ReLU(), nn.Flatten()),
-            *(dense[0], nn.ReLU(), dense[1]),
-        ]
-
-    return layers
-
-
-def norm_mlp(reading: Reading, networks: int) -> list[nn.Module]:
-    """The MLP of nb3 with batch norm."""
-    widths, layers = (784, 196, 49, 10), [nn.Flatten(2)]
-    for units, outputs in pairwise(widths):
-        layers.append(Dense(networks, units, outputs, reading.initial))
-        if outputs != widths[-1]:
-            layers += [nn.ReLU(), Norm((networks, outputs), reading.epsilon)]
-    return layers
-
-
-def dropout_lenet(reading: Reading, _: int) -> list[nn.Module]:
-    """LeNet-5 of nb4 with dropout."""
-    convolutions = nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5)
-    dense = nn.Linear(256, 120), nn.Linear(120, 84), nn.Linear(84, 10)
-    if reading.initial == "keras":
-        keras_initial((*convolutions, *dense))
-    return [
-        nn.Dropout(0.2),
-        *(convolutions[0], nn.Sigmoid(), nn.Dropout(0.5), nn.AvgPool2d(2)),
-        *(convolutions[1], nn.Sigmoid(), nn.Dropout(0.5), nn.AvgPool2d(2)),
-        nn.Flatten(),
-        *(dense[0], nn.Sigmoid(), nn.Dropout(0.5)),
-        *(dense[1], nn.Sigmoid(), nn.Dropout(0.5)),
-        dense[2],
-    ]
-
-
-def keras_initial(layers: Sequence[nn.Conv2d | nn.Linear]) -> None:
-    """Draw Glorot uniform kernels, with biases of zero."""
-    for layer in layers:
-        nn.init.xavier_uniform_(layer.weight)
-        nn.init.zeros_(layer.bias)
-
-
-def readings(base: Reading, **changes: dict[str, Any]) -> tuple[Reading, ...]:
-    """Return the base, and the readings that change one thing of it."""
-    return (base, *(replace(base, name=name, **change) for name, change in changes.items()))
-
-
-NB1 = Reading(preparation="scalar", split="random")
-PIXEL: dict[str, dict[str, Any]] = {"each pixel standardised": {"preparation": "pixel"}}
-VALID = {"second convolution valid": {"padding": "valid"}}
-TORCH_INITIAL = {"initial values of torch": {"initial": "torch"}}
-EPSILON = {"epsilon of batch norm 1e-5": {"epsilon": 1e-5}}
-ADAM: dict[str, dict[str, Any]] = {"epsilon of Adam 1e-8": {"adam_epsilon": 1e-8}}
-
-NETWORKS = (
-    Network(
-        "regularization/fashion/lenet5-relu",
-        "fashion_mnist",
-        relu_lenet(norm=False),
-        epochs=10,
-        batch=128,
-        held_out=0.2,
-        readings=readings(
-            NB1,
-            **PIXEL,
-            **VALID,
-            **TORCH_INITIAL,
-            **{"pixels from 0 to 255": {"preparation": "raw"}},
-            **{"pixels divided by 255": {"preparation": "unit"}},
-            **{"never shuffled": {"shuffle": False}},
-            **{"validation: the last fifth": {"split": "last"}},
-        ),
-    ),
-    Network(
-        "regularization/fashion/lenet5-relu+bn",
-        "fashion_mnist",
-        relu_lenet(norm=True),
-        epochs=15,
-        batch=128,
-        held_out=0.2,
-        readings=readings(NB1, **PIXEL, **VALID, **TORCH_INITIAL, **EPSILON),
-    ),
-    Network(
-        "regularization/fashion-mlp/bn",
-        "fashion_mnist",
-        norm_mlp,
-        epochs=25,
-        batch=8,
-        held_out=1 / 6,
-        readings=readings(Reading(), **EPSILON, **TORCH_INITIAL, **ADAM),
-        replicas=4,
-    ),
-    Network(
-        "regularization/lenet5-sigmoid/dropout",
-        "mnist",
-        dropout_lenet,
-        epochs=15,
-        batch=128,
-        held_out=0.1,
-        readings=readings(Reading(), **TORCH_INITIAL, **ADAM),
-    ),
-)
+EARLIER = {
+    "regularization/fashion/lenet5-relu": 0.8875,
+    "regularization/fashion/lenet5-relu+bn": 0.8873,
+    "regularization/fashion-mlp/bn": 0.8501,
+    "regularization/lenet5-sigmoid/dropout": None,
+}
+"""The figures of an earlier independent implementation, of one run each; None if unknown."""
 
 
 def prepared(images: Any, known: Any, how: str) -> Tensor:
@@ -298,7 +82,7 @@ def accuracies(net: nn.Sequential, x: Tensor, y: Tensor, replicas: int) -> dict[
         for norm in norms:
             norm.decay, norm.unbiased = decay, unbiased
         right = torch.zeros(replicas, dtype=torch.int64)
-        for images, labels in zip(x.split(1000), y.split(1000), strict=True):
+        for images, labels in zip(torch.split(x, 1000), torch.split(y, 1000), strict=True):
             outputs = net(images[:, None].expand(-1, replicas, -1, -1))
             right += (outputs.view(-1, replicas, 10).argmax(2) == labels[:, None]).sum(0)
         found[name] = (right / len(x)).tolist()
@@ -323,10 +107,10 @@ def train(network: Network, reading: Reading, seed: int) -> list[dict[str, Any]]
         if reading.shuffle:
             each = [places[torch.randperm(len(places)), n] for n in range(replicas)]
             order = torch.stack(each, 1)
-        for batch in order.split(network.batch):
+        for batch in torch.split(order, network.batch):
             optimizer.zero_grad()
             outputs = net(x[batch]).reshape(-1, 10)
-            (replicas * cross_entropy(outputs, y[batch].flatten())).backward()
+            torch.autograd.backward(replicas * cross_entropy(outputs, y[batch].flatten()))
             optimizer.step()
         history.append(accuracies(net, x_test, y_test, replicas))
     common = {
@@ -366,10 +150,12 @@ def open_runs() -> Iterator[tuple[Network, Reading, int]]:
                         yield network, reading, seed
 
 
-def train_all(minutes: float) -> None:
-    """Train until the time is over."""
+def train_all(minutes: float, arms: Sequence[str]) -> None:
+    """Train the arms, by default all, until the time is over."""
     started = monotonic()
     for network, reading, seed in open_runs():
+        if arms and network.arm not in arms:
+            continue
         if monotonic() - started > 60 * minutes:
             return
         runs = train(network, reading, seed)
@@ -377,6 +163,65 @@ def train_all(minutes: float) -> None:
             file.writelines(json.dumps(run) + "\n" for run in runs)
 
 
+Group = tuple[str, str, str]
+"""An arm, a reading, and a convention of the moving statistics."""
+
+LATE = 5
+"""The number of last epochs whose swing is reported."""
+
+
+def stored_figures() -> dict[str, list[list[float]]]:
+    """Return the test accuracies of every epoch of the reference runs, by arm."""
+    found: dict[str, list[list[float]]] = defaultdict(list)
+    names = {network.arm: network for network in NETWORKS}
+    for study in dict.fromkeys(name.rpartition("/")[0] for name in names):
+        for path in REFERENCE.glob(f"{study.replace('/', '.')}.*.full.jsonl"):
+            for line in path.read_text("utf-8").splitlines():
+                run = json.loads(line)
+                arm = f"{run['study']}/{run['arm']}"
+                if arm in names:
+                    found[arm].append([epoch["test_accuracy"] for epoch in run["history"]])
+    return found
+
+
+def row(arm: str, what: str, statistics: str, runs: list[list[float]]) -> tuple[str, ...]:
+    """Return a row: the last epoch of each run, and the last epochs of all of them."""
+    last = [run[-1] for run in runs]
+    late = [value for run in runs for value in run[-LATE:]]
+    figures = EARLIER[arm]
+    return (
+        arm,
+        what,
+        statistics,
+        str(len(runs)),
+        f"{mean(last):.4f}" + (f" ± {stdev(last):.4f}" if len(last) > 1 else ""),
+        f"{mean(late):.4f} ± {stdev(late):.4f}",
+        f"{min(late):.4f}",
+        "-" if figures is None else f"{sum(v <= figures for v in late)} of {len(late)}",
+    )
+
+
+def report() -> None:
+    """Write the table."""
+    rows, groups = list[tuple[str, ...]](), defaultdict[Group, list[list[float]]](list)
+    for line in lines():
+        for statistics, history in line["test_accuracy"].items():
+            groups[line["arm"], line["reading"]["name"], statistics].append(history)
+    references = stored_figures()
+    for network in NETWORKS:
+        rows.append(row(network.arm, "the studies' engines", "-", references[network.arm]))
+        rows += [row(*key, runs) for key, runs in groups.items() if key[0] == network.arm]
+    heads = (
+        *("arm", "reading", "moving statistics", ">runs", ">last epoch"),
+        *(f">last {LATE} epochs", ">their smallest", ">of these at most the earlier figure"),
+    )
+    title = "Test accuracy by an independent implementation in torch, one change at a time"
+    STORED.with_suffix(".md").write_text(Table(title, heads, rows).markdown(), encoding="utf-8")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    train_all(float(sys.argv[2]))
+    if sys.argv[1:2] == ["train"]:
+        train_all(float(sys.argv[2]), sys.argv[3:])
+    else:
+        report()

@@ -3,10 +3,12 @@
     python benchmarks/experiments/session_budget.py    # writes reports/gates/budget.{md,json}
 
 The gates share three quarters of alpha 1e-3 and stop as they do; the session verdict has the rest
-and judges the runs up to the first look. The arms are independent, and all are changed in the same
-way. The columns are the fractions of sessions in which a gate fails, in which the session verdict
-does, and in which either does; the fraction of gates that are INCONCLUSIVE, and of sessions in
-which one is; and the mean number of runs of a session. Each cell is stored as it ends.
+and judges the runs up to the first look. Gates with too few reference runs for any FAIL train two
+seeds, are INCONCLUSIVE, and enter the session verdict nevertheless. The arms are independent, and
+all are changed in the same way. The columns are the fractions of sessions in which a gate fails, in
+which the session verdict does, and in which either does; the fraction of gates that are
+INCONCLUSIVE, and of sessions in which one is; and the mean number of runs of a session. Each cell
+is stored as it ends.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gate_rates import OUTCOMES, STORED, ends, table_of
+from gate_rates import OUTCOMES, STORED, decides, ends, table_of
 from session_verdicts import (
     ARMS,
     CHANGES,
@@ -30,6 +32,7 @@ from session_verdicts import (
 
 from dlsys_bench.provenance import provenance
 from dlsys_bench.verdicts.budget import share
+from dlsys_bench.verdicts.candidate import BLIND_SEEDS
 from dlsys_bench.verdicts.design import Design
 
 REPORTS = Path(__file__).parents[2] / "reports" / "gates"
@@ -46,7 +49,8 @@ FAIL, INCONCLUSIVE = OUTCOMES.index("FAIL"), OUTCOMES.index("INCONCLUSIVE")
 def simulate(name: str, stored: int, change: str) -> dict[str, Any]:
     """Return how the sessions of a cell end."""
     design = Design.of(stored, share(ARMS), side="drop")
-    sessions, first, found = HEALTHY if change == "none" else CHANGED, design.looks[0], []
+    sessions, found = HEALTHY if change == "none" else CHANGED, []
+    first = design.looks[0] if decides(design) else BLIND_SEEDS
     for done in range(0, sessions, AT_A_TIME):
         places = list(CHANGES).index(change), list(DISTRIBUTIONS).index(name)
         shape = (AT_A_TIME, ARMS, stored + design.seeds)
@@ -62,7 +66,7 @@ def simulate(name: str, stored: int, change: str) -> dict[str, Any]:
                 np.any(tests, axis=0),
                 lost.mean(axis=1),
                 lost.any(axis=1),
-                flat.seeds.reshape(AT_A_TIME, ARMS).sum(axis=1),
+                np.maximum(flat.seeds.reshape(AT_A_TIME, ARMS), first).sum(axis=1),
             )
         )
     by_gate, by_session, lost, any_lost, runs = (
@@ -85,13 +89,14 @@ def main() -> None:
     path = REPORTS / "budget.json"
     names = [name for name in DISTRIBUTIONS if name != "discrete"]
     wanted = list(product(names, STORED, CHANGES))
-    known, text = stored_cells(path, NAMES), {"provenance": provenance()}
+    known, found = stored_cells(path, NAMES), list[dict[str, Any]]()
     for cell in wanted:
         known[cell] = known.get(cell) or simulate(*cell)
-        text["cells"] = [known[each] for each in wanted if each in known]
+        found = [known[each] for each in wanted if each in known]
+        text = {"provenance": provenance(), "cells": found}
         path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
     title = f"Sessions of {ARMS} arms: fractions that FAIL, and the mean number of runs"
-    (REPORTS / "budget.md").write_text(table_of(title, text["cells"]), encoding="utf-8")
+    (REPORTS / "budget.md").write_text(table_of(title, found), encoding="utf-8")
 
 
 if __name__ == "__main__":

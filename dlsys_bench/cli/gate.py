@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -160,8 +160,9 @@ def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> lis
 
     Raises UserError before anything is trained if a gate cannot detect the requested shift.
     """
+    terms = replace(options.terms(alpha), together=len(work) > 1)
     for case, _, data in work:
-        check_terms(case, data, options.tier, options.terms(alpha))
+        check_terms(case, data, options.tier, terms)
     verdicts = []
     with progress(len(work), "gates") as advance:
         for case, engine, data in work:
@@ -180,7 +181,7 @@ def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> lis
                 engine,
                 data,
                 tier=options.tier,
-                terms=options.terms(alpha),
+                terms=terms,
                 on_result=on_result,
                 on_epoch=on_epoch,
             )

@@ -60,7 +60,8 @@ class Judge:
         # The workers of pytest-xdist share the cores already.
         jobs = 1 if hasattr(self.config, "workerinput") else cores()
         beta, most = option("dlsys_beta"), option("dlsys_max_seeds")
-        return Terms(alpha, beta, most, first_seed=self.first_seed, jobs=jobs)
+        together = self.gates > 1
+        return Terms(alpha, beta, most, first_seed=self.first_seed, jobs=jobs, together=together)
 
     @cached_property
     def first_seed(self) -> int:

@@ -63,7 +63,7 @@ def run_until_decided(
     """
     started, results = perf_counter(), list[Result]()
     decision = _repeated_seed(candidate, terms)
-    for seeds in sequential.batches(terms.first_seed) if decision is None else ():
+    for seeds in _batches(sequential, terms) if decision is None else ():
         # An early decision needs one run.
         early = candidate.decide_early is not None and not results
         for batch in (seeds[:1], seeds[1:]) if early else (seeds,):
@@ -95,7 +95,7 @@ def run_until_decided(
         shift=decision.shift,
         p_value=decision.p_value,
         seconds=perf_counter() - started,
-        stratum=_stratum(candidate, sequential, results),
+        stratum=_stratum(candidate, sequential, terms, results),
         runs=_judged_runs(candidate, sequential, results),
         warning=decision.warning,
     )
@@ -114,12 +114,25 @@ def _judged_runs(
     return JudgedRuns.of(sequential.reference, new, better, one_sided=side != "both")
 
 
+BLIND_SEEDS = 2
+"""The seeds of a gate that cannot decide, if it is one of several. One of each arm would halve what
+all of them together show."""
+
+
+def _batches(sequential: SequentialGate, terms: Terms) -> Iterator[range]:
+    """Yield the seeds up to each look; at least BLIND_SEEDS if they are judged with others."""
+    if sequential.obstacle and sequential.reference and terms.together:
+        blind = min(BLIND_SEEDS, terms.max_seeds)
+        return iter([range(terms.first_seed, terms.first_seed + blind)])
+    return sequential.batches(terms.first_seed)
+
+
 def _stratum(
-    candidate: Candidate, sequential: SequentialGate, results: Sequence[Result]
+    candidate: Candidate, sequential: SequentialGate, terms: Terms, results: Sequence[Result]
 ) -> Stratum | None:
     """Return the runs that are trained in any case, those up to the first look, among the reference
     runs; none if there are none."""
-    first = results[: next(sequential.batches(0)).stop]
+    first = results[: len(next(_batches(sequential, terms)))]
     runs = _judged_runs(candidate, sequential, first)
     if runs is None or not first:
         return None

@@ -25,7 +25,8 @@ class Terms:
 
     New runs have the seeds from `first_seed` on. `jobs` runs are trained at a time if the engine
     allows it; a user's own training is run one at a time. `side` is one of those of a Design, or
-    WORSE, until `for_metric` resolves it. Raises UserError if a store cannot hold the seeds.
+    WORSE, until `for_metric` resolves it. `together` is true for one of several gates, whose first
+    runs are judged together. Raises UserError if a store cannot hold the seeds.
     """
 
     alpha: float = ALPHA
@@ -35,6 +36,7 @@ class Terms:
     side: str = WORSE
     first_seed: int = FIRST_SEED
     jobs: int = 1
+    together: bool = False
 
     def __post_init__(self) -> None:
         most = LARGEST - self.max_seeds

@@ -81,6 +81,19 @@ def test_verdict_contains_error_rates_and_replay_command() -> None:
 
 
 @pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize(("together", "seeds"), [(False, 1), (True, 2)])
+def test_a_gate_that_cannot_decide_trains_two_seeds_among_others(
+    together: bool, seeds: int
+) -> None:
+    """The verdict over all arms needs them."""
+    found = judged(terms=Terms(alpha=1e-12, together=together))
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert len(found.seeds) == seeds
+    assert found.stratum is not None
+    assert found.stratum.new == seeds
+
+
+@pytest.mark.usefixtures("stored")
 def test_parallel_runs_have_the_same_values() -> None:
     assert judged(terms=Terms(jobs=3)).values == judged().values
 
