@@ -13,13 +13,15 @@ def dumps(
 ) -> str:
     """Return the JSON of a value; a number that is not finite is written as null.
 
-    Raises TypeError or ValueError if a value is not a plain one.
+    The second of two number signs is escaped: CI services obey "##[" in a log. Raises TypeError or
+    ValueError if a value is not a plain one.
     """
     try:
-        return json.dumps(value, indent=indent, separators=separators, allow_nan=False)
+        text = json.dumps(value, indent=indent, separators=separators, allow_nan=False)
     except ValueError:
         finite = _without_non_finite(value)
-        return json.dumps(finite, indent=indent, separators=separators, allow_nan=False)
+        text = json.dumps(finite, indent=indent, separators=separators, allow_nan=False)
+    return text.replace("##", "#\\u0023")
 
 
 def _without_non_finite(value: Any) -> Any:

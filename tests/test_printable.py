@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import click
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from results import make_result
 from rich.console import Console
 
 from dlsys_bench.cli.terminal import say
+from dlsys_bench.report import page
 from dlsys_bench.report.github import workflow_commands
 from dlsys_bench.report.junit import junit
 from dlsys_bench.report.table import Table
+from dlsys_bench.strict_json import dumps, loads
 from dlsys_bench.text import describe, one_line, printable
 
 HOSTILE = (
@@ -90,8 +94,42 @@ def test_every_exception_can_be_described(error: Exception, text: str) -> None:
     assert describe(error) == text
 
 
+MARKDOWN = (
+    "<script>x</script>",
+    '"><img src="x" onerror="x">',
+    "![x](https://example.org/x.png)",
+    "[x](javascript:x)",
+    "[x][y]",
+    "&lt;b&gt;&#x3c;",
+    "a|b\\|c",
+)
+"""Texts that Markdown would turn into HTML, a link, an image or further cells."""
+
+
+@pytest.mark.parametrize("text", MARKDOWN)
+def test_markdown_of_foreign_text_is_that_text(text: str, tmp_path: Path) -> None:
+    markdown_it = pytest.importorskip("markdown_it", reason="pip install 'dlsys-bench[docs]'")
+    reader = markdown_it.MarkdownIt("gfm-like", {"linkify": False}).disable("linkify")
+    run = make_result(0, study=text, arm=text, provenance={"machine": {"processor": text}})
+    report, *_ = page.write([run], tmp_path)
+    for source in (Table(text, (text, f">{text}"), [(text, text)]).markdown(), report.read_text()):
+        tokens = [child for token in reader.parse(source) for child in (token.children or [token])]
+        kinds = [token.type for token in tokens if ".png" not in token.attrs.get("src", "")]
+        assert {"html_inline", "html_block", "link_open", "image"}.isdisjoint(kinds)
+        assert text in "".join(token.content for token in tokens)
+
+
+def test_no_number_sign_of_json_begins_a_command() -> None:
+    for text in ("##[error]x", "###vso[x]"):
+        assert is_harmless(dumps({"reason": text}))
+        assert loads(dumps({"reason": text})) == {"reason": text}
+
+
 def test_every_output_is_harmless(capsys: pytest.CaptureFixture[str]) -> None:
-    table = Table(HOSTILE, (HOSTILE, ">b"), [(HOSTILE, "x" * 20_000_000)])
+    heads = (HOSTILE, ">::error::b")
+    table = Table(HOSTILE, heads, [(HOSTILE, "x" * 20_000_000)])
+    for width in (10, 20):
+        click.echo("\n".join(Table(HOSTILE, heads, [(HOSTILE, "::a")] * 2).lines(width)))
     Console(width=100).print(table.rich(100))
     click.echo(table.markdown())
     say(HOSTILE)

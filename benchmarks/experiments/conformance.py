@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlsys_bench.conformance.compliance import Compliance
 from dlsys_bench.conformance.result import Status
-from dlsys_bench.report.table import Table
+from dlsys_bench.report.table import Markdown, Table
 
 REPORTS = Path(__file__).parents[2] / "reports" / "conformance"
 
@@ -23,7 +23,7 @@ def engines() -> Table:
         looser = sum(o.status is Status.PASSED and o.reason is not None for o in found.results)
         rows.append(
             (
-                f"[{found.engine.partition(':')[0]}]({path.stem}.md)",
+                Markdown(f"[{found.engine.partition(':')[0]}]({path.stem}.md)"),
                 *(str(counts[status]) for status in Status),
                 str(looser),
                 f"{found.seconds:.0f}",

@@ -29,7 +29,7 @@ PAGES = (
 PAGE = "Write a page to this file as HTML. It contains all that it shows and loads nothing."
 INCLUDE = (
     "File to show on the page too: of `conform --output`, `bench sweep` or `bench "
-    "time-to-accuracy`, a table of mutants, or a PNG; repeatable."
+    "time-to-accuracy`, pytest-benchmark, a table of mutants, or a PNG; repeatable."
 )
 
 STORED: tuple[Option, ...] = (

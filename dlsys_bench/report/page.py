@@ -12,13 +12,12 @@ from jinja2 import Environment
 
 from dlsys_bench.report.plots.table import DEFAULT, TRAINING, plots
 from dlsys_bench.report.sections import appendices, draws, engines_table, made, place_of, powers
-from dlsys_bench.report.table import Table
+from dlsys_bench.report.table import Table, inert
 from dlsys_bench.report.tables import tables
 from dlsys_bench.runs.key import CALLABLE
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import file_name
 from dlsys_bench.studies.registry import studies
-from dlsys_bench.text import one_line
 
 TEMPLATE = """# dlsys_bench: {{ count }} runs
 
@@ -68,12 +67,12 @@ def _section(
                 if path := made(f"the plot of {title}", draw):
                     pictures.append((title, path))
     return {
-        "study": study,
-        "title": known.title if known else "",
+        "study": inert(study),
+        "title": inert(known.title) if known else "",
         "tables": [table.markdown() for table in tables(results)],
         "powers": [table.markdown() for table in powers(known, results)] if known else [],
         "paths": [path for _, path in pictures],
-        "pictures": [(title, path.name) for title, path in pictures],
+        "pictures": [(inert(title), path.name) for title, path in pictures],
         "appendix": [table.markdown() for table in appendix],
     }
 
@@ -88,7 +87,7 @@ def _stack(run: Result) -> str:
     machine, versions = (run.provenance.get(name, {}) for name in ("machine", "versions"))
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     processor, cores = machine.get("processor", ""), machine.get("cores", "?")
-    return one_line(f"{processor}, {cores} cores; {packages}")
+    return inert(f"{processor}, {cores} cores; {packages}")
 
 
 def write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
@@ -46,11 +47,11 @@ class Table(NamedTuple):
 
     def markdown(self) -> str:
         """Return the table in Markdown, below its title."""
-        heads = [_cell(column.lstrip(">")) for column in self.columns]
+        heads = [inert(column.lstrip(">")) for column in self.columns]
         rule = ["--:" if column.startswith(">") else "---" for column in self.columns]
-        cells = [[_cell(cell).replace("|", "\\|") for cell in row] for row in self.rows]
+        cells = [[inert(cell) for cell in row] for row in self.rows]
         lines = ["| " + " | ".join(line) + " |\n" for line in [heads, rule, *cells]]
-        return f"### {_cell(self.title)}\n\n" + "".join(lines)
+        return f"### {inert(self.title)}\n\n" + "".join(lines)
 
     def lines(self, width: int) -> list[str]:
         """Return the table as lines of plain text, without its title."""
@@ -83,11 +84,33 @@ class Table(NamedTuple):
     def _shown(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """The heads and the rows as they are printed, without the empty columns."""
         rows = [tuple(map(_cell, row)) for row in self.rows]
-        return without_empty_columns(tuple(map(_cell, self.columns)), rows)
+        return without_empty_columns(tuple(map(_head, self.columns)), rows)
 
 
 def _cell(text: str) -> str:
     return one_line(text, LONGEST)
+
+
+MARKUP = re.compile(r"[\\|]|<(?=[A-Za-z/!?])|(?<=\])[(\[:]|&(?=#?\w+;)")
+"""What begins a cell, an escape, HTML, a link, an image or an entity in Markdown."""
+
+
+class Markdown(str):
+    """A cell that is Markdown already, such as a link: it is not escaped."""
+
+    __slots__ = ()
+
+
+def inert(text: str) -> str:
+    """Return a text as one line of Markdown without markup that loads, links or runs anything."""
+    if isinstance(text, Markdown):
+        return text
+    return MARKUP.sub(r"\\\g<0>", _cell(text))
+
+
+def _head(column: str) -> str:
+    """Return a head as one line behind its mark, which would hide the beginning of a command."""
+    return ">" * column.startswith(">") + _cell(column.lstrip(">"))
 
 
 def _narrowest_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:

@@ -162,6 +162,24 @@ def test_curves_are_zoomed_to_the_later_part_of_the_trainings() -> None:
     assert ">0.3<" in loss
 
 
+def test_benchmarks_are_shown_as_a_fraction_of_the_matrix_peak(tmp_path: Path) -> None:
+    extra = ({"gflops": 20.0, "matrix_peak_gflops": 80.0}, {"gflops": "x"}, {})
+    content = {
+        "benchmarks": [
+            {"fullname": f"test_{at}", "stats": {"data": [0.1]}, "extra_info": info}
+            for at, info in enumerate(extra)
+        ]
+    }
+    path = tmp_path / "session.json"
+    path.write_text(json.dumps(content))
+    (section,) = included_sections([path])
+    (row,) = section.sheets[0].rows
+    assert row[:4] == ("test_0", "20", "80", "25.0%")
+    path.write_text(json.dumps({"benchmarks": content["benchmarks"][1:]}))
+    with pytest.raises(UserError, match="no benchmark of .* has a fraction of the peak"):
+        included_sections([path])
+
+
 def test_included_results_of_every_kind() -> None:
     files = ("conformance/numpy.json", "conformance/mutants.json", "speed/cpu.jsonl")
     more = ("speed/time-to-accuracy.jsonl", "speed/cpu.png")

@@ -10,14 +10,15 @@ from dlsys_bench.conformance.compliance import Compliance
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.html.conformance import matrix_section, mutants_section
 from dlsys_bench.report.html.page import Graphic, Section
-from dlsys_bench.report.html.speed import speed_sections, to_accuracy_sections
+from dlsys_bench.report.html.speed import peak_section, speed_sections, to_accuracy_sections
 from dlsys_bench.strict_json import loads
 from dlsys_bench.text import describe
 from dlsys_bench.timing import sweep, to_accuracy
+from dlsys_bench.timing.benchmark_file import read_benchmarks
 
 TAKES = (
     "a report of `conform --output` or a table of mutants (JSON), points of `bench sweep` or "
-    "`bench time-to-accuracy` (JSON lines), or a picture (PNG)"
+    "`bench time-to-accuracy` (JSON lines), a session of pytest-benchmark (JSON), or a PNG"
 )
 PNG = b"\x89PNG"
 
@@ -36,6 +37,8 @@ def included_sections(paths: Sequence[Path]) -> list[Section]:
             reports.append(Compliance.read(path))
         elif "samples_a_second" in values:
             found += speed_sections(sweep.read(path))
+        elif "benchmarks" in values:
+            found.append(peak_section(read_benchmarks(path)))
         elif "reached" in values:
             found += to_accuracy_sections(to_accuracy.read(path))
         else:

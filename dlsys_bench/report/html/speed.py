@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dlsys_bench.errors import UserError
 from dlsys_bench.report.html.charts import Axes, Line, chart, legend
 from dlsys_bench.report.html.page import Graphic, Section, Sheet
 from dlsys_bench.report.html.strips import Strip, axis, draw, scale_of
@@ -18,10 +19,12 @@ from dlsys_bench.report.speed import (
     workload,
 )
 from dlsys_bench.report.to_accuracy import EngineRuns
+from dlsys_bench.timing.benchmark_file import BenchmarkFile, value_at
 from dlsys_bench.timing.points import Measurement
 
 THROUGHPUT = "samples per second"
 DRAWN = "runs, s"
+OF_PEAK = "of the peak"
 
 
 def speed_sections(points: Sequence[SpeedPoint]) -> list[Section]:
@@ -97,6 +100,39 @@ def _roofline(points: Sequence[SpeedPoint]) -> list[Section]:
     )
     panel = Graphic(caption, chart(caption, lines, axes, styles))
     return [Section("Roofline", text, legend=legend(styles), panels=[panel])]
+
+
+def peak_section(session: BenchmarkFile) -> Section:
+    """Return a section with the fraction of the matrix peak that each benchmark reaches.
+
+    Raises UserError if no benchmark of the session states its operations and the peak.
+    """
+    rates = {
+        name: (rate, one.peak)
+        for name, one in session.benchmarks.items()
+        if one.peak and isinstance(rate := value_at(one.record, "extra_info.gflops"), int | float)
+    }
+    if not rates:
+        raise UserError(
+            f"no benchmark of {session.path} has a fraction of the peak: "
+            "train_benchmark(..., flops=...) adds it"
+        )
+    strips = [
+        Strip(f"{name}: {rate / peak:.0%} of the peak", (("of the peak", rate / peak),))
+        for name, (rate, peak) in rates.items()
+    ]
+    scale = scale_of(strips, (0.0, 1.0))
+    rows = [
+        (name, f"{rate:.4g}", f"{peak:.4g}", f"{rate / peak:.1%}", draw(strip, scale, (1.0,)))
+        for (name, (rate, peak)), strip in zip(rates.items(), strips, strict=True)
+    ]
+    columns = ("benchmark", ">GFLOP/s", ">peak, GFLOP/s", ">fraction", OF_PEAK)
+    text = (
+        "The bound is the peak of a product of large matrices in the same session. Operations are "
+        "counted from the specification, or by the author of the benchmark.",
+    )
+    sheet = Sheet("Benchmarks", columns, rows, axis(scale), OF_PEAK)
+    return Section("Fraction of the matrix peak", text, [sheet])
 
 
 def to_accuracy_sections(runs: Sequence[Measurement]) -> list[Section]:
