@@ -19,8 +19,8 @@ DECLARABLE: Mapping[str, Collection[str]] = {
     "initializer": INITIALIZERS,
     "dtype": ("float32", "float64"),
 }
-"""What an engine may declare that it lacks, besides "schedule", "batch_sizes", "native" and the
-names of checks."""
+"""What an engine may declare that it lacks, besides "schedule", "batch_sizes", "augment", "native"
+and the names of checks."""
 
 LOOSEST = 0.01
 """The largest tolerance that an engine may declare. A larger one would hide common mistakes."""
@@ -32,7 +32,7 @@ def check_declarations(engine: Engine, checks: Mapping[str, str]) -> None:
     `checks` holds the rung of each check by name.
     """
     known = [f"{what}:{kind}" for what, kinds in DECLARABLE.items() for kind in kinds]
-    known += ["schedule", "batch_sizes", "native", *checks]
+    known += ["schedule", "batch_sizes", "augment", "native", *checks]
     for name in engine.lacks:
         if name not in known:
             raise EngineError(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.errors import DataError, SpecError
 from dlsys_bench.spec.initializers import Initializer, Zeros
@@ -55,6 +56,22 @@ def stack_samples(samples: Samples | Sequence[Samples], size: int) -> StackedSam
     return StackedSamples(
         np.stack([own.x for own in samples]), np.stack([own.y for own in samples]), shared=False
     )
+
+
+def augment_replicas(
+    samples: StackedSamples, recipe: Recipe, plans: Sequence[Plan], epoch: int
+) -> StackedSamples:
+    """Return the samples of an epoch, augmented for each replica by its own plan; several replicas
+    then share no samples."""
+    if not recipe.augment:
+        return samples
+    every = [augment(samples.of(r).x, recipe, plan, epoch) for r, plan in enumerate(plans)]
+    if samples.shared and len(plans) == 1:
+        return samples._replace(x=every[0])
+    y = samples.y
+    if samples.shared:
+        y = np.broadcast_to(y, (len(plans), *y.shape))
+    return StackedSamples(np.stack(every), y, shared=False)
 
 
 def has_replica_axis(x: Array, model: Model) -> bool:

@@ -64,7 +64,8 @@ class Engine(ABC):
     (`loosens`), and the conformance checks report it. The keys of `lacks` are "layer:max_pool",
     "function:tanh", "loss:hinge", "loss:label_smoothing" and the other options of a loss,
     "loss:positions" (a loss of sequences), "optimizer:rmsprop", "initializer:normal", "schedule",
-    "batch_sizes", "native" (the engine's own order and dropout), or the name of a check. Those of
+    "batch_sizes", "augment", "native" (the engine's own order and dropout), or the name of a check.
+    Those of
     `loosens` are the name of a check or a rung, such as "step/adam" or "trajectory", with a
     relative tolerance.
     """

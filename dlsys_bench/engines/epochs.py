@@ -237,6 +237,7 @@ def epoch_runs(
 ) -> Iterator[EpochRun]:
     """Yield every epoch as `training_epochs` does, of batches of any size."""
     steps, counted = 0, _counted(samples, recipe)
+    recipe.require_inputs(model)
     for number, sizes in enumerate(epoch_batch_sizes(counted.number, recipe, plan), 1):
         yield EpochRun(number, steps, sizes, model, counted, recipe, plan)
         steps += len(sizes)

@@ -7,13 +7,15 @@ random stream, identified by its purpose and its index, so that no draw depends 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.augmentation import DRAWS, Draws
 from dlsys_bench.errors import BatchError, count_of
+from dlsys_bench.spec.augmentation import Augmentation
 from dlsys_bench.spec.initializers import Distribution
 from dlsys_bench.spec.layers import Shape
 from dlsys_bench.spec.model import Model
@@ -22,7 +24,7 @@ from dlsys_bench.spec.recipe import Recipe
 Array = NDArray[np.floating]
 Weights = dict[str, Array]
 
-_WEIGHTS, _ORDER, _MASK = 1, 2, 3
+_WEIGHTS, _ORDER, _MASK, _AUGMENT = 1, 2, 3, 4
 
 
 def draw(distribution: Distribution, shape: Shape, generator: np.random.Generator | None) -> Array:
@@ -90,6 +92,19 @@ class Plan:
             for row in model.table
             if (mask := row.mask) is not None
         }
+
+    def augmentations(
+        self, records: Sequence[Augmentation], shape: Sequence[int], epoch: int
+    ) -> list[Draws]:
+        """Draw what augmentations do to inputs (N, ...) of a shape in an epoch (from 1).
+
+        The draws of a sample depend on its place among the samples, and not on the order in which
+        they are visited. Engines that shuffle natively follow the plan here too.
+        """
+        return [
+            DRAWS[type(record)](record, shape, self._generator(_AUGMENT, place, epoch))
+            for place, record in enumerate(records)
+        ]
 
 
 def epoch_batch_sizes(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list[int]]:

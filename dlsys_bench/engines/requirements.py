@@ -44,6 +44,7 @@ def requirements(
         needed.append(f"optimizer:{recipe.optimizer.kind}")
         needed += ["schedule"] if recipe.schedule is not None else []
         needed += ["batch_sizes"] if recipe.batch_sizes is not None else []
+        needed += ["augment"] if recipe.augment else []
     return needed
 
 

@@ -86,6 +86,7 @@ def resolve(case: Case, engine: Engine, dataset: Dataset, tier: str) -> Resolved
     if not model.counts.trainable:
         raise UserError(f"model {model.name!r} has no parameters: there is nothing to train")
     check_data(dataset, model, recipe.loss)
+    recipe.require_inputs(model)
     samples = training_count(len(dataset.x_train), recipe.validation_split, recipe.samples)
     # These raise an error if a batch is larger than the training set, or too small for a layer.
     next(recipe.sizes(samples))

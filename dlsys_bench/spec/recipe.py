@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from dlsys_bench.errors import BatchError, count_of
+from dlsys_bench.spec.augmentation import AUGMENTATIONS, Augmentation
 from dlsys_bench.spec.batches import BATCH_SIZES, BatchSizes, equal
 from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.losses import LOSSES, CategoricalCrossEntropy, Loss
@@ -15,6 +16,7 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Optimizer
 from dlsys_bench.spec.record import (
     Record,
+    require,
     require_choice,
     require_count,
     require_kind,
@@ -45,6 +47,8 @@ class Recipe(Record):
     - `evaluate`: metrics are evaluated on at most this many samples of each split.
     - `moving_decay`: replaces the decay of every batch norm. A decay made for thousands of steps
       leaves the moving statistics near their initial values when a training is short.
+    - `augment`: changes the training inputs at random, by these augmentations in turn, anew in each
+      epoch. Evaluation takes the inputs as they are.
     - `schedule`: sets the learning rate of each step, in place of the optimiser's.
     - `batch_sizes`: sets the size of each batch, in place of `batch_size`.
     - `samples`: train on at most this many samples, the first of the training set.
@@ -61,6 +65,7 @@ class Recipe(Record):
     split: Literal["last", "random"] = "last"
     evaluate: int | None = None
     moving_decay: float | None = None
+    augment: tuple[Augmentation, ...] = field(default=(), metadata={"omit_when": ()})
     schedule: Schedule | None = field(default=None, metadata=ADDED_LATER)
     batch_sizes: BatchSizes | None = field(default=None, metadata=ADDED_LATER)
     samples: int | None = field(default=None, metadata=ADDED_LATER)
@@ -82,6 +87,12 @@ class Recipe(Record):
         )
         if self.moving_decay is not None:
             require_number(self.kind, "moving_decay", self.moving_decay, 0.0, 1.0)
+        require(
+            isinstance(self.augment, tuple),
+            f"{self.kind}: augment is {self.augment!r}; it takes a tuple, such as (Shift(2),)",
+        )
+        for record in self.augment:
+            require_kind(self.kind, "augment", record, Augmentation, AUGMENTATIONS)
         if self.schedule is not None:
             require_kind(self.kind, "schedule", self.schedule, Schedule, SCHEDULES)
         if self.batch_sizes is not None:
@@ -106,6 +117,11 @@ class Recipe(Record):
                 f"but the data have {count_of(samples, 'training sample')}"
             )
         return itertools.repeat(equal(self.batch_size, samples), self.epochs)
+
+    def require_inputs(self, model: Model) -> None:
+        """Raise SpecError unless the inputs of a model can be augmented as the recipe says."""
+        for record in self.augment:
+            record.require(model)
 
     def adapt(self, model: Model) -> Model:
         """Return the model with this recipe's `moving_decay` in its batch norms."""

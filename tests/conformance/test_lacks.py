@@ -13,6 +13,7 @@ import pytest
 
 from dlsys_bench import check_engine
 from dlsys_bench.conformance.check import CHECKS
+from dlsys_bench.conformance.checks.augmentation import CASES as AUGMENTATION_CASES
 from dlsys_bench.conformance.checks.degenerate import SMALLEST
 from dlsys_bench.conformance.checks.sizes import large_layer
 from dlsys_bench.conformance.checks.subjects import SUBJECTS
@@ -46,12 +47,15 @@ IMAGE_LAYERS = tuple(
 )
 """The subjects that take images only."""
 
+AUGMENTED = {f"trajectory/augment-{name}" for name in AUGMENTATION_CASES}
+
 NOT_ASKED: Mapping[str, set[str]] = {
     # LeNet-5 is a network of convolutions, and every network of images needs a flatten.
     "layer:conv2d": LENET5 | RESIDUAL,
     "layer:flatten": LENET5
     | RESIDUAL
     | IMAGES
+    | AUGMENTED
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
     # A residual network branches.
     "layer:add": RESIDUAL,
@@ -87,14 +91,14 @@ def lacks() -> Iterator[str]:
     """Yield everything that an engine may lack, except a dtype."""
     for what, kinds in DECLARABLE.items():
         yield from (f"{what}:{kind}" for kind in kinds if what != "dtype")
-    yield from ("schedule", "batch_sizes")
+    yield from ("schedule", "batch_sizes", "augment")
 
 
 def is_about(check_name: str, lack: str) -> bool:
     """Return whether the subject of a check is a record, or a variant of it."""
     kind = lack.partition(":")[2]
     if not kind:
-        return check_name.startswith("schedule/")
+        return check_name.startswith(("schedule/", f"trajectory/{lack}-"))
     names = {kind, *(RECORDS[kind].all_variants() if kind in RECORDS else ())}
     if lack == "layer:activation":
         names |= {*FUNCTIONS, "far"}

@@ -19,9 +19,10 @@ from dlsys_bench.engines.history import Epoch, Histories
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, DivergedError, SpecError, UserError
+from dlsys_bench.spec.augmentation import HorizontalFlip, InputNoise, Shift
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import HeNormal, Normal
-from dlsys_bench.spec.layers import LAYERS, Activation, BatchNorm, Dense, Dropout
+from dlsys_bench.spec.layers import LAYERS, Activation, BatchNorm, Dense, Dropout, Flatten
 from dlsys_bench.spec.losses import Loss, MeanSquaredError, SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer
@@ -143,6 +144,16 @@ def test_replicas_of_sequences_with_ignored_labels(engine: Engine, own: bool) ->
     recipe = Recipe(way(engine, SGD(0.3)), batch_size=5, epochs=2, loss=loss)
     plans = [Plan(seed, parity=True) for seed in (3, 4)]
     every = [samples_for(loss, model, seed) for seed in (1, 2)]
+    agree(engine, model, every if own else every[0], [recipe] * 2, plans)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_replicas_see_their_own_augmented_images(engine: Engine, own: bool) -> None:
+    model = Model("m", (4, 3, 2), (Flatten(), Dense(3)))
+    records = (Shift(1), HorizontalFlip(), InputNoise(0.2))
+    recipe = Recipe(way(engine, SGD(0.3)), batch_size=5, epochs=2, augment=records)
+    plans = [Plan(seed, parity=True) for seed in (3, 4)]
+    every = [samples_for(recipe.loss, model, seed) for seed in (1, 2)]
     agree(engine, model, every if own else every[0], [recipe] * 2, plans)
 
 

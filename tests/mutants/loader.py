@@ -76,13 +76,9 @@ class Loader(ExecutionLoader):
         source = (ENGINES / self.package / self.file).read_text(encoding="utf-8")
         edited = self.edit.apply(source) if self.edit else source
         if self.shared:
-            # The records that the copy of a shared module returns have to be the original ones,
-            # because the guard checks their class.
             edited = edited.replace(
                 f"dlsys_bench.engines.{self.shared}", f"{self.alias}.{self.shared}"
             )
-            if self.file == f"../{self.shared}.py":
-                edited += f"\n\nfrom dlsys_bench.engines.{self.shared} import Epoch\n"
         return edited.replace(f"dlsys_bench.engines.{self.package}", self.alias)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutants import (
     attention,
+    augmentation,
     blind,
     branching,
     convolution,
@@ -46,6 +47,7 @@ MUTANTS: dict[str, Mutant] = {
         statistical.MUTANTS,
         torch.MUTANTS,
         reports.MUTANTS,
+        augmentation.MUTANTS,
         blind.MUTANTS,
     )
     for mutant in table

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dlsys_bench.errors import SpecError
+from dlsys_bench.spec.augmentation import AUGMENTATIONS
 from dlsys_bench.spec.batches import BATCH_SIZES
 from dlsys_bench.spec.initializers import INITIALIZERS
 from dlsys_bench.spec.layers import LAYERS
@@ -24,6 +25,7 @@ RECORDS: dict[str, type[Record]] = {
     **OPTIMIZERS,
     **SCHEDULES,
     **BATCH_SIZES,
+    **AUGMENTATIONS,
 }
 
 

@@ -16,6 +16,7 @@ from dlsys_bench.conformance.checks import (
     trajectory,
     order,
     fitting,
+    augmentation,
     refitting,
     evaluation,
     large_trainings,
@@ -31,6 +32,7 @@ from dlsys_bench.conformance.checks import (
 sort_by_rung()
 
 __all__ = [
+    "augmentation",
     "checkpoint",
     "degenerate",
     "determinism",

@@ -186,6 +186,7 @@ def _recipe(lacks: Lacks, recipe: Recipe) -> Recipe:
     changes: dict[str, Any] = {}
     changes |= {"schedule": None} if "schedule" in lacks else {}
     changes |= {"batch_sizes": None} if "batch_sizes" in lacks else {}
+    changes |= {"augment": ()} if "augment" in lacks else {}
     return replace(recipe, **changes)
 
 

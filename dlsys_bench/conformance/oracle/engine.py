@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dlsys_bench.conformance.oracle.augmentation import augmented
 from dlsys_bench.conformance.oracle.forward import ForwardPass, forward
 from dlsys_bench.conformance.oracle.losses import count_answers, divisor, loss_value
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
@@ -129,8 +130,9 @@ class Oracle(Engine):
         by_plan = replace(plan, parity=True)
         for epoch in epoch_runs(net.model, len(samples.x), recipe, by_plan):
             losses, weights, answers = [], [], []
+            own = replace(samples, x=augmented(samples.x, recipe, by_plan, epoch.number))
             for step in epoch.steps():
-                loss, counts = self.update(net, samples, recipe, step, states)
+                loss, counts = self.update(net, own, recipe, step, states)
                 epoch.add(loss)
                 losses.append(loss)
                 weights.append(divisor(recipe.loss, samples.y[step.chosen]))

@@ -14,6 +14,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.jax.layers import JaxTensors
@@ -47,7 +48,7 @@ class Training:
         self, net: JaxNetwork, samples: Samples, placement: JaxPlacement, recipe: Recipe, plan: Plan
     ) -> None:
         self.net, self.placement, self.recipe, self.plan = net, placement, recipe, plan
-        self.samples = len(samples.x)
+        self.samples, self.inputs = len(samples.x), samples.x
         self.x, self.y = (
             placement.inputs(net.model, samples.x),
             placement.targets(recipe.loss, samples.y),
@@ -141,6 +142,9 @@ class Training:
         """Train an epoch. Returns the loss of each batch and the number of correct answers, which
         are read from the device once, at the end."""
         self.progress = self._opened(*self.progress[:3])
+        if self.recipe.augment:
+            own = augment(self.inputs, self.recipe, self.plan, epoch.number)
+            self.x = self.placement.inputs(self.net.model, own)
         feed = self._feed(epoch.number, len(epoch.sizes))
         if epoch.weights is not None:
             epoch.used = np.array(feed.order)

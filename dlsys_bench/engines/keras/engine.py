@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.base import Batch, Engine, Gradients, input_array
 from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.history import Epoch
@@ -225,16 +226,20 @@ class KerasEngine(Engine):
         # Keras does not report its own order, which answers of unequal weights take.
         own_order = recipe.batch_sizes is None and not recipe.loss.is_weighted
         native = not plan.parity and own_order
+        whole = native and not recipe.augment
         with self._device(), random.active():
             net.seed(plan.seed)
             compile_network(net, recipe, plan, len(x), self.dtype)
-            batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle) if native else {}
+            batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle) if whole else {}
         for epoch in training_epochs(net.model, samples, recipe, plan):
             with self._device(), random.active(), net.with_masks(None):
-                if not native:
+                own = augment(x, recipe, plan, epoch.number)
+                if native and not whole:
+                    batches = feed(own, y, recipe.batch_size, shuffle=recipe.shuffle)
+                elif not native:
                     order = epoch.order()
                     sizes = recipe.batch_size if recipe.batch_sizes is None else epoch.sizes
-                    batches = feed(x[order], y[order], sizes)
+                    batches = feed(own[order], y[order], sizes)
                 # One call of `fit` per epoch: Keras keeps the compiled functions and the state of
                 # the optimiser.
                 callback = EpochCallback(net, epoch)

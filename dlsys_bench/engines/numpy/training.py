@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.alignment import StackedSamples
+from dlsys_bench.engines.alignment import StackedSamples, augment_replicas
 from dlsys_bench.engines.base import input_array
 from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.history import ReplicaEpoch
@@ -39,6 +39,9 @@ def fit_replicas(
     kept: dict[int, tuple[Array, Array]] = {}
     try:
         for epoch in training_epochs(net.model, samples, recipe, plans[0]):
+            if recipe.augment:
+                own = augment_replicas(samples, recipe, plans, epoch.number)
+                source = BatchSource(own, net)
             order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)
             epoch.used = order
             # An overflow shows in the loss, where it is reported.

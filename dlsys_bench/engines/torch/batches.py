@@ -28,6 +28,7 @@ class BatchFeed:
         plans: Sequence[Plan],
     ) -> None:
         self.count, self.device, self.plans = samples.samples, placement.device, plans
+        self.placement = placement
         self.shuffle, self.own = recipe.shuffle, recipe.shuffle or not samples.shared
         x, y = placement.x(model, samples.x), placement.y(recipe.loss, samples.y)
         self.x, self.y = (x, y) if samples.shared else (x.flatten(0, 1), y.flatten(0, 1))
@@ -38,6 +39,11 @@ class BatchFeed:
         self.generators = [
             torch.Generator(placement.device).manual_seed(plan.seed) for plan in plans
         ]
+
+    def set_x(self, model: Model, samples: StackedSamples) -> None:
+        """Replace the inputs, in place, because a recorded step reads this memory."""
+        x = self.placement.x(model, samples.x)
+        self.x.copy_(x if samples.shared else x.flatten(0, 1))
 
     def order(self, epoch: int) -> Tensor:
         """Return the indices of the samples in x and y in the order of an epoch."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import (
     StackedSamples,
+    augment_replicas,
     check_plans,
     has_replica_axis,
     recipes_for_replicas,
@@ -90,7 +91,9 @@ class TorchReplicas(Replicas):
         """Return a function that trains all replicas for an epoch and records their losses."""
         nets, recipe, recorder = self.nets, recipes[0], self.engine.recorder()
         loss_of = loss_function(recipe.loss)
-        source = BatchFeed(samples, self.engine.placement, self.model, recipe, plans)
+        # The first epoch states which samples the replicas share.
+        first = augment_replicas(samples, recipe, plans, 1)
+        source = BatchFeed(first, self.engine.placement, self.model, recipe, plans)
         stepper = ReplicaOptimizer(nets.parameters, recipes, captured=recorder is not None)
 
         def update(
@@ -104,6 +107,8 @@ class TorchReplicas(Replicas):
         steps = make_steps(update, source.x, source.y, recorder)
 
         def train_epoch(epoch: EpochRun) -> None:
+            if recipe.augment:
+                source.set_x(self.model, augment_replicas(samples, recipe, plans, epoch.number))
             masks = partial(self._masks, plans, epoch)
             rates = stepper.rates(epoch.first, len(epoch.sizes))
             order = source.order(epoch.number)

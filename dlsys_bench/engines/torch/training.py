@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan
@@ -48,6 +49,9 @@ def fit_network(
 
     def train_epoch(epoch: EpochRun) -> None:
         net.train()
+        if recipe.augment:
+            # In place, because a recorded step reads this memory.
+            x.copy_(placement.x(net.model, augment(samples.x, recipe, plan, epoch.number)))
         order = _order(epoch, placement)
         if epoch.weights is not None:
             epoch.used = order.cpu().numpy()

@@ -1,0 +1,54 @@
+"""Every augmentation by its definition, one sample at a time, from what a plan draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.conformance.oracle.forward import definition
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.spec import augmentation as spec
+from dlsys_bench.spec.recipe import Recipe
+
+Values = NDArray[np.float64]
+
+
+def _shift(record: spec.Shift, image: Values, drawn: NDArray[Any]) -> Values:
+    height, width = image.shape[:2]
+    found = np.zeros_like(image)
+    for row in range(height):
+        for column in range(width):
+            above, left = row - int(drawn[0]), column - int(drawn[1])
+            if record.fill == "edge":
+                above, left = min(max(above, 0), height - 1), min(max(left, 0), width - 1)
+            if 0 <= above < height and 0 <= left < width:
+                found[row, column] = image[above, left]
+    return found
+
+
+def _flip(record: spec.HorizontalFlip, image: Values, drawn: NDArray[Any]) -> Values:
+    return np.flip(image, axis=1) if drawn else image
+
+
+def _add_noise(record: spec.InputNoise, values: Values, drawn: NDArray[Any]) -> Values:
+    return values + record.stddev * drawn.astype(np.float64)
+
+
+AUGMENTATIONS: Mapping[str, Callable[[Any, Values, NDArray[Any]], Values]] = {
+    "shift": _shift,
+    "horizontal_flip": _flip,
+    "input_noise": _add_noise,
+}
+
+
+def augmented(x: NDArray[Any], recipe: Recipe, plan: Plan, epoch: int) -> NDArray[Any]:
+    """Return the inputs of an epoch by a plan."""
+    every = plan.augmentations(recipe.augment, x.shape, epoch)
+    for record, draws in zip(recipe.augment, every, strict=True):
+        change = definition(AUGMENTATIONS, record)
+        samples = zip(np.asarray(x, np.float64), draws, strict=True)
+        x = np.stack([change(record, values, drawn) for values, drawn in samples])
+    return x
