@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from dlsys_bench.spec.augmentation import InputNoise, Shift
 from dlsys_bench.spec.layers import BatchNorm, Dropout, GroupNorm, LayerNorm, SpatialDropout
 from dlsys_bench.spec.losses import CategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
@@ -61,6 +62,11 @@ class Architecture(NamedTuple):
             "batch-norm": Treatment(Places(norm=BatchNorm(moving_decay=0.9))),
             "layer-norm": Treatment(Places(norm=LayerNorm())),
             "group-norm": Treatment(Places(norm=GroupNorm(groups=self.groups))),
+            "input-noise": Treatment(recipe={"augment": (InputNoise(0.1),)}),
+            **{
+                f"shift-{pixels}": Treatment(recipe={"augment": (Shift(pixels),)})
+                for pixels in (1, 2)
+            },
         }
 
 
