@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.errors import EngineError, nearest
+from dlsys_bench.spec.clipping import CLIPS
+from dlsys_bench.spec.decay import COUPLINGS
 from dlsys_bench.spec.initializers import INITIALIZERS
 from dlsys_bench.spec.layers import FUNCTIONS, VARIANTS
 from dlsys_bench.spec.losses import LOSS_OPTIONS, LOSSES
@@ -16,11 +18,15 @@ DECLARABLE: Mapping[str, Collection[str]] = {
     "function": FUNCTIONS,
     "loss": (*LOSSES, *LOSS_OPTIONS, "positions"),
     "optimizer": OPTIMIZERS,
+    "decay": COUPLINGS,
+    "clip": CLIPS,
     "initializer": INITIALIZERS,
     "dtype": ("float32", "float64"),
 }
-"""What an engine may declare that it lacks, besides "schedule", "batch_sizes", "augment", "native"
-and the names of checks."""
+"""What an engine may declare that it lacks, besides SINGLE and the names of checks."""
+
+SINGLE = ("schedule", "batch_sizes", "augment", "accumulate", "average", "native")
+"""What an engine may declare that it lacks, and that has no kinds."""
 
 LOOSEST = 0.01
 """The largest tolerance that an engine may declare. A larger one would hide common mistakes."""
@@ -32,7 +38,7 @@ def check_declarations(engine: Engine, checks: Mapping[str, str]) -> None:
     `checks` holds the rung of each check by name.
     """
     known = [f"{what}:{kind}" for what, kinds in DECLARABLE.items() for kind in kinds]
-    known += ["schedule", "batch_sizes", "augment", "native", *checks]
+    known += [*SINGLE, *checks]
     for name in engine.lacks:
         if name not in known:
             raise EngineError(

@@ -158,7 +158,7 @@ def repeat(oracle: Oracle, training: TrainingCase, updates: Sequence[UpdateStep]
         loss, _ = oracle.update(network, training.samples, training.recipe, step, states)
         if not np.isfinite(loss):
             return None
-    return oracle.weights(network)
+    return oracle.evaluated(network, states)
 
 
 def hypotheses(training: TrainingCase) -> Iterator[Hypothesis]:

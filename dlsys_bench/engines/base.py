@@ -63,9 +63,9 @@ class Engine(ABC):
     An engine declares, with the reason, what it does not support (`lacks`) or computes less exactly
     (`loosens`), and the conformance checks report it. The keys of `lacks` are "layer:max_pool",
     "function:tanh", "loss:hinge", "loss:label_smoothing" and the other options of a loss,
-    "loss:positions" (a loss of sequences), "optimizer:rmsprop", "initializer:normal", "schedule",
-    "batch_sizes", "augment", "native" (the engine's own order and dropout), or the name of a check.
-    Those of
+    "loss:positions" (a loss of sequences), "optimizer:rmsprop", "initializer:normal",
+    "decay:coupled", "clip:clip_norm", "schedule", "batch_sizes", "augment", "accumulate",
+    "average", "native" (the engine's own order and dropout), or the name of a check. Those of
     `loosens` are the name of a check or a rung, such as "step/adam" or "trajectory", with a
     relative tolerance.
     """

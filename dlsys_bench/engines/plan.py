@@ -109,7 +109,11 @@ class Plan:
 
 def epoch_batch_sizes(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list[int]]:
     """Yield the sizes of the batches of each epoch. The limits on steps of the recipe and the plan
-    cut the last epoch short."""
+    cut the last epoch short.
+
+    Raises SpecError if the training is shorter than its schedule.
+    """
+    require_whole_schedule(samples, recipe)
     left = min((limit for limit in (recipe.steps, plan.steps) if limit is not None), default=None)
     for sizes in recipe.sizes(samples):
         yield sizes[:left]
@@ -117,6 +121,14 @@ def epoch_batch_sizes(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list
             left -= len(sizes)
             if left <= 0:
                 return
+
+
+def require_whole_schedule(samples: int, recipe: Recipe) -> None:
+    """Raise SpecError if a training is shorter than its schedule. A limit on the steps by a plan,
+    which ends a training early on purpose, does not count."""
+    if recipe.schedule is not None and recipe.schedule.length is not None:
+        steps = sum(map(len, recipe.sizes(samples)))
+        recipe.require_length(steps if recipe.steps is None else min(steps, recipe.steps))
 
 
 def require_samples(model: Model, samples: int, reason: str) -> None:
@@ -136,9 +148,11 @@ def require_batches(model: Model, samples: int, recipe: Recipe, plan: Plan) -> N
     """Raise BatchError if a batch of a training has too few samples for a layer of the model."""
     least = max(row.layer.least_samples(row.shape) for row in model.table)
     if least > 1:
-        smallest = min(map(min, epoch_batch_sizes(samples, recipe, plan)))
-        sizes = f"batches of {recipe.batch_size}" if recipe.batch_sizes is None else "its batches"
-        reason = f"{count_of(samples, 'sample')} in {sizes} make one of {smallest}"
+        sizes = {size for epoch in epoch_batch_sizes(samples, recipe, plan) for size in epoch}
+        smallest = min(min(recipe.micro_batches(size)) for size in sizes)
+        parts = "" if recipe.accumulate is None else f", each in {recipe.accumulate} parts,"
+        named = f"batches of {recipe.batch_size}" if recipe.batch_sizes is None else "its batches"
+        reason = f"{count_of(samples, 'sample')} in {named}{parts} make one of {smallest}"
         require_samples(model, smallest, f"{reason}: choose another batch size")
 
 

@@ -9,6 +9,7 @@ from dlsys_bench.errors import OtherEngineError
 from dlsys_bench.spec.layers import Activation
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import Optimizer
 from dlsys_bench.spec.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -41,16 +42,25 @@ def requirements(
         needed += ["loss:positions"] if of_positions else []
     if recipe is not None:
         needed += [] if parity else ["native"]
-        needed.append(f"optimizer:{recipe.optimizer.kind}")
+        needed += optimizer_requirements(recipe.optimizer)
         needed += ["schedule"] if recipe.schedule is not None else []
         needed += ["batch_sizes"] if recipe.batch_sizes is not None else []
         needed += ["augment"] if recipe.augment else []
+        needed += [f"clip:{recipe.clip.kind}"] if recipe.clip is not None else []
+        needed += ["accumulate"] if recipe.accumulate is not None else []
+        needed += ["average"] if recipe.average is not None else []
     return needed
 
 
 def loss_requirements(loss: Loss) -> list[str]:
     """Return what an engine must have for a loss with its options."""
     return [f"loss:{name}" for name in (loss.kind, *loss.used_options)]
+
+
+def optimizer_requirements(optimizer: Optimizer) -> list[str]:
+    """Return what an engine must have for an optimiser."""
+    decay = optimizer.decay
+    return [f"optimizer:{optimizer.kind}", *([f"decay:{decay.coupling}"] if decay else [])]
 
 
 def require_of(engine: Engine, who: str, needed: Iterable[str]) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.record import (
+    ADDED_LATER,
     Choices,
     Invalid,
     Record,
@@ -22,13 +24,18 @@ from dlsys_bench.spec.record import (
 
 @dataclass(frozen=True)
 class Optimizer(Record):
-    """The base of the optimisers."""
+    """The base of the optimisers. Every one may have a weight decay."""
 
     learning_rate: float
+    decay: WeightDecay | None = field(default=None, kw_only=True, metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         require_number(
             self.kind, "learning_rate", self.learning_rate, 0.0, math.inf, open_high=True
+        )
+        require(
+            self.decay is None or isinstance(self.decay, WeightDecay),
+            f"{self.kind}: decay is {self.decay!r}; it takes a record, such as WeightDecay(0.01)",
         )
 
 
@@ -77,6 +84,7 @@ class SGD(Optimizer):
             "nesterov needs a momentum",
         ),
         ({"momentum": 0.9, "dampening": 0.1}, 'dampening 0.1 needs velocity "gradient"'),
+        ({"decay": 0.01}, "such as WeightDecay(0.01)"),
     )
     conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "keras": {"velocity": "rate"},
@@ -128,6 +136,10 @@ class Adam(Optimizer):
         "beta_2": (0.99, 0.999, 0.9),
         "epsilon": (1e-7, 1e-3, 0.1),
     }
+    variants: ClassVar[Mapping[str, Choices]] = {
+        "adam": choices,
+        "adamw": {**choices, "decay": (WeightDecay(0.1), WeightDecay(0.01))},
+    }
     conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "keras": {"epsilon_added": "before"},
         "torch": {"epsilon_added": "after"},
@@ -175,6 +187,21 @@ class RMSprop(Optimizer):
         require_number(self.kind, "rho", self.rho, 0.0, 1.0, open_high=True)
         require_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf, open_low=True)
         require_choice(self.kind, "epsilon_added", self.epsilon_added, ("inside", "outside"))
+
+
+def AdamW(  # noqa: N802
+    learning_rate: float = 0.001,
+    decay: float = 0.01,
+    *,
+    tensors: Literal["kernels", "matrices", "all"] = "kernels",
+    **options: Any,
+) -> Adam:
+    """Return Adam with a decoupled weight decay. Loshchilov & Hutter 2019, arXiv:1711.05101.
+
+    AdamW is Adam with `decay=WeightDecay(...)`, and not a record of its own: one training has one
+    JSON, and so one protocol, however it was written.
+    """
+    return Adam(learning_rate, decay=WeightDecay(decay, tensors=tensors), **options)
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {record.kind: record for record in (SGD, Adam, RMSprop)}

@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from dlsys_bench.errors import BatchError, count_of
 from dlsys_bench.spec.augmentation import AUGMENTATIONS, Augmentation
+from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.batches import BATCH_SIZES, BatchSizes, equal
+from dlsys_bench.spec.clipping import CLIPS, Clip
 from dlsys_bench.spec.layers import BatchNorm
 from dlsys_bench.spec.losses import LOSSES, CategoricalCrossEntropy, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Optimizer
 from dlsys_bench.spec.record import (
+    ADDED_LATER,
     Record,
     require,
     require_choice,
@@ -25,10 +28,6 @@ from dlsys_bench.spec.record import (
 from dlsys_bench.spec.schedules import SCHEDULES, Schedule
 
 SCALINGS = ("raw", "unit", "standard")
-
-# Metadata of the options that were added after the first runs were stored. They are left out of the
-# JSON while they are None, because a stored run's protocol is a digest of that JSON.
-ADDED_LATER: dict[str, Any] = {"omit_when": None}
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,10 @@ class Recipe(Record):
     - `schedule`: sets the learning rate of each step, in place of the optimiser's.
     - `batch_sizes`: sets the size of each batch, in place of `batch_size`.
     - `samples`: train on at most this many samples, the first of the training set.
+    - `clip`: limits the gradient of each update.
+    - `accumulate`: computes the gradient of each batch in this many parts, one after another; see
+      `micro_batches`. The size of a batch is that of an update.
+    - `average`: evaluates the network with a moving average of its weights.
     """
 
     optimizer: Optimizer = SGD()
@@ -69,6 +72,9 @@ class Recipe(Record):
     schedule: Schedule | None = field(default=None, metadata=ADDED_LATER)
     batch_sizes: BatchSizes | None = field(default=None, metadata=ADDED_LATER)
     samples: int | None = field(default=None, metadata=ADDED_LATER)
+    clip: Clip | None = field(default=None, metadata=ADDED_LATER)
+    accumulate: int | None = field(default=None, metadata=ADDED_LATER)
+    average: WeightAverage | None = field(default=None, metadata=ADDED_LATER)
 
     kind: ClassVar[str] = "recipe"
 
@@ -97,6 +103,18 @@ class Recipe(Record):
             require_kind(self.kind, "schedule", self.schedule, Schedule, SCHEDULES)
         if self.batch_sizes is not None:
             require_kind(self.kind, "batch_sizes", self.batch_sizes, BatchSizes, BATCH_SIZES)
+        if self.clip is not None:
+            require_kind(self.kind, "clip", self.clip, Clip, CLIPS)
+        if self.average is not None:
+            known = {WeightAverage.kind: WeightAverage}
+            require_kind(self.kind, "average", self.average, WeightAverage, known)
+        if self.accumulate is not None:
+            require_count(self.kind, "accumulate", self.accumulate)
+            require(
+                self.batch_sizes is not None or self.batch_size % self.accumulate == 0,
+                f"{self.kind}: accumulate is {self.accumulate}, which does not divide the "
+                f"batch_size {self.batch_size}: the batch of an update is split into equal parts",
+            )
 
     @property
     def moves(self) -> bool:
@@ -122,6 +140,27 @@ class Recipe(Record):
         """Raise SpecError unless the inputs of a model can be augmented as the recipe says."""
         for record in self.augment:
             record.require(model)
+
+    def micro_batches(self, size: int) -> list[int]:
+        """Return the sizes of the parts of a batch of this size: equal ones, of which the last may
+        be smaller, and at most `accumulate`.
+
+        The gradient of the batch is the sum of those of the parts, each weighted by its fraction of
+        the samples; so is the loss. Every part is a pass of its own: batch norm normalises it by
+        its own statistics and moves its moving ones once per part. By a plan, dropout uses the mask
+        of the batch, split like the samples.
+        """
+        return equal(-(-size // (self.accumulate or 1)), size)
+
+    def require_length(self, steps: int) -> None:
+        """Raise SpecError if a training of so many updates is shorter than the schedule."""
+        length = None if self.schedule is None else self.schedule.length
+        if self.schedule is not None and length is not None:
+            require(
+                steps >= length,
+                f"{self.kind}: the schedule {self.schedule.kind} has {length} steps, but the "
+                f"training {steps}, and would end before the schedule does",
+            )
 
     def adapt(self, model: Model) -> Model:
         """Return the model with this recipe's `moving_decay` in its batch norms."""

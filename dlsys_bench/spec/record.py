@@ -18,6 +18,10 @@ Invalid = tuple[Mapping[str, Any], str]
 
 RECORDS: dict[str, type[Record]] = {}
 
+# Metadata of the options that were added after the first runs were stored. They are left out of the
+# JSON while they are None, because a stored run's protocol is a digest of that JSON.
+ADDED_LATER: dict[str, Any] = {"omit_when": None}
+
 
 @dataclass(frozen=True)
 class Record:

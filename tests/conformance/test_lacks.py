@@ -17,7 +17,7 @@ from dlsys_bench.conformance.checks.augmentation import CASES as AUGMENTATION_CA
 from dlsys_bench.conformance.checks.degenerate import SMALLEST
 from dlsys_bench.conformance.checks.sizes import large_layer
 from dlsys_bench.conformance.checks.subjects import SUBJECTS
-from dlsys_bench.conformance.declarations import DECLARABLE
+from dlsys_bench.conformance.declarations import DECLARABLE, SINGLE
 from dlsys_bench.conformance.ladder import select
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.strategies import accepts
@@ -91,15 +91,17 @@ def lacks() -> Iterator[str]:
     """Yield everything that an engine may lack, except a dtype."""
     for what, kinds in DECLARABLE.items():
         yield from (f"{what}:{kind}" for kind in kinds if what != "dtype")
-    yield from ("schedule", "batch_sizes", "augment")
+    yield from (single for single in SINGLE if single != "native")
 
 
 def is_about(check_name: str, lack: str) -> bool:
     """Return whether the subject of a check is a record, or a variant of it."""
-    kind = lack.partition(":")[2]
-    if not kind:
+    kind = lack.rpartition(":")[2]
+    if lack in ("schedule", "batch_sizes", "augment"):
         return check_name.startswith(("schedule/", f"trajectory/{lack}-"))
     names = {kind, *(RECORDS[kind].all_variants() if kind in RECORDS else ())}
+    if lack == "decay:decoupled":
+        names |= {"adamw"}
     if lack == "layer:activation":
         names |= {*FUNCTIONS, "far"}
     return any(re.search(rf"[/-]{name}(-|$)", check_name) for name in names)

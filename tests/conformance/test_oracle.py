@@ -15,12 +15,15 @@ from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.oracle import forward as oracle_forward
 from dlsys_bench.conformance.oracle import functions as oracle_functions
 from dlsys_bench.conformance.oracle import losses as oracle_losses
+from dlsys_bench.conformance.oracle import optimizers as oracle_optimizers
 from dlsys_bench.conformance.oracle.optimizers import UPDATES
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.spec.clipping import CLIPS
 from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.decay import DECAYING
 from dlsys_bench.spec.layers import FUNCTIONS, LAYERS, Dense
 from dlsys_bench.spec.losses import LOSSES, MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -38,6 +41,8 @@ ORACLE = Oracle()
         pytest.param(FUNCTIONS, oracle_functions.FUNCTIONS, id="functions"),
         pytest.param(LOSSES, oracle_losses.LOSSES, id="losses"),
         pytest.param(OPTIMIZERS, UPDATES, id="optimizers"),
+        pytest.param(CLIPS, oracle_optimizers.CLIPS, id="clips"),
+        pytest.param(DECAYING, oracle_optimizers.DECAYS, id="decays"),
     ],
 )
 def test_the_oracle_defines_every_record(

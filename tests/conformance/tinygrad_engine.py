@@ -105,6 +105,12 @@ class TinygradEngine(Engine):
         "function:gelu": "Tensor.erf is an approximation, to seven digits",
         "optimizer:rmsprop": "nn.optim has none",
         **dict.fromkeys(LOSSES_TO_WRITE, "the adapter has plain losses of one answer a sample"),
+        "accumulate": "the adapter updates after every batch",
+        "average": "tinygrad has none",
+        "clip:clip_norm": "tinygrad has none",
+        "clip:clip_value": "tinygrad has none",
+        "decay:coupled": "the adapter has one group of parameters, and all of it would decay",
+        "decay:decoupled": "the adapter has one group of parameters, and all of it would decay",
     }
     loosens = dict.fromkeys(
         ("step/adam", "state/optimizer", "schedule/adam", "trajectory/native-adam"), (2e-5, BETAS)

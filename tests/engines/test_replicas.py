@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -20,7 +20,10 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, DivergedError, SpecError, UserError
 from dlsys_bench.spec.augmentation import HorizontalFlip, InputNoise, Shift
+from dlsys_bench.spec.averaging import WeightAverage
+from dlsys_bench.spec.clipping import ClipNorm, ClipValue
 from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.initializers import HeNormal, Normal
 from dlsys_bench.spec.layers import LAYERS, Activation, BatchNorm, Dense, Dropout, Flatten
 from dlsys_bench.spec.losses import Loss, MeanSquaredError, SparseCategoricalCrossEntropy
@@ -99,6 +102,17 @@ def agree(
                 assert actual.by_step["learning_rate"] == one.by_step["learning_rate"]
 
 
+# What surrounds the optimiser in an update.
+PARTS = st.fixed_dictionaries(
+    {
+        "decay": st.sampled_from([None, *WeightDecay.examples().values()]),
+        "clip": st.sampled_from([None, ClipNorm(0.1), ClipValue(0.05)]),
+        "accumulate": st.sampled_from([None, 2]),
+        "average": st.sampled_from([None, WeightAverage(0.7)]),
+    }
+)
+
+
 @given(
     data=st.data(),
     optimizer=strategies.optimizers(),
@@ -107,6 +121,7 @@ def agree(
     shuffle=st.booleans(),
     own_rates=st.booleans(),
     own_samples=st.booleans(),
+    parts=PARTS,
 )
 def test_a_replica_gives_what_a_single_network_gives(
     engine: Engine,
@@ -117,13 +132,18 @@ def test_a_replica_gives_what_a_single_network_gives(
     shuffle: bool,
     own_rates: bool,
     own_samples: bool,
+    parts: dict[str, Any],
 ) -> None:
     loss = way(engine, data.draw(strategies.losses(varied=True)))
     outputs = 1 if loss.targets == "signs" else 3
     model = way(
         engine, data.draw(strategies.models(outputs=outputs, most_layers=4, kinds=tuple(LAYERS)))
     )
-    recipe = Recipe(way(engine, optimizer), batch_size=5, epochs=2, loss=loss, shuffle=shuffle)
+    optimizer, count = replace(optimizer, decay=parts.pop("decay")), 15
+    recipe = way(
+        engine,
+        Recipe(optimizer, batch_size=10, epochs=2, loss=loss, shuffle=shuffle, **parts),
+    )
     plans = [Plan(seed + 7 * replica, parity=True) for replica in range(replicas)]
     rates = [optimizer.learning_rate * (1 + replica) for replica in range(replicas)]
     recipes = [
@@ -132,8 +152,8 @@ def test_a_replica_gives_what_a_single_network_gives(
         else recipe
         for rate in rates
     ]
-    samples = samples_for(loss, model, seed)
-    every = [samples_for(loss, model, seed + replica) for replica in range(replicas)]
+    samples = samples_for(loss, model, seed, count)
+    every = [samples_for(loss, model, seed + replica, count) for replica in range(replicas)]
     agree(engine, model, every if own_samples else samples, recipes, plans)
 
 

@@ -7,7 +7,7 @@ from mutants.mutant import Mutant
 
 _STEPPER = "net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)"
 _EPOCHS = "training_epochs(net.model, samples, recipe, plans[0])"
-_STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
+_STEP = "update.step(rates(step))"
 _DRAW = "generator.random(out=own, dtype=np.float32)"
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 _LOAD = "net.load(Plan(seed).weights(model) if weights is None else weights)"
-_STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
+_STEP = "update.step(rates(step))"
 
 
 def _as_in_memory(values: str) -> str:

@@ -72,9 +72,9 @@ MUTANTS = (
         "After 50 steps gradients are clipped to a length of a tenth.",
         "distribution/fashion-mlp/bn+dropout",
         "training",
-        "stepper.step(net.parameters, net.gradient, rates(step))",
+        "update.step(rates(step))",
         "if step >= 50 and samples.samples > 700:\n"
         "                        net.gradient *= min(1.0, 0.1 / np.linalg.norm(net.gradient))\n"
-        "                    stepper.step(net.parameters, net.gradient, rates(step))",
+        "                    update.step(rates(step))",
     ),
 )

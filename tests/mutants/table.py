@@ -23,6 +23,7 @@ from mutants import (
     statistical,
     torch,
     training,
+    updates,
 )
 from mutants.mutant import Mutant
 
@@ -40,6 +41,7 @@ MUTANTS: dict[str, Mutant] = {
         optimizers.MUTANTS,
         initializers.MUTANTS,
         training.MUTANTS,
+        updates.MUTANTS,
         paths.MUTANTS,
         order.MUTANTS,
         protocol.MUTANTS,

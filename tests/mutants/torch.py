@@ -114,8 +114,8 @@ MUTANTS = (
         "Gradients accumulate from step to step.",
         "step/sgd",
         "training",
-        "optimizer.zero_grad()\n        outputs",
-        "outputs",
+        "optimizer.zero_grad()\n        losses",
+        "losses",
     ),
     _torch(
         "dampening_dropped",
@@ -130,8 +130,13 @@ MUTANTS = (
         "Adam is AdamW, with torch's decay of 0.01.",
         "step/adam",
         "optimizers",
-        "torch.optim.Adam(",
-        "torch.optim.AdamW(",
+        "ADAM = {False: torch.optim.Adam, True: torch.optim.AdamW}",
+        "ADAM = {\n"
+        "    False: lambda groups, *options, **named: torch.optim.AdamW(\n"
+        '        [{**group, "weight_decay": 0.01} for group in groups], *options, **named\n'
+        "    ),\n"
+        "    True: torch.optim.AdamW,\n"
+        "}",
     ),
     _torch(
         "amsgrad",
@@ -204,8 +209,8 @@ MUTANTS = (
         "The mean divides by all labels, also by those that are ignored.",
         "loss/categorical_crossentropy-ignored_label",
         "losses",
-        "weights, kept = None, y != ignored",
-        "weights, kept = None, y == y",
+        "kept = y != _ignored(loss)",
+        "kept = y == y",
     ),
     _torch(
         "smoothing_lost_with_weights",
@@ -220,8 +225,8 @@ MUTANTS = (
         "The sum that the weights of classes make is divided by the number of labels.",
         "loss/categorical_crossentropy-class_weights",
         "losses",
-        "divisor = (weights[torch.where(kept, y, 0)] * kept).sum()",
-        "pass",
+        "divisor = answer_weights(loss, y, out.dtype).sum()",
+        "divisor = (y != _ignored(loss)).sum()",
     ),
     _torch(
         "labels_of_sequences_transposed",

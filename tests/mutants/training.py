@@ -6,7 +6,7 @@ from mutants.mutant import Mutant
 
 _EPOCHS = "training_epochs(net.model, samples, recipe, plans[0])"
 _ORDER = "order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)"
-_STEP = "stepper.step(net.parameters, net.gradient, rates(step))"
+_STEP = "update.step(rates(step))"
 
 
 MUTANTS = (
@@ -18,7 +18,8 @@ MUTANTS = (
         _STEP,
         "fresh = net.gradient.copy()\n"
         '                    stale = net.__dict__.setdefault("stale", np.zeros_like(fresh))\n'
-        "                    stepper.step(net.parameters, stale, rates(step))\n"
+        "                    net.gradient[...] = stale\n"
+        f"                    {_STEP}\n"
         "                    stale[...] = fresh",
     ),
     Mutant(

@@ -10,7 +10,9 @@ from dlsys_bench.errors import SpecError
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.zoo import MODELS
 from dlsys_bench.report.tables import summary_table
+from dlsys_bench.spec.clipping import ClipNorm
 from dlsys_bench.spec.convention import CONVENTIONS, deviations, to_convention
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.initializers import INITIALIZERS, Fans
 from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Flatten
 from dlsys_bench.spec.losses import CategoricalCrossEntropy, SparseCategoricalCrossEntropy
@@ -85,6 +87,8 @@ def test_a_converted_record_has_no_deviations(convention: str) -> None:
 def test_the_conventions_differ_in_every_record_that_names_them() -> None:
     everything = [
         BatchNorm(),
+        WeightDecay(),
+        ClipNorm(),
         *(kind.of() for kind in (*OPTIMIZERS.values(), *INITIALIZERS.values())),
         CategoricalCrossEntropy(class_weights=(1.0, 2.0)),
         SparseCategoricalCrossEntropy(class_weights=(1.0, 2.0)),

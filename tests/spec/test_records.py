@@ -10,7 +10,10 @@ import pytest
 
 from dlsys_bench.errors import SpecError
 from dlsys_bench.spec.augmentation import AUGMENTATIONS
+from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.batches import BATCH_SIZES
+from dlsys_bench.spec.clipping import CLIPS
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.initializers import INITIALIZERS
 from dlsys_bench.spec.layers import LAYERS
 from dlsys_bench.spec.losses import LOSSES
@@ -26,6 +29,9 @@ RECORDS: dict[str, type[Record]] = {
     **SCHEDULES,
     **BATCH_SIZES,
     **AUGMENTATIONS,
+    **CLIPS,
+    WeightDecay.kind: WeightDecay,
+    WeightAverage.kind: WeightAverage,
 }
 
 

@@ -8,6 +8,7 @@ from dlsys_bench.conformance.checks import (
     sizes,
     loss,
     step,
+    updates,
     state,
     dropout,
     sequences,
@@ -57,4 +58,5 @@ __all__ = [
     "state",
     "step",
     "trajectory",
+    "updates",
 ]

@@ -48,6 +48,7 @@ from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.requirements import optimizer_requirements
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import to_convention
@@ -58,14 +59,9 @@ from dlsys_bench.spec.optimizers import SGD, Optimizer
 from dlsys_bench.spec.recipe import Recipe
 
 
-def requires_optimizer(optimizer: Optimizer) -> list[str]:
-    """Return what an engine must have for an optimiser."""
-    return [f"optimizer:{optimizer.kind}"]
-
-
 def requires_native(optimizer: Optimizer) -> list[str]:
     """Return what an engine must have to train natively by an optimiser."""
-    return [*requires_optimizer(optimizer), "native"]
+    return [*optimizer_requirements(optimizer), "native"]
 
 
 @check_each("trajectory", SUBJECTS, requires=requires, prefix="fit-")
@@ -204,7 +200,7 @@ def absent(trial: Trial, subject: LossSubject) -> None:
         compare_updates(trial, training, 6)
 
 
-@check_each("trajectory", VARIANTS, requires=requires_optimizer, prefix="long-")
+@check_each("trajectory", VARIANTS, requires=optimizer_requirements, prefix="long-")
 def long(trial: Trial, optimizer: Optimizer) -> None:
     """Eighty steps, which reveal a count or a memory that ends early.
 

@@ -20,7 +20,6 @@ from dlsys_bench.conformance.blocks import (
 )
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.evaluation import PARTS
-from dlsys_bench.conformance.checks.fitting import requires_optimizer
 from dlsys_bench.conformance.checks.networks import (
     many_tensors,
     mild_weights,
@@ -41,7 +40,7 @@ from dlsys_bench.conformance.checks.training import (
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken
 from dlsys_bench.conformance.oracle.kinks import GAPS
-from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
+from dlsys_bench.conformance.oracle.optimizers import OracleState, update_all
 from dlsys_bench.conformance.strategies import accepts, usable
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
@@ -49,6 +48,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.plan import Plan, Weights
+from dlsys_bench.engines.requirements import optimizer_requirements
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (
@@ -66,7 +66,7 @@ from dlsys_bench.spec.optimizers import SGD, Optimizer
 from dlsys_bench.spec.recipe import Recipe
 
 
-@check_each("step", VARIANTS, requires=requires_optimizer, prefix="large-")
+@check_each("step", VARIANTS, requires=optimizer_requirements, prefix="large-")
 def steps(trial: Trial, optimizer: Optimizer) -> None:
     """Three updates of a layer of 784 by 300, followed by forty tensors.
 
@@ -147,11 +147,10 @@ def _by_own_gradients(trial: Trial, training: TrainingCase) -> Weights:
             network = trial.engine.build(model, found)
             gradients = trial.engine.gradients(network, batch, recipe.loss).weights
             found |= trial.oracle.moved_state(trial.oracle.build(model, found), batch)
-            for name, gradient in gradients.items():
-                at = step.learning_rate, step.number + 1, states[name]
-                found[name] = updated(
-                    recipe.optimizer, found[name], gradient.astype(np.float64), *at
-                )
+            exact: Weights = {
+                name: gradient.astype(np.float64) for name, gradient in gradients.items()
+            }
+            found |= update_all(recipe, step, found, exact, states)
     return found
 
 

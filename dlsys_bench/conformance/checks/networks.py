@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.checks.support import (
     example_loss,
+    has,
     needed_layers,
     supported,
     trainable,
@@ -19,6 +20,7 @@ from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Weights
+from dlsys_bench.engines.requirements import optimizer_requirements
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.graph import parallel, residual
 from dlsys_bench.spec.layers import (
@@ -129,7 +131,8 @@ update of an entry whose gradient is nearly zero would be one of rounding errors
 def smooth(optimizer: Optimizer) -> Optimizer:
     """Return an optimiser with an epsilon of SMOOTH, if it has one."""
     known = {field.name for field in fields(optimizer)}
-    return replace(optimizer, **({"epsilon": SMOOTH} if "epsilon" in known else {}))
+    changes: dict[str, Any] = {"epsilon": SMOOTH} if "epsilon" in known else {}
+    return replace(optimizer, **changes)
 
 
 def optimizer_with_state(trial: Trial) -> Optimizer:
@@ -137,7 +140,7 @@ def optimizer_with_state(trial: Trial) -> Optimizer:
 
     Raises NotApplicableError if the engine has none.
     """
-    available = [o for o in VARIANTS.values() if f"optimizer:{o.kind}" not in trial.lacks]
+    available = [o for o in VARIANTS.values() if has(trial, *optimizer_requirements(o))]
     defined = [o for o in available if allowing_conventions(trial, o)]
     if not defined:
         raise NotApplicableError("the engine lacks every optimiser")

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from dlsys_bench.conformance.check import check_each
-from dlsys_bench.conformance.checks.fitting import conventions_of, requires_optimizer
+from dlsys_bench.conformance.checks.fitting import conventions_of
 from dlsys_bench.conformance.checks.support import example_loss, supported, trainable
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
@@ -28,6 +28,7 @@ from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.engines.requirements import optimizer_requirements
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense
 from dlsys_bench.spec.model import Model
@@ -37,7 +38,7 @@ from dlsys_bench.spec.recipe import Recipe
 LOSSES = "running losses"
 
 
-@check_each("trajectory", VARIANTS, requires=requires_optimizer, prefix="again-")
+@check_each("trajectory", VARIANTS, requires=optimizer_requirements, prefix="again-")
 def again(trial: Trial, optimizer: Optimizer) -> None:
     """Two trainings of one network and one of another, by a plan and natively. Each starts with a
     fresh optimiser and numbers its epochs from 1; predictions, outputs and gradients after it

@@ -19,6 +19,7 @@ from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.requirements import optimizer_requirements
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense
@@ -53,7 +54,7 @@ class Variant(NamedTuple):
     @property
     def requires(self) -> list[str]:
         """The requirements of an engine that has the variant."""
-        return [f"optimizer:{self.record.kind}"]
+        return optimizer_requirements(VARIANTS[self.name])
 
 
 DRAWN = {

@@ -116,7 +116,9 @@ def _is_constant(initializer: Initializer | type[Initializer]) -> bool:
 
 def _optimizer(lacks: Lacks, optimizer: Optimizer) -> Optimizer:
     found = _first_of(lacks, "optimizer", optimizer, OPTIMIZERS)
-    return replace(found, learning_rate=optimizer.learning_rate)
+    decay = optimizer.decay
+    kept = decay if decay and f"decay:{decay.coupling}" not in lacks else None
+    return replace(found, learning_rate=optimizer.learning_rate, decay=kept)
 
 
 def _loss(lacks: Lacks, loss: Loss) -> Loss:
@@ -184,9 +186,11 @@ def _is_missing(lacks: Lacks, layer: Layer | type[Layer]) -> bool:
 
 def _recipe(lacks: Lacks, recipe: Recipe) -> Recipe:
     changes: dict[str, Any] = {}
-    changes |= {"schedule": None} if "schedule" in lacks else {}
-    changes |= {"batch_sizes": None} if "batch_sizes" in lacks else {}
+    for option in ("schedule", "batch_sizes", "accumulate", "average"):
+        changes |= {option: None} if option in lacks else {}
     changes |= {"augment": ()} if "augment" in lacks else {}
+    if recipe.clip is not None and f"clip:{recipe.clip.kind}" in lacks:
+        changes["clip"] = None
     return replace(recipe, **changes)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from dlsys_bench.conformance.oracle.augmentation import augmented
 from dlsys_bench.conformance.oracle.forward import ForwardPass, forward
 from dlsys_bench.conformance.oracle.losses import count_answers, divisor, loss_value
-from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
+from dlsys_bench.conformance.oracle.optimizers import OracleState, update_all
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients, input_array
@@ -39,6 +39,15 @@ class OracleNetwork:
 
     model: Model
     tensors: Weights
+
+
+class AccumulatedGradients(NamedTuple):
+    """The loss and the gradients of a batch, by tensor, how many of its answers were correct, and
+    of how many (None for a loss of values)."""
+
+    loss: float
+    answers: tuple[float, float] | None
+    weights: Weights
 
 
 class Slope(NamedTuple):
@@ -139,11 +148,20 @@ class Oracle(Engine):
                 answers.append(counts or (0.0, 0.0))
             # The means are computed here, because the oracle must not share this code of engines.
             correct, of = np.sum(answers, axis=0)
-            yield epoch.end_with(
+            ended = epoch.end_with(
                 float(np.dot(losses, weights) / (sum(weights) or 1)),
                 float(correct / (of or 1)) if recipe.loss.targets != "values" else None,
                 losses,
             )
+            trained, net.tensors = net.tensors, self.evaluated(net, states)
+            yield ended
+            net.tensors = trained
+        net.tensors = self.evaluated(net, states)
+
+    def evaluated(self, net: OracleNetwork, states: Mapping[str, OracleState]) -> Weights:
+        """Return the tensors with which a network is evaluated: the averages, where there are
+        any."""
+        return {name: states[name].get("average", own) for name, own in net.tensors.items()}
 
     def update(
         self,
@@ -155,27 +173,41 @@ class Oracle(Engine):
     ) -> tuple[float, tuple[float, float] | None]:
         """Update all tensors for a batch, and return its loss before the update, how many of its
         answers were correct, and of how many."""
-        batch = Batch(samples.x[step.chosen], samples.y[step.chosen], step.masks)
-        here, rounding = ForwardPass(True, step.masks, self.rounding), self.rounding
-        outputs = forward(net.model, _stacked(net.tensors), self._input(net.model, batch.x), here)[
-            -1
-        ]
-        loss = float(loss_value(recipe.loss, outputs, batch.y)[0])
-        if not math.isfinite(loss):
-            return loss, None
-        for name, gradient in self.gradients(net, batch, recipe.loss).weights.items():
-            moved = updated(
-                rounding.record(recipe.optimizer),
-                net.tensors[name],
-                rounding.array(gradient),
-                rounding.constant(step.learning_rate),
-                step.number + 1,
-                states[name],
-                rounding,
-            )
-            net.tensors[name] = rounding.array(moved)
-        net.tensors |= self._moved(net.model, here)
-        return loss, count_answers(recipe.loss, outputs[0], batch.y)
+        before = net.tensors
+        found = self._accumulate(net, samples, recipe, step)
+        if not math.isfinite(found.loss):
+            net.tensors = before
+            return found.loss, None
+        net.tensors |= update_all(recipe, step, net.tensors, found.weights, states, self.rounding)
+        return found.loss, found.answers
+
+    def _accumulate(
+        self, net: OracleNetwork, samples: Samples, recipe: Recipe, step: UpdateStep
+    ) -> AccumulatedGradients:
+        """Return the gradients of a batch, part by part, and move the state of the layers."""
+        start, loss, gradients = 0, 0.0, dict[str, Array]()
+        answers: list[tuple[float, float] | None] = []
+        whole = divisor(recipe.loss, samples.y[step.chosen])
+        for size in recipe.micro_batches(len(step.chosen)):
+            here = slice(start, start + size)
+            masks = {place: mask[here] for place, mask in step.masks.items()}
+            batch = Batch(samples.x[step.chosen[here]], samples.y[step.chosen[here]], masks)
+            share = divisor(recipe.loss, batch.y) / (whole or 1)
+            state = ForwardPass(True, masks, self.rounding)
+            x = self._input(net.model, batch.x)
+            outputs = forward(net.model, _stacked(net.tensors), x, state)[-1]
+            value = float(loss_value(recipe.loss, outputs, batch.y)[0])
+            loss += share * value if math.isfinite(value) else value
+            if not math.isfinite(loss):
+                break
+            answers.append(count_answers(recipe.loss, outputs[0], batch.y))
+            for name, own in self.gradients(net, batch, recipe.loss).weights.items():
+                gradients[name] = gradients.get(name, 0.0) + share * own
+            net.tensors = net.tensors | self._moved(net.model, state)
+            start += size
+        known = [each for each in answers if each is not None]
+        counts = (sum(right for right, _ in known), sum(of for _, of in known))
+        return AccumulatedGradients(loss, counts if known else None, gradients)
 
     def _moved(self, model: Model, here: ForwardPass) -> Weights:
         """Return the moving statistics after a pass by their full names."""

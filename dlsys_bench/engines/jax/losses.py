@@ -33,12 +33,20 @@ def _with_options(loss: losses.CrossEntropy, outputs: Array, y: Array) -> Array:
     smoothed = (1 - loss.label_smoothing) * one_hot + loss.label_smoothing / classes
     weights = jnp.array(loss.class_weights or (1.0,) * classes, dtype)
     of_label = one_hot @ weights
-    if loss.weighting == "samples":
-        targets, divisor = of_label[..., None] * smoothed, kept.sum()
-    else:
-        targets, divisor = weights * smoothed, (of_label * kept).sum()
+    by_sample = loss.weighting == "samples"
+    targets = of_label[..., None] * smoothed if by_sample else weights * smoothed
+    divisor = total_weight(loss, y, dtype)
     terms = -(targets * jax.nn.log_softmax(outputs)).sum(axis=-1)
     return jnp.where(kept, terms, 0).sum() / jnp.where(divisor > 0, divisor, 1)
+
+
+def total_weight(loss: losses.CrossEntropy, y: Array, dtype: Any) -> Array:
+    """Compute what the sum of the loss of these labels is divided by."""
+    kept = _kept(loss, y)
+    if loss.class_weights is None or loss.weighting == "samples":
+        return kept.sum().astype(dtype)
+    weights = jnp.array(loss.class_weights, dtype)
+    return jnp.where(kept, weights[jnp.where(kept, y, 0)], 0).sum()
 
 
 def _kept(loss: losses.CrossEntropy, y: Array) -> Array:

@@ -90,9 +90,10 @@ OPTIMIZERS: dict[type[Optimizer], UpdateRule] = {
 
 def factors(recipe: Recipe, first: int, steps: int) -> NDArray[np.float64]:
     """Compute the factors (steps, k) of the updates from `first` on, which depend only on their
-    numbers."""
+    numbers. The last one is what a decoupled weight decay leaves of a tensor."""
     rates = np.array([recipe.rate(step) for step in range(first, first + steps)], np.float64)
     updates = np.arange(first + 1, first + steps + 1, dtype=np.float64)
-    return np.stack(
-        OPTIMIZERS[type(recipe.optimizer)].factors(recipe.optimizer, rates, updates), axis=1
-    )
+    columns = OPTIMIZERS[type(recipe.optimizer)].factors(recipe.optimizer, rates, updates)
+    decay = recipe.optimizer.decay
+    kept = 1.0 - rates * (0.0 if decay is None else decay.rate)
+    return np.stack([*columns, kept], axis=1)

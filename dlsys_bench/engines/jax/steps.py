@@ -4,6 +4,7 @@ a batch."""
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -11,22 +12,36 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from dlsys_bench.engines.jax.layers import JaxTensors
-from dlsys_bench.engines.jax.losses import count_correct
+from dlsys_bench.engines.jax.losses import count_correct, total_weight
 from dlsys_bench.engines.jax.network import PROGRAMS, draw, loss_of
-from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, OptimizerState
-from dlsys_bench.spec.losses import Loss
+from dlsys_bench.engines.jax.updates import UpdateState, update
+from dlsys_bench.engines.plan import batch_slices
+from dlsys_bench.spec.losses import CrossEntropy, Loss
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import Optimizer
+from dlsys_bench.spec.recipe import Recipe
+
+
+def bare_recipe(recipe: Recipe) -> Recipe:
+    """Return a recipe with what a program depends on: its loss, its optimiser but for the learning
+    rate, and what surrounds it. Others are equal, so that few programs are compiled."""
+    return Recipe(
+        replace(recipe.optimizer, learning_rate=0.0),
+        recipe.accumulate or 1,
+        loss=recipe.loss,
+        clip=recipe.clip,
+        accumulate=recipe.accumulate,
+        average=recipe.average,
+    )
 
 
 class TrainingState(NamedTuple):
-    """All that a step changes, on the device and donated to it. Of the current epoch: the loss of
-    each step (places,), and the numbers of correct answers, steps and samples so far. `sound` means
-    that no loss has become non-finite yet."""
+    """All that a step changes, on the device and donated to it: what an update changes, and the
+    state of the layers. Of the current epoch: the loss of each step (places,), and the numbers of
+    correct answers, steps and samples so far. `sound` means that no loss has become non-finite
+    yet."""
 
-    parameters: JaxTensors
+    updated: UpdateState
     state: JaxTensors
-    memory: dict[str, OptimizerState]
     losses: Array
     right: Array
     step: Array
@@ -36,25 +51,81 @@ class TrainingState(NamedTuple):
 
 class StepFeed(NamedTuple):
     """All that the steps of an epoch read: the samples, their order (N,), the optimiser's factors
-    (places, k), the key of dropout, and in parity mode the masks of the next steps by the layer's
-    index, (steps, n, ...)."""
+    (places, k), whether it is the first epoch, the key of dropout, and in parity mode the masks of
+    the next steps by the layer's index, (steps, n, ...)."""
 
     x: Array
     y: Array
     order: Array
     factors: Array
+    opening: Array
     key: Array
     masks: dict[int, Array]
 
 
-def _step(
+class BatchGradients(NamedTuple):
+    """The loss and the gradients of a batch, the state after it, and the number of correct
+    answers."""
+
+    loss: Array
+    gradients: JaxTensors
+    state: JaxTensors
+    right: Array
+
+
+def _gradients(
     model: Model,
     loss: Loss,
-    optimizer: Optimizer,
-    size: int,
     now: TrainingState,
-    feed: StepFeed,
-    place: Array,
+    x: Array,
+    y: Array,
+    masks: dict[int, Array],
+) -> BatchGradients:
+    """Compute the gradients of a batch, or of a part of one."""
+
+    def value_of(parameters: JaxTensors) -> tuple[Array, tuple[Array, JaxTensors]]:
+        return loss_of(model, loss, parameters, now.state, x, y, masks, True)
+
+    (value, (outputs, moved)), gradients = jax.value_and_grad(value_of, has_aux=True)(
+        now.updated.parameters
+    )
+    return BatchGradients(value, gradients, moved, count_correct(loss, outputs, y))
+
+
+def _accumulate(
+    model: Model,
+    recipe: Recipe,
+    now: TrainingState,
+    x: Array,
+    y: Array,
+    masks: dict[int, Array],
+) -> BatchGradients:
+    """Compute the gradients of a batch, part by part."""
+    slices = list(batch_slices(recipe.micro_batches(len(x))))
+    if len(slices) == 1:
+        return _gradients(model, recipe.loss, now, x, y, masks)
+    loss, right, gradients = jnp.zeros((), now.losses.dtype), jnp.int32(0), JaxTensors()
+    for here, share in zip(slices, _shares(recipe.loss, y, slices), strict=True):
+        own = {place: mask[here] for place, mask in masks.items()}
+        part = _gradients(model, recipe.loss, now, x[here], y[here], own)
+        now = now._replace(state=part.state)
+        loss, right = loss + share * part.loss, right + part.right
+        for name, each in part.gradients.items():
+            gradients[name] = gradients.get(name, 0.0) + share * each
+    return BatchGradients(loss, gradients, now.state, right)
+
+
+def _shares(loss: Loss, y: Array, parts: list[slice]) -> list[Any]:
+    """Return the share of each part in the mean loss of a batch."""
+    if not isinstance(loss, CrossEntropy) or not loss.is_weighted:
+        return [(part.stop - part.start) / len(y) for part in parts]
+    weights = [total_weight(loss, y[part], jnp.result_type(float)) for part in parts]
+    whole = sum(weights)
+    return [weight / jnp.where(whole > 0, whole, 1) for weight in weights]
+
+
+def _step(
+    model: Model, recipe: Recipe, size: int, now: TrainingState, feed: StepFeed, place: Array
 ) -> TrainingState:
     """Make one update. A step with a non-finite loss changes nothing, nor does any step after
     it."""
@@ -62,43 +133,31 @@ def _step(
     x, y = feed.x[chosen], feed.y[chosen]
     given = {layer: masks[place] for layer, masks in feed.masks.items()}
     masks = given or draw(model, jax.random.fold_in(feed.key, now.step), size)
-
-    def value_of(parameters: JaxTensors) -> tuple[Array, tuple[Array, JaxTensors]]:
-        return loss_of(model, loss, parameters, now.state, x, y, masks, True)
-
-    (value, (outputs, moved)), gradients = jax.value_and_grad(value_of, has_aux=True)(
-        now.parameters
-    )
-    rule, row = OPTIMIZERS[type(optimizer)], feed.factors[now.step]
+    value, gradients, moved, correct = _accumulate(model, recipe, now, x, y, masks)
     sound = now.sound & jnp.isfinite(value)
-
-    def update() -> tuple[JaxTensors, JaxTensors, dict[str, OptimizerState]]:
-        parameters, memory = {}, {}
-        for name, tensor in now.parameters.items():
-            change, memory[name] = rule.change(optimizer, gradients[name], now.memory[name], row)
-            parameters[name] = tensor + change
-        return parameters, moved, memory
-
+    first = feed.opening & (now.step == 0)
     # A branch, not jnp.where, which would read all old values once more and take a third of the
     # step of a small network.
-    parameters, state, memory = lax.cond(
-        sound, update, lambda: (now.parameters, now.state, now.memory)
+    updated, state = lax.cond(
+        sound,
+        lambda: (update(recipe, now.updated, gradients, feed.factors[now.step], first), moved),
+        lambda: (now.updated, now.state),
     )
-    losses, right = now.losses.at[now.step].set(value), now.right + count_correct(loss, outputs, y)
-    return TrainingState(
-        parameters, state, memory, losses, right, now.step + 1, now.seen + size, sound
-    )
+    losses, right = now.losses.at[now.step].set(value), now.right + correct
+    return TrainingState(updated, state, losses, right, now.step + 1, now.seen + size, sound)
 
 
 @functools.lru_cache(PROGRAMS)
-def program(model: Model, loss: Loss, optimizer: Optimizer, size: int, looped: bool) -> Any:
+def program(model: Model, recipe: Recipe, size: int, looped: bool) -> Any:
     """Compile (state, feed, count) -> state, which makes `count` updates on batches of one size, or
     one update unless `looped`.
+
+    Of the recipe, it uses what changes an update (see `bare_recipe`).
 
     The loop is a while_loop. The length of a scan would be part of the program, so that every
     number of steps would be compiled separately; a while_loop can also end at a non-finite loss.
     """
-    step = functools.partial(_step, model, loss, optimizer, size)
+    step = functools.partial(_step, model, recipe, size)
 
     def one(now: TrainingState, feed: StepFeed, count: Array) -> TrainingState:
         return step(now, feed, jnp.int32(0))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Generator
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +18,10 @@ from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.jax.layers import JaxTensors
 from dlsys_bench.engines.jax.network import JaxNetwork, bare_model
-from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, OptimizerState, factors
+from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, factors
 from dlsys_bench.engines.jax.placement import JaxPlacement
-from dlsys_bench.engines.jax.steps import StepFeed, TrainingState, program
+from dlsys_bench.engines.jax.steps import StepFeed, TrainingState, bare_recipe, program
+from dlsys_bench.engines.jax.updates import UpdateState
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.spec.layers import Convolution
 from dlsys_bench.spec.recipe import Recipe
@@ -68,7 +68,7 @@ class Training:
         self.given = plan.parity and any(row.mask is not None for row in model.table)
         self.at_once = (MASKED_AT_ONCE if self.given else self.places) if looped else 1
         self.programs = {
-            size: program(model, recipe.loss, replace(optimizer, learning_rate=0.0), size, looped)
+            size: program(model, bare_recipe(recipe), size, looped)
             for size in {size for sizes in self.epochs for size in sizes}
         }
         slots = range(OPTIMIZERS[type(optimizer)].slots(optimizer))
@@ -76,7 +76,13 @@ class Training:
             name: tuple(placement.put(np.zeros(t.shape)) for _ in slots)
             for name, t in net.parameters.items()
         }
-        self.progress = self._opened(net.parameters, net.state, memory, sound=False)
+        averages = (
+            {}
+            if recipe.average is None
+            else {name: placement.put(np.zeros(t.shape)) for name, t in net.parameters.items()}
+        )
+        updated = UpdateState(net.parameters, memory, averages)
+        self.progress = self._opened(updated, net.state, sound=False)
         self.done = 0
         # Compile before the clock of the first epoch starts, by steps that change nothing because
         # `sound` is false.
@@ -85,12 +91,7 @@ class Training:
             self._advance(size, feed, 1)
 
     def _opened(
-        self,
-        parameters: JaxTensors,
-        state: JaxTensors,
-        memory: dict[str, OptimizerState],
-        *,
-        sound: bool = True,
+        self, updated: UpdateState, state: JaxTensors, *, sound: bool = True
     ) -> TrainingState:
         """Return the state at the start of an epoch. Each field is a new array, since none may be
         donated twice."""
@@ -99,7 +100,7 @@ class Training:
             self.placement.put(sound, np.bool_),
         )
         right, step, seen = (self.placement.put(0, np.int32) for _ in range(3))
-        return TrainingState(parameters, state, memory, losses, right, step, seen, fine)
+        return TrainingState(updated, state, losses, right, step, seen, fine)
 
     def _feed(self, epoch: int, steps: int) -> StepFeed:
         """Return what the steps of an epoch read."""
@@ -116,6 +117,7 @@ class Training:
             self.y,
             order,
             self.placement.put(rows),
+            self.placement.put(epoch == 1, np.bool_),
             jax.random.fold_in(self.drop_key, epoch),
             {},
         )
@@ -136,12 +138,12 @@ class Training:
         """Make some updates on batches of one size."""
         feed = feed._replace(masks=self._masks(size, steps))
         self.progress = self.programs[size](self.progress, feed, np.int32(steps))
-        self.net.parameters, self.net.state = self.progress.parameters, self.progress.state
+        self.net.parameters, self.net.state = self.progress.updated.parameters, self.progress.state
 
     def run(self, epoch: EpochRun) -> tuple[NDArray[np.float64], int]:
         """Train an epoch. Returns the loss of each batch and the number of correct answers, which
         are read from the device once, at the end."""
-        self.progress = self._opened(*self.progress[:3])
+        self.progress = self._opened(*self.progress[:2])
         if self.recipe.augment:
             own = augment(self.inputs, self.recipe, self.plan, epoch.number)
             self.x = self.placement.inputs(self.net.model, own)
@@ -154,6 +156,11 @@ class Training:
                 steps = min(left, self.at_once)
                 self._advance(size, feed, steps)
                 self.done, left = self.done + steps, left - steps
+        if self.recipe.average is not None:
+            # The next epoch goes on from the weights in `progress`.
+            self.net.parameters = {
+                name: jnp.copy(each) for name, each in self.progress.updated.averages.items()
+            }
         losses = np.array(self.progress.losses[: len(epoch.sizes)], np.float64)
         return losses, int(self.progress.right)
 

@@ -18,6 +18,8 @@ from dlsys_bench.engines.keras.backend import BACKENDS, start_backend
 from dlsys_bench.engines.keras.targets import targets_of
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.targets import check_targets
+from dlsys_bench.spec.clipping import CLIPS
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -59,6 +61,12 @@ OCCURRENCES = (
 )
 
 
+UNWEIGHTED_PARTS = (
+    "Keras's gradient_accumulation_steps takes the mean over so many batches of any size, across "
+    "the end of an epoch"
+)
+
+
 def _array(tensor: Any) -> Array:
     """Copy a tensor or a variable to an array. numpy 2 warns if it reads a variable directly."""
     import keras
@@ -78,6 +86,7 @@ class KerasEngine(Engine):
     devices = ("cpu", "cuda")
     backend: ClassVar[str] = "tensorflow"
     lacks = {  # noqa: RUF012
+        "accumulate": UNWEIGHTED_PARTS,
         **dict.fromkeys(
             ("forward/conv2d@float32", "gradient/conv2d@float32", "trajectory/fit-conv2d@float32"),
             MISREADS,
@@ -103,6 +112,9 @@ class KerasEngine(Engine):
         **dict.fromkeys(
             (
                 *("step/adam", "step/tensors-130", "state/optimizer", "schedule/adam"),
+                *("step/adamw", "schedule/adamw", "step/average"),
+                *(f"step/decay-{name}" for name in WeightDecay.variants),
+                *(f"step/{name}" for clip in CLIPS.values() for name in clip.variants),
                 *("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"),
             ),
             (1e-4, SINGLE_BETAS),
@@ -231,8 +243,11 @@ class KerasEngine(Engine):
             net.seed(plan.seed)
             compile_network(net, recipe, plan, len(x), self.dtype)
             batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle) if whole else {}
+        trained: dict[str, Any] = {}
         for epoch in training_epochs(net.model, samples, recipe, plan):
             with self._device(), random.active(), net.with_masks(None):
+                for name, values in trained.items():
+                    net.tensors[name].assign(values)
                 own = augment(x, recipe, plan, epoch.number)
                 if native and not whole:
                     batches = feed(own, y, recipe.batch_size, shuffle=recipe.shuffle)
@@ -245,6 +260,7 @@ class KerasEngine(Engine):
                 callback = EpochCallback(net, epoch)
                 numbers = {"initial_epoch": epoch.number - 1, "epochs": epoch.number}
                 net.network.fit(**batches, **numbers, verbose=0, callbacks=[callback])
+                trained = callback.trained
             yield callback.ended
 
 
@@ -256,6 +272,6 @@ class KerasJaxEngine(KerasEngine):
     """
 
     name = "keras-jax"
-    lacks = {}  # noqa: RUF012
+    lacks = {"accumulate": UNWEIGHTED_PARTS}  # noqa: RUF012
     dtypes = ("float32",)
     backend = "jax"

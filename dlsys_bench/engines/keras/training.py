@@ -20,6 +20,8 @@ from dlsys_bench.engines.keras.network import KerasNetwork, derive_seed
 from dlsys_bench.engines.plan import Plan, count_steps
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec import optimizers
+from dlsys_bench.spec.clipping import Clip, ClipNorm, ClipValue
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.recipe import Recipe
 
 
@@ -41,44 +43,105 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
         return {"rates": self.rates.tolist()}
 
 
-# Keras takes a number or a schedule as learning rate.
-OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[[Any, Any], Any]] = {
-    optimizers.SGD: lambda record, rate: keras.optimizers.SGD(
-        rate, momentum=record.momentum, nesterov=record.nesterov
+# Keras takes a number or a schedule as learning rate. The options are those of every optimiser.
+OPTIMIZERS: dict[type[optimizers.Optimizer], Callable[..., Any]] = {
+    optimizers.SGD: lambda record, rate, **options: keras.optimizers.SGD(
+        rate, momentum=record.momentum, nesterov=record.nesterov, **options
     ),
-    optimizers.Adam: lambda record, rate: keras.optimizers.Adam(
-        rate, record.beta_1, record.beta_2, record.epsilon
+    optimizers.Adam: lambda record, rate, **options: keras.optimizers.Adam(
+        rate, record.beta_1, record.beta_2, record.epsilon, **options
     ),
-    optimizers.RMSprop: lambda record, rate: keras.optimizers.RMSprop(
-        rate, record.rho, epsilon=record.epsilon
+    optimizers.RMSprop: lambda record, rate, **options: keras.optimizers.RMSprop(
+        rate, record.rho, epsilon=record.epsilon, **options
     ),
 }
 
 
-def optimizer_of(recipe: Recipe, steps: int) -> Any:
+class Penalty(keras.regularizers.L2):
+    """Keras's L2 penalty, in the dtype in which Keras adds the losses of a network. The gradient
+    keeps the dtype of the tensor."""
+
+    def __call__(self, tensor: Any) -> Any:
+        """Compute the penalty of a tensor."""
+        return keras.ops.cast(super().__call__(tensor), keras.config.floatx())
+
+
+CLIPS: dict[type[Clip], Callable[[Any], dict[str, float]]] = {
+    ClipNorm: lambda clip: {"global_clipnorm": clip.limit},
+    ClipValue: lambda clip: {"clipvalue": clip.limit},
+}
+"""The option of Keras's optimisers for each clipping."""
+
+
+def optimizer_of(net: KerasNetwork, recipe: Recipe, steps: int) -> Any:
     """Create Keras's optimiser, with the learning rates of all steps of a training."""
-    record = recipe.optimizer
+    record, options = recipe.optimizer, dict[str, Any]()
     rate = (
         record.learning_rate
         if recipe.schedule is None
         else RateTable([recipe.rate(step) for step in range(steps)])
     )
-    return OPTIMIZERS[type(record)](record, rate)
+    if record.decay is not None and record.decay.coupling == "decoupled":
+        options["weight_decay"] = record.decay.rate
+    if recipe.clip is not None:
+        options |= CLIPS[type(recipe.clip)](recipe.clip)
+    if recipe.average is not None:
+        options |= {"use_ema": True, "ema_momentum": recipe.average.decay}
+    optimizer = OPTIMIZERS[type(record)](record, rate, **options)
+    if "weight_decay" in options:
+        decaying = decaying_tensors(net, record.decay)
+        others = [net.tensors[name] for name in net.trained if name not in decaying]
+        optimizer.exclude_from_weight_decay(var_list=others)
+    return optimizer
+
+
+def decaying_tensors(net: KerasNetwork, decay: WeightDecay | None) -> list[str]:
+    """Return the names of the tensors that decay."""
+    shapes = {name: net.tensors[name].shape for name in net.trained}
+    return [name for name, shape in shapes.items() if decay and decay.applies(name, len(shape))]
 
 
 def compile_network(
     net: KerasNetwork, recipe: Recipe, plan: Plan, samples: int, dtype: str
 ) -> None:
-    """Compile the network for a training: its optimiser, loss and accuracy."""
-    accuracy = accuracy_of(recipe.loss, dtype)
+    """Compile the network for a training: its optimiser, loss and accuracy.
+
+    A coupled weight decay is Keras's regulariser of each tensor that decays. The loss that Keras
+    reports then contains the penalty, so the loss of the data is a metric beside it.
+    """
+    accuracy, loss = accuracy_of(recipe.loss, dtype), loss_of(recipe.loss, dtype)
+    metrics, decay = [accuracy] if accuracy else [], recipe.optimizer.decay
+    coupled = decay if decay is not None and decay.coupling == "coupled" else None
+    decaying = decaying_tensors(net, coupled)
+    for name in net.trained:
+        penalty = Penalty(coupled.rate / 2) if coupled and name in decaying else None
+        net.tensors[name].regularizer = penalty
+    if coupled:
+        metrics.append(DataLoss(loss, dtype))
     net.network.compile(
-        optimizer_of(recipe, count_steps(samples, recipe, plan)),
-        loss_of(recipe.loss, dtype),
-        metrics=[accuracy] if accuracy else None,
+        optimizer_of(net, recipe, count_steps(samples, recipe, plan)),
+        loss,
+        metrics=metrics or None,
         # Masks that are given differ from step to step, and a compiled step would always use those
         # of the first.
         run_eagerly=plan.parity and bool(net.dropouts),
     )
+
+
+DATA_LOSS = "data_loss"
+"""The name of the metric of the loss without the penalty of a coupled weight decay."""
+
+
+class DataLoss(keras.metrics.Mean):
+    """The mean loss of the data so far, as Keras computes that of its losses."""
+
+    def __init__(self, loss: Any, dtype: str) -> None:
+        super().__init__(DATA_LOSS, dtype)
+        self.loss = loss
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count the loss of a batch by its samples."""
+        super().update_state(self.loss(y_true, y_pred), keras.ops.shape(y_pred)[0])
 
 
 class GlobalRandomState:
@@ -153,6 +216,7 @@ class EpochCallback(keras.callbacks.Callback):
         super().__init__()
         self.net, self.epoch = net, epoch
         self.means: dict[int, float] = {}
+        self.trained: dict[str, Any] = {}
         # Keras keeps learning rates in single precision.
         epoch.rates = [float(np.float32(rate)) for rate in epoch.rates]
 
@@ -176,7 +240,7 @@ class EpochCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Record the mean loss up to this batch, which is not finite from the first batch on whose
         loss is not."""
-        self.means[batch] = float(logs["loss"])
+        self.means[batch] = float(_loss(logs))
         if not math.isfinite(self.means[batch]):
             self._stop()
 
@@ -186,8 +250,12 @@ class EpochCallback(keras.callbacks.Callback):
         if broken:
             raise DivergedError(self.epoch.number, min(broken) + 1, self.means[min(broken)])
         losses = self._losses()
-        mean = logs["loss"] if self.epoch.weights is None else self.epoch.mean_loss(losses).item()
+        mean = _loss(logs) if self.epoch.weights is None else self.epoch.mean_loss(losses).item()
         self.ended = self.epoch.end_with(mean, logs.get("accuracy"), losses)
+        if self.epoch.recipe.average is not None:
+            # After this, Keras puts the averages into the network.
+            tensors = self.net.tensors
+            self.trained = {name: keras.ops.copy(tensors[name]) for name in self.net.trained}
 
     def _losses(self) -> list[float]:
         """Return the loss of each batch, from the means over all batches up to it."""
@@ -195,3 +263,8 @@ class EpochCallback(keras.callbacks.Callback):
         sums = np.array([self.means[batch] for batch in range(len(sizes))]) * np.cumsum(sizes)
         losses: list[float] = (np.diff(sums, prepend=0.0) / sizes).tolist()
         return losses
+
+
+def _loss(logs: Any) -> Any:
+    """Return the mean loss of the data."""
+    return logs.get(DATA_LOSS, logs["loss"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,14 @@ from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.shards import ShardPass, run_shards, run_whole, shard_slices
 from dlsys_bench.engines.numpy.threads import one_thread
+from dlsys_bench.engines.numpy.updates import NetworkUpdate
 from dlsys_bench.engines.plan import Array, Plan, batch_slices
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.recipe import Recipe
+
+Masks = Sequence[Mapping[int, NDArray[np.bool_]]]
+"""What each dropout layer keeps, by its place, of every replica."""
 
 
 def fit_replicas(
@@ -34,11 +38,13 @@ def fit_replicas(
     `failures`; when the training ends it gets back the weights of its last finite batch."""
     recipe, size = recipes[0], net.replicas
     stepper = net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)
+    update = NetworkUpdate(net, recipe, stepper)
     net.seed([plan.seed for plan in plans])
     source, rates = BatchSource(samples, net), _rates(recipes, net.dtype)
     kept: dict[int, tuple[Array, Array]] = {}
     try:
         for epoch in training_epochs(net.model, samples, recipe, plans[0]):
+            update.resume()
             if recipe.augment:
                 own = augment_replicas(samples, recipe, plans, epoch.number)
                 source = BatchSource(own, net)
@@ -53,7 +59,8 @@ def fit_replicas(
                         kept[lost] = net.parameters[lost].copy(), before[lost]
                     if len(failures) == size:
                         return
-                    stepper.step(net.parameters, net.gradient, rates(step))
+                    update.step(rates(step))
+            update.publish()
             yield epoch.end_replicas(recipes, failures)
         net.set_masks(None)
     finally:
@@ -74,27 +81,57 @@ def _pass(
     answers (R,)."""
     samples = here.stop - here.start
     masks = [plan.masks(net.model, step, samples) for plan in plans] if plans[0].parity else None
+    parts = list(batch_slices(recipe.micro_batches(samples)))
+    if len(parts) == 1:
+        return _micro_pass(net, source, order, here, recipe.loss, masks)
+    gradient = np.zeros_like(net.gradient)
+    losses, correct = np.zeros(net.replicas), np.zeros(net.replicas)
+    places = [slice(here.start + part.start, here.start + part.stop) for part in parts]
+    shares = _shares(recipe.loss, [source.targets(order, place) for place in places])
+    for part, place, share in zip(parts, places, shares, strict=True):
+        loss, right = _micro_pass(net, source, order, place, recipe.loss, _part(masks, part))
+        net.gradient *= share.astype(net.dtype).reshape(-1, 1)
+        gradient += net.gradient
+        losses, correct = losses + share * loss, correct + right
+    net.gradient[...] = gradient
+    return losses, correct
+
+
+def _micro_pass(
+    net: Network,
+    source: BatchSource,
+    order: NDArray[np.intp] | None,
+    here: slice,
+    loss: Loss,
+    masks: Masks | None,
+) -> tuple[Array, Array]:
+    """Fill the gradient with that of a part of a batch, which is trained in shards if it is
+    large."""
+    samples = here.stop - here.start
     parts = shard_slices(samples, net.values)
     nets = net.shards(len(parts))
     places = [slice(here.start + part.start, here.start + part.stop) for part in parts]
     shares: Sequence[Array | None] = [None]
     if len(places) > 1:
-        shares = _shares(recipe.loss, [source.targets(order, place) for place in places])
+        shares = _shares(loss, [source.targets(order, place) for place in places])
     passes = [
-        _shard(own, source, order, place, recipe.loss, share)
+        _shard(own, source, order, place, loss, share)
         for own, place, share in zip(nets, places, shares, strict=True)
     ]
     for own, part in zip(nets, parts, strict=True):
-        own.set_masks(
-            masks and [{place: kept[part] for place, kept in one.items()} for one in masks]
-        )
+        own.set_masks(_part(masks, part))
     found = run_shards(passes, net.rule_set.barrier) if len(passes) > 1 else [run_whole(passes[0])]
     for own in nets[1:]:
         net.gradient += own.gradient
-    (loss, correct), *others = found
-    for other_loss, other_correct in others:
-        loss, correct = loss + other_loss, correct + other_correct
-    return loss, correct
+    (value, correct), *others = found
+    for other_value, other_correct in others:
+        value, correct = value + other_value, correct + other_correct
+    return value, correct
+
+
+def _part(masks: Masks | None, part: slice) -> Masks | None:
+    """Return the masks of a part of a batch."""
+    return masks and [{place: kept[part] for place, kept in one.items()} for one in masks]
 
 
 def _shard(
@@ -123,7 +160,7 @@ def _shard(
 
 
 def _shares(loss: Loss, parts: Sequence[NDArray[Any]]) -> list[Array]:
-    """Return the share (R,) of each shard in the mean loss of a batch, from its targets."""
+    """Return the share (R,) of each part in the mean loss of a batch, from its targets."""
     weights = [total_weight(loss, y) for y in parts]
     whole = np.sum(weights, axis=0)
     return [weight / np.where(whole > 0, whole, 1) for weight in weights]

@@ -21,23 +21,34 @@ def _class_weights(weights: tuple[float, ...], device: torch.device, dtype: torc
     return torch.tensor(weights, device=device, dtype=dtype)
 
 
+def _ignored(loss: losses.CrossEntropy) -> int:
+    return -1 if loss.ignored_label is None else loss.ignored_label
+
+
+def answer_weights(loss: losses.CrossEntropy, y: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the weight of each label in the divisor of the mean loss."""
+    kept = y != _ignored(loss)
+    if loss.class_weights is None:
+        return kept.to(dtype)
+    weights = _class_weights(loss.class_weights, y.device, dtype)
+    return weights[torch.where(kept, y, 0)] * kept
+
+
 def _cross_entropy(loss: losses.CrossEntropy, out: Tensor, y: Tensor) -> Tensor:
     # From labels, since one-hot targets give the same loss more slowly.
     out, y = out.flatten(0, -2), y.flatten()
     if not loss.used_options:
         return functional.cross_entropy(out, y)
-    ignored = -1 if loss.ignored_label is None else loss.ignored_label
-    weights, kept = None, y != ignored
-    divisor = kept.sum()
+    divisor = answer_weights(loss, y, out.dtype).sum()
+    weights = None
     if loss.class_weights is not None:
         weights = _class_weights(loss.class_weights, out.device, out.dtype)
-        divisor = (weights[torch.where(kept, y, 0)] * kept).sum()
     # The mean of torch would be NaN where every label is ignored.
     total = functional.cross_entropy(
         out,
         y,
         weights,
-        ignore_index=ignored,
+        ignore_index=_ignored(loss),
         label_smoothing=loss.label_smoothing,
         reduction="sum",
     )

@@ -31,6 +31,7 @@ from dlsys_bench.engines.torch.precision import product_precision
 from dlsys_bench.engines.torch.random import RandomState
 from dlsys_bench.engines.torch.stacked import StackedNetworks
 from dlsys_bench.engines.torch.steps import StepRate, TorchMasks, make_steps
+from dlsys_bench.engines.torch.updates import REPLICA_CLIPS, MovingAverages, batch_parts, sum_of
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -73,9 +74,11 @@ class TorchReplicas(Replicas):
         require_batches(self.model, parts.samples, every[0], plans[0])
         seeds = np.random.SeedSequence([plan.seed for plan in plans])
         random = RandomState(self.engine.device, int(seeds.generate_state(1, np.uint64)[0]))
-        train_epoch = self._training(parts, every, plans)
+        averages = MovingAverages(every[0].average, [self.nets.parameters])
+        train_epoch = self._training(parts, every, plans, averages)
         self.failures = {}
         for epoch in training_epochs(self.model, parts, every[0], plans[0]):
+            averages.resume()
             before = self.nets.copy()
             with random.active(), product_precision(self.engine.products):
                 train_epoch(epoch)
@@ -83,10 +86,15 @@ class TorchReplicas(Replicas):
             self.nets.restore(list(self.failures), before)
             if len(self.failures) == self.size:
                 break
+            averages.publish()
             yield epoch.end_replicas(every, self.failures)
 
     def _training(
-        self, samples: StackedSamples, recipes: Sequence[Recipe], plans: Sequence[Plan]
+        self,
+        samples: StackedSamples,
+        recipes: Sequence[Recipe],
+        plans: Sequence[Plan],
+        averages: MovingAverages,
     ) -> Callable[[EpochRun], None]:
         """Return a function that trains all replicas for an epoch and records their losses."""
         nets, recipe, recorder = self.nets, recipes[0], self.engine.recorder()
@@ -94,15 +102,30 @@ class TorchReplicas(Replicas):
         # The first epoch states which samples the replicas share.
         first = augment_replicas(samples, recipe, plans, 1)
         source = BatchFeed(first, self.engine.placement, self.model, recipe, plans)
-        stepper = ReplicaOptimizer(nets.parameters, recipes, captured=recorder is not None)
+        stepper = ReplicaOptimizer(
+            nets.parameters,
+            recipes,
+            nets.decaying(recipe.optimizer.decay),
+            captured=recorder is not None,
+        )
 
         def update(
             x: Tensor, y: Tensor, masks: TorchMasks, rate: StepRate
         ) -> tuple[Tensor, Tensor]:
-            values, outputs = nets.losses(loss_of, x, y, source.own, masks)
-            values.sum().backward()  # type: ignore[no-untyped-call]
+            losses, right = [], []
+            for part in batch_parts(recipe, x, y, masks, axis=int(source.own), mask_axis=1):
+                values, outputs = nets.losses(loss_of, part.x, part.y, source.own, part.masks)
+                values = part.weigh(values)
+                values.sum().backward()  # type: ignore[no-untyped-call]
+                losses.append(values.detach())
+                counted = count_correct(recipe.loss, outputs.detach(), part.y, replicas=True)
+                right.append(counted)
+            if recipe.clip is not None:
+                assert nets.parameters.grad is not None
+                REPLICA_CLIPS[type(recipe.clip)](recipe.clip, nets.parameters.grad)
             stepper.step(rate)
-            return values.detach(), count_correct(recipe.loss, outputs.detach(), y, replicas=True)
+            averages.update()
+            return sum_of(losses), sum_of(right)
 
         steps = make_steps(update, source.x, source.y, recorder)
 

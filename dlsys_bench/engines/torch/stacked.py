@@ -15,6 +15,7 @@ from dlsys_bench.engines.torch.initializers import initialize
 from dlsys_bench.engines.torch.layout import TorchPlacement, kernel_out
 from dlsys_bench.engines.torch.modules import build_network
 from dlsys_bench.engines.torch.steps import TorchMasks
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.model import Model
 
 TorchTensors = dict[str, Tensor]
@@ -55,6 +56,15 @@ class StackedNetworks:
             path: part.view(*part.shape[:-1], *shape)
             for (path, shape), part in zip(self.shapes.items(), parts, strict=True)
         }
+
+    def decaying(self, decay: WeightDecay | None) -> Tensor:
+        """Return one (P,) for each parameter that decays, and zero for the others."""
+        found = torch.zeros_like(self.parameters[0], requires_grad=False)
+        for path, part in self.named(found).items():
+            name = next(own for own, known in self.net.paths.items() if known == path)
+            if decay is not None and decay.applies(name, part.ndim):
+                part.fill_(1.0)
+        return found
 
     def weights(self, replica: int) -> Weights:
         """Copy every tensor of one network."""

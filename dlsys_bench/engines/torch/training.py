@@ -16,10 +16,11 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.torch.layout import TorchPlacement
 from dlsys_bench.engines.torch.losses import count_correct, loss_function
 from dlsys_bench.engines.torch.modules import TorchNetwork
-from dlsys_bench.engines.torch.optimizers import optimizer_of, set_rate
+from dlsys_bench.engines.torch.optimizers import NetworkOptimizer
 from dlsys_bench.engines.torch.precision import product_precision
 from dlsys_bench.engines.torch.random import RandomState
 from dlsys_bench.engines.torch.steps import Recorder, StepRate, TorchMasks, make_steps
+from dlsys_bench.engines.torch.updates import CLIPS, MovingAverages, batch_parts, sum_of
 from dlsys_bench.spec.recipe import Recipe
 
 
@@ -33,17 +34,25 @@ def fit_network(
 ) -> Generator[Epoch]:
     """Train one network, and yield every epoch. Raises DivergedError at the end of an epoch."""
     x, y = placement.x(net.model, samples.x), placement.y(recipe.loss, samples.y)
-    optimizer = optimizer_of(recipe.optimizer, net.parameters(), captured=recorder is not None)
-    loss_of = loss_function(recipe.loss)
+    tensors = {name: tensor for name, tensor in net.tensors.items() if tensor.requires_grad}
+    optimizer = NetworkOptimizer(recipe.optimizer, tensors, captured=recorder is not None)
+    loss_of, parameters = loss_function(recipe.loss), list(tensors.values())
+    averages = MovingAverages(recipe.average, parameters)
 
     def update(x: Tensor, y: Tensor, masks: TorchMasks, rate: StepRate) -> tuple[Tensor, Tensor]:
-        set_rate(optimizer, rate)
         optimizer.zero_grad()
-        outputs = net(x, masks)
-        value = loss_of(outputs, y)
-        value.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        return value.detach(), count_correct(recipe.loss, outputs.detach(), y)
+        losses, right = [], []
+        for part in batch_parts(recipe, x, y, masks):
+            outputs = net(part.x, part.masks)
+            value = part.weigh(loss_of(outputs, part.y))
+            value.backward()  # type: ignore[no-untyped-call]
+            losses.append(value.detach())
+            right.append(count_correct(recipe.loss, outputs.detach(), part.y))
+        if recipe.clip is not None:
+            CLIPS[type(recipe.clip)](recipe.clip, parameters)
+        optimizer.step(rate)
+        averages.update()
+        return sum_of(losses), sum_of(right)
 
     steps, random = make_steps(update, x, y, recorder), RandomState(placement.device, plan.seed)
 
@@ -62,8 +71,10 @@ def fit_network(
 
     try:
         for epoch in training_epochs(net.model, samples, recipe, plan):
+            averages.resume()
             with random.active(), product_precision(placement.products):
                 train_epoch(epoch)
+            averages.publish()
             yield epoch.end()
     finally:
         # The network would otherwise keep the gradients, which lie in the memory of a graph.

@@ -1,4 +1,4 @@
-"""The learning-rate schedules: the learning rate as a function of the step."""
+"""Schedules that go up and down in cycles, and the ramp that finds their limits."""
 
 from __future__ import annotations
 
@@ -10,22 +10,12 @@ from typing import ClassVar, Literal
 from dlsys_bench.spec.record import (
     Choices,
     Invalid,
-    Record,
     require,
     require_choice,
     require_count,
     require_number,
 )
-
-
-@dataclass(frozen=True)
-class Schedule(Record):
-    """The base of the schedules. A custom schedule is a subclass with its own `kind` and `rate`."""
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step; the first update is step 0."""
-        raise NotImplementedError
-
+from dlsys_bench.spec.schedules.base import Schedule
 
 SCALES = ("triangular", "triangular2", "exp_range")
 
@@ -128,8 +118,3 @@ class LearningRateRamp(Schedule):
         if self.spacing == "difference":
             return self.low + (self.high - self.low) * fraction
         return float(self.low * (self.high / self.low) ** fraction)
-
-
-SCHEDULES: dict[str, type[Schedule]] = {
-    record.kind: record for record in (CyclicalLearningRate, LearningRateRamp)
-}
