@@ -39,7 +39,7 @@ class Score(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Classification:
     """The true and the predicted labels (N,), both indices into `classes`, and the probability
-    (N,) that the model gives to each prediction."""
+    (N,) that the model gives to each prediction. A sequence has a label for each position."""
 
     classes: tuple[str, ...]
     truth: NDArray[np.int64]
@@ -90,7 +90,7 @@ class Classification:
 def classify(
     model: Model, weights: Weights, dataset: Dataset, scaling: Scaling = "unit"
 ) -> Classification:
-    """Classify the test split with the numpy engine.
+    """Classify the test split with the numpy engine; of sequences, every position.
 
     Raises DataError if the samples do not fit the model's input or the labels its output, and
     UserError if outputs are not finite.
@@ -102,17 +102,18 @@ def classify(
     test = prepare(dataset, scaling=scaling, limit=1, dtype=engine.dtype).test
     with np.errstate(all="ignore"):
         outputs = engine.predict(engine.build(model, weights), test.x)
-    invalid = int((~np.isfinite(outputs).all(axis=1)).sum())
+    invalid = int((~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)).sum())
     if invalid:
         raise UserError(
             f"the outputs of model {model.name!r} are not finite for {invalid} of {len(outputs)} "
             "test samples: the weights are of a training that diverged, or the scaling is not that "
             "of the training"
         )
-    unnamed = tuple(map(str, range(len(dataset.classes), model.output_shape[0])))
-    predicted = outputs.argmax(axis=1).astype(np.int64)
-    confidence = softmax(outputs.astype(np.float64), axis=1).max(axis=1)
-    return Classification(dataset.classes + unnamed, test.y, predicted, confidence)
+    classes = model.output_shape[-1]
+    unnamed = tuple(map(str, range(len(dataset.classes), classes)))
+    rows = outputs.astype(np.float64).reshape(-1, classes)
+    predicted, confidence = rows.argmax(axis=1), softmax(rows, axis=1).max(axis=1)
+    return Classification(dataset.classes + unnamed, test.y.ravel(), predicted, confidence)
 
 
 def _check_fit(model: Model, dataset: Dataset) -> None:

@@ -15,7 +15,7 @@ from dlsys_bench.report.classification import Classification, Score, classify
 from dlsys_bench.report.plots import classification as plots
 from dlsys_bench.report.plots.classification import captions
 from dlsys_bench.report.plots.images import MARK
-from dlsys_bench.spec.layers import BatchNorm, Dense, Flatten
+from dlsys_bench.spec.layers import BatchNorm, Dense, Embedding, Flatten
 from dlsys_bench.spec.model import Model
 
 # One of three "a" is predicted as "b", one of two "b" as "a", and the only "c" as "b". "c" is never
@@ -183,3 +183,15 @@ def test_weights_that_are_not_finite_raise() -> None:
     model = Model("one", (1, 2, 1), (Flatten(), Dense(1)))
     with pytest.raises(UserError, match="model 'one' has one output; it takes a classifier"):
         classify(model, {}, own(), "raw")
+
+
+def test_every_position_of_a_sequence_is_classified() -> None:
+    x = np.array([[0, 1, 2], [2, 2, 1]], np.uint8)
+    y = np.array([[0, 1, 2], [2, 0, 1]])
+    data = Dataset("sequences", x, y, x, y, ("a", "b", "c"))
+    layers = (Embedding(3, 3), Dense(3, use_bias=False))
+    model = Model("identity", (3,), layers, input_dtype="int")
+    weights = {"embedding_1.embeddings": np.eye(3), "dense_1.kernel": np.eye(3)}
+    found = classify(model, weights, data, "raw")
+    assert found.confusion.tolist() == [[1, 0, 1], [0, 2, 0], [0, 0, 2]]
+    assert found.accuracy == 5 / 6
