@@ -29,6 +29,7 @@ from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.metrics import SPLITS, with_figures
 from dlsys_bench.runs.preparation import check_data, prepare_for
 from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.stopping import BestEpoch
 from dlsys_bench.runs.store import file_name
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.model import Model
@@ -104,21 +105,29 @@ def train(
     """Build, train and evaluate a network.
 
     Returns the network, the history, and the error if the loss became non-finite. With `only`, no
-    figures are evaluated but that metric of the last epoch.
+    figures are evaluated but that metric of the last epoch. If the recipe restores the best epoch,
+    the history ends with it.
     """
     engine, model, recipe = resolved.engine, resolved.model, resolved.recipe
     net = engine.build(model, seed=plan.seed)
     history: History = []
     final = sum(1 for _ in epoch_batch_sizes(len(data.train.x), recipe, plan))
+    best = None if recipe.stopping is None else BestEpoch(recipe.stopping)
 
     try:
         # An error in an evaluation or in `on_epoch` ends the training too.
         with closing(engine.fit(net, data.train, recipe, plan)) as epochs:
             for epoch in epochs:
                 splits = SPLITS if only is None else _needed(only) if epoch.epoch == final else ()
+                if only is not None and best is not None:  # Any epoch may be the best, or the last.
+                    splits = _needed(only) | {"validation"}
                 history.append(with_figures(epoch, engine, net, data, recipe, splits))
                 if on_epoch is not None:
                     on_epoch(history[-1])
+                if best is not None and best.exhausts(history[-1], engine, net):
+                    break
+        if best is not None and best.weights is not None:
+            net, history = engine.build(model, best.weights), history[: best.number]
         last = history[-1]
         # The loss of the last batch was finite, but the weights after its update may not be.
         if last.test_loss is not None and not math.isfinite(last.test_loss):

@@ -26,6 +26,7 @@ from dlsys_bench.spec.record import (
     require_number,
 )
 from dlsys_bench.spec.schedules import SCHEDULES, Schedule
+from dlsys_bench.spec.stopping import EarlyStopping
 
 SCALINGS = ("raw", "unit", "standard")
 
@@ -48,6 +49,7 @@ class Recipe(Record):
       leaves the moving statistics near their initial values when a training is short.
     - `augment`: changes the training inputs at random, by these augmentations in turn, anew in each
       epoch. Evaluation takes the inputs as they are.
+    - `stopping`: ends a run when its validation figure improves no more.
     - `schedule`: sets the learning rate of each step, in place of the optimiser's.
     - `batch_sizes`: sets the size of each batch, in place of `batch_size`.
     - `samples`: train on at most this many samples, the first of the training set.
@@ -69,6 +71,7 @@ class Recipe(Record):
     evaluate: int | None = None
     moving_decay: float | None = None
     augment: tuple[Augmentation, ...] = field(default=(), metadata={"omit_when": ()})
+    stopping: EarlyStopping | None = field(default=None, metadata=ADDED_LATER)
     schedule: Schedule | None = field(default=None, metadata=ADDED_LATER)
     batch_sizes: BatchSizes | None = field(default=None, metadata=ADDED_LATER)
     samples: int | None = field(default=None, metadata=ADDED_LATER)
@@ -93,6 +96,8 @@ class Recipe(Record):
         )
         if self.moving_decay is not None:
             require_number(self.kind, "moving_decay", self.moving_decay, 0.0, 1.0)
+        if self.stopping is not None:
+            self._require_stopping(self.stopping)
         require(
             isinstance(self.augment, tuple),
             f"{self.kind}: augment is {self.augment!r}; it takes a tuple, such as (Shift(2),)",
@@ -115,6 +120,16 @@ class Recipe(Record):
                 f"{self.kind}: accumulate is {self.accumulate}, which does not divide the "
                 f"batch_size {self.batch_size}: the batch of an update is split into equal parts",
             )
+
+    def _require_stopping(self, stopping: EarlyStopping) -> None:
+        known = {EarlyStopping.kind: EarlyStopping}
+        require_kind(self.kind, "stopping", stopping, EarlyStopping, known)
+        watched = f"{self.kind}: {stopping.kind} monitors {stopping.metric}"
+        require(self.validation_split > 0, f"{watched}, but validation_split is 0")
+        require(
+            stopping.metric != "validation_accuracy" or self.loss.targets != "values",
+            f"{watched}, but {self.loss.kind} has no accuracy",
+        )
 
     @property
     def moves(self) -> bool:

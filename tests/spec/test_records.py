@@ -20,6 +20,7 @@ from dlsys_bench.spec.losses import LOSSES
 from dlsys_bench.spec.optimizers import OPTIMIZERS
 from dlsys_bench.spec.record import Record, from_dict
 from dlsys_bench.spec.schedules import SCHEDULES
+from dlsys_bench.spec.stopping import EarlyStopping
 
 RECORDS: dict[str, type[Record]] = {
     **LAYERS,
@@ -32,6 +33,7 @@ RECORDS: dict[str, type[Record]] = {
     **CLIPS,
     WeightDecay.kind: WeightDecay,
     WeightAverage.kind: WeightAverage,
+    EarlyStopping.kind: EarlyStopping,
 }
 
 

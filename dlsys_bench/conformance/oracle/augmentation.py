@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.conformance.oracle.forward import definition
-from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.spec import augmentation as spec
 from dlsys_bench.spec.recipe import Recipe
 
-Values = NDArray[np.float64]
 
-
-def _shift(record: spec.Shift, image: Values, drawn: NDArray[Any]) -> Values:
+def _shift(record: spec.Shift, image: Array, drawn: NDArray[Any]) -> Array:
     height, width = image.shape[:2]
     found = np.zeros_like(image)
     for row in range(height):
@@ -29,15 +27,15 @@ def _shift(record: spec.Shift, image: Values, drawn: NDArray[Any]) -> Values:
     return found
 
 
-def _flip(record: spec.HorizontalFlip, image: Values, drawn: NDArray[Any]) -> Values:
+def _flip(record: spec.HorizontalFlip, image: Array, drawn: NDArray[Any]) -> Array:
     return np.flip(image, axis=1) if drawn else image
 
 
-def _add_noise(record: spec.InputNoise, values: Values, drawn: NDArray[Any]) -> Values:
+def _add_noise(record: spec.InputNoise, values: Array, drawn: NDArray[Any]) -> Array:
     return values + record.stddev * drawn.astype(np.float64)
 
 
-AUGMENTATIONS: Mapping[str, Callable[[Any, Values, NDArray[Any]], Values]] = {
+AUGMENTATIONS: Mapping[str, Callable[[Any, Array, NDArray[Any]], Array]] = {
     "shift": _shift,
     "horizontal_flip": _flip,
     "input_noise": _add_noise,
