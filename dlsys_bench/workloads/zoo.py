@@ -5,6 +5,7 @@ from __future__ import annotations
 from dlsys_bench.spec.model import Model
 from dlsys_bench.workloads.depthwise import KINDS, mobilenet, small_mobilenet
 from dlsys_bench.workloads.residual import BLOCKS, resnet20, small_resnet
+from dlsys_bench.workloads.transformer import CAUSAL, POOLED, causal, gpt2, pooled
 
 MODELS: dict[str, Model] = {
     model.name: model
@@ -15,5 +16,8 @@ MODELS: dict[str, Model] = {
         resnet20(kind="pre"),
         *(small_mobilenet(kind) for kind in KINDS),
         *(mobilenet(kind) for kind in KINDS),
+        *(causal(name) for name in CAUSAL),
+        *(pooled(modulus) for modulus in POOLED),
+        gpt2(),
     )
 }
