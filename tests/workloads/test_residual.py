@@ -11,7 +11,9 @@ from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Add, BatchNorm, Conv2D, Dense
 from dlsys_bench.spec.model import Model
+from dlsys_bench.workloads.published import published_figures
 from dlsys_bench.workloads.residual import BLOCKS, resnet20, small_resnet
+from dlsys_bench.workloads.studies import STUDIES
 from dlsys_bench.workloads.zoo import MODELS
 
 
@@ -62,6 +64,15 @@ def test_blocks_are_those_of_the_papers() -> None:
         if isinstance(row.layer, Conv2D)
     )
     assert sum(isinstance(layer, BatchNorm) for layer in post.layers) == 9
+
+
+def test_resnet_20_on_cifar_10_has_the_published_recipe() -> None:
+    recipe = STUDIES["resnet/cifar10"].arm("resnet20").recipe("full")
+    rates = {0: 0.1, 15_999: 0.1, 31_999: 0.1, 32_000: 0.01, 47_999: 0.01, 48_000: 0.001}
+    assert {step: round(recipe.rate(step), 9) for step in rates} == rates
+    assert recipe.steps == 64_000
+    (figure,) = published_figures("resnet/cifar10")
+    assert figure.value == 1 - 0.0875
 
 
 SMALL = [model for model in MODELS.values() if model.counts.total < 10**6]

@@ -10,23 +10,27 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from dlsys_bench.spec.augmentation import InputNoise, Shift
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.layers import BatchNorm, Dropout, GroupNorm, LayerNorm, SpatialDropout
 from dlsys_bench.spec.losses import CategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import Adam
+from dlsys_bench.spec.optimizers import Adam, AdamW, Optimizer
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import Arm, Metric, Study
 from dlsys_bench.workloads.generalization import generalize
 from dlsys_bench.workloads.regularized import Places, lenet5, mlp
 
+RATE = 0.001
 RATES = (0.1, 0.25, 0.5)
 COMPARED = "a comparison at tier full; tier quick only shows that the arms train"
 
 
 class Treatment(NamedTuple):
-    """A regulariser: layers of the network, options of the recipe, and options of the measure."""
+    """A regulariser: layers of the network, an optimiser with its decay, options of the recipe, and
+    options of the measure."""
 
     places: Places = Places()
+    optimizer: Optimizer = Adam(RATE)
     recipe: Mapping[str, Any] = {}
     options: Mapping[str, Any] = {}
 
@@ -50,6 +54,8 @@ class Architecture(NamedTuple):
             "early-stopping": Treatment(
                 recipe={"validation_split": 1 / 6}, options={"patience": 5}
             ),
+            "l2": Treatment(optimizer=Adam(RATE, decay=WeightDecay(0.001, "coupled"))),
+            "decoupled-decay": Treatment(optimizer=AdamW(RATE, 0.5)),
             "label-smoothing": Treatment(
                 recipe={"loss": CategoricalCrossEntropy(label_smoothing=0.1)}
             ),
@@ -96,9 +102,9 @@ def _study(network: str, size: str) -> Study:
     title, build = NETWORKS[network][:2]
     samples, quick, full = SIZES[size]
     arms = []
-    for name, (places, changes, options) in NETWORKS[network].treatments().items():
+    for name, (places, optimizer, changes, options) in NETWORKS[network].treatments().items():
         recipes = {
-            tier: Recipe.of(optimizer=Adam(0.001), batch_size=32, epochs=epochs, **changes)
+            tier: Recipe.of(optimizer=optimizer, batch_size=32, epochs=epochs, **changes)
             for tier, epochs in (("quick", quick), ("full", full))
         }
         arms.append(

@@ -6,6 +6,11 @@ runs vary less than a constant one. ResNet-20 is large enough for a GPU; a core 
 
 from __future__ import annotations
 
+from dlsys_bench.spec.augmentation import HorizontalFlip, Shift
+from dlsys_bench.spec.decay import WeightDecay
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.schedules import StepDecay, WarmUp
 from dlsys_bench.studies.base import Arm, BenchmarkSize, Study
 from dlsys_bench.workloads.residual import BLOCKS, resnet20, small_resnet
 from dlsys_bench.workloads.studies.recipes import TIERS
@@ -32,16 +37,32 @@ def _study(dataset: str, title: str, benchmarks: tuple[BenchmarkSize, ...] = ())
     )
 
 
+PUBLISHED_RECIPE = Recipe(
+    # 0.1 for 32,000 steps, a tenth for 16,000 and a hundredth for 16,000.
+    SGD(0.1, momentum=0.9, decay=WeightDecay(0.0001, "coupled", "all")),
+    batch_size=128,
+    epochs=1000,
+    steps=64_000,
+    scaling="standard",
+    schedule=WarmUp(16_000, StepDecay(0.1, 16_000, 0.1), start=0.1),
+    augment=(Shift(4), HorizontalFlip()),
+)
+"""The recipe of He et al. 2015, section 4.2, but that the mean of all pixels is subtracted, and not
+that of each, and that they are divided by their standard deviation."""
+
+CIFAR_TIERS = {"quick": TIERS["quick"], "full": PUBLISHED_RECIPE}
+
 CIFAR10 = Study(
     "resnet/cifar10",
     "CIFAR-10: ResNet-20 with post- and pre-activation",
     HE_2015,
     "cifar10",
     tuple(
-        Arm(name, resnet20(kind=kind), TIERS, dict.fromkeys(TIERS, NO_DATA))
+        Arm(name, resnet20(kind=kind), CIFAR_TIERS, dict.fromkeys(CIFAR_TIERS, NO_DATA))
         for name, kind in (("resnet20", "post"), ("resnet20-pre", "pre"))
     ),
     group="resnet",
+    published="dlsys_bench.workloads.published:published_figures",
 )
 
 STUDIES = (
