@@ -102,3 +102,11 @@ def test_every_regulariser_changes_the_training() -> None:
     for study in STUDIES.values():
         if study.group == "regularizers":
             assert len({arm.protocol("full") for arm in study.arms}) == len(study.arms)
+
+
+def test_a_pair_has_both_regularisers() -> None:
+    arm, alone = MLP.arm("dropout-0.25+shift-1"), MLP.arm("dropout-0.25")
+    assert arm.model.layers == alone.model.layers
+    assert arm.recipe("full") == MLP.arm("shift-1").recipe("full")
+    smooth = MLP.arm("dropout-0.25+label-smoothing").recipe("full")
+    assert smooth == MLP.arm("label-smoothing").recipe("full")

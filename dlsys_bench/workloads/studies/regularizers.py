@@ -22,6 +22,14 @@ from dlsys_bench.workloads.regularized import Places, lenet5, mlp
 
 RATE = 0.001
 RATES = (0.1, 0.25, 0.5)
+PAIRS = (
+    ("dropout-0.25", "label-smoothing"),
+    ("dropout-0.25", "shift-1"),
+    ("batch-norm", "shift-1"),
+)
+"""The pairs that are compared: of the regularisers that were the best of their kind in the runs of
+the perceptron on 600 images."""
+
 COMPARED = "a comparison at tier full; tier quick only shows that the arms train"
 
 
@@ -33,6 +41,16 @@ class Treatment(NamedTuple):
     optimizer: Optimizer = Adam(RATE)
     recipe: Mapping[str, Any] = {}
     options: Mapping[str, Any] = {}
+
+    def with_other(self, other: Treatment) -> Treatment:
+        """Return both regularisers together. Where both use one place, the other's is taken."""
+        places = (theirs or own for own, theirs in zip(self.places, other.places, strict=True))
+        return Treatment(
+            Places(*places),
+            other.optimizer if other.optimizer.decay else self.optimizer,
+            {**self.recipe, **other.recipe},
+            {**self.options, **other.options},
+        )
 
 
 class Architecture(NamedTuple):
@@ -48,7 +66,12 @@ class Architecture(NamedTuple):
     has_images: bool
 
     def treatments(self) -> dict[str, Treatment]:
-        """Return every regulariser of the network by name."""
+        """Return every regulariser of the network by name, and the pairs of PAIRS."""
+        alone = self._alone()
+        pairs = {"+".join(pair): alone[pair[0]].with_other(alone[pair[1]]) for pair in PAIRS}
+        return alone | pairs
+
+    def _alone(self) -> dict[str, Treatment]:
         return {
             "none": Treatment(),
             "early-stopping": Treatment(
