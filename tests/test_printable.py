@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from results import make_result
 from rich.console import Console
 
+from dlsys_bench.cli import main
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.report import page
 from dlsys_bench.report.github import workflow_commands
@@ -117,6 +118,22 @@ def test_markdown_of_foreign_text_is_that_text(text: str, tmp_path: Path) -> Non
         kinds = [token.type for token in tokens if ".png" not in token.attrs.get("src", "")]
         assert {"html_inline", "html_block", "link_open", "image"}.isdisjoint(kinds)
         assert text in "".join(token.content for token in tokens)
+
+
+ARGUMENT = HOSTILE.replace("\ud800", "").replace("\0", "")
+"""A text that a shell can pass to a command."""
+
+
+@pytest.mark.parametrize("arguments", [("list", ARGUMENT), ("report", ARGUMENT), (ARGUMENT,)])
+def test_mistakes_quote_arguments_harmlessly(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dlsys-bench", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    shown = capsys.readouterr().err
+    assert is_harmless(shown)
+    assert "error" in shown
 
 
 def test_no_number_sign_of_json_begins_a_command() -> None:

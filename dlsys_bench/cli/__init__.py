@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 import warnings
@@ -45,7 +46,7 @@ def main() -> None:
         complain(f"dlsys-bench: {error}")
         sys.exit(2)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(2)
     except ImportError as error:
         if (needed := advice(error)) is None:
@@ -59,6 +60,14 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except Exception:
         _end_with_internal_error()
+
+
+def _show(error: click.ClickException) -> None:
+    """Print an error of click, whose text may quote anything, as harmless text."""
+    text = io.StringIO()
+    error.show(text)
+    if text.getvalue():
+        complain(text.getvalue().rstrip("\n"))
 
 
 def _end_with_internal_error() -> NoReturn:
