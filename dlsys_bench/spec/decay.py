@@ -78,6 +78,10 @@ class WeightDecay(Record):
         require_choice(self.kind, "coupling", self.coupling, COUPLINGS)
         require_choice(self.kind, "tensors", self.tensors, tuple(DECAYING))
 
+    def convention_options(self, convention: str) -> Mapping[str, Any]:
+        """Return the options that follow a convention: none of a decoupled decay."""
+        return super().convention_options(convention) if self.coupling == "coupled" else {}
+
     def applies(self, name: str, axes: int) -> bool:
         """Return whether a trainable tensor of this name and number of axes decays."""
         return DECAYING[self.tensors](name, axes)

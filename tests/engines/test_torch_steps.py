@@ -13,8 +13,11 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import unavailable
+from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.batches import CyclicalBatchSize
+from dlsys_bench.spec.clipping import ClipNorm
 from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,
@@ -60,6 +63,8 @@ OPTIMIZERS = {
     "nesterov": SGD(0.05, momentum=0.9, nesterov=True),
     "adam": Adam(0.01),
     "rmsprop": RMSprop(0.01),
+    "adamw": Adam(0.01, decay=WeightDecay(0.5)),
+    "decoupled": SGD(0.05, momentum=0.9, decay=WeightDecay(0.5)),
 }
 
 
@@ -150,6 +155,11 @@ def assert_same(recipe: Recipe, plan: Plan, data: Samples, recorded: int) -> Non
 def test_the_recorded_step_is_the_update(optimizer: Optimizer, parity: bool) -> None:
     # There are seven batches of four; the eighth, of two, is too rare to be recorded.
     assert_same(replace(RECIPE, optimizer=optimizer), Plan(2, parity=parity), samples(), 1)
+
+
+def test_what_surrounds_the_optimizer() -> None:
+    around = replace(RECIPE, clip=ClipNorm(0.1), accumulate=2, average=WeightAverage(0.8))
+    assert_same(around, Plan(2, parity=True), samples(), 1)
 
 
 def test_learning_rates_and_batch_sizes_that_change() -> None:

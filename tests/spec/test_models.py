@@ -87,7 +87,7 @@ def test_a_converted_record_has_no_deviations(convention: str) -> None:
 def test_the_conventions_differ_in_every_record_that_names_them() -> None:
     everything = [
         BatchNorm(),
-        WeightDecay(),
+        WeightDecay(coupling="coupled"),
         ClipNorm(),
         *(kind.of() for kind in (*OPTIMIZERS.values(), *INITIALIZERS.values())),
         CategoricalCrossEntropy(class_weights=(1.0, 2.0)),
