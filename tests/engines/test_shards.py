@@ -28,7 +28,7 @@ from dlsys_bench.spec.layers import (
     Flatten,
     MaxPool,
 )
-from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.losses import CategoricalCrossEntropy, Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam
 from dlsys_bench.spec.recipe import Recipe
@@ -78,11 +78,17 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 def trained(
-    name: str, plan: Plan, dtype: str = "float64", convention: str = "keras", batch_size: int = 19
+    name: str,
+    plan: Plan,
+    dtype: str = "float64",
+    convention: str = "keras",
+    batch_size: int = 19,
+    loss: Loss = CategoricalCrossEntropy(),  # noqa: B008
 ) -> tuple[Weights, Any]:
     engine = create(name, "cpu", dtype)
     net = engine.build(to_convention(convention, MODEL), seed=3)
-    recipe = to_convention(convention, Recipe(Adam(0.01), batch_size=batch_size, epochs=3))
+    recipe = Recipe(Adam(0.01), batch_size=batch_size, epochs=3, loss=loss)
+    recipe = to_convention(convention, recipe)
     history = train(engine, net, IMAGES, recipe, plan)
     return engine.weights(net), [(epoch.running_loss, epoch.running_accuracy) for epoch in history]
 
@@ -110,14 +116,22 @@ def test_the_shards_of_a_batch_depend_only_on_its_size(
 
 
 @pytest.mark.parametrize("convention", ["keras", "torch"])
+@pytest.mark.parametrize(
+    "loss",
+    [CategoricalCrossEntropy(), CategoricalCrossEntropy(0.1, 1, (0.5, 2.0, 1.0))],
+    ids=["plain", "weighted"],
+)
 def test_shards_train_as_one_batch(
-    engine: str, convention: str, monkeypatch: pytest.MonkeyPatch
+    engine: str, loss: Loss, convention: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In parity mode the masks are equal. The last batch has 7 samples, which is one shard."""
+    """In parity mode the masks are equal. The last batch has 7 samples, which is one shard.
+
+    Where labels are ignored or weighted, a shard counts by the weights of its answers.
+    """
     plan = Plan(5, parity=True)
-    whole, losses = trained(engine, plan, convention=convention)
+    whole, losses = trained(engine, plan, convention=convention, loss=loss)
     cut(monkeypatch)
-    parts, losses_of_shards = trained(engine, plan, convention=convention)
+    parts, losses_of_shards = trained(engine, plan, convention=convention, loss=loss)
     for name, values in whole.items():
         np.testing.assert_allclose(
             parts[name], values, rtol=0, atol=1e-9 * np.abs(values).max(), err_msg=name

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from dlsys_bench import strategies
+from dlsys_bench.conformance.checks.loss_subjects import LOSS_SUBJECTS
+from dlsys_bench.conformance.oracle.losses import count_answers, loss_value
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.numpy.losses import evaluate_loss
 from dlsys_bench.runs.metrics import LOSSES, evaluate
 from dlsys_bench.spec import losses
+from dlsys_bench.spec.convention import to_convention
 
 
 def test_figures_of_labels() -> None:
@@ -47,3 +50,22 @@ def test_figures_equal_those_of_the_numpy_engine_to_the_last_bit(kind: str, orde
         found = evaluate(outputs, Samples(outputs, y), loss)
         assert found.loss == value[0]
         assert found.accuracy == (None if correct is None else correct[0] / answers)
+
+
+@pytest.mark.parametrize("name", LOSS_SUBJECTS)
+@pytest.mark.parametrize("convention", ["keras", "torch"])
+def test_figures_equal_the_definitions_with_every_option(name: str, convention: str) -> None:
+    subject, generator = LOSS_SUBJECTS[name], np.random.default_rng(1)
+    loss = to_convention(convention, subject.loss)
+    outputs = generator.normal(size=(9, *subject.outputs()))
+    y = strategies.targets(loss, subject.outputs(), 9, generator)
+    found = evaluate(outputs, Samples(outputs, y), loss)
+    assert found.loss == pytest.approx(float(loss_value(loss, outputs[None], y)[0]), rel=1e-12)
+    answers = count_answers(loss, outputs, y)
+    assert found.accuracy == (None if answers is None else answers[0] / answers[1])
+
+
+def test_figures_where_every_label_is_ignored_are_zero() -> None:
+    loss = losses.SparseCategoricalCrossEntropy(ignored_label=-1)
+    samples = Samples(np.ones((3, 2)), np.full(3, -1))
+    assert evaluate(samples.x, samples, loss) == (0.0, 0.0)
