@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import cache
 
 from hypothesis import strategies as st
 
@@ -81,6 +82,18 @@ def usable(layer: Layer) -> Layer:
     return layer
 
 
+ROOMY: dict[int, Shape] = {1: (12,), 2: (12, 12), 3: (12, 12, 12)}
+"""A shape that only the number of its axes makes unsuitable, by that number."""
+
+
+@cache
+def takes_axes(kind: str, axes: int) -> bool:
+    """Return whether layers of a kind, or a variant, take values with this number of axes."""
+    record, choices = VARIANTS[kind]
+    layer = record.of(**{name: values[0] for name, values in choices.items()})
+    return accepts(layer, ROOMY[axes])
+
+
 def is_constant(layer: Layer, shape: Shape) -> bool:
     """Return whether a layer's output is the same for all inputs, as a softmax of one value is."""
     return isinstance(layer, Activation) and shape[-1] < FUNCTIONS[layer.function].least_units
@@ -107,6 +120,13 @@ class DrawnGraph:
         name = self.emitter.add(layer, tuple(inputs))
         self.shapes[name] = shape
         return name
+
+    def fitting(self, kinds: Sequence[str]) -> list[str]:
+        """Return the kinds that may take the latest value, or all if none of them may. Those that
+        merge occur three times, so that many networks branch."""
+        axes = len(self.shapes[next(reversed(self.shapes))])
+        fits = [kind for kind in kinds if takes_axes(kind, axes)] or [*kinds]
+        return [*fits, *(kind for kind in self.joins * 2 if kind in fits)]
 
     def grow(self, layer: Layer) -> None:
         """Add a layer, usually on the latest value, unless it does not accept what it is on."""

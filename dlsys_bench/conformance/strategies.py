@@ -128,7 +128,7 @@ def models(
     shapes = VECTORS + IMAGES + SEQUENCES if "flatten" in kinds else VECTORS
     graph = DrawnGraph(draw, draw(st.sampled_from(shapes)), kinds)
     for _ in range(draw(st.integers(0, most_layers))):
-        kind = draw(st.sampled_from(kinds))
+        kind = draw(st.sampled_from(graph.fitting(kinds)))
         fixed = {"function": draw(st.sampled_from(functions))} if kind == "activation" else {}
         graph.grow(draw(layers(kind, **fixed)))
     return graph.close(draw(st.integers(1, 4)) if outputs is None else outputs)

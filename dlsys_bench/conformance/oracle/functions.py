@@ -9,8 +9,7 @@ import numpy as np
 from scipy import special
 
 
-def softmax(x: Any) -> Any:
-    """Return the softmax over the last axis."""
+def _softmax(x: Any) -> Any:
     e = np.exp(x - x.real.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
@@ -30,7 +29,7 @@ FUNCTIONS: dict[str, Callable[[Any, float], Any]] = {
     "tanh": lambda x, slope: np.tanh(x),
     "relu": lambda x, slope: np.where(x.real > 0, x, 0),
     "leaky_relu": lambda x, slope: np.where(x.real > 0, x, slope * x),
-    "softmax": lambda x, slope: softmax(x),
+    "softmax": lambda x, slope: _softmax(x),
     "elu": lambda x, slope: np.where(x.real > 0, x, np.expm1(np.where(x.real > 0, 0, x))),
     "softplus": lambda x, slope: _softplus(x),
     "silu": lambda x, slope: x / (1 + np.exp(-x)),
