@@ -9,6 +9,7 @@ import numpy as np
 from tinygrad import Context, Tensor, TinyJit, nn
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.epochs import UpdateStep, training_epochs
 from dlsys_bench.engines.history import Epoch
@@ -85,10 +86,6 @@ LOSSES: dict[str, Any] = {
     "perceptron": lambda o, y: (-y * o[:, 0]).relu().mean(),
     "hinge": lambda o, y: (1 - y * o[:, 0]).relu().mean(),
 }
-LOSSES_TO_WRITE = (
-    *("loss:binary_crossentropy", "loss:huber", "loss:positions"),
-    *("loss:label_smoothing", "loss:ignored_label", "loss:class_weights"),
-)
 Net = tuple[Model, dict[str, Tensor]]
 
 
@@ -104,7 +101,13 @@ class TinygradEngine(Engine):
         "function:elu": "the gradient of Tensor.elu is NaN at large inputs, where exp overflows",
         "function:gelu": "Tensor.erf is an approximation, to seven digits",
         "optimizer:rmsprop": "nn.optim has none",
-        **dict.fromkeys(LOSSES_TO_WRITE, "the adapter has plain losses of one answer a sample"),
+        **dict.fromkeys(
+            (
+                *("loss:binary_crossentropy", "loss:huber", "loss:positions"),
+                *("loss:label_smoothing", "loss:ignored_label", "loss:class_weights"),
+            ),
+            "the adapter has plain losses of one answer a sample",
+        ),
         "accumulate": "the adapter updates after every batch",
         "average": "tinygrad has none",
         "clip:clip_norm": "tinygrad has none",
@@ -139,12 +142,13 @@ class TinygradEngine(Engine):
 
     def _draw(self, shape: tuple[int, ...], start: Any) -> Array:
         # The fan out of glorot_uniform lacks the window.
-        drawn: Array = (
-            Tensor.uniform(shape, low=start.low, high=start.high)
-            if start.family == "uniform"
-            else Tensor.normal(shape, mean=start.value, std=start.stddev)
-        ).numpy()
-        return drawn
+        return np.asarray(
+            (
+                Tensor.uniform(shape, low=start.low, high=start.high)
+                if start.family == "uniform"
+                else Tensor.normal(shape, mean=start.value, std=start.stddev)
+            ).numpy()
+        )
 
     def weights(self, net: Net) -> Weights:
         return {name: tensor.numpy().copy() for name, tensor in net[1].items()}
@@ -212,9 +216,10 @@ class TinygradEngine(Engine):
             shuffle = TinyJit(lambda: Tensor.randperm(count).realize())
         own_order = recipe.shuffle and not plan.parity and count > 1
         for epoch in training_epochs(net[0], count, recipe, plan):
+            own = Samples(augment(samples.x, recipe, plan, epoch.number), samples.y)
             with self._mode(True):
                 for step in epoch.steps(shuffle().numpy() if own_order else None):
-                    epoch.add(*update(step, samples))
+                    epoch.add(*update(step, own))
             yield epoch.end()
 
     def _update(
@@ -237,8 +242,9 @@ class TinygradEngine(Engine):
             loss = LOSSES[recipe.loss.kind](output := self._outputs(net, x, masks)[-1], y)
             (loss * scale).sum().backward()
             given = output.argmax(1) if targets == "labels" else output.sign().reshape(y.shape)
-            right = (given == y).sum().cast(loss.dtype)
-            return Tensor.stack(loss, right).realize(*optimizer.schedule_step())
+            return Tensor.stack(loss, (given == y).sum().cast(loss.dtype)).realize(
+                *optimizer.schedule_step()
+            )
 
         jitted: dict[int, Any] = {}
 
