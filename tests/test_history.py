@@ -109,6 +109,21 @@ def test_the_false_alarm_rate_is_shared_over_the_series(monkeypatch: pytest.Monk
     assert levels == [0.01, 0.01]
 
 
+def test_a_damaged_session_is_left_out_with_a_line(recwarn: pytest.WarningsRecorder) -> None:
+    paths = write_sessions(1.5)
+    Path("cut.json").write_text(Path(paths[0]).read_text()[:100])
+    (series,) = json.loads(invoke("history", "cut.json", *paths, "--json", code=1).stdout)
+    assert len(series["moments"]) == 20
+    (warning,) = recwarn.list
+    assert "left out: cut.json is not a file of pytest-benchmark" in str(warning.message)
+
+
+def test_runs_without_a_commit_are_shown_by_their_time() -> None:
+    run = make_result(0, provenance={"time": "2026-01-02T03:04:05+00:00"})
+    write_text(Path("own.jsonl"), [run])
+    assert "2026-01-02T03:04 " in invoke("history", "own.jsonl").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

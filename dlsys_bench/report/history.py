@@ -11,14 +11,11 @@ from dlsys_bench.strict_json import dumps
 from dlsys_bench.text import one_line
 from dlsys_bench.verdicts.history import FigureSeries
 
-SHORT = 12
-"""The number of characters of a commit that tables show."""
-
 
 def changes_of(history: FigureSeries) -> str:
     """Return the changes of a series in words."""
     found = [
-        f"at {history.moments[one.position].commit[:SHORT]}: {one.before:.5g} to {one.after:.5g} "
+        f"at {history.moments[one.position].label}: {one.before:.5g} to {one.after:.5g} "
         f"(p-value {one.p_value:.1e})"
         for one in history.changes
     ]
@@ -30,7 +27,7 @@ HISTORY_COLUMNS: Columns[FigureSeries] = {
     ">commits": lambda one: str(len(one.moments)),
     ">first": lambda one: f"{one.moments[0].value:.5g}",
     ">last": lambda one: f"{one.moments[-1].value:.5g}",
-    "last commit": lambda one: one.moments[-1].commit[:SHORT],
+    "last commit": lambda one: one.moments[-1].label,
     "verdict": lambda one: "CHANGED" if one.changes else "SAME",
     "changes": changes_of,
 }

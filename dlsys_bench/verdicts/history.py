@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import StoreWarning, UserError
 from dlsys_bench.runs.key import CALLABLE
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read
@@ -17,6 +18,9 @@ from dlsys_bench.studies.registry import studies
 from dlsys_bench.text import one_line
 from dlsys_bench.timing.benchmark_file import read_benchmarks, value_at
 from dlsys_bench.verdicts.change_points import ChangePoint, change_points
+
+SHORT, MINUTE = 12, 16
+"""The numbers of characters of a commit and of a time that tables show."""
 
 SECONDS = "s"
 """The unit of benchmarks; the figures of runs have none."""
@@ -33,6 +37,11 @@ class Moment(NamedTuple):
     def value(self) -> float:
         """The median of the figures."""
         return median(self.values)
+
+    @property
+    def label(self) -> str:
+        """The beginning of the commit; without one, the time to the minute."""
+        return self.commit[: MINUTE if self.commit == self.time else SHORT]
 
 
 @dataclass(frozen=True)
@@ -56,11 +65,19 @@ class _Figure(NamedTuple):
 def read_histories(paths: Iterable[Path], metric: str | None, alpha: float) -> list[FigureSeries]:
     """Return the series of all figures in files of runs and of pytest-benchmark.
 
-    The false-alarm rate `alpha` is shared equally over the series (Bonferroni). Raises UserError
-    for a file of another kind, or if there are no figures.
+    The false-alarm rate `alpha` is shared equally over the series (Bonferroni). A file that cannot
+    be read is left out with a warning. Raises UserError if no file can be, or for no figures.
     """
-    paths = list(paths)
-    figures = [figure for path in paths for figure in _figures(path, metric)]
+    paths, figures, errors = list(paths), list[_Figure](), list[UserError]()
+    for path in paths:
+        try:
+            figures += _figures(path, metric)
+        except UserError as error:
+            errors.append(error)
+    if len(errors) == len(paths):
+        raise errors[0]
+    for error in errors:
+        warnings.warn(f"left out: {error}", StoreWarning, stacklevel=2)
     if not figures:
         what = f"figure {metric!r}" if metric else "figures"
         raise UserError(f"no {what} in {', '.join(map(str, paths))}: there is no history")

@@ -132,10 +132,12 @@ def train(job: Job) -> Result | Failure:
         )
     except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
+        # A UserError states the mistake and its correction; its type and traceback add nothing.
+        stated = isinstance(error, UserError)
         return Failure(
             job,
-            one_line(describe(error)),
-            "" if isinstance(error, UserError) else printable(traceback.format_exc()),
+            one_line(error if stated else describe(error)),
+            "" if stated else printable(traceback.format_exc()),
             f"{place.filename}:{place.lineno}",
         )
 
