@@ -76,8 +76,8 @@ def read_histories(paths: Iterable[Path], metric: str | None, alpha: float) -> l
             errors.append(error)
     if len(errors) == len(paths):
         raise errors[0]
-    for error in errors:
-        warnings.warn(f"left out: {error}", StoreWarning, stacklevel=2)
+    for reason in errors:
+        warnings.warn(f"left out: {reason}", StoreWarning, stacklevel=2)
     if not figures:
         what = f"figure {metric!r}" if metric else "figures"
         raise UserError(f"no {what} in {', '.join(map(str, paths))}: there is no history")
