@@ -11,6 +11,7 @@ from dlsys_bench.engines.numba.norm_pool import norm_pool
 from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, FusedDropoutRule
 from dlsys_bench.engines.numba.optimizers import STEPPERS
 from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule
+from dlsys_bench.engines.numba.program.program import compile_program
 from dlsys_bench.engines.numba.spin_barrier import SpinBarrier
 from dlsys_bench.engines.numpy import NumpyEngine, ruleset
 from dlsys_bench.engines.numpy.rule import LayerRule
@@ -41,5 +42,10 @@ class NumbaEngine(NumpyEngine):
 
     name = "numba"
     rule_set = RuleSet(
-        RULES, STEPPERS, evaluate_loss, SpinBarrier, {(BatchNorm, AveragePool): norm_pool}
+        RULES,
+        STEPPERS,
+        evaluate_loss,
+        SpinBarrier,
+        {(BatchNorm, AveragePool): norm_pool},
+        compile_program,
     )

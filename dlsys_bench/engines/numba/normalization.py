@@ -102,23 +102,29 @@ def _mixed(key: np.uint64, place: int) -> np.uint64:
 
 
 @kernel
-def drop(
-    x: Array, key: np.uint64, least: int, scale: float, stays: NDArray[np.bool_], y: Array
-) -> None:
-    """Draw which x stay, and compute y = scale x there and 0 elsewhere. A value stays if a random
-    number of 32 bits is at least `least`.
+def draw_stays(key: np.uint64, least: int, stays: NDArray[np.bool_]) -> None:
+    """Draw which values stay: those with a random number of 32 bits of at least `least`.
 
     The numbers are those of SplitMix64 (Steele, Lea & Flood 2014), two from each state. A state
     follows from its index alone, so the loop is compiled to vector instructions.
     """
-    half, zero, times, bound = x.size // 2, x.dtype.type(0), x.dtype.type(scale), np.uint32(least)
-    first, last = stays[:half], stays[x.size - half :]
+    half, bound = stays.size // 2, np.uint32(least)
+    first, last = stays[:half], stays[stays.size - half :]
     for i in range(half):
         z = _mixed(key, i)
         first[i] = np.uint32(z) >= bound
         last[i] = np.uint32(z >> np.uint64(32)) >= bound
-    if x.size > 2 * half:
+    if stays.size > 2 * half:
         stays[half] = np.uint32(_mixed(key, half)) >= bound
+
+
+@kernel
+def drop(
+    x: Array, key: np.uint64, least: int, scale: float, stays: NDArray[np.bool_], y: Array
+) -> None:
+    """Draw which x stay, and compute y = scale x there and 0 elsewhere."""
+    zero, times = x.dtype.type(0), x.dtype.type(scale)
+    draw_stays(key, least, stays)
     for i in range(x.size):
         y[i] = x[i] * (times if stays[i] else zero)
 
@@ -197,6 +203,11 @@ class FusedBatchNormRule(BatchNormRule):
         return total
 
 
+def least_number(drop_rate: float) -> int:
+    """Return the smallest of the numbers of 32 bits with which a value stays."""
+    return min(round(drop_rate * 2**32), 2**32 - 1)
+
+
 class FusedDropoutRule(DropoutRule[Dropout]):
     """Dropout that draws, masks and scales in one pass."""
 
@@ -213,7 +224,7 @@ class FusedDropoutRule(DropoutRule[Dropout]):
             drop(
                 x[replica % len(x)].reshape(-1),
                 key,
-                min(round(rate * 2**32), 2**32 - 1),
+                least_number(rate),
                 self._scale,
                 self.stays[replica].reshape(-1),
                 y[replica].reshape(-1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy import optimizers
@@ -90,8 +91,57 @@ def _each(rate: LearningRates, parameters: Array) -> Array:
     return every
 
 
-class FusedSGDStepper(SGDStepper):
+def _columns(
+    dtype: Any, rates: NDArray[Any], *options: Any
+) -> tuple[Array, NDArray[np.float64]]:
+    """Return the rates (steps, 1) in a dtype, and the options as columns (steps, 4)."""
+    numbers = np.empty((len(rates), len(options)))
+    for column, option in enumerate(options):
+        numbers[:, column] = option
+    return rates.astype(dtype).reshape(-1, 1), numbers
+
+
+DESCENT, MOMENTUM, ADAM, RMSPROP = range(4)
+"""The optimisers of a program, see `program`."""
+
+
+class ProgramStepper(Stepper[Any]):
+    """An optimiser that a program may run: `program_kind` is one of those above."""
+
+    program_kind: int
+
+    def program_state(self) -> tuple[Array, Array]:
+        """Return the two flat arrays of the state of one network; an unused one is any array."""
+        raise NotImplementedError
+
+    def program_steps(self, rates: NDArray[Any]) -> tuple[Array, NDArray[np.float64]]:
+        """Count steps with these learning rates, and return the factor (steps, 1) and the numbers
+        (steps, 4) with which `program.updates.update` makes each."""
+        raise NotImplementedError
+
+
+class FusedSGDStepper(SGDStepper, ProgramStepper):
     """SGD in one pass."""
+
+    @property
+    def program_kind(self) -> int:  # type: ignore[override]
+        """Momentum has a velocity."""
+        return DESCENT if self.velocity is None else MOMENTUM
+
+    def program_state(self) -> tuple[Array, Array]:
+        """Return the velocity."""
+        used = self.scratch if self.velocity is None else self.velocity
+        return used[0], used[0]
+
+    def program_steps(self, rates: NDArray[Any]) -> tuple[Array, NDArray[np.float64]]:
+        """Count steps, of which the first is not dampened."""
+        optimizer = self.optimizer
+        new = np.full(len(rates), 1.0 - optimizer.dampening)
+        if not self.steps:
+            new[0] = 1.0
+        self.steps += len(rates)
+        options = optimizer.momentum, new, optimizer.velocity == "rate", optimizer.nesterov
+        return _columns(self.scratch.dtype, rates, *options)
 
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         """Update the parameters in place."""
@@ -113,8 +163,27 @@ class FusedSGDStepper(SGDStepper):
         )
 
 
-class FusedAdamStepper(AdamStepper):
+class FusedAdamStepper(AdamStepper, ProgramStepper):
     """Adam in one pass."""
+
+    program_kind = ADAM
+
+    def program_state(self) -> tuple[Array, Array]:
+        """Return the moments."""
+        return self.mean[0], self.square[0]
+
+    def program_steps(self, rates: NDArray[Any]) -> tuple[Array, NDArray[np.float64]]:
+        """Count steps, with the corrections of each."""
+        optimizer = self.optimizer
+        number = self.steps + 1 + np.arange(len(rates))
+        self.steps += len(rates)
+        mean, square = (1.0 - beta**number for beta in self.corrected)
+        if optimizer.epsilon_added == "after":
+            rates, times = rates / mean, 1.0 / square**0.5
+        else:
+            rates, times = rates * square**0.5 / mean, np.ones(len(rates))
+        options = optimizer.beta_1, optimizer.beta_2, times, optimizer.epsilon
+        return _columns(self.scratch.dtype, rates, *options)
 
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         """Update the parameters in place."""
@@ -136,8 +205,21 @@ class FusedAdamStepper(AdamStepper):
         )
 
 
-class FusedRMSpropStepper(RMSpropStepper):
+class FusedRMSpropStepper(RMSpropStepper, ProgramStepper):
     """RMSprop in one pass."""
+
+    program_kind = RMSPROP
+
+    def program_state(self) -> tuple[Array, Array]:
+        """Return the mean square."""
+        return self.square[0], self.square[0]
+
+    def program_steps(self, rates: NDArray[Any]) -> tuple[Array, NDArray[np.float64]]:
+        """Count steps."""
+        optimizer = self.optimizer
+        self.steps += len(rates)
+        options = optimizer.rho, optimizer.epsilon, optimizer.epsilon_added == "inside", 0.0
+        return _columns(self.scratch.dtype, rates, *options)
 
     def step(self, parameters: Array, gradient: Array, learning_rate: LearningRates) -> None:
         """Update the parameters in place."""

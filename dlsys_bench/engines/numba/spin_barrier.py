@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.numba.kernel import kernel
@@ -97,3 +97,30 @@ class SpinBarrier:
     def abort(self) -> None:
         """Let the other threads give up."""
         self.broken = True
+
+
+def _yield_natively() -> None:
+    """Give up the core, in compiled code; on a system without such a call, do nothing."""
+
+
+@overload(_yield_natively)
+def _compile_yield() -> Any:
+    if not hasattr(os, "sched_yield"):
+        return lambda: None
+    give_up = types.ExternalFunction("sched_yield", types.intc())
+
+    def compiled() -> None:
+        give_up()
+
+    return compiled
+
+
+@kernel
+def meet(counts: NDArray[np.int64], broken: NDArray[np.int64], thread: int, turn: int) -> bool:
+    """Wait, in compiled code, until all threads have met for the `turn`-th time. Returns False if
+    a thread gave up, which it states in broken[0]."""
+    while not _arrive(counts, thread * LINE, turn, SPINS):
+        if _load(broken, 0):
+            return False
+        _yield_natively()
+    return True

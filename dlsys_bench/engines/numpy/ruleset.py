@@ -75,7 +75,8 @@ class RuleSet(NamedTuple):
     """The rules of an engine. `rules` has that of each layer, `steppers` that of each optimiser,
     and `evaluate_loss` computes a loss, its gradient and the number of correct answers. `barrier`
     makes the threads of several shards wait for each other. `fused` has functions that combine the
-    rules of two consecutive layers in one, or return None if these two cannot be combined."""
+    rules of two consecutive layers in one, or return None if these two cannot be combined.
+    `compile_program` returns what trains whole epochs, or None if the rules have to."""
 
     rules: Mapping[type[Layer], type[LayerRule[Any]]]
     steppers: Mapping[type[Optimizer], type[Stepper[Any]]]
@@ -84,6 +85,7 @@ class RuleSet(NamedTuple):
     fused: Mapping[tuple[type[Layer], type[Layer]], Callable[[Any, Any], LayerRule[Any] | None]] = (
         MappingProxyType({})
     )
+    compile_program: Callable[..., Any] | None = None
 
 
 NUMPY_RULES = RuleSet(RULES, STEPPERS, evaluate_loss)

@@ -22,6 +22,9 @@ from itertools import count, pairwise
 from threading import BrokenBarrierError, Lock
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dlsys_bench.provenance import cores
 
 T = TypeVar("T")
@@ -116,6 +119,31 @@ def run_shards(
     except BaseException:
         # After an interrupt, fewer threads may have started than the barrier waits for.
         shard_run.barrier.abort()
+        raise
+    finally:
+        try:
+            wait(others)
+        finally:
+            _BUSY.release()
+
+
+def run_threads(work: Callable[[int, int, NDArray[np.int64]], T], most: int) -> T:
+    """Run work that divides itself over threads, and return the result of the first thread.
+
+    `work` takes the number of its thread, the number of threads, at most `most`, and an array whose
+    value is not 0 as soon as a thread gave up.
+    """
+    size, broken = min(threads(), most), np.zeros(1, np.int64)
+    if size == 1 or not _BUSY.acquire(blocking=False):
+        return work(0, 1, broken)
+    others: list[Future[T]] = []
+    try:
+        pool = _pool(os.getpid(), size - 1)
+        for thread in range(1, size):
+            others.append(pool.submit(work, thread, size, broken))
+        return work(0, size, broken)
+    except BaseException:
+        broken[0] = 1
         raise
     finally:
         try:

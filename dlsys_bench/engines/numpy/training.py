@@ -42,6 +42,8 @@ def fit_replicas(
     net.seed([plan.seed for plan in plans])
     source, rates = BatchSource(samples, net), _rates(recipes, net.dtype)
     kept: dict[int, tuple[Array, Array]] = {}
+    build = net.rule_set.compile_program
+    program = build and build(net, samples, recipes, plans, stepper)
     try:
         for epoch in training_epochs(net.model, samples, recipe, plans[0]):
             update.resume()
@@ -52,6 +54,13 @@ def fit_replicas(
             epoch.used = order
             # An overflow shows in the loss, where it is reported.
             with one_thread(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                if program:
+                    losses, right = program.run(epoch, None if order is None else order[0])
+                    for loss, correct in zip(losses, right, strict=True):
+                        if epoch.add_replicas(np.array([loss]), correct, failures):
+                            return
+                    yield epoch.end_replicas(recipes, failures)
+                    continue
                 for step, here in enumerate(batch_slices(epoch.sizes), start=epoch.first):
                     before = net.state.copy()
                     losses, correct = _pass(net, source, order, here, recipe, plans, step)

@@ -1,0 +1,273 @@
+"""A network as a program, and the threads that run it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.engines.alignment import StackedSamples
+from dlsys_bench.engines.base import input_array
+from dlsys_bench.engines.epochs import EpochRun
+from dlsys_bench.engines.numba.normalization import least_number
+from dlsys_bench.engines.numba.optimizers import ProgramStepper
+from dlsys_bench.engines.numba.program.steps import LOSS_SAMPLES, train_steps
+from dlsys_bench.engines.numba.program.tables import (
+    ACTIVATION,
+    BATCH_NORM,
+    DENSE,
+    DROPOUT,
+    INPUT,
+    LOSSES,
+    SLOPES,
+    block_of,
+    missing_layer,
+    missing_option,
+    row,
+)
+from dlsys_bench.engines.numba.spin_barrier import LINE
+from dlsys_bench.engines.numpy.memory import empty, zeros
+from dlsys_bench.engines.numpy.network import Network
+from dlsys_bench.engines.numpy.shards import run_threads
+from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Flatten
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
+
+STEPS_AT_ONCE = 64
+"""The most steps of one call, so that an interrupt does not wait for long."""
+
+
+class Table(NamedTuple):
+    """The rows of a program, the first row of each group followed by the number of rows, and the
+    units of values, gradients, statistics and masks, and which layers are dropouts."""
+
+    rows: NDArray[Any]
+    groups: NDArray[np.intp]
+    sizes: dict[str, int]
+    dropouts: tuple[int, ...]
+
+
+def places_of(model: Model) -> dict[str, int]:
+    """Return where each tensor begins in the flat vector of the parameters, or of the state."""
+    places: dict[str, int] = {}
+    for trainable in (True, False):
+        start = 0
+        for tensor in model.tensors:
+            if tensor.trainable == trainable:
+                places[tensor.name] = start
+                start += tensor.size
+    return places
+
+
+def table_of(model: Model, drops_nothing: bool) -> Table:
+    """Return the table of a model. A dropout layer of rate 0 has no row if it `drops_nothing`.
+
+    Dropout and activations overwrite their input. Batch norm does so with its normalised input
+    below which the sign of an activation is not needed any more.
+    """
+    places, units = places_of(model), int(np.prod(model.input_shape))
+    rows = [row(kind=INPUT, units=units, block=block_of(units))]
+    groups, sizes, dropouts = [0], {"values": units, "statistics": 0, "masks": 0}, []
+    gradients, learns = units, False
+    for index, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
+        last = rows[-1]
+        common: dict[str, Any] = {"inputs": units, "x": last["y"], "y": last["y"], "d": last["d"]}
+        if isinstance(layer, Flatten) or (
+            isinstance(layer, Dropout) and layer.drop_rate == 0 and drops_nothing
+        ):
+            continue
+        if isinstance(layer, Activation):
+            slope = SLOPES.get(layer.function, layer.negative_slope)
+            if last["kind"] in (DENSE, BATCH_NORM) and last["slope"] == 1:
+                last["slope"] = slope
+                continue
+            own: dict[str, Any] = {"kind": ACTIVATION, "slope": slope}
+        elif isinstance(layer, Dropout):
+            own = {"kind": DROPOUT, "place": sizes["masks"], "number": layer.drop_rate}
+            sizes["masks"] += units
+            dropouts.append(index)
+        elif isinstance(layer, BatchNorm):
+            own = {
+                "kind": BATCH_NORM,
+                "y": sizes["values"],
+                "normal": last["y"],
+                "first": places[f"{name}.gamma"],
+                "second": places[f"{name}.beta"],
+                "state": places[f"{name}.moving_mean"],
+                "place": sizes["statistics"],
+                "number": layer.epsilon,
+                "decay": layer.moving_decay,
+                "unbiased": layer.moving_variance == "unbiased",
+            }
+            sizes["values"] += units
+            if last["kind"] not in (INPUT, DENSE) or last["slope"] != 1:
+                own["normal"] = sizes["values"]
+                sizes["values"] += units
+            sizes["statistics"] += units
+            learns = True
+        elif isinstance(layer, Dense):
+            groups.append(len(rows))
+            own = {
+                "kind": DENSE,
+                "y": sizes["values"],
+                "d": gradients,
+                "first": places[f"{name}.kernel"],
+                "second": places[f"{name}.bias"] if layer.use_bias else -1,
+                "wants_dx": learns,
+            }
+            units, learns = layer.units, True
+            sizes["values"] += units
+            gradients += units
+        rows.append(row(**(common | own), units=units, block=block_of(units)))
+    groups.append(len(rows))
+    return Table(np.array(rows), np.array(groups), sizes | {"gradients": gradients}, tuple(dropouts))
+
+
+class Program:
+    """The training of one network in compiled calls of many steps.
+
+    `run` trains an epoch, and returns the loss and the number of correct answers of each of its
+    steps. It ends with the first loss that is not finite, before the update of that step.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        samples: StackedSamples,
+        recipe: Recipe,
+        plan: Plan,
+        stepper: ProgramStepper,
+    ) -> None:
+        self.net, self.plan, self.stepper, dtype = net, plan, stepper, net.dtype
+        self.table = table_of(net.model, drops_nothing=not plan.parity)
+        x = input_array(net.model, samples.x, dtype)
+        self.x = np.ascontiguousarray(x).reshape(samples.samples, -1)
+        y, labels = samples.y, recipe.loss.targets == "labels"
+        self.labels = np.ascontiguousarray(y if labels else y[:0, 0], np.int64)
+        self.targets = np.ascontiguousarray(y[:0, None] if labels else y, dtype)
+        self.loss = LOSSES[type(recipe.loss)]
+        self.statistics = empty((7, self.table.sizes["statistics"]), dtype)
+        self.most = 0
+
+    def _allocate(self, most: int) -> None:
+        """Allocate memory for batches of `most` samples."""
+        if most <= self.most:
+            return
+        self.most, dtype, table = most, self.net.dtype, self.table
+        self.values, self.gradients = (
+            empty((table.sizes[each] * most,), dtype) for each in ("values", "gradients")
+        )
+        self.stays = empty((table.sizes["masks"] * most,), np.bool_)
+        self.parts = np.empty((-(-most // LOSS_SAMPLES), 2))
+        rows = table.rows
+        self.scratch_size = int((rows["block"].max() + 1) * rows["units"].max())
+
+    def run(
+        self, epoch: EpochRun, order: NDArray[np.intp] | None
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Train an epoch with samples in this order, or as they are. See the class."""
+        sizes = epoch.sizes
+        ends = np.cumsum(sizes)
+        bounds = np.stack([ends - sizes, ends], axis=1)
+        self._allocate(max(sizes))
+        chosen = np.arange(len(self.x)) if order is None else order
+        losses, right = np.empty(len(sizes)), np.empty(len(sizes))
+        done = 0
+        while done < len(sizes):
+            here = slice(done, min(done + self._steps_at_once, len(sizes)))
+            found = losses[here], right[here]
+            ended = self._run(bounds[here], np.asarray(epoch.rates[here]), chosen, found, epoch, done)
+            done += ended
+            if ended < here.stop - here.start:
+                return losses[: done + 1], right[: done + 1]
+        return losses, right
+
+    @property
+    def _steps_at_once(self) -> int:
+        if not self.plan.parity or not self.table.sizes["masks"]:
+            return STEPS_AT_ONCE
+        return max(1, min(STEPS_AT_ONCE, 2**22 // (self.table.sizes["masks"] * self.most)))
+
+    def _run(
+        self,
+        bounds: NDArray[np.intp],
+        rates: NDArray[Any],
+        order: NDArray[np.intp],
+        results: tuple[NDArray[Any], NDArray[Any]],
+        epoch: EpochRun,
+        first: int,
+    ) -> int:
+        """Train for some steps of an epoch, and return how many ended."""
+        net, table = self.net, self.table
+        every, numbers = self.stepper.program_steps(rates)
+        keys, least, given = self._masks(len(bounds), epoch, first)
+        network = (net.parameters[0], *self.stepper.program_state(), net.state[0])
+        memory = self.values, self.gradients, self.statistics, self.stays
+        batches = bounds, every, numbers, keys, least, given
+        blocks = -(-table.rows["units"] // table.rows["block"])
+
+        def run(thread: int, count: int, broken: NDArray[np.int64]) -> int:
+            scratch = empty((self.scratch_size,), net.dtype)
+            ended: int = train_steps(
+                table.rows,
+                table.groups,
+                network,
+                memory,
+                (self.x, self.labels, self.targets, order),
+                batches,
+                self.stepper.program_kind,
+                self.loss,
+                (*results, self.parts),
+                scratch,
+                (thread, count),
+                (counts[: count * LINE], broken),
+            )
+            return ended
+
+        most = int(blocks.max())
+        counts = np.zeros(most * LINE, np.int64)
+        return run_threads(run, most)
+
+    def _masks(
+        self, steps: int, epoch: EpochRun, first: int
+    ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the keys of the masks (steps, dropouts) and the least numbers that stay, or the
+        masks of the plan (steps, masks)."""
+        dropouts, layers = self.table.dropouts, self.net.model.layers
+        keys = np.zeros((steps, len(dropouts)), np.uint64)
+        least = np.array([least_number(layers[index].drop_rate) for index in dropouts], np.int64)  # type: ignore[attr-defined]
+        if not self.plan.parity or not dropouts:
+            for column, index in enumerate(dropouts):
+                generator = self.net.dropouts[index].generators[0]
+                keys[:, column] = generator.integers(2**64, size=steps, dtype=np.uint64)
+            return keys, least, np.empty((0, 0), np.bool_)
+        given = np.zeros((steps, self.table.sizes["masks"] * self.most), np.bool_)
+        places = self.table.rows["place"][self.table.rows["kind"] == DROPOUT]
+        for step in range(steps):
+            masks = epoch.masks(first + step)
+            for place, index in zip(places, dropouts, strict=True):
+                # As (units, N).
+                flat = masks[index].reshape(len(masks[index]), -1).T.ravel()
+                given[step, place * self.most : place * self.most + flat.size] = flat
+        return keys, least, given
+
+
+def compile_program(
+    net: Network,
+    samples: StackedSamples,
+    recipes: Sequence[Recipe],
+    plans: Sequence[Plan],
+    stepper: Any,
+) -> Program | None:
+    """Return the program of a training, or None if a part of it has no compiled form."""
+    recipe = recipes[0]
+    if net.replicas > 1 or missing_layer(net.model) or missing_option(recipe):
+        return None
+    if not isinstance(stepper, ProgramStepper):
+        return None
+    return Program(net, samples, recipe, plans[0], stepper)
+
+
