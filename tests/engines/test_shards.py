@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -13,7 +14,13 @@ import pytest
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.numpy import shards
-from dlsys_bench.engines.numpy.shards import BlockingBarrier, run_shards, run_whole, shard_slices
+from dlsys_bench.engines.numpy.shards import (
+    BlockingBarrier,
+    run_shards,
+    run_threads,
+    run_whole,
+    shard_slices,
+)
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DivergedError
@@ -157,7 +164,7 @@ def test_the_bits_do_not_depend_on_the_threads(
 @pytest.mark.usefixtures("small")
 def test_each_shard_draws_its_own_masks(engine: str) -> None:
     """The outputs of the first dropout for constant images differ between shards."""
-    model = Model("drops", (50,), (Dropout(0.5), Dense(1)))
+    model = Model("drops", (50,), (Dropout(0.5), TANH, Dense(1)))
     made = create(engine, "cpu", "float64")
     net: Any = made.build(model, seed=1)
     train(
@@ -212,6 +219,22 @@ def passing(number: int, fails: int | None = None) -> Generator[int, list[int], 
         raise ZeroDivisionError(f"shard {number}")
     more = yield sum(losses) + number
     return [*losses, *more]
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_thread_that_fails_ends_the_others(fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+
+    def work(thread: int, count: int, broken: Any) -> int:
+        if thread == fails:
+            raise ZeroDivisionError(f"{thread} of {count}")
+        while not broken[0]:
+            time.sleep(0.001)
+        return thread
+
+    with pytest.raises(ZeroDivisionError, match=f"{fails} of 2"):
+        run_threads(work, 8)
+    assert run_threads(lambda thread, count, broken: count, 8) == 2
 
 
 @pytest.fixture(params=["blocking", "spinning"])

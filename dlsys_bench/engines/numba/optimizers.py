@@ -91,9 +91,7 @@ def _each(rate: LearningRates, parameters: Array) -> Array:
     return every
 
 
-def _columns(
-    dtype: Any, rates: NDArray[Any], *options: Any
-) -> tuple[Array, NDArray[np.float64]]:
+def _columns(dtype: Any, rates: NDArray[Any], *options: Any) -> tuple[Array, NDArray[np.float64]]:
     """Return the rates (steps, 1) in a dtype, and the options as columns (steps, 4)."""
     numbers = np.empty((len(rates), len(options)))
     for column, option in enumerate(options):

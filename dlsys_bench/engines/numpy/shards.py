@@ -131,18 +131,30 @@ def run_threads(work: Callable[[int, int, NDArray[np.int64]], T], most: int) -> 
     """Run work that divides itself over threads, and return the result of the first thread.
 
     `work` takes the number of its thread, the number of threads, at most `most`, and an array whose
-    value is not 0 as soon as a thread gave up.
+    value is not 0 as soon as a thread has failed: the others should return. Raises the first error.
     """
     size, broken = min(threads(), most), np.zeros(1, np.int64)
     if size == 1 or not _BUSY.acquire(blocking=False):
         return work(0, 1, broken)
+
+    def run(thread: int) -> T:
+        try:
+            return work(thread, size, broken)
+        except BaseException:
+            broken[0] = 1
+            raise
+
     others: list[Future[T]] = []
     try:
         pool = _pool(os.getpid(), size - 1)
-        for thread in range(1, size):
-            others.append(pool.submit(work, thread, size, broken))
-        return work(0, size, broken)
+        # Extending keeps each future at once, in case an interrupt comes before the next.
+        others.extend(pool.submit(run, thread) for thread in range(1, size))
+        result = run(0)
+        for other in others:
+            other.result()
+        return result
     except BaseException:
+        # An interrupt may have come before all threads were started.
         broken[0] = 1
         raise
     finally:

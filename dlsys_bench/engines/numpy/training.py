@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.alignment import StackedSamples, augment_replicas
 from dlsys_bench.engines.base import input_array
-from dlsys_bench.engines.epochs import training_epochs
+from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import ReplicaEpoch
 from dlsys_bench.engines.numpy.losses import total_weight
 from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
+from dlsys_bench.engines.numpy.optimizers import Stepper
 from dlsys_bench.engines.numpy.shards import ShardPass, run_shards, run_whole, shard_slices
 from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.numpy.updates import NetworkUpdate
@@ -27,6 +28,54 @@ Masks = Sequence[Mapping[int, NDArray[np.bool_]]]
 """What each dropout layer keeps, by its place, of every replica."""
 
 
+class RuleTrainer:
+    """The training of R replicas by the rules of their layers, one step after another."""
+
+    def __init__(
+        self,
+        net: Network,
+        samples: StackedSamples,
+        recipes: Sequence[Recipe],
+        plans: Sequence[Plan],
+        stepper: Stepper[Any],
+    ) -> None:
+        self.net, self.samples, self.recipe, self.plans = net, samples, recipes[0], plans
+        self.update = NetworkUpdate(net, self.recipe, stepper)
+        self.source, self.rates = BatchSource(samples, net), _rates(recipes, net.dtype)
+        self.kept: dict[int, tuple[Array, Array]] = {}
+
+    def train(
+        self,
+        epoch: EpochRun,
+        order: NDArray[np.intp] | None,
+        failures: dict[int, DivergedError],
+    ) -> None:
+        """Train an epoch on the samples in this order (R, N), or as they are.
+
+        A replica whose loss becomes non-finite is added to `failures`. The epoch ends early when no
+        other is left.
+        """
+        net, recipe, plans = self.net, self.recipe, self.plans
+        self.update.resume()
+        if recipe.augment:
+            own = augment_replicas(self.samples, recipe, plans, epoch.number)
+            self.source = BatchSource(own, net)
+        for step, here in enumerate(batch_slices(epoch.sizes), start=epoch.first):
+            before = net.state.copy()
+            losses, correct = _pass(net, self.source, order, here, recipe, plans, step)
+            for lost in epoch.add_replicas(losses, correct, failures):
+                self.kept[lost] = net.parameters[lost].copy(), before[lost]
+            if len(failures) == net.replicas:
+                return
+            self.update.step(self.rates(step))
+        self.update.publish()
+
+    def restore(self) -> None:
+        """Give each replica that diverged the weights of its last finite batch."""
+        for replica, (parameters, state) in self.kept.items():
+            self.net.parameters[replica], self.net.state[replica] = parameters, state
+
+
 def fit_replicas(
     net: Network,
     samples: StackedSamples,
@@ -36,45 +85,23 @@ def fit_replicas(
 ) -> Generator[ReplicaEpoch]:
     """Train R replicas, and yield every epoch. A replica whose loss becomes non-finite is added to
     `failures`; when the training ends it gets back the weights of its last finite batch."""
-    recipe, size = recipes[0], net.replicas
+    recipe = recipes[0]
     stepper = net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)
-    update = NetworkUpdate(net, recipe, stepper)
     net.seed([plan.seed for plan in plans])
-    source, rates = BatchSource(samples, net), _rates(recipes, net.dtype)
-    kept: dict[int, tuple[Array, Array]] = {}
-    build = net.rule_set.compile_program
-    program = build and build(net, samples, recipes, plans, stepper)
+    trainer = net.rule_set.compile_program(net, samples, recipes, plans, stepper)
+    trainer = trainer or RuleTrainer(net, samples, recipes, plans, stepper)
     try:
         for epoch in training_epochs(net.model, samples, recipe, plans[0]):
-            update.resume()
-            if recipe.augment:
-                own = augment_replicas(samples, recipe, plans, epoch.number)
-                source = BatchSource(own, net)
-            order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)
-            epoch.used = order
+            epoch.used = order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)
             # An overflow shows in the loss, where it is reported.
             with one_thread(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                if program:
-                    losses, right = program.run(epoch, None if order is None else order[0])
-                    for loss, correct in zip(losses, right, strict=True):
-                        if epoch.add_replicas(np.array([loss]), correct, failures):
-                            return
-                    yield epoch.end_replicas(recipes, failures)
-                    continue
-                for step, here in enumerate(batch_slices(epoch.sizes), start=epoch.first):
-                    before = net.state.copy()
-                    losses, correct = _pass(net, source, order, here, recipe, plans, step)
-                    for lost in epoch.add_replicas(losses, correct, failures):
-                        kept[lost] = net.parameters[lost].copy(), before[lost]
-                    if len(failures) == size:
-                        return
-                    update.step(rates(step))
-            update.publish()
+                trainer.train(epoch, order, failures)
+            if len(failures) == net.replicas:
+                return
             yield epoch.end_replicas(recipes, failures)
         net.set_masks(None)
     finally:
-        for replica, (parameters, state) in kept.items():
-            net.parameters[replica], net.state[replica] = parameters, state
+        trainer.restore()
 
 
 def _pass(

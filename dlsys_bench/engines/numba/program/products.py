@@ -38,7 +38,22 @@ def _compile_multiply(a: Any, b: Any, c: Any, letters: Any, sizes: Any) -> Any:
         one, zero = np.ones(1, c.dtype).ctypes, np.zeros(1, c.dtype).ctypes
         # BLAS stores columns first: what it computes as b a is c, transposed.
         first, second = letters[1], letters[0]
-        gemm(letter, first, second, n, m, k, one, b.ctypes, of_b, a.ctypes, of_a, zero, c.ctypes, of_c)
+        gemm(
+            letter,
+            first,
+            second,
+            n,
+            m,
+            k,
+            one,
+            b.ctypes,
+            of_b,
+            a.ctypes,
+            of_a,
+            zero,
+            c.ctypes,
+            of_c,
+        )
 
     return compute
 

@@ -13,7 +13,8 @@ from dlsys_bench.engines.base import input_array
 from dlsys_bench.engines.epochs import EpochRun
 from dlsys_bench.engines.numba.normalization import least_number
 from dlsys_bench.engines.numba.optimizers import ProgramStepper
-from dlsys_bench.engines.numba.program.steps import LOSS_SAMPLES, train_steps
+from dlsys_bench.engines.numba.program.job import Batches, Data, Job, Memory, Team, Tensors
+from dlsys_bench.engines.numba.program.steps import LOSS_SAMPLES, STATISTICS, train_steps
 from dlsys_bench.engines.numba.program.tables import (
     ACTIVATION,
     BATCH_NORM,
@@ -28,10 +29,11 @@ from dlsys_bench.engines.numba.program.tables import (
     row,
 )
 from dlsys_bench.engines.numba.spin_barrier import LINE
-from dlsys_bench.engines.numpy.memory import empty, zeros
+from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.shards import run_threads
-from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Flatten
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -123,14 +125,15 @@ def table_of(model: Model, drops_nothing: bool) -> Table:
             gradients += units
         rows.append(row(**(common | own), units=units, block=block_of(units)))
     groups.append(len(rows))
-    return Table(np.array(rows), np.array(groups), sizes | {"gradients": gradients}, tuple(dropouts))
+    return Table(
+        np.array(rows), np.array(groups), sizes | {"gradients": gradients}, tuple(dropouts)
+    )
 
 
 class Program:
-    """The training of one network in compiled calls of many steps.
+    """The training of one network in compiled calls of many steps, in place of `RuleTrainer`.
 
-    `run` trains an epoch, and returns the loss and the number of correct answers of each of its
-    steps. It ends with the first loss that is not finite, before the update of that step.
+    It ends with the first loss that is not finite, before the update of that step.
     """
 
     def __init__(
@@ -149,7 +152,6 @@ class Program:
         self.labels = np.ascontiguousarray(y if labels else y[:0, 0], np.int64)
         self.targets = np.ascontiguousarray(y[:0, None] if labels else y, dtype)
         self.loss = LOSSES[type(recipe.loss)]
-        self.statistics = empty((7, self.table.sizes["statistics"]), dtype)
         self.most = 0
 
     def _allocate(self, most: int) -> None:
@@ -157,18 +159,34 @@ class Program:
         if most <= self.most:
             return
         self.most, dtype, table = most, self.net.dtype, self.table
-        self.values, self.gradients = (
-            empty((table.sizes[each] * most,), dtype) for each in ("values", "gradients")
-        )
-        self.stays = empty((table.sizes["masks"] * most,), np.bool_)
-        self.parts = np.empty((-(-most // LOSS_SAMPLES), 2))
         rows = table.rows
+        self.memory = Memory(
+            empty((table.sizes["values"] * most,), dtype),
+            empty((table.sizes["gradients"] * most,), dtype),
+            empty((len(STATISTICS), table.sizes["statistics"]), dtype),
+            empty((table.sizes["masks"] * most,), np.bool_),
+            np.empty((-(-most // LOSS_SAMPLES), 2)),
+        )
         self.scratch_size = int((rows["block"].max() + 1) * rows["units"].max())
 
-    def run(
+    def train(
+        self,
+        epoch: EpochRun,
+        order: NDArray[np.intp] | None,
+        failures: dict[int, DivergedError],
+    ) -> None:
+        """Train an epoch on the samples in this order (1, N), or as they are. See `RuleTrainer`."""
+        losses, right = self._train(epoch, None if order is None else order[0])
+        for loss, correct in zip(losses, right, strict=True):
+            epoch.add_replicas(np.array([loss]), correct, failures)
+
+    def restore(self) -> None:
+        """Do nothing: the weights are those of the last finite batch already."""
+
+    def _train(
         self, epoch: EpochRun, order: NDArray[np.intp] | None
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Train an epoch with samples in this order, or as they are. See the class."""
+        """Train an epoch, and return the loss and the number of correct answers of each step."""
         sizes = epoch.sizes
         ends = np.cumsum(sizes)
         bounds = np.stack([ends - sizes, ends], axis=1)
@@ -179,7 +197,9 @@ class Program:
         while done < len(sizes):
             here = slice(done, min(done + self._steps_at_once, len(sizes)))
             found = losses[here], right[here]
-            ended = self._run(bounds[here], np.asarray(epoch.rates[here]), chosen, found, epoch, done)
+            ended = self._run(
+                bounds[here], np.asarray(epoch.rates[here]), chosen, found, epoch, done
+            )
             done += ended
             if ended < here.stop - here.start:
                 return losses[: done + 1], right[: done + 1]
@@ -203,33 +223,27 @@ class Program:
         """Train for some steps of an epoch, and return how many ended."""
         net, table = self.net, self.table
         every, numbers = self.stepper.program_steps(rates)
-        keys, least, given = self._masks(len(bounds), epoch, first)
-        network = (net.parameters[0], *self.stepper.program_state(), net.state[0])
-        memory = self.values, self.gradients, self.statistics, self.stays
-        batches = bounds, every, numbers, keys, least, given
-        blocks = -(-table.rows["units"] // table.rows["block"])
+        job = Job(
+            table.rows,
+            table.groups,
+            self.stepper.program_kind,
+            self.loss,
+            Tensors(net.parameters[0], *self.stepper.program_state(), net.state[0]),
+            self.memory,
+            Data(self.x, self.labels, self.targets, order),
+            Batches(bounds, every, numbers, *self._masks(len(bounds), epoch, first)),
+            *results,
+        )
+        most = int((-(-table.rows["units"] // table.rows["block"])).max())
+        counts = np.zeros(most * LINE, np.int64)
 
-        def run(thread: int, count: int, broken: NDArray[np.int64]) -> int:
-            scratch = empty((self.scratch_size,), net.dtype)
-            ended: int = train_steps(
-                table.rows,
-                table.groups,
-                network,
-                memory,
-                (self.x, self.labels, self.targets, order),
-                batches,
-                self.stepper.program_kind,
-                self.loss,
-                (*results, self.parts),
-                scratch,
-                (thread, count),
-                (counts[: count * LINE], broken),
-            )
+        def work(thread: int, count: int, broken: NDArray[np.int64]) -> int:
+            turn, scratch = np.zeros(1, np.int64), empty((self.scratch_size,), net.dtype)
+            team = Team(thread, count, counts[: count * LINE], broken, turn, scratch)
+            ended: int = train_steps(job, team)
             return ended
 
-        most = int(blocks.max())
-        counts = np.zeros(most * LINE, np.int64)
-        return run_threads(run, most)
+        return run_threads(work, most)
 
     def _masks(
         self, steps: int, epoch: EpochRun, first: int
@@ -269,5 +283,3 @@ def compile_program(
     if not isinstance(stepper, ProgramStepper):
         return None
     return Program(net, samples, recipe, plans[0], stepper)
-
-

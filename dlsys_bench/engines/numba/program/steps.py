@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numba.normalization import draw_stays
+from dlsys_bench.engines.numba.program.job import Job, Memory, Team, Tensors
 from dlsys_bench.engines.numba.program.layers import (
     batch_norm,
     d_batch_norm,
@@ -36,24 +37,56 @@ from dlsys_bench.engines.plan import Array
 LOSS_SAMPLES = 16
 """The samples of which the loss is computed at a time. The parts are summed in order."""
 
-MEAN, VARIANCE, INVERSE, D_GAMMA, D_BETA, SLOPE, LESS = range(7)
+MEAN, VARIANCE, INVERSE, D_GAMMA, D_BETA, SLOPE, LESS = STATISTICS = range(7)
 """The rows of the statistics, see `layers.batch_norm` and `layers.d_batch_norm`."""
+
+Size = tuple[int, int]
+"""The number of samples of a batch, and the most of any batch, for which there is memory."""
+
+Block = tuple[int, int]
+Update = tuple[int, Array, Array]
+"""The kind of an optimiser, and the rate (1,) and the numbers of a step."""
 
 
 @kernel
-def _view(values: Array, place: int, samples: int, units: int, most: int) -> Array:
-    """Return the values (N, units) that begin at a place, with memory for `most` samples."""
+def _view(values: Array, place: int, units: int, size: Size) -> Array:
+    """Return the values (N, units) that begin at a place."""
+    samples, most = size
     return values[place * most : place * most + samples * units].reshape((samples, units))
 
 
 @kernel
-def _forward(
-    row: Any, samples: int, most: int, here: tuple[int, int], memory: Any, parameters: Array
-) -> None:
+def _stays(row: Any, size: Size, memory: Memory) -> NDArray[np.bool_]:
+    """Return the mask of a dropout layer, flat."""
+    samples, most = size
+    return memory.stays[row.place * most : row.place * most + samples * row.units]
+
+
+@kernel
+def _block(row: Any, number: int) -> Block:
+    """Return the first unit of a block of a row, and the one after its last."""
+    first = number * row.block
+    return first, min(first + row.block, row.units)
+
+
+@kernel
+def _blocks(row: Any) -> int:
+    """Return the number of blocks of a row."""
+    return -(-row.units // row.block)
+
+
+@kernel
+def _meet(team: Team) -> bool:
+    """Wait for the other threads. Returns False if one of them failed."""
+    team.turn[0] += 1
+    return meet(team.counts, team.broken, team.thread, team.turn[0])
+
+
+@kernel
+def _forward(row: Any, size: Size, here: Block, memory: Memory, parameters: Array) -> None:
     """Compute a block of the output of a layer."""
-    values, _, statistics, stays = memory
-    x = _view(values, row.x, samples, row.inputs, most)
-    y = _view(values, row.y, samples, row.units, most)
+    x = _view(memory.values, row.x, row.inputs, size)
+    y = _view(memory.values, row.y, row.units, size)
     if row.kind == DENSE:
         w = parameters[row.first : row.first + row.inputs * row.units]
         bias = parameters[row.second : row.second + (row.units if row.second >= 0 else 0)]
@@ -61,98 +94,74 @@ def _forward(
     elif row.kind == ACTIVATION:
         leaky(y, row.slope, here)
     elif row.kind == DROPOUT:
-        kept = stays[row.place * most : row.place * most + samples * row.units]
-        dropout(y, kept, 1.0 / (1.0 - row.number), here)
+        dropout(y, _stays(row, size, memory), 1.0 / (1.0 - row.number), here)
     else:
         a, b = here
         gamma = parameters[row.first + a : row.first + b]
         beta = parameters[row.second + a : row.second + b]
-        c, d = row.place + a, row.place + b
-        moments = statistics[MEAN][c:d], statistics[VARIANCE][c:d], statistics[INVERSE][c:d]
-        normal = _view(values, row.normal, samples, row.units, most)
-        batch_norm(x, (gamma, beta), (row.number, row.slope), here, moments, (normal, y))
+        c, d, rows = row.place + a, row.place + b, memory.statistics
+        moments = rows[MEAN][c:d], rows[VARIANCE][c:d], rows[INVERSE][c:d]
+        results = _view(memory.values, row.normal, row.units, size), y
+        batch_norm(x, (gamma, beta), (row.number, row.slope), here, moments, results)
 
 
 @kernel
-def _update_part(a: int, d: Array, network: Any, step: Any) -> None:
-    """Update the parameters that begin at `a` by their gradient d."""
-    parameters, first, second, _ = network
-    optimizer, rate, numbers = step
-    b = a + d.size
-    update(optimizer, parameters[a:b], d, (first[a:b], second[a:b]), rate, numbers)
+def _update(first: int, d: Array, tensors: Tensors, how: Update) -> None:
+    """Update the parameters from the `first` on by their gradient d."""
+    end, (optimizer, rate, numbers) = first + d.size, how
+    state = tensors.first[first:end], tensors.second[first:end]
+    update(optimizer, tensors.parameters[first:end], d, state, rate, numbers)
 
 
 @kernel
 def _backward(
-    row: Any, samples: int, most: int, here: tuple[int, int], memory: Any, network: Any, step: Any
+    row: Any, size: Size, here: Block, memory: Memory, tensors: Tensors, how: Update
 ) -> None:
     """Turn a block of the gradient in the output of a layer into that in its input, and update its
-    tensors. Of a dense layer, it is that before the leaky_relu."""
-    values, gradients, statistics, stays = memory
-    parameters, _, _, state = network
-    y = _view(values, row.y, samples, row.units, most)
-    d = _view(gradients, row.d, samples, row.units, most)
+    tensors. Of a dense layer, it becomes the gradient before the leaky_relu."""
+    d = _view(memory.gradients, row.d, row.units, size)
     if row.slope < 1:
-        d_leaky(y, row.slope, here, d)
+        d_leaky(_view(memory.values, row.y, row.units, size), row.slope, here, d)
     if row.kind == DROPOUT:
-        kept = stays[row.place * most : row.place * most + samples * row.units]
-        dropout(d, kept, 1.0 / (1.0 - row.number), here)
+        dropout(d, _stays(row, size, memory), 1.0 / (1.0 - row.number), here)
     elif row.kind == BATCH_NORM:
         begin, end = here
-        a, b = row.place + begin, row.place + end
-        gamma = parameters[row.first + begin : row.first + end]
-        normal = _view(values, row.normal, samples, row.units, most)
-        sums = statistics[D_GAMMA][a:b], statistics[D_BETA][a:b]
-        factors = statistics[SLOPE][a:b], statistics[LESS][a:b]
-        d_batch_norm(normal, (gamma, statistics[INVERSE][a:b]), here, sums + factors, d)
-        _update_part(row.first + begin, sums[0], network, step)
-        _update_part(row.second + begin, sums[1], network, step)
+        a, b, rows = row.place + begin, row.place + end, memory.statistics
+        gamma = tensors.parameters[row.first + begin : row.first + end]
+        normal = _view(memory.values, row.normal, row.units, size)
+        sums = rows[D_GAMMA][a:b], rows[D_BETA][a:b], rows[SLOPE][a:b], rows[LESS][a:b]
+        d_batch_norm(normal, (gamma, rows[INVERSE][a:b]), here, sums, d)
+        _update(row.first + begin, sums[0], tensors, how)
+        _update(row.second + begin, sums[1], tensors, how)
         c = row.state + begin
-        moving = state[c : c + b - a], state[c + row.units : c + row.units + b - a]
-        moments = statistics[MEAN][a:b], statistics[VARIANCE][a:b]
-        move(moving, moments, samples, row.decay, row.unbiased > 0)
+        e = c + row.units
+        moving = tensors.state[c : c + b - a], tensors.state[e : e + b - a]
+        moments = rows[MEAN][a:b], rows[VARIANCE][a:b]
+        move(moving, moments, size[0], row.decay, row.unbiased > 0)
 
 
 @kernel
 def _update_kernel(
-    row: Any,
-    below: Any,
-    samples: int,
-    most: int,
-    here: tuple[int, int],
-    memory: Any,
-    network: Any,
-    step: Any,
-    scratch: Array,
+    rows: Any, size: Size, here: Block, memory: Memory, tensors: Tensors, how: Update, d: Array
 ) -> None:
     """Compute the block of dx of a dense layer, if it is wanted, and update these rows of the
-    kernel. Nothing else reads them, so the order of the blocks does not matter. `below` is the row
-    that computed x."""
-    values, gradients, _, _ = memory
-    begin, end = here
-    w = network[0][row.first : row.first + row.inputs * row.units]
-    x = _view(values, row.x, samples, row.inputs, most)
-    dy = _view(gradients, row.d, samples, row.units, most)
+    kernel. Nothing else reads them, so the order of the blocks does not matter.
+
+    The `rows` are those of the dense layer and of the one that computed x. `d` is memory.
+    """
+    row, below = rows
+    w = tensors.parameters[row.first : row.first + row.inputs * row.units]
+    dy = _view(memory.gradients, row.d, row.units, size)
     if row.wants_dx:
-        d_dense(dy, w, here, _view(gradients, below.d, samples, below.units, most))
-    d_kernel(x, dy, here, scratch)
-    d = scratch[: (end - begin) * row.units]
-    _update_part(row.first + begin * row.units, d, network, step)
+        d_dense(dy, w, here, _view(memory.gradients, below.d, below.units, size))
+    begin, end = here
+    d_kernel(_view(memory.values, row.x, row.inputs, size), dy, here, d)
+    first = row.first + begin * row.units
+    _update(first, d[: (end - begin) * row.units], tensors, how)
 
 
 @kernel
-def _update_bias(
-    row: Any, samples: int, most: int, memory: Any, network: Any, step: Any, scratch: Array
-) -> None:
-    """Update the bias of a dense layer."""
-    _, gradients, _, _ = memory
-    d = scratch[: row.units]
-    d_bias(_view(gradients, row.d, samples, row.units, most), d)
-    _update_part(row.second, d, network, step)
-
-
-@kernel
-def _gather(x: Array, chosen: NDArray[np.intp], here: tuple[int, int], y: Array) -> None:
+def _gather(x: Array, chosen: NDArray[np.intp], here: Block, y: Array) -> None:
     """Copy a block of the values of the chosen samples."""
     first, end = here
     for n in range(chosen.size):
@@ -162,120 +171,104 @@ def _gather(x: Array, chosen: NDArray[np.intp], here: tuple[int, int], y: Array)
 
 
 @kernel
-def _block(row: Any, number: int) -> tuple[int, int]:
-    """Return the first unit of a block of a row, and the one after its last."""
-    first = number * row.block
-    return first, min(first + row.block, row.units)
+def _draw_masks(job: Job, step: int, size: Size, team: Team) -> bool:
+    """Draw or copy the masks of a step, and wait for the other threads: a thread needs the part of
+    a mask that belongs to its blocks, and that another one may draw."""
+    drawn = 0
+    for row in job.table:
+        if row.kind == DROPOUT:
+            if drawn % team.count == team.thread:
+                stays, given = _stays(row, size, job.memory), job.batches.given
+                if given.size:
+                    for i in range(stays.size):
+                        stays[i] = given[step, row.place * size[1] + i]
+                else:
+                    draw_stays(job.batches.keys[step, drawn], job.batches.least[drawn], stays)
+            drawn += 1
+    return drawn == 0 or _meet(team)
 
 
 @kernel
-def train_steps(
-    table: Any,
-    groups: NDArray[np.intp],
-    network: Any,
-    memory: Any,
-    data: Any,
-    batches: Any,
-    optimizer: int,
-    loss: int,
-    results: Any,
-    scratch: Array,
-    threads: tuple[int, int],
-    barrier: Any,
-) -> int:
-    """Train for some steps as one of several threads, and return how many ended.
+def _forward_pass(job: Job, size: Size, chosen: NDArray[np.intp], team: Team) -> bool:
+    """Compute the outputs of all layers."""
+    memory, parameters = job.memory, job.tensors.parameters
+    for g in range(len(job.groups) - 1):
+        main = job.table[job.groups[g]]
+        for number in range(team.thread, _blocks(main), team.count):
+            here = _block(main, number)
+            if main.kind == INPUT:
+                _gather(job.data.x, chosen, here, _view(memory.values, main.y, main.units, size))
+            else:
+                _forward(main, size, here, memory, parameters)
+            for k in range(job.groups[g] + 1, job.groups[g + 1]):
+                _forward(job.table[k], size, here, memory, parameters)
+        if not _meet(team):
+            return False
+    return True
 
-    - `groups` has the first row of each group: a dense layer, or the input, with the layers up to
-      the next dense one, which are computed block by block with it.
-    - `network`: parameters, first and second moment, state; all flat.
-    - `memory`: values, gradients, statistics and the masks of one step.
-    - `data`: x (S, units), labels (S,) and values (S, K), of which one is empty, and the order
-      of the samples.
-    - `batches`, by step: the first sample and the one after the last, the rates (steps, 1), the
-      numbers of the optimiser, the keys of the dropout layers, and their given masks, if any.
-    - `results`: the loss and the correct answers of each step, and memory for parts of them.
-    - `barrier`: counts, the flag of a thread that gave up.
 
-    It ends early at a loss that is not finite, before the update, or if a thread gave up.
+@kernel
+def _loss(job: Job, step: int, size: Size, chosen: NDArray[np.intp], team: Team) -> bool:
+    """Compute the loss of a step and its gradient. Returns False if it is not finite."""
+    row, parts, samples = job.table[len(job.table) - 1], job.memory.parts, size[0]
+    outputs = _view(job.memory.values, row.y, row.units, size)
+    d = _view(job.memory.gradients, row.d, row.units, size)
+    targets, count = (job.data.labels, job.data.targets), -(-samples // LOSS_SAMPLES)
+    for part in range(team.thread, count, team.count):
+        a, b = part * LOSS_SAMPLES, min(samples, (part + 1) * LOSS_SAMPLES)
+        found = evaluate(job.loss, outputs[a:b], targets, chosen[a:b], samples, d[a:b])
+        parts[part, 0], parts[part, 1] = found
+    if not _meet(team):
+        return False
+    total, right = 0.0, 0.0
+    for part in range(count):
+        total += parts[part, 0]
+        right += parts[part, 1]
+    if team.thread == 0:
+        job.losses[step], job.right[step] = total, right
+    return np.isfinite(total)
+
+
+@kernel
+def _backward_pass(job: Job, step: int, size: Size, team: Team) -> bool:
+    """Compute the gradients, and update each tensor as soon as its gradient is known."""
+    how = job.optimizer, job.batches.rates[step], job.batches.numbers[step]
+    for g in range(len(job.groups) - 2, 0, -1):
+        main, first = job.table[job.groups[g]], job.groups[g - 1]
+        below, last = job.table[first], job.groups[g] - 1
+        # The bias is one more piece of work, beside the blocks of inputs.
+        for number in range(team.thread, _blocks(below) + 1, team.count):
+            here = _block(below, number)
+            if number < _blocks(below):
+                rows, d = (main, job.table[last]), team.scratch
+                _update_kernel(rows, size, here, job.memory, job.tensors, how, d)
+                for k in range(last, first - 1 if main.wants_dx else last, -1):
+                    _backward(job.table[k], size, here, job.memory, job.tensors, how)
+            elif main.second >= 0:
+                d = team.scratch[: main.units]
+                d_bias(_view(job.memory.gradients, main.d, main.units, size), d)
+                _update(main.second, d, job.tensors, how)
+        if not _meet(team):
+            return False
+    return True
+
+
+@kernel
+def train_steps(job: Job, team: Team) -> int:
+    """Train for the steps of a job as one of several threads, and return how many ended.
+
+    It ends early at a loss that is not finite, before the update, or if another thread failed.
     """
-    x, labels, targets, order = data
-    bounds, rates, numbers, keys, least, given = batches
-    losses, right, parts = results
-    thread, count = threads
-    counts, broken = barrier
-    turn = 0
+    bounds = job.batches.bounds
     most = (bounds[:, 1] - bounds[:, 0]).max()
-    values, gradients, _, stays = memory
-    last = table[len(table) - 1]
-    for s in range(len(bounds)):
-        begin, end = bounds[s, 0], bounds[s, 1]
-        samples = end - begin
-        chosen = order[begin:end]
-        step = optimizer, rates[s], numbers[s]
-        drawn = 0
-        for k in range(len(table)):
-            if table[k].kind == DROPOUT:
-                drawn += 1
-                if drawn % count == thread:
-                    a = table[k].place * most
-                    kept = stays[a : a + samples * table[k].units]
-                    if given.size:
-                        for i in range(kept.size):
-                            kept[i] = given[s, a + i]
-                    else:
-                        draw_stays(keys[s, drawn - 1], least[drawn - 1], kept)
-        # Masks are drawn while the first block is computed, but used in any block of any thread.
-        if drawn:
-            turn += 1
-            if not meet(counts, broken, thread, turn):
-                return s
-        for g in range(len(groups) - 1):
-            main = table[groups[g]]
-            for number in range(thread, -(-main.units // main.block), count):
-                here = _block(main, number)
-                if main.kind == INPUT:
-                    _gather(x, chosen, here, _view(values, main.y, samples, main.units, most))
-                else:
-                    _forward(main, samples, most, here, memory, network[0])
-                for k in range(groups[g] + 1, groups[g + 1]):
-                    _forward(table[k], samples, most, here, memory, network[0])
-            turn += 1
-            if not meet(counts, broken, thread, turn):
-                return s
-        outputs = _view(values, last.y, samples, last.units, most)
-        d_outputs = _view(gradients, last.d, samples, last.units, most)
-        pieces = -(-samples // LOSS_SAMPLES)
-        for piece in range(thread, pieces, count):
-            a, b = piece * LOSS_SAMPLES, min(samples, (piece + 1) * LOSS_SAMPLES)
-            part, found = evaluate(
-                loss, outputs[a:b], (labels, targets), chosen[a:b], samples, d_outputs[a:b]
-            )
-            parts[piece, 0], parts[piece, 1] = part, found
-        turn += 1
-        if not meet(counts, broken, thread, turn):
-            return s
-        total, hits = 0.0, 0.0
-        for piece in range(pieces):
-            total += parts[piece, 0]
-            hits += parts[piece, 1]
-        if thread == 0:
-            losses[s], right[s] = total, hits
-        if not np.isfinite(total):
-            return s
-        for g in range(len(groups) - 2, 0, -1):
-            main, below = table[groups[g]], table[groups[g - 1]]
-            blocks = -(-below.units // below.block)
-            for number in range(thread, blocks + 1, count):
-                if number == blocks:
-                    if main.second >= 0:
-                        _update_bias(main, samples, most, memory, network, step, scratch)
-                    continue
-                here = _block(below, number)
-                _update_kernel(main, table[groups[g] - 1], samples, most, here, memory, network, step, scratch)
-                if main.wants_dx:
-                    for k in range(groups[g] - 1, groups[g - 1] - 1, -1):
-                        _backward(table[k], samples, most, here, memory, network, step)
-            turn += 1
-            if not meet(counts, broken, thread, turn):
-                return s
+    for step in range(len(bounds)):
+        begin, end = bounds[step, 0], bounds[step, 1]
+        size, chosen = (end - begin, most), job.data.order[begin:end]
+        if not (
+            _draw_masks(job, step, size, team)
+            and _forward_pass(job, size, chosen, team)
+            and _loss(job, step, size, chosen, team)
+            and _backward_pass(job, step, size, team)
+        ):
+            return step
     return len(bounds)

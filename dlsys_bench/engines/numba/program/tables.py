@@ -107,6 +107,8 @@ def missing_option(recipe: Recipe) -> str | None:
     """Return the name of the first option without a compiled form, or None."""
     if type(recipe.loss) not in LOSSES or recipe.loss != type(recipe.loss)():
         return "loss"
+    if recipe.optimizer.decay is not None:
+        return "decay"
     return next(
         (
             option.name

@@ -6,6 +6,7 @@ from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numba.optimizers import ADAM, DESCENT, MOMENTUM, adam, rmsprop, sgd
 from dlsys_bench.engines.plan import Array
 
+
 @kernel
 def update(
     kind: int, p: Array, g: Array, state: tuple[Array, Array], rate: Array, numbers: Array
