@@ -103,7 +103,6 @@ def _yield_natively() -> None:
     """Give up the core, in compiled code; on a system without such a call, do nothing."""
 
 
-@overload(_yield_natively)
 def _compile_yield() -> Any:
     if not hasattr(os, "sched_yield"):
         return lambda: None
@@ -113,6 +112,9 @@ def _compile_yield() -> Any:
         give_up()
 
     return compiled
+
+
+overload(_yield_natively)(_compile_yield)
 
 
 @kernel

@@ -76,11 +76,11 @@ class Job(NamedTuple):
 
 
 class Team(NamedTuple):
-    """A thread among others: its number, their number, their barrier, the number of its meetings so
+    """A thread among others: its number, how many there are, their barrier, the number of its meetings so
     far, and memory of its own."""
 
     thread: int
-    count: int
+    threads: int
     counts: NDArray[np.int64]
     broken: NDArray[np.int64]
     turn: NDArray[np.int64]

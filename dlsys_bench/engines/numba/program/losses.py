@@ -15,7 +15,7 @@ from dlsys_bench.engines.plan import Array
 @kernel
 def cross_entropy(
     outputs: Array, labels: NDArray[Any], chosen: NDArray[np.intp], share: float, d: Array
-) -> tuple[float, int]:
+) -> tuple[Any, int]:
     """Return the sum of -log softmax(outputs)[label], and the number of samples whose largest
     output (the first, if equal) is at the label. `share` is the weight of a sample in d."""
     zero, times = outputs.dtype.type(0), outputs.dtype.type(share)
@@ -41,7 +41,7 @@ def cross_entropy(
 @kernel
 def squared_error(
     outputs: Array, targets: Array, chosen: NDArray[np.intp], share: float, d: Array
-) -> float:
+) -> Any:
     """Return the sum of (y - t)^2. `share` is the weight of a sample in d, which is the gradient of
     half of the sum."""
     times = outputs.dtype.type(share)

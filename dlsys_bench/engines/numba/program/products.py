@@ -23,7 +23,6 @@ def _multiply(a: Any, b: Any, c: Any, letters: Any, sizes: Any) -> None:
     raise NotImplementedError
 
 
-@overload(_multiply)
 def _compile_multiply(a: Any, b: Any, c: Any, letters: Any, sizes: Any) -> Any:
     letter = ord("s" if c.dtype == types.float32 else "d")
     matrix, size = types.CPointer(c.dtype), types.intp
@@ -56,6 +55,9 @@ def _compile_multiply(a: Any, b: Any, c: Any, letters: Any, sizes: Any) -> Any:
         )
 
     return compute
+
+
+overload(_multiply)(_compile_multiply)
 
 
 @kernel

@@ -65,14 +65,15 @@ def _stays(row: Any, size: Size, memory: Memory) -> NDArray[np.bool_]:
 @kernel
 def _block(row: Any, number: int) -> Block:
     """Return the first unit of a block of a row, and the one after its last."""
-    first = number * row.block
+    first: int = number * row.block
     return first, min(first + row.block, row.units)
 
 
 @kernel
 def _blocks(row: Any) -> int:
     """Return the number of blocks of a row."""
-    return -(-row.units // row.block)
+    count: int = -(-row.units // row.block)
+    return count
 
 
 @kernel
@@ -177,7 +178,7 @@ def _draw_masks(job: Job, step: int, size: Size, team: Team) -> bool:
     drawn = 0
     for row in job.table:
         if row.kind == DROPOUT:
-            if drawn % team.count == team.thread:
+            if drawn % team.threads == team.thread:
                 stays, given = _stays(row, size, job.memory), job.batches.given
                 if given.size:
                     for i in range(stays.size):
@@ -194,7 +195,7 @@ def _forward_pass(job: Job, size: Size, chosen: NDArray[np.intp], team: Team) ->
     memory, parameters = job.memory, job.tensors.parameters
     for g in range(len(job.groups) - 1):
         main = job.table[job.groups[g]]
-        for number in range(team.thread, _blocks(main), team.count):
+        for number in range(team.thread, _blocks(main), team.threads):
             here = _block(main, number)
             if main.kind == INPUT:
                 _gather(job.data.x, chosen, here, _view(memory.values, main.y, main.units, size))
@@ -214,7 +215,7 @@ def _loss(job: Job, step: int, size: Size, chosen: NDArray[np.intp], team: Team)
     outputs = _view(job.memory.values, row.y, row.units, size)
     d = _view(job.memory.gradients, row.d, row.units, size)
     targets, count = (job.data.labels, job.data.targets), -(-samples // LOSS_SAMPLES)
-    for part in range(team.thread, count, team.count):
+    for part in range(team.thread, count, team.threads):
         a, b = part * LOSS_SAMPLES, min(samples, (part + 1) * LOSS_SAMPLES)
         found = evaluate(job.loss, outputs[a:b], targets, chosen[a:b], samples, d[a:b])
         parts[part, 0], parts[part, 1] = found
@@ -226,7 +227,7 @@ def _loss(job: Job, step: int, size: Size, chosen: NDArray[np.intp], team: Team)
         right += parts[part, 1]
     if team.thread == 0:
         job.losses[step], job.right[step] = total, right
-    return np.isfinite(total)
+    return bool(np.isfinite(total))
 
 
 @kernel
@@ -237,7 +238,7 @@ def _backward_pass(job: Job, step: int, size: Size, team: Team) -> bool:
         main, first = job.table[job.groups[g]], job.groups[g - 1]
         below, last = job.table[first], job.groups[g] - 1
         # The bias is one more piece of work, beside the blocks of inputs.
-        for number in range(team.thread, _blocks(below) + 1, team.count):
+        for number in range(team.thread, _blocks(below) + 1, team.threads):
             here = _block(below, number)
             if number < _blocks(below):
                 rows, d = (main, job.table[last]), team.scratch
