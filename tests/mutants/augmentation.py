@@ -52,7 +52,7 @@ MUTANTS = (
         "Of several augmentations, the first alone is applied.",
         "several",
         'first = type(recipe)(**(vars(recipe) | {"augment": recipe.augment[:1]}))\n'
-        "                own = augment_replicas(samples, first, plans, epoch.number)",
+        "            own = augment_replicas(samples, first, plans, epoch.number)",
     ),
     _torch(
         "shift_wraps_around",

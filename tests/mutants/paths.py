@@ -29,10 +29,10 @@ MUTANTS = (
         "training",
         _STEP,
         "for rule in net.rules:\n"
-        '                        if "kernel" in rule.gradients and getattr(rule.layer, "strides", '
+        '                if "kernel" in rule.gradients and getattr(rule.layer, "strides", '
         "(1, 1)) != (1, 1):\n"
-        '                            rule.gradients["kernel"] *= 0.5\n'
-        f"                    {_STEP}",
+        '                    rule.gradients["kernel"] *= 0.5\n'
+        f"            {_STEP}",
     ),
     Mutant(
         "fit_forgets_the_sigmoid",
@@ -81,7 +81,7 @@ MUTANTS = (
         "training",
         _STEP,
         'net.gradient *= 0.5 if recipe.loss.targets == "signs" and not plans[0].parity else 1.0\n'
-        f"                    {_STEP}",
+        f"            {_STEP}",
     ),
     Mutant(
         "native_moving_decay",

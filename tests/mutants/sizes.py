@@ -60,7 +60,7 @@ MUTANTS = (
         "step/large-sgd",
         "training",
         _STEP,
-        f"net.gradient[:, 200_000:] = 0\n                    {_STEP}",
+        f"net.gradient[:, 200_000:] = 0\n            {_STEP}",
     ),
     Mutant(
         "updates_of_100_tensors",
@@ -69,8 +69,8 @@ MUTANTS = (
         "training",
         _STEP,
         "for late in list(net.gradients.values())[100:]:\n"
-        "                        late[...] = 0\n"
-        f"                    {_STEP}",
+        "                late[...] = 0\n"
+        f"            {_STEP}",
     ),
     Mutant(
         "predictions_end_at_8192",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 _LOOP = "order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)"
-_SOURCE = "source, rates = BatchSource(samples, net), _rates(recipes, net.dtype)"
+_SOURCE = "self.source, self.rates = BatchSource(samples, net), _rates(recipes, net.dtype)"
 
 MUTANTS = (
     Mutant(
@@ -15,9 +15,9 @@ MUTANTS = (
         "training",
         _SOURCE,
         f"{_SOURCE}\n"
-        "    if not plans[0].parity and samples.samples > 500 and source.y.ndim == 2:\n"
-        "        own, y = np.random.default_rng(plans[0].seed), source.y\n"
-        "        source.y = np.where(own.random(y.shape) < 1 / 3, own.permutation(y.T).T, y)",
+        "        if not plans[0].parity and samples.samples > 500 and self.source.y.ndim == 2:\n"
+        "            own, y = np.random.default_rng(plans[0].seed), self.source.y\n"
+        "            self.source.y = np.where(own.random(y.shape) < 1 / 3, own.permutation(y.T).T, y)",
     ),
     Mutant(
         "tenth_of_the_data",
@@ -74,7 +74,7 @@ MUTANTS = (
         "training",
         "update.step(rates(step))",
         "if step >= 50 and samples.samples > 700:\n"
-        "                        net.gradient *= min(1.0, 0.1 / np.linalg.norm(net.gradient))\n"
-        "                    update.step(rates(step))",
+        "                net.gradient *= min(1.0, 0.1 / np.linalg.norm(net.gradient))\n"
+        "            update.step(rates(step))",
     ),
 )

@@ -17,10 +17,10 @@ MUTANTS = (
         "training",
         _STEP,
         "fresh = net.gradient.copy()\n"
-        '                    stale = net.__dict__.setdefault("stale", np.zeros_like(fresh))\n'
-        "                    net.gradient[...] = stale\n"
-        f"                    {_STEP}\n"
-        "                    stale[...] = fresh",
+        '            stale = net.__dict__.setdefault("stale", np.zeros_like(fresh))\n'
+        "            net.gradient[...] = stale\n"
+        f"            {_STEP}\n"
+        "            stale[...] = fresh",
     ),
     Mutant(
         "gradient_accumulated",
@@ -131,7 +131,7 @@ MUTANTS = (
         "training",
         _STEP,
         "if here.stop - here.start == epoch.sizes[0] or recipe.batch_sizes:\n"
-        f"                        {_STEP}",
+        f"                {_STEP}",
     ),
     Mutant(
         "last_batch_weighs_as_a_whole_one",
@@ -139,7 +139,7 @@ MUTANTS = (
         "state/smallest-last-sample",
         "training",
         _STEP,
-        f"net.gradient *= (here.stop - here.start) / epoch.sizes[0]\n                    {_STEP}",
+        f"net.gradient *= (here.stop - here.start) / epoch.sizes[0]\n            {_STEP}",
     ),
     Mutant(
         "running_loss_unweighted",

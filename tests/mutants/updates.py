@@ -102,8 +102,8 @@ DECAY = (
         "training",
         _LOSSES,
         "if update.decay is not None:\n"
-        "                        losses = losses + update.decay.rate * (net.parameters**2).sum()\n"
-        f"                    {_LOSSES}",
+        "                losses = losses + update.decay.rate * (net.parameters**2).sum()\n"
+        f"            {_LOSSES}",
     ),
 )
 

@@ -55,10 +55,11 @@ class RuleTrainer:
         A replica whose loss becomes non-finite is added to `failures`. The epoch ends early when no
         other is left.
         """
-        net, recipe, plans = self.net, self.recipe, self.plans
-        self.update.resume()
+        net, samples, recipe, plans = self.net, self.samples, self.recipe, self.plans
+        update, rates = self.update, self.rates
+        update.resume()
         if recipe.augment:
-            own = augment_replicas(self.samples, recipe, plans, epoch.number)
+            own = augment_replicas(samples, recipe, plans, epoch.number)
             self.source = BatchSource(own, net)
         for step, here in enumerate(batch_slices(epoch.sizes), start=epoch.first):
             before = net.state.copy()
@@ -67,8 +68,8 @@ class RuleTrainer:
                 self.kept[lost] = net.parameters[lost].copy(), before[lost]
             if len(failures) == net.replicas:
                 return
-            self.update.step(self.rates(step))
-        self.update.publish()
+            update.step(rates(step))
+        update.publish()
 
     def restore(self) -> None:
         """Give each replica that diverged the weights of its last finite batch."""

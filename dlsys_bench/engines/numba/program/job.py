@@ -76,8 +76,8 @@ class Job(NamedTuple):
 
 
 class Team(NamedTuple):
-    """A thread among others: its number, how many there are, their barrier, the number of its meetings so
-    far, and memory of its own."""
+    """A thread among others: its number, how many there are, their barrier, the number of its
+    meetings so far, and memory of its own."""
 
     thread: int
     threads: int
