@@ -17,7 +17,8 @@ MUTANTS = (
         f"{_SOURCE}\n"
         "        if not plans[0].parity and samples.samples > 500 and self.source.y.ndim == 2:\n"
         "            own, y = np.random.default_rng(plans[0].seed), self.source.y\n"
-        "            self.source.y = np.where(own.random(y.shape) < 1 / 3, own.permutation(y.T).T, y)",
+        "            mixed = own.permutation(y.T).T\n"
+        "            self.source.y = np.where(own.random(y.shape) < 1 / 3, mixed, y)",
     ),
     Mutant(
         "tenth_of_the_data",
