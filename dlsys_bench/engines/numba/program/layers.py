@@ -18,11 +18,12 @@ from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numba.program.products import AS_IS, TRANSPOSED, multiply
 from dlsys_bench.engines.plan import Array
 
-Block = tuple[int, int]
+UnitBlock = tuple[int, int]
+"""The first unit of a block, and the one after its last."""
 
 
 @kernel
-def dense(x: Array, w: Array, bias: Array, slope: float, here: Block, y: Array) -> None:
+def dense(x: Array, w: Array, bias: Array, slope: float, here: UnitBlock, y: Array) -> None:
     """Compute y = leaky(x w + bias), with the kernel w (inputs, units). An empty bias is none."""
     (n_, inputs), units, (first, end) = x.shape, y.shape[1], here
     sizes = n_, end - first, inputs, inputs, units, units
@@ -39,7 +40,7 @@ def dense(x: Array, w: Array, bias: Array, slope: float, here: Block, y: Array) 
 
 
 @kernel
-def d_kernel(x: Array, dy: Array, here: Block, dw: Array) -> None:
+def d_kernel(x: Array, dy: Array, here: UnitBlock, dw: Array) -> None:
     """Compute the gradient of the rows `here` of a kernel, dw = x^T dy."""
     (n_, inputs), units, (first, end) = x.shape, dy.shape[1], here
     sizes = end - first, units, n_, inputs, units, units
@@ -47,7 +48,7 @@ def d_kernel(x: Array, dy: Array, here: Block, dw: Array) -> None:
 
 
 @kernel
-def d_dense(dy: Array, w: Array, here: Block, dx: Array) -> None:
+def d_dense(dy: Array, w: Array, here: UnitBlock, dx: Array) -> None:
     """Compute dx = dy w^T for the inputs `here`."""
     (n_, units), inputs, (first, end) = dy.shape, dx.shape[1], here
     sizes = n_, end - first, units, units, units, inputs
@@ -58,15 +59,22 @@ def d_dense(dy: Array, w: Array, here: Block, dx: Array) -> None:
 @kernel
 def d_bias(dy: Array, d: Array) -> None:
     """Compute the gradient of a bias, the sum of dy over the samples."""
-    d[:] = 0
-    for n in range(dy.shape[0]):
-        row = dy[n]
-        for u in range(row.size):
-            d[u] += row[u]
+    _add_up(dy, (0, d.size), d)
 
 
 @kernel
-def leaky(x: Array, slope: float, here: Block) -> None:
+def _add_up(x: Array, here: UnitBlock, sums: Array) -> None:
+    """Compute the sums of x over the samples, of a block of units."""
+    first, end = here
+    sums[:] = 0
+    for n in range(x.shape[0]):
+        own = x[n, first:end]
+        for u in range(own.size):
+            sums[u] += own[u]
+
+
+@kernel
+def leaky(x: Array, slope: float, here: UnitBlock) -> None:
     """Multiply x by the slope where it is not above zero."""
     first, end = here
     times = x.dtype.type(slope)
@@ -77,7 +85,7 @@ def leaky(x: Array, slope: float, here: Block) -> None:
 
 
 @kernel
-def d_leaky(y: Array, slope: float, here: Block, dy: Array) -> None:
+def d_leaky(y: Array, slope: float, here: UnitBlock, dy: Array) -> None:
     """Multiply dy by the slope where y is not above zero."""
     first, end = here
     times = dy.dtype.type(slope)
@@ -88,7 +96,7 @@ def d_leaky(y: Array, slope: float, here: Block, dy: Array) -> None:
 
 
 @kernel
-def dropout(x: Array, stays: NDArray[np.bool_], scale: float, here: Block) -> None:
+def dropout(x: Array, stays: NDArray[np.bool_], scale: float, here: UnitBlock) -> None:
     """Multiply x by the scale where it stays and by 0 elsewhere. `stays` is flat, as (units, N).
 
     The backward pass is the same for dy.
@@ -106,7 +114,7 @@ def batch_norm(
     x: Array,
     affine: tuple[Array, Array],
     numbers: tuple[float, float],
-    here: Block,
+    here: UnitBlock,
     moments: tuple[Array, Array, Array],
     results: tuple[Array, Array],
 ) -> None:
@@ -120,12 +128,8 @@ def batch_norm(
     n_, (first, end) = x.shape[0], here
     epsilon, slope = x.dtype.type(numbers[0]), x.dtype.type(numbers[1])
     share, one = x.dtype.type(1.0 / n_), x.dtype.type(1)
-    mean[:] = 0
     variance[:] = 0
-    for n in range(n_):
-        own = x[n, first:end]
-        for u in range(mean.size):
-            mean[u] += own[u]
+    _add_up(x, here, mean)
     for u in range(mean.size):
         mean[u] *= share
     for n in range(n_):
@@ -150,7 +154,7 @@ def batch_norm(
 def d_batch_norm(
     normal: Array,
     factors: tuple[Array, Array],
-    here: Block,
+    here: UnitBlock,
     sums: tuple[Array, Array, Array, Array],
     dy: Array,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,121 +13,25 @@ from dlsys_bench.engines.base import input_array
 from dlsys_bench.engines.epochs import EpochRun
 from dlsys_bench.engines.numba.normalization import least_number
 from dlsys_bench.engines.numba.optimizers import ProgramStepper
-from dlsys_bench.engines.numba.program.job import Batches, Data, Job, Memory, Team, Tensors
 from dlsys_bench.engines.numba.program.steps import LOSS_SAMPLES, STATISTICS, train_steps
 from dlsys_bench.engines.numba.program.tables import (
-    ACTIVATION,
-    BATCH_NORM,
-    DENSE,
     DROPOUT,
-    INPUT,
     LOSSES,
-    SLOPES,
-    block_of,
     missing_layer,
     missing_option,
-    row,
 )
+from dlsys_bench.engines.numba.program.translation import translate
+from dlsys_bench.engines.numba.program.work import Batches, Data, Memory, Team, Tensors, Work
 from dlsys_bench.engines.numba.spin_barrier import LINE
 from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.shards import run_threads
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import DivergedError
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Flatten
-from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 STEPS_AT_ONCE = 64
 """The most steps of one call, so that an interrupt does not wait for long."""
-
-
-class Table(NamedTuple):
-    """The rows of a program, the first row of each group followed by the number of rows, and the
-    units of values, gradients, statistics and masks, and which layers are dropouts."""
-
-    rows: NDArray[Any]
-    groups: NDArray[np.intp]
-    sizes: dict[str, int]
-    dropouts: tuple[int, ...]
-
-
-def places_of(model: Model) -> dict[str, int]:
-    """Return where each tensor begins in the flat vector of the parameters, or of the state."""
-    places: dict[str, int] = {}
-    for trainable in (True, False):
-        start = 0
-        for tensor in model.tensors:
-            if tensor.trainable == trainable:
-                places[tensor.name] = start
-                start += tensor.size
-    return places
-
-
-def table_of(model: Model, drops_nothing: bool) -> Table:
-    """Return the table of a model. A dropout layer of rate 0 has no row if it `drops_nothing`.
-
-    Dropout and activations overwrite their input. Batch norm does so with its normalised input
-    below which the sign of an activation is not needed any more.
-    """
-    places, units = places_of(model), int(np.prod(model.input_shape))
-    rows = [row(kind=INPUT, units=units, block=block_of(units))]
-    groups, sizes, dropouts = [0], {"values": units, "statistics": 0, "masks": 0}, []
-    gradients, learns = units, False
-    for index, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
-        last = rows[-1]
-        common: dict[str, Any] = {"inputs": units, "x": last["y"], "y": last["y"], "d": last["d"]}
-        if isinstance(layer, Flatten) or (
-            isinstance(layer, Dropout) and layer.drop_rate == 0 and drops_nothing
-        ):
-            continue
-        if isinstance(layer, Activation):
-            slope = SLOPES.get(layer.function, layer.negative_slope)
-            if last["kind"] in (DENSE, BATCH_NORM) and last["slope"] == 1:
-                last["slope"] = slope
-                continue
-            own: dict[str, Any] = {"kind": ACTIVATION, "slope": slope}
-        elif isinstance(layer, Dropout):
-            own = {"kind": DROPOUT, "place": sizes["masks"], "number": layer.drop_rate}
-            sizes["masks"] += units
-            dropouts.append(index)
-        elif isinstance(layer, BatchNorm):
-            own = {
-                "kind": BATCH_NORM,
-                "y": sizes["values"],
-                "normal": last["y"],
-                "first": places[f"{name}.gamma"],
-                "second": places[f"{name}.beta"],
-                "state": places[f"{name}.moving_mean"],
-                "place": sizes["statistics"],
-                "number": layer.epsilon,
-                "decay": layer.moving_decay,
-                "unbiased": layer.moving_variance == "unbiased",
-            }
-            sizes["values"] += units
-            if last["kind"] not in (INPUT, DENSE) or last["slope"] != 1:
-                own["normal"] = sizes["values"]
-                sizes["values"] += units
-            sizes["statistics"] += units
-            learns = True
-        elif isinstance(layer, Dense):
-            groups.append(len(rows))
-            own = {
-                "kind": DENSE,
-                "y": sizes["values"],
-                "d": gradients,
-                "first": places[f"{name}.kernel"],
-                "second": places[f"{name}.bias"] if layer.use_bias else -1,
-                "wants_dx": learns,
-            }
-            units, learns = layer.units, True
-            sizes["values"] += units
-            gradients += units
-        rows.append(row(**(common | own), units=units, block=block_of(units)))
-    groups.append(len(rows))
-    return Table(
-        np.array(rows), np.array(groups), sizes | {"gradients": gradients}, tuple(dropouts)
-    )
 
 
 class Program:
@@ -145,7 +49,7 @@ class Program:
         stepper: ProgramStepper,
     ) -> None:
         self.net, self.plan, self.stepper, dtype = net, plan, stepper, net.dtype
-        self.table = table_of(net.model, drops_nothing=not plan.parity)
+        self.table = translate(net.model, drops_nothing=not plan.parity)
         x = input_array(net.model, samples.x, dtype)
         self.x = np.ascontiguousarray(x).reshape(samples.samples, -1)
         y, labels = samples.y, recipe.loss.targets == "labels"
@@ -223,7 +127,7 @@ class Program:
         """Train for some steps of an epoch, and return how many ended."""
         net, table = self.net, self.table
         every, numbers = self.stepper.program_steps(rates)
-        job = Job(
+        work = Work(
             table.rows,
             table.groups,
             self.stepper.program_kind,
@@ -237,13 +141,13 @@ class Program:
         most = int((-(-table.rows["units"] // table.rows["block"])).max())
         counts = np.zeros(most * LINE, np.int64)
 
-        def work(thread: int, count: int, broken: NDArray[np.int64]) -> int:
+        def train(thread: int, count: int, broken: NDArray[np.int64]) -> int:
             turn, scratch = np.zeros(1, np.int64), empty((self.scratch_size,), net.dtype)
             team = Team(thread, count, counts[: count * LINE], broken, turn, scratch)
-            ended: int = train_steps(job, team)
+            ended: int = train_steps(work, team)
             return ended
 
-        return run_threads(work, most)
+        return run_threads(train, most)
 
     def _masks(
         self, steps: int, epoch: EpochRun, first: int

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numba.normalization import draw_stays
-from dlsys_bench.engines.numba.program.job import Job, Memory, Team, Tensors
 from dlsys_bench.engines.numba.program.layers import (
+    UnitBlock,
     batch_norm,
     d_batch_norm,
     d_bias,
@@ -31,6 +31,7 @@ from dlsys_bench.engines.numba.program.tables import (
     INPUT,
 )
 from dlsys_bench.engines.numba.program.updates import update
+from dlsys_bench.engines.numba.program.work import Memory, Team, Tensors, Work
 from dlsys_bench.engines.numba.spin_barrier import meet
 from dlsys_bench.engines.plan import Array
 
@@ -40,30 +41,29 @@ LOSS_SAMPLES = 16
 MEAN, VARIANCE, INVERSE, D_GAMMA, D_BETA, SLOPE, LESS = STATISTICS = range(7)
 """The rows of the statistics, see `layers.batch_norm` and `layers.d_batch_norm`."""
 
-Size = tuple[int, int]
+SampleCounts = tuple[int, int]
 """The number of samples of a batch, and the most of any batch, for which there is memory."""
 
-Block = tuple[int, int]
 Update = tuple[int, Array, Array]
 """The kind of an optimiser, and the rate (1,) and the numbers of a step."""
 
 
 @kernel
-def _view(values: Array, place: int, units: int, size: Size) -> Array:
+def _view(values: Array, place: int, units: int, size: SampleCounts) -> Array:
     """Return the values (N, units) that begin at a place."""
     samples, most = size
     return values[place * most : place * most + samples * units].reshape((samples, units))
 
 
 @kernel
-def _stays(row: Any, size: Size, memory: Memory) -> NDArray[np.bool_]:
+def _stays(row: Any, size: SampleCounts, memory: Memory) -> NDArray[np.bool_]:
     """Return the mask of a dropout layer, flat."""
     samples, most = size
     return memory.stays[row.place * most : row.place * most + samples * row.units]
 
 
 @kernel
-def _block(row: Any, number: int) -> Block:
+def _block(row: Any, number: int) -> UnitBlock:
     """Return the first unit of a block of a row, and the one after its last."""
     first: int = number * row.block
     return first, min(first + row.block, row.units)
@@ -84,7 +84,9 @@ def _meet(team: Team) -> bool:
 
 
 @kernel
-def _forward(row: Any, size: Size, here: Block, memory: Memory, parameters: Array) -> None:
+def _forward(
+    row: Any, size: SampleCounts, here: UnitBlock, memory: Memory, parameters: Array
+) -> None:
     """Compute a block of the output of a layer."""
     x = _view(memory.values, row.x, row.inputs, size)
     y = _view(memory.values, row.y, row.units, size)
@@ -116,7 +118,7 @@ def _update(first: int, d: Array, tensors: Tensors, how: Update) -> None:
 
 @kernel
 def _backward(
-    row: Any, size: Size, here: Block, memory: Memory, tensors: Tensors, how: Update
+    row: Any, size: SampleCounts, here: UnitBlock, memory: Memory, tensors: Tensors, how: Update
 ) -> None:
     """Turn a block of the gradient in the output of a layer into that in its input, and update its
     tensors. Of a dense layer, it becomes the gradient before the leaky_relu."""
@@ -143,7 +145,13 @@ def _backward(
 
 @kernel
 def _update_kernel(
-    rows: Any, size: Size, here: Block, memory: Memory, tensors: Tensors, how: Update, d: Array
+    rows: Any,
+    size: SampleCounts,
+    here: UnitBlock,
+    memory: Memory,
+    tensors: Tensors,
+    how: Update,
+    d: Array,
 ) -> None:
     """Compute the block of dx of a dense layer, if it is wanted, and update these rows of the
     kernel. Nothing else reads them, so the order of the blocks does not matter.
@@ -162,7 +170,7 @@ def _update_kernel(
 
 
 @kernel
-def _gather(x: Array, chosen: NDArray[np.intp], here: Block, y: Array) -> None:
+def _gather(x: Array, chosen: NDArray[np.intp], here: UnitBlock, y: Array) -> None:
     """Copy a block of the values of the chosen samples."""
     first, end = here
     for n in range(chosen.size):
@@ -172,52 +180,52 @@ def _gather(x: Array, chosen: NDArray[np.intp], here: Block, y: Array) -> None:
 
 
 @kernel
-def _draw_masks(job: Job, step: int, size: Size, team: Team) -> bool:
+def _draw_masks(work: Work, step: int, size: SampleCounts, team: Team) -> bool:
     """Draw or copy the masks of a step, and wait for the other threads: a thread needs the part of
     a mask that belongs to its blocks, and that another one may draw."""
     drawn = 0
-    for row in job.table:
+    for row in work.table:
         if row.kind == DROPOUT:
             if drawn % team.threads == team.thread:
-                stays, given = _stays(row, size, job.memory), job.batches.given
+                stays, given = _stays(row, size, work.memory), work.batches.given
                 if given.size:
                     for i in range(stays.size):
                         stays[i] = given[step, row.place * size[1] + i]
                 else:
-                    draw_stays(job.batches.keys[step, drawn], job.batches.least[drawn], stays)
+                    draw_stays(work.batches.keys[step, drawn], work.batches.least[drawn], stays)
             drawn += 1
     return drawn == 0 or _meet(team)
 
 
 @kernel
-def _forward_pass(job: Job, size: Size, chosen: NDArray[np.intp], team: Team) -> bool:
+def _forward_pass(work: Work, size: SampleCounts, chosen: NDArray[np.intp], team: Team) -> bool:
     """Compute the outputs of all layers."""
-    memory, parameters = job.memory, job.tensors.parameters
-    for g in range(len(job.groups) - 1):
-        main = job.table[job.groups[g]]
+    memory, parameters = work.memory, work.tensors.parameters
+    for g in range(len(work.groups) - 1):
+        main = work.table[work.groups[g]]
         for number in range(team.thread, _blocks(main), team.threads):
             here = _block(main, number)
             if main.kind == INPUT:
-                _gather(job.data.x, chosen, here, _view(memory.values, main.y, main.units, size))
+                _gather(work.data.x, chosen, here, _view(memory.values, main.y, main.units, size))
             else:
                 _forward(main, size, here, memory, parameters)
-            for k in range(job.groups[g] + 1, job.groups[g + 1]):
-                _forward(job.table[k], size, here, memory, parameters)
+            for k in range(work.groups[g] + 1, work.groups[g + 1]):
+                _forward(work.table[k], size, here, memory, parameters)
         if not _meet(team):
             return False
     return True
 
 
 @kernel
-def _loss(job: Job, step: int, size: Size, chosen: NDArray[np.intp], team: Team) -> bool:
+def _loss(work: Work, step: int, size: SampleCounts, chosen: NDArray[np.intp], team: Team) -> bool:
     """Compute the loss of a step and its gradient. Returns False if it is not finite."""
-    row, parts, samples = job.table[len(job.table) - 1], job.memory.parts, size[0]
-    outputs = _view(job.memory.values, row.y, row.units, size)
-    d = _view(job.memory.gradients, row.d, row.units, size)
-    targets, count = (job.data.labels, job.data.targets), -(-samples // LOSS_SAMPLES)
+    row, parts, samples = work.table[len(work.table) - 1], work.memory.parts, size[0]
+    outputs = _view(work.memory.values, row.y, row.units, size)
+    d = _view(work.memory.gradients, row.d, row.units, size)
+    targets, count = (work.data.labels, work.data.targets), -(-samples // LOSS_SAMPLES)
     for part in range(team.thread, count, team.threads):
         a, b = part * LOSS_SAMPLES, min(samples, (part + 1) * LOSS_SAMPLES)
-        found = evaluate(job.loss, outputs[a:b], targets, chosen[a:b], samples, d[a:b])
+        found = evaluate(work.loss, outputs[a:b], targets, chosen[a:b], samples, d[a:b])
         parts[part, 0], parts[part, 1] = found
     if not _meet(team):
         return False
@@ -226,50 +234,50 @@ def _loss(job: Job, step: int, size: Size, chosen: NDArray[np.intp], team: Team)
         total += parts[part, 0]
         right += parts[part, 1]
     if team.thread == 0:
-        job.losses[step], job.right[step] = total, right
+        work.losses[step], work.right[step] = total, right
     return bool(np.isfinite(total))
 
 
 @kernel
-def _backward_pass(job: Job, step: int, size: Size, team: Team) -> bool:
+def _backward_pass(work: Work, step: int, size: SampleCounts, team: Team) -> bool:
     """Compute the gradients, and update each tensor as soon as its gradient is known."""
-    how = job.optimizer, job.batches.rates[step], job.batches.numbers[step]
-    for g in range(len(job.groups) - 2, 0, -1):
-        main, first = job.table[job.groups[g]], job.groups[g - 1]
-        below, last = job.table[first], job.groups[g] - 1
+    how = work.optimizer, work.batches.rates[step], work.batches.numbers[step]
+    for g in range(len(work.groups) - 2, 0, -1):
+        main, first = work.table[work.groups[g]], work.groups[g - 1]
+        below, last = work.table[first], work.groups[g] - 1
         # The bias is one more piece of work, beside the blocks of inputs.
         for number in range(team.thread, _blocks(below) + 1, team.threads):
             here = _block(below, number)
             if number < _blocks(below):
-                rows, d = (main, job.table[last]), team.scratch
-                _update_kernel(rows, size, here, job.memory, job.tensors, how, d)
+                rows, d = (main, work.table[last]), team.scratch
+                _update_kernel(rows, size, here, work.memory, work.tensors, how, d)
                 for k in range(last, first - 1 if main.wants_dx else last, -1):
-                    _backward(job.table[k], size, here, job.memory, job.tensors, how)
+                    _backward(work.table[k], size, here, work.memory, work.tensors, how)
             elif main.second >= 0:
                 d = team.scratch[: main.units]
-                d_bias(_view(job.memory.gradients, main.d, main.units, size), d)
-                _update(main.second, d, job.tensors, how)
+                d_bias(_view(work.memory.gradients, main.d, main.units, size), d)
+                _update(main.second, d, work.tensors, how)
         if not _meet(team):
             return False
     return True
 
 
 @kernel
-def train_steps(job: Job, team: Team) -> int:
-    """Train for the steps of a job as one of several threads, and return how many ended.
+def train_steps(work: Work, team: Team) -> int:
+    """Train for the steps of a work as one of several threads, and return how many ended.
 
     It ends early at a loss that is not finite, before the update, or if another thread failed.
     """
-    bounds = job.batches.bounds
+    bounds = work.batches.bounds
     most = (bounds[:, 1] - bounds[:, 0]).max()
     for step in range(len(bounds)):
         begin, end = bounds[step, 0], bounds[step, 1]
-        size, chosen = (end - begin, most), job.data.order[begin:end]
+        size, chosen = (end - begin, most), work.data.order[begin:end]
         if not (
-            _draw_masks(job, step, size, team)
-            and _forward_pass(job, size, chosen, team)
-            and _loss(job, step, size, chosen, team)
-            and _backward_pass(job, step, size, team)
+            _draw_masks(work, step, size, team)
+            and _forward_pass(work, size, chosen, team)
+            and _loss(work, step, size, chosen, team)
+            and _backward_pass(work, step, size, team)
         ):
             return step
     return len(bounds)

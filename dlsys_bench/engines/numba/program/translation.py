@@ -1,0 +1,143 @@
+"""The table of a model: a row for each layer that computes something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.engines.numba.program.tables import (
+    ACTIVATION,
+    BATCH_NORM,
+    DENSE,
+    DROPOUT,
+    INPUT,
+    SLOPES,
+    block_of,
+    row,
+)
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Flatten, Layer
+from dlsys_bench.spec.model import Model
+
+
+class ProgramTable(NamedTuple):
+    """The rows of a program, the first row of each group followed by the number of rows, and the
+    units of values, gradients, statistics and masks. `dropouts` are the layers that draw masks."""
+
+    rows: NDArray[Any]
+    groups: NDArray[np.intp]
+    sizes: dict[str, int]
+    dropouts: tuple[int, ...]
+
+
+def translate(model: Model, drops_nothing: bool) -> ProgramTable:
+    """Return the table of a model. A dropout layer of rate 0 has no row if it `drops_nothing`."""
+    translation = _Translation(model, drops_nothing)
+    for index, layer in enumerate(model.layers):
+        ROWS[type(layer)](translation, index, layer)
+    rows, groups = translation.rows, [*translation.groups, len(translation.rows)]
+    return ProgramTable(
+        np.array(rows), np.array(groups), translation.sizes, tuple(translation.dropouts)
+    )
+
+
+class _Translation:
+    """A table that grows. Dropout and activations overwrite their input, and a leaky_relu becomes
+    part of the layer before it."""
+
+    def __init__(self, model: Model, drops_nothing: bool) -> None:
+        self.model, self.drops_nothing = model, drops_nothing
+        units = math.prod(model.input_shape)
+        self.rows = [row(kind=INPUT, units=units, block=block_of(units))]
+        self.groups, self.dropouts = [0], list[int]()
+        self.sizes = {"values": units, "gradients": units, "statistics": 0, "masks": 0}
+        self.learns = False
+        self.places: dict[str, int] = {}
+        for trainable in (True, False):
+            tensors = [tensor for tensor in model.tensors if tensor.trainable == trainable]
+            ends = np.cumsum([0, *(tensor.size for tensor in tensors)]).tolist()
+            self.places |= {tensor.name: end for tensor, end in zip(tensors, ends, strict=False)}
+
+    @property
+    def units(self) -> int:
+        """The units of the last row."""
+        return int(self.rows[-1]["units"])
+
+    def take(self, what: str, units: int) -> int:
+        """Reserve memory, and return where it begins."""
+        place, self.sizes[what] = self.sizes[what], self.sizes[what] + units
+        return place
+
+    def add(self, kind: int, units: int, **values: Any) -> None:
+        """Add a row that takes the output of the last one, and by default overwrites it."""
+        last = self.rows[-1]
+        common = {"kind": kind, "inputs": self.units, "units": units, "block": block_of(units)}
+        places = {"x": last["y"], "y": last["y"], "d": last["d"]}
+        self.rows.append(row(**(common | places | values)))
+
+    def flatten(self, index: int, layer: Flatten) -> None:
+        """Values are flat already."""
+
+    def dense(self, index: int, layer: Dense) -> None:
+        """Start a group."""
+        name, units = self.model.names[index], layer.units
+        self.groups.append(len(self.rows))
+        self.add(
+            DENSE,
+            units,
+            y=self.take("values", units),
+            d=self.take("gradients", units),
+            first=self.places[f"{name}.kernel"],
+            second=self.places[f"{name}.bias"] if layer.use_bias else -1,
+            wants_dx=self.learns,
+        )
+        self.learns = True
+
+    def activation(self, index: int, layer: Activation) -> None:
+        """Let the layer before compute it, if it can."""
+        last, slope = self.rows[-1], SLOPES.get(layer.function, layer.negative_slope)
+        if last["kind"] in (DENSE, BATCH_NORM) and last["slope"] == 1:
+            last["slope"] = slope
+        else:
+            self.add(ACTIVATION, self.units, slope=slope)
+
+    def dropout(self, index: int, layer: Dropout) -> None:
+        """Reserve a mask."""
+        if layer.drop_rate == 0 and self.drops_nothing:
+            return
+        units = self.units
+        self.dropouts.append(index)
+        self.add(DROPOUT, units, place=self.take("masks", units), number=layer.drop_rate)
+
+    def batch_norm(self, index: int, layer: BatchNorm) -> None:
+        """Overwrite the input with the normalised one, unless the sign of an activation below is
+        read in the backward pass."""
+        last, name, units = self.rows[-1], self.model.names[index], self.units
+        overwrites = last["kind"] in (INPUT, DENSE) and last["slope"] == 1
+        self.add(
+            BATCH_NORM,
+            units,
+            normal=last["y"] if overwrites else self.take("values", units),
+            y=self.take("values", units),
+            first=self.places[f"{name}.gamma"],
+            second=self.places[f"{name}.beta"],
+            state=self.places[f"{name}.moving_mean"],
+            place=self.take("statistics", units),
+            number=layer.epsilon,
+            decay=layer.moving_decay,
+            unbiased=layer.moving_variance == "unbiased",
+        )
+        self.learns = True
+
+
+ROWS: dict[type[Layer], Callable[[_Translation, int, Any], None]] = {
+    Flatten: _Translation.flatten,
+    Dense: _Translation.dense,
+    Activation: _Translation.activation,
+    Dropout: _Translation.dropout,
+    BatchNorm: _Translation.batch_norm,
+}
+"""The method that adds the row of a layer."""
