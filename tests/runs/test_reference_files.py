@@ -23,6 +23,7 @@ ADDED = {"replicas": 1, "figures": {}}
 
 def arm_of(key: Key) -> Arm:
     """Return the arm of today, or the superseded one, whose protocol a stored run has."""
+    assert key.study in studies(), "a study is not registered: pip install -e . again"
     study = studies()[key.study]
     earlier = [arm for past in study.superseded for arm in past.arms]
     (found,) = [

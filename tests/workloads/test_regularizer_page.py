@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from results import make_result
 
 from dlsys_bench.runs.result import Result
+from dlsys_bench.runs.store import read
 from dlsys_bench.workloads.regularizer_page import FEWEST_SEEDS, comparisons, page
 from dlsys_bench.workloads.studies import STUDIES
 
+ROOT = Path(__file__).parents[2]
 STUDY = STUDIES["regularizers/mlp-600"]
 EFFECTS = {"none": 0.0, "dropout-0.25": 0.02, "layer-norm": -0.02, "batch-norm": 0.0}
 
@@ -63,3 +67,10 @@ def test_runs_of_other_protocols_and_of_few_seeds_are_left_out() -> None:
     assert set(first.arms) == EFFECTS.keys() - {"layer-norm"}
     assert set(second.arms) == EFFECTS.keys() - {"batch-norm"}
     assert second.seeds == 12
+
+
+@pytest.mark.slow
+def test_the_stored_page_is_that_of_the_stored_runs() -> None:
+    files = sorted((ROOT / "reports" / "reference").glob("regularizers.*.full.jsonl"))
+    written = (ROOT / "docs" / "which-regulariser.md").read_text(encoding="utf-8")
+    assert written == page(run for file in files for run in read(file))
