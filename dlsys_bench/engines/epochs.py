@@ -176,8 +176,7 @@ class EpochRun:
                 f"this {self.recipe.loss.kind} ignores labels or weighs classes: training_epochs "
                 "then takes the samples, and not their number"
             )
-        shapes = [np.shape(value) for value in (*losses[:1], *weights[:1])]
-        total = np.zeros(np.broadcast_shapes(*shapes))
+        total = np.zeros(np.broadcast_shapes(*map(np.shape, (*losses[:1], *weights[:1]))))
         for loss, weight in zip(losses, weights, strict=True):
             total += loss * weight
         return fraction(total, sum(weights))
@@ -213,8 +212,7 @@ class EpochRun:
 
 def fraction(sums: Any, counts: Any) -> NDArray[Any]:
     """Return sums / counts, or zero where nothing was counted."""
-    shape = np.broadcast_shapes(np.shape(sums), np.shape(counts))
-    found: NDArray[Any] = np.zeros(shape)
+    found: NDArray[Any] = np.zeros(np.broadcast_shapes(np.shape(sums), np.shape(counts)))
     np.divide(sums, counts, out=found, where=np.asarray(counts) > 0)
     return found
 
@@ -236,8 +234,8 @@ def epoch_runs(
     model: Model, samples: int | Samples | StackedSamples, recipe: Recipe, plan: Plan
 ) -> Iterator[EpochRun]:
     """Yield every epoch as `training_epochs` does, of batches of any size."""
-    steps, counted = 0, _counted(samples, recipe)
     recipe.require_inputs(model)
+    steps, counted = 0, _counted(samples, recipe)
     for number, sizes in enumerate(epoch_batch_sizes(counted.number, recipe, plan), 1):
         yield EpochRun(number, steps, sizes, model, counted, recipe, plan)
         steps += len(sizes)

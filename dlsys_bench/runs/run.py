@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,9 +118,7 @@ def train(
         # An error in an evaluation or in `on_epoch` ends the training too.
         with closing(engine.fit(net, data.train, recipe, plan)) as epochs:
             for epoch in epochs:
-                splits = SPLITS if only is None else _needed(only) if epoch.epoch == final else ()
-                if only is not None and best is not None:  # Any epoch may be the best, or the last.
-                    splits = _needed(only) | {"validation"}
+                splits = _splits(only, epoch.epoch == final, recipe)
                 history.append(with_figures(epoch, engine, net, data, recipe, splits))
                 if on_epoch is not None:
                     on_epoch(history[-1])
@@ -139,9 +137,15 @@ def train(
     return net, history, None
 
 
-def _needed(metric: Metric) -> set[str]:
-    """Return the splits to evaluate for a metric; the test loss shows whether the run diverged."""
-    return {"test"} if metric.split is None else {"test", metric.split}
+def _splits(only: Metric | None, last: bool, recipe: Recipe) -> Collection[str]:
+    """Return the splits to evaluate after an epoch: all, or those that one metric needs of the last
+    epoch. The test loss shows whether the run diverged."""
+    if only is None:
+        return SPLITS
+    needed = {"test"} if only.split is None else {"test", only.split}
+    if recipe.stopping is not None:  # Any epoch may be the last, or the best.
+        return needed | {"validation"}
+    return needed if last else ()
 
 
 def run(

@@ -218,7 +218,6 @@ class TinygradEngine(Engine):
         for epoch in training_epochs(net[0], count, recipe, plan):
             own = Samples(augment(samples.x, recipe, plan, epoch.number), samples.y)
             with self._mode(True):
-                own = Samples(augment(samples.x, recipe, plan, epoch.number), samples.y)
                 for step in epoch.steps(shuffle().numpy() if own_order else None):
                     epoch.add(*update(step, own))
             yield epoch.end()

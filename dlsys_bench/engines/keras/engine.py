@@ -248,13 +248,11 @@ class KerasEngine(Engine):
             with self._device(), random.active(), net.with_masks(None):
                 for name, values in trained.items():
                     net.tensors[name].assign(values)
-                own = augment(x, recipe, plan, epoch.number)
-                if native and not whole:
-                    batches = feed(own, y, recipe.batch_size, shuffle=recipe.shuffle)
-                elif not native:
-                    order = epoch.order()
+                if not whole:
+                    own = augment(x, recipe, plan, epoch.number)
+                    order = slice(None) if native else epoch.order()
                     sizes = recipe.batch_size if recipe.batch_sizes is None else epoch.sizes
-                    batches = feed(own[order], y[order], sizes)
+                    batches = feed(own[order], y[order], sizes, shuffle=native and recipe.shuffle)
                 # One call of `fit` per epoch: Keras keeps the compiled functions and the state of
                 # the optimiser.
                 callback = EpochCallback(net, epoch)
