@@ -58,7 +58,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | AUGMENTED
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
     # A residual network branches.
-    "layer:add": RESIDUAL,
+    "layer:add": RESIDUAL | {"gradient/future-causal_attention-transformer"},
     "layer:concat": RESIDUAL,
     # Every network ends in a dense layer.
     "layer:dense": {check.name for check in CHECKS.values()},

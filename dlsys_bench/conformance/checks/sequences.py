@@ -9,7 +9,12 @@ import numpy as np
 
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.statistics import check_binomial
-from dlsys_bench.conformance.checks.support import example_loss, supported, trainable
+from dlsys_bench.conformance.checks.support import (
+    example_loss,
+    needed_layers,
+    supported,
+    trainable,
+)
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.oracle import Oracle
@@ -35,31 +40,35 @@ POSITIONS, CHANNELS, SAMPLES = 5, 4, 3
 
 
 class Causal(NamedTuple):
-    """Layers of which no output depends on a later position."""
+    """A causal layer and a network of it, of which no output depends on a later position."""
 
+    layer: Layer
     layers: tuple[Layer, ...]
 
     @property
     def requires(self) -> list[str]:
-        """What an engine must have for the layers."""
-        layers = Model("causal", (POSITIONS, CHANNELS), (*self.layers, Flatten())).layers
-        return list(dict.fromkeys(f"layer:{name}" for layer in layers for name in layer.needs))
+        """The layers that nothing can replace."""
+        model = Model("causal", (POSITIONS, CHANNELS), (*self.layers, Flatten()))
+        own = [f"layer:{name}" for name in self.layer.needs]
+        return list(dict.fromkeys([*own, *needed_layers(model)]))
 
 
 ATTENTION = MultiHeadAttention(2, causal=True)
+LAYERS: dict[str, Layer] = {
+    "conv1d": Conv1D(3, 3, padding="causal"),
+    "dilated_conv1d": Conv1D(3, 2, padding="causal", dilation=2),
+    "causal_attention": ATTENTION,
+    "causal_attention-dropout": MultiHeadAttention(2, causal=True, drop_rate=0.5),
+}
+TRANSFORMER = (
+    PositionEmbedding(POSITIONS),
+    residual(LayerNorm(), ATTENTION),
+    residual(LayerNorm(), Dense(6), Activation("gelu"), Dense(CHANNELS)),
+    residual(LayerNorm(), ATTENTION),
+)
 FUTURES = {
-    "conv1d": Causal((Conv1D(3, 3, padding="causal"),)),
-    "dilated_conv1d": Causal((Conv1D(3, 2, padding="causal", dilation=2),)),
-    "causal_attention": Causal((ATTENTION,)),
-    "causal_attention-dropout": Causal((MultiHeadAttention(2, causal=True, drop_rate=0.5),)),
-    "causal_attention-transformer": Causal(
-        (
-            PositionEmbedding(POSITIONS),
-            residual(LayerNorm(), ATTENTION),
-            residual(LayerNorm(), Dense(6), Activation("gelu"), Dense(CHANNELS)),
-            residual(LayerNorm(), ATTENTION),
-        )
-    ),
+    **{name: Causal(layer, (layer,)) for name, layer in LAYERS.items()},
+    "causal_attention-transformer": Causal(ATTENTION, TRANSFORMER),
 }
 """Causal layers and networks, by the subject of their check."""
 

@@ -40,7 +40,7 @@ Lacks = Collection[str]
 SIMILAR: Mapping[str, type[Layer]] = {MaxPool.kind: AveragePool, AveragePool.kind: MaxPool}
 """The layer that may stand in the place of another, with the same options."""
 
-NEEDED = ("dense", "conv2d", "flatten", "add", "concat", "embedding")
+NEEDED = ("dense", "conv1d", "conv2d", "flatten", "add", "concat", "embedding")
 """The kinds of layers that cannot be left out of a network, because the shapes depend on them. The
 checks that contain one require it."""
 
