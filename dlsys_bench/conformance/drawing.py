@@ -82,6 +82,16 @@ def usable(layer: Layer) -> Layer:
     return layer
 
 
+def shapes_for(layer: Layer, images: bool) -> list[Shape]:
+    """Return the shapes of drawn inputs that a layer accepts; see `strategies.single_layers`."""
+    if layer.takes == "int":
+        return [*VECTORS]
+    widths = VECTORS if images else (*VECTORS, DIVISIBLE)
+    vectors = [shape for shape in widths if accepts(layer, shape)]
+    others = [shape for shape in IMAGES + SEQUENCES if accepts(layer, shape)]
+    return [*(others if images or not vectors else []), *vectors]
+
+
 ROOMY: dict[int, Shape] = {1: (12,), 2: (12, 12), 3: (12, 12, 12)}
 """A shape that only the number of its axes makes unsuitable, by that number."""
 

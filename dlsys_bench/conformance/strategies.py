@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dlsys_bench.conformance.drawing import (
-    DIVISIBLE,
     IMAGES,
     ON_FLOATS,
     SEQUENCES,
@@ -24,6 +23,7 @@ from dlsys_bench.conformance.drawing import (
     accepts,
     describe,
     describe_model,
+    shapes_for,
     usable,
 )
 from dlsys_bench.conformance.oracle.kinks import kink_distance
@@ -44,7 +44,6 @@ from dlsys_bench.spec.layers import (
     Layer,
     Merge,
     Shape,
-    ValueKind,
 )
 from dlsys_bench.spec.losses import LOSSES, CrossEntropy, Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -256,20 +255,9 @@ def _around(draw: st.DrawFn, layer: Layer, shape: Shape, functions: Sequence[str
 
 def _below_dense(block: Layer, shape: Shape, outputs: int) -> Model:
     """Return a model of a block on values of a shape, or on token ids, and a dense layer."""
-    dtype: ValueKind = block.takes
-    bare = Model("drawn", shape, (block,), input_dtype=dtype)
+    bare = Model("drawn", shape, (block,), input_dtype=block.takes)
     after = (Flatten(),) if len(bare.output_shape) > 1 else ()
     return replace(bare, layers=(bare.block, *after, Dense(outputs)), connections=None)
-
-
-def _shapes(layer: Layer, images: bool) -> list[Shape]:
-    """Return the shapes of drawn inputs that a layer accepts; see `single_layers`."""
-    if layer.takes == "int":
-        return [*VECTORS]
-    widths = VECTORS if images else (*VECTORS, DIVISIBLE)
-    vectors = [shape for shape in widths if accepts(layer, shape)]
-    others = [shape for shape in IMAGES + SEQUENCES if accepts(layer, shape)]
-    return [*(others if images or not vectors else []), *vectors]
 
 
 @st.composite
@@ -290,8 +278,8 @@ def single_layers(
     are multiples of one half: a max pool then has equal values, and a relu the zero at which it has
     no derivative.
     """
-    layer = draw(layers(kind, **fixed).filter(lambda drawn: _shapes(drawn, images)))
-    shape = draw(st.sampled_from(_shapes(layer, images)))
+    layer = draw(layers(kind, **fixed).filter(lambda drawn: shapes_for(drawn, images)))
+    shape = draw(st.sampled_from(shapes_for(layer, images)))
     block = draw(_around(layer, shape, functions))
     model = _below_dense(block, shape, 1 if loss.targets == "signs" else 2)
     # A single vector has no variance; torch raises an error for a batch norm of one.

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.conformance.oracle.attention import attention
 from dlsys_bench.conformance.oracle.functions import FUNCTIONS
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.errors import SpecError
@@ -212,37 +213,6 @@ def _position_embedding(
     return x + own["embeddings"][:, None, : x.shape[2]]
 
 
-def _attention(
-    layer: layers.MultiHeadAttention,
-    x: ComplexArray,
-    own: ComplexTensors,
-    place: int,
-    here: ForwardPass,
-) -> ComplexArray:
-    def project(name: str, x: ComplexArray) -> ComplexArray:
-        y = x @ own[f"{name}_kernel"][:, None]
-        y = y + own[f"{name}_bias"][:, None, None] if layer.use_bias else y
-        return here.rounding.array(y, axes=1)
-
-    # Heads, and the values of each, are the last two axes.
-    query, key, value = (
-        (y := project(name, x)).reshape(*y.shape[:3], layer.heads, -1)
-        for name in ("query", "key", "value")
-    )
-    scores = np.einsum("pnthk,pnshk->pnhts", query, key, optimize=True)
-    scores = scores / math.sqrt(query.shape[-1])
-    if layer.causal:
-        position = np.arange(x.shape[2])
-        scores = np.where(position > position[:, None], -np.inf, scores)
-    powers = np.exp(scores - scores.real.max(axis=-1, keepdims=True))
-    total = here.rounding.spread(powers.sum(axis=-1, keepdims=True), powers)
-    weights = here.rounding.array(powers / total, axes=1)
-    if here.training and place in here.masks:
-        weights = weights * here.masks[place] / (1 - layer.drop_rate)
-    mixed = np.einsum("pnhts,pnshk->pnthk", weights, value, optimize=True)
-    return project("output", here.rounding.array(mixed.reshape(*mixed.shape[:3], -1), axes=1))
-
-
 def _add(
     layer: layers.Add, x: ComplexArray, own: ComplexTensors, place: int, here: ForwardPass
 ) -> ComplexArray:
@@ -274,7 +244,7 @@ FORWARD: dict[
     "concat": _concat,
     "embedding": _embedding,
     "position_embedding": _position_embedding,
-    "multi_head_attention": _attention,
+    "multi_head_attention": attention,
     "layer_norm": _channel_norm,
     "rms_norm": _channel_norm,
     "group_norm": _group_norm,
