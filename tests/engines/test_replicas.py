@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pytest
@@ -175,6 +175,34 @@ def test_replicas_see_their_own_augmented_images(engine: Engine, own: bool) -> N
     plans = [Plan(seed, parity=True) for seed in (3, 4)]
     every = [samples_for(recipe.loss, model, seed) for seed in (1, 2)]
     agree(engine, model, every if own else every[0], [recipe] * 2, plans)
+
+
+@pytest.mark.parametrize("own_samples", [True, False])
+@pytest.mark.parametrize("coupling", ["decoupled", "coupled"])
+def test_decay_clipping_parts_and_averages(
+    engine: Engine, coupling: Literal["decoupled", "coupled"], own_samples: bool
+) -> None:
+    layers = (BatchNorm(), Dense(5), Activation("tanh"), Dropout(0.3), Dense(3))
+    model = to_convention(engine.convention, Model("m", (4,), layers))
+    around = Recipe(
+        SGD(0.1, momentum=0.9, decay=WeightDecay(0.3, coupling)),
+        batch_size=10,
+        epochs=2,
+        loss=MeanSquaredError(),
+        clip=ClipNorm(0.1),
+        accumulate=2,
+        average=WeightAverage(0.7),
+        shuffle=own_samples,
+    )
+    recipes = [
+        to_convention(
+            engine.convention, replace(around, optimizer=replace(around.optimizer, **rate))
+        )
+        for rate in ({"learning_rate": 0.1}, {"learning_rate": 0.2})
+    ]
+    every = [samples_for(around.loss, model, seed, 15) for seed in (0, 1)]
+    plans = [Plan(seed, parity=True) for seed in (4, 9)]
+    agree(engine, model, every if own_samples else every[0], recipes, plans)
 
 
 def test_own_dropout_and_own_schedules(engine: Engine) -> None:
