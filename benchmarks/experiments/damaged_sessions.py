@@ -12,8 +12,8 @@ There are three kinds of sessions. Each is stored as it ends, and a further star
 - *Healthy, trained*: the numpy engine trains QUICKEST_ARMS with seeds that nothing else uses. The
   reference runs are those of the stored files in all sessions.
 - *Damaged*: the mutants of the numpy engine that the tests use, on ARMS, in an order that depends
-  on their names alone. A mutant that trains the first seed of every arm as the healthy engine does
-  has no effect here, and is not judged; nor is one that raises an error.
+  on their names alone. A mutant that trains the first seed of every arm as the healthy engine does,
+  but for rounding, has no effect here, and is not judged; nor is one that raises an error.
 
 Every arm is judged by its gate at its share of alpha, and the session verdict by the same runs.
 """
@@ -25,6 +25,7 @@ import sys
 from collections.abc import Sequence
 from hashlib import sha256
 from importlib import import_module
+from math import nan
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -73,6 +74,8 @@ ARMS = (
 """Arms of eight studies whose runs take less than a second."""
 
 FIRST_SEED, SEEDS_OF_SESSION = 60_000, 100
+ROUNDING = 1e-6
+"""The relative difference of a figure that rounding explains."""
 
 
 def healthy() -> None:
@@ -127,14 +130,15 @@ def trained(minutes: float) -> None:
         add(TRAINED, {"first_seed": first_seed, **found})
 
 
-def first_figures(engine: Any) -> list[float | None]:
-    """Return the figure of the first seed of each arm."""
+def first_figures(engine: Any) -> list[float]:
+    """Return the figure of the first seed of each arm, nan if it diverged."""
     found = []
     for name in ARMS:
         (case,) = find(name)
         metric = case.study.metric
         one = run(case, engine, data_of(case), tier="quick", seed=FIRST_SEED, only=metric)
-        found.append(one.metric(metric.name))
+        value = one.metric(metric.name)
+        found.append(nan if value is None else value)
     return found
 
 
@@ -153,7 +157,7 @@ def mutants(minutes: float) -> None:
         line = {"mutant": mutant.name, "what": mutant.what, "effect": "none"}
         engine = getattr(mutants_of_tests, mutant.name)()
         try:
-            if first_figures(engine) != healthy_figures:
+            if not np.allclose(first_figures(engine), healthy_figures, rtol=ROUNDING, atol=0.0):
                 line |= {"effect": "judged", **judged(engine, ARMS, FIRST_SEED)}
         except Exception as error:  # A damaged engine may raise anything.
             line["effect"] = f"raised {type(error).__name__}"
@@ -173,13 +177,16 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     )
 
 
-def damaged_table(damaged: list[dict[str, Any]]) -> Table:
-    """One row per mutant: the gates that fail, and the session verdict."""
+def damaged_table(found: list[dict[str, Any]]) -> Table:
+    """One row per mutant that has an effect: the gates that fail, and the session verdict."""
+    damaged = [line for line in found if line["effect"] == "judged"]
+    raised = sum(line["effect"].startswith("raised") for line in found)
     cells = [
         (
             line["mutant"],
             line["what"],
             str(sum(outcome == "FAIL" for outcome in line["gates"].values())),
+            str(sum(outcome == "INCONCLUSIVE" for outcome in line["gates"].values())),
             str(line["seeds"]),
             ", ".join(f"{one['outcome']} ({one['shift']:+.2f})" for one in line["sessions"]),
         )
@@ -189,24 +196,40 @@ def damaged_table(damaged: list[dict[str, Any]]) -> Table:
     by_gates = ["FAIL" in line["gates"].values() for line in damaged]
     only = sum(session and not gate for session, gate in zip(by_session, by_gates, strict=True))
     title = (
-        f"Damaged: {len(damaged)} mutants on {len(ARMS)} arms; {sum(by_gates)} fail a gate, "
-        f"{sum(by_session)} the session verdict, {only} that alone"
+        f"Damaged: of {len(found)} mutants, {len(damaged)} have an effect on {len(ARMS)} arms and "
+        f"{raised} raise an error; {sum(by_gates)} fail a gate, {sum(by_session)} the session "
+        f"verdict, {only} that alone"
     )
-    heads = ("mutant", "mistake", ">gates that fail", ">runs", "session (shift)")
+    heads = ("mutant", "mistake", ">FAIL", ">INCONCLUSIVE", ">runs", "session (shift)")
     return Table(title, heads, cells)
+
+
+def healthy_table(title: str, sessions: list[dict[str, Any]]) -> Table:
+    """The numbers of healthy session verdicts with small p-values, by test."""
+    names = ("p_value", "tail_p_value", "spread_p_value")
+    levels = (0.001, 0.01, 0.05)
+    rows = [
+        (name, *(str(sum(line[name] <= level for line in sessions)) for level in levels))
+        for name in names
+    ]
+    return Table(title, ("test", *(f">p <= {level}" for level in levels)), rows)
 
 
 def report() -> None:
     """Write the tables."""
-    found = lines_of(HEALTHY)
+    found, fresh = lines_of(HEALTHY), lines_of(TRAINED)
     failed = sum(line["outcome"] == "FAIL" for line in found)
-    names = ("p_value", "tail_p_value", "spread_p_value")
-    rows = [
-        (name, *(str(sum(line[name] <= level for line in found)) for level in (0.001, 0.01, 0.05)))
-        for name in names
-    ]
-    title = f"Healthy: {len(found)} sessions of {ARMS_OF_SESSION} arms, {failed} failed"
-    tables = [Table(title, ("test", ">p <= 0.001", ">p <= 0.01", ">p <= 0.05"), rows)]
+    title = f"Healthy, resampled: {len(found)} sessions of {ARMS_OF_SESSION} arms, {failed} failed"
+    tables = [healthy_table(title, found)]
+    if fresh:
+        sessions = [one for line in fresh for one in line["sessions"]]
+        failed = sum(one["outcome"] == "FAIL" for one in sessions)
+        by_gate = sum("FAIL" in line["gates"].values() for line in fresh)
+        title = (
+            f"Healthy, trained: {len(fresh)} sessions of {len(QUICKEST_ARMS)} arms, {failed} "
+            f"session verdicts failed, a gate failed in {by_gate}"
+        )
+        tables.append(healthy_table(title, sessions))
     if damaged := lines_of(MUTANTS):
         tables.append(damaged_table(damaged))
     text = "\n".join(table.markdown() for table in tables)

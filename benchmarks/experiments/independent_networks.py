@@ -1,4 +1,4 @@
-"""Five regularisation arms of the notebooks in plain torch, and the readings to try on them."""
+"""Four regularisation arms of the notebooks in plain torch, and the readings to try on them."""
 
 from __future__ import annotations
 

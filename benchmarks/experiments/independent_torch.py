@@ -1,4 +1,4 @@
-"""Train five regularisation arms in plain torch, by different readings of their notebooks.
+"""Train four regularisation arms in plain torch, by different readings of their notebooks.
 
     python benchmarks/experiments/independent_torch.py train MINUTES [ARM ...]  # appends runs
     python benchmarks/experiments/independent_torch.py report                   # writes the table
