@@ -21,7 +21,7 @@ from dlsys_bench.engines.numba.program.tables import (
     missing_option,
 )
 from dlsys_bench.engines.numba.program.translation import translate
-from dlsys_bench.engines.numba.program.work import Batches, Data, Memory, Team, Tensors, Work
+from dlsys_bench.engines.numba.program.work import Batches, Data, Memory, ProgramWork, Team, Tensors
 from dlsys_bench.engines.numba.spin_barrier import LINE
 from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
@@ -127,7 +127,7 @@ class Program:
         """Train for some steps of an epoch, and return how many ended."""
         net, table = self.net, self.table
         every, numbers = self.stepper.program_steps(rates)
-        work = Work(
+        work = ProgramWork(
             table.rows,
             table.groups,
             self.stepper.program_kind,

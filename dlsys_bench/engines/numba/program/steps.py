@@ -31,7 +31,7 @@ from dlsys_bench.engines.numba.program.tables import (
     INPUT,
 )
 from dlsys_bench.engines.numba.program.updates import update
-from dlsys_bench.engines.numba.program.work import Memory, Team, Tensors, Work
+from dlsys_bench.engines.numba.program.work import Memory, ProgramWork, Team, Tensors
 from dlsys_bench.engines.numba.spin_barrier import meet
 from dlsys_bench.engines.plan import Array
 
@@ -180,7 +180,7 @@ def _gather(x: Array, chosen: NDArray[np.intp], here: UnitBlock, y: Array) -> No
 
 
 @kernel
-def _draw_masks(work: Work, step: int, size: SampleCounts, team: Team) -> bool:
+def _draw_masks(work: ProgramWork, step: int, size: SampleCounts, team: Team) -> bool:
     """Draw or copy the masks of a step, and wait for the other threads: a thread needs the part of
     a mask that belongs to its blocks, and that another one may draw."""
     drawn = 0
@@ -198,7 +198,9 @@ def _draw_masks(work: Work, step: int, size: SampleCounts, team: Team) -> bool:
 
 
 @kernel
-def _forward_pass(work: Work, size: SampleCounts, chosen: NDArray[np.intp], team: Team) -> bool:
+def _forward_pass(
+    work: ProgramWork, size: SampleCounts, chosen: NDArray[np.intp], team: Team
+) -> bool:
     """Compute the outputs of all layers."""
     memory, parameters = work.memory, work.tensors.parameters
     for g in range(len(work.groups) - 1):
@@ -217,7 +219,9 @@ def _forward_pass(work: Work, size: SampleCounts, chosen: NDArray[np.intp], team
 
 
 @kernel
-def _loss(work: Work, step: int, size: SampleCounts, chosen: NDArray[np.intp], team: Team) -> bool:
+def _loss(
+    work: ProgramWork, step: int, size: SampleCounts, chosen: NDArray[np.intp], team: Team
+) -> bool:
     """Compute the loss of a step and its gradient. Returns False if it is not finite."""
     row, parts, samples = work.table[len(work.table) - 1], work.memory.parts, size[0]
     outputs = _view(work.memory.values, row.y, row.units, size)
@@ -239,7 +243,7 @@ def _loss(work: Work, step: int, size: SampleCounts, chosen: NDArray[np.intp], t
 
 
 @kernel
-def _backward_pass(work: Work, step: int, size: SampleCounts, team: Team) -> bool:
+def _backward_pass(work: ProgramWork, step: int, size: SampleCounts, team: Team) -> bool:
     """Compute the gradients, and update each tensor as soon as its gradient is known."""
     how = work.optimizer, work.batches.rates[step], work.batches.numbers[step]
     for g in range(len(work.groups) - 2, 0, -1):
@@ -263,7 +267,7 @@ def _backward_pass(work: Work, step: int, size: SampleCounts, team: Team) -> boo
 
 
 @kernel
-def train_steps(work: Work, team: Team) -> int:
+def train_steps(work: ProgramWork, team: Team) -> int:
     """Train for the steps of a work as one of several threads, and return how many ended.
 
     It ends early at a loss that is not finite, before the update, or if another thread failed.

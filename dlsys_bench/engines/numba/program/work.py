@@ -55,7 +55,7 @@ class Batches(NamedTuple):
     given: NDArray[np.bool_]
 
 
-class Work(NamedTuple):
+class ProgramWork(NamedTuple):
     """The table of a program with all that it works on, and the results: the loss and the number of
     correct answers of each step.
 
