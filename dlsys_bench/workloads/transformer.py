@@ -108,7 +108,7 @@ def gpt2(positions: int = 1024) -> Model:
     """Return GPT-2 small: 12 blocks of 12 heads and 768 channels, 50,257 tokens.
 
     Its 124,439,808 parameters count the embeddings once, which its last layer shares. Here the last
-    layer has a kernel of its own, of 38,597,376 values more.
+    layer has a separate kernel, of 38,597,376 values more.
     """
     options = TransformerShape(50_257, positions, 50_257, 768, 12, 12, causal=True, drop_rate=0.1)
     return transformer("gpt2", options)
