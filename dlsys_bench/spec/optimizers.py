@@ -198,7 +198,7 @@ def AdamW(  # noqa: N802
 ) -> Adam:
     """Return Adam with a decoupled weight decay. Loshchilov & Hutter 2019, arXiv:1711.05101.
 
-    AdamW is Adam with `decay=WeightDecay(...)`, and not a record of its own: one training has one
+    AdamW is Adam with `decay=WeightDecay(...)`, and not another record: one training has one
     JSON, and so one protocol, however it was written.
     """
     return Adam(learning_rate, decay=WeightDecay(decay, tensors=tensors), **options)

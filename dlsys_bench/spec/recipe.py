@@ -168,7 +168,7 @@ class Recipe(Record):
         return equal(-(-size // (self.accumulate or 1)), size)
 
     def require_length(self, steps: int) -> None:
-        """Raise SpecError if a training of so many updates is shorter than the schedule."""
+        """Raise SpecError if a training of `steps` updates is shorter than the schedule."""
         length = None if self.schedule is None else self.schedule.length
         if self.schedule is not None and length is not None:
             require(

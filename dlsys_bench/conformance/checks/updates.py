@@ -124,7 +124,7 @@ OPTIMIZERS = ("momentum", "adam", "sgd", "rmsprop")
 
 
 def _optimizers(trial: Trial, most: int) -> list[Optimizer]:
-    """Return at most so many optimisers of the engine, with state if it has any that has.
+    """Return at most `most` optimisers of the engine, with state if it has any that has.
 
     Raises NotApplicableError if it has none.
     """
@@ -164,7 +164,7 @@ def _compare_all(
     clip: Clip | None = None,
     loss: Loss | None = None,
 ) -> None:
-    """Compare four updates with a case and each of at most so many optimisers; with a clipping
+    """Compare four updates with a case and each of at most `most` optimisers; with a clipping
     beside it for the first one."""
     batch_size, samples = _batch_size(case), _sample_count(case)
     for number, optimizer in enumerate(_optimizers(trial, most)):

@@ -62,7 +62,7 @@ OCCURRENCES = (
 
 
 UNWEIGHTED_PARTS = (
-    "Keras's gradient_accumulation_steps takes the mean over so many batches of any size, across "
+    "Keras's gradient_accumulation_steps takes the mean over a number of batches of any size, across "
     "the end of an epoch"
 )
 
