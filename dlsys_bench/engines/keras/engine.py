@@ -62,8 +62,8 @@ OCCURRENCES = (
 
 
 UNWEIGHTED_PARTS = (
-    "Keras's gradient_accumulation_steps takes the mean over a number of batches of any size, across "
-    "the end of an epoch"
+    "Keras's gradient_accumulation_steps counts batches of any size alike, and goes on across the "
+    "end of an epoch"
 )
 
 
