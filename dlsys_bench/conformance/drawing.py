@@ -83,13 +83,16 @@ def usable(layer: Layer) -> Layer:
 
 
 def shapes_for(layer: Layer, images: bool) -> list[Shape]:
-    """Return the shapes of drawn inputs that a layer accepts; see `strategies.single_layers`."""
+    """Return the shapes of drawn inputs that a layer accepts; see `strategies.single_layers`.
+
+    Vectors come first: an example shrinks to them.
+    """
     if layer.takes == "int":
         return [*VECTORS]
     widths = VECTORS if images else (*VECTORS, DIVISIBLE)
     vectors = [shape for shape in widths if accepts(layer, shape)]
     others = [shape for shape in IMAGES + SEQUENCES if accepts(layer, shape)]
-    return [*(others if images or not vectors else []), *vectors]
+    return [*vectors, *(others if images or not vectors else [])]
 
 
 ROOMY: dict[int, Shape] = {1: (12,), 2: (12, 12), 3: (12, 12, 12)}

@@ -29,7 +29,7 @@ def test_the_definition_of_a_record_is_part_of_the_explanation() -> None:
     definition = CHECKS["loss/mean_squared_error"].explanation.definition
     assert (
         definition
-        == "MeanSquaredError: Mean of (y - t)^2 over the batch and the outputs. y, t (N, K)."
+        == "MeanSquaredError: Mean of (y - t)^2 over the batch and the outputs. y, t (N, ...)."
     )
     assert CHECKS["forward/conv2d"].explanation.definition.startswith("Conv2D: 2-D convolution")
     assert CHECKS["determinism/seed"].explanation.definition == ""
