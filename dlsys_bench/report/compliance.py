@@ -50,6 +50,10 @@ def declared_table(report: Compliance) -> Table | None:
     return Table(f"Declared by {report.engine}", ("reason", "status", "checks"), rows)
 
 
+NAMED = 8
+"""The most consequences that are named in text. The JSON and the page name all."""
+
+
 def causes_report(causes: Sequence[Cause]) -> Iterator[str]:
     """Yield a paragraph for each probable cause: its root, what follows from it, and a snippet."""
     for number, cause in enumerate(causes, start=1):
@@ -66,7 +70,8 @@ def causes_report(causes: Sequence[Cause]) -> Iterator[str]:
             by_evidence.setdefault(evidence, []).append(result.name)
         for evidence, names in by_evidence.items():
             yield f"  {count_of(len(names), 'consequence')} ({evidence}):"
-            yield from _paragraph("    ", ", ".join(names))
+            rest = f", and {len(names) - NAMED} others" if len(names) > NAMED else ""
+            yield from _paragraph("    ", ", ".join(names[:NAMED]) + rest)
         yield f"  explained by: dlsys-bench conform --explain {shlex.quote(root.name)}"
         if finding is not None and finding.snippet:
             yield "  without an engine:\n" + textwrap.indent(finding.snippet, "    ")
