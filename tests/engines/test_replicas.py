@@ -196,9 +196,10 @@ def test_decay_clipping_parts_and_averages(
     )
     recipes = [
         to_convention(
-            engine.convention, replace(around, optimizer=replace(around.optimizer, **rate))
+            engine.convention,
+            replace(around, optimizer=replace(around.optimizer, learning_rate=rate)),
         )
-        for rate in ({"learning_rate": 0.1}, {"learning_rate": 0.2})
+        for rate in (0.1, 0.2)
     ]
     every = [samples_for(around.loss, model, seed, 15) for seed in (0, 1)]
     plans = [Plan(seed, parity=True) for seed in (4, 9)]

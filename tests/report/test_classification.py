@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Dataset
+from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import UserError
 from dlsys_bench.report import classification, picture
 from dlsys_bench.report.classification import Classification, Score, classify
@@ -191,7 +192,7 @@ def test_every_position_of_a_sequence_is_classified() -> None:
     data = Dataset("sequences", x, y, x, y, ("a", "b", "c"))
     layers = (Embedding(3, 3), Dense(3, use_bias=False))
     model = Model("identity", (3,), layers, input_dtype="int")
-    weights = {"embedding_1.embeddings": np.eye(3), "dense_1.kernel": np.eye(3)}
+    weights: Weights = {"embedding_1.embeddings": np.eye(3), "dense_1.kernel": np.eye(3)}
     found = classify(model, weights, data, "raw")
     assert found.confusion.tolist() == [[1, 0, 1], [0, 2, 0], [0, 0, 2]]
     assert found.accuracy == 5 / 6

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import enter, invoke
@@ -163,7 +164,11 @@ def test_curves_are_zoomed_to_the_later_part_of_the_trainings() -> None:
 
 
 def test_benchmarks_are_shown_as_a_fraction_of_the_matrix_peak(tmp_path: Path) -> None:
-    extra = ({"gflops": 20.0, "matrix_peak_gflops": 80.0}, {"gflops": "x"}, {})
+    extra: tuple[dict[str, Any], ...] = (
+        {"gflops": 20.0, "matrix_peak_gflops": 80.0},
+        {"gflops": "x"},
+        {},
+    )
     content = {
         "benchmarks": [
             {"fullname": f"test_{at}", "stats": {"data": [0.1]}, "extra_info": info}
