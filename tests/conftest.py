@@ -18,13 +18,23 @@ from dlsys_bench.entry_points import LEFT_OUT
 # change; the slow tier draws more.
 EXAMPLES = {"fast": 30, "slow": 200}
 
-# Without --dlsys-engine, numpy trains every arm, and each other engine trains these studies.
+# Without --dlsys-engine, numpy trains every arm of the notebooks, and each other engine trains these
+# studies.
 STUDIES_OF_ENGINE = {
     "numba": ("regularization/lenet5-tanh", "eggholder"),
     "torch": ("regularization/lenet5-tanh", "dying-relu", "perceptron"),
     "torch-bf16": ("regularization/lenet5-tanh",),
     "jax": ("regularization/lenet5-tanh",),
     "keras": ("regularization/lenet5-tanh", "cyclical-learning-rate"),
+}
+
+# The engine that trains the larger networks of each group, in the slow tier. Arms without reference
+# runs are left out: tests/workloads shows that they train.
+ENGINE_OF_GROUP = {
+    "resnet": "numba",
+    "depthwise": "torch",
+    "transformer": "torch",
+    "regularizers": "numba",
 }
 
 # Gates in the fast tier, by engine.
@@ -75,8 +85,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         case = item.callspec.params.get("dlsys_case") if hasattr(item, "callspec") else None
         if case is None:
             continue
-        study = case.case.study.name
-        if study in STUDIES_OF_ENGINE.get(case.engine, (study,)):
+        study, large = case.case.study.name, ENGINE_OF_GROUP.get(case.case.study.group)
+        if large is not None:
+            unjudged = case.case.arm.reason_unjudged(case.case.dataset, "quick")
+            item.add_marker(pytest.mark.slow)
+            left_out += [item] if unjudged or case.engine != large else []
+        elif study in STUDIES_OF_ENGINE.get(case.engine, (study,)):
             group = case.engine if case.engine in FAST_GATES else "other engines"
             item.add_marker(pytest.mark.rotates(f"gates of {group}", FAST_GATES[group]))
         else:
