@@ -18,7 +18,7 @@ from dlsys_bench.entry_points import LEFT_OUT
 # change; the slow tier draws more.
 EXAMPLES = {"fast": 30, "slow": 200}
 
-# Without --dlsys-engine, numpy trains every arm of the notebooks, and each other engine trains these
+# Without --dlsys-engine, numpy trains every arm of the notebooks, and each other engine these
 # studies.
 STUDIES_OF_ENGINE = {
     "numba": ("regularization/lenet5-tanh", "eggholder"),
