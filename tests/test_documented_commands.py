@@ -43,7 +43,6 @@ NOT_RUN = {
     "pytest --pyargs dlsys_bench.conformance --dlsys-engine torch": MINUTES,
     "dlsys-bench conform --engine tiny:Tiny": "the climbs of the engines run it",
     "dlsys-bench conform --engine numpy --check forward/x --check gradient/x": A_NAME,
-    "dlsys-bench gate regularization/fashion-mlp/bn+dropout --engine gates:LabelNoise": MINUTES,
     "dlsys-bench run perceptron --tier full": MINUTES,
     "dlsys-bench claims perceptron": "its runs are not made",
     "for i in 1 2 3 4 5": MINUTES,

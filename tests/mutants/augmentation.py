@@ -27,7 +27,7 @@ MUTANTS = (
         "again_what_is_augmented",
         "Each epoch augments the inputs of the epoch before.",
         "shift",
-        f"samples = {_OWN}",
+        f"self.samples = {_OWN}",
     ),
     _numpy(
         "by_a_plan_only",

@@ -270,7 +270,7 @@ class KerasNetwork:
     def assign(self, weights: Weights) -> None:
         """Set every tensor, by name."""
         for name, variable in self.tensors.items():
-            variable.assign(np.reshape(weights[name], variable.shape))
+            variable.assign(np.asarray(weights[name]).reshape(tuple(variable.shape)))
 
     def seed(self, seed: int) -> None:
         """Seed the dropout layers."""
