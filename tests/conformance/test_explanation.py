@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from command_line import invoke
 
@@ -13,16 +15,21 @@ from dlsys_bench.conformance.ladder import select
 assert checks  # Importing them registers them.
 
 
-@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-def test_every_check_is_explained(check: Check) -> None:
+def mistakes(check: Check) -> Iterator[str]:
+    """Yield what is wrong with the explanation of a check."""
     sections = check.explanation.sections()
-    assert {"What", "Why", "Broken by", "Usual fix"} <= set(sections)
+    yield from {"What", "Why", "Broken by", "Usual fix"} - set(sections)
     for title, text in sections.items():
-        assert len(text) > 20, f"{check.name}: {title}"
-        assert "{" not in text
-        assert text[0].isupper()
-        assert text.rstrip("`)").endswith(".")
-    assert sections["Broken by"].startswith(("An engine ", "A library "))
+        sentences = text[0].isupper() and text.rstrip("`)").endswith(".")
+        if len(text) <= 20 or "{" in text or not sentences:
+            yield f"{title}: {text}"
+    if not sections["Broken by"].startswith(("An engine ", "A library ")):
+        yield sections["Broken by"]
+
+
+def test_every_check_is_explained() -> None:
+    found = {name: wrong for name, check in CHECKS.items() if (wrong := [*mistakes(check)])}
+    assert found == {}
 
 
 def test_the_definition_of_a_record_is_part_of_the_explanation() -> None:

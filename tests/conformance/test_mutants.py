@@ -70,7 +70,9 @@ TWINS = sorted({(mutant.package, str(mutant.check), mutant.rung) for mutant in K
             package,
             check,
             id=f"{package}-{check}",
-            marks=[pytest.mark.slow] if rung == "distribution" else [],
+            marks=pytest.mark.slow
+            if rung == "distribution"
+            else pytest.mark.rotates("healthy twins", 70),
         )
         for package, check, rung in TWINS
     ],

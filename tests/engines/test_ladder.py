@@ -35,9 +35,16 @@ OUTSIDE = ("torch-bf16",)
 # These compile each model anew.
 COMPILED = ("jax", "keras", "keras-jax")
 
-# In the fast tier, numpy has every check in its highest precision. Of its other checks, and of
-# those of the other engines, the commit selects as many as given.
-FAST_CHECKS = {"numpy": 40, "numba": 40, "torch": 60, "jax": 20, "keras": 20, "keras-jax": 3}
+# Of the checks in the highest precision, and of the others together, the commit selects as many as
+# given for the fast tier.
+FAST_CHECKS = {
+    "numpy": (300, 40),
+    "numba": (30, 10),
+    "torch": (30, 20),
+    "jax": (10, 10),
+    "keras": (10, 10),
+    "keras-jax": (2, 1),
+}
 
 # Keras has one backend per process, so its second one runs in a process of its own.
 IN_OWN_PROCESS = engines().keys() - one_of_each(engines())
@@ -47,10 +54,10 @@ def fast_marks(engine: str, check: Check) -> list[pytest.MarkDecorator]:
     """Return the marks that limit a check's part in the fast tier."""
     if check.rung == "distribution":
         return [pytest.mark.rotates("distribution", 1, slow_twin=True)]
-    if engine != "numpy" or AT in check.name:
-        group, count = f"checks of {engine}", FAST_CHECKS.get(engine, 3)
-        return [pytest.mark.rotates(group, count, slow_twin=True)]
-    return []
+    lower = AT in check.name
+    count = FAST_CHECKS.get(engine, (2, 1))[lower]
+    group = f"checks of {engine} in {'lower' if lower else 'the highest'} precision"
+    return [pytest.mark.rotates(group, count, slow_twin=True)]
 
 
 def parameters() -> Iterator[Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import pytest
 
 from dlsys_bench.report.plots.table import plots
 from dlsys_bench.runs.store import find_reference, reference_runs
-from dlsys_bench.studies.base import MOST_NETWORKS, Case, Study
-from dlsys_bench.studies.registry import find, studies
+from dlsys_bench.studies.base import MOST_NETWORKS, Study
+from dlsys_bench.studies.registry import studies
 from dlsys_bench.verdicts.bands import FEWEST_RUNS
 
 OTHERS = [study.name for study in studies().values() if study.group != "regularization"]
@@ -39,18 +40,15 @@ def test_a_study_is_complete(study: Study) -> None:
         assert (arm.protocol("quick") == arm.protocol("full")) == alike
 
 
-@pytest.mark.parametrize("case", find("all"), ids=lambda case: case.name)
-def test_arms_that_share_a_protocol_train_alike(case: Case) -> None:
+@pytest.mark.parametrize("study", studies().values(), ids=studies())
+def test_arms_that_share_a_protocol_train_alike(study: Study) -> None:
     """A reference band consists of runs of one arm and protocol, so that arms of one study with the
     same protocol have to train alike."""
-    for other in case.study.arms:
-        if other.name != case.arm.name and other.protocol("full") == case.arm.protocol("full"):
-            assert (other.model, other.recipe("full"), other.options) == (
-                case.arm.model,
-                case.arm.recipe("full"),
-                case.arm.options,
-            )
-            assert other.dataset != case.arm.dataset or case.study.name == "perceptron"
+    for one, other in combinations(study.arms, 2):
+        if one.protocol("full") == other.protocol("full"):
+            same = (other.model, other.recipe("full"), other.options)
+            assert (one.model, one.recipe("full"), one.options) == same, (one.name, other.name)
+            assert one.dataset != other.dataset or study.name == "perceptron"
 
 
 IMAGES = {"mnist", "fashion_mnist"}
@@ -58,16 +56,19 @@ DIGITS = 1437
 """The number of training samples of the digits."""
 
 
-@pytest.mark.parametrize("case", find("all"), ids=lambda case: case.name)
-def test_a_judged_arm_has_enough_reference_runs(case: Case) -> None:
+@pytest.mark.parametrize("study", studies().values(), ids=studies())
+def test_a_judged_arm_has_enough_reference_runs(study: Study) -> None:
     """Without them its gate would be inconclusive and skipped, and nobody would notice."""
-    for dataset in [case.dataset, *(["digits"] if case.dataset in IMAGES else [])]:
-        if case.arm.bound is None and case.arm.reason_unjudged(dataset, "quick") is None:
-            if dataset == "digits" and case.arm.recipe("quick").batch_size > DIGITS:
+    few = []
+    for arm in study.arms:
+        named = arm.dataset or study.dataset
+        for dataset in (named, *(["digits"] if named in IMAGES else [])):
+            if arm.bound is not None or arm.reason_unjudged(dataset, "quick") is not None:
                 continue
-            path = find_reference(case.study.name, dataset, "quick")
-            known = reference_runs(path, case.arm.name, case.arm.protocol("quick"))
-            assert (
-                len([run for run in known if run.metric(case.study.metric.name) is not None])
-                >= FEWEST_RUNS
-            ), path
+            if dataset == "digits" and arm.recipe("quick").batch_size > DIGITS:
+                continue
+            path = find_reference(study.name, dataset, "quick")
+            known = reference_runs(path, arm.name, arm.protocol("quick"))
+            figures = [run for run in known if run.metric(study.metric.name) is not None]
+            few += [(arm.name, dataset)] if len(figures) < FEWEST_RUNS else []
+    assert few == []
