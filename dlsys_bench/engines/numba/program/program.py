@@ -30,8 +30,12 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.recipe import Recipe
 
-STEPS_AT_ONCE = 64
-"""The most steps of one call, so that an interrupt does not wait for long."""
+WORK_AT_ONCE = 2_000_000_000
+"""The multiplications of one call, about a tenth of a second. Starting the threads again takes
+time, and an interrupt waits for the end of a call."""
+
+MASKS_AT_ONCE = 2**22
+"""The most values of given masks of one call."""
 
 
 class Program:
@@ -81,8 +85,12 @@ class Program:
     ) -> None:
         """Train an epoch on the samples in this order (1, N), or as they are. See `RuleTrainer`."""
         losses, right = self._train(epoch, None if order is None else order[0])
-        for loss, correct in zip(losses, right, strict=True):
-            epoch.add_replicas(np.array([loss]), correct, failures)
+        sound = len(losses) - int(not np.isfinite(losses[-1]))
+        # As `add_replicas` does for one batch; a call for each would take as long as the batch.
+        epoch.losses.extend(losses[:sound, None])
+        epoch.correct = epoch.correct + right[:sound].sum()
+        if sound < len(losses):
+            epoch.add_replicas(losses[sound:], right[sound], failures)
 
     def restore(self) -> None:
         """Do nothing: the weights are those of the last finite batch already."""
@@ -111,9 +119,11 @@ class Program:
 
     @property
     def _steps_at_once(self) -> int:
-        if not self.plan.parity or not self.table.sizes["masks"]:
-            return STEPS_AT_ONCE
-        return max(1, min(STEPS_AT_ONCE, 2**22 // (self.table.sizes["masks"] * self.most)))
+        """The number of steps of a call."""
+        rows = self.table.rows
+        step = 3 * self.most * int((rows["inputs"] * rows["units"]).sum())
+        given = self.most * self.table.sizes["masks"] if self.plan.parity else 0
+        return max(1, min(WORK_AT_ONCE // step, MASKS_AT_ONCE // max(given, 1)))
 
     def _run(
         self,
