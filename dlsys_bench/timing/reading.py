@@ -64,6 +64,8 @@ def read_losses(losses: Sequence[object]) -> Losses:
     NumPy have been computed.
     """
     pending = [loss for loss in losses if not isinstance(loss, Number | np.ndarray)]
+    if not pending:
+        return Losses([read_loss(loss) for loss in losses], 0.0)
     seconds = [_seconds_of_reading(pending) for _ in range(2)]
     conversion = min(ALLOWANCE * seconds[1], MAX_CONVERSION_SECONDS * len(pending))
     return Losses([read_loss(loss) for loss in losses], max(seconds[0] - conversion, 0.0))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.history import Histories
 from dlsys_bench.engines.plan import Array, Plan, Weights
@@ -18,7 +19,16 @@ from dlsys_bench.errors import BatchError
 from dlsys_bench.notebooks.zoo import narrow
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.initializers import FanInUniform, GlorotNormal, HeUniform, Normal
-from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool
+from dlsys_bench.spec.layers import (
+    Activation,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNorm,
+    MaxPool,
+)
 from dlsys_bench.spec.losses import MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam
@@ -246,6 +256,15 @@ def test_a_batch_of_one_sample_is_refused() -> None:
     recipe = to_convention("torch", Recipe(batch_size=5))
     with pytest.raises(BatchError, match="batch_norm_. cannot train on a batch of 1 sample: "):
         train_replicas(create("torch").replicate(LENET, [Plan(0)]), images(0), recipe, [Plan(0)])
+
+
+def test_a_group_of_one_value_is_normalised_to_beta() -> None:
+    engine = create("torch")
+    model = Model("one", (1,), (GroupNorm(groups=1), Dense(1)))
+    weights = Plan(0).weights(model) | {"group_norm_1.beta": np.array([2.0])}
+    net = engine.build(model, weights)
+    batch = Batch(np.array([[5.0]]), np.array([[0.0]]), None, training=True)
+    assert engine.trace(net, batch)[0] == pytest.approx(2.0, abs=1e-4)
 
 
 def test_outputs_are_predicted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from dlsys_bench.errors import UserError
+from dlsys_bench.timing import reading
 from dlsys_bench.timing.benchmark import TrainBenchmark
-from dlsys_bench.timing.reading import UnfinishedWorkError, read_loss
+from dlsys_bench.timing.reading import UnfinishedWorkError, read_loss, read_losses
 
 LAUNCH, WORK = 1e-5, 1e-3
 """The seconds after which a step returns, and after which its work is done."""
@@ -198,3 +199,9 @@ def test_a_fixture_without_pedantic_raises() -> None:
 def test_weights_that_are_no_function_raise() -> None:
     with pytest.raises(UserError, match="weights is a dict; it takes a function"):
         TrainBenchmark(Fixture())(lambda: 1.0, samples=1, weights={})  # type: ignore[arg-type]
+
+
+def test_numbers_never_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of a microsecond take as long as reading nothing does."""
+    monkeypatch.setattr(reading, "_seconds_of_reading", lambda losses: 1.0)
+    assert read_losses([3, 2.5, np.float32(0.5), np.array([1.0])]).waited == 0.0

@@ -97,9 +97,13 @@ class SequenceGroupNorm(nn.GroupNorm):
     """torch's group norm, of sequences (N, T, C) too, which it takes as (N, C, T)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute y from x."""
+        """Compute y from x.
+
+        The function of `torch.nn.functional` refuses a single value per group, which is beta.
+        """
         axis = channel_axis(x)
-        return super().forward(x.movedim(axis, 1)).movedim(1, axis)
+        options = self.num_groups, self.weight, self.bias, self.eps
+        return torch.group_norm(x.movedim(axis, 1), *options).movedim(1, axis)
 
 
 class TorchGlobalAveragePool(nn.Module):
