@@ -9,6 +9,7 @@ from dlsys_bench.conformance.checks import (
     loss,
     step,
     updates,
+    accumulation,
     state,
     dropout,
     sequences,
@@ -33,6 +34,7 @@ from dlsys_bench.conformance.checks import (
 sort_by_rung()
 
 __all__ = [
+    "accumulation",
     "augmentation",
     "checkpoint",
     "degenerate",
