@@ -67,7 +67,8 @@ def _preload() -> None:
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A project with a test of an arm, and a broken engine."""
+    """A project with a test of an arm, and a broken engine. The bundled digits stand in for data."""
+    monkeypatch.setenv("DLSYS_BENCH_DATA", "")
     for name in ("GITHUB_ACTIONS", "DLSYS_BENCH_ENGINE"):
         monkeypatch.delenv(name, raising=False)
     pytester.makepyfile(test_project=TEST.format(study=ARM), broken=ENGINE)
