@@ -15,10 +15,10 @@ from pathlib import Path
 
 import mutants
 import pytest
-from mutants import MUTANTS, Mutant
+from mutants import MUTANTS, Mutant, matrix
 from mutants.detection import Detection, detect, detect_all, runner
 from mutants.loader import ALIAS
-from mutants.matrix import markdown, summary, write
+from mutants.matrix import markdown, read, summary, write
 from mutants.mutant import CLASSES, Edit
 
 from dlsys_bench.conformance.check import CHECKS, RUNGS
@@ -153,6 +153,18 @@ def test_the_matrix_shows_the_rung_that_detects_each_mutant(tmp_path: Path) -> N
     assert values["mutants"][0]["check"] in CHECKS
     assert values["mutants"][0]["expected"] == "forward"
     assert (tmp_path / "mutants.md").read_text() == table
+
+
+def test_detections_on_another_ladder_are_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = tmp_path / "mutants"
+    write(report, [Detection("prints", "shapes/quiet", "shapes/quiet")], SHORT)
+    assert list(read(report, SHORT)) == ["prints"]
+    assert read(report, SHORT._replace(examples=26)) == {}
+    with monkeypatch.context() as patch:
+        patch.setattr(matrix, "CHECKS", {"shapes/quiet": CHECKS["shapes/quiet"]})
+        assert read(report, SHORT) == {}
 
 
 @pytest.mark.slow

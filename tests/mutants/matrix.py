@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from dlsys_bench.conformance.check import RUNGS
+from dlsys_bench.conformance.check import CHECKS, RUNGS
 from dlsys_bench.conformance.trial import Options
 from mutants.detection import Detection
 from mutants.table import MUTANTS
@@ -98,12 +99,17 @@ def markdown(detections: Sequence[Detection], options: Options, legend: str = LE
     return "\n".join(lines) + "\n"
 
 
+def _ladder() -> str:
+    """Return a digest of the names of all checks, in order."""
+    return hashlib.sha256("\n".join(CHECKS).encode()).hexdigest()[:16]
+
+
 def read(report: Path, options: Options) -> dict[str, Detection]:
     """Return the detections of a report, by mutant, that still hold: those with the same options,
-    of mutants with the same edit."""
+    and on the same ladder, of mutants with the same edit."""
     path = report.with_suffix(".json")
     values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if values.get("options") != options._asdict():
+    if values.get("options") != options._asdict() or values.get("ladder") != _ladder():
         return {}
     known = {field.name for field in fields(Detection)}
     return {
@@ -120,6 +126,7 @@ def write(
     report.parent.mkdir(parents=True, exist_ok=True)
     values = {
         "rungs": list(RUNGS),
+        "ladder": _ladder(),
         "options": options._asdict(),
         "summary": summary(detections),
         "mutants": [
