@@ -67,7 +67,7 @@ def _preload() -> None:
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A project with a test of an arm, and a broken engine. The bundled digits stand in for data."""
+    """A project with a test of an arm, and a broken engine. The bundled digits are its data."""
     monkeypatch.setenv("DLSYS_BENCH_DATA", "")
     for name in ("GITHUB_ACTIONS", "DLSYS_BENCH_ENGINE"):
         monkeypatch.delenv(name, raising=False)
