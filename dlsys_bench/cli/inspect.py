@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from dlsys_bench.data import Dataset, Scaling, datasets, load
 from dlsys_bench.errors import UserError
 from dlsys_bench.options.command import receives
 from dlsys_bench.report.classification import Classification, classify, scores_table
-from dlsys_bench.report.display import show
+from dlsys_bench.report.display import progress, show
 from dlsys_bench.report.html.page import Graphic, Section, Sheet
 from dlsys_bench.report.images import check_images
 from dlsys_bench.report.plots.classification import draw_confusion, draw_mistakes, draw_predictions
@@ -23,6 +24,9 @@ from dlsys_bench.strict_json import dumps
 
 PARTS_AFTER_DATASET = 4
 """`run --weights` names a file STUDY.ARM.DATASET.TIER.ENGINE.SEED.npz."""
+
+STEPS = 5
+"""The steps that are shown as progress: the scores, and at most four pictures."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +52,15 @@ def inspect_command(options: InspectOptions) -> None:
     check_page(options.html)
     model, weights = checkpoint.load(options.weights)
     data = load(options.dataset or _dataset_in_name(options.weights), options.data_dir)
-    found = classify(model, weights, data, options.scaling)
     title = f"{model.name} on {data.name}"
-    pictures = _draw(found, data, title, options)
-    if norms := batch_norms(model, weights):
-        heading = f"{model.name}: batch norms, the channels by layer"
-        path = options.picture("batch-norm")
-        pictures.append(draw_batch_norms(norms, heading, path))
+    with progress(STEPS) as advance:
+        found = classify(model, weights, data, options.scaling)
+        advance("scores", 1)
+        pictures = _draw(found, data, title, options, lambda name: advance(name, 1))
+        if norms := batch_norms(model, weights):
+            heading = f"{model.name}: batch norms, the channels by layer"
+            path = options.picture("batch-norm")
+            pictures.append(draw_batch_norms(norms, heading, path))
     table = scores_table(found, title)
     panels = [Graphic(path.stem.rpartition(".")[2], path) for path in pictures]
     sections = (Section("Scores", sheets=[Sheet.of(table)]), Section("Pictures", panels=panels))
@@ -68,17 +74,26 @@ def inspect_command(options: InspectOptions) -> None:
         click.echo(path)
 
 
-def _draw(found: Classification, data: Dataset, title: str, options: InspectOptions) -> list[Path]:
+def _draw(
+    found: Classification,
+    data: Dataset,
+    title: str,
+    options: InspectOptions,
+    on_end: Callable[[str], None],
+) -> list[Path]:
     """Draw the confusion matrix and, for images, the most confident mistakes and a sample of all
-    predictions."""
+    predictions. `on_end` gets the name of each picture as it ends."""
     confusion = draw_confusion(found, title, options.picture("confusion"))
+    on_end("confusion matrix")
     try:
         check_images(data)
     except UserError as error:
         say(f"no pictures of predictions: {error}")
         return [confusion]
     mistakes = draw_mistakes(found, data.x_test, title, options.picture("mistakes"))
+    on_end("mistakes")
     sample = draw_predictions(found, data.x_test, title, options.picture("predictions"))
+    on_end("predictions")
     return [path for path in (confusion, mistakes, sample) if path is not None]
 
 
