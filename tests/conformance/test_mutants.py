@@ -15,11 +15,12 @@ from pathlib import Path
 
 import mutants
 import pytest
-from mutants import MUTANTS, Mutant, matrix
-from mutants.detection import Detection, detect, detect_all, runner
+from mutants import MUTANTS, Mutant, matrix, reach
+from mutants.detection import MANY, Detection, detect, detect_all, runner
 from mutants.loader import ALIAS
 from mutants.matrix import markdown, read, summary, write
 from mutants.mutant import CLASSES, Edit
+from mutants.reach import Reach, add_probes, find_reach
 
 from dlsys_bench.conformance.check import CHECKS, RUNGS
 from dlsys_bench.conformance.result import Status
@@ -84,13 +85,68 @@ def test_the_healthy_twin_passes_the_check(package: str, check: str) -> None:
     assert result.status is Status.PASSED, result.message()
 
 
+@functools.cache
+def _reach(package: str) -> Reach:
+    return find_reach(package, SHORT)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", KILLED, ids=lambda mutant: mutant.name)
-def test_a_full_climb_detects_the_mutant_on_its_rung(mutant: Mutant) -> None:
+def test_a_full_climb_detects_the_mutant_on_its_rung(
+    mutant: Mutant, request: pytest.FixtureRequest
+) -> None:
     if reason := unavailable(mutant.package):
         pytest.skip(reason)
-    found = detect(mutant.name, SHORT)
+    climbs = sum(item.originalname == request.node.originalname for item in request.session.items)
+    found = detect(mutant.name, SHORT, _reach(mutant.package) if climbs >= MANY else None)
     assert (found.check and found.found) == mutant.rung, found.message
+
+
+FILE = '''"""A file."""
+
+from __future__ import annotations
+
+SCALE = 2
+
+
+def scaled(x, ready):
+    if ready:
+        return x * SCALE
+    elif x > 3:
+        return x
+    total = (
+        x
+        + SCALE
+    )
+    return total
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "before"),
+    [
+        ("x * SCALE", "return x * SCALE"),
+        ("x > 3", "if x > 3:"),
+        ("+ SCALE", "total = x + SCALE"),
+        ("return x\n    total", "if ready:"),
+        ("SCALE = 2", None),
+        ("(x, ready)", None),
+    ],
+)
+def test_a_probe_stands_before_the_statement_that_is_replaced(
+    old: str, before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant = Mutant("found", "A mistake.", "shapes/quiet", "file", old, "")
+    monkeypatch.setattr(reach, "MUTANTS", {"found": mutant})
+    lines = [line.strip() for line in add_probes("numpy", "file.py", FILE).splitlines()]
+    probe = "_reached.add('found')"
+    assert (lines[lines.index(probe) + 1] if probe in lines else None) == before
+
+
+def test_a_check_reaches_what_it_runs() -> None:
+    found = find_reach("numpy", SHORT, ["forward/tanh", "gradient/tanh"])
+    assert found["tanh_derivative"] == {"gradient/tanh"}
+    assert "huber_delta_not_multiplied" not in found  # Its edit is outside of functions.
 
 
 def test_every_edit_applies() -> None:

@@ -16,11 +16,11 @@ __all__ = ["MUTANTS", "Mutant"]
 
 
 def __getattr__(name: str) -> type[Engine]:
-    from mutants.loader import load
+    from mutants.loader import Copy, load
 
     if name in MUTANTS:
-        return load(name, MUTANTS[name].package, MUTANTS[name].edit)
+        return load(name, Copy.of(MUTANTS[name].package, MUTANTS[name].edit))
     package = name.removeprefix("healthy_")
     if name != package and package in CLASSES:
-        return load(name, package, None)
+        return load(name, Copy(package))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

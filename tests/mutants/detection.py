@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from typing import Any
 
 import mutants
@@ -17,6 +18,10 @@ from dlsys_bench.conformance.runner import LocalRunner, engine_factory, replay_c
 from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.registry import unavailable
 from mutants.mutant import rung_of
+from mutants.reach import Reach, find_reach
+
+MANY = 20
+"""The number of climbs from which it saves time to find what each check reaches."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +72,14 @@ def runner(name: str, options: Options, *, single: bool = False) -> LocalRunner:
 
 
 def first_failure(
-    name: str, options: Options, rungs: Sequence[str] = RUNGS, *, single: bool = False
+    name: str, options: Options, reach: Reach | None = None, *, single: bool = False
 ) -> CheckResult | None:
     """Return the first check, from the lowest rung up, that fails a mutant, or None.
 
-    No check above it runs. Of a mutant in float32 alone, no check runs in float64, and first runs
-    the one that is recorded to detect the mutant, which saves most of the climb. The statistical
-    rung, which takes longest, runs only if it is recorded.
+    No check above it runs, and none that does not reach the edit, if `reach` is known. Of a mutant
+    in float32 alone, no check runs in float64, and first runs the one that is recorded to detect
+    the mutant, which saves most of the climb. The statistical rung, which takes longest, runs only
+    if it is recorded.
     """
     here = runner(name, options, single=single)
     checks = list(in_dtypes(here.dtypes()).values())
@@ -83,13 +89,17 @@ def first_failure(
         checks = [each for each in checks if each.dtype is not None]
         checks = [each for each in checks if each.rung != RUNGS[-1] or each.name in first]
         checks.sort(key=lambda each: each.name not in first)
+    reaching = None if reach is None else reach.get(name)
     for check in checks:
-        if check.rung in rungs and (result := here.run(check.name)).status is Status.FAILED:
+        left_out = reaching is not None and check.name not in reaching
+        if not left_out and (result := here.run(check.name)).status is Status.FAILED:
             return result
     return None
 
 
-def detect(name: str, options: Options = Options(), *, single: bool = False) -> Detection:  # noqa: B008
+def detect(
+    name: str, options: Options, reach: Reach | None = None, *, single: bool = False
+) -> Detection:
     """Put one mutant through the whole ladder; one in float32 alone if `single`."""
     mutant = mutants.MUTANTS[name]
     if reason := unavailable(mutant.package):
@@ -98,7 +108,7 @@ def detect(name: str, options: Options = Options(), *, single: bool = False) -> 
         reason = mutant.survives or f"it is a mistake in {mutant.only} alone"
         return Detection(name, mutant.check, reason=reason)
     began = time.perf_counter()
-    found = first_failure(name, options, single=single)
+    found = first_failure(name, options, reach, single=single)
     seconds = time.perf_counter() - began
     if found is None:
         return Detection(name, mutant.check, seconds=seconds)
@@ -109,8 +119,17 @@ def detect_all(
     names: Sequence[str], options: Options, jobs: int, *, single: bool = False
 ) -> Iterator[Detection]:
     """Put mutants through the ladder, `jobs` at a time, and yield each as it is done."""
+    packages = sorted({mutants.MUTANTS[name].package for name in names})
     # A fork would copy the threads' locks of the frameworks in the state they are in.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        tasks = [pool.submit(detect, name, options, single=single) for name in names]
+        reach: dict[str, Reach | None] = dict.fromkeys(packages)
+        if not single and len(names) >= MANY:
+            reach = dict(
+                zip(packages, pool.map(find_reach, packages, repeat(options)), strict=True)
+            )
+        tasks = [
+            pool.submit(detect, name, options, reach[mutants.MUTANTS[name].package], single=single)
+            for name in names
+        ]
         for future in as_completed(tasks):
             yield future.result()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.abc import ExecutionLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -24,11 +25,36 @@ ALIAS = "dlsys_bench_mutants"
 """The package of all mutants, which exists in memory only."""
 
 
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the package of an engine.
+
+    `edit` receives the name and the source of a file and returns the source of the copy. `shared`
+    names the modules that all engines share of which the copy has its own.
+    """
+
+    package: str
+    edit: Callable[[str, str], str] = lambda file, source: source
+    shared: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, package: str, edit: Edit | None) -> Copy:
+        """Return the copy with one edit. That of "../FILE" is one of a shared module."""
+        if edit is None:
+            return cls(package)
+        shared = (edit.file[3:-3],) if edit.file.startswith("../") else ()
+        return cls(
+            package,
+            lambda file, source: edit.apply(source) if file == edit.file else source,
+            shared,
+        )
+
+
 class Finder(MetaPathFinder):
-    """Finds the modules of mutants. `edits` holds the engine's package and the edit of each."""
+    """Finds the modules of the copies, which it has by their names."""
 
     def __init__(self) -> None:
-        self.edits: dict[str, tuple[str, Edit | None]] = {}
+        self.copies: dict[str, Copy] = {}
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -39,30 +65,21 @@ class Finder(MetaPathFinder):
         alias, _, module = rest.partition(".")
         if not alias:
             return ModuleSpec(name, None, is_package=True)
-        if alias not in self.edits or "." in module:
+        if alias not in self.copies or "." in module:
             return None
-        package, edit = self.edits[alias]
-        file = f"{module or '__init__'}.py"
-        if edit and edit.file == f"../{file}":
-            file = edit.file
-        if not (ENGINES / package / file).is_file():
+        copy = self.copies[alias]
+        file = f"{'../' * (module in copy.shared)}{module or '__init__'}.py"
+        if not (ENGINES / copy.package / file).is_file():
             return None
-        loader = Loader(package, f"{ALIAS}.{alias}", file, edit)
+        loader = Loader(copy, f"{ALIAS}.{alias}", file)
         return importlib.util.spec_from_loader(name, loader, is_package=not module)
 
 
 class Loader(ExecutionLoader):
-    """Loads one module of a mutant.
+    """Loads one module of a copy."""
 
-    An edit of "../FILE" is one of a module that all engines share; the mutant then has its own copy
-    of that module.
-    """
-
-    def __init__(self, package: str, alias: str, file: str, edit: Edit | None) -> None:
-        self.package, self.alias, self.file = package, alias, file
-        self.edit = edit if edit and edit.file == file else None
-        shared = edit is not None and edit.file.startswith("../")
-        self.shared = edit.file[3:-3] if edit is not None and shared else None
+    def __init__(self, copy: Copy, alias: str, file: str) -> None:
+        self.copy, self.alias, self.file = copy, alias, file
 
     def is_package(self, fullname: str) -> bool:
         return fullname == self.alias
@@ -73,27 +90,27 @@ class Loader(ExecutionLoader):
         return f"{self.alias}/{self.file}"
 
     def get_source(self, fullname: str) -> str:
-        source = (ENGINES / self.package / self.file).read_text(encoding="utf-8")
-        edited = self.edit.apply(source) if self.edit else source
-        if self.shared:
-            edited = edited.replace(
-                f"dlsys_bench.engines.{self.shared}", f"{self.alias}.{self.shared}"
-            )
-        return edited.replace(f"dlsys_bench.engines.{self.package}", self.alias)
+        package = self.copy.package
+        source = (ENGINES / package / self.file).read_text(encoding="utf-8")
+        edited = self.copy.edit(self.file, source)
+        for shared in self.copy.shared:
+            edited = edited.replace(f"dlsys_bench.engines.{shared}", f"{self.alias}.{shared}")
+        return edited.replace(f"dlsys_bench.engines.{package}", self.alias)
 
 
 FINDER = Finder()
 
 
-def load(alias: str, package: str, edit: Edit | None) -> type[Engine]:
-    """Return the engine class of a package with an edit, or of its healthy twin without one.
+def load(alias: str, copy: Copy) -> type[Engine]:
+    """Return the engine class of a copy, which is imported under an alias.
 
     Raises EngineError if the framework is missing, or if the edit does not apply.
     """
-    if reason := unavailable(package):
+    if reason := unavailable(copy.package):
         raise EngineError(reason)
     if FINDER not in sys.meta_path:
         sys.meta_path.append(FINDER)
-    FINDER.edits[alias] = package, edit
-    found: type[Engine] = getattr(importlib.import_module(f"{ALIAS}.{alias}"), CLASSES[package])
+    FINDER.copies[alias] = copy
+    module = importlib.import_module(f"{ALIAS}.{alias}")
+    found: type[Engine] = getattr(module, CLASSES[copy.package])
     return found

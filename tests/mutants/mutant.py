@@ -39,10 +39,10 @@ class Edit(NamedTuple):
     old: str
     new: str
 
-    def apply(self, source: str) -> str:
-        """Return the source with the edit applied.
+    def span(self, source: str) -> tuple[int, int]:
+        """Return the offsets of the start and the end of the old text.
 
-        Raises EngineError unless the old text occurs exactly once.
+        Raises EngineError unless it occurs exactly once.
         """
         found = [match.span() for match in _pattern(self.old).finditer(source)]
         if len(found) != 1:
@@ -50,7 +50,11 @@ class Edit(NamedTuple):
                 f"{self.file} contains the text to be replaced {len(found)} times instead of once: "
                 f"{self.old!r}"
             )
-        start, end = found[0]
+        return found[0]
+
+    def apply(self, source: str) -> str:
+        """Return the source with the edit applied."""
+        start, end = self.span(source)
         indent = len(self.old) - len(self.old.lstrip())
         new = self.new[indent:] if self.new[:indent].isspace() else self.new
         return source[:start] + new + source[end:]

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.dtypes import default_dtype
-from mutants.loader import load
+from mutants.loader import Copy, load
 from mutants.table import MUTANTS
 
 
@@ -17,8 +17,8 @@ def __getattr__(name: str) -> type[Engine]:
     if name not in MUTANTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     package = MUTANTS[name].package
-    healthy: Any = load(f"healthy_{package}", package, None)
-    broken = load(name, package, MUTANTS[name].edit)
+    healthy: Any = load(f"healthy_{package}", Copy(package))
+    broken = load(name, Copy.of(package, MUTANTS[name].edit))
 
     class InSingle(healthy):  # type: ignore[misc]
         """The mutant in float32, and its healthy twin otherwise."""
