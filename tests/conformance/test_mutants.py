@@ -40,7 +40,7 @@ def _param(mutant: Mutant) -> object:
     """A mutant as a parameter. Each takes a second, and ten if only trainings to an accuracy reveal
     it, so that the commit selects those of the fast tier."""
     is_statistical = mutant.rung == "distribution"
-    group = ("mutants of the distribution", 1) if is_statistical else ("mutants", 30)
+    group = ("mutants of the distribution", 1) if is_statistical else ("mutants", 25)
     return pytest.param(mutant, id=mutant.name, marks=pytest.mark.rotates(*group))
 
 
@@ -73,7 +73,7 @@ TWINS = sorted({(mutant.package, str(mutant.check), mutant.rung) for mutant in K
             id=f"{package}-{check}",
             marks=pytest.mark.slow
             if rung == "distribution"
-            else pytest.mark.rotates("healthy twins", 70),
+            else pytest.mark.rotates("healthy twins", 40),
         )
         for package, check, rung in TWINS
     ],
