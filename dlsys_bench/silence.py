@@ -1,13 +1,17 @@
-"""Whether remarks and progress are printed."""
+"""The state of what is printed on stderr: remarks, and the bar of a progress."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 SILENT: ContextVar[bool] = ContextVar("SILENT", default=False)
 """True while remarks and progress are not printed; see `silenced`."""
+
+ABOVE_BAR: list[Callable[[str], None]] = []
+"""A function for each bar that is shown. It prints a line above the bar, which would otherwise be
+printed into it."""
 
 
 @contextmanager

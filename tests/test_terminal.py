@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from results import make_result
 from dlsys_bench.cli import cli
 from dlsys_bench.cli.completion import NAMES
 from dlsys_bench.cli.examination import extras
+from dlsys_bench.cli.terminal import say
 from dlsys_bench.conformance.check import Check
 from dlsys_bench.conformance.ladder import ResultCallback
 from dlsys_bench.conformance.result import CheckResult, Status
@@ -112,6 +114,23 @@ def test_progress_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_bar_leaves_the_lines_and_its_figures_whole_at_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "80")):
+        monkeypatch.setenv(name, value)
+    remark = "a remark of one line, " * 10
+    with progress(5, "gates") as advance:
+        advance("regularization/lenet5-tanh/" * 5, 1)
+        say(remark)
+    printed = capsys.readouterr().err
+    assert f"\x1b[2K{remark}" in printed, "the bar is erased before a line"
+    lines = re.split(r"\r|\n|\x1b\[[\d;?]*[A-Za-z]", printed)
+    assert remark in lines
+    assert any("1/5" in line for line in lines)
+    assert any(line.endswith("…") and len(line) == 80 for line in lines)
+
+
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize("variable", ["NO_COLOR", None])
 def test_colours(monkeypatch: pytest.MonkeyPatch, variable: str | None) -> None:
@@ -131,7 +150,10 @@ LONG = {
     "calibrate": "calibrate",
     "conform": "conform",
     "doctor": "doctor",
+    "inspect": "inspect",
+    "power": "power",
     "report": "report",
+    "runs import": "runs",
     "data fetch": "data",
     "bench sweep": "sweep",
     "bench time-to-accuracy": "time_to_accuracy",
@@ -165,6 +187,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
         ("report", "a.jsonl"),
         ("doctor",),
         ("data", "fetch", "digits", "mnist"),
+        ("power", "regularization/lenet5-tanh/bn+bn", "--dataset", "digits"),
+        ("runs", "import", "a.jsonl", "b.jsonl", "--store", "c.db"),
     ],
 )
 def test_a_long_command_shows_its_progress(

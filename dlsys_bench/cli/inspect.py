@@ -25,8 +25,8 @@ from dlsys_bench.strict_json import dumps
 PARTS_AFTER_DATASET = 4
 """`run --weights` names a file STUDY.ARM.DATASET.TIER.ENGINE.SEED.npz."""
 
-STEPS = 5
-"""The steps that are shown as progress: the scores, and at most four pictures."""
+Drawing = Callable[[Classification, Path], Path | None]
+"""Draws a picture as a PNG; None if there is nothing to show."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,21 @@ def inspect_command(options: InspectOptions) -> None:
     model, weights = checkpoint.load(options.weights)
     data = load(options.dataset or _dataset_in_name(options.weights), options.data_dir)
     title = f"{model.name} on {data.name}"
-    with progress(STEPS) as advance:
+    problem = _problem_of_images(data)
+    drawings = _drawings(data, title, images=not problem)
+    if norms := batch_norms(model, weights):
+        heading = f"{model.name}: batch norms, the channels by layer"
+        drawings["batch-norm"] = lambda found, path: draw_batch_norms(norms, heading, path)
+    drawn: list[Path | None] = []
+    with progress(1 + len(drawings)) as advance:
         found = classify(model, weights, data, options.scaling)
         advance("scores", 1)
-        pictures = _draw(found, data, title, options, lambda name: advance(name, 1))
-        if norms := batch_norms(model, weights):
-            heading = f"{model.name}: batch norms, the channels by layer"
-            path = options.picture("batch-norm")
-            pictures.append(draw_batch_norms(norms, heading, path))
+        for name, draw in drawings.items():
+            drawn.append(draw(found, options.picture(name)))
+            advance(name, 1)
+    pictures = [path for path in drawn if path is not None]
+    if problem:
+        say(f"no pictures of predictions: {problem}")
     table = scores_table(found, title)
     panels = [Graphic(path.stem.rpartition(".")[2], path) for path in pictures]
     sections = (Section("Scores", sheets=[Sheet.of(table)]), Section("Pictures", panels=panels))
@@ -74,27 +81,27 @@ def inspect_command(options: InspectOptions) -> None:
         click.echo(path)
 
 
-def _draw(
-    found: Classification,
-    data: Dataset,
-    title: str,
-    options: InspectOptions,
-    on_end: Callable[[str], None],
-) -> list[Path]:
-    """Draw the confusion matrix and, for images, the most confident mistakes and a sample of all
-    predictions. `on_end` gets the name of each picture as it ends."""
-    confusion = draw_confusion(found, title, options.picture("confusion"))
-    on_end("confusion matrix")
+def _problem_of_images(data: Dataset) -> str:
+    """The reason for which the samples cannot be shown as images, "" if they can."""
     try:
         check_images(data)
     except UserError as error:
-        say(f"no pictures of predictions: {error}")
-        return [confusion]
-    mistakes = draw_mistakes(found, data.x_test, title, options.picture("mistakes"))
-    on_end("mistakes")
-    sample = draw_predictions(found, data.x_test, title, options.picture("predictions"))
-    on_end("predictions")
-    return [path for path in (confusion, mistakes, sample) if path is not None]
+        return str(error)
+    return ""
+
+
+def _drawings(data: Dataset, title: str, images: bool) -> dict[str, Drawing]:
+    """The confusion matrix and, for images, the most confident mistakes and a sample of all
+    predictions."""
+    drawings: dict[str, Drawing] = {
+        "confusion": lambda found, path: draw_confusion(found, title, path)
+    }
+    if images:
+        drawings["mistakes"] = lambda found, path: draw_mistakes(found, data.x_test, title, path)
+        drawings["predictions"] = lambda found, path: draw_predictions(
+            found, data.x_test, title, path
+        )
+    return drawings
 
 
 def _dataset_in_name(weights: Path) -> str:

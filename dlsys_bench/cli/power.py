@@ -12,7 +12,7 @@ from dlsys_bench.cli.training import TermsOptions, WorkOptions, work_of
 from dlsys_bench.data import Scaling
 from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
-from dlsys_bench.report.display import PAGE, show_or_write
+from dlsys_bench.report.display import PAGE, progress, show_or_write
 from dlsys_bench.report.html.power import power_sections
 from dlsys_bench.report.tables import power_table
 from dlsys_bench.strict_json import dumps
@@ -55,7 +55,11 @@ def power_command(options: PowerOptions) -> None:
     else:
         work = work_of(study, selected)
         terms = options.terms(share(len(work), options.alpha))
-        powers = [power(case, data, options.tier, terms) for case, _, data in work]
+        powers = []
+        with progress(len(work), "gates") as advance:
+            for case, _, data in work:
+                powers.append(power(case, data, options.tier, terms))
+                advance(case.arm.name, 1)
     if options.html is not None:
         levels = (
             f"Alpha {options.alpha:g} over {count_of(len(powers), 'gate')}, "

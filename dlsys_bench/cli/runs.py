@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
-from dlsys_bench.report.display import show
+from dlsys_bench.report.display import progress, show
 from dlsys_bench.report.runs_table import runs_table
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import Store, StoredRun, line_of, read_file, write_text
 from dlsys_bench.runs.store.identity import Found, last_of_each
@@ -131,27 +132,38 @@ class ImportOptions:
 @receives(ImportOptions)
 def import_command(options: ImportOptions) -> None:
     """Add the runs of files to the store."""
-    # All files are read before the store is created, which a mistyped name would leave empty.
-    readings = {file: read_file(file) for file in options.files}
-    for file, reading in readings.items():
-        if reading.rejected:
-            write_rejected(file, reading.rejected)
-    with Store(options.store) as store:
-        for file, (results, rejected) in readings.items():
-            _report_conflicts(store, file, results)
-            stored = store.add_all(results, once=True)
-            aside = f", {len(rejected):,} set aside in {rejected_path(file)}" if rejected else ""
-            say(
-                f"{file}: {count_of(len(results), 'run')}, {stored} added, "
-                f"{len(results) - stored} already stored{aside}"
-            )
+    with progress(2 * len(options.files)) as advance:
+        # All files are read before the store is created, which a mistyped name would leave empty.
+        readings = {}
+        for file in options.files:
+            readings[file] = read_file(file)
+            advance(f"{file.name} read", 1)
+        for file, reading in readings.items():
+            if reading.rejected:
+                write_rejected(file, reading.rejected)
+        with Store(options.store) as store:
+            stored = {run.key: run for run in store.runs()}
+            for file, (results, rejected) in readings.items():
+                _report_conflicts(stored, store.path, file, results)
+                added = store.add_all(results, once=True)
+                for run in results:
+                    stored.setdefault(run.key, run)
+                aside = f", {len(rejected):,} set aside in {rejected_path(file)}" * bool(rejected)
+                say(
+                    f"{file}: {count_of(len(results), 'run')}, {added} added, "
+                    f"{len(results) - added} already stored{aside}"
+                )
+                advance(f"{file.name} stored", 1)
 
 
-def _report_conflicts(store: Store, file: Path, results: Sequence[Result]) -> None:
+def _report_conflicts(
+    stored: Mapping[Key, Result], store: Path, file: Path, results: Sequence[Result]
+) -> None:
     """Warn of the runs of a file that the store holds with another result."""
-    stored = [Found(str(store.path), run) for run in store.runs()]
-    imported = [Found(str(file), run) for run in results]
-    for conflict in last_of_each([*stored, *imported], "the stored one is kept").conflicts:
+    keys = {run.key for run in results}
+    found = [Found(str(store), run) for key, run in stored.items() if key in keys]
+    found += [Found(str(file), run) for run in results]
+    for conflict in last_of_each(found, "the stored one is kept").conflicts:
         warn(conflict)
 
 

@@ -11,7 +11,7 @@ from typing import TextIO
 
 import click
 
-from dlsys_bench.silence import SILENT
+from dlsys_bench.silence import ABOVE_BAR, SILENT
 from dlsys_bench.text import printable
 
 LIMIT = 20_000
@@ -28,8 +28,12 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print a warning or an error on stderr."""
-    click.echo(printable(text, LIMIT), err=True)
+    """Print a warning or an error on stderr, above the bar of a progress."""
+    line = printable(text, LIMIT)
+    if ABOVE_BAR:
+        ABOVE_BAR[-1](line)
+    else:
+        click.echo(line, err=True)
 
 
 def emit(text: str) -> None:

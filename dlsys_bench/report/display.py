@@ -12,14 +12,14 @@ from math import inf
 from pathlib import Path
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.report.table import Table, coloured
 from dlsys_bench.runs.result import Result
-from dlsys_bench.silence import SILENT
+from dlsys_bench.silence import ABOVE_BAR, SILENT
 from dlsys_bench.text import one_line
 
 WIDTH = 200
@@ -66,6 +66,16 @@ def show_or_write(*tables: Table, output: Path | None, width: int = WIDTH) -> No
     except OSError as error:
         raise UserError(f"cannot write to {output}: {error.strerror}") from error
     click.echo(output)
+
+
+class _Bar(Progress):
+    """A bar with the latest description below it, so that a long one leaves the bar its place."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the bar, and the description in the width of the console."""
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(task.description, no_wrap=True, overflow="ellipsis")
 
 
 class _Lines:
@@ -137,20 +147,26 @@ def progress(total: int, unit: str = "steps") -> Iterator[Callable[[str, int], N
             yield advance
         return
     columns = (
-        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(f"{unit}, left:"),
         TimeRemainingColumn(),
     )
     # A run may take much longer than the half minute that the estimate covers by default.
-    with Progress(
-        *columns, console=console, transient=True, speed_estimate_period=SPEED_SECONDS
-    ) as bar:
+    bar = _Bar(*columns, console=console, transient=True, speed_estimate_period=SPEED_SECONDS)
+    with bar:
         task = bar.add_task("", total=total)
-        yield lambda description, steps: bar.update(
-            task, description=one_line(description), advance=steps
-        )
+
+        def print_above(line: str) -> None:
+            console.print(Text(line), soft_wrap=True)
+
+        ABOVE_BAR.append(print_above)
+        try:
+            yield lambda description, steps: bar.update(
+                task, description=one_line(description), advance=steps
+            )
+        finally:
+            ABOVE_BAR.remove(print_above)
 
 
 def latest_figures(result: Result, most: int = 3) -> str:
