@@ -83,7 +83,9 @@ def test_list_names_everything(folder: Path) -> None:
         "numpy",
         "torch",
         "keras",
+        "keras-jit",
         "keras-jax",
+        "torch-compile",
     }
     assert {study["study"] for study in listed["studies"]} == set(studies())
     assert "lenet5-tanh/bn+bn" in invoke("list", "models").stdout

@@ -208,6 +208,8 @@ def test_a_broken_entry_point_raises_nothing_where_warnings_are_errors(
 
 def test_engines_that_exclude_each_other_are_represented_by_the_first() -> None:
     assert registry.one_of_each(["numpy", "keras-jax", "keras"]) == ["numpy", "keras-jax"]
+    assert registry.one_of_each(["keras-jax", "keras-jit", "numpy"]) == ["keras-jax", "numpy"]
+    assert registry.one_of_each(["keras-jit", "keras"]) == ["keras-jit", "keras"]
     assert registry.one_of_each(registry.ENGINES) == [
         name for name in registry.ENGINES if name != "keras-jax"
     ]

@@ -210,7 +210,7 @@ def installed_engines() -> Iterator[Part]:
     """The engines that can be used, and the commands that install the others."""
     for name in engines():
         reason = unavailable(name)
-        remedy = reason.partition("not installed: ")[2] if reason else ""
+        remedy = reason.partition(": ")[2] if reason else ""
         yield Part(f"engine {name}", Condition.MISSING if reason else Condition.OK, "", remedy)
 
 

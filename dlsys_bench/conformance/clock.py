@@ -9,6 +9,7 @@ there is a limit on that as well.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -30,17 +31,25 @@ LONGEST_LOOK = 1.0
 """The seconds between two looks at a process."""
 
 
+def own_cpu_time() -> float:
+    """Return the CPU time of this process and of its children that have ended, such as a
+    compiler."""
+    ended = os.times()
+    return time.process_time() + ended.children_user + ended.children_system
+
+
 class Stopwatch:
-    """The seconds of CPU time since it was started, or a tenth of all seconds if that is more."""
+    """The seconds of CPU time since it was started, with that of children that have ended, or a
+    tenth of all seconds if that is more."""
 
     def __init__(self) -> None:
-        self.began, self.began_cpu = time.perf_counter(), time.process_time()
+        self.began, self.began_cpu = time.perf_counter(), own_cpu_time()
 
     @property
     def seconds(self) -> float:
         """The seconds so far."""
         total = time.perf_counter() - self.began
-        cpu = time.process_time() - self.began_cpu
+        cpu = own_cpu_time() - self.began_cpu
         return max(min(total, cpu), total / PATIENCE)
 
 

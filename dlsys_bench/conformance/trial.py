@@ -153,12 +153,13 @@ class Trial:
         self, strategy: st.SearchStrategy[T], body: Callable[[T], None], examples: int | None = None
     ) -> None:
         """Draw examples until the body fails on one; shrink it and raise the error of the smallest
-        example.
+        example. `examples` limits their number further than the options do.
 
         The body rejects an example that it cannot compare by `hypothesis.assume`; such examples are
         not counted, because a check that compared nothing has not passed.
         """
-        Search(self, body).run(strategy, examples or self.options.examples)
+        limit = self.options.examples
+        Search(self, body).run(strategy, min(examples or limit, limit))
 
 
 class SearchEndedError(BaseException):

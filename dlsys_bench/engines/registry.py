@@ -6,11 +6,12 @@ Nothing here imports an engine or numpy, so that help texts and completion stay 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from dlsys_bench.attributes import last_line, load_attribute
+from dlsys_bench.engines.compiler import missing_compiler
 from dlsys_bench.engines.dtypes import default_dtype
 from dlsys_bench.entry_points import declared, leave_out
 from dlsys_bench.errors import EngineError, UserError, nearest
@@ -26,11 +27,13 @@ class Entry(NamedTuple):
     """An engine's class ("package.module:Class"), the modules it needs and the command that
     installs them, its devices and dtypes.
 
-    `one_per_process` names a library that is configured once for the whole process: of the engines
-    that share it, a process can use only one, and the first available one stands for the others.
-    `slow_on` holds the devices on which the engine gains nothing: benchmarks measure it there only
-    if it is named. Engines with the same `random_numbers` draw equal initial weights and orders of
-    the samples from a seed, so that their runs of one seed are not independent.
+    `one_per_process` names a library that is configured once for the whole process, and the
+    configuration: a process can use only the engines of one configuration, and those of the first
+    available one stand for the others. `missing` returns what else is not installed, with the
+    command that installs it, or None. `slow_on` holds the devices on which the engine gains
+    nothing: benchmarks measure it there only if it is named. Engines with the same `random_numbers`
+    draw equal initial weights and orders of the samples from a seed, so that their runs of one seed
+    are not independent.
     """
 
     target: str
@@ -38,13 +41,20 @@ class Entry(NamedTuple):
     install: str = ""
     devices: tuple[str, ...] = ("cpu", "cuda")
     dtypes: tuple[str, ...] = ("float32", "float64")
-    one_per_process: str = ""
+    one_per_process: tuple[str, str] | None = None
     slow_on: tuple[str, ...] = ()
     random_numbers: str = ""
+    missing: Callable[[], str | None] = lambda: None
 
 
 TORCH = Entry("", ("torch",), "pip install 'dlsys-bench[torch]'", random_numbers="torch")
-KERAS = Entry("", one_per_process="keras")
+KERAS = Entry(
+    "",
+    ("keras", "tensorflow"),
+    "pip install 'dlsys-bench[tensorflow]'",
+    one_per_process=("keras", "tensorflow"),
+    random_numbers="keras",
+)
 
 ENGINES: dict[str, Entry] = {
     "numpy": Entry("dlsys_bench.engines.numpy:NumpyEngine", devices=("cpu",)),
@@ -65,17 +75,22 @@ ENGINES: dict[str, Entry] = {
         dtypes=("float32",),
         slow_on=("cpu",),
     ),
-    "jax": Entry("dlsys_bench.engines.jax:JaxEngine", ("jax",), "pip install 'dlsys-bench[jax]'"),
-    "keras": KERAS._replace(
-        target="dlsys_bench.engines.keras:KerasEngine",
-        needs=("keras", "tensorflow"),
-        install="pip install 'dlsys-bench[tensorflow]'",
+    "torch-compile": TORCH._replace(
+        target="dlsys_bench.engines.torch:TorchCompileEngine",
+        devices=("cpu",),
+        missing=missing_compiler,
     ),
-    "keras-jax": KERAS._replace(
-        target="dlsys_bench.engines.keras:KerasJaxEngine",
-        needs=("keras", "jax"),
-        install="pip install 'dlsys-bench[jax]'",
+    "jax": Entry("dlsys_bench.engines.jax:JaxEngine", ("jax",), "pip install 'dlsys-bench[jax]'"),
+    "keras": KERAS._replace(target="dlsys_bench.engines.keras:KerasEngine"),
+    "keras-jit": KERAS._replace(
+        target="dlsys_bench.engines.keras:KerasJitEngine", devices=("cpu",)
+    ),
+    "keras-jax": Entry(
+        "dlsys_bench.engines.keras:KerasJaxEngine",
+        ("keras", "jax"),
+        "pip install 'dlsys-bench[jax]'",
         dtypes=("float32",),
+        one_per_process=("keras", "jax"),
     ),
 }
 """The built-in engines: the only list of them."""
@@ -113,9 +128,9 @@ def unavailable(name: str) -> str | None:
     can. Imports nothing."""
     entry = engines()[name]
     missing = [module for module in entry.needs if importlib.util.find_spec(module) is None]
-    if not missing:
-        return None
-    return f'engine "{name}" is not installed: {entry.install or f"{missing[0]} is missing"}'
+    if missing:
+        return f'engine "{name}" is not installed: {entry.install or f"{missing[0]} is missing"}'
+    return f'engine "{name}" {reason}' if (reason := entry.missing()) else None
 
 
 def available() -> list[str]:
@@ -133,12 +148,15 @@ def measured_by_default(device: str = "cpu") -> list[str]:
 
 
 def one_of_each(names: Iterable[str]) -> list[str]:
-    """The named engines that one process can use together: of those that exclude each other, the
-    first."""
-    found: dict[str, str] = {}
+    """The named engines that one process can use together: where some exclude each other, those
+    that go with the first of them."""
+    used: dict[str, str] = {}
+    found = []
     for name in names:
-        found.setdefault(engines()[name].one_per_process or name, name)
-    return list(found.values())
+        library, configuration = engines()[name].one_per_process or ("", "")
+        if used.setdefault(library, configuration) == configuration:
+            found.append(name)
+    return found
 
 
 def check_name(name: str) -> Entry:

@@ -27,6 +27,7 @@ from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import Case
 from dlsys_bench.studies.registry import find, studies
 from dlsys_bench.timing.flops import training_flops
+from dlsys_bench.timing.roofline import Roofline
 from dlsys_bench.timing.validity import check_losses, check_weights
 
 
@@ -55,10 +56,22 @@ class Workload(NamedTuple):
         recipes = self.case.arm.recipes
         return recipes.get("full") or next(iter(recipes.values()))
 
+    def recipe_of_rounds(self, rounds: int) -> Recipe:
+        """Return the recipe of a training of at least this number of rounds, each of which is an
+        epoch. A schedule may be longer than they are."""
+        length = self.recipe.schedule.length if self.recipe.schedule is not None else None
+        epochs = max(rounds, math.ceil((length or 0) / self.steps))
+        return replace(self.recipe, batch_size=self.batch_size, epochs=epochs, steps=None)
+
     @property
     def flops(self) -> int:
         """The floating-point operations of training on one sample."""
         return training_flops(self.case.arm.model)
+
+    def roofline(self, dtype: str = "float32", threads: int | None = None) -> Roofline:
+        """Return the bound of an update on this machine."""
+        recipe = replace(self.recipe, batch_size=self.batch_size)
+        return Roofline(self.case.arm.model, recipe, dtype, threads)
 
     def require_of(self, engine: Engine) -> None:
         """Raise OtherEngineError if an engine declares that it lacks something of the workload."""
@@ -108,12 +121,13 @@ class EpochBenchmark:
 
     def __init__(self, engine: Engine, work: Workload, samples: Samples, epochs: int) -> None:
         arm = work.case.arm
-        recipe = replace(work.recipe, batch_size=work.batch_size, epochs=epochs, steps=None)
+        recipe = work.recipe_of_rounds(epochs)
         work.require_of(engine)
         model = to_convention(engine.convention, arm.model)
         self.engine, self.net = engine, engine.build(model, seed=1)
         self.before = engine.weights(self.net)
         self.losses: list[float] = []
+        self.first_seconds = 0.0
         self._moving = moving(arm.model, recipe, Samples(samples.x[:32], samples.y[:32]))
         recipe = to_convention(engine.convention, recipe)
         self._training = contextlib.ExitStack()
@@ -123,10 +137,13 @@ class EpochBenchmark:
 
     def __call__(self) -> None:
         """Train an epoch. Raises what the training raises."""
+        started = time.perf_counter()
         self.losses.append(next(self._epochs).running_loss)
+        self.first_seconds = self.first_seconds or time.perf_counter() - started
 
     def stop(self) -> dict[str, Any]:
-        """End the training, and return its first and last loss.
+        """End the training, and return its first and last loss, and the seconds of its first epoch,
+        in which an engine may compile.
 
         Raises NotTrainingError if nothing was learned.
         """
@@ -138,7 +155,8 @@ class EpochBenchmark:
             {name: self.before[name] for name in self._moving},
             {name: after[name] for name in self._moving},
         )
-        return {"loss_first": self.losses[0], "loss_last": self.losses[-1]}
+        ends = {"loss_first": self.losses[0], "loss_last": self.losses[-1]}
+        return ends | {"first_epoch_seconds": self.first_seconds}
 
 
 class Rounds(NamedTuple):
@@ -158,14 +176,11 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
     """
     arm = work.case.arm
     work.require_of(engine)
-    recipe = to_convention(
-        engine.convention,
-        replace(work.recipe, batch_size=work.batch_size, epochs=rounds, steps=None),
-    )
+    recipe = to_convention(engine.convention, work.recipe_of_rounds(rounds))
     model, samples = to_convention(engine.convention, arm.model), work.samples()
     moved = moving(arm.model, recipe, Samples(samples.x[:32], samples.y[:32]))
     if replicas > 1:
-        plans = [Plan(seed) for seed in range(replicas)]
+        plans = [Plan(seed, steps=rounds * work.steps) for seed in range(replicas)]
         many = engine.replicate(model, plans)
         if isinstance(many, OneByOne):
             raise UserError(
@@ -178,7 +193,8 @@ def train_rounds(engine: Engine, work: Workload, rounds: int, replicas: int = 1)
     else:
         net = engine.build(model, seed=1)
         before = engine.weights(net)
-        with closing(engine.fit(net, samples, recipe, Plan(1))) as epochs:
+        plan = Plan(1, steps=rounds * work.steps)
+        with closing(engine.fit(net, samples, recipe, plan)) as epochs:
             found = _timed(epochs)
         after = engine.weights(net)
     if rounds > 3:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -15,35 +16,81 @@ from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.provenance import cores
 
 SIZE, COPIED, TRIES = 1024, 64 * 2**20, 5
+SMALLEST, LARGEST = 2**20, 2 * COPIED
+"""The bytes of the arrays of a thread whose copies are timed. No cache holds the largest."""
+
+
+class Meter:
+    """The highest rate at which all threads make a call at the same time, over the tries so far.
+
+    `work` is that of a try on all threads, in operations or bytes. Further tries between the rounds
+    of a benchmark keep a moment of load from lowering the rate.
+    """
+
+    def __init__(
+        self, work: float, arrays: Sequence[tuple[Any, ...]], call: Callable[..., Any]
+    ) -> None:
+        self.work, self.arrays, self.call = work, arrays, call
+        self.tries, self.fastest = 0, math.inf
+
+    def sample(self) -> None:
+        """Make a try, after one that is not timed."""
+        with one_thread(), ThreadPoolExecutor(len(self.arrays)) as pool:
+            for _ in range(2):
+                started = time.perf_counter()
+                list(pool.map(lambda each: self.call(*each), self.arrays))
+                seconds = time.perf_counter() - started
+        self.tries, self.fastest = self.tries + 1, min(self.fastest, seconds)
+
+    def rate(self) -> float:
+        """Return the highest rate per second, of at least TRIES tries."""
+        while self.tries < TRIES:
+            self.sample()
+        return self.work / self.fastest
 
 
 @cache
+def product_meter(dtype: str = "float32", threads: int | None = None) -> Meter:
+    """Return the meter of operations in products of square matrices, one on each thread. The
+    default is one thread per core."""
+    count = threads or cores()
+    arrays = [tuple(np.ones((SIZE, SIZE), dtype) for _ in range(3)) for _ in range(count)]
+    return Meter(2 * SIZE**3 * count, arrays, lambda a, b, c: np.matmul(a, b, out=c))
+
+
+def copy_meter(size: float = math.inf, threads: int | None = None) -> Meter:
+    """Return the meter of bytes, read and written, in copies of arrays, one on each thread.
+
+    `size` is the number of bytes that all threads together work on: the caches that hold them are
+    as fast as they are for a workload of that size.
+    """
+    count = threads or cores()
+    each = min(max(size / count, SMALLEST), LARGEST)
+    return _copy_meter(2 ** math.ceil(math.log2(each)), count)
+
+
+@cache
+def _copy_meter(size: int, threads: int) -> Meter:
+    times = LARGEST // size
+    arrays = [tuple(np.ones(size // 2, np.uint8) for _ in range(2)) for _ in range(threads)]
+
+    def copy(source: Any, target: Any) -> None:
+        for _ in range(times):
+            np.copyto(target, source)
+
+    return Meter(LARGEST * threads, arrays, copy)
+
+
 def matrix_peak(dtype: str = "float32", threads: int | None = None) -> float:
     """Return the operations per second of the fastest of a few products of square matrices, one on
     each thread at the same time. The default is one thread per core."""
-    count = threads or cores()
-    arrays = [tuple(np.ones((SIZE, SIZE), dtype) for _ in range(3)) for _ in range(count)]
-    return 2 * SIZE**3 * count / _best(arrays, lambda a, b, c: np.matmul(a, b, out=c))
+    return product_meter(dtype, threads).rate()
 
 
-@cache
 def memory_bandwidth(threads: int | None = None) -> float:
     """Return the bytes per second, read and written, of the fastest of a few copies of arrays that
     no cache holds, one on each thread at the same time."""
-    count = threads or cores()
-    arrays = [tuple(np.ones(COPIED, np.uint8) for _ in range(2)) for _ in range(count)]
-    return 2 * COPIED * count / _best(arrays, np.copyto)
-
-
-def _best(arrays: list[tuple[Any, ...]], call: Callable[..., Any]) -> float:
-    """Return the least time, in seconds, in which each thread makes this call once."""
-    with one_thread(), ThreadPoolExecutor(len(arrays)) as pool:
-        seconds = []
-        for _ in range(TRIES + 1):
-            started = time.perf_counter()
-            list(pool.map(lambda one: call(*one), arrays))
-            seconds.append(time.perf_counter() - started)
-    return min(seconds[1:])
+    return copy_meter(threads=threads).rate()
 
 
 def blas_in_use() -> list[dict[str, Any]]:

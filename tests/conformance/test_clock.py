@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -23,7 +25,7 @@ class Machine:
         self.runs, self.load = False, 1.0
         for name in ("perf_counter", "monotonic"):
             monkeypatch.setattr(time, name, lambda: self.now)
-        monkeypatch.setattr(time, "process_time", lambda: self.cpu)
+        monkeypatch.setattr(clock, "own_cpu_time", lambda: self.cpu)
         monkeypatch.setattr(clock, "cpu_time", lambda pid: (self.cpu, self.runs))
         monkeypatch.setattr(clock, "load_per_core", lambda: self.load)
 
@@ -85,6 +87,13 @@ def test_the_cpu_time_of_this_process_is_measured() -> None:
     while time.process_time() < until:
         pass
     assert clock.cpu_time(os.getpid())[0] > before
+
+
+def test_the_cpu_time_of_children_counts_when_they_have_ended() -> None:
+    before, own = clock.own_cpu_time(), time.process_time()
+    subprocess.run([sys.executable, "-S", "-c", "sum(range(1_000_000))"], check=True)
+    # Without the child, both would have grown alike.
+    assert clock.own_cpu_time() - before > time.process_time() - own
 
 
 def test_the_threads_that_the_user_has_set_are_kept_and_replayed(

@@ -74,7 +74,7 @@ def test_losses_of_steps_are_in_order_though_their_batches_end_out_of_order(engi
 
     Batches of 2, 2 and 1 samples with the losses 1, 4 and 10 have the running means 1, 2.5 and 4.
     """
-    from dlsys_bench.engines.keras.training import EpochCallback
+    from dlsys_bench.engines.keras.callbacks import EpochCallback
 
     schedule = LearningRateRamp(0.1, 0.2, 3)
     recipe = Recipe(optimizers.SGD(0.1), batch_size=2, epochs=1, schedule=schedule)

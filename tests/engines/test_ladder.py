@@ -33,7 +33,7 @@ FULL = Options()
 OUTSIDE = ("torch-bf16",)
 
 # These compile each model anew.
-COMPILED = ("jax", "keras", "keras-jax")
+COMPILED = ("jax", "keras", "keras-jit", "keras-jax", "torch-compile")
 
 # Of the checks in the highest precision, and of the others together, the commit selects as many as
 # given for the fast tier.
@@ -43,7 +43,9 @@ FAST_CHECKS = {
     "torch": (30, 20),
     "jax": (10, 10),
     "keras": (10, 10),
+    "keras-jit": (1, 1),
     "keras-jax": (2, 1),
+    "torch-compile": (1, 1),
 }
 
 # Keras has one backend per process, so its second one runs in a process of its own.

@@ -5,6 +5,6 @@ Importing this package does not import keras: its backend is chosen once per pro
 engine is created.
 """
 
-from dlsys_bench.engines.keras.engine import KerasEngine, KerasJaxEngine
+from dlsys_bench.engines.keras.engine import KerasEngine, KerasJaxEngine, KerasJitEngine
 
-__all__ = ["KerasEngine", "KerasJaxEngine"]
+__all__ = ["KerasEngine", "KerasJaxEngine", "KerasJitEngine"]

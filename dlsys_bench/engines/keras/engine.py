@@ -83,8 +83,9 @@ class KerasEngine(Engine):
     name = "keras"
     convention = "keras"
     conventions = ("keras",)
-    devices = ("cpu", "cuda")
+    devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     backend: ClassVar[str] = "tensorflow"
+    steps_at_once: ClassVar[int | None] = None
     lacks = {  # noqa: RUF012
         "accumulate": UNWEIGHTED_PARTS,
         **dict.fromkeys(
@@ -224,11 +225,7 @@ class KerasEngine(Engine):
     ) -> Generator[Epoch]:
         """See `Engine.fit`. A non-finite loss is detected in the running mean of the epoch, whose
         value the error has."""
-        from dlsys_bench.engines.keras.training import (
-            EpochCallback,
-            GlobalRandomState,
-            compile_network,
-        )
+        from dlsys_bench.engines.keras.training import GlobalRandomState, compile_network
 
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
@@ -241,7 +238,7 @@ class KerasEngine(Engine):
         whole = native and not recipe.augment
         with self._device(), random.active():
             net.seed(plan.seed)
-            compile_network(net, recipe, plan, len(x), self.dtype)
+            callback_of = compile_network(net, recipe, plan, len(x), self.dtype, self.steps_at_once)
             batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle) if whole else {}
         trained: dict[str, Any] = {}
         for epoch in training_epochs(net.model, samples, recipe, plan):
@@ -255,11 +252,27 @@ class KerasEngine(Engine):
                     batches = feed(own[order], y[order], sizes, shuffle=native and recipe.shuffle)
                 # One call of `fit` per epoch: Keras keeps the compiled functions and the state of
                 # the optimiser.
-                callback = EpochCallback(net, epoch)
+                callback = callback_of(net, epoch)
+                if self.steps_at_once and sum(epoch.sizes) < len(x):
+                    batches["x"] = batches["x"].take(len(epoch.sizes))
                 numbers = {"initial_epoch": epoch.number - 1, "epochs": epoch.number}
                 net.network.fit(**batches, **numbers, verbose=0, callbacks=[callback])
                 trained = callback.trained
             yield callback.ended
+
+
+class KerasJitEngine(KerasEngine):
+    """Keras on TensorFlow, on the CPU, where XLA compiles the steps of native trainings
+    (`jit_compile`), but not of networks with convolutions, which it makes slower, and a call
+    executes many steps (`steps_per_execution`).
+
+    With a plan, it is the engine `keras`. On a GPU, that one is compiled by XLA as well. A loss
+    that is not finite is found at the end of an execution, which leaves no finite weights.
+    """
+
+    name = "keras-jit"
+    devices = ("cpu",)
+    steps_at_once = 500
 
 
 class KerasJaxEngine(KerasEngine):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from dlsys_bench.engines.torch.initializers import initialize
 from dlsys_bench.engines.torch.layout import TorchPlacement, channel_last, kernel_out
 from dlsys_bench.engines.torch.losses import loss_function
 from dlsys_bench.engines.torch.modules import TorchNetwork, build_network
+from dlsys_bench.engines.torch.passes import BatchPass, compile_pass
 from dlsys_bench.engines.torch.precision import Products, product_precision
 from dlsys_bench.engines.torch.replicas import TorchReplicas
 from dlsys_bench.engines.torch.steps import CudaRecorder, Recorder
@@ -63,6 +65,10 @@ class TorchEngine(Engine):
         """Return what records an update as one launch, or None. There is none in double precision,
         since a recorded learning rate is float32."""
         return CudaRecorder() if self.device == "cuda" and self.dtype == "float32" else None
+
+    def compiler(self, recipe: Recipe, plan: Plan) -> Callable[[BatchPass], BatchPass]:
+        """Return the function that compiles the pass of a training; here it changes nothing."""
+        return lambda run: run
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> TorchNetwork:
         """Create a network."""
@@ -139,7 +145,9 @@ class TorchEngine(Engine):
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         require_batches(net.model, len(samples.x), recipe, plan)
-        yield from fit_network(net, samples, self.placement, recipe, plan, self.recorder())
+        yield from fit_network(
+            net, samples, self.placement, recipe, plan, self.recorder(), self.compiler(recipe, plan)
+        )
 
     def replicate(self, models: Model | Sequence[Model], plans: Sequence[Plan]) -> TorchReplicas:
         """Create networks that train as one program."""
@@ -170,3 +178,21 @@ class TorchBfloat16Engine(TorchEngine):
     name = "torch-bf16"
     dtypes = ("float32",)
     products = "bfloat16"
+
+
+class TorchCompileEngine(TorchEngine):
+    """torch on the CPU, with the forward and the backward pass of native trainings compiled by
+    `torch.compile`, once for each size of a batch.
+
+    With a plan, everything is computed eagerly, as by the engine `torch`. Optimisers are torch's
+    fused ones, which have nothing to compile.
+    """
+
+    name = "torch-compile"
+    devices = ("cpu",)
+
+    def compiler(self, recipe: Recipe, plan: Plan) -> Callable[[BatchPass], BatchPass]:
+        """Return the function that compiles the pass of a native training."""
+        if plan.parity:
+            return super().compiler(recipe, plan)
+        return partial(compile_pass, dynamic=recipe.batch_sizes is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 
 import torch
@@ -14,9 +14,9 @@ from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.torch.layout import TorchPlacement
-from dlsys_bench.engines.torch.losses import count_correct, loss_function
 from dlsys_bench.engines.torch.modules import TorchNetwork
 from dlsys_bench.engines.torch.optimizers import NetworkOptimizer
+from dlsys_bench.engines.torch.passes import BatchPass, pass_of
 from dlsys_bench.engines.torch.precision import product_precision
 from dlsys_bench.engines.torch.random import RandomState
 from dlsys_bench.engines.torch.steps import Recorder, StepRate, TorchMasks, make_steps
@@ -31,23 +31,24 @@ def fit_network(
     recipe: Recipe,
     plan: Plan,
     recorder: Recorder | None,
+    compiler: Callable[[BatchPass], BatchPass],
 ) -> Generator[Epoch]:
     """Train one network, and yield every epoch. Raises DivergedError at the end of an epoch."""
     x, y = placement.x(net.model, samples.x), placement.y(recipe.loss, samples.y)
     tensors = {name: tensor for name, tensor in net.tensors.items() if tensor.requires_grad}
     optimizer = NetworkOptimizer(recipe.optimizer, tensors, captured=recorder is not None)
-    loss_of, parameters = loss_function(recipe.loss), list(tensors.values())
+    run_pass, parameters = compiler(pass_of(net, recipe.loss)), list(tensors.values())
     averages = MovingAverages(recipe.average, parameters)
 
     def update(x: Tensor, y: Tensor, masks: TorchMasks, rate: StepRate) -> tuple[Tensor, Tensor]:
         optimizer.zero_grad()
         losses, right = [], []
         for part in batch_parts(recipe, x, y, masks):
-            outputs = net(part.x, part.masks)
-            value = part.weigh(loss_of(outputs, part.y))
+            loss, correct = run_pass(part.x, part.y, part.masks)
+            value = part.weigh(loss)
             value.backward()  # type: ignore[no-untyped-call]
             losses.append(value.detach())
-            right.append(count_correct(recipe.loss, outputs.detach(), part.y))
+            right.append(correct)
         if recipe.clip is not None:
             CLIPS[type(recipe.clip)](recipe.clip, parameters)
         optimizer.step(rate)

@@ -1,0 +1,52 @@
+"""The forward pass of a training, which torch differentiates: eagerly, or compiled."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from dlsys_bench.engines.compiler import find_compiler
+from dlsys_bench.engines.torch.losses import count_correct, loss_function
+from dlsys_bench.engines.torch.modules import TorchNetwork
+from dlsys_bench.engines.torch.steps import TorchMasks
+from dlsys_bench.spec.losses import Loss
+
+BatchPass = Callable[[Tensor, Tensor, TorchMasks], tuple[Tensor, Tensor]]
+"""A function of a batch (x, y) and its masks: the loss and the number of correct answers."""
+
+
+def pass_of(net: TorchNetwork, loss: Loss) -> BatchPass:
+    """Return the pass of a network with a loss, one operation at a time."""
+    loss_of = loss_function(loss)
+
+    def run(x: Tensor, y: Tensor, masks: TorchMasks) -> tuple[Tensor, Tensor]:
+        outputs = net(x, masks)
+        return loss_of(outputs, y), count_correct(loss, outputs.detach(), y)
+
+    return run
+
+
+def compile_pass(run: BatchPass, *, dynamic: bool) -> BatchPass:
+    """Compile a pass, and with it its gradient: once for each size of a batch, or if it is
+    `dynamic` once for all sizes."""
+    options: dict[str, Any] = {"cpp.cxx": (None, find_compiler())}
+    own = _own_code(cast(FunctionType, run))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Deprecation warnings of torch's own parts.
+        compiled: BatchPass = torch.compile(own, dynamic=dynamic, options=options)
+    return compiled
+
+
+def _own_code(function: FunctionType) -> FunctionType:
+    """Return a copy of a function with a code object of its own.
+
+    torch.compile keeps the programs of a code object together, and from the ninth on it gives up
+    and computes eagerly.
+    """
+    code, names = function.__code__.replace(), function.__globals__
+    return FunctionType(code, names, function.__name__, None, function.__closure__)

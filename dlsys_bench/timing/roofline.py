@@ -1,0 +1,123 @@
+"""The roofline of a training step: the least time that this machine needs for its work.
+
+No step is faster than its operations at the measured peak of the matrix product, or than the bytes
+that it has to move at the measured bandwidth. Each phase of a step is bound by the slower of both.
+Williams, Waterman & Patterson 2009.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dlsys_bench.spec import optimizers
+from dlsys_bench.spec.layers import Embedding, Flatten
+from dlsys_bench.spec.model import Model, TableRow
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.timing.flops import multiply_adds, training_flops
+from dlsys_bench.timing.peak import Meter, copy_meter, product_meter
+
+MOMENTS: dict[type[optimizers.Optimizer], Callable[[Any], int]] = {
+    optimizers.SGD: lambda record: int(record.momentum > 0),
+    optimizers.Adam: lambda record: 2,
+    optimizers.RMSprop: lambda record: 1,
+}
+"""The number of values that an optimiser keeps for each parameter."""
+
+
+class Phase(NamedTuple):
+    """The operations of the matrix products of a phase, and the bytes that it has to move."""
+
+    operations: float
+    bytes: float
+
+    def seconds(self, peak: float, bandwidth: float) -> float:
+        """Return the least time of the phase."""
+        return max(self.operations / peak, self.bytes / bandwidth)
+
+
+def step_phases(model: Model, recipe: Recipe, itemsize: int = 4) -> dict[str, Phase]:
+    """Return the phases of an update on a batch of the recipe: forward, backward and update.
+
+    Bytes are what no implementation avoids: the inputs, the parameters, the values that a matrix
+    product needs again for the gradient of its kernel, and the state of the optimiser. Gradients of
+    parameters do not count, since an update may be fused with the product that computes them.
+    """
+    samples, products = recipe.batch_size, multiply_adds(model)
+    rows = [row for row, count in zip(model.table, products, strict=True) if count]
+    kept = {_origin(model, row.sources[0]) for row in rows}
+    inputs = samples * itemsize * math.prod(model.input_shape)
+    values = samples * itemsize * sum(math.prod(model.shapes[place]) for place in kept if place)
+    again = [row for row in rows if any(model.learns[source] for source in row.sources)]
+    looked_up = [row for row in model.table if isinstance(row.layer, Embedding)]
+    every = itemsize * model.counts.trainable
+    dense = every - itemsize * _size(model, looked_up)
+    state = 1 + MOMENTS[type(recipe.optimizer)](recipe.optimizer) + (recipe.average is not None)
+    forward = 2 * sum(products)
+    return {
+        "forward": Phase(samples * forward, inputs + values + dense),
+        "backward": Phase(
+            samples * (training_flops(model) - forward),
+            inputs * (0 in kept) + values + itemsize * _size(model, again),
+        ),
+        # The moments of the vectors that no sample looks up change, too.
+        "update": Phase(0, 2 * state * (every if state > 1 else dense)),
+    }
+
+
+def _origin(model: Model, place: int) -> int:
+    """Return the place of the values that are flattened to those at a place."""
+    while place and isinstance(model.table[place - 1].layer, Flatten):
+        (place,) = model.table[place - 1].sources
+    return place
+
+
+def _size(model: Model, rows: Iterable[TableRow]) -> int:
+    """Return the number of parameters of some layers."""
+    return sum(math.prod(tensor.shape) for row in rows for tensor in model.tensors_of(row.place))
+
+
+class Roofline:
+    """The bound of an update of a model by a recipe on this machine, for a number of threads.
+
+    `sample` measures the peaks once more; call it between the rounds of a benchmark.
+    """
+
+    def __init__(
+        self, model: Model, recipe: Recipe, dtype: str = "float32", threads: int | None = None
+    ) -> None:
+        self.phases = step_phases(model, recipe, np.dtype(dtype).itemsize)
+        # All that a step works on: what its last phase reads and writes, and the batch.
+        held = self.phases["forward"].bytes + self.phases["update"].bytes / 2
+        self.meters: tuple[Meter, Meter] = (
+            product_meter(dtype, threads),
+            copy_meter(held, threads),
+        )
+
+    def sample(self) -> None:
+        """Measure both peaks once more."""
+        for meter in self.meters:
+            meter.sample()
+
+    def info(self, seconds: float) -> dict[str, Any]:
+        """Return the bound, by phase, and its fraction of the seconds of an update."""
+        peak, bandwidth = (meter.rate() for meter in self.meters)
+        bounds = {name: phase.seconds(peak, bandwidth) for name, phase in self.phases.items()}
+        bound = sum(bounds.values())
+        return {
+            "matrix_peak_gflops": peak / 1e9,
+            "bandwidth_gigabytes_per_second": bandwidth / 1e9,
+            "phases": {
+                name: {
+                    "megaflop": phase.operations / 1e6,
+                    "megabytes": phase.bytes / 1e6,
+                    "bound_microseconds": 1e6 * bounds[name],
+                }
+                for name, phase in self.phases.items()
+            },
+            "bound_microseconds": 1e6 * bound,
+            "fraction": bound / seconds,
+        }
