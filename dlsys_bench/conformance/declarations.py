@@ -21,11 +21,12 @@ DECLARABLE: Mapping[str, Collection[str]] = {
     "decay": COUPLINGS,
     "clip": CLIPS,
     "initializer": INITIALIZERS,
+    "loss_scale": ("factors",),
     "dtype": ("float32", "float64"),
 }
 """What an engine may declare that it lacks, besides SINGLE and the names of checks."""
 
-SINGLE = ("schedule", "batch_sizes", "augment", "accumulate", "average", "native")
+SINGLE = ("schedule", "batch_sizes", "augment", "accumulate", "average", "loss_scale", "native")
 """What an engine may declare that it lacks, and that has no kinds."""
 
 LOOSEST = 0.01

@@ -65,9 +65,9 @@ class Engine(ABC):
     "function:tanh", "loss:hinge", "loss:label_smoothing" and the other options of a loss,
     "loss:positions" (a loss of sequences), "optimizer:rmsprop", "initializer:normal",
     "decay:coupled", "clip:clip_norm", "schedule", "batch_sizes", "augment", "accumulate",
-    "average", "native" (the engine's own order and dropout), or the name of a check. Those of
-    `loosens` are the name of a check or a rung, such as "step/adam" or "trajectory", with a
-    relative tolerance.
+    "average", "loss_scale", "loss_scale:factors" (others than two and a half), "native" (the
+    engine's own order and dropout), or the name of a check. Those of `loosens` are the name of a
+    check or a rung, such as "step/adam" or "trajectory", with a relative tolerance.
     """
 
     name: ClassVar[str]

@@ -66,6 +66,8 @@ class EpochRun:
 
     `used` is the order of the samples, (N,) or (R, N), or None for their own. It is set by `order`
     and `steps`, and has to be set by an engine that calls neither, if answers have weights.
+    `uncounted` has, for each batch, how many skipped updates before it the schedule leaves out; it
+    stays empty where none is.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class EpochRun:
         self.used: NDArray[np.intp] | None = None
         self.rates = [recipe.rate(step) for step in range(first, first + len(sizes))]
         self.losses: list[Any] = []
+        self.uncounted: list[int] = []
         self.correct: Any = 0
         self.start_clock()
 
@@ -207,6 +210,7 @@ class EpochRun:
             self.sizes,
             self.losses if any(recipe.moves for recipe in recipes) else [],
             frozenset(failures),
+            self.uncounted,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import sub
 from typing import Any, overload
 
 import numpy as np
@@ -46,7 +47,8 @@ class ReplicaEpoch(Sequence[Epoch | None]):
 
     The figures are kept as arrays, losses and accuracies (R,), and an Epoch is created when it is
     asked for: thousands of networks have millions of epochs. `by_step` holds the losses (R,) of
-    each update where the recipes vary the learning rate or the batch size.
+    each update where the recipes vary the learning rate or the batch size, and `uncounted` how many
+    skipped updates before each the schedule leaves out.
     """
 
     epoch: int
@@ -58,6 +60,7 @@ class ReplicaEpoch(Sequence[Epoch | None]):
     sizes: Sequence[int]
     by_step: Sequence[Any]
     failed: frozenset[int]
+    uncounted: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.recipes)
@@ -78,7 +81,8 @@ class ReplicaEpoch(Sequence[Epoch | None]):
         loss, by_step = float(self.losses[replica]), None
         if self.recipes[replica].moves:
             steps = range(self.steps - len(self.sizes), self.steps)
-            rates = [self.recipes[replica].rate(step) for step in steps]
+            counted = map(sub, steps, self.uncounted) if self.uncounted else steps
+            rates = [self.recipes[replica].rate(step) for step in counted]
             losses = [float(np.reshape(losses, -1)[replica]) for losses in self.by_step]
             by_step = by_step_record(rates, self.sizes, losses)
         return Epoch(self.epoch, self.steps, self.seconds, loss, accuracy, by_step=by_step)

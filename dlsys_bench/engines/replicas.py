@@ -75,16 +75,35 @@ class Replicas(ABC):
 
 
 class OneByOne(Replicas):
-    """Replicas of an engine that trains one network at a time."""
+    """Replicas of an engine that trains one network at a time, with these weights or those that
+    follow from the plans."""
 
-    def __init__(self, engine: Engine, models: Sequence[Model], plans: Sequence[Plan]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        models: Sequence[Model],
+        plans: Sequence[Plan],
+        weights: Sequence[Weights] | None = None,
+    ) -> None:
         super().__init__(len(plans))
         # The type of a network is up to the engine, and it need not have a model.
         self.engine, self.model = engine, models[0]
-        self.nets = [
-            engine.build(model, plan.weights(model) if plan.parity else None, seed=plan.seed)
+        given: Sequence[Weights | None] = weights or [
+            plan.weights(model) if plan.parity else None
             for model, plan in zip(models, plans, strict=True)
         ]
+        self.nets = [
+            engine.build(model, own, seed=plan.seed)
+            for model, own, plan in zip(models, given, plans, strict=True)
+        ]
+
+    @classmethod
+    def of(
+        cls, replicas: Replicas, engine: Engine, model: Model, plans: Sequence[Plan]
+    ) -> OneByOne:
+        """Return single networks with the weights of replicas."""
+        weights = [replicas.weights(replica) for replica in range(replicas.size)]
+        return cls(engine, [model] * replicas.size, plans, weights)
 
     def fit(
         self,
@@ -134,6 +153,28 @@ class OneByOne(Replicas):
     def weights(self, replica: int) -> Weights:
         """Copy all tensors by name."""
         return self.engine.weights(self.nets[replica])
+
+
+def fit_one_by_one(
+    replicas: Replicas,
+    single: OneByOne,
+    load: Callable[[Weights, int], None],
+    samples: Samples | Sequence[Samples],
+    recipes: Sequence[Recipe],
+    plans: Sequence[Plan],
+) -> Generator[list[Epoch | None]]:
+    """Train replicas as `single` networks with their weights, where they cannot train as one
+    program, and yield every epoch. `load` puts the tensors of a network into a replica."""
+
+    def finish() -> None:
+        replicas.failures = single.failures
+        for replica in range(single.size):
+            load(single.weights(replica), replica)
+
+    for epochs in single.fit(samples, recipes, plans):
+        finish()
+        yield epochs
+    finish()
 
 
 Block = TypeVar("Block")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -13,6 +13,7 @@ from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.batches import BATCH_SIZES, BatchSizes, equal
 from dlsys_bench.spec.clipping import CLIPS, Clip
 from dlsys_bench.spec.layers import BatchNorm
+from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.losses import LOSSES, CategoricalCrossEntropy, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Optimizer
@@ -29,6 +30,15 @@ from dlsys_bench.spec.schedules import SCHEDULES, Schedule
 from dlsys_bench.spec.stopping import EarlyStopping
 
 SCALINGS = ("raw", "unit", "standard")
+
+PARTS: Mapping[str, tuple[type[Record], Mapping[str, type[Record]]]] = {
+    "schedule": (Schedule, SCHEDULES),
+    "batch_sizes": (BatchSizes, BATCH_SIZES),
+    "clip": (Clip, CLIPS),
+    "average": (WeightAverage, {WeightAverage.kind: WeightAverage}),
+    "loss_scale": (LossScale, {LossScale.kind: LossScale}),
+}
+"""The options that are records or None: the base of the records, and those known by kind."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class Recipe(Record):
     - `accumulate`: computes the gradient of each batch in this many parts, one after another; see
       `micro_batches`. The size of a batch is that of an update.
     - `average`: evaluates the network with a moving average of its weights.
+    - `loss_scale`: scales the loss of the backward pass, and skips updates that overflow.
     """
 
     optimizer: Optimizer = SGD()
@@ -78,6 +89,7 @@ class Recipe(Record):
     clip: Clip | None = field(default=None, metadata=ADDED_LATER)
     accumulate: int | None = field(default=None, metadata=ADDED_LATER)
     average: WeightAverage | None = field(default=None, metadata=ADDED_LATER)
+    loss_scale: LossScale | None = field(default=None, metadata=ADDED_LATER)
 
     kind: ClassVar[str] = "recipe"
 
@@ -104,15 +116,9 @@ class Recipe(Record):
         )
         for record in self.augment:
             require_kind(self.kind, "augment", record, Augmentation, AUGMENTATIONS)
-        if self.schedule is not None:
-            require_kind(self.kind, "schedule", self.schedule, Schedule, SCHEDULES)
-        if self.batch_sizes is not None:
-            require_kind(self.kind, "batch_sizes", self.batch_sizes, BatchSizes, BATCH_SIZES)
-        if self.clip is not None:
-            require_kind(self.kind, "clip", self.clip, Clip, CLIPS)
-        if self.average is not None:
-            known = {WeightAverage.kind: WeightAverage}
-            require_kind(self.kind, "average", self.average, WeightAverage, known)
+        for name, (base, known) in PARTS.items():
+            if getattr(self, name) is not None:
+                require_kind(self.kind, name, getattr(self, name), base, known)
         if self.accumulate is not None:
             require_count(self.kind, "accumulate", self.accumulate)
             require(

@@ -1,13 +1,13 @@
 """Cases of what surrounds the optimiser in an update, and their comparison with the oracle.
 
-Weight decay, clipping, gradient accumulation and the moving average of the weights are each a table
-of cases, with the values of its options. A case is compared with a few optimisers, in each
-convention in which it differs; every one is a program that an engine may have to compile.
+Weight decay, clipping, gradient accumulation, the moving average of the weights and loss scaling
+are each a table of cases, with the values of its options. A case is compared with a few optimisers,
+in each convention in which it differs; every one is a program that an engine may have to compile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ from dlsys_bench.spec.clipping import CLIPS, Clip, ClipNorm
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Embedding, Flatten
+from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import Optimizer
@@ -54,7 +55,9 @@ class UpdateCase(NamedTuple):
     requires: tuple[str, ...]
 
 
-def _cases(option: str, record: type[Record], needs: Callable[[Any], str]) -> dict[str, UpdateCase]:
+def _cases(
+    option: str, record: type[Record], needs: Callable[[Any], Iterable[str]]
+) -> dict[str, UpdateCase]:
     """Return a case for each variant of a record."""
     found = {}
     for name, choices in record.all_variants().items():
@@ -63,26 +66,27 @@ def _cases(option: str, record: type[Record], needs: Callable[[Any], str]) -> di
             record.of(**{**{n: v[0] for n, v in choices.items()}, numbers: value})
             for value in choices[numbers]
         )
-        found[name] = UpdateCase(option, values, (needs(values[0]),))
+        found[name] = UpdateCase(option, values, tuple(needs(values[0])))
     return found
 
 
 DECAYS = {
     f"decay-{name}": case
     for name, case in _cases(
-        "decay", WeightDecay, lambda record: f"decay:{record.coupling}"
+        "decay", WeightDecay, lambda record: [f"decay:{record.coupling}"]
     ).items()
 }
 CLIPPINGS = {
     name: case
     for record in CLIPS.values()
-    for name, case in _cases("clip", record, lambda record: f"clip:{record.kind}").items()
+    for name, case in _cases("clip", record, lambda record: [f"clip:{record.kind}"]).items()
 }
-AVERAGES = _cases("average", WeightAverage, lambda record: "average")
+AVERAGES = _cases("average", WeightAverage, lambda record: ["average"])
+LOSS_SCALES = _cases("loss_scale", LossScale, lambda record: record.needs)
 ACCUMULATIONS = {
     f"accumulate-{parts}": UpdateCase("accumulate", (parts,), ("accumulate",)) for parts in (2, 3)
 }
-CASES = DECAYS | CLIPPINGS | AVERAGES | ACCUMULATIONS
+CASES = DECAYS | CLIPPINGS | AVERAGES | ACCUMULATIONS | LOSS_SCALES
 
 NETWORK = Model(
     "drawn", (3,), (BatchNorm(moving_decay=0.7), Dense(3), Activation("tanh"), Dense(2))
@@ -103,7 +107,8 @@ class UpdateExample(NamedTuple):
         given = {
             name: value
             for name, value in vars(self.recipe).items()
-            if name in ("optimizer", "clip", "accumulate", "average") and value is not None
+            if name in ("optimizer", "clip", "accumulate", "average", "loss_scale")
+            and value is not None
         }
         options = ", ".join(f"{name} {value}" for name, value in given.items())
         return (

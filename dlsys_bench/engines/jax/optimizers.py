@@ -1,8 +1,8 @@
 """The optimisers, each a pure function of a gradient and what is remembered of those before.
 
 What depends on the step alone (the rate, the bias correction) is worked out for a whole epoch in
-double precision on the host, `factors` (steps, k), and a step on the device looks up its row: 1 -
-0.999 ** t has four digits in float32.
+double precision on the host, `factors` (steps, k) and `rate_factors` (steps, 2), and a step on the
+device looks up its rows: 1 - 0.999 ** t has four digits in float32.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ Row = NDArray[np.float64]
 
 class UpdateRule(NamedTuple):
     """`slots` is the number of arrays of state per tensor. `factors` computes what an update needs
-    from its learning rate and its number (from 1), one column each. `change` (record, gradient,
-    state, factors) returns what is added to the tensor, and the new state."""
+    from its number (from 1), one column each, of which the first is a factor of the learning rate.
+    `change` (record, gradient, state, factors) takes the first times the learning rate, and returns
+    what is added to the tensor, and the new state."""
 
     slots: Callable[[Any], int]
-    factors: Callable[[Any, Row, Row], tuple[Row, ...]]
+    factors: Callable[[Any, Row], tuple[Row, ...]]
     change: Callable[[Any, Array, OptimizerState, Array], tuple[Array, OptimizerState]]
 
 
@@ -48,12 +49,12 @@ def _sgd(
     return -rate * (ahead if record.nesterov else velocity), (velocity,)
 
 
-def _adam_factors(record: Adam, rates: Row, updates: Row) -> tuple[Row, ...]:
+def _adam_factors(record: Adam, updates: Row) -> tuple[Row, ...]:
     """Return the step size, and the factor of the root before epsilon is added."""
     mean, root = 1.0 - record.beta_1**updates, np.sqrt(1.0 - record.beta_2**updates)
     if record.epsilon_added == "after":
-        return rates / mean, 1.0 / root
-    return rates * root / mean, np.ones_like(root)
+        return 1.0 / mean, 1.0 / root
+    return root / mean, np.ones_like(root)
 
 
 def _adam(
@@ -80,20 +81,28 @@ OPTIMIZERS: dict[type[Optimizer], UpdateRule] = {
     SGD: UpdateRule(
         lambda record: int(record.momentum > 0),
         # As in torch, the first velocity is the gradient itself; only later ones are dampened.
-        lambda record, rates, updates: (rates, np.where(updates == 1, 1.0, 1.0 - record.dampening)),
+        lambda record, updates: (
+            np.ones_like(updates),
+            np.where(updates == 1, 1.0, 1.0 - record.dampening),
+        ),
         _sgd,
     ),
     Adam: UpdateRule(lambda record: 2, _adam_factors, _adam),
-    RMSprop: UpdateRule(lambda record: 1, lambda record, rates, updates: (rates,), _rmsprop),
+    RMSprop: UpdateRule(
+        lambda record: 1, lambda record, updates: (np.ones_like(updates),), _rmsprop
+    ),
 }
 
 
-def factors(recipe: Recipe, first: int, steps: int) -> NDArray[np.float64]:
-    """Compute the factors (steps, k) of the updates from `first` on, which depend only on their
-    numbers. The last one is what a decoupled weight decay leaves of a tensor."""
+def factors(optimizer: Optimizer, first: int, updates: int) -> NDArray[np.float64]:
+    """Compute the factors (updates, k) of the updates from `first` on, by their numbers."""
+    numbers = np.arange(first + 1, first + updates + 1, dtype=np.float64)
+    return np.stack(OPTIMIZERS[type(optimizer)].factors(optimizer, numbers), axis=1)
+
+
+def rate_factors(recipe: Recipe, first: int, steps: int) -> NDArray[np.float64]:
+    """Compute the learning rates of the steps from `first` on, and what a decoupled weight decay
+    leaves of a tensor, (steps, 2)."""
     rates = np.array([recipe.rate(step) for step in range(first, first + steps)], np.float64)
-    updates = np.arange(first + 1, first + steps + 1, dtype=np.float64)
-    columns = OPTIMIZERS[type(recipe.optimizer)].factors(recipe.optimizer, rates, updates)
     decay = recipe.optimizer.decay
-    kept = 1.0 - rates * (0.0 if decay is None else decay.rate)
-    return np.stack([*columns, kept], axis=1)
+    return np.stack([rates, 1.0 - rates * (0.0 if decay is None else decay.rate)], axis=1)

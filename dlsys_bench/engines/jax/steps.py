@@ -14,7 +14,7 @@ from jax import Array, lax
 from dlsys_bench.engines.jax.layers import JaxTensors
 from dlsys_bench.engines.jax.losses import count_correct, total_weight
 from dlsys_bench.engines.jax.network import PROGRAMS, draw, loss_of
-from dlsys_bench.engines.jax.updates import UpdateState, update
+from dlsys_bench.engines.jax.updates import UpdateNumbers, UpdateState, update
 from dlsys_bench.engines.plan import batch_slices
 from dlsys_bench.spec.losses import CrossEntropy, Loss
 from dlsys_bench.spec.model import Model
@@ -31,6 +31,7 @@ def bare_recipe(recipe: Recipe) -> Recipe:
         clip=recipe.clip,
         accumulate=recipe.accumulate,
         average=recipe.average,
+        loss_scale=recipe.loss_scale and replace(recipe.loss_scale, initial=1.0),
     )
 
 
@@ -50,13 +51,15 @@ class TrainingState(NamedTuple):
 
 
 class StepFeed(NamedTuple):
-    """All that the steps of an epoch read: the samples, their order (N,), the optimiser's factors
-    (places, k), whether it is the first epoch, the key of dropout, and in parity mode the masks of
-    the next steps by the layer's index, (steps, n, ...)."""
+    """All that the steps of an epoch read: the samples, their order (N,), the learning rates and
+    what a weight decay leaves (places, 2), the optimiser's factors (places, k), whether there was
+    no update before the epoch, the key of dropout, and in parity mode the masks of the next steps
+    by the layer's index, (steps, n, ...)."""
 
     x: Array
     y: Array
     order: Array
+    rates: Array
     factors: Array
     opening: Array
     key: Array
@@ -81,12 +84,15 @@ def _gradients(
     y: Array,
     masks: dict[int, Array],
 ) -> BatchGradients:
-    """Compute the gradients of a batch, or of a part of one."""
+    """Compute the gradients of a batch, or of a part of one, times the loss scale."""
+    scaling = now.updated.scaling
 
-    def value_of(parameters: JaxTensors) -> tuple[Array, tuple[Array, JaxTensors]]:
-        return loss_of(model, loss, parameters, now.state, x, y, masks, True)
+    def value_of(parameters: JaxTensors) -> tuple[Array, tuple[Array, Array, JaxTensors]]:
+        value, (outputs, moved) = loss_of(model, loss, parameters, now.state, x, y, masks, True)
+        scaled = value if scaling is None else value * scaling.scale
+        return scaled, (value, outputs, moved)
 
-    (value, (outputs, moved)), gradients = jax.value_and_grad(value_of, has_aux=True)(
+    (_, (value, outputs, moved)), gradients = jax.value_and_grad(value_of, has_aux=True)(
         now.updated.parameters
     )
     return BatchGradients(value, gradients, moved, count_correct(loss, outputs, y))
@@ -135,16 +141,26 @@ def _step(
     masks = given or draw(model, jax.random.fold_in(feed.key, now.step), size)
     value, gradients, moved, correct = _accumulate(model, recipe, now, x, y, masks)
     sound = now.sound & jnp.isfinite(value)
-    first = feed.opening & (now.step == 0)
+    numbers = _numbers(recipe, now, feed)
     # A branch, not jnp.where, which would read all old values once more and take a third of the
     # step of a small network.
     updated, state = lax.cond(
         sound,
-        lambda: (update(recipe, now.updated, gradients, feed.factors[now.step], first), moved),
+        lambda: (update(recipe, now.updated, gradients, numbers), moved),
         lambda: (now.updated, now.state),
     )
     losses, right = now.losses.at[now.step].set(value), now.right + correct
     return TrainingState(updated, state, losses, right, now.step + 1, now.seen + size, sound)
+
+
+def _numbers(recipe: Recipe, now: TrainingState, feed: StepFeed) -> UpdateNumbers:
+    """Return what the next update needs from its number. Skipped updates have none, and may or may
+    not move the schedule."""
+    step, scale, scaling = now.step, recipe.loss_scale, now.updated.scaling
+    made = step if scaling is None else step - scaling.skipped
+    counted = step if scale is None or scale.schedule_counts == "batches" else made
+    first = feed.opening & (made == 0)
+    return UpdateNumbers(step, feed.rates[counted], feed.factors[made], first)
 
 
 @functools.lru_cache(PROGRAMS)

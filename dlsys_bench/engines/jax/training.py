@@ -18,10 +18,10 @@ from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.jax.layers import JaxTensors
 from dlsys_bench.engines.jax.network import JaxNetwork, bare_model
-from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, factors
+from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, factors, rate_factors
 from dlsys_bench.engines.jax.placement import JaxPlacement
 from dlsys_bench.engines.jax.steps import StepFeed, TrainingState, bare_recipe, program
-from dlsys_bench.engines.jax.updates import UpdateState
+from dlsys_bench.engines.jax.updates import LossScaleState, UpdateState
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.spec.layers import Convolution
 from dlsys_bench.spec.recipe import Recipe
@@ -81,9 +81,13 @@ class Training:
             if recipe.average is None
             else {name: placement.put(np.zeros(t.shape)) for name, t in net.parameters.items()}
         )
-        updated = UpdateState(net.parameters, memory, averages)
+        scaling = None
+        if recipe.loss_scale is not None:
+            scale = placement.put(recipe.loss_scale.initial, np.float32)
+            scaling = LossScaleState(scale, *(placement.put(0, np.int32) for _ in range(3)))
+        updated = UpdateState(net.parameters, memory, averages, scaling)
+        self.done, self.skipped = 0, 0
         self.progress = self._opened(updated, net.state, sound=False)
-        self.done = 0
         # Compile before the clock of the first epoch starts, by steps that change nothing because
         # `sound` is false.
         feed = self._feed(1, 1)
@@ -100,12 +104,18 @@ class Training:
             self.placement.put(sound, np.bool_),
         )
         right, step, seen = (self.placement.put(0, np.int32) for _ in range(3))
+        if updated.scaling is not None:
+            skipped, before = (self.placement.put(np.zeros(n), np.int32) for n in ((), self.places))
+            scaling = updated.scaling._replace(skipped=skipped, before=before)
+            updated = updated._replace(scaling=scaling)
         return TrainingState(updated, state, losses, right, step, seen, fine)
 
     def _feed(self, epoch: int, steps: int) -> StepFeed:
         """Return what the steps of an epoch read."""
-        found = factors(self.recipe, self.done, steps)
-        rows = np.concatenate([found, np.zeros((self.places - steps, found.shape[1]))])
+        recipe, made = self.recipe, self.done - self.skipped
+        scale = recipe.loss_scale
+        counted = self.done if scale is None or scale.schedule_counts == "batches" else made
+        tables = rate_factors(recipe, counted, steps), factors(recipe.optimizer, made, steps)
         if self.plan.parity or not self.recipe.shuffle:
             order = self.placement.put(
                 self.plan.order(epoch, self.samples, self.recipe.shuffle), np.int32
@@ -116,11 +126,16 @@ class Training:
             self.x,
             self.y,
             order,
-            self.placement.put(rows),
-            self.placement.put(epoch == 1, np.bool_),
+            *(self._filled(table) for table in tables),
+            self.placement.put(made == 0, np.bool_),
             jax.random.fold_in(self.drop_key, epoch),
             {},
         )
+
+    def _filled(self, table: NDArray[np.float64]) -> Array:
+        """Return a table (steps, k) on the device, with a row for each place."""
+        rest = np.zeros((self.places - len(table), table.shape[1]))
+        return self.placement.put(np.concatenate([table, rest]))
 
     def _masks(self, size: int, steps: int) -> dict[int, Array]:
         """Return what the next steps keep by the plan, (at_once, size, ...). Entries past these
@@ -161,8 +176,20 @@ class Training:
             self.net.parameters = {
                 name: jnp.copy(each) for name, each in self.progress.updated.averages.items()
             }
+        self._count_skipped(epoch)
         losses = np.array(self.progress.losses[: len(epoch.sizes)], np.float64)
         return losses, int(self.progress.right)
+
+    def _count_skipped(self, epoch: EpochRun) -> None:
+        """Count the updates of an epoch that were skipped, before each step if the schedule leaves
+        them out."""
+        scale, scaling = self.recipe.loss_scale, self.progress.updated.scaling
+        if scale is None or scaling is None:
+            return
+        if scale.schedule_counts == "updates":
+            before = np.array(scaling.before[: len(epoch.sizes)])
+            epoch.uncounted = (self.skipped + before).tolist()
+        self.skipped += int(scaling.skipped)
 
 
 def fit_network(

@@ -67,6 +67,13 @@ UNWEIGHTED_PARTS = (
 )
 
 
+FIXED_FACTORS = "Keras's LossScaleOptimizer always doubles and halves its scale"
+
+INFINITE_SCALE = (
+    "Keras's LossScaleOptimizer doubles its scale of 2**127 to infinity, and then makes no update"
+)
+
+
 def _array(tensor: Any) -> Array:
     """Copy a tensor or a variable to an array. numpy 2 warns if it reads a variable directly."""
     import keras
@@ -88,6 +95,8 @@ class KerasEngine(Engine):
     steps_at_once: ClassVar[int | None] = None
     lacks = {  # noqa: RUF012
         "accumulate": UNWEIGHTED_PARTS,
+        "loss_scale:factors": FIXED_FACTORS,
+        "state/loss_scale-largest": INFINITE_SCALE,
         **dict.fromkeys(
             ("forward/conv2d@float32", "gradient/conv2d@float32", "trajectory/fit-conv2d@float32"),
             MISREADS,
@@ -283,6 +292,10 @@ class KerasJaxEngine(KerasEngine):
     """
 
     name = "keras-jax"
-    lacks = {"accumulate": UNWEIGHTED_PARTS}  # noqa: RUF012
+    lacks = {  # noqa: RUF012
+        "accumulate": UNWEIGHTED_PARTS,
+        "loss_scale:factors": FIXED_FACTORS,
+        "state/loss_scale-largest": INFINITE_SCALE,
+    }
     dtypes = ("float32",)
     backend = "jax"

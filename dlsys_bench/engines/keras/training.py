@@ -98,7 +98,10 @@ def optimizer_of(net: KerasNetwork, recipe: Recipe, steps: int) -> Any:
         decaying = decaying_tensors(net, record.decay)
         others = [net.tensors[name] for name in net.trained if name not in decaying]
         optimizer.exclude_from_weight_decay(var_list=others)
-    return optimizer
+    if recipe.loss_scale is None:
+        return optimizer
+    scale = recipe.loss_scale
+    return keras.optimizers.LossScaleOptimizer(optimizer, scale.initial, scale.interval)
 
 
 def decaying_tensors(net: KerasNetwork, decay: WeightDecay | None) -> list[str]:

@@ -19,13 +19,13 @@ from dlsys_bench.engines.alignment import (
     stack_samples,
 )
 from dlsys_bench.engines.base import Batch, Engine, Gradients, input_array
-from dlsys_bench.engines.history import Epoch, ReplicaEpoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.numpy.network import Network, to_external, to_internal
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
 from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.numpy.training import fit_replicas, targets
 from dlsys_bench.engines.plan import Array, Plan, Weights
-from dlsys_bench.engines.replicas import Replicas
+from dlsys_bench.engines.replicas import OneByOne, Replicas, fit_one_by_one
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.losses import Loss
@@ -159,13 +159,18 @@ class NumpyReplicas(Replicas):
         samples: Samples | Sequence[Samples],
         recipes: Recipe | Sequence[Recipe],
         plans: Sequence[Plan],
-    ) -> Generator[ReplicaEpoch]:
+    ) -> Generator[Sequence[Epoch | None]]:
         """Train, and yield every epoch."""
         check_plans(plans, self.size)
         every, parts = recipes_for_replicas(recipes, self.size), stack_samples(samples, self.size)
         for replica in range(1 if parts.shared else self.size):
             check_targets(every[0].loss, parts.of(replica).y, self.net.model.output_shape)
         self.failures = {}
+        if every[0].loss_scale is not None:
+            # Each replica skips updates of its own.
+            single = OneByOne.of(self, self.engine, self.net.model, plans)
+            yield from fit_one_by_one(self, single, self.net.load, samples, every, plans)
+            return
         training = fit_replicas(self.net, parts, every, plans, self.failures)
         with contextlib.closing(training):
             yield from training

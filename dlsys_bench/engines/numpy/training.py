@@ -56,20 +56,27 @@ class RuleTrainer:
         other is left.
         """
         net, samples, recipe, plans = self.net, self.samples, self.recipe, self.plans
-        update, rates = self.update, self.rates
+        update, rates = self.update, self._rate
         update.resume()
         if recipe.augment:
             own = augment_replicas(samples, recipe, plans, epoch.number)
             self.source = BatchSource(own, net)
         for step, here in enumerate(batch_slices(epoch.sizes), start=epoch.first):
             before = net.state.copy()
-            losses, correct = _pass(net, self.source, order, here, recipe, plans, step)
+            losses, correct = _pass(
+                net, self.source, order, here, recipe, plans, step, update.scale
+            )
+            epoch.uncounted.append(update.uncounted)
             for lost in epoch.add_replicas(losses, correct, failures):
                 self.kept[lost] = net.parameters[lost].copy(), before[lost]
             if len(failures) == net.replicas:
                 return
             update.step(rates(step))
         update.publish()
+
+    def _rate(self, step: int) -> float | Array:
+        """Return the learning rate of a step, before which updates may have been skipped."""
+        return self.rates(step - self.update.uncounted)
 
     def restore(self) -> None:
         """Give each replica that diverged the weights of its last finite batch."""
@@ -113,20 +120,22 @@ def _pass(
     recipe: Recipe,
     plans: Sequence[Plan],
     step: int,
+    scale: float | None,
 ) -> tuple[Array, Array]:
-    """Fill the gradient with that of a batch. Returns its mean loss (R,) and the number of correct
-    answers (R,)."""
+    """Fill the gradient with that of a batch, times the loss scale if there is one. Returns the
+    mean loss (R,) and the number of correct answers (R,)."""
     samples = here.stop - here.start
     masks = [plan.masks(net.model, step, samples) for plan in plans] if plans[0].parity else None
     parts = list(batch_slices(recipe.micro_batches(samples)))
     if len(parts) == 1:
-        return _micro_pass(net, source, order, here, recipe.loss, masks)
+        return _micro_pass(net, source, order, here, recipe.loss, masks, scale)
     gradient = np.zeros_like(net.gradient)
     losses, correct = np.zeros(net.replicas), np.zeros(net.replicas)
     places = [slice(here.start + part.start, here.start + part.stop) for part in parts]
     shares = _shares(recipe.loss, [source.targets(order, place) for place in places])
     for part, place, share in zip(parts, places, shares, strict=True):
-        loss, right = _micro_pass(net, source, order, place, recipe.loss, _part(masks, part))
+        own = _part(masks, part)
+        loss, right = _micro_pass(net, source, order, place, recipe.loss, own, scale)
         net.gradient *= share.astype(net.dtype).reshape(-1, 1)
         gradient += net.gradient
         losses, correct = losses + share * loss, correct + right
@@ -141,6 +150,7 @@ def _micro_pass(
     here: slice,
     loss: Loss,
     masks: Masks | None,
+    scale: float | None,
 ) -> tuple[Array, Array]:
     """Fill the gradient with that of a part of a batch, which is trained in shards if it is
     large."""
@@ -152,7 +162,7 @@ def _micro_pass(
     if len(places) > 1:
         shares = _shares(loss, [source.targets(order, place) for place in places])
     passes = [
-        _shard(own, source, order, place, loss, share)
+        _shard(own, source, order, place, loss, share, scale)
         for own, place, share in zip(nets, places, shares, strict=True)
     ]
     for own, part in zip(nets, parts, strict=True):
@@ -178,6 +188,7 @@ def _shard(
     here: slice,
     loss: Loss,
     share: Array | None,
+    scale: float | None,
 ) -> ShardPass[tuple[Array, Array]]:
     """Train one shard of a batch, whose mean loss contains this share (R,) of that of the shard;
     None if the shard is the batch. Returns its contribution to the mean loss and its number of
@@ -187,6 +198,8 @@ def _shard(
     outputs = net.forward(x, training=True) if whole else (yield from net.forward_shard(x))
     values, dy, found = net.rule_set.evaluate_loss(loss, outputs, y)
     right = np.zeros(net.replicas) if found is None else found
+    if scale is not None:
+        dy *= scale
     if share is None:
         net.backward(dy)
         return values, right

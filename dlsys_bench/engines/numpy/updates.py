@@ -1,4 +1,5 @@
-"""The update of R networks: clipping, weight decay, the optimiser's step and the moving average."""
+"""The update of R networks: loss scaling, clipping, weight decay, the optimiser's step and the
+moving average."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dlsys_bench.engines.loss_scale import LossScaler
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.optimizers import LearningRates, Stepper
 from dlsys_bench.engines.plan import Array
@@ -54,7 +56,7 @@ def decaying(decay: WeightDecay | None, model: Model) -> list[slice]:
 
 
 class NetworkUpdate:
-    """The updates of a network by a recipe, and their state.
+    """The updates of R networks by a recipe, and their state. Only a single one has a loss scale.
 
     `publish` gives the network the moving averages, if the recipe has any, and `resume` the weights
     from which the updates go on.
@@ -67,9 +69,23 @@ class NetworkUpdate:
         self.average = recipe.average
         self.averages: Array | None = None
         self.trained: Array | None = None
+        self.scaler = None if recipe.loss_scale is None else LossScaler(recipe.loss_scale)
+
+    @property
+    def scale(self) -> float | None:
+        """The factor of the loss in the next backward pass; None if losses are not scaled."""
+        return None if self.scaler is None else self.scaler.scale
+
+    @property
+    def uncounted(self) -> int:
+        """The number of updates that the learning-rate schedule leaves out."""
+        return 0 if self.scaler is None else self.scaler.uncounted
 
     def step(self, learning_rate: LearningRates) -> None:
-        """Update the parameters by the gradient, which is scratch memory from then on."""
+        """Update the parameters by the gradient, which is scratch memory from then on; not by one
+        that has overflowed under a loss scale."""
+        if self.scaler is not None and not self._unscale(self.scaler):
+            return
         parameters, gradient, decay = self.net.parameters, self.net.gradient, self.decay
         if decay is not None and decay.coupling == "coupled" and decay.clipped:
             self._add_penalty(decay)
@@ -84,6 +100,14 @@ class NetworkUpdate:
         self.stepper.step(parameters, gradient, learning_rate)
         if self.average is not None:
             self._update_averages(self.average.decay)
+
+    def _unscale(self, scaler: LossScaler) -> bool:
+        """Divide the gradient by the loss scale, and return whether it is finite."""
+        gradient = self.net.gradient
+        gradient /= scaler.scale
+        finite = bool(np.isfinite(gradient).all())
+        scaler.update(finite)
+        return finite
 
     def _add_penalty(self, decay: WeightDecay) -> None:
         for part in self.decaying:

@@ -12,6 +12,7 @@ from torch import Tensor
 from dlsys_bench.engines.torch.steps import StepRate
 from dlsys_bench.spec import optimizers
 from dlsys_bench.spec.decay import WeightDecay
+from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.recipe import Recipe
 
 
@@ -57,8 +58,14 @@ class NetworkOptimizer:
     torch's AdamW. If its steps are `captured` in a CUDA graph, torch has to know."""
 
     def __init__(
-        self, record: optimizers.Optimizer, parameters: Mapping[str, Tensor], *, captured: bool
+        self,
+        record: optimizers.Optimizer,
+        parameters: Mapping[str, Tensor],
+        *,
+        captured: bool,
+        loss_scale: LossScale | None = None,
     ) -> None:
+        self.parameters, self.finite = list(parameters.values()), True
         decay = record.decay
         decaying = {
             name: tensor
@@ -79,19 +86,45 @@ class NetworkOptimizer:
         ]
         on_device = captured and next(iter(parameters.values())).is_cuda
         self.optimizer = OPTIMIZERS[type(record)](record, groups, on_device)
+        self.scaler = _grad_scaler(loss_scale, self.parameters[0].device.type)
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """Return a loss times the loss scale, if there is one."""
+        return self.scaler.scale(loss)
+
+    def unscale(self) -> bool:
+        """Divide the gradients by the loss scale, and return whether the update will be made."""
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self.optimizer)
+            # GradScaler checks this too, but has no public result.
+            finite = [
+                each.grad.isfinite().all() for each in self.parameters if each.grad is not None
+            ]
+            self.finite = bool(torch.stack(finite).all())
+        return self.finite
 
     def step(self, rate: StepRate) -> None:
-        """Update the parameters by their gradients."""
+        """Update the parameters by their gradients, unless these are not finite under a loss
+        scale."""
         set_rate(self.optimizer, rate)
-        if self.shrinking:
+        if self.shrinking and self.finite:
             with torch.no_grad():
                 for tensor in self.shrinking:
                     tensor.mul_(1 - rate * self.decay)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         self.optimizer.zero_grad()
+
+
+def _grad_scaler(record: LossScale | None, device: str) -> torch.amp.GradScaler:
+    """Return torch's loss scaling by a record; one that does nothing without a record."""
+    if record is None:
+        return torch.amp.GradScaler(device, enabled=False)
+    factors = record.initial, record.growth, record.backoff, record.interval
+    return torch.amp.GradScaler(device, *factors)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: StepRate) -> None:

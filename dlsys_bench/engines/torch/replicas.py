@@ -19,9 +19,9 @@ from dlsys_bench.engines.alignment import (
     stack_samples,
 )
 from dlsys_bench.engines.epochs import EpochRun, training_epochs
-from dlsys_bench.engines.history import ReplicaEpoch
+from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, require_batches
-from dlsys_bench.engines.replicas import Replicas
+from dlsys_bench.engines.replicas import OneByOne, Replicas, fit_one_by_one
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.engines.torch.batches import BatchFeed
 from dlsys_bench.engines.torch.layout import channel_last
@@ -64,7 +64,7 @@ class TorchReplicas(Replicas):
         samples: Samples | Sequence[Samples],
         recipes: Recipe | Sequence[Recipe],
         plans: Sequence[Plan],
-    ) -> Generator[ReplicaEpoch]:
+    ) -> Generator[Sequence[Epoch | None]]:
         """Train, and yield every epoch."""
         check_plans(plans, self.size)
         every, parts = recipes_for_replicas(recipes, self.size), stack_samples(samples, self.size)
@@ -72,6 +72,11 @@ class TorchReplicas(Replicas):
         for replica in range(1 if parts.shared else self.size):
             check_targets(every[0].loss, parts.of(replica).y, self.model.output_shape)
         require_batches(self.model, parts.samples, every[0], plans[0])
+        if every[0].loss_scale is not None:
+            # Each replica skips updates of its own.
+            single = OneByOne.of(self, self.engine, self.model, plans)
+            yield from fit_one_by_one(self, single, self.nets.load, samples, every, plans)
+            return
         seeds = np.random.SeedSequence([plan.seed for plan in plans])
         random = RandomState(self.engine.device, int(seeds.generate_state(1, np.uint64)[0]))
         averages = MovingAverages(every[0].average, [self.nets.parameters])

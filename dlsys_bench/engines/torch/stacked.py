@@ -74,6 +74,12 @@ class StackedNetworks:
         }
         return {name: kernel_out(name, own[path]) for name, path in self.net.paths.items()}
 
+    def load(self, weights: Weights, replica: int) -> None:
+        """Set every tensor of one network."""
+        own = {**self.named(self.parameters.detach()), **self.state}
+        rows = {name: own[path][replica] for name, path in self.net.paths.items()}
+        initialize(self.model, rows, weights, 0)
+
     def copy(self) -> tuple[Tensor, TorchTensors]:
         """Copy the parameters and the state."""
         return self.parameters.detach().clone(), {

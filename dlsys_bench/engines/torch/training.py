@@ -36,7 +36,12 @@ def fit_network(
     """Train one network, and yield every epoch. Raises DivergedError at the end of an epoch."""
     x, y = placement.x(net.model, samples.x), placement.y(recipe.loss, samples.y)
     tensors = {name: tensor for name, tensor in net.tensors.items() if tensor.requires_grad}
-    optimizer = NetworkOptimizer(recipe.optimizer, tensors, captured=recorder is not None)
+    if recipe.loss_scale is not None:
+        recorder = None  # Python decides whether an update is skipped.
+    captured = recorder is not None
+    optimizer = NetworkOptimizer(
+        recipe.optimizer, tensors, captured=captured, loss_scale=recipe.loss_scale
+    )
     run_pass, parameters = compiler(pass_of(net, recipe.loss)), list(tensors.values())
     averages = MovingAverages(recipe.average, parameters)
 
@@ -46,13 +51,15 @@ def fit_network(
         for part in batch_parts(recipe, x, y, masks):
             loss, correct = run_pass(part.x, part.y, part.masks)
             value = part.weigh(loss)
-            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.scale(value).backward()  # type: ignore[no-untyped-call]
             losses.append(value.detach())
             right.append(correct)
+        finite = optimizer.unscale()
         if recipe.clip is not None:
             CLIPS[type(recipe.clip)](recipe.clip, parameters)
         optimizer.step(rate)
-        averages.update()
+        if finite:
+            averages.update()
         return sum_of(losses), sum_of(right)
 
     steps, random = make_steps(update, x, y, recorder), RandomState(placement.device, plan.seed)

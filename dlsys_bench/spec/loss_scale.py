@@ -1,0 +1,90 @@
+"""Dynamic loss scaling, with which gradients survive in formats of few bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from dlsys_bench.spec.record import (
+    Choices,
+    Invalid,
+    Record,
+    require_choice,
+    require_count,
+    require_number,
+)
+
+LARGEST = (2.0 - 2.0**-23) * 2.0**127
+"""The largest number of single precision, in which torch and Keras keep the scale."""
+
+
+@dataclass(frozen=True)
+class LossScale(Record):
+    """Multiply the loss by a scale before the backward pass, and divide its gradient by it.
+
+    The gradient of the whole batch is divided before anything else is done with it: clipping,
+    weight decay and the optimiser see the gradient of the loss itself. If an entry of it in any
+    tensor is infinite or NaN, the update is skipped:
+
+    - Parameters, moments and velocities, the number of updates by which Adam corrects its bias,
+      weight decay and moving averages are as if the batch had not been there.
+    - The moving statistics of batch norm have moved in the forward pass, in torch and in Keras, and
+      stay as they are. The loss and the accuracy of the batch count in the epoch.
+    - The batch counts as a step in the history and for limits on the steps.
+
+    The scale is `initial` when a training begins. It is multiplied by `backoff` after each update
+    that is skipped, and by `growth` after `interval` updates in a row that are not, unless it would
+    become infinite in single precision. `torch.amp.GradScaler` has these options, by default 2**16,
+    2, 0.5 and 2000. Keras's `LossScaleOptimizer` starts from 2**15, and always doubles and halves.
+
+    `schedule_counts` states what moves the learning-rate schedule: "updates" leaves out those that
+    are skipped (Keras, whose optimiser counts its updates), "batches" does not (torch, where
+    `scheduler.step()` is called after each batch).
+
+    A power of two changes no bit of a gradient that neither overflows nor underflows, so that
+    engines are judged in any precision. A loss that is not finite is no overflow: the training has
+    diverged. Micikevicius et al. 2018, arXiv:1710.03740.
+    """
+
+    initial: float = 2.0**16
+    growth: float = 2.0
+    backoff: float = 0.5
+    interval: int = 2000
+    schedule_counts: Literal["updates", "batches"] = "updates"
+
+    kind: ClassVar[str] = "loss_scale"
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"initial": 0.0}, "initial is 0.0"),
+        ({"initial": 1e39}, "initial is 1e+39"),
+        ({"growth": 1.0}, "growth is 1.0"),
+        ({"growth": math.inf}, "growth is inf"),
+        ({"backoff": 0.0}, "backoff is 0.0"),
+        ({"backoff": 1.0}, "backoff is 1.0"),
+        ({"interval": 0}, "interval is 0"),
+        ({"schedule_counts": "steps"}, "schedule_counts is 'steps'"),
+    )
+    variants: ClassVar[Mapping[str, Choices]] = {
+        "loss_scale": {"initial": (1024.0, 1000.0), "interval": (2,)},
+        "loss_scale-factors": {"initial": (1024.0,), "growth": (4.0,), "backoff": (0.25,)},
+    }
+    conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "keras": {"schedule_counts": "updates"},
+        "torch": {"schedule_counts": "batches"},
+    }
+
+    def __post_init__(self) -> None:
+        require_number(self.kind, "initial", self.initial, 0.0, LARGEST, open_low=True)
+        for name, low, high in (("growth", 1.0, math.inf), ("backoff", 0.0, 1.0)):
+            value = getattr(self, name)
+            require_number(self.kind, name, value, low, high, open_low=True, open_high=True)
+        require_count(self.kind, "interval", self.interval)
+        counts = ("updates", "batches")
+        require_choice(self.kind, "schedule_counts", self.schedule_counts, counts)
+
+    @property
+    def needs(self) -> list[str]:
+        """What an engine must have for this record, in the terms of `Engine.lacks`."""
+        doubles = (self.growth, self.backoff) == (2.0, 0.5)
+        return [self.kind, *([] if doubles else [f"{self.kind}:factors"])]
