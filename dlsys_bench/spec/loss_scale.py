@@ -65,10 +65,7 @@ class LossScale(Record):
         ({"interval": 0}, "interval is 0"),
         ({"schedule_counts": "steps"}, "schedule_counts is 'steps'"),
     )
-    variants: ClassVar[Mapping[str, Choices]] = {
-        "loss_scale": {"initial": (1024.0, 1000.0), "interval": (2,)},
-        "loss_scale-factors": {"initial": (1024.0,), "growth": (4.0,), "backoff": (0.25,)},
-    }
+    choices: ClassVar[Choices] = {"initial": (1024.0, 1000.0), "interval": (2,)}
     conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "keras": {"schedule_counts": "updates"},
         "torch": {"schedule_counts": "batches"},

@@ -164,6 +164,11 @@ class ScalePattern(NamedTuple):
     size: float = 1.0
     epochs: int = 1
 
+    @property
+    def requires(self) -> list[str]:
+        """What an engine must have."""
+        return ["layer:dense", *self.record.needs]
+
 
 PATTERNS = {
     "backoff": ScalePattern(LossScale(interval=100), ((ORDINARY, 15, 15, 14, 14),)),
@@ -171,13 +176,16 @@ PATTERNS = {
         LossScale(interval=2),
         ((ORDINARY, ORDINARY, 16, ORDINARY, 16, 17, 16, ORDINARY, 15, ORDINARY, 15),),
     ),
+    "factors": ScalePattern(
+        LossScale(growth=4.0, backoff=0.25, interval=2), ((15, 14, ORDINARY, 15),)
+    ),
     "epochs": ScalePattern(LossScale(interval=100), ((13,),), epochs=4),
     "again": ScalePattern(LossScale(interval=100), ((15, ORDINARY), (15, ORDINARY))),
     "largest": ScalePattern(LossScale(2.0**127, interval=1), ((ORDINARY,) * 3,), size=0.1),
 }
 
 
-@check_each("state", PATTERNS, requires=lambda pattern: NEEDED, prefix="loss_scale-")
+@check_each("state", PATTERNS, requires=lambda pattern: pattern.requires, prefix="loss_scale-")
 def dynamics(trial: Trial, pattern: ScalePattern) -> None:
     """The scale falls after each overflow, grows after an interval of updates without one, keeps
     its value from epoch to epoch, and starts anew in each training: batches that overflow above a
@@ -186,7 +194,7 @@ def dynamics(trial: Trial, pattern: ScalePattern) -> None:
     Why: With a scale that stays too low small gradients are lost, and with one that stays too high
     no update is made any more.
     Broken by: An engine whose scale never grows again, grows with every update, grows to infinity,
-    or is kept from one training to the next.
+    or stays from one training to the next.
     Fix: Count the updates since the last overflow or growth, and create the scale in `fit`.
     """
     network, rounds = None, []

@@ -85,6 +85,11 @@ class EpochCallback(keras.callbacks.Callback):
         """Set the masks; Keras looks at `stop_training` after the batch that now begins."""
         if self.epoch.plan.parity and self.net.dropouts:
             self.net.set_masks(self.epoch.masks(batch))
+        if self.epoch.recipe.loss_scale is not None and self.epoch.recipe.schedule is not None:
+            # Between two steps, `self.model` has the state of the optimiser, whose updates move the
+            # schedule.
+            made = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+            self.epoch.rates[batch] = float(np.float32(self.epoch.recipe.rate(made)))
         cut_short = sum(self.epoch.sizes) < self.epoch.samples
         if cut_short and batch + 1 == len(self.epoch.sizes):
             self._stop()

@@ -135,7 +135,9 @@ def compile_network(
         net.tensors[name].regularizer = penalty
     options: dict[str, Any] = {}
     callback: Callable[[KerasNetwork, EpochRun], EpochCallback] = EpochCallback
-    if steps_at_once is not None and not plan.parity:
+    # Between two steps of an execution, no update is known to have been skipped.
+    skips = recipe.loss_scale is not None and recipe.schedule is not None
+    if steps_at_once is not None and not plan.parity and not skips:
         most = max(map(len, epoch_batch_sizes(samples, recipe, plan)))
         options = {"steps_per_execution": min(most, steps_at_once)}
         # On a CPU, XLA makes the gradients of convolutions slower: a step of ResNet-20 takes 2.5
