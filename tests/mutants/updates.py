@@ -271,8 +271,8 @@ ACCUMULATION = (
         "Every part has the dropout masks of the first.",
         "step/accumulate-2",
         "training",
-        "recipe.loss, _part(masks, part))",
-        "recipe.loss, _part(masks, slice(0, part.stop - part.start)))",
+        "own = _part(masks, part)",
+        "own = _part(masks, slice(0, part.stop - part.start))",
     ),
     Mutant(
         "accumulation_ignored",

@@ -157,17 +157,18 @@ def overflow_to_nan(trial: Trial) -> None:
 
 class ScalePattern(NamedTuple):
     """A loss scale, and for each training the logarithm of the limit of each sample, which is a
-    batch; the factor of the samples, and the number of epochs."""
+    batch; the factor of the samples, the number of epochs, and a moving average of the weights."""
 
     record: LossScale
     rounds: tuple[tuple[float, ...], ...]
     size: float = 1.0
     epochs: int = 1
+    average: WeightAverage | None = None
 
     @property
     def requires(self) -> list[str]:
         """What an engine must have."""
-        return ["layer:dense", *self.record.needs]
+        return ["layer:dense", *self.record.needs, *(["average"] if self.average else [])]
 
 
 PATTERNS = {
@@ -180,6 +181,7 @@ PATTERNS = {
         LossScale(growth=4.0, backoff=0.25, interval=2), ((15, 14, ORDINARY, 15),)
     ),
     "epochs": ScalePattern(LossScale(interval=100), ((13,),), epochs=4),
+    "average": ScalePattern(LossScale(), ((13,),), epochs=2, average=WeightAverage(0.6)),
     "again": ScalePattern(LossScale(interval=100), ((15, ORDINARY), (15, ORDINARY))),
     "largest": ScalePattern(LossScale(2.0**127, interval=1), ((ORDINARY,) * 3,), size=0.1),
 }
@@ -189,7 +191,7 @@ PATTERNS = {
 def dynamics(trial: Trial, pattern: ScalePattern) -> None:
     """The scale falls after each overflow, grows after an interval of updates without one, keeps
     its value from epoch to epoch, and starts anew in each training: batches that overflow above a
-    limit show where it is.
+    limit show where it is. Before the first update, an average is the weights.
 
     Why: With a scale that stays too low small gradients are lost, and with one that stays too high
     no update is made any more.
@@ -199,9 +201,8 @@ def dynamics(trial: Trial, pattern: ScalePattern) -> None:
     """
     network, rounds = None, []
     for exponents in pattern.rounds:
-        recipe = regression_recipe(
-            trial, batch_size=1, epochs=pattern.epochs, loss_scale=pattern.record
-        )
+        options = {"loss_scale": pattern.record, "average": pattern.average}
+        recipe = regression_recipe(trial, batch_size=1, epochs=pattern.epochs, **options)
         case = spiked_case(trial, SHALLOW, recipe, len(exponents))
         case = _resized(case, pattern.size)
         network = network or trial.oracle.build(case.model, case.weights)

@@ -151,10 +151,10 @@ def compare_spiked(trial: Trial, *rounds: SpikedTraining) -> History:
             each.run(oracle, network)
         return rows(network.tensors)
 
-    before = rows(first.weights)
+    before, moves = rows(first.weights), any(any(each.made) for each in rounds)
     expected = trial.expect(
         compute,
-        lambda values: {name: magnitude(own - before[name]) for name, own in values.items()},
+        lambda values: {name: magnitude(own - moves * before[name]) for name, own in values.items()},
         sharp=SHARP_TRAINING,
     )
     network = trial.engine.build(first.model, first.weights)

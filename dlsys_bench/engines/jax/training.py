@@ -171,12 +171,12 @@ class Training:
                 steps = min(left, self.at_once)
                 self._advance(size, feed, steps)
                 self.done, left = self.done + steps, left - steps
-        if self.recipe.average is not None:
+        self._count_skipped(epoch)
+        if self.recipe.average is not None and self.done > self.skipped:
             # The next epoch goes on from the weights in `progress`.
             self.net.parameters = {
                 name: jnp.copy(each) for name, each in self.progress.updated.averages.items()
             }
-        self._count_skipped(epoch)
         losses = np.array(self.progress.losses[: len(epoch.sizes)], np.float64)
         return losses, int(self.progress.right)
 

@@ -74,6 +74,12 @@ INFINITE_SCALE = (
 )
 
 
+ZERO_AVERAGE = (
+    "the moving averages of Keras start as zeros, which it gives to the network if all updates of "
+    "the first epoch are skipped"
+)
+
+
 def _array(tensor: Any) -> Array:
     """Copy a tensor or a variable to an array. numpy 2 warns if it reads a variable directly."""
     import keras
@@ -97,6 +103,7 @@ class KerasEngine(Engine):
         "accumulate": UNWEIGHTED_PARTS,
         "loss_scale:factors": FIXED_FACTORS,
         "state/loss_scale-largest": INFINITE_SCALE,
+        "state/loss_scale-average": ZERO_AVERAGE,
         **dict.fromkeys(
             ("forward/conv2d@float32", "gradient/conv2d@float32", "trajectory/fit-conv2d@float32"),
             MISREADS,
@@ -296,6 +303,7 @@ class KerasJaxEngine(KerasEngine):
         "accumulate": UNWEIGHTED_PARTS,
         "loss_scale:factors": FIXED_FACTORS,
         "state/loss_scale-largest": INFINITE_SCALE,
+        "state/loss_scale-average": ZERO_AVERAGE,
     }
     dtypes = ("float32",)
     backend = "jax"

@@ -91,6 +91,7 @@ class MovingAverages:
         self.record, self.tensors = record, tensors if record is not None else ()
         self.averages = [torch.zeros_like(tensor, requires_grad=False) for tensor in self.tensors]
         self.trained: list[Tensor] = []
+        self.started = False
         # The first average is the weights themselves.
         self.weights = [torch.ones_like(tensor[..., :1].flatten()[0]) for tensor in self.averages]
 
@@ -98,6 +99,7 @@ class MovingAverages:
     def update(self) -> None:
         """Update the averages after an update of the tensors."""
         if self.record is not None:
+            self.started = True
             for average, tensor, weight in zip(
                 self.averages, self.tensors, self.weights, strict=True
             ):
@@ -105,7 +107,9 @@ class MovingAverages:
                 weight.fill_(1.0 - self.record.decay)
 
     def publish(self) -> None:
-        """Put the averages into the tensors."""
+        """Put the averages into the tensors; nothing before the first update."""
+        if not self.started:
+            return
         self.trained = [tensor.detach().clone() for tensor in self.tensors]
         _copy(self.averages, self.tensors)
 
