@@ -25,13 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.alignment import StackedSamples
-from dlsys_bench.engines.history import (
-    Epoch,
-    Histories,
-    History,
-    ReplicaEpoch,
-    by_step_record,
-)
+from dlsys_bench.engines.history import Epoch, Histories, History, ReplicaEpoch, by_step_record
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, require_batches, split_order
 from dlsys_bench.engines.targets import AnswerWeights, answers_per_sample
 from dlsys_bench.errors import DivergedError, EngineError
@@ -66,8 +60,7 @@ class EpochRun:
 
     `used` is the order of the samples, (N,) or (R, N), or None for their own. It is set by `order`
     and `steps`, and has to be set by an engine that calls neither, if answers have weights.
-    `uncounted` has, for each batch, how many skipped updates before it the schedule leaves out; it
-    stays empty where none is.
+    `uncounted` has the number of skipped updates before each batch that the schedule leaves out.
     """
 
     def __init__(
@@ -85,8 +78,7 @@ class EpochRun:
         self.weights = samples.weights
         self.used: NDArray[np.intp] | None = None
         self.rates = [recipe.rate(step) for step in range(first, first + len(sizes))]
-        self.losses: list[Any] = []
-        self.uncounted: list[int] = []
+        self.losses, self.uncounted = list[Any](), list[int]()
         self.correct: Any = 0
         self.start_clock()
 

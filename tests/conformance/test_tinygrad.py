@@ -40,7 +40,7 @@ LACKS = (
     *("layer:spatial_dropout", "layer:multi_head_attention"),
     *("loss:binary_crossentropy", "loss:huber", "loss:positions"),
     *("loss:label_smoothing", "loss:ignored_label", "loss:class_weights"),
-    *("accumulate", "average", "clip:clip_norm", "clip:clip_value"),
+    *("accumulate", "average", "loss_scale", "clip:clip_norm", "clip:clip_value"),
     *("decay:coupled", "decay:decoupled"),
 )
 

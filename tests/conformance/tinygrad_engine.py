@@ -110,6 +110,7 @@ class TinygradEngine(Engine):
         ),
         "accumulate": "the adapter updates after every batch",
         "average": "tinygrad has none",
+        "loss_scale": "tinygrad has none",
         "clip:clip_norm": "tinygrad has none",
         "clip:clip_value": "tinygrad has none",
         "decay:coupled": "the adapter has one group of parameters, and all of it would decay",

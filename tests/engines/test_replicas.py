@@ -24,14 +24,15 @@ from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.clipping import ClipNorm, ClipValue
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.decay import WeightDecay
-from dlsys_bench.spec.initializers import HeNormal, Normal
+from dlsys_bench.spec.initializers import HeNormal, Normal, Zeros
 from dlsys_bench.spec.layers import LAYERS, Activation, BatchNorm, Dense, Dropout, Flatten
+from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.losses import Loss, MeanSquaredError, SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.record import Record
-from dlsys_bench.spec.schedules import CyclicalLearningRate
+from dlsys_bench.spec.schedules import CyclicalLearningRate, StepDecay
 
 BATCHED = ("numpy", "torch")
 WITHIN = 1e-10
@@ -109,6 +110,7 @@ PARTS = st.fixed_dictionaries(
         "clip": st.sampled_from([None, ClipNorm(0.1), ClipValue(0.05)]),
         "accumulate": st.sampled_from([None, 2]),
         "average": st.sampled_from([None, WeightAverage(0.7)]),
+        "loss_scale": st.sampled_from([None, None, LossScale(2.0**10, interval=2)]),
     }
 )
 
@@ -204,6 +206,25 @@ def test_decay_clipping_parts_and_averages(
     every = [samples_for(around.loss, model, seed, 15) for seed in (0, 1)]
     plans = [Plan(seed, parity=True) for seed in (4, 9)]
     agree(engine, model, every if own_samples else every[0], recipes, plans)
+
+
+def test_replicas_skip_updates_of_their_own(engine: Engine) -> None:
+    model = Model("m", (4,), (Dense(3, kernel_initializer=Zeros()),))
+    recipe = Recipe(
+        SGD(0.1, momentum=0.9),
+        batch_size=5,
+        epochs=1,
+        shuffle=False,
+        loss=MeanSquaredError(),
+        schedule=StepDecay(0.1, 1, 0.5),
+        loss_scale=LossScale(),
+    )
+    plans = [Plan(seed, parity=True) for seed in (4, 9)]
+    recipes = [to_convention(engine.convention, recipe)] * 2
+    every = [samples_for(recipe.loss, model, seed) for seed in (0, 1)]
+    # The first update of the second replica overflows, since weights of zero hide the input.
+    every[1].x[0] *= 1e306
+    agree(engine, model, every, recipes, plans)
 
 
 def test_own_dropout_and_own_schedules(engine: Engine) -> None:

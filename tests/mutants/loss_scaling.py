@@ -40,7 +40,7 @@ SCALE = (
     _shared(
         "grows_every_step",
         "The scale grows after every update that is made.",
-        "state/loss_scale-growth",
+        "state/loss_scale-backoff",
         _GROWS,
         "if True:",
     ),

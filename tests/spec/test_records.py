@@ -16,6 +16,7 @@ from dlsys_bench.spec.clipping import CLIPS
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.initializers import INITIALIZERS
 from dlsys_bench.spec.layers import LAYERS
+from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.losses import LOSSES
 from dlsys_bench.spec.optimizers import OPTIMIZERS
 from dlsys_bench.spec.record import Record, from_dict
@@ -33,6 +34,7 @@ RECORDS: dict[str, type[Record]] = {
     **CLIPS,
     WeightDecay.kind: WeightDecay,
     WeightAverage.kind: WeightAverage,
+    LossScale.kind: LossScale,
     EarlyStopping.kind: EarlyStopping,
 }
 

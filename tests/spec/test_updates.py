@@ -13,6 +13,7 @@ from dlsys_bench.spec.clipping import ClipNorm
 from dlsys_bench.spec.convention import protocol, to_convention
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.layers import BatchNorm, Dense
+from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, AdamW
 from dlsys_bench.spec.recipe import Recipe
@@ -50,7 +51,7 @@ def test_adamw_is_adam_with_a_decay() -> None:
 
 def test_new_options_leave_the_json_of_other_recipes_as_it_was() -> None:
     recipe = Recipe(Adam())
-    assert not {"clip", "accumulate", "average"} & set(recipe.to_dict())
+    assert not {"clip", "accumulate", "average", "loss_scale"} & set(recipe.to_dict())
     assert "decay" not in recipe.optimizer.to_dict()
 
 
@@ -59,6 +60,9 @@ def test_one_training_has_one_protocol_in_every_convention() -> None:
     torch = to_convention("torch", recipe)
     assert torch != recipe
     assert protocol(torch) == protocol(recipe)
+    assert protocol(replace(recipe, loss_scale=LossScale())) == protocol(
+        replace(torch, loss_scale=LossScale(schedule_counts="batches"))
+    )
     other = replace(recipe, optimizer=replace(recipe.optimizer, decay=WeightDecay(0.1)))
     assert protocol(other) != protocol(recipe)
 
@@ -88,6 +92,7 @@ def test_a_part_has_to_be_large_enough_for_batch_norm() -> None:
         (lambda: Recipe(clip=1.0), "clip is 1.0"),  # type: ignore[arg-type]
         (lambda: Recipe(clip="clip_norm"), "such as ClipNorm()"),  # type: ignore[arg-type]
         (lambda: Recipe(average=0.9), "average is 0.9"),  # type: ignore[arg-type]
+        (lambda: Recipe(loss_scale=2.0**16), "loss_scale is 65536.0"),  # type: ignore[arg-type]
         (lambda: Recipe(SGD(decay=0.1)), "such as WeightDecay(0.01)"),  # type: ignore[arg-type]
     ],
 )

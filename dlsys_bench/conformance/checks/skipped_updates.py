@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.checks.support import trainable
@@ -138,7 +139,7 @@ def compare_spiked(trial: Trial, *rounds: SpikedTraining) -> History:
     """Compare the tensors after trainings of one network with the oracle's, and return the history
     of the last."""
     first = rounds[0].case
-    made = [each.x[:, INPUTS:].any(axis=0) & _used(each) for each in rounds]
+    made = [_used_spikes(each) for each in rounds]
     kept = [*range(INPUTS), *(INPUTS + np.flatnonzero(~np.any(made, axis=0)))]
 
     def rows(tensors: Weights) -> Weights:
@@ -154,7 +155,9 @@ def compare_spiked(trial: Trial, *rounds: SpikedTraining) -> History:
     before, moves = rows(first.weights), any(any(each.made) for each in rounds)
     expected = trial.expect(
         compute,
-        lambda values: {name: magnitude(own - moves * before[name]) for name, own in values.items()},
+        lambda values: {
+            name: magnitude(own - moves * before[name]) for name, own in values.items()
+        },
         sharp=SHARP_TRAINING,
     )
     network = trial.engine.build(first.model, first.weights)
@@ -169,10 +172,10 @@ def compare_spiked(trial: Trial, *rounds: SpikedTraining) -> History:
     return history
 
 
-def _used(each: SpikedTraining) -> Array:
-    """Return for each sample whether an update with it is made."""
-    used = np.zeros(len(each.x), bool)
+def _used_spikes(each: SpikedTraining) -> NDArray[np.bool_]:
+    """Return for each spike whether an update with it is made."""
+    used: NDArray[np.bool_] = np.zeros(len(each.x), bool)
     steps = (step for epoch in each.case.updates() for step in epoch)
     for step, made in zip(steps, each.made, strict=True):
         used[step.chosen] |= made
-    return used
+    return used & each.x[:, INPUTS:].any(axis=0)

@@ -115,7 +115,6 @@ class Training:
         recipe, made = self.recipe, self.done - self.skipped
         scale = recipe.loss_scale
         counted = self.done if scale is None or scale.schedule_counts == "batches" else made
-        tables = rate_factors(recipe, counted, steps), factors(recipe.optimizer, made, steps)
         if self.plan.parity or not self.recipe.shuffle:
             order = self.placement.put(
                 self.plan.order(epoch, self.samples, self.recipe.shuffle), np.int32
@@ -126,7 +125,8 @@ class Training:
             self.x,
             self.y,
             order,
-            *(self._filled(table) for table in tables),
+            self._filled(rate_factors(recipe, counted, steps)),
+            self._filled(factors(recipe.optimizer, made, steps)),
             self.placement.put(made == 0, np.bool_),
             jax.random.fold_in(self.drop_key, epoch),
             {},

@@ -92,7 +92,7 @@ def update(
         return _updated(recipe, now, gradients, numbers)
     own = {name: each / now.scaling.scale for name, each in gradients.items()}
     finite = jnp.stack([jnp.isfinite(each).all() for each in own.values()]).all()
-    after = lax.cond(finite, lambda: _updated(recipe, now, own, numbers), lambda: now)
+    after: UpdateState = lax.cond(finite, lambda: _updated(recipe, now, own, numbers), lambda: now)
     return after._replace(scaling=now.scaling.after(recipe.loss_scale, finite, numbers.step))
 
 

@@ -111,7 +111,10 @@ class NetworkOptimizer:
             with torch.no_grad():
                 for tensor in self.shrinking:
                     tensor.mul_(1 - rate * self.decay)
-        self.scaler.step(self.optimizer)
+        if self.finite:
+            # Left to GradScaler, fused SGD starts from a velocity in uninitialised memory after a
+            # first update that overflows (torch 2.13).
+            self.scaler.step(self.optimizer)
         self.scaler.update()
 
     def zero_grad(self) -> None:
