@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -74,23 +74,28 @@ def start(trial: Trial, model: Model) -> Weights:
     return strategies.nonzero_weights(model, trial.seed)
 
 
-def compare_updates(trial: Trial, training: TrainingCase, steps: int) -> None:
-    """Compare the tensors after a number of steps with the oracle's.
+def compare_updates(
+    trial: Trial, training: TrainingCase, steps: int, names: Collection[str] | None = None
+) -> None:
+    """Compare the tensors, or those of these names, after a number of steps with the oracle's.
 
     If they differ, the finding names the first step after which they do.
     """
     with with_diagnosis(trial, training.stopping_after(steps)):
         try:
-            _compare_after(trial, training, steps)
+            _compare_after(trial, training, steps, names)
         except AssertionError:
             for count in range(1, steps):
                 with contextlib.suppress(UnsatisfiedAssumption):
-                    _compare_after(trial, training, count)
+                    _compare_after(trial, training, count, names)
             raise
 
 
-def _compare_after(trial: Trial, training: TrainingCase, steps: int) -> None:
-    _compare_ends(trial, training.stopping_after(steps), "after the update", step=steps)
+def _compare_after(
+    trial: Trial, training: TrainingCase, steps: int, names: Collection[str] | None
+) -> None:
+    stopping = training.stopping_after(steps)
+    _compare_ends(trial, stopping, "after the update", step=steps, names=names)
 
 
 def compare_trainings(trial: Trial, training: TrainingCase, when: str, *, fits: int = 1) -> None:
@@ -100,7 +105,13 @@ def compare_trainings(trial: Trial, training: TrainingCase, when: str, *, fits: 
 
 
 def _compare_ends(
-    trial: Trial, training: TrainingCase, when: str, *, fits: int = 1, step: int | None = None
+    trial: Trial,
+    training: TrainingCase,
+    when: str,
+    *,
+    fits: int = 1,
+    step: int | None = None,
+    names: Collection[str] | None = None,
 ) -> None:
     """Compare tensors with the oracle's. Differences are relative to the change of each tensor, but
     what is a rounding error of its values counts as none."""
@@ -110,7 +121,7 @@ def _compare_ends(
 
     expected = trial.expect(lambda oracle: training.run(oracle, fits), scales, sharp=SHARP_TRAINING)
     actual = training.run(trial.engine, fits)
-    for name in expected.values:
+    for name in expected.values if names is None else names:
         where = {"layer": name.partition(".")[0], "tensor": name, "step": step}
         what, origin = f"{name} {when}", training.weights[name]
         expected.check(name, actual[name], what, **where, origin=origin)
