@@ -11,7 +11,7 @@ import pytest
 from dlsys_bench.engines.registry import create, measured_by_default, unavailable
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, Workload, workloads
-from dlsys_bench.timing.peak import blas_in_use, matrix_peak
+from dlsys_bench.timing.peak import blas_in_use
 from dlsys_bench.timing.ratio import interleave, paired_ratio
 
 ROUNDS = 13
@@ -40,27 +40,37 @@ def test_engines_in_turn(benchmark: Any, work: Workload) -> None:
     epochs = {name: EpochBenchmark(create(name), work, samples, ROUNDS + 3) for name in engines}
     seconds: dict[str, list[float]] = {}
 
+    roofline = work.roofline()
+
     def turns() -> None:
         interleave(epochs, 2)
+        roofline.sample()
         seconds.update(interleave(epochs, ROUNDS))
+        roofline.sample()
 
     benchmark.pedantic(turns, rounds=1)
     for epoch in epochs.values():
         epoch.stop()
     goals = GOALS.get((work.study.rpartition("/")[2], work.arm), {})
-    peak = matrix_peak()
+    bound, steps = (
+        roofline.info(),
+        {name: median(each) / work.steps for name, each in seconds.items()},
+    )
+    peak = 1e9 * bound["matrix_peak_gflops"]
     info: dict[str, Any] = {
         "seconds": seconds,
+        "first_epoch_seconds": {name: epoch.first_seconds for name, epoch in epochs.items()},
         "steps": work.steps,
         "batch_size": work.batch_size,
         "matrix_peak_gflops": peak / 1e9,
+        "roofline": bound,
         "blas": blas_in_use(),
-        "microseconds_a_step": {
-            name: 1e6 * median(each) / work.steps for name, each in seconds.items()
-        },
+        "microseconds_a_step": {name: 1e6 * each for name, each in steps.items()},
         "percent_of_peak": {
-            name: 100 * work.flops * work.batch_size * work.steps / median(each) / peak
-            for name, each in seconds.items()
+            name: 100 * work.flops * work.batch_size / each / peak for name, each in steps.items()
+        },
+        "percent_of_bound": {
+            name: bound["bound_microseconds"] / each / 1e4 for name, each in steps.items()
         },
     }
     for own in OWN:

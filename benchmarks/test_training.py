@@ -15,7 +15,6 @@ from dlsys_bench.timing.device_lock import exclusive
 from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, Workload, workloads
 from dlsys_bench.timing.gpu_monitor import GpuMonitor
 from dlsys_bench.timing.load import BackgroundLoad
-from dlsys_bench.timing.peak import matrix_peak, memory_bandwidth
 
 ROUNDS = 7
 PLACES = {
@@ -44,6 +43,8 @@ def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) 
         pytest.skip(f"no GPU: {error}")
     with exclusive(device):
         epoch = EpochBenchmark(engine, work, work.samples(), ROUNDS + 2)
+        roofline = work.roofline(engine.dtype)
+        roofline.sample()
         with BackgroundLoad() as background, GpuMonitor(device) as gpu:
             benchmark.pedantic(epoch, rounds=ROUNDS, warmup_rounds=1)
         info = (
@@ -64,13 +65,15 @@ def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) 
         info |= device_memory()
     if benchmark.stats:
         seconds = benchmark.stats.stats.median / work.steps
-        peak, rate = matrix_peak(), work.flops * work.batch_size / seconds
+        rate = work.flops * work.batch_size / seconds / 1e9
         info |= {
             "microseconds_per_step": 1e6 * seconds,
             "samples_per_second": work.batch_size / seconds,
-            "gflops": rate / 1e9,
-            "matrix_peak_gflops": peak / 1e9,
-            "of_matrix_peak": rate / peak,
-            "memory_bandwidth": memory_bandwidth(),
+            "gflops": rate,
         }
+        if device == "cpu":  # The peaks are those of the CPU.
+            roofline.sample()
+            bound = roofline.info(seconds)
+            peak = bound["matrix_peak_gflops"]
+            info |= {"matrix_peak_gflops": peak, "of_matrix_peak": rate / peak, "roofline": bound}
     benchmark.extra_info |= info

@@ -16,14 +16,15 @@ from typing import Any
 
 import timing_noise as noise
 
+from dlsys_bench.report.layout import NONE
 from dlsys_bench.report.table import Table
 
 REPORTS = Path(__file__).parents[2] / "reports" / "speed"
 PAIRS = REPORTS / "pairs.json"
-ENGINES = ("numpy", "numba", "torch", "keras", "jax")
+ENGINES = ("numpy", "numba", "torch", "torch-compile", "keras", "keras-jit", "jax")
 REFERENCE = "numba"
 """The engine that the others are compared with."""
-AGAINST = ("keras", "torch", "jax")
+AGAINST = ("keras", "keras-jit", "torch", "torch-compile", "jax")
 PACKAGES = ("numpy", "numba", "torch", "tensorflow-cpu", "keras", "jax")
 GOAL = 1.05
 """The largest acceptable ratio of an engine to a loop written by hand."""
@@ -31,7 +32,7 @@ GOAL = 1.05
 Measurements = dict[str, dict[str, Any]]
 """The extra information of each benchmark, by its name."""
 
-TIMES = "microseconds_a_step"
+TIMES, BOUND, FIRST = "microseconds_a_step", "bound_microseconds", "first_epoch_seconds"
 
 
 def store(path: Path) -> None:
@@ -61,16 +62,50 @@ def pairs(found: Measurements) -> Table:
     for name, info in found.items():
         if REFERENCE not in info.get(TIMES, {}):
             continue
-        ratios = [f"{other} {info[f'{REFERENCE} against {other}']}" for other in AGAINST]
+        measured = {other: info.get(f"{REFERENCE} against {other}") for other in AGAINST}
+        ratios = [f"{other} {ratio}" for other, ratio in measured.items() if ratio]
         rows.append(
             (
                 workload(name),
-                *(f"{info[TIMES][engine]:,.0f}" for engine in ENGINES),
+                *(_figure(info[TIMES], engine, ",.0f") for engine in ENGINES),
                 f"{info['percent_of_peak'][REFERENCE]:.0f}%",
                 "; ".join(ratios),
             )
         )
     return Table("Time of a training step", heads, rows)
+
+
+def _figure(by_engine: dict[str, float], engine: str, form: str) -> str:
+    """The figure of an engine, of which there may be none."""
+    return format(by_engine[engine], form) if engine in by_engine else NONE
+
+
+def bounds(found: Measurements) -> Table:
+    """One row per workload: the bound of each phase, and the fraction that each engine reaches."""
+    phases = ("forward", "backward", "update")
+    heads = ("step", *(f">{name}, us" for name in (*phases, "step")), *(f">{e}" for e in ENGINES))
+    rows = [
+        (
+            workload(name),
+            *(f"{info['roofline']['phases'][phase][BOUND]:,.1f}" for phase in phases),
+            f"{info['roofline'][BOUND]:,.1f}",
+            *(_figure(info["percent_of_bound"], engine, ".1f") for engine in ENGINES),
+        )
+        for name, info in found.items()
+        if "percent_of_bound" in info
+    ]
+    return Table("Bound of a step, and the percentage of it that is reached", heads, rows)
+
+
+def first_epochs(found: Measurements) -> Table:
+    """One row per workload: the seconds of the first epoch, in which an engine may compile."""
+    heads = ("step", *(f">{name}, s" for name in ENGINES))
+    rows = [
+        (workload(name), *(_figure(info[FIRST], engine, ".2f") for engine in ENGINES))
+        for name, info in found.items()
+        if FIRST in info
+    ]
+    return Table("Time of the first epoch", heads, rows)
 
 
 def harness(found: Measurements) -> Table:
@@ -105,6 +140,8 @@ def main() -> None:
         machine=machine(first),
         peak=f"{first['matrix_peak_gflops']:.0f} GFLOP/s",
         pairs=pairs(found).markdown(),
+        bounds=bounds(found).markdown(),
+        first=first_epochs(found).markdown(),
         goal=f"{GOAL:g}",
         harness=harness(found).markdown(),
         misled=noise.misled(),
@@ -127,6 +164,13 @@ Measured by `pytest --benchmark-only benchmarks/test_pairs.py`, in microseconds 
 1,024 on all cores, measured in the same session ({peak}).
 
 {pairs}
+{first}
+## The bound of the machine
+
+The least time of a step, by phase: its operations at the peak of the matrix product, or its bytes
+at the bandwidth of a copy of as much memory, whichever takes longer. Measured with the engines.
+
+{bounds}
 ## The cost of `fit`
 
 Measured by `pytest --benchmark-only benchmarks/test_harness.py`: an engine of this package against

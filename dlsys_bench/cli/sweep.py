@@ -43,9 +43,11 @@ def sweep_command(options: SweepOptions) -> None:
                 missed += 1
                 say(f"{where}: not measured: {found}")
             else:
+                bound = found.get("roofline")
+                reached = f", {bound['fraction']:.1%} of the machine's bound" if bound else ""
                 say(
                     f"{where}: {found['samples_a_second']:,.0f} samples/s, "
-                    f"{found['microseconds_a_step']:,.0f} us per step"
+                    f"{found['microseconds_a_step']:,.0f} us per step{reached}"
                 )
     if stored := read(options.output):
         picture = speed(stored, options.output.with_suffix(".png"))

@@ -102,8 +102,8 @@ def _batch_size_table(name: str, points: Sequence[SpeedPoint]) -> Table | None:
 def _points_table(points: Sequence[SpeedPoint]) -> Table:
     heads = (
         *("study", "arm", "engine", "device", "dtype", ">batch", ">threads", ">networks"),
-        *(">samples per second", ">µs per step", ">memory, MiB", ">background load"),
-        *("GPU slowed by", "commit"),
+        *(">samples per second", ">µs per step", ">bound, µs", ">of the bound", ">first steps, s"),
+        *(">memory, MiB", ">background load", "GPU slowed by", "commit"),
     )
     return Table("All points", heads, [_row(point) for point in points])
 
@@ -111,6 +111,7 @@ def _points_table(points: Sequence[SpeedPoint]) -> Table:
 def _row(point: SpeedPoint) -> tuple[str, ...]:
     rate, load, peak = f"{point['samples_a_second']:,.0f}", point["others_share"], memory(point)
     slowed_by = (point.get("gpu") or {}).get("slowed_by")
+    bound, first = point.get("roofline"), point.get("first_steps_seconds")
     interval = f" [{point['samples_a_second_low']:,.0f}, {point['samples_a_second_high']:,.0f}]"
     return (
         *(str(point[name]) for name in ("study", "arm", "engine", "device", "dtype")),
@@ -119,6 +120,9 @@ def _row(point: SpeedPoint) -> tuple[str, ...]:
         str(point["replicas"]),
         rate + interval,
         f"{point['microseconds_a_step']:,.0f}",
+        f"{bound['bound_microseconds']:,.1f}" if bound else NONE,
+        f"{bound['fraction']:.1%}" if bound else NONE,
+        NONE if first is None else f"{first:.2g}",
         NONE if peak is None else f"{peak:,.0f}",
         NONE if load is None else f"{load:.0%}",
         NONE if slowed_by is None else ", ".join(slowed_by) or "not slowed",

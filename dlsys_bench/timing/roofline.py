@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dlsys_bench.runs.fields import Real, Struct
 from dlsys_bench.spec import optimizers
 from dlsys_bench.spec.layers import Embedding, Flatten
 from dlsys_bench.spec.model import Model, TableRow
@@ -26,6 +27,22 @@ MOMENTS: dict[type[optimizers.Optimizer], Callable[[Any], int]] = {
     optimizers.RMSprop: lambda record: 1,
 }
 """The number of values that an optimiser keeps for each parameter."""
+
+
+ROOFLINE = Struct(
+    {
+        **dict.fromkeys(("matrix_peak_gflops", "bandwidth_gigabytes_per_second"), Real(least=0)),
+        **dict.fromkeys(("bound_microseconds", "fraction"), Real(least=0)),
+        "phases": Struct(
+            {},
+            others=Struct(
+                dict.fromkeys(("megaflop", "megabytes", "bound_microseconds"), Real(least=0))
+            ),
+        ),
+    },
+    optional=frozenset({"fraction"}),
+)
+"""The fields of a stored bound."""
 
 
 class Phase(NamedTuple):
@@ -102,12 +119,13 @@ class Roofline:
         for meter in self.meters:
             meter.sample()
 
-    def info(self, seconds: float) -> dict[str, Any]:
-        """Return the bound, by phase, and its fraction of the seconds of an update."""
+    def info(self, seconds: float | None = None) -> dict[str, Any]:
+        """Return the bound, by phase, and the fraction that an update of these seconds reaches."""
         peak, bandwidth = (meter.rate() for meter in self.meters)
         bounds = {name: phase.seconds(peak, bandwidth) for name, phase in self.phases.items()}
         bound = sum(bounds.values())
-        return {
+        reached = {} if seconds is None else {"fraction": bound / seconds}
+        return reached | {
             "matrix_peak_gflops": peak / 1e9,
             "bandwidth_gigabytes_per_second": bandwidth / 1e9,
             "phases": {
@@ -119,5 +137,4 @@ class Roofline:
                 for name, phase in self.phases.items()
             },
             "bound_microseconds": 1e6 * bound,
-            "fraction": bound / seconds,
         }

@@ -33,6 +33,7 @@ from dlsys_bench.timing.points import (
     read_measurements,
 )
 from dlsys_bench.timing.ratio import median_interval
+from dlsys_bench.timing.roofline import ROOFLINE, Roofline
 from dlsys_bench.timing.validity import LossNotFallingError
 
 MAX_SAMPLES = 60_000
@@ -74,10 +75,11 @@ class Point:
             **dict.fromkeys(("parameters", "peak_memory_bytes"), Whole()),
             **dict.fromkeys(("samples_a_second", "microseconds_a_step"), Real(least=0)),
             **dict.fromkeys(("samples_a_second_low", "samples_a_second_high"), Real(least=0)),
+            "roofline": Optional(ROOFLINE),
             **CONDITIONS,
             **GPU,
         },
-        optional=frozenset(GPU) | {"protocol"},
+        optional=frozenset(GPU) | {"protocol", "roofline"},
     )
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,12 +147,17 @@ def _measure(point: Point, seconds: float) -> Measurement:
     # twice; the first choice only improves the estimate of the duration of a step.
     work, _ = _resized(work, first, seconds / 40)
     trial = train_rounds(engine, work, TRIAL_ROUNDS, point.replicas)
+    # The peaks of a GPU are not those of the CPU, and replicas share what they read.
+    bounded = point.device == "cpu" and point.replicas == 1
+    roofline = work.roofline(point.dtype, point.threads) if bounded else None
+    if roofline:
+        roofline.sample()
     work, round_seconds = _resized(work, trial, seconds / 20)
     rounds = max(MIN_ROUNDS, min(int(seconds / round_seconds), MAX_ROUNDS))
     timed = timing.train(work, WARMUP_ROUNDS + rounds)
     return point.to_dict() | {
         "parameters": work.case.arm.model.counts.trainable,
-        **_rates(point, work, timed.seconds[WARMUP_ROUNDS:]),
+        **_rates(point, work, timed.seconds[WARMUP_ROUNDS:], roofline),
         "load_seconds": load_seconds,
         "first_steps_seconds": first.seconds[0],
         "peak_memory_bytes": peak_memory(),
@@ -173,8 +180,11 @@ def _resized(work: Workload, timed: Rounds, seconds: float) -> tuple[Workload, f
     return work._replace(steps=steps), steps * step_seconds
 
 
-def _rates(point: Point, work: Workload, seconds: Sequence[float]) -> dict[str, Any]:
-    """Return the throughput and its 95% interval, given the seconds of each round."""
+def _rates(
+    point: Point, work: Workload, seconds: Sequence[float], roofline: Roofline | None
+) -> dict[str, Any]:
+    """Return the throughput and its 95% interval, given the seconds of each round, with the bound
+    of the machine where there is one."""
     per_step = [duration / work.steps / point.replicas for duration in seconds]
     low, high = median_interval(per_step)
     return {
@@ -185,6 +195,7 @@ def _rates(point: Point, work: Workload, seconds: Sequence[float]) -> dict[str, 
         "samples_a_second_low": point.batch_size / high,
         "samples_a_second_high": point.batch_size / low,
         "gflops": work.flops * point.batch_size / median(per_step) / 1e9,
+        "roofline": roofline and roofline.info(median(per_step)),
     }
 
 

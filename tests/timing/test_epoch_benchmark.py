@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.engines.plan import Plan, count_steps
 from dlsys_bench.engines.registry import create
 from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, Workload, moving, workloads
 from dlsys_bench.timing.validity import NotTrainingError
@@ -48,7 +49,12 @@ def test_a_round_is_an_epoch_of_the_engine() -> None:
         epoch()
     losses = epoch.stop()
     assert len(epoch.losses) == 4
-    assert losses == {"loss_first": epoch.losses[0], "loss_last": epoch.losses[-1]}
+    assert losses == {
+        "loss_first": epoch.losses[0],
+        "loss_last": epoch.losses[-1],
+        "first_epoch_seconds": epoch.first_seconds,
+    }
+    assert epoch.first_seconds > 0
     assert losses["loss_last"] < losses["loss_first"]
 
 
@@ -71,3 +77,12 @@ def test_a_bias_before_a_batch_norm_need_not_change() -> None:
     named = moving(model, recipe, work._replace(steps=1).samples())
     left = {tensor.name for tensor in model.tensors} - set(named)
     assert left == {"dense_1.bias", "dense_2.bias", "dense_3.bias"}
+
+
+def test_the_rounds_of_a_workload_may_be_shorter_than_its_schedule() -> None:
+    longer = 0
+    for work in workloads():
+        samples, recipe = work.batch_size * work.steps, work.recipe_of_rounds(3)
+        assert count_steps(samples, recipe, Plan(1)) >= 3 * work.steps
+        longer += recipe.epochs > 3
+    assert longer

@@ -162,6 +162,7 @@ def test_points_are_measured_once_and_failures_have_a_reason(tmp_path: Path) -> 
         )
         assert line["peak_memory_bytes"] > 10_000_000
         assert line["parameters"] == 401
+        assert line["roofline"]["fraction"] > 0
         assert line["provenance"]["machine"]["cores"]
     assert list(sweep(points, path, 0.1)) == first[:2]
     assert read(path) == lines

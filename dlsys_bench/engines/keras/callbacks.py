@@ -34,7 +34,7 @@ class DataLoss(keras.metrics.Mean):
         super().update_state(loss, samples)
 
 
-class StepLosses(DataLoss):
+class LossRecord(DataLoss):
     """The mean loss of the data so far, and the loss of each step of an epoch, on the device."""
 
     def __init__(self, loss: Any, dtype: str, steps: int) -> None:
@@ -130,7 +130,7 @@ class ExecutionCallback(EpochCallback):
     """Follows an epoch of which Keras executes several steps at a time. The network records their
     losses. A loss that is not finite is detected at the end of an execution."""
 
-    def __init__(self, step_losses: StepLosses, net: KerasNetwork, epoch: EpochRun) -> None:
+    def __init__(self, step_losses: LossRecord, net: KerasNetwork, epoch: EpochRun) -> None:
         super().__init__(net, epoch)
         self.step_losses = step_losses
 

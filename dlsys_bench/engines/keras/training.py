@@ -19,7 +19,7 @@ from dlsys_bench.engines.keras.callbacks import (
     DataLoss,
     EpochCallback,
     ExecutionCallback,
-    StepLosses,
+    LossRecord,
 )
 from dlsys_bench.engines.keras.losses import accuracy_of, loss_of
 from dlsys_bench.engines.keras.network import KerasNetwork, derive_seed
@@ -145,7 +145,7 @@ def compile_network(
         options["jit_compile"] = not any(
             isinstance(layer, Convolution) for layer in net.model.layers
         )
-        metrics.append(step_losses := StepLosses(loss, dtype, most))
+        metrics.append(step_losses := LossRecord(loss, dtype, most))
         callback = partial(ExecutionCallback, step_losses)
     elif coupled:
         metrics.append(DataLoss(loss, dtype))

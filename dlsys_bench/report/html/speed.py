@@ -9,6 +9,7 @@ from dlsys_bench.errors import UserError
 from dlsys_bench.report.html.charts import Axes, Line, chart, legend
 from dlsys_bench.report.html.page import Graphic, Section, Sheet
 from dlsys_bench.report.html.strips import Strip, axis, draw, scale_of
+from dlsys_bench.report.layout import NONE
 from dlsys_bench.report.speed import (
     VARIABLES,
     SpeedPoint,
@@ -21,6 +22,7 @@ from dlsys_bench.report.speed import (
 from dlsys_bench.report.to_accuracy import EngineRuns
 from dlsys_bench.timing.benchmark_file import BenchmarkFile, value_at
 from dlsys_bench.timing.points import Measurement
+from dlsys_bench.timing.roofline import ROOFLINE
 
 THROUGHPUT = "samples per second"
 DRAWN = "runs, s"
@@ -89,6 +91,8 @@ def _roofline(points: Sequence[SpeedPoint]) -> list[Section]:
         for work, rate in sorted(pairs):
             best[round(work, 9)] = max(rate, best.get(round(work, 9), 0.0))
         lines.append(Line(name, list(best), list(best.values())))
+    if roof := _roof(known):
+        lines.append(roof)
     if not any(len(line.x) > 1 for line in lines):
         return []
     styles = [line.name for line in lines]
@@ -96,10 +100,46 @@ def _roofline(points: Sequence[SpeedPoint]) -> list[Section]:
     caption = "Rate by work of a step"
     text = (
         "Operations are counted from the specification. Where a line rises, the fixed cost of a "
-        "step limits the rate; where it is flat, the machine or the kernels do.",
+        "step limits the rate; where it is flat, the machine or the kernels do. The bound is the "
+        "work of a step over the least time for its operations at the peak of the matrix product, "
+        "or for its bytes at the bandwidth of a copy, whichever is longer in each phase; both were "
+        "measured with the points.",
     )
     panel = Graphic(caption, chart(caption, lines, axes, styles))
     return [Section("Roofline", text, legend=legend(styles), panels=[panel])]
+
+
+def _roof(points: Sequence[SpeedPoint]) -> Line | None:
+    """Return the rates that the machine allows by the work of a step, None if no bound is known."""
+    highest: dict[float, float] = {}
+    for point in points:
+        if bound := point.get("roofline"):
+            work = point["gflops"] * point["microseconds_a_step"] / 1e6
+            rate = 1e6 * work / bound["bound_microseconds"]
+            highest[round(work, 9)] = max(rate, highest.get(round(work, 9), 0.0))
+    works = sorted(highest)
+    return Line("bound of the machine", works, [highest[work] for work in works]) if works else None
+
+
+def _phases_sheet(session: BenchmarkFile) -> list[Sheet]:
+    """Return the bounds of each benchmark by phase, nothing if it states none."""
+    rows = []
+    for name, one in session.benchmarks.items():
+        try:
+            bound = ROOFLINE.read(value_at(one.record, "extra_info.roofline"), "roofline")
+        except ValueError:
+            continue
+        peak, bandwidth = bound["matrix_peak_gflops"], bound["bandwidth_gigabytes_per_second"]
+        for phase, own in bound["phases"].items():
+            product = own["megaflop"] / peak >= own["megabytes"] / bandwidth
+            figures = (own["megaflop"], own["megabytes"], own["bound_microseconds"])
+            limit = "products" if product else "memory"
+            rows.append((name, phase, *(f"{figure:.4g}" for figure in figures), limit, ""))
+        whole, fraction = bound["bound_microseconds"], bound.get("fraction")
+        reached = NONE if fraction is None else f"{fraction:.1%}"
+        rows.append((name, "step", "", "", f"{whole:.4g}", "", reached))
+    columns = ("benchmark", "phase", ">MFLOP", ">MB", ">bound, µs", "limited by", ">reached")
+    return [Sheet("Bounds by phase", columns, rows)] if rows else []
 
 
 def peak_section(session: BenchmarkFile) -> Section:
@@ -132,7 +172,7 @@ def peak_section(session: BenchmarkFile) -> Section:
         "counted from the specification, or by the author of the benchmark.",
     )
     sheet = Sheet("Benchmarks", columns, rows, axis(scale), OF_PEAK)
-    return Section("Fraction of the matrix peak", text, [sheet])
+    return Section("Fraction of the matrix peak", text, [sheet, *_phases_sheet(session)])
 
 
 def to_accuracy_sections(runs: Sequence[Measurement]) -> list[Section]:
