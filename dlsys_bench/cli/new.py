@@ -28,14 +28,14 @@ def train(seed):
     for _ in range(5):
         for batch in np.array_split(random.permutation(len(x)), len(x) // 32):
             scores = x[batch] @ weights
-            chances = np.exp(scores - scores.max(axis=1, keepdims=True))
-            chances /= chances.sum(axis=1, keepdims=True)
-            chances[np.arange(len(batch)), data.y_train[batch]] -= 1
-            weights -= 0.1 * x[batch].T @ chances / len(batch)
+            probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
+            probabilities /= probabilities.sum(axis=1, keepdims=True)
+            probabilities[np.arange(len(batch)), data.y_train[batch]] -= 1
+            weights -= 0.1 * x[batch].T @ probabilities / len(batch)
     return {"accuracy": float(np.mean((x_test @ weights).argmax(axis=1) == data.y_test))}
 '''
 
-TEST = '''"""The accuracy of the training, held to its reference runs."""
+TEST = '''"""The accuracy of the training, compared with its reference runs."""
 
 from train import train
 
