@@ -19,6 +19,8 @@ from sphinx.application import Sphinx  # noqa: E402
 import dlsys_bench  # noqa: E402
 
 MARKUP = re.compile(r"[*|]|_(?!\w)")
+ALIAS = "Alias for field number"
+"""The beginning of the docstring that Python gives to each field of a named tuple."""
 
 project = "dlsys_bench"
 author = "The developers of dlsys_bench"
@@ -58,7 +60,12 @@ def setup(app: Sphinx) -> None:
 def escape_markup(
     app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]
 ) -> None:
-    """Escape what reStructuredText would take for markup: docstrings here have backticks alone."""
+    """Escape what reStructuredText would take for markup: docstrings here have backticks alone.
+
+    The docstrings of the fields of named tuples say nothing, and are left out.
+    """
+    if lines and lines[0].startswith(ALIAS):
+        lines.clear()
     parts = "\n".join(lines).split("`")
     parts[::2] = [MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
     lines[:] = "`".join(parts).split("\n")

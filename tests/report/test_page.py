@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,17 @@ def test_curves_are_zoomed_to_the_later_part_of_the_trainings() -> None:
     loss = str(section.panels[2].image)
     assert ">1<" not in loss
     assert ">0.3<" in loss
+
+
+def test_a_range_outside_of_the_limits_is_left_out_and_the_ticks_of_epochs_are_whole() -> None:
+    line = Line("numpy", [1, 2], [0.2, 0.9], [0.1, 0.8], [0.3, 1.0])
+    drawn = str(chart("a", [line], Axes("", "", limits=(0.5, 1), whole=True), ["numpy"]))
+    (points,) = re.findall(r'points="([^"]*)"', drawn)
+    assert len(points.split()) == 2
+    assert len(re.findall(r">[12]</text>", drawn)) == 3  # 1 and 2 of x, and 1 of y
+    assert ">1.5<" not in drawn
+    short = [replace(run, history=run.history[:1]) for run in make_runs(2, ("numpy",), 2)]
+    assert curve_sections("one epoch", groups(short)) == []
 
 
 def test_benchmarks_are_shown_as_a_fraction_of_the_matrix_peak(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from dlsys_bench.report.html.svg import AxisScale, Html, number, picture, tag
 
 WIDTH, HEIGHT = 320, 210
 LEFT, RIGHT, TOP, BOTTOM = 48, 308, 12, 172
+LABELS, CHARACTER = 24, 7.5
+"""The pixels left of the labels of the y axis, and the width of a digit of these labels."""
 SERIES = 8
 """The number of styles of lines, which the style sheet defines; they repeat."""
 
@@ -27,13 +29,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Axes:
-    """The labels of the axes, which of them are logarithmic, and the limits of y, if fixed."""
+    """The labels of the axes, which of them are logarithmic, and the limits of y, if fixed.
+
+    The ticks of x are whole numbers if it is `whole`.
+    """
 
     x: str
     y: str
     log_x: bool = False
     log_y: bool = False
     limits: tuple[float, float] | None = None
+    whole: bool = False
 
 
 def chart(label: str, lines: Sequence[Line], axes: Axes, styles: Sequence[str]) -> Html:
@@ -41,10 +47,12 @@ def chart(label: str, lines: Sequence[Line], axes: Axes, styles: Sequence[str]) 
     series has the same colour and dashes in each chart."""
     xs = [value for line in lines for value in line.x]
     ys = [v for line in lines for v in (*line.y, *line.low, *line.high)]
-    x = AxisScale.of(xs, LEFT, RIGHT, logarithmic=axes.log_x)
     y = AxisScale.of(ys, BOTTOM, TOP, logarithmic=axes.log_y)
     if axes.limits:
         y = AxisScale(*axes.limits, BOTTOM, TOP, axes.log_y)
+    longest = max((len(number(value)) for value in y.ticks()), default=0)
+    left = max(LEFT, LABELS + CHARACTER * longest)
+    x = AxisScale.of(xs, left, RIGHT, logarithmic=axes.log_x)
     parts = [*_grid(x, y, axes)]
     for line in lines:
         style = f"s{styles.index(line.name) % SERIES}"
@@ -79,9 +87,13 @@ def _draw(line: Line, x: AxisScale, y: AxisScale, style: str) -> list[Html]:
 
     parts = []
     if len(line.low) > 1:
-        upper = [(x(a), y(b)) for a, b in zip(line.x, line.high, strict=True) if isfinite(b)]
-        lower = [(x(a), y(b)) for a, b in zip(line.x, line.low, strict=True) if isfinite(b)]
-        points = _points([*upper, *reversed(lower)])
+        ranges = [
+            (x(a), y(low), y(high))
+            for a, low, high in zip(line.x, line.low, line.high, strict=True)
+            if isfinite(low) and isfinite(high) and low <= y.high and high >= y.low
+        ]
+        upper = [(a, high) for a, _, high in ranges]
+        points = _points([*upper, *((a, low) for a, low, _ in reversed(ranges))])
         parts.append(tag("polygon", points=points, class_=f"range {style}"))
     known = [(x(a), y(b)) for a, b in zip(line.x, line.y, strict=True) if inside(b)]
     if len(known) > 1:
@@ -99,14 +111,14 @@ def _grid(x: AxisScale, y: AxisScale, axes: Axes) -> list[Html]:
     parts = []
     for value in y.ticks():
         at = y(value)
-        parts.append(tag("line", x1=LEFT, y1=at, x2=RIGHT, y2=at, class_="grid"))
-        parts.append(_text(number(value), LEFT - 5, at + 4, "end"))
-    for value in x.ticks():
+        parts.append(tag("line", x1=x.start, y1=at, x2=RIGHT, y2=at, class_="grid"))
+        parts.append(_text(number(value), x.start - 5, at + 4, "end"))
+    for value in x.ticks(1.0 if axes.whole else 0.0):
         at = x(value)
         parts.append(tag("line", x1=at, y1=BOTTOM, x2=at, y2=BOTTOM + 4, class_="tick"))
         parts.append(_text(number(value), at, BOTTOM + 16, "middle"))
-    parts.append(tag("line", x1=LEFT, y1=BOTTOM, x2=RIGHT, y2=BOTTOM, class_="tick"))
-    parts.append(_text(axes.x, (LEFT + RIGHT) / 2, BOTTOM + 33, "middle"))
+    parts.append(tag("line", x1=x.start, y1=BOTTOM, x2=RIGHT, y2=BOTTOM, class_="tick"))
+    parts.append(_text(axes.x, (x.start + RIGHT) / 2, BOTTOM + 33, "middle"))
     parts.append(
         tag(
             "text",

@@ -24,7 +24,7 @@ Lines = Mapping[str, Sequence[tuple[Group, Line]]]
 
 def curve_sections(title: str, grouped: Sequence[Group]) -> list[Section]:
     """Return the curves of all arms, on one scale for each figure, and the arms of each engine in
-    one chart; none if there are no epochs."""
+    one chart; none if there are no trainings of several epochs."""
     lines = {
         figure: [(group, line) for group in grouped if (line := _line(figure, group)) is not None]
         for figure in FIGURES
@@ -47,7 +47,7 @@ def _arms_section(title: str, lines: Lines) -> Section | None:
             means = [
                 Line(group.arm, line.x, line.y) for group, line in pairs if line.name == engine
             ]
-            axes = Axes("epoch", FIGURES[figure], limits=_limits(means))
+            axes = Axes("epoch", FIGURES[figure], limits=_limits(means), whole=True)
             panels.append(Graphic(caption, chart(caption, means, axes, arms)))
     text = (
         "Lines are the mean of the seeds of each arm. Each chart has a scale of its late values.",
@@ -63,7 +63,7 @@ def _curve_section(title: str, lines: Lines) -> Section | None:
         for arm in dict.fromkeys(group.arm for group, _ in pairs):
             caption = f"{arm or title}: {FIGURES[figure]}"
             own = [line for group, line in pairs if group.arm == arm]
-            axes = Axes("epoch", FIGURES[figure], limits=limits)
+            axes = Axes("epoch", FIGURES[figure], limits=limits, whole=True)
             panels.append(Graphic(caption, chart(caption, own, axes, styles)))
     if not panels:
         return None
@@ -82,6 +82,8 @@ def _line(figure: str, group: Group) -> Line | None:
     if not known:
         return None
     columns = list(zip(*known, strict=False))
+    if len(columns) < 2:
+        return None  # The table shows the runs of one epoch.
     several = len(known) > 1
     engine = group.runs[0].key.engine
     return Line(

@@ -85,8 +85,8 @@ class AxisScale:
             low, high, at = log10(low), log10(high), log10(at)
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
-    def ticks(self) -> list[float]:
-        """Return round values inside the scale."""
+    def ticks(self, least: float = 0.0) -> list[float]:
+        """Return round values inside the scale, on a linear one with steps of at least `least`."""
         if self.logarithmic:
             powers = range(ceil(log10(self.low)), floor(log10(self.high)) + 1)
             several = len(powers) > 1
@@ -94,7 +94,7 @@ class AxisScale:
             found = [s * 10.0**p for p in range(floor(log10(self.low)), 40) for s in steps]
             inside = [value for value in found if self.low <= value <= self.high]
             return inside[:: ceil(len(inside) / TICKS) or 1] if inside else [self.low]
-        step = _round_step((self.high - self.low) / TICKS)
+        step = _round_step(max((self.high - self.low) / TICKS, least))
         first = ceil(self.low / step)
         return [n * step for n in range(first, floor(self.high / step) + 1)]
 
