@@ -55,8 +55,8 @@ def history_csv(histories: Sequence[FigureSeries]) -> str:
 
 
 def history_json(histories: Sequence[FigureSeries]) -> str:
-    """Return the newest figure of each series as `customSmallerIsBetter` of
-    github-action-benchmark: a list of objects with name, unit, value and range."""
+    """Return the newest figure of each series as the JSON of github-action-benchmark's custom
+    tools: a list of objects with name, unit, value and range."""
     found = [
         {
             "name": one_line(one.name),

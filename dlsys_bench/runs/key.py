@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from dlsys_bench.runs.fields import LARGEST, Field, Name, Whole
+from dlsys_bench.errors import UserError
+from dlsys_bench.runs.fields import LARGEST, Field, FieldError, Name, Whole
 
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset
@@ -39,8 +40,12 @@ class Key:
 
     @classmethod
     def of(cls, case: Case, engine: Engine, dataset: Dataset, tier: str, seed: int | None) -> Key:
-        """Return the key of a run of this case. Raises UserError if the arm has no such tier."""
-        return cls(
+        """Return the key of a run of this case.
+
+        Raises UserError if the arm has no such tier, or if a name could not be read from a file of
+        runs.
+        """
+        key = cls(
             case.study.name,
             case.arm.name,
             dataset.name,
@@ -51,6 +56,12 @@ class Key:
             seed,
             case.arm.protocol(tier),
         )
+        for name in NAMES:
+            try:
+                NAMES[name].read(getattr(key, name), name)
+            except FieldError as error:
+                raise UserError(f"a run of {case.name!r} could not be stored: {error}") from None
+        return key
 
     def to_dict(self, *names: str) -> dict[str, Any]:
         """Return the named fields, or all of them, as JSON values."""
@@ -83,5 +94,6 @@ class Key:
 FIELDS = tuple(field.name for field in fields(Key))
 """The names of the fields, in the order of the columns of a store."""
 
-TABLE: Mapping[str, Field] = dict.fromkeys(FIELDS, Name()) | {"seed": Whole(-LARGEST)}
+NAMES: Mapping[str, Field] = {name: Name() for name in FIELDS if name != "seed"}
+TABLE: Mapping[str, Field] = {**NAMES, "seed": Whole(-LARGEST)}
 """The fields of the key of a run in a file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from command_line import invoke
 
 from dlsys_bench.data import load
 from dlsys_bench.engines.numpy import NumpyEngine
-from dlsys_bench.errors import BatchError, EngineError
+from dlsys_bench.errors import BatchError, EngineError, UserError
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.run import resolve
 from dlsys_bench.studies.registry import find
 
@@ -35,6 +37,14 @@ def test_a_declared_lack_is_one_line(
     monkeypatch.setattr(Limited, "lacks", {need: "not written yet"})
     with pytest.raises(EngineError, match=f"lacks, {need}: not written yet"):
         resolve(case, Limited(), load("digits"), "quick")
+
+
+@pytest.mark.parametrize("field", ["study", "arm"])
+def test_a_name_that_no_file_of_runs_could_hold_is_refused(field: str) -> None:
+    (case,) = find("regularization/lenet5-tanh/dropout")
+    named = replace(getattr(case, field), name="a\x1b[31m\n::error::")
+    with pytest.raises(UserError, match=f"{field} is .*without control characters"):
+        Key.of(case._replace(**{field: named}), NumpyEngine(), load("digits"), "quick", 0)
 
 
 def test_commands_refuse_it_with_exit_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
