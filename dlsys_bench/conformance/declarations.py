@@ -26,7 +26,16 @@ DECLARABLE: Mapping[str, Collection[str]] = {
 }
 """What an engine may declare that it lacks, besides SINGLE and the names of checks."""
 
-SINGLE = ("schedule", "batch_sizes", "augment", "accumulate", "average", "loss_scale", "native")
+SINGLE = (
+    "inputs",
+    "schedule",
+    "batch_sizes",
+    "augment",
+    "accumulate",
+    "average",
+    "loss_scale",
+    "native",
+)
 """What an engine may declare that it lacks, and that has no kinds."""
 
 LOOSEST = 0.01

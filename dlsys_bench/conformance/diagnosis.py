@@ -28,6 +28,7 @@ from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.snippet import of_training
 from dlsys_bench.conformance.training_case import TrainingCase
+from dlsys_bench.data import split_inputs
 from dlsys_bench.engines.epochs import UpdateStep
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import count_of
@@ -75,7 +76,7 @@ def snippet(oracle: Oracle, training: TrainingCase, finding: Finding) -> str | N
     """Return the training up to the step of the finding as code."""
     here = training.stopping_after(finding.step)
     updates = [step for epoch in here.updates() for step in epoch]
-    arrays = {"x": here.samples.x, "y": here.samples.y}
+    arrays = {**split_inputs(here.samples.x), "y": here.samples.y}
     for step in updates:
         arrays[f"batch_{step.number + 1}"] = step.chosen
         for index, mask in step.masks.items():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dlsys_bench.errors import SpecError
 from dlsys_bench.spec.graph import INPUT, Emitter, parallel, serial
 from dlsys_bench.spec.initializers import Initializer
+from dlsys_bench.spec.inputs import Input
 from dlsys_bench.spec.layers import (
     FUNCTIONS,
     LAYERS,
@@ -23,7 +24,6 @@ from dlsys_bench.spec.layers import (
     Layer,
     Merge,
     Shape,
-    ValueKind,
 )
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.record import Record
@@ -36,6 +36,9 @@ DIVISIBLE: Shape = (12,)
 SEQUENCES: tuple[Shape, ...] = ((3, 2), (1, 6), (4, 6))
 
 VOCABULARY = 7
+
+INPUT_NAMES = ("query", "context", "age")
+"""The names of several inputs, of which none is in its place in the order of the alphabet."""
 
 ON_FLOATS = tuple(name for name, (layer, _) in VARIANTS.items() if layer.takes == "float")
 """The kinds and variants of layers of a network whose input consists of floats."""
@@ -60,8 +63,8 @@ def describe_model(model: Model) -> str:
             f"{name} = {part} of {' and '.join(inputs)}"
             for part, (name, inputs) in zip(parts, model.connections, strict=True)
         ]
-    ids = " of token ids" if model.input_dtype == "int" else ""
-    return f"input {model.input_shape}{ids}: {', '.join(parts)}"
+    inputs = ", ".join(f"{each.name} {each}" for each in model.input_table)
+    return f"{inputs}: {', '.join(parts)}"
 
 
 def accepts(layer: Layer, shape: Shape) -> bool:
@@ -116,16 +119,19 @@ class DrawnGraph:
     """A network that is drawn node by node. `shapes` has the shape of each value by name, the
     latest last."""
 
-    def __init__(self, draw: st.DrawFn, start: Shape, kinds: Sequence[str]) -> None:
-        self.draw, self.start = draw, start
-        self.input_dtype: ValueKind = "float"
+    def __init__(self, draw: st.DrawFn, starts: Sequence[Shape], kinds: Sequence[str]) -> None:
+        self.draw = draw
         self.joins = [kind for kind in LAYERS if LAYERS[kind].merges and kind in kinds]
         self.emitter = Emitter()
-        self.shapes: dict[str, Shape] = {INPUT: start}
-        if len(start) == 2 and Embedding.kind in kinds and draw(st.booleans()):
-            self.input_dtype, self.start = "int", start[:1]
-            tokens = self.emitter.add(Embedding(VOCABULARY, start[-1]), (INPUT,))
-            self.shapes = {tokens: start}
+        self.inputs: list[Input] = []
+        self.shapes: dict[str, Shape] = {}
+        for name, start in zip(INPUT_NAMES if starts[1:] else (INPUT,), starts, strict=False):
+            if len(start) == 2 and Embedding.kind in kinds and draw(st.booleans()):
+                self.inputs.append(Input(name, start[:1], "int"))
+                name = self.emitter.add(Embedding(VOCABULARY, start[-1]), (name,))
+            else:
+                self.inputs.append(Input(name, start))
+            self.shapes[name] = start
 
     def add(self, layer: Layer, inputs: Sequence[str]) -> str:
         """Add a node and return its name."""
@@ -176,4 +182,6 @@ class DrawnGraph:
         self.add(Dense(outputs), ends)
         emitted = self.emitter
         nodes = tuple(emitted.layers), tuple(emitted.connections)
-        return Model("drawn", self.start, *nodes, self.input_dtype)
+        if self.inputs[1:]:
+            return Model("drawn", (), *nodes, inputs=tuple(self.inputs))
+        return Model("drawn", self.inputs[0].shape, *nodes, self.inputs[0].dtype)

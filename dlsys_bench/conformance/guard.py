@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from dlsys_bench.conformance.finding import BrokenError, Fault, broken
-from dlsys_bench.data import Samples
+from dlsys_bench.data import Samples, split_inputs
+from dlsys_bench.data.inputs import X
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
@@ -112,13 +113,27 @@ class Guard:
                 "the result of gradients", found, "Gradients(loss, weights, x)"
             ) from None
         weights = self._tensors("gradients", by_name, net[1], trainable=True)
-        if net[1].input_dtype == "int":
+        self._remembered("gradients", {**weights, **self._input_gradients(dx, batch, net[1])})
+        return Gradients(value, weights, dx)
+
+    def _input_gradients(self, dx: Array | None, batch: Batch, model: Model) -> dict[str, Array]:
+        """Check the gradient with respect to x, and return that of each input by its name."""
+        floats = [each.name for each in model.input_table if each.dtype == "float"]
+        if not floats:
             if dx is not None:
                 raise _wrong_type("the gradient with respect to token ids", dx, "None")
-            return Gradients(value, self._remembered("gradients", weights), None)
-        dx = self._array("the gradient with respect to x", dx, batch.x.shape)
-        self._remembered("gradients", {**weights, "x": dx})
-        return Gradients(value, weights, dx)
+            return {}
+        what = "the gradient with respect to x"
+        if not isinstance(dx, np.ndarray):
+            raise _wrong_type(what, dx, "a numpy array")
+        if not model.inputs:
+            return {X: self._array(what, dx, batch.x.shape)}
+        if dx.dtype.names != tuple(floats):
+            names = {"actual": str(dx.dtype.names), "expected": str(tuple(floats))}
+            raise broken(Fault.WRONG_TYPE, f"the inputs in {what}", **names)
+        return {
+            name: self._array(f"{what}[{name!r}]", dx[name], batch.x[name].shape) for name in floats
+        }
 
     def trace(self, net: GuardedNetwork, batch: Batch) -> list[Array]:
         """Call `Engine.trace` and check the output of every layer."""
@@ -131,7 +146,7 @@ class Guard:
             raise broken(Fault.WRONG_SHAPE, what, actual=actual, expected=expected)
         outputs = {
             name: self._array(f"trace of {name}", y, (len(batch.x), *shape))
-            for name, y, shape in zip(model.names, found, model.shapes[1:], strict=True)
+            for name, y, shape in zip(model.names, found, model.output_shapes, strict=True)
         }
         return list(self._remembered("trace", outputs).values())
 
@@ -166,11 +181,11 @@ class Guard:
             message = f"{method} raised {describe(error)}{_where(error)}"
             raise broken(Fault.RAISED, message) from error
         for array, copy in zip(inputs, before, strict=True):
-            if not np.array_equal(array, copy, equal_nan=True):
+            if not _equal(array, copy):
                 message = f"{method} wrote into an array that it was given, of shape {array.shape}"
                 raise broken(Fault.SIDE_EFFECT, message)
         for earlier, array, copy in self.returned:
-            if not np.array_equal(array, copy, equal_nan=True):
+            if not _equal(array, copy):
                 message = (
                     f"{method} changed an array that {earlier} had returned, of shape "
                     f"{array.shape}: return copies, not views of the engine's own buffers"
@@ -221,6 +236,12 @@ def _checked_epoch(epoch: object, number: int) -> Epoch:
 def _wrong_type(what: str, found: object, expected: str) -> BrokenError:
     actual = f"{type(found).__module__}.{type(found).__name__}"
     return broken(Fault.WRONG_TYPE, what, actual=actual, expected=expected)
+
+
+def _equal(array: Array, copy: Array) -> bool:
+    """Return whether the values of two arrays, or of their fields, are equal."""
+    parts = zip(split_inputs(array).values(), split_inputs(copy).values(), strict=True)
+    return all(np.array_equal(*each, equal_nan=True) for each in parts)
 
 
 def _arrays(batch: Batch) -> list[Array]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dlsys_bench.conformance.strategies import describe_model
+from dlsys_bench.data import split_inputs
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import count_of
@@ -29,7 +30,7 @@ def of_batch(
     """Return the code for one pass over a batch; None if its arrays are too large to print."""
     mode = "training" if batch.training else "inference"
     about = [describe_model(model), f"in {mode} mode", *([f"loss {loss.kind}"] if loss else [])]
-    arrays: dict[str, ArrayLike] = {"x": batch.x}
+    arrays: dict[str, ArrayLike] = {**split_inputs(batch.x)}
     arrays |= {"y": batch.y} if loss else {}
     for index, mask in (batch.masks or {}).items():
         arrays[f"keep_mask_of_{model.names[index]}"] = mask

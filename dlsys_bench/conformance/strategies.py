@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from dlsys_bench.conformance.drawing import (
     IMAGES,
@@ -26,6 +25,7 @@ from dlsys_bench.conformance.drawing import (
     shapes_for,
     usable,
 )
+from dlsys_bench.conformance.drawn_arrays import inputs, nonzero_weights, targets
 from dlsys_bench.conformance.oracle.kinks import kink_distance
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Plan, Weights
@@ -45,7 +45,7 @@ from dlsys_bench.spec.layers import (
     Merge,
     Shape,
 )
-from dlsys_bench.spec.losses import LOSSES, CrossEntropy, Loss, MeanSquaredError
+from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, Optimizer
 from dlsys_bench.spec.recipe import Recipe
@@ -103,14 +103,6 @@ def layers(kind: str, **fixed: Any) -> st.SearchStrategy[Layer]:
     return options(choices).map(lambda chosen: record.of(**chosen))
 
 
-def inputs(model: Model, samples: int, generator: np.random.Generator) -> NDArray[Any]:
-    """Return random inputs of a model: standard normal values, or token ids."""
-    shape = samples, *model.input_shape
-    if model.input_dtype == "float":
-        return generator.standard_normal(shape)
-    return generator.integers(0, model.vocabulary, shape)
-
-
 @st.composite
 def models(
     draw: st.DrawFn,
@@ -118,14 +110,18 @@ def models(
     most_layers: int = 6,
     kinds: Sequence[str] = ON_FLOATS,
     functions: Sequence[str] = tuple(FUNCTIONS),
+    input_counts: Sequence[int] = (1,),
 ) -> Model:
     """Draw a network of layers that fit, ending in a dense layer of `outputs` (default: 1 to 4).
 
-    If a kind merges, it may branch; with "embedding", the input may consist of token ids. A
-    branching network shrinks to the fewest nodes and towards a chain.
+    If a kind merges, it may branch; with "embedding", inputs may consist of token ids. A branching
+    network shrinks to the fewest nodes and towards a chain, and to the first of the numbers of
+    inputs in `input_counts`, each at most 3. Several inputs have names, and are joined by a kind
+    that merges.
     """
     shapes = VECTORS + IMAGES + SEQUENCES if "flatten" in kinds else VECTORS
-    graph = DrawnGraph(draw, draw(st.sampled_from(shapes)), kinds)
+    count = input_counts[0] if len(input_counts) == 1 else draw(st.sampled_from(input_counts))
+    graph = DrawnGraph(draw, [draw(st.sampled_from(shapes)) for _ in range(count)], kinds)
     for _ in range(draw(st.integers(0, most_layers))):
         kind = draw(st.sampled_from(graph.fitting(kinds)))
         fixed = {"function": draw(st.sampled_from(functions))} if kind == "activation" else {}
@@ -177,55 +173,19 @@ def recipes(
     )
 
 
-def targets(
-    loss: Loss, outputs: int | Shape, samples: int, generator: np.random.Generator
-) -> NDArray[Any]:
-    """Return random targets of the form that the loss takes for outputs of this width or shape.
-
-    If the loss ignores a label, a third of the labels is ignored.
-    """
-    shape = (samples, outputs) if isinstance(outputs, int) else (samples, *outputs)
-    if isinstance(loss, CrossEntropy):
-        labels = generator.integers(0, shape[-1], shape[:-1])
-        if loss.ignored_label is not None:
-            labels[generator.random(labels.shape) < 1 / 3] = loss.ignored_label
-        return labels
-    if loss.targets == "signs":
-        return generator.choice(np.array([-1, 1]), samples)
-    if loss.targets == "binary":
-        return generator.integers(0, 2, shape)
-    return generator.standard_normal(shape)
-
-
-def nonzero_weights(model: Model, seed: int) -> Weights:
-    """Return weights none of which has a special value.
-
-    A bias of zero or a gamma of one would hide a term that is missing, so tensors that start as a
-    constant are drawn around it: around zero from N(0, 0.3), around one from U(0.5, 1.5).
-    """
-    generator = np.random.default_rng((seed, 1))
-    weights = Plan(seed).weights(model)
-    for tensor in model.tensors:
-        start = tensor.initializer.distribution(tensor.fans)
-        if start.family == "constant" and start.value == 0:
-            weights[tensor.name] = generator.normal(0.0, 0.3, tensor.shape)
-        elif start.family == "constant":
-            weights[tensor.name] = start.value * generator.uniform(0.5, 1.5, tensor.shape)
-    return weights
-
-
 @st.composite
 def examples(
     draw: st.DrawFn,
     kinds: Sequence[str] = ON_FLOATS,
     loss_kinds: Sequence[str] = tuple(LOSSES),
     functions: Sequence[str] = tuple(FUNCTIONS),
+    input_counts: Sequence[int] = (1,),
 ) -> Example:
     """Draw a network with weights, a batch of 3 to 6 samples, dropout masks and a suitable loss."""
     loss = draw(losses(loss_kinds))
     # A loss of signs takes one output; a softmax over one output would be constant.
     outputs = 1 if loss.targets == "signs" else draw(st.integers(2, 4))
-    model = draw(models(outputs, kinds=kinds, functions=functions))
+    model = draw(models(outputs, kinds=kinds, functions=functions, input_counts=input_counts))
     seed, samples = draw(st.integers(0, 2**16)), draw(st.integers(3, 6))
     generator = np.random.default_rng((seed, 0))
     batch = Batch(

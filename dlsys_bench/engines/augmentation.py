@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.data.inputs import X, join_inputs, split_inputs
 from dlsys_bench.spec import augmentation as spec
 
 if TYPE_CHECKING:
@@ -74,10 +75,16 @@ RULES: Mapping[type[spec.Augmentation], Callable[[Any, NDArray[Any], Draws], NDA
 def augment(x: NDArray[Any], recipe: Recipe, plan: Plan, epoch: int) -> NDArray[Any]:
     """Return the inputs (N, ...) of an epoch (from 1), in the order of the samples; x itself if the
     recipe has no augmentations. Shape and dtype are those of x, which is not changed; whole numbers
-    become floats."""
-    draws = plan.augmentations(recipe.augment, x.shape, epoch)
-    if recipe.augment and x.dtype.kind != "f":
-        x = x.astype(np.float64)
-    for record, drawn in zip(recipe.augment, draws, strict=True):
-        x = RULES[type(record)](record, x, drawn)
-    return x
+    become floats. Of several inputs, each augmentation changes the one that it names."""
+    if not recipe.augment:
+        return x
+    arrays = split_inputs(x)
+    names = [record.input or X for record in recipe.augment]
+    shapes = [arrays[name].shape for name in names]
+    draws = plan.augmentations(recipe.augment, shapes, epoch)
+    for record, name, drawn in zip(recipe.augment, names, draws, strict=True):
+        values = arrays[name]
+        if values.dtype.kind != "f":
+            values = values.astype(np.float64)
+        arrays[name] = RULES[type(record)](record, values, drawn)
+    return arrays[X] if x.dtype.names is None else join_inputs(arrays)

@@ -16,7 +16,7 @@ from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.registry import ENGINES
 from dlsys_bench.engines.replicas import OneByOne, Replicas
-from dlsys_bench.errors import DataError, EngineError
+from dlsys_bench.errors import EngineError
 from dlsys_bench.spec.convention import deviations
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -26,7 +26,7 @@ from dlsys_bench.spec.record import Record
 
 class Batch(NamedTuple):
     """The samples of one pass: x (N, H, W, C), (N, units) or token ids (N, T), and y in the form of
-    the loss.
+    the loss. With named inputs, x is a structured array (N,) of these.
 
     `masks` maps the index of each dropout layer to its keep mask; if None, the engine draws the
     masks. In `training` mode, batch norm uses the statistics of the batch, and dropout is active.
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 class Gradients(NamedTuple):
     """The loss, and its gradients with respect to every trainable tensor, by name, and to x. Token
-    ids have no gradient: it is None."""
+    ids have no gradient: it is None. With named inputs, it is a structured array of the floats."""
 
     loss: float
     weights: Weights
@@ -63,11 +63,11 @@ class Engine(ABC):
     An engine declares, with the reason, what it does not support (`lacks`) or computes less exactly
     (`loosens`), and the conformance checks report it. The keys of `lacks` are "layer:max_pool",
     "function:tanh", "loss:hinge", "loss:label_smoothing" and the other options of a loss,
-    "loss:positions" (a loss of sequences), "optimizer:rmsprop", "initializer:normal",
-    "decay:coupled", "clip:clip_norm", "schedule", "batch_sizes", "augment", "accumulate",
-    "average", "loss_scale", "loss_scale:factors" (others than two and a half), "native" (the
-    engine's own order and dropout), or the name of a check. Those of `loosens` are the name of a
-    check or a rung, such as "step/adam" or "trajectory", with a relative tolerance.
+    "loss:positions" (a loss of sequences), "inputs" (named inputs), "optimizer:rmsprop",
+    "initializer:normal", "decay:coupled", "clip:clip_norm", "schedule", "batch_sizes", "augment",
+    "accumulate", "average", "loss_scale", "loss_scale:factors" (others than two and a half),
+    "native" (the engine's own order and dropout), or the name of a check. Those of `loosens` are
+    the name of a check or a rung, such as "step/adam" or "trajectory", with a relative tolerance.
     """
 
     name: ClassVar[str]
@@ -162,29 +162,3 @@ class Engine(ABC):
     def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
         """Return the number of replicas that this engine trains fastest at a time."""
         return 1
-
-
-def input_array(model: Model, x: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """Return inputs (..., *input_shape) of a model in this dtype, or token ids as int32.
-
-    Raises DataError unless token ids are whole numbers of the vocabulary.
-    """
-    if model.input_dtype == "float":
-        return np.asarray(x, dtype)
-    ids = np.asarray(x)
-    found = np.ascontiguousarray(ids).astype(np.int32)
-    if not np.array_equal(found, ids):
-        raise DataError(
-            f"model {model.name!r} takes token ids, but x ({ids.dtype}) has others than "
-            "whole numbers"
-        )
-    known = model.vocabulary
-    wrong = np.argwhere((found < 0) | (found >= known))
-    if wrong.size:
-        at = tuple(wrong[0].tolist())
-        place = ", ".join(map(str, at[-1 - len(model.input_shape) :]))
-        raise DataError(
-            f"x[{place}] is {found[at]}, but the vocabulary of model "
-            f"{model.name!r} has {known} tokens: token ids are 0 to {known - 1}"
-        )
-    return found

@@ -94,16 +94,16 @@ class Plan:
         }
 
     def augmentations(
-        self, records: Sequence[Augmentation], shape: Sequence[int], epoch: int
+        self, records: Sequence[Augmentation], shapes: Sequence[Sequence[int]], epoch: int
     ) -> list[Draws]:
-        """Draw what augmentations do to inputs (N, ...) of a shape in an epoch (from 1).
+        """Draw what augmentations do in an epoch (from 1), each to inputs (N, ...) of its shape.
 
         The draws of a sample depend on its place among the samples, and not on the order in which
         they are visited. Engines that shuffle natively follow the plan here too.
         """
         return [
             DRAWS[type(record)](record, shape, self._generator(_AUGMENT, place, epoch))
-            for place, record in enumerate(records)
+            for place, (record, shape) in enumerate(zip(records, shapes, strict=True))
         ]
 
 

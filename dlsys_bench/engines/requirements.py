@@ -34,6 +34,7 @@ def requirements(
         needed += [f"layer:{name}" for layer in model.layers for name in layer.needs]
         activations = [layer for layer in model.layers if isinstance(layer, Activation)]
         needed += [f"function:{layer.function}" for layer in activations]
+        needed += ["inputs"] if model.inputs else []
         tensors = model.tensors if drawn else ()
         needed += [f"initializer:{tensor.initializer.kind}" for tensor in tensors]
     if loss is not None:

@@ -6,10 +6,12 @@ change what a network is trained on, and never what it is evaluated on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar, Literal
 
+from dlsys_bench.errors import nearest
+from dlsys_bench.spec.inputs import Input
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.record import (
     Choices,
@@ -24,23 +26,41 @@ from dlsys_bench.spec.record import (
 
 @dataclass(frozen=True)
 class Augmentation(Record):
-    """The base of the augmentations, of scaled inputs."""
+    """The base of the augmentations, of scaled inputs.
 
-    def require(self, model: Model) -> None:
-        """Raise SpecError unless the inputs of a model can be changed in this way."""
+    `input` names the input that is changed, if the inputs of the model have names.
+    """
+
+    input: str = field(default="", kw_only=True, metadata={"omit_when": ""})
+
+    def require(self, model: Model) -> Input:
+        """Return the input of a model that is changed. Raises SpecError if it cannot be."""
+        names = [each.name for each in model.inputs]
+        if not names:
+            require(self.input == "", f"{self.kind}: the input of model {model.name!r} has no name")
+            return model.input_table[0]
+        found = [each for each in model.inputs if each.name == self.input]
+        require(
+            bool(found),
+            f"{self.kind}: input is {self.input!r}{nearest(self.input, names)}; "
+            f"model {model.name!r} takes the inputs {', '.join(names)}",
+        )
+        return found[0]
 
 
 @dataclass(frozen=True)
 class ImageAugmentation(Augmentation):
     """The base of those that take images."""
 
-    def require(self, model: Model) -> None:
-        """Raise SpecError unless the model takes images."""
+    def require(self, model: Model) -> Input:
+        """Raise SpecError unless the input consists of images."""
+        found = super().require(model)
         require(
-            len(model.input_shape) == 3,
+            len(found.shape) == 3,
             f"{self.kind} takes images (height, width, channels), but model {model.name!r} takes "
-            f"{model.input_shape}",
+            f"{found.shape}",
         )
+        return found
 
 
 @dataclass(frozen=True)
@@ -71,15 +91,16 @@ class Shift(ImageAugmentation):
         require_count(self.kind, "pixels", self.pixels)
         require_choice(self.kind, "fill", self.fill, ("zeros", "edge"))
 
-    def require(self, model: Model) -> None:
-        """Raise SpecError unless the model takes images of more pixels than they are moved by."""
-        super().require(model)
-        smallest = min(model.input_shape[:2])
+    def require(self, model: Model) -> Input:
+        """Raise SpecError unless the input has more pixels than it is moved by."""
+        found = super().require(model)
+        height, width, _ = found.shape
         require(
-            self.pixels < smallest,
+            self.pixels < min(height, width),
             f"{self.kind}: pixels is {self.pixels}, but model {model.name!r} takes images of "
-            f"{model.input_shape[0]} by {model.input_shape[1]} pixels, which it may move out",
+            f"{height} by {width} pixels, which it may move out",
         )
+        return found
 
 
 @dataclass(frozen=True)
@@ -117,12 +138,14 @@ class InputNoise(Augmentation):
     def __post_init__(self) -> None:
         require_number(self.kind, "stddev", self.stddev, 0.0, inf, open_low=True, open_high=True)
 
-    def require(self, model: Model) -> None:
-        """Raise SpecError if the model takes token ids."""
+    def require(self, model: Model) -> Input:
+        """Raise SpecError if the input consists of token ids."""
+        found = super().require(model)
         require(
-            model.input_dtype == "float",
+            found.dtype == "float",
             f"{self.kind} is added to floats, but model {model.name!r} takes token ids",
         )
+        return found
 
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {

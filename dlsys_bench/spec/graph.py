@@ -27,10 +27,10 @@ from dlsys_bench.spec.layers import Add, Concat, Layer, Merge
 from dlsys_bench.spec.record import require
 
 INPUT = "input"
-"""The name of the model's input."""
+"""The name of the input of a model that does not name its inputs."""
 
 Connection = tuple[str, tuple[str, ...]]
-"""The name of a node, and the names of what it takes: INPUT, or nodes before it."""
+"""The name of a node, and the names of what it takes: inputs, or nodes before it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Composite(Layer):
 
 @dataclass(frozen=True)
 class Node(Composite):
-    """A layer with a name, and the names of what it takes: INPUT, or nodes before it."""
+    """A layer with a name, and the names of what it takes: inputs, or nodes before it."""
 
     name: str
     layer: Layer
@@ -60,11 +60,16 @@ class Node(Composite):
 
 @dataclass(frozen=True)
 class Serial(Composite):
-    """Layers and blocks, each on the output of the one before; the identity if there are none."""
+    """Layers and blocks, each on the output of the one before; the identity if there are none.
+
+    The first takes the input or the node that `source` names, if it names one.
+    """
 
     blocks: tuple[Layer, ...]
+    source: str = ""
 
     def emit(self, emitter: Emitter, source: str) -> str:
+        source = self.source or source
         for block in self.blocks:
             source = emitter.emit(block, source)
         return source
@@ -83,13 +88,17 @@ class Parallel(Composite):
 
 @dataclass(frozen=True)
 class Subgraph(Composite):
-    """The nodes of another model, on any input; see `Model.block`. They are named anew."""
+    """The nodes of another model, on any input; see `Model.block`. They are named anew.
+
+    If the inputs of that model have names, its nodes take what has these names in the new model.
+    """
 
     layers: tuple[Layer, ...]
     connections: tuple[Connection, ...]
+    inputs: tuple[str, ...] = ()
 
     def emit(self, emitter: Emitter, source: str) -> str:
-        names = {INPUT: source}
+        names = {name: name for name in self.inputs} or {INPUT: source}
         for layer, (name, inputs) in zip(self.layers, self.connections, strict=True):
             taken = tuple(names[each] for each in inputs)
             names[name] = emitter.add(layer, taken) if layer.merges else emitter.emit(layer, *taken)
@@ -97,9 +106,13 @@ class Subgraph(Composite):
         return source
 
 
-def serial(*blocks: Layer) -> Serial:
-    """Return layers and blocks, each on the output of the one before, as one block."""
-    return Serial(blocks)
+def serial(*blocks: Layer, source: str = "") -> Serial:
+    """Return layers and blocks, each on the output of the one before, as one block.
+
+    It takes the input of the model, or the node before it, that `source` names; without a name, it
+    takes what it is written after.
+    """
+    return Serial(blocks, source)
 
 
 def parallel(*branches: Layer, join: Merge = Concat()) -> Parallel:  # noqa: B008
@@ -150,29 +163,31 @@ def chain(layers: Iterable[Layer]) -> tuple[Connection, ...]:
     return tuple(emitter.connections)
 
 
-def check_connections(connections: Sequence[Connection]) -> None:
-    """Raise SpecError unless every node has a name of its own, takes the input or nodes before it,
-    and is taken by a node after it; the last one is the output."""
-    takes, known = dict(connections), [INPUT]
-    for name, inputs in connections:
+def check_connections(connections: Sequence[Connection], inputs: Sequence[str] = (INPUT,)) -> None:
+    """Raise SpecError unless every node has a name of its own, takes inputs or nodes before it, and
+    is taken by a node after it; the last one is the output. Every input is taken by a node."""
+    takes, known = dict(connections), [*inputs]
+    for name, sources in connections:
         require(name not in known, f"two nodes, or a node and the input, have the name {name!r}")
         require(
             name != "" and "." not in name, f"a node has the name {name!r}, empty or with a dot"
         )
-        for source in inputs:
+        for source in sources:
             if source in takes and source not in known:
                 _require_no_cycle(takes, name)
                 require(False, f"node {name!r} takes {source!r}, which comes after it: sort them")
             advice = f"{nearest(source, known)}; known before it: {', '.join(known)}"
             require(source in known, f"node {name!r} takes {source!r}, which is no node{advice}")
         known.append(name)
-    used = {source for _, inputs in connections for source in inputs}
-    unused = [name for name in known[1:-1] if name not in used]
+    used = {source for _, sources in connections for source in sources}
+    unused = [name for name in known[len(inputs) : -1] if name not in used]
     require(
         not unused,
         f"nothing takes the output of {', '.join(unused)}: the last node is the output, "
         "and every other one is taken by a node after it",
     )
+    unused = [name for name in inputs if name not in used]
+    require(not unused, f"no node takes the input {', '.join(unused)}: leave it out, or use it")
 
 
 def _require_no_cycle(takes: Mapping[str, tuple[str, ...]], start: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,8 +20,9 @@ from dlsys_bench.spec.graph import (
     check_connections,
 )
 from dlsys_bench.spec.initializers import Fans, Initializer
+from dlsys_bench.spec.inputs import VALUES, Input, require_input
 from dlsys_bench.spec.layers import Embedding, Layer, Mask, Shape, ValueKind
-from dlsys_bench.spec.record import Record, require, require_choice
+from dlsys_bench.spec.record import Record, require
 
 
 class Tensor(NamedTuple):
@@ -54,21 +56,12 @@ class Counts(NamedTuple):
     non_trainable: int
 
 
-VALUES: Mapping[str, str] = {"float": "floats", "int": "token ids"}
-"""What each kind of value is called in messages."""
-
-INPUTS: Mapping[str, tuple[tuple[int, ...], str]] = {
-    "float": ((1, 2, 3), "(height, width, channels), (positions, channels) or (units,)"),
-    "int": ((1,), "(positions,) for token ids"),
-}
-"""For each kind of value, how many axes an input has, and what they are."""
-
-
 class TableRow(NamedTuple):
     """One node of a model: its place, name and layer, what it takes and what it gives.
 
-    `inputs` are the names of what it takes, and `sources` their places in `Model.shapes`: 0 for the
-    input of the model, and place + 1 for the output of a node. `shapes` are those of the inputs.
+    `inputs` are the names of what it takes, and `sources` their places in `Model.shapes`, which has
+    the inputs of the model before the outputs of its nodes. `value` is the place of the output
+    there. `shapes` are those of the inputs.
     """
 
     place: int
@@ -78,6 +71,7 @@ class TableRow(NamedTuple):
     sources: tuple[int, ...]
     shapes: tuple[Shape, ...]
     output_shape: Shape
+    value: int
 
     @property
     def shape(self) -> Shape:
@@ -101,7 +95,9 @@ class Model(Record):
     chain. The last node is the output, and every other one is taken by a node after it.
 
     With the `input_dtype` "int", the input consists of token ids, and `input_shape` is
-    (positions,). An embedding is the first layer.
+    (positions,). An embedding is the first layer. A model of several inputs states these, with
+    their names, as `inputs` in place of `input_shape` and `input_dtype`; layers that name no other
+    source start at the first one. Its x is a structured array (see `data.join_inputs`).
 
     Nodes are named by kind and number: conv2d_1, conv2d_2, dense_1. The output of a classifier are
     logits; the softmax is part of the loss. Raises SpecError if a layer does not accept its inputs,
@@ -109,33 +105,46 @@ class Model(Record):
     """
 
     name: str
-    input_shape: Shape
-    layers: tuple[Layer, ...]
+    input_shape: Shape = field(default=(), metadata={"omit_when": ()})
+    layers: tuple[Layer, ...] = ()
     connections: tuple[Connection, ...] | None = field(default=None, metadata={"omit_when": None})
     input_dtype: ValueKind = field(default="float", metadata={"omit_when": "float"})
+    inputs: tuple[Input, ...] = field(default=(), metadata={"omit_when": ()})
 
     kind: ClassVar[str] = "model"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
-        require_choice(f"model {self.name!r}", "input_dtype", self.input_dtype, tuple(INPUTS))
-        axes, known = INPUTS[self.input_dtype]
-        require(
-            len(self.input_shape) in axes
-            and all(isinstance(n, int) and n >= 1 for n in self.input_shape),
-            f"model {self.name!r}: input_shape is {self.input_shape}; "
-            f"it takes {known}, each from 1",
-        )
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        where = f"model {self.name!r}"
+        if self.inputs:
+            self._check_inputs(where)
+        else:
+            require_input(where, "input_", self.input_shape, self.input_dtype)
         try:
             self._connect()
         except SpecError as error:
-            raise SpecError(f"model {self.name!r}: {error}") from None
+            raise SpecError(f"{where}: {error}") from None
         _ = self.table
+
+    def _check_inputs(self, where: str) -> None:
+        """Raise SpecError unless the inputs are records, with names of their own."""
+        for each in self.inputs:
+            require(isinstance(each, Input), f"{where}: {each!r} is not an Input(name, shape)")
+        counts = Counter(each.name for each in self.inputs)
+        name, count = counts.most_common(1)[0]
+        require(count == 1, f"{where}: two inputs have the name {name!r}")
+        require(
+            self.input_shape == () and self.input_dtype == "float",
+            f"{where}: the inputs state their shapes and dtypes, and there is no input_shape and "
+            "no input_dtype beside them",
+        )
 
     def _connect(self) -> None:
         """Replace the blocks among the layers by their nodes."""
         emitter, connections = Emitter(), self.connections
-        Serial(tuple(self.layers)).emit(emitter, INPUT)
+        names = [each.name for each in self.input_table]
+        Serial(tuple(self.layers)).emit(emitter, names[0])
         require(len(emitter.layers) > 0, "there are no layers")
         if connections is None:
             connections = tuple(emitter.connections)
@@ -143,15 +152,21 @@ class Model(Record):
             len(connections) == len(emitter.layers),
             f"there are {len(emitter.layers)} layers, but {len(connections)} connections",
         )
-        check_connections(connections)
+        check_connections(connections, names)
         object.__setattr__(self, "layers", tuple(emitter.layers))
-        is_chain = connections == chain(self.layers)
+        is_chain = not self.inputs and connections == chain(self.layers)
         object.__setattr__(self, "connections", None if is_chain else connections)
+
+    @cached_property
+    def input_table(self) -> tuple[Input, ...]:
+        """Every input, in order; one that has no name is called "input"."""
+        return self.inputs or (Input(INPUT, self.input_shape, self.input_dtype),)
 
     @cached_property
     def table(self) -> tuple[TableRow, ...]:
         """Every node, in order."""
-        places, shapes, rows = {INPUT: 0}, [self.input_shape], list[TableRow]()
+        places = {each.name: place for place, each in enumerate(self.input_table)}
+        shapes, rows = [each.shape for each in self.input_table], list[TableRow]()
         nodes = zip(self.layers, self.connections or chain(self.layers), strict=True)
         for place, (layer, (name, inputs)) in enumerate(nodes):
             sources = tuple(places[each] for each in inputs)
@@ -163,14 +178,15 @@ class Model(Record):
                 raise SpecError(
                     f"model {self.name!r}, layer {place + 1} of {len(self.layers)}: {error}"
                 ) from None
-            rows.append(TableRow(place, name, layer, inputs, sources, own, shapes[-1]))
-            places[name] = place + 1
+            places[name] = value = len(shapes) - 1
+            rows.append(TableRow(place, name, layer, inputs, sources, own, shapes[-1], value))
         return tuple(rows)
 
     def _check_kinds(self, layer: Layer, sources: Sequence[int]) -> None:
         """Raise SpecError unless a layer takes what its sources consist of."""
+        dtypes = dict(enumerate(each.dtype for each in self.input_table))
         for source in sources:
-            found = "float" if source else self.input_dtype
+            found = dtypes.get(source, "float")
             advice = (
                 "make it the first layer of a model with input_dtype='int'"
                 if layer.takes == "int"
@@ -189,28 +205,38 @@ class Model(Record):
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """The input shape, followed by the output shape of each node."""
-        return (self.input_shape, *(row.output_shape for row in self.table))
+        """The shape of each input, followed by the output shape of each node."""
+        return (*(each.shape for each in self.input_table), *self.output_shapes)
+
+    @cached_property
+    def output_shapes(self) -> tuple[Shape, ...]:
+        """The output shape of each node."""
+        return tuple(row.output_shape for row in self.table)
 
     @cached_property
     def learns(self) -> tuple[bool, ...]:
-        """For the input and each node, whether its value depends on a trainable tensor."""
-        found = [False]
+        """For each input and each node, whether its value depends on a trainable tensor."""
+        found = [False for _ in self.input_table]
         for row in self.table:
             own = bool(row.layer.parameters(row.shape))
             found.append(own or any(found[source] for source in row.sources))
         return tuple(found)
 
-    @property
-    def vocabulary(self) -> int:
-        """The number of token ids that every embedding has; 0 if the input consists of floats."""
-        sizes = [row.layer.vocabulary for row in self.table if isinstance(row.layer, Embedding)]
-        return min(sizes, default=0)
+    @cached_property
+    def vocabularies(self) -> Mapping[str, int]:
+        """The number of token ids that every embedding of an input has, by the input's name."""
+        found = dict[str, int]()
+        for row in self.table:
+            if isinstance(row.layer, Embedding):
+                (name,), size = row.inputs, row.layer.vocabulary
+                found[name] = min(size, found.get(name, size))
+        return found
 
     @property
     def block(self) -> Subgraph:
         """The nodes as a block of another model."""
-        return Subgraph(self.layers, self.connections or chain(self.layers))
+        names = tuple(each.name for each in self.inputs)
+        return Subgraph(self.layers, self.connections or chain(self.layers), names)
 
     @property
     def output_shape(self) -> Shape:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from dlsys_bench.conformance.check import check
-from dlsys_bench.conformance.checks.networks import MLP_DROPOUT_BATCH_NORM, prepare
+from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.networks import (
+    IMAGE_AND_TABLE,
+    MLP_DROPOUT_BATCH_NORM,
+    TrajectoryNetwork,
+    prepare,
+)
 from dlsys_bench.conformance.checks.subjects import (
     networks,
 )
@@ -48,8 +53,12 @@ def _restore(trial: Trial, example: Example) -> None:
     close("the prediction of the restored network", actual, expected, allowed)
 
 
-@check("checkpoint", "file")
-def file(trial: Trial) -> None:
+FILES = {"file": MLP_DROPOUT_BATCH_NORM, "file-of-inputs": IMAGE_AND_TABLE}
+"""The networks that are stored in files, by the subjects of their checks."""
+
+
+@check_each("checkpoint", FILES, requires=lambda network: network.requires)
+def file(trial: Trial, network: TrajectoryNetwork) -> None:
     """A training that continues from a file ends as one that is not interrupted.
 
     Why: A long training is interrupted and continued; the result must not depend on that.
@@ -58,15 +67,15 @@ def file(trial: Trial) -> None:
     Fix: Store everything that `fit` reads from a network in the tensors that `weights` returns.
     """
     engine, plan = trial.engine, Plan(3, parity=True)
-    model, recipe, samples = prepare(trial, MLP_DROPOUT_BATCH_NORM)
+    model, recipe, samples = prepare(trial, network)
     original = engine.build(model, plan.weights(model))
     train(engine, original, samples, recipe, plan)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.npz"
         save(path, model, engine.weights(original))
         restored = engine.build(*load(path))
-    for network in (original, restored):
-        train(engine, network, samples, recipe, plan)
+    for each in (original, restored):
+        train(engine, each, samples, recipe, plan)
     expected, actual = engine.weights(original), engine.weights(restored)
     allowed = relative(10 * trial.tolerance, expected)
     compare_tensors("of the restored network", actual, expected, allowed)

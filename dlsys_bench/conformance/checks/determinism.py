@@ -7,9 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from dlsys_bench.conformance.check import check
-from dlsys_bench.conformance.checks.networks import MLP_DROPOUT_BATCH_NORM, prepare
-from dlsys_bench.conformance.checks.support import example_loss, has, supported, trainable
+from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.networks import (
+    MLP_DROPOUT_BATCH_NORM,
+    QUERY_AND_CONTEXT,
+    prepare,
+)
+from dlsys_bench.conformance.checks.support import (
+    example_loss,
+    has,
+    needed_layers,
+    supported,
+    trainable,
+)
 from dlsys_bench.conformance.checks.training import (
     compare_tensors,
     differing,
@@ -18,7 +28,7 @@ from dlsys_bench.conformance.checks.training import (
 )
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, Finding, broken, close, refining
-from dlsys_bench.conformance.strategies import targets
+from dlsys_bench.conformance.strategies import inputs, targets
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train, train_replicas
@@ -35,7 +45,12 @@ ZERO_DENSE = Dense(2, kernel_initializer=Zeros())
 DROPS = Model("drops", (20,), (Dropout(0.5), ZERO_DENSE))
 SHUFFLES = Model("shuffles", (20,), (ZERO_DENSE,))
 
-REPLICATED = Model("replicas", (6,), (Dense(8), Activation("tanh"), Dropout(0.5), Dense(3)))
+REPLICATED = {
+    "replicas": Model("replicas", (6,), (Dense(8), Activation("tanh"), Dropout(0.5), Dense(3))),
+    "replicas-of-inputs": QUERY_AND_CONTEXT.model,
+}
+"""The models of replicas, by the subjects of their checks."""
+
 SHARED = Recipe(SGD(0.05, 0.9), batch_size=4, epochs=3, loss=SparseCategoricalCrossEntropy())
 RATES = (0.02, 0.05, 0.1)
 
@@ -137,8 +152,8 @@ def _seed_process() -> None:
     np.random.seed(5)  # noqa: NPY002
 
 
-@check("determinism", "replicas")
-def replicas(trial: Trial) -> None:
+@check_each("determinism", REPLICATED, requires=needed_layers)
+def replicas(trial: Trial, drawn: Model) -> None:
     """Replicas that train together: by a plan, each ends where it does when it trains alone;
     natively, each has its own order and masks.
 
@@ -152,8 +167,8 @@ def replicas(trial: Trial) -> None:
     recipes = [
         supported(trial, replace(SHARED, optimizer=SGD(rate, 0.9), loss=loss)) for rate in RATES
     ]
-    model = trainable(trial, REPLICATED, loss)
-    x = trial.generator.standard_normal((14, 6))
+    model = trainable(trial, drawn, loss)
+    x = inputs(model, 14, trial.generator)
     samples = Samples(x, targets(loss, 3, 14, trial.generator))
     plans = [Plan(number, parity=True) for number in (1, 2, 3)]
     trial.engine.require(model, loss, recipes[0], parity=True, drawn=True)

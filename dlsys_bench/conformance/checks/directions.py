@@ -19,7 +19,10 @@ from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.oracle.engine import OracleNetwork
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.data import split_inputs
+from dlsys_bench.engines.base import Gradients
 from dlsys_bench.engines.plan import Array
+from dlsys_bench.spec.model import Model
 
 DIRECTIONS = 2
 """The number of random directions. One alone misses an error that is nearly orthogonal to it."""
@@ -31,25 +34,31 @@ below a batch norm has a gradient of rounding errors, which must not be compared
 
 @dataclass(frozen=True)
 class _Gradient:
-    """The gradient of an engine with respect to one tensor, or to x (None), and its scale."""
+    """The gradient of an engine with respect to one tensor, or to an input, and its scale.
 
-    name: str | None
+    The key is the name of the tensor, or the place of the input, as in `Oracle.slope`.
+    """
+
+    name: str
+    key: str | int
     values: Array
     scale: float
 
     @property
     def axes(self) -> tuple[str, ...]:
         """The names of the axes."""
-        return (BATCH_AXES if self.name is None else TENSOR_AXES)[self.values.ndim]
+        return (TENSOR_AXES if self.name == self.key else BATCH_AXES)[self.values.ndim]
 
     @property
     def title(self) -> str:
         """The name of the gradient in a finding."""
-        return f"d {self.name or 'x'}"
+        return f"d {self.name}"
 
     def where(self) -> dict[str, str | None]:
         """Return the layer and the tensor of a finding."""
-        return {"layer": self.name and self.name.partition(".")[0], "tensor": self.name}
+        if self.name != self.key:
+            return {}
+        return {"layer": self.name.partition(".")[0], "tensor": self.name}
 
 
 def compare_slopes(trial: Trial, example: Example) -> None:
@@ -62,34 +71,39 @@ def compare_slopes(trial: Trial, example: Example) -> None:
     network = trial.engine.build(example.model, example.weights)
     reference = trial.oracle.build(example.model, example.weights)
     found = trial.engine.gradients(network, example.batch, example.loss)
-    gradients: dict[str | None, Array] = {} if found.x is None else {None: found.x}
-    gradients.update(found.weights)
-    parts = list(_parts(gradients))
+    parts = list(_parts(example.model, found))
     generator = np.random.default_rng((trial.seed, 4))
     allowed = trial.tolerance * np.sqrt(len(parts))
     for _ in range(DIRECTIONS):
-        signs = {p.name: generator.choice((-1.0, 1.0), p.values.shape) for p in parts}
-        along = {p.name: signs[p.name] / p.scale for p in parts}
+        signs = {p.key: generator.choice((-1.0, 1.0), p.values.shape) for p in parts}
+        along = {p.key: signs[p.key] / p.scale for p in parts}
         expected = trial.oracle.slope(reference, example.batch, example.loss, along)
         tolerance = trial.tolerance * max(1.0, abs(expected.loss))
         close("the loss", found.loss, expected.loss, tolerance)
-        actual = sum(float((along[p.name] * p.values).sum()) for p in parts)
+        actual = sum(float((along[p.key] * p.values).sum()) for p in parts)
         if abs(actual - expected.derivative) > allowed:
             for part in parts:
-                _compare_part(trial, example, reference, part, signs[part.name])
+                _compare_part(trial, example, reference, part, signs[part.key])
             what = "the derivative of the loss along a direction in every tensor"
             close(what, actual, expected.derivative, allowed)
 
 
-def _parts(gradients: dict[str | None, Array]) -> Iterator[_Gradient]:
+def _parts(model: Model, found: Gradients) -> Iterator[_Gradient]:
     """Yield the gradients from the output down, with their scales."""
-    for name, values in gradients.items():
-        axes = (BATCH_AXES if name is None else TENSOR_AXES)[values.ndim]
-        finite_in_blocks(f"d {name or 'x'}", values, axes, tensor=name)
+    dx = {} if found.x is None else split_inputs(found.x)
+    places = {each.name: place for place, each in enumerate(model.input_table)}
+    keys: dict[str, str | int] = {name: places.get(name, 0) for name in dx}
+    gradients = {**dx, **found.weights}
     norms = {name: float(np.linalg.norm(values)) for name, values in gradients.items()}
     least = max(LEAST_SHARE * max(norms.values()), 1e-12)
-    for name in reversed(gradients):
-        yield _Gradient(name, gradients[name].astype(np.float64), max(norms[name], least))
+    parts = [
+        _Gradient(name, keys.get(name, name), values.astype(np.float64), max(norms[name], least))
+        for name, values in gradients.items()
+    ]
+    for part in parts:
+        tensor = part.where().get("tensor")
+        finite_in_blocks(part.title, part.values, part.axes, tensor=tensor)
+    yield from reversed(parts)
 
 
 def _compare_part(
@@ -101,7 +115,7 @@ def _compare_part(
         """Return the actual and the expected derivative along the signs in a block."""
         direction = np.zeros_like(signs)
         direction[block] = signs[block] / part.scale
-        along = {part.name: direction}
+        along = {part.key: direction}
         expected = trial.oracle.slope(reference, example.batch, example.loss, along)
         return float((direction * part.values).sum()), expected.derivative
 

@@ -27,7 +27,9 @@ from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Flatten
+from dlsys_bench.spec.graph import parallel, serial
+from dlsys_bench.spec.inputs import Input
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Embedding, Flatten
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
@@ -40,6 +42,14 @@ PARTS = {
     "parts": Model("parts", (3,), (Dense(4), BatchNorm(), Activation("tanh"), Dense(3))),
     "parts-of-images": Model(
         "parts-of-images", (4, 4, 2), (BatchNorm(), Activation("tanh"), Flatten(), Dense(3))
+    ),
+    "parts-of-inputs": Model(
+        "parts-of-inputs",
+        inputs=(Input("words", (2,), "int"), Input("age", (2,))),
+        layers=(
+            parallel(serial(Embedding(5, 2), Flatten(), source="words"), serial(source="age")),
+            Dense(3),
+        ),
     ),
 }
 
@@ -55,7 +65,7 @@ def parts(trial: Trial, model: Model) -> None:
     """
     model = supported(trial, model)
     network = trial.engine.build(model, start(trial, model))
-    x = trial.generator.standard_normal((4100, *model.input_shape))
+    x = strategies.inputs(model, 4100, trial.generator)
     whole = trial.engine.predict(network, x)
     for first, last in ((0, 1), (1, 8), (8, 1008), (1008, 4100)):
         actual = trial.engine.predict(network, x[first:last])

@@ -23,6 +23,7 @@ from dlsys_bench.conformance.checks.loss_subjects import (
 )
 from dlsys_bench.conformance.checks.networks import mild_weights
 from dlsys_bench.conformance.checks.subjects import (
+    SEVERAL,
     SUBJECTS,
     LayerSubject,
     convention_of,
@@ -115,6 +116,20 @@ def drawn_networks(trial: Trial) -> None:
     `fit` leaves out.
     """
     trial.search(networks(trial), lambda example: _compare_fit(trial, example, 0.05), examples=12)
+
+
+@check("trajectory", "fit-inputs", requires=["inputs", "layer:concat"])
+def several_inputs(trial: Trial) -> None:
+    """Two steps of networks of two or three inputs, of floats and of token ids.
+
+    Why: A training step gathers the samples of each input by itself, with other code than
+    `gradients`.
+    Broken by: An engine whose training step leaves out the branch of one input, or takes the first
+    samples of it for every batch.
+    Fix: Select the samples of all inputs by one index, as `x[chosen]` does.
+    """
+    drawn = networks(trial, SEVERAL)
+    trial.search(drawn, lambda example: _compare_fit(trial, example, 0.05), examples=12)
 
 
 @check_each("trajectory", VARIANTS, requires=requires_native, prefix="native-")

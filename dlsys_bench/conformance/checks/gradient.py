@@ -11,6 +11,7 @@ from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.evidence import with_snippet
 from dlsys_bench.conformance.checks.forward import LENET5, lenet5_example
 from dlsys_bench.conformance.checks.subjects import (
+    SEVERAL,
     SUBJECTS,
     LayerSubject,
     networks,
@@ -22,10 +23,12 @@ from dlsys_bench.conformance.expectation import common_scale
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.data import split_inputs
+from dlsys_bench.data.inputs import X
 from dlsys_bench.engines.base import Gradients
 from dlsys_bench.engines.plan import Array
 
-LOSS, X = "the loss", "x"
+LOSS = "the loss"
 
 
 def compare(trial: Trial, example: Example) -> None:
@@ -48,15 +51,16 @@ def compare(trial: Trial, example: Example) -> None:
     found = trial.engine.gradients(trial.engine.build(model, example.weights), batch, loss)
     expected.check(LOSS, found.loss, LOSS)
     for name, actual in reversed([*_of_x(found).items(), *found.weights.items()]):
-        where = {} if name == X else {"layer": name.partition(".")[0], "tensor": name}
+        layer, dot, _ = name.partition(".")
+        where = {"layer": layer, "tensor": name} if dot else {}
         with with_snippet(example, {f"d loss / d {name}": expected.values[name]}, loss):
             expected.check(name, actual, f"d {name}", **where)
     expected.reject_unless_sharp()
 
 
 def _of_x(found: Gradients) -> dict[str, Array]:
-    """Return the gradient with respect to x by its name; token ids have none."""
-    return {} if found.x is None else {X: found.x}
+    """Return the gradient with respect to each input by its name; token ids have none."""
+    return {} if found.x is None else split_inputs(found.x)
 
 
 @check_each("gradient", SUBJECTS, requires=requires)
@@ -83,6 +87,18 @@ def network(trial: Trial) -> None:
     trial.search(networks(trial), lambda example: compare(trial, example))
 
 
+@check("gradient", "inputs", requires=["inputs", "layer:concat"])
+def several_inputs(trial: Trial) -> None:
+    """Networks of two or three inputs, of floats and of token ids, with any loss.
+
+    Why: Each input has a gradient of its own, and each of its branches passes one down.
+    Broken by: An engine that computes the gradient in the first input alone, or leaves out the
+    tensors of a branch.
+    Fix: Return `join_inputs` of the gradients in all inputs of floats, in the order of the model.
+    """
+    trial.search(networks(trial, SEVERAL), lambda example: compare(trial, example))
+
+
 @check("gradient", "lenet5", requires=needed_layers(LENET5))
 def lenet5(trial: Trial) -> None:
     """A network of realistic size: the slope along two random directions in every tensor and x.
@@ -95,7 +111,7 @@ def lenet5(trial: Trial) -> None:
     network = engine.build(example.model, example.weights)
     found = engine.gradients(network, example.batch, example.loss)
     assert found.x is not None
-    actual: dict[str | None, Array] = {**dict(reversed(found.weights.items())), None: found.x}
+    actual: dict[str | int, Array] = {**dict(reversed(found.weights.items())), 0: found.x}
     directions = {
         f"d {name or X} along direction {number}": (name, _direction(trial, values.shape))
         for name, values in actual.items()
@@ -112,8 +128,9 @@ def lenet5(trial: Trial) -> None:
     largest = max(float(np.linalg.norm(g)) for g in found.weights.values())
     expected = trial.expect(compute, lambda values: dict.fromkeys(values, largest))
     for what, (name, way) in directions.items():
-        layer = name and name.partition(".")[0]
-        expected.check(what, (way * actual[name]).sum(), what, layer=layer, tensor=name)
+        tensor = name or None
+        layer = tensor and tensor.partition(".")[0]
+        expected.check(what, (way * actual[name]).sum(), what, layer=layer, tensor=tensor)
 
 
 def _direction(trial: Trial, shape: tuple[int, ...]) -> Array:

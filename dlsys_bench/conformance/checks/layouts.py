@@ -14,17 +14,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.conformance.check import check
-from dlsys_bench.conformance.checks.support import example_loss, has, supported, trainable
+from dlsys_bench.conformance.checks.support import (
+    example_loss,
+    has,
+    needed_layers,
+    supported,
+    trainable,
+)
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import BrokenError, close
+from dlsys_bench.conformance.strategies import inputs as inputs_of
 from dlsys_bench.conformance.strategies import nonzero_weights
 from dlsys_bench.conformance.strategies import targets as targets_of
 from dlsys_bench.conformance.trial import Trial
-from dlsys_bench.data import Samples
+from dlsys_bench.data import Samples, split_inputs
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan, Weights
-from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten, Layer, Shape
+from dlsys_bench.spec.graph import parallel, serial
+from dlsys_bench.spec.inputs import Input
+from dlsys_bench.spec.layers import (
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    Layer,
+    Shape,
+)
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
@@ -99,15 +117,36 @@ class LayoutCase(NamedTuple):
     loss: Loss
 
 
-def _case(trial: Trial, loss: Loss) -> LayoutCase:
+def _network(trial: Trial) -> Model:
     """Return a small network of the layers that have tensors, with no two axes of equal size."""
     layers: tuple[Layer, ...] = (BatchNorm(), Dropout(0.5), Dense(3))
     shape: Shape = (6,)
     if has(trial, "layer:flatten", "layer:conv2d"):
         shape, layers = (4, 3, 2), (Conv2D(5, (2, 1)), Flatten(), *layers)
-    model = trainable(trial, Model("layouts", shape, layers), loss)
+    return Model("layouts", shape, layers)
+
+
+SEVERAL = Model(
+    "layouts",
+    inputs=(Input("photo", (4, 3, 2)), Input("words", (5,), "int")),
+    layers=(
+        parallel(
+            serial(Flatten(), source="photo"), serial(Embedding(6, 3), Flatten(), source="words")
+        ),
+        Dense(2),
+    ),
+)
+
+
+def _case(trial: Trial, model: Model, loss: Loss) -> LayoutCase:
+    """Return the arguments of all methods for a model."""
+    model = trainable(trial, model, loss)
     dtype, generator = trial.engine.dtype, np.random.default_rng((trial.seed, 8))
-    x = generator.standard_normal((8, *shape)).astype(dtype)
+
+    def values(generator: np.random.Generator, shape: tuple[int, ...]) -> AnyArray:
+        return generator.standard_normal(shape).astype(dtype)
+
+    x = inputs_of(model, 8, generator, values)
     y = targets_of(loss, model.output_shape[0], 8, generator)
     weights: Weights = {
         name: values.astype(dtype) for name, values in nonzero_weights(model, trial.seed).items()
@@ -139,8 +178,8 @@ def _trace(trial: Trial, case: LayoutCase) -> Results:
 def _gradients(trial: Trial, case: LayoutCase) -> Results:
     network = trial.engine.build(case.model, case.weights)
     loss, weights, x = trial.engine.gradients(network, case.batch, case.loss)
-    named: Results = {f"d {name}": gradient for name, gradient in weights.items()}
-    return {"the loss": np.array(loss), **named, **({} if x is None else {"d x": x})}
+    gradients = {**weights, **({} if x is None else split_inputs(x))}
+    return {"the loss": np.array(loss), **{f"d {name}": dx for name, dx in gradients.items()}}
 
 
 def _fit(trial: Trial, case: LayoutCase) -> Results:
@@ -157,10 +196,15 @@ ChangeOfLayout = Callable[[LayoutCase, Layout], LayoutCase]
 
 
 def _compare(
-    trial: Trial, argument: str, methods: Mapping[str, Method], loss: Loss, change: ChangeOfLayout
+    trial: Trial,
+    argument: str,
+    methods: Mapping[str, Method],
+    loss: Loss,
+    change: ChangeOfLayout,
+    model: Model | None = None,
 ) -> None:
     """Compare what methods compute of an argument in each layout and of a contiguous one."""
-    case = _case(trial, loss)
+    case = _case(trial, model or _network(trial), loss)
     for method, compute in methods.items():
         expected = compute(trial, case)
         for words, layout in LAYOUTS.items():
@@ -172,6 +216,14 @@ def _compare(
             for name, values in expected.items():
                 allowed = trial.tolerance * magnitude(values)
                 close(f"{name}, by {method} of {given}", actual[name], values, allowed)
+
+
+OF_INPUTS = {"predict": _predict, "trace": _trace, "gradients": _gradients, "fit": _fit}
+"""The methods that take inputs."""
+
+
+def _change_x(case: LayoutCase, layout: Layout) -> LayoutCase:
+    return case._replace(batch=case.batch._replace(x=layout(case.batch.x)))
 
 
 @check("shapes", "layout-of-weights")
@@ -200,12 +252,18 @@ def inputs(trial: Trial) -> None:
     Broken by: An engine that passes x on as memory, without its strides and byte order.
     Fix: Convert arrays by np.ascontiguousarray, with the dtype of the engine, where they come in.
     """
+    _compare(trial, "x", OF_INPUTS, example_loss(trial), _change_x)
 
-    def change(case: LayoutCase, layout: Layout) -> LayoutCase:
-        return case._replace(batch=case.batch._replace(x=layout(case.batch.x)))
 
-    methods = {"predict": _predict, "trace": _trace, "gradients": _gradients, "fit": _fit}
-    _compare(trial, "x", methods, example_loss(trial), change)
+@check("shapes", "layout-of-inputs", requires=needed_layers(SEVERAL))
+def several_inputs(trial: Trial) -> None:
+    """The structured array of several inputs in other memory layouts.
+
+    Why: An input is a field of a structured array, which is neither contiguous nor aligned.
+    Broken by: An engine that reads the memory of the array as if it had only one of its inputs.
+    Fix: Take `x[name]`, and convert it by np.ascontiguousarray; `input_arrays` does.
+    """
+    _compare(trial, "x", OF_INPUTS, example_loss(trial), _change_x, SEVERAL)
 
 
 @check("shapes", "layout-of-targets")

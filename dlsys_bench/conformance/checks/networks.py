@@ -19,17 +19,20 @@ from dlsys_bench.conformance.checks.training import VARIANTS, allowing_conventio
 from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.plan import Weights
+from dlsys_bench.engines.plan import Array, Weights
 from dlsys_bench.engines.requirements import optimizer_requirements
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.spec.graph import parallel, residual
+from dlsys_bench.spec.graph import parallel, residual, serial
+from dlsys_bench.spec.inputs import Input
 from dlsys_bench.spec.layers import (
     Activation,
+    Add,
     AveragePool,
     BatchNorm,
     Conv2D,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     Layer,
     MaxPool,
@@ -40,6 +43,10 @@ from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer, RMSprop
 from dlsys_bench.spec.recipe import Recipe
 
 SAMPLES, BATCH, CLASSES = 14, 4, 3
+
+SMOOTH = 1e-3
+"""The epsilon of an optimiser that divides by the root of squares. With a much smaller one, the
+update of an entry whose gradient is nearly zero would be one of rounding errors."""
 
 
 class TrajectoryNetwork(NamedTuple):
@@ -93,10 +100,61 @@ LENET5_TANH = TrajectoryNetwork(
 LENET5_RELU = TrajectoryNetwork(Model("lenet5-relu", (8, 8, 1), _lenet5_relu()), RMSprop(0.003))
 RESIDUAL = TrajectoryNetwork(Model("residual", (8, 8, 1), _residual()), SGD(0.01, momentum=0.9))
 
+IMAGE_AND_TABLE = TrajectoryNetwork(
+    Model(
+        "image-and-table",
+        inputs=(Input("photo", (6, 6, 1)), Input("features", (5,))),
+        layers=(
+            parallel(
+                serial(Conv2D(2, (3, 3)), BatchNorm(), RELU, Flatten(), source="photo"),
+                serial(Dense(4), TANH, Dropout(0.5), source="features"),
+            ),
+            Dense(5),
+            TANH,
+            Dense(3),
+        ),
+    ),
+    SGD(0.1, momentum=0.9),
+)
+TWO_TOWERS = TrajectoryNetwork(
+    Model(
+        "two-towers",
+        inputs=(Input("question", (4,), "int"), Input("answer", (4,), "int")),
+        layers=(
+            parallel(
+                serial(Embedding(7, 3), Flatten(), Dense(4), TANH, source="question"),
+                serial(Embedding(7, 3), Flatten(), Dense(4), TANH, source="answer"),
+            ),
+            Dense(3),
+        ),
+    ),
+    Adam(0.01, epsilon=SMOOTH),
+)
+QUERY_AND_CONTEXT = TrajectoryNetwork(
+    Model(
+        "query-and-context",
+        inputs=(Input("query", (6,)), Input("context", (6,)), Input("age", (2,))),
+        layers=(
+            parallel(serial(Dense(6), TANH, source="context"), serial(source="query"), join=Add()),
+            parallel(serial(), serial(source="age")),
+            Dense(3),
+        ),
+    ),
+    RMSprop(0.003),
+)
+
 NETWORKS = {
     network.model.name: network
-    for network in (MLP, MLP_DROPOUT_BATCH_NORM, LENET5_TANH, LENET5_RELU, RESIDUAL)
+    for network in (
+        *(MLP, MLP_DROPOUT_BATCH_NORM, LENET5_TANH, LENET5_RELU, RESIDUAL),
+        *(IMAGE_AND_TABLE, TWO_TOWERS, QUERY_AND_CONTEXT),
+    )
 }
+
+
+def uniform(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return values from 0 to 1, as those of scaled pixels."""
+    return generator.random(shape)
 
 
 def many_tensors(trial: Trial, count: int) -> Model:
@@ -121,11 +179,6 @@ def mild_weights(model: Model, seed: int) -> Weights:
         elif not name.endswith(".moving_variance"):
             weights[name] = 0.4 * values
     return weights
-
-
-SMOOTH = 1e-3
-"""The epsilon of an optimiser that divides by the root of squares. With a much smaller one, the
-update of an entry whose gradient is nearly zero would be one of rounding errors."""
 
 
 def smooth(optimizer: Optimizer) -> Optimizer:
@@ -158,6 +211,6 @@ def prepare(trial: Trial, network: TrajectoryNetwork) -> tuple[Model, Recipe, Sa
     loss = example_loss(trial, CategoricalCrossEntropy())
     recipe = Recipe(network.optimizer, batch_size=BATCH, epochs=3, loss=loss)
     generator = np.random.default_rng(trial.seed)
-    x = generator.random((SAMPLES, *network.model.input_shape))
+    x = strategies.inputs(network.model, SAMPLES, generator, uniform)
     samples = Samples(x, strategies.targets(loss, CLASSES, SAMPLES, generator))
     return trainable(trial, network.model, loss), supported(trial, recipe), samples

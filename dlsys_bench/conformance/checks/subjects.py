@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -72,9 +72,13 @@ def single_layers(trial: Trial, subject: LayerSubject, **fixed: Any) -> st.Searc
     return in_conventions(trial, drawn)
 
 
-def networks(trial: Trial) -> st.SearchStrategy[Example]:
+SEVERAL = (2, 3)
+"""The numbers of inputs of the networks of checks about several inputs."""
+
+
+def networks(trial: Trial, input_counts: Sequence[int] = (1,)) -> st.SearchStrategy[Example]:
     """Return a strategy for networks of what the engine has, far enough from kinks."""
-    drawn = strategies.examples(trial.kinds, trial.losses, trial.functions)
+    drawn = strategies.examples(trial.kinds, trial.losses, trial.functions, input_counts)
     return in_conventions(trial, drawn).filter(lambda example: is_smooth(trial, example))
 
 

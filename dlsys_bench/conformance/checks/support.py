@@ -89,7 +89,8 @@ def example_loss(trial: Trial, wanted: Loss = MeanSquaredError()) -> Loss:  # no
 
 def needed_layers(model: Model) -> list[str]:
     """Return what an engine must have for a model of which it need not have every layer."""
-    return list(dict.fromkeys(f"layer:{x.kind}" for x in model.layers if x.kind in NEEDED))
+    layers = dict.fromkeys(f"layer:{x.kind}" for x in model.layers if x.kind in NEEDED)
+    return [*(["inputs"] if model.inputs else []), *layers]
 
 
 def _supported(lacks: Lacks, record: Record) -> Record:
@@ -166,10 +167,11 @@ def _model(lacks: Lacks, model: Model) -> Model:
 def _leave_out_bias(model: Model, kept: list[Layer], source: int) -> None:
     """Leave out the bias below a batch norm. It has a gradient of rounding errors, of which Adam
     makes whole steps."""
-    while source and kept[source - 1] == LEFT_OUT:
-        source = model.table[source - 1].sources[0]
-    if source and getattr(kept[source - 1], "use_bias", False):
-        kept[source - 1] = replace(kept[source - 1], use_bias=False)  # type: ignore[call-arg]
+    places = {row.value: row.place for row in model.table}
+    while source in places and kept[places[source]] == LEFT_OUT:
+        source = model.table[places[source]].sources[0]
+    if (place := places.get(source)) is not None and getattr(kept[place], "use_bias", False):
+        kept[place] = replace(kept[place], use_bias=False)  # type: ignore[call-arg]
 
 
 def _is_missing(lacks: Lacks, layer: Layer | type[Layer]) -> bool:

@@ -35,6 +35,7 @@ from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.clipping import CLIPS, Clip, ClipNorm
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.decay import WeightDecay
+from dlsys_bench.spec.graph import INPUT
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Embedding, Flatten
 from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.losses import Loss
@@ -185,7 +186,7 @@ def _compare(trial: Trial, example: UpdateExample) -> None:
     generator = np.random.default_rng(example.seed)
     # No token occurs twice: engines may add up the gradients of one in another order.
     tokens = model.input_dtype == "int"
-    samples = model.vocabulary if tokens else example.samples
+    samples = model.vocabularies[INPUT] if tokens else example.samples
     x = (
         generator.permutation(samples)[:, None]
         if tokens

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.conformance.oracle.forward import definition
+from dlsys_bench.data import join_inputs, split_inputs
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.spec import augmentation as spec
 from dlsys_bench.spec.recipe import Recipe
@@ -44,9 +45,12 @@ AUGMENTATIONS: Mapping[str, Callable[[Any, Array, NDArray[Any]], Array]] = {
 
 def augmented(x: NDArray[Any], recipe: Recipe, plan: Plan, epoch: int) -> NDArray[Any]:
     """Return the inputs of an epoch by a plan."""
-    every = plan.augmentations(recipe.augment, x.shape, epoch)
+    arrays = split_inputs(x)
+    (first, *_), names = arrays, [record.input for record in recipe.augment]
+    shapes = [arrays[name or first].shape for name in names]
+    every = plan.augmentations(recipe.augment, shapes, epoch)
     for record, draws in zip(recipe.augment, every, strict=True):
-        change = definition(AUGMENTATIONS, record)
-        samples = zip(np.asarray(x, np.float64), draws, strict=True)
-        x = np.stack([change(record, values, drawn) for values, drawn in samples])
-    return x
+        change, name = definition(AUGMENTATIONS, record), record.input or first
+        samples = zip(np.asarray(arrays[name], np.float64), draws, strict=True)
+        arrays[name] = np.stack([change(record, values, drawn) for values, drawn in samples])
+    return arrays[first] if x.dtype.names is None else join_inputs(arrays)

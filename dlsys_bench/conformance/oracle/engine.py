@@ -16,9 +16,10 @@ from dlsys_bench.conformance.oracle.losses import count_answers, divisor, loss_v
 from dlsys_bench.conformance.oracle.optimizers import OracleState, update_all
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, input_array
+from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.epochs import UpdateStep, epoch_runs
 from dlsys_bench.engines.history import Epoch
+from dlsys_bench.engines.inputs import input_arrays, input_gradients
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.spec.losses import Loss
@@ -93,33 +94,38 @@ class Oracle(Engine):
 
     def trace(self, net: OracleNetwork, batch: Batch) -> list[Array]:
         here = ForwardPass(batch.training, batch.masks, self.rounding)
-        x = self._input(net.model, batch.x)
+        x = self._inputs(net.model, batch.x)
         return [y[0] for y in forward(net.model, _stacked(net.tensors), x, here)]
 
     def gradients(self, net: OracleNetwork, batch: Batch, loss: Loss) -> Gradients:
         check_targets(loss, batch.y, net.model.output_shape)
-        value = self._loss(net, _stacked(net.tensors), self._input(net.model, batch.x), batch, loss)
+        value = self._loss(
+            net, _stacked(net.tensors), self._inputs(net.model, batch.x), batch, loss
+        )
         trainable = [tensor.name for tensor in net.model.tensors if tensor.trainable]
         found = {name: self._gradient(net, batch, loss, name) for name in trainable}
-        floats = net.model.input_dtype == "float"
-        dx = self._gradient(net, batch, loss, None) if floats else None
-        return Gradients(float(value[0].real), found, dx)
+        dx = [
+            self._gradient(net, batch, loss, place) if each.dtype == "float" else None
+            for place, each in enumerate(net.model.input_table)
+        ]
+        return Gradients(float(value[0].real), found, input_gradients(net.model, dx))
 
     def slope(
         self,
         net: OracleNetwork,
         batch: Batch,
         loss: Loss,
-        directions: Mapping[str | None, Array],
+        directions: Mapping[str | int, Array],
     ) -> Slope:
-        """Return the loss and its derivative along a direction in some tensors and in x (None).
+        """Return the loss and its derivative along a direction in some tensors, by their names, and
+        in inputs, by their places.
 
         This takes one pass, for networks that are too large for the whole gradient.
         """
-        tensors, x = _stacked(net.tensors), self._input(net.model, batch.x)
+        tensors, x = _stacked(net.tensors), self._inputs(net.model, batch.x)
         for name, direction in directions.items():
-            if name is None:
-                x = x + 1j * STEP * direction
+            if isinstance(name, int):
+                x[name] = x[name] + 1j * STEP * direction
             else:
                 tensors[name] = tensors[name] + 1j * STEP * direction
         value = self._loss(net, tensors, x, batch, loss)[0]
@@ -128,7 +134,7 @@ class Oracle(Engine):
     def moved_state(self, net: OracleNetwork, batch: Batch) -> Weights:
         """Return the tensors that a training step on a batch moves without a gradient."""
         here = ForwardPass(True, batch.masks, self.rounding)
-        forward(net.model, _stacked(net.tensors), self._input(net.model, batch.x), here)
+        forward(net.model, _stacked(net.tensors), self._inputs(net.model, batch.x), here)
         return self._moved(net.model, here)
 
     def fit(
@@ -194,7 +200,7 @@ class Oracle(Engine):
             batch = Batch(samples.x[step.chosen[here]], samples.y[step.chosen[here]], masks)
             share = divisor(recipe.loss, batch.y) / (whole or 1)
             state = ForwardPass(True, masks, self.rounding)
-            x = self._input(net.model, batch.x)
+            x = self._inputs(net.model, batch.x)
             outputs = forward(net.model, _stacked(net.tensors), x, state)[-1]
             value = float(loss_value(recipe.loss, outputs, batch.y)[0])
             loss += share * value if math.isfinite(value) else value
@@ -216,27 +222,30 @@ class Oracle(Engine):
             for (place, name), value in here.statistics.items()
         }
 
-    def _input(self, model: Model, x: Array) -> Any:
-        """Return x with an axis for the sets of tensors in front."""
-        values = input_array(model, x, np.float64)
-        return (self.rounding.array(values) if model.input_dtype == "float" else values)[None]
+    def _inputs(self, model: Model, x: Array) -> list[Any]:
+        """Return every input, with an axis for the sets of tensors in front."""
+        arrays = input_arrays(model, x, np.float64)
+        return [
+            (self.rounding.array(values) if each.dtype == "float" else values)[None]
+            for each, values in zip(model.input_table, arrays, strict=True)
+        ]
 
     def _loss(
-        self, net: OracleNetwork, tensors: dict[str, Any], x: Any, batch: Batch, loss: Loss
+        self, net: OracleNetwork, tensors: dict[str, Any], x: list[Any], batch: Batch, loss: Loss
     ) -> Array:
         """Return the loss for each set of tensors, (P,)."""
         here = ForwardPass(batch.training, batch.masks, self.rounding)
         value: Array = loss_value(loss, forward(net.model, tensors, x, here)[-1], batch.y)
         return value
 
-    def _gradient(self, net: OracleNetwork, batch: Batch, loss: Loss, name: str | None) -> Array:
-        """Return the gradient with respect to one tensor, or to x (None).
+    def _gradient(self, net: OracleNetwork, batch: Batch, loss: Loss, name: str | int) -> Array:
+        """Return the gradient with respect to one tensor, or to an input, by its place.
 
         Each entry is moved in another copy of the tensor, and one pass computes the loss for as
         many copies as fit into memory.
         """
-        x = self._input(net.model, batch.x)
-        point = x[0] if name is None else net.tensors[name]
+        x = self._inputs(net.model, batch.x)
+        point = x[name][0] if isinstance(name, int) else net.tensors[name]
         tensors = _stacked(net.tensors)
         values = len(batch.x) * sum(math.prod(shape) for shape in net.model.shapes)
         at_once = max(1, BYTES // (16 * values))
@@ -246,8 +255,8 @@ class Oracle(Engine):
             moved = np.repeat(point.reshape(1, -1).astype(complex), len(entries), axis=0)
             moved[np.arange(len(entries)), list(entries)] += 1j * STEP
             copies = moved.reshape(len(entries), *point.shape)
-            if name is None:
-                found = self._loss(net, tensors, copies, batch, loss)
+            if isinstance(name, int):
+                found = self._loss(net, tensors, [*x[:name], copies, *x[name + 1 :]], batch, loss)
             else:
                 found = self._loss(net, tensors | {name: copies}, x, batch, loss)
             slopes[list(entries)] = found.imag / STEP

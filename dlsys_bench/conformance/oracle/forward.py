@@ -7,7 +7,7 @@ complex: comparisons use the real parts, and the imaginary parts carry the deriv
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -253,10 +253,13 @@ FORWARD: dict[
 
 
 def forward(
-    model: Model, tensors: ComplexTensors, x: ComplexArray, here: ForwardPass
+    model: Model, tensors: ComplexTensors, x: Sequence[ComplexArray], here: ForwardPass
 ) -> list[ComplexArray]:
-    """Return the output (P, N, ...) of every layer, and store the statistics in `here`."""
-    values = [x]
+    """Return the output (P, N, ...) of every layer, and store the statistics in `here`.
+
+    `x` has an array for each input of the model.
+    """
+    values = [*x]
     for row in model.table:
         layer, place = row.layer, row.place
         own = {
@@ -268,7 +271,7 @@ def forward(
         y = definition(FORWARD, layer)(layer, taken, own, place, here)
         # All sets of tensors share the roundings, as they share the function.
         values.append(here.rounding.array(y, axes=1))
-    return values[1:]
+    return values[len(x) :]
 
 
 def definition(table: Mapping[str, T], record: Record) -> T:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dlsys_bench.engines.inputs import input_arrays
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import FUNCTIONS, Activation, MaxPool
 from dlsys_bench.spec.model import Model
@@ -41,7 +42,7 @@ def kink_distance(model: Model, x: Array, outputs: list[Array]) -> float:
     count: they come from units that are dropped or dead, and a small change of the weights leaves
     them so.
     """
-    nearest, values = np.inf, [x, *outputs]
+    nearest, values = np.inf, [*input_arrays(model, x, np.float64), *outputs]
     for row in model.table:
         if row.layer.kind in GAPS:
             gaps = GAPS[row.layer.kind](row.layer, values[row.sources[0]])

@@ -9,8 +9,9 @@ import numpy as np
 from jax import Array as Tensor
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.base import Batch, Engine, Gradients, input_array
+from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.history import Epoch
+from dlsys_bench.engines.inputs import filled_up, input_arrays, input_gradients
 from dlsys_bench.engines.jax.initializers import initialize
 from dlsys_bench.engines.jax.network import (
     JaxNetwork,
@@ -76,20 +77,19 @@ class JaxEngine(Engine):
 
     def predict(self, net: JaxNetwork, x: Array) -> Array:
         """Compute the outputs outside training."""
-        x = input_array(net.model, x, self.dtype)
-        outputs = np.empty((len(x), *net.model.output_shape), self.dtype)
+        arrays, samples = input_arrays(net.model, x, self.dtype), len(x)
+        outputs = np.empty((samples, *net.model.output_shape), self.dtype)
         # The last part is filled up to a power of two, so that few sizes have to be compiled.
-        at_once = min(PREDICTED_AT_ONCE, 1 << max(len(x) - 1, 0).bit_length())
+        at_once = min(PREDICTED_AT_ONCE, 1 << max(samples - 1, 0).bit_length())
         with self.placement.inside():
             program, tensors = predictor(bare_model(net.model)), net.tensors
-            for first in range(0, len(x), at_once):
-                part = x[first : first + at_once]
-                filled = np.concatenate(
-                    [part, np.zeros((at_once - len(part), *x.shape[1:]), x.dtype)]
+            for first in range(0, samples, at_once):
+                here = slice(first, min(first + at_once, samples))
+                short = at_once - (here.stop - first)
+                parts = tuple(
+                    self.placement.put(filled_up(each[here], short), each.dtype) for each in arrays
                 )
-                outputs[first : first + at_once] = program(
-                    tensors, self.placement.inputs(net.model, filled)
-                )[: len(part)]
+                outputs[here] = program(tensors, parts)[: here.stop - first]
         return outputs
 
     def _masks(self, net: JaxNetwork, batch: Batch) -> dict[int, Tensor]:
@@ -109,8 +109,8 @@ class JaxEngine(Engine):
                 self.placement.targets(loss, batch.y),
                 self._masks(net, batch),
             )
-            own = None if dx is None else np.array(dx)
-            return Gradients(float(value), copy_out(found), own)
+            own = [None if each is None else np.array(each) for each in dx]
+            return Gradients(float(value), copy_out(found), input_gradients(net.model, own))
 
     def trace(self, net: JaxNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""

@@ -13,6 +13,7 @@ from jax import Array
 
 from dlsys_bench.engines.jax.layers import Call, JaxTensors, apply
 from dlsys_bench.engines.jax.losses import loss_value
+from dlsys_bench.engines.jax.placement import JaxInputs
 from dlsys_bench.spec.initializers import Initializer, Zeros
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -74,10 +75,10 @@ def draw(model: Model, key: Array, batch: int) -> dict[int, Array]:
 
 
 def forward(
-    model: Model, tensors: JaxTensors, x: Array, masks: JaxMasks, training: bool
+    model: Model, tensors: JaxTensors, x: JaxInputs, masks: JaxMasks, training: bool
 ) -> tuple[list[Array], JaxTensors]:
     """Compute the output of every layer, and the state after the batch."""
-    values = [x]
+    values = [*x]
     moved: JaxTensors = {}
     for row in model.table:
         prefix = row.name + "."
@@ -92,7 +93,7 @@ def forward(
         y, state = apply(row.layer, Call(taken, row.shape, own, training, kept))
         moved |= {prefix + part: value for part, value in state.items()}
         values.append(y)
-    return values[1:], moved
+    return values[len(x) :], moved
 
 
 def loss_of(
@@ -100,7 +101,7 @@ def loss_of(
     loss: Loss,
     parameters: JaxTensors,
     state: JaxTensors,
-    x: Array,
+    x: JaxInputs,
     y: Array,
     masks: JaxMasks,
     training: bool,
@@ -122,41 +123,49 @@ def _fast_compile() -> dict[str, Any]:
 
 
 @functools.lru_cache(PROGRAMS)
-def predictor(model: Model) -> Callable[[JaxTensors, Array], Array]:
+def predictor(model: Model) -> Callable[[JaxTensors, JaxInputs], Array]:
     """Compile (tensors, x) -> outputs, outside training."""
-    compiled: Callable[[JaxTensors, Array], Array] = jax.jit(
+    compiled: Callable[[JaxTensors, JaxInputs], Array] = jax.jit(
         lambda tensors, x: forward(model, tensors, x, {}, False)[0][-1]
     )
     return compiled
 
 
 @functools.lru_cache(PROGRAMS)
-def tracer(model: Model, training: bool) -> Callable[[JaxTensors, Array, JaxMasks], list[Array]]:
+def tracer(
+    model: Model, training: bool
+) -> Callable[[JaxTensors, JaxInputs, JaxMasks], list[Array]]:
     """Compile (tensors, x, masks) -> the output of every layer."""
-    compiled: Callable[[JaxTensors, Array, JaxMasks], list[Array]] = jax.jit(
+    compiled: Callable[[JaxTensors, JaxInputs, JaxMasks], list[Array]] = jax.jit(
         lambda tensors, x, masks: forward(model, tensors, x, masks, training)[0], **_fast_compile()
     )
     return compiled
 
 
+InputGradients = list[Array | None]
+"""The gradient in each input; None in token ids."""
+
+
 @functools.lru_cache(PROGRAMS)
 def differentiator(
     model: Model, loss: Loss, training: bool
-) -> Callable[..., tuple[Array, tuple[JaxTensors, Array | None]]]:
+) -> Callable[..., tuple[Array, tuple[JaxTensors, InputGradients]]]:
     """Compile (parameters, x, state, y, masks) -> the loss, and its gradients in the parameters and
-    in x; None in token ids."""
+    in every input."""
+    floats = {place for place, each in enumerate(model.input_table) if each.dtype == "float"}
 
-    def value(
-        parameters: JaxTensors, x: Array, state: JaxTensors, y: Array, masks: JaxMasks
-    ) -> Array:
-        return loss_of(model, loss, parameters, state, x, y, masks, training)[0]
+    def differentiated(
+        parameters: JaxTensors, x: JaxInputs, state: JaxTensors, y: Array, masks: JaxMasks
+    ) -> tuple[Array, tuple[JaxTensors, InputGradients]]:
+        def value(parameters: JaxTensors, given: dict[int, Array]) -> Array:
+            every = tuple(given.get(place, each) for place, each in enumerate(x))
+            return loss_of(model, loss, parameters, state, every, y, masks, training)[0]
 
-    def differentiated(*inputs: Any) -> tuple[Array, tuple[JaxTensors, Array | None]]:
-        places = (0, 1) if model.input_dtype == "float" else (0,)
-        loss, (*found,) = jax.value_and_grad(value, argnums=places)(*inputs)
-        return loss, (found[0], found[1] if len(found) > 1 else None)
+        moved = {place: each for place, each in enumerate(x) if place in floats}
+        found, (gradients, dx) = jax.value_and_grad(value, argnums=(0, 1))(parameters, moved)
+        return found, (gradients, [dx.get(place) for place in range(len(x))])
 
-    compiled: Callable[..., tuple[Array, tuple[JaxTensors, Array | None]]] = jax.jit(
+    compiled: Callable[..., tuple[Array, tuple[JaxTensors, InputGradients]]] = jax.jit(
         differentiated, **_fast_compile()
     )
     return compiled

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.base import input_array
+from dlsys_bench.engines.inputs import input_arrays
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.errors import EngineError
 from dlsys_bench.spec.losses import Loss
@@ -21,11 +21,12 @@ from dlsys_bench.spec.model import Model
 # jax's name of each device.
 PLATFORMS = {"cpu": "cpu", "cuda": "gpu"}
 
-# Of inputs that are not in the dtype of the engine.
-INPUT_DTYPES = {"int": np.int32}
-
 # The uses of a seed; each draws from a separate stream.
 USES = ("weights", "passes", "order", "dropout")
+
+
+JaxInputs = tuple[Array, ...]
+"""An array for each input of a model, in the order of the model."""
 
 
 class JaxPlacement(NamedTuple):
@@ -47,9 +48,9 @@ class JaxPlacement(NamedTuple):
         memory of a numpy array, which its owner may change and which cannot be donated."""
         return jax.device_put(jnp.array(values, dtype or self.dtype), self.device)
 
-    def inputs(self, model: Model, x: NDArray[Any]) -> Array:
-        """Copy inputs to the device: token ids as integers, others in the engine's dtype."""
-        return self.put(input_array(model, x, self.dtype), INPUT_DTYPES.get(model.input_dtype))
+    def inputs(self, model: Model, x: NDArray[Any]) -> JaxInputs:
+        """Copy every input to the device: token ids as int32, others in the engine's dtype."""
+        return tuple(self.put(each, each.dtype) for each in input_arrays(model, x, self.dtype))
 
     def key(self, seed: int, use: str) -> Array:
         """Return a key for one use of a seed, which may have more than the 32 bits that jax

@@ -14,6 +14,7 @@ from jax import Array, lax
 from dlsys_bench.engines.jax.layers import JaxTensors
 from dlsys_bench.engines.jax.losses import count_correct, total_weight
 from dlsys_bench.engines.jax.network import PROGRAMS, draw, loss_of
+from dlsys_bench.engines.jax.placement import JaxInputs
 from dlsys_bench.engines.jax.updates import UpdateNumbers, UpdateState, update
 from dlsys_bench.engines.plan import batch_slices
 from dlsys_bench.spec.losses import CrossEntropy, Loss
@@ -56,7 +57,7 @@ class StepFeed(NamedTuple):
     no update before the epoch, the key of dropout, and in parity mode the masks of the next steps
     by the layer's index, (steps, n, ...)."""
 
-    x: Array
+    x: JaxInputs
     y: Array
     order: Array
     rates: Array
@@ -80,7 +81,7 @@ def _gradients(
     model: Model,
     loss: Loss,
     now: TrainingState,
-    x: Array,
+    x: JaxInputs,
     y: Array,
     masks: dict[int, Array],
 ) -> BatchGradients:
@@ -102,18 +103,19 @@ def _accumulate(
     model: Model,
     recipe: Recipe,
     now: TrainingState,
-    x: Array,
+    x: JaxInputs,
     y: Array,
     masks: dict[int, Array],
 ) -> BatchGradients:
     """Compute the gradients of a batch, part by part."""
-    slices = list(batch_slices(recipe.micro_batches(len(x))))
+    slices = list(batch_slices(recipe.micro_batches(len(y))))
     if len(slices) == 1:
         return _gradients(model, recipe.loss, now, x, y, masks)
     loss, right, gradients = jnp.zeros((), now.losses.dtype), jnp.int32(0), JaxTensors()
     for here, share in zip(slices, _shares(recipe.loss, y, slices), strict=True):
         own = {place: mask[here] for place, mask in masks.items()}
-        part = _gradients(model, recipe.loss, now, x[here], y[here], own)
+        inputs = tuple(each[here] for each in x)
+        part = _gradients(model, recipe.loss, now, inputs, y[here], own)
         now = now._replace(state=part.state)
         loss, right = loss + share * part.loss, right + part.right
         for name, each in part.gradients.items():
@@ -136,7 +138,7 @@ def _step(
     """Make one update. A step with a non-finite loss changes nothing, nor does any step after
     it."""
     chosen = lax.dynamic_slice(feed.order, (now.seen,), (size,))
-    x, y = feed.x[chosen], feed.y[chosen]
+    x, y = tuple(each[chosen] for each in feed.x), feed.y[chosen]
     given = {layer: masks[place] for layer, masks in feed.masks.items()}
     masks = given or draw(model, jax.random.fold_in(feed.key, now.step), size)
     value, gradients, moved, correct = _accumulate(model, recipe, now, x, y, masks)

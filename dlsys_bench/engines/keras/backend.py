@@ -17,15 +17,24 @@ from dlsys_bench.engines.plan import Array
 from dlsys_bench.errors import EngineError
 
 TensorList = list[Any]
+KerasInputs = tuple[Array, ...]
+"""An array for each input of a model, in the order of the model."""
+
 LossFunction = Callable[[TensorList], tuple[Any, Any]]
 
 
 class FitData(Protocol):
-    """Creates the data arguments of keras's `fit`: batches of one size, the last smaller, or of a
-    list of sizes. The order of the shuffling follows from keras.utils.set_random_seed."""
+    """Creates the data arguments of keras's `fit` from inputs and targets: batches of one size, the
+    last smaller, or of a list of sizes. The order of the shuffling follows from
+    keras.utils.set_random_seed."""
 
     def __call__(
-        self, x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
+        self,
+        x: KerasInputs,
+        y: NDArray[Any],
+        batch_size: int | list[int],
+        *,
+        shuffle: bool = False,
     ) -> dict[str, Any]: ...
 
 
@@ -56,7 +65,7 @@ def _tensorflow_differentiate(
 
 
 def _tensorflow_feed(
-    x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
+    x: KerasInputs, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
 ) -> dict[str, Any]:
     """Create a tf.data.Dataset, which keeps its dtype: Keras casts arrays to its floatx.
 
@@ -69,10 +78,10 @@ def _tensorflow_feed(
     options = tensorflow.data.Options()
     options.autotune.enabled = False
     with tensorflow.device("cpu:0"):
-        held = tensorflow.constant(x), tensorflow.constant(y)
-        order = tensorflow.data.Dataset.range(len(x))
+        held = tuple(map(tensorflow.constant, x)), tensorflow.constant(y)
+        order = tensorflow.data.Dataset.range(len(y))
         if shuffle:
-            order = order.shuffle(len(x))
+            order = order.shuffle(len(y))
         if isinstance(batch_size, int):
             places = order.batch(batch_size)
         else:
@@ -81,7 +90,11 @@ def _tensorflow_feed(
                 lambda: _places(batch_size), output_signature=index
             )
             places = places.apply(tensorflow.data.experimental.assert_cardinality(len(batch_size)))
-        batches = places.map(lambda chosen: tuple(tensorflow.gather(part, chosen) for part in held))
+        batches = places.map(
+            lambda chosen: tensorflow.nest.map_structure(
+                lambda part: tensorflow.gather(part, chosen), held
+            )
+        )
     # Keras does not shuffle a dataset, and warns if it is asked to.
     return {"x": batches.prefetch(2).with_options(options), "shuffle": False}
 
@@ -108,12 +121,12 @@ def _jax_differentiate(forward: LossFunction, tensors: TensorList) -> tuple[Any,
 
 
 def _jax_feed(
-    x: Array, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
+    x: KerasInputs, y: NDArray[Any], batch_size: int | list[int], *, shuffle: bool = False
 ) -> dict[str, Any]:
     """Return the arrays, or a generator of batches of a list of sizes."""
     if not isinstance(batch_size, int):
         return {
-            "x": ((x[at], y[at]) for at in _places(batch_size)),
+            "x": ((tuple(each[at] for each in x), y[at]) for at in _places(batch_size)),
             "steps_per_epoch": len(batch_size),
         }
     return {"x": x, "y": y, "batch_size": batch_size, "shuffle": shuffle}

@@ -11,9 +11,10 @@ import numpy as np
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.augmentation import augment
-from dlsys_bench.engines.base import Batch, Engine, Gradients, input_array
+from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.history import Epoch
+from dlsys_bench.engines.inputs import filled_up, input_arrays, input_gradients
 from dlsys_bench.engines.keras.backend import BACKENDS, start_backend
 from dlsys_bench.engines.keras.targets import targets_of
 from dlsys_bench.engines.plan import Array, Plan, Weights
@@ -121,7 +122,8 @@ class KerasEngine(Engine):
             (1e-7, SINGLE_GELU),
         ),
         **dict.fromkeys(
-            ("forward/network", "gradient/network"), (1e-7, f"{SINGLE_GELU}, and {SINGLE_SCALE}")
+            ("forward/network", "gradient/network", "forward/inputs", "gradient/inputs"),
+            (1e-7, f"{SINGLE_GELU}, and {SINGLE_SCALE}"),
         ),
         **dict.fromkeys((*ATTENTION, "forward/causal_attention-far"), (1e-7, SINGLE_SCALE)),
         **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
@@ -171,21 +173,18 @@ class KerasEngine(Engine):
 
     def predict(self, net: KerasNetwork, x: Array) -> Array:
         """Compute the outputs outside training."""
-        x = input_array(net.model, x, self.dtype)
-        if not len(x):
+        arrays, samples = input_arrays(net.model, x, self.dtype), len(x)
+        if not samples:
             return np.empty((0, *net.model.output_shape), self.dtype)
         parts = []
         with self._device():
-            for begin in range(0, len(x), PREDICTED_AT_ONCE):
-                part = x[begin : begin + PREDICTED_AT_ONCE]
-                short = PREDICTED_AT_ONCE - len(part) if begin else 0
+            for begin in range(0, samples, PREDICTED_AT_ONCE):
+                here = slice(begin, min(begin + PREDICTED_AT_ONCE, samples))
+                size = here.stop - begin
                 # Filled up, since a last batch of another size would have to be compiled.
-                filled = (
-                    np.concatenate([part, np.zeros((short, *x.shape[1:]), x.dtype)])
-                    if short
-                    else part
-                )
-                parts.append(net.network.predict_on_batch(filled)[: len(part)])
+                short = PREDICTED_AT_ONCE - size if begin else 0
+                filled = tuple(filled_up(each[here], short) for each in arrays)
+                parts.append(net.network.predict_on_batch(filled)[:size])
         return np.concatenate(parts)
 
     def gradients(self, net: KerasNetwork, batch: Batch, loss: Loss) -> Gradients:
@@ -204,15 +203,20 @@ class KerasEngine(Engine):
             )
             held = [keras.ops.copy(variable) for variable in network.non_trainable_variables]
 
-            x = keras.ops.convert_to_tensor(input_array(net.model, batch.x, self.dtype))
+            arrays = input_arrays(net.model, batch.x, self.dtype)
+            x = tuple(keras.ops.convert_to_tensor(each) for each in arrays)
             trained = [keras.ops.copy(variable) for variable in network.trainable_variables]
             # Token ids have no gradient.
-            inputs = [x] if net.model.input_dtype == "float" else []
+            floats = [each.dtype == "float" for each in net.model.input_table]
+            inputs = [each for each, moves in zip(x, floats, strict=True) if moves]
 
             def forward(tensors: list[Any]) -> tuple[Any, Any]:
-                own, (given,) = tensors[: len(trained)], tensors[len(trained) :] or [x]
-                outputs, moved = network.stateless_call(own, held, given, training=batch.training)
-                return value_of(y, outputs), moved
+                own, moved = tensors[: len(trained)], iter(tensors[len(trained) :])
+                given = tuple(
+                    next(moved) if moves else each for each, moves in zip(x, floats, strict=True)
+                )
+                outputs, state = network.stateless_call(own, held, given, training=batch.training)
+                return value_of(y, outputs), state
 
             value, _, found = BACKENDS[self.backend].differentiate(forward, [*trained, *inputs])
         by_name = dict(zip(net.trained, found, strict=False))
@@ -221,7 +225,9 @@ class KerasEngine(Engine):
             for t in net.model.tensors
             if t.trainable
         }
-        return Gradients(float(value), weights, _array(found[-1]) if inputs else None)
+        gradients = iter(found[len(trained) :])
+        dx = [_array(next(gradients)) if moves else None for moves in floats]
+        return Gradients(float(value), weights, input_gradients(net.model, dx))
 
     def trace(self, net: KerasNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
@@ -230,7 +236,7 @@ class KerasEngine(Engine):
             outputs, _ = network.stateless_call(
                 network.trainable_variables,
                 network.non_trainable_variables,
-                input_array(net.model, batch.x, self.dtype),
+                tuple(input_arrays(net.model, batch.x, self.dtype)),
                 training=batch.training,
             )
         # With a single layer, Keras returns the output instead of a list.
@@ -245,7 +251,7 @@ class KerasEngine(Engine):
 
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
-        x = input_array(net.model, samples.x, self.dtype)
+        x = tuple(input_arrays(net.model, samples.x, self.dtype))
         y = targets_of(recipe.loss, samples.y, net.model.output_shape, self.dtype)
         feed, random = BACKENDS[self.backend].feed, GlobalRandomState(plan.seed)
         # Keras does not report its own order, which answers of unequal weights take.
@@ -254,7 +260,7 @@ class KerasEngine(Engine):
         whole = native and not recipe.augment
         with self._device(), random.active():
             net.seed(plan.seed)
-            callback_of = compile_network(net, recipe, plan, len(x), self.dtype, self.steps_at_once)
+            callback_of = compile_network(net, recipe, plan, len(y), self.dtype, self.steps_at_once)
             batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle) if whole else {}
         trained: dict[str, Any] = {}
         for epoch in training_epochs(net.model, samples, recipe, plan):
@@ -262,14 +268,16 @@ class KerasEngine(Engine):
                 for name, values in trained.items():
                     net.tensors[name].assign(values)
                 if not whole:
-                    own = augment(x, recipe, plan, epoch.number)
+                    own = augment(samples.x, recipe, plan, epoch.number)
                     order = slice(None) if native else epoch.order()
                     sizes = recipe.batch_size if recipe.batch_sizes is None else epoch.sizes
-                    batches = feed(own[order], y[order], sizes, shuffle=native and recipe.shuffle)
+                    arrays = input_arrays(net.model, own, self.dtype)
+                    x = tuple(each[order] for each in arrays)
+                    batches = feed(x, y[order], sizes, shuffle=native and recipe.shuffle)
                 # One call of `fit` per epoch: Keras keeps the compiled functions and the state of
                 # the optimiser.
                 callback = callback_of(net, epoch)
-                if self.steps_at_once and sum(epoch.sizes) < len(x):
+                if self.steps_at_once and sum(epoch.sizes) < len(y):
                     batches["x"] = batches["x"].take(len(epoch.sizes))
                 numbers = {"initial_epoch": epoch.number - 1, "epochs": epoch.number}
                 net.network.fit(**batches, **numbers, verbose=0, callbacks=[callback])

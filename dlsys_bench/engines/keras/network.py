@@ -234,8 +234,11 @@ class KerasNetwork:
         self.model = model
         self.layers = []
         self.tensors: dict[str, Any] = {}
-        ids = model.input_dtype == "int"
-        values = [keras.Input(model.input_shape, dtype="int32" if ids else dtype)]
+        inputs = tuple(
+            keras.Input(each.shape, dtype="int32" if each.dtype == "int" else dtype)
+            for each in model.input_table
+        )
+        values = [*inputs]
         for row in model.table:
             starts = {
                 f"{tensor.name.split('.')[1]}_initializer": initializer(
@@ -246,8 +249,8 @@ class KerasNetwork:
             layer = LAYERS[type(row.layer)](
                 row.layer, row.shape, name=row.name, dtype=dtype, **starts
             )
-            inputs = [values[source] for source in row.sources]
-            values.append(layer(inputs if row.layer.merges else inputs[0]))
+            taken = [values[source] for source in row.sources]
+            values.append(layer(taken if row.layer.merges else taken[0]))
             self.layers.append(layer)
             for tensor in model.tensors_of(row.place):
                 part = tensor.name.split(".")[1]
@@ -256,8 +259,8 @@ class KerasNetwork:
                     variable.assign(starts[f"{part}_initializer"](variable.shape, dtype))
                 else:
                     self.tensors[tensor.name] = getattr(layer, part)
-        self.network = keras.Model(values[0], values[-1])
-        self.every_layer = keras.Model(values[0], values[1:])
+        self.network = keras.Model(inputs, values[-1])
+        self.every_layer = keras.Model(inputs, values[len(inputs) :])
         # Keras sorts the layers of a branching network in an order of its own.
         names = {id(variable): name for name, variable in self.tensors.items()}
         self.trained = [names[id(each)] for each in self.network.trainable_variables]

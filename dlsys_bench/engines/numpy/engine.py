@@ -18,8 +18,9 @@ from dlsys_bench.engines.alignment import (
     recipes_for_replicas,
     stack_samples,
 )
-from dlsys_bench.engines.base import Batch, Engine, Gradients, input_array
+from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.history import Epoch
+from dlsys_bench.engines.inputs import input_arrays, input_gradients, require_names
 from dlsys_bench.engines.numpy.network import Network, to_external, to_internal
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
 from dlsys_bench.engines.numpy.threads import one_thread
@@ -64,11 +65,13 @@ class NumpyEngine(Engine):
         """Copy all tensors by name."""
         return {name: tensor[0].copy() for name, tensor in net.tensors.items()}
 
-    def _inward(self, net: Network, x: NDArray[Any]) -> Array:
-        return np.ascontiguousarray(to_internal(input_array(net.model, x, self.dtype)))
+    def _inward(self, net: Network, x: NDArray[Any]) -> list[Array]:
+        arrays = input_arrays(net.model, x, self.dtype)
+        return [np.ascontiguousarray(to_internal(each)) for each in arrays]
 
     def predict(self, net: Network, x: Array) -> Array:
         """Compute the outputs outside training."""
+        require_names(net.model, x)
         outputs: Array = self.predict_replicas(net, x[None])[0]
         return outputs
 
@@ -93,8 +96,8 @@ class NumpyEngine(Engine):
             value, dy, _ = self.rule_set.evaluate_loss(loss, outputs, targets(batch.y[None]))
             dx = net.backward(dy, wants_dx=True)
         weights = {name: gradient[0].copy() for name, gradient in net.gradients.items()}
-        own = None if dx is None else to_external(dx)[0].copy()
-        return Gradients(float(value[0]), weights, own)
+        own = [None if each is None else to_external(each)[0].copy() for each in dx]
+        return Gradients(float(value[0]), weights, input_gradients(net.model, own))
 
     def trace(self, net: Network, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""

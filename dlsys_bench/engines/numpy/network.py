@@ -45,7 +45,7 @@ def _views(vector: Array, tensors: Sequence[Tensor]) -> dict[str, Array]:
 
 
 class Pass(NamedTuple):
-    """A rule with the places of what it takes and of its output, as in `TableRow.sources`."""
+    """A rule with the places of what it takes and of its output, as in `TableRow`."""
 
     rule: LayerRule[Any]
     sources: tuple[int, ...]
@@ -89,7 +89,7 @@ class Network:
         self.tensors = {tensor.name: views[tensor.name] for tensor in model.tensors}
         self.gradients = _views(self.gradient, trained)
         self.rules = [self._rule(number) for number in range(len(model.layers))]
-        self.sources = [row.sources for row in model.table]
+        self.inputs = range(len(model.input_table))
         self.fused = self._fused_rules()
         self.dropouts = {
             row.place: rule
@@ -116,9 +116,10 @@ class Network:
         found: dict[int, LayerRule[Any]] = {}
         users = Counter(source for row in self.model.table for source in row.sources)
         for index, (first, second) in enumerate(pairwise(self.rules)):
-            follows = self.model.table[index + 1].sources == (index + 1,)
+            value = self.model.table[index].value
+            follows = self.model.table[index + 1].sources == (value,)
             fuse = self.rule_set.fused.get((type(first.layer), type(second.layer)))
-            if fuse is None or not follows or users[index + 1] > 1 or index - 1 in found:
+            if fuse is None or not follows or users[value] > 1 or index - 1 in found:
                 continue
             if (rule := fuse(first, second)) is not None:
                 found[index] = rule
@@ -127,11 +128,11 @@ class Network:
     def _passes(self) -> list[Pass]:
         """Return the rules of a pass in order, with what they take and the place of their output.
 
-        Places are those of `TableRow.sources`.
+        Places are those of `TableRow`.
         """
         return [
-            Pass(self.fused.get(index, rule), sources, index + (2 if index in self.fused else 1))
-            for index, (rule, sources) in enumerate(zip(self.rules, self.sources, strict=True))
+            Pass(self.fused.get(index, rule), row.sources, row.value + (index in self.fused))
+            for index, (rule, row) in enumerate(zip(self.rules, self.model.table, strict=True))
             if index - 1 not in self.fused
         ]
 
@@ -196,13 +197,13 @@ class Network:
                 each.bit_generator.state = before
             self.set_masks(None)
 
-    def forward(self, x: Array, training: bool) -> Array:
-        """Compute the outputs (R, K, N) of x (1 or R, ..., N)."""
+    def forward(self, x: Sequence[Array], training: bool) -> Array:
+        """Compute the outputs (R, K, N) of x, (1 or R, ..., N) for each input."""
         return run_whole(self.forward_shard(x, training))
 
-    def forward_shard(self, x: Array, training: bool = True) -> ShardPass[Array]:
+    def forward_shard(self, x: Sequence[Array], training: bool = True) -> ShardPass[Array]:
         """Compute the outputs of one shard of a batch."""
-        self.training, values = training, {0: x}
+        self.training, values = training, dict(enumerate(x))
         for rule, sources, place in self._passes():
             given = _inputs(rule, values, sources)
             values[place] = (
@@ -212,26 +213,27 @@ class Network:
             )
         return values[place]
 
-    def outputs(self, x: Array, training: bool) -> list[Array]:
+    def outputs(self, x: Sequence[Array], training: bool) -> list[Array]:
         """Compute the output of every layer, which the next call overwrites."""
-        values = {0: x}
-        for place, (rule, sources) in enumerate(zip(self.rules, self.sources, strict=True), 1):
-            values[place] = rule.forward(_inputs(rule, values, sources), training)
-        return [values[place] for place in range(1, len(values))]
+        values = dict(enumerate(x))
+        for rule, row in zip(self.rules, self.model.table, strict=True):
+            values[row.value] = rule.forward(_inputs(rule, values, row.sources), training)
+        return [values[row.value] for row in self.model.table]
 
-    def backward(self, dy: Array, wants_dx: bool = False) -> Array | None:
+    def backward(self, dy: Array, wants_dx: bool = False) -> list[Array | None]:
         """Fill `gradient` from dy, the gradient of the loss in the outputs.
 
         Each rule fills the gradients of its tensors and returns those in its inputs. A value that
         several layers take has the sum of theirs. Nothing is computed for values that depend on no
-        trainable tensor, unless the gradient with respect to x is wanted.
+        trainable tensor, unless the gradients with respect to the inputs are wanted. These are
+        returned.
         """
         return run_whole(self.backward_shard(dy, wants_dx))
 
-    def backward_shard(self, dy: Array, wants_dx: bool = False) -> ShardPass[Array | None]:
+    def backward_shard(self, dy: Array, wants_dx: bool = False) -> ShardPass[list[Array | None]]:
         """Fill `gradient` with the part of one shard."""
         wanted = [wants_dx or learns for learns in self.model.learns]
-        gradients = {len(self.rules): dy}
+        gradients = {self.model.table[-1].value: dy}
         for rule, sources, place in reversed(self._passes()):
             if not wanted[place]:
                 continue
@@ -246,7 +248,7 @@ class Network:
                     gradients[source] += dx
                 else:
                     gradients[source] = dx
-        return gradients.get(0)
+        return [gradients.get(place) for place in self.inputs]
 
 
 def _inputs(rule: LayerRule[Any], values: Mapping[int, Array], sources: Sequence[int]) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlsys_bench.engines.alignment import StackedSamples
 from dlsys_bench.engines.plan import Plan
-from dlsys_bench.engines.torch.layout import TorchPlacement
+from dlsys_bench.engines.torch.layout import TorchInputs, TorchPlacement, copy_inputs
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -31,7 +31,8 @@ class BatchFeed:
         self.placement = placement
         self.shuffle, self.own = recipe.shuffle, recipe.shuffle or not samples.shared
         x, y = placement.x(model, samples.x), placement.y(recipe.loss, samples.y)
-        self.x, self.y = (x, y) if samples.shared else (x.flatten(0, 1), y.flatten(0, 1))
+        self.x = _joined(x, samples)
+        self.y = y if samples.shared else y.flatten(0, 1)
         # Where the samples of each replica begin in x and y.
         each = torch.arange(len(plans), device=placement.device)[:, None]
         self.begin = each * (0 if samples.shared else self.count)
@@ -42,8 +43,7 @@ class BatchFeed:
 
     def set_x(self, model: Model, samples: StackedSamples) -> None:
         """Replace the inputs, in place, because a recorded step reads this memory."""
-        x = self.placement.x(model, samples.x)
-        self.x.copy_(x if samples.shared else x.flatten(0, 1))
+        copy_inputs(_joined(self.placement.x(model, samples.x), samples), self.x)
 
     def order(self, epoch: int) -> Tensor:
         """Return the indices of the samples in x and y in the order of an epoch."""
@@ -62,3 +62,8 @@ class BatchFeed:
             ]
             orders = torch.stack(draws)
         return self.begin + orders
+
+
+def _joined(x: TorchInputs, samples: StackedSamples) -> TorchInputs:
+    """Return inputs with the samples of all replicas along the first axis."""
+    return x if samples.shared else tuple(each.flatten(0, 1) for each in x)

@@ -16,10 +16,16 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import models_for_replicas
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.history import Epoch
+from dlsys_bench.engines.inputs import input_gradients, require_names
 from dlsys_bench.engines.plan import Array, Plan, Weights, require_batches, require_samples
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.engines.torch.initializers import initialize
-from dlsys_bench.engines.torch.layout import TorchPlacement, channel_last, kernel_out
+from dlsys_bench.engines.torch.layout import (
+    TorchInputs,
+    TorchPlacement,
+    channel_last,
+    kernel_out,
+)
 from dlsys_bench.engines.torch.losses import loss_function
 from dlsys_bench.engines.torch.modules import TorchNetwork, build_network
 from dlsys_bench.engines.torch.passes import BatchPass, compile_pass
@@ -85,6 +91,7 @@ class TorchEngine(Engine):
 
     def predict(self, net: TorchNetwork, x: Array) -> Array:
         """Compute the outputs outside training."""
+        require_names(net.model, x)
         shape = net.model.output_shape
         net.eval()
         with torch.inference_mode(), product_precision(self.products):
@@ -94,11 +101,13 @@ class TorchEngine(Engine):
             ]
         return np.concatenate(parts) if parts else np.empty((0, *shape), self.dtype)
 
-    def _x(self, net: TorchNetwork, x: Array) -> Tensor:
+    def _x(self, net: TorchNetwork, x: Array) -> TorchInputs:
         return self.placement.x(net.model, x)
 
     @contextlib.contextmanager
-    def _pass(self, net: TorchNetwork, batch: Batch) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
+    def _pass(
+        self, net: TorchNetwork, batch: Batch
+    ) -> Iterator[tuple[TorchInputs, dict[int, Tensor]]]:
         """Put x and the masks on the device and the network in the mode of the batch; restore the
         state afterwards."""
         if batch.training:
@@ -121,21 +130,25 @@ class TorchEngine(Engine):
         trained = {t.name: tensors[t.name] for t in net.model.tensors if t.trainable}
         with self._pass(net, batch) as (x, masks):
             # Token ids have no gradient.
-            inputs = [x.requires_grad_()] if x.is_floating_point() else []
+            inputs = [each.requires_grad_() for each in x if each.is_floating_point()]
             value = loss_function(loss)(net(x, masks), self.placement.y(loss, batch.y))
             found = torch.autograd.grad(value, [*trained.values(), *inputs])
         weights = {
             name: kernel_out(name, gradient) for name, gradient in zip(trained, found, strict=False)
         }
-        dx = channel_last(found[-1], net.model.input_shape).copy() if inputs else None
-        return Gradients(value.item(), weights, dx)
+        gradients = iter(found[len(trained) :])
+        dx = [
+            channel_last(next(gradients), each.shape).copy() if each.dtype == "float" else None
+            for each in net.model.input_table
+        ]
+        return Gradients(value.item(), weights, input_gradients(net.model, dx))
 
     def trace(self, net: TorchNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
         with torch.no_grad(), self._pass(net, batch) as (x, masks):
             outputs: list[Tensor] = []
             net(x, masks, outputs)
-            shapes = net.model.shapes[1:]
+            shapes = net.model.output_shapes
             return [channel_last(*each).copy() for each in zip(outputs, shapes, strict=True)]
 
     def fit(

@@ -15,15 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dlsys_bench.engines.base import input_array
+from dlsys_bench.engines.inputs import input_arrays
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.engines.torch.precision import Products
+from dlsys_bench.spec.inputs import Input
 from dlsys_bench.spec.layers import Shape
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 
 KERNEL_OUT = {4: (2, 3, 1, 0), 3: (2, 1, 0), 2: (1, 0)}
 KERNEL_IN = {4: (3, 2, 0, 1), 3: (2, 1, 0), 2: (1, 0)}
+
+
+TorchInputs = tuple[Tensor, ...]
+"""A tensor for each input of a model, in the order of the model."""
 
 
 class TorchPlacement(NamedTuple):
@@ -34,14 +39,17 @@ class TorchPlacement(NamedTuple):
     dtype: torch.dtype
     products: Products = "float32"
 
-    def x(self, model: Model, x: Array) -> Tensor:
-        """Convert inputs (..., *input_shape), with the channel first for images."""
-        dtype = torch.int64 if model.input_dtype == "int" else self.dtype
-        x = input_array(model, x, None)
+    def x(self, model: Model, x: Array) -> TorchInputs:
+        """Convert each input (..., *shape), with the channel first for images."""
+        arrays = input_arrays(model, x, None)
+        return tuple(map(self._input, model.input_table, arrays))
+
+    def _input(self, record: Input, x: Array) -> Tensor:
+        dtype = torch.int64 if record.dtype == "int" else self.dtype
         there = torch.as_tensor(shareable(x), dtype=dtype, device=self.device)
         # Not `contiguous`, which keeps the unusual strides of images with one channel, since these
         # are contiguous in every order. oneDNN may misread such images.
-        first = channel_first(there, model.input_shape)
+        first = channel_first(there, record.shape)
         return first.clone(memory_format=torch.contiguous_format)
 
     def y(self, loss: Loss, y: NDArray[Any]) -> Tensor:
@@ -58,6 +66,12 @@ class TorchPlacement(NamedTuple):
             there = torch.from_numpy(shareable(mask))
             found[place] = channel_first(there, model.table[place].shape).to(self.device)
         return found
+
+
+def copy_inputs(values: TorchInputs, inputs: TorchInputs) -> None:
+    """Copy each input into the memory of another."""
+    for own, there in zip(values, inputs, strict=True):
+        there.copy_(own)
 
 
 def shareable(values: NDArray[Any]) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -262,17 +262,20 @@ class TorchNetwork(nn.Module):
         return {name: own[path] for name, path in self.paths.items()}
 
     def forward(
-        self, x: Tensor, masks: Mapping[int, Tensor], outputs: list[Tensor] | None = None
+        self,
+        x: Sequence[Tensor],
+        masks: Mapping[int, Tensor],
+        outputs: list[Tensor] | None = None,
     ) -> Tensor:
-        """Compute the output. A dropout layer without a mask at its place draws one; the output of
-        every layer is appended to `outputs`."""
-        values = [x]
+        """Compute the output of x, a tensor for each input. A dropout layer without a mask at its
+        place draws one; the output of every layer is appended to `outputs`."""
+        values = [*x]
         for row, layer in zip(self.model.table, self.layers, strict=True):
             inputs = [values[source] for source in row.sources]
             mask = masks.get(row.place)
             values.append(self.through(layer, *inputs) if mask is None else layer(*inputs, mask))
         if outputs is not None:
-            outputs += values[1:]
+            outputs += values[len(x) :]
         return values[-1]
 
     def through(self, layer: nn.Module, *inputs: Tensor) -> Tensor:

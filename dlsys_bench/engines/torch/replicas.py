@@ -24,7 +24,7 @@ from dlsys_bench.engines.plan import Array, Plan, require_batches
 from dlsys_bench.engines.replicas import OneByOne, Replicas, fit_one_by_one
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.engines.torch.batches import BatchFeed
-from dlsys_bench.engines.torch.layout import channel_last
+from dlsys_bench.engines.torch.layout import TorchInputs, channel_last
 from dlsys_bench.engines.torch.losses import count_correct, loss_function
 from dlsys_bench.engines.torch.optimizers import ReplicaOptimizer
 from dlsys_bench.engines.torch.precision import product_precision
@@ -115,7 +115,7 @@ class TorchReplicas(Replicas):
         )
 
         def update(
-            x: Tensor, y: Tensor, masks: TorchMasks, rate: StepRate
+            x: TorchInputs, y: Tensor, masks: TorchMasks, rate: StepRate
         ) -> tuple[Tensor, Tensor]:
             losses, right = [], []
             for part in batch_parts(recipe, x, y, masks, axis=int(source.own), mask_axis=1):
@@ -181,7 +181,7 @@ class TorchReplicas(Replicas):
             found = self.nets.outputs(
                 self.engine.placement.x(self.model, x), has_replica_axis(x, self.model), every=True
             )
-        shapes = self.model.shapes[1:]
+        shapes = self.model.output_shapes
         return [channel_last(*each).copy() for each in zip(found, shapes, strict=True)]
 
     def weights(self, replica: int) -> dict[str, Array]:

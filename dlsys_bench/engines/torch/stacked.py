@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.torch.initializers import initialize
-from dlsys_bench.engines.torch.layout import TorchPlacement, kernel_out
+from dlsys_bench.engines.torch.layout import TorchInputs, TorchPlacement, kernel_out
 from dlsys_bench.engines.torch.modules import build_network
 from dlsys_bench.engines.torch.steps import TorchMasks
 from dlsys_bench.spec.decay import WeightDecay
@@ -98,7 +98,7 @@ class StackedNetworks:
     def losses(
         self,
         loss_of: Callable[[Tensor, Tensor], Tensor],
-        x: Tensor,
+        x: TorchInputs,
         y: Tensor,
         own: bool,
         masks: TorchMasks,
@@ -107,7 +107,7 @@ class StackedNetworks:
         y are (N, ...) for all networks or, if `own`, (R, N, ...)."""
 
         def one(
-            parameters: Tensor, state: TorchTensors, x: Tensor, y: Tensor, masks: TorchMasks
+            parameters: Tensor, state: TorchTensors, x: TorchInputs, y: Tensor, masks: TorchMasks
         ) -> tuple[Tensor, Tensor]:
             outputs = functional_call(self.net, self.named(parameters) | state, (x, masks))
             return loss_of(outputs, y), outputs
@@ -118,10 +118,10 @@ class StackedNetworks:
         found: tuple[Tensor, Tensor] = mapped(self.parameters, self.state, x, y, masks)
         return found
 
-    def outputs(self, x: Tensor, own: bool, every: bool = False) -> list[Tensor]:
+    def outputs(self, x: TorchInputs, own: bool, every: bool = False) -> list[Tensor]:
         """Compute the outputs (R, N, ...) of the networks, or of every layer, outside training."""
 
-        def one(parameters: Tensor, state: TorchTensors, x: Tensor) -> list[Tensor]:
+        def one(parameters: Tensor, state: TorchTensors, x: TorchInputs) -> list[Tensor]:
             outputs: list[Tensor] = []
             tensors = self.named(parameters) | state
             last = functional_call(self.net, tensors, (x, {}, outputs if every else None))

@@ -18,9 +18,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from dlsys_bench.engines.torch.layout import TorchInputs
+
 TorchMasks = dict[int, Tensor]
 StepRate = float | Tensor
-UpdateFunction = Callable[[Tensor, Tensor, TorchMasks, StepRate], tuple[Tensor, Tensor]]
+UpdateFunction = Callable[[TorchInputs, Tensor, TorchMasks, StepRate], tuple[Tensor, Tensor]]
 """Make an update on a batch (x, y) at a learning rate. Returns the loss and the number of correct
 answers on the device, of R replicas (R,)."""
 
@@ -49,10 +51,15 @@ class Steps(Protocol):
         learning rate and what dropout keeps."""
 
 
+def _samples(x: TorchInputs, batch: Tensor) -> TorchInputs:
+    """Return the samples of a batch, by their indices."""
+    return tuple(each[batch] for each in x)
+
+
 class EagerSteps:
     """Launches one operation after another, as torch does by default."""
 
-    def __init__(self, update: UpdateFunction, x: Tensor, y: Tensor) -> None:
+    def __init__(self, update: UpdateFunction, x: TorchInputs, y: Tensor) -> None:
         self.update, self.x, self.y = update, x, y
 
     def epoch(
@@ -65,7 +72,7 @@ class EagerSteps:
         """Train an epoch."""
         batches = order[..., : sum(sizes)].split(list(sizes), -1)  # type: ignore[no-untyped-call]
         found = [
-            self.update(self.x[batch], self.y[batch], masks(step), rate)
+            self.update(_samples(self.x, batch), self.y[batch], masks(step), rate)
             for step, (batch, rate) in enumerate(zip(batches, rates, strict=True))
         ]
         losses, right = zip(*found, strict=True)
@@ -118,7 +125,9 @@ def _stream() -> torch.cuda.Stream:
 class GraphSteps:
     """Launches each update as one graph, recorded once for each size of a batch."""
 
-    def __init__(self, update: UpdateFunction, x: Tensor, y: Tensor, recorder: Recorder) -> None:
+    def __init__(
+        self, update: UpdateFunction, x: TorchInputs, y: Tensor, recorder: Recorder
+    ) -> None:
         self.update, self.x, self.y, self.recorder = update, x, y, recorder
         self.by_size: dict[int, _RecordedStep] = {}
 
@@ -150,7 +159,9 @@ class GraphSteps:
         )
 
 
-def make_steps(update: UpdateFunction, x: Tensor, y: Tensor, recorder: Recorder | None) -> Steps:
+def make_steps(
+    update: UpdateFunction, x: TorchInputs, y: Tensor, recorder: Recorder | None
+) -> Steps:
     """Return what launches updates on these samples: graphs, if there is a recorder."""
     return EagerSteps(update, x, y) if recorder is None else GraphSteps(update, x, y, recorder)
 
@@ -171,7 +182,13 @@ class _RecordedStep:
     `order` and `rates` are inputs, `losses` and `right` results, and `at` counts the steps."""
 
     def __init__(
-        self, update: UpdateFunction, x: Tensor, y: Tensor, recorder: Recorder, size: int, most: int
+        self,
+        update: UpdateFunction,
+        x: TorchInputs,
+        y: Tensor,
+        recorder: Recorder,
+        size: int,
+        most: int,
     ) -> None:
         self.update, self.x, self.y, self.recorder = update, x, y, recorder
         self.size, self.most = size, most
@@ -216,7 +233,7 @@ class _RecordedStep:
         """Make one update. All inputs are found on the device, by the count of the steps."""
         batch = self.order.index_select(-2, self.at).squeeze(-2)
         rate = self.rates.index_select(0, self.at).squeeze(0)
-        loss, right = self.update(self.x[batch], self.y[batch], self.masks, rate)
+        loss, right = self.update(_samples(self.x, batch), self.y[batch], self.masks, rate)
         if self.losses is None:
             self.losses, self.right = (
                 loss.new_empty((self.most, *loss.shape)),

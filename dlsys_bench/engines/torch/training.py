@@ -13,7 +13,7 @@ from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.epochs import EpochRun, training_epochs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan
-from dlsys_bench.engines.torch.layout import TorchPlacement
+from dlsys_bench.engines.torch.layout import TorchInputs, TorchPlacement, copy_inputs
 from dlsys_bench.engines.torch.modules import TorchNetwork
 from dlsys_bench.engines.torch.optimizers import NetworkOptimizer
 from dlsys_bench.engines.torch.passes import BatchPass, pass_of
@@ -45,7 +45,9 @@ def fit_network(
     run_pass, parameters = compiler(pass_of(net, recipe.loss)), list(tensors.values())
     averages = MovingAverages(recipe.average, parameters)
 
-    def update(x: Tensor, y: Tensor, masks: TorchMasks, rate: StepRate) -> tuple[Tensor, Tensor]:
+    def update(
+        x: TorchInputs, y: Tensor, masks: TorchMasks, rate: StepRate
+    ) -> tuple[Tensor, Tensor]:
         optimizer.zero_grad()
         losses, right = [], []
         for part in batch_parts(recipe, x, y, masks):
@@ -68,7 +70,8 @@ def fit_network(
         net.train()
         if recipe.augment:
             # In place, because a recorded step reads this memory.
-            x.copy_(placement.x(net.model, augment(samples.x, recipe, plan, epoch.number)))
+            own = placement.x(net.model, augment(samples.x, recipe, plan, epoch.number))
+            copy_inputs(own, x)
         order = _order(epoch, placement)
         if epoch.weights is not None:
             epoch.used = order.cpu().numpy()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dlsys_bench.engines.plan import batch_slices
+from dlsys_bench.engines.torch.layout import TorchInputs
 from dlsys_bench.engines.torch.losses import answer_weights
 from dlsys_bench.engines.torch.steps import TorchMasks
 from dlsys_bench.spec.averaging import WeightAverage
@@ -39,7 +40,7 @@ class BatchPart(NamedTuple):
     """A part of a batch, and its share in the mean loss of the batch, or that (R,) of each
     replica."""
 
-    x: Tensor
+    x: TorchInputs
     y: Tensor
     masks: TorchMasks
     share: float | Tensor
@@ -52,11 +53,11 @@ class BatchPart(NamedTuple):
 
 
 def batch_parts(
-    recipe: Recipe, x: Tensor, y: Tensor, masks: TorchMasks, axis: int = 0, mask_axis: int = 0
+    recipe: Recipe, x: TorchInputs, y: Tensor, masks: TorchMasks, axis: int = 0, mask_axis: int = 0
 ) -> Iterator[BatchPart]:
     """Yield the parts of a batch whose gradients are accumulated. `axis` is that of the samples in
     x and y, and `mask_axis` in the masks."""
-    samples = x.shape[axis]
+    samples = y.shape[axis]
     sizes = recipe.micro_batches(samples)
     if len(sizes) == 1:
         yield BatchPart(x, y, masks, 1.0)
@@ -72,7 +73,7 @@ def batch_parts(
         shares = [own / torch.where(whole > 0, whole, 1) for own in each]
     for part, own, share in zip(parts, targets, shares, strict=True):
         kept = {place: mask.narrow(mask_axis, *part) for place, mask in masks.items()}
-        yield BatchPart(x.narrow(axis, *part), own, kept, share)
+        yield BatchPart(tuple(each.narrow(axis, *part) for each in x), own, kept, share)
 
 
 def sum_of(values: Sequence[Tensor]) -> Tensor:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.engines.alignment import StackedSamples
-from dlsys_bench.engines.base import input_array
 from dlsys_bench.engines.epochs import EpochRun
+from dlsys_bench.engines.inputs import input_array
 from dlsys_bench.engines.numba.normalization import least_number
 from dlsys_bench.engines.numba.optimizers import ProgramStepper
 from dlsys_bench.engines.numba.program.steps import LOSS_SAMPLES, STATISTICS, train_steps

@@ -1,0 +1,106 @@
+"""The inputs of a model as arrays, in the order of the model, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlsys_bench.data import join_inputs
+from dlsys_bench.data.inputs import X
+from dlsys_bench.errors import DataError, nearest
+from dlsys_bench.spec.inputs import Input
+from dlsys_bench.spec.model import Model
+
+
+def input_arrays(model: Model, x: NDArray[Any], dtype: Any) -> list[NDArray[Any]]:
+    """Return an array (..., *shape) for each input of a model, in the order of the model.
+
+    Floats have this dtype, and token ids are int32. Raises DataError unless x has the names and the
+    shapes that the model states, and token ids are whole numbers of the vocabulary.
+    """
+    require_names(model, x)
+    if not model.inputs:
+        return [_converted(model, model.input_table[0], X, x, dtype)]
+    found = []
+    for each in model.inputs:
+        title, values = f"{X}[{each.name!r}]", x[each.name]
+        shape = values.shape[x.ndim :]
+        if shape != each.shape or values.dtype.kind not in "biuf":
+            raise DataError(
+                f"{title} has samples of shape {shape} and type {values.dtype}, but model "
+                f"{model.name!r} takes {each.dtype} of shape {each.shape}"
+            )
+        # A field of a structured array need not be aligned.
+        found.append(np.require(_converted(model, each, title, values, dtype), None, "A"))
+    return found
+
+
+def input_array(model: Model, x: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Return the only input of a model, as `input_arrays` does."""
+    (found,) = input_arrays(model, x, dtype)
+    return found
+
+
+def require_names(model: Model, x: object) -> None:
+    """Raise DataError unless x has a field for each input that has a name, and no others."""
+    if isinstance(x, Mapping):
+        raise DataError("x is a mapping of arrays: data.join_inputs(x) makes one array of them")
+    found = getattr(getattr(x, "dtype", None), "names", None) or ()
+    known = [each.name for each in model.inputs]
+    missing = [name for name in known if name not in found]
+    extra = [name for name in found if name not in known]
+    if missing or extra:
+        wrong = [f"lacks {', '.join(map(repr, missing))}"] if missing else []
+        wrong += [f"has {', '.join(map(repr, extra))}"] if extra else []
+        advice = nearest(extra[0], missing) if extra and missing else ""
+        takes = f"the inputs {', '.join(known)}" if known else "one input without a name"
+        raise DataError(
+            f"x {' and '.join(wrong)}{advice}, but model {model.name!r} takes {takes}; "
+            "data.join_inputs makes one array of several"
+        )
+
+
+def _converted(
+    model: Model, record: Input, title: str, x: NDArray[Any], dtype: Any
+) -> NDArray[Any]:
+    """Return an input in a dtype, or token ids as int32."""
+    if record.dtype == "float":
+        return np.asarray(x, dtype)
+    ids = np.asarray(x)
+    found = np.ascontiguousarray(ids).astype(np.int32)
+    if not np.array_equal(found, ids):
+        raise DataError(
+            f"model {model.name!r} takes token ids, but {title} ({ids.dtype}) has others than "
+            "whole numbers"
+        )
+    known = model.vocabularies[record.name]
+    wrong = np.argwhere((found < 0) | (found >= known))
+    if wrong.size:
+        at = tuple(wrong[0].tolist())
+        place = ", ".join(map(str, at[-1 - len(record.shape) :]))
+        raise DataError(
+            f"{title}[{place}] is {found[at]}, but the vocabulary of model "
+            f"{model.name!r} has {known} tokens: token ids are 0 to {known - 1}"
+        )
+    return found
+
+
+def filled_up(x: NDArray[Any], samples: int) -> NDArray[Any]:
+    """Return inputs (N, ...) and this number of samples of zeros after them."""
+    return np.concatenate([x, np.zeros((samples, *x.shape[1:]), x.dtype)])
+
+
+def input_gradients(model: Model, found: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """Return the gradients in the inputs of a model, in the form of `Gradients.x`.
+
+    `found` has one for each input, in the order of the model; None for token ids.
+    """
+    if not model.inputs:
+        return found[0]
+    by_name = {
+        each.name: dx for each, dx in zip(model.inputs, found, strict=True) if dx is not None
+    }
+    return join_inputs(by_name) if by_name else None
