@@ -43,7 +43,7 @@ def _models() -> Rows:
         {
             "model": model.name,
             "layers": len(model.layers),
-            "input": str(model.input_shape),
+            "input": " and ".join(str(each.shape) for each in model.input_table),
             "parameters": model.counts.total,
         }
         for model in models().values()

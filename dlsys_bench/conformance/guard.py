@@ -131,8 +131,10 @@ class Guard:
         if dx.dtype.names != tuple(floats):
             names = {"actual": str(dx.dtype.names), "expected": str(tuple(floats))}
             raise broken(Fault.WRONG_TYPE, f"the inputs in {what}", **names)
+        found, given = split_inputs(dx), split_inputs(batch.x)
         return {
-            name: self._array(f"{what}[{name!r}]", dx[name], batch.x[name].shape) for name in floats
+            name: self._array(f"{what}[{name!r}]", found[name], given[name].shape)
+            for name in floats
         }
 
     def trace(self, net: GuardedNetwork, batch: Batch) -> list[Array]:

@@ -121,7 +121,11 @@ def models(
     """
     shapes = VECTORS + IMAGES + SEQUENCES if "flatten" in kinds else VECTORS
     count = input_counts[0] if len(input_counts) == 1 else draw(st.sampled_from(input_counts))
-    graph = DrawnGraph(draw, [draw(st.sampled_from(shapes)) for _ in range(count)], kinds)
+    starts = [draw(st.sampled_from(shapes))]
+    while len(starts) < count:
+        # Inputs of one shape can be mistaken for each other.
+        starts.append(starts[0] if draw(st.booleans()) else draw(st.sampled_from(shapes)))
+    graph = DrawnGraph(draw, starts, kinds)
     for _ in range(draw(st.integers(0, most_layers))):
         kind = draw(st.sampled_from(graph.fitting(kinds)))
         fixed = {"function": draw(st.sampled_from(functions))} if kind == "activation" else {}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.data.inputs import split_inputs
 from dlsys_bench.data.labels import LABELS, advise, flatten_column, is_one_hot, renumber
 from dlsys_bench.errors import DataError, count_of
 
@@ -20,7 +21,8 @@ class Dataset:
     """Training and test samples with their labels or targets.
 
     - `x_train`, `x_test`: images (N, H, W, C) or vectors (N, units), uint8 or float. Images without
-      channels (N, H, W) get one channel.
+      channels (N, H, W) get one channel. Several inputs, of whole numbers or floats, are structured
+      arrays (N,) of the shapes that a model states; see `join_inputs`.
     - `y_train`, `y_test`: labels (N,) or (N, 1), indices into `classes`, converted to int64 (N,);
       one for each position (N, T), if `x` has the token ids of the positions (N, T); or the targets
       of a regression (N, K), float, in which case `classes` is empty.
@@ -66,6 +68,8 @@ class Dataset:
         return DataError(f"{where}: {message}")
 
     def _inputs(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
+        if x.dtype.names is not None:
+            return self._named_inputs(name, x)
         if x.dtype != np.uint8 and x.dtype.kind != "f":
             raise self.error(
                 f"{name} is {x.dtype}; it takes uint8 (pixels 0 to 255) or float"
@@ -85,6 +89,20 @@ class Dataset:
         self._finite(name, x)
         return x
 
+    def _named_inputs(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
+        if x.ndim != 1 or x.size == 0:
+            raise self.error(
+                f"{name} is a structured array of shape {x.shape}; it takes (N,), N from 1"
+            )
+        for part, values in split_inputs(x).items():
+            if values.dtype.kind not in "iuf" or values.ndim < 2 or values.size == 0:
+                raise self.error(
+                    f"{name}[{part!r}] is {values.dtype} of shape {values.shape}; it takes whole "
+                    "numbers or floats, of at least one value for each sample"
+                )
+            self._finite(f"{name}[{part!r}]", values)
+        return x
+
     def _targets(self, name: str, y: NDArray[Any]) -> NDArray[Any]:
         if y.ndim != 2 or y.shape[1] == 0:
             raise self.error(
@@ -102,7 +120,8 @@ class Dataset:
 
     def _labels(self, name: str, y: NDArray[Any]) -> NDArray[Any]:
         x = getattr(self, name.replace("y", "x", 1))
-        by_position = y.ndim == 2 and y.shape == np.shape(x) and not is_one_hot(y)
+        shapes = [values.shape for values in split_inputs(np.asarray(x)).values()]
+        by_position = y.ndim == 2 and y.shape in shapes and not is_one_hot(y)
         if y.dtype.kind not in "iu" or (y.ndim != 1 and not by_position):
             raise self.error(
                 f"{name} is {y.dtype} of shape {y.shape}; {LABELS}{advise(name, y, len(y))}"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data.dataset import Dataset
+from dlsys_bench.data.inputs import join_inputs, split_inputs
 from dlsys_bench.errors import DataError, count_of, nearest
 
 Scaling = Literal["raw", "unit", "standard"]
@@ -20,7 +21,8 @@ DTYPES = ("float16", "float32", "float64")
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """x (N, H, W, C) or (N, units), float; y labels (N,), int64, or targets (N, K), float."""
+    """x (N, H, W, C) or (N, units), float; y labels (N,), int64, or targets (N, K), float. Several
+    inputs are one structured array x (N,); see `join_inputs`."""
 
     x: NDArray[Any]
     y: NDArray[Any]
@@ -55,7 +57,7 @@ def prepare(
 
     - `scaling`: "raw" keeps x, "unit" is x / 255, "standard" is (x / 255 - m) / s with the scalar
       mean m and standard deviation s of all training pixels; `limit` and the split do not change m
-      and s.
+      and s. Several inputs take "raw", which keeps whole numbers as they are.
     - `limit`: the number of training samples to keep, the first ones.
     - `validation_split`: the fraction of those used for validation. With split="last" they are the
       last ones, as in Keras; with split="random" they are drawn from `seed`.
@@ -96,6 +98,12 @@ class _Scale:
     def __init__(self, dataset: Dataset, scaling: Scaling, dtype: str) -> None:
         self.scaling, self.dtype = scaling, np.dtype(dtype)
         self.error, x = dataset.error, dataset.x_train
+        if x.dtype.names and scaling != "raw":
+            raise dataset.error(
+                f'scaling="{scaling}" scales pixels, but there are the inputs '
+                f'{", ".join(x.dtype.names)}: --scaling raw takes them as they are (scaling="raw" '
+                "of a recipe)"
+            )
         if scaling == "unit":
             for name in ("x_train", "x_test"):
                 self._require_pixels(name, getattr(dataset, name))
@@ -121,22 +129,35 @@ class _Scale:
     def __call__(self, x: NDArray[Any], y: NDArray[Any]) -> Samples:
         with np.errstate(over="ignore"):
             targets = y.astype(self.dtype if y.dtype.kind == "f" else np.int64)
-            if self.scaling == "raw":
-                scaled = x.astype(self.dtype)
-            else:
-                # float16 has neither the precision nor the range for the intermediate results, so
-                # that they are computed in float32 and rounded once, at the end.
-                scaled = np.divide(x, 255, dtype=np.result_type(x, self.dtype, np.float32))
-            if self.scaling == "standard":
-                scaled -= scaled.dtype.type(self.mean)
-                scaled /= scaled.dtype.type(self.stddev)
-            scaled = scaled.astype(self.dtype, copy=False)
-        for name, before, after in (("x", x, scaled), ("y", y, targets)):
-            if before.dtype.kind == "f" and not np.isfinite(after).all():
+            scaled = self._named(x) if x.dtype.names else self._scaled(x)
+        inputs, after = split_inputs(x), split_inputs(scaled)
+        pairs = [(name, values, after[name]) for name, values in inputs.items()]
+        for name, given, kept in (*pairs, ("y", y, targets)):
+            if given.dtype.kind == "f" and not np.isfinite(kept).all():
                 raise self.error(
-                    f"{name} reaches {np.abs(before).max():g}, too large for {self.dtype}"
+                    f"{name} reaches {np.abs(given).max():g}, too large for {self.dtype}"
                 )
         return Samples(scaled, targets)
+
+    def _named(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return several inputs, of which floats have the dtype."""
+        return join_inputs(
+            {
+                name: values.astype(self.dtype) if values.dtype.kind == "f" else values
+                for name, values in split_inputs(x).items()
+            }
+        )
+
+    def _scaled(self, x: NDArray[Any]) -> NDArray[Any]:
+        if self.scaling == "raw":
+            return x.astype(self.dtype)
+        # float16 has neither the precision nor the range for the intermediate results, so that they
+        # are computed in float32 and rounded once, at the end.
+        scaled: NDArray[Any] = np.divide(x, 255, dtype=np.result_type(x, self.dtype, np.float32))
+        if self.scaling == "standard":
+            scaled -= scaled.dtype.type(self.mean)
+            scaled /= scaled.dtype.type(self.stddev)
+        return scaled.astype(self.dtype, copy=False)
 
 
 def _moments(x: NDArray[Any]) -> tuple[float, float]:

@@ -93,14 +93,19 @@ def filled_up(x: NDArray[Any], samples: int) -> NDArray[Any]:
     return np.concatenate([x, np.zeros((samples, *x.shape[1:]), x.dtype)])
 
 
-def input_gradients(model: Model, found: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+def float_places(model: Model) -> list[int]:
+    """Return the places of the inputs of floats, which have gradients, among those of a model."""
+    return [place for place, each in enumerate(model.input_table) if each.dtype == "float"]
+
+
+def input_gradients(model: Model, found: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
     """Return the gradients in the inputs of a model, in the form of `Gradients.x`.
 
-    `found` has one for each input, in the order of the model; None for token ids.
+    `found` has one for each input of floats, in the order of the model.
     """
+    if not found:
+        return None
     if not model.inputs:
         return found[0]
-    by_name = {
-        each.name: dx for each, dx in zip(model.inputs, found, strict=True) if dx is not None
-    }
-    return join_inputs(by_name) if by_name else None
+    names = [model.inputs[place].name for place in float_places(model)]
+    return join_inputs(dict(zip(names, found, strict=True)))

@@ -14,6 +14,8 @@ from dlsys_bench.report.layout import NONE
 from dlsys_bench.report.table import Columns, Table
 from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
+from dlsys_bench.spec.inputs import VALUES
+from dlsys_bench.spec.layers import Shape
 from dlsys_bench.spec.model import Model
 from dlsys_bench.studies.registry import superseded
 
@@ -258,14 +260,17 @@ def tables(results: Sequence[Result]) -> list[Table]:
 def summary_table(model: Model) -> Table:
     """Return the summary of a model, as Keras prints it: layers, output shapes and parameters.
 
-    If the model branches, a column has the inputs of each layer.
+    If the model branches, a column has the inputs of each layer. Named inputs come first.
     """
     branches = model.connections is not None
     columns = ("layer", "options", *(["inputs"] if branches else []), *SUMMARY_COLUMNS)
-    rows = []
+    rows: list[tuple[str, ...]] = [
+        (each.name, f"input of {VALUES[each.dtype]}", "", _batch_shape(each.shape), "0")
+        for each in model.inputs
+    ]
     for row in model.table:
         count = sum(tensor.size for tensor in model.tensors_of(row.place))
-        shape = "(None, " + ", ".join(map(str, row.output_shape)) + ")"
+        shape = _batch_shape(row.output_shape)
         inputs = [", ".join(row.inputs)] if branches else []
         rows.append((row.name, row.layer.title(), *inputs, shape, f"{count:,}"))
     counts = model.counts
@@ -274,6 +279,10 @@ def summary_table(model: Model) -> Table:
         f"{counts.non_trainable:,} non-trainable"
     )
     return Table(title, columns, rows)
+
+
+def _batch_shape(shape: Shape) -> str:
+    return "(None, " + ", ".join(map(str, shape)) + ")"
 
 
 SUMMARY_COLUMNS = (">output shape", ">parameters")

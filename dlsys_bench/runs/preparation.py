@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Dataset, Samples, Splits, prepare
 from dlsys_bench.data.labels import advise
+from dlsys_bench.engines.inputs import input_arrays
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.errors import DataError
 from dlsys_bench.spec.losses import Loss
@@ -45,6 +46,11 @@ def prepare_for(recipe: Recipe, dataset: Dataset, dtype: str, seed: int) -> Spli
 def check_data(dataset: Dataset, model: Model, loss: Loss) -> None:
     """Raise DataError, with advice, unless samples and labels fit a model and a loss."""
     shape, expected = dataset.x_train.shape[1:], model.input_shape
+    if model.inputs or dataset.x_train.dtype.names:
+        try:
+            input_arrays(model, dataset.x_train[:1], None)
+        except DataError as error:
+            raise dataset.error(str(error)) from None
     if shape != expected:
         raise dataset.error(
             f"x_train and x_test have samples of shape {shape}, but model {model.name!r} takes "

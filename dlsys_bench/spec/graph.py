@@ -186,7 +186,7 @@ def check_connections(connections: Sequence[Connection], inputs: Sequence[str] =
         f"nothing takes the output of {', '.join(unused)}: the last node is the output, "
         "and every other one is taken by a node after it",
     )
-    unused = [name for name in inputs if name not in used]
+    unused = [name for name in inputs if name not in used and len(inputs) > 1]
     require(not unused, f"no node takes the input {', '.join(unused)}: leave it out, or use it")
 
 

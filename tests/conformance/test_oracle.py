@@ -103,6 +103,6 @@ def test_a_gradient_by_hand() -> None:
         found.weights["dense_1.kernel"], [[4 * (1 + 4 + 0.25) / 3]], rtol=1e-15
     )
     batch = Batch(x, np.zeros((3, 1)))
-    along: dict[str | None, Any] = {None: np.ones((3, 1))}
+    along: dict[str | int, Any] = {0: np.ones((3, 1))}
     loss, slope = ORACLE.slope(net, batch, MeanSquaredError(), along)
     assert (loss, slope) == pytest.approx((found.loss, 8 * x.sum() / 3), rel=1e-14)

@@ -178,7 +178,7 @@ def kept(rate: float, units: int, samples: int, seed: int) -> Array:
     """Return the output of a dropout for ones, (1, units, samples)."""
     engine = create("numba")
     net: Any = engine.build(Model("d", (units,), (Dropout(rate),)), seed=seed)
-    left: Array = net.forward(np.ones((1, units, samples), "float32"), training=True)[0].copy()
+    left: Array = net.forward([np.ones((1, units, samples), "float32")], training=True)[0].copy()
     return left
 
 
@@ -206,7 +206,7 @@ def test_every_pass_and_every_seed_draws_other_masks() -> None:
     engine = create("numba")
     net: Any = engine.build(Model("d", (100,), (Dropout(0.5), Dropout(0.5))), seed=1)
     x = np.ones((1, 100, 8), "float32")
-    drawn = [net.forward(x, training=True).copy() for _ in range(2)]
+    drawn = [net.forward([x], training=True).copy() for _ in range(2)]
     assert not np.array_equal(*drawn)
     first, second = (rule.stays.copy() for rule in net.rules)
     assert not np.array_equal(first, second)

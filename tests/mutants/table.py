@@ -11,6 +11,7 @@ from mutants import (
     dropout,
     groups,
     initializers,
+    inputs,
     layers,
     loss_scaling,
     losses,
@@ -33,6 +34,7 @@ MUTANTS: dict[str, Mutant] = {
     for table in (
         layers.MUTANTS,
         branching.MUTANTS,
+        inputs.MUTANTS,
         convolution.MUTANTS,
         normalization.MUTANTS,
         dropout.MUTANTS,

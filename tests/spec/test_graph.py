@@ -155,7 +155,7 @@ def test_a_model_of_token_ids_treats_positions_alike() -> None:
     assert model.counts.total == 7 * 3 + (3 * 2 + 2) + (10 * 2 + 2)
     assert model.to_dict()["input_dtype"] == "int"
     assert from_dict(model.to_dict()) == model
-    assert model.vocabulary == 7
+    assert model.vocabularies == {"input": 7}
 
 
 def test_images_of_two_sizes_cannot_be_joined() -> None:

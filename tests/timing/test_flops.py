@@ -52,6 +52,6 @@ def test_torch_counts_the_same_operations(name: str) -> None:
     x = torch.from_numpy(np.random.default_rng(0).random((samples, 1, 28, 28), np.float32))
     with FlopCounterMode(display=False) as counter:
         torch.nn.functional.cross_entropy(  # type: ignore[no-untyped-call]
-            net(x, {}), torch.zeros(samples, dtype=torch.long)
+            net((x,), {}), torch.zeros(samples, dtype=torch.long)
         ).backward()
     assert counter.get_total_flops() == samples * training_flops(model)

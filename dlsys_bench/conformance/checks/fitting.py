@@ -23,7 +23,6 @@ from dlsys_bench.conformance.checks.loss_subjects import (
 )
 from dlsys_bench.conformance.checks.networks import mild_weights
 from dlsys_bench.conformance.checks.subjects import (
-    SEVERAL,
     SUBJECTS,
     LayerSubject,
     convention_of,
@@ -85,10 +84,10 @@ def _compare_layer(trial: Trial, subject: LayerSubject, example: Example) -> Non
     below = norm_if_available(trial) if example.model.input_dtype == "float" else ()
     model = replace(example.model, layers=(*below, example.model.block), connections=None)
     model = to_convention(convention_of(trial, example.model), model)
-    _compare_fit(trial, example._replace(model=model), 0.01)
+    compare_fit(trial, example._replace(model=model), 0.01)
 
 
-def _compare_fit(trial: Trial, example: Example, rate: float) -> None:
+def compare_fit(trial: Trial, example: Example, rate: float) -> None:
     """Compare two steps of a network on the batch of an example."""
     model, seed, samples = example.model, example.seed, len(example.batch.x)
     weights = strategies.nonzero_weights(model, seed)
@@ -115,21 +114,7 @@ def drawn_networks(trial: Trial) -> None:
     Fix: Compare the gradient in `fit` with that of `gradients` for the example, and look at what
     `fit` leaves out.
     """
-    trial.search(networks(trial), lambda example: _compare_fit(trial, example, 0.05), examples=12)
-
-
-@check("trajectory", "fit-inputs", requires=["inputs", "layer:concat"])
-def several_inputs(trial: Trial) -> None:
-    """Two steps of networks of two or three inputs, of floats and of token ids.
-
-    Why: A training step gathers the samples of each input by itself, with other code than
-    `gradients`.
-    Broken by: An engine whose training step leaves out the branch of one input, or takes the first
-    samples of it for every batch.
-    Fix: Select the samples of all inputs by one index, as `x[chosen]` does.
-    """
-    drawn = networks(trial, SEVERAL)
-    trial.search(drawn, lambda example: _compare_fit(trial, example, 0.05), examples=12)
+    trial.search(networks(trial), lambda example: compare_fit(trial, example, 0.05), examples=12)
 
 
 @check_each("trajectory", VARIANTS, requires=requires_native, prefix="native-")

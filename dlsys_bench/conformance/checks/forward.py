@@ -9,7 +9,6 @@ import numpy as np
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.evidence import with_snippet
 from dlsys_bench.conformance.checks.subjects import (
-    SEVERAL,
     SUBJECTS,
     LayerSubject,
     networks,
@@ -85,18 +84,6 @@ def network(trial: Trial) -> None:
     below.
     """
     trial.search(networks(trial), lambda example: compare(trial, example))
-
-
-@check("forward", "inputs", requires=["inputs", "layer:concat"])
-def several_inputs(trial: Trial) -> None:
-    """Networks of two or three inputs, of floats and of token ids.
-
-    Why: A model of several inputs gives other values for each order in which they are taken.
-    Broken by: An engine that takes its inputs in the order of their names, or converts token ids to
-    floats because another input has them.
-    Fix: Take `x[name]` for each name of `model.inputs`, in that order; `input_arrays` does.
-    """
-    trial.search(networks(trial, SEVERAL), lambda example: compare(trial, example))
 
 
 FIRST = "the output of the first layer"

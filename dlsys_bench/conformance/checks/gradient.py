@@ -11,7 +11,6 @@ from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.evidence import with_snippet
 from dlsys_bench.conformance.checks.forward import LENET5, lenet5_example
 from dlsys_bench.conformance.checks.subjects import (
-    SEVERAL,
     SUBJECTS,
     LayerSubject,
     networks,
@@ -87,18 +86,6 @@ def network(trial: Trial) -> None:
     trial.search(networks(trial), lambda example: compare(trial, example))
 
 
-@check("gradient", "inputs", requires=["inputs", "layer:concat"])
-def several_inputs(trial: Trial) -> None:
-    """Networks of two or three inputs, of floats and of token ids, with any loss.
-
-    Why: Each input has a gradient of its own, and each of its branches passes one down.
-    Broken by: An engine that computes the gradient in the first input alone, or leaves out the
-    tensors of a branch.
-    Fix: Return `join_inputs` of the gradients in all inputs of floats, in the order of the model.
-    """
-    trial.search(networks(trial, SEVERAL), lambda example: compare(trial, example))
-
-
 @check("gradient", "lenet5", requires=needed_layers(LENET5))
 def lenet5(trial: Trial) -> None:
     """A network of realistic size: the slope along two random directions in every tensor and x.
@@ -128,7 +115,7 @@ def lenet5(trial: Trial) -> None:
     largest = max(float(np.linalg.norm(g)) for g in found.weights.values())
     expected = trial.expect(compute, lambda values: dict.fromkeys(values, largest))
     for what, (name, way) in directions.items():
-        tensor = name or None
+        tensor = None if isinstance(name, int) else name
         layer = tensor and tensor.partition(".")[0]
         expected.check(what, (way * actual[name]).sum(), what, layer=layer, tensor=tensor)
 

@@ -17,7 +17,6 @@ from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.support import (
     example_loss,
     has,
-    needed_layers,
     supported,
     trainable,
 )
@@ -31,14 +30,11 @@ from dlsys_bench.data import Samples, split_inputs
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan, Weights
-from dlsys_bench.spec.graph import parallel, serial
-from dlsys_bench.spec.inputs import Input
 from dlsys_bench.spec.layers import (
     BatchNorm,
     Conv2D,
     Dense,
     Dropout,
-    Embedding,
     Flatten,
     Layer,
     Shape,
@@ -126,18 +122,6 @@ def _network(trial: Trial) -> Model:
     return Model("layouts", shape, layers)
 
 
-SEVERAL = Model(
-    "layouts",
-    inputs=(Input("photo", (4, 3, 2)), Input("words", (5,), "int")),
-    layers=(
-        parallel(
-            serial(Flatten(), source="photo"), serial(Embedding(6, 3), Flatten(), source="words")
-        ),
-        Dense(2),
-    ),
-)
-
-
 def _case(trial: Trial, model: Model, loss: Loss) -> LayoutCase:
     """Return the arguments of all methods for a model."""
     model = trainable(trial, model, loss)
@@ -195,7 +179,7 @@ Method = Callable[[Trial, LayoutCase], Results]
 ChangeOfLayout = Callable[[LayoutCase, Layout], LayoutCase]
 
 
-def _compare(
+def compare_layouts(
     trial: Trial,
     argument: str,
     methods: Mapping[str, Method],
@@ -222,7 +206,8 @@ OF_INPUTS = {"predict": _predict, "trace": _trace, "gradients": _gradients, "fit
 """The methods that take inputs."""
 
 
-def _change_x(case: LayoutCase, layout: Layout) -> LayoutCase:
+def change_x(case: LayoutCase, layout: Layout) -> LayoutCase:
+    """Return the arguments with x in a layout."""
     return case._replace(batch=case.batch._replace(x=layout(case.batch.x)))
 
 
@@ -240,7 +225,7 @@ def weights(trial: Trial) -> None:
         return case._replace(weights={name: layout(w) for name, w in case.weights.items()})
 
     methods = {"build": _build, "predict": _predict, "gradients": _gradients, "fit": _fit}
-    _compare(trial, "tensors", methods, example_loss(trial), change)
+    compare_layouts(trial, "tensors", methods, example_loss(trial), change)
 
 
 @check("shapes", "layout-of-x")
@@ -252,18 +237,7 @@ def inputs(trial: Trial) -> None:
     Broken by: An engine that passes x on as memory, without its strides and byte order.
     Fix: Convert arrays by np.ascontiguousarray, with the dtype of the engine, where they come in.
     """
-    _compare(trial, "x", OF_INPUTS, example_loss(trial), _change_x)
-
-
-@check("shapes", "layout-of-inputs", requires=needed_layers(SEVERAL))
-def several_inputs(trial: Trial) -> None:
-    """The structured array of several inputs in other memory layouts.
-
-    Why: An input is a field of a structured array, which is neither contiguous nor aligned.
-    Broken by: An engine that reads the memory of the array as if it had only one of its inputs.
-    Fix: Take `x[name]`, and convert it by np.ascontiguousarray; `input_arrays` does.
-    """
-    _compare(trial, "x", OF_INPUTS, example_loss(trial), _change_x, SEVERAL)
+    compare_layouts(trial, "x", OF_INPUTS, example_loss(trial), change_x)
 
 
 @check("shapes", "layout-of-targets")
@@ -283,7 +257,7 @@ def targets(trial: Trial) -> None:
     of_form = {LOSSES[kind].targets: LOSSES[kind] for kind in trial.losses}
     for form, record in of_form.items():
         methods = {"gradients": _gradients, "fit": _fit}
-        _compare(trial, form, methods, record.of(), change)
+        compare_layouts(trial, form, methods, record.of(), change)
 
 
 @check("shapes", "layout-of-masks", requires=["layer:dropout"])
@@ -301,4 +275,4 @@ def masks(trial: Trial) -> None:
         return case._replace(batch=case.batch._replace(masks=given))
 
     methods = {"trace": _trace, "gradients": _gradients}
-    _compare(trial, "masks", methods, example_loss(trial), change)
+    compare_layouts(trial, "masks", methods, example_loss(trial), change)

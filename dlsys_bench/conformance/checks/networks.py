@@ -44,10 +44,6 @@ from dlsys_bench.spec.recipe import Recipe
 
 SAMPLES, BATCH, CLASSES = 14, 4, 3
 
-SMOOTH = 1e-3
-"""The epsilon of an optimiser that divides by the root of squares. With a much smaller one, the
-update of an entry whose gradient is nearly zero would be one of rounding errors."""
-
 
 class TrajectoryNetwork(NamedTuple):
     """A model and the optimiser that trains it, with a cross-entropy, on random samples."""
@@ -128,7 +124,7 @@ TWO_TOWERS = TrajectoryNetwork(
             Dense(3),
         ),
     ),
-    Adam(0.01, epsilon=SMOOTH),
+    SGD(0.1, momentum=0.9),
 )
 QUERY_AND_CONTEXT = TrajectoryNetwork(
     Model(
@@ -179,6 +175,11 @@ def mild_weights(model: Model, seed: int) -> Weights:
         elif not name.endswith(".moving_variance"):
             weights[name] = 0.4 * values
     return weights
+
+
+SMOOTH = 1e-3
+"""The epsilon of an optimiser that divides by the root of squares. With a much smaller one, the
+update of an entry whose gradient is nearly zero would be one of rounding errors."""
 
 
 def smooth(optimizer: Optimizer) -> Optimizer:

@@ -19,7 +19,7 @@ from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.directions import compare_slopes
 from dlsys_bench.conformance.checks.networks import many_tensors, mild_weights
 from dlsys_bench.conformance.checks.subjects import SUBJECTS, LayerSubject
-from dlsys_bench.conformance.checks.support import example_loss, needed_layers, trainable
+from dlsys_bench.conformance.checks.support import example_loss, trainable
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.strategies import (
     Example,
@@ -32,9 +32,7 @@ from dlsys_bench.conformance.strategies import (
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Array, Plan
-from dlsys_bench.spec.graph import parallel, serial
-from dlsys_bench.spec.inputs import Input
-from dlsys_bench.spec.layers import Activation, Dense, Embedding, Flatten, Layer, Shape
+from dlsys_bench.spec.layers import Activation, Dense, Flatten, Layer, Shape
 from dlsys_bench.spec.model import Model
 
 LARGE_OPTIONS = {"units": 300, "filters": 136, "vocabulary": 1030, "positions": 160}
@@ -122,10 +120,10 @@ def forward(trial: Trial, subject: LayerSubject) -> None:
     Fix: The finding names the rows and columns that differ: look for a limit of that size.
     """
     for example in large_examples(trial, subject):
-        _compare_outputs(trial, example)
+        compare_outputs(trial, example)
 
 
-def _compare_outputs(trial: Trial, example: Example) -> None:
+def compare_outputs(trial: Trial, example: Example) -> None:
     engine, oracle, model, batch = trial.engine, trial.oracle, example.model, example.batch
     network, reference = engine.build(model, example.weights), oracle.build(model, example.weights)
     outputs = engine.trace(network, batch), oracle.trace(reference, batch)
@@ -151,33 +149,6 @@ def gradient(trial: Trial, subject: LayerSubject) -> None:
     """
     for example in large_examples(trial, subject):
         compare_slopes(trial, example)
-
-
-LARGE_INPUTS = Model(
-    "large",
-    inputs=(Input("words", (70,), "int"), Input("photo", (6, 5, 3)), Input("features", (1030,))),
-    layers=(
-        parallel(
-            serial(Embedding(1030, 4), Flatten(), source="words"),
-            serial(Flatten(), source="photo"),
-            serial(Dense(300), Activation("tanh"), source="features"),
-        ),
-        Dense(3),
-    ),
-)
-
-
-@check("gradient", "large-inputs", requires=needed_layers(LARGE_INPUTS))
-def large_inputs(trial: Trial) -> None:
-    """The outputs and the gradients of a network of three inputs on many samples.
-
-    Why: The samples of several inputs are gathered in blocks of different sizes.
-    Broken by: An engine that takes as many samples of each input as fit the largest into a block.
-    Fix: The finding names the samples that differ: look for a limit of that number.
-    """
-    example = random_example(trial, LARGE_INPUTS, samples=520)
-    _compare_outputs(trial, example)
-    compare_slopes(trial, example)
 
 
 TENSORS = {"tensors-40": 40, "tensors-130": 130}

@@ -72,10 +72,6 @@ def single_layers(trial: Trial, subject: LayerSubject, **fixed: Any) -> st.Searc
     return in_conventions(trial, drawn)
 
 
-SEVERAL = (2, 3)
-"""The numbers of inputs of the networks of checks about several inputs."""
-
-
 def networks(trial: Trial, input_counts: Sequence[int] = (1,)) -> st.SearchStrategy[Example]:
     """Return a strategy for networks of what the engine has, far enough from kinks."""
     drawn = strategies.examples(trial.kinds, trial.losses, trial.functions, input_counts)

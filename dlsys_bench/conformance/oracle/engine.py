@@ -19,7 +19,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.epochs import UpdateStep, epoch_runs
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.engines.inputs import input_arrays, input_gradients
+from dlsys_bench.engines.inputs import float_places, input_arrays, input_gradients
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.spec.losses import Loss
@@ -104,10 +104,7 @@ class Oracle(Engine):
         )
         trainable = [tensor.name for tensor in net.model.tensors if tensor.trainable]
         found = {name: self._gradient(net, batch, loss, name) for name in trainable}
-        dx = [
-            self._gradient(net, batch, loss, place) if each.dtype == "float" else None
-            for place, each in enumerate(net.model.input_table)
-        ]
+        dx = [self._gradient(net, batch, loss, place) for place in float_places(net.model)]
         return Gradients(float(value[0].real), found, input_gradients(net.model, dx))
 
     def slope(

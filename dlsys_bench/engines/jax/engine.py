@@ -109,8 +109,8 @@ class JaxEngine(Engine):
                 self.placement.targets(loss, batch.y),
                 self._masks(net, batch),
             )
-            own = [None if each is None else np.array(each) for each in dx]
-            return Gradients(float(value), copy_out(found), input_gradients(net.model, own))
+            own = input_gradients(net.model, list(map(np.array, dx)))
+            return Gradients(float(value), copy_out(found), own)
 
     def trace(self, net: JaxNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from dlsys_bench.engines.inputs import float_places
 from dlsys_bench.engines.jax.layers import Call, JaxTensors, apply
 from dlsys_bench.engines.jax.losses import loss_value
 from dlsys_bench.engines.jax.placement import JaxInputs
@@ -142,30 +143,28 @@ def tracer(
     return compiled
 
 
-InputGradients = list[Array | None]
-"""The gradient in each input; None in token ids."""
-
-
 @functools.lru_cache(PROGRAMS)
 def differentiator(
     model: Model, loss: Loss, training: bool
-) -> Callable[..., tuple[Array, tuple[JaxTensors, InputGradients]]]:
+) -> Callable[..., tuple[Array, tuple[JaxTensors, list[Array]]]]:
     """Compile (parameters, x, state, y, masks) -> the loss, and its gradients in the parameters and
-    in every input."""
-    floats = {place for place, each in enumerate(model.input_table) if each.dtype == "float"}
+    in each input of floats."""
+    floats = float_places(model)
 
     def differentiated(
         parameters: JaxTensors, x: JaxInputs, state: JaxTensors, y: Array, masks: JaxMasks
-    ) -> tuple[Array, tuple[JaxTensors, InputGradients]]:
-        def value(parameters: JaxTensors, given: dict[int, Array]) -> Array:
-            every = tuple(given.get(place, each) for place, each in enumerate(x))
+    ) -> tuple[Array, tuple[JaxTensors, list[Array]]]:
+        def value(parameters: JaxTensors, moved: list[Array]) -> Array:
+            own = dict(zip(floats, moved, strict=True))
+            every = tuple(own.get(place, each) for place, each in enumerate(x))
             return loss_of(model, loss, parameters, state, every, y, masks, training)[0]
 
-        moved = {place: each for place, each in enumerate(x) if place in floats}
-        found, (gradients, dx) = jax.value_and_grad(value, argnums=(0, 1))(parameters, moved)
-        return found, (gradients, [dx.get(place) for place in range(len(x))])
+        moved = [x[place] for place in floats]
+        value_and_gradients = jax.value_and_grad(value, argnums=(0, 1))
+        found: tuple[Array, tuple[JaxTensors, list[Array]]] = value_and_gradients(parameters, moved)
+        return found
 
-    compiled: Callable[..., tuple[Array, tuple[JaxTensors, InputGradients]]] = jax.jit(
+    compiled: Callable[..., tuple[Array, tuple[JaxTensors, list[Array]]]] = jax.jit(
         differentiated, **_fast_compile()
     )
     return compiled

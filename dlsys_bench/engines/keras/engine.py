@@ -14,7 +14,7 @@ from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.engines.inputs import filled_up, input_arrays, input_gradients
+from dlsys_bench.engines.inputs import filled_up, float_places, input_arrays, input_gradients
 from dlsys_bench.engines.keras.backend import BACKENDS, start_backend
 from dlsys_bench.engines.keras.targets import targets_of
 from dlsys_bench.engines.plan import Array, Plan, Weights
@@ -207,14 +207,13 @@ class KerasEngine(Engine):
             x = tuple(keras.ops.convert_to_tensor(each) for each in arrays)
             trained = [keras.ops.copy(variable) for variable in network.trainable_variables]
             # Token ids have no gradient.
-            floats = [each.dtype == "float" for each in net.model.input_table]
-            inputs = [each for each, moves in zip(x, floats, strict=True) if moves]
+            floats = float_places(net.model)
+            inputs = [x[place] for place in floats]
 
             def forward(tensors: list[Any]) -> tuple[Any, Any]:
-                own, moved = tensors[: len(trained)], iter(tensors[len(trained) :])
-                given = tuple(
-                    next(moved) if moves else each for each, moves in zip(x, floats, strict=True)
-                )
+                own = tensors[: len(trained)]
+                moved = dict(zip(floats, tensors[len(trained) :], strict=True))
+                given = tuple(moved.get(place, each) for place, each in enumerate(x))
                 outputs, state = network.stateless_call(own, held, given, training=batch.training)
                 return value_of(y, outputs), state
 
@@ -225,9 +224,8 @@ class KerasEngine(Engine):
             for t in net.model.tensors
             if t.trainable
         }
-        gradients = iter(found[len(trained) :])
-        dx = [_array(next(gradients)) if moves else None for moves in floats]
-        return Gradients(float(value), weights, input_gradients(net.model, dx))
+        dx = input_gradients(net.model, list(map(_array, found[len(trained) :])))
+        return Gradients(float(value), weights, dx)
 
     def trace(self, net: KerasNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""

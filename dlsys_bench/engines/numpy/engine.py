@@ -96,7 +96,7 @@ class NumpyEngine(Engine):
             value, dy, _ = self.rule_set.evaluate_loss(loss, outputs, targets(batch.y[None]))
             dx = net.backward(dy, wants_dx=True)
         weights = {name: gradient[0].copy() for name, gradient in net.gradients.items()}
-        own = [None if each is None else to_external(each)[0].copy() for each in dx]
+        own = [to_external(each)[0].copy() for each in dx if each is not None]
         return Gradients(float(value[0]), weights, input_gradients(net.model, own))
 
     def trace(self, net: Network, batch: Batch) -> list[Array]:

@@ -22,6 +22,7 @@ from dlsys_bench.engines.numpy.pooling import AveragePoolRule, GlobalAveragePool
 from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.numpy.sample_norm import GroupNormRule, LayerNormRule, RMSNormRule
 from dlsys_bench.engines.numpy.shards import Barrier, BlockingBarrier
+from dlsys_bench.engines.numpy.trainer import Trainer
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import (
     Activation,
@@ -85,7 +86,7 @@ class RuleSet(NamedTuple):
     fused: Mapping[tuple[type[Layer], type[Layer]], Callable[[Any, Any], LayerRule[Any] | None]] = (
         MappingProxyType({})
     )
-    compile_program: Callable[..., Any] = lambda *training: None
+    compile_program: Callable[..., Trainer | None] = lambda *training: None
 
 
 NUMPY_RULES = RuleSet(RULES, STEPPERS, evaluate_loss)

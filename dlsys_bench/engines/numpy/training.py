@@ -18,6 +18,7 @@ from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.optimizers import Stepper
 from dlsys_bench.engines.numpy.shards import ShardPass, run_shards, run_whole, shard_slices
 from dlsys_bench.engines.numpy.threads import one_thread
+from dlsys_bench.engines.numpy.trainer import Trainer
 from dlsys_bench.engines.numpy.updates import NetworkUpdate
 from dlsys_bench.engines.plan import Array, Plan, batch_slices
 from dlsys_bench.errors import DivergedError
@@ -28,7 +29,7 @@ Masks = Sequence[Mapping[int, NDArray[np.bool_]]]
 """What each dropout layer keeps, by its place, of every replica."""
 
 
-class RuleTrainer:
+class RuleTrainer(Trainer):
     """The training of R replicas by the rules of their layers, one step after another."""
 
     def __init__(
@@ -50,11 +51,7 @@ class RuleTrainer:
         order: NDArray[np.intp] | None,
         failures: dict[int, DivergedError],
     ) -> None:
-        """Train an epoch on the samples in this order (R, N), or as they are.
-
-        A replica whose loss becomes non-finite is added to `failures`. The epoch ends early when no
-        other is left.
-        """
+        """Train an epoch."""
         net, samples, recipe, plans = self.net, self.samples, self.recipe, self.plans
         update, rates = self.update, self._rate
         update.resume()
@@ -79,7 +76,7 @@ class RuleTrainer:
         return self.rates(step - self.update.uncounted)
 
     def restore(self) -> None:
-        """Give each replica that diverged the weights of its last finite batch."""
+        """Restore the replicas that diverged."""
         for replica, (parameters, state) in self.kept.items():
             self.net.parameters[replica], self.net.state[replica] = parameters, state
 

@@ -16,7 +16,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import models_for_replicas
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.engines.inputs import input_gradients, require_names
+from dlsys_bench.engines.inputs import float_places, input_gradients, require_names
 from dlsys_bench.engines.plan import Array, Plan, Weights, require_batches, require_samples
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.engines.torch.initializers import initialize
@@ -128,18 +128,19 @@ class TorchEngine(Engine):
         check_targets(loss, batch.y, net.model.output_shape)
         tensors = net.tensors
         trained = {t.name: tensors[t.name] for t in net.model.tensors if t.trainable}
+        floats = float_places(net.model)
         with self._pass(net, batch) as (x, masks):
             # Token ids have no gradient.
-            inputs = [each.requires_grad_() for each in x if each.is_floating_point()]
+            inputs = [x[place].requires_grad_() for place in floats]
             value = loss_function(loss)(net(x, masks), self.placement.y(loss, batch.y))
             found = torch.autograd.grad(value, [*trained.values(), *inputs])
         weights = {
             name: kernel_out(name, gradient) for name, gradient in zip(trained, found, strict=False)
         }
-        gradients = iter(found[len(trained) :])
+        shapes = [net.model.shapes[place] for place in floats]
         dx = [
-            channel_last(next(gradients), each.shape).copy() if each.dtype == "float" else None
-            for each in net.model.input_table
+            channel_last(gradient, shape).copy()
+            for gradient, shape in zip(found[len(trained) :], shapes, strict=True)
         ]
         return Gradients(value.item(), weights, input_gradients(net.model, dx))
 

@@ -26,6 +26,7 @@ from dlsys_bench.engines.numba.spin_barrier import LINE
 from dlsys_bench.engines.numpy.memory import empty
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.shards import run_threads
+from dlsys_bench.engines.numpy.trainer import Trainer
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.recipe import Recipe
@@ -38,7 +39,7 @@ MASKS_AT_ONCE = 2**22
 """The most values of given masks of one call."""
 
 
-class Program:
+class Program(Trainer):
     """The training of one network in compiled calls of many steps, in place of `RuleTrainer`.
 
     It ends with the first loss that is not finite, before the update of that step.
@@ -83,7 +84,7 @@ class Program:
         order: NDArray[np.intp] | None,
         failures: dict[int, DivergedError],
     ) -> None:
-        """Train an epoch on the samples in this order (1, N), or as they are. See `RuleTrainer`."""
+        """Train an epoch."""
         losses, right = self._train(epoch, None if order is None else order[0])
         sound = len(losses) - int(not np.isfinite(losses[-1]))
         # As `add_replicas` does for one batch; a call for each would take as long as the batch.
