@@ -48,19 +48,27 @@ IMAGE_LAYERS = tuple(
 )
 """The subjects that take images only."""
 
+SEVERAL = {check.name for check in CHECKS.values() if "inputs" in check.requires}
+"""The checks of models of several inputs, whose branches are joined."""
+
 AUGMENTED = {f"trajectory/augment-{name}" for name in AUGMENTATION_CASES}
 
 NOT_ASKED: Mapping[str, set[str]] = {
     # LeNet-5 is a network of convolutions, and every network of images needs a flatten.
-    "layer:conv2d": LENET5 | RESIDUAL,
+    "layer:conv2d": LENET5 | RESIDUAL | SEVERAL,
     "layer:flatten": LENET5
     | RESIDUAL
     | IMAGES
+    | SEVERAL
     | AUGMENTED
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
     # A residual network branches.
-    "layer:add": RESIDUAL | {"gradient/future-causal_attention-transformer"},
-    "layer:concat": RESIDUAL,
+    "layer:add": RESIDUAL | SEVERAL | {"gradient/future-causal_attention-transformer"},
+    "layer:concat": RESIDUAL | SEVERAL,
+    "layer:embedding": SEVERAL,
+    "inputs": SEVERAL,
+    # Its gradient is exactly zero where outputs are the targets.
+    "loss:mean_squared_error": {"trajectory/inputs-together"},
     # Every network ends in a dense layer.
     "layer:dense": {check.name for check in CHECKS.values()},
     # Only dropout takes masks.

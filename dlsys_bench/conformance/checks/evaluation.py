@@ -45,9 +45,12 @@ PARTS = {
     ),
     "parts-of-inputs": Model(
         "parts-of-inputs",
-        inputs=(Input("words", (2,), "int"), Input("age", (2,))),
+        inputs=(Input("words", (4,), "int"), Input("photo", (8, 8, 2))),
         layers=(
-            parallel(serial(Embedding(5, 2), Flatten(), source="words"), serial(source="age")),
+            parallel(
+                serial(Embedding(5, 2), Flatten(), source="words"),
+                serial(Flatten(), source="photo"),
+            ),
             Dense(3),
         ),
     ),
