@@ -97,7 +97,9 @@ MUTANTS = (
         "trajectory/query-and-context",
         "training",
         _BATCH,
-        f"for own in self.inputs:\n            own.memory = self.inputs[0].memory\n        {_BATCH}",
+        "for own in self.inputs:\n"
+        "            own.memory = self.inputs[0].memory\n"
+        f"        {_BATCH}",
     ),
     Mutant(
         "second_input_natively_rolled",
