@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from dlsys_bench.engines.compiler import find_compiler
+from dlsys_bench.engines.torch.layout import TorchInputs
 from dlsys_bench.engines.torch.losses import count_correct, loss_function
 from dlsys_bench.engines.torch.modules import TorchNetwork
 from dlsys_bench.engines.torch.steps import TorchMasks
 from dlsys_bench.spec.losses import Loss
 
-BatchPass = Callable[[Tensor, Tensor, TorchMasks], tuple[Tensor, Tensor]]
+BatchPass = Callable[[TorchInputs, Tensor, TorchMasks], tuple[Tensor, Tensor]]
 """A function of a batch (x, y) and its masks: the loss and the number of correct answers."""
 
 
@@ -24,7 +25,7 @@ def pass_of(net: TorchNetwork, loss: Loss) -> BatchPass:
     """Return the pass of a network with a loss, one operation at a time."""
     loss_of = loss_function(loss)
 
-    def run(x: Tensor, y: Tensor, masks: TorchMasks) -> tuple[Tensor, Tensor]:
+    def run(x: TorchInputs, y: Tensor, masks: TorchMasks) -> tuple[Tensor, Tensor]:
         outputs = net(x, masks)
         return loss_of(outputs, y), count_correct(loss, outputs.detach(), y)
 
