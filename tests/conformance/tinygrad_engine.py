@@ -96,6 +96,7 @@ class TinygradEngine(Engine):
             "equal values in a window share the gradient; in torch and Keras the first gets all"
         ),
         "layer:embedding": "the adapter takes floats",
+        "inputs": "the adapter takes one array",
         "layer:spatial_dropout": "Tensor.dropout drops single values",
         "layer:multi_head_attention": "the adapter takes masks for dropout layers only",
         "function:elu": "the gradient of Tensor.elu is NaN at large inputs, where exp overflows",

@@ -269,8 +269,7 @@ class KerasEngine(Engine):
                     own = augment(samples.x, recipe, plan, epoch.number)
                     order = slice(None) if native else epoch.order()
                     sizes = recipe.batch_size if recipe.batch_sizes is None else epoch.sizes
-                    arrays = input_arrays(net.model, own, self.dtype)
-                    x = tuple(each[order] for each in arrays)
+                    x = tuple(each[order] for each in input_arrays(net.model, own, self.dtype))
                     batches = feed(x, y[order], sizes, shuffle=native and recipe.shuffle)
                 # One call of `fit` per epoch: Keras keeps the compiled functions and the state of
                 # the optimiser.
