@@ -7,15 +7,18 @@
 
 There are three kinds of sessions. Each is stored as it ends, and a further start continues.
 
-- *Healthy, resampled*: 20 arms at random from all stored arms of tier quick with at least 12 runs.
-  Two runs of each are judged by the others, so that no run is new.
+- *Healthy, resampled*: 20 arms at random from those of tier quick with at least 12 stored runs, in
+  half of the sessions with the digits in place of images. The runs of two seeds, the same in all
+  arms, are judged by the others, so that no run is new.
 - *Healthy, trained*: the numpy engine trains QUICKEST_ARMS with seeds that nothing else uses. The
   reference runs are those of the stored files in all sessions.
-- *Damaged*: the mutants of the numpy engine that the tests use, on ARMS, in an order that depends
-  on their names alone. A mutant that trains the first seed of every arm as the healthy engine does,
-  but for rounding, has no effect here, and is not judged; nor is one that raises an error.
+- *Damaged*: the mutants of the numpy engine that the tests use, on ARMS, in the order of the
+  SHA-256 of their names: the first ones are a random sample, whatever they do. A mutant that trains
+  the first seed of every arm as the healthy engine does, but for rounding, has no effect here, and
+  is not judged; nor is one that raises an error.
 
-Every arm is judged by its gate at its share of alpha, and the session verdict by the same runs.
+Every arm is judged by its gate at its share of alpha, and the session verdict by the same runs. The
+ranks of the runs are stored, and the session verdict is computed when they are read.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from math import nan
@@ -31,19 +35,23 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
-from gate_shifts import figures
+from scipy.stats import binomtest
 
 from dlsys_bench.data import Dataset, load
 from dlsys_bench.engines.registry import create
 from dlsys_bench.report.table import Table
+from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.run import run
+from dlsys_bench.runs.store import read
 from dlsys_bench.studies.base import Case
-from dlsys_bench.studies.registry import find
-from dlsys_bench.verdicts.budget import ALPHA, SESSION_SHARE, share
+from dlsys_bench.studies.registry import find, studies
+from dlsys_bench.verdicts.budget import ALPHA, share
+from dlsys_bench.verdicts.candidate import value_of
 from dlsys_bench.verdicts.gate import Terms, gate
 from dlsys_bench.verdicts.judged_runs import JudgedRuns
-from dlsys_bench.verdicts.session import judge_session, judge_sessions
+from dlsys_bench.verdicts.session import SessionVerdict, judge_sessions
 from dlsys_bench.verdicts.stratum import Stratum
+from dlsys_bench.verdicts.terms import DEFAULT
 
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "reports" / "gates"
@@ -70,53 +78,95 @@ ARMS = (
     "batch-size-sweep/256",
     "cyclical-learning-rate/fixed",
     "learning-rate-sweep/0.1",
+    "regularization/fashion-mlp/bn+dropout",
 )
-"""Arms of eight studies whose runs take less than a second."""
+"""Arms of nine studies whose runs take less than a second, but for the last, which has dropout."""
+
+IMAGES = ("mnist", "fashion_mnist")
 
 FIRST_SEED, SEEDS_OF_SESSION = 60_000, 100
 ROUNDING = 1e-6
 """The relative difference of a figure that rounding explains."""
 
 
+def stored_figures() -> dict[Key, dict[int, float]]:
+    """Return the judged figure of each stored run of tier quick, by arm and seed."""
+    found: dict[Key, dict[int, float]] = {}
+    for path in sorted((ROOT / "reports" / "reference").glob("*.quick.jsonl")):
+        for one in read(path):
+            metric, key = studies()[one.key.study].metric, one.key
+            value = value_of(one, metric, DEFAULT.for_metric(metric).side)
+            arm = Key(key.study, key.arm, key.dataset, key.tier, "numpy", protocol=key.protocol)
+            found.setdefault(arm, {})[one.seed] = value
+    return {arm: figures for arm, figures in found.items() if len(figures) >= FEWEST}
+
+
 def healthy() -> None:
-    """Judge held-out reference runs."""
-    pools = [
-        (metric.higher_is_better, values)
-        for (_, key), (metric, values) in figures().items()
-        if key.tier == "quick" and len(values) >= FEWEST
-    ]
-    generator, lines = np.random.default_rng(SEED), []
-    for _ in range(SESSIONS):
-        strata = []
-        for place in generator.choice(len(pools), ARMS_OF_SESSION, replace=False):
-            better, values = pools[place]
-            drawn = generator.permutation(values).tolist()
-            strata.append(
-                Stratum.of(JudgedRuns.of(drawn[JUDGED:], drawn[:JUDGED], better, one_sided=True))
-            )
-        lines.append(judge_session(strata, SESSION_SHARE * ALPHA, 0.01, "numpy").to_dict())
+    """Judge held-out reference runs: those of the same seeds in all arms."""
+    arms, generator, lines = stored_figures(), np.random.default_rng(SEED), []
+    kinds = (
+        [key for key in arms if key.dataset != "digits"],
+        [key for key in arms if key.dataset not in IMAGES],
+    )
+    for session in range(SESSIONS):
+        keys = kinds[session % 2]
+        seeds = set(generator.choice(FEWEST, JUDGED, replace=False).tolist())
+        places = generator.choice(len(keys), ARMS_OF_SESSION, replace=False)
+        chosen = [keys[place] for place in places]
+        judged = [(key, stratum_of(key, arms[key], seeds)) for key in chosen]
+        lines.append({"strata": stored(judged)})
     HEALTHY.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
+def stratum_of(key: Key, figures: dict[int, float], seeds: set[int]) -> Stratum:
+    """Return the runs of some seeds among those of the others."""
+    order = [*(seed for seed in figures if seed not in seeds), *sorted(seeds)]
+    values, count = [figures[seed] for seed in order], len(seeds)
+    better = studies()[key.study].metric.higher_is_better
+    runs = JudgedRuns.of(values[:-count], values[-count:], better, one_sided=True)
+    return Stratum.of(runs, order)
+
+
+def stored(strata: Sequence[tuple[Key, Stratum]]) -> list[dict[str, Any]]:
+    """Return the strata of a session as JSON values."""
+    names = ("study", "arm", "dataset", "tier", "engine")
+    return [{**key.to_dict(*names), **stratum.to_dict()} for key, stratum in strata]
+
+
+def sessions_of(line: dict[str, Any]) -> list[SessionVerdict]:
+    """Return the session verdicts on a stored session."""
+    names = ("study", "arm", "dataset", "tier", "engine")
+    strata = [
+        (Key(**{name: one[name] for name in names}), Stratum.from_dict(one))
+        for one in line["strata"]
+    ]
+    return judge_sessions(strata, ALPHA, 0.01)
+
+
 def judged(engine: Any, arms: Sequence[str], first_seed: int) -> dict[str, Any]:
-    """Return the verdicts of the gates and of the session on an engine."""
-    terms, verdicts = Terms(share(len(arms)), first_seed=first_seed), []
+    """Return the verdicts of the gates on an engine, and the runs for that of the session."""
+    terms = Terms(share(len(arms)), first_seed=first_seed, together=True)
+    verdicts = []
     for name in arms:
         (case,) = find(name)
         verdicts.append(gate(case, engine, data_of(case), tier="quick", terms=terms))
     strata = [(verdict.key, verdict.stratum) for verdict in verdicts if verdict.stratum]
-    found = judge_sessions(strata, ALPHA, 0.01)
     return {
         "gates": {verdict.name: verdict.outcome.value for verdict in verdicts},
         "seeds": sum(len(verdict.seeds) for verdict in verdicts),
-        "sessions": [one.to_dict() for one in found],
+        "strata": stored(strata),
     }
+
+
+@cache
+def digits_or(name: str) -> Dataset:
+    """Return the digits in place of images."""
+    return load("digits" if name in IMAGES else name)
 
 
 def data_of(case: Case) -> Dataset:
     """Return the digits in place of images, and the dataset of the study otherwise."""
-    name = case.study.dataset
-    return load("digits" if name in ("mnist", "fashion_mnist") else name)
+    return digits_or(case.study.dataset)
 
 
 def trained(minutes: float) -> None:
@@ -130,16 +180,21 @@ def trained(minutes: float) -> None:
         add(TRAINED, {"first_seed": first_seed, **found})
 
 
-def first_figures(engine: Any) -> list[float]:
-    """Return the figure of the first seed of each arm, nan if it diverged."""
-    found = []
-    for name in ARMS:
-        (case,) = find(name)
-        metric = case.study.metric
-        one = run(case, engine, data_of(case), tier="quick", seed=FIRST_SEED, only=metric)
-        value = one.metric(metric.name)
-        found.append(nan if value is None else value)
-    return found
+def first_figure(engine: Any, name: str) -> float:
+    """Return the figure of the first seed of an arm, nan if it diverged."""
+    (case,) = find(name)
+    metric = case.study.metric
+    one = run(case, engine, data_of(case), tier="quick", seed=FIRST_SEED, only=metric)
+    value = one.metric(metric.name)
+    return nan if value is None else value
+
+
+def has_effect(engine: Any, expected: dict[str, float]) -> bool:
+    """Return True if an engine trains the first seed of some arm in another way."""
+    return not all(
+        np.isclose(first_figure(engine, name), value, rtol=ROUNDING, atol=0.0)
+        for name, value in expected.items()
+    )
 
 
 def mutants(minutes: float) -> None:
@@ -147,7 +202,8 @@ def mutants(minutes: float) -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     mutants_of_tests = import_module("mutants")
     started, known = monotonic(), {line["mutant"] for line in lines_of(MUTANTS)}
-    healthy_figures = first_figures(create("numpy"))
+    healthy_engine = create("numpy")
+    expected = {name: first_figure(healthy_engine, name) for name in ARMS}
     table = [one for one in mutants_of_tests.MUTANTS.values() if one.package == "numpy"]
     for mutant in sorted(table, key=lambda one: sha256(one.name.encode()).digest()):
         if mutant.name in known:
@@ -157,7 +213,7 @@ def mutants(minutes: float) -> None:
         line = {"mutant": mutant.name, "what": mutant.what, "effect": "none"}
         engine = getattr(mutants_of_tests, mutant.name)()
         try:
-            if not np.allclose(first_figures(engine), healthy_figures, rtol=ROUNDING, atol=0.0):
+            if has_effect(engine, expected):
                 line |= {"effect": "judged", **judged(engine, ARMS, FIRST_SEED)}
         except Exception as error:  # A damaged engine may raise anything.
             line["effect"] = f"raised {type(error).__name__}"
@@ -177,10 +233,11 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     )
 
 
-def damaged_table(found: list[dict[str, Any]]) -> Table:
+def damaged_tables(found: list[dict[str, Any]]) -> list[Table]:
     """One row per mutant that has an effect: the gates that fail, and the session verdict."""
     damaged = [line for line in found if line["effect"] == "judged"]
     raised = sum(line["effect"].startswith("raised") for line in found)
+    verdicts = [sessions_of(line) for line in damaged]
     cells = [
         (
             line["mutant"],
@@ -188,28 +245,41 @@ def damaged_table(found: list[dict[str, Any]]) -> Table:
             str(sum(outcome == "FAIL" for outcome in line["gates"].values())),
             str(sum(outcome == "INCONCLUSIVE" for outcome in line["gates"].values())),
             str(line["seeds"]),
-            ", ".join(f"{one['outcome']} ({one['shift']:+.2f})" for one in line["sessions"]),
+            ", ".join(f"{one.outcome} ({one.shift:+.2f})" for one in sessions),
         )
-        for line in damaged
+        for line, sessions in zip(damaged, verdicts, strict=True)
     ]
-    by_session = [any(one["outcome"] == "FAIL" for one in line["sessions"]) for line in damaged]
+    by_session = [any(one.outcome == "FAIL" for one in sessions) for sessions in verdicts]
     by_gates = ["FAIL" in line["gates"].values() for line in damaged]
-    only = sum(session and not gate for session, gate in zip(by_session, by_gates, strict=True))
+    both = list(zip(by_session, by_gates, strict=True))
+    counts = {
+        "a gate fails": sum(by_gates),
+        "the session verdict fails": sum(by_session),
+        "only a gate": sum(gate and not session for session, gate in both),
+        "only the session verdict": sum(session and not gate for session, gate in both),
+        "neither": sum(not session and not gate for session, gate in both),
+    }
     title = (
         f"Damaged: of {len(found)} mutants, {len(damaged)} have an effect on {len(ARMS)} arms and "
-        f"{raised} raise an error; {sum(by_gates)} fail a gate, {sum(by_session)} the session "
-        f"verdict, {only} that alone"
+        f"{raised} raise an error"
     )
     heads = ("mutant", "mistake", ">FAIL", ">INCONCLUSIVE", ">runs", "session (shift)")
-    return Table(title, heads, cells)
+    rows = [(what, *fraction(count, len(damaged))) for what, count in counts.items()]
+    return [Table(title, ("found by", ">mutants", ">95%"), rows), Table("Each", heads, cells)]
 
 
-def healthy_table(title: str, sessions: list[dict[str, Any]]) -> Table:
+def fraction(count: int, of: int) -> tuple[str, str]:
+    """Return a count, and the exact interval of the fraction (Clopper & Pearson 1934)."""
+    interval = binomtest(count, of).proportion_ci(method="exact")
+    return f"{count} of {of}", f"{interval.low:.1%} to {interval.high:.1%}"
+
+
+def healthy_table(title: str, sessions: list[SessionVerdict]) -> Table:
     """The numbers of healthy session verdicts with small p-values, by test."""
     names = ("p_value", "tail_p_value", "spread_p_value")
     levels = (0.001, 0.01, 0.05)
     rows = [
-        (name, *(str(sum(line[name] <= level for line in sessions)) for level in levels))
+        (name, *(str(sum(getattr(one, name) <= level for one in sessions)) for level in levels))
         for name in names
     ]
     return Table(title, ("test", *(f">p <= {level}" for level in levels)), rows)
@@ -217,13 +287,13 @@ def healthy_table(title: str, sessions: list[dict[str, Any]]) -> Table:
 
 def report() -> None:
     """Write the tables."""
-    found, fresh = lines_of(HEALTHY), lines_of(TRAINED)
-    failed = sum(line["outcome"] == "FAIL" for line in found)
+    found = [one for line in lines_of(HEALTHY) for one in sessions_of(line)]
+    failed = sum(one.outcome == "FAIL" for one in found)
     title = f"Healthy, resampled: {len(found)} sessions of {ARMS_OF_SESSION} arms, {failed} failed"
     tables = [healthy_table(title, found)]
-    if fresh:
-        sessions = [one for line in fresh for one in line["sessions"]]
-        failed = sum(one["outcome"] == "FAIL" for one in sessions)
+    if fresh := lines_of(TRAINED):
+        sessions = [one for line in fresh for one in sessions_of(line)]
+        failed = sum(one.outcome == "FAIL" for one in sessions)
         by_gate = sum("FAIL" in line["gates"].values() for line in fresh)
         title = (
             f"Healthy, trained: {len(fresh)} sessions of {len(QUICKEST_ARMS)} arms, {failed} "
@@ -231,7 +301,7 @@ def report() -> None:
         )
         tables.append(healthy_table(title, sessions))
     if damaged := lines_of(MUTANTS):
-        tables.append(damaged_table(damaged))
+        tables += damaged_tables(damaged)
     text = "\n".join(table.markdown() for table in tables)
     (REPORTS / "session-engines.md").write_text(text, encoding="utf-8")
 

@@ -7,9 +7,10 @@ reference runs of that arm, and the rank sums of the arms are added with the wei
 1 / (n + m + 1), which are the best for a shift of the same number of standard deviations in every
 arm.
 
-Arms of one study share seeds, and are not independent: runs of one seed begin with the same weights
-and see the samples in the same order. In a sweep of learning rates, their correlation is 0.6. They
-are one stratum therefore (`Stratum.together`), whose runs are seeds.
+Arms share seeds, and runs of one seed begin with the same weights and see the samples in the same
+order. In a sweep of learning rates, their correlation is 0.6; different studies may train the very
+same arm on one dataset. The arms of a study, those on one dataset, and all of the users' own
+trainings are one stratum therefore (`Stratum.together`), whose runs are seeds.
 
 If in every stratum the new runs have the distribution of the reference runs, whatever it is, every
 choice of which of them are new is equally likely, and the strata are independent. The null
@@ -29,17 +30,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import pi, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from dlsys_bench.errors import count_of
 from dlsys_bench.runs.key import Key
 from dlsys_bench.verdicts.budget import SESSION_SHARE, SHIFT_SHARE, SPREAD_SHARE, TAIL_SHARE
+from dlsys_bench.verdicts.common_shift import detected_shift, null_distribution
 from dlsys_bench.verdicts.decision import EXACT
 from dlsys_bench.verdicts.rank_tests import (
     ROUNDING,
@@ -52,12 +52,6 @@ from dlsys_bench.verdicts.rank_tests import (
 from dlsys_bench.verdicts.stratum import Stratum
 from dlsys_bench.verdicts.verdict import Outcome
 
-CELLS = 2**14
-"""The number of cells of the grid between the smallest and the largest statistic."""
-
-RANK_EFFICIENCY = 3 / pi
-"""The asymptotic efficiency of the rank-sum test against the t test for a normal distribution."""
-
 
 @dataclass(frozen=True)
 class SessionVerdict:
@@ -65,7 +59,7 @@ class SessionVerdict:
 
     - `outcome`: FAIL if one of the three tests fails at its share of `alpha`.
     - `shift`: the common shift in standard deviations of the figures, negative if the runs are
-      worse. `smallest_shift` is the one that fails with probability 1 - beta.
+      worse. `smallest_shift` is the one that fails with probability 1 - beta, None if none does.
     - `p_value`: that of the shift, one-sided if the gates are (`one_sided`), else two-sided.
     - `beyond`: the number of runs worse than every reference run of their arm.
     - `tail_p_value`, `spread_p_value`: those of that number, and of a larger spread.
@@ -79,7 +73,7 @@ class SessionVerdict:
     p_value: float
     alpha: float
     beta: float
-    smallest_shift: float
+    smallest_shift: float | None
     one_sided: bool
     beyond: int
     tail_p_value: float
@@ -96,10 +90,9 @@ class SessionVerdict:
         return {
             Outcome.FAIL: f"{found}: {' and '.join(self.failures)} "
             "(higher counts as better where a metric states no direction)",
-            Outcome.PASS: f"{found}: a common shift of {self.smallest_shift:.2f} standard "
-            f"deviations would fail with probability {1 - self.beta:g}{self._warning}",
+            Outcome.PASS: f"{found}{self._power}{self._warning}",
             Outcome.INCONCLUSIVE: f"{found}: too few new seeds to judge "
-            "them together, where the arms of a study share seeds and count once",
+            "them together, where arms that share seeds count once",
         }[self.outcome]
 
     @property
@@ -121,6 +114,15 @@ class SessionVerdict:
         return [what for what, (p, part) in tests.items() if p <= part * self.alpha * EXACT]
 
     @property
+    def _power(self) -> str:
+        if self.smallest_shift is None:
+            return ": no common shift would fail with the power of the gates"
+        return (
+            f": a common shift of {self.smallest_shift:.2f} standard deviations would fail with "
+            f"probability {1 - self.beta:g}"
+        )
+
+    @property
     def _warning(self) -> str:
         if self.rise_p_value is None or self.rise_p_value > SHIFT_SHARE * self.alpha * EXACT:
             return ""
@@ -132,47 +134,6 @@ class SessionVerdict:
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON values."""
         return {**vars(self), "outcome": self.outcome.value, "message": self.message()}
-
-
-@lru_cache(maxsize=64)
-def _grid(strata: tuple[Stratum, ...]) -> _Grid:
-    """Return the null distribution of strata whose ranks are sorted. Without ties, arms with as
-    many runs share it."""
-    return _Grid(strata)
-
-
-class _Grid:
-    """The null distribution of the weighted sum over all strata, on a grid."""
-
-    def __init__(self, strata: Sequence[Stratum]) -> None:
-        spans = [float(np.ptp(s.distribution[0])) * s.weight for s in strata]
-        self.step = sum(spans) / CELLS or 1.0
-        self.first, self.probabilities = 0, np.ones(1)
-        for stratum in strata:
-            excesses, probabilities = stratum.distribution
-            cells = self._rounded(stratum, excesses)
-            counts = np.bincount(cells - cells[0], weights=probabilities)
-            self.probabilities = np.convolve(self.probabilities, counts)
-            self.first += int(cells[0])
-
-    def _rounded(self, stratum: Stratum, excess: Any) -> NDArray[np.int64]:
-        return np.rint(stratum.weight * np.asarray(excess) / self.step).astype(np.int64)
-
-    def cell(self, stratum: Stratum) -> int:
-        """Return the contribution of a stratum to the statistic, in cells."""
-        return int(self._rounded(stratum, stratum.excess))
-
-    def tails(self, statistic: int) -> tuple[float, float]:
-        """Return the probabilities of a statistic as low, and of one as high."""
-        place = statistic - self.first
-        low = float(self.probabilities[: place + 1].sum())
-        high = float(self.probabilities[place:].sum())
-        return low, high
-
-    @property
-    def smallest(self) -> float:
-        """The smallest tail probability of any outcome."""
-        return float(min(self.probabilities[0], self.probabilities[-1]))
 
 
 def judge_session(
@@ -191,16 +152,15 @@ def judge_session(
     arms = arms or strata
     one_sided = strata[0].one_sided
     sides, factor = ((-1,), 1) if one_sided else ((-1, 1), 2)
-    grid = _grid(tuple(stratum.sorted() for stratum in strata))
-    low, high = grid.tails(sum(map(grid.cell, strata)))
+    null = null_distribution(tuple(stratum.sorted() for stratum in strata))
+    low, high = null.tails(sum(map(null.cell, strata)))
     beyond, tail_p_value = min(
         (_beyond(strata, side) for side in sides), key=lambda found: found[1]
     )
     # For normal figures that are shifted by d standard deviations, a new run exceeds a stored one
     # with probability 1/2 + d / (2 sqrt(pi)) for small d.
-    pairs = sum(stratum.pairs for stratum in strata)
     total = sum(arm.weight * arm.excess for arm in arms)
-    quantiles = stats.norm.isf(SHIFT_SHARE * alpha / factor) + stats.norm.isf(beta)
+    sizes = tuple(sorted((stratum.stored, stratum.new) for stratum in strata))
     verdict = SessionVerdict(
         engine,
         len(arms),
@@ -210,14 +170,14 @@ def judge_session(
         low if one_sided else min(1.0, 2 * min(low, high)),
         alpha,
         beta,
-        float(quantiles / sqrt(RANK_EFFICIENCY * pairs)),
+        detected_shift(sizes, SHIFT_SHARE * alpha / factor, beta),
         one_sided,
         beyond,
         min(1.0, factor * tail_p_value),
         _spread_p_value(strata, sides),
         high if one_sided else None,
     )
-    if factor * grid.smallest > SHIFT_SHARE * alpha * EXACT:
+    if factor * null.smallest > SHIFT_SHARE * alpha * EXACT:
         return replace(verdict, outcome=Outcome.INCONCLUSIVE)
     return replace(verdict, outcome=Outcome.FAIL) if verdict.failures else verdict
 
@@ -272,14 +232,21 @@ def judge_sessions(
     several = {name: found for name, found in groups.items() if len(found) > 1}
     each = SESSION_SHARE * alpha / max(len(several), 1)
     return [
-        judge_session(_by_study(found), each, beta, engine, list(found.values()))
+        judge_session(_independent(found), each, beta, engine, list(found.values()))
         for (engine, _), found in several.items()
     ]
 
 
-def _by_study(arms: Mapping[Key, Stratum]) -> list[Stratum]:
-    """Return one stratum for the arms of each study, which share seeds."""
-    studies: dict[tuple[str, str, str], list[Stratum]] = {}
+def _independent(arms: Mapping[Key, Stratum]) -> list[Stratum]:
+    """Return one stratum for all arms of a study or on a dataset, which share seeds.
+
+    The users' own trainings have no dataset, and are as one study therefore.
+    """
+    groups: list[tuple[set[tuple[str, str]], list[Stratum]]] = []
     for key, stratum in arms.items():
-        studies.setdefault((key.study, key.dataset, key.tier), []).append(stratum)
-    return [each for of_study in studies.values() for each in Stratum.together(of_study)]
+        names, members = {("study", key.study), ("dataset", key.dataset)}, [stratum]
+        joined = [group for group in groups if group[0] & names]
+        groups = [group for group in groups if group not in joined]
+        names.update(*(group[0] for group in joined))
+        groups.append((names, [*(one for group in joined for one in group[1]), *members]))
+    return [each for _, members in groups for each in Stratum.together(members)]

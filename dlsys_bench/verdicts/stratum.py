@@ -33,17 +33,23 @@ class Stratum:
 
     @classmethod
     def together(cls, strata: Sequence[Stratum]) -> list[Stratum]:
-        """Return one stratum for arms whose runs share seeds, so that they are not independent.
+        """Return independent strata for arms whose runs may depend on each other by their seeds.
 
-        Its runs are the seeds that all arms have, ranked by their mean relative rank in the arms:
-        if new and reference seeds are exchangeable, so are these, whatever the dependence between
-        the arms. Arms without common seeds are returned as they are.
+        Arms without common seeds are independent, and are returned as they are. Of others, the
+        seeds that all of them have are the runs of one stratum, ranked by their mean relative rank
+        in the arms: if new and reference seeds are exchangeable, so are these, whatever the
+        dependence between the arms. If only some of the seeds are common, or seeds are unknown,
+        nothing is known about the dependence, and only the first arm counts.
         """
+        known = all(s.seeds for s in strata)
+        seeds = [seed for s in strata for seed in s.seeds]
+        if len(strata) < 2 or (known and len(set(seeds)) == len(seeds)):
+            return list(strata)
         places = [dict(zip(s.seeds, s.ranks, strict=False)) for s in strata]
         stored = sorted(set.intersection(*(set(s.seeds[: s.stored]) for s in strata)))
         new = sorted(set.intersection(*(set(s.seeds[s.stored :]) for s in strata)))
-        if len(strata) < 2 or not stored or not new:
-            return list(strata)
+        if not stored or not new:
+            return [strata[0]]
         sums = [
             sum(ranks[seed] / (len(s.ranks) + 1) for ranks, s in zip(places, strata, strict=True))
             for seed in (*stored, *new)

@@ -56,6 +56,7 @@ def gate_training(
     sequential.check_shift()
     resolved, source, values = terms.for_metric(judged), sequential.source, sequential.reference
     new: list[Result] = []
+    seeds = tuple(run.seed for run in _runs_with(reference, judged))
 
     def on_run(result: Result) -> None:
         new.append(result)
@@ -68,6 +69,8 @@ def gate_training(
         lambda seed: _train_and_check(train, seed, name, judged.name, source),
         shlex.join(["dlsys-bench", "gate", name, *options, *terms.arguments()]),
         {run.seed for run in reference},
+        # Figures that the test states have unknown seeds.
+        seeds if min(seeds, default=-1) >= 0 else (),
     )
     # A user's training may use what threads cannot share: the seed of the process, or a device.
     verdict = run_until_decided(candidate, sequential, replace(resolved, jobs=1), on_run)
@@ -84,12 +87,17 @@ def gate_for_training(
 ) -> SequentialGate:
     """Return the gate of a user's own training, without the runs that lack the figure: those from
     before the training returned it are no evidence about it."""
-    having = [run for run in reference if run.status != "finished" or metric.name in run.figures]
+    having = _runs_with(reference, metric)
     if lacking := len(reference) - len(having):
         source = f"{source}, {lacking} without {metric} left out"
     terms = terms.for_metric(metric)
     values = [value_of(run, metric, terms.side) for run in having]
     return SequentialGate(values, **terms.options(), source=source)
+
+
+def _runs_with(reference: Sequence[Result], metric: Metric) -> list[Result]:
+    """Return the runs that have the figure, or diverged."""
+    return [run for run in reference if run.status != "finished" or metric.name in run.figures]
 
 
 def _train_and_check(train: Train, seed: int, name: str, metric: str, source: str) -> Result:
