@@ -1,11 +1,11 @@
 """Judge healthy and damaged engines over several arms: the session verdict beside the single gates.
 
-    python benchmarks/experiments/damaged_sessions.py healthy            # 200 sessions, resampled
     python benchmarks/experiments/damaged_sessions.py trained MINUTES    # healthy sessions, trained
     python benchmarks/experiments/damaged_sessions.py mutants MINUTES    # damaged sessions, trained
     python benchmarks/experiments/damaged_sessions.py report             # writes session-engines.md
 
-There are three kinds of sessions. Each is stored as it ends, and a further start continues.
+There are three kinds of sessions. Each that is trained is stored as it ends, and a further start
+continues.
 
 - *Healthy, resampled*: 20 arms at random from those of tier quick with at least 12 stored runs, in
   half of the sessions with the digits in place of images. The runs of two seeds, the same in all
@@ -55,9 +55,7 @@ from dlsys_bench.verdicts.terms import DEFAULT
 
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "reports" / "gates"
-HEALTHY, TRAINED, MUTANTS = (
-    REPORTS / f"session-{name}.jsonl" for name in ("healthy", "trained", "mutants")
-)
+TRAINED, MUTANTS = (REPORTS / f"session-{name}.jsonl" for name in ("trained", "mutants"))
 SESSIONS, ARMS_OF_SESSION, JUDGED, FEWEST, SEED = 200, 20, 2, 12, 20261129
 QUICKEST_ARMS = (
     "eggholder/64",
@@ -82,6 +80,7 @@ ARMS = (
 )
 """Arms of nine studies whose runs take less than a second, but for the last, which has dropout."""
 
+ARM = ("study", "arm", "dataset", "tier", "engine")
 IMAGES = ("mnist", "fashion_mnist")
 
 FIRST_SEED, SEEDS_OF_SESSION = 60_000, 100
@@ -101,9 +100,10 @@ def stored_figures() -> dict[Key, dict[int, float]]:
     return {arm: figures for arm, figures in found.items() if len(figures) >= FEWEST}
 
 
-def healthy() -> None:
+def resampled() -> list[SessionVerdict]:
     """Judge held-out reference runs: those of the same seeds in all arms."""
-    arms, generator, lines = stored_figures(), np.random.default_rng(SEED), []
+    arms, generator = stored_figures(), np.random.default_rng(SEED)
+    verdicts = list[SessionVerdict]()
     kinds = (
         [key for key in arms if key.dataset != "digits"],
         [key for key in arms if key.dataset not in IMAGES],
@@ -113,9 +113,9 @@ def healthy() -> None:
         seeds = set(generator.choice(FEWEST, JUDGED, replace=False).tolist())
         places = generator.choice(len(keys), ARMS_OF_SESSION, replace=False)
         chosen = [keys[place] for place in places]
-        judged = [(key, stratum_of(key, arms[key], seeds)) for key in chosen]
-        lines.append({"strata": stored(judged)})
-    HEALTHY.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        strata = [(key, stratum_of(key, arms[key], seeds)) for key in chosen]
+        verdicts += judge_sessions(strata, ALPHA, 0.01)
+    return verdicts
 
 
 def stratum_of(key: Key, figures: dict[int, float], seeds: set[int]) -> Stratum:
@@ -127,18 +127,10 @@ def stratum_of(key: Key, figures: dict[int, float], seeds: set[int]) -> Stratum:
     return Stratum.of(runs, order)
 
 
-def stored(strata: Sequence[tuple[Key, Stratum]]) -> list[dict[str, Any]]:
-    """Return the strata of a session as JSON values."""
-    names = ("study", "arm", "dataset", "tier", "engine")
-    return [{**key.to_dict(*names), **stratum.to_dict()} for key, stratum in strata]
-
-
 def sessions_of(line: dict[str, Any]) -> list[SessionVerdict]:
     """Return the session verdicts on a stored session."""
-    names = ("study", "arm", "dataset", "tier", "engine")
     strata = [
-        (Key(**{name: one[name] for name in names}), Stratum.from_dict(one))
-        for one in line["strata"]
+        (Key(**{name: one[name] for name in ARM}), Stratum.from_dict(one)) for one in line["strata"]
     ]
     return judge_sessions(strata, ALPHA, 0.01)
 
@@ -154,7 +146,7 @@ def judged(engine: Any, arms: Sequence[str], first_seed: int) -> dict[str, Any]:
     return {
         "gates": {verdict.name: verdict.outcome.value for verdict in verdicts},
         "seeds": sum(len(verdict.seeds) for verdict in verdicts),
-        "strata": stored(strata),
+        "strata": [{**key.to_dict(*ARM), **stratum.to_dict()} for key, stratum in strata],
     }
 
 
@@ -287,7 +279,7 @@ def healthy_table(title: str, sessions: list[SessionVerdict]) -> Table:
 
 def report() -> None:
     """Write the tables."""
-    found = [one for line in lines_of(HEALTHY) for one in sessions_of(line)]
+    found = resampled()
     failed = sum(one.outcome == "FAIL" for one in found)
     title = f"Healthy, resampled: {len(found)} sessions of {ARMS_OF_SESSION} arms, {failed} failed"
     tables = [healthy_table(title, found)]
@@ -310,7 +302,6 @@ def main() -> None:
     """Run what the command line asks for."""
     what, *rest = sys.argv[1:] or ["report"]
     {
-        "healthy": healthy,
         "trained": lambda: trained(float(rest[0])),
         "mutants": lambda: mutants(float(rest[0])),
         "report": report,
