@@ -89,11 +89,16 @@ def decides(design: Design) -> bool:
     return bool(design.fail_levels and design.pass_levels)
 
 
+def undecided(gates: int) -> Ends:
+    """Return the ends of gates that are INCONCLUSIVE at once."""
+    return Ends(np.full(gates, 2), np.ones(gates, int), np.full(gates, -1))
+
+
 def ends(x: Values, y: Values, design: Design) -> Ends:
     """Return how each gate ends. One that could not FAIL or not PASS is INCONCLUSIVE at once."""
     gates, n = x.shape
     if not decides(design):
-        return Ends(np.full(gates, 2), np.ones(gates, int), np.full(gates, -1))
+        return undecided(gates)
     shift = (design.smallest_shift * typical_stds(x))[:, None]
     lowest = x.min(axis=1, keepdims=True)
     pairs = np.cumsum((y[:, :, None] > x[:, None, :]).sum(axis=2), axis=1)
@@ -141,9 +146,11 @@ WORDS = (": a shift", "every reference run", "a larger spread")
 
 def ends_of_gates(x: Values, y: Values, design: Design) -> Ends:
     """Return what `ends` does, from the gates themselves."""
+    if not decides(design):
+        return undecided(len(x))
     found = []
     for stored, new in zip(x.tolist(), y.tolist(), strict=True):
-        gate = SequentialGate(stored, side=design.side)
+        gate = SequentialGate(stored, alpha=design.alpha, side=design.side)
         decision = gate.run(partial(_value, new))
         failed = decision.outcome == "FAIL"
         test = (

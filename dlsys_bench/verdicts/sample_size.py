@@ -79,7 +79,7 @@ def _confirmed(
     """Return the first numbers that a simulation confirms, or None."""
     while max(numbers) <= MOST and numbers.runs * numbers.seeds <= MOST_PAIRS:
         longer = _design_of(design, numbers)
-        if longer.detects(shift, 0.0, TRIALS) and longer.detects(shift, 0.0):
+        if longer.detects(shift, 0.0, TRIALS) and longer.detects(shift):
             return numbers
         numbers = Numbers(
             ceil(STEP * numbers.runs) if runs else numbers.runs,
