@@ -8,6 +8,7 @@ sequences) or a CI service would obey (workflow commands), and bounds the length
 from __future__ import annotations
 
 import re
+import textwrap
 
 LIMIT = 4000
 """The number of characters that are kept of one foreign text."""
@@ -49,6 +50,18 @@ def printable(text: object, limit: int = LIMIT) -> str:
 def one_line(text: object, limit: int = LIMIT) -> str:
     """Return a printable text in which line feeds and tabs are spaces."""
     return printable(text, limit).replace("\n", " ").replace("\t", " ")
+
+
+def fold(text: str, width: int) -> str:
+    """Return a sentence in lines of at most `width` columns, where words and names allow it."""
+    lines = textwrap.wrap(
+        text,
+        width,
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
 
 
 def describe(error: BaseException, limit: int = LIMIT) -> str:

@@ -31,6 +31,7 @@ from dlsys_bench.verdicts.repeats import probability_of_groups
 from dlsys_bench.verdicts.sequential import SequentialGate
 from dlsys_bench.verdicts.session import judge_session, judge_sessions
 from dlsys_bench.verdicts.stratum import Stratum
+from dlsys_bench.verdicts.verdict import Outcome
 
 REPORT = Path(__file__).parents[2] / "reports" / "gates" / "documented.md"
 ROUNDING = 1e-12
@@ -54,9 +55,9 @@ class Found(NamedTuple):
     holds: bool
 
 
-def at_most(rate: float, stated: float) -> Found:
-    """Return the claim of a rate."""
-    return Found(f"at most {stated:g}", f"{rate:.4g}", rate <= stated + ROUNDING)
+def at_most(rate: float) -> Found:
+    """Return the claim that a rate is at most RATE."""
+    return Found(f"at most {RATE:g}", f"{rate:.4g}", rate <= RATE + ROUNDING)
 
 
 def orders(values: Sequence[float]) -> Iterator[tuple[list[float], list[float]]]:
@@ -73,7 +74,7 @@ def decided(stored: list[float], new: list[float], side: str, shift: float) -> D
     return next(decision for decision in found if decision is not None)
 
 
-def rate_of(outcome: str, shifted: float, shift: float) -> float:
+def rate_of(outcome: Outcome, shifted: float, shift: float) -> float:
     """Return the largest rate of an outcome over figures and sides, if new runs are shifted."""
     rates = []
     for name, side in product(FIGURES, SIDES):
@@ -107,7 +108,7 @@ def warnings() -> Found:
         np.mean([decided(*each, side, 3.0).warning is not None for each in orders(FIGURES[name])])
         for name, side in product(FIGURES, SIDES[1:])
     ]
-    return at_most(float(max(rates)), RATE)
+    return at_most(float(max(rates)))
 
 
 def collapses() -> Found:
@@ -145,8 +146,7 @@ def divergence() -> Found:
 
 def tail_rates() -> Found:
     """Compare the probabilities of the tail test with all choices."""
-    values, worst = np.array(FIGURES["distinct"]), 0.0
-    counts = []
+    values, worst, counts = np.array(FIGURES["distinct"]), 0.0, list[int]()
     for chosen in combinations(range(9), NEW):
         stored = np.delete(values, chosen)
         order = doubled_ranks(np.array([*stored, *values[list(chosen)]]))
@@ -154,7 +154,7 @@ def tail_rates() -> Found:
         worst = max(worst, abs(beyond - beyond_all(order, STORED, -1)))
         counts.append(beyond)
     for k in range(NEW + 1):
-        share, stated = np.mean(np.array(counts) >= k), comb(NEW, k) / comb(9, k)
+        share, stated = float(np.mean(np.array(counts) >= k)), comb(NEW, k) / comb(9, k)
         worst = max(worst, abs(share - stated), abs(share - tail_p_value(STORED, NEW, k)))
     return Found("C(m, k) / C(n + m, k)", f"differ by {worst:.1g}", worst < ROUNDING)
 
@@ -167,16 +167,11 @@ def excess(p: Sequence[float]) -> float:
 
 def spread_rates() -> Found:
     """Compare the level of the spread test with all choices."""
-    worst = max(
-        excess(
-            [
-                spread_p_value(doubled_ranks(np.array([*stored, *new])), STORED, sides)
-                for stored, new in orders(values)
-            ]
-        )
-        for values, sides in product((FIGURES["distinct"], FIGURES["tied"]), ((-1,), (-1, 1)))
-    )
-    return Found("within its level", f"exceeded by {max(worst, 0):.1g}", worst < ROUNDING)
+    worst = 0.0
+    for name, sides in product(("distinct", "tied"), ((-1,), (-1, 1))):
+        ranks = [doubled_ranks(np.array([*x, *y])) for x, y in orders(FIGURES[name])]
+        worst = max(worst, excess([spread_p_value(each, STORED, sides) for each in ranks]))
+    return Found("within its level", f"exceeded by {worst:.1g}", worst < ROUNDING)
 
 
 ARMS = ([1.0, 2.0, 2.0, 3.0, 3.0], [1.0, 2.0, 4.0, 8.0, 16.0, 32.0], [5.0, 1.0, 1.0, 1.0])
@@ -204,7 +199,8 @@ def session_rates() -> Found:
             verdicts.append(judge_session(strata, RATE, RATE))
         for name in ("p_value", "tail_p_value", "spread_p_value"):
             worst = max(worst, excess([getattr(each, name) for each in verdicts]))
-        worst = max(worst, np.mean([one.outcome == "FAIL" for one in verdicts]) - RATE)
+        failed = [one.outcome == "FAIL" for one in verdicts]
+        worst = max(worst, float(np.mean(failed)) - RATE)
     return Found("within their levels", f"exceeded by {max(worst, 0):.1g}", worst < ROUNDING)
 
 
@@ -217,17 +213,16 @@ def shared_seeds() -> Found:
         failed = []
         for new in combinations(range(8), 3):
             order = [*(n for n in range(8) if n not in new), *new]
-            strata = [
-                (
-                    Key(f"study {n}", "arm", "digits", "quick", "numpy"),
-                    Stratum.of(JudgedRuns.of(arm[order[:5]], arm[order[5:]], True, True), order),
-                )
-                for n, arm in enumerate(arms)
-            ]
+            strata = []
+            for n, arm in enumerate(arms):
+                runs = arm[order].tolist()
+                judged = JudgedRuns.of(runs[:5], runs[5:], True, True)
+                key = Key(f"study {n}", "arm", "digits", "quick", "numpy")
+                strata.append((key, Stratum.of(judged, order)))
             (verdict,) = judge_sessions(strata, 4 * RATE, RATE)
             failed.append(verdict.outcome == "FAIL")
         rates.append(np.mean(failed))
-    return at_most(float(np.mean(rates)), RATE)
+    return at_most(float(np.mean(rates)))
 
 
 def fair_bets() -> Found:
@@ -262,16 +257,16 @@ def equal_groups() -> Found:
     every = set(permutations(values))
     share = np.mean([all(len({v[n] for n in group}) == 1 for group in groups) for v in every])
     found = probability_of_groups(counts, [len(group) for group in groups])
-    return Found(f"{share:.6g}", f"{found:.6g}", abs(share - found) < ROUNDING)
+    return Found(f"{share:.6g}", f"{found:.6g}", bool(abs(share - found) < ROUNDING))
 
 
 EXACT: dict[str, Callable[[], Found]] = {
     "The p-value of a shift is exact, with ties and diverged runs": p_values_of_gates,
     "A healthy gate fails with at most alpha, over all looks and tests": lambda: at_most(
-        rate_of("FAIL", 0.0, 1e-6), RATE
+        rate_of(Outcome.FAIL, 0.0, 1e-6)
     ),
     "A gate passes runs that lost the smallest shift with at most beta": lambda: at_most(
-        rate_of("PASS", 3.0, 3.0), RATE
+        rate_of(Outcome.PASS, 3.0, 3.0)
     ),
     "Healthy runs have a warning of a shift to the better with at most beta": warnings,
     "No PASS over a run beyond the worst reference run by more than the shift": collapses,

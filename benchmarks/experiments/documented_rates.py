@@ -113,11 +113,12 @@ def numbers_that_suffice() -> Claim:
 def power_of_session(strata: int, stored: int, new: int) -> Claim:
     """Return how often the shift that a session verdict states fails."""
     level, generator = 0.75 * 2.5e-4, np.random.default_rng(23)
-    shift, null, total = detected_shift(((stored, new),) * strata, level, 0.01), np.ones(1), 0
+    shift, null = detected_shift(((stored, new),) * strata, level, 0.01), np.ones(1)
+    total = np.zeros(GATES, np.int64)
     assert shift is not None
     for _ in range(strata):
         x, y = (generator.standard_normal((GATES, size)) for size in (stored, new))
-        total = total + pairs(x, y - shift)[:, -1]
+        total += pairs(x, y - shift)[:, -1]
         null = np.convolve(null, np.diff(below(stored, new), prepend=0.0))
     return at_least(float((np.cumsum(null)[total] <= level * (1 + 1e-9)).mean()), 0.99, GATES)
 
@@ -194,7 +195,7 @@ def all_arms_of_a_comparison() -> Claim:
             common = generator.standard_normal(10)
             arms = [(2 * common + generator.standard_normal(10)).tolist() for _ in range(10)]
             sides.append([r for n, arm in enumerate(arms) for r in results(arm, 0, f"arm {n}")])
-        found += any(one.differs for one in compare_engines(*sides, 0.2))
+        found += any(one.differs for one in compare_engines(sides[0], sides[1], 0.2))
     return at_most(found / (COMPARISONS // 4), 0.05, COMPARISONS // 4)
 
 

@@ -265,8 +265,9 @@ write these files.
 
 `rates.md` and `session.md` have simulations of gates and of session verdicts (`gate_rates.py`,
 `session_verdicts.py`), `budget.md` those of whole sessions (`session_budget.py`),
-`session-engines.md` session verdicts on healthy and damaged engines (`damaged_sessions.py`), and
-`shifts.md` the default shift of each arm with and without outliers (`gate_shifts.py`).
+`session-engines.md` session verdicts on healthy and damaged engines (`damaged_sessions.py`),
+`documented.md` tests of what the documentation states (`documented_claims.py`), and `shifts.md` the
+default shift of each arm with and without outliers (`gate_shifts.py`).
 
 """
 

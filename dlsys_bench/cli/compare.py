@@ -12,13 +12,14 @@ from dlsys_bench.cli.page import check_page, write
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.options.command import receives
-from dlsys_bench.report.display import PAGE, show
+from dlsys_bench.report.display import PAGE, columns, show
 from dlsys_bench.report.html.comparisons import comparison_sections
 from dlsys_bench.report.tables import comparison_table
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import read
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import studies
+from dlsys_bench.text import fold
 from dlsys_bench.verdicts.all_arms import ArmsComparison, compare_engines
 from dlsys_bench.verdicts.compare import compare
 from dlsys_bench.verdicts.comparison import Comparison, Relation
@@ -61,7 +62,7 @@ def compare_command(options: CompareOptions) -> None:
     else:
         _print(found, options)
         for one in together:
-            say(one.message())
+            say(fold(one.message(), columns()))
     if options.html is not None:
         levels = f"Margin {options.margin:g}, alpha {options.alpha:g}."
         messages = [one.message() for one in together]

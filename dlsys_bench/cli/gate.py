@@ -16,7 +16,6 @@ from dlsys_bench.cli.training import TermsOptions, Work, WorkOptions, work_of
 from dlsys_bench.cli.training_gate import (
     check_metrics,
     judge_training,
-    line_of_verdict,
     value_of_metric,
 )
 from dlsys_bench.engines.history import Epoch
@@ -24,7 +23,7 @@ from dlsys_bench.errors import count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
 from dlsys_bench.report import github
-from dlsys_bench.report.display import PAGE, latest_figures, progress, show
+from dlsys_bench.report.display import PAGE, columns, latest_figures, progress, show
 from dlsys_bench.report.html.verdicts import verdict_sections
 from dlsys_bench.report.junit import junit
 from dlsys_bench.report.tables import verdict_table
@@ -32,6 +31,7 @@ from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.store import append, check_text_writable, check_writable
 from dlsys_bench.strict_json import dumps
 from dlsys_bench.studies.registry import default_target
+from dlsys_bench.text import fold
 from dlsys_bench.verdicts.evidence import EvidenceVerdict
 from dlsys_bench.verdicts.evidence_session import EvidenceSession, lines_of
 from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, check_terms, gate, overall, share
@@ -148,10 +148,9 @@ def _print(
         emit(dumps(found, indent=1))
     else:
         show(table, PAGE)
-    for session in sessions:
-        say(f"{session.outcome}: {session.message()}")
-    for line in lines_of(evidence):
-        say(line)
+    remarks = [f"{session.outcome}: {session.message()}" for session in sessions]
+    for line in (*remarks, *lines_of(evidence)):
+        say(fold(line, columns()))
     _write_for_ci(verdicts, table.markdown(), options)
 
 
@@ -188,7 +187,7 @@ def _judge_arms(work: Sequence[Work], options: GateOptions, alpha: float) -> lis
             advance(arm, 1)
             verdicts.append(verdict)
             if not options.json:
-                say(line_of_verdict(verdict))
+                say(verdict.message(columns()))
     return verdicts
 
 

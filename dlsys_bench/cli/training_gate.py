@@ -13,14 +13,14 @@ from typing import Any, Protocol
 from dlsys_bench.cli.reference import runs_of_training
 from dlsys_bench.cli.terminal import say
 from dlsys_bench.errors import UserError, nearest
-from dlsys_bench.report.display import latest_figures, progress
+from dlsys_bench.report.display import columns, latest_figures, progress
 from dlsys_bench.runs.callables import Train, find_train
 from dlsys_bench.runs.direction import check_better
 from dlsys_bench.runs.result import Result
 from dlsys_bench.text import describe
 from dlsys_bench.verdicts.gate import Terms
 from dlsys_bench.verdicts.training_gate import gate_training
-from dlsys_bench.verdicts.verdict import Outcome, Verdict
+from dlsys_bench.verdicts.verdict import Verdict
 
 
 class Asked(Protocol):
@@ -95,7 +95,7 @@ def _with_acceptance(found: Sequence[Verdict], target: str, reference: Path) -> 
     command = shlex.join([*accept, "--why", "TEXT"])
     verdicts = [replace(verdict, accept=command) for verdict in found]
     for verdict in verdicts:
-        say(line_of_verdict(verdict))
+        say(verdict.message(columns()))
     # The verdict over all gates takes its runs to be independent.
     return [verdicts[0], *(replace(verdict, stratum=None) for verdict in verdicts[1:])]
 
@@ -115,13 +115,6 @@ def value_of_metric(texts: Iterable[str], metric: str) -> str | None:
     """Return the value of a metric among "VALUE" and "METRIC=VALUE"; None if it has none."""
     values = {text.rpartition("=")[0]: text.rpartition("=")[2] for text in texts}
     return values.get(metric, values.get(""))
-
-
-def line_of_verdict(verdict: Verdict) -> str:
-    """The verdict on an arm of an engine; unless it is PASS, with the command to replay."""
-    passed = verdict.outcome is Outcome.PASS
-    what = f"{verdict.key.label}: {verdict.summary}" if passed else verdict.message()
-    return f"{verdict.outcome}: {what}"
 
 
 def _guarded(train: Train, target: str) -> Train:

@@ -11,7 +11,7 @@ import pytest
 
 from dlsys_bench.errors import UserError
 from dlsys_bench.plugin.summary import PROPERTY
-from dlsys_bench.text import one_line, printable
+from dlsys_bench.text import fold, one_line, printable
 from dlsys_bench.verdicts.evidence import EvidenceVerdict, judged_from
 from dlsys_bench.verdicts.evidence_session import EvidenceSession, lines_of
 
@@ -69,6 +69,7 @@ class EvidenceRecorder:
         lines = [f"FAIL: {self.error}"] if self.error else lines_of(self.evidence)
         if lines:
             terminalreporter.section("dlsys_bench evidence")
+        width = terminalreporter.config.get_terminal_writer().fullwidth
         for line in lines:
             failed = line.startswith("FAIL")
-            terminalreporter.line(one_line(line), red=failed, bold=failed)
+            terminalreporter.line(fold(one_line(line), width), red=failed, bold=failed)

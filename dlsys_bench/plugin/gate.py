@@ -124,7 +124,8 @@ class Judge:
         if self.config.getoption("dlsys_inconclusive") == "fail":
             failing.add(Outcome.INCONCLUSIVE)
         if failed := [verdict for verdict in verdicts if verdict.outcome in failing]:
-            pytest.fail(_lines(f"{one.outcome}: {one.message()}" for one in failed), pytrace=False)
+            width = self.config.get_terminal_writer().fullwidth
+            pytest.fail(_lines(one.message(width) for one in failed), pytrace=False)
         if others := [verdict for verdict in verdicts if verdict.outcome is not Outcome.PASS]:
             pytest.skip(_lines(f"{one.outcome}: {one.reason}" for one in others))
         return verdicts

@@ -18,7 +18,7 @@ from dlsys_bench.report import github
 from dlsys_bench.report.layout import NONE, fit
 from dlsys_bench.runs.key import CALLABLE
 from dlsys_bench.strict_json import dumps
-from dlsys_bench.text import one_line
+from dlsys_bench.text import fold, one_line
 from dlsys_bench.verdicts.budget import share
 
 PROPERTY = "dlsys_verdict"
@@ -89,19 +89,20 @@ def pytest_terminal_summary(
         return
     # The verdicts may have taken hours, so they are written before anything else can go wrong.
     terminalreporter.section("dlsys_bench verdicts")
-    lines = _table(verdicts, config.get_terminal_writer().fullwidth)
+    width = config.get_terminal_writer().fullwidth
+    lines = _table(verdicts, width)
     for line in lines:
         terminalreporter.line(line)
-    terminalreporter.line(_counts(verdicts, config.getoption("dlsys_inconclusive")), bold=True)
+    counts = _counts(verdicts, config.getoption("dlsys_inconclusive"))
+    terminalreporter.line(fold(counts, width), bold=True)
     for verdict in verdicts:
         if verdict["warning"]:
             text = f"warning: {verdict['test']}, {verdict['metric']}: {verdict['warning']}"
-            terminalreporter.line(one_line(text), yellow=True)
+            terminalreporter.line(fold(one_line(text), width), yellow=True)
     for session in config.stash.get(SESSIONS, []):
         failed = session["outcome"] == "FAIL"
-        terminalreporter.line(
-            f"{session['outcome']}: {one_line(session['message'])}", red=failed, bold=failed
-        )
+        text = f"{session['outcome']}: {one_line(session['message'])}"
+        terminalreporter.line(fold(text, width), red=failed, bold=failed)
     if path := config.getoption("dlsys_json"):
         Path(path).write_text(dumps(verdicts, indent=1), encoding="utf-8")
     if github.running():

@@ -35,6 +35,12 @@ SPEED_SECONDS = 86_400.0
 """The time over which the bar estimates its speed."""
 
 
+def columns() -> int:
+    """Return the columns of remarks: those of the terminal, elsewhere of COLUMNS, or PAGE."""
+    console = Console(stderr=True)
+    return console.width if console.is_terminal or "COLUMNS" in os.environ else PAGE
+
+
 def show(table: Table, width: int = WIDTH) -> None:
     """Print a table in the width of the terminal; elsewhere in `width`, or in that of COLUMNS.
 

@@ -37,7 +37,7 @@ def gate_for(
     arm, metric = case.arm, case.study.metric
     terms = terms.for_metric(metric)
     source, recipe = find_reference(case.study.name, dataset.name, tier), arm.recipe(tier)
-    stored = reference_runs(source, arm.name, arm.protocol(tier))
+    stored = _without_repeats(reference_runs(source, arm.name, arm.protocol(tier)))
     samples = min(len(dataset.x_test), recipe.evaluate or len(dataset.x_test))
     sequential = SequentialGate(
         [value_of(run, metric, terms.side) for run in stored],
@@ -61,6 +61,17 @@ def check_terms(case: Case, dataset: Dataset, tier: str, terms: Terms) -> None:
 def _is_judged_by_its_record(case: Case, dataset: Dataset, tier: str) -> bool:
     """Return True if the record of an arm decides without statistics."""
     return case.arm.bound is not None or bool(case.arm.reason_unjudged(dataset.name, tier))
+
+
+def _without_repeats(runs: Sequence[Result]) -> list[Result]:
+    """Return the runs without those that repeat the seed of an earlier one, by an engine that draws
+    the same random numbers: both are one draw."""
+    kept = list[Result]()
+    for one in runs:
+        same_seed = (other.key.engine for other in kept if other.seed == one.seed)
+        if not any(share_random_numbers(one.key.engine, engine) for engine in same_seed):
+            kept.append(one)
+    return kept
 
 
 def _engines_of(runs: Sequence[Result]) -> str:

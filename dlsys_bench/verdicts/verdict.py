@@ -11,6 +11,7 @@ import numpy as np
 
 from dlsys_bench.runs.dependencies import summary
 from dlsys_bench.runs.key import Key
+from dlsys_bench.text import fold
 from dlsys_bench.verdicts.bands import Band
 from dlsys_bench.verdicts.judged_runs import JudgedRuns
 from dlsys_bench.verdicts.stratum import Stratum
@@ -81,13 +82,15 @@ class Verdict:
         """The reason, with the warning if there is one."""
         return self.reason if self.warning is None else f"{self.reason}; warning: {self.warning}"
 
-    def message(self) -> str:
-        """Return the measured figures and the band first, and the command to replay.
+    def message(self, width: int) -> str:
+        """Return the outcome, the measured figures and the band, and the command to replay.
 
         A FAIL also has the certainty, what has changed, and the command that accepts the change,
-        where these are known.
+        where these are known. Sentences are folded to `width` columns, and commands are not.
         """
-        lines = [f"{self.reason} [{self.key.label}]"]
+        if self.outcome is Outcome.PASS:
+            return fold(f"{self.outcome}: {self.key.label}: {self.summary}", width)
+        lines = [f"{self.outcome}: {self.reason} [{self.key.label}]"]
         if self.outcome is Outcome.FAIL and self.p_value is not None and self.alpha is not None:
             lines.append(
                 f"certainty: p-value {self.p_value:.1e}; a healthy training fails this gate with "
@@ -96,6 +99,7 @@ class Verdict:
         if self.changes is not None:
             found = summary(list(self.changes)) or "nothing that is recorded"
             lines.append(f"changed since the baseline: {found}")
+        lines = [fold(line, width - 2) for line in lines]
         lines.append(f"replay: {self.replay}")
         if self.accept is not None and self.outcome is Outcome.FAIL:
             lines.append(f"accept: {self.accept}")

@@ -89,15 +89,25 @@ def test_a_fail_has_five_lines_with_the_figure_first() -> None:
     verdict = gate_training(lambda seed: draw(seed) - 0.2, runs(), terms=DROP, source="f.jsonl")
     first, certainty, changed, replay, accept = (
         replace(verdict, changes=("numpy 1.26.4 -> 2.0.0",), accept="dlsys-bench baseline accept x")
-        .message()
+        .message(1000)
         .split("\n  ")
     )
-    assert first.startswith("metric 0.7016 (5 seeds)")
+    assert first.startswith("FAIL: metric 0.7016 (5 seeds)")
     assert "p-value" in certainty
     assert changed == "changed since the baseline: numpy 1.26.4 -> 2.0.0"
     assert replay.startswith("replay: dlsys-bench gate ")
     assert accept == "accept: dlsys-bench baseline accept x"
     assert "unknown" in str(verdict.changes)
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.2])
+def test_a_verdict_is_folded_without_loss(drop: float) -> None:
+    verdict = gate_training(lambda seed: draw(seed) - drop, runs(), terms=DROP, source="f.jsonl")
+    folded = verdict.message(60)
+    assert folded.split() == verdict.message(1000).split()
+    lines = [line for line in folded.splitlines() if "dlsys-bench" not in line]
+    # A name that is longer than a line keeps its line.
+    assert all(len(line) <= 60 or " " not in line.strip() for line in lines)
 
 
 def test_the_power_of_a_training_is_that_of_its_gate() -> None:
