@@ -30,7 +30,7 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import EPOCH_METRICS, Arm, Case, Metric, Study, Superseded
-from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, overall, share, value_of
+from dlsys_bench.verdicts.gate import EXIT_CODES, Terms, gate, gate_for, overall, share, value_of
 from dlsys_bench.verdicts.power import power
 from dlsys_bench.verdicts.training_gate import gate_training
 from dlsys_bench.verdicts.verdict import Outcome, Verdict
@@ -207,6 +207,10 @@ def test_seeds_of_an_engine_with_equal_random_numbers_are_inconclusive(stored: P
     assert healthy.band is not None
     assert healthy.band.n == 20
     assert healthy.band.source == "reference/mine.digits.quick.jsonl (5 of numpy, 15 of numba)"
+    # Runs of one seed by both are one draw, and by torch another.
+    append(stored, changed(runs[0], engine="numba"))
+    append(stored, changed(runs[1], engine="torch"))
+    assert (gate_for(case(), DIGITS, "quick")[0].band or healthy.band).n == 21
 
 
 def test_runs_of_a_superseded_protocol_are_not_reference_runs(stored: Path) -> None:
