@@ -28,7 +28,7 @@ claims_command = Command(
         Option(
             "engine",
             OWN,
-            "Engine whose runs are ruled on, of several one run per seed; repeatable.",
+            "Engine whose runs are ruled on; repeatable. Of several, one run of each seed counts.",
             Many(Text("NAME"), "engines"),
             ("numpy", "numba"),
         ),

@@ -13,8 +13,8 @@ BASELINE = (
         """Train TARGET with many seeds in parallel and write its file of reference runs.
 
         TARGET is a study, a group, study/arm, "all", package.module:STUDY, or package.module:train:
-        any training, as a callable that takes a seed. Several commands at once share the work, of
-        a training with --resume.
+        any training, as a callable that takes a seed. Several commands that run at once share the
+        work; those of a training need --resume for that.
 
         Exit codes: 0 every run is there, 2 usage, environment, a run ended in an error, or seeds
         without effect.

@@ -26,7 +26,7 @@ PAGES = (
     *("report", "gate", "power", "conform", "compare", "bench compare", "history", "inspect"),
     *BENCH,
 )
-PAGE = "Write a page to this file as HTML. It contains all that it shows and loads nothing."
+PAGE = "Write the result to this file as a self-contained HTML page."
 INCLUDE = (
     "File to show on the page too: of `conform --output`, `bench sweep` or `bench "
     "time-to-accuracy`, pytest-benchmark, a table of mutants, or a PNG; repeatable."

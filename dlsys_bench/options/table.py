@@ -80,7 +80,7 @@ SHIFTS = (
 )
 SHIFT = "Smallest shift to detect, in the metric's units. Default: the minimum detectable effect."
 
-SECONDS_OF_CHECK = "CPU seconds after which a check of conformance is ended as timed out."
+SECONDS_OF_CHECK = "CPU seconds after which a conformance check times out."
 THREADS_OF_CHECK = (
     "Threads of the libraries in each process. Default: those that OMP_NUM_THREADS or its like "
     "sets, else the cores divided by the jobs."

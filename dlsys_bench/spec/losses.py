@@ -80,15 +80,15 @@ _INVALID: tuple[Invalid, ...] = (
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """The base of the cross-entropies, -log softmax(logits)[label], a mean over the answers. logits
-    (N, K) or (N, T, K), labels (N,) or (N, T).
+    """The base of the cross-entropies, -log softmax(logits)[label], a mean over the answers (the
+    samples, or the positions of sequences). logits (N, K) or (N, T, K), labels (N,) or (N, T).
 
     - `label_smoothing`: the targets are one-hot times 1 - s, plus s / K for every class, the right
       one included, as in Keras and in torch.
-    - `ignored_label`: answers with this label count as absent: they have no loss and no gradient,
-      and the mean is one over the others. So it is in torch (`ignore_index`) and in Keras
-      (`ignore_class`); weights of zero for samples, in Keras, divide by all answers instead. It may
-      be a class, such as that of padding, or no class, such as -100.
+    - `ignored_label`: answers with this label have no loss and no gradient, and the mean is over
+      the others, as in torch (`ignore_index`) and in Keras (`ignore_class`). Weights of zero for
+      samples, in Keras, divide by all answers instead. It may be a class, such as that of padding,
+      or no class, such as -100.
     - `class_weights`: one number from 0 for each class.
     - `weighting`: how weights enter, where Keras and torch differ. With "samples", as in Keras
       (`class_weight`), the loss of an answer is multiplied by the weight of its label, and the sum
