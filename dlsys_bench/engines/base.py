@@ -66,7 +66,7 @@ class Engine(ABC):
 <<<<<<< HEAD
     "loss:positions" (a loss of sequences), "inputs" (named inputs), "optimizer:rmsprop",
     "initializer:normal", "decay:coupled", "clip:clip_norm", "schedule", "batch_sizes", "augment",
-    "accumulate", "average", "loss_scale", "loss_scale:factors" (others than two and a half),
+    "accumulate", "average", "loss_scale", "loss_scale:factors" (other than 2 and 0.5),
     "native" (the engine's own order and dropout), or the name of a check. Those of `loosens` are
     the name of a check or a rung, such as "step/adam" or "trajectory", with a relative tolerance.
 =======
