@@ -99,7 +99,12 @@ def _wrapped(line: str, indent: str = "") -> str:
 def _baseline(target: str, reference: Path | None) -> tuple[Path, list[Result]]:
     """Return the file of a training, or of the only one in a file, and its runs."""
     given = Path(target)
-    path = reference or (given if given.is_file() else reference_path(target))
+    a_file = given.is_file() or is_text(given)
+    path = reference or (given if a_file else reference_path(target))
+    if not path.exists() and path == given:
+        raise UserError(
+            f"no file {path}; it takes a file of reference runs, or package.module:train"
+        )
     if not path.exists():
         raise UserError(
             f"no reference runs of {target} in {path}: `dlsys-bench calibrate {target} --seeds 20` "

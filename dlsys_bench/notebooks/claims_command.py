@@ -59,6 +59,6 @@ def _show_published(options: ClaimsOptions) -> None:
 def _no_claims(study: str | None) -> UserError:
     known = list(dict.fromkeys(claim["study"] for claim in claims()))
     return UserError(
-        f"no claims of {study!r}{nearest(str(study), known)}; there are claims of "
-        f"{', '.join(known)}"
+        f"no claims of {study!r}{nearest(str(study), known)}; "
+        "`dlsys-bench claims --published` lists all"
     )

@@ -58,7 +58,8 @@ def find(name: str, known: Mapping[str, Study] | None = None) -> list[Case]:
         if not names:
             raise UserError(f"unknown study {name!r}: {NO_STUDY}")
         raise UserError(
-            f"unknown study {name!r}{nearest(name, choices)}; known: {', '.join(names)}"
+            f"unknown study {name!r}{nearest(name, choices)}; "
+            "`dlsys-bench list studies` shows the known ones"
         )
     return found
 
