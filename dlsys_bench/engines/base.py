@@ -63,19 +63,11 @@ class Engine(ABC):
     An engine declares, with the reason, what it does not support (`lacks`) or computes less exactly
     (`loosens`), and the conformance checks report it. The keys of `lacks` are "layer:max_pool",
     "function:tanh", "loss:hinge", "loss:label_smoothing" and the other options of a loss,
-<<<<<<< HEAD
     "loss:positions" (a loss of sequences), "inputs" (named inputs), "optimizer:rmsprop",
     "initializer:normal", "decay:coupled", "clip:clip_norm", "schedule", "batch_sizes", "augment",
     "accumulate", "average", "loss_scale", "loss_scale:factors" (other than 2 and 0.5),
     "native" (the engine's own order and dropout), or the name of a check. Those of `loosens` are
     the name of a check or a rung, such as "step/adam" or "trajectory", with a relative tolerance.
-=======
-    "loss:positions" (a loss of sequences), "optimizer:rmsprop", "initializer:normal",
-    "decay:coupled", "clip:clip_norm", "schedule", "batch_sizes", "augment", "accumulate",
-    "average", "loss_scale", "loss_scale:factors" (other than 2 and 0.5), "native" (the
-    engine's own order and dropout), or the name of a check. Those of `loosens` are the name of a
-    check or a rung, such as "step/adam" or "trajectory", with a relative tolerance.
->>>>>>> c42bc04 (Word options and docstrings plainly)
     """
 
     name: ClassVar[str]

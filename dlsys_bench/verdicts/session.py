@@ -7,16 +7,10 @@ reference runs of that arm, and the rank sums of the arms are added with the wei
 1 / (n + m + 1), which are the best for a shift of the same number of standard deviations in every
 arm.
 
-<<<<<<< HEAD
 Arms share seeds, and runs of one seed begin with the same weights and see the samples in the same
 order. In a sweep of learning rates, their correlation is 0.6; different studies may train the very
 same arm on one dataset. The arms of a study, those on one dataset, and all of the users' own
 trainings are one stratum therefore (`Stratum.together`), whose runs are seeds.
-=======
-Arms of one study share seeds, and are not independent: runs of one seed begin with the same weights
-and see the samples in the same order. In a sweep of learning rates, their correlation is 0.6. They
-therefore form one stratum (`Stratum.together`), whose runs are seeds.
->>>>>>> c42bc04 (Word options and docstrings plainly)
 
 If in every stratum the new runs have the distribution of the reference runs, whatever it is, every
 choice of which of them are new is equally likely, and the strata are independent. The null
