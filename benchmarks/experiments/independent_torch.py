@@ -1,7 +1,9 @@
 """Train four regularisation arms in plain torch, by different readings of their notebooks.
 
-    python benchmarks/experiments/independent_torch.py train MINUTES [ARM ...]  # appends runs
-    python benchmarks/experiments/independent_torch.py report                   # writes the table
+    python benchmarks/experiments/independent_torch.py train MINUTES [NAME ...]  # appends runs
+    python benchmarks/experiments/independent_torch.py report                    # writes the table
+
+The names of arms and of readings select what is trained; "base" is the reading of the studies.
 
 The networks (independent_networks.py), the preparation, the batches and the loop are written in
 torch.nn and torch.optim alone: no engine of the package takes part. Each reading changes one thing
@@ -150,11 +152,13 @@ def open_runs() -> Iterator[tuple[Network, Reading, int]]:
                         yield network, reading, seed
 
 
-def train_all(minutes: float, arms: Sequence[str]) -> None:
-    """Train the arms, by default all, until the time is over."""
+def train_all(minutes: float, names: Sequence[str]) -> None:
+    """Train the named arms and readings, by default all, until the time is over."""
     started = monotonic()
+    arms = {name for name in names if name in EARLIER} or set(EARLIER)
+    readings = set(names) - arms
     for network, reading, seed in open_runs():
-        if arms and network.arm not in arms:
+        if network.arm not in arms or (readings and reading.name not in readings):
             continue
         if monotonic() - started > 60 * minutes:
             return

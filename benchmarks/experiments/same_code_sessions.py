@@ -3,23 +3,23 @@
     python benchmarks/experiments/same_code_sessions.py measure MINUTES  # appends sessions
     python benchmarks/experiments/same_code_sessions.py report           # writes same-code.md
 
-A session is a process of pytest-benchmark. Sessions are measured on a quiet machine alone: a start
-ends at once, with exit code 3, where the load average is 2 or more, and before each session that
-finds it so. Each session is stored as it ends, and a further start appends to them. The report
-compares successive groups of 1, 3 and 5 sessions as `bench compare` does, and single ones as
+A session is a process of pytest-benchmark, and takes about 40 seconds. Sessions are measured on a
+quiet machine alone: the command ends with exit code 3 before each session for which other processes
+use more than a quarter of the cores. No session is started that would end after the time. Each is
+stored as it ends, and a further start appends to them. The report compares successive groups of 1,
+3 and 5 sessions as `bench compare` does, and single ones as
 `--benchmark-compare-fail=median:10%` does.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from dlsys_bench.provenance import provenance
 from dlsys_bench.report.table import Table
 from dlsys_bench.timing.benchmark_file import read_benchmarks
 from dlsys_bench.timing.comparison import MARGIN, SESSION_SPREAD
+from dlsys_bench.timing.load import BackgroundLoad
 from dlsys_bench.timing.ratio import Speed
 from dlsys_bench.timing.sessions import session_ratio
 
@@ -41,17 +42,21 @@ TESTS = (
     f"{TRAINING}[numpy-fashion-mlp-bn+dropout-8]",
     "benchmarks/test_startup.py",
 )
-QUIET = 2.0
-"""The load average from which a machine is not quiet."""
+QUIET, LISTENED = 0.25, 2.0
+"""The fraction of the cores that other processes use at most on a quiet machine, and the seconds
+over which it is measured."""
 
 
 def measure(minutes: float) -> None:
     """Store sessions until the time is over."""
-    started = monotonic()
-    while monotonic() - started < 60 * minutes:
-        load = os.getloadavg()[0]
-        if load >= QUIET:
-            print(f"the load average is {load:.1f}: nothing was measured")
+    started, longest = monotonic(), 0.0
+    while monotonic() - started + longest < 60 * minutes:
+        begun = monotonic()
+        with BackgroundLoad() as background:
+            sleep(LISTENED)
+        load = background.fraction or 0.0
+        if load > QUIET:
+            print(f"other processes use {load:.0%} of the cores: no session was measured")
             sys.exit(3)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "session.json"
@@ -67,6 +72,7 @@ def measure(minutes: float) -> None:
         }
         with STORED.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        longest = max(longest, monotonic() - begun)
 
 
 def row(name: str, sessions: list[list[float]], count: int) -> tuple[str, ...]:
