@@ -168,7 +168,7 @@ def check_connections(connections: Sequence[Connection], inputs: Sequence[str] =
     is taken by a node after it; the last one is the output. Every input is taken by a node."""
     takes, known = dict(connections), [*inputs]
     for name, sources in connections:
-        require(name not in known, f"two nodes, or a node and the input, have the name {name!r}")
+        require(name not in known, f"two nodes, or a node and an input, have the name {name!r}")
         require(
             name != "" and "." not in name, f"a node has the name {name!r}, empty or with a dot"
         )

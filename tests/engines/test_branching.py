@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.strategies import Example
-from dlsys_bench.data import Samples
+from dlsys_bench.data import Samples, split_inputs
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan
@@ -31,7 +31,7 @@ FAR = 1e-6
 FEW = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 MANY = settings(FEW, max_examples=200)
 
-BRANCHING = strategies.examples(tuple(LAYERS)).filter(
+BRANCHING = strategies.examples(tuple(LAYERS), input_counts=(1, 2, 3)).filter(
     lambda example: example.model.connections is not None
 )
 
@@ -57,7 +57,8 @@ def compare(example: Example) -> None:
             np.testing.assert_allclose(one, other, rtol=WITHIN, atol=WITHIN)
         actual = engine.gradients(own, batch, example.loss)
         found, wanted = (
-            each.weights | ({} if each.x is None else {"x": each.x}) for each in (actual, expected)
+            each.weights | ({} if each.x is None else split_inputs(each.x))
+            for each in (actual, expected)
         )
         assert found.keys() == wanted.keys()
         for key, values in wanted.items():

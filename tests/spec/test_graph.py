@@ -106,9 +106,9 @@ def test_a_drawn_model_survives_json_and_as_a_block(model: Model) -> None:
         ),
         (
             (Node("a", TANH, ("input",)), Node("a", TANH, ("input",))),
-            "two nodes, or a node and the input, have the name 'a'",
+            "two nodes, or a node and an input, have the name 'a'",
         ),
-        ((Node("input", TANH, ("input",)),), "a node and the input, have the name 'input'"),
+        ((Node("input", TANH, ("input",)),), "a node and an input, have the name 'input'"),
         ((Node("a.b", TANH, ("input",)),), "a node has the name 'a.b', empty or with a dot"),
         (
             (Node("a", TANH, ("input",)), Node("b", TANH, ("input",))),

@@ -8,7 +8,12 @@ from typing import NamedTuple
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check_each
-from dlsys_bench.conformance.checks.support import example_loss, supported, trainable
+from dlsys_bench.conformance.checks.support import (
+    example_loss,
+    needed_layers,
+    supported,
+    trainable,
+)
 from dlsys_bench.conformance.checks.training import (
     compare_prediction,
     compare_updates,
@@ -27,6 +32,8 @@ from dlsys_bench.spec.augmentation import (
     InputNoise,
     Shift,
 )
+from dlsys_bench.spec.graph import parallel, serial
+from dlsys_bench.spec.inputs import Input
 from dlsys_bench.spec.layers import Dense, Flatten
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
@@ -34,6 +41,11 @@ from dlsys_bench.spec.recipe import Recipe
 
 IMAGES = Model("augmented", (5, 4, 2), (Flatten(), Dense(3)))
 VECTORS = Model("augmented", (5,), (Dense(3),))
+SEVERAL = Model(
+    "augmented",
+    inputs=(Input("photo", (5, 4, 2)), Input("features", (5,))),
+    layers=(parallel(serial(Flatten(), source="photo"), serial(source="features")), Dense(3)),
+)
 
 
 class AugmentationCase(NamedTuple):
@@ -43,13 +55,16 @@ class AugmentationCase(NamedTuple):
 
     @property
     def model(self) -> Model:
-        """A model of images, if the augmentations take nothing else."""
+        """A model of named inputs if the augmentations name them, and otherwise of images if they
+        take nothing else."""
+        if any(record.input for record in self.records):
+            return SEVERAL
         return IMAGES if any(isinstance(r, ImageAugmentation) for r in self.records) else VECTORS
 
     @property
     def requires(self) -> list[str]:
         """The requirements of an engine that is asked about the case."""
-        return ["augment", *(f"layer:{layer.kind}" for layer in self.model.layers)]
+        return ["augment", *needed_layers(self.model)]
 
 
 CASES: Mapping[str, AugmentationCase] = {
@@ -59,6 +74,7 @@ CASES: Mapping[str, AugmentationCase] = {
         for name, example in record.examples().items()
     },
     "several": AugmentationCase((Shift(1), HorizontalFlip(), InputNoise(0.3))),
+    "inputs": AugmentationCase((InputNoise(0.3, input="features"), Shift(1, input="photo"))),
 }
 """Every variant of every augmentation, and all of them in turn, by the name in its checks."""
 
@@ -78,7 +94,7 @@ def augmented(trial: Trial, case: AugmentationCase) -> None:
     model = trainable(trial, case.model)
     recipe = Recipe(SGD(0.1), batch_size=4, epochs=3, augment=case.records)
     recipe = supported(trial, replace(recipe, loss=example_loss(trial)))
-    x = trial.generator.standard_normal((7, *model.input_shape))
+    x = strategies.inputs(model, 7, trial.generator)
     y = strategies.targets(recipe.loss, model.output_shape, 7, trial.generator)
     weights, samples = start(trial, model), Samples(x, y)
     for plan in plans(trial):
