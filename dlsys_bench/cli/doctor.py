@@ -23,8 +23,8 @@ class DoctorOptions:
 
 TITLES = {
     Condition.WRONG: "Problems",
-    Condition.OK: "In order",
-    Condition.MISSING: "Optional, and not there",
+    Condition.OK: "In working order",
+    Condition.MISSING: "Optional, missing",
 }
 """The title of the table of each state, in the order of the tables."""
 

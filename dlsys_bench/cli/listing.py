@@ -51,7 +51,14 @@ def _models() -> Rows:
 
 
 def _engines() -> Rows:
-    return [{"engine": name, "state": unavailable(name) or "available"} for name in engines()]
+    # The message of an error names the engine; the row has the name already.
+    return [
+        {
+            "engine": name,
+            "state": (unavailable(name) or "available").removeprefix(f'engine "{name}" is '),
+        }
+        for name in engines()
+    ]
 
 
 def _datasets() -> Rows:
@@ -60,7 +67,9 @@ def _datasets() -> Rows:
             "dataset": name,
             "title": source.title,
             "licence": source.licence,
-            "state": "available" if is_available(name) else f"dlsys-bench data fetch {name}",
+            "state": "available"
+            if is_available(name)
+            else f"not found: dlsys-bench data fetch {name}",
         }
         for name, source in datasets().items()
     ]
