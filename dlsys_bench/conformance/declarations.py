@@ -12,6 +12,7 @@ from dlsys_bench.spec.initializers import INITIALIZERS
 from dlsys_bench.spec.layers import FUNCTIONS, VARIANTS
 from dlsys_bench.spec.losses import LOSS_OPTIONS, LOSSES
 from dlsys_bench.spec.optimizers import OPTIMIZERS
+from dlsys_bench.spec.recipe import PRODUCTS
 
 DECLARABLE: Mapping[str, Collection[str]] = {
     "layer": VARIANTS,
@@ -22,6 +23,7 @@ DECLARABLE: Mapping[str, Collection[str]] = {
     "clip": CLIPS,
     "initializer": INITIALIZERS,
     "loss_scale": ("factors",),
+    "products": PRODUCTS,
     "dtype": ("float32", "float64"),
 }
 """What an engine may declare that it lacks, besides SINGLE and the names of checks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -66,8 +66,9 @@ class Engine(ABC):
     "loss:positions" (a loss of sequences), "inputs" (named inputs), "optimizer:rmsprop",
     "initializer:normal", "decay:coupled", "clip:clip_norm", "schedule", "batch_sizes", "augment",
     "accumulate", "average", "loss_scale", "loss_scale:factors" (other than 2 and 0.5),
-    "native" (the engine's own order and dropout), or the name of a check. Those of `loosens` are
-    the name of a check or a rung, such as "step/adam" or "trajectory", with a relative tolerance.
+    "products:float16", "native" (the engine's own order and dropout), or the name of a check. Those
+    of `loosens` are the name of a check or a rung, such as "step/adam" or "trajectory", with a
+    relative tolerance.
     """
 
     name: ClassVar[str]
@@ -162,3 +163,14 @@ class Engine(ABC):
     def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
         """Return the number of replicas that this engine trains fastest at a time."""
         return 1
+
+
+def require_float32(engine: Engine, records: Iterable[Record]) -> None:
+    """Raise EngineError if a recipe rounds products, and the engine does not compute in float32."""
+    found = (each.products for each in records if isinstance(each, Recipe) and each.products)
+    for products in found:
+        if engine.dtype != "float32":
+            raise EngineError(
+                f'engine "{engine.name}" has no products in {products} beside {engine.dtype}: '
+                "use --dtype float32"
+            )

@@ -50,6 +50,7 @@ def requirements(
         needed += [f"clip:{recipe.clip.kind}"] if recipe.clip is not None else []
         needed += ["accumulate"] if recipe.accumulate is not None else []
         needed += ["average"] if recipe.average is not None else []
+        needed += [f"products:{recipe.products}"] if recipe.products is not None else []
         needed += recipe.loss_scale.needs if recipe.loss_scale is not None else []
     return needed
 

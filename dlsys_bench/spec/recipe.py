@@ -30,6 +30,7 @@ from dlsys_bench.spec.schedules import SCHEDULES, Schedule
 from dlsys_bench.spec.stopping import EarlyStopping
 
 SCALINGS = ("raw", "unit", "standard")
+PRODUCTS = ("float16", "bfloat16")
 
 PARTS: Mapping[str, tuple[type[Record], Mapping[str, type[Record]]]] = {
     "schedule": (Schedule, SCHEDULES),
@@ -68,6 +69,11 @@ class Recipe(Record):
       `micro_batches`. The size of a batch is that of an update.
     - `average`: evaluates the network with a moving average of its weights.
     - `loss_scale`: scales the loss of the backward pass, and skips updates that overflow.
+    - `products`: rounds the factors of the products of dense layers, convolutions and attention to
+      this format, forward and backward, in training. All else is float32: the weights, which are
+      updated in full, the other layers, losses and statistics. An engine may round the outputs of
+      products too. "float16" has gradients down to 6e-8 alone, so it takes a loss scale; "bfloat16"
+      has the range of float32.
     """
 
     optimizer: Optimizer = SGD()
@@ -90,6 +96,7 @@ class Recipe(Record):
     accumulate: int | None = field(default=None, metadata=ADDED_LATER)
     average: WeightAverage | None = field(default=None, metadata=ADDED_LATER)
     loss_scale: LossScale | None = field(default=None, metadata=ADDED_LATER)
+    products: Literal["float16", "bfloat16"] | None = field(default=None, metadata=ADDED_LATER)
 
     kind: ClassVar[str] = "recipe"
 
@@ -103,6 +110,8 @@ class Recipe(Record):
                 require_count(self.kind, name, getattr(self, name))
         require_choice(self.kind, "scaling", self.scaling, SCALINGS)
         require_choice(self.kind, "split", self.split, ("last", "random"))
+        if self.products is not None:
+            require_choice(self.kind, "products", self.products, PRODUCTS)
         require_number(
             self.kind, "validation_split", self.validation_split, 0.0, 1.0, open_high=True
         )

@@ -191,6 +191,7 @@ def _recipe(lacks: Lacks, recipe: Recipe) -> Recipe:
     for option in ("schedule", "batch_sizes", "accumulate", "average"):
         changes |= {option: None} if option in lacks else {}
     changes |= {"augment": ()} if "augment" in lacks else {}
+    changes |= {"products": None} if f"products:{recipe.products}" in lacks else {}
     if recipe.loss_scale is not None and any(x in lacks for x in recipe.loss_scale.needs):
         changes["loss_scale"] = None
     if recipe.clip is not None and f"clip:{recipe.clip.kind}" in lacks:

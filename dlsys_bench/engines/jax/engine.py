@@ -47,6 +47,10 @@ class JaxEngine(Engine):
     conventions = ("keras", "torch")
     devices = ("cpu", "cuda")
     threaded = True
+    lacks = dict.fromkeys(
+        ("products:float16", "products:bfloat16"),
+        "JAX has no autocast: its users convert the factors of each product",
+    )
 
     def __init__(self, device: str = "cpu", dtype: str = "") -> None:
         super().__init__(device, dtype)

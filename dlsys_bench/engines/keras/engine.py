@@ -11,7 +11,7 @@ import numpy as np
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.augmentation import augment
-from dlsys_bench.engines.base import Batch, Engine, Gradients
+from dlsys_bench.engines.base import Batch, Engine, Gradients, require_float32
 from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.inputs import filled_up, float_places, input_arrays, input_gradients
@@ -24,6 +24,7 @@ from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.record import Record
 
 if TYPE_CHECKING:
     from dlsys_bench.engines.keras.network import KerasNetwork
@@ -143,6 +144,12 @@ class KerasEngine(Engine):
     def __init__(self, device: str = "cpu", dtype: str = "") -> None:
         super().__init__(device, dtype)
         start_backend(self.name, self.backend, device)
+
+    def check(self, *records: Record) -> None:
+        """Raise EngineError if the engine does not follow a record: rounded products need
+        float32."""
+        super().check(*records)
+        require_float32(self, records)
 
     def _device(self) -> contextlib.AbstractContextManager[Any]:
         """Select the CPU if it is asked for; TensorFlow uses a GPU by default if there is one."""
@@ -277,7 +284,8 @@ class KerasEngine(Engine):
                 if self.steps_at_once and sum(epoch.sizes) < len(y):
                     batches["x"] = batches["x"].take(len(epoch.sizes))
                 numbers = {"initial_epoch": epoch.number - 1, "epochs": epoch.number}
-                net.network.fit(**batches, **numbers, verbose=0, callbacks=[callback])
+                with net.rounding(recipe.products):
+                    net.network.fit(**batches, **numbers, verbose=0, callbacks=[callback])
                 trained = callback.trained
             yield callback.ended
 

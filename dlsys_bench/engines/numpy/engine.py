@@ -50,6 +50,10 @@ class NumpyEngine(Engine):
     conventions = ("keras", "torch")
     threaded = True
     rule_set: RuleSet = NUMPY_RULES
+    lacks = dict.fromkeys(
+        ("products:float16", "products:bfloat16"),
+        "numpy multiplies float16 without BLAS, and has no bfloat16",
+    )
 
     def check(self, *records: Any) -> None:
         """Accept every record: the engine follows mixed conventions as well."""

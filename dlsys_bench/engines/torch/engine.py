@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.alignment import models_for_replicas
-from dlsys_bench.engines.base import Batch, Engine, Gradients
+from dlsys_bench.engines.base import Batch, Engine, Gradients, require_float32
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.inputs import float_places, input_gradients, require_names
 from dlsys_bench.engines.plan import Array, Plan, Weights, require_batches, require_samples
@@ -27,7 +27,7 @@ from dlsys_bench.engines.torch.layout import (
     kernel_out,
 )
 from dlsys_bench.engines.torch.losses import loss_function
-from dlsys_bench.engines.torch.modules import TorchNetwork, build_network
+from dlsys_bench.engines.torch.modules import TorchNetwork
 from dlsys_bench.engines.torch.passes import BatchPass, compile_pass
 from dlsys_bench.engines.torch.precision import Products, product_precision
 from dlsys_bench.engines.torch.replicas import TorchReplicas
@@ -37,6 +37,7 @@ from dlsys_bench.errors import EngineError
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.record import Record
 
 PREDICTED_AT_ONCE = 1000
 
@@ -67,6 +68,12 @@ class TorchEngine(Engine):
             )
         self.placement = TorchPlacement(device, getattr(torch, self.dtype), self.products)
 
+    def check(self, *records: Record) -> None:
+        """Raise EngineError if the engine does not follow a record: rounded products need
+        float32."""
+        super().check(*records)
+        require_float32(self, records)
+
     def recorder(self) -> Recorder | None:
         """Return what records an update as one launch, or None. There is none in double precision,
         since a recorded learning rate is float32."""
@@ -81,7 +88,7 @@ class TorchEngine(Engine):
         self.check(model)
         # Modules draw weights, which are overwritten, from torch's global generator on the CPU.
         with torch.random.fork_rng(devices=[]):
-            net = build_network(model, self.products).to(self.placement.dtype)
+            net = TorchNetwork(model, self.products).to(self.placement.dtype)
         initialize(model, net.tensors, weights, seed)
         return net.to(self.device)
 

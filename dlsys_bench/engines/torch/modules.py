@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dlsys_bench.engines.torch.attention import TorchAttention
-from dlsys_bench.engines.torch.precision import Products
+from dlsys_bench.engines.torch.precision import FORMATS, Products
 from dlsys_bench.spec import layers
 from dlsys_bench.spec.layers.attention import PROJECTIONS
 from dlsys_bench.spec.model import Model
@@ -239,11 +239,11 @@ TENSORS = {
 
 class TorchNetwork(nn.Module):
     """A module for each layer. `paths` maps the model's names of tensors to torch's. Kernels are in
-    torch's order."""
+    torch's order. `format` is that in which autocast computes products, if it does."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, products: Products = "float32") -> None:
         super().__init__()
-        self.model = model
+        self.model, self.format = model, FORMATS.get(products)
         self.layers = nn.ModuleList(
             LAYERS[type(row.layer)](row.layer, row.shape) for row in model.table
         )
@@ -273,28 +273,15 @@ class TorchNetwork(nn.Module):
         for row, layer in zip(self.model.table, self.layers, strict=True):
             inputs = [values[source] for source in row.sources]
             mask = masks.get(row.place)
-            values.append(self.through(layer, *inputs) if mask is None else layer(*inputs, mask))
+            values.append(self.through(layer, *inputs, *([] if mask is None else [mask])))
         if outputs is not None:
             outputs += values[len(x) :]
         return values[-1]
 
     def through(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
-        """Compute the output of a layer."""
-        found: Tensor = layer(*inputs)
-        return found
-
-
-class BFloat16Network(TorchNetwork):
-    """A network whose convolutions and dense layers are computed in bfloat16 by autocast. The
-    output of each layer is converted back to float32."""
-
-    def through(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
-        """Compute the output of a layer under autocast."""
+        """Compute the output of a layer, under autocast if products have a format."""
+        if self.format is None:
+            return layer(*inputs)  # type: ignore[no-any-return]
         # In a CUDA graph, the weights that autocast caches would belong to the memory of the graph.
-        with torch.autocast(inputs[0].device.type, torch.bfloat16, cache_enabled=False):
-            return super().through(layer, *inputs).float()
-
-
-def build_network(model: Model, products: Products) -> TorchNetwork:
-    """Create the module of a model for a precision of products."""
-    return (BFloat16Network if products == "bfloat16" else TorchNetwork)(model)
+        with torch.autocast(inputs[0].device.type, self.format, cache_enabled=False):
+            return layer(*inputs).float()  # type: ignore[no-any-return]

@@ -5,14 +5,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 
-Products = Literal["float32", "tf32", "bfloat16"]
-"""What the factors of a product are rounded to: 24, 11 or 8 bits. Sums are float32; the final sums
-of bfloat16 products, including the bias, are rounded to bfloat16. In double precision nothing is
-rounded."""
+Products = Literal["float32", "tf32", "float16", "bfloat16"]
+"""What the factors of a product are rounded to: 24, 11, 11 or 8 bits. Sums are float32; the final
+sums of float16 and bfloat16 products, including the bias, are rounded to these. In double precision
+nothing is rounded."""
+
+FORMATS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+"""The formats of autocast."""
+
+
+class AutocastNetwork(Protocol):
+    """A network whose products are computed in a format of autocast, if it has one."""
+
+    format: torch.dtype | None
+
+
+@contextmanager
+def rounded_products(net: AutocastNetwork, products: str | None) -> Iterator[None]:
+    """Compute the products of a network in this format inside; with None in that of the network."""
+    before = net.format
+    net.format = FORMATS.get(products or "", before)
+    try:
+        yield
+    finally:
+        net.format = before
 
 
 def _switches() -> list[tuple[object, str, object, object]]:

@@ -27,7 +27,7 @@ from dlsys_bench.engines.torch.batches import BatchFeed
 from dlsys_bench.engines.torch.layout import TorchInputs, channel_last
 from dlsys_bench.engines.torch.losses import count_correct, loss_function
 from dlsys_bench.engines.torch.optimizers import ReplicaOptimizer
-from dlsys_bench.engines.torch.precision import product_precision
+from dlsys_bench.engines.torch.precision import product_precision, rounded_products
 from dlsys_bench.engines.torch.random import RandomState
 from dlsys_bench.engines.torch.stacked import StackedNetworks
 from dlsys_bench.engines.torch.steps import StepRate, TorchMasks, make_steps
@@ -85,7 +85,8 @@ class TorchReplicas(Replicas):
         for epoch in training_epochs(self.model, parts, every[0], plans[0]):
             averages.resume()
             before = self.nets.copy()
-            with random.active(), product_precision(self.engine.products):
+            precision = product_precision(self.engine.products)
+            with random.active(), precision, rounded_products(self.nets.net, every[0].products):
                 train_epoch(epoch)
             # Those that failed are trained on with the others, and restored after every epoch.
             self.nets.restore(list(self.failures), before)

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.torch.initializers import initialize
 from dlsys_bench.engines.torch.layout import TorchInputs, TorchPlacement, kernel_out
-from dlsys_bench.engines.torch.modules import build_network
+from dlsys_bench.engines.torch.modules import TorchNetwork
 from dlsys_bench.engines.torch.steps import TorchMasks
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.model import Model
@@ -30,7 +30,7 @@ class StackedNetworks:
         self, models: Sequence[Model], plans: Sequence[Plan], placement: TorchPlacement
     ) -> None:
         self.model = model = models[0]
-        self.net = build_network(model, placement.products).to(placement.dtype)
+        self.net = TorchNetwork(model, placement.products).to(placement.dtype)
         own, paths = self.net.tensors, self.net.paths
         self.shapes = {paths[t.name]: own[t.name].shape for t in model.tensors if t.trainable}
         self.sizes = [math.prod(shape) for shape in self.shapes.values()]

@@ -17,7 +17,7 @@ from dlsys_bench.engines.torch.layout import TorchInputs, TorchPlacement, copy_i
 from dlsys_bench.engines.torch.modules import TorchNetwork
 from dlsys_bench.engines.torch.optimizers import NetworkOptimizer
 from dlsys_bench.engines.torch.passes import BatchPass, pass_of
-from dlsys_bench.engines.torch.precision import product_precision
+from dlsys_bench.engines.torch.precision import product_precision, rounded_products
 from dlsys_bench.engines.torch.random import RandomState
 from dlsys_bench.engines.torch.steps import Recorder, StepRate, TorchMasks, make_steps
 from dlsys_bench.engines.torch.updates import CLIPS, MovingAverages, batch_parts, sum_of
@@ -83,7 +83,8 @@ def fit_network(
     try:
         for epoch in training_epochs(net.model, samples, recipe, plan):
             averages.resume()
-            with random.active(), product_precision(placement.products):
+            precision = product_precision(placement.products)
+            with random.active(), precision, rounded_products(net, recipe.products):
                 train_epoch(epoch)
             averages.publish()
             yield epoch.end()
