@@ -41,6 +41,7 @@ LACKS = (
     *("loss:binary_crossentropy", "loss:huber", "loss:positions"),
     *("loss:label_smoothing", "loss:ignored_label", "loss:class_weights"),
     *("accumulate", "average", "loss_scale", "clip:clip_norm", "clip:clip_value"),
+    *("products:float16", "products:bfloat16"),
     *("decay:coupled", "decay:decoupled"),
 )
 

@@ -112,6 +112,8 @@ class TinygradEngine(Engine):
         "accumulate": "the adapter updates after every batch",
         "average": "tinygrad has none",
         "loss_scale": "tinygrad has none",
+        "products:float16": "tinygrad has none beside float32",
+        "products:bfloat16": "tinygrad has none beside float32",
         "clip:clip_norm": "tinygrad has none",
         "clip:clip_value": "tinygrad has none",
         "decay:coupled": "the adapter has one group of parameters, and all of it would decay",

@@ -1,4 +1,5 @@
-"""Dynamic loss scaling: the scale, what is divided by it, and what a skipped update leaves."""
+"""Dynamic loss scaling and mixed precision: the scale, what is divided by it, what a skipped update
+leaves, and which values are rounded."""
 
 from __future__ import annotations
 
@@ -318,4 +319,62 @@ TORCH = (
     ),
 )
 
-MUTANTS = (*SCALE, *GRADIENT, *SKIPPING, *TORCH)
+
+def _products(name: str, what: str, check: str, file: str, old: str, new: str) -> Mutant:
+    own = f"torch_products_{name}"
+    return Mutant(own, what, check, file, old, new, package="torch", only="float32")
+
+
+PRODUCTS = (
+    _products(
+        "ignored",
+        "Products are computed in float32, whatever the recipe says.",
+        "step/products-float16",
+        "training",
+        "rounded_products(net, recipe.products)",
+        "rounded_products(net, None)",
+    ),
+    _products(
+        "of_one_format",
+        "Products in float16 are computed in bfloat16.",
+        "step/products-float16",
+        "precision",
+        '"float16": torch.float16',
+        '"float16": torch.bfloat16',
+    ),
+    _products(
+        "and_weights",
+        "An update rounds the weights to the format of the products.",
+        "step/products-float16",
+        "training",
+        "if finite:\n            averages.update()",
+        "with torch.no_grad():\n"
+        "            for each in parameters if recipe.products is not None else []:\n"
+        "                each.copy_(each.to(net.format or each.dtype))\n"
+        "        if finite:\n            averages.update()",
+    ),
+    _products(
+        "after_the_training",
+        "What follows a training has its format.",
+        "trajectory/products-float16",
+        "precision",
+        "finally:\n        net.format = before",
+        'finally:\n        net.format = FORMATS.get(products or "", before)',
+    ),
+    _products(
+        "scaled_too_late",
+        "The gradient is scaled, and not the loss.",
+        "step/products-float16-underflow",
+        "optimizers",
+        "return self.scaler.scale(loss)",
+        'for each in self.parameters if not hasattr(self, "hooked") else []:\n'
+        "            each.register_post_accumulate_grad_hook(\n"
+        "                lambda own: [own.grad.mul_(self.scaler.get_scale())] and None\n"
+        "            )\n"
+        "        self.scaler.scale(loss)\n"
+        "        self.hooked = True\n"
+        "        return loss",
+    ),
+)
+
+MUTANTS = (*SCALE, *GRADIENT, *SKIPPING, *TORCH, *PRODUCTS)

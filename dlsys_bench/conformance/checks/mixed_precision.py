@@ -9,12 +9,17 @@ import numpy as np
 
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.support import example_loss, trainable
-from dlsys_bench.conformance.checks.training import compare_tensors, regression, start
+from dlsys_bench.conformance.checks.training import (
+    compare_tensors,
+    regression,
+    start,
+)
 from dlsys_bench.conformance.expectation import magnitude
-from dlsys_bench.conformance.finding import Fault, broken
+from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense
@@ -37,7 +42,9 @@ class Format(NamedTuple):
         return [f"products:{self.name}"]
 
 
-FORMATS = {each.name: each for each in (Format("float16", 11), Format("bfloat16", 8))}
+FORMATS: dict[str, Format] = {
+    each.name: each for each in (Format("float16", 11), Format("bfloat16", 8))
+}
 
 NETWORK = Model("rounded", (3,), (Dense(4), Activation("tanh"), Dense(2)))
 SINGLE = Model("single", (3,), (Dense(2),))
@@ -47,7 +54,8 @@ SMALL = ("products:float16", "loss_scale", "loss:mean_squared_error", "layer:den
 def _rounded(values: Array, bits: int) -> Array:
     """Return values with so many significant bits."""
     mantissa, exponent = np.frexp(values)
-    return np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
+    found: Array = np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
+    return found
 
 
 def _training(
@@ -114,11 +122,12 @@ def rounding(trial: Trial, form: Format) -> None:
     dtype="float32",
 )
 def master_weights(trial: Trial, form: Format) -> None:
-    """Twelve updates that are smaller than the last digit of the weights in the format add up.
+    """Twelve updates that are smaller than the last digit of the weights in the format add up, and
+    the prediction after them is one in float32.
 
     Why: Weights in a format of few bits stop to move when the learning rate is small.
-    Broken by: An engine that stores the weights in the format of the products, or rounds them when
-    an update is made.
+    Broken by: An engine that stores the weights in the format of the products, rounds them when an
+    update is made, or leaves the format to what follows the training.
     Fix: Keep weights and moments in float32, and convert copies of the weights in each pass.
     """
     name, bits = form
@@ -126,10 +135,16 @@ def master_weights(trial: Trial, form: Format) -> None:
     rate, loss = 2.0 ** -(bits + 3), example_loss(trial)
     recipe = Recipe(SGD(rate), 3, epochs=3, shuffle=False, loss=loss, products=name)
     case = _training(trial, model, samples, start(trial, model), recipe)
+    network = trial.engine.build(model, case.weights)
+    train(trial.engine, network, samples, case.recipe, case.plan)
     expected = _changes(case, case.run(trial.oracle))
-    actual = _changes(case, case.run(trial.engine))
+    actual = _changes(case, trial.engine.weights(network))
     allowed = 2.0 ** -(bits - 4) * magnitude(*expected.values())
     compare_tensors("after small updates, as a change", actual, expected, allowed)
+    weights = trial.engine.weights(network)
+    outputs = trial.oracle.predict(trial.oracle.build(model, weights), samples.x)
+    found, close_to = trial.engine.predict(network, samples.x), 2.0 ** -(bits + 4)
+    close("the prediction after the training", found, outputs, close_to * magnitude(outputs))
 
 
 @check("step", "products-float16-underflow", requires=SMALL, dtype="float32")

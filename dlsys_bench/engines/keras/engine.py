@@ -16,11 +16,10 @@ from dlsys_bench.engines.epochs import training_epochs
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.inputs import filled_up, float_places, input_arrays, input_gradients
 from dlsys_bench.engines.keras.backend import BACKENDS, start_backend
+from dlsys_bench.engines.keras.declarations import LACKS, LOOSENS, TENSORFLOW_LACKS
 from dlsys_bench.engines.keras.targets import targets_of
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.targets import check_targets
-from dlsys_bench.spec.clipping import CLIPS
-from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -30,56 +29,6 @@ if TYPE_CHECKING:
     from dlsys_bench.engines.keras.network import KerasNetwork
 
 PREDICTED_AT_ONCE = 1000
-
-SINGLE_RATE = "Keras keeps learning rates in single precision"
-SINGLE_BETAS = "Keras takes Adam's bias correction from betas in single precision"
-
-SINGLE_SLOPE = "TensorFlow takes the slope of leaky ReLU in single precision"
-
-MISREADS = (
-    "of one channel, where strides leave columns over, TensorFlow's oneDNN misreads memory in "
-    "single precision"
-)
-
-
-SINGLE_GELU = "TensorFlow takes the constants of gelu in single precision"
-
-SINGLE_SCALE = (
-    "TensorFlow takes the scale of attention in single precision, because "
-    "tf.cast(0.1, 'float64') is 0.10000000149"
-)
-
-ATTENTION = tuple(
-    f"{rung}/{size}{name}"
-    for rung in ("forward", "gradient")
-    for size in ("", "large-")
-    for name in ("multi_head_attention", "causal_attention")
-)
-"""The checks of the values of attention."""
-
-OCCURRENCES = (
-    "TensorFlow's gradient of an embedding lists every occurrence of a token, and Keras's Adam and "
-    "RMSprop square each by itself instead of their sum"
-)
-
-
-UNWEIGHTED_PARTS = (
-    "Keras's gradient_accumulation_steps counts batches of any size alike, and goes on across the "
-    "end of an epoch"
-)
-
-
-FIXED_FACTORS = "Keras's LossScaleOptimizer always doubles and halves its scale"
-
-INFINITE_SCALE = (
-    "Keras's LossScaleOptimizer doubles its scale of 2**127 to infinity, and then makes no update"
-)
-
-
-ZERO_AVERAGE = (
-    "the moving averages of Keras start as zeros, which it gives to the network if all updates of "
-    "the first epoch are skipped"
-)
 
 
 def _array(tensor: Any) -> Array:
@@ -101,45 +50,8 @@ class KerasEngine(Engine):
     devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     backend: ClassVar[str] = "tensorflow"
     steps_at_once: ClassVar[int | None] = None
-    lacks = {  # noqa: RUF012
-        "accumulate": UNWEIGHTED_PARTS,
-        "loss_scale:factors": FIXED_FACTORS,
-        "state/loss_scale-largest": INFINITE_SCALE,
-        "state/loss_scale-average": ZERO_AVERAGE,
-        **dict.fromkeys(
-            ("forward/conv2d@float32", "gradient/conv2d@float32", "trajectory/fit-conv2d@float32"),
-            MISREADS,
-        ),
-        "state/smallest-embedding-of-one-token": OCCURRENCES,
-    }
-    loosens = {  # noqa: RUF012
-        "forward/far": (1e-7, f"{SINGLE_SLOPE}, and {SINGLE_GELU}"),
-        **dict.fromkeys(
-            (
-                *("forward/gelu", "forward/gelu_tanh", "gradient/gelu", "gradient/gelu_tanh"),
-                *("forward/large-gelu", "forward/large-gelu_tanh"),
-                *("gradient/large-gelu", "gradient/large-gelu_tanh"),
-            ),
-            (1e-7, SINGLE_GELU),
-        ),
-        **dict.fromkeys(
-            ("forward/network", "gradient/network", "forward/inputs", "gradient/inputs"),
-            (1e-7, f"{SINGLE_GELU}, and {SINGLE_SCALE}"),
-        ),
-        **dict.fromkeys((*ATTENTION, "forward/causal_attention-far"), (1e-7, SINGLE_SCALE)),
-        **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
-        "trajectory": (1e-6, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
-        **dict.fromkeys(
-            (
-                *("step/adam", "step/tensors-130", "state/optimizer", "schedule/adam"),
-                *("step/adamw", "schedule/adamw", "step/average"),
-                *(f"step/decay-{name}" for name in WeightDecay.variants),
-                *(f"step/{name}" for clip in CLIPS.values() for name in clip.variants),
-                *("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"),
-            ),
-            (1e-4, SINGLE_BETAS),
-        ),
-    }
+    lacks = TENSORFLOW_LACKS
+    loosens = LOOSENS
 
     def __init__(self, device: str = "cpu", dtype: str = "") -> None:
         super().__init__(device, dtype)
@@ -252,7 +164,11 @@ class KerasEngine(Engine):
     ) -> Generator[Epoch]:
         """See `Engine.fit`. A non-finite loss is detected in the running mean of the epoch, whose
         value the error has."""
-        from dlsys_bench.engines.keras.training import GlobalRandomState, compile_network
+        from dlsys_bench.engines.keras.training import (
+            GlobalRandomState,
+            compile_network,
+            mixed_policy,
+        )
 
         self.check(recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
@@ -284,7 +200,7 @@ class KerasEngine(Engine):
                 if self.steps_at_once and sum(epoch.sizes) < len(y):
                     batches["x"] = batches["x"].take(len(epoch.sizes))
                 numbers = {"initial_epoch": epoch.number - 1, "epochs": epoch.number}
-                with net.rounding(recipe.products):
+                with mixed_policy(net, recipe.products):
                     net.network.fit(**batches, **numbers, verbose=0, callbacks=[callback])
                 trained = callback.trained
             yield callback.ended
@@ -312,11 +228,6 @@ class KerasJaxEngine(KerasEngine):
     """
 
     name = "keras-jax"
-    lacks = {  # noqa: RUF012
-        "accumulate": UNWEIGHTED_PARTS,
-        "loss_scale:factors": FIXED_FACTORS,
-        "state/loss_scale-largest": INFINITE_SCALE,
-        "state/loss_scale-average": ZERO_AVERAGE,
-    }
+    lacks = LACKS
     dtypes = ("float32",)
     backend = "jax"

@@ -226,10 +226,6 @@ def initializer(tensor: Tensor, seed: int) -> Any:
     return FAMILIES[distribution.family](distribution, seed)
 
 
-OF_PRODUCTS = (layers.Dense, layers.Convolution, layers.MultiHeadAttention)
-"""The layers whose products `Recipe.products` rounds."""
-
-
 class KerasNetwork:
     """A functional keras.Model with the names of the model's layers, and its tensors by the model's
     names."""
@@ -289,25 +285,6 @@ class KerasNetwork:
         """Set what each dropout layer keeps, or let it draw."""
         for index, layer in self.dropouts.items():
             layer.kept = None if masks is None else masks[index]
-
-    @contextlib.contextmanager
-    def rounding(self, products: str | None) -> Iterator[None]:
-        """Compute dense layers, convolutions and attention by Keras's policy of mixed precision
-        inside, in this format, and all else in the dtype of the network."""
-        rounded = [
-            inner
-            for row, layer in zip(self.model.table, self.layers, strict=True)
-            if products is not None and isinstance(row.layer, OF_PRODUCTS)
-            for inner in layer._flatten_layers()
-        ]
-        before = [layer.dtype_policy for layer in rounded]
-        for layer in rounded:
-            layer.dtype_policy = f"mixed_{products}"
-        try:
-            yield
-        finally:
-            for layer, policy in zip(rounded, before, strict=True):
-                layer.dtype_policy = policy
 
     @contextlib.contextmanager
     def with_masks(self, masks: KeptMasks | None) -> Iterator[None]:

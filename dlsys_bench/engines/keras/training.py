@@ -27,7 +27,7 @@ from dlsys_bench.engines.plan import Plan, count_steps, epoch_batch_sizes
 from dlsys_bench.spec import optimizers
 from dlsys_bench.spec.clipping import Clip, ClipNorm, ClipValue
 from dlsys_bench.spec.decay import WeightDecay
-from dlsys_bench.spec.layers import Convolution
+from dlsys_bench.spec.layers import Convolution, Dense, MultiHeadAttention
 from dlsys_bench.spec.recipe import Recipe
 
 
@@ -159,6 +159,30 @@ def compile_network(
         **options,
     )
     return callback
+
+
+OF_PRODUCTS = (Dense, Convolution, MultiHeadAttention)
+"""The layers whose products `Recipe.products` rounds."""
+
+
+@contextlib.contextmanager
+def mixed_policy(net: KerasNetwork, products: str | None) -> Iterator[None]:
+    """Compute dense layers, convolutions and attention by Keras's policy of mixed precision inside,
+    in this format if it is one, and all else in the dtype of the network."""
+    layers = [
+        inner
+        for row, layer in zip(net.model.table, net.layers, strict=True)
+        if products is not None and isinstance(row.layer, OF_PRODUCTS)
+        for inner in layer._flatten_layers()
+    ]
+    before = [layer.dtype_policy for layer in layers]
+    for layer in layers:
+        layer.dtype_policy = f"mixed_{products}"
+    try:
+        yield
+    finally:
+        for layer, policy in zip(layers, before, strict=True):
+            layer.dtype_policy = policy
 
 
 class GlobalRandomState:

@@ -1,0 +1,102 @@
+"""What the Keras engines declare to lack, and what they compute less exactly."""
+
+from __future__ import annotations
+
+from dlsys_bench.spec.clipping import CLIPS
+from dlsys_bench.spec.decay import WeightDecay
+
+SINGLE_RATE = "Keras keeps learning rates in single precision"
+SINGLE_BETAS = "Keras takes Adam's bias correction from betas in single precision"
+
+SINGLE_SLOPE = "TensorFlow takes the slope of leaky ReLU in single precision"
+
+MISREADS = (
+    "of one channel, where strides leave columns over, TensorFlow's oneDNN misreads memory in "
+    "single precision"
+)
+
+
+SINGLE_GELU = "TensorFlow takes the constants of gelu in single precision"
+
+SINGLE_SCALE = (
+    "TensorFlow takes the scale of attention in single precision, because "
+    "tf.cast(0.1, 'float64') is 0.10000000149"
+)
+
+ATTENTION = tuple(
+    f"{rung}/{size}{name}"
+    for rung in ("forward", "gradient")
+    for size in ("", "large-")
+    for name in ("multi_head_attention", "causal_attention")
+)
+"""The checks of the values of attention."""
+
+OCCURRENCES = (
+    "TensorFlow's gradient of an embedding lists every occurrence of a token, and Keras's Adam and "
+    "RMSprop square each by itself instead of their sum"
+)
+
+
+UNWEIGHTED_PARTS = (
+    "Keras's gradient_accumulation_steps counts batches of any size alike, and goes on across the "
+    "end of an epoch"
+)
+
+
+FIXED_FACTORS = "Keras's LossScaleOptimizer always doubles and halves its scale"
+
+INFINITE_SCALE = (
+    "Keras's LossScaleOptimizer doubles its scale of 2**127 to infinity, and then makes no update"
+)
+
+
+ZERO_AVERAGE = (
+    "the moving averages of Keras start as zeros, which it gives to the network if all updates of "
+    "the first epoch are skipped"
+)
+
+LACKS = {
+    "accumulate": UNWEIGHTED_PARTS,
+    "loss_scale:factors": FIXED_FACTORS,
+    "state/loss_scale-largest": INFINITE_SCALE,
+    "state/loss_scale-average": ZERO_AVERAGE,
+}
+"""What Keras lacks on every backend, with the reason."""
+
+TENSORFLOW_LACKS = LACKS | {
+    **dict.fromkeys(
+        ("forward/conv2d@float32", "gradient/conv2d@float32", "trajectory/fit-conv2d@float32"),
+        MISREADS,
+    ),
+    "state/smallest-embedding-of-one-token": OCCURRENCES,
+}
+
+LOOSENS = {
+    "forward/far": (1e-7, f"{SINGLE_SLOPE}, and {SINGLE_GELU}"),
+    **dict.fromkeys(
+        (
+            *("forward/gelu", "forward/gelu_tanh", "gradient/gelu", "gradient/gelu_tanh"),
+            *("forward/large-gelu", "forward/large-gelu_tanh"),
+            *("gradient/large-gelu", "gradient/large-gelu_tanh"),
+        ),
+        (1e-7, SINGLE_GELU),
+    ),
+    **dict.fromkeys(
+        ("forward/network", "gradient/network", "forward/inputs", "gradient/inputs"),
+        (1e-7, f"{SINGLE_GELU}, and {SINGLE_SCALE}"),
+    ),
+    **dict.fromkeys((*ATTENTION, "forward/causal_attention-far"), (1e-7, SINGLE_SCALE)),
+    **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
+    "trajectory": (1e-6, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
+    **dict.fromkeys(
+        (
+            *("step/adam", "step/tensors-130", "state/optimizer", "schedule/adam"),
+            *("step/adamw", "schedule/adamw", "step/average"),
+            *(f"step/decay-{name}" for name in WeightDecay.variants),
+            *(f"step/{name}" for clip in CLIPS.values() for name in clip.variants),
+            *("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"),
+        ),
+        (1e-4, SINGLE_BETAS),
+    ),
+}
+"""What Keras computes less exactly: the tolerance, and the reason."""
