@@ -73,6 +73,11 @@ NOT_ASKED: Mapping[str, set[str]] = {
     "layer:dense": {check.name for check in CHECKS.values()},
     # Only dropout takes masks.
     "layer:dropout": {"shapes/layout-of-masks"},
+    # The gradient of the output is a number that is too small or too large for float16.
+    "loss:mean_squared_error": {
+        "step/loss_scale-float16-underflow",
+        "step/loss_scale-float16-overflow",
+    },
     # The number of times that an input is kept is read from a movement in proportion to it.
     "optimizer:sgd": {"state/dropout-in-fit"},
 }

@@ -364,7 +364,7 @@ PRODUCTS = (
     _products(
         "scaled_too_late",
         "The gradient is scaled, and not the loss.",
-        "step/products-float16-underflow",
+        "step/loss_scale-float16-underflow",
         "optimizers",
         "return self.scaler.scale(loss)",
         'for each in self.parameters if not hasattr(self, "hooked") else []:\n'

@@ -147,7 +147,7 @@ def master_weights(trial: Trial, form: Format) -> None:
     close("the prediction after the training", found, outputs, close_to * magnitude(outputs))
 
 
-@check("step", "products-float16-underflow", requires=SMALL, dtype="float32")
+@check("step", "loss_scale-float16-underflow", requires=SMALL, dtype="float32")
 def underflow(trial: Trial) -> None:
     """Under a loss scale, an update whose gradient is too small for float16 is that of the oracle.
 
@@ -173,7 +173,7 @@ def underflow(trial: Trial) -> None:
     compare_tensors("after a small gradient", actual, expected, allowed)
 
 
-@check("step", "products-float16-overflow", requires=SMALL, dtype="float32")
+@check("step", "loss_scale-float16-overflow", requires=SMALL, dtype="float32")
 def overflow(trial: Trial) -> None:
     """A scale of 65536 falls seven times until the gradient of the output, 96, fits into float16.
 

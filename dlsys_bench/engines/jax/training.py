@@ -40,6 +40,25 @@ def _shuffled(key: Array, samples: int) -> Array:
     return jax.random.permutation(key, samples).astype(jnp.int32)
 
 
+def _initial_state(net: JaxNetwork, placement: JaxPlacement, recipe: Recipe) -> UpdateState:
+    """Return what updates change, before the first of them."""
+    slots = range(OPTIMIZERS[type(recipe.optimizer)].slots(recipe.optimizer))
+    memory = {
+        name: tuple(placement.put(np.zeros(t.shape)) for _ in slots)
+        for name, t in net.parameters.items()
+    }
+    averages = (
+        {}
+        if recipe.average is None
+        else {name: placement.put(np.zeros(t.shape)) for name, t in net.parameters.items()}
+    )
+    scaling = None
+    if recipe.loss_scale is not None:
+        scale = placement.put(recipe.loss_scale.initial, np.float32)
+        scaling = LossScaleState(scale, *(placement.put(0, np.int32) for _ in range(3)))
+    return UpdateState(net.parameters, memory, averages, scaling)
+
+
 class Training:
     """A training, one epoch at a time. After every step the network is given the new arrays, since
     its former ones were donated to the step."""
@@ -59,7 +78,7 @@ class Training:
         )
         self.epochs = list(epoch_batch_sizes(self.samples, recipe, plan))
         self.places = max(FEWEST_PLACES, 1 << (max(map(len, self.epochs)) - 1).bit_length())
-        model, optimizer = bare_model(net.model), recipe.optimizer
+        model = bare_model(net.model)
         # Inside a while_loop, XLA's CPU compiler computes the gradients of a convolution with plain
         # loops, three times as slowly.
         looped = placement.device.platform != "cpu" or not any(
@@ -71,21 +90,7 @@ class Training:
             size: program(model, bare_recipe(recipe), size, looped)
             for size in {size for sizes in self.epochs for size in sizes}
         }
-        slots = range(OPTIMIZERS[type(optimizer)].slots(optimizer))
-        memory = {
-            name: tuple(placement.put(np.zeros(t.shape)) for _ in slots)
-            for name, t in net.parameters.items()
-        }
-        averages = (
-            {}
-            if recipe.average is None
-            else {name: placement.put(np.zeros(t.shape)) for name, t in net.parameters.items()}
-        )
-        scaling = None
-        if recipe.loss_scale is not None:
-            scale = placement.put(recipe.loss_scale.initial, np.float32)
-            scaling = LossScaleState(scale, *(placement.put(0, np.int32) for _ in range(3)))
-        updated = UpdateState(net.parameters, memory, averages, scaling)
+        updated = _initial_state(net, placement, recipe)
         self.done, self.skipped = 0, 0
         self.progress = self._opened(updated, net.state, sound=False)
         # Compile before the clock of the first epoch starts, by steps that change nothing because
