@@ -68,16 +68,16 @@ NOT_ASKED: Mapping[str, set[str]] = {
     "layer:embedding": SEVERAL,
     "inputs": SEVERAL,
     # Its gradient is exactly zero where outputs are the targets.
-    "loss:mean_squared_error": {"trajectory/inputs-together"},
+    "loss:mean_squared_error": {
+        "trajectory/inputs-together",
+        # The gradient of the output is a number that is too small or too large for float16.
+        "step/loss_scale-float16-underflow",
+        "step/loss_scale-float16-overflow",
+    },
     # Every network ends in a dense layer.
     "layer:dense": {check.name for check in CHECKS.values()},
     # Only dropout takes masks.
     "layer:dropout": {"shapes/layout-of-masks"},
-    # The gradient of the output is a number that is too small or too large for float16.
-    "loss:mean_squared_error": {
-        "step/loss_scale-float16-underflow",
-        "step/loss_scale-float16-overflow",
-    },
     # The number of times that an input is kept is read from a movement in proportion to it.
     "optimizer:sgd": {"state/dropout-in-fit"},
 }
