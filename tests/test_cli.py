@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import enter, invoke
+from documented import plain
 from results import make_result
 
 from dlsys_bench.cli import listing
@@ -204,14 +205,15 @@ def test_the_replay_line_of_a_gate_repeats_its_runs(folder: Path) -> None:
 
 
 def test_a_gate_without_stored_runs_is_inconclusive(folder: Path) -> None:
-    stderr = invoke("gate", "mine:MINE", code=3).stderr
+    stderr = plain(invoke("gate", "mine:MINE", code=3).stderr)
     assert "0 reference runs in reference/mine.digits.quick.jsonl, a gate needs 3" in stderr
 
 
 def test_a_non_finite_loss_is_named_by_epoch_and_batch_and_never_passes(
     folder: Path,
 ) -> None:
-    assert "the loss became nan in epoch 1, batch" in invoke("gate", "mine:WILD", code=3).stderr
+    stderr = plain(invoke("gate", "mine:WILD", code=3).stderr)
+    assert "the loss became nan in epoch 1, batch" in stderr
     (run,) = read(folder / "reports" / "runs.db")
     assert run.status == "diverged"
 
