@@ -47,6 +47,11 @@ def stack_samples(samples: Samples | Sequence[Samples], size: int) -> StackedSam
         )
     first = samples[0]
     for replica, own in enumerate(samples):
+        if own.x.dtype.names != first.x.dtype.names:
+            raise DataError(
+                f"replica {replica} has the inputs {own.x.dtype.names}, "
+                f"replica 0 {first.x.dtype.names}: replicas that train as one have the same"
+            )
         if own.x.shape != first.x.shape or own.y.shape != first.y.shape:
             raise DataError(
                 f"replica {replica} has samples of shape {own.x.shape} and {own.y.shape}, "

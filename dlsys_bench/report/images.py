@@ -20,6 +20,8 @@ def check_images(dataset: Dataset) -> None:
     shape = dataset.x_train.shape[1:]
     if not dataset.classes:
         problem = "the targets of a regression, no classes to show"
+    elif names := dataset.x_train.dtype.names:
+        problem = f"the inputs {', '.join(names)}, which are not shown"
     elif len(shape) != 3:
         problem = f"vectors of shape {shape}, no images to show"
     elif shape[2] not in (1, 3):

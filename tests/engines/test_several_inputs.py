@@ -9,6 +9,8 @@ import pytest
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.divergence import first_divergence
+from dlsys_bench.conformance.finding import BrokenError
+from dlsys_bench.conformance.guard import Guard
 from dlsys_bench.data import Dataset, Samples, join_inputs, prepare, split_inputs
 from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.base import Batch
@@ -227,3 +229,50 @@ def test_a_dataset_of_wrong_inputs_raises(x: Any, message: str) -> None:
     with pytest.raises(DataError) as error:
         dataset(x)
     assert message in str(error.value)
+
+
+def test_replicas_with_other_inputs_raise() -> None:
+    own = [Samples(X, Y), Samples(join_inputs({"words": WORDS, "size": AGE}), Y)]
+    plans = [Plan(1), Plan(2)]
+    with pytest.raises(DataError, match=r"replica 1 has the inputs \('words', 'size'\), replica 0"):
+        train_replicas(NumpyEngine().replicate(MODEL, plans), own, RECIPE, plans)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda dx: split_inputs(dx), "the gradient with respect to x: actual builtins.dict"),
+        (lambda dx: dx["age"], "the inputs in the gradient with respect to x: actual None"),
+        (lambda dx: join_inputs({"words": dx["age"]}), "actual ('words',), expected ('age',)"),
+        (
+            lambda dx: join_inputs({"age": dx["age"][:, :1]}),
+            "the shape of the gradient with respect to x['age']: actual (20, 1)",
+        ),
+        (
+            lambda dx: join_inputs({"age": dx["age"].astype("float32")}),
+            "the dtype of the gradient with respect to x['age']: actual float32",
+        ),
+    ],
+)
+def test_the_guard_names_the_input_of_a_wrong_gradient(change: Any, message: str) -> None:
+    class Wrong(NumpyEngine):
+        def gradients(self, *arguments: Any) -> Any:
+            found = super().gradients(*arguments)
+            return found._replace(x=change(found.x))
+
+    guard = Guard(Wrong(dtype="float64"))
+    with pytest.raises(BrokenError) as error:
+        guard.gradients(guard.build(MODEL), Batch(X, Y), CategoricalCrossEntropy())
+    assert message in error.value.finding.summary
+
+
+def test_the_guard_notices_an_input_that_is_written() -> None:
+    class Writes(NumpyEngine):
+        def predict(self, net: Any, x: Any) -> Any:
+            found = super().predict(net, x)
+            x["age"][0, 0] += 1
+            return found
+
+    guard = Guard(Writes(dtype="float64"))
+    with pytest.raises(BrokenError, match="predict wrote into an array that it was given"):
+        guard.predict(guard.build(MODEL), X.copy())

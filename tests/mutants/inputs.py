@@ -43,7 +43,7 @@ MUTANTS = (
     Mutant(
         "later_parts_of_first_input",
         "Where a prediction is made in parts, all inputs but the first begin again in each.",
-        "evaluation/parts-of-inputs",
+        "gradient/large-inputs",
         "engine",
         _PREDICT,
         "net.forward([self._inward(net, x[:, here])[0], "
