@@ -65,6 +65,10 @@ def test_engines_in_turn(benchmark: Any, work: Workload) -> None:
         "matrix_peak_gflops": peak / 1e9,
         "roofline": bound,
         "blas": blas_in_use(),
+        "remarks": {
+            name: epoch.engine.remark(work.case.arm.model, work.recipe)
+            for name, epoch in epochs.items()
+        },
         "microseconds_a_step": {name: 1e6 * each for name, each in steps.items()},
         "percent_of_peak": {
             name: 100 * work.flops * work.batch_size / each / peak for name, each in steps.items()

@@ -57,6 +57,7 @@ def test_training_steps(benchmark: Any, name: str, device: str, work: Workload) 
                 "arm": f"{work.study}/{work.arm}",
                 "batch_size": work.batch_size,
                 "steps": work.steps,
+                "remark": engine.remark(work.case.arm.model, work.recipe),
                 "peak_memory_bytes": peak_memory(),
                 "others_share": background.fraction,
             }

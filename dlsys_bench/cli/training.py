@@ -68,7 +68,19 @@ def work_of(study: str, options: WorkOptions) -> list[Work]:
     ]
     if not selected:
         raise UserError(f"none of the {len(cases)} arms of {study!r} can be trained: see above")
+    for line in _remarks(selected, options.tier):
+        say(line)
     return selected
+
+
+def _remarks(selected: Sequence[Work], tier: str) -> list[str]:
+    """Return a line for each remark of an engine, with the arms that it is about."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for case, engine, _ in selected:
+        recipe = case.arm.recipes.get(tier)
+        if recipe is not None and (remark := engine.remark(case.arm.model, recipe)):
+            found.setdefault((engine.label, remark), []).append(case.name)
+    return [f"{name}: {remark} ({', '.join(arms)})" for (name, remark), arms in found.items()]
 
 
 def _datasets(cases: Sequence[Case], options: WorkOptions) -> dict[str, Dataset]:

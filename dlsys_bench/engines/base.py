@@ -160,6 +160,10 @@ class Engine(ABC):
         """
         return OneByOne(self, models_for_replicas(models, len(plans)), plans)
 
+    def remark(self, model: Model, recipe: Recipe) -> str:
+        """Return what makes this training slower than others of the engine, or an empty string."""
+        return ""
+
     def replicas_at_once(self, model: Model, recipe: Recipe) -> int:
         """Return the number of replicas that this engine trains fastest at a time."""
         return 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +34,12 @@ from dlsys_bench.spec.recipe import Recipe
 
 if reason := unavailable("numba"):
     pytest.skip(reason, allow_module_level=True)
+
+from numba.core.caching import IndexDataCacheFile
+
+from dlsys_bench.engines.numba import activation
+from dlsys_bench.engines.numba.cache import SOURCES, PackageIndex, digest_of
+from dlsys_bench.engines.numba.program import functions
 
 pads = st.sampled_from(["same", "valid"])
 
@@ -261,3 +270,35 @@ def test_a_learning_rate_may_be_an_integer(optimizer: Optimizer) -> None:
 
 def test_a_drop_rate_close_to_one_keeps_nothing() -> None:
     assert not kept(1 - 2**-34, 1000, 8, seed=1).any()
+
+
+def test_an_index_of_the_cache_that_names_a_missing_module_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("renamed_since")
+    module.Key = type("Key", (), {"__module__": "renamed_since"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "renamed_since", module)
+    index = PackageIndex(str(tmp_path), "function", "digest")
+    index.save(module.Key(), "code")
+    assert len(index._load_index()) == 1
+    monkeypatch.delitem(sys.modules, "renamed_since")
+    with pytest.raises(ModuleNotFoundError):
+        IndexDataCacheFile(str(tmp_path), "function", "digest").load("key")
+    assert index.load("key") is None
+    index.save("key", "new code")
+    assert index.load("key") == "new code"
+    assert PackageIndex(str(tmp_path), "function", "another digest").load("key") is None
+
+
+def test_cached_code_depends_on_every_source_of_the_package(tmp_path: Path) -> None:
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    (folder / "a.py").write_text("1")
+    first = digest_of(tmp_path)
+    (folder / "a.py").write_text("2")
+    second = digest_of(tmp_path)
+    (folder / "a.py").rename(folder / "b.py")
+    assert len({first, second, digest_of(tmp_path)}) == 3
+    for kernel in (activation.d_tanh, functions.tanh):
+        assert isinstance(kernel._cache._cache_file, PackageIndex)
+        assert kernel._cache._cache_file._source_stamp == SOURCES

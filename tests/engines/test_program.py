@@ -11,14 +11,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dlsys_bench.cli.training import WorkOptions, work_of
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.numpy import shards as engine_shards
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
-from dlsys_bench.errors import DivergedError
+from dlsys_bench.errors import DivergedError, SpecError
 from dlsys_bench.spec.clipping import ClipValue
 from dlsys_bench.spec.decay import WeightDecay
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Flatten, Layer
+from dlsys_bench.spec.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    MaxPool,
+)
 from dlsys_bench.spec.losses import (
     CategoricalCrossEntropy,
     HalfMeanSquaredError,
@@ -34,7 +46,12 @@ from dlsys_bench.spec.schedules import CyclicalLearningRate
 if reason := unavailable("numba"):
     pytest.skip(reason, allow_module_level=True)
 
+from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numba.program import program
+from dlsys_bench.engines.numba.program.functions import SIGMOID as SIGMOID_
+from dlsys_bench.engines.numba.program.functions import TANH as TANH_
+from dlsys_bench.engines.numba.program.functions import activate
+from dlsys_bench.engines.numba.program.lanes import LANES, load, store
 from dlsys_bench.engines.numba.program.tables import block_of, missing_layer, missing_option
 
 RELU, LEAKY = Activation("relu"), Activation("leaky_relu", negative_slope=0.25)
@@ -42,6 +59,28 @@ WIDE = Model(
     "wide",
     (4, 5, 10),
     (Flatten(), Dense(100), RELU, Dropout(0.3), BatchNorm(0.1), Dense(150), LEAKY, Dense(3)),
+)
+TANH, SIGMOID = Activation("tanh"), Activation("sigmoid")
+IMAGES = Model(
+    "images",
+    (12, 11, 2),
+    (
+        Dropout(0.2),
+        Conv2D(6, (5, 5), padding="same"),
+        TANH,
+        Dropout(0.3),
+        BatchNorm(0.1),
+        AveragePool((2, 1)),
+        Conv2D(7, (3, 4)),
+        BatchNorm(0.1, 0.5),
+        SIGMOID,
+        AveragePool((2, 2), (1, 1)),
+        Conv2D(9, (3, 7)),
+        TANH,
+        Dropout(0.3),
+        Flatten(),
+        Dense(3),
+    ),
 )
 RNG = np.random.default_rng(0)
 
@@ -78,11 +117,43 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
-hidden = st.one_of(
-    st.builds(Dense, st.sampled_from([1, 3, 16, 70]), st.booleans()),
-    st.sampled_from([RELU, LEAKY, Activation("linear"), BatchNorm(0.1), BatchNorm(0.1, 0.5)]),
-    st.sampled_from([Dropout(0.5), Dropout(0.0), Dropout(0.9), Flatten()]),
+functions = st.sampled_from([RELU, LEAKY, Activation("linear"), TANH, SIGMOID])
+either = functions | st.sampled_from(
+    [BatchNorm(0.1), BatchNorm(0.1, 0.5), Dropout(0.5), Dropout(0.0), Dropout(0.9)]
 )
+hidden = (
+    st.builds(Dense, st.sampled_from([1, 3, 16, 70]), st.booleans()) | either | st.just(Flatten())
+)
+on_images = either | st.one_of(
+    st.builds(
+        Conv2D,
+        st.integers(1, 9),
+        st.tuples(st.integers(1, 4), st.integers(1, 7)),
+        padding=st.sampled_from(["same", "valid"]),
+        use_bias=st.booleans(),
+    ),
+    st.builds(
+        AveragePool,
+        st.tuples(st.integers(1, 2), st.integers(1, 3)),
+        st.sampled_from([None, (1, 1), (2, 1), (1, 3)]),
+    ),
+)
+
+
+@st.composite
+def image_models(draw: st.DrawFn) -> Model:
+    """Draw a chain of layers on images that ends in dense layers."""
+    shape, layers = (draw(st.integers(4, 9)), draw(st.integers(7, 16)), draw(st.integers(1, 3))), []
+    found = shape
+    for layer in draw(st.lists(on_images, min_size=1, max_size=6)):
+        try:
+            found = layer.output_shape(found)
+        except SpecError:
+            # The image is smaller than the window.
+            continue
+        layers.append(layer)
+    tail = draw(st.lists(either, max_size=2))
+    return Model("drawn", shape, (*layers, Flatten(), *tail, Dense(3)))
 
 
 @given(
@@ -117,9 +188,21 @@ def test_a_program_trains_as_numpy_does(
 ) -> None:
     model = Model("drawn", (inputs,), (*layers, Dense(outputs)))
     recipe = Recipe(optimizer, batch, epochs=2, loss=loss, shuffle=shuffle, schedule=schedule)
+    assert_trains_as_numpy_does(model, recipe, 2 * batch)
+
+
+@given(model=image_models(), batch=st.sampled_from([3, 16, 21, 50]), extra=st.integers(0, 17))
+def test_a_program_on_images_trains_as_numpy_does(model: Model, batch: int, extra: int) -> None:
+    """The last chunk of a batch may have fewer samples than a vector has lanes."""
+    recipe = Recipe(SGD(0.05, momentum=0.9), batch, epochs=2)
+    assert_trains_as_numpy_does(model, recipe, batch + extra)
+
+
+def assert_trains_as_numpy_does(model: Model, recipe: Recipe, count: int) -> None:
+    """Assert that a program trains on `count` samples as the numpy engine does."""
     assert missing_layer(model) is None
     assert missing_option(recipe) is None
-    samples, plan = samples_of(model, loss, 2 * batch), Plan(3, parity=True)
+    samples, plan = samples_of(model, recipe.loss, count), Plan(3, parity=True)
     weights, figures = trained("numba", model, recipe, samples, plan)
     expected, expected_figures = trained("numpy", model, recipe, samples, plan)
     for name, values in expected.items():
@@ -129,17 +212,27 @@ def test_a_program_trains_as_numpy_does(
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("samples", [8, 50])
+@pytest.mark.parametrize(
+    ("model", "dtype", "samples"),
+    [
+        (WIDE, "float32", 8),
+        (WIDE, "float64", 8),
+        (WIDE, "float32", 50),
+        (WIDE, "float64", 50),
+        (IMAGES, "float64", 100),
+        pytest.param(IMAGES, "float32", 100, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_the_bits_do_not_depend_on_the_threads(
-    dtype: str, samples: int, monkeypatch: pytest.MonkeyPatch, programs: list[Any]
+    model: Model, dtype: str, samples: int, monkeypatch: pytest.MonkeyPatch, programs: list[Any]
 ) -> None:
-    data = samples_of(WIDE, CategoricalCrossEntropy(), 3 * samples + 3)
+    data = samples_of(model, CategoricalCrossEntropy(), 3 * samples + 3)
     recipe = Recipe(Adam(0.01), batch_size=samples, epochs=2)
     found = []
     for threads in ("1", "2", "3", "8"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        found.append(trained("numba", WIDE, recipe, data, Plan(5), dtype))
+        found.append(trained("numba", model, recipe, data, Plan(5), dtype))
     assert len(programs) == 4
     for weights, figures in found[1:]:
         assert figures == found[0][1]
@@ -147,13 +240,18 @@ def test_the_bits_do_not_depend_on_the_threads(
             np.testing.assert_array_equal(values, found[0][0][name], err_msg=name)
 
 
-def test_the_masks_are_those_of_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a plan, a training by the rules drops out the same units."""
-    data = samples_of(WIDE, CategoricalCrossEntropy(), 40)
-    recipe = Recipe(SGD(0.05), batch_size=9, epochs=2)
-    weights, _ = trained("numba", WIDE, recipe, data, Plan(5))
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("model", [WIDE, IMAGES], ids=lambda model: model.name)
+def test_the_masks_are_those_of_the_rules(
+    model: Model, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a plan, a training by the rules drops out the same units, of each shard."""
+    monkeypatch.setattr(engine_shards, "MIN_SHARD_VALUES", 1 if shards > 1 else 10**9)
+    data = samples_of(model, CategoricalCrossEntropy(), 180)
+    recipe = Recipe(SGD(0.05), batch_size=75, epochs=2)
+    weights, _ = trained("numba", model, recipe, data, Plan(5))
     monkeypatch.setattr(program, "missing_layer", lambda model: "dense_1")
-    expected, _ = trained("numba", WIDE, recipe, data, Plan(5))
+    expected, _ = trained("numba", model, recipe, data, Plan(5))
     for name, values in expected.items():
         np.testing.assert_allclose(weights[name], values, rtol=1e-7, atol=1e-9, err_msg=name)
 
@@ -196,16 +294,20 @@ def test_a_loss_that_is_not_finite_ends_the_training_before_its_update() -> None
 @pytest.mark.parametrize(
     ("layers", "missing"),
     [
-        ((Dense(4), Activation("tanh"), Dense(2)), "activation_1"),
         ((Dense(4), Activation("softmax"), Dense(2)), "activation_1"),
+        ((Conv2D(4, (3, 3)), MaxPool(), Flatten(), Dense(2)), "max_pool_1"),
+        ((Conv2D(4, (3, 3), strides=(2, 1)), Flatten(), Dense(2)), "conv2d_1"),
+        ((Conv2D(4, (2, 2), dilation=(2, 2)), Flatten(), Dense(2)), "conv2d_1"),
         ((Dense(4), RELU, Dense(2), RELU), "activation_2"),
     ],
 )
 def test_a_layer_without_a_compiled_form_is_named(
     layers: tuple[Layer, ...], missing: str, programs: list[Any]
 ) -> None:
-    model = Model("mixed", (3,), layers)
+    of_images = any(isinstance(layer, Flatten) for layer in layers)
+    model = Model("mixed", (6, 6, 2) if of_images else (3,), layers)
     assert missing_layer(model) == missing
+    assert f"layer {missing} has no compiled form" in create("numba").remark(model, Recipe())
     loss = CategoricalCrossEntropy()
     trained("numba", model, Recipe(epochs=1, batch_size=4), samples_of(model, loss, 8), Plan(1))
     assert programs == []
@@ -217,6 +319,40 @@ def test_an_option_without_a_compiled_form_is_named() -> None:
     assert missing_option(Recipe(loss=CategoricalCrossEntropy(label_smoothing=0.1))) == "loss"
     assert missing_option(Recipe(SGD(decay=WeightDecay(0.1)))) == "decay"
     assert missing_option(Recipe(clip=ClipValue(1.0))) == "clip"
+    model = Model("dense", (3,), (Dense(2),))
+    remark = create("numba").remark
+    assert remark(model, Recipe(clip=ClipValue(1.0))).startswith("option clip has no compiled form")
+    assert remark(model, Recipe()) == ""
+
+
+def test_a_command_states_what_is_not_compiled(capsys: pytest.CaptureFixture[str]) -> None:
+    options = WorkOptions(("numba",), "cpu", "digits", None, "quick", None)
+    work_of("regularization/fashion/lenet5-relu", options)
+    assert "numba: layer max_pool_1 has no compiled form" in capsys.readouterr().err
+    work_of("regularization/fashion/ffn", options)
+    assert "compiled" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tanh_and_sigmoid_of_vectors_are_exact(dtype: str) -> None:
+    """The errors are in units of the last place."""
+    x = np.concatenate([RNG.normal(0, size, 4096) for size in (1e-4, 1, 10)]).astype(dtype)
+    x = np.append(x, [0, -0.0, np.inf, -np.inf, np.nan, *[700.0] * 11]).astype(dtype)
+    exact = x.astype(np.longdouble)
+    for function, expected in ((TANH_, np.tanh(exact)), (SIGMOID_, 1 / (1 + np.exp(-exact)))):
+        found = np.empty_like(x)
+        apply(function, x, found)
+        seen = (np.abs(x) < 80) | np.isinf(x)
+        error = np.abs(found - expected)[seen]
+        assert (error <= 4 * np.spacing(np.abs(expected[seen]).astype(dtype)) + 1e-34).all()
+        assert np.isnan(found[np.isnan(x)]).all()
+
+
+@kernel
+def apply(function: int, x: Any, found: Any) -> None:
+    """Compute a function of the vectors of an array."""
+    for k in range(0, x.size, LANES):
+        store(found, k, activate(function, load(x, k), x.dtype.type(0)))
 
 
 @pytest.mark.parametrize("units", [1, 16, 47, 96, 130, 196, 784, 5000])

@@ -11,7 +11,7 @@ from dlsys_bench.engines.numba.norm_pool import norm_pool
 from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, FusedDropoutRule
 from dlsys_bench.engines.numba.optimizers import STEPPERS
 from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule
-from dlsys_bench.engines.numba.program.program import compile_program
+from dlsys_bench.engines.numba.program.program import compile_program, missing_part
 from dlsys_bench.engines.numba.spin_barrier import SpinBarrier
 from dlsys_bench.engines.numpy import NumpyEngine, ruleset
 from dlsys_bench.engines.numpy.rule import LayerRule
@@ -25,6 +25,8 @@ from dlsys_bench.spec.layers import (
     Dropout,
     Layer,
 )
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
 
 RULES: dict[type[Layer], type[LayerRule[Any]]] = ruleset.RULES | {
     Conv1D: FusedConvolutionRule,
@@ -49,3 +51,8 @@ class NumbaEngine(NumpyEngine):
         {(BatchNorm, AveragePool): norm_pool},
         compile_program,
     )
+
+    def remark(self, model: Model, recipe: Recipe) -> str:
+        """Return the first layer or option that keeps a training from being compiled."""
+        part = missing_part(model, recipe)
+        return f"{part} has no compiled form: one call per layer and step" if part else ""

@@ -14,7 +14,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.numba.kernel import kernel
+from dlsys_bench.engines.numba.kernel import inner_kernel
+from dlsys_bench.engines.numba.program.functions import TANH, activate
+from dlsys_bench.engines.numba.program.lanes import LANES, fill, lane, load, store
 from dlsys_bench.engines.numba.program.products import AS_IS, TRANSPOSED, multiply
 from dlsys_bench.engines.plan import Array
 
@@ -22,7 +24,7 @@ UnitBlock = tuple[int, int]
 """The first unit of a block, and the one after its last."""
 
 
-@kernel
+@inner_kernel
 def dense(x: Array, w: Array, bias: Array, slope: float, here: UnitBlock, y: Array) -> None:
     """Compute y = leaky(x w + bias), with the kernel w (inputs, units). An empty bias is none."""
     (n_, inputs), units, (first, end) = x.shape, y.shape[1], here
@@ -36,10 +38,10 @@ def dense(x: Array, w: Array, bias: Array, slope: float, here: UnitBlock, y: Arr
             for u in range(out.size):
                 out[u] += own[u]
     if slope < 1:
-        leaky(y, slope, here)
+        leaky(y, slope, here, y)
 
 
-@kernel
+@inner_kernel
 def d_kernel(x: Array, dy: Array, here: UnitBlock, dw: Array) -> None:
     """Compute the gradient of the rows `here` of a kernel, dw = x^T dy."""
     (n_, inputs), units, (first, end) = x.shape, dy.shape[1], here
@@ -47,7 +49,7 @@ def d_kernel(x: Array, dy: Array, here: UnitBlock, dw: Array) -> None:
     multiply(x.reshape(-1)[first:], dy.reshape(-1), dw, (TRANSPOSED, AS_IS), sizes)
 
 
-@kernel
+@inner_kernel
 def d_dense(dy: Array, w: Array, here: UnitBlock, dx: Array) -> None:
     """Compute dx = dy w^T for the inputs `here`."""
     (n_, units), inputs, (first, end) = dy.shape, dx.shape[1], here
@@ -56,13 +58,13 @@ def d_dense(dy: Array, w: Array, here: UnitBlock, dx: Array) -> None:
     multiply(dy.reshape(-1), w.reshape(-1)[first * units :], from_here, (AS_IS, TRANSPOSED), sizes)
 
 
-@kernel
+@inner_kernel
 def d_bias(dy: Array, d: Array) -> None:
     """Compute the gradient of a bias, the sum of dy over the samples."""
     _add_up(dy, (0, d.size), d)
 
 
-@kernel
+@inner_kernel
 def _add_up(x: Array, here: UnitBlock, sums: Array) -> None:
     """Compute the sums of x over the samples, of a block of units."""
     first, end = here
@@ -73,18 +75,18 @@ def _add_up(x: Array, here: UnitBlock, sums: Array) -> None:
             sums[u] += own[u]
 
 
-@kernel
-def leaky(x: Array, slope: float, here: UnitBlock) -> None:
-    """Multiply x by the slope where it is not above zero."""
+@inner_kernel
+def leaky(x: Array, slope: float, here: UnitBlock, y: Array) -> None:
+    """Multiply x by the slope where it is not above zero, as y."""
     first, end = here
     times = x.dtype.type(slope)
     for n in range(x.shape[0]):
-        own = x[n, first:end]
+        own, out = x[n, first:end], y[n, first:end]
         for u in range(own.size):
-            own[u] = own[u] if own[u] > 0 else own[u] * times
+            out[u] = own[u] if own[u] > 0 else own[u] * times
 
 
-@kernel
+@inner_kernel
 def d_leaky(y: Array, slope: float, here: UnitBlock, dy: Array) -> None:
     """Multiply dy by the slope where y is not above zero."""
     first, end = here
@@ -95,21 +97,53 @@ def d_leaky(y: Array, slope: float, here: UnitBlock, dy: Array) -> None:
             d[u] = d[u] if own[u] > 0 else d[u] * times
 
 
-@kernel
-def dropout(x: Array, stays: NDArray[np.bool_], scale: float, here: UnitBlock) -> None:
-    """Multiply x by the scale where it stays and by 0 elsewhere. `stays` is flat, as (units, N).
+@inner_kernel
+def activation(x: Array, function: int, here: UnitBlock, y: Array) -> None:
+    """Compute tanh or sigmoid of x, as y."""
+    (first, end), slope = here, x.dtype.type(1)
+    for n in range(x.shape[0]):
+        own, out = x[n, first:end], y[n, first:end]
+        for u in range(0, own.size - LANES + 1, LANES):
+            store(out, u, activate(function, load(own, u), slope))
+        for u in range(own.size // LANES * LANES, own.size):
+            out[u] = lane(activate(function, fill(own[u]), slope))
+
+
+@inner_kernel
+def d_activation(y: Array, function: int, here: UnitBlock, dy: Array) -> None:
+    """Overwrite dy with dx."""
+    first, end = here
+    one = y.dtype.type(1)
+    for n in range(y.shape[0]):
+        own, d = y[n, first:end], dy[n, first:end]
+        if function == TANH:
+            for u in range(own.size):
+                d[u] *= one - own[u] * own[u]
+        else:
+            for u in range(own.size):
+                d[u] *= own[u] * (one - own[u])
+
+
+@inner_kernel
+def dropout(
+    x: Array, stays: NDArray[np.bool_], scale: float, here: UnitBlock, shards: int, y: Array
+) -> None:
+    """Multiply x by the scale where it stays and by 0 elsewhere, as y. `stays` is flat and has, of
+    each shard of the samples, (units, samples).
 
     The backward pass is the same for dy.
     """
-    first, end = here
-    n_ = x.shape[0]
+    (first, end), (n_, units) = here, x.shape
     times, zero = x.dtype.type(scale), x.dtype.type(0)
-    for n in range(n_):
-        for u in range(first, end):
-            x[n, u] *= times if stays[u * n_ + n] else zero
+    for shard in range(shards):
+        a, b = n_ * shard // shards, n_ * (shard + 1) // shards
+        for n in range(a, b):
+            for u in range(first, end):
+                stay = stays[units * a + u * (b - a) + n - a]
+                y[n, u] = x[n, u] * (times if stay else zero)
 
 
-@kernel
+@inner_kernel
 def batch_norm(
     x: Array,
     affine: tuple[Array, Array],
@@ -150,7 +184,7 @@ def batch_norm(
             out[u] = value if value > 0 else value * slope
 
 
-@kernel
+@inner_kernel
 def d_batch_norm(
     normal: Array,
     factors: tuple[Array, Array],
@@ -185,7 +219,7 @@ def d_batch_norm(
             d[u] *= scale[u] * times[u]
 
 
-@kernel
+@inner_kernel
 def move(
     moving: tuple[Array, Array],
     moments: tuple[Array, Array],

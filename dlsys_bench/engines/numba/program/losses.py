@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.numba.kernel import kernel
+from dlsys_bench.engines.numba.kernel import inner_kernel
 from dlsys_bench.engines.numba.program.tables import CROSS_ENTROPY, SQUARED_ERROR
 from dlsys_bench.engines.plan import Array
 
 
-@kernel
+@inner_kernel
 def cross_entropy(
     outputs: Array, labels: NDArray[Any], chosen: NDArray[np.intp], share: float, d: Array
 ) -> tuple[Any, int]:
@@ -38,7 +38,7 @@ def cross_entropy(
     return total, right
 
 
-@kernel
+@inner_kernel
 def squared_error(
     outputs: Array, targets: Array, chosen: NDArray[np.intp], share: float, d: Array
 ) -> Any:
@@ -55,7 +55,7 @@ def squared_error(
     return total
 
 
-@kernel
+@inner_kernel
 def factors(kind: int, samples: int, outputs: int) -> tuple[float, float]:
     """Return the weight of the squared errors in the loss, and of their gradient."""
     if kind == SQUARED_ERROR:
@@ -63,7 +63,7 @@ def factors(kind: int, samples: int, outputs: int) -> tuple[float, float]:
     return 0.5 / samples, 1.0 / samples
 
 
-@kernel
+@inner_kernel
 def evaluate(
     kind: int,
     outputs: Array,

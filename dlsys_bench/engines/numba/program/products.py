@@ -7,15 +7,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  (numba finds the library through this module)
 from numba import types
-from numba.extending import overload
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
 
-from dlsys_bench.engines.numba.kernel import kernel
+from dlsys_bench.engines.numba.kernel import inner_kernel
 from dlsys_bench.engines.plan import Array
 
 AS_IS, TRANSPOSED = ord("n"), ord("t")
+
+
+def _typed_pointer(typing: Any, value: Any) -> Any:
+    """Return a pointer to a value on the stack."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return cgutils.alloca_once_value(builder, arguments[0])
+
+    return types.CPointer(value)(value), generate
+
+
+_pointer: Any = intrinsic(_typed_pointer)
 
 
 def _multiply(a: Any, b: Any, c: Any, letters: Any, sizes: Any) -> None:
@@ -34,7 +46,7 @@ def _compile_multiply(a: Any, b: Any, c: Any, letters: Any, sizes: Any) -> Any:
 
     def compute(a: Any, b: Any, c: Any, letters: Any, sizes: Any) -> None:
         m, n, k, of_a, of_b, of_c = sizes
-        one, zero = np.ones(1, c.dtype).ctypes, np.zeros(1, c.dtype).ctypes
+        one, zero = _pointer(c.dtype.type(1)), _pointer(c.dtype.type(0))
         # BLAS stores columns first: what it computes as b a is c, transposed.
         first, second = letters[1], letters[0]
         gemm(
@@ -60,7 +72,7 @@ def _compile_multiply(a: Any, b: Any, c: Any, letters: Any, sizes: Any) -> Any:
 overload(_multiply)(_compile_multiply)
 
 
-@kernel
+@inner_kernel
 def multiply(a: Array, b: Array, c: Array, letters: tuple[int, int], sizes: Any) -> None:
     """Compute c (m, n) = a (m, k) b (k, n), where a and b are AS_IS or TRANSPOSED in memory.
 

@@ -11,24 +11,47 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.alignment import StackedSamples
 from dlsys_bench.engines.epochs import EpochRun
 from dlsys_bench.engines.inputs import input_array
-from dlsys_bench.engines.numba.normalization import least_number
-from dlsys_bench.engines.numba.optimizers import ProgramStepper
-from dlsys_bench.engines.numba.program.steps import LOSS_SAMPLES, STATISTICS, train_steps
-from dlsys_bench.engines.numba.program.tables import (
-    DROPOUT,
-    LOSSES,
-    missing_layer,
-    missing_option,
+from dlsys_bench.engines.numba.kernel import compile_separately
+from dlsys_bench.engines.numba.optimizers import STEPPERS, ProgramStepper
+from dlsys_bench.engines.numba.program.batches import batches_of, shards_of
+from dlsys_bench.engines.numba.program.image_convolution import row_of_convolution
+from dlsys_bench.engines.numba.program.image_steps import (
+    UPDATED_AT_ONCE,
+    backward_images,
+    backward_layer,
+    forward_images,
+    forward_layer,
 )
+from dlsys_bench.engines.numba.program.lanes import LANES
+from dlsys_bench.engines.numba.program.steps import (
+    LOSS_SAMPLES,
+    backward_dense,
+    draw_masks,
+    forward_dense,
+    loss,
+    train_steps,
+)
+from dlsys_bench.engines.numba.program.tables import LOSSES, missing_layer, missing_option
 from dlsys_bench.engines.numba.program.translation import translate
-from dlsys_bench.engines.numba.program.work import Batches, Data, Memory, ProgramWork, Team, Tensors
+from dlsys_bench.engines.numba.program.updates import UPDATES
+from dlsys_bench.engines.numba.program.work import (
+    STATISTICS,
+    Data,
+    Functions,
+    Images,
+    Memory,
+    ProgramWork,
+    Team,
+    Tensors,
+)
 from dlsys_bench.engines.numba.spin_barrier import LINE
-from dlsys_bench.engines.numpy.memory import empty
+from dlsys_bench.engines.numpy.memory import empty, zeros
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.shards import run_threads
 from dlsys_bench.engines.numpy.trainer import Trainer
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.errors import DivergedError
+from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 WORK_AT_ONCE = 2_000_000_000
@@ -61,22 +84,48 @@ class Program(Trainer):
         self.labels = np.ascontiguousarray(y if labels else y[:0, 0], np.int64)
         self.targets = np.ascontiguousarray(y[:0, None] if labels else y, dtype)
         self.loss = LOSSES[type(recipe.loss)]
-        self.most = 0
+        self.most, self.functions = 0, Functions(0, 0, 0, 0, np.zeros(0, np.int64))
 
-    def _allocate(self, most: int) -> None:
-        """Allocate memory for batches of `most` samples."""
+    def _allocate(self, sizes: Sequence[int]) -> None:
+        """Allocate memory for batches of these sizes."""
+        most = max(sizes)
         if most <= self.most:
             return
         self.most, dtype, table = most, self.net.dtype, self.table
+        # The shards of a batch are of nearly equal size.
+        shards = [(size, shards_of(self.net, size)) for size in sizes]
+        chunks = max(-(-size // (LANES * count)) * count for size, count in shards)
+        self.images = self._image_memory(chunks)
         rows = table.rows
         self.memory = Memory(
             empty((table.sizes["values"] * most,), dtype),
             empty((table.sizes["gradients"] * most,), dtype),
             empty((len(STATISTICS), table.sizes["statistics"]), dtype),
-            empty((table.sizes["masks"] * most,), np.bool_),
+            # The mask of a chunk is read as a whole vector.
+            empty((table.sizes["masks"] * most + LANES,), np.bool_),
             np.empty((-(-most // LOSS_SAMPLES), 2)),
         )
-        self.scratch_size = int((rows["block"].max() + 1) * rows["units"].max())
+        self.scratch_size = max(
+            int((rows["block"].max() + 1) * rows["units"].max()), UPDATED_AT_ONCE
+        )
+
+    def _image_memory(self, chunks: int) -> Images:
+        """Return the layers of images with memory for a number of chunks."""
+        table, dtype = self.table.images, self.net.dtype
+        sizes, rows = table.sizes, table.rows
+        # Padded to whole cache lines. The zeros around images are never overwritten.
+        parameters = -(-table.parameters // LANES) * LANES
+        return Images(
+            rows,
+            table.stages,
+            table.lowest,
+            table.parameters,
+            zeros((sizes["values"] * chunks * LANES,), dtype),
+            empty((sizes["gradients"] * chunks * LANES,), dtype),
+            empty((chunks, 2, sizes["statistics"]), dtype),
+            empty((chunks, parameters), dtype),
+            zeros((int(max(rows["x"]["channels"].max(), rows["y"]["channels"].max())),), dtype),
+        )
 
     def train(
         self,
@@ -103,7 +152,7 @@ class Program(Trainer):
         sizes = epoch.sizes
         ends = np.cumsum(sizes)
         bounds = np.stack([ends - sizes, ends], axis=1)
-        self._allocate(max(sizes))
+        self._allocate(sizes)
         chosen = np.arange(len(self.x)) if order is None else order
         losses, right = np.empty(len(sizes)), np.empty(len(sizes))
         done = 0
@@ -121,8 +170,11 @@ class Program(Trainer):
     @property
     def _steps_at_once(self) -> int:
         """The number of steps of a call."""
-        rows = self.table.rows
-        step = 3 * self.most * int((rows["inputs"] * rows["units"]).sum())
+        rows, images = self.table.rows, self.table.images.rows
+        windows = images["tall"] * images["wide"] * images["x"]["channels"]
+        outputs = images["y"]["channels"] * images["y"]["height"] * images["y"]["width"]
+        products = (rows["inputs"] * rows["units"]).sum() + (windows * outputs).sum()
+        step = 3 * self.most * max(int(products), 1)
         given = self.most * self.table.sizes["masks"] if self.plan.parity else 0
         return max(1, min(WORK_AT_ONCE // step, MASKS_AT_ONCE // max(given, 1)))
 
@@ -138,50 +190,87 @@ class Program(Trainer):
         """Train for some steps of an epoch, and return how many ended."""
         net, table = self.net, self.table
         every, numbers = self.stepper.program_steps(rates)
+        masks = (lambda step: epoch.masks(first + step)) if self.plan.parity else None
         work = ProgramWork(
             table.rows,
             table.groups,
-            self.stepper.program_kind,
+            self.functions,
             self.loss,
+            self.most,
             Tensors(net.parameters[0], *self.stepper.program_state(), net.state[0]),
             self.memory,
             Data(self.x, self.labels, self.targets, order),
-            Batches(bounds, every, numbers, *self._masks(len(bounds), epoch, first)),
+            batches_of(table, net, self.most, bounds, (every, numbers), masks),
+            self.images,
             *results,
         )
-        most = int((-(-table.rows["units"] // table.rows["block"])).max())
+        most = self._most_threads
         counts = np.zeros(most * LINE, np.int64)
+        if not self.functions.update:
+            team = self._team(0, 1, np.zeros(1, np.int64), counts)
+            self.functions = self._compile(work, team)
+            work = work._replace(functions=self.functions)
 
         def train(thread: int, count: int, broken: NDArray[np.int64]) -> int:
-            turn, scratch = np.zeros(1, np.int64), empty((self.scratch_size,), net.dtype)
-            team = Team(thread, count, counts[: count * LINE], broken, turn, scratch)
+            team = self._team(thread, count, broken, counts[: count * LINE])
             ended: int = train_steps(work, team)
             return ended
 
         return run_threads(train, most)
 
-    def _masks(
-        self, steps: int, epoch: EpochRun, first: int
-    ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Return the keys of the masks (steps, dropouts) and the least numbers that stay, or the
-        masks of the plan (steps, masks)."""
-        dropouts, layers = self.table.dropouts, self.net.model.layers
-        keys = np.zeros((steps, len(dropouts)), np.uint64)
-        least = np.array([least_number(layers[index].drop_rate) for index in dropouts], np.int64)  # type: ignore[attr-defined]
-        if not self.plan.parity or not dropouts:
-            for column, index in enumerate(dropouts):
-                generator = self.net.dropouts[index].generators[0]
-                keys[:, column] = generator.integers(2**64, size=steps, dtype=np.uint64)
-            return keys, least, np.empty((0, 0), np.bool_)
-        given = np.zeros((steps, self.table.sizes["masks"] * self.most), np.bool_)
-        places = self.table.rows["place"][self.table.rows["kind"] == DROPOUT]
-        for step in range(steps):
-            masks = epoch.masks(first + step)
-            for place, index in zip(places, dropouts, strict=True):
-                # As (units, N).
-                flat = masks[index].reshape(len(masks[index]), -1).T.ravel()
-                given[step, place * self.most : place * self.most + flat.size] = flat
-        return keys, least, given
+    @property
+    def _most_threads(self) -> int:
+        """The most threads that have something to do: a block of units, or a chunk of images."""
+        blocks = -(-self.table.rows["units"] // self.table.rows["block"])
+        chunks = len(self.images.parts) if len(self.images.stages) > 1 else 1
+        return max(int(blocks.max()), chunks)
+
+    def _team(
+        self, thread: int, count: int, broken: NDArray[np.int64], counts: NDArray[np.int64]
+    ) -> Team:
+        """Return a thread with its memory."""
+        statistics = len(STATISTICS), self.table.images.sizes["statistics"]
+        return Team(
+            thread,
+            count,
+            counts,
+            broken,
+            np.zeros(1, np.int64),
+            empty((self.scratch_size,), self.net.dtype),
+            np.zeros((len(self.images.parts), 4), np.int64),
+            empty(statistics, self.net.dtype),
+        )
+
+    def _compile(self, work: ProgramWork, team: Team) -> Functions:
+        """Compile what the kernel calls by its address."""
+        images, (x, *state, _), batches = self.images, work.tensors, work.batches
+        given = x, x, *state, batches.rates[0], batches.numbers[0]
+        update = compile_separately(UPDATES[self.stepper.program_kind], *given)
+        size, order = (0, 0, 0), work.data.order
+        convolve = forward = backward = 0
+        passes = [draw_masks, forward_dense, loss, backward_dense]
+        if len(images.stages) > 1:
+            shape, strides = ((0, 0), size), (size, (0, 0, 0, 0), 0)
+            arrays = (images.values,) * 4
+            convolve = compile_separately(row_of_convolution, *arrays, size, shape, strides)
+            forward = compile_separately(forward_layer, images.table[0], 0, size, order, work, team)
+            passes.insert(1, forward_images)
+        if images.lowest < len(images.table):
+            backward = compile_separately(backward_layer, images.table[0], 0, size, work, team)
+            passes.append(backward_images)
+        found = [compile_separately(one, work, 0, size, order, team) for one in passes]
+        return Functions(update, convolve, forward, backward, np.array(found))
+
+
+def missing_part(model: Model, recipe: Recipe) -> str:
+    """Return the first layer or option without a compiled form, or an empty string."""
+    if layer := missing_layer(model):
+        return f"layer {layer}"
+    if option := missing_option(recipe):
+        return f"option {option}"
+    if not issubclass(STEPPERS[type(recipe.optimizer)], ProgramStepper):
+        return f"optimizer {recipe.optimizer.kind}"
+    return ""
 
 
 def compile_program(
@@ -192,9 +281,6 @@ def compile_program(
     stepper: Any,
 ) -> Program | None:
     """Return the program of a training, or None if a part of it has no compiled form."""
-    recipe = recipes[0]
-    if net.replicas > 1 or missing_layer(net.model) or missing_option(recipe):
+    if net.replicas > 1 or missing_part(net.model, recipes[0]):
         return None
-    if not isinstance(stepper, ProgramStepper):
-        return None
-    return Program(net, samples, recipe, plans[0], stepper)
+    return Program(net, samples, recipes[0], plans[0], stepper)

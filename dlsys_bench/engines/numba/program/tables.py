@@ -7,7 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Flatten, Layer
+from dlsys_bench.engines.numba.program.functions import SIGMOID, TANH
+from dlsys_bench.engines.numba.program.image_tables import (
+    covers,
+    image_layers,
+    is_compiled_on_images,
+)
+from dlsys_bench.spec.layers import (
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    Shape,
+)
 from dlsys_bench.spec.losses import (
     CategoricalCrossEntropy,
     HalfMeanSquaredError,
@@ -18,8 +32,8 @@ from dlsys_bench.spec.losses import (
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
-INPUT, DENSE, ACTIVATION, BATCH_NORM, DROPOUT = range(5)
-"""The kinds of rows. The first row gathers the input."""
+INPUT, FEATURES, DENSE, ACTIVATION, BATCH_NORM, DROPOUT = range(6)
+"""The kinds of rows. The first row gathers the input, or has what the layers of images computed."""
 
 ROW = np.dtype(
     [
@@ -46,6 +60,8 @@ ROW = np.dtype(
         ("decay", np.float64),
         # The slope below zero of the leaky_relu that follows; 1 for none.
         ("slope", np.float64),
+        # The function of an activation, which has a slope of its own.
+        ("function", np.int64),
         # The number of units in a block of the output, and whether dx is wanted.
         ("block", np.int64),
         ("wants_dx", np.int64),
@@ -55,6 +71,9 @@ ROW = np.dtype(
 
 SLOPES = {"relu": 0.0, "linear": 1.0}
 """The slope below zero of the activations that are leaky_relu with another slope."""
+
+FUNCTIONS = {"tanh": TANH, "sigmoid": SIGMOID}
+"""The activations that are not leaky_relu."""
 
 CROSS_ENTROPY, SQUARED_ERROR, HALF_SQUARED_ERROR = range(3)
 
@@ -86,8 +105,9 @@ KNOWN_OPTIONS = {
 
 def missing_layer(model: Model) -> str | None:
     """Return the name of the first layer without a compiled form, or None."""
+    images = image_layers(model)
     for row in model.table:
-        if not _is_compiled(row.layer, len(row.shape)):
+        if not _is_compiled(row.layer, row.shape, row.place < images):
             return row.name
     if model.connections is not None or model.input_dtype != "float":
         return model.table[0].name
@@ -95,12 +115,15 @@ def missing_layer(model: Model) -> str | None:
     return None if isinstance(last, Dense) else model.table[-1].name
 
 
-def _is_compiled(layer: Layer, axes: int) -> bool:
+def _is_compiled(layer: Layer, shape: Shape, of_images: bool) -> bool:
     if type(layer) is Activation:
-        return layer.function in SLOPES or layer.function == "leaky_relu"
-    if type(layer) is Flatten:
+        return layer.function in (*SLOPES, *FUNCTIONS, "leaky_relu")
+    if of_images:
+        return is_compiled_on_images(layer)
+    if type(layer) is Flatten or covers(layer, shape):
         return True
-    return axes == 1 and type(layer) in (Dense, BatchNorm, Dropout)
+    flat = len(shape) == 1 or shape[:-1] == (1, 1)
+    return flat and type(layer) in (Dense, BatchNorm, Dropout)
 
 
 def missing_option(recipe: Recipe) -> str | None:

@@ -1,28 +1,75 @@
-"""The optimisers on a part of the parameters, by the kernels of the optimisers' own module."""
+"""The optimisers on a part of the parameters, by the kernels of the optimisers' own module.
+
+Each takes parameters p (n,), their gradient, the two arrays (n,) of the state of the optimiser, its
+rate (1,) and its numbers (4,), and returns 0. A program calls one of them by its address.
+"""
 
 from __future__ import annotations
 
-from dlsys_bench.engines.numba.kernel import kernel
-from dlsys_bench.engines.numba.optimizers import ADAM, DESCENT, MOMENTUM, adam, rmsprop, sgd
+from typing import Any
+
+from dlsys_bench.engines.numba.kernel import expression, inner_kernel
+from dlsys_bench.engines.numba.optimizers import (
+    ADAM,
+    DESCENT,
+    MOMENTUM,
+    RMSPROP,
+    adam,
+    rmsprop,
+    sgd,
+)
 from dlsys_bench.engines.plan import Array
 
 
-@kernel
-def update(
-    kind: int, p: Array, g: Array, state: tuple[Array, Array], rate: Array, numbers: Array
-) -> None:
-    """Update parameters p (n,) by their gradient. The state of the optimiser is two arrays of that
-    size, the rate an array of one."""
-    if kind == DESCENT:
-        for i in range(p.size):
-            p[i] -= rate[0] * g[i]
-        return
-    p, g = p.reshape((1, -1)), g.reshape((1, -1))
-    first, second = state[0].reshape((1, -1)), state[1].reshape((1, -1))
-    if kind == ADAM:
-        options = numbers[0], numbers[1], numbers[2], numbers[3]
-        adam(p, g, first, second, rate, options)
-    elif kind == MOMENTUM:
-        sgd(p, g, first, rate, numbers[0], numbers[1], numbers[2] > 0, numbers[3] > 0)
-    else:
-        rmsprop(p, g, first, rate, numbers[0], numbers[1], numbers[2] > 0)
+@expression
+def _row(x: Array) -> Array:
+    """Return x as one network of several, (1, n)."""
+    return x.reshape((1, -1))
+
+
+@inner_kernel
+def update_by_descent(
+    p: Array, g: Array, first: Array, second: Array, rate: Array, numbers: Array
+) -> int:
+    """Update by gradient descent without a velocity."""
+    for i in range(p.size):
+        p[i] -= rate[0] * g[i]
+    return 0
+
+
+@inner_kernel
+def update_by_momentum(
+    p: Array, g: Array, first: Array, second: Array, rate: Array, numbers: Array
+) -> int:
+    """Update by gradient descent with a velocity."""
+    by_rate, nesterov = numbers[2] > 0, numbers[3] > 0
+    sgd(_row(p), _row(g), _row(first), rate, numbers[0], numbers[1], by_rate, nesterov)
+    return 0
+
+
+@inner_kernel
+def update_by_adam(
+    p: Array, g: Array, first: Array, second: Array, rate: Array, numbers: Array
+) -> int:
+    """Update by Adam."""
+    options = numbers[0], numbers[1], numbers[2], numbers[3]
+    adam(_row(p), _row(g), _row(first), _row(second), rate, options)
+    return 0
+
+
+@inner_kernel
+def update_by_rmsprop(
+    p: Array, g: Array, first: Array, second: Array, rate: Array, numbers: Array
+) -> int:
+    """Update by RMSprop."""
+    rmsprop(_row(p), _row(g), _row(first), rate, numbers[0], numbers[1], numbers[2] > 0)
+    return 0
+
+
+UPDATES: dict[int, Any] = {
+    DESCENT: update_by_descent,
+    MOMENTUM: update_by_momentum,
+    ADAM: update_by_adam,
+    RMSPROP: update_by_rmsprop,
+}
+"""The update of each optimiser."""
