@@ -299,6 +299,7 @@ def test_cached_code_depends_on_every_source_of_the_package(tmp_path: Path) -> N
     second = digest_of(tmp_path)
     (folder / "a.py").rename(folder / "b.py")
     assert len({first, second, digest_of(tmp_path)}) == 3
-    for kernel in (activation.d_tanh, functions.tanh):
+    kernels: tuple[Any, ...] = activation.d_tanh, functions.tanh
+    for kernel in kernels:
         assert isinstance(kernel._cache._cache_file, PackageIndex)
         assert kernel._cache._cache_file._source_stamp == SOURCES

@@ -30,6 +30,7 @@ from dlsys_bench.spec.layers import (
     Flatten,
     Layer,
     MaxPool,
+    Shape,
 )
 from dlsys_bench.spec.losses import (
     CategoricalCrossEntropy,
@@ -143,8 +144,8 @@ on_images = either | st.one_of(
 @st.composite
 def image_models(draw: st.DrawFn) -> Model:
     """Draw a chain of layers on images that ends in dense layers."""
-    shape, layers = (draw(st.integers(4, 9)), draw(st.integers(7, 16)), draw(st.integers(1, 3))), []
-    found = shape
+    shape: Shape = draw(st.tuples(st.integers(4, 9), st.integers(7, 16), st.integers(1, 3)))
+    found, layers = shape, list[Layer]()
     for layer in draw(st.lists(on_images, min_size=1, max_size=6)):
         try:
             found = layer.output_shape(found)

@@ -71,7 +71,7 @@ it, if the two are computed together, and otherwise a window of one pixel."""
 def image_layers(model: Model) -> int:
     """Return the number of the first layers that compute images: those before the first flatten,
     or before a convolution of one window, which is a dense layer of all pixels."""
-    if len(model.input_shape) != 3:
+    if model.connections is not None or len(model.input_shape) != 3:
         return 0
     for index, (layer, shape) in enumerate(zip(model.layers, model.shapes, strict=False)):
         if isinstance(layer, Flatten) or covers(layer, shape):
