@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from frameworks import framework_of
 from hypothesis import HealthCheck, settings
+from tiers import deselect
 
 from dlsys_bench.engines.registry import engines
 from dlsys_bench.entry_points import LEFT_OUT
@@ -97,9 +98,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.rotates(f"gates of {group}", FAST_GATES[group]))
         else:
             left_out.append(item)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    deselect(config, items, left_out)
 
 
 @pytest.fixture

@@ -101,15 +101,19 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"tiers: fast, and 1/{share.parts} of the slow tests; repeat it by --slow-share {share}"
 
 
+def deselect(config: pytest.Config, items: list[pytest.Item], out: Iterable[pytest.Item]) -> int:
+    """Deselect tests, and return their number."""
+    identities = {id(item) for item in out}
+    deselected = [item for item in items if id(item) in identities]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if id(item) not in identities]
+    return len(deselected)
+
+
 def leave_out(config: pytest.Config, items: list[pytest.Item], out: Iterable[pytest.Item]) -> None:
     """Deselect tests and count them among those that a larger tier would run."""
-    identities = {id(item) for item in out}
-    if not identities:
-        return
-    deselected = [item for item in items if id(item) in identities]
-    config.hook.pytest_deselected(items=deselected)
-    items[:] = [item for item in items if id(item) not in identities]
-    config.stash[LEFT_OUT] = config.stash.get(LEFT_OUT, 0) + len(deselected)
+    config.stash[LEFT_OUT] = config.stash.get(LEFT_OUT, 0) + deselect(config, items, out)
 
 
 def rotated_out(items: list[pytest.Item], commit: str) -> Iterator[pytest.Item]:
@@ -133,9 +137,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     commit = share.commit if share and share.parts > 1 else current_commit()
     for item in list(rotated_out(items, commit)):
         item.add_marker("slow")
-    if twins := [item for item in items if has_slow_twin(item) and item.get_closest_marker("slow")]:
-        config.hook.pytest_deselected(items=twins)
-        items[:] = [item for item in items if item not in twins]
+    deselect(
+        config,
+        items,
+        [item for item in items if has_slow_twin(item) and item.get_closest_marker("slow")],
+    )
     named = [argument.removeprefix("./") for argument in config.args if "::" in argument]
     leave_out(
         config,

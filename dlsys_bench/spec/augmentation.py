@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar, Literal
 
-from dlsys_bench.errors import nearest
+from dlsys_bench.errors import SpecError, nearest
 from dlsys_bench.spec.inputs import Input
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.record import (
@@ -40,11 +40,11 @@ class Augmentation(Record):
             require(self.input == "", f"{self.kind}: the input of model {model.name!r} has no name")
             return model.input_table[0]
         found = [each for each in model.inputs if each.name == self.input]
-        require(
-            bool(found),
-            f"{self.kind}: input is {self.input!r}{nearest(self.input, names)}; "
-            f"model {model.name!r} takes the inputs {', '.join(names)}",
-        )
+        if not found:
+            raise SpecError(
+                f"{self.kind}: input is {self.input!r}{nearest(self.input, names)}; "
+                f"model {model.name!r} takes the inputs {', '.join(names)}"
+            )
         return found[0]
 
 

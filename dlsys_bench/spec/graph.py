@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dlsys_bench.errors import nearest
+from dlsys_bench.errors import SpecError, nearest
 from dlsys_bench.spec.layers import Add, Concat, Layer, Merge
 from dlsys_bench.spec.record import require
 
@@ -176,8 +176,11 @@ def check_connections(connections: Sequence[Connection], inputs: Sequence[str] =
             if source in takes and source not in known:
                 _require_no_cycle(takes, name)
                 require(False, f"node {name!r} takes {source!r}, which comes after it: sort them")
-            advice = f"{nearest(source, known)}; known before it: {', '.join(known)}"
-            require(source in known, f"node {name!r} takes {source!r}, which is no node{advice}")
+            if source not in known:
+                raise SpecError(
+                    f"node {name!r} takes {source!r}, which is no node{nearest(source, known)}; "
+                    f"known before it: {', '.join(known)}"
+                )
         known.append(name)
     used = {source for _, sources in connections for source in sources}
     unused = [name for name in known[len(inputs) : -1] if name not in used]

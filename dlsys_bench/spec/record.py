@@ -180,11 +180,9 @@ def require_count(where: str, name: str, value: object) -> None:
 
 def require_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise a SpecError unless the value is one of the choices; the message names the nearest."""
-    suggestion = nearest(str(value), choices)
-    require(
-        value in choices,
-        f"{where}: {name} is {value!r}{suggestion}; it takes {', '.join(choices)}",
-    )
+    if value not in choices:
+        advice = f"{nearest(str(value), choices)}; it takes {', '.join(choices)}"
+        raise SpecError(f"{where}: {name} is {value!r}{advice}")
 
 
 def require_number(

@@ -15,6 +15,7 @@ from dlsys_bench.spec.convention import CONVENTIONS, deviations, to_convention
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.initializers import INITIALIZERS, Fans
 from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Flatten
+from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.losses import CategoricalCrossEntropy, SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Adam
@@ -89,6 +90,7 @@ def test_the_conventions_differ_in_every_record_that_names_them() -> None:
         BatchNorm(),
         WeightDecay(coupling="coupled"),
         ClipNorm(),
+        LossScale(),
         *(kind.of() for kind in (*OPTIMIZERS.values(), *INITIALIZERS.values())),
         CategoricalCrossEntropy(class_weights=(1.0, 2.0)),
         SparseCategoricalCrossEntropy(class_weights=(1.0, 2.0)),
