@@ -95,6 +95,7 @@ def main() -> None:
     """Simulate every cell that is not stored, and write the table."""
     path = REPORTS / "budget.json"
     wanted = list(product(DISTRIBUTIONS, STORED, CHANGES))
+    title = f"Sessions of {ARMS} arms: fractions that FAIL, and the mean number of runs"
     known, found = stored_cells(path, NAMES), list[dict[str, Any]]()
     # Healthy sessions first: their rates are what the budget promises.
     for cell in sorted(wanted, key=lambda one: one[2] != "none"):
@@ -102,8 +103,7 @@ def main() -> None:
         found = [known[each] for each in wanted if each in known]
         text = {"provenance": provenance(), "cells": found}
         path.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
-    title = f"Sessions of {ARMS} arms: fractions that FAIL, and the mean number of runs"
-    (REPORTS / "budget.md").write_text(table_of(title, found), encoding="utf-8")
+        (REPORTS / "budget.md").write_text(table_of(title, found), encoding="utf-8")
 
 
 if __name__ == "__main__":
