@@ -35,6 +35,7 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
+from held_out_sessions import ARMS_OF_SESSION, IMAGES, SESSIONS, resampled
 from scipy.stats import binomtest
 
 from dlsys_bench.data import Dataset, load
@@ -42,21 +43,16 @@ from dlsys_bench.engines.registry import create
 from dlsys_bench.report.table import Table
 from dlsys_bench.runs.key import Key
 from dlsys_bench.runs.run import run
-from dlsys_bench.runs.store import read
 from dlsys_bench.studies.base import Case
-from dlsys_bench.studies.registry import find, studies
+from dlsys_bench.studies.registry import find
 from dlsys_bench.verdicts.budget import ALPHA, share
-from dlsys_bench.verdicts.candidate import value_of
 from dlsys_bench.verdicts.gate import Terms, gate
-from dlsys_bench.verdicts.judged_runs import JudgedRuns
 from dlsys_bench.verdicts.session import SessionVerdict, judge_sessions
 from dlsys_bench.verdicts.stratum import Stratum
-from dlsys_bench.verdicts.terms import DEFAULT
 
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "reports" / "gates"
 TRAINED, MUTANTS = (REPORTS / f"session-{name}.jsonl" for name in ("trained", "mutants"))
-SESSIONS, ARMS_OF_SESSION, JUDGED, FEWEST, SEED = 200, 20, 2, 12, 20261129
 QUICKEST_ARMS = (
     "eggholder/64",
     "eggholder/128",
@@ -80,50 +76,10 @@ ARMS = (
 """Arms of eight studies whose runs take less than a second."""
 
 ARM = ("study", "arm", "dataset", "tier", "engine")
-IMAGES = ("mnist", "fashion_mnist")
 
 FIRST_SEED, SEEDS_OF_SESSION = 60_000, 100
 ROUNDING = 1e-6
 """The relative difference of a figure that rounding explains."""
-
-
-def stored_figures() -> dict[Key, dict[int, float]]:
-    """Return the judged figure of each stored run of tier quick, by arm and seed."""
-    found: dict[Key, dict[int, float]] = {}
-    for path in sorted((ROOT / "reports" / "reference").glob("*.quick.jsonl")):
-        for one in read(path):
-            metric, key = studies()[one.key.study].metric, one.key
-            value = value_of(one, metric, DEFAULT.for_metric(metric).side)
-            arm = Key(key.study, key.arm, key.dataset, key.tier, "numpy", protocol=key.protocol)
-            found.setdefault(arm, {})[one.seed] = value
-    return {arm: figures for arm, figures in found.items() if len(figures) >= FEWEST}
-
-
-def resampled() -> list[SessionVerdict]:
-    """Judge held-out reference runs: those of the same seeds in all arms."""
-    arms, generator = stored_figures(), np.random.default_rng(SEED)
-    verdicts = list[SessionVerdict]()
-    kinds = (
-        [key for key in arms if key.dataset != "digits"],
-        [key for key in arms if key.dataset not in IMAGES],
-    )
-    for session in range(SESSIONS):
-        keys = kinds[session % 2]
-        seeds = set(generator.choice(FEWEST, JUDGED, replace=False).tolist())
-        places = generator.choice(len(keys), ARMS_OF_SESSION, replace=False)
-        chosen = [keys[place] for place in places]
-        strata = [(key, stratum_of(key, arms[key], seeds)) for key in chosen]
-        verdicts += judge_sessions(strata, ALPHA, 0.01)
-    return verdicts
-
-
-def stratum_of(key: Key, figures: dict[int, float], seeds: set[int]) -> Stratum:
-    """Return the runs of some seeds among those of the others."""
-    order = [*(seed for seed in figures if seed not in seeds), *sorted(seeds)]
-    values, count = [figures[seed] for seed in order], len(seeds)
-    better = studies()[key.study].metric.higher_is_better
-    runs = JudgedRuns.of(values[:-count], values[-count:], better, one_sided=True)
-    return Stratum.of(runs, order)
 
 
 def sessions_of(line: dict[str, Any]) -> list[SessionVerdict]:
