@@ -96,11 +96,11 @@ def compare_fit(trial: Trial, example: Example, rate: float) -> None:
     assume(is_smooth(trial, example._replace(weights=weights, batch=batch)))
     recipe = Recipe(SGD(rate), batch_size=samples, epochs=2, shuffle=False, loss=example.loss)
     recipe = supported(trial, recipe, convention=convention_of(trial, model))
+    by_plan, natively = Plan(seed, parity=True), Plan(seed)
+    training = TrainingCase(model, weights, Samples(batch.x, batch.y), recipe, by_plan)
     # Native masks are random.
-    for parity in (True, False) if trial.native and not masks else (True,):
-        plan = Plan(seed, parity=parity)
-        training = TrainingCase(model, weights, Samples(batch.x, batch.y), recipe, plan)
-        compare_updates(trial, training, 2)
+    both = trial.native and not masks
+    compare_updates(trial, training, 2, plans=(by_plan, natively) if both else ())
 
 
 @check("trajectory", "fit-network")
@@ -193,11 +193,9 @@ def absent(trial: Trial, subject: LossSubject) -> None:
     y = strategies.targets(loss, outputs, 6, trial.generator)
     y[2:4], y[4:] = loss.ignored_label, 0
     samples = Samples(trial.generator.standard_normal((6, *model.input_shape)), y)
-    for plan in plans(trial):
-        training = TrainingCase(
-            model, start(trial, model), samples, replace(recipe, loss=loss), plan
-        )
-        compare_updates(trial, training, 6)
+    own, ways = replace(recipe, loss=loss), plans(trial)
+    training = TrainingCase(model, start(trial, model), samples, own, ways[0])
+    compare_updates(trial, training, 6, plans=ways)
 
 
 @check_each("trajectory", VARIANTS, requires=optimizer_requirements, prefix="long-")
@@ -240,9 +238,9 @@ def large_batch(trial: Trial) -> None:
     layers = (BatchNorm(moving_decay=0.7), Dense(3), Activation("tanh"), Dense(2))
     model = trainable(trial, Model("drawn", (3,), layers))
     recipe = regression_recipe(trial, batch_size=200, epochs=2)
-    samples, weights = regression(trial, 200), start(trial, model)
-    for plan in plans(trial):
-        compare_updates(trial, TrainingCase(model, weights, samples, recipe, plan), 2)
+    ways = plans(trial)
+    training = TrainingCase(model, start(trial, model), regression(trial, 200), recipe, ways[0])
+    compare_updates(trial, training, 2, plans=ways)
 
 
 @check("trajectory", "deep")

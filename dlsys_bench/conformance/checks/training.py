@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Mapping
+import functools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,10 @@ from hypothesis.errors import UnsatisfiedAssumption
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.checks.evidence import with_diagnosis
 from dlsys_bench.conformance.checks.support import example_loss, supported
-from dlsys_bench.conformance.expectation import SHARP_TRAINING, magnitude
+from dlsys_bench.conformance.expectation import SHARP_TRAINING, Expectation, magnitude
 from dlsys_bench.conformance.finding import Fault, Finding, close
 from dlsys_bench.conformance.guard import GuardedNetwork
+from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
@@ -75,53 +77,74 @@ def start(trial: Trial, model: Model) -> Weights:
 
 
 def compare_updates(
-    trial: Trial, training: TrainingCase, steps: int, names: Collection[str] | None = None
+    trial: Trial,
+    training: TrainingCase,
+    steps: int,
+    names: Collection[str] | None = None,
+    *,
+    plans: Sequence[Plan] = (),
 ) -> None:
     """Compare the tensors, or those of these names, after a number of steps with the oracle's.
 
-    If they differ, the finding names the first step after which they do.
+    `plans` are those by which the engine trains, if it has to train by several that make the same
+    training. If tensors differ, the finding names the first step after which they do.
     """
-    with with_diagnosis(trial, training.stopping_after(steps)):
-        try:
-            _compare_after(trial, training, steps, names)
-        except AssertionError:
-            for count in range(1, steps):
-                with contextlib.suppress(UnsatisfiedAssumption):
-                    _compare_after(trial, training, count, names)
-            raise
+
+    @functools.cache
+    def expected(count: int) -> Expectation:
+        return _expect_ends(trial, training.stopping_after(count), names=names)
+
+    for plan in plans or (training.plan,):
+        own = training._replace(plan=plan)
+        with with_diagnosis(trial, own.stopping_after(steps)):
+            try:
+                _compare_after(trial, own, steps, expected(steps))
+            except AssertionError:
+                for count in range(1, steps):
+                    with contextlib.suppress(UnsatisfiedAssumption):
+                        _compare_after(trial, own, count, expected(count))
+                raise
 
 
-def _compare_after(
-    trial: Trial, training: TrainingCase, steps: int, names: Collection[str] | None
-) -> None:
-    stopping = training.stopping_after(steps)
-    _compare_ends(trial, stopping, "after the update", step=steps, names=names)
+def _compare_after(trial: Trial, training: TrainingCase, steps: int, expected: Expectation) -> None:
+    _compare_ends(trial, training.stopping_after(steps), expected, "after the update", step=steps)
 
 
 def compare_trainings(trial: Trial, training: TrainingCase, when: str, *, fits: int = 1) -> None:
     """Compare the tensors at the end of a training, or of several in a row, with the oracle's."""
     with with_diagnosis(trial, training) if fits == 1 else contextlib.nullcontext():
-        _compare_ends(trial, training, when, fits=fits)
+        _compare_ends(trial, training, _expect_ends(trial, training, fits), when, fits=fits)
+
+
+def _expect_ends(
+    trial: Trial, training: TrainingCase, fits: int = 1, names: Collection[str] | None = None
+) -> Expectation:
+    """Return the oracle's tensors, or those of these names, after trainings. Differences are
+    relative to the change of each tensor, but what is a rounding error of its values counts as
+    none."""
+
+    def scales(values: Mapping[str, Array]) -> dict[str, float]:
+        return {name: magnitude(values[name] - training.weights[name]) for name in values}
+
+    def compute(oracle: Oracle) -> Weights:
+        found = training.run(oracle, fits)
+        return found if names is None else {name: found[name] for name in names}
+
+    return trial.expect(compute, scales, sharp=SHARP_TRAINING)
 
 
 def _compare_ends(
     trial: Trial,
     training: TrainingCase,
+    expected: Expectation,
     when: str,
     *,
     fits: int = 1,
     step: int | None = None,
-    names: Collection[str] | None = None,
 ) -> None:
-    """Compare tensors with the oracle's. Differences are relative to the change of each tensor, but
-    what is a rounding error of its values counts as none."""
-
-    def scales(values: Mapping[str, Array]) -> dict[str, float]:
-        return {name: magnitude(values[name] - training.weights[name]) for name in values}
-
-    expected = trial.expect(lambda oracle: training.run(oracle, fits), scales, sharp=SHARP_TRAINING)
+    """Compare tensors after trainings with the expected ones."""
     actual = training.run(trial.engine, fits)
-    for name in expected.values if names is None else names:
+    for name in expected.values:
         where = {"layer": name.partition(".")[0], "tensor": name, "step": step}
         what, origin = f"{name} {when}", training.weights[name]
         expected.check(name, actual[name], what, **where, origin=origin)

@@ -102,10 +102,15 @@ class Oracle(Engine):
         value = self._loss(
             net, _stacked(net.tensors), self._inputs(net.model, batch.x), batch, loss
         )
-        trainable = [tensor.name for tensor in net.model.tensors if tensor.trainable]
-        found = {name: self._gradient(net, batch, loss, name) for name in trainable}
+        found = self._weight_gradients(net, batch, loss)
         dx = [self._gradient(net, batch, loss, place) for place in float_places(net.model)]
         return Gradients(float(value[0].real), found, input_gradients(net.model, dx))
+
+    def _weight_gradients(self, net: OracleNetwork, batch: Batch, loss: Loss) -> Weights:
+        """Return the gradients that an update needs: not those of the inputs, which have most
+        entries of all."""
+        trainable = [tensor.name for tensor in net.model.tensors if tensor.trainable]
+        return {name: self._gradient(net, batch, loss, name) for name in trainable}
 
     def slope(
         self,
@@ -204,7 +209,7 @@ class Oracle(Engine):
             if not math.isfinite(loss):
                 break
             answers.append(count_answers(recipe.loss, outputs[0], batch.y))
-            for name, own in self.gradients(net, batch, recipe.loss).weights.items():
+            for name, own in self._weight_gradients(net, batch, recipe.loss).items():
                 gradients[name] = gradients.get(name, 0.0) + share * own
             net.tensors = net.tensors | self._moved(net.model, state)
             start += size
