@@ -60,7 +60,7 @@ ENGINES: dict[str, Entry] = {
     "numpy": Entry("dlsys_bench.engines.numpy:NumpyEngine", devices=("cpu",)),
     "numba": Entry(
         "dlsys_bench.engines.numba:NumbaEngine",
-        ("numba",),
+        ("numba", "llvmlite"),
         "pip install 'dlsys-bench[numba]'",
         devices=("cpu",),
         random_numbers="numpy",
