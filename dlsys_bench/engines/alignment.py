@@ -134,7 +134,7 @@ def check_plans(plans: Sequence[Plan], size: int) -> None:
             raise SpecError(
                 f"replica {replica} has a plan of steps={plan.steps}, parity={plan.parity}, "
                 f"replica 0 of steps={plans[0].steps}, parity={plans[0].parity}: "
-                "replicas that train as one differ in the seed alone"
+                "replicas that train as one may differ only in the seed"
             )
 
 

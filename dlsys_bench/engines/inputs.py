@@ -73,8 +73,8 @@ def _converted(
     found = np.ascontiguousarray(ids).astype(np.int32)
     if not np.array_equal(found, ids):
         raise DataError(
-            f"model {model.name!r} takes token ids, but {title} ({ids.dtype}) has others than "
-            "whole numbers"
+            f"model {model.name!r} takes token ids, but {title} ({ids.dtype}) has values that "
+            "are not whole numbers"
         )
     known = model.vocabularies[record.name]
     wrong = np.argwhere((found < 0) | (found >= known))

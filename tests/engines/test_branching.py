@@ -97,7 +97,7 @@ def test_token_ids_are_whole_numbers_of_the_vocabulary(name: str) -> None:
     for wrong, message in (
         (ids + 1, "x[0, 1] is 5, but the vocabulary of model 'tokens' has 5 tokens"),
         (ids - 1, "x[0, 0] is -1, but"),
-        (ids + 0.5, "takes token ids, but x (float64) has others than whole numbers"),
+        (ids + 0.5, "takes token ids, but x (float64) has values that are not whole numbers"),
     ):
         samples = Samples(wrong, np.zeros(1, int))
         batch = Batch(samples.x, samples.y)

@@ -98,7 +98,7 @@ WRONG = {
     "text": (join_inputs({"words": WORDS, "age": AGE.astype(str)}), "x['age'] has samples of"),
     "fraction": (
         join_inputs({"words": WORDS + 0.5, "age": AGE}),
-        "takes token ids, but x['words'] (float64) has others than whole numbers",
+        "takes token ids, but x['words'] (float64) has values that are not whole numbers",
     ),
     "token": (
         join_inputs({"words": BEYOND, "age": AGE}),

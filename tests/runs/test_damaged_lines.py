@@ -157,7 +157,7 @@ def test_other_encodings_are_named(tmp_path: Path, encoding: str) -> None:
 def test_a_file_of_other_contents_is_one_error(tmp_path: Path) -> None:
     path = tmp_path / "notes.jsonl"
     path.write_text("one\ntwo\nthree\n")
-    with pytest.raises(StoreError, match="holds no runs: line 1 is none.*nor is any of 2 more"):
+    with pytest.raises(StoreError, match="holds no runs: line 1 is not a run.*neither are 2 more"):
         read(path)
     with pytest.raises(StoreError, match="holds no runs"):
         merge(path, [example()])

@@ -52,8 +52,8 @@ def report(path: Path, rejected: Sequence[Rejected], runs: int) -> None:
     interrupted = number == 1 and first.unfinished and first.content.lstrip().startswith(b"{")
     if not runs and not interrupted:
         raise StoreError(
-            f"{path} holds no runs: {first.place} is none of them, {first.reason}"
-            + (f"; nor is any of {number - 1:,} more" if number > 1 else "")
+            f"{path} holds no runs: {first.place} is not a run: {first.reason}"
+            + (f"; neither are {number - 1:,} more" if number > 1 else "")
         )
     for one in rejected[:SHOWN]:
         warn(f"{path}, {one.place} is not a run and was set aside: {one.reason}")
