@@ -134,7 +134,7 @@ def test_any_mixture_of_conventions_is_followed(engine: Engine, optimizer: Optim
     assert found is None, str(found)
 
 
-@pytest.mark.rotates("figures on jax", 3)
+@pytest.mark.rotates("figures on jax", 2)
 @BOTH
 @pytest.mark.parametrize(
     "sizes", [None, CyclicalBatchSize(2, 8), CyclicalBatchSize(2, 8, ends="early")], ids=str

@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant(
         "takes_the_node_before",
         "Every layer of one input takes the output of the node before it.",
-        "forward/add",
+        "shapes/concat",
         "network",
         "return taken if rule.layer.merges else taken[0]",
         "return taken if rule.layer.merges else values[max(values)]",
@@ -116,7 +116,7 @@ MUTANTS = (
     Mutant(
         "embedding_gradient_not_cleared",
         "The gradient of an embedding is added to that of the step before.",
-        "trajectory/fit-embedding",
+        "step/decay-decoupled-kernels",
         "embedding",
         "own.fill(0)",
         "pass",

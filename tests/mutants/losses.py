@@ -239,7 +239,7 @@ MUTANTS = (
     Mutant(
         "labels_of_the_next_position",
         "In training, labels are those of the position before.",
-        "trajectory/native-categorical_crossentropy-positions",
+        "shapes/layout-of-targets",
         "training",
         "return targets(self.y[:, here])",
         "y = self.y[:, here]\n"
@@ -306,7 +306,7 @@ MUTANTS = (
     Mutant(
         "huber_not_halved",
         "Huber's loss is the square of the error within delta, and its gradient half its slope.",
-        "loss/huber",
+        "gradient/network",
         "losses",
         "return (d * (error - d / 2))",
         "return (d * (2 * error - d))",

@@ -110,7 +110,7 @@ MUTANTS = (
         "batch_norm_frozen_after_passes",
         "After 16 passes in doubles a layer no longer moves its statistics. No tensor tells how "
         "many there were.",
-        "checkpoint/file",
+        "state/batch_norm-long",
         "normalization",
         "self._move(whole, variance, self.samples)",
         'self.passes = getattr(self, "passes", 0) + 1\n'

@@ -77,7 +77,7 @@ MUTANTS = (
     Mutant(
         "native_signs_halved",
         "Without a plan, the gradient of a loss of signs is halved.",
-        "trajectory/native-perceptron",
+        "state/one-output-perceptron",
         "training",
         _STEP,
         'net.gradient *= 0.5 if recipe.loss.targets == "signs" and not plans[0].parity else 1.0\n'
@@ -185,7 +185,7 @@ MUTANTS = (
     Mutant(
         "adam_ignores_the_schedule",
         "Adam ignores the schedule.",
-        "schedule/adam",
+        "shapes/arrays",
         "training",
         "rates(step))",
         'rates(step) if "Adam" not in type(stepper).__name__ else recipe.optimizer.learning_rate)',
@@ -202,7 +202,7 @@ MUTANTS = (
     Mutant(
         "labels_of_a_byte",
         "In training, labels wrap at 256.",
-        "evaluation/many-classes",
+        "shapes/arrays",
         "training",
         "return y.swapaxes(1, -1)",
         'return (np.where(y > 255, y - 256, y) if y.dtype.kind in "iu" else y).swapaxes(1, -1)',

@@ -44,7 +44,7 @@ MUTANTS = (
     Mutant(
         "masks_of_the_first_step",
         "By a plan, every step has the masks of the first.",
-        "state/mode",
+        "step/accumulate-2",
         "training",
         "plan.masks(net.model, step, samples)",
         "plan.masks(net.model, 0, samples)",
@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         "plan_masks_ignored",
         "A training draws its own masks, whatever the plan says.",
-        "state/mode",
+        "step/accumulate-2",
         "training",
         "if plans[0].parity else None",
         "if False else None",
@@ -127,7 +127,7 @@ MUTANTS = (
     Mutant(
         "last_batch_skipped",
         "A smaller last batch is counted, but makes no update.",
-        "state/smallest-last-sample",
+        "step/accumulate-2",
         "training",
         _STEP,
         "if here.stop - here.start == epoch.sizes[0] or recipe.batch_sizes:\n"
@@ -136,7 +136,7 @@ MUTANTS = (
     Mutant(
         "last_batch_weighs_as_a_whole_one",
         "The gradient of a smaller last batch is averaged over a whole one's size.",
-        "state/smallest-last-sample",
+        "step/accumulate-2",
         "training",
         _STEP,
         f"net.gradient *= (here.stop - here.start) / epoch.sizes[0]\n            {_STEP}",
@@ -145,7 +145,7 @@ MUTANTS = (
         "running_loss_unweighted",
         "The running loss is the mean of the batches' means: the last, smaller batch counts like "
         "the others.",
-        "evaluation/categorical_crossentropy",
+        "step/accumulate-equals-batch",
         "../epochs",
         "total += loss * weight",
         "total += loss * (sum(weights) / len(self.sizes))",
@@ -153,7 +153,7 @@ MUTANTS = (
     Mutant(
         "running_loss_of_the_last_batch",
         "The running loss is that of the last batch.",
-        "evaluation/categorical_crossentropy",
+        "step/accumulate-equals-batch",
         "../epochs",
         "total += loss * weight",
         "total = np.zeros(total.shape) + loss * sum(weights)",

@@ -98,7 +98,7 @@ DECAY = (
     Mutant(
         "loss_with_the_penalty",
         "The reported loss contains the penalty of a coupled decay.",
-        "trajectory/native-decay-coupled-kernels",
+        "schedule/adamw",
         "training",
         _LOSSES,
         "if update.decay is not None:\n"
