@@ -52,7 +52,7 @@ def diagnose(
 ) -> Finding:
     """Return the finding of a training with its diagnosis, if there is one, and with a snippet.
 
-    Hypotheses are tried for so many `seconds` of CPU time.
+    Hypotheses are tried for at most `seconds` of CPU time.
     """
     finding = replace(finding, snippet=snippet(oracle, training, finding))
     allowed, started = finding.allowed, training.weights

@@ -27,7 +27,7 @@ FEW = 120
 TENTH = 0.1
 
 BEYOND = 3.0
-"""A run counts as beyond the others if it is so many of their standard deviations further out."""
+"""A run counts as beyond the others if it is this many of their standard deviations further out."""
 
 
 class Tails(NamedTuple):

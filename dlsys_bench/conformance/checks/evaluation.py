@@ -92,7 +92,7 @@ def running(trial: Trial, subject: LossSubject) -> None:
     outputs = subject.outputs()
     model = Model("running", (*outputs[:-1], 3), (Dense(outputs[-1]),))
     for loss in in_conventions(trial, subject.loss):
-        # Of so many, some are ignored and predicted, and some are kept and correct.
+        # Of this many labels, some are ignored and predicted, and some are kept and correct.
         y = strategies.targets(loss, outputs, 43 if subject.ignores else 11, trial.generator)
         _compare(trial, model, start(trial, model), y, loss)
 

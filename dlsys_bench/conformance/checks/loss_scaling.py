@@ -94,7 +94,7 @@ def overflow_of_a_part(trial: Trial) -> None:
 
 
 def _compare_overflow(trial: Trial, model: Model, most: int, accumulate: int | None = None) -> None:
-    """Compare trainings of which two of five updates overflow, with at most so many optimisers."""
+    """Compare trainings of which two of five updates overflow, with at most `most` optimisers."""
     average = WeightAverage(0.6) if has(trial, "average") else None
     decay = WeightDecay(0.3) if has(trial, "decay:decoupled") else None
     for optimizer in chosen_optimizers(trial, most):

@@ -52,7 +52,7 @@ SMALL = ("products:float16", "loss_scale", "loss:mean_squared_error", "layer:den
 
 
 def _rounded(values: Array, bits: int) -> Array:
-    """Return values with so many significant bits."""
+    """Return values with this many significant bits."""
     mantissa, exponent = np.frexp(values)
     found: Array = np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits)
     return found

@@ -32,7 +32,7 @@ WIDEST = 0.2
 the loss itself."""
 
 MOST_OWN = 4.0
-"""An interval that extends over more than so many of the arm's own standard deviations each way
+"""An interval that extends over more than this many of the arm's own standard deviations each way
 cannot confirm a figure: it owes its width to other arms, or to too few runs."""
 
 AGREE = 0.1
