@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -66,7 +67,7 @@ def measure(name: str, work: Workload, rounds: int) -> dict[str, Any] | None:
     if eight.one_by_one:
         return None
     alone = EpochBenchmark(create(name), work, work.samples(), total)
-    sides = {"alone": alone, "eight": eight}
+    sides: dict[str, Callable[[], object]] = {"alone": alone, "eight": eight}
     interleave(sides, WARMUP)
     with BackgroundLoad() as background:
         seconds = interleave(sides, rounds)
