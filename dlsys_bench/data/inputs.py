@@ -18,14 +18,12 @@ def join_inputs(arrays: Mapping[str, ArrayLike]) -> NDArray[Any]:
     """Return arrays (N, ...) as one structured array (N,) with a field for each name.
 
     Such an array is x of a model of several inputs. An index selects samples of all inputs, and
-    `x["name"]` is one input, (N, ...). Raises DataError if the arrays have different lengths.
+    `x["name"]` is one input, (N, ...). Raises DataError unless each has a name, and as many samples
+    as the others.
     """
-    parts = {name: np.asarray(values) for name, values in arrays.items()}
-    if not parts:
+    if not isinstance(arrays, Mapping) or not arrays:
         raise DataError("there are no inputs: join_inputs takes an array for each name")
-    for name, values in parts.items():
-        if values.ndim == 0 or values.dtype.hasobject:
-            raise DataError(f"input {name!r} is {values!r}; it takes an array (N, ...) of numbers")
+    parts = {name: _samples(name, values) for name, values in arrays.items()}
     (first, length), *others = ((name, len(values)) for name, values in parts.items())
     for name, other in others:
         if other != length:
@@ -37,6 +35,20 @@ def join_inputs(arrays: Mapping[str, ArrayLike]) -> NDArray[Any]:
     for name, values in parts.items():
         joined[name] = values
     return joined
+
+
+def _samples(name: object, values: ArrayLike) -> NDArray[Any]:
+    """Return an input as an array. Raises DataError unless it has a name and samples."""
+    if not isinstance(name, str) or name == "":
+        raise DataError(f"an input has the name {name!r}; it takes a text")
+    try:
+        found = np.asarray(values)
+    except ValueError:
+        raise DataError(f"input {name!r} has samples of different shapes") from None
+    if found.ndim == 0 or found.dtype.hasobject:
+        form = f"{found.dtype} of shape {found.shape}" if found.ndim else repr(found)
+        raise DataError(f"input {name!r} is {form}; it takes an array (N, ...) of numbers")
+    return found
 
 
 def split_inputs(x: NDArray[Any]) -> dict[str, NDArray[Any]]:

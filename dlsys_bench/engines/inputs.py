@@ -69,23 +69,29 @@ def _converted(
     """Return an input in a dtype, or token ids as int32."""
     if record.dtype == "float":
         return np.asarray(x, dtype)
-    ids = np.asarray(x)
-    found = np.ascontiguousarray(ids).astype(np.int32)
-    if not np.array_equal(found, ids):
+    ids = np.ascontiguousarray(x)
+    if not _are_whole(ids):
         raise DataError(
             f"model {model.name!r} takes token ids, but {title} ({ids.dtype}) has values that "
             "are not whole numbers"
         )
     known = model.vocabularies[record.name]
-    wrong = np.argwhere((found < 0) | (found >= known))
+    wrong = np.argwhere((ids < 0) | (ids >= known))
     if wrong.size:
         at = tuple(wrong[0].tolist())
         place = ", ".join(map(str, at[-1 - len(record.shape) :]))
         raise DataError(
-            f"{title}[{place}] is {found[at]}, but the vocabulary of model "
+            f"{title}[{place}] is {int(ids[at])}, but the vocabulary of model "
             f"{model.name!r} has {known} tokens: token ids are 0 to {known - 1}"
         )
-    return found
+    return ids.astype(np.int32)
+
+
+def _are_whole(values: NDArray[Any]) -> bool:
+    """Return whether all values are whole numbers, however large."""
+    if values.dtype.kind == "f":
+        return bool((np.isfinite(values) & (np.trunc(values) == values)).all())
+    return values.dtype.kind in "biu"
 
 
 def filled_up(x: NDArray[Any], samples: int) -> NDArray[Any]:

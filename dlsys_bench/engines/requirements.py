@@ -50,7 +50,7 @@ def requirements(
         needed += [f"clip:{recipe.clip.kind}"] if recipe.clip is not None else []
         needed += ["accumulate"] if recipe.accumulate is not None else []
         needed += ["average"] if recipe.average is not None else []
-        needed += [f"products:{recipe.products}"] if recipe.products is not None else []
+        needed += _product_requirements(recipe)
         needed += recipe.loss_scale.needs if recipe.loss_scale is not None else []
     return needed
 
@@ -73,6 +73,15 @@ def require_of(engine: Engine, who: str, needed: Iterable[str]) -> None:
     """
     if missing := lack(engine, needed):
         raise OtherEngineError(f'{who} needs what engine "{engine.label}" lacks, {missing}')
+
+
+def require_products(engine: Engine, recipe: Recipe) -> None:
+    """Raise OtherEngineError if a recipe rounds products, and the engine declares to lack that."""
+    require_of(engine, f"a recipe of products={recipe.products!r}", _product_requirements(recipe))
+
+
+def _product_requirements(recipe: Recipe) -> list[str]:
+    return [f"products:{recipe.products}"] if recipe.products is not None else []
 
 
 def lack(engine: Engine, needed: Iterable[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -46,11 +46,15 @@ class Input(Record):
     kind: ClassVar[str] = "input"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
         require(
             isinstance(self.name, str) and self.name != "" and "." not in self.name,
             f"an input has the name {self.name!r}; it takes a text without a dot",
         )
+        require(
+            isinstance(self.shape, Sequence),
+            f"input {self.name!r}: shape is {self.shape!r}; it takes a tuple, such as (16,)",
+        )
+        object.__setattr__(self, "shape", tuple(self.shape))
         require_input(f"input {self.name!r}", "", self.shape, self.dtype)
 
     def __str__(self) -> str:

@@ -115,8 +115,12 @@ class Model(Record):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
-        object.__setattr__(self, "inputs", tuple(self.inputs))
         where = f"model {self.name!r}"
+        require(
+            isinstance(self.inputs, Sequence),
+            f'{where}: inputs is {self.inputs!r}; it takes a tuple, such as (Input("a", (16,)),)',
+        )
+        object.__setattr__(self, "inputs", tuple(self.inputs))
         if self.inputs:
             self._check_inputs(where)
         else:

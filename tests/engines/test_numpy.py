@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from dlsys_bench.conformance import strategies
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
-from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.numpy import NumpyEngine, convolution
 from dlsys_bench.engines.plan import Plan, split_order
-from dlsys_bench.errors import DataError
+from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.errors import DataError, OtherEngineError
 from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool
 from dlsys_bench.spec.losses import Hinge, MeanSquaredError
 from dlsys_bench.spec.model import Model
@@ -130,3 +131,15 @@ def test_a_convolution_in_pieces_equals_a_whole_one(layer: Conv2D, seed: int, at
         np.testing.assert_allclose(
             pieces.weights[name], gradient, rtol=1e-9, atol=1e-13, err_msg=name
         )
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba", "jax"])
+def test_products_that_an_engine_does_not_round_raise(name: str) -> None:
+    if reason := unavailable(name):
+        pytest.skip(reason)
+    engine, samples, plans = create(name), Samples(np.ones((4, 4)), np.zeros(4, int)), [Plan(1)] * 2
+    recipe = Recipe(batch_size=2, epochs=1, products="bfloat16")
+    with pytest.raises(OtherEngineError, match=f'engine "{name}" lacks, products:bfloat16: '):
+        train(engine, engine.build(LINEAR), samples, recipe, plans[0])
+    with pytest.raises(OtherEngineError, match=f'engine "{name}" lacks, products:bfloat16: '):
+        train_replicas(engine.replicate(LINEAR, plans), samples, recipe, plans)

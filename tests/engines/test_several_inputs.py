@@ -70,12 +70,18 @@ def test_an_index_selects_samples_of_every_input() -> None:
             {"a": np.ones((2, 1)), "b": np.ones((3, 1))},
             "input 'a' has 2 samples, but input 'b' has 3: they have to be equal",
         ),
+        ({"a": np.full((30, 2), None)}, "input 'a' is object of shape (30, 2); it takes an array"),
+        ({"a": [[1], [2, 3]]}, "input 'a' has samples of different shapes"),
+        ({"": [1]}, "an input has the name ''; it takes a text"),
+        ({1: [1]}, "an input has the name 1; it takes a text"),
+        ([1, 2], "join_inputs takes an array for each name"),
     ],
 )
-def test_arrays_that_cannot_be_joined_raise(arrays: dict[str, Any], message: str) -> None:
+def test_arrays_that_cannot_be_joined_raise(arrays: Any, message: str) -> None:
     with pytest.raises(DataError) as error:
         join_inputs(arrays)
     assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 WORDS, AGE = X["words"], X["age"]
@@ -103,6 +109,14 @@ WRONG = {
     "token": (
         join_inputs({"words": BEYOND, "age": AGE}),
         "x['words'][0, 1] is 7, but the vocabulary of model 'words-and-age' has 7 tokens",
+    ),
+    "large token": (
+        join_inputs({"words": WORDS + 2**40, "age": AGE}),
+        f"x['words'][0, 0] is {WORDS[0, 0] + 2**40}, but the vocabulary",
+    ),
+    "nan": (
+        join_inputs({"words": np.full(WORDS.shape, np.nan), "age": AGE}),
+        "x['words'] (float64) has values that are not whole numbers",
     ),
 }
 

@@ -24,6 +24,7 @@ from dlsys_bench.engines.jax.network import (
 from dlsys_bench.engines.jax.placement import copy_out, find_placement
 from dlsys_bench.engines.jax.training import fit_network
 from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.requirements import require_products
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
@@ -128,5 +129,6 @@ class JaxEngine(Engine):
         self, net: JaxNetwork, samples: Samples, recipe: Recipe, plan: Plan
     ) -> Generator[Epoch]:
         """Train, and yield every epoch."""
+        require_products(self, recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         yield from fit_network(net, samples, self.placement, recipe, plan)

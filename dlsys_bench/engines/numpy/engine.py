@@ -27,6 +27,7 @@ from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.numpy.training import fit_replicas, targets
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.replicas import OneByOne, Replicas, fit_one_by_one
+from dlsys_bench.engines.requirements import require_products
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.losses import Loss
@@ -125,6 +126,7 @@ class NumpyEngine(Engine):
 
     def fit(self, net: Network, samples: Samples, recipe: Recipe, plan: Plan) -> Generator[Epoch]:
         """Train, and yield every epoch."""
+        require_products(self, recipe)
         check_targets(recipe.loss, samples.y, net.model.output_shape)
         failures: dict[int, DivergedError] = {}
         training = fit_replicas(net, stack_samples(samples, 1), [recipe], [plan], failures)
@@ -170,6 +172,7 @@ class NumpyReplicas(Replicas):
         """Train, and yield every epoch."""
         check_plans(plans, self.size)
         every, parts = recipes_for_replicas(recipes, self.size), stack_samples(samples, self.size)
+        require_products(self.engine, every[0])
         for replica in range(1 if parts.shared else self.size):
             check_targets(every[0].loss, parts.of(replica).y, self.net.model.output_shape)
         self.failures = {}
