@@ -16,8 +16,17 @@ from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.numpy import NumpyEngine, convolution
 from dlsys_bench.engines.plan import Plan, split_order
 from dlsys_bench.engines.registry import create, unavailable
-from dlsys_bench.errors import DataError, OtherEngineError
-from dlsys_bench.spec.layers import Activation, BatchNorm, Conv2D, Dense, Dropout, Flatten, MaxPool
+from dlsys_bench.errors import BatchError, DataError, OtherEngineError
+from dlsys_bench.spec.layers import (
+    Activation,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    MaxPool,
+)
 from dlsys_bench.spec.losses import Hinge, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -143,3 +152,14 @@ def test_products_that_an_engine_does_not_round_raise(name: str) -> None:
         train(engine, engine.build(LINEAR), samples, recipe, plans[0])
     with pytest.raises(OtherEngineError, match=f'engine "{name}" lacks, products:bfloat16: '):
         train_replicas(engine.replicate(LINEAR, plans), samples, recipe, plans)
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba"])
+@pytest.mark.parametrize("layers", [(Dense(3),), (Dense(3), Activation("softmax"), Dense(3))])
+def test_a_training_without_samples_raises(name: str, layers: tuple[Layer, ...]) -> None:
+    if reason := unavailable(name):
+        pytest.skip(reason)
+    engine, model = create(name), Model("m", (4,), layers)
+    samples = Samples(np.ones((0, 4)), np.zeros(0, int))
+    with pytest.raises(BatchError, match="the data have 0 training samples"):
+        train(engine, engine.build(model), samples, Recipe(batch_size=2, epochs=1), Plan(1))

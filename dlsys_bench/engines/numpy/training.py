@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
@@ -269,7 +270,7 @@ class InputSource:
         # The channels of images and sequences come before the places; a vector has one axis.
         x = np.moveaxis(x, -1, 2)
         self.shape = x.shape[2:]
-        self.rows = np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
+        self.rows = np.ascontiguousarray(x).reshape(*x.shape[:2], math.prod(self.shape))
         self.memory: dict[int, Array] = {}
 
     def batch(self, order: NDArray[np.intp] | None, here: slice, shard: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,7 +80,7 @@ class Program(Trainer):
         self.net, self.plan, self.stepper, dtype = net, plan, stepper, net.dtype
         self.table = translate(net.model, drops_nothing=not plan.parity)
         x = input_array(net.model, samples.x, dtype)
-        self.x = np.ascontiguousarray(x).reshape(samples.samples, -1)
+        self.x = np.ascontiguousarray(x).reshape(len(x), math.prod(x.shape[1:]))
         y, labels = samples.y, recipe.loss.targets == "labels"
         self.labels = np.ascontiguousarray(y if labels else y[:0, 0], np.int64)
         self.targets = np.ascontiguousarray(y[:0, None] if labels else y, dtype)
