@@ -25,10 +25,8 @@ STUDIES_OF_ENGINE = {
     "numba": ("regularization/lenet5-tanh", "eggholder"),
     "torch": ("regularization/lenet5-tanh", "dying-relu", "perceptron"),
     "torch-bf16": ("regularization/lenet5-tanh",),
-    "torch-compile": ("regularization/lenet5-tanh",),
     "jax": ("regularization/lenet5-tanh",),
     "keras": ("regularization/lenet5-tanh", "cyclical-learning-rate"),
-    "keras-jit": ("regularization/lenet5-tanh",),
 }
 
 # The engine that trains the larger networks of each group, in the slow tier. Arms without reference
