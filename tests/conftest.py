@@ -27,6 +27,9 @@ STUDIES_OF_ENGINE = {
     "torch-bf16": ("regularization/lenet5-tanh",),
     "jax": ("regularization/lenet5-tanh",),
     "keras": ("regularization/lenet5-tanh", "cyclical-learning-rate"),
+    # They compile for minutes.
+    "torch-compile": (),
+    "keras-jit": (),
 }
 
 # The engine that trains the larger networks of each group, in the slow tier. Arms without reference
