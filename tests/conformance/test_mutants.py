@@ -145,7 +145,7 @@ def test_a_probe_stands_before_the_statement_that_is_replaced(
 
 
 def test_a_check_reaches_what_it_runs() -> None:
-    found = find_reach("numpy", SHORT, ["forward/tanh", "gradient/tanh"])
+    found = find_reach("numpy", SHORT, ["gradient/tanh", "forward/tanh"])
     assert found["tanh_derivative"] == {"gradient/tanh"}
     assert "huber_delta_not_multiplied" not in found  # Its edit is outside of functions.
 
