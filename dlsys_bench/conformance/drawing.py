@@ -80,7 +80,7 @@ def accepts(layer: Layer, shape: Shape) -> bool:
 
 def usable(layer: Layer) -> Layer:
     """Return a layer, or for a layer that merges a block in which it joins two branches."""
-    if isinstance(layer, Merge):
+    if layer.merges:
         return parallel(serial(), Activation("tanh"), join=layer)
     return layer
 
@@ -121,7 +121,7 @@ class DrawnGraph:
 
     def __init__(self, draw: st.DrawFn, starts: Sequence[Shape], kinds: Sequence[str]) -> None:
         self.draw = draw
-        self.joins = [kind for kind in LAYERS if LAYERS[kind].merges and kind in kinds]
+        self.joins = [kind for kind in LAYERS if issubclass(LAYERS[kind], Merge) and kind in kinds]
         self.emitter = Emitter()
         self.inputs: list[Input] = []
         self.shapes: dict[str, Shape] = {}
@@ -155,8 +155,10 @@ class DrawnGraph:
         if layer.merges:
             shape = self.shapes[first]
             fits = [name for name in names if self._joins(layer, shape, self.shapes[name])]
-            others = self.draw(st.lists(st.sampled_from(fits), min_size=1, max_size=2))
-            self.add(layer, [first, *others])
+            if fits:
+                most = 2 if isinstance(layer, Merge) else 1
+                others = self.draw(st.lists(st.sampled_from(fits), min_size=1, max_size=most))
+                self.add(layer, [first, *others])
         # Keras warns of a softmax over one value.
         elif accepts(layer, shape := self.shapes[first]) and not is_constant(layer, shape):
             self.add(layer, [first])

@@ -39,6 +39,7 @@ from dlsys_bench.spec.layers import (
     Add,
     BatchNorm,
     Concat,
+    Conv1D,
     Dense,
     Flatten,
     Layer,
@@ -202,10 +203,19 @@ def examples(
 
 
 @st.composite
-def _around(draw: st.DrawFn, layer: Layer, shape: Shape, functions: Sequence[str]) -> Layer:
-    """Draw a layer, or two or three branches that a layer merges."""
-    if not isinstance(layer, Merge):
+def _around(
+    draw: st.DrawFn, layer: Layer, shape: Shape, functions: Sequence[str], kinds: Sequence[str]
+) -> Layer:
+    """Draw a layer, two or three branches that a layer merges, or x and a context of it."""
+    if not layer.merges:
         return layer
+    if not isinstance(layer, Merge):
+        # The context is x itself, of its shape, of another width, shorter than x or longer.
+        contexts = serial(), Dense(shape[-1]), Dense(3)
+        pairs: list[tuple[Layer, Layer]] = [(serial(), each) for each in contexts]
+        if "conv1d" in kinds and shape[0] > 1:
+            pairs += [(serial(), Conv1D(3, 2)), (Conv1D(shape[-1], 2), serial())]
+        return parallel(*draw(st.sampled_from(pairs)), join=layer)
     smooth = [name for name, of in FUNCTIONS.items() if not of.kink and of.least_units == 1]
     branches: list[Layer] = [serial(), *(Activation(name) for name in smooth if name in functions)]
     if len(shape) == 1:
@@ -232,19 +242,20 @@ def single_layers(
     *,
     images: bool = True,
     functions: Sequence[str] = tuple(FUNCTIONS),
+    kinds: Sequence[str] = tuple(VARIANTS),
     loss: Loss = MeanSquaredError(),  # noqa: B008
     **fixed: Any,
 ) -> Example:
     """Draw a layer below a dense one, with a loss.
 
     Without `images`, images and sequences are drawn only for layers that take no vectors. A layer
-    that merges has branches of these activation `functions` and of dense layers. Half of the inputs
-    are multiples of one half: a max pool then has equal values, and a relu the zero at which it has
-    no derivative.
+    that merges has branches of these activation `functions` and of dense layers, and a context is
+    made by a layer of these `kinds`. Half of the inputs are multiples of one half: a max pool then
+    has equal values, and a relu the zero at which it has no derivative.
     """
     layer = draw(layers(kind, **fixed).filter(lambda drawn: shapes_for(drawn, images)))
     shape = draw(st.sampled_from(shapes_for(layer, images)))
-    block = draw(_around(layer, shape, functions))
+    block = draw(_around(layer, shape, functions, kinds))
     model = _below_dense(block, shape, 1 if loss.targets == "signs" else 2)
     # A single vector has no variance; torch raises an error for a batch norm of one.
     least = 2 if isinstance(layer, BatchNorm) and prod(shape[:-1]) == 1 else 1

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dlsys_bench.errors import SpecError, nearest
-from dlsys_bench.spec.layers import Add, Concat, Layer, Merge
+from dlsys_bench.spec.layers import Add, Concat, Layer
 from dlsys_bench.spec.record import require
 
 INPUT = "input"
@@ -77,10 +77,10 @@ class Serial(Composite):
 
 @dataclass(frozen=True)
 class Parallel(Composite):
-    """Branches that take one input, and a layer that takes the outputs of all."""
+    """Branches, each on one input or on its source, and a layer that takes the outputs of all."""
 
     branches: tuple[Layer, ...]
-    join: Merge
+    join: Layer
 
     def emit(self, emitter: Emitter, source: str) -> str:
         return emitter.add(self.join, tuple(emitter.emit(each, source) for each in self.branches))
@@ -115,10 +115,11 @@ def serial(*blocks: Layer, source: str = "") -> Serial:
     return Serial(blocks, source)
 
 
-def parallel(*branches: Layer, join: Merge = Concat()) -> Parallel:  # noqa: B008
-    """Return branches that take one input and whose outputs are joined.
+def parallel(*branches: Layer, join: Layer = Concat()) -> Parallel:  # noqa: B008
+    """Return branches that take one input and whose outputs are joined, by a layer that merges.
 
-    `serial()` is a branch that passes the input on.
+    `serial()` is a branch that passes the input on, and `serial(source="name")` one that passes on
+    a value from elsewhere, such as the context of attention.
     """
     return Parallel(branches, join)
 

@@ -81,7 +81,7 @@ class TableRow(NamedTuple):
     @property
     def mask(self) -> Mask | None:
         """The mask that each training step draws."""
-        return self.layer.mask(self.shape)
+        return self.layer.mask(*self.shapes)
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Model(Record):
         """For each input and each node, whether its value depends on a trainable tensor."""
         found = [False for _ in self.input_table]
         for row in self.table:
-            own = bool(row.layer.parameters(row.shape))
+            own = bool(row.layer.parameters(*row.shapes))
             found.append(own or any(found[source] for source in row.sources))
         return tuple(found)
 
@@ -251,10 +251,10 @@ class Model(Record):
         """Yield the tensors of a layer, given its position: parameters first, then state."""
         _, name, layer, *_ = row = self.table[number]
         initializers = layer.initializers()
-        parts = (layer.parameters(row.shape), True), (layer.state(row.shape), False)
+        parts = (layer.parameters(*row.shapes), True), (layer.state(row.shape), False)
         for part, trainable in parts:
             for tensor, size in part.items():
-                fans = layer.fans_of(tensor, row.shape)
+                fans = layer.fans_of(tensor, *row.shapes)
                 yield Tensor(f"{name}.{tensor}", size, trainable, initializers[tensor], fans)
 
     @cached_property

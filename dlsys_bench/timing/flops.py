@@ -24,9 +24,10 @@ def _multiply_adds(row: TableRow) -> int:
         return math.prod(row.output_shape) * row.shape[-1]
     if isinstance(row.layer, MultiHeadAttention):
         (positions, channels), inner = row.shape, row.layer.heads * row.layer.size(row.shape)
-        # Four products with kernels, the scores, and the sums of the values; a causal mask does not
-        # make them fewer.
-        return positions * inner * (4 * channels + 2 * positions)
+        length, width = row.shapes[-1]
+        # Two products with kernels for each position of x and two for each of the context, the
+        # scores, and the sums of the values; a causal mask does not make them fewer.
+        return 2 * inner * (positions * channels + length * width + positions * length)
     return 0
 
 

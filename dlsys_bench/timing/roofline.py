@@ -65,9 +65,9 @@ def step_phases(model: Model, recipe: Recipe, itemsize: int = 4) -> dict[str, Ph
     """
     samples, products = recipe.batch_size, multiply_adds(model)
     rows = [row for row, count in zip(model.table, products, strict=True) if count]
-    kept = {_origin(model, row.sources[0]) for row in rows}
-    inputs = samples * itemsize * math.prod(model.input_shape)
-    values = samples * itemsize * sum(math.prod(model.shapes[place]) for place in kept if place)
+    kept = {_origin(model, source) for row in rows for source in row.sources}
+    inputs = samples * itemsize * _values(model, range(len(model.input_table)))
+    values = samples * itemsize * _values(model, kept.difference(range(len(model.input_table))))
     again = [row for row in rows if any(model.learns[source] for source in row.sources)]
     looked_up = [row for row in model.table if isinstance(row.layer, Embedding)]
     every = itemsize * model.counts.trainable
@@ -78,7 +78,7 @@ def step_phases(model: Model, recipe: Recipe, itemsize: int = 4) -> dict[str, Ph
         "forward": Phase(samples * forward, inputs + values + dense),
         "backward": Phase(
             samples * (training_flops(model) - forward),
-            inputs * (0 in kept) + values + itemsize * _size(model, again),
+            samples * itemsize * _values(model, kept) + itemsize * _size(model, again),
         ),
         # The moments of the vectors that no sample looks up change, too.
         "update": Phase(0, 2 * state * (every if state > 1 else dense)),
@@ -87,9 +87,15 @@ def step_phases(model: Model, recipe: Recipe, itemsize: int = 4) -> dict[str, Ph
 
 def _origin(model: Model, place: int) -> int:
     """Return the place of the values that are flattened to those at a place."""
-    while place and isinstance(model.table[place - 1].layer, Flatten):
-        (place,) = model.table[place - 1].sources
+    flattened = {row.value: row for row in model.table if isinstance(row.layer, Flatten)}
+    while place in flattened:
+        (place,) = flattened[place].sources
     return place
+
+
+def _values(model: Model, places: Iterable[int]) -> int:
+    """Return the number of values of a sample at some places."""
+    return sum(math.prod(model.shapes[place]) for place in places)
 
 
 def _size(model: Model, rows: Iterable[TableRow]) -> int:

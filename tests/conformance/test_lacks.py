@@ -56,6 +56,8 @@ AUGMENTED = {f"trajectory/augment-{name}" for name in AUGMENTATION_CASES}
 NOT_ASKED: Mapping[str, set[str]] = {
     # LeNet-5 is a network of convolutions, and every network of images needs a flatten.
     "layer:conv2d": LENET5 | RESIDUAL | SEVERAL,
+    # An encoder and a decoder are trained as a whole.
+    **dict.fromkeys(("layer:multi_head_attention", "layer:cross_attention"), SEVERAL),
     "layer:flatten": LENET5
     | RESIDUAL
     | IMAGES

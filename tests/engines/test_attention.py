@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from dlsys_bench.conformance.strategies import nonzero_weights
+from dlsys_bench.data import join_inputs
 from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.spec.graph import Node
+from dlsys_bench.spec.inputs import Input
 from dlsys_bench.spec.layers import Conv2D, MultiHeadAttention
 from dlsys_bench.spec.model import Model
 
@@ -36,6 +39,41 @@ def test_attention_is_that_of_torch_with_packed_kernels(causal: bool) -> None:
     later = torch.ones(5, 5, dtype=torch.bool).triu(1) if causal else None
     with torch.no_grad():
         expected, _ = theirs(*[torch.from_numpy(x)] * 3, attn_mask=later)
+    actual = engine.predict(engine.build(model, weights), x)
+    np.testing.assert_allclose(actual, expected.numpy(), rtol=WITHIN, atol=WITHIN)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_to_a_context_is_that_of_torch(causal: bool) -> None:
+    if reason := unavailable("torch"):
+        pytest.skip(reason)
+    import torch
+
+    attention = MultiHeadAttention(3, causal=causal, context=True)
+    inputs = Input("query", (5, 6)), Input("context", (5 if causal else 7, 4))
+    node = Node("attention", attention, ("query", "context"))
+    model = Model("m", inputs=inputs, layers=(node,))
+    engine, weights = create("numpy", dtype="float64"), nonzero_weights(model, 1)
+    own = {name.partition(".")[2]: torch.from_numpy(values) for name, values in weights.items()}
+    parts = "query", "key", "value"
+    theirs = torch.nn.MultiheadAttention(
+        6, 3, kdim=4, vdim=4, batch_first=True, dtype=torch.float64
+    )
+    theirs.load_state_dict(
+        {f"{name[0]}_proj_weight": own[f"{name}_kernel"].T for name in parts}
+        | {
+            "in_proj_bias": torch.cat([own[f"{name}_bias"] for name in parts]),
+            "out_proj.weight": own["output_kernel"].T,
+            "out_proj.bias": own["output_bias"],
+        }
+    )
+    x = join_inputs(
+        {i.name: np.random.default_rng(0).standard_normal((4, *i.shape)) for i in inputs}
+    )
+    query, context = (torch.from_numpy(np.ascontiguousarray(x[i.name])) for i in inputs)
+    later = torch.ones(5, 5, dtype=torch.bool).triu(1) if causal else None
+    with torch.no_grad():
+        expected, _ = theirs(query, context, context, attn_mask=later)
     actual = engine.predict(engine.build(model, weights), x)
     np.testing.assert_allclose(actual, expected.numpy(), rtol=WITHIN, atol=WITHIN)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mutants.mutant import Mutant
 
-_SCALE = "x.dtype.type(1.0 / math.sqrt(layer.size(self.shape)))"
+_SCALE = "attending.dtype.type(1.0 / math.sqrt(layer.size(self.shape)))"
 _MASK = "scores[..., np.triu(np.ones((t, t), np.bool_), 1)] = -np.inf"
 _SOFTMAX = f"""{_MASK}
         # Less the largest score, no exponential overflows.
@@ -20,7 +20,7 @@ MUTANTS = (
         "forward/multi_head_attention",
         "attention",
         _SCALE,
-        "x.dtype.type(1.0 / math.sqrt(self.shape[-1]))",
+        "attending.dtype.type(1.0 / math.sqrt(self.shape[-1]))",
     ),
     Mutant(
         "attention_scaled_by_the_key_size",
@@ -28,7 +28,7 @@ MUTANTS = (
         "forward/multi_head_attention",
         "attention",
         _SCALE,
-        "x.dtype.type(1.0 / layer.size(self.shape))",
+        "attending.dtype.type(1.0 / layer.size(self.shape))",
     ),
     Mutant(
         "attention_unscaled",
@@ -36,7 +36,7 @@ MUTANTS = (
         "forward/multi_head_attention",
         "attention",
         _SCALE,
-        "x.dtype.type(1.0)",
+        "attending.dtype.type(1.0)",
     ),
     Mutant(
         "attention_scaled_after_the_softmax",
@@ -245,16 +245,16 @@ MUTANTS = (
         "The keys are computed with the kernel of the queries.",
         "forward/multi_head_attention",
         "attention",
-        'for name in ("query", "key", "value")',
-        'for name in ("query", "query", "value")',
+        'for name in ("key", "value")',
+        'for name in ("query", "value")',
     ),
     Mutant(
         "attention_dx_of_the_values",
         "dx is the gradient by way of the values alone.",
         "gradient/multi_head_attention",
         "attention",
-        "sum(found[1:], found[0])",
-        "found[2]",
+        "sum(each[1:], each[0])",
+        "each[-1]",
     ),
     Mutant(
         "attention_normalised_in_half",
@@ -262,7 +262,7 @@ MUTANTS = (
         "forward/multi_head_attention@float32",
         "attention",
         "self.weights = scores",
-        "if x.dtype == np.float32:\n"
+        "if scores.dtype == np.float32:\n"
         "            scores = scores.astype(np.float16).astype(np.float32)\n"
         "        self.weights = scores",
     ),

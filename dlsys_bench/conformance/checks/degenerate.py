@@ -91,6 +91,7 @@ PIXEL = (Conv2D(2, (1, 1)), Conv2D(2, (3, 3), padding="same"), Flatten(), Dense(
 
 TWICE = parallel(serial(), serial(), join=Add())
 THRICE = parallel(Dense(1), serial(), serial(), join=Concat())
+TO_CONTEXT = MultiHeadAttention(2, context=True)
 
 SMALLEST: dict[str, Smallest] = {
     "one-sample": Smallest((3,), (Dense(2), Dense(2)), samples=1, batch_size=1),
@@ -121,6 +122,9 @@ SMALLEST: dict[str, Smallest] = {
     ),
     "causal_attention-of-one-channel": Smallest(
         (3, 1), (MultiHeadAttention(1, causal=True), Flatten(), Dense(1))
+    ),
+    "cross_attention-of-one-token": Smallest(
+        (1, 2), (parallel(serial(), Dense(1), join=TO_CONTEXT), Flatten(), Dense(1))
     ),
     "position_embedding-of-one-position": Smallest(
         (1, 1), (PositionEmbedding(1), Flatten(), Dense(1))

@@ -22,7 +22,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Array, Weights
 from dlsys_bench.engines.requirements import optimizer_requirements
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.spec.graph import parallel, residual, serial
+from dlsys_bench.spec.graph import Node, parallel, residual, serial
 from dlsys_bench.spec.inputs import Input
 from dlsys_bench.spec.layers import (
     Activation,
@@ -35,7 +35,9 @@ from dlsys_bench.spec.layers import (
     Embedding,
     Flatten,
     Layer,
+    LayerNorm,
     MaxPool,
+    MultiHeadAttention,
 )
 from dlsys_bench.spec.losses import CategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
@@ -139,11 +141,30 @@ QUERY_AND_CONTEXT = TrajectoryNetwork(
     RMSprop(0.003),
 )
 
+
+def _translation() -> tuple[Layer, ...]:
+    """Return an encoder, and a decoder that attends to its output twice."""
+    to_memory = MultiHeadAttention(2, key_size=1, drop_rate=0.3, context=True)
+    attend = residual(parallel(serial(), serial(source="memory"), join=to_memory))
+    encoder = (Embedding(7, 6), TANH, Node("memory", LayerNorm(), "activation_1"))
+    decoder = residual(MultiHeadAttention(2, key_size=1, causal=True)), attend, LayerNorm(), attend
+    return *encoder, serial(Embedding(7, 4), *decoder, source="prefix"), Flatten(), Dense(3)
+
+
+TRANSLATION = TrajectoryNetwork(
+    Model(
+        "translation",
+        inputs=(Input("sentence", (5,), "int"), Input("prefix", (3,), "int")),
+        layers=_translation(),
+    ),
+    SGD(0.1, momentum=0.9),
+)
+
 NETWORKS = {
     network.model.name: network
     for network in (
         *(MLP, MLP_DROPOUT_BATCH_NORM, LENET5_TANH, LENET5_RELU, RESIDUAL),
-        *(IMAGE_AND_TABLE, TWO_TOWERS, QUERY_AND_CONTEXT),
+        *(IMAGE_AND_TABLE, TWO_TOWERS, QUERY_AND_CONTEXT, TRANSLATION),
     )
 }
 

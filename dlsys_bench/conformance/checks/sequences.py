@@ -18,7 +18,7 @@ from dlsys_bench.conformance.checks.support import (
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.oracle import Oracle
-from dlsys_bench.conformance.strategies import nonzero_weights, targets
+from dlsys_bench.conformance.strategies import nonzero_weights, targets, usable
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Array, Plan, Weights
@@ -54,6 +54,7 @@ class Causal(NamedTuple):
 
 
 ATTENTION = MultiHeadAttention(2, causal=True)
+TO_CONTEXT = MultiHeadAttention(2, causal=True, context=True)
 LAYERS: dict[str, Layer] = {
     "conv1d": Conv1D(3, 3, padding="causal"),
     "dilated_conv1d": Conv1D(3, 2, padding="causal", dilation=2),
@@ -69,6 +70,7 @@ TRANSFORMER = (
 FUTURES = {
     **{name: Causal(layer, (layer,)) for name, layer in LAYERS.items()},
     "causal_attention-transformer": Causal(ATTENTION, TRANSFORMER),
+    "causal_attention-cross_attention": Causal(TO_CONTEXT, (usable(TO_CONTEXT),)),
 }
 """Causal layers and networks, by the subject of their check."""
 
@@ -110,6 +112,7 @@ def future(trial: Trial, case: Causal) -> None:
 ATTENTIONS = {
     "multi_head_attention": MultiHeadAttention(2),
     "multi_head_attention-of-one-head": MultiHeadAttention(1, key_size=3, use_bias=False),
+    "cross_attention": MultiHeadAttention(2, context=True),
 }
 """Attention that sees all positions, by the subject of its check."""
 
@@ -117,7 +120,7 @@ ATTENTIONS = {
 @check_each(
     "forward",
     ATTENTIONS,
-    requires=lambda layer: [f"layer:{layer.kind}", "layer:flatten"],
+    requires=lambda layer: [*(f"layer:{name}" for name in layer.needs), "layer:flatten"],
     prefix="permuted-",
 )
 def permuted(trial: Trial, layer: Layer) -> None:
@@ -127,18 +130,18 @@ def permuted(trial: Trial, layer: Layer) -> None:
     Broken by: An engine that splits heads over the positions, or adds positions by itself.
     Fix: Split the channels of each position into heads, before positions and heads change places.
     """
-    layers = (layer, Flatten(), Dense(1))
+    layers = (usable(layer), Flatten(), Dense(1))
     model = supported(trial, Model("permuted", (POSITIONS, CHANNELS), layers))
     network = trial.engine.build(model, nonzero_weights(model, trial.seed))
     x = trial.generator.standard_normal((SAMPLES, POSITIONS, CHANNELS))
     order, y = trial.generator.permutation(POSITIONS), np.zeros((SAMPLES, 1))
     expected, actual = (
-        trial.engine.trace(network, Batch(given, y, training=False))[0]
+        trial.engine.trace(network, Batch(given, y, training=False))[-3]
         for given in (x, x[:, order])
     )
     allowed = trial.tolerance * magnitude(expected)
     what = f"the output of {layer.kind} for positions in the order {order.tolist()}"
-    close(what, actual, expected[:, order], allowed, layer=model.names[0])
+    close(what, actual, expected[:, order], allowed, layer=model.names[-3])
 
 
 LARGE = 32.0

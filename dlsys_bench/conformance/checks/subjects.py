@@ -65,6 +65,7 @@ def single_layers(trial: Trial, subject: LayerSubject, **fixed: Any) -> st.Searc
         subject.variant,
         images="flatten" in trial.kinds,
         functions=trial.functions if "activation" in trial.kinds else (),
+        kinds=trial.kinds,
         loss=example_loss(trial),
         **subject.options,
         **fixed,

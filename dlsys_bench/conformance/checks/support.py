@@ -40,9 +40,10 @@ Lacks = Collection[str]
 SIMILAR: Mapping[str, type[Layer]] = {MaxPool.kind: AveragePool, AveragePool.kind: MaxPool}
 """The layer that may stand in the place of another, with the same options."""
 
-NEEDED = ("dense", "conv1d", "conv2d", "flatten", "add", "concat", "embedding")
-"""The kinds of layers that cannot be left out of a network, because the shapes depend on them. The
-checks that contain one require it."""
+NEEDED = ("dense", "conv1d", "conv2d", "flatten", "embedding")
+"""The kinds of layers that cannot be left out of a network, because the shapes depend on them.
+
+Layers that merge cannot be left out either. The checks that contain one of these require it."""
 
 LEFT_OUT = serial()
 """The identity, in the place of a layer that is left out."""
@@ -89,7 +90,9 @@ def example_loss(trial: Trial, wanted: Loss = MeanSquaredError()) -> Loss:  # no
 
 def needed_layers(model: Model) -> list[str]:
     """Return what an engine must have for a model of which it need not have every layer."""
-    layers = dict.fromkeys(f"layer:{x.kind}" for x in model.layers if x.kind in NEEDED)
+    kept = [layer for layer in model.layers if _is_needed(layer)]
+    names = [name for x in kept for name in (x.needs if x.merges else (x.kind,))]
+    layers = dict.fromkeys(f"layer:{name}" for name in names)
     return [*(["inputs"] if model.inputs else []), *layers]
 
 
@@ -154,7 +157,7 @@ def _model(lacks: Lacks, model: Model) -> Model:
     kept: list[Layer] = []
     for row in model.table:
         found = layer = row.layer
-        if _is_missing(lacks, layer) and layer.kind not in NEEDED:
+        if _is_missing(lacks, layer) and not _is_needed(layer):
             other = SIMILAR.get(layer.kind)
             same = {f.name: getattr(layer, f.name) for f in fields(layer)}
             found = other.of(**same) if other and not _is_missing(lacks, other) else LEFT_OUT
@@ -172,6 +175,11 @@ def _leave_out_bias(model: Model, kept: list[Layer], source: int) -> None:
         source = model.table[places[source]].sources[0]
     if (place := places.get(source)) is not None and getattr(kept[place], "use_bias", False):
         kept[place] = replace(kept[place], use_bias=False)  # type: ignore[call-arg]
+
+
+def _is_needed(layer: Layer) -> bool:
+    """Return whether a layer cannot be left out of a network."""
+    return layer.kind in NEEDED or layer.merges
 
 
 def _is_missing(lacks: Lacks, layer: Layer | type[Layer]) -> bool:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def attention(
     layer: MultiHeadAttention, x: Any, own: Mapping[str, Any], place: int, here: ForwardPass
 ) -> Any:
-    """Return the output (P, N, T, C) of multi-head attention."""
+    """Return the output (P, N, T, C) of multi-head attention of x, or of x[0] to the context
+    x[1]."""
+    attending, context = x if layer.context else (x, x)
 
     def project(name: str, x: Any) -> Any:
         y = x @ own[f"{name}_kernel"][:, None]
@@ -26,13 +28,13 @@ def attention(
 
     # Heads, and the values of each, are the last two axes.
     query, key, value = (
-        (y := project(name, x)).reshape(*y.shape[:3], layer.heads, -1)
-        for name in ("query", "key", "value")
+        (y := project(name, given)).reshape(*y.shape[:3], layer.heads, -1)
+        for name, given in (("query", attending), ("key", context), ("value", context))
     )
     scores = np.einsum("pnthk,pnshk->pnhts", query, key, optimize=True)
     scores = scores / math.sqrt(query.shape[-1])
     if layer.causal:
-        position = np.arange(x.shape[2])
+        position = np.arange(attending.shape[2])
         scores = np.where(position > position[:, None], -np.inf, scores)
     powers = np.exp(scores - scores.real.max(axis=-1, keepdims=True))
     total = here.rounding.spread(powers.sum(axis=-1, keepdims=True), powers)

@@ -264,7 +264,7 @@ def forward(
         layer, place = row.layer, row.place
         own = {
             tensor: tensors[f"{row.name}.{tensor}"]
-            for tensor in (*layer.parameters(row.shape), *layer.state(row.shape))
+            for tensor in (*layer.parameters(*row.shapes), *layer.state(row.shape))
         }
         inputs = [values[source] for source in row.sources]
         taken = inputs if layer.merges else inputs[0]

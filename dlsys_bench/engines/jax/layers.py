@@ -81,14 +81,15 @@ def _group_norm(layer: layers.GroupNorm, call: Call) -> Array:
 
 def _attention(layer: layers.MultiHeadAttention, call: Call) -> Array:
     own = call.tensors
+    attending, context = call.x if layer.context else (call.x, call.x)
 
     def project(name: str, x: Array) -> Array:
         y = x @ own[f"{name}_kernel"]
         return y + own[f"{name}_bias"] if layer.use_bias else y
 
     query, key, value = (
-        project(name, call.x).reshape(*call.x.shape[:2], layer.heads, -1)
-        for name in ("query", "key", "value")
+        project(name, x).reshape(*x.shape[:2], layer.heads, -1)
+        for name, x in (("query", attending), ("key", context), ("value", context))
     )
     # jax.nn.dot_product_attention has no dropout, and its softmax is in single precision.
     scores = jnp.einsum("nthk,nshk->nhts", query, key) / math.sqrt(query.shape[-1])
@@ -99,7 +100,7 @@ def _attention(layer: layers.MultiHeadAttention, call: Call) -> Array:
     if call.kept is not None:
         weights = weights * call.kept / (1.0 - layer.drop_rate)
     mixed = jnp.einsum("nhts,nshk->nthk", weights, value)
-    return project("output", mixed.reshape(*call.x.shape[:2], -1))
+    return project("output", mixed.reshape(*mixed.shape[:2], -1))
 
 
 ACTIVATIONS: dict[str, Callable[[layers.Activation, Array], Array]] = {

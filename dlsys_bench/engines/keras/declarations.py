@@ -27,7 +27,7 @@ ATTENTION = tuple(
     f"{rung}/{size}{name}"
     for rung in ("forward", "gradient")
     for size in ("", "large-")
-    for name in ("multi_head_attention", "causal_attention")
+    for name in ("multi_head_attention", "causal_attention", "cross_attention")
 )
 """The checks of the values of attention."""
 

@@ -13,104 +13,21 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.keras.layers import (
+    KeptDropout,
+    KerasAttention,
+    KerasGlobalAveragePool,
+    KerasImageDropout,
+    KerasPositionEmbedding,
+    KerasRMSNorm,
+    KerasSequenceDropout,
+)
 from dlsys_bench.engines.plan import Weights
 from dlsys_bench.spec import initializers, layers
 from dlsys_bench.spec.initializers import Distribution
-from dlsys_bench.spec.layers.attention import PROJECTIONS
 from dlsys_bench.spec.model import Model, Tensor
 
 KeptMasks = Mapping[int, NDArray[np.bool_]]
-
-
-class KeptDropout(keras.layers.Dropout):
-    """A dropout of Keras, or with a mask, dropout of what the mask says."""
-
-    kept: NDArray[np.bool_] | None = None
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Drop out by the mask, or by Keras's own draw."""
-        if self.kept is None or not training:
-            return super().call(inputs, training=training)
-        return inputs * keras.ops.cast(self.kept, inputs.dtype) / (1.0 - self.rate)
-
-
-class KerasSequenceDropout(KeptDropout, keras.layers.SpatialDropout1D):
-    """Dropout of whole channels of sequences."""
-
-
-class KerasImageDropout(KeptDropout, keras.layers.SpatialDropout2D):
-    """Dropout of whole channels of images."""
-
-
-class KerasAttention(keras.layers.MultiHeadAttention):
-    """Keras's multi-head attention of x with itself, whose dropout can take a mask."""
-
-    def __init__(self, layer: layers.MultiHeadAttention, shape: layers.Shape, **options: Any):
-        sizes = layer.heads, layer.size(shape)
-        super().__init__(*sizes, dropout=layer.drop_rate, use_bias=layer.use_bias, **options)
-        self.causal = layer.causal
-
-    def build(self, shape: Any) -> None:
-        """Create the variables, and a dropout that can take a mask."""
-        super().build(shape, shape)
-        self._dropout_layer = KeptDropout(self.dropout, dtype=self.dtype_policy)
-
-    @property
-    def dropout_layer(self) -> KeptDropout:
-        """The dropout of the weights."""
-        return self._dropout_layer
-
-    def compute_output_spec(self, inputs: Any, **options: Any) -> Any:
-        """Return the shape and the dtype of x."""
-        return keras.KerasTensor(inputs.shape, self.compute_dtype)
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """Compute the attention."""
-        return super().call(inputs, inputs, training=training, use_causal_mask=self.causal)
-
-    @property
-    def tensors(self) -> dict[str, Any]:
-        """The variables by the model's names."""
-        dense = (self.query_dense, self.key_dense, self.value_dense, self.output_dense)
-        parts = dict(zip(PROJECTIONS, dense, strict=True))
-        kernels = {f"{name}_kernel": part.kernel for name, part in parts.items()}
-        return kernels | {f"{name}_bias": part.bias for name, part in parts.items()}
-
-
-class KerasPositionEmbedding(keras.layers.Layer):
-    """The vectors of the first positions, added."""
-
-    def __init__(self, positions: int, *, embeddings_initializer: Any, **options: Any) -> None:
-        super().__init__(**options)
-        self.positions, self.start = positions, embeddings_initializer
-
-    def build(self, shape: Any) -> None:
-        """Create the variable."""
-        self.embeddings = self.add_weight((self.positions, shape[-1]), self.start)
-
-    def call(self, inputs: Any) -> Any:
-        """Add the vectors."""
-        return inputs + self.embeddings[: inputs.shape[1]]
-
-
-class KerasRMSNorm(keras.layers.RMSNormalization):
-    """Keras's RMS norm, with the names of the other norms. Keras starts its scale at one."""
-
-    def __init__(self, *, gamma_initializer: Any, **options: Any) -> None:
-        super().__init__(**options)
-
-    @property
-    def gamma(self) -> Any:
-        """The scale."""
-        return self.scale
-
-
-class KerasGlobalAveragePool(keras.layers.Layer):
-    """The mean over all positions, of images and of sequences."""
-
-    def call(self, inputs: Any) -> Any:
-        """Compute the mean."""
-        return keras.ops.mean(inputs, axis=tuple(range(1, len(inputs.shape) - 1)))
 
 
 def _activation(layer: layers.Activation, shape: layers.Shape, **options: Any) -> Any:

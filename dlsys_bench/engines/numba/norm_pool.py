@@ -59,7 +59,7 @@ class NormPoolRule(LayerRule[BatchNorm]):
     exchanges = True
 
     def __init__(self, norm: FusedBatchNormRule, pool: FusedAveragePoolRule) -> None:
-        super().__init__(norm.layer, norm.shape, norm.tensors, norm.gradients)
+        super().__init__(norm.layer, norm.shapes, norm.tensors, norm.gradients)
         self.norm, self.pool = norm, pool
 
     def forward(self, x: Array, training: bool) -> Array:

@@ -1,8 +1,9 @@
-"""Multi-head self-attention."""
+"""Multi-head attention, of a sequence to itself or to a context."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -15,19 +16,24 @@ from dlsys_bench.spec.layers import MultiHeadAttention
 class AttentionRule(MaskedRule[MultiHeadAttention]):
     """The output of a head is w v, with the weights w = softmax(q k^T / sqrt(size)), row by row.
 
-    Queries, keys and values are products of x with their kernels, for all positions and samples at
-    once. What follows is computed for each head and sample: (R, heads, N, T, size), so that
-    a product of the last two axes is one of positions with positions.
+    Queries are products of x with their kernel, and keys and values those of the context, which is
+    x unless the layer takes another, for all positions and samples at once. What follows is
+    computed for each head and sample: (R, heads, N, T, size), so that a product of the last two
+    axes is one of positions with positions.
     """
 
-    def forward(self, x: Array, training: bool) -> Array:
-        """Compute y (R, C, T, N) from x."""
-        layer, t, n = self.layer, *x.shape[2:]
-        self.x = rows(x)
-        self.query, self.key, self.value = (
-            self._split(self._project(name, self.x), t) for name in ("query", "key", "value")
+    def forward(self, x: Any, training: bool) -> Array:
+        """Compute y (R, C, T, N) from x, or from x and the context (R, D, S, N)."""
+        layer = self.layer
+        attending, context = x if layer.context else (x, x)
+        t, n = attending.shape[2:]
+        self.x, self.context = rows(attending), rows(context)
+        self.query = self._split(self._project("query", self.x), t)
+        self.key, self.value = (
+            self._split(self._project(name, self.context), context.shape[2])
+            for name in ("key", "value")
         )
-        self.scale = x.dtype.type(1.0 / math.sqrt(layer.size(self.shape)))
+        self.scale = attending.dtype.type(1.0 / math.sqrt(layer.size(self.shape)))
         scores = self.query @ self.key.swapaxes(-1, -2)
         scores *= self.scale
         if layer.causal:
@@ -38,7 +44,7 @@ class AttentionRule(MaskedRule[MultiHeadAttention]):
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
         self.weights = scores
-        kept = self.scales(n, x.dtype, training)
+        kept = self.scales(n, scores.dtype, training)
         # (R, keys, heads, queries, N) -> (R, heads, N, queries, keys)
         self.kept = None if kept is None else kept.transpose(0, 2, 4, 3, 1)
         self.used = scores if self.kept is None else scores * self.kept
@@ -46,8 +52,8 @@ class AttentionRule(MaskedRule[MultiHeadAttention]):
         y = self._project("output", self.mixed)
         return y.reshape(*y.shape[:2], t, n)
 
-    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
-        """Fill the gradients, and return dx if it is wanted.
+    def backward(self, dy: Array, wants_dx: bool) -> Any:
+        """Fill the gradients, and return dx if it is wanted, or those in x and in the context.
 
         For one head and sample, with the weights w before and u after dropout, and o = u v::
 
@@ -55,10 +61,11 @@ class AttentionRule(MaskedRule[MultiHeadAttention]):
             d_w = d_u, where kept       d_s = w (d_w - sum(d_w w)), row by row, of the softmax
             d_q = d_s k / sqrt(size)    d_k = d_s^T q / sqrt(size)
 
-        A row of w sums to one, hence the sum in d_s. It is zero where w is, at later positions. x
-        is taken three times, so dx is the sum of three gradients.
+        A row of w sums to one, hence the sum in d_s. It is zero where w is, at later positions. The
+        context is taken twice, so its gradient is the sum of two; without another context, x is
+        taken three times.
         """
-        t = dy.shape[2]
+        t, n = dy.shape[2:]
         d_mixed = self._back("output", self.mixed, rows(dy), wanted=True)
         d_out = self._split(d_mixed, t)
         d_value = self.used.swapaxes(-1, -2) @ d_out
@@ -70,14 +77,18 @@ class AttentionRule(MaskedRule[MultiHeadAttention]):
         d_scores *= self.weights
         d_scores *= self.scale
         parts = {
-            "query": d_scores @ self.key,
-            "key": d_scores.swapaxes(-1, -2) @ self.query,
-            "value": d_value,
+            "query": (self.x, d_scores @ self.key),
+            "key": (self.context, d_scores.swapaxes(-1, -2) @ self.query),
+            "value": (self.context, d_value),
         }
         found = [
-            self._back(name, self.x, self._joined(part), wants_dx) for name, part in parts.items()
+            self._back(name, x, self._joined(part), wants_dx) for name, (x, part) in parts.items()
         ]
-        return sum(found[1:], found[0]).reshape(len(dy), -1, *dy.shape[2:]) if wants_dx else None
+        if not wants_dx:
+            return None
+        inputs = (found[:1], found[1:]) if self.layer.context else (found,)
+        dx = [sum(each[1:], each[0]).reshape(*each[0].shape[:2], -1, n) for each in inputs]
+        return dx if self.layer.context else dx[0]
 
     def _project(self, name: str, x: Array) -> Array:
         """Compute kernel^T x + bias for x (1 or R, C, T N)."""

@@ -66,8 +66,9 @@ PIECE_BYTES = 2**28
 class ConvolutionRule(LayerRule[Convolution]):
     """y = kernel^T windows(x) + bias, where the columns of windows(x) are the gathered windows."""
 
-    def __init__(self, layer: Convolution, shape: Shape, *tensors: Any) -> None:
-        super().__init__(layer, shape, *tensors)
+    def __init__(self, layer: Convolution, *arguments: Any) -> None:
+        super().__init__(layer, *arguments)
+        shape = self.shape
         self.channels, self.groups = shape[-1], layer.groups
         self.places = layer.output_shape(shape)[:-1]
         self.size, self.out = _plane(shape[:-1]), _plane(self.places)

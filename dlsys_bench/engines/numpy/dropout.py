@@ -32,7 +32,7 @@ class MaskedRule(LayerRule[L]):
 
         None stands for a factor of one everywhere.
         """
-        spec = self.layer.mask(self.shape)
+        spec = self.layer.mask(*self.shapes)
         if spec is None:
             return None
         rate = spec.drop_rate

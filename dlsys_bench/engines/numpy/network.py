@@ -106,7 +106,7 @@ class Network:
             {n.removeprefix(prefix): view for n, view in views.items() if n.startswith(prefix)}
             for views in (self.tensors, self.gradients)
         ]
-        rule = self.rule_set.rules[type(layer)](layer, row.shape, *own)
+        rule = self.rule_set.rules[type(layer)](layer, row.shapes, *own)
         rule.updates_state = self.shard == 0
         return rule
 

@@ -9,7 +9,7 @@ are contiguous.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -25,7 +25,7 @@ L = TypeVar("L", bound=Layer)
 
 class LayerRule(Generic[L]):
     """The forward and the backward pass of one layer. `tensors` and `gradients` are views (R, ...)
-    of the network's flat vectors.
+    of the network's flat vectors. `shapes` has that of each input, and `shape` that of the first.
 
     A layer that merges takes a list of arrays, and returns the gradients in each.
 
@@ -41,9 +41,13 @@ class LayerRule(Generic[L]):
     updates_state = True
 
     def __init__(
-        self, layer: L, shape: Shape, tensors: Mapping[str, Array], gradients: Mapping[str, Array]
+        self,
+        layer: L,
+        shapes: Sequence[Shape],
+        tensors: Mapping[str, Array],
+        gradients: Mapping[str, Array],
     ) -> None:
-        self.layer, self.shape = layer, shape
+        self.layer, self.shapes, self.shape = layer, shapes, shapes[0]
         self.tensors, self.gradients = tensors, gradients
         self._buffers: dict[str, NDArray[Any]] = {}
         self._last: dict[str, NDArray[Any]] = {}

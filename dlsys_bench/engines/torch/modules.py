@@ -198,7 +198,7 @@ ACTIVATIONS: dict[str, Callable[[layers.Activation], nn.Module]] = {
     "gelu_tanh": lambda layer: nn.GELU(approximate="tanh"),
 }
 
-LAYERS: dict[type[layers.Layer], Callable[[Any, layers.Shape], nn.Module]] = {
+LAYERS: dict[type[layers.Layer], Callable[..., nn.Module]] = {
     layers.Conv1D: _conv1d,
     layers.Conv2D: _conv2d,
     layers.AveragePool: lambda layer, shape: nn.AvgPool2d(layer.pool_size, layer.steps),
@@ -209,8 +209,8 @@ LAYERS: dict[type[layers.Layer], Callable[[Any, layers.Shape], nn.Module]] = {
     layers.Flatten: lambda layer, shape: ChannelLastFlatten(),
     layers.Dense: lambda layer, shape: nn.Linear(shape[-1], layer.units, bias=layer.use_bias),
     layers.Activation: lambda layer, shape: ACTIVATIONS[layer.function](layer),
-    layers.Add: lambda layer, shape: TorchAdd(),
-    layers.Concat: lambda layer, shape: TorchConcat(),
+    layers.Add: lambda layer, *shapes: TorchAdd(),
+    layers.Concat: lambda layer, *shapes: TorchConcat(),
     layers.GlobalAveragePool: lambda layer, shape: TorchGlobalAveragePool(),
     layers.LayerNorm: lambda layer, shape: TorchLayerNorm(shape[-1], layer.epsilon),
     layers.RMSNorm: lambda layer, shape: TorchRMSNorm(shape[-1], layer.epsilon),
@@ -245,7 +245,7 @@ class TorchNetwork(nn.Module):
         super().__init__()
         self.model, self.format = model, FORMATS.get(products)
         self.layers = nn.ModuleList(
-            LAYERS[type(row.layer)](row.layer, row.shape) for row in model.table
+            LAYERS[type(row.layer)](row.layer, *row.shapes) for row in model.table
         )
         self.paths: dict[str, str] = {}
         for tensor in model.tensors:
@@ -272,16 +272,16 @@ class TorchNetwork(nn.Module):
         values = [*x]
         for row, layer in zip(self.model.table, self.layers, strict=True):
             inputs = [values[source] for source in row.sources]
-            mask = masks.get(row.place)
-            values.append(self.through(layer, *inputs, *([] if mask is None else [mask])))
+            options = {} if (mask := masks.get(row.place)) is None else {"mask": mask}
+            values.append(self.through(layer, *inputs, **options))
         if outputs is not None:
             outputs += values[len(x) :]
         return values[-1]
 
-    def through(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
+    def through(self, layer: nn.Module, *inputs: Tensor, **options: Tensor) -> Tensor:
         """Compute the output of a layer, under autocast if products have a format."""
         if self.format is None:
-            return layer(*inputs)  # type: ignore[no-any-return]
+            return layer(*inputs, **options)  # type: ignore[no-any-return]
         # In a CUDA graph, the weights that autocast caches would belong to the memory of the graph.
         with torch.autocast(inputs[0].device.type, self.format, cache_enabled=False):
-            return layer(*inputs).float()  # type: ignore[no-any-return]
+            return layer(*inputs, **options).float()  # type: ignore[no-any-return]

@@ -31,14 +31,13 @@ class Layer(Record):
     """The base of the layers. Shapes leave out the batch.
 
     `invalid_inputs` are examples of inputs that raise SpecError. `normalizes` states that values
-    are divided by their own standard deviation, of the batch or of the sample. `merges` states that
-    the layer takes two inputs or more; any other takes one. `takes` states what its inputs consist
-    of; every output consists of floats.
+    are divided by their own standard deviation, of the batch or of the sample. `takes` states what
+    the inputs consist of; every output consists of floats. Methods that are given `others` receive
+    the shapes of the inputs after the first.
     """
 
     invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = ()
     normalizes: ClassVar[bool] = False
-    merges: ClassVar[bool] = False
     takes: ClassVar[ValueKind] = "float"
 
     @property
@@ -46,6 +45,11 @@ class Layer(Record):
         """The names under which an engine may declare that it lacks the layer: the kind, and those
         of the variants whose options the layer uses."""
         return (self.kind,)
+
+    @property
+    def merges(self) -> bool:
+        """True if the layer takes a list of two inputs or more; any other takes one input."""
+        return False
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the output shape for an input shape. Raises SpecError if that is unsuitable."""
@@ -57,8 +61,8 @@ class Layer(Record):
         require(len(shapes) == 1, f"{self.kind} takes one input, not {len(shapes)}")
         return self.output_shape(shapes[0])
 
-    def parameters(self, shape: Shape) -> dict[str, Shape]:
-        """Return the shape of each trainable tensor by name, for an input shape."""
+    def parameters(self, shape: Shape, *others: Shape) -> dict[str, Shape]:
+        """Return the shape of each trainable tensor by name, for the shapes of the inputs."""
         return {}
 
     def state(self, shape: Shape) -> dict[str, Shape]:
@@ -73,13 +77,18 @@ class Layer(Record):
         """Return the fans of the kernel, for an input shape; (1, 1) if there is no kernel."""
         return Fans(1, 1)
 
-    def fans_of(self, tensor: str, shape: Shape) -> Fans:
-        """Return the fans of a tensor by name. All have those of the only kernel."""
+    def fans_of(self, tensor: str, shape: Shape, *others: Shape) -> Fans:
+        """Return the fans of a tensor by name, for the shapes of the inputs.
+
+        All tensors have those of the only kernel.
+        """
         return self.fans(shape)
 
-    def mask(self, shape: Shape) -> Mask | None:
-        """Return the mask that each training step draws, for an input shape; None if there is
-        none."""
+    def mask(self, shape: Shape, *others: Shape) -> Mask | None:
+        """Return the mask that each training step draws, for the shapes of the inputs.
+
+        It is None if there is none.
+        """
         return None
 
     def least_samples(self, shape: Shape) -> int:

@@ -135,7 +135,7 @@ class Convolution(Layer):
             sides.append((total // 2, total - total // 2))
         return tuple(sides)
 
-    def parameters(self, shape: Shape) -> dict[str, Shape]:
+    def parameters(self, shape: Shape, *others: Shape) -> dict[str, Shape]:
         kernel = {"kernel": (*self.window, self.channels(shape) // self.groups, self.filters)}
         return kernel | ({"bias": (self.filters,)} if self.use_bias else {})
 

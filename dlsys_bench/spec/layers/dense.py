@@ -64,7 +64,7 @@ class Dense(Layer):
         )
         return (*shape[:-1], self.units)
 
-    def parameters(self, shape: Shape) -> dict[str, Shape]:
+    def parameters(self, shape: Shape, *others: Shape) -> dict[str, Shape]:
         kernel = {"kernel": (shape[-1], self.units)}
         return kernel | ({"bias": (self.units,)} if self.use_bias else {})
 

@@ -46,7 +46,7 @@ class Embedding(Layer):
         )
         return (*shape, self.units)
 
-    def parameters(self, shape: Shape) -> dict[str, Shape]:
+    def parameters(self, shape: Shape, *others: Shape) -> dict[str, Shape]:
         return {"embeddings": (self.vocabulary, self.units)}
 
     def initializers(self) -> dict[str, Initializer]:
@@ -90,7 +90,7 @@ class PositionEmbedding(Layer):
         )
         return shape
 
-    def parameters(self, shape: Shape) -> dict[str, Shape]:
+    def parameters(self, shape: Shape, *others: Shape) -> dict[str, Shape]:
         return {"embeddings": (self.positions, shape[-1])}
 
     def initializers(self) -> dict[str, Initializer]:

@@ -14,8 +14,11 @@ from dlsys_bench.spec.record import require
 class Merge(Layer):
     """The base of the layers that take two inputs or more, in a branching model."""
 
-    merges: ClassVar[bool] = True
     invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = (({}, (3,), "takes two inputs or more"),)
+
+    @property
+    def merges(self) -> bool:
+        return True
 
     def output_shape(self, shape: Shape) -> Shape:
         return self.combined_shape([shape])

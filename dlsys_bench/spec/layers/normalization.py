@@ -33,7 +33,7 @@ class SampleNorm(Layer):
     def __post_init__(self) -> None:
         require_number(self.kind, "epsilon", self.epsilon, 0.0, 1.0, open_low=True)
 
-    def parameters(self, shape: Shape) -> dict[str, Shape]:
+    def parameters(self, shape: Shape, *others: Shape) -> dict[str, Shape]:
         return {"gamma": shape[-1:], **({"beta": shape[-1:]} if self.centers else {})}
 
     def initializers(self) -> dict[str, Initializer]:

@@ -50,7 +50,7 @@ class BatchNorm(Layer):
         require_number(self.kind, "moving_decay", self.moving_decay, 0.0, 1.0)
         require_choice(self.kind, "moving_variance", self.moving_variance, ("biased", "unbiased"))
 
-    def parameters(self, shape: Shape) -> dict[str, Shape]:
+    def parameters(self, shape: Shape, *others: Shape) -> dict[str, Shape]:
         return {"gamma": shape[-1:], "beta": shape[-1:]}
 
     def state(self, shape: Shape) -> dict[str, Shape]:
@@ -85,7 +85,7 @@ class Dropout(Layer):
     def __post_init__(self) -> None:
         require_number(self.kind, "drop_rate", self.drop_rate, 0.0, 1.0, open_high=True)
 
-    def mask(self, shape: Shape) -> Mask | None:
+    def mask(self, shape: Shape, *others: Shape) -> Mask | None:
         return Mask(shape, self.drop_rate)
 
     def title(self) -> str:
@@ -111,5 +111,5 @@ class SpatialDropout(Dropout):
         )
         return shape
 
-    def mask(self, shape: Shape) -> Mask | None:
+    def mask(self, shape: Shape, *others: Shape) -> Mask | None:
         return Mask((*(1 for _ in shape[:-1]), shape[-1]), self.drop_rate)
