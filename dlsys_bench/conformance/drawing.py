@@ -103,11 +103,15 @@ ROOMY: dict[int, Shape] = {1: (12,), 2: (12, 12), 3: (12, 12, 12)}
 
 
 @cache
+def first_choice(kind: str) -> Layer:
+    """Return the layer of a kind, or of a variant, with the first value of each option."""
+    return VARIANTS[kind][0].examples()[kind]
+
+
+@cache
 def takes_axes(kind: str, axes: int) -> bool:
     """Return whether layers of a kind, or a variant, take values with this number of axes."""
-    record, choices = VARIANTS[kind]
-    layer = record.of(**{name: values[0] for name, values in choices.items()})
-    return accepts(layer, ROOMY[axes])
+    return accepts(first_choice(kind), ROOMY[axes])
 
 
 def is_constant(layer: Layer, shape: Shape) -> bool:
@@ -145,23 +149,25 @@ class DrawnGraph:
         merge occur three times, so that many networks branch."""
         axes = len(self.shapes[next(reversed(self.shapes))])
         fits = [kind for kind in kinds if takes_axes(kind, axes)] or [*kinds]
-        return [*fits, *(kind for kind in self.joins * 2 if kind in fits)]
+        return [*fits, *[kind for kind in fits if first_choice(kind).merges] * 2]
 
     def grow(self, layer: Layer) -> None:
         """Add a layer, usually on the latest value, unless it does not accept what it is on."""
         names = list(reversed(self.shapes))
         back = self.draw(st.sampled_from((0, 0, 0, 1, 2))) if self.joins else 0
         first = names[min(back, len(names) - 1)]
-        if layer.merges:
-            shape = self.shapes[first]
-            fits = [name for name in names if self._joins(layer, shape, self.shapes[name])]
-            if fits:
-                most = 2 if isinstance(layer, Merge) else 1
-                others = self.draw(st.lists(st.sampled_from(fits), min_size=1, max_size=most))
-                self.add(layer, [first, *others])
+        shape, others = self.shapes[first], list[str]()
         # Keras warns of a softmax over one value.
-        elif accepts(layer, shape := self.shapes[first]) and not is_constant(layer, shape):
-            self.add(layer, [first])
+        if not accepts(layer, shape) or is_constant(layer, shape):
+            return
+        fits = [name for name in names if self._joins(layer, shape, self.shapes[name])]
+        if isinstance(layer, Merge):
+            others = self.draw(st.lists(st.sampled_from(fits), min_size=1, max_size=2))
+        elif layer.merges:
+            # A context is another value, if one fits.
+            contexts = [name for name in fits if name != first] or [first]
+            others = [self.draw(st.sampled_from(contexts))]
+        self.add(layer, [first, *others])
 
     def _joins(self, layer: Layer, *shapes: Shape) -> bool:
         try:

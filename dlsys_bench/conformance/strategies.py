@@ -211,10 +211,11 @@ def _around(
         return layer
     if not isinstance(layer, Merge):
         # The context is x itself, of its shape, of another width, shorter than x or longer.
-        contexts = serial(), Dense(shape[-1]), Dense(3)
+        width = shape[-1]
+        contexts = serial(), Dense(width), Dense(2 * width)
         pairs: list[tuple[Layer, Layer]] = [(serial(), each) for each in contexts]
         if "conv1d" in kinds and shape[0] > 1:
-            pairs += [(serial(), Conv1D(3, 2)), (Conv1D(shape[-1], 2), serial())]
+            pairs += [(serial(), Conv1D(2 * width, 2)), (Conv1D(2 * width, 2), serial())]
         return parallel(*draw(st.sampled_from(pairs)), join=layer)
     smooth = [name for name, of in FUNCTIONS.items() if not of.kink and of.least_units == 1]
     branches: list[Layer] = [serial(), *(Activation(name) for name in smooth if name in functions)]

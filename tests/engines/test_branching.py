@@ -19,7 +19,7 @@ from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.graph import parallel, serial
-from dlsys_bench.spec.layers import LAYERS, AveragePool, BatchNorm, Dense, Embedding, Flatten
+from dlsys_bench.spec.layers import VARIANTS, AveragePool, BatchNorm, Dense, Embedding, Flatten
 from dlsys_bench.spec.losses import CategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -31,7 +31,7 @@ FAR = 1e-6
 FEW = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 MANY = settings(FEW, max_examples=200)
 
-BRANCHING = strategies.examples(tuple(LAYERS), input_counts=(1, 2, 3)).filter(
+BRANCHING = strategies.examples(tuple(VARIANTS), input_counts=(1, 2, 3)).filter(
     lambda example: example.model.connections is not None
 )
 

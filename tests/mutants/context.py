@@ -75,12 +75,12 @@ MUTANTS = (
         "scores /= scores.sum(axis=-2 if layer.context else -1, keepdims=True)",
     ),
     Mutant(
-        "torch_context_detached",
-        "No gradient passes to the context, as with an encoder that is kept fixed.",
+        "torch_keys_of_a_context_detached",
+        "The gradient in a context is that by way of the values alone.",
         "gradient/cross_attention",
         "attention",
-        "context = x if context is None else context",
-        "context = x if context is None else context.detach()",
+        "(self.key, context)",
+        "(self.key, context if context is x else context.detach())",
         package="torch",
     ),
 )

@@ -65,7 +65,7 @@ class MultiHeadAttention(Layer):
     variants: ClassVar[Mapping[str, Choices]] = {
         "multi_head_attention": choices,
         "causal_attention": {**choices, "causal": (True,)},
-        "cross_attention": {**choices, "context": (True,)},
+        "cross_attention": {**choices, "key_size": (None, 3), "context": (True,)},
     }
     invalid: ClassVar[tuple[Invalid, ...]] = (
         ({"heads": 0}, "heads is 0"),
