@@ -22,10 +22,21 @@ DTYPES = ("float16", "float32", "float64")
 @dataclass(frozen=True, eq=False)
 class Samples:
     """x (N, H, W, C) or (N, units), float; y labels (N,), int64, or targets (N, K), float. Several
-    inputs are one structured array x (N,); see `join_inputs`."""
+    inputs are one structured array x (N,); see `join_inputs`. Raises DataError unless x and y have
+    equally many samples."""
 
     x: NDArray[Any]
     y: NDArray[Any]
+
+    def __post_init__(self) -> None:
+        require_pairs(self.x, self.y)
+
+
+def require_pairs(x: Any, y: Any) -> None:
+    """Raise DataError if x and y are arrays of different numbers of samples."""
+    inputs, targets = np.shape(x)[:1], np.shape(y)[:1]
+    if inputs and targets and inputs != targets:
+        raise DataError(f"x has {count_of(*inputs, 'sample')}, but y has {targets[0]:,}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from dlsys_bench.data import Samples, Splits
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.targets import answer_weights, kept_answers
+from dlsys_bench.errors import DataError, count_of
 from dlsys_bench.spec.losses import CrossEntropy, Huber, Loss
 from dlsys_bench.spec.recipe import Recipe
 
@@ -37,8 +38,14 @@ class Figures(NamedTuple):
 
 
 def evaluate(outputs: NDArray[Any], samples: Samples, loss: Loss) -> Figures:
-    """Return the figures of outputs (N, ...) for the samples, of any dtype."""
+    """Return the figures of outputs (N, ...) for the samples, of any dtype.
+
+    Raises DataError unless there is an output for each sample.
+    """
     rows = np.asarray(outputs, np.float64)
+    if len(rows) != len(samples.y):
+        count = count_of(len(samples.y), "sample")
+        raise DataError(f"predict returned {count_of(len(rows), 'output')} for {count}")
     return Figures(LOSSES[loss.kind](loss, rows, samples.y), accuracy(rows, samples.y, loss))
 
 

@@ -16,6 +16,7 @@ from dlsys_bench.conformance.oracle.losses import count_answers, divisor, loss_v
 from dlsys_bench.conformance.oracle.optimizers import OracleState, update_all
 from dlsys_bench.conformance.oracle.rounding import EXACT, Rounding
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.agreement import check_batch
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.epochs import UpdateStep, epoch_runs
 from dlsys_bench.engines.history import Epoch
@@ -98,7 +99,7 @@ class Oracle(Engine):
         return [y[0] for y in forward(net.model, _stacked(net.tensors), x, here)]
 
     def gradients(self, net: OracleNetwork, batch: Batch, loss: Loss) -> Gradients:
-        check_targets(loss, batch.y, net.model.output_shape)
+        check_batch(net.model, batch, loss)
         value = self._loss(
             net, _stacked(net.tensors), self._inputs(net.model, batch.x), batch, loss
         )

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array as Tensor
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.agreement import check_batch, check_masks, check_weights
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.inputs import filled_up, input_arrays, input_gradients
@@ -62,6 +63,8 @@ class JaxEngine(Engine):
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> JaxNetwork:
         """Create a network."""
+        if weights is not None:
+            check_weights(model, weights)
         with self.placement.inside():
             values: Any = (
                 initialize(model, self.placement.key(seed, "weights"), self.dtype)
@@ -105,7 +108,7 @@ class JaxEngine(Engine):
 
     def gradients(self, net: JaxNetwork, batch: Batch, loss: Loss) -> Gradients:
         """Compute the loss and its gradients."""
-        check_targets(loss, batch.y, net.model.output_shape)
+        check_batch(net.model, batch, loss)
         with self.placement.inside():
             value, (found, dx) = differentiator(bare_model(net.model), loss, batch.training)(
                 net.parameters,
@@ -119,6 +122,7 @@ class JaxEngine(Engine):
 
     def trace(self, net: JaxNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
+        check_masks(net.model, batch)
         with self.placement.inside():
             outputs = tracer(bare_model(net.model), batch.training)(
                 net.tensors, self.placement.inputs(net.model, batch.x), self._masks(net, batch)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.agreement import check_batch, check_masks, check_weights
 from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.base import Batch, Engine, Gradients, require_float32
 from dlsys_bench.engines.epochs import training_epochs
@@ -75,6 +76,8 @@ class KerasEngine(Engine):
         from dlsys_bench.engines.keras.training import global_random_state_kept
 
         self.check(model)
+        if weights is not None:
+            check_weights(model, weights)
         # Keras draws the seeds of layers from Python's generator.
         with self._device(), global_random_state_kept():
             net = KerasNetwork(model, self.dtype, seed)
@@ -113,7 +116,7 @@ class KerasEngine(Engine):
         from dlsys_bench.engines.keras.losses import loss_of
 
         self.check(loss)
-        check_targets(loss, batch.y, net.model.output_shape)
+        check_batch(net.model, batch, loss)
         value_of = loss_of(loss, self.dtype)
         network = net.network
         with self._device(), net.with_masks(batch.masks):
@@ -148,6 +151,7 @@ class KerasEngine(Engine):
 
     def trace(self, net: KerasNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
+        check_masks(net.model, batch)
         network = net.every_layer
         with self._device(), net.with_masks(batch.masks):
             outputs, _ = network.stateless_call(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.agreement import check_batch, check_masks, check_weights
 from dlsys_bench.engines.alignment import (
     check_plans,
     has_replica_axis,
@@ -61,6 +62,8 @@ class NumpyEngine(Engine):
 
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> Network:
         """Create a network."""
+        if weights is not None:
+            check_weights(model, weights)
         net = Network(model, self.dtype, rule_set=self.rule_set)
         net.load(Plan(seed).weights(model) if weights is None else weights)
         net.seed([seed])
@@ -95,7 +98,7 @@ class NumpyEngine(Engine):
 
     def gradients(self, net: Network, batch: Batch, loss: Loss) -> Gradients:
         """Compute the loss and its gradients."""
-        check_targets(loss, batch.y, net.model.output_shape)
+        check_batch(net.model, batch, loss)
         with net.unchanged(_one(batch.masks)):
             outputs = net.forward(self._inward(net, batch.x[None]), batch.training)
             value, dy, _ = self.rule_set.evaluate_loss(loss, outputs, targets(batch.y[None]))
@@ -106,6 +109,7 @@ class NumpyEngine(Engine):
 
     def trace(self, net: Network, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
+        check_masks(net.model, batch)
         return [
             outputs[0]
             for outputs in self.trace_replicas(

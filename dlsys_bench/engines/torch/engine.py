@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.agreement import check_batch, check_masks, check_weights
 from dlsys_bench.engines.alignment import models_for_replicas
 from dlsys_bench.engines.base import Batch, Engine, Gradients, require_float32
 from dlsys_bench.engines.history import Epoch
@@ -86,6 +87,8 @@ class TorchEngine(Engine):
     def build(self, model: Model, weights: Weights | None = None, *, seed: int = 0) -> TorchNetwork:
         """Create a network."""
         self.check(model)
+        if weights is not None:
+            check_weights(model, weights)
         # Modules draw weights, which are overwritten, from torch's global generator on the CPU.
         with torch.random.fork_rng(devices=[]):
             net = TorchNetwork(model, self.products).to(self.placement.dtype)
@@ -132,7 +135,7 @@ class TorchEngine(Engine):
     def gradients(self, net: TorchNetwork, batch: Batch, loss: Loss) -> Gradients:
         """Compute the loss and its gradients."""
         self.check(loss)
-        check_targets(loss, batch.y, net.model.output_shape)
+        check_batch(net.model, batch, loss)
         tensors = net.tensors
         trained = {t.name: tensors[t.name] for t in net.model.tensors if t.trainable}
         floats = float_places(net.model)
@@ -153,6 +156,7 @@ class TorchEngine(Engine):
 
     def trace(self, net: TorchNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
+        check_masks(net.model, batch)
         with torch.no_grad(), self._pass(net, batch) as (x, masks):
             outputs: list[Tensor] = []
             net(x, masks, outputs)

@@ -1,0 +1,111 @@
+"""Arrays that do not agree with each other or with the model are refused in one line, by every
+engine, in place of being broadcast or cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlsys_bench.data import Samples, Splits
+from dlsys_bench.engines.base import Batch, Engine
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.errors import DataError
+from dlsys_bench.runs.metrics import evaluate
+from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.layers import Activation, Dense, Dropout
+from dlsys_bench.spec.losses import CategoricalCrossEntropy, MeanSquaredError
+from dlsys_bench.spec.model import Model
+
+MODEL = Model("m", (3,), (Dense(4), Activation("tanh"), Dropout(0.5), Dense(2)))
+WEIGHTS = Plan(0).weights(MODEL)
+X, LABELS = np.ones((6, 3)), np.array([0, 1, 0, 1, 1, 0])
+KEPT = np.ones((6, 4), bool)
+SLOW = ("jax", "keras", "keras-jax")
+ENGINES = [
+    *("numpy", "numba", "torch"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
+]
+
+Call = Callable[[Engine], object]
+
+
+def gradients(x: Any = X, y: Any = LABELS, masks: Any = None) -> Call:
+    """Return a function that computes gradients on an engine."""
+    loss = CategoricalCrossEntropy()
+    return lambda engine: engine.gradients(built(engine), Batch(x, y, masks), loss)
+
+
+def trace(masks: Any) -> Call:
+    """Return a function that computes a trace on an engine."""
+    return lambda engine: engine.trace(built(engine), Batch(X, LABELS, masks))
+
+
+def build(**changed: Any) -> Call:
+    """Return a function that builds a network with these weights; None omits a tensor."""
+    every = {name.replace("__", "."): values for name, values in changed.items()}
+    weights = {name: v for name, v in (WEIGHTS | every).items() if v is not None}
+    return lambda engine: engine.build(to_convention(engine.convention, MODEL), weights)
+
+
+def built(engine: Engine) -> Any:
+    return engine.build(to_convention(engine.convention, MODEL), WEIGHTS)
+
+
+CALLS: dict[str, tuple[Call, str]] = {
+    "more x": (gradients(y=LABELS[:5]), "x has 6 samples, but y has 5"),
+    "more y": (gradients(x=X[:1]), "x has 1 sample, but y has 6"),
+    "one mask for all": (
+        gradients(masks={2: KEPT[:1]}),
+        r"masks\[2\] has shape \(1, 4\); it takes \(6, 4\)",
+    ),
+    "a mask of one unit": (trace({2: KEPT[:, :1]}), r"masks\[2\] has shape \(6, 1\)"),
+    "a mask of another layer": (trace({1: KEPT}), "masks lack 2 and have 1: they take the places"),
+    "no mask": (trace({}), "masks lack 2: they take"),
+    "a bias of one value": (
+        build(dense_1__bias=np.ones(1)),
+        r"weights\['dense_1.bias'\] has shape \(1,\); it takes \(4,\)",
+    ),
+    "a transposed kernel": (
+        build(dense_1__kernel=WEIGHTS["dense_1.kernel"].T),
+        r"weights\['dense_1.kernel'\] has shape \(4, 3\); it takes \(3, 4\)",
+    ),
+    "no bias": (build(dense_2__bias=None), "weights lack 'dense_2.bias': they take the tensors"),
+    "a misspelt bias": (
+        build(dense_2__bias=None, dense_2__bais=np.ones(2)),
+        r"weights lack 'dense_2.bias' and have 'dense_2.bais' \(did you mean",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_arrays_that_do_not_agree_are_refused(name: str) -> None:
+    if reason := unavailable(name):
+        pytest.skip(reason)
+    engine = create(name)
+    for what, (call, message) in CALLS.items():
+        with pytest.raises(DataError, match=f"^{message}"):
+            call(engine)
+            pytest.fail(f"{name} accepts {what}")
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [(X, LABELS[:5]), (X[:1], LABELS), (X, np.ones((7, 2))), (X, LABELS[:0])]
+)
+def test_samples_have_as_many_targets(x: np.ndarray, y: np.ndarray) -> None:
+    """Samples are what every engine trains on, however they were prepared."""
+    message = f"^x has {len(x)} samples?, but y has {len(y)}$"
+    with pytest.raises(DataError, match=message):
+        Samples(x, y)
+    with pytest.raises(DataError, match=message):
+        Splits(Samples(X, LABELS), None, Samples(X, LABELS)).map(lambda part: Samples(x, y))
+
+
+@pytest.mark.parametrize("count", [1, 5, 7])
+def test_every_sample_has_a_prediction(count: int) -> None:
+    for loss, y in ((CategoricalCrossEntropy(), LABELS), (MeanSquaredError(), np.ones((6, 2)))):
+        with pytest.raises(DataError, match=f"^predict returned {count} outputs? for 6 samples$"):
+            evaluate(np.ones((count, 2)), Samples(X, y), loss)
