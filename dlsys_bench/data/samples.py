@@ -36,7 +36,7 @@ def require_pairs(x: Any, y: Any) -> None:
     """Raise DataError if x and y are arrays of different numbers of samples."""
     inputs, targets = np.shape(x)[:1], np.shape(y)[:1]
     if inputs and targets and inputs != targets:
-        raise DataError(f"x has {count_of(*inputs, 'sample')}, but y has {targets[0]:,}")
+        raise DataError(f"x has {count_of(inputs[0], 'sample')}, but y has {targets[0]:,}")
 
 
 @dataclass(frozen=True, eq=False)
