@@ -9,6 +9,7 @@ from dlsys_bench.conformance.checks.subjects import label_loss
 from dlsys_bench.conformance.checks.support import has, trainable
 from dlsys_bench.conformance.checks.training import (
     compare_tensors,
+    compare_trainings,
     regression,
     regression_recipe,
     start,
@@ -86,3 +87,21 @@ def equals_batch(trial: Trial) -> None:
         actual = trainings[parts].run(trial.engine)
         compare_tensors(f"after batches in {parts} parts", actual, expected, allowed)
         compare_losses(trial, trainings[parts])
+
+
+@check("trajectory", "native-accumulate", requires=["native", "accumulate"])
+def native(trial: Trial) -> None:
+    """Two epochs in parts of batches without a plan, through a batch norm. The last batch of each
+    epoch is too small for all of its parts.
+
+    Why: A native training may be compiled, for batches of any size, by code that no training by a
+    plan runs.
+    Broken by: An engine that makes a pass for a part without samples, whose mean is NaN, or that
+    waits for the missing part in the next epoch.
+    Fix: Make no pass for a part without samples, and update at the end of every batch.
+    """
+    model, samples = trainable(trial, NETWORK), regression(trial, 10)
+    # Batches of 6 and 4 samples: three parts of two samples, and two.
+    recipe = regression_recipe(trial, batch_size=6, epochs=2, accumulate=3)
+    training = TrainingCase(model, start(trial, model), samples, recipe, Plan(1))
+    compare_trainings(trial, training, "after 2 epochs in parts of batches")

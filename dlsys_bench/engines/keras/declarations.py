@@ -37,12 +37,6 @@ OCCURRENCES = (
 )
 
 
-UNWEIGHTED_PARTS = (
-    "Keras's gradient_accumulation_steps counts batches of any size alike, and goes on across the "
-    "end of an epoch"
-)
-
-
 FIXED_FACTORS = "Keras's LossScaleOptimizer always doubles and halves its scale"
 
 INFINITE_SCALE = (
@@ -56,7 +50,6 @@ ZERO_AVERAGE = (
 )
 
 LACKS = {
-    "accumulate": UNWEIGHTED_PARTS,
     "loss_scale:factors": FIXED_FACTORS,
     "state/loss_scale-largest": INFINITE_SCALE,
     "state/loss_scale-average": ZERO_AVERAGE,

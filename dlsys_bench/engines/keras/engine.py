@@ -42,7 +42,9 @@ def _array(tensor: Any) -> Array:
 class KerasEngine(Engine):
     """Keras on TensorFlow, on the CPU or on CUDA, compiled as Keras does by default.
 
-    The running figures are Keras's own, which are float32 whatever the dtype of the network.
+    The running figures are Keras's own, which are float32 whatever the dtype of the network. The
+    parts of a batch that a recipe accumulates are passes of their own forward, and one pass
+    backward, so they take the memory of the whole batch.
     """
 
     name = "keras"
@@ -204,7 +206,7 @@ class KerasEngine(Engine):
                 if self.steps_at_once and sum(epoch.sizes) < len(y):
                     batches["x"] = batches["x"].take(len(epoch.sizes))
                 numbers = {"initial_epoch": epoch.number - 1, "epochs": epoch.number}
-                with mixed_policy(net, recipe.products):
+                with mixed_policy(net, recipe.products), net.in_parts(recipe.accumulate):
                     net.network.fit(**batches, **numbers, verbose=0, callbacks=[callback])
                 trained = callback.trained
             yield callback.ended

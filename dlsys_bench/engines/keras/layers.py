@@ -15,15 +15,16 @@ from dlsys_bench.spec.layers.attention import PROJECTIONS
 
 
 class KeptDropout(keras.layers.Dropout):
-    """A dropout of Keras, or with a mask, dropout of what the mask says."""
+    """A dropout of Keras, or with a mask, dropout of what the mask says of the samples `here`."""
 
     kept: NDArray[np.bool_] | None = None
+    here: slice = slice(None)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Drop out by the mask, or by Keras's own draw."""
         if self.kept is None or not training:
             return super().call(inputs, training=training)
-        return inputs * keras.ops.cast(self.kept, inputs.dtype) / (1.0 - self.rate)
+        return inputs * keras.ops.cast(self.kept[self.here], inputs.dtype) / (1.0 - self.rate)
 
 
 class KerasSequenceDropout(KeptDropout, keras.layers.SpatialDropout1D):

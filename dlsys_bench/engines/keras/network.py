@@ -143,6 +143,48 @@ def initializer(tensor: Tensor, seed: int) -> Any:
     return FAMILIES[distribution.family](distribution, seed)
 
 
+class PartedModel(keras.Model):
+    """A functional model that computes a batch in `parts` in training, unless they are None.
+
+    Every part is a pass of its own through all layers. The outputs of all are those of the batch,
+    so that its loss counts each part by its samples, or by the weights of its labels, and one
+    backward pass adds up the gradients. Keras's `gradient_accumulation_steps` counts batches of any
+    size alike, and goes on across the end of an epoch. `select` chooses the samples whose masks
+    dropout uses.
+    """
+
+    parts: int | None = None
+    select: Callable[[slice], None]
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Compute the outputs."""
+        if not training or self.parts is None:
+            return super().call(inputs, training=training, mask=mask)
+
+        def compute(here: slice) -> Any:
+            self.select(here)
+            given = tuple(each[here] for each in inputs)
+            return super(PartedModel, self).call(given, training=True)
+
+        # A tensor in a graph of TensorFlow, whose batches are of any size.
+        samples = keras.ops.shape(inputs[0])[0]
+        size = -(-samples // self.parts)
+        outputs = [compute(slice(0, size))]
+        for start in (part * size for part in range(1, self.parts)):
+            here = slice(start, start + size)
+            # A small batch has fewer parts.
+            outputs.append(_if(start < samples, partial(compute, here), lambda: outputs[0][:0]))
+        self.select(slice(None))
+        return keras.ops.concatenate(outputs)
+
+
+def _if(condition: Any, compute: Callable[[], Any], otherwise: Callable[[], Any]) -> Any:
+    """Return the result of one of two functions, by a condition that may be a tensor."""
+    if isinstance(condition, bool):
+        return compute() if condition else otherwise()
+    return keras.ops.cond(condition, compute, otherwise)
+
+
 class KerasNetwork:
     """A functional keras.Model with the names of the model's layers, and its tensors by the model's
     names."""
@@ -176,7 +218,7 @@ class KerasNetwork:
                     variable.assign(starts[f"{part}_initializer"](variable.shape, dtype))
                 else:
                     self.tensors[tensor.name] = getattr(layer, part)
-        self.network = keras.Model(inputs, values[-1])
+        self.network = PartedModel(inputs, values[-1])
         self.every_layer = keras.Model(inputs, values[len(inputs) :])
         # Keras sorts the layers of a branching network in an order of its own.
         names = {id(variable): name for name, variable in self.tensors.items()}
@@ -202,6 +244,20 @@ class KerasNetwork:
         """Set what each dropout layer keeps, or let it draw."""
         for index, layer in self.dropouts.items():
             layer.kept = None if masks is None else masks[index]
+
+    def select_samples(self, here: slice) -> None:
+        """Choose the samples of a batch whose masks dropout uses."""
+        for layer in self.dropouts.values():
+            layer.here = here
+
+    @contextlib.contextmanager
+    def in_parts(self, parts: int | None) -> Iterator[None]:
+        """Compute each batch of a training in parts inside, if their number is given."""
+        self.network.parts, self.network.select = parts, self.select_samples
+        try:
+            yield
+        finally:
+            self.network.parts = None
 
     @contextlib.contextmanager
     def with_masks(self, masks: KeptMasks | None) -> Iterator[None]:

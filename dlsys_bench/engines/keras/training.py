@@ -149,6 +149,9 @@ def compile_network(
         callback = partial(ExecutionCallback, step_losses)
     elif coupled:
         metrics.append(DataLoss(loss, dtype))
+    if recipe.accumulate is not None and keras.config.backend() == "tensorflow":
+        # In TensorFlow, XLA compiles no parts whose sizes depend on that of a batch.
+        options["jit_compile"] = False
     net.network.compile(
         optimizer_of(net, recipe, count_steps(samples, recipe, plan)),
         loss,
