@@ -20,16 +20,16 @@ from dlsys_bench.entry_points import LEFT_OUT
 EXAMPLES = {"fast": 30, "slow": 200}
 
 # Without --dlsys-engine, numpy trains every arm of the notebooks, and each other engine these
-# studies.
+# studies or arms.
 STUDIES_OF_ENGINE = {
     "numba": ("regularization/lenet5-tanh", "eggholder"),
     "torch": ("regularization/lenet5-tanh", "dying-relu", "perceptron"),
     "torch-bf16": ("regularization/lenet5-tanh",),
     "jax": ("regularization/lenet5-tanh",),
     "keras": ("regularization/lenet5-tanh", "cyclical-learning-rate"),
-    # They compile for minutes.
-    "torch-compile": (),
-    "keras-jit": (),
+    # Each kernel of a network takes the C++ compiler a second and more, and a dense one has few.
+    "torch-compile": ("regularization/fashion-mlp/vanilla",),
+    "keras-jit": ("regularization/fashion-mlp/vanilla",),
 }
 
 # The engine that trains the larger networks of each group, in the slow tier. Arms without reference
@@ -42,7 +42,7 @@ ENGINE_OF_GROUP = {
 }
 
 # Gates in the fast tier, by engine.
-FAST_GATES = {"numpy": 2, "other engines": 1}
+FAST_GATES = {"numpy": 2, "other engines": 1, "torch-compile": 0, "keras-jit": 0}
 
 # What JAX compiles is kept between runs, for this process and for those that tests start.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dlsys-bench-tests"
@@ -89,12 +89,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         case = item.callspec.params.get("dlsys_case") if hasattr(item, "callspec") else None
         if case is None:
             continue
-        study, large = case.case.study.name, ENGINE_OF_GROUP.get(case.case.study.group)
+        names = {case.case.study.name, case.case.name}
+        large = ENGINE_OF_GROUP.get(case.case.study.group)
         if large is not None:
             unjudged = case.case.arm.reason_unjudged(case.case.dataset, "quick")
             item.add_marker(pytest.mark.slow)
             left_out += [item] if unjudged or case.engine != large else []
-        elif study in STUDIES_OF_ENGINE.get(case.engine, (study,)):
+        elif not names.isdisjoint(STUDIES_OF_ENGINE.get(case.engine, names)):
             group = case.engine if case.engine in FAST_GATES else "other engines"
             item.add_marker(pytest.mark.rotates(f"gates of {group}", FAST_GATES[group]))
         else:

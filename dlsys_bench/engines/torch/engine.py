@@ -207,7 +207,7 @@ class TorchBfloat16Engine(TorchEngine):
 
 class TorchCompileEngine(TorchEngine):
     """torch on the CPU, with the forward and the backward pass of native trainings compiled by
-    `torch.compile`, once for each size of a batch.
+    `torch.compile`. The smaller last batch of an epoch is computed eagerly.
 
     With a plan, everything is computed eagerly, as by the engine `torch`. Optimisers are torch's
     fused ones, which have nothing to compile.
@@ -220,4 +220,5 @@ class TorchCompileEngine(TorchEngine):
         """Return the function that compiles the pass of a native training."""
         if plan.parity:
             return super().compiler(recipe, plan)
-        return partial(compile_pass, dynamic=recipe.batch_sizes is not None)
+        whole = recipe.micro_batches(recipe.batch_size)[0]
+        return partial(compile_pass, size=whole if recipe.batch_sizes is None else None)

@@ -32,15 +32,22 @@ def pass_of(net: TorchNetwork, loss: Loss) -> BatchPass:
     return run
 
 
-def compile_pass(run: BatchPass, *, dynamic: bool) -> BatchPass:
-    """Compile a pass, and with it its gradient: once for each size of a batch, or if it is
-    `dynamic` once for all sizes."""
-    options: dict[str, Any] = {"cpp.cxx": (None, find_compiler())}
+def compile_pass(run: BatchPass, size: int | None) -> BatchPass:
+    """Compile a pass, and with it its gradient, for batches of this size, or if it is None once for
+    all sizes. Batches of other sizes are computed eagerly: compiling for the last batch of an epoch
+    would take longer than it saves."""
+    # By default each process tries in processes of its own what the compiler can do, for 9 seconds
+    # of CPU time. Every compiler of torch's headers has the vector instructions of x86.
+    options: dict[str, Any] = {"cpp.cxx": (None, find_compiler()), "cpp.vec_isa_ok": True}
     own = _own_code(cast(FunctionType, run))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Deprecation warnings of torch's own parts.
-        compiled: BatchPass = torch.compile(own, dynamic=dynamic, options=options)
-    return compiled
+        compiled: BatchPass = torch.compile(own, dynamic=size is None, options=options)
+
+    def choose(x: TorchInputs, y: Tensor, masks: TorchMasks) -> tuple[Tensor, Tensor]:
+        return (compiled if len(y) == size else run)(x, y, masks)
+
+    return compiled if size is None else choose
 
 
 def _own_code(function: FunctionType) -> FunctionType:
