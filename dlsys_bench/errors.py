@@ -68,17 +68,30 @@ class MissingExtraError(UserError, ImportError):
 class DivergedError(UserError):
     """A loss that became infinite or NaN. `epoch` and `batch` count from 1."""
 
+    text = (
+        "the loss became {loss} in epoch {epoch}, batch {batch}: "
+        "lower the learning rate, or look at the data"
+    )
+
     def __init__(self, epoch: int, batch: int, loss: float) -> None:
-        super().__init__(
-            f"the loss became {loss} in epoch {epoch}, batch {batch}: "
-            "lower the learning rate, or look at the data"
-        )
+        super().__init__(self.text.format(epoch=epoch, batch=batch, loss=loss))
         self.epoch, self.batch, self.loss = epoch, batch, loss
 
     def __reduce__(self) -> tuple[type[DivergedError], tuple[int, int, float]]:
         # By default an exception is pickled with its message as the only argument. This one takes
         # three, and must survive the way back from a worker process.
-        return DivergedError, (self.epoch, self.batch, self.loss)
+        return type(self), (self.epoch, self.batch, self.loss)
+
+
+class LossScaleError(DivergedError):
+    """A loss scale that fell below the smallest one, because no update could be made. The loss is
+    finite, but not its gradient."""
+
+    text = (
+        "the loss scale fell below its smallest value in epoch {epoch}, batch {batch}, where the "
+        "loss is {loss:g}: its gradient is infinite or NaN under every scale; look at the layers, "
+        "the loss and the data"
+    )
 
 
 def count_of(count: int, noun: str, plural: str | None = None) -> str:

@@ -16,8 +16,15 @@ from dlsys_bench.spec.record import (
     require_number,
 )
 
-LARGEST = (2.0 - 2.0**-23) * 2.0**127
-"""The largest number of single precision, in which torch and Keras keep the scale."""
+SMALLEST, LARGEST = 2.0**-100, 2.0**100
+"""The bounds of the scale. torch and Keras keep it in single precision, where its inverse, and its
+products with the few numbers of a loss, have to be normal numbers too."""
+
+LARGEST_GROWTH = 1e6
+"""The limit of the growth, with which no scale becomes infinite before it is bounded."""
+
+LARGEST_INTERVAL = 2**31 - 1
+"""The limit of the interval: engines count updates in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +42,14 @@ class LossScale(Record):
     - The batch counts as a step in the history and for limits on the steps.
 
     The scale is `initial` when a training begins. It is multiplied by `backoff` after each update
-    that is skipped, and by `growth` after `interval` updates in a row that are not, unless it would
-    become infinite in single precision. `torch.amp.GradScaler` has these options, by default 2**16,
-    2, 0.5 and 2000. Keras's `LossScaleOptimizer` starts from 2**15, and always doubles and halves.
+    that is skipped, and by `growth` after `interval` updates in a row that are not, but grows to at
+    most 2**100. `torch.amp.GradScaler` has these options, by default 2**16, 2, 0.5 and 2000.
+    Keras's `LossScaleOptimizer` starts from 2**15, and always doubles and halves.
+
+    A gradient that is not finite under the smallest scale, 2**-100, is no overflow: a training
+    whose scale falls below it ends in a `LossScaleError`, in the batch of that update or, in an
+    engine that reads its results once an epoch, at the end of the epoch. torch and Keras would skip
+    all further updates in silence.
 
     `schedule_counts` states what moves the learning-rate schedule: "updates" leaves out those that
     are skipped (Keras, whose optimiser counts its updates), "batches" does not (torch, where
@@ -57,12 +69,15 @@ class LossScale(Record):
     kind: ClassVar[str] = "loss_scale"
     invalid: ClassVar[tuple[Invalid, ...]] = (
         ({"initial": 0.0}, "initial is 0.0"),
-        ({"initial": 1e39}, "initial is 1e+39"),
+        ({"initial": 2.0**-101}, "initial is 3.9"),
+        ({"initial": 2.0**101}, "initial is 2.5"),
         ({"growth": 1.0}, "growth is 1.0"),
+        ({"growth": 2e6}, "growth is 2000000.0"),
         ({"growth": math.inf}, "growth is inf"),
         ({"backoff": 0.0}, "backoff is 0.0"),
         ({"backoff": 1.0}, "backoff is 1.0"),
         ({"interval": 0}, "interval is 0"),
+        ({"interval": 2**31}, "interval is 2147483648"),
         ({"schedule_counts": "steps"}, "schedule_counts is 'steps'"),
     )
     choices: ClassVar[Choices] = {"initial": (1024.0, 1000.0), "interval": (2,)}
@@ -72,11 +87,11 @@ class LossScale(Record):
     }
 
     def __post_init__(self) -> None:
-        require_number(self.kind, "initial", self.initial, 0.0, LARGEST, open_low=True)
-        for name, low, high in (("growth", 1.0, math.inf), ("backoff", 0.0, 1.0)):
-            value = getattr(self, name)
-            require_number(self.kind, name, value, low, high, open_low=True, open_high=True)
+        require_number(self.kind, "initial", self.initial, SMALLEST, LARGEST)
+        require_number(self.kind, "growth", self.growth, 1.0, LARGEST_GROWTH, open_low=True)
+        require_number(self.kind, "backoff", self.backoff, 0, 1, open_low=True, open_high=True)
         require_count(self.kind, "interval", self.interval)
+        require_number(self.kind, "interval", self.interval, 1, LARGEST_INTERVAL)
         counts = ("updates", "batches")
         require_choice(self.kind, "schedule_counts", self.schedule_counts, counts)
 

@@ -82,10 +82,24 @@ SCALE = (
     ),
     _shared(
         "grows_to_infinity",
-        "The scale grows beyond the largest number.",
+        "The scale grows beyond the largest one.",
         "state/loss_scale-largest",
-        "grown if grown <= LARGEST else self.scale",
-        'grown if grown <= LARGEST else float("inf")',
+        "min(self.scale * record.growth, LARGEST)",
+        "self.scale * record.growth",
+    ),
+    _shared(
+        "falls_to_zero",
+        "The scale falls on and on, and every update is skipped.",
+        "state/loss_scale-smallest",
+        "if self.scale < SMALLEST and not self.fell:",
+        "if False:",
+    ),
+    _shared(
+        "smallest_is_refused",
+        "The smallest scale itself is an error.",
+        "state/loss_scale-smallest",
+        "if self.scale < SMALLEST and not self.fell:",
+        "if self.scale <= SMALLEST and not self.fell:",
     ),
     _shared(
         "schedule_counts_all",

@@ -31,14 +31,14 @@ from dlsys_bench.conformance.checks.update_cases import (
 )
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close
-from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
-from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import train
+from dlsys_bench.errors import DivergedError
 from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense
-from dlsys_bench.spec.loss_scale import LossScale
+from dlsys_bench.spec.loss_scale import LARGEST, SMALLEST, LossScale
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import StepDecay
@@ -159,11 +159,10 @@ def overflow_to_nan(trial: Trial) -> None:
 
 class ScalePattern(NamedTuple):
     """A loss scale, and for each training the logarithm of the limit of each sample, which is a
-    batch; the factor of the samples, the number of epochs, and a moving average of the weights."""
+    batch; the number of epochs, and a moving average of the weights."""
 
     record: LossScale
     rounds: tuple[tuple[float, ...], ...]
-    size: float = 1.0
     epochs: int = 1
     average: WeightAverage | None = None
 
@@ -185,7 +184,7 @@ PATTERNS = {
     "epochs": ScalePattern(LossScale(interval=100), ((13,),), epochs=4),
     "average": ScalePattern(LossScale(), ((13,),), epochs=2, average=WeightAverage(0.6)),
     "again": ScalePattern(LossScale(interval=100), ((15, ORDINARY), (15, ORDINARY))),
-    "largest": ScalePattern(LossScale(2.0**127, interval=1), ((ORDINARY,) * 3,), size=0.1),
+    "largest": ScalePattern(LossScale(LARGEST / 2, interval=1), ((ORDINARY, 100, 100, 100),)),
 }
 
 
@@ -211,18 +210,46 @@ def dynamics(trial: Trial, pattern: ScalePattern) -> None:
             average=pattern.average,
         )
         case = spiked_case(trial, SHALLOW, recipe, len(exponents))
-        case = _resized(case, pattern.size)
         network = network or trial.oracle.build(case.model, case.weights)
         limits = [2.0 ** (exponent + 0.5) for exponent in exponents] * pattern.epochs
         rounds.append(with_limits(trial, case, limits, network))
     compare_spiked(trial, *rounds)
 
 
-def _resized(case: TrainingCase, size: float) -> TrainingCase:
-    """Return a training with inputs and values times a factor, and gradients below one by it."""
-    x, y = case.samples.x * size, case.samples.y
-    of_values = case.recipe.loss.targets == "values"
-    return case._replace(samples=Samples(x, y * size if of_values else y))
+@check("state", "loss_scale-smallest", requires=NEEDED)
+def fall(trial: Trial) -> None:
+    """Every gradient is infinite, however small the loss scale is. A training of two updates leaves
+    the smallest scale, and one that goes on raises an error. No weight moves.
+
+    Why: A scale that falls to zero skips every update that follows, and nothing shows it but a loss
+    that stays.
+    Broken by: An engine whose scale falls on and on, or that makes an update with it.
+    Fix: Raise a `LossScaleError` when the scale falls below `spec.loss_scale.SMALLEST`;
+    `LossScaler.require_scale` does.
+    """
+    layers = Dense(3, use_bias=False), *SHALLOW.layers[1:]
+    recipe = regression_recipe(
+        trial, batch_size=2, epochs=1, loss_scale=LossScale(4 * SMALLEST, interval=100)
+    )
+    for batches, expected in ((2, "no error"), (5, "a DivergedError in epoch 1")):
+        case = spiked_case(trial, replace(SHALLOW, layers=layers), recipe, 2 * batches)
+        case.samples.x[...] = 0.0
+        # The gradient of a hidden unit of zero is the kernel times a scale, and still finite.
+        case.weights["dense_2.kernel"][...] = np.finfo(trial.engine.dtype).max / 16
+        spiked = with_large_spikes(trial, case, (False,) * batches)
+        network = trial.engine.build(case.model, case.weights)
+        samples, found = replace(case.samples, x=spiked.x), "no error"
+        try:
+            train(trial.engine, network, samples, recipe, case.plan)
+        except DivergedError as error:
+            found = f"a DivergedError in epoch {error.epoch}"
+        if found != expected:
+            what = f"the end of {batches} updates under a scale of 2**-98, all of which overflow"
+            raise broken(Fault.NOT_RAISED, what, actual=found, expected=expected)
+        for name, values in trial.engine.weights(network).items():
+            origin = case.weights[name]
+            allowed = trial.tolerance * magnitude(origin)
+            close(f"{name} after updates that overflow", values, origin, allowed)
 
 
 @check("schedule", "loss_scale", requires=(*NEEDED, "schedule"))

@@ -17,6 +17,6 @@ def updates_made(record: LossScale, limits: Sequence[float]) -> list[bool]:
         in_a_row = in_a_row + 1 if made[-1] else 0
         if not made[-1]:
             scale *= record.backoff
-        elif in_a_row % record.interval == 0 and scale * record.growth <= LARGEST:
-            scale *= record.growth
+        elif in_a_row % record.interval == 0:
+            scale = min(scale * record.growth, LARGEST)
     return made

@@ -22,6 +22,7 @@ from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, factors, rate_factors
 from dlsys_bench.engines.jax.placement import JaxPlacement
 from dlsys_bench.engines.jax.steps import StepFeed, TrainingState, bare_recipe, program
 from dlsys_bench.engines.jax.updates import LossScaleState, UpdateState
+from dlsys_bench.engines.loss_scale import LossScaler
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
 from dlsys_bench.spec.layers import Convolution
 from dlsys_bench.spec.recipe import Recipe
@@ -91,6 +92,7 @@ class Training:
             for size in {size for sizes in self.epochs for size in sizes}
         }
         updated = _initial_state(net, placement, recipe)
+        self.scaler = None if recipe.loss_scale is None else LossScaler(recipe.loss_scale)
         self.done, self.skipped = 0, 0
         self.progress = self._opened(updated, net.state, sound=False)
         # Compile before the clock of the first epoch starts, by steps that change nothing because
@@ -188,13 +190,15 @@ class Training:
     def _count_skipped(self, epoch: EpochRun) -> None:
         """Count the updates of an epoch that were skipped, before each step if the schedule leaves
         them out."""
-        scale, scaling = self.recipe.loss_scale, self.progress.updated.scaling
-        if scale is None or scaling is None:
+        scaler, scaling = self.scaler, self.progress.updated.scaling
+        if scaler is None or scaling is None:
             return
-        if scale.schedule_counts == "updates":
-            before = np.array(scaling.before[: len(epoch.sizes)])
+        before, skipped = np.array(scaling.before[: len(epoch.sizes)]), int(scaling.skipped)
+        if scaler.record.schedule_counts == "updates":
             epoch.uncounted = (self.skipped + before).tolist()
-        self.skipped += int(scaling.skipped)
+        for count in np.diff(before, append=skipped).tolist():
+            scaler.update(finite=not count)
+        self.skipped += skipped
 
 
 def fit_network(
@@ -209,4 +213,6 @@ def fit_network(
         with placement.inside():
             losses, correct = training.run(epoch)
         epoch.add_all(losses.tolist(), correct)
+        if training.scaler is not None:
+            training.scaler.require_scale(epoch)
         yield epoch.end()

@@ -13,7 +13,7 @@ from dlsys_bench.engines.jax.layers import JaxTensors
 from dlsys_bench.engines.jax.optimizers import OPTIMIZERS, OptimizerState
 from dlsys_bench.spec.clipping import Clip, ClipNorm, ClipValue
 from dlsys_bench.spec.decay import WeightDecay
-from dlsys_bench.spec.loss_scale import LossScale
+from dlsys_bench.spec.loss_scale import LARGEST, LossScale
 from dlsys_bench.spec.recipe import Recipe
 
 
@@ -31,7 +31,7 @@ class LossScaleState(NamedTuple):
         good = jnp.where(finite, self.good + 1, 0)
         grows = good == record.interval
         grown = self.scale * record.growth
-        kept = jnp.where(grows & jnp.isfinite(grown), grown, self.scale)
+        kept = jnp.where(grows, jnp.minimum(grown, LARGEST), self.scale)
         scale = jnp.where(finite, kept, self.scale * record.backoff)
         before = self.before.at[step].set(self.skipped)
         return LossScaleState(scale, jnp.where(grows, 0, good), self.skipped + ~finite, before)

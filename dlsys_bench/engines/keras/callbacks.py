@@ -12,7 +12,7 @@ import numpy as np
 
 from dlsys_bench.engines.epochs import EpochRun
 from dlsys_bench.engines.keras.network import KerasNetwork
-from dlsys_bench.errors import DivergedError
+from dlsys_bench.errors import DivergedError, LossScaleError
 
 DATA_LOSS = "data_loss"
 """The name of the metric of the loss without the penalty of a coupled weight decay."""
@@ -102,11 +102,16 @@ class EpochCallback(keras.callbacks.Callback):
             self._stop()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Record the figures, all batches having ended. Raises DivergedError."""
+        """Record the figures, all batches having ended. Raises DivergedError, also for a loss scale
+        that fell in the epoch."""
         for batch, value in sorted(self._figures().items()):
             if not math.isfinite(value):
                 raise DivergedError(self.epoch.number, batch + 1, value)
         losses = self._losses()
+        if self.epoch.recipe.loss_scale is not None:
+            scale = keras.ops.convert_to_numpy(keras.ops.copy(self.model.optimizer.dynamic_scale))
+            if np.isnan(scale):
+                raise LossScaleError(self.epoch.number, len(losses), losses[-1])
         mean = _loss(logs) if self.epoch.weights is None else self.epoch.mean_loss(losses).item()
         self.ended = self.epoch.end_with(mean, logs.get("accuracy"), losses)
         if self.epoch.recipe.average is not None:

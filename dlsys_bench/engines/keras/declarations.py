@@ -39,11 +39,6 @@ OCCURRENCES = (
 
 FIXED_FACTORS = "Keras's LossScaleOptimizer always doubles and halves its scale"
 
-INFINITE_SCALE = (
-    "Keras's LossScaleOptimizer doubles its scale of 2**127 to infinity, and then makes no update"
-)
-
-
 ZERO_AVERAGE = (
     "the moving averages of Keras start as zeros, which it gives to the network if all updates of "
     "the first epoch are skipped"
@@ -51,7 +46,6 @@ ZERO_AVERAGE = (
 
 LACKS = {
     "loss_scale:factors": FIXED_FACTORS,
-    "state/loss_scale-largest": INFINITE_SCALE,
     "state/loss_scale-average": ZERO_AVERAGE,
 }
 """What Keras lacks on every backend, with the reason."""

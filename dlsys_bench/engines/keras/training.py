@@ -28,6 +28,7 @@ from dlsys_bench.spec import optimizers
 from dlsys_bench.spec.clipping import Clip, ClipNorm, ClipValue
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.layers import Convolution, Dense, MultiHeadAttention
+from dlsys_bench.spec.loss_scale import LARGEST, SMALLEST
 from dlsys_bench.spec.recipe import Recipe
 
 
@@ -72,6 +73,31 @@ class Penalty(keras.regularizers.L2):
         return keras.ops.cast(super().__call__(tensor), keras.config.floatx())
 
 
+class BoundedLossScale(keras.optimizers.LossScaleOptimizer):
+    """Keras's loss scaling within the bounds of `LossScale`. A scale that falls below them becomes
+    NaN, under which no update follows; the callback raises the error."""
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Make an update."""
+        super().apply(grads, trainable_variables)
+        self.dynamic_scale.assign(_bounded(self.dynamic_scale))
+
+    def stateless_apply(
+        self, optimizer_variables: Any, grads: Any, trainable_variables: Any
+    ) -> tuple[Any, Any]:
+        """Make an update on JAX."""
+        state = optimizer_variables, grads, trainable_variables
+        trained, found = super().stateless_apply(*state)
+        pairs = zip(self.variables, found, strict=True)
+        return trained, [_bounded(v) if own is self.dynamic_scale else v for own, v in pairs]
+
+
+def _bounded(scale: Any) -> Any:
+    scale = keras.ops.convert_to_tensor(scale)
+    fell = keras.ops.less(scale, SMALLEST)
+    return keras.ops.where(fell, np.float32(np.nan), keras.ops.minimum(scale, LARGEST))
+
+
 CLIPS: dict[type[Clip], Callable[[Any], dict[str, float]]] = {
     ClipNorm: lambda clip: {"global_clipnorm": clip.limit},
     ClipValue: lambda clip: {"clipvalue": clip.limit},
@@ -101,7 +127,7 @@ def optimizer_of(net: KerasNetwork, recipe: Recipe, steps: int) -> Any:
     if recipe.loss_scale is None:
         return optimizer
     scale = recipe.loss_scale
-    return keras.optimizers.LossScaleOptimizer(optimizer, scale.initial, scale.interval)
+    return BoundedLossScale(optimizer, scale.initial, scale.interval)
 
 
 def decaying_tensors(net: KerasNetwork, decay: WeightDecay | None) -> list[str]:

@@ -70,6 +70,9 @@ class RuleTrainer(Trainer):
             if len(failures) == net.replicas:
                 return
             update.step(rates(step))
+            if update.scaler is not None and (error := update.scaler.error(epoch)):
+                failures[0] = error
+                return
         update.publish()
 
     def _rate(self, step: int) -> float | Array:

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlsys_bench.engines.loss_scale import LossScaler
 from dlsys_bench.engines.torch.steps import StepRate
 from dlsys_bench.spec import optimizers
 from dlsys_bench.spec.decay import WeightDecay
-from dlsys_bench.spec.loss_scale import LossScale
+from dlsys_bench.spec.loss_scale import LARGEST, LossScale
 from dlsys_bench.spec.recipe import Recipe
 
 
@@ -55,7 +56,8 @@ OWN_DECAY = (optimizers.Adam,)
 class NetworkOptimizer:
     """torch's optimiser on the tensors of one network, by name; those that decay are a group of
     parameters. Where torch has no decoupled decay, the tensors shrink before the step, as in
-    torch's AdamW. If its steps are `captured` in a CUDA graph, torch has to know."""
+    torch's AdamW. If its steps are `captured` in a CUDA graph, torch has to know. `scale_state` is
+    the loss scale on the host, which has bounds, if there is one."""
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class NetworkOptimizer:
         on_device = captured and next(iter(parameters.values())).is_cuda
         self.optimizer = OPTIMIZERS[type(record)](record, groups, on_device)
         self.scaler = _grad_scaler(loss_scale, self.parameters[0].device.type)
+        self.scale_state = None if loss_scale is None else LossScaler(loss_scale)
 
     def scale(self, loss: Tensor) -> Tensor:
         """Return a loss times the loss scale, if there is one."""
@@ -116,6 +119,10 @@ class NetworkOptimizer:
             # first update that overflows (torch 2.13).
             self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.scale_state is not None:
+            self.scale_state.update(self.finite)
+            if self.scale_state.scale == LARGEST:
+                self.scaler.update(LARGEST)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

@@ -79,6 +79,8 @@ def fit_network(
         ended = steps.epoch(order, epoch.sizes, epoch.rates, masks)
         # The losses are read once an epoch, here, so that no step waits for the device.
         epoch.add_all(ended.losses.double().tolist(), int(ended.right))
+        if optimizer.scale_state is not None:
+            optimizer.scale_state.require_scale(epoch)
 
     try:
         for epoch in training_epochs(net.model, samples, recipe, plan):
