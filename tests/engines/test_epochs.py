@@ -3,6 +3,7 @@ on the random state and the settings of its caller."""
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine
 from dlsys_bench.engines.epochs import train, training_epochs
 from dlsys_bench.engines.history import Epoch
+from dlsys_bench.engines.loss_scale import LossScaler
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
-from dlsys_bench.errors import DivergedError
+from dlsys_bench.errors import DivergedError, LossScaleError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout
+from dlsys_bench.spec.loss_scale import SMALLEST, LossScale
 from dlsys_bench.spec.losses import MeanSquaredError, SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import Adam
@@ -180,6 +183,19 @@ def test_a_loss_that_is_not_finite_raises_before_the_update(bad: float) -> None:
     with pytest.raises(DivergedError) as raised:
         run([1.0, 2.0, 3.0, 1.0, bad, 2.0])
     assert (raised.value.epoch, raised.value.batch) == (2, 2)
+
+
+def test_a_loss_scale_that_fell_names_its_batch_and_can_be_pickled() -> None:
+    scaler = LossScaler(LossScale(4 * SMALLEST))
+    for epoch in training_epochs(MODEL, 10, Recipe(batch_size=4, epochs=2), Plan(0)):
+        epoch.add_all([1.0, 2.0, 3.0])
+        assert scaler.error(epoch) is None
+        for finite in (True, False, True) if epoch.number == 1 else (False, False, False):
+            scaler.update(finite)
+    error = pickle.loads(pickle.dumps(scaler.error(epoch)))
+    assert isinstance(error, LossScaleError)
+    assert (error.epoch, error.batch, error.loss) == (2, 2, 2.0)
+    assert "fell below its smallest value in epoch 2, batch 2" in str(error)
 
 
 def test_the_clock_stops_while_the_caller_works(monkeypatch: pytest.MonkeyPatch) -> None:
