@@ -41,8 +41,18 @@ ENGINE_OF_GROUP = {
     "regularizers": "numba",
 }
 
-# Gates in the fast tier, by engine.
+# Gates in the fast tier, by engine, and studies of which one run takes 4 to 20 seconds in numpy,
+# whose gates are in the slow tier alone.
 FAST_GATES = {"numpy": 2, "other engines": 1, "torch-compile": 0, "keras-jit": 0}
+STUDIES_OF_SLOW_TIER = (
+    "batch-size-sweep",
+    "cyclical-batch-size",
+    "cyclical-learning-rate",
+    "learning-rate-range-test",
+    "regularization/fashion",
+    "regularization/lenet5-overlap-tanh",
+    "regularization/lenet5-sigmoid",
+)
 
 # What JAX compiles is kept between runs, for this process and for those that tests start.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dlsys-bench-tests"
@@ -95,11 +105,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             unjudged = case.case.arm.reason_unjudged(case.case.dataset, "quick")
             item.add_marker(pytest.mark.slow)
             left_out += [item] if unjudged or case.engine != large else []
-        elif not names.isdisjoint(STUDIES_OF_ENGINE.get(case.engine, names)):
+        elif names.isdisjoint(STUDIES_OF_ENGINE.get(case.engine, names)):
+            left_out.append(item)
+        elif case.case.study.name in STUDIES_OF_SLOW_TIER:
+            item.add_marker(pytest.mark.slow)
+        else:
             group = case.engine if case.engine in FAST_GATES else "other engines"
             item.add_marker(pytest.mark.rotates(f"gates of {group}", FAST_GATES[group]))
-        else:
-            left_out.append(item)
     deselect(config, items, left_out)
 
 

@@ -3,7 +3,7 @@
     python benchmarks/experiments/same_code_sessions.py measure MINUTES  # appends sessions
     python benchmarks/experiments/same_code_sessions.py report           # writes same-code.md
 
-A session is a process of pytest-benchmark, and takes about 40 seconds. Sessions are measured on a
+A session is a process of pytest-benchmark, and takes about ten seconds. Sessions are measured on a
 quiet machine alone: the command ends with exit code 3 before each session for which other processes
 use more than a quarter of the cores. No session is started that would end after the time. Each is
 stored as it ends, and a further start appends to them. The report compares successive groups of 1,

@@ -109,3 +109,14 @@ def test_reading_a_damaged_store_raises_and_does_not_change_it(tmp_path: Path) -
     with pytest.raises(StoreError, match=r"cannot read results from .*runs.db: .*sets it aside"):
         read(path)
     assert path.read_bytes() == before
+
+
+def test_a_store_without_its_table_is_not_read_as_empty(tmp_path: Path) -> None:
+    """An error of SQLite that is no damage of the file names the file as well."""
+    path = tmp_path / "runs.db"
+    with Store(path) as store:
+        store.add(result(0))
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE runs")
+    with pytest.raises(StoreError, match=rf"{path}: no such table: runs"):
+        read(path)
