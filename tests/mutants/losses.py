@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(
         "hinge_not_flat",
         "The margin losses are not flat beyond their margin.",
-        "gradient/network",
+        "gradient/inputs",
         "losses",
         "np.where(short > 0, -signs, 0)",
         "np.where(short > -1, -signs, 0)",
