@@ -1,12 +1,24 @@
-"""The derivatives of the activations in one pass. The numpy engine documents the computation."""
+"""The activations in one pass. The numpy engine documents the computation."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
+from scipy import special
 
 from dlsys_bench.engines.numba.kernel import kernel
-from dlsys_bench.engines.numpy.activation import ActivationRule
+from dlsys_bench.engines.numba.program.functions import exp, expm1, sigmoid
+from dlsys_bench.engines.numba.program.functions import tanh as tanh_of
+from dlsys_bench.engines.numba.program.lanes import LANES, choose, like, load, store
+from dlsys_bench.engines.numba.vectors import padded
+from dlsys_bench.engines.numpy.activation import GELU_CUBE, GELU_SCALE, ActivationRule
 from dlsys_bench.engines.plan import Array
+
+DENSITY = 1 / math.sqrt(2 * math.pi)
+"""The density of the normal distribution at zero."""
 
 
 @kernel
@@ -41,14 +53,117 @@ BACKWARD = {
 }
 
 
+@kernel
+def elu(x: Array, factor: Array, y: Array) -> None:
+    """Compute y, and exp(x) - 1 where x is not positive, else 0."""
+    for at in range(0, x.size, LANES):
+        value = load(x, at)
+        below = choose(value, like(value, 0.0), expm1(value))
+        store(factor, at, below)
+        store(y, at, choose(value, value, below))
+
+
+@kernel
+def d_elu(x: Array, factor: Array, dy: Array) -> None:
+    """Overwrite dy with dx."""
+    for at in range(0, x.size, LANES):
+        below = load(factor, at)
+        store(dy, at, load(dy, at) * (below + like(below, 1.0)))
+
+
+@kernel
+def silu(x: Array, factor: Array, y: Array) -> None:
+    """Compute y and sigmoid(x)."""
+    for at in range(0, x.size, LANES):
+        value = load(x, at)
+        of_value = sigmoid(value)
+        store(factor, at, of_value)
+        store(y, at, value * of_value)
+
+
+@kernel
+def d_silu(x: Array, factor: Array, dy: Array) -> None:
+    """Overwrite dy with dx."""
+    for at in range(0, x.size, LANES):
+        value, of_value = load(x, at), load(factor, at)
+        slope = of_value + value * of_value * (like(value, 1.0) - of_value)
+        store(dy, at, load(dy, at) * slope)
+
+
+@kernel
+def gelu_tanh(x: Array, factor: Array, y: Array) -> None:
+    """Compute y and the tanh of which it is a function."""
+    for at in range(0, x.size, LANES):
+        value = load(x, at)
+        cube = value * value * like(value, GELU_SCALE * GELU_CUBE)
+        of_value = tanh_of(value * (cube + like(value, GELU_SCALE)))
+        store(factor, at, of_value)
+        store(y, at, value * like(value, 0.5) * (of_value + like(value, 1.0)))
+
+
+@kernel
+def d_gelu_tanh(x: Array, factor: Array, dy: Array) -> None:
+    """Overwrite dy with dx."""
+    for at in range(0, x.size, LANES):
+        value, of_value = load(x, at), load(factor, at)
+        one, cube = like(value, 1.0), like(value, 3 * GELU_SCALE * GELU_CUBE)
+        inner = value * (value * value * cube + like(value, GELU_SCALE))
+        slope = like(value, 0.5) * (one + of_value) * (one + inner * (one - of_value))
+        store(dy, at, load(dy, at) * slope)
+
+
+def gelu(x: Array, factor: Array, y: Array) -> None:
+    """Compute y and the normal distribution function of x."""
+    special.ndtr(x, out=factor)
+    np.multiply(x, factor, out=y)
+
+
+@kernel
+def d_gelu(x: Array, factor: Array, dy: Array) -> None:
+    """Overwrite dy with dx."""
+    for at in range(0, x.size, LANES):
+        value = load(x, at)
+        density = exp(value * value * like(value, -0.5)) * like(value, DENSITY)
+        store(dy, at, load(dy, at) * (load(factor, at) + value * density))
+
+
+class Smooth(NamedTuple):
+    """A function of flat arrays of whole vectors, which keeps a factor for its derivative."""
+
+    forward: Callable[[Array, Array, Array], None]
+    backward: Callable[[Array, Array, Array], None]
+
+
+SMOOTH = {
+    "elu": Smooth(elu, d_elu),
+    "silu": Smooth(silu, d_silu),
+    "gelu": Smooth(gelu, d_gelu),
+    "gelu_tanh": Smooth(gelu_tanh, d_gelu_tanh),
+}
+
+
 class FusedActivationRule(ActivationRule):
-    """Activations whose backward pass is compiled."""
+    """Activations in one compiled pass: both of a function of SMOOTH, and else the backward one."""
+
+    def forward(self, x: Array, training: bool) -> Array:
+        """Compute y from x."""
+        if self.layer.function not in SMOOTH:
+            return super().forward(x, training)
+        self.x = padded(self, "x", x.reshape(-1))
+        self.factor, self.y = (self.buffer(name, self.x.shape, x.dtype) for name in ("factor", "y"))
+        SMOOTH[self.layer.function].forward(self.x, self.factor, self.y)
+        return self.y[: x.size].reshape(x.shape)
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
         """Fill the gradients, and return dx if it is wanted."""
-        if not wants_dx or self.layer.function not in BACKWARD:
+        name = self.layer.function
+        if wants_dx and name in SMOOTH:
+            flat = padded(self, "dx", dy.reshape(-1))
+            SMOOTH[name].backward(self.x, self.factor, flat)
+            return flat[: dy.size].reshape(dy.shape)
+        if not wants_dx or name not in BACKWARD:
             return super().backward(dy, wants_dx)
         dy = np.ascontiguousarray(dy)
-        slope = self.layer.negative_slope if self.layer.function == "leaky_relu" else 0.0
-        BACKWARD[self.layer.function](self.y.reshape(-1), dy.reshape(-1), slope)
+        slope = self.layer.negative_slope if name == "leaky_relu" else 0.0
+        BACKWARD[name](self.y.reshape(-1), dy.reshape(-1), slope)
         return dy

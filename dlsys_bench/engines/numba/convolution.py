@@ -1,5 +1,5 @@
-"""Convolution: windows are gathered and scattered in long runs, and convolutions with few
-weights are computed directly. The numpy engine documents the computation."""
+"""Convolution: directly if a filter has few weights, and else by windows that are gathered and
+scattered in long runs. The numpy engine documents the computation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from dlsys_bench.engines.numba.direct_convolution import Axis, DirectConvolution
 from dlsys_bench.engines.numba.kernel import kernel
+from dlsys_bench.engines.numba.vectors import padded
 from dlsys_bench.engines.numpy.convolution import ConvolutionRule
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.layers import Conv2D, Convolution, IntPair
@@ -183,6 +185,9 @@ def row_sums(x: Array, sums: Array) -> None:
 # product of the fastest BLAS, and no windows have to be gathered.
 FEW_WEIGHTS = 4096
 
+# A product of matrices is faster for the convolutions of groups with more weights at a place.
+FEW_PRODUCTS = 1024
+
 
 class FusedConvolutionRule(ConvolutionRule):
     """Convolution in compiled passes."""
@@ -198,9 +203,19 @@ class FusedConvolutionRule(ConvolutionRule):
             and shape[3] % 2 == 0
             and math.prod(shape) <= FEW_WEIGHTS
         )
+        self.pointwise = self.window == self.strides == (1, 1)
+        channels, filters = shape[-2], shape[-1] // self.groups
+        few_products = channels * filters <= FEW_PRODUCTS
+        self.direct = few_products and not self.few and not self.pointwise
+        sizes = self.size, self.out, self.window, self.strides, self.dilation
+        before = tuple(pads[0] for pads in self.pads)
+        self.axes = tuple(Axis(*each) for each in zip(*sizes, before, strict=True))
+        self.convolution = DirectConvolution(*self.axes, self.groups, (channels, filters))
 
     def forward(self, x: Array, training: bool) -> Array:
         """Compute y from x."""
+        if self.direct:
+            return self._forward(x)
         if not self.few:
             return super().forward(x, training)
         kernel = np.ascontiguousarray(self.tensors["kernel"])
@@ -216,6 +231,8 @@ class FusedConvolutionRule(ConvolutionRule):
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
         """Fill the gradients, and return dx if it is wanted."""
+        if self.direct:
+            return self._backward(dy, wants_dx)
         if not self.few:
             return super().backward(dy, wants_dx)
         dy = np.ascontiguousarray(dy)
@@ -232,6 +249,56 @@ class FusedConvolutionRule(ConvolutionRule):
         d_images(_lines(dy), kernel, n, lines, _lines(dx))
         return self._cropped(dx)
 
+    def _forward(self, x: Array) -> Array:
+        """Compute y from x, directly."""
+        n, kernel = x.shape[-1], np.ascontiguousarray(self.tensors["kernel"])
+        images = padded(self, "images", x.reshape(*x.shape[:2], *self.size, n))
+        self.x = self._padded(images)
+        shape = len(kernel), self.layer.filters, *self.out, self.x.shape[-1]
+        y = self.buffer("y", shape, x.dtype)
+        bias = (
+            np.ascontiguousarray(self.tensors["bias"])
+            if self.layer.use_bias
+            else np.zeros(shape[:2], x.dtype)
+        )
+        self.convolution.forward(self.x, kernel, bias, y)
+        return _samples(y, n).reshape(*shape[:2], *self.places, n)
+
+    def _backward(self, dy: Array, wants_dx: bool) -> Array | None:
+        """Fill the gradients, and return dx if it is wanted, directly."""
+        if self.layer.use_bias:
+            self.gradients["bias"][...] = _bias_gradient(dy)
+        (above, below), (left, right) = (axis.margins for axis in self.axes)
+        (height, width), n, r = self.out, dy.shape[-1], len(dy)
+        sizes = above + height + below, left + width + right, self.x.shape[-1]
+        whole = self.buffer("d_y", (r, self.layer.filters, *sizes), dy.dtype)
+        whole.fill(0)
+        whole[:, :, above : above + height, left : left + width, :n] = dy.reshape(
+            r, -1, *self.out, n
+        )
+        d_kernel = self.buffer("d_kernel", self.tensors["kernel"].shape, dy.dtype)
+        self.convolution.d_kernel(self.x, whole, d_kernel)
+        self.gradients["kernel"][...] = d_kernel
+        if not wants_dx:
+            return None
+        dx = self.buffer("dx", (r, self.channels, *self.size, sizes[2]), dy.dtype)
+        self.convolution.backward(whole, np.ascontiguousarray(self.tensors["kernel"]), dx)
+        return _samples(dx, n).reshape(r, self.channels, *self.shape[:-1], n)
+
+    def _gather(self, x: Array) -> Array:
+        if not self.pointwise:
+            return super()._gather(x)
+        # A window is one value of each channel, where it is.
+        channels = self.channels // self.groups
+        return np.ascontiguousarray(x).reshape(len(x), self.groups, channels, -1)
+
+    def _scatter(self, flat: Array, dx: Array) -> None:
+        if not self.pointwise or not dx.flags.c_contiguous:
+            super()._scatter(flat, dx)
+            return
+        weights = self._weights(self.tensors["kernel"])
+        np.matmul(weights, flat, out=dx.reshape(*weights.shape[:3], -1))
+
     def _copy(self, x: Array, gathered: Array) -> None:
         sizes = x.shape[-1], self.strides, self.dilation
         gather(_lines(_merged(np.ascontiguousarray(x))), *sizes, _lines(_merged(gathered)))
@@ -243,6 +310,11 @@ class FusedConvolutionRule(ConvolutionRule):
         else:
             # dx is a view of a piece of a large batch.
             super()._add(d_places, dx)
+
+
+def _samples(x: Array, n: int) -> Array:
+    """Return (..., N) without the samples that were filled up."""
+    return np.ascontiguousarray(x[..., :n])
 
 
 def _merged(x: Array) -> Array:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from dlsys_bench.engines.numba.activation import FusedActivationRule
+from dlsys_bench.engines.numba.attention import FusedAttentionRule
 from dlsys_bench.engines.numba.convolution import FusedConvolutionRule
+from dlsys_bench.engines.numba.embedding import FusedEmbeddingRule
 from dlsys_bench.engines.numba.losses import evaluate_loss
 from dlsys_bench.engines.numba.norm_pool import norm_pool
 from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, FusedDropoutRule
 from dlsys_bench.engines.numba.optimizers import STEPPERS
-from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule
+from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule, FusedMaxPoolRule
 from dlsys_bench.engines.numba.program.program import compile_program, missing_part
+from dlsys_bench.engines.numba.sample_norm import FusedGroupNormRule, FusedSampleNormRule
 from dlsys_bench.engines.numba.spin_barrier import SpinBarrier
 from dlsys_bench.engines.numpy import NumpyEngine, ruleset
 from dlsys_bench.engines.numpy.rule import LayerRule
@@ -23,7 +26,13 @@ from dlsys_bench.spec.layers import (
     Conv1D,
     Conv2D,
     Dropout,
+    Embedding,
+    GroupNorm,
     Layer,
+    LayerNorm,
+    MaxPool,
+    MultiHeadAttention,
+    RMSNorm,
 )
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -32,9 +41,15 @@ RULES: dict[type[Layer], type[LayerRule[Any]]] = ruleset.RULES | {
     Conv1D: FusedConvolutionRule,
     Conv2D: FusedConvolutionRule,
     AveragePool: FusedAveragePoolRule,
+    MaxPool: FusedMaxPoolRule,
     BatchNorm: FusedBatchNormRule,
     Dropout: FusedDropoutRule,
     Activation: FusedActivationRule,
+    Embedding: FusedEmbeddingRule,
+    MultiHeadAttention: FusedAttentionRule,
+    LayerNorm: FusedSampleNormRule,
+    RMSNorm: FusedSampleNormRule,
+    GroupNorm: FusedGroupNormRule,
 }
 
 

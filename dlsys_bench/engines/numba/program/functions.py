@@ -39,6 +39,20 @@ def _exponential(x: Any, most: float) -> tuple[Any, Any]:
 
 
 @inner_kernel
+def exp(x: Any) -> Any:
+    """Compute the exponential, where exp(-80) and exp(80) stand for all that is beyond them."""
+    power, series = _exponential(x, 80.0)
+    return power + power * series
+
+
+@inner_kernel
+def expm1(x: Any) -> Any:
+    """Compute the exponential less one, within the limits of `exp`."""
+    power, series = _exponential(x, 80.0)
+    return power * series + (power - like(x, 1.0))
+
+
+@inner_kernel
 def tanh(x: Any) -> Any:
     """Compute the hyperbolic tangent, m / (m + 2) with m = exp(2 x) - 1."""
     power, series = _exponential(x + x, 40.0)

@@ -114,7 +114,8 @@ def _convolve_row(
 
     All arrays are flat. `at` is where x, w and y begin. The shape is (filters, places) and the
     counts of the three indices. The strides are those of x by the three indices, of w by these and
-    the filters, and of y by the filters. Neighbouring places are LANES values away.
+    the filters, and of y by the filters; and those of x and y by the places, unless neighbouring
+    places are LANES values away.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -161,20 +162,22 @@ def _convolve_tile(
 ) -> None:
     """Generate the loops of one tile. See `_convolve_row`."""
     (x, w, bias, y), (filters, across), (first, start) = pointers, sizes, where
-    (x_at, w_at, y_at), counts, x_strides, (*w_strides, by_filter), y_stride = rest
+    (x_at, w_at, y_at), counts, x_strides, (*w_strides, by_filter), y_stride, *by_place = rest
     builder, number = emitter.builder, emitter.number
+    x_place, y_place = by_place[0] if by_place else [number(LANES)] * 2
     own = [builder.add(first, number(f)) for f in range(filters)]
     tile = emitter.tile([emitter.value(bias, f) for f in own], across)
     with emitter.loops(counts) as indices:
-        begin = emitter.place(x_at, (start, number(LANES)), *zip(indices, x_strides, strict=True))
+        begin = emitter.place(x_at, (start, x_place), *zip(indices, x_strides, strict=True))
         here = emitter.place(w_at, *zip(indices, w_strides, strict=True))
         weights = [emitter.value(w, emitter.place(here, (f, by_filter))) for f in own]
-        values = (read(builder, x, builder.add(begin, number(j * LANES))) for j in range(across))
+        across_x = [emitter.place(begin, (number(j), x_place)) for j in range(across)]
+        values = (read(builder, x, at) for at in across_x)
         emitter.add_products(tile, weights, values)
     for f, row in zip(own, tile, strict=True):
-        line = emitter.place(y_at, (f, y_stride), (start, number(LANES)))
+        line = emitter.place(y_at, (f, y_stride), (start, y_place))
         for j, vector in enumerate(row):
-            write(builder, y, builder.add(line, number(j * LANES)), builder.load(vector))
+            write(builder, y, emitter.place(line, (number(j), y_place)), builder.load(vector))
 
 
 def _add_weights(typing: Any, x: Any, dy: Any, dw: Any, at: Any, shape: Any, strides: Any) -> Any:
@@ -183,7 +186,9 @@ def _add_weights(typing: Any, x: Any, dy: Any, dw: Any, at: Any, shape: Any, str
 
     All arrays are flat. `at` is where x, dy and dw begin. The shape is (filters, weights) and
     (rows, columns). The strides are those of the rows of x, the rows of dy and the filters of dy;
-    and those of dw by the weights and the filters.
+    and those of dw by the weights and the filters; and those of x by the columns and the weights
+    and of dy by the columns, unless all are LANES. With these, (rows, columns, vectors) are the
+    shape, and neighbouring vectors LANES values away.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -209,17 +214,19 @@ def _weights_tile(
 ) -> None:
     """Generate the loops of one tile. See `_add_weights`."""
     (x, dy, dw), (filters, window), (first, left) = pointers, sizes, where
-    (x_at, dy_at, dw_at), counts, (x_row, dy_row, dy_filter), (by_weight, by_filter) = rest
-    builder, number = emitter.builder, emitter.number
+    places, counts, (x_row, dy_row, dy_filter), (by_weight, by_filter), *by_place = rest
+    (x_at, dy_at, dw_at), builder, number = places, emitter.builder, emitter.number
+    x_column, x_weight, dy_column = by_place[0] if by_place else [number(LANES)] * 3
     own = [builder.add(first, number(f)) for f in range(filters)]
     zeros = ir.Constant(emitter.kind, [0.0] * LANES)
     tile = emitter.tile([zeros] * filters, window)
-    with emitter.loops(counts) as (row, column):
-        lane = (column, number(LANES))
-        begin = emitter.place(x_at, (left, number(LANES)), (row, x_row), lane)
-        here = emitter.place(dy_at, (row, dy_row), lane)
+    with emitter.loops(counts) as (row, column, *vector_):
+        ahead = [(one, number(LANES)) for one in vector_]
+        begin = emitter.place(x_at, (left, x_weight), (row, x_row), (column, x_column), *ahead)
+        here = emitter.place(dy_at, (row, dy_row), (column, dy_column), *ahead)
         back = [read(builder, dy, emitter.place(here, (f, dy_filter))) for f in own]
-        values = (read(builder, x, builder.add(begin, number(b * LANES))) for b in range(window))
+        beside = [emitter.place(begin, (number(b), x_weight)) for b in range(window)]
+        values = (read(builder, x, at) for at in beside)
         emitter.add_products(tile, back, values)
     for f, sums in zip(own, tile, strict=True):
         for b, vector in enumerate(sums):
