@@ -38,6 +38,14 @@ def d_sigmoid(y: Array, dy: Array, slope: float) -> None:
 
 
 @kernel
+def relu(x: Array, y: Array) -> None:
+    """Compute y, which is NaN where x is."""
+    zero = x.dtype.type(0)
+    for i in range(x.size):
+        y[i] = zero if x[i] <= 0 else x[i]
+
+
+@kernel
 def d_leaky_relu(y: Array, dy: Array, slope: float) -> None:
     """Overwrite dy with slope dy where y is not positive."""
     times = y.dtype.type(slope)
@@ -147,6 +155,10 @@ class FusedActivationRule(ActivationRule):
 
     def forward(self, x: Array, training: bool) -> Array:
         """Compute y from x."""
+        if self.layer.function == "relu":
+            self.y = self.buffer("y", x.shape, x.dtype)
+            relu(np.ascontiguousarray(x).reshape(-1), self.y.reshape(-1))
+            return self.y
         if self.layer.function not in SMOOTH:
             return super().forward(x, training)
         self.x = padded(self, "x", x.reshape(-1))

@@ -84,16 +84,16 @@ def multiply_rows(a: Array, b: Array, c: Array, at: Any, strides: Any, count: in
 
 @kernel
 def attend(
-    qkv: Array, kept: Array, shape: Any, scale: Any, causal: bool, weights: Any, mixed: Array
+    qkv: Array, kept: Array, options: Any, weights: tuple[Array, Array], mixed: Array
 ) -> None:
     """Compute the weighted values, as `mixed` (R, heads size, T, N).
 
     `qkv` (R, 3 heads size, T, N) has the queries, keys and values, and `kept` (R, keys, heads,
     queries, N) the factors of dropout; it is empty without. The weights are two arrays (R, heads,
-    T, T, N), before and after dropout. The shape is (R, heads, size, T, N). Later positions are
-    left out of all loops if the attention is causal.
+    T, T, N), before and after dropout. The options are the shape (R, heads, size, T, N), the factor
+    of the scores, and whether later positions are left out of all loops.
     """
-    (r_, heads, size, t_, n_), (before, after) = shape, weights
+    ((r_, heads, size, t_, n_), scale, causal), (before, after) = options, weights
     row, by = t_ * n_, (t_ * n_, t_ * n_, n_, n_)
     for one in range(r_ * heads):
         r, h = one // heads, one % heads
@@ -114,11 +114,11 @@ def attend(
 
 @kernel
 def attend_back(
-    qkv: Array, kept: Array, shape: Any, scale: Any, causal: bool, weights: Any, gradients: Any
+    qkv: Array, kept: Array, options: Any, weights: tuple[Array, Array], gradients: Any
 ) -> None:
     """Compute the gradient in `qkv` from that in `mixed`: the second of the gradients from the
     first. See `attend`."""
-    (r_, heads, size, t_, n_), (before, after) = shape, weights
+    ((r_, heads, size, t_, n_), scale, causal), (before, after) = options, weights
     (d_mixed, d_qkv), row = gradients, t_ * n_
     scores = np.empty(t_ * t_ * LANES, qkv.dtype)
     for one in range(r_ * heads):
@@ -167,16 +167,17 @@ class FusedAttentionRule(AttentionRule):
         self.x, n = rows(x), x.shape[-1]
         packed = self._packed("kernel")
         r, inner = len(packed), packed.shape[-1] // 3
-        self.size = r, layer.heads, inner // layer.heads, t, n
+        size = r, layer.heads, inner // layer.heads, t, n
+        self.options = size, x.dtype.type(1 / math.sqrt(size[2])), layer.causal
         self.qkv = self.buffer("qkv", (r, 3 * inner, t * n), x.dtype)
         np.matmul(packed.swapaxes(1, 2), self.x, out=self.qkv)
         if layer.use_bias:
             self.qkv += self._packed("bias")[..., None]
         before = self.buffer("weights", (r * layer.heads * t * t * n,), x.dtype)
         after = self.buffer("used", before.shape, x.dtype) if self.drops.size else before
-        self.weights, self.scale = (before, after), x.dtype.type(1 / math.sqrt(self.size[2]))
+        self.before_and_after = before, after
         self.mixed = self.buffer("mixed", (r, inner, t * n), x.dtype)
-        attend(*self._given(), self.weights, self.mixed.reshape(-1))
+        attend(*self._given(), self.mixed.reshape(-1))
         return self._unpadded(self._project("output", self.mixed))
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
@@ -185,7 +186,7 @@ class FusedAttentionRule(AttentionRule):
             return super().backward(dy, wants_dx)
         d_mixed = self._back("output", self.mixed, rows(padded(self, "dy", dy)), wanted=True)
         d = self.buffer("d_qkv", self.qkv.shape, dy.dtype)
-        attend_back(*self._given(), self.weights, (d_mixed.reshape(-1), d.reshape(-1)))
+        attend_back(*self._given(), (d_mixed.reshape(-1), d.reshape(-1)))
         d_kernel = self.x @ d.swapaxes(1, 2)
         for name, own in zip(PACKED, np.split(d_kernel, 3, axis=2), strict=True):
             self.gradients[f"{name}_kernel"][...] = own
@@ -199,12 +200,12 @@ class FusedAttentionRule(AttentionRule):
         packed: Array = np.concatenate([self.tensors[f"{each}_{name}"] for each in PACKED], axis=-1)
         return packed
 
-    def _given(self) -> tuple[Any, ...]:
-        """Return the arguments of both passes."""
+    def _given(self) -> tuple[Array, Array, Any, tuple[Array, Array]]:
+        """Return the arguments that both passes have."""
         flat = self.qkv.reshape(-1), self.drops.reshape(-1)
-        return *flat, self.size, self.scale, self.layer.causal
+        return *flat, self.options, self.before_and_after
 
     def _unpadded(self, y: Array) -> Array:
         """Return (R, C, T M) without the samples that were filled up, as (R, C, T, N)."""
-        t, n = self.size[3:]
+        t, n = self.options[0][3:]
         return np.ascontiguousarray(y.reshape(*y.shape[:2], t, n)[..., : self.samples])

@@ -13,7 +13,7 @@ from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numba.vectors import padded
 from dlsys_bench.engines.numpy.convolution import ConvolutionRule
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.layers import Conv2D, Convolution, IntPair
+from dlsys_bench.spec.layers import Convolution, IntPair
 
 
 @kernel
@@ -57,120 +57,6 @@ def scatter(windows: Array, n: int, strides: IntPair, dilation: IntPair, dx: Arr
 
 
 @kernel
-def convolve(x: Array, weights: Array, bias: Array, n: int, y: Array) -> None:
-    """Compute y (R, F, H', W' N) from padded images (R, C, H, W N) and weights (R, h, 5, C, F), F
-    even, at a stride of one.
-
-    The inner loop applies a row of five weights of two filters at a time: ten products for every
-    eight numbers that are read or written. The unrolled variables are what keeps them in registers.
-    """
-    for r in range(y.shape[0]):
-        for i in range(y.shape[2]):
-            for f in range(0, y.shape[1] - 1, 2):
-                one, two = y[r, f, i], y[r, f + 1, i]
-                for k in range(one.size):
-                    one[k] = bias[r, f]
-                    two[k] = bias[r, f + 1]
-                for c in range(x.shape[1]):
-                    for a in range(weights.shape[1]):
-                        line = x[r % x.shape[0], c, i + a]
-                        x0, x1, x2, x3, x4 = (
-                            line,
-                            line[n:],
-                            line[2 * n :],
-                            line[3 * n :],
-                            line[4 * n :],
-                        )
-                        v, w = weights[r, a, :, c, f], weights[r, a, :, c, f + 1]
-                        v0, v1, v2, v3, v4 = v[0], v[1], v[2], v[3], v[4]
-                        w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
-                        for k in range(one.size):
-                            one[k] += v0 * x0[k] + v1 * x1[k] + v2 * x2[k] + v3 * x3[k] + v4 * x4[k]
-                            two[k] += w0 * x0[k] + w1 * x1[k] + w2 * x2[k] + w3 * x3[k] + w4 * x4[k]
-
-
-@kernel
-def d_weights(x: Array, dy: Array, n: int, d: Array) -> None:
-    """Compute the gradient (R, h, 5, C, F) in the weights of `convolve`."""
-    zero = dy.dtype.type(0)
-    d[:] = 0
-    for r in range(dy.shape[0]):
-        for i in range(dy.shape[2]):
-            for c in range(x.shape[1]):
-                for a in range(d.shape[1]):
-                    line = x[r % x.shape[0], c, i + a]
-                    x0, x1, x2, x3, x4 = line, line[n:], line[2 * n :], line[3 * n :], line[4 * n :]
-                    for f in range(0, dy.shape[1] - 1, 2):
-                        one, two = dy[r, f, i], dy[r, f + 1, i]
-                        v0, v1, v2, v3, v4 = zero, zero, zero, zero, zero
-                        w0, w1, w2, w3, w4 = zero, zero, zero, zero, zero
-                        for k in range(one.size):
-                            v0 += one[k] * x0[k]
-                            v1 += one[k] * x1[k]
-                            v2 += one[k] * x2[k]
-                            v3 += one[k] * x3[k]
-                            v4 += one[k] * x4[k]
-                            w0 += two[k] * x0[k]
-                            w1 += two[k] * x1[k]
-                            w2 += two[k] * x2[k]
-                            w3 += two[k] * x3[k]
-                            w4 += two[k] * x4[k]
-                        v, w = d[r, a, :, c, f], d[r, a, :, c, f + 1]
-                        v[0], v[1], v[2], v[3], v[4] = (
-                            v[0] + v0,
-                            v[1] + v1,
-                            v[2] + v2,
-                            v[3] + v3,
-                            v[4] + v4,
-                        )
-                        w[0], w[1], w[2], w[3], w[4] = (
-                            w[0] + w0,
-                            w[1] + w1,
-                            w[2] + w2,
-                            w[3] + w3,
-                            w[4] + w4,
-                        )
-
-
-@kernel
-def d_images(dy: Array, weights: Array, n: int, lines: Array, dx: Array) -> None:
-    """Compute the gradient dx (R, C, H, W N) in the padded images of `convolve`. `lines`
-    (F, W' N + 8 n) is memory for rows of dy, padded by four columns of zeros at both ends."""
-    wide = dy.shape[3]
-    lines[:] = 0
-    dx[:] = 0
-    for r in range(dy.shape[0]):
-        for i in range(dy.shape[2]):
-            for f in range(dy.shape[1]):
-                target, source = lines[f, 4 * n :], dy[r, f, i]
-                for k in range(wide):
-                    target[k] = source[k]
-            for c in range(dx.shape[1]):
-                for a in range(weights.shape[1]):
-                    row = dx[r, c, i + a]
-                    for f in range(0, dy.shape[1] - 1, 2):
-                        y, z = lines[f], lines[f + 1]
-                        y0, y1, y2, y3, y4 = y, y[n:], y[2 * n :], y[3 * n :], y[4 * n :]
-                        z0, z1, z2, z3, z4 = z, z[n:], z[2 * n :], z[3 * n :], z[4 * n :]
-                        v, w = weights[r, a, :, c, f], weights[r, a, :, c, f + 1]
-                        v0, v1, v2, v3, v4 = v[4], v[3], v[2], v[1], v[0]
-                        w0, w1, w2, w3, w4 = w[4], w[3], w[2], w[1], w[0]
-                        for k in range(row.size):
-                            row[k] += (
-                                v0 * y0[k]
-                                + v1 * y1[k]
-                                + v2 * y2[k]
-                                + v3 * y3[k]
-                                + v4 * y4[k]
-                                + w0 * z0[k]
-                                + w1 * z1[k]
-                                + w2 * z2[k]
-                                + w3 * z3[k]
-                                + w4 * z4[k]
-                            )
-
-
-@kernel
 def row_sums(x: Array, sums: Array) -> None:
     """Compute the sum of each row of x (G, M)."""
     zero = x.dtype.type(0)
@@ -181,12 +67,9 @@ def row_sums(x: Array, sums: Array) -> None:
         sums[g] = total
 
 
-# With no more weights than this, and five in a row as in LeNet-5, `convolve` is as fast as a matrix
-# product of the fastest BLAS, and no windows have to be gathered.
-FEW_WEIGHTS = 4096
-
-# A product of matrices is faster for the convolutions of groups with more weights at a place.
-FEW_PRODUCTS = 1024
+FEW_PRODUCTS = 2**14
+"""The most weights of a group at one place of a window with which the direct convolution is faster
+than a matrix product. With more, they do not stay in the cache."""
 
 
 class FusedConvolutionRule(ConvolutionRule):
@@ -194,63 +77,23 @@ class FusedConvolutionRule(ConvolutionRule):
 
     def __init__(self, layer: Convolution, *arguments: Any) -> None:
         super().__init__(layer, *arguments)
-        shape = self.tensors["kernel"].shape[1:]
-        self.few = (
-            isinstance(layer, Conv2D)
-            and layer.strides == layer.dilation == (1, 1)
-            and layer.groups == 1
-            and shape[1] == 5
-            and shape[3] % 2 == 0
-            and math.prod(shape) <= FEW_WEIGHTS
-        )
+        own = self.channels // self.groups, layer.filters // self.groups
         self.pointwise = self.window == self.strides == (1, 1)
-        channels, filters = shape[-2], shape[-1] // self.groups
-        few_products = channels * filters <= FEW_PRODUCTS
-        self.direct = few_products and not self.few and not self.pointwise
+        self.direct = not self.pointwise and math.prod(own) <= FEW_PRODUCTS
         sizes = self.size, self.out, self.window, self.strides, self.dilation
         before = tuple(pads[0] for pads in self.pads)
-        self.axes = tuple(Axis(*each) for each in zip(*sizes, before, strict=True))
-        self.convolution = DirectConvolution(*self.axes, self.groups, (channels, filters))
+        down, across = (Axis(*each) for each in zip(*sizes, before, strict=True))
+        self.convolution = DirectConvolution(down, across, self.groups, own)
 
     def forward(self, x: Array, training: bool) -> Array:
         """Compute y from x."""
-        if self.direct:
-            return self._forward(x)
-        if not self.few:
-            return super().forward(x, training)
-        kernel = np.ascontiguousarray(self.tensors["kernel"])
-        bias = (
-            self.tensors["bias"]
-            if self.layer.use_bias
-            else np.zeros((len(kernel), kernel.shape[-1]), x.dtype)
-        )
-        self.x = np.ascontiguousarray(self._padded(x))
-        y = self.buffer("y", (len(kernel), self.layer.filters, *self.out, x.shape[-1]), x.dtype)
-        convolve(_lines(self.x), kernel, np.ascontiguousarray(bias), x.shape[-1], _lines(y))
-        return y
+        return self._forward(x) if self.direct else super().forward(x, training)
 
     def backward(self, dy: Array, wants_dx: bool) -> Array | None:
         """Fill the gradients, and return dx if it is wanted."""
-        if self.direct:
-            return self._backward(dy, wants_dx)
-        if not self.few:
-            return super().backward(dy, wants_dx)
-        dy = np.ascontiguousarray(dy)
-        if self.layer.use_bias:
-            self.gradients["bias"][...] = _bias_gradient(dy)
-        d_kernel = np.empty_like(self.tensors["kernel"], order="C")
-        d_weights(_lines(self.x), _lines(dy), dy.shape[-1], d_kernel)
-        self.gradients["kernel"][...] = d_kernel
-        if not wants_dx:
-            return None
-        kernel, n = np.ascontiguousarray(self.tensors["kernel"]), dy.shape[-1]
-        dx = self.buffer("dx", (len(dy), *self.x.shape[1:]), dy.dtype)
-        lines = self.buffer("lines", (dy.shape[1], (dy.shape[3] + 8) * n), dy.dtype)
-        d_images(_lines(dy), kernel, n, lines, _lines(dx))
-        return self._cropped(dx)
+        return self._backward(dy, wants_dx) if self.direct else super().backward(dy, wants_dx)
 
     def _forward(self, x: Array) -> Array:
-        """Compute y from x, directly."""
         n, kernel = x.shape[-1], np.ascontiguousarray(self.tensors["kernel"])
         images = padded(self, "images", x.reshape(*x.shape[:2], *self.size, n))
         self.x = self._padded(images)
@@ -265,10 +108,9 @@ class FusedConvolutionRule(ConvolutionRule):
         return _samples(y, n).reshape(*shape[:2], *self.places, n)
 
     def _backward(self, dy: Array, wants_dx: bool) -> Array | None:
-        """Fill the gradients, and return dx if it is wanted, directly."""
         if self.layer.use_bias:
             self.gradients["bias"][...] = _bias_gradient(dy)
-        (above, below), (left, right) = (axis.margins for axis in self.axes)
+        (above, below), (left, right) = self.convolution.margins
         (height, width), n, r = self.out, dy.shape[-1], len(dy)
         sizes = above + height + below, left + width + right, self.x.shape[-1]
         whole = self.buffer("d_y", (r, self.layer.filters, *sizes), dy.dtype)

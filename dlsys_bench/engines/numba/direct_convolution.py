@@ -105,7 +105,7 @@ class Phase(NamedTuple):
     further one that which is `back` places later; a further place, the next values."""
 
     first: int
-    count: int
+    places: int
     tap: int
     taps: int
     apart: int
@@ -125,6 +125,7 @@ class DirectConvolution:
         self.by_weight = self.channels * every
         self.by_row, self.every = across.window * self.by_weight, every
         self.size = down.window * self.by_row
+        self.margins = down.margins, across.margins
         self.phases = [(a, b) for a in down.phases() for b in across.phases()]
 
     def forward(self, x: Array, weights: Array, bias: Array, y: Array) -> None:
@@ -162,7 +163,7 @@ class DirectConvolution:
                 rows.first * dx_line + columns.first * line,
             )
             outer = (
-                (len(dx), self.groups, line // LANES, rows.count),
+                (len(dx), self.groups, line // LANES, rows.places),
                 (self.every * dy_plane, self.filters * dy_plane, LANES, dy_line),
                 (self.size, self.filters),
                 (
@@ -173,7 +174,7 @@ class DirectConvolution:
                 ),
                 (0, 0),
             )
-            shape = (self.channels, columns.count), (self.filters, rows.taps, columns.taps)
+            shape = (self.channels, columns.places), (self.filters, rows.taps, columns.taps)
             strides = (
                 (dy_plane, rows.back * dy_line, columns.back * line),
                 (1, rows.apart * self.by_row, columns.apart * self.by_weight, self.every),
@@ -199,7 +200,7 @@ class DirectConvolution:
             (self.by_weight, 1),
             (across.stride * line, across.dilation * line, line),
         )
-        starts = 0, down.margins[0] * dy_line + across.margins[0] * line
+        starts = 0, self.margins[0][0] * dy_line + self.margins[1][0] * line
         d_kernel(x.reshape(-1), dy.reshape(-1), d.reshape(-1), starts, outer, shape, strides)
 
 

@@ -40,14 +40,14 @@ def _exponential(x: Any, most: float) -> tuple[Any, Any]:
 
 @inner_kernel
 def exp(x: Any) -> Any:
-    """Compute the exponential, where exp(-80) and exp(80) stand for all that is beyond them."""
+    """Compute the exponential. Beyond -80 and 80 it has the value that it has there."""
     power, series = _exponential(x, 80.0)
     return power + power * series
 
 
 @inner_kernel
 def expm1(x: Any) -> Any:
-    """Compute the exponential less one, within the limits of `exp`."""
+    """Compute the exponential less one, with the limits of `exp`."""
     power, series = _exponential(x, 80.0)
     return power * series + (power - like(x, 1.0))
 
