@@ -19,7 +19,7 @@ from types import ModuleType
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.registry import unavailable
 from dlsys_bench.errors import EngineError
-from mutants.mutant import CLASSES, ENGINES, Edit
+from mutants.mutant import CLASSES, COMPILED, ENGINES, Edit
 
 ALIAS = "dlsys_bench_mutants"
 """The package of all mutants, which exists in memory only."""
@@ -30,24 +30,38 @@ class Copy:
     """A copy of the package of an engine.
 
     `edit` receives the name and the source of a file and returns the source of the copy. `shared`
-    names the modules that all engines share of which the copy has its own.
+    names the modules that all engines share of which the copy has its own. `own` names the modules
+    of the package of which the copy has its own, if not of all.
     """
 
     package: str
     edit: Callable[[str, str], str] = lambda file, source: source
     shared: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, package: str, edit: Edit | None) -> Copy:
         """Return the copy with one edit. That of "../FILE" is one of a shared module."""
         if edit is None:
-            return cls(package)
+            return cls(package, own=("engine",) if package in COMPILED else ())
         shared = (edit.file[3:-3],) if edit.file.startswith("../") else ()
         return cls(
             package,
             lambda file, source: edit.apply(source) if file == edit.file else source,
             shared,
+            importers(package, edit.file[:-3]) if package in COMPILED else (),
         )
+
+
+def importers(package: str, name: str) -> tuple[str, ...]:
+    """Return a module of a package and those that import it, and so on."""
+    found = [name]
+    for one in found:
+        for path in sorted((ENGINES / package).glob("[!_]*.py")):
+            source = path.read_text(encoding="utf-8")
+            if f"engines.{package}.{one} import" in source and path.stem not in found:
+                found.append(path.stem)
+    return tuple(found)
 
 
 class Finder(MetaPathFinder):
@@ -95,7 +109,12 @@ class Loader(ExecutionLoader):
         edited = self.copy.edit(self.file, source)
         for shared in self.copy.shared:
             edited = edited.replace(f"dlsys_bench.engines.{shared}", f"{self.alias}.{shared}")
-        return edited.replace(f"dlsys_bench.engines.{package}", self.alias)
+        original = f"dlsys_bench.engines.{package}"
+        if not self.copy.own:
+            return edited.replace(original, self.alias)
+        for name in self.copy.own:
+            edited = edited.replace(f"{original}.{name} ", f"{self.alias}.{name} ")
+        return edited
 
 
 FINDER = Finder()

@@ -24,8 +24,12 @@ def rung_of(name: str) -> str:
 
 ENGINES = Path(dlsys_bench.engines.__file__).parent
 
-CLASSES = {"numpy": "NumpyEngine", "torch": "TorchEngine"}
+CLASSES = {"numpy": "NumpyEngine", "torch": "TorchEngine", "numba": "NumbaEngine"}
 """The class of each engine that is mutated, by its package."""
+
+COMPILED = ("numba",)
+"""The packages whose functions are compiled. A mutant has a copy of the edited file and of those
+that import it alone, since every copy is compiled again."""
 
 
 class Edit(NamedTuple):

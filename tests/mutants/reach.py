@@ -17,7 +17,7 @@ from dlsys_bench.conformance.runner import LocalRunner, engine_factory, replay_c
 from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.base import Engine
 from mutants.loader import ALIAS, Copy, load
-from mutants.mutant import CLASSES, ENGINES
+from mutants.mutant import CLASSES, COMPILED, ENGINES
 from mutants.table import MUTANTS
 
 REACHED: set[str] = set()
@@ -114,8 +114,10 @@ def find_reach(package: str, options: Options, names: Collection[str] | None = N
     and return which reach each mutant.
 
     The statistical rung reaches everything and does not run. Each check has an engine of its own,
-    since what an engine does when it is created belongs to all.
+    since what an engine does when it is created belongs to all. Compiled functions take no probes.
     """
+    if package in COMPILED:
+        return {}
     target = f"{__name__}:{PROBED}{package}"
     found: dict[str, set[str]] = {name: set() for name in _placed(package)}
     dtypes = LocalRunner(engine_factory(target, "cpu"), options).dtypes()

@@ -17,7 +17,7 @@ def __getattr__(name: str) -> type[Engine]:
     if name not in MUTANTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     package = MUTANTS[name].package
-    healthy: Any = load(f"healthy_{package}", Copy(package))
+    healthy: Any = load(f"healthy_{package}", Copy.of(package, None))
     broken = load(name, Copy.of(package, MUTANTS[name].edit))
 
     class InSingle(healthy):  # type: ignore[misc]

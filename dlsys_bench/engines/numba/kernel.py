@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -35,9 +36,14 @@ the standard says."""
 
 def kernel(function: F) -> F:
     """Compile a function at its first call, with the OPTIONS."""
-    compiled: F = numba.njit(function, nogil=True, cache=True, **OPTIONS)
+    compiled: F = numba.njit(function, nogil=True, cache=_has_file(function), **OPTIONS)
     depend_on_package(compiled)
     return compiled
+
+
+def _has_file(function: Any) -> bool:
+    """Return whether the source of a function is in a file, without which numba caches nothing."""
+    return Path(function.__code__.co_filename).is_file()
 
 
 BORROWS = {"_nrt": False}
@@ -51,7 +57,7 @@ def inner_kernel(function: F) -> F:
     to arrays, it takes a fraction of the time to compile."""
     without = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     options = OPTIONS | BORROWS | without
-    compiled: F = numba.njit(function, nogil=True, cache=True, **options)
+    compiled: F = numba.njit(function, nogil=True, cache=_has_file(function), **options)
     depend_on_package(compiled)
     return compiled
 

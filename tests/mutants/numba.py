@@ -1,0 +1,78 @@
+"""Mistakes in the compiled kernels of the numba engine."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+
+def _numba(name: str, what: str, check: str, file: str, old: str, new: str) -> Mutant:
+    return Mutant(f"numba_{name}", what, check, file, old, new, package="numba")
+
+
+MUTANTS = (
+    _numba(
+        "attention_sums_of_four_keys",
+        "Keys beyond the last multiple of four get no score.",
+        "forward/multi_head_attention",
+        "attention",
+        "for x in range(x_ // 4 * 4, x_):",
+        "for x in range(x_ // 4 * 4, x_ if x_ < 4 else 0):",
+    ),
+    _numba(
+        "attention_sees_one_position_ahead",
+        "A causal position has the weights of the next one as well.",
+        "forward/causal_attention",
+        "attention",
+        "count, own = i + 1 if causal else t_, (one * t_ + i) * row + n\n                at =",
+        "count = min(i + 2, t_) if causal else t_\n"
+        "                own = (one * t_ + i) * row + n\n                at =",
+    ),
+    _numba(
+        "attention_gradient_undropped",
+        "The gradient of the scores passes weights that were dropped.",
+        "gradient/multi_head_attention",
+        "attention",
+        "multiply_rows(scores, kept, scores, at, (LANES, heads * row, LANES), count)",
+        "pass",
+    ),
+    _numba(
+        "phase_of_a_stride_without_padding",
+        "Where a stride is not one, dx forgets the zeros before the image.",
+        "gradient/conv2d",
+        "direct_convolution",
+        "place = first + self.before\n",
+        "place = first + self.before * (self.stride == 1)\n",
+    ),
+    _numba(
+        "grouped_kernel_of_the_first_group",
+        "All groups have the weights of the first.",
+        "forward/grouped_conv2d",
+        "direct_convolution",
+        "starts[1] + r * by_w[0] + g * by_w[1],",
+        "starts[1] + r * by_w[0],",
+    ),
+    _numba(
+        "layer_norm_gradient_without_the_mean",
+        "dx of a layer norm misses the gradient through the mean.",
+        "gradient/layer_norm",
+        "sample_norm",
+        "less = share if centers else zero",
+        "less = zero",
+    ),
+    _numba(
+        "gelu_tanh_derivative_of_the_argument",
+        "The derivative of the argument of the tanh in gelu has a cube of one third.",
+        "gradient/gelu_tanh",
+        "activation",
+        "like(value, 3 * GELU_SCALE * GELU_CUBE)",
+        "like(value, GELU_SCALE * GELU_CUBE)",
+    ),
+    _numba(
+        "max_pool_ties_last",
+        "The last of equal values in a window gets the gradient instead of the first.",
+        "gradient/max_pool",
+        "pooling",
+        "larger = values[n] > best[n]",
+        "larger = values[n] >= best[n]",
+    ),
+)
