@@ -28,6 +28,10 @@ GOALS = {
     ("fashion-mlp", "bn+dropout"): {"keras": 8.0, "torch": 3.0},
     ("eggholder", "128-256-128"): {"keras": 8.0, "torch": 3.0},
     ("eggholder", "16-16-16"): {"keras": 8.0, "torch": 3.0},
+    ("mnist", "post"): {"keras": 1.0, "torch": 1.0},
+    ("mnist", "resnet20"): {"keras": 1.0, "torch": 1.0},
+    ("mnist", "depthwise"): {"keras": 1.0, "torch": 1.0},
+    ("sequences", "sorting"): {"keras": 1.0, "torch": 1.0},
 }
 """The goals: the speed of numba relative to other engines."""
 

@@ -16,16 +16,24 @@ from scipy import stats
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train, train_replicas
+from dlsys_bench.engines.numpy import shards
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,
     BatchNorm,
+    Conv1D,
     Conv2D,
     Dense,
     Dropout,
     Flatten,
+    GroupNorm,
+    Layer,
+    LayerNorm,
+    MaxPool,
+    MultiHeadAttention,
+    RMSNorm,
 )
 from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
@@ -102,6 +110,79 @@ def test_a_convolution_and_a_pool_equal_those_of_numpy(
     np.testing.assert_allclose(
         actual.x, expected.x, rtol=0, atol=1e-11 * max(scale, float(np.abs(expected.x).max()))
     )
+
+
+SEQUENCE, IMAGE = (7, 6), (9, 8, 6)
+COMPILED: dict[str, tuple[tuple[int, ...], tuple[Layer, ...]]] = {
+    "attention": (SEQUENCE, (MultiHeadAttention(2), MultiHeadAttention(3, causal=True))),
+    "dropped attention": (SEQUENCE, (MultiHeadAttention(2, 5, causal=True, drop_rate=0.4),)),
+    "attention over many positions": ((70, 2), (MultiHeadAttention(1),)),
+    "norms of sequences": (SEQUENCE, (LayerNorm(), RMSNorm(), GroupNorm(groups=3))),
+    "norms of images": (IMAGE, (LayerNorm(), RMSNorm(), GroupNorm(groups=3))),
+    "smooth functions": (
+        SEQUENCE,
+        tuple(Activation(function) for function in ("elu", "silu", "gelu", "gelu_tanh")),
+    ),
+    "strided": (IMAGE, (Conv2D(5, (3, 2), (2, 3), "same"),)),
+    "dilated": (IMAGE, (Conv2D(5, (2, 3), padding="same", dilation=(3, 2)),)),
+    "depthwise": (IMAGE, (Conv2D(12, 3, 2, "same", use_bias=False, groups=6), Activation("relu"))),
+    "pointwise": (IMAGE, (Conv2D(4, 1, groups=2), Conv2D(4, 1, 2))),
+    "wide": (IMAGE, (Conv2D(19, 3, padding="same"),)),
+    "causal": (SEQUENCE, (Conv1D(4, 3, 2, "causal"), Conv1D(6, 2, dilation=2, groups=2))),
+    "max pools": (IMAGE, (MaxPool((3, 2), (1, 2)), MaxPool((2, 2), (3, 1)))),
+    "norms and activations": (
+        IMAGE,
+        (BatchNorm(), Activation("relu"), BatchNorm(), Activation("leaky_relu", 0.25)),
+    ),
+}
+"""Layers whose rules are compiled, and the shape of what they take."""
+
+
+def compiled_model(name: str) -> Model:
+    shape, layers = COMPILED[name]
+    # A first layer, so that the gradient in the inputs of the others is computed in training.
+    first = Conv1D(shape[-1], 1) if len(shape) == 2 else Conv2D(shape[-1], 1)
+    return Model("m", shape, (first, *layers, Flatten(), Dense(3)))
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_rules_compute_as_those_of_numpy(name: str) -> None:
+    """17 samples are a whole vector and a remainder. A last batch may be smaller."""
+    model, rng = compiled_model(name), np.random.default_rng(0)
+    weights: Weights = {t.name: rng.uniform(-0.5, 0.5, t.shape) for t in model.tensors}
+    loss = SparseCategoricalCrossEntropy()
+    for samples in (17, 2):
+        x, y = rng.standard_normal((samples, *model.input_shape)), rng.integers(0, 3, samples)
+        batch = Batch(x, y, Plan(1).masks(model, 0, samples), training=True)
+        expected, actual = (
+            engine.gradients(engine.build(model, weights), batch, loss)
+            for engine in (create("numpy", dtype="float64"), create("numba", dtype="float64"))
+        )
+        assert actual.loss == pytest.approx(expected.loss, rel=1e-12)
+        arrays = {"x": expected.x, **expected.weights}
+        for tensor, values in {"x": actual.x, **actual.weights}.items():
+            np.testing.assert_allclose(
+                values, arrays[tensor], rtol=1e-9, atol=1e-12, err_msg=f"{tensor} of {samples}"
+            )
+
+
+@pytest.mark.parametrize("name", ["dropped attention", "norms of images", "strided", "depthwise"])
+def test_the_bits_of_compiled_rules_do_not_depend_on_the_threads(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MIN_SHARD_SAMPLES", 4)
+    monkeypatch.setattr(shards, "MIN_SHARD_VALUES", 1)
+    model, rng, found = compiled_model(name), np.random.default_rng(0), []
+    samples = Samples(rng.standard_normal((45, *model.input_shape)), rng.integers(0, 3, 45))
+    for threads in ("1", "2", "3", "8"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        engine = create("numba", dtype="float64")
+        net = engine.build(model, seed=1)
+        train(engine, net, samples, Recipe(Adam(0.01), batch_size=19, epochs=2), Plan(1))
+        found.append(engine.weights(net))
+    for weights in found[1:]:
+        for tensor, values in weights.items():
+            np.testing.assert_array_equal(values, found[0][tensor], err_msg=tensor)
 
 
 @pytest.mark.parametrize(

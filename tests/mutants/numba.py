@@ -11,14 +11,6 @@ def _numba(name: str, what: str, check: str, file: str, old: str, new: str) -> M
 
 MUTANTS = (
     _numba(
-        "attention_sums_of_four_keys",
-        "Keys beyond the last multiple of four get no score.",
-        "forward/multi_head_attention",
-        "attention",
-        "for x in range(x_ // 4 * 4, x_):",
-        "for x in range(x_ // 4 * 4, x_ if x_ < 4 else 0):",
-    ),
-    _numba(
         "attention_sees_one_position_ahead",
         "A causal position has the weights of the next one as well.",
         "forward/causal_attention",
@@ -28,28 +20,12 @@ MUTANTS = (
         "                own = (one * t_ + i) * row + n\n                at =",
     ),
     _numba(
-        "attention_gradient_undropped",
-        "The gradient of the scores passes weights that were dropped.",
-        "gradient/multi_head_attention",
-        "attention",
-        "multiply_rows(scores, kept, scores, at, (LANES, heads * row, LANES), count)",
-        "pass",
-    ),
-    _numba(
-        "phase_of_a_stride_without_padding",
+        "stride_without_padding_in_dx",
         "Where a stride is not one, dx forgets the zeros before the image.",
         "gradient/conv2d",
         "direct_convolution",
         "place = first + self.before\n",
         "place = first + self.before * (self.stride == 1)\n",
-    ),
-    _numba(
-        "grouped_kernel_of_the_first_group",
-        "All groups have the weights of the first.",
-        "forward/grouped_conv2d",
-        "direct_convolution",
-        "starts[1] + r * by_w[0] + g * by_w[1],",
-        "starts[1] + r * by_w[0],",
     ),
     _numba(
         "layer_norm_gradient_without_the_mean",

@@ -81,8 +81,8 @@ class Axis(NamedTuple):
         last = (self.before + self.size - 1) // self.stride
         return max(0, -(-reach // self.stride)), max(0, last - (self.out - 1))
 
-    def phases(self) -> list[Phase]:
-        """Return what differs between the places of dx."""
+    def residues(self) -> list[Residue]:
+        """Return the places of dx by their remainder, divided by the stride."""
         apart = self.stride // math.gcd(self.stride, self.dilation)
         found = []
         for first in range(min(self.stride, self.size)):
@@ -91,15 +91,15 @@ class Axis(NamedTuple):
             tap = next((b for b in taps if (place - b * self.dilation) % self.stride == 0), None)
             count = len(range(first, self.size, self.stride))
             if tap is None:
-                found.append(Phase(first, count, 0, 0, 0, 0, 0))
+                found.append(Residue(first, count, 0, 0, 0, 0, 0))
                 continue
             source = (place - tap * self.dilation) // self.stride + self.margins[0]
             taps, back = range(tap, self.window, apart), apart * self.dilation // self.stride
-            found.append(Phase(first, count, tap, len(taps), apart, source, -back))
+            found.append(Residue(first, count, tap, len(taps), apart, source, -back))
         return found
 
 
-class Phase(NamedTuple):
+class Residue(NamedTuple):
     """Places of dx, one stride apart, to which the same weights contribute: none, or those from
     `tap` on that are `apart`. The first of these multiplies the value of dy at `source`, and each
     further one that which is `back` places later; a further place, the next values."""
@@ -126,7 +126,7 @@ class DirectConvolution:
         self.by_row, self.every = across.window * self.by_weight, every
         self.size = down.window * self.by_row
         self.margins = down.margins, across.margins
-        self.phases = [(a, b) for a in down.phases() for b in across.phases()]
+        self.residues = [(a, b) for a in down.residues() for b in across.residues()]
 
     def forward(self, x: Array, weights: Array, bias: Array, y: Array) -> None:
         """Compute y (R, F, H', W', N) from the padded x."""
@@ -156,7 +156,7 @@ class DirectConvolution:
         dx_line, dy_line = dx.shape[3] * line, dy.shape[3] * line
         zeros = np.zeros(self.channels, dy.dtype)
         flat = dy.reshape(-1), weights.reshape(-1), zeros, dx.reshape(-1)
-        for rows, columns in self.phases:
+        for rows, columns in self.residues:
             starts = (
                 rows.source * dy_line + columns.source * line,
                 rows.tap * self.by_row + columns.tap * self.by_weight,

@@ -10,7 +10,11 @@ from dlsys_bench.engines.numba.convolution import FusedConvolutionRule
 from dlsys_bench.engines.numba.embedding import FusedEmbeddingRule
 from dlsys_bench.engines.numba.losses import evaluate_loss
 from dlsys_bench.engines.numba.norm_pool import norm_pool
-from dlsys_bench.engines.numba.normalization import FusedBatchNormRule, FusedDropoutRule
+from dlsys_bench.engines.numba.normalization import (
+    FusedBatchNormRule,
+    FusedDropoutRule,
+    norm_activation,
+)
 from dlsys_bench.engines.numba.optimizers import STEPPERS
 from dlsys_bench.engines.numba.pooling import FusedAveragePoolRule, FusedMaxPoolRule
 from dlsys_bench.engines.numba.program.program import compile_program, missing_part
@@ -63,7 +67,7 @@ class NumbaEngine(NumpyEngine):
         STEPPERS,
         evaluate_loss,
         SpinBarrier,
-        {(BatchNorm, AveragePool): norm_pool},
+        {(BatchNorm, AveragePool): norm_pool, (BatchNorm, Activation): norm_activation},
         compile_program,
     )
 

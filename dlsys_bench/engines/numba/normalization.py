@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numpy.dropout import DropoutRule
 from dlsys_bench.engines.numpy.normalization import BatchNormRule
+from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.numpy.shards import ShardPass
 from dlsys_bench.engines.plan import Array
-from dlsys_bench.spec.layers import Dropout, Shape
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dropout, Shape
+
+Affine = tuple[Array, Array, float]
+"""Gamma and beta, and the slope of a leaky relu after them, 1 for none."""
 
 
 @kernel
@@ -49,48 +53,64 @@ def pool_moments(parts: Array, counts: Array, found: Array) -> None:
 
 @kernel
 def normalised(
-    x: Array, moments: Array, gamma: Array, beta: Array, epsilon: float, inverse: Array, y: Array
+    x: Array, moments: Array, affine: Affine, epsilon: float, inverse: Array, y: Array
 ) -> None:
-    """Gamma (x - mean) inverse + beta, row by row, and the inverse of the spread. X and its moments
-    are by C or R C."""
-    rows, one, plus = x.shape[0], x.dtype.type(1), x.dtype.type(epsilon)
+    """Compute a leaky relu of gamma (x - mean) inverse + beta, row by row, and the inverse of the
+    standard deviation. X and its moments are by C or R C."""
+    (gamma, beta, slope), rows = affine, x.shape[0]
+    one, plus, below = x.dtype.type(1), x.dtype.type(epsilon), x.dtype.type(slope)
     for g in range(inverse.size):
         inverse[g] = one / np.sqrt(moments[1, g] + plus)
     for g in range(y.shape[0]):
         own = g % inverse.size
         middle, times, shift, row = moments[0, own], gamma[g] * inverse[own], beta[g], x[g % rows]
         for m in range(y.shape[1]):
-            y[g, m] = (row[m] - middle) * times + shift
+            value = (row[m] - middle) * times + shift
+            y[g, m] = value * below if value <= 0 else value
 
 
 @kernel
-def normal_sums(dy: Array, x: Array, moments: Array, inverse: Array, sums: Array) -> None:
+def normal_sums(
+    dy: Array, x: Array, moments: Array, inverse: Array, affine: Affine, sums: Array
+) -> None:
     """Compute the gradients of gamma and beta, as `sums` (2, G): the sums of each row of dy times
-    the normalised x, and of dy."""
-    zero, rows = dy.dtype.type(0), x.shape[0]
+    the normalised x, and of dy, where dy is that before the leaky relu."""
+    (gamma, beta, slope), rows = affine, x.shape[0]
+    zero, below = dy.dtype.type(0), dy.dtype.type(slope)
     for g in range(dy.shape[0]):
         own = g % inverse.size
-        middle, row = moments[0, own], x[g % rows]
+        middle, times, shift, row = moments[0, own], gamma[g] * inverse[own], beta[g], x[g % rows]
         every, along = zero, zero
         for m in range(dy.shape[1]):
-            every += dy[g, m]
-            along += dy[g, m] * (row[m] - middle)
+            off = row[m] - middle
+            d = dy[g, m] * below if off * times + shift <= 0 else dy[g, m]
+            every += d
+            along += d * off
         sums[0, g], sums[1, g] = along * inverse[own], every
 
 
 @kernel
 def normal_dx(
-    dy: Array, x: Array, moments: Array, inverse: Array, gamma: Array, sums: Array, samples: float
+    dy: Array,
+    x: Array,
+    moments: Array,
+    inverse: Array,
+    affine: Affine,
+    sums: Array,
+    samples: float,
 ) -> None:
     """Overwrite dy with dx, given the number of samples per channel; infinitely many mean that the
     statistics are constants."""
-    rows, share = x.shape[0], dy.dtype.type(1.0 / samples)
+    (gamma, beta, slope), rows = affine, x.shape[0]
+    share, below = dy.dtype.type(1.0 / samples), dy.dtype.type(slope)
     for g in range(dy.shape[0]):
         own = g % inverse.size
-        middle, row, times = moments[0, own], x[g % rows], gamma[g] * inverse[own]
-        slope, less = times * inverse[own] * sums[0, g] * share, times * sums[1, g] * share
+        middle, times, shift, row = moments[0, own], gamma[g] * inverse[own], beta[g], x[g % rows]
+        along, less = times * inverse[own] * sums[0, g] * share, times * sums[1, g] * share
         for m in range(dy.shape[1]):
-            dy[g, m] = times * dy[g, m] - slope * (row[m] - middle) - less
+            off = row[m] - middle
+            d = dy[g, m] * below if off * times + shift <= 0 else dy[g, m]
+            dy[g, m] = times * d - along * off - less
 
 
 @kernel
@@ -143,7 +163,9 @@ def flat_rows(x: Array) -> Array:
 
 
 class FusedBatchNormRule(BatchNormRule):
-    """Batch norm in compiled passes."""
+    """Batch norm in compiled passes, with the leaky relu of this slope after it."""
+
+    slope = 1.0
 
     def forward_shard(self, x: Array) -> ShardPass[Array]:
         """Compute y of one shard."""
@@ -177,10 +199,10 @@ class FusedBatchNormRule(BatchNormRule):
 
     def normalize(self, flat: Array, moments: Array, shape: Shape) -> Array:
         """Normalise rows by these moments, and return them in the shape of x."""
-        gamma, beta = self.tensors["gamma"], self.tensors["beta"]
+        gamma = self.tensors["gamma"]
         self.x, self.moments, self.inverse = flat, moments, np.empty(moments.shape[1], flat.dtype)
         y = self.buffer("y", (gamma.size, flat.shape[1]), flat.dtype)
-        normalised(flat, moments, gamma.ravel(), beta.ravel(), self.layer.epsilon, self.inverse, y)
+        normalised(flat, moments, self._affine, self.layer.epsilon, self.inverse, y)
         return y.reshape(len(gamma), *shape[1:])
 
     def backward_shard(self, dy: Array, wants_dx: bool) -> ShardPass[Array | None]:
@@ -189,18 +211,39 @@ class FusedBatchNormRule(BatchNormRule):
         total = yield from self.shared_sums(flat, dy.shape)
         if not wants_dx:
             return None
-        gamma = self.tensors["gamma"].ravel()
-        normal_dx(flat, self.x, self.moments, self.inverse, gamma, total, float(self.samples))
+        given = self.x, self.moments, self.inverse, self._affine
+        normal_dx(flat, *given, total, float(self.samples))
         return flat.reshape(dy.shape)
 
     def shared_sums(self, flat: Array, shape: Shape) -> ShardPass[Array]:
         """Fill the gradients of gamma and beta from the rows of dy, and return their sums over all
         shards, (2, G)."""
         sums = np.empty((2, len(flat)), flat.dtype)
-        normal_sums(flat, self.x, self.moments, self.inverse, sums)
+        normal_sums(flat, self.x, self.moments, self.inverse, self._affine, sums)
         self.gradients["gamma"][...], self.gradients["beta"][...] = sums.reshape(2, *shape[:2])
         total: Array = np.sum((yield sums), axis=0)
         return total
+
+    @property
+    def _affine(self) -> Affine:
+        return self.tensors["gamma"].ravel(), self.tensors["beta"].ravel(), self.slope
+
+
+class NormActivationRule(FusedBatchNormRule):
+    """The rule of a batch norm and of the relu or leaky_relu after it."""
+
+    def __init__(self, norm: LayerRule[BatchNorm], slope: float) -> None:
+        super().__init__(norm.layer, norm.shape, norm.tensors, norm.gradients)
+        self.slope, self.updates_state = slope, norm.updates_state
+
+
+def norm_activation(
+    norm: LayerRule[BatchNorm], activation: LayerRule[Activation]
+) -> NormActivationRule | None:
+    """Combine the two rules, or return None if the activation is another one."""
+    layer = activation.layer
+    slopes = {"relu": 0.0, "leaky_relu": layer.negative_slope}
+    return NormActivationRule(norm, slopes[layer.function]) if layer.function in slopes else None
 
 
 def least_number(drop_rate: float) -> int:
