@@ -125,9 +125,12 @@ COMPILED: dict[str, tuple[tuple[int, ...], tuple[Layer, ...]]] = {
     ),
     "strided": (IMAGE, (Conv2D(5, (3, 2), (2, 3), "same"),)),
     "dilated": (IMAGE, (Conv2D(5, (2, 3), padding="same", dilation=(3, 2)),)),
-    "depthwise": (IMAGE, (Conv2D(12, 3, 2, "same", use_bias=False, groups=6), Activation("relu"))),
-    "pointwise": (IMAGE, (Conv2D(4, 1, groups=2), Conv2D(4, 1, 2))),
-    "wide": (IMAGE, (Conv2D(19, 3, padding="same"),)),
+    "depthwise": (
+        IMAGE,
+        (Conv2D(12, (3, 3), (2, 2), "same", use_bias=False, groups=6), Activation("relu")),
+    ),
+    "pointwise": (IMAGE, (Conv2D(4, (1, 1), groups=2), Conv2D(4, (1, 1), (2, 2)))),
+    "wide": (IMAGE, (Conv2D(19, (3, 3), padding="same"),)),
     "causal": (SEQUENCE, (Conv1D(4, 3, 2, "causal"), Conv1D(6, 2, dilation=2, groups=2))),
     "max pools": (IMAGE, (MaxPool((3, 2), (1, 2)), MaxPool((2, 2), (3, 1)))),
     "norms and activations": (
@@ -141,7 +144,7 @@ COMPILED: dict[str, tuple[tuple[int, ...], tuple[Layer, ...]]] = {
 def compiled_model(name: str) -> Model:
     shape, layers = COMPILED[name]
     # A first layer, so that the gradient in the inputs of the others is computed in training.
-    first = Conv1D(shape[-1], 1) if len(shape) == 2 else Conv2D(shape[-1], 1)
+    first = Conv1D(shape[-1], 1) if len(shape) == 2 else Conv2D(shape[-1], (1, 1))
     return Model("m", shape, (first, *layers, Flatten(), Dense(3)))
 
 
@@ -159,6 +162,8 @@ def test_compiled_rules_compute_as_those_of_numpy(name: str) -> None:
             for engine in (create("numpy", dtype="float64"), create("numba", dtype="float64"))
         )
         assert actual.loss == pytest.approx(expected.loss, rel=1e-12)
+        assert expected.x is not None
+        assert actual.x is not None
         arrays = {"x": expected.x, **expected.weights}
         for tensor, values in {"x": actual.x, **actual.weights}.items():
             np.testing.assert_allclose(

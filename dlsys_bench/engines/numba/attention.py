@@ -153,12 +153,13 @@ def attend_back(
 
 
 class FusedAttentionRule(AttentionRule):
-    """Attention in compiled passes, if the positions are few."""
+    """Self-attention in compiled passes, if the positions are few."""
 
-    def forward(self, x: Array, training: bool) -> Array:
-        """Compute y (R, C, T, N) from x."""
-        layer, t, n = self.layer, *x.shape[2:]
-        self.fused = t * max(n, LANES) <= POSITIONS * n
+    def forward(self, x: Any, training: bool) -> Array:
+        """Compute y (R, C, T, N) from x, or from x and the context."""
+        layer = self.layer
+        t, n = (x[0] if layer.context else x).shape[2:]
+        self.fused = not layer.context and t * max(n, LANES) <= POSITIONS * n
         if not self.fused:
             return super().forward(x, training)
         self.samples, kept = n, self.scales(n, x.dtype, training)
@@ -180,8 +181,8 @@ class FusedAttentionRule(AttentionRule):
         attend(*self._given(), self.mixed.reshape(-1))
         return self._unpadded(self._project("output", self.mixed))
 
-    def backward(self, dy: Array, wants_dx: bool) -> Array | None:
-        """Fill the gradients, and return dx if it is wanted."""
+    def backward(self, dy: Array, wants_dx: bool) -> Any:
+        """Fill the gradients, and return dx if it is wanted, or those in x and in the context."""
         if not self.fused:
             return super().backward(dy, wants_dx)
         d_mixed = self._back("output", self.mixed, rows(padded(self, "dy", dy)), wanted=True)

@@ -233,7 +233,7 @@ class NormActivationRule(FusedBatchNormRule):
     """The rule of a batch norm and of the relu or leaky_relu after it."""
 
     def __init__(self, norm: LayerRule[BatchNorm], slope: float) -> None:
-        super().__init__(norm.layer, norm.shape, norm.tensors, norm.gradients)
+        super().__init__(norm.layer, norm.shapes, norm.tensors, norm.gradients)
         self.slope, self.updates_state = slope, norm.updates_state
 
 
