@@ -111,7 +111,7 @@ def test_a_native_training_is_compiled_however_many_came_before(
     count = 10
     if backend == "eager":  # It traces as every backend does, and generates no C++.
         real, count = torch.compile, 3
-        monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 1)
+        monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
         monkeypatch.setattr(
             torch, "compile", lambda run, dynamic, options: real(run, backend=backend)
         )
