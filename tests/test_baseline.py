@@ -15,11 +15,15 @@ from command_line import enter, invoke
 # pytester forgets the modules that an inner run imports, but numpy cannot be imported twice.
 import dlsys_bench.plugin.training_gate
 from dlsys_bench.cli import baseline
-from dlsys_bench.cli.calibration_summary import plot
+from dlsys_bench.cli.calibration_summary import plot, summarise_study
+from dlsys_bench.cli.training import WorkOptions, work_of
 from dlsys_bench.runs.calibration.calibrate import Calibration
 from dlsys_bench.runs.calibration.job import Job, train
 from dlsys_bench.runs.result import Result
-from dlsys_bench.runs.store import Store, read
+from dlsys_bench.runs.store import Store, append, find_reference, read, reference_path
+from dlsys_bench.verdicts.figures import round_up
+from dlsys_bench.verdicts.gate import Terms, share
+from dlsys_bench.verdicts.power import power
 
 TRAINING = """
 import numpy as np
@@ -95,6 +99,49 @@ def test_the_plot_of_the_seeds_has_a_mark_for_each_place() -> None:
     strip = plot([0.0, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0])
     assert (len(strip), strip[0], strip[20], strip[-1]) == (40, ".", ":", "#")
     assert plot([1.0, 1.0]).strip() == ":"
+
+
+def test_a_calibrated_study_states_what_its_gates_detect_and_how_they_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The MDE of each arm is that of `power` for as many gates, with the engines of the runs."""
+    monkeypatch.chdir(tmp_path)
+    study = "regularization/fashion-mlp"
+    options = WorkOptions(("numpy", "numba"), "cpu", "digits", None, "quick", "unit")
+    work = work_of(study, options)
+    summary = summarise_study(study, work, options, None)
+    expected = power(work[0].case, work[0].data, "quick", Terms(alpha=share(8, 1e-3)))
+    first, *others = summary.to_dict()["arms"]
+    assert [first["arm"], *(arm["arm"] for arm in others)] == [
+        *("vanilla", "dropout", "bn", "bn+dropout"),
+    ]
+    assert (first["runs"], first["mde"]) == (20, expected.smallest_shift)
+    command = (
+        f"dlsys-bench gate {study} --engine numpy --engine numba --device cpu --tier quick "
+        "--dataset digits --scaling unit"
+    )
+    *lines, explained, last = summary.lines()
+    assert len(lines) == 4
+    assert lines[0].startswith(f"{study}/vanilla on digits: test_accuracy 0.98")
+    assert lines[0].endswith(f", 20 reference runs, MDE {round_up(expected.smallest_shift)}")
+    assert "alpha 9.4e-05, power 0.99, at most 12 seeds" in explained
+    assert last == f"next: {command}"
+    elsewhere = summarise_study(study, work, options, Path("new.jsonl")).command
+    assert elsewhere.startswith(f"{command} (which reads ")
+    assert elsewhere.endswith("fashion-mlp.digits.quick.jsonl, and not new.jsonl)")
+    # The first runs of an arm are too few for a gate.
+    own = reference_path(study, "digits", "quick")
+    own.parent.mkdir(parents=True)
+    runs = read(find_reference(study, "digits", "quick"))
+    for run in [one for one in runs if one.key.arm == "vanilla"][:3]:
+        append(own, run)
+    few = summarise_study(study, work, options, None)
+    line = few.lines()[0]
+    assert (
+        ", 3 reference runs: 3 reference runs and at most 12 seeds are too few for a FAIL" in line
+    )
+    assert few.to_dict()["arms"][0]["mde"] is None
+    assert few.lines()[-1] == f"next: {command}"
 
 
 def test_a_gate_and_its_power_find_the_runs_of_calibrate(folder: Path) -> None:

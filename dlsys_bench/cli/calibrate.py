@@ -8,11 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlsys_bench.cli.calibration_summary import TrainingSummary, summarise
+from dlsys_bench.cli.calibration_summary import (
+    StudySummary,
+    TrainingSummary,
+    summarise,
+    summarise_study,
+)
 from dlsys_bench.cli.reference import is_training
 from dlsys_bench.cli.reuse import Files, Reuse, check_protocols, reusable
 from dlsys_bench.cli.terminal import emit, say
-from dlsys_bench.cli.training import WorkOptions, work_of
+from dlsys_bench.cli.training import Work, WorkOptions, work_of
 from dlsys_bench.errors import UserError, count_of
 from dlsys_bench.options.command import receives
 from dlsys_bench.provenance import cores
@@ -73,7 +78,8 @@ def calibrate_command(options: CalibrateOptions) -> None:
     if options.output is not None and not options.reference:
         raise UserError("--output is the file of reference runs: omit it, or omit --no-reference")
     read_better(options.better)  # A mistake is reported before anything is trained.
-    jobs, files = _jobs(options)
+    work = [] if is_training(options.target) else work_of(options.target, options)
+    jobs, files = _jobs(options, work)
     check_writable(options.store)
     for file in files if options.reference else ():
         check_writable(file)
@@ -90,7 +96,7 @@ def calibrate_command(options: CalibrateOptions) -> None:
                 store.remove_if_empty()
     runs = _runs_of_training(jobs, files, options)
     repeated = _repeated(runs)
-    summary = None if repeated else summarise(options.target, runs, next(iter(files)))
+    summary = None if repeated else _summary(options, work, runs, next(iter(files)))
     dates = sorted(run.provenance.get("time", "")[:10] for run in runs if run.key in reuse.keys)
     counts = _counts(found, len(jobs), len(jobs) - len(left))
     if options.json:
@@ -107,12 +113,22 @@ def calibrate_command(options: CalibrateOptions) -> None:
     sys.exit(2 if found.failures or repeated else 0)
 
 
-def _jobs(options: CalibrateOptions) -> tuple[list[Job], Files]:
+def _summary(
+    options: CalibrateOptions, work: Sequence[Work], runs: Sequence[Result], path: Path
+) -> TrainingSummary | StudySummary | None:
+    """Return the summary of the reference runs; None for a study whose runs are none."""
+    if not work:
+        return summarise(options.target, runs, path)
+    if not options.reference:
+        return None
+    return summarise_study(options.target, work, options, options.output)
+
+
+def _jobs(options: CalibrateOptions, work: Sequence[Work]) -> tuple[list[Job], Files]:
     """The jobs in order, and the files they belong to. Raises UserError for every mistake."""
     target, seeds = options.target, range(options.first_seed, options.first_seed + options.seeds)
-    if is_training(target):
+    if not work:
         return jobs_of_training(target, seeds), {options.file_of(target, "", ""): ()}
-    work = work_of(target, options)
     files = {
         options.file_of(case.study.name, data.name, options.tier): tuple(
             arm.name for arm in case.study.arms
@@ -232,7 +248,7 @@ def _emit_json(
     counts: dict[str, int],
     options: CalibrateOptions,
     written: dict[Path, int],
-    summary: TrainingSummary | None,
+    summary: TrainingSummary | StudySummary | None,
     dates: Sequence[str],
 ) -> None:
     report = {name.replace(" ", "_"): count for name, count in counts.items()} | {

@@ -234,6 +234,8 @@ def test_reference_file_is_in_the_order_of_the_arms(
     ]
     assert "6 requested, 6 trained" in said
     assert "reports/reference/arms.digits.quick.jsonl: 6 new runs" in said
+    assert ", 3 reference runs: 3 reference runs and at most 12 seeds are too few for a" in said
+    assert "next: dlsys-bench gate mine:ARMS --engine numpy --device cpu --tier quick\n" in said
     # The reference file alone shows which runs exist, without the database.
     (folder / "reports" / "runs.db").unlink()
     before = path.read_bytes()
