@@ -143,7 +143,7 @@ def test_the_table_does_not_depend_on_other_plugins(
     pytest.importorskip("xdist", reason="pip install pytest-xdist")
     printed = run_process(project, *NUMPY, *more)
     assert "2 passed" in printed
-    assert f"{ARM}  digits" in printed
+    assert f"test_project.py::test_accuracy[numpy:{ARM}]  digits" in printed
 
 
 def test_a_broken_engine_fails_with_measured_band_source_and_replay(run: Run) -> None:
