@@ -37,12 +37,8 @@ needs_tinygrad = pytest.mark.skipif(
 
 LACKS = (
     *("layer:max_pool", "layer:embedding", "function:elu", "function:gelu", "optimizer:rmsprop"),
-    *("layer:spatial_dropout", "layer:multi_head_attention"),
-    *("loss:binary_crossentropy", "loss:huber", "loss:positions"),
-    *("loss:label_smoothing", "loss:ignored_label", "loss:class_weights"),
-    *("accumulate", "average", "loss_scale", "clip:clip_norm", "clip:clip_value"),
+    *("inputs", "layer:spatial_dropout", "average", "loss_scale"),
     *("products:float16", "products:bfloat16"),
-    *("decay:coupled", "decay:decoupled"),
 )
 
 # Everything that the adapter declares to lack, and nothing else, is left out.

@@ -13,7 +13,8 @@ from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.epochs import UpdateStep, training_epochs
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.plan import Array, Plan, Weights, batch_slices
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -39,6 +40,21 @@ def convolution(layer: Any, x: Tensor, kernel: Tensor, bias: Tensor | None = Non
         pads,
     )
     return y.permute(0, *(axis + 1 for axis in axes), 1)
+
+
+def attention(layer: Any, x: Any, own: list[Tensor], kept: Tensor | None) -> Tensor:
+    (x, context), step = x if layer.context else (x, x), len(own) // 4
+    parts = [own[n : n + step] for n in range(0, len(own), step)]
+    query, key, value = (
+        given.linear(*part).reshape(*given.shape[:2], layer.heads, -1).transpose(1, 2)
+        for given, part in zip((x, context, context), parts, strict=False)
+    )
+    scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+    if layer.causal:
+        scores = scores.masked_fill(Tensor.ones(*scores.shape[2:]).triu(1) > 0, float("-inf"))
+    weights, rate = scores.softmax(), layer.drop_rate
+    used = weights.dropout(rate) if kept is None else weights * kept / (1 - rate)
+    return (used @ value).transpose(1, 2).flatten(2).linear(*parts[3])
 
 
 LAYERS: dict[str, Any] = {
@@ -76,16 +92,54 @@ LAYERS: dict[str, Any] = {
         for name in ("sigmoid", "tanh", "relu", "softmax", "softplus", "silu")
     },
 }
+
+
+def cross_entropy(loss: Any, o: Tensor, y: Tensor) -> Tensor:
+    # As torch weighs classes.
+    smoothing, classes = loss.label_smoothing, o.shape[-1]
+    hot = y.cast("int").one_hot(classes) * is_kept(loss, y).unsqueeze(-1)
+    weights = Tensor.cat(*(Tensor.full((1,), w) for w in loss.class_weights or [1.0] * classes))
+    targets = (1 - smoothing) * hot + smoothing / classes * hot.sum(-1, keepdim=True)
+    total = (weights * hot).sum()
+    return -(weights * targets * o.log_softmax()).sum() / (total == 0).where(1, total)
+
+
+def is_kept(loss: Any, y: Tensor) -> Tensor:
+    # No label is -1 unless that one is ignored.
+    return y != (-1 if getattr(loss, "ignored_label", None) is None else loss.ignored_label)
+
+
 LOSSES: dict[str, Any] = {
-    "categorical_crossentropy": lambda o, y: o.cross_entropy(y.cast("int").one_hot(o.shape[1])),
-    "sparse_categorical_crossentropy": lambda o, y: o.sparse_categorical_crossentropy(
-        y.cast("int")
+    "categorical_crossentropy": cross_entropy,
+    "sparse_categorical_crossentropy": cross_entropy,
+    "binary_crossentropy": lambda loss, o, y: o.binary_crossentropy_logits(y.reshape(o.shape)),
+    "mean_squared_error": lambda loss, o, y: (o - y).square().mean(),
+    "half_mean_squared_error": lambda loss, o, y: (o - y).square().sum() / (2 * len(y)),
+    "huber": lambda loss, o, y: (
+        ((a := (o - y).abs()) <= loss.delta)
+        .where(a * a / 2, loss.delta * (a - loss.delta / 2))
+        .mean()
     ),
-    "mean_squared_error": lambda o, y: (o - y).square().mean(),
-    "half_mean_squared_error": lambda o, y: (o - y).square().sum() / (2 * len(y)),
-    "perceptron": lambda o, y: (-y * o[:, 0]).relu().mean(),
-    "hinge": lambda o, y: (1 - y * o[:, 0]).relu().mean(),
+    "perceptron": lambda loss, o, y: (-y * o[:, 0]).relu().mean(),
+    "hinge": lambda loss, o, y: (1 - y * o[:, 0]).relu().mean(),
 }
+ANSWERS: dict[str, Any] = {
+    "labels": lambda o: o.argmax(-1),
+    "binary": lambda o: o > 0,
+    "signs": lambda o: o.sign(),
+    "values": lambda o: o,
+}
+CLIPS: dict[str | None, Any] = {
+    None: lambda clip, found: found,
+    "clip_value": lambda clip, found: [each.clamp(-clip.limit, clip.limit) for each in found],
+    "clip_norm": lambda clip, found: [
+        each * (clip.limit / (norm + clip.epsilon)).minimum(1)
+        for norm in [sum(each.square().sum() for each in found).sqrt()]
+        for each in found
+    ],
+}
+
+
 Net = tuple[Model, dict[str, Tensor]]
 
 
@@ -98,29 +152,22 @@ class TinygradEngine(Engine):
         "layer:embedding": "the adapter takes floats",
         "inputs": "the adapter takes one array",
         "layer:spatial_dropout": "Tensor.dropout drops single values",
-        "layer:multi_head_attention": "the adapter takes masks for dropout layers only",
         "function:elu": "the gradient of Tensor.elu is NaN at large inputs, where exp overflows",
         "function:gelu": "Tensor.erf is an approximation, to seven digits",
         "optimizer:rmsprop": "nn.optim has none",
-        **dict.fromkeys(
-            (
-                *("loss:binary_crossentropy", "loss:huber", "loss:positions"),
-                *("loss:label_smoothing", "loss:ignored_label", "loss:class_weights"),
-            ),
-            "the adapter has plain losses of one answer a sample",
-        ),
-        "accumulate": "the adapter updates after every batch",
         "average": "tinygrad has none",
         "loss_scale": "tinygrad has none",
         "products:float16": "tinygrad has none beside float32",
         "products:bfloat16": "tinygrad has none beside float32",
-        "clip:clip_norm": "tinygrad has none",
-        "clip:clip_value": "tinygrad has none",
-        "decay:coupled": "the adapter has one group of parameters, and all of it would decay",
-        "decay:decoupled": "the adapter has one group of parameters, and all of it would decay",
     }
     loosens = dict.fromkeys(
-        ("step/adam", "state/optimizer", "schedule/adam", "trajectory/native-adam"), (2e-5, BETAS)
+        (
+            *("step/adam", "state/optimizer", "schedule/adam", "trajectory/native-adam"),
+            *("step/adamw", "schedule/adamw", "trajectory/native-adamw"),
+            *(f"step/decay-{name}" for name in WeightDecay.variants),
+            *("step/clip_norm-active", "step/clip_value-active"),
+        ),
+        (2e-5, BETAS),
     ) | dict.fromkeys(
         ("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"), (1e-6, BETAS)
     )
@@ -174,6 +221,8 @@ class TinygradEngine(Engine):
                 )
                 norm.weight, norm.bias, norm.running_mean, norm.running_var = own
                 found.append(norm(x.permute(FIRST)).permute(LAST) if x.ndim == 4 else norm(x))
+            elif layer.kind == "multi_head_attention":
+                found.append(attention(layer, x, own, masks.get(place)))
             elif place in masks:
                 found.append(x * masks[place] / (1 - options["drop_rate"]))
             else:
@@ -200,7 +249,7 @@ class TinygradEngine(Engine):
         with self._mode(batch.training):
             x, *_, output = self._look(net, batch)
             found = [
-                value := LOSSES[loss.kind](output, self._in(batch.y)),
+                value := LOSSES[loss.kind](loss, output, self._in(batch.y)),
                 *value.gradient(x, *trained.values()),
             ]
             Tensor.realize(*found)
@@ -219,7 +268,7 @@ class TinygradEngine(Engine):
             update, count = self._update(net, recipe), len(samples.x)
             shuffle = TinyJit(lambda: Tensor.randperm(count).realize())
         own_order = recipe.shuffle and not plan.parity and count > 1
-        for epoch in training_epochs(net[0], count, recipe, plan):
+        for epoch in training_epochs(net[0], samples, recipe, plan):
             own = Samples(augment(samples.x, recipe, plan, epoch.number), samples.y)
             with self._mode(True):
                 for step in epoch.steps(shuffle().numpy() if own_order else None):
@@ -231,24 +280,43 @@ class TinygradEngine(Engine):
     ) -> Callable[[UpdateStep, Samples], tuple[float, float]]:
         """Return a function that makes one update. It returns the loss, and how many answers are
         right."""
-        o, own, targets = vars(recipe.optimizer), list(net[1].values()), recipe.loss.targets
+        o, own, record = vars(recipe.optimizer), list(net[1].values()), recipe.loss
         optimizer = (
             nn.optim.SGD(own, o["learning_rate"], o["momentum"], nesterov=o["nesterov"])
             if "momentum" in o
             else nn.optim.Adam(own, o["learning_rate"], o["beta_1"], o["beta_2"], o["epsilon"])
         )
-        # nn.optim.SGD has no dampening: the loss of every step but the first is scaled down by it.
+        # nn.optim.SGD has no dampening: the gradient of every step but the first is scaled by it.
         dampening = o["dampening"] if o.get("momentum") else 0
         scales = [Tensor([1.0 - less]).realize() for less in (0, dampening)]
+        # The decays of nn.optim are those of all parameters, coupled in SGD and decoupled in AdamW.
+        decay, clip, trained = o["decay"], recipe.clip, optimizer.params
+        coupled = decay is not None and decay.coupling == "coupled"
+        decays = [
+            decay.rate if decay and decay.applies(name, each.ndim) else 0.0
+            for name, each in net[1].items()
+            if each.is_param
+        ]
 
         def compiled(x: Tensor, y: Tensor, scale: Tensor, masks: dict[int, Tensor]) -> Tensor:
             optimizer.zero_grad()
-            loss = LOSSES[recipe.loss.kind](output := self._outputs(net, x, masks)[-1], y)
-            (loss * scale).sum().backward()
-            given = output.argmax(1) if targets == "labels" else output.sign().reshape(y.shape)
-            return Tensor.stack(loss, (given == y).sum().cast(loss.dtype)).realize(
-                *optimizer.schedule_step()
-            )
+            parts = [
+                self._outputs(net, x[here], {place: each[here] for place, each in masks.items()})
+                for here in batch_slices(recipe.micro_batches(len(x)))
+            ]
+            output = Tensor.cat(*(part[-1] for part in parts))
+            (loss := LOSSES[record.kind](record, output, y)).backward()
+            right = (ANSWERS[record.targets](output).reshape(y.shape) == y) * is_kept(record, y)
+            found = CLIPS[clip and clip.kind](clip, [each.grad for each in trained])
+            for each, gradient, rate in zip(trained, found, decays, strict=True):
+                each.grad = (gradient + rate * each.detach() if coupled else gradient) * scale
+            figures = Tensor.stack(loss, right.sum().cast(loss.dtype))
+            # The parameters move only when all that depends on them is known.
+            Tensor.realize(figures, *(each.grad for each in trained), *optimizer.buffers)
+            for each, rate in zip(trained, decays, strict=True):
+                if rate and not coupled:
+                    each.assign(each.detach() * (1 - rate * optimizer.lr)).realize()
+            return figures.realize(*optimizer.schedule_step())
 
         jitted: dict[int, Any] = {}
 
