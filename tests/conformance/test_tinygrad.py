@@ -85,4 +85,4 @@ def test_tinygrad_conforms(tmp_path: Path) -> None:
 
 def test_the_adapter_is_short() -> None:
     tree = ast.parse((HERE / "tinygrad_engine.py").read_text())
-    assert sum(isinstance(node, ast.stmt) for node in ast.walk(tree)) <= 110
+    assert sum(isinstance(node, ast.stmt) for node in ast.walk(tree)) <= 150

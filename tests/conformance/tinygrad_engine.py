@@ -162,14 +162,14 @@ class TinygradEngine(Engine):
     }
     loosens = dict.fromkeys(
         (
-            *("step/adam", "state/optimizer", "schedule/adam", "trajectory/native-adam"),
-            *("step/adamw", "schedule/adamw", "trajectory/native-adamw"),
+            *("step/adam", "step/adamw", "schedule/adam", "schedule/adamw", "state/optimizer"),
+            *("trajectory/native", "trajectory/native-adam", "trajectory/native-adamw"),
+            *("trajectory/mlp", "trajectory/mlp-dropout-batch_norm"),
+            *("trajectory/long-adam", "trajectory/long-adamw"),
             *(f"step/decay-{name}" for name in WeightDecay.variants),
             *("step/clip_norm-active", "step/clip_value-active"),
         ),
         (2e-5, BETAS),
-    ) | dict.fromkeys(
-        ("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"), (1e-6, BETAS)
     )
 
     def _mode(self, training: bool) -> Context:
@@ -220,7 +220,7 @@ class TinygradEngine(Engine):
                     x.shape[-1], options["epsilon"], True, not look, 1 - options["moving_decay"]
                 )
                 norm.weight, norm.bias, norm.running_mean, norm.running_var = own
-                found.append(norm(x.permute(FIRST)).permute(LAST) if x.ndim == 4 else norm(x))
+                found.append(norm(x.reshape(-1, x.shape[-1])).reshape(x.shape))
             elif layer.kind == "multi_head_attention":
                 found.append(attention(layer, x, own, masks.get(place)))
             elif place in masks:
@@ -307,7 +307,7 @@ class TinygradEngine(Engine):
             output = Tensor.cat(*(part[-1] for part in parts))
             (loss := LOSSES[record.kind](record, output, y)).backward()
             right = (ANSWERS[record.targets](output).reshape(y.shape) == y) * is_kept(record, y)
-            found = CLIPS[clip and clip.kind](clip, [each.grad for each in trained])
+            found = CLIPS[clip.kind if clip else None](clip, [each.grad for each in trained])
             for each, gradient, rate in zip(trained, found, decays, strict=True):
                 each.grad = (gradient + rate * each.detach() if coupled else gradient) * scale
             figures = Tensor.stack(loss, right.sum().cast(loss.dtype))
