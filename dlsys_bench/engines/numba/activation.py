@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -161,7 +162,7 @@ class FusedActivationRule(ActivationRule):
             return self.y
         if self.layer.function not in SMOOTH:
             return super().forward(x, training)
-        self.x = padded(self, "x", x.reshape(-1))
+        self.x = padded(partial(self.buffer, "x"), x.reshape(-1))
         self.factor, self.y = (self.buffer(name, self.x.shape, x.dtype) for name in ("factor", "y"))
         SMOOTH[self.layer.function].forward(self.x, self.factor, self.y)
         return self.y[: x.size].reshape(x.shape)
@@ -170,7 +171,7 @@ class FusedActivationRule(ActivationRule):
         """Fill the gradients, and return dx if it is wanted."""
         name = self.layer.function
         if wants_dx and name in SMOOTH:
-            flat = padded(self, "dx", dy.reshape(-1))
+            flat = padded(partial(self.buffer, "dx"), dy.reshape(-1))
             SMOOTH[name].backward(self.x, self.factor, flat)
             return flat[: dy.size].reshape(dy.shape)
         if not wants_dx or name not in BACKWARD:

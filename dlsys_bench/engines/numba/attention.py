@@ -4,6 +4,7 @@ layout of the projections. The numpy engine documents the computation."""
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -163,8 +164,10 @@ class FusedAttentionRule(AttentionRule):
         if not self.fused:
             return super().forward(x, training)
         self.samples, kept = n, self.scales(n, x.dtype, training)
-        self.drops = np.empty(0, x.dtype) if kept is None else padded(self, "drops", kept)
-        x = padded(self, "x", x)
+        self.drops = (
+            np.empty(0, x.dtype) if kept is None else padded(partial(self.buffer, "drops"), kept)
+        )
+        x = padded(partial(self.buffer, "x"), x)
         self.x, n = rows(x), x.shape[-1]
         packed = self._packed("kernel")
         r, inner = len(packed), packed.shape[-1] // 3
@@ -185,7 +188,9 @@ class FusedAttentionRule(AttentionRule):
         """Fill the gradients, and return dx if it is wanted, or those in x and in the context."""
         if not self.fused:
             return super().backward(dy, wants_dx)
-        d_mixed = self._back("output", self.mixed, rows(padded(self, "dy", dy)), wanted=True)
+        d_mixed = self._back(
+            "output", self.mixed, rows(padded(partial(self.buffer, "dy"), dy)), wanted=True
+        )
         d = self.buffer("d_qkv", self.qkv.shape, dy.dtype)
         attend_back(*self._given(), (d_mixed.reshape(-1), d.reshape(-1)))
         d_kernel = self.x @ d.swapaxes(1, 2)

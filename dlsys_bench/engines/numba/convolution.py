@@ -4,6 +4,7 @@ scattered in long runs. The numpy engine documents the computation."""
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ class FusedConvolutionRule(ConvolutionRule):
 
     def _forward(self, x: Array) -> Array:
         n, kernel = x.shape[-1], np.ascontiguousarray(self.tensors["kernel"])
-        images = padded(self, "images", x.reshape(*x.shape[:2], *self.size, n))
+        images = padded(partial(self.buffer, "images"), x.reshape(*x.shape[:2], *self.size, n))
         self.x = self._padded(images)
         shape = len(kernel), self.layer.filters, *self.out, self.x.shape[-1]
         y = self.buffer("y", shape, x.dtype)

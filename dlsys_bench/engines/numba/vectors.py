@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from numpy import ascontiguousarray
+import numpy as np
+from numpy.typing import NDArray
 
 from dlsys_bench.engines.numba.program.lanes import LANES
-from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.plan import Array
+from dlsys_bench.spec.layers import Shape
 
 
-def padded(rule: LayerRule[Any], name: str, x: Array) -> Array:
+def padded(memory: Callable[[Shape, Any], NDArray[Any]], x: Array) -> Array:
     """Return x (..., M) as a contiguous array whose last axis is filled up with zeros to a multiple
-    of LANES: x itself if it is one, or else the buffer of a rule with this name."""
+    of LANES: x itself if it is one, or else the memory for a shape and a dtype."""
     used = x.shape[-1]
     length = -(-used // LANES) * LANES
     if length == used:
-        return ascontiguousarray(x)
-    y = rule.buffer(name, (*x.shape[:-1], length), x.dtype)
+        return np.ascontiguousarray(x)
+    y = memory((*x.shape[:-1], length), x.dtype)
     y[..., :used] = x
     y[..., used:] = 0
     return y
