@@ -18,7 +18,7 @@ from dlsys_bench.engines.plan import Array
 from dlsys_bench.engines.targets import kept_answers
 from dlsys_bench.spec.losses import CrossEntropy, Loss
 
-Answers = tuple[NDArray[np.intp], NDArray[np.bool_]]
+KeptLabels = tuple[NDArray[np.intp], NDArray[np.bool_]]
 """The labels of answers, and which of them count."""
 
 
@@ -47,7 +47,7 @@ def exponentials(outputs: Array, d: Array, logs: Array, shares: Array) -> None:
 
 @kernel
 def cross_entropy(
-    outputs: Array, answers: Answers, weights: Array, smoothing: float, divisor: float, d: Array
+    outputs: Array, answers: KeptLabels, weights: Array, smoothing: float, divisor: float, d: Array
 ) -> Any:
     """Return the cross-entropy of the softmax of outputs (K, N) divided by a divisor, and the
     number of answers whose largest output (the first, if equal) is at the label. Compute the
@@ -85,7 +85,7 @@ def cross_entropy(
 
 @kernel
 def cross_entropies(
-    outputs: Array, answers: Answers, weights: Array, smoothing: float, results: Any
+    outputs: Array, answers: KeptLabels, weights: Array, smoothing: float, results: Any
 ) -> None:
     """Compute the cross-entropies of replicas (R, K, N), whose answers (1 or R, N) may be shared.
 
