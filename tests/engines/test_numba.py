@@ -150,16 +150,18 @@ def compiled_model(name: str) -> Model:
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_compiled_rules_compute_as_those_of_numpy(name: str) -> None:
-    """17 samples are a whole vector and a remainder. A last batch may be smaller."""
+    """17 samples are a whole vector and a remainder. A network uses its memory again for a batch of
+    another size."""
     model, rng = compiled_model(name), np.random.default_rng(0)
     weights: Weights = {t.name: rng.uniform(-0.5, 0.5, t.shape) for t in model.tensors}
-    loss = SparseCategoricalCrossEntropy()
-    for samples in (17, 2):
+    engines = [create(engine, dtype="float64") for engine in ("numpy", "numba")]
+    nets = [engine.build(model, weights) for engine in engines]
+    for samples in (17, 2, 20):
         x, y = rng.standard_normal((samples, *model.input_shape)), rng.integers(0, 3, samples)
         batch = Batch(x, y, Plan(1).masks(model, 0, samples), training=True)
         expected, actual = (
-            engine.gradients(engine.build(model, weights), batch, loss)
-            for engine in (create("numpy", dtype="float64"), create("numba", dtype="float64"))
+            engine.gradients(net, batch, SparseCategoricalCrossEntropy())
+            for engine, net in zip(engines, nets, strict=True)
         )
         assert actual.loss == pytest.approx(expected.loss, rel=1e-12)
         assert expected.x is not None

@@ -78,6 +78,7 @@ class FusedConvolutionRule(ConvolutionRule):
 
     def __init__(self, layer: Convolution, *arguments: Any) -> None:
         super().__init__(layer, *arguments)
+        self.framed: dict[str, Array] = {}
         own = self.channels // self.groups, layer.filters // self.groups
         self.pointwise = self.window == self.strides == (1, 1)
         self.direct = not self.pointwise and math.prod(own) <= FEW_PRODUCTS
@@ -112,21 +113,33 @@ class FusedConvolutionRule(ConvolutionRule):
         if self.layer.use_bias:
             self.gradients["bias"][...] = _bias_gradient(dy)
         (above, below), (left, right) = self.convolution.margins
-        (height, width), n, r = self.out, dy.shape[-1], len(dy)
-        sizes = above + height + below, left + width + right, self.x.shape[-1]
-        whole = self.buffer("d_y", (r, self.layer.filters, *sizes), dy.dtype)
-        whole.fill(0)
-        whole[:, :, above : above + height, left : left + width, :n] = dy.reshape(
-            r, -1, *self.out, n
-        )
+        n, r = dy.shape[-1], len(dy)
+        images = padded(partial(self.buffer, "dy"), dy.reshape(r, -1, *self.out, n))
+        whole = self._framed("d_y", images, ((above, below), (left, right)))
         d_kernel = self.buffer("d_kernel", self.tensors["kernel"].shape, dy.dtype)
         self.convolution.d_kernel(self.x, whole, d_kernel)
         self.gradients["kernel"][...] = d_kernel
         if not wants_dx:
             return None
-        dx = self.buffer("dx", (r, self.channels, *self.size, sizes[2]), dy.dtype)
+        dx = self.buffer("dx", (r, self.channels, *self.size, whole.shape[-1]), dy.dtype)
         self.convolution.backward(whole, np.ascontiguousarray(self.tensors["kernel"]), dx)
         return _samples(dx, n).reshape(r, self.channels, *self.shape[:-1], n)
+
+    def _padded(self, x: Array) -> Array:
+        return self._framed("padded", x, self.pads)
+
+    def _framed(self, name: str, x: Array, margins: tuple[IntPair, IntPair]) -> Array:
+        """Return images (R, C, H, W, N) with margins of zeros, as the buffer of this name."""
+        ((above, below), (left, right)), (r, c, h, w, n) = margins, x.shape
+        if not (above or below or left or right):
+            return x
+        y = self.buffer(name, (r, c, above + h + below, left + w + right, n), x.dtype)
+        # Only the first time that a buffer has this shape, its margins are not zero yet.
+        if self.framed.get(name) is not y:
+            y.fill(0)
+            self.framed[name] = y
+        y[:, :, above : above + h, left : left + w] = x
+        return y
 
     def _gather(self, x: Array) -> Array:
         if not self.pointwise:
