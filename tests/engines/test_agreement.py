@@ -24,7 +24,7 @@ MODEL = Model("m", (3,), (Dense(4), Activation("tanh"), Dropout(0.5), Dense(2)))
 WEIGHTS = Plan(0).weights(MODEL)
 X, LABELS = np.ones((6, 3)), np.array([0, 1, 0, 1, 1, 0])
 KEPT = np.ones((6, 4), bool)
-SLOW = ("jax", "keras", "keras-jax")
+SLOW = ("jax", "keras")
 ENGINES = [
     *("numpy", "numba", "torch"),
     *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
