@@ -6,12 +6,15 @@ Full climbs, which show that no lower rung detects a mutant, are in the slow tie
 
 from __future__ import annotations
 
+import builtins
+import dis
 import functools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import CodeType
 
 import mutants
 import pytest
@@ -19,7 +22,7 @@ from mutants import MUTANTS, Mutant, matrix, reach
 from mutants.detection import MANY, Detection, detect, detect_all, runner
 from mutants.loader import ALIAS
 from mutants.matrix import markdown, read, summary, write
-from mutants.mutant import CLASSES, Edit
+from mutants.mutant import CLASSES, ENGINES, Edit
 from mutants.reach import Reach, add_probes, find_reach
 
 from dlsys_bench.conformance.check import CHECKS, RUNGS
@@ -157,6 +160,26 @@ def test_every_edit_applies() -> None:
         assert mutant.what.endswith("."), mutant.name
         assert (mutant.check is None) == (mutant.survives is not None), mutant.name
         assert mutant.name.isidentifier(), mutant.name
+
+
+@functools.cache
+def _globals_before(package: str, file: str) -> set[str]:
+    original = (ENGINES / package / file).read_text(encoding="utf-8")
+    return _globals(compile(original, file, "exec"))
+
+
+def _globals(code: CodeType) -> set[str]:
+    """Return the names that the code reads as globals, with those of the functions in it."""
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return own.union(*(_globals(one) for one in code.co_consts if isinstance(one, CodeType)))
+
+
+def test_no_edit_reads_a_name_that_the_file_does_not_define() -> None:
+    """A NameError fails any check, whatever the mistake that the mutant is to make."""
+    for mutant in MUTANTS.values():
+        before = _globals_before(mutant.package, mutant.edit.file)
+        after = compile(mutant.source(), mutant.edit.file, "exec")
+        assert _globals(after) - before <= {*dir(builtins), *after.co_names}, mutant.name
 
 
 def test_every_rung_has_a_mutant() -> None:

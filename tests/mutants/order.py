@@ -85,9 +85,9 @@ MUTANTS = (
         "                own = np.random.default_rng((plans[0].seed, epoch.number))\n"
         "                whole = samples.samples // epoch.sizes[0]\n"
         "                kept = whole * epoch.sizes[0]\n"
-        "                parts = first[:, :kept].reshape(size, whole, -1)[:, "
-        "own.permutation(whole)]\n"
-        "                order = np.hstack([parts.reshape(size, -1), first[:, kept:]])",
+        "                parts = first[:, :kept].reshape(len(plans), whole, -1)\n"
+        "                parts = parts[:, own.permutation(whole)].reshape(len(plans), -1)\n"
+        "                order = np.hstack([parts, first[:, kept:]])",
     ),
     Mutant(
         "not_a_number_unnoticed",

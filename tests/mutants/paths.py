@@ -185,10 +185,10 @@ MUTANTS = (
     Mutant(
         "adam_ignores_the_schedule",
         "Adam ignores the schedule.",
-        "shapes/arrays",
+        "schedule/adam",
         "training",
         "rates(step))",
-        'rates(step) if "Adam" not in type(stepper).__name__ else recipe.optimizer.learning_rate)',
+        'recipe.optimizer.learning_rate if recipe.optimizer.kind == "adam" else rates(step))',
     ),
     Mutant(
         "biases_start_at_zero",
