@@ -31,8 +31,11 @@ def check_batch(model: Model, batch: Batch, loss: Loss) -> None:
 
 
 def check_masks(model: Model, batch: Batch) -> None:
-    """Raise DataError unless each dropout layer has a mask for each sample, if any has one."""
-    if batch.masks is None:
+    """Raise DataError unless each dropout layer has a mask for each sample, if any has one.
+
+    Predictions have no dropout, so that masks mean nothing there.
+    """
+    if batch.masks is None or not batch.training:
         return
     shapes = {row.place: row.mask.shape for row in model.table if row.mask is not None}
     _require_keys("masks", batch.masks, shapes, "the places of the dropout layers")
