@@ -102,7 +102,7 @@ class Unscaled(NumpyEngine):
         net = super().build(model, weights, seed=seed)
         for place, rule in net.dropouts.items():
             net.rules[place] = net.dropouts[place] = _NoScale(
-                rule.layer, rule.shape, rule.tensors, rule.gradients
+                rule.layer, rule.shapes, rule.tensors, rule.gradients
             )
         return net
 
