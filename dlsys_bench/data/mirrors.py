@@ -77,6 +77,11 @@ def download(source: Source, file: str, folder: Path) -> None:
     )
 
 
+def is_too_slow(received: int, seconds: float) -> bool:
+    """Return True if so few bytes in so many seconds are not worth waiting for."""
+    return seconds > SILENCE and received < SLOWEST * seconds
+
+
 def _save(url: str, output_file: str, _pooch: Any) -> None:
     """Download a file; a downloader for pooch. The one of pooch limits only the silence, so that a
     server which sends a byte now and then would block it."""
@@ -95,7 +100,7 @@ def _save(url: str, output_file: str, _pooch: Any) -> None:
             out.write(chunk)
             received += len(chunk)
             elapsed = time.monotonic() - started
-            if elapsed > SILENCE and received < SLOWEST * elapsed:
+            if is_too_slow(received, elapsed):
                 raise _Failure(
                     f"sent {received} bytes in {elapsed:.0f} s, too slow to wait for",
                     temporary=False,

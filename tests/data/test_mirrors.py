@@ -79,6 +79,14 @@ def test_the_next_mirror_is_tried(mirror: Any, serve: Any) -> None:
     assert set(mirror.served.values()) == {1}
 
 
+@pytest.mark.parametrize("seconds", [0.31, 1.0, 60.0])
+def test_the_rate_of_a_mirror_is_limited_once_it_had_time(seconds: float) -> None:
+    least = int(mirrors.SLOWEST * seconds)
+    assert mirrors.is_too_slow(least - 1, seconds)
+    assert not mirrors.is_too_slow(least + 1, seconds)
+    assert not mirrors.is_too_slow(0, 0.3)
+
+
 @pytest.mark.parametrize(
     ("behaviour", "reason", "requests"),
     [
