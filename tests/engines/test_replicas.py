@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
@@ -25,7 +26,15 @@ from dlsys_bench.spec.clipping import ClipNorm, ClipValue
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.initializers import HeNormal, Normal, Zeros
-from dlsys_bench.spec.layers import LAYERS, Activation, BatchNorm, Dense, Dropout, Flatten
+from dlsys_bench.spec.layers import (
+    LAYERS,
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Flatten,
+    GroupNorm,
+)
 from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.losses import Loss, MeanSquaredError, SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
@@ -115,6 +124,15 @@ PARTS = st.fixed_dictionaries(
 )
 
 
+def normalises_several_values(model: Model) -> bool:
+    """Return False for a group norm of single values, whose outputs and gradients are rounding:
+    Adam divides them by their size, and an output of zero has either sign."""
+    return not any(
+        isinstance(row.layer, GroupNorm) and math.prod(row.shape) == row.layer.groups
+        for row in model.table
+    )
+
+
 @given(
     data=st.data(),
     optimizer=strategies.optimizers(),
@@ -138,9 +156,8 @@ def test_a_replica_gives_what_a_single_network_gives(
 ) -> None:
     loss = way(engine, data.draw(strategies.losses(varied=True)))
     outputs = 1 if loss.targets == "signs" else 3
-    model = way(
-        engine, data.draw(strategies.models(outputs=outputs, most_layers=4, kinds=tuple(LAYERS)))
-    )
+    drawn = strategies.models(outputs=outputs, most_layers=4, kinds=tuple(LAYERS))
+    model = way(engine, data.draw(drawn.filter(normalises_several_values)))
     optimizer, count = replace(optimizer, decay=parts.pop("decay")), 15
     recipe = way(
         engine,
