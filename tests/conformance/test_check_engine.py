@@ -172,7 +172,8 @@ def test_an_unknown_on_fail_raises_an_error() -> None:
 def test_a_healthy_engine_conforms_whatever_is_drawn(seed: int) -> None:
     here = LocalRunner(engine_factory("numpy", "cpu"), Options(seed=seed, examples=20))
     selected = [check for check in select(None) if check.rung != "distribution"]
-    failed = [o.message() for o in climb([here], selected) if o.status is not Status.PASSED]
+    fine = (Status.PASSED, Status.DECLARED)
+    failed = [o.message() for o in climb([here], selected) if o.status not in fine]
     assert not failed
 
 
