@@ -240,7 +240,7 @@ MUTANTS = (
         "labels_of_the_next_position",
         "In training, labels are those of the position before.",
         "shapes/layout-of-targets",
-        "training",
+        "batches",
         "return targets(self.y[:, here])",
         "y = self.y[:, here]\n"
         "            labels = y.ndim > 2 and y.dtype == np.int64\n"

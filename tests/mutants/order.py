@@ -18,7 +18,7 @@ MUTANTS = (
         "labels_shifted",
         "In shuffled batches every sample has its neighbour's target.",
         "trajectory/mlp",
-        "training",
+        "batches",
         "self.y[0, order[:, here]]",
         "self.y[0, np.roll(order[:, here], 1)]",
     ),

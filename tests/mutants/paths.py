@@ -203,7 +203,7 @@ MUTANTS = (
         "labels_of_a_byte",
         "In training, labels wrap at 256.",
         "shapes/arrays",
-        "training",
+        "batches",
         "return y.swapaxes(1, -1)",
         'return (np.where(y > 255, y - 256, y) if y.dtype.kind in "iu" else y).swapaxes(1, -1)',
     ),

@@ -22,10 +22,11 @@ from dlsys_bench.engines.alignment import (
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.inputs import input_arrays, input_gradients, require_names
+from dlsys_bench.engines.numpy.batches import targets
 from dlsys_bench.engines.numpy.network import Network, to_external, to_internal
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
 from dlsys_bench.engines.numpy.threads import one_thread
-from dlsys_bench.engines.numpy.training import fit_replicas, targets
+from dlsys_bench.engines.numpy.training import fit_replicas
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.replicas import OneByOne, Replicas, fit_one_by_one
 from dlsys_bench.engines.requirements import require_products
