@@ -54,6 +54,13 @@ def test_a_share_is_repeated_by_the_command_that_the_header_prints(
     assert run(suite, "--slow-share", "4@abc").parseoutcomes() == outcomes
 
 
+def test_a_test_that_takes_minutes_is_in_no_share(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nmarkers = slow: slow")
+    pytester.makepyfile(TESTS.replace("mark.slow", "mark.slow(in_share=False)"))
+    run(pytester, "--slow-share", "2@abc").assert_outcomes(passed=1, deselected=40)
+    run(pytester, "--slow").assert_outcomes(passed=41)
+
+
 def test_shares_of_different_commits_differ_and_cover_all_tests() -> None:
     node_ids = [f"tests/test_both.py::test_slow[{number}]" for number in range(40)]
     shares = [Share(4, str(commit)) for commit in range(60)]

@@ -2,8 +2,9 @@
 
 Tests of the slow tier carry the marker `slow`. `--slow` runs both tiers, `-m slow --slow` only the
 slow one. `--slow-share N` adds to the fast tier the N-th part of the slow tier that the current
-commit selects; `--slow-share N@COMMIT` repeats the selection of an earlier commit. A slow test that
-is named by its node id always runs.
+commit selects; `--slow-share N@COMMIT` repeats the selection of an earlier commit. Tests that take
+minutes each carry `slow(in_share=False)`, and only `--slow` runs them. A slow test that is named by
+its node id always runs.
 
 Tests with the marker `rotates(group, count)` are in the slow tier, but for `count` tests of each
 group: the commit selects which. With `slow_twin=True` the others are left out of both tiers, since
@@ -126,6 +127,13 @@ def rotated_out(items: list[pytest.Item], commit: str) -> Iterator[pytest.Item]:
         yield from sorted(found, key=lambda item: rank(commit, item.nodeid))[count:]
 
 
+def selects(share: Share | None, item: pytest.Item, marker: pytest.Mark) -> bool:
+    """Return whether a share of the slow tier contains a test with this marker `slow`."""
+    if share is None or (share.parts > 1 and not marker.kwargs.get("in_share", True)):
+        return False
+    return share.selects(item.nodeid)
+
+
 def has_slow_twin(item: pytest.Item) -> bool:
     """Return whether the slow tier has a more thorough test of the same."""
     marker = item.get_closest_marker("rotates")
@@ -149,8 +157,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         [
             item
             for item in items
-            if item.get_closest_marker("slow")
-            and not (share and share.selects(item.nodeid))
+            if (marker := item.get_closest_marker("slow"))
+            and not selects(share, item, marker)
             and not any(item.nodeid.startswith(name) for name in named)
         ],
     )

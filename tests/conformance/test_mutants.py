@@ -93,7 +93,7 @@ def _reach(package: str) -> Reach:
     return find_reach(package, SHORT)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_share=False)
 @pytest.mark.parametrize("mutant", KILLED, ids=lambda mutant: mutant.name)
 def test_a_full_climb_detects_the_mutant_on_its_rung(
     mutant: Mutant, request: pytest.FixtureRequest
