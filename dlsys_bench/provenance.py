@@ -24,6 +24,12 @@ PACKAGES = (
     "tensorflow-cpu",
     "jax",
 )
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "OPENBLAS_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
+)
 
 
 @cache
@@ -92,8 +98,7 @@ def provenance() -> dict[str, Any]:
     if it is a checkout, and the machine: its processor, cores, and the variables that set the
     threads and kernels of BLAS and OpenMP.
     """
-    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE")
-    threads = {name: os.environ[name] for name in variables if name in os.environ}
+    threads = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": dict(_versions()),

@@ -181,7 +181,10 @@ class ProcessRunner:
         threads = dict.fromkeys(THREADS, str(self.threads)) if self.threads else {}
         # Hypothesis would write into the current directory.
         storage = {"HYPOTHESIS_STORAGE_DIRECTORY": str(CACHE / "hypothesis")}
-        return {**storage, **os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths)}
+        # Threads that wait in loops would make torch twenty times slower on a busy machine.
+        waiting = {"OMP_WAIT_POLICY": "passive"}
+        path = {"PYTHONPATH": os.pathsep.join(paths)}
+        return {**storage, **waiting, **os.environ, **threads, **path}
 
     def _ending(self, process: subprocess.Popen[bytes]) -> str:
         """Return how a worker ended, with the last line that it wrote to standard error."""

@@ -111,3 +111,10 @@ def test_the_threads_that_the_user_has_set_are_kept_and_replayed(
     assert environment["MKL_NUM_THREADS"] == "7"
     assert "OMP_NUM_THREADS" not in environment
     assert replay_line("conform", "loss/hinge", Options()).endswith(" --threads 7")
+
+
+def test_threads_wait_without_keeping_a_core_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert ProcessRunner("numpy").environment()["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert ProcessRunner("numpy").environment()["OMP_WAIT_POLICY"] == "active"
