@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlsys_bench.data.samples import require_pairs
+from dlsys_bench.engines.inputs import require_inputs
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.errors import DataError, nearest
 from dlsys_bench.spec.losses import Loss
@@ -24,17 +25,19 @@ if TYPE_CHECKING:
 
 def check_batch(model: Model, batch: Batch, loss: Loss) -> None:
     """Raise DataError unless y has the form that the loss takes, with a row for each sample, and
-    each dropout layer has a mask for each sample, if any has one."""
+    the inputs are those of `check_inputs`."""
     check_targets(loss, batch.y, model.output_shape)
     require_pairs(batch.x, batch.y)
-    check_masks(model, batch)
+    check_inputs(model, batch)
 
 
-def check_masks(model: Model, batch: Batch) -> None:
-    """Raise DataError unless each dropout layer has a mask for each sample, if any has one.
+def check_inputs(model: Model, batch: Batch) -> None:
+    """Raise DataError unless x has samples of the model's shape, and each dropout layer has a mask
+    for each sample, if any has one.
 
     Predictions have no dropout, so that masks mean nothing there.
     """
+    require_inputs(model, batch.x)
     if batch.masks is None or not batch.training:
         return
     shapes = {row.place: row.mask.shape for row in model.table if row.mask is not None}

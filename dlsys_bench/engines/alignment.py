@@ -31,6 +31,11 @@ class StackedSamples(NamedTuple):
         """The number of samples N of each replica."""
         return len(self.x) if self.shared else self.x.shape[1]
 
+    @property
+    def leading(self) -> int:
+        """The number of axes of x and y before those of a sample."""
+        return 1 if self.shared else 2
+
     def of(self, replica: int) -> Samples:
         """Return the samples of one replica."""
         return Samples(self.x, self.y) if self.shared else Samples(self.x[replica], self.y[replica])

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.alignment import StackedSamples
 from dlsys_bench.engines.history import Epoch, Histories, History, ReplicaEpoch, by_step_record
+from dlsys_bench.engines.inputs import require_inputs
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, require_batches, split_order
 from dlsys_bench.engines.targets import AnswerWeights, answers_per_sample
 from dlsys_bench.errors import DivergedError, EngineError
@@ -220,8 +221,12 @@ def training_epochs(
     yielded, so it does not run while the caller of `fit` works.
 
     The number of samples suffices unless the loss ignores labels or weighs classes.
-    Raises BatchError before the first epoch if a batch has too few samples for a layer.
+    Raises DataError before the first epoch if x is not of the shape that the model takes, and
+    BatchError if a batch has too few samples for a layer.
     """
+    if not isinstance(samples, int):
+        stacked = isinstance(samples, StackedSamples)
+        require_inputs(model, samples.x, samples.leading if stacked else 1)
     require_batches(model, _counted(samples, recipe).number, recipe, plan)
     yield from epoch_runs(model, samples, recipe, plan)
 

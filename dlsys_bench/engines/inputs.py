@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,31 +12,25 @@ from numpy.typing import NDArray
 from dlsys_bench.data import join_inputs
 from dlsys_bench.data.inputs import X
 from dlsys_bench.errors import DataError, nearest
-from dlsys_bench.spec.inputs import Input
+from dlsys_bench.spec.inputs import VALUES, Input
 from dlsys_bench.spec.model import Model
 
 
-def input_arrays(model: Model, x: NDArray[Any], dtype: Any) -> list[NDArray[Any]]:
+def input_arrays(model: Model, x: NDArray[Any], dtype: Any, leading: int = 1) -> list[NDArray[Any]]:
     """Return an array (..., *shape) for each input of a model, in the order of the model.
 
     Floats have this dtype, and token ids are int32. Raises DataError unless x has the names and the
-    shapes that the model states, and token ids are whole numbers of the vocabulary.
+    shapes that the model states, after `leading` axes: (N,), or (R, N) for R replicas. Token ids
+    have to be whole numbers of the vocabulary.
     """
-    require_names(model, x)
+    require_inputs(model, x, leading)
     if not model.inputs:
         return [_converted(model, model.input_table[0], X, x, dtype)]
-    found = []
-    for each in model.inputs:
-        title, values = f"{X}[{each.name!r}]", x[each.name]
-        shape = values.shape[x.ndim :]
-        if shape != each.shape or values.dtype.kind not in "biuf":
-            raise DataError(
-                f"{title} has samples of shape {shape} and type {values.dtype}, but model "
-                f"{model.name!r} takes {each.dtype} of shape {each.shape}"
-            )
-        # A field of a structured array need not be aligned.
-        found.append(np.require(_converted(model, each, title, values, dtype), None, "A"))
-    return found
+    # A field of a structured array need not be aligned.
+    return [
+        np.require(_converted(model, each, _title(each), x[each.name], dtype), None, "A")
+        for each in model.inputs
+    ]
 
 
 def input_array(model: Model, x: NDArray[Any], dtype: Any) -> NDArray[Any]:
@@ -44,7 +39,40 @@ def input_array(model: Model, x: NDArray[Any], dtype: Any) -> NDArray[Any]:
     return found
 
 
-def require_names(model: Model, x: object) -> None:
+def require_inputs(model: Model, x: Any, leading: int = 1) -> None:
+    """Raise DataError unless x has the inputs of a model by their names, and each consists of
+    numbers of its shape, after the `leading` axes of `input_arrays`."""
+    _require_names(model, x)
+    parts = [(_title(each), each, x[each.name]) for each in model.inputs]
+    for title, record, given in parts or [(X, model.input_table[0], x)]:
+        values = np.asarray(given)
+        axes = ("R", "N")[-leading:]
+        fits = len(values.shape) >= leading and values.shape[leading:] == record.shape
+        if not fits or not np.can_cast(values.dtype, np.float64, "same_kind"):
+            advice = "" if parts else advise_shape(values.shape[leading:], record.shape)
+            raise DataError(
+                f"{title} has shape {values.shape} and type {values.dtype}, but model "
+                f"{model.name!r} takes {VALUES[record.dtype]} of shape "
+                f"({', '.join(map(str, (*axes, *record.shape)))}){advice}"
+            )
+
+
+def _title(record: Input) -> str:
+    """Return what a named input is called in messages."""
+    return f"{X}[{record.name!r}]"
+
+
+def advise_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """Return a phrase with the expression that gives samples x of a shape the expected one, "" if
+    none does."""
+    if len(shape) == len(expected) == 3 and (*shape[1:], shape[0]) == expected != shape:
+        return "; x.transpose(0, 2, 3, 1) moves the channels to the end"
+    if shape != expected and math.prod(shape) == math.prod(expected):
+        return f"; x.reshape{(-1, *expected)} has that shape"
+    return ""
+
+
+def _require_names(model: Model, x: object) -> None:
     """Raise DataError unless x has a field for each input that has a name, and no others."""
     if isinstance(x, Mapping):
         raise DataError("x is a mapping of arrays: data.join_inputs(x) makes one array of them")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.data import Dataset, Samples, Splits, prepare
 from dlsys_bench.data.labels import advise
-from dlsys_bench.engines.inputs import input_arrays
+from dlsys_bench.engines.inputs import advise_shape, input_arrays
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.errors import DataError
 from dlsys_bench.spec.losses import Loss
@@ -54,7 +53,7 @@ def check_data(dataset: Dataset, model: Model, loss: Loss) -> None:
     if shape != expected:
         raise dataset.error(
             f"x_train and x_test have samples of shape {shape}, but model {model.name!r} takes "
-            f"{expected}{_advise_shape(shape, expected)}"
+            f"{expected}{advise_shape(shape, expected)}"
         )
     for name in ("y_train", "y_test"):
         y = getattr(dataset, name)
@@ -63,15 +62,6 @@ def check_data(dataset: Dataset, model: Model, loss: Loss) -> None:
         except DataError as error:
             labels = loss.targets != "values"
             raise dataset.error(f"{error}{advise(name, y, len(y)) if labels else ''}") from error
-
-
-def _advise_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    """Return a phrase with the expression that gives samples another shape, "" if none does."""
-    if len(shape) == len(expected) == 3 and (*shape[1:], shape[0]) == expected:
-        return "; x.transpose(0, 2, 3, 1) moves the channels to the end"
-    if math.prod(shape) == math.prod(expected):
-        return f"; x.reshape{(-1, *expected)} has that shape"
-    return ""
 
 
 def as_signs(loss: Loss, y: NDArray[Any]) -> NDArray[Any]:

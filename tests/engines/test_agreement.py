@@ -3,6 +3,7 @@ engine, in place of being broadcast or cut short."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from dlsys_bench.data import Samples, Splits
 from dlsys_bench.engines.base import Batch, Engine
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError
@@ -19,6 +21,7 @@ from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import Activation, Dense, Dropout
 from dlsys_bench.spec.losses import CategoricalCrossEntropy, MeanSquaredError
 from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.recipe import Recipe
 
 MODEL = Model("m", (3,), (Dense(4), Activation("tanh"), Dropout(0.5), Dense(2)))
 WEIGHTS = Plan(0).weights(MODEL)
@@ -39,9 +42,33 @@ def gradients(x: Any = X, y: Any = LABELS, masks: Any = None) -> Call:
     return lambda engine: engine.gradients(built(engine), Batch(x, y, masks), loss)
 
 
-def trace(masks: Any) -> Call:
+def trace(masks: Any = None, x: Any = X) -> Call:
     """Return a function that computes a trace on an engine."""
-    return lambda engine: engine.trace(built(engine), Batch(X, LABELS, masks))
+    return lambda engine: engine.trace(built(engine), Batch(x, LABELS, masks))
+
+
+def predict(x: Any) -> Call:
+    """Return a function that predicts on an engine."""
+    return lambda engine: engine.predict(built(engine), x)
+
+
+def fit(x: Any) -> Call:
+    """Return a function that trains on an engine, natively."""
+    recipe = Recipe(batch_size=3, epochs=1)
+    return lambda engine: train(
+        engine,
+        built(engine),
+        Samples(x, LABELS),
+        to_convention(engine.convention, recipe),
+        Plan(0),
+    )
+
+
+def replicas(x: Any) -> Call:
+    """Return a function that predicts by two replicas on an engine."""
+    return lambda engine: engine.replicate(
+        to_convention(engine.convention, MODEL), [Plan(0), Plan(1)]
+    ).predict(x)
 
 
 def build(**changed: Any) -> Call:
@@ -53,6 +80,12 @@ def build(**changed: Any) -> Call:
 
 def built(engine: Engine) -> Any:
     return engine.build(to_convention(engine.convention, MODEL), WEIGHTS)
+
+
+def _takes(shape: str, expected: str = "N, 3") -> str:
+    return re.escape(
+        f"x has shape {shape} and type float64, but model 'm' takes floats of shape ({expected})"
+    )
 
 
 CALLS: dict[str, tuple[Call, str]] = {
@@ -78,6 +111,16 @@ CALLS: dict[str, tuple[Call, str]] = {
         build(dense_2__bias=None, dense_2__bais=np.ones(2)),
         r"weights lack 'dense_2.bias' and have 'dense_2.bais' \(did you mean",
     ),
+    "wide x in predict": (predict(np.ones((6, 4))), _takes("(6, 4)")),
+    "one sample": (predict(X[0]), _takes("(3,)")),
+    "several batches": (predict(X[None]), _takes("(1, 6, 3)")),
+    "narrow x in gradients": (gradients(x=X[:, :1]), _takes("(6, 1)")),
+    "wide x in trace": (trace(x=np.ones((6, 4))), _takes("(6, 4)")),
+    "sequences in fit": (
+        fit(X[:, None]),
+        _takes("(6, 1, 3)") + r"; x.reshape\(-1, 3\) has that shape",
+    ),
+    "wide x of replicas": (replicas(np.ones((2, 6, 4))), _takes("(2, 6, 4)", "R, N, 3")),
 }
 
 

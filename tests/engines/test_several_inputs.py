@@ -98,10 +98,10 @@ WRONG = {
     "mapping": ({"words": WORDS, "age": AGE}, "data.join_inputs(x) makes one array of them"),
     "shape": (
         join_inputs({"words": WORDS, "age": AGE[:, :1]}),
-        "x['age'] has samples of shape (1,) and type float64, but model 'words-and-age' takes "
-        "float of shape (2,)",
+        "x['age'] has shape (20, 1) and type float64, but model 'words-and-age' takes floats of "
+        "shape (N, 2)",
     ),
-    "text": (join_inputs({"words": WORDS, "age": AGE.astype(str)}), "x['age'] has samples of"),
+    "text": (join_inputs({"words": WORDS, "age": AGE.astype(str)}), "x['age'] has shape"),
     "fraction": (
         join_inputs({"words": WORDS + 0.5, "age": AGE}),
         "takes token ids, but x['words'] (float64) has values that are not whole numbers",

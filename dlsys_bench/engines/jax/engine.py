@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array as Tensor
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.agreement import check_batch, check_masks, check_weights
+from dlsys_bench.engines.agreement import check_batch, check_inputs, check_weights
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.inputs import filled_up, input_arrays, input_gradients
@@ -122,7 +122,7 @@ class JaxEngine(Engine):
 
     def trace(self, net: JaxNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
-        check_masks(net.model, batch)
+        check_inputs(net.model, batch)
         with self.placement.inside():
             outputs = tracer(bare_model(net.model), batch.training)(
                 net.tensors, self.placement.inputs(net.model, batch.x), self._masks(net, batch)

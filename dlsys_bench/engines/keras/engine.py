@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.agreement import check_batch, check_masks, check_weights
+from dlsys_bench.engines.agreement import check_batch, check_inputs, check_weights
 from dlsys_bench.engines.augmentation import augment
 from dlsys_bench.engines.base import Batch, Engine, Gradients, require_float32
 from dlsys_bench.engines.epochs import training_epochs
@@ -153,7 +153,7 @@ class KerasEngine(Engine):
 
     def trace(self, net: KerasNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
-        check_masks(net.model, batch)
+        check_inputs(net.model, batch)
         network = net.every_layer
         with self._device(), net.with_masks(batch.masks):
             outputs, _ = network.stateless_call(

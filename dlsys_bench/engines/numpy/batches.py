@@ -20,10 +20,8 @@ class BatchSource:
 
     def __init__(self, samples: StackedSamples, net: Network) -> None:
         self.y = samples.y[None] if samples.shared else samples.y
-        self.inputs = [
-            InputSource(x[None] if samples.shared else x)
-            for x in input_arrays(net.model, samples.x, net.dtype)
-        ]
+        arrays = input_arrays(net.model, samples.x, net.dtype, samples.leading)
+        self.inputs = [InputSource(x[None] if samples.shared else x) for x in arrays]
 
     def batch(
         self, order: NDArray[np.intp] | None, here: slice, shard: int

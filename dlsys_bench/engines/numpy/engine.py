@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.agreement import check_batch, check_masks, check_weights
+from dlsys_bench.engines.agreement import check_batch, check_inputs, check_weights
 from dlsys_bench.engines.alignment import (
     check_plans,
     has_replica_axis,
@@ -21,7 +21,7 @@ from dlsys_bench.engines.alignment import (
 )
 from dlsys_bench.engines.base import Batch, Engine, Gradients
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.engines.inputs import input_arrays, input_gradients, require_names
+from dlsys_bench.engines.inputs import input_arrays, input_gradients, require_inputs
 from dlsys_bench.engines.numpy.batches import targets
 from dlsys_bench.engines.numpy.network import Network, to_external, to_internal
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
@@ -75,12 +75,13 @@ class NumpyEngine(Engine):
         return {name: tensor[0].copy() for name, tensor in net.tensors.items()}
 
     def _inward(self, net: Network, x: NDArray[Any]) -> list[Array]:
-        arrays = input_arrays(net.model, x, self.dtype)
+        """Return each input of x (1 or R, N, ...) in the engine's layout."""
+        arrays = input_arrays(net.model, x, self.dtype, leading=2)
         return [np.ascontiguousarray(to_internal(each)) for each in arrays]
 
     def predict(self, net: Network, x: Array) -> Array:
         """Compute the outputs outside training."""
-        require_names(net.model, x)
+        require_inputs(net.model, x)
         outputs: Array = self.predict_replicas(net, x[None])[0]
         return outputs
 
@@ -110,7 +111,7 @@ class NumpyEngine(Engine):
 
     def trace(self, net: Network, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
-        check_masks(net.model, batch)
+        check_inputs(net.model, batch)
         return [
             outputs[0]
             for outputs in self.trace_replicas(

@@ -30,7 +30,8 @@ class BatchFeed:
         self.count, self.device, self.plans = samples.samples, placement.device, plans
         self.placement = placement
         self.shuffle, self.own = recipe.shuffle, recipe.shuffle or not samples.shared
-        x, y = placement.x(model, samples.x), placement.y(recipe.loss, samples.y)
+        x = placement.x(model, samples.x, samples.leading)
+        y = placement.y(recipe.loss, samples.y)
         self.x = _joined(x, samples)
         self.y = y if samples.shared else y.flatten(0, 1)
         # Where the samples of each replica begin in x and y.
@@ -43,7 +44,8 @@ class BatchFeed:
 
     def set_x(self, model: Model, samples: StackedSamples) -> None:
         """Replace the inputs, in place, because a recorded step reads this memory."""
-        copy_inputs(_joined(self.placement.x(model, samples.x), samples), self.x)
+        there = self.placement.x(model, samples.x, samples.leading)
+        copy_inputs(_joined(there, samples), self.x)
 
     def order(self, epoch: int) -> Tensor:
         """Return the indices of the samples in x and y in the order of an epoch."""

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.agreement import check_batch, check_masks, check_weights
+from dlsys_bench.engines.agreement import check_batch, check_inputs, check_weights
 from dlsys_bench.engines.alignment import models_for_replicas
 from dlsys_bench.engines.base import Batch, Engine, Gradients, require_float32
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.engines.inputs import float_places, input_gradients, require_names
+from dlsys_bench.engines.inputs import float_places, input_gradients, require_inputs
 from dlsys_bench.engines.plan import Array, Plan, Weights, require_batches, require_samples
 from dlsys_bench.engines.targets import check_targets
 from dlsys_bench.engines.torch.initializers import initialize
@@ -101,7 +101,7 @@ class TorchEngine(Engine):
 
     def predict(self, net: TorchNetwork, x: Array) -> Array:
         """Compute the outputs outside training."""
-        require_names(net.model, x)
+        require_inputs(net.model, x)
         shape = net.model.output_shape
         net.eval()
         with torch.inference_mode(), product_precision(self.products):
@@ -156,7 +156,7 @@ class TorchEngine(Engine):
 
     def trace(self, net: TorchNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
-        check_masks(net.model, batch)
+        check_inputs(net.model, batch)
         with torch.no_grad(), self._pass(net, batch) as (x, masks):
             outputs: list[Tensor] = []
             net(x, masks, outputs)

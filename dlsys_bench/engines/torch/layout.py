@@ -39,9 +39,10 @@ class TorchPlacement(NamedTuple):
     dtype: torch.dtype
     products: Products = "float32"
 
-    def x(self, model: Model, x: Array) -> TorchInputs:
-        """Convert each input (..., *shape), with the channel first for images."""
-        arrays = input_arrays(model, x, None)
+    def x(self, model: Model, x: Array, leading: int = 1) -> TorchInputs:
+        """Convert each input (..., *shape), with the channel first for images. The `leading` axes
+        are those of `input_arrays`."""
+        arrays = input_arrays(model, x, None, leading)
         return tuple(map(self._input, model.input_table, arrays))
 
     def _input(self, record: Input, x: Array) -> Tensor:

@@ -169,21 +169,23 @@ class TorchReplicas(Replicas):
         outputs = np.empty((self.size, x.shape[axis], *self.model.output_shape), self.engine.dtype)
         for first in range(0, x.shape[axis], at_once):
             here = slice(first, first + at_once)
+            there = self._x(x[:, here] if own else x[here])
             with product_precision(self.engine.products):
-                (found,) = self.nets.outputs(
-                    self.engine.placement.x(self.model, x[:, here] if own else x[here]), own
-                )
+                (found,) = self.nets.outputs(there, own)
             outputs[:, here] = channel_last(found, self.model.output_shape)
         return outputs
 
     def trace(self, x: Array) -> list[Array]:
         """Compute the output of every layer."""
         with product_precision(self.engine.products):
-            found = self.nets.outputs(
-                self.engine.placement.x(self.model, x), has_replica_axis(x, self.model), every=True
-            )
+            found = self.nets.outputs(self._x(x), has_replica_axis(x, self.model), every=True)
         shapes = self.model.output_shapes
         return [channel_last(*each).copy() for each in zip(found, shapes, strict=True)]
+
+    def _x(self, x: Array) -> TorchInputs:
+        """Put x on the device, (N, ...) for all replicas or (R, N, ...)."""
+        leading = 2 if has_replica_axis(x, self.model) else 1
+        return self.engine.placement.x(self.model, x, leading)
 
     def weights(self, replica: int) -> dict[str, Array]:
         """Copy all tensors by name."""
