@@ -225,8 +225,8 @@ def training_epochs(
     BatchError if a batch has too few samples for a layer.
     """
     if not isinstance(samples, int):
-        stacked = isinstance(samples, StackedSamples)
-        require_inputs(model, samples.x, samples.leading if stacked else 1)
+        leading = samples.leading if isinstance(samples, StackedSamples) else 1
+        require_inputs(model, samples.x, leading)
     require_batches(model, _counted(samples, recipe).number, recipe, plan)
     yield from epoch_runs(model, samples, recipe, plan)
 

@@ -11,6 +11,7 @@ from dlsys_bench.spec.record import (
     Choices,
     Invalid,
     Record,
+    require,
     require_choice,
     require_count,
     require_number,
@@ -22,6 +23,10 @@ products with the few numbers of a loss, have to be normal numbers too."""
 
 LARGEST_GROWTH = 1e6
 """The limit of the growth, with which no scale becomes infinite before it is bounded."""
+
+SMALLEST_GROWTH, LARGEST_BACKOFF = 1 + 2.0**-23, 1 - 2.0**-24
+"""The neighbours of one in single precision. By a factor nearer to one, which is rounded to one, a
+scale in single precision would never change; by each of these, every scale changes."""
 
 LARGEST_INTERVAL = 2**31 - 1
 """The limit of the interval: engines count updates in 32 bits."""
@@ -72,10 +77,12 @@ class LossScale(Record):
         ({"initial": 2.0**-101}, "initial is 3.9"),
         ({"initial": 2.0**101}, "initial is 2.5"),
         ({"growth": 1.0}, "growth is 1.0"),
+        ({"growth": 1 + 2.0**-24}, "would never grow; it takes at least 1 + 2**-23"),
         ({"growth": 2e6}, "growth is 2000000.0"),
         ({"growth": math.inf}, "growth is inf"),
         ({"backoff": 0.0}, "backoff is 0.0"),
         ({"backoff": 1.0}, "backoff is 1.0"),
+        ({"backoff": 1 - 2.0**-25}, "would never fall; it takes at most 1 - 2**-24"),
         ({"interval": 0}, "interval is 0"),
         ({"interval": 2**31}, "interval is 2147483648"),
         ({"schedule_counts": "steps"}, "schedule_counts is 'steps'"),
@@ -90,6 +97,16 @@ class LossScale(Record):
         require_number(self.kind, "initial", self.initial, SMALLEST, LARGEST)
         require_number(self.kind, "growth", self.growth, 1.0, LARGEST_GROWTH, open_low=True)
         require_number(self.kind, "backoff", self.backoff, 0, 1, open_low=True, open_high=True)
+        require(
+            self.growth >= SMALLEST_GROWTH,
+            f"{self.kind}: growth is {self.growth!r}, by which a scale in single precision would "
+            "never grow; it takes at least 1 + 2**-23",
+        )
+        require(
+            self.backoff <= LARGEST_BACKOFF,
+            f"{self.kind}: backoff is {self.backoff!r}, by which a scale in single precision would "
+            "never fall; it takes at most 1 - 2**-24",
+        )
         require_count(self.kind, "interval", self.interval)
         require_number(self.kind, "interval", self.interval, 1, LARGEST_INTERVAL)
         counts = ("updates", "batches")

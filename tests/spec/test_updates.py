@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, require_batches
@@ -13,7 +14,7 @@ from dlsys_bench.spec.clipping import ClipNorm
 from dlsys_bench.spec.convention import protocol, to_convention
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.layers import BatchNorm, Dense
-from dlsys_bench.spec.loss_scale import LossScale
+from dlsys_bench.spec.loss_scale import LARGEST_BACKOFF, SMALLEST_GROWTH, LossScale
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Adam, AdamW
 from dlsys_bench.spec.recipe import Recipe
@@ -139,3 +140,11 @@ def test_a_schedule_longer_than_the_training_raises(schedule: Schedule, length: 
         next(epoch_batch_sizes(100, replace(recipe, steps=5), Plan(0)))
     # A plan ends a training early on purpose, and a longer training stays at the last rate.
     assert next(epoch_batch_sizes(14, recipe, Plan(0, steps=1))) == [4]
+
+
+def test_the_bounds_of_the_factors_change_every_scale_in_single_precision() -> None:
+    mantissas = np.arange(2**23, 2**24, 997, dtype=np.int64)
+    scales = np.ldexp(np.append(mantissas, (2**23, 2**24 - 1)).astype(np.float32), -23)
+    assert (scales * np.float32(LARGEST_BACKOFF) < scales).all()
+    assert (scales * np.float32(SMALLEST_GROWTH) > scales).all()
+    assert np.float32(1 - 2.0**-25) == np.float32(1 + 2.0**-24) == 1
