@@ -7,7 +7,7 @@ from mutants.mutant import Mutant
 _BATCH = "x = [own.batch(order, here, shard) for own in self.inputs]"
 _SOURCE = "self.source, self.rates = BatchSource(samples, net), _rates(recipes, net.dtype)"
 _PREDICT = "net.forward(self._inward(net, x[:, here]), training=False)"
-_INWARD = "arrays = input_arrays(net.model, x, self.dtype)"
+_INWARD = "arrays = input_arrays(net.model, x, self.dtype, leading=2)"
 _GRADIENTS = "return Gradients(float(value[0]), weights, input_gradients(net.model, own))"
 
 
