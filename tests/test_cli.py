@@ -345,7 +345,7 @@ def test_an_arm_that_does_not_apply_is_an_error_by_name(
 
 def test_claims_are_listed_with_their_rulings(folder: Path) -> None:
     rulings = json.loads(invoke("claims", "--json").stdout)
-    assert len(rulings) == 195
+    assert len([one for one in rulings if one["claim"].startswith("nb")]) == 195
     assert {one["ruling"] for one in rulings} <= {
         "reproduced",
         "not reproduced",

@@ -10,18 +10,18 @@ OWN = ("claims",)
 
 claims_command = Command(
     "claims",
-    "dlsys_bench.notebooks.claims_command:claims_command",
+    "dlsys_bench.cli.claims:claims_command",
     (Argument("study", Text(), optional=True),),
-    """Rule on the claims that the notebooks publish, of STUDY or of all.
+    """Rule on the published claims about STUDY, a study or a group, or about all.
 
-    Each row has the published value, the measured one with its interval, and the ruling with its
+    Each row has what is published, what is measured here with its interval, and the ruling with its
     reason.
     """,
     (
         Option(
             "runs",
             OWN,
-            "File of runs at tier full to rule on with the stored ones; repeatable.",
+            "File of runs to rule on with the stored ones; repeatable.",
             Many(File(exists=True), "runs"),
             (),
         ),

@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 from dlsys_bench.attributes import load_attribute
 from dlsys_bench.errors import StoreWarning, UserError, count_of
 from dlsys_bench.report.all_arms import arms_table
+from dlsys_bench.report.claims import tables_of_studies
 from dlsys_bench.report.plots.table import DEFAULT
 from dlsys_bench.report.table import Table
 from dlsys_bench.report.tables import power_table
@@ -71,14 +72,29 @@ def powers(study: Study, results: Sequence[Result]) -> list[Table]:
     return found
 
 
-def appendices(names: Sequence[str], results: Sequence[Result]) -> dict[str, Sequence[Table]]:
-    """The tables that the studies add, by study; each callable is called once."""
+def appendices(names: Sequence[str], results: Sequence[Result]) -> Mapping[str, Sequence[Table]]:
+    """The tables that the studies add, and those of their claims, by study.
+
+    Each callable is called once, and each set of claims is ruled on once.
+    """
     known = [studies()[name] for name in names if name in studies()]
-    found: dict[str, Sequence[Table]] = {}
-    for target in dict.fromkeys(study.appendix for study in known if study.appendix):
-        appendix = cast(Appendix, load_attribute(target, "appendix"))
-        found |= made(f"the appendix {target}", partial(appendix, results)) or {}
+    added = [
+        made(f"the appendix {target}", partial(_appendix(target), results))
+        for target in dict.fromkeys(study.appendix for study in known if study.appendix)
+    ]
+    ruled = [
+        made(f"the claims {target}", partial(tables_of_studies, target, results))
+        for target in dict.fromkeys(study.claims for study in known if study.claims)
+    ]
+    found: dict[str, list[Table]] = {}
+    for by_study in filter(None, [*added, *ruled]):
+        for study, tables in by_study.items():
+            found.setdefault(study, []).extend(tables)
     return found
+
+
+def _appendix(target: str) -> Appendix:
+    return cast(Appendix, load_attribute(target, "appendix"))
 
 
 def engines_table(results: Sequence[Result]) -> Table | None:

@@ -181,7 +181,8 @@ class Study:
     which the conformance ladder compares an engine with reference runs: tier quick, on scanned
     digits. `superseded` holds the arms as they were before each correction of the study.
     `published` is the "package.module:callable" that returns the Published figures of a study,
-    given its name.
+    given its name. `claims` is the "package.module:NAME" of a
+    `dlsys_bench.verdicts.claims.claim_set.ClaimSet` with claims on the study.
     """
 
     name: str
@@ -199,6 +200,7 @@ class Study:
     distribution_checks: tuple[str, ...] = ()
     superseded: tuple[Superseded, ...] = ()
     published: str = ""
+    claims: str = ""
 
     def __post_init__(self) -> None:
         self._find_metric()

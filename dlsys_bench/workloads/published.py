@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dlsys_bench.studies.base import Published
 
+CLAIMS = "dlsys_bench.workloads.claims:CLAIM_SET"
+"""The claims of a study of the workloads."""
+
 FIGURES: dict[str, list[Published]] = {
     "resnet/cifar10": [
         # An error of 8.75%. The arm has shortcuts by option B, and the paper by option A.

@@ -15,12 +15,13 @@ from scipy import special, stats
 
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.notebooks.claims import claims
-from dlsys_bench.notebooks.rulings import KINDS, Judged, Ruling, Runs, judge, pool, rule
+from dlsys_bench.notebooks.rulings import CLAIM_SET, KINDS, Judged, Ruling, Runs, judge, pool, rule
 from dlsys_bench.notebooks.rulings.comparisons import ALIKE, CONFOUNDED
 from dlsys_bench.notebooks.rulings.contradictions import CONTRADICTIONS
-from dlsys_bench.notebooks.rulings.tables import category_tables
+from dlsys_bench.report.claims import category_tables
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.registry import studies
+from dlsys_bench.verdicts.claims.stored_runs import ENGINES
 from dlsys_bench.verdicts.difference import difference
 
 CLAIMS = {claim["id"]: claim for claim in claims()}
@@ -33,7 +34,7 @@ class Made(Runs):
         super().__init__()
         self.made = runs
 
-    def of(self, study: str, arm: str) -> list[Result]:
+    def of(self, study: str, arm: str, tier: str = "full", dataset: str = "") -> list[Result]:
         return self.made.get((study, arm), [])
 
 
@@ -87,13 +88,13 @@ def test_every_claim_has_a_ruling_with_a_reason() -> None:
     assert {claim["kind"] for claim in claims()} == set(KINDS)
     counts = Counter(one.ruling for one in rulings if one.category == "counts")
     assert counts == {Ruling.REPRODUCED: 37, Ruling.NOT_PRINTED: 12}
-    tables = category_tables(rulings)
+    tables = category_tables("the notebooks", rulings)
     assert [table.title.split(":")[0] for table in tables] == [
-        "49 counts",
-        "120 measurements",
-        "26 statements",
+        "49 counts of the notebooks",
+        "120 measurements of the notebooks",
+        "26 statements of the notebooks",
     ]
-    assert tables[0].title == "49 counts: 37 reproduced, 12 not printed"
+    assert tables[0].title == "49 counts of the notebooks: 37 reproduced, 12 not printed"
     assert sum(len(table.rows) for table in tables) == 195
     json.dumps([one.to_dict() for one in rulings])
 
@@ -101,7 +102,7 @@ def test_every_claim_has_a_ruling_with_a_reason() -> None:
 def test_a_claim_without_runs_is_unmeasured_and_names_the_command(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("dlsys_bench.notebooks.rulings.runs.read", lambda *_: [])
+    monkeypatch.setattr("dlsys_bench.verdicts.claims.stored_runs.read", lambda *_: [])
     rulings = [
         one for one in rule() if one.claim["kind"] not in ("exact", "speed", "unrecoverable")
     ]
@@ -524,7 +525,7 @@ def test_the_false_discovery_rate_is_controlled_over_all_figures(monkeypatch: An
 
     def ruled(sigmas: float) -> Judged:
         monkeypatch.setattr("dlsys_bench.notebooks.rulings.Runs", lambda *_: Made(made(sigmas)))
-        return next(one for one in rule("cyclical-learning-rate"))
+        return next(one for one in CLAIM_SET.rulings_on("cyclical-learning-rate", (), ENGINES))
 
     alone = judged("nb2.clr.val_accuracy@5", made(3.0))
     assert alone.ruling is Ruling.NOT_REPRODUCED
@@ -547,7 +548,7 @@ def test_a_run_counts_once_and_only_for_its_own_claim(tmp_path: Path, monkeypatc
         changed(good, **{key: "another"})
         for key in ("dataset", "tier", "engine", "protocol", "arm")
     ]
-    monkeypatch.setattr("dlsys_bench.notebooks.rulings.runs.read", lambda *_: [good])
+    monkeypatch.setattr("dlsys_bench.verdicts.claims.stored_runs.read", lambda *_: [good])
     assert Runs([good, *others]).of("dying-relu", "relu") == [good]
     assert Runs([good, *others], ["another"]).of("dying-relu", "relu") == [others[2]]
     # Of a seed of several engines, the first engine counts.
@@ -765,7 +766,10 @@ def test_the_figures_of_a_run_are_judged_together(monkeypatch: Any) -> None:
 
     def ruled(loss: float) -> dict[str, Judged]:
         monkeypatch.setattr("dlsys_bench.notebooks.rulings.Runs", lambda *_: made(loss))
-        return {one.claim["id"]: one for one in rule("regularization/fashion-mlp")}
+        return {
+            one.claim["id"]: one
+            for one in CLAIM_SET.rulings_on("regularization/fashion-mlp", (), ENGINES)
+        }
 
     far = ruled(0.9)
     assert far["nb3.dropout.test_loss@25"].ruling is Ruling.NOT_REPRODUCED

@@ -15,11 +15,18 @@ from typing import Any
 
 from dlsys_bench.studies.base import Published
 
-CLAIMS = "dlsys_bench.notebooks.rulings.tables:appendix"
-"""The appendix of a study whose figures the notebooks publish."""
+CLAIMS = "dlsys_bench.notebooks.rulings:CLAIM_SET"
+"""The claims of a study whose figures the notebooks publish."""
 
 PUBLISHED = "dlsys_bench.notebooks.claims:published_figures"
 """The callable that returns the figures of a study that the notebooks publish."""
+
+CATEGORIES = {
+    "counts": ("exact",),
+    "measurements": ("band", "trajectory", "bound", "speed", "unrecoverable"),
+    "statements": ("ordering", "equivalence", "argmin", "monotone", "qualitative"),
+}
+"""The kinds of claims in each category."""
 
 SPLITS = {"train": "running", "val": "validation"}
 """The names of splits in a history, by those of the notebooks."""
@@ -27,12 +34,10 @@ SPLITS = {"train": "running", "val": "validation"}
 
 @cache
 def claims() -> tuple[dict[str, Any], ...]:
-    """Every record, in the order of the file."""
-    return tuple(
-        json.loads(
-            (files("dlsys_bench.notebooks.claims") / "claims.json").read_text(encoding="utf-8")
-        )
-    )
+    """Every record, in the order of the file, with its category."""
+    text = (files("dlsys_bench.notebooks.claims") / "claims.json").read_text(encoding="utf-8")
+    category = {kind: name for name, kinds in CATEGORIES.items() for kind in kinds}
+    return tuple({**claim, "category": category[claim["kind"]]} for claim in json.loads(text))
 
 
 def published_figures(study: str) -> list[Published]:

@@ -13,16 +13,16 @@ from dataclasses import replace
 
 from scipy import stats
 
-from dlsys_bench.errors import UserError, count_of
+from dlsys_bench.errors import count_of
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.rulings import comparisons, qualitative, single
 from dlsys_bench.notebooks.rulings.contradictions import confront
-from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling
-from dlsys_bench.notebooks.rulings.runs import ENGINES, Runs
+from dlsys_bench.notebooks.rulings.runs import Runs
 from dlsys_bench.runs.result import Result
-from dlsys_bench.studies.registry import studies
-from dlsys_bench.text import describe, one_line
-from dlsys_bench.verdicts.difference import holm
+from dlsys_bench.verdicts.claims.claim_set import ClaimSet
+from dlsys_bench.verdicts.claims.ruling import Claim, Judged, Ruling, attempt
+from dlsys_bench.verdicts.claims.stored_runs import ENGINES
+from dlsys_bench.verdicts.difference import LEVEL, holm
 
 ClaimRule = Callable[[Claim, Runs], Judged]
 """Judges a claim on runs."""
@@ -49,20 +49,11 @@ SPECIAL: dict[str, ClaimRule] = {"nb4.eggholder": comparisons.deeper}
 def judge(claim: Claim, runs: Runs) -> Judged:
     """The ruling on one claim, taken alone."""
     ruled = SPECIAL.get(claim["id"], KINDS[claim["kind"]])
-    try:
-        return ruled(claim, runs)
-    except UserError:
-        raise
-    except Exception as error:
-        # The figures in a file of runs need not have the structure that their study gives them.
-        reason = f"its runs have figures that cannot be tested: {one_line(describe(error))}"
-        return Judged(claim, Ruling.NOT_TESTABLE, reason)
+    return attempt(claim, lambda: ruled(claim, runs))
 
 
-def rule(
-    study: str | None = None, extra: Sequence[Result] = (), engines: Sequence[str] = ENGINES
-) -> list[Judged]:
-    """Judge every claim, or those of a study or group, by the runs of some engines.
+def rule(extra: Sequence[Result] = (), engines: Sequence[str] = ENGINES) -> list[Judged]:
+    """Judge every claim by the runs of some engines.
 
     A sound figure that lies outside its interval is undecided unless it is significant among the
     figures of its run, and its run among all runs.
@@ -70,8 +61,7 @@ def rule(
     runs = Runs(extra, engines)
     judged = [_sound(judge(claim, runs)) for claim in claims()]
     _judge_together(judged)
-    chosen = {claim["id"] for claim in claims_of(study)}
-    return [one for one in confront(judged) if one.claim["id"] in chosen]
+    return confront(judged)
 
 
 def _judge_together(judged: list[Judged]) -> None:
@@ -108,15 +98,6 @@ def _simes(p_values: Sequence[float]) -> float:
     return min(count * p / rank for rank, p in enumerate(sorted(p_values), start=1))
 
 
-def claims_of(study: str | None) -> list[Claim]:
-    """The claims on a study or a group of studies, or all."""
-    return [
-        claim
-        for claim in claims()
-        if study in (None, claim["study"], studies()[claim["study"]].group)
-    ]
-
-
 def _is_sound(one: Judged) -> bool:
     return bool(one.claim.get("sound", True))
 
@@ -133,4 +114,7 @@ def _sound(one: Judged) -> Judged:
     return replace(one, reason=f"{one.reason}; caveat: {caveat}") if caveat else one
 
 
-__all__ = ["KINDS", "Claim", "Judged", "Ruling", "Runs", "claims_of", "judge", "rule"]
+CLAIM_SET = ClaimSet("the notebooks", claims, rule)
+"""The claims of the notebooks, which their studies name."""
+
+__all__ = ["CLAIM_SET", "KINDS", "Claim", "Judged", "Ruling", "Runs", "judge", "rule"]

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from dlsys_bench.notebooks.rulings.pool import spreads_of
-from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling, unmeasured
 from dlsys_bench.notebooks.rulings.runs import (
     AS_PUBLISHED,
     FEWEST,
@@ -21,7 +20,8 @@ from dlsys_bench.notebooks.rulings.runs import (
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import Arm
 from dlsys_bench.studies.registry import studies
-from dlsys_bench.verdicts.difference import Difference, difference, mean_difference
+from dlsys_bench.verdicts.claims.ruling import Claim, Judged, Ruling, unmeasured
+from dlsys_bench.verdicts.difference import LEVEL, Difference, difference, mean_difference
 
 MARGIN = 0.005
 """Two accuracies whose difference is below this margin are equivalent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from dlsys_bench.notebooks.rulings.ruling import Judged
+from dlsys_bench.verdicts.claims.ruling import Judged
 
 EQUAL = "settled on the same points, start, rate and epochs for both"
 ONLY_DIVIDED = "tanh, SGD, 10 epochs, against an input that is only divided by 255"

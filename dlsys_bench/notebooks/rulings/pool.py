@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from dlsys_bench.notebooks.claims import claims
-from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim
 from dlsys_bench.notebooks.rulings.runs import FEWEST, Runs, figures
 from dlsys_bench.runs.result import Result
 from dlsys_bench.studies.base import EPOCH_METRICS
 from dlsys_bench.studies.registry import studies
+from dlsys_bench.verdicts.claims.ruling import Claim
+from dlsys_bench.verdicts.difference import LEVEL
 from dlsys_bench.verdicts.variance import Variance, moderate
 
 PUBLISHED_STEP = 1e-4

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from dlsys_bench.notebooks.rulings.ruling import Claim, Judged, Ruling, unmeasured
 from dlsys_bench.notebooks.rulings.runs import FEWEST, Runs
 from dlsys_bench.notebooks.studies.initialization import case_of
 from dlsys_bench.spec.initializers import GlorotNormal, HeNormal, Initializer, Normal
 from dlsys_bench.studies.registry import studies
+from dlsys_bench.verdicts.claims.ruling import Claim, Judged, Ruling, unmeasured
 
 KEPT = (0.5, 2.0)
 """A layer keeps its scale if its standard deviation is within these multiples of another's."""

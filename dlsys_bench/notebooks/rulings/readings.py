@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dlsys_bench.notebooks.rulings.pool import Prediction
-from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling
 from dlsys_bench.notebooks.rulings.runs import FEWEST, ArmName, Runs, figures, metric_of
 from dlsys_bench.runs.result import Result
+from dlsys_bench.verdicts.claims.ruling import Claim, Judged, Ruling
+from dlsys_bench.verdicts.difference import LEVEL
 from dlsys_bench.verdicts.variance import Values
 
 CHANCE = 0.2

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.notebooks.rulings.ruling import Claim
 from dlsys_bench.runs.result import Result
-from dlsys_bench.runs.store import find_reference, read
-from dlsys_bench.studies.base import Arm
 from dlsys_bench.studies.registry import studies
+from dlsys_bench.verdicts.claims.ruling import Claim
+from dlsys_bench.verdicts.claims.stored_runs import StoredRuns
 
 FEWEST = 2
 """The smallest number of runs that is judged; two runs need the variance of the other arms."""
@@ -57,59 +55,17 @@ AS_PUBLISHED: dict[str, tuple[ArmName, ArmName]] = {
 """The arms, greater and lesser, that follow the published protocol of an ordering."""
 
 
-ENGINES = ("numpy", "numba")
-"""The engines whose runs are ruled on together: they draw the same initial weights and orders of
-the samples from a seed, and agree in distribution (`reports/engines/agreement.md`)."""
-
-
 SUPERSEDED = "superseded"
 """The folder of the reference runs by superseded protocols."""
 
 
-class Runs:
-    """The reference runs at tier full, each study's on its own dataset, and `extra` runs.
-
-    A run that occurs in both counts once, and of a seed of several `engines` the run of the first.
-    """
-
-    def __init__(self, extra: Sequence[Result] = (), engines: Sequence[str] = ENGINES) -> None:
-        self.extra, self.engines = extra, engines
-        self.files: dict[Path, list[Result]] = {}
-        self.known: dict[tuple[str, str], list[Result]] = {}
-
-    def of(self, study: str, arm: str) -> list[Result]:
-        """Every run of an arm by its current protocol, including those that diverged."""
-        if (study, arm) not in self.known:
-            self.known[study, arm] = self._read(study, arm)
-        return self.known[study, arm]
+class Runs(StoredRuns):
+    """The reference runs at tier full, each study's on its own dataset, and extra runs."""
 
     def superseded(self, study: str, arm: str) -> list[Result]:
         """Every run of an arm as it was before the study was corrected."""
         past = [old for one in studies()[study].superseded for old in one.arms if old.name == arm]
-        return [run for old in past for run in self._matching(study, old, SUPERSEDED)]
-
-    def _read(self, study: str, arm: str) -> list[Result]:
-        if study not in studies() or arm not in {record.name for record in studies()[study].arms}:
-            return []
-        return self._matching(study, studies()[study].arm(arm))
-
-    def _matching(self, study: str, arm: Arm, folder: str = "") -> list[Result]:
-        """The runs by the protocol of an arm, in a folder beside the reference files."""
-        dataset = arm.dataset or studies()[study].dataset
-        path = find_reference(study, dataset, "full")
-        path = path.parent / folder / path.name
-        if path not in self.files:
-            self.files[path] = read(path) if path.exists() else []
-        asked = (study, arm.name, dataset, "full", arm.protocol("full"))
-        found = {
-            (run.key.device, run.seed): run
-            for engine in reversed(self.engines)
-            for run in (*self.extra, *self.files[path])
-            if run.key.engine == engine
-            and asked
-            == (run.key.study, run.key.arm, run.key.dataset, run.key.tier, run.key.protocol)
-        }
-        return [found[key] for key in sorted(found)]
+        return [run for old in past for run in self.matching(study, old, folder=SUPERSEDED)]
 
     def for_claim(self, claim: Claim, arm: str | None = None) -> list[Result]:
         """The runs of the claim's arm, or of another arm that it names."""

@@ -10,12 +10,13 @@ from scipy import stats
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.notebooks.rulings.pool import predict, too_wide
 from dlsys_bench.notebooks.rulings.readings import try_readings
-from dlsys_bench.notebooks.rulings.ruling import LEVEL, Claim, Judged, Ruling, unmeasured
 from dlsys_bench.notebooks.rulings.runs import FEWEST, Runs, figures, metric_of
 from dlsys_bench.runs.result import Result
 from dlsys_bench.spec.layers import Activation
 from dlsys_bench.spec.model import Model
 from dlsys_bench.studies.registry import studies
+from dlsys_bench.verdicts.claims.ruling import Claim, Judged, Ruling, unmeasured
+from dlsys_bench.verdicts.difference import LEVEL
 
 PARAMETER_COUNTS = {
     "params_total": "total",

@@ -144,7 +144,7 @@ DYING_RELU = Study(
     metric=Metric("collapse_fraction", higher_is_better=False, is_fraction=True),
     plots=("collapse",),
     measure=collapse,
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
 )
 

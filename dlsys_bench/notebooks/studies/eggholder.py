@@ -83,7 +83,7 @@ EGGHOLDER = Study(
     metric=Metric("test_rmse", higher_is_better=False),
     plots=("eggholder",),
     measure=rmse,
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
     benchmarks=(BenchmarkSize("128-256-128", 1000, 20), BenchmarkSize("16-16-16", 1000, 50)),
 )

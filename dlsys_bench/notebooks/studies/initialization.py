@@ -162,7 +162,7 @@ INITIALIZATION = Study(
     metric=Metric("last_deviation", higher_is_better=False),
     plots=("activations",),
     measure=describe,
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
 )
 

@@ -86,7 +86,7 @@ BACKPROP = Study(
     metric=Metric("error_in_epsilons", higher_is_better=False),
     plots=(),
     measure=by_hand,
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
 )
 
@@ -138,7 +138,7 @@ INVARIANCE = Study(
     metric=Metric("max_abs_beta_first_hidden_bn", higher_is_better=False),
     plots=(),
     measure=batch_norm_parameters,
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
 )
 

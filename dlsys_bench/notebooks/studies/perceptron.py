@@ -173,7 +173,7 @@ PERCEPTRON = Study(
     metric=EPOCH_METRICS["test_accuracy"],
     plots=("draws",),
     measure=measure_draws,
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
 )
 

@@ -56,7 +56,7 @@ LEARNING_RATE = Study(
     ),
     metric=EPOCH_METRICS["running_loss"],
     plots=("sweep",),
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
 )
 
@@ -75,7 +75,7 @@ BATCH_SIZE = Study(
     ),
     metric=EPOCH_METRICS["running_loss"],
     plots=("sweep",),
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
 )
 
@@ -102,7 +102,7 @@ CYCLICAL_LEARNING_RATE = Study(
         Arm("fixed", MODEL, _tiers(FULL, QUICK)),
     ),
     plots=("curves", "steps"),
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
 )
 
@@ -138,7 +138,7 @@ CYCLICAL_BATCH_SIZE = Study(
         ),
     ),
     plots=("curves", "steps"),
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
 )
 

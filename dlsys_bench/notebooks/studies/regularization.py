@@ -75,7 +75,7 @@ OVERLAP = Study(
         )
         for arm in LENET_ARMS
     ),
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
     group="regularization",
     benchmarks=tuple(BenchmarkSize(arm, 128, 4) for arm in ("standard+bn", "bn+dropout")),
@@ -96,7 +96,7 @@ TANH = Study(
             _tiers(replace(NB2, scaling="standard"), QUICK),
         ),
     ),
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
     group="regularization",
     default=True,
@@ -120,7 +120,7 @@ SIGMOID = Study(
         )
         for arm in LENET_ARMS
     ),
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
     group="regularization",
     superseded=(
@@ -156,7 +156,7 @@ FASHION = Study(
             )
         ),
     ),
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
     group="regularization",
     benchmarks=(BenchmarkSize("ffn", 128, 50),),
@@ -171,7 +171,7 @@ MLP = Study(
         Arm(arm, fashion_mlp(arm), _tiers(NB3, replace(QUICK_ADAM, steps=800)))
         for arm in ("vanilla", "dropout", "bn", "bn+dropout")
     ),
-    appendix=CLAIMS,
+    claims=CLAIMS,
     published=PUBLISHED,
     group="regularization",
     benchmarks=tuple(BenchmarkSize(arm, 8, 200) for arm in ("vanilla", "bn+dropout")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dlsys_bench.studies.base import Arm, BenchmarkSize, Study
 from dlsys_bench.workloads.depthwise import KINDS, small_mobilenet
+from dlsys_bench.workloads.published import CLAIMS
 from dlsys_bench.workloads.studies.recipes import TIERS
 
 HOWARD_2017 = "Howard et al. 2017, arXiv:1704.04861"
@@ -18,6 +19,7 @@ def _study(dataset: str, title: str, benchmarks: tuple[BenchmarkSize, ...] = ())
         dataset,
         tuple(Arm(kind, small_mobilenet(kind), TIERS, {"quick": AWAITED}) for kind in KINDS),
         group="depthwise",
+        claims=CLAIMS,
         benchmarks=benchmarks,
     )
 

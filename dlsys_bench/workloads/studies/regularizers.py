@@ -18,6 +18,7 @@ from dlsys_bench.spec.optimizers import Adam, AdamW, Optimizer
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import Arm, Metric, Study
 from dlsys_bench.workloads.generalization import generalize
+from dlsys_bench.workloads.published import CLAIMS
 from dlsys_bench.workloads.regularized import Places, lenet5, mlp
 
 RATE = 0.001
@@ -151,6 +152,7 @@ def _study(network: str, size: str) -> Study:
         plots=(),
         measure=generalize,
         group="regularizers",
+        claims=CLAIMS,
     )
 
 

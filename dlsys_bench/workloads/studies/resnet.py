@@ -12,6 +12,7 @@ from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import StepDecay, WarmUp
 from dlsys_bench.studies.base import Arm, BenchmarkSize, Study
+from dlsys_bench.workloads.published import CLAIMS
 from dlsys_bench.workloads.residual import BLOCKS, resnet20, small_resnet
 from dlsys_bench.workloads.studies.recipes import TIERS
 
@@ -32,6 +33,7 @@ def _study(dataset: str, title: str, benchmarks: tuple[BenchmarkSize, ...] = ())
             Arm("resnet20", resnet20(IMAGES), TIERS, {"quick": LARGE}),
         ),
         group="resnet",
+        claims=CLAIMS,
         benchmarks=benchmarks,
     )
 
@@ -61,6 +63,7 @@ CIFAR10 = Study(
         for name, kind in (("resnet20", "post"), ("resnet20-pre", "pre"))
     ),
     group="resnet",
+    claims=CLAIMS,
     published="dlsys_bench.workloads.published:published_figures",
 )
 

@@ -10,6 +10,7 @@ from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import ConstantRate, CosineDecay, WarmUp
 from dlsys_bench.studies.base import EPOCH_METRICS, Arm, BenchmarkSize, Metric, Study
 from dlsys_bench.workloads.delay import train_and_watch
+from dlsys_bench.workloads.published import CLAIMS
 from dlsys_bench.workloads.tasks import MODULUS, SEPARATOR, SMALL_MODULUS
 from dlsys_bench.workloads.transformer import causal, pooled
 
@@ -56,6 +57,7 @@ SEQUENCES = Study(
     ),
     metric=EPOCH_METRICS["test_loss"],
     group="transformer",
+    claims=CLAIMS,
     benchmarks=(BenchmarkSize("sorting", 64, 20),),
 )
 
@@ -104,6 +106,7 @@ ADDITION = Study(
     plots=(),
     measure=train_and_watch,
     group="transformer",
+    claims=CLAIMS,
 )
 
 STUDIES = (SEQUENCES, ADDITION)

@@ -1,15 +1,17 @@
-"""The rulings as tables, for the terminal and for reports."""
+"""The rulings on claims as tables, for the terminal and for reports."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from dlsys_bench.notebooks.rulings import Claim, Judged, rule
-from dlsys_bench.notebooks.rulings.ruling import CATEGORIES, published
+from dlsys_bench.errors import count_of
 from dlsys_bench.report.layout import NONE
 from dlsys_bench.report.table import Columns, Table
 from dlsys_bench.runs.result import Result
+from dlsys_bench.verdicts.claims.claim_set import load_claim_set
+from dlsys_bench.verdicts.claims.ruling import CATEGORIES, Claim, Judged, published
+from dlsys_bench.verdicts.claims.stored_runs import ENGINES
 
 
 def claims_table(rulings: Sequence[Judged], title: str = "Claims") -> Table:
@@ -32,33 +34,36 @@ def claims_table(rulings: Sequence[Judged], title: str = "Claims") -> Table:
     )
 
 
-def category_tables(rulings: Sequence[Judged]) -> list[Table]:
-    """One table per category of claims, with the numbers of its rulings in the title."""
+def category_tables(title: str, rulings: Sequence[Judged]) -> list[Table]:
+    """One table per category of the claims of a set, with the numbers of its rulings above it."""
     found = {name: [one for one in rulings if one.category == name] for name in CATEGORIES}
     tables = []
     for name, some in found.items():
         counts = Counter(one.ruling.value for one in some)
         summary = ", ".join(f"{count} {ruling}" for ruling, count in counts.most_common())
-        tables += [claims_table(some, f"{len(some)} {name}: {summary}")] * bool(some)
+        heading = f"{len(some)} {name} of {title}: {summary}"
+        tables += [claims_table(some, heading)] * bool(some)
     return tables
 
 
-def published_table(claims: Sequence[Claim]) -> Table:
-    """One row per claim: its kind, the published value or text, and its caveat."""
+def published_table(title: str, claims: Sequence[Claim]) -> Table:
+    """One row per claim of a set: its kind, the published value or text, and its caveat."""
     columns: Columns[Claim] = {
         "claim": lambda claim: claim["id"],
         "kind": lambda claim: claim["kind"],
         "published": published,
+        "source": lambda claim: claim["source"],
         "sound": lambda claim: "yes" if claim.get("sound", True) else "no",
         "caveat": lambda claim: claim.get("caveat") or "",
     }
-    return Table.of(f"{len(claims)} claims", columns, claims)
+    return Table.of(f"{count_of(len(claims), 'claim')} of {title}", columns, claims)
 
 
-def appendix(results: Sequence[Result]) -> Mapping[str, Sequence[Table]]:
-    """For each study, a table of its claims, judged on the stored runs and on `results`."""
+def tables_of_studies(target: str, results: Sequence[Result]) -> Mapping[str, Sequence[Table]]:
+    """For each study of a set of claims, which "package.module:NAME" names, a table of its claims,
+    judged on the stored runs and on `results`."""
     by_study: dict[str, list[Judged]] = {}
-    for one in rule(extra=results):
+    for one in load_claim_set(target).rule(results, ENGINES):
         by_study.setdefault(one.claim["study"], []).append(one)
     title = "What was published, and what is measured here"
     return {study: [claims_table(rulings, title)] for study, rulings in by_study.items()}

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dlsys_bench.verdicts.difference import LEVEL
+from dlsys_bench.errors import UserError
+from dlsys_bench.text import describe, one_line
 
 Claim = Mapping[str, Any]
+"""A published claim. It has an "id", the "study" that it is about, a "kind", and a "category" of
+CATEGORIES, and beside them what its kind needs."""
 
-CATEGORIES = {
-    "counts": ("exact",),
-    "measurements": ("band", "trajectory", "bound", "speed", "unrecoverable"),
-    "statements": ("ordering", "equivalence", "argmin", "monotone", "qualitative"),
-}
-"""The kinds of claims in each category, whose rulings are counted separately."""
+CATEGORIES = ("counts", "measurements", "statements")
+"""The categories of claims, whose rulings are counted separately."""
 
 
 class Ruling(StrEnum):
     """The result of testing a claim. UNSOUND: the published figure does not support the claim,
-    whether it is reproduced or not. NOT_PRINTED: no notebook prints the figure, which follows from
-    the layers that it lists."""
+    whether it is reproduced or not. NOT_PRINTED: the source does not print the figure, which
+    follows from the layers that it lists."""
 
     REPRODUCED = "reproduced"
     NOT_REPRODUCED = "not reproduced"
@@ -37,8 +36,8 @@ class Ruling(StrEnum):
 class Judged:
     """A claim and its ruling.
 
-    `interval` (95%) and `p`, the p-value under the claim, are those of the test that `reason`
-    names. `q` is the p-value adjusted for the other figures of its run and for all runs.
+    `interval` (95%) and `p` are those of the test that `reason` names. `q` is the p-value adjusted
+    for the other claims that are judged with this one.
     """
 
     claim: Claim
@@ -53,8 +52,7 @@ class Judged:
     @property
     def category(self) -> str:
         """The category of the claim."""
-        kind = self.claim["kind"]
-        return next(name for name, kinds in CATEGORIES.items() if kind in kinds)
+        return str(self.claim["category"])
 
     @property
     def published(self) -> str:
@@ -87,15 +85,26 @@ def published(claim: Claim) -> str:
     return ", ".join(f"{v:g}" for v in value) if isinstance(value, list) else f"{value:g}"
 
 
-def unmeasured(claim: Claim, runs: int) -> Judged:
-    """The ruling for a claim that has too few stored runs."""
-    study = claim["study"]
-    return Judged(
-        claim,
-        Ruling.UNMEASURED,
-        f"dlsys-bench run {study} --tier full --reference --seeds 5 stores the runs that it takes",
-        runs=runs,
-    )
+def attempt(claim: Claim, judge: Callable[[], Judged]) -> Judged:
+    """Return the ruling that `judge` makes; NOT_TESTABLE if it fails.
+
+    The figures in a file of runs need not have the structure that their study gives them. A
+    UserError is raised.
+    """
+    try:
+        return judge()
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"its runs have figures that cannot be tested: {one_line(describe(error))}"
+        return Judged(claim, Ruling.NOT_TESTABLE, reason)
 
 
-__all__ = ["LEVEL", "Claim", "Judged", "Ruling", "published", "unmeasured"]
+def unmeasured(
+    claim: Claim, runs: int, tier: str = "full", seeds: int = 5, dataset: str = ""
+) -> Judged:
+    """The ruling for a claim that has too few stored runs. `dataset` is by default the study's."""
+    options = f"--dataset {dataset} " if dataset else ""
+    command = f"dlsys-bench run {claim['study']} {options}--tier {tier} --reference --seeds {seeds}"
+    reason = f"{command} stores the runs that it takes"
+    return Judged(claim, Ruling.UNMEASURED, reason, runs=runs)

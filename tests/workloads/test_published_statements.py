@@ -1,0 +1,74 @@
+"""The published statements about the workloads: each has arms, figures and a ruling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from results import make_result
+
+from dlsys_bench.verdicts.claims.ruling import Ruling
+from dlsys_bench.verdicts.claims.statements import Greater, Majority
+from dlsys_bench.verdicts.claims.stored_runs import ENGINES, StoredRuns
+from dlsys_bench.workloads.claims import CLAIM_SET, STATEMENTS
+from dlsys_bench.workloads.studies import STUDIES
+
+MAJORITIES = {one.id: one for one in STATEMENTS if isinstance(one, Majority)}
+
+
+def test_every_statement_names_arms_and_figures_that_exist() -> None:
+    runs = StoredRuns()
+    for one in STATEMENTS:
+        assert one.source
+        if isinstance(one, Majority):
+            assert STUDIES[one.study].arm(one.arm).recipe(one.tier)
+        if isinstance(one, Greater):
+            for name in (one.greater, one.lesser):
+                assert STUDIES[one.study].arm(name).recipe(one.tier)
+                found = runs.of(one.study, name, one.tier, one.dataset)
+                figures = [run.metric(one.metric) for run in found]
+                assert one.missing is not None or None not in figures, one.id
+
+
+def test_every_study_with_statements_names_their_set() -> None:
+    for one in STATEMENTS:
+        assert STUDIES[one.study].claims == "dlsys_bench.workloads.claims:CLAIM_SET"
+
+
+def test_the_printed_counts_are_reproduced_but_for_one_without_the_last_layer() -> None:
+    counts = {
+        one.claim["id"]: one for one in CLAIM_SET.rule((), ENGINES) if one.category == "counts"
+    }
+    wrong = {name for name, one in counts.items() if one.ruling is not Ruling.REPRODUCED}
+    assert wrong == {"howard-2017.ordinary.multiply-adds"}
+    (name,) = wrong
+    assert counts[name].measured == "4,867,293,184"
+    assert len(counts) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "figures", "holds"),
+    [
+        ("power-2022.delay", {"fitted_at": 72, "generalized_at": 144}, True),
+        ("power-2022.delay", {"fitted_at": 72, "generalized_at": 132}, False),
+        ("power-2022.delay", {"fitted_at": 72, "generalized_at": None}, False),
+        ("power-2022.delay", {"fitted_at": None, "generalized_at": None}, False),
+        ("jelassi-2024.copying", {"test_accuracy": 0.99}, True),
+        ("jelassi-2024.copying", {"test_accuracy": 0.98}, False),
+        ("hahn-2020.parity", {"test_accuracy": 0.98}, True),
+        ("hahn-2020.parity", {"test_accuracy": 0.99}, False),
+    ],
+)
+def test_a_condition_is_that_of_its_text(
+    name: str, figures: Mapping[str, Any], holds: bool
+) -> None:
+    assert MAJORITIES[name].holds(make_result(figures=dict(figures))) is holds
+
+
+def test_a_run_that_never_generalises_counts_as_later() -> None:
+    (one,) = (one for one in STATEMENTS if one.id == "power-2022.decay.steps")
+    assert isinstance(one, Greater)
+    assert one.missing == math.inf
+    assert (one.greater, one.lesser) == ("small-no-decay", "small-decay")
