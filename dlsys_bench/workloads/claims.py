@@ -99,7 +99,7 @@ TRANSFORMERS: tuple[Statement, ...] = (
         study="transformer/sequences",
         source="Hahn 2020, arXiv:1906.06755; Bhattamishra et al. 2020, arXiv:2009.11264",
         text="Parity is hard for self-attention: the test accuracy does not reach "
-        f"{LEVEL} within the training that suffices to copy and to sort",
+        f"{LEVEL} within twice the steps that suffice to copy",
         caveat="Hahn proves a limit for long sequences; here they have 16 bits, and the training "
         "300 steps",
         arm="parity",

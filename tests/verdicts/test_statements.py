@@ -106,7 +106,7 @@ def test_pairs_are_those_of_equal_seeds() -> None:
 def test_equal_figures_agree_with_neither_side() -> None:
     one = judged(MORE, a=[1.0] * 20, b=[1.0] * 20)
     assert one.ruling is Ruling.UNDECIDED
-    assert "0 of 20 agree, 0 contradict" in one.reason
+    assert "0 of 20 agree (interval of this share), 0 contradict" in one.reason
     # Four of nine agree and none contradicts: leaving ties out would decide at 1 / 16.
     some = judged(MORE, 0.07, a=[2.0] * 4 + [1.0] * 5, b=[1.0] * 9)
     assert some.ruling is Ruling.UNDECIDED

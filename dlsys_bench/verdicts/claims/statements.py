@@ -99,8 +99,8 @@ class Counted(Statement):
         few = f"; at least {fewest} decide" if tally.total < fewest else ""
         p = min(p_for, p_against)
         reason = (
-            f"{tally.agree} of {tally.total} agree, {tally.contradict} contradict; p {p:.2g} by "
-            f"the sign test, which decides at {level:.2g}{few}"
+            f"{tally.agree} of {tally.total} agree (interval of this share), {tally.contradict} "
+            f"contradict; p {p:.2g} by the sign test, which decides at {level:.2g}{few}"
         )
         return Judged(
             self.claim,
