@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dlsys_bench.notebooks.rulings.runs import ENGINES
 from dlsys_bench.runs.store import read
+from dlsys_bench.verdicts.claims.stored_runs import ENGINES
 
 REPORTS = Path(__file__).parents[2] / "reports"
 ARMS: list[dict[str, Any]] = json.loads((REPORTS / "engines" / "agreement.json").read_text())[
