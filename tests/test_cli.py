@@ -285,7 +285,7 @@ def test_an_interrupt_leaves_every_finished_run_readable(folder: Path) -> None:
             time.sleep(0.05)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=900)
     finally:
         process.kill()
     assert process.returncode == 130

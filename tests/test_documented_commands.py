@@ -77,7 +77,7 @@ def run(command: str, folder: Path) -> str:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         env=variables | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
     )
     assert done.returncode in (0, 1, 3), f"{command}: {done.returncode}\n{done.stderr}"
@@ -105,7 +105,7 @@ def test_examples_that_are_not_files_run(page: str, tmp_path: Path) -> None:
     assert blocks
     for block in blocks:
         text = block.text.replace('"torch"', '"numpy"')
-        subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True, timeout=300)
+        subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True, timeout=900)
 
 
 def test_every_command_that_is_not_run_is_one_of_the_pages() -> None:

@@ -98,7 +98,7 @@ def run_process(project: pytest.Pytester, *arguments: str, code: int = 0) -> str
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(project.path), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -50,7 +50,7 @@ def test_a_test_prints_lines_with_the_time_left(
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=900,
     )
     line = rf"test_it.py::test_it: \d+ {steps} after \d+ s, about \d+ s left; seed {seed}: metric 0"
     assert re.search(line, done.stderr)

@@ -152,7 +152,7 @@ def test_no_process_of_an_engine_survives_its_worker(
     assert started or name == "KillsItsParent"
     # The end of a worker whose supervisor was killed is not waited for.
     left = [process for process in psutil.process_iter() if process.pid in started]
-    _, alive = psutil.wait_procs(left, timeout=20)
+    _, alive = psutil.wait_procs(left, timeout=120)
     assert not alive
 
 

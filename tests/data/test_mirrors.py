@@ -229,7 +229,7 @@ def test_processes_share_the_cache(
             assert all(child.poll() is None for child in children), children[0].communicate()
             time.sleep(0.01)
         (tmp_path / "go").touch()
-        errors = [child.communicate(timeout=60)[1] for child in children]
+        errors = [child.communicate(timeout=900)[1] for child in children]
     finally:
         for child in children:
             child.kill()

@@ -271,7 +271,7 @@ def test_concurrent_trainings_do_not_affect_each_other(monkeypatch: pytest.Monke
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=900)
     for seed, (weights, figures) in enumerate(expected):
         assert found[seed][1] == figures
         assert all(np.array_equal(found[seed][0][name], values) for name, values in weights.items())

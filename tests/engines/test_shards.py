@@ -195,7 +195,7 @@ def test_two_concurrent_trainings_do_not_affect_each_other(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=900)
     for seed, (weights, losses) in enumerate(expected):
         assert found[seed][1] == losses
         assert all(np.array_equal(found[seed][0][name], values) for name, values in weights.items())

@@ -141,7 +141,7 @@ def start(
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> str:
     """Return its output on stderr, after checking that it contains no traceback."""
-    out, said = process.communicate(timeout=120)
+    out, said = process.communicate(timeout=900)
     assert process.returncode == code, out + said
     assert "Traceback" not in said
     return said
@@ -250,7 +250,7 @@ def test_reference_file_is_in_the_order_of_the_arms(
 def test_failed_workers_and_trainings_do_not_affect_other_runs(folder: Path) -> None:
     (folder / "deaths.txt").touch()
     process = start(folder, "mine:troubled", "--seeds", "8", "--workers", "2", "--json")
-    out, said = process.communicate(timeout=120)
+    out, said = process.communicate(timeout=900)
     assert process.returncode == 2
     assert "failed: mine:troubled, seed 3: OddError: made of two" in said
     assert "failed: mine:troubled, seed 5: every worker that trained it died" in said
@@ -266,7 +266,7 @@ def test_failed_workers_and_trainings_do_not_affect_other_runs(folder: Path) -> 
 
 def test_a_training_that_always_fails_is_given_up(folder: Path) -> None:
     process = start(folder, "mine:broken", "--seeds", "20", "--workers", "1")
-    out, said = process.communicate(timeout=120)
+    out, said = process.communicate(timeout=900)
     assert process.returncode == 2, said
     assert said.count("Traceback") == said.count('raise RuntimeError(f"no data') == 1
     failed = [line for line in said.splitlines() if line.startswith("failed: ")]

@@ -148,7 +148,7 @@ def test_trainings_that_work_in_parallel_are_calibrated_by_several_workers(
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert "4 requested, 4 trained" in done.stderr

@@ -108,7 +108,7 @@ for seed in range(20):
     merge(Path({str(path)!r}), [result(sys.argv[1], seed)], ("a", "b", "c"))
 """
     processes = [subprocess.Popen([sys.executable, "-c", script, arm]) for arm in "abc"]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    assert [process.wait(timeout=900) for process in processes] == [0, 0, 0]
     assert [(run.key.arm, run.seed) for run in read(path)] == [
         (arm, seed) for arm in "abc" for seed in range(20)
     ]

@@ -82,7 +82,7 @@ print(len(found))
         )
         for number in range(4)
     ]
-    assert sum(int(process.communicate(timeout=60)[0]) for process in running) == 1
+    assert sum(int(process.communicate(timeout=900)[0]) for process in running) == 1
     assert sorted(run.seed for run in read(path)) == [*range(60), *range(1000, 1004)]
     assert len([file for file in tmp_path.iterdir() if file.name.endswith("Z")]) == 1
     assert not list(tmp_path.glob("*.new*"))

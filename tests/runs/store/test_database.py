@@ -30,7 +30,7 @@ def python(script: str, *arguments: object, **options: Any) -> subprocess.Comple
         [sys.executable, "-c", PRELUDE + script, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
         **options,
     )
@@ -147,7 +147,7 @@ print(sum(store.add(result(seed), once=True) for seed in range(40)))
         )
         for _ in range(processes)
     ]
-    stored = [int(process.communicate(timeout=120)[0]) for process in running]
+    stored = [int(process.communicate(timeout=900)[0]) for process in running]
     assert sum(stored) == 40
     with Store(path) as store:
         assert sorted(run.seed for run in store.runs(every=True)) == list(range(40))
@@ -244,7 +244,7 @@ def call(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedPr
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == code, done.stderr

@@ -135,7 +135,7 @@ print([run.seed for run in read(path)])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     command = [sys.executable, "-c", BOUND, PRELUDE + script, str(path)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env=environment, check=False
+        command, capture_output=True, text=True, timeout=900, env=environment, check=False
     )
     tmp_path.chmod(0o755)
     assert done.stdout.split("\n") == [*["True"] * 4, "[1]", ""], done.stderr
