@@ -157,6 +157,7 @@ def test_no_process_of_an_engine_survives_its_worker(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("heard_interrupts")
 @pytest.mark.skipif(sys.platform != "linux", reason="no process adopts orphans elsewhere")
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_worker_survives_the_command(end: int, tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_no_worker_survives_the_command(end: int, tmp_path: Path) -> None:
         time.sleep(0.1)
     left = [int(pid) for pid in pids.read_text().split()]
     command.send_signal(end)
-    command.wait()
+    command.wait(timeout=900)
     while any(psutil.pid_exists(pid) for pid in left):
         time.sleep(0.1)
 
