@@ -13,7 +13,7 @@ from dlsys_bench.conformance import strategies
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train, train_replicas
-from dlsys_bench.engines.numpy import NumpyEngine, convolution
+from dlsys_bench.engines.numpy import NumpyEngine, convolution, memory
 from dlsys_bench.engines.plan import Plan, split_order
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import BatchError, DataError, OtherEngineError
@@ -79,6 +79,15 @@ def test_targets_that_do_not_fit_are_refused(y: np.ndarray, loss: object, messag
         train(
             ENGINE, ENGINE.build(LINEAR), Samples(np.zeros((3, 4), "float32"), y), recipe, Plan(0)
         )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_vector_may_be_read_beyond_an_array(dtype: str) -> None:
+    found, vector = memory.empty((3, 5), dtype), 16 * np.dtype(dtype).itemsize
+    whole: np.ndarray = found.base if found.base.base is None else found.base.base
+    end = found.ctypes.data + found.nbytes
+    assert found.ctypes.data % memory.LINE == 0
+    assert whole.ctypes.data + whole.nbytes >= end + vector
 
 
 def test_buffers_of_one_batch_do_not_leak_into_the_next() -> None:

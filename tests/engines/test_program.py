@@ -53,6 +53,7 @@ from dlsys_bench.engines.numba.program.functions import SIGMOID as SIGMOID_
 from dlsys_bench.engines.numba.program.functions import TANH as TANH_
 from dlsys_bench.engines.numba.program.functions import activate
 from dlsys_bench.engines.numba.program.lanes import LANES, load, store
+from dlsys_bench.engines.numba.program.products import multiply
 from dlsys_bench.engines.numba.program.tables import block_of, missing_layer, missing_option
 
 RELU, LEAKY = Activation("relu"), Activation("leaky_relu", negative_slope=0.25)
@@ -354,6 +355,28 @@ def apply(function: int, x: Any, found: Any) -> None:
     """Compute a function of the vectors of an array."""
     for k in range(0, x.size, LANES):
         store(found, k, activate(function, load(x, k), x.dtype.type(0)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_tiles_of_every_size(dtype: str) -> None:
+    """The columns are four vectors, two, one and a part of one, the rows as many as every tile."""
+    (m, n, k), slope, width = (13, 7 * LANES + 5, 9), np.dtype(dtype).type(0.25), 8 * LANES
+    a, b = RNG.standard_normal((k, m)).astype(dtype), RNG.standard_normal((k, width)).astype(dtype)
+    bias, found = RNG.standard_normal(width).astype(dtype), np.full((m, width), np.nan, dtype)
+    places = (0, 0, 0), (1, m, width, width)
+    product(a.ravel(), b.ravel(), bias, found.ravel(), (m, n, k), places, slope)
+    whole = a.T.astype(float) @ b + bias
+    expected = np.where(whole > 0, whole, 0.25 * whole)[:, :n]
+    np.testing.assert_allclose(
+        found[:, :n], expected, rtol=0, atol=1e2 * float(np.finfo(dtype).eps)
+    )
+    assert np.isnan(found[:, n:]).all()
+
+
+@kernel
+def product(a: Any, b: Any, bias: Any, c: Any, sizes: Any, places: Any, slope: Any) -> None:
+    """Compute a product by tiles."""
+    multiply(a, b, bias, c, sizes, places, slope)
 
 
 @pytest.mark.parametrize("units", [1, 16, 47, 96, 130, 196, 784, 5000])

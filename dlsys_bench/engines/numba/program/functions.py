@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from llvmlite import ir
+from numba.extending import intrinsic
+
 from dlsys_bench.engines.numba.kernel import inner_kernel
-from dlsys_bench.engines.numba.program.lanes import (
-    choose,
-    exponential_series,
-    like,
-    power_of_two,
-    rounding,
-)
+from dlsys_bench.engines.numba.program.lanes import CONTRACT, LANES, bytes_of, choose, like
 
 LEAKY, TANH, SIGMOID = range(3)
 """The activations of a program. relu and linear are leaky_relu with another slope."""
@@ -20,6 +18,60 @@ LOG2_E = 1.4426950408889634
 LOG_2_HIGH, LOG_2_LOW = 0.693145751953125, 1.42860682030941723212e-6
 """log(2) as a number of few bits, whose products with small integers are exact, and the rest.
 Cody & Waite 1980."""
+
+
+def _power(typing: Any, shifted: Any) -> Any:
+    """Return 2^n of n + 1.5 2^m, where m is the number of bits of a fraction: n is an integer, and
+    the last bits of that sum are its own."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = arguments[0].type
+        bits, bias = (23, 127) if isinstance(kind.element, ir.FloatType) else (52, 1023)
+        whole = ir.VectorType(ir.IntType(8 * bytes_of(kind.element)), LANES)
+        moved = builder.shl(
+            builder.bitcast(arguments[0], whole), ir.Constant(whole, [bits] * LANES)
+        )
+        one = ir.Constant(whole, [bias << bits] * LANES)
+        return builder.bitcast(builder.add(moved, one), kind)
+
+    return shifted(shifted), generate
+
+
+def _rounding(typing: Any, vector: Any) -> Any:
+    """Return the number 1.5 2^m, where m is the number of bits of a fraction: a sum with it is
+    rounded to an integer, see `_power`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = arguments[0].type
+        bits = 23 if isinstance(kind.element, ir.FloatType) else 52
+        return ir.Constant(kind, [1.5 * 2.0**bits] * LANES)
+
+    return vector(vector), generate
+
+
+def _exponential_series(typing: Any, r: Any) -> Any:
+    """Return exp(r) - 1 for |r| <= log(2) / 2, by its Taylor series. What it omits is smaller than
+    the rounding."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (vector,) = arguments
+        degree = 7 if isinstance(vector.type.element, ir.FloatType) else 13
+
+        def coefficient(power: int) -> Any:
+            return ir.Constant(vector.type, [1.0 / math.factorial(power)] * LANES)
+
+        found = coefficient(degree)
+        for power in range(degree - 1, 0, -1):
+            product = builder.fmul(found, vector, flags=CONTRACT)
+            found = builder.fadd(product, coefficient(power), flags=CONTRACT)
+        return builder.fmul(found, vector, flags=CONTRACT)
+
+    return r(r), generate
+
+
+power_of_two: Any = intrinsic(_power)
+rounding: Any = intrinsic(_rounding)
+exponential_series: Any = intrinsic(_exponential_series)
 
 
 @inner_kernel

@@ -8,7 +8,6 @@ and with numbers, and the functions below. Compiled code alone can call those.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -62,25 +61,42 @@ def read(builder: Any, pointer: Any, at: Any) -> Any:
     """Return the vector that begins at an index. No alignment beyond that of a value is needed."""
     value = pointer.type.pointee
     place = builder.bitcast(builder.gep(pointer, [at]), ir.VectorType(value, LANES).as_pointer())
-    return builder.load(place, align=_bytes(value))
+    return builder.load(place, align=bytes_of(value))
 
 
 def write(builder: Any, pointer: Any, at: Any, vector: Any) -> None:
     """Write a vector, from an index on."""
     place = builder.bitcast(builder.gep(pointer, [at]), vector.type.as_pointer())
-    builder.store(vector, place, align=_bytes(vector.type.element))
+    builder.store(vector, place, align=bytes_of(vector.type.element))
+
+
+def write_some(builder: Any, pointer: Any, at: Any, vector: Any, count: Any) -> None:
+    """Write the first `count` values of a vector, from an index on."""
+    memory = cgutils.alloca_once(builder, vector.type)
+    builder.store(vector, memory)
+    values = builder.bitcast(memory, vector.type.element.as_pointer())
+    with cgutils.for_range(builder, count) as loop:
+        value = builder.load(builder.gep(values, [loop.index]))
+        builder.store(value, builder.gep(pointer, [builder.add(at, loop.index)]))
+
+
+def select_positive(builder: Any, above: Any, positive: Any, other: Any) -> Any:
+    """Return the lanes of `positive` where those of `above` are above zero, else of `other`."""
+    zeros = ir.Constant(above.type, [0.0] * LANES)
+    return builder.select(builder.fcmp_ordered(">", above, zeros), positive, other)
 
 
 def add_up(builder: Any, vector: Any) -> Any:
     """Return the sum of the lanes, in an order that the machine prefers."""
     value = vector.type.element
     kind = ir.FunctionType(value, [value, vector.type])
-    name = f"llvm.vector.reduce.fadd.v{LANES}f{8 * _bytes(value)}"
+    name = f"llvm.vector.reduce.fadd.v{LANES}f{8 * bytes_of(value)}"
     total = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.call(total, [ir.Constant(value, -0.0), vector], fastmath=("reassoc",))
 
 
-def _bytes(value: Any) -> int:
+def bytes_of(value: Any) -> int:
+    """Return the bytes of a value of a type."""
     return 4 if isinstance(value, ir.FloatType) else 8
 
 
@@ -106,6 +122,23 @@ def _store(typing: Any, x: Any, at: Any, vector: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(x, types.intp, vector), generate
+
+
+def _store_some(typing: Any, x: Any, at: Any, vector: Any, count: Any) -> Any:
+    """Set x[at : at + count] to the first values of a vector, or to all of them if there are not as
+    many."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = first_of(context, builder, signature.args[0], arguments[0])
+        whole = builder.icmp_signed(">=", arguments[3], context.get_constant(types.intp, LANES))
+        with builder.if_else(whole, likely=True) as (then, otherwise):
+            with then:
+                write(builder, pointer, *arguments[1:3])
+            with otherwise:
+                write_some(builder, pointer, *arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, vector, types.intp), generate
 
 
 def _load_flags(typing: Any, flags: Any, at: Any, value: Any) -> Any:
@@ -162,27 +195,9 @@ def _choose(typing: Any, above: Any, positive: Any, other: Any) -> Any:
     """Return the lanes of `positive` where those of `above` are above zero, else of `other`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        zeros = ir.Constant(arguments[0].type, [0.0] * LANES)
-        return builder.select(builder.fcmp_ordered(">", arguments[0], zeros), *arguments[1:])
+        return select_positive(builder, *arguments)
 
     return above(above, above, above), generate
-
-
-def _power(typing: Any, shifted: Any) -> Any:
-    """Return 2^n of n + 1.5 2^m, where m is the number of bits of a fraction: n is an integer, and
-    the last bits of that sum are its own."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = arguments[0].type
-        bits, bias = (23, 127) if isinstance(kind.element, ir.FloatType) else (52, 1023)
-        whole = ir.VectorType(ir.IntType(8 * _bytes(kind.element)), LANES)
-        moved = builder.shl(
-            builder.bitcast(arguments[0], whole), ir.Constant(whole, [bits] * LANES)
-        )
-        one = ir.Constant(whole, [bias << bits] * LANES)
-        return builder.bitcast(builder.add(moved, one), kind)
-
-    return shifted(shifted), generate
 
 
 def _like(typing: Any, vector: Any, value: Any) -> Any:
@@ -197,38 +212,6 @@ def _like(typing: Any, vector: Any, value: Any) -> Any:
     return vector(vector, types.float64), generate
 
 
-def _exponential_series(typing: Any, r: Any) -> Any:
-    """Return exp(r) - 1 for |r| <= log(2) / 2, by its Taylor series. What it omits is smaller than
-    the rounding."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        (vector,) = arguments
-        degree = 7 if isinstance(vector.type.element, ir.FloatType) else 13
-
-        def coefficient(power: int) -> Any:
-            return ir.Constant(vector.type, [1.0 / math.factorial(power)] * LANES)
-
-        found = coefficient(degree)
-        for power in range(degree - 1, 0, -1):
-            product = builder.fmul(found, vector, flags=CONTRACT)
-            found = builder.fadd(product, coefficient(power), flags=CONTRACT)
-        return builder.fmul(found, vector, flags=CONTRACT)
-
-    return r(r), generate
-
-
-def _rounding(typing: Any, vector: Any) -> Any:
-    """Return the number 1.5 2^m, where m is the number of bits of a fraction: a sum with it is
-    rounded to an integer, see `power_of_two`."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = arguments[0].type
-        bits = 23 if isinstance(kind.element, ir.FloatType) else 52
-        return ir.Constant(kind, [1.5 * 2.0**bits] * LANES)
-
-    return vector(vector), generate
-
-
 def _lane(typing: Any, vector: Any) -> Any:
     """Return the first lane."""
 
@@ -240,15 +223,13 @@ def _lane(typing: Any, vector: Any) -> Any:
 
 load: Any = intrinsic(_load)
 store: Any = intrinsic(_store)
+store_some: Any = intrinsic(_store_some)
 load_flags: Any = intrinsic(_load_flags)
 fill: Any = intrinsic(_fill)
 total: Any = intrinsic(_total)
 keep: Any = intrinsic(_keep)
 choose: Any = intrinsic(_choose)
-power_of_two: Any = intrinsic(_power)
-rounding: Any = intrinsic(_rounding)
 like: Any = intrinsic(_like)
-exponential_series: Any = intrinsic(_exponential_series)
 lane: Any = intrinsic(_lane)
 
 OPERATORS: dict[Callable[..., Any], str] = {

@@ -5,19 +5,21 @@ function fills its block and nothing else, so that several threads may work on t
 layer. A leaky_relu, of which relu and linear are cases, is computed with the layer before it; its
 derivative follows from the sign of its output.
 
-The inner loops have few arrays. The compiler checks at run time that arrays do not overlap before
-it uses vector instructions, and gives up on many.
+A block is computed vector by vector of its units. The last vector is read to its end, beyond the
+block, and only the values of the block are written.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.engines.numba.kernel import inner_kernel
-from dlsys_bench.engines.numba.program.functions import TANH, activate
-from dlsys_bench.engines.numba.program.lanes import LANES, fill, lane, load, store
-from dlsys_bench.engines.numba.program.products import AS_IS, TRANSPOSED, multiply
+from dlsys_bench.engines.numba.kernel import call, inner_kernel
+from dlsys_bench.engines.numba.program.functions import activate, d_activate
+from dlsys_bench.engines.numba.program.lanes import LANES, choose, fill, load, store_some
+from dlsys_bench.engines.numba.program.products import transpose
 from dlsys_bench.engines.plan import Array
 
 UnitBlock = tuple[int, int]
@@ -25,103 +27,82 @@ UnitBlock = tuple[int, int]
 
 
 @inner_kernel
-def dense(x: Array, w: Array, bias: Array, slope: float, here: UnitBlock, y: Array) -> None:
-    """Compute y = leaky(x w + bias), with the kernel w (inputs, units). An empty bias is none."""
+def dense(
+    product: int, x: Array, w: Array, bias: Array, slope: float, here: UnitBlock, y: Array
+) -> None:
+    """Compute y = leaky(x w + bias), with the kernel w (inputs, units). An empty bias is none.
+
+    The product of dense layers is the address of `products.multiply`.
+    """
     (n_, inputs), units, (first, end) = x.shape, y.shape[1], here
-    sizes = n_, end - first, inputs, inputs, units, units
-    from_here = y.reshape(-1)[first:]
-    multiply(x.reshape(-1), w.reshape(-1)[first:], from_here, (AS_IS, AS_IS), sizes)
-    if bias.size:
-        own = bias[first:end]
-        for n in range(n_):
-            out = y[n, first:end]
-            for u in range(out.size):
-                out[u] += own[u]
-    if slope < 1:
-        leaky(y, slope, here, y)
+    places, sizes = ((0, first, first), (inputs, 1, units, units)), (n_, end - first, inputs)
+    own, flat = bias[first : end if bias.size else first], (x.reshape(-1), y.reshape(-1))
+    call(product, (flat[0], w, own, flat[1], sizes, places, y.dtype.type(slope)))
 
 
 @inner_kernel
-def d_kernel(x: Array, dy: Array, here: UnitBlock, dw: Array) -> None:
+def d_kernel(product: int, x: Array, dy: Array, here: UnitBlock, dw: Array) -> None:
     """Compute the gradient of the rows `here` of a kernel, dw = x^T dy."""
     (n_, inputs), units, (first, end) = x.shape, dy.shape[1], here
-    sizes = end - first, units, n_, inputs, units, units
-    multiply(x.reshape(-1)[first:], dy.reshape(-1), dw, (TRANSPOSED, AS_IS), sizes)
+    places, sizes = ((first, 0, 0), (1, inputs, units, units)), (end - first, units, n_)
+    flat = x.reshape(-1), dy.reshape(-1)
+    call(product, (*flat, dw[:0], dw, sizes, places, dw.dtype.type(1)))
 
 
 @inner_kernel
-def d_dense(dy: Array, w: Array, here: UnitBlock, dx: Array) -> None:
-    """Compute dx = dy w^T for the inputs `here`."""
+def d_dense(product: int, dy: Array, w: Array, here: UnitBlock, memory: Array, dx: Array) -> None:
+    """Compute dx = dy w^T for the inputs `here`. The memory has room for these rows of w, both
+    sides filled up to whole vectors."""
     (n_, units), inputs, (first, end) = dy.shape, dx.shape[1], here
-    sizes = n_, end - first, units, units, units, inputs
-    from_here = dx.reshape(-1)[first:]
-    multiply(dy.reshape(-1), w.reshape(-1)[first * units :], from_here, (AS_IS, TRANSPOSED), sizes)
+    wide = -(-(end - first) // LANES) * LANES
+    transpose(w, first * units, (end - first, units), units, memory, wide)
+    places, sizes = ((0, 0, first), (units, 1, wide, inputs)), (n_, end - first, units)
+    flat = dy.reshape(-1), memory, memory[:0], dx.reshape(-1)
+    call(product, (*flat, sizes, places, dx.dtype.type(1)))
 
 
 @inner_kernel
 def d_bias(dy: Array, d: Array) -> None:
     """Compute the gradient of a bias, the sum of dy over the samples."""
-    _add_up(dy, (0, d.size), d)
+    for u in range(0, d.size, LANES):
+        store_some(d, u, _column_sum(dy, u), d.size - u)
 
 
 @inner_kernel
-def _add_up(x: Array, here: UnitBlock, sums: Array) -> None:
-    """Compute the sums of x over the samples, of a block of units."""
-    first, end = here
-    sums[:] = 0
-    for n in range(x.shape[0]):
-        own = x[n, first:end]
-        for u in range(own.size):
-            sums[u] += own[u]
+def _column_sum(x: Array, u: int) -> Any:
+    """Return the sums over the samples of x, of a vector of units."""
+    (n_, units), flat, zero = x.shape, x.reshape(-1), fill(x.dtype.type(0))
+    even, odd = zero, zero
+    # Two sums in turn, as each has to wait for the one before.
+    for n in range(0, n_ - 1, 2):
+        even = even + load(flat, n * units + u)
+        odd = odd + load(flat, (n + 1) * units + u)
+    if n_ % 2:
+        even = even + load(flat, (n_ - 1) * units + u)
+    return even + odd
 
 
 @inner_kernel
-def leaky(x: Array, slope: float, here: UnitBlock, y: Array) -> None:
-    """Multiply x by the slope where it is not above zero, as y."""
-    first, end = here
-    times = x.dtype.type(slope)
-    for n in range(x.shape[0]):
-        own, out = x[n, first:end], y[n, first:end]
-        for u in range(own.size):
-            out[u] = own[u] if own[u] > 0 else own[u] * times
+def activation(x: Array, function: int, slope: float, here: UnitBlock, y: Array) -> None:
+    """Compute the function of x, as y. The slope is that of a leaky_relu."""
+    (first, end), (n_, units), below = here, x.shape, x.dtype.type(slope)
+    given, out = x.reshape(-1), y.reshape(-1)
+    for n in range(n_):
+        for u in range(first, end, LANES):
+            at = n * units + u
+            store_some(out, at, activate(function, load(given, at), below), end - u)
 
 
 @inner_kernel
-def d_leaky(y: Array, slope: float, here: UnitBlock, dy: Array) -> None:
-    """Multiply dy by the slope where y is not above zero."""
-    first, end = here
-    times = dy.dtype.type(slope)
-    for n in range(y.shape[0]):
-        own, d = y[n, first:end], dy[n, first:end]
-        for u in range(own.size):
-            d[u] = d[u] if own[u] > 0 else d[u] * times
-
-
-@inner_kernel
-def activation(x: Array, function: int, here: UnitBlock, y: Array) -> None:
-    """Compute tanh or sigmoid of x, as y."""
-    (first, end), slope = here, x.dtype.type(1)
-    for n in range(x.shape[0]):
-        own, out = x[n, first:end], y[n, first:end]
-        for u in range(0, own.size - LANES + 1, LANES):
-            store(out, u, activate(function, load(own, u), slope))
-        for u in range(own.size // LANES * LANES, own.size):
-            out[u] = lane(activate(function, fill(own[u]), slope))
-
-
-@inner_kernel
-def d_activation(y: Array, function: int, here: UnitBlock, dy: Array) -> None:
+def d_activation(y: Array, function: int, slope: float, here: UnitBlock, dy: Array) -> None:
     """Overwrite dy with dx."""
-    first, end = here
-    one = y.dtype.type(1)
-    for n in range(y.shape[0]):
-        own, d = y[n, first:end], dy[n, first:end]
-        if function == TANH:
-            for u in range(own.size):
-                d[u] *= one - own[u] * own[u]
-        else:
-            for u in range(own.size):
-                d[u] *= own[u] * (one - own[u])
+    (first, end), (n_, units), below = here, y.shape, y.dtype.type(slope)
+    own, d = y.reshape(-1), dy.reshape(-1)
+    for n in range(n_):
+        for u in range(first, end, LANES):
+            at = n * units + u
+            found = d_activate(function, load(own, at), load(d, at), below)
+            store_some(d, at, found, end - u)
 
 
 @inner_kernel
@@ -150,73 +131,71 @@ def batch_norm(
     numbers: tuple[float, float],
     here: UnitBlock,
     moments: tuple[Array, Array, Array],
-    results: tuple[Array, Array],
+    y: Array,
 ) -> None:
-    """Compute (x - mean) / sqrt(variance + epsilon) and y = leaky(gamma of it + beta), by the
-    moments of the batch. The first result may overwrite x.
+    """Compute y = leaky(gamma (x - mean) / sqrt(variance + epsilon) + beta), by the moments of the
+    batch.
 
     The numbers are epsilon and the slope. The moments get the mean, the variance and
     1 / sqrt(variance + epsilon). They, gamma and beta are those of the block.
     """
-    (normal, y), (scale, shift), (mean, variance, inverse) = results, affine, moments
-    n_, (first, end) = x.shape[0], here
-    epsilon, slope = x.dtype.type(numbers[0]), x.dtype.type(numbers[1])
-    share, one = x.dtype.type(1.0 / n_), x.dtype.type(1)
-    variance[:] = 0
-    _add_up(x, here, mean)
-    for u in range(mean.size):
-        mean[u] *= share
-    for n in range(n_):
-        given, own = x[n, first:end], normal[n, first:end]
-        for u in range(mean.size):
-            own[u] = given[u] - mean[u]
-        for u in range(mean.size):
-            variance[u] += own[u] * own[u]
-    for u in range(mean.size):
-        variance[u] *= share
-        inverse[u] = one / np.sqrt(variance[u] + epsilon)
-    for n in range(n_):
-        own, out = normal[n, first:end], y[n, first:end]
-        for u in range(mean.size):
-            own[u] *= inverse[u]
-        for u in range(mean.size):
-            value = own[u] * scale[u] + shift[u]
-            out[u] = value if value > 0 else value * slope
+    (gamma, beta), (mean, variance, inverse) = affine, moments
+    (n_, units), (first, end), kind = x.shape, here, x.dtype.type
+    flat, out = x.reshape(-1), y.reshape(-1)
+    epsilon, slope, share, one = kind(numbers[0]), kind(numbers[1]), kind(1.0 / n_), kind(1)
+    for u in range(first, end, LANES):
+        middle, squares = _column_sum(x, u) * share, fill(kind(0))
+        for n in range(n_):
+            off = load(flat, n * units + u) - middle
+            squares = squares + off * off
+        store_some(mean, u - first, middle, end - u)
+        store_some(variance, u - first, squares * share, end - u)
+    for k in range(inverse.size):
+        inverse[k] = one / np.sqrt(variance[k] + epsilon)
+    for u in range(first, end, LANES):
+        k = u - first
+        middle, times, shift = load(mean, k), load(gamma, k) * load(inverse, k), load(beta, k)
+        for n in range(n_):
+            value = (load(flat, n * units + u) - middle) * times + shift
+            store_some(out, n * units + u, choose(value, value, value * slope), end - u)
 
 
 @inner_kernel
 def d_batch_norm(
-    normal: Array,
-    factors: tuple[Array, Array],
+    x: Array,
+    affine: tuple[Array, Array, float],
+    moments: tuple[Array, Array],
     here: UnitBlock,
-    sums: tuple[Array, Array, Array, Array],
+    sums: tuple[Array, Array],
     dy: Array,
 ) -> None:
-    """Compute the gradients in gamma and beta, and overwrite dy with that in x.
+    """Compute the gradients in gamma and beta, as the sums, and overwrite dy with that in x.
 
-    The factors are gamma and 1 / sqrt(variance + epsilon). The sums get the two gradients, and
-    those divided by the number of samples. All are of the block. The numpy engine's batch norm
-    derives the formula.
+    The moments are the mean and 1 / sqrt(variance + epsilon), and the third of `affine` the slope.
+    All are of the block. The numpy engine's batch norm derives the formula.
     """
-    (scale, times), (d_gamma, d_beta, slope, less) = factors, sums
-    n_, (first, end) = dy.shape[0], here
-    share = dy.dtype.type(1.0 / n_)
-    d_gamma[:] = 0
-    d_beta[:] = 0
-    for n in range(n_):
-        own, d = normal[n, first:end], dy[n, first:end]
-        for u in range(d.size):
-            d_gamma[u] += d[u] * own[u]
-            d_beta[u] += d[u]
-    for u in range(d_gamma.size):
-        slope[u] = share * d_gamma[u]
-        less[u] = share * d_beta[u]
-    for n in range(n_):
-        own, d = normal[n, first:end], dy[n, first:end]
-        for u in range(d.size):
-            d[u] -= own[u] * slope[u] + less[u]
-        for u in range(d.size):
-            d[u] *= scale[u] * times[u]
+    (gamma, beta, slope), (mean, inverse), (d_gamma, d_beta) = affine, moments, sums
+    (n_, units), (first, end), kind = x.shape, here, x.dtype.type
+    flat, d, below, share = x.reshape(-1), dy.reshape(-1), kind(slope), kind(1.0 / n_)
+    for u in range(first, end, LANES):
+        k = u - first
+        middle, scale, shift = load(mean, k), load(inverse, k), load(beta, k)
+        times = load(gamma, k) * scale
+        every, along = fill(kind(0)), fill(kind(0))
+        for n in range(n_):
+            at = n * units + u
+            off, own = load(flat, at) - middle, load(d, at)
+            own = choose(off * times + shift, own, own * below)
+            store_some(d, at, own, end - u)
+            every = every + own
+            along = along + own * off
+        store_some(d_gamma, k, along * scale, end - u)
+        store_some(d_beta, k, every, end - u)
+        along, less = times * scale * scale * along * share, times * every * share
+        for n in range(n_):
+            at = n * units + u
+            off = load(flat, at) - middle
+            store_some(d, at, times * load(d, at) - along * off - less, end - u)
 
 
 @inner_kernel

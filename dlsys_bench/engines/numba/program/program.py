@@ -24,6 +24,7 @@ from dlsys_bench.engines.numba.program.image_steps import (
     forward_layer,
 )
 from dlsys_bench.engines.numba.program.lanes import LANES
+from dlsys_bench.engines.numba.program.products import multiply
 from dlsys_bench.engines.numba.program.steps import (
     LOSS_SAMPLES,
     backward_dense,
@@ -85,7 +86,7 @@ class Program(Trainer):
         self.labels = np.ascontiguousarray(y if labels else y[:0, 0], np.int64)
         self.targets = np.ascontiguousarray(y[:0, None] if labels else y, dtype)
         self.loss = LOSSES[type(recipe.loss)]
-        self.most, self.functions = 0, Functions(0, 0, 0, 0, np.zeros(0, np.int64))
+        self.most, self.functions = 0, Functions(0, 0, 0, 0, 0, np.zeros(0, np.int64))
 
     def _allocate(self, sizes: Sequence[int]) -> None:
         """Allocate memory for batches of these sizes."""
@@ -106,9 +107,9 @@ class Program(Trainer):
             empty((table.sizes["masks"] * most + LANES,), np.bool_),
             np.empty((-(-most // LOSS_SAMPLES), 2)),
         )
-        self.scratch_size = max(
-            int((rows["block"].max() + 1) * rows["units"].max()), UPDATED_AT_ONCE
-        )
+        # A block of a kernel, transposed and filled up to whole vectors.
+        sides = -(-rows["block"].max() // LANES), -(-rows["units"].max() // LANES)
+        self.scratch_size = max(int(math.prod(sides)) * LANES**2, UPDATED_AT_ONCE)
 
     def _image_memory(self, chunks: int) -> Images:
         """Return the layers of images with memory for a number of chunks."""
@@ -248,10 +249,12 @@ class Program(Trainer):
         given = x, x, *state, batches.rates[0], batches.numbers[0]
         update = compile_separately(UPDATES[self.stepper.program_kind], *given)
         size, order = (0, 0, 0), work.data.order
+        flat, no_strides = (x,) * 4, (0, 0, 0, 0)
+        product = compile_separately(multiply, *flat, size, (size, no_strides), x.dtype.type(1))
         convolve = forward = backward = 0
         passes = [draw_masks, forward_dense, loss, backward_dense]
         if len(images.stages) > 1:
-            shape, strides = ((0, 0), size), (size, (0, 0, 0, 0), 0)
+            shape, strides = ((0, 0), size), (size, no_strides, 0)
             arrays = (images.values,) * 4
             convolve = compile_separately(row_of_convolution, *arrays, size, shape, strides)
             forward = compile_separately(forward_layer, images.table[0], 0, size, order, work, team)
@@ -260,7 +263,7 @@ class Program(Trainer):
             backward = compile_separately(backward_layer, images.table[0], 0, size, work, team)
             passes.append(backward_images)
         found = [compile_separately(one, work, 0, size, order, team) for one in passes]
-        return Functions(update, convolve, forward, backward, np.array(found))
+        return Functions(update, product, convolve, forward, backward, np.array(found))
 
 
 def missing_part(model: Model, recipe: Recipe) -> str:

@@ -18,10 +18,8 @@ from dlsys_bench.engines.numba.program.layers import (
     d_bias,
     d_dense,
     d_kernel,
-    d_leaky,
     dense,
     dropout,
-    leaky,
     move,
 )
 from dlsys_bench.engines.numba.program.losses import evaluate
@@ -37,9 +35,7 @@ from dlsys_bench.engines.numba.program.work import (
     D_BETA,
     D_GAMMA,
     INVERSE,
-    LESS,
     MEAN,
-    SLOPE,
     VARIANCE,
     Memory,
     ProgramWork,
@@ -79,21 +75,17 @@ def _blocks(row: Any) -> int:
 
 
 @inner_kernel
-def _forward(
-    row: Any, size: SampleCounts, here: UnitBlock, memory: Memory, parameters: Array
-) -> None:
+def _forward(row: Any, size: SampleCounts, here: UnitBlock, work: ProgramWork) -> None:
     """Compute a block of the output of a layer."""
+    memory, parameters = work.memory, work.tensors.parameters
     x = view(memory.values, row.x, row.inputs, size)
     y = view(memory.values, row.y, row.units, size)
     if row.kind == DENSE:
         w = parameters[row.first : row.first + row.inputs * row.units]
         bias = parameters[row.second : row.second + (row.units if row.second >= 0 else 0)]
-        dense(x, w, bias, row.slope, here, y)
+        dense(work.functions.product, x, w, bias, row.slope, here, y)
     elif row.kind == ACTIVATION:
-        if row.function > 0:
-            activation(x, row.function, here, y)
-        else:
-            leaky(x, row.slope, here, y)
+        activation(x, row.function, row.slope, here, y)
     elif row.kind == DROPOUT:
         scale = 1.0 / (1.0 - row.number)
         dropout(x, _stays(row, size, memory), scale, here, size[2], y)
@@ -103,8 +95,7 @@ def _forward(
         beta = parameters[row.second + a : row.second + b]
         c, d, rows = row.place + a, row.place + b, memory.statistics
         moments = rows[MEAN][c:d], rows[VARIANCE][c:d], rows[INVERSE][c:d]
-        results = view(memory.values, row.normal, row.units, size), y
-        batch_norm(x, (gamma, beta), (row.number, row.slope), here, moments, results)
+        batch_norm(x, (gamma, beta), (row.number, row.slope), here, moments, y)
 
 
 @inner_kernel
@@ -122,20 +113,15 @@ def _backward(
     """Turn a block of the gradient in the output of a layer into that in its input, and update its
     tensors. Of a dense layer, it becomes the gradient before the leaky_relu."""
     d = view(memory.gradients, row.d, row.units, size)
-    if row.slope < 1:
-        d_leaky(view(memory.values, row.y, row.units, size), row.slope, here, d)
-    if row.kind == DROPOUT:
-        scale = 1.0 / (1.0 - row.number)
-        dropout(d, _stays(row, size, memory), scale, here, size[2], d)
-    elif row.kind == ACTIVATION and row.function > 0:
-        d_activation(view(memory.values, row.y, row.units, size), row.function, here, d)
-    elif row.kind == BATCH_NORM:
+    if row.kind == BATCH_NORM:
         begin, end = here
         a, b, rows = row.place + begin, row.place + end, memory.statistics
         gamma = tensors.parameters[row.first + begin : row.first + end]
-        normal = view(memory.values, row.normal, row.units, size)
-        sums = rows[D_GAMMA][a:b], rows[D_BETA][a:b], rows[SLOPE][a:b], rows[LESS][a:b]
-        d_batch_norm(normal, (gamma, rows[INVERSE][a:b]), here, sums, d)
+        beta = tensors.parameters[row.second + begin : row.second + end]
+        x = view(memory.values, row.x, row.units, size)
+        sums = rows[D_GAMMA][a:b], rows[D_BETA][a:b]
+        moments = rows[MEAN][a:b], rows[INVERSE][a:b]
+        d_batch_norm(x, (gamma, beta, row.slope), moments, here, sums, d)
         _update(row.first + begin, sums[0], tensors, how)
         _update(row.second + begin, sums[1], tensors, how)
         c = row.state + begin
@@ -143,30 +129,32 @@ def _backward(
         moving = tensors.state[c : c + b - a], tensors.state[e : e + b - a]
         moments = rows[MEAN][a:b], rows[VARIANCE][a:b]
         move(moving, moments, size[0], row.decay, row.unbiased > 0)
+    elif row.kind == DROPOUT:
+        scale = 1.0 / (1.0 - row.number)
+        dropout(d, _stays(row, size, memory), scale, here, size[2], d)
+    elif row.function > 0 or row.slope != 1:
+        y = view(memory.values, row.y, row.units, size)
+        d_activation(y, row.function, row.slope, here, d)
 
 
 @inner_kernel
 def _update_kernel(
-    rows: Any,
-    size: SampleCounts,
-    here: UnitBlock,
-    memory: Memory,
-    tensors: Tensors,
-    how: Update,
-    d: Array,
+    rows: Any, size: SampleCounts, here: UnitBlock, work: ProgramWork, how: Update, d: Array
 ) -> None:
     """Compute the block of dx of a dense layer, if it is wanted, and update these rows of the
     kernel. Nothing else reads them, so the order of the blocks does not matter.
 
     The `rows` are those of the dense layer and of the one that computed x. `d` is memory.
     """
-    row, below = rows
+    (row, below), memory, tensors = rows, work.memory, work.tensors
+    product = work.functions.product
     w = tensors.parameters[row.first : row.first + row.inputs * row.units]
     dy = view(memory.gradients, row.d, row.units, size)
     if row.wants_dx:
-        d_dense(dy, w, here, view(memory.gradients, below.d, below.units, size))
+        dx = view(memory.gradients, below.d, below.units, size)
+        d_dense(product, dy, w, here, d, dx)
     begin, end = here
-    d_kernel(view(memory.values, row.x, row.inputs, size), dy, here, d)
+    d_kernel(product, view(memory.values, row.x, row.inputs, size), dy, here, d)
     first = row.first + begin * row.units
     _update(first, d[: (end - begin) * row.units], tensors, how)
 
@@ -208,7 +196,7 @@ def forward_dense(
     work: ProgramWork, step: int, size: SampleCounts, chosen: NDArray[np.intp], team: Team
 ) -> int:
     """Compute the outputs of all layers."""
-    memory, parameters = work.memory, work.tensors.parameters
+    memory = work.memory
     for g in range(len(work.groups) - 1):
         main = work.table[work.groups[g]]
         for number in range(team.thread, _blocks(main), team.threads):
@@ -216,9 +204,9 @@ def forward_dense(
             if main.kind == INPUT:
                 _gather(work.data.x, chosen, here, view(memory.values, main.y, main.units, size))
             elif main.kind != FEATURES:
-                _forward(main, size, here, memory, parameters)
+                _forward(main, size, here, work)
             for k in range(work.groups[g] + 1, work.groups[g + 1]):
-                _forward(work.table[k], size, here, memory, parameters)
+                _forward(work.table[k], size, here, work)
         if not meet_team(team):
             return 0
     return 1
@@ -262,7 +250,7 @@ def backward_dense(
             here = _block(below, number)
             if number < _blocks(below):
                 rows, d = (main, work.table[last]), team.scratch
-                _update_kernel(rows, size, here, work.memory, work.tensors, how, d)
+                _update_kernel(rows, size, here, work, how, d)
                 for k in range(last, first - 1 if main.wants_dx else last, -1):
                     _backward(work.table[k], size, here, work.memory, work.tensors, how)
             elif main.second >= 0:

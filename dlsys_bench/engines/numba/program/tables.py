@@ -40,12 +40,10 @@ ROW = np.dtype(
         ("kind", np.int64),
         ("inputs", np.int64),
         ("units", np.int64),
-        # Where the input, the output and, of batch norm, the normalised input begin in the values,
-        # and where the gradient in the output begins; in units, which times the most samples is a
-        # place in memory.
+        # Where the input and the output begin in the values, and the gradient in the output in the
+        # gradients; in units, which times the most samples is a place in memory.
         ("x", np.int64),
         ("y", np.int64),
-        ("normal", np.int64),
         ("d", np.int64),
         # Where the kernel and the bias, or gamma and beta, begin in the parameters; -1 for no bias.
         ("first", np.int64),

@@ -9,7 +9,7 @@ registers only if its size is a constant; so one loop is generated for each size
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -46,7 +46,7 @@ def tile_values(kind: Any) -> int:
     return max(registers // needed, 1)
 
 
-class _Emitter:
+class TileEmitter:
     """The operations on whole numbers and on tiles from which the loops are generated."""
 
     def __init__(self, context: Any, builder: Any, kind: Any) -> None:
@@ -92,14 +92,26 @@ class _Emitter:
             rows.append(row)
         return rows
 
-    def add_products(self, tile: Sequence[Sequence[Any]], a: Sequence[Any], b: Any) -> None:
-        """Add to a tile the products of the factors of its rows and of its columns."""
-        builder = self.builder
-        for column, other in enumerate(b):
+    def add_products(
+        self, tile: Sequence[Sequence[Any]], a: Iterable[Any], b: Iterable[Any]
+    ) -> None:
+        """Add to a tile the products of the factors of its rows and of its columns. The fewer ones
+        are read first, and of the others one at a time, as all registers may be in use."""
+        if len(tile) <= len(tile[0]):
+            rows = list(zip(tile, a, strict=True))
+            for column, other in enumerate(b):
+                for row, one in rows:
+                    self._add_product(row[column], one, other)
+        else:
+            columns = list(b)
             for row, one in zip(tile, a, strict=True):
-                product = builder.fmul(one, other, flags=CONTRACT)
-                total = builder.fadd(builder.load(row[column]), product, flags=CONTRACT)
-                builder.store(total, row[column])
+                for vector, other in zip(row, columns, strict=True):
+                    self._add_product(vector, one, other)
+
+    def _add_product(self, vector: Any, one: Any, other: Any) -> None:
+        builder = self.builder
+        product = builder.fmul(one, other, flags=CONTRACT)
+        builder.store(builder.fadd(builder.load(vector), product, flags=CONTRACT), vector)
 
     def value(self, pointer: Any, at: Any) -> Any:
         """Read one value, and return it in all lanes."""
@@ -119,26 +131,26 @@ def _convolve_row(
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emitter = _Emitter(context, builder, vector_of(x.dtype))
+        emitter = TileEmitter(context, builder, vector_of(x.dtype))
         pointers = [
             first_of(context, builder, kind, array)
             for kind, array in zip(signature.args[:4], arguments[:4], strict=True)
         ]
-        places, (sizes, counts), by = (_unpacked(builder, group) for group in arguments[4:])
+        places, (sizes, counts), by = (unpacked(builder, group) for group in arguments[4:])
         _convolve_tiles(emitter, pointers, sizes, (places, counts, *by))
         return context.get_dummy_value()
 
     return types.void(x, w, bias, y, at, shape, strides), generate
 
 
-def _unpacked(builder: Any, value: Any) -> Any:
+def unpacked(builder: Any, value: Any) -> Any:
     """Return the values of a tuple, which may contain tuples."""
     if not isinstance(value.type, ir.ArrayType | ir.LiteralStructType):
         return value
-    return [_unpacked(builder, part) for part in cgutils.unpack_tuple(builder, value)]
+    return [unpacked(builder, part) for part in cgutils.unpack_tuple(builder, value)]
 
 
-def _convolve_tiles(emitter: _Emitter, pointers: Any, sizes: Any, rest: Any) -> None:
+def _convolve_tiles(emitter: TileEmitter, pointers: Any, sizes: Any, rest: Any) -> None:
     """Generate the loops over tiles of nearly equal width. See `_convolve_row`."""
     (filters, wide), builder = sizes, emitter.builder
     most = tile_values(emitter.kind)
@@ -158,7 +170,7 @@ def _convolve_tiles(emitter: _Emitter, pointers: Any, sizes: Any, rest: Any) -> 
 
 
 def _convolve_tile(
-    emitter: _Emitter, pointers: Any, sizes: tuple[int, int], where: Any, rest: Any
+    emitter: TileEmitter, pointers: Any, sizes: tuple[int, int], where: Any, rest: Any
 ) -> None:
     """Generate the loops of one tile. See `_convolve_row`."""
     (x, w, bias, y), (filters, across), (first, start) = pointers, sizes, where
@@ -170,7 +182,7 @@ def _convolve_tile(
     with emitter.loops(counts) as indices:
         begin = emitter.place(x_at, (start, x_place), *zip(indices, x_strides, strict=True))
         here = emitter.place(w_at, *zip(indices, w_strides, strict=True))
-        weights = [emitter.value(w, emitter.place(here, (f, by_filter))) for f in own]
+        weights = (emitter.value(w, emitter.place(here, (f, by_filter))) for f in own)
         across_x = [emitter.place(begin, (number(j), x_place)) for j in range(across)]
         values = (read(builder, x, at) for at in across_x)
         emitter.add_products(tile, weights, values)
@@ -192,12 +204,12 @@ def _add_weights(typing: Any, x: Any, dy: Any, dw: Any, at: Any, shape: Any, str
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emitter = _Emitter(context, builder, vector_of(x.dtype))
+        emitter = TileEmitter(context, builder, vector_of(x.dtype))
         pointers = [
             first_of(context, builder, kind, array)
             for kind, array in zip(signature.args[:3], arguments[:3], strict=True)
         ]
-        places, (sizes, counts), by = (_unpacked(builder, group) for group in arguments[3:])
+        places, (sizes, counts), by = (unpacked(builder, group) for group in arguments[3:])
         (filters, window), most = sizes, tile_values(emitter.kind)
         for weights, left in emitter.strips(window, WINDOW):
             fitting = [f for f in FILTERS[2:] if f * weights <= most or f == 1]
@@ -210,7 +222,7 @@ def _add_weights(typing: Any, x: Any, dy: Any, dw: Any, at: Any, shape: Any, str
 
 
 def _weights_tile(
-    emitter: _Emitter, pointers: Any, sizes: tuple[int, int], where: Any, rest: Any
+    emitter: TileEmitter, pointers: Any, sizes: tuple[int, int], where: Any, rest: Any
 ) -> None:
     """Generate the loops of one tile. See `_add_weights`."""
     (x, dy, dw), (filters, window), (first, left) = pointers, sizes, where
@@ -224,7 +236,7 @@ def _weights_tile(
         ahead = [(one, number(LANES)) for one in vector_]
         begin = emitter.place(x_at, (left, x_weight), (row, x_row), (column, x_column), *ahead)
         here = emitter.place(dy_at, (row, dy_row), (column, dy_column), *ahead)
-        back = [read(builder, dy, emitter.place(here, (f, dy_filter))) for f in own]
+        back = (read(builder, dy, emitter.place(here, (f, dy_filter))) for f in own)
         beside = [emitter.place(begin, (number(b), x_weight)) for b in range(window)]
         values = (read(builder, x, at) for at in beside)
         emitter.add_products(tile, back, values)

@@ -159,15 +159,12 @@ class _Translation:
         self.add(DROPOUT, units, **memory, place=place, number=layer.drop_rate)
 
     def batch_norm(self, index: int, layer: BatchNorm) -> None:
-        """Overwrite the input with the normalised one, unless the sign of an activation below is
-        read in the backward pass."""
-        last, name, units = self.rows[-1], self.model.names[index], self.units
-        overwrites = last["kind"] in (INPUT, FEATURES, DENSE) and last["slope"] == 1
+        """Keep the input, which the backward pass reads."""
+        name, units = self.model.names[index], self.units
         self.read_by = None
         self.add(
             BATCH_NORM,
             units,
-            normal=last["y"] if overwrites else self.take("values", units),
             y=self.take("values", units),
             first=self.places[f"{name}.gamma"],
             second=self.places[f"{name}.beta"],

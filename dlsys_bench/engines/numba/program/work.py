@@ -11,7 +11,7 @@ from dlsys_bench.engines.numba.kernel import expression, inner_kernel
 from dlsys_bench.engines.numba.spin_barrier import meet
 from dlsys_bench.engines.plan import Array
 
-MEAN, VARIANCE, INVERSE, D_GAMMA, D_BETA, SLOPE, LESS = STATISTICS = range(7)
+MEAN, VARIANCE, INVERSE, D_GAMMA, D_BETA = STATISTICS = range(5)
 """The rows of the statistics of batch norm, see `layers.batch_norm` and `layers.d_batch_norm`."""
 
 SampleCounts = tuple[int, int, int]
@@ -84,11 +84,13 @@ class Images(NamedTuple):
 
 
 class Functions(NamedTuple):
-    """The addresses of compiled code: the update of the optimiser, the row of a convolution, the
-    forward and backward pass of a layer of images, and the passes of a step. The last take (work,
-    step, sizes, chosen samples, team), and return 0 if the training has to end."""
+    """The addresses of compiled code: the update of the optimiser, the product of matrices, the row
+    of a convolution, the forward and backward pass of a layer of images, and the passes of a step.
+    The last take (work, step, sizes, chosen samples, team), and return 0 if the training has to
+    end."""
 
     update: int
+    product: int
     convolve: int
     forward: int
     backward: int
