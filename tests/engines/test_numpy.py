@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,9 @@ def test_targets_that_do_not_fit_are_refused(y: np.ndarray, loss: object, messag
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_vector_may_be_read_beyond_an_array(dtype: str) -> None:
     found, vector = memory.empty((3, 5), dtype), 16 * np.dtype(dtype).itemsize
-    whole: np.ndarray = found.base if found.base.base is None else found.base.base
+    whole: Any = found
+    while whole.base is not None:
+        whole = whole.base
     end = found.ctypes.data + found.nbytes
     assert found.ctypes.data % memory.LINE == 0
     assert whole.ctypes.data + whole.nbytes >= end + vector
