@@ -116,7 +116,8 @@ def calibrate_command(options: CalibrateOptions) -> None:
 def _summary(
     options: CalibrateOptions, work: Sequence[Work], runs: Sequence[Result], path: Path
 ) -> TrainingSummary | StudySummary | None:
-    """Return the summary of the reference runs; None for a study whose runs are none."""
+    """Return the summary of the reference runs. It is None for a study without `--reference`, and
+    if no run of a training has a figure."""
     if not work:
         return summarise(options.target, runs, path)
     if not options.reference:

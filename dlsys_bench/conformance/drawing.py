@@ -78,10 +78,12 @@ def accepts(layer: Layer, shape: Shape) -> bool:
     return True
 
 
-def usable(layer: Layer) -> Layer:
-    """Return a layer, or for a layer that merges a block in which it joins two branches."""
+def usable(layer: Layer, branches: int = 2) -> Layer:
+    """Return a layer, or for a layer that merges a block in which it joins two branches, or that
+    many if it takes any number."""
     if layer.merges:
-        return parallel(serial(), Activation("tanh"), join=layer)
+        others = [Activation("tanh")] * (branches - 1 if isinstance(layer, Merge) else 1)
+        return parallel(serial(), *others, join=layer)
     return layer
 
 

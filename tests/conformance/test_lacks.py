@@ -16,12 +16,11 @@ from dlsys_bench import check_engine
 from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.conformance.checks.augmentation import CASES as AUGMENTATION_CASES
 from dlsys_bench.conformance.checks.degenerate import SMALLEST
-from dlsys_bench.conformance.checks.sizes import large_layer
 from dlsys_bench.conformance.checks.subjects import SUBJECTS
 from dlsys_bench.conformance.declarations import DECLARABLE, SINGLE
+from dlsys_bench.conformance.drawing import takes_axes
 from dlsys_bench.conformance.ladder import select
 from dlsys_bench.conformance.result import CheckResult, Status
-from dlsys_bench.conformance.strategies import accepts
 from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.spec.layers import FUNCTIONS
@@ -44,7 +43,7 @@ IMAGES = {
     ),
 }
 IMAGE_LAYERS = tuple(
-    name for name, subject in SUBJECTS.items() if not accepts(large_layer(subject), (784,))
+    name for name, subject in SUBJECTS.items() if not takes_axes(subject.variant, 1)
 )
 """The subjects that take images only."""
 

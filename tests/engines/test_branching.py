@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from drawn_networks import normalises_several_values
 from hypothesis import HealthCheck, given, seed, settings
 
 from dlsys_bench.conformance import strategies
@@ -32,7 +33,9 @@ FEW = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthC
 MANY = settings(FEW, max_examples=200)
 
 BRANCHING = strategies.examples(tuple(VARIANTS), input_counts=(1, 2, 3)).filter(
-    lambda example: example.model.connections is not None
+    lambda example: (
+        example.model.connections is not None and normalises_several_values(example.model)
+    )
 )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pytest
+from drawn_networks import normalises_several_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +33,6 @@ from dlsys_bench.spec.layers import (
     Dense,
     Dropout,
     Flatten,
-    GroupNorm,
 )
 from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.losses import Loss, MeanSquaredError, SparseCategoricalCrossEntropy
@@ -122,15 +121,6 @@ PARTS = st.fixed_dictionaries(
         "loss_scale": st.sampled_from([None, None, LossScale(2.0**10, interval=2)]),
     }
 )
-
-
-def normalises_several_values(model: Model) -> bool:
-    """Return False for a group norm of single values, whose outputs and gradients are rounding:
-    Adam divides them by their size, and an output of zero has either sign."""
-    return not any(
-        isinstance(row.layer, GroupNorm) and math.prod(row.shape) == row.layer.groups
-        for row in model.table
-    )
 
 
 @given(

@@ -130,6 +130,26 @@ def test_a_native_training_is_compiled_however_many_came_before(
 
 
 @pytest.mark.parametrize(
+    ("machine", "assumed"), [("x86_64", True), ("AMD64", True), ("aarch64", None), ("arm64", None)]
+)
+def test_the_vector_instructions_of_x86_alone_are_assumed(
+    machine: str, assumed: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("torch")
+    import torch
+
+    from dlsys_bench.engines.torch.passes import compile_pass
+
+    found: dict[str, Any] = {}
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(
+        torch, "compile", lambda run, dynamic, options: found.update(options) or run
+    )
+    compile_pass(lambda x, y, masks: (y, y), size=None)
+    assert found.get("cpp.vec_isa_ok") is assumed
+
+
+@pytest.mark.parametrize(
     ("named", "headers", "message"),
     [
         ("", True, "needs a C++ compiler (g++ or clang++): apt-get install g++"),

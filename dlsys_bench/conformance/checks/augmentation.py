@@ -39,8 +39,8 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 
-IMAGES = Model("augmented", (5, 4, 2), (Flatten(), Dense(3)))
-VECTORS = Model("augmented", (5,), (Dense(3),))
+IMAGES = Model("augmented", (9, 7, 2), (Flatten(), Dense(3)))
+VECTORS = Model("augmented", (40,), (Dense(3),))
 SEVERAL = Model(
     "augmented",
     inputs=(Input("photo", (5, 4, 2)), Input("features", (5,))),
@@ -73,7 +73,7 @@ CASES: Mapping[str, AugmentationCase] = {
         for record in AUGMENTATIONS.values()
         for name, example in record.examples().items()
     },
-    "several": AugmentationCase((Shift(1), HorizontalFlip(), InputNoise(0.3))),
+    "several": AugmentationCase((Shift(5), HorizontalFlip(), InputNoise(0.3))),
     "inputs": AugmentationCase((InputNoise(0.3, input="features"), Shift(1, input="photo"))),
 }
 """Every variant of every augmentation, and all of them in turn, by the name in its checks."""

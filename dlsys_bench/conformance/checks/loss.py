@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check_each
+from dlsys_bench.conformance.checks.directions import compare_slopes
 from dlsys_bench.conformance.checks.loss_subjects import (
     IGNORING,
     LOSS_SUBJECTS,
@@ -18,6 +19,7 @@ from dlsys_bench.conformance.checks.loss_subjects import (
     in_conventions,
     requires_loss,
 )
+from dlsys_bench.conformance.checks.support import has, supported
 from dlsys_bench.conformance.drawing import describe
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close
@@ -26,7 +28,7 @@ from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.plan import Array, Weights
 from dlsys_bench.spec.layers import Dense, Shape
-from dlsys_bench.spec.losses import CrossEntropy, Loss
+from dlsys_bench.spec.losses import LOSSES, CrossEntropy, Loss
 from dlsys_bench.spec.model import Model
 
 
@@ -121,6 +123,41 @@ def _compare(trial: Trial, case: LossCase) -> None:
     assert actual.x is not None
     expected.check("gradient", actual.x, f"the gradient of {record.kind} in the outputs")
     expected.reject_unless_sharp()
+
+
+POSITIONS, WIDTH = 40, 300
+
+
+@check_each("loss", LOSSES, requires=lambda record: [f"loss:{record.kind}"], prefix="large-")
+def large(trial: Trial, record: type[Loss]) -> None:
+    """One loss of 300 outputs at each of 40 positions, as it is and with every option that the
+    engine has, and its gradient along random directions.
+
+    Why: The loss is a sum over outputs, positions and samples, each of which an engine may compute
+    in blocks.
+    Broken by: An engine whose gradient of {subject} is zero in the classes beyond the 128th.
+    Fix: The finding names the columns of the kernel that differ: look for a limit of that size.
+    """
+    positions = (POSITIONS,) if has(trial, "loss:positions", "layer:dense") else ()
+    outputs = (1,) if record.targets == "signs" else (*positions, WIDTH)
+    model = supported(trial, Model("large", (*outputs[:-1], 5), (Dense(outputs[-1]),)))
+    weights = strategies.nonzero_weights(model, trial.seed)
+    generator = np.random.default_rng((trial.seed, 10))
+    x = strategies.inputs(model, 30, generator)
+    for loss in dict.fromkeys((record.of(), _with_every_option(trial, record))):
+        y = strategies.targets(loss, outputs, 30, generator)
+        for own in in_conventions(trial, loss):
+            example = strategies.Example(model, weights, Batch(x, y), own, trial.seed)
+            compare_slopes(trial, example)
+
+
+def _with_every_option(trial: Trial, record: type[Loss]) -> Loss:
+    """Return a loss of WIDTH outputs with every option that the engine has."""
+    if not issubclass(record, CrossEntropy):
+        return record.of()
+    by_class = tuple((1 + np.arange(WIDTH) % 7 / 4).tolist())
+    options = {"label_smoothing": 0.1, "ignored_label": 7, "class_weights": by_class}
+    return record.of(**{name: v for name, v in options.items() if has(trial, f"loss:{name}")})
 
 
 @check_each("loss", IGNORING, requires=requires_loss, prefix="no-influence-")

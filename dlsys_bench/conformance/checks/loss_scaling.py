@@ -116,18 +116,22 @@ def _compare_overflow(trial: Trial, model: Model, most: int, accumulate: int | N
 
 @check("step", "loss_scale-overflow-later", requires=NEEDED)
 def overflow_of_a_later_tensor(trial: Trial) -> None:
-    """The first of three updates overflows in the kernel of the second layer alone, and is skipped.
+    """The first of three updates overflows in the kernel of the eighteenth layer alone, and is
+    skipped.
 
     Why: The largest gradients may be in any layer.
-    Broken by: An engine that looks for infinities in the first or the last tensor, or leaves out
-    the tensors that have them.
+    Broken by: An engine that looks for infinities in the first or the last tensor, or in the first
+    32, or leaves out the tensors that have them.
     Fix: Look at every entry of every gradient before any tensor is updated.
     """
     recipe = regression_recipe(trial, batch_size=4, epochs=1, loss_scale=LossScale())
-    case = spiked_case(trial, replace(SHALLOW, layers=(Dense(1), Dense(2))), recipe, 12)
-    # The spike reaches the hidden unit, whose weights are zero.
+    layers = (*[Dense(1)] * 17, Dense(2))
+    case = spiked_case(trial, replace(SHALLOW, layers=layers), recipe, 12)
+    # The spike reaches the last hidden unit, whose weights are zero.
     case.weights[KERNEL][INPUTS:] = 1.0
-    case.weights["dense_2.kernel"][...] = 0.0
+    for name in case.model.names[1:-1]:
+        case.weights[f"{name}.kernel"][...] = 1.0
+    case.weights[f"{case.model.names[-1]}.kernel"][...] = 0.0
     compare_spiked(trial, with_large_spikes(trial, case, (False, True, True)))
 
 

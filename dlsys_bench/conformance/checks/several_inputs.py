@@ -8,13 +8,15 @@ from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks import forward, gradient
 from dlsys_bench.conformance.checks.directions import compare_slopes
 from dlsys_bench.conformance.checks.fitting import compare_fit
+from dlsys_bench.conformance.checks.large_trainings import compare_with_own_gradients
 from dlsys_bench.conformance.checks.layouts import OF_INPUTS, change_x, compare_layouts
 from dlsys_bench.conformance.checks.sizes import compare_outputs, random_example
 from dlsys_bench.conformance.checks.subjects import networks
 from dlsys_bench.conformance.checks.support import example_loss, needed_layers, supported
-from dlsys_bench.conformance.checks.training import plans
+from dlsys_bench.conformance.checks.training import plans, regression_recipe
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import close
+from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples, join_inputs
 from dlsys_bench.engines.epochs import train
@@ -80,14 +82,20 @@ def gradients(trial: Trial) -> None:
     trial.search(networks(trial, COUNTS), lambda example: gradient.compare(trial, example))
 
 
+OTHERS = tuple(Input(f"table_{number}", (3,)) for number in range(7))
+
 LARGE = Model(
     "large",
-    inputs=(Input("words", (70,), "int"), Input("photo", (6, 5, 3)), Input("features", (1030,))),
+    inputs=(
+        *(Input("words", (70,), "int"), Input("photo", (6, 5, 3)), Input("features", (1030,))),
+        *OTHERS,
+    ),
     layers=(
         parallel(
             serial(Embedding(1030, 4), Flatten(), source="words"),
             serial(Flatten(), source="photo"),
             serial(Dense(300), Activation("tanh"), source="features"),
+            *(serial(Dense(2), source=each.name) for each in OTHERS),
         ),
         Dense(3),
     ),
@@ -96,15 +104,34 @@ LARGE = Model(
 
 @check("gradient", "large-inputs", requires=needed_layers(LARGE))
 def large(trial: Trial) -> None:
-    """The outputs and the gradients of a network of three inputs on many samples.
+    """The outputs and the gradients of a network of ten inputs on many samples.
 
     Why: The samples of several inputs are gathered in blocks of different sizes.
-    Broken by: An engine that takes as many samples of each input as fit the largest into a block.
+    Broken by: An engine that takes as many samples of each input as fit the largest into a block,
+    or no more than eight inputs.
     Fix: The finding names the samples that differ: look for a limit of that number.
     """
     example = random_example(trial, LARGE, samples=520)
     compare_outputs(trial, example)
     compare_slopes(trial, example)
+
+
+@check("trajectory", "fit-large-inputs", requires=needed_layers(LARGE))
+def large_updates(trial: Trial) -> None:
+    """Two updates of a network of ten inputs on many samples.
+
+    Why: A training step gathers the samples of each input by itself, with other code than
+    `gradients`.
+    Broken by: An engine whose training step gathers no more than eight inputs.
+    Fix: Gather the samples of all inputs of the model, however many there are.
+    """
+    example = random_example(trial, LARGE, samples=520)
+    samples = Samples(example.batch.x, example.batch.y)
+    recipe = regression_recipe(trial, batch_size=300, epochs=1)
+    # A native training, which is what users run, if the engine has it.
+    plan = plans(trial)[-1]
+    training = TrainingCase(example.model, example.weights, samples, recipe, plan)
+    compare_with_own_gradients(trial, training)
 
 
 @check("trajectory", "fit-inputs", requires=DRAWN)

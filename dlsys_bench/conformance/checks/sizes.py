@@ -8,7 +8,8 @@ and nearly every error of a gradient changes it; only if it is wrong is the bloc
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,10 +21,10 @@ from dlsys_bench.conformance.checks.directions import compare_slopes
 from dlsys_bench.conformance.checks.networks import many_tensors, mild_weights
 from dlsys_bench.conformance.checks.subjects import SUBJECTS, LayerSubject
 from dlsys_bench.conformance.checks.support import example_loss, trainable
+from dlsys_bench.conformance.drawing import takes_axes
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.strategies import (
     Example,
-    accepts,
     inputs,
     nonzero_weights,
     targets,
@@ -35,30 +36,74 @@ from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.spec.layers import Activation, Dense, Flatten, Layer, Shape
 from dlsys_bench.spec.model import Model
 
-LARGE_OPTIONS = {"units": 300, "filters": 136, "vocabulary": 1030, "positions": 160}
-"""The values of the options that set the size of a layer's output."""
-
 
 class Size(NamedTuple):
-    """The shape of an input and the number of samples."""
+    """The shape of an input, the number of samples, the options that make a layer on it large, and
+    the number of branches that a merging layer joins."""
 
     shape: Shape
     samples: int
+    options: Mapping[str, Any]
+    branches: int = 2
 
 
-VECTORS: tuple[Size, ...] = (Size((1030,), 300),)
-TOKENS = Size((70,), 40)
-IMAGES: tuple[Size, ...] = (Size((34, 33, 132), 1), Size((6, 5, 3), 520))
+VECTORS = (Size((1032,), 300, {"units": 300, "groups": 12}),)
+TOKENS = (Size((70,), 40, {"vocabulary": 1030, "units": 300}),)
+_MANY_CHANNELS: Mapping[str, Any] = {"filters": 144, "groups": 12}
+_WIDE_WINDOWS: Mapping[str, Any] = {"filters": 12, "groups": 4, "units": 30}
+IMAGES = (
+    Size((34, 33, 132), 1, {**_MANY_CHANNELS, "strides": (5, 4), "pool_size": (11, 10)}),
+    Size(
+        (8, 11, 4),
+        520,
+        {**_WIDE_WINDOWS, "kernel_size": (7, 6), "dilation": (1, 2), "pool_size": (6, 5)},
+    ),
+)
 """Large images of many channels, and many images: large in every axis, and never in all at once."""
-SEQUENCES: tuple[Size, ...] = (Size((150, 132), 2), Size((5, 6), 520))
-"""Long sequences of many channels, and many sequences, for layers that take nothing else."""
+SEQUENCES = (
+    Size(
+        (150, 132),
+        2,
+        {**_MANY_CHANNELS, "kernel_size": 11, "dilation": 9, "heads": 12, "positions": 160},
+    ),
+    Size(
+        (20, 24),
+        270,
+        {
+            **_WIDE_WINDOWS,
+            "kernel_size": 8,
+            "strides": 5,
+            "heads": 3,
+            "drop_rate": 0.4,
+            "positions": 50,
+        },
+        branches=9,
+    ),
+)
+"""Long sequences of many channels, and many sequences."""
 
 
-def large_layer(subject: LayerSubject) -> Layer:
-    """Return a layer of a subject with many outputs, and otherwise its first choices."""
-    known = {field.name for field in fields(subject.layer)}
+def sizes_for(subject: LayerSubject) -> tuple[Size, ...]:
+    """Return the sizes of the large examples of a layer.
+
+    An activation treats the values of images, sequences and vectors alike. A layer that takes
+    images treats long sequences as it treats them.
+    """
+    if issubclass(subject.layer, Activation):
+        return VECTORS
+    if subject.layer.takes == "int":
+        return TOKENS
+    many = SEQUENCES[1:] if takes_axes(subject.variant, 3) else SEQUENCES
+    every = VECTORS + IMAGES + many
+    return tuple(size for size in every if takes_axes(subject.variant, len(size.shape)))
+
+
+def large_layer(subject: LayerSubject, size: Size) -> Layer:
+    """Return a layer of a subject that is large on a size, and otherwise its first choices."""
     first = {name: values[0] for name, values in subject.choices.items()}
-    large = {name: value for name, value in LARGE_OPTIONS.items() if name in known}
+    # An option of one choice is what makes a variant.
+    free = (name for name, values in subject.choices.items() if len(values) > 1)
+    large = {name: size.options[name] for name in free if name in size.options}
     return subject.layer.of(**{**first, **large, **subject.options})
 
 
@@ -79,22 +124,15 @@ def grid_inputs(model: Model, samples: int, generator: np.random.Generator) -> N
 
 def large_examples(trial: Trial, subject: LayerSubject) -> list[Example]:
     """Return the large examples of a layer, below a dense one, that an engine can compute."""
-    layer = large_layer(subject)
-    # An activation treats the values of images and of vectors alike.
-    sizes = VECTORS if isinstance(layer, Activation) else VECTORS + IMAGES
     found = []
-    if layer.takes == "int" and "flatten" in trial.kinds:
-        layers = (layer, Flatten(), Dense(3))
-        found.append(
-            random_example(trial, Model("large", TOKENS.shape, layers, None, "int"), TOKENS.samples)
-        )
-    if not any(accepts(layer, shape) for shape, _ in sizes):
-        sizes = SEQUENCES
-    for shape, samples in sizes:
-        after = (Flatten(),) if len(shape) > 1 and layer.kind != "flatten" else ()
-        if accepts(layer, shape) and ("flatten" in trial.kinds or not after):
-            model = Model("large", shape, (usable(layer), *after, Dense(3)))
-            found.append(random_example(trial, model, samples))
+    for size in sizes_for(subject):
+        layer = large_layer(subject, size)
+        block = usable(layer, size.branches)
+        bare = Model("large", size.shape, (block,), input_dtype=layer.takes)
+        after = (Flatten(),) if len(bare.output_shape) > 1 else ()
+        if "flatten" in trial.kinds or not after:
+            model = replace(bare, layers=(block, *after, Dense(3)), connections=None)
+            found.append(random_example(trial, model, size.samples))
     return found
 
 

@@ -85,7 +85,7 @@ CLIPPINGS = {
 AVERAGES = _cases("average", WeightAverage, lambda record: ["average"])
 LOSS_SCALES = _cases("loss_scale", LossScale, lambda record: record.needs)
 ACCUMULATIONS = {
-    f"accumulate-{parts}": UpdateCase("accumulate", (parts,), ("accumulate",)) for parts in (2, 3)
+    f"accumulate-{parts}": UpdateCase("accumulate", (parts,), ("accumulate",)) for parts in (2, 9)
 }
 CASES = DECAYS | CLIPPINGS | AVERAGES | ACCUMULATIONS | LOSS_SCALES
 

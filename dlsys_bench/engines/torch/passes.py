@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import warnings
 from collections.abc import Callable
 from types import FunctionType
@@ -16,6 +17,9 @@ from dlsys_bench.engines.torch.losses import count_correct, loss_function
 from dlsys_bench.engines.torch.modules import TorchNetwork
 from dlsys_bench.engines.torch.steps import TorchMasks
 from dlsys_bench.spec.losses import Loss
+
+X86 = ("x86_64", "AMD64")
+"""The names of the processors of x86, on Linux and macOS, and on Windows."""
 
 BatchPass = Callable[[TorchInputs, Tensor, TorchMasks], tuple[Tensor, Tensor]]
 """A function of a batch (x, y) and its masks: the loss and the number of correct answers."""
@@ -36,9 +40,12 @@ def compile_pass(run: BatchPass, size: int | None) -> BatchPass:
     """Compile a pass, and with it its gradient, for batches of this size, or if it is None once for
     all sizes. Batches of other sizes are computed eagerly: compiling for the last batch of an epoch
     would take longer than it saves."""
-    # By default each process tries in processes of its own what the compiler can do, for 9 seconds
-    # of CPU time. Every compiler of torch's headers has the vector instructions of x86.
-    options: dict[str, Any] = {"cpp.cxx": (None, find_compiler()), "cpp.vec_isa_ok": True}
+    options: dict[str, Any] = {"cpp.cxx": (None, find_compiler())}
+    if platform.machine() in X86:
+        # By default each process compiles and runs a small program first, to find out whether the
+        # compiler has the vector instructions of the processor, for 9 seconds of CPU time. Every
+        # compiler of torch's headers has those of x86. On ARM, where not all have SVE, torch tries.
+        options["cpp.vec_isa_ok"] = True
     own = _own_code(cast(FunctionType, run))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Deprecation warnings of torch's own parts.
