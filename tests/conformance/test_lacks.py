@@ -35,6 +35,8 @@ IMAGES = {
     "state/dropout-of-images",
     "evaluation/parts-of-images",
     "evaluation/rows-of-images",
+    "trajectory/batches-of-512-images",
+    "trajectory/fit-large-sequences",
     *(
         f"{rung}/smallest-{name}"
         for name, case in SMALLEST.items()
@@ -54,7 +56,7 @@ AUGMENTED = {f"trajectory/augment-{name}" for name in AUGMENTATION_CASES}
 
 NOT_ASKED: Mapping[str, set[str]] = {
     # LeNet-5 is a network of convolutions, and every network of images needs a flatten.
-    "layer:conv2d": LENET5 | RESIDUAL | SEVERAL,
+    "layer:conv2d": LENET5 | RESIDUAL | SEVERAL | {"trajectory/batches-of-512-images"},
     # An encoder and a decoder are trained as a whole.
     **dict.fromkeys(("layer:multi_head_attention", "layer:cross_attention"), SEVERAL),
     "layer:flatten": LENET5
