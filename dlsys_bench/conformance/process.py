@@ -47,6 +47,17 @@ LAST_SECONDS = 0.5
 """The seconds in which the last answer of a worker that has ended may still arrive."""
 
 CACHE = platformdirs.user_cache_path("dlsys_bench")
+DEFAULT_ENVIRONMENT = {
+    # Hypothesis would write into the current directory.
+    "HYPOTHESIS_STORAGE_DIRECTORY": str(CACHE / "hypothesis"),
+    # What JAX compiles is kept, since compilation takes most of the time of a climb.
+    "JAX_COMPILATION_CACHE_DIR": str(CACHE / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    # Threads that wait in loops would make torch twenty times slower on a busy machine.
+    "OMP_WAIT_POLICY": "passive",
+}
+"""The environment of a worker, unless the user sets these variables."""
 LONGEST_ANSWER = 1 << 20
 ERRORS_KEPT = 1 << 16
 
@@ -179,12 +190,8 @@ class ProcessRunner:
         """Return the environment of a worker."""
         paths = filter(None, [os.getcwd(), *sys.path])  # noqa: PTH109
         threads = dict.fromkeys(THREADS, str(self.threads)) if self.threads else {}
-        # Hypothesis would write into the current directory.
-        storage = {"HYPOTHESIS_STORAGE_DIRECTORY": str(CACHE / "hypothesis")}
-        # Threads that wait in loops would make torch twenty times slower on a busy machine.
-        waiting = {"OMP_WAIT_POLICY": "passive"}
         path = {"PYTHONPATH": os.pathsep.join(paths)}
-        return {**storage, **waiting, **os.environ, **threads, **path}
+        return {**DEFAULT_ENVIRONMENT, **os.environ, **threads, **path}
 
     def _ending(self, process: subprocess.Popen[bytes]) -> str:
         """Return how a worker ended, with the last line that it wrote to standard error."""

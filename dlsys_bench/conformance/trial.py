@@ -25,8 +25,12 @@ from dlsys_bench.engines.dtypes import by_precision
 from dlsys_bench.spec.layers import FUNCTIONS, VARIANTS
 from dlsys_bench.spec.losses import LOSSES
 
-LEAST = 8
-"""The number of examples that a search draws even if they do not fit into its budget."""
+LEAST = 4
+"""The number of examples that a search draws even if they do not fit into its budget.
+
+Of 387 mutants of the numpy engine, the check that is recorded to detect each finds 359 with three
+examples, 365 with four and 368 with six.
+"""
 
 T = TypeVar("T")
 
@@ -38,16 +42,16 @@ class Options(NamedTuple):
     """The seed and the limits of the checks.
 
     A search in a check draws up to `examples` examples, as far as they fit into `budget` seconds; a
-    failing example is shrunk for `shrink` seconds (default: twice the budget). A check may take
-    `seconds` in total, if it runs in a worker process. All are seconds of CPU time, so that a busy
-    machine draws as many examples as an idle one.
+    failing example is shrunk for `shrink` seconds. A check may take `seconds` in total, if it runs
+    in a worker process. All are seconds of CPU time, so that a busy machine draws as many examples
+    as an idle one.
     """
 
     seed: int = 0
     examples: int = 40
-    budget: float = 2.5
+    budget: float = 0.5
     seconds: float = 120.0
-    shrink: float | None = None
+    shrink: float = 5.0
 
 
 class Trial:
@@ -174,11 +178,23 @@ class Search(Generic[T]):
         self.watch, self.allowed = Stopwatch(), trial.options.budget
         self.failures: list[BrokenError] = []
         self.error: Exception | None = None
+        self.ended = False
 
     def run(self, strategy: st.SearchStrategy[T], examples: int) -> None:
-        """Draw examples and raise BrokenError with the smallest that fails, if one does."""
+        """Draw examples and raise BrokenError with the smallest that fails, if one does.
 
-        @hypothesis.seed(self.trial.seed)
+        Hypothesis keeps a tenth of the examples small and draws these first. The least number of
+        examples is therefore drawn on its own, so that a slow engine does not see small ones alone.
+        """
+        least = min(LEAST, examples)
+        self._draw(strategy, least, self.trial.seed)
+        if examples > least and not self.ended:
+            self._draw(strategy, examples - least, self.trial.seed + 1)
+
+    def _draw(self, strategy: st.SearchStrategy[T], examples: int, seed: int) -> None:
+        """Draw some examples, and raise BrokenError as `run` does."""
+
+        @hypothesis.seed(seed)
         @_settings(examples)
         @hypothesis.given(strategy)
         def drawn(example: T) -> None:
@@ -188,6 +204,7 @@ class Search(Generic[T]):
             with _independent_of_imports():
                 drawn()
         except SearchEndedError:
+            self.ended = True
             for error in (*self.failures[-1:], self.error):
                 if error is not None:
                     raise error from None
@@ -197,7 +214,6 @@ class Search(Generic[T]):
             raise broken(Fault.NOT_DETERMINISTIC, message, example=first.example) from None
 
     def _try(self, example: T) -> None:
-        # Hypothesis draws the simplest examples first, so a few are drawn even if they are slow.
         enough = bool(self.failures) or self.trial.drawn >= LEAST
         if enough and self.watch.seconds > self.allowed:
             raise SearchEndedError
@@ -209,7 +225,7 @@ class Search(Generic[T]):
             raise
         except BrokenError as error:
             if not self.failures:
-                self.watch, self.allowed = Stopwatch(), self._shrink_seconds()
+                self.watch, self.allowed = Stopwatch(), self.trial.options.shrink
             # Hypothesis raises again only on smaller examples, so the last failure is the smallest
             # if the time ends before the shrinking does.
             self.failures.append(error.on(example))
@@ -219,10 +235,6 @@ class Search(Generic[T]):
             # to shrink, and it must not be lost when the time ends.
             self.error = error
             raise SearchEndedError from None
-
-    def _shrink_seconds(self) -> float:
-        shrink = self.trial.options.shrink
-        return 2 * self.trial.options.budget if shrink is None else shrink
 
 
 @contextlib.contextmanager

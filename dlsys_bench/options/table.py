@@ -262,9 +262,9 @@ GENERAL: tuple[Option, ...] = (
     Option(
         "budget",
         ("conform",),
-        "CPU seconds for a search; shrinking may take as long again.",
+        "CPU seconds for a search, beyond its first four examples; shrinking may take 5 more.",
         POSITIVE,
-        2.5,
+        0.5,
     ),
     Option("seconds", ("conform", PYTEST), SECONDS_OF_CHECK, POSITIVE, 120.0),
     Option("threads", ("conform",), THREADS_OF_CHECK, COUNT),
