@@ -46,14 +46,13 @@ def require_inputs(model: Model, x: Any, leading: int = 1) -> None:
     parts = [(_title(each), each, x[each.name]) for each in model.inputs]
     for title, record, given in parts or [(X, model.input_table[0], x)]:
         values = np.asarray(given)
-        axes = ("R", "N")[-leading:]
-        fits = len(values.shape) >= leading and values.shape[leading:] == record.shape
-        if not fits or not np.can_cast(values.dtype, np.float64, "same_kind"):
-            advice = "" if parts else advise_shape(values.shape[leading:], record.shape)
+        shape = values.shape[leading:]
+        if shape != record.shape or not np.can_cast(values.dtype, np.float64, "same_kind"):
+            expected = ", ".join(map(str, (*("R", "N")[-leading:], *record.shape)))
             raise DataError(
                 f"{title} has shape {values.shape} and type {values.dtype}, but model "
-                f"{model.name!r} takes {VALUES[record.dtype]} of shape "
-                f"({', '.join(map(str, (*axes, *record.shape)))}){advice}"
+                f"{model.name!r} takes {VALUES[record.dtype]} of shape ({expected})"
+                f"{advise_shape(shape, record.shape, title)}"
             )
 
 
@@ -62,13 +61,15 @@ def _title(record: Input) -> str:
     return f"{X}[{record.name!r}]"
 
 
-def advise_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> str:
-    """Return a phrase with the expression that gives samples x of a shape the expected one, "" if
-    none does."""
-    if len(shape) == len(expected) == 3 and (*shape[1:], shape[0]) == expected != shape:
-        return "; x.transpose(0, 2, 3, 1) moves the channels to the end"
-    if shape != expected and math.prod(shape) == math.prod(expected):
-        return f"; x.reshape{(-1, *expected)} has that shape"
+def advise_shape(shape: tuple[int, ...], expected: tuple[int, ...], title: str = X) -> str:
+    """Return a phrase with the expression that gives samples of a shape the expected one, "" if
+    none does. It calls the samples by a `title`."""
+    if shape == expected:
+        return ""
+    if len(shape) == len(expected) == 3 and (*shape[1:], shape[0]) == expected:
+        return f"; {title}.transpose(0, 2, 3, 1) moves the channels to the end"
+    if math.prod(shape) == math.prod(expected):
+        return f"; {title}.reshape{(-1, *expected)} has that shape"
     return ""
 
 

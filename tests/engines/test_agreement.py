@@ -12,7 +12,7 @@ import pytest
 
 from dlsys_bench.data import Samples, Splits
 from dlsys_bench.engines.base import Batch, Engine
-from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.epochs import train, training_epochs
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError
@@ -91,6 +91,10 @@ def _takes(shape: str, expected: str = "N, 3") -> str:
 CALLS: dict[str, tuple[Call, str]] = {
     "more x": (gradients(y=LABELS[:5]), "x has 6 samples, but y has 5"),
     "more y": (gradients(x=X[:1]), "x has 1 sample, but y has 6"),
+    "labels of floats": (
+        gradients(y=LABELS.astype(float)),
+        "categorical_crossentropy takes labels .* but y is float64",
+    ),
     "one mask for all": (
         gradients(masks={2: KEPT[:1]}),
         r"masks\[2\] has shape \(1, 4\); it takes \(6, 4\)",
@@ -120,6 +124,16 @@ CALLS: dict[str, tuple[Call, str]] = {
         fit(X[:, None]),
         _takes("(6, 1, 3)") + r"; x.reshape\(-1, 3\) has that shape",
     ),
+    "text": (
+        predict(X.astype(str)),
+        "x has shape .* and type <U32, but model 'm' takes floats of shape .*\\)$",
+    ),
+    "a wide x for the bookkeeping of fit": (
+        lambda engine: list(
+            training_epochs(MODEL, Samples(np.ones((6, 4)), LABELS), Recipe(), Plan(0))
+        ),
+        _takes("(6, 4)"),
+    ),
     "wide x of replicas": (replicas(np.ones((2, 6, 4))), _takes("(2, 6, 4)", "R, N, 3")),
 }
 
@@ -132,6 +146,15 @@ def test_arrays_that_do_not_agree_are_refused(name: str, what: str) -> None:
     call, message = CALLS[what]
     with pytest.raises(DataError, match=f"^{message}"):
         call(create(name))
+
+
+def test_predictions_take_no_masks() -> None:
+    engine = create("numpy")
+    without, ignored = (
+        engine.trace(built(engine), Batch(X, LABELS, masks, training=False))[-1]
+        for masks in (None, {})
+    )
+    np.testing.assert_array_equal(ignored, without)
 
 
 @pytest.mark.parametrize(

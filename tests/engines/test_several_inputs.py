@@ -101,6 +101,10 @@ WRONG = {
         "x['age'] has shape (20, 1) and type float64, but model 'words-and-age' takes floats of "
         "shape (N, 2)",
     ),
+    "axes": (
+        join_inputs({"words": WORDS, "age": AGE[:, None]}),
+        "floats of shape (N, 2); x['age'].reshape(-1, 2) has that shape",
+    ),
     "text": (join_inputs({"words": WORDS, "age": AGE.astype(str)}), "x['age'] has shape"),
     "fraction": (
         join_inputs({"words": WORDS + 0.5, "age": AGE}),
