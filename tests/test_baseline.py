@@ -144,6 +144,23 @@ def test_a_calibrated_study_states_what_its_gates_detect_and_how_they_run(
     assert few.lines()[-1] == f"next: {command}"
 
 
+def test_calibrate_ends_with_the_summary_of_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference runs of the repository are read, and no run is added to them."""
+    enter(tmp_path, monkeypatch)
+    monkeypatch.setattr("dlsys_bench.cli.calibrate.train_jobs", lambda *_: Calibration())
+    arm = "regularization/fashion-mlp/vanilla"
+    command = ("calibrate", arm, "--dataset", "digits", "--seeds", "1")
+    *_, explained, last = invoke(*command).stderr.splitlines()
+    assert explained.startswith("MDE: the shift that a gate detects (alpha ")
+    assert last.startswith(f"next: dlsys-bench gate {arm} --engine ")
+    summary = json.loads(invoke(*command, "--json").stdout)["summary"]
+    assert [each["runs"] for each in summary["arms"]] == [20]
+    assert f"next: {summary['next']}" == last
+    assert "next: " not in invoke(*command, "--no-reference").stderr
+
+
 def test_a_gate_and_its_power_find_the_runs_of_calibrate(folder: Path) -> None:
     found = json.loads(invoke("calibrate", "mine:train", "--json").stdout)["summary"]
     accuracy, loss = found["metrics"]
