@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from command_line import invoke
-from results import make_result
+from results import changed, make_result
 from scipy import stats
 
 from dlsys_bench.errors import UserError
@@ -126,6 +126,16 @@ def test_runs_that_diverged_confirm_nothing() -> None:
     assert judged(MOST, a=["nan"] * 5).ruling is Ruling.NOT_REPRODUCED
     assert judged(LATER, a=["nan"] * 5, b=[1.0] * 5).ruling is Ruling.UNDECIDED
     assert judged(LATER, a=[1.0] * 5, b=["nan"] * 5).ruling is Ruling.UNDECIDED
+
+
+def test_a_seed_counts_once_on_several_devices() -> None:
+    class OnTwoDevices(Made):
+        def of(self, study: str, arm: str, tier: str = "full", dataset: str = "") -> list[Result]:
+            cpu = super().of(study, arm, tier, dataset)
+            return [*cpu, *(changed(run, device="cuda", figures={"x": -1.0}) for run in cpu)]
+
+    one = MOST.judge(OnTwoDevices({"a": [1.0] * 5}), 0.05)
+    assert (one.ruling, one.runs) == (Ruling.REPRODUCED, 5)
 
 
 def test_too_few_runs_are_undecided_and_none_are_unmeasured() -> None:

@@ -75,6 +75,12 @@ class Counted(Statement):
     tier: str = "quick"
     dataset: str = ""
 
+    def runs_of(self, runs: StoredRuns, arm: str) -> dict[int, Result]:
+        """The runs of an arm by seed. Of a seed on several devices, the run of the first counts,
+        because those are not independent."""
+        found = runs.of(self.study, arm, self.tier, self.dataset)
+        return {run.seed: run for run in reversed(found)}
+
     @abstractmethod
     def tally(self, runs: StoredRuns) -> Tally:
         """Count the runs, or the pairs of runs."""
@@ -127,7 +133,7 @@ class Majority(Counted):
 
     def tally(self, runs: StoredRuns) -> Tally:
         """Count the runs in which it holds, and those in which it does not."""
-        found = runs.of(self.study, self.arm, self.tier, self.dataset)
+        found = self.runs_of(runs, self.arm).values()
         agree = sum(run.status == "finished" and self.holds(run) for run in found)
         return Tally(
             agree, len(found) - agree, len(found), f"{agree} of {count_of(len(found), 'run')}"
@@ -150,10 +156,7 @@ class Greater(Counted):
 
     def tally(self, runs: StoredRuns) -> Tally:
         """Count the pairs in either order."""
-        sides = [
-            {run.seed: run for run in runs.of(self.study, arm, self.tier, self.dataset)}
-            for arm in (self.greater, self.lesser)
-        ]
+        sides = [self.runs_of(runs, arm) for arm in (self.greater, self.lesser)]
         seeds = sorted(set(sides[0]) & set(sides[1]))
         pairs = [tuple(self._figure(side[seed]) for side in sides) for seed in seeds]
         known = [(a, b) for a, b in pairs if a is not None and b is not None]
