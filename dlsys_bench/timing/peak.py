@@ -13,34 +13,38 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from dlsys_bench.engines.numpy.threads import one_thread
+from dlsys_bench.engines.registry import unavailable
 from dlsys_bench.provenance import cores
 
-SIZE, COPIED, TRIES = 1024, 64 * 2**20, 5
+SIZE, TILED, COPIED, TRIES = 1024, 256, 64 * 2**20, 5
 SMALLEST, LARGEST = 2**20, 2 * COPIED
 """The bytes of the arrays of a thread whose copies are timed. No cache holds the largest."""
 
 
 class Meter:
-    """The highest rate at which all threads make a call at the same time, over the tries so far.
+    """The highest rate at which all threads make a call at the same time, over the tries so far and
+    over the calls, which do the same work.
 
     `work` is that of a try on all threads, in operations or bytes. Further tries between the rounds
     of a benchmark keep a moment of load from lowering the rate.
     """
 
     def __init__(
-        self, work: float, arrays: Sequence[tuple[Any, ...]], call: Callable[..., Any]
+        self, work: float, arrays: Sequence[tuple[Any, ...]], *calls: Callable[..., Any]
     ) -> None:
-        self.work, self.arrays, self.call = work, arrays, call
+        self.work, self.arrays, self.calls = work, arrays, calls
         self.tries, self.fastest = 0, math.inf
 
     def sample(self) -> None:
         """Make a try, after one that is not timed."""
-        with one_thread(), ThreadPoolExecutor(len(self.arrays)) as pool:
-            for _ in range(2):
-                started = time.perf_counter()
-                list(pool.map(lambda each: self.call(*each), self.arrays))
-                seconds = time.perf_counter() - started
-        self.tries, self.fastest = self.tries + 1, min(self.fastest, seconds)
+        self.tries += 1
+        for call in self.calls:
+            with one_thread(), ThreadPoolExecutor(len(self.arrays)) as pool:
+                for _ in range(2):
+                    started = time.perf_counter()
+                    list(pool.map(lambda each, call=call: call(*each), self.arrays))
+                    seconds = time.perf_counter() - started
+            self.fastest = min(self.fastest, seconds)
 
     def rate(self) -> float:
         """Return the highest rate per second, of at least TRIES tries."""
@@ -51,11 +55,21 @@ class Meter:
 
 @cache
 def product_meter(dtype: str = "float32", threads: int | None = None) -> Meter:
-    """Return the meter of operations in products of square matrices, one on each thread. The
-    default is one thread per core."""
+    """Return the meter of operations in products of square matrices on each thread, by BLAS or, if
+    it is installed, by the numba engine. The default is one thread per core."""
     count = threads or cores()
     arrays = [tuple(np.ones((SIZE, SIZE), dtype) for _ in range(3)) for _ in range(count)]
-    return Meter(2 * SIZE**3 * count, arrays, lambda a, b, c: np.matmul(a, b, out=c))
+    calls = [lambda a, b, c: np.matmul(a, b, out=c), *_compiled_products()]
+    return Meter(2 * SIZE**3 * count, arrays, *calls)
+
+
+def _compiled_products() -> list[Callable[[Any, Any, Any], None]]:
+    """Return the products of the numba engine, of matrices that its tiles suit."""
+    if unavailable("numba"):
+        return []
+    from dlsys_bench.engines.numba.program.products import multiply_squares
+
+    return [lambda a, b, c: multiply_squares(a, b, c, SIZE // TILED)]
 
 
 def copy_meter(size: float = math.inf, threads: int | None = None) -> Meter:

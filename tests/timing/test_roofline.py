@@ -99,6 +99,17 @@ def test_a_copy_is_measured_in_arrays_of_the_size_of_the_work() -> None:
     assert counted.tries == 5
 
 
+def test_the_fastest_of_several_products_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("dlsys_bench.timing.peak.time.perf_counter", lambda: now[0])
+
+    def call(seconds: float) -> None:
+        now[0] += seconds
+
+    lasting = [lambda _, seconds=seconds: call(seconds) for seconds in (3.0, 2.0, 5.0)]
+    assert Meter(8.0, ((1,),), *lasting).rate() == 4.0
+
+
 @pytest.mark.usefixtures("machine")
 def test_reports_show_the_bound(tmp_path: Path) -> None:
     bound = Roofline(TWO, RECIPE).info(1e-6)

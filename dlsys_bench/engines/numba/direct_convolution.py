@@ -7,9 +7,11 @@ one, is a nest of loops: what differs are the strides. `program.tiles` generates
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dlsys_bench.engines.numba.kernel import kernel
 from dlsys_bench.engines.numba.program.lanes import LANES
@@ -19,48 +21,65 @@ from dlsys_bench.spec.layers import IntPair
 
 
 @kernel
-def convolve_places(
-    x: Array, w: Array, bias: Array, y: Array, starts: Any, outer: Any, shape: Any, strides: Any
-) -> None:
-    """Compute the rows of y. See `program.tiles.convolve_row` for the shape and the strides.
+def convolve_places(x: Array, w: Array, bias: Array, y: Array, layouts: NDArray[np.int64]) -> None:
+    """Compute the rows of y, for each of the layouts, which are rows of `flat_layout`.
 
-    The starts are those of x, w and y. `outer` has the counts of replicas, groups, vectors of
-    samples and rows, and the strides of x, w, y and the bias by each.
+    A layout has where x, w and y begin, the counts of replicas, groups, vectors of samples and
+    rows, and the strides of x, w, y and the bias by each, followed by the shape and the strides of
+    `program.tiles.convolve_row`.
     """
-    (replicas, groups, vectors, rows), by_x, by_w, by_y, by_bias = outer
-    for r in range(replicas):
-        for g in range(groups):
-            own = bias[r * by_bias[0] + g * by_bias[1] :]
-            for n in range(vectors):
-                for i in range(rows):
-                    at = (
-                        starts[0] + r * by_x[0] + g * by_x[1] + n * by_x[2] + i * by_x[3],
-                        starts[1] + r * by_w[0] + g * by_w[1],
-                        starts[2] + r * by_y[0] + g * by_y[1] + n * by_y[2] + i * by_y[3],
-                    )
-                    convolve_row(x, w, own, y, at, shape, strides)
+    flat = x.reshape(-1), w.reshape(-1), y.reshape(-1)
+    biases = bias.reshape(-1)
+    for one in layouts:
+        by_x, by_w, by_y, by_bias = one[7:11], one[11:13], one[13:17], one[17:19]
+        shape = (one[19], one[20]), (one[21], one[22], one[23])
+        weights = one[27], one[28], one[29], one[30]
+        strides = (one[24], one[25], one[26]), weights, one[31], (one[32], one[33])
+        for r in range(one[3]):
+            for g in range(one[4]):
+                own = biases[r * by_bias[0] + g * by_bias[1] :]
+                for n in range(one[5]):
+                    for i in range(one[6]):
+                        at = (
+                            one[0] + r * by_x[0] + g * by_x[1] + n * by_x[2] + i * by_x[3],
+                            one[1] + r * by_w[0] + g * by_w[1],
+                            one[2] + r * by_y[0] + g * by_y[1] + n * by_y[2] + i * by_y[3],
+                        )
+                        convolve_row(flat[0], flat[1], own, flat[2], at, shape, strides)
 
 
 @kernel
-def d_kernel(
-    x: Array, dy: Array, dw: Array, starts: Any, outer: Any, shape: Any, strides: Any
-) -> None:
-    """Compute the gradient of a kernel. See `program.tiles.add_weights` for the shape and strides.
+def d_kernel(x: Array, dy: Array, dw: Array, layouts: NDArray[np.int64]) -> None:
+    """Compute the gradient of a kernel, for each of the layouts, which are rows of `flat_layout`.
 
-    The starts are those of x and dy. `outer` has the counts of replicas, groups, channels of a
-    group and rows of the kernel, and the strides of x, dy and dw by each.
+    A layout has where x and dy begin, the counts of replicas, groups, channels of a group and rows
+    of the kernel, and the strides of x, dy and dw by each, followed by the shape and the strides of
+    `program.tiles.add_weights`.
     """
-    (replicas, groups, channels, tall), by_x, by_dy, by_dw = outer
-    for r in range(replicas):
-        for g in range(groups):
-            for c in range(channels):
-                for a in range(tall):
-                    at = (
-                        starts[0] + r * by_x[0] + g * by_x[1] + c * by_x[2] + a * by_x[3],
-                        starts[1] + r * by_dy[0] + g * by_dy[1],
-                        r * by_dw[0] + g * by_dw[1] + c * by_dw[2] + a * by_dw[3],
-                    )
-                    add_weights(x, dy, dw, at, shape, strides)
+    flat = x.reshape(-1), dy.reshape(-1), dw.reshape(-1)
+    for one in layouts:
+        by_x, by_dy, by_dw = one[6:10], one[10:12], one[12:16]
+        shape = (one[16], one[17]), (one[18], one[19], one[20])
+        rows, places = (one[21], one[22], one[23]), (one[26], one[27], one[28])
+        strides = rows, (one[24], one[25]), places
+        for r in range(one[2]):
+            for g in range(one[3]):
+                for c in range(one[4]):
+                    for a in range(one[5]):
+                        at = (
+                            one[0] + r * by_x[0] + g * by_x[1] + c * by_x[2] + a * by_x[3],
+                            one[1] + r * by_dy[0] + g * by_dy[1],
+                            r * by_dw[0] + g * by_dw[1] + c * by_dw[2] + a * by_dw[3],
+                        )
+                        add_weights(*flat, at, shape, strides)
+
+
+def flat_layout(*values: Any) -> list[int]:
+    """Return whole numbers in tuples, which may contain tuples, one after another."""
+    found = list[int]()
+    for value in values:
+        found.extend(flat_layout(*value) if isinstance(value, tuple) else [value])
+    return found
 
 
 class Axis(NamedTuple):
@@ -126,10 +145,32 @@ class DirectConvolution:
         self.by_row, self.every = across.window * self.by_weight, every
         self.size = down.window * self.by_row
         self.margins = down.margins, across.margins
+        self.layouts: dict[tuple[Any, ...], NDArray[np.int64]] = {}
         self.residues = [(a, b) for a in down.residues() for b in across.residues()]
 
     def forward(self, x: Array, weights: Array, bias: Array, y: Array) -> None:
         """Compute y (R, F, H', W', N) from the padded x."""
+        convolve_places(x, weights, bias, y, self._layouts(self._forward, x, y))
+
+    def backward(self, dy: Array, weights: Array, dx: Array) -> None:
+        """Compute dx (R, C, H, W, N), without padding, from dy with margins."""
+        zeros = np.zeros((1, self.channels), dy.dtype)
+        convolve_places(dy, weights, zeros, dx, self._layouts(self._backward, dy, dx))
+
+    def d_kernel(self, x: Array, dy: Array, d: Array) -> None:
+        """Compute the gradient d of a kernel from the padded x and dy with margins."""
+        d_kernel(x, dy, d, self._layouts(self._d_kernel, x, dy))
+
+    def _layouts(
+        self, compute: Callable[[Array, Array], list[list[int]]], *arrays: Array
+    ) -> NDArray[np.int64]:
+        """Return the layouts that a method computes from arrays, which depend on their shapes."""
+        key = compute.__name__, *(array.shape for array in arrays)
+        if key not in self.layouts:
+            self.layouts[key] = np.array(compute(*arrays), np.int64)
+        return self.layouts[key]
+
+    def _forward(self, x: Array, y: Array) -> list[list[int]]:
         down, across, line, (plane, y_plane) = self.down, self.across, x.shape[-1], _planes(x, y)
         x_line, y_line = x.shape[3] * line, y.shape[3] * line
         shared = self.groups * self.channels * plane if len(x) > 1 else 0
@@ -147,15 +188,13 @@ class DirectConvolution:
             y_plane,
             (across.stride * line, line),
         )
-        flat = x.reshape(-1), weights.reshape(-1), bias.reshape(-1), y.reshape(-1)
-        convolve_places(*flat, (0, 0, 0), outer, shape, strides)
+        return [flat_layout((0, 0, 0), outer, shape, strides)]
 
-    def backward(self, dy: Array, weights: Array, dx: Array) -> None:
-        """Compute dx (R, C, H, W, N), without padding, from dy with margins."""
+    def _backward(self, dy: Array, dx: Array) -> list[list[int]]:
         line, (plane, dy_plane) = dy.shape[-1], _planes(dx, dy)
         dx_line, dy_line = dx.shape[3] * line, dy.shape[3] * line
-        zeros = np.zeros(self.channels, dy.dtype)
-        flat = dy.reshape(-1), weights.reshape(-1), zeros, dx.reshape(-1)
+        channels = self.groups * self.channels
+        found = []
         for rows, columns in self.residues:
             starts = (
                 rows.source * dy_line + columns.source * line,
@@ -166,12 +205,7 @@ class DirectConvolution:
                 (len(dx), self.groups, line // LANES, rows.places),
                 (self.every * dy_plane, self.filters * dy_plane, LANES, dy_line),
                 (self.size, self.filters),
-                (
-                    self.groups * self.channels * plane,
-                    self.channels * plane,
-                    LANES,
-                    self.down.stride * dx_line,
-                ),
+                (channels * plane, self.channels * plane, LANES, self.down.stride * dx_line),
                 (0, 0),
             )
             shape = (self.channels, columns.places), (self.filters, rows.taps, columns.taps)
@@ -181,10 +215,10 @@ class DirectConvolution:
                 plane,
                 (line, self.across.stride * line),
             )
-            convolve_places(*flat, starts, outer, shape, strides)
+            found.append(flat_layout(starts, outer, shape, strides))
+        return found
 
-    def d_kernel(self, x: Array, dy: Array, d: Array) -> None:
-        """Compute the gradient d of a kernel from the padded x and dy with margins."""
+    def _d_kernel(self, x: Array, dy: Array) -> list[list[int]]:
         down, across, line, (plane, dy_plane) = self.down, self.across, x.shape[-1], _planes(x, dy)
         x_line, dy_line = x.shape[3] * line, dy.shape[3] * line
         shared = self.groups * self.channels * plane if len(x) > 1 else 0
@@ -201,7 +235,7 @@ class DirectConvolution:
             (across.stride * line, across.dilation * line, line),
         )
         starts = 0, self.margins[0][0] * dy_line + self.margins[1][0] * line
-        d_kernel(x.reshape(-1), dy.reshape(-1), d.reshape(-1), starts, outer, shape, strides)
+        return [flat_layout(starts, outer, shape, strides)]
 
 
 def _planes(*arrays: Array) -> list[int]:

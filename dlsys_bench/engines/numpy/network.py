@@ -17,7 +17,7 @@ from dlsys_bench.engines.numpy.dropout import MaskedRule
 from dlsys_bench.engines.numpy.memory import zeros
 from dlsys_bench.engines.numpy.rule import LayerRule
 from dlsys_bench.engines.numpy.ruleset import NUMPY_RULES, RuleSet
-from dlsys_bench.engines.numpy.shards import ShardPass, run_whole
+from dlsys_bench.engines.numpy.shards import ShardPass, run_whole, shard_slices
 from dlsys_bench.engines.plan import Array
 from dlsys_bench.spec.model import Model, Tensor
 
@@ -135,6 +135,10 @@ class Network:
             for index, (rule, row) in enumerate(zip(self.rules, self.model.table, strict=True))
             if index - 1 not in self.fused
         ]
+
+    def shard_slices(self, samples: int) -> list[slice]:
+        """Split a batch of samples into shards of nearly equal size."""
+        return shard_slices(samples, int(self.values / self.rule_set.speed))
 
     def shards(self, count: int) -> list[Network]:
         """Return a network for each shard of a batch; the first is this network."""

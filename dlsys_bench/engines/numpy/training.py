@@ -15,7 +15,7 @@ from dlsys_bench.engines.numpy.batches import BatchSource
 from dlsys_bench.engines.numpy.losses import total_weight
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.optimizers import Stepper
-from dlsys_bench.engines.numpy.shards import ShardPass, run_shards, run_whole, shard_slices
+from dlsys_bench.engines.numpy.shards import ShardPass, run_shards, run_whole
 from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.numpy.trainer import Trainer
 from dlsys_bench.engines.numpy.updates import NetworkUpdate
@@ -154,7 +154,7 @@ def _micro_pass(
     """Fill the gradient with that of a part of a batch, which is trained in shards if it is
     large."""
     samples = here.stop - here.start
-    parts = shard_slices(samples, net.values)
+    parts = net.shard_slices(samples)
     nets = net.shards(len(parts))
     places = [slice(here.start + part.start, here.start + part.stop) for part in parts]
     shares: Sequence[Array | None] = [None]

@@ -12,7 +12,6 @@ from dlsys_bench.engines.numba.normalization import least_number
 from dlsys_bench.engines.numba.program.translation import ProgramTable
 from dlsys_bench.engines.numba.program.work import Batches
 from dlsys_bench.engines.numpy.network import Network
-from dlsys_bench.engines.numpy.shards import shard_slices
 from dlsys_bench.engines.plan import Array
 
 StepMasks = Mapping[int, NDArray[np.bool_]]
@@ -21,7 +20,7 @@ StepMasks = Mapping[int, NDArray[np.bool_]]
 
 def shards_of(net: Network, samples: int) -> int:
     """Return the number of shards into which the rules divide a batch."""
-    return len(shard_slices(samples, net.values))
+    return len(net.shard_slices(samples))
 
 
 def batches_of(

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from dlsys_bench.engines.numba.kernel import inner_kernel
+from dlsys_bench.engines.numba.kernel import inner_kernel, kernel
 from dlsys_bench.engines.numba.program.lanes import (
     LANES,
     first_of,
@@ -125,7 +125,7 @@ def multiply(
     c: Array,
     sizes: tuple[int, int, int],
     places: tuple[tuple[int, int, int], tuple[int, int, int, int]],
-    slope: float,
+    slope: Any,
 ) -> int:
     """Compute c (m, n) = leaky(a (m, k) b (k, n) + bias (n,)), and return 0. It is called by its
     address, as it takes long to compile.
@@ -137,6 +137,17 @@ def multiply(
     """
     _multiply(a, b, bias, c, sizes, places, slope)
     return 0
+
+
+@kernel
+def multiply_squares(a: Array, b: Array, c: Array, count: int) -> None:
+    """Multiply squares as often as `count` by `count` of them, as blocks of the square matrices a
+    and b, are multiplied for c = a b. They are the first values of the matrices."""
+    n, one = a.shape[0] // count, a.dtype.type(1)
+    sizes, places = (n, n, n), ((0, 0, 0), (n, 1, n, n))
+    flat = a.reshape(-1), b.reshape(-1), c.reshape(-1)
+    for _ in range(count**3):
+        multiply(flat[0], flat[1], flat[1][:0], flat[2], sizes, places, one)
 
 
 def _transpose_square(
