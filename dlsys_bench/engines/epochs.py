@@ -221,8 +221,7 @@ def training_epochs(
     yielded, so it does not run while the caller of `fit` works.
 
     The number of samples suffices unless the loss ignores labels or weighs classes.
-    Raises DataError before the first epoch if x is not of the shape that the model takes, and
-    BatchError if a batch has too few samples for a layer.
+    Raises DataError unless x fits the model, and BatchError if a batch is too small for a layer.
     """
     if not isinstance(samples, int):
         leading = samples.leading if isinstance(samples, StackedSamples) else 1
