@@ -51,4 +51,12 @@ MUTANTS = (
         "larger = values[n] > best[n]",
         "larger = values[n] >= best[n]",
     ),
+    _numba(
+        "dropped_values_have_a_gradient",
+        "In a native training, what dropout drops keeps its gradient.",
+        "state/mask-of-the-gradient-dropout",
+        "normalization",
+        "zero, times = dy.dtype.type(0), dy.dtype.type(scale)",
+        "zero, times = dy.dtype.type(1), dy.dtype.type(scale)",
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dlsys_bench.conformance.check import check
+from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.statistics import check_binomial
 from dlsys_bench.conformance.checks.support import example_loss, supported
 from dlsys_bench.conformance.checks.usage import common_targets, row_gradients, start_row
@@ -15,7 +15,7 @@ from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.layers import Dense, Dropout, Flatten, SpatialDropout
+from dlsys_bench.spec.layers import Dense, Dropout, Flatten, Layer, Shape, SpatialDropout
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
@@ -152,3 +152,50 @@ def _times_kept(
     slope = row_gradients(loss, row)[0, 0]
     kept: np.ndarray = -moved[:, 0] * (1 - drop_rate) * batch_size / (slope * rate)
     return kept
+
+
+MASKED = {
+    "dropout": ((1,), (Dropout(0.5),)),
+    "spatial_dropout": ((1, 1), (SpatialDropout(0.5), Flatten())),
+}
+"""The shape of an input of one value, and the layers that drop what a dense layer makes of it."""
+
+
+@check_each(
+    "state",
+    MASKED,
+    requires=lambda of: ("native", "optimizer:sgd", *(f"layer:{layer.kind}" for layer in of[1])),
+    prefix="mask-of-the-gradient-",
+)
+def mask_of_the_gradient(trial: Trial, of: tuple[Shape, tuple[Layer, ...]]) -> None:
+    """In a native training, gradients go back through what was kept, with its scale, and through
+    nothing else.
+
+    Why: The masks of a native training are drawn elsewhere than those of a plan, and the gradient
+    of what was dropped would move weights that had no influence.
+    Broken by: An engine whose backward pass draws another mask, lets dropped values through, or
+    forgets the scale.
+    Fix: Keep the mask of the forward pass, and multiply the gradient by it and by the scale.
+    """
+    units, x, loss = 300, 8.0, example_loss(trial)
+    row = np.array([[-0.5, 0.25]])[:, : start_row(loss).shape[1]] / units
+    shape, layers = of
+    first, last = Dense(units, use_bias=False), Dense(row.shape[1], use_bias=False)
+    model = supported(trial, Model("masks", shape, (first, *layers, last)))
+    weights = {
+        "dense_1.kernel": np.full((1, units), 1 / x),
+        "dense_2.kernel": np.repeat(row, units, axis=0),
+    }
+    recipe = to_convention(trial.convention, Recipe(SGD(0.125), 1, epochs=1, loss=loss))
+    network = trial.engine.build(model, weights)
+    samples = Samples(np.full((1, *shape), x), common_targets(loss, 1))
+    train(trial.engine, network, samples, recipe, Plan(trial.seed))
+    after = trial.engine.weights(network)
+    moved = {name: after[name] - values for name, values in weights.items()}
+    # The last kernel moves where its input was kept, all rows alike, and the first one with it.
+    slopes = moved["dense_2.kernel"] @ row[0]
+    kept = np.abs(slopes) > np.abs(slopes).max() / 2
+    expected = np.where(kept, x * slopes[kept].mean(), 0.0)
+    allowed = 1e-4 * np.abs(expected).max()
+    what = "the movement of a kernel before dropout, by what the kernel after it shows to be kept"
+    close(what, moved["dense_1.kernel"][0], expected, allowed, layer=layers[0].kind + "_1")

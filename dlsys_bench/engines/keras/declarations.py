@@ -68,8 +68,13 @@ LOOSENS = {
         ),
         (1e-7, SINGLE_GELU),
     ),
+    # The layers around those that the check is about are drawn from all.
     **dict.fromkeys(
-        ("forward/network", "gradient/network", "forward/inputs", "gradient/inputs"),
+        (
+            f"{rung}/{name}"
+            for rung in ("forward", "gradient")
+            for name in ("network", "inputs", "add", "concat")
+        ),
         (1e-7, f"{SINGLE_GELU}, and {SINGLE_SCALE}"),
     ),
     **dict.fromkeys((*ATTENTION, "forward/causal_attention-far"), (1e-7, SINGLE_SCALE)),
