@@ -16,6 +16,7 @@ from dlsys_bench import check_engine
 from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.conformance.checks.augmentation import CASES as AUGMENTATION_CASES
 from dlsys_bench.conformance.checks.degenerate import SMALLEST
+from dlsys_bench.conformance.checks.dropout import MASKED
 from dlsys_bench.conformance.checks.subjects import SUBJECTS
 from dlsys_bench.conformance.declarations import DECLARABLE, SINGLE
 from dlsys_bench.conformance.drawing import takes_axes
@@ -52,6 +53,8 @@ IMAGE_LAYERS = tuple(
 SEVERAL = {check.name for check in CHECKS.values() if "inputs" in check.requires}
 """The checks of models of several inputs, whose branches are joined."""
 
+MASKS_IN_FIT = {f"state/mask-of-the-gradient-{name}" for name in MASKED}
+
 AUGMENTED = {f"trajectory/augment-{name}" for name in AUGMENTATION_CASES}
 
 NOT_ASKED: Mapping[str, set[str]] = {
@@ -64,6 +67,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | IMAGES
     | SEVERAL
     | AUGMENTED
+    | MASKS_IN_FIT
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
     # A residual network branches.
     "layer:add": RESIDUAL | SEVERAL | {"gradient/future-causal_attention-transformer"},
@@ -81,8 +85,8 @@ NOT_ASKED: Mapping[str, set[str]] = {
     "layer:dense": {check.name for check in CHECKS.values()},
     # Only dropout takes masks.
     "layer:dropout": {"shapes/layout-of-masks"},
-    # The number of times that an input is kept is read from a movement in proportion to it.
-    "optimizer:sgd": {"state/dropout-in-fit"},
+    # What is kept is read from a movement in proportion to it.
+    "optimizer:sgd": {"state/dropout-in-fit", *MASKS_IN_FIT},
 }
 """The checks that are not about something, but that cannot be asked without it."""
 

@@ -54,7 +54,7 @@ MUTANTS = (
     _numba(
         "dropped_values_have_a_gradient",
         "In a native training, what dropout drops keeps its gradient.",
-        "state/mask-of-the-gradient-dropout",
+        "state/mask-of-the-gradient-dropout-of-sequences",
         "normalization",
         "zero, times = dy.dtype.type(0), dy.dtype.type(scale)",
         "zero, times = dy.dtype.type(1), dy.dtype.type(scale)",

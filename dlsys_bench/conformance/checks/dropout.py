@@ -156,6 +156,8 @@ def _times_kept(
 
 MASKED = {
     "dropout": ((1,), (Dropout(0.5),)),
+    # An engine may train sequences by other code than vectors.
+    "dropout-of-sequences": ((1, 1), (Dropout(0.5), Flatten())),
     "spatial_dropout": ((1, 1), (SpatialDropout(0.5), Flatten())),
 }
 """The shape of an input of one value, and the layers that drop what a dense layer makes of it."""
