@@ -44,7 +44,10 @@ HEAD = """# Conformance: healthy engines pass, broken ones fail
 `dlsys-bench conform --engine NAME --output reports/conformance`. `mutants.md` shows the rung that
 detects each broken engine; `python -m mutants`, run in `tests/`, writes it. `mutants-float32.md`
 shows the same for engines that are broken in float32 alone, and `python -m mutants --single
---resume` writes it. The times were measured on two cores, most of them beside other work.
+--resume` writes it. Each report names its commit. The times were measured on two cores beside other
+work. The table of mutants has those that had climbed when it was stored; the check that is recorded
+for each of the others detects it as well, which a test holds. The reports of Keras and of tinygrad
+are of an earlier ladder, with 165 checks.
 """
 
 EXCEPTIONS = """The report of an engine lists its declared exceptions with their reasons. Two
