@@ -150,9 +150,10 @@ def test_arrays_that_do_not_agree_are_refused(name: str, what: str) -> None:
 
 def test_predictions_take_no_masks() -> None:
     engine = create("numpy")
+    nothing: dict[int, Any] = {}
     without, ignored = (
         engine.trace(built(engine), Batch(X, LABELS, masks, training=False))[-1]
-        for masks in (None, {})
+        for masks in (None, nothing)
     )
     np.testing.assert_array_equal(ignored, without)
 

@@ -206,7 +206,7 @@ def test_included_results_of_every_kind() -> None:
     assert titles == expected
     page = assert_self_contained(render(Page("All", "", (), sections)))
     assert len(page.named("img")) == 1
-    assert "dropout_wears_off" in page.text
+    assert "dense_kernel_transposed_when_square" in page.text
 
 
 @pytest.mark.parametrize(
