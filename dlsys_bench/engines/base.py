@@ -37,6 +37,11 @@ class Batch(NamedTuple):
     masks: Mapping[int, NDArray[np.bool_]] | None = None
     training: bool = True
 
+    @property
+    def active_masks(self) -> Mapping[int, NDArray[np.bool_]] | None:
+        """The masks to use: none outside training, where dropout is inactive."""
+        return self.masks if self.training else None
+
 
 class Gradients(NamedTuple):
     """The loss, and its gradients with respect to every trainable tensor, by name, and to x. Token

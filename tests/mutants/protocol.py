@@ -139,7 +139,7 @@ MUTANTS = (
         "gradients() draws its own masks and ignores those of the batch.",
         "gradient/dropout",
         "engine",
-        "net.unchanged(_one(batch.masks))",
+        "net.unchanged(_one(batch.active_masks))",
         "net.unchanged(None)",
     ),
     Mutant(

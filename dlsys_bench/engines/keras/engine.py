@@ -121,7 +121,7 @@ class KerasEngine(Engine):
         check_batch(net.model, batch, loss)
         value_of = loss_of(loss, self.dtype)
         network = net.network
-        with self._device(), net.with_masks(batch.masks):
+        with self._device(), net.with_masks(batch.active_masks):
             y = keras.ops.convert_to_tensor(
                 targets_of(loss, batch.y, net.model.output_shape, self.dtype)
             )
@@ -155,7 +155,7 @@ class KerasEngine(Engine):
         """Compute the output of every layer."""
         check_inputs(net.model, batch)
         network = net.every_layer
-        with self._device(), net.with_masks(batch.masks):
+        with self._device(), net.with_masks(batch.active_masks):
             outputs, _ = network.stateless_call(
                 network.trainable_variables,
                 network.non_trainable_variables,

@@ -101,7 +101,7 @@ class NumpyEngine(Engine):
     def gradients(self, net: Network, batch: Batch, loss: Loss) -> Gradients:
         """Compute the loss and its gradients."""
         check_batch(net.model, batch, loss)
-        with net.unchanged(_one(batch.masks)):
+        with net.unchanged(_one(batch.active_masks)):
             outputs = net.forward(self._inward(net, batch.x[None]), batch.training)
             value, dy, _ = self.rule_set.evaluate_loss(loss, outputs, targets(batch.y[None]))
             dx = net.backward(dy, wants_dx=True)
@@ -115,7 +115,7 @@ class NumpyEngine(Engine):
         return [
             outputs[0]
             for outputs in self.trace_replicas(
-                net, batch.x[None], batch.training, _one(batch.masks)
+                net, batch.x[None], batch.training, _one(batch.active_masks)
             )
         ]
 
