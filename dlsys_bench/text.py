@@ -8,7 +8,10 @@ sequences) or a CI service would obey (workflow commands), and bounds the length
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
+import traceback
+from pathlib import Path
 
 LIMIT = 4000
 """The number of characters that are kept of one foreign text."""
@@ -73,6 +76,18 @@ def describe(error: BaseException, limit: int = LIMIT) -> str:
     except BaseException as second:
         text = f"{name} (and its __str__ raised {type(second).__name__})"
     return printable(text, limit)
+
+
+def place_of(frame: traceback.FrameSummary) -> str:
+    """Return the file and the line of a frame.
+
+    The file is named from the entry of sys.path that it is below, as in an import, so that reports
+    do not depend on where packages are installed.
+    """
+    file = Path(frame.filename)
+    roots = [root for root in map(Path, sys.path) if root in file.parents]
+    nearest = max(roots, key=lambda root: len(root.parts), default=None)
+    return f"{file if nearest is None else file.relative_to(nearest).as_posix()}:{frame.lineno}"
 
 
 def _escape(match: re.Match[str]) -> str:

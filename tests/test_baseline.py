@@ -105,6 +105,7 @@ def test_a_calibrated_study_states_what_its_gates_detect_and_how_they_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The MDE of each arm is that of `power` for as many gates, with the engines of the runs."""
+    pytest.importorskip("numba", reason="pip install 'dlsys-bench[numba]'")
     monkeypatch.chdir(tmp_path)
     study = "regularization/fashion-mlp"
     options = WorkOptions(("numpy", "numba"), "cpu", "digits", None, "quick", "unit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import traceback
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,7 +22,7 @@ from dlsys_bench.report.github import workflow_commands
 from dlsys_bench.report.junit import junit
 from dlsys_bench.report.table import Table
 from dlsys_bench.strict_json import dumps, loads
-from dlsys_bench.text import describe, one_line, printable
+from dlsys_bench.text import describe, one_line, place_of, printable
 
 HOSTILE = (
     "\x1b[2J\x1b]0;title\x07\r\n::error::x\r##[group]\n \t::set-output name=a::b\u202e\ud800\x9b\0"
@@ -93,6 +94,22 @@ class Odd(str):
 )
 def test_every_exception_can_be_described(error: Exception, text: str) -> None:
     assert describe(error) == text
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/venv/lib/site-packages/numpy/core.py", "numpy/core.py:3"),
+        ("/venv/lib/os.py", "os.py:3"),
+        ("/elsewhere/mine.py", "/elsewhere/mine.py:3"),
+        ("<string>", "<string>:3"),
+    ],
+)
+def test_a_place_does_not_name_where_packages_are_installed(
+    path: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", ["", "/venv/lib", "/venv/lib/site-packages"])
+    assert place_of(traceback.FrameSummary(path, 3, "call")) == place
 
 
 MARKDOWN = (

@@ -28,7 +28,7 @@ from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.record import Record
-from dlsys_bench.text import describe
+from dlsys_bench.text import describe, place_of
 
 REMEMBERED = 32
 """The number of returned arrays that are compared with their copies at each later call."""
@@ -253,4 +253,4 @@ def _arrays(batch: Batch) -> list[Array]:
 def _where(error: BaseException) -> str:
     """Return the place in which an error was raised, in the engine or in a framework."""
     frames = traceback.extract_tb(error.__traceback__)[1:]
-    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return f" ({place_of(frames[-1])})" if frames else ""

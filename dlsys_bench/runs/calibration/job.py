@@ -21,7 +21,7 @@ from dlsys_bench.runs.key import CALLABLE, Key
 from dlsys_bench.runs.result import Result
 from dlsys_bench.runs.run import run
 from dlsys_bench.studies.registry import find
-from dlsys_bench.text import describe, one_line, printable
+from dlsys_bench.text import describe, one_line, place_of, printable
 
 if TYPE_CHECKING:
     from dlsys_bench.studies.base import Case
@@ -131,14 +131,13 @@ def train(job: Job) -> Result | Failure:
             seed=job.seed,
         )
     except (Exception, SystemExit) as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
         # A UserError states the mistake and its correction; its type and traceback add nothing.
         stated = isinstance(error, UserError)
         return Failure(
             job,
             one_line(error if stated else describe(error)),
             "" if stated else printable(traceback.format_exc()),
-            f"{place.filename}:{place.lineno}",
+            place_of(traceback.extract_tb(error.__traceback__)[-1]),
         )
 
 

@@ -49,12 +49,14 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     it is damaged.
     """
     try:
-        (version,), (application,), (tables,) = (
+        # The tables first: another process may create the store between two of the queries, which
+        # sets the other two together with its tables.
+        (tables,), (application,), (version,) = (
             connection.execute(query).fetchone()
             for query in (
-                "PRAGMA user_version",
-                "PRAGMA application_id",
                 "SELECT count(*) FROM sqlite_schema",
+                "PRAGMA application_id",
+                "PRAGMA user_version",
             )
         )
         if tables and application != APPLICATION:

@@ -19,7 +19,7 @@ from results import make_result as result
 from dlsys_bench.errors import StoreError
 from dlsys_bench.runs.store import Store, append, check_writable, line_of, read
 from dlsys_bench.runs.store.reading import is_database
-from dlsys_bench.runs.store.schema import MIGRATIONS
+from dlsys_bench.runs.store.schema import MIGRATIONS, check
 
 HERE = Path(__file__).parent
 
@@ -226,6 +226,23 @@ def test_later_versions_and_foreign_files_raise_and_are_unchanged(tmp_path: Path
             append(path, result(1))
         assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("queries", [1, 2, 3])
+def test_a_store_may_be_created_while_it_is_checked(tmp_path: Path, queries: int) -> None:
+    """Another process creates the tables after some of the queries of the check."""
+    path, made = tmp_path / "runs.db", list[str]()
+
+    class Interrupted(sqlite3.Connection):
+        def execute(self, query: str, *values: Any) -> sqlite3.Cursor:
+            if len(made) == queries:
+                append(path, result(1))
+            made.append(query)
+            return super().execute(query, *values)
+
+    with closing(sqlite3.connect(path, factory=Interrupted)) as connection:
+        check(connection, path)
+    assert len(read(path)) == 1
 
 
 def test_commits_are_synchronised_with_the_disk(tmp_path: Path) -> None:
