@@ -160,8 +160,9 @@ their medians; the other figures are medians of one run.
 ## Engines in turn
 
 Measured by `pytest --benchmark-only benchmarks/test_pairs.py`, in microseconds of a training step
-(forward, loss, backward, update) on all cores. The peak is that of products of matrices of size
-1,024 on all cores, measured in the same session ({peak}).
+(forward, loss, backward, update) on all cores. The peak is that of the fastest
+products of matrices on all cores, by BLAS or by the numba engine, measured in the same session
+({peak}).
 
 {pairs}
 {first}

@@ -16,7 +16,7 @@ from dlsys_bench.conformance.ladder import climb, select
 from dlsys_bench.conformance.process import ProcessRunner
 from dlsys_bench.conformance.result import Status
 from dlsys_bench.conformance.runner import LocalRunner, engine_factory
-from dlsys_bench.conformance.trial import Options, Trial
+from dlsys_bench.conformance.trial import LEAST, Options, Trial
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.engines.numpy.dense import DenseRule
 from dlsys_bench.engines.plan import Array
@@ -160,6 +160,20 @@ def test_an_example_that_cannot_be_compared_is_not_counted() -> None:
     trial = Trial(engine_factory("numpy", "cpu"), options=Options(budget=1e-6))
     trial.search(st.integers(0, 9), body)
     assert trial.drawn == len(compared) >= 3
+
+
+def test_a_slow_engine_does_not_see_small_examples_alone() -> None:
+    """Hypothesis draws a tenth of the examples small, before the others."""
+
+    def largest(seed: int) -> int:
+        sizes = list[int]()
+        trial = Trial(engine_factory("numpy", "cpu"), options=Options(seed, budget=1e-6))
+        trial.search(st.lists(st.integers(0, 9), max_size=60), lambda each: sizes.append(len(each)))
+        assert len(sizes) == LEAST
+        return max(sizes)
+
+    # Of the first four among forty examples, the largest has three values on average.
+    assert sum(map(largest, range(8))) / 8 > 5
 
 
 def test_an_unknown_on_fail_raises_an_error() -> None:
