@@ -116,9 +116,11 @@ def _every_layer(trial: Trial, size: Size, *, dropout: bool) -> list[Layer]:
 
 
 def _place(layer: Layer, start: Shape) -> int:
-    """Return the place of a layer above an input of some axes: with a kink, batch norm, for such
-    inputs only, for vectors as well, a norm of each sample, of any number of inputs, flatten, for
-    vectors only.
+    """Return the place of a layer in a network whose input has the shape `start`.
+
+    From the input upwards: 0 a layer with a kink, 1 batch norm, 2 a layer for such inputs only, 3
+    one that takes vectors as well, 4 a norm of each sample, 5 a merging layer, 6 flatten, and 7 a
+    layer for vectors only.
 
     A batch norm takes out what the biases below it add, and so does a norm of each sample with
     much of it. Several inputs make what is above them wider. A global pool would leave little to

@@ -62,8 +62,11 @@ def _multiply_tiles(
 def _tiles(
     emitter: TileEmitter, pointers: Any, sizes: Any, column: Any, rest: Any, left: Any = None
 ) -> None:
-    """Generate the loops over the tiles of some columns: of so many vectors, or of one of which
-    some values are `left`."""
+    """Generate the loop over the tiles of a strip of columns.
+
+    `sizes` has the rows of the result and the vectors in the strip. If `left` is given, only this
+    number of values of the last vector is stored.
+    """
     (m, width), builder = sizes, emitter.builder
     first = builder.mul(column, emitter.number(LANES))
     most = tile_values(emitter.kind)
