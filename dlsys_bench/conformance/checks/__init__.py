@@ -32,6 +32,7 @@ from dlsys_bench.conformance.checks import (
     several_inputs,
     checkpoint,
     determinism,
+    replicas,
     distribution,
 )
 
@@ -59,6 +60,7 @@ __all__ = [
     "mixed_precision",
     "order",
     "refitting",
+    "replicas",
     "reports",
     "schedule",
     "sequences",

@@ -7,36 +7,26 @@ from dataclasses import replace
 
 import numpy as np
 
-from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.networks import (
     MLP_DROPOUT_BATCH_NORM,
-    QUERY_AND_CONTEXT,
     prepare,
 )
 from dlsys_bench.conformance.checks.support import (
-    example_loss,
-    has,
-    needed_layers,
-    supported,
     trainable,
 )
 from dlsys_bench.conformance.checks.training import (
-    compare_tensors,
     differing,
     regression_recipe,
-    relative,
 )
-from dlsys_bench.conformance.expectation import magnitude
-from dlsys_bench.conformance.finding import Fault, Finding, broken, close, refining
-from dlsys_bench.conformance.strategies import inputs, targets
+from dlsys_bench.conformance.finding import Fault, Finding, broken, refining
+from dlsys_bench.conformance.strategies import targets
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.epochs import train, train_replicas
-from dlsys_bench.engines.history import Epoch
+from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.spec.initializers import Zeros
-from dlsys_bench.spec.layers import Activation, Dense, Dropout
-from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
+from dlsys_bench.spec.layers import Dense, Dropout
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
@@ -44,15 +34,6 @@ from dlsys_bench.spec.recipe import Recipe
 ZERO_DENSE = Dense(2, kernel_initializer=Zeros())
 DROPS = Model("drops", (20,), (Dropout(0.5), ZERO_DENSE))
 SHUFFLES = Model("shuffles", (20,), (ZERO_DENSE,))
-
-REPLICATED = {
-    "replicas": Model("replicas", (6,), (Dense(8), Activation("tanh"), Dropout(0.5), Dense(3))),
-    "replicas-of-inputs": QUERY_AND_CONTEXT.model,
-}
-"""The models of replicas, by the subjects of their checks."""
-
-SHARED = Recipe(SGD(0.05, 0.9), batch_size=4, epochs=3, loss=SparseCategoricalCrossEntropy())
-RATES = (0.02, 0.05, 0.1)
 
 
 def _trained(trial: Trial, seed: int, *, parity: bool = False) -> Weights:
@@ -152,75 +133,26 @@ def _seed_process() -> None:
     np.random.seed(5)  # noqa: NPY002
 
 
-@check_each("determinism", REPLICATED, requires=needed_layers)
-def replicas(trial: Trial, drawn: Model) -> None:
-    """Replicas that train together: by a plan, each ends where it does when it trains alone;
-    natively, each has its own order and masks.
+def native_case(trial: Trial, model: Model, *, shuffle: bool) -> tuple[Model, Recipe, Samples]:
+    """Return a training without a plan: a model whose kernel starts at zero, as the engine has it,
+    a recipe of one epoch, and samples.
 
-    Why: Replicas that are trained together stand for independent runs, so each must end as it would
-    alone.
-    Broken by: An engine that gives all replicas the order or the masks of the first, or one
-    learning rate.
-    Fix: Draw the order, the masks and the rate of each replica from its own plan and recipe.
+    Raises NotApplicableError, by way of the guard, if the engine lacks something that is needed.
     """
-    loss = example_loss(trial, SHARED.loss)
-    recipes = [
-        supported(trial, replace(SHARED, optimizer=SGD(rate, 0.9), loss=loss)) for rate in RATES
-    ]
-    model = trainable(trial, drawn, loss)
-    x = inputs(model, 14, trial.generator)
-    samples = Samples(x, targets(loss, 3, 14, trial.generator))
-    plans = [Plan(number, parity=True) for number in (1, 2, 3)]
-    trial.engine.require(model, loss, recipes[0], parity=True, drawn=True)
-    together = trial.engine.engine.replicate(model, plans)
-    histories = train_replicas(together, samples, recipes, plans)
-    predictions = together.predict(samples.x)
-    tolerance = 10 * trial.tolerance
-    for replica, (own, recipe) in enumerate(zip(plans, recipes, strict=True)):
-        which = f"of replica {replica} of 3"
-        network = trial.engine.build(model, own.weights(model))
-        history = train(trial.engine, network, samples, recipe, own)
-        expected = trial.engine.predict(network, samples.x)
-        allowed = tolerance * magnitude(expected)
-        close(f"the prediction {which}", predictions[replica], expected, allowed)
-        _compare_losses(trial, which, histories[replica], history)
-        weights = trial.engine.weights(network)
-        compare_tensors(which, together.weights(replica), weights, relative(tolerance, weights))
-    if trial.native:
-        _check_native_replicas(trial)
-
-
-def _compare_losses(trial: Trial, which: str, actual: list[Epoch], expected: list[Epoch]) -> None:
-    for epoch, reference in zip(actual, expected, strict=True):
-        allowed = max(1e-5, 10 * trial.tolerance) * abs(reference.running_loss)
-        close(f"the running loss {which}", epoch.running_loss, reference.running_loss, allowed)
-
-
-def _check_native_replicas(trial: Trial) -> None:
-    if has(trial, "layer:dropout") and not _seeds_differ(
-        trial, DROPS, shuffle=False, replicated=True
-    ):
-        what = "replicas with seeds 1 and 2 drop the same units"
-        raise broken(Fault.NOT_DETERMINISTIC, what, layer="dropout_1")
-    if not _seeds_differ(trial, SHUFFLES, shuffle=True, replicated=True):
-        what = "replicas with seeds 1 and 2 take their samples in the same order"
-        raise broken(Fault.NOT_DETERMINISTIC, what)
-
-
-def _seeds_differ(trial: Trial, model: Model, *, shuffle: bool, replicated: bool = False) -> bool:
-    """Return whether native trainings with two seeds, from equal weights, end differently."""
-    engine, plans = trial.engine, [Plan(1), Plan(2)]
     model = trainable(trial, model)
     recipe = regression_recipe(trial, SGD(0.01), batch_size=1, epochs=1, shuffle=shuffle)
     generator = np.random.default_rng(trial.seed)
     x = generator.standard_normal((12, 20))
     samples = Samples(x, targets(recipe.loss, model.output_shape[0], 12, generator))
-    engine.require(model, recipe.loss, recipe, drawn=True)
-    if replicated:
-        together = engine.engine.replicate(model, plans)
-        train_replicas(together, samples, recipe, plans)
-        return bool(differing(together.weights(0), together.weights(1)))
-    networks = [engine.build(model, seed=0) for _ in plans]
-    for network, own in zip(networks, plans, strict=True):
+    trial.engine.require(model, recipe.loss, recipe, drawn=True)
+    return model, recipe, samples
+
+
+def _seeds_differ(trial: Trial, model: Model, *, shuffle: bool) -> bool:
+    """Return whether native trainings with two seeds, from equal weights, end differently."""
+    engine = trial.engine
+    model, recipe, samples = native_case(trial, model, shuffle=shuffle)
+    networks = [engine.build(model, seed=0) for _ in range(2)]
+    for network, own in zip(networks, (Plan(1), Plan(2)), strict=True):
         train(engine, network, samples, recipe, own)
     return bool(differing(engine.weights(networks[0]), engine.weights(networks[1])))

@@ -1,0 +1,228 @@
+"""Replicas: networks of one model that train together end as they would alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from dlsys_bench.conformance.check import check_each
+from dlsys_bench.conformance.checks.determinism import DROPS, SHUFFLES, native_case
+from dlsys_bench.conformance.checks.networks import (
+    QUERY_AND_CONTEXT,
+    optimizer_with_state,
+    smooth,
+)
+from dlsys_bench.conformance.checks.support import (
+    example_loss,
+    has,
+    needed_layers,
+    supported,
+    trainable,
+)
+from dlsys_bench.conformance.checks.training import compare_tensors, differing, relative
+from dlsys_bench.conformance.expectation import magnitude
+from dlsys_bench.conformance.finding import Fault, broken, close
+from dlsys_bench.conformance.strategies import inputs, targets
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import train, train_replicas
+from dlsys_bench.engines.history import Epoch
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.spec.augmentation import HorizontalFlip, InputNoise, Shift
+from dlsys_bench.spec.averaging import WeightAverage
+from dlsys_bench.spec.clipping import ClipNorm, ClipValue
+from dlsys_bench.spec.decay import WeightDecay
+from dlsys_bench.spec.graph import parallel, residual
+from dlsys_bench.spec.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Conv1D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GlobalAveragePool,
+    GroupNorm,
+    LayerNorm,
+    MaxPool,
+    MultiHeadAttention,
+    PositionEmbedding,
+    RMSNorm,
+    SpatialDropout,
+)
+from dlsys_bench.spec.loss_scale import LossScale
+from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
+from dlsys_bench.spec.model import Model
+from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.schedules import ConstantRate, WarmUp
+
+TANH = Activation("tanh")
+RATES = (0.02, 0.05, 0.1)
+SHARED = Recipe(SGD(0.05, 0.9), batch_size=4, epochs=3, loss=SparseCategoricalCrossEntropy())
+
+
+class ReplicaCase(NamedTuple):
+    """A model, and what its recipe has around an optimiser.
+
+    - `own_samples`: each replica has samples of its own.
+    - `most_state`: the optimiser is the one of the engine that keeps the most values.
+    """
+
+    model: Model
+    recipe: Recipe = SHARED
+    own_samples: bool = False
+    most_state: bool = False
+
+    @property
+    def requires(self) -> list[str]:
+        """The layers that nothing can replace."""
+        return needed_layers(self.model)
+
+
+IMAGES = Model(
+    "replicas-of-images",
+    (8, 6, 2),
+    (
+        *(
+            Conv2D(4, (3, 3), padding="same", groups=2, use_bias=False),
+            BatchNorm(),
+            TANH,
+            SpatialDropout(0.3),
+        ),
+        parallel(MaxPool(), AveragePool()),
+        *(Conv2D(4, (2, 2), dilation=(2, 1)), GroupNorm(), TANH, Flatten(), Dense(3)),
+    ),
+)
+SEQUENCES = Model(
+    "replicas-of-sequences",
+    (6,),
+    (
+        *(Embedding(7, 4), PositionEmbedding(8)),
+        residual(LayerNorm(), MultiHeadAttention(2, causal=True, drop_rate=0.3), Dropout(0.2)),
+        *(RMSNorm(), Conv1D(5, 2), TANH, GlobalAveragePool(), Dense(3)),
+    ),
+    input_dtype="int",
+)
+
+CASES: Mapping[str, ReplicaCase] = {
+    "replicas": ReplicaCase(
+        Model("replicas", (6,), (Dense(8), TANH, Dropout(0.5), Dense(3))),
+    ),
+    "replicas-of-inputs": ReplicaCase(
+        QUERY_AND_CONTEXT.model, replace(SHARED, augment=(InputNoise(0.3, input="query"),))
+    ),
+    "replicas-of-images": ReplicaCase(
+        IMAGES,
+        replace(
+            SHARED,
+            augment=(Shift(1), HorizontalFlip(), InputNoise(0.3)),
+            clip=ClipValue(0.02),
+            accumulate=2,
+            average=WeightAverage(0.6),
+        ),
+        own_samples=True,
+        most_state=True,
+    ),
+    "replicas-of-sequences": ReplicaCase(
+        SEQUENCES,
+        replace(
+            SHARED,
+            optimizer=SGD(0.05, 0.9, decay=WeightDecay(0.3)),
+            loss=SparseCategoricalCrossEntropy(0.1, -1, (0.5, 2.0, 1.0)),
+            clip=ClipNorm(0.1),
+            loss_scale=LossScale(2.0**10, interval=2),
+            schedule=WarmUp(5),
+        ),
+    ),
+}
+"""What is trained together, by the subjects of the checks. All layers are in one of the models, and
+all parts of a recipe in one of the recipes."""
+
+
+def _recipes(trial: Trial, case: ReplicaCase) -> list[Recipe]:
+    """Return a recipe for each replica, with rates of their own."""
+    recipe = replace(case.recipe, loss=example_loss(trial, case.recipe.loss))
+    if case.most_state:
+        recipe = replace(recipe, optimizer=smooth(optimizer_with_state(trial)))
+    every = []
+    for rate in RATES:
+        schedule = recipe.schedule
+        if isinstance(schedule, WarmUp):
+            schedule = replace(schedule, after=ConstantRate(rate))
+        optimizer = replace(recipe.optimizer, learning_rate=rate)
+        every.append(supported(trial, replace(recipe, optimizer=optimizer, schedule=schedule)))
+    return every
+
+
+@check_each("determinism", CASES, requires=lambda case: case.requires)
+def replicas(trial: Trial, case: ReplicaCase) -> None:
+    """Replicas that train together: by a plan, each ends where it does when it trains alone;
+    natively, each has its own order and masks.
+
+    Why: Replicas that are trained together stand for independent runs, so each must end as it would
+    alone.
+    Broken by: An engine that gives all replicas the order or the masks of the first, or one
+    learning rate, or clips the gradients of all of them by one norm.
+    Fix: Draw the order, the masks, the augmentations and the rate of each replica from its own plan
+    and recipe, and compute every sum over the axes of one replica.
+    """
+    recipes = _recipes(trial, case)
+    loss = recipes[0].loss
+    model = trainable(trial, case.model, loss)
+    plans = [Plan(number, parity=True) for number in (1, 2, 3)]
+    every = [_samples(trial, model, recipes[0])] * 3
+    if case.own_samples:
+        every = [_samples(trial, model, recipes[0]) for _ in plans]
+    trial.engine.require(model, loss, recipes[0], parity=True, drawn=True)
+    together = trial.engine.engine.replicate(model, plans)
+    histories = train_replicas(together, every if case.own_samples else every[0], recipes, plans)
+    x = every[0].x
+    predictions = together.predict(x)
+    tolerance = 10 * trial.tolerance
+    for replica, (own, recipe) in enumerate(zip(plans, recipes, strict=True)):
+        which = f"of replica {replica} of 3"
+        network = trial.engine.build(model, own.weights(model))
+        history = train(trial.engine, network, every[replica], recipe, own)
+        expected = trial.engine.predict(network, x)
+        allowed = tolerance * magnitude(expected)
+        close(f"the prediction {which}", predictions[replica], expected, allowed)
+        _compare_losses(trial, which, histories[replica], history)
+        weights = trial.engine.weights(network)
+        compare_tensors(which, together.weights(replica), weights, relative(tolerance, weights))
+    if trial.native:
+        _check_native_replicas(trial)
+
+
+def _samples(trial: Trial, model: Model, recipe: Recipe) -> Samples:
+    x = inputs(model, 14, trial.generator)
+    return Samples(x, targets(recipe.loss, 3, 14, trial.generator))
+
+
+def _compare_losses(
+    trial: Trial, which: str, actual: Sequence[Epoch], expected: Sequence[Epoch]
+) -> None:
+    for epoch, reference in zip(actual, expected, strict=True):
+        allowed = max(1e-5, 10 * trial.tolerance) * abs(reference.running_loss)
+        close(f"the running loss {which}", epoch.running_loss, reference.running_loss, allowed)
+
+
+def _check_native_replicas(trial: Trial) -> None:
+    if has(trial, "layer:dropout") and not _seeds_differ(trial, DROPS, shuffle=False):
+        what = "replicas with seeds 1 and 2 drop the same units"
+        raise broken(Fault.NOT_DETERMINISTIC, what, layer="dropout_1")
+    if not _seeds_differ(trial, SHUFFLES, shuffle=True):
+        what = "replicas with seeds 1 and 2 take their samples in the same order"
+        raise broken(Fault.NOT_DETERMINISTIC, what)
+
+
+def _seeds_differ(trial: Trial, model: Model, *, shuffle: bool) -> bool:
+    """Return whether replicas with two seeds, which train natively, end differently."""
+    model, recipe, samples = native_case(trial, model, shuffle=shuffle)
+    plans = [Plan(1), Plan(2)]
+    together = trial.engine.engine.replicate(model, plans)
+    train_replicas(together, samples, recipe, plans)
+    return bool(differing(together.weights(0), together.weights(1)))
