@@ -75,8 +75,8 @@ def d_images(
     top, left = x.first // x.wide, x.first % x.wide
     column = dx.channels * dy.channels
     line = row.wide * column
-    dy_strides = dy.height * dy.wide * LANES, -dy.wide * LANES, -LANES
-    w_strides = 1, line, column, dy.channels
+    dy_strides = -dy.wide * LANES, -LANES, dy.height * dy.wide * LANES
+    w_strides = line, column, 1, dy.channels
     for h in range(dx.height):
         above = max(0, h + top - dy.height + 1)
         rows = min(row.tall - 1, h + top) - above + 1
@@ -88,7 +88,7 @@ def d_images(
             width = min(dy.width - left, dx.width) - v if middle else 1
             source = row_start(dy, chunk, 0, h + top - above) + (place - first) * LANES
             at = source, above * line + first * column, row_start(dx, chunk, 0, h) + v * LANES
-            shape = (dx.channels, width), (dy.channels, rows, last - first + 1)
+            shape = (dx.channels, width), (rows, last - first + 1, dy.channels)
             strides = dy_strides, w_strides, dx.height * dx.wide * LANES
             call(function, (gradients, w, zeros, gradients, at, shape, strides))
             v += width

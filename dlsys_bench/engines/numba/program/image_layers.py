@@ -45,26 +45,27 @@ def read_samples(row: Any, chunk: Chunk, x: Array, chosen: NDArray[np.intp], val
 def write_features(row: Any, chunk: Chunk, values: Array, features: Array) -> None:
     """Copy the images of a chunk to rows (samples, H W C)."""
     x = row.x
-    for c in range(x.channels):
-        for i in range(x.height):
-            own = values[row_start(x, chunk, c, i) :]
-            for j in range(x.width):
-                pixel = (i * x.width + j) * x.channels + c
+    # The channels of a pixel are neighbours in a row, so a cache line is filled at once.
+    for i in range(x.height):
+        for j in range(x.width):
+            pixel = (i * x.width + j) * x.channels
+            for c in range(x.channels):
+                own = values[row_start(x, chunk, c, i) + j * LANES :]
                 for n in range(chunk[1]):
-                    features[n, pixel] = own[j * LANES + n]
+                    features[n, pixel + c] = own[n]
 
 
 @inner_kernel
 def read_gradients(row: Any, chunk: Chunk, features: Array, gradients: Array) -> None:
     """Copy the gradients in rows (samples, H W C) to a chunk: the reverse of `write_features`."""
     x, zero = row.dx, gradients.dtype.type(0)
-    for c in range(x.channels):
-        for i in range(x.height):
-            own = gradients[row_start(x, chunk, c, i) :]
-            for j in range(x.width):
-                pixel = (i * x.width + j) * x.channels + c
+    for i in range(x.height):
+        for j in range(x.width):
+            pixel = (i * x.width + j) * x.channels
+            for c in range(x.channels):
+                own = gradients[row_start(x, chunk, c, i) + j * LANES :]
                 for n in range(LANES):
-                    own[j * LANES + n] = features[n, pixel] if n < chunk[1] else zero
+                    own[n] = features[n, pixel + c] if n < chunk[1] else zero
 
 
 @inner_kernel
@@ -138,21 +139,50 @@ def _window_sum(row: Any, images: Any, first: int, values: Array) -> Any:
 
 
 @inner_kernel
+def _windows_of_row(row: Any, h: int) -> tuple[int, int]:
+    """Return the first window of a pool with a row of its input, and the one after the last."""
+    first = max(0, (h - row.tall + row.down) // row.down)
+    return first, min(row.dy.height, h // row.down + 1)
+
+
+@inner_kernel
+def _windows_of_column(row: Any, v: int, first: int, end: int) -> tuple[int, int]:
+    """Return the windows with a column of the input, as `_windows_of_row`, given those of the
+    column before: a division for each column takes longer than the rest."""
+    return first + (first * row.across + row.wide <= v), end + (
+        end * row.across <= v and end < row.dy.width
+    )
+
+
+@inner_kernel
+def _gradient_sum(
+    dy: Any, chunk: Chunk, c: int, rows: Any, columns: Any, gradients: Array
+) -> Any:
+    """Return the sum of the gradients of some windows."""
+    found = fill(gradients.dtype.type(0))
+    for i in range(rows[0], rows[1]):
+        here = row_start(dy, chunk, c, i)
+        for j in range(columns[0], columns[1]):
+            found = found + load(gradients, here + j * LANES)
+    return found
+
+
+@inner_kernel
 def batch_norm(
     row: Any, chunk: Chunk, affine: tuple[Array, Array], of: tuple[Array, Array], values: Array
 ) -> None:
     """Compute the mean of each window of gamma (x - mean) / sqrt(variance + epsilon) + beta.
 
-    That is the normalised mean of the window. `of` has the mean and 1 / sqrt(variance + epsilon).
+    That is the normalised mean of the window, which may overlap others. `of` has the mean and 1 / sqrt(variance + epsilon).
     """
     x, y, (gamma, beta), (mean, inverse) = row.x, row.y, affine, of
     part = values.dtype.type(1.0 / (row.tall * row.wide))
     for c in range(y.channels):
         times = gamma[c] * inverse[c]
         for i in range(y.height):
-            here, there = row_start(x, chunk, c, i * row.tall), row_start(y, chunk, c, i)
+            here, there = row_start(x, chunk, c, i * row.down), row_start(y, chunk, c, i)
             for j in range(y.width):
-                window = _window_sum(row, x, here + j * row.wide * LANES, values) * part
+                window = _window_sum(row, x, here + j * row.across * LANES, values) * part
                 store(values, there + j * LANES, (window - mean[c]) * times + beta[c])
 
 
@@ -167,10 +197,10 @@ def batch_norm_sums(
     for c in range(dy.channels):
         along, every = fill(zero), fill(zero)
         for i in range(dy.height):
-            here, there = row_start(x, chunk, c, i * row.tall), row_start(dy, chunk, c, i)
+            here, there = row_start(x, chunk, c, i * row.down), row_start(dy, chunk, c, i)
             for j in range(dy.width):
                 d = load(gradients, there + j * LANES)
-                window = _window_sum(row, x, here + j * row.wide * LANES, values) * part
+                window = _window_sum(row, x, here + j * row.across * LANES, values) * part
                 along, every = along + d * (window - mean[c]), every + d
         sums[0][c], sums[1][c] = total(keep(along, chunk[1])) * inverse[c], total(every)
 
@@ -191,12 +221,12 @@ def d_batch_norm(
         each = times * part
         for h in range(dx.height):
             here, there = row_start(x, chunk, c, h), row_start(dx, chunk, c, h)
-            back = row_start(dy, chunk, c, h // row.tall)
-            for j in range(dy.width):
-                d = load(gradients, back + j * LANES) * each - less
-                for v in range(j * row.wide * LANES, (j + 1) * row.wide * LANES, LANES):
-                    off = load(values, here + v) - mean[c]
-                    store(gradients, there + v, keep(d - off * slope, chunk[1]))
+            rows, left, right = _windows_of_row(row, h), 0, 0
+            for v in range(dx.width):
+                left, right = _windows_of_column(row, v, left, right)
+                d = _gradient_sum(dy, chunk, c, rows, (left, right), gradients) * each - less
+                off = load(values, here + v * LANES) - mean[c]
+                store(gradients, there + v * LANES, keep(d - off * slope, chunk[1]))
 
 
 @inner_kernel
@@ -213,19 +243,14 @@ def pool(row: Any, chunk: Chunk, values: Array) -> None:
 
 @inner_kernel
 def d_pool(row: Any, chunk: Chunk, gradients: Array) -> None:
-    """Add the gradient of each window to all its values."""
+    """Compute the sum of the gradients of the windows of each value."""
     dx, dy = row.dx, row.dy
     part = gradients.dtype.type(1.0 / (row.tall * row.wide))
-    first = corner(dx, chunk)
-    for k in range(dx.channels * dx.height * dx.width):
-        store(gradients, first + k * LANES, fill(gradients.dtype.type(0)))
-    for c in range(dy.channels):
-        for i in range(dy.height):
-            back = row_start(dy, chunk, c, i)
-            for j in range(dy.width):
-                d = load(gradients, back + j * LANES) * part
-                for a in range(row.tall):
-                    here = row_start(dx, chunk, c, i * row.down + a) + j * row.across * LANES
-                    for b in range(row.wide):
-                        at = here + b * LANES
-                        store(gradients, at, load(gradients, at) + d)
+    for c in range(dx.channels):
+        for h in range(dx.height):
+            there = row_start(dx, chunk, c, h)
+            rows, left, right = _windows_of_row(row, h), 0, 0
+            for v in range(dx.width):
+                left, right = _windows_of_column(row, v, left, right)
+                found = _gradient_sum(dy, chunk, c, rows, (left, right), gradients)
+                store(gradients, there + v * LANES, found * part)

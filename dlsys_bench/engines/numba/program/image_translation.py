@@ -171,20 +171,20 @@ class _ImageTranslation:
         self.add(DROPOUT, **memory, place=place, number=layer.drop_rate)
 
     def batch_norm(self, layer: BatchNorm) -> None:
-        """Compute an average pool that follows as well, if its windows divide the image."""
-        name, shape, (tall, wide) = self.name, self.input_shape, (1, 1)
+        """Compute an average pool that follows as well."""
+        name, shape, out = self.name, self.input_shape, self.input_shape
+        (tall, wide), (down, across) = (1, 1), (1, 1)
         follower = self.model.layers[self.index + 1]
-        if isinstance(follower, AveragePool) and follower.steps == follower.pool_size:
-            rests = [n % size for n, size in zip(shape, follower.pool_size, strict=False)]
-            if not any(rests):
-                (tall, wide), self.index = follower.pool_size, self.index + 1
+        if isinstance(follower, AveragePool):
+            (tall, wide), (down, across) = follower.pool_size, follower.steps
+            out, self.index = follower.output_shape(shape), self.index + 1
         self.add(
             BATCH_NORM,
-            **self.new((shape[0] // tall, shape[1] // wide, shape[2])),
+            **self.new(out),
             tall=tall,
             wide=wide,
-            down=tall,
-            across=wide,
+            down=down,
+            across=across,
             first=self.places[f"{name}.gamma"],
             second=self.places[f"{name}.beta"],
             state=self.places[f"{name}.moving_mean"],
