@@ -200,6 +200,21 @@ def test_a_program_on_images_trains_as_numpy_does(model: Model, batch: int, extr
     assert_trains_as_numpy_does(model, recipe, batch + extra)
 
 
+@pytest.mark.parametrize(
+    ("window", "steps"),
+    [((2, 3), (1, 1)), ((2, 2), (2, 2)), ((1, 2), (2, 3)), ((3, 2), (2, 2))],
+    ids=["overlapping", "rest", "gaps", "mixed"],
+)
+def test_a_pool_after_a_batch_norm_may_have_any_windows(
+    window: tuple[int, int], steps: tuple[int, int]
+) -> None:
+    """The two are computed together, and each value has the gradients of all its windows."""
+    pool = AveragePool(window, steps)
+    layers = Conv2D(3, (2, 2)), BatchNorm(0.1), pool, Conv2D(2, (2, 1)), Flatten(), Dense(3)
+    model = Model("pooled", (8, 8, 1), layers)
+    assert_trains_as_numpy_does(model, Recipe(SGD(0.05, momentum=0.9), 20, epochs=2), 40)
+
+
 def assert_trains_as_numpy_does(model: Model, recipe: Recipe, count: int) -> None:
     """Assert that a program trains on `count` samples as the numpy engine does."""
     assert missing_layer(model) is None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dlsys_bench.engines.numba.kernel import inner_kernel
 from dlsys_bench.engines.numba.program.functions import activate, d_activate
-from dlsys_bench.engines.numba.program.image_memory import Chunk, ChunkMask, corner, row_start
+from dlsys_bench.engines.numba.program.image_memory import Chunk, ChunkMask, row_start
 from dlsys_bench.engines.numba.program.lanes import (
     LANES,
     fill,
@@ -139,31 +139,31 @@ def _window_sum(row: Any, images: Any, first: int, values: Array) -> Any:
 
 
 @inner_kernel
-def _windows_of_row(row: Any, h: int) -> tuple[int, int]:
-    """Return the first window of a pool with a row of its input, and the one after the last."""
+def _rows_of_windows(row: Any, h: int) -> tuple[int, int]:
+    """Return the first row of windows of a pool that have a row of its input, and their number,
+    which is 0 for a row between windows."""
     first = max(0, (h - row.tall + row.down) // row.down)
-    return first, min(row.dy.height, h // row.down + 1)
+    return first, max(0, min(row.dy.height, h // row.down + 1) - first)
 
 
 @inner_kernel
-def _windows_of_column(row: Any, v: int, first: int, end: int) -> tuple[int, int]:
-    """Return the windows with a column of the input, as `_windows_of_row`, given those of the
-    column before: a division for each column takes longer than the rest."""
-    return first + (first * row.across + row.wide <= v), end + (
-        end * row.across <= v and end < row.dy.width
-    )
+def _next_windows(v: int, windows: tuple[int, int], pool: tuple[int, int, int]) -> tuple[int, int]:
+    """Return the first window with a column of the input and the one after the last, given those of
+    the column before. The pool is its step, the width of a window and their number.
+
+    A division for each column takes longer than all the rest.
+    """
+    (first, end), (step, wide, count) = windows, pool
+    return first + int(first * step + wide <= v), end + int(end * step <= v and end < count)
 
 
 @inner_kernel
-def _gradient_sum(
-    dy: Any, chunk: Chunk, c: int, rows: Any, columns: Any, gradients: Array
-) -> Any:
-    """Return the sum of the gradients of some windows."""
+def _gradient_sum(gradients: Array, first: int, line: int, rows: int, columns: int) -> Any:
+    """Return the sum of the gradients of some windows, which begin at a place."""
     found = fill(gradients.dtype.type(0))
-    for i in range(rows[0], rows[1]):
-        here = row_start(dy, chunk, c, i)
-        for j in range(columns[0], columns[1]):
-            found = found + load(gradients, here + j * LANES)
+    for i in range(rows):
+        for j in range(columns):
+            found = found + load(gradients, first + i * line + j * LANES)
     return found
 
 
@@ -173,7 +173,8 @@ def batch_norm(
 ) -> None:
     """Compute the mean of each window of gamma (x - mean) / sqrt(variance + epsilon) + beta.
 
-    That is the normalised mean of the window, which may overlap others. `of` has the mean and 1 / sqrt(variance + epsilon).
+    That is the normalised mean of the window, which may overlap others. `of` has the mean and
+    1 / sqrt(variance + epsilon).
     """
     x, y, (gamma, beta), (mean, inverse) = row.x, row.y, affine, of
     part = values.dtype.type(1.0 / (row.tall * row.wide))
@@ -213,20 +214,40 @@ def d_batch_norm(
     and beta of a batch of some samples."""
     x, dx, dy, (values, gradients) = row.x, row.dx, row.dy, memory
     mean, inverse, gamma, d_gamma, d_beta = factors
-    kind = values.dtype.type
+    kind, line = values.dtype.type, dy.wide * LANES
+    step, wide, columns = across = row.across, row.wide, dy.width
     share, part = kind(1.0 / (samples * x.height * x.width)), kind(1.0 / (row.tall * row.wide))
     for c in range(dy.channels):
         times = gamma[c] * inverse[c]
         slope, less = times * inverse[c] * d_gamma[c] * share, times * d_beta[c] * share
-        each = times * part
+        each, of = times * part, (mean[c], slope)
         for h in range(dx.height):
-            here, there = row_start(x, chunk, c, h), row_start(dx, chunk, c, h)
-            rows, left, right = _windows_of_row(row, h), 0, 0
-            for v in range(dx.width):
-                left, right = _windows_of_column(row, v, left, right)
-                d = _gradient_sum(dy, chunk, c, rows, (left, right), gradients) * each - less
-                off = load(values, here + v * LANES) - mean[c]
-                store(gradients, there + v * LANES, keep(d - off * slope, chunk[1]))
+            at = row_start(x, chunk, c, h), row_start(dx, chunk, c, h)
+            i, rows = _rows_of_windows(row, h)
+            back, disjoint = (
+                row_start(dy, chunk, c, i),
+                columns if step == wide and rows == 1 else 0,
+            )
+            for j in range(disjoint):
+                d = load(gradients, back + j * LANES) * each - less
+                for v in range(j * wide, (j + 1) * wide):
+                    _d_normal(d, at, v * LANES, of, chunk[1], memory)
+            windows = disjoint, disjoint
+            for v in range(disjoint * wide, dx.width):
+                windows = left, right = _next_windows(v, windows, across)
+                first = back + left * LANES
+                d = _gradient_sum(gradients, first, line, rows, right - left) * each - less
+                _d_normal(d, at, v * LANES, of, chunk[1], memory)
+
+
+@inner_kernel
+def _d_normal(
+    d: Any, at: tuple[int, int], place: int, of: Any, samples: int, memory: tuple[Array, Array]
+) -> None:
+    """Compute dx of a vector, d - (x - mean) slope, of some samples. Rows of x and dx are `at`."""
+    (mean, slope), (values, gradients) = of, memory
+    off = load(values, at[0] + place) - mean
+    store(gradients, at[1] + place, keep(d - off * slope, samples))
 
 
 @inner_kernel
@@ -244,13 +265,14 @@ def pool(row: Any, chunk: Chunk, values: Array) -> None:
 @inner_kernel
 def d_pool(row: Any, chunk: Chunk, gradients: Array) -> None:
     """Compute the sum of the gradients of the windows of each value."""
-    dx, dy = row.dx, row.dy
-    part = gradients.dtype.type(1.0 / (row.tall * row.wide))
+    dx, dy, part = row.dx, row.dy, gradients.dtype.type(1.0 / (row.tall * row.wide))
+    across, line = (row.across, row.wide, dy.width), dy.wide * LANES
     for c in range(dx.channels):
         for h in range(dx.height):
-            there = row_start(dx, chunk, c, h)
-            rows, left, right = _windows_of_row(row, h), 0, 0
+            there, (i, rows), windows = row_start(dx, chunk, c, h), _rows_of_windows(row, h), (0, 0)
+            back = row_start(dy, chunk, c, i)
             for v in range(dx.width):
-                left, right = _windows_of_column(row, v, left, right)
-                found = _gradient_sum(dy, chunk, c, rows, (left, right), gradients)
+                windows = left, right = _next_windows(v, windows, across)
+                first = back + left * LANES
+                found = _gradient_sum(gradients, first, line, rows, right - left)
                 store(gradients, there + v * LANES, found * part)
