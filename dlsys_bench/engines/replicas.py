@@ -126,10 +126,14 @@ class OneByOne(Replicas):
                 yield epochs
 
     def _next(self, replica: int, training: Iterator[Epoch]) -> Epoch | None:
+        before = self.engine.weights(self.nets[replica])
         try:
             return next(training, None)
         except DivergedError as error:
             self.failures[replica] = error
+            after = self.engine.weights(self.nets[replica])
+            if not all(np.isfinite(values).all() for values in after.values()):
+                self.nets[replica] = self.engine.build(self.model, before)
             return None
 
     def predict(self, x: Array) -> Array:

@@ -391,7 +391,7 @@ def test_arguments_that_do_not_fit_are_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["numpy", "numba", "torch"])
+@pytest.mark.parametrize("name", ["numpy", "numba", "torch", "keras"])
 def test_a_replica_that_fails_keeps_finite_weights(name: str) -> None:
     """Weights and moving statistics are those before the batch whose loss was not finite."""
     if reason := unavailable(name):

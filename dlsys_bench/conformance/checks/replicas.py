@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlsys_bench.conformance.check import check_each
+from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.determinism import DROPS, SHUFFLES, native_case
 from dlsys_bench.conformance.checks.networks import (
     QUERY_AND_CONTEXT,
@@ -22,7 +22,13 @@ from dlsys_bench.conformance.checks.support import (
     supported,
     trainable,
 )
-from dlsys_bench.conformance.checks.training import compare_tensors, differing, relative
+from dlsys_bench.conformance.checks.training import (
+    compare_tensors,
+    differing,
+    regression,
+    regression_recipe,
+    relative,
+)
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.strategies import inputs, targets
@@ -187,6 +193,15 @@ def replicas(trial: Trial, case: ReplicaCase) -> None:
     together = trial.engine.engine.replicate(model, plans)
     histories = train_replicas(together, every if case.own_samples else every[0], recipes, plans)
     predictions = together.predict(every[0].x)
+    close("the last trace", together.trace(every[0].x)[-1], predictions, trial.tolerance)
+    if case.own_samples:
+        swapped = together.predict(np.stack([own.x for own in reversed(every)]))
+        close(
+            "the prediction of the middle replica",
+            swapped[1],
+            together.predict(every[1].x)[1],
+            trial.tolerance,
+        )
     for replica, (own, recipe) in enumerate(zip(plans, recipes, strict=True)):
         alone = trial.engine.build(model, own.weights(model))
         history = train(trial.engine, alone, every[replica], recipe, own)
@@ -198,6 +213,39 @@ def replicas(trial: Trial, case: ReplicaCase) -> None:
         _compare_weights(trial, which, together.weights(replica), trial.engine.weights(alone))
     if trial.native:
         _check_native_replicas(trial)
+
+
+@check("determinism", "diverged-replica", requires=["layer:dense"])
+def diverged(trial: Trial) -> None:
+    """A replica whose loss becomes NaN is named, with its epoch, and the others are trained as they
+    would be alone.
+
+    Why: A study of a distribution counts the trainings that fail, and needs all of the others.
+    Broken by: An engine that ends the training of all replicas, or whose sums over a batch contain
+    the NaN of another replica.
+    Fix: Add a DivergedError to `failures`, yield None for the epochs of that replica, and keep the
+    other replicas apart from its values.
+    """
+    model = trainable(trial, Model("diverging", (3,), (Dense(2),)))
+    recipe = regression_recipe(trial, SGD(0.05), batch_size=4, epochs=3)
+    every = [regression(trial, 12) for _ in RATES]
+    every[1].x[7] = np.nan
+    plans = [Plan(number, parity=True) for number in (1, 2, 3)]
+    together = trial.engine.engine.replicate(model, plans)
+    histories = train_replicas(together, every, recipe, plans)
+    failures = {replica: error.epoch for replica, error in together.failures.items()}
+    if failures != {1: 1}:
+        what = "the epoch of each replica whose loss becomes NaN"
+        raise broken(Fault.NOT_RAISED, what, actual=str(failures), expected="{1: 1}")
+    for replica in (0, 2):
+        alone = trial.engine.build(model, plans[replica].weights(model))
+        history = train(trial.engine, alone, every[replica], recipe, plans[replica])
+        which = f"of replica {replica} of 3, of which replica 1 fails"
+        _compare_losses(trial, which, histories[replica], history)
+        _compare_weights(trial, which, together.weights(replica), trial.engine.weights(alone))
+    for name, values in together.weights(1).items():
+        if not np.isfinite(values).all():
+            raise broken(Fault.WRONG_VALUE, f"{name} of the replica that failed", tensor=name)
 
 
 def _compare_weights(trial: Trial, which: str, actual: Weights, expected: Weights) -> None:
