@@ -19,6 +19,7 @@ from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.numpy import shards
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.registry import create, unavailable
+from dlsys_bench.spec.graph import Node
 from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,
@@ -113,10 +114,21 @@ def test_a_convolution_and_a_pool_equal_those_of_numpy(
 
 
 SEQUENCE, IMAGE = (7, 6), (9, 8, 6)
-COMPILED: dict[str, tuple[tuple[int, ...], tuple[Layer, ...]]] = {
+COMPILED: dict[str, tuple[tuple[int, ...], tuple[Layer | Node, ...]]] = {
     "attention": (SEQUENCE, (MultiHeadAttention(2), MultiHeadAttention(3, causal=True))),
     "dropped attention": (SEQUENCE, (MultiHeadAttention(2, 5, causal=True, drop_rate=0.4),)),
     "attention over many positions": ((70, 2), (MultiHeadAttention(1),)),
+    "attention to a context": (
+        SEQUENCE,
+        (
+            Node("memory", Conv1D(4, 3), ("input",)),
+            Node("attend", MultiHeadAttention(2, 5, context=True), ("conv1d_1", "memory")),
+            Node(
+                "drop", MultiHeadAttention(3, 2, drop_rate=0.4, context=True), ("memory", "attend")
+            ),
+            Node("same", MultiHeadAttention(2, causal=True, context=True), ("drop", "drop")),
+        ),
+    ),
     "norms of sequences": (SEQUENCE, (LayerNorm(), RMSNorm(), GroupNorm(groups=3))),
     "norms of images": (IMAGE, (LayerNorm(), RMSNorm(), GroupNorm(groups=3))),
     "smooth functions": (
@@ -173,7 +185,9 @@ def test_compiled_rules_compute_as_those_of_numpy(name: str) -> None:
             )
 
 
-@pytest.mark.parametrize("name", ["dropped attention", "norms of images", "strided", "depthwise"])
+@pytest.mark.parametrize(
+    "name", ["attention to a context", "norms of images", "strided", "depthwise"]
+)
 def test_the_bits_of_compiled_rules_do_not_depend_on_the_threads(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,9 +56,9 @@ MUTANTS = (
         "In the kernel for short sequences, the keys beyond the 16th have no weight.",
         "forward/large-multi_head_attention",
         "attention",
-        "count, own = i + 1 if causal else t_, (one * t_ + i) * row + n\n                at =",
-        "count = min(i + 1 if causal else t_, 16)\n"
-        "                own = (one * t_ + i) * row + n\n                at =",
+        "count, own = i + 1 if causal else s_, (one * t_ + i) * line + n\n                at,",
+        "count = min(i + 1 if causal else s_, 16)\n"
+        "                own = (one * t_ + i) * line + n\n                at,",
         package="numba",
     ),
     Mutant(

@@ -21,8 +21,11 @@ POSITIONS = 64
 """The most positions of `attend`, if the samples fill whole vectors. With more, the batched matrix
 products of numpy are faster."""
 
-PACKED = ("query", "key", "value")
-"""The projections whose kernels are multiplied at once."""
+PROJECTIONS = ("query", "key", "value")
+"""The names of the projections of the inputs, the first of x and the others of the context."""
+
+Places = tuple[int, int, int]
+"""Where the queries, the keys and the values begin in flat memory, or how far apart they are."""
 
 
 @inner_kernel
@@ -89,28 +92,41 @@ def attend(
 ) -> None:
     """Compute the weighted values, as `mixed` (R, heads size, T, N).
 
-    `qkv` (R, 3 heads size, T, N) has the queries, keys and values, and `kept` (R, keys, heads,
-    queries, N) the factors of dropout; it is empty without. The weights are two arrays (R, heads,
-    T, T, N), before and after dropout. The options are the shape (R, heads, size, T, N), the factor
-    of the scores, and whether later positions are left out of all loops.
+    `qkv` has the queries (R, heads size, T, N), keys and values (R, heads size, S, N), and `kept`
+    (R, keys, heads, queries, N) the factors of dropout; it is empty without. The weights are two
+    arrays (R, heads, T, S, N), before and after dropout. The options are the shape (R, heads, size,
+    T, S, N), where the queries, keys and values of the first replica begin, how far those of the
+    next are, the factor of the scores, and whether later positions are left out of all loops.
     """
-    ((r_, heads, size, t_, n_), scale, causal), (before, after) = options, weights
-    row, by = t_ * n_, (t_ * n_, t_ * n_, n_, n_)
+    (shape, starts, by_replica, scale, causal), (before, after) = options, weights
+    r_, heads, size, t_, s_, n_ = shape
+    row, line = t_ * n_, s_ * n_
     for one in range(r_ * heads):
         r, h = one // heads, one % heads
         for n in range(0, n_, LANES):
-            query = (r * 3 * heads + h) * size * row + n
-            key, value = query + heads * size * row, query + 2 * heads * size * row
+            query, key, value = _head(starts, by_replica, r, h * size, (row, line), n)
             for i in range(t_):
-                count, own = i + 1 if causal else t_, (one * t_ + i) * row + n
-                at = query + i * n_, key, own
+                count, own = i + 1 if causal else s_, (one * t_ + i) * line + n
+                at, by = (query + i * n_, key, own), (row, line, n_, n_)
                 add_products(qkv, qkv, before, at, by, (size, count))
                 softmax(before, own, n_, count, scale)
                 if kept.size:
-                    at = own, ((r * t_ * heads + h) * t_ + i) * n_ + n, own
+                    at = own, ((r * s_ * heads + h) * t_ + i) * n_ + n, own
                     multiply_rows(before, kept, after, at, (n_, heads * row, n_), count)
                 at = own, value, (one * size * t_ + i) * n_ + n
-                add_products(after, qkv, mixed, at, (n_, n_, row, row), (count, size))
+                add_products(after, qkv, mixed, at, (n_, n_, line, row), (count, size))
+
+
+@inner_kernel
+def _head(
+    starts: Places, by_replica: Places, r: int, first: int, lines: tuple[int, int], n: int
+) -> Places:
+    """Return where the queries, keys and values of a head begin, of which it has the channels from
+    the `first` on. Those of a channel are the `lines` of queries and of keys, from the sample n on.
+    """
+    query = starts[0] + r * by_replica[0] + first * lines[0] + n
+    key = starts[1] + r * by_replica[1] + first * lines[1] + n
+    return query, key, starts[2] + r * by_replica[2] + first * lines[1] + n
 
 
 @kernel
@@ -119,69 +135,69 @@ def attend_back(
 ) -> None:
     """Compute the gradient in `qkv` from that in `mixed`: the second of the gradients from the
     first. See `attend`."""
-    ((r_, heads, size, t_, n_), scale, causal), (before, after) = options, weights
-    (d_mixed, d_qkv), row = gradients, t_ * n_
-    scores = np.empty(t_ * t_ * LANES, qkv.dtype)
+    (shape, starts, by_replica, scale, causal), (before, after) = options, weights
+    r_, heads, size, t_, s_, n_ = shape
+    (d_mixed, d_qkv), row, line = gradients, t_ * n_, s_ * n_
+    scores = np.empty(t_ * s_ * LANES, qkv.dtype)
     for one in range(r_ * heads):
         r, h = one // heads, one % heads
         for n in range(0, n_, LANES):
-            query, out = (r * 3 * heads + h) * size * row + n, one * size * row + n
-            key, value = query + heads * size * row, query + 2 * heads * size * row
+            query, key, value = _head(starts, by_replica, r, h * size, (row, line), n)
+            out = one * size * row + n
             for i in range(t_):
-                count, own, line = i + 1 if causal else t_, (one * t_ + i) * row + n, i * t_ * LANES
-                at = out + i * n_, value, line
-                add_products(d_mixed, qkv, scores, at, (row, row, n_, LANES), (size, count))
+                count, own = i + 1 if causal else s_, (one * t_ + i) * line + n
+                here = i * s_ * LANES
+                at = out + i * n_, value, here
+                add_products(d_mixed, qkv, scores, at, (row, line, n_, LANES), (size, count))
                 if kept.size:
-                    at = line, ((r * t_ * heads + h) * t_ + i) * n_ + n, line
+                    at = here, ((r * s_ * heads + h) * t_ + i) * n_ + n, here
                     multiply_rows(scores, kept, scores, at, (LANES, heads * row, LANES), count)
                 total = fill(scores.dtype.type(0))
                 for j in range(count):
-                    place = line + j * LANES
+                    place = here + j * LANES
                     total = total + load(scores, place) * load(before, own + j * n_)
                 for j in range(count):
-                    place = line + j * LANES
+                    place = here + j * LANES
                     off = (load(scores, place) - total) * scale
                     store(scores, place, off * load(before, own + j * n_))
-                at = line, key, query + i * n_
-                add_products(scores, qkv, d_qkv, at, (LANES, n_, row, row), (count, size))
-            for j in range(t_):
+                at = here, key, query + i * n_
+                add_products(scores, qkv, d_qkv, at, (LANES, n_, line, row), (count, size))
+            for j in range(s_):
                 first = j if causal else 0
                 counts = t_ - first, size
-                at = (first * t_ + j) * LANES, query + first * n_, key + j * n_
-                add_products(scores, qkv, d_qkv, at, (t_ * LANES, n_, row, row), counts)
-                at = (one * t_ + first) * row + j * n_ + n, out + first * n_, value + j * n_
-                add_products(after, d_mixed, d_qkv, at, (row, n_, row, row), counts)
+                at = (first * s_ + j) * LANES, query + first * n_, key + j * n_
+                add_products(scores, qkv, d_qkv, at, (s_ * LANES, n_, row, line), counts)
+                at = (one * t_ + first) * line + j * n_ + n, out + first * n_, value + j * n_
+                add_products(after, d_mixed, d_qkv, at, (line, n_, row, line), counts)
 
 
 class FusedAttentionRule(AttentionRule):
-    """Self-attention in compiled passes, if the positions are few."""
+    """Attention in compiled passes, if the positions are few."""
 
     def forward(self, x: Any, training: bool) -> Array:
-        """Compute y (R, C, T, N) from x, or from x and the context."""
-        layer = self.layer
-        t, n = (x[0] if layer.context else x).shape[2:]
-        self.fused = not layer.context and t * max(n, LANES) <= POSITIONS * n
+        """Compute y (R, C, T, N) from x, or from x and the context (R, D, S, N)."""
+        given = x if self.layer.context else [x]
+        n, dtype = given[0].shape[-1], given[0].dtype
+        self.fused = max(one.shape[2] for one in given) * max(n, LANES) <= POSITIONS * n
         if not self.fused:
             return super().forward(x, training)
-        self.samples, kept = n, self.scales(n, x.dtype, training)
+        self.samples, kept = n, self.scales(n, dtype, training)
         self.drops = (
-            np.empty(0, x.dtype) if kept is None else padded(partial(self.buffer, "drops"), kept)
+            np.empty(0, dtype) if kept is None else padded(partial(self.buffer, "drops"), kept)
         )
-        x = padded(partial(self.buffer, "x"), x)
-        self.x, n = rows(x), x.shape[-1]
-        packed = self._packed("kernel")
-        r, inner = len(packed), packed.shape[-1] // 3
-        size = r, layer.heads, inner // layer.heads, t, n
-        self.options = size, x.dtype.type(1 / math.sqrt(size[2])), layer.causal
-        self.qkv = self.buffer("qkv", (r, 3 * inner, t * n), x.dtype)
-        np.matmul(packed.swapaxes(1, 2), self.x, out=self.qkv)
-        if layer.use_bias:
-            self.qkv += self._packed("bias")[..., None]
-        before = self.buffer("weights", (r * layer.heads * t * t * n,), x.dtype)
-        after = self.buffer("used", before.shape, x.dtype) if self.drops.size else before
+        whole = [padded(partial(self.buffer, f"x_{k}"), one) for k, one in enumerate(given)]
+        self.given = [rows(one) for one in whole]
+        self._set_options(*(whole[k].shape[2] for k in (0, -1)), whole[0].shape[-1])
+        r, heads, size, t, s, n = self.options[0]
+        for one, names, y in zip(self.given, self._names, self._blocks(self.qkv), strict=True):
+            np.matmul(self._packed(names, "kernel").swapaxes(1, 2), one, out=y)
+            if self.layer.use_bias:
+                y += self._packed(names, "bias")[..., None]
+        before = self.buffer("weights", (r * heads * t * s * n,), dtype)
+        after = self.buffer("used", before.shape, dtype) if self.drops.size else before
         self.before_and_after = before, after
-        self.mixed = self.buffer("mixed", (r, inner, t * n), x.dtype)
-        attend(*self._given(), self.mixed.reshape(-1))
+        self.mixed = self.buffer("mixed", (r, heads * size, t * n), dtype)
+        attend(*self._arguments(), self.mixed.reshape(-1))
         return self._unpadded(self._project("output", self.mixed))
 
     def backward(self, dy: Array, wants_dx: bool) -> Any:
@@ -192,26 +208,63 @@ class FusedAttentionRule(AttentionRule):
             "output", self.mixed, rows(padded(partial(self.buffer, "dy"), dy)), wanted=True
         )
         d = self.buffer("d_qkv", self.qkv.shape, dy.dtype)
-        attend_back(*self._given(), (d_mixed.reshape(-1), d.reshape(-1)))
-        d_kernel = self.x @ d.swapaxes(1, 2)
-        for name, own in zip(PACKED, np.split(d_kernel, 3, axis=2), strict=True):
-            self.gradients[f"{name}_kernel"][...] = own
-        if self.layer.use_bias:
-            for name, own in zip(PACKED, np.split(d.sum(axis=-1), 3, axis=1), strict=True):
-                self.gradients[f"{name}_bias"][...] = own
-        return self._unpadded(self._packed("kernel") @ d) if wants_dx else None
+        attend_back(*self._arguments(), (d_mixed.reshape(-1), d.reshape(-1)))
+        inputs = zip(self.given, self._names, self._blocks(d), strict=True)
+        found = [self._back_packed(*one, wants_dx) for one in inputs]
+        if not wants_dx:
+            return None
+        return found if self.layer.context else found[0]
 
-    def _packed(self, name: str) -> Array:
-        """Return the kernels, or the biases, of queries, keys and values one after another."""
-        packed: Array = np.concatenate([self.tensors[f"{each}_{name}"] for each in PACKED], axis=-1)
+    @property
+    def _names(self) -> tuple[tuple[str, ...], ...]:
+        """The projections of each input, whose kernels are multiplied at once."""
+        return (PROJECTIONS[:1], PROJECTIONS[1:]) if self.layer.context else (PROJECTIONS,)
+
+    def _set_options(self, t: int, s: int, n: int) -> None:
+        """Reserve the memory of queries, keys and values, and state where they are in it."""
+        r, _, inner = self.tensors["query_kernel"].shape
+        starts, steps, end = list[int](), list[int](), 0
+        for one, names in zip(self.given, self._names, strict=True):
+            length = inner * one.shape[-1]
+            starts += [end + k * length for k in range(len(names))]
+            steps += [length * len(names)] * len(names)
+            end += r * length * len(names)
+        self.qkv = self.buffer("qkv", (end,), self.given[0].dtype)
+        size = inner // self.layer.heads
+        scale = self.qkv.dtype.type(1 / math.sqrt(size))
+        shape = r, self.layer.heads, size, t, s, n
+        self.options = shape, tuple(starts), tuple(steps), scale, self.layer.causal
+
+    def _blocks(self, flat: Array) -> list[Array]:
+        """Return the projections of each input, or the gradients in them, (R, channels, M)."""
+        r, _, inner = self.tensors["query_kernel"].shape
+        found, end = list[Array](), 0
+        for one, names in zip(self.given, self._names, strict=True):
+            shape = r, len(names) * inner, one.shape[-1]
+            begin, end = end, end + math.prod(shape)
+            found.append(flat[begin:end].reshape(shape))
+        return found
+
+    def _packed(self, names: tuple[str, ...], kind: str) -> Array:
+        """Return the kernels, or the biases, of some projections one after another."""
+        packed: Array = np.concatenate([self.tensors[f"{name}_{kind}"] for name in names], axis=-1)
         return packed
 
-    def _given(self) -> tuple[Array, Array, Any, tuple[Array, Array]]:
+    def _back_packed(self, x: Array, names: tuple[str, ...], d: Array, wanted: bool) -> Any:
+        """Fill the gradients of some projections of x from d, and return that in x if wanted."""
+        parts = {"kernel": x @ d.swapaxes(1, 2)}
+        if self.layer.use_bias:
+            parts["bias"] = d.sum(axis=-1)
+        for kind, part in parts.items():
+            for name, own in zip(names, np.split(part, len(names), axis=-1), strict=True):
+                self.gradients[f"{name}_{kind}"][...] = own
+        return self._unpadded(self._packed(names, "kernel") @ d) if wanted else None
+
+    def _arguments(self) -> tuple[Array, Array, Any, tuple[Array, Array]]:
         """Return the arguments that both passes have."""
-        flat = self.qkv.reshape(-1), self.drops.reshape(-1)
-        return *flat, self.options, self.before_and_after
+        return self.qkv, self.drops.reshape(-1), self.options, self.before_and_after
 
     def _unpadded(self, y: Array) -> Array:
         """Return (R, C, T M) without the samples that were filled up, as (R, C, T, N)."""
-        t, n = self.options[0][3:]
-        return np.ascontiguousarray(y.reshape(*y.shape[:2], t, n)[..., : self.samples])
+        found = y.reshape(*y.shape[:2], -1, self.options[0][-1])
+        return np.ascontiguousarray(found[..., : self.samples])
