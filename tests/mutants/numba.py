@@ -15,9 +15,25 @@ MUTANTS = (
         "A causal position has the weights of the next one as well.",
         "forward/causal_attention",
         "attention",
-        "count, own = i + 1 if causal else t_, (one * t_ + i) * row + n\n                at =",
-        "count = min(i + 2, t_) if causal else t_\n"
-        "                own = (one * t_ + i) * row + n\n                at =",
+        "count, own = i + 1 if causal else s_, (one * t_ + i) * line + n\n                at,",
+        "count = min(i + 2, s_) if causal else s_\n"
+        "                own = (one * t_ + i) * line + n\n                at,",
+    ),
+    _numba(
+        "attention_context_as_long_as_the_queries",
+        "The values of a context are found as if it had as many positions as the queries.",
+        "forward/cross_attention",
+        "attention",
+        "return query, key, starts[2] + r * by_replica[2] + first * lines[1] + n",
+        "return query, key, starts[2] + r * by_replica[2] + first * lines[0] + n",
+    ),
+    _numba(
+        "attention_context_without_its_last_gradient",
+        "The keys and values at the last position of a context have no gradient of this batch.",
+        "gradient/cross_attention",
+        "attention",
+        "for j in range(s_):\n                first",
+        "for j in range(s_ - (s_ != t_)):\n                first",
     ),
     _numba(
         "stride_without_padding_in_dx",
