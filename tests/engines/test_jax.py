@@ -16,6 +16,7 @@ from frameworks import framework_of
 
 from dlsys_bench.conformance.divergence import first_divergence
 from dlsys_bench.data import Samples
+from dlsys_bench.engines import work
 from dlsys_bench.engines.base import Batch, Engine
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.history import Epoch, History
@@ -220,9 +221,52 @@ def test_other_seeds_rates_initial_weights_and_limits_compile_nothing_again(engi
     )
     assert steps.program.cache_info().misses == before
     for size in (8, 6):
-        program = steps.program(network.bare_model(model), steps.bare_recipe(recipe), size, True)
+        program = steps.program(
+            network.bare_model(model), steps.bare_recipe(recipe), size, True, True
+        )
         assert program._cache_size() == 1
     assert steps.program.cache_info().misses == before
+
+
+def test_a_program_of_little_work_trains_as_an_optimised_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(VECTORS, layers=(Dense(7), *VECTORS.layers[1:]))
+    fast: list[bool] = []
+    program = training.program
+    monkeypatch.setattr(
+        training, "program", lambda *given: (fast.append(given[-1]), program(*given))[1]
+    )
+
+    def fit(updates: int) -> Weights:
+        monkeypatch.setattr(work, "FEW_UPDATES", updates)
+        net = engine.build(model, Plan(0).weights(model))
+        recipe = Recipe(SGD(0.1), batch_size=8, epochs=2)
+        train(engine, net, samples_for(model, 16), recipe, Plan(0, parity=True))
+        return engine.weights(net)
+
+    first, second = fit(4), fit(3)
+    assert fast == [True, False], "four updates"
+    for name, values in first.items():
+        np.testing.assert_allclose(values, second[name], rtol=1e-11, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "samples", "updates", "little"),
+    [
+        ((10,), 100, 64, True),
+        ((10,), 100, 65, False),
+        ((10,), 5_000, 1, True),
+        ((10,), 5_001, 1, False),
+        ((10, 10), 500, 1, True),  # A dense layer computes its products at each position.
+        ((10, 10), 501, 1, False),
+    ],
+)
+def test_work_counts_products_at_every_position(
+    shape: tuple[int, ...], samples: int, updates: int, little: bool
+) -> None:
+    model = Model("dense", shape, (Dense(20, use_bias=False),))
+    assert work.is_little(model, samples, updates) is little
 
 
 def test_predictions_of_any_size_agree_and_few_sizes_are_compiled(engine: Engine) -> None:
@@ -232,7 +276,7 @@ def test_predictions_of_any_size_agree_and_few_sizes_are_compiled(engine: Engine
         found = engine.predict(net, x[:count])
         assert found.shape == (count, 2)
         np.testing.assert_allclose(found, expected[:count], rtol=1e-12, atol=1e-12)
-    assert network.predictor(network.bare_model(net.model))._cache_size() == 3  # type: ignore[attr-defined]
+    assert network.predictor(network.bare_model(net.model), True)._cache_size() == 3  # type: ignore[attr-defined]
 
 
 @BOTH

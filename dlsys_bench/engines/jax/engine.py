@@ -27,6 +27,7 @@ from dlsys_bench.engines.jax.training import fit_network
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.requirements import require_products
 from dlsys_bench.engines.targets import check_targets
+from dlsys_bench.engines.work import is_little
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -40,7 +41,8 @@ class JaxEngine(Engine):
     After a training that diverges, the network has the weights and the state of the last finite
     batch, as with numpy: a step checks its loss on the device, and once a loss is not finite no
     step changes anything. The error is raised at the end of that epoch, when the losses are read.
-    The seconds of an epoch do not include compilation. On CUDA, the precision of products is set by
+    The seconds of an epoch do not include compilation. On a CPU, programs of little work are not
+    optimised (see `engines.work`). On CUDA, the precision of products is set by
     `jax_default_matmul_precision`.
     """
 
@@ -89,15 +91,16 @@ class JaxEngine(Engine):
         outputs = np.empty((samples, *net.model.output_shape), self.dtype)
         # The last part is filled up to a power of two, so that few sizes have to be compiled.
         at_once = min(PREDICTED_AT_ONCE, 1 << max(samples - 1, 0).bit_length())
+        fast = self.device == "cpu" and is_little(net.model, samples)
         with self.placement.inside():
-            program, tensors = predictor(bare_model(net.model)), net.tensors
+            program, tensors = predictor(bare_model(net.model), fast), net.tensors
             for first in range(0, samples, at_once):
                 here = slice(first, min(first + at_once, samples))
                 short = at_once - (here.stop - first)
                 parts = tuple(
                     self.placement.put(filled_up(each[here], short), each.dtype) for each in arrays
                 )
-                outputs[here] = program(tensors, parts)[: here.stop - first]
+                outputs[here] = np.asarray(program(tensors, parts))[: here.stop - first]
         return outputs
 
     def _masks(self, net: JaxNetwork, batch: Batch) -> dict[int, Tensor]:

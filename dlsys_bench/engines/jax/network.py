@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 
 from dlsys_bench.engines.inputs import float_places
+from dlsys_bench.engines.jax.compilation import compile_program
 from dlsys_bench.engines.jax.layers import Call, JaxTensors, apply
 from dlsys_bench.engines.jax.losses import loss_value
 from dlsys_bench.engines.jax.placement import JaxInputs
@@ -23,14 +23,6 @@ JaxMasks = Mapping[int, Array]
 
 # The number of compiled programs of each kind that are kept: property tests draw many networks.
 PROGRAMS = 64
-
-# Options for programs that run once or twice, where compilation is all the cost: without these
-# optimisations it takes a third of the time.
-FAST_COMPILE = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
 
 
 @dataclasses.dataclass
@@ -112,22 +104,11 @@ def loss_of(
     return loss_value(loss, outputs[-1], y), (outputs[-1], state | moved)
 
 
-@functools.cache
-def _fast_compile() -> dict[str, Any]:
-    """HASTE, or nothing where this jax does not know it: these are switches of its compiler, which
-    come and go."""
-    try:
-        jax.jit(lambda x: x + 1, compiler_options=FAST_COMPILE)(0.0)
-    except Exception:  # A TypeError, or an error of the compiler's, by version.
-        return {}
-    return {"compiler_options": FAST_COMPILE}
-
-
 @functools.lru_cache(PROGRAMS)
-def predictor(model: Model) -> Callable[[JaxTensors, JaxInputs], Array]:
+def predictor(model: Model, fast: bool) -> Callable[[JaxTensors, JaxInputs], Array]:
     """Compile (tensors, x) -> outputs, outside training."""
-    compiled: Callable[[JaxTensors, JaxInputs], Array] = jax.jit(
-        lambda tensors, x: forward(model, tensors, x, {}, False)[0][-1]
+    compiled: Callable[[JaxTensors, JaxInputs], Array] = compile_program(
+        lambda tensors, x: forward(model, tensors, x, {}, False)[0][-1], fast=fast
     )
     return compiled
 
@@ -137,8 +118,8 @@ def tracer(
     model: Model, training: bool
 ) -> Callable[[JaxTensors, JaxInputs, JaxMasks], list[Array]]:
     """Compile (tensors, x, masks) -> the output of every layer."""
-    compiled: Callable[[JaxTensors, JaxInputs, JaxMasks], list[Array]] = jax.jit(
-        lambda tensors, x, masks: forward(model, tensors, x, masks, training)[0], **_fast_compile()
+    compiled: Callable[[JaxTensors, JaxInputs, JaxMasks], list[Array]] = compile_program(
+        lambda tensors, x, masks: forward(model, tensors, x, masks, training)[0]
     )
     return compiled
 
@@ -164,7 +145,7 @@ def differentiator(
         found: tuple[Array, tuple[JaxTensors, list[Array]]] = value_and_gradients(parameters, moved)
         return found
 
-    compiled: Callable[..., tuple[Array, tuple[JaxTensors, list[Array]]]] = jax.jit(
-        differentiated, **_fast_compile()
+    compiled: Callable[..., tuple[Array, tuple[JaxTensors, list[Array]]]] = compile_program(
+        differentiated
     )
     return compiled

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
@@ -44,9 +43,12 @@ class JaxPlacement(NamedTuple):
             yield
 
     def put(self, values: Any, dtype: Any = None) -> Array:
-        """Copy values to the device, by default in the engine's dtype. jax may otherwise share the
-        memory of a numpy array, which its owner may change and which cannot be donated."""
-        return jax.device_put(jnp.array(values, dtype or self.dtype), self.device)
+        """Copy values to the device, by default in the engine's dtype.
+
+        jax may share the memory of a numpy array, so it is given a copy that nobody can change. A
+        conversion by jax would be a program for every shape.
+        """
+        return jax.device_put(np.array(values, dtype or self.dtype), self.device)
 
     def inputs(self, model: Model, x: NDArray[Any]) -> JaxInputs:
         """Copy every input to the device: token ids as int32, others in the engine's dtype."""

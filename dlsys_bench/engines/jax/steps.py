@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from dlsys_bench.engines.jax.compilation import compile_program
 from dlsys_bench.engines.jax.layers import JaxTensors
 from dlsys_bench.engines.jax.losses import count_correct, total_weight
 from dlsys_bench.engines.jax.network import PROGRAMS, draw, loss_of
@@ -166,9 +167,9 @@ def _numbers(recipe: Recipe, now: TrainingState, feed: StepFeed) -> UpdateNumber
 
 
 @functools.lru_cache(PROGRAMS)
-def program(model: Model, recipe: Recipe, size: int, looped: bool) -> Any:
+def program(model: Model, recipe: Recipe, size: int, looped: bool, fast: bool) -> Any:
     """Compile (state, feed, count) -> state, which makes `count` updates on batches of one size, or
-    one update unless `looped`.
+    one update unless `looped`. A program is optimised unless it is compiled `fast`.
 
     Of the recipe, it uses what changes an update (see `bare_recipe`).
 
@@ -189,4 +190,4 @@ def program(model: Model, recipe: Recipe, size: int, looped: bool) -> Any:
         )
         return done
 
-    return jax.jit(many if looped else one, donate_argnums=0)
+    return compile_program(many if looped else one, fast=fast, donate_argnums=0)

@@ -24,6 +24,7 @@ from dlsys_bench.engines.jax.steps import StepFeed, TrainingState, bare_recipe, 
 from dlsys_bench.engines.jax.updates import LossScaleState, UpdateState
 from dlsys_bench.engines.loss_scale import LossScaler
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes
+from dlsys_bench.engines.work import is_little
 from dlsys_bench.spec.layers import Convolution
 from dlsys_bench.spec.recipe import Recipe
 
@@ -87,8 +88,10 @@ class Training:
         )
         self.given = plan.parity and any(row.mask is not None for row in model.table)
         self.at_once = (MASKED_AT_ONCE if self.given else self.places) if looped else 1
+        work = sum(map(sum, self.epochs)), sum(map(len, self.epochs))
+        fast = placement.device.platform == "cpu" and is_little(model, *work)
         self.programs = {
-            size: program(model, bare_recipe(recipe), size, looped)
+            size: program(model, bare_recipe(recipe), size, looped, fast)
             for size in {size for sizes in self.epochs for size in sizes}
         }
         updated = _initial_state(net, placement, recipe)
@@ -184,7 +187,8 @@ class Training:
             self.net.parameters = {
                 name: jnp.copy(each) for name, each in self.progress.updated.averages.items()
             }
-        losses = np.array(self.progress.losses[: len(epoch.sizes)], np.float64)
+        # Sliced by numpy: a slice of an array of jax is a program for every length.
+        losses = np.array(self.progress.losses, np.float64)[: len(epoch.sizes)]
         return losses, int(self.progress.right)
 
     def _count_skipped(self, epoch: EpochRun) -> None:
@@ -193,7 +197,7 @@ class Training:
         scaler, scaling = self.scaler, self.progress.updated.scaling
         if scaler is None or scaling is None:
             return
-        before, skipped = np.array(scaling.before[: len(epoch.sizes)]), int(scaling.skipped)
+        before, skipped = np.array(scaling.before)[: len(epoch.sizes)], int(scaling.skipped)
         if scaler.record.schedule_counts == "updates":
             epoch.uncounted = (self.skipped + before).tolist()
         for count in np.diff(before, append=skipped).tolist():

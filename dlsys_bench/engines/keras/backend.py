@@ -40,11 +40,14 @@ class FitData(Protocol):
 
 class Backend(NamedTuple):
     """The functions that differ between backends. `differentiate` returns the value of a function
-    of some tensors, its second result, and the gradient of the value in each tensor."""
+    of some tensors, its second result, and the gradient of the value in each tensor. `compile_fast`
+    compiles a function of little work with the options of `jax.jit`, without optimisations; it is
+    None on the backend that computes without compiling."""
 
     has_gpu: Callable[[], bool]
     differentiate: Callable[[LossFunction, TensorList], tuple[Any, Any, TensorList]]
     feed: FitData
+    compile_fast: Callable[..., Callable[..., Any]] | None = None
 
 
 def _tensorflow_has_gpu() -> bool:
@@ -132,9 +135,17 @@ def _jax_feed(
     return {"x": x, "y": y, "batch_size": batch_size, "shuffle": shuffle}
 
 
+def _jax_compile_fast(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Compile a function by jax. Each operation would be a program otherwise."""
+    from dlsys_bench.engines.jax.compilation import compile_program
+
+    compiled: Callable[..., Any] = compile_program(function, **options)
+    return compiled
+
+
 BACKENDS: dict[str, Backend] = {
     "tensorflow": Backend(_tensorflow_has_gpu, _tensorflow_differentiate, _tensorflow_feed),
-    "jax": Backend(_jax_has_gpu, _jax_differentiate, _jax_feed),
+    "jax": Backend(_jax_has_gpu, _jax_differentiate, _jax_feed, _jax_compile_fast),
 }
 
 

@@ -4,7 +4,7 @@ created."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,8 +19,9 @@ from dlsys_bench.engines.inputs import filled_up, float_places, input_arrays, in
 from dlsys_bench.engines.keras.backend import BACKENDS, start_backend
 from dlsys_bench.engines.keras.declarations import LACKS, LOOSENS, TENSORFLOW_LACKS
 from dlsys_bench.engines.keras.targets import targets_of
-from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.plan import Array, Plan, Weights, epoch_batch_sizes
 from dlsys_bench.engines.targets import check_targets
+from dlsys_bench.engines.work import is_little
 from dlsys_bench.spec.losses import Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -30,13 +31,6 @@ if TYPE_CHECKING:
     from dlsys_bench.engines.keras.network import KerasNetwork
 
 PREDICTED_AT_ONCE = 1000
-
-
-def _array(tensor: Any) -> Array:
-    """Copy a tensor or a variable to an array. numpy 2 warns if it reads a variable directly."""
-    import keras
-
-    return np.array(keras.ops.convert_to_numpy(keras.ops.copy(tensor)))
 
 
 class KerasEngine(Engine):
@@ -66,6 +60,11 @@ class KerasEngine(Engine):
         super().check(*records)
         require_float32(self, records)
 
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that is called once, compiled where each of its operations would be."""
+        compile_fast = BACKENDS[self.backend].compile_fast
+        return function if compile_fast is None else compile_fast(function)
+
     def _device(self) -> contextlib.AbstractContextManager[Any]:
         """Select the CPU if it is asked for; TensorFlow uses a GPU by default if there is one."""
         import keras
@@ -82,17 +81,16 @@ class KerasEngine(Engine):
             check_weights(model, weights)
         # Keras draws the seeds of layers from Python's generator.
         with self._device(), global_random_state_kept():
-            net = KerasNetwork(model, self.dtype, seed)
+            net = KerasNetwork(model, self.dtype, seed, weights)
             net.seed(seed)
-            if weights is not None:
-                net.assign(weights)
         return net
 
     def weights(self, net: KerasNetwork) -> Weights:
         """Copy all tensors by name."""
         shapes = {tensor.name: tensor.shape for tensor in net.model.tensors}
         return {
-            name: _array(variable).reshape(shapes[name]) for name, variable in net.tensors.items()
+            name: net.to_array(variable).reshape(shapes[name])
+            for name, variable in net.tensors.items()
         }
 
     def predict(self, net: KerasNetwork, x: Array) -> Array:
@@ -113,8 +111,6 @@ class KerasEngine(Engine):
 
     def gradients(self, net: KerasNetwork, batch: Batch, loss: Loss) -> Gradients:
         """Compute the loss and its gradients."""
-        import keras
-
         from dlsys_bench.engines.keras.losses import loss_of
 
         self.check(loss)
@@ -122,48 +118,55 @@ class KerasEngine(Engine):
         value_of = loss_of(loss, self.dtype)
         network = net.network
         with self._device(), net.with_masks(batch.active_masks):
-            y = keras.ops.convert_to_tensor(
-                targets_of(loss, batch.y, net.model.output_shape, self.dtype)
-            )
-            held = [keras.ops.copy(variable) for variable in network.non_trainable_variables]
-
-            arrays = input_arrays(net.model, batch.x, self.dtype)
-            x = tuple(keras.ops.convert_to_tensor(each) for each in arrays)
-            trained = [keras.ops.copy(variable) for variable in network.trainable_variables]
+            targets = targets_of(loss, batch.y, net.model.output_shape, self.dtype)
+            x = net.to_tensors(input_arrays(net.model, batch.x, self.dtype))
             # Token ids have no gradient.
             floats = float_places(net.model)
-            inputs = [x[place] for place in floats]
+            count, training = len(net.trained), batch.training
 
-            def forward(tensors: list[Any]) -> tuple[Any, Any]:
-                own = tensors[: len(trained)]
-                moved = dict(zip(floats, tensors[len(trained) :], strict=True))
-                given = tuple(moved.get(place, each) for place, each in enumerate(x))
-                outputs, state = network.stateless_call(own, held, given, training=batch.training)
-                return value_of(y, outputs), state
+            def differentiated(tensors: list[Any], held: list[Any], x: list[Any], y: Any) -> Any:
+                def forward(tensors: list[Any]) -> tuple[Any, Any]:
+                    moved = dict(zip(floats, tensors[count:], strict=True))
+                    given = tuple(moved.get(place, each) for place, each in enumerate(x))
+                    own = tensors[:count]
+                    outputs, state = network.stateless_call(own, held, given, training=training)
+                    return value_of(y, outputs), state
 
-            value, _, found = BACKENDS[self.backend].differentiate(forward, [*trained, *inputs])
+                return BACKENDS[self.backend].differentiate(forward, tensors)
+
+            value, _, found = self._compiled(differentiated)(
+                [*net.to_tensors(network.trainable_variables), *(x[place] for place in floats)],
+                net.to_tensors(network.non_trainable_variables),
+                x,
+                *net.to_tensors([targets]),
+            )
         by_name = dict(zip(net.trained, found, strict=False))
         weights = {
-            t.name: _array(by_name[t.name]).reshape(t.shape)
+            t.name: net.to_array(by_name[t.name]).reshape(t.shape)
             for t in net.model.tensors
             if t.trainable
         }
-        dx = input_gradients(net.model, list(map(_array, found[len(trained) :])))
+        dx = input_gradients(net.model, list(map(net.to_array, found[count:])))
         return Gradients(float(value), weights, dx)
 
     def trace(self, net: KerasNetwork, batch: Batch) -> list[Array]:
         """Compute the output of every layer."""
         check_inputs(net.model, batch)
-        network = net.every_layer
+        network, training = net.every_layer, batch.training
+
+        def outputs_of(trained: list[Any], held: list[Any], x: tuple[Any, ...]) -> Any:
+            return network.stateless_call(trained, held, x, training=training)[0]
+
         with self._device(), net.with_masks(batch.active_masks):
-            outputs, _ = network.stateless_call(
-                network.trainable_variables,
-                network.non_trainable_variables,
+            outputs = self._compiled(outputs_of)(
+                net.to_tensors(network.trainable_variables),
+                net.to_tensors(network.non_trainable_variables),
                 tuple(input_arrays(net.model, batch.x, self.dtype)),
-                training=batch.training,
             )
         # With a single layer, Keras returns the output instead of a list.
-        return [_array(output) for output in (outputs if isinstance(outputs, list) else [outputs])]
+        return [
+            net.to_array(output) for output in (outputs if isinstance(outputs, list) else [outputs])
+        ]
 
     def fit(
         self, net: KerasNetwork, samples: Samples, recipe: Recipe, plan: Plan
@@ -188,6 +191,10 @@ class KerasEngine(Engine):
         with self._device(), random.active():
             net.seed(plan.seed)
             callback_of = compile_network(net, recipe, plan, len(y), self.dtype, self.steps_at_once)
+            sizes = list(epoch_batch_sizes(len(y), recipe, plan))
+            work = sum(map(sum, sizes)), sum(map(len, sizes))
+            if self.device == "cpu" and is_little(net.model, *work):
+                net.network.compile_fast = BACKENDS[self.backend].compile_fast
             batches = feed(x, y, recipe.batch_size, shuffle=recipe.shuffle) if whole else {}
         trained: dict[str, Any] = {}
         for epoch in training_epochs(net.model, samples, recipe, plan):
@@ -197,9 +204,9 @@ class KerasEngine(Engine):
                 if not whole:
                     own = augment(samples.x, recipe, plan, epoch.number)
                     order = slice(None) if native else epoch.order()
-                    sizes = recipe.batch_size if recipe.batch_sizes is None else epoch.sizes
+                    size = recipe.batch_size if recipe.batch_sizes is None else epoch.sizes
                     x = tuple(each[order] for each in input_arrays(net.model, own, self.dtype))
-                    batches = feed(x, y[order], sizes, shuffle=native and recipe.shuffle)
+                    batches = feed(x, y[order], size, shuffle=native and recipe.shuffle)
                 # One call of `fit` per epoch: Keras keeps the compiled functions and the state of
                 # the optimiser.
                 callback = callback_of(net, epoch)

@@ -5,14 +5,16 @@ has started its backend."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.keras.backend import TensorList
 from dlsys_bench.engines.keras.layers import (
     KeptDropout,
     KerasAttention,
@@ -58,9 +60,9 @@ def _convolution(kind: Any, layer: layers.Convolution, shape: layers.Shape, **op
 
 
 def _attention(layer: layers.MultiHeadAttention, shape: layers.Shape, **options: Any) -> Any:
-    # Keras would start the kernels of queries, keys and values alike from one seeded initialiser.
+    # Keras would start the kernels alike from one seeded initialiser: they are drawn afterwards.
     options = {name: value for name, value in options.items() if name in ("name", "dtype")}
-    return KerasAttention(layer, shape, **options)
+    return KerasAttention(layer, shape, kernel_initializer="zeros", **options)
 
 
 def _spatial_dropout(layer: layers.SpatialDropout, shape: layers.Shape, **options: Any) -> Any:
@@ -143,6 +145,21 @@ def initializer(tensor: Tensor, seed: int) -> Any:
     return FAMILIES[distribution.family](distribution, seed)
 
 
+def _starts(model: Model, place: int, seed: int, weights: Weights | None) -> dict[str, Any]:
+    """Create the initialisers of a layer, by the names of Keras's arguments."""
+
+    def initializer_of(number: int, tensor: Tensor) -> Any:
+        if weights is None:
+            return initializer(tensor, derive_seed(seed, place, number))
+        values = weights[tensor.name]  # Keras gives some tensors another shape.
+        return lambda shape, dtype, **options: np.array(values, dtype).reshape(shape)
+
+    return {
+        f"{tensor.name.split('.')[1]}_initializer": initializer_of(number, tensor)
+        for number, tensor in enumerate(model.tensors_of(place))
+    }
+
+
 class PartedModel(keras.Model):
     """A functional model that computes a batch in `parts` in training, unless they are None.
 
@@ -155,6 +172,19 @@ class PartedModel(keras.Model):
 
     parts: int | None = None
     select: Callable[[slice], None]
+    jit_compile: bool
+    compile_fast: Callable[..., Callable[..., Any]] | None = None
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Create the function of a step, compiled by `compile_fast` if that is not None."""
+        if self.compile_fast is None or self.run_eagerly or self.train_function is not None:
+            super().make_train_function(force)
+            return
+        step = self.compile_fast(super().train_step, donate_argnums=0)
+        compiled, self.jit_compile = self.jit_compile, False
+        with patch.object(self, "train_step", step):
+            super().make_train_function(force)
+        self.jit_compile = compiled
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Compute the outputs."""
@@ -189,7 +219,7 @@ class KerasNetwork:
     """A functional keras.Model with the names of the model's layers, and its tensors by the model's
     names."""
 
-    def __init__(self, model: Model, dtype: str, seed: int) -> None:
+    def __init__(self, model: Model, dtype: str, seed: int, weights: Weights | None = None) -> None:
         self.model = model
         self.layers = []
         self.tensors: dict[str, Any] = {}
@@ -199,12 +229,7 @@ class KerasNetwork:
         )
         values = [*inputs]
         for row in model.table:
-            starts = {
-                f"{tensor.name.split('.')[1]}_initializer": initializer(
-                    tensor, derive_seed(seed, row.place, number)
-                )
-                for number, tensor in enumerate(model.tensors_of(row.place))
-            }
+            starts = _starts(model, row.place, seed, weights)
             layer = LAYERS[type(row.layer)](
                 row.layer, row.shape, name=row.name, dtype=dtype, **starts
             )
@@ -229,10 +254,16 @@ class KerasNetwork:
             if row.mask is not None
         }
 
-    def assign(self, weights: Weights) -> None:
-        """Set every tensor, by name."""
-        for name, variable in self.tensors.items():
-            variable.assign(np.asarray(weights[name]).reshape(tuple(variable.shape)))
+    @staticmethod
+    def to_tensors(each: Iterable[Any]) -> TensorList:
+        """Return arrays, tensors and the values of variables as tensors."""
+        # TensorFlow takes a variable for a tensor; on JAX, each shape of a copy is a program.
+        found = map(keras.ops.convert_to_tensor, each)
+        return [keras.ops.copy(v) if isinstance(v, keras.Variable) else v for v in found]
+
+    def to_array(self, tensor: Any) -> NDArray[Any]:
+        """Copy a tensor or a variable to an array. numpy 2 warns if it reads a variable."""
+        return np.array(keras.ops.convert_to_numpy(*self.to_tensors([tensor])))
 
     def seed(self, seed: int) -> None:
         """Seed the dropout layers."""

@@ -178,6 +178,7 @@ def compile_network(
     if recipe.accumulate is not None and keras.config.backend() == "tensorflow":
         # In TensorFlow, XLA compiles no parts whose sizes depend on that of a batch.
         options["jit_compile"] = False
+    net.network.compile_fast = None
     net.network.compile(
         optimizer_of(net, recipe, count_steps(samples, recipe, plan)),
         loss,
