@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +63,15 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# So is bytecode, where Python may not write it beside the modules: the tests start several hundred
+# processes, and compiling the package takes most of the time of a short one.
+if sys.dont_write_bytecode:
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(CACHE / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for of_temporary_modules in (CACHE / "bytecode").rglob("pytest-of-*"):
+        shutil.rmtree(of_temporary_modules, ignore_errors=True)
+
 for tier, count in EXAMPLES.items():
     settings.register_profile(
         tier,
@@ -113,6 +125,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             group = case.engine if case.engine in FAST_GATES else "other engines"
             item.add_marker(pytest.mark.rotates(f"gates of {group}", FAST_GATES[group]))
     deselect(config, items, left_out)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the whole session needs out of each garbage collection.
+
+    Hypothesis collects garbage in each thread that it first runs in, which takes a second with all
+    tests and frameworks in memory.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

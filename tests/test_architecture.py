@@ -13,7 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from parsed import nodes, one_worker
+
 import dlsys_bench
+
+pytestmark = one_worker
 
 PACKAGE = Path(dlsys_bench.__file__).parent
 
@@ -63,7 +67,7 @@ class Source(NamedTuple):
 
     path: Path
     text: str
-    tree: ast.Module
+    nodes: tuple[ast.AST, ...]
 
     @property
     def name(self) -> str:
@@ -77,7 +81,7 @@ class Source(NamedTuple):
 
     def imports(self) -> Iterator[tuple[int, str]]:
         """Yield line and module of each import; `from dlsys_bench import x` is dlsys_bench.x."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from ((node.lineno, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module == "dlsys_bench":
@@ -86,7 +90,7 @@ class Source(NamedTuple):
                 yield node.lineno, node.module
 
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield node
 
@@ -94,7 +98,7 @@ class Source(NamedTuple):
 @cache
 def sources() -> list[Source]:
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
-    return [Source(path, text, ast.parse(text)) for path, text in texts.items()]
+    return [Source(path, text, nodes(path)) for path, text in texts.items()]
 
 
 def assert_none(offenders: list[str], rule: str) -> None:
@@ -149,7 +153,7 @@ def platform_names(source: Source) -> Iterator[tuple[int, str]]:
     for line, module in source.imports():
         if module in PLATFORM_MODULES:
             yield line, module
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Attribute) and PLATFORM_NAMES.fullmatch(node.attr):
             yield node.lineno, node.attr
         elif isinstance(node, ast.Constant) and PLATFORM_NAMES.fullmatch(str(node.value)):
@@ -222,7 +226,8 @@ def test_the_formatter_is_rarely_switched_off() -> None:
 
 def definitions(source: Source) -> Iterator[str]:
     """Yield the names of the classes and type aliases at the top of a file."""
-    for node in source.tree.body:
+    (module,) = (node for node in source.nodes if isinstance(node, ast.Module))
+    for node in module.body:
         if isinstance(node, ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -244,7 +249,7 @@ def test_a_name_has_one_definition() -> None:
 
 def public_definitions(source: Source) -> Iterator[tuple[str, str | None]]:
     """Yield the place and the docstring of each public module, class and function."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
             name = getattr(node, "name", source.part)
             if not name.startswith("_"):

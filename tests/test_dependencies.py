@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parsed import nodes, one_worker
 
 from dlsys_bench.engines.registry import ENGINES
 from dlsys_bench.extras import EXTRAS, PURPOSES, advice
@@ -44,7 +45,7 @@ def modules(requirements: list[str]) -> set[str]:
 
 def imports(path: Path) -> Iterator[str]:
     """Yield the third-party modules that a file imports."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -61,6 +62,7 @@ OPTIONAL = {
 }
 
 
+@one_worker
 def test_every_import_of_the_package_is_declared() -> None:
     declared = CORE.union(*(OPTIONAL[extra] for extra in OPTIONAL.keys() - {"test", "dev"}))
     offenders = [
@@ -72,6 +74,7 @@ def test_every_import_of_the_package_is_declared() -> None:
     assert not offenders, offenders
 
 
+@one_worker
 def test_every_import_of_tests_and_benchmarks_is_declared() -> None:
     declared = CORE.union(GENERATED, *OPTIONAL.values())
     own = {
@@ -126,19 +129,22 @@ for line in open("commands.txt"):
 """
 
 
-@pytest.mark.parametrize(
-    ("command", "extra"),
-    [
-        ("list", None),
-        ("run regularization/fashion-mlp/vanilla --dataset digits --seeds 1", None),
-        ("gate regularization/fashion-mlp/vanilla --dataset digits", None),
-        ("report reports/runs.db", "report"),
-        ("look digits", "report"),
-        ("conform --engine numpy", "conformance"),
-        ("data fetch mnist", "data"),
-        ("calibrate eggholder --seeds 1 --cluster tcp://127.0.0.1:1", "cluster"),
-    ],
-)
+NEEDS = {
+    "list": None,
+    "run regularization/fashion-mlp/vanilla --dataset digits --seeds 1": None,
+    "gate regularization/fashion-mlp/vanilla --dataset digits": None,
+    "report reports/runs.db": "report",
+    "look digits": "report",
+    "conform --engine numpy": "conformance",
+    "data fetch mnist": "data",
+    "calibrate eggholder --seeds 1 --cluster tcp://127.0.0.1:1": "cluster",
+}
+"""The extra that each command needs, if one."""
+
+
+# One process runs all commands, for one worker of pytest-xdist.
+@pytest.mark.xdist_group("core")
+@pytest.mark.parametrize(("command", "extra"), NEEDS.items())
 def test_a_command_runs_or_names_what_it_needs(
     said: dict[str, tuple[int, str]], command: str, extra: str | None
 ) -> None:
@@ -153,12 +159,9 @@ def test_a_command_runs_or_names_what_it_needs(
 
 
 @pytest.fixture(scope="module")
-def said(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> dict[str, tuple[int, str]]:
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
     """The exit code and the standard error of each command, in an environment without extras."""
-    marks = test_a_command_runs_or_names_what_it_needs.pytestmark  # type: ignore[attr-defined]
-    commands = [command for command, _ in marks[0].args[1]]
+    commands = list(NEEDS)
     folder = tmp_path_factory.mktemp("core")
     hidden = sorted(module for found in EXTRAS.values() for module in found)
     (folder / "sitecustomize.py").write_text(HIDE.format(modules=hidden))

@@ -83,11 +83,34 @@ def test_the_commit_selects_the_tests_of_a_rotating_group(pytester: pytest.Pytes
         """
     )
     run(pytester).assert_outcomes(passed=3, deselected=37)
-    run(pytester, "--slow").assert_outcomes(passed=40)
+    run(pytester, "--slow", "-m", "slow").assert_outcomes(passed=40)
     shown = [run(pytester, "-v", f"--slow-share=1000@{commit}").outlines for commit in "abca"]
     passed = [{line for line in lines if "PASSED" in line} for lines in shown]
     assert {line.split()[0] for line in passed[0]} == {line.split()[0] for line in passed[3]}
     assert len({frozenset(line.split()[0] for line in lines) for lines in passed}) == 3
+
+
+@pytest.mark.parametrize("commit", "abc")
+def test_the_budget_of_a_group_is_spent_and_not_exceeded(
+    pytester: pytest.Pytester, commit: str
+) -> None:
+    pytester.makeini("[pytest]\nmarkers =\n  slow: slow\n  rotates: rotates")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def marked(cost):
+            return pytest.param(cost, marks=pytest.mark.rotates("costs", 8, cost=cost))
+
+        @pytest.mark.parametrize("cost", [marked(cost) for cost in [1, 5, 9] * 12])
+        def test_cost(cost):
+            print("COST", cost)
+        """
+    )
+    shown = run(pytester, "-s", "-v", f"--slow-share=1000@{commit}").outlines
+    costs = [int(line.rpartition(" ")[2]) for line in shown if "COST" in line]
+    assert sum(costs) == 8
+    assert set(costs) <= {1, 5}
 
 
 @pytest.mark.parametrize("text", ["0", "x", "-2", "@abc"])

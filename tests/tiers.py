@@ -6,9 +6,9 @@ commit selects; `--slow-share N@COMMIT` repeats the selection of an earlier comm
 minutes each carry `slow(in_share=False)`, and only `--slow` runs them. A slow test that is named by
 its node id always runs.
 
-Tests with the marker `rotates(group, count)` are in the slow tier, but for `count` tests of each
-group: the commit selects which. With `slow_twin=True` the others are left out of both tiers, since
-the slow tier has a more thorough test of the same.
+Tests with the marker `rotates(group, budget)` are in the slow tier, and the fast tier runs some of
+each group as well: the commit orders them, and selects each whose `cost` (default: 1) the rest of
+the budget covers. With the default cost, the budget is thus the number of tests.
 """
 
 from __future__ import annotations
@@ -119,12 +119,16 @@ def leave_out(config: pytest.Config, items: list[pytest.Item], out: Iterable[pyt
 
 def rotated_out(items: list[pytest.Item], commit: str) -> Iterator[pytest.Item]:
     """Yield the tests of each rotating group that the commit does not select."""
-    groups: dict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
+    groups: dict[tuple[str, float], list[tuple[pytest.Item, float]]] = defaultdict(list)
     for item in items:
         if marker := item.get_closest_marker("rotates"):
-            groups[marker.args].append(item)
-    for (_, count), found in groups.items():
-        yield from sorted(found, key=lambda item: rank(commit, item.nodeid))[count:]
+            groups[marker.args].append((item, marker.kwargs.get("cost", 1)))
+    for (_, budget), found in groups.items():
+        for item, cost in sorted(found, key=lambda one: rank(commit, one[0].nodeid)):
+            if cost > budget:
+                yield item
+            else:
+                budget -= cost
 
 
 def selects(share: Share | None, item: pytest.Item, marker: pytest.Mark) -> bool:
@@ -134,22 +138,14 @@ def selects(share: Share | None, item: pytest.Item, marker: pytest.Mark) -> bool
     return share.selects(item.nodeid)
 
 
-def has_slow_twin(item: pytest.Item) -> bool:
-    """Return whether the slow tier has a more thorough test of the same."""
-    marker = item.get_closest_marker("rotates")
-    return marker is not None and marker.kwargs.get("slow_twin", False)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     share = share_of(config)
-    commit = share.commit if share and share.parts > 1 else current_commit()
-    for item in list(rotated_out(items, commit)):
+    if share is not None and share.parts == 1:
+        rotating = [item for item in items if item.get_closest_marker("rotates")]
+    else:
+        rotating = list(rotated_out(items, share.commit if share else current_commit()))
+    for item in rotating:
         item.add_marker("slow")
-    deselect(
-        config,
-        items,
-        [item for item in items if has_slow_twin(item) and item.get_closest_marker("slow")],
-    )
     named = [argument.removeprefix("./") for argument in config.args if "::" in argument]
     leave_out(
         config,

@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mistaken import OneEpoch
+from parsed import nodes, one_worker
 
 import dlsys_bench
+from dlsys_bench import check_engine
 from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.conformance.checks import distribution
+from dlsys_bench.conformance.finding import Fault
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import NotApplicableError, UserError
@@ -48,6 +52,15 @@ def test_without_a_declared_arm_the_check_is_declared_with_the_reason(
             distribution.distribution(trial, subject)
 
 
+def test_another_distribution_is_found() -> None:
+    check = "distribution/fashion-mlp/bn+dropout"
+    (result,) = check_engine(OneEpoch, "collect", checks=[check])
+    assert result.finding is not None
+    assert result.finding.fault is Fault.WRONG_DISTRIBUTION
+    assert "from a different distribution than 20 reference runs" in result.finding.summary
+
+
+@one_worker
 def test_no_code_outside_the_guests_names_a_study() -> None:
     names = {*studies(), *(study.group for study in studies().values() if study.group)}
     names -= {*LOSSES}  # One loss has the name of a study.
@@ -55,7 +68,7 @@ def test_no_code_outside_the_guests_names_a_study() -> None:
         f"{path.relative_to(PACKAGE)}:{node.lineno} {node.value!r}"
         for path in PACKAGE.rglob("*.py")
         if not {"notebooks", "workloads"}.intersection(path.parts)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes(path)
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and (node.value in names or node.value.startswith("regularization/"))

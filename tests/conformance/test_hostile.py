@@ -40,7 +40,6 @@ IN_WORKERS = (
 """The engines that would hang or end the process of the tests."""
 
 TIMEOUTS = ("Hangs", "HangsInC", "Spins", "StopsItself", "RaisesEndless")
-FAST = ("Hangs", "Crashes", "ForgesAnswers", "CommandsInErrors")
 HERE = str(Path(__file__).parent)
 
 ESCAPED = r"\x1b[2J\x1b]0;title\x07"
@@ -98,12 +97,15 @@ MESSAGES = {
 }
 
 
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of an engine: each that needs a worker takes a second and more."""
+    if name in TIMEOUTS:
+        return [pytest.mark.rotates("engines that give no answer", 1)]
+    return [pytest.mark.rotates("engines that end their process", 2)] * (name in IN_WORKERS)
+
+
 def _params() -> list[object]:
-    slow = [name for name in IN_WORKERS if name not in FAST]
-    return [
-        pytest.param(name, *MESSAGES[name], id=name, marks=[pytest.mark.slow] * (name in slow))
-        for name in MESSAGES
-    ]
+    return [pytest.param(name, *MESSAGES[name], id=name, marks=_marks(name)) for name in MESSAGES]
 
 
 def few(name: str) -> Options:
@@ -130,15 +132,8 @@ def test_a_hostile_engine_gives_a_finding_and_a_replay(
     assert len(json.dumps(result.to_dict())) < 20_000
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("Daemonizes"),
-        pytest.param("Forks", marks=pytest.mark.slow),
-        pytest.param("KillsItsParent", marks=pytest.mark.slow),
-        pytest.param("StartsPrograms", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.rotates("engines that start processes", 1)
+@pytest.mark.parametrize("name", ["Daemonizes", "Forks", "KillsItsParent", "StartsPrograms"])
 @pytest.mark.skipif(sys.platform != "linux", reason="no process adopts orphans elsewhere")
 def test_no_process_of_an_engine_survives_its_worker(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

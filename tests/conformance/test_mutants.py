@@ -40,11 +40,11 @@ KILLED = [mutant for mutant in MUTANTS.values() if mutant.check is not None]
 
 
 def _param(mutant: Mutant) -> object:
-    """A mutant as a parameter. Each takes a second, and ten if only trainings to an accuracy reveal
-    it, so that the commit selects those of the fast tier."""
-    is_statistical = mutant.rung == "distribution"
-    group = ("mutants of the distribution", 1) if is_statistical else ("mutants", 25)
-    return pytest.param(mutant, id=mutant.name, marks=pytest.mark.rotates(*group))
+    """A mutant as a parameter. Those that only trainings to an accuracy reveal take ten seconds;
+    test_distribution.py has a quick one."""
+    slow = mutant.rung == "distribution"
+    mark = pytest.mark.slow if slow else pytest.mark.rotates("mutants", 25)
+    return pytest.param(mutant, id=mutant.name, marks=mark)
 
 
 @functools.cache

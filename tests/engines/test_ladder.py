@@ -1,7 +1,7 @@
 """Put every registered engine through the conformance ladder, one test per engine and check.
 
-The fast tier draws few examples per check; the slow tier draws as many as `dlsys-bench conform`
-does. What a check covers needs no hand-written test for one engine.
+The fast tier runs some of the checks and draws few examples for each; the slow tier draws as many
+as `dlsys-bench conform` does. What a check covers needs no hand-written test for one engine.
 """
 
 from __future__ import annotations
@@ -35,45 +35,46 @@ OUTSIDE = ("torch-bf16",)
 # These compile each model anew.
 COMPILED = ("jax", "keras", "keras-jit", "keras-jax", "torch-compile")
 
-# Of the checks in the highest precision, and of the others together, the commit selects as many as
-# given for the fast tier.
-FAST_CHECKS = {
+# The budgets of the fast tier for the checks in the highest precision and for the others together:
+# the number of checks, or for an engine that compiles seconds, since there a long training costs
+# as much as many small checks.
+BUDGETS = {
     "numpy": (240, 30),
     "numba": (20, 8),
     "torch": (20, 12),
-    "jax": (6, 4),
-    "keras": (6, 4),
-    "keras-jax": (2, 1),
+    "jax": (8, 5),
+    "keras": (8, 5),
+    "keras-jax": (3, 2),
     # They follow a plan as their parents do; test_tuned.py covers their own paths.
     "torch-compile": (0, 0),
     "keras-jit": (0, 0),
 }
 
+# The seconds of a check on an engine that compiles, by rung; on the other rungs, a second.
+SECONDS = {"step": 4, "state": 2, "trajectory": 4, "evaluation": 2, "determinism": 4}
+
 # Keras has one backend per process, so its second one runs in a process of its own.
 IN_OWN_PROCESS = engines().keys() - one_of_each(engines())
 
 
-def fast_marks(engine: str, check: Check) -> list[pytest.MarkDecorator]:
-    """Return the marks that limit a check's part in the fast tier."""
-    if check.rung == "distribution":
-        return [pytest.mark.rotates("distribution", 1, slow_twin=True)]
+def marks_of(engine: str, check: Check) -> pytest.MarkDecorator:
+    """Return the mark that limits a check's part in the fast tier."""
+    if check.rung == "distribution":  # Compiled, it takes half a minute.
+        return pytest.mark.slow if engine in COMPILED else pytest.mark.rotates("distribution", 1)
     lower = AT in check.name
-    count = FAST_CHECKS[engine][lower]
     group = f"checks of {engine} in {'lower' if lower else 'the highest'} precision"
-    return [pytest.mark.rotates(group, count, slow_twin=True)]
+    cost = SECONDS.get(check.rung, 1) if engine in COMPILED else 1
+    return pytest.mark.rotates(group, BUDGETS[engine][lower], cost=cost)
 
 
 def parameters() -> Iterator[Any]:
-    """Yield engine, check and options: each pair with few examples, and slowly with all."""
+    """Yield each engine with each check that it supports."""
     for engine, entry in engines().items():
         if "cpu" not in entry.devices or engine in OUTSIDE:
             continue
         for check in select(None, entry.dtypes):
-            name = f"{engine}-{check.name}"
-            options = COMPILED_FAST if engine in COMPILED else FAST
-            marks = fast_marks(engine, check)
-            yield pytest.param(engine, check.name, options, id=name, marks=marks)
-            yield pytest.param(engine, check.name, FULL, id=f"{name}-full", marks=pytest.mark.slow)
+            name, marks = f"{engine}-{check.name}", marks_of(engine, check)
+            yield pytest.param(engine, check.name, id=name, marks=marks)
 
 
 class Runners(dict[tuple[str, Options], Runner]):
@@ -98,8 +99,12 @@ def runners() -> Iterator[Runners]:
         runner.close()
 
 
-@pytest.mark.parametrize(("engine", "check", "options"), list(parameters()))
-def test_conformance(runners: Runners, engine: str, check: str, options: Options) -> None:
+@pytest.mark.parametrize(("engine", "check"), list(parameters()))
+def test_conformance(
+    runners: Runners, engine: str, check: str, request: pytest.FixtureRequest
+) -> None:
     if reason := unavailable(engine):
         pytest.skip(reason)
+    few = COMPILED_FAST if engine in COMPILED else FAST
+    options = FULL if request.node.get_closest_marker("slow") else few
     report_to_pytest(runners[engine, options].run(check))
