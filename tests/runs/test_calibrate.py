@@ -18,6 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from command_line import enter, invoke
 from listening_sockets import listening
 from started_processes import end_processes_of
 
@@ -537,9 +538,10 @@ def test_unwritable_folder_is_reported_before_training(folder: Path) -> None:
     ],
 )
 def test_mistakes_are_reported_in_one_line(
-    folder: Path, arguments: tuple[str, ...], said: str
+    folder: Path, arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = call(folder, *arguments, code=2)
+    enter(folder, monkeypatch)
+    found = invoke("calibrate", *arguments, code=2).stderr
     assert said in found
     assert found.count("\n") == 1
     assert not (folder / "reports").exists()

@@ -473,16 +473,16 @@ def differs(
     return found
 
 
+PAIRED = pytest.mark.rotates("false differences of pairs", 1)
+UNPAIRED = pytest.mark.rotates("false differences of other runs", 2)
+SIZES = ((5, 5), (10, 10), (20, 20), (5, 20))
+
+
 @pytest.mark.parametrize(
     ("n", "m", "paired"),
     [
-        pytest.param(5, 5, True, marks=pytest.mark.slow),
-        pytest.param(5, 5, False, marks=pytest.mark.slow),
-        pytest.param(10, 10, True, marks=pytest.mark.slow),
-        pytest.param(10, 10, False, marks=pytest.mark.slow),
-        pytest.param(20, 20, True, marks=pytest.mark.slow),
-        pytest.param(20, 20, False, marks=pytest.mark.slow),
-        (5, 20, False),
+        *(pytest.param(n, n, True, marks=PAIRED) for n in (5, 10, 20)),
+        *(pytest.param(n, m, False, marks=UNPAIRED) for n, m in SIZES),
     ],
 )
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)

@@ -77,6 +77,7 @@ def test_the_p_value_is_that_of_all_choices_of_new_runs() -> None:
     assert judge_session(strata, 1e-3, BETA).p_value == pytest.approx(min(1.0, 2 * min(low, high)))
 
 
+@pytest.mark.rotates("false alarms of a session", 1)
 @pytest.mark.parametrize("figures", ["normal", "discrete", "collapsing"])
 def test_healthy_sessions_fail_at_the_stated_rate(figures: str) -> None:
     generator, alpha, sessions, failed = np.random.default_rng(0), 0.05, 150, 0
