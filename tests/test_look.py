@@ -77,8 +77,8 @@ def test_look_shows_an_archive_as_a_table(folder: Path) -> None:
     assert (folder / "pictures" / "own.classes.png").is_file()
 
 
-def test_inspect_agrees_with_the_engine(folder: Path) -> None:
-    done = invoke("inspect", f"{NAME}.npz", "--json")
+def test_inspect_agrees_with_the_engine_and_writes_a_page_with_its_pictures(folder: Path) -> None:
+    done = invoke("inspect", f"{NAME}.npz", "--json", "--html", "page.html")
     shown = json.loads(done.stdout)
     assert "on digits, the dataset in the file's name" in done.stderr
     engine, data = NumpyEngine(), prepare(load("digits"))
@@ -92,10 +92,6 @@ def test_inspect_agrees_with_the_engine(folder: Path) -> None:
         f"{NAME}.{what}.png" for what in ("confusion", "mistakes", "predictions", "batch-norm")
     ]
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in shown["pictures"])
-
-
-def test_inspect_writes_a_page_with_its_pictures(folder: Path) -> None:
-    invoke("inspect", f"{NAME}.npz", "--html", "page.html")
     page = (folder / "page.html").read_text()
     for name in ("confusion", "mistakes", "predictions", "batch-norm"):
         assert f'<img alt="{name}" src="data:image/png;base64,' in page

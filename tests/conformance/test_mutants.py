@@ -43,7 +43,7 @@ def _param(mutant: Mutant) -> object:
     """A mutant as a parameter. Those that only trainings to an accuracy reveal take ten seconds;
     test_distribution.py has a quick one."""
     slow = mutant.rung == "distribution"
-    mark = pytest.mark.slow if slow else pytest.mark.rotates("mutants", 25)
+    mark = pytest.mark.slow if slow else pytest.mark.rotates("mutants", 20)
     return pytest.param(mutant, id=mutant.name, marks=mark)
 
 
@@ -76,7 +76,7 @@ TWINS = sorted({(mutant.package, str(mutant.check), mutant.rung) for mutant in K
             id=f"{package}-{check}",
             marks=pytest.mark.slow
             if rung == "distribution"
-            else pytest.mark.rotates("healthy twins", 40),
+            else pytest.mark.rotates("healthy twins", 25),
         )
         for package, check, rung in TWINS
     ],
@@ -155,7 +155,7 @@ def test_a_check_reaches_what_it_runs() -> None:
 
 def test_every_edit_applies() -> None:
     for mutant in MUTANTS.values():
-        compile(mutant.source(), mutant.edit.file, "exec")
+        assert _compiled(mutant)
         assert mutant.old != mutant.new, mutant.name
         assert mutant.what.endswith("."), mutant.name
         assert (mutant.check is None) == (mutant.survives is not None), mutant.name
@@ -174,11 +174,16 @@ def _globals(code: CodeType) -> set[str]:
     return own.union(*(_globals(one) for one in code.co_consts if isinstance(one, CodeType)))
 
 
+@functools.cache
+def _compiled(mutant: Mutant) -> CodeType:
+    return compile(mutant.source(), mutant.edit.file, "exec")
+
+
 def test_no_edit_reads_a_name_that_the_file_does_not_define() -> None:
     """A NameError fails any check, whatever the mistake that the mutant is to make."""
     for mutant in MUTANTS.values():
         before = _globals_before(mutant.package, mutant.edit.file)
-        after = compile(mutant.source(), mutant.edit.file, "exec")
+        after = _compiled(mutant)
         assert _globals(after) - before <= {*dir(builtins), *after.co_names}, mutant.name
 
 

@@ -39,7 +39,7 @@ COMPILED = ("jax", "keras", "keras-jit", "keras-jax", "torch-compile")
 # the number of checks, or for an engine that compiles seconds, since there a long training costs
 # as much as many small checks.
 BUDGETS = {
-    "numpy": (240, 30),
+    "numpy": (200, 20),
     "numba": (20, 8),
     "torch": (20, 12),
     "jax": (8, 5),
