@@ -137,6 +137,22 @@ def test_frameworks_are_imported_by_their_engines_only() -> None:
     assert_none(offenders, "frameworks outside dlsys_bench/engines")
 
 
+def test_scipy_loads_its_slow_parts_when_they_are_used() -> None:
+    """`import scipy` loads a part at its first use; these take half of the start of a command."""
+    slow = {"scipy.stats", "scipy.optimize"}
+    offenders = [
+        f"{source.name}:{node.lineno}"
+        for source in sources()
+        for node in source.nodes
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        and slow.intersection(
+            [str(getattr(node, "module", ""))]
+            + [f"{getattr(node, 'module', '')}.{alias.name}".strip(".") for alias in node.names]
+        )
+    ]
+    assert_none(offenders, "imports of scipy.stats or scipy.optimize instead of scipy")
+
+
 def test_the_specification_holds_no_arrays() -> None:
     offenders = [
         f"{source.name}:{line} imports {module}"

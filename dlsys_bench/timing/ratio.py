@@ -15,7 +15,7 @@ from enum import StrEnum
 from math import inf, isnan
 
 import numpy as np
-from scipy.stats import quantile_test
+import scipy
 
 CONFIDENCE = 0.95
 
@@ -79,7 +79,7 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
 
     It has at least the given confidence. It is (0, inf) if there are too few values.
     """
-    found = quantile_test(values, q=0, p=0.5).confidence_interval(confidence)
+    found = scipy.stats.quantile_test(values, q=0, p=0.5).confidence_interval(confidence)
     low, high = float(found.low), float(found.high)
     return (0.0 if isnan(low) else low, inf if isnan(high) else high)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 FEWEST_RUNS = 3
 """With fewer reference runs there is no gate: their standard deviation is too uncertain."""
@@ -61,10 +61,10 @@ class Band:
 
     def p_value(self, value: float) -> float:
         """Return the probability that one new run lies at least as far from the mean as `value`."""
-        return 2.0 * float(stats.t.sf(abs(value - self.mean) / self._error(1), self.n - 1))
+        return 2.0 * float(scipy.stats.t.sf(abs(value - self.mean) / self._error(1), self.n - 1))
 
     def _error(self, runs: int) -> float:
         return self.std * math.sqrt(1.0 / self.n + 1.0 / runs)
 
     def _quantile(self, tail: float) -> float:
-        return float(stats.t.isf(tail, self.n - 1))
+        return float(scipy.stats.t.isf(tail, self.n - 1))

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 PERMUTATIONS = 1999
 """The number of random permutations: p-values are multiples of 1 / (PERMUTATIONS + 1)."""
@@ -83,7 +83,7 @@ def _split(values: NDArray[np.float64], start: int, alpha: float) -> list[tuple[
 
 def largest_split(values: NDArray[np.float64]) -> tuple[int, float]:
     """Return the split with the largest statistic, and its p-value."""
-    ranks = rankdata(values)
+    ranks = scipy.stats.rankdata(values)
     generator = np.random.default_rng(SEED)
     permuted = generator.permuted(np.tile(ranks, (PERMUTATIONS, 1)), axis=1)
     statistics = _statistics(np.vstack([ranks, permuted]))

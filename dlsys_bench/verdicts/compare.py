@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.errors import UserError, count_of, nearest
@@ -190,7 +190,7 @@ def _divergence_p_value(pair: Pair) -> float | None:
         [sum(not _finished(run) for run in runs), sum(map(_finished, runs))]
         for runs in (pair.a, pair.b)
     ]
-    return float(stats.fisher_exact(table).pvalue) if table[0][0] or table[1][0] else None
+    return float(scipy.stats.fisher_exact(table).pvalue) if table[0][0] or table[1][0] else None
 
 
 def _measure(

@@ -12,7 +12,7 @@ from math import inf, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 FEWEST_PAIRS = 3
 """The fewest common seeds for a paired test, and the fewest runs with a variance of their own."""
@@ -51,7 +51,7 @@ def correlation(samples: Iterable[tuple[FiguresBySeed, FiguresBySeed]]) -> Corre
         return Correlation(0.0, 1.0)
     r = max(-1.0, min(1.0, products / df))
     t = inf if r * r >= 1.0 else abs(r) * sqrt((df - 1) / (1 - r * r))
-    return Correlation(r, 2 * float(stats.t.sf(t, df - 1)))
+    return Correlation(r, 2 * float(scipy.stats.t.sf(t, df - 1)))
 
 
 def common_seeds(a: FiguresBySeed, b: FiguresBySeed) -> list[int]:
@@ -70,8 +70,8 @@ def seeds_to_pair(a: FiguresBySeed, b: FiguresBySeed, found: Correlation) -> lis
     k, n, m = len(shared), len(a), len(b)
     if k < FEWEST_PAIRS or found.p >= CORRELATED:
         return []
-    paired = sqrt(2 * (1 - found.r) / k) * float(stats.t.ppf(0.975, k - 1))
-    welch = sqrt(1 / n + 1 / m) * float(stats.t.ppf(0.975, n + m - 2))
+    paired = sqrt(2 * (1 - found.r) / k) * float(scipy.stats.t.ppf(0.975, k - 1))
+    welch = sqrt(1 / n + 1 / m) * float(scipy.stats.t.ppf(0.975, n + m - 2))
     return shared if found.r < 0 or paired < welch else []
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from dlsys_bench.runs.result import Result
 from dlsys_bench.verdicts.correlation import (
@@ -52,7 +52,9 @@ class Difference(NamedTuple):
         The null hypothesis is a difference of at least +-margin (Schuirmann 1987).
         """
         room = margin - abs(self.mean)
-        return float(stats.t.sf(room / self.error, self.df)) if self.error else float(room <= 0)
+        return (
+            float(scipy.stats.t.sf(room / self.error, self.df)) if self.error else float(room <= 0)
+        )
 
 
 def difference(
@@ -140,8 +142,8 @@ def _students(mean: float, error: float, df: float, how: str) -> Difference:
     """Return a difference with the interval and the p-value of Student's t."""
     if not error:
         return Difference(mean, mean, mean, float(mean == 0.0), how)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, df)) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, df))
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, df)) * error
+    p = 2 * float(scipy.stats.t.sf(abs(mean) / error, df))
     return Difference(mean, mean - half, mean + half, p, how, error, float(df))
 
 
@@ -157,9 +159,9 @@ def more_runs(found: Difference, runs: int, margin: float, alpha: float, tests: 
     # Of two sides that are not paired, both have degrees of freedom.
     error = found.error * np.sqrt(have / (have + more))
     df = (1 if found.pairs else 2) * (have + more - 1)
-    likely = stats.t.ppf(POWER, df)
-    same = (margin - abs(found.mean)) / error >= stats.t.isf(alpha, df) + likely
-    differs = abs(found.mean) / error >= stats.t.isf(alpha / tests / 2, df) + likely
+    likely = scipy.stats.t.ppf(POWER, df)
+    same = (margin - abs(found.mean)) / error >= scipy.stats.t.isf(alpha, df) + likely
+    differs = abs(found.mean) / error >= scipy.stats.t.isf(alpha / tests / 2, df) + likely
     enough = more[same | differs]
     return int(enough[0]) if len(enough) else None
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from math import sqrt
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from dlsys_bench.verdicts.bands import Band
 
@@ -58,5 +58,5 @@ def without_outliers(values: Sequence[float]) -> list[float]:
 def _critical(left: int) -> float:
     """Return the studentised deviation that the farthest of the values that are left exceeds with
     probability LEVEL if they are normally distributed."""
-    t = float(stats.t.isf(LEVEL / (2 * left), left - 2))
+    t = float(scipy.stats.t.isf(LEVEL / (2 * left), left - 2))
     return (left - 1) * t / sqrt((left - 2 + t**2) * left)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 from scipy.special import comb
 
 from dlsys_bench.runs.result import Result
@@ -50,7 +50,7 @@ def _mean_difference(x: Any, y: Any, axis: int) -> Any:
 def _p_value(data: tuple[Any, ...], statistic: Any, kind: Any, permutations: float) -> float:
     generator = np.random.default_rng(0)
     # Scipy 1.15 renamed this argument to `rng`, and still accepts the old name.
-    test = stats.permutation_test(
+    test = scipy.stats.permutation_test(
         data,
         statistic,
         permutation_type=kind,

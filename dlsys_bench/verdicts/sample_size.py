@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import ceil, pi
 from typing import NamedTuple
 
-from scipy import stats
+import scipy
 
 from dlsys_bench.errors import count_of
 from dlsys_bench.verdicts.budget import SHIFT_SHARE
@@ -64,7 +64,7 @@ def effective_pairs(shift: float, design: Design) -> float:
     n is the number of reference runs and m that of the seeds (Lehmann 1975, chapter 2).
     """
     alpha = SHIFT_SHARE * design.alpha / len(SIDES[design.side])
-    quantiles = float(stats.norm.isf(alpha) + stats.norm.isf(design.beta))
+    quantiles = float(scipy.stats.norm.isf(alpha) + scipy.stats.norm.isf(design.beta))
     return quantiles**2 / (max(shift, LEAST_SHIFT) ** 2 * 3 / pi)
 
 

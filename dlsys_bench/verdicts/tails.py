@@ -12,8 +12,8 @@ from math import ceil, sqrt
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from dlsys_bench.verdicts.ranks import doubled_ranks, rank_sum_counts
 from dlsys_bench.verdicts.variance import Values
@@ -85,7 +85,7 @@ def _permutation(scores: NDArray[np.intp], chosen: slice) -> float:
     if n > FEW:
         error = float(whole.std(ddof=1)) * sqrt(m * (n - m) / n)
         z = abs(float(whole[chosen].sum()) - m * float(whole.mean()))
-        return 2 * float(stats.norm.sf(z / error)) if error else 1.0
+        return 2 * float(scipy.stats.norm.sf(z / error)) if error else 1.0
     counts = rank_sum_counts(tuple(sorted(whole.tolist())), m)
     below = np.cumsum(counts) / counts.sum()
     found = int(whole[chosen].sum())

@@ -25,8 +25,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import special
 
 OUTLYING = 0.01
 """An arm keeps its own variance if that has a p-value below this, given the others (Bonferroni)."""
@@ -74,11 +75,13 @@ def fit_prior(variances: Sequence[float] | Values, df: Sequence[float] | Values)
         return Prior(float(np.average(s2, weights=d)), math.inf)
     # The variance between the arms is below the sum of squares, at which the excess is negative.
     most = float(((centred - centred.mean()) ** 2).sum()) + 1.0
-    between = float(optimize.brentq(excess, 0.0, most))
+    between = float(scipy.optimize.brentq(excess, 0.0, most))
     if between < 1e-7:
         return Prior(float(np.average(s2, weights=d)), math.inf)
     half = float(
-        optimize.brentq(lambda y: float(special.polygamma(1, y)) - between, 1e-8, 2 / between + 2)
+        scipy.optimize.brentq(
+            lambda y: float(special.polygamma(1, y)) - between, 1e-8, 2 / between + 2
+        )
     )
     log_variance = mean(between) + float(special.digamma(half)) - math.log(half)
     return Prior(math.exp(log_variance), 2 * half)
@@ -134,4 +137,4 @@ def _p_value(arm: int, others: list[int], s2: Values, d: Values) -> float:
     """
     prior = fit_prior(s2[others], d[others])
     known = min(prior.df, float(d[others].sum()))
-    return float(stats.f.sf(s2[arm] / prior.variance, d[arm], known))
+    return float(scipy.stats.f.sf(s2[arm] / prior.variance, d[arm], known))

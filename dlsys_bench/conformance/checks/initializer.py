@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.statistics import ALPHA
@@ -104,9 +104,9 @@ def check_draw(values: Array, expected: Distribution, tensor: Tensor) -> None:
         ("mean", values.mean(), known.mean(), known.std() / np.sqrt(n)),
         ("variance", values.var(), known.var(), known.var() * np.sqrt((kurtosis - 1) / n)),
     ):
-        if abs(actual - right) > stats.norm.isf(ALPHA / 2) * error:
+        if abs(actual - right) > scipy.stats.norm.isf(ALPHA / 2) * error:
             raise _wrong(f"the {name} of {what}", tensor, f"{actual:.5g}", f"{right:.5g}")
-    p_value = stats.kstest(values, known.cdf).pvalue
+    p_value = scipy.stats.kstest(values, known.cdf).pvalue
     if p_value < ALPHA:
         actual = f"another one (Kolmogorov-Smirnov, p-value {p_value:.1e})"
         raise _wrong(f"the distribution of {what}", tensor, actual, expected.family)
@@ -115,10 +115,10 @@ def check_draw(values: Array, expected: Distribution, tensor: Tensor) -> None:
 def _scipy(expected: Distribution) -> Any:
     """Return a distribution as scipy's frozen distribution."""
     if expected.family == "uniform":
-        return stats.uniform(expected.low, expected.high - expected.low)
+        return scipy.stats.uniform(expected.low, expected.high - expected.low)
     if expected.family == "normal":
-        return stats.norm(0, expected.stddev)
-    return stats.truncnorm(-2, 2, scale=expected.stddev)
+        return scipy.stats.norm(0, expected.stddev)
+    return scipy.stats.truncnorm(-2, 2, scale=expected.stddev)
 
 
 def _wrong(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.statistics import ALPHA
@@ -84,7 +84,7 @@ def shuffling(trial: Trial) -> None:
         if (np.bincount(later // size, minlength=count // size) != size).any():
             what = f"an epoch of batches of {size} does not use every sample once"
             raise broken(Fault.WRONG_VALUE, what)
-        p_value = stats.spearmanr(earlier, later).pvalue
+        p_value = scipy.stats.spearmanr(earlier, later).pvalue
         moved, expected = float(np.abs(later - earlier).mean()), count / 3
         # A sample moves by a third of the data on average; the factor is 6.5 standard deviations.
         if p_value < ALPHA or abs(moved - expected) > 6.5 * 0.2 * count / np.sqrt(count):

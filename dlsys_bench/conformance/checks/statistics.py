@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from dlsys_bench.conformance.finding import Fault, broken
 from dlsys_bench.engines.plan import Array
@@ -18,11 +18,11 @@ def check_binomial(counts: Array, trials: int, probability: float, what: str) ->
     variance = mean * (1 - probability)
     z = (counts.mean() - mean) / np.sqrt(variance / n)
     where = {"layer": "dropout_1"}
-    if 2 * stats.norm.sf(abs(z)) < ALPHA:
+    if 2 * scipy.stats.norm.sf(abs(z)) < ALPHA:
         values = {"actual": f"{counts.mean():.4g}", "expected": f"{mean:.4g}"}
         raise broken(Fault.WRONG_DISTRIBUTION, f"the mean of {what}", **values, **where)
     dispersion = float(((counts - mean) ** 2).sum() / variance)
-    tails = stats.chi2.cdf(dispersion, n), stats.chi2.sf(dispersion, n)
+    tails = scipy.stats.chi2.cdf(dispersion, n), scipy.stats.chi2.sf(dispersion, n)
     if 2 * min(tails) < ALPHA:
         actual = dispersion / n * variance
         cause = "too similar" if tails[0] < tails[1] else "too different: masks are used again"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from scipy import stats
+import scipy
 
 from dlsys_bench.errors import count_of
 from dlsys_bench.notebooks.claims import claims
@@ -72,7 +72,7 @@ def _judge_together(judged: list[Judged]) -> None:
             run = tuple(one.claim[name] for name in ("source", "study", "arm"))
             by_run.setdefault(run, []).append(n)
     together = {run: _simes([judged[n].p or 0.0 for n in of]) for run, of in by_run.items()}
-    of_runs = stats.false_discovery_control(list(together.values())) if together else []
+    of_runs = scipy.stats.false_discovery_control(list(together.values())) if together else []
     for figures, of_run in zip(by_run.values(), of_runs, strict=True):
         adjusted = holm([judged[n].p for n in figures])
         for n, p in zip(figures, adjusted, strict=True):

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from dlsys_bench.notebooks.claims import claims
 from dlsys_bench.notebooks.rulings.runs import FEWEST, Runs, figures
@@ -99,7 +100,7 @@ class Prediction(NamedTuple):
 
     def half_width(self, level: float = LEVEL) -> float:
         """Half the width of the interval, on the scale."""
-        return float(stats.t.ppf((1 + level) / 2, self.spread.df)) * self.error
+        return float(scipy.stats.t.ppf((1 + level) / 2, self.spread.df)) * self.error
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """The interval that contains one further run with probability `level`."""
@@ -114,7 +115,7 @@ class Prediction(NamedTuple):
     def p_value(self, value: float) -> float:
         """The probability that one further run is at least as far from the mean as `value`."""
         distance = self.deviations(value) * self.spread.std / self.error
-        return 2.0 * float(stats.t.sf(distance, self.spread.df))
+        return 2.0 * float(scipy.stats.t.sf(distance, self.spread.df))
 
     def of_other_runs(self, values: NDArray[np.float64]) -> Prediction:
         """Return the prediction from other runs of the arm."""
@@ -202,7 +203,7 @@ def _bartlett(arms: Sequence[int], variances: Sequence[float], df: Sequence[int]
     s2, d = np.array([variances[n] for n in arms]), np.array([df[n] for n in arms], np.float64)
     statistic = d.sum() * np.log(np.average(s2, weights=d)) - (d * np.log(s2)).sum()
     correction = 1 + ((1 / d).sum() - 1 / d.sum()) / (3 * (len(arms) - 1))
-    return float(stats.chi2.sf(statistic / correction, len(arms) - 1))
+    return float(scipy.stats.chi2.sf(statistic / correction, len(arms) - 1))
 
 
 def _others(runs: Runs, one: Result, metric: str, epoch: int | None) -> list[NDArray[np.float64]]:

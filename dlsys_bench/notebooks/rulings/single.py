@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.notebooks.rulings.pool import predict, too_wide
@@ -63,14 +63,14 @@ def _fraction(claim: Claim, of_arm: Sequence[Result]) -> Judged:
     )
     published = round(claim["value"] * claim["n"])
     table = [[hits, networks - hits], [published, claim["n"] - published]]
-    p = float(stats.fisher_exact(table).pvalue)
-    low, high = stats.binomtest(published, claim["n"]).proportion_ci(LEVEL, "exact")
+    p = float(scipy.stats.fisher_exact(table).pvalue)
+    low, high = scipy.stats.binomtest(published, claim["n"]).proportion_ci(LEVEL, "exact")
     ruling = Ruling.REPRODUCED if p >= 1 - LEVEL else Ruling.NOT_REPRODUCED
     reason = (
         f"{published} of {claim['n']} published (95% interval {low:.4f} to {high:.4f}) "
         f"against {hits} of {networks}: p {p:.2g} by Fisher's exact test; {_dispersion(of_arm)}"
     )
-    interval = stats.binomtest(hits, networks).proportion_ci(LEVEL, "exact")
+    interval = scipy.stats.binomtest(hits, networks).proportion_ci(LEVEL, "exact")
     return Judged(
         claim,
         ruling,
@@ -91,7 +91,7 @@ def _dispersion(of_arm: Sequence[Result]) -> str:
     ]
     if len(table) < 2 or not all(map(sum, zip(*table, strict=True))):
         return "binomial interval of all networks"
-    p = float(stats.chi2_contingency(table).pvalue)
+    p = float(scipy.stats.chi2_contingency(table).pvalue)
     return f"binomial interval of all networks; overdispersion of the runs: p {p:.2g} (chi-squared)"
 
 

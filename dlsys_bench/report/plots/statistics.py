@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from dlsys_bench.verdicts.difference import LEVEL
 
@@ -35,7 +35,9 @@ def mean(values: Sequence[float], *, logarithmic: bool = False) -> Estimate:
     middle, reach = float(known.mean()), 0.0
     if len(known) > 1:
         reach = float(
-            stats.t.ppf(0.5 + LEVEL / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
+            scipy.stats.t.ppf(0.5 + LEVEL / 2, len(known) - 1)
+            * known.std(ddof=1)
+            / np.sqrt(len(known))
         )
     ends = (middle, middle - reach, middle + reach)
     return Estimate(*(float(np.exp(end)) for end in ends)) if logarithmic else Estimate(*ends)
@@ -46,8 +48,8 @@ def fraction(count: int, of: int) -> Estimate:
     if not of:
         return Estimate(float("nan"), 0.0, 1.0)
     tail = (1 - LEVEL) / 2
-    low = float(stats.beta.ppf(tail, count, of - count + 1)) if count else 0.0
-    high = float(stats.beta.isf(tail, count + 1, of - count)) if count < of else 1.0
+    low = float(scipy.stats.beta.ppf(tail, count, of - count + 1)) if count else 0.0
+    high = float(scipy.stats.beta.isf(tail, count + 1, of - count)) if count < of else 1.0
     return Estimate(count / of, low, high)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from dlsys_bench.errors import count_of
 from dlsys_bench.runs.result import Result
@@ -93,7 +93,7 @@ class Counted(Statement):
             return unmeasured(self.claim, 0, self.tier, fewest, self.dataset)
         # A run that does neither counts against whatever is tested.
         p_for, p_against = (
-            float(stats.binom.sf(count - 1, tally.total, 0.5))
+            float(scipy.stats.binom.sf(count - 1, tally.total, 0.5))
             for count in (tally.agree, tally.contradict)
         )
         ruling = Ruling.UNDECIDED
@@ -101,7 +101,7 @@ class Counted(Statement):
             ruling = Ruling.REPRODUCED
         elif p_against <= level:
             ruling = Ruling.NOT_REPRODUCED
-        share = stats.binomtest(tally.agree, tally.total).proportion_ci(LEVEL, "exact")
+        share = scipy.stats.binomtest(tally.agree, tally.total).proportion_ci(LEVEL, "exact")
         few = f"; at least {fewest} decide" if tally.total < fewest else ""
         p = min(p_for, p_against)
         reason = (
