@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import shutil
 import signal
@@ -45,8 +46,12 @@ ENGINE_OF_GROUP = {
 }
 
 # Gates in the fast tier, by engine, and studies of which one run takes 4 to 20 seconds in numpy,
-# whose gates are in the slow tier alone.
-FAST_GATES = {"numpy": 2, "other engines": 1, "torch-compile": 0, "keras-jit": 0}
+# whose gates are in the slow tier alone, as are those of engines that compile.
+FAST_GATES = {
+    "numpy": 2,
+    "other engines": 1,
+    **dict.fromkeys(("jax", "keras", "keras-jit", "torch-compile"), 0),
+}
 STUDIES_OF_SLOW_TIER = (
     "batch-size-sweep",
     "cyclical-batch-size",
@@ -135,6 +140,17 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def scipy_stats() -> None:
+    """Load the slow part of SciPy, which each pytest inside a test would load and forget."""
+    importlib.import_module("scipy.stats")
+
+
+@pytest.fixture
+def pytester(scipy_stats: None, pytester: pytest.Pytester) -> pytest.Pytester:
+    return pytester
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import enter, invoke
 from results import changed
 from results import make_result as result
 
-from dlsys_bench.errors import StoreError
+from dlsys_bench.errors import StoreError, StoreWarning
 from dlsys_bench.runs.store import Store, append, check_writable, line_of, read
 from dlsys_bench.runs.store.reading import is_database
 from dlsys_bench.runs.store.schema import MIGRATIONS, check
@@ -255,39 +256,29 @@ def test_commits_are_synchronised_with_the_disk(tmp_path: Path) -> None:
     assert settings == [(2,), ("wal",)]
 
 
-def call(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "dlsys_bench", "runs", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert done.returncode == code, done.stderr
-    return done
-
-
-def test_runs_commands_list_show_export_and_import(tmp_path: Path) -> None:
+def test_runs_commands_list_show_export_and_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(tmp_path, monkeypatch)
     for run in (result(1), result(2, engine="torch"), result(2, engine="torch", seconds=9.0)):
         append(tmp_path / "reports" / "runs.db", run)
-    assert "3 runs in" in call(tmp_path, "list", "--every").stdout
-    (listed,) = call(tmp_path, "list", "--engine", "torch", "--json").stdout.splitlines()
+    assert "3 runs in" in invoke("runs", "list", "--every").stdout
+    (listed,) = invoke("runs", "list", "--engine", "torch", "--json").stdout.splitlines()
     found = json.loads(listed)
     assert (found["number"], found["attempt"], found["seed"]) == (3, 2, 2)
-    assert json.loads(call(tmp_path, "show", "3").stdout)["seconds"] == 9.0
-    assert "has no run 7" in call(tmp_path, "show", "7", code=2).stderr
-    assert len(call(tmp_path, "export").stdout.splitlines()) == 2
-    assert "2 runs written to all.jsonl" in call(tmp_path, "export", "all.jsonl").stderr
+    assert json.loads(invoke("runs", "show", "3").stdout)["seconds"] == 9.0
+    assert "has no run 7" in invoke("runs", "show", "7", code=2).stderr
+    assert len(invoke("runs", "export").stdout.splitlines()) == 2
+    assert "2 runs written to all.jsonl" in invoke("runs", "export", "all.jsonl").stderr
     with (tmp_path / "all.jsonl").open("a") as file:
         file.write("damaged\n")
         file.write(line_of(result(1, seconds=4.0)))
-    said = call(tmp_path, "import", "all.jsonl", "reports/runs.db", "--store", "new.db").stderr
-    assert "all.jsonl, line 3 is not a run" in said
+    with pytest.warns(StoreWarning, match="all.jsonl, line 3 is not a run"):
+        said = invoke("runs", "import", "all.jsonl", "reports/runs.db", "--store", "new.db").stderr
     assert "all.jsonl: 2 runs, 2 added, 0 already stored, 1 set aside in all.jsonl.rejected" in said
     assert "reports/runs.db: 2 runs, 0 added, 2 already stored" in said
     assert [run.seconds for run in read(tmp_path / "new.db")] == [9.0, 4.0]
-    assert "no store missing.db" in call(tmp_path, "list", "--store", "missing.db", code=2).stderr
+    assert "no store missing.db" in invoke("runs", "list", "--store", "missing.db", code=2).stderr
 
 
 def test_a_store_that_is_being_created_has_no_runs(tmp_path: Path) -> None:
