@@ -31,11 +31,15 @@ FEW = Options(examples=2, shrink=0.0)
 
 LENET5 = {"forward/lenet5", "gradient/lenet5", "trajectory/lenet5-tanh", "trajectory/lenet5-relu"}
 RESIDUAL = {"trajectory/residual"}
+# Replicas of one network with several layers each.
+REPLICAS_OF_IMAGES = {"determinism/replicas-of-images"}
+REPLICAS_OF_SEQUENCES = {"determinism/replicas-of-sequences"}
 IMAGES = {
     "shapes/arrays",
     "state/dropout-of-images",
     "evaluation/parts-of-images",
     "evaluation/rows-of-images",
+    *REPLICAS_OF_IMAGES,
     "trajectory/batches-of-512-images",
     "trajectory/fit-large-sequences",
     *(
@@ -59,7 +63,12 @@ AUGMENTED = {f"trajectory/augment-{name}" for name in AUGMENTATION_CASES}
 
 NOT_ASKED: Mapping[str, set[str]] = {
     # LeNet-5 is a network of convolutions, and every network of images needs a flatten.
-    "layer:conv2d": LENET5 | RESIDUAL | SEVERAL | {"trajectory/batches-of-512-images"},
+    "layer:conv2d": LENET5
+    | RESIDUAL
+    | SEVERAL
+    | REPLICAS_OF_IMAGES
+    | {"trajectory/batches-of-512-images"},
+    "layer:conv1d": REPLICAS_OF_SEQUENCES,
     # An encoder and a decoder are trained as a whole.
     **dict.fromkeys(("layer:multi_head_attention", "layer:cross_attention"), SEVERAL),
     "layer:flatten": LENET5
@@ -70,9 +79,12 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | MASKS_IN_FIT
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
     # A residual network branches.
-    "layer:add": RESIDUAL | SEVERAL | {"gradient/future-causal_attention-transformer"},
-    "layer:concat": RESIDUAL | SEVERAL,
-    "layer:embedding": SEVERAL,
+    "layer:add": RESIDUAL
+    | SEVERAL
+    | REPLICAS_OF_SEQUENCES
+    | {"gradient/future-causal_attention-transformer"},
+    "layer:concat": RESIDUAL | SEVERAL | REPLICAS_OF_IMAGES,
+    "layer:embedding": SEVERAL | REPLICAS_OF_SEQUENCES,
     "inputs": SEVERAL,
     # Its gradient is exactly zero where outputs are the targets.
     "loss:mean_squared_error": {
