@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine
@@ -102,8 +102,17 @@ def test_trainings_can_be_interleaved(engine: Engine) -> None:
     assert same(engine.weights(other), expected[1])
 
 
+@pytest.fixture
+def two_threads(engine: Engine) -> Iterator[None]:
+    """Let BLAS have two threads once the engine has trained, since frameworks load their libraries
+    at the first use. A limit of one that is left behind could not be seen if BLAS had one."""
+    list(begin(engine, 9, epochs=1)[1])
+    with threadpool_limits(2, user_api="blas"):
+        yield
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_the_random_state_and_the_settings_are_the_callers(engine: Engine) -> None:
-    list(begin(engine, 9, epochs=1)[1])  # Frameworks load their libraries at the first use.
     if engine.name == "keras":
         import tensorflow
 

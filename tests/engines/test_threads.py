@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from dlsys_bench.engines.numpy.threads import one_thread
 
@@ -55,8 +56,17 @@ def blas_threads() -> set[int]:
     }
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Let BLAS have two threads, since a limit of one could not be seen to end if it had one."""
+    with threadpool_limits(2, user_api="blas"):
+        yield
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_the_limit_holds_until_the_last_thread_leaves() -> None:
     before = blas_threads()
+    assert before == {2}
     with one_thread():
         with one_thread():
             assert blas_threads() == {1}
