@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from frameworks import framework_of
 
+from dlsys_bench.conformance.drawing import shapes_for
+from dlsys_bench.conformance.drawn_arrays import nonzero_weights
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch, Engine
 from dlsys_bench.engines.epochs import train, training_epochs
@@ -20,6 +22,7 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, EngineError
 from dlsys_bench.spec import initializers, layers, losses, optimizers
+from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import LearningRateRamp
@@ -44,6 +47,20 @@ def engine() -> Engine:
 
 def linear(inputs: int, outputs: int = 1) -> Model:
     return Model("linear", (inputs,), (layers.Dense(outputs, use_bias=False),))
+
+
+def test_every_tensor_starts_with_the_value_that_is_given(engine: Engine) -> None:
+    for kind, record in layers.LAYERS.items():
+        layer = record.of(**{name: values[0] for name, values in record.choices.items()})
+        if layer.merges:
+            continue
+        bare = Model(kind, shapes_for(layer, True)[0], (layer,), input_dtype=layer.takes)
+        model = to_convention(engine.convention, bare)
+        given = nonzero_weights(model, 3)
+        for name, values in engine.weights(engine.build(model, given)).items():
+            np.testing.assert_array_equal(
+                values, given[name].astype(values.dtype), f"{kind} {name}"
+            )
 
 
 # --- losses ---

@@ -93,10 +93,16 @@ class KerasPositionEmbedding(keras.layers.Layer):
 
 
 class KerasRMSNorm(keras.layers.RMSNormalization):
-    """Keras's RMS norm, with the names of the other norms. Keras starts its scale at one."""
+    """Keras's RMS norm, with the names of the other norms. Keras would start its scale at one."""
 
     def __init__(self, *, gamma_initializer: Any, **options: Any) -> None:
         super().__init__(**options)
+        self.start = gamma_initializer
+
+    def build(self, shape: Any) -> None:
+        """Create the scale, and start it."""
+        super().build(shape)
+        self.scale.assign(self.start(self.scale.shape, self.scale.dtype))
 
     @property
     def gamma(self) -> Any:
