@@ -16,6 +16,7 @@ from dlsys_bench.engines.numba.vectors import padded
 from dlsys_bench.engines.numpy.attention import AttentionRule
 from dlsys_bench.engines.numpy.rule import rows
 from dlsys_bench.engines.plan import Array
+from dlsys_bench.spec.layers import Shape
 
 POSITIONS = 64
 """The most positions of `attend`, if the samples fill whole vectors. With more, the batched matrix
@@ -187,8 +188,7 @@ class FusedAttentionRule(AttentionRule):
         )
         whole = [padded(partial(self.buffer, f"x_{k}"), one) for k, one in enumerate(given)]
         self.given = [rows(one) for one in whole]
-        self._set_options(*(whole[k].shape[2] for k in (0, -1)), whole[0].shape[-1])
-        r, heads, size, t, s, n = self.options[0]
+        r, heads, size, t, s, n = self._place_projections(whole[0].shape[2:], whole[-1].shape[2])
         for one, names, y in zip(self.given, self._names, self._blocks(self.qkv), strict=True):
             np.matmul(self._packed(names, "kernel").swapaxes(1, 2), one, out=y)
             if self.layer.use_bias:
@@ -220,8 +220,9 @@ class FusedAttentionRule(AttentionRule):
         """The projections of each input, whose kernels are multiplied at once."""
         return (PROJECTIONS[:1], PROJECTIONS[1:]) if self.layer.context else (PROJECTIONS,)
 
-    def _set_options(self, t: int, s: int, n: int) -> None:
-        """Reserve the memory of queries, keys and values, and state where they are in it."""
+    def _place_projections(self, queries: Shape, s: int) -> Shape:
+        """Reserve the memory of queries (T, N) and of S keys and values, and set the options of
+        both passes. Returns their shape (R, heads, size, T, S, N)."""
         r, _, inner = self.tensors["query_kernel"].shape
         starts, steps, end = list[int](), list[int](), 0
         for one, names in zip(self.given, self._names, strict=True):
@@ -232,8 +233,9 @@ class FusedAttentionRule(AttentionRule):
         self.qkv = self.buffer("qkv", (end,), self.given[0].dtype)
         size = inner // self.layer.heads
         scale = self.qkv.dtype.type(1 / math.sqrt(size))
-        shape = r, self.layer.heads, size, t, s, n
+        shape = r, self.layer.heads, size, queries[0], s, queries[1]
         self.options = shape, tuple(starts), tuple(steps), scale, self.layer.causal
+        return shape
 
     def _blocks(self, flat: Array) -> list[Array]:
         """Return the projections of each input, or the gradients in them, (R, channels, M)."""
