@@ -20,7 +20,7 @@ from dlsys_bench.report.layout import NONE
 from dlsys_bench.report.table import Table
 
 REPORTS = Path(__file__).parents[2] / "reports" / "speed"
-PAIRS = REPORTS / "pairs.json"
+PAIRS, CONVOLUTIONS = REPORTS / "pairs.json", REPORTS / "convolutions.json"
 ENGINES = ("numpy", "numba", "torch", "torch-compile", "keras", "keras-jit", "jax")
 REFERENCE = "numba"
 """The engine that the others are compared with."""
@@ -108,6 +108,41 @@ def first_epochs(found: Measurements) -> Table:
     return Table("Time of the first epoch", heads, rows)
 
 
+PASSES = {"forward": "forward", "weights": "gradient of the kernel", "inputs": "of the input"}
+
+
+def convolutions(found: dict[str, Any]) -> Table:
+    """One row per convolution: the rate of each of its passes, and how much of the peak it is."""
+    peak = found["peak_gflops"]
+
+    def cell(passes: dict[str, Any], name: str) -> str:
+        rate = passes[name]["gflops"] if name in passes else None
+        return NONE if rate is None else f"{rate:.0f} ({100 * rate / peak:.0f}%)"
+
+    rows = [
+        (one["convolution"], *(cell(one["passes"], name) for name in PASSES))
+        for one in found["convolutions"]
+    ]
+    heads = ("convolution", *(f">{head}" for head in PASSES.values()))
+    return Table("GFLOP/s of the convolutions of the overlapping LeNet-5", heads, rows)
+
+
+def limit(found: dict[str, Any]) -> dict[str, str]:
+    """The milliseconds of a step, of its convolutions, and of its dense layers at the peak; and how
+    much faster it would be if the other layers took no time."""
+    passes = [one for each in found["convolutions"] for one in each["passes"].values()]
+    products = sum(one["microseconds"] for one in passes) / 1e3
+    left = found["gflop_a_step"] - sum(one["microseconds"] * one["gflops"] for one in passes) / 1e6
+    step, dense = found["microseconds_a_step"] / 1e3, 1e3 * left / found["peak_gflops"]
+    return {
+        "step": f"{step:.1f}",
+        "products": f"{products:.1f}",
+        "dense": f"{dense:.1f}",
+        "most": f"{step / (products + dense):.2f}",
+        "core": f"{found['peak_gflops']:.0f}",
+    }
+
+
 def harness(found: Measurements) -> Table:
     """One row per network: the time of a step by the engine and by a loop written by hand."""
     rows = [
@@ -136,11 +171,14 @@ def main() -> None:
     """Write the README."""
     found: Measurements = json.loads(PAIRS.read_text())
     first = next(info for info in found.values() if "blas" in info)
+    alone = json.loads(CONVOLUTIONS.read_text())
     text = TEMPLATE.format(
         machine=machine(first),
         peak=f"{first['matrix_peak_gflops']:.0f} GFLOP/s",
         pairs=pairs(found).markdown(),
         bounds=bounds(found).markdown(),
+        convolutions=convolutions(alone).markdown(),
+        **limit(alone),
         first=first_epochs(found).markdown(),
         goal=f"{GOAL:g}",
         harness=harness(found).markdown(),
@@ -172,6 +210,15 @@ The least time of a step, by phase: its operations at the peak of the matrix pro
 at the bandwidth of a copy of as much memory, whichever takes longer. Measured with the engines.
 
 {bounds}
+The goals of the overlapping LeNet-5 are limited by its convolutions, measured alone in one thread
+by `python benchmarks/experiments/convolution_rates.py`. The peak is that of one core whose factors
+are all in registers, {core} GFLOP/s.
+
+{convolutions}
+A step takes {step} ms of CPU time, of which these take {products} ms. Its dense layers take at
+least {dense} ms, at the peak. If all other layers and the update took no time, a step would be
+{most} times as fast.
+
 ## The cost of `fit`
 
 Measured by `pytest --benchmark-only benchmarks/test_harness.py`: an engine of this package against
