@@ -73,7 +73,7 @@ def climb(
     """
     found: dict[str, CheckResult] = {}
     reason: str | None = None
-    with _pool(runners) as pool:
+    with _workers(runners) as map_checks:
         free: SimpleQueue[Runner] = SimpleQueue()
         for runner in runners:
             free.put(runner)
@@ -85,19 +85,26 @@ def climb(
                     if on_result is not None:
                         on_result(result)
             else:
-                results = list(pool.map(_Rung(free, on_result).run, on_rung))
+                results = list(map_checks(_Rung(free, on_result).run, on_rung))
             found |= {result.name: result for result in results}
             reason = reason or reason_to_stop(rung, results)
     return [found[check.name] for check in selected]
 
 
 @contextmanager
-def _pool(runners: Sequence[Runner]) -> Iterator[ThreadPoolExecutor]:
-    """Have a thread for each runner. If the user interrupts the climb, the runners are closed, so
-    that no thread waits for its check to end."""
+def _workers(runners: Sequence[Runner]) -> Iterator[Callable[..., Iterator[CheckResult]]]:
+    """Yield a `map` that has a thread for each runner; a single one works in this thread, since
+    hypothesis collects garbage when a thread first uses it.
+
+    If the user interrupts the climb, the runners are closed, so that no thread waits for its check
+    to end.
+    """
+    if len(runners) == 1:
+        yield map
+        return
     with ThreadPoolExecutor(len(runners)) as pool:
         try:
-            yield pool
+            yield pool.map
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for runner in runners:

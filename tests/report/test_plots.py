@@ -199,6 +199,7 @@ def test_every_plot_of_a_study_is_registered() -> None:
     assert set(ARMS) <= set(plots())
 
 
+@pytest.mark.rotates("plots of one run", 4)
 @pytest.mark.parametrize("plot", ARMS)
 def test_one_run_is_drawn(plot: str, drawn: list[Any], tmp_path: Path) -> None:
     text = check(plots()[plot]([made(plot, 0, 0)], tmp_path / "new" / "one.png"), drawn)
@@ -218,6 +219,7 @@ def test_several_arms_seeds_and_engines_are_drawn_and_diverged_runs_named(
     assert "1 of 3" in text
 
 
+@pytest.mark.rotates("plots of runs that diverged", 4)
 @pytest.mark.parametrize("plot", ARMS)
 def test_runs_that_all_diverged_are_named(plot: str, drawn: list[Any], tmp_path: Path) -> None:
     text = check(plots()[plot]([made(plot, 0, 0, **LOST)], tmp_path / "lost.png"), drawn)

@@ -80,8 +80,8 @@ ONE_SIDED = pytest.mark.rotates("power of a one-sided gate", 1)
     ["both", pytest.param("drop", marks=ONE_SIDED), pytest.param("rise", marks=ONE_SIDED)],
 )
 def test_minimum_detectable_effect_has_the_stated_power(side: str) -> None:
-    """Simulated with the gate itself: 2,000 draws of reference runs and new runs."""
-    design, generator, gates = Design.of(12, beta=0.05, side=side), np.random.default_rng(99), 2000
+    """Simulated with the gate itself: 1,000 draws of reference runs and new runs."""
+    design, generator, gates = Design.of(12, beta=0.05, side=side), np.random.default_rng(99), 1000
     way = 1 if side == "rise" else -1
     outcomes, used = [], []
     for _ in range(gates):
