@@ -140,16 +140,16 @@ def _window_sum(row: Any, images: Any, first: int, values: Array) -> Any:
 
 @inner_kernel
 def _rows_of_windows(row: Any, h: int) -> tuple[int, int]:
-    """Return the first row of windows of a pool that have a row of its input, and their number,
-    which is 0 for a row between windows."""
+    """Return the first of the rows of windows of a pool that contain a row of its input, and their
+    number, which is 0 for a row between windows."""
     first = max(0, (h - row.tall + row.down) // row.down)
     return first, max(0, min(row.dy.height, h // row.down + 1) - first)
 
 
 @inner_kernel
 def _next_windows(v: int, windows: tuple[int, int], pool: tuple[int, int, int]) -> tuple[int, int]:
-    """Return the first window with a column of the input and the one after the last, given those of
-    the column before. The pool is its step, the width of a window and their number.
+    """Return the first window that contains a column of the input and the one after the last, given
+    those of the column before. The pool is its step, the width of a window and their number.
 
     A division for each column takes longer than all the rest.
     """
@@ -224,10 +224,9 @@ def d_batch_norm(
         for h in range(dx.height):
             at = row_start(x, chunk, c, h), row_start(dx, chunk, c, h)
             i, rows = _rows_of_windows(row, h)
-            back, disjoint = (
-                row_start(dy, chunk, c, i),
-                columns if step == wide and rows == 1 else 0,
-            )
+            back = row_start(dy, chunk, c, i)
+            # Where no windows overlap, all columns of a window have the same gradient.
+            disjoint = columns if step == wide and rows == 1 else 0
             for j in range(disjoint):
                 d = load(gradients, back + j * LANES) * each - less
                 for v in range(j * wide, (j + 1) * wide):
