@@ -188,6 +188,8 @@ def compile_network(
         run_eagerly=plan.parity and bool(net.dropouts),
         **options,
     )
+    # TensorFlow traces a step once more if the first trace creates variables.
+    net.network.optimizer.build(net.network.trainable_variables)
     return callback
 
 
