@@ -132,7 +132,7 @@ for line in open("commands.txt"):
 NEEDS = {
     "list": None,
     "run regularization/fashion-mlp/vanilla --dataset digits --seeds 1": None,
-    "gate regularization/fashion-mlp/vanilla --dataset digits": None,
+    "gate perceptron/nb2/hinge": None,
     "report reports/runs.db": "report",
     "look digits": "report",
     "conform --engine numpy": "conformance",
@@ -197,7 +197,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]
 def test_a_part_does_without_the_others(hidden: str, command: str, tmp_path: Path) -> None:
     """As after `make demo`, which installs the core and one extra."""
     (tmp_path / "sitecustomize.py").write_text(HIDE.format(modules=sorted(EXTRAS[hidden])))
-    runs = ROOT / "reports" / "reference" / "regularization.fashion-mlp.digits.quick.jsonl"
+    runs = ROOT / "reports" / "reference" / "batch-size-sweep.digits.quick.jsonl"
     done = subprocess.run(
         [sys.executable, "-m", "dlsys_bench", *command.format(runs=runs).split()],
         cwd=tmp_path,

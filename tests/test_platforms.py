@@ -62,7 +62,7 @@ if __name__ == "__main__":
     assert not hasattr(os, "fork")
     call("calibrate", "mine:train", "--seeds", "12", "--workers", "2")
     print("CODE pytest", int(pytest.main(["-q", "-p", "no:cacheprovider", "test_mine.py"])))
-    arm = "regularization/fashion-mlp/vanilla"
+    arm = "cyclical-learning-rate/fixed"
     call("gate", arm, "--dataset", "digits", "--output", "runs.jsonl")
     call("run", "dying-relu", "--seeds", "1")
     call("runs", "list")
