@@ -36,7 +36,8 @@ from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.history import Epoch
-from dlsys_bench.engines.plan import Plan, Weights
+from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.replicas import Replicas
 from dlsys_bench.spec.augmentation import HorizontalFlip, InputNoise, Shift
 from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.clipping import ClipNorm, ClipValue
@@ -193,15 +194,7 @@ def replicas(trial: Trial, case: ReplicaCase) -> None:
     together = trial.engine.engine.replicate(model, plans)
     histories = train_replicas(together, every if case.own_samples else every[0], recipes, plans)
     predictions = together.predict(every[0].x)
-    close("the last trace", together.trace(every[0].x)[-1], predictions, trial.tolerance)
-    if case.own_samples:
-        swapped = together.predict(np.stack([own.x for own in reversed(every)]))
-        close(
-            "the prediction of the middle replica",
-            swapped[1],
-            together.predict(every[1].x)[1],
-            trial.tolerance,
-        )
+    _compare_own_inputs(trial, together, [own.x for own in every])
     for replica, (own, recipe) in enumerate(zip(plans, recipes, strict=True)):
         alone = trial.engine.build(model, own.weights(model))
         history = train(trial.engine, alone, every[replica], recipe, own)
@@ -246,6 +239,17 @@ def diverged(trial: Trial) -> None:
     for name, values in together.weights(1).items():
         if not np.isfinite(values).all():
             raise broken(Fault.WRONG_VALUE, f"{name} of the replica that failed", tensor=name)
+
+
+def _compare_own_inputs(trial: Trial, together: Replicas, every: Sequence[Array]) -> None:
+    """Compare the trace, and predictions of inputs of each replica, with those of shared inputs."""
+    shared = [together.predict(x) for x in every]
+    allowed = trial.tolerance * magnitude(shared[0])
+    close("the last trace of the replicas", together.trace(every[0])[-1], shared[0], allowed)
+    own = together.predict(np.stack(every))
+    for replica, predictions in enumerate(shared):
+        what = f"the prediction of the inputs of replica {replica}"
+        close(what, own[replica], predictions[replica], allowed)
 
 
 def _compare_weights(trial: Trial, which: str, actual: Weights, expected: Weights) -> None:
