@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from dlsys_bench.engines.numba.program import image_steps, program
 from dlsys_bench.engines.numba.program.image_convolution import convolve, d_images, d_weights
 from dlsys_bench.engines.numba.program.image_tables import CONVOLUTION
 from dlsys_bench.engines.numba.program.lanes import LANES, load, store
+from dlsys_bench.engines.numba.program.steps import train_steps
 from dlsys_bench.engines.registry import create
 from dlsys_bench.provenance import provenance
 from dlsys_bench.timing.epoch_benchmark import EpochBenchmark, Workload, workloads
@@ -96,17 +99,15 @@ def cpu_seconds(work: Callable[[], None]) -> float:
 def trained(work: Workload) -> tuple[Any, Any, Any]:
     """Train, and return what the compiled steps worked on, and the training."""
     found: list[Any] = []
-    steps = program.train_steps
 
     def noted(*arguments: Any) -> int:
         found[:] = arguments
-        done: int = steps(*arguments)
+        done: int = train_steps(*arguments)
         return done
 
-    program.train_steps = noted
     training = EpochBenchmark(create("numba"), work, work.samples(), ROUNDS + 1)
-    training()
-    program.train_steps = steps
+    with patch.object(program, "train_steps", noted):
+        training()
     return found[0], found[1], training
 
 
@@ -123,7 +124,10 @@ def main() -> None:
     work, team, training = trained(workload)
     step = cpu_seconds(training) / workload.steps
     count = int((team.chunks[:, 1] > 0).sum())
-    passes = {one: compile_separately(one, work, team, 0, 0) for one in (forward, weights, inputs)}
+    passes = {
+        name: compile_separately(one, work, team, 0, 0)
+        for name, one in (("forward", forward), ("weights", weights), ("inputs", inputs))
+    }
     rates = []
     for k, row in enumerate(work.images.table):
         if row["kind"] != CONVOLUTION:
@@ -132,12 +136,11 @@ def main() -> None:
         sums = row["tall"] * row["wide"] * x["channels"] * y["channels"]
         flop = float(2 * sums * y["height"] * y["width"] * workload.batch_size)
         found = {}
-        for function, address in passes.items():
-            if function is not inputs or row["wants_dx"]:
-                arguments = address, work, team, k, count
-                run(*arguments)
-                seconds = cpu_seconds(lambda given=arguments: run(*given))
-                found[function.py_func.__name__] = {
+        for name, address in passes.items():
+            if name != "inputs" or row["wants_dx"]:
+                run(address, work, team, k, count)
+                seconds = cpu_seconds(partial(run, address, work, team, k, count))
+                found[name] = {
                     "microseconds": 1e6 * seconds,
                     "gflops": flop / seconds / 1e9,
                 }

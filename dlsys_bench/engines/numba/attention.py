@@ -25,7 +25,7 @@ products of numpy are faster."""
 PROJECTIONS = ("query", "key", "value")
 """The names of the projections of the inputs, the first of x and the others of the context."""
 
-Places = tuple[int, int, int]
+Offsets = tuple[int, int, int]
 """Where the queries, the keys and the values begin in flat memory, or how far apart they are."""
 
 
@@ -120,8 +120,8 @@ def attend(
 
 @inner_kernel
 def _head(
-    starts: Places, by_replica: Places, r: int, first: int, lines: tuple[int, int], n: int
-) -> Places:
+    starts: Offsets, by_replica: Offsets, r: int, first: int, lines: tuple[int, int], n: int
+) -> Offsets:
     """Return where the queries, keys and values of a head begin, of which it has the channels from
     the `first` on. Those of a channel are the `lines` of queries and of keys, from the sample n on.
     """
