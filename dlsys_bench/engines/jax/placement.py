@@ -48,7 +48,8 @@ class JaxPlacement(NamedTuple):
         jax may share the memory of a numpy array, so it is given a copy that nobody can change. A
         conversion by jax would be a program for every shape.
         """
-        return jax.device_put(np.array(values, dtype or self.dtype), self.device)
+        own = np.asarray(values).astype(dtype or self.dtype)
+        return jax.device_put(own, self.device)
 
     def inputs(self, model: Model, x: NDArray[Any]) -> JaxInputs:
         """Copy every input to the device: token ids as int32, others in the engine's dtype."""

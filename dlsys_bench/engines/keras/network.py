@@ -152,7 +152,7 @@ def _starts(model: Model, place: int, seed: int, weights: Weights | None) -> dic
         if weights is None:
             return initializer(tensor, derive_seed(seed, place, number))
         values = weights[tensor.name]  # Keras gives some tensors another shape.
-        return lambda shape, dtype, **options: np.array(values, dtype).reshape(shape)
+        return lambda shape, dtype, **options: np.asarray(values).astype(dtype).reshape(shape)
 
     return {
         f"{tensor.name.split('.')[1]}_initializer": initializer_of(number, tensor)
