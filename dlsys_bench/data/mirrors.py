@@ -78,7 +78,7 @@ def download(source: Source, file: str, folder: Path) -> None:
 
 
 def is_too_slow(received: int, seconds: float) -> bool:
-    """Return True if a download that has `received` some bytes is too slow to wait for."""
+    """Return True if a download of `received` bytes in that time is too slow to wait for."""
     return seconds > SILENCE and received < SLOWEST * seconds
 
 

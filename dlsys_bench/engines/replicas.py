@@ -131,6 +131,7 @@ class OneByOne(Replicas):
             return next(training, None)
         except DivergedError as error:
             self.failures[replica] = error
+            # Engines such as Keras end the epoch with the NaN of the loss in their weights.
             after = self.engine.weights(self.nets[replica])
             if not all(np.isfinite(values).all() for values in after.values()):
                 self.nets[replica] = self.engine.build(self.model, before)

@@ -40,6 +40,7 @@ from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.replicas import Replicas
 from dlsys_bench.spec.augmentation import HorizontalFlip, InputNoise, Shift
 from dlsys_bench.spec.averaging import WeightAverage
+from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.clipping import ClipNorm, ClipValue
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.graph import parallel, residual
@@ -122,7 +123,12 @@ CASES: Mapping[str, ReplicaCase] = {
         Model("replicas", (6,), (Dense(8), TANH, Dropout(0.5), Dense(3))),
     ),
     "replicas-of-inputs": ReplicaCase(
-        QUERY_AND_CONTEXT.model, replace(SHARED, augment=(InputNoise(0.3, input="query"),))
+        QUERY_AND_CONTEXT.model,
+        replace(
+            SHARED,
+            augment=(InputNoise(0.3, input="query"),),
+            batch_sizes=CyclicalBatchSize(2, 4),
+        ),
     ),
     "replicas-of-images": ReplicaCase(
         IMAGES,
@@ -152,12 +158,12 @@ CASES: Mapping[str, ReplicaCase] = {
     ),
 }
 """What is trained together, by the subjects of the checks. All layers are in one of the models, and
-all parts of a recipe in one of the recipes. Loss scales are in one of their own, since engines may
-train such replicas one by one."""
+all parts of a recipe but `products` are in one of the recipes. Loss scales are in a recipe of their
+own, since engines may train such replicas one by one."""
 
 
 def _recipes(trial: Trial, case: ReplicaCase) -> list[Recipe]:
-    """Return a recipe for each replica, with rates of their own."""
+    """Return a recipe for each replica, which has its own learning rate."""
     recipe = replace(case.recipe, loss=example_loss(trial, case.recipe.loss))
     if case.most_state:
         recipe = replace(recipe, optimizer=smooth(optimizer_with_state(trial)))
@@ -224,6 +230,7 @@ def diverged(trial: Trial) -> None:
     every = [regression(trial, 12) for _ in RATES]
     every[1].x[7] = np.nan
     plans = [Plan(number, parity=True) for number in (1, 2, 3)]
+    trial.engine.require(model, recipe.loss, recipe, parity=True, drawn=True)
     together = trial.engine.engine.replicate(model, plans)
     histories = train_replicas(together, every, recipe, plans)
     failures = {replica: error.epoch for replica, error in together.failures.items()}
