@@ -25,6 +25,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dlsys_bench.engines.numpy.subnormals import flush_subnormals
 from dlsys_bench.provenance import cores
 
 T = TypeVar("T")
@@ -206,7 +207,7 @@ _BUSY = Lock()
 @cache
 def _pool(process: int, size: int) -> ThreadPoolExecutor:
     # Threads do not survive a fork, so each process has its own pool.
-    return ThreadPoolExecutor(size, thread_name_prefix="dlsys_bench")
+    return ThreadPoolExecutor(size, "dlsys_bench", initializer=flush_subnormals)
 
 
 def threads() -> int:

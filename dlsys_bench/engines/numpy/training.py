@@ -16,6 +16,7 @@ from dlsys_bench.engines.numpy.losses import total_weight
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.optimizers import Stepper
 from dlsys_bench.engines.numpy.shards import ShardPass, run_shards, run_whole
+from dlsys_bench.engines.numpy.subnormals import subnormals_flushed
 from dlsys_bench.engines.numpy.threads import one_thread
 from dlsys_bench.engines.numpy.trainer import Trainer
 from dlsys_bench.engines.numpy.updates import NetworkUpdate
@@ -101,7 +102,8 @@ def fit_replicas(
         for epoch in training_epochs(net.model, samples, recipe, plans[0]):
             epoch.used = order = _orders(plans, epoch.number, samples.samples, recipe.shuffle)
             # An overflow shows in the loss, where it is reported.
-            with one_thread(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            ignoring = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+            with one_thread(), subnormals_flushed(), ignoring:
                 trainer.train(epoch, order, failures)
             if len(failures) == net.replicas:
                 return
