@@ -119,9 +119,7 @@ SEQUENCES = Model(
 )
 
 CASES: Mapping[str, ReplicaCase] = {
-    "replicas": ReplicaCase(
-        Model("replicas", (6,), (Dense(8), TANH, Dropout(0.5), Dense(3))),
-    ),
+    "replicas": ReplicaCase(Model("replicas", (6,), (Dense(8), TANH, Dropout(0.5), Dense(3)))),
     "replicas-of-inputs": ReplicaCase(
         QUERY_AND_CONTEXT.model,
         replace(
@@ -136,8 +134,9 @@ CASES: Mapping[str, ReplicaCase] = {
             SHARED,
             augment=(Shift(1), HorizontalFlip(), InputNoise(0.3)),
             clip=ClipValue(0.02),
-            accumulate=2,
             average=WeightAverage(0.6),
+            accumulate=2,
+            epochs=2,
         ),
         own_samples=True,
         most_state=True,
