@@ -200,7 +200,8 @@ def replicas(trial: Trial, case: ReplicaCase) -> None:
     histories = train_replicas(together, every if case.own_samples else every[0], recipes, plans)
     predictions = together.predict(every[0].x)
     _compare_own_inputs(trial, together, [own.x for own in every])
-    # Replicas that train one by one do what a network alone does, so one of them is compared.
+    # Replicas that train one by one can only disturb each other. One is compared, which starts
+    # neither first nor last.
     for replica in [1] if type(together) is OneByOne else range(len(plans)):
         own = plans[replica]
         alone = trial.engine.build(model, own.weights(model))
