@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
 import numpy as np
 import pytest
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.numpy.network import Network
+from dlsys_bench.engines.numpy.optimizers import Stepper
 from dlsys_bench.engines.numpy.shards import run_shards, run_threads
 from dlsys_bench.engines.numpy.subnormals import KNOWN, subnormals_flushed
+from dlsys_bench.engines.numpy.updates import NetworkUpdate
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.layers import Dense
@@ -53,7 +59,7 @@ def test_the_other_threads_of_a_batch_take_them_for_zero(monkeypatch: pytest.Mon
     run_threads(work, 2)
     assert found == {0: False, 1: True}
 
-    def shard(number: int):  # type: ignore[no-untyped-def]
+    def shard(number: int) -> Generator[None, list[Any], int]:
         found[number] = flushes()
         yield
         return number
@@ -83,16 +89,14 @@ def test_moments_without_a_gradient_become_zero(
     optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would be subnormal after some 800 updates."""
-    from dlsys_bench.engines.numpy import training
+    steppers: list[Any] = []
+    before = NetworkUpdate.__init__
 
-    steppers = []
-    before = training.NetworkUpdate.__init__
-
-    def kept(self, net, recipe, stepper) -> None:  # type: ignore[no-untyped-def]
+    def kept(self: NetworkUpdate, net: Network, recipe: Recipe, stepper: Stepper[Any]) -> None:
         steppers.append(stepper)
         before(self, net, recipe, stepper)
 
-    monkeypatch.setattr(training.NetworkUpdate, "__init__", kept)
+    monkeypatch.setattr(NetworkUpdate, "__init__", kept)
     engine = create("numpy")
     x = np.zeros((1000, 2), np.float32)
     x[:, 0], x[0, 1] = 1, 1
