@@ -46,6 +46,11 @@ from dlsys_bench.spec.recipe import Recipe
 
 SAMPLES, BATCH, CLASSES = 14, 4, 3
 
+SMOOTH = 1e-3
+"""The epsilon of an optimiser that divides by the root of squares. With a much smaller one, the
+update of an entry whose gradient is nearly zero would be one of rounding errors: below a batch norm,
+that is a bias whose unit is active and kept in every sample."""
+
 
 class TrajectoryNetwork(NamedTuple):
     """A model and the optimiser that trains it, with a cross-entropy, on random samples."""
@@ -88,14 +93,19 @@ def _residual() -> tuple[Layer, ...]:
     return Conv2D(2, (3, 3), padding="same"), residual(*inner), down, pools, Flatten(), Dense(3)
 
 
-MLP = TrajectoryNetwork(Model("mlp", (6,), (Dense(8), RELU, Dense(6), RELU, Dense(3))), Adam(0.01))
+MLP = TrajectoryNetwork(
+    Model("mlp", (6,), (Dense(8), RELU, Dense(6), RELU, Dense(3))), Adam(0.01, epsilon=SMOOTH)
+)
 MLP_DROPOUT_BATCH_NORM = TrajectoryNetwork(
-    Model("mlp-dropout-batch_norm", (6,), _mlp_dropout_batch_norm()), Adam(0.01)
+    Model("mlp-dropout-batch_norm", (6,), _mlp_dropout_batch_norm()),
+    Adam(0.01, epsilon=SMOOTH),
 )
 LENET5_TANH = TrajectoryNetwork(
     Model("lenet5-tanh", (8, 8, 1), _lenet5_tanh()), SGD(0.1, momentum=0.9)
 )
-LENET5_RELU = TrajectoryNetwork(Model("lenet5-relu", (8, 8, 1), _lenet5_relu()), RMSprop(0.003))
+LENET5_RELU = TrajectoryNetwork(
+    Model("lenet5-relu", (8, 8, 1), _lenet5_relu()), RMSprop(0.003, epsilon=SMOOTH)
+)
 RESIDUAL = TrajectoryNetwork(Model("residual", (8, 8, 1), _residual()), SGD(0.01, momentum=0.9))
 
 IMAGE_AND_TABLE = TrajectoryNetwork(
@@ -138,7 +148,7 @@ QUERY_AND_CONTEXT = TrajectoryNetwork(
             Dense(3),
         ),
     ),
-    RMSprop(0.003),
+    RMSprop(0.003, epsilon=SMOOTH),
 )
 
 
@@ -196,11 +206,6 @@ def mild_weights(model: Model, seed: int) -> Weights:
         elif not name.endswith(".moving_variance"):
             weights[name] = 0.4 * values
     return weights
-
-
-SMOOTH = 1e-3
-"""The epsilon of an optimiser that divides by the root of squares. With a much smaller one, the
-update of an entry whose gradient is nearly zero would be one of rounding errors."""
 
 
 def smooth(optimizer: Optimizer) -> Optimizer:
