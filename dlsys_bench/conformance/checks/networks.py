@@ -48,8 +48,8 @@ SAMPLES, BATCH, CLASSES = 14, 4, 3
 
 SMOOTH = 1e-3
 """The epsilon of an optimiser that divides by the root of squares. With a much smaller one, the
-update of an entry whose gradient is nearly zero would be one of rounding errors: below a batch norm,
-that is a bias whose unit is active and kept in every sample."""
+update of an entry whose gradient is nearly zero would be one of rounding errors. Below a batch
+norm, that is a bias whose unit is active and kept in every sample."""
 
 
 class TrajectoryNetwork(NamedTuple):
