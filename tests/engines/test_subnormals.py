@@ -9,6 +9,7 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.numpy.shards import run_shards, run_threads
 from dlsys_bench.engines.numpy.subnormals import KNOWN, subnormals_flushed
+from dlsys_bench.engines.numpy.updates import NetworkUpdate
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.spec.layers import Dense
@@ -83,16 +84,14 @@ def test_moments_without_a_gradient_become_zero(
     optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would be subnormal after some 800 updates."""
-    from dlsys_bench.engines.numpy import training
-
     steppers = []
-    before = training.NetworkUpdate.__init__
+    before = NetworkUpdate.__init__
 
     def kept(self, net, recipe, stepper) -> None:  # type: ignore[no-untyped-def]
         steppers.append(stepper)
         before(self, net, recipe, stepper)
 
-    monkeypatch.setattr(training.NetworkUpdate, "__init__", kept)
+    monkeypatch.setattr(NetworkUpdate, "__init__", kept)
     engine = create("numpy")
     x = np.zeros((1000, 2), np.float32)
     x[:, 0], x[0, 1] = 1, 1
