@@ -231,6 +231,7 @@ def test_a_non_finite_loss_is_named_by_epoch_and_batch_and_never_passes(
         (("run", "mine:MINE", "--device", "tpu"), 'engine "numpy" has no device'),
         (("run", "mine:NOTHING"), "study 'mine:NOTHING': mine has no 'NOTHING'"),
         (("run", "mine:SMALL"), "not a Study"),
+        (("summary", "mine:MINE"), "'mine:MINE' is a Study, not a Model"),
         (("run", "mine:MINE", "--seeds", "0"), "--seeds"),
         (("run", "mine:MINE", "--tier", "full"), "has no tier 'full'"),
         (("run", "mine:NARROW"), "labels are 0 to 2"),

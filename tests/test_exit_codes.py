@@ -53,6 +53,43 @@ def test_an_uncaught_exception_ends_with_70(
     assert "internal error" in stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError("Unable to allocate 9 EiB"), "out of memory: Unable to allocate 9 EiB"),
+        (MemoryError(), "out of memory: this process needs more"),
+    ],
+)
+def test_a_lack_of_memory_is_one_line_and_exit_code_2(
+    error: MemoryError,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def allocate(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.cli, "main", allocate)
+    with pytest.raises(SystemExit) as raised:
+        cli.main()
+    assert raised.value.code == 2
+    assert capsys.readouterr().err == f"dlsys-bench: {line}\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("conform", "--engine", "numpy", "--budget"),
+        ("conform", "--engine", "numpy", "--seconds"),
+        ("power", "--alpha"),
+        ("gate", "perceptron", "--smallest-shift"),
+    ],
+)
+def test_an_option_that_is_a_number_takes_no_nan(options: tuple[str, ...]) -> None:
+    done = invoke(*options, "nan", code=2)
+    assert f"Invalid value for '{options[-1]}': " in done.stderr
+
+
 def test_the_help_names_the_exit_codes() -> None:
     assert "70 internal error" in " ".join(invoke("--help").stdout.split())
 

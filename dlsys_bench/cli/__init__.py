@@ -53,6 +53,9 @@ def main() -> None:
             _end_with_internal_error()
         complain(f"dlsys-bench: {needed}")
         sys.exit(2)
+    except MemoryError as error:
+        complain(f"dlsys-bench: out of memory: {str(error) or 'this process needs more'}")
+        sys.exit(2)
     except (KeyboardInterrupt, click.Abort) as error:
         # click raises Abort in place of the interrupt, which then is its cause.
         notes = getattr(error.__cause__ or error, "__notes__", [])

@@ -7,6 +7,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def click_type(kind: Kind) -> click.ParamType[Any]:
             return click.IntRange(min=kind.minimum)
         case Number():
             low, high = kind.minimum if kind.above is None else kind.above, kind.below
-            return click.FloatRange(low, high, kind.above is not None, high is not None)
+            return _NumberRange(low, high, kind.above is not None, high is not None)
         case Choice():
             return click.Choice(kind.names)
         case File():
@@ -151,6 +152,19 @@ def click_type(kind: Kind) -> click.ParamType[Any]:
             return _Checked(kind)
         case _:
             return click.STRING
+
+
+class _NumberRange(click.FloatRange):
+    """A range that NaN is not in, where click compares it with both ends and finds it inside."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number. Fails if it is not in the range."""
+        number = float(super().convert(value, param, ctx))
+        if isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
 
 
 class _Checked(click.ParamType[str]):

@@ -134,6 +134,8 @@ def _find_model(name: str) -> Model:
             raise UserError(f"model file {name!r} cannot be read: {error}") from error
     elif found is None and ":" in name:
         found = load_attribute(name, "model")
+        if not isinstance(found, Model):
+            raise UserError(f"{name!r} is a {type(found).__name__}, not a Model")
     if not isinstance(found, Model):
         raise UserError(
             f"unknown model {name!r}{nearest(name, models())}; `dlsys-bench list models` shows them"

@@ -51,9 +51,16 @@ def check_data(dataset: Dataset, model: Model, loss: Loss) -> None:
         except DataError as error:
             raise dataset.error(str(error)) from None
     if shape != expected:
+        advice = advise_shape(shape, expected)
+        if shape == (*expected, 1):
+            # A dataset has taken (N, T, C) for images of one channel.
+            advice = (
+                "; x (N, T, C) are images (N, H, W) unless the input has a name: "
+                f'data.join_inputs({{"x": x}}) fits a model of inputs=(Input("x", {expected}),)'
+            )
         raise dataset.error(
             f"x_train and x_test have samples of shape {shape}, but model {model.name!r} takes "
-            f"{expected}{advise_shape(shape, expected)}"
+            f"{expected}{advice}"
         )
     for name in ("y_train", "y_test"):
         y = getattr(dataset, name)

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from dlsys_bench.errors import BatchError
-from dlsys_bench.spec.record import Choices, Invalid, Record, require, require_choice, require_count
+from dlsys_bench.spec.record import (
+    Choices,
+    Invalid,
+    Record,
+    require,
+    require_choice,
+    require_count,
+    require_switches,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,7 @@ class CyclicalBatchSize(BatchSizes):
             f"it takes smallest ({self.smallest}) times 2, 4, 8, ...",
         )
         require_choice(self.kind, "ends", self.ends, ("cut", "early"))
+        require_switches(self, "growing")
 
     def sizes(self) -> Iterator[int]:
         """Yield the size of each batch, cycle after cycle, without end."""

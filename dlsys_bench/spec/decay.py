@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from dlsys_bench.spec.record import Choices, Invalid, Record, require_choice, require_number
+from dlsys_bench.spec.record import (
+    Choices,
+    Invalid,
+    Record,
+    require_choice,
+    require_number,
+    require_switches,
+)
 
 COUPLINGS = ("decoupled", "coupled")
 
@@ -77,6 +84,7 @@ class WeightDecay(Record):
         require_number(self.kind, "rate", self.rate, 0.0, math.inf, open_low=True, open_high=True)
         require_choice(self.kind, "coupling", self.coupling, COUPLINGS)
         require_choice(self.kind, "tensors", self.tensors, tuple(DECAYING))
+        require_switches(self, "clipped")
 
     def convention_options(self, convention: str) -> Mapping[str, Any]:
         """Return the options that follow a convention: none of a decoupled decay."""

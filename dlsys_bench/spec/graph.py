@@ -54,6 +54,10 @@ class Node(Composite):
     inputs: tuple[str, ...] | str
 
     def emit(self, emitter: Emitter, source: str) -> str:
+        require(
+            isinstance(self.inputs, str | tuple | list),
+            f"node {self.name!r}: inputs is {self.inputs!r}; it takes a name, or a tuple of names",
+        )
         inputs = (self.inputs,) if isinstance(self.inputs, str) else tuple(self.inputs)
         return emitter.add(self.layer, inputs, self.name)
 
@@ -148,7 +152,13 @@ class Emitter:
         return self.add(layer, (source,))
 
     def add(self, layer: Layer, inputs: tuple[str, ...], name: str = "") -> str:
-        """Add a node and return its name."""
+        """Add a node and return its name. Raises SpecError unless it is one layer."""
+        require(isinstance(layer, Layer), f"{layer!r} is not a layer")
+        require(
+            not isinstance(layer, Composite),
+            f"a node is one layer, and so is a join, but {layer!r} is a block: write it among the "
+            "layers",
+        )
         if not name:
             self.counts[layer.kind] += 1
             name = f"{layer.kind}_{self.counts[layer.kind]}"
@@ -167,6 +177,8 @@ def chain(layers: Iterable[Layer]) -> tuple[Connection, ...]:
 def check_connections(connections: Sequence[Connection], inputs: Sequence[str] = (INPUT,)) -> None:
     """Raise SpecError unless every node has a name of its own, takes inputs or nodes before it, and
     is taken by a node after it; the last one is the output. Every input is taken by a node."""
+    for connection in connections:
+        _require_names(connection)
     takes, known = dict(connections), [*inputs]
     for name, sources in connections:
         require(name not in known, f"two nodes, or a node and an input, have the name {name!r}")
@@ -192,6 +204,18 @@ def check_connections(connections: Sequence[Connection], inputs: Sequence[str] =
     )
     unused = [name for name in inputs if name not in used and len(inputs) > 1]
     require(not unused, f"no node takes the input {', '.join(unused)}: leave it out, or use it")
+
+
+def _require_names(connection: object) -> None:
+    """Raise SpecError unless a connection consists of a name and a tuple of names."""
+    match connection:
+        case str(), [*sources]:
+            found = all(isinstance(source, str) for source in sources)
+        case _:
+            found = False
+    require(
+        found, f"{connection!r} connects no node: it takes the name of one and a tuple of names"
+    )
 
 
 def _require_no_cycle(takes: Mapping[str, tuple[str, ...]], start: str) -> None:

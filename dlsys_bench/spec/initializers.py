@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from dlsys_bench.spec.record import Invalid, Record, require, require_number
+from dlsys_bench.spec.record import Invalid, Record, require, require_number, require_switches
 
 
 class Fans(NamedTuple):
@@ -73,11 +73,19 @@ class Uniform(Initializer):
     """Uniform on [low, high)."""
 
     kind: ClassVar[str] = "uniform"
-    invalid: ClassVar[tuple[Invalid, ...]] = (({"low": 0.1}, "low 0.1 is above high 0.05"),)
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"low": 0.1}, "low 0.1 is above high 0.05"),
+        ({"low": math.nan}, "low is nan; it takes a number in (-inf, inf)"),
+        ({"high": math.inf}, "high is inf; it takes a number in (-inf, inf)"),
+        ({"high": "0.1"}, "high is '0.1'; it takes a number"),
+    )
     low: float = -0.05
     high: float = 0.05
 
     def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            value, bound = getattr(self, name), math.inf
+            require_number(self.kind, name, value, -bound, bound, open_low=True, open_high=True)
         require(self.low <= self.high, f"uniform: low {self.low} is above high {self.high}")
 
     def distribution(self, fans: Fans) -> Distribution:
@@ -89,11 +97,14 @@ class Normal(Initializer):
     """Normal with mean 0."""
 
     kind: ClassVar[str] = "normal"
-    invalid: ClassVar[tuple[Invalid, ...]] = (({"stddev": -1.0}, "stddev is -1.0"),)
+    invalid: ClassVar[tuple[Invalid, ...]] = (
+        ({"stddev": -1.0}, "stddev is -1.0"),
+        ({"stddev": math.inf}, "stddev is inf"),
+    )
     stddev: float = 0.05
 
     def __post_init__(self) -> None:
-        require_number("normal", "stddev", self.stddev, 0.0, math.inf)
+        require_number(self.kind, "stddev", self.stddev, 0.0, math.inf, open_high=True)
 
     def distribution(self, fans: Fans) -> Distribution:
         return Distribution("normal", stddev=self.stddev)
@@ -138,6 +149,9 @@ class GlorotNormal(Initializer):
     conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = _TRUNCATION
     truncated: bool = True
 
+    def __post_init__(self) -> None:
+        require_switches(self, "truncated")
+
     def distribution(self, fans: Fans) -> Distribution:
         return _normal(2.0 / (fans.fan_in + fans.fan_out), self.truncated)
 
@@ -163,6 +177,9 @@ class HeNormal(Initializer):
     kind: ClassVar[str] = "he_normal"
     conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = _TRUNCATION
     truncated: bool = True
+
+    def __post_init__(self) -> None:
+        require_switches(self, "truncated")
 
     def distribution(self, fans: Fans) -> Distribution:
         return _normal(2.0 / fans.fan_in, self.truncated)

@@ -27,7 +27,7 @@ def require_input(where: str, prefix: str, shape: Shape, dtype: str) -> None:
     require_choice(where, f"{prefix}dtype", dtype, tuple(INPUTS))
     axes, known = INPUTS[dtype]
     require(
-        len(shape) in axes and all(isinstance(n, int) and n >= 1 for n in shape),
+        len(shape) in axes and all(type(n) is int and n >= 1 for n in shape),
         f"{where}: {prefix}shape is {shape}; it takes {known}, each from 1",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, NamedTuple
@@ -23,6 +23,9 @@ from dlsys_bench.spec.initializers import Fans, Initializer
 from dlsys_bench.spec.inputs import VALUES, Input, require_input
 from dlsys_bench.spec.layers import Embedding, Layer, Mask, Shape, ValueKind
 from dlsys_bench.spec.record import Record, require
+
+LARGEST_SIZE = 2**60
+"""The most values of an array: their bytes are counted in 63 bits."""
 
 
 class Tensor(NamedTuple):
@@ -114,8 +117,15 @@ class Model(Record):
     kind: ClassVar[str] = "model"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "input_shape", tuple(self.input_shape))
         where = f"model {self.name!r}"
+        require(isinstance(self.name, str), f"{where}: the name is no text")
+        for name, example in (("input_shape", "(28, 28, 1)"), ("layers", "(Dense(10),)")):
+            value = getattr(self, name)
+            require(
+                isinstance(value, Iterable),
+                f"{where}: {name} is {value!r}; it takes a tuple, such as {example}",
+            )
+            object.__setattr__(self, name, tuple(value))
         require(
             isinstance(self.inputs, Sequence),
             f'{where}: inputs is {self.inputs!r}; it takes a tuple, such as (Input("a", (16,)),)',
@@ -148,10 +158,14 @@ class Model(Record):
         """Replace the blocks among the layers by their nodes."""
         emitter, connections = Emitter(), self.connections
         names = [each.name for each in self.input_table]
-        Serial(tuple(self.layers)).emit(emitter, names[0])
+        Serial(self.layers).emit(emitter, names[0])
         require(len(emitter.layers) > 0, "there are no layers")
         if connections is None:
             connections = tuple(emitter.connections)
+        require(
+            isinstance(connections, Sequence),
+            f"connections is {connections!r}; it takes a tuple of the name and the inputs of each",
+        )
         require(
             len(connections) == len(emitter.layers),
             f"there are {len(emitter.layers)} layers, but {len(connections)} connections",
@@ -178,6 +192,7 @@ class Model(Record):
             try:
                 self._check_kinds(layer, sources)
                 shapes.append(layer.combined_shape(own))
+                _require_sizes(layer, own, shapes[-1])
             except SpecError as error:
                 raise SpecError(
                     f"model {self.name!r}, layer {place + 1} of {len(self.layers)}: {error}"
@@ -270,3 +285,12 @@ class Model(Record):
         trainable = sum(tensor.size for tensor in self.tensors if tensor.trainable)
         total = sum(tensor.size for tensor in self.tensors)
         return Counts(total, trainable, total - trainable)
+
+
+def _require_sizes(layer: Layer, own: Sequence[Shape], output: Shape) -> None:
+    """Raise SpecError if the output or a tensor of a layer has more values than an array can."""
+    for name, shape in {"output": output, **layer.parameters(*own)}.items():
+        require(
+            math.prod(shape) <= LARGEST_SIZE,
+            f"{layer.kind}: the {name} of shape {shape} has more than 2**60 values",
+        )

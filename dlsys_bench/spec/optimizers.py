@@ -19,6 +19,7 @@ from dlsys_bench.spec.record import (
     require,
     require_choice,
     require_number,
+    require_switches,
 )
 
 
@@ -96,6 +97,7 @@ class SGD(Optimizer):
         require_number(self.kind, "momentum", self.momentum, 0.0, 1.0, open_high=True)
         require_number(self.kind, "dampening", self.dampening, 0.0, 1.0)
         require_choice(self.kind, "velocity", self.velocity, ("rate", "gradient"))
+        require_switches(self, "nesterov")
         require(
             self.velocity == "gradient" or self.dampening == 0,
             f'{self.kind}: dampening {self.dampening:g} needs velocity "gradient", '
@@ -128,6 +130,7 @@ class Adam(Optimizer):
         ({"beta_1": 1.0}, "beta_1 is 1.0"),
         ({"beta_2": -0.1}, "beta_2 is -0.1"),
         ({"epsilon": 0.0}, "epsilon is 0.0"),
+        ({"epsilon": math.inf}, "epsilon is inf"),
         ({"epsilon_added": "inside"}, "epsilon_added is 'inside'"),
     )
     choices: ClassVar[Choices] = {
@@ -149,7 +152,7 @@ class Adam(Optimizer):
         super().__post_init__()
         require_number(self.kind, "beta_1", self.beta_1, 0.0, 1.0, open_high=True)
         require_number(self.kind, "beta_2", self.beta_2, 0.0, 1.0, open_high=True)
-        require_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf, open_low=True)
+        _require_epsilon(self.kind, self.epsilon)
         require_choice(self.kind, "epsilon_added", self.epsilon_added, ("before", "after"))
 
 
@@ -170,6 +173,7 @@ class RMSprop(Optimizer):
         ({"rho": 1.0}, "rho is 1.0"),
         ({"epsilon": -1e-7}, "epsilon is -1e-07"),
         ({"epsilon": 0.0}, "epsilon is 0.0"),
+        ({"epsilon": math.inf}, "epsilon is inf"),
         ({"epsilon_added": "after"}, "epsilon_added is 'after'"),
     )
     choices: ClassVar[Choices] = {
@@ -185,8 +189,13 @@ class RMSprop(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_number(self.kind, "rho", self.rho, 0.0, 1.0, open_high=True)
-        require_number(self.kind, "epsilon", self.epsilon, 0.0, math.inf, open_low=True)
+        _require_epsilon(self.kind, self.epsilon)
         require_choice(self.kind, "epsilon_added", self.epsilon_added, ("inside", "outside"))
+
+
+def _require_epsilon(where: str, epsilon: float) -> None:
+    """Raise SpecError unless an epsilon is above 0. With an infinite one, no weight would move."""
+    require_number(where, "epsilon", epsilon, 0.0, math.inf, open_low=True, open_high=True)
 
 
 def AdamW(  # noqa: N802

@@ -25,6 +25,7 @@ from dlsys_bench.spec.record import (
     require_count,
     require_kind,
     require_number,
+    require_switches,
 )
 from dlsys_bench.spec.schedules import SCHEDULES, Schedule
 from dlsys_bench.spec.stopping import EarlyStopping
@@ -108,6 +109,7 @@ class Recipe(Record):
         for name in ("steps", "evaluate", "samples"):
             if getattr(self, name) is not None:
                 require_count(self.kind, name, getattr(self, name))
+        require_switches(self, "shuffle")
         require_choice(self.kind, "scaling", self.scaling, SCALINGS)
         require_choice(self.kind, "split", self.split, ("last", "random"))
         if self.products is not None:

@@ -6,6 +6,7 @@ Every concrete record has a `kind`, which names it in JSON and in error messages
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
@@ -172,15 +173,32 @@ def require_kind(
     require(isinstance(value, base), f"{where}: {name} is {value!r}; {advice}")
 
 
+LARGEST_COUNT = 2**63 - 1
+"""The limit of what numpy and `itertools` count."""
+
+
 def require_count(where: str, name: str, value: object) -> None:
-    """Raise a SpecError unless the value is an int of at least 1."""
+    """Raise a SpecError unless the value is an int of at least 1, and at most LARGEST_COUNT."""
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     require(is_count, f"{where}: {name} is {value!r}; it takes a whole number from 1")
+    assert isinstance(value, int)
+    require(value <= LARGEST_COUNT, f"{where}: {name} is {value!r}; it takes at most 2**63 - 1")
+
+
+def require_switches(record: Record, *names: str) -> None:
+    """Raise a SpecError unless these options of a record are True or False.
+
+    Any other value would count as one of the two: "no" as True, and None as False.
+    """
+    for name in names:
+        value = getattr(record, name)
+        message = f"{record.kind}: {name} is {value!r}; it takes True or False"
+        require(isinstance(value, bool), message)
 
 
 def require_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise a SpecError unless the value is one of the choices; the message names the nearest."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         advice = f"{nearest(str(value), choices)}; it takes {', '.join(choices)}"
         raise SpecError(f"{where}: {name} is {value!r}{advice}")
 
@@ -197,11 +215,19 @@ def require_number(
 ) -> None:
     """Raise a SpecError unless the value is a number in [low, high], without the ends that are
     open."""
-    inside = (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and (low < value if open_low else low <= value)
-        and (value < high if open_high else value <= high)
-    )
+    inside = False
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = _as_float(value)
+        inside = (low < number if open_low else low <= number) and (
+            number < high if open_high else number <= high
+        )
     interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
     require(inside, f"{where}: {name} is {value!r}; it takes a number in {interval}")
+
+
+def _as_float(value: float) -> float:
+    """Return a number as engines compute with it: infinite if it is an int too large for floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

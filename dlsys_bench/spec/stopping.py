@@ -11,10 +11,10 @@ from dlsys_bench.spec.record import (
     Choices,
     Invalid,
     Record,
-    require,
     require_choice,
     require_count,
     require_number,
+    require_switches,
 )
 
 MONITORED: Mapping[str, int] = {"validation_loss": -1, "validation_accuracy": 1}
@@ -54,10 +54,7 @@ class EarlyStopping(Record):
         require_count(self.kind, "patience", self.patience)
         require_number(self.kind, "min_delta", self.min_delta, 0.0, inf, open_high=True)
         require_choice(self.kind, "metric", self.metric, tuple(MONITORED))
-        require(
-            isinstance(self.restore_best, bool),
-            f"{self.kind}: restore_best is {self.restore_best!r}; it takes True or False",
-        )
+        require_switches(self, "restore_best")
 
     def improves(self, value: float, best: float | None) -> bool:
         """Return whether a value of the metric is better than the best so far by more than

@@ -12,6 +12,7 @@ from dlsys_bench.errors import UserError, nearest
 from dlsys_bench.spec.convention import protocol
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.studies.requirements import require_arm, require_study
 
 if TYPE_CHECKING:
     from dlsys_bench.data import Dataset, Scaling
@@ -88,6 +89,9 @@ class Arm:
     engine: str | None = None
     bound: float | None = None
     may_diverge: bool = False
+
+    def __post_init__(self) -> None:
+        require_arm(self.name, self.model, self.recipes)
 
     def recipe(self, tier: str) -> Recipe:
         """The recipe of a tier. Raises UserError with the tiers that the arm has."""
@@ -203,6 +207,7 @@ class Study:
     claims: str = ""
 
     def __post_init__(self) -> None:
+        require_study(self.name, self.dataset, self.arms, Arm)
         self._find_metric()
         names = [arm.name for arm in self.arms]
         if not names or len(set(names)) < len(names):

@@ -10,10 +10,11 @@ import pytest
 
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.numpy import subnormals
 from dlsys_bench.engines.numpy.network import Network
 from dlsys_bench.engines.numpy.optimizers import Stepper
 from dlsys_bench.engines.numpy.shards import run_shards, run_threads
-from dlsys_bench.engines.numpy.subnormals import KNOWN, subnormals_flushed
+from dlsys_bench.engines.numpy.subnormals import KNOWN, flush_subnormals, subnormals_flushed
 from dlsys_bench.engines.numpy.updates import NetworkUpdate
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import create, unavailable
@@ -47,6 +48,18 @@ def test_they_are_zero_inside(dtype: type) -> None:
     with pytest.raises(KeyError), subnormals_flushed():
         raise KeyError
     assert not flushes(dtype)
+
+
+def test_an_interrupt_leaves_no_setting_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flush_and_stop() -> None:
+        flush_subnormals()
+        assert flushes()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subnormals, "flush_subnormals", flush_and_stop)
+    with pytest.raises(KeyboardInterrupt), subnormals_flushed():
+        pytest.fail("it is interrupted on entry")
+    assert not flushes()
 
 
 def test_the_other_threads_of_a_batch_take_them_for_zero(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from dlsys_bench.data import Splits, load
-from dlsys_bench.runs.preparation import Cache, prepare_for, size_of
+from dlsys_bench.data import Dataset, Splits, join_inputs, load
+from dlsys_bench.errors import DataError
+from dlsys_bench.runs.preparation import Cache, check_data, prepare_for, size_of
+from dlsys_bench.spec.inputs import Input
+from dlsys_bench.spec.layers import Dense, Flatten
+from dlsys_bench.spec.losses import SparseCategoricalCrossEntropy
+from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 DIGITS = load("digits")
@@ -51,3 +57,19 @@ def test_the_memory_is_limited_and_freed_with_the_dataset() -> None:
     assert not small.kept[dataset]
     del dataset
     assert not cache.kept
+
+
+def test_sequences_of_floats_need_the_name_that_an_error_advises() -> None:
+    """A dataset takes x (N, T, C) for images of one channel, so that x has the right shape."""
+    x, y = np.zeros((8, 5, 2)), np.arange(8) % 2
+    data, layers = Dataset("d", x, y, x, y, ("a", "b")), (Flatten(), Dense(2))
+    loss = SparseCategoricalCrossEntropy()
+    with pytest.raises(DataError) as error:
+        check_data(data, Model("m", (5, 2), layers), loss)
+    assert str(error.value).endswith(
+        "but model 'm' takes (5, 2); x (N, T, C) are images (N, H, W) unless the input has a name: "
+        'data.join_inputs({"x": x}) fits a model of inputs=(Input("x", (5, 2)),)'
+    )
+    named = join_inputs({"x": x})
+    sequences = Dataset("d", named, y, named, y, ("a", "b"))
+    check_data(sequences, Model("m", inputs=(Input("x", (5, 2)),), layers=layers), loss)

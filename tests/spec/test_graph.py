@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -118,6 +119,14 @@ def test_a_drawn_model_survives_json_and_as_a_block(model: Model) -> None:
         ((Add(),), "layer 1 of 1: add takes two inputs or more"),
         ((parallel(join=Concat()),), "concat takes two inputs or more"),
         ((Node("a", TANH, ("input", "input")),), "activation takes one input, not 2"),
+        ((Node("a", TANH, None),), "node 'a': inputs is None; it takes a name, or a tuple"),  # type: ignore[arg-type]
+        ((Node("a", TANH, (5,)),), "('a', (5,)) connects no node: it takes the name of one"),  # type: ignore[arg-type]
+        ((Node(5, TANH, "input"),), "(5, ('input',)) connects no node"),  # type: ignore[arg-type]
+        ((serial(TANH, source=5),), "('activation_1', (5,)) connects no node"),  # type: ignore[arg-type]
+        ((Node("a", residual(TANH), "input"),), "a node is one layer, and so is a join, but"),
+        ((parallel(TANH, TANH, join=serial(Add())),), "is a block: write it among the layers"),
+        ((parallel(TANH, TANH, join="concat"),), "'concat' is not a layer"),  # type: ignore[arg-type]
+        ((parallel(TANH, TANH, join=Add),), "is not a layer"),  # type: ignore[arg-type]
     ],
 )
 def test_a_graph_that_does_not_fit_raises(layers: tuple[Layer, ...], message: str) -> None:
@@ -167,6 +176,20 @@ def test_connections_belong_to_the_layers() -> None:
     model = Model("m", (4,), (residual(Dense(4)),))
     with pytest.raises(SpecError, match="there are 1 layers, but 2 connections"):
         from_dict(model.to_dict() | {"layers": [Dense(4).to_dict()]})
+
+
+@pytest.mark.parametrize(
+    ("connections", "message"),
+    [
+        ((("a",),), "('a',) connects no node"),
+        ((("a", ("input",), "b"),), "connects no node"),
+        ((("a", "input"),), "('a', 'input') connects no node"),
+        (5, "connections is 5; it takes a tuple of the name and the inputs of each"),
+    ],
+)
+def test_connections_are_names(connections: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(message)):
+        Model("bad", (4,), (Dense(4),), connections)
 
 
 def test_a_summary_shows_the_inputs_of_a_branching_model() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 
@@ -14,7 +16,7 @@ from dlsys_bench.spec.clipping import ClipNorm
 from dlsys_bench.spec.convention import CONVENTIONS, deviations, to_convention
 from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.initializers import INITIALIZERS, Fans
-from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Flatten
+from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Dropout, Flatten
 from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.losses import CategoricalCrossEntropy, SparseCategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
@@ -65,6 +67,29 @@ def test_a_layer_that_does_not_accept_its_input_raises() -> None:
 def test_an_invalid_input_shape_raises(shape: tuple[int, ...]) -> None:
     with pytest.raises(SpecError, match="input_shape is"):
         Model("mine", shape, (Flatten(),))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": 3}, "model 3: the name is no text"),
+        ({"input_shape": 28}, r"input_shape is 28; it takes a tuple, such as \(28, 28, 1\)"),
+        ({"input_shape": None}, "input_shape is None; it takes a tuple"),
+        ({"input_shape": (True,)}, "input_shape is"),
+        (
+            {"layers": Dense(3)},
+            r"layers is Dense\(.*\); it takes a tuple, such as \(Dense\(10\),\)",
+        ),
+        ({"layers": None}, "layers is None; it takes a tuple"),
+        ({"input_dtype": ["int"]}, r"input_dtype is \['int'\] .*; it takes float, int"),
+        ({"input_shape": (2**40,), "layers": (Dense(2**30),)}, r"has more than 2\*\*60 values"),
+        ({"input_shape": (2**70,), "layers": (Dropout(),)}, r"has more than 2\*\*60 values"),
+    ],
+)
+def test_a_model_of_anything_else_raises(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message) as error:
+        Model(**{"name": "mine", "input_shape": (4,), "layers": (Dense(3),), **options})
+    assert "\n" not in str(error.value)
 
 
 def test_a_network_of_sequences_treats_each_position_alike() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dlsys_bench.errors import SpecError
@@ -19,6 +20,7 @@ from dlsys_bench.spec.layers import LAYERS
 from dlsys_bench.spec.loss_scale import LossScale
 from dlsys_bench.spec.losses import LOSSES
 from dlsys_bench.spec.optimizers import OPTIMIZERS
+from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.record import Record, from_dict
 from dlsys_bench.spec.schedules import SCHEDULES
 from dlsys_bench.spec.stopping import EarlyStopping
@@ -64,6 +66,41 @@ def test_records_with_numbers_have_examples_of_invalid_options(kind: str) -> Non
     record = RECORDS[kind]
     numbers = [field.name for field in fields(record) if field.type in ("int", "float", "IntPair")]
     assert record.invalid or not numbers
+
+
+SWITCHES = [
+    (record, field.name)
+    for record in (*RECORDS.values(), Recipe)
+    for field in fields(record)
+    if field.type == "bool"
+]
+
+
+@pytest.mark.parametrize("value", ["no", 0, 1, None])
+@pytest.mark.parametrize(("record", "name"), SWITCHES)
+def test_a_switch_is_true_or_false(record: type[Record], name: str, value: object) -> None:
+    """`shuffle="no"` would shuffle."""
+    example = next(iter(record.examples().values()))
+    message = f"{record.kind}: {name} is {value!r}; it takes True or False"
+    with pytest.raises(SpecError, match=message):
+        replace(example, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("sgd", {"learning_rate": 10**400}, r"it takes a number in \[0, inf\)"),
+        ("uniform", {"low": -(10**400)}, r"it takes a number in \(-inf, inf\)"),
+        ("dense", {"units": 2**63}, r"it takes at most 2\*\*63 - 1"),
+        ("cosine_decay", {"steps": 10**30}, r"it takes at most 2\*\*63 - 1"),
+        ("activation", {"function": np.array(["relu", "tanh"])}, "it takes linear, sigmoid"),
+    ],
+)
+def test_a_value_that_no_engine_can_compute_with_raises(
+    kind: str, options: Mapping[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        RECORDS[kind].of(**options)
 
 
 @pytest.mark.parametrize("kind", RECORDS)

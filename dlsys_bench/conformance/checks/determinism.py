@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +25,7 @@ from dlsys_bench.conformance.finding import Fault, Finding, broken, refining
 from dlsys_bench.conformance.strategies import targets
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.epochs import closing, train
 from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.spec.initializers import Zeros
 from dlsys_bench.spec.layers import Dense, Dropout
@@ -105,13 +107,15 @@ def plan(trial: Trial) -> None:
 
 @check("determinism", "alone")
 def alone(trial: Trial) -> None:
-    """A training leaves other networks, and the process's random generators, as they were.
+    """A training leaves other networks, and the settings and random generators of the process, as
+    they were, at the end and between two epochs.
 
-    Why: Several networks are trained in one process, and the caller has random numbers of its own.
-    Broken by: An engine that shares a buffer between networks, or calls `numpy.random.seed` in
-    `fit`.
-    Fix: Keep all state in the network, and use a generator object instead of the functions of the
-    module.
+    Why: Several networks are trained in one process, and the caller has random numbers of its own,
+    and evaluates the network between two epochs.
+    Broken by: An engine that shares a buffer between networks, that calls `numpy.random.seed` or
+    `numpy.seterr` in `fit`, or that yields an epoch inside `numpy.errstate`.
+    Fix: Keep all state in the network, use a generator object instead of the functions of the
+    module, and leave contexts before an epoch is yielded.
     """
     model, recipe, samples = prepare(trial, MLP_DROPOUT_BATCH_NORM)
     one, other = (trial.engine.build(model, seed=number) for number in (1, 2))
@@ -119,13 +123,34 @@ def alone(trial: Trial) -> None:
     _seed_process()
     expected = random.random(), np.random.random()  # noqa: NPY002
     _seed_process()
-    train(trial.engine, other, samples, recipe, Plan(2, parity=not trial.native))
+    settings = _arithmetic()
+    own = Plan(2, parity=not trial.native)
+    with closing(trial.engine.fit(other, samples, recipe, own)) as epochs:
+        for _ in epochs:
+            _compare_arithmetic(settings)
+    _compare_arithmetic(settings)
     for name in differing(before, trial.engine.weights(one)):
         what = f"training one network moved {name} of another"
         raise broken(Fault.SIDE_EFFECT, what, tensor=name)
     if (random.random(), np.random.random()) != expected:  # noqa: NPY002
         what = "fit draws from the generators of the process, or seeds them: use own generators"
         raise broken(Fault.SIDE_EFFECT, what)
+
+
+def _arithmetic() -> dict[str, object]:
+    """Return the settings by which this thread computes with floats."""
+    return {
+        "what numpy does at errors of floats (numpy.seterr)": np.geterr(),
+        "whether subnormal numbers are zero in this thread": sys.float_info.min / 2 == 0,
+    }
+
+
+def _compare_arithmetic(before: Mapping[str, object]) -> None:
+    """Raise BrokenError if such a setting has changed."""
+    for name, value in _arithmetic().items():
+        if value != before[name]:
+            what = f"fit changed {name}: restore it before it yields an epoch"
+            raise broken(Fault.SIDE_EFFECT, what)
 
 
 def _seed_process() -> None:

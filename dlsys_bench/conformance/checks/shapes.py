@@ -78,18 +78,26 @@ def _call_all(trial: Trial, example: Example) -> None:
     engine.gradients(network, example.batch, example.loss)
 
 
+NUMBERS_OF_SAMPLES = (1, 2, 33, 65, 129, 257, 1003, 1025)
+"""Of one more than a power of two, blocks leave a single sample over."""
+
+PART = 41
+"""A divisor of the largest number, and no number of samples that blocks have."""
+
+
 @check("shapes", "batches")
 def batches(trial: Trial) -> None:
     """Batches of none, of one and of many samples, x in other memory layouts and dtypes.
 
     Why: Data come in any number of samples, in any memory layout and dtype.
-    Broken by: An engine that reads the memory of a strided array as if it were contiguous, or fails
-    on no samples.
-    Fix: Convert with `numpy.ascontiguousarray(x, dtype)` where a library reads memory.
+    Broken by: An engine that reads the memory of a strided array as if it were contiguous, fails on
+    no samples, or loses the axis of a last block of one sample.
+    Fix: Convert with `numpy.ascontiguousarray(x, dtype)` where a library reads memory, and predict
+    the last block like any other.
     """
     engine, generator, network = trial.engine, trial.generator, _build_small(trial)
-    for samples in (0, 1, 2, 1003):
-        engine.predict(network, generator.standard_normal((samples, 3)))
+    engine.predict(network, generator.standard_normal((0, 3)))
+    _compare_numbers(trial, network, generator.standard_normal((NUMBERS_OF_SAMPLES[-1], 3)))
     x = generator.standard_normal((6, 6))
     expected = engine.predict(network, np.ascontiguousarray(x[:, ::2]))
     for layout, other in (
@@ -102,6 +110,25 @@ def batches(trial: Trial) -> None:
             raise broken(Fault.WRONG_VALUE, what)
     for dtype in ("float32", "float64"):
         engine.predict(network, generator.standard_normal((3, 3)).astype(dtype))
+
+
+def _compare_numbers(trial: Trial, network: GuardedNetwork, x: Array) -> None:
+    """Raise BrokenError if the prediction of a sample depends on how many there are.
+
+    A sample that is lost or exchanged differs by much more than the rounding of any dtype.
+    """
+    parts = np.split(x, len(x) // PART)
+    expected = np.concatenate([trial.engine.predict(network, part) for part in parts])
+    most = 0.01 * np.abs(expected).max()
+    for samples in NUMBERS_OF_SAMPLES:
+        found = trial.engine.predict(network, x[:samples])
+        right = (np.abs(found - expected[:samples]) <= most).all(axis=1)
+        if not right.all():
+            what = (
+                f"the prediction of sample {np.argmin(right)} of {samples} differs from that of it "
+                f"among {PART}"
+            )
+            raise broken(Fault.WRONG_VALUE, what)
 
 
 @check("shapes", "arrays", requires=["layer:flatten"])

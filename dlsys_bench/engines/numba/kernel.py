@@ -68,6 +68,18 @@ def expression(function: F) -> F:
     return compiled
 
 
+def inlined(compiled: F) -> F:
+    """Return a kernel that becomes a part of each caller that is compiled, as an `expression`.
+
+    A caller that links to a kernel by its name has a copy of it, which is optimised in its place,
+    and a process runs whichever copy it has loaded first. If the copies round differently, the bits
+    of a training depend on what was compiled or trained before.
+    """
+    function: Any = compiled
+    found: F = expression(function.py_func)
+    return found
+
+
 def compile_separately(function: Any, *arguments: Any) -> int:
     """Compile a kernel that returns a whole number, for arguments like these, and return its
     address for `call`.

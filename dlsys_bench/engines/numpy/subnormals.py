@@ -37,30 +37,30 @@ for _dtype in (np.float16, np.float32, np.float64):
     np.finfo(_dtype)
 
 
-def flush_subnormals() -> Any:
-    """Take subnormal numbers for zero in this thread from now on, and return what `restore`
-    takes."""
-    before = Environment()
+def flush_subnormals() -> None:
+    """Take subnormal numbers for zero in this thread from now on."""
     if KNOWN:
-        library = ctypes.pythonapi
-        library.fegetenv(before)
-        changed = Environment(*before)
+        changed = _environment()
         changed[MXCSR] |= FLUSH
-        library.fesetenv(changed)
-    return before
+        ctypes.pythonapi.fesetenv(changed)
 
 
-def restore(before: Any) -> None:
-    """Undo `flush_subnormals` in this thread."""
+def _environment() -> Any:
+    """Return the settings of this thread."""
+    found = Environment()
     if KNOWN:
-        ctypes.pythonapi.fesetenv(before)
+        ctypes.pythonapi.fegetenv(found)
+    return found
 
 
 @contextlib.contextmanager
 def subnormals_flushed() -> Iterator[None]:
     """Take subnormal numbers for zero in this thread inside."""
-    before = flush_subnormals()
+    before = _environment()
+    # An interrupt may come as soon as the setting has changed.
     try:
+        flush_subnormals()
         yield
     finally:
-        restore(before)
+        if KNOWN:
+            ctypes.pythonapi.fesetenv(before)

@@ -16,6 +16,7 @@ from dlsys_bench.spec.record import (
     require_count,
     require_kind,
     require_number,
+    require_switches,
 )
 
 PROJECTIONS = ("query", "key", "value", "output")
@@ -87,12 +88,7 @@ class MultiHeadAttention(Layer):
         require_count(self.kind, "heads", self.heads)
         if self.key_size is not None:
             require_count(self.kind, "key_size", self.key_size)
-        for name in ("causal", "context"):
-            value = getattr(self, name)
-            require(
-                isinstance(value, bool),
-                f"{self.kind}: {name} is {value!r}; it takes True or False",
-            )
+        require_switches(self, "causal", "use_bias", "context")
         require_number(self.kind, "drop_rate", self.drop_rate, 0.0, 1.0, open_high=True)
         for name in ("kernel_initializer", "bias_initializer"):
             require_kind(self.kind, name, getattr(self, name), Initializer, INITIALIZERS)

@@ -23,7 +23,14 @@ from dlsys_bench.spec.layers.windows import (
     require_sequence,
     window_counts,
 )
-from dlsys_bench.spec.record import Choices, Invalid, require, require_choice, require_count
+from dlsys_bench.spec.record import (
+    Choices,
+    Invalid,
+    require,
+    require_choice,
+    require_count,
+    require_switches,
+)
 
 PLAIN: Choices = {"padding": ("valid", "same"), "use_bias": (True, False)}
 
@@ -66,6 +73,7 @@ class Convolution(Layer):
             f"{self.kind}: {self.groups} groups do not divide {self.filters} filters",
         )
         require_choice(self.kind, "padding", self.padding, self.paddings)
+        require_switches(self, "use_bias")
         require_initializers(self)
         self._check_sizes()
         require(

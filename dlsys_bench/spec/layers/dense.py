@@ -13,7 +13,7 @@ from dlsys_bench.spec.layers.base import (
     Shape,
     require_initializers,
 )
-from dlsys_bench.spec.record import Choices, Invalid, require, require_count
+from dlsys_bench.spec.record import Choices, Invalid, require, require_count, require_switches
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         require_count(self.kind, "units", self.units)
+        require_switches(self, "use_bias")
         require_initializers(self)
 
     def output_shape(self, shape: Shape) -> Shape:

@@ -119,6 +119,7 @@ class OneCycle(Schedule):
         ({"rising": 1.0}, "rising is 1.0"),
         ({"rising": 0.1, "steps": 10}, "leaves no step to rise"),
         ({"start_divisor": 0.0}, "start_divisor is 0.0"),
+        ({"start_divisor": math.inf}, "start_divisor is inf"),
         ({"final_divisor": -1.0}, "final_divisor is -1.0"),
         ({"annealing": "cos"}, "annealing is 'cos'"),
     )
@@ -138,7 +139,8 @@ class OneCycle(Schedule):
         require_count(self.kind, "steps", self.steps)
         require_number(self.kind, "rising", self.rising, 0.0, 1.0, open_low=True, open_high=True)
         for name in ("start_divisor", "final_divisor"):
-            require_number(self.kind, name, getattr(self, name), 0.0, math.inf, open_low=True)
+            value = getattr(self, name)
+            require_number(self.kind, name, value, 0.0, math.inf, open_low=True, open_high=True)
         require_choice(self.kind, "annealing", self.annealing, ANNEALINGS)
         require(
             self.rising * self.steps > 1,

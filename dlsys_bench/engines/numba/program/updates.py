@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlsys_bench.engines.numba.kernel import expression, inner_kernel
+from dlsys_bench.engines.numba.kernel import expression, inlined, inner_kernel
 from dlsys_bench.engines.numba.optimizers import (
     ADAM,
     DESCENT,
@@ -19,6 +19,8 @@ from dlsys_bench.engines.numba.optimizers import (
     sgd,
 )
 from dlsys_bench.engines.plan import Array
+
+_sgd, _adam, _rmsprop = inlined(sgd), inlined(adam), inlined(rmsprop)
 
 
 @expression
@@ -43,7 +45,7 @@ def update_by_momentum(
 ) -> int:
     """Update by gradient descent with a velocity."""
     by_rate, nesterov = numbers[2] > 0, numbers[3] > 0
-    sgd(_row(p), _row(g), _row(first), rate, numbers[0], numbers[1], by_rate, nesterov)
+    _sgd(_row(p), _row(g), _row(first), rate, numbers[0], numbers[1], by_rate, nesterov)
     return 0
 
 
@@ -53,7 +55,7 @@ def update_by_adam(
 ) -> int:
     """Update by Adam."""
     options = numbers[0], numbers[1], numbers[2], numbers[3]
-    adam(_row(p), _row(g), _row(first), _row(second), rate, options)
+    _adam(_row(p), _row(g), _row(first), _row(second), rate, options)
     return 0
 
 
@@ -62,7 +64,7 @@ def update_by_rmsprop(
     p: Array, g: Array, first: Array, second: Array, rate: Array, numbers: Array
 ) -> int:
     """Update by RMSprop."""
-    rmsprop(_row(p), _row(g), _row(first), rate, numbers[0], numbers[1], numbers[2] > 0)
+    _rmsprop(_row(p), _row(g), _row(first), rate, numbers[0], numbers[1], numbers[2] > 0)
     return 0
 
 
