@@ -30,7 +30,7 @@ class WeightAverage(Record):
         ({"decay": 1.0}, "decay is 1.0"),
         ({"decay": -0.1}, "decay is -0.1"),
     )
-    variants: ClassVar[Mapping[str, Choices]] = {"average": {"decay": (0.9, 0.5)}}
+    variants: ClassVar[Mapping[str, Choices]] = {"average": {"decay": (0.999, 0.5)}}
 
     def __post_init__(self) -> None:
         require_number(self.kind, "decay", self.decay, 0.0, 1.0, open_high=True)

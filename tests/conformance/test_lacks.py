@@ -77,6 +77,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | SEVERAL
     | AUGMENTED
     | MASKS_IN_FIT
+    | {"determinism/replicas-drop-multi_head_attention"}
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
     # A residual network branches.
     "layer:add": RESIDUAL

@@ -167,8 +167,8 @@ def native_case(trial: Trial, model: Model, *, shuffle: bool) -> tuple[Model, Re
     model = trainable(trial, model)
     recipe = regression_recipe(trial, SGD(0.01), batch_size=1, epochs=1, shuffle=shuffle)
     generator = np.random.default_rng(trial.seed)
-    x = generator.standard_normal((12, 20))
-    samples = Samples(x, targets(recipe.loss, model.output_shape[0], 12, generator))
+    x = generator.standard_normal((12, *model.input_shape))
+    samples = Samples(x, targets(recipe.loss, model.output_shape, 12, generator))
     trial.engine.require(model, recipe.loss, recipe, drawn=True)
     return model, recipe, samples
 

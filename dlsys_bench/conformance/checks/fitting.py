@@ -21,7 +21,7 @@ from dlsys_bench.conformance.checks.loss_subjects import (
     requires_loss,
     requires_native_loss,
 )
-from dlsys_bench.conformance.checks.networks import mild_weights
+from dlsys_bench.conformance.checks.networks import mild_weights, smooth
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
     LayerSubject,
@@ -50,13 +50,18 @@ from dlsys_bench.data import Samples
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.requirements import optimizer_requirements
 from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.spec.augmentation import InputNoise
+from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.batches import CyclicalBatchSize
+from dlsys_bench.spec.clipping import ClipNorm
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Layer
+from dlsys_bench.spec.decay import WeightDecay
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Layer
 from dlsys_bench.spec.losses import CrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Optimizer
 from dlsys_bench.spec.recipe import Recipe
+from dlsys_bench.spec.schedules import ConstantRate, WarmUp
 
 
 def requires_native(optimizer: Optimizer) -> list[str]:
@@ -200,29 +205,36 @@ def absent(trial: Trial, subject: LossSubject) -> None:
 
 @check_each("trajectory", VARIANTS, requires=optimizer_requirements, prefix="long-")
 def long(trial: Trial, optimizer: Optimizer) -> None:
-    """Eighty steps, which reveal a count or a memory that ends early.
+    """Forty epochs of two steps, shuffled and augmented, with dropout, a schedule, clipping,
+    weight decay and an average, which reveal a count or a memory that ends early.
 
     Why: Some mistakes start late: a count that overflows, a history that is cut, a correction that
-    ends.
-    Broken by: An engine that stops the bias correction of Adam after some steps, or counts steps in
-    6 bits.
+    ends, an order that repeats.
+    Broken by: An engine that stops the bias correction of Adam after some steps, counts steps in
+    6 bits, or knows the orders of ten epochs.
     Fix: Find the first step that differs with the plan's limit on the steps, `Plan(steps=...)`.
     """
-    training = _small_training(trial, optimizer, samples=8, batch_size=4, epochs=40)
-    compare_trainings(trial, training, "after 80 steps")
-
-
-def _small_training(
-    trial: Trial, optimizer: Optimizer, samples: int, batch_size: int, epochs: int
-) -> TrainingCase:
     convention = conventions_of(trial, optimizer)[0]
-    model = trainable(trial, Model("drawn", (3,), (Dense(4), Activation("tanh"), Dense(2))))
+    drops = (Dropout(0.2),) if has(trial, "layer:dropout") else ()
+    # In all of them, the moving statistics would take half of the time.
+    norms = (BatchNorm(moving_decay=0.97),) if optimizer == VARIANTS["sgd"] else ()
+    layers = (*norms, Dense(4), Activation("tanh"), *drops, Dense(2))
+    model = to_convention(convention, trainable(trial, Model("long", (3,), layers)))
+    optimizer = replace(smooth(optimizer), decay=optimizer.decay or WeightDecay(0.05, "coupled"))
     recipe = Recipe(
-        optimizer, batch_size=batch_size, epochs=epochs, shuffle=False, loss=example_loss(trial)
+        optimizer,
+        batch_size=4,
+        epochs=40,
+        loss=example_loss(trial),
+        augment=(InputNoise(0.1),),
+        schedule=WarmUp(70, ConstantRate(optimizer.learning_rate)),
+        clip=ClipNorm(1.0),
+        average=WeightAverage(0.97),
     )
-    recipe = to_convention(convention, recipe)
-    weights = start(trial, model)
-    return TrainingCase(model, weights, regression(trial, samples), recipe, Plan(0, parity=True))
+    recipe = supported(trial, recipe, convention=convention)
+    weights, samples = start(trial, model), regression(trial, 8)
+    training = TrainingCase(model, weights, samples, recipe, Plan(0, parity=True))
+    compare_trainings(trial, training, "after 80 steps")
 
 
 @check("trajectory", "large-batch")

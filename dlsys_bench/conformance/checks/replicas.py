@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.check import check_each
 from dlsys_bench.conformance.checks.determinism import DROPS, SHUFFLES, native_case
 from dlsys_bench.conformance.checks.networks import (
     QUERY_AND_CONTEXT,
@@ -25,8 +25,6 @@ from dlsys_bench.conformance.checks.support import (
 from dlsys_bench.conformance.checks.training import (
     compare_tensors,
     differing,
-    regression,
-    regression_recipe,
     relative,
 )
 from dlsys_bench.conformance.expectation import magnitude
@@ -210,44 +208,10 @@ def replicas(trial: Trial, case: ReplicaCase) -> None:
         expected = trial.engine.predict(alone, every[0].x)
         within = 10 * trial.tolerance * magnitude(expected)
         close(f"the prediction {which}", predictions[replica], expected, within)
-        _compare_losses(trial, which, histories[replica], history)
-        _compare_weights(trial, which, together.weights(replica), trial.engine.weights(alone))
+        compare_losses(trial, which, histories[replica], history)
+        compare_weights(trial, which, together.weights(replica), trial.engine.weights(alone))
     if trial.native:
         _check_native_replicas(trial)
-
-
-@check("determinism", "diverged-replica", requires=["layer:dense"])
-def diverged(trial: Trial) -> None:
-    """A replica whose loss becomes NaN is named, with its epoch, and the others are trained as they
-    would be alone.
-
-    Why: A study of a distribution counts the trainings that fail, and needs all of the others.
-    Broken by: An engine that ends the training of all replicas, or whose sums over a batch contain
-    the NaN of another replica.
-    Fix: Add a DivergedError to `failures`, yield None for the epochs of that replica, and keep the
-    other replicas apart from its values.
-    """
-    model = trainable(trial, Model("diverging", (3,), (Dense(2),)))
-    recipe = regression_recipe(trial, SGD(0.05), batch_size=4, epochs=3)
-    every = [regression(trial, 12) for _ in RATES]
-    every[1].x[7] = np.nan
-    plans = [Plan(number, parity=True) for number in (1, 2, 3)]
-    trial.engine.require(model, recipe.loss, recipe, parity=True, drawn=True)
-    together = trial.engine.engine.replicate(model, plans)
-    histories = train_replicas(together, every, recipe, plans)
-    failures = {replica: error.epoch for replica, error in together.failures.items()}
-    if failures != {1: 1}:
-        what = "the epoch of each replica whose loss becomes NaN"
-        raise broken(Fault.NOT_RAISED, what, actual=str(failures), expected="{1: 1}")
-    for replica in (0, 2):
-        alone = trial.engine.build(model, plans[replica].weights(model))
-        history = train(trial.engine, alone, every[replica], recipe, plans[replica])
-        which = f"of replica {replica} of 3, of which replica 1 fails"
-        _compare_losses(trial, which, histories[replica], history)
-        _compare_weights(trial, which, together.weights(replica), trial.engine.weights(alone))
-    for name, values in together.weights(1).items():
-        if not np.isfinite(values).all():
-            raise broken(Fault.WRONG_VALUE, f"{name} of the replica that failed", tensor=name)
 
 
 def _compare_own_inputs(trial: Trial, together: Replicas, every: Sequence[Array]) -> None:
@@ -261,7 +225,7 @@ def _compare_own_inputs(trial: Trial, together: Replicas, every: Sequence[Array]
         close(what, own[replica], predictions[replica], allowed)
 
 
-def _compare_weights(trial: Trial, which: str, actual: Weights, expected: Weights) -> None:
+def compare_weights(trial: Trial, which: str, actual: Weights, expected: Weights) -> None:
     # The bias of the keys has a gradient of rounding errors, because a softmax cancels it.
     eps = float(np.finfo(trial.engine.dtype).eps)
     rounding = 4 * eps * max(map(magnitude, expected.values()))
@@ -274,27 +238,32 @@ def _samples(trial: Trial, model: Model, recipe: Recipe) -> Samples:
     return Samples(x, targets(recipe.loss, 3, 14, trial.generator))
 
 
-def _compare_losses(
+def compare_losses(
     trial: Trial, which: str, actual: Sequence[Epoch], expected: Sequence[Epoch]
 ) -> None:
     for epoch, reference in zip(actual, expected, strict=True):
         allowed = max(1e-5, 10 * trial.tolerance) * abs(reference.running_loss)
         close(f"the running loss {which}", epoch.running_loss, reference.running_loss, allowed)
+        if epoch.running_accuracy != reference.running_accuracy:
+            what = f"the running accuracy {which}"
+            figures = str(epoch.running_accuracy), str(reference.running_accuracy)
+            raise broken(Fault.WRONG_VALUE, what, actual=figures[0], expected=figures[1])
 
 
 def _check_native_replicas(trial: Trial) -> None:
-    if has(trial, "layer:dropout") and not _seeds_differ(trial, DROPS, shuffle=False):
+    if has(trial, "layer:dropout") and not seeds_differ(trial, DROPS, shuffle=False):
         what = "replicas with seeds 1 and 2 drop the same units"
         raise broken(Fault.NOT_DETERMINISTIC, what, layer="dropout_1")
-    if not _seeds_differ(trial, SHUFFLES, shuffle=True):
+    if not seeds_differ(trial, SHUFFLES, shuffle=True):
         what = "replicas with seeds 1 and 2 take their samples in the same order"
         raise broken(Fault.NOT_DETERMINISTIC, what)
 
 
-def _seeds_differ(trial: Trial, model: Model, *, shuffle: bool) -> bool:
-    """Return whether replicas with two seeds, which train natively, end differently."""
+def seeds_differ(trial: Trial, model: Model, *, shuffle: bool) -> bool:
+    """Return whether replicas with two seeds, which train natively from equal weights, end
+    differently."""
     model, recipe, samples = native_case(trial, model, shuffle=shuffle)
     plans = [Plan(1), Plan(2)]
-    together = trial.engine.engine.replicate(model, plans)
+    together = trial.engine.engine.replicate(model, [plans[0]] * 2)
     train_replicas(together, samples, recipe, plans)
     return bool(differing(together.weights(0), together.weights(1)))

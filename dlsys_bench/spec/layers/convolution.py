@@ -247,7 +247,13 @@ class Conv1D(Convolution):
     variants: ClassVar[Mapping[str, Choices]] = {
         "conv1d": choices,
         "grouped_conv1d": {**choices, "filters": (6, 12), "groups": (2, 3, 6)},
-        "dilated_conv1d": {**choices, "strides": (1,), "dilation": (2, 3)},
+        "dilated_conv1d": {
+            **choices,
+            "filters": (2, 4),
+            "groups": (1, 2),
+            "strides": (1,),
+            "dilation": (2, 3),
+        },
     }
     invalid: ClassVar[tuple[Invalid, ...]] = _INVALID
     invalid_inputs: ClassVar[tuple[InvalidInput, ...]] = (
