@@ -101,7 +101,7 @@ def _every_layer(trial: Trial, size: Size, *, dropout: bool) -> list[Layer]:
     axes = len(size.shape)
     options = {name: size.options[name] for name in size.options if dropout or name != "drop_rate"}
     layers = [
-        large_layer(subject, size._replace(options=options))
+        large_layer(trial, subject, size._replace(options=options))
         for subject in reversed(SUBJECTS.values())
         if not trial.lacks.intersection(subject.requires)
         and (takes_axes(subject.variant, axes) or takes_axes(subject.variant, 1))

@@ -20,7 +20,7 @@ from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.directions import compare_slopes
 from dlsys_bench.conformance.checks.networks import many_tensors, mild_weights
 from dlsys_bench.conformance.checks.subjects import SUBJECTS, LayerSubject
-from dlsys_bench.conformance.checks.support import example_loss, trainable
+from dlsys_bench.conformance.checks.support import example_loss, has_layers, trainable
 from dlsys_bench.conformance.drawing import takes_axes
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.strategies import (
@@ -98,13 +98,18 @@ def sizes_for(subject: LayerSubject) -> tuple[Size, ...]:
     return tuple(size for size in every if takes_axes(subject.variant, len(size.shape)))
 
 
-def large_layer(subject: LayerSubject, size: Size) -> Layer:
-    """Return a layer of a subject that is large on a size, and otherwise its first choices."""
+def large_layer(trial: Trial, subject: LayerSubject, size: Size) -> Layer:
+    """Return a layer of a subject that is large on a size in all options that the engine has, and
+    otherwise its first choices."""
     first = {name: values[0] for name, values in subject.choices.items()}
     # An option of one choice is what makes a variant.
     free = (name for name, values in subject.choices.items() if len(values) > 1)
     large = {name: size.options[name] for name in free if name in size.options}
-    return subject.layer.of(**{**first, **large, **subject.options})
+    layer = subject.layer.of(**{**first, **large, **subject.options})
+    if has_layers(trial, [layer]):
+        return layer
+    # Groups are the only option that an engine may lack while it has the layer.
+    return replace(layer, groups=first["groups"])  # type: ignore[call-arg]
 
 
 def on_grid(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -126,7 +131,7 @@ def large_examples(trial: Trial, subject: LayerSubject) -> list[Example]:
     """Return the large examples of a layer, below a dense one, that an engine can compute."""
     found = []
     for size in sizes_for(subject):
-        layer = large_layer(subject, size)
+        layer = large_layer(trial, subject, size)
         block = usable(layer, size.branches)
         bare = Model("large", size.shape, (block,), input_dtype=layer.takes)
         after = (Flatten(),) if len(bare.output_shape) > 1 else ()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from dlsys_bench.conformance import strategies
-from dlsys_bench.conformance.checks.support import example_loss
+from dlsys_bench.conformance.checks.support import example_loss, has_layers
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.errors import NotApplicableError
@@ -70,13 +70,19 @@ def single_layers(trial: Trial, subject: LayerSubject, **fixed: Any) -> st.Searc
         **subject.options,
         **fixed,
     )
-    return in_conventions(trial, drawn)
+    return in_conventions(trial, _of_engine(trial, drawn))
 
 
 def networks(trial: Trial, input_counts: Sequence[int] = (1,)) -> st.SearchStrategy[Example]:
     """Return a strategy for networks of what the engine has, far enough from kinks."""
     drawn = strategies.examples(trial.kinds, trial.losses, trial.functions, input_counts)
-    return in_conventions(trial, drawn).filter(lambda example: is_smooth(trial, example))
+    of_engine = in_conventions(trial, _of_engine(trial, drawn))
+    return of_engine.filter(lambda example: is_smooth(trial, example))
+
+
+def _of_engine(trial: Trial, examples: st.SearchStrategy[Example]) -> st.SearchStrategy[Example]:
+    """Return a strategy for the examples whose layers have no option that the engine lacks."""
+    return examples.filter(lambda example: has_layers(trial, example.model.layers))
 
 
 def in_conventions(

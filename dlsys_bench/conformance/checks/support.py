@@ -9,7 +9,7 @@ it is, because the check `requires` it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -86,6 +86,12 @@ def example_loss(trial: Trial, wanted: Loss = MeanSquaredError()) -> Loss:  # no
     Raises NotApplicableError, by way of the guard, if the engine has no loss.
     """
     return _loss(trial.lacks, wanted)
+
+
+def has_layers(trial: Trial, layers: Iterable[Layer]) -> bool:
+    """Return whether the engine has layers with their options. One that lacks grouped convolutions
+    may have dilated ones, with one group."""
+    return has(trial, *(f"layer:{name}" for layer in layers for name in layer.needs))
 
 
 def needed_layers(model: Model) -> list[str]:
