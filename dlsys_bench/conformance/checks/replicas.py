@@ -68,6 +68,9 @@ from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import ConstantRate, WarmUp
 
+ONE_ANSWER = 0.075
+"""The largest difference of accuracies: rounding may decide the answer to one of 14 samples."""
+
 TANH = Activation("tanh")
 RATES = (0.02, 0.05, 0.1)
 SHARED = Recipe(SGD(0.05, 0.9), batch_size=4, epochs=3, loss=SparseCategoricalCrossEntropy())
@@ -244,10 +247,10 @@ def compare_losses(
     for epoch, reference in zip(actual, expected, strict=True):
         allowed = max(1e-5, 10 * trial.tolerance) * abs(reference.running_loss)
         close(f"the running loss {which}", epoch.running_loss, reference.running_loss, allowed)
-        if epoch.running_accuracy != reference.running_accuracy:
+        if reference.running_accuracy is not None:
+            found = np.array(epoch.running_accuracy, np.float64)
             what = f"the running accuracy {which}"
-            figures = str(epoch.running_accuracy), str(reference.running_accuracy)
-            raise broken(Fault.WRONG_VALUE, what, actual=figures[0], expected=figures[1])
+            close(what, found, reference.running_accuracy, ONE_ANSWER)
 
 
 def _check_native_replicas(trial: Trial) -> None:
