@@ -32,6 +32,7 @@ GOAL = 1.05
 Measurements = dict[str, dict[str, Any]]
 """The extra information of each benchmark, by its name."""
 
+BY_HAND = "engine over by hand"
 TIMES, BOUND, FIRST = "microseconds_a_step", "bound_microseconds", "first_epoch_seconds"
 
 
@@ -150,21 +151,34 @@ def harness(found: Measurements) -> Table:
             workload(name),
             f"{info[TIMES]['by hand']:,.0f}",
             f"{info[TIMES]['engine']:,.0f}",
-            info["engine over by hand"],
+            info[BY_HAND],
         )
         for name, info in found.items()
-        if "engine over by hand" in info
+        if BY_HAND in info
     ]
     heads = ("network", ">by hand, us", ">engine, us", "engine over by hand")
     return Table("Time of a step by `fit` and by hand", heads, rows)
+
+
+def _processor(info: dict[str, Any]) -> str:
+    """The processor of a measurement."""
+    name: str = info["machine"]["processor"]
+    return name
 
 
 def machine(info: dict[str, Any]) -> str:
     """The machine and the versions of a measurement."""
     versions = ", ".join(f"{name} {info['versions'][name]}" for name in PACKAGES)
     blas = {f"{one['internal_api']} {one.get('architecture', '')}".strip() for one in info["blas"]}
-    cores, processor = info["machine"]["cores"], info["machine"]["processor"]
-    return f"{cores} cores of a shared {processor}, {versions};\nBLAS: {', '.join(sorted(blas))}."
+    cores = info["machine"]["cores"]
+    of_machine = f"{cores} cores of a shared {_processor(info)}, {versions}"
+    return f"{of_machine};\nBLAS: {', '.join(sorted(blas))}."
+
+
+def _first_processor(name: str) -> str:
+    """The processor of the first measurement in a file of JSON lines."""
+    first = (REPORTS / name).read_text().partition("\n")[0]
+    return _processor(json.loads(first)["provenance"])
 
 
 def main() -> None:
@@ -182,6 +196,10 @@ def main() -> None:
         first=first_epochs(found).markdown(),
         goal=f"{GOAL:g}",
         harness=harness(found).markdown(),
+        alone=_processor(alone),
+        sweep=_first_processor("cpu.jsonl"),
+        accuracy=_first_processor("time-to-accuracy.jsonl"),
+        by_hand=next(_processor(info) for info in found.values() if BY_HAND in info),
         misled=noise.misled(),
         noise=noise.table().markdown(),
     )
@@ -211,8 +229,8 @@ at the bandwidth of a copy of as much memory, whichever takes longer. Measured w
 
 {bounds}
 The goals of the overlapping LeNet-5 are limited by its convolutions, measured alone in one thread
-by `python benchmarks/experiments/convolution_rates.py`. The peak is that of one core whose factors
-are all in registers, {core} GFLOP/s.
+of an {alone} by `python benchmarks/experiments/convolution_rates.py`. The peak is that of one core
+whose factors are all in registers, {core} GFLOP/s.
 
 {convolutions}
 A step takes {step} ms of CPU time, of which these take {products} ms. Its dense layers take at
@@ -222,14 +240,14 @@ least {dense} ms, at the peak. If all other layers and the update took no time, 
 ## The cost of `fit`
 
 Measured by `pytest --benchmark-only benchmarks/test_harness.py`: an engine of this package against
-a training loop in the same framework written by hand, epoch by epoch in one thread. The goal is
-that the whole interval is below {goal}.
+a training loop in the same framework written by hand, epoch by epoch in one thread of an {by_hand}.
+The goal is that the whole interval is below {goal}.
 
 {harness}
 ## By size
 
 Measured by `dlsys-bench bench sweep`; the raw points are in `cpu.jsonl`, the tables in
-[`cpu.md`](cpu.md). No GPU has been measured.
+[`cpu.md`](cpu.md), measured on an {sweep}. No GPU has been measured.
 
 ![](cpu.png)
 
@@ -238,7 +256,7 @@ Measured by `dlsys-bench bench sweep`; the raw points are in `cpu.jsonl`, the ta
 Measured by `dlsys-bench bench time-to-accuracy regularization/lenet5-tanh --arm standard+bn --tier
 full --engine numba --engine torch --engine keras --seeds 6`. The raw runs are in
 `time-to-accuracy.jsonl`, the target in [`time-to-accuracy.md`](time-to-accuracy.md). One run with a
-background load of 27% of the machine was repeated.
+background load of 27% of the machine was repeated. The machine was an {accuracy}.
 
 ![](time-to-accuracy.png)
 

@@ -51,6 +51,6 @@ def diverged(trial: Trial) -> None:
             raise broken(Fault.WRONG_VALUE, f"{name} of the replica that failed", tensor=name)
     clean = [every[0]] * 3
     train_replicas(together, clean, recipe, plans)
-    if together.failures:
+    if stale := sorted(together.failures):
         what = "the failures of a training in which no loss becomes NaN, after one in which one did"
-        raise broken(Fault.STALE_STATE, what, actual=str(failures), expected="{}")
+        raise broken(Fault.STALE_STATE, what, actual=str(stale), expected="[]")

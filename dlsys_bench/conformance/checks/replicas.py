@@ -229,6 +229,7 @@ def _compare_own_inputs(trial: Trial, together: Replicas, every: Sequence[Array]
 
 
 def compare_weights(trial: Trial, which: str, actual: Weights, expected: Weights) -> None:
+    """Compare the tensors of a replica with those of a network that was trained alone."""
     # The bias of the keys has a gradient of rounding errors, because a softmax cancels it.
     eps = float(np.finfo(trial.engine.dtype).eps)
     rounding = 4 * eps * max(map(magnitude, expected.values()))
@@ -244,6 +245,7 @@ def _samples(trial: Trial, model: Model, recipe: Recipe) -> Samples:
 def compare_losses(
     trial: Trial, which: str, actual: Sequence[Epoch], expected: Sequence[Epoch]
 ) -> None:
+    """Compare the running figures of a replica with those of a network that was trained alone."""
     for epoch, reference in zip(actual, expected, strict=True):
         allowed = max(1e-5, 10 * trial.tolerance) * abs(reference.running_loss)
         close(f"the running loss {which}", epoch.running_loss, reference.running_loss, allowed)
