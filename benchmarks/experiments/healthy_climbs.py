@@ -5,9 +5,10 @@
     python benchmarks/experiments/healthy_climbs.py report    # writes healthy-climbs.md
 
 Each climb is `dlsys-bench conform` with another seed, in an empty directory, which has to stay
-empty. `loaded` keeps eight programs busy on the machine: it starts as many as the load average
-lacks. A climb is stored as it ends, in reports/conformance/healthy-climbs.json; one that is stored
-already, of the same version of the package, is skipped.
+empty. `loaded` keeps eight programs busy on the machine beside a climb: it starts as many as the
+load average lacks. With `--together 5`, five climbs run at once, and each is the load of the
+others. A climb is stored as it ends, in reports/conformance/healthy-climbs.json; one that is
+stored already, of the same version of the package, is skipped.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ CLIMBS = REPORTS / "healthy-climbs.json"
 TABLE = REPORTS / "healthy-climbs.md"
 BUSY = 8
 """The number of programs that keep a loaded machine busy."""
+WORKERS = len(os.sched_getaffinity(0))
+"""The number of processes of one climb."""
 
 
 def stored() -> list[dict[str, Any]]:
@@ -67,10 +71,11 @@ def version() -> str:
     return done.stdout.strip()
 
 
-def climb(condition: str, engine: str, seed: int) -> dict[str, Any]:
+def climb(condition: str, engine: str, seed: int, together: int = 1) -> dict[str, Any]:
     """Put an engine through the ladder, and return what came of it."""
     before = os.getloadavg()[0]
-    started = max(0, BUSY - int(before)) if condition == "loaded" else 0
+    others = max(int(before), WORKERS * (together - 1))
+    started = max(0, BUSY - others) if condition == "loaded" else 0
     command = [sys.executable, "-m", "dlsys_bench", "conform", "--engine", engine, "--json"]
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, busy(started):
@@ -93,22 +98,34 @@ def climb(condition: str, engine: str, seed: int) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - began, 1),
         "load": [round(before, 1), round(os.getloadavg()[0], 1)],
         "busy_programs": started,
+        "together": together,
         "error": "" if report else done.stderr[-2000:],
         "provenance": report.get("provenance", {}),
     }
 
 
-def measure(condition: str, engines: list[str], climbs: int) -> None:
+def measure(condition: str, engines: list[str], climbs: int, together: int) -> None:
     """Store the climbs that are missing, each seed of every engine before the next seed."""
     fields = ("condition", "version", "engine", "seed")
     known = {tuple(one[field] for field in fields) for one in stored()}
-    for seed in range(1, climbs + 1):
-        for engine in engines:
-            if (condition, version(), engine, seed) not in known:
-                found = climb(condition, engine, seed)
-                store(found)
-                counts = {name: count for name, count in found["counts"].items() if count}
-                print(condition, engine, seed, counts, f"{found['seconds']:.0f} s", flush=True)
+    missing = [
+        (engine, seed)
+        for seed in range(1, climbs + 1)
+        for engine in engines
+        if (condition, version(), engine, seed) not in known
+    ]
+    with ThreadPoolExecutor(together) as pool:
+        running = [pool.submit(climb, condition, *one, together) for one in missing]
+        for ended in as_completed(running):
+            found = ended.result()
+            store(found)
+            counts = {name: count for name, count in found["counts"].items() if count}
+            print(
+                *(found[field] for field in ("condition", "engine", "seed")),
+                counts,
+                f"{found['seconds']:.0f} s",
+                flush=True,
+            )
 
 
 def table() -> Table:
@@ -158,9 +175,10 @@ def main() -> None:
     parser.add_argument("condition", choices=("loaded", "quiet", "report"))
     parser.add_argument("engines", nargs="*", default=["numpy", "torch"])
     parser.add_argument("--climbs", type=int, default=20)
+    parser.add_argument("--together", type=int, default=1, help="climbs that run at once")
     options = parser.parse_args()
     if options.condition != "report":
-        measure(options.condition, options.engines, options.climbs)
+        measure(options.condition, options.engines, options.climbs, options.together)
     TABLE.write_text(table().markdown(), encoding="utf-8")
 
 

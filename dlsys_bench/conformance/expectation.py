@@ -20,6 +20,7 @@ from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.oracle.rounding import Noise
 from dlsys_bench.engines.plan import Array
+from dlsys_bench.errors import DivergedError
 
 NOISE = {"float64": 2.0**-36, "float32": 2.0**-19, "float16": 2.0**-6}
 """The relative errors of an oracle that stands for an engine of each dtype.
@@ -80,7 +81,10 @@ class Expectation:
         """The largest deviation of each array in the evaluations with errors."""
         found = dict.fromkeys(self.values, 0.0)
         for copy in range(COPIES):
-            moved = _arrays(self.compute(Oracle(rounding=Noise(self.noise, (copy,)))))
+            try:
+                moved = _arrays(self.compute(Oracle(rounding=Noise(self.noise, (copy,)))))
+            except DivergedError:
+                return dict.fromkeys(self.values, math.inf)
             for name, values in self.values.items():
                 with np.errstate(invalid="ignore", over="ignore"):
                     apart = np.abs(moved[name] - values)[np.isfinite(values)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,13 @@ from dlsys_bench.conformance.oracle.rounding import Noise
 from dlsys_bench.conformance.result import Status
 from dlsys_bench.conformance.runner import LocalRunner
 from dlsys_bench.conformance.trial import Options
+from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.numpy import NumpyEngine
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.errors import DivergedError
+from dlsys_bench.spec.layers import BatchNorm, GroupNorm, Layer, LayerNorm
+from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.model import Model
 
 FEW = Options(examples=8, shrink=0.0)
 
@@ -78,6 +86,18 @@ def test_a_cancellation_widens_the_tolerance_and_is_rejected_if_nothing_is_left(
         if not sharp:
             with pytest.raises(UnsatisfiedAssumption):
                 expected.reject_unless_sharp()
+
+
+def test_an_example_that_diverges_by_a_rounding_error_is_rejected() -> None:
+    def diverge(oracle: Oracle) -> dict[str, Any]:
+        if isinstance(oracle.rounding, Noise):
+            raise DivergedError(1, 1, np.nan)
+        return {"y": np.ones(3)}
+
+    expected = expect(diverge)
+    expected.check("y", np.full(3, 1.01), "y")
+    with pytest.raises(UnsatisfiedAssumption):
+        expected.reject_unless_sharp()
 
 
 def test_wrong_values_are_found_whatever_the_condition() -> None:
@@ -140,3 +160,45 @@ def test_the_derivative_is_rounded_independently_where_a_backward_pass_cancels()
     spread = noise.spread(np.array([[1.0 + 1.0j]]), like)
     assert abs(np.corrcoef(spread.real[0], spread.imag[0])[0, 1]) < 0.2
     assert not np.iscomplexobj(noise.spread(np.array([[1.0]]), like))
+
+
+def slopes_by_moments(x: Any, dy: Any, deviation: Any, axis: int) -> Any:
+    """Return the derivative by x of a normalised x as PyTorch's layer norm computes it, by products
+    with values that are not centred."""
+    count, mean = x.dtype.type(x.shape[axis]), x.mean(axis, keepdims=True)
+    total, mixed = dy.sum(axis, keepdims=True), (dy * x).sum(axis, keepdims=True)
+    slope = (total * mean - mixed) / deviation**3 / count
+    return dy / deviation + slope * x - slope * mean - total / deviation / count
+
+
+@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize(
+    ("layer", "axis"), [(LayerNorm(), 1), (GroupNorm(groups=1), 1), (BatchNorm(), 0)], ids=str
+)
+def test_a_backward_pass_with_values_that_are_not_centred_is_accepted(
+    layer: Layer, axis: int, count: int
+) -> None:
+    for distance, seed in product((0, 1, 10, 100), range(100)):
+        generator = np.random.default_rng(seed)
+        shape = (3, count) if axis else (count, 3)
+        x = (distance + generator.standard_normal(shape)).astype("float32")
+        y = generator.standard_normal(shape).astype("float32")
+        centred = x - x.mean(axis, keepdims=True)
+        deviation = np.sqrt((centred**2).mean(axis, keepdims=True) + np.float32(layer.epsilon))
+        prediction = centred / deviation
+        slopes = slopes_by_moments(x, 2 * (prediction - y) / np.float32(x.size), deviation, axis)
+        expected = expect(partial(normalized, layer, x, y))
+        what = f"seed {seed}, {distance} from zero: the"
+        expected.check("prediction", prediction, f"{what} prediction")
+        expected.check("slopes", slopes, f"{what} slopes")
+        if distance == 0 and count > 2:
+            expected.reject_unless_sharp()
+
+
+def normalized(layer: Layer, x: Any, y: Any, oracle: Oracle) -> dict[str, Any]:
+    """Return the prediction in training mode, and the slopes of its loss by x."""
+    model = Model("normalized", x.shape[1:], (layer,))
+    network = oracle.build(model, Plan(0).weights(model))
+    batch = Batch(x, y, training=True)
+    slopes = oracle.gradients(network, batch, MeanSquaredError()).x
+    return {"prediction": oracle.trace(network, batch)[-1], "slopes": slopes}

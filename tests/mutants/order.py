@@ -39,6 +39,22 @@ MUTANTS = (
         _natively("plan.order(1, samples)"),
     ),
     Mutant(
+        "order_of_the_third_epoch",
+        "Natively, the order of the third epoch is that of all later ones.",
+        "trajectory/order",
+        "training",
+        _ORDER,
+        _natively("plan.order(min(epoch, 3), samples)"),
+    ),
+    Mutant(
+        "orders_in_turn",
+        "Natively, five orders take turns.",
+        "trajectory/order",
+        "training",
+        _ORDER,
+        _natively("plan.order(1 + (epoch - 1) % 5, samples)"),
+    ),
+    Mutant(
         "shuffle_ignores_the_seed",
         "Natively, every seed gives the same order.",
         "trajectory/order",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -24,40 +25,40 @@ from dlsys_bench.conformance.trial import Trial
 
 @check("trajectory", "order", requires=["native"])
 def order(trial: Trial) -> None:
-    """Every epoch uses every sample once, and takes another order than the first.
+    """Every epoch uses every sample once, and no epoch takes the order of another.
 
     Why: Each epoch has to visit every sample once, in a new order, or the training is another one.
-    Broken by: An engine that shuffles once, drops the smaller last batch, draws with replacement,
-    or ignores the seed.
+    Broken by: An engine that shuffles once, takes turns between a few orders, drops the smaller
+    last batch, draws with replacement, or ignores the seed.
     Fix: Draw one permutation per epoch from a generator that is seeded once per training.
     """
     check_movement(trial, 80)
     check_repeats(trial, trial.seed)
-    for count, size in ((80, 32), (30, 4)):
-        batches = used_batches(trial, RowTraining(count, size, 3, trial.seed))
+    for count, size, epochs in ((80, 32, 3), (30, 4, 6)):
+        batches = used_batches(trial, RowTraining(count, size, epochs, trial.seed))
         whole = np.repeat(np.arange(-(-count // size)), size)[:count]
         for epoch, used in enumerate(batches, start=1):
             if not np.array_equal(np.sort(used), whole):
                 sizes = np.bincount(used, minlength=len(set(whole))).tolist()
                 what, expected = f"the batch sizes of epoch {epoch}", np.bincount(whole).tolist()
                 raise broken(Fault.WRONG_VALUE, what, actual=str(sizes), expected=str(expected))
-    for epoch in (1, 2):
-        _compare_epochs(batches[0], batches[epoch], count, epoch + 1)
+    for (earlier, first), (later, second) in combinations(enumerate(batches, start=1), 2):
+        _compare_epochs(first, second, count, f"epochs {earlier} and {later}")
     other = used_batches(trial, RowTraining(count, size, 1, trial.seed + 1))[0]
     if np.array_equal(batches[0], other):
         raise broken(Fault.NOT_DETERMINISTIC, "two seeds give the same batches")
 
 
-def _compare_epochs(first: NDArray[Any], later: NDArray[Any], count: int, epoch: int) -> None:
-    """Raise BrokenError if an epoch repeats the batches of the first, whole or in part."""
-    if np.array_equal(first, later):
-        what = f"epochs 1 and {epoch} have the same batches: shuffled once, or with the same seed"
+def _compare_epochs(first: NDArray[Any], second: NDArray[Any], count: int, which: str) -> None:
+    """Raise BrokenError if an epoch repeats the batches of another, whole or in part."""
+    if np.array_equal(first, second):
+        what = f"{which} have the same batches: shuffled once, or with the same seed"
         raise broken(Fault.WRONG_DISTRIBUTION, what)
     # Of the 43 pairs of samples that share a batch, 4 do so again on average, and 25 or more do
-    # once in 10^11 trainings.
-    shared = (first[:, None] == first) & (later[:, None] == later)
+    # once in 10^11 pairs of epochs.
+    shared = (first[:, None] == first) & (second[:, None] == second)
     if (pairs := (int(shared.sum()) - count) // 2) >= 25:
-        what = f"the number of pairs of samples that share a batch in epoch 1 and in epoch {epoch}"
+        what = f"the number of pairs of samples that share a batch in both {which}"
         raise broken(Fault.WRONG_DISTRIBUTION, what, actual=str(pairs), expected="about 4")
 
 

@@ -116,7 +116,7 @@ def _batch_norm(
     mean, variance = own["moving_mean"], own["moving_variance"]
     if here.training:
         mean = x.mean(axis=over)
-        variance = ((x - wide(mean)) ** 2).mean(axis=over)
+        variance = here.rounding.variance(x, x - wide(mean), over).reshape(mean.shape)
         count = int(np.prod([x.shape[axis] for axis in over]))
         seen = (
             variance * (count / max(count - 1, 1))
@@ -141,9 +141,11 @@ def _sample_norm(
 ) -> ComplexArray:
     """Normalise x (P, N, positions, groups, channels of a group) over some axes."""
     if layer.centers:
-        x = x - here.rounding.spread(x.mean(axis=axes, keepdims=True), x)
-    variance = (x**2).mean(axis=axes, keepdims=True)
-    normal = x / here.rounding.spread(np.sqrt(variance + layer.epsilon), x)
+        centred = x - here.rounding.spread(x.mean(axis=axes, keepdims=True), x)
+        variance = here.rounding.variance(x, centred, axes)
+    else:
+        centred, variance = x, (x**2).mean(axis=axes, keepdims=True)
+    normal = centred / here.rounding.spread(np.sqrt(variance + layer.epsilon), x)
     gamma = own["gamma"].reshape(len(own["gamma"]), 1, 1, *normal.shape[3:])
     if not layer.centers:
         return gamma * normal

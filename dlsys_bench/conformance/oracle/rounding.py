@@ -15,9 +15,9 @@ from dlsys_bench.spec.record import Record
 
 R = TypeVar("R", bound=Record)
 
-CONSTANTS = 1 / 8
-"""The relative error of a constant, as a fraction of that of an array. A constant is converted
-once, but an array stands for the sums and functions of which its values are the results."""
+ONCE = 1 / 8
+"""The relative error of a value that is rounded once, such as a constant, as a fraction of that of
+an array, which stands for the sums and functions of which its values are the results."""
 
 
 class Rounding:
@@ -34,6 +34,14 @@ class Rounding:
         that cancel, of which a derivative that is only taken of rounded values shows nothing.
         """
         return values
+
+    def variance(self, values: Any, centred: Any, axes: tuple[int, ...]) -> Any:
+        """Return the mean square of `centred`, which is `values` minus their mean.
+
+        Its derivative is rounded relative to that of the mean square of `values`, which may be much
+        larger: PyTorch computes the one from the other, with the variance of centred values.
+        """
+        return (centred**2).mean(axis=axes, keepdims=True)
 
     def constant(self, value: float) -> float:
         """Return a rounded constant, such as a learning rate."""
@@ -77,8 +85,16 @@ class Noise(Rounding):
             return values * errors[0]
         return values.real * errors[0] + 1j * values.imag * errors[1]
 
+    def variance(self, values: Any, centred: Any, axes: tuple[int, ...]) -> Any:
+        found = super().variance(values, centred, axes)
+        if not np.iscomplexobj(values):
+            return found
+        signs = 1 - 2 * self.generator.integers(0, 2, (1, *found.shape[1:]))
+        moment = 2 * np.abs(values.real * values.imag).mean(axis=axes, keepdims=True)
+        return found + 1j * ONCE * self.size * signs * moment
+
     def constant(self, value: float) -> float:
-        return value * (1 + CONSTANTS * self.size * (1 - 2 * int(self.generator.integers(0, 2))))
+        return value * (1 + ONCE * self.size * (1 - 2 * int(self.generator.integers(0, 2))))
 
     def record(self, record: R) -> R:
         numbers = {
