@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant(
         "batch_norm_of_one_image",
         "A single image is normalised by the moving statistics in training too.",
-        "forward/batch_norm",
+        "forward/large-batch_norm",
         "normalization",
         "        if training:\n",
         "        if training and x.shape[-1] > 1:\n",
