@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -174,17 +173,23 @@ class PartedModel(keras.Model):
     select: Callable[[slice], None]
     jit_compile: bool
     compile_fast: Callable[..., Callable[..., Any]] | None = None
+    fast_step: Callable[..., Any] | None = None
 
     def make_train_function(self, force: bool = False) -> None:
         """Create the function of a step, compiled by `compile_fast` if that is not None."""
-        if self.compile_fast is None or self.run_eagerly or self.train_function is not None:
+        if self.train_function is not None:
             super().make_train_function(force)
             return
-        step = self.compile_fast(super().train_step, donate_argnums=0)
-        compiled, self.jit_compile = self.jit_compile, False
-        with patch.object(self, "train_step", step):
-            super().make_train_function(force)
+        compile_fast = None if self.run_eagerly else self.compile_fast
+        self.fast_step = compile_fast and compile_fast(super().train_step, donate_argnums=0)
+        compiled, self.jit_compile = self.jit_compile, self.jit_compile and not self.fast_step
+        super().make_train_function(force)
         self.jit_compile = compiled
+
+    def train_step(self, *given: Any) -> Any:
+        """Make a step by the compiled function, if there is one."""
+        step = super().train_step if self.fast_step is None else self.fast_step
+        return step(*given)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Compute the outputs."""
