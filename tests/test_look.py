@@ -112,11 +112,11 @@ def test_inspect_of_vectors_states_that_it_leaves_the_images_out(folder: Path) -
     [
         (
             ("look", "vectors.npz"),
-            "vectors of shape (4,), no images to show; it takes images (N, H, W, C)",
+            "vectors of shape (4,), no images to show; expected images (N, H, W, C)",
         ),
         (
             ("look", "regression.npz"),
-            "the targets of a regression, no classes to show; it takes images",
+            "the targets of a regression, no classes to show; expected images",
         ),
         (("look", "mnits"), 'did you mean "mnist"?'),
         (("look", "digits", "--seed", "-1"), "--seed"),
@@ -141,7 +141,7 @@ def test_inspect_of_vectors_states_that_it_leaves_the_images_out(folder: Path) -
         ),
         (
             ("inspect", "vector.npz", "--dataset", "regression.npz"),
-            "the targets of a regression; it takes labels",
+            "the targets of a regression; expected labels",
         ),
         (("inspect", "vector.npz", "--dataset", "vectors.npz"), "--scaling raw takes the values"),
         (

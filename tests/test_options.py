@@ -119,14 +119,14 @@ def test_the_command_line_takes_the_defaults_of_the_project(
             "[tool.dlsys_bench.run] has an unknown key 'sed' (did you mean \"seeds\"?)",
         ),
         ("bench.swep.seconds = 3", "[tool.dlsys_bench.bench] has an unknown key 'swep'"),
-        ("tier = 'slow'", "[tool.dlsys_bench] tier is 'slow'; it takes quick or full"),
+        ("tier = 'slow'", "[tool.dlsys_bench] tier is 'slow'; expected quick or full"),
         (
             "gate = 5",
-            "[tool.dlsys_bench] gate is 5; it takes a table, as in [tool.dlsys_bench.gate]",
+            "[tool.dlsys_bench] gate is 5; expected a table, as in [tool.dlsys_bench.gate]",
         ),
-        ("engine = []", "[tool.dlsys_bench] engine is an empty list; it takes at least one value"),
-        ("engine.name = 'numpy'", "[tool.dlsys_bench] engine is a table; it takes a value"),
-        ("gate.beta = 2", "[tool.dlsys_bench.gate] beta is 2; it takes a number between 0 and 1"),
+        ("engine = []", "[tool.dlsys_bench] engine is an empty list; expected at least one value"),
+        ("engine.name = 'numpy'", "[tool.dlsys_bench] engine is a table; expected a value"),
+        ("gate.beta = 2", "[tool.dlsys_bench.gate] beta is 2; expected a number between 0 and 1"),
         ("tier = ", "cannot read"),
     ],
 )
@@ -144,8 +144,8 @@ def test_a_mistake_in_the_file_of_the_project_is_one_line(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tool = 3", "tool is 3; it takes a table, as in [tool.dlsys_bench]"),
-        ("[tool]\ndlsys_bench = 3", "dlsys_bench is 3; it takes a table"),
+        ("tool = 3", "tool is 3; expected a table, as in [tool.dlsys_bench]"),
+        ("[tool]\ndlsys_bench = 3", "dlsys_bench is 3; expected a table"),
     ],
 )
 def test_a_value_in_place_of_the_table_is_one_line(project: Path, text: str, message: str) -> None:

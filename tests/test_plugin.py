@@ -219,7 +219,7 @@ def test_a_project_that_does_not_use_the_plugin_gets_no_output(
     ("arguments", "message"),
     [
         (("--dlsys-engine", "nunpy"), 'did you mean "numpy"?'),
-        (("--dlsys-max-seeds", "0"), "--dlsys-max-seeds: '0' is not a whole number from 1"),
+        (("--dlsys-max-seeds", "0"), "--dlsys-max-seeds: '0' is not an integer of at least 1"),
         (("--dlsys-alpha", "1"), "--dlsys-alpha: '1' is not a number between 0 and 1"),
         (("--dlsys-beta", "0"), "--dlsys-beta: '0' is not a number between 0 and 1"),
         (("--dlsys-tier", "slow"), "invalid choice: 'slow'"),
@@ -240,7 +240,7 @@ def test_the_project_sets_defaults(project: pytest.Pytester, run: Run) -> None:
     project.makepyprojecttoml("[tool.dlsys_bench]\nengin = 'numpy'\n")
     assert "unknown key 'engin' (did you mean \"engine\"?)" in run(code=4)
     project.makepyprojecttoml("[tool.dlsys_bench.pytest]\nmax-seeds = 0\n")
-    assert "max-seeds is 0; it takes a whole number from 1" in run(code=4)
+    assert "max-seeds is 0; expected an integer of at least 1" in run(code=4)
 
 
 def test_an_unknown_study_is_an_error_that_names_the_nearest(
@@ -285,7 +285,7 @@ def test_hooks_change_engines_and_studies_and_receive_each_verdict(
     ("mean", "more", "message", "code"),
     [
         (0.95, "smallest_shift=0.02", "2 passed", 0),
-        (0.95, "smallest_drop=0.02", "smallest_drop is named smallest_shift", 0),
+        (0.95, "smallest_drop=0.02", "smallest_drop is deprecated; use smallest_shift", 0),
         (0.95, "smalest_drop=0.02", "unexpected keyword argument 'smalest_drop'", 1),
         (0.92, "smallest_shift=0.02", "FAIL: metric 0.9", 1),
         (0.92, "", "from a different distribution than 20 reference runs", 1),
@@ -294,7 +294,7 @@ def test_hooks_change_engines_and_studies_and_receive_each_verdict(
         (0.98, "better='higher'", "::test_training, metric: the runs are higher than", 0),
         (0.98, "better='lower'", "from a different distribution than 20 reference runs", 1),
         (0.951, "smallest_shift=0.001", "a smallest shift of 0.001 cannot be detected: 20 ref", 1),
-        (0.95, "smallest_shift=-1", "smallest_shift is -1; it takes a number above 0", 1),
+        (0.95, "smallest_shift=-1", "smallest_shift is -1; expected a number above 0", 1),
         (0.95, "metric='accuracy'", "returned no 'accuracy'", 1),
     ],
 )
@@ -351,7 +351,7 @@ def test_a_gate_that_was_not_counted_does_not_judge(project: pytest.Pytester, ru
         "def test_training(accuracy_gate):",
         "def test_training(request):\n    accuracy_gate = request.getfixturevalue('accuracy_gate')",
     )
-    assert "a gate has to be an argument of the test" in run(code=1)
+    assert "request a gate as an argument of the test" in run(code=1)
 
 
 def test_inconclusive_fails_unless_it_is_requested_to_skip(

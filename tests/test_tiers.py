@@ -117,4 +117,4 @@ def test_the_budget_of_a_group_is_spent_and_not_exceeded(
 def test_a_share_that_is_no_number_is_refused(suite: pytest.Pytester, text: str) -> None:
     result = run(suite, f"--slow-share={text}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--slow-share is * it takes a whole number from 1*"])
+    result.stderr.fnmatch_lines(["*--slow-share is * expected an integer of at least 1*"])

@@ -45,7 +45,7 @@ class Share(NamedTuple):
         parts, _, commit = text.partition("@")
         if not parts.isdecimal() or int(parts) < 1:
             raise pytest.UsageError(
-                f"--slow-share is {text!r}; it takes a whole number from 1, or N@COMMIT"
+                f"--slow-share is {text!r}; expected an integer of at least 1, or N@COMMIT"
             )
         return cls(int(parts), commit or current_commit())
 

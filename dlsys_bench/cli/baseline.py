@@ -103,7 +103,7 @@ def _baseline(target: str, reference: Path | None) -> tuple[Path, list[Result]]:
     path = reference or (given if a_file else reference_path(target))
     if not path.exists() and path == given:
         raise UserError(
-            f"no file {path}; it takes a file of reference runs, or package.module:train"
+            f"no file {path}; expected a file of reference runs, or package.module:train"
         )
     if not path.exists():
         raise UserError(

@@ -99,7 +99,7 @@ def select_runs(target: str) -> list[Result]:
     name, at, selection = (target, "", "") if Path(target).exists() else target.rpartition("@")
     if not at and not Path(target).exists():
         raise UserError(
-            f"no file {target!r}; it takes a file of runs, "
+            f"no file {target!r}; expected a file of runs, "
             "as in runs.jsonl or runs.jsonl@engine=torch"
         )
     runs = read(Path(name))
@@ -116,7 +116,7 @@ def _matching(runs: Sequence[Result], condition: str, target: str) -> list[Resul
     if not equals or key not in KEYS:
         raise UserError(
             f"cannot select by {condition!r} in {target!r}{nearest(key, KEYS)}; "
-            f"it takes key=value, by {', '.join(KEYS)}"
+            f"expected key=value, with the key one of {', '.join(KEYS)}"
         )
     values = list(dict.fromkeys(_field(run, key) for run in runs))
     # The name of a group selects all of its studies, as it does for every command.

@@ -11,7 +11,7 @@ from pathlib import Path
 from dlsys_bench.cli.page import check_page
 from dlsys_bench.cli.terminal import emit, say
 from dlsys_bench.conformance.causes import causes, explains
-from dlsys_bench.conformance.check import CHECKS, RUNGS, find_check
+from dlsys_bench.conformance.check import CHECKS, find_check
 from dlsys_bench.conformance.compliance import Compliance, changes
 from dlsys_bench.conformance.ladder import climb, select
 from dlsys_bench.conformance.process import ProcessRunner
@@ -136,7 +136,10 @@ def say_explanation(name: str) -> None:
     """Print the explanation of a check. Raises UserError for an unknown name, with the nearest."""
     check = find_check(name)
     if check is None:
-        raise UserError(f"unknown check {name!r}{nearest(name, CHECKS)}; known: {', '.join(RUNGS)}")
+        raise UserError(
+            f"unknown check {name!r}{nearest(name, CHECKS)}; expected the name of a check, such as "
+            "gradient/dense"
+        )
     emit(check.name)
     for title, text in check.explanation.sections().items():
         emit("\n".join(wrapped(f"  {title}: ", text, PAGE)))

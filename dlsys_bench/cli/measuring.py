@@ -42,14 +42,14 @@ def arms_of(options: MeasureOptions) -> list[Case]:
         os.environ[ENV_DATA] = options.data_dir
     if options.output.suffix != ".jsonl":
         raise UserError(
-            f"--output is {options.output}; it takes NAME.jsonl, "
-            "and writes NAME.md and NAME.png next to it"
+            f"--output is {options.output}; expected NAME.jsonl, next to which NAME.md and "
+            "NAME.png are written"
         )
     target = options.study or default_target()
     cases = find(target)
     if len(studies := dict.fromkeys(case.study.name for case in cases)) > 1:
         raise UserError(
-            f"it takes one study, and {target} has {len(studies)}: {', '.join(studies)}"
+            f"expected one study, but {target} has {len(studies)}: {', '.join(studies)}"
         )
     known = {case.arm.name: case for case in cases}
     for arm in options.arms:

@@ -59,7 +59,7 @@ def run_command(options: RunOptions) -> None:
     results = list(_train_all(planned, options))
     for table in [] if options.json else tables(results):
         show(table)
-    files = sorted({str(one.path) for one in planned}) or ["no file: no run was left to do"]
+    files = sorted({str(one.path) for one in planned}) or ["no file: every run is stored already"]
     say(f"{count_of(len(results), 'run')} written to {', '.join(files)}")
 
 
@@ -90,7 +90,8 @@ def _check(planned: Sequence[PlannedRun], options: RunOptions) -> None:
     for (case, engine, _), _, _ in planned:
         if options.weights is not None and case.study.measure is not None:
             raise UserError(
-                f"study {case.study.name!r} measures, and has no weights: omit --weights"
+                f"study {case.study.name!r} takes measurements of its own, so that there are no "
+                "weights: omit --weights"
             )
         if options.jobs > 1 and not engine.threaded:
             raise EngineError(

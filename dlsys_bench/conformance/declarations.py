@@ -54,7 +54,7 @@ def check_declarations(engine: Engine, checks: Mapping[str, str]) -> None:
     for name in engine.lacks:
         if name not in known:
             raise EngineError(
-                f"lacks has {name!r}{nearest(name, known)}: see dlsys_bench.engines.Engine"
+                f"lacks has {name!r}{nearest(name, known)}: see dlsys_bench.engines.base.Engine"
             )
     places = [*dict.fromkeys(checks.values()), *checks]
     for name, declared in engine.loosens.items():
@@ -64,6 +64,6 @@ def check_declarations(engine: Engine, checks: Mapping[str, str]) -> None:
             )
         if not isinstance(declared, tuple) or len(declared) != 2 or not 0 < declared[0] <= LOOSEST:
             raise EngineError(
-                f"loosens[{name!r}] is {declared!r}; it takes a tuple "
+                f"loosens[{name!r}] is {declared!r}; expected a tuple "
                 f"(relative tolerance, at most {LOOSEST:g}, reason)"
             )

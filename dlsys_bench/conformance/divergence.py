@@ -39,7 +39,7 @@ def first_divergence(
     plan: Plan,
     tolerance: float,
 ) -> Divergence | None:
-    """Train on two engines by one plan and compare every tensor; None if all are within tolerance.
+    """Train on two engines with one plan and compare every tensor; None if all agree.
 
     Otherwise, the number of steps is bisected until the first step is found after which the tensors
     differ. In that step, the first layer is named whose output differs, else the last whose

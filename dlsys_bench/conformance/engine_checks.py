@@ -59,7 +59,7 @@ def check_engine(
     unless `on_fail` is "collect".
     """
     if on_fail not in ("raise", "collect"):
-        raise UserError(f'on_fail is {on_fail!r}; it takes "raise" or "collect"')
+        raise UserError(f'on_fail is {on_fail!r}; expected "raise" or "collect"')
     runner = make_runner(engine, device, options)
     try:
         results = climb([runner], select(checks, runner.dtypes()), beyond=beyond)

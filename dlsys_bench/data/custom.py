@@ -60,7 +60,7 @@ def _read(path: Path, archive: Any, name: str) -> NDArray[Any]:
     if name not in archive.files:
         raise DataError(
             f"{path} has no array {name!r}{nearest(name, archive.files)}; "
-            f"it takes {', '.join(ARRAYS)} and optionally classes, "
+            f"expected {', '.join(ARRAYS)} and optionally classes, "
             f"and has {', '.join(archive.files) or 'none'}"
         )
     try:
@@ -98,7 +98,7 @@ def from_callable(name: str) -> Dataset:
     """
     make = load_attribute(name, "dataset", DataError)
     if not callable(make):
-        raise DataError(f"dataset {name!r} is {type_of(make)}; it takes a callable")
+        raise DataError(f"dataset {name!r} is {type_of(make)}; expected a callable")
     dataset = make()
     if not isinstance(dataset, Dataset):
         raise DataError(

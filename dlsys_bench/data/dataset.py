@@ -72,14 +72,14 @@ class Dataset:
             return self._named_inputs(name, x)
         if x.dtype != np.uint8 and x.dtype.kind != "f":
             raise self.error(
-                f"{name} is {x.dtype}; it takes uint8 (pixels 0 to 255) or float"
+                f"{name} is {x.dtype}; expected uint8 (pixels 0 to 255) or float"
                 f"{_advise_type(name, x)}"
             )
         if x.ndim == 3:
             x = x[..., np.newaxis]
         if x.ndim not in (2, 4):
             raise self.error(
-                f"{name} has shape {x.shape}; it takes (N, H, W, C), (N, H, W) or (N, units)"
+                f"{name} has shape {x.shape}; expected (N, H, W, C), (N, H, W) or (N, units)"
             )
         if x.size == 0:
             raise self.error(
@@ -92,12 +92,12 @@ class Dataset:
     def _named_inputs(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
         if x.ndim != 1 or x.size == 0:
             raise self.error(
-                f"{name} is a structured array of shape {x.shape}; it takes (N,), N from 1"
+                f"{name} is a structured array of shape {x.shape}; expected (N,), N from 1"
             )
         for part, values in split_inputs(x).items():
             if values.dtype.kind not in "iuf" or values.ndim < 2 or values.size == 0:
                 raise self.error(
-                    f"{name}[{part!r}] is {values.dtype} of shape {values.shape}; it takes whole "
+                    f"{name}[{part!r}] is {values.dtype} of shape {values.shape}; expected whole "
                     "numbers or floats, of at least one value for each sample"
                 )
             self._finite(f"{name}[{part!r}]", values)
@@ -106,7 +106,7 @@ class Dataset:
     def _targets(self, name: str, y: NDArray[Any]) -> NDArray[Any]:
         if y.ndim != 2 or y.shape[1] == 0:
             raise self.error(
-                f"{name} is {y.dtype} of shape {y.shape}; it takes labels (N,) of whole numbers, "
+                f"{name} is {y.dtype} of shape {y.shape}; expected labels (N,) of whole numbers, "
                 f"or targets of a regression (N, K) of floats{advise(name, y, len(y))}"
             )
         if self.classes:

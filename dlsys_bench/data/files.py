@@ -208,8 +208,8 @@ def _complaint(source: Source, place: _Place, report: FileReport) -> str:
     return (
         f"{source.title} is incomplete in {place.by}: "
         f"{report.path} {_absence(report.path)} (SHA-256 expected {report.expected}); "
-        f"{place.root} takes {source.folder}{os.sep} with {', '.join(source.files)}, "
-        "gzipped or unpacked, or these themselves"
+        f"expected {', '.join(source.files)}, gzipped or unpacked, in {place.root} or in its "
+        f"folder {source.folder}"
     )
 
 

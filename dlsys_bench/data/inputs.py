@@ -40,14 +40,14 @@ def join_inputs(arrays: Mapping[str, ArrayLike]) -> NDArray[Any]:
 def _samples(name: object, values: ArrayLike) -> NDArray[Any]:
     """Return an input as an array. Raises DataError unless it has a name and samples."""
     if not isinstance(name, str) or name == "":
-        raise DataError(f"an input has the name {name!r}; it takes a text")
+        raise DataError(f"an input has the name {name!r}; expected a string")
     try:
         found = np.asarray(values)
     except ValueError:
         raise DataError(f"input {name!r} has samples of different shapes") from None
     if found.ndim == 0 or found.dtype.hasobject:
         form = f"{found.dtype} of shape {found.shape}" if found.ndim else repr(found)
-        raise DataError(f"input {name!r} is {form}; it takes an array (N, ...) of numbers")
+        raise DataError(f"input {name!r} is {form}; expected an array (N, ...) of numbers")
     return found
 
 

@@ -65,5 +65,5 @@ def _read(source: Source, paths: list[Path]) -> Dataset:
 def _unknown(name: str) -> DataError:
     return DataError(
         f"unknown dataset {name!r}{nearest(name, datasets())}; "
-        f"it takes {', '.join(datasets())}, the path of an .npz, or package.module:callable"
+        f"expected {', '.join(datasets())}, the path of an .npz, or package.module:callable"
     )

@@ -111,7 +111,7 @@ class _Scale:
         self.error, x = dataset.error, dataset.x_train
         if x.dtype.names and scaling != "raw":
             raise dataset.error(
-                f'scaling="{scaling}" scales pixels, but there are the inputs '
+                f'scaling="{scaling}" scales pixels, but the data have the named inputs '
                 f'{", ".join(x.dtype.names)}: --scaling raw takes them as they are (scaling="raw" '
                 "of a recipe)"
             )
@@ -200,12 +200,12 @@ def _require_options(
         if value not in choices:
             raise DataError(
                 f"{option} is {value!r}{nearest(str(value), choices)}; "
-                f"it takes {', '.join(choices)}"
+                f"expected {', '.join(choices)}"
             )
     if not (isinstance(validation_split, int | float) and 0 <= validation_split < 1):
-        raise DataError(f"validation_split is {validation_split!r}; it takes a number in [0, 1)")
+        raise DataError(f"validation_split is {validation_split!r}; expected a number in [0, 1)")
     for option, value, least in (("seed", seed, 0), ("limit", limit, 1)):
         if option == "limit" and value is None:
             continue
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-            raise DataError(f"{option} is {value!r}; it takes a whole number from {least}")
+            raise DataError(f"{option} is {value!r}; expected an integer of at least {least}")

@@ -69,4 +69,4 @@ def _require_keys(
 
 def _require_shape(name: str, values: Any, shape: tuple[int, ...]) -> None:
     if np.shape(values) != shape:
-        raise DataError(f"{name} has shape {np.shape(values)}; it takes {shape}")
+        raise DataError(f"{name} has shape {np.shape(values)}; expected {shape}")

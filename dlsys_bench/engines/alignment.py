@@ -113,7 +113,7 @@ def models_for_replicas(models: Model | Sequence[Model], size: int) -> list[Mode
     """Return a model for each replica. Raises SpecError if there are no replicas, or if the models
     differ in more than initialisers."""
     if size < 1:
-        raise SpecError(f"replicas is {size}; it takes a whole number from 1")
+        raise SpecError(f"replicas is {size}; expected an integer of at least 1")
     if isinstance(models, Model):
         return [models] * size
     if len(models) != size:

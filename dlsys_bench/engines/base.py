@@ -181,5 +181,5 @@ def require_float32(engine: Engine, records: Iterable[Record]) -> None:
         if engine.dtype != "float32":
             raise EngineError(
                 f'engine "{engine.name}" has no products in {products} beside {engine.dtype}: '
-                "use --dtype float32"
+                'create the engine with dtype="float32"'
             )

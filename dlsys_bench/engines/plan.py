@@ -124,7 +124,7 @@ def epoch_batch_sizes(samples: int, recipe: Recipe, plan: Plan) -> Iterator[list
 
 
 def require_whole_schedule(samples: int, recipe: Recipe) -> None:
-    """Raise SpecError if a training is shorter than its schedule. A limit on the steps by a plan,
+    """Raise SpecError if a training is shorter than its schedule. A limit on the steps with a plan,
     which ends a training early on purpose, does not count."""
     if recipe.schedule is not None and recipe.schedule.length is not None:
         steps = sum(map(len, recipe.sizes(samples)))
@@ -140,7 +140,7 @@ def require_samples(model: Model, samples: int, reason: str) -> None:
         if samples < (least := row.layer.least_samples(row.shape)):
             raise BatchError(
                 f"{row.name} cannot train on a batch of {count_of(samples, 'sample')}: "
-                f"it takes at least {least}, because one value has no unbiased variance; {reason}"
+                f"expected at least {least}, because one value has no unbiased variance; {reason}"
             )
 
 

@@ -113,7 +113,7 @@ def engines() -> dict[str, Entry]:
         if point.attr:
             found[name] = Entry(point.value, (point.module.partition(".")[0],))
         else:
-            leave_out(point, "it refers to a module; it takes package.module:Class")
+            leave_out(point, "it refers to a module; expected package.module:Class")
     return found
 
 

@@ -53,7 +53,7 @@ def _check_labels(loss: CrossEntropy, y: NDArray[Any], output: Shape, name: str)
     if loss.class_weights is not None and len(loss.class_weights) != classes:
         raise DataError(
             f"{loss.kind} has {len(loss.class_weights)} class weights, but the network has "
-            f"{classes} outputs: it takes one for each"
+            f"{classes} outputs: expected one for each"
         )
     wrong = np.argwhere(((y < 0) | (y >= classes)) & kept_answers(loss, y))
     if wrong.size:

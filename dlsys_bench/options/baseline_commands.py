@@ -14,7 +14,7 @@ BASELINE = (
 
         TARGET is a study, a group, study/arm, "all", package.module:STUDY, or package.module:train:
         any training, as a callable that takes a seed. Several commands that run at once share the
-        work; those of a training need --resume for that.
+        work; for a training of your own, each needs --resume.
 
         Exit codes: 0 every run is there, 2 usage, environment, a run ended in an error, or seeds
         without effect.

@@ -11,7 +11,7 @@ from dlsys_bench.options.table import BENCH, COUNT, DTYPE, GENERAL, NAME
 
 POINTS = "File that keeps each point as it is measured; points already in it are skipped."
 SEEDS = "Runs of each engine; with fewer than 6 the median has no 95% interval."
-MARGIN_OF_SPEED = "Equivalence margin: a smaller relative change of the time is none."
+MARGIN_OF_SPEED = "Equivalence margin: relative changes in time that are smaller count as none."
 SESSION_SPREAD = (
     "Standard deviation between sessions of the same code that is assumed if A and B are single "
     "sessions, relative to the time."

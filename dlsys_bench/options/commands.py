@@ -193,7 +193,8 @@ COMMANDS = (
         stop at a rung that breaks. Each check runs in a process of its own, so an engine may hang
         or crash.
 
-        Exit codes: 0 it conforms, 1 it does not, 2 usage or environment.
+        Exit codes: 0 it conforms, 1 it does not, 2 usage or environment, 3 a check timed out and
+        none failed.
         """,
     ),
     Command(

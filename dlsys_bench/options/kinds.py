@@ -16,7 +16,7 @@ class Kind(Protocol):
 
     @property
     def takes(self) -> str:
-        """The accepted values, as a phrase after "it takes"."""
+        """The accepted values, as a phrase after "expected"."""
 
     def read(self, value: Any) -> Any:
         """Convert a value. Raises ValueError if it is not accepted."""
@@ -81,7 +81,7 @@ class Integer:
     @property
     def takes(self) -> str:
         """The accepted values."""
-        return f"a whole number from {self.minimum}"
+        return f"an integer of at least {self.minimum}"
 
     def read(self, value: Any) -> int:
         """Convert a whole number, or its text."""
@@ -103,7 +103,9 @@ class Number:
         """The accepted values."""
         if self.below is not None:
             return f"a number between {self.above:g} and {self.below:g}"
-        return f"a number above {self.above:g}" if self.minimum is None else f"{self.minimum:g} up"
+        if self.minimum is None:
+            return f"a number above {self.above:g}"
+        return f"a number of at least {self.minimum:g}"
 
     def read(self, value: Any) -> float:
         """Convert a number, or its text."""

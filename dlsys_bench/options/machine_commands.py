@@ -25,7 +25,7 @@ MACHINE = (
         """Show the history of the figures in FILES over commits, and where they changed.
 
         FILES are stored runs, or sessions of pytest-benchmark (--benchmark-json=FILE). The figures
-        of a commit are one moment of a series. A change is found by a permutation test on ranks:
+        of a commit are one point of a series. A change is found by a permutation test on ranks:
         with a probability of at most alpha, any series without a change is listed as changed, for
         one analysis of its history and whatever the distribution of its figures.
 

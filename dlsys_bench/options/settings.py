@@ -39,7 +39,7 @@ def find_settings(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
     for part in TABLE.split("."):
         table = table.get(part, {})
         if not isinstance(table, dict):
-            raise UserError(f"{path}: {part} is {table!r}; it takes a table, as in [{TABLE}]")
+            raise UserError(f"{path}: {part} is {table!r}; expected a table, as in [{TABLE}]")
     return path, table
 
 
@@ -99,14 +99,14 @@ def _read(option: Option, value: Any, path: Path, command: str) -> Any:
         value = value[0]
     where = f"{path}: [{'.'.join((TABLE, *command.split()))}] {option.name}"
     if value == []:
-        raise UserError(f"{where} is an empty list; it takes at least one value, or no such key")
+        raise UserError(f"{where} is an empty list; expected at least one value, or no such key")
     # A path is relative to the folder of the file that sets it.
     if isinstance(option.kind, File | Folder | FolderName) and isinstance(value, str):
         value = str(path.parent / value)
     try:
         return option.kind.read(value)
     except (TypeError, ValueError):
-        raise UserError(f"{where} is {value!r}; it takes {option.kind.takes}") from None
+        raise UserError(f"{where} is {value!r}; expected {option.kind.takes}") from None
 
 
 def _check_keys(
@@ -129,13 +129,13 @@ def _check_keys(
             _check_keys(value, path, names, unchecked, (*parents, key))
         elif key in inner and key not in known:
             raise UserError(
-                f"{path}: [{where}] {key} is {value!r}; it takes a table, as in [{where}.{key}]"
+                f"{path}: [{where}] {key} is {value!r}; expected a table, as in [{where}.{key}]"
             )
         elif isinstance(value, dict) and key in known:
-            raise UserError(f"{path}: [{where}] {key} is a table; it takes a value")
+            raise UserError(f"{path}: [{where}] {key} is a table; expected a value")
         elif key not in known:
             choices = sorted(known | inner)
             raise UserError(
                 f"{path}: [{where}] has an unknown key {key!r}{nearest(key, choices)}; "
-                f"it takes {', '.join(choices)}"
+                f"expected {', '.join(choices)}"
             )

@@ -24,7 +24,7 @@ from dlsys_bench.options.kinds import (
 )
 from dlsys_bench.options.option import PYTEST, Option
 
-DATASETS = "mnist, fashion_mnist, digits, a .npz file, or package.module:callable"
+DATASETS = "a name (see `list datasets`), a .npz file, or package.module:callable"
 RUNS = Path("reports/runs.db")
 
 TRAIN = ("run", "gate", "calibrate")
@@ -194,7 +194,10 @@ GENERAL: tuple[Option, ...] = (
     # Running.
     Option("seeds", ("run",), "Runs of each arm.", COUNT, 1),
     Option(
-        "first-seed", ("run",), "Seed of the first run. Default: 10000; of reference runs 0.", SEED
+        "first-seed",
+        ("run",),
+        "Seed of the first run. Default: 10000, or 0 with --reference.",
+        SEED,
     ),
     Option("resume", ("run",), "Skip the runs that the file already holds.", Flag(), False),
     Option("reference", ("run",), "Store the runs as reference runs.", Flag(), False),
@@ -246,7 +249,7 @@ GENERAL: tuple[Option, ...] = (
     Option(
         "check",
         ("conform",),
-        "Check, such as gradient/conv2d, or rung; repeatable. Default: all.",
+        "Check, rung or pattern, such as '*@float32'; repeatable. Default: all.",
         Many(NAME, "checks"),
         (),
     ),

@@ -95,6 +95,8 @@ def renamed_shift(
     if "smallest_drop" not in given:
         return smallest_shift
     warnings.warn(
-        "accuracy_gate: smallest_drop is named smallest_shift", DeprecationWarning, stacklevel=3
+        "accuracy_gate: smallest_drop is deprecated; use smallest_shift",
+        DeprecationWarning,
+        stacklevel=3,
     )
     return given["smallest_drop"]

@@ -163,7 +163,8 @@ def _stored_verdicts(request: pytest.FixtureRequest) -> list[Verdict] | None:
     """
     if not is_gate(request.node):
         pytest.fail(
-            "a gate has to be an argument of the test: the false-alarm rate is shared over those",
+            "request a gate as an argument of the test: the false-alarm rate is divided among the "
+            "collected tests that have one",
             pytrace=False,
         )
     before: Settled | None = request.node.stash.get(SETTLED, None)

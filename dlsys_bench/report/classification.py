@@ -119,11 +119,11 @@ def classify(
 def _check_fit(model: Model, dataset: Dataset) -> None:
     if not dataset.classes:
         raise DataError(
-            f'dataset "{dataset.name}" has the targets of a regression; it takes labels of classes'
+            f'dataset "{dataset.name}" has the targets of a regression; expected labels of classes'
         )
     if model.output_shape == (1,):
         raise DataError(
-            f"model {model.name!r} has one output; it takes a classifier of two or more"
+            f"model {model.name!r} has one output; expected a classifier of two or more"
         )
     check_data(dataset, model, SparseCategoricalCrossEntropy())
 

@@ -16,7 +16,7 @@ SPLITS = {"train": "training", "test": "test"}
 
 def check_images(dataset: Dataset) -> None:
     """Raise a DataError unless the dataset consists of labelled images that can be shown."""
-    accepted = "it takes images (N, H, W, C) of 1 or 3 channels, with labels"
+    accepted = "expected images (N, H, W, C) of 1 or 3 channels, with labels"
     shape = dataset.x_train.shape[1:]
     if not dataset.classes:
         problem = "the targets of a regression, no classes to show"

@@ -32,7 +32,7 @@ def find_train(target: str) -> Train:
     """Return the training that "package.module:train" names. Raises UserError if there is none."""
     train = load_attribute(target, "training")
     if not callable(train):
-        raise UserError(f"training {target!r} is {type_of(train)}; it takes a callable of a seed")
+        raise UserError(f"training {target!r} is {type_of(train)}; expected a callable of a seed")
     return train
 
 

@@ -30,7 +30,7 @@ class FieldError(ValueError):
     """A field with a value that its type does not allow. The message names both."""
 
     def __init__(self, field: str, value: object, takes: str) -> None:
-        super().__init__(f"{field} is {_shown(value)}; it takes {takes}")
+        super().__init__(f"{field} is {_shown(value)}; expected {takes}")
 
 
 class MissingFieldError(ValueError):
@@ -90,7 +90,7 @@ class Whole:
         """Return the number. Raises FieldError."""
         # A bool is an int in Python.
         if type(value) is not int or not self.least <= value <= self.most:
-            raise FieldError(name, value, f"a whole number from {self.least} to {self.most}")
+            raise FieldError(name, value, f"an integer from {self.least} to {self.most}")
         return value
 
 

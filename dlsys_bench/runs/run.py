@@ -80,7 +80,7 @@ def resolve(case: Case, engine: Engine, dataset: Dataset, tier: str) -> Resolved
     recipe = to_convention(engine.convention, case.arm.recipe(tier))
     model = to_convention(engine.convention, recipe.adapt(case.arm.model))
     engine.check(model, recipe)
-    # A study with its own measure may train by a plan.
+    # A study with its own measure may train with a plan.
     by_plan = case.study.measure is not None
     needed = requirements(model, recipe.loss, recipe, parity=by_plan)
     require_of(engine, f'arm "{case.name}"', needed)

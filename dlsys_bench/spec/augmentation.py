@@ -82,9 +82,9 @@ class Shift(ImageAugmentation):
         "shift-edge": {"pixels": (2, 1), "fill": ("edge",)},
     }
     invalid: ClassVar[tuple[Invalid, ...]] = (
-        ({"pixels": 0}, "pixels is 0; it takes a whole number from 1"),
-        ({"pixels": 1.5}, "pixels is 1.5; it takes a whole number from 1"),
-        ({"fill": "wrap"}, "it takes zeros, edge"),
+        ({"pixels": 0}, "pixels is 0; expected an integer of at least 1"),
+        ({"pixels": 1.5}, "pixels is 1.5; expected an integer of at least 1"),
+        ({"fill": "wrap"}, "expected zeros, edge"),
     )
 
     def __post_init__(self) -> None:
@@ -112,8 +112,8 @@ class HorizontalFlip(ImageAugmentation):
     kind: ClassVar[str] = "horizontal_flip"
     choices: ClassVar[Choices] = {"probability": (0.5, 1.0, 0.2)}
     invalid: ClassVar[tuple[Invalid, ...]] = (
-        ({"probability": 1.1}, "probability is 1.1; it takes a number in (0, 1]"),
-        ({"probability": 0.0}, "probability is 0.0; it takes a number in (0, 1]"),
+        ({"probability": 1.1}, "probability is 1.1; expected a number in (0, 1]"),
+        ({"probability": 0.0}, "probability is 0.0; expected a number in (0, 1]"),
     )
 
     def __post_init__(self) -> None:
@@ -130,9 +130,9 @@ class InputNoise(Augmentation):
     kind: ClassVar[str] = "input_noise"
     choices: ClassVar[Choices] = {"stddev": (0.1, 1.0)}
     invalid: ClassVar[tuple[Invalid, ...]] = (
-        ({"stddev": 0.0}, "stddev is 0.0; it takes a number in (0, inf)"),
-        ({"stddev": -1.0}, "stddev is -1.0; it takes a number in (0, inf)"),
-        ({"stddev": inf}, "stddev is inf; it takes a number in (0, inf)"),
+        ({"stddev": 0.0}, "stddev is 0.0; expected a number in (0, inf)"),
+        ({"stddev": -1.0}, "stddev is -1.0; expected a number in (0, inf)"),
+        ({"stddev": inf}, "stddev is inf; expected a number in (0, inf)"),
     )
 
     def __post_init__(self) -> None:

@@ -76,7 +76,7 @@ class CyclicalBatchSize(BatchSizes):
         require(
             ratio >= 2 and ratio & (ratio - 1) == 0,
             f"{self.kind}: largest is {self.largest}; "
-            f"it takes smallest ({self.smallest}) times 2, 4, 8, ...",
+            f"expected smallest ({self.smallest}) times 2, 4, 8, ...",
         )
         require_choice(self.kind, "ends", self.ends, ("cut", "early"))
         require_switches(self, "growing")

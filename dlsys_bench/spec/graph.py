@@ -56,7 +56,7 @@ class Node(Composite):
     def emit(self, emitter: Emitter, source: str) -> str:
         require(
             isinstance(self.inputs, str | tuple | list),
-            f"node {self.name!r}: inputs is {self.inputs!r}; it takes a name, or a tuple of names",
+            f"node {self.name!r}: inputs is {self.inputs!r}; expected a name, or a tuple of names",
         )
         inputs = (self.inputs,) if isinstance(self.inputs, str) else tuple(self.inputs)
         return emitter.add(self.layer, inputs, self.name)
@@ -214,7 +214,7 @@ def _require_names(connection: object) -> None:
         case _:
             found = False
     require(
-        found, f"{connection!r} connects no node: it takes the name of one and a tuple of names"
+        found, f"{connection!r} connects no node: expected the name of a node and a tuple of names"
     )
 
 

@@ -75,9 +75,9 @@ class Uniform(Initializer):
     kind: ClassVar[str] = "uniform"
     invalid: ClassVar[tuple[Invalid, ...]] = (
         ({"low": 0.1}, "low 0.1 is above high 0.05"),
-        ({"low": math.nan}, "low is nan; it takes a number in (-inf, inf)"),
-        ({"high": math.inf}, "high is inf; it takes a number in (-inf, inf)"),
-        ({"high": "0.1"}, "high is '0.1'; it takes a number"),
+        ({"low": math.nan}, "low is nan; expected a number in (-inf, inf)"),
+        ({"high": math.inf}, "high is inf; expected a number in (-inf, inf)"),
+        ({"high": "0.1"}, "high is '0.1'; expected a number"),
     )
     low: float = -0.05
     high: float = 0.05

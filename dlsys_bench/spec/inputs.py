@@ -28,7 +28,7 @@ def require_input(where: str, prefix: str, shape: Shape, dtype: str) -> None:
     axes, known = INPUTS[dtype]
     require(
         len(shape) in axes and all(type(n) is int and n >= 1 for n in shape),
-        f"{where}: {prefix}shape is {shape}; it takes {known}, each from 1",
+        f"{where}: {prefix}shape is {shape}; expected {known}, each from 1",
     )
 
 
@@ -48,11 +48,11 @@ class Input(Record):
     def __post_init__(self) -> None:
         require(
             isinstance(self.name, str) and self.name != "" and "." not in self.name,
-            f"an input has the name {self.name!r}; it takes a text without a dot",
+            f"an input has the name {self.name!r}; expected a string without a dot",
         )
         require(
             isinstance(self.shape, Sequence),
-            f"input {self.name!r}: shape is {self.shape!r}; it takes a tuple, such as (16,)",
+            f"input {self.name!r}: shape is {self.shape!r}; expected a tuple, such as (16,)",
         )
         object.__setattr__(self, "shape", tuple(self.shape))
         require_input(f"input {self.name!r}", "", self.shape, self.dtype)

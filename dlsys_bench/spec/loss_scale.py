@@ -77,12 +77,12 @@ class LossScale(Record):
         ({"initial": 2.0**-101}, "initial is 3.9"),
         ({"initial": 2.0**101}, "initial is 2.5"),
         ({"growth": 1.0}, "growth is 1.0"),
-        ({"growth": 1 + 2.0**-24}, "would never grow; it takes at least 1 + 2**-23"),
+        ({"growth": 1 + 2.0**-24}, "would never grow; expected at least 1 + 2**-23"),
         ({"growth": 2e6}, "growth is 2000000.0"),
         ({"growth": math.inf}, "growth is inf"),
         ({"backoff": 0.0}, "backoff is 0.0"),
         ({"backoff": 1.0}, "backoff is 1.0"),
-        ({"backoff": 1 - 2.0**-25}, "would never fall; it takes at most 1 - 2**-24"),
+        ({"backoff": 1 - 2.0**-25}, "would never fall; expected at most 1 - 2**-24"),
         ({"interval": 0}, "interval is 0"),
         ({"interval": 2**31}, "interval is 2147483648"),
         ({"schedule_counts": "steps"}, "schedule_counts is 'steps'"),
@@ -100,12 +100,12 @@ class LossScale(Record):
         require(
             self.growth >= SMALLEST_GROWTH,
             f"{self.kind}: growth is {self.growth!r}, by which a scale in single precision would "
-            "never grow; it takes at least 1 + 2**-23",
+            "never grow; expected at least 1 + 2**-23",
         )
         require(
             self.backoff <= LARGEST_BACKOFF,
             f"{self.kind}: backoff is {self.backoff!r}, by which a scale in single precision would "
-            "never fall; it takes at most 1 - 2**-24",
+            "never fall; expected at most 1 - 2**-24",
         )
         require_count(self.kind, "interval", self.interval)
         require_number(self.kind, "interval", self.interval, 1, LARGEST_INTERVAL)

@@ -65,16 +65,16 @@ def _variants(kind: str) -> dict[str, Choices]:
 
 
 _INVALID: tuple[Invalid, ...] = (
-    ({"label_smoothing": 1.0}, "label_smoothing is 1.0; it takes a number in [0, 1)"),
-    ({"label_smoothing": -0.1}, "label_smoothing is -0.1; it takes a number in [0, 1)"),
-    ({"ignored_label": 1.5}, "ignored_label is 1.5; it takes a whole number or None"),
-    ({"ignored_label": True}, "ignored_label is True; it takes a whole number or None"),
-    ({"class_weights": 2.0}, "class_weights is 2.0; it takes a tuple of numbers from 0"),
-    ({"class_weights": (1.0, -1.0)}, "class_weights is (1.0, -1.0); it takes a tuple"),
-    ({"class_weights": (1.0, float("nan"))}, "it takes a tuple of numbers from 0"),
+    ({"label_smoothing": 1.0}, "label_smoothing is 1.0; expected a number in [0, 1)"),
+    ({"label_smoothing": -0.1}, "label_smoothing is -0.1; expected a number in [0, 1)"),
+    ({"ignored_label": 1.5}, "ignored_label is 1.5; expected an integer or None"),
+    ({"ignored_label": True}, "ignored_label is True; expected an integer or None"),
+    ({"class_weights": 2.0}, "class_weights is 2.0; expected a tuple of numbers from 0"),
+    ({"class_weights": (1.0, -1.0)}, "class_weights is (1.0, -1.0); expected a tuple"),
+    ({"class_weights": (1.0, float("nan"))}, "expected a tuple of numbers from 0"),
     ({"class_weights": (0.0, 0.0)}, "at least one of them positive"),
     ({"class_weights": ()}, "at least one of them positive"),
-    ({"weighting": "labels"}, "it takes samples, classes"),
+    ({"weighting": "labels"}, "expected samples, classes"),
 )
 
 
@@ -117,11 +117,11 @@ class CrossEntropy(Loss):
         ignored, weights = self.ignored_label, self.class_weights
         require(
             ignored is None or (isinstance(ignored, int) and not isinstance(ignored, bool)),
-            f"{self.kind}: ignored_label is {ignored!r}; it takes a whole number or None",
+            f"{self.kind}: ignored_label is {ignored!r}; expected an integer or None",
         )
         require(
             weights is None or _are_weights(weights),
-            f"{self.kind}: class_weights is {weights!r}; it takes a tuple of numbers from 0, one "
+            f"{self.kind}: class_weights is {weights!r}; expected a tuple of numbers from 0, one "
             "for each class, at least one of them positive",
         )
         require_choice(self.kind, "weighting", self.weighting, ("samples", "classes"))
@@ -226,9 +226,9 @@ class Huber(Loss):
     targets: ClassVar[TargetKind] = "values"
     choices: ClassVar[Choices] = {"delta": (0.4, 1.0, 3.0)}
     invalid: ClassVar[tuple[Invalid, ...]] = (
-        ({"delta": 0.0}, "delta is 0.0; it takes a number in (0, inf)"),
-        ({"delta": -1}, "delta is -1; it takes a number in (0, inf)"),
-        ({"delta": inf}, "delta is inf; it takes a number in (0, inf)"),
+        ({"delta": 0.0}, "delta is 0.0; expected a number in (0, inf)"),
+        ({"delta": -1}, "delta is -1; expected a number in (0, inf)"),
+        ({"delta": inf}, "delta is inf; expected a number in (0, inf)"),
     )
 
     def __post_init__(self) -> None:

@@ -118,17 +118,17 @@ class Model(Record):
 
     def __post_init__(self) -> None:
         where = f"model {self.name!r}"
-        require(isinstance(self.name, str), f"{where}: the name is no text")
+        require(isinstance(self.name, str), f"{where}: the name is not a string")
         for name, example in (("input_shape", "(28, 28, 1)"), ("layers", "(Dense(10),)")):
             value = getattr(self, name)
             require(
                 isinstance(value, Iterable),
-                f"{where}: {name} is {value!r}; it takes a tuple, such as {example}",
+                f"{where}: {name} is {value!r}; expected a tuple, such as {example}",
             )
             object.__setattr__(self, name, tuple(value))
         require(
             isinstance(self.inputs, Sequence),
-            f'{where}: inputs is {self.inputs!r}; it takes a tuple, such as (Input("a", (16,)),)',
+            f'{where}: inputs is {self.inputs!r}; expected a tuple, such as (Input("a", (16,)),)',
         )
         object.__setattr__(self, "inputs", tuple(self.inputs))
         if self.inputs:
@@ -164,7 +164,7 @@ class Model(Record):
             connections = tuple(emitter.connections)
         require(
             isinstance(connections, Sequence),
-            f"connections is {connections!r}; it takes a tuple of the name and the inputs of each",
+            f"connections is {connections!r}; expected a tuple of the name and the inputs of each",
         )
         require(
             len(connections) == len(emitter.layers),

@@ -36,7 +36,7 @@ class Optimizer(Record):
         )
         require(
             self.decay is None or isinstance(self.decay, WeightDecay),
-            f"{self.kind}: decay is {self.decay!r}; it takes a record, such as WeightDecay(0.01)",
+            f"{self.kind}: decay is {self.decay!r}; expected a record, such as WeightDecay(0.01)",
         )
 
 

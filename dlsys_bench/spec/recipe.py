@@ -123,7 +123,7 @@ class Recipe(Record):
             self._require_stopping(self.stopping)
         require(
             isinstance(self.augment, tuple),
-            f"{self.kind}: augment is {self.augment!r}; it takes a tuple, such as (Shift(2),)",
+            f"{self.kind}: augment is {self.augment!r}; expected a tuple, such as (Shift(2),)",
         )
         for record in self.augment:
             require_kind(self.kind, "augment", record, Augmentation, AUGMENTATIONS)
@@ -179,8 +179,8 @@ class Recipe(Record):
 
         The gradient of the batch is the sum of those of the parts, each weighted by its fraction of
         the samples; so is the loss. Every part is a pass of its own: batch norm normalises it by
-        its own statistics and moves its moving ones once per part. By a plan, dropout uses the mask
-        of the batch, split like the samples.
+        its own statistics and moves its moving ones once per part. With a plan, dropout uses the
+        mask of the batch, split like the samples.
         """
         return equal(-(-size // (self.accumulate or 1)), size)
 

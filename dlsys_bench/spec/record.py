@@ -85,7 +85,7 @@ class Record:
             if option not in known:
                 raise SpecError(
                     f"{cls.kind} has no option {option!r}{nearest(option, known)}; "
-                    f"it takes {', '.join(known) or 'none'}"
+                    f"expected {', '.join(known) or 'none'}"
                 )
         try:
             return cls(**options)
@@ -167,9 +167,9 @@ def require_kind(
     message shows the record.
     """
     if isinstance(value, str) and value in known:
-        advice = f"it takes a record, such as {known[value].__name__}()"
+        advice = f"expected a record, such as {known[value].__name__}()"
     else:
-        advice = f"it takes one of {', '.join(record.__name__ for record in known.values())}"
+        advice = f"expected one of {', '.join(record.__name__ for record in known.values())}"
     require(isinstance(value, base), f"{where}: {name} is {value!r}; {advice}")
 
 
@@ -180,9 +180,9 @@ LARGEST_COUNT = 2**63 - 1
 def require_count(where: str, name: str, value: object) -> None:
     """Raise a SpecError unless the value is an int of at least 1, and at most LARGEST_COUNT."""
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    require(is_count, f"{where}: {name} is {value!r}; it takes a whole number from 1")
+    require(is_count, f"{where}: {name} is {value!r}; expected an integer of at least 1")
     assert isinstance(value, int)
-    require(value <= LARGEST_COUNT, f"{where}: {name} is {value!r}; it takes at most 2**63 - 1")
+    require(value <= LARGEST_COUNT, f"{where}: {name} is {value!r}; expected at most 2**63 - 1")
 
 
 def require_switches(record: Record, *names: str) -> None:
@@ -192,14 +192,14 @@ def require_switches(record: Record, *names: str) -> None:
     """
     for name in names:
         value = getattr(record, name)
-        message = f"{record.kind}: {name} is {value!r}; it takes True or False"
+        message = f"{record.kind}: {name} is {value!r}; expected True or False"
         require(isinstance(value, bool), message)
 
 
 def require_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise a SpecError unless the value is one of the choices; the message names the nearest."""
     if not isinstance(value, str) or value not in choices:
-        advice = f"{nearest(str(value), choices)}; it takes {', '.join(choices)}"
+        advice = f"{nearest(str(value), choices)}; expected {', '.join(choices)}"
         raise SpecError(f"{where}: {name} is {value!r}{advice}")
 
 
@@ -222,7 +222,7 @@ def require_number(
             number < high if open_high else number <= high
         )
     interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
-    require(inside, f"{where}: {name} is {value!r}; it takes a number in {interval}")
+    require(inside, f"{where}: {name} is {value!r}; expected a number in {interval}")
 
 
 def _as_float(value: float) -> float:

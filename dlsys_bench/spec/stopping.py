@@ -44,10 +44,10 @@ class EarlyStopping(Record):
         "restore_best": (True, False),
     }
     invalid: ClassVar[tuple[Invalid, ...]] = (
-        ({"patience": 0}, "patience is 0; it takes a whole number from 1"),
-        ({"min_delta": -0.1}, "min_delta is -0.1; it takes a number in [0, inf)"),
-        ({"metric": "test_loss"}, "it takes validation_loss, validation_accuracy"),
-        ({"restore_best": "yes"}, "restore_best is 'yes'; it takes True or False"),
+        ({"patience": 0}, "patience is 0; expected an integer of at least 1"),
+        ({"min_delta": -0.1}, "min_delta is -0.1; expected a number in [0, inf)"),
+        ({"metric": "test_loss"}, "expected validation_loss, validation_accuracy"),
+        ({"restore_best": "yes"}, "restore_best is 'yes'; expected True or False"),
     )
 
     def __post_init__(self) -> None:

@@ -169,7 +169,7 @@ class TrainBenchmark:
             )
         if weights is not None and not callable(weights):
             raise UserError(
-                f"weights is {type_of(weights)}; it takes a function, as in weights=lambda: ..."
+                f"weights is {type_of(weights)}; expected a function, as in weights=lambda: ..."
             )
 
     def _report(self, info: dict[str, Any]) -> None:

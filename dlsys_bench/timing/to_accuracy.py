@@ -177,7 +177,7 @@ class _Training:
         return time.perf_counter() - started, sum(epoch.seconds for epoch in history)
 
     def _reaches(self, plan: Plan, every: bool) -> bool:
-        """Train by a plan, and return True if the target was reached, which ends the training.
+        """Train with a plan, and return True if the target was reached, which ends the training.
 
         The metric is evaluated at the end of every epoch, or only at the end of the plan. The cold
         time until the first evaluation was measured in a cold start; the time from there to a later

@@ -79,7 +79,7 @@ class ArmsComparison:
         if self.differs:
             return f"DIFFERS: B is {'worse' if self.shift < 0 else 'better'} as a whole"
         if self.smallest_p > self.alpha:
-            return "with so few seeds, no outcome could differ"
+            return "with so few seeds, no outcome would be significant"
         return "no common shift was found"
 
     def to_dict(self) -> dict[str, Any]:

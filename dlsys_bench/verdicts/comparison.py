@@ -134,7 +134,7 @@ def _judge_figures(
         return replace(one, reason=reason)
     more = more_runs(gap, few, margin, alpha, tests) if gap.error else max(FEWEST_PAIRS - few, 1)
     decide = (
-        f"about {more} more of each side would decide it"
+        f"about {more} more runs on each side would decide it"
         if more
         else "not even a thousand more runs would decide it"
     )

@@ -80,14 +80,14 @@ class Design:
         """Return the design with at most `max_seeds` seeds. Raises UserError if one is invalid."""
         for name, value in (("alpha", alpha), ("beta", beta)):
             if not between(value, 0, 1):
-                raise UserError(f"{name} is {value!r}; it takes a probability between 0 and 1")
+                raise UserError(f"{name} is {value!r}; expected a probability between 0 and 1")
         if stored < 1 or not between(max_seeds, 0, inf) or max_seeds != int(max_seeds):
             raise UserError(
                 f"{count_of(stored, 'reference run')} and max_seeds {max_seeds!r}: "
                 "a gate takes at least 1 of each"
             )
         if side not in SIDES:
-            raise UserError(f"side is {side!r}{nearest(side, SIDES)}; it takes {', '.join(SIDES)}")
+            raise UserError(f"side is {side!r}{nearest(side, SIDES)}; expected {', '.join(SIDES)}")
         looks = []
         # The first look is where the most extreme outcome could rule a shift out. A gate that is
         # too short for that looks once.

@@ -117,8 +117,8 @@ def _with_session(
     if again:
         equal = all(counted[seeds[n]][1] == values[n] for n in again)
         remark = (
-            f"{count_of(len(again), 'run')} not counted, as the seeds were at commit "
-            f"{counted[seeds[again[0]]][0]}"
+            f"{count_of(len(again), 'run')} not counted, because the seeds were counted at "
+            f"commit {counted[seeds[again[0]]][0]}"
             + (", with the same figures: fixed seeds repeat one draw" if equal else "")
             + "; rotate them with --run-number"
         )

@@ -144,7 +144,7 @@ def _arm(value: Any) -> ArmEvidence:
         if not len(each["seeds"]) == len(each["values"]) == len(each["draws"]):
             raise ValueError(f"commit {each['commit']} has lists of different lengths")
         if 1.0 in each["draws"]:
-            raise ValueError(f"commit {each['commit']} has a draw of 1; it takes numbers below 1")
+            raise ValueError(f"commit {each['commit']} has a draw of 1; expected numbers below 1")
         values = tuple(map(_figure, each["values"]))
         draws = tuple(each["draws"])
         sessions.append(Session(each["commit"], each["time"], tuple(each["seeds"]), values, draws))

@@ -54,8 +54,8 @@ class EvidenceSession:
         found = self.commit or commit_of(Path.cwd())
         if not found:
             raise UserError(
-                "evidence counts commits, and this folder is in no git repository that has one: "
-                "name it with --commit (in pytest, --dlsys-commit)"
+                "evidence counts commits, and the working directory is not in a git repository "
+                "with a commit: name one with --commit (in pytest, --dlsys-commit)"
             )
         try:
             return Name().read(found, "--commit")

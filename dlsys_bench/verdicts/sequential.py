@@ -65,7 +65,7 @@ class SequentialGate:
     def __post_init__(self) -> None:
         shift = self.smallest_shift
         if shift is not None and not between(shift, 0, inf):
-            raise UserError(f"smallest_shift is {shift!r}; it takes a number above 0")
+            raise UserError(f"smallest_shift is {shift!r}; expected a number above 0")
         self.design  # noqa: B018
 
     @cached_property

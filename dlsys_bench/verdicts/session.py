@@ -92,7 +92,7 @@ class SessionVerdict:
             "(higher counts as better where a metric states no direction)",
             Outcome.PASS: f"{found}{self._power}{self._warning}",
             Outcome.INCONCLUSIVE: f"{found}: too few new seeds to judge "
-            "them together, where arms that share seeds count once",
+            "the arms together; arms that share seeds count as one",
         }[self.outcome]
 
     @property

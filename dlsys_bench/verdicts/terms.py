@@ -41,7 +41,7 @@ class Terms:
     def __post_init__(self) -> None:
         most = LARGEST - self.max_seeds
         if self.first_seed > most:
-            raise UserError(f"the first seed is {self.first_seed}; it takes at most {most}")
+            raise UserError(f"the first seed is {self.first_seed}; expected at most {most}")
 
     def for_metric(self, metric: Metric) -> Terms:
         """Return the terms with the side that is the worse one for a metric."""

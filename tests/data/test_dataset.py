@@ -68,11 +68,11 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "one class in train": (
         {"y_train": np.ones(6, int)},
-        "y_train has one class: all 6 labels are 1; it takes two classes or more",
+        "y_train has one class: all 6 labels are 1; expected two classes or more",
     ),
     "one class in test": (
         {"y_test": np.zeros(3, int)},
-        "y_test has one class: all 3 labels are 0; it takes two classes or more",
+        "y_test has one class: all 3 labels are 0; expected two classes or more",
     ),
     "several classes of a sample": (
         {"y_train": np.ones((6, 2), int)},
@@ -88,7 +88,7 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "float labels": (
         {"y_train": np.zeros(6)},
-        "y_train is float64 of shape (6,); it takes labels (N,) of whole numbers",
+        "y_train is float64 of shape (6,); expected labels (N,) of whole numbers",
     ),
     "bool labels": (
         {"y_test": np.zeros(3, bool)},
@@ -131,25 +131,25 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "one axis": (
         {"x_train": np.zeros(6)},
-        "x_train has shape (6,); it takes (N, H, W, C), (N, H, W) or (N, units)",
+        "x_train has shape (6,); expected (N, H, W, C), (N, H, W) or (N, units)",
     ),
     "five axes": ({"x_train": np.zeros((6, 4, 4, 1, 1))}, "x_train has shape (6, 4, 4, 1, 1)"),
     "a number": ({"x_train": np.float64(1)}, "x_train has shape ()"),
     "whole-number pixels": (
         {"x_train": np.zeros((6, 4, 4, 1), np.int64)},
-        'x_train is int64; it takes uint8 (pixels 0 to 255) or float, as x_train.astype("uint8") '
+        'x_train is int64; expected uint8 (pixels 0 to 255) or float, as x_train.astype("uint8") '
         "is",
     ),
     "whole-number values": (
         {"x_test": np.full((3, 4, 4, 1), 256, np.uint16)},
-        'x_test is uint16; it takes uint8 (pixels 0 to 255) or float, as x_test.astype("float32") '
+        'x_test is uint16; expected uint8 (pixels 0 to 255) or float, as x_test.astype("float32") '
         "is",
     ),
     "truth values": (
         {"x_test": np.ones((3, 4, 4, 1), bool)},
-        'x_test is bool; it takes uint8 (pixels 0 to 255) or float, as x_test.astype("float32") is',
+        'x_test is bool; expected uint8 (pixels 0 to 255) or float, as x_test.astype("float32") is',
     ),
-    "text": ({"x_test": np.full((3, 4, 4, 1), "a")}, "x_test is <U1; it takes uint8"),
+    "text": ({"x_test": np.full((3, 4, 4, 1), "a")}, "x_test is <U1; expected uint8"),
 }
 
 

@@ -149,7 +149,7 @@ def test_a_home_folder_is_expanded(
     [
         (
             {"y_test": None},
-            "has no array 'y_test'.*; it takes x_train, .* has x_train, y_train, x_test, classes",
+            "has no array 'y_test'.*; expected x_train, .* has x_train, y_train, x_test, classes",
         ),
         ({"y_train": np.array([0, 1, 2, 3, -1])}, r"y_train\[4\] is -1, but there are 5 classes"),
         (
@@ -247,7 +247,7 @@ def test_a_callable_is_called(module: str, maker: str) -> None:
         ("own_broken:mine", "cannot import 'own_broken': No module named 'no_such_module'"),
         (":mine", "cannot import ''"),
         ("own_data:mime", r'own_data has no \'mime\' \(did you mean "mine"\?\)'),
-        ("own_data:number", "is an int; it takes a callable"),
+        ("own_data:number", "is an int; expected a callable"),
         ("own_data:", "has no ''"),
         ("own_data:nothing", "returned a NoneType; it has to return dlsys_bench.data.Dataset"),
     ],
@@ -267,7 +267,7 @@ def test_an_unknown_name_raises_with_suggestions(call: Any) -> None:
     with pytest.raises(DataError) as caught:
         call("mnits")
     start = (
-        "unknown dataset 'mnits' (did you mean \"mnist\"?); it takes mnist, fashion_mnist, digits, "
+        "unknown dataset 'mnits' (did you mean \"mnist\"?); expected mnist, fashion_mnist, digits, "
     )
     assert str(caught.value).startswith(start)
     assert str(caught.value).endswith(", the path of an .npz, or package.module:callable")

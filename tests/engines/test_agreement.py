@@ -97,18 +97,18 @@ CALLS: dict[str, tuple[Call, str]] = {
     ),
     "one mask for all": (
         gradients(masks={2: KEPT[:1]}),
-        r"masks\[2\] has shape \(1, 4\); it takes \(6, 4\)",
+        r"masks\[2\] has shape \(1, 4\); expected \(6, 4\)",
     ),
     "a mask of one unit": (trace({2: KEPT[:, :1]}), r"masks\[2\] has shape \(6, 1\)"),
     "a mask of another layer": (trace({1: KEPT}), "masks lack 2 and have 1: they take the places"),
     "no mask": (trace({}), "masks lack 2: they take"),
     "a bias of one value": (
         build(dense_1__bias=np.ones(1)),
-        r"weights\['dense_1.bias'\] has shape \(1,\); it takes \(4,\)",
+        r"weights\['dense_1.bias'\] has shape \(1,\); expected \(4,\)",
     ),
     "a transposed kernel": (
         build(dense_1__kernel=WEIGHTS["dense_1.kernel"].T),
-        r"weights\['dense_1.kernel'\] has shape \(4, 3\); it takes \(3, 4\)",
+        r"weights\['dense_1.kernel'\] has shape \(4, 3\); expected \(3, 4\)",
     ),
     "no bias": (build(dense_2__bias=None), "weights lack 'dense_2.bias': they take the tensors"),
     "a misspelt bias": (

@@ -320,7 +320,7 @@ NINE = Samples(TEN.x[:9], TEN.y[:9])
 @pytest.mark.parametrize(
     ("models", "recipes", "samples", "replicas", "said"),
     [
-        (LINE, Recipe(batch_size=5), TEN, 0, "replicas is 0; it takes a whole number from 1"),
+        (LINE, Recipe(batch_size=5), TEN, 0, "replicas is 0; expected an integer of at least 1"),
         (
             LINE,
             [Recipe(batch_size=5), Recipe(batch_size=2)],

@@ -65,15 +65,15 @@ def test_an_index_selects_samples_of_every_input() -> None:
     ("arrays", "message"),
     [
         ({}, "there are no inputs"),
-        ({"a": 3.0}, "input 'a' is array(3.); it takes an array (N, ...) of numbers"),
+        ({"a": 3.0}, "input 'a' is array(3.); expected an array (N, ...) of numbers"),
         (
             {"a": np.ones((2, 1)), "b": np.ones((3, 1))},
             "input 'a' has 2 samples, but input 'b' has 3: they have to be equal",
         ),
-        ({"a": np.full((30, 2), None)}, "input 'a' is object of shape (30, 2); it takes an array"),
+        ({"a": np.full((30, 2), None)}, "input 'a' is object of shape (30, 2); expected an array"),
         ({"a": [[1], [2, 3]]}, "input 'a' has samples of different shapes"),
-        ({"": [1]}, "an input has the name ''; it takes a text"),
-        ({1: [1]}, "an input has the name 1; it takes a text"),
+        ({"": [1]}, "an input has the name ''; expected a string"),
+        ({1: [1]}, "an input has the name 1; expected a string"),
         ([1, 2], "join_inputs takes an array for each name"),
     ],
 )
@@ -228,7 +228,9 @@ def test_a_study_trains_on_several_inputs() -> None:
 def test_several_inputs_are_not_scaled() -> None:
     kept = prepare(dataset(), scaling="raw").train.x
     assert [str(kept[name].dtype) for name in ("words", "age")] == ["int64", "float32"]
-    with pytest.raises(DataError, match='scaling="unit" scales pixels, but there are the inputs'):
+    with pytest.raises(
+        DataError, match='scaling="unit" scales pixels, but the data have the named inputs'
+    ):
         prepare(dataset(), scaling="unit")
     huge = dataset(join_inputs({"words": WORDS, "age": 1e300 * np.abs(AGE)}))
     with pytest.raises(DataError, match="age reaches .*, too large for float32"):

@@ -24,7 +24,7 @@ MUTANTS = (
     ),
     Mutant(
         "order_of_the_first_epoch",
-        "By a plan too, every epoch has the order of the first.",
+        "With a plan too, every epoch has the order of the first.",
         "trajectory/mlp",
         "training",
         _ORDER,

@@ -56,7 +56,7 @@ MUTANTS = (
     ),
     Mutant(
         "updates_of_200000_values",
-        "Natively or by a plan, the parameters beyond the 200,000th are not updated.",
+        "Natively or with a plan, the parameters beyond the 200,000th are not updated.",
         "step/large-sgd",
         "training",
         _STEP,

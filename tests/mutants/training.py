@@ -43,7 +43,7 @@ MUTANTS = (
     ),
     Mutant(
         "masks_of_the_first_step",
-        "By a plan, every step has the masks of the first.",
+        "With a plan, every step has the masks of the first.",
         "step/accumulate-2",
         "training",
         "plan.masks(net.model, step, samples)",

@@ -168,7 +168,7 @@ def test_the_test_split_is_scaled() -> None:
             own(X, np.array([0, 3, 1]), tuple("abcd")),
             "y_train[1] is 3, but the network has 3 outputs: labels are 0 to 2",
         ),
-        (own(X, np.zeros((3, 3)), ()), "the targets of a regression; it takes labels of classes"),
+        (own(X, np.zeros((3, 3)), ()), "the targets of a regression; expected labels of classes"),
     ],
 )
 def test_data_that_do_not_fit_the_model_raise(dataset: Dataset, message: str) -> None:
@@ -182,7 +182,7 @@ def test_weights_that_are_not_finite_raise() -> None:
     with pytest.raises(UserError, match="not finite for 3 of 3 test samples"):
         classify(MODEL, weights, own(), "raw")
     model = Model("one", (1, 2, 1), (Flatten(), Dense(1)))
-    with pytest.raises(UserError, match="model 'one' has one output; it takes a classifier"):
+    with pytest.raises(UserError, match="model 'one' has one output; expected a classifier"):
         classify(model, {}, own(), "raw")
 
 

@@ -161,15 +161,15 @@ def test_only_marked_tiles_have_a_frame(figures: list[Any], tmp_path: Path) -> N
             np.zeros((2, 5)),
             np.arange(2),
             ("a", "b"),
-            "vectors of shape (5,), no images to show; it takes images",
+            "vectors of shape (5,), no images to show; expected images",
         ),
         (
             np.zeros((2, 5)),
             np.zeros((2, 1)),
             (),
-            "targets of a regression, no classes to show; it takes images",
+            "targets of a regression, no classes to show; expected images",
         ),
-        (np.zeros((2, 5, 5, 2)), np.arange(2), ("a", "b"), "images of 2 channels; it takes images"),
+        (np.zeros((2, 5, 5, 2)), np.arange(2), ("a", "b"), "images of 2 channels; expected images"),
     ],
 )
 def test_data_that_are_not_images_raise(

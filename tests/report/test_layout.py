@@ -45,7 +45,7 @@ def test_each_cell_has_a_line_where_the_figures_do_not_fit() -> None:
         "measured  0.9312 ± 0.0041",
         "verdict   PASS",
     ]
-    reasons = ("about 12 more of each side would decide it", "decided")
+    reasons = ("about 12 more runs on each side would decide it", "decided")
     rows = [("a" * 50, number, reason) for number, reason in zip("34", reasons, strict=True)]
     assert fit(("name", ">n", "reason"), rows, 30)[:4] == [
         f"name    {'a' * 50}",

@@ -528,7 +528,7 @@ def test_unwritable_folder_is_reported_before_training(folder: Path) -> None:
     ("arguments", "said"),
     [
         (("mine:tarin",), 'did you mean "train"?'),
-        (("mine:HERE",), "it takes a callable of a seed"),
+        (("mine:HERE",), "expected a callable of a seed"),
         (("regularisation",), 'did you mean "regularization"?'),
         (
             ("mine:train", "--no-reference", "--output", "x.jsonl"),

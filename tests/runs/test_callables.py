@@ -69,7 +69,7 @@ def test_find_train_by_name() -> None:
     name = name_of(test_find_train_by_name)  # type: ignore[arg-type]
     assert name.endswith("test_callables:test_find_train_by_name")
     with pytest.raises(
-        UserError, match="training 'math:pi' is a float; it takes a callable of a seed"
+        UserError, match="training 'math:pi' is a float; expected a callable of a seed"
     ):
         find_train("math:pi")
     with pytest.raises(

@@ -119,8 +119,8 @@ def test_a_drawn_model_survives_json_and_as_a_block(model: Model) -> None:
         ((Add(),), "layer 1 of 1: add takes two inputs or more"),
         ((parallel(join=Concat()),), "concat takes two inputs or more"),
         ((Node("a", TANH, ("input", "input")),), "activation takes one input, not 2"),
-        ((Node("a", TANH, None),), "node 'a': inputs is None; it takes a name, or a tuple"),  # type: ignore[arg-type]
-        ((Node("a", TANH, (5,)),), "('a', (5,)) connects no node: it takes the name of one"),  # type: ignore[arg-type]
+        ((Node("a", TANH, None),), "node 'a': inputs is None; expected a name, or a tuple"),  # type: ignore[arg-type]
+        ((Node("a", TANH, (5,)),), "('a', (5,)) connects no node: expected the name of a node"),  # type: ignore[arg-type]
         ((Node(5, TANH, "input"),), "(5, ('input',)) connects no node"),  # type: ignore[arg-type]
         ((serial(TANH, source=5),), "('activation_1', (5,)) connects no node"),  # type: ignore[arg-type]
         ((Node("a", residual(TANH), "input"),), "a node is one layer, and so is a join, but"),
@@ -148,7 +148,7 @@ def test_a_graph_that_does_not_fit_raises(layers: tuple[Layer, ...], message: st
         ),
         ((residual(Embedding(3, 2)),), "int", "add takes floats, but its input consists of token"),
         ((Embedding(3, 2), Conv2D(1, (1, 1))), "int", "conv2d takes an image"),
-        ((Embedding(3, 2),), "ids", "input_dtype is 'ids'; it takes float, int"),
+        ((Embedding(3, 2),), "ids", "input_dtype is 'ids'; expected float, int"),
     ],
 )
 def test_an_input_of_the_wrong_kind_raises(
@@ -184,7 +184,7 @@ def test_connections_belong_to_the_layers() -> None:
         ((("a",),), "('a',) connects no node"),
         ((("a", ("input",), "b"),), "connects no node"),
         ((("a", "input"),), "('a', 'input') connects no node"),
-        (5, "connections is 5; it takes a tuple of the name and the inputs of each"),
+        (5, "connections is 5; expected a tuple of the name and the inputs of each"),
     ],
 )
 def test_connections_are_names(connections: Any, message: str) -> None:

@@ -132,7 +132,7 @@ def test_an_input_needs_no_gradient() -> None:
             "the inputs state their shapes and dtypes",
         ),
         ({"inputs": ("age",), "layers": (Dense(1),)}, "'age' is not an Input(name, shape)"),
-        ({"inputs": AGE, "layers": (Dense(1),)}, "it takes a tuple, such as (Input("),
+        ({"inputs": AGE, "layers": (Dense(1),)}, "expected a tuple, such as (Input("),
         (
             {
                 "inputs": (AGE, Input("size", (3,))),
@@ -153,13 +153,13 @@ def test_inputs_that_do_not_fit_raise(options: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("", (2,)), "an input has the name ''; it takes a text without a dot"),
+        (("", (2,)), "an input has the name ''; expected a string without a dot"),
         (("a.b", (2,)), "an input has the name 'a.b'"),
-        (("age", ()), "input 'age': shape is (); it takes (height, width, channels)"),
-        (("age", 2), "input 'age': shape is 2; it takes a tuple, such as (16,)"),
+        (("age", ()), "input 'age': shape is (); expected (height, width, channels)"),
+        (("age", 2), "input 'age': shape is 2; expected a tuple, such as (16,)"),
         (("age", (0,)), "input 'age': shape is (0,)"),
-        (("words", (4, 4), "int"), "it takes (positions,) for token ids"),
-        (("words", (4,), "ids"), "input 'words': dtype is 'ids'; it takes float, int"),
+        (("words", (4, 4), "int"), "expected (positions,) for token ids"),
+        (("words", (4,), "ids"), "input 'words': dtype is 'ids'; expected float, int"),
     ],
 )
 def test_an_input_that_is_none_raises(arguments: tuple[Any, ...], message: str) -> None:

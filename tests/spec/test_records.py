@@ -81,7 +81,7 @@ SWITCHES = [
 def test_a_switch_is_true_or_false(record: type[Record], name: str, value: object) -> None:
     """`shuffle="no"` would shuffle."""
     example = next(iter(record.examples().values()))
-    message = f"{record.kind}: {name} is {value!r}; it takes True or False"
+    message = f"{record.kind}: {name} is {value!r}; expected True or False"
     with pytest.raises(SpecError, match=message):
         replace(example, **{name: value})
 
@@ -89,11 +89,11 @@ def test_a_switch_is_true_or_false(record: type[Record], name: str, value: objec
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("sgd", {"learning_rate": 10**400}, r"it takes a number in \[0, inf\)"),
-        ("uniform", {"low": -(10**400)}, r"it takes a number in \(-inf, inf\)"),
-        ("dense", {"units": 2**63}, r"it takes at most 2\*\*63 - 1"),
-        ("cosine_decay", {"steps": 10**30}, r"it takes at most 2\*\*63 - 1"),
-        ("activation", {"function": np.array(["relu", "tanh"])}, "it takes linear, sigmoid"),
+        ("sgd", {"learning_rate": 10**400}, r"expected a number in \[0, inf\)"),
+        ("uniform", {"low": -(10**400)}, r"expected a number in \(-inf, inf\)"),
+        ("dense", {"units": 2**63}, r"expected at most 2\*\*63 - 1"),
+        ("cosine_decay", {"steps": 10**30}, r"expected at most 2\*\*63 - 1"),
+        ("activation", {"function": np.array(["relu", "tanh"])}, "expected linear, sigmoid"),
     ],
 )
 def test_a_value_that_no_engine_can_compute_with_raises(

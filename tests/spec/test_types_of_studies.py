@@ -18,11 +18,11 @@ ARM = Arm("plain", Model("m", (4,), (Dense(3),)), {"quick": Recipe()})
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": 3}, "arm 3: the name is no text"),
-        ({"model": "m"}, "arm 'a': model is 'm'; it takes a Model"),
-        ({"recipes": Recipe()}, "it takes the recipe of each tier, such as"),
-        ({"recipes": {}}, "recipes is {}; it takes the recipe of each tier"),
-        ({"recipes": {"quick": None}}, "recipes is {'quick': None}; it takes the recipe"),
+        ({"name": 3}, "arm 3: the name is not a string"),
+        ({"model": "m"}, "arm 'a': model is 'm'; expected a Model"),
+        ({"recipes": Recipe()}, "expected the recipe of each tier, such as"),
+        ({"recipes": {}}, "recipes is {}; expected the recipe of each tier"),
+        ({"recipes": {"quick": None}}, "recipes is {'quick': None}; expected the recipe"),
     ],
 )
 def test_an_arm_has_a_model_and_recipes(options: dict[str, Any], message: str) -> None:
@@ -33,10 +33,10 @@ def test_an_arm_has_a_model_and_recipes(options: dict[str, Any], message: str) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": None}, "study None: the name is no text"),
-        ({"dataset": 5}, "study 's': dataset is 5; it takes a name, or"),
-        ({"arms": ARM}, r"arms is Arm\(.*; it takes a tuple, such as \(Arm\(...\),\)"),
-        ({"arms": ("plain",)}, r"arms is \('plain',\); it takes a tuple"),
+        ({"name": None}, "study None: the name is not a string"),
+        ({"dataset": 5}, "study 's': dataset is 5; expected a name, or"),
+        ({"arms": ARM}, r"arms is Arm\(.*; expected a tuple, such as \(Arm\(...\),\)"),
+        ({"arms": ("plain",)}, r"arms is \('plain',\); expected a tuple"),
     ],
 )
 def test_a_study_has_a_dataset_and_arms(options: dict[str, Any], message: str) -> None:

@@ -197,7 +197,7 @@ def test_a_fixture_without_pedantic_raises() -> None:
 
 
 def test_weights_that_are_no_function_raise() -> None:
-    with pytest.raises(UserError, match="weights is a dict; it takes a function"):
+    with pytest.raises(UserError, match="weights is a dict; expected a function"):
         TrainBenchmark(Fixture())(lambda: 1.0, samples=1, weights={})  # type: ignore[arg-type]
 
 

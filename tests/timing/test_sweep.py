@@ -232,7 +232,7 @@ def test_the_command_measures_and_draws_and_resumes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "s.md"], "it takes NAME.jsonl"),
+        (["--output", "s.md"], "expected NAME.jsonl"),
         (["--arm", "16-61"], "no arm '16-61' (did you mean"),
         (["--engine", "nunpy"], "unknown engine 'nunpy'"),
     ],
@@ -259,15 +259,15 @@ def measured(**changes: Any) -> str:
     [
         ("no json", "line 1: it is not JSON"),
         ('{"study": "x"}', "line 1: engine is missing"),
-        ("[1]", "line 1: the line is a list; it takes an object"),
+        ("[1]", "line 1: the line is a list; expected an object"),
         ("[" * 100_000, "line 1: it is nested too deeply"),
         (f"{measured()}\n{measured(provenance=None)}", "line 2: provenance is null"),
         (measured(provenance={"commit": None}), "line 1: provenance.versions is missing"),
-        (measured(samples_a_second="many"), "samples_a_second is 'many'; it takes a finite number"),
+        (measured(samples_a_second="many"), "samples_a_second is 'many'; expected a finite number"),
         (measured(samples_a_second_high=float("inf")), "samples_a_second_high is inf"),
         (measured(others_share=True), "others_share is true"),
-        (measured(gpu={"slowed_by": 3}), "gpu.slowed_by is 3; it takes a list"),
-        (measured(gpu="hot"), "gpu is 'hot'; it takes an object"),
+        (measured(gpu={"slowed_by": 3}), "gpu.slowed_by is 3; expected a list"),
+        (measured(gpu="hot"), "gpu is 'hot'; expected an object"),
         ("\xff", "it is not text"),
     ],
 )

@@ -317,7 +317,7 @@ def test_an_engine_that_does_not_learn_has_another_exit_code_than_one_that_fails
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "t.md"], "it takes NAME.jsonl"),
+        (["--output", "t.md"], "expected NAME.jsonl"),
         (["--arm", "vanila"], "no arm 'vanila' (did you mean"),
         (["--engine", "nunpy"], "unknown engine 'nunpy'"),
         (["--tier", "full"], "no target can be set: 0 reference runs"),

@@ -279,7 +279,7 @@ def test_undecided_comparisons_state_the_number_of_further_runs() -> None:
     one = only(runs([0.90, 0.92, 0.91, 0.89]), runs([0.91, 0.90, 0.93, 0.89], first_seed=10))
     assert one.relation is Relation.UNDECIDED
     assert one.more_runs is not None
-    assert f"about {one.more_runs} more of each side would decide it" in one.reason
+    assert f"about {one.more_runs} more runs on each side would decide it" in one.reason
     single = only(runs([0.9]), runs([0.9, 0.91]))
     assert (single.relation, single.more_runs) == (Relation.UNDECIDED, 1)
     assert "1 run with this figure on one side" in single.reason

@@ -79,7 +79,7 @@ def test_figures_whose_square_is_no_float_have_diverged(tmp_path: Path) -> None:
     append(tmp_path / "runs.jsonl", large)
     line = json.loads((tmp_path / "runs.jsonl").read_text())
     (tmp_path / "edited.jsonl").write_text(json.dumps(line | {"figures": {"metric": 1e200}}))
-    with pytest.warns(StoreWarning, match=r"metric is 1e\+200; it takes a finite number from"):
+    with pytest.warns(StoreWarning, match=r"metric is 1e\+200; expected a finite number from"):
         assert not read(tmp_path / "edited.jsonl")
     a, b = runs(lambda seed: 1e149 * (1 + seed % 7)), runs(lambda seed: -1e149 * (1 + seed % 5))
     assert compare(a, b)[0].relation is Relation.DIFFERS
@@ -99,7 +99,7 @@ def test_evidence_that_could_not_be_read_is_not_written(tmp_path: Path, commit: 
 
 
 def test_seeds_that_no_store_holds_are_refused_before_training() -> None:
-    with pytest.raises(UserError, match=f"the first seed is {2**63}; it takes at most"):
+    with pytest.raises(UserError, match=f"the first seed is {2**63}; expected at most"):
         Terms(first_seed=2**63)
 
 

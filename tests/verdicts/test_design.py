@@ -127,7 +127,7 @@ def test_median_number_of_seeds_for_a_realistic_shift() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((20, 0.0), "alpha is 0.0; it takes a probability between 0 and 1"),
+        ((20, 0.0), "alpha is 0.0; expected a probability between 0 and 1"),
         ((20, 0.1, 1.0), "beta is 1.0;"),
         ((0,), "0 reference runs and max_seeds 12"),
         ((20, 0.1, 0.1, 0), "20 reference runs and max_seeds 0"),

@@ -108,8 +108,8 @@ def test_equal_figures_have_the_deviation_of_their_resolution() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"smallest_shift": 0.0}, "smallest_shift is 0.0; it takes a number above 0"),
-        ({"smallest_shift": "0.01"}, "smallest_shift is '0.01'; it takes a number above 0"),
+        ({"smallest_shift": 0.0}, "smallest_shift is 0.0; expected a number above 0"),
+        ({"smallest_shift": "0.01"}, "smallest_shift is '0.01'; expected a number above 0"),
         ({"alpha": 2.0}, "alpha is 2"),
         ({"max_seeds": 2.5}, "max_seeds 2.5"),
         ({"max_seeds": 0}, "max_seeds 0"),

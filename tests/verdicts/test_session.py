@@ -124,7 +124,7 @@ def test_too_few_runs_are_inconclusive() -> None:
     strata = [stratum_of([1.0, 2.0, 3.0], [0.0])] * 2
     verdict = judge_session(strata, 1e-3, BETA)
     assert verdict.outcome is Outcome.INCONCLUSIVE
-    assert "too few new seeds to judge them together" in verdict.message()
+    assert "too few new seeds to judge the arms together" in verdict.message()
 
 
 def sweep(generator: np.random.Generator, drop: float, seeds: range) -> list[tuple[Key, Stratum]]:

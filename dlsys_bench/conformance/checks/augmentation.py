@@ -1,4 +1,4 @@
-"""Trainings on augmented inputs, by a plan and natively."""
+"""Trainings on augmented inputs, with a plan and natively."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def augmented(trial: Trial, case: AugmentationCase) -> None:
     Why: An augmentation that differs in one detail trains another network, which is hard to tell
     from a worse seed.
     Broken by: An engine that draws {subject} once for all epochs, wraps pixels around, augments
-    what is augmented already, or does so only by a plan.
+    what is augmented already, or augments only when it trains with a plan.
     Fix: Take the inputs of each epoch from `engines.augmentation.augment`, with the number of the
     epoch, from the inputs as they are.
     """

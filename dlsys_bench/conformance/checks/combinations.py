@@ -137,7 +137,7 @@ def combined_samples(trial: Trial, model: Model, loss: Loss) -> Samples:
 
 @check_each("trajectory", COMBINATIONS, requires=lambda each: each.requires, prefix="combined-")
 def combined(trial: Trial, combination: Combination) -> None:
-    """Two epochs with every part of a recipe at once, by a plan and natively: batches of several
+    """Two epochs with every part of a recipe at once, with a plan and natively: batches of several
     sizes in parts, augmentation, a schedule, clipping, weight decay, an average and a loss scale.
 
     Why: An engine may have each part of a recipe right and two of them in the wrong order.

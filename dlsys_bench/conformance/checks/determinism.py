@@ -93,7 +93,7 @@ def dropout(trial: Trial) -> None:
 def plan(trial: Trial) -> None:
     """One plan gives equal weights.
 
-    Why: A plan states every random number, so two trainings by one plan have nothing in which to
+    Why: A plan states every random number, so two trainings with one plan have nothing in which to
     differ.
     Broken by: An engine whose sums depend on the scheduling of threads, or that reuses
     uninitialised memory.
@@ -101,7 +101,7 @@ def plan(trial: Trial) -> None:
     """
     first, again = (_trained(trial, 1, parity=True) for _ in range(2))
     for name in differing(first, again):
-        what = f"{name} differs between two trainings by one plan"
+        what = f"{name} differs between two trainings with one plan"
         raise broken(Fault.NOT_DETERMINISTIC, what, tensor=name)
 
 

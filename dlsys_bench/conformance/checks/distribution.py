@@ -39,8 +39,8 @@ def distribution(trial: Trial, case: Case | str) -> None:
     over many updates.
     Broken by: An engine whose native shuffling or dropout is slightly wrong in a way that no other
     check knows.
-    Fix: Compare the trainings by a plan first (`trajectory`); if they agree, the mistake is in what
-    the engine draws.
+    Fix: Compare the trainings with a plan first (`trajectory`); if they agree, the mistake is in
+    what the engine draws.
     """
     if isinstance(case, str):
         raise NotApplicableError(case)

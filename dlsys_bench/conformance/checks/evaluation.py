@@ -80,14 +80,14 @@ def parts(trial: Trial, model: Model) -> None:
 def running(trial: Trial, subject: LossSubject) -> None:
     """The running loss and accuracy: means over all samples of an epoch, the smaller last batch
     weighted by its size; of an epoch that is cut short, over the samples it used. Where labels are
-    ignored, the means are over the answers kept, wherever these are in the order.
+    ignored, the means are over the labels kept, wherever these are in the order.
 
     Why: The running figures are what people watch; a mean that weights a small last batch as a
     whole one is off.
     Broken by: An engine that averages the means of the batches, or divides by all samples when an
     epoch is cut short.
     Fix: Sum the loss of each batch times its size, and divide by the number of samples used;
-    `training_epochs` does, also for weights of answers, if it is given the samples.
+    `training_epochs` does, also for weights of labels, if it is given the samples.
     """
     outputs = subject.outputs()
     model = Model("running", (*outputs[:-1], 3), (Dense(outputs[-1]),))

@@ -1,4 +1,4 @@
-"""Every layer, optimiser and loss in `fit`, by a plan and natively.
+"""Every layer, optimiser and loss in `fit`, with a plan and natively.
 
 An engine may compute something right in `gradients` and wrong in `fit`, whose path may be fused,
 compiled or written separately. Nothing is shuffled or dropped here, so native trainings are not
@@ -184,7 +184,7 @@ def losses(trial: Trial, subject: LossSubject) -> None:
 
 @check_each("trajectory", IGNORING, requires=requires_loss, prefix="absent-")
 def absent(trial: Trial, subject: LossSubject) -> None:
-    """Trainings with batches of which every label is ignored, by a plan and natively.
+    """Trainings with batches of which every label is ignored, with a plan and natively.
 
     Why: A batch of padding alone has no mean loss; it must move nothing, and end no training.
     Broken by: An engine that divides by the number of labels kept, which is zero, so that the loss
@@ -211,7 +211,7 @@ def long(trial: Trial, optimizer: Optimizer) -> None:
     Why: Some mistakes start late: a count that overflows, a history that is cut, a correction that
     ends, an order that repeats.
     Broken by: An engine that stops the bias correction of Adam after some steps, counts steps in
-    6 bits, or knows the orders of ten epochs.
+    6 bits, or repeats its orders after ten epochs.
     Fix: Find the first step that differs with the plan's limit on the steps, `Plan(steps=...)`.
     """
     convention = conventions_of(trial, optimizer)[0]

@@ -90,7 +90,7 @@ def _mapped(values: AnyArray) -> AnyArray:
 
 
 Layout = Callable[[AnyArray], AnyArray]
-"""Returns an array of equal values that lies in memory in another way."""
+"""Returns an array of equal values in another memory layout."""
 
 LAYOUTS: Mapping[str, Layout] = {
     "in column order": _column_order,
@@ -215,8 +215,8 @@ def change_x(case: LayoutCase, layout: Layout) -> LayoutCase:
 def weights(trial: Trial) -> None:
     """The weights that `build` is given, in other memory layouts.
 
-    Why: A matrix that is transposed, sliced or read from a file lies in memory in another way, and
-    its owner does not notice.
+    Why: A matrix that is transposed, sliced or read from a file is not C-contiguous, which its
+    owner may not notice.
     Broken by: An engine that passes weights on as memory, without their strides and byte order.
     Fix: Convert arrays by np.ascontiguousarray, with the dtype of the engine, where they come in.
     """
@@ -232,8 +232,8 @@ def weights(trial: Trial) -> None:
 def inputs(trial: Trial) -> None:
     """The inputs of every method, in other memory layouts.
 
-    Why: A matrix that is transposed, sliced or read from a file lies in memory in another way, and
-    its owner does not notice.
+    Why: A matrix that is transposed, sliced or read from a file is not C-contiguous, which its
+    owner may not notice.
     Broken by: An engine that passes x on as memory, without its strides and byte order.
     Fix: Convert arrays by np.ascontiguousarray, with the dtype of the engine, where they come in.
     """
@@ -245,8 +245,8 @@ def targets(trial: Trial) -> None:
     """Targets of every form that a loss of the engine takes (values, labels and signs), in other
     memory layouts.
 
-    Why: A matrix that is transposed, sliced or read from a file lies in memory in another way, and
-    its owner does not notice.
+    Why: A matrix that is transposed, sliced or read from a file is not C-contiguous, which its
+    owner may not notice.
     Broken by: An engine that passes targets on as memory, without their strides and byte order.
     Fix: Convert arrays by np.ascontiguousarray, with the dtype of the engine, where they come in.
     """
@@ -264,8 +264,8 @@ def targets(trial: Trial) -> None:
 def masks(trial: Trial) -> None:
     """The masks of dropout, in other memory layouts.
 
-    Why: A matrix that is transposed, sliced or read from a file lies in memory in another way, and
-    its owner does not notice.
+    Why: A matrix that is transposed, sliced or read from a file is not C-contiguous, which its
+    owner may not notice.
     Broken by: An engine that passes masks on as memory, without their strides and byte order.
     Fix: Convert arrays by np.ascontiguousarray, with the dtype of the engine, where they come in.
     """

@@ -1,4 +1,4 @@
-"""The value of every loss and its gradient in the outputs, also for large outputs."""
+"""The value of every loss and its gradient with respect to the outputs, also for large outputs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ FEW = 12
 
 
 class OutputGradients(NamedTuple):
-    """A loss, and its gradient in the outputs."""
+    """A loss, and its gradient with respect to the outputs."""
 
     loss: float
     x: Array
@@ -162,9 +162,9 @@ def _with_every_option(trial: Trial, record: type[Loss]) -> Loss:
 
 @check_each("loss", IGNORING, requires=requires_loss, prefix="no-influence-")
 def ignored(trial: Trial, subject: LossSubject) -> None:
-    """Ignored labels have no influence: the gradient in their outputs is exactly zero, their
-    outputs change neither the loss nor another gradient, and a batch that has no other label has no
-    loss and no gradient.
+    """Ignored labels have no influence: the gradient with respect to their outputs is exactly
+    zero, their outputs change neither the loss nor another gradient, and a batch that has no other
+    label has no loss and no gradient.
 
     Why: Padding is ignored, and there may be more of it than of anything else; a whole batch of it
     is rare enough to be met late in a long training.
@@ -181,7 +181,7 @@ def ignored(trial: Trial, subject: LossSubject) -> None:
         gone = y == record.ignored_label
         other = x + 10 * gone[..., None] * generator.standard_normal(x.shape)
         values, again = (_gradients(trial, record, each, y) for each in (x, other))
-        _require_zero(values.x[gone], "the gradient in the outputs of ignored labels")
+        _require_zero(values.x[gone], "the gradient with respect to the outputs of ignored labels")
         close("the loss with other outputs of ignored labels", again.loss, values.loss, 0.0)
         what = "the gradient with other outputs of ignored labels"
         close(what, again.x, values.x, trial.tolerance * magnitude(values.x))

@@ -51,7 +51,7 @@ ORDINARY = math.inf
 
 @check_each("step", LOSS_SCALES, requires=lambda case: case.requires)
 def scaled(trial: Trial, case: UpdateCase) -> None:
-    """Four updates under a loss scale that grows, and that no gradient overflows.
+    """Four updates under a growing loss scale, with which no gradient overflows.
 
     Why: A scale has no effect on the training but to keep small gradients from underflow.
     Broken by: An engine that divides by the scale twice or by the next one, or clips the scaled
@@ -68,11 +68,11 @@ def overflow(trial: Trial) -> None:
     decay and averages. They are skipped: only the moving statistics of a batch norm follow the
     batch.
 
-    Why: A scale that is found by trial overflows now and then, and a step by infinities ruins a
-    network for good.
-    Broken by: An engine that makes the step with zeros, or skips it and still counts it in Adam's
-    bias correction, lets weights decay, moves an average, or leaves a velocity in memory that was
-    never filled.
+    Why: A scale that is found by trial overflows now and then, and an update with infinite values
+    destroys the weights.
+    Broken by: An engine that updates with a zero gradient, or skips the update and still counts it
+    in Adam's bias correction, lets weights decay, moves an average, or leaves a velocity in memory
+    that was never filled.
     Fix: Decide before anything else of the update, and leave all of it out.
     """
     layers = Dense(3, use_bias=False), BatchNorm(moving_decay=0.7), *SHALLOW.layers[1:]
@@ -84,9 +84,9 @@ def overflow_of_a_part(trial: Trial) -> None:
     """Updates are accumulated over two parts of a batch under a loss scale, and the first part of
     two batches overflows.
 
-    Why: The scale of a batch is that of all its parts, and an overflow in one of them is one of
-    their sum.
-    Broken by: An engine that looks at the last part alone, leaves out the part and not the batch,
+    Why: The scale of a batch is that of all its parts, and an overflow in one of them is an
+    overflow of their sum.
+    Broken by: An engine that looks only at the last part, leaves out the part and not the batch,
     or divides by the scale once per part.
     Fix: Add up the scaled gradients of the parts, and unscale and check the sum.
     """

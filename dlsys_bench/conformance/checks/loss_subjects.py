@@ -1,4 +1,4 @@
-"""The losses that checks iterate over: every variant, of single answers and of positions."""
+"""The losses that checks iterate over: every variant, of single labels and of positions."""
 
 from __future__ import annotations
 

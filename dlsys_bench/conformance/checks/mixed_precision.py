@@ -77,8 +77,8 @@ def _changes(case: TrainingCase, after: Weights) -> Weights:
     dtype="float32",
 )
 def rounding(trial: Trial, form: Format) -> None:
-    """An update does not depend on digits of inputs and kernels that the format has not, and does
-    depend on the last that it has.
+    """An update ignores digits of inputs and kernels beyond the precision of the format, and
+    depends on its last digit.
 
     Why: Products are fast because their factors are rounded, and a training in another format is
     another training.
@@ -125,9 +125,9 @@ def master_weights(trial: Trial, form: Format) -> None:
     """Twelve updates that are smaller than the last digit of the weights in the format add up, and
     the prediction after them is one in float32.
 
-    Why: Weights in a format of few bits stop to move when the learning rate is small.
+    Why: Weights in a format of few bits stop changing when the learning rate is small.
     Broken by: An engine that stores the weights in the format of the products, rounds them when an
-    update is made, or leaves the format to what follows the training.
+    update is made, or still rounds after the training.
     Fix: Keep weights and moments in float32, and convert copies of the weights in each pass.
     """
     name, bits = form

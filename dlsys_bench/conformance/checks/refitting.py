@@ -40,7 +40,7 @@ LOSSES = "running losses"
 
 @check_each("trajectory", VARIANTS, requires=optimizer_requirements, prefix="again-")
 def again(trial: Trial, optimizer: Optimizer) -> None:
-    """Two trainings of one network and one of another, by a plan and natively. Each starts with a
+    """Two trainings of one network and one of another, with a plan and natively. Each starts with a
     fresh optimiser and numbers its epochs from 1; predictions, outputs and gradients after it
     follow from the weights that it left.
 
@@ -62,7 +62,7 @@ def again(trial: Trial, optimizer: Optimizer) -> None:
     for plan in plans(trial):
         case = planned._replace(plan=plan)
         first, second = (trial.engine.build(case.model, case.weights) for _ in range(2))
-        how = "by a plan" if plan.parity else "natively"
+        how = "with a plan" if plan.parity else "natively"
         _train(trial, first, case, once, f"the first training of a network {how}")
         _train(trial, first, case, twice, f"the second training of a network {how}")
         _train(trial, second, case, once, f"a training of another network {how}")

@@ -179,7 +179,7 @@ def _recipes(trial: Trial, case: ReplicaCase) -> list[Recipe]:
 
 @check_each("determinism", CASES, requires=lambda case: case.requires)
 def replicas(trial: Trial, case: ReplicaCase) -> None:
-    """Replicas that train together: by a plan, each ends where it does when it trains alone;
+    """Replicas that train together: with a plan, each ends where it does when it trains alone;
     natively, each has its own order and masks.
 
     Why: Replicas that are trained together stand for independent runs, so each must end as it would

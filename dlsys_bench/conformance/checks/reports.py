@@ -73,7 +73,7 @@ def requires_loss(record: type[Loss]) -> list[str]:
 
 @check_each("evaluation", LOSSES, requires=requires_loss, prefix="epochs-")
 def epochs(trial: Trial, record: type[Loss]) -> None:
-    """The running loss and accuracy of each of six epochs, by a plan and natively, of a training
+    """The running loss and accuracy of each of six epochs, with a plan and natively, of a training
     whose figures rise and fall: they are those of the epoch alone.
 
     Why: Learning curves, early stopping and comparisons read these figures and trust that each is
@@ -86,7 +86,7 @@ def epochs(trial: Trial, record: type[Loss]) -> None:
     for plan in plans(trial):
         network = trial.engine.build(case.model, case.weights)
         history = train(trial.engine, network, case.samples, case.recipe, plan)
-        how = "by a plan" if plan.parity else "natively"
+        how = "with a plan" if plan.parity else "natively"
         for name, values in expected.values.items():
             found = [getattr(epoch, name) for epoch in history]
             what = f"the {name.replace('_', ' ')} of {EPOCHS} epochs {how}"

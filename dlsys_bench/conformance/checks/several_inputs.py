@@ -75,9 +75,10 @@ def gradients(trial: Trial) -> None:
     """Networks of two or three inputs, of floats and of token ids, with any loss.
 
     Why: Each input has a gradient of its own, and each of its branches passes one down.
-    Broken by: An engine that computes the gradient in the first input alone, or leaves out the
-    tensors of a branch.
-    Fix: Return `join_inputs` of the gradients in all inputs of floats, in the order of the model.
+    Broken by: An engine that computes only the gradient with respect to the first input, or
+    leaves out the tensors of a branch.
+    Fix: Return `join_inputs` of the gradients with respect to all float inputs, in the order of
+    the model.
     """
     trial.search(networks(trial, COUNTS), lambda example: gradient.compare(trial, example))
 
@@ -107,8 +108,8 @@ def large(trial: Trial) -> None:
     """The outputs and the gradients of a network of ten inputs on many samples.
 
     Why: The samples of several inputs are gathered in blocks of different sizes.
-    Broken by: An engine that takes as many samples of each input as fit the largest into a block,
-    or no more than eight inputs.
+    Broken by: An engine that computes the size of the blocks from a single input, or that takes no
+    more than eight inputs.
     Fix: The finding names the samples that differ: look for a limit of that number.
     """
     example = random_example(trial, LARGE, samples=520)

@@ -90,7 +90,7 @@ def moving_long(trial: Trial) -> None:
 
 @check("state", "looking")
 def looking(trial: Trial) -> None:
-    """Predicting, tracing and taking gradients move no tensor, in training mode neither.
+    """Predicting, tracing and taking gradients change no tensor, not even in training mode.
 
     Why: Looking at a network must not train it.
     Broken by: An engine whose forward pass in training mode updates the moving statistics in
@@ -121,7 +121,7 @@ def _look(trial: Trial, example: Example) -> None:
 @check("state", "mode")
 def mode(trial: Trial) -> None:
     """Predictions during and after a training run in inference mode, and a training after a
-    prediction runs in training mode; by a plan and natively.
+    prediction runs in training mode; with a plan and natively.
 
     Why: A network that stays in training mode predicts with dropout and with the statistics of the
     batch.
@@ -162,7 +162,7 @@ def stopped(trial: Trial) -> None:
     """A training that is closed after an epoch leaves nothing behind but the weights: no masks, no
     order, no limit.
 
-    Why: Trainings are stopped early, and the network is used and trained on.
+    Why: Trainings are stopped early, and the network is then used or trained further.
     Broken by: An engine that leaves the masks or the order of a plan installed when its generator
     is closed.
     Fix: Undo in a `finally` clause, or keep what belongs to a training in local variables of `fit`.

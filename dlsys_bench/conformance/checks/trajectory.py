@@ -1,4 +1,4 @@
-"""Whole networks, many steps in a row, by a plan and natively."""
+"""Whole networks, many steps in a row, with a plan and natively."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def native(trial: Trial) -> None:
     known exactly.
     Broken by: An engine that adds weight decay, clips gradients or skips the last batch by a
     default of its framework.
-    Fix: Compare with the training by a plan, which gives the same weights here.
+    Fix: Compare with the training with a plan, which gives the same weights here.
     """
     model, recipe, samples = prepare(trial, MLP)
     recipe = replace(recipe, shuffle=False)

@@ -44,7 +44,7 @@ AUGMENTATIONS: Mapping[str, Callable[[Any, Array, NDArray[Any]], Array]] = {
 
 
 def augmented(x: NDArray[Any], recipe: Recipe, plan: Plan, epoch: int) -> NDArray[Any]:
-    """Return the inputs of an epoch by a plan."""
+    """Return the inputs of an epoch with a plan."""
     arrays = split_inputs(x)
     (first, *_), names = arrays, [record.input for record in recipe.augment]
     shapes = [arrays[name or first].shape for name in names]

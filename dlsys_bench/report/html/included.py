@@ -42,7 +42,7 @@ def included_sections(paths: Sequence[Path]) -> list[Section]:
         elif "reached" in values:
             found += to_accuracy_sections(to_accuracy.read(path))
         else:
-            raise UserError(f"cannot include {path}; it takes {TAKES}")
+            raise UserError(f"cannot include {path}; expected {TAKES}")
     if reports:
         found.insert(0, matrix_section(reports))
     if pictures:
@@ -72,7 +72,7 @@ def _first_value(path: Path) -> dict[str, Any]:
         lines = text.split("\n", 1)
         values = loads(lines[0] if lines[0].rstrip().endswith("}") else text)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot include {path}: {error}; it takes {TAKES}") from error
+        raise UserError(f"cannot include {path}: {error}; expected {TAKES}") from error
     if not isinstance(values, dict):
-        raise UserError(f"cannot include {path}; it takes {TAKES}")
+        raise UserError(f"cannot include {path}; expected {TAKES}")
     return values

@@ -108,7 +108,7 @@ def _parse_row(
     place = f"run {number!r:.30}"
     raw = content.encode() if isinstance(content, str) else content
     if not isinstance(raw, bytes):
-        return Rejected(place, f"its result is {content!r:.60}; it takes a text", b"")
+        return Rejected(place, f"its result is {content!r:.60}; expected a string", b"")
     try:
         for name, kind, value in (("id", WHOLE, number), *columns):
             kind.read(value, name)

@@ -72,7 +72,7 @@ class MultiHeadAttention(Layer):
         ({"heads": 0}, "heads is 0"),
         ({"heads": 2, "key_size": 0}, "key_size is 0"),
         ({"heads": 2, "causal": "yes"}, "causal is 'yes'"),
-        ({"heads": 2, "context": "encoder"}, "context is 'encoder'; it takes True or False"),
+        ({"heads": 2, "context": "encoder"}, "context is 'encoder'; expected True or False"),
         ({"heads": 2, "drop_rate": 1.0}, "drop_rate is 1.0"),
         ({"heads": 2, "kernel_initializer": "he_uniform"}, "a record, such as HeUniform()"),
         ({}, "heads"),

@@ -40,7 +40,7 @@ def int_pair(where: str, name: str, value: object) -> IntPair:
         and len(pair) == 2
         and all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in pair)
     )
-    message = f"{name} is {value!r}; it takes a whole number from 1, or two (height, width)"
+    message = f"{name} is {value!r}; expected an integer of at least 1, or two (height, width)"
     require(valid, f"{where}: {message}")
     assert isinstance(pair, list | tuple)
     return pair[0], pair[1]

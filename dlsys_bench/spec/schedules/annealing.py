@@ -145,7 +145,7 @@ class OneCycle(Schedule):
         require(
             self.rising * self.steps > 1,
             f"{self.kind}: rising {self.rising:g} of {self.steps} steps leaves no step to rise; "
-            "it takes more than 1 / steps",
+            "expected more than 1 / steps",
         )
 
     @property

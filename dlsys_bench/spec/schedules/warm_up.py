@@ -61,7 +61,7 @@ class WarmUp(Schedule):
         require_number(self.kind, "start", self.start, 0.0, math.inf, open_high=True)
         require(
             isinstance(self.after, Schedule),
-            f"{self.kind}: after is {self.after!r}; it takes a schedule, such as "
+            f"{self.kind}: after is {self.after!r}; expected a schedule, such as "
             f"ConstantRate({self.after if isinstance(self.after, int | float) else 0.1})",
         )
 
