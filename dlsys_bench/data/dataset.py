@@ -139,7 +139,7 @@ class Dataset:
         if len(y) > 1 and y.min() == y.max():
             raise self.error(
                 f"{name} has one class: all {len(y):,} labels are {y[0]}; "
-                "it takes two classes or more"
+                "expected two classes or more"
             )
         return y.astype(np.int64)
 

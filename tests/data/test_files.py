@@ -102,7 +102,7 @@ def test_a_missing_file_raises(tiny: Any, tmp_path: Path, give: Any) -> None:
 def test_an_empty_folder_raises_with_the_expected_files(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
-        match=rf"{tmp_path.name} takes tiny-folder. with x_train\.gz, .* or these themselves",
+        match=rf"expected x_train\.gz, .* in .*{tmp_path.name} or in its folder tiny-folder",
     ):
         load("tiny", tmp_path)
 

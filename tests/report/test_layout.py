@@ -50,8 +50,8 @@ def test_each_cell_has_a_line_where_the_figures_do_not_fit() -> None:
     assert fit(("name", ">n", "reason"), rows, 30)[:4] == [
         f"name    {'a' * 50}",
         "n       3",
-        "reason  about 12 more of each",
-        "        side would decide it",
+        "reason  about 12 more runs on",
+        "        each side would decide",
     ]
 
 
