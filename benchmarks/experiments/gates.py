@@ -258,14 +258,15 @@ HEAD = """# Gates: their power, and how often they are right
 `quick.md` and `full.md` list the minimum detectable effect and the cost of the gate of each
 regularization arm (`dlsys-bench power`). The tables below count verdicts of gates at tier quick,
 with alpha 1e-3 and beta 1e-2 each and seeds that nothing else uses (`healthy.jsonl` and
-`damaged.jsonl`). The last two compare ten runs of each arm of LeNet-5 tanh in torch and in keras
+`damaged.jsonl`). These gates had two sides, which was the default then; a gate with one side takes
+fewer seeds. The last two tables compare ten runs of each arm of LeNet-5 tanh in torch and in keras
 (`agreement.jsonl`) with the reference runs of numpy: no difference is significant, and the
 intervals bound its size. `python benchmarks/experiments/gates.py healthy`, `damaged` and `report`
 write these files.
 
-`rates.md` and `session.md` have simulations of gates and of session verdicts (`gate_rates.py`,
-`session_verdicts.py`), `budget.md` those of whole sessions (`session_budget.py`),
-`session-engines.md` session verdicts on healthy and damaged engines (`damaged_sessions.py`),
+`rates.md` and `session.md` have simulations of gates and of verdicts over all arms
+(`gate_rates.py`, `session_verdicts.py`), `budget.md` those of whole sessions (`session_budget.py`),
+`session-engines.md` verdicts over all arms of healthy and damaged engines (`damaged_sessions.py`),
 `documented.md` tests of what the documentation states (`documented_claims.py`), and `shifts.md` the
 default shift of each arm with and without outliers (`gate_shifts.py`).
 
