@@ -100,6 +100,18 @@ def test_an_example_that_diverges_by_a_rounding_error_is_rejected() -> None:
         expected.reject_unless_sharp()
 
 
+def test_terms_that_cancel_have_a_tolerance_whatever_their_errors() -> None:
+    for seed in range(1000):
+        terms = np.random.default_rng(seed).standard_normal(2)
+
+        def cancel(oracle: Oracle, terms: Any = terms) -> dict[str, Any]:
+            return {"y": (oracle.rounding.array(terms) / terms) @ [1.0, -1.0]}
+
+        expected = expect(cancel, scales=lambda values: {"y": 0.0})
+        # The rounding error of one of the terms.
+        expected.check("y", 2.0**-24, f"seed {seed}")
+
+
 def test_wrong_values_are_found_whatever_the_condition() -> None:
     expected = expect(
         lambda oracle: {"y": np.diff(oracle.rounding.array(np.array([1.0, 1.00001])))}
@@ -134,13 +146,16 @@ def test_noise_is_of_its_size_and_keeps_ties_and_zeros() -> None:
     noise = Noise(0.01, (0,))
     values = np.random.default_rng(0).standard_normal((2000,)).astype("float32").astype(float)
     relative = noise.array(values) / values - 1
-    np.testing.assert_allclose(np.abs(relative), 0.01, rtol=1e-9)
+    assert np.abs(relative).min() >= 0.00499
+    assert np.abs(relative).max() <= 0.01501
+    assert abs(np.abs(relative).mean() - 0.01) < 0.0005
     assert abs((relative > 0).mean() - 0.5) < 0.05
     assert (noise.array(values) != noise.array(values)).any()
     assert len(set(noise.array(np.full(50, 1.5)))) == 1
     assert (noise.array(np.zeros(3)) == 0).all()
     copies = np.stack([values + 1e-30j, values])
-    assert (noise.array(copies, axes=1).real[0] == noise.array(copies, axes=1).real[1]).sum() > 900
+    moved = noise.array(copies, axes=1).real
+    assert (moved[0] == moved[1]).all()
 
 
 def test_a_float16_gradient_is_far_outside_the_tolerance() -> None:

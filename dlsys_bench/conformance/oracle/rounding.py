@@ -60,8 +60,10 @@ MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Noise(Rounding):
-    """Multiplies every value by 1 + `size` or 1 - `size`, at random.
+    """Multiplies every value by 1 plus a random error of about `size`, from half to one and a half
+    of it, of either sign.
 
+    Errors of different sizes show that values cancel, where errors of one size may cancel as well.
     Equal values of an array get equal errors, as they do from a rounding: a max pool of two equal
     values still selects the first.
     """
@@ -75,12 +77,18 @@ class Noise(Rounding):
         key = self.generator.integers(2**63, dtype=np.uint64)
         mixed = (bits ^ (bits >> np.uint64(32)) ^ key) * MIX
         mixed = (mixed ^ (mixed >> np.uint64(29))) * MIX
-        signs = 1 - 2 * (mixed >> np.uint64(63)).astype(float)
-        return values * (1 + self.size * signs)
+        return values * (1 + self._errors((mixed >> np.uint64(11)) * 2.0**-53))
+
+    def _errors(self, uniform: Any) -> Any:
+        """Return errors from uniform numbers in [0, 1)."""
+        centred = 2 * uniform - 1
+        return self.size * (centred + np.copysign(0.5, centred))
+
+    def _drawn(self, *shape: int) -> Any:
+        return self._errors(self.generator.random(shape))
 
     def spread(self, values: Any, like: Any) -> Any:
-        signs = 1 - 2 * self.generator.integers(0, 2, (2, 1, *like.shape[1:]))
-        errors = 1 + self.size * signs
+        errors = 1 + self._drawn(2, 1, *like.shape[1:])
         if not np.iscomplexobj(values):
             return values * errors[0]
         return values.real * errors[0] + 1j * values.imag * errors[1]
@@ -89,12 +97,11 @@ class Noise(Rounding):
         found = super().variance(values, centred, axes)
         if not np.iscomplexobj(values):
             return found
-        signs = 1 - 2 * self.generator.integers(0, 2, (1, *found.shape[1:]))
         moment = 2 * np.abs(values.real * values.imag).mean(axis=axes, keepdims=True)
-        return found + 1j * ONCE * self.size * signs * moment
+        return found + 1j * ONCE * self._drawn(1, *found.shape[1:]) * moment
 
     def constant(self, value: float) -> float:
-        return value * (1 + ONCE * self.size * (1 - 2 * int(self.generator.integers(0, 2))))
+        return value * (1 + ONCE * float(self._drawn()))
 
     def record(self, record: R) -> R:
         numbers = {
