@@ -200,7 +200,7 @@ def _require_options(
         if value not in choices:
             raise DataError(
                 f"{option} is {value!r}{nearest(str(value), choices)}; "
-                f"expected {', '.join(choices)}"
+                f"expected one of {', '.join(choices)}"
             )
     if not (isinstance(validation_split, int | float) and 0 <= validation_split < 1):
         raise DataError(f"validation_split is {validation_split!r}; expected a number in [0, 1)")

@@ -137,5 +137,5 @@ def _check_keys(
             choices = sorted(known | inner)
             raise UserError(
                 f"{path}: [{where}] has an unknown key {key!r}{nearest(key, choices)}; "
-                f"expected {', '.join(choices)}"
+                f"expected one of {', '.join(choices)}"
             )

@@ -19,7 +19,7 @@ def check_better(better: str) -> bool:
     """Return True if higher is better. Raises UserError for anything but a direction."""
     if better not in BETTER:
         raise UserError(
-            f"better is {better!r}{nearest(str(better), BETTER)}; expected higher, lower"
+            f"better is {better!r}{nearest(str(better), BETTER)}; expected higher or lower"
         )
     return BETTER[better]
 

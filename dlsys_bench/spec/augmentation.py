@@ -84,7 +84,7 @@ class Shift(ImageAugmentation):
     invalid: ClassVar[tuple[Invalid, ...]] = (
         ({"pixels": 0}, "pixels is 0; expected an integer of at least 1"),
         ({"pixels": 1.5}, "pixels is 1.5; expected an integer of at least 1"),
-        ({"fill": "wrap"}, "expected zeros, edge"),
+        ({"fill": "wrap"}, "expected one of zeros, edge"),
     )
 
     def __post_init__(self) -> None:

@@ -74,7 +74,7 @@ _INVALID: tuple[Invalid, ...] = (
     ({"class_weights": (1.0, float("nan"))}, "expected a tuple of numbers from 0"),
     ({"class_weights": (0.0, 0.0)}, "at least one of them positive"),
     ({"class_weights": ()}, "at least one of them positive"),
-    ({"weighting": "labels"}, "expected samples, classes"),
+    ({"weighting": "labels"}, "expected one of samples, classes"),
 )
 
 

@@ -199,7 +199,7 @@ def require_switches(record: Record, *names: str) -> None:
 def require_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise a SpecError unless the value is one of the choices; the message names the nearest."""
     if not isinstance(value, str) or value not in choices:
-        advice = f"{nearest(str(value), choices)}; expected {', '.join(choices)}"
+        advice = f"{nearest(str(value), choices)}; expected one of {', '.join(choices)}"
         raise SpecError(f"{where}: {name} is {value!r}{advice}")
 
 

@@ -46,7 +46,7 @@ class EarlyStopping(Record):
     invalid: ClassVar[tuple[Invalid, ...]] = (
         ({"patience": 0}, "patience is 0; expected an integer of at least 1"),
         ({"min_delta": -0.1}, "min_delta is -0.1; expected a number in [0, inf)"),
-        ({"metric": "test_loss"}, "expected validation_loss, validation_accuracy"),
+        ({"metric": "test_loss"}, "expected one of validation_loss, validation_accuracy"),
         ({"restore_best": "yes"}, "restore_best is 'yes'; expected True or False"),
     )
 

@@ -236,7 +236,7 @@ class Study:
         elif self.measure is None and name not in known.values():
             raise UserError(
                 f"study {self.name!r}: metric is {str(name)!r}{nearest(str(name), known)}; "
-                f"expected {', '.join(known)}"
+                f"expected one of {', '.join(known)}"
             )
 
     def superseded_by(self, protocol: str) -> Superseded | None:

@@ -87,7 +87,9 @@ class Design:
                 "a gate takes at least 1 of each"
             )
         if side not in SIDES:
-            raise UserError(f"side is {side!r}{nearest(side, SIDES)}; expected {', '.join(SIDES)}")
+            raise UserError(
+                f"side is {side!r}{nearest(side, SIDES)}; expected one of {', '.join(SIDES)}"
+            )
         looks = []
         # The first look is where the most extreme outcome could rule a shift out. A gate that is
         # too short for that looks once.

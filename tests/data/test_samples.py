@@ -172,7 +172,7 @@ def test_the_arrays_are_copies(scaling: Any, split: float) -> None:
     [
         (
             {"scaling": "standart"},
-            "scaling is 'standart' (did you mean \"standard\"?); expected raw, unit, standard",
+            "scaling is 'standart' (did you mean \"standard\"?); expected one of raw, unit",
         ),
         ({"split": "first"}, "split is 'first'"),
         ({"dtype": "int8"}, "dtype is 'int8'"),

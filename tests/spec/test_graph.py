@@ -148,7 +148,7 @@ def test_a_graph_that_does_not_fit_raises(layers: tuple[Layer, ...], message: st
         ),
         ((residual(Embedding(3, 2)),), "int", "add takes floats, but its input consists of token"),
         ((Embedding(3, 2), Conv2D(1, (1, 1))), "int", "conv2d takes an image"),
-        ((Embedding(3, 2),), "ids", "input_dtype is 'ids'; expected float, int"),
+        ((Embedding(3, 2),), "ids", "input_dtype is 'ids'; expected one of float, int"),
     ],
 )
 def test_an_input_of_the_wrong_kind_raises(

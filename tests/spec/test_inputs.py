@@ -159,7 +159,7 @@ def test_inputs_that_do_not_fit_raise(options: dict[str, Any], message: str) -> 
         (("age", 2), "input 'age': shape is 2; expected a tuple, such as (16,)"),
         (("age", (0,)), "input 'age': shape is (0,)"),
         (("words", (4, 4), "int"), "expected (positions,) for token ids"),
-        (("words", (4,), "ids"), "input 'words': dtype is 'ids'; expected float, int"),
+        (("words", (4,), "ids"), "input 'words': dtype is 'ids'; expected one of float, int"),
     ],
 )
 def test_an_input_that_is_none_raises(arguments: tuple[Any, ...], message: str) -> None:

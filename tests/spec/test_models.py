@@ -81,7 +81,7 @@ def test_an_invalid_input_shape_raises(shape: tuple[int, ...]) -> None:
             r"layers is Dense\(.*\); expected a tuple, such as \(Dense\(10\),\)",
         ),
         ({"layers": None}, "layers is None; expected a tuple"),
-        ({"input_dtype": ["int"]}, r"input_dtype is \['int'\] .*; expected float, int"),
+        ({"input_dtype": ["int"]}, r"input_dtype is \['int'\] .*; expected one of float, int"),
         ({"input_shape": (2**40,), "layers": (Dense(2**30),)}, r"has more than 2\*\*60 values"),
         ({"input_shape": (2**70,), "layers": (Dropout(),)}, r"has more than 2\*\*60 values"),
     ],

@@ -93,7 +93,7 @@ def test_a_switch_is_true_or_false(record: type[Record], name: str, value: objec
         ("uniform", {"low": -(10**400)}, r"expected a number in \(-inf, inf\)"),
         ("dense", {"units": 2**63}, r"expected at most 2\*\*63 - 1"),
         ("cosine_decay", {"steps": 10**30}, r"expected at most 2\*\*63 - 1"),
-        ("activation", {"function": np.array(["relu", "tanh"])}, "expected linear, sigmoid"),
+        ("activation", {"function": np.array(["relu", "tanh"])}, "expected one of linear, sigmoid"),
     ],
 )
 def test_a_value_that_no_engine_can_compute_with_raises(

@@ -93,7 +93,7 @@ def test_a_part_has_to_be_large_enough_for_batch_norm() -> None:
         (lambda: Recipe(clip=1.0), "clip is 1.0"),  # type: ignore[arg-type]
         (lambda: Recipe(clip="clip_norm"), "such as ClipNorm()"),  # type: ignore[arg-type]
         (lambda: Recipe(average=0.9), "average is 0.9"),  # type: ignore[arg-type]
-        (lambda: Recipe(products="float8"), "expected float16, bfloat16"),  # type: ignore[arg-type]
+        (lambda: Recipe(products="float8"), "expected one of float16, bfloat16"),  # type: ignore[arg-type]
         (lambda: Recipe(loss_scale=2.0**16), "loss_scale is 65536.0"),  # type: ignore[arg-type]
         (lambda: Recipe(SGD(decay=0.1)), "such as WeightDecay(0.01)"),  # type: ignore[arg-type]
     ],

@@ -58,7 +58,7 @@ def test_directions_are_checked_and_stored() -> None:
         "a": "higher",
         "b": "lower",
     }
-    with pytest.raises(UserError, match="better is 'up'; expected higher, lower"):
+    with pytest.raises(UserError, match="better is 'up'; expected higher or lower"):
         read_better(["a=up"])
     with pytest.raises(UserError, match="returns no metric 'c'.*; it returns a, b"):
         with_better(both, {"c": "lower"})
