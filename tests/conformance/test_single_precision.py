@@ -191,7 +191,7 @@ def slopes_by_moments(x: Any, dy: Any, deviation: Any, axis: int) -> Any:
     ("layer", "axis"), [(LayerNorm(), 1), (GroupNorm(groups=1), 1), (BatchNorm(), 0)], ids=str
 )
 def test_a_backward_pass_with_values_that_are_not_centred_is_accepted(
-    layer: Layer, axis: int, count: int
+    layer: LayerNorm | GroupNorm | BatchNorm, axis: int, count: int
 ) -> None:
     for distance, seed in product((0, 1, 10, 100), range(100)):
         generator = np.random.default_rng(seed)
