@@ -176,7 +176,7 @@ def test_a_slow_engine_does_not_see_small_examples_alone() -> None:
 
 
 def test_an_unknown_on_fail_raises_an_error() -> None:
-    with pytest.raises(UserError, match='takes "raise" or "collect"'):
+    with pytest.raises(UserError, match='expected "raise" or "collect"'):
         check_engine("numpy", "ignore")  # type: ignore[arg-type]
 
 

@@ -87,7 +87,7 @@ def test_what_is_not_a_number_is_no_improvement() -> None:
     ("options", "message"),
     [
         ({}, "early_stopping monitors validation_loss, but validation_split is 0"),
-        ({"validation_split": 0.1, "stopping": 5}, "stopping is 5; it takes"),
+        ({"validation_split": 0.1, "stopping": 5}, "stopping is 5; expected"),
         (
             {
                 "validation_split": 0.1,

@@ -362,7 +362,7 @@ def test_a_group_of_studies_is_rejected(tmp_path: Path) -> None:
     done = CliRunner().invoke(
         cli, ["bench", "sweep", "regularization", "--output", str(tmp_path / "s.jsonl")]
     )
-    assert "takes one study, and regularization has 5" in done.stderr
+    assert "expected one study, but regularization has 5" in done.stderr
 
 
 @pytest.mark.usefixtures("programs")
