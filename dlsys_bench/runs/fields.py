@@ -56,7 +56,7 @@ class FreeText:
     def read(self, value: Any, name: str) -> str:
         """Return the text. Raises FieldError."""
         if not isinstance(value, str):
-            raise FieldError(name, value, "a text")
+            raise FieldError(name, value, "a string")
         if len(value) > self.limit:
             raise FieldError(name, value, f"at most {self.limit} characters")
         return value
@@ -72,7 +72,7 @@ class Name(FreeText):
         """Return the text. Raises FieldError."""
         text = super().read(value, name)
         if not text.isprintable() and set(map(unicodedata.category, text)) & BREAKING:
-            raise FieldError(name, value, "a text without control characters")
+            raise FieldError(name, value, "a string without control characters")
         return text
 
 

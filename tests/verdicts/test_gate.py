@@ -142,7 +142,7 @@ def test_diverged_runs_do_not_cancel_runs_on_the_other_side(level: float) -> Non
 def test_a_study_states_the_direction_of_its_metric() -> None:
     study: Any = partial(Study, "mine", "mine", "mine", "digits", (case().arm,))
     assert study(metric="test_loss").metric is EPOCH_METRICS["test_loss"]
-    with pytest.raises(UserError, match="metric is 'test_los' .*; expected running_loss"):
+    with pytest.raises(UserError, match="metric is 'test_los' .*; expected one of running_loss"):
         study(metric="test_los")
     with pytest.raises(UserError, match="measures 'beta' itself, so it has to state its direction"):
         study(metric="beta", measure=lambda _: {})
