@@ -44,11 +44,11 @@ HEAD = """# Conformance: healthy engines pass, broken ones fail
 `dlsys-bench conform --engine NAME --output reports/conformance`. `mutants.md` shows the rung that
 detects each broken engine; `python -m mutants`, run in `tests/`, writes it. `mutants-float32.md`
 shows the same for engines that are broken only in float32, and `python -m mutants --single
---resume` writes it. Each report names its commit. The times of numpy, torch and
-numba are those of two cores, two checks at a time, numba with its functions compiled before; the
-others were measured beside other work. The table of mutants contains those that existed when it was
-written; a test verifies for each newer one that its recorded check detects it. The report of
-tinygrad is of an earlier ladder, with 165 checks.
+--resume` writes it. Each report names its commit. The times of numpy, torch, numba and Keras are
+those of two cores, two checks at a time, numba with its functions compiled before; the others were
+measured beside other work. The table of mutants contains those that existed when it was written; a
+test verifies for each newer one that its recorded check detects it. The report of tinygrad is of an
+earlier ladder, with 165 checks.
 """
 
 EXCEPTIONS = """The report of an engine lists its declared exceptions with their reasons. Two
