@@ -91,6 +91,7 @@ def test_progress_prints_lines_where_stderr_is_not_a_terminal(
         advance("m:train, seed 3: metric 0.97", 1)
         printed = _first_line(capsys)
     assert printed.startswith("1 of 4 runs after 0 s, about 0 s left; m:train, seed 3: metric 0.97")
+    capsys.readouterr()  # Further lines may have been printed before the end.
     monkeypatch.setattr(display, "SILENCE", 60.0)
     with display.progress(4, "runs"):
         pass
