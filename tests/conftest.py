@@ -46,11 +46,12 @@ ENGINE_OF_GROUP = {
 }
 
 # Gates in the fast tier, by engine, and studies of which one run takes 4 to 20 seconds in numpy,
-# whose gates are in the slow tier alone, as are those of engines that compile.
+# whose gates are in the slow tier alone, as are those of engines that compile, and of the one that
+# multiplies in bfloat16, which few CPUs do quickly.
 FAST_GATES = {
     "numpy": 2,
     "other engines": 1,
-    **dict.fromkeys(("jax", "keras", "keras-jit", "torch-compile"), 0),
+    **dict.fromkeys(("jax", "keras", "keras-jit", "torch-bf16", "torch-compile"), 0),
 }
 STUDIES_OF_SLOW_TIER = (
     "batch-size-sweep",
