@@ -220,6 +220,10 @@ Measured by `pytest --benchmark-only benchmarks/test_pairs.py`, in microseconds 
 products of matrices on all cores, by BLAS or by the numba engine, measured in the same session
 ({peak}).
 
+The last column states how many times as fast as another engine the numba engine is. A goal is the
+ratio that this project aims at: it is met if the whole interval is above it, missed if the whole
+interval is below it, and AMBIGUOUS otherwise.
+
 {pairs}
 {first}
 ## The bound of the machine

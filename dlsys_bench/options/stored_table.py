@@ -11,16 +11,16 @@ from dlsys_bench.options.table import BENCH, NAME, POSITIVE, PROBABILITY, RUNS, 
 STORE = ("runs list", "runs show", "runs export", "runs import", "runs release")
 SELECT = ("runs list", "runs export")
 METRIC = (
-    "Figure to compare; repeatable. Default: the study's metric, or every figure of a callable."
+    "Metric to compare; repeatable. Default: that of the study, or every metric of a callable."
 )
-MARGIN = "Equivalence margin: means closer than this are the same, in the figure's units."
+MARGIN = "Equivalence margin: means closer than this are the same, in the metric's units."
 ALPHA_OF_TABLE = "Family-wise error rate of DIFFERS, and error rate of each SAME."
 
 METRIC_OF_HISTORY = (
-    "Figure of the runs. Default: the study's metric, or every figure of a callable."
+    "Metric of the runs. Default: that of the study, or every metric of a callable."
 )
 ALPHA_OF_HISTORY = "Probability of any false alarm, over all series."
-EXPORT = "Write the newest figures to this file as the JSON of github-action-benchmark."
+EXPORT = "Write the newest value of each series to this file as the JSON of github-action-benchmark."
 
 PAGES = (
     *("report", "gate", "power", "conform", "compare", "bench compare", "history", "inspect"),
@@ -53,7 +53,7 @@ STORED: tuple[Option, ...] = (
     Option("scaling", ("inspect",), "Scaling of the pixels in training.", SCALING, "unit"),
     Option("metric", ("history",), METRIC_OF_HISTORY, NAME),
     Option("alpha", ("history",), ALPHA_OF_HISTORY, PROBABILITY, 0.01),
-    Option("csv", ("history",), "Write each figure to this file as CSV.", File()),
+    Option("csv", ("history",), "Write each value to this file as CSV.", File()),
     Option("export", ("history",), EXPORT, File()),
     Option("html", PAGES, PAGE, File()),
     Option("include", ("report",), INCLUDE, Many(File(exists=True), "included"), ()),

@@ -155,11 +155,11 @@ GENERAL: tuple[Option, ...] = (
     ),
     Option("why", ("baseline accept",), "Reason for the change; required.", Text("TEXT")),
     Option("reference", TRAINING, "Reference runs of a package.module:train.", File(exists=True)),
-    Option("metric", ("power",), "Figure of a package.module:train.", NAME),
+    Option("metric", ("power",), "Metric of a package.module:train.", NAME),
     Option(
         "metric",
         ("gate",),
-        "Figure of a package.module:train to judge; repeatable: all are judged on the same runs, "
+        "Metric of a package.module:train to judge; repeatable: all are judged on the same runs, "
         "within the false-alarm rate.",
         Many(NAME, "metrics"),
         (),

@@ -168,7 +168,7 @@ def _nothing(
     known = [*EPOCH_FIGURES, *_figures((*a, *b))]
     unknown = next((name for name in metrics if name not in known), None)
     if unknown is not None:
-        return f"no run has a figure {unknown!r}{nearest(unknown, known)}"
+        return f"no run has a metric {unknown!r}{nearest(unknown, known)}"
     if not a or not b:
         return f"{'A' if not a else 'B'} has no runs: there is nothing to compare"
     one = left[0]

@@ -66,7 +66,7 @@ def read_histories(paths: Iterable[Path], metric: str | None, alpha: float) -> l
     """Return the series of all figures in files of runs and of pytest-benchmark.
 
     The false-alarm rate `alpha` is shared equally over the series (Bonferroni). A file that cannot
-    be read is left out with a warning. Raises UserError if no file can be, or for no figures.
+    be read is left out with a warning. Raises UserError if no file can be, or for no values.
     """
     paths, figures, errors = list(paths), list[_Figure](), list[UserError]()
     for path in paths:
@@ -79,7 +79,7 @@ def read_histories(paths: Iterable[Path], metric: str | None, alpha: float) -> l
     for reason in errors:
         warnings.warn(f"left out: {reason}", StoreWarning, stacklevel=2)
     if not figures:
-        what = f"figure {metric!r}" if metric else "figures"
+        what = f"metric {metric!r}" if metric else "metrics"
         raise UserError(f"no {what} in {', '.join(map(str, paths))}: there is no history")
     series: dict[tuple[str, str], list[_Figure]] = defaultdict(list)
     for figure in figures:

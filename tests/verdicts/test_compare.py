@@ -375,7 +375,7 @@ def test_sets_without_common_runs_raise() -> None:
     with pytest.raises(UserError, match="the same runs"):
         compare(BASE, BASE)
     with pytest.raises(
-        UserError, match="no run has a figure 'test_acuracy' .did you mean \"test_accuracy\""
+        UserError, match="no run has a metric 'test_acuracy' .did you mean \"test_accuracy\""
     ):
         compare(BASE, runs([0.9] * 3), metrics=["test_acuracy"])
     with pytest.raises(UserError, match="B has no runs"):
