@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,7 +15,8 @@ from dlsys_bench.attributes import load_attribute
 from dlsys_bench.data.contents import content_of, describe_content
 from dlsys_bench.data.dataset import ARRAYS, Dataset
 from dlsys_bench.data.labels import renumber
-from dlsys_bench.errors import DataError, nearest, type_of
+from dlsys_bench.errors import DataError, UserError, nearest, type_of
+from dlsys_bench.text import describe, place_of
 
 # A label above this, in an archive without class names, is taken for an error.
 MAX_UNNAMED_CLASSES = 65_536
@@ -90,16 +92,22 @@ def _classes(*labels: NDArray[Any]) -> tuple[str, ...]:
     return tuple(map(str, range(min(max(largest, 0) + 1, MAX_UNNAMED_CLASSES))))
 
 
-def from_callable(name: str) -> Dataset:
+def from_callable(name: str, *arguments: object) -> Dataset:
     """Return the dataset that the callable named "package.module:NAME" returns.
 
-    Raises DataError if it cannot be imported or returns something else. Errors of the callable
-    itself are not caught.
+    Raises DataError if it cannot be imported, raises an exception, or returns something else.
     """
     make = load_attribute(name, "dataset", DataError)
     if not callable(make):
         raise DataError(f"dataset {name!r} is {type_of(make)}; expected a callable")
-    dataset = make()
+    try:
+        dataset = make(*arguments)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        # The innermost frame is where the author looks first; --verbose prints the traceback.
+        place = place_of(traceback.extract_tb(error.__traceback__)[-1])
+        raise DataError(f"dataset {name!r} raised {describe(error)} at {place}") from error
     if not isinstance(dataset, Dataset):
         raise DataError(
             f"dataset {name!r} returned {type_of(dataset)}; "

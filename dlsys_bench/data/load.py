@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from dlsys_bench.attributes import load_attribute
 from dlsys_bench.data.contents import unpack
 from dlsys_bench.data.custom import from_archive, from_callable
 from dlsys_bench.data.dataset import Dataset
@@ -55,9 +53,7 @@ def is_available(name: str, data_dir: DataDir = None) -> bool:
 
 def _read(source: Source, paths: list[Path]) -> Dataset:
     if source.reader:
-        reader: Any = load_attribute(source.reader, "reader", DataError)
-        dataset: Dataset = reader(source, paths)
-        return dataset
+        return from_callable(source.reader, source, paths)
     x_train, y_train, x_test, y_test = (parse_idx(unpack(path), str(path)) for path in paths)
     return Dataset(source.name, x_train, y_train, x_test, y_test, source.classes)
 

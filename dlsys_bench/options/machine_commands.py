@@ -25,9 +25,9 @@ MACHINE = (
         """Show the history of the metrics in FILES over commits, and where they changed.
 
         FILES are stored runs, or sessions of pytest-benchmark (--benchmark-json=FILE). A series has
-        one point per commit, the median of its values. A change is found by a permutation test on ranks:
-        with a probability of at most alpha, any series without a change is listed as changed, for
-        one analysis of its history and whatever the distribution of its values.
+        one point per commit, the median of its values. A change is found by a permutation test on
+        ranks: with a probability of at most alpha, any series without a change is listed as
+        changed, for one analysis of its history and whatever the distribution of its values.
 
         Exit codes: 0 nothing changed, 1 something did, 2 usage or no values.
         """,

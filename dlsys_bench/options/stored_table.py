@@ -10,17 +10,13 @@ from dlsys_bench.options.table import BENCH, NAME, POSITIVE, PROBABILITY, RUNS, 
 
 STORE = ("runs list", "runs show", "runs export", "runs import", "runs release")
 SELECT = ("runs list", "runs export")
-METRIC = (
-    "Metric to compare; repeatable. Default: that of the study, or every metric of a callable."
-)
+METRIC = "Metric to compare; repeatable. Default: that of the study, or every metric of a callable."
 MARGIN = "Equivalence margin: means closer than this are the same, in the metric's units."
 ALPHA_OF_TABLE = "Family-wise error rate of DIFFERS, and error rate of each SAME."
 
-METRIC_OF_HISTORY = (
-    "Metric of the runs. Default: that of the study, or every metric of a callable."
-)
+METRIC_OF_HISTORY = "Metric of the runs. Default: that of the study, or every metric of a callable."
 ALPHA_OF_HISTORY = "Probability of any false alarm, over all series."
-EXPORT = "Write the newest value of each series to this file as the JSON of github-action-benchmark."
+EXPORT = "Write the newest values to this file as the JSON of github-action-benchmark."
 
 PAGES = (
     *("report", "gate", "power", "conform", "compare", "bench compare", "history", "inspect"),

@@ -14,8 +14,10 @@ from dlsys_bench.data import datasets, is_available, load, prepare, verify
 from dlsys_bench.errors import DataError
 
 MODULE = """
+import sys
 import numpy as np
 from dlsys_bench.data import Dataset
+from dlsys_bench.errors import DataError
 
 class Makers:
     @staticmethod
@@ -30,7 +32,13 @@ def nothing():
     pass
 
 def broken():
-    raise ZeroDivisionError
+    raise ZeroDivisionError("no rows")
+
+def exits():
+    sys.exit(0)
+
+def missing():
+    raise DataError("no file 'own.csv'")
 
 number = 3
 """
@@ -257,9 +265,21 @@ def test_an_invalid_callable_raises(module: str, name: str, message: str) -> Non
         load(name)
 
 
-def test_errors_of_a_callable_are_not_caught(module: str) -> None:
-    with pytest.raises(ZeroDivisionError):
-        load(f"{module}:broken")
+@pytest.mark.parametrize(
+    ("maker", "error"),
+    [("broken", "ZeroDivisionError: no rows"), ("exits", "SystemExit: 0")],
+)
+def test_an_error_of_a_callable_is_described(module: str, maker: str, error: str) -> None:
+    line = next(n for n, text in enumerate(MODULE.splitlines(), 1) if f"def {maker}" in text) + 1
+    with pytest.raises(DataError) as caught:
+        load(f"{module}:{maker}")
+    text = f"dataset '{module}:{maker}' raised {error} at {module}.py:{line}"
+    assert str(caught.value) == text
+
+
+def test_an_error_with_its_correction_is_passed_on(module: str) -> None:
+    with pytest.raises(DataError, match=r"^no file 'own\.csv'$"):
+        load(f"{module}:missing")
 
 
 @pytest.mark.parametrize("call", [load, is_available])
