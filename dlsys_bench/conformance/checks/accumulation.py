@@ -59,8 +59,10 @@ def accumulation_of_kept(trial: Trial) -> None:
     Fix: Weight each part by its fraction of what the mean of the batch is divided by.
     """
     case, loss = ACCUMULATIONS["accumulate-2"], label_loss(trial)
-    model = Model("ignoring", (3,), (Dense(4), Activation("tanh"), Dense(3)))
-    compare_cases(trial, case, model, loss=type(loss).of(ignored_label=1))
+    layers = (Dense(4), Activation("tanh"), Dense(3))
+    for shape in ((3,), (4, 3)) if has(trial, "loss:positions") else ((3,),):
+        model = Model("ignoring", shape, layers)
+        compare_cases(trial, case, model, loss=type(loss).of(ignored_label=1))
 
 
 @check("step", "accumulate-equals-batch", requires=["accumulate"])

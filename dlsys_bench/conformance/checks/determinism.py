@@ -6,8 +6,10 @@ import random
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.networks import (
@@ -112,8 +114,9 @@ def alone(trial: Trial) -> None:
 
     Why: Several networks are trained in one process, and the caller has random numbers of its own,
     and evaluates the network between two epochs.
-    Broken by: An engine that shares a buffer between networks, that calls `numpy.random.seed` or
-    `numpy.seterr` in `fit`, or that yields an epoch inside `numpy.errstate`.
+    Broken by: An engine that shares a buffer between networks, that calls `numpy.random.seed`,
+    `torch.manual_seed`, `torch.set_num_threads` or `numpy.seterr` in `fit`, or that yields an epoch
+    inside `numpy.errstate`.
     Fix: Keep all state in the network, use a generator object instead of the functions of the
     module, and leave contexts before an epoch is yielded.
     """
@@ -123,12 +126,12 @@ def alone(trial: Trial) -> None:
     _seed_process()
     expected = random.random(), np.random.random()  # noqa: NPY002
     _seed_process()
-    settings = _arithmetic()
+    settings = _settings()
     own = Plan(2, parity=not trial.native)
     with closing(trial.engine.fit(other, samples, recipe, own)) as epochs:
         for _ in epochs:
-            _compare_arithmetic(settings)
-    _compare_arithmetic(settings)
+            _compare_settings(settings)
+    _compare_settings(settings)
     for name in differing(before, trial.engine.weights(one)):
         what = f"training one network moved {name} of another"
         raise broken(Fault.SIDE_EFFECT, what, tensor=name)
@@ -137,18 +140,37 @@ def alone(trial: Trial) -> None:
         raise broken(Fault.SIDE_EFFECT, what)
 
 
-def _arithmetic() -> dict[str, object]:
-    """Return the settings by which this thread computes with floats."""
-    return {
-        "what numpy does at errors of floats (numpy.seterr)": np.geterr(),
-        "whether subnormal numbers are zero in this thread": sys.float_info.min / 2 == 0,
-    }
+def _settings() -> dict[str, object]:
+    """Return the settings by which this process computes, of frameworks that are imported too."""
+    libraries = threadpoolctl.threadpool_info()
+    torch: Any = sys.modules.get("torch")
+    of_torch = (
+        {}
+        if torch is None
+        else {
+            "the default dtype of torch": torch.get_default_dtype(),
+            "the threads of torch": torch.get_num_threads(),
+            "whether torch records gradients": torch.is_grad_enabled(),
+            "the state of torch's random generator": torch.get_rng_state().numpy().tobytes(),
+        }
+    )
+    return (
+        of_torch
+        | {
+            f"the threads of {each['prefix']} ({each['internal_api']})": each["num_threads"]
+            for each in libraries
+        }
+        | {
+            "what numpy does at errors of floats (numpy.seterr)": np.geterr(),
+            "whether subnormal numbers are zero in this thread": sys.float_info.min / 2 == 0,
+        }
+    )
 
 
-def _compare_arithmetic(before: Mapping[str, object]) -> None:
+def _compare_settings(before: Mapping[str, object]) -> None:
     """Raise BrokenError if such a setting has changed."""
-    for name, value in _arithmetic().items():
-        if value != before[name]:
+    for name, value in _settings().items():
+        if value != before.get(name, value):
             what = f"fit changed {name}: restore it before it yields an epoch"
             raise broken(Fault.SIDE_EFFECT, what)
 

@@ -67,6 +67,11 @@ def _subjects() -> Iterator[tuple[str, LossSubject]]:
         if issubclass(record, CrossEntropy):
             choices = record.variants[f"{kind}-{IGNORED}"]
             yield f"{kind}-{IGNORED}-positions", LossSubject(record, choices, POSITIONS)
+            # With the options alone and all together, every pair of them.
+            every = max(record.variants.values(), key=len)
+            for option in every:
+                others = {name: values for name, values in every.items() if name != option}
+                yield f"{kind}-without-{option}", LossSubject(record, others)
 
 
 LOSS_SUBJECTS: Mapping[str, LossSubject] = dict(_subjects())
@@ -76,7 +81,9 @@ LOSS_SUBJECTS: Mapping[str, LossSubject] = dict(_subjects())
 TRAINED: Mapping[str, LossSubject] = {
     name: subject
     for name, subject in LOSS_SUBJECTS.items()
-    if not issubclass(subject.record, CrossEntropy) or len(subject.choices) != 1 or subject.ignores
+    if not issubclass(subject.record, CrossEntropy)
+    or len(subject.choices) not in (1, 2)
+    or subject.choices == subject.record.variants[f"{subject.record.kind}-{IGNORED}"]
 }
 """Those of which trainings are compared: options together, and those that change the means."""
 

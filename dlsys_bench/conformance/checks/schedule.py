@@ -12,6 +12,7 @@ from dlsys_bench.conformance.checks.training import (
     allowing_conventions,
     compare_trainings,
     compare_updates,
+    plans,
     regression,
     start,
 )
@@ -89,7 +90,8 @@ MODEL = Model("scheduled", (3,), (Dense(3), Activation("tanh"), Dense(2)))
 
 @check_each("schedule", CASES, requires=lambda case: case.requires)
 def schedule(trial: Trial, case: ScheduleCase) -> None:
-    """The weights after every step, which reveal its learning rate, and the history.
+    """The weights after every step, which reveal its learning rate, and the history, with a plan
+    and natively.
 
     Why: A learning rate that is one step early or late changes every later weight.
     Broken by: An engine that reads the schedule of {subject} after the update, once per epoch, or
@@ -103,15 +105,16 @@ def schedule(trial: Trial, case: ScheduleCase) -> None:
         raise NotApplicableError(f"the convention of {conventions} does not define this optimiser")
     model = trainable(trial, MODEL)
     samples, weights = regression(trial, 11), start(trial, model)
-    plan = Plan(trial.seed, steps=case.steps, parity=True)
+    own = [replace(plan, steps=case.steps) for plan in plans(trial, seed=trial.seed)]
     for convention in ways:
         recipe = replace(case.recipe, loss=example_loss(trial))
         recipe = supported(trial, recipe, convention=convention)
-        training = TrainingCase(model, weights, samples, recipe, plan)
-        expected = train(trial.oracle, trial.oracle.build(model, weights), samples, recipe, plan)
-        compare_updates(trial, training, expected[-1].steps)
-        actual = train(trial.engine, trial.engine.build(model, weights), samples, recipe, plan)
-        _compare_histories(actual, expected)
+        training = TrainingCase(model, weights, samples, recipe, own[0])
+        expected = train(trial.oracle, trial.oracle.build(model, weights), samples, recipe, own[0])
+        compare_updates(trial, training, expected[-1].steps, plans=own)
+        for plan in own:
+            actual = train(trial.engine, trial.engine.build(model, weights), samples, recipe, plan)
+            _compare_histories(actual, expected)
 
 
 def _compare_histories(actual: list[Epoch], expected: list[Epoch]) -> None:

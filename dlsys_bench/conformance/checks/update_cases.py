@@ -192,7 +192,7 @@ def _compare(trial: Trial, example: UpdateExample) -> None:
         if tokens
         else strategies.inputs(model, samples, generator)
     )
-    y = strategies.targets(loss, model.output_shape[0], samples, generator)
+    y = strategies.targets(loss, model.output_shape, samples, generator)
     weights = strategies.nonzero_weights(model, example.seed)
     training = TrainingCase(
         model, weights, Samples(x, y), example.recipe, Plan(example.seed, parity=True)
