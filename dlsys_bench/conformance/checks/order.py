@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ def order(trial: Trial) -> None:
 
     Why: Each epoch has to visit every sample once, in a new order, or the training is another one.
     Broken by: An engine that shuffles once, takes turns between a few orders, drops the smaller
-    last batch, draws with replacement, or ignores the seed.
+    last batch, draws with replacement, ignores the seed, or adds the epoch to it.
     Fix: Draw one permutation per epoch from a generator that is seeded once per training.
     """
     check_movement(trial, 80)
@@ -44,9 +44,11 @@ def order(trial: Trial) -> None:
                 raise broken(Fault.WRONG_VALUE, what, actual=str(sizes), expected=str(expected))
     for (earlier, first), (later, second) in combinations(enumerate(batches, start=1), 2):
         _compare_epochs(first, second, count, f"epochs {earlier} and {later}")
-    other = used_batches(trial, RowTraining(count, size, 1, trial.seed + 1))[0]
-    if np.array_equal(batches[0], other):
-        raise broken(Fault.NOT_DETERMINISTIC, "two seeds give the same batches")
+    others = used_batches(trial, RowTraining(count, size, 2, trial.seed + 1))
+    for (epoch, used), (other, own) in product(enumerate(batches, 1), enumerate(others, 1)):
+        if np.array_equal(used, own):
+            which = f"epoch {epoch} with one seed and epoch {other} with the next seed"
+            raise broken(Fault.NOT_DETERMINISTIC, f"{which} have the same batches")
 
 
 def _compare_epochs(first: NDArray[Any], second: NDArray[Any], count: int, which: str) -> None:

@@ -48,18 +48,23 @@ class Size(NamedTuple):
 
 
 VECTORS = (Size((1032,), 300, {"units": 300, "groups": 12}),)
-TOKENS = (Size((70,), 40, {"vocabulary": 1030, "units": 300}),)
+TOKENS = (
+    Size((70,), 40, {"vocabulary": 1030, "units": 300}),
+    Size((9,), 40, {"vocabulary": 70_000, "units": 2}),
+)
 _MANY_CHANNELS: Mapping[str, Any] = {"filters": 144, "groups": 12}
 _WIDE_WINDOWS: Mapping[str, Any] = {"filters": 12, "groups": 4, "units": 30}
 IMAGES = (
     Size((34, 33, 132), 1, {**_MANY_CHANNELS, "strides": (5, 4), "pool_size": (11, 10)}),
+    Size((3, 150, 2), 2, {"filters": 2}),
     Size(
         (8, 11, 4),
         520,
         {**_WIDE_WINDOWS, "kernel_size": (7, 6), "dilation": (1, 2), "pool_size": (6, 5)},
     ),
 )
-"""Large images of many channels, and many images: large in every axis, and never in all at once."""
+"""Large images of many channels, wide images, and many images: large in every axis, and never in
+all at once."""
 SEQUENCES = (
     Size(
         (150, 132),
@@ -79,8 +84,9 @@ SEQUENCES = (
         },
         branches=9,
     ),
+    Size((530, 2), 1, {"heads": 2, "key_size": 1, "filters": 2, "positions": 600}),
 )
-"""Long sequences of many channels, and many sequences."""
+"""Long sequences of many channels, many sequences, and very long ones."""
 
 
 def sizes_for(subject: LayerSubject) -> tuple[Size, ...]:
