@@ -155,7 +155,7 @@ def equal_attention(model: Model) -> Weights:
     """Return weights of the attention that a model begins with, by which every position attends
     equally to all, and outputs what it keeps of each. Empty for another layer."""
     return {
-        tensor.name: np.eye(*tensor.shape)
+        tensor.name: np.eye(tensor.shape[0], tensor.shape[1])
         if tensor.name.endswith(("value_kernel", "output_kernel"))
         else np.zeros(tensor.shape)
         for tensor in model.tensors

@@ -58,8 +58,8 @@ BATCHES = {
 
 @check_each("step", BATCHES, requires=lambda case: case.requires)
 def large_batch(trial: Trial, case: LargeBatch) -> None:
-    """Two updates by a large batch, with a loss scale and, for sequences, ignored labels, with a plan
-    and natively; and its running loss and accuracy.
+    """Two updates by a large batch, with a plan and natively, with a loss scale and, for sequences,
+    ignored labels; and the running loss and accuracy of the first.
 
     Why: An engine may split a large batch among threads or into parts of its own, which it has to
     put together again.
@@ -88,7 +88,8 @@ def large_batch(trial: Trial, case: LargeBatch) -> None:
         close(what, epoch.running_loss, expected, 1e-5 * abs(expected))
         what = f"the running accuracy of a batch of {case.samples:,} samples"
         right = float((predicted == y)[counted].mean())
-        close(what, epoch.running_accuracy, right, 1e-5)
+        found = np.nan if epoch.running_accuracy is None else epoch.running_accuracy
+        close(what, found, right, 1e-5)
 
 
 SAMPLES, BUCKETS, BATCH = 70_400, 64, 8800

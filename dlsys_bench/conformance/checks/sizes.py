@@ -56,7 +56,7 @@ _MANY_CHANNELS: Mapping[str, Any] = {"filters": 144, "groups": 12}
 _WIDE_WINDOWS: Mapping[str, Any] = {"filters": 12, "groups": 4, "units": 30}
 IMAGES = (
     Size((34, 33, 132), 1, {**_MANY_CHANNELS, "strides": (5, 4), "pool_size": (11, 10)}),
-    Size((3, 150, 2), 2, {"filters": 2}),
+    Size((6, 150, 2), 2, {"filters": 2}),
     Size(
         (8, 11, 4),
         520,
@@ -101,6 +101,8 @@ def sizes_for(subject: LayerSubject) -> tuple[Size, ...]:
         return TOKENS
     many = SEQUENCES[1:] if takes_axes(subject.variant, 3) else SEQUENCES
     every = VECTORS + IMAGES + many
+    if "positions" in subject.choices:  # Its first choice has too few of them for any size.
+        return tuple(size for size in every if "positions" in size.options)
     return tuple(size for size in every if takes_axes(subject.variant, len(size.shape)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def _case(trial: Trial) -> tuple[Model, Recipe, Samples]:
     return model, replace(recipe, average=average), samples
 
 
-def _train(trial: Trial, beside: Callable[[GuardedNetwork], None] | None = None) -> Weights:
+def _train(trial: Trial, beside: Callable[[GuardedNetwork], object] | None = None) -> Weights:
     """Train a network natively with seed 1, and call a function between its epochs."""
     model, recipe, samples = _case(trial)
     network = trial.engine.build(model, seed=1)
@@ -68,9 +69,9 @@ def looking(trial: Trial) -> None:
         "predict": lambda network: trial.engine.predict(network, samples.x)
     }
     for mode, batch in batches.items():
-        looks[f"trace in {mode}"] = lambda network, batch=batch: trial.engine.trace(network, batch)
-        looks[f"gradients in {mode}"] = lambda network, batch=batch: trial.engine.gradients(
-            network, batch, recipe.loss
+        looks[f"trace in {mode}"] = partial(trial.engine.trace, batch=batch)
+        looks[f"gradients in {mode}"] = partial(
+            trial.engine.gradients, batch=batch, loss=recipe.loss
         )
 
     def look(network: GuardedNetwork) -> None:
