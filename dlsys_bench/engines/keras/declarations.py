@@ -31,6 +31,11 @@ ATTENTION = tuple(
 )
 """The checks of the values of attention."""
 
+KINDS = ("", "kinds-")
+"""The prefixes of the checks of a part of a recipe, on a small network and on tensors of all kinds."""
+
+CLIPPED = tuple(name for clip in CLIPS.values() for name in clip.variants)
+
 OCCURRENCES = (
     "TensorFlow's gradient of an embedding lists every occurrence of a token, and Keras's Adam and "
     "RMSprop square each by itself instead of their sum"
@@ -84,8 +89,10 @@ LOOSENS = {
         (
             *("step/adam", "step/tensors-130", "state/optimizer", "schedule/adam"),
             *("step/adamw", "schedule/adamw", "step/average"),
-            *(f"step/decay-{name}" for name in WeightDecay.variants),
-            *(f"step/{name}" for clip in CLIPS.values() for name in clip.variants),
+            *(f"step/{kinds}decay-{name}" for kinds in KINDS for name in WeightDecay.variants),
+            *(f"step/{kinds}{name}" for kinds in KINDS for name in CLIPPED),
+            *("step/kinds-average", "step/kinds-accumulate-2", "step/kinds-accumulate-9"),
+            "step/kinds-loss_scale",
             *("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"),
         ),
         (1e-4, SINGLE_BETAS),

@@ -177,6 +177,7 @@ class KerasEngine(Engine):
             GlobalRandomState,
             compile_network,
             mixed_policy,
+            take_copies,
         )
 
         self.check(recipe)
@@ -216,6 +217,7 @@ class KerasEngine(Engine):
                 with mixed_policy(net, recipe.products), net.in_parts(recipe.accumulate):
                     net.network.fit(**batches, **numbers, verbose=0, callbacks=[callback])
                 trained = callback.trained
+                take_copies(net.tensors[name] for name in trained)
             yield callback.ended
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -132,8 +132,9 @@ def optimizer_of(net: KerasNetwork, recipe: Recipe, steps: int) -> Any:
 
 def decaying_tensors(net: KerasNetwork, decay: WeightDecay | None) -> list[str]:
     """Return the names of the tensors that decay."""
-    shapes = {name: net.tensors[name].shape for name in net.trained}
-    return [name for name, shape in shapes.items() if decay and decay.applies(name, len(shape))]
+    # Of the shapes of the model: Keras's biases of attention have an axis for the heads.
+    trainable = (tensor for tensor in net.model.tensors if tensor.trainable)
+    return [each.name for each in trainable if decay and decay.applies(each.name, len(each.shape))]
 
 
 def compile_network(
@@ -191,6 +192,17 @@ def compile_network(
     # TensorFlow traces a step once more if the first trace creates variables.
     net.network.optimizer.build(net.network.trainable_variables)
     return callback
+
+
+def take_copies(variables: Iterable[Any]) -> None:
+    """Give variables arrays of their own.
+
+    At the end of an epoch, Keras's optimiser puts its averages into the network. On JAX, these are
+    then the same arrays, which a prediction takes over, so that the next step has none (Keras
+    3.15).
+    """
+    for variable in variables:
+        variable.assign(keras.ops.copy(variable))
 
 
 OF_PRODUCTS = (Dense, Convolution, MultiHeadAttention)
