@@ -16,8 +16,9 @@ from dlsys_bench import check_engine
 from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.conformance.checks.augmentation import CASES as AUGMENTATION_CASES
 from dlsys_bench.conformance.checks.degenerate import SMALLEST
-from dlsys_bench.conformance.checks.dropout import MASKED
+from dlsys_bench.conformance.checks.dropout import IN_FIT, MASKED
 from dlsys_bench.conformance.checks.subjects import SUBJECTS
+from dlsys_bench.conformance.checks.update_cases import CASES
 from dlsys_bench.conformance.declarations import DECLARABLE, SINGLE
 from dlsys_bench.conformance.drawing import takes_axes
 from dlsys_bench.conformance.ladder import select
@@ -57,7 +58,12 @@ IMAGE_LAYERS = tuple(
 SEVERAL = {check.name for check in CHECKS.values() if "inputs" in check.requires}
 """The checks of models of several inputs, whose branches are joined."""
 
-MASKS_IN_FIT = {f"state/mask-of-the-gradient-{name}" for name in MASKED}
+MASKS_IN_FIT = {
+    *(f"state/mask-of-the-gradient-{name}" for name in (*MASKED, "multi_head_attention")),
+    *(f"state/{name}" for name in (*IN_FIT, "dropout-in-large-fit")),
+}
+KINDS = {f"step/kinds-{name}" for name in CASES}
+SEQUENCES = {"step/large-batch-of-sequences"}
 
 AUGMENTED = {f"trajectory/augment-{name}" for name in AUGMENTATION_CASES}
 
@@ -77,6 +83,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | SEVERAL
     | AUGMENTED
     | MASKS_IN_FIT
+    | KINDS
     | {"determinism/replicas-drop-multi_head_attention"}
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
     # A residual network branches.
@@ -85,7 +92,9 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | REPLICAS_OF_SEQUENCES
     | {"gradient/future-causal_attention-transformer"},
     "layer:concat": RESIDUAL | SEVERAL | REPLICAS_OF_IMAGES,
-    "layer:embedding": SEVERAL | REPLICAS_OF_SEQUENCES,
+    "layer:embedding": SEVERAL | REPLICAS_OF_SEQUENCES | SEQUENCES,
+    # The parts of a batch count by the labels that are kept.
+    **dict.fromkeys(("loss:ignored_label", "loss:positions"), SEQUENCES),
     "inputs": SEVERAL,
     # Its gradient is exactly zero where outputs are the targets.
     "loss:mean_squared_error": {
@@ -99,7 +108,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     # Only dropout takes masks.
     "layer:dropout": {"shapes/layout-of-masks"},
     # What is kept is read from a movement in proportion to it.
-    "optimizer:sgd": {"state/dropout-in-fit", *MASKS_IN_FIT},
+    "optimizer:sgd": {"trajectory/large-shuffling", *MASKS_IN_FIT},
 }
 """The checks that are not about something, but that cannot be asked without it."""
 

@@ -6,10 +6,14 @@ decay, clip or accumulate those of one kind otherwise than the others.
 
 from __future__ import annotations
 
+from typing import Any
+
+from numpy.typing import NDArray
+
 from dlsys_bench.conformance.check import check_each
 from dlsys_bench.conformance.checks.large_trainings import compare_with_own_gradients
 from dlsys_bench.conformance.checks.networks import mild_weights, smooth
-from dlsys_bench.conformance.checks.support import example_loss, needed_layers, supported, trainable
+from dlsys_bench.conformance.checks.support import example_loss, has, supported, trainable
 from dlsys_bench.conformance.checks.training import allowing_conventions
 from dlsys_bench.conformance.checks.update_cases import (
     CASES,
@@ -38,25 +42,27 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
 POSITIONS = 6
-MODEL = Model(
-    "kinds",
-    (POSITIONS,),
-    (
-        Embedding(POSITIONS * sample_count_of(CASES["accumulate-9"]) + 9, 4),
+VOCABULARY = POSITIONS * sample_count_of(CASES["accumulate-9"]) + 9
+CHANNELS = 4
+
+
+def _model(trial: Trial) -> Model:
+    """Return a network of layers with tensors of every kind that the engine has."""
+    tokens = has(trial, "layer:embedding")
+    layers = (
+        *(Embedding(VOCABULARY, CHANNELS),) * tokens,
         PositionEmbedding(POSITIONS),
         MultiHeadAttention(2),
-        Conv1D(5, 3),
+        *(Conv1D(5, 3),) * has(trial, "layer:conv1d"),
         LayerNorm(),
         Flatten(),
         Dense(2),
-    ),
-    input_dtype="int",
-)
+    )
+    shape = (POSITIONS,) if tokens else (POSITIONS, CHANNELS)
+    return trainable(trial, Model("kinds", shape, layers, input_dtype="int" if tokens else "float"))
 
 
-@check_each(
-    "step", CASES, requires=lambda case: (*case.requires, *needed_layers(MODEL)), prefix="kinds-"
-)
+@check_each("step", CASES, requires=lambda case: (*case.requires, "layer:flatten"), prefix="kinds-")
 def kinds(trial: Trial, case: UpdateCase) -> None:
     """Two updates of tensors of every kind and rank: of tokens, positions, attention, convolution
     and norms. Most tokens do not occur in a batch.
@@ -69,19 +75,18 @@ def kinds(trial: Trial, case: UpdateCase) -> None:
     """
     for optimizer in chosen_optimizers(trial, 2):
         way = allowing_conventions(trial, optimizer)[0]
-        model = to_convention(way, trainable(trial, MODEL))
+        model = to_convention(way, _model(trial))
         batch_size, count = batch_size_of(case), sample_count_of(case)
         loss = example_loss(trial)
         recipe = Recipe(smooth(optimizer), batch_size, epochs=1, shuffle=False, loss=loss)
         # The first loss scale is a power of two, which changes no bit of a gradient.
         recipe = with_part(recipe, case.option, case.values[0])
         recipe = supported(trial, recipe, convention=way)
-        # No token occurs twice: a framework may add up their gradients in another order.
-        tokens = trial.generator.permutation(model.layers[0].vocabulary)[: POSITIONS * count]  # type: ignore[attr-defined]
-        samples = Samples(
-            tokens.reshape(count, POSITIONS),
-            targets(loss, model.output_shape, count, trial.generator),
-        )
+        x: NDArray[Any] = trial.generator.standard_normal((count, *model.input_shape))
+        if model.input_dtype == "int":
+            # No token occurs twice: a framework may add up their gradients in another order.
+            x = trial.generator.permutation(VOCABULARY)[: x.size].reshape(x.shape)
+        samples = Samples(x, targets(loss, model.output_shape, count, trial.generator))
         weights = mild_weights(model, trial.seed)
         training = TrainingCase(model, weights, samples, recipe, Plan(1, parity=True))
         compare_with_own_gradients(trial, training, state=False)

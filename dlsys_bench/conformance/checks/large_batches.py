@@ -10,11 +10,12 @@ import numpy as np
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.large_trainings import compare_with_own_gradients
-from dlsys_bench.conformance.checks.networks import mild_weights
+from dlsys_bench.conformance.checks.networks import mild_weights, smooth
 from dlsys_bench.conformance.checks.sizes import grid_inputs
 from dlsys_bench.conformance.checks.subjects import label_loss
 from dlsys_bench.conformance.checks.support import example_loss, needed_layers, supported
 from dlsys_bench.conformance.checks.training import plans
+from dlsys_bench.conformance.checks.update_cases import chosen_optimizers
 from dlsys_bench.conformance.checks.usage import common_targets, row_gradients, start_row
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.training_case import TrainingCase
@@ -42,7 +43,7 @@ class LargeBatch(NamedTuple):
     def requires(self) -> list[str]:
         """What an engine must have for the model and for a loss that ignores labels of it."""
         of_positions = [] if self.ignored is None else ["loss:ignored_label", "loss:positions"]
-        return [*needed_layers(self.model), "optimizer:sgd", *of_positions]
+        return [*needed_layers(self.model), *of_positions]
 
 
 BATCHES = {
@@ -72,8 +73,8 @@ def large_batch(trial: Trial, case: LargeBatch) -> None:
     model = supported(trial, case.model)
     x = grid_inputs(model, case.samples, trial.generator)
     y = strategies.targets(loss, model.output_shape, case.samples, trial.generator)
-    recipe = Recipe(SGD(0.5), case.samples, epochs=2, shuffle=False, loss=loss)
-    recipe = supported(trial, replace(recipe, loss_scale=LossScale(1024.0)))
+    recipe = Recipe(smooth(chosen_optimizers(trial, 1)[0]), case.samples, epochs=2, shuffle=False)
+    recipe = supported(trial, replace(recipe, loss=loss, loss_scale=LossScale(1024.0)))
     weights = mild_weights(model, trial.seed)
     for plan in plans(trial):
         training = TrainingCase(model, weights, Samples(x, y), recipe, plan)

@@ -71,7 +71,7 @@ def _subjects() -> Iterator[tuple[str, LossSubject]]:
             every = max(record.variants.values(), key=len)
             for option in every:
                 others = {name: values for name, values in every.items() if name != option}
-                yield f"{kind}-without-{option}", LossSubject(record, others)
+                yield f"{kind}-{'-'.join(others)}", LossSubject(record, others)
 
 
 LOSS_SUBJECTS: Mapping[str, LossSubject] = dict(_subjects())

@@ -32,7 +32,7 @@ ATTENTION = tuple(
 """The checks of the values of attention."""
 
 KINDS = ("", "kinds-")
-"""The prefixes of the checks of a part of a recipe, on a small network and on tensors of all kinds."""
+"""The prefixes of the checks of a part of a recipe: of few tensors, and of tensors of all kinds."""
 
 CLIPPED = tuple(name for clip in CLIPS.values() for name in clip.variants)
 
