@@ -14,10 +14,12 @@ from mutants import (
     groups,
     initializers,
     inputs,
+    kinds_and_sizes,
     layers,
     limits,
     loss_scaling,
     losses,
+    native_trainings,
     normalization,
     numba,
     optimizers,
@@ -64,6 +66,8 @@ MUTANTS: dict[str, Mutant] = {
         numba.MUTANTS,
         reports.MUTANTS,
         augmentation.MUTANTS,
+        native_trainings.MUTANTS,
+        kinds_and_sizes.MUTANTS,
         blind.MUTANTS,
     )
     for mutant in table
