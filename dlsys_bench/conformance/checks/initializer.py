@@ -3,6 +3,7 @@ the effect of the seed."""
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -133,8 +134,8 @@ def seeds(trial: Trial) -> None:
     """One seed gives one network, another seed another, and no two tensors are the same draw.
 
     Why: Runs of different seeds have to be independent, and runs of one seed equal.
-    Broken by: An engine that draws all layers from one seed, cuts a seed to 8 bits, or treats seed
-    0 as no seed (`if seed:`).
+    Broken by: An engine that draws all layers from one seed, adds the number of a layer to the
+    seed, cuts a seed to 8 bits, or treats seed 0 as no seed (`if seed:`).
     Fix: Derive a separate stream for each tensor from the whole seed, and test `seed is None`
     instead of its truth.
     """
@@ -164,6 +165,13 @@ def seeds(trial: Trial) -> None:
         if np.array_equal(first[kernel], draw(seed)[kernel]):
             what = f"{kernel} is equal for seeds 1 and {seed}"
             raise broken(Fault.NOT_DETERMINISTIC, what, tensor=kernel)
-    if np.array_equal(first[kernel], first["dense_2.kernel"]):
-        what = f"{kernel} and dense_2.kernel are the same draw"
-        raise broken(Fault.WRONG_DISTRIBUTION, what, tensor="dense_2.kernel")
+    # A seed that is added to the number of a tensor gives two seeds the same draw.
+    drawn = [
+        (f"{name} of seed {number}", network[name])
+        for number, network in enumerate((first, second, draw(3)), start=1)
+        for name in (kernel, "dense_2.kernel")
+    ]
+    for (one, values), (other, others) in combinations(drawn, 2):
+        if np.array_equal(values, others):
+            what = f"{one} and {other} are the same draw"
+            raise broken(Fault.WRONG_DISTRIBUTION, what, tensor="dense_2.kernel")
