@@ -47,8 +47,8 @@ shows the same for engines that are broken only in float32, and `python -m mutan
 --resume` writes it. Each report names its commit. The times of numpy, torch, numba and Keras are
 those of two cores, two checks at a time, numba with its functions compiled before; the others were
 measured beside other work. The table of mutants contains those that existed when it was written; a
-test verifies for each newer one that its recorded check detects it. The report of tinygrad is of an
-earlier ladder, with 165 checks.
+test verifies for each newer one that its recorded check detects it. The reports of JAX, numba and
+the Keras engines are of an earlier ladder with 1,202 checks, and that of tinygrad of one with 165.
 """
 
 EXCEPTIONS = """The report of an engine lists its declared exceptions with their reasons. Two
