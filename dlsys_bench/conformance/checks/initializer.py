@@ -165,13 +165,18 @@ def seeds(trial: Trial) -> None:
         if np.array_equal(first[kernel], draw(seed)[kernel]):
             what = f"{kernel} is equal for seeds 1 and {seed}"
             raise broken(Fault.NOT_DETERMINISTIC, what, tensor=kernel)
-    # A seed that is added to the number of a tensor gives two seeds the same draw.
+    _compare_draws([first, second, draw(3)], [kernel, "dense_2.kernel"])
+
+
+def _compare_draws(networks: list[Weights], names: list[str]) -> None:
+    """Raise BrokenError if two kernels of networks with the seeds 1, 2, ... are the same draw, as
+    if the number of a tensor is added to the seed."""
     drawn = [
         (f"{name} of seed {number}", network[name])
-        for number, network in enumerate((first, second, draw(3)), start=1)
-        for name in (kernel, "dense_2.kernel")
+        for number, network in enumerate(networks, start=1)
+        for name in names
     ]
     for (one, values), (other, others) in combinations(drawn, 2):
         if np.array_equal(values, others):
             what = f"{one} and {other} are the same draw"
-            raise broken(Fault.WRONG_DISTRIBUTION, what, tensor="dense_2.kernel")
+            raise broken(Fault.WRONG_DISTRIBUTION, what, tensor=names[-1])
