@@ -23,6 +23,7 @@ from dlsys_bench.engines.registry import create, unavailable
 from dlsys_bench.errors import DataError, EngineError
 from dlsys_bench.spec import initializers, layers, losses, optimizers
 from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import LearningRateRamp
@@ -47,6 +48,24 @@ def engine() -> Engine:
 
 def linear(inputs: int, outputs: int = 1) -> Model:
     return Model("linear", (inputs,), (layers.Dense(outputs, use_bias=False),))
+
+
+def test_only_kernels_of_attention_decay_by_kernels(engine: Engine) -> None:
+    # In Keras, biases of attention have an axis for the heads, as if they were matrices.
+    attention = layers.MultiHeadAttention(2)
+    model = Model("attends", (3, 4), (attention, layers.Flatten(), layers.Dense(1)))
+    model = to_convention(engine.convention, model)
+    optimizer = optimizers.SGD(0.1, decay=WeightDecay(0.5, "decoupled", "kernels"))
+    recipe = to_convention(engine.convention, Recipe(optimizer, 2, loss=losses.MeanSquaredError()))
+    generator, given = np.random.default_rng(0), nonzero_weights(model, 3)
+    samples = Samples(generator.random((2, 3, 4)), generator.random((2, 1)))
+    ends = []
+    for each in (engine, create("numpy")):
+        network = each.build(model, given)
+        train(each, network, samples, recipe, Plan(1, parity=True))
+        ends.append(each.weights(network))
+    for name, values in ends[1].items():
+        np.testing.assert_allclose(ends[0][name], values, atol=1e-5, err_msg=name)
 
 
 def test_every_tensor_starts_with_the_value_that_is_given(engine: Engine) -> None:
