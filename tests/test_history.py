@@ -127,7 +127,7 @@ def test_runs_without_a_commit_are_shown_by_their_time() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("runs.jsonl", "--metric", "none"), "no figure 'none'"),
+        (("runs.jsonl", "--metric", "none"), "no metric 'none'"),
         (("other.json",), "other.json is not a file of pytest-benchmark"),
         (("runs.jsonl", "--csv", "none/h.csv"), "cannot write none/h.csv"),
     ],
