@@ -16,7 +16,7 @@ from dlsys_bench import check_engine
 from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.conformance.checks.augmentation import CASES as AUGMENTATION_CASES
 from dlsys_bench.conformance.checks.degenerate import SMALLEST
-from dlsys_bench.conformance.checks.dropout import IN_FIT, MASKED
+from dlsys_bench.conformance.checks.native_masks import IN_FIT, MASKED
 from dlsys_bench.conformance.checks.subjects import SUBJECTS
 from dlsys_bench.conformance.checks.update_cases import CASES
 from dlsys_bench.conformance.declarations import DECLARABLE, SINGLE
@@ -26,6 +26,7 @@ from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.trial import Options
 from dlsys_bench.engines.numpy import NumpyEngine
 from dlsys_bench.spec.layers import FUNCTIONS
+from dlsys_bench.spec.losses import LOSSES
 from dlsys_bench.spec.record import RECORDS
 
 FEW = Options(examples=2, shrink=0.0)
@@ -280,3 +281,18 @@ def test_broken_seeds_of_a_minimal_engine_are_found(engine: type[Any], broken: s
     assert declared(results) == set()
     found = {result.name for result in results if result.status is Status.FAILED}
     assert {name for name in found if "@" not in name} == broken
+
+
+@pytest.mark.parametrize(
+    "name", [*(f"state/{kind}" for kind in IN_FIT), "state/dropout-in-large-fit"]
+)
+def test_float32_counts_what_a_loss_of_signs_keeps(name: str) -> None:
+    # Its kernel starts at -0.001, of which float32 loses movements that are too small.
+    class OfSigns(NumpyEngine):
+        lacks = {  # noqa: RUF012
+            **NumpyEngine.lacks,
+            **{f"loss:{kind}": "for a test" for kind in LOSSES if kind != "hinge"},
+        }
+        dtypes = ("float32",)
+
+    assert check_engine(OfSigns, checks=[name])

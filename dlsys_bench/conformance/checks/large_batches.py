@@ -17,6 +17,7 @@ from dlsys_bench.conformance.checks.support import example_loss, needed_layers, 
 from dlsys_bench.conformance.checks.training import plans
 from dlsys_bench.conformance.checks.update_cases import chosen_optimizers
 from dlsys_bench.conformance.checks.usage import common_targets, row_gradients, start_row
+from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
@@ -82,15 +83,18 @@ def large_batch(trial: Trial, case: LargeBatch) -> None:
         network = trial.engine.build(model, weights)
         batch = Batch(x, y, training=True)
         expected = trial.engine.gradients(network, batch, loss).loss
-        predicted = trial.engine.trace(network, batch)[-1].argmax(axis=-1)
+        outputs = trial.engine.trace(network, batch)[-1]
         counted = np.ones(y.shape, bool) if case.ignored is None else y != case.ignored
         epoch = train(trial.engine, network, training.samples, recipe, plan)[0]
         what = f"the running loss of a batch of {case.samples:,} samples"
         close(what, epoch.running_loss, expected, 1e-5 * abs(expected))
         what = f"the running accuracy of a batch of {case.samples:,} samples"
-        right = float((predicted == y)[counted].mean())
+        right = float((outputs.argmax(axis=-1) == y)[counted].mean())
         found = np.nan if epoch.running_accuracy is None else epoch.running_accuracy
-        close(what, found, right, 1e-5)
+        # Rounding decides between outputs that are nearly equal.
+        *_, second, first = np.moveaxis(np.sort(outputs, axis=-1), -1, 0)
+        tied = first - second <= trial.tolerance * magnitude(outputs)
+        close(what, found, right, 1e-5 + float(tied[counted].mean()))
 
 
 SAMPLES, BUCKETS, BATCH = 70_400, 64, 8800
@@ -108,7 +112,8 @@ def large_shuffling(trial: Trial) -> None:
     samples by 16 bits.
     Fix: Shuffle the indices of all samples, as integers of at least 32 bits.
     """
-    rate, loss = 1e-6, example_loss(trial)
+    # A loss of signs starts at -0.001, of which a smaller movement would be lost in float32.
+    rate, loss = 1e-4, example_loss(trial)
     row = start_row(loss)
     model = Model("buckets", (BUCKETS,), (Dense(row.shape[1], use_bias=False),))
     start = np.repeat(row, BUCKETS, axis=0)
