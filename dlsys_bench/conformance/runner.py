@@ -17,7 +17,7 @@ from dlsys_bench.conformance.check import Check, find_check, in_dtypes
 from dlsys_bench.conformance.declarations import check_declarations
 from dlsys_bench.conformance.finding import BrokenError, Fault, Finding
 from dlsys_bench.conformance.result import CheckResult, Status
-from dlsys_bench.conformance.trial import EngineFactory, Options, Trial
+from dlsys_bench.conformance.trial import EngineFactory, EngineTarget, Options, Trial
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.registry import create
 from dlsys_bench.errors import NotApplicableError
@@ -100,12 +100,21 @@ def threads_of_environment() -> int | None:
 
 
 class LocalRunner:
-    """Runs checks in this process. `command` is the command of a replay, if there is one."""
+    """Runs checks in this process.
+
+    `target` is what another process can create the engine by, if there is such a name, and
+    `command` the command of a replay (default: that of the target).
+    """
 
     def __init__(
-        self, make: EngineFactory, options: Options = DEFAULTS, command: str | None = None
+        self,
+        make: EngineFactory,
+        options: Options = DEFAULTS,
+        target: EngineTarget | None = None,
+        command: str | None = None,
     ) -> None:
-        self.make, self.options, self.command = make, options, command
+        self.make, self.options, self.target = make, options, target
+        self.command = replay_command(*target) if target else command
 
     def dtypes(self) -> Sequence[str]:
         """Return the dtypes of the engine, or none if it cannot be created."""
@@ -133,7 +142,8 @@ class LocalRunner:
                 raise NotApplicableError(reason)
             places = (name, check.base, check.rung)
             loosens = next((engine.loosens[p] for p in places if p in engine.loosens), None)
-            trial = Trial(make, options, dtype=check.dtype, loosens=loosens and loosens[0])
+            tolerance = loosens and loosens[0]
+            trial = Trial(make, options, dtype=check.dtype, loosens=tolerance, target=self.target)
             _run_sharply(check, trial)
             if loosens:
                 result = {"reason": f"with a tolerance of {loosens[0]:g}: {loosens[1]}"}

@@ -54,12 +54,19 @@ class Options(NamedTuple):
     shrink: float = 5.0
 
 
+class EngineTarget(NamedTuple):
+    """The name of an engine, as for `dlsys-bench --engine`, and its device."""
+
+    name: str
+    device: str = "cpu"
+
+
 class Trial:
     """The engine under test, behind a guard, with the oracle and a limit on what is drawn.
 
     All that is drawn follows from the seed of the options. `dtype` is the precision of the engine
     (None: the highest it has; an empty string: its default), `loosens` the tolerance that the
-    engine declares for this check.
+    engine declares for this check, and `target` what another process can create it by, if any.
     """
 
     def __init__(
@@ -69,8 +76,10 @@ class Trial:
         *,
         dtype: str | None = None,
         loosens: float | None = None,
+        target: EngineTarget | None = None,
     ) -> None:
         self.make, self.options, self.loosens = make, options, loosens
+        self.target = target
         self._dtype = dtype
         self.oracle = Oracle()
         self.drawn = 0

@@ -15,9 +15,8 @@ from dlsys_bench.conformance.runner import (
     CREATE,
     LocalRunner,
     engine_factory,
-    replay_command,
 )
-from dlsys_bench.conformance.trial import EngineFactory, Options
+from dlsys_bench.conformance.trial import EngineFactory, EngineTarget, Options
 from dlsys_bench.errors import UserError
 from dlsys_bench.text import one_line, printable
 
@@ -26,12 +25,13 @@ assert checks  # Importing them registers them.
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    target, device, *options = json.loads(sys.argv[1])
+    name, device, *options = json.loads(sys.argv[1])
+    target = EngineTarget(name, device)
     # The engine gets no access to the two pipes, of which it could read a request, or print between
     # the answers.
     requests, answers = _moved(0, "r"), _moved(1, "w")
-    make = engine_factory(target, device)
-    runner = LocalRunner(make, Options(*options), replay_command(target, device))
+    make = engine_factory(*target)
+    runner = LocalRunner(make, Options(*options), target)
     for line in requests:
         token, request = json.loads(line)
         answer = _created(make) if request == CREATE else runner.run(request).to_dict()

@@ -127,6 +127,7 @@ ALWAYS = (
     "determinism/plan",
     "determinism/alone",
     "determinism/replicas",
+    "determinism/replicas-shuffle",
 )
 """Checks that are about no layer, function, loss, optimiser or initialiser."""
 
@@ -269,10 +270,10 @@ class DoesNotShuffle(TINY):  # type: ignore[misc]
     ("engine", "broken"),
     [
         (TINY, set()),
-        (IgnoresTheSeed, {"trajectory/order", "determinism/replicas"}),
+        (IgnoresTheSeed, {"trajectory/order", "determinism/replicas-shuffle"}),
         (DrawsASeed, {"trajectory/order", "determinism/seed"}),
         (StartsEqually, {"initializer/seeds"}),
-        (DoesNotShuffle, {"trajectory/order", "determinism/replicas"}),
+        (DoesNotShuffle, {"trajectory/order", "determinism/replicas-shuffle"}),
     ],
 )
 def test_broken_seeds_of_a_minimal_engine_are_found(engine: type[Any], broken: set[str]) -> None:

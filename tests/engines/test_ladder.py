@@ -18,9 +18,8 @@ from dlsys_bench.conformance.runner import (
     LocalRunner,
     Runner,
     engine_factory,
-    replay_command,
 )
-from dlsys_bench.conformance.trial import Options
+from dlsys_bench.conformance.trial import EngineTarget, Options
 from dlsys_bench.engines.registry import engines, one_of_each, unavailable
 
 # Each example of a search is a model, which some engines compile.
@@ -85,9 +84,7 @@ class Runners(dict[tuple[str, Options], Runner]):
         if engine in IN_OWN_PROCESS:
             self[key] = make_runner(engine, options=options)
         else:
-            self[key] = LocalRunner(
-                engine_factory(engine, "cpu"), options, replay_command(engine, "cpu")
-            )
+            self[key] = LocalRunner(engine_factory(engine, "cpu"), options, EngineTarget(engine))
         return self[key]
 
 

@@ -14,8 +14,8 @@ import mutants
 import mutants.single
 from dlsys_bench.conformance.check import RUNGS, in_dtypes
 from dlsys_bench.conformance.result import CheckResult, Status
-from dlsys_bench.conformance.runner import LocalRunner, engine_factory, replay_command
-from dlsys_bench.conformance.trial import Options
+from dlsys_bench.conformance.runner import LocalRunner, engine_factory
+from dlsys_bench.conformance.trial import EngineTarget, Options
 from dlsys_bench.engines.registry import unavailable
 from mutants.mutant import rung_of
 from mutants.reach import Reach, find_reach
@@ -68,7 +68,7 @@ def runner(name: str, options: Options, *, single: bool = False) -> LocalRunner:
     """Return a runner of checks, in this process, for a mutant or a healthy twin; for one that is a
     mutant in float32 alone if `single`."""
     target = f"{(mutants.single if single else mutants).__name__}:{name}"
-    return LocalRunner(engine_factory(target, "cpu"), options, replay_command(target, "cpu"))
+    return LocalRunner(engine_factory(target, "cpu"), options, EngineTarget(target))
 
 
 def first_failure(

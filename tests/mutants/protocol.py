@@ -188,7 +188,7 @@ MUTANTS = (
     Mutant(
         "replicas_drop_alike",
         "Replicas that train together share the masks of the first.",
-        "determinism/replicas",
+        "determinism/replicas-drop-dropout",
         "training",
         "    net.seed([plan.seed for plan in plans])\n",
         "    net.seed([plans[0].seed for plan in plans])\n",
@@ -196,7 +196,7 @@ MUTANTS = (
     Mutant(
         "replicas_share_an_order",
         "Replicas that train together share the order of the first.",
-        "determinism/replicas",
+        "determinism/replicas-shuffle",
         "training",
         "return np.stack([plan.order(epoch, samples) for plan in plans]) if shuffle else None",
         "return np.stack([plans[0].order(epoch, samples) for plan in plans]) if shuffle else None",

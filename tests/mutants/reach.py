@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator, Mapping, Set
 from typing import NamedTuple
 
 from dlsys_bench.conformance.check import RUNGS, in_dtypes
-from dlsys_bench.conformance.runner import LocalRunner, engine_factory, replay_command
-from dlsys_bench.conformance.trial import Options
+from dlsys_bench.conformance.runner import LocalRunner, engine_factory
+from dlsys_bench.conformance.trial import EngineTarget, Options
 from dlsys_bench.engines.base import Engine
 from mutants.loader import ALIAS, Copy, load
 from mutants.mutant import CLASSES, COMPILED, ENGINES
@@ -129,7 +129,7 @@ def find_reach(package: str, options: Options, names: Collection[str] | None = N
             REACHED.update(found)
         else:
             factory = engine_factory(target, "cpu")
-            LocalRunner(factory, options, replay_command(target, "cpu")).run(check.name)
+            LocalRunner(factory, options, EngineTarget(target)).run(check.name)
         for name in REACHED & found.keys():
             found[name].add(check.name)
     return found

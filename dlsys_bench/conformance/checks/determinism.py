@@ -40,7 +40,8 @@ DROPS = Model("drops", (20,), (Dropout(0.5), ZERO_DENSE))
 SHUFFLES = Model("shuffles", (20,), (ZERO_DENSE,))
 
 
-def _trained(trial: Trial, seed: int, *, parity: bool = False) -> Weights:
+def trained(trial: Trial, seed: int, *, parity: bool = False) -> Weights:
+    """Return the tensors at the end of a training of a network with dropout and batch norm."""
     model, recipe, samples = prepare(trial, MLP_DROPOUT_BATCH_NORM)
     network = trial.engine.build(model, seed=seed)
     train(trial.engine, network, samples, recipe, Plan(seed, parity=parity))
@@ -57,12 +58,12 @@ def seed(trial: Trial) -> None:
     seed of the plan.
     Fix: Create one generator per training from `plan.seed`, and draw nothing from any other.
     """
-    first, other, again = (_trained(trial, number) for number in (1, 2, 1))
+    first, other, again = (trained(trial, number) for number in (1, 2, 1))
     _compare_seed(1, first, again)
     if not differing(first, other):
         raise broken(Fault.NOT_DETERMINISTIC, "seeds 1 and 2 train to equal weights")
     with refining(_name_seed_zero):
-        _compare_seed(0, *(_trained(trial, 0) for _ in range(2)))
+        _compare_seed(0, *(trained(trial, 0) for _ in range(2)))
 
 
 def _compare_seed(number: int, first: Weights, again: Weights) -> None:
@@ -101,7 +102,7 @@ def plan(trial: Trial) -> None:
     uninitialised memory.
     Fix: Add in a fixed order, and initialise every buffer before it is accumulated into.
     """
-    first, again = (_trained(trial, 1, parity=True) for _ in range(2))
+    first, again = (trained(trial, 1, parity=True) for _ in range(2))
     for name in differing(first, again):
         what = f"{name} differs between two trainings with one plan"
         raise broken(Fault.NOT_DETERMINISTIC, what, tensor=name)

@@ -44,6 +44,11 @@ def order(trial: Trial) -> None:
                 raise broken(Fault.WRONG_VALUE, what, actual=str(sizes), expected=str(expected))
     for (earlier, first), (later, second) in combinations(enumerate(batches, start=1), 2):
         _compare_epochs(first, second, count, f"epochs {earlier} and {later}")
+    if has(trial, *SCHEDULED):
+        # Without a schedule, every update takes a training.
+        many = used_batches(trial, RowTraining(count, size, 33, trial.seed))
+        for (earlier, first), (later, second) in combinations(enumerate(many, start=1), 2):
+            _compare_epochs(first, second, count, f"epochs {earlier} and {later}")
     others = used_batches(trial, RowTraining(count, size, 2, trial.seed + 1))
     for (epoch, used), (other, own) in product(enumerate(batches, 1), enumerate(others, 1)):
         if np.array_equal(used, own):

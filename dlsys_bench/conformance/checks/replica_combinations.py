@@ -1,4 +1,4 @@
-"""Replicas that train by recipes with all parts at once, and what they drop natively."""
+"""Replicas that train by recipes with all parts at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.combinations import (
     COMBINATIONS,
     Combination,
@@ -14,18 +14,17 @@ from dlsys_bench.conformance.checks.combinations import (
     combined_recipe,
     combined_samples,
 )
-from dlsys_bench.conformance.checks.determinism import ZERO_DENSE
-from dlsys_bench.conformance.checks.replicas import compare_losses, compare_weights, seeds_differ
+from dlsys_bench.conformance.checks.replicas import compare_losses, compare_weights
 from dlsys_bench.conformance.checks.support import has
 from dlsys_bench.conformance.expectation import magnitude
-from dlsys_bench.conformance.finding import Fault, broken, close
+from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train, train_replicas
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.replicas import OneByOne
 from dlsys_bench.spec.initializers import Ones, Zeros
-from dlsys_bench.spec.layers import Dropout, Flatten, Layer, MultiHeadAttention, SpatialDropout
+from dlsys_bench.spec.layers import Dropout
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.record import Record
@@ -108,28 +107,3 @@ def _compare(trial: Trial, every: Sequence[Replica], compared: Sequence[int]) ->
         allowed = 10 * trial.tolerance * magnitude(expected)
         close(f"the prediction {which}", predictions[replica], expected, allowed)
     return type(together) is not OneByOne
-
-
-DROPPING = {
-    layer.kind: layer for layer in (SpatialDropout(0.5), MultiHeadAttention(1, drop_rate=0.5))
-}
-"""Layers other than dropout that drop something."""
-
-
-@check_each(
-    "determinism",
-    DROPPING,
-    requires=lambda layer: ["native", "layer:dense", "layer:flatten", f"layer:{layer.kind}"],
-    prefix="replicas-drop-",
-)
-def dropping(trial: Trial, layer: Layer) -> None:
-    """Replicas with different seeds drop different channels, or weights of attention, natively.
-
-    Why: Replicas that drop the same channels or weights of attention are not independent.
-    Broken by: An engine that draws one mask for all replicas.
-    Fix: Draw what {subject} drops for each replica from a generator of its own.
-    """
-    model = Model("drops", (4, 6), (layer, Flatten(), ZERO_DENSE))
-    if not seeds_differ(trial, model, shuffle=False):
-        what = f"replicas with seeds 1 and 2 drop the same in {layer.kind}"
-        raise broken(Fault.NOT_DETERMINISTIC, what, layer=f"{layer.kind}_1")

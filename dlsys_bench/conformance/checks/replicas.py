@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from dlsys_bench.conformance.check import check_each
-from dlsys_bench.conformance.checks.determinism import DROPS, SHUFFLES, native_case
 from dlsys_bench.conformance.checks.networks import (
     QUERY_AND_CONTEXT,
     optimizer_with_state,
@@ -17,18 +16,16 @@ from dlsys_bench.conformance.checks.networks import (
 )
 from dlsys_bench.conformance.checks.support import (
     example_loss,
-    has,
     needed_layers,
     supported,
     trainable,
 )
 from dlsys_bench.conformance.checks.training import (
     compare_tensors,
-    differing,
     relative,
 )
 from dlsys_bench.conformance.expectation import magnitude
-from dlsys_bench.conformance.finding import Fault, broken, close
+from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.strategies import inputs, targets
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
@@ -179,8 +176,7 @@ def _recipes(trial: Trial, case: ReplicaCase) -> list[Recipe]:
 
 @check_each("determinism", CASES, requires=lambda case: case.requires)
 def replicas(trial: Trial, case: ReplicaCase) -> None:
-    """Replicas that train together: with a plan, each ends where it does when it trains alone;
-    natively, each has its own order and masks.
+    """Replicas that train together by a plan: each ends where it does when it trains alone.
 
     Why: Replicas that are trained together stand for independent runs, so each must end as it would
     alone.
@@ -213,8 +209,6 @@ def replicas(trial: Trial, case: ReplicaCase) -> None:
         close(f"the prediction {which}", predictions[replica], expected, within)
         compare_losses(trial, which, histories[replica], history)
         compare_weights(trial, which, together.weights(replica), trial.engine.weights(alone))
-    if trial.native:
-        _check_native_replicas(trial)
 
 
 def _compare_own_inputs(trial: Trial, together: Replicas, every: Sequence[Array]) -> None:
@@ -253,22 +247,3 @@ def compare_losses(
             found = np.array(epoch.running_accuracy, np.float64)
             what = f"the running accuracy {which}"
             close(what, found, reference.running_accuracy, ONE_ANSWER)
-
-
-def _check_native_replicas(trial: Trial) -> None:
-    if has(trial, "layer:dropout") and not seeds_differ(trial, DROPS, shuffle=False):
-        what = "replicas with seeds 1 and 2 drop the same units"
-        raise broken(Fault.NOT_DETERMINISTIC, what, layer="dropout_1")
-    if not seeds_differ(trial, SHUFFLES, shuffle=True):
-        what = "replicas with seeds 1 and 2 take their samples in the same order"
-        raise broken(Fault.NOT_DETERMINISTIC, what)
-
-
-def seeds_differ(trial: Trial, model: Model, *, shuffle: bool) -> bool:
-    """Return whether replicas with two seeds, which train natively from equal weights, end
-    differently."""
-    model, recipe, samples = native_case(trial, model, shuffle=shuffle)
-    plans = [Plan(1), Plan(2)]
-    together = trial.engine.engine.replicate(model, [plans[0]] * 2)
-    train_replicas(together, samples, recipe, plans)
-    return bool(differing(together.weights(0), together.weights(1)))

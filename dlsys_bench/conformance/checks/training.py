@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +36,9 @@ VARIANTS: dict[str, Optimizer] = {
 
 
 DEFAULT = SGD(0.1)
+
+TRIED_IN_TURN = 32
+"""The number of steps up to which the first wrong one is searched for one by one."""
 
 
 def regression(trial: Trial, samples: int, inputs: int = 3, outputs: int = 2) -> Samples:
@@ -97,17 +100,34 @@ def compare_updates(
     for plan in plans or (training.plan,):
         own = training._replace(plan=plan)
         with with_diagnosis(trial, own.stopping_after(steps)):
+
+            def compare(count: int, own: TrainingCase = own) -> None:
+                _compare_after(trial, own, count, expected(count))
+
             try:
-                _compare_after(trial, own, steps, expected(steps))
+                compare(steps)
             except AssertionError:
-                for count in range(1, steps):
-                    with contextlib.suppress(UnsatisfiedAssumption):
-                        _compare_after(trial, own, count, expected(count))
-                raise
+                _raise_first(compare, steps)
+
+
+def _raise_first(compare: Callable[[int], None], steps: int) -> None:
+    """Raise what `compare` raises for the first number of steps for which it does, of those up to
+    one for which it does: one is tried after the other, or, of many, by bisection."""
+    right, wrong = 0, steps
+    while wrong - right > 1:
+        count = right + 1 if steps <= TRIED_IN_TURN else (right + wrong) // 2
+        try:
+            with contextlib.suppress(UnsatisfiedAssumption):
+                compare(count)
+            right = count
+        except AssertionError:
+            wrong = count
+    compare(wrong)
 
 
 def _compare_after(trial: Trial, training: TrainingCase, steps: int, expected: Expectation) -> None:
-    _compare_ends(trial, training.stopping_after(steps), expected, "after the update", step=steps)
+    when = "after the update" + ("" if training.plan.parity else " of a native training")
+    _compare_ends(trial, training.stopping_after(steps), expected, when, step=steps)
 
 
 def compare_trainings(trial: Trial, training: TrainingCase, when: str, *, fits: int = 1) -> None:

@@ -6,7 +6,7 @@ the updates in which its sample is used. Before anything is inferred from moveme
 establishes that every row can move, and by how much, and `check_repeats` that one seed gives one
 order.
 
-With a schedule, one training shows a whole epoch: every update has its own learning rate, which the
+With a schedule, one training shows every epoch: every update has its own learning rate, which the
 factor of a row's movement reveals. Without one, the training is repeated with one update more at a
 time, and each row is compared with what the rule of the optimiser makes of it with and without its
 sample.
@@ -36,6 +36,7 @@ from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
+from dlsys_bench.engines.epochs import closing
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.errors import count_of
 from dlsys_bench.spec.layers import Dense
@@ -145,22 +146,30 @@ def check_repeats(trial: Trial, seed: int) -> None:
 
 
 def _by_schedule(trial: Trial, job: RowTraining) -> list[NDArray[np.intp]]:
-    """Infer the batches from one training per epoch, by a different learning rate in each step."""
-    schedule = LearningRateRamp(
-        0.05 * job.size, 0.35 * job.size, job.steps * job.epochs, "difference"
-    )
+    """Infer the batches from the kernel after every epoch, by a different learning rate in each
+    step."""
+    # In more epochs, each may move a row less.
+    most = 0.35 * job.size * min(1.0, 6 / job.epochs)
+    steps = job.steps * job.epochs
+    schedule = LearningRateRamp(most / 7, most, steps, "difference")
     loss = example_loss(trial)
     recipe = Recipe(SGD(0.1), batch_size=job.size, epochs=job.epochs, loss=loss, schedule=schedule)
     recipe = supported(trial, recipe)
+    case = job.training(trial, recipe, Plan(job.seed))
+    # Each sample has its own target, so that it is noticed if one gets another's.
+    targets = 1 + np.arange(job.count)[:, None] / job.count
+    network = trial.engine.build(case.model, case.weights)
     remaining: list[Array] = [np.ones(job.count)]
     found = []
-    for epoch in range(1, job.epochs + 1):
-        plan = Plan(job.seed, steps=job.steps * epoch)
-        case = job.training(trial, recipe, plan)
-        # Each sample has its own target, so that it is noticed if one gets another's.
-        targets = 1 + np.arange(job.count)[:, None] / job.count
-        case = case._replace(samples=Samples(case.samples.x, targets))
-        remaining.append((1 - case.run(trial.engine)[KERNEL] / targets)[:, 0])
+    samples = Samples(case.samples.x, targets)
+    with closing(trial.engine.fit(network, samples, recipe, case.plan)) as epochs:
+        for _ in epochs:
+            rows = trial.engine.weights(network)[KERNEL]
+            remaining.append((1 - rows / targets)[:, 0])
+    if len(remaining) != job.epochs + 1:
+        ended = str(len(remaining) - 1)
+        what, expected = "the number of epochs that fit yields", str(job.epochs)
+        raise broken(Fault.WRONG_STOP, what, actual=ended, expected=expected)
     for epoch in range(job.epochs):
         rates = [schedule.rate(epoch * job.steps + step) for step in range(job.steps)]
         moved = remaining[epoch + 1] / remaining[epoch]

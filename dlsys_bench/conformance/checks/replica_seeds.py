@@ -1,0 +1,77 @@
+"""Replicas that train natively, each with a seed of its own."""
+
+from __future__ import annotations
+
+from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.determinism import DROPS, SHUFFLES, ZERO_DENSE, native_case
+from dlsys_bench.conformance.finding import Fault, broken
+from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.engines.epochs import train_replicas
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.replicas import OneByOne
+from dlsys_bench.spec.layers import Flatten, MultiHeadAttention, SpatialDropout
+from dlsys_bench.spec.model import Model
+
+MANY = 33
+"""The number of replicas: more than an engine may draw random numbers for at a time."""
+
+DROPPING = {
+    "dropout": DROPS,
+    **{
+        layer.kind: Model("drops", (4, 6), (layer, Flatten(), ZERO_DENSE))
+        for layer in (SpatialDropout(0.5), MultiHeadAttention(1, drop_rate=0.5))
+    },
+}
+"""Models that end alike unless the layer drops other units, channels or weights of attention."""
+
+
+@check_each(
+    "determinism",
+    DROPPING,
+    requires=lambda model: ["native", *(f"layer:{layer.kind}" for layer in model.layers)],
+    prefix="replicas-drop-",
+)
+def dropping(trial: Trial, model: Model) -> None:
+    """Each of 33 replicas drops something else than the others natively.
+
+    Why: Replicas that drop the same units are not independent.
+    Broken by: An engine that draws one mask for all replicas, or for every eighth.
+    Fix: Draw what {subject} drops for each replica from a generator of its own.
+    """
+    if equal := _equal_seeds(trial, model, shuffle=False):
+        kind = model.layers[0].kind
+        what = f"replicas with seeds {equal[0]} and {equal[1]} drop the same in {kind}"
+        raise broken(Fault.NOT_DETERMINISTIC, what, layer=f"{kind}_1")
+
+
+@check("determinism", "replicas-shuffle", requires=["native"])
+def shuffling(trial: Trial) -> None:
+    """Each of 33 replicas takes its samples in another order than the others natively.
+
+    Why: Replicas that share an order are not independent.
+    Broken by: An engine that draws one order for all replicas, or for every eighth.
+    Fix: Draw the order of each replica from a generator of its own.
+    """
+    if equal := _equal_seeds(trial, SHUFFLES, shuffle=True):
+        first, second = equal
+        what = f"replicas with seeds {first} and {second} take their samples in the same order"
+        raise broken(Fault.NOT_DETERMINISTIC, what)
+
+
+def _equal_seeds(trial: Trial, model: Model, *, shuffle: bool) -> tuple[int, int] | None:
+    """Return two seeds, if there are any, whose replicas end equally after they have trained
+    natively from equal weights."""
+    model, recipe, samples = native_case(trial, model, shuffle=shuffle)
+    plans = [Plan(seed) for seed in range(1, MANY + 1)]
+    # Replicas that train one by one can only share what all of them have.
+    if type(trial.engine.engine.replicate(model, plans[:1])) is OneByOne:
+        plans = plans[:2]
+    together = trial.engine.engine.replicate(model, [plans[0]] * len(plans))
+    train_replicas(together, samples, recipe, plans)
+    ended: dict[bytes, int] = {}
+    for replica, plan in enumerate(plans):
+        weights = together.weights(replica)
+        found = b"".join(weights[name].tobytes() for name in sorted(weights))
+        if (earlier := ended.setdefault(found, plan.seed)) != plan.seed:
+            return earlier, plan.seed
+    return None
