@@ -40,6 +40,11 @@ class EngineError(UserError):
     """An engine that is not installed, or that does not support what it was asked for."""
 
 
+class TrainingError(EngineError):
+    """An error in a training with an engine that is not part of this package. Its cause is the
+    error itself."""
+
+
 class OtherEngineError(EngineError, NotApplicableError):
     """An arm that needs a different engine."""
 

@@ -27,6 +27,10 @@ class NoEngine:
     def __init__(self, device, dtype): pass
 class CannotBeMade(NumpyEngine):
     def __init__(self, *args): raise RuntimeError("no driver")
+class CannotTrain(NumpyEngine):
+    def fit(self, net, samples, recipe, plan):
+        raise ValueError("no such axis")
+        yield
 """
 
 
@@ -88,6 +92,24 @@ def test_a_lack_of_memory_is_one_line_and_exit_code_2(
 def test_an_option_that_is_a_number_takes_no_nan(options: tuple[str, ...]) -> None:
     done = invoke(*options, "nan", code=2)
     assert f"Invalid value for '{options[-1]}': " in done.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "gate"])
+def test_an_error_in_an_engine_of_others_names_it(command: str) -> None:
+    """It is no error of this package, whose exit code is 70."""
+    name = "exit_code_engines:CannotTrain"
+    done = invoke(command, "regularization/fashion-mlp/vanilla", "--engine", name, code=2)
+    assert done.stderr.splitlines()[-1] == (
+        f'dlsys-bench: a training with engine "{name}" raised ValueError: no such axis at '
+        f"exit_code_engines.py:9; `dlsys-bench conform --engine {name}` checks the engine"
+    )
+
+
+def test_an_engine_that_inherits_from_numpy_cannot_run_the_loops_of_notebooks() -> None:
+    """They do not call the engine, whose mistakes would pass."""
+    name = "exit_code_engines:CannotTrain"
+    done = invoke("run", "perceptron/nb2/hinge", "--engine", name, code=2)
+    assert f'engine "{name}" cannot run it' in done.stderr
 
 
 def test_the_help_names_the_exit_codes() -> None:

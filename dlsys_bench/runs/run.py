@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Collection
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,12 +17,14 @@ from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import closing
 from dlsys_bench.engines.history import Epoch, History
 from dlsys_bench.engines.plan import Plan, epoch_batch_sizes, require_batches
+from dlsys_bench.engines.registry import ENGINES
 from dlsys_bench.engines.requirements import require_of, requirements
 from dlsys_bench.errors import (
     DivergedError,
     MissingDatasetError,
     NotApplicableError,
     OtherEngineError,
+    TrainingError,
     UserError,
 )
 from dlsys_bench.provenance import provenance
@@ -35,6 +39,7 @@ from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.studies.base import ArmRun, Case, Metric
+from dlsys_bench.text import describe, place_of
 
 # New runs never share a seed with reference runs, whose seeds start at 0.
 FIRST_SEED = 10_000
@@ -68,10 +73,10 @@ def resolve(case: Case, engine: Engine, dataset: Dataset, tier: str) -> Resolved
     Raises UserError if the arm has no such tier, the data do not fit the model, or the engine lacks
     something that the case needs. After that, a training can fail only by diverging.
     """
-    if case.arm.engine not in (None, engine.name):
+    if case.arm.engine not in (None, engine.label):
         raise OtherEngineError(
             f'arm "{case.name}" is the loop of a notebook, written in {case.arm.engine}: '
-            f'engine "{engine.name}" cannot run it'
+            f'engine "{engine.label}" cannot run it'
         )
     if case.scaling is not None and case.study.measure is not None:
         raise NotApplicableError(
@@ -163,15 +168,16 @@ def run(
 
     `weights` names a folder for the trained weights, which any engine loads; a study with its own
     measure keeps none. With `only`, no figures are evaluated but that metric of the last epoch.
-    Raises UserError as `resolve` does.
+    Raises UserError as `resolve` does, and TrainingError if a third party's engine raises an error.
     """
     redrawn = dataset if dataset.redraw is None else dataset.redraw(seed)
     resolved = resolve(case, engine, redrawn, tier)
     started = time.perf_counter()
-    if case.study.measure is not None:
-        found = _measure(resolved, seed)
-    else:
-        found = _train(resolved, seed, on_epoch, weights, only)
+    with _naming(engine):
+        if case.study.measure is not None:
+            found = _measure(resolved, seed)
+        else:
+            found = _train(resolved, seed, on_epoch, weights, only)
     return Result(
         key=resolved.key(seed),
         convention=engine.convention,
@@ -181,6 +187,23 @@ def run(
         provenance=provenance(),
         **found,
     )
+
+
+@contextmanager
+def _naming(engine: Engine) -> Iterator[None]:
+    """Name a third party's engine in an error of the block, which is then no error of ours."""
+    try:
+        yield
+    except (UserError, MemoryError, BrokenPipeError):
+        raise
+    except Exception as error:
+        if engine.label in ENGINES:
+            raise
+        place = place_of(traceback.extract_tb(error.__traceback__)[-1])
+        raise TrainingError(
+            f'a training with engine "{engine.label}" raised {describe(error)} at {place}; '
+            f"`dlsys-bench conform --engine {engine.origin}` checks the engine"
+        ) from error
 
 
 def _measure(resolved: Resolved, seed: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Replicas that train natively, each with a seed of its own."""
+"""Replicas that train natively, each with its own seed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def dropping(trial: Trial, model: Model) -> None:
 
     Why: Replicas that drop the same units are not independent.
     Broken by: An engine that draws one mask for all replicas, or for every eighth.
-    Fix: Draw what {subject} drops for each replica from a generator of its own.
+    Fix: Give each replica its own generator, and draw from it what {subject} drops.
     """
     if equal := _equal_seeds(trial, model, shuffle=False):
         kind = model.layers[0].kind
@@ -50,7 +50,7 @@ def shuffling(trial: Trial) -> None:
 
     Why: Replicas that share an order are not independent.
     Broken by: An engine that draws one order for all replicas, or for every eighth.
-    Fix: Draw the order of each replica from a generator of its own.
+    Fix: Give each replica its own generator, and draw the order of its samples from it.
     """
     if equal := _equal_seeds(trial, SHUFFLES, shuffle=True):
         first, second = equal

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlsys_bench.data import Dataset, Scaling, load
 from dlsys_bench.engines.registry import create
-from dlsys_bench.errors import UserError
+from dlsys_bench.errors import TrainingError, UserError
 from dlsys_bench.runs.callables import find_train, train_once
 from dlsys_bench.runs.dependencies import TRAINING, data_files, dependencies_of, protocol_of
 from dlsys_bench.runs.key import CALLABLE, Key
@@ -130,13 +130,16 @@ def train(job: Job) -> Result | Failure:
             tier=job.key.tier,
             seed=job.seed,
         )
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as raised:
+        # The message of a TrainingError names the engine, which is the same in every run.
+        own = isinstance(raised, TrainingError) and raised.__cause__
+        error = own or raised
         # A UserError states the mistake and its correction; its type and traceback add nothing.
         stated = isinstance(error, UserError)
         return Failure(
             job,
             one_line(error if stated else describe(error)),
-            "" if stated else printable(traceback.format_exc()),
+            "" if stated else printable("".join(traceback.format_exception(error))),
             place_of(traceback.extract_tb(error.__traceback__)[-1]),
         )
 
