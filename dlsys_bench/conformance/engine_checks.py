@@ -13,7 +13,7 @@ from dlsys_bench.conformance.process import ProcessRunner
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.runner import DEFAULTS, LocalRunner, Runner, replay_command
 from dlsys_bench.conformance.staleness import run_and_judge
-from dlsys_bench.conformance.trial import EngineFactory, EngineTarget, Options
+from dlsys_bench.conformance.trial import EngineFactory, Options
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.dtypes import default_dtype
 from dlsys_bench.errors import UserError, count_of
@@ -77,11 +77,9 @@ def make_runner(engine: EngineLike, device: str = "cpu", options: Options = DEFA
     """Return the runner of the checks of an engine: a worker process for a name."""
     if isinstance(engine, str):
         return ProcessRunner(engine, device, options)
-    factory = _factory(engine, device)
-    name = _target(engine if isinstance(engine, type) else type(engine))
-    if name and isinstance(engine, type):
-        return LocalRunner(factory, options, EngineTarget(name, device))
-    return LocalRunner(factory, options, command=name and replay_command(name, device))
+    target = _target(engine if isinstance(engine, type) else type(engine))
+    command = target and replay_command(target, device)
+    return LocalRunner(_factory(engine, device), options, command=command)
 
 
 def _factory(engine: Engine | type[Engine], device: str) -> EngineFactory:

@@ -102,7 +102,7 @@ def threads_of_environment() -> int | None:
 class LocalRunner:
     """Runs checks in this process.
 
-    `target` is what another process can create the engine by, if there is such a name, and
+    `target` is the name by which another process can create the engine, if it has one, and
     `command` the command of a replay (default: that of the target).
     """
 
@@ -135,7 +135,7 @@ class LocalRunner:
             check_declarations(engine, {each.name: each.rung for each in known.values()})
             make, options = self.make, self.options
             if check.ignored is not None:
-                make = _without_lack(make, check.ignored)
+                make = without_lack(make, check.ignored)
                 options = options._replace(examples=FEW, shrink=0.0)
             if reason := check.missing(make("")):
                 result = {"lacking": check.lacking(engine)}
@@ -151,7 +151,10 @@ class LocalRunner:
         except NotApplicableError as error:
             status, result = Status.DECLARED, result | {"reason": str(error)}
         except BrokenError as error:
-            status, result = Status.FAILED, self._failure(name, error.refined())
+            finding = error.refined()
+            timed_out = finding.fault is Fault.TIMEOUT
+            status = Status.TIMEOUT if timed_out else Status.FAILED
+            result = self._failure(name, finding)
         except KeyboardInterrupt:
             raise  # The user's, if it is not the engine's.
         except BaseException as error:
@@ -188,7 +191,7 @@ def _run_sharply(check: Check, trial: Trial) -> None:
     raise RuntimeError(f"{ATTEMPTS} examples in a row cannot be compared sharply")
 
 
-def _without_lack(make: EngineFactory, lack: str) -> EngineFactory:
+def without_lack(make: EngineFactory, lack: str) -> EngineFactory:
     """Return a factory of engines that do not declare a lack."""
 
     def made(dtype: str) -> Engine:

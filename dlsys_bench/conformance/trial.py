@@ -66,7 +66,8 @@ class Trial:
 
     All that is drawn follows from the seed of the options. `dtype` is the precision of the engine
     (None: the highest it has; an empty string: its default), `loosens` the tolerance that the
-    engine declares for this check, and `target` what another process can create it by, if any.
+    engine declares for this check, and `target` the name by which another process can create it, if
+    it has one.
     """
 
     def __init__(

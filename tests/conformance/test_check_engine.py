@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,27 @@ def test_the_decorator_fails_skips_and_passes(pytester: pytest.Pytester) -> None
         """
     )
     pytester.runpytest("-p", "no:randomly").assert_outcomes(passed=1, failed=2, skipped=1)
+
+
+class WrongOnce(NumpyEngine):
+    """An engine whose first training in the process is wrong, as with memory that is not set."""
+
+    trainings = 0
+
+    def fit(self, net: Any, samples: Any, recipe: Any, plan: Any) -> Any:
+        WrongOnce.trainings += 1
+        if WrongOnce.trainings == 1:
+            rate = 1.5 * recipe.optimizer.learning_rate
+            optimizer = replace(recipe.optimizer, learning_rate=rate)
+            recipe = replace(recipe, optimizer=optimizer, schedule=None)
+        return super().fit(net, samples, recipe, plan)
+
+
+@pytest.mark.parametrize("check", ["step/average", "schedule/many-updates"])
+def test_an_error_that_the_search_for_its_step_does_not_repeat_is_kept(check: str) -> None:
+    WrongOnce.trainings = 0
+    (result,) = check_engine(WrongOnce, "collect", checks=[check], options=FEW)
+    assert result.status is Status.FAILED
 
 
 def test_a_runner_that_nobody_closes_ends_its_worker() -> None:

@@ -16,9 +16,7 @@ from dlsys_bench.conformance.checks.networks import (
     MLP_DROPOUT_BATCH_NORM,
     prepare,
 )
-from dlsys_bench.conformance.checks.support import (
-    trainable,
-)
+from dlsys_bench.conformance.checks.support import require_slope, trainable
 from dlsys_bench.conformance.checks.training import (
     differing,
     regression_recipe,
@@ -185,10 +183,11 @@ def native_case(trial: Trial, model: Model, *, shuffle: bool) -> tuple[Model, Re
     """Return a training without a plan: a model whose kernel starts at zero, as the engine has it,
     a recipe of one epoch, and samples.
 
-    Raises NotApplicableError, by way of the guard, if the engine lacks something that is needed.
+    Raises NotApplicableError if the engine lacks something that is needed.
     """
     model = trainable(trial, model)
     recipe = regression_recipe(trial, SGD(0.01), batch_size=1, epochs=1, shuffle=shuffle)
+    require_slope(recipe.loss)
     generator = np.random.default_rng(trial.seed)
     x = generator.standard_normal((12, *model.input_shape))
     samples = Samples(x, targets(recipe.loss, model.output_shape, 12, generator))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.networks import optimizer_with_state, smooth
-from dlsys_bench.conformance.checks.support import example_loss, supported
+from dlsys_bench.conformance.checks.support import example_loss, supported, trainable
 from dlsys_bench.conformance.checks.training import compare_updates, plans, regression, start
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
@@ -15,13 +15,13 @@ from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import LearningRateRamp
 
 UPDATES = 600
-"""More than a byte can number, and than bfloat16 can count: 256 + 1 is 256 in it."""
+"""More than a byte can hold, and than bfloat16 can count, in which 256 + 1 is 256."""
 
 
 @check("schedule", "many-updates", requires=["layer:dense"], dtype="")
 def many_updates(trial: Trial) -> None:
-    """Six hundred updates by the optimiser of the engine that keeps the most state, with a schedule
-    and a moving average, with a plan and natively.
+    """Six hundred updates with a schedule and a moving average, by the engine's optimiser that
+    keeps the most state, with a plan and natively.
 
     Why: A counter of updates, as the one in the bias correction of Adam, may stop or start anew.
     Broken by: An engine that counts updates in bfloat16, which cannot count beyond 256, or that has
@@ -38,7 +38,7 @@ def many_updates(trial: Trial) -> None:
         average=WeightAverage(0.9),
     )
     recipe = supported(trial, recipe)
-    model = supported(trial, Model("line", (2,), (Dense(2),)))
+    model = trainable(trial, Model("line", (2,), (Dense(2),)))
     samples = regression(trial, 4, inputs=2)
     own = plans(trial)
     training = TrainingCase(model, start(trial, model), samples, recipe, own[0])

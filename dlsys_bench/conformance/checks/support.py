@@ -14,6 +14,7 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.graph import serial
 from dlsys_bench.spec.initializers import INITIALIZERS, Fans, Initializer
@@ -27,7 +28,7 @@ from dlsys_bench.spec.layers import (
     Layer,
     MaxPool,
 )
-from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError
+from dlsys_bench.spec.losses import LOSSES, Loss, MeanSquaredError, PerceptronCriterion
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import OPTIMIZERS, SGD, Optimizer
 from dlsys_bench.spec.recipe import Recipe
@@ -49,7 +50,8 @@ LEFT_OUT = serial()
 """The identity, in the place of a layer that is left out."""
 
 LOSS_ORDER = ("values", "labels", "binary", "signs")
-"""The kinds of targets, those first that suit any number of outputs."""
+"""The kinds of targets, those first that suit any number of outputs. Of the losses of one kind, the
+perceptron criterion comes last, since it has no slope where a sample is right."""
 
 
 def has(trial: Trial, *needed: str) -> bool:
@@ -86,6 +88,12 @@ def example_loss(trial: Trial, wanted: Loss = MeanSquaredError()) -> Loss:  # no
     Raises NotApplicableError, by way of the guard, if the engine has no loss.
     """
     return _loss(trial.lacks, wanted)
+
+
+def require_slope(loss: Loss) -> None:
+    """Raise NotApplicableError if samples that are right do not move a weight."""
+    if isinstance(loss, PerceptronCriterion):
+        raise NotApplicableError("the only loss has no slope where a sample is right")
 
 
 def has_layers(trial: Trial, layers: Iterable[Layer]) -> bool:
@@ -134,7 +142,11 @@ def _optimizer(lacks: Lacks, optimizer: Optimizer) -> Optimizer:
 def _loss(lacks: Lacks, loss: Loss) -> Loss:
     order = sorted(
         LOSSES.values(),
-        key=lambda each: (each.targets != loss.targets, LOSS_ORDER.index(each.targets)),
+        key=lambda each: (
+            each.targets != loss.targets,
+            LOSS_ORDER.index(each.targets),
+            each is PerceptronCriterion,
+        ),
     )
     found = _first_of(lacks, "loss", loss, {each.kind: each for each in order})
     missing = {name for name in found.used_options if f"loss:{name}" in lacks}

@@ -90,7 +90,8 @@ def compare_updates(
     """Compare the tensors, or those of these names, after a number of steps with the oracle's.
 
     `plans` are those by which the engine trains, if it has to train by several that make the same
-    training. If tensors differ, the finding names the first step after which they do.
+    training. If tensors differ, the finding names the first step after which they do, or, of many
+    steps, one that is near it.
     """
 
     @functools.cache
@@ -106,13 +107,18 @@ def compare_updates(
 
             try:
                 compare(steps)
-            except AssertionError:
-                _raise_first(compare, steps)
+            except AssertionError as error:
+                # Another training may not repeat an error, so the one that was raised is kept.
+                raise _find_first(compare, steps, error) from None
 
 
-def _raise_first(compare: Callable[[int], None], steps: int) -> None:
-    """Raise what `compare` raises for the first number of steps for which it does, of those up to
-    one for which it does: one is tried after the other, or, of many, by bisection."""
+def _find_first(
+    compare: Callable[[int], None], steps: int, error: AssertionError
+) -> AssertionError:
+    """Find the first wrong step up to `steps`, one by one or, of many steps, by bisection.
+
+    Returns what `compare` raised for it, which is `error` for the last one.
+    """
     right, wrong = 0, steps
     while wrong - right > 1:
         count = right + 1 if steps <= TRIED_IN_TURN else (right + wrong) // 2
@@ -120,9 +126,9 @@ def _raise_first(compare: Callable[[int], None], steps: int) -> None:
             with contextlib.suppress(UnsatisfiedAssumption):
                 compare(count)
             right = count
-        except AssertionError:
-            wrong = count
-    compare(wrong)
+        except AssertionError as earlier:
+            wrong, error = count, earlier
+    return error
 
 
 def _compare_after(trial: Trial, training: TrainingCase, steps: int, expected: Expectation) -> None:
