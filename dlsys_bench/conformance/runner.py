@@ -140,8 +140,7 @@ class LocalRunner:
             if reason := check.missing(make("")):
                 result = {"lacking": check.lacking(engine)}
                 raise NotApplicableError(reason)
-            places = (name, check.base, check.rung)
-            loosens = next((engine.loosens[p] for p in places if p in engine.loosens), None)
+            loosens = _loosened(engine, check)
             tolerance = loosens and loosens[0]
             trial = Trial(make, options, dtype=check.dtype, loosens=tolerance, target=self.target)
             _run_sharply(check, trial)
@@ -151,10 +150,9 @@ class LocalRunner:
         except NotApplicableError as error:
             status, result = Status.DECLARED, result | {"reason": str(error)}
         except BrokenError as error:
-            finding = error.refined()
-            timed_out = finding.fault is Fault.TIMEOUT
-            status = Status.TIMEOUT if timed_out else Status.FAILED
-            result = self._failure(name, finding)
+            late = error.finding.fault is Fault.TIMEOUT
+            status = Status.TIMEOUT if late else Status.FAILED
+            result = self._failure(name, error.refined())
         except KeyboardInterrupt:
             raise  # The user's, if it is not the engine's.
         except BaseException as error:
@@ -178,6 +176,12 @@ class LocalRunner:
 
     def close(self) -> None:
         """Do nothing: a local runner holds nothing."""
+
+
+def _loosened(engine: Engine, check: Check) -> tuple[float, str] | None:
+    """Return the tolerance that an engine declares for a check, and its reason, if it does."""
+    places = (check.name, check.base, check.rung)
+    return next((engine.loosens[p] for p in places if p in engine.loosens), None)
 
 
 def _run_sharply(check: Check, trial: Trial) -> None:
