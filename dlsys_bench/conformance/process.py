@@ -56,6 +56,9 @@ DEFAULT_ENVIRONMENT = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     # Threads that wait in loops would make torch twenty times slower on a busy machine.
     "OMP_WAIT_POLICY": "passive",
+    # Workers share a GPU, most of whose memory JAX and TensorFlow would reserve for the first.
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
 }
 """The environment of a worker, unless the user sets these variables."""
 LONGEST_ANSWER = 1 << 20
