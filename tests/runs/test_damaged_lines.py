@@ -299,6 +299,7 @@ def test_writers_of_json_use_one_function() -> None:
     # Digests, the arguments of worker processes, and the function itself.
     assert users <= {
         "strict_json.py",
+        "conformance/elsewhere.py",
         "conformance/process.py",
         "conformance/worker.py",
         "runs/checkpoint.py",
