@@ -1,7 +1,7 @@
 """Healthy engines pass the checks in float32 whatever the seed of the examples.
 
 With another seed, or on another processor, an entry whose gradient is a rounding error differs from
-the oracle's, and an optimiser may divide by it. A backward pass may be less exact where the values
+the oracle's, and an optimiser may divide by it. The bias of keys has such a gradient. A backward pass may be less exact where the values
 that it normalises are nearly equal.
 """
 
@@ -12,6 +12,7 @@ import pytest
 from dlsys_bench.conformance.checks.combinations import COMBINATIONS
 from dlsys_bench.conformance.checks.degenerate import SMALLEST
 from dlsys_bench.conformance.checks.networks import NETWORKS
+from dlsys_bench.conformance.checks.update_cases import CASES
 from dlsys_bench.conformance.engine_checks import check_engine
 from dlsys_bench.conformance.runner import DEFAULTS
 from dlsys_bench.engines.registry import unavailable
@@ -21,6 +22,7 @@ CHECKS = [
     *(("numpy", f"trajectory/{name}") for name in NETWORKS),
     *(("numpy", f"trajectory/combined-{name}") for name in COMBINATIONS),
     *(("torch", f"gradient/{name}_norm") for name in ("layer", "group", "rms", "batch")),
+    *(("torch", f"step/kinds-{name}") for name in CASES),
 ]
 
 

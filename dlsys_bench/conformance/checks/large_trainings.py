@@ -35,7 +35,7 @@ from dlsys_bench.conformance.checks.training import (
     plans,
     regression_recipe,
 )
-from dlsys_bench.conformance.expectation import magnitude
+from dlsys_bench.conformance.expectation import NOISE, magnitude
 from dlsys_bench.conformance.finding import Fault, broken
 from dlsys_bench.conformance.oracle.optimizers import OracleState, update_all
 from dlsys_bench.conformance.training_case import TrainingCase
@@ -125,16 +125,17 @@ def compare_with_own_gradients(
 
     The tolerance of a tensor is relative to its largest change, with an allowance for rounding
     relative to its values and to the largest change of all tensors: a tensor whose gradient is
-    zero, such as that of a bias before a batch norm, moves by the rounding of what cancels.
+    zero, such as that of a bias before a batch norm or of the bias of keys, moves by the rounding
+    of what cancels.
     Returns the tensors.
     """
     expected, actual = _by_own_gradients(trial, training), training.run(trial.engine)
-    eps = float(np.finfo(trial.engine.dtype).eps)
+    noise = NOISE[trial.engine.dtype]
     largest = max(magnitude(expected[name] - start) for name, start in training.weights.items())
     for name in (t.name for t in training.model.tensors if state or t.trainable):
         values = expected[name]
         before = training.weights[name]
-        rounding = 4 * eps * (magnitude(before) + largest)
+        rounding = noise * (magnitude(before) + largest)
         allowed = trial.tolerance * magnitude(values - before) + rounding
         still = np.array_equal(actual[name], before.astype(trial.engine.dtype))
         what = f"{name} after fit" + (", which has not moved" if still else "")

@@ -24,7 +24,7 @@ from dlsys_bench.conformance.checks.training import (
     compare_tensors,
     relative,
 )
-from dlsys_bench.conformance.expectation import magnitude
+from dlsys_bench.conformance.expectation import NOISE, magnitude
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.strategies import inputs, targets
 from dlsys_bench.conformance.trial import Trial
@@ -225,8 +225,7 @@ def _compare_own_inputs(trial: Trial, together: Replicas, every: Sequence[Array]
 def compare_weights(trial: Trial, which: str, actual: Weights, expected: Weights) -> None:
     """Compare the tensors of a replica with those of a network that was trained alone."""
     # The bias of the keys has a gradient of rounding errors, because a softmax cancels it.
-    eps = float(np.finfo(trial.engine.dtype).eps)
-    rounding = 4 * eps * max(map(magnitude, expected.values()))
+    rounding = NOISE[trial.engine.dtype] * max(map(magnitude, expected.values()))
     allowed = {n: t + rounding for n, t in relative(10 * trial.tolerance, expected).items()}
     compare_tensors(which, actual, expected, allowed)
 
