@@ -1,8 +1,8 @@
 """Healthy engines pass the checks in float32 whatever the seed of the examples.
 
 With another seed, or on another processor, an entry whose gradient is a rounding error differs from
-the oracle's, and an optimiser may divide by it. The bias of keys has such a gradient. A backward pass may be less exact where the values
-that it normalises are nearly equal.
+the oracle's, as that of the bias of keys, and an optimiser may divide by it. A backward pass may be
+less exact where the values that it normalises are nearly equal.
 """
 
 from __future__ import annotations
