@@ -26,14 +26,14 @@ HASH_SEED = "PYTHONHASHSEED"
 """The variable that decides how Python hashes strings; by default, every process differs."""
 
 PATIENCE = 10
-"""The multiple of the time limit of a check, which is CPU time, after which the process hangs."""
+"""The multiple of the time limit of a check, which is CPU time, after which the process is taken to hang."""
 
 
 def train_elsewhere(target: EngineTarget, options: Options) -> Weights:
     """Return what a native training with seed 1 ends with in a process in which Python hashes
     strings differently.
 
-    Raises BrokenError if the process ends otherwise.
+    Raises BrokenError if that process fails or hangs.
     """
     hashes = "1" if os.environ.get(HASH_SEED) == "0" else "0"
     paths = [os.getcwd(), *filter(None, sys.path)]  # noqa: PTH109

@@ -46,7 +46,7 @@ def order(trial: Trial) -> None:
     for (earlier, first), (later, second) in combinations(enumerate(batches, start=1), 2):
         _compare_epochs(first, second, count, f"epochs {earlier} and {later}")
     if has(trial, *SCHEDULED):
-        # Without a schedule, every update needs a training, which are too many.
+        # Without a schedule, each of the 264 updates would need a training.
         many = used_batches(trial, RowTraining(count, size, 33, trial.seed))
         for (earlier, first), (later, second) in combinations(enumerate(many, start=1), 2):
             _compare_epochs(first, second, count, f"epochs {earlier} and {later}")

@@ -39,8 +39,8 @@ drops."""
     prefix="replicas-drop-",
 )
 def dropping(trial: Trial, model: Model) -> None:
-    """Natively, no two of 33 replicas drop the same, or of two in an engine that trains them one by
-    one.
+    """No two of 33 replicas that train natively drop the same. An engine that trains replicas one
+    by one is asked for two of them.
 
     Why: Replicas that drop the same units are not independent.
     Broken by: An engine that draws one mask for all replicas, or for every eighth.
@@ -54,8 +54,8 @@ def dropping(trial: Trial, model: Model) -> None:
 
 @check("determinism", "replicas-shuffle", requires=["native"])
 def shuffling(trial: Trial) -> None:
-    """Natively, no two of 33 replicas take their samples in the same order, or of two in an engine
-    that trains them one by one.
+    """No two of 33 replicas that train natively take their samples in the same order. An engine
+    that trains replicas one by one is asked for two of them.
 
     Why: Replicas that share an order are not independent.
     Broken by: An engine that draws one order for all replicas, or for every eighth.
@@ -73,7 +73,7 @@ def _equal_seeds(trial: Trial, model: Model, *, shuffle: bool) -> tuple[int, int
     model, recipe, samples = native_case(trial, model, shuffle=shuffle)
     plans = [Plan(seed) for seed in range(1, MANY + 1)]
     if trains_one_by_one(trial, model):
-        # The rest is the business of the checks of single networks.
+        # Other pairs of seeds are compared by the checks of single networks.
         plans = plans[:2]
     together = trial.engine.engine.replicate(model, [plans[0]] * len(plans))
     train_replicas(together, samples, recipe, plans)
