@@ -26,7 +26,7 @@ HASH_SEED = "PYTHONHASHSEED"
 """The variable that decides how Python hashes strings; by default, every process differs."""
 
 PATIENCE = 10
-"""The multiple of the time limit of a check, which is CPU time, after which the process is taken to hang."""
+"""A process that takes this multiple of the time limit of a check, which is CPU time, hangs."""
 
 
 def train_elsewhere(target: EngineTarget, options: Options) -> Weights:
