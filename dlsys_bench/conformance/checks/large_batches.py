@@ -11,12 +11,12 @@ from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.large_trainings import compare_with_own_gradients
 from dlsys_bench.conformance.checks.networks import mild_weights, smooth
+from dlsys_bench.conformance.checks.rows import common_targets, row_gradients, start_row
 from dlsys_bench.conformance.checks.sizes import grid_inputs
 from dlsys_bench.conformance.checks.subjects import label_loss
 from dlsys_bench.conformance.checks.support import example_loss, needed_layers, supported
 from dlsys_bench.conformance.checks.training import plans
 from dlsys_bench.conformance.checks.update_cases import chosen_optimizers
-from dlsys_bench.conformance.checks.usage import common_targets, row_gradients, start_row
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close
 from dlsys_bench.conformance.training_case import TrainingCase

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.rows import common_targets, row_gradients, start_row
 from dlsys_bench.conformance.checks.statistics import check_binomial
 from dlsys_bench.conformance.checks.support import example_loss, has, supported
-from dlsys_bench.conformance.checks.usage import common_targets, row_gradients, start_row
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples

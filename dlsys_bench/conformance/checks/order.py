@@ -10,11 +10,11 @@ import scipy
 from numpy.typing import NDArray
 
 from dlsys_bench.conformance.check import check
+from dlsys_bench.conformance.checks.rows import RowTraining
 from dlsys_bench.conformance.checks.statistics import ALPHA
 from dlsys_bench.conformance.checks.support import has
 from dlsys_bench.conformance.checks.usage import (
     SCHEDULED,
-    RowTraining,
     check_movement,
     check_repeats,
 )

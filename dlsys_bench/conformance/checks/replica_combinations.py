@@ -106,4 +106,4 @@ def _compare(trial: Trial, every: Sequence[Replica], compared: Sequence[int]) ->
         expected = trial.engine.predict(alone, x[replica])
         allowed = 10 * trial.tolerance * magnitude(expected)
         close(f"the prediction {which}", predictions[replica], expected, allowed)
-    return type(together) is not OneByOne
+    return not isinstance(together, OneByOne)

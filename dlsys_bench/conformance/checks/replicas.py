@@ -199,7 +199,7 @@ def replicas(trial: Trial, case: ReplicaCase) -> None:
     _compare_own_inputs(trial, together, [own.x for own in every])
     # Replicas that train one by one can only disturb each other. One is compared, which starts
     # neither first nor last.
-    for replica in [1] if type(together) is OneByOne else range(len(plans)):
+    for replica in [1] if isinstance(together, OneByOne) else range(len(plans)):
         own = plans[replica]
         alone = trial.engine.build(model, own.weights(model))
         history = train(trial.engine, alone, every[replica], recipes[replica], own)

@@ -9,9 +9,9 @@ import numpy as np
 
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.determinism import trained
+from dlsys_bench.conformance.checks.rows import common_targets, start_row
 from dlsys_bench.conformance.checks.support import example_loss, supported
 from dlsys_bench.conformance.checks.training import regression_recipe
-from dlsys_bench.conformance.checks.usage import common_targets, start_row
 from dlsys_bench.conformance.elsewhere import train_elsewhere
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken

@@ -14,89 +14,40 @@ sample.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dlsys_bench.conformance.checks.support import example_loss, has, require_slope, supported
-from dlsys_bench.conformance.checks.training import (
-    differing,
-    plans,
+from dlsys_bench.conformance.checks.rows import (
+    KERNEL,
+    MOST_USES,
+    RowTraining,
+    diagnose_uses,
+    row_gradients,
 )
+from dlsys_bench.conformance.checks.support import example_loss, has, require_slope, supported
+from dlsys_bench.conformance.checks.training import differing, plans
+from dlsys_bench.conformance.checks.usage_by_step import batches_by_step
 from dlsys_bench.conformance.diagnosis import explain_first_update
 from dlsys_bench.conformance.expectation import magnitude
 from dlsys_bench.conformance.finding import Fault, broken, close, refining
-from dlsys_bench.conformance.oracle.losses import loss_value
-from dlsys_bench.conformance.oracle.optimizers import OracleState, updated
-from dlsys_bench.conformance.training_case import TrainingCase
+from dlsys_bench.conformance.oracle.optimizers import updated
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import closing
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.errors import count_of
-from dlsys_bench.spec.layers import Dense
-from dlsys_bench.spec.losses import Loss
-from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 from dlsys_bench.spec.schedules import LearningRateRamp
 
-KERNEL = "dense_1.kernel"
 SCHEDULED = ("schedule", "optimizer:sgd", "loss:mean_squared_error")
 """What an engine needs for a whole epoch to be seen in one training."""
 UNSCALED_EPOCHS = 6
 """The number of epochs up to which no row reaches its target by the largest learning rates."""
-MOST_USES = 4
-"""The number of times that a sample may be used in one update and is still recognised."""
-
-
-@dataclass(frozen=True)
-class RowTraining:
-    """A native training of `count` samples by `size`, in which every sample has its own row."""
-
-    count: int
-    size: int
-    epochs: int
-    seed: int
-
-    @property
-    def steps(self) -> int:
-        """The number of updates in an epoch."""
-        return -(-self.count // self.size)
-
-    @property
-    def sizes(self) -> Array:
-        """The size of each batch of an epoch."""
-        sizes = np.full(self.steps, self.size)
-        sizes[-1] = self.count - self.size * (self.steps - 1)
-        return sizes
-
-    def training(self, trial: Trial, recipe: Recipe, plan: Plan) -> TrainingCase:
-        """Return the training, which starts from equal rows."""
-        loss = recipe.loss
-        start = np.repeat(start_row(loss), self.count, axis=0)
-        model = Model("order", (self.count,), (Dense(start.shape[1], use_bias=False),))
-        samples = Samples(np.eye(self.count), common_targets(loss, self.count))
-        return TrainingCase(model, {KERNEL: start}, samples, recipe, plan)
-
-
-def start_row(loss: Loss) -> Array:
-    """Return a row (1, outputs) of a kernel at which the loss of its sample has a slope."""
-    outputs = 2 if loss.targets == "labels" else 1
-    # The losses of signs have a kink at zero.
-    return np.full((1, outputs), -1e-3 if loss.targets == "signs" else 0.0)
-
-
-def common_targets(loss: Loss, count: int) -> NDArray[Any]:
-    """Return equal targets for samples."""
-    if loss.targets == "labels":
-        return np.zeros(count, int)
-    return np.ones(count, int) if loss.targets == "signs" else np.ones((count, 1))
 
 
 def batches(trial: Trial, job: RowTraining) -> list[NDArray[np.intp]]:
@@ -108,7 +59,7 @@ def batches(trial: Trial, job: RowTraining) -> list[NDArray[np.intp]]:
     require_slope(example_loss(trial))
     if has(trial, *SCHEDULED):
         return _by_schedule(trial, job)
-    return list(_by_step(trial, job))
+    return list(batches_by_step(trial, job))
 
 
 def check_movement(trial: Trial, count: int) -> None:
@@ -118,7 +69,7 @@ def check_movement(trial: Trial, count: int) -> None:
     recipe = supported(trial, recipe)
     rate = recipe.optimizer.learning_rate
     for plan in plans(trial):
-        case = job.training(trial, recipe, plan)
+        case = job.training(recipe, plan)
         rows = case.weights[KERNEL]
         expected = updated(recipe.optimizer, rows, row_gradients(loss, rows) / count, rate, 1, {})
         actual = case.run(trial.engine)[KERNEL]
@@ -135,7 +86,7 @@ def check_repeats(trial: Trial, seed: int) -> None:
     recipe = supported(trial, Recipe(SGD(0.1), batch_size=2, epochs=1, loss=loss))
 
     def repeats(seed: int) -> bool:
-        case = RowTraining(30, 2, 1, seed).training(trial, recipe, Plan(seed, steps=10))
+        case = RowTraining(30, 2, 1, seed).training(recipe, Plan(seed, steps=10))
         return not differing(case.run(trial.engine), case.run(trial.engine))
 
     if repeats(seed):
@@ -158,7 +109,7 @@ def _by_schedule(trial: Trial, job: RowTraining) -> list[NDArray[np.intp]]:
     loss = example_loss(trial)
     recipe = Recipe(SGD(0.1), batch_size=job.size, epochs=job.epochs, loss=loss, schedule=schedule)
     recipe = supported(trial, recipe)
-    case = job.training(trial, recipe, Plan(job.seed))
+    case = job.training(recipe, Plan(job.seed))
     # Each sample has its own target, so that it is noticed if one gets another's.
     targets = 1 + np.arange(job.count)[:, None] / job.count
     network = trial.engine.build(case.model, case.weights)
@@ -196,13 +147,13 @@ class _Factors:
 
 def _nearest(moved: Array, factors: _Factors, epoch: int) -> NDArray[np.intp]:
     """Return the index of the update whose factor each row moved by."""
+    job = factors.job
     wrong = np.flatnonzero(~_is_one_of(moved, factors.once))
     if not wrong.size:
         nearest: NDArray[np.intp] = np.abs(moved[:, None] - factors.once).argmin(axis=1)
         return nearest
-    where = f"epoch {epoch}, batches of {factors.job.size}"
+    where = f"epoch {epoch}, batches of {job.size}"
     unused = np.abs(moved[wrong] - 1) < 1e-6
-    last, job = int(factors.job.sizes[-1]), factors.job
     explained = [*factors.several, factors.in_a_whole_last, 1.0]
     if not _is_one_of(moved, np.array(explained)).all():
         what = f"{where}: row {wrong[0]} moves as no update of its sample alone can"
@@ -210,104 +161,10 @@ def _nearest(moved: Array, factors: _Factors, epoch: int) -> NDArray[np.intp]:
     what = f"{where}: {count_of(int(unused.sum()), 'sample')} of {job.count} not used"
     more = wrong.size - int(unused.sum())
     what += f", {more} in a wrong batch or more than once" if more else ""
-    fault, diagnosis = _name(int(unused.sum()), more, last, job)
+    fault, diagnosis = diagnose_uses(int(unused.sum()), more, job)
     raise broken(fault, what, tensor=KERNEL, diagnosis=diagnosis)
-
-
-def _name(unused: int, more: int, last: int, job: RowTraining) -> tuple[Fault, str | None]:
-    """Return the fault, and the mistake that these numbers of wrong samples suggest."""
-    if unused == last < job.size and not more:
-        diagnosis = "the smaller last batch of an epoch is dropped"
-        return Fault.PARTIAL_BATCH, diagnosis
-    if not unused and more and last < job.size:
-        return Fault.PARTIAL_BATCH, "the smaller last batch of an epoch is filled up"
-    if unused == job.size and not more:
-        return Fault.SKIPPED_BATCH, "a batch of the epoch makes no update"
-    if unused and more:
-        return Fault.WRONG_DISTRIBUTION, "samples are drawn with replacement"
-    return Fault.WRONG_VALUE, None
 
 
 def _is_one_of(moved: Array, factors: Array) -> NDArray[np.bool_]:
     near: NDArray[np.bool_] = np.abs(moved[:, None] - factors).min(axis=1) <= 1e-4
     return near
-
-
-_Uses = tuple[list[Array], list[OracleState]]
-"""What the rows become in one update, by the number of times that their samples are used, and the
-optimiser's state."""
-
-
-def _by_step(trial: Trial, job: RowTraining) -> Iterator[NDArray[np.intp]]:
-    """Infer the batches from trainings that end one update later each time."""
-    loss = example_loss(trial)
-    # Adam moves a row by about the rate in every update, and it must not reach its target.
-    recipe = Recipe(SGD(0.005), batch_size=job.size, epochs=job.epochs, loss=loss)
-    recipe = supported(trial, recipe)
-    training = job.training(trial, recipe, Plan(job.seed))
-    rows, state = training.weights[KERNEL], OracleState()
-    for epoch in range(job.epochs):
-        used = np.zeros((job.steps, job.count), int)
-        for step in range(job.steps):
-            number = epoch * job.steps + step + 1
-            gradient = row_gradients(loss, rows) / job.sizes[step]
-            uses = _uses(recipe, rows, gradient, number, state)
-            actual = training.stopping_after(number).run(trial.engine)[KERNEL]
-            used[step] = _recognised(actual, uses, f"epoch {epoch + 1}, batch {step + 1}")
-            state = _chosen(uses[1], used[step])
-            rows = np.asarray(actual, np.float64)
-        yield _places(used, job, epoch + 1)
-
-
-def row_gradients(loss: Loss, rows: Array) -> Array:
-    """Return the gradient of the loss of each row's sample, of which the row is the output."""
-    step, found = 1e-30, np.empty(rows.shape)
-    for column in range(rows.shape[1]):
-        outputs = rows[:, None].astype(complex)
-        outputs[:, 0, column] += 1j * step
-        found[:, column] = loss_value(loss, outputs, common_targets(loss, 1)).imag / step
-    return found
-
-
-def _uses(recipe: Recipe, rows: Array, gradient: Array, number: int, state: OracleState) -> _Uses:
-    values, states = [], []
-    for times in range(MOST_USES + 1):
-        own = dict(state)
-        rate = recipe.optimizer.learning_rate
-        values.append(updated(recipe.optimizer, rows, times * gradient, rate, number, own))
-        states.append(own)
-    return values, states
-
-
-def _recognised(actual: Array, uses: _Uses, where: str) -> NDArray[np.intp]:
-    """Return how often each sample was used in an update."""
-    distance = np.stack([np.abs(actual - values).max(axis=1) for values in uses[0]])
-    # Adam makes the same first step of a sample that is used twice, so the fewest uses count.
-    near = distance <= 0.1 * np.abs(uses[0][1] - uses[0][0]).max(axis=1)
-    times: NDArray[np.intp] = near.argmax(axis=0)
-    wrong = np.flatnonzero(~near.any(axis=0))
-    if wrong.size:
-        what = f"{where}: row {wrong[0]} moves as no update of its sample alone can"
-        raise broken(Fault.WRONG_VALUE, what, tensor=KERNEL)
-    return times
-
-
-def _chosen(states: Sequence[OracleState], times: NDArray[np.intp]) -> OracleState:
-    """Return the optimiser's state of every row, by how often its sample was used."""
-    return {
-        name: np.choose(times[:, None], [state[name] for state in states]) for name in states[0]
-    }
-
-
-def _places(used: Array, job: RowTraining, epoch: int) -> NDArray[np.intp]:
-    """Return the index of the batch in which each sample was used, once."""
-    times = used.sum(axis=0)
-    if (times != 1).any():
-        unused, more = int((times == 0).sum()), int((times > 1).sum())
-        where = f"epoch {epoch}, batches of {job.size}"
-        what = f"{where}: {count_of(unused, 'sample')} of {job.count} not used"
-        what += f", {more} more than once" if more else ""
-        fault, diagnosis = _name(unused, more, int(job.sizes[-1]), job)
-        raise broken(fault, what, tensor=KERNEL, diagnosis=diagnosis)
-    places: NDArray[np.intp] = used.argmax(axis=0)
-    return places
