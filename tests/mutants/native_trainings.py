@@ -330,6 +330,14 @@ MUTANTS = (
         "SeedSequence((seed + index, *stream))",
     ),
     Mutant(
+        "masks_by_the_last_bits_of_the_seed",
+        "Masks depend on the last six bits of the seed.",
+        "determinism/dropout-layers",
+        "network",
+        "SeedSequence((seed, index, *stream))",
+        "SeedSequence((seed % 64, index, *stream))",
+    ),
+    Mutant(
         "masks_by_the_hash_of_a_name",
         "Masks are seeded with the hash of a string, which differs from process to process.",
         "determinism/process",

@@ -63,6 +63,14 @@ MUTANTS = (
         _natively("Plan(0).order(epoch, samples)"),
     ),
     Mutant(
+        "order_by_the_last_bits_of_the_seed",
+        "Natively, the order depends on the last six bits of the seed.",
+        "trajectory/order",
+        "training",
+        _ORDER,
+        _natively("Plan(plan.seed % 64).order(epoch, samples)"),
+    ),
+    Mutant(
         "not_shuffled",
         "Natively, nothing is shuffled.",
         "trajectory/order",

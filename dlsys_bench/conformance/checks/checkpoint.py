@@ -25,7 +25,7 @@ from dlsys_bench.engines.plan import Plan
 from dlsys_bench.runs.checkpoint import load, save
 
 
-@check("checkpoint", "weights")
+@check("checkpoint", "weights", requires=["layer:dense"])
 def weights(trial: Trial) -> None:
     """A network built from the weights of another has equal weights and predicts the same.
 

@@ -105,7 +105,7 @@ def combined_recipe(trial: Trial, combination: Combination, rate: float = 0.05) 
     """Return a recipe of two epochs with all parts that the engine has, but no loss scale."""
     recipe = Recipe(
         replace(_optimizer(trial, combination), learning_rate=rate),
-        batch_size=6,
+        batch_size=8,  # If the engine lacks batches of several sizes: 4 + 4 and 4 + 3 samples.
         epochs=2,
         loss=example_loss(trial, combination.loss),
         augment=(InputNoise(0.3),),

@@ -108,7 +108,7 @@ def compare_fit(trial: Trial, example: Example, rate: float) -> None:
     compare_updates(trial, training, 2, plans=(by_plan, natively) if both else ())
 
 
-@check("trajectory", "fit-network")
+@check("trajectory", "fit-network", requires=["layer:dense"])
 def drawn_networks(trial: Trial) -> None:
     """Two steps of networks of up to six layers, which may branch, with any loss.
 

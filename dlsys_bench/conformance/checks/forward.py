@@ -73,7 +73,7 @@ def forward(trial: Trial, subject: LayerSubject) -> None:
     trial.search(single_layers(trial, subject), lambda example: compare(trial, example))
 
 
-@check("forward", "network")
+@check("forward", "network", requires=["layer:dense"])
 def network(trial: Trial) -> None:
     """Networks of up to six layers.
 

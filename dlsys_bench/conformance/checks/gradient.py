@@ -75,7 +75,7 @@ def gradient(trial: Trial, subject: LayerSubject) -> None:
     trial.search(single_layers(trial, subject), lambda example: compare(trial, example))
 
 
-@check("gradient", "network")
+@check("gradient", "network", requires=["layer:dense"])
 def network(trial: Trial) -> None:
     """Networks of up to six layers, with any loss.
 

@@ -17,7 +17,7 @@ from dlsys_bench.conformance.checks.skipped_updates import (
     with_large_spikes,
     with_limits,
 )
-from dlsys_bench.conformance.checks.support import example_loss, has
+from dlsys_bench.conformance.checks.support import example_loss, has, supported
 from dlsys_bench.conformance.checks.training import (
     DEFAULT,
     regression_recipe,
@@ -45,6 +45,9 @@ from dlsys_bench.spec.schedules import StepDecay
 
 NEEDED = ("loss_scale", "layer:dense")
 SHALLOW = Model("spiked", (INPUTS,), (Dense(3), Activation("tanh"), Dense(2)))
+ZERO_HIDDEN = replace(SHALLOW, layers=(Dense(3, use_bias=False), Dense(2)))
+"""A network whose hidden units are zero where its inputs are."""
+
 ORDINARY = math.inf
 """The limit of a batch that overflows under no scale."""
 
@@ -144,9 +147,8 @@ def overflow_to_nan(trial: Trial) -> None:
     limit, which no NaN exceeds.
     Fix: Ask whether every entry is finite.
     """
-    layers = Dense(3, use_bias=False), *SHALLOW.layers[1:]
     recipe = regression_recipe(trial, batch_size=2, epochs=1, loss_scale=LossScale())
-    case = spiked_case(trial, replace(SHALLOW, layers=layers), recipe, 2)
+    case = spiked_case(trial, ZERO_HIDDEN, recipe, 2)
     case.samples.x[...] = 0.0
     # Hidden units of zero hide weights that the backward pass cannot multiply.
     case.weights["dense_2.kernel"][...] = np.finfo(trial.engine.dtype).max / 16
@@ -231,12 +233,11 @@ def fall(trial: Trial) -> None:
     Fix: Raise a `LossScaleError` when the scale falls below `spec.loss_scale.SMALLEST`;
     `LossScaler.require_scale` does.
     """
-    layers = Dense(3, use_bias=False), *SHALLOW.layers[1:]
     recipe = regression_recipe(
         trial, batch_size=2, epochs=1, loss_scale=LossScale(4 * SMALLEST, interval=100)
     )
     for batches, expected in ((2, "no error"), (5, "a DivergedError in epoch 1")):
-        case = spiked_case(trial, replace(SHALLOW, layers=layers), recipe, 2 * batches)
+        case = spiked_case(trial, ZERO_HIDDEN, recipe, 2 * batches)
         case.samples.x[...] = 0.0
         # The gradient of a hidden unit of zero is the kernel times a scale, and still finite.
         case.weights["dense_2.kernel"][...] = np.finfo(trial.engine.dtype).max / 16
@@ -267,10 +268,9 @@ def skipped_in_a_schedule(trial: Trial) -> None:
     """
     schedule = StepDecay(0.2, 1, 0.5)
     for way in trial.engine.conventions:
-        recipe = Recipe(
-            DEFAULT, 1, epochs=1, shuffle=False, loss=example_loss(trial), schedule=schedule
-        )
-        recipe = to_convention(way, replace(recipe, loss_scale=LossScale()))
+        recipe = Recipe(DEFAULT, 1, epochs=1, shuffle=False, schedule=schedule)
+        recipe = replace(recipe, loss=example_loss(trial), loss_scale=LossScale())
+        recipe = supported(trial, recipe, convention=way)
         case = spiked_case(trial, SHALLOW, recipe, 4)
         network = trial.oracle.build(case.model, case.weights)
         spiked = with_limits(trial, case, [ORDINARY, 2.0**15.5, ORDINARY, ORDINARY], network)

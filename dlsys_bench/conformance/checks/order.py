@@ -30,7 +30,7 @@ def order(trial: Trial) -> None:
 
     Why: Each epoch has to visit every sample once, in a new order, or the training is another one.
     Broken by: An engine that shuffles once, takes turns between a few orders, drops the smaller
-    last batch, draws with replacement, ignores the seed, or adds the epoch to it.
+    last batch, draws with replacement, ignores the seed or a part of it, or adds the epoch to it.
     Fix: Draw one permutation per epoch from a generator that is seeded once per training.
     """
     check_movement(trial, 80)
@@ -50,11 +50,13 @@ def order(trial: Trial) -> None:
         many = used_batches(trial, RowTraining(count, size, 33, trial.seed))
         for (earlier, first), (later, second) in combinations(enumerate(many, start=1), 2):
             _compare_epochs(first, second, count, f"epochs {earlier} and {later}")
-    others = used_batches(trial, RowTraining(count, size, 2, trial.seed + 1))
-    for (epoch, used), (other, own) in product(enumerate(batches, 1), enumerate(others, 1)):
-        if np.array_equal(used, own):
-            which = f"epoch {epoch} with one seed and epoch {other} with the next seed"
-            raise broken(Fault.NOT_DETERMINISTIC, f"{which} have the same batches")
+    # The second of these seeds differs in its highest bit alone.
+    for seed in (trial.seed + 1, trial.seed ^ 2**31):
+        others = used_batches(trial, RowTraining(count, size, 2, seed))
+        for (epoch, used), (other, own) in product(enumerate(batches, 1), enumerate(others, 1)):
+            if np.array_equal(used, own):
+                which = f"epoch {epoch} with seed {trial.seed} and epoch {other} with seed {seed}"
+                raise broken(Fault.NOT_DETERMINISTIC, f"{which} have the same batches")
 
 
 def _compare_epochs(first: NDArray[Any], second: NDArray[Any], count: int, which: str) -> None:

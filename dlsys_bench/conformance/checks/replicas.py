@@ -232,7 +232,7 @@ def compare_weights(trial: Trial, which: str, actual: Weights, expected: Weights
 
 def _samples(trial: Trial, model: Model, recipe: Recipe) -> Samples:
     x = inputs(model, 14, trial.generator)
-    return Samples(x, targets(recipe.loss, 3, 14, trial.generator))
+    return Samples(x, targets(recipe.loss, model.output_shape, 14, trial.generator))
 
 
 def compare_losses(

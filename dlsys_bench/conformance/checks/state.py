@@ -88,7 +88,7 @@ def moving_long(trial: Trial) -> None:
     compare_trainings(trial, training, "after 20 steps")
 
 
-@check("state", "looking")
+@check("state", "looking", requires=["layer:dense"])
 def looking(trial: Trial) -> None:
     """Predicting, tracing and taking gradients change no tensor, not even in training mode.
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.checks.support import example_loss, has_layers
+from dlsys_bench.conformance.drawing import takes_axes
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.errors import NotApplicableError
@@ -37,9 +38,10 @@ class LayerSubject(NamedTuple):
 
     @property
     def requires(self) -> list[str]:
-        """The requirements of an engine that has this layer."""
+        """The requirements of an engine that has this layer, below a dense one."""
         function = self.options.get("function")
-        names = dict.fromkeys((self.layer.kind, self.variant))
+        flatten = () if takes_axes(self.variant, 1) else ("flatten",)
+        names = dict.fromkeys((self.layer.kind, self.variant, *flatten, "dense"))
         needed = [f"layer:{name}" for name in names]
         return [*needed, *([f"function:{function}"] if function else [])]
 

@@ -24,7 +24,10 @@ from dlsys_bench.spec.layers import (
     Activation,
     AveragePool,
     BatchNorm,
+    Convolution,
     Dense,
+    Flatten,
+    GlobalAveragePool,
     Layer,
     MaxPool,
 )
@@ -38,7 +41,11 @@ R = TypeVar("R", bound=Record)
 
 Lacks = Collection[str]
 
-SIMILAR: Mapping[str, type[Layer]] = {MaxPool.kind: AveragePool, AveragePool.kind: MaxPool}
+SIMILAR: Mapping[str, type[Layer]] = {
+    MaxPool.kind: AveragePool,
+    AveragePool.kind: MaxPool,
+    GlobalAveragePool.kind: Flatten,
+}
 """The layer that may stand in the place of another, with the same options."""
 
 NEEDED = ("dense", "conv1d", "conv2d", "flatten", "embedding")
@@ -171,6 +178,13 @@ def _activation(lacks: Lacks, layer: Activation) -> Activation:
     return replace(layer, function=next(available, layer.function))
 
 
+def _convolution(lacks: Lacks, layer: Convolution) -> Convolution:
+    changes: dict[str, Any] = {}
+    for option, variant in {"groups": "grouped", "dilation": "dilated"}.items():
+        changes |= {option: 1} if f"layer:{variant}_{layer.kind}" in lacks else {}
+    return replace(layer, **changes)
+
+
 def _model(lacks: Lacks, model: Model) -> Model:
     kept: list[Layer] = []
     for row in model.table:
@@ -230,6 +244,7 @@ CHANGES: Mapping[type[Record], Callable[[Lacks, Any], Record]] = {
     Optimizer: _optimizer,
     Loss: _loss,
     Activation: _activation,
+    Convolution: _convolution,
     Model: _model,
     Recipe: _recipe,
 }
