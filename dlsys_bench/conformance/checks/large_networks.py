@@ -72,7 +72,7 @@ NETWORKS: dict[str, Size] = {
 
 def _needs(size: Size) -> list[str]:
     """Return what a network needs. Without flatten, vectors take the place of images."""
-    return [] if len(size.shape) == 3 else ["layer:flatten"]
+    return ["layer:dense", *([] if len(size.shape) == 3 else ["layer:flatten"])]
 
 
 @check_each("trajectory", NETWORKS, requires=_needs)

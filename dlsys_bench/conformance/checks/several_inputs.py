@@ -28,7 +28,7 @@ from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
 from dlsys_bench.spec.recipe import Recipe
 
-DRAWN = ("inputs", "layer:concat")
+DRAWN = ("inputs", "layer:concat", "layer:dense")
 """What an engine must have for drawn networks of several inputs."""
 
 COUNTS = (2, 3)
