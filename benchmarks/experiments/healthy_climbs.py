@@ -104,13 +104,13 @@ def climb(condition: str, engine: str, seed: int, together: int = 1) -> dict[str
     }
 
 
-def measure(condition: str, engines: list[str], climbs: int, together: int) -> None:
+def measure(condition: str, engines: list[str], seeds: range, together: int) -> None:
     """Store the climbs that are missing, each seed of every engine before the next seed."""
     fields = ("condition", "version", "engine", "seed")
     known = {tuple(one[field] for field in fields) for one in stored()}
     missing = [
         (engine, seed)
-        for seed in range(1, climbs + 1)
+        for seed in seeds
         for engine in engines
         if (condition, version(), engine, seed) not in known
     ]
@@ -175,10 +175,12 @@ def main() -> None:
     parser.add_argument("condition", choices=("loaded", "quiet", "report"))
     parser.add_argument("engines", nargs="*", default=["numpy", "torch"])
     parser.add_argument("--climbs", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--together", type=int, default=1, help="climbs that run at once")
     options = parser.parse_args()
     if options.condition != "report":
-        measure(options.condition, options.engines, options.climbs, options.together)
+        seeds = range(options.first_seed, options.first_seed + options.climbs)
+        measure(options.condition, options.engines, seeds, options.together)
     TABLE.write_text(table().markdown(), encoding="utf-8")
 
 

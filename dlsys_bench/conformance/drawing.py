@@ -21,6 +21,7 @@ from dlsys_bench.spec.layers import (
     Dense,
     Embedding,
     Flatten,
+    GlobalAveragePool,
     Layer,
     Merge,
     Shape,
@@ -100,6 +101,9 @@ def shapes_for(layer: Layer, images: bool) -> list[Shape]:
     return [*vectors, *(others if images or not vectors else [])]
 
 
+MAKE_VECTORS = (Flatten, GlobalAveragePool)
+"""The layers whose outputs are vectors, while their inputs are not."""
+
 ROOMY: dict[int, Shape] = {1: (12,), 2: (12, 12), 3: (12, 12, 12)}
 """A shape that only the number of its axes makes unsuitable, by that number."""
 
@@ -114,6 +118,12 @@ def first_choice(kind: str) -> Layer:
 def takes_axes(kind: str, axes: int) -> bool:
     """Return whether layers of a kind, or a variant, take values with this number of axes."""
     return accepts(first_choice(kind), ROOMY[axes])
+
+
+def needs_flatten(kind: str) -> bool:
+    """Return whether a dense layer above layers of a kind, or a variant, needs a flatten below
+    it."""
+    return not takes_axes(kind, 1) and not isinstance(first_choice(kind), MAKE_VECTORS)
 
 
 def is_constant(layer: Layer, shape: Shape) -> bool:

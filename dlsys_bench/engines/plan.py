@@ -53,6 +53,9 @@ class Plan:
     With `parity`, an engine takes the order, the masks and the weights from the plan. Without, it
     shuffles and drops out natively, seeded by `seed`. `steps` ends the training after that many
     updates.
+
+    A seed is a whole number of at least 0. An engine gives different numbers for any two seeds
+    below 2**32.
     """
 
     seed: int

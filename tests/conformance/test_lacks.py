@@ -20,7 +20,6 @@ from dlsys_bench.conformance.checks.native_masks import IN_FIT, MASKED
 from dlsys_bench.conformance.checks.subjects import SUBJECTS
 from dlsys_bench.conformance.checks.update_cases import CASES
 from dlsys_bench.conformance.declarations import DECLARABLE, SINGLE
-from dlsys_bench.conformance.drawing import takes_axes
 from dlsys_bench.conformance.ladder import select
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.conformance.trial import Options
@@ -52,9 +51,9 @@ IMAGES = {
     ),
 }
 IMAGE_LAYERS = tuple(
-    name for name, subject in SUBJECTS.items() if not takes_axes(subject.variant, 1)
+    name for name, subject in SUBJECTS.items() if "layer:flatten" in subject.requires
 )
-"""The subjects that take images only."""
+"""The subjects that need a flatten."""
 
 SEVERAL = {check.name for check in CHECKS.values() if "inputs" in check.requires}
 """The checks of models of several inputs, whose branches are joined."""
@@ -160,10 +159,11 @@ def test_only_checks_about_a_record_require_it(lack: str) -> None:
 
 
 def without(lack: str) -> type[NumpyEngine]:
-    """Return an engine that declares one lack, and has one dtype."""
+    """Return an engine that declares a lack, or several with spaces between them, and has one
+    dtype."""
 
     class Lacking(NumpyEngine):
-        lacks = {**NumpyEngine.lacks, lack: "for a test"}  # noqa: RUF012
+        lacks = {**NumpyEngine.lacks, **dict.fromkeys(lack.split(), "for a test")}  # noqa: RUF012
         dtypes = ("float64",)
 
     return Lacking
@@ -205,6 +205,8 @@ def test_unrelated_checks_are_asked(lack: str) -> None:
         ("batch_sizes", "determinism/replicas-combined"),
         ("function:tanh", "step/loss_scale-overflow-nan"),
         ("optimizer:sgd", "schedule/loss_scale"),
+        ("layer:flatten", "forward/global_average_pool"),
+        ("layer:grouped_conv2d layer:dilated_conv2d", "determinism/replicas-of-images"),
     ],
 )
 def test_an_example_is_found_without_what_is_missing(lack: str, name: str) -> None:
@@ -214,7 +216,14 @@ def test_an_example_is_found_without_what_is_missing(lack: str, name: str) -> No
 
 @pytest.mark.parametrize(
     ("lack", "name"),
-    [("layer:flatten", "trajectory/fit-conv2d"), ("layer:dense", "checkpoint/weights")],
+    [
+        ("layer:flatten", "trajectory/fit-conv2d"),
+        ("layer:flatten layer:global_average_pool", "determinism/replicas-of-sequences"),
+        ("layer:dense", "checkpoint/weights"),
+        ("layer:dense", "trajectory/fit-network"),
+        ("layer:dense", "trajectory/fit-large"),
+        ("layer:dense", "forward/inputs"),
+    ],
 )
 def test_a_check_that_has_no_example_is_declared(lack: str, name: str) -> None:
     results = check_engine(without(lack), checks=[name], options=FEW)

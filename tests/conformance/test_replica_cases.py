@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +15,10 @@ from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.numpy.engine import NumpyEngine
 from dlsys_bench.engines.numpy.network import Network
-from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.engines.plan import Array, Plan, Weights
+from dlsys_bench.engines.replicas import OneByOne
 from dlsys_bench.spec.layers import LAYERS
+from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import PARTS, Recipe
 
 
@@ -55,3 +57,27 @@ def test_replicas_that_train_one_by_one_must_not_disturb_each_other() -> None:
     (result,) = check_engine(OneMemory, checks=[check], on_fail="collect")
     assert result.status is Status.FAILED
     assert "of replica 1 of 3" in result.message()
+
+
+class LastIsLarger(OneByOne):
+    """Replicas that train one by one, of which the last is not what it was trained to be."""
+
+    def weights(self, replica: int) -> Weights:
+        """Return weights, which are twice as large for the last of three replicas."""
+        return {n: w * (1 + (replica == 2)) for n, w in super().weights(replica).items()}
+
+
+class WithLastLarger(NumpyEngine):
+    """Has replicas of a class that derives from that of the package."""
+
+    def replicate(self, model: Model | Sequence[Model], plans: Sequence[Plan]) -> LastIsLarger:  # type: ignore[override]
+        """Return the replicas."""
+        models = [model] * len(plans) if isinstance(model, Model) else model
+        return LastIsLarger(self, models, plans)
+
+
+def test_every_replica_of_a_derived_class_is_compared() -> None:
+    checks = ["determinism/replicas"]
+    (result,) = check_engine(WithLastLarger, checks=checks, on_fail="collect")
+    assert result.status is Status.FAILED
+    assert "of replica 2 of 3" in result.message()

@@ -314,6 +314,14 @@ MUTANTS = (
         "                for seed in [seeds[n % 8] for n in range(len(seeds))]\n            ]",
     ),
     Mutant(
+        "masks_of_replicas_by_the_last_bits_of_the_seed",
+        "The masks of replicas depend on the last six bits of their seeds.",
+        "determinism/replicas-drop-dropout",
+        "network",
+        "                for seed in seeds\n            ]",
+        "                for seed in (s % 64 if seeds[1:] else s for s in seeds)\n            ]",
+    ),
+    Mutant(
         "orders_of_the_replica_eight_before",
         "Natively, the ninth replica has the order of the first.",
         "determinism/replicas-shuffle",

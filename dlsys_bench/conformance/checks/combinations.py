@@ -105,7 +105,9 @@ def combined_recipe(trial: Trial, combination: Combination, rate: float = 0.05) 
     """Return a recipe of two epochs with all parts that the engine has, but no loss scale."""
     recipe = Recipe(
         replace(_optimizer(trial, combination), learning_rate=rate),
-        batch_size=8,  # If the engine lacks batches of several sizes: 4 + 4 and 4 + 3 samples.
+        # Without batches of several sizes, 15 samples make parts of 4, 4, 4 and 3 samples. No part
+        # may have one sample, of which a batch norm has no variance.
+        batch_size=8,
         epochs=2,
         loss=example_loss(trial, combination.loss),
         augment=(InputNoise(0.3),),

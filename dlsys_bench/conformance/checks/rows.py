@@ -1,4 +1,9 @@
-"""Trainings in which every sample moves a row of its own, and the formulas of such a row."""
+"""Trainings in which each sample moves one row of a kernel.
+
+Sample i is the unit vector i, so row i of the only kernel moves by the gradient of sample i alone.
+All samples have the same target and all rows the same start, so what a row becomes depends only on
+the updates in which its sample is used.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +83,8 @@ def row_gradients(loss: Loss, rows: Array) -> Array:
 
 
 def diagnose_uses(unused: int, more: int, job: RowTraining) -> tuple[Fault, str | None]:
-    """Return the fault, and the mistake that these numbers of wrong samples suggest."""
+    """Return the fault, and the mistake that the counts suggest of the samples that an epoch does
+    not use, and of those that it uses more than once or in a wrong batch."""
     last = job.sizes[-1]
     if unused == last < job.size and not more:
         diagnosis = "the smaller last batch of an epoch is dropped"

@@ -63,10 +63,10 @@ class Drawn(NamedTuple):
 
 @check_each("determinism", MASKED, requires=_needs, dtype="")
 def masks(trial: Trial, case: Masked) -> None:
-    """No layer drops with one seed what it, or another layer, drops in another step or with one of
-    the next seeds.
+    """No layer drops with one seed what it, or another layer, drops in another step or with another
+    seed: one of the next, or one that differs in the highest of 32 bits alone.
 
-    Why: Runs with neighbouring seeds are independent only if they share no mask.
+    Why: Runs with different seeds are independent only if they share no mask.
     Broken by: An engine that seeds the masks with the sum of the seed and the number of the layer,
     or of the step, or with the last bits of the seed alone.
     Fix: Seed with a sequence of all numbers, as `numpy.random.SeedSequence((seed, layer))`.

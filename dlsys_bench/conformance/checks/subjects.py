@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.checks.support import example_loss, has_layers
-from dlsys_bench.conformance.drawing import takes_axes
+from dlsys_bench.conformance.drawing import needs_flatten
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.errors import NotApplicableError
@@ -38,9 +38,9 @@ class LayerSubject(NamedTuple):
 
     @property
     def requires(self) -> list[str]:
-        """The requirements of an engine that has this layer, below a dense one."""
+        """What an engine needs for a network of this layer and a dense one above it."""
         function = self.options.get("function")
-        flatten = () if takes_axes(self.variant, 1) else ("flatten",)
+        flatten = ("flatten",) if needs_flatten(self.variant) else ()
         names = dict.fromkeys((self.layer.kind, self.variant, *flatten, "dense"))
         needed = [f"layer:{name}" for name in names]
         return [*needed, *([f"function:{function}"] if function else [])]

@@ -46,7 +46,8 @@ SIMILAR: Mapping[str, type[Layer]] = {
     AveragePool.kind: MaxPool,
     GlobalAveragePool.kind: Flatten,
 }
-"""The layer that may stand in the place of another, with the same options."""
+"""The layer that may stand in the place of another: one with the same options, or one whose
+outputs have the same number of axes."""
 
 NEEDED = ("dense", "conv1d", "conv2d", "flatten", "embedding")
 """The kinds of layers that cannot be left out of a network, because the shapes depend on them.
@@ -81,7 +82,10 @@ def trainable(trial: Trial, model: Model, loss: Loss | None = None) -> Model:
 
     A loss of signs takes one output.
     """
+    axes = len(model.output_shape)
     model = supported(trial, model)
+    if len(model.output_shape) != axes:
+        raise NotApplicableError("the engine lacks the layers that make a vector of a sequence")
     *below, last = model.layers
     if (loss or example_loss(trial)).targets == "signs" and isinstance(last, Dense):
         model = replace(model, layers=(*below, replace(last, units=1)))

@@ -1,8 +1,7 @@
 """The samples that each update of a native training uses, inferred from the weights that move.
 
-Sample i is the unit vector i, so row i of the only kernel moves by the gradient of sample i alone.
-All samples have the same target and all rows the same start, so what a row becomes depends only on
-the updates in which its sample is used. Before anything is inferred from movement, `check_movement`
+What a row of the kernel becomes depends only on the updates in which its sample is used (see
+`rows`). Before anything is inferred from movement, `check_movement`
 establishes that every row can move, and by how much, and `check_repeats` that one seed gives one
 order.
 
