@@ -121,8 +121,8 @@ def takes_axes(kind: str, axes: int) -> bool:
 
 
 def needs_flatten(kind: str) -> bool:
-    """Return whether a dense layer above layers of a kind, or a variant, needs a flatten below
-    it."""
+    """Return whether a flatten is needed between a layer of a kind, or a variant, and a dense
+    layer."""
     return not takes_axes(kind, 1) and not isinstance(first_choice(kind), MAKE_VECTORS)
 
 

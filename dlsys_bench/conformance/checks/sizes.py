@@ -116,7 +116,7 @@ def large_layer(trial: Trial, subject: LayerSubject, size: Size) -> Layer:
     layer = subject.layer.of(**{**first, **large, **subject.options})
     if has_layers(trial, [layer]):
         return layer
-    # Groups are the only option that an engine may lack while it has the layer.
+    # Groups are the only one of these options that an engine may lack while it has the layer.
     return replace(layer, groups=first["groups"])  # type: ignore[call-arg]
 
 
