@@ -18,6 +18,7 @@ CHECK = "determinism/process"
 HASHES = "5"
 ENGINES = f"""
 import os, threading, time
+from dataclasses import replace
 import numpy as np
 from dlsys_bench.engines.numpy import NumpyEngine
 
@@ -58,6 +59,24 @@ class Hangs(NumpyEngine):
             time.sleep(1000)
 
 
+class HashesANameToDrop(NumpyEngine):
+    kind = "dropout"  # The masks of this kind of layer come from the hash of its name.
+
+    def fit(self, net, samples, recipe, plan):
+        kinds = {{layer.kind for layer in net.model.layers}}
+        if self.kind in kinds:
+            plan = replace(plan, seed=hash(self.kind) % 2**32)
+        return super().fit(net, samples, recipe, plan)
+
+
+class HashesANameToDropChannels(HashesANameToDrop):
+    kind = "spatial_dropout"
+
+
+class HashesANameToAttend(HashesANameToDrop):
+    kind = "multi_head_attention"
+
+
 class Loosened(NumpyEngine):
     loosens = {{"{CHECK}": (0.01, "the sums of this engine depend on the process")}}
 
@@ -91,6 +110,9 @@ def test_a_healthy_engine_passes(engine: str) -> None:
         ("Crashes", "another process ended by SIGABRT as it trained"),
         ("CannotBeCreated", "OSError: the device is in use"),
         ("IsNotANumber", "differs by nan between two processes"),
+        ("HashesANameToDrop", "between two processes with seed 1"),
+        ("HashesANameToDropChannels", "between two processes with seed 1"),
+        ("HashesANameToAttend", "between two processes with seed 1"),
     ],
 )
 def test_an_engine_that_fails_in_another_process_is_found(engine: str, message: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from dlsys_bench import check_engine
 from dlsys_bench.engines.numpy.engine import NumpyEngine
@@ -23,6 +24,7 @@ CHANGES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: np.seterr(over="ignore"),
         "fit changed what numpy does at errors",
     ),
+    "limits BLAS": (lambda: threadpool_limits(1, "blas"), "fit changed the threads of"),
     "flushes": (flush_subnormals, "fit changed whether subnormal numbers are zero in this thread"),
 }
 

@@ -14,6 +14,7 @@ import threadpoolctl
 from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.networks import (
     MLP_DROPOUT_BATCH_NORM,
+    TrajectoryNetwork,
     prepare,
 )
 from dlsys_bench.conformance.checks.support import require_slope, trainable
@@ -38,9 +39,16 @@ DROPS = Model("drops", (20,), (Dropout(0.5), ZERO_DENSE))
 SHUFFLES = Model("shuffles", (20,), (ZERO_DENSE,))
 
 
-def trained(trial: Trial, seed: int, *, parity: bool = False) -> Weights:
-    """Return the tensors at the end of a training of a network with dropout and batch norm."""
-    model, recipe, samples = prepare(trial, MLP_DROPOUT_BATCH_NORM)
+def trained(
+    trial: Trial,
+    seed: int,
+    *,
+    parity: bool = False,
+    example: TrajectoryNetwork = MLP_DROPOUT_BATCH_NORM,
+) -> Weights:
+    """Return the tensors at the end of a training of a network, by default of one with dropout and
+    batch norm."""
+    model, recipe, samples = prepare(trial, example)
     network = trial.engine.build(model, seed=seed)
     train(trial.engine, network, samples, recipe, Plan(seed, parity=parity))
     return trial.engine.weights(network)
@@ -125,12 +133,15 @@ def alone(trial: Trial) -> None:
     _seed_process()
     expected = random.random(), np.random.random()  # noqa: NPY002
     _seed_process()
-    settings = _settings()
     own = Plan(2, parity=not trial.native)
-    with closing(trial.engine.fit(other, samples, recipe, own)) as epochs:
-        for _ in epochs:
-            _compare_settings(settings)
-    _compare_settings(settings)
+    _settings()  # torch sets its number of threads when it is first asked for it.
+    # Where there is one thread, a training that leaves one would not be seen.
+    with threadpoolctl.threadpool_limits(2):
+        settings = _settings()
+        with closing(trial.engine.fit(other, samples, recipe, own)) as epochs:
+            for _ in epochs:
+                _compare_settings(settings)
+        _compare_settings(settings)
     for name in differing(before, trial.engine.weights(one)):
         what = f"training one network moved {name} of another"
         raise broken(Fault.SIDE_EFFECT, what, tensor=name)

@@ -38,6 +38,7 @@ from dlsys_bench.spec.layers import (
     LayerNorm,
     MaxPool,
     MultiHeadAttention,
+    SpatialDropout,
 )
 from dlsys_bench.spec.losses import CategoricalCrossEntropy
 from dlsys_bench.spec.model import Model
@@ -169,6 +170,20 @@ TRANSLATION = TrajectoryNetwork(
     ),
     SGD(0.1, momentum=0.9),
 )
+
+
+
+def _every_draw() -> tuple[Layer, ...]:
+    attention = MultiHeadAttention(2, key_size=3, drop_rate=0.3)
+    head = (Flatten(), Dense(8), RELU, Dropout(0.5), BatchNorm(), Dense(3))
+    return Embedding(7, 6), SpatialDropout(0.3), attention, *head
+
+
+EVERY_DRAW = TrajectoryNetwork(
+    Model("every-draw", (5,), _every_draw(), input_dtype="int"),
+    Adam(0.01, epsilon=SMOOTH),
+)
+"""A network with every layer that draws masks, and several kinds of initial weights."""
 
 NETWORKS = {
     network.model.name: network
