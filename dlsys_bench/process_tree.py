@@ -24,6 +24,15 @@ def tree(pid: int) -> list[psutil.Process]:
         return []
 
 
+def resident(pid: int) -> int:
+    """Return the bytes of memory that a process and its descendants occupy."""
+    occupied = 0
+    for process in tree(pid):
+        with suppress(psutil.Error):
+            occupied += process.memory_info().rss
+    return occupied
+
+
 def set_attribute(option: int, value: int) -> bool:
     """Set an attribute of this process by `prctl`; return False where there is none."""
     if sys.platform != "linux" or not hasattr(os, "fork"):

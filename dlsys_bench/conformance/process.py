@@ -38,7 +38,7 @@ from dlsys_bench.conformance.runner import (
 )
 from dlsys_bench.conformance.trial import Options
 from dlsys_bench.errors import UserError
-from dlsys_bench.process_tree import end_tree
+from dlsys_bench.process_tree import end_tree, resident
 from dlsys_bench.text import one_line
 
 RAISE_THE_LIMIT = "--seconds (of pytest: --dlsys-seconds) raises the limit"
@@ -62,6 +62,9 @@ DEFAULT_ENVIRONMENT = {
 }
 """The environment of a worker, unless the user sets these variables."""
 LONGEST_ANSWER = 1 << 20
+MOST_MEMORY = 3 << 29
+"""The bytes of memory above which a worker ends after a check. Frameworks keep the programs that
+they have compiled: Keras on JAX takes more than 3.5 GB after half of the checks."""
 ERRORS_KEPT = 1 << 16
 
 
@@ -117,6 +120,8 @@ class ProcessRunner:
         """Run a check, in a new worker if there is none."""
         began = time.perf_counter()
         answer = self._ask(name)
+        if self.process is not None and resident(self.process.pid) > MOST_MEMORY:
+            self.close()
         if not isinstance(answer, Lost):
             if not self.answers.disturbed:
                 return CheckResult.from_dict(answer)

@@ -172,7 +172,6 @@ TRANSLATION = TrajectoryNetwork(
 )
 
 
-
 def _every_draw() -> tuple[Layer, ...]:
     attention = MultiHeadAttention(2, key_size=3, drop_rate=0.3)
     head = (Flatten(), Dense(8), RELU, Dropout(0.5), BatchNorm(), Dense(3))

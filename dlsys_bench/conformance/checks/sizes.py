@@ -88,9 +88,18 @@ SEQUENCES = (
 )
 """Long sequences of many channels, many sequences, and very long ones."""
 
+_ALL_THREE: Mapping[str, Any] = dict.fromkeys(("filters", "groups", "heads", "units"), 3)
+EQUAL = (
+    Size((3,), 3, _ALL_THREE),
+    Size((3, 3), 3, {**_ALL_THREE, "kernel_size": 2, "key_size": 1, "positions": 3}),
+    Size((3, 3, 3), 3, {**_ALL_THREE, "kernel_size": (2, 2)}),
+)
+EQUAL_TOKENS = Size((3,), 3, {"vocabulary": 3, "units": 3})
+"""Sizes that are equal in every axis, so that an axis which is found by its size may be another."""
+
 
 def sizes_for(subject: LayerSubject) -> tuple[Size, ...]:
-    """Return the sizes of the large examples of a layer.
+    """Return the sizes of the large examples of a layer, and one with equal axes.
 
     An activation treats the values of images, sequences and vectors alike. A layer that takes
     images treats long sequences as it treats them.
@@ -98,9 +107,9 @@ def sizes_for(subject: LayerSubject) -> tuple[Size, ...]:
     if issubclass(subject.layer, Activation):
         return VECTORS
     if subject.layer.takes == "int":
-        return TOKENS
+        return (*TOKENS, EQUAL_TOKENS)
     many = SEQUENCES[1:] if takes_axes(subject.variant, 3) else SEQUENCES
-    every = VECTORS + IMAGES + many
+    every = VECTORS + IMAGES + many + EQUAL
     if "positions" in subject.choices:  # Its first choice has too few of them for any size.
         return tuple(size for size in every if "positions" in size.options)
     return tuple(size for size in every if takes_axes(subject.variant, len(size.shape)))
@@ -136,7 +145,8 @@ def grid_inputs(model: Model, samples: int, generator: np.random.Generator) -> N
 
 
 def large_examples(trial: Trial, subject: LayerSubject) -> list[Example]:
-    """Return the large examples of a layer, below a dense one, that an engine can compute."""
+    """Return the large examples of a layer, and one with equal axes, below a dense layer, that an
+    engine can compute."""
     found = []
     for size in sizes_for(subject):
         layer = large_layer(trial, subject, size)
@@ -164,10 +174,13 @@ def random_example(trial: Trial, drawn: Model, samples: int) -> Example:
 
 @check_each("forward", SUBJECTS, requires=lambda subject: subject.requires, prefix="large-")
 def forward(trial: Trial, subject: LayerSubject) -> None:
-    """The outputs of a large layer, in training, and the prediction.
+    """The outputs of a large layer, in training, and the prediction; and those of a layer whose
+    every axis has the same size.
 
-    Why: Real layers are larger than the blocks, tiles and limits that engines have.
-    Broken by: An engine that treats units beyond 128, or samples beyond 256, wrongly in {subject}.
+    Why: Real layers are larger than the blocks, tiles and limits that engines have, and sizes may
+    coincide.
+    Broken by: An engine that treats units beyond 128, or samples beyond 256, wrongly in {subject},
+    or that looks for an axis by its size.
     Fix: The finding names the rows and columns that differ: look for a limit of that size.
     """
     for example in large_examples(trial, subject):
@@ -192,7 +205,8 @@ def compare_outputs(trial: Trial, example: Example) -> None:
 
 @check_each("gradient", SUBJECTS, requires=lambda subject: subject.requires, prefix="large-")
 def gradient(trial: Trial, subject: LayerSubject) -> None:
-    """The gradients of a large layer along random directions.
+    """The gradients of a large layer, and of one whose every axis has the same size, along random
+    directions.
 
     Why: The gradient of a large kernel is a sum over blocks, of which one is easily forgotten.
     Broken by: An engine that forgets kernel rows beyond the 640th in the gradient of {subject}.

@@ -35,6 +35,20 @@ class KerasImageDropout(KeptDropout, keras.layers.SpatialDropout2D):
     """Dropout of whole channels of images."""
 
 
+class KerasProjection(keras.layers.EinsumDense):
+    """A projection of attention, to which the biases are added along the right axis.
+
+    With one value per head and as many positions as heads, Keras on TensorFlow takes the heads of
+    the biases for the positions (Keras 3.15): `keras.ops.add` of values of shape (1, 3, 3, 1) and
+    biases of shape (3, 1) adds along the second axis instead of the third.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Compute the products, and add the biases."""
+        values = keras.ops.einsum(self.equation, inputs, self.kernel)
+        return values if self.bias is None else values + keras.ops.convert_to_tensor(self.bias)
+
+
 class KerasAttention(keras.layers.MultiHeadAttention):
     """Keras's multi-head attention, of x to itself or of the first of two inputs to the second,
     whose dropout can take a mask."""
@@ -47,6 +61,8 @@ class KerasAttention(keras.layers.MultiHeadAttention):
     def build(self, shape: Any) -> None:
         """Create the variables, and a dropout that can take a mask."""
         super().build(*self._pair(shape))
+        for dense in (self.query_dense, self.key_dense, self.value_dense):
+            dense.__class__ = KerasProjection
         self._dropout_layer = KeptDropout(self.dropout, dtype=self.dtype_policy)
 
     @property
