@@ -146,7 +146,7 @@ GENERAL: tuple[Option, ...] = (
         "worse",
     ),
     Option("first-seed", ("gate",), "Seed of the first run.", SEED, 10_000),
-    Option("jobs", ("gate",), "Runs at a time (numpy only). Default: the number of cores.", COUNT),
+    Option("jobs", ("gate",), "Runs at a time (numpy, numba, jax). Default: one per core.", COUNT),
     Option(
         "reference",
         ("baseline accept", "baseline log"),
@@ -201,7 +201,7 @@ GENERAL: tuple[Option, ...] = (
     ),
     Option("resume", ("run",), "Skip the runs that the file already holds.", Flag(), False),
     Option("reference", ("run",), "Store the runs as reference runs.", Flag(), False),
-    Option("jobs", ("run",), "Runs at a time, each on one thread (numpy only).", COUNT, 1),
+    Option("jobs", ("run",), "Runs at a time, each on a thread (numpy, numba, jax).", COUNT, 1),
     Option("weights", ("run",), "Write the trained weights to this folder.", Folder()),
     Option(
         "output",

@@ -43,6 +43,25 @@ def test_attention_is_that_of_torch_with_packed_kernels(causal: bool) -> None:
     np.testing.assert_allclose(actual, expected.numpy(), rtol=WITHIN, atol=WITHIN)
 
 
+@pytest.mark.parametrize("context", [False, True])
+@pytest.mark.parametrize("engine", ["torch", "jax", "keras"])
+def test_heads_of_one_value_are_not_taken_for_as_many_positions(engine: str, context: bool) -> None:
+    """Keras on TensorFlow adds such biases along the positions."""
+    if reason := unavailable(engine):
+        pytest.skip(reason)
+    attention = MultiHeadAttention(3, key_size=1, context=context)
+    inputs = (Input("x", (3, 2)), Input("context", (3, 4)))[: 1 + context]
+    node = Node("attention", attention, tuple(each.name for each in inputs))
+    model = Model("m", inputs=inputs, layers=(node,))
+    generator, weights = np.random.default_rng(0), nonzero_weights(model, 1)
+    x = join_inputs({i.name: generator.standard_normal((4, *i.shape)) for i in inputs})
+    expected, actual = (
+        own.predict(own.build(model, weights), x)
+        for own in (create("numpy", dtype="float32"), create(engine, dtype="float32"))
+    )
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_to_a_context_is_that_of_torch(causal: bool) -> None:
     if reason := unavailable("torch"):

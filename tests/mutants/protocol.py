@@ -178,6 +178,16 @@ MUTANTS = (
         "        self.state = self.rule_set.rules.setdefault((own.shape, dtype), own)",
     ),
     Mutant(
+        "scratch_shared_between_networks",
+        "The optimisers of networks of one size share their scratch memory.",
+        "determinism/threads",
+        "optimizers",
+        "        self.scratch = empty(parameters.shape, parameters.dtype)",
+        "        own = empty(parameters.shape, parameters.dtype)\n"
+        "        known = globals().setdefault('_SCRATCH', {})\n"
+        "        self.scratch = known.setdefault((own.shape, own.dtype), own)",
+    ),
+    Mutant(
         "seeds_the_process",
         "fit() seeds the generator of the process.",
         "determinism/alone",
