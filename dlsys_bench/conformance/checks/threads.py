@@ -113,8 +113,8 @@ def threads(trial: Trial) -> None:
     """Two native trainings on two threads, of which one makes an update before lines of the other,
     end as each of them does alone.
 
-    Why: `run --jobs` and `gate --jobs` train several networks at once in an engine that states that
-    it can (`threaded`).
+    Why: An engine that declares `threaded` trains several networks at once for `run --jobs` and
+    `gate --jobs`.
     Broken by: An engine whose networks share scratch memory or a generator, or that keeps what a
     layer has computed in a global variable.
     Fix: Keep all state in the network or in the training, or remove `threaded` from the engine.
