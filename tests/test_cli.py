@@ -381,7 +381,7 @@ def test_parallel_runs_equal_sequential_runs(folder: Path) -> None:
         ]
     stderr = invoke("run", "mine:MINE", "--engine", "mine:Serial", "--jobs", "2", code=2).stderr
     assert stderr.strip().endswith(
-        'engine "serial" trains one network at a time: --jobs 2 is for numpy, numba and jax'
+        "trains one network at a time: --jobs 2 is for engines that declare threaded"
     )
 
 

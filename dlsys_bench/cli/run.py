@@ -96,7 +96,7 @@ def _check(planned: Sequence[PlannedRun], options: RunOptions) -> None:
         if options.jobs > 1 and not engine.threaded:
             raise EngineError(
                 f'engine "{engine.name}" trains one network at a time: '
-                f"--jobs {options.jobs} is for numpy, numba and jax"
+                f"--jobs {options.jobs} is for engines that declare threaded"
             )
     for path in {one.path for one in planned}:
         check_writable(path)

@@ -62,9 +62,10 @@ DEFAULT_ENVIRONMENT = {
 }
 """The environment of a worker, unless the user sets these variables."""
 LONGEST_ANSWER = 1 << 20
-MOST_MEMORY = 3 << 29
-"""The bytes of memory above which a worker ends after a check. Frameworks keep the programs that
-they have compiled: Keras on JAX takes more than 3.5 GB after half of the checks."""
+MOST_MEMORY = 2 << 30
+"""The bytes of memory above which a worker that has doubled its own ends after a check. Frameworks
+keep the programs that they have compiled: Keras on JAX took more than 3.5 GB for half of the
+checks."""
 ERRORS_KEPT = 1 << 16
 
 
@@ -93,6 +94,7 @@ class ProcessRunner:
         self.target, self.device, self.options = target, device, options
         self.threads = threads
         self.process: subprocess.Popen[bytes] | None = None
+        self.occupied = 0
         self.answers = _Answers()
         self.errors = _Tail()
 
@@ -120,7 +122,7 @@ class ProcessRunner:
         """Run a check, in a new worker if there is none."""
         began = time.perf_counter()
         answer = self._ask(name)
-        if self.process is not None and resident(self.process.pid) > MOST_MEMORY:
+        if self.process is not None and self._has_grown(resident(self.process.pid)):
             self.close()
         if not isinstance(answer, Lost):
             if not self.answers.disturbed:
@@ -136,6 +138,11 @@ class ProcessRunner:
             finding=answer.finding,
             replay=self.replay(name),
         )
+
+    def _has_grown(self, occupied: int) -> bool:
+        """Return whether the worker occupies much more memory than after its first check."""
+        self.occupied = self.occupied or occupied
+        return occupied > max(MOST_MEMORY, 2 * self.occupied)
 
     def replay(self, name: str) -> str | None:
         """Return the command line that replays a check."""
@@ -188,6 +195,7 @@ class ProcessRunner:
         assert process.stdout is not None
         assert process.stderr is not None
         self.process, self.answers, self.errors = process, _Answers(), _Tail()
+        self.occupied = 0
         # A runner that nobody closes, as one in the parameters of a test, ends its worker as well.
         self._end = weakref.finalize(self, _end, process)
         for read, pipe in ((self.answers.read, process.stdout), (self.errors.read, process.stderr)):

@@ -201,7 +201,7 @@ GENERAL: tuple[Option, ...] = (
     ),
     Option("resume", ("run",), "Skip the runs that the file already holds.", Flag(), False),
     Option("reference", ("run",), "Store the runs as reference runs.", Flag(), False),
-    Option("jobs", ("run",), "Runs at a time, each on a thread (numpy, numba, jax).", COUNT, 1),
+    Option("jobs", ("run",), "Runs at a time, each on one thread (numpy, numba, jax).", COUNT, 1),
     Option("weights", ("run",), "Write the trained weights to this folder.", Folder()),
     Option(
         "output",

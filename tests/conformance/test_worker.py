@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import subprocess
+import sys
 
-import numpy as np
 import pytest
 
 from dlsys_bench.conformance import process
@@ -14,29 +14,36 @@ from dlsys_bench.conformance.result import Status
 from dlsys_bench.process_tree import resident
 
 
-def workers_of_two_checks() -> set[int]:
-    """Return the processes in which two checks ran."""
+def workers(monkeypatch: pytest.MonkeyPatch, occupied: list[int]) -> int:
+    """Return the number of workers that run checks, after which they occupy some GiB of memory."""
     found: set[int] = set()
+    left = iter(occupied)
+    monkeypatch.setattr(process, "resident", lambda _: next(left) << 30)
     with contextlib.closing(ProcessRunner("numpy")) as runner:
-        for name in ("shapes/dense", "shapes/layer_norm"):
+        for _ in occupied:
             runner.create()
             assert runner.process is not None
             found.add(runner.process.pid)
-            assert runner.run(name).status is Status.PASSED
-    return found
+            assert runner.run("shapes/dense").status is Status.PASSED
+    return len(found)
 
 
-def test_a_worker_that_occupies_much_memory_runs_no_other_check(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("occupied", "expected"), [([1, 2, 1], 1), ([1, 3, 1], 2), ([4, 7, 4], 1), ([4, 9, 4], 2)]
+)
+def test_a_worker_that_has_grown_large_runs_no_other_check(
+    occupied: list[int], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert len(workers_of_two_checks()) == 1
-    monkeypatch.setattr(process, "MOST_MEMORY", 1 << 20)
-    assert len(workers_of_two_checks()) == 2
+    assert workers(monkeypatch, occupied) == expected
 
 
 def test_the_memory_of_a_process_is_counted() -> None:
-    before = resident(os.getpid())
-    held = np.ones(50_000_000, np.uint8)
-    assert 40_000_000 < resident(os.getpid()) - before < 100_000_000
-    assert held.size
-    assert resident(2**22 + 1) == 0
+    holds = "import sys; held = bytearray(b'x' * 200_000_000); print(); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert 200_000_000 < resident(child.pid) < 600_000_000
+        child.kill()
+    assert resident(child.pid) == 0

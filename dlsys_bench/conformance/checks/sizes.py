@@ -95,17 +95,18 @@ EQUAL = (
     Size((3, 3, 3), 3, {**_ALL_THREE, "kernel_size": (2, 2)}),
 )
 EQUAL_TOKENS = Size((3,), 3, {"vocabulary": 3, "units": 3})
-"""Sizes that are equal in every axis, so that an axis which is found by its size may be another."""
+"""Inputs of the same size in every axis, so that an axis which is found by its size may be another
+one. There are as many units, filters, groups and heads."""
 
 
 def sizes_for(subject: LayerSubject) -> tuple[Size, ...]:
-    """Return the sizes of the large examples of a layer, and one with equal axes.
+    """Return the sizes of the large examples of a layer, and those with equal axes.
 
     An activation treats the values of images, sequences and vectors alike. A layer that takes
     images treats long sequences as it treats them.
     """
     if issubclass(subject.layer, Activation):
-        return VECTORS
+        return VECTORS + EQUAL
     if subject.layer.takes == "int":
         return (*TOKENS, EQUAL_TOKENS)
     many = SEQUENCES[1:] if takes_axes(subject.variant, 3) else SEQUENCES
@@ -145,7 +146,7 @@ def grid_inputs(model: Model, samples: int, generator: np.random.Generator) -> N
 
 
 def large_examples(trial: Trial, subject: LayerSubject) -> list[Example]:
-    """Return the large examples of a layer, and one with equal axes, below a dense layer, that an
+    """Return the large examples of a layer, and those with equal axes, below a dense layer, that an
     engine can compute."""
     found = []
     for size in sizes_for(subject):
@@ -175,7 +176,7 @@ def random_example(trial: Trial, drawn: Model, samples: int) -> Example:
 @check_each("forward", SUBJECTS, requires=lambda subject: subject.requires, prefix="large-")
 def forward(trial: Trial, subject: LayerSubject) -> None:
     """The outputs of a large layer, in training, and the prediction; and those of a layer whose
-    every axis has the same size.
+    input has the same size in every axis.
 
     Why: Real layers are larger than the blocks, tiles and limits that engines have, and sizes may
     coincide.
@@ -205,11 +206,12 @@ def compare_outputs(trial: Trial, example: Example) -> None:
 
 @check_each("gradient", SUBJECTS, requires=lambda subject: subject.requires, prefix="large-")
 def gradient(trial: Trial, subject: LayerSubject) -> None:
-    """The gradients of a large layer, and of one whose every axis has the same size, along random
-    directions.
+    """The gradients of a large layer, and of one whose input has the same size in every axis, along
+    random directions.
 
     Why: The gradient of a large kernel is a sum over blocks, of which one is easily forgotten.
-    Broken by: An engine that forgets kernel rows beyond the 640th in the gradient of {subject}.
+    Broken by: An engine that forgets kernel rows beyond the 640th in the gradient of {subject}, or
+    that looks for an axis by its size.
     Fix: The finding names the rows and columns that differ: look for a limit of that size.
     """
     for example in large_examples(trial, subject):

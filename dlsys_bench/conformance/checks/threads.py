@@ -1,13 +1,15 @@
-"""Two networks that are trained on two threads."""
+"""Networks that are trained on several threads."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
+from threading import Semaphore
 from types import FrameType
 from typing import Any
 
@@ -24,13 +26,11 @@ from dlsys_bench.conformance.checks.networks import (
 from dlsys_bench.conformance.checks.support import has
 from dlsys_bench.conformance.checks.training import differing
 from dlsys_bench.conformance.finding import Fault, broken
-from dlsys_bench.conformance.guard import GuardedNetwork
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import closing
-from dlsys_bench.engines.history import Epoch
 from dlsys_bench.engines.plan import Plan, Weights
-from dlsys_bench.errors import NotApplicableError
+from dlsys_bench.errors import DivergedError, NotApplicableError
 
 PASS = 3
 """The first execution of a line before which the other training makes an update: memory is
@@ -41,58 +41,68 @@ MOST_UPDATES = 2000
 
 PATIENCE = 0.005
 """Seconds after which a line goes on although the other training has not made its update, as it
-may be waiting for a lock."""
+may be slow, or wait for a lock. It is asked for one again when the line is executed again."""
 
-PACKAGES = sys.stdlib_module_names | frozenset(
-    {"numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", "torch", "tensorflow", "keras"}
-    | {"threadpoolctl"}
-)
+WAITED = 3.0
+"""The seconds that lines wait in vain altogether, after which no update is asked for."""
+
+UNASKED = 5.0
+"""Seconds after which the other training goes on without being asked, as the first one may wait for
+a lock that the other holds until it ends."""
+
+ROUNDS = 3
+"""The number of times that trainings run on threads freely."""
+
 PARTS = ("dlsys_bench.conformance.", "dlsys_bench.data.", "dlsys_bench.spec.")
-"""The packages, and the parts of this one, that are not part of an engine: between their lines no
-update is made."""
+"""The parts of this package that are not part of an engine."""
 
 
-class OtherTraining:
-    """A training on a thread, which makes an update whenever it is asked to."""
+class Updates:
+    """The updates that one training asks of another on another thread."""
 
-    def __init__(self, epochs: Generator[Epoch], thread: ThreadPoolExecutor) -> None:
-        self.epochs, self.thread = epochs, thread
-        self.update: Future[Epoch | None] | None = None
-        self.updates = 0
+    def __init__(self) -> None:
+        self.asked, self.made = Semaphore(0), Semaphore(0)
+        self.count, self.waited = 0, 0.0
+        self.is_waiting = self.is_free = self.ended = False
 
-    def advance(self) -> bool:
-        """Make an update, and return whether it has ended. One that waits is given more time."""
-        if self.update is None:
-            self.update = self.thread.submit(next, self.epochs, None)
-        try:
-            # A training that has ended, or failed, makes no other update.
-            if self.update.exception(PATIENCE) or not self.update.result():
-                return True
-        except TimeoutError:
-            return False
-        self.update = None
-        self.updates += 1
-        return True
+    def ask(self) -> bool:
+        """Ask for an update, and return whether none is waited for any more."""
+        if self.ended or self.waited > WAITED:
+            return True
+        if not self.is_waiting:
+            self.asked.release()
+        self.is_waiting = not self.made.acquire(timeout=PATIENCE)
+        self.waited += PATIENCE * self.is_waiting
+        return not self.is_waiting
 
-    def end(self) -> int:
-        """Return the number of updates. Raises the error of one that failed."""
-        if self.update is not None and self.update.result():
-            self.updates += 1
-        return self.updates
+    def end(self) -> None:
+        """Ask for no other update."""
+        self.ended = True
+        self.asked.release()
+
+    def __iter__(self) -> Iterator[None]:
+        """Yield before each update that the other training has to make."""
+        while self.count < MOST_UPDATES:
+            self.is_free = self.is_free or not self.asked.acquire(timeout=UNASKED)
+            if self.ended:
+                return
+            yield
+            self.count += 1
+            self.made.release()
 
 
 @contextmanager
-def before_lines(action: Callable[[], bool]) -> Iterator[None]:
-    """Do something once before each line that the engine executes inside; again later if it returns
-    that it is not done."""
+def before_lines(packages: set[str], action: Callable[[], bool]) -> Iterator[None]:
+    """Do something once before each line of some packages that is executed inside; again later if
+    it returns that it is not done."""
     passes: Counter[tuple[object, int]] = Counter()
     done: set[tuple[object, int]] = set()
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         if event == "call":
-            module = frame.f_globals.get("__name__", "")
-            foreign = module.partition(".")[0] in PACKAGES or module.startswith(PARTS)
-            return None if foreign else trace
+            module = str(frame.f_globals.get("__name__"))
+            traced = module.partition(".")[0] in packages and not module.startswith(PARTS)
+            return trace if traced else None
         if event == "line":
             place = frame.f_code, frame.f_lineno
             passes[place] += 1
@@ -108,10 +118,24 @@ def before_lines(action: Callable[[], bool]) -> Iterator[None]:
         sys.settrace(before)
 
 
+@contextmanager
+def switched_often() -> Iterator[None]:
+    """Let Python go on with another thread after a microsecond; by default, 5 milliseconds."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
 @check("determinism", "threads", requires=["native"], dtype="")
 def threads(trial: Trial) -> None:
-    """Two native trainings on two threads, of which one makes an update before lines of the other,
-    end as each of them does alone.
+    """Native trainings on several threads end as each of them does alone: four that run freely, and
+    two of which one makes an update before lines of the other.
+
+    Lines in Python are found in every run. What happens inside one line, or in compiled code, is
+    found only if the free trainings meet there.
 
     Why: An engine that declares `threaded` trains several networks at once for `run --jobs` and
     `gate --jobs`.
@@ -119,42 +143,65 @@ def threads(trial: Trial) -> None:
     layer has computed in a global variable.
     Fix: Keep all state in the network or in the training, or remove `threaded` from the engine.
     """
-    if not getattr(trial.engine.engine, "threaded", False):
+    engine = trial.engine.engine
+    if not getattr(engine, "threaded", False):
         raise NotApplicableError("the engine trains one network at a time")
-    examples = [each for each in (LENET5_TANH, EVERY_DRAW) if has(trial, *each.requires)]
-    for example in examples or [MLP_DROPOUT_BATCH_NORM]:
-        _compare(trial, example)
+    wanted = [each for each in (LENET5_TANH, EVERY_DRAW) if has(trial, *each.requires)]
+    examples = wanted or [MLP_DROPOUT_BATCH_NORM]
+    packages = {cls.__module__.partition(".")[0] for cls in type(engine).__mro__}
+    try:
+        for example in examples:
+            _compare_lines(trial, example, packages - {"abc", "builtins", "typing"})
+        _compare_free(trial, examples)
+    except DivergedError as error:
+        what = f"a training diverges if another network is trained on another thread: {error}"
+        raise broken(Fault.SIDE_EFFECT, what) from error
 
 
-def _compare(trial: Trial, example: TrajectoryNetwork) -> None:
-    """Raise BrokenError if one of two trainings changes the other."""
-    first = trained(trial, 1, example=example)
-    other, epochs = _small_training(trial, example)
-    with ThreadPoolExecutor(1) as thread, closing(epochs):
-        beside = OtherTraining(epochs, thread)
-        with before_lines(beside.advance):
-            found = trained(trial, 1, example=example)
-        updates = beside.end()
-    _compare_weights(example, first, found)
-    alone, epochs = _small_training(trial, example)
-    with closing(epochs):
-        for _ in range(updates):
-            next(epochs)
-    _compare_weights(example, *map(trial.engine.weights, (alone, other)))
+def _compare_lines(trial: Trial, example: TrajectoryNetwork, packages: set[str]) -> None:
+    """Raise BrokenError if updates of a network between the lines of a training change one."""
+    alone, updates = trained(trial, 1, example=example), Updates()
+    _train_small(trial, example, range(1))  # An engine that compiles has compiled the update then.
+    with ThreadPoolExecutor(1) as thread:
+        other = thread.submit(_train_small, trial, example, updates)
+        try:
+            with before_lines(packages, updates.ask):
+                found = trained(trial, 1, example=example)
+        finally:
+            updates.end()
+    _compare(example, alone, found)
+    _compare(example, _train_small(trial, example, range(updates.count)), other.result())
 
 
-def _small_training(
-    trial: Trial, example: TrajectoryNetwork
-) -> tuple[GuardedNetwork, Generator[Epoch]]:
-    """Return a network, and its training on a single batch, as large as those of the example."""
+def _train_small(trial: Trial, example: TrajectoryNetwork, updates: Iterable[object]) -> Weights:
+    """Return the tensors of a network after updates, each by one batch of the example."""
     model, recipe, samples = prepare(trial, example)
     recipe = replace(recipe, epochs=MOST_UPDATES)
     network = trial.engine.build(model, seed=2)
     few = Samples(samples.x[:BATCH], samples.y[:BATCH])
-    return network, trial.engine.fit(network, few, recipe, Plan(2))
+    with closing(trial.engine.fit(network, few, recipe, Plan(2))) as epochs:
+        for _ in updates:
+            next(epochs)
+    return trial.engine.weights(network)
 
 
-def _compare_weights(example: TrajectoryNetwork, expected: Weights, actual: Weights) -> None:
+def _compare_free(trial: Trial, examples: Sequence[TrajectoryNetwork]) -> None:
+    """Raise BrokenError if trainings that run at once change one another."""
+    jobs = list(product(examples, (1, 2)))
+
+    def train(job: tuple[TrajectoryNetwork, int]) -> Weights:
+        return trained(trial, job[1], example=job[0])
+
+    alone = list(map(train, jobs))
+    with switched_often(), ThreadPoolExecutor(len(jobs)) as pool:
+        for _ in range(ROUNDS):
+            for (example, _), expected, actual in zip(
+                jobs, alone, pool.map(train, jobs), strict=True
+            ):
+                _compare(example, expected, actual)
+
+
+def _compare(example: TrajectoryNetwork, expected: Weights, actual: Weights) -> None:
     for name in differing(expected, actual):
         what = f"{name} of {example.model.name} differs if a network is trained on another thread"
         raise broken(Fault.SIDE_EFFECT, what, tensor=name)

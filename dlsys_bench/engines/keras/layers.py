@@ -61,6 +61,7 @@ class KerasAttention(keras.layers.MultiHeadAttention):
     def build(self, shape: Any) -> None:
         """Create the variables, and a dropout that can take a mask."""
         super().build(*self._pair(shape))
+        # Keras creates these layers in `build`. The biases of the fourth have a single axis.
         for dense in (self.query_dense, self.key_dense, self.value_dense):
             dense.__class__ = KerasProjection
         self._dropout_layer = KeptDropout(self.dropout, dtype=self.dtype_policy)
