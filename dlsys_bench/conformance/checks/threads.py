@@ -57,7 +57,7 @@ PARTS = ("dlsys_bench.conformance.", "dlsys_bench.data.", "dlsys_bench.spec.")
 """The parts of this package that are not part of an engine."""
 
 
-class Updates:
+class AskedUpdates:
     """The updates that one training asks of another on another thread."""
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ def threads(trial: Trial) -> None:
 
 def _compare_lines(trial: Trial, example: TrajectoryNetwork, packages: set[str]) -> None:
     """Raise BrokenError if updates of a network between the lines of a training change one."""
-    alone, updates = trained(trial, 1, example=example), Updates()
+    alone, updates = trained(trial, 1, example=example), AskedUpdates()
     _train_small(trial, example, range(1))  # An engine that compiles has compiled the update then.
     with ThreadPoolExecutor(1) as thread:
         other = thread.submit(_train_small, trial, example, updates)
