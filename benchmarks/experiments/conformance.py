@@ -47,9 +47,9 @@ shows the same for engines that are broken only in float32, and `python -m mutan
 --resume` writes it. Each report names its commit. The times of numpy, torch, numba and Keras are
 those of two cores, two checks at a time, numba with its functions compiled before; the others were
 measured beside other work. The table of mutants contains those that existed when it was written; a
-test verifies for each newer one that its recorded check detects it. The reports are of
-a ladder with 1,266 checks; that of Keras on JAX is of one with 1,202 (605 in its one dtype), and
-that of tinygrad of one with 165.
+test verifies for each newer one that its recorded check detects it. The reports are of a ladder
+with 1,266 checks; that of Keras on JAX is of one with 1,202 (605 in its one dtype), and that of
+tinygrad of one with 165.
 """
 
 EXCEPTIONS = """The report of an engine lists its declared exceptions with their reasons. Two

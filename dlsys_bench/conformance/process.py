@@ -63,9 +63,9 @@ DEFAULT_ENVIRONMENT = {
 """The environment of a worker, unless the user sets these variables."""
 LONGEST_ANSWER = 1 << 20
 MOST_MEMORY = 2 << 30
-"""The bytes of memory above which a worker that has doubled its own ends after a check. Frameworks
-keep the programs that they have compiled: Keras on JAX took more than 3.5 GB for half of the
-checks."""
+"""The bytes of memory above which a worker ends after a check, if it occupied at most half as much
+after its first one. Frameworks keep the programs that they have compiled: Keras on JAX occupied
+more than 3.5 GB after half of the checks."""
 ERRORS_KEPT = 1 << 16
 
 

@@ -44,7 +44,7 @@ PATIENCE = 0.005
 may be slow, or wait for a lock. It is asked for one again when the line is executed again."""
 
 WAITED = 3.0
-"""The seconds that lines wait in vain altogether, after which no update is asked for."""
+"""The total of the seconds that lines wait in vain, after which no update is asked for."""
 
 UNASKED = 5.0
 """Seconds after which the other training goes on without being asked, as the first one may wait for
@@ -66,7 +66,7 @@ class AskedUpdates:
         self.is_waiting = self.is_free = self.ended = False
 
     def ask(self) -> bool:
-        """Ask for an update, and return whether none is waited for any more."""
+        """Ask for an update, and return True if it has been made or if no more are asked for."""
         if self.ended or self.waited > WAITED:
             return True
         if not self.is_waiting:
@@ -134,8 +134,8 @@ def threads(trial: Trial) -> None:
     """Native trainings on several threads end as each of them does alone: four that run freely, and
     two of which one makes an update before lines of the other.
 
-    Lines in Python are found in every run. What happens inside one line, or in compiled code, is
-    found only if the free trainings meet there.
+    The second kind finds what networks share between two lines of Python. What they share within
+    one line, or in compiled code, is found only if the free trainings meet there.
 
     Why: An engine that declares `threaded` trains several networks at once for `run --jobs` and
     `gate --jobs`.
