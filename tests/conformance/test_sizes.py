@@ -36,13 +36,14 @@ from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Engine
 from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.numpy import NumpyEngine, losses
 from dlsys_bench.engines.plan import Plan
 from dlsys_bench.engines.registry import available, create, engines, one_of_each
 from dlsys_bench.errors import BatchError
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Flatten
-from dlsys_bench.spec.losses import MeanSquaredError
+from dlsys_bench.spec.losses import Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
 
@@ -177,3 +178,21 @@ def test_a_block_is_described_by_its_axes() -> None:
     actual[1:3, 2] = np.nan
     with pytest.raises(BrokenError, match="rows 1 to 2, columns 2 to 2 of the kernel"):
         close_in_blocks("the kernel", actual, np.zeros((4, 9)), 0.0, ("rows", "columns"))
+
+
+@pytest.mark.parametrize("kind", ["categorical_crossentropy", "sparse_categorical_crossentropy"])
+def test_a_loss_that_tells_axes_apart_by_their_sizes_is_found(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = losses.LOSSES[kind]
+
+    def classes_by_size(loss: Loss, outputs: Any, y: Any) -> tuple[Any, Any]:
+        """Take positions for classes where there are as many of both."""
+        if outputs.ndim != 4 or outputs.shape[1] != outputs.shape[2]:
+            return compute(loss, outputs, y)
+        value, gradient = compute(loss, outputs.swapaxes(1, 2), y)
+        return value, gradient.swapaxes(1, 2)
+
+    monkeypatch.setitem(losses.LOSSES, kind, classes_by_size)
+    (result,) = run(NumpyEngine, f"loss/large-{kind}")
+    assert result.status is Status.FAILED
