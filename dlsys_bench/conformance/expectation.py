@@ -3,7 +3,9 @@
 The oracle is evaluated once exactly and, where an engine is not right to the last bits, a few more
 times with random relative errors in every input, weight, intermediate result and update. The
 largest deviation of these results from the exact one is the tolerance: it grows with the number of
-steps and with the condition of the example, and no other constant enters.
+steps and with the condition of the example, and no other constant enters. An engine that declares
+a tolerance has constants of a lower precision, such as a learning rate; their errors grow with the
+condition too, so the random errors are as large as those of that precision.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ class Expectation:
         declared: float = 0.0,
     ) -> None:
         self.compute, self.noise, self.declared = compute, noise, declared
-        self.sharpest = max(sharp * noise, declared)
+        self.errors = max(noise, declared / SHARP)
+        self.sharpest = sharp * self.errors
         self.values = _arrays(compute(Oracle()))
         self.scales = (scales or own_scales)(self.values)
         self.compared, self.sharp = 0, 0
@@ -81,7 +84,7 @@ class Expectation:
         found = dict.fromkeys(self.values, 0.0)
         for copy in range(COPIES):
             try:
-                moved = _arrays(self.compute(Oracle(rounding=Noise(self.noise, (copy,)))))
+                moved = _arrays(self.compute(Oracle(rounding=Noise(self.errors, (copy,)))))
             except DivergedError:
                 return dict.fromkeys(self.values, math.inf)
             for name, values in self.values.items():

@@ -73,7 +73,8 @@ class Engine(ABC):
     "accumulate", "average", "loss_scale", "loss_scale:factors" (other than 2 and 0.5),
     "products:float16", "native" (the engine's own order and dropout), or the name of a check. Those
     of `loosens` are the name of a check or a rung, such as "step/adam" or "trajectory", with a
-    relative tolerance.
+    relative tolerance. For constants of a lower precision it is 64 times their rounding error; the
+    condition of each example is added.
     """
 
     name: ClassVar[str]

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dlsys_bench.spec.clipping import CLIPS
 from dlsys_bench.spec.decay import WeightDecay
+from dlsys_bench.spec.optimizers import Adam
+
+SINGLE = 1e-6
+"""The tolerance for constants in single precision: 64 times their rounding error."""
+
+CORRECTED = 1e-4
+"""That for bias corrections such as 1 - 0.999, whose relative error is a thousand times that of the
+beta."""
 
 SINGLE_RATE = "Keras keeps learning rates in single precision"
 SINGLE_BETAS = "Keras takes Adam's bias correction from betas in single precision"
@@ -33,6 +41,10 @@ ATTENTION = tuple(
 
 KINDS = ("", "kinds-")
 """The prefixes of the checks of a part of a recipe: of few tensors, and of tensors of all kinds."""
+
+BY_OPTIMIZER = ("step/", "step/large-", "schedule/", "trajectory/again-")
+"""The beginnings of the names of checks, one of which there is for each variant of an
+optimiser."""
 
 CLIPPED = tuple(name for clip in CLIPS.values() for name in clip.variants)
 
@@ -64,14 +76,14 @@ TENSORFLOW_LACKS = LACKS | {
 }
 
 LOOSENS = {
-    "forward/far": (1e-7, f"{SINGLE_SLOPE}, and {SINGLE_GELU}"),
+    "forward/far": (SINGLE, f"{SINGLE_SLOPE}, and {SINGLE_GELU}"),
     **dict.fromkeys(
         (
             *("forward/gelu", "forward/gelu_tanh", "gradient/gelu", "gradient/gelu_tanh"),
             *("forward/large-gelu", "forward/large-gelu_tanh"),
             *("gradient/large-gelu", "gradient/large-gelu_tanh"),
         ),
-        (1e-7, SINGLE_GELU),
+        (SINGLE, SINGLE_GELU),
     ),
     # The layers around those that the check is about are drawn from all.
     **dict.fromkeys(
@@ -80,22 +92,22 @@ LOOSENS = {
             for rung in ("forward", "gradient")
             for name in ("network", "inputs", "add", "concat")
         ),
-        (1e-7, f"{SINGLE_GELU}, and {SINGLE_SCALE}"),
+        (SINGLE, f"{SINGLE_GELU}, and {SINGLE_SCALE}"),
     ),
-    **dict.fromkeys((*ATTENTION, "forward/causal_attention-far"), (1e-7, SINGLE_SCALE)),
-    **dict.fromkeys(("step", "state", "schedule"), (1e-6, SINGLE_RATE)),
-    "trajectory": (1e-6, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
+    **dict.fromkeys((*ATTENTION, "forward/causal_attention-far"), (SINGLE, SINGLE_SCALE)),
+    **dict.fromkeys(("step", "state", "schedule"), (SINGLE, SINGLE_RATE)),
+    "trajectory": (SINGLE, f"{SINGLE_RATE}, and {SINGLE_BETAS}"),
     **dict.fromkeys(
         (
-            *("step/adam", "step/tensors-130", "state/optimizer", "schedule/adam"),
-            *("step/adamw", "schedule/adamw", "step/average"),
+            *(f"{check}{name}" for check in BY_OPTIMIZER for name in Adam.all_variants()),
+            *("step/tensors-130", "state/optimizer", "step/average"),
             *(f"step/{kinds}decay-{name}" for kinds in KINDS for name in WeightDecay.variants),
             *(f"step/{kinds}{name}" for kinds in KINDS for name in CLIPPED),
             *("step/kinds-average", "step/kinds-accumulate-2", "step/kinds-accumulate-9"),
             "step/kinds-loss_scale",
             *("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"),
         ),
-        (1e-4, SINGLE_BETAS),
+        (CORRECTED, SINGLE_BETAS),
     ),
 }
 """What Keras computes less exactly: the tolerance, and the reason."""
