@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from dlsys_bench.conformance import checks, expectation, finding
+from dlsys_bench.conformance import blocks, checks, expectation, finding
 from dlsys_bench.conformance.ladder import select
 from dlsys_bench.conformance.runner import LocalRunner, engine_factory
 from dlsys_bench.conformance.trial import Options
@@ -55,11 +55,16 @@ class Largest:
 
     def watch(self) -> None:
         """Add every comparison that a check makes in this process from now on."""
-        close, check, largest = finding.close, expectation.Expectation.check, self
+        check, largest = expectation.Expectation.check, self
 
-        def watched(what: str, actual: Any, expected: Any, allowed: float, **where: Any) -> None:
-            self.add(actual, expected, lambda _: allowed, what)
-            close(what, actual, expected, allowed, **where)
+        def watched(compare: Callable[..., None]) -> Callable[..., None]:
+            def compared(
+                what: str, actual: Any, expected: Any, allowed: float, *rest: Any, **where: Any
+            ) -> None:
+                self.add(actual, expected, lambda _: allowed, what)
+                compare(what, actual, expected, allowed, *rest, **where)
+
+            return compared
 
         def checked(
             self: expectation.Expectation, name: str, actual: Any, what: str, **where: Any
@@ -75,8 +80,10 @@ class Largest:
         for found in pkgutil.walk_packages(checks.__path__, f"{checks.__name__}."):
             importlib.import_module(found.name)
         for name, module in list(sys.modules.items()):
-            if name.startswith(checks.__name__) and getattr(module, "close", None) is close:
-                module.close = watched  # type: ignore[attr-defined]
+            if name.startswith(checks.__name__):
+                for compare in (finding.close, blocks.close_in_blocks):
+                    if getattr(module, compare.__name__, None) is compare:
+                        setattr(module, compare.__name__, watched(compare))
         expectation.Expectation.check = checked  # type: ignore[method-assign]
 
 
