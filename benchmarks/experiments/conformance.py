@@ -104,9 +104,12 @@ one of 5 of Keras met the error of oneDNN above. Since then the torch engine use
 and Keras declares the checks of such convolutions. Each climb that failed since led to a
 correction: of torch at 5216905 (an example whose figures grow with its rounding errors) and at
 6a01904 (layer norm of two channels), of torch at d0082fe (the bias of keys), of numpy at 30ea9db
-(terms that cancel), and of Keras at 9585e53, which found the biases of attention above. All but the
-last were examples or tolerances of the checks. `tolerances.md` shows how close the differences of
-healthy engines come to the tolerances (`benchmarks/experiments/tolerances.py`).
+(terms that cancel), of Keras at 9585e53, which found the biases of attention above, and three of
+Keras at 2df7798 (trainings that amplify the error of a learning rate in single precision). All but
+that of the biases were examples or tolerances of the checks. `tolerances.md` shows how close the
+differences of healthy engines come to the tolerances (`benchmarks/experiments/tolerances.py`);
+`SingleConstants` of `tests/conformance/single_constants.py` is numpy with constants in single
+precision, which failed the same checks as Keras with the same seeds.
 """
 
 
