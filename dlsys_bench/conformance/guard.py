@@ -107,11 +107,14 @@ class Guard:
         found = self._call("gradients", _arrays(batch), net[0], batch, loss)
         try:
             value, by_name, dx = found
-            value = float(value)
         except (TypeError, ValueError):
             raise _wrong_type(
                 "the result of gradients", found, "Gradients(loss, weights, x)"
             ) from None
+        try:
+            value = float(value)
+        except (TypeError, ValueError):
+            raise _wrong_type("the loss of gradients", value, "a number") from None
         weights = self._tensors("gradients", by_name, net[1], trainable=True)
         self._remembered("gradients", {**weights, **self._input_gradients(dx, batch, net[1])})
         return Gradients(value, weights, dx)
@@ -237,6 +240,8 @@ def _checked_epoch(epoch: object, number: int) -> Epoch:
 
 def _wrong_type(what: str, found: object, expected: str) -> BrokenError:
     actual = f"{type(found).__module__}.{type(found).__name__}"
+    if isinstance(found, np.ndarray):
+        actual += f" of shape {found.shape}"
     return broken(Fault.WRONG_TYPE, what, actual=actual, expected=expected)
 
 

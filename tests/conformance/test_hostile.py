@@ -74,6 +74,10 @@ MESSAGES = {
         "the dtype of the result of predict: actual float16, expected float64",
     ),
     "Nothing": ("gradient/dense", "the result of gradients: actual builtins.NoneType"),
+    "LossOfOne": (
+        "gradient/dense",
+        "the loss of gradients: actual numpy.ndarray of shape (1,), expected a number",
+    ),
     "RaisingArray": ("shapes/dense", "RuntimeError: no shape"),
     "NotAnArray": (
         "shapes/dense",
