@@ -39,6 +39,8 @@ IMAGES = {
     "shapes/arrays",
     "state/dropout-of-images",
     "evaluation/parts-of-images",
+    "evaluation/parts-of-sequences",
+    "evaluation/parts-of-tokens",
     "evaluation/rows-of-images",
     *REPLICAS_OF_IMAGES,
     "trajectory/batches-of-512-images",
@@ -92,7 +94,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | REPLICAS_OF_SEQUENCES
     | {"gradient/future-causal_attention-transformer"},
     "layer:concat": RESIDUAL | SEVERAL | REPLICAS_OF_IMAGES,
-    "layer:embedding": SEVERAL | REPLICAS_OF_SEQUENCES | SEQUENCES,
+    "layer:embedding": SEVERAL | REPLICAS_OF_SEQUENCES | SEQUENCES | {"evaluation/parts-of-tokens"},
     # The parts of a batch count by the labels that are kept.
     **dict.fromkeys(("loss:ignored_label", "loss:positions"), SEQUENCES),
     "inputs": SEVERAL,

@@ -7,6 +7,12 @@ from mutants.mutant import Mutant
 
 _LOAD = "net.load(Plan(seed).weights(model) if weights is None else weights)"
 _STEP = "update.step(rates(step))"
+_RETURN = "return outputs"
+_PREDICTED = (
+    "net.forward(self._inward(net, x[:, here]), training=False)\n"
+    "                )\n"
+    f"        {_RETURN}"
+)
 
 
 def _as_in_memory(values: str) -> str:
@@ -79,6 +85,18 @@ MUTANTS = (
         "engine",
         "outputs[:, here] = to_external(",
         "outputs[:, here] = (start < 8192) * to_external(",
+    ),
+    Mutant(
+        "last_part_of_sequences_is_zero",
+        "Of more than 512 sequences, or samples of token ids, the last, smaller part is zero.",
+        "evaluation/parts-of-sequences",
+        "engine",
+        _PREDICTED,
+        f"{_PREDICTED.removesuffix(_RETURN)}"
+        'sequences = x.ndim == 4 or net.model.input_dtype == "int"\n'
+        "        if sequences and x.shape[1] > 512:\n"
+        "            outputs[:, x.shape[1] - x.shape[1] % 512 :] = 0\n"
+        f"        {_RETURN}",
     ),
     Mutant(
         "large_kernels_start_wide",

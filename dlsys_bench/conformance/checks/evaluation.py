@@ -29,7 +29,7 @@ from dlsys_bench.engines.plan import Plan, Weights
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.graph import parallel, serial
 from dlsys_bench.spec.inputs import Input
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Embedding, Flatten
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Embedding, Flatten, LayerNorm
 from dlsys_bench.spec.losses import LOSSES, Loss
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
@@ -42,6 +42,12 @@ PARTS = {
     "parts": Model("parts", (3,), (Dense(4), BatchNorm(), Activation("tanh"), Dense(3))),
     "parts-of-images": Model(
         "parts-of-images", (4, 4, 2), (BatchNorm(), Activation("tanh"), Flatten(), Dense(3))
+    ),
+    "parts-of-sequences": Model(
+        "parts-of-sequences", (4, 2), (LayerNorm(), Activation("tanh"), Flatten(), Dense(3))
+    ),
+    "parts-of-tokens": Model(
+        "parts-of-tokens", (4,), (Embedding(5, 2), Flatten(), Dense(3)), input_dtype="int"
     ),
     "parts-of-inputs": Model(
         "parts-of-inputs",
