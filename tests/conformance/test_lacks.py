@@ -37,6 +37,7 @@ REPLICAS_OF_IMAGES = {"determinism/replicas-of-images"}
 REPLICAS_OF_SEQUENCES = {"determinism/replicas-of-sequences"}
 IMAGES = {
     "shapes/arrays",
+    "shapes/dtypes-of-tokens",
     "state/dropout-of-images",
     "evaluation/parts-of-images",
     "evaluation/parts-of-sequences",
@@ -66,6 +67,7 @@ MASKS_IN_FIT = {
 }
 KINDS = {f"step/kinds-{name}" for name in CASES}
 SEQUENCES = {"step/large-batch-of-sequences"}
+TOKENS = {"shapes/dtypes-of-tokens", "evaluation/parts-of-tokens"}
 
 AUGMENTED = {f"trajectory/augment-{name}" for name in AUGMENTATION_CASES}
 
@@ -94,7 +96,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | REPLICAS_OF_SEQUENCES
     | {"gradient/future-causal_attention-transformer"},
     "layer:concat": RESIDUAL | SEVERAL | REPLICAS_OF_IMAGES,
-    "layer:embedding": SEVERAL | REPLICAS_OF_SEQUENCES | SEQUENCES | {"evaluation/parts-of-tokens"},
+    "layer:embedding": SEVERAL | REPLICAS_OF_SEQUENCES | SEQUENCES | TOKENS,
     # The parts of a batch count by the labels that are kept.
     **dict.fromkeys(("loss:ignored_label", "loss:positions"), SEQUENCES),
     "inputs": SEVERAL,

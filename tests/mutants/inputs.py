@@ -1,4 +1,5 @@
-"""Models of several inputs: their order, their samples and their gradients."""
+"""The inputs of models: their dtypes and, of several inputs, their order, their samples and their
+gradients."""
 
 from __future__ import annotations
 
@@ -29,6 +30,26 @@ MUTANTS = (
         f"{_INWARD}\n"
         "        names = [each.name for each in net.model.inputs]\n"
         "        arrays = [arrays[names.index(name)] for name in sorted(names)] or arrays",
+    ),
+    Mutant(
+        "bytes_of_images_scaled",
+        "Images of bytes are divided by 255.",
+        "shapes/dtypes-of-x",
+        "engine",
+        _INWARD,
+        f"x = x / 255 if x.dtype == np.uint8 and x.ndim == 5 else x\n        {_INWARD}",
+    ),
+    Mutant(
+        "places_of_tokens_wrap",
+        "The place of the values of a token is computed in the dtype of the ids.",
+        "shapes/dtypes-of-tokens",
+        "engine",
+        _INWARD,
+        'if net.model.input_dtype == "int" and x.dtype.itemsize < 8:\n'
+        "            table = net.model.layers[0]\n"
+        "            places = x * np.array(table.units).astype(x.dtype)\n"
+        "            x = places.astype(int) // table.units % table.vocabulary\n"
+        f"        {_INWARD}",
     ),
     Mutant(
         "inputs_swapped_in_predict",

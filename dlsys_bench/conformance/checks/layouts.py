@@ -1,12 +1,14 @@
-"""Every array that an engine takes, in other memory layouts: the values alone count.
+"""Every array that an engine takes, in other memory layouts and dtypes: the values alone count.
 
-The arrays have the dtype of the engine, so that no conversion makes a contiguous copy of them.
+In another layout, arrays have the dtype of the engine, so that no conversion makes a contiguous
+copy of them.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.support import (
     example_loss,
     has,
+    needed_layers,
     supported,
     trainable,
 )
@@ -35,6 +38,7 @@ from dlsys_bench.spec.layers import (
     Conv2D,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     Layer,
     Shape,
@@ -104,6 +108,21 @@ LAYOUTS: Mapping[str, Layout] = {
 """Each layout by the words that follow the name of an argument in a finding."""
 
 
+def _in_dtypes(*names: str) -> Mapping[str, Layout]:
+    """Return the conversions to dtypes that hold the values exactly, as LAYOUTS has its layouts."""
+    return {f"of dtype {name}": methodcaller("astype", name) for name in names}
+
+
+DTYPES_OF_X = _in_dtypes("uint8", "int64", "float16")
+"""The dtypes in which whole numbers below 8 are given."""
+
+DTYPES_OF_TOKENS = _in_dtypes("uint8", "int8", "int16", "uint16", "int32")
+"""The dtypes in which ids of TOKENS are given."""
+
+TOKENS = Model("tokens", (16,), (Embedding(128, 600), Flatten(), Dense(3)), input_dtype="int")
+"""A network of ids that fit into 7 bits, while the places of their values need 17."""
+
+
 class LayoutCase(NamedTuple):
     """The arguments of all methods, as contiguous arrays."""
 
@@ -122,13 +141,15 @@ def _network(trial: Trial) -> Model:
     return Model("layouts", shape, layers)
 
 
-def _case(trial: Trial, model: Model, loss: Loss) -> LayoutCase:
-    """Return the arguments of all methods for a model."""
+def _case(trial: Trial, model: Model, loss: Loss, whole: bool) -> LayoutCase:
+    """Return the arguments of all methods for a model, with inputs that are whole numbers below 8
+    or standard normal."""
     model = trainable(trial, model, loss)
     dtype, generator = trial.engine.dtype, np.random.default_rng((trial.seed, 8))
 
     def values(generator: np.random.Generator, shape: tuple[int, ...]) -> AnyArray:
-        return generator.standard_normal(shape).astype(dtype)
+        drawn = generator.integers(0, 8, shape) if whole else generator.standard_normal(shape)
+        return drawn.astype(dtype)
 
     x = inputs_of(model, 8, generator, values)
     y = targets_of(loss, model.output_shape[0], 8, generator)
@@ -186,12 +207,16 @@ def compare_layouts(
     loss: Loss,
     change: ChangeOfLayout,
     model: Model | None = None,
+    layouts: Mapping[str, Layout] = LAYOUTS,
 ) -> None:
-    """Compare what methods compute of an argument in each layout and of a contiguous one."""
-    case = _case(trial, model or _network(trial), loss)
+    """Compare what methods compute of an argument in each layout and of a contiguous one.
+
+    In LAYOUTS, inputs are standard normal, and otherwise whole numbers below 8.
+    """
+    case = _case(trial, model or _network(trial), loss, layouts is not LAYOUTS)
     for method, compute in methods.items():
         expected = compute(trial, case)
-        for words, layout in LAYOUTS.items():
+        for words, layout in layouts.items():
             given = f"{argument} {words}"
             try:
                 actual = compute(trial, change(case, layout))
@@ -238,6 +263,35 @@ def inputs(trial: Trial) -> None:
     Fix: Convert arrays by np.ascontiguousarray, with the dtype of the engine, where they come in.
     """
     compare_layouts(trial, "x", OF_INPUTS, example_loss(trial), change_x)
+
+
+@check("shapes", "dtypes-of-x")
+def dtypes(trial: Trial) -> None:
+    """Inputs that are whole numbers, as bytes, as long integers and as short floats.
+
+    Why: Images are kept as bytes. Scaling them is a step before training, and an engine that adds
+    one of its own trains on other numbers than those that it was given.
+    Broken by: An engine that divides bytes by 255, as ToTensor does, or that computes with them in
+    their own dtype.
+    Fix: Convert x to the dtype of the engine and leave the values as they are; `input_arrays` does.
+    """
+    loss = example_loss(trial)
+    compare_layouts(trial, "x", OF_INPUTS, loss, change_x, layouts=DTYPES_OF_X)
+
+
+@check("shapes", "dtypes-of-tokens", requires=needed_layers(TOKENS))
+def dtypes_of_tokens(trial: Trial) -> None:
+    """Token ids in small integer types, in which the places of their values do not fit.
+
+    Why: The tokens of a small vocabulary are kept as bytes, and an index that is computed of them
+    must not wrap.
+    Broken by: An engine that multiplies an id with the units of an embedding in the dtype of the
+    ids.
+    Fix: Convert ids to an integer type of at least 32 bits before anything is computed of them;
+    `input_arrays` does.
+    """
+    loss = example_loss(trial)
+    compare_layouts(trial, "x", OF_INPUTS, loss, change_x, TOKENS, DTYPES_OF_TOKENS)
 
 
 @check("shapes", "layout-of-targets")
