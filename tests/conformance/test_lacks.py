@@ -16,6 +16,7 @@ from dlsys_bench import check_engine
 from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.conformance.checks.augmentation import CASES as AUGMENTATION_CASES
 from dlsys_bench.conformance.checks.degenerate import SMALLEST
+from dlsys_bench.conformance.checks.initializer import WIDE
 from dlsys_bench.conformance.checks.native_masks import IN_FIT, MASKED
 from dlsys_bench.conformance.checks.subjects import SUBJECTS
 from dlsys_bench.conformance.checks.update_cases import CASES
@@ -68,6 +69,7 @@ MASKS_IN_FIT = {
 KINDS = {f"step/kinds-{name}" for name in CASES}
 SEQUENCES = {"step/large-batch-of-sequences"}
 TOKENS = {"shapes/dtypes-of-tokens", "evaluation/parts-of-tokens"}
+NORMS = {f"initializer/tensors-of-{name}" for name in WIDE if name.endswith("_norm")}
 
 AUGMENTED = {f"trajectory/augment-{name}" for name in AUGMENTATION_CASES}
 
@@ -100,6 +102,8 @@ NOT_ASKED: Mapping[str, set[str]] = {
     # The parts of a batch count by the labels that are kept.
     **dict.fromkeys(("loss:ignored_label", "loss:positions"), SEQUENCES),
     "inputs": SEVERAL,
+    # A norm does not let its initialisers be chosen.
+    **dict.fromkeys(("initializer:ones", "initializer:zeros"), NORMS),
     # Its gradient is exactly zero where outputs are the targets.
     "loss:mean_squared_error": {
         "trajectory/inputs-together",

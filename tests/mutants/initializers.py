@@ -109,4 +109,42 @@ MUTANTS = (
             "model.tensors}"
         ),
     ),
+    Mutant(
+        "attention_starts_packed",
+        "The kernels of query, key and value have the fans of one kernel.",
+        "initializer/tensors-of-multi_head_attention",
+        "engine",
+        _START,
+        _start(
+            "drawn",
+            "for t in model.tensors:",
+            '    if t.name.endswith(("query_kernel", "key_kernel", "value_kernel")):',
+            "        drawn[t.name] = drawn[t.name] / 2**0.5",
+        ),
+    ),
+    Mutant(
+        "gamma_of_samples_starts_at_zero",
+        "The gamma of all norms but batch norm starts at zero.",
+        "initializer/tensors-of-layer_norm",
+        "engine",
+        _START,
+        _start(
+            '{n: w * (not n.endswith("gamma") or n.startswith("batch")) for n, w in drawn.items()}'
+        ),
+    ),
+    Mutant(
+        "layers_draw_with_one_key",
+        "All tensors of a layer are drawn with one key.",
+        "initializer/tensors-of-dense",
+        "engine",
+        _START,
+        _start(
+            "drawn",
+            "from dlsys_bench.engines.plan import draw",
+            "for t in model.tensors:",
+            '    key = seed, list(model.names).index(t.name.partition(".")[0])',
+            "    start = t.initializer.distribution(t.fans)",
+            "    drawn[t.name] = draw(start, t.shape, np.random.default_rng(key))",
+        ),
+    ),
 )

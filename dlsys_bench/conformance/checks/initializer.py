@@ -3,8 +3,10 @@ the effect of the seed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
@@ -14,19 +16,23 @@ from dlsys_bench.conformance.checks.statistics import ALPHA
 from dlsys_bench.conformance.checks.subjects import norm_if_available
 from dlsys_bench.conformance.checks.support import supported
 from dlsys_bench.conformance.checks.training import differing
+from dlsys_bench.conformance.drawing import first_choice
 from dlsys_bench.conformance.finding import BrokenError, Fault, broken
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.plan import Array, Weights
+from dlsys_bench.spec.graph import parallel, serial
 from dlsys_bench.spec.initializers import (
     INITIALIZERS,
     Distribution,
+    FanInUniform,
     GlorotUniform,
     Initializer,
     Normal,
     Uniform,
 )
-from dlsys_bench.spec.layers import Activation, Conv2D, Dense, Flatten, Layer, Shape
+from dlsys_bench.spec.layers import VARIANTS, Activation, Conv2D, Dense, Flatten, Layer, Shape
 from dlsys_bench.spec.model import Model, Tensor
+from dlsys_bench.spec.record import Record
 
 
 @check_each("initializer", INITIALIZERS, requires=lambda record: [f"initializer:{record.kind}"])
@@ -80,6 +86,99 @@ def every_tensor(trial: Trial) -> None:
     for tensor in model.tensors:
         expected = tensor.initializer.distribution(tensor.fans)
         check_draw(values[tensor.name].ravel(), expected, tensor)
+
+
+class WideLayer(NamedTuple):
+    """A layer with kernels of thousands of values, and the shape of its input."""
+
+    shape: Shape
+    layer: Layer
+
+    @property
+    def model(self) -> Model:
+        """A network of two such layers, which share a width, or of one below a dense layer."""
+        layer, dense = self.layer, Dense(50)
+        if layer.merges:
+            layer = parallel(serial(), dense, join=layer)
+        above = dense if layer.takes == "int" else layer
+        return Model("start", self.shape, (layer, above), input_dtype=layer.takes)
+
+    @property
+    def requires(self) -> list[str]:
+        """What an engine must have for the network, with the initialisers that a norm does not let
+        choose."""
+        names = (name for layer in self.model.layers for name in layer.needs)
+        options, starts = vars(self.layer).values(), self.layer.initializers().values()
+        fixed = [f"initializer:{each.kind}" for each in starts if each not in options]
+        return [*(f"layer:{name}" for name in dict.fromkeys((*names, "dense"))), *fixed]
+
+
+def _wide(variant: str, *shape: int, **options: Any) -> WideLayer:
+    return WideLayer(shape, replace(first_choice(variant), **options))
+
+
+CONV1D: Mapping[str, Any] = {"filters": 64, "padding": "same"}
+CONV2D: Mapping[str, Any] = {"filters": 64, "kernel_size": (3, 2), "padding": "same"}
+ATTENTION: Mapping[str, Any] = {"heads": 4, "key_size": 20}
+
+WIDE = {
+    "dense": _wide("dense", 60, units=100),
+    "conv2d": _wide("conv2d", 5, 4, 24, **CONV2D),
+    "grouped_conv2d": _wide("grouped_conv2d", 5, 4, 24, **CONV2D),
+    "dilated_conv2d": _wide("dilated_conv2d", 5, 4, 24, **CONV2D),
+    "conv1d": _wide("conv1d", 6, 40, **CONV1D),
+    "grouped_conv1d": _wide("grouped_conv1d", 6, 40, **CONV1D),
+    "dilated_conv1d": _wide("dilated_conv1d", 6, 40, **CONV1D),
+    "batch_norm": _wide("batch_norm", 60),
+    "layer_norm": _wide("layer_norm", 6, 60),
+    "rms_norm": _wide("rms_norm", 6, 60),
+    "group_norm": _wide("group_norm", 6, 60),
+    "embedding": _wide("embedding", 6, vocabulary=300, units=40),
+    "position_embedding": _wide("position_embedding", 60, 40, positions=80),
+    "multi_head_attention": _wide("multi_head_attention", 6, 60, **ATTENTION),
+    "causal_attention": _wide("causal_attention", 6, 60, **ATTENTION),
+    "cross_attention": _wide("cross_attention", 6, 60, **ATTENTION),
+}
+"""Every variant of a layer that has tensors, by the name in its check."""
+
+assert set(WIDE) == {name for name in VARIANTS if first_choice(name).initializers()}
+
+
+@check_each("initializer", WIDE, requires=lambda wide: wide.requires, prefix="tensors-of-")
+def tensors_of(trial: Trial, wide: WideLayer) -> None:
+    """Every tensor of two layers: by the defaults, and by an initialiser of its fan-in. The second
+    draws, of three seeds, are also compared with each other.
+
+    Why: A framework has defaults and packed kernels of its own for each kind of layer, and a layer
+    has several tensors, of which each needs a draw of its own.
+    Broken by: An engine that leaves {subject} to the defaults of its framework, takes the fans of a
+    packed kernel, or draws all tensors of a layer with one key.
+    Fix: Go over `model.tensors`, use `tensor.initializer` and `tensor.fans` for each, and split the
+    key for each.
+    """
+    networks: list[Weights] = []
+    for model, ahead in ((wide.model, 0), *((_by_fan_in(wide.model), each) for each in range(3))):
+        model = supported(trial, model)
+        networks.append(trial.engine.weights(trial.engine.build(model, seed=trial.seed + ahead)))
+        for tensor in model.tensors:
+            expected = tensor.initializer.distribution(tensor.fans)
+            check_draw(networks[-1][tensor.name].ravel(), expected, tensor)
+    named = dict(enumerate(networks[1:], start=trial.seed))
+    _compare_draws(named, [each.name for each in model.tensors if not _is_constant(each)])
+
+
+def _by_fan_in(model: Model) -> Model:
+    """Return a model with an initialiser in the place of every other, which uses fans that differ
+    from tensor to tensor."""
+
+    def changed(record: Record) -> Record:
+        return FanInUniform() if isinstance(record, Initializer) else record
+
+    return model.map(changed)
+
+
+def _is_constant(tensor: Tensor) -> bool:
+    return tensor.initializer.distribution(tensor.fans).family == "constant"
 
 
 def check_draw(values: Array, expected: Distribution, tensor: Tensor) -> None:
@@ -156,8 +255,7 @@ def seeds(trial: Trial) -> None:
             raise broken(Fault.NOT_DETERMINISTIC, what, tensor=name)
     first, second = draw(1), draw(2)
     for tensor in model.tensors:
-        constant = tensor.initializer.distribution(tensor.fans).family == "constant"
-        if not constant and np.array_equal(first[tensor.name], second[tensor.name]):
+        if not _is_constant(tensor) and np.array_equal(first[tensor.name], second[tensor.name]):
             name = tensor.name
             raise broken(Fault.NOT_DETERMINISTIC, f"{name} is equal for seeds 1 and 2", tensor=name)
     kernel = "dense_1.kernel"
@@ -165,18 +263,38 @@ def seeds(trial: Trial) -> None:
         if np.array_equal(first[kernel], draw(seed)[kernel]):
             what = f"{kernel} is equal for seeds 1 and {seed}"
             raise broken(Fault.NOT_DETERMINISTIC, what, tensor=kernel)
-    _compare_draws([first, second, draw(3)], [kernel, "dense_2.kernel"])
+    _compare_draws({1: first, 2: second, 3: draw(3)}, [kernel, "dense_2.kernel"])
 
 
-def _compare_draws(networks: list[Weights], names: list[str]) -> None:
-    """Raise BrokenError if two kernels of networks with the seeds 1, 2, ... are the same draw, as
-    if the number of a tensor is added to the seed."""
+def _compare_draws(networks: Mapping[int, Weights], names: list[str]) -> None:
+    """Raise BrokenError if two tensors of networks, by their seeds, are the same draw, as if the
+    number of a tensor is added to the seed."""
     drawn = [
-        (f"{name} of seed {number}", network[name])
-        for number, network in enumerate(networks, start=1)
+        (name, f"{name} of seed {seed}", network[name])
+        for seed, network in networks.items()
         for name in names
     ]
-    for (one, values), (other, others) in combinations(drawn, 2):
-        if np.array_equal(values, others):
-            what = f"{one} and {other} are the same draw"
-            raise broken(Fault.WRONG_DISTRIBUTION, what, tensor=names[-1])
+    for (_, one, values), (name, other, others) in combinations(drawn, 2):
+        if (found := _correlation(values, others)) is not None:
+            what = f"the correlation of {one} and {other}, in the order of their values"
+            where = {"layer": name.partition(".")[0], "tensor": name}
+            expected = "about 0: they are the same draw"
+            raise broken(
+                Fault.WRONG_DISTRIBUTION, what, actual=f"{found:.3g}", expected=expected, **where
+            )
+
+
+def _correlation(one: Array, other: Array) -> float | None:
+    """Return the correlation of the leading values of two tensors, row by row or column by column,
+    if one of them is significant.
+
+    It also shows one draw that is scaled, or turned into two distributions.
+    """
+    for order in ("C", "F"):
+        x, y = one.ravel(order), other.ravel(order)
+        n = min(len(x), len(y))
+        x, y = x[:n] - x[:n].mean(), y[:n] - y[:n].mean()
+        found = float(x @ y / max(np.sqrt((x @ x) * (y @ y)), np.finfo(float).tiny))
+        if abs(found) > min(scipy.stats.norm.isf(ALPHA / 2) / np.sqrt(n), 0.99):
+            return found
+    return None
