@@ -40,6 +40,16 @@ MUTANTS = (
         f"x = x / 255 if x.dtype == np.uint8 and x.ndim == 5 else x\n        {_INWARD}",
     ),
     Mutant(
+        "bytes_of_images_natively_scaled",
+        "In trainings without a plan, images of bytes are divided by 255.",
+        "shapes/dtypes-of-x",
+        "training",
+        _SOURCE,
+        f"{_SOURCE}\n"
+        "        if samples.x.dtype == np.uint8 and samples.x.ndim > 3 and not plans[0].parity:\n"
+        "            self.source.inputs[0].rows = self.source.inputs[0].rows / 255",
+    ),
+    Mutant(
         "places_of_tokens_wrap",
         "The place of the values of a token is computed in the dtype of the ids.",
         "shapes/dtypes-of-tokens",

@@ -188,10 +188,18 @@ def _gradients(trial: Trial, case: LayoutCase) -> Results:
 
 
 def _fit(trial: Trial, case: LayoutCase) -> Results:
+    return _after_fit(trial, case, Plan(3, parity=True))
+
+
+def _fit_natively(trial: Trial, case: LayoutCase) -> Results:
+    return _after_fit(trial, case, Plan(3)) if trial.native else {}
+
+
+def _after_fit(trial: Trial, case: LayoutCase, plan: Plan) -> Results:
     network = trial.engine.build(case.model, case.weights)
     recipe = Recipe(SGD(0.1), batch_size=4, epochs=1, shuffle=False, loss=case.loss)
     recipe = supported(trial, recipe)
-    train(trial.engine, network, Samples(case.batch.x, case.batch.y), recipe, Plan(3, parity=True))
+    train(trial.engine, network, Samples(case.batch.x, case.batch.y), recipe, plan)
     found: Results = dict(trial.engine.weights(network))
     return {f"{name} after fit": values for name, values in found.items()}
 
@@ -229,6 +237,9 @@ def compare_layouts(
 
 OF_INPUTS = {"predict": _predict, "trace": _trace, "gradients": _gradients, "fit": _fit}
 """The methods that take inputs."""
+
+OF_DTYPES = {**OF_INPUTS, "a native fit": _fit_natively}
+"""Those methods, with a training for which an engine may keep the inputs in their own dtype."""
 
 
 def change_x(case: LayoutCase, layout: Layout) -> LayoutCase:
@@ -276,7 +287,7 @@ def dtypes(trial: Trial) -> None:
     Fix: Convert x to the dtype of the engine and leave the values as they are; `input_arrays` does.
     """
     loss = example_loss(trial)
-    compare_layouts(trial, "x", OF_INPUTS, loss, change_x, layouts=DTYPES_OF_X)
+    compare_layouts(trial, "x", OF_DTYPES, loss, change_x, layouts=DTYPES_OF_X)
 
 
 @check("shapes", "dtypes-of-tokens", requires=needed_layers(TOKENS))
@@ -291,7 +302,7 @@ def dtypes_of_tokens(trial: Trial) -> None:
     `input_arrays` does.
     """
     loss = example_loss(trial)
-    compare_layouts(trial, "x", OF_INPUTS, loss, change_x, TOKENS, DTYPES_OF_TOKENS)
+    compare_layouts(trial, "x", OF_DTYPES, loss, change_x, TOKENS, DTYPES_OF_TOKENS)
 
 
 @check("shapes", "layout-of-targets")
