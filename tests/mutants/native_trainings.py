@@ -353,4 +353,22 @@ MUTANTS = (
         "SeedSequence((seed, index, *stream))",
         "SeedSequence((seed, abs(hash(str(index))), *stream))",
     ),
+    Mutant(
+        "embeddings_updated_sparsely_natively",
+        "Natively, the optimiser leaves rows of embeddings as they are if no token has them.",
+        "step/kinds-decay-decoupled-kernels",
+        "training",
+        "            update.step(rates(step))",
+        (
+            "            idle = [\n"
+            "                (net.tensors[name], net.tensors[name].copy(), "
+            "~own.any(axis=-1)[..., None])\n"
+            "                for name, own in net.gradients.items()\n"
+            "                if name.startswith('embedding') and not plans[0].parity\n"
+            "            ]\n"
+            "            update.step(rates(step))\n"
+            "            for tensor, before, rows in idle:\n"
+            "                np.copyto(tensor, before, where=rows)"
+        ),
+    ),
 )

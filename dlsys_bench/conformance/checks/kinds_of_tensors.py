@@ -14,7 +14,7 @@ from dlsys_bench.conformance.check import check_each
 from dlsys_bench.conformance.checks.large_trainings import compare_with_own_gradients
 from dlsys_bench.conformance.checks.networks import mild_weights, smooth
 from dlsys_bench.conformance.checks.support import example_loss, has, supported, trainable
-from dlsys_bench.conformance.checks.training import allowing_conventions
+from dlsys_bench.conformance.checks.training import allowing_conventions, plans
 from dlsys_bench.conformance.checks.update_cases import (
     CASES,
     UpdateCase,
@@ -27,7 +27,6 @@ from dlsys_bench.conformance.strategies import targets
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.plan import Plan
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.layers import (
     Conv1D,
@@ -65,7 +64,7 @@ def _model(trial: Trial) -> Model:
 @check_each("step", CASES, requires=lambda case: (*case.requires, "layer:flatten"), prefix="kinds-")
 def kinds(trial: Trial, case: UpdateCase) -> None:
     """Two updates of tensors of every kind and rank: of tokens, positions, attention, convolution
-    and norms. Most tokens do not occur in a batch.
+    and norms, with a plan and natively. Most tokens do not occur in a batch.
 
     Why: A part of a recipe applies to all tensors, or to those that it names; one kind of them is
     easily forgotten.
@@ -88,5 +87,6 @@ def kinds(trial: Trial, case: UpdateCase) -> None:
             x = trial.generator.permutation(VOCABULARY)[: x.size].reshape(x.shape)
         samples = Samples(x, targets(loss, model.output_shape, count, trial.generator))
         weights = mild_weights(model, trial.seed)
-        training = TrainingCase(model, weights, samples, recipe, Plan(1, parity=True))
-        compare_with_own_gradients(trial, training, state=False)
+        own_plans = plans(trial)
+        training = TrainingCase(model, weights, samples, recipe, own_plans[0])
+        compare_with_own_gradients(trial, training, state=False, plans=own_plans)

@@ -7,6 +7,7 @@ formula of the update for gradients of the engine itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -118,7 +119,7 @@ def _compare_steps(
 
 
 def compare_with_own_gradients(
-    trial: Trial, training: TrainingCase, *, state: bool = True
+    trial: Trial, training: TrainingCase, *, state: bool = True, plans: Sequence[Plan] = ()
 ) -> Weights:
     """Compare every tensor after a training with the updates that the gradients of the engine
     define, without the `state` that layers move themselves if it is false.
@@ -127,9 +128,17 @@ def compare_with_own_gradients(
     relative to its values and to the largest change of all tensors: a tensor whose gradient is
     zero, such as that of a bias before a batch norm or of the bias of keys, moves by the rounding
     of what cancels.
-    Returns the tensors.
+    `plans` are those by which the engine trains, if it has to train by several that make the same
+    training. Returns the tensors of the last one.
     """
-    expected, actual = _by_own_gradients(trial, training), training.run(trial.engine)
+    expected = _by_own_gradients(trial, training)
+    for plan in plans or (training.plan,):
+        actual = _compare_with(trial, training._replace(plan=plan), expected, state)
+    return actual
+
+
+def _compare_with(trial: Trial, training: TrainingCase, expected: Weights, state: bool) -> Weights:
+    actual = training.run(trial.engine)
     noise = NOISE[trial.engine.dtype]
     largest = max(magnitude(expected[name] - start) for name, start in training.weights.items())
     for name in (t.name for t in training.model.tensors if state or t.trainable):
@@ -138,7 +147,8 @@ def compare_with_own_gradients(
         rounding = noise * (magnitude(before) + largest)
         allowed = trial.tolerance * magnitude(values - before) + rounding
         still = np.array_equal(actual[name], before.astype(trial.engine.dtype))
-        what = f"{name} after fit" + (", which has not moved" if still else "")
+        what = f"{name} after " + ("fit" if training.plan.parity else "a native fit")
+        what += ", which has not moved" if still else ""
         axes, layer = TENSOR_AXES[values.ndim], name.partition(".")[0]
         close_in_blocks(what, actual[name], values, allowed, axes, layer=layer, tensor=name)
     return actual
