@@ -371,4 +371,12 @@ MUTANTS = (
             "                np.copyto(tensor, before, where=rows)"
         ),
     ),
+    Mutant(
+        "first_part_scaled_natively",
+        "Natively, the loss scale applies to the first part of a batch alone.",
+        "trajectory/combined-categorical_crossentropy",
+        "training",
+        "place, recipe.loss, own, scale)",
+        "place, recipe.loss, own, scale if masks is not None or part.start == 0 else None)",
+    ),
 )

@@ -152,7 +152,7 @@ def combined(trial: Trial, combination: Combination) -> None:
         # Natively, the order and the masks that an engine draws are not known.
         own = replace(recipe, shuffle=plan.parity)
         model = combined_model(trial, combination, *((Dropout(0.3),) if plan.parity else ()))
-        if plan.parity and has(trial, *SCALE.needs):
+        if has(trial, *SCALE.needs):
             scale = to_convention(_convention(trial, combination), SCALE)
             own = replace(own, loss_scale=scale)
         samples = combined_samples(trial, model, own.loss)
