@@ -130,6 +130,14 @@ MUTANTS = (
         "np.isnan(losses)",
     ),
     Mutant(
+        "not_finite_unnoticed_natively",
+        "Natively, a loss that is not finite raises no error.",
+        "trajectory/divergence",
+        "../epochs",
+        "~np.isfinite(losses)",
+        "~np.isfinite(losses) & self.plan.parity",
+    ),
+    Mutant(
         "divergence_a_batch_late",
         "The batch after the one that diverged is named.",
         "trajectory/divergence",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from dlsys_bench.conformance.checks.networks import (
 from dlsys_bench.conformance.checks.support import trainable
 from dlsys_bench.conformance.checks.training import (
     compare_trainings,
+    plans,
     regression,
     regression_recipe,
     start,
@@ -90,7 +92,8 @@ def native(trial: Trial) -> None:
 
 @check("trajectory", "divergence")
 def divergence(trial: Trial) -> None:
-    """A loss that is not finite raises a DivergedError that names the epoch and the batch.
+    """A loss that is not finite raises a DivergedError that names the epoch and the batch, with a
+    plan and natively.
 
     Why: A training that has diverged should end at once, with the place where it happened.
     Broken by: An engine that goes on with NaN, or that names the batch after the one whose loss
@@ -108,11 +111,12 @@ def divergence(trial: Trial) -> None:
         # The square of the output is infinite; NaN only follows from that.
         not_finite["infinite"] = samples.x.copy()
         not_finite["infinite"][5, 0] = 1e200
-    for name, x in not_finite.items():
+    for plan, (name, x) in product(plans(trial), not_finite.items()):
         network = trial.engine.build(model, start_values)
-        what, expected = f"the place at which the loss becomes {name}", "epoch 1, batch 3"
+        where = "" if plan.parity else " of a native training"
+        what, expected = f"the place at which the loss{where} becomes {name}", "epoch 1, batch 3"
         try:
-            train(trial.engine, network, Samples(x, samples.y), recipe, Plan(0, parity=True))
+            train(trial.engine, network, Samples(x, samples.y), recipe, plan)
         except DivergedError as error:
             if (error.epoch, error.batch) != (1, 3):
                 place = f"epoch {error.epoch}, batch {error.batch}"
