@@ -55,6 +55,17 @@ MUTANTS = (
         _natively("plan.order(1 + (epoch - 1) % 5, samples)"),
     ),
     Mutant(
+        "shuffled_in_place_by_one_seed",
+        "Natively, every epoch shuffles the order of the last one in place, with the same seed.",
+        "trajectory/order",
+        "training",
+        _ORDER,
+        _natively(
+            "__import__('functools').reduce(lambda order, _: order[plan.order(1, samples)], "
+            "range(epoch), np.arange(samples))"
+        ),
+    ),
+    Mutant(
         "shuffle_ignores_the_seed",
         "Natively, every seed gives the same order.",
         "trajectory/order",

@@ -30,8 +30,9 @@ def order(trial: Trial) -> None:
     error.
 
     Why: Each epoch has to visit every sample once, in a new order, or the training is another one.
-    Broken by: An engine that shuffles once, takes turns between a few orders, drops the smaller
-    last batch, draws with replacement, ignores the seed or a part of it, or adds the epoch to it.
+    Broken by: An engine that shuffles once, takes turns between a few orders, shuffles the last
+    order in place by the same seed, drops the smaller last batch, draws with replacement, ignores
+    the seed or a part of it, or adds the epoch to it.
     Fix: Draw one permutation per epoch from a generator that is seeded once per training. If it
     takes fewer than 32 bits, derive its seed by `numpy.random.SeedSequence`.
     """
@@ -47,6 +48,7 @@ def order(trial: Trial) -> None:
                 raise broken(Fault.WRONG_VALUE, what, actual=str(sizes), expected=str(expected))
     for (earlier, first), (later, second) in combinations(enumerate(batches, start=1), 2):
         _compare_epochs(first, second, count, f"epochs {earlier} and {later}")
+    _compare_shuffles(*used_batches(trial, RowTraining(13, 1, 2, trial.seed)))
     if has(trial, *SCHEDULED):
         # Without a schedule, each of the 264 updates would need a training.
         many = used_batches(trial, RowTraining(count, size, 33, trial.seed))
@@ -74,6 +76,15 @@ def _compare_epochs(first: NDArray[Any], second: NDArray[Any], count: int, which
     if (pairs := (int(shared.sum()) - count) // 2) >= 25:
         what = f"the number of pairs of samples that share a batch in both {which}"
         raise broken(Fault.WRONG_DISTRIBUTION, what, actual=str(pairs), expected="about 4")
+
+
+def _compare_shuffles(first: NDArray[Any], second: NDArray[Any]) -> None:
+    """Raise BrokenError if the samples move from the first epoch to the second, of which the places
+    are given, as they moved from the data to the first."""
+    if np.array_equal(second, first[first]):
+        what = "the order of epoch 2 is that of epoch 1 in the order of epoch 1"
+        diagnosis = "every epoch shuffles the order of the last one in place, with the same seed"
+        raise broken(Fault.WRONG_DISTRIBUTION, what, diagnosis=diagnosis)
 
 
 @check("trajectory", "shuffling", requires=["native"])
