@@ -17,7 +17,7 @@ from dlsys_bench.conformance.check import CHECKS
 from dlsys_bench.conformance.checks.augmentation import CASES as AUGMENTATION_CASES
 from dlsys_bench.conformance.checks.degenerate import SMALLEST
 from dlsys_bench.conformance.checks.initializer import WIDE
-from dlsys_bench.conformance.checks.native_masks import IN_FIT, MASKED
+from dlsys_bench.conformance.checks.native_masks import IN_FIT, MASKED, VARIANTS_IN_FIT
 from dlsys_bench.conformance.checks.subjects import SUBJECTS
 from dlsys_bench.conformance.checks.update_cases import CASES
 from dlsys_bench.conformance.declarations import DECLARABLE, SINGLE
@@ -64,7 +64,7 @@ SEVERAL = {check.name for check in CHECKS.values() if "inputs" in check.requires
 
 MASKS_IN_FIT = {
     *(f"state/mask-of-the-gradient-{name}" for name in (*MASKED, "multi_head_attention")),
-    *(f"state/{name}" for name in (*IN_FIT, "dropout-in-large-fit")),
+    *(f"state/{name}" for name in (*IN_FIT, *VARIANTS_IN_FIT, "dropout-in-large-fit")),
 }
 KINDS = {f"step/kinds-{name}" for name in CASES}
 SEQUENCES = {"step/large-batch-of-sequences"}

@@ -39,6 +39,17 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "only_plain_attention_drops_natively",
+        "Natively, causal attention and attention to a context drop nothing.",
+        "state/causal_attention-dropout-in-fit",
+        "attention",
+        "        kept = self.scales(n, scores.dtype, training)",
+        (
+            "        drops = self.mask is not None or not (layer.causal or layer.context)\n"
+            "        kept = self.scales(n, scores.dtype, training and drops)"
+        ),
+    ),
+    Mutant(
         "values_by_weights_without_native_mask",
         "Natively, the gradient of the values goes through weights that were dropped.",
         "state/mask-of-the-gradient-multi_head_attention",

@@ -18,6 +18,7 @@ from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.graph import parallel, serial
 from dlsys_bench.spec.layers import (
     Dense,
     Dropout,
@@ -35,16 +36,17 @@ from dlsys_bench.spec.recipe import Recipe
 @dataclass(frozen=True)
 class Kept:
     """Layers whose outputs for one sample `x` are `value` divided by the keep rate, where they
-    keep it, and else zero."""
+    keep it, and else zero. The value may be one for each output, zero where nothing is kept."""
 
     layers: Callable[[float], tuple[Layer, ...]]
     x: Array
-    value: float = 1.0
+    value: float | Array = 1.0
 
     @property
     def requires(self) -> list[str]:
         """What an engine must have for these layers, and to train them natively."""
-        kinds = dict.fromkeys(name for layer in self.layers(0.5) for name in layer.needs)
+        layers = self.model(0.5, 1).layers
+        kinds = dict.fromkeys(name for layer in layers for name in layer.needs)
         return [*(f"layer:{kind}" for kind in kinds), "native", "optimizer:sgd"]
 
     def model(self, drop_rate: float, outputs: int) -> Model:
@@ -65,6 +67,23 @@ IN_FIT = {
     ),
 }
 """The layers that draw masks, by the subject of their check."""
+
+VARIANTS_IN_FIT = {
+    "causal_attention-dropout-in-fit": Kept(
+        lambda rate: (replace(ATTENTION, causal=True, drop_rate=rate), Flatten()),
+        np.eye(TOKENS),
+        np.tri(TOKENS).ravel() / np.arange(1, TOKENS + 1).repeat(TOKENS),
+    ),
+    "cross_attention-dropout-in-fit": Kept(
+        lambda rate: (
+            parallel(serial(), serial(), join=replace(ATTENTION, context=True, drop_rate=rate)),
+            Flatten(),
+        ),
+        np.eye(TOKENS),
+        1 / TOKENS,
+    ),
+}
+"""The variants of these layers, which an engine may compute by other code."""
 
 
 def equal_attention(model: Model) -> Weights:
@@ -103,6 +122,22 @@ def dropout_in_fit(trial: Trial, case: Kept) -> None:
             _check_counts(counts, turns, drop_rate, what, case)
 
 
+@check_each("state", VARIANTS_IN_FIT, requires=lambda case: case.requires)
+def variants_in_fit(trial: Trial, case: Kept) -> None:
+    """Attention that is causal, or that attends to a context, drops weights in a native training:
+    others for every sample.
+
+    Why: Variants of a layer are often computed by a function of their own, to which the drop rate
+    has to be passed too.
+    Broken by: An engine whose {subject} forgets the drop rate in a native training.
+    Fix: Drop the weights after the softmax, whatever the queries attend to.
+    """
+    samples, rate = 16, 0.25
+    counts = _times_kept(trial, case, rate, samples, samples, 1)
+    what = f"the number of times that drop rate {rate:g} keeps each weight of {samples} samples"
+    _check_counts(counts, samples, rate, what, case)
+
+
 @check("state", "dropout-in-large-fit", requires=IN_FIT["dropout-in-fit"].requires)
 def dropout_in_large_fit(trial: Trial) -> None:
     """The masks of a native training with a batch of 1,100 samples of 1,500 values: one for each.
@@ -137,13 +172,15 @@ def _times_kept(
     parts: int | None = None,
     learning_rate: float = 1e-7,
 ) -> Array:
-    """Return how often each value was kept in a training.
+    """Return how often each value that is not zero was kept in a training.
 
     All samples are equal, the weights start equal and the learning rate is tiny, so a weight moves
     in proportion to the number of times that its input was kept.
     """
-    # Every kept value moves its weight alike, whatever its size.
-    rate, loss = learning_rate / case.value, example_loss(trial)
+    values = np.broadcast_to(case.value, case.x.size)
+    positive = values > 0
+    # Every kept value moves its weight enough, whatever its size.
+    rate, loss = learning_rate / values[positive].min(), example_loss(trial)
     row = start_row(loss)
     model = to_convention(trial.convention, case.model(drop_rate, row.shape[1]))
     recipe = Recipe(SGD(rate), batch_size=batch_size, epochs=epochs, loss=loss, accumulate=parts)
@@ -154,8 +191,8 @@ def _times_kept(
     train(trial.engine, network, given, recipe, Plan(trial.seed))
     moved: Array = trial.engine.weights(network)["dense_1.kernel"] - start
     # The rate is so small that the slope of the loss stays what it is at the start.
-    slope = row_gradients(loss, row)[0, 0] * case.value
-    kept: Array = -moved[:, 0] * (1 - drop_rate) * batch_size / (slope * rate)
+    slopes = row_gradients(loss, row)[0, 0] * values[positive]
+    kept: Array = -moved[positive, 0] * (1 - drop_rate) * batch_size / (slopes * rate)
     return kept
 
 
