@@ -40,6 +40,7 @@ IMAGES = {
     "shapes/arrays",
     "shapes/dtypes-of-tokens",
     "state/dropout-of-images",
+    "state/dropout-of-sequences",
     "evaluation/parts-of-images",
     "evaluation/parts-of-sequences",
     "evaluation/parts-of-tokens",

@@ -103,4 +103,13 @@ MUTANTS = (
         "np.random.SeedSequence((seed, index, *stream))",
         "np.random.SeedSequence()",
     ),
+    Mutant(
+        "dropout_of_whole_channels_of_sequences",
+        "Natively, dropout of a sequence drops the same channels at all positions.",
+        "state/dropout-of-sequences",
+        "dropout",
+        _DRAW,
+        "shape = own.shape if own.ndim != 3 else (own.shape[0], 1, own.shape[-1])\n"
+        "                own[...] = generator.random(shape, dtype=np.float32)",
+    ),
 )

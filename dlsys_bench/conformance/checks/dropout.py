@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dlsys_bench.conformance.check import check
+from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.statistics import check_binomial
 from dlsys_bench.conformance.checks.support import supported
 from dlsys_bench.conformance.finding import close
@@ -14,6 +14,7 @@ from dlsys_bench.spec.layers import (
     Dense,
     Dropout,
     Flatten,
+    Shape,
     SpatialDropout,
 )
 from dlsys_bench.spec.model import Model
@@ -54,25 +55,33 @@ def dropout(trial: Trial) -> None:
     check_binomial(kept, UNITS, 0.25, "what two dropout(0.5) in a row keep of each sample")
 
 
-@check("state", "dropout-of-images", requires=["layer:dropout", "layer:flatten"])
-def dropout_of_images(trial: Trial) -> None:
-    """Every value of an image is dropped independently, and every image has its own mask.
+PLACES = {"images": (10, 10, 4), "sequences": (12, 40)}
+"""The shapes of inputs of dropout that have channels at several positions."""
 
-    Why: Dropping whole channels or pixels is another layer (spatial dropout), which regularises
+
+@check_each(
+    "state",
+    PLACES,
+    requires=lambda shape: ("layer:dropout", "layer:flatten"),
+    prefix="dropout-of-",
+)
+def dropout_of_positions(trial: Trial, shape: Shape) -> None:
+    """Every value of {subject} is dropped independently, and every sample has its own mask.
+
+    Why: Dropping whole channels or positions is another layer (spatial dropout), which regularises
     differently.
-    Broken by: An engine that draws one mask for all channels, for all pixels, or for all images of
-    a batch.
-    Fix: Draw a mask of the complete shape (N, H, W, C).
+    Broken by: An engine that draws one mask for all channels, for all positions, or for all samples
+    of a batch.
+    Fix: Draw a mask of the complete shape, (N, H, W, C) of images and (N, T, C) of sequences.
     """
-    layers = (Dropout(0.5), Flatten(), Dense(1))
-    model = supported(trial, Model("images", (10, 10, 4), layers))
+    model = supported(trial, Model("places", shape, (Dropout(0.5), Flatten(), Dense(1))))
     network = trial.engine.build(model, seed=trial.seed)
-    batch = Batch(np.ones((SAMPLES, 10, 10, 4)), np.zeros((SAMPLES, 1)), training=True)
-    kept = trial.engine.trace(network, batch)[0] != 0
-    what = "what dropout(0.5) keeps of each"
-    check_binomial(kept.sum(axis=(1, 2)).ravel(), 100, 0.5, f"{what} channel of each image")
-    check_binomial(kept.sum(axis=3).ravel(), 4, 0.5, f"{what} pixel of each image")
-    check_binomial(kept.sum(axis=0).ravel(), SAMPLES, 0.5, f"{what} value in a batch of images")
+    batch = Batch(np.ones((SAMPLES, *shape)), np.zeros((SAMPLES, 1)), training=True)
+    kept = trial.engine.trace(network, batch)[0].reshape(SAMPLES, -1, shape[-1]) != 0
+    what, (_, positions, channels) = "what dropout(0.5) keeps of each", kept.shape
+    check_binomial(kept.sum(axis=1).ravel(), positions, 0.5, f"{what} channel of each sample")
+    check_binomial(kept.sum(axis=2).ravel(), channels, 0.5, f"{what} position of each sample")
+    check_binomial(kept.sum(axis=0).ravel(), SAMPLES, 0.5, f"{what} value in a batch")
 
 
 CHANNELS = {"images": (5, 5, 40), "sequences": (12, 40)}
