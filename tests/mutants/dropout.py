@@ -112,4 +112,22 @@ MUTANTS = (
         "shape = own.shape if own.ndim != 3 else (own.shape[0], 1, own.shape[-1])\n"
         "                own[...] = generator.random(shape, dtype=np.float32)",
     ),
+    Mutant(
+        "dropout_branches_share_masks",
+        "Natively, dropout layers at one depth drop the same units.",
+        "state/dropout",
+        "network",
+        "        for index, rule in self.dropouts.items():\n"
+        "            rule.generators = [\n"
+        "                np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, index, "
+        "*stream))))",
+        "        depth, depths = dict.fromkeys(self.inputs, 0), {}\n"
+        "        for row in self.model.table:\n"
+        "            depths[row.place] = 1 + max(depth[source] for source in row.sources)\n"
+        "            depth[row.value] = depths[row.place]\n"
+        "        for index, rule in self.dropouts.items():\n"
+        "            rule.generators = [\n"
+        "                np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, "
+        "depths[index], *stream))))",
+    ),
 )

@@ -6,14 +6,18 @@ import numpy as np
 
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.statistics import check_binomial
-from dlsys_bench.conformance.checks.support import supported
+from dlsys_bench.conformance.checks.support import has_layers, supported
 from dlsys_bench.conformance.finding import close
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.engines.base import Batch
+from dlsys_bench.spec.graph import parallel
 from dlsys_bench.spec.layers import (
+    Add,
+    Concat,
     Dense,
     Dropout,
     Flatten,
+    Layer,
     Shape,
     SpatialDropout,
 )
@@ -28,7 +32,7 @@ def dropout(trial: Trial) -> None:
 
     Why: A wrong fraction or scale changes the strength of the regularisation without any error.
     Broken by: An engine that takes the drop rate for the keep rate, does not divide by the keep
-    rate, or shares a mask.
+    rate, or shares a mask among samples, among layers or among branches.
     Fix: Keep a value if a uniform number is at least the drop rate, and divide what is kept by one
     minus it.
     """
@@ -46,13 +50,22 @@ def dropout(trial: Trial) -> None:
         check_binomial(samples, UNITS, 1 - rate, f"what {layer} keeps of each sample")
         output = trial.engine.trace(network, Batch(x, y, training=False))[0]
         close(f"{layer} in inference", output, x, 1e-6, layer="dropout_1")
-    # Two layers in a row keep a quarter, unless the second drops what the first does.
-    layers = (Dropout(0.5), Dropout(0.5), Dense(1))
-    model = supported(trial, Model("dropouts", (UNITS,), layers))
-    network = trial.engine.build(model, seed=trial.seed)
-    output = trial.engine.trace(network, Batch(x, y, training=True))[1]
-    kept = (output != 0).sum(axis=1)
-    check_binomial(kept, UNITS, 0.25, "what two dropout(0.5) in a row keep of each sample")
+    # Two layers both keep a quarter, unless the second drops what the first does.
+    for where, layers in _pairs(trial).items():
+        model = supported(trial, Model("dropouts", (UNITS,), (*layers, Dense(1))))
+        network = trial.engine.build(model, seed=trial.seed)
+        first, second = trial.engine.trace(network, Batch(x, y, training=True))[:2]
+        kept = ((first != 0) & (second != 0)).sum(axis=1)
+        check_binomial(kept, UNITS, 0.25, f"what two dropout(0.5) {where} keep of each sample")
+
+
+def _pairs(trial: Trial) -> dict[str, tuple[Layer, ...]]:
+    """Return two layers in a row and, if the engine has branches, two beside each other."""
+    pairs: dict[str, tuple[Layer, ...]] = {"in a row": (Dropout(0.5), Dropout(0.5))}
+    for join in (Add(), Concat()):
+        if has_layers(trial, [join]):
+            pairs["in parallel"] = (parallel(Dropout(0.5), Dropout(0.5), join=join),)
+    return pairs
 
 
 PLACES = {"images": (10, 10, 4), "sequences": (12, 40)}
