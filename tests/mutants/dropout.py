@@ -130,4 +130,16 @@ MUTANTS = (
         "                np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, "
         "depths[index], *stream))))",
     ),
+    Mutant(
+        "dropout_masks_overlap",
+        "Natively, the generator advances by a quarter of what a mask has drawn.",
+        "determinism/dropout-layers",
+        "dropout",
+        _DRAW,
+        "state = generator.bit_generator.state\n"
+        "                generator.random(out=own, dtype=np.float32)\n"
+        "                if type(self.layer) is Dropout:\n"
+        "                    generator.bit_generator.state = state\n"
+        "                    generator.random(-(-own.size // 4), dtype=np.float32)",
+    ),
 )
