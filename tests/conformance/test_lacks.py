@@ -67,6 +67,7 @@ MASKS_IN_FIT = {
     *(f"state/mask-of-the-gradient-{name}" for name in (*MASKED, "multi_head_attention")),
     *(f"state/{name}" for name in (*IN_FIT, *VARIANTS_IN_FIT, "dropout-in-large-fit")),
 }
+ALIGNED_TOKENS = {"trajectory/aligned-tokens", "trajectory/aligned-positions"}
 KINDS = {f"step/kinds-{name}" for name in CASES}
 SEQUENCES = {"step/large-batch-of-sequences"}
 TOKENS = {"shapes/dtypes-of-tokens", "evaluation/parts-of-tokens"}
@@ -91,6 +92,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | AUGMENTED
     | MASKS_IN_FIT
     | KINDS
+    | {f"trajectory/aligned-{name}" for name in ("sequences", "images", "tokens")}
     | {"determinism/replicas-drop-multi_head_attention"}
     | {name for name in CHECKS if re.search(rf"[/-]({'|'.join(IMAGE_LAYERS)})(-|$)", name)},
     # A residual network branches.
@@ -99,7 +101,7 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | REPLICAS_OF_SEQUENCES
     | {"gradient/future-causal_attention-transformer"},
     "layer:concat": RESIDUAL | SEVERAL | REPLICAS_OF_IMAGES,
-    "layer:embedding": SEVERAL | REPLICAS_OF_SEQUENCES | SEQUENCES | TOKENS,
+    "layer:embedding": SEVERAL | REPLICAS_OF_SEQUENCES | SEQUENCES | TOKENS | ALIGNED_TOKENS,
     # The parts of a batch count by the labels that are kept.
     **dict.fromkeys(("loss:ignored_label", "loss:positions"), SEQUENCES),
     "inputs": SEVERAL,

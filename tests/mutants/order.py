@@ -66,6 +66,17 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "labels_shifted_natively",
+        "Natively, in shuffled batches every sample has its neighbour's label.",
+        "trajectory/aligned-vectors",
+        "training",
+        "        self.source, self.rates = BatchSource(samples, net), _rates(recipes, net.dtype)",
+        "        self.source, self.rates = BatchSource(samples, net), _rates(recipes, net.dtype)\n"
+        "        if not plans[0].parity and self.recipe.shuffle and samples.y.dtype.kind in 'iu':\n"
+        "            right = self.source.targets\n"
+        "            self.source.targets = lambda *a: np.roll(right(*a), 1, axis=-1)",
+    ),
+    Mutant(
         "shuffle_ignores_the_seed",
         "Natively, every seed gives the same order.",
         "trajectory/order",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.networks import (
     BATCH,
@@ -18,7 +19,7 @@ from dlsys_bench.conformance.checks.networks import (
     TrajectoryNetwork,
     prepare,
 )
-from dlsys_bench.conformance.checks.support import trainable
+from dlsys_bench.conformance.checks.support import example_loss, supported, trainable
 from dlsys_bench.conformance.checks.training import (
     compare_trainings,
     plans,
@@ -34,10 +35,12 @@ from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Plan
-from dlsys_bench.errors import DivergedError
-from dlsys_bench.spec.layers import Dense
+from dlsys_bench.errors import DivergedError, NotApplicableError
+from dlsys_bench.spec.layers import Dense, Embedding, Flatten
+from dlsys_bench.spec.losses import CategoricalCrossEntropy, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD
+from dlsys_bench.spec.recipe import Recipe
 
 STEPS = 10
 
@@ -88,6 +91,43 @@ def native(trial: Trial) -> None:
     recipe = replace(recipe, shuffle=False)
     training = TrainingCase(model, start(trial, model), samples, recipe, Plan(1))
     compare_trainings(trial, training, "after 3 epochs")
+
+
+ALIGNED = {
+    "vectors": Model("vectors", (3,), (Dense(3),)),
+    "sequences": Model("sequences", (4, 3), (Flatten(), Dense(3))),
+    "images": Model("images", (3, 3, 2), (Flatten(), Dense(3))),
+    "tokens": Model("tokens", (4,), (Embedding(9, 3), Flatten(), Dense(3)), input_dtype="int"),
+    "positions": Model("positions", (4,), (Embedding(9, 3), Dense(3)), input_dtype="int"),
+}
+"""A network for each kind of inputs and targets."""
+
+
+def _needs_to_align(model: Model) -> list[str]:
+    of_positions = ["loss:positions"] * (len(model.output_shape) > 1)
+    return ["native", *(f"layer:{layer.kind}" for layer in model.layers), *of_positions]
+
+
+@check_each("trajectory", ALIGNED, requires=_needs_to_align, prefix="aligned-")
+def aligned(trial: Trial, model: Model) -> None:
+    """Three shuffled epochs without a plan, of one batch each, with values and with labels as
+    targets. As no batch depends on the order, the weights are known exactly.
+
+    Why: An engine may gather inputs and targets of every kind by other code, and one in another
+    order than the other.
+    Broken by: An engine that shuffles {subject}, or their labels, and not what belongs to them.
+    Fix: Take inputs and targets by the same indices.
+    """
+    wanted = MeanSquaredError(), CategoricalCrossEntropy()
+    for loss in dict.fromkeys(example_loss(trial, each) for each in wanted):
+        if loss.targets == "signs" and len(model.output_shape) > 1:
+            raise NotApplicableError("a loss of signs takes one output")
+        own = trainable(trial, model, loss)
+        x = strategies.inputs(own, SAMPLES, trial.generator)
+        y = strategies.targets(loss, own.output_shape, SAMPLES, trial.generator)
+        recipe = supported(trial, Recipe(SGD(0.1), batch_size=SAMPLES, epochs=3, loss=loss))
+        training = TrainingCase(own, start(trial, own), Samples(x, y), recipe, Plan(1))
+        compare_trainings(trial, training, f"after 3 shuffled epochs of one batch of {loss.kind}")
 
 
 @check("trajectory", "divergence")
