@@ -70,10 +70,8 @@ class WeightDecay(Record):
             "coupling": (coupling,),
             "tensors": (tensors,),
         }
-        for coupling, tensors in (
-            *(("decoupled", "kernels"), ("decoupled", "all")),
-            *(("coupled", "kernels"), ("coupled", "matrices")),
-        )
+        for coupling in COUPLINGS
+        for tensors in DECAYING
     }
     conventions: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "keras": {"clipped": True},

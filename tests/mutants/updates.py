@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 _DECAYS = "or not decay.applies(tensor.name, len(tensor.shape))"
+_DECAYING = "self.decaying = decaying(self.decay, net.model)"
 _KEPT = "kept = 1.0 - learning_rate * decay.rate"
 _SHRINK = (
     "for part in self.decaying:\n"
@@ -37,6 +38,32 @@ DECAY = (
         "updates",
         _DECAYS,
         "or len(tensor.shape) < 2",
+    ),
+    Mutant(
+        "coupled_decay_never_of_biases",
+        "A coupled decay leaves out biases and the scales of norms, even if all tensors decay.",
+        "step/decay-coupled-all",
+        "updates",
+        _DECAYS,
+        f'{_DECAYS} or (decay.coupling == "coupled" and len(tensor.shape) < 2)',
+    ),
+    Mutant(
+        "decoupled_decay_never_of_embeddings",
+        "A decoupled decay of matrices leaves out embeddings.",
+        "step/decay-decoupled-matrices",
+        "updates",
+        _DECAYS,
+        f'{_DECAYS} or (decay.coupling == "decoupled" and "embeddings" in tensor.name)',
+    ),
+    Mutant(
+        "nesterov_with_coupled_decay",
+        "Nesterov's momentum takes a decoupled decay as a coupled one.",
+        "step/decay-decoupled-matrices",
+        "updates",
+        _DECAYING,
+        'if self.decay is not None and getattr(recipe.optimizer, "nesterov", False):\n'
+        '            self.decay = WeightDecay(self.decay.rate, "coupled", self.decay.tensors)\n'
+        f"        {_DECAYING}",
     ),
     Mutant(
         "decay_without_the_learning_rate",

@@ -62,7 +62,8 @@ def scaled(trial: Trial, case: UpdateCase) -> None:
     Fix: Divide the gradient of the whole batch by the scale of its backward pass, before anything
     else is done with it.
     """
-    compare_cases(trial, case, most=2, clip=clip_if_available(trial))
+    optimizers, clip = chosen_optimizers(trial, 2), clip_if_available(trial)
+    compare_cases(trial, case, optimizers=optimizers, clip=clip)
 
 
 @check("step", "loss_scale-overflow", requires=NEEDED)

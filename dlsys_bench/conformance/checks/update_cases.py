@@ -7,7 +7,7 @@ in each convention in which it differs; every one is a program that an engine ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.clipping import CLIPS, Clip, ClipNorm
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.decay import WeightDecay
+from dlsys_bench.spec.decay import DECAYING, WeightDecay
 from dlsys_bench.spec.graph import INPUT
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Embedding, Flatten
 from dlsys_bench.spec.loss_scale import LossScale
@@ -134,6 +134,24 @@ def chosen_optimizers(trial: Trial, most: int) -> list[Optimizer]:
     return found[:most]
 
 
+def decayed_optimizers(trial: Trial, case: UpdateCase) -> list[Optimizer]:
+    """Return the optimisers of the engine with which a case of weight decay is compared.
+
+    The cases of one coupling share all of them, because each is a program to compile.
+    """
+    without = [name for name, optimizer in VARIANTS.items() if optimizer.decay is None]
+    known = (VARIANTS[name] for name in dict.fromkeys((*OPTIMIZERS, *without)))
+    found = [
+        each
+        for each in known
+        if has(trial, *optimizer_requirements(each)) and allowing_conventions(trial, each)
+    ]
+    if not found:
+        raise NotApplicableError("the engine lacks every optimiser")
+    place = list(DECAYING).index(case.values[0].tensors)
+    return found[place % len(found) :: len(DECAYING)]
+
+
 def batch_size_of(case: UpdateCase) -> int:
     """Return the size of a batch, or of one in parts of three samples."""
     return 3 * case.values[0] if case.option == "accumulate" else 6
@@ -159,14 +177,14 @@ def compare_cases(
     case: UpdateCase,
     model: Model = NETWORK,
     *,
-    most: int = 1,
+    optimizers: Sequence[Optimizer] = (),
     clip: Clip | None = None,
     loss: Loss | None = None,
 ) -> None:
-    """Compare four updates with a case and each of at most `most` optimisers; with a clipping
-    beside it for the first one."""
+    """Compare four updates with a case and each of some optimisers (default: the preferred one);
+    with a clipping beside it for the first one."""
     batch_size, samples = batch_size_of(case), sample_count_of(case)
-    for number, optimizer in enumerate(chosen_optimizers(trial, most)):
+    for number, optimizer in enumerate(optimizers or chosen_optimizers(trial, 1)):
         value = case.values[number % len(case.values)]
         own_loss = loss or example_loss(trial)
         recipe = Recipe(optimizer, batch_size, epochs=2, shuffle=False, loss=own_loss)

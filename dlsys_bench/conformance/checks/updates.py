@@ -26,6 +26,7 @@ from dlsys_bench.conformance.checks.update_cases import (
     clip_if_available,
     compare_cases,
     compare_losses,
+    decayed_optimizers,
     sample_count_of,
     with_part,
 )
@@ -42,16 +43,18 @@ from dlsys_bench.spec.schedules import CosineDecay, WarmUp
 
 @check_each("step", DECAYS, requires=lambda case: case.requires)
 def decay(trial: Trial, case: UpdateCase) -> None:
-    """Four updates with a weight decay, of kernels, biases, scales and embeddings.
+    """Four updates with a weight decay, of kernels, biases, scales and embeddings. The decays of
+    one coupling share all optimisers.
 
     Why: A decay of other tensors, or at another place of the update, changes every weight a little,
     and no run fails by it.
     Broken by: An engine that lets biases decay, leaves the learning rate out, or passes a decoupled
-    decay through the moments of Adam.
+    decay through the moments of Adam or the squares of RMSprop.
     Fix: Compare with the definition of `WeightDecay` one tensor at a time: which ones decay, and
     whether before the update or in its gradient.
     """
-    compare_cases(trial, case, most=2, clip=clip_if_available(trial))
+    optimizers, clip = decayed_optimizers(trial, case), clip_if_available(trial)
+    compare_cases(trial, case, optimizers=optimizers, clip=clip)
     if has(trial, "layer:embedding", "layer:flatten"):
         compare_cases(trial, case, TOKENS)
 
