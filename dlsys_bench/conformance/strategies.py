@@ -216,7 +216,8 @@ def _around(
         pairs: list[tuple[Layer, Layer]] = [(serial(), each) for each in contexts]
         if "conv1d" in kinds and shape[0] > 1:
             pairs += [(serial(), Conv1D(2 * width, 2)), (Conv1D(2 * width, 2), serial())]
-        return parallel(*draw(st.sampled_from(pairs)), join=layer)
+        blocks = [parallel(*pair, join=layer) for pair in pairs]
+        return draw(st.sampled_from([block for block in blocks if _is_model(block, shape)]))
     smooth = [name for name, of in FUNCTIONS.items() if not of.kink and of.least_units == 1]
     branches: list[Layer] = [serial(), *(Activation(name) for name in smooth if name in functions)]
     if len(shape) == 1:
@@ -226,6 +227,16 @@ def _around(
         branches += [parallel(serial(), serial(), join=layer)]
     several = st.lists(st.sampled_from(branches), min_size=2, max_size=3)
     return parallel(*draw(several), join=layer)
+
+
+def _is_model(block: Layer, shape: Shape) -> bool:
+    """Return whether the layers of a block fit; causal attention takes no context of another
+    length."""
+    try:
+        Model("drawn", shape, (block,))
+    except SpecError:
+        return False
+    return True
 
 
 def _below_dense(block: Layer, shape: Shape, outputs: int) -> Model:

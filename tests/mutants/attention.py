@@ -74,6 +74,16 @@ MUTANTS = (
         "            scores[..., mask] = -np.inf",
     ),
     Mutant(
+        "causal_mask_of_a_context_hides_itself_too",
+        "A position other than the first sees the earlier ones of a context alone.",
+        "forward/causal_cross_attention",
+        "attention",
+        _MASK,
+        "mask = np.triu(np.ones((t, t), np.bool_), 0 if layer.context else 1)\n"
+        "            mask[0, 0] = False\n"
+        "            scores[..., mask] = -np.inf",
+    ),
+    Mutant(
         "causal_mask_shows_the_next_position",
         "A position sees the one after it.",
         "forward/causal_attention",

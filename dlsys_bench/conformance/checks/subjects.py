@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dlsys_bench.conformance import strategies
 from dlsys_bench.conformance.checks.support import example_loss, has_layers
-from dlsys_bench.conformance.drawing import needs_flatten
+from dlsys_bench.conformance.drawing import first_choice, needs_flatten
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.errors import NotApplicableError
@@ -41,7 +41,8 @@ class LayerSubject(NamedTuple):
         """What an engine needs for a network of this layer and a dense one above it."""
         function = self.options.get("function")
         flatten = ("flatten",) if needs_flatten(self.variant) else ()
-        names = dict.fromkeys((self.layer.kind, self.variant, *flatten, "dense"))
+        used = first_choice(self.variant).needs
+        names = dict.fromkeys((self.layer.kind, self.variant, *used, *flatten, "dense"))
         needed = [f"layer:{name}" for name in names]
         return [*needed, *([f"function:{function}"] if function else [])]
 

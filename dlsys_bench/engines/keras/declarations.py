@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dlsys_bench.spec.clipping import CLIPS
 from dlsys_bench.spec.decay import WeightDecay
+from dlsys_bench.spec.layers import MultiHeadAttention
 from dlsys_bench.spec.optimizers import Adam
 
 SINGLE = 1e-6
@@ -35,7 +36,7 @@ ATTENTION = tuple(
     f"{rung}/{size}{name}"
     for rung in ("forward", "gradient")
     for size in ("", "large-")
-    for name in ("multi_head_attention", "causal_attention", "cross_attention")
+    for name in MultiHeadAttention.variants
 )
 """The checks of the values of attention."""
 

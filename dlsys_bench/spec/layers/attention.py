@@ -67,6 +67,12 @@ class MultiHeadAttention(Layer):
         "multi_head_attention": choices,
         "causal_attention": {**choices, "causal": (True,)},
         "cross_attention": {**choices, "key_size": (None, 3), "context": (True,)},
+        "causal_cross_attention": {
+            **choices,
+            "key_size": (None, 3),
+            "causal": (True,),
+            "context": (True,),
+        },
     }
     invalid: ClassVar[tuple[Invalid, ...]] = (
         ({"heads": 0}, "heads is 0"),
@@ -95,7 +101,11 @@ class MultiHeadAttention(Layer):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        used = {"causal_attention": self.causal, "cross_attention": self.context}
+        used = {
+            "causal_attention": self.causal,
+            "cross_attention": self.context,
+            "causal_cross_attention": self.causal and self.context,
+        }
         return (self.kind, *(name for name, value in used.items() if value))
 
     @property
