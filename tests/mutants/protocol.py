@@ -188,6 +188,15 @@ MUTANTS = (
         "        self.scratch = known.setdefault((own.shape, own.dtype), own)",
     ),
     Mutant(
+        "optimizer_of_the_first_training",
+        "A network keeps the optimiser of its first training.",
+        "trajectory/again-otherwise",
+        "training",
+        "stepper = net.rule_set.steppers[type(recipe.optimizer)](recipe.optimizer, net.parameters)",
+        'kept = net.__dict__.setdefault("kept", recipe.optimizer)\n'
+        "    stepper = net.rule_set.steppers[type(kept)](kept, net.parameters)",
+    ),
+    Mutant(
         "seeds_the_process",
         "fit() seeds the generator of the process.",
         "determinism/alone",

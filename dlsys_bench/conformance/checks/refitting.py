@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from dlsys_bench.conformance.check import check_each
+from dlsys_bench.conformance import strategies
+from dlsys_bench.conformance.check import check, check_each
 from dlsys_bench.conformance.checks.fitting import conventions_of
+from dlsys_bench.conformance.checks.networks import SMOOTH
 from dlsys_bench.conformance.checks.support import example_loss, supported, trainable
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
@@ -25,17 +29,22 @@ from dlsys_bench.conformance.guard import GuardedNetwork
 from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.data import Samples
 from dlsys_bench.engines.base import Batch
 from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan
 from dlsys_bench.engines.requirements import optimizer_requirements
+from dlsys_bench.spec.averaging import WeightAverage
+from dlsys_bench.spec.clipping import ClipNorm
 from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.layers import Activation, BatchNorm, Dense
+from dlsys_bench.spec.losses import LOSSES, CategoricalCrossEntropy, CrossEntropy, Loss
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import Optimizer
+from dlsys_bench.spec.optimizers import SGD, Adam, Optimizer
 from dlsys_bench.spec.recipe import Recipe
 
-LOSSES = "running losses"
+RUNNING_LOSSES = "running losses"
 
 
 @check_each("trajectory", VARIANTS, requires=optimizer_requirements, prefix="again-")
@@ -70,13 +79,78 @@ def again(trial: Trial, optimizer: Optimizer) -> None:
     once.reject_unless_sharp()
 
 
+@check("trajectory", "again-otherwise", requires=["layer:dense"])
+def otherwise(trial: Trial) -> None:
+    """Trainings of one network by recipes that differ in one part, with a plan and natively: the
+    options of the optimiser, its kind, the clipping, the average or the loss.
+
+    Why: Networks are trained in stages, the later ones with a smaller learning rate, another
+    optimiser or another loss.
+    Broken by: An engine that compiles the step of a network in its first training, and takes the
+    optimiser, the clipping, the average or the loss of that training in later ones.
+    Fix: Keep compiled steps by all of the recipe that they contain, or compile one in each `fit`.
+    """
+    loss = example_loss(trial, CategoricalCrossEntropy(label_smoothing=0.1))
+    recipes = _recipes(trial, loss)
+    model = Model("otherwise", (3,), (Dense(3), Activation("tanh"), Dense(3)))
+    model = to_convention(trial.convention, trainable(trial, model, loss))
+    x = trial.generator.standard_normal((8, *model.input_shape))
+    y = strategies.targets(loss, model.output_shape, 8, trial.generator)
+    for plan in plans(trial):
+        network = trial.engine.build(model, start(trial, model))
+        for what, recipe in recipes.items():
+            weights = trial.engine.weights(network)
+            case = TrainingCase(model, weights, Samples(x, y), recipe, plan)
+            planned = case._replace(plan=replace(plan, parity=True))
+            expected = trial.expect(partial(_trained, planned, 1))
+            how = "with a plan" if plan.parity else "natively"
+            _train(trial, network, case, expected, f"a training with {what} {how}")
+            expected.reject_unless_sharp()
+
+
+def _recipes(trial: Trial, loss: Loss) -> dict[str, Recipe]:
+    """Return a recipe, others that differ from it in one part that the engine has, and the first
+    again, by what they differ in."""
+    decay = WeightDecay(0.1)
+    first = Recipe(
+        SGD(0.1, momentum=0.9, decay=decay),
+        batch_size=4,
+        epochs=1,
+        shuffle=False,
+        loss=loss,
+        clip=ClipNorm(0.2),
+        average=WeightAverage(0.5),
+    )
+    parts: dict[str, dict[str, Any]] = {
+        "other options of the optimiser": {"optimizer": SGD(0.03, momentum=0.5, decay=decay)},
+        "another optimiser": {"optimizer": Adam(0.03, epsilon=SMOOTH)},
+        "another limit of the clipping": {"clip": ClipNorm(0.05)},
+        "another average": {"average": WeightAverage(0.8)},
+        "another loss": {"loss": _other(trial, loss)},
+    }
+    own = supported(trial, first)
+    recipes = {"the first recipe": own}
+    for what, part in parts.items():
+        if (changed := supported(trial, replace(first, **part))) != own:
+            recipes[what] = changed
+    return {**recipes, "the first recipe again": own}
+
+
+def _other(trial: Trial, loss: Loss) -> Loss:
+    """Return a loss with another option or, if it has none, another loss of the same targets."""
+    if isinstance(loss, CrossEntropy) and loss.label_smoothing:
+        return replace(loss, label_smoothing=0.4)
+    records = (LOSSES[kind] for kind in trial.losses if kind != loss.kind)
+    return next((record.of() for record in records if record.targets == loss.targets), loss)
+
+
 def _trained(case: TrainingCase, fits: int, oracle: Oracle) -> dict[str, Array]:
     """Return the tensors after a number of trainings, and the running losses of the last."""
     network = oracle.build(case.model, case.weights)
     for _ in range(fits):
         history = train(oracle, network, case.samples, case.recipe, case.plan)
     losses = np.array([epoch.running_loss for epoch in history])
-    return {**oracle.weights(network), LOSSES: losses}
+    return {**oracle.weights(network), RUNNING_LOSSES: losses}
 
 
 def _train(
@@ -94,9 +168,12 @@ def _train(
         what = f"the epochs and their steps in {which}"
         right = str(list(enumerate(steps, start=1)))
         raise broken(Fault.WRONG_VALUE, what, actual=str(numbers), expected=right)
-    losses, right_losses = [epoch.running_loss for epoch in history], expected.values[LOSSES]
+    losses, right_losses = (
+        [epoch.running_loss for epoch in history],
+        expected.values[RUNNING_LOSSES],
+    )
     # An engine may sum them in single precision.
-    allowed = max(expected.allowed(LOSSES), 1e-5 * magnitude(right_losses))
+    allowed = max(expected.allowed(RUNNING_LOSSES), 1e-5 * magnitude(right_losses))
     close(f"the running losses of {which}", losses, right_losses, allowed)
     _look(trial, network, case, which)
 
