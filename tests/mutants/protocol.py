@@ -188,6 +188,29 @@ MUTANTS = (
         "        self.scratch = known.setdefault((own.shape, own.dtype), own)",
     ),
     Mutant(
+        "kernels_packed_once",
+        "Predictions keep the kernels of convolutions of the first one.",
+        "trajectory/fit-conv2d",
+        "convolution",
+        'weights = self._weights(self.tensors["kernel"]).swapaxes(2, 3)\n        replicas',
+        'packed = self.__dict__.setdefault("packed", self.tensors["kernel"].copy())\n'
+        '        own = self.tensors["kernel"] if training else packed\n'
+        "        weights = self._weights(own).swapaxes(2, 3)\n        replicas",
+    ),
+    Mutant(
+        "relu_in_place",
+        "In fit, a relu overwrites its input, which another layer may take too.",
+        "trajectory/fit-relu",
+        "training",
+        "x, y = source.batch(order, here, net.shard)",
+        "x, y = source.batch(order, here, net.shard)\n"
+        "    for rule in net.rules:\n"
+        '        if getattr(rule.layer, "function", "") == "relu":\n'
+        "            rule.buffer = lambda name, *of, rule=rule: (\n"
+        '                rule.x if name == "y" else type(rule).buffer(rule, name, *of)\n'
+        "            )",
+    ),
+    Mutant(
         "optimizer_of_the_first_training",
         "A network keeps the optimiser of its first training.",
         "trajectory/again-otherwise",

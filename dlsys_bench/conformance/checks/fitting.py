@@ -8,6 +8,8 @@ random either.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from math import prod
 
 from hypothesis import assume
 
@@ -31,6 +33,7 @@ from dlsys_bench.conformance.checks.subjects import (
     norm_if_available,
     requires,
     single_layers,
+    without_last,
 )
 from dlsys_bench.conformance.checks.support import example_loss, has, supported, trainable
 from dlsys_bench.conformance.checks.training import (
@@ -43,11 +46,13 @@ from dlsys_bench.conformance.checks.training import (
     regression_recipe,
     start,
 )
+from dlsys_bench.conformance.oracle import Oracle
 from dlsys_bench.conformance.strategies import Example
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import Samples
-from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.epochs import train
+from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.requirements import optimizer_requirements
 from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.augmentation import InputNoise
@@ -56,7 +61,17 @@ from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.clipping import ClipNorm
 from dlsys_bench.spec.convention import to_convention
 from dlsys_bench.spec.decay import WeightDecay
-from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout, Layer
+from dlsys_bench.spec.graph import parallel, serial
+from dlsys_bench.spec.layers import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concat,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+)
 from dlsys_bench.spec.losses import CrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Optimizer
@@ -71,29 +86,58 @@ def requires_native(optimizer: Optimizer) -> list[str]:
 
 @check_each("trajectory", SUBJECTS, requires=requires, prefix="fit-")
 def layers(trial: Trial, subject: LayerSubject) -> None:
-    """Two steps of a layer above a batch norm, which also shows what the layer passes down.
+    """Two steps of a layer above a batch norm, which also shows what the layer passes down; in one
+    example something else takes the input of the layer too, and predictions are made before and
+    after.
 
     Why: An engine may compute a layer rightly in `gradients` and wrongly in `fit`, where it is
     fused, compiled or written anew.
-    Broken by: An engine whose training step uses other code for {subject} than `gradients`, or
-    passes a wrong gradient to the layer below.
+    Broken by: An engine whose training step uses other code for {subject} than `gradients`, passes
+    a wrong gradient to the layer below, overwrites an input that something else takes, or predicts
+    by a copy of earlier weights.
     Fix: Compare the gradient in `fit` with that of `gradients` for the example; share the code if
-    possible.
+    possible. Write in place only what nothing else takes, and read the weights anew in `predict`.
     """
     several = single_layers(trial, subject).filter(lambda example: len(example.batch.x) > 1)
-    trial.search(several, lambda example: _compare_layer(trial, subject, example), examples=12)
+
+    def alone(example: Example) -> None:
+        compare_fit(trial, _above_norm(trial, example))
+
+    def beside(example: Example) -> None:
+        compare_fit(trial, _above_norm(trial, example), predicts=True)
+
+    trial.search(several, alone, examples=12)
+    trial.search(several.map(partial(_beside_input, trial)), beside, examples=1)
 
 
-def _compare_layer(trial: Trial, subject: LayerSubject, example: Example) -> None:
+def _above_norm(trial: Trial, example: Example) -> Example:
+    """Return the example with a batch norm below its network."""
     # Nothing lies below an embedding.
     below = norm_if_available(trial) if example.model.input_dtype == "float" else ()
     model = replace(example.model, layers=(*below, example.model.block), connections=None)
-    model = to_convention(convention_of(trial, example.model), model)
-    compare_fit(trial, example._replace(model=model), 0.01)
+    return example._replace(model=to_convention(convention_of(trial, example.model), model))
 
 
-def compare_fit(trial: Trial, example: Example, rate: float) -> None:
-    """Compare two steps of a network on the batch of an example."""
+def _beside_input(trial: Trial, example: Example) -> Example:
+    """Return the example with a network in which something else takes the input of the layer too,
+    if that is possible."""
+    inner = without_last(example.model)
+    other = Flatten() if len(inner.input_shape) > 1 else serial()
+    keeps_size = inner.output_shape == (prod(inner.input_shape),)
+    join = Add() if keeps_size and has(trial, "layer:add") else Concat()
+    kinds = [join.kind, *([other.kind] if isinstance(other, Flatten) else [])]
+    if inner.input_dtype == "int" or not has(trial, *(f"layer:{kind}" for kind in kinds)):
+        return example
+    both = parallel(inner.block, other, join=join)
+    layers = both, example.model.layers[-1]
+    return example._replace(model=replace(example.model, layers=layers, connections=None))
+
+
+def compare_fit(
+    trial: Trial, example: Example, rate: float = 0.01, *, predicts: bool = False
+) -> None:
+    """Compare two steps of a network on the batch of an example; if it `predicts`, also the
+    predictions before and after them."""
     model, seed, samples = example.model, example.seed, len(example.batch.x)
     weights = strategies.nonzero_weights(model, seed)
     masks = Plan(seed).masks(model, 0, samples)
@@ -106,6 +150,26 @@ def compare_fit(trial: Trial, example: Example, rate: float) -> None:
     # Native masks are random.
     both = trial.native and not masks
     compare_updates(trial, training, 2, plans=(by_plan, natively) if both else ())
+    if predicts:
+        _compare_predictions(trial, training)
+
+
+def _compare_predictions(trial: Trial, training: TrainingCase) -> None:
+    """Compare the predictions before and after a training with those by the weights of a network
+    at the time."""
+    model, weights, samples, recipe, plan = training
+    network = trial.engine.build(model, weights)
+    for when in ("before", "after"):
+        if when == "after":
+            train(trial.engine, network, samples, recipe, plan)
+        own = trial.engine.weights(network)
+        what = f"the prediction {when} the training, by the weights of the network"
+
+        def compute(oracle: Oracle, own: Weights = own) -> dict[str, Array]:
+            return {"outputs": oracle.predict(oracle.build(model, own), samples.x)}
+
+        expected = trial.expect(compute)
+        expected.check("outputs", trial.engine.predict(network, samples.x), what)
 
 
 @check("trajectory", "fit-network", requires=["layer:dense"])

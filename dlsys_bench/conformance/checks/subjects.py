@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from dlsys_bench.errors import NotApplicableError
 from dlsys_bench.spec.convention import deviations, to_convention
 from dlsys_bench.spec.layers import FUNCTIONS, VARIANTS, BatchNorm, Layer
 from dlsys_bench.spec.losses import LOSSES, Loss
+from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.record import Choices, Record
 
 
@@ -110,6 +112,12 @@ def label_loss(trial: Trial) -> Loss:
         if (loss := LOSSES[kind].of()).targets == "labels":
             return loss
     raise NotApplicableError("the engine lacks every loss of labels")
+
+
+def without_last(model: Model) -> Model:
+    """Return a model without its last layer."""
+    connections = model.connections and model.connections[:-1]
+    return replace(model, layers=model.layers[:-1], connections=connections)
 
 
 def norm_if_available(trial: Trial, **options: Any) -> tuple[Layer, ...]:
