@@ -6,6 +6,16 @@ from mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        "layer_norms_share_a_buffer",
+        "Layer norms of one shape keep the normalised values in the same memory.",
+        "gradient/layer_norm",
+        "sample_norm",
+        'self.xhat = self.buffer("xhat", values.shape, x.dtype)',
+        'own = self.buffer("xhat", values.shape, x.dtype)\n'
+        "        key = own.shape, own.dtype\n"
+        "        self.xhat = globals().setdefault('_KEPT', {}).setdefault(key, own)",
+    ),
+    Mutant(
         "batch_norm_unbiased_variance",
         "A batch is normalised by its unbiased variance.",
         "forward/batch_norm",

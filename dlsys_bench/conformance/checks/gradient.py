@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,19 +15,23 @@ from dlsys_bench.conformance.checks.forward import LENET5, lenet5_example
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
     LayerSubject,
+    is_smooth,
     networks,
     requires,
     single_layers,
+    without_last,
 )
-from dlsys_bench.conformance.checks.support import needed_layers
+from dlsys_bench.conformance.checks.support import has, needed_layers
 from dlsys_bench.conformance.expectation import common_scale
 from dlsys_bench.conformance.oracle import Oracle
-from dlsys_bench.conformance.strategies import Example
+from dlsys_bench.conformance.strategies import Example, nonzero_weights
 from dlsys_bench.conformance.trial import Trial
 from dlsys_bench.data import split_inputs
 from dlsys_bench.data.inputs import X
 from dlsys_bench.engines.base import Gradients
-from dlsys_bench.engines.plan import Array
+from dlsys_bench.engines.plan import Array, Plan
+from dlsys_bench.spec.graph import parallel, serial
+from dlsys_bench.spec.layers import LAYERS, Activation
 
 LOSS = "the loss"
 
@@ -64,15 +70,34 @@ def _of_x(found: Gradients) -> dict[str, Array]:
 
 @check_each("gradient", SUBJECTS, requires=requires)
 def gradient(trial: Trial, subject: LayerSubject) -> None:
-    """The gradients of one layer.
+    """The gradients of one layer, and of two that are alike.
 
     Why: A wrong gradient still trains, only worse; no error and no figure gives it away.
-    Broken by: An engine that forgets a term of the derivative of {subject}, or averages where it
-    has to sum.
+    Broken by: An engine that forgets a term of the derivative of {subject}, averages where it has
+    to sum, or keeps what the backward pass needs where another layer of the same shape keeps it.
     Fix: Compare the formula of the backward pass with the derivative of the forward pass, term by
-    term; the factor between the values is often a hint.
+    term; the factor between the values is often a hint. Let every layer have its own memory.
     """
-    trial.search(single_layers(trial, subject), lambda example: compare(trial, example))
+    single = single_layers(trial, subject)
+    trial.search(single, lambda example: compare(trial, example))
+    join = "add" if has(trial, "layer:add") else "concat"
+    if has(trial, f"layer:{join}", "layer:activation", "function:tanh"):
+        # Equal values in a pool may have tanhs that differ in the last bit.
+        two = single.map(partial(_two_alike, join)).filter(lambda both: is_smooth(trial, both))
+        trial.search(two, lambda both: compare(trial, both), examples=1)
+
+
+def _two_alike(join: str, example: Example) -> Example:
+    """Return an example of two layers as that of another, on x and on its tanh, or on tokens."""
+    block = without_last(example.model).block
+    floats = example.model.input_dtype == "float"
+    other = serial(Activation("tanh"), block) if floats else block
+    layers = parallel(block, other, join=LAYERS[join].of()), example.model.layers[-1]
+    model = replace(example.model, layers=layers, connections=None)
+    weights = nonzero_weights(model, example.seed)
+    masks = Plan(example.seed).masks(model, 0, len(example.batch.x))
+    batch = example.batch._replace(masks=masks)
+    return example._replace(model=model, weights=weights, batch=batch)
 
 
 @check("gradient", "network", requires=["layer:dense"])
