@@ -31,6 +31,8 @@ from faulty_sizes import (
 
 from dlsys_bench import check_engine
 from dlsys_bench.conformance.blocks import close_in_blocks, describe_block, failing_range
+from dlsys_bench.conformance.checks.initializer import WIDE
+from dlsys_bench.conformance.drawing import first_choice
 from dlsys_bench.conformance.finding import BrokenError
 from dlsys_bench.conformance.result import CheckResult, Status
 from dlsys_bench.data import Samples
@@ -42,7 +44,7 @@ from dlsys_bench.engines.registry import available, create, engines, one_of_each
 from dlsys_bench.errors import BatchError
 from dlsys_bench.spec.batches import CyclicalBatchSize
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.layers import BatchNorm, Conv2D, Dense, Flatten
+from dlsys_bench.spec.layers import VARIANTS, BatchNorm, Conv2D, Dense, Flatten
 from dlsys_bench.spec.losses import Loss, MeanSquaredError
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.recipe import Recipe
@@ -196,3 +198,7 @@ def test_a_loss_that_tells_axes_apart_by_their_sizes_is_found(
     monkeypatch.setitem(losses.LOSSES, kind, classes_by_size)
     (result,) = run(NumpyEngine, f"loss/large-{kind}")
     assert result.status is Status.FAILED
+
+
+def test_the_start_of_every_variant_with_tensors_is_checked() -> None:
+    assert set(WIDE) == {name for name in VARIANTS if first_choice(name).initializers()}

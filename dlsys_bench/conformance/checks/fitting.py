@@ -23,7 +23,7 @@ from dlsys_bench.conformance.checks.loss_subjects import (
     requires_loss,
     requires_native_loss,
 )
-from dlsys_bench.conformance.checks.networks import mild_weights, smooth
+from dlsys_bench.conformance.checks.networks import mild_weights
 from dlsys_bench.conformance.checks.subjects import (
     SUBJECTS,
     LayerSubject,
@@ -39,7 +39,6 @@ from dlsys_bench.conformance.checks.support import example_loss, has, supported,
 from dlsys_bench.conformance.checks.training import (
     VARIANTS,
     allowing_conventions,
-    compare_trainings,
     compare_updates,
     plans,
     regression,
@@ -55,12 +54,8 @@ from dlsys_bench.engines.epochs import train
 from dlsys_bench.engines.plan import Array, Plan, Weights
 from dlsys_bench.engines.requirements import optimizer_requirements
 from dlsys_bench.errors import NotApplicableError
-from dlsys_bench.spec.augmentation import InputNoise
-from dlsys_bench.spec.averaging import WeightAverage
 from dlsys_bench.spec.batches import CyclicalBatchSize
-from dlsys_bench.spec.clipping import ClipNorm
 from dlsys_bench.spec.convention import to_convention
-from dlsys_bench.spec.decay import WeightDecay
 from dlsys_bench.spec.graph import parallel, serial
 from dlsys_bench.spec.layers import (
     Activation,
@@ -68,7 +63,6 @@ from dlsys_bench.spec.layers import (
     BatchNorm,
     Concat,
     Dense,
-    Dropout,
     Flatten,
     Layer,
 )
@@ -76,7 +70,6 @@ from dlsys_bench.spec.losses import CrossEntropy
 from dlsys_bench.spec.model import Model
 from dlsys_bench.spec.optimizers import SGD, Optimizer
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.spec.schedules import ConstantRate, WarmUp
 
 
 def requires_native(optimizer: Optimizer) -> list[str]:
@@ -265,40 +258,6 @@ def absent(trial: Trial, subject: LossSubject) -> None:
     own, ways = replace(recipe, loss=loss), plans(trial)
     training = TrainingCase(model, start(trial, model), samples, own, ways[0])
     compare_updates(trial, training, 6, plans=ways)
-
-
-@check_each("trajectory", VARIANTS, requires=optimizer_requirements, prefix="long-")
-def long(trial: Trial, optimizer: Optimizer) -> None:
-    """Forty epochs of two steps, shuffled and augmented, with dropout, a schedule, clipping,
-    weight decay and an average, which reveal a count or a memory that ends early.
-
-    Why: Some mistakes start late: a count that overflows, a history that is cut, a correction that
-    ends, an order that repeats.
-    Broken by: An engine that stops the bias correction of Adam after some steps, counts steps in
-    6 bits, or repeats its orders after ten epochs.
-    Fix: Find the first step that differs with the plan's limit on the steps, `Plan(steps=...)`.
-    """
-    convention = conventions_of(trial, optimizer)[0]
-    drops = (Dropout(0.2),) if has(trial, "layer:dropout") else ()
-    # In all of them, the moving statistics would take half of the time.
-    norms = (BatchNorm(moving_decay=0.97),) if optimizer == VARIANTS["sgd"] else ()
-    layers = (*norms, Dense(4), Activation("tanh"), *drops, Dense(2))
-    model = to_convention(convention, trainable(trial, Model("long", (3,), layers)))
-    optimizer = replace(smooth(optimizer), decay=optimizer.decay or WeightDecay(0.05, "coupled"))
-    recipe = Recipe(
-        optimizer,
-        batch_size=4,
-        epochs=40,
-        loss=example_loss(trial),
-        augment=(InputNoise(0.1),),
-        schedule=WarmUp(70, ConstantRate(optimizer.learning_rate)),
-        clip=ClipNorm(1.0),
-        average=WeightAverage(0.97),
-    )
-    recipe = supported(trial, recipe, convention=convention)
-    weights, samples = start(trial, model), regression(trial, 8)
-    training = TrainingCase(model, weights, samples, recipe, Plan(0, parity=True))
-    compare_trainings(trial, training, "after 80 steps")
 
 
 @check("trajectory", "large-batch")

@@ -1,14 +1,12 @@
-"""Every array that an engine takes, in other memory layouts and dtypes: the values alone count.
+"""Every array that an engine takes, in other memory layouts: the values alone count.
 
-In another layout, arrays have the dtype of the engine, so that no conversion makes a contiguous
-copy of them.
+The arrays have the dtype of the engine, so that no conversion makes a contiguous copy of them.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +17,6 @@ from dlsys_bench.conformance.check import check
 from dlsys_bench.conformance.checks.support import (
     example_loss,
     has,
-    needed_layers,
     supported,
     trainable,
 )
@@ -38,7 +35,6 @@ from dlsys_bench.spec.layers import (
     Conv2D,
     Dense,
     Dropout,
-    Embedding,
     Flatten,
     Layer,
     Shape,
@@ -106,21 +102,6 @@ LAYOUTS: Mapping[str, Layout] = {
     "of a file, by np.load": _mapped,
 }
 """Each layout by the words that follow the name of an argument in a finding."""
-
-
-def _in_dtypes(*names: str) -> Mapping[str, Layout]:
-    """Return the conversions to dtypes that hold the values exactly, as LAYOUTS has its layouts."""
-    return {f"of dtype {name}": methodcaller("astype", name) for name in names}
-
-
-DTYPES_OF_X = _in_dtypes("uint8", "int64", "float16")
-"""The dtypes in which whole numbers below 8 are given."""
-
-DTYPES_OF_TOKENS = _in_dtypes("uint8", "int8", "int16", "uint16", "int32")
-"""The dtypes in which ids of TOKENS are given."""
-
-TOKENS = Model("tokens", (16,), (Embedding(128, 600), Flatten(), Dense(3)), input_dtype="int")
-"""A network of ids that fit into 7 bits, while the places of their values need 17."""
 
 
 class LayoutCase(NamedTuple):
@@ -274,35 +255,6 @@ def inputs(trial: Trial) -> None:
     Fix: Convert arrays by np.ascontiguousarray, with the dtype of the engine, where they come in.
     """
     compare_layouts(trial, "x", OF_INPUTS, example_loss(trial), change_x)
-
-
-@check("shapes", "dtypes-of-x")
-def dtypes(trial: Trial) -> None:
-    """Inputs that are whole numbers, as bytes, as long integers and as short floats.
-
-    Why: Images are kept as bytes. Scaling them is a step before training, and an engine that adds
-    one of its own trains on other numbers than those that it was given.
-    Broken by: An engine that divides bytes by 255, as ToTensor does, or that computes with them in
-    their own dtype.
-    Fix: Convert x to the dtype of the engine and leave the values as they are; `input_arrays` does.
-    """
-    loss = example_loss(trial)
-    compare_layouts(trial, "x", OF_DTYPES, loss, change_x, layouts=DTYPES_OF_X)
-
-
-@check("shapes", "dtypes-of-tokens", requires=needed_layers(TOKENS))
-def dtypes_of_tokens(trial: Trial) -> None:
-    """Token ids in small integer types, in which the places of their values do not fit.
-
-    Why: The tokens of a small vocabulary are kept as bytes, and an index that is computed of them
-    must not wrap.
-    Broken by: An engine that multiplies an id with the units of an embedding in the dtype of the
-    ids.
-    Fix: Convert ids to an integer type of at least 32 bits before anything is computed of them;
-    `input_arrays` does.
-    """
-    loss = example_loss(trial)
-    compare_layouts(trial, "x", OF_DTYPES, loss, change_x, TOKENS, DTYPES_OF_TOKENS)
 
 
 @check("shapes", "layout-of-targets")

@@ -1,21 +1,35 @@
-"""Trainings of more updates than a counter of few bits can number."""
+"""Trainings of many epochs, and of more updates than a counter of few bits can number."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from dlsys_bench.conformance.check import check
+from dlsys_bench.conformance.check import check, check_each
+from dlsys_bench.conformance.checks.fitting import conventions_of
 from dlsys_bench.conformance.checks.networks import optimizer_with_state, smooth
-from dlsys_bench.conformance.checks.support import example_loss, supported, trainable
-from dlsys_bench.conformance.checks.training import compare_updates, plans, regression, start
+from dlsys_bench.conformance.checks.support import example_loss, has, supported, trainable
+from dlsys_bench.conformance.checks.training import (
+    VARIANTS,
+    compare_trainings,
+    compare_updates,
+    plans,
+    regression,
+    start,
+)
 from dlsys_bench.conformance.training_case import TrainingCase
 from dlsys_bench.conformance.trial import Trial
+from dlsys_bench.engines.plan import Plan
+from dlsys_bench.engines.requirements import optimizer_requirements
+from dlsys_bench.spec.augmentation import InputNoise
 from dlsys_bench.spec.averaging import WeightAverage
-from dlsys_bench.spec.layers import Dense
+from dlsys_bench.spec.clipping import ClipNorm
+from dlsys_bench.spec.convention import to_convention
+from dlsys_bench.spec.decay import WeightDecay
+from dlsys_bench.spec.layers import Activation, BatchNorm, Dense, Dropout
 from dlsys_bench.spec.model import Model
-from dlsys_bench.spec.optimizers import Adam
+from dlsys_bench.spec.optimizers import Adam, Optimizer
 from dlsys_bench.spec.recipe import Recipe
-from dlsys_bench.spec.schedules import LearningRateRamp
+from dlsys_bench.spec.schedules import ConstantRate, LearningRateRamp, WarmUp
 
 UPDATES = 2400
 """More than a byte can hold, and than bfloat16 and float16 can count, in which 256 + 1 is 256 and
@@ -51,3 +65,37 @@ def many_updates(trial: Trial) -> None:
     own = plans(trial)
     training = TrainingCase(model, start(trial, model), samples, recipe, own[0])
     compare_updates(trial, training, UPDATES, plans=own)
+
+
+@check_each("trajectory", VARIANTS, requires=optimizer_requirements, prefix="long-")
+def long(trial: Trial, optimizer: Optimizer) -> None:
+    """Forty epochs of two steps, shuffled and augmented, with dropout, a schedule, clipping,
+    weight decay and an average, which reveal a count or a memory that ends early.
+
+    Why: Some mistakes start late: a count that overflows, a history that is cut, a correction that
+    ends, an order that repeats.
+    Broken by: An engine that stops the bias correction of Adam after some steps, counts steps in
+    6 bits, or repeats its orders after ten epochs.
+    Fix: Find the first step that differs with the plan's limit on the steps, `Plan(steps=...)`.
+    """
+    convention = conventions_of(trial, optimizer)[0]
+    drops = (Dropout(0.2),) if has(trial, "layer:dropout") else ()
+    # In all of them, the moving statistics would take half of the time.
+    norms = (BatchNorm(moving_decay=0.97),) if optimizer == VARIANTS["sgd"] else ()
+    layers = (*norms, Dense(4), Activation("tanh"), *drops, Dense(2))
+    model = to_convention(convention, trainable(trial, Model("long", (3,), layers)))
+    optimizer = replace(smooth(optimizer), decay=optimizer.decay or WeightDecay(0.05, "coupled"))
+    recipe = Recipe(
+        optimizer,
+        batch_size=4,
+        epochs=40,
+        loss=example_loss(trial),
+        augment=(InputNoise(0.1),),
+        schedule=WarmUp(70, ConstantRate(optimizer.learning_rate)),
+        clip=ClipNorm(1.0),
+        average=WeightAverage(0.97),
+    )
+    recipe = supported(trial, recipe, convention=convention)
+    weights, samples = start(trial, model), regression(trial, 8)
+    training = TrainingCase(model, weights, samples, recipe, Plan(0, parity=True))
+    compare_trainings(trial, training, "after 80 steps")
