@@ -317,14 +317,6 @@ MUTANTS = (
         "(1.0 - beta ** min(self.steps, 256) for beta in self.corrected)",
     ),
     Mutant(
-        "adam_counts_to_2048",
-        "Adam's number of updates is kept in float16, which cannot count beyond 2,048.",
-        "schedule/many-updates",
-        "optimizers",
-        "(1.0 - beta**self.steps for beta in self.corrected)",
-        "(1.0 - beta ** min(self.steps, 2048) for beta in self.corrected)",
-    ),
-    Mutant(
         "masks_of_the_replica_eight_before",
         "Natively, the ninth replica has the masks of the first.",
         "determinism/replicas-drop-dropout",
