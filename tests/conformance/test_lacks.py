@@ -75,6 +75,9 @@ NORMS = {f"initializer/tensors-of-{name}" for name in WIDE if name.endswith("_no
 
 AUGMENTED = {f"trajectory/augment-{name}" for name in AUGMENTATION_CASES}
 
+CAUSAL_CONTEXT = {name for name in CHECKS if name.endswith("causal_cross_attention")}
+"""The checks of a variant that is both causal and of a context."""
+
 NOT_ASKED: Mapping[str, set[str]] = {
     # LeNet-5 is a network of convolutions, and every network of images needs a flatten.
     "layer:conv2d": LENET5
@@ -84,7 +87,10 @@ NOT_ASKED: Mapping[str, set[str]] = {
     | {"trajectory/batches-of-512-images"},
     "layer:conv1d": REPLICAS_OF_SEQUENCES,
     # An encoder and a decoder are trained as a whole.
-    **dict.fromkeys(("layer:multi_head_attention", "layer:cross_attention"), SEVERAL),
+    "layer:multi_head_attention": SEVERAL,
+    "layer:cross_attention": SEVERAL | CAUSAL_CONTEXT,
+    "layer:causal_attention": CAUSAL_CONTEXT,
+    "layer:causal_cross_attention": {"gradient/future-causal_attention-cross_attention"},
     "layer:flatten": LENET5
     | RESIDUAL
     | IMAGES
