@@ -107,6 +107,7 @@ LOOSENS = {
             *("step/kinds-average", "step/kinds-accumulate-2", "step/kinds-accumulate-9"),
             "step/kinds-loss_scale",
             *("trajectory/mlp", "trajectory/mlp-dropout-batch_norm", "trajectory/native"),
+            "trajectory/again-otherwise",
         ),
         (CORRECTED, SINGLE_BETAS),
     ),
