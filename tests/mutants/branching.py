@@ -72,7 +72,7 @@ MUTANTS = (
     Mutant(
         "add_shares_its_gradient",
         "The branches of an addition get one array, in which the layers below write.",
-        "gradient/network",
+        "gradient/add",
         "merging",
         "return [dy, *copies]",
         "return [dy] * self.count",

@@ -55,10 +55,10 @@ MUTANTS = (
         "            if recipe.batch_sizes is not None and step < 2:\n"
         "                update.averages = None",
     ),
-    _combined(
-        "rmsprop_without_penalty",
+    Mutant(
+        "combined_rmsprop_without_penalty",
         "RMSprop has no coupled weight decay.",
-        "binary_crossentropy",
+        "step/decay-coupled-kernels",
         "updates",
         "self.net.gradient[:, part] += decay.rate * self.net.parameters[:, part]",
         'rate = 0.0 if self.stepper.optimizer.kind == "rmsprop" else decay.rate\n'

@@ -103,7 +103,7 @@ MUTANTS = (
     _torch(
         "softmax_before_cross_entropy",
         "Outputs pass through a softmax before the cross-entropy that has its own.",
-        "gradient/network",
+        "loss/sparse_categorical_crossentropy",
         "losses",
         "losses.SparseCategoricalCrossEntropy: _cross_entropy",
         "losses.SparseCategoricalCrossEntropy: lambda loss, out, y: "
