@@ -148,8 +148,8 @@ def tensors_of(trial: Trial, wide: WideLayer) -> None:
     """Every tensor of two layers: by the defaults, and by an initialiser of its fan-in. The second
     draws, of three seeds, are also compared with each other.
 
-    Why: A framework has defaults and packed kernels of its own for each kind of layer, and a layer
-    has several tensors, of which each needs a draw of its own.
+    Why: A framework has its own defaults and packed kernels for each kind of layer, and a layer has
+    several tensors, which must be drawn independently.
     Broken by: An engine that leaves {subject} to the defaults of its framework, takes the fans of a
     packed kernel, or draws all tensors of a layer with one key.
     Fix: Go over `model.tensors`, use `tensor.initializer` and `tensor.fans` for each, and split the

@@ -32,8 +32,8 @@ TOKENS = Model("tokens", (16,), (Embedding(128, 600), Flatten(), Dense(3)), inpu
 def dtypes(trial: Trial) -> None:
     """Inputs that are whole numbers, as bytes, as long integers and as short floats.
 
-    Why: Images are kept as bytes. Scaling them is a step before training, and an engine that adds
-    one of its own trains on other numbers than those that it was given.
+    Why: Images are kept as bytes. Scaling them is a step before training, and an engine that scales
+    them as well trains on other numbers than those that it was given.
     Broken by: An engine that divides bytes by 255, as ToTensor does, or that computes with them in
     their own dtype.
     Fix: Convert x to the dtype of the engine and leave the values as they are; `input_arrays` does.

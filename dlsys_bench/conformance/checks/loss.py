@@ -156,7 +156,7 @@ def large(trial: Trial, record: type[Loss]) -> None:
 
 
 def _with_every_option(trial: Trial, record: type[Loss], width: int) -> Loss:
-    """Return a loss of so many outputs with every option that the engine has."""
+    """Return a loss with every option that the engine has, for a number of outputs."""
     if not issubclass(record, CrossEntropy):
         return record.of()
     by_class = tuple((1 + np.arange(width) % 7 / 4).tolist())
