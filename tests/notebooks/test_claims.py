@@ -825,4 +825,4 @@ def test_contradicting_claims_state_the_other_ruling_and_the_conditions() -> Non
                 assert all(
                     f"{other} is {rulings[other].ruling}" in rulings[name].reason for other in there
                 )
-    assert "by the protocol of nb4 itself -0.0072" in rulings["nb4.hinge>perceptron"].reason
+    assert "by the protocol of nb4 itself -0.007" in rulings["nb4.hinge>perceptron"].reason
