@@ -1,7 +1,7 @@
 """A stand-in for Keras on TensorFlow in float64: numpy with constants in single precision.
 
-It computes what Keras does less exactly, and declares it as Keras does. It takes a minute for what
-takes Keras ten, and no time to import.
+It rounds the constants that Keras rounds, and declares the same tolerances. It climbs the ladder in
+a minute, which takes Keras ten.
 """
 
 from __future__ import annotations

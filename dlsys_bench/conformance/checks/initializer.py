@@ -277,7 +277,7 @@ def _compare_draws(networks: Mapping[int, Weights], names: list[str]) -> None:
         if (found := _correlation(values, others)) is not None:
             what = f"the correlation of {one} and {other}, in the order of their values"
             where = {"layer": name.partition(".")[0], "tensor": name}
-            expected = "about 0: they are the same draw"
+            expected = "about 0, that of independent draws"
             raise broken(
                 Fault.WRONG_DISTRIBUTION, what, actual=f"{found:.3g}", expected=expected, **where
             )
