@@ -23,6 +23,7 @@ from dlsys_bench.conformance.checks import (
     threads,
     trajectory,
     order,
+    beside,
     fitting,
     combinations,
     augmentation,
@@ -53,6 +54,7 @@ sort_by_rung()
 __all__ = [
     "accumulation",
     "augmentation",
+    "beside",
     "checkpoint",
     "combinations",
     "degenerate",
